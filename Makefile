@@ -1,0 +1,53 @@
+# wfm: `make demo` and `make test` do all their own set-up on a fresh Debian machine with Python 3.11 (root or sudo).
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+export PIP_DISABLE_PIP_VERSION_CHECK = 1
+
+.PHONY: help demo smoke setup setup-dev system test test-all check lock clean
+
+help: ## this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-10s %s\n", $$1, $$2}'
+
+demo: setup ## set everything up and run the main job: raw video to two evaluated world models and a page
+	$(BIN)/wfm run world_model --profile demo
+
+smoke: setup ## the same in at most 3 minutes, to see that all of it runs
+	$(BIN)/wfm run world_model --profile smoke
+
+setup: $(VENV)/.ready ## just .venv with `wfm` in it
+
+setup-dev: $(VENV)/.ready-dev ## what the tests need too
+
+$(VENV)/.ready: pyproject.toml constraints.txt .ci/system_packages
+	bash .ci/system_packages libosmesa6 libegl1 libgl1 libglib2.0-0
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --upgrade 'pip>=24' 'setuptools>=77'
+	$(BIN)/pip install --quiet -c constraints.txt torch==2.13.0
+	$(BIN)/pip install --quiet -c constraints.txt -e '.[curate,train,prefect]'
+	touch $@
+
+$(VENV)/.ready-dev: $(VENV)/.ready
+	bash .ci/system_packages chromium chromium-driver
+	$(BIN)/pip install --quiet -c constraints.txt -e '.[curate,train,prefect,s3,dev]'
+	$(BIN)/pip check
+	touch $@
+
+check: setup-dev ## lint, types, storeys, lock
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/wfm lock --check
+
+test: check ## everything but the long matrices
+	$(BIN)/python -m pytest -m "not long"
+
+test-all: check ## the long matrices too
+	$(BIN)/python -m pytest
+
+lock: setup ## renew components/lock.json: which code each stage's version stands for
+	$(BIN)/wfm lock
+
+clean: ## remove the virtual environment; the store is left alone
+	rm -rf $(VENV) build *.egg-info

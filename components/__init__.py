@@ -1,0 +1,11 @@
+"""One thin entry point per stage: parse, configure, one call into wfm, commit.
+
+Every engine starts the same process, ``python -m components.<stage> --spec URL --input NAME=KEY ... --key-out PATH``
+(`entrypoint.py` is that contract), so resume, caching and lineage are alike on all of them. In flow order:
+
+    simulate_videos -> ingest_videos -> split_clips -> score_clips -> caption_clips -> embed_clips -> dedup_clips
+      -> select_clips -> write_shards -> train_tokenizer -> encode_latents -> train_world_model -> generate_videos
+      -> evaluate_model -> publish_model, and write_report, which draws the page of a run
+
+Importing a component loads its configuration class only, never torch: keys are computed from it.
+"""

@@ -1,0 +1,223 @@
+"""What a running stage is given: its config, its inputs, a folder to write to, and parts.
+
+A stage over a corpus calls ``ctx.map_parts``: one part per prefix of the video id. A part's key depends on its own inputs
+only, so a part that another artifact has made already is taken as it is, and one percent more videos redoes about one
+percent. Parts are committed one by one, wherever they ran, before the artifact that names them.
+"""
+
+import dataclasses
+import importlib
+import logging
+import resource
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from components.derivation import derive_part_key
+from wfm.config import Config
+from wfm.errors import Cancelled, DataError
+from wfm.log import get_logger, progress
+
+if TYPE_CHECKING:
+    from wfm.artifacts import Artifact, PartEntry, Store
+
+ConfigT = TypeVar("ConfigT", bound=Config)
+
+
+@dataclasses.dataclass
+class Result:
+    """What a stage or part did, besides the files it wrote.
+
+    ``counts["inputs"]`` and ``counts["outputs"]`` are compared: zero outputs from some inputs is a failure, not a success.
+    """
+
+    counts: dict[str, int] = dataclasses.field(default_factory=dict)
+    skipped: dict[str, int] = dataclasses.field(default_factory=dict)
+    "Items left out, by reason."
+    parts: list["PartEntry"] = dataclasses.field(default_factory=list)
+    extra: dict[str, Any] = dataclasses.field(default_factory=dict)
+    "Anything else worth keeping in the manifest, as plain JSON values."
+
+
+@dataclasses.dataclass
+class PartContext(Generic[ConfigT]):
+    """What a part function is given, in whichever process it runs."""
+
+    name: str
+    config: ConfigT
+    inputs: Any
+    "What the part's key was made from."
+    arguments: Any
+    "What else the part needs to be computed; not in the key."
+    out: Path
+    store_url: str
+    store_options: dict[str, Any]
+
+    def open_store(self) -> "Store":
+        """The store the stage works on."""
+        from wfm.artifacts import Store
+
+        return Store.open(self.store_url, self.store_options or None)
+
+
+@dataclasses.dataclass
+class Context(Generic[ConfigT]):
+    """What a stage's ``run`` is given."""
+
+    stage: str
+    component: str
+    node: str
+    run_id: str
+    key: str
+    code_id: str
+    config: ConfigT
+    store: "Store"
+    inputs: dict[str, "Artifact"]
+    out: Path
+    "Folder of this attempt: what is written here is committed with the artifact."
+    scratch: Path
+    "Local folder kept between attempts at this key: checkpoints to resume from."
+    scheduler: str = ""
+    "Address of a Dask scheduler; empty: in this process."
+    outside: Any = None
+    log: logging.Logger = dataclasses.field(default_factory=lambda: get_logger("wfm.stage"))
+    stop_requested: Callable[[], bool] = lambda: False
+    remote_usage: dict[str, float] = dataclasses.field(default_factory=lambda: {"cpu_seconds": 0.0, "peak_bytes": 0.0})
+    "What the parts used in other processes."
+
+    def stopping(self) -> bool:
+        """Whether someone asked this stage to stop: keep what is whole and raise `Cancelled`."""
+        return self.stop_requested()
+
+    def map_parts(
+        self,
+        parts: Mapping[str, Any],
+        function: "Callable[[PartContext[ConfigT]], Result]",
+        arguments: Mapping[str, Any] | None = None,
+    ) -> list["PartEntry"]:
+        """Make every part that is not there yet and return their entries in name order.
+
+        ``parts`` maps a part's name to the plain values its key depends on, ``arguments`` to what else it needs.
+        ``function`` is a module-level function; it may run in another process.
+        """
+        from wfm.artifacts import PartEntry
+
+        keys = {
+            name: derive_part_key(self.stage, self.code_id, self.config.what(), inputs)
+            for name, inputs in parts.items()
+        }
+        missing = [name for name in sorted(parts) if not self.store.has_part(keys[name])]
+        self.log.info("%s: %d parts, %d of them done before", self.stage, len(parts), len(parts) - len(missing))
+        payloads = {
+            name: self._payload(name, keys[name], parts[name], (arguments or {}).get(name), function)
+            for name in missing
+        }
+        for answer in self._run(payloads):
+            self.remote_usage["cpu_seconds"] += answer["cpu_seconds"]
+            self.remote_usage["peak_bytes"] = max(self.remote_usage["peak_bytes"], answer["peak_bytes"])
+        entries: list[PartEntry] = [self.store.part(keys[name]).entry(name) for name in sorted(parts)]
+        return entries
+
+    def _run(self, payloads: dict[str, dict[str, Any]]) -> Iterator[dict[str, Any]]:
+        if not payloads:
+            return
+        from wfm.curation.run import map_tasks
+
+        with progress(len(payloads), self.node, "parts") as shown:
+            for _, answer in map_tasks(run_part, payloads, scheduler=self.scheduler):
+                shown.advance()
+                yield answer
+                if self.stopping():
+                    raise Cancelled(f"{self.node}: asked to stop; the parts made so far are kept")
+
+    def _payload(
+        self, name: str, key: str, inputs: Any, arguments: Any, function: Callable[..., Any]
+    ) -> dict[str, Any]:
+        module = f"components.{self.component}" if function.__module__ == "__main__" else function.__module__
+        return {
+            "store": self.store.url,
+            "options": self.store.options or {},
+            "stage": self.stage,
+            "component": self.component,
+            "code_id": self.code_id,
+            "key": key,
+            "name": name,
+            "config": self.config.resolved(),
+            "inputs": inputs,
+            "arguments": arguments,
+            "function": f"{module}:{function.__qualname__}",
+        }
+
+
+def run_part(payload: dict[str, Any]) -> dict[str, Any]:
+    """Make one part and commit it; called in a worker process. Returns what it used."""
+    from wfm.artifacts import Store
+
+    store = Store.open(payload["store"], payload["options"] or None)
+    key = payload["key"]
+    with measured() as usage, store.lease(f"part-{key}"):
+        if not store.has_part(key):
+            _make_part(store, key, payload, usage)
+    return {"cpu_seconds": usage["cpu_seconds"], "peak_bytes": usage["peak_bytes"]}
+
+
+def _make_part(store: "Store", key: str, payload: dict[str, Any], usage: dict[str, float]) -> None:
+    module, _, name = payload["function"].partition(":")
+    function = getattr(importlib.import_module(module), name)
+    config_class = importlib.import_module(f"components.{payload['component']}").CONFIG
+    attempt = store.part_attempt(key)
+    try:
+        started = time.time()
+        context = PartContext(
+            name=payload["name"],
+            config=config_class.parse(payload["config"]),
+            inputs=payload["inputs"],
+            arguments=payload["arguments"],
+            out=attempt.path,
+            store_url=payload["store"],
+            store_options=payload["options"],
+        )
+        result = function(context)
+        attempt.commit(
+            stage=payload["stage"],
+            kind="part",
+            counts=result.counts,
+            skipped=result.skipped,
+            config=payload["config"],
+            code_id=payload["code_id"],
+            inputs={},
+            timings={"started": started, "finished": time.time()},
+            resources=dict(usage),
+            extra={**result.extra, "inputs": payload["inputs"]},
+        )
+    except BaseException:
+        attempt.discard()
+        raise
+
+
+@contextmanager
+def measured() -> Iterator[dict[str, float]]:
+    """Fill in the cpu seconds of this process and its children, and this process's peak memory, when done."""
+    usage = {"cpu_seconds": 0.0, "peak_bytes": 0.0}
+    before = _cpu_seconds()
+    try:
+        yield usage
+    finally:
+        usage["cpu_seconds"] = _cpu_seconds() - before
+        kilobytes = max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+        usage["peak_bytes"] = kilobytes * 1024.0
+
+
+def _cpu_seconds() -> float:
+    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(usage.ru_utime + usage.ru_stime for usage in used)
+
+
+def check_yield(result: Result, stage: str) -> None:
+    """Zero outputs from some inputs is a failure."""
+    inputs, outputs = result.counts.get("inputs"), result.counts.get("outputs")
+    if inputs and outputs == 0:
+        reasons = ", ".join(f"{reason}: {count}" for reason, count in sorted(result.skipped.items())) or "none counted"
+        raise DataError(f"{stage}: {inputs} inputs gave no output at all. Skipped by reason: {reasons}")

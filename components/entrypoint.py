@@ -1,0 +1,254 @@
+"""The contract of a stage process, shared by every component and every engine.
+
+    python -m components.<component> --spec URL --input NAME=KEY ... --key-out PATH [--dry-run]
+
+The spec is one JSON object: schema_version, store, options, run_id, node, stage, config, redo, scheduler, reads_truth.
+The process derives its key, answers "cached" when that key is committed, else takes the key's lease, runs, commits, and
+writes ``outcome.json`` into its attempt folder. Whoever retries decides from the outcome; the exit code says the same
+(0 done, 64 wrong input, 75 try again, 143 cancelled, 1 bug).
+"""
+
+import argparse
+import ctypes
+import importlib
+import importlib.metadata
+import json
+import os
+import platform
+import shutil
+import signal
+import sys
+import threading
+import time
+import traceback
+import uuid
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from components.context import ConfigT, Context, PartContext, Result, check_yield, measured
+from components.derivation import code_id, derive_key
+from wfm.config import Config
+from wfm.errors import Cancelled, ConfigError, InputError, WfmError
+from wfm.log import get_logger, set_up
+
+if TYPE_CHECKING:
+    from wfm.artifacts import Artifact, Store
+
+__all__ = ["ConfigT", "Context", "PartContext", "Result", "main", "node_key"]
+
+SPEC_VERSION = 1
+_PR_SET_PDEATHSIG = 1
+_VERSIONS = ("numpy", "pyarrow", "torch", "av", "dask", "mujoco", "scenedetect", "safetensors")
+
+
+def main(module: str, config_class: type[ConfigT], run: Callable[[Context[ConfigT]], Result]) -> None:
+    """Run a component as a process; never returns."""
+    component = module.rpartition(".")[2]
+    arguments = _parse(component)
+    spec = json.loads(_read(arguments.spec))
+    set_up(spec.get("log_level", "INFO"))
+    _die_with_parent()
+    if arguments.dry_run:
+        print(json.dumps(config_class.parse(spec["config"]).resolved(), indent=2, sort_keys=True))
+        sys.exit(0)
+    started = time.time()
+    key, outcome, reason, code = "", "bug", "", 1
+    log = get_logger("wfm.stage")
+    try:
+        key, outcome = _execute(component, spec, arguments, config_class, run)
+        code = 0
+    except WfmError as error:
+        outcome, reason, code = error.outcome, f"{type(error).__name__}: {error}", error.exit_code
+        log.error("%s: %s", spec["node"], reason)
+    except MemoryError as error:
+        outcome, reason, code = "try_again", f"out of memory: {error}", 75
+        log.error("%s: %s", spec["node"], reason)
+    except OSError as error:
+        # A disk that is full or a network that is down may be well again at the next try.
+        outcome, reason, code = "try_again", f"{type(error).__name__}: {error}", 75
+        log.error("%s: %s\n%s", spec["node"], reason, traceback.format_exc())
+    except Exception as error:
+        reason = f"{type(error).__name__}: {error}"
+        log.error("%s: this is a bug of ours: %s\n%s", spec["node"], reason, traceback.format_exc())
+    answer = {"outcome": outcome, "reason": reason, "key": key, "seconds": time.time() - started, "exit_code": code}
+    _write_outcome(spec, answer)
+    sys.stderr.flush()
+    os._exit(code)  # not sys.exit: threads of libraries must not keep a finished stage alive
+
+
+def node_key(spec: dict[str, Any], inputs: dict[str, str], store: "Store") -> str:
+    """The key of a node from its spec and its inputs' keys: the same answer in the planner and in the stage process."""
+    component = importlib.import_module(f"components.{spec['component']}")
+    config: Config = component.CONFIG.parse(spec["config"])
+    outside = component.outside(config, inputs, store) if hasattr(component, "outside") else None
+    return derive_key(
+        spec["stage"], code_id(spec["component"]), config.what(), inputs, outside=outside, redo=spec.get("redo", "")
+    )
+
+
+def _execute(
+    component: str,
+    spec: dict[str, Any],
+    arguments: argparse.Namespace,
+    config_class: type[ConfigT],
+    run: Callable[[Context[ConfigT]], Result],
+) -> tuple[str, str]:
+    from wfm.artifacts import Store
+
+    if spec.get("schema_version", 0) > SPEC_VERSION:
+        raise InputError(
+            f"spec version {spec['schema_version']} is newer than {SPEC_VERSION}: upgrade wfm on this machine"
+        )
+    config = config_class.parse(spec["config"])
+    store = Store.open(spec["store"], spec.get("options") or None)
+    given = dict(_pair(text) for text in arguments.input)
+    key = node_key({**spec, "component": component}, given, store)
+    log = get_logger("wfm.stage")
+    if not store.has(key):
+        with store.lease(key):
+            if store.has(key):  # another starter finished it while we waited
+                log.info("%s: %s was made by another run meanwhile", spec["node"], key[:12])
+            else:
+                _make(component, spec, config, store, given, key, run)
+                _announce(spec, arguments.key_out, key, store)
+                return key, "done"
+    _announce(spec, arguments.key_out, key, store)
+    log.info("%s: cached as %s", spec["node"], key[:12])
+    return key, "cached"
+
+
+def _make(
+    component: str,
+    spec: dict[str, Any],
+    config: ConfigT,
+    store: "Store",
+    given: dict[str, str],
+    key: str,
+    run: Callable[[Context[ConfigT]], Result],
+) -> None:
+    stop = threading.Event()
+    signal.signal(signal.SIGTERM, lambda *_: stop.set())
+    attempt = store.attempt(key)
+    code = code_id(component)
+    context = Context(
+        stage=spec["stage"],
+        component=component,
+        node=spec["node"],
+        run_id=spec["run_id"],
+        key=key,
+        code_id=code,
+        config=config,
+        store=store,
+        inputs={name: _guarded(store.artifact(of), spec) for name, of in given.items()},
+        out=attempt.path,
+        scratch=Path(store.scratch(key)),
+        scheduler=spec.get("scheduler", ""),
+        stop_requested=stop.is_set,
+    )
+    started = time.time()
+    try:
+        with measured() as usage:
+            result = run(context)
+        check_yield(result, spec["stage"])
+        (attempt.path / "config.json").write_text(json.dumps(config.resolved(), indent=2, sort_keys=True))
+        attempt.commit(
+            stage=spec["stage"],
+            kind=spec["kind"],
+            counts=result.counts,
+            skipped=result.skipped,
+            config=config.resolved(),
+            code_id=code,
+            inputs=given,
+            parts=result.parts,
+            timings={"started": started, "finished": time.time()},
+            resources={
+                "cpu_seconds": usage["cpu_seconds"] + context.remote_usage["cpu_seconds"] * bool(context.scheduler),
+                "gpu_seconds": _gpu_seconds(time.time() - started),
+                "peak_bytes": max(usage["peak_bytes"], context.remote_usage["peak_bytes"]),
+            },
+            versions=_versions(),
+            extra={**result.extra, "node": spec["node"], "run_id": spec["run_id"]},
+        )
+    except BaseException:
+        attempt.discard()
+        raise
+    shutil.rmtree(context.scratch, ignore_errors=True)  # checkpoints of a finished key are of no more use
+
+
+def _guarded(artifact: "Artifact", spec: dict[str, Any]) -> "Artifact":
+    """Curation and training cannot open what only tests and evaluation may know."""
+    return artifact if spec.get("reads_truth") else artifact.without("truth/")
+
+
+def _gpu_seconds(seconds: float) -> float:
+    torch = sys.modules.get("torch")
+    if torch is None or not torch.cuda.is_available() or not torch.cuda.is_initialized():
+        return 0.0
+    return seconds
+
+
+def _versions() -> dict[str, str]:
+    found = {"python": platform.python_version()}
+    for name in _VERSIONS:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def _parse(component: str, argv: Sequence[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog=f"python -m components.{component}", description="Run one stage.")
+    parser.add_argument("--spec", required=True, help="URL or path of the node's spec (JSON)")
+    parser.add_argument("--input", action="append", default=[], metavar="NAME=KEY", help="an input artifact's key")
+    parser.add_argument("--key-out", default="", metavar="PATH", help="file to write the artifact's key to")
+    parser.add_argument("--dry-run", action="store_true", help="print the resolved config and stop")
+    return parser.parse_args(argv)
+
+
+def _pair(text: str) -> tuple[str, str]:
+    name, equals, key = text.partition("=")
+    if not equals or not name or not key:
+        raise ConfigError(f"--input {text!r} is not of the form NAME=KEY")
+    return name, key
+
+
+def _read(url: str) -> bytes:
+    import fsspec
+
+    with fsspec.open(url, "rb") as file:
+        return file.read()
+
+
+def _announce(spec: dict[str, Any], path: str, key: str, store: "Store") -> None:
+    """Point the name the spec asks for at the key, and write the key where the engine reads it."""
+    kind, slash, name = spec.get("promote", "").partition("/")
+    if slash and store.resolve_or_none(f"{kind}/{name}@latest") != key:
+        store.promote(kind, name, key)
+    if path:
+        target = Path(path)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        temporary = target.with_name(f"{target.name}.{uuid.uuid4().hex}")
+        temporary.write_text(key)
+        temporary.replace(target)
+
+
+def _write_outcome(spec: dict[str, Any], answer: dict[str, Any]) -> None:
+    """Best effort on a broken store: the exit code still tells."""
+    from wfm.artifacts import Store
+
+    attempt = os.environ.get("WFM_ATTEMPT") or f"{time.time_ns():020d}-{uuid.uuid4().hex[:8]}"
+    try:
+        run = Store.open(spec["store"], spec.get("options") or None).runs.open(spec["run_id"])
+        run.write_outcome(spec["node"], attempt, answer)
+    except Exception as error:
+        get_logger("wfm.stage").error("outcome could not be written: %s: %s", type(error).__name__, error)
+
+
+def _die_with_parent() -> None:
+    """An orphan dies with its parent (Linux): the engine's death must not leave a stage burning."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() == 1 and os.environ.get("WFM_PARENT", "1") != "1":
+            raise Cancelled("the engine died before the stage began")

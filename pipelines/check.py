@@ -1,0 +1,105 @@
+"""Static rules a pipeline must keep, checked before anything runs: one small function each.
+
+``wfm run --dry-run`` and every emitter call `check_graph`; a broken rule is a `ConfigError` that names the node.
+"""
+
+from collections.abc import Callable, Iterator
+
+from components.derivation import ROOT
+from pipelines.graph import Graph
+from pipelines.stages import STAGES
+from wfm.errors import ConfigError
+
+Rule = Callable[[Graph, set[str]], Iterator[str]]
+
+QUOTA = {"cpu": 512.0, "gpu": 1024, "memory_gib": 2048.0}
+"""The most one stage may ask for, replicas included for devices; platform teams lower it in ``manifests/base``."""
+
+
+def check_graph(graph: Graph, given: set[str] | None = None) -> None:
+    """Raise `ConfigError` with every broken rule; ``given`` are nodes whose artifacts are there already."""
+    problems = [problem for rule in RULES for problem in rule(graph, given or set())]
+    if problems:
+        raise ConfigError(f"pipeline {graph.name!r} cannot run: " + "; ".join(problems))
+
+
+def names_are_unique(graph: Graph, given: set[str]) -> Iterator[str]:
+    """Two nodes may share a stage, never a name."""
+    names = [node.name for node in graph.nodes]
+    for name in sorted({name for name in names if names.count(name) > 1}):
+        yield f"node {name!r} stands in it twice"
+
+
+def stages_exist(graph: Graph, given: set[str]) -> Iterator[str]:
+    """Every stage is a row of the table."""
+    for node in graph.nodes:
+        if node.stage not in STAGES:
+            yield f"node {node.name!r} has the unknown stage {node.stage!r}, choices: {', '.join(STAGES)}"
+
+
+def acyclic(graph: Graph, given: set[str]) -> Iterator[str]:
+    """Every node follows its inputs, which forbids cycles and absent nodes alike."""
+    seen = set(given)
+    everywhere = seen | {node.name for node in graph.nodes}
+    for node in graph.nodes:
+        for source in node.inputs.values():
+            if source not in everywhere:
+                yield f"node {node.name!r} needs {source!r}, which is not in the pipeline"
+            elif source not in seen:
+                yield f"node {node.name!r} comes before its input {source!r}: a cycle, or a wrong order"
+        seen.add(node.name)
+
+
+def kinds_join(graph: Graph, given: set[str]) -> Iterator[str]:
+    """What a node is given is of the kind its stage takes, and nothing it needs is left out."""
+    stage_of = {node.name: node.stage for node in graph.nodes}
+    for node in graph.nodes:
+        row = STAGES.get(node.stage)
+        if row is None:
+            continue
+        for name, kind in row.inputs.items():
+            source, wanted = node.inputs.get(name), kind.rstrip("?")
+            made = STAGES[stage_of[source]].output if source in stage_of and stage_of[source] in STAGES else wanted
+            if source is None and not kind.endswith("?"):
+                yield f"node {node.name!r} lacks its input {name!r} of kind {kind!r}"
+            elif source is not None and made != wanted:
+                yield f"node {node.name!r}: input {name!r} wants {wanted!r}, {source!r} makes {made!r}"
+        for name in sorted(set(node.inputs) - set(row.inputs)):
+            yield f"node {node.name!r} has the unknown input {name!r}, choices: {', '.join(row.inputs) or 'none'}"
+
+
+def images_exist(graph: Graph, given: set[str]) -> Iterator[str]:
+    """The image of every stage has a Containerfile."""
+    for image in sorted({STAGES[node.stage].image for node in graph.nodes if node.stage in STAGES}):
+        if not (ROOT / "images" / f"{image}.Containerfile").is_file() and (ROOT / "images").is_dir():
+            yield f"image {image!r} has no images/{image}.Containerfile"
+
+
+def components_exist(graph: Graph, given: set[str]) -> Iterator[str]:
+    """Every stage has its component file."""
+    for name in sorted({node.stage for node in graph.nodes if node.stage in STAGES}):
+        if not (ROOT / "components" / f"{STAGES[name].component}.py").is_file():
+            yield f"stage {name!r} has no components/{STAGES[name].component}.py"
+
+
+def resources_fit(graph: Graph, given: set[str]) -> Iterator[str]:
+    """No stage asks for more than the quota, or for nothing."""
+    for name in sorted({node.stage for node in graph.nodes if node.stage in STAGES}):
+        row = STAGES[name]
+        asked = {"cpu": row.cpu, "gpu": row.gpu * row.replicas, "memory_gib": row.memory_gib}
+        for resource, amount in asked.items():
+            if amount > QUOTA[resource]:
+                yield f"stage {name!r} asks for {amount:g} {resource}, the quota is {QUOTA[resource]:g}"
+        if row.cpu <= 0 or row.memory_gib <= 0 or row.replicas < 1 or row.timeout_seconds <= 0:
+            yield f"stage {name!r} must ask for some cpu, memory, time and at least one replica"
+
+
+RULES: tuple[Rule, ...] = (
+    names_are_unique,
+    stages_exist,
+    acyclic,
+    kinds_join,
+    images_exist,
+    components_exist,
+    resources_fit,
+)

@@ -1,0 +1,55 @@
+"""Raw video -> a curated dataset, published as ``dataset/<name>``.
+
+videos ─ ingest ─ split ─┬─ score ───┐
+(a folder, a bucket,     ├─ caption ─┼─ select ─ write_shards ─> dataset
+ or simulate)            └─ embed ─ dedup
+"""
+
+from pipelines.graph import Graph, GraphNode, Settings, node
+
+
+def curate(settings: Settings, videos: str, dataset: str) -> Graph:
+    """The curation of ``videos``, or of simulated ones when it is empty."""
+    return Graph(name="curate", nodes=curation_nodes(settings, videos, dataset))
+
+
+def curation_nodes(settings: Settings, videos: str, dataset: str) -> tuple[GraphNode, ...]:
+    """The nodes up to the dataset."""
+    if videos:
+        settings = {**settings, "ingest_videos": {**settings.get("ingest_videos", {}), "videos": videos}}
+        first: tuple[GraphNode, ...] = (node("ingest_videos", "ingest_videos", settings),)
+    else:
+        first = (
+            node("simulate_videos", "simulate_videos", settings),
+            node("ingest_videos", "ingest_videos", settings, raw="simulate_videos"),
+        )
+    return (
+        *first,
+        node("split_clips", "split_clips", settings, videos="ingest_videos"),
+        node("score_clips", "score_clips", settings, clips="split_clips"),
+        node("caption_clips", "caption_clips", settings, clips="split_clips"),
+        node("embed_clips", "embed_clips", settings, clips="split_clips"),
+        node(
+            "dedup_clips", "dedup_clips", settings, clips="split_clips", embeddings="embed_clips", scores="score_clips"
+        ),
+        node(
+            "select_clips",
+            "select_clips",
+            settings,
+            clips="split_clips",
+            scores="score_clips",
+            duplicates="dedup_clips",
+        ),
+        node(
+            "write_shards",
+            "write_shards",
+            settings,
+            promote=f"dataset/{dataset}",
+            videos="ingest_videos",
+            clips="split_clips",
+            scores="score_clips",
+            captions="caption_clips",
+            duplicates="dedup_clips",
+            selection="select_clips",
+        ),
+    )

@@ -1,0 +1,31 @@
+"""The lock file: which code each stage's version stands for. ``wfm lock`` renews it; CI refuses a stale one.
+
+Raise a stage's version in `stages.py` when a change is meant to make new results; renew the lock with the version as it is
+when a change is known to make the same results (a rename, a faster path tested bitwise). Until then the changed stage has a
+key of its own, so nothing stale passes for new.
+"""
+
+import json
+
+from components.derivation import LOCK_FILE, closure_hash, read_lock
+from pipelines.stages import TABLE
+
+
+def current() -> dict[str, dict[str, str]]:
+    """``{component: {version, hash}}`` of the code as it stands."""
+    return {row.component: {"version": str(row.version), "hash": closure_hash(row.component)} for row in TABLE}
+
+
+def stale() -> list[str]:
+    """Components whose code or version differs from the lock, sorted."""
+    locked, now = read_lock(), current()
+    return sorted(name for name in {*locked, *now} if locked.get(name) != now.get(name))
+
+
+def renew() -> list[str]:
+    """Write the lock for the code as it stands; returns what changed."""
+    changed = stale()
+    temporary = LOCK_FILE.with_suffix(".tmp")
+    temporary.write_text(json.dumps(current(), indent=2, sort_keys=True) + "\n")
+    temporary.replace(LOCK_FILE)
+    return changed

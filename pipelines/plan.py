@@ -1,0 +1,221 @@
+"""What has to run, and why: a pipeline with every config resolved and every key known, against a store.
+
+Keys are derived before anything runs, so a plan with nothing missing starts no engine. Resolving costs a listing of the
+input folder and one look at the store per node; torch is never loaded.
+"""
+
+import dataclasses
+import importlib
+import pkgutil
+import typing
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from components.derivation import code_id
+from components.entrypoint import SPEC_VERSION, node_key
+from pipelines.check import check_graph
+from pipelines.curate import curate
+from pipelines.graph import Builder, Graph, GraphNode
+from pipelines.stages import stage as stage_row
+from pipelines.world_model import model_nodes, world_model
+from wfm.config import Config, assign, parse_assignment
+from wfm.errors import ConfigError
+
+if TYPE_CHECKING:
+    from wfm.artifacts import Store
+
+PIPELINES: dict[str, Builder] = {"world_model": world_model, "curate": curate}
+DATASET_NODE = "write_shards"
+DEFAULT_DATASET = "curated"
+
+
+@dataclasses.dataclass
+class Node:
+    """A node with everything known that is needed to run it."""
+
+    name: str
+    stage: str
+    component: str
+    config: dict[str, Any]
+    inputs: dict[str, str]
+    "Input name -> node name."
+    redo: str = ""
+    promote: str = ""
+    key: str | None = None
+    done: bool = False
+    why: str = ""
+
+
+@dataclasses.dataclass
+class Plan:
+    """A resolved pipeline."""
+
+    pipeline: str
+    profile: str
+    nodes: list[Node]
+    requested: dict[str, Any]
+    "What the user asked for: overrides, videos, dataset, redo."
+    given: dict[str, str] = dataclasses.field(default_factory=dict)
+    "Nodes that are not run because their artifact was named: node name -> key."
+    page: str = ""
+
+    def node(self, name: str) -> Node:
+        """A node by name; raises `ConfigError` with the choices."""
+        for node in self.nodes:
+            if node.name == name:
+                return node
+        raise ConfigError(f"unknown stage {name!r} in this run. Choices: {', '.join(n.name for n in self.nodes)}")
+
+    def input_keys(self, node: Node) -> dict[str, str]:
+        """Input name -> key; raises `KeyError` while an input's key is unknown."""
+        keys = {**self.given, **{other.name: other.key for other in self.nodes if other.key}}
+        return {name: keys[source] for name, source in node.inputs.items()}
+
+    def followers(self, name: str) -> list[Node]:
+        """The nodes that need ``name``, at any distance, in order."""
+        reached = {name}
+        found = []
+        for node in self.nodes:
+            if reached & set(node.inputs.values()):
+                reached.add(node.name)
+                found.append(node)
+        return found
+
+    @property
+    def missing(self) -> list[Node]:
+        """The nodes that have to run."""
+        return [node for node in self.nodes if not node.done]
+
+    def spec(self, node: Node, store: "Store", run_id: str, scheduler: str = "") -> dict[str, Any]:
+        """What the stage process is given (`components/entrypoint.py`)."""
+        row = stage_row(node.stage)
+        return {
+            "schema_version": SPEC_VERSION,
+            "store": store.url,
+            "options": store.options or {},
+            "run_id": run_id,
+            "node": node.name,
+            "stage": node.stage,
+            "component": node.component,
+            "kind": row.output,
+            "config": node.config,
+            "redo": node.redo,
+            "promote": node.promote,
+            "scheduler": scheduler,
+            "reads_truth": row.reads_truth,
+        }
+
+
+def resolve(
+    pipeline: str,
+    *,
+    profile: str,
+    store: "Store",
+    overrides: Sequence[str] = (),
+    videos: str | None = None,
+    dataset: str | None = None,
+    redo: Mapping[str, str] | None = None,
+) -> Plan:
+    """Build, check and key a pipeline.
+
+    ``dataset`` is the name of a dataset in the store to start from; with ``videos``, or for the curation itself, it is the
+    name the new dataset is published under. Raises `ConfigError` for an unknown pipeline, profile, node or field.
+    """
+    if pipeline not in PIPELINES:
+        raise ConfigError(f"unknown pipeline {pipeline!r}. Choices: {', '.join(PIPELINES)}")
+    settings = recipe(profile)
+    given: dict[str, str] = {}
+    if dataset and not videos and pipeline == "world_model":
+        given[DATASET_NODE] = store.resolve(
+            dataset if "/" in dataset or len(dataset) == 64 else f"dataset/{dataset}@latest"
+        )
+        graph = Graph(name=pipeline, nodes=model_nodes(settings, simulated=False), page="write_report")
+        graph = _without_absent(graph, set(given))
+    else:
+        graph = _without_absent(PIPELINES[pipeline](settings, videos or "", dataset or DEFAULT_DATASET), set())
+    nodes = [_node(node, dict(redo or {})) for node in graph.nodes]
+    _override(nodes, overrides)
+    check_graph(graph, given=set(given))
+    requested = {"overrides": list(overrides), "videos": videos, "dataset": dataset, "redo": dict(redo or {})}
+    plan = Plan(pipeline, profile, nodes, requested, given, page=graph.page)
+    refresh(plan, store)
+    return plan
+
+
+def refresh(plan: Plan, store: "Store") -> None:
+    """Derive the keys again and look which are committed."""
+    for node in plan.nodes:
+        spec = plan.spec(node, store, run_id="")
+        node.key = node_key(spec, plan.input_keys(node), store)
+        node.done = store.has(node.key)
+        node.why = f"committed as {node.key[:12]}" if node.done else _why(node, plan)
+
+
+def recipe(profile: str) -> dict[str, dict[str, Any]]:
+    """The settings of a profile by node name; raises `ConfigError` with the choices."""
+    import wfm.recipes
+
+    choices = sorted(module.name for module in pkgutil.iter_modules(wfm.recipes.__path__))
+    if profile not in choices:
+        raise ConfigError(f"unknown profile {profile!r}. Choices: {', '.join(choices)}")
+    settings: dict[str, dict[str, Any]] = importlib.import_module(f"wfm.recipes.{profile}").settings()
+    return settings
+
+
+def config_class(component: str) -> type[Config]:
+    """The configuration class of a component."""
+    found: type[Config] = importlib.import_module(f"components.{component}").CONFIG
+    return found
+
+
+def _node(node: GraphNode, redo: dict[str, str]) -> Node:
+    config = config_class(node.stage).parse(node.settings)
+    return Node(
+        name=node.name,
+        stage=node.stage,
+        component=stage_row(node.stage).component,
+        config=config.resolved(),
+        inputs=dict(node.inputs),
+        redo=redo.get(node.name, ""),
+        promote=node.promote,
+    )
+
+
+def _override(nodes: list[Node], overrides: Sequence[str]) -> None:
+    """``node.field=value`` or ``stage.field=value`` (every node of that stage)."""
+    for text in overrides:
+        path, value = parse_assignment(text)
+        matching = [node for node in nodes if path[0] in (node.name, node.stage)]
+        if not matching or len(path) < 2:
+            raise ConfigError(
+                f"override {text!r} names no stage of this pipeline; write stage.field=value. "
+                f"Choices: {', '.join(node.name for node in nodes)}"
+            )
+        for node in matching:
+            kind = config_class(node.component)
+            assign(node.config, path[1:], value, kind)
+            node.config = kind.parse(node.config).resolved()
+
+
+def _without_absent(graph: Graph, given: set[str]) -> Graph:
+    """The graph without optional inputs whose node is not in it."""
+    present = given | {node.name for node in graph.nodes}
+    nodes = []
+    for node in graph.nodes:
+        kinds = stage_row(node.stage).inputs
+        inputs = {
+            name: source
+            for name, source in node.inputs.items()
+            if source in present or not kinds.get(name, "").endswith("?")
+        }
+        nodes.append(node.model_copy(update={"inputs": inputs}))
+    return graph.model_copy(update={"nodes": tuple(nodes)})
+
+
+def _why(node: Node, plan: Plan) -> str:
+    changed = [other.name for other in plan.nodes if other.name in node.inputs.values() and not other.done]
+    if changed:
+        return f"follows {', '.join(changed)}"
+    if node.redo:
+        return "asked for again"
+    return f"no artifact {typing.cast(str, node.key)[:12]} yet (code {code_id(node.component)[:12]})"

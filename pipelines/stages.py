@@ -1,0 +1,101 @@
+"""THE table: every stage, what it takes, what it gives, and what it needs to run. Read it top to bottom: it is the flow.
+
+A stage and its component have one name. ``inputs`` maps an input's name to the kind of artifact it must be; a trailing
+``?`` marks one that may be absent. ``kind`` says how an engine on a cluster runs it: ``container`` (one pod), ``daskjob``
+(a Dask cluster of ``replicas`` workers) or ``torchjob`` (``replicas`` ranks). ``version`` is raised by hand when a change is
+meant to make new results; an unmeant change shows as a stale lock (`lock.py`).
+"""
+
+from typing import Literal
+
+from wfm.config import Config
+from wfm.errors import ConfigError
+
+Kind = Literal["container", "daskjob", "torchjob"]
+Image = Literal["curation", "training", "control"]
+
+
+class StageRow(Config):
+    """One row of the table."""
+
+    name: str
+    "Stage, and component ``components/<name>.py``."
+    inputs: dict[str, str] = {}
+    "Input name -> kind of artifact; a trailing ``?`` on the kind: may be absent."
+    output: str
+    "Kind of artifact it commits."
+    image: Image
+    "Which of ``images/`` it runs in."
+    cpu: float = 1.0
+    "Cores."
+    gpu: int = 0
+    "Devices a replica, on a cluster; none are needed on a laptop."
+    memory_gib: float = 2.0
+    "Memory [GiB]."
+    replicas: int = 1
+    "Workers or ranks, on a cluster."
+    retries: int = 3
+    "Further tries when the outcome says ``try_again`` or the process was killed."
+    timeout_seconds: float = 3600.0
+    "Wall time one attempt may take [s]."
+    kind: Kind = "container"
+    version: int = 1
+    reads_truth: bool = False
+    "Whether it may open what only simulation knows (tests and evaluation)."
+
+    @property
+    def component(self) -> str:
+        """Module below ``components``."""
+        return self.name
+
+
+def _row(name: str, inputs: dict[str, str], output: str, image: Image, **more: object) -> StageRow:
+    return StageRow.parse({"name": name, "inputs": inputs, "output": output, "image": image, **more})
+
+
+# fmt: off
+TABLE: tuple[StageRow, ...] = (
+    # raw video -> a curated dataset
+    _row("simulate_videos", {}, "raw_videos", "curation", cpu=2, memory_gib=3, timeout_seconds=7200),
+    _row("ingest_videos", {"raw": "raw_videos?"}, "videos", "curation", kind="daskjob", replicas=4, cpu=2),
+    _row("split_clips", {"videos": "videos"}, "clips", "curation", kind="daskjob", replicas=16, cpu=2),
+    _row("score_clips", {"clips": "clips"}, "scores", "curation", kind="daskjob", replicas=16, cpu=2),
+    _row("caption_clips", {"clips": "clips"}, "captions", "curation", kind="daskjob", replicas=4, cpu=1),
+    _row("embed_clips", {"clips": "clips"}, "embeddings", "curation", kind="daskjob", replicas=16, cpu=2),
+    _row("dedup_clips", {"clips": "clips", "embeddings": "embeddings", "scores": "scores"}, "duplicates", "curation",
+         kind="daskjob", replicas=4, cpu=1),
+    _row("select_clips", {"clips": "clips", "scores": "scores", "duplicates": "duplicates"}, "selection", "curation"),
+    _row("write_shards", {"videos": "videos", "clips": "clips", "scores": "scores", "captions": "captions",
+                          "duplicates": "duplicates", "selection": "selection"}, "dataset", "curation",
+         kind="daskjob", replicas=4, cpu=2),
+    # dataset -> models
+    _row("train_tokenizer", {"dataset": "dataset"}, "tokenizer", "training", kind="torchjob", gpu=1, cpu=2, memory_gib=4,
+         timeout_seconds=7 * 86400),
+    _row("encode_latents", {"dataset": "dataset", "tokenizer": "tokenizer"}, "latents", "training", gpu=1, cpu=2,
+         memory_gib=3),
+    _row("train_world_model", {"latents": "latents", "tokenizer": "tokenizer"}, "world_model", "training", kind="torchjob",
+         gpu=8, replicas=4, cpu=2, memory_gib=4, timeout_seconds=30 * 86400),
+    # models -> futures, figures, names
+    _row("generate_videos", {"dataset": "dataset", "latents": "latents", "tokenizer": "tokenizer", "model": "world_model"},
+         "generated", "training", gpu=1, cpu=2, memory_gib=4),
+    _row("evaluate_model", {"generated": "generated", "raw": "raw_videos?"}, "report", "training", cpu=2, memory_gib=3,
+         reads_truth=True),
+    _row("publish_model", {"tokenizer": "tokenizer", "model": "world_model", "evaluation": "report"}, "model", "control"),
+    _row("write_report", {"diffusion": "report", "autoregressive": "report", "generated_diffusion": "generated",
+                          "generated_autoregressive": "generated", "dataset": "dataset", "videos": "videos?",
+                          "clips": "clips?", "selection": "selection?", "tokenizer_continuous": "tokenizer",
+                          "tokenizer_discrete": "tokenizer", "model_diffusion": "world_model",
+                          "model_autoregressive": "world_model", "published_diffusion": "model",
+                          "published_autoregressive": "model"},
+         "page", "control", memory_gib=3),
+)
+# fmt: on
+
+STAGES: dict[str, StageRow] = {row.name: row for row in TABLE}
+
+
+def stage(name: str) -> StageRow:
+    """The row of a stage; raises `ConfigError` with the choices."""
+    if name not in STAGES:
+        raise ConfigError(f"unknown stage {name!r}. Choices: {', '.join(STAGES)}")
+    return STAGES[name]

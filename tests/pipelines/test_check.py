@@ -1,0 +1,56 @@
+"""Each static rule refuses its own fault and names the node."""
+
+import pytest
+
+from pipelines import check
+from pipelines.check import check_graph
+from pipelines.curate import curate
+from pipelines.graph import Graph, GraphNode
+from pipelines.stages import STAGES, TABLE
+from pipelines.world_model import world_model
+from wfm.errors import ConfigError
+
+GOOD = world_model({}, "", "curated")
+
+
+def _with(**changes: GraphNode) -> Graph:
+    return GOOD.model_copy(update={"nodes": tuple(changes.get(node.name, node) for node in GOOD.nodes)})
+
+
+def test_the_pipelines_keep_the_rules() -> None:
+    check_graph(GOOD)
+    check_graph(curate({}, "", "curated"))
+    check_graph(curate({}, "/some/videos", "curated"))
+
+
+def test_every_stage_stands_in_the_main_job() -> None:
+    assert {node.stage for node in GOOD.nodes} == set(STAGES)
+    assert len(TABLE) == len(STAGES)
+
+
+@pytest.mark.parametrize(
+    ("node", "change", "says"),
+    [
+        ("split_clips", {"name": "score_clips"}, "stands in it twice"),
+        ("split_clips", {"stage": "slit_clips"}, "unknown stage 'slit_clips'"),
+        ("split_clips", {"inputs": {"videos": "write_shards"}}, "comes before its input"),
+        ("split_clips", {"inputs": {"videos": "nowhere"}}, "not in the pipeline"),
+        ("split_clips", {"inputs": {}}, "lacks its input 'videos'"),
+        ("split_clips", {"inputs": {"videos": "simulate_videos"}}, "wants 'videos', 'simulate_videos' makes 'raw_videos'"),
+        ("split_clips", {"inputs": {"videos": "ingest_videos", "more": "ingest_videos"}}, "unknown input 'more'"),
+    ],
+)
+def test_a_broken_graph_is_refused(node: str, change: dict[str, object], says: str) -> None:
+    with pytest.raises(ConfigError, match=says):
+        check_graph(_with(**{node: GOOD.node(node).model_copy(update=change)}))
+
+
+def test_resources_over_the_quota_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(check.QUOTA, "cpu", 1.0)
+    with pytest.raises(ConfigError, match="asks for 2 cpu, the quota is 1"):
+        check_graph(GOOD)
+
+
+def test_images_and_components_exist() -> None:
+    assert list(check.images_exist(GOOD, set())) == []
+    assert list(check.components_exist(GOOD, set())) == []

@@ -1,0 +1,51 @@
+"""The action spec refuses what it cannot mean."""
+
+import numpy as np
+import pytest
+
+from wfm.actions import ActionSpec
+from wfm.errors import ConfigError, InputError
+
+SPEC = ActionSpec(
+    names=("yaw", "x"), units=("deg/s", "m/s"), frame="camera", rate_hz=24.0, mean=(0.0, 1.0), scale=(30.0, 2.0)
+)
+
+
+def test_normalise_there_and_back() -> None:
+    actions = np.array([[30.0, 3.0], [-60.0, 1.0]])
+    assert np.allclose(SPEC.normalise(actions), [[1.0, 1.0], [-2.0, 0.0]])
+    assert np.allclose(SPEC.denormalise(SPEC.normalise(actions)), actions)
+
+
+def test_wrong_width_names_the_components() -> None:
+    with pytest.raises(ConfigError, match="yaw, x"):
+        SPEC.normalise(np.zeros((4, 3)))
+
+
+@pytest.mark.parametrize(
+    ("field", "value"), [("names", ("yaw", "y")), ("units", ("rad/s", "m/s")), ("frame", "world"), ("rate_hz", 30.0)]
+)
+def test_mismatch_is_refused_by_field(field: str, value: object) -> None:
+    other = SPEC.model_copy(update={field: value})
+    with pytest.raises(InputError, match=f"mismatch in '{field}'"):
+        SPEC.require_same(other)
+
+
+def test_normaliser_may_differ() -> None:
+    SPEC.require_same(SPEC.model_copy(update={"scale": (1.0, 1.0)}))
+
+
+def test_lengths_must_agree() -> None:
+    with pytest.raises(ConfigError, match="units has 1 entries, names has 2"):
+        ActionSpec.parse({"names": ["a", "b"], "units": ["m"], "mean": [0, 0], "scale": [1, 1]})
+
+
+def test_normaliser_from_data_keeps_zero_at_zero() -> None:
+    fitted = SPEC.with_normaliser(np.array([[30.0, 0.0], [-30.0, 0.0]]))
+    assert fitted.mean == (0.0, 0.0)
+    assert fitted.scale == (30.0, 1.0)
+
+
+def test_null_action_has_no_width() -> None:
+    assert ActionSpec.null().width == 0
+    assert ActionSpec.null().normalise(np.zeros((5, 0))).shape == (5, 0)

@@ -1,0 +1,68 @@
+"""Configs: two halves, strict names, dotted overrides."""
+
+import pytest
+
+from wfm.config import Config, assign, how, parse_assignment
+from wfm.errors import ConfigError
+
+
+class Inner(Config):
+    width: int = 8
+    "Channels."
+    workers: int = how(1)
+    "Processes."
+
+
+class Outer(Config):
+    inner: Inner = Inner()
+    maybe: Inner | None = None
+    rate: float = 1.0
+    names: tuple[str, ...] = ()
+
+
+def test_halves_do_not_mix() -> None:
+    assert Outer().what() == {"inner": {"width": 8}, "maybe": None, "rate": 1.0, "names": []}
+    assert Outer().how() == {"inner": {"workers": 1}}
+
+
+def test_override_reaches_nested_fields_and_leaves_the_original() -> None:
+    config = Outer()
+    changed = config.override(["inner.width=16", 'names=["a", "b"]', "rate=2"])
+    assert changed.inner.width == 16
+    assert changed.names == ("a", "b")
+    assert changed.rate == 2.0
+    assert config.inner.width == 8
+
+
+@pytest.mark.parametrize(
+    ("assignment", "says"),
+    [
+        ("inner.widht=3", "Did you mean 'width'"),
+        ("nothing=3", "unknown field 'nothing'"),
+        ("rate.x=3", "has no fields of its own"),
+        ("inner.width=wide", "inner.width"),
+        ("rate", "not of the form"),
+        ("rate=NaN", "rate"),
+    ],
+)
+def test_wrong_override_names_the_field(assignment: str, says: str) -> None:
+    with pytest.raises(ConfigError, match=says):
+        Outer().override([assignment])
+
+
+def test_parse_names_unknown_keys_and_choices() -> None:
+    with pytest.raises(ConfigError, match=r"unknown field 'inner\.widht'.*Choices: width, workers"):
+        Outer.parse({"inner": {"widht": 1}})
+
+
+def test_frozen() -> None:
+    with pytest.raises(Exception, match="frozen"):
+        Outer().rate = 3.0  # type: ignore[misc]
+
+
+def test_assignment_values_are_json_or_text() -> None:
+    assert parse_assignment("a.b=[1,2]") == (["a", "b"], [1, 2])
+    assert parse_assignment("a=some/path=x") == (["a"], "some/path=x")
+    values = Outer().resolved()
+    assign(values, ["inner", "width"], 3, Outer)
+    assert values["inner"]["width"] == 3

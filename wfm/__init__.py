@@ -1,0 +1,19 @@
+"""wfm: from raw video to a trained, evaluated, published world foundation model.
+
+The storeys; imports go down only (checked by ``lint-imports``):
+
+    pipelines/                                    DAGs as data, one emitter per engine, the CLI
+    components/                                   one thin entry point per stage
+    wfm.recipes                                   named configs: demo, smoke
+    wfm.evaluation   wfm.training   wfm.generation
+    wfm.models       wfm.curation   wfm.simulation
+    wfm.data         wfm.parallel
+    wfm.artifacts  wfm.records  wfm.actions  wfm.config  wfm.errors  wfm.log     the ground floor: no torch
+
+Read in this order: `pipelines/stages.py` (the table is the flow), `components/split_clips.py` (what a stage is),
+`wfm/curation/split.py` (what a step is), `wfm/artifacts/__init__.py` (what a stage leaves behind).
+"""
+
+__all__ = ["__version__"]
+
+__version__ = "0.1.0"

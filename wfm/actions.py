@@ -1,0 +1,96 @@
+"""The action spec: what an action vector means, saved inside every checkpoint that was trained with it.
+
+An action at frame ``t`` acts between frame ``t`` and frame ``t + 1``. A model refuses actions whose spec differs from its
+own, naming the field, because a guessed unit or frame gives a plausible and wrong future.
+"""
+
+from typing import Any, Self
+
+import numpy as np
+import pydantic
+
+from wfm.config import Config
+from wfm.errors import ConfigError, InputError
+
+
+class ActionSpec(Config):
+    """Names, units, frame of reference, rate and normaliser of an action vector of any width."""
+
+    names: tuple[str, ...] = ()
+    "One name per component, in order. Empty: the null action."
+    units: tuple[str, ...] = ()
+    "One unit per component, such as deg/s."
+    frame: str = "none"
+    "Frame of reference the components are expressed in, such as camera or world."
+    rate_hz: float = 24.0
+    "Actions a second [Hz]: one per video frame."
+    mean: tuple[float, ...] = ()
+    "Subtracted before a model sees the action, in the component's unit."
+    scale: tuple[float, ...] = ()
+    "Divided by after the mean; positive, in the component's unit."
+
+    @pydantic.model_validator(mode="after")
+    def _same_width(self) -> Self:
+        width = len(self.names)
+        for field in ("units", "mean", "scale"):
+            if len(getattr(self, field)) != width:
+                raise ValueError(f"{field} has {len(getattr(self, field))} entries, names has {width}: give one each")
+        if any(scale <= 0 for scale in self.scale):
+            raise ValueError(f"scale must be positive, got {self.scale}")
+        if self.rate_hz <= 0:
+            raise ValueError(f"rate_hz must be positive, got {self.rate_hz}")
+        return self
+
+    @property
+    def width(self) -> int:
+        """Number of components."""
+        return len(self.names)
+
+    def normalise(self, actions: np.ndarray) -> np.ndarray:
+        """Raw units [..., A] -> what a model sees [..., A], float32."""
+        self._check(actions)
+        mean, scale = np.asarray(self.mean), np.asarray(self.scale)
+        return ((np.asarray(actions, dtype=np.float64) - mean) / scale).astype(np.float32)
+
+    def denormalise(self, actions: np.ndarray) -> np.ndarray:
+        """What a model sees [..., A] -> raw units [..., A], float32."""
+        self._check(actions)
+        mean, scale = np.asarray(self.mean), np.asarray(self.scale)
+        return (np.asarray(actions, dtype=np.float64) * scale + mean).astype(np.float32)
+
+    def require_same(self, other: "ActionSpec", *, whose: str = "the input") -> None:
+        """Raise `InputError` unless ``other`` means the same actions; the normaliser is the model's own business."""
+        for field in ("names", "units", "frame", "rate_hz"):
+            mine, theirs = getattr(self, field), getattr(other, field)
+            if mine != theirs:
+                raise InputError(
+                    f"action spec mismatch in {field!r}: the model was trained with {mine!r}, {whose} has {theirs!r}. "
+                    "Convert the actions, or use a model that was trained with them."
+                )
+
+    def with_normaliser(self, actions: np.ndarray) -> "ActionSpec":
+        """A copy whose mean is zero and whose scale is the root mean square of ``actions`` [N, A].
+
+        The mean stays zero so that "no motion" is the zero vector for the model too. A component that never moves
+        keeps scale 1.
+        """
+        self._check(actions)
+        rms = np.sqrt(np.mean(np.square(np.asarray(actions, dtype=np.float64).reshape(-1, self.width)), axis=0))
+        scale = tuple(float(value) if value > 1e-6 else 1.0 for value in rms)
+        return self.model_copy(update={"mean": (0.0,) * self.width, "scale": scale})
+
+    @classmethod
+    def null(cls) -> "ActionSpec":
+        """The spec of video without actions."""
+        return cls()
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> "ActionSpec":
+        """Read a spec from a sidecar or checkpoint; raises `ConfigError` with the field."""
+        return cls.parse(values)
+
+    def _check(self, actions: np.ndarray) -> None:
+        if np.ndim(actions) == 0 or np.shape(actions)[-1] != self.width:
+            raise ConfigError(
+                f"actions have shape {np.shape(actions)}; the spec has {self.width} components: {', '.join(self.names)}"
+            )

@@ -1,0 +1,152 @@
+"""Typed configurations with two halves.
+
+``what`` decides the result and enters an artifact's key; ``how`` (workers, device, addresses, log level) does not:
+
+    class SplitConfig(Config):
+        minimum_seconds: float = 1.5
+        "Shortest clip kept [s]."
+        workers: int = how(2)
+        "Processes that cut."
+
+Fields are frozen, unknown keys are errors that list the choices, and ``override(["a.b=1"])`` is what ``--set`` does.
+"""
+
+import difflib
+import json
+import types
+import typing
+from collections.abc import Iterable, Mapping
+from typing import Any, Self
+
+import pydantic
+from pydantic.fields import FieldInfo
+
+from wfm.errors import ConfigError
+
+_HALF = "half"
+
+
+def how(default: Any, **constraints: Any) -> Any:
+    """A field of the ``how`` half: it may change speed or place, never the result, so it stays out of the key."""
+    return pydantic.Field(default, json_schema_extra={_HALF: "how"}, **constraints)
+
+
+class Config(pydantic.BaseModel):
+    """Base of every configuration: frozen, strict about names, documented by attribute docstrings."""
+
+    model_config = pydantic.ConfigDict(
+        extra="forbid", frozen=True, use_attribute_docstrings=True, validate_default=True, allow_inf_nan=False
+    )
+
+    @classmethod
+    def parse(cls, values: Mapping[str, Any]) -> Self:
+        """Build from plain values; raises `ConfigError` naming each wrong field, its value and the choices."""
+        try:
+            return cls.model_validate(values)
+        except pydantic.ValidationError as error:
+            raise ConfigError(_explain(cls, error)) from None
+
+    def what(self) -> dict[str, Any]:
+        """The half that enters the key, as plain JSON values."""
+        return _half(self, "what")
+
+    def how(self) -> dict[str, Any]:
+        """The half that does not enter the key, as plain JSON values."""
+        return _half(self, "how")
+
+    def resolved(self) -> dict[str, Any]:
+        """Both halves, as plain JSON values: what is saved beside an output."""
+        return self.model_dump(mode="json")
+
+    def override(self, assignments: Iterable[str]) -> Self:
+        """A copy with dotted assignments such as ``model.width=192`` applied; values are JSON, or else text."""
+        values = self.resolved()
+        for assignment in assignments:
+            path, value = parse_assignment(assignment)
+            assign(values, path, value, type(self))
+        return type(self).parse(values)
+
+
+def parse_assignment(text: str) -> tuple[list[str], Any]:
+    """``"a.b=1"`` -> ``(["a", "b"], 1)``. A value that is not JSON is taken as text."""
+    name, equals, raw = text.partition("=")
+    if not equals or not name.strip():
+        raise ConfigError(f"override {text!r} is not of the form name=value, such as model.width=192")
+    try:
+        value = json.loads(raw)
+    except json.JSONDecodeError:
+        value = raw
+    return name.strip().split("."), value
+
+
+def assign(values: dict[str, Any], path: list[str], value: Any, model: type[pydantic.BaseModel]) -> None:
+    """Set ``values[path]``, refusing a name that ``model`` does not have."""
+    here: Any = values
+    kind: type[pydantic.BaseModel] | None = model
+    for depth, name in enumerate(path):
+        if kind is not None and name not in kind.model_fields:
+            raise ConfigError(unknown(".".join(path[: depth + 1]), kind.model_fields))
+        if depth == len(path) - 1:
+            here[name] = value
+            return
+        field = kind.model_fields[name] if kind is not None else None
+        kind = _nested(field) if field is not None else None
+        if not isinstance(here.get(name), dict):
+            raise ConfigError(f"override {'.'.join(path)!r}: {'.'.join(path[: depth + 1])!r} has no fields of its own")
+        here = here[name]
+
+
+def unknown(name: str, choices: Iterable[str]) -> str:
+    """The message for a name that is not among ``choices``, with the nearest one offered."""
+    names = sorted(choices)
+    near = difflib.get_close_matches(name.rsplit(".", 1)[-1], names, n=1)
+    hint = f" Did you mean {near[0]!r}?" if near else ""
+    return f"unknown field {name!r}.{hint} Choices: {', '.join(names) or 'none'}"
+
+
+def _nested(field: FieldInfo) -> type[pydantic.BaseModel] | None:
+    """The configuration class a field holds, if it holds one (``X`` or ``X | None``)."""
+    annotation = field.annotation
+    if typing.get_origin(annotation) in (typing.Union, types.UnionType):
+        options = [a for a in typing.get_args(annotation) if a is not type(None)]
+        annotation = options[0] if len(options) == 1 else None
+    if isinstance(annotation, type) and issubclass(annotation, pydantic.BaseModel):
+        return annotation
+    return None
+
+
+def _is_how(field: FieldInfo) -> bool:
+    extra = field.json_schema_extra
+    return isinstance(extra, dict) and extra.get(_HALF) == "how"
+
+
+def _half(config: pydantic.BaseModel, half: str) -> dict[str, Any]:
+    plain = config.model_dump(mode="json")
+    kept: dict[str, Any] = {}
+    for name, field in type(config).model_fields.items():
+        value = getattr(config, name)
+        if _is_how(field):
+            if half == "how":
+                kept[name] = plain[name]
+        elif isinstance(value, Config):
+            nested = _half(value, half)
+            if nested or half == "what":
+                kept[name] = nested
+        elif half == "what":
+            kept[name] = plain[name]
+    return kept
+
+
+def _explain(model: type[pydantic.BaseModel], error: pydantic.ValidationError) -> str:
+    lines = []
+    for problem in error.errors():
+        path = ".".join(str(part) for part in problem["loc"])
+        if problem["type"] == "extra_forbidden":
+            owner: type[pydantic.BaseModel] | None = model
+            for part in problem["loc"][:-1]:
+                field = owner.model_fields.get(str(part)) if owner is not None else None
+                owner = _nested(field) if field is not None else None
+            lines.append(unknown(path, owner.model_fields if owner is not None else ()))
+        else:
+            lines.append(f"field {path!r} = {problem['input']!r}: {problem['msg']}")
+    return f"{model.__name__}: " + "; ".join(lines)

@@ -1,0 +1,64 @@
+"""The errors of wfm, and what each means to whoever decides about a retry.
+
+Lower storeys raise these; only ``components/entrypoint.py`` and the CLI turn them into outcomes and exit codes.
+
+| error            | outcome       | exit code | retried? |
+|------------------|---------------|-----------|----------|
+| `InputError`     | `wrong_input` | 64        | never: the same input gives the same answer |
+| `TryAgain`       | `try_again`   | 75        | with back-off, up to the stage's limit |
+| `Cancelled`      | `cancelled`   | 143       | by whoever cancelled; work so far is kept |
+| any other        | `bug`         | 1         | once at most: it is ours to mend |
+
+A message names the field or file, the value seen, the choices, and what to do.
+"""
+
+from typing import ClassVar
+
+
+class WfmError(Exception):
+    """Base of every error that wfm raises on purpose."""
+
+    outcome: ClassVar[str] = "bug"
+    exit_code: ClassVar[int] = 1
+
+
+class InputError(WfmError):
+    """Wrong input or configuration: trying again cannot help."""
+
+    outcome = "wrong_input"
+    exit_code = 64
+
+
+class ConfigError(InputError):
+    """A configuration field is unknown, mistyped or contradicts another."""
+
+
+class DataError(InputError):
+    """Bytes that are not what they claim to be: corrupt, truncated, or of another hash."""
+
+
+class MissingPackage(InputError):
+    """An optional package is needed for this and not installed."""
+
+    def __init__(self, package: str, *, extra: str, purpose: str) -> None:
+        super().__init__(f"{purpose} needs the package {package!r}, which is not installed: pip install 'wfm[{extra}]'")
+        self.package = package
+        self.extra = extra
+
+
+class TryAgain(WfmError):
+    """A passing trouble (network, quota, a peer that died): the same call may succeed later."""
+
+    outcome = "try_again"
+    exit_code = 75
+
+
+class Cancelled(WfmError):
+    """Someone asked to stop (SIGTERM): what is whole has been committed, the rest continues next time."""
+
+    outcome = "cancelled"
+    exit_code = 143
+
+
+OUTCOMES: tuple[str, ...] = ("done", "cached", "wrong_input", "try_again", "bug", "cancelled")
+"""Every outcome an attempt can write."""

@@ -1,0 +1,103 @@
+"""Logging and progress.
+
+One logger tree under ``wfm``; lines go to standard error so that standard output stays a command's answer. ``progress``
+shows a bar with rate and ETA on a terminal, and a plain line every few seconds where output is captured (a run's log).
+"""
+
+import logging
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Protocol
+
+_FORMAT = "%(asctime)s %(levelname)-7s %(name)s: %(message)s"
+_SECONDS_BETWEEN_LINES = 5.0
+
+
+def get_logger(name: str) -> logging.Logger:
+    """The logger of a module; ``name`` is usually ``__name__``."""
+    return logging.getLogger(name if name.startswith("wfm") else f"wfm.{name}")
+
+
+def set_up(level: str = "INFO") -> None:
+    """Send wfm's log lines to standard error. Called by entry points only, never at import."""
+    logger = logging.getLogger("wfm")
+    logger.setLevel(level.upper())
+    if not logger.handlers:
+        handler = logging.StreamHandler(sys.stderr)
+        handler.setFormatter(logging.Formatter(_FORMAT, "%H:%M:%S"))
+        logger.addHandler(handler)
+        logger.propagate = False
+
+
+class Progress(Protocol):
+    """What ``progress`` yields."""
+
+    def advance(self, n: float = 1, note: str = "") -> None:
+        """Count ``n`` units as done; ``note`` is shown beside the bar (such as the loss)."""
+
+
+@contextmanager
+def progress(total: float | None, description: str, unit: str = "items") -> Iterator[Progress]:
+    """Show how far a long piece of work is, in ``unit`` a second and with the time left."""
+    if sys.stderr.isatty():
+        with _bar(total, description, unit) as bar:
+            yield bar
+    else:
+        lines = _Lines(total, description, unit)
+        yield lines
+        lines.close()
+
+
+class _Lines:
+    """Progress as log lines, at most one every few seconds."""
+
+    def __init__(self, total: float | None, description: str, unit: str) -> None:
+        self._total, self._description, self._unit = total, description, unit
+        self._done = 0.0
+        self._start = self._last = time.monotonic()
+        self._log = get_logger("wfm.progress")
+
+    def advance(self, n: float = 1, note: str = "") -> None:
+        self._done += n
+        now = time.monotonic()
+        if now - self._last >= _SECONDS_BETWEEN_LINES:
+            self._last = now
+            self._print(now, note)
+
+    def _print(self, now: float, note: str) -> None:
+        seconds = max(now - self._start, 1e-9)
+        rate = self._done / seconds
+        of = f"/{self._total:g}" if self._total else ""
+        left = f", {(self._total - self._done) / rate:.0f} s left" if self._total and rate > 0 else ""
+        note = f", {note}" if note else ""
+        self._log.info("%s: %g%s %s, %.3g/s%s%s", self._description, self._done, of, self._unit, rate, left, note)
+
+    def close(self) -> None:
+        seconds = time.monotonic() - self._start
+        self._log.info("%s: %g %s in %.1f s", self._description, self._done, self._unit, seconds)
+
+
+@contextmanager
+def _bar(total: float | None, description: str, unit: str) -> Iterator[Progress]:
+    from rich import progress as rich_progress
+    from rich.console import Console
+
+    columns = (
+        rich_progress.TextColumn("{task.description}"),
+        rich_progress.BarColumn(),
+        rich_progress.MofNCompleteColumn(),
+        rich_progress.TextColumn(unit),
+        rich_progress.TimeElapsedColumn(),
+        rich_progress.TimeRemainingColumn(),
+        rich_progress.TextColumn("{task.fields[note]}"),
+    )
+    with rich_progress.Progress(*columns, console=Console(stderr=True), transient=True) as bars:
+        task = bars.add_task(description, total=total, note="")
+
+        class Bar:
+            def advance(self, n: float = 1, note: str = "") -> None:
+                bars.update(task, advance=n, note=note)
+
+        yield Bar()

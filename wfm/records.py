@@ -1,0 +1,161 @@
+"""What moves between stages: rows of typed tables with a schema version.
+
+A record is a frozen dataclass whose fields are plain values; ``to_table`` and ``from_table`` cross to and from Arrow. The
+version is stored in the table's metadata, and a newer one than this code knows is refused with advice.
+"""
+
+import dataclasses
+import hashlib
+import types
+import typing
+from collections.abc import Iterable, Sequence
+from typing import Any, ClassVar, Self
+
+import pyarrow as pa
+
+from wfm.errors import DataError
+
+_ARROW: dict[Any, pa.DataType] = {str: pa.string(), int: pa.int64(), float: pa.float64(), bool: pa.bool_()}
+_METADATA = b"wfm"
+
+
+def video_id_of(digest: "hashlib._Hash") -> str:
+    """A video's id is the sha256 of its bytes, in hex."""
+    return digest.hexdigest()
+
+
+def clip_id_of(video_id: str, start_pts: int, end_pts: int) -> str:
+    """A clip's id is the sha256 of its video's id and its span in presentation timestamps."""
+    return hashlib.sha256(f"{video_id}:{start_pts}:{end_pts}".encode()).hexdigest()
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Record:
+    """Base of the rows. Fields are str, int, float, bool, an optional one of these, or a list of them."""
+
+    SCHEMA_VERSION: ClassVar[int] = 1
+
+    @classmethod
+    def schema(cls) -> pa.Schema:
+        """The Arrow schema, carrying the record's name and version."""
+        hints = typing.get_type_hints(cls)
+        fields = [_arrow_field(field.name, hints[field.name]) for field in dataclasses.fields(cls)]
+        return pa.schema(fields, metadata={_METADATA: f"{cls.__name__}/{cls.SCHEMA_VERSION}".encode()})
+
+    @classmethod
+    def to_table(cls, rows: Iterable[Self]) -> pa.Table:
+        """Rows -> an Arrow table."""
+        names = [field.name for field in dataclasses.fields(cls)]
+        return pa.Table.from_pylist([{name: getattr(row, name) for name in names} for row in rows], schema=cls.schema())
+
+    @classmethod
+    def from_table(cls, table: pa.Table) -> list[Self]:
+        """An Arrow table -> rows. Raises `DataError` for another record, a newer version or a missing column."""
+        cls.check(table.schema)
+        names = [field.name for field in dataclasses.fields(cls)]
+        missing = [name for name in names if name not in table.column_names]
+        if missing:
+            raise DataError(f"table of {cls.__name__} lacks the columns {', '.join(missing)}")
+        return [cls(**row) for row in table.select(names).to_pylist()]
+
+    @classmethod
+    def check(cls, schema: pa.Schema) -> None:
+        """Refuse a table that holds another record, or one written by a newer wfm."""
+        stamp = (schema.metadata or {}).get(_METADATA, b"").decode()
+        name, _, version = stamp.partition("/")
+        if not stamp:
+            return
+        if name != cls.__name__:
+            raise DataError(f"expected a table of {cls.__name__}, got one of {name}")
+        if int(version) > cls.SCHEMA_VERSION:
+            raise DataError(
+                f"table of {name} has schema version {version}, this wfm reads up to {cls.SCHEMA_VERSION}: upgrade wfm"
+            )
+
+
+def _arrow_field(name: str, hint: Any) -> pa.Field:
+    origin = typing.get_origin(hint)
+    if origin in (typing.Union, types.UnionType):
+        inner = [arg for arg in typing.get_args(hint) if arg is not type(None)]
+        return pa.field(name, _arrow_field(name, inner[0]).type, nullable=True)
+    if origin in (list, Sequence):
+        return pa.field(name, pa.list_(_arrow_field(name, typing.get_args(hint)[0]).type), nullable=False)
+    return pa.field(name, _ARROW[hint], nullable=False)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Video(Record):
+    """One row per input file, readable or not."""
+
+    source: str
+    "Path or URL as given, or ``wfm://<artifact key>/<path>`` for a file in the store."
+    name: str
+    "File name without folder."
+    video_id: str = ""
+    "sha256 of the bytes; empty when they could not be read."
+    size_bytes: int = 0
+    status: str = "ok"
+    "``ok``, ``duplicate`` (same bytes as another file) or ``failed``."
+    reason: str = ""
+    "Why the status is not ok: a stable code, then words."
+    session_id: str = ""
+    "Recording the video belongs to; its own id unless a sidecar says otherwise."
+    view: str = ""
+    duration_seconds: float = 0.0
+    width: int = 0
+    height: int = 0
+    rotation_degrees: int = 0
+    fps: float = 0.0
+    "Average frames a second."
+    num_frames: int = 0
+    codec: str = ""
+    pixel_format: str = ""
+    has_audio: bool = False
+    variable_frame_rate: bool = False
+    actions: str = ""
+    "Source of the actions sidecar, or empty."
+    attributes: str = ""
+    "Source of the attributes sidecar, or empty."
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Clip(Record):
+    """A span of a video that was cut out."""
+
+    clip_id: str
+    clip_sha256: str
+    "sha256 of the clip file's own bytes: what caches go by."
+    video_id: str
+    source: str
+    session_id: str
+    view: str = ""
+    start_seconds: float
+    end_seconds: float
+    start_pts: int
+    end_pts: int
+    time_base: str
+    "Seconds per pts tick, such as ``1/12288``."
+    num_frames: int
+    fps: float
+    width: int
+    height: int
+    path: str
+    "Clip file inside its part, ``clips/<clip_id>.mp4``."
+    transcode: str
+    "``copy`` (stream copy) or ``encode``."
+    action_path: str = ""
+    "Actions cut to the clip, inside its part, or empty."
+    attributes_json: str = ""
+    "The overlapping shot's attributes as JSON, or empty."
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Caption(Record):
+    """A sentence about a clip."""
+
+    clip_id: str
+    clip_sha256: str
+    "The clip bytes the caption was made from."
+    caption: str
+    caption_source: str
+    "``attributes`` (what a simulator knows) or ``measured`` (what was computed from pixels)."
