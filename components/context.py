@@ -11,7 +11,6 @@ import logging
 import resource
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
@@ -151,19 +150,37 @@ class Context(Generic[ConfigT]):
         }
 
 
+class Usage:
+    """What this process and its children have used since it was made."""
+
+    def __init__(self) -> None:
+        self._before = _cpu_seconds()
+
+    def read(self) -> dict[str, float]:
+        """``cpu_seconds`` since the start, and ``peak_bytes`` of the largest process so far."""
+        kilobytes = max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+        return {"cpu_seconds": _cpu_seconds() - self._before, "peak_bytes": kilobytes * 1024.0}
+
+
+def _cpu_seconds() -> float:
+    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(usage.ru_utime + usage.ru_stime for usage in used)
+
+
 def run_part(payload: dict[str, Any]) -> dict[str, Any]:
     """Make one part and commit it; called in a worker process. Returns what it used."""
     from wfm.artifacts import Store
 
     store = Store.open(payload["store"], payload["options"] or None)
     key = payload["key"]
-    with measured() as usage, store.lease(f"part-{key}"):
+    usage = Usage()
+    with store.lease(key) as lease:
         if not store.has_part(key):
-            _make_part(store, key, payload, usage)
-    return {"cpu_seconds": usage["cpu_seconds"], "peak_bytes": usage["peak_bytes"]}
+            _make_part(store, key, payload, usage, lease.fence)
+    return usage.read()
 
 
-def _make_part(store: "Store", key: str, payload: dict[str, Any], usage: dict[str, float]) -> None:
+def _make_part(store: "Store", key: str, payload: dict[str, Any], usage: Usage, fence: int) -> None:
     module, _, name = payload["function"].partition(":")
     function = getattr(importlib.import_module(module), name)
     config_class = importlib.import_module(f"components.{payload['component']}").CONFIG
@@ -189,30 +206,13 @@ def _make_part(store: "Store", key: str, payload: dict[str, Any], usage: dict[st
             code_id=payload["code_id"],
             inputs={},
             timings={"started": started, "finished": time.time()},
-            resources=dict(usage),
+            resources=usage.read(),
+            fence=fence,
             extra={**result.extra, "inputs": payload["inputs"]},
         )
     except BaseException:
         attempt.discard()
         raise
-
-
-@contextmanager
-def measured() -> Iterator[dict[str, float]]:
-    """Fill in the cpu seconds of this process and its children, and this process's peak memory, when done."""
-    usage = {"cpu_seconds": 0.0, "peak_bytes": 0.0}
-    before = _cpu_seconds()
-    try:
-        yield usage
-    finally:
-        usage["cpu_seconds"] = _cpu_seconds() - before
-        kilobytes = max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
-        usage["peak_bytes"] = kilobytes * 1024.0
-
-
-def _cpu_seconds() -> float:
-    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
-    return sum(usage.ru_utime + usage.ru_stime for usage in used)
 
 
 def check_yield(result: Result, stage: str) -> None:

@@ -15,7 +15,6 @@ import importlib.metadata
 import json
 import os
 import platform
-import shutil
 import signal
 import sys
 import threading
@@ -26,7 +25,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from components.context import ConfigT, Context, PartContext, Result, check_yield, measured
+from components.context import ConfigT, Context, PartContext, Result, Usage, check_yield
 from components.derivation import code_id, derive_key
 from wfm.config import Config
 from wfm.errors import Cancelled, ConfigError, InputError, WfmError
@@ -106,11 +105,11 @@ def _execute(
     key = node_key({**spec, "component": component}, given, store)
     log = get_logger("wfm.stage")
     if not store.has(key):
-        with store.lease(key):
+        with store.lease(key) as lease:
             if store.has(key):  # another starter finished it while we waited
                 log.info("%s: %s was made by another run meanwhile", spec["node"], key[:12])
             else:
-                _make(component, spec, config, store, given, key, run)
+                _make(component, spec, config, store, given, key, lease.fence, run)
                 _announce(spec, arguments.key_out, key, store)
                 return key, "done"
     _announce(spec, arguments.key_out, key, store)
@@ -125,6 +124,7 @@ def _make(
     store: "Store",
     given: dict[str, str],
     key: str,
+    fence: int,
     run: Callable[[Context[ConfigT]], Result],
 ) -> None:
     stop = threading.Event()
@@ -142,14 +142,13 @@ def _make(
         store=store,
         inputs={name: _guarded(store.artifact(of), spec) for name, of in given.items()},
         out=attempt.path,
-        scratch=Path(store.scratch(key)),
+        scratch=store.scratch(key),
         scheduler=spec.get("scheduler", ""),
         stop_requested=stop.is_set,
     )
-    started = time.time()
+    started, usage = time.time(), Usage()
     try:
-        with measured() as usage:
-            result = run(context)
+        result = run(context)
         check_yield(result, spec["stage"])
         (attempt.path / "config.json").write_text(json.dumps(config.resolved(), indent=2, sort_keys=True))
         attempt.commit(
@@ -162,18 +161,15 @@ def _make(
             inputs=given,
             parts=result.parts,
             timings={"started": started, "finished": time.time()},
-            resources={
-                "cpu_seconds": usage["cpu_seconds"] + context.remote_usage["cpu_seconds"] * bool(context.scheduler),
-                "gpu_seconds": _gpu_seconds(time.time() - started),
-                "peak_bytes": max(usage["peak_bytes"], context.remote_usage["peak_bytes"]),
-            },
+            resources=_resources(usage, context, time.time() - started),
+            fence=fence,
             versions=_versions(),
             extra={**result.extra, "node": spec["node"], "run_id": spec["run_id"]},
         )
     except BaseException:
         attempt.discard()
         raise
-    shutil.rmtree(context.scratch, ignore_errors=True)  # checkpoints of a finished key are of no more use
+    store.clear_scratch(key)  # checkpoints of a finished key are of no more use
 
 
 def _guarded(artifact: "Artifact", spec: dict[str, Any]) -> "Artifact":
@@ -181,11 +177,16 @@ def _guarded(artifact: "Artifact", spec: dict[str, Any]) -> "Artifact":
     return artifact if spec.get("reads_truth") else artifact.without("truth/")
 
 
-def _gpu_seconds(seconds: float) -> float:
+def _resources(usage: Usage, context: Context[ConfigT], seconds: float) -> dict[str, float]:
+    """What the stage used, its parts in other processes included."""
+    own, remote = usage.read(), context.remote_usage if context.scheduler else {"cpu_seconds": 0.0, "peak_bytes": 0.0}
     torch = sys.modules.get("torch")
-    if torch is None or not torch.cuda.is_available() or not torch.cuda.is_initialized():
-        return 0.0
-    return seconds
+    on_gpu = torch is not None and torch.cuda.is_available() and torch.cuda.is_initialized()
+    return {
+        "cpu_seconds": own["cpu_seconds"] + remote["cpu_seconds"],
+        "gpu_seconds": seconds if on_gpu else 0.0,
+        "peak_bytes": max(own["peak_bytes"], remote["peak_bytes"]),
+    }
 
 
 def _versions() -> dict[str, str]:
@@ -221,10 +222,18 @@ def _read(url: str) -> bytes:
         return file.read()
 
 
+def _named(store: "Store", reference: str) -> str:
+    """The key a name points at, or nothing when there is no such name yet."""
+    try:
+        return store.resolve(reference)
+    except InputError:
+        return ""
+
+
 def _announce(spec: dict[str, Any], path: str, key: str, store: "Store") -> None:
     """Point the name the spec asks for at the key, and write the key where the engine reads it."""
     kind, slash, name = spec.get("promote", "").partition("/")
-    if slash and store.resolve_or_none(f"{kind}/{name}@latest") != key:
+    if slash and _named(store, f"{kind}/{name}") != key:
         store.promote(kind, name, key)
     if path:
         target = Path(path)

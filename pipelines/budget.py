@@ -1,0 +1,68 @@
+"""How many stages may run side by side: a budget of processors and memory that stages draw from."""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from wfm.errors import Cancelled
+
+
+class Budget:
+    """Processors and memory that running stages share.
+
+    A stage that asks for more than there is gets all of it, hence runs alone: on a laptop a row sized for a cluster
+    still runs. Whoever fits goes first; a large stage waits until enough has come back.
+    """
+
+    def __init__(self, cpu: float, memory_gib: float) -> None:
+        if cpu <= 0 or memory_gib <= 0:
+            raise ValueError(f"a budget of {cpu} cpu and {memory_gib} GiB lets nothing run; both must be above 0")
+        self.cpu, self.memory_gib = cpu, memory_gib
+        self._free_cpu, self._free_memory = cpu, memory_gib
+        self._changed = threading.Condition()
+
+    @contextmanager
+    def hold(self, cpu: float, memory_gib: float, stop: threading.Event) -> Iterator[None]:
+        """Wait until the amounts are free, hold them inside the block; raises `Cancelled` when ``stop`` is set first."""
+        cpu, memory_gib = min(cpu, self.cpu), min(memory_gib, self.memory_gib)
+        with self._changed:
+            while not stop.is_set() and (cpu > self._free_cpu + 1e-9 or memory_gib > self._free_memory + 1e-9):
+                self._changed.wait(timeout=0.2)
+            if stop.is_set():
+                raise Cancelled("stopped while waiting for processors and memory")
+            self._free_cpu -= cpu
+            self._free_memory -= memory_gib
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._free_cpu += cpu
+                self._free_memory += memory_gib
+                self._changed.notify_all()
+
+
+def machine() -> tuple[float, float]:
+    """Processors this process may use, and the memory free now [GiB] (a container's limits respected)."""
+    import os
+
+    import psutil
+
+    cpu = float(len(os.sched_getaffinity(0))) if hasattr(os, "sched_getaffinity") else float(os.cpu_count() or 1)
+    memory = float(psutil.virtual_memory().available)
+    limits = {"/sys/fs/cgroup/memory.max": "/sys/fs/cgroup/memory.current"}
+    for limit_path, used_path in limits.items():
+        try:
+            with open(limit_path) as limit, open(used_path) as used:
+                text = limit.read().strip()
+                if text != "max":
+                    memory = min(memory, float(text) - float(used.read()))
+        except (OSError, ValueError):
+            continue
+    try:
+        with open("/sys/fs/cgroup/cpu.max") as quota_file:
+            quota, period = quota_file.read().split()
+            if quota != "max":
+                cpu = min(cpu, max(float(quota) / float(period), 1.0))
+    except (OSError, ValueError):
+        pass
+    return cpu, max(memory / 2**30, 0.5)

@@ -1,0 +1,50 @@
+"""One Dask cluster for a run, there only while a stage needs it.
+
+It starts with the first ``daskjob`` stage that has work and goes when the last one is through, so that training has the
+memory. Stages get its address in their spec; where there is none they work in their own process.
+"""
+
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+
+from pipelines.stages import StageRow
+from wfm.errors import Cancelled, MissingPackage
+from wfm.log import get_logger
+
+
+class Cluster:
+    """Starts on first use; whoever knows that nobody will ask any more closes it."""
+
+    def __init__(self, workers: int, memory_gib: float) -> None:
+        self._workers, self._memory_gib = workers, memory_gib
+        self._lock = threading.Lock()
+        self._stack = ExitStack()
+        self._address = ""
+
+    @contextmanager
+    def user(self, row: StageRow, stop: threading.Event) -> Iterator[str]:
+        """The scheduler's address for a stage of this row; empty for one that does not use Dask."""
+        if row.kind != "daskjob":
+            yield ""
+            return
+        with self._lock:
+            if stop.is_set():
+                raise Cancelled("stopped before the cluster was started")
+            address = self._address or self._start()
+        yield address
+
+    def close(self) -> None:
+        """Stop the workers; the next user starts new ones."""
+        with self._lock:
+            self._stack.close()
+            self._stack, self._address = ExitStack(), ""
+
+    def _start(self) -> str:
+        try:
+            from wfm.curation.run import local_cluster
+        except ImportError as error:
+            raise MissingPackage("dask", extra="curate", purpose="curation") from error
+        self._address = self._stack.enter_context(local_cluster(self._workers, int(self._memory_gib * 2**30 / self._workers)))
+        get_logger(__name__).info("Dask cluster of %d workers at %s", self._workers, self._address)
+        return self._address

@@ -1,0 +1,202 @@
+"""Where Prefect lives: settings that keep it to itself, and a server for one run, or for the UI and schedules.
+
+Nothing of the user's own Prefect is read or written: the home is ``~/.wfm/prefect`` (``WFM_HOME`` moves it), the
+database is sqlite inside it. A run's server is a thread of the run (one import instead of two: 3 s instead of 9 s once
+the database exists), so it cannot outlive it. When `wfm ui` or `wfm schedule` has a full server up, runs use that one.
+"""
+
+import fcntl
+import json
+import os
+import socket
+import subprocess
+import sys
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from wfm.errors import MissingPackage, TryAgain
+
+_PATIENCE_SECONDS = 120
+_SERVER_FILE = "server.json"
+
+
+def home() -> Path:
+    """The folder of wfm's own Prefect; created when missing."""
+    folder = Path(os.environ.get("WFM_HOME") or Path.home() / ".wfm") / "prefect"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def settings() -> dict[str, str]:
+    """Environment that a Prefect process of ours runs with."""
+    return {
+        "PREFECT_HOME": str(home()),
+        "PREFECT_PROFILES_PATH": str(home() / "profiles.toml"),
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "DO_NOT_TRACK": "1",
+        "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": str(_PATIENCE_SECONDS),
+        "PREFECT_SERVER_DATABASE_CONNECTION_URL": f"sqlite+aiosqlite:///{home() / 'prefect.db'}",
+        "PREFECT_SERVER_DATABASE_TIMEOUT": "60",
+        "PREFECT_LOGGING_LEVEL": "CRITICAL",
+        "PREFECT_LOGGING_SERVER_LEVEL": "CRITICAL",
+        "PREFECT_LOGGING_TO_API_ENABLED": "false",
+        "PREFECT_CLI_PROMPT": "false",
+        "PREFECT_RESULTS_PERSIST_BY_DEFAULT": "false",
+        "PREFECT_SERVER_BLOCKS_REGISTER_ON_START": "false",
+        "PREFECT_API_BLOCKS_REGISTER_ON_START": "false",
+    }
+
+
+def apply_settings(**more: str) -> None:
+    """Put our settings into this process; must come before the first import of Prefect."""
+    for name in [name for name in os.environ if name.startswith("PREFECT_")]:
+        del os.environ[name]
+    os.environ.update(settings() | more)
+
+
+@contextmanager
+def server_for_run() -> Iterator[str]:
+    """An API address that lives as long as the block: a server that is up already, or a thread of this process."""
+    address = running_server()
+    if address is not None:
+        apply_settings(PREFECT_API_URL=address)
+        yield address
+        return
+    port = free_port()
+    address = f"http://127.0.0.1:{port}/api"
+    apply_settings(PREFECT_API_URL=address, PREFECT__SERVER_EPHEMERAL="1", PREFECT__SERVER_FINAL="1")
+    server, thread = _serve_in_thread(port)
+    try:
+        yield address
+    finally:
+        server.should_exit = True
+        thread.join(timeout=5.0)
+
+
+def _serve_in_thread(port: int) -> tuple[Any, threading.Thread]:
+    """Start the API; the lock lets one process at a time create or migrate the database."""
+    import_prefect()
+    import uvicorn
+    from prefect.server.api.server import create_app
+
+    with _start_lock():
+        app = create_app(ephemeral=True)
+        config = uvicorn.Config(app, host="127.0.0.1", port=port, log_level="critical", lifespan="on", access_log=False)
+        server = uvicorn.Server(config)
+        failed: list[BaseException] = []
+
+        def serve() -> None:
+            try:
+                server.run()
+            except BaseException as error:  # uvicorn ends a failed start with SystemExit
+                failed.append(error)
+
+        thread = threading.Thread(target=serve, name="prefect-server", daemon=True)
+        thread.start()
+        deadline = time.monotonic() + _PATIENCE_SECONDS
+        while not server.started:
+            if not thread.is_alive():
+                raise TryAgain(f"the embedded Prefect server did not start: {failed[0] if failed else 'it ended'}")
+            if time.monotonic() > deadline:
+                raise TryAgain(f"the embedded Prefect server was not up after {_PATIENCE_SECONDS} s")
+            time.sleep(0.02)
+    return server, thread
+
+
+@contextmanager
+def _start_lock() -> Iterator[None]:
+    with open(home() / "start.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def import_prefect() -> Any:
+    """The package, or an error that says how to get it."""
+    try:
+        import prefect
+    except ImportError as error:
+        raise MissingPackage("prefect", extra="prefect", purpose="running a pipeline") from error
+    return prefect
+
+
+def free_port() -> int:
+    """A TCP port nobody uses now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def running_server() -> str | None:
+    """API address of the full server that `wfm ui` or `wfm schedule` started, if it answers."""
+    try:
+        address = str(json.loads((home() / _SERVER_FILE).read_text())["api"])
+    except (OSError, ValueError, KeyError):
+        return None
+    return address if healthy(address) else None
+
+
+def healthy(address: str) -> bool:
+    """Whether a Prefect API answers at ``address`` within two seconds."""
+    try:
+        with urllib.request.urlopen(f"{address}/health", timeout=2.0) as answer:
+            return bool(answer.status == 200)
+    except (urllib.error.URLError, OSError, ValueError):
+        return False
+
+
+@contextmanager
+def full_server(host: str = "127.0.0.1", port: int = 0) -> Iterator[str]:
+    """The whole Prefect server (UI and scheduler too) for the length of the block; adopts one that is up."""
+    address = running_server()
+    if address is not None:
+        yield address
+        return
+    import_prefect()
+    port = port or free_port()
+    address = f"http://{host}:{port}/api"
+    guard = str(Path(__file__).with_name("guard.py"))
+    report_read, report_write = os.pipe()
+    command = [sys.executable, "-m", "prefect", "server", "start", "--host", host, "--port", str(port)]
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
+    with _start_lock(), open(home() / "server.log", "ab") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-S", "-E", guard, str(report_write), "10", *command],
+            stdin=subprocess.PIPE,
+            stdout=log,
+            stderr=log,
+            env=environment | settings() | {"PREFECT_API_URL": address},
+            pass_fds=(report_write,),
+            start_new_session=True,
+        )
+        os.close(report_write)
+        _wait_until_up(process, address)
+    server_file = home() / _SERVER_FILE
+    server_file.write_text(json.dumps({"api": address, "pid": process.pid}))
+    try:
+        yield address
+    finally:
+        server_file.unlink(missing_ok=True)
+        process.terminate()
+        try:
+            process.wait(timeout=20.0)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+        os.close(report_read)
+
+
+def _wait_until_up(process: "subprocess.Popen[bytes]", address: str) -> None:
+    deadline = time.monotonic() + _PATIENCE_SECONDS
+    while not healthy(address):
+        if process.poll() is not None:
+            raise TryAgain(f"the Prefect server ended with {process.returncode}; see {home() / 'server.log'}")
+        if time.monotonic() > deadline:
+            process.terminate()
+            raise TryAgain(f"the Prefect server was not up after {_PATIENCE_SECONDS} s; see {home() / 'server.log'}")
+        time.sleep(0.2)

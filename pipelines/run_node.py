@@ -1,0 +1,250 @@
+"""One node of a run: from "may start" to its outcome. Knows processes and outcomes, and no engine.
+
+``NodeRunner.attempt`` is what an engine calls once per try; ``may_retry`` is how it decides about another. The outcome comes
+from the ``outcome.json`` of the attempt; where a killed process left none, it is told from how the process ended, and
+written in its stead.
+"""
+
+import json
+import os
+import random
+import signal
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pipelines.budget import Budget
+from pipelines.plan import Node, Plan
+from pipelines.promotion import promote
+from pipelines.run_display import Display
+from pipelines.run_log import LogWriter
+from pipelines.run_state import FINISHED, GOOD, StateWriter
+from pipelines.stages import StageRow
+from pipelines.subprocess_stage import Ended, run_process
+from wfm.errors import Cancelled
+from wfm.log import get_logger
+
+if TYPE_CHECKING:
+    from pipelines.dask_cluster import Cluster
+    from wfm.artifacts import Run, Store
+
+_EXIT_OUTCOMES = {0: "done", 64: "wrong_input", 75: "try_again", 143: "cancelled"}
+_THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+_BUG_RETRIES = 1
+
+
+@dataclass(frozen=True)
+class EngineOptions:
+    """How stages are tried again and stopped; tests make these short."""
+
+    backoff_seconds: float = 2.0
+    "Wait before the second try; doubled for each further one, times a random factor in 0.5 .. 1.5 [s]."
+    backoff_limit_seconds: float = 60.0
+    grace_seconds: float = 20.0
+    "Between SIGTERM and SIGKILL [s]: time to save a checkpoint."
+    environment: Mapping[str, str] = field(default_factory=dict)
+    "Further variables for the stages."
+
+
+class NodeFailed(Exception):
+    """An attempt did not succeed; ``outcome`` says whether trying again can help."""
+
+    def __init__(self, node: str, outcome: str, reason: str) -> None:
+        super().__init__(f"{node}: {outcome}: {reason}")
+        self.node, self.outcome, self.reason = node, outcome, reason
+
+
+def may_retry(outcome: str, attempts: int, retries: int) -> bool:
+    """Whether a node that has been tried ``attempts`` times in this run gets another try."""
+    if outcome == "try_again":
+        return attempts <= retries
+    if outcome == "bug":
+        return attempts <= min(retries, _BUG_RETRIES)
+    return False
+
+
+def backoff(attempts: int, options: EngineOptions) -> float:
+    """Wait before the try after ``attempts`` failed ones [s]: exponential, with jitter so that many do not come back at once."""
+    wait = min(options.backoff_seconds * 2.0 ** (attempts - 1), options.backoff_limit_seconds)
+    return wait * random.uniform(0.5, 1.5)
+
+
+class NodeRunner:
+    """Runs the attempts of a plan's nodes as processes, within a budget, and keeps the books."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        run: "Run",
+        store: "Store",
+        *,
+        rows: Mapping[str, StageRow],
+        refresh: Callable[[Plan, "Store"], None],
+        budget: Budget,
+        options: EngineOptions,
+        states: StateWriter,
+        display: Display,
+        cluster: "Cluster",
+        stop: threading.Event,
+    ) -> None:
+        self._plan, self._run, self._store = plan, run, store
+        self._rows, self._refresh, self._budget, self._options = rows, refresh, budget, options
+        self._states, self._display, self._cluster, self._stop = states, display, cluster, stop
+        self._planning = threading.Lock()
+        self.run_id = run.id
+
+    def attempt(self, name: str) -> None:
+        """Try a node once; returns when its artifact is there, raises `NodeFailed` when not."""
+        with self._states.change(name) as state:
+            tried, last = state.attempts, state.outcome
+            state.started = state.started or time.time()
+        if tried:
+            self._pause(name, tried, last)
+        try:
+            with self._planning:
+                self._refresh(self._plan, self._store)
+                node = self._plan.node(name)
+                if node.done:
+                    self._finish(name, "cached", node.key or "")
+                    return
+            row = self._rows[node.stage]
+            with self._budget.hold(row.cpu, row.memory_gib, self._stop), self._cluster.user(row, self._stop) as scheduler:
+                key = self._start(node, row, tried + 1, scheduler)
+        except Cancelled as error:
+            self._fail(name, "cancelled", str(error))
+            raise NodeFailed(name, "cancelled", str(error)) from None
+        except NodeFailed as error:
+            self._fail(name, error.outcome, error.reason)
+            raise
+        except Exception as error:
+            outcome = getattr(error, "outcome", "bug")
+            get_logger(__name__).debug("starting %s failed", name, exc_info=True)
+            self._fail(name, outcome, f"{type(error).__name__}: {error}")
+            raise NodeFailed(name, outcome, str(error)) from error
+        self._finish(name, "done", key)
+
+    def skip(self, name: str, reason: str) -> None:
+        """Book a node that could not be tried because of another."""
+        with self._states.change(name) as state:
+            state.state, state.reason, state.ended = ("cancelled" if self._stop.is_set() else "not_run"), reason, time.time()
+        self._display.changed(name)
+
+    def _pause(self, name: str, tried: int, last: str) -> None:
+        wait = backoff(tried, self._options)
+        with self._states.change(name) as state:
+            state.state = "retrying"
+        self._display.changed(name)
+        self._display.line(name, f"try {tried + 1} in {wait:.1f} s (the last one ended with {last})")
+        if self._stop.wait(wait):
+            self._fail(name, "cancelled", "stopped while waiting to try again")
+            raise NodeFailed(name, "cancelled", "stopped while waiting to try again")
+
+    def _start(self, node: Node, row: StageRow, number: int, scheduler: str) -> str:
+        """Start the process, follow it to its end; returns the artifact's key."""
+        attempt = f"{number:02d}-{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}-{os.urandom(3).hex()}"
+        inputs = self._plan.input_keys(node)
+        spec = self._plan.spec(node, self._store, self._run.id, scheduler)
+        self._run.write_file(f"stages/{node.name}/spec.json", json.dumps(spec, indent=1).encode())
+        with self._states.change(node.name) as state:
+            state.state, state.attempts, state.attempt = "running", number, attempt
+            state.reason, state.outcome, state.why = "", "", node.why
+        self._display.changed(node.name)
+        with tempfile.TemporaryDirectory(prefix="wfm-stage-") as folder, LogWriter(self._run, node.name, attempt) as log:
+            key_file = Path(folder) / "key"
+            ended = run_process(
+                self._command(node, inputs, key_file),
+                environment=self._environment(row, attempt),
+                on_line=lambda line: self._hear(node.name, log, line),
+                on_start=lambda pid: self._note_pid(node.name, pid),
+                stop=self._stop,
+                timeout_seconds=row.timeout_seconds,
+                grace_seconds=self._options.grace_seconds,
+            )
+            key = key_file.read_text().strip() if key_file.exists() else ""
+        outcome, reason = self._judge(node, attempt, row, ended)
+        with self._states.change(node.name) as state:
+            state.cpu_seconds += ended.cpu_seconds
+            state.peak_bytes = max(state.peak_bytes, ended.peak_bytes)
+        if outcome not in GOOD:
+            raise NodeFailed(node.name, outcome, reason)
+        if not key or not self._store.has(key):
+            told = key[:12] or "(no key)"
+            raise NodeFailed(node.name, "bug", f"the stage says {outcome!r}, but its artifact {told} is not in the store")
+        if key != node.key:
+            raise NodeFailed(node.name, "try_again", "its code or its outside input changed while the run was going on")
+        return key
+
+    def _command(self, node: Node, inputs: dict[str, str], key_file: Path) -> list[str]:
+        module = node.component if "." in node.component else f"components.{node.component}"
+        command = [sys.executable, "-m", module, "--spec", self._run.url_of(f"stages/{node.name}/spec.json")]
+        for name, key in inputs.items():
+            command += ["--input", f"{name}={key}"]
+        return [*command, "--key-out", str(key_file)]
+
+    def _environment(self, row: StageRow, attempt: str) -> dict[str, str]:
+        kept = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
+        threads = str(max(int(min(row.cpu, self._budget.cpu)), 1))
+        given = {name: os.environ.get(name, threads) for name in _THREAD_VARIABLES}
+        own = {"WFM_ATTEMPT": attempt, "PYTHONUNBUFFERED": "1"}
+        return {**kept, **given, **self._options.environment, **own}
+
+    def _judge(self, node: Node, attempt: str, row: StageRow, ended: Ended) -> tuple[str, str]:
+        """The attempt's outcome and reason; written for the process where it could not do so itself."""
+        written = self._run.read_outcome(node.name, attempt)
+        if ended.exit_code == 0 and written is not None and written.get("outcome") in GOOD:
+            return str(written["outcome"]), ""
+        if self._stop.is_set() and ended.stopped_by == "cancel":
+            outcome, reason = "cancelled", "stopped on request"
+        elif ended.stopped_by == "timeout":
+            outcome, reason = "try_again", f"ran longer than its {row.timeout_seconds:g} s and was stopped"
+        elif ended.exit_code is None:
+            name = signal.Signals(ended.signal).name if ended.signal else "a signal"
+            hint = "; out of memory is the usual cause" if ended.signal == signal.SIGKILL else ""
+            outcome, reason = "try_again", f"the process was killed by {name}{hint}"
+        elif written is not None and ended.exit_code != 0:
+            outcome, reason = str(written.get("outcome", "bug")), str(written.get("reason", ""))
+        else:
+            outcome = _EXIT_OUTCOMES.get(ended.exit_code, "bug")
+            outcome = "bug" if outcome == "done" else outcome
+            reason = f"the process ended with exit code {ended.exit_code} and wrote no outcome; its log tells more"
+        if outcome == "cancelled" and not self._stop.is_set():
+            outcome, reason = "try_again", "something outside this run told the stage to stop"
+        if written is None:
+            answer: dict[str, Any] = {"schema_version": 1, "outcome": outcome, "reason": reason, "key": node.key or ""}
+            answer |= {"seconds": ended.seconds, "exit_code": ended.exit_code, "signal": ended.signal, "written_by": "run"}
+            self._run.write_outcome(node.name, attempt, answer)
+        return outcome, reason
+
+    def _hear(self, name: str, log: LogWriter, line: str) -> None:
+        log.write(line)
+        self._display.line(name, line)
+
+    def _note_pid(self, name: str, pid: int) -> None:
+        with self._states.change(name) as state:
+            state.pid = pid
+
+    def _finish(self, name: str, how: str, key: str) -> None:
+        with self._states.change(name) as state:
+            state.state, state.key, state.outcome, state.ended, state.note, state.pid = how, key, how, time.time(), "", 0
+        promote(self._store, self._plan.node(name).promote, key)
+        self._settled(name)
+
+    def _fail(self, name: str, outcome: str, reason: str) -> None:
+        with self._states.change(name) as state:
+            retry = not self._stop.is_set() and may_retry(outcome, state.attempts, self._rows[state.stage].retries)
+            state.state = "retrying" if retry else "cancelled" if outcome == "cancelled" else "failed"
+            state.outcome, state.reason, state.pid, state.note = outcome, reason, 0, ""
+            state.ended = 0.0 if retry else time.time()
+        self._settled(name)
+
+    def _settled(self, name: str) -> None:
+        """Show where a node came to, and let the cluster go with the last node that needs it."""
+        self._display.changed(name)
+        states = self._states.state.nodes.values()
+        if not any(self._rows[of.stage].kind == "daskjob" and of.state not in FINISHED for of in states):
+            self._cluster.close()

@@ -1,0 +1,78 @@
+"""Plans: keys before running, overrides by node and stage, what follows what."""
+
+from pathlib import Path
+
+import pytest
+
+from pipelines.plan import recipe, resolve
+from wfm.artifacts import Store
+from wfm.errors import ConfigError
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store.open(tmp_path / "store")
+
+
+def test_a_plan_knows_every_key_before_running(store: Store) -> None:
+    plan = resolve("world_model", profile="smoke", store=store)
+    assert all(node.key and len(node.key) == 64 for node in plan.nodes)
+    assert plan.missing == plan.nodes
+    again = resolve("world_model", profile="smoke", store=store)
+    assert [node.key for node in again.nodes] == [node.key for node in plan.nodes]
+
+
+def test_one_training_option_moves_training_and_what_follows_only(store: Store) -> None:
+    before = resolve("world_model", profile="smoke", store=store)
+    field = "train_diffusion.training.learning_rate=0.000123"
+    after = resolve("world_model", profile="smoke", store=store, overrides=[field])
+    moved = {old.name for old, new in zip(before.nodes, after.nodes, strict=True) if old.key != new.key}
+    assert moved == {"train_diffusion", "generate_diffusion", "evaluate_diffusion", "publish_diffusion", "write_report"}
+    assert moved == {"train_diffusion", *(node.name for node in before.followers("train_diffusion"))}
+
+
+def test_a_stage_name_reaches_every_node_of_the_stage(store: Store) -> None:
+    plan = resolve("world_model", profile="smoke", store=store, overrides=["train_world_model.seed=5"])
+    assert {plan.node(f"train_{family}").config["seed"] for family in ("diffusion", "autoregressive")} == {5}
+
+
+def test_redo_gives_new_keys_from_there_on(store: Store) -> None:
+    before = resolve("curate", profile="smoke", store=store)
+    after = resolve("curate", profile="smoke", store=store, redo={"score_clips": "nonce"})
+    moved = {old.name for old, new in zip(before.nodes, after.nodes, strict=True) if old.key != new.key}
+    assert moved == {"score_clips", "dedup_clips", "select_clips", "write_shards"}
+
+
+def test_a_new_file_moves_ingest_and_an_unchanged_folder_does_not(store: Store, tmp_path: Path) -> None:
+    videos = tmp_path / "videos"
+    videos.mkdir()
+    (videos / "a.mp4").write_bytes(b"one")
+    first = resolve("curate", profile="smoke", store=store, videos=str(videos))
+    same = resolve("curate", profile="smoke", store=store, videos=str(videos))
+    (videos / "b.mp4").write_bytes(b"two")
+    more = resolve("curate", profile="smoke", store=store, videos=str(videos))
+    assert first.node("ingest_videos").key == same.node("ingest_videos").key
+    assert first.node("ingest_videos").key != more.node("ingest_videos").key
+    assert "simulate_videos" not in {node.name for node in first.nodes}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ({"pipeline": "word_model"}, "unknown pipeline 'word_model'. Choices: world_model, curate"),
+        ({"profile": "dmeo"}, "unknown profile 'dmeo'. Choices: demo"),
+        ({"overrides": ["train_diffusion.nothing=1"]}, "unknown field 'nothing'"),
+        ({"overrides": ["nowhere.x=1"]}, "names no stage"),
+        ({"overrides": ["seed=1"]}, "names no stage"),
+    ],
+)
+def test_wrong_requests_name_the_choices(store: Store, arguments: dict[str, object], says: str) -> None:
+    request: dict[str, object] = {"pipeline": "world_model", "profile": "smoke", "store": store, **arguments}
+    with pytest.raises(ConfigError, match=says):
+        resolve(request.pop("pipeline"), **request)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("profile", ["demo", "smoke"])
+def test_recipes_name_nodes_that_exist(store: Store, profile: str) -> None:
+    nodes = {node.name for node in resolve("world_model", profile=profile, store=store).nodes}
+    assert set(recipe(profile)) <= nodes
