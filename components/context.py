@@ -176,7 +176,7 @@ def run_part(payload: dict[str, Any]) -> dict[str, Any]:
     usage = Usage()
     with store.lease(key) as lease:
         if not store.has_part(key):
-            _make_part(store, key, payload, usage, lease.fence)
+            _make_part(store, key, payload, usage, lease.number)
     return usage.read()
 
 

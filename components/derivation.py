@@ -79,8 +79,12 @@ def read_lock() -> dict[str, dict[str, str]]:
 
 def closure_hash(component: str) -> str:
     """sha256 over the meaning of every module that a component can load from this repository."""
-    hashes = {module: _meaning(str(_file_of(module))) for module in closure(component)}
-    return hashlib.sha256(canonical(hashes)).hexdigest()
+    return hashlib.sha256(canonical(module_hashes(component))).hexdigest()
+
+
+def module_hashes(component: str) -> dict[str, str]:
+    """What the closure's hash is made from: module name -> hash of its meaning."""
+    return {module: _meaning(str(_file_of(module))) for module in closure(component)}
 
 
 @functools.cache
@@ -90,7 +94,7 @@ def closure(component: str) -> tuple[str, ...]:
     waiting = [f"components.{component}"]
     while waiting:
         module = waiting.pop()
-        if module in seen or in_ground_floor(module):
+        if module in seen or in_ground_floor(module) or _file_of(module) is None:
             continue
         seen.add(module)
         waiting += _imports_of(module)

@@ -10,6 +10,7 @@ writes ``outcome.json`` into its attempt folder. Whoever retries decides from th
 
 import argparse
 import ctypes
+import errno
 import importlib
 import importlib.metadata
 import json
@@ -28,7 +29,7 @@ from typing import TYPE_CHECKING, Any
 from components.context import ConfigT, Context, PartContext, Result, Usage, check_yield
 from components.derivation import code_id, derive_key
 from wfm.config import Config
-from wfm.errors import Cancelled, ConfigError, InputError, WfmError
+from wfm.errors import Cancelled, ConfigError, InputError, TryAgain, WfmError
 from wfm.log import get_logger, set_up
 
 if TYPE_CHECKING:
@@ -38,6 +39,17 @@ __all__ = ["ConfigT", "Context", "PartContext", "Result", "main", "node_key"]
 
 SPEC_VERSION = 1
 _PR_SET_PDEATHSIG = 1
+_PASSING = (
+    errno.ENOSPC,
+    errno.EDQUOT,
+    errno.EIO,
+    errno.EMFILE,
+    errno.ENFILE,
+    errno.EAGAIN,
+    errno.ENOMEM,
+    errno.ETIMEDOUT,
+)
+"""Errors of the system that may be gone at the next try: a disk that was full, a device that hiccuped."""
 _VERSIONS = ("numpy", "pyarrow", "torch", "av", "dask", "mujoco", "scenedetect", "safetensors")
 
 
@@ -63,13 +75,11 @@ def main(module: str, config_class: type[ConfigT], run: Callable[[Context[Config
     except MemoryError as error:
         outcome, reason, code = "try_again", f"out of memory: {error}", 75
         log.error("%s: %s", spec["node"], reason)
-    except OSError as error:
-        # A disk that is full or a network that is down may be well again at the next try.
-        outcome, reason, code = "try_again", f"{type(error).__name__}: {error}", 75
-        log.error("%s: %s\n%s", spec["node"], reason, traceback.format_exc())
     except Exception as error:
         reason = f"{type(error).__name__}: {error}"
-        log.error("%s: this is a bug of ours: %s\n%s", spec["node"], reason, traceback.format_exc())
+        if isinstance(error, OSError) and error.errno in _PASSING:
+            outcome, code = "try_again", TryAgain.exit_code
+        log.error("%s: %s: %s\n%s", spec["node"], outcome, reason, traceback.format_exc())
     answer = {"outcome": outcome, "reason": reason, "key": key, "seconds": time.time() - started, "exit_code": code}
     _write_outcome(spec, answer)
     sys.stderr.flush()
@@ -109,7 +119,7 @@ def _execute(
             if store.has(key):  # another starter finished it while we waited
                 log.info("%s: %s was made by another run meanwhile", spec["node"], key[:12])
             else:
-                _make(component, spec, config, store, given, key, lease.fence, run)
+                _make(component, spec, config, store, given, key, lease.number, run)
                 _announce(spec, arguments.key_out, key, store)
                 return key, "done"
     _announce(spec, arguments.key_out, key, store)
@@ -247,10 +257,10 @@ def _write_outcome(spec: dict[str, Any], answer: dict[str, Any]) -> None:
     """Best effort on a broken store: the exit code still tells."""
     from wfm.artifacts import Store
 
-    attempt = os.environ.get("WFM_ATTEMPT") or f"{time.time_ns():020d}-{uuid.uuid4().hex[:8]}"
     try:
         run = Store.open(spec["store"], spec.get("options") or None).runs.open(spec["run_id"])
-        run.write_outcome(spec["node"], attempt, answer)
+        number = int(os.environ.get("WFM_ATTEMPT") or 0) or run.append_attempt(spec["node"])
+        run.write_outcome(spec["node"], number, answer)
     except Exception as error:
         get_logger("wfm.stage").error("outcome could not be written: %s: %s", type(error).__name__, error)
 

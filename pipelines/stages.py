@@ -40,6 +40,8 @@ class StageRow(Config):
     "Wall time one attempt may take [s]."
     kind: Kind = "container"
     version: int = 1
+    deterministic: bool = True
+    "Whether the same key always means the same bytes on one machine (checked by ``tests/faults``)."
     reads_truth: bool = False
     "Whether it may open what only simulation knows (tests and evaluation)."
 
@@ -56,7 +58,8 @@ def _row(name: str, inputs: dict[str, str], output: str, image: Image, **more: o
 # fmt: off
 TABLE: tuple[StageRow, ...] = (
     # raw video -> a curated dataset
-    _row("simulate_videos", {}, "raw_videos", "curation", cpu=2, memory_gib=3, timeout_seconds=7200),
+    _row("simulate_videos", {}, "raw_videos", "curation", kind="daskjob", replicas=16, cpu=2, memory_gib=3,
+         timeout_seconds=7200),
     _row("ingest_videos", {"raw": "raw_videos?"}, "videos", "curation", kind="daskjob", replicas=4, cpu=2),
     _row("split_clips", {"videos": "videos"}, "clips", "curation", kind="daskjob", replicas=16, cpu=2),
     _row("score_clips", {"clips": "clips"}, "scores", "curation", kind="daskjob", replicas=16, cpu=2),
@@ -87,7 +90,7 @@ TABLE: tuple[StageRow, ...] = (
                           "tokenizer_discrete": "tokenizer", "model_diffusion": "world_model",
                           "model_autoregressive": "world_model", "published_diffusion": "model",
                           "published_autoregressive": "model"},
-         "page", "control", memory_gib=3),
+         "page", "control", memory_gib=3, deterministic=False),  # shows timings and costs
 )
 # fmt: on
 

@@ -1,0 +1,67 @@
+"""Files from outside, or simulated ones -> ``videos``: one row a file, readable or not, with the reason.
+
+    python -m components.ingest_videos --spec SPEC [--input raw=KEY] --key-out PATH
+
+Every file is a part of its own first (an unchanged file is never read again); then rows are put together by video id.
+"""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from components.entrypoint import Context, PartContext, Result, main
+from wfm.curation import ingest, listing
+from wfm.curation.run import add_up
+from wfm.errors import ConfigError
+
+if TYPE_CHECKING:
+    from wfm.artifacts import Artifact, Store
+
+CONFIG = ingest.IngestConfig
+
+
+def outside(config: ingest.IngestConfig, inputs: Mapping[str, str], store: "Store") -> Any:
+    """What was seen outside, for the key; None when the input artifact says it all."""
+    if config.videos and "raw" in inputs:
+        raise ConfigError(f"ingest_videos has both videos={config.videos!r} and the input 'raw': give one of them")
+    return None if "raw" in inputs else listing.list_source(config.videos, store).to_json()
+
+
+def run(ctx: Context[ingest.IngestConfig]) -> Result:
+    """List, read each file that is new, group by video id."""
+    found = _listing(ctx)
+    probes = ctx.map_parts(ingest.probe_inputs(found), probe)
+    groups: dict[str, dict[str, str]] = {}
+    for entry in probes:
+        facts = ctx.store.part(entry.key).manifest.extra
+        name = ingest.group_name(facts["video_id"], facts["source"], ctx.config.part_prefix_length)
+        groups.setdefault(name, {})[entry.digest] = entry.key
+    parts = ctx.map_parts(
+        {name: {"probes": sorted(members)} for name, members in groups.items()},
+        group,
+        {name: {"probes": [members[digest] for digest in sorted(members)]} for name, members in groups.items()},
+    )
+    counts, skipped = add_up(ctx.store, parts)
+    return Result(counts=counts, skipped=skipped, parts=parts, extra={"left_aside": found.aside})
+
+
+def probe(part: PartContext[ingest.IngestConfig]) -> Result:
+    """One file -> one row."""
+    return Result(extra=ingest.probe_part(part))
+
+
+def group(part: PartContext[ingest.IngestConfig]) -> Result:
+    """Rows with one prefix of the video id -> one table."""
+    counts, skipped = ingest.group_part(part)
+    return Result(counts=counts, skipped=skipped)
+
+
+def _listing(ctx: Context[ingest.IngestConfig]) -> listing.Listing:
+    raw: Artifact | None = ctx.inputs.get("raw")
+    if raw is not None:
+        return listing.list_artifact(raw)
+    seen = ctx.outside if ctx.outside is not None else outside(ctx.config, {}, ctx.store)
+    return listing.Listing.from_json(seen)
+
+
+if __name__ == "__main__":
+    main(__spec__.name, CONFIG, run)

@@ -1,0 +1,216 @@
+"""The stage contract, with real processes: outcomes, keys, parts, leases, stopping."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from wfm.artifacts import Store
+from wfm.artifacts.runs import Run
+
+TOY = '''
+"""A stage for tests."""
+import errno, os, pathlib, time
+from components.entrypoint import Context, PartContext, Result, main
+from wfm.config import Config, how
+from wfm.errors import Cancelled, InputError, TryAgain
+
+class ToyConfig(Config):
+    act: str = "write"
+    number: int = 1
+    parts: tuple[str, ...] = ()
+    log_level: str = how("INFO")
+
+def part(ctx):
+    (ctx.out / "value.txt").write_text(ctx.inputs * ctx.config.number)
+    with open(os.environ["WFM_TOY_TRACE"], "a") as trace:
+        trace.write(ctx.name + "\\n")
+    return Result(counts={"inputs": 1, "outputs": 1})
+
+def run(ctx):
+    if ctx.config.act == "wrong":
+        raise InputError("field 'act' = 'wrong': choose another")
+    if ctx.config.act == "again":
+        raise TryAgain("the peer went away")
+    if ctx.config.act == "full":
+        (ctx.out / "half.bin").write_bytes(b"x" * 1000)
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    if ctx.config.act == "bug":
+        raise ZeroDivisionError("ours")
+    if ctx.config.act == "nothing":
+        return Result(counts={"inputs": 3, "outputs": 0}, skipped={"too_dark": 3})
+    if ctx.config.act == "truth":
+        ctx.inputs["raw"].fetch("truth/known.txt")
+    if ctx.config.act == "wait":
+        (ctx.scratch / "checkpoint").write_text("kept")
+        pathlib.Path(os.environ["WFM_TOY_TRACE"]).write_text("waiting")
+        while not ctx.stopping():
+            time.sleep(0.02)
+        raise Cancelled("asked to stop")
+    if ctx.config.act == "resume":
+        return Result(counts={}, extra={})
+    entries = ctx.map_parts({name: name for name in ctx.config.parts}, part) if ctx.config.parts else []
+    (ctx.out / "answer.txt").write_text(str(ctx.config.number))
+    return Result(counts={"inputs": 1, "outputs": 1}, parts=entries)
+
+CONFIG = ToyConfig
+if __name__ == "__main__":
+    main(__spec__.name, CONFIG, run)
+'''
+START = """
+import runpy, components
+components.__path__.append({folder!r})
+runpy.run_module('components.toy', run_name='__main__')
+"""
+
+
+class Stage:
+    """A toy component on a store of its own, started as an engine would."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.store = Store.open(folder / "store")
+        self.trace = folder / "trace.txt"
+        (folder / "toy.py").write_text(textwrap.dedent(TOY))
+
+    def start(
+        self, *extra: str, redo: str = "", inputs: dict[str, str] | None = None, **config: Any
+    ) -> tuple[Any, Run]:
+        run = self.store.runs.create({"pipeline": "toy"})
+        spec = {
+            "schema_version": 1, "store": self.store.url, "options": {}, "run_id": run.id, "node": "toy", "stage": "toy",
+            "component": "toy", "kind": "toys", "config": config, "redo": redo, "promote": "toys/named", "scheduler": "",
+            "reads_truth": False,
+        }  # fmt: skip
+        url = run.write("specs/toy.json", json.dumps(spec))
+        command = [sys.executable, "-c", START.format(folder=str(self.folder)), "--spec", url]
+        command += ["--key-out", str(self.folder / "key"), *extra]
+        for name, key in (inputs or {}).items():
+            command += ["--input", f"{name}={key}"]
+        environment = {**os.environ, "WFM_TOY_TRACE": str(self.trace)}
+        return subprocess.Popen(
+            command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        ), run
+
+    def run(self, *extra: str, **more: Any) -> tuple[int, dict[str, Any], str]:
+        process, run = self.start(*extra, **more)
+        out, err = process.communicate(timeout=60)
+        records = run.read_outcomes("toy") if "toy" in run.nodes() else []
+        return process.returncode, dict(records[-1].outcome or {}) if records else {}, out + err
+
+    @property
+    def key(self) -> str:
+        return (self.folder / "key").read_text()
+
+
+@pytest.fixture
+def stage(tmp_path: Path) -> Stage:
+    return Stage(tmp_path)
+
+
+def test_done_then_cached_and_named(stage: Stage) -> None:
+    code, outcome, _ = stage.run(number=3)
+    assert (code, outcome["outcome"], outcome["key"]) == (0, "done", stage.key)
+    artifact = stage.store.artifact(stage.key)
+    assert artifact.fetch("answer.txt").read_text() == "3"
+    assert json.loads(artifact.fetch("config.json").read_text())["number"] == 3
+    assert artifact.manifest.extra["node"] == "toy"
+    assert stage.store.resolve("toys/named@latest") == stage.key
+    code, outcome, _ = stage.run(number=3)
+    assert (code, outcome["outcome"]) == (0, "cached")
+
+
+def test_how_does_not_move_the_key_and_redo_does(stage: Stage) -> None:
+    stage.run(number=3)
+    first = stage.key
+    assert stage.run(number=3, log_level="DEBUG")[1]["outcome"] == "cached"
+    assert stage.run(number=3, redo="n1")[1]["outcome"] == "done"
+    assert stage.key != first
+    assert stage.store.has(first)
+
+
+@pytest.mark.parametrize(
+    ("act", "code", "outcome", "says"),
+    [
+        ("wrong", 64, "wrong_input", "choose another"),
+        ("again", 75, "try_again", "the peer went away"),
+        ("full", 75, "try_again", "No space left"),
+        ("bug", 1, "bug", "ZeroDivisionError: ours"),
+        ("nothing", 64, "wrong_input", "3 inputs gave no output at all. Skipped by reason: too_dark: 3"),
+    ],
+)
+def test_failures_say_what_they_are_and_leave_nothing(
+    stage: Stage, act: str, code: int, outcome: str, says: str
+) -> None:
+    returned, answer, _ = stage.run(act=act)
+    assert (returned, answer["outcome"]) == (code, outcome)
+    assert says in answer["reason"]
+    assert answer["exit_code"] == code
+    assert list(stage.store.committed_keys()) == []
+    assert not list(stage.folder.glob("store/artifacts/*/attempts/*"))
+    with pytest.raises(Exception, match="named"):
+        stage.store.resolve("toys/named@latest")
+
+
+def test_wrong_config_field_names_the_choices(stage: Stage) -> None:
+    code, answer, _ = stage.run(nubmer=3)
+    assert code == 64
+    assert "Did you mean 'number'" in answer["reason"]
+
+
+def test_dry_run_prints_the_resolved_config_and_does_nothing(stage: Stage) -> None:
+    code, answer, printed = stage.run("--dry-run", number=5)
+    assert code == 0
+    assert json.loads(printed)["number"] == 5
+    assert answer == {}
+    assert list(stage.store.committed_keys()) == []
+
+
+def test_parts_are_made_once_and_shared(stage: Stage) -> None:
+    stage.run(parts=["a", "b"])
+    one = stage.store.artifact(stage.key)
+    assert [part.name for part in one.parts] == ["a", "b"]
+    assert one.part("b").fetch("value.txt").read_text() == "b"
+    stage.run(parts=["a", "b", "c"], redo="again")
+    assert stage.trace.read_text().split() == ["a", "b", "a", "b", "c"], "`parts` is part of what: all parts move"
+    stage.run(parts=["a", "b", "c"], redo="yet again")
+    assert stage.trace.read_text().split() == ["a", "b", "a", "b", "c"], (
+        "the same parts of another key are taken as they are"
+    )
+
+
+def test_term_keeps_the_scratch_and_says_cancelled(stage: Stage) -> None:
+    process, run = stage.start(act="wait")
+    until = time.monotonic() + 30
+    while not stage.trace.exists() and time.monotonic() < until:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=30)
+    outcome = run.read_outcomes("toy")[-1].outcome
+    assert process.returncode == 143
+    assert outcome is not None
+    assert outcome["outcome"] == "cancelled"
+    assert list(stage.folder.glob("store/scratch/*/checkpoint"))
+
+
+def test_truth_is_closed(stage: Stage) -> None:
+    with stage.store.attempt("0" * 64) as attempt:
+        (attempt.path / "truth").mkdir()
+        (attempt.path / "truth" / "known.txt").write_text("secret")
+        attempt.commit(stage="simulate", kind="raw_videos")
+    code, answer, _ = stage.run(act="truth", inputs={"raw": "0" * 64})
+    assert code == 64
+    assert "truth" in answer["reason"]
+
+
+def test_two_starters_do_the_work_once(stage: Stage) -> None:
+    processes = [stage.start(parts=["a", "b", "c", "d"])[0] for _ in range(2)]
+    assert [process.communicate(timeout=60) and process.returncode for process in processes] == [0, 0]
+    assert sorted(stage.trace.read_text().split()) == ["a", "b", "c", "d"]
