@@ -88,12 +88,16 @@ def main(module: str, config_class: type[ConfigT], run: Callable[[Context[Config
 
 def node_key(spec: dict[str, Any], inputs: dict[str, str], store: "Store") -> str:
     """The key of a node from its spec and its inputs' keys: the same answer in the planner and in the stage process."""
+    return _key_and_outside(spec, inputs, store)[0]
+
+
+def _key_and_outside(spec: dict[str, Any], inputs: dict[str, str], store: "Store") -> tuple[str, Any]:
+    """The key, and what the component saw outside while deriving it (a listing, looked at once)."""
     component = importlib.import_module(f"components.{spec['component']}")
     config: Config = component.CONFIG.parse(spec["config"])
     outside = component.outside(config, inputs, store) if hasattr(component, "outside") else None
-    return derive_key(
-        spec["stage"], code_id(spec["component"]), config.what(), inputs, outside=outside, redo=spec.get("redo", "")
-    )
+    code, redo = code_id(spec["component"]), spec.get("redo", "")
+    return derive_key(spec["stage"], code, config.what(), inputs, outside=outside, redo=redo), outside
 
 
 def _execute(
@@ -112,14 +116,14 @@ def _execute(
     config = config_class.parse(spec["config"])
     store = Store.open(spec["store"], spec.get("options") or None)
     given = dict(_pair(text) for text in arguments.input)
-    key = node_key({**spec, "component": component}, given, store)
+    key, outside = _key_and_outside({**spec, "component": component}, given, store)
     log = get_logger("wfm.stage")
     if not store.has(key):
         with store.lease(key) as lease:
             if store.has(key):  # another starter finished it while we waited
                 log.info("%s: %s was made by another run meanwhile", spec["node"], key[:12])
             else:
-                _make(component, spec, config, store, given, key, lease.number, run)
+                _make(component, spec, config, store, given, key, lease.number, outside, run)
                 _announce(spec, arguments.key_out, key, store)
                 return key, "done"
     _announce(spec, arguments.key_out, key, store)
@@ -135,6 +139,7 @@ def _make(
     given: dict[str, str],
     key: str,
     fence: int,
+    outside: Any,
     run: Callable[[Context[ConfigT]], Result],
 ) -> None:
     stop = threading.Event()
@@ -154,6 +159,7 @@ def _make(
         out=attempt.path,
         scratch=store.scratch(key),
         scheduler=spec.get("scheduler", ""),
+        outside=outside,
         stop_requested=stop.is_set,
     )
     started, usage = time.time(), Usage()

@@ -41,7 +41,7 @@ def run(ctx: Context[ingest.IngestConfig]) -> Result:
         {name: {"probes": [members[digest] for digest in sorted(members)]} for name, members in groups.items()},
     )
     counts, skipped = add_up(ctx.store, parts)
-    return Result(counts=counts, skipped=skipped, parts=parts, extra={"left_aside": found.aside})
+    return Result(counts=counts, skipped=skipped, parts=parts)
 
 
 def probe(part: PartContext[ingest.IngestConfig]) -> Result:

@@ -45,6 +45,8 @@ class Cluster:
             from wfm.curation.run import local_cluster
         except ImportError as error:
             raise MissingPackage("dask", extra="curate", purpose="curation") from error
-        self._address = self._stack.enter_context(local_cluster(self._workers, int(self._memory_gib * 2**30 / self._workers)))
+        self._address = self._stack.enter_context(
+            local_cluster(self._workers, int(self._memory_gib * 2**30 / self._workers))
+        )
         get_logger(__name__).info("Dask cluster of %d workers at %s", self._workers, self._address)
         return self._address

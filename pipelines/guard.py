@@ -4,7 +4,7 @@ Started as a script (``python -S guard.py REPORT_FD GRACE_SECONDS COMMAND...``),
 standard input is a pipe whose other end only the run holds: end of file means that the run is dead, however it died.
 
 - SIGTERM, or the run's death: SIGTERM to the stage alone (its helpers must not vanish while it saves a checkpoint), then
-  after the grace SIGKILL to everything the stage ever started.
+  after the grace (at most 5 s for an orphan) SIGKILL to everything the stage ever started.
 - The stage ends: what it left behind is killed; children that fled to a session of their own are re-parented to the
   guard (it is a sub-reaper), so they are found too.
 - The guard itself is killed: the kernel kills the stage (PR_SET_PDEATHSIG), and the run kills the stage's group.
@@ -12,6 +12,7 @@ standard input is a pipe whose other end only the run holds: end of file means t
 It writes two JSON lines to REPORT_FD: ``{"pid": ...}`` at the start; exit code, signal, cpu seconds, peak memory at the end.
 """
 
+import contextlib
 import ctypes
 import json
 import os
@@ -23,6 +24,7 @@ import time
 
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
+_ORPHAN_GRACE_SECONDS = 5.0
 
 
 def _prctl(option: int, value: int) -> None:
@@ -64,15 +66,11 @@ def _children() -> list[int]:
 def _kill_all(group: int) -> None:
     """SIGKILL to the stage's group and to whatever has been re-parented here, until nothing is left."""
     for _ in range(200):
-        try:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(group, signal.SIGKILL)
-        except (ProcessLookupError, PermissionError):
-            pass
         for pid in _children():
-            try:
+            with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
-            except ProcessLookupError:
-                pass
         try:
             while os.waitpid(-1, os.WNOHANG)[0]:
                 pass
@@ -102,7 +100,7 @@ def _watch(stage: int, grace: float) -> int:
         except ChildProcessError:
             return 0
         if stop[0] and not deadline:
-            deadline = time.monotonic() + grace
+            deadline = time.monotonic() + (grace if 0 in watched else min(grace, _ORPHAN_GRACE_SECONDS))
             os.kill(stage, signal.SIGTERM)
         if deadline and time.monotonic() >= deadline:
             os.kill(stage, signal.SIGKILL)
@@ -141,10 +139,8 @@ def main() -> None:
 
 
 def _report(descriptor: int, values: dict[str, object]) -> None:
-    try:
+    with contextlib.suppress(OSError):  # the run may be dead: nobody reads
         os.write(descriptor, json.dumps(values).encode() + b"\n")
-    except OSError:  # the run is dead: nobody reads
-        pass
 
 
 if __name__ == "__main__":

@@ -19,16 +19,16 @@ from pipelines.budget import Budget
 from pipelines.dask_cluster import Cluster
 from pipelines.plan import Plan, refresh
 from pipelines.prefect_server import import_prefect, server_for_run
-from pipelines.promotion import promote
 from pipelines.run_display import PlainDisplay
-from pipelines.run_node import EngineOptions, NodeFailed, NodeRunner, may_retry
+from pipelines.run_node import EngineOptions, NodeFailed, NodeRunner, may_retry, promote
 from pipelines.run_state import GOOD, NodeState, RunState, StateWriter
 from pipelines.stages import STAGES, StageRow
 from wfm.errors import Cancelled, InputError, TryAgain
 from wfm.log import get_logger
 
 if TYPE_CHECKING:
-    from wfm.artifacts import Run, Store
+    from wfm.artifacts import Store
+    from wfm.artifacts.runs import Run
 
 DisplayFactory = Callable[[RunState], Any]
 """Makes the context manager that shows a run (`run_display.py`)."""
@@ -75,12 +75,14 @@ def run_plan(
     options = engine_options or EngineOptions()
     state = RunState(run_id=run.id, pipeline=plan.pipeline, profile=plan.profile)
     for node in plan.nodes:
-        state.nodes[node.name] = NodeState(stage=node.stage, state="cached" if node.done else "waiting", key=node.key or "")
+        state.nodes[node.name] = NodeState(
+            stage=node.stage, state="cached" if node.done else "waiting", key=node.key or ""
+        )
         state.nodes[node.name].why = node.why
     missing = [node.name for node in plan.nodes if not node.done]
     for node in plan.nodes:
         if node.done:
-            promote(store, node.promote, node.key or "")
+            promote(store, node)
     stop = threading.Event()
     with ExitStack() as stack:
         stack.enter_context(_signals(stop))
@@ -99,15 +101,20 @@ def run_plan(
 
 
 def _drive(
-    plan: Plan, missing: list[str], runner: NodeRunner, states: StateWriter, rows: Mapping[str, StageRow], stop: threading.Event
+    plan: Plan,
+    missing: list[str],
+    runner: NodeRunner,
+    states: StateWriter,
+    rows: Mapping[str, StageRow],
+    stop: threading.Event,
 ) -> None:
     """Run the flow in a thread and wait for it, or for a stop; then book what never started."""
     trouble: list[str] = []
 
     def work() -> None:
         try:
-            with server_for_run():
-                _flow(plan, missing, runner, rows)
+            server_for_run()
+            _flow(plan, missing, runner, rows)
         except Exception as error:
             get_logger(__name__).debug("the engine failed", exc_info=True)
             trouble.append(f"the engine failed: {type(error).__name__}: {error}")
@@ -122,10 +129,15 @@ def _drive(
     for name in missing:
         node = states.state.nodes[name]
         if node.state in ("waiting", "running", "retrying"):
-            bad = [of for of in plan.node(name).inputs.values() if of in states.state.nodes and states.state.nodes[of].state not in GOOD]
-            runner.skip(name, "; ".join(trouble) or f"needs {', '.join(bad) or 'a node that did not run'}")
+            runner.skip(name, "; ".join(trouble) or f"needs {', '.join(_not_there(plan, name, states.state))}")
     if trouble:
         states.state.reason = trouble[0]
+
+
+def _not_there(plan: Plan, name: str, state: RunState) -> list[str]:
+    """The inputs of a node that this run did not get."""
+    sources = dict.fromkeys(plan.node(name).inputs.values())
+    return [of for of in sources if of in state.nodes and state.nodes[of].state not in GOOD]
 
 
 def _flow(plan: Plan, missing: list[str], runner: NodeRunner, rows: Mapping[str, StageRow]) -> None:
@@ -148,10 +160,12 @@ def _flow(plan: Plan, missing: list[str], runner: NodeRunner, rows: Mapping[str,
             return False
         return may_retry(error.outcome, attempts[error.node], rows[plan.node(error.node).stage].retries)
 
+    threads: Any = ThreadPoolTaskRunner(max_workers=len(missing) + 1)  # waiting for the budget blocks a thread
+
     @flow(
         name=plan.pipeline,
         flow_run_name=runner.run_id,
-        task_runner=ThreadPoolTaskRunner(max_workers=len(missing) + 1),  # waiting for the budget blocks a thread
+        task_runner=threads,
         validate_parameters=False,
     )
     def pipeline() -> list[Any]:
@@ -159,7 +173,6 @@ def _flow(plan: Plan, missing: list[str], runner: NodeRunner, rows: Mapping[str,
         for name in missing:
             node = plan.node(name)
             step = task(
-                attempt,
                 name=name,
                 task_run_name=name,
                 tags={node.stage},
@@ -168,8 +181,9 @@ def _flow(plan: Plan, missing: list[str], runner: NodeRunner, rows: Mapping[str,
                 retry_condition_fn=retry,
                 cache_policy=NO_CACHE,
                 persist_result=False,
-            )
-            futures[name] = step.submit(name, wait_for=[futures[of] for of in node.inputs.values() if of in futures])
+            )(attempt)
+            before = [futures[of] for of in node.inputs.values() if of in futures]
+            futures[name] = step.submit(node=name, wait_for=before, return_state=False)
         for future in futures.values():
             future.wait()
         return [future.state for future in futures.values()]

@@ -8,6 +8,7 @@ the database exists), so it cannot outlive it. When `wfm ui` or `wfm schedule` h
 import fcntl
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -24,6 +25,8 @@ from wfm.errors import MissingPackage, TryAgain
 
 _PATIENCE_SECONDS = 120
 _SERVER_FILE = "server.json"
+_OWN_SERVER = threading.Thread(name="prefect-server")
+"""The thread that serves this process, once one has been started."""
 
 
 def home() -> Path:
@@ -54,37 +57,41 @@ def settings() -> dict[str, str]:
 
 
 def apply_settings(**more: str) -> None:
-    """Put our settings into this process; must come before the first import of Prefect."""
+    """Put our settings into this process, whether Prefect has been imported or not."""
     for name in [name for name in os.environ if name.startswith("PREFECT_")]:
         del os.environ[name]
     os.environ.update(settings() | more)
+    if "prefect" in sys.modules:  # it has read the environment already
+        from prefect.context import refresh_global_settings_context
+
+        refresh_global_settings_context()
 
 
-@contextmanager
-def server_for_run() -> Iterator[str]:
-    """An API address that lives as long as the block: a server that is up already, or a thread of this process."""
+def server_for_run() -> str:
+    """Address of the API that this process uses: a full server that is up already, or a thread of this process.
+
+    The thread is started once and lives as long as the process: Prefect reads its address only once.
+    """
+    if _OWN_SERVER.is_alive():
+        return os.environ["PREFECT_API_URL"]
     address = running_server()
     if address is not None:
         apply_settings(PREFECT_API_URL=address)
-        yield address
-        return
+        return address
     port = free_port()
     address = f"http://127.0.0.1:{port}/api"
     apply_settings(PREFECT_API_URL=address, PREFECT__SERVER_EPHEMERAL="1", PREFECT__SERVER_FINAL="1")
-    server, thread = _serve_in_thread(port)
-    try:
-        yield address
-    finally:
-        server.should_exit = True
-        thread.join(timeout=5.0)
+    _serve_in_thread(port)
+    return address
 
 
-def _serve_in_thread(port: int) -> tuple[Any, threading.Thread]:
+def _serve_in_thread(port: int) -> None:
     """Start the API; the lock lets one process at a time create or migrate the database."""
     import_prefect()
     import uvicorn
     from prefect.server.api.server import create_app
 
+    global _OWN_SERVER
     with _start_lock():
         app = create_app(ephemeral=True)
         config = uvicorn.Config(app, host="127.0.0.1", port=port, log_level="critical", lifespan="on", access_log=False)
@@ -97,7 +104,7 @@ def _serve_in_thread(port: int) -> tuple[Any, threading.Thread]:
             except BaseException as error:  # uvicorn ends a failed start with SystemExit
                 failed.append(error)
 
-        thread = threading.Thread(target=serve, name="prefect-server", daemon=True)
+        thread = _OWN_SERVER = threading.Thread(target=serve, name="prefect-server", daemon=True)
         thread.start()
         deadline = time.monotonic() + _PATIENCE_SECONDS
         while not server.started:
@@ -106,7 +113,6 @@ def _serve_in_thread(port: int) -> tuple[Any, threading.Thread]:
             if time.monotonic() > deadline:
                 raise TryAgain(f"the embedded Prefect server was not up after {_PATIENCE_SECONDS} s")
             time.sleep(0.02)
-    return server, thread
 
 
 @contextmanager
@@ -200,3 +206,15 @@ def _wait_until_up(process: "subprocess.Popen[bytes]", address: str) -> None:
             process.terminate()
             raise TryAgain(f"the Prefect server was not up after {_PATIENCE_SECONDS} s; see {home() / 'server.log'}")
         time.sleep(0.2)
+
+
+def wait_for_signal() -> None:
+    """Block until SIGINT or SIGTERM."""
+    stop = threading.Event()
+    before = {number: signal.signal(number, lambda *_: stop.set()) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        while not stop.wait(0.5):
+            pass
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

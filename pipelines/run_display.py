@@ -86,7 +86,7 @@ class LiveDisplay:
         from rich.live import Live
 
         self._state, self._usual, self._quiet = state, usual_seconds, quiet
-        self._console = Console(stderr=True)
+        self._console = Console(stderr=True, markup=False, highlight=False)
         self._live = Live(get_renderable=self._table, console=self._console, refresh_per_second=2, transient=True)
 
     def __enter__(self) -> "LiveDisplay":
@@ -117,10 +117,11 @@ class LiveDisplay:
 
 def node_table(state: RunState, usual_seconds: Mapping[str, float], title: str) -> Any:
     """The nodes of a run as a rich table: state, time, time left, and the last word of each."""
+    from rich.console import Group
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(title=title, title_justify="left", box=None, pad_edge=False)
+    table = Table(box=None, pad_edge=False)
     for heading in ("", "stage", "state", "time", "left", "peak", ""):
         table.add_column(heading, overflow="fold" if heading == "stage" else "ellipsis", no_wrap=heading != "stage")
     for name, node in state.nodes.items():
@@ -131,7 +132,7 @@ def node_table(state: RunState, usual_seconds: Mapping[str, float], title: str) 
         memory = f"{node.peak_bytes / 2**30:.1f} GiB" if node.peak_bytes else ""
         left = time_left(node, usual_seconds.get(name))
         table.add_row(Text(mark, style), name, Text(node.state + tries, style), spent, left, memory, Text(words))
-    return table
+    return Group(Text(title), table)
 
 
 def time_left(node: NodeState, usual_seconds: float | None) -> str:

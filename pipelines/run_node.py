@@ -9,6 +9,7 @@ import json
 import os
 import random
 import signal
+import socket
 import sys
 import tempfile
 import threading
@@ -20,7 +21,6 @@ from typing import TYPE_CHECKING, Any
 
 from pipelines.budget import Budget
 from pipelines.plan import Node, Plan
-from pipelines.promotion import promote
 from pipelines.run_display import Display
 from pipelines.run_log import LogWriter
 from pipelines.run_state import FINISHED, GOOD, StateWriter
@@ -31,7 +31,8 @@ from wfm.log import get_logger
 
 if TYPE_CHECKING:
     from pipelines.dask_cluster import Cluster
-    from wfm.artifacts import Run, Store
+    from wfm.artifacts import Store
+    from wfm.artifacts.runs import Run
 
 _EXIT_OUTCOMES = {0: "done", 64: "wrong_input", 75: "try_again", 143: "cancelled"}
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
@@ -69,9 +70,16 @@ def may_retry(outcome: str, attempts: int, retries: int) -> bool:
 
 
 def backoff(attempts: int, options: EngineOptions) -> float:
-    """Wait before the try after ``attempts`` failed ones [s]: exponential, with jitter so that many do not come back at once."""
+    """Wait before the try after ``attempts`` failed ones [s]: exponential; jitter keeps many from coming back at once."""
     wait = min(options.backoff_seconds * 2.0 ** (attempts - 1), options.backoff_limit_seconds)
     return wait * random.uniform(0.5, 1.5)
+
+
+def promote(store: "Store", node: Node) -> None:
+    """Let the name a node carries (``dataset/curated``) mean what it made; a name that does so already is left alone."""
+    if node.promote and node.key:
+        kind, _, name = node.promote.partition("/")
+        store.promote(kind, name, node.key)
 
 
 class NodeRunner:
@@ -113,7 +121,10 @@ class NodeRunner:
                     self._finish(name, "cached", node.key or "")
                     return
             row = self._rows[node.stage]
-            with self._budget.hold(row.cpu, row.memory_gib, self._stop), self._cluster.user(row, self._stop) as scheduler:
+            with (
+                self._budget.hold(row.cpu, row.memory_gib, self._stop),
+                self._cluster.user(row, self._stop) as scheduler,
+            ):
                 key = self._start(node, row, tried + 1, scheduler)
         except Cancelled as error:
             self._fail(name, "cancelled", str(error))
@@ -131,7 +142,11 @@ class NodeRunner:
     def skip(self, name: str, reason: str) -> None:
         """Book a node that could not be tried because of another."""
         with self._states.change(name) as state:
-            state.state, state.reason, state.ended = ("cancelled" if self._stop.is_set() else "not_run"), reason, time.time()
+            state.state, state.reason, state.ended = (
+                ("cancelled" if self._stop.is_set() else "not_run"),
+                reason,
+                time.time(),
+            )
         self._display.changed(name)
 
     def _pause(self, name: str, tried: int, last: str) -> None:
@@ -146,18 +161,21 @@ class NodeRunner:
 
     def _start(self, node: Node, row: StageRow, number: int, scheduler: str) -> str:
         """Start the process, follow it to its end; returns the artifact's key."""
-        attempt = f"{number:02d}-{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}-{os.urandom(3).hex()}"
+        attempt = self._run.append_attempt(node.name, {"key": node.key, "why": node.why, "host": socket.gethostname()})
         inputs = self._plan.input_keys(node)
         spec = self._plan.spec(node, self._store, self._run.id, scheduler)
-        self._run.write_file(f"stages/{node.name}/spec.json", json.dumps(spec, indent=1).encode())
+        url = self._run.write(f"nodes/{node.name}/spec.json", json.dumps(spec, indent=1))
         with self._states.change(node.name) as state:
             state.state, state.attempts, state.attempt = "running", number, attempt
             state.reason, state.outcome, state.why = "", "", node.why
         self._display.changed(node.name)
-        with tempfile.TemporaryDirectory(prefix="wfm-stage-") as folder, LogWriter(self._run, node.name, attempt) as log:
+        with (
+            tempfile.TemporaryDirectory(prefix="wfm-stage-") as folder,
+            LogWriter(self._run, node.name, attempt) as log,
+        ):
             key_file = Path(folder) / "key"
             ended = run_process(
-                self._command(node, inputs, key_file),
+                self._command(node, url, inputs, key_file),
                 environment=self._environment(row, attempt),
                 on_line=lambda line: self._hear(node.name, log, line),
                 on_start=lambda pid: self._note_pid(node.name, pid),
@@ -174,26 +192,28 @@ class NodeRunner:
             raise NodeFailed(node.name, outcome, reason)
         if not key or not self._store.has(key):
             told = key[:12] or "(no key)"
-            raise NodeFailed(node.name, "bug", f"the stage says {outcome!r}, but its artifact {told} is not in the store")
+            raise NodeFailed(
+                node.name, "bug", f"the stage says {outcome!r}, but its artifact {told} is not in the store"
+            )
         if key != node.key:
             raise NodeFailed(node.name, "try_again", "its code or its outside input changed while the run was going on")
         return key
 
-    def _command(self, node: Node, inputs: dict[str, str], key_file: Path) -> list[str]:
+    def _command(self, node: Node, url: str, inputs: dict[str, str], key_file: Path) -> list[str]:
         module = node.component if "." in node.component else f"components.{node.component}"
-        command = [sys.executable, "-m", module, "--spec", self._run.url_of(f"stages/{node.name}/spec.json")]
+        command = [sys.executable, "-m", module, "--spec", url]
         for name, key in inputs.items():
             command += ["--input", f"{name}={key}"]
         return [*command, "--key-out", str(key_file)]
 
-    def _environment(self, row: StageRow, attempt: str) -> dict[str, str]:
+    def _environment(self, row: StageRow, attempt: int) -> dict[str, str]:
         kept = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
         threads = str(max(int(min(row.cpu, self._budget.cpu)), 1))
         given = {name: os.environ.get(name, threads) for name in _THREAD_VARIABLES}
-        own = {"WFM_ATTEMPT": attempt, "PYTHONUNBUFFERED": "1"}
+        own = {"WFM_ATTEMPT": str(attempt), "PYTHONUNBUFFERED": "1"}
         return {**kept, **given, **self._options.environment, **own}
 
-    def _judge(self, node: Node, attempt: str, row: StageRow, ended: Ended) -> tuple[str, str]:
+    def _judge(self, node: Node, attempt: int, row: StageRow, ended: Ended) -> tuple[str, str]:
         """The attempt's outcome and reason; written for the process where it could not do so itself."""
         written = self._run.read_outcome(node.name, attempt)
         if ended.exit_code == 0 and written is not None and written.get("outcome") in GOOD:
@@ -215,8 +235,13 @@ class NodeRunner:
         if outcome == "cancelled" and not self._stop.is_set():
             outcome, reason = "try_again", "something outside this run told the stage to stop"
         if written is None:
-            answer: dict[str, Any] = {"schema_version": 1, "outcome": outcome, "reason": reason, "key": node.key or ""}
-            answer |= {"seconds": ended.seconds, "exit_code": ended.exit_code, "signal": ended.signal, "written_by": "run"}
+            answer: dict[str, Any] = {"outcome": outcome, "reason": reason, "key": node.key or ""}
+            answer |= {
+                "seconds": ended.seconds,
+                "exit_code": ended.exit_code,
+                "signal": ended.signal,
+                "written_by": "run",
+            }
             self._run.write_outcome(node.name, attempt, answer)
         return outcome, reason
 
@@ -230,8 +255,15 @@ class NodeRunner:
 
     def _finish(self, name: str, how: str, key: str) -> None:
         with self._states.change(name) as state:
-            state.state, state.key, state.outcome, state.ended, state.note, state.pid = how, key, how, time.time(), "", 0
-        promote(self._store, self._plan.node(name).promote, key)
+            state.state, state.key, state.outcome, state.ended, state.note, state.pid = (
+                how,
+                key,
+                how,
+                time.time(),
+                "",
+                0,
+            )
+        promote(self._store, self._plan.node(name))
         self._settled(name)
 
     def _fail(self, name: str, outcome: str, reason: str) -> None:

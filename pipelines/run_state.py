@@ -20,7 +20,7 @@ from wfm.errors import InputError
 from wfm.log import get_logger
 
 if TYPE_CHECKING:
-    from wfm.artifacts import Run
+    from wfm.artifacts.runs import Run
 
 STATE_FILE = "state.json"
 CANCEL_FILE = "cancel.json"
@@ -46,7 +46,9 @@ class NodeState(pydantic.BaseModel):
     "What went wrong, if something did."
     outcome: str = ""
     attempts: int = 0
-    attempt: str = ""
+    "Tries in this run."
+    attempt: int = 0
+    "Number of the last attempt, as in `runs/<id>/nodes/<node>/attempts/`."
     pid: int = 0
     started: float = 0.0
     "Unix time at which the first attempt of this run began [s]; 0: not yet."
@@ -107,18 +109,20 @@ def _process_started(pid: int) -> float:
 
 def read_state(run: "Run") -> RunState | None:
     """The run's state, or None for a run that never began."""
-    data = run.read_file(STATE_FILE)
+    data = run.read(STATE_FILE)
     if data is None:
         return None
     state = RunState.model_validate_json(data)
     if state.schema_version > SCHEMA_VERSION:
-        raise InputError(f"run {run.id} was written by a newer wfm (state version {state.schema_version}): upgrade this one")
+        raise InputError(
+            f"run {run.id} was written by a newer wfm (state version {state.schema_version}): upgrade this one"
+        )
     return state
 
 
 def request_cancel(run: "Run", who: str) -> None:
     """Ask a run to stop, wherever it runs: its heartbeat finds the request."""
-    run.write_file(CANCEL_FILE, f'{{"schema_version": 1, "by": "{who}", "time": {time.time()}}}'.encode())
+    run.write(CANCEL_FILE, f'{{"schema_version": 1, "by": "{who}", "time": {time.time()}}}'.encode())
 
 
 class StateWriter:
@@ -160,7 +164,7 @@ class StateWriter:
         with self._lock:
             self.state.updated = time.time()
             try:
-                self._run.write_file(STATE_FILE, self.state.model_dump_json(indent=1).encode())
+                self._run.write(STATE_FILE, self.state.model_dump_json(indent=1).encode())
             except Exception as error:
                 get_logger(__name__).warning("the run's state could not be saved: %s", error)
 
@@ -168,7 +172,7 @@ class StateWriter:
         while not self._over.wait(HEARTBEAT_SECONDS):
             self.save()
             try:
-                if self._run.read_file(CANCEL_FILE) is not None:
+                if self._run.read(CANCEL_FILE) is not None:
                     self._on_cancel()
             except Exception as error:
                 get_logger(__name__).warning("cannot look for a cancel request: %s", error)

@@ -4,6 +4,7 @@
 ``guard.py``, so that a stage dies with the run even when the run is killed with SIGKILL.
 """
 
+import contextlib
 import json
 import os
 import signal
@@ -136,7 +137,5 @@ def _bury(guard: "subprocess.Popen[bytes]", stage: int) -> None:
         guard.kill()
         guard.wait()
     if guard.returncode < 0 and stage != guard.pid:
-        try:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(stage, signal.SIGKILL)
-        except (ProcessLookupError, PermissionError):
-            pass

@@ -26,7 +26,7 @@ def run_wfm(*arguments: str, store: Path, timeout: float = 900, check: bool = Tr
     return done
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def wfm() -> Wfm:
     """The command, to be called with ``store=``."""
     return run_wfm

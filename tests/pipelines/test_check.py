@@ -36,7 +36,11 @@ def test_every_stage_stands_in_the_main_job() -> None:
         ("split_clips", {"inputs": {"videos": "write_shards"}}, "comes before its input"),
         ("split_clips", {"inputs": {"videos": "nowhere"}}, "not in the pipeline"),
         ("split_clips", {"inputs": {}}, "lacks its input 'videos'"),
-        ("split_clips", {"inputs": {"videos": "simulate_videos"}}, "wants 'videos', 'simulate_videos' makes 'raw_videos'"),
+        (
+            "split_clips",
+            {"inputs": {"videos": "simulate_videos"}},
+            "wants 'videos', 'simulate_videos' makes 'raw_videos'",
+        ),
         ("split_clips", {"inputs": {"videos": "ingest_videos", "more": "ingest_videos"}}, "unknown input 'more'"),
     ],
 )

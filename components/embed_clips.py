@@ -1,0 +1,29 @@
+"""``clips`` -> ``embeddings``: a vector for every clip, for finding copies.
+
+python -m components.embed_clips --spec SPEC --input clips=KEY --key-out PATH
+"""
+
+from components.entrypoint import Context, PartContext, Result, main
+from wfm.curation import embed
+from wfm.curation.per_clip import part_plan
+from wfm.curation.run import add_up
+
+CONFIG = embed.EmbedConfig
+
+
+def run(ctx: Context[embed.EmbedConfig]) -> Result:
+    """One part for each part of the clips."""
+    inputs, arguments = part_plan(ctx.inputs["clips"])
+    parts = ctx.map_parts(inputs, part, arguments)
+    counts, skipped = add_up(ctx.store, parts)
+    return Result(counts=counts, skipped=skipped, parts=parts)
+
+
+def part(ctx: PartContext[embed.EmbedConfig]) -> Result:
+    """The clips of one part -> their rows."""
+    counts, skipped = embed.embed_part(ctx)
+    return Result(counts=counts, skipped=skipped)
+
+
+if __name__ == "__main__":
+    main(__spec__.name, CONFIG, run)

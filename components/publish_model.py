@@ -1,0 +1,32 @@
+"""Bundle a tokenizer, a world model and its evaluation into one folder that `wfm generate` and `WorldModel.load` open.
+
+The bundle: `tokenizer/`, `model/`, `card.json` (window, sampling, figures, lineage) and `README.md`. The pipeline then
+promotes it to `model/<family>@latest`.
+
+    python -m components.publish_model --spec URL --input tokenizer=KEY --input model=KEY --input evaluation=KEY
+    --key-out PATH
+"""
+
+from components.entrypoint import Context, Result, main
+from wfm.config import Config
+
+
+class PublishModelConfig(Config):
+    """How the bundle is called."""
+
+    name: str = ""
+    "Name on the card; empty: the family."
+
+
+def run(ctx: Context[PublishModelConfig]) -> Result:
+    """Write the bundle and open it once."""
+    from wfm.generation.publish import write_bundle
+
+    card = write_bundle(ctx.store, ctx.inputs, ctx.out, name=ctx.config.name, scratch=ctx.scratch)
+    return Result(counts={"inputs": len(ctx.inputs), "outputs": 1}, extra={"name": card.name, "family": card.family})
+
+
+CONFIG = PublishModelConfig
+
+if __name__ == "__main__":
+    main(__spec__.name, CONFIG, run)

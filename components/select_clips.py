@@ -1,0 +1,36 @@
+"""``clips``, ``scores``, ``duplicates`` -> ``selection``: kept or not, why not, and on which side of the split.
+
+    python -m components.select_clips --spec SPEC --input clips=KEY --input scores=KEY --input duplicates=KEY --key-out PATH
+
+Decides over the whole corpus from tables alone. Writes ``selection.parquet/<part>.parquet``, so that write_shards redoes
+the parts whose decisions changed and no other.
+"""
+
+from components.entrypoint import Context, Result, main
+from wfm.curation import select
+from wfm.curation.by_part import parts_of, read_parts, read_rows, write_parts
+from wfm.curation.dedup import DuplicatePair, DuplicateRow
+from wfm.curation.score import Score
+from wfm.records import Clip
+
+CONFIG = select.SelectConfig
+
+
+def run(ctx: Context[select.SelectConfig]) -> Result:
+    """Judge every clip."""
+    by_part = read_parts(ctx.inputs["clips"], "clips", Clip)
+    part_of = parts_of(by_part, lambda clip: clip.clip_id)
+    rows = select.select_clips(
+        [clip for part in by_part.values() for clip in part],
+        read_rows(ctx.inputs["scores"], "scores", Score),
+        read_rows(ctx.inputs["duplicates"], "duplicates", DuplicateRow),
+        read_rows(ctx.inputs["duplicates"], "pairs", DuplicatePair),
+        ctx.config,
+    )
+    write_parts(rows, lambda row: part_of[row.clip_id], select.Selection, ctx.out, "selection", by_part)
+    counts, skipped = select.counts_of(rows)
+    return Result(counts=counts, skipped=skipped)
+
+
+if __name__ == "__main__":
+    main(__spec__.name, CONFIG, run)

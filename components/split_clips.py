@@ -1,0 +1,32 @@
+"""``videos`` -> ``clips``: shots found by PySceneDetect, cut true to pts, with their actions and attributes.
+
+python -m components.split_clips --spec SPEC --input videos=KEY --key-out PATH
+"""
+
+from components.entrypoint import Context, PartContext, Result, main
+from wfm.curation import split
+from wfm.curation.run import add_up
+
+CONFIG = split.SplitConfig
+
+
+def run(ctx: Context[split.SplitConfig]) -> Result:
+    """One part for each part of ingest that holds a readable video."""
+    entries = {entry.name: entry for entry in ctx.inputs["videos"].parts if entry.counts.get("outputs")}
+    parts = ctx.map_parts(
+        {name: {"videos": entry.digest} for name, entry in entries.items()},
+        part,
+        {name: {"videos": entry.key} for name, entry in entries.items()},
+    )
+    counts, skipped = add_up(ctx.store, parts)
+    return Result(counts=counts, skipped=skipped, parts=parts)
+
+
+def part(ctx: PartContext[split.SplitConfig]) -> Result:
+    """The videos of one part -> their clips."""
+    counts, skipped = split.split_part(ctx)
+    return Result(counts=counts, skipped=skipped)
+
+
+if __name__ == "__main__":
+    main(__spec__.name, CONFIG, run)

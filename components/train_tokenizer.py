@@ -1,0 +1,32 @@
+"""Train a video tokenizer on a data set's train split, started from the principal components of its patches.
+
+Reads `dataset`. Writes `model/` (a model folder), `metrics.jsonl` (curves). Killed and started again, it goes on
+from its last checkpoint and ends with the same bits.
+
+    python -m components.train_tokenizer --spec URL --input dataset=KEY --key-out PATH
+"""
+
+from components.entrypoint import Context, Result, main
+from wfm.training.config import TokenizerTrainingConfig
+
+
+class TrainTokenizerConfig(TokenizerTrainingConfig):
+    """The network, its data and its training; see `wfm.training.config`."""
+
+
+def run(ctx: Context[TrainTokenizerConfig]) -> Result:
+    """One tokenizer, continuous or discrete."""
+    from wfm.training.fit_tokenizer import fit_tokenizer
+
+    done = fit_tokenizer(ctx.inputs["dataset"], ctx.config, out=ctx.out, scratch=ctx.scratch, stopping=ctx.stopping)
+    return Result(
+        counts={"inputs": done["windows"] + done["windows_left_out"], "outputs": 1, "steps": done["steps"]},
+        skipped={"over_max_windows": done["windows_left_out"]},
+        extra=done,
+    )
+
+
+CONFIG = TrainTokenizerConfig
+
+if __name__ == "__main__":
+    main(__spec__.name, CONFIG, run)

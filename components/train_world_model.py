@@ -1,0 +1,33 @@
+"""Train a world model on encoded windows: a diffusion transformer on latents or a causal transformer on tokens.
+
+Reads `latents` and `tokenizer` (for the meaning of the former, and to watch decoded predictions). Writes `model/` (a
+model folder with the action spec inside) and `metrics.jsonl` (curves). Killed and started again, it goes on from its
+last checkpoint and ends with the same bits.
+
+    python -m components.train_world_model --spec URL --input latents=KEY --input tokenizer=KEY --key-out PATH
+"""
+
+from components.entrypoint import Context, Result, main
+from wfm.training.config import WorldTrainingConfig
+
+
+class TrainWorldModelConfig(WorldTrainingConfig):
+    """The family, its network and its training; see `wfm.training.config`."""
+
+
+def run(ctx: Context[TrainWorldModelConfig]) -> Result:
+    """One world model."""
+    from wfm.training.fit_world_model import fit_world_model
+    from wfm.training.saved import open_model
+
+    tokenizer, _ = open_model(ctx.inputs["tokenizer"])
+    done = fit_world_model(
+        ctx.inputs["latents"], tokenizer, ctx.config, out=ctx.out, scratch=ctx.scratch, stopping=ctx.stopping
+    )
+    return Result(counts={"inputs": done["samples"], "outputs": 1, "steps": done["steps"]}, extra=done)
+
+
+CONFIG = TrainWorldModelConfig
+
+if __name__ == "__main__":
+    main(__spec__.name, CONFIG, run)

@@ -1,0 +1,134 @@
+"""What the commands share: where answers are printed, the options several of them take, and how a failure ends.
+
+Answers go to standard output, everything else to standard error. Where output is not a terminal tables are wide, so that a
+script or a test finds whole names.
+"""
+
+import json
+import os
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+
+import typer
+
+from pipelines.prefect_server import home
+from pipelines.run_state import default_store
+from wfm.errors import InputError, WfmError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from wfm.artifacts import Store
+    from wfm.artifacts.runs import Run
+
+StoreOption = Annotated[
+    str,
+    typer.Option(
+        "--store", metavar="URL", envvar="WFM_STORE", help="Store: a folder, s3:// or gs:// (default ./wfm-store)."
+    ),
+]
+STORE_DEFAULT = ""
+LAST = "last"
+_WIDTH_WITHOUT_TERMINAL = 200
+
+
+def open_store(url: str) -> "Store":
+    """The store of a command. ``WFM_STORE_OPTIONS`` may hold JSON for s3fs or gcsfs, such as an ``endpoint_url``."""
+    from wfm.artifacts import Store
+
+    text = os.environ.get("WFM_STORE_OPTIONS")
+    try:
+        options = json.loads(text) if text else None
+    except json.JSONDecodeError as error:
+        raise InputError(f"WFM_STORE_OPTIONS is not JSON ({error.msg} at {error.pos})") from None
+    return Store.open(url or default_store(), options)
+
+
+def open_run(store: "Store", run_id: str) -> "Run":
+    """A run by its id, the beginning of one, or ``last``."""
+    if run_id == LAST:
+        newest = store.runs.list(limit=1)
+        if not newest:
+            raise InputError(f"{store.url} has no runs yet: `wfm run world_model` makes one")
+        return newest[0]
+    return store.runs.open(run_id)
+
+
+def answers() -> "Console":
+    """Standard output."""
+    return _console(stderr=False)
+
+
+def notices() -> "Console":
+    """Standard error."""
+    return _console(stderr=True)
+
+
+def _console(stderr: bool) -> "Console":
+    from rich.console import Console
+
+    stream = sys.stderr if stderr else sys.stdout
+    width = None if stream.isatty() else _WIDTH_WITHOUT_TERMINAL
+    return Console(stderr=stderr, width=width, markup=False, highlight=False)
+
+
+def say(text: str) -> None:
+    """One plain line of an answer."""
+    print(text, flush=True)
+
+
+def age(unix_seconds: float) -> str:
+    """``2026-11-22 12:30:05`` in local time; empty for 0."""
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(unix_seconds)) if unix_seconds else ""
+
+
+def size(count: float) -> str:
+    """Bytes for people."""
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if count < 1024:
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1024
+    return f"{count:.1f} TiB"
+
+
+def guarded(command: Callable[[], Any]) -> NoReturn:
+    """Run a command line to the end of the process: errors as one message and an exit code, never a stack trace."""
+    code = 0
+    try:
+        answer = command()
+        code = answer if isinstance(answer, int) else 0
+    except typer.Exit as leaving:
+        code = leaving.exit_code
+    except (typer.Abort, KeyboardInterrupt):
+        _complain("interrupted")
+        code = 143
+    except WfmError as error:
+        _complain(str(error))
+        code = error.exit_code
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # `wfm ... | head` is no error
+    except Exception as error:
+        if hasattr(error, "show") and hasattr(error, "format_message"):  # click's usage errors, whoever vendors click
+            error.show()
+            _leave(InputError.exit_code)
+        where = home().parent / "errors" / f"{time.strftime('%Y%m%dT%H%M%S')}-{os.getpid()}.txt"
+        where.parent.mkdir(parents=True, exist_ok=True)
+        where.write_text(f"wfm {' '.join(sys.argv[1:])}\n{traceback.format_exc()}")
+        _complain(f"this is a bug of ours: {type(error).__name__}: {error}\nthe whole story is in {where}")
+        code = 1
+    _leave(code)
+
+
+def _leave(code: int) -> NoReturn:
+    sys.stdout.flush()
+    sys.stderr.flush()
+    if "prefect" in sys.modules:
+        os._exit(code)  # its threads take seconds to say goodbye, and there is nothing left to do
+    sys.exit(code)
+
+
+def _complain(text: str) -> None:
+    print(f"wfm: {text}", file=sys.stderr, flush=True)

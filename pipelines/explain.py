@@ -1,0 +1,184 @@
+"""Why a stage of a run ran, or did not: its key against the nearest earlier one, part by part.
+
+A key is made from code, config, inputs, what was seen outside, and a redo nonce (`components/derivation.py`). Every run's
+spec holds these parts for each node; the nearest earlier one is the run whose key of that node differs in the fewest.
+"""
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from pipelines.run_state import NodeState, RunState, read_state
+from wfm.errors import InputError, WfmError
+
+if TYPE_CHECKING:
+    from wfm.artifacts import Store
+    from wfm.artifacts.runs import Run
+
+_RUNS_LOOKED_AT = 50
+_SHOWN = 12
+
+
+@dataclass
+class Difference:
+    """What differs between two keys of one node."""
+
+    config: dict[str, tuple[Any, Any]] = field(default_factory=dict)
+    inputs: dict[str, tuple[str, str]] = field(default_factory=dict)
+    code: tuple[str, str] | None = None
+    modules: list[str] = field(default_factory=list)
+    redo: bool = False
+    outside: bool = False
+    "Nothing else differs, and yet the key does."
+
+    def __len__(self) -> int:
+        return len(self.config) + len(self.inputs) + (self.code is not None) + self.redo + self.outside
+
+
+def explain_node(store: "Store", run: "Run", name: str) -> list[str]:
+    """The explanation, line by line. Raises `InputError` for a node that the run does not have."""
+    spec = run.spec()
+    nodes = {node["name"]: node for node in spec.get("nodes", [])}
+    if name not in nodes:
+        raise InputError(f"run {run.id} has no stage {name!r}. Choices: {', '.join(nodes)}")
+    state = read_state(run)
+    now = state.nodes.get(name) if state is not None else None
+    lines = list(_what_happened(store, run, name, nodes[name], state, now))
+    if now is not None and now.state == "cached":
+        return lines
+    earlier = _nearest(store, run, name, nodes[name])
+    if earlier is None:
+        return [*lines, "No earlier run of this store has this stage: there was nothing to compare with."]
+    before, found, difference = earlier
+    lines.append(f"Nearest earlier one: run {before.id}, key {str(found['key'])[:12]}.")
+    if not len(difference):
+        return [*lines, *_same_key(store, before, name)]
+    return [*lines, *_described(difference, nodes[name])]
+
+
+def _what_happened(
+    store: "Store", run: "Run", name: str, node: Mapping[str, Any], state: RunState | None, now: NodeState | None
+) -> Iterator[str]:
+    key = str((now.key if now is not None else "") or node["key"] or "")
+    if now is None:
+        yield f"{name} of run {run.id} was planned; the run never began."
+    elif now.state == "cached":
+        yield f"{name} did not run: {key[:12]} was committed already{_committed_by(store, key)}."
+        yield "Same code, same options, same inputs: making it again would give the same."
+        return
+    elif now.state == "not_run":
+        yield f"{name} did not run: {now.reason}."
+    else:
+        tries = f" in {now.attempts} tries" if now.attempts > 1 else ""
+        yield f"{name} ran{tries} and is {now.state}{': ' + now.reason if now.reason else ''}. Key {key[:12]}."
+    waited = [source for source in dict.fromkeys(node["sources"].values()) if state and _was_made(state, source)]
+    if waited:
+        yield f"It follows {', '.join(waited)}, made in the same run."
+
+
+def _was_made(state: RunState, name: str) -> bool:
+    return name in state.nodes and state.nodes[name].state == "done"
+
+
+def _committed_by(store: "Store", key: str) -> str:
+    try:
+        manifest = store.artifact(key).manifest
+    except WfmError:
+        return ""
+    run = manifest.extra.get("run_id")
+    return f" by run {run} at {manifest.created_at}" if run else f" at {manifest.created_at}"
+
+
+def _nearest(
+    store: "Store", run: "Run", name: str, node: Mapping[str, Any]
+) -> "tuple[Run, dict[str, Any], Difference] | None":
+    """Of the earlier runs the one whose key of this node differs in the fewest parts; the newest of equals."""
+    best = None
+    for other in store.runs.list():
+        if other.id >= run.id:
+            continue
+        try:
+            spec = other.spec()
+        except WfmError:
+            continue
+        found = next(
+            (one for one in spec.get("nodes", []) if one["name"] == name and one["stage"] == node["stage"]), None
+        )
+        if found is None:
+            continue
+        difference = compare(found, node, spec.get("modules", {}), run.spec().get("modules", {}))
+        if best is None or len(difference) < len(best[2]):
+            best = (other, found, difference)
+        if not len(difference):
+            break
+    return best
+
+
+def compare(
+    before: Mapping[str, Any],
+    after: Mapping[str, Any],
+    modules_before: Mapping[str, Any],
+    modules_after: Mapping[str, Any],
+) -> Difference:
+    """What differs between the parts of two keys."""
+    found = Difference()
+    old, new = flat(before["what"]), flat(after["what"])
+    found.config = {
+        path: (old.get(path), new.get(path)) for path in sorted({*old, *new}) if old.get(path) != new.get(path)
+    }
+    names = sorted({*before["inputs"], *after["inputs"]})
+    pairs = {name: (before["inputs"].get(name, ""), after["inputs"].get(name, "")) for name in names}
+    found.inputs = {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
+    if before["code_id"] != after["code_id"]:
+        found.code = (before["code_id"], after["code_id"])
+        one, two = modules_before.get(before["component"], {}), modules_after.get(after["component"], {})
+        found.modules = sorted(module for module in {*one, *two} if one.get(module) != two.get(module))
+    found.redo = before.get("redo", "") != after.get("redo", "")
+    found.outside = not len(found) and before["key"] != after["key"]
+    return found
+
+
+def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested options by dotted name."""
+    found: dict[str, Any] = {}
+    for name, value in values.items():
+        if isinstance(value, Mapping) and value:
+            found |= flat(value, f"{prefix}{name}.")
+        else:
+            found[f"{prefix}{name}"] = value
+    return found
+
+
+def _described(difference: Difference, node: Mapping[str, Any]) -> Iterator[str]:
+    if difference.code is not None:
+        old, new = difference.code
+        yield f"Code: {old[:12]} -> {new[:12]}"
+        yield from (f"    {module} is not what it was" for module in difference.modules[:_SHOWN])
+        if not difference.modules and {len(old), len(new)} != {64}:
+            yield "    the version in the table was raised, or the lock was renewed; no module reads differently"
+    for path, (before, after) in list(difference.config.items())[:_SHOWN]:
+        yield f"Option {node['name']}.{path}: {_text(before)} -> {_text(after)}"
+    for name, (was, now) in difference.inputs.items():
+        source = node["sources"].get(name, name)
+        yield f"Input {name} ({source}): {was[:12] or 'none'} -> {now[:12] or 'none'}; wfm explain RUN {source} says why"
+    if difference.redo:
+        yield "It was asked for again (rerun --from), or an earlier time had been."
+    if difference.outside:
+        yield "Code, options and inputs are the same: what it saw outside changed (new, changed or removed files)."
+
+
+def _same_key(store: "Store", before: "Run", name: str) -> Iterator[str]:
+    yield "The key is the same: no code, option or input changed."
+    state = read_state(before)
+    one = state.nodes.get(name) if state is not None else None
+    if one is None or one.state in ("waiting", "not_run"):
+        yield "That run never came to it."
+    elif one.state in ("done", "cached"):
+        yield "That run made it; it was invalidated or collected since."
+    else:
+        yield f"That run did not finish it: {one.reason or one.state}."
+
+
+def _text(value: Any) -> str:
+    return json.dumps(value, sort_keys=True, ensure_ascii=False)

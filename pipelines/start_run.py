@@ -1,0 +1,168 @@
+"""From a request to a finished run: plan it, write it down, hand it to the engine, say what came out.
+
+The request is what a user asked for, not what it resolved to: `wfm rerun` resolves it again with the code of today.
+"""
+
+import dataclasses
+import secrets
+import sys
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from components.derivation import code_id, module_hashes
+from pipelines.budget import machine
+from pipelines.on_prefect import DisplayFactory, RunSummary, run_plan
+from pipelines.plan import Plan, config_class, resolve
+from pipelines.run_display import LiveDisplay, PlainDisplay
+from pipelines.run_node import EngineOptions
+from pipelines.run_state import RunState, read_state
+from wfm.errors import InputError, WfmError
+
+if TYPE_CHECKING:
+    from wfm.artifacts import Store
+    from wfm.artifacts.runs import Run
+
+_RUNS_LOOKED_AT = 10
+RUN_SPEC_VERSION = 1
+
+
+@dataclasses.dataclass(frozen=True)
+class Request:
+    """What a user asks of a pipeline."""
+
+    pipeline: str
+    profile: str = "demo"
+    overrides: tuple[str, ...] = ()
+    videos: str = ""
+    dataset: str = ""
+    redo: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    "Node -> nonce: that node and what follows are made again."
+
+    def plan(self, store: "Store") -> Plan:
+        """The plan of today; raises `ConfigError` for names that do not exist."""
+        return resolve(
+            self.pipeline, profile=self.profile, store=store, overrides=list(self.overrides),
+            videos=self.videos or None, dataset=self.dataset or None, redo=dict(self.redo),
+        )  # fmt: skip
+
+    def again(self, node: str) -> "Request":
+        """The same with one node to be made again."""
+        return dataclasses.replace(self, redo={**self.redo, node: secrets.token_hex(8)})
+
+    @classmethod
+    def of_run(cls, run: "Run") -> "Request":
+        """What was asked of an earlier run."""
+        asked = run.spec().get("request")
+        if not isinstance(asked, dict):
+            raise InputError(f"run {run.id} does not say what was asked of it, so it cannot be run again")
+        known = {field.name for field in dataclasses.fields(cls)}
+        values = {name: value for name, value in asked.items() if name in known}
+        return cls(**{**values, "overrides": tuple(values.get("overrides", ()))})
+
+
+def create_run(request: Request, plan: Plan, store: "Store", rerun_of: str = "") -> "Run":
+    """Write down what will be done and from what each key was made (`wfm explain` compares that)."""
+    stages = {node.component for node in plan.nodes}
+    return store.runs.create(
+        {
+            "run_spec_version": RUN_SPEC_VERSION,
+            "pipeline": plan.pipeline,
+            "profile": plan.profile,
+            "request": dataclasses.asdict(request),
+            "rerun_of": rerun_of,
+            "given": plan.given,
+            "page": plan.page,
+            "nodes": [_written(node.name, plan) for node in plan.nodes],
+            "modules": {component: module_hashes(component) for component in sorted(stages)},
+        }
+    )
+
+
+def _written(name: str, plan: Plan) -> dict[str, Any]:
+    node = plan.node(name)
+    return {
+        "name": node.name,
+        "stage": node.stage,
+        "component": node.component,
+        "key": node.key,
+        "code_id": code_id(node.component),
+        "what": config_class(node.component).parse(node.config).what(),
+        "config": node.config,
+        "sources": node.inputs,
+        "inputs": plan.input_keys(node),
+        "redo": node.redo,
+        "promote": node.promote,
+        "done": node.done,
+        "why": node.why,
+    }
+
+
+def start(
+    request: Request,
+    store: "Store",
+    *,
+    plan: Plan | None = None,
+    rerun_of: str = "",
+    cpu: float | None = None,
+    memory_gib: float | None = None,
+    quiet: bool = False,
+    options: EngineOptions | None = None,
+) -> tuple[RunSummary, Plan]:
+    """Run a request to its end. ``cpu`` and ``memory_gib`` bound what runs side by side; this machine's by default."""
+    plan = plan or request.plan(store)
+    run = create_run(request, plan, store, rerun_of)
+    here_cpu, here_memory = machine()
+    summary = run_plan(
+        plan, run, store, cpu_budget=cpu or here_cpu, memory_budget_gib=memory_gib or here_memory,
+        engine_options=options, display=display_for(store, plan, quiet),
+    )  # fmt: skip
+    return summary, plan
+
+
+def display_for(store: "Store", plan: Plan, quiet: bool) -> DisplayFactory:
+    """A live table on a terminal, lines elsewhere."""
+    if not sys.stderr.isatty():
+        return lambda state: PlainDisplay(state, quiet)
+    usual = usual_seconds(store, plan.pipeline, plan.profile)
+    return lambda state: LiveDisplay(state, usual, quiet)
+
+
+def usual_seconds(store: "Store", pipeline: str, profile: str) -> dict[str, float]:
+    """How long each node took the last time it was made in this pipeline and profile [s]."""
+    found: dict[str, float] = {}
+    for run in store.runs.list(limit=_RUNS_LOOKED_AT):
+        state = _state(run)
+        if state is not None and (state.pipeline, state.profile) == (pipeline, profile):
+            for name, node in state.nodes.items():
+                if node.state == "done":
+                    found.setdefault(name, node.seconds())
+    return found
+
+
+def _state(run: "Run") -> RunState | None:
+    with suppress(WfmError, ValueError):
+        return read_state(run)
+    return None
+
+
+def pull_page(plan: Plan, run_id: str, store: "Store") -> Path | None:
+    """Put the page of a run at ``runs/<id>/report/index.html`` (a remote store: in the local cache); None without one."""
+    if not plan.page or not plan.node(plan.page).done:
+        return None
+    artifact = store.artifact(plan.node(plan.page).key or "")
+    base = store.objects.local_path(f"runs/{run_id}") or store.cache / "runs" / run_id
+    names = [file.path for file in artifact.files()]
+    prefix = "report/" if "report/index.html" in names else ""
+    if f"{prefix}index.html" not in names:
+        return None
+    into = base if prefix else base / "report"
+    artifact.fetch_tree(prefix, into)
+    return into / prefix / "index.html"
+
+
+def metrics_files(plan: Plan, store: "Store") -> list[Path]:
+    """``metrics.json`` of every evaluation of the plan that is there."""
+    done = [node for node in plan.nodes if node.stage == "evaluate_model" and node.done and node.key]
+    return [store.artifact(node.key or "").fetch("metrics.json") for node in done]

@@ -1,0 +1,59 @@
+"""Stages run in this process, as the entry point would run them."""
+
+import importlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from components.context import Context, check_yield
+from components.derivation import code_id
+from components.entrypoint import node_key
+from wfm.artifacts import Artifact, Store
+
+StageRunner = Callable[..., Artifact]
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store.open(tmp_path / "store")
+
+
+@pytest.fixture
+def run_stage(store: Store, tmp_path: Path) -> StageRunner:
+    """``run_stage("split_clips", {"shots": {…}}, videos=artifact)`` -> the committed artifact."""
+
+    def run(name: str, config: dict[str, Any] | None = None, **inputs: Artifact) -> Artifact:
+        module = importlib.import_module(f"components.{name}")
+        keys = {of: artifact.key for of, artifact in inputs.items()}
+        key = node_key({"component": name, "stage": name, "config": config or {}}, keys, store)
+        if store.has(key):
+            return store.artifact(key)
+        attempt = store.attempt(key)
+        context = Context(
+            stage=name,
+            component=name,
+            node=name,
+            run_id="test",
+            key=key,
+            code_id=code_id(name),
+            config=module.CONFIG.parse(config or {}),
+            store=store,
+            inputs=inputs,
+            out=attempt.path,
+            scratch=tmp_path / "scratch",
+        )
+        result = module.run(context)
+        check_yield(result, name)
+        return attempt.commit(
+            stage=name,
+            kind=name,
+            counts=result.counts,
+            skipped=result.skipped,
+            inputs=keys,
+            parts=result.parts,
+            extra=result.extra,
+        )
+
+    return run

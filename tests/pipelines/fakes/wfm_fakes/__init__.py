@@ -1,0 +1,1 @@
+"""Stages for tests: real processes that do as they are told."""

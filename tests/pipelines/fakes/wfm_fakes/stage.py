@@ -1,0 +1,65 @@
+"""A stage process that does what its config says: sleep, fail a number of times, be deaf, hang; then commits a file.
+
+Config: folder (where it counts its tries and notes its times), fail (list of outcomes, one a try: try_again, bug, wrong_input,
+kill, exit_3), sleep (seconds), deaf (ignore SIGTERM).
+"""
+
+import argparse
+import hashlib
+import json
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+CODES = {"try_again": 75, "bug": 1, "wrong_input": 64}
+
+
+def fake_key(node: str, config: dict, inputs: dict, redo: str) -> str:
+    what = {name: value for name, value in config.items() if name == "value"}
+    return hashlib.sha256(json.dumps([node, what, sorted(inputs.items()), redo]).encode()).hexdigest()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--spec", required=True)
+    parser.add_argument("--input", action="append", default=[])
+    parser.add_argument("--key-out", required=True)
+    arguments = parser.parse_args()
+    spec = json.loads(Path(arguments.spec.removeprefix("file://")).read_text())
+    config, node = spec["config"], spec["node"]
+    folder = Path(config["folder"])
+    with open(folder / "events", "a") as events:
+        events.write(json.dumps({"node": node, "event": "start", "time": time.time(), "pid": os.getpid()}) + "\n")
+    if config.get("deaf"):
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    print(f"hello from {node}, scheduler {spec['scheduler']!r}", flush=True)
+    tries = int(os.environ["WFM_ATTEMPT"])
+    time.sleep(config.get("sleep", 0))
+    from wfm.artifacts import Store
+
+    store = Store.open(spec["store"])
+    fail = config.get("fail", [])
+    if tries <= len(fail):
+        how = fail[tries - 1]
+        if how == "kill":
+            os.kill(os.getpid(), signal.SIGKILL)
+        if how == "exit_3":
+            sys.exit(3)
+        store.runs.open(spec["run_id"]).write_outcome(
+            node, tries, {"outcome": how, "reason": f"told to fail with {how}", "key": ""}
+        )
+        sys.exit(CODES[how])
+    key = fake_key(node, config, dict(text.split("=") for text in arguments.input), spec["redo"])
+    with store.attempt(key) as attempt:
+        (attempt.path / "made.txt").write_text(node)
+        attempt.commit(stage=spec["stage"], kind=spec["kind"])
+    Path(arguments.key_out).write_text(key)
+    store.runs.open(spec["run_id"]).write_outcome(node, tries, {"outcome": "done", "reason": "", "key": key})
+    with open(folder / "events", "a") as events:
+        events.write(json.dumps({"node": node, "event": "end", "time": time.time()}) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,100 @@
+"""Why a stage ran, or not."""
+
+from typing import Any
+
+import pytest
+
+from pipelines.explain import explain_node
+from pipelines.run_state import NodeState, RunState, StateWriter
+from wfm.artifacts import Store
+from wfm.artifacts.runs import Run
+from wfm.errors import InputError
+
+BASE: dict[str, Any] = {
+    "name": "split", "stage": "split", "component": "split", "key": "1" * 64, "code_id": "v1",
+    "what": {"seconds": 2.0, "cut": {"threshold": 27}}, "sources": {"videos": "ingest"}, "inputs": {"videos": "a" * 64},
+    "redo": "", "done": False, "why": "",
+}  # fmt: skip
+
+
+@pytest.fixture
+def store(tmp_path: Any) -> Store:
+    return Store.open(tmp_path / "store", {"fsync": False})
+
+
+def past_run(
+    store: Store, *, state: str = "done", reason: str = "", modules: dict[str, str] | None = None, **changed: Any
+) -> Run:
+    node = {**BASE, **changed}
+    run = store.runs.create(
+        {"pipeline": "p", "nodes": [node], "modules": {"split": modules or {"wfm.a": "1", "wfm.b": "1"}}}
+    )
+    given = RunState(run_id=run.id, pipeline="p")
+    given.nodes["split"] = NodeState(stage="split", state=state, key=node["key"], reason=reason, attempts=1)
+    given.nodes["ingest"] = NodeState(stage="ingest", state="cached")
+    with StateWriter(run, given, lambda: None):
+        given.state = "done"
+    return run
+
+
+def told(store: Store, run: Run) -> str:
+    return "\n".join(explain_node(store, run, "split"))
+
+
+def test_the_first_time_there_is_nothing_to_compare_with(store: Store) -> None:
+    assert "No earlier run" in told(store, past_run(store))
+
+
+def test_an_option(store: Store) -> None:
+    past_run(store)
+    said = told(store, past_run(store, key="2" * 64, what={"seconds": 2.0, "cut": {"threshold": 30}}))
+    assert "Option split.cut.threshold: 27 -> 30" in said
+    assert "Input" not in said
+    assert "Code" not in said
+
+
+def test_an_input_and_whom_to_ask_next(store: Store) -> None:
+    past_run(store)
+    said = told(store, past_run(store, key="2" * 64, inputs={"videos": "b" * 64}))
+    assert "Input videos (ingest): aaaaaaaaaaaa -> bbbbbbbbbbbb; wfm explain RUN ingest" in said
+
+
+def test_code_names_the_module(store: Store) -> None:
+    past_run(store)
+    said = told(store, past_run(store, key="2" * 64, code_id="f" * 64, modules={"wfm.a": "1", "wfm.b": "2"}))
+    assert "Code: v1 -> ffffffffffff" in said
+    assert "wfm.b is not what it was" in said
+    assert "wfm.a" not in said
+
+
+def test_asked_for_again_and_the_world_outside(store: Store) -> None:
+    past_run(store)
+    assert "saw outside changed" in told(store, past_run(store, key="3" * 64))
+    assert "asked for again" in told(store, past_run(store, key="2" * 64, redo="nonce"))
+
+
+def test_the_nearest_one_is_taken_not_the_newest(store: Store) -> None:
+    near = past_run(store, key="4" * 64, what={"seconds": 3.0, "cut": {"threshold": 30}})
+    past_run(store)
+    said = told(store, past_run(store, key="2" * 64, what={"seconds": 3.0, "cut": {"threshold": 31}}))
+    assert near.id in said
+    assert "threshold: 30 -> 31" in said
+    assert "seconds" not in said
+
+
+def test_the_same_key_after_a_failure(store: Store) -> None:
+    past_run(store, state="failed", reason="the disk was full")
+    said = told(store, past_run(store))
+    assert "The key is the same" in said
+    assert "the disk was full" in said
+
+
+def test_what_did_not_run(store: Store) -> None:
+    past_run(store)
+    assert "did not run: 111111111111 was committed already" in told(store, past_run(store, state="cached"))
+    assert "did not run: needs ingest" in told(store, past_run(store, state="not_run", reason="needs ingest"))
+
+
+def test_an_unknown_stage_lists_the_choices(store: Store) -> None:
+    with pytest.raises(InputError, match="Choices: split"):
+        explain_node(store, past_run(store), "spilt")

@@ -1,0 +1,55 @@
+import os
+import subprocess
+import sys
+from dataclasses import replace
+
+from wfm.artifacts import Store
+from wfm.artifacts.lease import Holder, _machine, _start_of, held, is_gone
+
+KEY = "a" * 64
+
+
+def holder(**changes):
+    base = Holder(1, "t", _machine(), "h", os.getpid(), _start_of(os.getpid()), "now", 30.0, ())
+    return replace(base, **changes)
+
+
+def test_this_process_is_here():
+    assert _machine()
+    assert not is_gone(holder())
+
+
+def test_an_ended_process_is_gone_even_before_it_is_reaped():
+    process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    living = holder(pid=process.pid, pid_start=_start_of(process.pid))
+    assert not is_gone(living)
+    process.kill()
+    os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)  # a zombie now
+    assert is_gone(living)
+    process.communicate()
+    assert is_gone(living)
+
+
+def test_another_process_with_the_same_number_is_not_the_holder():
+    assert is_gone(holder(pid_start="1"))
+
+
+def test_of_other_machines_nothing_is_known():
+    assert not is_gone(holder(machine="other", pid=2**30))
+    assert not is_gone(holder(machine="", pid=2**30))
+
+
+def test_held_leases_are_listed(tmp_path):
+    store = Store.open(tmp_path)
+    with store.lease(KEY, inputs=("b" * 64,)) as lease:
+        found = held(store.objects)
+        assert list(found) == [KEY]
+        assert (found[KEY].number, found[KEY].inputs) == (lease.number, ("b" * 64,))
+    assert held(store.objects) == {}
+
+
+def test_the_package_opens_its_rooms_when_asked():
+    code = "import sys, wfm.artifacts; assert 'wfm.artifacts.store' not in sys.modules; from wfm.artifacts import Store; Store"
+    subprocess.run(
+        [sys.executable, "-c", code + "; assert not {'torch', 'fsspec', 'pyarrow'} & set(sys.modules)"], check=True
+    )

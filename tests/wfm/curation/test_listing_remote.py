@@ -1,0 +1,169 @@
+"""Videos in a bucket: listed like a folder; a missing bucket or refused credentials are wrong input, and stay secret."""
+
+import http.server
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from wfm.curation.listing import list_source
+from wfm.data.source import open_source, without_secrets
+from wfm.errors import InputError, TryAgain, WfmError
+
+SECRET = "wJalrXUtnFEMIK7MDENGbPxRfiCYEXAMPLEKEY"
+KEY_ID = "AKIAIOSFODNN7EXAMPLE"
+
+
+@pytest.fixture
+def credentials(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", KEY_ID)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
+    monkeypatch.setenv("WFM_CACHE", str(tmp_path / "cache"))
+    monkeypatch.delenv("AWS_SESSION_TOKEN", raising=False)
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[str]:
+    from moto.server import ThreadedMotoServer
+
+    moto = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    moto.start()
+    host, port = moto.get_host_and_port()
+    yield f"http://{host}:{port}"
+    moto.stop()
+
+
+@pytest.fixture
+def bucket(server: str, credentials: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", server)
+    import boto3
+
+    client = boto3.client("s3", endpoint_url=server)
+    client.create_bucket(Bucket="films")
+    yield lambda key, body=b"x": client.put_object(Bucket="films", Key=key, Body=body)
+    for item in client.list_objects_v2(Bucket="films").get("Contents", []):
+        client.delete_object(Bucket="films", Key=item["Key"])
+
+
+def test_a_prefix_is_read_like_a_folder(bucket: Any) -> None:
+    for key in (
+        "in/videos/a b.mp4",
+        "in/videos/deep/c.mp4",
+        "in/videos/.h.mp4",
+        "in/videos/n.txt",
+        "in/actions/a b.parquet",
+    ):
+        bucket(key)
+    found = list_source("s3://films/in/videos")
+    assert [file.source for file in found.files] == ["s3://films/in/videos/a b.mp4", "s3://films/in/videos/deep/c.mp4"]
+    assert found.files[0].actions == "s3://films/in/actions/a b.parquet"
+    assert found.aside == {"hidden": 1, "other_ending": 1}
+    assert list_source("s3://films/in/videos") == found
+    assert [file.name for file in list_source("s3://films/in/**/*.mp4").files] == [".h.mp4", "a b.mp4", "c.mp4"]
+    bucket("in/videos/a b.mp4", b"other bytes")
+    assert list_source("s3://films/in/videos").files[0].stamp != found.files[0].stamp
+
+
+def test_a_key_that_climbs_is_refused(bucket: Any) -> None:
+    bucket("in/x/../y.mp4")
+    (file,) = list_source("s3://films/in").files
+    assert file.problem.startswith("unsafe_name")
+
+
+def test_one_object_and_a_list(bucket: Any) -> None:
+    bucket("in/a.mp4")
+    bucket("in/list.txt", b"a.mp4\ngone.mp4\n")
+    assert [file.name for file in list_source("s3://films/in/a.mp4").files] == ["a.mp4"]
+    found = {file.name: file.problem.split(":")[0] for file in list_source("s3://films/in/list.txt").files}
+    assert found == {"a.mp4": "", "gone.mp4": "not_found"}
+
+
+def test_a_remote_video_is_downloaded_once_and_checked(bucket: Any, tmp_path: Any) -> None:
+    from wfm.artifacts import Store
+    from wfm.data.source import hash_file
+
+    store = Store.open(tmp_path / "store")
+    bucket("in/a.mp4", b"some bytes")
+    path = open_source(store, "s3://films/in/a.mp4")
+    digest = hash_file(path)
+    assert path.read_bytes() == b"some bytes"
+    assert open_source(store, "s3://films/in/a.mp4", digest) == path
+    bucket("in/a.mp4", b"some other bytes")
+    with pytest.raises(InputError, match="has changed since it was ingested"):
+        open_source(store, "s3://films/in/a.mp4", digest)
+
+
+def test_a_missing_bucket_is_wrong_input(bucket: Any) -> None:
+    with pytest.raises(InputError, match="s3://no-such-bucket/x"):
+        list_source("s3://no-such-bucket/x")
+
+
+def test_an_empty_prefix_is_wrong_input(bucket: Any) -> None:
+    bucket("elsewhere/a.mp4")
+    with pytest.raises(InputError, match="s3://films/nothing"):
+        list_source("s3://films/nothing")
+
+
+class Refuses(http.server.BaseHTTPRequestHandler):
+    """Answers as S3 does to a wrong key, echoing it."""
+
+    status, code = 403, "InvalidAccessKeyId"
+
+    def _answer(self) -> None:
+        echoed = f"<Message>key {KEY_ID}</Message><AWSAccessKeyId>{KEY_ID}</AWSAccessKeyId>"
+        body = f"<Error><Code>{self.code}</Code>{echoed}</Error>"
+        self.send_response(self.status)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(body.encode())
+
+    do_GET = do_HEAD = _answer
+
+    def log_message(self, *_: Any) -> None:
+        pass
+
+
+@pytest.fixture
+def refusing(credentials: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Refuses)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{server.server_port}")
+    yield
+    server.shutdown()
+    server.server_close()
+
+
+def everything_said(error: BaseException | None) -> str:
+    """The message and all that a traceback would show."""
+    import traceback
+
+    return "".join(traceback.format_exception(error)) if error is not None else ""
+
+
+def test_wrong_credentials_are_wrong_input_and_never_printed(refusing: None, caplog: pytest.LogCaptureFixture) -> None:
+    with pytest.raises(InputError, match="refused us") as raised:
+        list_source("s3://films/in")
+    said = everything_said(raised.value) + caplog.text
+    assert SECRET not in said
+    assert KEY_ID not in said
+
+
+def test_no_answer_is_worth_another_try(credentials: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+    with pytest.raises(TryAgain, match="does not answer"):
+        list_source("s3://films/in")
+
+
+@pytest.mark.parametrize("url", [f"s3://{KEY_ID}:{SECRET}@films/in", f"https://h/x.mp4?X-Amz-Signature={SECRET}"])
+def test_credentials_in_a_url_are_refused_unseen(url: str) -> None:
+    with pytest.raises(WfmError, match="carries credentials") as raised:
+        list_source(url)
+    assert SECRET not in everything_said(raised.value)
+
+
+def test_secrets_are_blanked(credentials: None) -> None:
+    assert without_secrets(f"key {KEY_ID} secret={SECRET}, token: abc") == "key *** secret=*** token: ***"

@@ -1,0 +1,70 @@
+"""One decode gives every score; what cannot be decoded is skipped with a reason."""
+
+import dataclasses
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from wfm.curation.score import Score, ScoreClip, ScoreConfig, read_signals
+from wfm.curation.step import run_step
+from wfm.records import Clip
+
+Make = Callable[..., Path]
+Row = Callable[..., Clip]
+
+
+def test_scores_of_a_clip_are_finite_and_carry_its_bytes(make_clip: Make, make_row: Row) -> None:
+    path = make_clip(1)
+    step = ScoreClip(ScoreConfig(), lambda _: path)
+    (score,) = step(make_row("a"))
+    assert (score.clip_id, score.clip_sha256) == ("a", "bytes of a")
+    numbers = [value for value in dataclasses.asdict(score).values() if isinstance(value, float)]
+    assert len(numbers) == 12
+    assert all(math.isfinite(number) for number in numbers)
+    assert score == next(iter(step(make_row("a")))), "the same clip must score the same"
+    assert Score.from_table(Score.to_table([score])) == [score]
+
+
+def test_a_broken_clip_is_skipped_with_the_decoders_reason(make_clip: Make, make_row: Row, tmp_path: Path) -> None:
+    text = tmp_path / "text.mp4"
+    text.write_text("not a video")
+    good = make_clip(1)
+    step = ScoreClip(ScoreConfig(), lambda path: text if path == "clips/bad.mp4" else good)
+    rows, left = run_step(step, [make_row("bad"), make_row("good")])
+    assert [row.clip_id for row in rows] == ["good"]
+    assert [item.reason.split(":")[0] for item in left] == ["not_a_video"]
+
+
+def test_signals_have_the_sizes_that_were_asked_for(make_clip: Make) -> None:
+    config = ScoreConfig(thumbnail_side=32, still_side=64, stills=5)
+    found = read_signals(make_clip(1, size=128), config, expected_frames=48)
+    assert found.thumbnails.shape == (48, 32, 32)
+    assert found.stills.shape == (5, 64, 64)
+    assert found.colours.shape == (5, 32, 32, 3)
+    assert found.seconds == pytest.approx(np.arange(48) / 24)
+
+
+def test_a_wrong_frame_count_in_the_table_still_gives_stills(make_clip: Make) -> None:
+    found = read_signals(make_clip(1, frames=10), ScoreConfig(), expected_frames=1000)
+    assert len(found.stills) >= 1
+
+
+def test_black_blurred_and_static_are_told_apart(make_clip: Make, make_row: Row) -> None:
+    def score(path: Path) -> Score:
+        return next(iter(ScoreClip(ScoreConfig(), lambda _: path)(make_row("a"))))
+
+    def blurred(frames: np.ndarray) -> np.ndarray:
+        coarse = frames[:, ::16, ::16]
+        smooth = np.stack([np.kron(f, np.ones((16, 16, 1))) for f in coarse])
+        for _ in range(12):
+            smooth = (smooth + np.roll(smooth, 2, 1) + np.roll(smooth, 2, 2) + np.roll(smooth, -2, (1, 2))) / 4
+        return smooth.astype(np.uint8)
+
+    good, soft = score(make_clip(1)), score(make_clip(1, change=blurred))
+    assert score(make_clip(1, change=lambda frames: frames // 25)).black_share == 1
+    assert score(make_clip(1, speed=(0, 0))).static_share == 1
+    assert soft.sharpness < 0.1 * good.sharpness
+    assert (good.black_share, good.static_share) == (0, 0)

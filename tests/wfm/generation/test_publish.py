@@ -1,0 +1,116 @@
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from wfm.artifacts import Artifact, Store
+from wfm.errors import DataError, InputError
+from wfm.generation.config import SamplingConfig
+from wfm.generation.from_artifacts import card_values, fetch_model, latent_shape, open_world
+from wfm.generation.publish import write_bundle
+from wfm.generation.world_model import WorldModel
+from wfm.models.folder import save_model
+
+
+def key(letter: str) -> str:
+    return letter * 64
+
+
+def commit(store: Store, letter: str, kind: str, write: Any, inputs: dict[str, str] | None = None) -> Artifact:
+    attempt = store.attempt(key(letter))
+    write(Path(attempt.path))
+    return attempt.commit(stage="test", kind=kind, inputs=inputs or {})
+
+
+@pytest.fixture
+def run(world_of, family, tmp_path) -> dict[str, Any]:
+    """The artifacts of a small run: tokenizer, latents, model, generated, evaluation."""
+    store, world = Store.open(str(tmp_path / "store")), world_of(family)
+    tokenizer = commit(
+        store, "a", "tokenizer", lambda out: save_model(world.tokenizer, world.tokenizer.config, out / "tokenizer")
+    )
+    name, shape = ("tokens", (2, 4, 4, 4)) if family == "autoregressive" else ("latents", (2, 3, 4, 4, 4))
+
+    def write_latents(out: Path) -> None:
+        (out / "test").mkdir()
+        save_file({name: torch.zeros(shape), "actions": torch.zeros(2, 13, 3)}, out / "test" / "shard-00000.safetensors")
+
+    latents = commit(store, "b", "latents", write_latents, {"tokenizer": key("a")})
+    model = commit(
+        store,
+        "c",
+        "world_model",
+        lambda out: save_model(
+            world.model, world.model_card.config, out / "model", action_spec=world.action_spec
+        ),
+        {"tokenizer": key("a"), "latents": key("b")},
+    )
+    generated = commit(
+        store,
+        "d",
+        "generated",
+        lambda out: (out / "card.json").write_text(json.dumps(card_values(world, seed=0))),
+        {"tokenizer": key("a"), "model": key("c")},
+    )
+    report = {"family": family, "windows": 2, "psnr": {"sampled": 12.5}}
+    evaluation = commit(
+        store, "e", "report", lambda out: (out / "metrics.json").write_text(json.dumps(report)), {"generated": key("d")}
+    )
+    return {
+        "store": store,
+        "world": world,
+        "latents": latents,
+        "generated": generated,
+        "inputs": {"tokenizer": tokenizer, "model": model, "evaluation": evaluation},
+    }
+
+
+def test_a_bundle_opens_as_the_same_world(run, tmp_path, past, actions, family) -> None:
+    (tmp_path / "out").mkdir()
+    card = write_bundle(run["store"], run["inputs"], tmp_path / "out", name="tiny", scratch=tmp_path / "scratch")
+    again = WorldModel.load(tmp_path / "out")
+    assert again.card == card and card.name == "tiny" and card.evaluation["psnr"] == {"sampled": 12.5}
+    assert card.inputs == {"evaluation": key("e"), "model": key("c"), "tokenizer": key("a")}
+    both = [w.generate(past, actions, seeds=[1, 2, 3, 4], mode="sample") for w in (run["world"], again)]
+    assert torch.equal(*both)
+    text = (tmp_path / "out" / "README.md").read_text()
+    assert "| `camera_orbit_rate` | deg/s |" in text and "- windows: 2" in text
+
+
+def test_an_evaluation_of_another_model_is_refused(run, tmp_path) -> None:
+    other = commit(run["store"], "f", "world_model", lambda out: (out / "x").write_text("x"))
+    with pytest.raises(DataError, match="judged model cccccccccccc, to be published is ffffffffffff"):
+        write_bundle(run["store"], {**run["inputs"], "model": other}, tmp_path, name="", scratch=tmp_path / "scratch")
+
+
+def test_a_world_from_the_artifacts_of_a_run(run, tmp_path, past, actions) -> None:
+    inputs = {role: run["inputs"][role] for role in ("tokenizer", "model")} | {"latents": run["latents"]}
+    sampling = run["world"].card.sampling
+    world = open_world(inputs, past_frames=5, sampling=sampling, into=tmp_path / "scratch")
+    assert (world.card.size, world.card.num_frames, world.card.fps) == ((16, 16), 13, 24.0)
+    both = [w.generate(past, actions, seeds=[1, 2, 3, 4], mode="sample") for w in (run["world"], world)]
+    assert torch.equal(*both)
+
+
+def test_a_model_of_other_latents_is_refused(run, tmp_path) -> None:
+    other = commit(run["store"], "f", "latents", lambda out: (out / "x").write_text("x"))
+    inputs = {role: run["inputs"][role] for role in ("tokenizer", "model")} | {"latents": other}
+    with pytest.raises(DataError, match="trained with latents bbbbbbbbbbbb"):
+        open_world(inputs, past_frames=5, sampling=SamplingConfig(), into=tmp_path / "scratch")
+
+
+def test_artifacts_without_what_is_wanted_say_so(run, tmp_path) -> None:
+    with pytest.raises(DataError, match="0 model folders"):
+        fetch_model(run["latents"], tmp_path / "scratch")
+    with pytest.raises(DataError, match="no encoded windows"):
+        latent_shape(run["inputs"]["model"])
+
+
+def test_the_training_split_is_not_predicted(run) -> None:
+    from wfm.generation.from_artifacts import read_held_out
+
+    with pytest.raises(InputError, match="learned from"):
+        read_held_out(run["latents"], "train", run["world"], stride_frames=1, limit=0)

@@ -1,0 +1,143 @@
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from wfm.actions import ActionSpec
+from wfm.errors import ConfigError, DataError
+from wfm.generation.rollout import MODES
+from wfm.generation.world_model import WorldModel, derived_seed
+
+SEEDS = [3, 1, 4, 1]
+
+
+def test_the_past_comes_back_bit_for_bit(world_of, family, past, actions) -> None:
+    for mode in MODES[family]:
+        video = world_of(family).generate(past, actions, seeds=SEEDS, mode=mode)
+        assert video.shape == (4, 3, 13, 16, 16)
+        assert torch.equal(video[:, :, :5], past)
+        assert video[:, :, 5:].abs().max() <= 1.0 and video[:, :, 5:].std() > 0
+
+
+def test_the_same_call_gives_the_same_bits(world_of, family, past, actions) -> None:
+    first, second = (world_of(family).generate(past, actions, seeds=SEEDS, mode=MODES[family][0]) for _ in range(2))
+    assert torch.equal(first, second)
+
+
+def test_a_sequence_does_not_depend_on_its_company(world_of, family, past, actions) -> None:
+    """One of four, alone, and in another order: the same bits, since every batch has the same shape."""
+    world = world_of(family)
+    together = world.generate(past, actions, seeds=SEEDS, mode="sample")
+    alone = world.generate(past[2:3], actions[2:3], seeds=SEEDS[2:3], mode="sample")
+    turned = world.generate(past.flip(0), actions[::-1].copy(), seeds=SEEDS[::-1], mode="sample")
+    assert torch.equal(together[2], alone[0])
+    assert torch.equal(together, turned.flip(0))
+
+
+def test_seeds_change_samples(world_of, family, past, actions) -> None:
+    world = world_of(family)
+    one, two = (world.generate(past, actions, seeds=[s] * 4, mode="sample")[:, :, 5:] for s in (1, 2))
+    assert not torch.equal(one, two)
+
+
+def test_greedy_needs_no_seed(world_of, past, actions) -> None:
+    world = world_of("autoregressive")
+    one, two = (world.generate(past, actions, seeds=[s] * 4, mode="greedy") for s in (1, 2))
+    assert torch.equal(one, two)
+
+
+def test_future_actions_change_the_future(world_of, family, past, actions) -> None:
+    world = world_of(family)
+    other = actions.copy()
+    other[:, 9:, 0] += 60.0
+    mode = MODES[family][1]
+    one, two = (world.generate(past, a, seeds=SEEDS, mode=mode) for a in (actions, other))
+    assert not torch.equal(one, two)
+    assert not torch.equal(one, world.generate(past, None, seeds=SEEDS, mode=mode))
+
+
+@pytest.mark.parametrize("option", [{"steps": 5}, {"sampler": "euler"}, {"sigma_max": 20.0}, {"sigma_min": 0.2}])
+def test_every_diffusion_option_has_an_effect(world_of, past, actions, option) -> None:
+    one, two = (world_of("diffusion", **o).generate(past, actions, seeds=SEEDS) for o in ({}, option))
+    assert not torch.equal(one, two)
+
+
+@pytest.mark.parametrize("option", [{"temperature": 0.05}, {"top_p": 0.05}])
+def test_every_decoding_option_has_an_effect(world_of, past, actions, option) -> None:
+    one, two = (world_of("autoregressive", **o).generate(past, actions, seeds=SEEDS) for o in ({"top_p": 1.0}, option))
+    assert not torch.equal(one, two)
+
+
+def test_long_futures_are_rolled_out_window_by_window(world_of, family, past, actions) -> None:
+    world = world_of(family)
+    long = np.concatenate([actions, actions[:, ::-1]], axis=1)[:, :24]
+    mode = MODES[family][0]
+    video = world.generate(past, long, num_frames=24, seeds=SEEDS, mode=mode)
+    assert video.shape[2] == 24
+    first = world.generate(past, long[:, :13], seeds=SEEDS, mode=mode)
+    assert torch.equal(video[:, :, :13], first)
+    second = world.generate(
+        video[:, :, 8:13], long[:, 8:21], seeds=[derived_seed(seed, 1) for seed in SEEDS], mode=mode
+    )
+    assert torch.equal(video[:, :, 13:21], second[:, :, 5:])
+
+
+def test_a_short_future_may_end_anywhere(world_of, family, past, actions) -> None:
+    video = world_of(family).generate(past, actions[:, :7], num_frames=7, seeds=SEEDS, mode=MODES[family][1])
+    assert video.shape[2] == 7
+
+
+def test_a_bundle_brings_back_the_same_world(world_of, bundle_of, family, past, actions, tmp_path) -> None:
+    world = world_of(family)
+    again = WorldModel.load(bundle_of(world, tmp_path))
+    assert again.card == world.card and again.action_spec == world.action_spec
+    mode = MODES[family][0]
+    assert torch.equal(*(w.generate(past, actions, seeds=SEEDS, mode=mode) for w in (world, again)))
+
+
+def test_a_world_without_actions(world_of, family, past) -> None:
+    world = world_of(family, ActionSpec.null())
+    assert world.generate(past, None, seeds=SEEDS, mode=MODES[family][1]).shape[2] == 13
+    with pytest.raises(ConfigError, match="takes none"):
+        world.generate(past, np.zeros((4, 13, 2), np.float32), seeds=SEEDS, mode=MODES[family][1])
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"mode": "dream"}, "can do sample or"),
+        ({"seeds": [1]}, "1 seeds for 4 sequences"),
+        ({"num_frames": 5}, "nothing to predict"),
+        ({"actions": np.zeros((4, 13, 2), np.float32)}, "3 components"),
+        ({"actions": np.zeros((4, 12, 3), np.float32)}, r"wanted \[4, 13, 3\]"),
+        ({"past": torch.zeros(4, 3, 5, 16, 12)}, r"wanted \[B, 3, P, 16, 16\]"),
+        ({"past": torch.zeros(4, 3, 4, 16, 16)}, "4 frames"),
+    ],
+)
+def test_what_does_not_fit_is_refused(world_of, family, past, actions, change, words) -> None:
+    call = {"past": past, "actions": actions, "seeds": SEEDS, "mode": "sample", **change}
+    with pytest.raises(ConfigError, match=words):
+        world_of(family).generate(call.pop("past"), call.pop("actions"), **call)
+
+
+def test_broken_bundles_are_refused(world_of, bundle_of, tmp_path) -> None:
+    with pytest.raises(DataError, match="no card.json"):
+        WorldModel.load(tmp_path)
+    folder = bundle_of(world_of("diffusion"), tmp_path)
+    card = json.loads((folder / "card.json").read_text())
+    (folder / "card.json").write_text(json.dumps({**card, "schema_version": 99}))
+    with pytest.raises(DataError, match="newer wfm"):
+        WorldModel.load(folder)
+    (folder / "card.json").write_text(json.dumps({**card, "family": "autoregressive"}))
+    with pytest.raises(ConfigError, match="not one bundle"):
+        WorldModel.load(folder)
+    (folder / "card.json").write_text("{")
+    with pytest.raises(DataError, match="not JSON"):
+        WorldModel.load(folder)
+
+
+def test_seeds_are_hashes() -> None:
+    assert derived_seed(0, "a") == 5690829181965289459  # the same on every machine
+    assert len({derived_seed(seed, name) for seed in range(10) for name in "abc"}) == 30
+    assert all(0 <= derived_seed(n) < 2**63 for n in range(50))

@@ -1,0 +1,145 @@
+import pytest
+import torch
+from torch.nn import functional
+
+from wfm.errors import ConfigError
+from wfm.models.autoregressive import AutoregressiveConfig, AutoregressiveTransformer
+from wfm.models.folder import load_model, save_model
+
+
+def test_cached_decoding_equals_one_pass(build, sample, form) -> None:
+    tokens, actions = sample
+    model = build(**form)
+    with torch.no_grad():
+        whole = model(tokens, actions)
+        patches, stride = model.patchify(tokens), model.stride(4, 4)
+        cache, condition = model.new_cache(2, 4, (4, 4)), model.condition(actions, 2, 4)
+        pieces = [
+            model.step(patches[:, i : i + stride], condition, (4, 4), cache)
+            for i in range(0, patches.shape[1] - stride, stride)
+        ]
+    assert torch.cat(pieces, dim=1).shape == whole.shape
+    assert (torch.cat(pieces, dim=1) - whole).abs().max() < 1e-10  # seen: 7e-16
+
+
+def test_cache_prefilled_with_several_frames_equals_one_pass(build, sample, form) -> None:
+    tokens, actions = sample
+    model = build(**form)
+    places = model.patchify(tokens[:, :1]).shape[1]
+    with torch.no_grad():
+        whole = model(tokens, actions)
+        cache, condition = model.new_cache(2, 4, (4, 4)), model.condition(actions, 2, 4)
+        first = model.step(model.patchify(tokens[:, :2]), condition, (4, 4), cache)
+    assert cache.length == 2 * places
+    assert (first - whole[:, : 2 * places]).abs().max() < 1e-10
+
+
+def test_a_prediction_depends_on_the_past_alone(build, sample, form) -> None:
+    tokens, actions = sample
+    model = build(**form)
+    stride = model.stride(4, 4)
+    with torch.no_grad():
+        before = model(tokens, actions)
+        changed = tokens.clone()
+        changed[:, 2, 1, 2] = (changed[:, 2, 1, 2] + 1) % 24
+        after = model(changed, actions)
+    rows = ((before - after).abs().amax(dim=(0, 2, 3)) > 1e-12).nonzero().flatten()
+    position = int((model.patchify(changed) != model.patchify(tokens)).any(dim=-1)[0].nonzero())
+    assert rows.min() == position // stride * stride  # its own block at the earliest: nothing before the change moves
+    assert rows.max() == before.shape[1] - 1
+
+
+def test_what_a_row_scores_is_its_target(build, sample, form) -> None:
+    tokens, actions = sample
+    model = build(**form)
+    targets = model.targets(tokens)
+    assert targets.shape[:2] == model(tokens, actions).shape[:2]
+    assert torch.equal(targets, model.patchify(tokens)[:, model.stride(4, 4) :])
+    assert torch.equal(model.unpatchify(model.patchify(tokens), 4, 4), tokens)
+
+
+def test_an_action_moves_the_frames_it_leads_to_and_later_ones(build, sample, form) -> None:
+    tokens, actions = sample
+    model = build(**form)
+    other = actions.clone()
+    other[:, 4:8] += 1.0  # leads to latent frame 2
+    with torch.no_grad():
+        change = (model(tokens, actions) - model(tokens, other)).abs().amax(dim=(0, 2, 3))
+    places = model.patchify(tokens[:, :1]).shape[1]
+    predicted = (torch.arange(len(change)) + model.stride(4, 4)) // places  # latent frame that each row predicts
+    assert change[predicted < 2].max() < 1e-12
+    assert change[predicted == 2].min() > 1e-9
+
+
+def test_the_null_action_is_learned_and_is_not_the_zero_action(build, sample) -> None:
+    tokens, actions = sample
+    model = build(order="frame")
+    with torch.no_grad():
+        none = model(tokens, None)
+        assert not torch.allclose(none, model(tokens, torch.zeros_like(actions)))
+        unknown = model(tokens, actions, known=torch.tensor([False, True]))
+        assert torch.equal(unknown[0], none[0])
+        assert torch.equal(unknown[1], model(tokens, actions)[1])
+
+
+def test_actions_of_another_width_are_refused(build, sample) -> None:
+    tokens, actions = sample
+    with pytest.raises(ConfigError, match="built for 3"):
+        build()(tokens, actions[..., :2])
+
+
+def test_the_copy_bias_scores_the_level_that_is_there(build, sample) -> None:
+    tokens, _ = sample
+    model = build(order="frame", vocabulary="digits", copy_bias=True)
+    with torch.no_grad():
+        for table in model.copy:
+            table.copy_(1e3 * torch.eye(len(table)))
+        logits = model(tokens)
+    blocks = model.vocabulary.split(logits)
+    guess = model.vocabulary.ids(torch.stack([block.argmax(-1) for block in blocks], dim=-1))
+    assert torch.equal(guess, model.patchify(tokens)[:, :-16])
+
+
+def test_attention_block_against_torch(build) -> None:
+    """Grouped heads, QK-norm and the block mask against torch's own attention with an explicit mask."""
+    model = build(order="frame", layers=1)
+    block = model.layers[0]
+    x = torch.randn(2, 12, 48, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
+    rope = model._rope(torch.arange(12), 2, 4, torch.float64)
+    q, k, v = (y.transpose(1, 2) for y in block.attention.project(block.attention_norm(x), rope=rope))
+    frame = torch.arange(12) // 4
+    wanted = functional.scaled_dot_product_attention(q, k, v, attn_mask=frame[:, None] >= frame, enable_gqa=True)
+    wanted = x + block.attention.to_out[0](wanted.transpose(1, 2).flatten(2))
+    wanted = wanted + block.feed_forward(block.ffn_norm(wanted))
+    assert (block(x, rope, 4, None) - wanted).abs().max() < 1e-10
+
+
+def test_a_folder_brings_back_the_same_network(build, sample, tmp_path) -> None:
+    model = build(torch.float32, order="frame", vocabulary="digits", patch=2, copy_bias=True)
+    save_model(model, model.config, tmp_path)
+    again, card = load_model(tmp_path)
+    assert card.family == "autoregressive" and card.config == model.config
+    assert torch.equal(again(sample[0]), model(sample[0]))
+
+
+def test_parameter_counts_of_cosmos() -> None:
+    """The defaults are Cosmos's 4B model: 4,014,088,192 parameters, besides what embeds actions."""
+    with torch.device("meta"):
+        model = AutoregressiveTransformer(AutoregressiveConfig())
+    total = sum(p.numel() for name, p in model.named_parameters() if not name.startswith("action."))
+    assert total == 4_014_088_192
+
+
+@pytest.mark.parametrize(
+    ("changes", "word"),
+    [
+        ({"heads": 4, "kv_heads": 3}, "kv_heads"),
+        ({"head_dim": 5}, "head_dim"),
+        ({"patch": 2}, "patch"),
+        ({"copy_bias": True}, "copy_bias"),
+        ({"levels": (8, 1)}, "levels"),
+    ],
+)
+def test_configs_that_cannot_be_are_refused(changes, word) -> None:
+    with pytest.raises(ConfigError, match=word):
+        AutoregressiveConfig.parse(changes)

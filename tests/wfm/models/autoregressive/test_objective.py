@@ -1,0 +1,71 @@
+import math
+
+import pytest
+import torch
+from torch.nn import functional
+
+from wfm.models.autoregressive import AutoregressiveObjective, AutoregressiveObjectiveConfig
+from wfm.models.autoregressive.vocabulary import Vocabulary
+
+SEEDS = torch.tensor([11, 22])
+
+
+def loss(model, tokens, actions, **changes):
+    batch = {"tokens": tokens, "actions": actions, "seeds": SEEDS}
+    return AutoregressiveObjective(AutoregressiveObjectiveConfig(**{"action_dropout": 0.0, **changes})).loss(model, batch, 0)
+
+
+def test_is_cross_entropy_plus_the_z_loss(build, sample) -> None:
+    tokens, actions = sample
+    model = build(order="raster", vocabulary="flat")
+    logits, target = model(tokens, actions).flatten(0, 2), model.targets(tokens).flatten()
+    entropy, z = functional.cross_entropy(logits, target), logits.logsumexp(-1).square().mean()
+    assert torch.allclose(loss(model, tokens, actions, z_loss=0.0)[0], entropy)
+    assert torch.allclose(loss(model, tokens, actions, z_loss=0.5)[0], entropy + 0.5 * z)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"label_smoothing": 0.3}, {"ordinal_smoothing": 0.8}, {"input_noise": 0.5}, {"action_dropout": 1.0}, {"z_loss": 1.0}],
+    ids=lambda changes: next(iter(changes)),
+)
+def test_every_option_changes_the_loss(build, sample, form, changes) -> None:
+    if "ordinal_smoothing" in changes and form["vocabulary"] == "flat":
+        changes = {"ordinal_smoothing": 2.0}
+    tokens, actions = sample
+    model = build(**form)
+    plain, other = loss(model, tokens, actions)[0], loss(model, tokens, actions, **changes)[0]
+    assert abs(float(plain - other)) > 1e-6
+
+
+def test_noise_of_a_sample_comes_from_its_own_seed(sample) -> None:
+    tokens, _ = sample
+    vocabulary = Vocabulary((4, 3, 2), digits=True)
+    objective = AutoregressiveObjective(AutoregressiveObjectiveConfig(input_noise=1.0, action_dropout=0.5))
+    noisy, known = objective.draw(SEEDS, tokens, vocabulary)
+    swapped, swapped_known = objective.draw(SEEDS.flip(0), tokens.flip(0), vocabulary)
+    assert torch.equal(noisy.flip(0), swapped) and torch.equal(known.flip(0), swapped_known)
+    assert not torch.equal(noisy, tokens)
+
+
+def test_noise_moves_a_digit_by_one_level_at_most(sample) -> None:
+    tokens, _ = sample
+    vocabulary = Vocabulary((4, 3, 2), digits=True)
+    noisy, _ = AutoregressiveObjective(AutoregressiveObjectiveConfig(input_noise=1.0)).draw(SEEDS, tokens, vocabulary)
+    assert (vocabulary.symbols(noisy) - vocabulary.symbols(tokens)).abs().max() == 1
+
+
+def test_training_learns_a_rule(build) -> None:
+    """Every token is the one before it at the same place, plus one: a few steps must find that."""
+    generator = torch.Generator().manual_seed(3)
+    first = torch.randint(0, 24, (16, 1, 2, 2), generator=generator)
+    tokens = (first + torch.arange(4)[None, :, None, None]) % 24
+    model = build(torch.float32, order="frame", vocabulary="flat", action_width=0).train()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
+    objective = AutoregressiveObjective(AutoregressiveObjectiveConfig())
+    for step in range(60):
+        value, metrics = objective.loss(model, {"tokens": tokens, "seeds": torch.arange(16)}, step)
+        optimizer.zero_grad()
+        value.backward()
+        optimizer.step()
+    assert metrics["cross_entropy_per_token"] < 0.3 * math.log(24) and metrics["accuracy"] > 0.9

@@ -1,0 +1,105 @@
+"""Model folders: what is saved is what is loaded, and nothing that does not fit is taken."""
+
+import json
+
+import pytest
+import torch
+
+from wfm.actions import ActionSpec
+from wfm.config import Config
+from wfm.errors import ConfigError, DataError
+from wfm.models.folder import FAMILIES, load_model, load_tensors, read_card, save_model, save_tensors
+from wfm.models.tokenizer import Tokenizer, TokenizerConfig
+
+SPEC = ActionSpec(names=("turn",), units=("deg/s",), frame="camera", mean=(0.0,), scale=(30.0,))
+CONFIG = TokenizerConfig(latent_channels=4, hidden=8, encoder_blocks=1, decoder_blocks=1)
+
+
+@pytest.fixture
+def saved(tmp_path):
+    torch.manual_seed(0)
+    model = Tokenizer(CONFIG)
+    save_model(model, CONFIG, tmp_path, action_spec=SPEC, extra={"note": "x"})
+    return model, tmp_path
+
+
+def test_round_trip(saved):
+    model, folder = saved
+    again, card = load_model(folder)
+    video = torch.randn(1, 3, 9, 16, 16)
+    with torch.no_grad():
+        assert torch.equal(again(video), model(video))
+    assert (card.family, card.config, card.action_spec, card.extra) == ("tokenizer", CONFIG, SPEC, {"note": "x"})
+    assert not again.training
+
+
+def test_same_model_same_bytes(saved, tmp_path_factory):
+    model, folder = saved
+    other = tmp_path_factory.mktemp("other")
+    save_model(model, CONFIG, other, action_spec=SPEC, extra={"note": "x"})
+    for name in ("config.json", "model.safetensors"):
+        assert (folder / name).read_bytes() == (other / name).read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda t: t.pop("first_code.encoder.bias"), "missing first_code.encoder.bias"),
+        (lambda t: t.update(stowaway=torch.zeros(1)), "unexpected stowaway"),
+        (lambda t: t.update({"first_code.encoder.bias": torch.zeros(5)}), r"\[5\], wanted \[4\]"),
+    ],
+)
+def test_every_key_is_accounted_for(saved, change, words):
+    _, folder = saved
+    tensors = load_tensors(folder / "model.safetensors")
+    change(tensors)
+    save_tensors(tensors, folder / "model.safetensors")
+    with pytest.raises(DataError, match=words):
+        load_model(folder)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "words"),
+    [("family", "oracle", "autoregressive, diffusion, tokenizer"), ("schema_version", 2, "newer wfm")],
+)
+def test_unknown_family_and_newer_schema_are_refused(saved, field, value, words):
+    _, folder = saved
+    card = json.loads((folder / "config.json").read_text())
+    card[field] = value
+    (folder / "config.json").write_text(json.dumps(card))
+    with pytest.raises(DataError, match=words):
+        load_model(folder)
+
+
+def test_unknown_config_field_is_refused(saved):
+    _, folder = saved
+    card = json.loads((folder / "config.json").read_text())
+    card["config"]["latent_chanels"] = 4
+    (folder / "config.json").write_text(json.dumps(card))
+    with pytest.raises(ConfigError, match="latent_chanels"):
+        read_card(folder)
+
+
+def test_what_is_not_a_model_folder(tmp_path, saved):
+    with pytest.raises(DataError, match="no config.json"):
+        load_model(tmp_path / "nowhere")
+    _, folder = saved
+    (folder / "model.safetensors").write_bytes(b"not tensors")
+    with pytest.raises(DataError, match="safetensors"):
+        load_model(folder)
+
+
+def test_a_config_of_no_family_is_refused(tmp_path):
+    class Other(Config):
+        width: int = 1
+
+    with pytest.raises(ConfigError, match="no(t the configuration of a)? model family"):
+        save_model(torch.nn.Linear(1, 1), Other(), tmp_path)
+
+
+@pytest.mark.parametrize("name", sorted(FAMILIES))
+def test_families_resolve(name):
+    from wfm.models.folder import _resolve
+
+    assert issubclass(_resolve(FAMILIES[name].config), Config)
+    assert issubclass(_resolve(FAMILIES[name].network), torch.nn.Module)

@@ -1,0 +1,54 @@
+"""The artifact store: everything a stage makes, found by key, committed at one point, checked when it is read.
+
+Read in this order:
+
+1. `store`       the facade: `Store.open(url)`, `has`, `artifact`, `attempt`, `promote`, `resolve`, `lease`, `gc`,
+`pull` ...
+2. `address`     store URLs, keys, and which paths and names are allowed
+3. `manifest`    what a commit says; `listing` its trees of files and parts; `schema` versions and their refusal
+4. `attempt`     a folder to write in, and the commit; `atomic` the two whole-or-nothing writes; `generations` which
+commit counts
+5. `artifact`    reading: files, tables, parts; `verified` the check; `tables` Parquet in pieces; `pull` copies for
+people
+6. `names`       kind/name@alias with history; `runs` specs, attempts, outcomes, logs; `lease` who works on a key
+7. `invalidation` tombstones; `verify` reads every byte; `lineage` where it came from; `collect` deletes what nobody
+needs
+8. `objects`     the ten verbs that all of this needs of a place; `on_disk` (file://), `on_cloud` (s3://, gs://),
+`trouble` (its errors)
+
+Layout below the store's URL:
+
+    artifacts/<key>/manifest.json          the only commit point (manifest-<n>.json and tombstone-<n>.json after an
+    invalidation)
+    artifacts/<key>/attempts/<attempt>/…   the files
+    parts/<part key>/…                     parts, committed the same way and shared between artifacts
+    refs/<kind>/<name>/<alias>/<n>.json    names; the highest n counts
+    leases/<key>/…    runs/<id>/…    scratch/<key>/… (local stores only; a remote one's scratch lies in the cache)
+"""
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from wfm.artifacts.artifact import Artifact as Artifact
+    from wfm.artifacts.listing import FileEntry as FileEntry
+    from wfm.artifacts.listing import PartEntry as PartEntry
+    from wfm.artifacts.manifest import Manifest as Manifest
+    from wfm.artifacts.store import Store as Store
+
+_ROOMS = {
+    "Artifact": "artifact",
+    "FileEntry": "listing",
+    "Manifest": "manifest",
+    "PartEntry": "listing",
+    "Store": "store",
+}
+
+__all__ = ["Artifact", "FileEntry", "Manifest", "PartEntry", "Store"]
+
+
+def __getattr__(name: str) -> Any:
+    from importlib import import_module
+
+    if name not in _ROOMS:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_ROOMS[name]}"), name)

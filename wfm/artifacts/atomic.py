@@ -1,0 +1,126 @@
+"""Two writes that are whole or not there: create-if-absent (the commit), and replace (heartbeats).
+
+On a disk: a temporary file beside the target, fsync, then `os.link` (fails when the name is taken) or `os.replace`.
+On an object store: a conditional put. Its reply may be lost, so a refusal is read back: what is there may be our own.
+"""
+
+import errno
+import os
+import secrets
+from collections.abc import Callable
+from pathlib import Path
+
+from wfm.errors import InputError, TryAgain
+
+Mine = Callable[[bytes], bool]
+"""Says whether the bytes found under a name that was taken are this writer's own."""
+
+
+def create_on_disk(path: Path, data: bytes, mine: Mine | None = None, *, fsync: bool = True) -> bool:
+    """Write `data` to `path` unless something is there. True when `path` now holds ours, False when another was first.
+
+    Raises TryAgain when the disk is full (nothing is left behind), InputError when the file system has no hard links.
+    """
+    temporary = _write_temporary(path, data, fsync)
+    try:
+        os.link(temporary, path)
+    except FileExistsError:
+        return path.read_bytes() == data if mine is None else mine(path.read_bytes())
+    except OSError as error:
+        if error.errno in (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EXDEV):
+            raise InputError(
+                f"{path.parent}: this file system has no hard links, which commits need; put the store on another"
+            ) from error
+        raise disk_error(error, path) from error
+    finally:
+        temporary.unlink(missing_ok=True)
+    if fsync:
+        fsync_folder(path.parent)
+    return True
+
+
+def replace_on_disk(path: Path, data: bytes, *, fsync: bool = True) -> None:
+    """Write `data` to `path`, whole, over whatever was there. Raises TryAgain when the disk is full."""
+    temporary = _write_temporary(path, data, fsync)
+    try:
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def _write_temporary(path: Path, data: bytes, fsync: bool) -> Path:
+    temporary = path.parent / f".{secrets.token_hex(8)}.tmp"
+    for last_try in (False, True):
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
+            break
+        except FileNotFoundError:  # garbage collection may take an empty folder away between the two lines
+            if last_try:
+                raise
+        except OSError as error:
+            raise disk_error(error, path) from error
+    try:
+        try:
+            view = memoryview(data)
+            while view:
+                view = view[os.write(handle, view) :]
+            if fsync:
+                os.fsync(handle)
+        finally:
+            os.close(handle)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise disk_error(error, path) from error
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    return temporary
+
+
+def create_by_put(
+    put: Callable[[], bool], read: Callable[[], bytes | None], data: bytes, mine: Mine | None = None
+) -> bool:
+    """Create an object with a conditional put. True when the object is now ours, False when another was first.
+
+    `put` sends the request once (with retries for what is transient) and says whether the name was free; `read`
+    gives what is there.
+    A put whose reply was lost is sent again and finds its own object: reading back tells it from another's.
+    """
+    for _ in range(4):
+        if put():
+            return True
+        found = read()
+        if found is not None:
+            return found == data if mine is None else mine(found)
+        # taken a moment ago and gone now: a delete came between, the name is free again
+    raise TryAgain("a name in the object store is taken at every write and gone at every read")
+
+
+def fsync_folder(folder: Path) -> None:
+    """Make the names in `folder` durable."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # some network file systems do not sync folders
+            raise
+    finally:
+        os.close(handle)
+
+
+def disk_error(error: OSError, path: Path | str) -> Exception:
+    """What to raise for an OSError of a local write: TryAgain for a full disk, InputError for no permission, else
+    the error itself."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return TryAgain(
+            f"no space left while writing {path}: free some space (`wfm artifacts gc`) and run again; nothing was committed"
+        )
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return InputError(
+            f"{path} cannot be written ({os.strerror(error.errno)}): use a store folder that this user may write to"
+        )
+    if error.errno == errno.ENOTDIR:
+        return InputError(f"{path} cannot be written: a part of this path is a file, not a folder")
+    return error

@@ -1,0 +1,274 @@
+"""Leases: a long stage says that it is being worked on, so that a second starter waits, or takes over from a dead one.
+
+`leases/<key>/<n>.json` is created if absent: n is the fencing number, and who created the highest one holds the
+lease. The holder
+rewrites `<n>.beat` (nobody else does) and creates `<n>.released` at the end. A lease is over when it was released;
+when its holder
+was a process of this machine that is gone; or when its beat did not change for `ttl_seconds` of the watcher's own
+clock, so that
+clocks that disagree cannot cost anybody a lease.
+
+A lease saves work, it does not guard data: commits are atomic and made from the same inputs, so even two holders do
+no harm.
+"""
+
+import json
+import os
+import random
+import re
+import socket
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+
+from wfm.artifacts import schema
+from wfm.artifacts.address import new_id, utc_now
+from wfm.artifacts.objects import Objects
+from wfm.errors import Cancelled, DataError, TryAgain, WfmError
+from wfm.log import get_logger
+
+SCHEMA_VERSION = 1
+_RECORD = re.compile(r"([0-9]{8,})\.(json|beat|released)")
+_log = get_logger(__name__)
+
+
+@dataclass(frozen=True)
+class Holder:
+    """Who holds a lease: what its record says."""
+
+    number: int
+    token: str
+    machine: str
+    """Boot and process namespace: two processes with equal ones see each other's ids."""
+    host: str
+    pid: int
+    pid_start: str
+    acquired_at: str
+    ttl_seconds: float
+    inputs: tuple[str, ...]
+
+
+class Lease:
+    """The lease of one key. A context manager: enters when it is ours, releases at the end.
+
+    After `acquire`: `number` is the fencing number, `adopted` says that a holder before us died, `check()` raises
+    when it was lost.
+    """
+
+    def __init__(self, objects: Objects, key: str, ttl_seconds: float, *, inputs: tuple[str, ...] = ()) -> None:
+        self.key = key
+        self.ttl_seconds = ttl_seconds
+        self.number = 0
+        self.adopted = False
+        self._objects = objects
+        self._folder = f"leases/{key}"
+        self._inputs = inputs
+        self._token = ""
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._last_beat = 0.0
+        self._lost = ""
+
+    def acquire(self, wait_seconds: float | None = None, stopping: Callable[[], bool] | None = None) -> "Lease":
+        """Take the lease, waiting while another holds it (for ever with None).
+
+        Raises TryAgain when `wait_seconds` are over, Cancelled when `stopping()` turns true.
+        """
+        watch = _Watch(self._objects, self._folder)
+        start = time.monotonic()
+        told = 0.0
+        while True:
+            number, free = watch.look()
+            if free and self._take(number + 1):
+                self.adopted = watch.abandoned
+                return self
+            now = time.monotonic()
+            if stopping is not None and stopping():
+                raise Cancelled(f"stopped while waiting for the lease of {self.key[:12]}")
+            if wait_seconds is not None and now - start >= wait_seconds:
+                raise TryAgain(
+                    f"another process works on {self.key[:12]} ({watch.describe()}); waited {wait_seconds:g} s for it"
+                )
+            if now - told > 30:
+                told = now
+                _log.info("waiting for %s: %s works on it", self.key[:12], watch.describe())
+            time.sleep(min(self.ttl_seconds / 8, 1.0) * random.uniform(0.5, 1.0))
+
+    def _take(self, number: int) -> bool:
+        self._token = new_id()
+        record = {
+            "schema_version": SCHEMA_VERSION,
+            "number": number,
+            "token": self._token,
+            **_this_process(),
+            "acquired_at": utc_now(),
+            "ttl_seconds": self.ttl_seconds,
+            "inputs": list(self._inputs),
+        }
+        if not self._objects.create(f"{self._folder}/{number:08d}.json", schema.encode(record)):
+            return False
+        # Old numbers may have been collected: a number that was free proves nothing while a higher one stands.
+        if max(_numbers(self._objects, self._folder)) > number:
+            self._objects.delete(f"{self._folder}/{number:08d}.json")
+            return False
+        self.number = number
+        self._last_beat = time.monotonic()
+        self._lost = ""
+        self._stop.clear()
+        self._thread = threading.Thread(target=self._beat, name=f"lease-{self.key[:8]}", daemon=True)
+        self._thread.start()
+        return True
+
+    def _beat(self) -> None:
+        count = 0
+        while not self._stop.wait(self.ttl_seconds / 4):
+            count += 1
+            try:
+                self._objects.replace(f"{self._folder}/{self.number:08d}.beat", json.dumps({"count": count}).encode())
+                if max(_numbers(self._objects, self._folder), default=0) > self.number:
+                    self._lost = "another process took it over"
+                    return
+                self._last_beat = time.monotonic()
+            except (WfmError, OSError) as error:  # it goes on trying; check() tells the holder when that took too long
+                _log.warning("the lease of %s could not be renewed: %s", self.key[:12], error)
+
+    def check(self) -> None:
+        """Raise TryAgain when the lease is no longer ours: stop, somebody else does the work."""
+        if not self.number:
+            raise TryAgain(f"the lease of {self.key[:12]} is not held")
+        silent = time.monotonic() - self._last_beat
+        if not self._lost and silent > self.ttl_seconds:
+            self._lost = f"it could not be renewed for {silent:.0f} s"
+        if self._lost:
+            raise TryAgain(f"the lease of {self.key[:12]} (number {self.number}) was lost: {self._lost}")
+
+    def release(self) -> None:
+        """Give the lease back. A second call does nothing."""
+        if not self.number:
+            return
+        self._stop.set()
+        if self._thread is not None:
+            self._thread.join(timeout=self.ttl_seconds)
+        number, self.number = self.number, 0
+        try:
+            self._objects.create(f"{self._folder}/{number:08d}.released", self._token.encode())
+            self._objects.delete(f"{self._folder}/{number:08d}.beat")
+        except (WfmError, OSError) as error:  # the work is done; the lease runs out by itself
+            _log.warning("the lease of %s could not be released and runs out: %s", self.key[:12], error)
+
+    def __enter__(self) -> "Lease":
+        return self if self.number else self.acquire()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.release()
+
+
+class _Watch:
+    """Watches the highest lease of a key, to say when it is over."""
+
+    def __init__(self, objects: Objects, folder: str) -> None:
+        self.abandoned = False
+        self._objects = objects
+        self._folder = folder
+        self._holder: Holder | None = None
+        self._beat = b""
+        self._since = 0.0
+
+    def look(self) -> tuple[int, bool]:
+        """(highest number, whether the lease is free)."""
+        names = set(self._objects.names(self._folder))
+        number = max((int(m[1]) for m in map(_RECORD.fullmatch, names) if m and m[2] == "json"), default=0)
+        self.abandoned = False
+        if number == 0 or f"{number:08d}.released" in names:
+            return number, True
+        now = time.monotonic()
+        if self._holder is None or self._holder.number != number:
+            self._holder = read_holder(self._objects, self._folder, number)
+            self._beat, self._since = b"", now
+        if self._holder is None:  # released and collected between the two requests
+            return number, False
+        beat = self._read_beat(number)
+        if beat != self._beat:
+            self._beat, self._since = beat, now
+        self.abandoned = is_gone(self._holder) or now - self._since > self._holder.ttl_seconds
+        return number, self.abandoned
+
+    def _read_beat(self, number: int) -> bytes:
+        try:
+            return self._objects.read(f"{self._folder}/{number:08d}.beat")
+        except FileNotFoundError:
+            return b""
+
+    def describe(self) -> str:
+        holder = self._holder
+        return f"process {holder.pid} on {holder.host} since {holder.acquired_at}" if holder else "another process"
+
+
+def read_holder(objects: Objects, folder: str, number: int) -> Holder | None:
+    """The record of one lease, or None when it is not there."""
+    path = f"{folder}/{number:08d}.json"
+    try:
+        document = schema.decode(objects.read(path), path, SCHEMA_VERSION)
+    except FileNotFoundError:
+        return None
+    try:
+        fields = {name: document[name] for name in Holder.__dataclass_fields__}
+        return Holder(**{**fields, "inputs": tuple(fields["inputs"])})
+    except (KeyError, TypeError):
+        raise DataError(f"{path} is not a lease: delete it when nothing runs on this key") from None
+
+
+def is_gone(holder: Holder) -> bool:
+    """True when the holder was a process of this machine, and that process has ended."""
+    here = _this_process()
+    if holder.machine != here["machine"] or not holder.machine:
+        return False
+    return _start_of(holder.pid) != holder.pid_start
+
+
+def _numbers(objects: Objects, folder: str) -> list[int]:
+    return [int(m[1]) for m in map(_RECORD.fullmatch, objects.names(folder)) if m and m[2] == "json"]
+
+
+def _this_process() -> dict[str, str | int]:
+    pid = os.getpid()
+    return {"machine": _machine(), "host": socket.gethostname(), "pid": pid, "pid_start": _start_of(pid)}
+
+
+def _machine() -> str:
+    """Boot id and process namespace (Linux); "" elsewhere, where only silence tells that a holder died."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip() + " " + os.readlink("/proc/self/ns/pid")
+    except OSError:
+        return ""
+
+
+def _start_of(pid: int) -> str:
+    """When a process started, in ticks since boot; "" when there is none (or only its zombie)."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return ""
+    return "" if fields[0] in "ZX" else fields[19]
+
+
+def held(objects: Objects) -> dict[str, Holder]:
+    """Leases that are not over, by key, for garbage collection. One beat is read; silence is judged by the caller's
+    patience:
+    a lease whose holder cannot be seen to be gone counts as held."""
+    found = {}
+    for name in objects.names("leases"):
+        key = name.rstrip("/")
+        folder = f"leases/{key}"
+        names = set(objects.names(folder))
+        number = max((int(m[1]) for m in map(_RECORD.fullmatch, names) if m and m[2] == "json"), default=0)
+        if number and f"{number:08d}.released" not in names:
+            holder = read_holder(objects, folder, number)
+            if holder is not None and not is_gone(holder):
+                found[key] = holder
+    return found

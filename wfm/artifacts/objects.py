@@ -1,0 +1,75 @@
+"""What the store needs from a place that holds bytes: ten verbs, the same for a disk and for an object store.
+
+Paths are relative to the store's root and already checked (`address.safe_path`). A path that is not there raises
+FileNotFoundError;
+everything else that can go wrong raises one of `wfm.errors`, with no credentials in the text.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+from wfm.artifacts.address import Address
+from wfm.artifacts.atomic import Mine
+
+
+class Stat(NamedTuple):
+    """One stored object: path relative to the store's root, size in bytes."""
+
+    path: str
+    size: int
+
+
+class Objects(Protocol):
+    """Bytes by path."""
+
+    address: Address
+    fsync: bool
+    """Whether local files are to be made durable before a commit."""
+
+    def local_path(self, path: str) -> Path | None:
+        """Where the bytes lie on this machine's disks, or None for a remote store."""
+
+    def read(self, path: str) -> bytes:
+        """All bytes of an object."""
+
+    def stream(self, path: str) -> Iterator[bytes]:
+        """The bytes in pieces of a few MiB."""
+
+    def names(self, folder: str, stem: str = "") -> list[str]:
+        """Sorted names directly below a folder that begin with `stem`; sub-folders end in `/`. Empty when there is
+        none."""
+
+    def walk(self, folder: str) -> Iterator[Stat]:
+        """Every object below a folder."""
+
+    def create(self, path: str, data: bytes, mine: Mine | None = None) -> bool:
+        """Write if absent, whole or not at all. True when it is ours now, False when another was first
+        (`wfm.artifacts.atomic`)."""
+
+    def replace(self, path: str, data: bytes) -> None:
+        """Write over whatever is there, whole or not at all."""
+
+    def upload(self, local: Path, path: str) -> None:
+        """Copy a local file to `path`."""
+
+    def download(self, path: str, local: Path) -> None:
+        """Copy an object to a local file, which is whole or absent afterwards."""
+
+    def delete(self, path: str) -> None:
+        """Delete one object; nothing happens when it is not there."""
+
+    def delete_tree(self, folder: str) -> None:
+        """Delete every object below a folder."""
+
+
+def open_objects(address: Address, options: dict[str, Any]) -> Objects:
+    """The objects behind an address. `options` are fsspec's storage options for a remote one, and `fsync` (bool) for
+    a disk."""
+    if address.scheme == "file":
+        from wfm.artifacts.on_disk import DiskObjects
+
+        return DiskObjects(address, options)
+    from wfm.artifacts.on_cloud import CloudObjects
+
+    return CloudObjects(address, options)

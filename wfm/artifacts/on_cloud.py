@@ -1,0 +1,176 @@
+"""Objects in a bucket: `s3://` through s3fs (Amazon S3 and those that speak it, with conditional puts) and `gs://`
+through gcsfs."""
+
+import os
+import secrets
+from collections.abc import Callable, Iterator
+from functools import partial
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from wfm.artifacts.address import Address
+from wfm.artifacts.atomic import Mine, create_by_put
+from wfm.artifacts.objects import Stat
+from wfm.artifacts.trouble import Patience
+from wfm.errors import InputError, MissingPackage
+
+PIECE = 8 * 2**20  # bytes a request when streaming, and of a multipart upload
+UPLOADS_AT_ONCE = 4  # pieces of one file
+_CLIENTS = {"s3": ("s3fs", "S3FileSystem", "s3"), "gs": ("gcsfs", "GCSFileSystem", "gcs")}
+
+
+class CloudObjects:
+    """A bucket and a prefix."""
+
+    def __init__(self, address: Address, options: dict[str, Any]) -> None:
+        self.address = address
+        self.fsync = False  # what is to be made durable here is the service's matter
+        self._root = address.root
+        self._bucket = address.root.split("/", 1)[0]
+        options = dict(options)
+        seconds = float(options.pop("retry_seconds", 120.0))
+        self._patience = Patience(f"{address.scheme}://{self._bucket}", options, seconds)
+        self._s3 = address.scheme == "s3"
+        self._fs = self._open_client(options)
+        self._check_bucket()
+
+    def _open_client(self, options: dict[str, Any]) -> Any:
+        package, client, extra = _CLIENTS[self.address.scheme]
+        if find_spec(package) is None:
+            raise MissingPackage(package, extra=extra, purpose=f"a {self.address.scheme}:// store")
+        if self._s3:
+            own = {
+                "connect_timeout": 10,
+                "read_timeout": 60,
+                "retries": {"total_max_attempts": 1},
+                "max_pool_connections": 32,
+            }
+            options["config_kwargs"] = {**own, **options.get("config_kwargs", {})}
+        options.update(use_listings_cache=False)
+        try:
+            filesystem = getattr(import_module(package), client)(**options)
+        except TypeError as error:
+            raise InputError(f"the store's options do not fit {package}: {error}") from None
+        if self._s3:
+            filesystem.retries = 1  # ours is the only loop that asks again
+        return filesystem
+
+    def _check_bucket(self) -> None:
+        def look() -> None:
+            self._fs.info(self._bucket)
+
+        try:
+            self._call(f"open the bucket {self._bucket}", look)
+        except FileNotFoundError:
+            raise InputError(
+                f"there is no bucket {self.address.scheme}://{self._bucket}: create it, or correct the store's URL"
+            ) from None
+
+    def _call(self, what: str, action: Callable[[], Any]) -> Any:
+        return self._patience.call(what, action)
+
+    def _full(self, path: str) -> str:
+        return f"{self._root}/{path}"
+
+    def local_path(self, path: str) -> Path | None:
+        return None
+
+    def read(self, path: str) -> bytes:
+        one_request = {"max_concurrency": 1} if self._s3 else {}  # else a HEAD comes before every GET
+
+        def get() -> bytes:
+            data: bytes = self._fs.cat_file(self._full(path), **one_request)
+            return data
+
+        data: bytes = self._call(f"read {path}", get)
+        return data
+
+    def stream(self, path: str) -> Iterator[bytes]:
+        size = self._call(f"look at {path}", lambda: int(self._fs.info(self._full(path))["size"]))
+        for start in range(0, size, PIECE):
+            end = min(start + PIECE, size)
+            yield self._call(f"read {path}", partial(self._fs.cat_file, self._full(path), start=start, end=end))
+
+    def names(self, folder: str, stem: str = "") -> list[str]:
+        try:
+            entries = self._call(f"list {folder}", lambda: self._one_level(self._full(folder), stem))
+        except FileNotFoundError:
+            return []
+        found = []
+        for entry in entries:
+            whole = entry["name"].rstrip("/")
+            name = whole.rsplit("/", 1)[-1]
+            if name.startswith(stem) and whole != self._full(folder):
+                found.append(name + "/" if entry["type"] == "directory" else name)
+        return sorted(found)
+
+    def _one_level(self, folder: str, stem: str) -> list[dict[str, Any]]:
+        if not self._s3:
+            listed: list[dict[str, Any]] = self._fs.ls(folder, detail=True)
+            return listed
+        # s3fs's ls() lists the whole parent when a folder is empty (to see whether it is a file): here that may be
+        # every key there is
+        from fsspec.asyn import sync
+
+        found: list[dict[str, Any]] = sync(self._fs.loop, self._fs._lsdir, folder, refresh=True, prefix=stem)
+        return found
+
+    def walk(self, folder: str) -> Iterator[Stat]:
+        def look() -> dict[str, Any]:
+            found: dict[str, Any] = self._fs.find(self._full(folder), detail=True)
+            return found
+
+        try:
+            found = self._call(f"list {folder}", look)
+        except FileNotFoundError:
+            return
+        for name, entry in sorted(found.items()):
+            yield Stat(name[len(self._root) + 1 :], int(entry["size"]))
+
+    def create(self, path: str, data: bytes, mine: Mine | None = None) -> bool:
+        def put() -> bool:
+            try:
+                self._call(f"create {path}", lambda: self._fs.pipe_file(self._full(path), data, mode="create"))
+            except FileExistsError:
+                return False
+            return True
+
+        def look() -> bytes | None:
+            try:
+                return self.read(path)
+            except FileNotFoundError:
+                return None
+
+        return create_by_put(put, look, data, mine)
+
+    def replace(self, path: str, data: bytes) -> None:
+        self._call(f"write {path}", lambda: self._fs.pipe_file(self._full(path), data))
+
+    def upload(self, local: Path, path: str) -> None:
+        pieces = {"chunksize": PIECE, "max_concurrency": UPLOADS_AT_ONCE} if self._s3 else {}
+        self._call(f"upload {path}", lambda: self._fs.put_file(str(local), self._full(path), **pieces))
+
+    def download(self, path: str, local: Path) -> None:
+        temporary = local.parent / f".{secrets.token_hex(8)}.tmp"
+
+        def get() -> None:
+            local.parent.mkdir(parents=True, exist_ok=True)
+            self._fs.get_file(self._full(path), str(temporary))
+            os.replace(temporary, local)
+
+        try:
+            self._call(f"download {path}", get)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+    def delete(self, path: str) -> None:
+        try:
+            self._call(f"delete {path}", lambda: self._fs.rm_file(self._full(path)))
+        except FileNotFoundError:
+            return
+
+    def delete_tree(self, folder: str) -> None:
+        for stat in self.walk(folder):
+            self.delete(stat.path)

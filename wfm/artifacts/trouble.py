@@ -1,0 +1,207 @@
+"""What an object store's errors mean, when to ask again, and how to speak of them without a secret.
+
+All retries are here: the client libraries' own are switched off, so that the waiting has one cap.
+"""
+
+import os
+import random
+import re
+import time
+from collections.abc import Callable
+from typing import Any, Literal, TypeVar
+
+from wfm.artifacts.atomic import disk_error
+from wfm.errors import InputError, TryAgain, WfmError
+
+Meaning = Literal["missing", "no_bucket", "taken", "transient", "denied", "disk", "other"]
+T = TypeVar("T")
+
+_TRANSIENT_NAMES = {
+    "HTTPClientError",  # botocore: timeouts, closed connections (found among the bases)
+    "ConnectionError",  # botocore (not the built-in one): connection refused, no such host
+    "ClientPayloadError",
+    "ClientConnectionError",  # aiohttp
+    "RequestException",  # requests, below gcsfs
+    "IncompleteRead",
+    "IncompleteReadError",
+    "ResponseParserError",
+    "FSTimeoutError",
+    "ResponseStreamingError",
+    "ChecksumError",
+    "FlexibleChecksumError",  # the bytes were damaged on the way
+}
+_DENIED_NAMES = {
+    "NoCredentialsError",
+    "PartialCredentialsError",
+    "ProfileNotFound",
+    "CredentialRetrievalError",
+    "RefreshError",
+}
+_TRANSIENT_CODES = {
+    "SlowDown",
+    "RequestTimeout",
+    "InternalError",
+    "ServiceUnavailable",
+    "OperationAborted",
+    "ConditionalRequestConflict",
+    "Throttling",
+    "ThrottlingException",
+    "RequestLimitExceeded",
+    "BadDigest",  # the bytes were damaged on the way up
+    "IncompleteBody",
+}
+_DENIED_CODES = {
+    "AccessDenied",
+    "InvalidAccessKeyId",
+    "SignatureDoesNotMatch",
+    "ExpiredToken",
+    "InvalidToken",
+    "AuthorizationHeaderMalformed",
+    "RequestTimeTooSkewed",
+    "AuthFailure",
+    "InvalidClientTokenId",
+}
+
+
+def meaning(error: BaseException) -> Meaning:
+    """Sort an exception of fsspec, s3fs, gcsfs, botocore or aiohttp by what to do about it."""
+    code, status = _code(error)
+    names = {base.__name__ for link in _chain(error) for base in type(link).__mro__}
+    if code == "NoSuchBucket":
+        return "no_bucket"
+    if code == "PreconditionFailed" or status == 412 or isinstance(error, FileExistsError):
+        return "taken"
+    if code in _DENIED_CODES or names & _DENIED_NAMES or status in (401, 403):
+        return "denied"
+    if code in _TRANSIENT_CODES or status in (408, 409, 425, 429) or status >= 500 or names & _TRANSIENT_NAMES:
+        return "transient"
+    if isinstance(error, FileNotFoundError) or status == 404:
+        return "missing"
+    if isinstance(error, PermissionError) or str(error).startswith("Forbidden: "):  # the latter from gcsfs
+        return "denied"
+    if isinstance(error, TimeoutError | ConnectionError):
+        return "transient"
+    if isinstance(error, OSError) and error.errno is not None and disk_error(error, "") is not error:
+        return "disk"
+    return "other"
+
+
+def _chain(error: BaseException) -> list[BaseException]:
+    links: list[BaseException] = []
+    link: BaseException | None = error
+    while link is not None and link not in links and len(links) < 8:
+        links.append(link)
+        link = link.__cause__
+    return links
+
+
+def _code(error: BaseException) -> tuple[str, int]:
+    """(service's error code, HTTP status); "" and 0 when there is none."""
+    for link in _chain(error):
+        response = getattr(link, "response", None)
+        if isinstance(response, dict) and "Error" in response:  # botocore.ClientError
+            code = str(response["Error"].get("Code", ""))
+            status = response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+            return code, int(status or (code if code.isdigit() else 0))
+        status = getattr(link, "code", None)  # gcsfs.HttpError
+        if isinstance(status, int) and 100 <= status < 600 and not isinstance(link, OSError):
+            return "", status
+    return "", 0
+
+
+class Redactor:
+    """Takes secrets out of a text: the values of credential options, of credential variables, and what looks like a
+    signature."""
+
+    _OPTION = re.compile(r"key|secret|token|password|credential|sas", re.IGNORECASE)
+    _SIGNED = re.compile(r"(?i)((?:X-Amz-)?(?:Signature|Credential|Security-Token|AWSAccessKeyId)=)[^&\s,'\"]+")
+
+    def __init__(self, options: dict[str, Any]) -> None:
+        self._options = options
+
+    def __call__(self, text: str) -> str:
+        for secret in sorted(self._secrets(self._options), key=len, reverse=True):
+            text = text.replace(secret, "***")
+        return self._SIGNED.sub(r"\1***", text)
+
+    def _secrets(self, options: dict[str, Any]) -> set[str]:
+        found = {
+            value
+            for name, value in os.environ.items()
+            if name.startswith("AWS_") and self._OPTION.search(name) and len(value) > 3
+        }
+        for name, value in options.items():
+            if isinstance(value, dict):
+                found |= self._secrets(value)
+            elif isinstance(value, str) and len(value) > 3 and self._OPTION.search(name):
+                found.add(value)
+        return found
+
+
+class Patience:
+    """Calls the object store until it answers, at most `seconds` long, with growing and jittered pauses.
+
+    Raises FileNotFoundError for an object that is not there, FileExistsError for a name that is taken, InputError
+    for credentials or a
+    bucket that are wrong, TryAgain when it kept failing or the local disk is full; no secret is in any text, nor in
+    a chained error.
+    """
+
+    def __init__(
+        self,
+        bucket_url: str,
+        options: dict[str, Any],
+        seconds: float,
+        first_pause: float = 0.1,
+        longest_pause: float = 10.0,
+    ):
+        self._bucket_url = bucket_url
+        self._redact = Redactor(options)
+        self._seconds = seconds
+        self._first_pause = first_pause
+        self._longest_pause = longest_pause
+
+    def call(self, what: str, action: Callable[[], T]) -> T:
+        """The result of `action()`; `what` names it in errors ("read artifacts/…")."""
+        deadline = time.monotonic() + self._seconds
+        pause = self._first_pause
+        tries = 0
+        while True:
+            tries += 1
+            try:
+                return action()
+            except WfmError:
+                raise
+            except Exception as error:
+                sorted_as = meaning(error)
+                wait = pause * random.uniform(0.5, 1.0)
+                if sorted_as != "transient" or time.monotonic() + wait > deadline:
+                    raised = self._translate(error, sorted_as, what, tries)
+                else:
+                    raised = None
+            if raised is not None:
+                raise raised  # outside the handler: a chained original could carry a secret
+            time.sleep(wait)
+            pause = min(pause * 2, self._longest_pause)
+
+    def _translate(self, error: Exception, sorted_as: Meaning, what: str, tries: int) -> Exception:
+        reason = self._redact(f"{type(error).__name__}: {error}")[:400]
+        if sorted_as == "missing":
+            return FileNotFoundError(what)
+        if sorted_as == "taken":
+            return FileExistsError(what)
+        if sorted_as == "no_bucket":
+            return InputError(f"there is no bucket {self._bucket_url}: create it, or correct the store's URL")
+        if sorted_as == "denied":
+            return InputError(
+                f"{self._bucket_url} refuses these credentials (could not {what}; {reason}): check AWS_ACCESS_KEY_ID, "
+                "AWS_SECRET_ACCESS_KEY and AWS_SESSION_TOKEN (or the profile, or GOOGLE_APPLICATION_CREDENTIALS), the "
+                "bucket's policy and this machine's clock"
+            )
+        if sorted_as == "disk" and isinstance(error, OSError):
+            return disk_error(error, what)
+        if sorted_as == "transient":
+            return TryAgain(
+                f"{self._bucket_url} kept failing: could not {what} in {tries} tries over {self._seconds:g} s ({reason})"
+            )
+        return WfmError(f"{self._bucket_url} answered something unexpected: could not {what} ({reason})")

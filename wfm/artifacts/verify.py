@@ -1,0 +1,85 @@
+"""Reads every byte of an artifact where it is stored and compares it with what was committed."""
+
+import hashlib
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from wfm.artifacts import generations
+from wfm.artifacts.listing import FileEntry
+from wfm.artifacts.manifest import content_digest
+from wfm.errors import DataError, InputError
+
+if TYPE_CHECKING:
+    from wfm.artifacts.artifact import Artifact
+    from wfm.artifacts.store import Store
+
+
+@dataclass
+class VerifyReport:
+    """What was read, and each thing that is wrong in words."""
+
+    key: str
+    files: int = 0
+    bytes: int = 0
+    parts: int = 0
+    problems: list[str] = field(default_factory=list)
+
+    @property
+    def ok(self) -> bool:
+        return not self.problems
+
+
+def verify(store: "Store", artifact: "Artifact") -> VerifyReport:
+    """Check an artifact and its parts: sizes, hashes, digests, lists, tombstoned parts, and that its inputs are
+    still there."""
+    report = VerifyReport(artifact.key)
+    _verify_one(store, artifact, "artifacts", "", report)
+    for name, key in sorted(artifact.manifest.inputs.items()):
+        if not store.has(key):
+            report.problems.append(f"input {name} ({key}) is not in the store any more, or was invalidated")
+    return report
+
+
+def _verify_one(store: "Store", artifact: "Artifact", area: str, head: str, report: VerifyReport) -> None:
+    own: list[FileEntry] = []
+    folder = f"{area}/{artifact.key}"
+    try:
+        for entry in artifact.files():
+            if entry.path.startswith("parts/"):
+                break
+            own.append(entry)
+            fault = _fault(store, f"{folder}/attempts/{artifact.manifest.attempt}/{entry.path}", entry)
+            report.files += 1
+            report.bytes += entry.size
+            if fault:
+                report.problems.append(f"{head}{entry.path} {fault}")
+        parts = artifact.parts
+    except (DataError, InputError) as error:
+        report.problems.append(f"{head or 'artifact'}: {error}")
+        return
+    if content_digest(own, parts) != artifact.manifest.digest:
+        report.problems.append(f"{head or 'artifact '}does not have the digest in its manifest")
+    for part in parts:
+        report.parts += 1
+        if part.generation in generations.read_state(store.objects, f"parts/{part.key}").tombstones:
+            report.problems.append(f"{head}parts/{part.name} was invalidated after this was committed")
+        try:
+            opened = artifact.part(part.name)
+        except (DataError, InputError) as error:
+            report.problems.append(f"{head}parts/{part.name}: {error}")
+            continue
+        _verify_one(store, opened, "parts", f"{head}parts/{part.name}/", report)
+
+
+def _fault(store: "Store", path: str, entry: FileEntry) -> str:
+    digest = hashlib.sha256()
+    size = 0
+    try:
+        for piece in store.objects.stream(path):
+            digest.update(piece)
+            size += len(piece)
+    except FileNotFoundError:
+        return "is missing"
+    if size != entry.size:
+        return f"has {size} bytes, {entry.size} were committed"
+    return "" if digest.hexdigest() == entry.sha256 else "has other bytes than were committed"

@@ -1,0 +1,235 @@
+"""Which clips are the same thing: by their bytes, then by their embedding. One global step, one commit.
+
+Two clips of one session are never called duplicates: views of one recording belong together. Every pair found by embedding is
+stored, so the decision can be looked at and made again: connected components (what must not straddle a split) and a keeper for
+every clip that is dropped. Keepers are chosen greedily in order of quality, so a dropped clip always has a kept neighbour above
+the threshold: of a chain A~B~C whose ends differ, B alone goes when A and C are better.
+
+Quality, best first: has actions, has attributes, more pixels, more frames, sharper, then clip id.
+
+Threshold 0.95: on 204 simulated clips, copies that were re-encoded or scaled had cosines of at least 0.986, any two clips of
+different shots at most 0.63 (`embed`, dct3d-v1).
+"""
+
+import dataclasses
+from collections.abc import Callable, Iterable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+
+from wfm.config import Config, how
+from wfm.curation.embed import vectors
+from wfm.curation.neighbours import Pairs, clustered_pairs, exact_pairs
+from wfm.curation.score import Score
+from wfm.errors import DataError
+from wfm.records import Clip, Record
+
+
+class DedupConfig(Config):
+    """When two clips are the same, and how pairs are searched."""
+
+    threshold: float = 0.95
+    "Cosine of two embeddings at or above which clips are duplicates."
+    exact_up_to: int = 20_000
+    "Clips up to which everything is compared with everything; above, within k-means clusters."
+    clusters: int = 0
+    "Clusters; 0: the square root of the number of clips."
+    most_probes: int = 64
+    "Clusters a clip may look into; how many clips needed more is counted as probes_cut_short."
+    seed: int = 0
+    "Of the k-means start."
+    block: int = how(4096)
+    "Rows of a block of the matrix product."
+    device: str = how("cpu")
+    "Where the products run: cpu (numpy) or cuda (cupy)."
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DuplicateRow(Record):
+    """One clip's place among its duplicates."""
+
+    clip_id: str
+    component: str
+    "Smallest clip id of the connected component; the clip's own if it has no duplicate."
+    quality_rank: int
+    "0 is the best clip of the corpus; keepers are chosen in this order."
+    duplicate_of: str
+    "A kept clip this one repeats, or empty: this clip is kept."
+    tier: str
+    "``bytes``, ``embedding``, or empty."
+    cosine: float
+    "With ``duplicate_of``; 1 for equal bytes, 0 if there is none."
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DuplicatePair(Record):
+    """Two clips whose embeddings are nearly parallel, ``clip_id`` < ``other_id``. (Equal bytes show in the clips table.)"""
+
+    clip_id: str
+    other_id: str
+    cosine: float
+
+
+class Repeat(NamedTuple):
+    """Which kept clip a dropped one repeats, and how that was found."""
+
+    of: str
+    tier: str
+    cosine: float
+
+
+NO_REPEAT = Repeat("", "", 0.0)
+MOST_PAIRS = 5_000_000
+
+
+def find_duplicates(
+    clips: Sequence[Clip], scores: Iterable[Score], embeddings: pa.Table, config: DedupConfig
+) -> tuple[list[DuplicateRow], list[DuplicatePair], dict[str, int]]:
+    """(a row a clip, every pair, counts). Rows come in order of clip id, whatever order the input has."""
+    clips = sorted(clips, key=lambda clip: clip.clip_id)
+    near, flat, cut_short = _embedding_pairs(clips, embeddings, config)
+    if len(near.first) > MOST_PAIRS:
+        raise DataError(
+            f"threshold = {config.threshold} calls {len(near.first)} pairs of {len(clips)} clips duplicates, "
+            f"more than {MOST_PAIRS}: raise it, or leave out what repeats endlessly (test cards, logos) before"
+        )
+    pairs = [
+        DuplicatePair(clip_id=clips[i].clip_id, other_id=clips[j].clip_id, cosine=float(cosine))
+        for i, j, cosine in zip(near.first, near.second, near.cosine, strict=True)
+    ]
+    ranked = quality_order(clips, scores)
+    rank = {clip.clip_id: i for i, clip in enumerate(ranked)}
+    repeats = choose_keepers(ranked, pairs)
+    links = [(pair.clip_id, pair.other_id) for pair in pairs] + list(_byte_links(clips))
+    components = connected((clip.clip_id for clip in clips), links)
+    rows = []
+    for clip in clips:
+        repeat = repeats.get(clip.clip_id, NO_REPEAT)
+        rows.append(
+            DuplicateRow(
+                clip_id=clip.clip_id,
+                component=components[clip.clip_id],
+                quality_rank=rank[clip.clip_id],
+                duplicate_of=repeat.of,
+                tier=repeat.tier,
+                cosine=repeat.cosine,
+            )
+        )
+    counts = {
+        "inputs": len(clips),
+        "outputs": len(rows),
+        "pairs": len(pairs),
+        "duplicates": len(repeats),
+        "duplicates_by_bytes": sum(repeat.tier == "bytes" for repeat in repeats.values()),
+        "flat_not_compared": flat,
+        "without_embedding": len(clips) - len(embeddings),
+        "probes_cut_short": cut_short,
+    }
+    return rows, pairs, counts
+
+
+def quality_order(clips: Iterable[Clip], scores: Iterable[Score]) -> list[Clip]:
+    """Best first; see the module for what counts. A clip without a score counts as not sharp at all."""
+    sharpness = {score.clip_id: score.sharpness for score in scores}
+
+    def key(clip: Clip) -> tuple[float | bool | str, ...]:
+        pixels, sharp = clip.width * clip.height, sharpness.get(clip.clip_id, 0.0)
+        return (not clip.action_path, not clip.attributes_json, -pixels, -clip.num_frames, -sharp, clip.clip_id)
+
+    return sorted(clips, key=key)
+
+
+def choose_keepers(
+    ranked: Iterable[Clip], pairs: Iterable[DuplicatePair], may_keep: Callable[[Clip], bool] = lambda _: True
+) -> dict[str, Repeat]:
+    """Dropped clip id -> the kept clip it repeats.
+
+    A clip is dropped if and only if a better one that is kept repeats it; clips that ``may_keep`` refuses are passed over, so
+    they neither are kept nor make others go.
+    """
+    neighbours: dict[str, list[tuple[str, float]]] = {}
+    for pair in pairs:
+        neighbours.setdefault(pair.clip_id, []).append((pair.other_id, pair.cosine))
+        neighbours.setdefault(pair.other_id, []).append((pair.clip_id, pair.cosine))
+    kept: set[str] = set()
+    kept_bytes: dict[str, list[Clip]] = {}  # by hash; at most one kept clip of each of two sessions is ever needed
+    dropped: dict[str, Repeat] = {}
+    for clip in ranked:
+        if not may_keep(clip):
+            continue
+        twins = kept_bytes.setdefault(clip.clip_sha256, [])
+        twin = next((other for other in twins if other.session_id != clip.session_id), None)
+        near = [(cosine, other) for other, cosine in neighbours.get(clip.clip_id, ()) if other in kept]
+        if twin is not None:
+            dropped[clip.clip_id] = Repeat(twin.clip_id, "bytes", 1.0)
+        elif near:
+            cosine, other = max(near)
+            dropped[clip.clip_id] = Repeat(other, "embedding", cosine)
+        else:
+            kept.add(clip.clip_id)
+            if len(twins) < 2:
+                twins.append(clip)
+    return dropped
+
+
+def connected(items: Iterable[str], links: Iterable[tuple[str, str]]) -> dict[str, str]:
+    """Item -> smallest item of its connected component (union-find with path halving)."""
+    parent = {item: item for item in items}
+
+    def root(item: str) -> str:
+        while parent[item] != item:
+            parent[item] = parent[parent[item]]
+            item = parent[item]
+        return item
+
+    for a, b in links:
+        low, high = sorted((root(a), root(b)))
+        parent[high] = low
+    return {item: root(item) for item in parent}
+
+
+def _byte_links(clips: Sequence[Clip]) -> Iterable[tuple[str, str]]:
+    """Links that connect all clips of equal bytes, where more than one session has them: n - 1 links, not n squared."""
+    groups: dict[str, list[Clip]] = {}
+    for clip in clips:
+        groups.setdefault(clip.clip_sha256, []).append(clip)
+    for group in groups.values():
+        if len({clip.session_id for clip in group}) > 1:
+            for clip in group[1:]:
+                yield group[0].clip_id, clip.clip_id
+
+
+def _embedding_pairs(clips: Sequence[Clip], embeddings: pa.Table, config: DedupConfig) -> tuple[Pairs, int, int]:
+    """(pairs of rows of ``clips``, flat clips left out, clips whose search was cut short)."""
+    index = {clip.clip_id: i for i, clip in enumerate(clips)}
+    ids = embeddings.column("clip_id").to_pylist()
+    hashes = embeddings.column("clip_sha256").to_pylist()
+    rows = np.zeros(len(ids), np.int64)
+    for k, (clip_id, clip_sha256) in enumerate(zip(ids, hashes, strict=True)):
+        if clip_id not in index or clips[index[clip_id]].clip_sha256 != clip_sha256:
+            raise DataError(
+                f"embedding of clip {clip_id!r} was not made from the bytes in the clips table: rerun embed_clips"
+            )
+        rows[k] = index[clip_id]
+    matrix = vectors(embeddings)
+    sessions = (
+        np.unique([clip.session_id for clip in clips], return_inverse=True)[1] if clips else np.zeros(0, np.int64)
+    )
+    order = np.argsort(rows, kind="stable")  # the answer must not depend on the order of the parts
+    rows, matrix = rows[order], matrix[order]
+    flat = int((~matrix.any(axis=1)).sum())
+    if len(rows) <= config.exact_up_to:
+        found = exact_pairs(matrix, sessions[rows], config.threshold, block=config.block, device=config.device)
+    else:
+        found = clustered_pairs(
+            matrix,
+            sessions[rows],
+            config.threshold,
+            clusters=config.clusters,
+            most_probes=config.most_probes,
+            seed=config.seed,
+            block=config.block,
+            device=config.device,
+        )
+    return Pairs(rows[found.first], rows[found.second], found.cosine), flat, found.cut_short

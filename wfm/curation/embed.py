@@ -1,0 +1,164 @@
+"""An embedding of how a clip looks and changes, made without any trained weights: ``dct3d-v1``.
+
+It is a stated function of the pixels, for finding copies, and knows nothing of meaning: two takes of one subject are far apart.
+
+1. 8 frames at the middles of 8 equal stretches of the clip, 32 x 32 by area, as Y, Cb, Cr (BT.601), chroma times 1.5.
+2. A cosine transform over time and both picture axes, of which the lowest 4 x 8 x 8 coefficients stay.
+3. Weights: times (1 + spatial frequency) ^ 0.5, since fine detail tells scenes apart that share a layout; times 2 where time
+   changes, so that a resting camera does not make all its clips alike. The picture's mean colour is left out (exposure
+   differs).
+4. A fixed matrix of +-1 from SHAKE-256 takes the 768 numbers to 256; then the length is made 1.
+
+A clip with next to no contrast (black, one colour) has no direction: its embedding is all zeros, equal to nothing, and
+``flat`` is true.
+
+Copies that were re-encoded, scaled, or cut one frame shorter stay within cos >= 0.98; the measured figures stand in
+`dedup`, whose threshold they give. Mirrored, cropped or letterboxed copies, and another playing speed, are not found.
+"""
+
+import dataclasses
+import hashlib
+from collections.abc import Iterable
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pyarrow as pa
+
+from wfm.config import Config, how
+from wfm.curation.arrays import array_module, to_numpy
+from wfm.curation.ingest import PartLike
+from wfm.curation.per_clip import Fetch, or_skip, run_per_clip
+from wfm.records import Clip, Record
+
+MODEL: Literal["dct3d-v1"] = "dct3d-v1"
+WIDTH = 256
+FRAMES, SIDE = 8, 32
+KEPT_TIME, KEPT_SPACE = 4, 8
+CHROMA_WEIGHT, DETAIL_POWER, CHANGE_WEIGHT = 1.5, 0.5, 2.0
+FLAT = 0.25
+"Length of the weighted coefficients below which a clip is flat: about 1 % of contrast."
+_YCBCR = np.array([[0.299, 0.587, 0.114], [-0.168736, -0.331264, 0.5], [0.5, -0.418688, -0.081312]])
+
+
+class EmbedConfig(Config):
+    """Which embedding, and where it is computed."""
+
+    model: Literal["dct3d-v1"] = MODEL
+    "Name of the embedding; dct3d-v1 is the one that needs no weights."
+    device: str = how("cpu")
+    "Where the array maths runs: cpu (numpy) or cuda (cupy)."
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Embedding(Record):
+    """The embedding of one clip; in tables the vector is a fixed-size list of float16."""
+
+    clip_id: str
+    clip_sha256: str
+    "The clip bytes the embedding was made from."
+    session_id: str
+    model: str
+    flat: bool
+    "No contrast, so no direction: the vector is zeros."
+    embedding: list[float]
+    "Length 1, 256 numbers."
+
+    @classmethod
+    def schema(cls) -> pa.Schema:
+        """The record's schema with the vector as fixed_size_list<float16>."""
+        plain = super().schema()
+        index = plain.get_field_index("embedding")
+        return plain.set(index, pa.field("embedding", pa.list_(pa.float16(), WIDTH), nullable=False))
+
+
+def vectors(table: pa.Table) -> np.ndarray:
+    """The embeddings of a table as float16 [N, 256], without a copy per row."""
+    Embedding.check(table.schema)
+    column = table.column("embedding").combine_chunks()
+    flat = column.flatten() if not isinstance(column, pa.ChunkedArray) else column.chunk(0).flatten()
+    return flat.to_numpy(zero_copy_only=False).reshape(-1, WIDTH)
+
+
+def embed_part(part: PartLike) -> tuple[dict[str, int], dict[str, int]]:
+    """Embed the clips of one part; writes ``embeddings.parquet``. Returns (counts, skipped by reason)."""
+    return run_per_clip(part, lambda fetch: EmbedClip(part.config, fetch), Embedding, "embeddings")
+
+
+class EmbedClip:
+    """The step: one `Clip` -> its `Embedding`. Skips a clip that cannot be decoded."""
+
+    name = "embed"
+
+    def __init__(self, config: EmbedConfig, fetch: Fetch) -> None:
+        self.config = config
+        self._fetch = fetch
+
+    def __call__(self, item: Clip) -> Iterable[Embedding]:
+        """One row. Raises `Skip` with the decoder's reason code."""
+        vector = embed(or_skip(sample_frames, self._fetch(item.path)), self.config)
+        row = Embedding(
+            clip_id=item.clip_id,
+            clip_sha256=item.clip_sha256,
+            session_id=item.session_id,
+            model=self.config.model,
+            flat=not vector.any(),
+            embedding=vector.tolist(),
+        )
+        return [row]
+
+
+def sample_frames(path: Path) -> np.ndarray:
+    """uint8 [8, 32, 32, 3] RGB, spread over a clip's time. Raises `DataError` for a clip that cannot be decoded."""
+    from wfm.data.decode import VideoError, read_frames
+
+    frames, seconds = read_frames(path, size=(SIDE, SIDE))
+    if not len(frames):
+        raise VideoError(path, "no_frames", "the clip holds no frame")
+    frame = (seconds[-1] - seconds[0]) / max(len(seconds) - 1, 1)
+    moments = seconds[0] + (np.arange(FRAMES) + 0.5) / FRAMES * (seconds[-1] - seconds[0] + frame)
+    shown = np.clip(np.searchsorted(seconds, moments + 1e-6, side="right") - 1, 0, len(seconds) - 1)
+    return frames[shown]
+
+
+def embed(frames: np.ndarray, config: EmbedConfig | None = None) -> np.ndarray:
+    """uint8 [8, 32, 32, 3] -> float16 [256] of length 1, or zeros if the frames are flat."""
+    xp = array_module((config or EmbedConfig()).device)
+    x = xp.astype(xp.asarray(frames), xp.float32) / 255
+    x = x @ xp.asarray(_YCBCR.T.astype(np.float32))  # [T, H, W, 3]
+    time, space = (xp.asarray(_cosines(n, k)) for n, k in ((FRAMES, KEPT_TIME), (SIDE, KEPT_SPACE)))
+    x = xp.tensordot(time, x, axes=((1,), (0,)))  # [t, H, W, 3]
+    x = xp.tensordot(space, x, axes=((1,), (1,)))  # [h, t, W, 3]
+    x = xp.tensordot(space, x, axes=((1,), (2,)))  # [w, h, t, 3]
+    x = xp.reshape(x * xp.asarray(_weights()), (-1,))
+    if float(xp.sqrt(xp.sum(x * x))) < FLAT:
+        return np.zeros(WIDTH, np.float16)
+    y = x @ xp.asarray(_projection())
+    return to_numpy(y / xp.sqrt(xp.sum(y * y))).astype(np.float16)
+
+
+def _cosines(points: int, kept: int) -> np.ndarray:
+    """Orthonormal DCT-II, the lowest ``kept`` rows: float32 [kept, points]."""
+    rows = np.cos(np.pi * (np.arange(points) + 0.5)[None] * np.arange(kept)[:, None] / points) * np.sqrt(2 / points)
+    rows[0] /= np.sqrt(2)
+    return rows.astype(np.float32)
+
+
+def _weights() -> np.ndarray:
+    """float32 [w, h, t, 3] of step 3, and 0 for the mean colour of the picture at every time frequency."""
+    line = np.arange(KEPT_SPACE)
+    detail = (1 + np.hypot(line[:, None], line[None])) ** DETAIL_POWER
+    detail[0, 0] = 0
+    change = np.where(np.arange(KEPT_TIME) > 0, CHANGE_WEIGHT, 1.0)
+    chroma = np.array([1.0, CHROMA_WEIGHT, CHROMA_WEIGHT])
+    return (detail[:, :, None, None] * change[:, None] * chroma).astype(np.float32)
+
+
+@lru_cache(maxsize=1)
+def _projection() -> Any:
+    """float32 [768, 256] of +-1 / sqrt(256): the bits of SHAKE-256, the same on every machine and numpy."""
+    rows = KEPT_TIME * KEPT_SPACE * KEPT_SPACE * 3
+    bits = np.frombuffer(hashlib.shake_256(MODEL.encode()).digest(rows * WIDTH // 8), np.uint8)
+    signs = np.unpackbits(bits).reshape(rows, WIDTH).astype(np.float32) * 2 - 1
+    return signs / np.float32(np.sqrt(WIDTH))

@@ -1,0 +1,245 @@
+"""Files from outside -> one row each: a readable video with its facts, or the reason why not.
+
+In two rounds of parts. `probe_part` reads one file, so an unchanged file is never read again; `group_part` puts the rows of one
+prefix of the video id together, where files with the same bytes meet: one keeps the status ``ok``, the others become
+``duplicate``. Sidecars are checked and copied beside the rows, so that later stages depend on their bytes, not on a path.
+
+Reason codes: not_a_video, truncated, empty_file, no_video_stream, no_decoder:<codec>, decode_error, too_short, too_large,
+dangling_link, not_a_regular_file, not_found, unreadable, unsafe_name, changed_while_read, bad_sidecar, duplicate_bytes.
+"""
+
+import dataclasses
+import hashlib
+import shutil
+import time
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from wfm.config import Config, how
+from wfm.curation.listing import Listing, SourceFile
+from wfm.curation.step import reason_code
+from wfm.data.source import fetch_source, problem_of
+from wfm.errors import InputError
+from wfm.records import Video
+
+if TYPE_CHECKING:
+    from wfm.artifacts import Store
+
+_TRIES = 3
+_TRY_PAUSE_SECONDS = 0.2
+
+
+class IngestConfig(Config):
+    """What ``--videos`` names and what is asked of a file."""
+
+    videos: str = how("")
+    """Folder (recursive), file, glob, list (.txt, .jsonl), or a URL such as s3://bucket/prefix. Empty: the simulated videos.
+    What is seen there (names, sizes, times of change) enters the key, not this address."""
+    minimum_frames: int = 4
+    "Fewest frames a video must hold."
+    maximum_pixels: int = 2**26
+    "Most pixels a frame may have: a header that claims more is not worth the memory."
+    part_prefix_length: int = 2
+    "Hex digits of the video id that name a part: 2 gives up to 256 parts."
+
+
+class PartLike(Protocol):
+    """What a part function is given (`components.context.PartContext`)."""
+
+    name: str
+    config: Any
+    inputs: Any
+    arguments: Any
+    out: Path
+
+    def open_store(self) -> "Store":
+        """The store the stage works on."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Sidecars:
+    """Checked sidecars of a video: local files, or None."""
+
+    actions: Path | None = None
+    attributes: Path | None = None
+    session_id: str = ""
+    view: str = ""
+
+
+def probe_inputs(listing: Listing) -> dict[str, dict[str, Any]]:
+    """Part name -> what its key depends on, one part a file."""
+    return {
+        f"file-{hashlib.sha256(file.source.encode()).hexdigest()[:24]}": {"file": file.to_json()}
+        for file in listing.files
+    }
+
+
+def group_name(video_id: str, source: str, length: int) -> str:
+    """The part a video belongs to: a prefix of its id, or of the hash of its source when its bytes could not be read."""
+    return (video_id or hashlib.sha256(source.encode()).hexdigest())[:length]
+
+
+def probe_part(part: PartLike) -> dict[str, Any]:
+    """Read one file; writes ``probed.parquet`` (one `Video`) and its sidecars. Returns what the manifest keeps of it."""
+    import pyarrow.parquet as pq
+
+    file = SourceFile.from_json(part.inputs["file"])
+    row, sidecars = examine(file, part.open_store(), part.config)
+    if row.status == "ok":
+        for path, name in ((sidecars.actions, "actions.parquet"), (sidecars.attributes, "attributes.json")):
+            if path is not None:
+                shutil.copyfile(path, part.out / name)
+    pq.write_table(Video.to_table([row]), part.out / "probed.parquet")
+    return {"video_id": row.video_id, "source": row.source}
+
+
+def group_part(part: PartLike) -> tuple[dict[str, int], dict[str, int]]:
+    """Put the rows of one prefix together; writes ``videos.parquet``, ``actions/<video_id>.parquet`` and
+    ``attributes/<video_id>.json``. Returns (counts, skipped by reason)."""
+    import pyarrow.parquet as pq
+
+    store = part.open_store()
+    rows: list[Video] = []
+    probed = {}
+    for key in part.arguments["probes"]:
+        artifact = store.part(key)
+        (row,) = Video.from_table(artifact.table("probed"))
+        rows.append(row)
+        probed[row.source] = artifact
+    rows = mark_duplicates(rows)
+    for row in rows:
+        if row.status != "ok":
+            continue
+        for target, name in ((row.actions, "actions.parquet"), (row.attributes, "attributes.json")):
+            if target:
+                (part.out / target).parent.mkdir(exist_ok=True)
+                shutil.copyfile(probed[row.source].fetch(name), part.out / target)
+    pq.write_table(Video.to_table(rows), part.out / "videos.parquet")
+    skipped = Counter(reason_code(row.reason) for row in rows if row.status != "ok")
+    ok = sum(row.status == "ok" for row in rows)
+    return {"inputs": len(rows), "outputs": ok}, dict(sorted(skipped.items()))
+
+
+def mark_duplicates(rows: list[Video]) -> list[Video]:
+    """Rows in order of name; of readable videos with the same bytes all but one are marked ``duplicate``.
+
+    Kept is the one with sidecars, which a plain copy lacks, then the first by name and source.
+    """
+    rows = sorted(rows, key=lambda row: (row.name, row.source))
+    kept: dict[str, Video] = {}
+    for row in sorted(rows, key=lambda row: not (row.actions or row.attributes)):
+        if row.status == "ok":
+            kept.setdefault(row.video_id, row)
+    marked = []
+    for row in rows:
+        if row.status == "ok" and kept[row.video_id] is not row:
+            reason = f"duplicate_bytes: same bytes as {kept[row.video_id].source}"
+            row = dataclasses.replace(row, status="duplicate", reason=reason, actions="", attributes="")
+        marked.append(row)
+    return marked
+
+
+def examine(file: SourceFile, store: "Store", config: IngestConfig) -> tuple[Video, Sidecars]:
+    """The row of one file. What is wrong with the file becomes its reason; what is wrong with a store or a network raises."""
+    row = Video(source=file.source, name=file.name, size_bytes=file.size)
+    if file.problem:
+        return _failed(row, file.problem), Sidecars()
+    try:
+        path, video_id = _read(file, store)
+    except OSError as error:
+        return _failed(row, _open_reason(file, error)), Sidecars()
+    row = dataclasses.replace(row, video_id=video_id, session_id=video_id)
+    reason = _changed(file, path)
+    if reason:
+        return _failed(row, reason), Sidecars()
+    row, reason = _with_facts(row, path, config)
+    if reason:
+        return _failed(row, reason), Sidecars()
+    try:
+        sidecars = read_sidecars(file, store)
+    except (InputError, OSError) as error:
+        return _failed(row, f"bad_sidecar: {error}"), Sidecars()
+    row = dataclasses.replace(
+        row,
+        session_id=sidecars.session_id or video_id,
+        view=sidecars.view,
+        actions=f"actions/{video_id}.parquet" if sidecars.actions else "",
+        attributes=f"attributes/{video_id}.json" if sidecars.attributes else "",
+    )
+    return row, sidecars
+
+
+def read_sidecars(file: SourceFile, store: "Store") -> Sidecars:
+    """Fetch and check a video's sidecars. Raises `DataError` or OSError naming the one that is wrong."""
+    from wfm.curation.sidecars import check_actions, check_attributes
+
+    known = {"session_id": file.session_id, "view": file.view}
+    found: dict[str, Path | None] = {"actions": None, "attributes": None}
+    for kind, source, check in (
+        ("actions", file.actions, check_actions),
+        ("attributes", file.attributes, check_attributes),
+    ):
+        if source:
+            path, _ = fetch_source(store, source, want_hash=False)
+            found[kind] = path
+            for name, value in check(path).items():
+                known[name] = known[name] or value
+    return Sidecars(**found, **known)  # type: ignore[arg-type]
+
+
+def _read(file: SourceFile, store: "Store") -> tuple[Path, str]:
+    """(local file, sha256); a disk that stammers is asked three times."""
+    for tries_left in range(_TRIES - 1, -1, -1):
+        try:
+            return fetch_source(store, file.source)
+        except OSError:
+            if not tries_left or ("://" not in file.source and problem_of(file.source)):
+                raise
+            time.sleep(_TRY_PAUSE_SECONDS)
+    raise AssertionError("unreachable")
+
+
+def _with_facts(row: Video, path: Path, config: IngestConfig) -> tuple[Video, str]:
+    """(the row with what the file holds, reason or "")."""
+    from wfm.data.decode import VideoError, probe
+
+    try:
+        facts = probe(path, maximum_pixels=config.maximum_pixels)
+    except VideoError as error:
+        return row, error.reason
+    row = dataclasses.replace(
+        row,
+        size_bytes=path.stat().st_size,
+        duration_seconds=facts.duration_seconds,
+        width=facts.width,
+        height=facts.height,
+        rotation_degrees=facts.rotation_degrees,
+        fps=facts.fps,
+        num_frames=facts.num_frames,
+        codec=facts.codec,
+        pixel_format=facts.pixel_format,
+        has_audio=facts.has_audio,
+        variable_frame_rate=facts.variable_frame_rate,
+    )
+    if facts.num_frames < config.minimum_frames:
+        return row, f"too_short: {facts.num_frames} frames, at least {config.minimum_frames} are asked"
+    return row, ""
+
+
+def _changed(file: SourceFile, path: Path) -> str:
+    if "://" in file.source:
+        return ""
+    info = path.stat()
+    if (info.st_size, f"mtime_ns:{info.st_mtime_ns}") == (file.size, file.stamp):
+        return ""
+    return "changed_while_read: size or time of change moved between listing and reading; ingest again when it is whole"
+
+
+def _open_reason(file: SourceFile, error: OSError) -> str:
+    problem = problem_of(file.source) if "://" not in file.source else ""
+    return problem or f"unreadable: {error.strerror or error}"
+
+
+def _failed(row: Video, reason: str) -> Video:
+    return dataclasses.replace(row, status="failed", reason=reason)

@@ -1,0 +1,299 @@
+"""What lies outside: the files that ``--videos`` names, seen without opening one of them.
+
+``list_source`` takes a folder (read recursively), a glob, one file, a list of names (``.txt``, ``.jsonl``), or the same on
+``s3://`` and the like. Each file comes with a stamp (size and time of change, or etag): the listing enters ingest's key, so new
+files make a new data set and unchanged ones are not read again. Cheap, and free of codec libraries: keys are computed from it.
+
+Sidecars are found by stem: ``x.actions.parquet`` and ``x.attributes.json`` beside ``x.mp4``, or ``../actions/x.parquet`` and
+``../attributes/x.json``. Hidden files and files of other endings are left aside and counted.
+"""
+
+import dataclasses
+import glob
+import json
+import os
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
+
+from wfm.data.source import problem_of
+from wfm.errors import InputError
+from wfm.log import get_logger
+
+if TYPE_CHECKING:
+    from wfm.artifacts import Artifact, Store
+
+EXTENSIONS = (
+    *(".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".ts", ".m2ts", ".mts", ".wmv", ".asf", ".flv"),
+    *(".ogv", ".3gp", ".mxf", ".gif", ".y4m", ".h264", ".hevc", ".ivf", ".obu"),
+)
+"""Endings taken for videos when a folder is read. A file that is named itself, in a list or a glob, may have any."""
+
+SIDECARS = (("actions", ".actions.parquet", ".parquet"), ("attributes", ".attributes.json", ".json"))
+"""(kind, ending beside the video, ending in the sibling folder of that name)."""
+
+_LIST_FIELDS = ("source", "session_id", "view", "actions", "attributes")
+
+
+@dataclasses.dataclass(frozen=True)
+class SourceFile:
+    """One file that ``--videos`` names. ``problem`` says why it may not even be opened (``code: words``), or is empty."""
+
+    source: str
+    name: str
+    size: int = 0
+    stamp: str = ""
+    "Changes when the bytes may have: time of change, etag, or sha256."
+    problem: str = ""
+    actions: str = ""
+    "Source of the actions sidecar, or empty."
+    attributes: str = ""
+    sidecar_stamp: str = ""
+    session_id: str = ""
+    view: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values, empty ones left out."""
+        return {name: value for name, value in dataclasses.asdict(self).items() if value}
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> "SourceFile":
+        """Back from `to_json`."""
+        return cls(**values)
+
+
+@dataclasses.dataclass(frozen=True)
+class Listing:
+    """Files in order of source, and how many were left aside by kind (``hidden``, ``other_ending``)."""
+
+    files: tuple[SourceFile, ...]
+    aside: dict[str, int] = dataclasses.field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values: what enters a key. What was left aside does not: a note beside the videos changes no data set."""
+        return {"files": [file.to_json() for file in self.files]}
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> "Listing":
+        """Back from `to_json`."""
+        return cls(tuple(SourceFile.from_json(file) for file in values["files"]))
+
+
+def list_source(url: str, store: "Store | None" = None) -> Listing:
+    """Every file that ``url`` names. Raises `InputError` for a place that is missing, empty or refused, naming it."""
+    if not url:
+        raise InputError("no videos were named: give --videos a folder, a file, a glob, a list, or an s3:// prefix")
+    if url.startswith("file://"):
+        path = url.removeprefix("file://").removeprefix("localhost")
+        url = path if os.path.lexists(path) else unquote(path)
+    if "\0" in url:
+        raise InputError(f"videos {url!r}: a path cannot hold a NUL character")
+    if "://" in url:
+        from wfm.curation.listing_remote import list_remote
+
+        found = list_remote(url, store)
+    else:
+        found = _list_local(os.path.abspath(os.path.expanduser(url)))
+    files = {file.source: file for file in found.files}  # a list may name a file twice
+    aside = ", ".join(f"{count} {kind}" for kind, count in sorted(found.aside.items()))
+    if not files:
+        raise InputError(
+            f"no video files in {url!r} ({aside or 'nothing else in it'}); looked for {' '.join(EXTENSIONS)}"
+        )
+    if aside:
+        get_logger(__name__).info("%s: %d videos; left aside: %s", url, len(files), aside)
+    return Listing(tuple(files[source] for source in sorted(files)), dict(sorted(found.aside.items())))
+
+
+def list_artifact(artifact: "Artifact") -> Listing:
+    """The videos of a ``raw_videos`` artifact. A file is named by its part's key, so that one more part changes no other."""
+    files: list[SourceFile] = []
+    for entry in (None, *artifact.iterate_parts()):
+        owner = artifact if entry is None else artifact.part(entry.name)
+        entries = [e for e in owner.files() if entry is not None or not e.path.startswith("parts/")]
+        hashes = {e.path: e.sha256 for e in entries}
+        for path, size in ((e.path, e.size) for e in entries):
+            folder, _, name = path.rpartition("/")
+            if folder == "videos":
+                sidecars, stamp = find_sidecars(path, hashes.__contains__, hashes.__getitem__)
+                prefix = f"wfm://{owner.key}/"
+                file = SourceFile(prefix + path, name, size, f"sha256:{hashes[path]}", sidecar_stamp=stamp)
+                urls: dict[str, Any] = {kind: prefix + sidecar for kind, sidecar in sidecars.items()}
+                files.append(dataclasses.replace(file, **urls))
+    if not files:
+        raise InputError(f"{artifact!r} holds no videos: files under videos/ were expected")
+    return Listing(tuple(sorted(files, key=lambda file: file.source)))
+
+
+def _list_local(path: str) -> Listing:
+    if os.path.isdir(path):
+        return _list_folder(path)
+    if os.path.lexists(path):
+        if path.endswith((".txt", ".jsonl")):
+            return list_names(_read_list(path), os.path.dirname(path), path)
+        return Listing((local_file(path),))
+    if glob.has_magic(path):
+        matches = [match for match in sorted(glob.glob(path, recursive=True)) if not os.path.isdir(match)]
+        if not matches:
+            raise InputError(f"no file matches the glob {path!r}")
+        return Listing(tuple(local_file(match) for match in matches))
+    raise InputError(f"videos {path!r}: there is no such file or folder")
+
+
+def _list_folder(root: str) -> Listing:
+    aside: Counter[str] = Counter()
+    files: list[SourceFile] = []
+    seen: set[tuple[int, int]] = set()
+
+    def unreadable(error: OSError) -> None:
+        if error.filename == root:
+            raise InputError(f"folder {root!r} cannot be read: {error.strerror}") from None
+        source = _text(str(error.filename))
+        files.append(SourceFile(source, os.path.basename(source), problem=f"unreadable: {error.strerror}"))
+
+    for folder, folders, names in os.walk(root, followlinks=True, onerror=unreadable):
+        info = os.stat(folder)
+        if (info.st_dev, info.st_ino) in seen:  # a link that leads back up
+            folders.clear()
+            continue
+        seen.add((info.st_dev, info.st_ino))
+        aside["hidden"] += sum(name.startswith(".") for name in (*folders, *names))
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for name in sorted(names):
+            if name.startswith("."):
+                continue
+            if is_video_name(name):
+                files.append(local_file(os.path.join(folder, name)))
+            elif not is_sidecar_name(folder, name):
+                aside["other_ending"] += 1
+    return Listing(tuple(files), {kind: count for kind, count in aside.items() if count})
+
+
+def local_file(path: str, **known: Any) -> SourceFile:
+    """One local file as it lies there; never opened."""
+    name = os.path.basename(path)
+    if _text(path) != path:
+        return SourceFile(_text(path), _text(name), problem="unsafe_name: the name is not valid UTF-8")
+    problem = problem_of(path)
+    if problem:
+        return SourceFile(path, name, problem=problem)
+    info = os.stat(path)
+    if "actions" in known or "attributes" in known:
+        sidecars = {kind: known.pop(kind) for kind in ("actions", "attributes") if known.get(kind)}
+        stamp = ";".join(_local_stamp(sidecar) for sidecar in sidecars.values())
+    else:
+        sidecars, stamp = find_sidecars(path, os.path.isfile, _local_stamp)
+    stamped = f"mtime_ns:{info.st_mtime_ns}"
+    file = SourceFile(path, name, info.st_size, stamped, sidecar_stamp=stamp)
+    return dataclasses.replace(file, **sidecars, **known)
+
+
+def list_names(rows: Iterable[dict[str, str]], folder: str, where: str, store: "Store | None" = None) -> Listing:
+    """The files of a list. A name is a URL, an absolute path, or one relative to the list's folder and below it."""
+    files = []
+    for row in rows:
+        name = row["source"]
+        problem = unsafe_name(name)
+        if problem:
+            files.append(SourceFile(_text(name), _text(name).rpartition("/")[2], problem=problem))
+        elif "://" in name and not name.startswith("file://"):
+            from wfm.curation.listing_remote import remote_file
+
+            files.append(remote_file(name, store, row))
+        elif "://" in folder:
+            from wfm.curation.listing_remote import remote_file
+
+            files.append(remote_file(f"{folder}/{name}", store, row))
+        else:
+            known = {key: value for key, value in row.items() if key != "source"}
+            for kind in ("actions", "attributes"):
+                if known.get(kind):
+                    known[kind] = os.path.join(folder, known[kind])
+            files.append(local_file(os.path.join(folder, name.removeprefix("file://")), **known))
+    if not files:
+        raise InputError(f"the list {where!r} names no file")
+    return Listing(tuple(files))
+
+
+def parse_list(text: str, where: str) -> Iterator[dict[str, str]]:
+    """Rows of a list: a name a line (``.txt``; blank lines and ``#`` lines are passed over), or JSON objects (``.jsonl``)."""
+    for number, line in enumerate(text.split("\n"), 1):
+        if not line.strip() or (line.startswith("#") and not where.endswith(".jsonl")):
+            continue
+        if not where.endswith(".jsonl"):
+            yield {"source": line.removesuffix("\r")}
+            continue
+        try:
+            row = json.loads(line)
+        except json.JSONDecodeError as error:
+            raise InputError(f"{where!r} line {number} is not JSON: {error}") from None
+        if not isinstance(row, dict) or not isinstance(row.get("source"), str):
+            raise InputError(f"{where!r} line {number} must be an object with 'source'")
+        wrong = sorted(set(row) - set(_LIST_FIELDS))
+        if wrong or not all(isinstance(value, str) for value in row.values()):
+            raise InputError(
+                f"{where!r} line {number}: {wrong or row}; fields are texts out of {', '.join(_LIST_FIELDS)}"
+            )
+        yield row
+
+
+def is_video_name(name: str) -> bool:
+    """Whether a file of a folder is taken for a video."""
+    return os.path.splitext(name)[1].lower() in EXTENSIONS
+
+
+def is_sidecar_name(folder: str, name: str) -> bool:
+    """Whether a file accompanies a video."""
+    last = os.path.basename(folder)
+    return any(name.endswith(beside) or (last == kind and name.endswith(end)) for kind, beside, end in SIDECARS)
+
+
+def unsafe_name(name: str) -> str:
+    """Why a name from a list or a bucket is refused, or ""."""
+    if "\0" in name:
+        return "unsafe_name: the name holds a NUL character"
+    if any(part in ("..", ".") for part in name.split("/")):
+        return "unsafe_name: the name holds ./ or ../ and could lead out of its folder"
+    if _text(name) != name:
+        return "unsafe_name: the name is not valid UTF-8"
+    return ""
+
+
+def find_sidecars(path: str, exists: Callable[[str], bool], stamp: Callable[[str], str]) -> tuple[dict[str, Any], str]:
+    """({kind: path of the sidecar}, their stamps) of the video at ``path``."""
+    folder, slash, name = path.rpartition("/")
+    stem = os.path.splitext(name)[0]
+    above = folder.rpartition("/")
+    found: dict[str, Any] = {}
+    for kind, beside, ending in SIDECARS:
+        sibling = f"{above[0]}{above[1]}{kind}/{stem}{ending}"
+        for candidate in (f"{folder}{slash}{stem}{beside}", sibling):
+            if exists(candidate):
+                found[kind] = candidate
+                break
+    return found, ";".join(stamp(sidecar) for sidecar in found.values())
+
+
+def _local_stamp(path: str) -> str:
+    try:
+        info = os.stat(path)
+    except OSError as error:
+        return f"missing:{error.errno}"
+    return f"{info.st_size}:{info.st_mtime_ns}"
+
+
+def _read_list(path: str) -> Iterator[dict[str, str]]:
+    problem = problem_of(path)
+    if problem:
+        raise InputError(f"the list {path!r} cannot be read: {problem}")
+    try:
+        with open(path, encoding="utf-8", newline="") as file:
+            return parse_list(file.read(), path)
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"the list {path!r} cannot be read: {error}") from None
+
+
+def _text(name: str) -> str:
+    """A name as tables can hold it: bytes that are not UTF-8 are written as escapes."""
+    return name.encode("utf-8", "backslashreplace").decode()

@@ -1,0 +1,124 @@
+"""Listing of videos on ``s3://``, ``gs://`` and what else fsspec opens. Nothing is downloaded but a list of names."""
+
+import dataclasses
+from typing import TYPE_CHECKING, Any
+
+from wfm.curation.listing import (
+    SIDECARS,
+    Listing,
+    SourceFile,
+    find_sidecars,
+    is_sidecar_name,
+    is_video_name,
+    list_names,
+    parse_list,
+    unsafe_name,
+)
+from wfm.data.source import remote_error, remote_file_system, remote_options
+from wfm.errors import InputError, WfmError
+
+if TYPE_CHECKING:
+    from wfm.artifacts import Store
+
+
+def list_remote(url: str, store: "Store | None") -> Listing:
+    """Every video below a prefix, of a glob, of a list, or one object.
+
+    Raises `InputError` for a missing bucket or refused credentials, `TryAgain` when the place does not answer.
+    """
+    try:
+        file_system, path = remote_file_system(url, remote_options(store, url))
+        scheme = url.split("://", 1)[0]
+        if any(sign in path for sign in "*?["):
+            entries = [e for e in file_system.glob(path, detail=True).values() if e["type"] == "file"]
+            return _listing(file_system, scheme, entries, path, named=True)
+        if file_system.isfile(path):
+            if path.endswith((".txt", ".jsonl")):
+                text = file_system.cat_file(path).decode()
+                return list_names(parse_list(text, url), url.rpartition("/")[0], url, store)
+            return _listing(file_system, scheme, [file_system.info(path)], path, named=True)
+        entries = _find(file_system, path)
+        if not entries:
+            file_system.ls(path, detail=False)  # tells a missing bucket from an empty one
+        return _listing(file_system, scheme, entries, path, named=False)
+    except WfmError:
+        raise
+    except UnicodeDecodeError:
+        raise InputError(f"the list {url!r} is not UTF-8 text") from None
+    except Exception as error:
+        raise remote_error(url, error) from None
+
+
+def remote_file(url: str, store: "Store | None", known: dict[str, str]) -> SourceFile:
+    """One object that a list names. An object that is not there is a row with its reason, not the end of the run."""
+    name = url.rpartition("/")[2]
+    extra: dict[str, Any] = {key: value for key, value in known.items() if key != "source"}
+    try:
+        file_system, path = remote_file_system(url, remote_options(store, url))
+        info = file_system.info(path)
+        stamps = []
+        for kind in ("actions", "attributes"):
+            if extra.get(kind):
+                if "://" not in extra[kind]:
+                    extra[kind] = f"{url.rpartition('/')[0]}/{extra[kind]}"
+                side_system, side_path = remote_file_system(extra[kind], remote_options(store, extra[kind]))
+                stamps.append(_stamp(side_system.info(side_path)))
+    except (FileNotFoundError, PermissionError) as error:
+        code = "not_found" if isinstance(error, FileNotFoundError) else "unreadable"
+        return SourceFile(url, name, problem=f"{code}: the object, or its sidecar, may not be read")
+    except WfmError:
+        raise
+    except Exception as error:
+        raise remote_error(url, error) from None
+    file = SourceFile(url, name, int(info.get("size") or 0), _stamp(info), sidecar_stamp=";".join(stamps))
+    return dataclasses.replace(file, **extra)
+
+
+def _listing(file_system: Any, scheme: str, entries: list[dict[str, Any]], root: str, *, named: bool) -> Listing:
+    aside: dict[str, int] = {}
+    known = {entry["name"]: entry for entry in entries}
+    known |= {entry["name"]: entry for entry in _sibling_sidecars(file_system, root, entries)}
+    files = []
+    for entry in entries:
+        path = entry["name"]
+        folder, _, name = path.rpartition("/")
+        below = path[len(root) :] if path.startswith(root) else name
+        if not named and any(part.startswith(".") and part not in (".", "..") for part in below.split("/")):
+            aside["hidden"] = aside.get("hidden", 0) + 1
+        elif not named and not is_video_name(name):
+            if not is_sidecar_name(folder, name) and name:
+                aside["other_ending"] = aside.get("other_ending", 0) + 1
+        else:
+            files.append(_source_file(scheme, path, entry, known))
+    return Listing(tuple(files), aside)
+
+
+def _source_file(scheme: str, path: str, entry: dict[str, Any], known: dict[str, dict[str, Any]]) -> SourceFile:
+    url, name = f"{scheme}://{path}", path.rpartition("/")[2]
+    problem = unsafe_name(path)
+    if problem:
+        return SourceFile(url, name, problem=problem)
+    sidecars, stamp = find_sidecars(path, known.__contains__, lambda p: _stamp(known[p]))
+    urls: dict[str, Any] = {kind: f"{scheme}://{sidecar}" for kind, sidecar in sidecars.items()}
+    file = SourceFile(url, name, int(entry.get("size") or 0), _stamp(entry), sidecar_stamp=stamp)
+    return dataclasses.replace(file, **urls)
+
+
+def _sibling_sidecars(file_system: Any, root: str, entries: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Sidecar folders beside the listed prefix itself: they lie above it."""
+    above = root.rstrip("/").rpartition("/")[0]
+    if not above or not any(entry["name"].rpartition("/")[0] == root.rstrip("/") for entry in entries):
+        return []
+    found: list[dict[str, Any]] = []
+    for kind, _, _ in SIDECARS:
+        found += _find(file_system, f"{above}/{kind}")
+    return found
+
+
+def _find(file_system: Any, path: str) -> list[dict[str, Any]]:
+    return [entry for entry in file_system.find(path, detail=True).values() if entry["type"] == "file"]
+
+
+def _stamp(info: dict[str, Any]) -> str:
+    tag = info.get("ETag") or info.get("etag") or info.get("md5Hash") or info.get("LastModified") or info.get("mtime")
+    return f"etag:{str(tag).strip(chr(34))}:{info.get('size')}"

@@ -1,0 +1,178 @@
+"""Where curation's work runs: in this process, or on the workers of a Dask scheduler.
+
+    with local_cluster(workers=2) as address:
+        for name, result in map_tasks(function, {"00": payload, …}, scheduler=address):
+            …
+
+A task is a module-level function and a plain payload; what it makes it commits itself, so a result is small, and a task that
+runs twice (its worker died after the commit) does no harm.
+"""
+
+import contextlib
+from collections import Counter
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from wfm.errors import InputError, TryAgain, WfmError
+from wfm.log import Progress, get_logger
+
+if TYPE_CHECKING:
+    from wfm.artifacts import PartEntry, Store
+
+Payload = TypeVar("Payload")
+Answer = TypeVar("Answer")
+
+WORKER_LOSSES_ALLOWED = 2
+"""How often a task may lose its worker before it is given up: a task that kills every worker it meets must not go on."""
+
+_CONNECT_SECONDS = 30
+_SETTINGS = {
+    # A worker that nears its limit is stopped and its task tried elsewhere: never written to a disk nobody asked for.
+    "distributed.worker.memory.target": False,
+    "distributed.worker.memory.spill": False,
+    "distributed.worker.memory.pause": False,
+    "distributed.worker.memory.terminate": 0.95,
+    "distributed.scheduler.allowed-failures": WORKER_LOSSES_ALLOWED,
+    "distributed.scheduler.work-stealing": False,
+    "distributed.comm.timeouts.connect": "30s",
+    "distributed.admin.tick.limit": "30s",
+}
+
+
+def map_tasks(
+    function: Callable[[Payload], Answer],
+    tasks: Mapping[str, Payload],
+    *,
+    scheduler: str = "",
+    progress: Progress | None = None,
+    max_in_flight: int = 0,
+) -> Iterator[tuple[str, Answer]]:
+    """(name, result) of every task, as they finish.
+
+    ``scheduler`` is the address of a running Dask scheduler; empty runs the tasks here, in order. At most ``max_in_flight``
+    tasks are handed out at a time (0: two for each worker thread). A task whose worker dies is given to another one, at most
+    `WORKER_LOSSES_ALLOWED` times, then `TryAgain` names it. Any error of a task is raised here with the task's name, and the
+    tasks that wait are cancelled. Raises `TryAgain` when the scheduler cannot be reached.
+    """
+    done = _in_process(function, tasks) if not scheduler else _on_dask(function, tasks, scheduler, max_in_flight)
+    with contextlib.closing(done):
+        for name, answer in done:
+            if progress is not None:
+                progress.advance()
+            yield name, answer
+
+
+@contextlib.contextmanager
+def local_cluster(workers: int = 2, memory: str | int = "auto") -> Iterator[str]:
+    """A Dask cluster on this machine: ``workers`` processes of one thread each; yields its scheduler's address.
+
+    ``memory`` is the limit of each worker (bytes, ``"1GiB"``, or ``"auto"``: an even share). The workers end with this
+    process, even when it is killed: each watches its parent.
+    """
+    if workers < 1:
+        raise InputError(f"workers must be at least 1, got {workers}")
+    import dask
+    from distributed import LocalCluster
+
+    with dask.config.set(_SETTINGS):
+        cluster = LocalCluster(
+            n_workers=workers,
+            threads_per_worker=1,
+            processes=True,
+            memory_limit=memory,
+            host="127.0.0.1",
+            dashboard_address=None,
+            scheduler_kwargs={"dashboard_address": "127.0.0.1:0"},  # its health page, on this machine only
+            worker_dashboard_address=None,
+            silence_logs=40,
+        )
+        try:
+            yield cluster.scheduler_address
+        finally:
+            cluster.close(timeout=10)
+
+
+def add_up(store: "Store", parts: Iterable["PartEntry"]) -> tuple[dict[str, int], dict[str, int]]:
+    """(counts, skipped by reason) summed over the manifests of committed parts."""
+    counts: Counter[str] = Counter()
+    skipped: Counter[str] = Counter()
+    for entry in parts:
+        manifest = store.part(entry.key).manifest
+        counts.update(manifest.counts)
+        skipped.update(manifest.skipped)
+    return dict(sorted(counts.items())), dict(sorted(skipped.items()))
+
+
+def _in_process(
+    function: Callable[[Payload], Answer], tasks: Mapping[str, Payload]
+) -> Generator[tuple[str, Answer], None, None]:
+    for name, payload in tasks.items():
+        try:
+            answer = function(payload)
+        except Exception as error:
+            raise _named(name, error) from error
+        yield name, answer
+
+
+def _on_dask(
+    function: Callable[[Payload], Answer], tasks: Mapping[str, Payload], scheduler: str, max_in_flight: int
+) -> Generator[tuple[str, Answer], None, None]:
+    from distributed import Client, as_completed
+
+    try:
+        client = Client(scheduler, timeout=_CONNECT_SECONDS, set_as_default=False)
+    except (OSError, TimeoutError) as error:
+        raise TryAgain(f"the Dask scheduler at {scheduler} cannot be reached: {error}") from error
+    waiting = iter(tasks.items())
+    names: dict[Any, str] = {}
+    finished = as_completed(loop=client.loop)
+    try:
+        limit = max_in_flight or 2 * max(1, sum(client.nthreads().values()))
+
+        def hand_out() -> None:
+            for name, payload in waiting:
+                # pure=False: a payload that ran before in this cluster is run again, its result is never remembered.
+                future = client.submit(function, payload, pure=False, retries=0)
+                names[future.key] = name
+                finished.add(future)
+                if len(names) >= limit:
+                    return
+
+        hand_out()
+        for future in finished:
+            name = names.pop(future.key)
+            yield name, _answer(name, future)
+            hand_out()
+    finally:
+        finished.clear()
+        with contextlib.suppress(Exception):
+            client.close(timeout=5)
+
+
+def _answer(name: str, future: Any) -> Any:
+    from distributed.client import FutureCancelledError
+    from distributed.scheduler import KilledWorker
+
+    try:
+        return future.result()
+    except KilledWorker as error:
+        words = f"its worker died {WORKER_LOSSES_ALLOWED + 1} times (out of memory, or a crash in a codec)"
+        raise TryAgain(f"task {name!r}: {words}") from error
+    except FutureCancelledError as error:
+        raise TryAgain(f"task {name!r}: the Dask scheduler went away") from error
+    except Exception as error:
+        raise _named(name, error) from error
+
+
+def _named(name: str, error: Exception) -> Exception:
+    """The same kind of error with the task's name in its message, so that whoever decides about a retry still can."""
+    get_logger(__name__).error("task %r failed: %s: %s", name, type(error).__name__, error)
+    if isinstance(error, WfmError):
+        named = type(error).__new__(type(error))  # not its __init__: an error may take arguments of its own
+        named.__dict__.update(error.__dict__)
+        named.args = (f"task {name!r}: {error}",)
+        return named
+    if isinstance(error, OSError) and error.errno is not None:
+        return type(error)(error.errno, f"task {name!r}: {error.strerror}", error.filename)
+    error.add_note(f"in task {name!r}")
+    return error

@@ -1,0 +1,242 @@
+"""Kept or not, with one reason each, and on which side of the split: a pure step over tables, cheap to run again.
+
+Filters run in a fixed order and the first to refuse names the reason: ``unscored, too_short, black, static, low_motion,
+text_overlay, blurred, low_contrast``, and ``duplicate`` last. Duplicates are judged among the clips that passed
+everything else, from the pairs that `dedup` stored: so every clip refused as a duplicate has a kept neighbour in this
+very data set, and none is lost because its better copy was, say, too dark.
+
+Splits: clips that share a session or a component of duplicates form a group; a group is never divided. The hash of a
+group (the smallest hash of its sessions) puts groups in an order; the first ones are train, the next val, the rest test,
+with the borders at the rounded cumulative shares, and at least one group each if there are three. Only groups with a kept
+clip count. What holds when a video is added: if it joins a group, nothing else moves, unless it brings the group a
+smaller hash or joins two groups; if it makes a new group, at most one old group crosses each of the two borders.
+"""
+
+import dataclasses
+import hashlib
+import math
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+import pydantic
+
+from wfm.config import Config
+from wfm.curation.dedup import NO_REPEAT, DuplicatePair, DuplicateRow, Repeat, choose_keepers, connected
+from wfm.curation.score import Score
+from wfm.curation.step import Filter, reason_code
+from wfm.errors import DataError
+from wfm.records import Clip, Record
+
+SPLITS = ("train", "val", "test")
+
+
+class SplitRatio(Config):
+    """Shares of groups on each side."""
+
+    train: float = pydantic.Field(0.8, ge=0)
+    val: float = pydantic.Field(0.1, ge=0)
+    test: float = pydantic.Field(0.1, ge=0)
+    seed: int = 0
+    "Another seed puts the groups in another order."
+
+
+class SelectConfig(Config):
+    """What is kept. A threshold of None is off."""
+
+    minimum_frames: int = 33
+    "Frames of the training window: a shorter clip cannot fill one."
+    maximum_black_share: float | None = 0.5
+    "Share of frames that are black."
+    maximum_static_share: float | None = 0.95
+    "Share of frames that equal the picture a quarter of a second later."
+    minimum_motion: float | None = None
+    "Mean speed, longer picture sides a second."
+    maximum_text_score: float | None = 0.01
+    "Share of the picture under overlaid strokes; 0.01 is a short word."
+    minimum_sharpness: float | None = 1.0
+    "Variance of the Laplacian times 10,000."
+    minimum_contrast: float | None = 0.02
+    "Standard deviation of brightness within a frame, of 1."
+    drop_duplicates: bool = True
+    split: SplitRatio = SplitRatio()
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Selection(Record):
+    """The decision about one clip."""
+
+    clip_id: str
+    kept: bool
+    reason: str
+    "Empty if kept, else the code of the first filter that refused it."
+    duplicate_of: str
+    "The kept clip it repeats, where the reason is ``duplicate``."
+    duplicate_tier: str
+    "``bytes``, ``embedding``, or empty."
+    duplicate_cosine: float
+    "Of the two embeddings; 1 for equal bytes, 0 if it is no duplicate."
+    split: str
+    "``train``, ``val`` or ``test``; empty if not kept."
+    group: str
+    "Smallest clip id of the session and duplicate group: the unit of splitting."
+
+
+@dataclasses.dataclass(frozen=True)
+class Scored:
+    """What filters judge: a clip and its score, if it could be scored."""
+
+    clip: Clip
+    score: Score | None
+
+
+@dataclasses.dataclass
+class Rule:
+    """A `Filter` from a name and a question: is this a reason to refuse?"""
+
+    name: str
+    refuses: Callable[[Clip, Score], bool]
+
+    def reason(self, item: Scored) -> str:
+        """The rule's name, or empty to keep the item."""
+        return self.name if item.score is not None and self.refuses(item.clip, item.score) else ""
+
+
+@dataclasses.dataclass
+class Unscored:
+    """Refuses what could not be measured: it cannot be judged."""
+
+    name: str = "unscored"
+
+    def reason(self, item: Scored) -> str:
+        """``unscored``, or empty to keep the item."""
+        return self.name if item.score is None else ""
+
+
+def filters(config: SelectConfig) -> list[Filter[Scored]]:
+    """The filters that are on, in the order in which they give reasons."""
+
+    def above(name: str, limit: float | None, value: Callable[[Score], float]) -> list[Filter[Scored]]:
+        return [] if limit is None else [Rule(name, lambda _, score: value(score) > limit)]
+
+    def below(name: str, limit: float | None, value: Callable[[Score], float]) -> list[Filter[Scored]]:
+        return [] if limit is None else [Rule(name, lambda _, score: value(score) < limit)]
+
+    return [
+        Unscored(),
+        Rule("too_short", lambda clip, _: clip.num_frames < config.minimum_frames),
+        *above("black", config.maximum_black_share, lambda score: score.black_share),
+        *above("static", config.maximum_static_share, lambda score: score.static_share),
+        *below("low_motion", config.minimum_motion, lambda score: score.motion),
+        *above("text_overlay", config.maximum_text_score, lambda score: score.text_score),
+        *below("blurred", config.minimum_sharpness, lambda score: score.sharpness),
+        *below("low_contrast", config.minimum_contrast, lambda score: score.contrast),
+    ]
+
+
+def select_clips(
+    clips: Sequence[Clip],
+    scores: Iterable[Score],
+    duplicates: Iterable[DuplicateRow],
+    pairs: Iterable[DuplicatePair],
+    config: SelectConfig,
+) -> list[Selection]:
+    """A row a clip, in order of clip id. Raises `DataError` when the tables do not speak of the same clips."""
+    clips = sorted(clips, key=lambda clip: clip.clip_id)
+    scored = _join(clips, scores)
+    found = {row.clip_id: row for row in duplicates}
+    missing = [clip.clip_id for clip in clips if clip.clip_id not in found]
+    if missing:
+        raise DataError(f"the duplicates table lacks {len(missing)} clips, such as {missing[0]!r}: rerun dedup_clips")
+    rules = filters(config)
+    reasons = {
+        item.clip.clip_id: next((reason for rule in rules if (reason := rule.reason(item))), "") for item in scored
+    }
+    repeats = {}
+    if config.drop_duplicates:
+        ranked = sorted(clips, key=lambda clip: found[clip.clip_id].quality_rank)
+        repeats = choose_keepers(ranked, pairs, lambda clip: not reasons[clip.clip_id])
+        reasons |= dict.fromkeys(repeats, "duplicate")
+    groups = group_clips(clips, {row.clip_id: row.component for row in found.values()})
+    sides = split_groups(clips, groups, {clip_id for clip_id, reason in reasons.items() if not reason}, config.split)
+    return [
+        _row(clip, reasons[clip.clip_id], repeats.get(clip.clip_id, NO_REPEAT), groups[clip.clip_id], sides)
+        for clip in clips
+    ]
+
+
+def _row(clip: Clip, reason: str, repeat: Repeat, group: str, sides: Mapping[str, str]) -> Selection:
+    return Selection(
+        clip_id=clip.clip_id,
+        kept=not reason,
+        reason=reason_code(reason),
+        duplicate_of=repeat.of,
+        duplicate_tier=repeat.tier,
+        duplicate_cosine=repeat.cosine,
+        split="" if reason else sides[group],
+        group=group,
+    )
+
+
+def group_clips(clips: Sequence[Clip], components: Mapping[str, str]) -> dict[str, str]:
+    """Clip id -> its group: the smallest clip id that shares sessions and components with it, at any number of steps."""
+    links: list[tuple[str, str]] = []
+    first: dict[tuple[str, str], str] = {}
+    for clip in clips:
+        for unit in (("session", clip.session_id), ("component", components[clip.clip_id])):
+            links.append((first.setdefault(unit, clip.clip_id), clip.clip_id))
+    return connected((clip.clip_id for clip in clips), links)
+
+
+def split_groups(clips: Iterable[Clip], groups: Mapping[str, str], kept: set[str], ratio: SplitRatio) -> dict[str, str]:
+    """Group -> ``train``, ``val`` or ``test``, for groups with a kept clip. See the module for what is guaranteed."""
+    place: dict[str, str] = {}
+    for clip in clips:
+        group = groups[clip.clip_id]
+        digest = hashlib.sha256(f"{ratio.seed}:{clip.session_id}".encode()).hexdigest()
+        place[group] = min(place.get(group, digest), digest)
+    used = {groups[clip_id] for clip_id in kept}
+    order = sorted(used, key=lambda group: (place[group], group))
+    numbers = apportion(len(order), (ratio.train, ratio.val, ratio.test))
+    sides = [name for name, number in zip(SPLITS, numbers, strict=True) for _ in range(number)]
+    return dict(zip(order, sides, strict=True))
+
+
+def apportion(total: int, shares: Sequence[float]) -> list[int]:
+    """Whole numbers that add up to ``total``, the borders between them at the rounded cumulative shares.
+
+    From as many items as there are shares above 0, none of these gets 0; with fewer items the first share gets one, then the
+    last. A share of 0 gets 0. One item more moves each border by at most one. Raises `DataError` if all shares are 0.
+    """
+    wanted = [i for i, share in enumerate(shares) if share > 0]
+    if not wanted:
+        raise DataError(f"split shares {tuple(shares)} add up to nothing: give at least one above 0")
+    if total < len(wanted):
+        wanted = [wanted[i] for i in (0, -1, *range(1, len(wanted) - 1))][:total]
+    numbers, border, cumulative = [0] * len(shares), 0, 0.0
+    for rank, i in enumerate(sorted(wanted), start=1):
+        cumulative += shares[i]
+        rounded = math.floor(total * cumulative / sum(shares) + 0.5)
+        reached = min(max(rounded, border + 1), total - (len(wanted) - rank))
+        if rank == len(wanted):
+            reached = total
+        numbers[i], border = reached - border, reached
+    return numbers
+
+
+def counts_of(rows: Iterable[Selection]) -> tuple[dict[str, int], dict[str, int]]:
+    """(inputs, outputs and clips by split; refused by reason)."""
+    rows = list(rows)
+    kept = [row for row in rows if row.kept]
+    counts = {"inputs": len(rows), "outputs": len(kept), "groups": len({row.group for row in kept})}
+    counts |= {f"clips_{name}": sum(row.split == name for row in kept) for name in SPLITS}
+    return counts, dict(sorted(Counter(row.reason for row in rows if not row.kept).items()))
+
+
+def _join(clips: Sequence[Clip], scores: Iterable[Score]) -> list[Scored]:
+    """Clips with their scores, refused if a score was made from other bytes."""
+    by_id = {score.clip_id: score for score in scores}
+    for clip in clips:
+        score = by_id.get(clip.clip_id)
+        if score is not None and score.clip_sha256 != clip.clip_sha256:
+            raise DataError(f"the score of clip {clip.clip_id!r} was made from other bytes: rerun score_clips")
+    return [Scored(clip, by_id.get(clip.clip_id)) for clip in clips]

@@ -1,0 +1,143 @@
+"""The sidecars of a video: actions (a table by time) and attributes (what is said of its shots). Checked, and cut by time.
+
+Actions: Parquet with ``pts_seconds`` float64, ``action`` list<float32>[A] and any further columns; the schema metadata ``wfm``
+holds JSON {schema_version, action_spec, session_id, view}. Attributes: JSON {schema_version, session_id, view, shots: [...]}.
+Seconds count from the start of the video.
+"""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from wfm.actions import ActionSpec
+from wfm.errors import DataError, WfmError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+NEWEST_SCHEMA = 1
+_METADATA = b"wfm"
+
+
+def check_actions(path: Path) -> dict[str, str]:
+    """session_id and view of an actions table. Raises `DataError` unless it is whole: sorted times, finite actions of the
+    spec's width."""
+    table = read_actions(path)
+    header = actions_header(table, path.name)
+    spec = action_spec(table, path.name)
+    times = table["pts_seconds"].to_numpy()
+    if table.num_rows == 0:
+        raise DataError(f"actions {path.name!r}: the table has no rows")
+    if not np.isfinite(times).all() or (np.diff(times) <= 0).any():
+        raise DataError(f"actions {path.name!r}: pts_seconds must be finite and rising")
+    widths = {len(row) for row in table["action"].to_pylist()}
+    if widths != {spec.width}:
+        raise DataError(
+            f"actions {path.name!r}: rows are {sorted(widths)} wide, the action spec has {spec.width} names"
+        )
+    if spec.width and not np.isfinite(np.asarray(table["action"].to_pylist(), dtype=np.float64)).all():
+        raise DataError(f"actions {path.name!r}: an action is not finite")
+    return _recording(header)
+
+
+def read_actions(path: Path) -> "pa.Table":
+    """The table. Raises `DataError` when it is not Parquet or lacks a column."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        table = pq.read_table(path)
+    except (pa.ArrowException, OSError) as error:
+        raise DataError(f"actions {path.name!r} cannot be read as Parquet: {error}") from error
+    missing = {"pts_seconds", "action"} - set(table.column_names)
+    if missing:
+        raise DataError(f"actions {path.name!r} lacks the columns {', '.join(sorted(missing))}")
+    return table
+
+
+def actions_header(table: "pa.Table", name: str) -> dict[str, Any]:
+    """The JSON in the schema metadata. Raises `DataError` when it is missing or newer than this code."""
+    try:
+        header = json.loads((table.schema.metadata or {})[_METADATA])
+    except (KeyError, ValueError) as error:
+        raise DataError(f"actions {name!r}: the schema metadata 'wfm' must hold JSON with action_spec") from error
+    return _checked_header(header, f"actions {name!r}")
+
+
+def action_spec(table: "pa.Table", name: str) -> ActionSpec:
+    """What the action vectors mean. Raises `DataError`."""
+    try:
+        return ActionSpec.from_json(actions_header(table, name)["action_spec"])
+    except (KeyError, TypeError, WfmError) as error:
+        raise DataError(f"actions {name!r}: action_spec is missing or wrong: {error}") from error
+
+
+def check_attributes(path: Path) -> dict[str, str]:
+    """session_id and view of an attributes file. Raises `DataError` unless every shot has a span."""
+    header = read_attributes(path)
+    return _recording(header)
+
+
+def read_attributes(path: Path) -> dict[str, Any]:
+    """The whole file, its shots with ``start_seconds`` < ``end_seconds``. Raises `DataError`."""
+    where = f"attributes {path.name!r}"
+    try:
+        header = _checked_header(json.loads(path.read_text(encoding="utf-8")), where)
+        for shot in header.get("shots", []):
+            if not float(shot["start_seconds"]) < float(shot["end_seconds"]):
+                raise DataError(f"{where}: a shot ends before it begins: {shot}")
+    except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:
+        raise DataError(f"{where}: not a JSON object with shots of start_seconds and end_seconds: {error!r}") from error
+    return header
+
+
+def cut_actions(table: "pa.Table", start_seconds: float, end_seconds: float, frame_seconds: float) -> "pa.Table | None":
+    """The rows of ``[start, end)``, times from the start of the clip, metadata kept; None when they do not cover the clip.
+
+    Times may differ from frame times by rounding: half a frame is allowed for. Covered means that the first row comes within
+    a frame (or a row's own spacing) of the start and the last one of the end.
+    """
+    import pyarrow as pa
+
+    times = table["pts_seconds"].to_numpy()
+    slack = 0.5 * frame_seconds
+    keep = (times >= start_seconds - slack) & (times < end_seconds - slack)
+    if not keep.any():
+        return None
+    kept = times[keep]
+    spacing = float(np.median(np.diff(times))) if len(times) > 1 else frame_seconds
+    allowed = 1.5 * max(spacing, frame_seconds)
+    if kept[0] > start_seconds + allowed or kept[-1] < end_seconds - frame_seconds - allowed:
+        return None
+    clip = table.filter(pa.array(keep))
+    column = clip.column_names.index("pts_seconds")
+    clip = clip.set_column(column, clip.schema.field(column), pa.array(np.maximum(kept - start_seconds, 0.0)))
+    return clip.replace_schema_metadata(table.schema.metadata)
+
+
+def overlapping_shot(attributes: dict[str, Any], start_seconds: float, end_seconds: float) -> str:
+    """JSON of the shot that the clip shows most of, with the share of the clip it covers; "" when it shows none."""
+    best, share = None, 0.0
+    for shot in attributes.get("shots", []):
+        seconds = min(end_seconds, float(shot["end_seconds"])) - max(start_seconds, float(shot["start_seconds"]))
+        if seconds / (end_seconds - start_seconds) > share:
+            best, share = shot, seconds / (end_seconds - start_seconds)
+    if best is None:
+        return ""
+    return json.dumps({**best, "overlap_fraction": round(share, 6)}, sort_keys=True, ensure_ascii=False)
+
+
+def _recording(header: dict[str, Any]) -> dict[str, str]:
+    """session_id and view as texts; view may be the number 0."""
+    return {name: "" if header.get(name) is None else str(header[name]) for name in ("session_id", "view")}
+
+
+def _checked_header(header: Any, where: str) -> dict[str, Any]:
+    if not isinstance(header, dict):
+        raise DataError(f"{where}: a JSON object was expected")
+    version = header.get("schema_version", 1)
+    if not isinstance(version, int) or version > NEWEST_SCHEMA:
+        raise DataError(f"{where}: schema version {version} is newer than {NEWEST_SCHEMA}: upgrade wfm")
+    return header

@@ -1,0 +1,180 @@
+"""Videos -> clips: one shot each, true to presentation timestamps, cut without loss where that is possible.
+
+    source -> look (decode once: timeline and cuts) -> spans of a usable length -> cut (copy or encode) -> Clip rows
+
+Every clip carries the actions of its span and the attributes of the shot it shows most of. What is left out (too short, not
+decodable, without actions where its video has some) stands in the table ``skips`` with its reason.
+
+Reason codes: below_minimum_length, decode_error and the other codes of `wfm.data.decode`, actions_missing.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from wfm.config import Config
+from wfm.curation.cut import CutConfig, Cutter, Written
+from wfm.curation.ingest import PartLike
+from wfm.curation.shots import ShotConfig, Span, Timeline, look, spans
+from wfm.curation.sidecars import cut_actions, overlapping_shot, read_actions, read_attributes
+from wfm.curation.step import Skip, SkippedRow, run_step, skipped_by_reason
+from wfm.data.source import hash_file, open_source
+from wfm.records import Clip, Video, clip_id_of
+
+if TYPE_CHECKING:
+    from wfm.artifacts import Artifact, Store
+    from wfm.data.decode import OpenVideo
+
+
+class SplitConfig(Config):
+    """How videos are divided and cut."""
+
+    shots: ShotConfig = ShotConfig()
+    cut: CutConfig = CutConfig()
+
+
+def split_part(part: PartLike) -> tuple[dict[str, int], dict[str, int]]:
+    """Split the readable videos of one part of ingest, whose key is in ``part.arguments["videos"]``.
+
+    Writes ``clips.parquet``, ``skips.parquet``, ``clips/<clip_id>.mp4`` and ``actions/<clip_id>.parquet``. Returns
+    (counts, skipped by reason). Raises `SourceGone` when a source has changed since it was ingested.
+    """
+    import pyarrow.parquet as pq
+
+    store = part.open_store()
+    videos = store.part(part.arguments["videos"])
+    rows = [row for row in Video.from_table(videos.table("videos")) if row.status == "ok"]
+    step = SplitVideo(part.config, store, videos, part.out)
+    clips, left = run_step(step, rows)
+    skips = step.skips + [
+        SkippedRow(step=step.name, video_id=item.item.video_id, source=item.item.source, reason=item.reason)
+        for item in left
+    ]
+    pq.write_table(Clip.to_table(clips), part.out / "clips.parquet")
+    pq.write_table(SkippedRow.to_table(skips), part.out / "skips.parquet")
+    copied = sum(clip.transcode == "copy" for clip in clips)
+    counts = {"inputs": len(rows), "outputs": len(clips), "copied": copied, "encoded": len(clips) - copied}
+    return counts, skipped_by_reason(skips)
+
+
+class SplitVideo:
+    """The step: one `Video` -> its `Clip` rows, with files below ``out``. Spans that are left out gather in ``skips``."""
+
+    name = "split"
+
+    def __init__(self, config: SplitConfig, store: "Store", videos: "Artifact", out: Path) -> None:
+        self.config = config
+        self.skips: list[SkippedRow] = []
+        self._store = store
+        self._videos = videos
+        self._out = out
+        self._files: list[Path] = []  # of the video at hand
+
+    def __call__(self, row: Video) -> Iterator[Clip]:
+        """Clips of a video in order. Raises `Skip` when it cannot be decoded; then no clip of it is kept."""
+        from wfm.data.decode import VideoError, open_video
+
+        path = open_source(self._store, row.source, row.video_id)
+        self._files = []
+        try:
+            with open_video(path) as video:
+                clips = list(self._clips(row, video))
+        except VideoError as error:
+            self._forget(row)
+            raise Skip(error.code, error.words) from error
+        yield from clips
+
+    def _clips(self, row: Video, video: "OpenVideo") -> Iterator[Clip]:
+        timeline, cuts = look(video, self.config.shots)
+        kept, short = spans(timeline, cuts, self.config.shots)
+        for span in short:
+            seconds = timeline.seconds_between(span.first, span.last)
+            words = f"{seconds:.3f} s, at least {self.config.shots.minimum_seconds:g} s are asked"
+            self._skip(row, video, timeline, span, f"below_minimum_length: {words}")
+        actions = read_actions(self._videos.fetch(row.actions)) if row.actions else None
+        attributes = read_attributes(self._videos.fetch(row.attributes)) if row.attributes else {}
+        cutter = Cutter(video, self.config.cut)
+        for span in kept:
+            start, end = _seconds(video, timeline, span)
+            clip_id = clip_id_of(row.video_id, int(timeline.pts[span.first]), timeline.end_of(span.last))
+            action_path = ""
+            if actions is not None:
+                frame_seconds = (end - start) / (span.last - span.first)
+                cut = cut_actions(actions, start, end, frame_seconds)
+                if cut is None:
+                    self._skip(row, video, timeline, span, "actions_missing: the actions do not cover the span")
+                    continue
+                action_path = f"actions/{clip_id}.parquet"
+                self._files.append(self._out / action_path)
+                _write_table(cut, self._out / action_path)
+            yield self._cut(
+                row, video, timeline, span, cutter, clip_id, action_path, overlapping_shot(attributes, start, end)
+            )
+
+    def _cut(
+        self,
+        row: Video,
+        video: "OpenVideo",
+        timeline: Timeline,
+        span: Span,
+        cutter: Cutter,
+        clip_id: str,
+        action_path: str,
+        attributes_json: str,
+    ) -> Clip:
+        start_pts, end_pts = int(timeline.pts[span.first]), timeline.end_of(span.last)
+        path = f"clips/{clip_id}.mp4"
+        self._files.append(self._out / path)
+        written: Written = cutter.cut(start_pts, end_pts, span.last - span.first, self._out / path)
+        start, end = _seconds(video, timeline, span)
+        return Clip(
+            clip_id=clip_id,
+            clip_sha256=hash_file(self._out / path),
+            video_id=row.video_id,
+            source=row.source,
+            session_id=row.session_id,
+            view=row.view,
+            start_seconds=start,
+            end_seconds=end,
+            start_pts=start_pts,
+            end_pts=end_pts,
+            time_base=f"{timeline.time_base.numerator}/{timeline.time_base.denominator}",
+            num_frames=written.num_frames,
+            fps=written.num_frames / (end - start),
+            width=written.width,
+            height=written.height,
+            path=path,
+            transcode=written.transcode,
+            action_path=action_path,
+            attributes_json=attributes_json,
+        )
+
+    def _skip(self, row: Video, video: "OpenVideo", timeline: Timeline, span: Span, reason: str) -> None:
+        start, end = _seconds(video, timeline, span)
+        self.skips.append(
+            SkippedRow(
+                step=self.name,
+                video_id=row.video_id,
+                source=row.source,
+                start_seconds=start,
+                end_seconds=end,
+                reason=reason,
+            )
+        )
+
+    def _forget(self, row: Video) -> None:
+        """Take back what was noted of a video that turned out to be broken: it is skipped whole, and counted once."""
+        for path in self._files:
+            path.unlink(missing_ok=True)
+        self.skips = [skip for skip in self.skips if skip.video_id != row.video_id]
+
+
+def _seconds(video: "OpenVideo", timeline: Timeline, span: Span) -> tuple[float, float]:
+    return video.seconds(int(timeline.pts[span.first])), video.seconds(timeline.end_of(span.last))
+
+
+def _write_table(table: Any, path: Path) -> None:
+    import pyarrow.parquet as pq
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pq.write_table(table, path)

@@ -1,0 +1,101 @@
+"""What curation does to an item: a `Step` makes rows of it or skips it, a `Filter` keeps it or says why not.
+
+A reason is ``code`` or ``code: words``. The code is stable (tables group by it, tests assert it), the words are for people.
+Nothing leaves the flow without one: `run_step` and `apply_filters` count every item they leave out, by code.
+
+    kept, rejected = apply_filters(scores, [MinimumSharpness(0.02), NoBurnedInText()])
+    skipped_by_reason(rejected)   # {"static": 3, "text_overlay": 1}
+"""
+
+import dataclasses
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from typing import Any, Generic, Protocol, TypeVar
+
+from wfm.records import Record
+
+Item = TypeVar("Item")
+Item_contra = TypeVar("Item_contra", contravariant=True)
+Row = TypeVar("Row")
+Row_co = TypeVar("Row_co", covariant=True)
+
+
+class Skip(Exception):
+    """Raised by a step for an item that cannot or need not be processed; not an error of ours."""
+
+    def __init__(self, code: str, words: str = "") -> None:
+        self.reason = f"{code}: {words}" if words else code
+        super().__init__(self.reason)
+
+
+class Step(Protocol[Item_contra, Row_co]):
+    """One item in, any number of rows out. Raises `Skip` with a reason."""
+
+    name: str
+
+    def __call__(self, item: Item_contra, /) -> Iterable[Row_co]:
+        """The rows of an item."""
+
+
+class Filter(Protocol[Item_contra]):
+    """Keeps an item or says why not."""
+
+    name: str
+
+    def reason(self, item: Item_contra, /) -> str:
+        """Empty to keep the item, else ``code`` or ``code: words``."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Left(Generic[Item]):
+    """An item that was left out, and why."""
+
+    item: Item
+    reason: str
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SkippedRow(Record):
+    """One row per span or file that a step left out (table ``skips``). An empty span means the whole file."""
+
+    step: str
+    video_id: str
+    source: str
+    start_seconds: float = 0.0
+    end_seconds: float = 0.0
+    reason: str
+
+
+def reason_code(reason: str) -> str:
+    """The stable part of a reason: ``truncated: read 3 s`` -> ``truncated``; ``no_decoder:vvc: …`` -> ``no_decoder:vvc``."""
+    return reason.split(": ", 1)[0].rstrip(":")
+
+
+def run_step(step: Step[Item, Row], items: Iterable[Item]) -> tuple[list[Row], list[Left[Item]]]:
+    """The rows of every item, and the items that were skipped. Any error but `Skip` is ours and passes through."""
+    rows: list[Row] = []
+    left: list[Left[Item]] = []
+    for item in items:
+        try:
+            rows.extend(step(item))
+        except Skip as skip:
+            left.append(Left(item, skip.reason))
+    return rows, left
+
+
+def apply_filters(items: Iterable[Item], filters: Sequence[Filter[Any]]) -> tuple[list[Item], list[Left[Item]]]:
+    """Items that every filter keeps, in order, and the others, each with the reason of the first filter that refused it."""
+    kept: list[Item] = []
+    left: list[Left[Item]] = []
+    for item in items:
+        reason = next((found for found in (f.reason(item) for f in filters) if found), "")
+        if reason:
+            left.append(Left(item, reason))
+        else:
+            kept.append(item)
+    return kept, left
+
+
+def skipped_by_reason(left: Iterable[Left[Any] | SkippedRow]) -> dict[str, int]:
+    """Counts by reason code, in code order: what a manifest's ``skipped`` holds."""
+    return dict(sorted(Counter(reason_code(item.reason) for item in left).items()))

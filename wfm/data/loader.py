@@ -1,0 +1,135 @@
+"""Batches for training: arrays in memory, read in the order of a `DataPlan`.
+
+    dataset = ArrayDataset(sample_ids, {"latents": ..., "actions": ...})
+    loader = Loader(dataset, DataPlan(dataset.sample_ids, batch_size=16, seed=0))
+    batch = loader.next()        # {"latents": [B, ...], "actions": [B, T, A], "seeds": int64 [B]} and the state
+    moves on
+
+`seeds` holds one hash of (run seed, sample id, epoch) per sample: noise, noise level, crop and dropout are drawn
+from it.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from wfm.data.plan import DataPlan, PlanState
+from wfm.errors import ConfigError, DataError
+
+Batch = dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class ArrayDataset:
+    """Samples as rows of arrays, all `[N, ...]`, with one id each."""
+
+    sample_ids: tuple[str, ...]
+    arrays: dict[str, Tensor]
+
+    def __post_init__(self) -> None:
+        for name, array in self.arrays.items():
+            if array.shape[0] != len(self.sample_ids):
+                raise DataError(f"array {name!r} has {array.shape[0]} rows for {len(self.sample_ids)} samples")
+        if len(set(self.sample_ids)) != len(self.sample_ids):
+            raise DataError("sample ids are not unique")
+
+    def __len__(self) -> int:
+        return len(self.sample_ids)
+
+    def rows(self, indices: Sequence[int] | np.ndarray) -> Batch:
+        """The given rows of every array."""
+        index = torch.as_tensor(np.asarray(indices))
+        return {name: array[index] for name, array in self.arrays.items()}
+
+
+class Loader:
+    """Endless batches in planned order; `state()` and `restore()` make it resumable.
+
+    `transform(batch) -> batch` runs on each batch (decode, crop, normalise); it may use `batch["seeds"]` and nothing
+    else random.
+    """
+
+    def __init__(
+        self,
+        dataset: ArrayDataset,
+        plan: DataPlan,
+        *,
+        transform: Callable[[Batch], Batch] | None = None,
+        rank: int = 0,
+        world: int = 1,
+    ) -> None:
+        if not len(dataset):
+            raise ConfigError("the dataset is empty: there is nothing to train on")
+        if tuple(plan.sample_ids) != dataset.sample_ids:
+            raise ConfigError("the plan was made for other samples than the dataset holds")
+        self.dataset, self.plan, self.transform = dataset, plan, transform
+        self.rank, self.world = rank, world
+        self._state: PlanState = plan.start()
+
+    def next(self) -> Batch:
+        """The next batch of this rank."""
+        planned, self._state = self.plan.next(self._state)
+        mine = planned.of_rank(self.rank, self.world)
+        batch = self.dataset.rows(mine.indices)
+        batch["seeds"] = torch.from_numpy(np.ascontiguousarray(mine.seeds))
+        return batch if self.transform is None else self.transform(batch)
+
+    def state(self) -> dict[str, Any]:
+        """Where the order stands, as JSON values."""
+        return self.plan.save(self._state)
+
+    def restore(self, values: dict[str, Any]) -> None:
+        """Continue from a saved `state`."""
+        self._state = self.plan.restore(values)
+
+
+def video_batch(num_frames: int) -> Callable[[Batch], Batch]:
+    """A transform for uint8 `frames` `[B, T, H, W, 3]`: a crop of `num_frames` at a place given by the seed,
+    mirrored for half of the seeds, as float `video` `[B, 3, num_frames, H, W]` in [-1, 1]."""
+
+    def transform(batch: Batch) -> Batch:
+        videos = []
+        for frames, seed in zip(batch["frames"], batch["seeds"].tolist(), strict=True):
+            start = (seed >> 8) % (frames.shape[0] - num_frames + 1)
+            crop = frames[start : start + num_frames]
+            videos.append(crop.flip(2) if seed & 1 else crop)
+        return {"video": as_video(torch.stack(videos)), "seeds": batch["seeds"]}
+
+    return transform
+
+
+def as_video(frames: Tensor) -> Tensor:
+    """uint8 `[B, T, H, W, 3]` -> float `[B, 3, T, H, W]` in [-1, 1]."""
+    return frames.permute(0, 4, 1, 2, 3).to(torch.float32) / 127.5 - 1.0
+
+
+def as_frames(video: Tensor) -> Tensor:
+    """The inverse of `as_video`, clamped and rounded: uint8 `[B, T, H, W, 3]`."""
+    return ((video.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).permute(0, 2, 3, 4, 1)
+
+
+def read_latents(shards: Iterable[Path], tables: Iterable[Path]) -> ArrayDataset:
+    """Read encoded shards and their sample tables (in the same order) into one dataset, everything in memory.
+
+    Arrays are `latents` fp32 `[N, C, t, h, w]` or `tokens` int64 `[N, t, h, w]`, and raw `actions` fp32 `[N, T, A]`.
+    Raises DataError when a table does not describe its shard.
+    """
+    import pyarrow.parquet as pq
+    from safetensors.torch import load_file
+
+    ids: list[str] = []
+    found: dict[str, list[Tensor]] = {}
+    for shard, table in zip(shards, tables, strict=True):
+        names = pq.read_table(table, columns=["sample_id"]).column("sample_id").to_pylist()
+        tensors = load_file(str(shard))
+        for name, tensor in tensors.items():
+            if tensor.shape[0] != len(names):
+                raise DataError(f"{shard}: {name} has {tensor.shape[0]} rows, its table {len(names)}")
+            found.setdefault(name, []).append(tensor.long() if name == "tokens" else tensor)
+        ids += names
+    return ArrayDataset(tuple(ids), {name: torch.cat(parts) for name, parts in found.items()})

@@ -1,0 +1,237 @@
+"""Where a video's bytes are: a source string -> a local file whose bytes are known.
+
+A source is what tables hold: an absolute path, a URL that fsspec opens (``s3://…``, ``gs://…``, ``https://…``), or
+``wfm://<key>/<path>`` for a file of an artifact or part in the store. Remote files come through a local cache. Credentials
+are taken from the environment or the store's own options, never from a URL, and never appear in a message.
+"""
+
+import contextlib
+import functools
+import hashlib
+import os
+import re
+import stat
+import time
+import uuid
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from wfm.errors import DataError, InputError, MissingPackage, TryAgain, WfmError
+
+if TYPE_CHECKING:
+    from wfm.artifacts import Artifact, Store
+
+CACHE_GIB_VARIABLE = "WFM_SOURCE_CACHE_GIB"
+"""Environment variable: how much of the local cache downloaded videos may fill [GiB]; 20 by default."""
+
+_CHUNK = 4 << 20
+_IN_USE_SECONDS = 900  # a download touched this recently may still be open somewhere
+_SECRETS = ("AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_ACCESS_KEY_ID")
+_WRONG = (
+    "NoSuchBucket",
+    "AccessDenied",
+    "InvalidAccessKeyId",
+    "SignatureDoesNotMatch",
+    "InvalidToken",
+    "ExpiredToken",
+    "Forbidden",
+    "NoCredentials",
+    "PartialCredentials",
+    "Unable to locate credentials",
+    "Invalid bucket name",
+)
+
+
+class SourceGone(DataError):
+    """A source that ingest has seen is no longer there, or no longer has the same bytes."""
+
+
+def open_source(store: "Store", source: str, video_id: str = "") -> Path:
+    """The local file of a source. With ``video_id`` its bytes are checked: a file that has changed is refused.
+
+    Raises `SourceGone` with advice when it is missing or changed, `InputError` when it may not be read, `TryAgain` when a
+    remote place does not answer.
+    """
+    try:
+        path, digest = fetch_source(store, source, want_hash=bool(video_id))
+    except OSError as error:
+        if error.errno in (2, 20):
+            raise SourceGone(f"video {source!r} is not there any more: put it back, or ingest again") from error
+        raise InputError(f"video {source!r} cannot be read: {error.strerror or error}") from error
+    if video_id and digest != video_id:
+        raise SourceGone(
+            f"video {source!r} has changed since it was ingested (sha256 {digest[:12]}…, was {video_id[:12]}…): ingest again"
+        )
+    return path
+
+
+def fetch_source(store: "Store", source: str, *, want_hash: bool = True) -> tuple[Path, str]:
+    """(local file, sha256 of its bytes, or "" when not wanted). Raises OSError for a local file that cannot be read."""
+    if source.startswith("wfm://"):
+        artifact, path = store_file(store, source)
+        return artifact.fetch(path), artifact.file(path).sha256
+    if "://" in source:
+        local = _download(source, remote_options(store, source))
+    else:
+        local = Path(source)
+        problem = problem_of(source)
+        if problem:
+            code = 2 if problem.startswith(("not_found", "dangling_link")) else 22
+            raise OSError(code, problem, source)
+    return local, hash_file(local) if want_hash else ""
+
+
+def store_file(store: "Store", source: str) -> tuple["Artifact", str]:
+    """``wfm://<key>/<path>`` -> (the artifact or part of that key, the path in it)."""
+    match = re.fullmatch(r"wfm://([0-9a-f]{64})/(.+)", source, re.DOTALL)
+    if match is None:
+        raise InputError(f"source {source!r} is not of the form wfm://<64 hex digits>/<path>")
+    key, path = match.groups()
+    return (store.part(key) if store.has_part(key) else store.artifact(key)).without("truth/"), path
+
+
+def problem_of(path: str) -> str:
+    """Why a local path may not be opened, as ``code: words``, or "". Looks at it without opening it: a FIFO would hang."""
+    try:
+        mode = os.stat(path).st_mode
+    except FileNotFoundError:
+        if os.path.islink(path):
+            return "dangling_link: the file it points to is not there"
+        return "not_found: there is no such file"
+    except OSError as error:
+        code = "dangling_link" if os.path.islink(path) else "unreadable"
+        return f"{code}: {error.strerror}"
+    if stat.S_ISREG(mode):
+        return ""
+    kinds = {
+        stat.S_IFIFO: "a FIFO",
+        stat.S_IFSOCK: "a socket",
+        stat.S_IFCHR: "a character device",
+        stat.S_IFBLK: "a block device",
+        stat.S_IFDIR: "a folder",
+    }
+    return f"not_a_regular_file: it is {kinds.get(stat.S_IFMT(mode), 'a special file')}"
+
+
+def hash_file(path: str | Path) -> str:
+    """sha256 of a local file, in hex; remembered in this process while size and times stay. Raises OSError."""
+    info = os.stat(path)
+    return _hash(str(path), info.st_size, info.st_mtime_ns, info.st_ino)
+
+
+@functools.lru_cache(maxsize=4096)
+def _hash(path: str, size: int, mtime_ns: int, inode: int) -> str:
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while chunk := file.read(_CHUNK):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def remote_options(store: "Store | None", url: str) -> dict[str, Any]:
+    """What fsspec is given for a URL: the store's own options where the store lies in the same kind of place."""
+    options: dict[str, Any] = {}
+    scheme = url.split("://", 1)[0]
+    if store is not None and store.url.startswith(f"{scheme}://"):
+        options = {name: value for name, value in store.options.items() if name not in ("retry_seconds", "fsync")}
+    return {**options, "skip_instance_cache": True, "use_listings_cache": False} if scheme == "s3" else options
+
+
+def remote_file_system(url: str, options: dict[str, Any]) -> tuple[Any, str]:
+    """(fsspec file system, path in it) of a URL. Raises `InputError` for credentials in it or an unknown scheme."""
+    parts = urlsplit(url)
+    if "@" in parts.netloc or re.search(r"(?i)[?&](x-amz-signature|signature|sig|token)=", url):
+        raise InputError(
+            f"the {parts.scheme}:// address carries credentials: take them out and give them through the environment "
+            "(AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or GOOGLE_APPLICATION_CREDENTIALS)"
+        )
+    import fsspec
+
+    try:
+        file_system, path = fsspec.core.url_to_fs(url, **options)
+    except ImportError:
+        package, extra = {"s3": ("s3fs", "s3"), "gs": ("gcsfs", "gcs")}.get(parts.scheme, (parts.scheme, "s3"))
+        raise MissingPackage(package, extra=extra, purpose=f"reading {parts.scheme}:// videos") from None
+    except ValueError as error:
+        raise InputError(f"address {url!r}: {error}") from None
+    return file_system, path
+
+
+def remote_error(url: str, error: BaseException) -> WfmError:
+    """What a remote place's error means: `InputError` for a missing bucket or refused credentials, else `TryAgain`."""
+    text = without_secrets(f"{type(error).__name__}: {error}")[:300]
+    if isinstance(error, WfmError):
+        return error
+    if isinstance(error, FileNotFoundError):
+        return InputError(f"{url!r} is not there: check the bucket and the path ({text})")
+    if isinstance(error, PermissionError) or any(word in text for word in _WRONG):
+        return InputError(
+            f"{url!r} refused us: check that the bucket exists and that the credentials in the environment may list and read "
+            f"it ({text})"
+        )
+    return TryAgain(f"{url!r} does not answer: {text}")
+
+
+def without_secrets(text: str) -> str:
+    """A text with the values of credential variables, and keys that servers echo, blanked out."""
+    for name in _SECRETS:
+        value = os.environ.get(name, "")
+        if len(value) >= 4:
+            text = text.replace(value, "***")
+    return re.sub(r"(?i)((?:access.?key(?:.?id)?|secret\w*|token|signature)['\"]?\s*[=:]\s*)\S+", r"\1***", text)
+
+
+def _download(url: str, options: dict[str, Any]) -> Path:
+    """A remote file through the cache: ``<cache>/sources/<hash of url and etag>``."""
+    from wfm.artifacts.address import cache_root
+
+    try:
+        file_system, path = remote_file_system(url, options)
+        info = file_system.info(path)
+    except Exception as error:
+        raise remote_error(url, error) from None
+    stamp = f"{url}\n{info.get('size')}\n{info.get('ETag') or info.get('etag') or info.get('LastModified')}"
+    folder = cache_root() / "sources"
+    suffix = Path(path).suffix if re.fullmatch(r"\.[A-Za-z0-9]{1,8}", Path(path).suffix) else ""
+    target = folder / (hashlib.sha256(stamp.encode()).hexdigest() + suffix)
+    if target.exists():
+        os.utime(target)
+        return target
+    folder.mkdir(parents=True, exist_ok=True)
+    _make_room(folder, int(info.get("size") or 0))
+    temporary = folder / f".{uuid.uuid4().hex}"
+    try:
+        with temporary.open("wb") as out:
+            for chunk in _chunks(file_system, path, url):
+                out.write(chunk)
+        temporary.replace(target)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return target
+
+
+def _chunks(file_system: Any, path: str, url: str) -> Any:
+    try:
+        with file_system.open(path, "rb", block_size=_CHUNK, cache_type="readahead") as file:
+            while chunk := file.read(_CHUNK):
+                yield chunk
+    except GeneratorExit:
+        raise
+    except Exception as error:
+        raise remote_error(url, error) from None
+
+
+def _make_room(folder: Path, size: int) -> None:
+    """Delete the longest unused downloads until ``size`` more bytes fit under the cache's limit."""
+    limit = float(os.environ.get(CACHE_GIB_VARIABLE, "20")) * 2**30
+    files = []
+    for path in folder.iterdir():
+        with contextlib.suppress(OSError):
+            files.append((path.stat().st_mtime, path.stat().st_size, path))
+    used = size + sum(bytes_ for _, bytes_, _ in files)
+    for touched, bytes_, path in sorted(files):
+        if used <= limit or time.time() - touched < _IN_USE_SECONDS:
+            return
+        path.unlink(missing_ok=True)
+        used -= bytes_

@@ -1,0 +1,117 @@
+"""The videos under judgement: an artifact of kind `generated`, one split of it, in memory."""
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from wfm.actions import ActionSpec
+from wfm.errors import DataError, InputError
+
+if TYPE_CHECKING:
+    from wfm.artifacts import Artifact
+
+TRUTH, CEILING, SHUFFLED = "truth", "tokenizer", "shuffled_action"
+HEADLINE = {"diffusion": "sampled", "autoregressive": "greedy"}
+"""The variant a family is judged by first; its shuffled-action twin is made the same way."""
+
+
+@dataclass(frozen=True)
+class GeneratedVideos:
+    """Videos uint8 [N, T, H, W, 3] whose first `past_frames` were given; row i of each is window i of `samples`."""
+
+    family: str
+    split: str
+    past_frames: int
+    fps: float
+    samples: list[dict[str, Any]]
+    """One a window: sample_id, clip_id, session_id, source, start_seconds, fps, moving, ..."""
+    videos: dict[str, np.ndarray]
+    """"truth", "tokenizer" (its reconstruction: the ceiling) and the model's variants."""
+    actions: np.ndarray
+    """float32 [N, T, A] as given to the model, in the units of `spec`."""
+    shuffled_actions: np.ndarray
+    spec: ActionSpec
+
+    @property
+    def truth(self) -> np.ndarray:
+        return self.videos[TRUTH]
+
+    @property
+    def variants(self) -> list[str]:
+        """The model's own videos, the headline one first."""
+        own = sorted(set(self.videos) - {TRUTH, CEILING})
+        first = HEADLINE.get(self.family)
+        return sorted(own, key=lambda name: (name != first, name == SHUFFLED, name))
+
+    @property
+    def sessions(self) -> list[str]:
+        return [str(sample["session_id"]) for sample in self.samples]
+
+    @property
+    def moving(self) -> np.ndarray:
+        return np.array([bool(sample["moving"]) for sample in self.samples], dtype=bool)
+
+
+def read_generated(artifact: "Artifact", split: str) -> GeneratedVideos:
+    """Read one split. Raises InputError where the split was not generated, DataError where files contradict each
+    other."""
+    import io
+
+    import pyarrow.parquet as pq
+    from safetensors.numpy import load
+
+    paths = [entry.path for entry in artifact.files(f"{split}/")]
+    if not paths:
+        found = sorted({entry.path.split("/")[0] for entry in artifact.files() if "/" in entry.path})
+        raise InputError(f"split {split!r} is not among the generated videos; found: {', '.join(found) or 'none'}")
+
+    def content(path: str) -> bytes:
+        with artifact.open(path) as file:
+            return file.read()
+
+    tensors = {
+        p.rsplit("/", 1)[1].removesuffix(".safetensors"): load(content(p)) for p in paths if p.endswith(".safetensors")
+    }
+    actions = tensors.pop("actions", None)
+    samples = pq.read_table(io.BytesIO(content(f"{split}/samples.parquet"))).to_pylist()
+    card = json.loads(content("card.json"))
+    if actions is None:
+        raise DataError(f"generated videos of split {split!r} lack {split}/actions.safetensors")
+    made = GeneratedVideos(
+        family=str(card["family"]),
+        split=split,
+        past_frames=int(card["past_frames"]),
+        fps=float(card["fps"]),
+        samples=samples,
+        videos={name: group["video"] for name, group in tensors.items()},
+        actions=actions["right"],
+        shuffled_actions=actions["shuffled"],
+        spec=ActionSpec.from_json(card["action_spec"]),
+    )
+    check(made)
+    return made
+
+
+def check(made: GeneratedVideos) -> None:
+    """Raise DataError unless all sets are uint8 videos of one shape with the same given frames, one row a sample."""
+    if TRUTH not in made.videos:
+        raise DataError(f"generated videos lack {TRUTH!r}; found: {', '.join(sorted(made.videos))}")
+    shape = made.truth.shape
+    for name, video in made.videos.items():
+        if video.shape != shape or video.dtype != np.uint8:
+            raise DataError(f"videos {name!r} are {video.dtype} {video.shape}, the truth is uint8 {shape}")
+    if len(made.samples) != shape[0]:
+        raise DataError(f"samples.parquet has {len(made.samples)} rows, the videos {shape[0]}")
+    if shape[0] == 0:
+        raise InputError(f"split {made.split!r} holds no window: nothing can be evaluated")
+    if not 0 < made.past_frames < shape[1]:
+        raise DataError(f"past_frames is {made.past_frames}, the videos have {shape[1]} frames: none are predicted")
+    for name, track in (("right", made.actions), ("shuffled", made.shuffled_actions)):
+        if track.shape != (*shape[:2], made.spec.width):
+            raise DataError(
+                f"actions {name!r} are {track.shape}, not {(*shape[:2], made.spec.width)} as videos and spec say"
+            )
+    if not made.variants:
+        raise DataError("generated videos hold no variant of the model beside truth and tokenizer")

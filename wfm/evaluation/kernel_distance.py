@@ -1,0 +1,57 @@
+"""Kernel distance: the unbiased squared maximum mean discrepancy between predicted and true clips.
+
+Gretton et al. 2012, eq. 5 (U-statistic), with the polynomial kernel of KID (Binkowski et al. 2018). It compares two
+*sets* of clips, so it sees a prediction that is plausible but not this future, and a habit (blur, stillness) that all
+predictions share. It may be negative: zero is its mean when the two sets are alike.
+"""
+
+import numpy as np
+
+
+def _kernel(left: np.ndarray, right: np.ndarray) -> np.ndarray:
+    """Polynomial kernel of degree 3 [N, M], KID's: (x.y / D + 1)^3."""
+    return (left @ right.T / left.shape[1] + 1.0) ** 3
+
+
+def standardise(features: np.ndarray, truth: np.ndarray) -> np.ndarray:
+    """Centre and scale by the mean and deviation of the true set [D]; dimensions that never vary in it are left at
+    unit scale."""
+    deviation = truth.std(axis=0)
+    floor = max(float(deviation.max(initial=0.0)) * 1e-3, 1e-9)
+    return (features - truth.mean(axis=0)) / np.where(deviation > floor, deviation, 1.0)
+
+
+def _pair_terms(
+    features: np.ndarray, truth: np.ndarray, codes: np.ndarray, groups: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Sum and number of the terms h(i, j), by group of i and group of j [G, G], same-group pairs left out."""
+    x, y = standardise(features, truth).astype(np.float64), standardise(truth, truth).astype(np.float64)
+    cross = _kernel(x, y)
+    terms = _kernel(x, x) + _kernel(y, y) - cross - cross.T  # [N, N]
+    member = np.eye(groups)[codes]  # [N, G]
+    sums, counts = member.T @ terms @ member, np.outer(member.sum(0), member.sum(0))
+    np.fill_diagonal(sums, 0.0)
+    np.fill_diagonal(counts, 0.0)
+    return sums, counts
+
+
+def kernel_distance(features: np.ndarray, truth: np.ndarray, groups: list[str]) -> tuple[float, float, float] | None:
+    """(distance, low, high): unbiased MMD^2 and its 95 % interval; None with fewer than three clips.
+
+    Args: `features`, `truth` [N, D], row i of one made from the past of row i of the other; `groups` [N] sessions.
+    Row i and row i of the other set are not independent, nor are clips of one session: such pairs are left out, on
+    all three sides, so the estimate stays unbiased. The interval is by the jackknife over sessions (a bootstrap would
+    draw pairs of a clip with itself, which bias it). With fewer than three sessions each clip is its own group.
+    """
+    if len(features) < 3:
+        return None
+    names, codes = np.unique(np.asarray(groups), return_inverse=True)
+    if len(names) < 3:
+        codes = np.arange(len(features))
+    number = int(codes.max()) + 1
+    sums, counts = _pair_terms(features, truth, codes, number)
+    total, pairs = sums.sum(), counts.sum()
+    distance = float(total / pairs)
+    without = (total - sums.sum(0) - sums.sum(1)) / (pairs - counts.sum(0) - counts.sum(1))  # [G]
+    spread = float(np.sqrt((number - 1) / number * np.sum((without - without.mean()) ** 2)))
+    return distance, distance - 1.96 * spread, distance + 1.96 * spread

@@ -1,0 +1,59 @@
+"""What is chosen about a page. Torch-free: components compute keys from it."""
+
+from typing import Literal
+
+import pydantic
+
+from wfm.config import Config
+
+
+class Target(Config):
+    """A figure the result is held against."""
+
+    family: str
+    "Model family: diffusion, autoregressive."
+    variant: str
+    "Its videos: sampled, mean, greedy."
+    subset: str = "fixed_rate"
+    "Subset of windows; see `wfm.evaluation.subsets`."
+    figure: Literal["gain", "share_of_windows", "way_closed", "gain_over_flow", "action_gain"]
+    "gain: PSNR over repeat-last [dB]; action_gain: right over shuffled action [dB]; shares in 0..1."
+    end: Literal["low", "mean"] = "low"
+    "Which must reach the target: the lower end of the 95 % interval, or the mean."
+    at_least: float
+    "The target; for the gains in dB, for the shares in 0..1."
+
+
+def _diffusion(variant: str, figure: str, at_least: float, end: str = "low") -> Target:
+    return Target.parse(
+        {"family": "diffusion", "variant": variant, "figure": figure, "at_least": at_least, "end": end}
+    )
+
+
+TARGETS = (
+    _diffusion("sampled", "gain", 3.0),
+    _diffusion("mean", "gain", 4.0),
+    _diffusion("sampled", "share_of_windows", 0.9, "mean"),
+    _diffusion("sampled", "way_closed", 0.35, "mean"),
+    _diffusion("mean", "way_closed", 0.45, "mean"),
+    _diffusion("sampled", "gain_over_flow", 0.0),
+    _diffusion("sampled", "action_gain", 0.0),
+    Target(family="autoregressive", variant="greedy", figure="gain", at_least=0.5),
+    Target(family="autoregressive", variant="greedy", figure="action_gain", at_least=0.0),
+)
+"""What the demo is to reach on held-out windows; beating optical flow is a wish, shown like the others."""
+
+
+class PageConfig(Config):
+    """One page."""
+
+    title: str = "World model report"
+    "Heading of the page."
+    examples: int = pydantic.Field(6, ge=0, le=48)
+    "Windows shown beside truth and baselines."
+    action_examples: int = pydantic.Field(2, ge=0, le=24)
+    "Windows a model shown under the right and a shuffled action."
+    rejected: int = pydantic.Field(12, ge=0, le=120)
+    "Rejected clips shown, spread over the reasons."
+    targets: tuple[Target, ...] = TARGETS
+    "Figures the result is held against."

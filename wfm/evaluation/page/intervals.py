@@ -1,0 +1,139 @@
+"""The main figure: every method's gain over repeat-last with its interval, one row each, drawn as inline SVG bars."""
+
+from dataclasses import dataclass
+
+from markupsafe import Markup
+
+from wfm.evaluation.page.charts import role_class, ticks
+from wfm.evaluation.schema import Estimate, Metrics, SubsetReport
+
+WIDTH, ROW = 300, 30
+
+
+@dataclass(frozen=True)
+class Row:
+    """One method on one subset."""
+
+    label: str
+    role: str
+    reference: bool
+    """A baseline or the ceiling, not a model."""
+    psnr: Estimate | None
+    gain: Estimate | None
+    """Over repeat-last [dB]; of references: the difference of means, without an interval of its own."""
+    share: Estimate | None
+    over_flow: Estimate | None
+    closed: Estimate | None
+    ssim: Estimate | None
+    perceptual: Estimate | None
+    kernel: Estimate | None
+
+
+NAMES = {
+    "sampled": "sampled",
+    "mean": "one-step mean",
+    "greedy": "greedy",
+    "repeat_last": "Repeat last frame",
+    "flow": "Optical flow",
+    "tokenizer": "Ceiling (tokenizer)",
+    "truth": "Truth",
+    "shuffled_action": "shuffled action",
+}
+FAMILY = {"diffusion": "Diffusion", "autoregressive": "Autoregressive"}
+
+
+def method_name(family: str, name: str) -> str:
+    """What a reader calls a set of videos."""
+    if name in ("repeat_last", "flow", "truth"):
+        return NAMES[name]
+    head = FAMILY.get(family, family)
+    return f"{head} ceiling" if name == "tokenizer" else f"{head}, {NAMES.get(name, name)}"
+
+
+def method_role(family: str, name: str) -> str:
+    """The colour role of a set of videos."""
+    if name in ("repeat_last", "flow", "truth", "tokenizer"):
+        return name
+    headline = {"diffusion": "sampled", "autoregressive": "greedy"}.get(family)
+    return family if name == headline else f"{family}_{name}"
+
+
+def rows(metrics_list: list[Metrics], subset: str) -> list[Row]:
+    """Rows of one subset: models first, then baselines, then each ceiling."""
+    models: list[Row] = []
+    references: list[Row] = []
+    for metrics in metrics_list:
+        report = metrics.subsets.get(subset)
+        if report is None or report.absent:
+            continue
+        for name in report.videos:
+            if name == "shuffled_action":
+                continue
+            reference = name not in metrics.variants
+            row = _row(metrics, report, name, reference=reference)
+            known = any(row.label == other.label for other in references)
+            if not reference:
+                models.append(row)
+            elif not known:
+                references.append(row)
+    order = {"flow": 0, "repeat_last": 1, "tokenizer": 2}
+    return [*models, *sorted(references, key=lambda row: order.get(row.role, 3))]
+
+
+def _row(metrics: Metrics, report: SubsetReport, name: str, *, reference: bool) -> Row:
+    quality, base = report.videos[name], report.videos.get("repeat_last")
+    gains = report.gains.get(name, {})
+    gain = gains["repeat_last"].psnr_gain_db if "repeat_last" in gains else None
+    if reference and quality.psnr_db and base and base.psnr_db:
+        apart = quality.psnr_db.mean - base.psnr_db.mean
+        gain = quality.psnr_db.model_copy(update={"mean": apart, "low": apart, "high": apart})
+    return Row(
+        label=method_name(metrics.family, name),
+        role=method_role(metrics.family, name),
+        reference=reference,
+        psnr=quality.psnr_db,
+        gain=gain,
+        share=gains["repeat_last"].share_of_windows if "repeat_last" in gains else None,
+        over_flow=gains["flow"].psnr_gain_db if "flow" in gains else None,
+        closed=report.way_closed.get(name),
+        ssim=quality.ssim,
+        perceptual=quality.perceptual_distance,
+        kernel=quality.kernel_distance,
+    )
+
+
+class GainAxis:
+    """One axis for all rows of a subset, so that bars can be compared."""
+
+    def __init__(self, shown: list[Row]) -> None:
+        values = [v for row in shown if row.gain for v in (row.gain.low, row.gain.high, 0.0)] or [0.0, 1.0]
+        margin = (max(values) - min(values)) * 0.06 or 0.5
+        self.low, self.high = min(values) - margin, max(values) + margin
+
+    def x(self, value: float) -> float:
+        return (value - self.low) / (self.high - self.low) * WIDTH
+
+    def bar(self, row: Row) -> Markup:
+        """The bar of one row: from zero to the mean, with a whisker for the interval."""
+        zero = self.x(0.0)
+        marks = [f'<path class="zero" d="M{zero:.1f} 0V{ROW}"/>']
+        if row.gain is not None:
+            mean, low, high = (self.x(v) for v in (row.gain.mean, row.gain.low, row.gain.high))
+            left, wide = min(zero, mean), abs(mean - zero)
+            kind = f"{role_class(row.role)}{' reference' if row.reference else ''}"
+            marks.append(f'<rect class="bar {kind}" x="{left:.1f}" y="8" width="{wide:.1f}" height="14" rx="2"/>')
+            if high > low:
+                marks.append(f'<path class="whisker" d="M{low:.1f} 15H{high:.1f}M{low:.1f} 11v8M{high:.1f} 11v8"/>')
+        return Markup(
+            f'<svg class="gain" viewBox="0 0 {WIDTH} {ROW}" preserveAspectRatio="none" aria-hidden="true">{"".join(marks)}</svg>'
+        )
+
+    def scale(self) -> Markup:
+        """The axis below the bars: as HTML, so that its text keeps its size on a phone."""
+        marks = [
+            f'<span style="left:{self.x(value) / WIDTH * 100:.2f}%">{value:+.4g}</span>'
+            if value
+            else f'<span style="left:{self.x(0.0) / WIDTH * 100:.2f}%">0</span>'
+            for value in ticks(self.low, self.high, 5)
+        ]
+        return Markup("".join(marks))

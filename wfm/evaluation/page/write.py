@@ -1,0 +1,120 @@
+"""`write_page(data, path)`: template, style and script in one file."""
+
+import base64
+import hashlib
+import os
+from pathlib import Path
+from typing import Any
+
+from markupsafe import Markup
+
+from wfm.errors import MissingPackage
+from wfm.evaluation.page.charts import line_chart, role_class
+from wfm.evaluation.page.data import PageData
+from wfm.evaluation.page.intervals import GainAxis, method_name, method_role, rows
+from wfm.evaluation.page.lineage import lineage_svg
+from wfm.evaluation.page.verdict import SUBSETS
+from wfm.evaluation.schema import Estimate
+
+HERE = Path(__file__).parent
+PARTS = ("page.html.j2", "macros.html.j2", "style.css", "script.js")
+
+
+def write_page(data: PageData, path: Path) -> int:
+    """Write the page atomically; returns its size in bytes. Raises MissingPackage without jinja2."""
+    html = render(data).encode("utf-8", "replace")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.tmp")
+    temporary.write_bytes(html)
+    os.replace(temporary, path)
+    return len(html)
+
+
+def render(data: PageData) -> str:
+    """The page as text. Every value from `data` is escaped; only our own drawings are marked as safe."""
+    try:
+        from jinja2 import Environment, FileSystemLoader, StrictUndefined
+    except ImportError as error:
+        raise MissingPackage("jinja2", extra="train", purpose="writing a page") from error
+    environment = Environment(
+        loader=FileSystemLoader(HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters |= {
+        "estimate": estimate,
+        "percent": percent,
+        "duration": duration,
+        "bytes": size,
+        "number": number,
+    }
+    script = (HERE / "script.js").read_text()
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    shown = [name for name in SUBSETS if any(name in metrics.subsets for metrics in data.metrics)]
+    return environment.get_template("page.html.j2").render(
+        data=data,
+        style=Markup((HERE / "style.css").read_text()),
+        script=Markup(script),
+        script_hash=digest,
+        subsets=[_subset(name, data) for name in shown],
+        line_chart=line_chart,
+        lineage=lineage_svg(data.lineage),
+        role_class=role_class,
+        method_name=method_name,
+        method_role=method_role,
+    )
+
+
+def _subset(name: str, data: PageData) -> dict[str, Any]:
+    """One subset of the result: its rows on one axis, or why there are none."""
+    reports = [metrics.subsets[name] for metrics in data.metrics if name in metrics.subsets]
+    found = rows(data.metrics, name)
+    known = next((report for report in reports if not report.absent), None)
+    return {
+        "name": name,
+        "title": SUBSETS[name],
+        "description": reports[0].description,
+        "windows": known.windows if known else 0,
+        "sessions": known.sessions if known else 0,
+        "absent": "" if known else "; ".join(dict.fromkeys(report.absent for report in reports)),
+        "rows": found,
+        "axis": GainAxis(found),
+    }
+
+
+def estimate(value: Estimate | None, digits: int = 2, sign: bool = False) -> Markup:
+    """A mean and, smaller, its interval."""
+    if value is None:
+        return Markup('<span class="none">–</span>')
+    form = f"{'+' if sign else ''}.{digits}f"
+    return Markup(
+        f"<b>{format(value.mean, form)}</b> <small>[{format(value.low, form)}, {format(value.high, form)}]</small>"
+    )
+
+
+def percent(value: Estimate | None) -> Markup:
+    """A share as a percentage with its interval."""
+    if value is None:
+        return Markup('<span class="none">–</span>')
+    low, high = value.low * 100, value.high * 100
+    return Markup(f"<b>{value.mean * 100:.0f}&#8239;%</b> <small>[{low:.0f}, {high:.0f}]</small>")
+
+
+def duration(seconds: float) -> str:
+    """1.2 s, 3 min 05 s, 2 h 10 min."""
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest:02d} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def size(count: float) -> str:
+    """Bytes in binary units."""
+    for unit in ("B", "KiB", "MiB"):
+        if count < 1024:
+            return f"{count:.0f} {unit}"
+        count /= 1024
+    return f"{count:.2f} GiB"
+
+
+def number(value: int) -> str:
+    """Thousands apart."""
+    return f"{value:,}".replace(",", "\N{NARROW NO-BREAK SPACE}")

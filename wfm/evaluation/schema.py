@@ -1,0 +1,187 @@
+"""The shape of `metrics.json`, typed. Public: a newer schema is refused, an unknown field is an error.
+
+Read `Metrics` at the end first, then what it holds. Every figure is over the predicted frames alone. Figures that
+could not be computed are None, or stand in `absent` with the reason; nothing is filled in.
+"""
+
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict
+
+from wfm.errors import DataError
+
+SCHEMA_VERSION = 1
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Estimate(_Part):
+    """A mean with its 95 % interval (bootstrap over sessions, or what the field says) and what it rests on."""
+
+    mean: float
+    low: float
+    high: float
+    windows: int
+    """Windows (for objects: tracks) that entered."""
+    sessions: int
+    """Recordings drawn by the bootstrap; 1 means that windows were drawn instead."""
+
+
+class Quality(_Part):
+    """One set of videos against the truth."""
+
+    psnr_db: Estimate | None
+    ssim: Estimate | None
+    perceptual_distance: Estimate | None
+    kernel_distance: Estimate | None
+    """Unbiased MMD^2 of the whole subset; interval by the jackknife over sessions."""
+
+
+class Gain(_Part):
+    """A variant against a baseline on the same windows."""
+
+    psnr_gain_db: Estimate | None
+    share_of_windows: Estimate | None
+    """Share of windows with a gain above zero, 0..1."""
+    ssim_gain: Estimate | None
+
+
+class SubsetReport(_Part):
+    description: str
+    windows: int
+    sessions: int
+    absent: str = ""
+    """Why there is nothing here ("" when there is)."""
+    videos: dict[str, Quality] = {}
+    gains: dict[str, dict[str, Gain]] = {}
+    """variant -> baseline (repeat_last, flow) -> gain."""
+    way_closed: dict[str, Estimate] = {}
+    """variant -> share of the way from repeat-last to the tokenizer's ceiling that it closes, in PSNR: ratio of
+    means, 1 = the ceiling."""
+
+
+class Curve(_Part):
+    """One metric by predicted frame, with its interval."""
+
+    mean: list[float]
+    low: list[float]
+    high: list[float]
+
+
+class Horizon(_Part):
+    """Figures by predicted frame; entry k is k + 1 frames after the last given one."""
+
+    seconds: list[float]
+    psnr_db: dict[str, Curve]
+    ssim: dict[str, Curve]
+    perceptual_distance: dict[str, Curve]
+
+
+class ActionSensitivity(_Part):
+    """The same past and seeds under the right action and under another window's."""
+
+    right: str
+    shuffled: str
+    windows: int
+    windows_with_another_action: int
+    """Windows whose shuffled action differs from the right one: only these enter."""
+    outputs_differ: Estimate | None
+    """Share of windows whose two videos are not the same, 0..1."""
+    mean_difference: Estimate | None
+    """Mean absolute difference of the two videos, in 8-bit levels."""
+    psnr_gain_db: Estimate | None
+    share_of_windows: Estimate | None
+    """Share of windows where the right action is nearer to the truth."""
+    by_subset: dict[str, Gain] = {}
+    absent: str = ""
+
+
+class ObjectScores(_Part):
+    """Objects found again by colour, one set of videos."""
+
+    permanence_rate: Estimate | None
+    """Share of (object, frame) seen in the truth that is found in the prediction, anywhere, 0..1."""
+    placed_rate: Estimate | None
+    """The same, and within `placed_within_px` of where it truly is: what a missing object cannot flatter."""
+    position_error_px: Estimate | None
+    """Distance to the true place, in px of the evaluated frame, over those found (read it beside the rate)."""
+
+
+class ObjectsReport(_Part):
+    tracks: int = 0
+    placed_within_px: float = 0.0
+    skipped: dict[str, int] = {}
+    videos: dict[str, ObjectScores] = {}
+    """Including "truth": the detector's own error, the floor of the others."""
+    by_horizon: dict[str, list[float | None]] = {}
+    """placed rate by predicted frame."""
+    absent: str = ""
+
+
+class CameraScores(_Part):
+    flow_error_px: Estimate | None
+    """Mean distance between the optical flow of the prediction and of the truth, in px a frame."""
+    rate_error: Estimate | None
+    """Mean absolute error of the camera rate read from the prediction, in the unit of `rate_unit`."""
+
+
+class CameraReport(_Part):
+    rate_name: str = ""
+    rate_unit: str = ""
+    rate_calibration_r2: float | None = None
+    """How well the reader of the rate does on true frames of sessions it was not fitted on, 1 = perfectly."""
+    videos: dict[str, CameraScores] = {}
+    absent: str = ""
+    rate_absent: str = ""
+
+
+class Metrics(_Part):
+    """What `evaluate_model` says of one model on one split."""
+
+    schema_version: int = SCHEMA_VERSION
+    family: str
+    """"diffusion" or "autoregressive"."""
+    split: str
+    """"test" is looked at once; choices are made on "val"."""
+    windows: int
+    sessions: int
+    past_frames: int
+    predicted_frames: int
+    height: int
+    width: int
+    fps: float
+    variants: list[str]
+    """The model's own videos; the others are baselines and the ceiling."""
+    headline_variant: str
+    feature_net: str
+    feature_net_description: str
+    bootstrap_resamples: int
+    bootstrap_seed: int
+    subsets: dict[str, SubsetReport]
+    horizon: dict[str, Horizon]
+    action_sensitivity: dict[str, ActionSensitivity]
+    objects: ObjectsReport
+    camera: CameraReport
+    definitions: dict[str, str]
+
+
+def read_metrics(path: Path) -> Metrics:
+    """Read `metrics.json`. Raises DataError for a newer schema or a file of another shape."""
+    import json
+
+    try:
+        data = json.loads(Path(path).read_bytes())
+        version = int(data.get("schema_version", 0))
+    except (ValueError, AttributeError, TypeError) as error:
+        raise DataError(f"{path}: not a metrics file ({error})") from error
+    if version > SCHEMA_VERSION:
+        raise DataError(
+            f"{path}: schema_version {version} is newer than {SCHEMA_VERSION}, the newest this wfm reads: "
+            "use a newer wfm, or evaluate again"
+        )
+    try:
+        return Metrics.model_validate(data)
+    except ValueError as error:
+        raise DataError(f"{path}: not metrics of schema_version {SCHEMA_VERSION}: {error}") from error

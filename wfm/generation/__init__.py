@@ -1,0 +1,33 @@
+"""Futures: from a trained world model to video.
+
+Rooms, in reading order:
+
+    config          SamplingConfig: how futures are drawn; torch-free
+    samplers        diffusion samplers (Euler, Heun, RES-2AB) over a plain ``denoise(x, sigma)``
+    decoding        autoregressive decoding with a key/value cache: greedy, top-p
+    rollout         one window of either family, in latents or tokens
+    world_model     WorldModel: load a bundle, ``generate(past, actions) -> video``; long futures window by window
+    held_out        every held-out window in every variant: what evaluation judges
+    from_artifacts  world models out of the store
+    publish         the bundle of a model and its evaluation
+    past_clip, action_files, camera_files, command    what ``wfm generate`` does with a user's files
+"""
+
+from typing import Any
+
+__all__ = ["SamplingConfig", "WorldCard", "WorldModel", "generate_from_files"]
+
+_HOMES = {
+    "SamplingConfig": "config",
+    "WorldCard": "world_model",
+    "WorldModel": "world_model",
+    "generate_from_files": "command",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)

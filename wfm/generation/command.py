@@ -1,0 +1,149 @@
+"""The library half of ``wfm generate MODEL --past CLIP [--action FILE | --camera FILE]``: files in, an mp4 and a JSON
+sidecar out."""
+
+import json
+import os
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import torch
+
+from wfm.artifacts.atomic import replace_on_disk
+from wfm.errors import InputError
+from wfm.generation.action_files import read_actions
+from wfm.generation.camera_files import read_camera
+from wfm.generation.from_artifacts import fetch_bundle
+from wfm.generation.past_clip import read_past
+from wfm.generation.world_model import WorldModel
+from wfm.generation.write_video import from_uint8, to_uint8, write_mp4
+
+if TYPE_CHECKING:
+    from wfm.artifacts import Store
+
+SIDECAR_VERSION = 1
+
+
+class Written(NamedTuple):
+    """The two files of a generation."""
+
+    video: Path
+    sidecar: Path
+
+
+def generate_from_files(
+    store: "Store",
+    model_name_or_path: str,
+    past: str | os.PathLike[str],
+    action_file: str | os.PathLike[str] | None = None,
+    camera_file: str | os.PathLike[str] | None = None,
+    out: str | os.PathLike[str] = "future.mp4",
+    seed: int = 0,
+    mode: str = "",
+    num_frames: int = 0,
+) -> Written:
+    """Continue a video file with a published model and write ``out`` (mp4) and ``out`` with the suffix ``.json``.
+
+    model_name_or_path: a bundle folder, ``model/NAME@ALIAS``, a key, or just NAME. mode: see
+    `wfm.generation.rollout.MODES`; empty means "sample" for diffusion and "greedy" for autoregressive. num_frames:
+    given and predicted frames together; 0 means the training window. Without a file of actions the null action is
+    used. Nothing is written unless everything went well. Raises InputError (or a kind of it) for whatever is wrong
+    with what was given.
+    """
+    target = Path(out)
+    _check_target(target)
+    if action_file is not None and camera_file is not None:
+        raise InputError(
+            "both an action file and a camera file were given: give one (an action file may hold camera actions)"
+        )
+    with tempfile.TemporaryDirectory(prefix="wfm-generate-") as scratch:
+        folder, key = fetch_bundle(store, model_name_or_path, Path(scratch) / "bundle")
+        world = WorldModel.load(folder)
+    card = world.card
+    total = num_frames or card.num_frames
+    mode = mode or ("greedy" if card.family == "autoregressive" else "sample")
+    given = read_past(Path(past), card)
+    actions, note = _actions(world, action_file, camera_file, total)
+    video = world.generate(
+        torch.from_numpy(np.ascontiguousarray(from_uint8(given.frames)))[None],
+        None if actions is None else actions[None],
+        num_frames=total,
+        seeds=[seed],
+        mode=mode,
+    )
+    sidecar = {
+        "schema_version": SIDECAR_VERSION,
+        "model": {"name": card.name, "key": key, "given_as": model_name_or_path, "family": card.family},
+        "seed": seed,
+        "mode": mode,
+        "num_frames": total,
+        "past_frames": card.past_frames,
+        "fps": card.fps,
+        "sampling": card.sampling.resolved(),
+        "past": given.choices,
+        "actions": note,
+        "action_spec": world.action_spec.resolved(),
+        "lineage": {"inputs": card.inputs, "sources": _sources(store, key)},
+    }
+    return _write(target, to_uint8(video[0].numpy()), card.fps, sidecar)
+
+
+def _actions(
+    world: WorldModel,
+    action_file: str | os.PathLike[str] | None,
+    camera_file: str | os.PathLike[str] | None,
+    total: int,
+) -> tuple[np.ndarray | None, dict[str, Any]]:
+    """Raw actions ``[total, A]`` or None, and what was done to get them."""
+    if action_file is None and camera_file is None:
+        return None, {"kind": "null", "words": "no action was given: the model's null action"}
+    if action_file is not None:
+        kind, name, rows = "action", Path(action_file).name, read_actions(Path(action_file), world.action_spec)
+    else:
+        assert camera_file is not None
+        kind, name, rows = "camera", Path(camera_file).name, read_camera(Path(camera_file), world.action_spec)
+    given = world.card.past_frames
+    future = total - given
+    if len(rows) in (total, total - 1):
+        words = "rows cover the given and the predicted frames"
+    elif len(rows) == future:
+        rows = np.concatenate([np.repeat(rows[:1], given - 1, axis=0), rows])
+        words = (
+            "rows cover the predicted frames alone; the first one is taken to have acted during the given frames too"
+        )
+    else:
+        raise InputError(
+            f"{name}: {len(rows)} rows; give {future} (one for each predicted frame, the first acting between the last given "
+            f"frame and the first predicted one), or {total} (one for every frame, the {given} given ones included)"
+        )
+    if len(rows) == total - 1:
+        rows = np.concatenate([rows, rows[-1:]])  # what acts after the last frame is never seen
+    return rows, {"kind": kind, "file": name, "words": words, "rows": rows.tolist()}
+
+
+def _sources(store: "Store", key: str) -> list[str]:
+    """The files that the model was trained from, as far as the store still knows; empty for a bundle that is not in
+    it."""
+    return sorted(set(store.lineage(key).sources())) if key else []
+
+
+def _check_target(target: Path) -> None:
+    if target.suffix.lower() != ".mp4":
+        raise InputError(f"{target}: the output is an mp4; give a name that ends in .mp4")
+    if not target.parent.is_dir():
+        raise InputError(f"{target.parent}: no such folder to write into")
+
+
+def _write(target: Path, frames: np.ndarray, fps: float, sidecar: dict[str, Any]) -> Written:
+    """Both files under temporary names first; then the sidecar and, last, the video take their places."""
+    beside = target.with_suffix(".json")
+    content = json.dumps(sidecar, indent=1, sort_keys=True) + "\n"
+    made = target.with_name(f".{target.stem}.{os.getpid()}.mp4")
+    try:
+        write_mp4(made, frames, fps)
+        replace_on_disk(beside, content.encode())
+        os.replace(made, target)
+    finally:
+        made.unlink(missing_ok=True)
+    return Written(target, beside)

@@ -1,0 +1,87 @@
+"""Autoregressive decoding: continue token videos with a key/value cache, greedily or by temperature and nucleus
+(top-p) sampling.
+
+Sampling takes the arg-max of ``probability / exponential noise`` (as Cosmos does), which draws from the distribution
+exactly. Noise of sequence b comes from a generator of its own, seeded by ``seeds[b]``: it does not depend on which
+other sequences share the batch.
+"""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from wfm.errors import ConfigError
+from wfm.models.autoregressive.network import AutoregressiveTransformer
+
+Choose = Callable[[Tensor], Tensor]
+"""Logits of one symbol ``[B, n, slots, size]`` -> the chosen symbols int64 ``[B, n, slots]``."""
+
+
+def greedy(logits: Tensor) -> Tensor:
+    """The most probable symbol; the lowest one of equals."""
+    return logits.argmax(dim=-1)
+
+
+class TopP:
+    """Samples each symbol from the smallest set of choices that holds ``top_p`` of the probability, at
+    ``temperature``."""
+
+    def __init__(self, seeds: list[int], *, temperature: float = 1.0, top_p: float = 0.8) -> None:
+        if not temperature > 0:
+            raise ConfigError(f"temperature={temperature}: must be positive; use greedy decoding for the limit 0")
+        if not 0 < top_p <= 1:
+            raise ConfigError(f"top_p={top_p}: must lie in (0, 1]")
+        self.generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+        self.temperature, self.top_p = temperature, top_p
+
+    def __call__(self, logits: Tensor) -> Tensor:
+        if logits.shape[0] != len(self.generators):
+            raise ConfigError(
+                f"{logits.shape[0]} sequences but {len(self.generators)} seeds: give one seed for each sequence"
+            )
+        probabilities = torch.softmax(logits.double() / self.temperature, dim=-1)
+        ordered, order = probabilities.sort(dim=-1, descending=True, stable=True)
+        before = (
+            ordered.cumsum(dim=-1) - ordered
+        )  # probability of everything more likely: the first choice always stays
+        kept = torch.zeros_like(probabilities).scatter(-1, order, ordered * (before < self.top_p))
+        noise = torch.stack(
+            [torch.empty(logits.shape[1:], dtype=torch.float64).exponential_(generator=g) for g in self.generators]
+        )
+        return (kept / noise.to(kept.device)).argmax(dim=-1)
+
+
+@torch.no_grad()
+def continue_tokens(
+    model: AutoregressiveTransformer,
+    past: Tensor,
+    actions: Tensor | None,
+    *,
+    frames: int,
+    choose: Choose,
+    use_cache: bool = True,
+) -> Tensor:
+    """Continue ``past`` int64 ``[B, p, h, w]`` to ``frames`` latent frames: int64 ``[B, frames, h, w]``, the first p
+    as given.
+
+    actions: normalised ``[B, T, A]`` for all T = 1 + (frames - 1) * temporal_compression video frames, or None (the
+    null action). ``use_cache=False`` recomputes everything at each step: the same result up to rounding, for tests.
+    """
+    batch, given, height, width = past.shape
+    if not 1 <= given < frames:
+        raise ConfigError(f"{given} latent frames given, {frames} wanted: at least 1 must be given and 1 predicted")
+    size = (height, width)
+    condition = model.condition(actions, batch, frames)
+    patches = model.patchify(past)  # [B, n, slots]
+    rows, columns = model.grid(height, width)
+    cache = model.new_cache(batch, frames, size) if use_cache else None
+    fresh = patches
+    while patches.shape[1] < frames * rows * columns:
+        logits = model.step(
+            fresh if use_cache else patches, condition, size, cache, last=True
+        )  # [B, stride, slots, width]
+        symbols = torch.stack([choose(block) for block in model.vocabulary.split(logits)], dim=-1)
+        fresh = model.vocabulary.ids(symbols)
+        patches = torch.cat([patches, fresh], dim=1)
+    return model.unpatchify(patches, height, width)

@@ -1,0 +1,143 @@
+"""World models out of the store: from the artifacts of a run, or from a published bundle by name."""
+
+import json
+import struct
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from wfm.errors import DataError, InputError
+from wfm.generation.config import SamplingConfig
+from wfm.generation.held_out import HeldOut, collect
+from wfm.generation.world_model import WorldCard, WorldModel
+from wfm.models.folder import load_model
+
+if TYPE_CHECKING:
+    from wfm.artifacts import Artifact, Store
+
+CARD_VERSION = 1
+
+
+def open_world(
+    inputs: Mapping[str, "Artifact"], *, past_frames: int, sampling: SamplingConfig, into: Path
+) -> WorldModel:
+    """The unpublished world model of the artifacts ``tokenizer``, ``model`` and ``latents``; the latter's geometry is
+    the window.
+
+    Raises DataError when the model was trained with another tokenizer, or on other latents, than the ones given.
+    """
+    for role in ("tokenizer", "latents"):
+        trained_with = inputs["model"].manifest.inputs.get(role)
+        if trained_with is not None and trained_with != inputs[role].key:
+            raise DataError(
+                f"the model was trained with {role} {trained_with[:12]}, given is {inputs[role].key[:12]}: take one run's"
+            )
+    tokenizer, _ = load_model(fetch_model(inputs["tokenizer"], into / "tokenizer"))
+    model, model_card = load_model(fetch_model(inputs["model"], into / "model"))
+    frames, height, width = latent_shape(inputs["latents"])
+    config = tokenizer.config
+    card = WorldCard(
+        family=model_card.family,
+        size=(height * config.spatial_compression, width * config.spatial_compression),
+        fps=model_card.config.fps,  # type: ignore[attr-defined]
+        num_frames=1 + (frames - 1) * config.temporal_compression,
+        past_frames=past_frames,
+        sampling=sampling,
+        inputs={role: artifact.key for role, artifact in inputs.items()},
+    )
+    return WorldModel(tokenizer, model, model_card, card)
+
+
+def fetch_model(artifact: "Artifact", into: Path) -> Path:
+    """Copy an artifact's one model folder below ``into`` and return it. Raises DataError unless there is exactly
+    one."""
+    found = [entry.path for entry in artifact.files() if entry.path.rpartition("/")[2] == "model.safetensors"]
+    if len(found) != 1:
+        raise DataError(
+            f"artifact {artifact.key[:12]} ({artifact.kind}) holds {len(found)} model folders, wanted 1: {found}"
+        )
+    folder = found[0].rpartition("/")[0]
+    artifact.fetch_tree(f"{folder}/" if folder else "", into)
+    return into / folder
+
+
+def latent_shape(latents: "Artifact") -> tuple[int, int, int]:
+    """(t, h, w) of the encoded windows, from the header of the first file: nothing else is read."""
+    for entry in latents.files():
+        if not entry.path.endswith(".safetensors"):
+            continue
+        with latents.open(entry.path) as file:
+            (length,) = struct.unpack("<Q", file.read(8))
+            header = json.loads(file.read(length))
+        for name in ("latents", "tokens"):
+            if name in header:
+                t, h, w = header[name]["shape"][-3:]
+                return int(t), int(h), int(w)
+    raise DataError(f"artifact {latents.key[:12]} ({latents.kind}) holds no encoded windows")
+
+
+def read_held_out(
+    dataset: "Artifact", split: str, world: WorldModel, *, stride_frames: int, limit: int
+) -> tuple[HeldOut, int]:
+    """The windows of a split in the world's geometry, and how many ``limit`` left out. Raises InputError for none, or
+    for ``train``."""
+    from wfm.data.windows import windows
+
+    if split == "train":
+        raise InputError(
+            "split 'train' is what the model has learned from: predictions of it say nothing; choose val or test"
+        )
+    card = world.card
+    found = windows(dataset, split, num_frames=card.num_frames, stride_frames=stride_frames, size=card.size)
+    held, left = collect(found, world.action_spec, limit)
+    if held is None:
+        raise InputError(
+            f"split {split!r} has no clip of {card.num_frames} frames or more: give longer clips or a shorter window"
+        )
+    return held, left
+
+
+def card_values(world: WorldModel, *, seed: int) -> dict[str, Any]:
+    """What ``card.json`` beside generated videos holds."""
+    card = world.card
+    return {
+        "schema_version": CARD_VERSION,
+        "family": card.family,
+        "size": list(card.size),
+        "fps": card.fps,
+        "num_frames": card.num_frames,
+        "past_frames": card.past_frames,
+        "sampling": card.sampling.resolved(),
+        "seed": seed,
+        "action_spec": world.action_spec.resolved(),
+        "inputs": card.inputs,
+    }
+
+
+def write_card(world: WorldModel, out: Path, *, seed: int) -> None:
+    """Write ``card.json``."""
+    (out / "card.json").write_text(json.dumps(card_values(world, seed=seed), indent=1, sort_keys=True) + "\n")
+
+
+def fetch_bundle(store: "Store", name_or_path: str, into: Path) -> tuple[Path, str]:
+    """(local bundle folder, artifact key or "") of a published model: a folder, a key, ``model/NAME@ALIAS``, or just
+    NAME.
+
+    Raises InputError naming what was tried.
+    """
+    if Path(name_or_path).is_dir():
+        return Path(name_or_path), ""
+    tried = [name_or_path] if "/" in name_or_path else [f"model/{name_or_path}", name_or_path]
+    tried = [name if "@" in name or "/" not in name else f"{name}@latest" for name in tried]
+    problems = []
+    for reference in tried:
+        try:
+            artifact = store.artifact(store.resolve(reference))
+        except InputError as error:
+            problems.append(f"{reference}: {error}")
+            continue
+        if artifact.kind != "model":
+            raise InputError(f"{name_or_path!r} is an artifact of kind {artifact.kind!r}, wanted a published model")
+        artifact.fetch_tree("", into)
+        return into, artifact.key
+    raise InputError(f"no published model {name_or_path!r}: it is no folder; " + "; ".join(problems))

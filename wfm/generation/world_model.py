@@ -1,0 +1,226 @@
+"""A world model as its users see it: past frames and actions in, future frames out.
+
+A bundle is a folder: ``tokenizer/`` and ``model/`` (each a model folder, see wfm.models.folder) and ``card.json`` (a
+`WorldCard`).
+
+    world = WorldModel.load(folder)
+    video = world.generate(past, actions, num_frames=33, seeds=[0, 1])
+"""
+
+import hashlib
+import json
+import os
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import pydantic
+import torch
+from torch import Tensor, nn
+
+from wfm.actions import ActionSpec
+from wfm.config import Config
+from wfm.errors import ConfigError, DataError
+from wfm.generation.config import SamplingConfig
+from wfm.generation.rollout import future_latents, future_tokens, require_mode
+from wfm.models.autoregressive.network import AutoregressiveTransformer
+from wfm.models.diffusion.network import DiffusionTransformer
+from wfm.models.folder import ModelCard, load_model
+from wfm.models.tokenizer.network import Tokenizer
+
+SCHEMA_VERSION = 1
+
+
+class WorldCard(Config):
+    """What a bundle promises: the window it was trained on and how futures are drawn from it. ``card.json`` holds
+    exactly this."""
+
+    schema_version: int = SCHEMA_VERSION
+    name: str = ""
+    "Name it was published under; empty for an unpublished one."
+    family: str
+    "diffusion or autoregressive."
+    size: tuple[int, int]
+    "Height and width of a frame [pixels]."
+    fps: float
+    "Frames a second [1/s]; also the rate of the actions."
+    num_frames: int
+    "Frames of a training window: given and predicted together."
+    past_frames: int
+    "How many of them are given."
+    sampling: SamplingConfig = pydantic.Field(default_factory=SamplingConfig)
+    "How futures are drawn."
+    evaluation: dict[str, Any] = pydantic.Field(default_factory=dict)
+    "Figures of the evaluation it was published with."
+    inputs: dict[str, str] = pydantic.Field(default_factory=dict)
+    "Artifacts it was made from: role -> key."
+
+
+class WorldModel:
+    """A tokenizer and a network of either family behind one ``generate``."""
+
+    def __init__(self, tokenizer: Tokenizer, model: nn.Module, model_card: ModelCard, card: WorldCard) -> None:
+        if model_card.family != card.family:
+            raise ConfigError(
+                f"the card says family {card.family!r}, the model folder {model_card.family!r}: not one bundle"
+            )
+        if card.family == "autoregressive" and not tokenizer.config.discrete:
+            raise ConfigError("an autoregressive model needs a discrete tokenizer; this bundle's has no levels")
+        if card.family == "diffusion" and tokenizer.config.discrete:
+            raise ConfigError("a diffusion model needs a continuous tokenizer; this bundle's is discrete")
+        self.tokenizer, self.model, self.model_card, self.card = tokenizer.eval(), model.eval(), model_card, card
+        for frames in (card.past_frames, card.num_frames):
+            self._latent_frames(frames)
+
+    @property
+    def action_spec(self) -> ActionSpec:
+        """What an action means to this model; width 0: it takes none."""
+        return self.model_card.action_spec
+
+    @classmethod
+    def load(cls, folder: str | os.PathLike[str], *, device: str = "cpu") -> Self:
+        """Open a bundle folder. Raises DataError for one that is incomplete, of a newer schema, or does not fit
+        together."""
+        path = Path(folder)
+        card = read_card(path)
+        tokenizer, tokenizer_card = load_model(path / "tokenizer", device=device)
+        if tokenizer_card.family != "tokenizer":
+            raise DataError(f"{path / 'tokenizer'} holds a model of family {tokenizer_card.family!r}, not a tokenizer")
+        model, model_card = load_model(path / "model", device=device)
+        return cls(tokenizer, model, model_card, card)
+
+    @torch.no_grad()
+    def generate(
+        self,
+        past: Tensor,
+        actions: np.ndarray | Tensor | None = None,
+        *,
+        num_frames: int | None = None,
+        seeds: list[int],
+        mode: str = "sample",
+    ) -> Tensor:
+        """Continue ``past [B, 3, P, H, W]`` in [-1, 1] to ``num_frames = T`` frames ``[B, 3, T, H, W]``; the first P
+        as given, bit for bit.
+
+        actions: raw units ``[B, T, A]`` (a row for every frame; the row of frame t acts between t and t + 1), or None
+        for the null action. seeds: one for each sequence; sequence b depends on ``past[b], actions[b], seeds[b]``
+        alone. T may exceed the training window: the future is then rolled out window by window, each started from the
+        last P frames of the one before, with a seed derived from (seed, window). The same call on the same machine
+        gives the same bits. Raises ConfigError for what does not fit.
+        """
+        require_mode(self.card.family, mode)
+        total = self.card.num_frames if num_frames is None else num_frames
+        self._check(past, total, seeds)
+        known = self._normalised(actions, past.shape[0], total)
+        size = self.sampling_batch
+        rows = []
+        for start in range(0, past.shape[0], size):
+            chosen = list(range(start, min(start + size, past.shape[0])))
+            filled = chosen + [chosen[-1]] * (size - len(chosen))  # always `size` rows: see SamplingConfig.batch_size
+            part = self._roll_out(
+                past[filled], None if known is None else known[filled], total, [seeds[i] for i in filled], mode
+            )
+            rows.append(part[: len(chosen)])
+        return torch.cat(rows)
+
+    @property
+    def sampling_batch(self) -> int:
+        """Rows of every batch that goes through the networks."""
+        return self.card.sampling.batch_size
+
+    def _roll_out(self, past: Tensor, actions: Tensor | None, total: int, seeds: list[int], mode: str) -> Tensor:
+        """``[B, 3, total, H, W]``, window by window."""
+        video, given, window = past, past.shape[2], 0
+        while video.shape[2] < total:
+            start = video.shape[2] - given
+            length = min(self.card.num_frames, self._whole(total - start))
+            acts = None if actions is None else _window(actions, start, length)
+            drawn = [seed if window == 0 else derived_seed(seed, window) for seed in seeds]
+            future = self._one_window(video[:, :, start:], acts, length, drawn, mode)
+            video = torch.cat([video, future[:, :, given : given + total - video.shape[2]]], dim=2)
+            window += 1
+        return video
+
+    def _one_window(self, past: Tensor, actions: Tensor | None, length: int, seeds: list[int], mode: str) -> Tensor:
+        """The decoded window ``[B, 3, length, H, W]``, clamped to [-1, 1]; its first frames are the tokenizer's
+        reconstruction."""
+        frames, sampling = self._latent_frames(length), self.card.sampling
+        if isinstance(self.model, DiffusionTransformer):
+            latents = future_latents(
+                self.model,
+                self.tokenizer.encode(past),
+                actions,
+                frames=frames,
+                seeds=seeds,
+                mode=mode,
+                sampling=sampling,
+            )
+            return self.tokenizer.decode(latents).clamp(-1, 1)
+        assert isinstance(self.model, AutoregressiveTransformer)
+        tokens = future_tokens(
+            self.model, self.tokenizer.tokens(past), actions, frames=frames, seeds=seeds, mode=mode, sampling=sampling
+        )
+        return self.tokenizer.decode_tokens(tokens).clamp(-1, 1)
+
+    def _normalised(self, actions: np.ndarray | Tensor | None, batch: int, total: int) -> Tensor | None:
+        if actions is None or self.action_spec.width == 0:
+            if actions is not None and np.shape(actions)[-1] != 0:
+                raise ConfigError(f"actions of {np.shape(actions)[-1]} components were given; this model takes none")
+            return None
+        raw = np.asarray(actions)
+        if raw.shape[:2] != (batch, total):
+            raise ConfigError(f"actions have shape {raw.shape}, wanted [{batch}, {total}, {self.action_spec.width}]")
+        weight = next(self.model.parameters())
+        return torch.from_numpy(self.action_spec.normalise(raw)).to(weight)
+
+    def _check(self, past: Tensor, total: int, seeds: list[int]) -> None:
+        if past.ndim != 5 or past.shape[1] != 3 or tuple(past.shape[3:]) != self.card.size:
+            raise ConfigError(
+                f"past has shape {tuple(past.shape)}, wanted [B, 3, P, {self.card.size[0]}, {self.card.size[1]}]"
+            )
+        if len(seeds) != past.shape[0]:
+            raise ConfigError(f"{len(seeds)} seeds for {past.shape[0]} sequences: give one each")
+        given = past.shape[2]
+        self._latent_frames(given)
+        if not given < min(total, self.card.num_frames):
+            raise ConfigError(
+                f"{given} frames given, {total} wanted, windows of {self.card.num_frames}: nothing to predict"
+            )
+
+    def _latent_frames(self, frames: int) -> int:
+        try:
+            return self.tokenizer.config.latent_frames(frames)
+        except ValueError as error:
+            raise ConfigError(str(error)) from None
+
+    def _whole(self, frames: int) -> int:
+        """The next number of frames that the tokenizer takes."""
+        step = self.tokenizer.config.temporal_compression
+        return 1 + -(-(frames - 1) // step) * step
+
+
+def read_card(folder: Path) -> WorldCard:
+    """``card.json`` of a bundle. Raises DataError when it is missing, broken, or newer than this wfm."""
+    path = folder / "card.json"
+    try:
+        values = json.loads(path.read_text())
+    except FileNotFoundError:
+        raise DataError(f"{folder}: no card.json here, so this is not a published world model") from None
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise DataError(f"{path}: not JSON ({error})") from None
+    version = values.get("schema_version") if isinstance(values, dict) else None
+    if not isinstance(version, int) or version > SCHEMA_VERSION:
+        raise DataError(f"{path}: schema_version {version!r}, this wfm reads up to {SCHEMA_VERSION}: use a newer wfm")
+    return WorldCard.parse(values)
+
+
+def derived_seed(*parts: int | str) -> int:
+    """A 63-bit seed that is a hash of ``parts``: the same on every machine, unrelated for related parts."""
+    digest = hashlib.sha256(":".join(str(part) for part in parts).encode()).digest()
+    return int.from_bytes(digest[:8], "big") >> 1
+
+
+def _window(actions: Tensor, start: int, length: int) -> Tensor:
+    """Rows start..start + length of ``[B, T, A]``; past the end the last row is repeated."""
+    index = torch.arange(start, start + length, device=actions.device).clamp(max=actions.shape[1] - 1)
+    return actions[:, index]

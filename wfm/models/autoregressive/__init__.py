@@ -1,0 +1,36 @@
+"""The autoregressive family: a causal transformer that predicts the FSQ tokens of a video one by one, or frame by
+frame.
+
+    config         AutoregressiveConfig: the network; torch-free
+    vocabulary     token ids as symbols: flat, or the FSQ digits they are made of
+    conditioning   actions per video frame -> what is added to the tokens that predict each latent frame
+    cache          keys and values of earlier positions
+    network        AutoregressiveTransformer
+    objective      its training loss: cross-entropy and z-loss
+
+Decoding (greedy, sampled) lies in `wfm.generation.decoding`.
+"""
+
+from typing import Any
+
+__all__ = [
+    "AutoregressiveConfig",
+    "AutoregressiveObjective",
+    "AutoregressiveObjectiveConfig",
+    "AutoregressiveTransformer",
+]
+
+_HOMES = {
+    "AutoregressiveConfig": "config",
+    "AutoregressiveObjective": "objective",
+    "AutoregressiveObjectiveConfig": "config",
+    "AutoregressiveTransformer": "network",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)

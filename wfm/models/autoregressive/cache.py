@@ -1,0 +1,48 @@
+"""The key/value cache: what earlier positions left behind, so that a decoding step costs its own tokens only."""
+
+import torch
+from torch import Tensor
+
+from wfm.errors import ConfigError
+
+
+class KeyValueCache:
+    """Keys and values of every layer for up to ``capacity`` positions; memory is taken once, at the start.
+
+    Keys are stored after the rotary embedding. A step calls ``extend(layer, k, v)`` in each layer and then
+    ``advance(n)`` once, so all layers of a step write at the same offset.
+    """
+
+    def __init__(
+        self,
+        layers: int,
+        batch: int,
+        capacity: int,
+        kv_heads: int,
+        head_dim: int,
+        *,
+        dtype: torch.dtype,
+        device: torch.device,
+    ) -> None:
+        shape = (layers, batch, capacity, kv_heads, head_dim)
+        self._keys = torch.zeros(shape, dtype=dtype, device=device)
+        self._values = torch.zeros(shape, dtype=dtype, device=device)
+        self.capacity = capacity
+        self.length = 0
+        """Positions every layer has seen."""
+
+    def extend(self, layer: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+        """Store ``k, v [B, n, kv_heads, head_dim]`` behind what is there; returns all of it, ``[B, length + n,
+        ...]``."""
+        end = self.length + k.shape[1]
+        if end > self.capacity:
+            raise ConfigError(
+                f"the key/value cache holds {self.capacity} positions, {end} are needed: decode fewer frames"
+            )
+        self._keys[layer, :, self.length : end] = k
+        self._values[layer, :, self.length : end] = v
+        return self._keys[layer, :, :end], self._values[layer, :, :end]
+
+    def advance(self, positions: int) -> None:
+        """All layers have stored ``positions`` more."""
+        self.length += positions

@@ -1,0 +1,99 @@
+"""The configuration of the autoregressive family and of its objective; the network's defaults are Cosmos 1.0's 4B
+model, its flags make small models learn.
+
+Torch-free, so that keys and emitters can read it.
+"""
+
+import math
+from typing import Literal, Self
+
+from pydantic import model_validator
+
+from wfm.config import Config
+
+
+class AutoregressiveConfig(Config):
+    """A causal transformer over the tokens ``[B, t, h, w]`` of a finite-scalar-quantised (FSQ) video tokenizer.
+
+    Two independent choices separate the large model from the small one. ``order``: ``"raster"`` predicts one token at
+    a time (Cosmos); ``"frame"`` predicts all tokens of the next latent frame at once from all earlier frames, so a
+    frame costs one forward pass and attention is causal by blocks of a frame. ``vocabulary``: ``"flat"`` has one
+    embedding row and one logit per token id (64,000 in Cosmos); ``"digits"`` embeds and predicts the FSQ digits of a
+    token separately, given the past independently of each other: 39 logits in place of 64,000, which is what a model
+    that trains for minutes can fill. Cosmos is raster + flat.
+    """
+
+    levels: tuple[int, ...] = (8, 8, 8, 5, 5, 5)
+    """FSQ levels of the tokenizer, lowest digit first; the vocabulary is their product (64,000)."""
+    dim: int = 4096
+    """Width of the residual stream."""
+    layers: int = 16
+    """Number of transformer blocks."""
+    heads: int = 32
+    """Query heads."""
+    kv_heads: int = 8
+    """Key and value heads (grouped-query attention); divides ``heads``."""
+    head_dim: int = 128
+    """Width of one head; even, and at least 6 so that each of the three RoPE axes has a pair. heads * head_dim may
+    differ from dim."""
+    ffn_dim: int = 14336
+    """Inner width of the SwiGLU feed-forward."""
+    rope_theta: float = 500_000.0
+    """Base of the rotary frequencies on all three axes."""
+    norm_eps: float = 1e-5
+    """Epsilon of every RMSNorm."""
+    order: Literal["raster", "frame"] = "raster"
+    """What one step predicts: the next token in raster order, or the whole next latent frame (see the class)."""
+    vocabulary: Literal["flat", "digits"] = "flat"
+    """How tokens are embedded and predicted (see the class)."""
+    patch: int = 1
+    """Tokens per side that share one transformer position: patch x patch tokens enter and leave together. 1 = Cosmos;
+    more than 1 needs ``order="frame"``, whose tokens are predicted in parallel anyhow."""
+    copy_bias: bool = False
+    """Adds to the logits a learned score for each pair (level of this digit now, level predicted), so that "nothing
+    changes" need not be learned through all layers. Needs ``vocabulary="digits"``."""
+    action_width: int = 0
+    """Numbers per video frame in the action spec; 0 = the null action only."""
+    action_hidden: int = 512
+    """Inner width of the two-layer action embedding."""
+    fps: float = 24.0
+    """Frames a second of the training video [1/s]; an action given as a rate acts for 1 / fps seconds."""
+    temporal_compression: int = 8
+    """Video frames per latent frame after the first (the tokenizer's), so how many actions lead to one latent frame."""
+
+    @property
+    def vocabulary_size(self) -> int:
+        """How many token ids there are: the product of the levels."""
+        return math.prod(self.levels)
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if self.heads % self.kv_heads:
+            raise ValueError(f"heads={self.heads} is not a multiple of kv_heads={self.kv_heads}")
+        if self.head_dim % 2 or self.head_dim < 6:
+            raise ValueError(f"head_dim={self.head_dim}: must be even and at least 6 (three RoPE axes)")
+        if self.patch < 1 or (self.patch > 1 and self.order != "frame"):
+            raise ValueError(f'patch={self.patch} with order={self.order!r}: more than 1 needs order="frame"')
+        if self.copy_bias and self.vocabulary != "digits":
+            raise ValueError('copy_bias=True needs vocabulary="digits"')
+        if min(self.levels, default=0) < 2:
+            raise ValueError(f"levels={self.levels}: each FSQ digit needs at least 2 levels")
+        return self
+
+
+class AutoregressiveObjectiveConfig(Config):
+    """Weights of the loss and the noise on its inputs; the defaults are Cosmos's, which has no input noise."""
+
+    z_loss: float = 1e-4
+    """Weight of the mean squared logsumexp."""
+    input_noise: float = 0.0
+    """Highest share of input symbols that is moved to a neighbouring level (digits) or replaced by any id (flat); each
+    sample draws its share between 0 and this. A model that continues its own predictions reads errors, which clean
+    training never shows it."""
+    label_smoothing: float = 0.0
+    """Probability mass of the target that is spread over all choices."""
+    ordinal_smoothing: float = 0.0
+    """Width of the Gaussian, in levels, that replaces the one-hot target of a digit; 0 = one-hot. Neighbouring levels
+    are nearly right."""
+    action_dropout: float = 0.1
+    """Share of samples trained with the null action in place of their own."""

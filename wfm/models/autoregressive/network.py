@@ -1,0 +1,234 @@
+"""The autoregressive transformer: RMSNorm, grouped-query attention with per-head QK-norm and 3-D RoPE, SwiGLU; no
+biases.
+
+Architecture of Cosmos 1.0's autoregressive models (paper section 5; released code
+autoregressive/networks/transformer.py), with the two flags of ``AutoregressiveConfig`` for what one step predicts and
+how a token is spelt. Where paper and code differ the code is followed: learnable QK RMSNorm AND the fixed
+1/sqrt(head_dim), and grouped-query attention.
+
+Positions. Tokens ``[B, t, h, w]`` become patches of ``patch x patch`` tokens in raster order, one position each. The
+input at position ``k`` predicts position ``k + stride``: stride 1 in raster order, one whole latent frame in frame
+order. A query sees the keys of its own block of ``stride`` positions and all before; in raster order that is the
+ordinary causal mask. The action that leads to the latent frame being PREDICTED is added to the input of the position
+that predicts it.
+"""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from wfm.errors import ConfigError
+from wfm.models.autoregressive.cache import KeyValueCache
+from wfm.models.autoregressive.conditioning import ActionEmbedding
+from wfm.models.autoregressive.config import AutoregressiveConfig
+from wfm.models.autoregressive.vocabulary import Vocabulary
+from wfm.models.layers import Attention, RMSNorm, rope_3d
+
+
+class SwiGLU(nn.Module):
+    """SwiGLU: w2(silu(w1 x) * w3 x)."""
+
+    def __init__(self, config: AutoregressiveConfig) -> None:
+        super().__init__()
+        self.w1 = nn.Linear(config.dim, config.ffn_dim, bias=False)
+        self.w2 = nn.Linear(config.ffn_dim, config.dim, bias=False)
+        self.w3 = nn.Linear(config.dim, config.ffn_dim, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.w2(functional.silu(self.w1(x)) * self.w3(x))
+
+
+class Block(nn.Module):
+    """x + attention(norm(x)), then x + feed_forward(norm(x))."""
+
+    def __init__(self, config: AutoregressiveConfig, layer: int) -> None:
+        super().__init__()
+        self.layer = layer
+        self.attention_norm = RMSNorm(config.dim, eps=config.norm_eps)
+        self.attention = Attention(
+            config.dim, config.heads, num_kv_heads=config.kv_heads, head_dim=config.head_dim, eps=config.norm_eps
+        )
+        self.ffn_norm = RMSNorm(config.dim, eps=config.norm_eps)
+        self.feed_forward = SwiGLU(config)
+
+    def forward(self, x: Tensor, rope: tuple[Tensor, Tensor], stride: int, cache: KeyValueCache | None) -> Tensor:
+        """x `[B, n, dim]`, the n newest positions; queries see keys of their own block of ``stride`` positions and
+        older."""
+        q, k, v = self.attention.project(self.attention_norm(x), rope=rope)
+        if cache is not None:
+            k, v = cache.extend(self.layer, k, v)  # [B, all so far, kv_heads, head_dim]
+        x = x + self._attend(q, k, v, stride)
+        return x + self.feed_forward(self.ffn_norm(x))
+
+    def _attend(self, q: Tensor, k: Tensor, v: Tensor, stride: int) -> Tensor:
+        if stride == 1:
+            return self.attention.attend(q, k, v, "causal")
+        # One dense call for each block against the keys up to its end: no masked work, and the same calls with or
+        # without a cache.
+        before, out = k.shape[1] - q.shape[1], []
+        for start in range(0, q.shape[1], stride):
+            end = before + start + stride
+            out.append(self.attention.attend(q[:, start : start + stride], k[:, :end], v[:, :end]))
+        return torch.cat(out, dim=1)
+
+
+class AutoregressiveTransformer(nn.Module):
+    """Predicts the next tokens of a video from all earlier ones and the actions (see the module for positions)."""
+
+    family = "autoregressive"
+
+    def __init__(self, config: AutoregressiveConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.vocabulary = Vocabulary(config.levels, digits=config.vocabulary == "digits")
+        self.slots = config.patch**2  # tokens of one position
+        width = self.slots * self.vocabulary.width
+        self.tok_embeddings = nn.Embedding(width, config.dim)
+        self.action = ActionEmbedding(
+            config.action_width,
+            config.dim,
+            hidden=config.action_hidden,
+            compression=config.temporal_compression,
+            fps=config.fps,
+        )
+        self.layers = nn.ModuleList(Block(config, layer) for layer in range(config.layers))
+        self.norm = RMSNorm(config.dim, eps=config.norm_eps)
+        self.output = nn.Linear(config.dim, width, bias=False)
+        self.copy = (
+            nn.ParameterList(nn.Parameter(torch.zeros(n, n)) for n in self.vocabulary.sizes)
+            if config.copy_bias
+            else None
+        )
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Truncated normal of std 0.02; what writes into the residual stream is scaled down with depth (Cosmos)."""
+        for name, parameter in self.named_parameters():
+            if parameter.ndim >= 2 and not name.startswith(("action.", "copy.")):
+                nn.init.trunc_normal_(parameter, std=0.02)
+        for name, parameter in self.named_parameters():
+            if name.endswith(("to_out.0.weight", "w2.weight")):
+                depth = int(name.split(".")[1])
+                nn.init.trunc_normal_(parameter, std=0.02 / (2 * (depth + 1)) ** 0.5)
+
+    # Tokens <-> positions
+
+    def grid(self, height: int, width: int) -> tuple[int, int]:
+        """Positions per latent frame ``(rows, columns)`` for token frames of ``height x width``."""
+        patch = self.config.patch
+        if height % patch or width % patch:
+            raise ConfigError(f"token frames of {height} x {width} do not divide into patches of {patch} x {patch}")
+        return height // patch, width // patch
+
+    def stride(self, height: int, width: int) -> int:
+        """How many positions one step predicts: 1 in raster order, a whole frame in frame order."""
+        rows, columns = self.grid(height, width)
+        return rows * columns if self.config.order == "frame" else 1
+
+    def patchify(self, tokens: Tensor) -> Tensor:
+        """tokens ``[B, t, h, w]`` -> ``[B, t * rows * columns, slots]`` in raster order."""
+        batch, frames, height, width = tokens.shape
+        rows, columns = self.grid(height, width)
+        patch = self.config.patch
+        x = tokens.view(batch, frames, rows, patch, columns, patch).permute(0, 1, 2, 4, 3, 5)
+        return x.reshape(batch, frames * rows * columns, self.slots)
+
+    def unpatchify(self, patches: Tensor, height: int, width: int) -> Tensor:
+        """The inverse: ``[B, t * rows * columns, slots, ...]`` -> ``[B, t, h, w, ...]``."""
+        rows, columns = self.grid(height, width)
+        patch, batch, rest = self.config.patch, patches.shape[0], patches.shape[3:]
+        x = patches.reshape(batch, -1, rows, columns, patch, patch, *rest).transpose(3, 4)
+        return x.reshape(batch, -1, height, width, *rest)
+
+    # The pass
+
+    def forward(self, tokens: Tensor, actions: Tensor | None = None, known: Tensor | None = None) -> Tensor:
+        """Teacher-forced logits for every token that can be predicted.
+
+        tokens int64 ``[B, t, h, w]``; actions normalised ``[B, T, A]`` for all T = 1 + (t - 1) * temporal_compression
+        video frames, or None (the null action); known bool ``[B]``: false where a sample's actions are not to be used.
+        Returns ``[B, N - stride, slots, vocabulary.width]``; row k scores what ``targets(tokens)[:, k]`` holds.
+        """
+        frames, height, width = tokens.shape[1:]
+        inputs = self.patchify(tokens)[:, : -self.stride(height, width)]
+        return self.step(inputs, self.condition(actions, tokens.shape[0], frames, known), (height, width))
+
+    def targets(self, tokens: Tensor) -> Tensor:
+        """tokens ``[B, t, h, w]`` -> the ids that ``forward`` scores, ``[B, N - stride, slots]``."""
+        return self.patchify(tokens)[:, self.stride(*tokens.shape[2:]) :]
+
+    def condition(self, actions: Tensor | None, batch: int, frames: int, known: Tensor | None = None) -> Tensor:
+        """What to add to the inputs that predict each latent frame: ``[B, t, dim]``."""
+        return self.action(actions, known, batch=batch, latent_frames=frames)
+
+    def step(
+        self,
+        inputs: Tensor,
+        condition: Tensor,
+        size: tuple[int, int],
+        cache: KeyValueCache | None = None,
+        *,
+        last: bool = False,
+    ) -> Tensor:
+        """Logits ``[B, n, slots, vocabulary.width]`` of n new positions.
+
+        inputs: ids ``[B, n, slots]``, the positions right after those in ``cache`` (from 0 without one); condition
+        ``[B, t, dim]`` for all t latent frames of the video; size: token frame (height, width). With ``last`` only the
+        final ``stride`` positions are scored.
+        """
+        rows, columns = self.grid(*size)
+        stride, places = self.stride(*size), rows * columns
+        start = cache.length if cache is not None else 0
+        positions = torch.arange(start, start + inputs.shape[1], device=inputs.device)
+        x = self.embed(inputs) + condition[:, (positions + stride) // places]  # [B, n, dim]
+        rope = self._rope(positions, columns, places, x.dtype)
+        for block in self.layers:
+            x = block(x, rope, stride, cache)
+        if cache is not None:
+            cache.advance(inputs.shape[1])
+        if last:
+            x, inputs = x[:, -stride:], inputs[:, -stride:]
+        logits = self.output(self.norm(x)).unflatten(-1, (self.slots, self.vocabulary.width))
+        return logits if self.copy is None else logits + self._copy_scores(inputs)
+
+    def embed(self, ids: Tensor) -> Tensor:
+        """ids ``[B, n, slots]`` -> ``[B, n, dim]``: the sum over slots and symbols of one embedding row each."""
+        table = self.tok_embeddings.weight
+        if self.config.vocabulary == "digits":  # a product with the (narrow) one-hot matrix: its backward is one GEMM
+            return self._one_hot(ids).flatten(-2).to(table.dtype) @ table
+        offsets = torch.arange(self.slots, device=ids.device) * self.vocabulary.width
+        return functional.embedding(self.vocabulary.symbols(ids)[..., 0] + offsets, table).sum(dim=-2)
+
+    def new_cache(self, batch: int, frames: int, size: tuple[int, int]) -> KeyValueCache:
+        """An empty cache for ``frames`` latent frames of ``size`` tokens."""
+        rows, columns = self.grid(*size)
+        config, weight = self.config, self.output.weight
+        return KeyValueCache(
+            config.layers,
+            batch,
+            frames * rows * columns,
+            config.kv_heads,
+            config.head_dim,
+            dtype=weight.dtype,
+            device=weight.device,
+        )
+
+    def _one_hot(self, ids: Tensor) -> Tensor:
+        """ids ``[..., slots]`` -> int64 ``[..., slots, vocabulary.width]`` with a one for each symbol."""
+        symbols = self.vocabulary.symbols(ids)
+        return torch.cat(
+            [functional.one_hot(symbols[..., s], size) for s, size in enumerate(self.vocabulary.sizes)], dim=-1
+        )
+
+    def _copy_scores(self, ids: Tensor) -> Tensor:
+        """The learned score of each next level given this level of the same digit: ``[..., slots,
+        vocabulary.width]``."""
+        assert self.copy is not None
+        symbols = self.vocabulary.symbols(ids)
+        return torch.cat([functional.embedding(symbols[..., s], table) for s, table in enumerate(self.copy)], dim=-1)
+
+    def _rope(self, positions: Tensor, columns: int, places: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+        """Rotary (cos, sin) ``[n, head_dim]`` of positions ``[n]``, at the place (t, h, w) of each input patch."""
+        inside = positions % places
+        place = torch.stack([positions // places, inside // columns, inside % columns], dim=-1)  # [n, 3]
+        return rope_3d(place, self.config.head_dim, theta=self.config.rope_theta, dtype=dtype)

@@ -1,0 +1,75 @@
+"""What the autoregressive transformer is trained to do: predict each next token, given true earlier ones and the
+actions.
+
+Cross-entropy per symbol plus the z-loss ``z_loss * mean(logsumexp(logits)^2)`` that keeps logits from drifting
+(Cosmos's code: coefficient 1e-4 on the mean; the paper writes 3e-4 on a sum of squares: the code is followed).
+"""
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from wfm.models.autoregressive.config import AutoregressiveObjectiveConfig
+from wfm.models.autoregressive.network import AutoregressiveTransformer
+from wfm.models.autoregressive.vocabulary import Vocabulary
+
+
+class AutoregressiveObjective:
+    """Loss of an `AutoregressiveTransformer`. Batch: tokens int ``[B, t, h, w]``, seeds int64 ``[B]``, actions ``[B,
+    T, A]`` normalised (absent without actions). All randomness of a sample comes from its own seed."""
+
+    def __init__(self, config: AutoregressiveObjectiveConfig) -> None:
+        self.config = config
+
+    def loss(
+        self, model: AutoregressiveTransformer, batch: Mapping[str, Tensor], step: int
+    ) -> tuple[Tensor, dict[str, float]]:
+        """Mean loss over all predicted symbols, and metrics: cross-entropy per token [nats], share of symbols
+        predicted right."""
+        tokens = batch["tokens"].long()
+        vocabulary = model.vocabulary
+        noisy, known = self.draw(batch["seeds"], tokens, vocabulary)
+        logits = model(noisy, batch.get("actions"), known.to(tokens.device))  # [B, n, slots, width]
+        symbols = vocabulary.symbols(model.targets(tokens))  # [B, n, slots, S]
+        blocks = vocabulary.split(logits)
+        entropy, z, right = logits.new_zeros(()), logits.new_zeros(()), 0.0
+        for index, block in enumerate(blocks):
+            flat, target = block.flatten(0, -2), symbols[..., index].flatten()
+            entropy = entropy + self._cross_entropy(flat, target)
+            z = z + flat.logsumexp(dim=-1).square().mean()
+            right += float((flat.detach().argmax(dim=-1) == target).float().mean())
+        loss = (entropy + self.config.z_loss * z) / len(blocks)
+        return loss, {"cross_entropy_per_token": float(entropy.detach()), "accuracy": right / len(blocks)}
+
+    def _cross_entropy(self, logits: Tensor, target: Tensor) -> Tensor:
+        """logits ``[M, size]``, target int64 ``[M]`` -> mean cross-entropy [nats]."""
+        config = self.config
+        if config.ordinal_smoothing <= 0:
+            return functional.cross_entropy(logits, target, label_smoothing=config.label_smoothing)
+        level = torch.arange(logits.shape[-1], device=logits.device)
+        wanted = torch.softmax(-0.5 * ((level - target[:, None]) / config.ordinal_smoothing) ** 2, dim=-1)
+        return functional.cross_entropy(logits, wanted.to(logits.dtype), label_smoothing=config.label_smoothing)
+
+    def draw(self, seeds: Tensor, tokens: Tensor, vocabulary: Vocabulary) -> tuple[Tensor, Tensor]:
+        """Noisy input tokens ``[B, t, h, w]`` and ``known`` bool ``[B]``, each row from its own seed alone."""
+        noisy, known = [], []
+        for seed, row in zip(seeds.tolist(), tokens, strict=True):
+            generator = torch.Generator().manual_seed(int(seed))
+            known.append(bool(torch.rand((), generator=generator) >= self.config.action_dropout))
+            noisy.append(self._disturb(row, vocabulary, generator) if self.config.input_noise > 0 else row)
+        return torch.stack(noisy), torch.tensor(known)
+
+    def _disturb(self, tokens: Tensor, vocabulary: Vocabulary, generator: torch.Generator) -> Tensor:
+        """tokens ``[t, h, w]`` with a drawn share of symbols changed."""
+        symbols = vocabulary.symbols(tokens)  # [t, h, w, S]
+        share = torch.rand((), generator=generator) * self.config.input_noise
+        hit = (torch.rand(symbols.shape, generator=generator) < share).to(tokens.device)
+        sizes = torch.tensor(vocabulary.sizes)
+        if len(vocabulary.sizes) > 1:
+            move = torch.randint(0, 2, symbols.shape, generator=generator) * 2 - 1
+            other = (symbols + move.to(tokens.device)).clamp(min=0).minimum((sizes - 1).to(tokens.device))
+        else:
+            other = torch.randint(0, vocabulary.size, symbols.shape, generator=generator).to(tokens.device)
+        return vocabulary.ids(torch.where(hit, other, symbols))

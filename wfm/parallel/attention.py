@@ -1,0 +1,144 @@
+"""Attention over a pack of tokens: one signature, several kernels.
+
+Tokens are one axis. A batch is a pack `[tokens, heads, head_dim]` together with the lengths of its segments, and
+attention never crosses a segment. Self-attention, cross-attention and attention against a cache differ only in the
+segments given:
+
+    self    attention(q, k, v, lengths, lengths, mask="full" | "causal")
+    cross   attention(q, k, v, query_lengths, text_lengths, mask="full")
+    cached  attention(q, k, v, (1,) * batch, cached_lengths, mask="causal")
+
+A causal mask is aligned at the END of a segment: the last query sees every key of its segment, so that a query
+against a cache of earlier keys needs no offset. Every kernel gives `(out, lse)`; the log-sum-exp is what lets
+partial results over blocks of keys be merged exactly (ring attention), and it carries no gradient.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Literal, Protocol
+
+import torch
+from torch import Tensor
+
+from wfm.errors import ConfigError
+
+Mask = Literal["full", "causal"]
+MASKS: tuple[str, ...] = ("full", "causal")
+
+
+class Kernel(Protocol):
+    """Attention of a dense batch. q `[B, H, Q, D]`, k and v `[B, H, K, D]` -> out `[B, H, Q, D]`, lse `[B, H, Q]`
+    (fp32 or better)."""
+
+    def __call__(self, q: Tensor, k: Tensor, v: Tensor, *, causal: bool) -> tuple[Tensor, Tensor]: ...
+
+
+def causal_visible(num_queries: int, num_keys: int, device: torch.device) -> Tensor:
+    """Which key `[Q, K]` (bool) each query may see, aligned at the end of both."""
+    query = torch.arange(num_queries, device=device)[:, None] + (num_keys - num_queries)
+    return torch.arange(num_keys, device=device)[None, :] <= query
+
+
+def naive_kernel(q: Tensor, k: Tensor, v: Tensor, *, causal: bool) -> tuple[Tensor, Tensor]:
+    """The reference: scores are materialised and everything is computed in fp64. Any device, any shape,
+    differentiable."""
+    q64, k64, v64 = q.double(), k.double(), v.double()
+    scores = q64 @ k64.transpose(-1, -2) / math.sqrt(q.shape[-1])  # [B, H, Q, K]
+    if causal:
+        scores = scores.masked_fill(~causal_visible(q.shape[-2], k.shape[-2], q.device), -math.inf)
+    lse = torch.logsumexp(scores, dim=-1)  # [B, H, Q]
+    out = torch.exp(scores - lse[..., None]) @ v64
+    return out.to(q.dtype), lse.detach()
+
+
+def fused_cpu_kernel(q: Tensor, k: Tensor, v: Tensor, *, causal: bool) -> tuple[Tensor, Tensor]:
+    """The fused kernel of aten for the CPU: never materialises the scores, has a backward, gives an fp32 log-sum-exp.
+
+    Its own causal flag aligns at the start, which is the same thing only for as many queries as keys; otherwise the
+    mask is handed over explicitly. One query against a cache sees everything and needs no mask.
+    """
+    num_queries, num_keys = q.shape[-2], k.shape[-2]
+    bias = None
+    if causal and 1 < num_queries != num_keys:
+        bias = torch.zeros(num_queries, num_keys, dtype=q.dtype, device=q.device)
+        bias.masked_fill_(~causal_visible(num_queries, num_keys, q.device), -math.inf)
+    square = causal and num_queries == num_keys
+    out, lse = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(q, k, v, 0.0, square, attn_mask=bias)
+    return out, lse
+
+
+KERNELS: dict[str, Callable[..., tuple[Tensor, Tensor]]] = {"naive": naive_kernel, "fused_cpu": fused_cpu_kernel}
+
+
+def kernel_for(name: str, device: torch.device) -> Callable[..., tuple[Tensor, Tensor]]:
+    """The kernel called `name`; "auto" takes the fused one of the device, the reference where there is none."""
+    if name == "auto":
+        name = "fused_cpu" if device.type == "cpu" else "naive"
+    if name not in KERNELS:
+        raise ConfigError(f"attention kernel: {name!r} is unknown; choose one of auto, {', '.join(sorted(KERNELS))}")
+    return KERNELS[name]
+
+
+def attention(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    q_segments: Sequence[int],
+    kv_segments: Sequence[int],
+    *,
+    mask: Mask = "full",
+    kernel: str = "auto",
+) -> Tensor:
+    """Attention over a pack. q `[Q, H, D]`, k and v `[K, H, D]`; segment lengths sum to Q and K. Returns `[Q, H, D]`.
+
+    Raises ConfigError for an unknown mask or kernel, and for segments that do not cover the pack.
+    """
+    return attention_with_lse(q, k, v, q_segments, kv_segments, mask=mask, kernel=kernel)[0]
+
+
+def attention_with_lse(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    q_segments: Sequence[int],
+    kv_segments: Sequence[int],
+    *,
+    mask: Mask = "full",
+    kernel: str = "auto",
+) -> tuple[Tensor, Tensor]:
+    """As `attention`, with the log-sum-exp `[Q, H]` of every query's scores beside the output."""
+    _check(q, k, v, q_segments, kv_segments, mask)
+    run = kernel_for(kernel, q.device)
+    causal = mask == "causal"
+    if len(set(q_segments)) == 1 and len(set(kv_segments)) == 1:  # equal lengths: one dense batch, no copies
+        return _dense(run, q, k, v, len(q_segments), causal)
+    outs, lses = [], []
+    pieces = zip(q.split(list(q_segments)), k.split(list(kv_segments)), v.split(list(kv_segments)), strict=True)
+    for q_piece, k_piece, v_piece in pieces:
+        out, lse = _dense(run, q_piece, k_piece, v_piece, 1, causal)
+        outs.append(out)
+        lses.append(lse)
+    return torch.cat(outs), torch.cat(lses)
+
+
+def _dense(
+    run: Callable[..., tuple[Tensor, Tensor]], q: Tensor, k: Tensor, v: Tensor, batch: int, causal: bool
+) -> tuple[Tensor, Tensor]:
+    heads, head_dim = q.shape[-2:]
+    q, k, v = (x.reshape(batch, -1, heads, head_dim).transpose(1, 2) for x in (q, k, v))  # [B, H, S, D]
+    out, lse = run(q, k, v, causal=causal)
+    return out.transpose(1, 2).reshape(-1, heads, head_dim), lse.transpose(1, 2).reshape(-1, heads)
+
+
+def _check(q: Tensor, k: Tensor, v: Tensor, q_segments: Sequence[int], kv_segments: Sequence[int], mask: str) -> None:
+    if mask not in MASKS:
+        raise ConfigError(f"attention mask: {mask!r} is unknown; choose one of {', '.join(MASKS)}")
+    if len(q_segments) != len(kv_segments) or not q_segments:
+        raise ConfigError(f"attention: {len(q_segments)} query segments against {len(kv_segments)} key segments")
+    if sum(q_segments) != q.shape[0] or sum(kv_segments) != k.shape[0] or k.shape[0] != v.shape[0]:
+        raise ConfigError(
+            f"attention: segments of {sum(q_segments)} queries and {sum(kv_segments)} keys do not cover a pack of "
+            f"{q.shape[0]} queries, {k.shape[0]} keys and {v.shape[0]} values"
+        )
+    if mask == "causal" and any(n > m for n, m in zip(q_segments, kv_segments, strict=True)):
+        raise ConfigError("attention: a causal segment needs at least as many keys as queries")

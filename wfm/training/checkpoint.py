@@ -1,0 +1,89 @@
+"""Checkpoints: everything a killed run needs to go on as if nothing had happened.
+
+    <scratch>/checkpoint-00000300/   model.safetensors  average.safetensors  optimizer.safetensors  state.json
+
+A checkpoint is written beside its name and renamed into place, so a folder of that name is whole; the two newest are
+kept. Restoring refuses a checkpoint of another run (`fingerprint`).
+"""
+
+import json
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from wfm.models.folder import load_exactly, load_tensors, save_tensors
+from wfm.training.ema import PowerEMA
+from wfm.training.optim import Optimizers
+
+KEPT = 2
+_PREFIX = "checkpoint-"
+
+
+@dataclass
+class Checkpoint:
+    """A whole checkpoint on disk."""
+
+    path: Path
+    step: int
+    state: dict[str, Any]
+
+    def tensors(self, name: str) -> dict[str, Tensor]:
+        return load_tensors(self.path / f"{name}.safetensors")
+
+
+def save_checkpoint(
+    scratch: Path,
+    step: int,
+    module: nn.Module,
+    optimizers: Optimizers,
+    average: PowerEMA | None,
+    *,
+    data: dict[str, Any],
+    fingerprint: str,
+) -> None:
+    """Write the state after `step` steps, then drop all but the newest."""
+    final = scratch / f"{_PREFIX}{step:08d}"
+    if final.exists():
+        return
+    temporary = scratch / f".{final.name}.{os.getpid()}"
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir(parents=True)
+    save_tensors(module.state_dict(), temporary / "model.safetensors")
+    save_tensors(optimizers.tensors(), temporary / "optimizer.safetensors")
+    if average is not None:
+        save_tensors(average.state_dict(), temporary / "average.safetensors")
+    state = {"schema_version": 1, "step": step, "data": data, "fingerprint": fingerprint}
+    (temporary / "state.json").write_text(json.dumps(state, sort_keys=True))
+    for file in temporary.iterdir():
+        with file.open("rb") as handle:
+            os.fsync(handle.fileno())
+    os.rename(temporary, final)
+    for old in _folders(scratch)[:-KEPT]:
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def newest_checkpoint(scratch: Path, fingerprint: str) -> Checkpoint | None:
+    """The newest checkpoint of this very run, or None. Leftovers of writes that were cut short are removed."""
+    for leftover in scratch.glob(f".{_PREFIX}*"):
+        shutil.rmtree(leftover, ignore_errors=True)
+    for path in reversed(_folders(scratch)):
+        state = json.loads((path / "state.json").read_text())
+        if state["fingerprint"] == fingerprint:
+            return Checkpoint(path, int(state["step"]), state)
+    return None
+
+
+def restore(checkpoint: Checkpoint, module: nn.Module, optimizers: Optimizers, average: PowerEMA | None) -> None:
+    """Put a checkpoint's tensors back in place, all of them."""
+    load_exactly(module, checkpoint.tensors("model"), str(checkpoint.path))
+    optimizers.restore(checkpoint.tensors("optimizer"))
+    if average is not None:
+        average.load_state_dict(checkpoint.tensors("average"))
+
+
+def _folders(scratch: Path) -> list[Path]:
+    return sorted(path for path in scratch.glob(f"{_PREFIX}*") if (path / "state.json").exists())

@@ -1,0 +1,144 @@
+"""Configurations of training runs. Torch-free. The budget is in steps, never in time: a result must not depend on
+the machine's load."""
+
+from typing import Literal, Self
+
+import pydantic
+
+from wfm.config import Config, how
+from wfm.models.autoregressive.config import AutoregressiveConfig, AutoregressiveObjectiveConfig
+from wfm.models.diffusion.config import DiffusionConfig, EDMConfig
+from wfm.models.tokenizer.config import ReconstructionConfig, TokenizerConfig
+
+
+class TrainingConfig(Config):
+    """What a run does; the same for every family."""
+
+    steps: int = 600
+    "Optimiser steps."
+    batch_size: int = 16
+    "Samples a step, over all ranks."
+    seed: int = 0
+    "Seed of initialisation, data order and everything random of each sample."
+    optimizer: Literal["adamw", "muon"] = "adamw"
+    "adamw, or muon: orthogonalised momentum for the hidden matrices and AdamW for the rest."
+    learning_rate: float = 2e-3
+    "Peak learning rate of AdamW."
+    matrix_learning_rate: float = 0.02
+    "Peak learning rate of Muon's matrices."
+    weight_decay: float = 0.01
+    "Decoupled weight decay of matrices."
+    betas: tuple[float, float] = (0.9, 0.99)
+    "Decay rates of AdamW's two moments."
+    warmup_steps: int = 30
+    "Steps of linear warm-up."
+    decay_share: float = 0.7
+    "Last share of the steps over which the learning rate falls to `final_share` of its peak, linearly."
+    final_share: float = 0.02
+    "Learning rate at the end over its peak."
+    gradient_clip: float = 1.0
+    "Largest norm of the gradient; 0: no limit."
+    ema_share: float = 0.05
+    "Width of the running average of the weights over the length of training so far (power EMA); 0: no average."
+    log_every: int = 10
+    "Steps between points of the curves."
+    validate_every: int = 150
+    "Steps between validations; the last step always validates. 0: only the last."
+    checkpoint_every: int = how(100)
+    "Steps between checkpoints."
+    checkpoint_seconds: float = how(60.0)
+    "Seconds after which a checkpoint is written at the next step even so."
+    threads: int = how(0)
+    "CPU threads of torch; 0: as torch chooses."
+
+    @pydantic.model_validator(mode="after")
+    def _sane(self) -> Self:
+        for name in ("steps", "batch_size", "log_every"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
+        if not 0 <= self.decay_share <= 1:
+            raise ValueError(f"decay_share is {self.decay_share}; it is a share between 0 and 1")
+        return self
+
+
+class TokenizerTrainingConfig(Config):
+    """What a tokenizer is, what it learns from, and how."""
+
+    model: TokenizerConfig = TokenizerConfig()
+    "The network."
+    loss: ReconstructionConfig = ReconstructionConfig()
+    "What counts as a good reconstruction."
+    training: TrainingConfig = TrainingConfig(
+        steps=500, batch_size=8, learning_rate=1e-3, matrix_learning_rate=0.01, validate_every=100
+    )
+    "Steps, batch and optimiser."
+    size: tuple[int, int] = (64, 64)
+    "Height and width that frames are resized to [pixels]."
+    num_frames: int = 33
+    "Frames of a window read from the data set; 1 + temporal_compression * n."
+    stride_frames: int = 32
+    "Distance between the starts of windows within a clip [frames]."
+    crop_frames: int = 17
+    "Frames of a training crop within a window; 1 + temporal_compression * n."
+    max_windows: int = 2000
+    "Most windows kept in memory, chosen by hash; 0: all."
+    validation_windows: int = 32
+    "Windows of the val split that are watched; 0: all."
+    start_windows: int = 256
+    "Windows from which the principal components are taken."
+
+    @pydantic.model_validator(mode="after")
+    def _fits(self) -> Self:
+        for name in ("num_frames", "crop_frames"):
+            self.model.latent_frames(getattr(self, name))
+        if self.crop_frames > self.num_frames:
+            raise ValueError(f"crop_frames {self.crop_frames} is more than num_frames {self.num_frames}")
+        if self.crop_frames <= self.model.temporal_compression:
+            raise ValueError(f"crop_frames {self.crop_frames} holds no latent frame after the first: use more")
+        for side in self.size:
+            if side % self.model.spatial_compression:
+                raise ValueError(f"size {self.size} is not a multiple of {self.model.spatial_compression}")
+        return self
+
+
+class EncodingConfig(Config):
+    """Which windows a tokenizer encodes for the world models."""
+
+    splits: tuple[str, ...] = ("train", "val")
+    "Splits of the data set to encode. Evaluation reads the test split itself, from frames."
+    size: tuple[int, int] = (64, 64)
+    "Height and width that frames are resized to [pixels]."
+    num_frames: int = 33
+    "Frames of a window, given and predicted together."
+    stride_frames: int = 8
+    "Distance between the starts of windows within a clip [frames]."
+    mirror: bool = False
+    "Add the left-right mirror of every training window."
+    mirror_signs: tuple[float, ...] = ()
+    "What mirroring multiplies each action component by: -1 where left and right change places. Needed with actions."
+    batch_size: int = how(32)
+    "Windows encoded at once."
+    threads: int = how(0)
+    "CPU threads of torch; 0: as torch chooses."
+
+
+class WorldTrainingConfig(Config):
+    """What a world model is and how it learns. Fields that follow from the data (latent channels, FSQ levels, action
+    width, compression, rate) are filled in from the latents and the tokenizer."""
+
+    family: Literal["diffusion", "autoregressive"] = "diffusion"
+    "Which of the two is trained; the other's configuration is not used."
+    diffusion: DiffusionConfig = DiffusionConfig()
+    "The diffusion transformer."
+    edm: EDMConfig = EDMConfig()
+    "Its objective."
+    autoregressive: AutoregressiveConfig = AutoregressiveConfig()
+    "The causal transformer."
+    cross_entropy: AutoregressiveObjectiveConfig = AutoregressiveObjectiveConfig()
+    "Its objective."
+    training: TrainingConfig = TrainingConfig()
+    "Steps, batch and optimiser."
+    whitening: float = 1.0
+    "How far latent channels are brought to one deviation: 1 each on its own, 0 all by a common factor."
+    validation_windows: int = 32
+    "Windows of the val split that are watched; 0: all."

@@ -1,0 +1,51 @@
+"""The running average of the weights, with a width that grows with the length of training (power EMA, Karras et al.
+2024).
+
+With relative width s the decay at step n is (1 - 1 / n) ^ (gamma + 1), where gamma follows from s; the average then
+covers about the last share s of training whenever it is read, and the random start is forgotten by itself.
+"""
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+
+def gamma_of(width: float) -> float:
+    """The exponent of a relative width: the positive root of (gamma + 1) / ((gamma + 2)^2 (gamma + 3)) = width^2."""
+    t = width**-2
+    roots = np.roots([1.0, 7.0, 16.0 - t, 12.0 - t])
+    return float(np.real(roots).max())
+
+
+class PowerEMA:
+    """Averaged copies of a module's parameters; buffers are taken as they are."""
+
+    def __init__(self, module: nn.Module, width: float) -> None:
+        self.gamma = gamma_of(width)
+        self.average = {name: p.detach().clone() for name, p in module.named_parameters()}
+
+    @torch.no_grad()
+    def update(self, module: nn.Module, step: int) -> None:
+        """Take in the weights after optimiser step `step` (1-based)."""
+        weight = 1 - (1 - 1 / step) ** (self.gamma + 1)
+        names, live = zip(*module.named_parameters(), strict=True)
+        torch._foreach_lerp_([self.average[name] for name in names], [p.detach() for p in live], weight)
+
+    @torch.no_grad()
+    def swap(self, module: nn.Module) -> None:
+        """Exchange the module's weights with the average; calling it twice changes nothing."""
+        for name, parameter in module.named_parameters():
+            kept = parameter.detach().clone()
+            parameter.copy_(self.average[name])
+            self.average[name].copy_(kept)
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """The averages by parameter name."""
+        return self.average
+
+    def load_state_dict(self, tensors: dict[str, Tensor]) -> None:
+        """Take over saved averages; the names must be exactly the module's."""
+        if set(tensors) != set(self.average):
+            raise KeyError(f"averages of other parameters: {sorted(set(tensors) ^ set(self.average))[:5]}")
+        for name, tensor in tensors.items():
+            self.average[name].copy_(tensor)

@@ -1,0 +1,204 @@
+"""Encode a data set's windows once, so that world models train on latents or tokens and never see a pixel.
+
+Works in parts, those of the data set. Layout of a part (and of an artifact without parts):
+
+    <split>/shard-00000.safetensors   latents fp32 [N, C, t, h, w] or tokens int32 [N, t, h, w]; actions fp32 [N, T,
+    A] raw units;
+                                      has_actions bool [N]
+    <split>/samples.parquet           one row a sample, in the same order
+    moments.json                      sums of the train split's latents, from which statistics of the whole follow
+    action_spec.json                  what the actions mean
+"""
+
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from torch import Tensor
+
+from wfm.actions import ActionSpec
+from wfm.data.loader import as_video
+from wfm.data.windows import Window, clip_windows, constant_rate, decoded_clips
+from wfm.errors import ConfigError, DataError
+from wfm.models.folder import save_tensors, write_json
+from wfm.models.tokenizer.network import Tokenizer
+from wfm.training.config import EncodingConfig
+
+SCHEMA = pa.schema(
+    [
+        ("sample_id", pa.string()),
+        ("clip_id", pa.string()),
+        ("session_id", pa.string()),
+        ("video_id", pa.string()),
+        ("source", pa.string()),
+        ("start_frame", pa.int64()),
+        ("start_seconds", pa.float64()),
+        ("fps", pa.float64()),
+        ("moving", pa.bool_()),
+        ("orbit_rate", pa.float64()),
+        ("mirrored", pa.bool_()),
+        ("has_actions", pa.bool_()),
+    ],
+    metadata={"schema_version": "1"},
+)
+
+
+def encode_shards(
+    tokenizer: Tokenizer, shards: Mapping[str, Sequence[Path]], config: EncodingConfig, out: Path
+) -> dict[str, int]:
+    """Encode the shards of each split into `out`. Returns counts: clips, windows, and clips too short for a
+    window."""
+    counts = {"clips": 0, "windows": 0, "too_short": 0}
+    spec = ActionSpec.null()
+    moments = Moments()
+    for split, paths in sorted(shards.items()):
+        found: list[Window] = []
+        for path in paths:
+            for clip in decoded_clips(path, config.size):
+                mine = list(clip_windows(clip, num_frames=config.num_frames, stride_frames=config.stride_frames))
+                counts["clips"] += 1
+                counts["too_short"] += not mine
+                found += mine
+        if not found:
+            continue
+        spec = common_spec([spec, *(window.action_spec for window in found)])
+        mirrored = config.mirror and split == "train"
+        arrays, rows = encode_windows(tokenizer, found, spec, config, mirror=mirrored)
+        if split == "train" and "latents" in arrays:
+            moments.add(arrays["latents"])
+        folder = out / split
+        folder.mkdir(parents=True, exist_ok=True)
+        save_tensors(arrays, folder / "shard-00000.safetensors")
+        pq.write_table(pa.Table.from_pylist(rows, schema=SCHEMA), folder / "samples.parquet")
+        counts["windows"] += len(rows)
+    write_json(moments.values(), out / "moments.json")
+    write_json(spec.resolved(), out / "action_spec.json")
+    return counts
+
+
+@torch.no_grad()
+def encode_windows(
+    tokenizer: Tokenizer, found: Sequence[Window], spec: ActionSpec, config: EncodingConfig, *, mirror: bool
+) -> tuple[dict[str, Tensor], list[dict[str, Any]]]:
+    """Arrays and rows of windows; with `mirror` those of their mirror images follow."""
+    actions = torch.from_numpy(np.stack([_widened(window.actions, spec.width) for window in found]))
+    frames = torch.from_numpy(np.stack([window.frames for window in found]))
+    known = torch.tensor([window.action_spec.width > 0 for window in found])
+    name = "tokens" if tokenizer.config.discrete else "latents"
+    codes = _encoded(tokenizer, frames, config.batch_size)
+    rows = [_row(window, spec, mirrored=False) for window in found]
+    if mirror:
+        if spec.width and len(config.mirror_signs) != spec.width:
+            raise ConfigError(
+                f"mirror_signs has {len(config.mirror_signs)} entries for {spec.width} actions "
+                f"({', '.join(spec.names)}): give one each, -1 where left and right change places, or switch mirror off"
+            )
+        codes = torch.cat([codes, _encoded(tokenizer, frames.flip(3), config.batch_size)])
+        signs = torch.tensor(config.mirror_signs, dtype=actions.dtype) if spec.width else actions.new_zeros(0)
+        actions = torch.cat([actions, actions * signs])
+        known = torch.cat([known, known])
+        rows += [_row(window, spec, mirrored=True) for window in found]
+    return {name: codes, "actions": actions, "has_actions": known}, rows
+
+
+def _encoded(tokenizer: Tokenizer, frames: Tensor, batch: int) -> Tensor:
+    parts: Iterator[Tensor] = (as_video(part) for part in frames.split(batch))
+    if tokenizer.config.discrete:
+        return torch.cat([tokenizer.tokens(video).int() for video in parts])
+    return torch.cat([tokenizer.encode(video) for video in parts])
+
+
+def _row(window: Window, spec: ActionSpec, *, mirrored: bool) -> dict[str, Any]:
+    return {
+        "sample_id": window.sample_id + (":mirrored" if mirrored else ""),
+        "clip_id": window.clip_id,
+        "session_id": window.session_id,
+        "video_id": window.video_id,
+        "source": window.source,
+        "start_frame": window.start_frame,
+        "start_seconds": window.start_seconds,
+        "fps": window.fps,
+        "moving": window.moving,
+        "orbit_rate": constant_rate(window.actions, window.action_spec, "camera_orbit_rate"),
+        "mirrored": mirrored,
+        "has_actions": window.action_spec.width > 0,
+    }
+
+
+def _widened(actions: np.ndarray, width: int) -> np.ndarray:
+    """Actions `[T, A]`, or zeros `[T, width]` for a window without any."""
+    return actions if actions.shape[1] == width else np.zeros((len(actions), width), np.float32)
+
+
+def common_spec(specs: Iterable[ActionSpec]) -> ActionSpec:
+    """The one spec of all that have actions; null if none has. Raises InputError for two that differ."""
+    found = ActionSpec.null()
+    for spec in specs:
+        if not spec.width:
+            continue
+        if not found.width:
+            found = spec
+        elif spec != found:
+            found.require_same(spec, whose="another clip of the data set")
+    return found
+
+
+class Moments:
+    """Sums of latents by channel, for the first latent frame (column 0) and later ones (column 1), in fp64."""
+
+    def __init__(self, values: dict[str, Any] | None = None) -> None:
+        self.count = np.array(values["count"]) if values else np.zeros(2)
+        self.total = np.array(values["total"]) if values and values["total"] else None
+        self.square = np.array(values["square"]) if values and values["square"] else None
+
+    def add(self, latents: Tensor) -> None:
+        """Latents `[N, C, t, h, w]`."""
+        columns = [latents[:, :, :1].double(), latents[:, :, 1:].double()]
+        total = np.stack([x.sum((0, 2, 3, 4)).numpy() for x in columns], axis=1)  # [C, 2]
+        square = np.stack([x.square().sum((0, 2, 3, 4)).numpy() for x in columns], axis=1)
+        self._merge(np.array([x[:, 0].numel() for x in columns], dtype=float), total, square)
+
+    def merge(self, other: "Moments") -> None:
+        """Take in the sums of another part."""
+        if other.total is not None and other.square is not None:
+            self._merge(other.count, other.total, other.square)
+
+    def _merge(self, count: np.ndarray, total: np.ndarray, square: np.ndarray) -> None:
+        self.count = self.count + count
+        self.total = total if self.total is None else self.total + total
+        self.square = square if self.square is None else self.square + square
+
+    def values(self) -> dict[str, Any]:
+        """As JSON values."""
+        return {
+            "count": self.count.tolist(),
+            "total": [] if self.total is None else self.total.tolist(),
+            "square": [] if self.square is None else self.square.tolist(),
+        }
+
+    def statistics(self) -> dict[str, Any]:
+        """`mean` and `std` `[C][2]` (first latent frame, later ones). Empty without latents."""
+        if self.total is None or self.square is None:
+            return {"mean": [], "std": []}
+        mean = self.total / self.count
+        variance = np.maximum(self.square / self.count - mean**2, 1e-12)
+        return {"mean": mean.tolist(), "std": np.sqrt(variance).tolist()}
+
+
+def write_summary(parts: Iterable[Path], out: Path) -> ActionSpec:
+    """`latent_statistics.json` and `action_spec.json` of the whole from the parts' folders, in the order given."""
+    moments, specs = Moments(), []
+    for part in parts:
+        moments.merge(Moments(json.loads((part / "moments.json").read_text())))
+        specs.append(ActionSpec.parse(json.loads((part / "action_spec.json").read_text())))
+    if not specs:
+        raise DataError("no parts to summarise: nothing was encoded")
+    spec = common_spec(specs)
+    write_json(moments.statistics(), out / "latent_statistics.json")
+    write_json(spec.resolved(), out / "action_spec.json")
+    return spec

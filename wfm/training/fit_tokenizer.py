@@ -1,0 +1,122 @@
+"""Train a tokenizer on a data set: read windows, start from principal components, train, save.
+
+fit_tokenizer(dataset, config, out=..., scratch=...) -> counts
+"""
+
+import hashlib
+import shutil
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from wfm.data.loader import ArrayDataset, Loader, as_video, video_batch
+from wfm.data.plan import DataPlan
+from wfm.data.windows import Window, windows
+from wfm.errors import ConfigError
+from wfm.models.folder import count_parameters, save_model
+from wfm.models.tokenizer.network import Tokenizer
+from wfm.models.tokenizer.objective import TokenizerObjective
+from wfm.training.config import TokenizerTrainingConfig
+from wfm.training.loop import train
+
+if TYPE_CHECKING:
+    from wfm.artifacts import Artifact
+
+START_BATCH = 32
+
+
+@dataclass(frozen=True)
+class Kept:
+    """Windows kept for training: frames in memory, and how many more there were."""
+
+    dataset: ArrayDataset
+    left_out: int
+
+
+def fit_tokenizer(
+    dataset: "Artifact",
+    config: TokenizerTrainingConfig,
+    *,
+    out: Path,
+    scratch: Path,
+    stopping: Callable[[], bool] = lambda: False,
+) -> dict[str, Any]:
+    """Train on the train split, watch the val split; writes `out/model/` and `out/metrics.jsonl`. Returns what was
+    counted."""
+    if config.training.threads:
+        torch.set_num_threads(config.training.threads)
+    data = keep(_read(dataset, "train", config), config.max_windows)
+    held = keep(_read(dataset, "val", config), config.validation_windows)
+    torch.manual_seed(config.training.seed)
+    tokenizer = Tokenizer(config.model)
+    tokenizer.start(
+        [as_video(part) for part in data.dataset.arrays["frames"][: config.start_windows].split(START_BATCH)]
+    )
+    loader = Loader(
+        data.dataset,
+        DataPlan(data.dataset.sample_ids, config.training.batch_size, config.training.seed),
+        transform=video_batch(config.crop_frames),
+    )
+    watched = held.dataset.arrays["frames"]
+    result = train(
+        tokenizer,
+        TokenizerObjective(config.loss),
+        loader,
+        config.training,
+        scratch=scratch,
+        stopping=stopping,
+        validate=lambda model: {"psnr": reconstruction_psnr(model, watched)},
+        description="tokenizer",
+    )
+    save_model(tokenizer, config.model, out / "model", extra={"validation": result.final})
+    shutil.copyfile(scratch / "metrics.jsonl", out / "metrics.jsonl")
+    return {
+        "windows": len(data.dataset),
+        "windows_left_out": data.left_out,
+        "parameters": count_parameters(tokenizer),
+        "steps": result.steps,
+        "resumed_from": result.resumed_from,
+        "samples_per_second": result.samples_per_second,
+        "validation": result.final,
+    }
+
+
+def _read(dataset: "Artifact", split: str, config: TokenizerTrainingConfig) -> Iterable[Window]:
+    return windows(dataset, split, num_frames=config.num_frames, stride_frames=config.stride_frames, size=config.size)
+
+
+def keep(found: Iterable[Window], limit: int) -> Kept:
+    """At most `limit` windows (0: all), chosen and ordered by the hash of their ids, so that all clips have a share.
+
+    Raises ConfigError when there is none.
+    """
+    order: list[tuple[bytes, str, np.ndarray]] = []
+    left = 0
+    for window in found:
+        order.append((hashlib.sha256(window.sample_id.encode()).digest(), window.sample_id, window.frames))
+        if limit and len(order) >= 2 * limit:  # memory stays bounded on any data set
+            order.sort(key=lambda row: row[0])
+            left += len(order) - limit
+            del order[limit:]
+    order.sort(key=lambda row: row[0])
+    kept = order[:limit] if limit else order
+    if not kept:
+        raise ConfigError("the data set has no clip long enough for one window: use fewer frames or longer clips")
+    frames = torch.from_numpy(np.stack([row[2] for row in kept]))
+    return Kept(ArrayDataset(tuple(row[1] for row in kept), {"frames": frames}), left + len(order) - len(kept))
+
+
+@torch.no_grad()
+def reconstruction_psnr(model: Tokenizer, frames: Tensor) -> float:
+    """Mean over videos `[N, T, H, W, 3]` (uint8) of the PSNR of their reconstruction [dB]."""
+    values = []
+    for part in frames.split(16):
+        video = as_video(part)
+        error = (model(video).clamp(-1, 1) - video).square().mean(dim=(1, 2, 3, 4)) / 4
+        values.append(-10 * error.clamp(min=1e-10).log10())
+    return float(torch.cat(values).mean())

@@ -1,0 +1,197 @@
+"""Train a world model, of either family, on encoded windows.
+
+fit_world_model(latents, tokenizer, config, out=..., scratch=...) -> what was done
+"""
+
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from wfm.actions import ActionSpec
+from wfm.config import Config
+from wfm.data.loader import ArrayDataset, Loader, read_latents
+from wfm.data.plan import DataPlan, mix
+from wfm.errors import ConfigError, DataError
+from wfm.models.autoregressive import AutoregressiveConfig, AutoregressiveObjective, AutoregressiveTransformer
+from wfm.models.diffusion import DiffusionConfig, DiffusionTransformer, EDMObjective
+from wfm.models.folder import count_parameters, save_model
+from wfm.models.tokenizer import Tokenizer, TokenizerConfig
+from wfm.training.config import WorldTrainingConfig
+from wfm.training.loop import train
+from wfm.training.objective import Objective
+
+if TYPE_CHECKING:
+    from wfm.artifacts import Artifact
+
+
+@dataclass
+class Encoded:
+    """What the encoding left: samples of each split, statistics and the meaning of the actions."""
+
+    train: ArrayDataset
+    val: ArrayDataset | None
+    statistics: dict[str, Any]
+    action_spec: ActionSpec
+    fps: float
+
+
+def fit_world_model(
+    latents: "Artifact",
+    tokenizer: Tokenizer,
+    config: WorldTrainingConfig,
+    *,
+    out: Path,
+    scratch: Path,
+    stopping: Callable[[], bool] = lambda: False,
+) -> dict[str, Any]:
+    """Train on the train split, watch the val split; writes `out/model/` and `out/metrics.jsonl`."""
+    if config.training.threads:
+        torch.set_num_threads(config.training.threads)
+    data = read_encoded(latents)
+    torch.manual_seed(config.training.seed)
+    model, objective, card = build(config, tokenizer.config, data)
+    loader = Loader(data.train, DataPlan(data.train.sample_ids, config.training.batch_size, config.training.seed))
+    result = train(
+        model,
+        objective,
+        loader,
+        config.training,
+        scratch=scratch,
+        stopping=stopping,
+        validate=validation(objective, tokenizer, data.val, config),
+        description=config.family,
+    )
+    save_model(model, card, out / "model", action_spec=data.action_spec, extra={"validation": result.final})
+    shutil.copyfile(scratch / "metrics.jsonl", out / "metrics.jsonl")
+    return {
+        "samples": len(data.train),
+        "parameters": count_parameters(model),
+        "steps": result.steps,
+        "resumed_from": result.resumed_from,
+        "samples_per_second": result.samples_per_second,
+        "validation": result.final,
+    }
+
+
+def read_encoded(latents: "Artifact") -> Encoded:
+    """Fetch and read an artifact of encoded windows. Raises DataError when it has no training samples."""
+    splits = {split: _read_split(latents, split) for split in ("train", "val")}
+    train_split = splits["train"]
+    if train_split is None:
+        raise DataError(f"latents {latents.key[:12]} hold no training samples: encode the split 'train'")
+    spec = ActionSpec.parse(json.loads(latents.fetch("action_spec.json").read_text()))
+    rates = set(latents.table("train/samples", columns=["fps"]).column("fps").to_pylist())
+    if max(rates) - min(rates) > 0.01 * max(rates):
+        raise DataError(
+            f"latents {latents.key[:12]} mix frame rates {sorted(rates)}: resample the clips to one rate first"
+        )
+    statistics = json.loads(latents.fetch("latent_statistics.json").read_text())
+    return Encoded(
+        with_actions(train_split, spec),
+        None if splits["val"] is None else with_actions(splits["val"], spec),
+        statistics,
+        spec,
+        float(np.mean(sorted(rates))),
+    )
+
+
+def _read_split(latents: "Artifact", split: str) -> ArrayDataset | None:
+    paths = sorted(entry.path for entry in latents.files() if f"/{split}/" in f"/{entry.path}")
+    shards = [path for path in paths if path.endswith(".safetensors")]
+    tables = [path for path in paths if path.endswith("samples.parquet")]
+    if not shards:
+        return None
+    return read_latents([latents.fetch(path) for path in shards], [latents.fetch(path) for path in tables])
+
+
+def with_actions(samples: ArrayDataset, spec: ActionSpec) -> ArrayDataset:
+    """The samples with actions as a model sees them; without any, no `actions` at all."""
+    arrays = dict(samples.arrays)
+    raw = arrays.pop("actions")
+    if spec.width:
+        arrays["actions"] = torch.from_numpy(spec.normalise(raw.numpy()))
+    else:
+        arrays.pop("has_actions", None)
+    return ArrayDataset(samples.sample_ids, arrays)
+
+
+def build(
+    config: WorldTrainingConfig, tokenizer: TokenizerConfig, data: Encoded
+) -> tuple[nn.Module, Objective, Config]:
+    """The network, its objective, and its configuration with everything that follows from the data filled in."""
+    known: dict[str, Any] = {
+        "action_width": data.action_spec.width,
+        "temporal_compression": tokenizer.temporal_compression,
+        "fps": data.fps,
+    }
+    if config.family == "autoregressive":
+        if not tokenizer.discrete:
+            raise ConfigError("family autoregressive needs a discrete tokenizer: train one with levels")
+        causal = AutoregressiveConfig.parse(
+            {**config.autoregressive.resolved(), **known, "levels": list(tokenizer.levels)}
+        )
+        return AutoregressiveTransformer(causal), AutoregressiveObjective(config.cross_entropy), causal
+    if tokenizer.discrete:
+        raise ConfigError("family diffusion needs a continuous tokenizer: train one without levels")
+    diffusion = DiffusionConfig.parse(
+        {**config.diffusion.resolved(), **known, "in_channels": tokenizer.latent_channels}
+    )
+    network = DiffusionTransformer(diffusion)
+    mean = torch.tensor(data.statistics["mean"])
+    network.set_statistics(mean, whitened(torch.tensor(data.statistics["std"]), config.whitening))
+    return network, EDMObjective(config.edm), diffusion
+
+
+def whitened(std: Tensor, share: float) -> Tensor:
+    """Divisors `[C, 2]` between the channels' own deviations (share 1) and their common root mean square (share
+    0)."""
+    common = std.square().mean(0, keepdim=True).sqrt()
+    return std**share * common ** (1 - share)
+
+
+def validation(
+    objective: Objective, tokenizer: Tokenizer, held: ArrayDataset | None, config: WorldTrainingConfig
+) -> Callable[[Any], dict[str, float]] | None:
+    """A function of the model: its loss on held-out samples with fixed noise, and for diffusion the PSNR of the
+    one-step mean against the tokenizer's reconstruction [dB] on the frames that are not given. None without held-out
+    samples."""
+    if held is None:
+        return None
+    order = sorted(range(len(held)), key=lambda i: mix(0, held.sample_ids[i]))[: config.validation_windows or None]
+    batch = held.rows(order)
+    batch["seeds"] = torch.tensor([mix(0, "validation", held.sample_ids[i]) for i in order])
+
+    def validate(model: Any) -> dict[str, float]:
+        loss, values = objective.loss(model, batch, 0)
+        found = {"loss": float(loss), **values}
+        if config.family == "diffusion" and max(config.edm.condition_latents) > 0:
+            found["mean_psnr"] = mean_psnr(model, tokenizer, batch, config)
+        return found
+
+    return validate
+
+
+def mean_psnr(
+    model: DiffusionTransformer, tokenizer: Tokenizer, batch: dict[str, Tensor], config: WorldTrainingConfig
+) -> float:
+    """PSNR [dB] of the one-step mean against the reconstruction, both decoded, on frames that are not given."""
+    given = max(config.edm.condition_latents)
+    clean = model.normalise(batch["latents"])
+    generators = [torch.Generator().manual_seed(int(seed)) for seed in batch["seeds"]]
+    noise = torch.stack([torch.randn(clean.shape[1:], generator=g) for g in generators]).to(clean)
+    top = config.edm.sigma_max
+    guess = model.denoise(
+        noise * top, top, condition=clean, given=given, actions=batch.get("actions"), known=batch.get("has_actions")
+    )
+    seen = 1 + (given - 1) * tokenizer.config.temporal_compression
+    made = tokenizer.decode(model.denormalise(guess))[:, :, seen:].clamp(-1, 1)
+    truth = tokenizer.decode(batch["latents"])[:, :, seen:].clamp(-1, 1)
+    error = (made - truth).square().mean(dim=(1, 2, 3, 4)) / 4
+    return float((-10 * error.clamp(min=1e-10).log10()).mean())

@@ -1,0 +1,169 @@
+"""The training loop, one for every family. It reads top to bottom.
+
+A run is a pure function of its configuration, its data and the network's initial weights: order and randomness come
+from counters and hashes, the budget is in steps. Killed at any moment and started again on the same scratch folder
+it ends with the same weights, bit for bit, on the same machine and number of threads.
+"""
+
+import hashlib
+import json
+import math
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from wfm.data.loader import Loader
+from wfm.errors import Cancelled, WfmError
+from wfm.log import get_logger, progress
+from wfm.training.checkpoint import newest_checkpoint, restore, save_checkpoint
+from wfm.training.config import TrainingConfig
+from wfm.training.ema import PowerEMA
+from wfm.training.metrics import Curve
+from wfm.training.objective import Objective
+from wfm.training.optim import Optimizers
+from wfm.training.schedule import rate
+
+ModuleT = TypeVar("ModuleT", bound=nn.Module)
+Validate = Callable[[Any], dict[str, float]]
+
+
+class TrainingDiverged(WfmError):
+    """The loss or a gradient stopped being a number."""
+
+
+@dataclass
+class TrainingResult:
+    """What a finished run reports. Nothing here but `seconds` and `samples_per_second` depends on the clock."""
+
+    steps: int
+    resumed_from: int
+    seconds: float
+    "Wall time of this attempt [s]."
+    samples_per_second: float
+    final: dict[str, float] = field(default_factory=dict)
+    "The last validation."
+
+
+def train(
+    model: nn.Module,
+    objective: Objective,
+    data: Loader,
+    config: TrainingConfig,
+    *,
+    scratch: Path,
+    stopping: Callable[[], bool] = lambda: False,
+    validate: Validate | None = None,
+    description: str = "training",
+) -> TrainingResult:
+    """Train `model` in place for `config.steps` steps; it ends with the averaged weights. Curves go to
+    scratch/metrics.jsonl.
+
+    `validate(model)` is called with the averaged weights in evaluation mode. Raises Cancelled (after writing a
+    checkpoint) when `stopping()` turns true, TrainingDiverged for a loss or gradient that is not finite.
+    """
+    scratch.mkdir(parents=True, exist_ok=True)
+    if config.threads:
+        torch.set_num_threads(config.threads)
+    optimizers = Optimizers(model, config)
+    average = PowerEMA(model, config.ema_share) if config.ema_share else None
+    fingerprint = fingerprint_of(model, config, data)
+    found = newest_checkpoint(scratch, fingerprint)
+    first = 0
+    if found is not None:
+        restore(found, model, optimizers, average)
+        data.restore(found.state["data"])
+        first = found.step
+        get_logger(__name__).info("%s: resumed at step %d of %d", description, first, config.steps)
+    curve = Curve(scratch / "metrics.jsonl", keep_until=first)
+
+    def keep(step: int) -> None:
+        save_checkpoint(scratch, step, model, optimizers, average, data=data.state(), fingerprint=fingerprint)
+
+    model.train()
+    began = saved = time.monotonic()
+    final: dict[str, float] = {}
+    with progress(config.steps, description, "steps") as shown:
+        shown.advance(first)
+        for step in range(first, config.steps):
+            if stopping():
+                keep(step)
+                raise Cancelled(f"{description}: asked to stop; step {step} of {config.steps} is kept")
+            loss, values = objective.loss(model, data.next(), step)
+            loss.backward()
+            norm = _clip(model, config.gradient_clip)
+            number = float(loss.detach())
+            if not (math.isfinite(number) and math.isfinite(norm)):
+                raise TrainingDiverged(
+                    f"{description}: step {step} gave loss {number} and gradient norm {norm}; lower the learning rate "
+                    f"({config.learning_rate}) or look at the data of this step"
+                )
+            factor = rate(step, config)
+            optimizers.step(factor)
+            done = step + 1
+            if average is not None:
+                average.update(model, done)
+            if done % config.log_every == 0 or done == config.steps:
+                point = {
+                    "loss": number,
+                    "learning_rate": config.learning_rate * factor,
+                    "gradient_norm": norm,
+                    **values,
+                }
+                curve.add(done, point)
+            last = done == config.steps
+            if validate is not None and (last or (config.validate_every and done % config.validate_every == 0)):
+                final = _validated(model, average, validate)
+                curve.add(done, {f"validation_{name}": value for name, value in final.items()})
+            if last or done % config.checkpoint_every == 0 or time.monotonic() - saved > config.checkpoint_seconds:
+                keep(done)
+                saved = time.monotonic()
+            shown.advance(1, note=f"loss {number:.4f}")
+    if average is not None:
+        average.swap(model)
+    model.eval()
+    if validate is not None and not final:  # killed between the last step and the end
+        with torch.no_grad():
+            final = validate(model)
+    seconds = time.monotonic() - began
+    return TrainingResult(
+        config.steps, first, seconds, (config.steps - first) * config.batch_size / max(seconds, 1e-9), final
+    )
+
+
+def fingerprint_of(model: nn.Module, config: TrainingConfig, data: Loader) -> str:
+    """What makes a run this run: a checkpoint with another fingerprint is not resumed."""
+    shapes: Mapping[str, Any] = {name: list(tensor.shape) for name, tensor in model.state_dict().items()}
+    facts = {"config": config.what(), "shapes": shapes, "samples": hash_ids(data.dataset.sample_ids)}
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+
+
+def hash_ids(ids: tuple[str, ...]) -> str:
+    """One hash of a list of names."""
+    return hashlib.sha256("\n".join(ids).encode()).hexdigest()
+
+
+def _clip(model: nn.Module, limit: float) -> float:
+    gradients: list[Tensor] = [p.grad for p in model.parameters() if p.grad is not None]
+    norm = torch.nn.utils.get_total_norm(gradients)
+    if limit and torch.isfinite(norm):
+        torch.nn.utils.clip_grads_with_norm_(model.parameters(), limit, norm)
+    return float(norm)
+
+
+@torch.no_grad()
+def _validated(model: nn.Module, average: PowerEMA | None, validate: Validate) -> dict[str, float]:
+    """Run a validation with the averaged weights, leaving everything as it was."""
+    if average is not None:
+        average.swap(model)
+    model.eval()
+    try:
+        return validate(model)
+    finally:
+        model.train()
+        if average is not None:
+            average.swap(model)
