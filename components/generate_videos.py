@@ -52,12 +52,12 @@ def run(ctx: Context[GenerateVideosConfig]) -> Result:
         held, left = read_held_out(
             ctx.inputs["dataset"], split, world, stride_frames=config.stride_frames, limit=config.max_windows
         )
-        skipped[f"{split}_over_max_windows"] = left
+        skipped |= {f"{split}_{reason}": count for reason, count in left.items()}
         made = generate_split(
             world, held, ctx.out, split=split, seed=config.seed, examples=config.examples, stopping=ctx.stopping
         )
         counts |= made
-        counts["inputs"] += len(held.rows) + left
+        counts["inputs"] += len(held.rows) + sum(left.values())
         counts["outputs"] += made[f"{split}_videos"]
     write_card(world, ctx.out, seed=config.seed)
     return Result(counts=counts, skipped=skipped, extra={"family": world.card.family})

@@ -27,12 +27,16 @@ _STAGE = Annotated[str, typer.Argument(metavar="STAGE", help="A node of the run,
 _CPU = Annotated[float | None, typer.Option(help="Processors that stages may share (default: this machine's).")]
 _MEMORY = Annotated[float | None, typer.Option(help="Memory that stages may share [GiB] (default: what is free).")]
 _QUIET = Annotated[bool, typer.Option("--quiet", "-q", help="Do not echo what the stages print.")]
+_DRY = Annotated[bool, typer.Option("--dry-run", help="Only show what would run, and why.")]
+_SET = Annotated[
+    list[str] | None, typer.Option("--set", metavar="STAGE.FIELD=V", help="Change an option; may be repeated.")
+]
 _PATIENCE_SECONDS = 60.0
 
 
 def add_to(app: typer.Typer) -> None:
     """Put these commands into the command line."""
-    for command in (run, runs, status, logs, rerun, cancel, explain):
+    for command in (run, curate, runs, status, logs, rerun, cancel, explain):
         app.command()(command)
 
 
@@ -45,10 +49,8 @@ def run(
     dataset: Annotated[
         str, typer.Option(metavar="NAME", help="Start from this dataset; with --videos: name the new one.")
     ] = "",
-    set_: Annotated[
-        list[str] | None, typer.Option("--set", metavar="STAGE.FIELD=V", help="Change an option; repeatable.")
-    ] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would run, and why.")] = False,
+    set_: _SET = None,
+    dry_run: _DRY = False,
     cpu: _CPU = None,
     memory: _MEMORY = None,
     quiet: _QUIET = False,
@@ -61,12 +63,27 @@ def run(
     _start(wanted, open_store(store), dry_run=dry_run, cpu=cpu, memory=memory, quiet=quiet)
 
 
+def curate(
+    videos: Annotated[
+        str, typer.Option(metavar="DIR", help="Folder or URL of videos of any codec, size, rate, length.")
+    ],
+    dataset: Annotated[str, typer.Option(metavar="NAME", help="Name of the new dataset.")] = "",
+    profile: Annotated[str, typer.Option(help="Recipe.")] = "demo",
+    set_: _SET = None,
+    dry_run: _DRY = False,
+    quiet: _QUIET = False,
+    store: StoreOption = STORE_DEFAULT,
+) -> None:
+    """Make a dataset of your own videos: short for `wfm run curate --videos`."""
+    run("curate", profile=profile, videos=videos, dataset=dataset, set_=set_, dry_run=dry_run, quiet=quiet, store=store)
+
+
 def rerun(
     run_id: _RUN = LAST,
     from_: Annotated[
         str, typer.Option("--from", metavar="STAGE", help="Make this stage again, and all that follows.")
     ] = "",
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would run, and why.")] = False,
+    dry_run: _DRY = False,
     cpu: _CPU = None,
     memory: _MEMORY = None,
     quiet: _QUIET = False,

@@ -129,7 +129,7 @@ def node_table(state: RunState, usual_seconds: Mapping[str, float], title: str) 
         words = node.note if node.state == "running" else node.reason
         tries = f" (try {node.attempts})" if node.attempts > 1 else ""
         spent = duration(node.seconds()) if node.started and node.state != "cached" else ""
-        memory = f"{node.peak_bytes / 2**30:.1f} GiB" if node.peak_bytes else ""
+        memory = f"{node.peak_bytes / 2**20:.0f} MiB" if node.peak_bytes else ""
         left = time_left(node, usual_seconds.get(name))
         table.add_row(Text(mark, style), name, Text(node.state + tries, style), spent, left, memory, Text(words))
     return Group(Text(title), table)

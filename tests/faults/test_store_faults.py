@@ -376,7 +376,7 @@ class TestAFullDisk:
 
         store = Store.open(tmp_path / "store")
         monkeypatch.setattr("wfm.artifacts.atomic.os.open", refuse)
-        with pytest.raises(InputError, match="cannot be written"):
+        with pytest.raises(InputError, match="Read-only"):
             store.runs.create({})
 
 

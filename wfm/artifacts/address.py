@@ -11,7 +11,7 @@ import secrets
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
+from urllib.parse import urlsplit
 
 from wfm.errors import InputError
 
@@ -41,7 +41,7 @@ class Address:
 
 
 def parse_address(url_or_path: str | os.PathLike[str]) -> Address:
-    """Read a store URL or a plain path.
+    """Read a store URL or a plain path. Nothing in a URL is percent-decoded (as in fsspec), so that `url` reads back as it was.
 
     Raises InputError for an unknown scheme, credentials inside the URL (they would end up in logs and specs), or no
     bucket.
@@ -60,7 +60,7 @@ def parse_address(url_or_path: str | os.PathLike[str]) -> Address:
             raise InputError(
                 f"store address {text!r}: a file URL needs three slashes (file:///folder), this one names the host {host!r}"
             )
-        return Address("file", _local_root(unquote(slash + path)))
+        return Address("file", _local_root(slash + path))
     if scheme not in REMOTE_SCHEMES:
         raise InputError(
             f"store address has the unknown scheme {scheme!r}: choose one of file, {', '.join(REMOTE_SCHEMES)}"

@@ -111,7 +111,7 @@ def fsync_folder(folder: Path) -> None:
 
 
 def disk_error(error: OSError, path: Path | str) -> Exception:
-    """What to raise for an OSError of a local write: TryAgain for a full disk, InputError for no permission, else
+    """What to raise for an OSError of a local read or write: TryAgain for a full disk, InputError for no permission, else
     the error itself."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return TryAgain(
@@ -119,7 +119,7 @@ def disk_error(error: OSError, path: Path | str) -> Exception:
         )
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         return InputError(
-            f"{path} cannot be written ({os.strerror(error.errno)}): use a store folder that this user may write to"
+            f"{path} cannot be read or written ({os.strerror(error.errno)}): use a folder that this user may use"
         )
     if error.errno == errno.ENOTDIR:
         return InputError(f"{path} cannot be written: a part of this path is a file, not a folder")

@@ -31,7 +31,10 @@ class DiskObjects:
         return self._root / path
 
     def read(self, path: str) -> bytes:
-        return (self._root / path).read_bytes()
+        try:
+            return (self._root / path).read_bytes()
+        except PermissionError as error:
+            raise disk_error(error, self._root / path) from error
 
     def stream(self, path: str) -> Iterator[bytes]:
         with open(self._root / path, "rb") as file:
@@ -48,6 +51,8 @@ class DiskObjects:
                 )
         except (FileNotFoundError, NotADirectoryError):
             return []
+        except PermissionError as error:
+            raise disk_error(error, self._root / folder) from error
 
     def walk(self, folder: str) -> Iterator[Stat]:
         for parent, folders, files in os.walk(self._root / folder):

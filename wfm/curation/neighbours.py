@@ -14,7 +14,9 @@ import numpy as np
 
 from wfm.curation.arrays import array_module, to_numpy
 
-_ROUNDING = 1e-6
+_ROUNDING = 1e-6  # radians
+_MARGIN = 1e-3  # of a float32 product (a GPU may use fewer bits)
+_ROWS = 65536
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,7 +28,7 @@ class Pairs:
     second: np.ndarray
     "int64 [P]."
     cosine: np.ndarray
-    "float32 [P]."
+    "float64 [P]."
     cut_short: int = 0
     "Vectors that would have had to probe more clusters than allowed."
 
@@ -45,7 +47,7 @@ def exact_pairs(
         for a in range(0, len(rows), block)
         for b in range(a, len(rows), block)
     ]
-    return _tidy(found, groups)
+    return _tidy(vectors, found, groups, threshold)
 
 
 def clustered_pairs(
@@ -76,32 +78,43 @@ def clustered_pairs(
         for a in range(0, len(members), block):
             for b in range(0, len(guests), block):
                 found.append(_between(xp, vectors, members[a : a + block], guests[b : b + block], threshold))
-    return dataclasses.replace(_tidy(found, groups), cut_short=cut_short)
+    return dataclasses.replace(_tidy(vectors, found, groups, threshold), cut_short=cut_short)
 
 
-Found = tuple[np.ndarray, np.ndarray, np.ndarray]
+Found = tuple[np.ndarray, np.ndarray]
 
 
 def _between(xp: Any, vectors: np.ndarray, left: np.ndarray, right: np.ndarray, threshold: float) -> Found:
-    """(row, row, cosine) of pairs at or above the threshold between two sets of rows."""
+    """(row, row) of candidates between two sets of rows: at the threshold, or so little below that rounding may explain it."""
     a = xp.asarray(vectors[left].astype(np.float32))
     b = xp.asarray(vectors[right].astype(np.float32))
     cosines = a @ b.T
-    i, j = xp.nonzero(cosines >= threshold)
-    return left[to_numpy(i)], right[to_numpy(j)], to_numpy(cosines[i, j])
+    i, j = xp.nonzero(cosines >= threshold - _MARGIN)
+    return left[to_numpy(i)], right[to_numpy(j)]
 
 
-def _tidy(found: list[Found], groups: np.ndarray) -> Pairs:
-    """Each pair once, first < second, of different groups, sorted."""
-    first, second, cosine = (
-        np.concatenate([part[k] for part in found]) if found else np.zeros(0, np.int64 if k < 2 else np.float32)
-        for k in range(3)
-    )
+def _tidy(vectors: np.ndarray, found: list[Found], groups: np.ndarray, threshold: float) -> Pairs:
+    """Each pair once, first < second, of different groups, sorted, and judged again in float64.
+
+    A matrix product rounds differently for another shape of block, so the last digits of a cosine, and a decision at the very
+    threshold, would depend on how many other clips there are. Here they depend on the two vectors alone.
+    """
+    first, second = (np.concatenate([part[k] for part in found]) if found else np.zeros(0, np.int64) for k in range(2))
     low, high = np.minimum(first, second), np.maximum(first, second)
     wanted = (low < high) & (groups[low] != groups[high])
-    low, high, cosine = low[wanted], high[wanted], cosine[wanted]
-    _, once = np.unique(low * max(len(groups), 1) + high, return_index=True)
-    return Pairs(low[once].astype(np.int64), high[once].astype(np.int64), cosine[once].astype(np.float32))
+    once = np.unique(low[wanted] * max(len(groups), 1) + high[wanted])
+    low, high = np.divmod(once, max(len(groups), 1))
+    cosine = np.concatenate(
+        [np.zeros(0)]
+        + [
+            (vectors[low[k : k + _ROWS]].astype(np.float64) * vectors[high[k : k + _ROWS]].astype(np.float64)).sum(
+                axis=1
+            )
+            for k in range(0, len(low), _ROWS)
+        ]
+    ).round(9)
+    near = cosine >= threshold
+    return Pairs(low[near], high[near], cosine[near])
 
 
 def _centres(xp: Any, vectors: np.ndarray, count: int, iterations: int, seed: int) -> np.ndarray:

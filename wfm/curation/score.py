@@ -19,6 +19,9 @@ from wfm.curation.per_clip import Fetch, or_skip, run_per_clip
 from wfm.records import Clip, Record
 
 
+_GOLDEN = (5**0.5 - 1) / 2
+
+
 class ScoreConfig(Config):
     """What is measured, and on frames of what size."""
 
@@ -27,7 +30,7 @@ class ScoreConfig(Config):
     still_side: int = 256
     "Longest side of the stills for sharpness and text [pixels]; a smaller picture keeps its size."
     stills: int = 16
-    "Stills a clip, spread evenly over it."
+    "Stills a clip, spread over all of it."
     gap_seconds: float = 0.25
     "Time between the frames whose difference says whether a clip is static [s]."
     device: str = how("cpu")
@@ -130,8 +133,7 @@ def read_signals(path: Path, config: ScoreConfig, *, expected_frames: int) -> Si
     from wfm.data.decode import VideoError, open_video, to_array
     from wfm.data.orientation import Orientation
 
-    # Frame 0 is always wanted, so there is at least one still.
-    wanted = set(np.linspace(0, max(expected_frames - 1, 0), config.stills).round().astype(int).tolist())
+    wanted = still_indices(config.stills, expected_frames)
     thumbnails, stills, colours, seconds = [], [], [], []
     vectors, turn, small, large = None, Orientation(), (0, 0), (0, 0)
     with open_video(path) as video:
@@ -158,6 +160,14 @@ def read_signals(path: Path, config: ScoreConfig, *, expected_frames: int) -> Si
         stills=np.stack(stills),
         colours=np.stack(colours),
     )
+
+
+def still_indices(count: int, frames: int) -> set[int]:
+    """``count`` frames spread over a clip by the golden ratio, the first one among them.
+
+    Uneven on purpose: a moving pattern that repeats itself would look fixed at even steps, and overlaid text is what stays fixed.
+    """
+    return {int(k * _GOLDEN % 1 * max(frames, 1)) for k in range(count)}
 
 
 def _fitted(height: int, width: int, longer_side: int, *, enlarge: bool) -> tuple[int, int]:

@@ -54,10 +54,14 @@ def encode_mp4(video: np.ndarray, fps: float, *, quality: int = 23) -> bytes:
     return buffer.getvalue()
 
 
-def spread(gains: np.ndarray, number: int) -> list[int]:
-    """Windows from the worst gain to the best, evenly by rank: what a reader sees is the whole range and not a choice
-    of ours."""
+def spread(gains: np.ndarray, number: int, *, ends: bool = True) -> list[int]:
+    """Windows from a poor gain to a good one, evenly by rank: a reader sees the whole range and not a choice of ours.
+
+    With `ends` the worst and the best are among them, else the middles of `number` equal shares.
+    """
     order = np.argsort(gains, kind="stable")
     if len(order) <= number:
         return [int(index) for index in order]
-    return [int(order[round(place)]) for place in np.linspace(0, len(order) - 1, number)]
+    last = len(order) - 1
+    places = np.linspace(0, last, number) if ends else (np.arange(number) + 0.5) / number * last
+    return [int(order[round(place)]) for place in places]

@@ -58,7 +58,8 @@ def evaluate(
     given = made.past_frames
     truth = made.truth[:, given:]
     predicted = truth.shape[1]
-    videos = {name: video[:, given:] for name, video in made.videos.items() if name != "truth"}
+    names = [*made.variants, *([CEILING] if CEILING in made.videos else [])]
+    videos = {name: made.videos[name][:, given:] for name in names}
     videos[REPEAT] = repeat_last(made.truth[:, :given], predicted)
     if given > 1:  # one picture has no motion to go on
         videos[FLOW] = extrapolate_flow(made.truth[:, :given], predicted)

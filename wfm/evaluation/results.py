@@ -38,9 +38,7 @@ def write_results(
     from wfm.evaluation.example_videos import encode_mp4, panel_grid, spread
 
     out.mkdir(parents=True, exist_ok=True)
-    (out / "metrics.json").write_text(
-        json.dumps(metrics.model_dump(mode="json"), indent=1, sort_keys=True, allow_nan=False)
-    )
+    (out / "metrics.json").write_text(json.dumps(metrics.model_dump(mode="json"), indent=1, allow_nan=False))
     table = pa.Table.from_pylist(rows).replace_schema_metadata({b"wfm": b"EvaluatedWindow/1"})
     pq.write_table(table, out / "windows.parquet")
     gains = gain_by_window(rows, metrics.headline_variant)

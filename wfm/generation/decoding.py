@@ -23,6 +23,12 @@ def greedy(logits: Tensor) -> Tensor:
     return logits.argmax(dim=-1)
 
 
+def expected(logits: Tensor) -> Tensor:
+    """The level nearest to the expected one: for digits, which are ordered, the guess with the least squared error."""
+    level = torch.arange(logits.shape[-1], device=logits.device, dtype=logits.dtype)
+    return (torch.softmax(logits, dim=-1) * level).sum(dim=-1).round().long()
+
+
 class TopP:
     """Samples each symbol from the smallest set of choices that holds ``top_p`` of the probability, at
     ``temperature``."""

@@ -78,9 +78,9 @@ def latent_shape(latents: "Artifact") -> tuple[int, int, int]:
 
 def read_held_out(
     dataset: "Artifact", split: str, world: WorldModel, *, stride_frames: int, limit: int
-) -> tuple[HeldOut, int]:
-    """The windows of a split in the world's geometry, and how many ``limit`` left out. Raises InputError for none, or
-    for ``train``."""
+) -> tuple[HeldOut, dict[str, int]]:
+    """The windows of a split in the world's geometry, and how many were left out by reason. Raises InputError for
+    none, or for ``train``."""
     from wfm.data.windows import windows
 
     if split == "train":
@@ -92,7 +92,8 @@ def read_held_out(
     held, left = collect(found, world.action_spec, limit)
     if held is None:
         raise InputError(
-            f"split {split!r} has no clip of {card.num_frames} frames or more: give longer clips or a shorter window"
+            f"split {split!r} has nothing to predict: {left['without_actions']} windows without the model's actions, "
+            f"and no other clip of {card.num_frames} frames or more"
         )
     return held, left
 

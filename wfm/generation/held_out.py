@@ -33,7 +33,7 @@ from wfm.models.folder import save_tensors
 
 VARIANTS: dict[str, dict[str, str]] = {
     "diffusion": {"sampled": "sample", "mean": "mean", "shuffled_action": "sample"},
-    "autoregressive": {"greedy": "greedy", "sampled": "sample", "shuffled_action": "greedy"},
+    "autoregressive": {"greedy": "greedy", "mean": "mean", "sampled": "sample", "shuffled_action": "greedy"},
 }
 """Family -> variant -> mode. The shuffled twin is made as the family's headline variant is, with the same seeds."""
 
@@ -51,34 +51,41 @@ class HeldOut:
     "float32 [N, T, A], raw units."
 
 
-def collect(windows: Iterable[Window], spec: ActionSpec, limit: int) -> tuple[HeldOut | None, int]:
-    """Windows as arrays, and how many were left out by ``limit`` (0: none).
+def collect(windows: Iterable[Window], spec: ActionSpec, limit: int) -> tuple[HeldOut | None, dict[str, int]]:
+    """Windows as arrays, and how many were left out by reason: over ``limit`` (0: no limit), or without the model's
+    actions.
 
     The choice and the order go by the hash of the sample id, so that a limit keeps windows of all clips and a longer
-    list keeps the shorter one's. None where there is no window.
+    list keeps the shorter one's. None where there is no window. Raises InputError for a window whose actions mean
+    something else.
     """
-    found = sorted(windows, key=lambda w: hashlib.sha256(w.sample_id.encode()).digest())
-    kept = found[:limit] if limit else found
+    every = list(windows)
+    acting = [w for w in every if not spec.width or w.action_spec.width]
+    for window in acting:
+        if spec.width:
+            spec.require_same(window.action_spec, whose=f"clip {window.clip_id[:12]}")
+    acting.sort(key=lambda w: hashlib.sha256(w.sample_id.encode()).digest())
+    kept = acting[:limit] if limit else acting
+    left = {"without_actions": len(every) - len(acting), "over_max_windows": len(acting) - len(kept)}
     if not kept:
-        return None, 0
-    rows = [
-        {
-            "sample_id": w.sample_id,
-            "clip_id": w.clip_id,
-            "session_id": w.session_id,
-            "video_id": w.video_id,
-            "source": w.source,
-            "start_frame": w.start_frame,
-            "start_seconds": w.start_seconds,
-            "fps": w.fps,
-            "moving": w.moving,
-            "orbit_rate": constant_rate(w.actions, spec, ORBIT),
-        }
-        for w in kept
-    ]
-    return HeldOut(rows, np.stack([w.frames for w in kept]), np.stack([w.actions for w in kept])), len(found) - len(
-        kept
-    )
+        return None, left
+    actions = [w.actions if spec.width else w.actions[:, :0] for w in kept]
+    return HeldOut([_row(w) for w in kept], np.stack([w.frames for w in kept]), np.stack(actions)), left
+
+
+def _row(window: Window) -> dict[str, Any]:
+    return {
+        "sample_id": window.sample_id,
+        "clip_id": window.clip_id,
+        "session_id": window.session_id,
+        "video_id": window.video_id,
+        "source": window.source,
+        "start_frame": window.start_frame,
+        "start_seconds": window.start_seconds,
+        "fps": window.fps,
+        "moving": window.moving,
+        "orbit_rate": constant_rate(window.actions, window.action_spec, ORBIT),
+    }
 
 
 def shuffle_actions(held: HeldOut, past_frames: int, spec: ActionSpec) -> np.ndarray:
@@ -136,7 +143,7 @@ def generate_split(
     )
     seeds = [derived_seed(seed, row["sample_id"]) for row in held.rows]
     variants = VARIANTS[card.family]
-    if not world.action_spec.width:
+    if not world.action_spec.width or np.array_equal(shuffled, held.actions):  # nothing to shuffle
         variants = {name: mode for name, mode in variants.items() if name != "shuffled_action"}
     batch = card.sampling.batch_size
     with progress(len(held.rows) * (len(variants) + 1), f"generating {split}", "videos") as shown:

@@ -7,21 +7,21 @@ from torch import Tensor
 
 from wfm.errors import ConfigError
 from wfm.generation.config import SamplingConfig
-from wfm.generation.decoding import TopP, continue_tokens, greedy
+from wfm.generation.decoding import Choose, TopP, continue_tokens, expected, greedy
 from wfm.generation.samplers import karras_sigmas, sample, seeded_noise
 from wfm.models.autoregressive.network import AutoregressiveTransformer
 from wfm.models.diffusion.network import DiffusionTransformer
 
 Mode = Literal["sample", "mean", "greedy"]
 
-MODES: dict[str, tuple[str, ...]] = {"diffusion": ("sample", "mean"), "autoregressive": ("sample", "greedy")}
-"""What each family can be asked for; the first is a draw from its distribution, the second its best single guess."""
+MODES: dict[str, tuple[str, ...]] = {"diffusion": ("sample", "mean"), "autoregressive": ("sample", "greedy", "mean")}
+"""What each family can be asked for: first a draw from its distribution, then its best single guesses."""
 
 
 def require_mode(family: str, mode: str) -> None:
     """Raise ConfigError for a mode that the family does not have."""
     if mode not in MODES[family]:
-        raise ConfigError(f"mode {mode!r}: the {family} family can do {' or '.join(MODES[family])}")
+        raise ConfigError(f"mode {mode!r}: the {family} family can do {', '.join(MODES[family])}")
 
 
 @torch.no_grad()
@@ -72,8 +72,13 @@ def future_tokens(
     """Continue ``past`` int64 ``[B, p, h, w]`` to ``frames`` latent frames int64 ``[B, frames, h, w]``; actions as
     above.
 
-    Mode "greedy" takes the most probable symbol everywhere, mode "sample" draws with temperature and top-p.
+    Mode "greedy" takes the most probable symbol everywhere, "sample" draws with temperature and top-p, "mean" takes
+    the digit nearest to the expected one, which is this family's counterpart of the one-step mean; it needs a
+    vocabulary of digits.
     """
     require_mode("autoregressive", mode)
-    choose = greedy if mode == "greedy" else TopP(seeds, temperature=sampling.temperature, top_p=sampling.top_p)
+    if mode == "mean" and model.config.vocabulary != "digits":
+        raise ConfigError('mode "mean" needs vocabulary="digits": ids of a flat vocabulary are names, not quantities')
+    choices: dict[str, Choose] = {"greedy": greedy, "mean": expected}
+    choose = choices.get(mode) or TopP(seeds, temperature=sampling.temperature, top_p=sampling.top_p)
     return continue_tokens(model, past, actions, frames=frames, choose=choose)

@@ -90,10 +90,11 @@ def _orbit_rates(rng: np.random.Generator, config: SimulationConfig, camera: str
         return np.zeros(num_frames)
     if camera == "constant":
         return np.full(num_frames, _signed_rate(rng, config))
-    pieces = []
-    for length in _segments(rng, config, num_frames, 0.4, 1.4):
-        pieces.append(np.full(length, 0.0 if rng.uniform() < 0.2 else _signed_rate(rng, config)))
-    return np.concatenate(pieces)
+    lengths = _segments(rng, config, num_frames, 0.4, 1.4)
+    rates = [0.0 if rng.uniform() < 0.2 else _signed_rate(rng, config) for _ in lengths]
+    if not any(rates):  # a short shot of rests only: not what it is called
+        rates[-1] = _signed_rate(rng, config)
+    return np.repeat(rates, lengths)
 
 
 def _elevations(

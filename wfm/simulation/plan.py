@@ -10,7 +10,7 @@ from wfm.simulation.config import SimulationConfig
 from wfm.simulation.scene import FLOOR_TONES, Scene, draw_scene
 
 TEXTS = ("SUBSCRIBE NOW", "BREAKING NEWS", "SAMPLE ONLY", "DO NOT COPY", "CHAPTER TWO", "THANKS FOR WATCHING")
-REENCODINGS = (("libx264", 34, 0.75), ("mpeg4", 0, 1.25), ("libx265", 30, 0.75))
+REENCODINGS = (("libx264", 34, 0.75), ("mpeg4", 0, 1.25), ("libvpx-vp9", 45, 0.75))
 """Codec, constant rate factor (not used by mpeg4) and scale of re-encoded copies, in turn."""
 
 GOLDEN_RATIO = (5**0.5 - 1) / 2

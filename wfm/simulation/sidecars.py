@@ -142,12 +142,13 @@ def motion_words(shot: Shot, index: int) -> str:
 def camera_words(shot: Shot) -> str:
     """The camera's way in words, such as ``orbits left at a steady rate``."""
     rates = shot.commands.actions[:, 0]
+    tilts = bool(shot.commands.actions[:, 1].any())
     if not rates.any():
-        words = "is static"
-    elif shot.commands.camera == "constant":
+        return "tilts only" if tilts else "is static"
+    if shot.commands.camera == "constant":
         # Moving against the clock seen from above, the camera goes to its own right.
         speed = "fast" if abs(rates[0]) > 40 else "slowly"
         words = f"orbits {speed} to the {'right' if rates[0] > 0 else 'left'}"
     else:
         words = "orbits and changes its speed"
-    return words + (" while tilting" if shot.commands.actions[:, 1].any() else "")
+    return words + (" while tilting" if tilts else "")

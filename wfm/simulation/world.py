@@ -14,6 +14,8 @@ from wfm.simulation.scene import ARENA_RADIUS, COLORS, FLOOR_HALF, MAX_OBJECTS, 
 TEXTURE_PIXELS = 256
 _MASS = 1.0
 _LONGEST_STEP = 1.0 / 240.0
+_FASTEST, _FASTEST_RISE = 2.0, 0.3
+"""Speed limit of free bodies, and that of going up [m/s]."""
 _WALLS = {"+x": (1.3, 1.3, 1.25), "-x": (0.6, 0.6, 0.65), "+y": (1.2, 1.0, 0.75), "-y": (0.75, 1.0, 1.25)}
 """Walls of the room and the tint of each: the same in every world, so that a picture tells where +x is."""
 
@@ -99,9 +101,18 @@ class World:
             # The actor is as strong as it needs to be: whatever it met in the last step does not slow it.
             self.data.qvel[:2] = velocity
             self.mujoco.mj_step(self.model, self.data)
+            self._keep_calm()
         self.data.qpos[:2] = target
         self.data.qvel[:2] = velocity
         self.mujoco.mj_forward(self.model, self.data)
+
+    def _keep_calm(self) -> None:
+        """Hold free bodies to a speed limit: one that is squeezed between actor and fence must not shoot off."""
+        free = self.data.qvel[2:].reshape(-1, 6)[:, :3]
+        if np.abs(free).max() > _FASTEST_RISE:
+            np.clip(free[:, 2], None, _FASTEST_RISE, out=free[:, 2])
+            speed = np.sqrt((free * free).sum(axis=1, keepdims=True))
+            free *= np.minimum(1.0, _FASTEST / np.maximum(speed, 1e-9))
 
     def positions(self) -> np.ndarray:
         """Centres of the scene's objects [N, 3], metres."""

@@ -31,7 +31,9 @@ def lettered(frame: np.ndarray, text: str) -> np.ndarray:
     image = Image.fromarray(frame)
     height, width = frame.shape[:2]
     font = ImageFont.load_default(max(10, height // 9))
-    ImageDraw.Draw(image).text((width * 0.06, height * 0.8), text, font=font, fill="white", stroke_width=1, stroke_fill="black")
+    ImageDraw.Draw(image).text(
+        (width * 0.06, height * 0.8), text, font=font, fill="white", stroke_width=1, stroke_fill="black"
+    )
     return np.asarray(image)
 
 
@@ -44,21 +46,25 @@ def panned(seed: int, frames: int, size: int, pixels_a_frame: tuple[float, float
     return np.stack([world[b : b + size, a : a + size] for a, b in zip(x, y, strict=True)])
 
 
-def encode(path: Path, frames: np.ndarray, *, fps: int = 24, codec: str = "libx264", size: int = 0, **options: str) -> Path:
+def encode(
+    path: Path, frames: np.ndarray, *, fps: int = 24, codec: str = "libx264", size: int = 0, **options: str
+) -> Path:
     """Write uint8 [T, H, W, 3] as a video, at another size if ``size`` is given."""
     import av
+    from PIL import Image
 
     with av.open(str(path), "w") as container:
         stream = container.add_stream(codec, rate=fps)
         stream.height, stream.width = (size, size) if size else frames.shape[1:3]
         stream.pix_fmt = "yuv420p"
         stream.thread_count = 1
-        stream.options = {"crf": "20", "preset": "veryfast", "threads": "1"} | options if codec == "libx264" else options
+        stream.options = (
+            {"crf": "20", "preset": "veryfast", "threads": "1"} | options if codec == "libx264" else options
+        )
         for pixels in frames:
-            frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels), "rgb24")
             if size:
-                frame = frame.reformat(width=size, height=size, interpolation="BICUBIC")
-            container.mux(stream.encode(frame))
+                pixels = np.asarray(Image.fromarray(pixels).resize((size, size), Image.Resampling.BICUBIC))
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels), "rgb24")))
         container.mux(stream.encode())
     return path
 

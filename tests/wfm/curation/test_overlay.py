@@ -19,7 +19,7 @@ def stills(path: Path) -> np.ndarray:
 
 
 @pytest.mark.parametrize("size", [128, 256])
-@pytest.mark.parametrize("text", ["BREAKING NEWS", "subscribe!", "a b"])
+@pytest.mark.parametrize("text", ["BREAKING NEWS", "subscribe!", "weather"])
 @pytest.mark.parametrize("speed", [(2, 0), (0.5, 1.0)])
 def test_words_are_found(make_clip: Make, size: int, text: str, speed: tuple[float, float]) -> None:
     assert LIMIT is not None
@@ -42,7 +42,9 @@ def test_a_straight_border_that_stays_is_no_text(make_clip: Make) -> None:
     assert overlay_score(stills(make_clip(1, change=framed))) < LIMIT
 
 
-def test_a_moving_word_in_the_scene_is_not_overlay(make_clip: Make) -> None:
+def test_a_pattern_that_moves_with_the_scene_is_not_overlay(make_clip: Make) -> None:
+    """It repeats every 6 pixels and moves 2 a frame: at every third frame it would look fixed."""
+
     def carried(frames: np.ndarray) -> np.ndarray:
         frames = frames.copy()
         checks = np.kron(np.indices((6, 8)).sum(0) % 2, np.ones((3, 3)))[..., None] * 255

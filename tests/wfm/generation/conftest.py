@@ -38,7 +38,12 @@ def make_world(family: str, spec: ActionSpec = SPEC, **sampling: Any) -> WorldMo
     tokenizer = shaken(
         Tokenizer(
             TokenizerConfig(
-                temporal_compression=4, spatial_compression=4, latent_channels=3, levels=levels, hidden=16, decoder_blocks=1
+                temporal_compression=4,
+                spatial_compression=4,
+                latent_channels=3,
+                levels=levels,
+                hidden=16,
+                decoder_blocks=1,
             )
         )
     )

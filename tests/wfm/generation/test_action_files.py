@@ -42,7 +42,7 @@ def test_parquet_by_column_and_as_sidecar(tmp_path) -> None:
     pq.write_table(table.replace_schema_metadata(note), tmp_path / "s.parquet")
     assert np.array_equal(read_actions(tmp_path / "s.parquet", SPEC), WANTED)
     other = SPEC.model_copy(update={"units": ("rad/s", "m/s")})
-    with pytest.raises(InputError, match="'units'.*rad/s"):
+    with pytest.raises(InputError, match=r"'units'.*rad/s"):
         read_actions(tmp_path / "s.parquet", other)
 
 

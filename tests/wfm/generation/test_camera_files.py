@@ -45,7 +45,8 @@ def test_the_centre_is_where_the_rays_meet() -> None:
 
 def test_a_camera_at_rest_has_no_rate() -> None:
     rates = rates_from_poses(*orbit(np.full(5, 20.0), np.full(5, 30.0)), rate_hz=24.0)
-    assert np.allclose(rates["camera_orbit_rate"], 0) and np.allclose(rates["camera_elevation_rate"], 0)
+    assert np.allclose(rates["camera_orbit_rate"], 0)
+    assert np.allclose(rates["camera_elevation_rate"], 0)
 
 
 def test_pose_files(tmp_path) -> None:
@@ -57,7 +58,8 @@ def test_pose_files(tmp_path) -> None:
     (tmp_path / "poses.json").write_text(json.dumps(flat))
     for name in ("poses.parquet", "poses.json"):
         actions = read_camera(tmp_path / name, SPEC)
-        assert actions.shape == (24, 3) and actions.dtype == np.float32
+        assert actions.shape == (24, 3)
+        assert actions.dtype == np.float32
         assert np.allclose(actions, [40.0, -4.0, 0.0], atol=1e-4)
 
 

@@ -48,21 +48,28 @@ def actions_csv(path: Path, rows: int, rate: float = 30.0) -> Path:
 def test_a_video_and_its_sidecar(store, bundle, past, made, tmp_path) -> None:
     written = generate_from_files(store, str(bundle), past, out=tmp_path / "out" / "f.mp4", seed=7)
     frames, seconds = read_frames(written.video)
-    assert frames.shape == (13, 16, 16, 3) and seconds[1] == pytest.approx(1 / 24, abs=1e-3)
+    assert frames.shape == (13, 16, 16, 3)
+    assert seconds[1] == pytest.approx(1 / 24, abs=1e-3)
     note = json.loads(written.sidecar.read_text())
-    assert note["seed"] == 7 and note["actions"]["kind"] == "null" and note["model"]["key"] == ""
-    assert note["past"]["crop_top_left_height_width"] == [2, 0, 16, 16] and note["past"]["resampled"] is False
+    assert note["seed"] == 7
+    assert note["actions"]["kind"] == "null"
+    assert note["model"]["key"] == ""
+    assert note["past"]["crop_top_left_height_width"] == [2, 0, 16, 16]
+    assert note["past"]["resampled"] is False
     assert made() == ["f.json", "f.mp4"]
     again = generate_from_files(store, str(bundle), past, out=tmp_path / "out" / "g.mp4", seed=7)
     assert again.video.read_bytes() == written.video.read_bytes()
 
 
-@pytest.mark.parametrize(("rows", "words"), [(13, "cover the given"), (12, "cover the given"), (8, "predicted frames alone")])
+@pytest.mark.parametrize(
+    ("rows", "words"), [(13, "cover the given"), (12, "cover the given"), (8, "predicted frames alone")]
+)
 def test_actions_for_all_frames_or_for_the_future(store, bundle, past, made, tmp_path, rows, words) -> None:
     path = actions_csv(tmp_path / "a.csv", rows)
     written = generate_from_files(store, str(bundle), past, action_file=path, out=tmp_path / "out" / "f.mp4")
     note = json.loads(written.sidecar.read_text())["actions"]
-    assert words in note["words"] and note["rows"] == [[30.0, 0.0, 0.0]] * 13
+    assert words in note["words"]
+    assert note["rows"] == [[30.0, 0.0, 0.0]] * 13
     other = actions_csv(tmp_path / "b.csv", rows, rate=-30.0)
     turned = generate_from_files(store, str(bundle), past, action_file=other, out=tmp_path / "out" / "g.mp4")
     assert turned.video.read_bytes() != written.video.read_bytes()
@@ -122,7 +129,9 @@ def test_wrong_input_is_refused_and_leaves_nothing(store, bundle, past, made, tm
     ]
     for error, words, change in cases:
         with pytest.raises(error, match=words):
-            generate_from_files(**{"store": store, "model_name_or_path": str(bundle), "past": past, "out": out, **change})
+            generate_from_files(
+                **{"store": store, "model_name_or_path": str(bundle), "past": past, "out": out, **change}
+            )
         assert made() == [], change
 
 

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from wfm.errors import ConfigError
-from wfm.generation.decoding import TopP, continue_tokens, greedy
+from wfm.generation.decoding import TopP, continue_tokens, expected, greedy
 from wfm.models.autoregressive import AutoregressiveConfig, AutoregressiveTransformer
 
 FORMS = [
@@ -49,7 +49,8 @@ def test_with_and_without_cache(form, given) -> None:
     for choose in (lambda: greedy, lambda: TopP([1, 2, 3], top_p=0.9)):
         cached = continue_tokens(model, past, actions, frames=4, choose=choose())
         plain = continue_tokens(model, past, actions, frames=4, choose=choose(), use_cache=False)
-        assert cached.shape == (3, 4, 4, 4) and torch.equal(cached[:, :2], past)
+        assert cached.shape == (3, 4, 4, 4)
+        assert torch.equal(cached[:, :2], past)
         assert torch.equal(cached, plain)
 
 
@@ -72,7 +73,8 @@ def test_a_sequence_draws_from_its_own_seed(given) -> None:
     alone = continue_tokens(model, past[1:2], actions[1:2], frames=4, choose=TopP([6], top_p=1.0))
     assert torch.equal(together[1], alone[0])
     other = continue_tokens(model, past, actions, frames=4, choose=TopP([5, 8, 7], top_p=1.0))
-    assert torch.equal(other[0], together[0]) and not torch.equal(other[1], together[1])
+    assert torch.equal(other[0], together[0])
+    assert not torch.equal(other[1], together[1])
 
 
 def test_draws_follow_the_softmax() -> None:
@@ -104,3 +106,9 @@ def test_as_many_seeds_as_sequences() -> None:
 def test_nothing_to_predict_is_refused(given) -> None:
     with pytest.raises(ConfigError, match="at least 1 must be given"):
         continue_tokens(build(**FORMS[0]), *given, frames=2, choose=greedy)
+
+
+def test_expected_is_the_level_nearest_to_the_mean() -> None:
+    logits = torch.tensor([[0.4, 0.05, 0.0, 0.55], [0.1, 0.8, 0.1, 0.0]]).clamp(min=1e-9).log()
+    assert expected(logits).tolist() == [2, 1]  # means 1.7 and 1.0; the most probable of the first is 3
+    assert greedy(logits).tolist() == [3, 1]

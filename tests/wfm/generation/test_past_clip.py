@@ -22,7 +22,8 @@ def brightness(frames: np.ndarray) -> list[float]:
 def test_the_last_frames_at_the_same_rate(tmp_path, world_of) -> None:
     film(tmp_path / "a.mp4", 20)
     past = read_past(tmp_path / "a.mp4", world_of("diffusion").card)
-    assert past.frames.shape == (5, 16, 16, 3) and past.frames.dtype == np.uint8
+    assert past.frames.shape == (5, 16, 16, 3)
+    assert past.frames.dtype == np.uint8
     assert brightness(past.frames) == [15, 16, 17, 18, 19]
     assert past.choices["resampled"] is False
     assert past.choices["seconds_used"] == pytest.approx([k / 24 for k in range(15, 20)], abs=1e-3)
@@ -32,7 +33,8 @@ def test_other_rates_are_resampled_and_said_so(tmp_path, world_of) -> None:
     card = world_of("diffusion").card
     film(tmp_path / "fast.mp4", 30, fps=48.0)
     fast = read_past(tmp_path / "fast.mp4", card)
-    assert brightness(fast.frames) == [21, 23, 25, 27, 29] and fast.choices["resampled"] is True
+    assert brightness(fast.frames) == [21, 23, 25, 27, 29]
+    assert fast.choices["resampled"] is True
     film(tmp_path / "slow.mp4", 8, fps=12.0)
     assert brightness(read_past(tmp_path / "slow.mp4", card).frames) == [5, 5, 6, 6, 7]
 
@@ -67,6 +69,7 @@ def test_what_cannot_be_a_past_is_refused(tmp_path, world_of) -> None:
 def test_pixels_there_and_back() -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (2, 3, 4, 5, 3), dtype=np.uint8)
     video = from_uint8(pixels)
-    assert video.shape == (2, 3, 3, 4, 5) and np.abs(video).max() <= 1
+    assert video.shape == (2, 3, 3, 4, 5)
+    assert np.abs(video).max() <= 1
     assert np.array_equal(to_uint8(video), pixels)
     assert np.array_equal(to_uint8(video[0]), pixels[0])

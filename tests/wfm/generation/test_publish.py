@@ -36,16 +36,16 @@ def run(world_of, family, tmp_path) -> dict[str, Any]:
 
     def write_latents(out: Path) -> None:
         (out / "test").mkdir()
-        save_file({name: torch.zeros(shape), "actions": torch.zeros(2, 13, 3)}, out / "test" / "shard-00000.safetensors")
+        save_file(
+            {name: torch.zeros(shape), "actions": torch.zeros(2, 13, 3)}, out / "test" / "shard-00000.safetensors"
+        )
 
     latents = commit(store, "b", "latents", write_latents, {"tokenizer": key("a")})
     model = commit(
         store,
         "c",
         "world_model",
-        lambda out: save_model(
-            world.model, world.model_card.config, out / "model", action_spec=world.action_spec
-        ),
+        lambda out: save_model(world.model, world.model_card.config, out / "model", action_spec=world.action_spec),
         {"tokenizer": key("a"), "latents": key("b")},
     )
     generated = commit(
@@ -72,12 +72,15 @@ def test_a_bundle_opens_as_the_same_world(run, tmp_path, past, actions, family) 
     (tmp_path / "out").mkdir()
     card = write_bundle(run["store"], run["inputs"], tmp_path / "out", name="tiny", scratch=tmp_path / "scratch")
     again = WorldModel.load(tmp_path / "out")
-    assert again.card == card and card.name == "tiny" and card.evaluation["psnr"] == {"sampled": 12.5}
+    assert again.card == card
+    assert card.name == "tiny"
+    assert card.evaluation["psnr"] == {"sampled": 12.5}
     assert card.inputs == {"evaluation": key("e"), "model": key("c"), "tokenizer": key("a")}
     both = [w.generate(past, actions, seeds=[1, 2, 3, 4], mode="sample") for w in (run["world"], again)]
     assert torch.equal(*both)
     text = (tmp_path / "out" / "README.md").read_text()
-    assert "| `camera_orbit_rate` | deg/s |" in text and "- windows: 2" in text
+    assert "| `camera_orbit_rate` | deg/s |" in text
+    assert "- windows: 2" in text
 
 
 def test_an_evaluation_of_another_model_is_refused(run, tmp_path) -> None:

@@ -46,7 +46,9 @@ def test_network_calls_per_sampler() -> None:
     counts = {}
     for name in SAMPLERS:
         calls = []
-        sample(name, lambda x, sigma, calls=calls: calls.append(sigma) or ideal(x, sigma), torch.zeros(1), karras_sigmas(5))
+        sample(
+            name, lambda x, sigma, calls=calls: calls.append(sigma) or ideal(x, sigma), torch.zeros(1), karras_sigmas(5)
+        )
         counts[name] = len(calls)
         assert calls[-1] == pytest.approx(0.002)
     assert counts == {"euler": 5, "heun": 9, "res_2ab": 5}
@@ -54,7 +56,8 @@ def test_network_calls_per_sampler() -> None:
 
 def test_karras_sigmas_fall_from_max_to_min() -> None:
     sigmas = karras_sigmas(7, sigma_min=0.01, sigma_max=10.0)
-    assert sigmas[0] == pytest.approx(10.0) and sigmas[-1] == pytest.approx(0.01)
+    assert sigmas[0] == pytest.approx(10.0)
+    assert sigmas[-1] == pytest.approx(0.01)
     assert sigmas == sorted(sigmas, reverse=True)
 
 

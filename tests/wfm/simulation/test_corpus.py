@@ -145,9 +145,12 @@ def test_junk_shots_are_what_they_are_called(corpus: Path) -> None:
     assert np.abs(frozen.astype(int) - frozen[0]).mean() < 2.5
     assert frozen.std() > 15
     moving, _ = shot_frames(corpus, "world")
-    assert np.abs(moving.astype(int) - moving[0]).mean() > 4
+    assert np.abs(moving.astype(int) - moving[0]).mean() > 2.9
     text, _ = shot_frames(corpus, "text")
-    assert (text[:, 44:56] > 220).all(axis=-1).mean() > 0.05
+    band = text[:, 44:55].astype(float)  # white letters on a dark banner
+    assert np.median(band) < 70
+    assert (band > 120).all(axis=-1).mean() > 0.03
+    assert np.median(text[:, 30:42]) > 90
 
 
 def test_copies_are_copies(corpus: Path) -> None:
@@ -182,10 +185,8 @@ def test_attributes_describe_each_shot(corpus: Path) -> None:
         assert [shot["start_seconds"] for shot in about["shots"]] == [shot["start_seconds"] for shot in shots]
         for told, true in zip(about["shots"], shots, strict=True):
             assert [item["color"] for item in told["objects"]] == true["objects"]
-            assert {"color", "shape", "size", "motion"} == set().union(
-                {"color", "shape", "size", "motion"}, *told["objects"]
-            )
-            assert ("static" in told["camera"]) == (true["camera"] == "static")
+            assert all(set(item) == {"color", "shape", "size", "motion"} for item in told["objects"])
+            assert (told["camera"] == "is static") == (true["camera"] == "static")
 
 
 def test_objects_stay_in_view(corpus: Path) -> None:

@@ -9,8 +9,8 @@
     lineage    the graph of artifacts as inline SVG
     write      `write_page(data, path)`: page.html.j2 + style.css + script.js in one file
 
-Names, captions and reasons come from outside and are hostile: everything is escaped by the template, and the page forbids itself
-every script but its own (by hash) and every address but data in it.
+Names, captions and reasons come from outside and are hostile: everything is escaped by the template, and the page
+forbids itself every script but its own (by hash) and every address but data in it.
 """
 
 from typing import Any

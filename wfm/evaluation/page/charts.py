@@ -8,7 +8,7 @@ from markupsafe import Markup, escape
 from wfm.evaluation.page.data import Chart, Series
 
 WIDTH, HEIGHT = 440, 270
-LEFT, RIGHT, TOP, BOTTOM = 48, 12, 12, 40
+LEFT, RIGHT, TOP, BOTTOM = 48, 20, 12, 40
 ROLES = (
     "truth",
     "diffusion",
@@ -29,7 +29,7 @@ def role_class(role: str) -> str:
     return f"role-{role}" if role in ROLES else "role-other"
 
 
-def ticks(low: float, high: float, number: int = 5) -> list[float]:
+def ticks(low: float, high: float, number: int = 6) -> list[float]:
     """Round values that cover [low, high], about `number` of them."""
     span = (high - low) or abs(high) or 1.0
     rough = span / max(number - 1, 1)
@@ -100,7 +100,8 @@ def line_chart(chart: Chart) -> Markup:
         path = "M" + "L".join(f"{across(x):.1f} {up(y):.1f}" for x, y in drawn) if drawn else ""
         dash = " dashed" if one.dashed else ""
         if len(drawn) == 1:
-            parts.append(f'<circle class="dot {role_class(one.role)}" cx="{across(drawn[0][0]):.1f}" cy="{up(drawn[0][1]):.1f}" r="3"/>')
+            x, y = drawn[0]
+            parts.append(f'<circle class="dot {role_class(one.role)}" cx="{across(x):.1f}" cy="{up(y):.1f}" r="3"/>')
         elif path:
             parts.append(f'<path class="line {role_class(one.role)}{dash}" d="{path}"/>')
     data = {
@@ -130,9 +131,24 @@ def _axes(across: _Scale, up: _Scale, chart: Chart) -> str:
         out.append(f'<path class="grid" d="M{x:.1f} {bottom}v4"/>')
         out.append(f'<text class="tick" x="{x:.1f}" y="{bottom + 17}" text-anchor="middle">{plain(value)}</text>')
     out.append(f'<path class="axis" d="M{LEFT} {bottom}H{WIDTH - RIGHT}"/>')
-    out.append(f'<text class="label" x="{(LEFT + WIDTH - RIGHT) / 2}" y="{HEIGHT - 5}" text-anchor="middle">{escape(chart.x_label)}</text>')
-    middle = (TOP + bottom) / 2
-    out.append(
-        f'<text class="label" transform="translate(12 {middle}) rotate(-90)" text-anchor="middle">{escape(chart.y_label)}</text>'
-    )
+    for text, place in (
+        (chart.x_label, f'x="{(LEFT + WIDTH - RIGHT) / 2}" y="{HEIGHT - 5}"'),
+        (chart.y_label, f'transform="translate(12 {(TOP + bottom) / 2}) rotate(-90)"'),
+    ):
+        out.append(f'<text class="label" {place} text-anchor="middle">{escape(text)}</text>')
     return "".join(out)
+
+
+def chart_rows(chart: Chart, most: int = 24) -> list[tuple[str, list[str]]]:
+    """The chart as a table for whoever cannot see it: at most about `most` places along x, each series' nearest value."""
+    series = [one for one in chart.series if one.x]
+    if not series:
+        return []
+    xs = max((one.x for one in series), key=len)
+    every = math.ceil(len(xs) / most)
+    places = [x for index, x in enumerate(xs) if index % every == 0 or index == len(xs) - 1]
+
+    def near(one: Series, x: float) -> float:
+        return one.y[min(range(len(one.x)), key=lambda index: abs(one.x[index] - x))]
+
+    return [(plain(float(f"{x:.4g}")), [f"{near(one, x):.4g}" for one in series]) for x in places]

@@ -25,9 +25,7 @@ class Target(Config):
 
 
 def _diffusion(variant: str, figure: str, at_least: float, end: str = "low") -> Target:
-    return Target.parse(
-        {"family": "diffusion", "variant": variant, "figure": figure, "at_least": at_least, "end": end}
-    )
+    return Target.parse({"family": "diffusion", "variant": variant, "figure": figure, "at_least": at_least, "end": end})
 
 
 TARGETS = (

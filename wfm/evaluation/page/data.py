@@ -1,5 +1,7 @@
 """What the page shows, as plain typed values. Anything that may be missing is an empty list, and the page says so."""
 
+from typing import Literal
+
 from pydantic import BaseModel, ConfigDict
 
 from wfm.evaluation.schema import Metrics
@@ -30,7 +32,8 @@ class VideoPanels(_Shown):
 
 
 class Series(_Shown):
-    """One line of a chart; `role` picks its colour (truth, diffusion, autoregressive, flow, repeat_last, tokenizer, ...)."""
+    """One line of a chart; `role` picks its colour (truth, diffusion, autoregressive, flow, repeat_last, tokenizer,
+    ...)."""
 
     name: str
     role: str
@@ -50,19 +53,20 @@ class Chart(_Shown):
     log_y: bool = False
 
 
-class Loss(_Shown):
-    """Items lost at one step of the funnel, for one reason."""
+class Segment(_Shown):
+    """A share of one step of the funnel."""
 
-    reason: str
+    name: str
     count: int
+    kind: Literal["kept", "lost", "part"]
+    """kept: goes on; lost: left out, `name` says why; part: one side of a split."""
 
 
 class FunnelStep(_Shown):
-    label: str
-    unit: str
+    title: str
+    """What was counted, such as "clips cut"."""
     count: int
-    lost: list[Loss] = []
-    """What did not get to the next step."""
+    segments: list[Segment]
 
 
 class Rejected(_Shown):
@@ -105,6 +109,8 @@ class Verdict(_Shown):
     """One target and what was measured; `met` None: could not be measured, and `measured` says why."""
 
     text: str
+    basis: str = ""
+    """Which end of the interval, and on which windows."""
     measured: str
     met: bool | None
 
@@ -112,6 +118,7 @@ class Verdict(_Shown):
 class PageData(_Shown):
     title: str
     headline: str
+    sublines: list[str] = []
     facts: list[str] = []
     """Short facts under the headline: split, windows, sessions, date, run."""
     verdicts: list[Verdict] = []

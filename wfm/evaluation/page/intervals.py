@@ -58,6 +58,11 @@ def method_role(family: str, name: str) -> str:
     return family if name == headline else f"{family}_{name}"
 
 
+def video_order(metrics: Metrics) -> list[str]:
+    """Sets of videos in the order they are listed: the model's own, what has to be beaten, the ceiling, the truth."""
+    return [*metrics.variants, "flow", "repeat_last", "tokenizer", "truth"]
+
+
 def rows(metrics_list: list[Metrics], subset: str) -> list[Row]:
     """Rows of one subset: models first, then baselines, then each ceiling."""
     models: list[Row] = []
@@ -66,8 +71,8 @@ def rows(metrics_list: list[Metrics], subset: str) -> list[Row]:
         report = metrics.subsets.get(subset)
         if report is None or report.absent:
             continue
-        for name in report.videos:
-            if name == "shuffled_action":
+        for name in video_order(metrics):
+            if name == "shuffled_action" or name not in report.videos:
                 continue
             reference = name not in metrics.variants
             row = _row(metrics, report, name, reference=reference)
@@ -125,7 +130,8 @@ class GainAxis:
             if high > low:
                 marks.append(f'<path class="whisker" d="M{low:.1f} 15H{high:.1f}M{low:.1f} 11v8M{high:.1f} 11v8"/>')
         return Markup(
-            f'<svg class="gain" viewBox="0 0 {WIDTH} {ROW}" preserveAspectRatio="none" aria-hidden="true">{"".join(marks)}</svg>'
+            f'<svg class="gain" viewBox="0 0 {WIDTH} {ROW}" preserveAspectRatio="none" aria-hidden="true">'
+            f"{''.join(marks)}</svg>"
         )
 
     def scale(self) -> Markup:

@@ -98,6 +98,8 @@
 
   // Lineage: point at an artifact to see what it is made from.
   all("svg.lineage").forEach((svg) => {
+    const frame = svg.parentElement;
+    frame.scrollLeft = (frame.scrollWidth - frame.clientWidth) / 2;
     const nodes = all(".node", svg), edges = all(".edge", svg);
     const pick = (key) => {
       const on = new Set([key]), queue = [key];

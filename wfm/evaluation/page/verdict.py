@@ -2,7 +2,7 @@
 
 from wfm.evaluation.page.config import Target
 from wfm.evaluation.page.data import Verdict
-from wfm.evaluation.page.intervals import method_name
+from wfm.evaluation.page.intervals import FAMILY, method_name
 from wfm.evaluation.schema import Estimate, Gain, Metrics
 
 SUBSETS = {
@@ -22,36 +22,66 @@ FIGURES = {
 SHARES = ("share_of_windows", "way_closed")
 
 
-def headline(metrics_list: list[Metrics]) -> str:
-    """One or two sentences that a reader may quote."""
-    told = [sentence for metrics in metrics_list if (sentence := _sentence(metrics))]
-    if not told:
-        return "Nothing was evaluated."
-    first = metrics_list[0]
-    seconds = first.predicted_frames / first.fps
-    given = f"Given {first.past_frames} frames, predicting the next {first.predicted_frames} ({seconds:.1f} s)"
-    return f"{given}: {'; '.join(told)}."
+def headline(metrics_list: list[Metrics]) -> tuple[str, list[str]]:
+    """The result in one sentence that a reader may quote, about the first model; then one line for each model."""
+    if not metrics_list:
+        return "Nothing was evaluated.", []
+    told = [line for metrics in metrics_list if (line := _line(metrics))]
+    return _sentence(metrics_list[0]), told
+
+
+def _main(metrics: Metrics) -> tuple[str, Estimate, Gain] | None:
+    """(subset, PSNR gain, gain) that stand for a model: where its camera turns at a fixed rate, else over all windows."""
+    for subset in ("fixed_rate", "all"):
+        report = metrics.subsets.get(subset)
+        gain = report.gains.get(metrics.headline_variant, {}).get("repeat_last") if report else None
+        if gain is not None and gain.psnr_gain_db is not None and gain.share_of_windows is not None:
+            return subset, gain.psnr_gain_db, gain
+    return None
 
 
 def _sentence(metrics: Metrics) -> str:
-    subset = next((s for s in ("fixed_rate", "all") if s in metrics.subsets and not metrics.subsets[s].absent), "")
-    if not subset:
+    found = _main(metrics)
+    if found is None:
+        return "There is no figure over repeating the last frame."
+    subset, psnr, _ = found
+    seconds = metrics.predicted_frames / metrics.fps
+    ahead = f"{seconds:.1f} s" if abs(seconds - 1) > 0.05 else "one second"
+    model = FAMILY.get(metrics.family, metrics.family)
+    report = metrics.subsets[subset].gains[metrics.headline_variant].get("flow")
+    flow = report.psnr_gain_db if report else None
+    if psnr.low <= 0 <= psnr.high:
+        result = f"no nearer to the truth than the last frame held ({signed(psnr.mean)} dB, interval across zero)"
+    else:
+        side = "nearer to the truth than" if psnr.mean > 0 else "further from the truth than"
+        result = f"{abs(psnr.mean):.1f} dB {side} the last frame held"
+        if flow is not None:
+            over = "nearer than" if flow.mean > 0 else "further than"
+            unsure = " (interval across zero)" if flow.low <= 0 <= flow.high else ""
+            result += f", and {abs(flow.mean):.1f} dB {over} carrying on the optical flow{unsure}"
+    where = f" where {SUBSETS[subset]}" if subset != "all" else ""
+    return f"Given {metrics.past_frames} frames, the {model.lower()} model predicts {ahead} ahead{where}: {result}."
+
+
+def _line(metrics: Metrics) -> str:
+    found = _main(metrics)
+    if found is None:
         return ""
-    report, name = metrics.subsets[subset], metrics.headline_variant
-    gain = report.gains.get(name, {}).get("repeat_last")
-    if gain is None or gain.psnr_gain_db is None or gain.share_of_windows is None:
-        return ""
-    mean, low, high = gain.psnr_gain_db.mean, gain.psnr_gain_db.low, gain.psnr_gain_db.high
-    sure = low > 0 or high < 0
-    nearer = "nearer to" if mean >= 0 else "further from"
-    doubt = "" if sure else ", not told apart from none"
-    where = f"where {SUBSETS[subset]}" if subset != "all" else "over all windows"
-    tail = f", better on {gain.share_of_windows.mean * 100:.0f} % of {report.windows} held-out windows"
-    flow = report.gains[name].get("flow")
-    if flow and flow.psnr_gain_db:
-        tail += f" and {flow.psnr_gain_db.mean:+.1f} dB against optical flow"
-    label = method_name(metrics.family, name).replace(", ", " (") + ")"
-    return f"{label} is {abs(mean):.1f} dB [{low:+.1f}, {high:+.1f}] {nearer} the truth than the last frame held, {where}{doubt}{tail}"
+    subset, psnr, gain = found
+    share = gain.share_of_windows.mean * 100 if gain.share_of_windows else 0.0
+    where = "windows" if subset == "all" else f"windows where {SUBSETS[subset]}"
+    count = metrics.subsets[subset].windows
+    line = (
+        f"{method_name(metrics.family, metrics.headline_variant)}: {signed(psnr.mean)} dB "
+        f"[{signed(psnr.low)}, {signed(psnr.high)}] over repeat-last, better on {share:.0f} % of {count} {where}"
+    )
+    closed = metrics.subsets[subset].way_closed.get(metrics.headline_variant)
+    return line + (f"; {closed.mean * 100:.0f} % of the way to its tokenizer's ceiling." if closed else ".")
+
+
+def signed(value: float, digits: int = 1) -> str:
+    """+3.1 or −3.1, with a true minus."""
+    return f"{value:+.{digits}f}".replace("-", "−")
 
 
 def judge(targets: tuple[Target, ...], metrics_list: list[Metrics]) -> list[Verdict]:
@@ -61,22 +91,21 @@ def judge(targets: tuple[Target, ...], metrics_list: list[Metrics]) -> list[Verd
 
 def _judge(target: Target, metrics_list: list[Metrics]) -> Verdict:
     percent = target.figure in SHARES
-    end = "lower end of the interval" if target.end == "low" else "mean"
+    end = "lower end" if target.end == "low" else "mean"
     wanted = f"{target.at_least * 100:.0f} %" if percent else f"{target.at_least:g} dB"
     more = "above" if target.at_least == 0 else "at least"
-    text = (
-        f"{method_name(target.family, target.variant)}: {FIGURES[target.figure]} {more} {wanted} ({end}), "
-        f"{'where ' if target.subset != 'all' else ''}{SUBSETS.get(target.subset, target.subset)}"
-    )
+    text = f"{method_name(target.family, target.variant)}: {FIGURES[target.figure]} {more} {wanted}"
+    where = f"where {SUBSETS.get(target.subset, target.subset)}" if target.subset != "all" else "all windows"
+    basis = f"{end}, {where}"
     estimate, reason = _find(target, metrics_list)
     if estimate is None:
-        return Verdict(text=text, measured=f"not measured: {reason}", met=None)
+        return Verdict(text=text, basis=basis, measured=f"not measured: {reason}", met=None)
     value = estimate.low if target.end == "low" else estimate.mean
     met = value > target.at_least if target.at_least == 0 else value >= target.at_least
     factor, unit = (100, " %") if percent else (1, " dB")
     digits = 0 if percent else 2
-    numbers = [f"{v * factor:.{digits}f}" for v in (estimate.mean, estimate.low, estimate.high)]
-    return Verdict(text=text, measured=f"{numbers[0]}{unit} [{numbers[1]}, {numbers[2]}]", met=met)
+    numbers = [f"{v * factor:.{digits}f}".replace("-", "−") for v in (estimate.mean, estimate.low, estimate.high)]
+    return Verdict(text=text, basis=basis, measured=f"{numbers[0]}{unit} [{numbers[1]}, {numbers[2]}]", met=met)
 
 
 def _find(target: Target, metrics_list: list[Metrics]) -> tuple[Estimate | None, str]:

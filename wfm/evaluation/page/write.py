@@ -9,15 +9,14 @@ from typing import Any
 from markupsafe import Markup
 
 from wfm.errors import MissingPackage
-from wfm.evaluation.page.charts import line_chart, role_class
+from wfm.evaluation.page.charts import chart_rows, line_chart, role_class
 from wfm.evaluation.page.data import PageData
-from wfm.evaluation.page.intervals import GainAxis, method_name, method_role, rows
+from wfm.evaluation.page.intervals import GainAxis, method_name, method_role, rows, video_order
 from wfm.evaluation.page.lineage import lineage_svg
+from wfm.evaluation.page.parts import HERE
 from wfm.evaluation.page.verdict import SUBSETS
+from wfm.evaluation.results import SHORT
 from wfm.evaluation.schema import Estimate
-
-HERE = Path(__file__).parent
-PARTS = ("page.html.j2", "macros.html.j2", "style.css", "script.js")
 
 
 def write_page(data: PageData, path: Path) -> int:
@@ -56,10 +55,12 @@ def render(data: PageData) -> str:
         script_hash=digest,
         subsets=[_subset(name, data) for name in shown],
         line_chart=line_chart,
+        chart_rows=chart_rows,
         lineage=lineage_svg(data.lineage),
         role_class=role_class,
         method_name=method_name,
         method_role=method_role,
+        video_order=video_order,
     )
 
 
@@ -70,7 +71,8 @@ def _subset(name: str, data: PageData) -> dict[str, Any]:
     known = next((report for report in reports if not report.absent), None)
     return {
         "name": name,
-        "title": SUBSETS[name],
+        "short": SHORT[name].capitalize(),
+        "heading": f"Where {SUBSETS[name]}" if name != "all" else "All windows",
         "description": reports[0].description,
         "windows": known.windows if known else 0,
         "sessions": known.sessions if known else 0,
@@ -84,10 +86,10 @@ def estimate(value: Estimate | None, digits: int = 2, sign: bool = False) -> Mar
     """A mean and, smaller, its interval."""
     if value is None:
         return Markup('<span class="none">–</span>')
-    form = f"{'+' if sign else ''}.{digits}f"
-    return Markup(
-        f"<b>{format(value.mean, form)}</b> <small>[{format(value.low, form)}, {format(value.high, form)}]</small>"
+    mean, low, high = (
+        f"{v:{'+' if sign else ''}.{digits}f}".replace("-", "−") for v in (value.mean, value.low, value.high)
     )
+    return Markup(f"<b>{mean}</b> <small>[{low}, {high}]</small>")
 
 
 def percent(value: Estimate | None) -> Markup:

@@ -18,7 +18,8 @@ from wfm.models.autoregressive.vocabulary import Vocabulary
 
 class AutoregressiveObjective:
     """Loss of an `AutoregressiveTransformer`. Batch: tokens int ``[B, t, h, w]``, seeds int64 ``[B]``, actions ``[B,
-    T, A]`` normalised (absent without actions). All randomness of a sample comes from its own seed."""
+    T, A]`` normalised (absent without actions), has_actions bool ``[B]`` (absent: all have them). All randomness of a
+    sample comes from its own seed."""
 
     def __init__(self, config: AutoregressiveObjectiveConfig) -> None:
         self.config = config
@@ -31,7 +32,10 @@ class AutoregressiveObjective:
         tokens = batch["tokens"].long()
         vocabulary = model.vocabulary
         noisy, known = self.draw(batch["seeds"], tokens, vocabulary)
-        logits = model(noisy, batch.get("actions"), known.to(tokens.device))  # [B, n, slots, width]
+        known = known.to(tokens.device)
+        if "has_actions" in batch:
+            known = known & batch["has_actions"]
+        logits = model(noisy, batch.get("actions"), known)  # [B, n, slots, width]
         symbols = vocabulary.symbols(model.targets(tokens))  # [B, n, slots, S]
         blocks = vocabulary.split(logits)
         entropy, z, right = logits.new_zeros(()), logits.new_zeros(()), 0.0

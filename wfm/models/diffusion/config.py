@@ -68,6 +68,8 @@ class EDMConfig(Config):
     "Mean of ln sigma of the small noise put on the given latents."
     augment_std: float = 1.0
     "Standard deviation of the same."
+    pixel_share: float = 0.0
+    "How far errors count by channel as they count in pixels: 0 all channels alike (Cosmos), 1 by their variance."
     action_dropout: float = 0.1
     "Share of samples trained with the null action in place of their own."
 

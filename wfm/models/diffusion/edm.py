@@ -45,14 +45,25 @@ class EDMObjective:
             known=known,
             augment=draw["augment"].to(clean),
         )
-        data = model.config.sigma_data
-        weight = (s.square() + data**2) / (s * data).square()
+        _, data = model.prior(clean, given)
+        weight = (s.square() + data.square()) / (s * data).square() * self.emphasis(model, data)
         wanted = ~given_mask(given, clean.shape[2])  # [B, 1, t, 1, 1]
         error = (denoised - clean).square() * wanted
-        share = wanted.float().mean(dim=(1, 2, 3, 4))
+        share = wanted.float().mean(dim=(1, 2, 3, 4)).clamp(min=1e-6)  # all given: no loss, not 0 / 0
         each = (error * weight).mean(dim=(1, 2, 3, 4)) / share  # [B]
         plain = error.detach().mean(dim=(1, 2, 3, 4)) / share
         return each.mean(), {"mse": float(plain.mean())}
+
+    def emphasis(self, model: DiffusionTransformer, data: Tensor) -> Tensor:
+        """Weight of each element `[B, C, t, 1, 1]`, 1 on average: its deviation in the tokenizer's units to the power
+        `2 * pixel_share`. At 0 all channels count alike, at 1 as much as they count in pixels (a linear tokenizer's latents keep
+        squared distances)."""
+        if not self.config.pixel_share:
+            return torch.ones_like(data)
+        column = [0] + [1] * (data.shape[2] - 1)
+        deviation = data * model.latents_std[:, column][None, :, :, None, None]
+        weight = deviation ** (2 * self.config.pixel_share)
+        return weight / weight.mean(dim=(1, 2), keepdim=True)
 
     def draw(self, seeds: Tensor, shape: torch.Size) -> dict[str, Tensor]:
         """Everything random of each sample, from its seed alone: sigma, given, known `[B]`, noise, augment `[B, C,

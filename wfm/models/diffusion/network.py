@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from wfm.errors import ConfigError
 from wfm.models.diffusion.conditioning import ActionConditioning
 from wfm.models.diffusion.config import DiffusionConfig
+from wfm.models.diffusion.prior import LinearPrior
 from wfm.models.layers import (
     AdaLayerNormLoRA,
     Attention,
@@ -89,6 +90,7 @@ class DiffusionTransformer(nn.Module):
         self.transformer_blocks = nn.ModuleList(Block(config) for _ in range(config.num_layers))
         self.norm_out = AdaLayerNormLoRA(dim, config.adaln_lora_dim, chunks=2)
         self.proj_out = nn.Linear(dim, config.in_channels * config.patch_size[1] * config.patch_size[2], bias=False)
+        self.prior = LinearPrior(config.in_channels, config.max_size[0], config.sigma_data)
         self.register_buffer("latents_mean", torch.zeros(config.in_channels, 2))
         self.register_buffer("latents_std", torch.ones(config.in_channels, 2))
         self._initialise()
@@ -188,19 +190,21 @@ class DiffusionTransformer(nn.Module):
 
         Given frames of the input are replaced by `condition` (plus `augment`, already scaled noise, in training) and
         of the output by `condition` itself. sigma is `[B]` or a number; given is int64 `[B]` or a number.
-        Preconditioning: Karras et al. 2022, table 1; replacement: Cosmos section 2.4.
+        Preconditioning: Karras et al. 2022, table 1, around the prior; replacement: Cosmos section 2.4.
         """
         batch, frames = noisy.shape[0], noisy.shape[2]
         sigma = torch.as_tensor(sigma, dtype=noisy.dtype, device=noisy.device).expand(batch)
         given = torch.as_tensor(given, dtype=torch.int64, device=noisy.device).expand(batch)
-        s, data = sigma[:, None, None, None, None], self.config.sigma_data
-        total = (s.square() + data**2).sqrt()
+        s = sigma[:, None, None, None, None]
         mask = given_mask(given, frames)
         shown = condition if augment is None else condition + augment
+        mean, data = self.prior(shown, given)  # of each element, given the past: `sigma_data` in EDM's formulas
+        total = (s.square() + data.square()).sqrt()
+        left = noisy - mean
         # given frames are nearly clean: scaled as clean latents are, to unit deviation
-        inputs = torch.where(mask, shown / data, noisy / total)
+        inputs = torch.where(mask, shown / self.config.sigma_data, left / total)
         out = self(inputs, sigma.log() / 4, condition=shown, given=given, actions=actions, known=known)
-        clean = data**2 / total.square() * noisy + s * data / total * out
+        clean = mean + data.square() / total.square() * left + s * data / total * out
         return torch.where(mask, condition, clean)
 
 

@@ -118,7 +118,8 @@ def test_a_folder_brings_back_the_same_network(build, sample, tmp_path) -> None:
     model = build(torch.float32, order="frame", vocabulary="digits", patch=2, copy_bias=True)
     save_model(model, model.config, tmp_path)
     again, card = load_model(tmp_path)
-    assert card.family == "autoregressive" and card.config == model.config
+    assert card.family == "autoregressive"
+    assert card.config == model.config
     assert torch.equal(again(sample[0]), model(sample[0]))
 
 

@@ -1,0 +1,94 @@
+"""Batches: planned order, transforms driven by seeds only, refusals."""
+
+import numpy as np
+import pytest
+import torch
+
+from wfm.data.loader import ArrayDataset, Loader, as_frames, as_video, read_latents, video_batch
+from wfm.data.plan import DataPlan
+from wfm.errors import ConfigError, DataError
+
+
+def dataset(count: int = 10) -> ArrayDataset:
+    return ArrayDataset(tuple(f"s{i}" for i in range(count)), {"value": torch.arange(count)})
+
+
+def test_batches_follow_the_plan_and_resume():
+    data = dataset()
+    plan = DataPlan(data.sample_ids, 4, 0)
+    loader = Loader(data, plan)
+    wanted, state = plan.next(plan.start())
+    batch = loader.next()
+    assert batch["value"].tolist() == wanted.indices.tolist()
+    assert batch["seeds"].tolist() == wanted.seeds.tolist()
+    assert batch["seeds"].dtype == torch.int64
+    saved = loader.state()
+    rest = [loader.next()["value"].tolist() for _ in range(5)]
+    other = Loader(data, plan)
+    other.restore(saved)
+    assert [other.next()["value"].tolist() for _ in range(5)] == rest
+
+
+def test_ranks_get_their_share():
+    data = dataset()
+    plan = DataPlan(data.sample_ids, 4, 0)
+    whole = Loader(data, plan).next()["value"]
+    shares = [Loader(data, plan, rank=rank, world=2).next()["value"] for rank in range(2)]
+    assert torch.stack(shares, 1).flatten().tolist() == whole.tolist()
+
+
+def test_video_crops_depend_on_the_seed_alone():
+    frames = torch.arange(9, dtype=torch.uint8).view(1, 9, 1, 1, 1).repeat(1, 1, 2, 2, 3)
+    frames[:, :, :, 1] += 100  # right half brighter: a mirror image shows
+    transform = video_batch(5)
+    seen, mirrored = set(), set()
+    for seed in range(0, 4096, 51):
+        batch = {"frames": frames, "seeds": torch.tensor([seed])}
+        video = transform(batch)["video"]
+        assert torch.equal(video, transform(batch)["video"])
+        assert video.shape == (1, 3, 5, 2, 2)
+        crop = as_frames(video)[0, :, 0, :, 0]
+        flipped = bool(crop[0, 0] > crop[0, 1])
+        mirrored.add(flipped)
+        seen.add(int(crop[0, 1 if flipped else 0]))
+    assert seen == {0, 1, 2, 3, 4}
+    assert mirrored == {True, False}
+
+
+def test_frames_and_video_are_inverse():
+    frames = torch.randint(0, 256, (2, 3, 4, 4, 3), dtype=torch.uint8)
+    video = as_video(frames)
+    assert video.shape == (2, 3, 3, 4, 4)
+    assert torch.equal(as_frames(video), frames)
+    assert float(as_video(torch.tensor([[[[[0, 255, 255]]]]], dtype=torch.uint8)).min()) == -1
+
+
+def test_wrong_datasets_are_refused():
+    with pytest.raises(DataError, match="3 rows for 2"):
+        ArrayDataset(("a", "b"), {"x": torch.zeros(3)})
+    with pytest.raises(DataError, match="unique"):
+        ArrayDataset(("a", "a"), {"x": torch.zeros(2)})
+    with pytest.raises(ConfigError, match="other samples"):
+        Loader(dataset(3), DataPlan(("a", "b", "c"), 1, 0))
+
+
+def test_latents_are_read_with_their_tables(tmp_path):
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    from wfm.models.folder import save_tensors
+
+    for part, size in (("a", 2), ("b", 3)):
+        save_tensors({"tokens": torch.full((size, 2, 2, 2), 7, dtype=torch.int32)}, tmp_path / f"{part}.safetensors")
+        names = [f"{part}{i}" for i in range(size)]
+        pq.write_table(pa.table({"sample_id": names}), tmp_path / f"{part}.parquet")
+    shards, tables = ([tmp_path / f"{p}.{s}" for p in "ab"] for s in ("safetensors", "parquet"))
+    data = read_latents(shards, tables)
+    assert data.sample_ids == ("a0", "a1", "b0", "b1", "b2")
+    assert data.arrays["tokens"].dtype == torch.int64
+    with pytest.raises(DataError, match="2 rows, its table 3"):
+        read_latents(shards[:1], tables[1:])
+
+
+def test_rows_keep_order():
+    assert dataset().rows(np.array([3, 1]))["value"].tolist() == [3, 1]

@@ -1,0 +1,124 @@
+"""Encoding windows: order, mirror images, statistics, mixed actions."""
+
+import json
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import torch
+
+from wfm.actions import ActionSpec
+from wfm.data.windows import Window
+from wfm.errors import ConfigError, InputError
+from wfm.models.tokenizer import Tokenizer, TokenizerConfig
+from wfm.training import encode
+from wfm.training.config import EncodingConfig
+from wfm.training.encode import Moments, common_spec, encode_windows, write_summary
+
+SPEC = ActionSpec(names=("turn", "lift"), units=("deg/s", "deg/s"), frame="f", mean=(0.0, 0.0), scale=(30.0, 3.0))
+NETWORK = {"temporal_compression": 4, "spatial_compression": 4, "latent_channels": 3, "hidden": 8, "decoder_blocks": 1}
+
+
+def tokenizer(**more) -> Tokenizer:
+    torch.manual_seed(0)
+    return Tokenizer(TokenizerConfig.parse({**NETWORK, **more})).eval()
+
+
+def window(number: int, spec: ActionSpec = SPEC) -> Window:
+    rng = np.random.default_rng(number)
+    return Window(
+        clip_id=f"clip{number}",
+        session_id="s",
+        video_id="v",
+        source="x.mp4",
+        start_frame=3,
+        start_seconds=0.5,
+        fps=24.0,
+        frames=rng.integers(0, 256, (9, 8, 8, 3), dtype=np.uint8),
+        actions=rng.normal(size=(9, spec.width)).astype(np.float32),
+        moving=True,
+        action_spec=spec,
+    )
+
+
+def test_mirror_images_follow_with_their_actions():
+    config = EncodingConfig(mirror_signs=(-1.0, 1.0), batch_size=2)
+    found = [window(i) for i in range(3)]
+    arrays, rows = encode_windows(tokenizer(), found, SPEC, config, mirror=True)
+    assert arrays["latents"].shape == (6, 3, 3, 2, 2)
+    assert torch.equal(arrays["actions"][3:], arrays["actions"][:3] * torch.tensor([-1.0, 1.0]))
+    turned = [Window(**{**w.__dict__, "frames": w.frames[:, :, ::-1].copy()}) for w in found]
+    again, _ = encode_windows(tokenizer(), turned, SPEC, config, mirror=False)
+    assert torch.allclose(arrays["latents"][3:], again["latents"], atol=1e-5)
+    assert [row["mirrored"] for row in rows] == [False] * 3 + [True] * 3
+    assert len({row["sample_id"] for row in rows}) == 6
+
+
+def test_mirroring_needs_a_sign_for_each_action():
+    with pytest.raises(ConfigError, match="0 entries for 2 actions"):
+        encode_windows(tokenizer(), [window(0)], SPEC, EncodingConfig(), mirror=True)
+
+
+def test_batch_size_is_only_how():
+    found = [window(i) for i in range(3)]
+    one, two = (
+        encode_windows(tokenizer(), found, SPEC, EncodingConfig(batch_size=n), mirror=False)[0]["latents"] for n in (1, 3)
+    )
+    assert torch.allclose(one, two, atol=1e-5)
+    assert EncodingConfig(batch_size=1).what() == EncodingConfig(batch_size=3).what()
+
+
+def test_tokens_of_a_discrete_tokenizer():
+    arrays, _ = encode_windows(tokenizer(levels=[4, 3, 3]), [window(0)], SPEC, EncodingConfig(), mirror=False)
+    assert arrays["tokens"].dtype == torch.int32
+    assert arrays["tokens"].shape == (1, 3, 2, 2)
+
+
+def test_mixed_actions_are_marked():
+    found = [window(0), window(1, ActionSpec.null())]
+    arrays, rows = encode_windows(tokenizer(), found, SPEC, EncodingConfig(), mirror=False)
+    assert arrays["has_actions"].tolist() == [True, False]
+    assert arrays["actions"][1].abs().max() == 0
+    assert [row["has_actions"] for row in rows] == [True, False]
+
+
+def test_specs_that_differ_are_refused():
+    other = SPEC.model_copy(update={"units": ("rad/s", "deg/s")})
+    assert common_spec([ActionSpec.null(), SPEC, SPEC]) == SPEC
+    with pytest.raises(InputError, match="units"):
+        common_spec([SPEC, other])
+
+
+def test_moments_of_parts_are_those_of_the_whole():
+    latents = torch.randn(10, 3, 4, 2, 2) * 3 + 1
+    whole, parts = Moments(), Moments()
+    whole.add(latents)
+    for part in latents.split(4):
+        piece = Moments()
+        piece.add(part)
+        parts.merge(Moments(json.loads(json.dumps(piece.values()))))
+    parts.merge(Moments(json.loads(json.dumps(Moments().values()))))  # a part without training samples
+    one, two = whole.statistics(), parts.statistics()
+    assert np.allclose(one["mean"], two["mean"])
+    assert np.allclose(one["std"], two["std"])
+    wanted = torch.stack([latents[:, :, :1].std((0, 2, 3, 4)), latents[:, :, 1:].std((0, 2, 3, 4))], 1)
+    assert np.allclose(one["std"], wanted, rtol=0.03)
+
+
+def test_shards_are_encoded_split_by_split(tmp_path, monkeypatch):
+    def decoded(path, size):
+        return iter([window(int(path.name))] if path.name != "9" else [])
+
+    monkeypatch.setattr(encode, "decoded_clips", decoded)
+    monkeypatch.setattr(encode, "clip_windows", lambda clip, **_: iter([clip] if clip.clip_id != "clip2" else []))
+    config = EncodingConfig(mirror=True, mirror_signs=(-1.0, 1.0))
+    shards = {"train": [tmp_path / "0", tmp_path / "1", tmp_path / "2"], "val": [tmp_path / "3"], "test": [tmp_path / "9"]}
+    counts = encode.encode_shards(tokenizer(), shards, config, tmp_path / "out")
+    assert counts == {"clips": 4, "windows": 5, "too_short": 1}
+    names = pq.read_table(tmp_path / "out/train/samples.parquet").column("sample_id").to_pylist()
+    assert names == ["clip0:3", "clip1:3", "clip0:3:mirrored", "clip1:3:mirrored"]
+    assert pq.read_table(tmp_path / "out/val/samples.parquet").num_rows == 1  # never mirrored
+    assert not (tmp_path / "out/test").exists()
+    write_summary([tmp_path / "out"], tmp_path)
+    assert np.array(json.loads((tmp_path / "latent_statistics.json").read_text())["std"]).shape == (3, 2)
+    assert ActionSpec.parse(json.loads((tmp_path / "action_spec.json").read_text())) == SPEC

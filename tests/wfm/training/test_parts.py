@@ -1,0 +1,135 @@
+"""The small parts of the loop: schedule, average, optimisers, curves."""
+
+import json
+
+import pytest
+import torch
+from torch import nn
+
+from wfm.errors import ConfigError
+from wfm.training.config import TrainingConfig
+from wfm.training.ema import PowerEMA, gamma_of
+from wfm.training.metrics import Curve, read_curve
+from wfm.training.optim import Optimizers, is_hidden_matrix, orthogonalise
+from wfm.training.schedule import rate
+
+
+def test_schedule_warms_up_holds_and_decays():
+    config = TrainingConfig(steps=100, warmup_steps=10, decay_share=0.5, final_share=0.1)
+    rates = [rate(step, config) for step in range(100)]
+    assert rates[0] == pytest.approx(0.1)
+    assert rates[20] == rates[49] == 1
+    assert rates[75] == pytest.approx(0.55)
+    assert rates[99] == pytest.approx(0.118)
+    assert all(0 < value <= 1 for value in rates)
+
+
+def test_schedule_without_decay():
+    config = TrainingConfig(steps=10, warmup_steps=1, decay_share=0)
+    assert [rate(step, config) for step in range(10)] == [1.0] * 10
+
+
+def test_gamma_is_the_published_one():
+    assert gamma_of(0.1) == pytest.approx(6.94, abs=0.01)  # Karras et al. 2024, section 3.1
+    assert gamma_of(0.05) == pytest.approx(16.97, abs=0.01)
+
+
+def test_average_forgets_the_start_and_follows_a_line():
+    module = nn.Linear(1, 1, bias=False)
+    average = PowerEMA(module, 0.1)
+    for step in range(1, 1001):
+        module.weight.data.fill_(float(step))
+        average.update(module, step)
+    value = float(average.average["weight"])
+    gamma = gamma_of(0.1)
+    assert value == pytest.approx(1000 * (gamma + 1) / (gamma + 2), rel=0.01)
+
+
+def test_swap_twice_changes_nothing():
+    module = nn.Linear(3, 3)
+    average = PowerEMA(module, 0.1)
+    module.weight.data.add_(1)
+    before = module.weight.clone()
+    average.swap(module)
+    assert not torch.equal(module.weight, before)
+    average.swap(module)
+    assert torch.equal(module.weight, before)
+
+
+def test_average_refuses_other_parameters():
+    with pytest.raises(KeyError, match="other parameters"):
+        PowerEMA(nn.Linear(3, 3), 0.1).load_state_dict({"weight": torch.zeros(3, 3)})
+
+
+@pytest.mark.parametrize("shape", [(6, 20), (20, 6), (8, 8)])
+def test_orthogonalise_flattens_the_singular_values(shape):
+    values = torch.linalg.svdvals(orthogonalise(torch.randn(3, *shape)))
+    assert values.max() < 1.3
+    assert values.median() > 0.6
+
+
+def test_muon_takes_matrices_inside_blocks_only():
+    matrix, vector = nn.Parameter(torch.zeros(2, 2)), nn.Parameter(torch.zeros(2))
+    assert is_hidden_matrix("transformer_blocks.0.attn1.to_q.weight", matrix)
+    assert is_hidden_matrix("layers.3.attention.wq.weight", matrix)
+    assert not is_hidden_matrix("patch_embed.proj.weight", matrix)
+    assert not is_hidden_matrix("transformer_blocks.0.attn1.norm_q.weight", vector)
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+def test_optimizer_state_goes_by_name_and_is_complete(optimizer):
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.blocks = nn.ModuleList([nn.Linear(4, 4)])
+            self.out = nn.Linear(4, 1)
+
+    def step(module, optimizers):
+        module.out(module.blocks[0](torch.ones(1, 4))).sum().backward()
+        optimizers.step(1.0)
+
+    config = TrainingConfig(optimizer=optimizer)
+    torch.manual_seed(0)
+    one = Net()
+    first = Optimizers(one, config)
+    step(one, first)
+    two = Net()
+    two.load_state_dict(one.state_dict())
+    second = Optimizers(two, config)
+    second.restore(first.tensors())
+    assert set(second.tensors()) == set(first.tensors())
+    assert any(name.startswith("blocks.0.weight/") for name in first.tensors())
+    step(one, first)
+    step(two, second)
+    assert all(torch.equal(a, b) for a, b in zip(one.parameters(), two.parameters(), strict=True))
+    with pytest.raises(KeyError):
+        second.restore({"nowhere/exp_avg": torch.zeros(1)})
+
+
+def test_curve_drops_what_will_be_written_again(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    curve = Curve(path)
+    for step in (5, 10, 15):
+        curve.add(step, {"loss": 1 / 3, "count": step})
+    with path.open("a") as file:
+        file.write('{"step": 20, "lo')  # cut short by a kill
+    Curve(path, keep_until=10)
+    assert [point["step"] for point in read_curve(path)] == [5, 10]
+    assert json.loads(path.read_text().splitlines()[0])["loss"] == 0.3333333
+
+
+def test_curve_refuses_what_is_not_finite(tmp_path):
+    with pytest.raises(ValueError, match="finite"):
+        Curve(tmp_path / "m.jsonl").add(1, {"loss": float("nan")})
+
+
+@pytest.mark.parametrize("values", [{"steps": 0}, {"batch_size": 0}, {"decay_share": 1.5}, {"optimizer": "sgd"}, {"lr": 1}])
+def test_wrong_configs_are_refused(values):
+    with pytest.raises(ConfigError, match=next(iter(values))):
+        TrainingConfig.parse(values)
+
+
+def test_the_budget_is_in_what_and_checkpoints_are_not():
+    config = TrainingConfig()
+    assert {"steps", "batch_size", "seed"} <= set(config.what())
+    assert set(config.how()) == {"checkpoint_every", "checkpoint_seconds", "threads"}

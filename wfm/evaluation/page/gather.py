@@ -1,0 +1,210 @@
+"""Artifacts in, `PageData` out. The page is assembled here; its sections have files of their own."""
+
+import io
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from wfm.evaluation.generated import GeneratedVideos, read_generated
+from wfm.evaluation.page.config import PageConfig
+from wfm.evaluation.page.data import Chart, PageData, Series
+from wfm.evaluation.page.gather_curation import funnel, rejected
+from wfm.evaluation.page.gather_examples import action_videos, prediction_videos
+from wfm.evaluation.page.gather_stages import configs, lineage_nodes, stage_costs, training_charts
+from wfm.evaluation.page.intervals import method_name, method_role, video_order
+from wfm.evaluation.page.verdict import SUBSETS, headline, judge
+from wfm.evaluation.schema import Metrics, read_metrics
+
+if TYPE_CHECKING:
+    from wfm.artifacts import Artifact, Store
+
+FAMILIES = ("diffusion", "autoregressive")
+SHOWN_SOURCES = 20
+
+
+@dataclass(frozen=True)
+class Judged:
+    """One model: its figures, the rows behind them, its videos and the artifact they lie in."""
+
+    metrics: Metrics
+    rows: list[dict[str, Any]]
+    """One a (window, set of videos), see `report`."""
+    made: GeneratedVideos | None
+    generated_key: str
+
+
+def gather(inputs: Mapping[str, "Artifact"], store: "Store", config: PageConfig, *, run_id: str = "") -> PageData:
+    """Everything the page shows. Inputs that are not there leave their section empty, which the page says."""
+    judged = [_judged(inputs, family) for family in FAMILIES if family in inputs]
+    metrics = [one.metrics for one in judged]
+    ancestors = list({a.key: a for artifact in inputs.values() for a in store.lineage(artifact.key)}.values())
+    manifests = {a.key: store.artifact(a.key).manifest for a in ancestors if not a.problem}
+    sources = _sources(inputs.get("dataset"))
+    sentence, lines = headline(metrics)
+    return PageData(
+        title=config.title,
+        headline=sentence,
+        sublines=lines,
+        facts=_facts(metrics, run_id),
+        verdicts=judge(config.targets, metrics) if metrics else [],
+        metrics=metrics,
+        predictions=prediction_videos(judged, config.examples),
+        prediction_note=_prediction_note(judged, config.examples),
+        actions=action_videos(judged, config.action_examples),
+        horizon=horizon_charts(metrics),
+        training=training_charts(inputs),
+        funnel=funnel(inputs.get("dataset")),
+        rejected=rejected(inputs.get("dataset"), inputs.get("clips"), config.rejected),
+        stages=stage_costs(manifests),
+        lineage=lineage_nodes(manifests, inputs),
+        sources=sources[:SHOWN_SOURCES],
+        source_count=len(sources),
+        configs=configs(manifests),
+        limits=_limits(metrics),
+    )
+
+
+def _judged(inputs: Mapping[str, "Artifact"], family: str) -> Judged:
+    import pyarrow.parquet as pq
+
+    report = inputs[family]
+    metrics = read_metrics(report.fetch("metrics.json"))
+    with report.open("windows.parquet") as file:
+        rows = pq.read_table(io.BytesIO(file.read())).to_pylist()
+    generated = inputs.get(f"generated_{family}")
+    made = read_generated(generated, metrics.split) if generated is not None else None
+    return Judged(metrics, rows, made, generated.key if generated is not None else "")
+
+
+def _sources(dataset: "Artifact | None") -> list[str]:
+    if dataset is None:
+        return []
+    return sorted(set(dataset.table("videos", ["source"]).column("source").to_pylist()))
+
+
+def _facts(metrics: list[Metrics], run_id: str) -> list[str]:
+    facts = [f"run {run_id}"] if run_id else []
+    if metrics:
+        one = metrics[0]
+        facts += [
+            f"{one.split} split",
+            f"{one.windows} windows from {one.sessions} sessions",
+            f"{one.past_frames} frames given, {one.predicted_frames} predicted",
+            f"{one.width}×{one.height} px at {one.fps:g} frames/s",
+        ]
+    return facts
+
+
+def _prediction_note(judged: list[Judged], number: int) -> str:
+    if not judged or judged[0].made is None or not number:
+        return ""
+    name = method_name(judged[0].metrics.family, judged[0].metrics.headline_variant)
+    return (
+        f"Held-out windows, not hand-picked: evenly by rank from the worst gain of {name} to the best. "
+        "The grey part of the bar is what the models were given."
+    )
+
+
+def horizon_charts(metrics: list[Metrics]) -> list[Chart]:
+    """Figures by time ahead: PSNR where the camera turns and where it rests, perceptual distance, objects in place."""
+    charts = []
+    wanted = [
+        ("psnr_db", "fixed_rate", "PSNR", "dB"),
+        ("psnr_db", "static", "PSNR", "dB"),
+        ("perceptual_distance", "fixed_rate", "Perceptual distance", "0 = alike"),
+    ]
+    if not any("fixed_rate" in one.horizon for one in metrics):
+        wanted = [("psnr_db", "all", "PSNR", "dB"), ("perceptual_distance", "all", "Perceptual distance", "0 = alike")]
+    for metric, subset, title, unit in wanted:
+        series = _horizon_series(metrics, metric, subset)
+        if series:
+            where = f"where {SUBSETS[subset]}" if subset != "all" else "all windows"
+            note = "Bands: 95 % intervals." if metric == "psnr_db" else "On a fixed Gabor pyramid; not LPIPS."
+            charts.append(
+                Chart(title=f"{title}, {where}", x_label="time ahead, s", y_label=unit, series=series, note=note)
+            )
+    objects = _objects_series(metrics)
+    if objects:
+        within = metrics[0].objects.placed_within_px
+        charts.append(
+            Chart(
+                title=f"Objects found within {within:g} px of their place",
+                x_label="time ahead, s",
+                y_label="% of objects in sight",
+                series=objects,
+                note="Of those the same detector finds in the true frame.",
+            )
+        )
+    return charts
+
+
+def _horizon_series(metrics: list[Metrics], metric: str, subset: str) -> list[Series]:
+    found: dict[str, Series] = {}
+    for one in metrics:
+        horizon = one.horizon.get(subset)
+        if horizon is None:
+            continue
+        curves = getattr(horizon, metric)
+        for name in video_order(one):
+            curve = curves.get(name)
+            if curve is None:
+                continue
+            label, own = method_name(one.family, name), name in one.variants
+            if name == "shuffled_action" or label in found or (own and name == "sampled" and one.family != "diffusion"):
+                continue
+            banded = name == one.headline_variant
+            found[label] = Series(
+                name=label,
+                role=method_role(one.family, name),
+                x=horizon.seconds,
+                y=curve.mean,
+                low=curve.low if banded else [],
+                high=curve.high if banded else [],
+                dashed=not own,
+            )
+    return sorted(found.values(), key=lambda series: series.dashed)
+
+
+def _objects_series(metrics: list[Metrics]) -> list[Series]:
+    found: dict[str, Series] = {}
+    for one in metrics:
+        seconds = [(frame + 1) / one.fps for frame in range(one.predicted_frames)]
+        for name in video_order(one):
+            rates, label = one.objects.by_horizon.get(name), method_name(one.family, name)
+            if rates is None or name in ("truth", "shuffled_action", "tokenizer") or label in found:
+                continue
+            known = [(x, rate * 100) for x, rate in zip(seconds, rates, strict=True) if rate is not None]
+            role = method_role(one.family, name)
+            xs, ys = [x for x, _ in known], [y for _, y in known]
+            found[label] = Series(name=label, role=role, x=xs, y=ys, dashed=name not in one.variants)
+    return sorted(found.values(), key=lambda series: series.dashed)
+
+
+def _limits(metrics: list[Metrics]) -> list[str]:
+    """What this result does not show."""
+    limits = []
+    for one in metrics[:1]:
+        chosen = "Choices were made on validation windows" if one.split == "test" else "These are validation windows"
+        limits.append(
+            f"{chosen}; figures are of the {one.split} split: {one.windows} windows from {one.sessions} recording sessions. "
+            "Sessions, not windows, are drawn for the intervals; with few sessions they are too narrow."
+        )
+        limits.append(
+            "Perceptual and kernel distance rest on a fixed Gabor pyramid without trained weights. They rank videos here; "
+            "they cannot be compared with LPIPS, FVD or figures from elsewhere."
+        )
+        limits.append("PSNR favours a blurred mean over a sharp guess: read it beside the perceptual distance.")
+        if one.objects.absent:
+            limits.append(f"Object permanence was not measured: {one.objects.absent}.")
+        else:
+            limits.append(
+                "The worlds are simulated, few colours and plain shapes: nothing here says how the models do on real video."
+            )
+    for one in metrics:
+        report = one.subsets.get("static")
+        gain = report.gains.get(one.headline_variant, {}).get("repeat_last") if report else None
+        if gain and gain.psnr_gain_db and gain.psnr_gain_db.mean < 0:
+            name = method_name(one.family, one.headline_variant)
+            worse = f"{-gain.psnr_gain_db.mean:.1f} dB"
+            limits.append(f"{name}: where the camera rests, holding the last frame is {worse} better.")
+    return limits

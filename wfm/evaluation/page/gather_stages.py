@@ -1,0 +1,134 @@
+"""The sections that manifests tell: curves of training, what each stage took, lineage, configs."""
+
+import itertools
+import json
+import math
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from wfm.evaluation.page.data import Chart, ConfigBlock, LineageNode, Series, StageCost
+
+if TYPE_CHECKING:
+    from wfm.artifacts import Artifact
+    from wfm.artifacts.manifest import Manifest
+
+TRAINED = {
+    "tokenizer_continuous": "Tokenizer, continuous",
+    "tokenizer_discrete": "Tokenizer, discrete",
+    "model_diffusion": "Diffusion model",
+    "model_autoregressive": "Autoregressive model",
+}
+"""Input of the page -> what was trained there."""
+PAGE_KEY = "this page"
+
+
+def node_name(manifest: "Manifest") -> str:
+    """The node a manifest was made by; its stage where the node is not recorded."""
+    return str(manifest.extra.get("node") or manifest.stage)
+
+
+def in_order(manifests: Mapping[str, "Manifest"]) -> list["Manifest"]:
+    """Manifests by when their work ended, so that a table reads as the run did."""
+    return sorted(manifests.values(), key=lambda m: (m.timings.get("finished", 0.0), m.created_at, m.key))
+
+
+def stage_costs(manifests: Mapping[str, "Manifest"]) -> list[StageCost]:
+    """What each stage took."""
+    return [
+        StageCost(
+            node=node_name(manifest),
+            stage=manifest.stage,
+            key=manifest.key,
+            seconds=max(0.0, manifest.timings.get("finished", 0.0) - manifest.timings.get("started", 0.0)),
+            cpu_seconds=manifest.resources.get("cpu_seconds", 0.0),
+            gpu_seconds=manifest.resources.get("gpu_seconds", 0.0),
+            peak_bytes=manifest.resources.get("peak_bytes", 0.0),
+            counts=manifest.counts,
+            skipped=manifest.skipped,
+        )
+        for manifest in in_order(manifests)
+    ]
+
+
+def lineage_nodes(manifests: Mapping[str, "Manifest"], inputs: Mapping[str, "Artifact"]) -> list[LineageNode]:
+    """Every artifact upstream, and the page itself at the end."""
+    found = [
+        LineageNode(key=m.key, name=node_name(m), kind=m.kind, parents=list(m.inputs.values()))
+        for m in in_order(manifests)
+    ]
+    # What another input is made from already is not drawn to the page once more.
+    inner = {parent for node in found for parent in node.parents}
+    ends = [artifact.key for artifact in inputs.values() if artifact.key not in inner]
+    return [*found, LineageNode(key=PAGE_KEY, name="write_report", kind="page", parents=ends)] if found else []
+
+
+def configs(manifests: Mapping[str, "Manifest"]) -> list[ConfigBlock]:
+    """The resolved config of every stage that has one."""
+    return [
+        ConfigBlock(
+            name=node_name(m), key=m.key, json_text=json.dumps(m.config, indent=2, sort_keys=True, ensure_ascii=False)
+        )
+        for m in in_order(manifests)
+        if m.config
+    ]
+
+
+def training_charts(inputs: Mapping[str, "Artifact"]) -> list[Chart]:
+    """Loss by step of everything that was trained, and whatever was watched in dB on validation."""
+    charts = []
+    for name, title in TRAINED.items():
+        if name in inputs:
+            points = read_points(inputs[name])
+            charts += [chart for chart in (_loss(title, points), _decibels(title, points)) if chart is not None]
+    return charts
+
+
+def read_points(artifact: "Artifact") -> list[dict[str, Any]]:
+    """The lines of an artifact's `metrics.jsonl`; none where it has no such file."""
+    if not artifact.has_file("metrics.jsonl"):
+        return []
+    with artifact.open("metrics.jsonl") as file:
+        return [json.loads(line) for line in file.read().decode().splitlines() if line.strip()]
+
+
+def _column(points: list[dict[str, Any]], name: str) -> tuple[list[float], list[float]]:
+    known = [(float(p["step"]), float(p[name])) for p in points if isinstance(p.get(name), int | float)]
+    known = [(x, y) for x, y in known if math.isfinite(y)]
+    return [x for x, _ in known], [y for _, y in known]
+
+
+def thinned(xs: list[float], ys: list[float], most: int = 160) -> tuple[list[float], list[float]]:
+    """At most `most` points, each the mean of a stretch, so that a long run does not make a heavy page."""
+    if len(xs) <= most:
+        return xs, ys
+    borders = [round(k * len(xs) / most) for k in range(most + 1)]
+    spans = list(itertools.pairwise(borders))
+    return [xs[b - 1] for _, b in spans], [sum(ys[a:b]) / (b - a) for a, b in spans]
+
+
+def _loss(title: str, points: list[dict[str, Any]]) -> Chart | None:
+    series = []
+    for name, label, role in (("loss", "training", "training"), ("validation_loss", "validation", "validation")):
+        xs, ys = _column(points, name)
+        if xs:
+            xs, ys = thinned(xs, ys)
+            series.append(Series(name=label, role=role, x=xs, y=ys))
+    if not series:
+        return None
+    values = [y for one in series for y in one.y]
+    log = min(values) > 0 and max(values) > 4 * min(values)
+    return Chart(title=f"{title}: loss", x_label="step", y_label="loss", series=series, log_y=log)
+
+
+def _decibels(title: str, points: list[dict[str, Any]]) -> Chart | None:
+    names = sorted({name for point in points for name in point if name.startswith("validation_") and "psnr" in name})
+    series = []
+    for place, name in enumerate(names):
+        xs, ys = _column(points, name)
+        if xs:
+            label = name.removeprefix("validation_").removesuffix("_db").replace("_", " ")
+            roles = ("validation", "training", "flow", "tokenizer")
+            series.append(Series(name=label, role=roles[place % len(roles)], x=xs, y=ys))
+    if not series:
+        return None
+    return Chart(title=f"{title}: validation PSNR", x_label="step", y_label="dB", series=series)
