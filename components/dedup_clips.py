@@ -8,7 +8,7 @@ Writes ``duplicates.parquet/<part>.parquet`` (a row a clip) and ``pairs.parquet/
 from components.entrypoint import Context, Result, main
 from wfm.curation import dedup
 from wfm.curation.by_part import parts_of, read_parts, read_rows, write_parts
-from wfm.curation.score import Score
+from wfm.curation.rows import DuplicatePair, DuplicateRow, Score
 from wfm.records import Clip
 
 CONFIG = dedup.DedupConfig
@@ -21,8 +21,8 @@ def run(ctx: Context[dedup.DedupConfig]) -> Result:
     clips = [clip for part in by_part.values() for clip in part]
     scores = read_rows(ctx.inputs["scores"], "scores", Score)
     rows, pairs, counts = dedup.find_duplicates(clips, scores, ctx.inputs["embeddings"].table("embeddings"), ctx.config)
-    write_parts(rows, lambda row: part_of[row.clip_id], dedup.DuplicateRow, ctx.out, "duplicates", by_part)
-    write_parts(pairs, lambda pair: part_of[pair.clip_id], dedup.DuplicatePair, ctx.out, "pairs", by_part)
+    write_parts(rows, lambda row: part_of[row.clip_id], DuplicateRow, ctx.out, "duplicates", by_part)
+    write_parts(pairs, lambda pair: part_of[pair.clip_id], DuplicatePair, ctx.out, "pairs", by_part)
     return Result(counts=counts)
 
 

@@ -14,8 +14,8 @@ from wfm.evaluation.config import EvaluationConfig
 class EvaluateModelConfig(EvaluationConfig):
     """What is looked at; see `wfm.evaluation.config`."""
 
-    threads: int = how(0)
-    "CPU threads of torch and OpenCV; 0: as many as there are cores."
+    threads: int = how(1)
+    "CPU threads of torch and OpenCV; 0: as many as there are cores. A window is small work: more threads mostly wait."
 
 
 def run(ctx: Context[EvaluateModelConfig]) -> Result:

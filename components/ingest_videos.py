@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from components.entrypoint import Context, PartContext, Result, main
 from wfm.curation import ingest, listing
-from wfm.curation.run import add_up
+from wfm.curation.part import add_up
 from wfm.errors import ConfigError
 
 if TYPE_CHECKING:

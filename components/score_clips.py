@@ -5,8 +5,8 @@ python -m components.score_clips --spec SPEC --input clips=KEY --key-out PATH
 
 from components.entrypoint import Context, PartContext, Result, main
 from wfm.curation import score
+from wfm.curation.part import add_up
 from wfm.curation.per_clip import part_plan
-from wfm.curation.run import add_up
 
 CONFIG = score.ScoreConfig
 

@@ -5,7 +5,7 @@ python -m components.split_clips --spec SPEC --input videos=KEY --key-out PATH
 
 from components.entrypoint import Context, PartContext, Result, main
 from wfm.curation import split
-from wfm.curation.run import add_up
+from wfm.curation.part import add_up
 
 CONFIG = split.SplitConfig
 

@@ -6,7 +6,7 @@
 
 from components.entrypoint import Context, PartContext, Result, main
 from wfm.curation import dataset
-from wfm.curation.run import add_up
+from wfm.curation.part import add_up
 
 CONFIG = dataset.ShardsConfig
 

@@ -4,6 +4,7 @@ It starts with the first ``daskjob`` stage that has work and goes when the last 
 memory. Stages get its address in their spec; where there is none they work in their own process.
 """
 
+import logging
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -37,16 +38,28 @@ class Cluster:
     def close(self) -> None:
         """Stop the workers; the next user starts new ones."""
         with self._lock:
-            self._stack.close()
+            try:
+                self._stack.close()
+            except Exception as error:  # the workers die with this process in any case
+                get_logger(__name__).info("the Dask cluster did not close in order: %s", error or type(error).__name__)
             self._stack, self._address = ExitStack(), ""
 
     def _start(self) -> str:
         try:
+            import distributed  # noqa: F401  (sets the levels of its loggers, which `_hush` then changes)
+
             from wfm.curation.run import local_cluster
         except ImportError as error:
             raise MissingPackage("dask", extra="curate", purpose="curation") from error
+        _hush()
         self._address = self._stack.enter_context(
             local_cluster(self._workers, int(self._memory_gib * 2**30 / self._workers))
         )
         get_logger(__name__).info("Dask cluster of %d workers at %s", self._workers, self._address)
         return self._address
+
+
+def _hush() -> None:
+    """Dask tells of every worker that comes and goes; only errors matter here."""
+    for name in [name for name in logging.root.manager.loggerDict if name.split(".")[0] == "distributed"]:
+        logging.getLogger(name).setLevel(logging.ERROR)

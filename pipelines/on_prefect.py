@@ -20,7 +20,7 @@ from pipelines.dask_cluster import Cluster
 from pipelines.plan import Plan, refresh
 from pipelines.prefect_server import import_prefect, server_for_run
 from pipelines.run_display import PlainDisplay
-from pipelines.run_node import EngineOptions, NodeFailed, NodeRunner, may_retry, promote
+from pipelines.run_node import EngineOptions, NodeFailed, NodeRunner, promote
 from pipelines.run_state import GOOD, NodeState, RunState, StateWriter
 from pipelines.stages import STAGES, StageRow
 from wfm.errors import Cancelled, InputError, TryAgain
@@ -158,7 +158,7 @@ def _flow(plan: Plan, missing: list[str], runner: NodeRunner, rows: Mapping[str,
         error = state.data
         if not isinstance(error, NodeFailed):
             return False
-        return may_retry(error.outcome, attempts[error.node], rows[plan.node(error.node).stage].retries)
+        return error.may_retry(attempts[error.node], rows[plan.node(error.node).stage].retries)
 
     threads: Any = ThreadPoolTaskRunner(max_workers=len(missing) + 1)  # waiting for the budget blocks a thread
 

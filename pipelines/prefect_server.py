@@ -23,7 +23,7 @@ from typing import Any
 
 from wfm.errors import MissingPackage, TryAgain
 
-_PATIENCE_SECONDS = 120
+_PATIENCE_SECONDS = 300
 _SERVER_FILE = "server.json"
 _OWN_SERVER = threading.Thread(name="prefect-server")
 """The thread that serves this process, once one has been started."""

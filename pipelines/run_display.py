@@ -20,6 +20,8 @@ _MARKS = {
     "not_run": ("–", "dim"),
 }
 _PROGRESS = re.compile(r"wfm\.progress: (?P<text>.*?\d+(?:\.\d+)?(?:e[+-]?\d+)?(?:/\S+)? .*)$")
+_CLOCK = re.compile(r"^\d\d:\d\d:\d\d ")
+"""A stage's own time, which the display shows already."""
 _LEFT = re.compile(r", (\d+) s left")
 
 
@@ -71,7 +73,7 @@ class PlainDisplay:
     def line(self, node: str, text: str) -> None:
         note_progress(self._state.nodes[node], text)
         if not self._quiet:
-            self._print(node, text)
+            self._print(node, _CLOCK.sub("", text))
 
     def _print(self, node: str, text: str) -> None:
         with self._lock:
@@ -104,7 +106,7 @@ class LiveDisplay:
     def line(self, node: str, text: str) -> None:
         note_progress(self._state.nodes[node], text)
         if not self._quiet:
-            self._say(node, text, "")
+            self._say(node, _CLOCK.sub("", text), "")
 
     def _say(self, node: str, text: str, style: str) -> None:
         from rich.text import Text
@@ -122,8 +124,9 @@ def node_table(state: RunState, usual_seconds: Mapping[str, float], title: str) 
     from rich.text import Text
 
     table = Table(box=None, pad_edge=False)
-    for heading in ("", "stage", "state", "time", "left", "peak", ""):
-        table.add_column(heading, overflow="fold" if heading == "stage" else "ellipsis", no_wrap=heading != "stage")
+    for heading in ("", "stage", "state", "time", "left", "peak"):
+        table.add_column(heading, no_wrap=True)
+    table.add_column("", overflow="fold")  # the only one that gives way on a narrow screen
     for name, node in state.nodes.items():
         mark, style = _MARKS.get(node.state, ("?", ""))
         words = node.note if node.state == "running" else node.reason

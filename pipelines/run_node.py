@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from components.derivation import code_id
 from pipelines.budget import Budget
 from pipelines.plan import Node, Plan
 from pipelines.run_display import Display
@@ -26,7 +27,6 @@ from pipelines.run_log import LogWriter
 from pipelines.run_state import FINISHED, GOOD, StateWriter
 from pipelines.stages import StageRow
 from pipelines.subprocess_stage import Ended, run_process
-from wfm.errors import Cancelled
 from wfm.log import get_logger
 
 if TYPE_CHECKING:
@@ -53,11 +53,15 @@ class EngineOptions:
 
 
 class NodeFailed(Exception):
-    """An attempt did not succeed; ``outcome`` says whether trying again can help."""
+    """An attempt did not succeed; ``outcome`` says whether trying again can help, ``final`` that it cannot in this run."""
 
-    def __init__(self, node: str, outcome: str, reason: str) -> None:
+    def __init__(self, node: str, outcome: str, reason: str, *, final: bool = False) -> None:
         super().__init__(f"{node}: {outcome}: {reason}")
-        self.node, self.outcome, self.reason = node, outcome, reason
+        self.node, self.outcome, self.reason, self.final = node, outcome, reason, final
+
+    def may_retry(self, attempts: int, retries: int) -> bool:
+        """Whether the node gets another try after ``attempts``."""
+        return not self.final and may_retry(self.outcome, attempts, retries)
 
 
 def may_retry(outcome: str, attempts: int, retries: int) -> bool:
@@ -110,7 +114,6 @@ class NodeRunner:
         """Try a node once; returns when its artifact is there, raises `NodeFailed` when not."""
         with self._states.change(name) as state:
             tried, last = state.attempts, state.outcome
-            state.started = state.started or time.time()
         if tried:
             self._pause(name, tried, last)
         try:
@@ -126,17 +129,14 @@ class NodeRunner:
                 self._cluster.user(row, self._stop) as scheduler,
             ):
                 key = self._start(node, row, tried + 1, scheduler)
-        except Cancelled as error:
-            self._fail(name, "cancelled", str(error))
-            raise NodeFailed(name, "cancelled", str(error)) from None
         except NodeFailed as error:
-            self._fail(name, error.outcome, error.reason)
+            self._fail(error)
             raise
         except Exception as error:
-            outcome = getattr(error, "outcome", "bug")
             get_logger(__name__).debug("starting %s failed", name, exc_info=True)
-            self._fail(name, outcome, f"{type(error).__name__}: {error}")
-            raise NodeFailed(name, outcome, str(error)) from error
+            failure = NodeFailed(name, getattr(error, "outcome", "bug"), f"{type(error).__name__}: {error}")
+            self._fail(failure)
+            raise failure from error
         self._finish(name, "done", key)
 
     def skip(self, name: str, reason: str) -> None:
@@ -151,13 +151,11 @@ class NodeRunner:
 
     def _pause(self, name: str, tried: int, last: str) -> None:
         wait = backoff(tried, self._options)
-        with self._states.change(name) as state:
-            state.state = "retrying"
-        self._display.changed(name)
         self._display.line(name, f"try {tried + 1} in {wait:.1f} s (the last one ended with {last})")
         if self._stop.wait(wait):
-            self._fail(name, "cancelled", "stopped while waiting to try again")
-            raise NodeFailed(name, "cancelled", "stopped while waiting to try again")
+            failure = NodeFailed(name, "cancelled", "stopped while waiting to try again")
+            self._fail(failure)
+            raise failure
 
     def _start(self, node: Node, row: StageRow, number: int, scheduler: str) -> str:
         """Start the process, follow it to its end; returns the artifact's key."""
@@ -168,6 +166,7 @@ class NodeRunner:
         with self._states.change(node.name) as state:
             state.state, state.attempts, state.attempt = "running", number, attempt
             state.reason, state.outcome, state.why = "", "", node.why
+            state.started = state.started or time.time()  # waiting for the budget does not count
         self._display.changed(node.name)
         with (
             tempfile.TemporaryDirectory(prefix="wfm-stage-") as folder,
@@ -196,8 +195,15 @@ class NodeRunner:
                 node.name, "bug", f"the stage says {outcome!r}, but its artifact {told} is not in the store"
             )
         if key != node.key:
-            raise NodeFailed(node.name, "try_again", "its code or its outside input changed while the run was going on")
+            self._refuse_changed(node, key)
         return key
+
+    def _refuse_changed(self, node: Node, key: str) -> None:
+        """The stage has derived another key than the plan: mixing the two would give a run of no one code."""
+        if self._store.artifact(key).manifest.code_id != code_id(node.component):
+            reason = "its code was edited while the run was going on: run again"
+            raise NodeFailed(node.name, "try_again", reason, final=True)
+        raise NodeFailed(node.name, "try_again", "what it sees outside changed while it ran")
 
     def _command(self, node: Node, url: str, inputs: dict[str, str], key_file: Path) -> list[str]:
         module = node.component if "." in node.component else f"components.{node.component}"
@@ -266,13 +272,14 @@ class NodeRunner:
         promote(self._store, self._plan.node(name))
         self._settled(name)
 
-    def _fail(self, name: str, outcome: str, reason: str) -> None:
-        with self._states.change(name) as state:
-            retry = not self._stop.is_set() and may_retry(outcome, state.attempts, self._rows[state.stage].retries)
-            state.state = "retrying" if retry else "cancelled" if outcome == "cancelled" else "failed"
-            state.outcome, state.reason, state.pid, state.note = outcome, reason, 0, ""
+    def _fail(self, failure: NodeFailed) -> None:
+        with self._states.change(failure.node) as state:
+            retries = self._rows[state.stage].retries
+            retry = not self._stop.is_set() and failure.may_retry(state.attempts, retries)
+            state.state = "retrying" if retry else "cancelled" if failure.outcome == "cancelled" else "failed"
+            state.outcome, state.reason, state.pid, state.note = failure.outcome, failure.reason, 0, ""
             state.ended = 0.0 if retry else time.time()
-        self._settled(name)
+        self._settled(failure.node)
 
     def _settled(self, name: str) -> None:
         """Show where a node came to, and let the cluster go with the last node that needs it."""

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -149,7 +150,7 @@ def test_a_redo_runs_that_node_and_what_follows(workshop: Workshop) -> None:
 def test_the_budget_bounds_what_runs_side_by_side(
     workshop: Workshop, row: dict, cpu: float, memory: float, most: int
 ) -> None:
-    nodes: Nodes = {name: ([], {"sleep": 0.4, "row": row}) for name in "abcd"}
+    nodes: Nodes = {name: ([], {"sleep": 0.4, "row": row}) for name in "abc"}
     summary, _ = workshop.run(workshop.plan(nodes), cpu=cpu, memory_gib=memory)
     assert summary.exit_code == 0
     moments = sorted((event["time"], 1 if event["event"] == "start" else -1) for event in workshop.events())
@@ -229,3 +230,17 @@ def test_a_stage_whose_artifact_is_not_there_is_a_bug(workshop: Workshop, monkey
     summary, _ = workshop.run(plan)
     assert summary.exit_code == 1
     assert "not in the store" in summary.state.nodes["a"].reason
+
+
+def test_curation_stages_share_one_dask_cluster_that_goes_with_the_last_of_them(workshop: Workshop) -> None:
+    dask = {"kind": "daskjob"}
+    nodes: Nodes = {"a": ([], {"row": dask}), "b": (["a"], {"row": dask}), "training": (["b"], {"sleep": 1})}
+    summary, run = workshop.run(workshop.plan(nodes), cpu=1)
+    assert summary.exit_code == 0
+    addresses = {node: json.loads(run.read(f"nodes/{node}/spec.json") or b"{}")["scheduler"] for node in nodes}
+    assert addresses["a"].startswith("tcp://127.0.0.1:")
+    assert addresses["b"] == addresses["a"]
+    assert addresses["training"] == ""
+    host, port = addresses["a"].removeprefix("tcp://").split(":")
+    with pytest.raises(OSError, match="refused"):
+        socket.create_connection((host, int(port)), timeout=2)

@@ -2,13 +2,14 @@
 
     ingest    files from outside -> one row each, readable or not (listing, listing_remote: what lies outside; sidecars)
     split     videos -> clips (shots: where to cut, cut: how; true to presentation timestamps)
-    score     clips -> numbers: motion, sharpness, stillness, burned-in text (motion, sharpness, static, overlay)
+    score     clips -> numbers: motion, sharpness, stillness, burned-in text (signals, motion, sharpness, static, overlay)
     caption   clips -> a sentence, from what a simulator knows or from what was measured
     embed     clips -> a vector
-    dedup     vectors -> groups of the same thing
+    dedup     vectors -> groups of the same thing (neighbours: pairs; keepers: who stays)
     select    scores and groups -> kept or not, with a reason each
     dataset   what was kept -> shards and tables (clip_table: the public table of clips)
 
+`rows` holds the tables between them, `part`, `per_clip` and `by_part` what steps over parts share, `arrays` numpy or cupy.
 Read `step` first (a Step makes rows or skips with a reason, a Filter keeps or says why not), then `split`. `run` says where the
 work happens: in this process or on Dask. Nothing is dropped without a reason that is counted.
 """

@@ -16,10 +16,10 @@ from typing import Any, Literal
 import numpy as np
 
 from wfm.config import Config
-from wfm.curation.ingest import PartLike
 from wfm.curation.motion import Motion, block_motion
+from wfm.curation.part import PartLike
 from wfm.curation.per_clip import Fetch, or_skip, run_per_clip
-from wfm.curation.score import ScoreConfig, Signals, read_signals
+from wfm.curation.signals import SignalConfig, Signals, read_signals
 from wfm.records import Caption, Clip
 
 LONGEST_WORDING = 80
@@ -77,7 +77,7 @@ def attribute_caption(clip: Clip) -> str:
 
 def measured_caption(path: Path, clip: Clip) -> str:
     """A sentence from the clip's pixels. Raises `DataError` if they cannot be decoded."""
-    signals = read_signals(path, ScoreConfig(), expected_frames=clip.num_frames)
+    signals = read_signals(path, SignalConfig(), expected_frames=clip.num_frames)
     return describe(signals)
 
 

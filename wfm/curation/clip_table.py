@@ -8,8 +8,7 @@ import dataclasses
 from collections.abc import Iterable
 from typing import Any
 
-from wfm.curation.score import Score
-from wfm.curation.select import Selection
+from wfm.curation.rows import Score, Selection
 from wfm.errors import DataError
 from wfm.records import Caption, Clip, Record
 

@@ -17,9 +17,8 @@ import numpy as np
 
 from wfm.config import Config
 from wfm.curation.clip_table import SCORES, ClipRow, Known, clip_row, join
-from wfm.curation.ingest import PartLike
-from wfm.curation.score import Score
-from wfm.curation.select import SPLITS, Selection
+from wfm.curation.part import PartLike
+from wfm.curation.rows import SPLITS, Score, Selection
 from wfm.curation.step import reason_code
 from wfm.data.shards import ShardWriter
 from wfm.errors import DataError

@@ -11,19 +11,17 @@ Threshold 0.95: on 204 simulated clips, copies that were re-encoded or scaled ha
 different shots at most 0.63 (`embed`, dct3d-v1).
 """
 
-import dataclasses
-from collections.abc import Callable, Iterable, Sequence
-from typing import NamedTuple
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import pyarrow as pa
 
 from wfm.config import Config, how
-from wfm.curation.embed import vectors
+from wfm.curation.keepers import NO_REPEAT, choose_keepers, connected, quality_order
 from wfm.curation.neighbours import Pairs, clustered_pairs, exact_pairs
-from wfm.curation.score import Score
+from wfm.curation.rows import DuplicatePair, DuplicateRow, Score, vectors
 from wfm.errors import DataError
-from wfm.records import Clip, Record
+from wfm.records import Clip
 
 
 class DedupConfig(Config):
@@ -45,41 +43,6 @@ class DedupConfig(Config):
     "Where the products run: cpu (numpy) or cuda (cupy)."
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class DuplicateRow(Record):
-    """One clip's place among its duplicates."""
-
-    clip_id: str
-    component: str
-    "Smallest clip id of the connected component; the clip's own if it has no duplicate."
-    quality_rank: int
-    "0 is the best clip of the corpus; keepers are chosen in this order."
-    duplicate_of: str
-    "A kept clip this one repeats, or empty: this clip is kept."
-    tier: str
-    "``bytes``, ``embedding``, or empty."
-    cosine: float
-    "With ``duplicate_of``; 1 for equal bytes, 0 if there is none."
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class DuplicatePair(Record):
-    """Two clips whose embeddings are nearly parallel, ``clip_id`` < ``other_id``. (Equal bytes show in the clips table.)"""
-
-    clip_id: str
-    other_id: str
-    cosine: float
-
-
-class Repeat(NamedTuple):
-    """Which kept clip a dropped one repeats, and how that was found."""
-
-    of: str
-    tier: str
-    cosine: float
-
-
-NO_REPEAT = Repeat("", "", 0.0)
 MOST_PAIRS = 5_000_000
 
 
@@ -127,66 +90,6 @@ def find_duplicates(
         "probes_cut_short": cut_short,
     }
     return rows, pairs, counts
-
-
-def quality_order(clips: Iterable[Clip], scores: Iterable[Score]) -> list[Clip]:
-    """Best first; see the module for what counts. A clip without a score counts as not sharp at all."""
-    sharpness = {score.clip_id: score.sharpness for score in scores}
-
-    def key(clip: Clip) -> tuple[float | bool | str, ...]:
-        pixels, sharp = clip.width * clip.height, sharpness.get(clip.clip_id, 0.0)
-        return (not clip.action_path, not clip.attributes_json, -pixels, -clip.num_frames, -sharp, clip.clip_id)
-
-    return sorted(clips, key=key)
-
-
-def choose_keepers(
-    ranked: Iterable[Clip], pairs: Iterable[DuplicatePair], may_keep: Callable[[Clip], bool] = lambda _: True
-) -> dict[str, Repeat]:
-    """Dropped clip id -> the kept clip it repeats.
-
-    A clip is dropped if and only if a better one that is kept repeats it; clips that ``may_keep`` refuses are passed over, so
-    they neither are kept nor make others go.
-    """
-    neighbours: dict[str, list[tuple[str, float]]] = {}
-    for pair in pairs:
-        neighbours.setdefault(pair.clip_id, []).append((pair.other_id, pair.cosine))
-        neighbours.setdefault(pair.other_id, []).append((pair.clip_id, pair.cosine))
-    kept: set[str] = set()
-    kept_bytes: dict[str, list[Clip]] = {}  # by hash; at most one kept clip of each of two sessions is ever needed
-    dropped: dict[str, Repeat] = {}
-    for clip in ranked:
-        if not may_keep(clip):
-            continue
-        twins = kept_bytes.setdefault(clip.clip_sha256, [])
-        twin = next((other for other in twins if other.session_id != clip.session_id), None)
-        near = [(cosine, other) for other, cosine in neighbours.get(clip.clip_id, ()) if other in kept]
-        if twin is not None:
-            dropped[clip.clip_id] = Repeat(twin.clip_id, "bytes", 1.0)
-        elif near:
-            cosine, other = max(near)
-            dropped[clip.clip_id] = Repeat(other, "embedding", cosine)
-        else:
-            kept.add(clip.clip_id)
-            if len(twins) < 2:
-                twins.append(clip)
-    return dropped
-
-
-def connected(items: Iterable[str], links: Iterable[tuple[str, str]]) -> dict[str, str]:
-    """Item -> smallest item of its connected component (union-find with path halving)."""
-    parent = {item: item for item in items}
-
-    def root(item: str) -> str:
-        while parent[item] != item:
-            parent[item] = parent[parent[item]]
-            item = parent[item]
-        return item
-
-    for a, b in links:
-        low, high = sorted((root(a), root(b)))
-        parent[high] = low
-    return {item: root(item) for item in parent}
 
 
 def _byte_links(clips: Sequence[Clip]) -> Iterable[tuple[str, str]]:

@@ -16,7 +16,6 @@ Copies that were re-encoded, scaled, or cut one frame shorter stay within cos >=
 `dedup`, whose threshold they give. Mirrored, cropped or letterboxed copies, and another playing speed, are not found.
 """
 
-import dataclasses
 import hashlib
 from collections.abc import Iterable
 from functools import lru_cache
@@ -24,16 +23,15 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import pyarrow as pa
 
 from wfm.config import Config, how
 from wfm.curation.arrays import array_module, to_numpy
-from wfm.curation.ingest import PartLike
+from wfm.curation.part import PartLike
 from wfm.curation.per_clip import Fetch, or_skip, run_per_clip
-from wfm.records import Clip, Record
+from wfm.curation.rows import EMBEDDING_WIDTH, Embedding
+from wfm.records import Clip
 
 MODEL: Literal["dct3d-v1"] = "dct3d-v1"
-WIDTH = 256
 FRAMES, SIDE = 8, 32
 KEPT_TIME, KEPT_SPACE = 4, 8
 CHROMA_WEIGHT, DETAIL_POWER, CHANGE_WEIGHT = 1.5, 0.5, 2.0
@@ -49,36 +47,6 @@ class EmbedConfig(Config):
     "Name of the embedding; dct3d-v1 is the one that needs no weights."
     device: str = how("cpu")
     "Where the array maths runs: cpu (numpy) or cuda (cupy)."
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Embedding(Record):
-    """The embedding of one clip; in tables the vector is a fixed-size list of float16."""
-
-    clip_id: str
-    clip_sha256: str
-    "The clip bytes the embedding was made from."
-    session_id: str
-    model: str
-    flat: bool
-    "No contrast, so no direction: the vector is zeros."
-    embedding: list[float]
-    "Length 1, 256 numbers."
-
-    @classmethod
-    def schema(cls) -> pa.Schema:
-        """The record's schema with the vector as fixed_size_list<float16>."""
-        plain = super().schema()
-        index = plain.get_field_index("embedding")
-        return plain.set(index, pa.field("embedding", pa.list_(pa.float16(), WIDTH), nullable=False))
-
-
-def vectors(table: pa.Table) -> np.ndarray:
-    """The embeddings of a table as float16 [N, 256], without a copy per row."""
-    Embedding.check(table.schema)
-    column = table.column("embedding").combine_chunks()
-    flat = column.flatten() if not isinstance(column, pa.ChunkedArray) else column.chunk(0).flatten()
-    return flat.to_numpy(zero_copy_only=False).reshape(-1, WIDTH)
 
 
 def embed_part(part: PartLike) -> tuple[dict[str, int], dict[str, int]]:
@@ -133,7 +101,7 @@ def embed(frames: np.ndarray, config: EmbedConfig | None = None) -> np.ndarray:
     x = xp.tensordot(space, x, axes=((1,), (2,)))  # [w, h, t, 3]
     x = xp.reshape(x * xp.asarray(_weights()), (-1,))
     if float(xp.sqrt(xp.sum(x * x))) < FLAT:
-        return np.zeros(WIDTH, np.float16)
+        return np.zeros(EMBEDDING_WIDTH, np.float16)
     y = x @ xp.asarray(_projection())
     return to_numpy(y / xp.sqrt(xp.sum(y * y))).astype(np.float16)
 
@@ -159,6 +127,6 @@ def _weights() -> np.ndarray:
 def _projection() -> Any:
     """float32 [768, 256] of +-1 / sqrt(256): the bits of SHAKE-256, the same on every machine and numpy."""
     rows = KEPT_TIME * KEPT_SPACE * KEPT_SPACE * 3
-    bits = np.frombuffer(hashlib.shake_256(MODEL.encode()).digest(rows * WIDTH // 8), np.uint8)
-    signs = np.unpackbits(bits).reshape(rows, WIDTH).astype(np.float32) * 2 - 1
-    return signs / np.float32(np.sqrt(WIDTH))
+    bits = np.frombuffer(hashlib.shake_256(MODEL.encode()).digest(rows * EMBEDDING_WIDTH // 8), np.uint8)
+    signs = np.unpackbits(bits).reshape(rows, EMBEDDING_WIDTH).astype(np.float32) * 2 - 1
+    return signs / np.float32(np.sqrt(EMBEDDING_WIDTH))

@@ -14,10 +14,11 @@ import shutil
 import time
 from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from wfm.config import Config, how
 from wfm.curation.listing import Listing, SourceFile
+from wfm.curation.part import PartLike
 from wfm.curation.step import reason_code
 from wfm.data.source import fetch_source, problem_of
 from wfm.errors import InputError
@@ -42,19 +43,6 @@ class IngestConfig(Config):
     "Most pixels a frame may have: a header that claims more is not worth the memory."
     part_prefix_length: int = 2
     "Hex digits of the video id that name a part: 2 gives up to 256 parts."
-
-
-class PartLike(Protocol):
-    """What a part function is given (`components.context.PartContext`)."""
-
-    name: str
-    config: Any
-    inputs: Any
-    arguments: Any
-    out: Path
-
-    def open_store(self) -> "Store":
-        """The store the stage works on."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from wfm.curation.ingest import PartLike
+from wfm.curation.part import PartLike
 from wfm.curation.step import Skip, SkippedRow, Step, run_step, skipped_by_reason
 from wfm.errors import DataError
 from wfm.records import Clip, Record

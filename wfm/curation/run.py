@@ -9,15 +9,11 @@ runs twice (its worker died after the commit) does no harm.
 """
 
 import contextlib
-from collections import Counter
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any, TypeVar
+from collections.abc import Callable, Generator, Iterator, Mapping
+from typing import Any, TypeVar
 
 from wfm.errors import InputError, TryAgain, WfmError
 from wfm.log import Progress, get_logger
-
-if TYPE_CHECKING:
-    from wfm.artifacts import PartEntry, Store
 
 Payload = TypeVar("Payload")
 Answer = TypeVar("Answer")
@@ -90,17 +86,6 @@ def local_cluster(workers: int = 2, memory: str | int = "auto") -> Iterator[str]
             yield cluster.scheduler_address
         finally:
             cluster.close(timeout=10)
-
-
-def add_up(store: "Store", parts: Iterable["PartEntry"]) -> tuple[dict[str, int], dict[str, int]]:
-    """(counts, skipped by reason) summed over the manifests of committed parts."""
-    counts: Counter[str] = Counter()
-    skipped: Counter[str] = Counter()
-    for entry in parts:
-        manifest = store.part(entry.key).manifest
-        counts.update(manifest.counts)
-        skipped.update(manifest.skipped)
-    return dict(sorted(counts.items())), dict(sorted(skipped.items()))
 
 
 def _in_process(

@@ -21,13 +21,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 import pydantic
 
 from wfm.config import Config
-from wfm.curation.dedup import NO_REPEAT, DuplicatePair, DuplicateRow, Repeat, choose_keepers, connected
-from wfm.curation.score import Score
+from wfm.curation.keepers import NO_REPEAT, Repeat, choose_keepers, connected
+from wfm.curation.rows import SPLITS, DuplicatePair, DuplicateRow, Score, Selection
 from wfm.curation.step import Filter, reason_code
 from wfm.errors import DataError
-from wfm.records import Clip, Record
-
-SPLITS = ("train", "val", "test")
+from wfm.records import Clip
 
 
 class SplitRatio(Config):
@@ -52,33 +50,14 @@ class SelectConfig(Config):
     minimum_motion: float | None = None
     "Mean speed, longer picture sides a second."
     maximum_text_score: float | None = 0.02
-    "Share of the picture under overlaid strokes. A word of 7 letters takes 0.04; a busy car window behind a talking head took 0.013."
+    """Share of the picture under overlaid strokes. A word of 7 letters takes 0.04; a busy car window behind a talking head
+    took 0.013."""
     minimum_sharpness: float | None = 1.0
     "Variance of the Laplacian times 10,000."
     minimum_contrast: float | None = 0.02
     "Standard deviation of brightness within a frame, of 1."
     drop_duplicates: bool = True
     split: SplitRatio = SplitRatio()
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Selection(Record):
-    """The decision about one clip."""
-
-    clip_id: str
-    kept: bool
-    reason: str
-    "Empty if kept, else the code of the first filter that refused it."
-    duplicate_of: str
-    "The kept clip it repeats, where the reason is ``duplicate``."
-    duplicate_tier: str
-    "``bytes``, ``embedding``, or empty."
-    duplicate_cosine: float
-    "Of the two embeddings; 1 for equal bytes, 0 if it is no duplicate."
-    split: str
-    "``train``, ``val`` or ``test``; empty if not kept."
-    group: str
-    "Smallest clip id of the session and duplicate group: the unit of splitting."
 
 
 @dataclasses.dataclass(frozen=True)

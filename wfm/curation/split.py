@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from wfm.config import Config
 from wfm.curation.cut import CutConfig, Cutter, Written
-from wfm.curation.ingest import PartLike
+from wfm.curation.part import PartLike
 from wfm.curation.shots import ShotConfig, Span, Timeline, look, spans
 from wfm.curation.sidecars import cut_actions, overlapping_shot, read_actions, read_attributes
 from wfm.curation.step import Skip, SkippedRow, run_step, skipped_by_reason

@@ -130,6 +130,6 @@ def read_latents(shards: Iterable[Path], tables: Iterable[Path]) -> ArrayDataset
         for name, tensor in tensors.items():
             if tensor.shape[0] != len(names):
                 raise DataError(f"{shard}: {name} has {tensor.shape[0]} rows, its table {len(names)}")
-            found.setdefault(name, []).append(tensor.long() if name == "tokens" else tensor)
+            found.setdefault(name, []).append(tensor.long() if tensor.dtype == torch.int32 else tensor)
         ids += names
     return ArrayDataset(tuple(ids), {name: torch.cat(parts) for name, parts in found.items()})

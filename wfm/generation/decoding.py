@@ -66,13 +66,15 @@ def continue_tokens(
     *,
     frames: int,
     choose: Choose,
+    guess: Tensor | None = None,
     use_cache: bool = True,
 ) -> Tensor:
     """Continue ``past`` int64 ``[B, p, h, w]`` to ``frames`` latent frames: int64 ``[B, frames, h, w]``, the first p
     as given.
 
     actions: normalised ``[B, T, A]`` for all T = 1 + (frames - 1) * temporal_compression video frames, or None (the
-    null action). ``use_cache=False`` recomputes everything at each step: the same result up to rounding, for tests.
+    null action). guess int64 ``[B, frames, h, w]``: tokens of the extrapolated past, for a model that is shown them.
+    ``use_cache=False`` recomputes everything at each step: the same result up to rounding, for tests.
     """
     batch, given, height, width = past.shape
     if not 1 <= given < frames:
@@ -80,12 +82,13 @@ def continue_tokens(
     size = (height, width)
     condition = model.condition(actions, batch, frames)
     patches = model.patchify(past)  # [B, n, slots]
+    hints = None if guess is None else model.patchify(guess)
     rows, columns = model.grid(height, width)
     cache = model.new_cache(batch, frames, size) if use_cache else None
     fresh = patches
     while patches.shape[1] < frames * rows * columns:
         logits = model.step(
-            fresh if use_cache else patches, condition, size, cache, last=True
+            fresh if use_cache else patches, condition, size, cache, last=True, guess=hints
         )  # [B, stride, slots, width]
         symbols = torch.stack([choose(block) for block in model.vocabulary.split(logits)], dim=-1)
         fresh = model.vocabulary.ids(symbols)

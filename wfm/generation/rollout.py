@@ -34,17 +34,21 @@ def future_latents(
     seeds: list[int],
     mode: str,
     sampling: SamplingConfig,
+    guess: Tensor | None = None,
 ) -> Tensor:
     """Continue ``past [B, C, p, h, w]`` (the tokenizer's units) to ``frames`` latent frames ``[B, C, frames, h, w]``.
 
-    actions: normalised ``[B, T, A]`` or None. Mode "sample" integrates from noise; mode "mean" is the denoiser's
+    actions: normalised ``[B, T, A]`` or None; guess ``[B, C, frames, h, w]``: latents of the extrapolated past, for a
+    model that is shown them. Mode "sample" integrates from noise; mode "mean" is the denoiser's
     prediction of the clean latents from pure noise at sigma_max. There the input holds next to nothing of the answer,
     so what minimises the squared error is the mean over all futures that fit the past and the actions: blurry, and the
     best single guess by PSNR.
     """
     require_mode("diffusion", mode)
     batch, channels, given, height, width = past.shape
-    condition = past.new_zeros(batch, channels, frames, height, width)
+    if model.config.extrapolate and guess is None:
+        raise ConfigError("this model is shown the extrapolated past (extrapolate=True): give its latents as `guess`")
+    condition = past.new_zeros(batch, channels, frames, height, width) if guess is None else model.normalise(guess)
     condition[:, :, :given] = model.normalise(past)
     noise = seeded_noise((channels, frames, height, width), seeds, device=past.device, dtype=past.dtype)
 
@@ -68,6 +72,7 @@ def future_tokens(
     seeds: list[int],
     mode: str,
     sampling: SamplingConfig,
+    guess: Tensor | None = None,
 ) -> Tensor:
     """Continue ``past`` int64 ``[B, p, h, w]`` to ``frames`` latent frames int64 ``[B, frames, h, w]``; actions as
     above.
@@ -81,4 +86,4 @@ def future_tokens(
         raise ConfigError('mode "mean" needs vocabulary="digits": ids of a flat vocabulary are names, not quantities')
     choices: dict[str, Choose] = {"greedy": greedy, "mean": expected}
     choose = choices.get(mode) or TopP(seeds, temperature=sampling.temperature, top_p=sampling.top_p)
-    return continue_tokens(model, past, actions, frames=frames, choose=choose)
+    return continue_tokens(model, past, actions, frames=frames, choose=choose, guess=guess)

@@ -20,6 +20,8 @@ from torch import Tensor, nn
 
 from wfm.actions import ActionSpec
 from wfm.config import Config
+from wfm.data.loader import as_frames, as_video
+from wfm.data.motion import extrapolate
 from wfm.errors import ConfigError, DataError
 from wfm.generation.config import SamplingConfig
 from wfm.generation.rollout import future_latents, future_tokens, require_mode
@@ -145,6 +147,7 @@ class WorldModel:
         """The decoded window ``[B, 3, length, H, W]``, clamped to [-1, 1]; its first frames are the tokenizer's
         reconstruction."""
         frames, sampling = self._latent_frames(length), self.card.sampling
+        guess = self._extrapolated(past, length)
         if isinstance(self.model, DiffusionTransformer):
             latents = future_latents(
                 self.model,
@@ -154,13 +157,30 @@ class WorldModel:
                 seeds=seeds,
                 mode=mode,
                 sampling=sampling,
+                guess=None if guess is None else self.tokenizer.encode(guess),
             )
             return self.tokenizer.decode(latents).clamp(-1, 1)
         assert isinstance(self.model, AutoregressiveTransformer)
         tokens = future_tokens(
-            self.model, self.tokenizer.tokens(past), actions, frames=frames, seeds=seeds, mode=mode, sampling=sampling
+            self.model,
+            self.tokenizer.tokens(past),
+            actions,
+            frames=frames,
+            seeds=seeds,
+            mode=mode,
+            sampling=sampling,
+            guess=None if guess is None else self.tokenizer.tokens(guess),
         )
         return self.tokenizer.decode_tokens(tokens).clamp(-1, 1)
+
+    def _extrapolated(self, past: Tensor, length: int) -> Tensor | None:
+        """``past`` followed by what constant motion makes of it, ``[B, 3, length, H, W]``, for a model that is shown it."""
+        assert isinstance(self.model, DiffusionTransformer | AutoregressiveTransformer)
+        if not self.model.config.extrapolate:
+            return None
+        frames = as_frames(past).cpu().numpy()
+        future = torch.from_numpy(extrapolate(frames, length - frames.shape[1]))
+        return torch.cat([past, as_video(future).to(past)], dim=2)
 
     def _normalised(self, actions: np.ndarray | Tensor | None, batch: int, total: int) -> Tensor | None:
         if actions is None or self.action_spec.width == 0:

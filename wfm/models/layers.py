@@ -255,7 +255,9 @@ class LearnablePositions(nn.Module):
         t, h, w = grid
         for size, table in zip(grid, (self.pos_emb_t, self.pos_emb_h, self.pos_emb_w), strict=True):
             if size > len(table):
-                raise ConfigError(f"max_size: a grid of {grid} tokens does not fit into the {len(table)} learned positions")
+                raise ConfigError(
+                    f"max_size: a grid of {grid} tokens does not fit into the {len(table)} learned positions"
+                )
         total = (
             self.pos_emb_t[:t, None, None] + self.pos_emb_h[None, :h, None] + self.pos_emb_w[None, None, :w]
         ).flatten(0, 2)

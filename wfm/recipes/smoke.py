@@ -1,6 +1,6 @@
 """The main job as small as it can be: every stage runs on real input, nothing worth showing is learned.
 
-    wfm run world_model --profile smoke        # at most 3 minutes on two cores
+wfm run world_model --profile smoke        # at most 3 minutes on two cores
 """
 
 from typing import Any

@@ -108,7 +108,8 @@ class World:
 
     def _keep_calm(self) -> None:
         """Hold free bodies to a speed limit: one that is squeezed between actor and fence must not shoot off."""
-        free = self.data.qvel[2:].reshape(-1, 6)[:, :3]
+        assert self.scene is not None
+        free = self.data.qvel[2:].reshape(-1, 6)[: len(self.scene.objects) - 1, :3]
         if np.abs(free).max() > _FASTEST_RISE:
             np.clip(free[:, 2], None, _FASTEST_RISE, out=free[:, 2])
             speed = np.sqrt((free * free).sum(axis=1, keepdims=True))

@@ -112,6 +112,8 @@ class EncodingConfig(Config):
     "Frames of a window, given and predicted together."
     stride_frames: int = 8
     "Distance between the starts of windows within a clip [frames]."
+    guess_from: int = 0
+    "Encode too what constant motion makes of a window's first so many frames, for models that are shown it; 0: no."
     mirror: bool = False
     "Add the left-right mirror of every training window."
     mirror_signs: tuple[float, ...] = ()
@@ -138,6 +140,8 @@ class WorldTrainingConfig(Config):
     "Its objective."
     training: TrainingConfig = TrainingConfig()
     "Steps, batch and optimiser."
+    linear_prior: bool = True
+    "Diffusion: first fit the best linear guess from the last given frame, then train on what is left of the future."
     whitening: float = 1.0
     "How far latent channels are brought to one deviation: 1 each on its own, 0 all by a common factor."
     validation_windows: int = 32

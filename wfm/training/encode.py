@@ -4,7 +4,8 @@ Works in parts, those of the data set. Layout of a part (and of an artifact with
 
     <split>/shard-00000.safetensors   latents fp32 [N, C, t, h, w] or tokens int32 [N, t, h, w]; actions fp32 [N, T,
     A] raw units;
-                                      has_actions bool [N]
+                                      has_actions bool [N]; guess, like the latents or tokens: those of the window's
+                                      constant-motion extrapolation, when `guess_from` is set
     <split>/samples.parquet           one row a sample, in the same order
     moments.json                      sums of the train split's latents, from which statistics of the whole follow
     action_spec.json                  what the actions mean
@@ -23,6 +24,7 @@ from torch import Tensor
 
 from wfm.actions import ActionSpec
 from wfm.data.loader import as_video
+from wfm.data.motion import extrapolate
 from wfm.data.windows import Window, clip_windows, constant_rate, decoded_clips
 from wfm.errors import ConfigError, DataError
 from wfm.models.folder import save_tensors, write_json
@@ -90,7 +92,11 @@ def encode_windows(
     frames = torch.from_numpy(np.stack([window.frames for window in found]))
     known = torch.tensor([window.action_spec.width > 0 for window in found])
     name = "tokens" if tokenizer.config.discrete else "latents"
-    codes = _encoded(tokenizer, frames, config.batch_size)
+    pictures = [frames, frames.flip(3)] if mirror else [frames]
+    arrays = {name: torch.cat([_encoded(tokenizer, each, config.batch_size) for each in pictures])}
+    if config.guess_from:
+        guessed = [_extrapolated(each, config.guess_from) for each in pictures]
+        arrays["guess"] = torch.cat([_encoded(tokenizer, each, config.batch_size) for each in guessed])
     rows = [_row(window, spec, mirrored=False) for window in found]
     if mirror:
         if spec.width and len(config.mirror_signs) != spec.width:
@@ -98,12 +104,18 @@ def encode_windows(
                 f"mirror_signs has {len(config.mirror_signs)} entries for {spec.width} actions "
                 f"({', '.join(spec.names)}): give one each, -1 where left and right change places, or switch mirror off"
             )
-        codes = torch.cat([codes, _encoded(tokenizer, frames.flip(3), config.batch_size)])
         signs = torch.tensor(config.mirror_signs, dtype=actions.dtype) if spec.width else actions.new_zeros(0)
         actions = torch.cat([actions, actions * signs])
         known = torch.cat([known, known])
         rows += [_row(window, spec, mirrored=True) for window in found]
-    return {name: codes, "actions": actions, "has_actions": known}, rows
+    return {**arrays, "actions": actions, "has_actions": known}, rows
+
+
+def _extrapolated(frames: Tensor, given: int) -> Tensor:
+    """uint8 `[N, T, H, W, 3]` whose frames after the first `given` are what constant motion makes of those."""
+    pixels = frames.numpy()
+    future = extrapolate(pixels[:, :given], pixels.shape[1] - given)
+    return torch.from_numpy(np.concatenate([pixels[:, :given], future], axis=1))
 
 
 def _encoded(tokenizer: Tokenizer, frames: Tensor, batch: int) -> Tensor:

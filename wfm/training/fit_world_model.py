@@ -21,6 +21,7 @@ from wfm.data.plan import DataPlan, mix
 from wfm.errors import ConfigError, DataError
 from wfm.models.autoregressive import AutoregressiveConfig, AutoregressiveObjective, AutoregressiveTransformer
 from wfm.models.diffusion import DiffusionConfig, DiffusionTransformer, EDMObjective
+from wfm.models.diffusion.edm import shown_to
 from wfm.models.folder import count_parameters, save_model
 from wfm.models.tokenizer import Tokenizer, TokenizerConfig
 from wfm.training.config import WorldTrainingConfig
@@ -146,6 +147,13 @@ def build(
     network = DiffusionTransformer(diffusion)
     mean = torch.tensor(data.statistics["mean"])
     network.set_statistics(mean, whitened(torch.tensor(data.statistics["std"]), config.whitening))
+    guess = data.train.arrays["guess"] if diffusion.extrapolate else None
+    if config.linear_prior:
+        network.prior.fit(
+            network.normalise(data.train.arrays["latents"]),
+            guess=None if guess is None else network.normalise(guess),
+            given=max(config.edm.condition_latents),
+        )
     return network, EDMObjective(config.edm), diffusion
 
 
@@ -184,11 +192,12 @@ def mean_psnr(
     """PSNR [dB] of the one-step mean against the reconstruction, both decoded, on frames that are not given."""
     given = max(config.edm.condition_latents)
     clean = model.normalise(batch["latents"])
+    condition = shown_to(model, batch, clean, torch.full((len(clean),), given))
     generators = [torch.Generator().manual_seed(int(seed)) for seed in batch["seeds"]]
     noise = torch.stack([torch.randn(clean.shape[1:], generator=g) for g in generators]).to(clean)
     top = config.edm.sigma_max
     guess = model.denoise(
-        noise * top, top, condition=clean, given=given, actions=batch.get("actions"), known=batch.get("has_actions")
+        noise * top, top, condition=condition, given=given, actions=batch.get("actions"), known=batch.get("has_actions")
     )
     seen = 1 + (given - 1) * tokenizer.config.temporal_compression
     made = tokenizer.decode(model.denormalise(guess))[:, :, seen:].clamp(-1, 1)

@@ -2,11 +2,12 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
-from wfm.curation.score import Score
+from wfm.curation.rows import Score
 from wfm.records import Clip
 
 ClipMaker = Callable[..., Path]
@@ -135,7 +136,7 @@ def make_clip(tmp_path: Path) -> ClipMaker:
         change: Callable[[np.ndarray], np.ndarray] | None = None,
         name: str = "",
         encoded_size: int = 0,
-        **options: str,
+        **options: Any,
     ) -> Path:
         pixels = panned(seed, frames, size, speed)
         if change is not None:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 
 from wfm.curation.by_part import parts_of, write_parts
-from wfm.curation.dedup import DuplicatePair
+from wfm.curation.rows import DuplicatePair
 
 
 def pair(name: str) -> DuplicatePair:

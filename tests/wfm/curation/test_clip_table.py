@@ -6,8 +6,7 @@ from collections.abc import Callable
 import pytest
 
 from wfm.curation.clip_table import SCORES, ClipRow, clip_row, join
-from wfm.curation.score import Score
-from wfm.curation.select import Selection
+from wfm.curation.rows import Score, Selection
 from wfm.errors import DataError
 from wfm.records import Caption, Clip
 

@@ -11,8 +11,7 @@ import pytest
 
 from wfm.curation.clip_table import Known, clip_row
 from wfm.curation.dataset import describe, sample_members
-from wfm.curation.score import Score
-from wfm.curation.select import Selection
+from wfm.curation.rows import Score, Selection
 from wfm.errors import DataError
 from wfm.records import Caption, Clip
 

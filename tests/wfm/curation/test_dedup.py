@@ -9,17 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from wfm.curation.dedup import (
-    DedupConfig,
-    DuplicatePair,
-    DuplicateRow,
-    choose_keepers,
-    connected,
-    find_duplicates,
-    quality_order,
-)
-from wfm.curation.embed import WIDTH, Embedding
-from wfm.curation.score import Score
+from wfm.curation.dedup import DedupConfig, find_duplicates
+from wfm.curation.keepers import choose_keepers, connected, quality_order
+from wfm.curation.rows import EMBEDDING_WIDTH as WIDTH
+from wfm.curation.rows import DuplicatePair, DuplicateRow, Embedding, Score
 from wfm.errors import DataError
 from wfm.records import Clip
 

@@ -9,7 +9,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from wfm.curation.dedup import DedupConfig
-from wfm.curation.embed import WIDTH, EmbedClip, EmbedConfig, Embedding, embed, sample_frames, vectors
+from wfm.curation.embed import EmbedClip, EmbedConfig, embed, sample_frames
+from wfm.curation.rows import EMBEDDING_WIDTH as WIDTH
+from wfm.curation.rows import Embedding, vectors
 from wfm.records import Clip
 
 Make = Callable[..., Path]

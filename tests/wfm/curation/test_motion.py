@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 
 from wfm.curation.motion import BLOCK_DIFFERENCE, CODEC_VECTORS, Motion, block_motion, turned
-from wfm.curation.score import ScoreConfig, Signals, read_signals
+from wfm.curation.signals import SignalConfig, Signals, read_signals
 
 Make = Callable[..., Path]
 
 
 def signals(path: Path, frames: int = 48) -> Signals:
-    return read_signals(path, ScoreConfig(), expected_frames=frames)
+    return read_signals(path, SignalConfig(), expected_frames=frames)
 
 
 def motion(path: Path) -> Motion:

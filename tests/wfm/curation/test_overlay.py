@@ -7,15 +7,15 @@ import numpy as np
 import pytest
 
 from wfm.curation.overlay import moving_share, overlay_score
-from wfm.curation.score import ScoreConfig, read_signals
 from wfm.curation.select import SelectConfig
+from wfm.curation.signals import SignalConfig, read_signals
 
 Make = Callable[..., Path]
 LIMIT = SelectConfig().maximum_text_score
 
 
 def stills(path: Path) -> np.ndarray:
-    return read_signals(path, ScoreConfig(), expected_frames=48).stills.astype(np.float32) / 255
+    return read_signals(path, SignalConfig(), expected_frames=48).stills.astype(np.float32) / 255
 
 
 @pytest.mark.parametrize("size", [128, 256])

@@ -6,9 +6,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-import pytest
 
-from wfm.curation.score import Score, ScoreClip, ScoreConfig, read_signals, still_indices
+from wfm.curation.rows import Score
+from wfm.curation.score import ScoreClip, ScoreConfig
 from wfm.curation.select import SelectConfig
 from wfm.curation.step import run_step
 from wfm.records import Clip
@@ -37,29 +37,6 @@ def test_a_broken_clip_is_skipped_with_the_decoders_reason(make_clip: Make, make
     rows, left = run_step(step, [make_row("bad"), make_row("good")])
     assert [row.clip_id for row in rows] == ["good"]
     assert [item.reason.split(":")[0] for item in left] == ["not_a_video"]
-
-
-def test_signals_have_the_sizes_that_were_asked_for(make_clip: Make) -> None:
-    config = ScoreConfig(thumbnail_side=32, still_side=64, stills=5)
-    found = read_signals(make_clip(1, size=128), config, expected_frames=48)
-    assert found.thumbnails.shape == (48, 32, 32)
-    assert found.stills.shape == (5, 64, 64)
-    assert found.colours.shape == (5, 32, 32, 3)
-    assert found.seconds == pytest.approx(np.arange(48) / 24)
-
-
-def test_stills_are_spread_over_the_clip_in_uneven_steps() -> None:
-    places = sorted(still_indices(16, 480))
-    steps = np.diff([*places, 480])
-    assert places[0] == 0
-    assert len(places) == 16
-    assert steps.max() < 60
-    assert len(set(steps)) > 1
-
-
-def test_a_wrong_frame_count_in_the_table_still_gives_stills(make_clip: Make) -> None:
-    found = read_signals(make_clip(1, frames=10), ScoreConfig(), expected_frames=1000)
-    assert len(found.stills) >= 1
 
 
 def test_black_blurred_and_static_are_told_apart(make_clip: Make, make_row: Row) -> None:

@@ -6,12 +6,10 @@ from collections.abc import Callable, Sequence
 
 import pytest
 
-from wfm.curation.dedup import DuplicatePair, DuplicateRow, connected
-from wfm.curation.score import Score
+from wfm.curation.keepers import connected
+from wfm.curation.rows import SPLITS, DuplicatePair, DuplicateRow, Score, Selection
 from wfm.curation.select import (
-    SPLITS,
     SelectConfig,
-    Selection,
     SplitRatio,
     apportion,
     counts_of,

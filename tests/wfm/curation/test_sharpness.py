@@ -13,7 +13,9 @@ def test_blur_lowers_sharpness_step_by_step() -> None:
     found = []
     for _ in range(4):
         found.append(sharpness(frames))
-        frames = (frames + np.roll(frames, 1, 1) + np.roll(frames, 1, 2) + np.roll(frames, (1, 1), (1, 2))) / 4
+        frames = (
+            (frames + np.roll(frames, 1, 1) + np.roll(frames, 1, 2) + np.roll(frames, (1, 1), (1, 2))) / 4
+        ).astype(np.float32)
     assert all(a > 2 * b for a, b in itertools.pairwise(found))
 
 

@@ -17,7 +17,7 @@ def test_batches_follow_the_plan_and_resume():
     data = dataset()
     plan = DataPlan(data.sample_ids, 4, 0)
     loader = Loader(data, plan)
-    wanted, state = plan.next(plan.start())
+    wanted, _ = plan.next(plan.start())
     batch = loader.next()
     assert batch["value"].tolist() == wanted.indices.tolist()
     assert batch["seeds"].tolist() == wanted.seeds.tolist()

@@ -52,7 +52,7 @@ def blurred(video: np.ndarray, sigma: float) -> np.ndarray:
     return np.stack([cv2.GaussianBlur(frame, (0, 0), sigma) for frame in flat]).reshape(video.shape)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make() -> Callable[..., GeneratedVideos]:
     return make_generated
 

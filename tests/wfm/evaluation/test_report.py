@@ -15,14 +15,8 @@ PAST = 5
 
 
 @pytest.fixture(scope="module")
-def judged(request):
-    import importlib.util
-    from pathlib import Path
-
-    spec = importlib.util.spec_from_file_location("evaluation_worlds", Path(__file__).with_name("conftest.py"))
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    made = module.make_generated(12)
+def judged(make):
+    made = make(12)
     return made, *evaluate(made, None, CONFIG)
 
 

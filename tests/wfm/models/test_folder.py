@@ -81,7 +81,7 @@ def test_unknown_config_field_is_refused(saved):
 
 
 def test_what_is_not_a_model_folder(tmp_path, saved):
-    with pytest.raises(DataError, match="no config.json"):
+    with pytest.raises(DataError, match=r"no config\.json"):
         load_model(tmp_path / "nowhere")
     _, folder = saved
     (folder / "model.safetensors").write_bytes(b"not tensors")
@@ -93,7 +93,7 @@ def test_a_config_of_no_family_is_refused(tmp_path):
     class Other(Config):
         width: int = 1
 
-    with pytest.raises(ConfigError, match="no(t the configuration of a)? model family"):
+    with pytest.raises(ConfigError, match="not the configuration of a model family"):
         save_model(torch.nn.Linear(1, 1), Other(), tmp_path)
 
 

@@ -14,7 +14,9 @@ def pack(lengths: list[int], *, heads: int = 3, dim: int = 8, seed: int = 0) -> 
 
 
 @pytest.mark.parametrize("mask", ["full", "causal"])
-@pytest.mark.parametrize(("q_lengths", "kv_lengths"), [([4, 4], [4, 4]), ([1, 1], [5, 5]), ([2, 3], [6, 3]), ([7], [9])])
+@pytest.mark.parametrize(
+    ("q_lengths", "kv_lengths"), [([4, 4], [4, 4]), ([1, 1], [5, 5]), ([2, 3], [6, 3]), ([7], [9])]
+)
 def test_fused_equals_reference(mask, q_lengths, kv_lengths):
     q, k, v = pack(q_lengths), pack(kv_lengths, seed=1), pack(kv_lengths, seed=2)
     found = attention_with_lse(q, k, v, q_lengths, kv_lengths, mask=mask, kernel="fused_cpu")

@@ -62,7 +62,8 @@ def test_mirroring_needs_a_sign_for_each_action():
 def test_batch_size_is_only_how():
     found = [window(i) for i in range(3)]
     one, two = (
-        encode_windows(tokenizer(), found, SPEC, EncodingConfig(batch_size=n), mirror=False)[0]["latents"] for n in (1, 3)
+        encode_windows(tokenizer(), found, SPEC, EncodingConfig(batch_size=n), mirror=False)[0]["latents"]
+        for n in (1, 3)
     )
     assert torch.allclose(one, two, atol=1e-5)
     assert EncodingConfig(batch_size=1).what() == EncodingConfig(batch_size=3).what()
@@ -112,7 +113,11 @@ def test_shards_are_encoded_split_by_split(tmp_path, monkeypatch):
     monkeypatch.setattr(encode, "decoded_clips", decoded)
     monkeypatch.setattr(encode, "clip_windows", lambda clip, **_: iter([clip] if clip.clip_id != "clip2" else []))
     config = EncodingConfig(mirror=True, mirror_signs=(-1.0, 1.0))
-    shards = {"train": [tmp_path / "0", tmp_path / "1", tmp_path / "2"], "val": [tmp_path / "3"], "test": [tmp_path / "9"]}
+    shards = {
+        "train": [tmp_path / "0", tmp_path / "1", tmp_path / "2"],
+        "val": [tmp_path / "3"],
+        "test": [tmp_path / "9"],
+    }
     counts = encode.encode_shards(tokenizer(), shards, config, tmp_path / "out")
     assert counts == {"clips": 4, "windows": 5, "too_short": 1}
     names = pq.read_table(tmp_path / "out/train/samples.parquet").column("sample_id").to_pylist()

@@ -62,7 +62,15 @@ def run(scratch, *, config=None, stop_at=None, validate=None, network=None, data
 
 def configuration(**values) -> TrainingConfig:
     return TrainingConfig.parse(
-        {"steps": 24, "batch_size": 4, "learning_rate": 0.02, "checkpoint_every": 7, "warmup_steps": 3, "log_every": 5, **values}
+        {
+            "steps": 24,
+            "batch_size": 4,
+            "learning_rate": 0.02,
+            "checkpoint_every": 7,
+            "warmup_steps": 3,
+            "log_every": 5,
+            **values,
+        }
     )
 
 
@@ -99,7 +107,10 @@ def test_a_killed_run_goes_back_to_its_checkpoint_and_ends_with_the_same_bits(tm
     assert result.resumed_from == 14
     assert same(whole, parts)
     assert (tmp_path / "whole/metrics.jsonl").read_bytes() == (tmp_path / "parts/metrics.jsonl").read_bytes()
-    assert sorted(p.name for p in (tmp_path / "parts").glob("*checkpoint*")) == ["checkpoint-00000021", "checkpoint-00000024"]
+    assert sorted(p.name for p in (tmp_path / "parts").glob("*checkpoint*")) == [
+        "checkpoint-00000021",
+        "checkpoint-00000024",
+    ]
 
 
 def test_a_finished_run_is_not_run_again(tmp_path):
@@ -160,7 +171,9 @@ def test_validation_sees_the_average_and_leaves_no_trace(tmp_path):
     plain, _ = run(tmp_path / "b")
     assert same(watched, plain)
     assert not any(training for training, _ in seen)
-    assert all(torch.equal(seen[-1][1][name], p) for name, p in watched.named_parameters())  # what is kept was validated
+    assert all(
+        torch.equal(seen[-1][1][name], p) for name, p in watched.named_parameters()
+    )  # what is kept was validated
 
 
 @pytest.mark.parametrize("where", ["loss", "gradient"])
@@ -177,5 +190,5 @@ def test_what_is_not_finite_fails_loudly(tmp_path, where):
 
 
 def test_empty_data_is_refused():
-    with pytest.raises(ConfigError, match="empty|too little"):
+    with pytest.raises(ConfigError, match=r"empty|too little"):
         loader(0)

@@ -123,7 +123,9 @@ def test_curve_refuses_what_is_not_finite(tmp_path):
         Curve(tmp_path / "m.jsonl").add(1, {"loss": float("nan")})
 
 
-@pytest.mark.parametrize("values", [{"steps": 0}, {"batch_size": 0}, {"decay_share": 1.5}, {"optimizer": "sgd"}, {"lr": 1}])
+@pytest.mark.parametrize(
+    "values", [{"steps": 0}, {"batch_size": 0}, {"decay_share": 1.5}, {"optimizer": "sgd"}, {"lr": 1}]
+)
 def test_wrong_configs_are_refused(values):
     with pytest.raises(ConfigError, match=next(iter(values))):
         TrainingConfig.parse(values)

@@ -52,6 +52,9 @@ class AutoregressiveConfig(Config):
     copy_bias: bool = False
     """Adds to the logits a learned score for each pair (level of this digit now, level predicted), so that "nothing
     changes" need not be learned through all layers. Needs ``vocabulary="digits"``."""
+    extrapolate: bool = False
+    """Adds to the input that predicts a token the token which the past's constant-motion extrapolation has at its place
+    (wfm.data.motion); with ``copy_bias`` its levels score the next ones too."""
     action_width: int = 0
     """Numbers per video frame in the action spec; 0 = the null action only."""
     action_hidden: int = 512

@@ -94,17 +94,18 @@ class AutoregressiveTransformer(nn.Module):
         self.layers = nn.ModuleList(Block(config, layer) for layer in range(config.layers))
         self.norm = RMSNorm(config.dim, eps=config.norm_eps)
         self.output = nn.Linear(config.dim, width, bias=False)
-        self.copy = (
-            nn.ParameterList(nn.Parameter(torch.zeros(n, n)) for n in self.vocabulary.sizes)
-            if config.copy_bias
-            else None
-        )
+        self.guess_embeddings = nn.Embedding(width, config.dim) if config.extrapolate else None
+        self.copy = self._copy_tables() if config.copy_bias else None
+        self.copy_guess = self._copy_tables() if config.copy_bias and config.extrapolate else None
         self.reset_parameters()
+
+    def _copy_tables(self) -> nn.ParameterList:
+        return nn.ParameterList(nn.Parameter(torch.zeros(n, n)) for n in self.vocabulary.sizes)
 
     def reset_parameters(self) -> None:
         """Truncated normal of std 0.02; what writes into the residual stream is scaled down with depth (Cosmos)."""
         for name, parameter in self.named_parameters():
-            if parameter.ndim >= 2 and not name.startswith(("action.", "copy.")):
+            if parameter.ndim >= 2 and not name.startswith(("action.", "copy.", "copy_guess.")):
                 nn.init.trunc_normal_(parameter, std=0.02)
         for name, parameter in self.named_parameters():
             if name.endswith(("to_out.0.weight", "w2.weight")):
@@ -142,16 +143,24 @@ class AutoregressiveTransformer(nn.Module):
 
     # The pass
 
-    def forward(self, tokens: Tensor, actions: Tensor | None = None, known: Tensor | None = None) -> Tensor:
+    def forward(
+        self,
+        tokens: Tensor,
+        actions: Tensor | None = None,
+        known: Tensor | None = None,
+        guess: Tensor | None = None,
+    ) -> Tensor:
         """Teacher-forced logits for every token that can be predicted.
 
         tokens int64 ``[B, t, h, w]``; actions normalised ``[B, T, A]`` for all T = 1 + (t - 1) * temporal_compression
-        video frames, or None (the null action); known bool ``[B]``: false where a sample's actions are not to be used.
-        Returns ``[B, N - stride, slots, vocabulary.width]``; row k scores what ``targets(tokens)[:, k]`` holds.
+        video frames, or None (the null action); known bool ``[B]``: false where a sample's actions are not to be
+        used; guess int64 ``[B, t, h, w]``: tokens of the extrapolated past, for a model that is shown them. Returns
+        ``[B, N - stride, slots, vocabulary.width]``; row k scores what ``targets(tokens)[:, k]`` holds.
         """
         frames, height, width = tokens.shape[1:]
         inputs = self.patchify(tokens)[:, : -self.stride(height, width)]
-        return self.step(inputs, self.condition(actions, tokens.shape[0], frames, known), (height, width))
+        condition = self.condition(actions, tokens.shape[0], frames, known)
+        return self.step(inputs, condition, (height, width), guess=None if guess is None else self.patchify(guess))
 
     def targets(self, tokens: Tensor) -> Tensor:
         """tokens ``[B, t, h, w]`` -> the ids that ``forward`` scores, ``[B, N - stride, slots]``."""
@@ -169,18 +178,22 @@ class AutoregressiveTransformer(nn.Module):
         cache: KeyValueCache | None = None,
         *,
         last: bool = False,
+        guess: Tensor | None = None,
     ) -> Tensor:
         """Logits ``[B, n, slots, vocabulary.width]`` of n new positions.
 
         inputs: ids ``[B, n, slots]``, the positions right after those in ``cache`` (from 0 without one); condition
         ``[B, t, dim]`` for all t latent frames of the video; size: token frame (height, width). With ``last`` only the
-        final ``stride`` positions are scored.
+        final ``stride`` positions are scored. guess: ids ``[B, all positions, slots]`` of the extrapolated past.
         """
         rows, columns = self.grid(*size)
         stride, places = self.stride(*size), rows * columns
         start = cache.length if cache is not None else 0
         positions = torch.arange(start, start + inputs.shape[1], device=inputs.device)
         x = self.embed(inputs) + condition[:, (positions + stride) // places]  # [B, n, dim]
+        hinted = self._hinted(guess, positions + stride)  # [B, n, slots] or None
+        if hinted is not None and self.guess_embeddings is not None:
+            x = x + self._embed(hinted, self.guess_embeddings.weight)
         rope = self._rope(positions, columns, places, x.dtype)
         for block in self.layers:
             x = block(x, rope, stride, cache)
@@ -188,12 +201,29 @@ class AutoregressiveTransformer(nn.Module):
             cache.advance(inputs.shape[1])
         if last:
             x, inputs = x[:, -stride:], inputs[:, -stride:]
+            hinted = None if hinted is None else hinted[:, -stride:]
         logits = self.output(self.norm(x)).unflatten(-1, (self.slots, self.vocabulary.width))
-        return logits if self.copy is None else logits + self._copy_scores(inputs)
+        for tables, ids in ((self.copy, inputs), (self.copy_guess, hinted)):
+            if tables is not None and ids is not None:
+                logits = logits + self._copy_scores(ids, tables)
+        return logits
+
+    def _hinted(self, guess: Tensor | None, predicted: Tensor) -> Tensor | None:
+        """The guess's ids ``[B, n, slots]`` at the positions that are predicted. Raises ConfigError where a model that is
+        shown a guess gets none."""
+        if self.guess_embeddings is None:
+            return None
+        if guess is None:
+            raise ConfigError(
+                "this model is shown the extrapolated past (extrapolate=True): give its tokens as `guess`"
+            )
+        return guess[:, predicted]
 
     def embed(self, ids: Tensor) -> Tensor:
         """ids ``[B, n, slots]`` -> ``[B, n, dim]``: the sum over slots and symbols of one embedding row each."""
-        table = self.tok_embeddings.weight
+        return self._embed(ids, self.tok_embeddings.weight)
+
+    def _embed(self, ids: Tensor, table: Tensor) -> Tensor:
         if self.config.vocabulary == "digits":  # a product with the (narrow) one-hot matrix: its backward is one GEMM
             return self._one_hot(ids).flatten(-2).to(table.dtype) @ table
         offsets = torch.arange(self.slots, device=ids.device) * self.vocabulary.width
@@ -220,12 +250,11 @@ class AutoregressiveTransformer(nn.Module):
             [functional.one_hot(symbols[..., s], size) for s, size in enumerate(self.vocabulary.sizes)], dim=-1
         )
 
-    def _copy_scores(self, ids: Tensor) -> Tensor:
+    def _copy_scores(self, ids: Tensor, tables: nn.ParameterList) -> Tensor:
         """The learned score of each next level given this level of the same digit: ``[..., slots,
         vocabulary.width]``."""
-        assert self.copy is not None
         symbols = self.vocabulary.symbols(ids)
-        return torch.cat([functional.embedding(symbols[..., s], table) for s, table in enumerate(self.copy)], dim=-1)
+        return torch.cat([functional.embedding(symbols[..., s], table) for s, table in enumerate(tables)], dim=-1)
 
     def _rope(self, positions: Tensor, columns: int, places: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
         """Rotary (cos, sin) ``[n, head_dim]`` of positions ``[n]``, at the place (t, h, w) of each input patch."""

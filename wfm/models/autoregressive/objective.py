@@ -35,7 +35,8 @@ class AutoregressiveObjective:
         known = known.to(tokens.device)
         if "has_actions" in batch:
             known = known & batch["has_actions"]
-        logits = model(noisy, batch.get("actions"), known)  # [B, n, slots, width]
+        guess = batch["guess"] if model.config.extrapolate else None
+        logits = model(noisy, batch.get("actions"), known, guess)  # [B, n, slots, width]
         symbols = vocabulary.symbols(model.targets(tokens))  # [B, n, slots, S]
         blocks = vocabulary.split(logits)
         entropy, z, right = logits.new_zeros(()), logits.new_zeros(()), 0.0

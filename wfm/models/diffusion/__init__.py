@@ -2,6 +2,7 @@
 
     config         DiffusionConfig: the network; torch-free
     conditioning   actions per video frame -> one vector per latent frame
+    prior          the linear guess of the future that the network improves on, in closed form
     network        DiffusionTransformer: the raw network F of the EDM formulation, plus `denoise` = D
     edm            preconditioning, noise law, and the training objective
 

@@ -28,6 +28,10 @@ class DiffusionConfig(Config):
     "Largest grid of tokens (t, h, w) that the learned positions cover."
     rope_scale: tuple[float, float, float] = (1.0, 1.0, 1.0)
     "NTK extension of the rotary positions for (t, h, w)."
+    rope_theta: float = 10000.0
+    "Base of the rotary frequencies (Cosmos: 10000). On a grid of a few tokens a side a lower one tells places apart better."
+    open_gates: bool = False
+    "Start with the gates of all blocks at 1 and not near 0 (Cosmos): a short run cannot wait for them to open."
     action_width: int = 0
     "Components of the action vector; 0: no actions, every sample is conditioned on the learned null action."
     temporal_compression: int = 8
@@ -36,6 +40,8 @@ class DiffusionConfig(Config):
     "Frames a second of the training video [1/s]; with actions given as rates, one action acts for 1 / fps seconds."
     repeat_last: bool = True
     "Concatenate the last given latent frame to the input of every frame."
+    extrapolate: bool = False
+    "Show the network, and the prior, the latents of the past's constant-motion extrapolation (wfm.data.motion)."
     sigma_data: float = 0.5
     "Standard deviation that latents are normalised to."
 

@@ -19,6 +19,14 @@ from wfm.models.diffusion.config import EDMConfig
 from wfm.models.diffusion.network import DiffusionTransformer, given_mask
 
 
+def shown_to(model: DiffusionTransformer, batch: Mapping[str, Tensor], clean: Tensor, given: Tensor) -> Tensor:
+    """What a model is conditioned on `[B, C, t, H, W]`: the clean latents, and where they are not given the batch's
+    `guess` (tokenizer's units) if the model is shown one."""
+    if not model.config.extrapolate:
+        return clean
+    return torch.where(given_mask(given, clean.shape[2]), clean, model.normalise(batch["guess"]))
+
+
 class EDMObjective:
     """Loss of a `DiffusionTransformer`. Batch: latents `[B, C, t, H, W]` in the tokenizer's units, seeds int64
     `[B]`, actions `[B, T, A]` normalised (absent without actions)."""
@@ -34,18 +42,19 @@ class EDMObjective:
         sigma, given = draw["sigma"].to(clean), draw["given"].to(clean.device)
         s = sigma[:, None, None, None, None]
         known = draw["known"].to(clean.device)
+        condition = shown_to(model, batch, clean, given)
         if "has_actions" in batch:  # a data set may mix video with and without actions
             known = known & batch["has_actions"]
         denoised = model.denoise(
             clean + s * draw["noise"].to(clean),
             sigma,
-            condition=clean,
+            condition=condition,
             given=given,
             actions=batch.get("actions"),
             known=known,
             augment=draw["augment"].to(clean),
         )
-        _, data = model.prior(clean, given)
+        _, data = model.prior(condition, given)
         weight = (s.square() + data.square()) / (s * data).square() * self.emphasis(model, data)
         wanted = ~given_mask(given, clean.shape[2])  # [B, 1, t, 1, 1]
         error = (denoised - clean).square() * wanted
@@ -56,8 +65,8 @@ class EDMObjective:
 
     def emphasis(self, model: DiffusionTransformer, data: Tensor) -> Tensor:
         """Weight of each element `[B, C, t, 1, 1]`, 1 on average: its deviation in the tokenizer's units to the power
-        `2 * pixel_share`. At 0 all channels count alike, at 1 as much as they count in pixels (a linear tokenizer's latents keep
-        squared distances)."""
+        `2 * pixel_share`. At 0 all channels count alike, at 1 as much as they count in pixels (a linear tokenizer's
+        latents keep squared distances)."""
         if not self.config.pixel_share:
             return torch.ones_like(data)
         column = [0] + [1] * (data.shape[2] - 1)

@@ -82,7 +82,7 @@ class DiffusionTransformer(nn.Module):
         super().__init__()
         self.config = config
         dim = config.width
-        channels = config.in_channels * (2 if config.repeat_last else 1) + 1  # + mask of given frames
+        channels = config.in_channels * (1 + config.repeat_last + config.extrapolate) + 1  # + mask of given frames
         self.patch_embed = PatchEmbed(channels, dim, config.patch_size)
         self.learnable_pos_embed = LearnablePositions(config.max_size, dim)
         self.time_embed = TimestepEmbedding(dim)
@@ -90,7 +90,7 @@ class DiffusionTransformer(nn.Module):
         self.transformer_blocks = nn.ModuleList(Block(config) for _ in range(config.num_layers))
         self.norm_out = AdaLayerNormLoRA(dim, config.adaln_lora_dim, chunks=2)
         self.proj_out = nn.Linear(dim, config.in_channels * config.patch_size[1] * config.patch_size[2], bias=False)
-        self.prior = LinearPrior(config.in_channels, config.max_size[0], config.sigma_data)
+        self.prior = LinearPrior(config.in_channels, config.max_size[0], config.sigma_data, guess=config.extrapolate)
         self.register_buffer("latents_mean", torch.zeros(config.in_channels, 2))
         self.register_buffer("latents_std", torch.ones(config.in_channels, 2))
         self._initialise()
@@ -107,6 +107,18 @@ class DiffusionTransformer(nn.Module):
         for table in self.learnable_pos_embed.parameters():
             nn.init.trunc_normal_(table, std=0.02)
         nn.init.zeros_(self.proj_out.weight)
+        if self.config.open_gates:
+            self._open_gates()
+
+    @torch.no_grad()
+    def _open_gates(self) -> None:
+        """Start every gate near 1: the rows of `linear_2` that make the shared gate are set to answer 1 to the
+        middle noise level, and noise levels look much alike to the sinusoid. (All zero, a gate lets its block learn
+        only once it has opened.)"""
+        dim, layers = self.config.width, self.time_embed.t_embedder
+        hidden = nn.functional.silu(layers["linear_1"](self.time_embed.sinusoid(torch.zeros(()))))
+        weight = dict(layers.named_parameters())["linear_2.weight"]
+        weight[2 * dim :] = hidden / hidden.square().sum()
 
     # Units
 
@@ -142,8 +154,9 @@ class DiffusionTransformer(nn.Module):
         known: Tensor | None = None,
     ) -> Tensor:
         """F. hidden_states `[B, C, t, H, W]` scaled by c_in (given frames already replaced by the caller), timestep
-        c_noise `[B]`, condition `[B, C, t, H, W]` normalised (only its given frames are read), given int64 `[B]`,
-        actions `[B, T, A]` normalised or None, known bool `[B]`. Returns `[B, C, t, H, W]`."""
+        c_noise `[B]`, condition `[B, C, t, H, W]` normalised (its given frames; the others are the guess, read by a model
+        that is shown one), given int64 `[B]`, actions `[B, T, A]` normalised or None, known bool `[B]`. Returns
+        `[B, C, t, H, W]`."""
         frames, rows, columns = hidden_states.shape[2:]
         mask = given_mask(given, frames).to(hidden_states.dtype)  # [B, 1, t, 1, 1]
         inputs = [hidden_states, mask.expand(-1, 1, -1, rows, columns)]
@@ -151,6 +164,8 @@ class DiffusionTransformer(nn.Module):
             last = (given - 1).clamp(min=0)[:, None, None, None, None].expand(-1, condition.shape[1], 1, rows, columns)
             seen = condition.gather(2, last) * (given > 0)[:, None, None, None, None] / self.config.sigma_data
             inputs.append(seen.expand(-1, -1, frames, -1, -1))
+        if self.config.extrapolate:
+            inputs.append(condition / self.config.sigma_data)
         x = self.patch_embed(torch.cat(inputs, dim=1))  # [B, t, h, w, d]
         grid = (frames, x.shape[2], x.shape[3])
         x = x.flatten(2, 3)
@@ -159,6 +174,7 @@ class DiffusionTransformer(nn.Module):
         rope = rope_3d(
             grid_positions(grid, device=x.device),
             self.config.attention_head_dim,
+            theta=self.config.rope_theta,
             ratio=self.config.rope_scale,
             dtype=x.dtype,
         )
@@ -197,7 +213,7 @@ class DiffusionTransformer(nn.Module):
         given = torch.as_tensor(given, dtype=torch.int64, device=noisy.device).expand(batch)
         s = sigma[:, None, None, None, None]
         mask = given_mask(given, frames)
-        shown = condition if augment is None else condition + augment
+        shown = condition if augment is None else condition + augment * mask
         mean, data = self.prior(shown, given)  # of each element, given the past: `sigma_data` in EDM's formulas
         total = (s.square() + data.square()).sqrt()
         left = noisy - mean

@@ -1,13 +1,15 @@
 """What can be said of the future before any network: a linear guess from the last given frame, and how far off it is.
 
-EDM preconditioning assumes data of mean 0 and one deviation. Given the past that is far from true: most of a future latent is
-already in the last given one. So the formulas are used around a conditional mean m and with the deviation d of what is left, for each
-channel and each distance from the past:
+EDM preconditioning assumes data of mean 0 and one deviation. Given the past that is far from true: most of a future
+latent is already in the last given one. So the formulas are used around a conditional mean m and with the deviation
+d of what is left, for each channel and each distance from the past:
 
     D(x; sigma) = m + c_skip (x - m) + c_out F(c_in (x - m)),      c_skip, c_out, c_in with sigma_data = d
 
-which is EDM of the residual, in the units of the latents: samplers need not know. m is the best linear function, in squared error, of the
-3 x 3 neighbourhood in the last given latent frame, found in closed form. Left unfitted, m = 0 and d = sigma_data: plain EDM.
+which is EDM of the residual, in the units of the latents: samplers need not know. m is the best linear function, in
+squared error, of the 3 x 3 neighbourhood in the last given latent frame (and, for a model that is shown it, in the
+guess of this very frame that constant motion gives), found in closed form. Left unfitted, m = 0 and d = sigma_data:
+plain EDM.
 """
 
 import torch
@@ -20,61 +22,71 @@ KINDS = 2
 
 
 class LinearPrior(nn.Module):
-    """Buffers by kind of the last given frame and by lag 1 ... L behind it: weight `[2, L, C, 9 C]`, bias and deviation `[2, L, C]`."""
+    """Buffers by kind of the last given frame and by lag 1 ... L behind it: weight `[2, L, C, F]`, bias and deviation
+    `[2, L, C]`; F = 9 C features, 18 C with a guess."""
 
     weight: Tensor
     bias: Tensor
     deviation: Tensor
 
-    def __init__(self, channels: int, max_lag: int, sigma_data: float) -> None:
+    def __init__(self, channels: int, max_lag: int, sigma_data: float, *, guess: bool = False) -> None:
         super().__init__()
-        self.sigma_data, self.max_lag = sigma_data, max_lag
-        self.register_buffer("weight", torch.zeros(KINDS, max_lag, channels, NEIGHBOURS * channels))
+        self.sigma_data, self.max_lag, self.guess = sigma_data, max_lag, guess
+        features = NEIGHBOURS * channels * (2 if guess else 1)
+        self.register_buffer("weight", torch.zeros(KINDS, max_lag, channels, features))
         self.register_buffer("bias", torch.zeros(KINDS, max_lag, channels))
         self.register_buffer("deviation", torch.full((KINDS, max_lag, channels), sigma_data))
 
     def forward(self, condition: Tensor, given: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean `[B, C, t, H, W]` and deviation `[B, C, t, 1, 1]` of latents whose first `given` int64 `[B]` frames are
-        those of `condition` `[B, C, t, H, W]` (normalised units). Zero and sigma_data where nothing is given."""
+        """Mean `[B, C, t, H, W]` and deviation `[B, C, t, 1, 1]` of latents whose first `given` int64 `[B]` frames
+        are those of `condition` `[B, C, t, H, W]` (normalised units), whose others are the guess. Zero and sigma_data
+        where nothing is given."""
         batch, channels, frames, rows, columns = condition.shape
         place = (given - 1).clamp(min=0)[:, None, None, None, None].expand(-1, channels, 1, rows, columns)
         last = condition.gather(2, place)[:, :, 0]  # [B, C, H, W]
         kind = (given > 1).long()
         lag = (torch.arange(frames, device=given.device)[None] - given[:, None]).clamp(0, self.max_lag - 1)  # [B, t]
         weight, bias = self.weight[kind[:, None], lag], self.bias[kind[:, None], lag]  # [B, t, C, 9C], [B, t, C]
-        around = _neighbourhood(last)  # [B, 9C, HW]
-        mean = weight.flatten(1, 2) @ around + bias.flatten(1)[..., None]  # [B, t C, HW]
+        around = _neighbourhood(last)[:, None]  # [B, 1, 9C, HW]
+        mean = weight[..., : NEIGHBOURS * channels] @ around + bias[..., None]  # [B, t, C, HW]
+        if self.guess:
+            guesses = _neighbourhood(condition.transpose(1, 2).flatten(0, 1)).unflatten(0, (batch, frames))
+            mean = mean + weight[..., NEIGHBOURS * channels :] @ guesses
         mean = mean.view(batch, frames, channels, rows, columns).transpose(1, 2)
         deviation = self.deviation[kind[:, None], lag].transpose(1, 2)[..., None, None]  # [B, C, t, 1, 1]
         known = (given > 0)[:, None, None, None, None]
         return mean * known, torch.where(known, deviation, torch.full_like(deviation, self.sigma_data))
 
     @torch.no_grad()
-    def fit(self, latents: Tensor, *, floor: float = 0.02) -> None:
-        """Least squares over all windows `[N, C, t, H, W]` (normalised units) and all places in them.
+    def fit(self, latents: Tensor, *, guess: Tensor | None = None, given: int = 0, floor: float = 0.02) -> None:
+        """Least squares over all windows `[N, C, t, H, W]` (normalised units) and all places in them; with a `guess`
+        of the same shape, made from the first `given` frames, over what follows those.
 
-        Lags beyond the windows' length take the longest one fitted; `floor` is the smallest deviation, in units of sigma_data.
+        Lags beyond the windows' length take the longest one fitted; `floor` is the smallest deviation, in units of
+        sigma_data.
         """
         frames = latents.shape[2]
-        for kind in range(KINDS):
+        for kind in range(KINDS) if guess is None else [int(given > 1)]:
             fitted = 0
-            for lag in range(1, min(self.max_lag, frames - 1 - kind) + 1):
-                lasts = [0] if kind == 0 else list(range(1, frames - lag))
-                self._fit_one(kind, lag - 1, latents[:, :, lasts], latents[:, :, [i + lag for i in lasts]], floor)
+            for lag in range(1, min(self.max_lag, frames - (1 + kind if guess is None else given)) + 1):
+                lasts = [given - 1] if guess is not None else [0] if kind == 0 else list(range(1, frames - lag))
+                wanted = [i + lag for i in lasts]
+                seen = [latents[:, :, lasts], *([guess[:, :, wanted]] if guess is not None else [])]
+                self._fit_one(kind, lag - 1, seen, latents[:, :, wanted], floor)
                 fitted = lag
             if fitted:
                 for table in (self.weight, self.bias, self.deviation):
                     table[kind, fitted:] = table[kind, fitted - 1]
 
-    def _fit_one(self, kind: int, lag: int, seen: Tensor, wanted: Tensor, floor: float) -> None:
-        """One regression; seen and wanted `[N, C, k, H, W]`."""
-        size = NEIGHBOURS * seen.shape[1] + 1
+    def _fit_one(self, kind: int, lag: int, seen: list[Tensor], wanted: Tensor, floor: float) -> None:
+        """One regression; wanted and each of seen `[N, C, k, H, W]`."""
+        size = NEIGHBOURS * sum(part.shape[1] for part in seen) + 1
         gram = torch.zeros(size, size, dtype=torch.float64)
         cross = torch.zeros(size, wanted.shape[1], dtype=torch.float64)
         square, count = torch.zeros(wanted.shape[1], dtype=torch.float64), 0
-        for part, target in zip(seen.split(256), wanted.split(256), strict=True):
-            rows = _neighbourhood(part.transpose(1, 2).flatten(0, 1)).transpose(1, 2).flatten(0, 1)  # [n, 9C]
-            rows = torch.cat([rows, rows.new_ones(len(rows), 1)], dim=1)
+        for *parts, target in zip(*(part.split(256) for part in seen), wanted.split(256), strict=True):
+            near = [_neighbourhood(part.transpose(1, 2).flatten(0, 1)).transpose(1, 2).flatten(0, 1) for part in parts]
+            rows = torch.cat([*near, near[0].new_ones(len(near[0]), 1)], dim=1)  # [n, F + 1]
             goal = target.permute(0, 2, 3, 4, 1).flatten(0, 3)  # [n, C]
             gram += (rows.T @ rows).double()
             cross += (rows.T @ goal).double()

@@ -68,6 +68,12 @@ def test_repeat_last_changes_what_it_claims_to():
     assert denoise(without).shape == denoise(with_it).shape
 
 
+def test_rope_options_change_what_they_claim_to():
+    plain = denoise(make())
+    for change in ({"rope_theta": 100.0}, {"rope_scale": [2.0, 1.0, 1.0]}):
+        assert not torch.allclose(denoise(make(**change)), plain)
+
+
 def test_actions_matter_each_for_its_own_sample():
     model = make()
     actions = inputs()["actions"].clone()
@@ -130,6 +136,17 @@ def test_patch_order_is_kept():
     out = model._unpatch(tokens, grid)
     assert out.shape == (1, 3, 1, 4, 6)
     assert out[0, 0, 0, ::2, ::2].tolist() == [[0, 1, 2], [3, 4, 5]]
+
+
+def test_open_gates_start_near_one_and_closed_ones_near_zero():
+    found = []
+    for opened in (True, False):
+        torch.manual_seed(0)
+        model = DiffusionTransformer(DiffusionConfig.parse({**SMALL, "open_gates": opened}))
+        embedding, lora = model.time_embed(torch.tensor([-1.0, 0.0, 1.0])[:, None])
+        found.append(model.transformer_blocks[0].norm1.modulation(embedding, lora)[2].detach())
+    assert torch.allclose(found[0], torch.ones_like(found[0]), atol=0.35)
+    assert found[1].abs().max() < 0.1
 
 
 def test_wrong_sizes_are_refused():

@@ -56,7 +56,8 @@ def test_frames_never_look_ahead():
 
 
 def test_start_is_the_best_linear_code():
-    """With as many components as the data has dimensions the start is exact; with fewer it beats any random projection."""
+    """With as many components as the data has dimensions the start is exact; with fewer it beats any random
+    projection."""
     torch.manual_seed(0)
     basis = torch.randn(5, 3 * 4 * 4 * 4)
     patches = torch.randn(2 * 3 * 2 * 2, 5) @ basis  # 5-dimensional patches

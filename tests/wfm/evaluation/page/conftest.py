@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+import pytest
 from safetensors.numpy import save_file
 
 from wfm.artifacts import Artifact, Store
@@ -37,7 +38,9 @@ class RunInAStore:
         self.made: dict[str, Artifact] = {}
         self.clock = 1_700_000_000.0
 
-    def commit(self, node: str, stage: str, kind: str, write: Any = None, *, inputs: tuple[str, ...] = (), **more: Any) -> Artifact:
+    def commit(
+        self, node: str, stage: str, kind: str, write: Any = None, *, inputs: tuple[str, ...] = (), **more: Any
+    ) -> Artifact:
         attempt = self.store.attempt(key_of(node))
         if write is not None:
             write(attempt.path)
@@ -60,7 +63,10 @@ class RunInAStore:
 
 def curve(path: Path) -> None:
     lines = [{"step": s, "loss": 2.0 * math.exp(-s / 150) + 0.05, "gradient_norm": 1.0} for s in range(10, 1001, 10)]
-    lines += [{"step": s, "validation_loss": 2.1 * math.exp(-s / 150) + 0.08, "validation_psnr_db": 12 + s / 120} for s in (250, 500, 1000)]
+    lines += [
+        {"step": s, "validation_loss": 2.1 * math.exp(-s / 150) + 0.08, "validation_psnr_db": 12 + s / 120}
+        for s in (250, 500, 1000)
+    ]
     (path / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
 
 
@@ -71,7 +77,12 @@ def write_generated(made: GeneratedVideos, folder: Path) -> None:
         save_file({"video": np.ascontiguousarray(video)}, split / f"{name}.safetensors")
     save_file({"right": made.actions, "shuffled": made.shuffled_actions}, split / "actions.safetensors")
     pq.write_table(pa.Table.from_pylist(made.samples), split / "samples.parquet")
-    card = {"family": made.family, "past_frames": made.past_frames, "fps": made.fps, "action_spec": made.spec.resolved()}
+    card = {
+        "family": made.family,
+        "past_frames": made.past_frames,
+        "fps": made.fps,
+        "action_spec": made.spec.resolved(),
+    }
     (folder / "card.json").write_text(json.dumps(card))
 
 
@@ -156,13 +167,21 @@ def commit_curation(run: RunInAStore, frames: np.ndarray) -> None:
 
 
 def build_run(
-    store: Store, made: dict[str, GeneratedVideos], *, worlds: Worlds | None = None, config: EvaluationConfig | None = None
+    store: Store,
+    made: dict[str, GeneratedVideos],
+    *,
+    worlds: Worlds | None = None,
+    config: EvaluationConfig | None = None,
 ) -> dict[str, Artifact]:
     """Commit a run whose models predicted `made`; returns the inputs of write_report by name."""
     run = RunInAStore(store)
     first = next(iter(made.values()))
     commit_curation(run, first.truth[:8])
-    inputs = {"dataset": run.made["write_shards"], "clips": run.made["split_clips"], "videos": run.made["ingest_videos"]}
+    inputs = {
+        "dataset": run.made["write_shards"],
+        "clips": run.made["split_clips"],
+        "videos": run.made["ingest_videos"],
+    }
     for family, videos in made.items():
         settings = config or EvaluationConfig(split=first.split, resamples=200)  # type: ignore[arg-type]
         tokens = {"diffusion": "continuous", "autoregressive": "discrete"}[family]
@@ -194,3 +213,26 @@ def build_run(
             f"published_{family}": run.made[f"publish_{family}"],
         }
     return inputs
+
+
+@pytest.fixture(scope="session")
+def run(make, tmp_path_factory):
+    """(inputs of write_report, store) of a run whose two models predicted twelve sliding windows."""
+    store = Store.open(str(tmp_path_factory.mktemp("store")))
+    return build_run(store, {family: make(12, family=family) for family in ("diffusion", "autoregressive")}), store
+
+
+@pytest.fixture(scope="session")
+def page_data(run):
+    from wfm.evaluation.page.config import PageConfig
+    from wfm.evaluation.page.gather import gather
+
+    inputs, store = run
+    return gather(
+        inputs, store, PageConfig(title=f"Page {HOSTILE}", examples=3, action_examples=1, rejected=5), run_id=HOSTILE
+    )
+
+
+@pytest.fixture(scope="session")
+def hostile():
+    return HOSTILE

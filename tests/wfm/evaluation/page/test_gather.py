@@ -1,0 +1,114 @@
+import base64
+import io
+
+import av
+import numpy as np
+import pytest
+
+from wfm.evaluation.page.config import PageConfig
+from wfm.evaluation.page.gather import gather
+from wfm.evaluation.page.gather_curation import detail
+from wfm.evaluation.page.gather_examples import compare_actions, describe_actions
+from wfm.evaluation.page.gather_stages import thinned
+
+
+def test_every_section_is_filled(page_data):
+    assert [metrics.family for metrics in page_data.metrics] == ["diffusion", "autoregressive"]
+    assert len(page_data.predictions) == 3
+    assert len(page_data.actions) == 2
+    assert {chart.title for chart in page_data.training} >= {"Diffusion model: loss", "Tokenizer, discrete: loss"}
+    assert len(page_data.horizon) == 3
+    assert page_data.source_count == 14
+    assert len(page_data.configs) == len(page_data.stages) == 21
+    assert all(len(verdict.measured) > 3 for verdict in page_data.verdicts)
+
+
+def test_the_funnel_adds_up(page_data):
+    files, cut, kept = page_data.funnel
+    assert [part.count for part in files.segments] == [12, 1, 1]
+    assert {part.name for part in files.segments if part.kind == "lost"} == {"truncated", "duplicate bytes"}
+    for step in page_data.funnel:
+        assert sum(part.count for part in step.segments) == step.count
+    assert cut.segments[0].count == kept.count == 52
+    assert [part.name for part in kept.segments] == ["train", "val", "test"]
+
+
+def test_rejected_clips_are_spread_over_the_reasons_and_say_why(page_data):
+    assert len(page_data.rejected) == 5
+    assert {clip.reason for clip in page_data.rejected} == {"black", "duplicate", "static", "text overlay"}
+    for clip in page_data.rejected:
+        assert base64.b64decode(clip.jpeg_base64)[:3] == b"\xff\xd8\xff"
+        assert clip.detail
+    assert detail({"reason": "something_new"}) == ""
+
+
+def test_videos_hold_the_panels_their_labels_name(page_data, run, make):
+    video = page_data.predictions[-1]
+    assert video.labels == ["Truth", "Diffusion", "Diffusion mean", "Autoregressive", "Optical flow", "Last frame"]
+    with av.open(io.BytesIO(base64.b64decode(video.mp4_base64))) as container:
+        frames = np.stack([frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)])
+    assert frames.shape == (video.frames, video.height, video.width, 3)
+    tall, wide = (video.height - 4) // 2, (video.width - 8) // 3
+    held = frames[:, -tall:, -wide:]  # the last panel: nothing moves after the given frames
+    assert np.abs(held[-1].astype(int) - held[video.past_frames + 1]).mean() < 2
+    assert video.notes[0] == "rank 1 of 12"
+    assert page_data.predictions[0].notes[0] == "rank 12 of 12"
+
+
+def test_a_video_is_traced_to_its_source(page_data):
+    steps = page_data.predictions[0].trace
+    assert "generated window s" in steps[0]
+    assert "clip c" in steps[1]
+    assert "/videos/" in steps[2]
+    assert "0.00–0.54 s" in steps[2]
+
+
+def test_stages_carry_what_their_manifests_say(page_data):
+    ingest = next(stage for stage in page_data.stages if stage.node == "ingest_videos")
+    assert ingest.cpu_seconds == pytest.approx(ingest.seconds * 1.7)
+    assert ingest.skipped == {"duplicate_bytes": 1}
+    assert page_data.stages[0].node == "simulate_videos"
+
+
+def test_lineage_ends_in_the_page_and_begins_at_the_source(page_data):
+    nodes = {node.name: node for node in page_data.lineage}
+    assert nodes["simulate_videos"].parents == []
+    assert nodes["write_report"].parents
+    assert set(nodes["generate_diffusion"].parents) >= {nodes["write_shards"].key, nodes["train_diffusion"].key}
+
+
+def test_missing_inputs_leave_their_sections_empty(run):
+    inputs, store = run
+    bare = gather({}, store, PageConfig())
+    assert (bare.metrics, bare.predictions, bare.funnel, bare.lineage) == ([], [], [], [])
+    assert bare.headline == "Nothing was evaluated."
+    one = gather({"diffusion": inputs["diffusion"]}, store, PageConfig())
+    assert one.predictions == []
+    assert len(one.metrics) == 1
+
+
+def test_options_change_what_they_claim(run):
+    inputs, store = run
+    page = gather(inputs, store, PageConfig(title="T", examples=1, action_examples=2, rejected=0, targets=()))
+    assert (page.title, len(page.predictions), len(page.actions), page.rejected, page.verdicts) == ("T", 1, 4, [], [])
+
+
+def test_actions_in_words(make):
+    spec = make(1).spec
+    actions = np.zeros((4, 2), np.float32)
+    assert describe_actions(actions, spec) == "No action"
+    actions[:, 0] = -42
+    assert describe_actions(actions, spec) == "Camera orbit rate −42 deg/s"
+    changing = actions.copy()
+    changing[2:, 0] = 30
+    changing[:, 1] = 1
+    assert describe_actions(changing, spec) == "Camera orbit rate −42 to +30 deg/s, 1 more"
+    assert compare_actions(actions, -actions, spec) == "camera orbit rate −42 against +42 deg/s"
+
+
+def test_a_long_curve_is_thinned_without_losing_its_mean_or_its_end():
+    xs, ys = thinned([float(i) for i in range(1000)], [float(i) for i in range(1000)])
+    assert len(xs) == 160
+    assert xs[-1] == 999
+    assert np.mean(ys) == pytest.approx(499.5, abs=4)
+    assert thinned([1.0], [2.0]) == ([1.0], [2.0])

@@ -1,0 +1,90 @@
+import pytest
+
+from wfm.evaluation.config import EvaluationConfig
+from wfm.evaluation.generated import CEILING
+from wfm.evaluation.page.config import TARGETS, Target
+from wfm.evaluation.page.verdict import headline, judge, signed
+from wfm.evaluation.report import evaluate
+
+CONFIG = EvaluationConfig(split="val", resamples=100)
+
+
+@pytest.fixture(scope="module")
+def good(make):
+    return evaluate(make(12), None, CONFIG)[0]
+
+
+@pytest.fixture(scope="module")
+def bad(make):
+    made = make(12)
+    noisy = {**made.videos, "sampled": 255 - made.videos["truth"]}
+    return evaluate(make(12, videos=noisy), None, CONFIG)[0]
+
+
+def target(figure: str, at_least: float, **changes) -> Target:
+    return Target.parse(
+        {"family": "diffusion", "variant": "sampled", "figure": figure, "at_least": at_least, **changes}
+    )
+
+
+def test_words_follow_the_figures(good, bad):
+    told, lines = headline([good])
+    assert "nearer to the truth than the last frame held" in told
+    assert "nearer than carrying on the optical flow" in told
+    assert lines[0].startswith("Diffusion, sampled: +")
+    lost, lines = headline([bad])
+    assert "further from the truth" in lost
+    assert ": −" in lines[0]
+    assert headline([]) == ("Nothing was evaluated.", [])
+
+
+def test_a_model_like_its_baseline_is_not_called_better(make):
+    made = make(12)
+    same = {**made.videos, "sampled": made.videos["truth"].copy()}
+    same["sampled"][:, made.past_frames :] = made.truth[:, made.past_frames - 1 : made.past_frames]
+    metrics = evaluate(make(12, videos=same), None, CONFIG)[0]
+    assert "no nearer" in headline([metrics])[0]
+
+
+def test_targets_are_met_missed_or_open(good, bad):
+    gain = good.subsets["fixed_rate"].gains["sampled"]["repeat_last"].psnr_gain_db
+    below, between = gain.low - 0.1, (gain.low + gain.mean) / 2
+    verdicts = judge((target("gain", below), target("gain", between), target("gain", between, end="mean")), [good])
+    assert [verdict.met for verdict in verdicts] == [True, False, True]
+    assert [v.met for v in judge((target("share_of_windows", 0.9), target("action_gain", 0.0)), [bad])] == [
+        False,
+        False,
+    ]
+    missing = judge(
+        (target("gain", 1.0, family="autoregressive", variant="greedy"), target("gain", 1.0, variant="no")), [good]
+    )
+    assert [verdict.met for verdict in missing] == [None, None]
+    assert "no autoregressive model" in missing[0].measured
+
+
+def test_a_target_of_zero_must_be_passed_and_not_touched(make):
+    made = make(12)
+    like = {**made.videos, "shuffled_action": made.videos["sampled"]}
+    metrics = evaluate(make(12, videos=like), None, CONFIG)[0]
+    assert judge((target("action_gain", 0.0),), [metrics])[0].met is False
+
+
+def test_the_way_to_a_ceiling_that_is_below_the_floor_is_open(make):
+    made = make(12)
+    worse = {**made.videos, CEILING: 255 - made.videos["truth"]}
+    metrics = evaluate(make(12, videos=worse), None, CONFIG)[0]
+    verdict = judge((target("way_closed", 0.3),), [metrics])[0]
+    assert verdict.met is None
+    assert "ceiling" in verdict.measured
+
+
+def test_the_demos_targets_are_those_of_its_promise():
+    wanted = {(t.family, t.variant, t.figure): t.at_least for t in TARGETS}
+    assert wanted["diffusion", "sampled", "gain"] == 3.0
+    assert wanted["diffusion", "mean", "gain"] == 4.0
+    assert wanted["diffusion", "sampled", "share_of_windows"] == 0.9
+    assert wanted["autoregressive", "greedy", "gain"] == 0.5
+
+
+def test_a_true_minus():
+    assert (signed(-1.25), signed(2.0)) == ("−1.2", "+2.0")

@@ -1,0 +1,121 @@
+"""What the training stages decide before the loop: which windows, which network, which units."""
+
+import numpy as np
+import pytest
+import torch
+
+from wfm.actions import ActionSpec
+from wfm.data.loader import ArrayDataset
+from wfm.data.windows import Window
+from wfm.errors import ConfigError
+from wfm.models.tokenizer import Tokenizer, TokenizerConfig
+from wfm.training.config import TokenizerTrainingConfig, WorldTrainingConfig
+from wfm.training.fit_tokenizer import keep, reconstruction_psnr
+from wfm.training.fit_world_model import Encoded, build, validation, whitened, with_actions
+
+SPEC = ActionSpec(names=("turn",), units=("deg/s",), frame="f", mean=(0.0,), scale=(30.0,))
+NETWORK = {"temporal_compression": 4, "spatial_compression": 4, "latent_channels": 3, "hidden": 8, "decoder_blocks": 1}
+SMALL = {
+    "diffusion": {"num_attention_heads": 2, "attention_head_dim": 12, "num_layers": 1, "adaln_lora_dim": 4},
+    "validation_windows": 3,
+}
+
+
+def window(number: int) -> Window:
+    frames = np.full((5, 8, 8, 3), number, np.uint8)
+    return Window(f"c{number}", "s", "v", "x", 0, 0.0, 24.0, frames, np.zeros((5, 0), np.float32), False)
+
+
+def samples(count: int = 6) -> ArrayDataset:
+    generator = torch.Generator().manual_seed(0)
+    arrays = {
+        "latents": torch.randn(count, 3, 3, 2, 2, generator=generator) * 2,
+        "actions": torch.full((count, 9, 1), 60.0),
+        "has_actions": torch.ones(count, dtype=torch.bool),
+    }
+    return ArrayDataset(tuple(f"s{i}" for i in range(count)), arrays)
+
+
+def encoded() -> Encoded:
+    statistics = {"mean": [[0.5, 0.25]] * 3, "std": [[2.0, 1.0]] * 3}
+    return Encoded(with_actions(samples(), SPEC), with_actions(samples(4), SPEC), statistics, SPEC, 24.0)
+
+
+def test_kept_windows_do_not_depend_on_order_or_on_how_many_there_are():
+    one, two = keep((window(i) for i in range(40)), 5), keep((window(i) for i in reversed(range(40))), 5)
+    assert one.dataset.sample_ids == two.dataset.sample_ids
+    assert torch.equal(one.dataset.arrays["frames"], two.dataset.arrays["frames"])
+    assert one.left_out == two.left_out == 35
+    assert keep((window(i) for i in range(40)), 0).left_out == 0
+    assert set(one.dataset.sample_ids) < set(keep((window(i) for i in range(40)), 9).dataset.sample_ids)
+
+
+def test_no_window_is_refused():
+    with pytest.raises(ConfigError, match="fewer frames"):
+        keep([], 5)
+
+
+def test_reconstruction_psnr_of_a_perfect_code():
+    class Perfect(torch.nn.Module):
+        def forward(self, video):
+            return video + 0.02  # half the distance is 0.01 on the unit range: 40 dB
+
+    frames = torch.full((2, 5, 8, 8, 3), 100, dtype=torch.uint8)
+    assert reconstruction_psnr(Perfect(), frames) == pytest.approx(40, abs=0.01)
+
+
+def test_what_follows_from_the_data_is_filled_in():
+    network, _, card = build(WorldTrainingConfig.parse(SMALL), TokenizerConfig.parse(NETWORK), encoded())
+    assert (card.in_channels, card.action_width, card.temporal_compression, card.fps) == (3, 1, 4, 24.0)
+    assert network.latents_std.tolist() == [[2.0, 1.0]] * 3
+    assert network.prior.weight.abs().max() > 0
+    plain, _, _ = build(
+        WorldTrainingConfig.parse({**SMALL, "linear_prior": False}), TokenizerConfig.parse(NETWORK), encoded()
+    )
+    assert plain.prior.weight.abs().max() == 0
+
+
+@pytest.mark.parametrize(("family", "levels"), [("diffusion", [4, 3, 3]), ("autoregressive", [])])
+def test_a_family_needs_its_kind_of_tokenizer(family, levels):
+    with pytest.raises(ConfigError, match="tokenizer"):
+        build(
+            WorldTrainingConfig.parse({**SMALL, "family": family}),
+            TokenizerConfig.parse({**NETWORK, "levels": levels}),
+            encoded(),
+        )
+
+
+def test_actions_are_normalised_or_absent():
+    assert torch.equal(with_actions(samples(), SPEC).arrays["actions"], torch.full((6, 9, 1), 2.0))
+    bare = ArrayDataset(
+        ("a",), {"latents": torch.zeros(1), "actions": torch.zeros(1, 9, 0), "has_actions": torch.zeros(1)}
+    )
+    assert set(with_actions(bare, ActionSpec.null()).arrays) == {"latents"}
+
+
+def test_whitening_goes_between_own_and_common_deviation():
+    std = torch.tensor([[3.0, 1.0], [4.0, 7.0]])
+    assert torch.equal(whitened(std, 1.0), std)
+    assert torch.allclose(whitened(std, 0.0), torch.tensor([[12.5, 25.0]]).sqrt().expand(2, 2))
+
+
+def test_validation_is_repeatable_and_sees_the_model():
+    torch.manual_seed(0)
+    tokenizer = Tokenizer(TokenizerConfig.parse(NETWORK)).eval()
+    config = WorldTrainingConfig.parse(SMALL)
+    network, objective, _ = build(config, tokenizer.config, encoded())
+    watch = validation(objective, tokenizer, encoded().val, config)
+    assert watch is not None
+    with torch.no_grad():
+        first = watch(network)
+        assert watch(network) == first
+        assert {"loss", "mse", "mean_psnr"} == set(first)
+        torch.nn.init.normal_(network.proj_out.weight)
+        assert watch(network)["loss"] != first["loss"]
+    assert validation(objective, tokenizer, None, config) is None
+
+
+@pytest.mark.parametrize("values", [{"num_frames": 10}, {"crop_frames": 41}, {"crop_frames": 1}, {"size": [60, 64]}])
+def test_tokenizer_training_refuses_what_does_not_fit(values):
+    with pytest.raises(ConfigError):
+        TokenizerTrainingConfig.parse(values)

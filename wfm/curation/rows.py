@@ -1,0 +1,120 @@
+"""Rows of the tables between score and the data set: what later steps know of earlier ones.
+
+Kept apart from the steps that write them: a step's key follows the code it imports, so an edited filter must not be a change to
+whoever only reads its rows.
+"""
+
+import dataclasses
+
+import numpy as np
+import pyarrow as pa
+
+from wfm.records import Record
+
+SPLITS = ("train", "val", "test")
+EMBEDDING_WIDTH = 256
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Score(Record):
+    """The scores of one clip. Shares are of its frames or of its picture, 0 to 1."""
+
+    clip_id: str
+    clip_sha256: str
+    "The clip bytes the scores were made from."
+    motion: float
+    "Mean speed, longer picture sides a second."
+    motion_patch_minimum: float
+    "The same in the calmest of 4 x 4 patches: about 0 with a camera at rest."
+    pan_x: float
+    "Mean velocity of the picture's content to the right, longer sides a second."
+    pan_y: float
+    "The same, downwards."
+    motion_source: str
+    "``codec_vectors``, or ``block_difference`` where the codec holds none."
+    static_share: float
+    frozen_share: float
+    black_share: float
+    sharpness: float
+    brightness: float
+    contrast: float
+    text_score: float
+    "Share of the picture under overlaid strokes."
+    moving_share: float
+    "Share of edge strength that does not stay in place: near 0, the text score says nothing."
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Embedding(Record):
+    """The embedding of one clip; in tables the vector is a fixed-size list of float16."""
+
+    clip_id: str
+    clip_sha256: str
+    "The clip bytes the embedding was made from."
+    session_id: str
+    model: str
+    flat: bool
+    "No contrast, so no direction: the vector is zeros."
+    embedding: list[float]
+    "Length 1, 256 numbers."
+
+    @classmethod
+    def schema(cls) -> pa.Schema:
+        """The record's schema with the vector as fixed_size_list<float16>."""
+        plain = super().schema()
+        index = plain.get_field_index("embedding")
+        return plain.set(index, pa.field("embedding", pa.list_(pa.float16(), EMBEDDING_WIDTH), nullable=False))
+
+
+def vectors(table: pa.Table) -> np.ndarray:
+    """The embeddings of a table as float16 [N, 256], without a copy per row."""
+    Embedding.check(table.schema)
+    column = table.column("embedding").combine_chunks()
+    flat = column.flatten() if not isinstance(column, pa.ChunkedArray) else column.chunk(0).flatten()
+    return flat.to_numpy(zero_copy_only=False).reshape(-1, EMBEDDING_WIDTH)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DuplicateRow(Record):
+    """One clip's place among its duplicates."""
+
+    clip_id: str
+    component: str
+    "Smallest clip id of the connected component; the clip's own if it has no duplicate."
+    quality_rank: int
+    "0 is the best clip of the corpus; keepers are chosen in this order."
+    duplicate_of: str
+    "A kept clip this one repeats, or empty: this clip is kept."
+    tier: str
+    "``bytes``, ``embedding``, or empty."
+    cosine: float
+    "With ``duplicate_of``; 1 for equal bytes, 0 if there is none."
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DuplicatePair(Record):
+    """Two clips whose embeddings are nearly parallel, ``clip_id`` < ``other_id``. (Equal bytes show in the clips table.)"""
+
+    clip_id: str
+    other_id: str
+    cosine: float
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Selection(Record):
+    """The decision about one clip."""
+
+    clip_id: str
+    kept: bool
+    reason: str
+    "Empty if kept, else the code of the first filter that refused it."
+    duplicate_of: str
+    "The kept clip it repeats, where the reason is ``duplicate``."
+    duplicate_tier: str
+    "``bytes``, ``embedding``, or empty."
+    duplicate_cosine: float
+    "Of the two embeddings; 1 for equal bytes, 0 if it is no duplicate."
+    split: str
+    "``train``, ``val`` or ``test``; empty if not kept."
+    group: str
+    "Smallest clip id of the session and duplicate group: the unit of splitting."
