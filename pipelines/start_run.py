@@ -75,9 +75,14 @@ def create_run(request: Request, plan: Plan, store: "Store", rerun_of: str = "")
             "given": plan.given,
             "page": plan.page,
             "nodes": [_written(node.name, plan) for node in plan.nodes],
-            "modules": {component: module_hashes(component) for component in sorted(stages)},
+            "modules": {component: _short_hashes(component) for component in sorted(stages)},
         }
     )
+
+
+def _short_hashes(component: str) -> dict[str, str]:
+    """16 digits tell versions of a module apart, and are not taken for an artifact's key by garbage collection."""
+    return {module: found[:16] for module, found in module_hashes(component).items()}
 
 
 def _written(name: str, plan: Plan) -> dict[str, Any]:

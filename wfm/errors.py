@@ -42,8 +42,15 @@ class MissingPackage(InputError):
 
     def __init__(self, package: str, *, extra: str, purpose: str) -> None:
         super().__init__(f"{purpose} needs the package {package!r}, which is not installed: pip install 'wfm[{extra}]'")
-        self.package = package
-        self.extra = extra
+        self.package, self.extra, self.purpose = package, extra, purpose
+
+    def __reduce__(self) -> tuple[object, tuple[str, str, str]]:
+        """Crosses processes: the default would call the constructor with the message alone."""
+        return _missing_package, (self.package, self.extra, self.purpose)
+
+
+def _missing_package(package: str, extra: str, purpose: str) -> MissingPackage:
+    return MissingPackage(package, extra=extra, purpose=purpose)
 
 
 class TryAgain(WfmError):

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from wfm.config import Config
+from wfm.data.x264 import STEADY
 
 if TYPE_CHECKING:
     import av
@@ -183,7 +184,7 @@ class Cutter:
         context.flags |= Flags.bitexact
         context.max_b_frames = 0  # decoding order is showing order: cheap seeks, simple motion vectors
         context.gop_size = max(1, round(config.keyframe_seconds * fps))
-        context.options = {"crf": str(config.crf), "preset": config.preset}
+        context.options = {"crf": str(config.crf), "preset": config.preset, **STEADY}
         for name in ("color_range", "colorspace", "color_primaries", "color_trc"):
             setattr(context, name, getattr(frame, name))
         return stream

@@ -5,6 +5,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from wfm.data.x264 import STEADY
+
 GAP = 4
 """Pixels between panels, even: 4:2:0 chroma."""
 
@@ -42,8 +44,7 @@ def encode_mp4(video: np.ndarray, fps: float, *, quality: int = 23) -> bytes:
     if video.shape[1] % 2 or video.shape[2] % 2:
         raise ValueError(f"H.264 4:2:0 needs even sides, got {video.shape[1]}x{video.shape[2]}")
     buffer = io.BytesIO()
-    # One thread: the same frames give the same bytes.
-    options = {"crf": str(quality), "preset": "slow", "g": "8", "threads": "1"}
+    options = {"crf": str(quality), "preset": "slow", "g": "8", **STEADY}
     with av.open(buffer, "w", format="mp4") as container:
         stream = container.add_stream("libx264", rate=Fraction(fps).limit_denominator(1001), options=options)
         stream.height, stream.width = video.shape[1], video.shape[2]

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from wfm.data.x264 import STEADY
 from wfm.errors import ConfigError
 
 
@@ -27,7 +28,7 @@ def write_mp4(path: Path, frames: np.ndarray, fps: float, *, crf: int = 14) -> N
         with av.open(str(temporary), "w", format="mp4", options={"movflags": "faststart"}) as container:
             stream = container.add_stream("libx264", rate=Fraction(fps).limit_denominator(1001))
             stream.height, stream.width, stream.pix_fmt = frames.shape[1], frames.shape[2], "yuv420p"
-            stream.options = {"crf": str(crf), "preset": "medium"}
+            stream.options = {"crf": str(crf), "preset": "medium", **STEADY}
             stream.thread_count = 1  # the same bytes on any machine
             for frame in frames:
                 container.mux(stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24")))

@@ -7,15 +7,13 @@ Budgets are in steps; LOG.md has the experiments that set them.
 
 from typing import Any
 
-MIRROR_SIGNS = (-1.0, 1.0, 1.0, -1.0)
-"""What a left-right mirror does to the actions: the orbit turns round, and with it the world's y axis."""
-
 
 def settings() -> dict[str, dict[str, Any]]:
     """Values by node name."""
     generate = {"max_windows": 128, "stride_frames": 16, "sampling": {"sampler": "heun", "steps": 6, "sigma_max": 80.0}}
     return {
         "simulate_videos": {"sessions": 40, "views": 2, "shots_per_video": 4, "seconds_per_shot": (3.0, 5.0)},
+        "select_clips": {"split": {"train": 0.7, "val": 0.1, "test": 0.2}},
         "train_tokenizer_continuous": {
             "model": {"latent_channels": 16},
             "training": {"steps": 300, "batch_size": 8, "learning_rate": 1e-3},
@@ -24,20 +22,23 @@ def settings() -> dict[str, dict[str, Any]]:
             "model": {"latent_channels": 10, "levels": (8, 8, 8, 8, 5, 5, 5, 5, 5, 5)},
             "training": {"steps": 300, "batch_size": 8, "learning_rate": 1e-3},
         },
-        "encode_latents_continuous": {"stride_frames": 8, "mirror": True, "mirror_signs": MIRROR_SIGNS},
-        "encode_latents_discrete": {"stride_frames": 8, "mirror": True, "mirror_signs": MIRROR_SIGNS},
+        "encode_latents_continuous": {"stride_frames": 8, "guess_from": 9},
+        "encode_latents_discrete": {"stride_frames": 8, "guess_from": 9},
         "train_diffusion": {
             "family": "diffusion",
+            "diffusion": {"extrapolate": True},
             "edm": {"pixel_share": 1.0},
-            "training": {"steps": 600, "optimizer": "muon"},
+            "training": {"steps": 500, "optimizer": "muon"},
         },
         "train_autoregressive": {
             "family": "autoregressive",
             "autoregressive": {
                 "dim": 192, "layers": 6, "heads": 4, "kv_heads": 2, "head_dim": 48, "ffn_dim": 512, "rope_theta": 100.0,
                 "order": "frame", "vocabulary": "digits", "patch": 2, "copy_bias": True, "action_hidden": 192,
+                "extrapolate": True,
             },
-            "training": {"steps": 400, "optimizer": "muon"},
+            "cross_entropy": {"input_noise": 0.1, "ordinal_smoothing": 0.6},
+            "training": {"steps": 250, "batch_size": 32, "optimizer": "muon"},
         },
         "generate_diffusion": generate,
         "generate_autoregressive": generate,

@@ -30,11 +30,12 @@ def settings() -> dict[str, dict[str, Any]]:
         },
         "train_tokenizer_continuous": {"model": {**small, "latent_channels": 8}, **tokenizer},
         "train_tokenizer_discrete": {"model": {**small, "latent_channels": 6, "levels": (8, 8, 8, 5, 5, 5)}, **tokenizer},
-        "encode_latents_continuous": {"stride_frames": 8},
-        "encode_latents_discrete": {"stride_frames": 8},
+        "encode_latents_continuous": {"stride_frames": 8, "guess_from": 9},
+        "encode_latents_discrete": {"stride_frames": 8, "guess_from": 9},
         "train_diffusion": {
             "family": "diffusion",
-            "diffusion": {"num_attention_heads": 2, "attention_head_dim": 24, "num_layers": 2, "adaln_lora_dim": 16},
+            "diffusion": {"num_attention_heads": 2, "attention_head_dim": 24, "num_layers": 2, "adaln_lora_dim": 16,
+                          "extrapolate": True},
             "training": training,
             "validation_windows": 4,
         },
@@ -43,6 +44,7 @@ def settings() -> dict[str, dict[str, Any]]:
             "autoregressive": {
                 "dim": 48, "layers": 2, "heads": 2, "kv_heads": 1, "head_dim": 24, "ffn_dim": 96, "rope_theta": 100.0,
                 "order": "frame", "vocabulary": "digits", "patch": 2, "copy_bias": True, "action_hidden": 48,
+                "extrapolate": True,
             },
             "training": training,
             "validation_windows": 4,

@@ -12,6 +12,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from av.video.stream import VideoStream
 
+from wfm.data.x264 import STEADY
+
 SCHEMA_VERSION = 1
 
 
@@ -61,9 +63,7 @@ def _options(codec: str, crf: int, preset: str) -> dict[str, str]:
         return {"crf": str(crf), "b": "0", "deadline": "realtime", "cpu-used": "8", "row-mt": "0"}
     options = {"crf": str(crf), "preset": preset or "veryfast"}
     if codec == "libx264":
-        # Measured: at widths that are no multiple of 128 x264's macroblock tree (its assembly) gives other bytes for the
-        # same frames from one call to the next. Without it, and on its portable paths, it does not.
-        options["x264-params"] = "cpu-independent=1:mbtree=0"
+        options |= STEADY
     return options
 
 

@@ -7,6 +7,8 @@
     charts     line charts as inline SVG
     intervals  the gains with their intervals, as inline SVG
     lineage    the graph of artifacts as inline SVG
+    words      names made short enough to be read
+    parts      the template, style and script
     write      `write_page(data, path)`: page.html.j2 + style.css + script.js in one file
 
 Names, captions and reasons come from outside and are hostile: everything is escaped by the template, and the page

@@ -15,9 +15,11 @@ ROLES = (
     "diffusion_mean",
     "autoregressive",
     "autoregressive_sampled",
+    "autoregressive_mean",
     "flow",
     "repeat_last",
     "tokenizer",
+    "tokenizer_autoregressive",
     "validation",
     "training",
 )

@@ -13,6 +13,7 @@ from wfm.evaluation.page.gather_examples import action_videos, prediction_videos
 from wfm.evaluation.page.gather_stages import configs, lineage_nodes, stage_costs, training_charts
 from wfm.evaluation.page.intervals import method_name, method_role, video_order
 from wfm.evaluation.page.verdict import SUBSETS, headline, judge
+from wfm.evaluation.page.words import short_source
 from wfm.evaluation.schema import Metrics, read_metrics
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ def gather(inputs: Mapping[str, "Artifact"], store: "Store", config: PageConfig,
     metrics = [one.metrics for one in judged]
     ancestors = list({a.key: a for artifact in inputs.values() for a in store.lineage(artifact.key)}.values())
     manifests = {a.key: store.artifact(a.key).manifest for a in ancestors if not a.problem}
-    sources = _sources(inputs.get("dataset"))
+    sources = [short_source(source) for source in _sources(inputs.get("dataset"))]
     sentence, lines = headline(metrics)
     return PageData(
         title=config.title,
@@ -150,7 +151,11 @@ def _horizon_series(metrics: list[Metrics], metric: str, subset: str) -> list[Se
             if curve is None:
                 continue
             label, own = method_name(one.family, name), name in one.variants
-            if name == "shuffled_action" or label in found or (own and name == "sampled" and one.family != "diffusion"):
+            if (
+                name == "shuffled_action"
+                or label in found
+                or (own and name != one.headline_variant and one.family != "diffusion")
+            ):
                 continue
             banded = name == one.headline_variant
             found[label] = Series(

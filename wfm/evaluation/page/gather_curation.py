@@ -9,6 +9,7 @@ import numpy as np
 from wfm.curation.step import reason_code
 from wfm.errors import WfmError
 from wfm.evaluation.page.data import FunnelStep, Rejected, Segment
+from wfm.evaluation.page.words import short_source
 from wfm.log import get_logger
 
 if TYPE_CHECKING:
@@ -95,7 +96,7 @@ def _show(row: dict[str, Any], clips: "Artifact") -> Rejected | None:
     return Rejected(
         reason=words(row["reason"]),
         detail=detail(row),
-        source=row["source"],
+        source=short_source(row["source"]),
         span=f"{row['start_seconds']:.2f}–{row['end_seconds']:.2f} s",
         jpeg_base64=base64.b64encode(strip).decode(),
     )

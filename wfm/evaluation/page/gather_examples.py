@@ -13,6 +13,7 @@ from wfm.evaluation.generated import SHUFFLED, GeneratedVideos
 from wfm.evaluation.page.data import VideoPanels
 from wfm.evaluation.page.intervals import FAMILY
 from wfm.evaluation.page.verdict import signed
+from wfm.evaluation.page.words import short_source
 from wfm.evaluation.results import gain_by_window
 
 if TYPE_CHECKING:
@@ -44,7 +45,8 @@ def _prediction(shown: list["Judged"], made: GeneratedVideos, window: int, rank:
             continue
         gain = gain_by_window(one.rows, one.metrics.headline_variant)[place]
         notes.append(f"{FAMILY.get(one.metrics.family, one.metrics.family)} {signed(gain)} dB")
-        wanted = [one.metrics.headline_variant, *(["mean"] if "mean" in one.made.variants else [])]
+        # Six panels are what a phone can show: the mean of the first model only.
+        wanted = [one.metrics.headline_variant, *(["mean"] if "mean" in one.made.variants and one is shown[0] else [])]
         for name in wanted:
             panels.append(one.made.videos[name][place])
             labels.append(panel_label(one.metrics.family, name, one.metrics.headline_variant))
@@ -142,7 +144,7 @@ def trace(made: GeneratedVideos, window: int, keys: list[str]) -> list[str]:
     return [
         f"generated window {sample['sample_id']}" + (f" in {made_by}" if made_by else ""),
         f"{made.split} clip {str(sample['clip_id'])[:16]} of session {sample['session_id']}",
-        f"{start:.2f}–{end:.2f} s of {sample['source']}",
+        f"{start:.2f}–{end:.2f} s of {short_source(str(sample['source']))}",
     ]
 
 

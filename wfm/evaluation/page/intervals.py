@@ -47,13 +47,17 @@ def method_name(family: str, name: str) -> str:
     if name in ("repeat_last", "flow", "truth"):
         return NAMES[name]
     head = FAMILY.get(family, family)
+    if name == "mean" and family != "diffusion":
+        return f"{head}, mean"
     return f"{head} ceiling" if name == "tokenizer" else f"{head}, {NAMES.get(name, name)}"
 
 
 def method_role(family: str, name: str) -> str:
     """The colour role of a set of videos."""
-    if name in ("repeat_last", "flow", "truth", "tokenizer"):
+    if name in ("repeat_last", "flow", "truth"):
         return name
+    if name == "tokenizer":
+        return "tokenizer_autoregressive" if family == "autoregressive" else "tokenizer"
     headline = {"diffusion": "sampled", "autoregressive": "greedy"}.get(family)
     return family if name == headline else f"{family}_{name}"
 
@@ -82,7 +86,7 @@ def rows(metrics_list: list[Metrics], subset: str) -> list[Row]:
             elif not known:
                 references.append(row)
     order = {"flow": 0, "repeat_last": 1, "tokenizer": 2}
-    return [*models, *sorted(references, key=lambda row: order.get(row.role, 3))]
+    return [*models, *sorted(references, key=lambda row: order.get(row.role, 2))]
 
 
 def _row(metrics: Metrics, report: SubsetReport, name: str, *, reference: bool) -> Row:

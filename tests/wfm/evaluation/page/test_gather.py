@@ -10,6 +10,7 @@ from wfm.evaluation.page.gather import gather
 from wfm.evaluation.page.gather_curation import detail
 from wfm.evaluation.page.gather_examples import compare_actions, describe_actions
 from wfm.evaluation.page.gather_stages import thinned
+from wfm.evaluation.page.words import short_source
 
 
 def test_every_section_is_filled(page_data):
@@ -112,3 +113,9 @@ def test_a_long_curve_is_thinned_without_losing_its_mean_or_its_end():
     assert xs[-1] == 999
     assert np.mean(ys) == pytest.approx(499.5, abs=4)
     assert thinned([1.0], [2.0]) == ([1.0], [2.0])
+
+
+def test_keys_in_sources_are_cut_and_nothing_else_is():
+    key = "0123456789" + "a" * 54
+    assert short_source(f"wfm://{key}/videos/x.mp4") == "wfm://0123456789…/videos/x.mp4"
+    assert short_source("/videos/0123456789abcdef.mp4") == "/videos/0123456789abcdef.mp4"
