@@ -89,7 +89,7 @@ def _facts(metrics: list[Metrics], run_id: str) -> list[str]:
         one = metrics[0]
         facts += [
             f"{one.split} split",
-            f"{one.windows} windows from {one.sessions} sessions",
+            f"{one.windows} windows from {one.sessions} session{'s' * (one.sessions != 1)}",
             f"{one.past_frames} frames given, {one.predicted_frames} predicted",
             f"{one.width}×{one.height} px at {one.fps:g} frames/s",
         ]

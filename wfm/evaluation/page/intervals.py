@@ -140,10 +140,8 @@ class GainAxis:
 
     def scale(self) -> Markup:
         """The axis below the bars: as HTML, so that its text keeps its size on a phone."""
-        marks = [
-            f'<span style="left:{self.x(value) / WIDTH * 100:.2f}%">{value:+.4g}</span>'
-            if value
-            else f'<span style="left:{self.x(0.0) / WIDTH * 100:.2f}%">0</span>'
-            for value in ticks(self.low, self.high, 5)
-        ]
+        marks = []
+        for value in ticks(self.low, self.high, 5):
+            text = f"{value:+.4g}".replace("-", "−") if value else "0"
+            marks.append(f'<span style="left:{self.x(value) / WIDTH * 100:.2f}%">{text}</span>')
         return Markup("".join(marks))

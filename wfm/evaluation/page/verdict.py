@@ -76,7 +76,9 @@ def _line(metrics: Metrics) -> str:
         f"[{signed(psnr.low)}, {signed(psnr.high)}] over repeat-last, better on {share:.0f} % of {count} {where}"
     )
     closed = metrics.subsets[subset].way_closed.get(metrics.headline_variant)
-    return line + (f"; {closed.mean * 100:.0f} % of the way to its tokenizer's ceiling." if closed else ".")
+    return line + (
+        f"; {closed.mean * 100:.0f} % of the way to its tokenizer's ceiling." if closed and closed.mean > 0 else "."
+    )
 
 
 def signed(value: float, digits: int = 1) -> str:

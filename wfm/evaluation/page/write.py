@@ -96,8 +96,8 @@ def percent(value: Estimate | None) -> Markup:
     """A share as a percentage with its interval."""
     if value is None:
         return Markup('<span class="none">–</span>')
-    low, high = value.low * 100, value.high * 100
-    return Markup(f"<b>{value.mean * 100:.0f}&#8239;%</b> <small>[{low:.0f}, {high:.0f}]</small>")
+    mean, low, high = (f"{v * 100:.0f}".replace("-", "−") for v in (value.mean, value.low, value.high))
+    return Markup(f"<b>{mean}&#8239;%</b> <small>[{low}, {high}]</small>")
 
 
 def duration(seconds: float) -> str:

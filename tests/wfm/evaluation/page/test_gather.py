@@ -50,8 +50,12 @@ def test_videos_hold_the_panels_their_labels_name(page_data, run, make):
         frames = np.stack([frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)])
     assert frames.shape == (video.frames, video.height, video.width, 3)
     tall, wide = (video.height - 4) // 2, (video.width - 8) // 3
-    held = frames[:, -tall:, -wide:]  # the last panel: nothing moves after the given frames
-    assert np.abs(held[-1].astype(int) - held[video.past_frames + 1]).mean() < 2
+
+    def change(panel: np.ndarray) -> float:
+        return float(np.abs(panel[-1].astype(int) - panel[video.past_frames + 1]).mean())
+
+    truth, held = frames[:, :tall, :wide], frames[:, -tall:, -wide:]
+    assert change(held) < change(truth) / 5  # the last panel holds still, but for what compression leaves
     assert video.notes[0] == "rank 1 of 12"
     assert page_data.predictions[0].notes[0] == "rank 12 of 12"
 
