@@ -74,14 +74,14 @@ TABLE: tuple[StageRow, ...] = (
     # dataset -> models
     _row("train_tokenizer", {"dataset": "dataset"}, "tokenizer", "training", kind="torchjob", gpu=1, cpu=2, memory_gib=4,
          timeout_seconds=7 * 86400),
-    _row("encode_latents", {"dataset": "dataset", "tokenizer": "tokenizer"}, "latents", "training", gpu=1, cpu=2,
+    _row("encode_latents", {"dataset": "dataset", "tokenizer": "tokenizer"}, "latents", "training", gpu=1, cpu=1,
          memory_gib=3),
     _row("train_world_model", {"latents": "latents", "tokenizer": "tokenizer"}, "world_model", "training", kind="torchjob",
          gpu=8, replicas=4, cpu=2, memory_gib=4, timeout_seconds=30 * 86400),
     # models -> futures, figures, names
     _row("generate_videos", {"dataset": "dataset", "latents": "latents", "tokenizer": "tokenizer", "model": "world_model"},
          "generated", "training", gpu=1, cpu=2, memory_gib=4),
-    _row("evaluate_model", {"generated": "generated", "raw": "raw_videos?"}, "report", "training", cpu=2, memory_gib=3,
+    _row("evaluate_model", {"generated": "generated", "raw": "raw_videos?"}, "report", "training", cpu=1, memory_gib=2,
          reads_truth=True),
     _row("publish_model", {"tokenizer": "tokenizer", "model": "world_model", "evaluation": "report"}, "model", "control"),
     _row("write_report", {"diffusion": "report", "autoregressive": "report", "generated_diffusion": "generated",

@@ -32,8 +32,9 @@ def test_one_training_option_moves_training_and_what_follows_only(store: Store) 
 
 
 def test_a_stage_name_reaches_every_node_of_the_stage(store: Store) -> None:
-    plan = resolve("world_model", profile="smoke", store=store, overrides=["train_world_model.seed=5"])
-    assert {plan.node(f"train_{family}").config["seed"] for family in ("diffusion", "autoregressive")} == {5}
+    plan = resolve("world_model", profile="smoke", store=store, overrides=["train_world_model.training.seed=5"])
+    seeds = {plan.node(f"train_{family}").config["training"]["seed"] for family in ("diffusion", "autoregressive")}
+    assert seeds == {5}
 
 
 def test_redo_gives_new_keys_from_there_on(store: Store) -> None:

@@ -10,25 +10,27 @@ from typing import Any
 
 def settings() -> dict[str, dict[str, Any]]:
     """Values by node name."""
-    generate = {"max_windows": 128, "stride_frames": 16, "sampling": {"sampler": "heun", "steps": 6, "sigma_max": 80.0}}
+    generate = {"max_windows": 160, "stride_frames": 16, "sampling": {"sampler": "euler", "steps": 4, "batch_size": 32}}
     return {
-        "simulate_videos": {"sessions": 40, "views": 2, "shots_per_video": 4, "seconds_per_shot": (3.0, 5.0)},
+        "simulate_videos": {
+            "sessions": 40, "views": 2, "shots_per_video": 4, "seconds_per_shot": (2.4, 4.0), "fps": 30,
+        },
         "select_clips": {"split": {"train": 0.7, "val": 0.1, "test": 0.2}},
         "train_tokenizer_continuous": {
             "model": {"latent_channels": 16},
-            "training": {"steps": 300, "batch_size": 8, "learning_rate": 1e-3},
+            "training": {"steps": 260, "batch_size": 8, "learning_rate": 1e-3},
         },
         "train_tokenizer_discrete": {
             "model": {"latent_channels": 10, "levels": (8, 8, 8, 8, 5, 5, 5, 5, 5, 5)},
-            "training": {"steps": 300, "batch_size": 8, "learning_rate": 1e-3},
+            "training": {"steps": 220, "batch_size": 8, "learning_rate": 1e-3},
         },
         "encode_latents_continuous": {"stride_frames": 8, "guess_from": 9},
         "encode_latents_discrete": {"stride_frames": 8, "guess_from": 9},
         "train_diffusion": {
             "family": "diffusion",
             "diffusion": {"extrapolate": True},
-            "edm": {"pixel_share": 1.0},
-            "training": {"steps": 500, "optimizer": "muon"},
+            "edm": {"pixel_share": 1.0, "pure_noise_probability": 0.5},
+            "training": {"steps": 560, "optimizer": "muon"},
         },
         "train_autoregressive": {
             "family": "autoregressive",
@@ -38,7 +40,7 @@ def settings() -> dict[str, dict[str, Any]]:
                 "extrapolate": True,
             },
             "cross_entropy": {"input_noise": 0.1, "ordinal_smoothing": 0.6},
-            "training": {"steps": 250, "batch_size": 32, "optimizer": "muon"},
+            "training": {"steps": 220, "batch_size": 32, "optimizer": "muon"},
         },
         "generate_diffusion": generate,
         "generate_autoregressive": generate,

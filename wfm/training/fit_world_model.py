@@ -41,6 +41,8 @@ class Encoded:
     statistics: dict[str, Any]
     action_spec: ActionSpec
     fps: float
+    guess_from: int = 0
+    "Frames that the samples' `guess` was made from; 0: they have none."
 
 
 def fit_world_model(
@@ -100,6 +102,7 @@ def read_encoded(latents: "Artifact") -> Encoded:
         statistics,
         spec,
         float(np.mean(sorted(rates))),
+        int(latents.manifest.config.get("guess_from", 0)),
     )
 
 
@@ -132,6 +135,7 @@ def build(
         "temporal_compression": tokenizer.temporal_compression,
         "fps": data.fps,
     }
+    require_guess(config, tokenizer, data)
     if config.family == "autoregressive":
         if not tokenizer.discrete:
             raise ConfigError("family autoregressive needs a discrete tokenizer: train one with levels")
@@ -155,6 +159,23 @@ def build(
             given=max(config.edm.condition_latents),
         )
     return network, EDMObjective(config.edm), diffusion
+
+
+def require_guess(config: WorldTrainingConfig, tokenizer: TokenizerConfig, data: Encoded) -> None:
+    """Raise ConfigError when a model is to be shown the extrapolated past and the samples do not hold just that."""
+    family = config.family
+    if not getattr(config, family).extrapolate:
+        return
+    if "guess" not in data.train.arrays:
+        raise ConfigError(
+            f"{family}.extrapolate is on and the latents hold no guess: encode them with guess_from, the frames given"
+        )
+    wanted = {1 + (count - 1) * tokenizer.temporal_compression for count in config.edm.condition_latents}
+    if family == "diffusion" and wanted != {data.guess_from}:
+        raise ConfigError(
+            f"edm.condition_latents = {config.edm.condition_latents} means {sorted(wanted)} given frames; the latents' "
+            f"guess was made from {data.guess_from}: set encode_latents.guess_from, or give one count that fits"
+        )
 
 
 def whitened(std: Tensor, share: float) -> Tensor:
