@@ -7,7 +7,9 @@ percent. Parts are committed one by one, wherever they ran, before the artifact 
 
 import dataclasses
 import importlib
+import json
 import logging
+import os
 import resource
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -16,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from components.derivation import derive_part_key
 from wfm.config import Config
-from wfm.errors import Cancelled, DataError
+from wfm.errors import Cancelled, DataError, InputError
 from wfm.log import get_logger, progress
 
 if TYPE_CHECKING:
@@ -52,13 +54,12 @@ class PartContext(Generic[ConfigT]):
     "What else the part needs to be computed; not in the key."
     out: Path
     store_url: str
-    store_options: dict[str, Any]
 
     def open_store(self) -> "Store":
         """The store the stage works on."""
         from wfm.artifacts import Store
 
-        return Store.open(self.store_url, self.store_options or None)
+        return Store.open(self.store_url, store_options())
 
 
 @dataclasses.dataclass
@@ -81,6 +82,8 @@ class Context(Generic[ConfigT]):
     scheduler: str = ""
     "Address of a Dask scheduler; empty: in this process."
     outside: Any = None
+    redo: str = ""
+    "Nonce of a stage that was asked for again: its parts are made again too."
     log: logging.Logger = dataclasses.field(default_factory=lambda: get_logger("wfm.stage"))
     stop_requested: Callable[[], bool] = lambda: False
     remote_usage: dict[str, float] = dataclasses.field(default_factory=lambda: {"cpu_seconds": 0.0, "peak_bytes": 0.0})
@@ -104,7 +107,7 @@ class Context(Generic[ConfigT]):
         from wfm.artifacts import PartEntry
 
         keys = {
-            name: derive_part_key(self.stage, self.code_id, self.config.what(), inputs)
+            name: derive_part_key(self.stage, self.code_id, self.config.what(), inputs, redo=self.redo)
             for name, inputs in parts.items()
         }
         missing = [name for name in sorted(parts) if not self.store.has_part(keys[name])]
@@ -137,7 +140,6 @@ class Context(Generic[ConfigT]):
         module = f"components.{self.component}" if function.__module__ == "__main__" else function.__module__
         return {
             "store": self.store.url,
-            "options": self.store.options or {},
             "stage": self.stage,
             "component": self.component,
             "code_id": self.code_id,
@@ -148,6 +150,15 @@ class Context(Generic[ConfigT]):
             "arguments": arguments,
             "function": f"{module}:{function.__qualname__}",
         }
+
+
+def store_options() -> dict[str, Any] | None:
+    """How to reach the store: ``WFM_STORE_OPTIONS``, JSON. Never in a spec or a manifest, because it may hold credentials."""
+    given = os.environ.get("WFM_STORE_OPTIONS", "")
+    try:
+        return dict(json.loads(given)) if given else None
+    except (ValueError, TypeError):
+        raise InputError('WFM_STORE_OPTIONS is not a JSON object, such as {"endpoint_url": "http://..."}') from None
 
 
 class Usage:
@@ -171,7 +182,7 @@ def run_part(payload: dict[str, Any]) -> dict[str, Any]:
     """Make one part and commit it; called in a worker process. Returns what it used."""
     from wfm.artifacts import Store
 
-    store = Store.open(payload["store"], payload["options"] or None)
+    store = Store.open(payload["store"], store_options())
     key = payload["key"]
     usage = Usage()
     with store.lease(key) as lease:
@@ -194,7 +205,6 @@ def _make_part(store: "Store", key: str, payload: dict[str, Any], usage: Usage, 
             arguments=payload["arguments"],
             out=attempt.path,
             store_url=payload["store"],
-            store_options=payload["options"],
         )
         result = function(context)
         attempt.commit(

@@ -23,7 +23,6 @@ GROUND_FLOOR = (
     "wfm",
     "wfm.artifacts",
     "wfm.records",
-    "wfm.actions",
     "wfm.config",
     "wfm.errors",
     "wfm.log",
@@ -58,11 +57,12 @@ def derive_key(
     return hashlib.sha256(canonical(parts)).hexdigest()
 
 
-def derive_part_key(stage: str, code_id: str, what: Mapping[str, Any], inputs: Any) -> str:
+def derive_part_key(stage: str, code_id: str, what: Mapping[str, Any], inputs: Any, *, redo: str = "") -> str:
     """The key of a part, 64 hex digits. Its name is not in it, so equal work is shared."""
-    return hashlib.sha256(
-        canonical({"part of": stage, "code": code_id, "what": dict(what), "inputs": inputs})
-    ).hexdigest()
+    parts: dict[str, Any] = {"part of": stage, "code": code_id, "what": dict(what), "inputs": inputs}
+    if redo:
+        parts["redo"] = redo
+    return hashlib.sha256(canonical(parts)).hexdigest()
 
 
 def code_id(component: str) -> str:
@@ -115,6 +115,16 @@ def _file_of(module: str) -> Path | None:
     return None
 
 
+def _is_package(module: str) -> bool:
+    path = _file_of(module)
+    return path is not None and path.name == "__init__.py"
+
+
+def _modules_of(package: str) -> Iterator[str]:
+    folder = ROOT.joinpath(*package.split("."))
+    yield from (f"{package}.{path.stem}" for path in sorted(folder.glob("*.py")) if path.stem != "__init__")
+
+
 def _imports_of(module: str) -> Iterator[str]:
     path = _file_of(module)
     if path is None:
@@ -132,8 +142,13 @@ def _imports_of(module: str) -> Iterator[str]:
         else:
             continue
         for name in candidates:
-            if name.split(".")[0] in PACKAGES and _file_of(name) is not None:
+            if name.split(".")[0] not in PACKAGES:
+                continue
+            if _file_of(name) is not None:
                 yield name
+            elif _is_package(name.rpartition(".")[0]):
+                # A name taken from a package may be re-exported lazily: any of its modules may be the one.
+                yield from _modules_of(name.rpartition(".")[0])
 
 
 @functools.cache

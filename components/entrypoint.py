@@ -26,14 +26,15 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from components.context import ConfigT, Context, PartContext, Result, Usage, check_yield
-from components.derivation import code_id, derive_key
+from components.context import ConfigT, Context, PartContext, Result, Usage, check_yield, store_options
+from components.derivation import PACKAGES, closure, code_id, derive_key, in_ground_floor
 from wfm.config import Config
 from wfm.errors import Cancelled, ConfigError, InputError, TryAgain, WfmError
 from wfm.log import get_logger, set_up
 
 if TYPE_CHECKING:
     from wfm.artifacts import Artifact, Store
+    from wfm.artifacts.lease import Lease
 
 __all__ = ["ConfigT", "Context", "PartContext", "Result", "main", "node_key"]
 
@@ -57,9 +58,11 @@ def main(module: str, config_class: type[ConfigT], run: Callable[[Context[Config
     """Run a component as a process; never returns."""
     component = module.rpartition(".")[2]
     arguments = _parse(component)
+    _die_with_parent()
+    stop = threading.Event()
+    signal.signal(signal.SIGTERM, lambda *_: stop.set())
     spec = json.loads(_read(arguments.spec))
     set_up(spec.get("log_level", "INFO"))
-    _die_with_parent()
     if arguments.dry_run:
         print(json.dumps(config_class.parse(spec["config"]).resolved(), indent=2, sort_keys=True))
         sys.exit(0)
@@ -67,7 +70,7 @@ def main(module: str, config_class: type[ConfigT], run: Callable[[Context[Config
     key, outcome, reason, code = "", "bug", "", 1
     log = get_logger("wfm.stage")
     try:
-        key, outcome = _execute(component, spec, arguments, config_class, run)
+        key, outcome = _execute(component, spec, arguments, config_class, run, stop)
         code = 0
     except WfmError as error:
         outcome, reason, code = error.outcome, f"{type(error).__name__}: {error}", error.exit_code
@@ -106,6 +109,7 @@ def _execute(
     arguments: argparse.Namespace,
     config_class: type[ConfigT],
     run: Callable[[Context[ConfigT]], Result],
+    stop: threading.Event,
 ) -> tuple[str, str]:
     from wfm.artifacts import Store
 
@@ -114,16 +118,17 @@ def _execute(
             f"spec version {spec['schema_version']} is newer than {SPEC_VERSION}: upgrade wfm on this machine"
         )
     config = config_class.parse(spec["config"])
-    store = Store.open(spec["store"], spec.get("options") or None)
+    store = Store.open(spec["store"], store_options())
     given = dict(_pair(text) for text in arguments.input)
     key, outside = _key_and_outside({**spec, "component": component}, given, store)
     log = get_logger("wfm.stage")
     if not store.has(key):
-        with store.lease(key) as lease:
+        lease = store.lease(key, inputs=tuple(given.values())).acquire(stopping=stop.is_set)
+        with lease:
             if store.has(key):  # another starter finished it while we waited
                 log.info("%s: %s was made by another run meanwhile", spec["node"], key[:12])
             else:
-                _make(component, spec, config, store, given, key, lease.number, outside, run)
+                _make(component, spec, config, store, given, key, lease, outside, stop, run)
                 _announce(spec, arguments.key_out, key, store)
                 return key, "done"
     _announce(spec, arguments.key_out, key, store)
@@ -138,12 +143,11 @@ def _make(
     store: "Store",
     given: dict[str, str],
     key: str,
-    fence: int,
+    lease: "Lease",
     outside: Any,
+    stop: threading.Event,
     run: Callable[[Context[ConfigT]], Result],
 ) -> None:
-    stop = threading.Event()
-    signal.signal(signal.SIGTERM, lambda *_: stop.set())
     attempt = store.attempt(key)
     code = code_id(component)
     context = Context(
@@ -160,6 +164,7 @@ def _make(
         scratch=store.scratch(key),
         scheduler=spec.get("scheduler", ""),
         outside=outside,
+        redo=spec.get("redo", ""),
         stop_requested=stop.is_set,
     )
     started, usage = time.time(), Usage()
@@ -178,9 +183,14 @@ def _make(
             parts=result.parts,
             timings={"started": started, "finished": time.time()},
             resources=_resources(usage, context, time.time() - started),
-            fence=fence,
+            fence=lease.number,
             versions=_versions(),
-            extra={**result.extra, "node": spec["node"], "run_id": spec["run_id"]},
+            extra={
+                **result.extra,
+                "node": spec["node"],
+                "run_id": spec["run_id"],
+                "outside_closure": sorted(loaded_modules() - set(closure(component))),
+            },
         )
     except BaseException:
         attempt.discard()
@@ -191,6 +201,13 @@ def _make(
 def _guarded(artifact: "Artifact", spec: dict[str, Any]) -> "Artifact":
     """Curation and training cannot open what only tests and evaluation may know."""
     return artifact if spec.get("reads_truth") else artifact.without("truth/")
+
+
+def loaded_modules() -> set[str]:
+    """Modules of this repository that this process has loaded, the ground floor left out: all must lie in the closure, or
+    an edit of one would not move the key (a test looks at what the manifests say)."""
+    ours = {name for name in sys.modules if name.split(".")[0] in PACKAGES}
+    return {name for name in ours if not in_ground_floor(name)}
 
 
 def _resources(usage: Usage, context: Context[ConfigT], seconds: float) -> dict[str, float]:
@@ -234,7 +251,9 @@ def _pair(text: str) -> tuple[str, str]:
 def _read(url: str) -> bytes:
     import fsspec
 
-    with fsspec.open(url, "rb") as file:
+    with fsspec.open(
+        url, "rb", **(store_options() or {} if "://" in url and not url.startswith("file:") else {})
+    ) as file:
         return file.read()
 
 
@@ -264,7 +283,7 @@ def _write_outcome(spec: dict[str, Any], answer: dict[str, Any]) -> None:
     from wfm.artifacts import Store
 
     try:
-        run = Store.open(spec["store"], spec.get("options") or None).runs.open(spec["run_id"])
+        run = Store.open(spec["store"], store_options()).runs.open(spec["run_id"])
         number = int(os.environ.get("WFM_ATTEMPT") or 0) or run.append_attempt(spec["node"])
         run.write_outcome(spec["node"], number, answer)
     except Exception as error:

@@ -174,10 +174,10 @@ def promote(
 def pull(
     reference: _REFERENCE,
     out: Annotated[Path, typer.Argument(metavar="OUT", help="Folder to copy into.")],
-    what: Annotated[str, typer.Option(help="tables, all, or split:NAME such as split:test.")] = "tables",
+    what: Annotated[str, typer.Option(help="all, tables alone, or one split as split:test.")] = "all",
     store: StoreOption = STORE_DEFAULT,
 ) -> None:
-    """Copy an artifact's tables, one split, or all of it into a folder; every byte is checked on the way."""
+    """Copy an artifact, its tables alone, or one split into a folder; every byte is checked on the way."""
     opened = open_store(store)
     key = opened.resolve(reference)
     copied = opened.pull(key, out, what)

@@ -4,7 +4,6 @@ Answers go to standard output, everything else to standard error. Where output i
 script or a test finds whole names.
 """
 
-import json
 import os
 import sys
 import time
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
+from components.context import store_options
 from pipelines.prefect_server import home
 from pipelines.run_state import default_store
 from wfm.errors import InputError, WfmError
@@ -39,12 +39,7 @@ def open_store(url: str) -> "Store":
     """The store of a command. ``WFM_STORE_OPTIONS`` may hold JSON for s3fs or gcsfs, such as an ``endpoint_url``."""
     from wfm.artifacts import Store
 
-    text = os.environ.get("WFM_STORE_OPTIONS")
-    try:
-        options = json.loads(text) if text else None
-    except json.JSONDecodeError as error:
-        raise InputError(f"WFM_STORE_OPTIONS is not JSON ({error.msg} at {error.pos})") from None
-    return Store.open(url or default_store(), options)
+    return Store.open(url or default_store(), store_options())
 
 
 def open_run(store: "Store", run_id: str) -> "Run":

@@ -49,7 +49,6 @@ def curation_nodes(settings: Settings, videos: str, dataset: str) -> tuple[Graph
             clips="split_clips",
             scores="score_clips",
             captions="caption_clips",
-            duplicates="dedup_clips",
             selection="select_clips",
         ),
     )

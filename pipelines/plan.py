@@ -92,7 +92,6 @@ class Plan:
         return {
             "schema_version": SPEC_VERSION,
             "store": store.url,
-            "options": store.options or {},
             "run_id": run_id,
             "node": node.name,
             "stage": node.stage,
@@ -129,7 +128,8 @@ def resolve(
         given[DATASET_NODE] = store.resolve(
             dataset if "/" in dataset or len(dataset) == 64 else f"dataset/{dataset}@latest"
         )
-        graph = Graph(name=pipeline, nodes=model_nodes(settings, simulated=False), page="write_report")
+        nodes_after = model_nodes(settings, simulated="simulate_videos" in given)
+        graph = Graph(name=pipeline, nodes=nodes_after, page="write_report")
         graph = _without_absent(graph, set(given))
     else:
         graph = _without_absent(PIPELINES[pipeline](settings, videos or "", dataset or DEFAULT_DATASET), set())
@@ -142,9 +142,28 @@ def resolve(
     return plan
 
 
+def _start_from(dataset: str, store: "Store") -> dict[str, str]:
+    """Node -> key of a dataset in the store, and of the simulated videos behind it if there are any."""
+    known = "/" in dataset or "@" in dataset or len(dataset) == 64
+    key = store.resolve(dataset if known else f"dataset/{dataset}@latest")
+    kind = store.artifact(key).manifest.kind
+    if kind != "dataset":
+        raise ConfigError(
+            f"--dataset {dataset!r} is an artifact of kind {kind!r}; `wfm artifacts list` shows the datasets"
+        )
+    found = {DATASET_NODE: key}
+    for ancestor in store.lineage(key):
+        if ancestor.kind == "raw_videos" and not ancestor.problem:
+            found["simulate_videos"] = ancestor.key
+    return found
+
+
 def refresh(plan: Plan, store: "Store") -> None:
-    """Derive the keys again and look which are committed."""
+    """Derive the keys and look which are committed. What is done stays as it is: a file that arrives while a run goes on
+    is the next run's."""
     for node in plan.nodes:
+        if node.done:
+            continue
         spec = plan.spec(node, store, run_id="")
         node.key = node_key(spec, plan.input_keys(node), store)
         node.done = store.has(node.key)

@@ -114,6 +114,7 @@ class NodeRunner:
         """Try a node once; returns when its artifact is there, raises `NodeFailed` when not."""
         with self._states.change(name) as state:
             tried, last = state.attempts, state.outcome
+            state.attempts = tried + 1  # also a try that ends before its process begins counts
         if tried:
             self._pause(name, tried, last)
         try:
@@ -195,15 +196,16 @@ class NodeRunner:
                 node.name, "bug", f"the stage says {outcome!r}, but its artifact {told} is not in the store"
             )
         if key != node.key:
-            self._refuse_changed(node, key)
+            self._refuse_other_code(node, key)
+        with self._planning:  # what the stage saw outside is what the run goes on with
+            node.key, node.done = key, True
         return key
 
-    def _refuse_changed(self, node: Node, key: str) -> None:
-        """The stage has derived another key than the plan: mixing the two would give a run of no one code."""
+    def _refuse_other_code(self, node: Node, key: str) -> None:
+        """The stage ran other code than the plan knows: mixing the two would give a run of no one code."""
         if self._store.artifact(key).manifest.code_id != code_id(node.component):
             reason = "its code was edited while the run was going on: run again"
             raise NodeFailed(node.name, "try_again", reason, final=True)
-        raise NodeFailed(node.name, "try_again", "what it sees outside changed while it ran")
 
     def _command(self, node: Node, url: str, inputs: dict[str, str], key_file: Path) -> list[str]:
         module = node.component if "." in node.component else f"components.{node.component}"

@@ -69,7 +69,7 @@ TABLE: tuple[StageRow, ...] = (
          kind="daskjob", replicas=4, cpu=1),
     _row("select_clips", {"clips": "clips", "scores": "scores", "duplicates": "duplicates"}, "selection", "curation"),
     _row("write_shards", {"videos": "videos", "clips": "clips", "scores": "scores", "captions": "captions",
-                          "duplicates": "duplicates", "selection": "selection"}, "dataset", "curation",
+                          "selection": "selection"}, "dataset", "curation",
          kind="daskjob", replicas=4, cpu=2),
     # dataset -> models
     _row("train_tokenizer", {"dataset": "dataset"}, "tokenizer", "training", kind="torchjob", gpu=1, cpu=2, memory_gib=4,

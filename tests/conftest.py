@@ -6,6 +6,8 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import av
+import numpy as np
 import pytest
 
 Wfm = Callable[..., subprocess.CompletedProcess[str]]
@@ -24,6 +26,35 @@ def run_wfm(*arguments: str, store: Path, timeout: float = 900, check: bool = Tr
     if check and done.returncode != 0:
         raise AssertionError(f"wfm {' '.join(arguments)} ended with {done.returncode}\n{done.stdout}\n{done.stderr}")
     return done
+
+
+def make_film(
+    path: Path, seed: int, *, frames: int = 72, size: tuple[int, int] = (96, 128), pixel_format: str = "yuv420p"
+) -> Path:
+    """A pan over a picture of its own, with a hard cut half-way."""
+    height, width = size
+    rng = np.random.default_rng(seed)
+    with av.open(str(path), "w", format="mp4") as container:
+        stream = container.add_stream("libx264", rate=24)
+        stream.height, stream.width, stream.pix_fmt = height, width, pixel_format
+        worlds = [_world(rng, height, width + 4 * frames) for _ in range(2)]
+        for index in range(frames):
+            world = worlds[index * 2 // frames]
+            pixels = np.ascontiguousarray(world[:, 3 * index : 3 * index + width])
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, "rgb24").reformat(format=pixel_format)))
+        container.mux(stream.encode())
+    return path
+
+
+def _world(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
+    coarse = rng.integers(0, 256, (height // 12 + 1, width // 12 + 1, 3), dtype=np.uint8)
+    return coarse.repeat(12, axis=0).repeat(12, axis=1)[:height, :width]
+
+
+@pytest.fixture(scope="session")
+def film() -> Callable[..., Path]:
+    """``film(path, seed, frames=, size=, pixel_format=)`` writes a small video with a hard cut."""
+    return make_film
 
 
 @pytest.fixture(scope="session")

@@ -13,30 +13,8 @@ import pytest
 from wfm.artifacts import Store
 
 Wfm = Callable[..., subprocess.CompletedProcess[str]]
+Film = Callable[..., Path]
 pytestmark = pytest.mark.smoke
-
-
-def _film(
-    path: Path, seed: int, *, frames: int = 72, size: tuple[int, int] = (96, 128), pixel_format: str = "yuv420p"
-) -> Path:
-    """A pan over a picture of its own, with a hard cut half-way."""
-    height, width = size
-    rng = np.random.default_rng(seed)
-    with av.open(str(path), "w", format="mp4") as container:
-        stream = container.add_stream("libx264", rate=24)
-        stream.height, stream.width, stream.pix_fmt = height, width, pixel_format
-        worlds = [_world(rng, height, width + 4 * frames) for _ in range(2)]
-        for index in range(frames):
-            world = worlds[index * 2 // frames]
-            pixels = np.ascontiguousarray(world[:, 3 * index : 3 * index + width])
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, "rgb24").reformat(format=pixel_format)))
-        container.mux(stream.encode())
-    return path
-
-
-def _world(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
-    coarse = rng.integers(0, 256, (height // 12 + 1, width // 12 + 1, 3), dtype=np.uint8)
-    return coarse.repeat(12, axis=0).repeat(12, axis=1)[:height, :width]
 
 
 def _sound_only(path: Path) -> None:
@@ -49,17 +27,17 @@ def _sound_only(path: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def curated(tmp_path_factory: pytest.TempPathFactory, wfm: Wfm) -> tuple[Path, Path, Path]:
+def curated(tmp_path_factory: pytest.TempPathFactory, wfm: Wfm, film: Film) -> tuple[Path, Path, Path]:
     """(folder of videos, store, pulled tables) after one curation of the whole zoo."""
     root = tmp_path_factory.mktemp("zoo")
     videos = root / "videos"
     videos.mkdir()
-    _film(videos / "good one.mp4", 1)
-    _film(videos / 'it\'s "quoted"\nand broken.mp4', 2)
-    _film(videos / "odd.mp4", 3, size=(98, 130))
-    _film(videos / "deep.mp4", 4, pixel_format="yuv420p10le")
-    _film(videos / "short.mp4", 5, frames=2)
-    whole = _film(root / "whole.mp4", 6, frames=240).read_bytes()
+    film(videos / "good one.mp4", 1)
+    film(videos / 'it\'s "quoted"\nand broken.mp4', 2)
+    film(videos / "odd.mp4", 3, size=(98, 130))
+    film(videos / "deep.mp4", 4, pixel_format="yuv420p10le")
+    film(videos / "short.mp4", 5, frames=2)
+    whole = film(root / "whole.mp4", 6, frames=240).read_bytes()
     (videos / "truncated.mp4").write_bytes(whole[: len(whole) // 2])
     (videos / "copy.mp4").write_bytes((videos / "good one.mp4").read_bytes())
     (videos / "text.mp4").write_text("this is no video\n" * 50)
@@ -99,10 +77,10 @@ def test_clips_come_from_the_good_files_only(curated: tuple[Path, Path, Path]) -
     assert all(row["end_seconds"] > row["start_seconds"] >= 0 for row in rows)
 
 
-def test_one_more_video_runs_its_own_parts_only(curated: tuple[Path, Path, Path], wfm: Wfm) -> None:
+def test_one_more_video_runs_its_own_parts_only(curated: tuple[Path, Path, Path], wfm: Wfm, film: Film) -> None:
     videos, store, _ = curated
     before = _parts(store)
-    _film(videos / "one more.mp4", 99)
+    film(videos / "one more.mp4", 99)
     wfm("run", "curate", "--profile", "smoke", "--videos", str(videos), store=store)
     new = _parts(store) - before
     stages = [Store.open(store).part(key).manifest.stage for key in new]

@@ -7,8 +7,8 @@ on; how well it reads there is reported with it.
 
 import numpy as np
 
+from wfm.data.motion import FlowEstimator
 from wfm.evaluation.bootstrap import Bootstrap
-from wfm.evaluation.flow import FlowEstimator
 from wfm.evaluation.schema import CameraReport, CameraScores
 
 GRID = 4

@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from wfm.data.motion import extrapolate
 from wfm.evaluation.action_sensitivity import action_sensitivity, actions_differ
-from wfm.evaluation.baselines import extrapolate_flow, repeat_last
+from wfm.evaluation.baselines import repeat_last
 from wfm.evaluation.bootstrap import Bootstrap
 from wfm.evaluation.camera import camera_report
 from wfm.evaluation.config import EvaluationConfig
@@ -62,7 +63,7 @@ def evaluate(
     videos = {name: made.videos[name][:, given:] for name in names}
     videos[REPEAT] = repeat_last(made.truth[:, :given], predicted)
     if given > 1:  # one picture has no motion to go on
-        videos[FLOW] = extrapolate_flow(made.truth[:, :given], predicted)
+        videos[FLOW] = extrapolate(made.truth[:, :given], predicted)
     near, real = measure(videos, truth)
 
     parts = subsets(made.moving, made.actions, made.spec, given, config.subsets)

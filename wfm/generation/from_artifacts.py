@@ -126,7 +126,7 @@ def fetch_bundle(store: "Store", name_or_path: str, into: Path) -> tuple[Path, s
 
     Raises InputError naming what was tried.
     """
-    if Path(name_or_path).is_dir():
+    if (Path(name_or_path) / "card.json").is_file():
         return Path(name_or_path), ""
     tried = [name_or_path] if "/" in name_or_path else [f"model/{name_or_path}", name_or_path]
     tried = [name if "@" in name or "/" not in name else f"{name}@latest" for name in tried]

@@ -71,6 +71,12 @@ class WorldModel:
         if card.family == "diffusion" and tokenizer.config.discrete:
             raise ConfigError("a diffusion model needs a continuous tokenizer; this bundle's is discrete")
         self.tokenizer, self.model, self.model_card, self.card = tokenizer.eval(), model.eval(), model_card, card
+        shown = model_card.extra.get("guess_from", card.past_frames)
+        if model_card.config.resolved().get("extrapolate") and shown != card.past_frames:
+            raise ConfigError(
+                f"the model was trained to be shown what follows {shown} frames, and is asked with {card.past_frames}: "
+                f"set past_frames={shown}"
+            )
         for frames in (card.past_frames, card.num_frames):
             self._latent_frames(frames)
 

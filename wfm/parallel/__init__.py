@@ -1,6 +1,6 @@
 """Attention behind one signature, and later the meshes and collectives that spread it.
 
-    attention    attention(q, k, v, q_segments, kv_segments, mask=...) over a registry of kernels, with the plain fp64 twin
+attention    attention(q, k, v, q_segments, kv_segments, mask=...) over a registry of kernels, with the plain fp64 twin
 """
 
 __all__ = ["attention"]

@@ -71,7 +71,13 @@ def fit_world_model(
         validate=validation(objective, tokenizer, data.val, config),
         description=config.family,
     )
-    save_model(model, card, out / "model", action_spec=data.action_spec, extra={"validation": result.final})
+    save_model(
+        model,
+        card,
+        out / "model",
+        action_spec=data.action_spec,
+        extra={"validation": result.final, "guess_from": data.guess_from},
+    )
     shutil.copyfile(scratch / "metrics.jsonl", out / "metrics.jsonl")
     return {
         "samples": len(data.train),

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from wfm.evaluation.baselines import extrapolate_flow, repeat_last
-from wfm.evaluation.flow import FlowEstimator
+from wfm.data.motion import FlowEstimator, extrapolate
+from wfm.evaluation.baselines import repeat_last
 from wfm.evaluation.psnr import psnr_per_frame
 
 PAST = 5
@@ -27,7 +27,7 @@ def test_flow_measures_a_known_shift(make, step):
 def test_constant_motion_is_carried_on(make):
     truth = make(12).truth
     fast = np.array([index % 3 == 2 for index in range(12)])
-    flow = extrapolate_flow(truth[:, :PAST], 6)
+    flow = extrapolate(truth[:, :PAST], 6)
     assert flow.dtype == np.uint8
     # What is still in the picture after 6 frames at 2 px must be nearer than standing still.
     inner = (slice(None), slice(None), slice(None), slice(14, -14))
@@ -39,9 +39,9 @@ def test_constant_motion_is_carried_on(make):
 
 def test_no_motion_leaves_the_frame_alone(make):
     past = np.repeat(make(1).truth[:, :1], PAST, axis=1)
-    assert psnr_per_frame(extrapolate_flow(past, 3), repeat_last(past, 3)).min() > 45
+    assert psnr_per_frame(extrapolate(past, 3), repeat_last(past, 3)).min() > 45
 
 
 def test_one_given_frame_has_no_flow(make):
     with pytest.raises(ValueError, match="2 past frames"):
-        extrapolate_flow(make(1).truth[:, :1], 3)
+        extrapolate(make(1).truth[:, :1], 3)

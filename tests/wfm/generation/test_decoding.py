@@ -112,3 +112,22 @@ def test_expected_is_the_level_nearest_to_the_mean() -> None:
     logits = torch.tensor([[0.4, 0.05, 0.0, 0.55], [0.1, 0.8, 0.1, 0.0]]).clamp(min=1e-9).log()
     assert expected(logits).tolist() == [2, 1]  # means 1.7 and 1.0; the most probable of the first is 3
     assert greedy(logits).tolist() == [3, 1]
+
+
+@pytest.mark.parametrize("form", FORMS, ids=str)
+def test_a_guess_is_read_where_it_predicts(form, given) -> None:
+    """With and without cache alike; another guess of the last frame changes the last frame only."""
+    past, actions = given
+    model = build(**form, extrapolate=True)
+    guess = torch.randint(0, 24, (3, 4, 4, 4), generator=torch.Generator().manual_seed(2))
+    other = guess.clone()
+    other[:, 3] = (other[:, 3] + 5) % 24
+    cached = continue_tokens(model, past, actions, frames=4, choose=greedy, guess=guess)
+    assert torch.equal(
+        cached, continue_tokens(model, past, actions, frames=4, choose=greedy, guess=guess, use_cache=False)
+    )
+    changed = continue_tokens(model, past, actions, frames=4, choose=greedy, guess=other)
+    assert torch.equal(cached[:, :3], changed[:, :3])
+    assert not torch.equal(cached[:, 3], changed[:, 3])
+    with pytest.raises(ConfigError, match="give its tokens as `guess`"):
+        continue_tokens(model, past, actions, frames=4, choose=greedy)

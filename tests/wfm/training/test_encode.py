@@ -127,3 +127,15 @@ def test_shards_are_encoded_split_by_split(tmp_path, monkeypatch):
     write_summary([tmp_path / "out"], tmp_path)
     assert np.array(json.loads((tmp_path / "latent_statistics.json").read_text())["std"]).shape == (3, 2)
     assert ActionSpec.parse(json.loads((tmp_path / "action_spec.json").read_text())) == SPEC
+
+
+def test_a_guess_is_made_from_the_given_frames_alone():
+    config = EncodingConfig(guess_from=5, batch_size=2)
+    found = [window(i) for i in range(2)]
+    arrays, _ = encode_windows(tokenizer(), found, SPEC, config, mirror=False)
+    assert arrays["guess"].shape == arrays["latents"].shape
+    assert torch.allclose(arrays["guess"][:, :, :2], arrays["latents"][:, :, :2], atol=1e-5), "5 frames are 2 latents"
+    changed = [Window(**{**w.__dict__, "frames": np.concatenate([w.frames[:5], 255 - w.frames[5:]])}) for w in found]
+    again, _ = encode_windows(tokenizer(), changed, SPEC, config, mirror=False)
+    assert torch.equal(again["guess"], arrays["guess"]), "the future must not leak into the guess"
+    assert not torch.equal(again["latents"], arrays["latents"])

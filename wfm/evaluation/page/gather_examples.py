@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from wfm.actions import ActionSpec
-from wfm.evaluation.baselines import extrapolate_flow, repeat_last
+from wfm.data.motion import extrapolate
+from wfm.evaluation.baselines import repeat_last
 from wfm.evaluation.example_videos import encode_mp4, panel_grid, spread
 from wfm.evaluation.generated import SHUFFLED, GeneratedVideos
 from wfm.evaluation.page.data import VideoPanels
@@ -53,7 +54,7 @@ def _prediction(shown: list["Judged"], made: GeneratedVideos, window: int, rank:
     past = made.truth[window : window + 1, :given]
     ahead = made.truth.shape[1] - given
     if given > 1:
-        panels.append(np.concatenate([past[0], extrapolate_flow(past, ahead)[0]]))
+        panels.append(np.concatenate([past[0], extrapolate(past, ahead)[0]]))
         labels.append("Optical flow")
         notes.append(f"flow {signed(gain_by_window(shown[0].rows, 'flow')[window])} dB")
     panels.append(np.concatenate([past[0], repeat_last(past, ahead)[0]]))

@@ -83,3 +83,39 @@ def test_an_untrained_model_with_a_prior_predicts_it():
     mean, _ = model.prior(latents, torch.full((50,), 2))
     assert torch.allclose(out[:, :, 2:], mean[:, :, 2:], atol=0.05)
     assert any(name.startswith("prior.") for name in model.state_dict())
+
+
+def test_it_takes_a_good_guess_and_corrects_it():
+    """The truth is the guess of the same frame, brightened: nothing of the last given frame is needed."""
+    torch.manual_seed(0)
+    guess = torch.randn(200, 3, 5, 6, 6)
+    latents = 1.5 * guess
+    prior = LinearPrior(3, 6, 0.5, guess=True)
+    prior.fit(latents, guess=guess, given=2)
+    condition = torch.cat([latents[:, :, :2], guess[:, :, 2:]], dim=2)
+    mean, deviation = prior(condition, torch.full((200,), 2))
+    assert (mean - latents)[:, :, 2:].abs().max() < 0.02
+    assert deviation[:, :, 2:].max() <= 0.0101
+
+
+def test_a_model_that_is_shown_a_guess_reads_it_and_one_that_is_not_does_not():
+    condition, noise = torch.randn(2, 4, 4, 4, 4), torch.randn(2, 4, 4, 4, 4)
+    other = condition.clone()
+    other[:, :, 2:] += 1.0
+    for shown in (False, True):
+        torch.manual_seed(0)
+        config = DiffusionConfig(
+            in_channels=4,
+            num_attention_heads=2,
+            attention_head_dim=12,
+            num_layers=1,
+            adaln_lora_dim=4,
+            extrapolate=shown,
+        )
+        model = DiffusionTransformer(config)
+        for parameter in model.parameters():
+            torch.nn.init.normal_(parameter, std=0.2)
+        with torch.no_grad():
+            one, two = (model.denoise(noise, 2.0, condition=c, given=2) for c in (condition, other))
+        assert torch.equal(one[:, :, :2], two[:, :, :2])
+        assert torch.equal(one, two) == (not shown)
