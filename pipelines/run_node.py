@@ -108,6 +108,8 @@ class NodeRunner:
         self._rows, self._refresh, self._budget, self._options = rows, refresh, budget, options
         self._states, self._display, self._cluster, self._stop = states, display, cluster, stop
         self._planning = threading.Lock()
+        # Looked at now: a Dask cluster sets these to 1 in this very process when it starts its workers.
+        self._asked_threads = {name: os.environ[name] for name in _THREAD_VARIABLES if name in os.environ}
         self.run_id = run.id
 
     def attempt(self, name: str) -> None:
@@ -217,7 +219,7 @@ class NodeRunner:
     def _environment(self, row: StageRow, attempt: int) -> dict[str, str]:
         kept = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
         threads = str(max(int(min(row.cpu, self._budget.cpu)), 1))
-        given = {name: os.environ.get(name, threads) for name in _THREAD_VARIABLES}
+        given = {name: self._asked_threads.get(name, threads) for name in _THREAD_VARIABLES}
         own = {"WFM_ATTEMPT": str(attempt), "PYTHONUNBUFFERED": "1"}
         return {**kept, **given, **self._options.environment, **own}
 
