@@ -27,7 +27,7 @@ class StageRow(Config):
     image: Image
     "Which of ``images/`` it runs in."
     cpu: float = 1.0
-    "Cores."
+    "Cores it needs; on a larger machine the engine lets it use more (`run_node.py`)."
     gpu: int = 0
     "Devices a replica, on a cluster; none are needed on a laptop."
     memory_gib: float = 2.0
@@ -72,17 +72,15 @@ TABLE: tuple[StageRow, ...] = (
                           "selection": "selection"}, "dataset", "curation",
          kind="daskjob", replicas=4, cpu=2),
     # dataset -> models
-    _row("train_tokenizer", {"dataset": "dataset"}, "tokenizer", "training", kind="torchjob", gpu=1, cpu=2, memory_gib=4,
+    _row("train_tokenizer", {"dataset": "dataset"}, "tokenizer", "training", kind="torchjob", gpu=1, memory_gib=2.5,
          timeout_seconds=7 * 86400),
-    _row("encode_latents", {"dataset": "dataset", "tokenizer": "tokenizer"}, "latents", "training", gpu=1, cpu=1,
-         memory_gib=3),
+    _row("encode_latents", {"dataset": "dataset", "tokenizer": "tokenizer"}, "latents", "training", gpu=1),
     _row("train_world_model", {"latents": "latents", "tokenizer": "tokenizer"}, "world_model", "training", kind="torchjob",
-         gpu=8, replicas=4, cpu=2, memory_gib=4, timeout_seconds=30 * 86400),
+         gpu=8, replicas=4, memory_gib=2.5, timeout_seconds=30 * 86400),
     # models -> futures, figures, names
     _row("generate_videos", {"dataset": "dataset", "latents": "latents", "tokenizer": "tokenizer", "model": "world_model"},
-         "generated", "training", gpu=1, cpu=2, memory_gib=4),
-    _row("evaluate_model", {"generated": "generated", "raw": "raw_videos?"}, "report", "training", cpu=1, memory_gib=2,
-         reads_truth=True),
+         "generated", "training", gpu=1, memory_gib=2.5),
+    _row("evaluate_model", {"generated": "generated", "raw": "raw_videos?"}, "report", "training", reads_truth=True),
     _row("publish_model", {"tokenizer": "tokenizer", "model": "world_model", "evaluation": "report"}, "model", "control"),
     _row("write_report", {"diffusion": "report", "autoregressive": "report", "generated_diffusion": "generated",
                           "generated_autoregressive": "generated", "dataset": "dataset", "videos": "videos?",

@@ -18,19 +18,19 @@ def settings() -> dict[str, dict[str, Any]]:
         "select_clips": {"split": {"train": 0.7, "val": 0.1, "test": 0.2}},
         "train_tokenizer_continuous": {
             "model": {"latent_channels": 16},
-            "training": {"steps": 260, "batch_size": 8, "learning_rate": 1e-3},
+            "training": {"steps": 220, "batch_size": 8, "learning_rate": 1e-3},
         },
         "train_tokenizer_discrete": {
             "model": {"latent_channels": 10, "levels": (8, 8, 8, 8, 5, 5, 5, 5, 5, 5)},
-            "training": {"steps": 220, "batch_size": 8, "learning_rate": 1e-3},
+            "training": {"steps": 200, "batch_size": 8, "learning_rate": 1e-3},
         },
-        "encode_latents_continuous": {"stride_frames": 8, "guess_from": 9},
-        "encode_latents_discrete": {"stride_frames": 8, "guess_from": 9},
+        "encode_latents_continuous": {"stride_frames": 10, "guess_from": 9},
+        "encode_latents_discrete": {"stride_frames": 10, "guess_from": 9},
         "train_diffusion": {
             "family": "diffusion",
             "diffusion": {"extrapolate": True},
             "edm": {"pixel_share": 1.0, "pure_noise_probability": 0.5},
-            "training": {"steps": 560, "optimizer": "muon"},
+            "training": {"steps": 450, "optimizer": "muon"},
         },
         "train_autoregressive": {
             "family": "autoregressive",
@@ -40,7 +40,7 @@ def settings() -> dict[str, dict[str, Any]]:
                 "extrapolate": True,
             },
             "cross_entropy": {"input_noise": 0.1, "ordinal_smoothing": 0.6},
-            "training": {"steps": 220, "batch_size": 32, "optimizer": "muon"},
+            "training": {"steps": 200, "batch_size": 32, "optimizer": "muon"},
         },
         "generate_diffusion": generate,
         "generate_autoregressive": generate,
