@@ -31,9 +31,15 @@ def _stages_of(process: subprocess.Popen[bytes]) -> list[psutil.Process]:
     """The stage processes below a run: the ones that an operator would see die."""
     try:
         below = psutil.Process(process.pid).children(recursive=True)
-        return [child for child in below if any(word.startswith("components.") for word in child.cmdline())]
+        return [child for child in below if _is_stage(child.cmdline())]
     except psutil.NoSuchProcess:
         return []
+
+
+def _is_stage(command: list[str]) -> bool:
+    """The stage itself, not the guard above it, which has the stage's command among its arguments."""
+    named = any(word.startswith("components.") for word in command)
+    return named and not any(word.endswith("guard.py") for word in command)
 
 
 def _kill(process: subprocess.Popen[bytes], how: str) -> None:
