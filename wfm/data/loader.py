@@ -132,4 +132,9 @@ def read_latents(shards: Iterable[Path], tables: Iterable[Path]) -> ArrayDataset
                 raise DataError(f"{shard}: {name} has {tensor.shape[0]} rows, its table {len(names)}")
             found.setdefault(name, []).append(tensor.long() if tensor.dtype == torch.int32 else tensor)
         ids += names
+    if "actions" in found:  # a part without any actions has them 0 wide; `has_actions` says which rows to believe
+        width = max(part.shape[-1] for part in found["actions"])
+        found["actions"] = [
+            part if part.shape[-1] else part.new_zeros(*part.shape[:-1], width) for part in found["actions"]
+        ]
     return ArrayDataset(tuple(ids), {name: torch.cat(parts) for name, parts in found.items()})
