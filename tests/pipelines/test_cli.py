@@ -207,9 +207,11 @@ def test_artifacts_from_the_cradle_to_the_grave(cli: Cli, workshop: Workshop, tm
     assert "1 files are the same, 1 differ" in out
     out = cli("artifacts", "lineage", "bbbbbbbb")[1]
     assert "from before=aaaaaaaaaaaa" in out
-    code, out, _ = cli("artifacts", "pull", "thing/x@latest", str(tmp_path / "out"))
+    code, out, _ = cli("artifacts", "pull", "thing/x@latest", str(tmp_path / "out"), "--what", "tables")
     assert (code, (tmp_path / "out" / "card.json").exists()) == (0, True)
     assert not (tmp_path / "out" / "same.bin").exists()
+    assert cli("artifacts", "pull", "thing/x@latest", str(tmp_path / "out"))[0] == 0
+    assert (tmp_path / "out" / "same.bin").exists(), "all of it unless told otherwise"
     assert cli("artifacts", "verify", "--all")[0] == 0
     next((tmp_path / "store" / "artifacts" / keys[0]).rglob("same.bin")).write_bytes(b"sane")
     code, out, _ = cli("artifacts", "verify", "thing/x")
