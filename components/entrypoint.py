@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING, Any
 from components.context import ConfigT, Context, PartContext, Result, Usage, check_yield, store_options
 from components.derivation import PACKAGES, closure, code_id, derive_key, in_ground_floor
 from wfm.config import Config
-from wfm.errors import Cancelled, ConfigError, InputError, TryAgain, WfmError
+from wfm.errors import ConfigError, InputError, TryAgain, WfmError
 from wfm.log import get_logger, set_up
 
 if TYPE_CHECKING:
@@ -294,5 +294,3 @@ def _die_with_parent() -> None:
     """An orphan dies with its parent (Linux): the engine's death must not leave a stage burning."""
     if sys.platform == "linux":
         ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() == 1 and os.environ.get("WFM_PARENT", "1") != "1":
-            raise Cancelled("the engine died before the stage began")

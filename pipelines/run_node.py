@@ -37,8 +37,8 @@ if TYPE_CHECKING:
 _EXIT_OUTCOMES = {0: "done", 64: "wrong_input", 75: "try_again", 143: "cancelled"}
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 _KEEP_MEMORY = {"MALLOC_MMAP_THRESHOLD_": "1073741824", "MALLOC_TRIM_THRESHOLD_": "1073741824"}
-"""glibc gives large blocks back to the kernel at once and a training step takes them again: a third of the time of a step went
-into page faults. With these it keeps them."""
+"""glibc gives large blocks back to the kernel at once, and a training step takes them again, page fault by page fault. With
+these it keeps them, at the price of a larger peak (LOG.md)."""
 _BUG_RETRIES = 1
 
 
