@@ -28,8 +28,8 @@ $(VENV)/.ready: pyproject.toml constraints.txt .ci/system_packages
 	touch $@
 
 $(VENV)/.ready-dev: $(VENV)/.ready
-	bash .ci/system_packages chromium chromium-driver
-	$(BIN)/pip install --quiet -c constraints.txt -e '.[curate,train,prefect,s3,dev]'
+	bash .ci/system_packages chromium chromium-driver g++
+	$(BIN)/pip install --quiet -c constraints.txt -e '.[curate,train,text,prefect,s3,dev]'
 	$(BIN)/pip check
 	touch $@
 
