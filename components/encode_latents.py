@@ -5,6 +5,7 @@ Reads `dataset` and `tokenizer`; works in the data set's parts. Layout of the ou
     python -m components.encode_latents --spec URL --input dataset=KEY --input tokenizer=KEY --key-out PATH
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +19,21 @@ class EncodeLatentsConfig(EncodingConfig):
     """Which windows are encoded; see `wfm.training.config`."""
 
 
+def outside(config: EncodeLatentsConfig, inputs: Mapping[str, str], store: Any) -> dict[str, str] | None:
+    """The text encoder comes from outside, so it enters the key by the hash of its files; None when none is used."""
+    from wfm.models.text.identity import encoder_identity
+
+    return {"text_encoder": encoder_identity(config.text)} if config.text.used else None
+
+
 def run(ctx: Context[EncodeLatentsConfig]) -> Result:
     """Every part of the data set, then statistics of the whole."""
     from wfm.training.encode import write_summary
 
     dataset, tokenizer = ctx.inputs["dataset"], ctx.inputs["tokenizer"]
     weights = sorted((entry.path, entry.sha256) for entry in tokenizer.files("model/"))
-    parts = {entry.name: {"dataset": entry.digest, "tokenizer": weights} for entry in dataset.parts}
+    seen = ctx.outside if ctx.outside is not None else outside(ctx.config, {}, ctx.store)
+    parts = {entry.name: {"dataset": entry.digest, "tokenizer": weights, **(seen or {})} for entry in dataset.parts}
     arguments = {name: {"dataset": dataset.key, "tokenizer": tokenizer.key} for name in parts}
     entries = ctx.map_parts(parts, encode_part, arguments)
     if ctx.stopping():
@@ -42,6 +51,7 @@ def run(ctx: Context[EncodeLatentsConfig]) -> Result:
         counts={"inputs": counts["clips"], "outputs": counts["windows"]},
         skipped={"too_short": counts["too_short"]},
         parts=entries,
+        extra=seen or {},
     )
 
 

@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from wfm.data.captions import CaptionTable, read_captions
 from wfm.data.plan import DataPlan, PlanState
 from wfm.errors import ConfigError, DataError
 
@@ -26,15 +27,19 @@ Batch = dict[str, Tensor]
 
 @dataclass(frozen=True)
 class ArrayDataset:
-    """Samples as rows of arrays, all `[N, ...]`, with one id each."""
+    """Samples as rows of arrays, all `[N, ...]`, with one id each, and text embeddings where captions were encoded."""
 
     sample_ids: tuple[str, ...]
     arrays: dict[str, Tensor]
+    captions: CaptionTable | None = None
+    "Batches then hold `text` `[B, L, D]` and `text_lengths` `[B]` too."
 
     def __post_init__(self) -> None:
         for name, array in self.arrays.items():
             if array.shape[0] != len(self.sample_ids):
                 raise DataError(f"array {name!r} has {array.shape[0]} rows for {len(self.sample_ids)} samples")
+        if self.captions is not None and len(self.captions.of_sample) != len(self.sample_ids):
+            raise DataError(f"{len(self.captions.of_sample)} captions for {len(self.sample_ids)} samples")
         if len(set(self.sample_ids)) != len(self.sample_ids):
             raise DataError("sample ids are not unique")
 
@@ -42,9 +47,10 @@ class ArrayDataset:
         return len(self.sample_ids)
 
     def rows(self, indices: Sequence[int] | np.ndarray) -> Batch:
-        """The given rows of every array."""
+        """The given rows of every array, and their text padded to the longest."""
         index = torch.as_tensor(np.asarray(indices))
-        return {name: array[index] for name, array in self.arrays.items()}
+        batch = {name: array[index] for name, array in self.arrays.items()}
+        return batch if self.captions is None else {**batch, **self.captions.rows(index)}
 
 
 class Loader:
@@ -113,19 +119,25 @@ def as_frames(video: Tensor) -> Tensor:
     return ((video.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).permute(0, 2, 3, 4, 1)
 
 
-def read_latents(shards: Iterable[Path], tables: Iterable[Path]) -> ArrayDataset:
+def read_latents(
+    shards: Iterable[Path], tables: Iterable[Path], text: Sequence[tuple[Path, Path]] = ()
+) -> ArrayDataset:
     """Read encoded shards and their sample tables (in the same order) into one dataset, everything in memory.
 
     Arrays are `latents` fp32 `[N, C, t, h, w]` or `tokens` int64 `[N, t, h, w]`, and raw `actions` fp32 `[N, T, A]`.
-    Raises DataError when a table does not describe its shard.
+    text: the parts' (captions.safetensors, captions.parquet); none when captions were not encoded. Raises DataError
+    when a table does not describe its shard.
     """
     import pyarrow.parquet as pq
     from safetensors.torch import load_file
 
     ids: list[str] = []
+    captions: list[str] = []
     found: dict[str, list[Tensor]] = {}
     for shard, table in zip(shards, tables, strict=True):
-        names = pq.read_table(table, columns=["sample_id"]).column("sample_id").to_pylist()
+        rows = pq.read_table(table, columns=["sample_id", *(["caption"] if text else [])])
+        names = rows.column("sample_id").to_pylist()
+        captions += rows.column("caption").to_pylist() if text else []
         tensors = load_file(str(shard))
         for name, tensor in tensors.items():
             if tensor.shape[0] != len(names):
@@ -137,4 +149,5 @@ def read_latents(shards: Iterable[Path], tables: Iterable[Path]) -> ArrayDataset
         found["actions"] = [
             part if part.shape[-1] else part.new_zeros(*part.shape[:-1], width) for part in found["actions"]
         ]
-    return ArrayDataset(tuple(ids), {name: torch.cat(parts) for name, parts in found.items()})
+    known = read_captions([one for one, _ in text], [two for _, two in text], captions) if text else None
+    return ArrayDataset(tuple(ids), {name: torch.cat(parts) for name, parts in found.items()}, known)

@@ -46,6 +46,8 @@ class Window:
     "Whether any camera action in the window is not zero; without actions, whether any action is known to act."
     action_spec: ActionSpec = NO_ACTIONS
     "What the actions mean."
+    caption: str = ""
+    "The caption of the whole clip."
 
     @property
     def sample_id(self) -> str:
@@ -147,6 +149,7 @@ def clip_windows(clip: DecodedClip, *, num_frames: int, stride_frames: int) -> I
             actions=actions,
             moving=is_moving(actions[:-1], clip.action_spec),
             action_spec=clip.action_spec,
+            caption=str(row.get("caption", "")),
         )
 
 

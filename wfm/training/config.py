@@ -8,6 +8,7 @@ import pydantic
 from wfm.config import Config, how
 from wfm.models.autoregressive.config import AutoregressiveConfig, AutoregressiveObjectiveConfig
 from wfm.models.diffusion.config import DiffusionConfig, EDMConfig
+from wfm.models.text.config import TextConfig
 from wfm.models.tokenizer.config import ReconstructionConfig, TokenizerConfig
 
 
@@ -118,6 +119,8 @@ class EncodingConfig(Config):
     "Add the left-right mirror of every training window."
     mirror_signs: tuple[float, ...] = ()
     "What mirroring multiplies each action component by: -1 where left and right change places. Needed with actions."
+    text: TextConfig = TextConfig()
+    "Encode the clips' captions too, for models that follow text."
     batch_size: int = how(32)
     "Windows encoded at once."
     threads: int = how(0)

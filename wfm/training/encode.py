@@ -7,6 +7,8 @@ Works in parts, those of the data set. Layout of a part (and of an artifact with
                                       has_actions bool [N]; guess, like the latents or tokens: those of the window's
                                       constant-motion extrapolation, when `guess_from` is set
     <split>/samples.parquet           one row a sample, in the same order
+    <split>/captions.safetensors      with a text encoder: token embeddings of the split's distinct captions; and
+    <split>/captions.parquet          their texts (see wfm.data.captions)
     moments.json                      sums of the train split's latents, from which statistics of the whole follow
     action_spec.json                  what the actions mean
 """
@@ -23,11 +25,14 @@ import torch
 from torch import Tensor
 
 from wfm.actions import ActionSpec
+from wfm.data.captions import mirrored_caption
 from wfm.data.loader import as_video
 from wfm.data.motion import extrapolate
 from wfm.data.windows import Window, clip_windows, constant_rate, decoded_clips
 from wfm.errors import ConfigError, DataError
 from wfm.models.folder import save_tensors, write_json
+from wfm.models.text.cache import CaptionCache
+from wfm.models.text.encoders import normalised, open_encoder
 from wfm.models.tokenizer.network import Tokenizer
 from wfm.training.config import EncodingConfig
 
@@ -45,6 +50,7 @@ SCHEMA = pa.schema(
         ("orbit_rate", pa.float64()),
         ("mirrored", pa.bool_()),
         ("has_actions", pa.bool_()),
+        ("caption", pa.string()),
     ],
     metadata={"schema_version": "1"},
 )
@@ -53,9 +59,10 @@ SCHEMA = pa.schema(
 def encode_shards(
     tokenizer: Tokenizer, shards: Mapping[str, Sequence[Path]], config: EncodingConfig, out: Path
 ) -> dict[str, int]:
-    """Encode the shards of each split into `out`. Returns counts: clips, windows, and clips too short for a
-    window."""
-    counts = {"clips": 0, "windows": 0, "too_short": 0}
+    """Encode the shards of each split into `out`. Returns counts: clips, windows, clips too short for a window, and
+    distinct captions that were encoded."""
+    counts = {"clips": 0, "windows": 0, "too_short": 0, "captions": 0}
+    cache = CaptionCache(open_encoder(config.text), config.text) if config.text.used else None
     spec = ActionSpec.null()
     moments = Moments()
     for split, paths in sorted(shards.items()):
@@ -77,10 +84,21 @@ def encode_shards(
         folder.mkdir(parents=True, exist_ok=True)
         save_tensors(arrays, folder / "shard-00000.safetensors")
         pq.write_table(pa.Table.from_pylist(rows, schema=SCHEMA), folder / "samples.parquet")
+        counts["captions"] += write_captions(cache, [row["caption"] for row in rows], folder) if cache else 0
         counts["windows"] += len(rows)
     write_json(moments.values(), out / "moments.json")
     write_json(spec.resolved(), out / "action_spec.json")
     return counts
+
+
+def write_captions(cache: CaptionCache, captions: Sequence[str], folder: Path) -> int:
+    """Embeddings of the distinct `captions`, as wfm.data.captions reads them; returns how many there are."""
+    made = cache.encode(captions)
+    save_tensors(
+        {"embeddings": made.embeddings, "lengths": made.lengths.to(torch.int32)}, folder / "captions.safetensors"
+    )
+    pq.write_table(pa.table({"caption": pa.array(made.captions, pa.string())}), folder / "captions.parquet")
+    return len(made.captions)
 
 
 @torch.no_grad()
@@ -139,6 +157,7 @@ def _row(window: Window, spec: ActionSpec, *, mirrored: bool) -> dict[str, Any]:
         "orbit_rate": constant_rate(window.actions, window.action_spec, "camera_orbit_rate"),
         "mirrored": mirrored,
         "has_actions": window.action_spec.width > 0,
+        "caption": normalised(mirrored_caption(window.caption) if mirrored else window.caption),
     }
 
 

@@ -8,8 +8,10 @@ import pytest
 import torch
 
 from wfm.actions import ActionSpec
+from wfm.data.loader import read_latents
 from wfm.data.windows import Window
 from wfm.errors import ConfigError, InputError
+from wfm.models.text import open_encoder
 from wfm.models.tokenizer import Tokenizer, TokenizerConfig
 from wfm.training import encode
 from wfm.training.config import EncodingConfig
@@ -119,7 +121,7 @@ def test_shards_are_encoded_split_by_split(tmp_path, monkeypatch):
         "test": [tmp_path / "9"],
     }
     counts = encode.encode_shards(tokenizer(), shards, config, tmp_path / "out")
-    assert counts == {"clips": 4, "windows": 5, "too_short": 1}
+    assert counts == {"clips": 4, "windows": 5, "too_short": 1, "captions": 0}
     names = pq.read_table(tmp_path / "out/train/samples.parquet").column("sample_id").to_pylist()
     assert names == ["clip0:3", "clip1:3", "clip0:3:mirrored", "clip1:3:mirrored"]
     assert pq.read_table(tmp_path / "out/val/samples.parquet").num_rows == 1  # never mirrored
@@ -139,3 +141,42 @@ def test_a_guess_is_made_from_the_given_frames_alone():
     again, _ = encode_windows(tokenizer(), changed, SPEC, config, mirror=False)
     assert torch.equal(again["guess"], arrays["guess"]), "the future must not leak into the guess"
     assert not torch.equal(again["latents"], arrays["latents"])
+
+
+def test_captions_are_encoded_beside_the_windows(tmp_path, monkeypatch):
+    words = ["A ball rolls to the left.", "A ball rolls to the left.", "A red cube."]
+
+    def decoded(path, size):
+        number = int(path.name)
+        return iter([Window(**{**window(number).__dict__, "caption": words[number]})])
+
+    monkeypatch.setattr(encode, "decoded_clips", decoded)
+    monkeypatch.setattr(encode, "clip_windows", lambda clip, **_: iter([clip]))
+    values = {"mirror": True, "mirror_signs": (-1.0, 1.0), "text": {"encoder": "minilm", "cache": str(tmp_path / "c")}}
+    config = EncodingConfig.parse(values)
+    counts = encode.encode_shards(tokenizer(), {"train": [tmp_path / str(i) for i in range(3)]}, config, tmp_path)
+    assert (counts["windows"], counts["captions"]) == (6, 3), "left, right and the cube"
+    folder = tmp_path / "train"
+    data = read_latents(
+        [folder / "shard-00000.safetensors"],
+        [folder / "samples.parquet"],
+        [(folder / "captions.safetensors", folder / "captions.parquet")],
+    )
+    batch = data.rows(range(6))
+    assert batch["text"].shape[::2] == (6, 384)
+    wanted, lengths = open_encoder(config.text).encode(["A ball rolls to the right."])
+    for row in (3, 4):  # the mirror images
+        assert batch["text_lengths"][row] == lengths[0]
+        assert torch.allclose(batch["text"][row, : lengths[0]], wanted[0], atol=1e-5)
+    assert not torch.allclose(batch["text"][0, : lengths[0]], wanted[0], atol=1e-2)
+
+
+def test_without_an_encoder_there_is_no_text(tmp_path, monkeypatch):
+    monkeypatch.setattr(encode, "decoded_clips", lambda path, size: iter([window(int(path.name))]))
+    monkeypatch.setattr(encode, "clip_windows", lambda clip, **_: iter([clip]))
+    encode.encode_shards(tokenizer(), {"train": [tmp_path / "0"]}, EncodingConfig(), tmp_path)
+    assert sorted(path.name for path in (tmp_path / "train").iterdir()) == [
+        "samples.parquet",
+        "shard-00000.safetensors",
+    ]
+    assert pq.read_table(tmp_path / "train/samples.parquet").column("caption").to_pylist() == [""]

@@ -1,0 +1,92 @@
+"""Text embeddings of a data set's samples: each distinct caption is held once, a batch is padded to its longest.
+
+Layout beside the encoded windows of a split (written by `wfm.training.encode`):
+
+    captions.safetensors    embeddings [sum of lengths, D], one caption after the other; lengths int32 [K]
+    captions.parquet        caption: the K texts, in the same order
+"""
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from wfm.errors import DataError
+
+
+@dataclass(frozen=True)
+class CaptionTable:
+    """Embeddings of distinct captions, and which of them each sample has."""
+
+    embeddings: Tensor
+    "`[sum of lengths, D]`."
+    lengths: Tensor
+    "int64 `[K]`, at least 1 each."
+    of_sample: Tensor
+    "int64 `[N]`: the caption of each sample."
+
+    @property
+    def width(self) -> int:
+        """Width of one token's embedding."""
+        return int(self.embeddings.shape[1])
+
+    def rows(self, index: Tensor) -> dict[str, Tensor]:
+        """`text` fp32 `[B, L, D]`, zero past each length, and `text_lengths` int64 `[B]` of samples `index` `[B]`."""
+        captions = self.of_sample[index]
+        lengths = self.lengths[captions]
+        starts = (self.lengths.cumsum(0) - self.lengths)[captions]
+        text = torch.zeros(len(index), int(lengths.max()) if len(index) else 0, self.width)
+        for row, (start, length) in enumerate(zip(starts.tolist(), lengths.tolist(), strict=True)):
+            text[row, :length] = self.embeddings[start : start + length]
+        return {"text": text, "text_lengths": lengths}
+
+
+def read_captions(files: Iterable[Path], texts: Iterable[Path], samples: Sequence[str]) -> CaptionTable:
+    """Merge the parts' embeddings into one table for samples with the captions `samples`, those that are used alone.
+
+    Raises DataError when a caption has no embedding, a file and its texts do not match, or the parts differ in width.
+    """
+    import pyarrow.parquet as pq
+    from safetensors.torch import load_file
+
+    needed = set(samples)
+    known: dict[str, Tensor] = {}
+    for file, table in zip(files, texts, strict=True):
+        tensors, names = load_file(str(file)), pq.read_table(table).column("caption").to_pylist()
+        lengths = tensors["lengths"].tolist()
+        if len(lengths) != len(names) or sum(lengths) != len(tensors["embeddings"]):
+            raise DataError(
+                f"{file}: {len(lengths)} captions of {sum(lengths)} tokens do not fit its table {table.name}"
+            )
+        parts = tensors["embeddings"].split(lengths)
+        known.update({name: part for name, part in zip(names, parts, strict=True) if name in needed})
+    missing = sorted(set(samples) - set(known))
+    if missing:
+        raise DataError(f"{len(missing)} captions have no embedding, such as {missing[0]!r}: encode the latents again")
+    widths = {part.shape[1] for part in known.values()}
+    if len(widths) > 1:
+        raise DataError(f"text embeddings are {sorted(widths)} wide in different parts: one encoder must make them all")
+    order = sorted(set(samples))
+    number = {caption: i for i, caption in enumerate(order)}
+    return CaptionTable(
+        torch.cat([known[caption] for caption in order]) if order else torch.zeros(0, 0),
+        torch.tensor([len(known[caption]) for caption in order], dtype=torch.int64),
+        torch.tensor([number[caption] for caption in samples], dtype=torch.int64),
+    )
+
+
+_SIDES = {"left": "right", "right": "left", "clockwise": "counterclockwise", "counterclockwise": "clockwise"}
+
+
+def mirrored_caption(caption: str) -> str:
+    """What a caption says of the left-right mirror image: left and right, and the two ways round, change places."""
+
+    def turn(word: re.Match[str]) -> str:
+        found = word.group()
+        other = _SIDES[re.sub("[^a-z]", "", found.lower())]
+        return other.capitalize() if found[0].isupper() else other
+
+    return re.sub(r"\b(left|right|(?:counter-?)?clockwise)\b", turn, caption, flags=re.IGNORECASE)
