@@ -8,12 +8,14 @@ conditions them all.
 
 import math
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from wfm.errors import ConfigError
+from wfm.models.linear import Linear, product
 from wfm.parallel.attention import Mask, attention
 
 
@@ -26,8 +28,7 @@ class RMSNorm(nn.Module):
         self.weight = nn.Parameter(torch.ones(dim))
 
     def forward(self, x: Tensor) -> Tensor:
-        scale = torch.rsqrt(x.float().square().mean(-1, keepdim=True) + self.eps)
-        return x * scale.to(x.dtype) * self.weight
+        return F.rms_norm(x, self.weight.shape, self.weight, self.eps)
 
 
 def grid_positions(
@@ -68,12 +69,14 @@ def rope_3d(
 
 
 def apply_rope(x: Tensor, rope: tuple[Tensor, Tensor]) -> Tensor:
-    """Rotate `[B, N, H, head_dim]` by (cos, sin) `[N, head_dim]`, alike for all heads; pairs are (i, i + head_dim /
-    2)."""
-    cos, sin = rope
+    """Rotate `[..., N, H, head_dim]` by (cos, sin) `[N, head_dim]`, alike for all heads; pairs are (i, i + head_dim / 2).
+
+    Computed in the tables' precision (fp32 or better), returned in x's.
+    """
+    cos, sin = rope[0][:, None, :], rope[1][:, None, :]
     first, second = x.chunk(2, dim=-1)
     turned = torch.cat([-second, first], dim=-1)
-    return x * cos[:, None, :] + turned * sin[:, None, :]
+    return (x * cos + turned * sin).to(x.dtype)
 
 
 class Attention(nn.Module):
@@ -81,7 +84,7 @@ class Attention(nn.Module):
     2.1).
 
     `num_kv_heads` below `num_heads` shares keys and values between groups of heads. Cross-attention is the same
-    module called with `context`; rotary positions then apply to neither side.
+    module with a `context` of its own for keys and values; rotary positions then apply to neither side.
     """
 
     def __init__(
@@ -103,41 +106,68 @@ class Attention(nn.Module):
             raise ConfigError(f"num_kv_heads: {self.num_kv_heads} does not divide num_heads {num_heads}")
         self.kernel = kernel
         inner, inner_kv = self.num_heads * self.head_dim, self.num_kv_heads * self.head_dim
-        self.to_q = nn.Linear(dim, inner, bias=False)
-        self.to_k = nn.Linear(context_dim or dim, inner_kv, bias=False)
-        self.to_v = nn.Linear(context_dim or dim, inner_kv, bias=False)
+        self.to_q = Linear(dim, inner)
+        self.to_k = Linear(context_dim or dim, inner_kv)
+        self.to_v = Linear(context_dim or dim, inner_kv)
         self.norm_q = RMSNorm(self.head_dim, eps)
         self.norm_k = RMSNorm(self.head_dim, eps)
-        self.to_out = nn.ModuleList([nn.Linear(inner, dim, bias=False)])
+        self.to_out = nn.ModuleList([Linear(inner, dim)])
 
     def project(
         self, x: Tensor, context: Tensor | None = None, rope: tuple[Tensor, Tensor] | None = None
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Queries `[B, N, H, D]` and keys, values `[B, M, H_kv, D]` of x `[B, N, d]`, normed and rotated."""
-        source = x if context is None else context
-        q = self.norm_q(self.to_q(x).unflatten(-1, (self.num_heads, self.head_dim)))
-        k = self.norm_k(self.to_k(source).unflatten(-1, (self.num_kv_heads, self.head_dim)))
-        v = self.to_v(source).unflatten(-1, (self.num_kv_heads, self.head_dim))
+        if context is not None:
+            return self.project_queries(x), *self.project_context(context)
+        inner = self.num_heads * self.head_dim
+        inner_kv = self.num_kv_heads * self.head_dim
+        fused = product(x, torch.cat([self.to_q.weight, self.to_k.weight, self.to_v.weight]))
+        q, k, v = fused.split([inner, inner_kv, inner_kv], dim=-1)
+        q, k = self.norm_q(self._heads(q)), self.norm_k(self._heads(k))
         if rope is not None:
             q, k = apply_rope(q, rope), apply_rope(k, rope)
-        return q, k, v
+        return q, k, self._heads(v)
 
-    def attend(self, q: Tensor, k: Tensor, v: Tensor, mask: Mask = "full") -> Tensor:
-        """Attention of projected heads, and the output projection: `[B, N, d]`."""
-        batch, num_queries, num_keys = q.shape[0], q.shape[1], k.shape[1]
+    def project_queries(self, x: Tensor) -> Tensor:
+        """The queries of cross-attention: x `[..., d]` -> `[..., H, D]`, normed."""
+        return self.norm_q(self._heads(self.to_q(x)))
+
+    def project_context(self, context: Tensor) -> tuple[Tensor, Tensor]:
+        """Keys (normed) and values of a context `[..., context_dim]`, each `[..., H_kv, D]`."""
+        fused = product(context, torch.cat([self.to_k.weight, self.to_v.weight]))
+        k, v = fused.chunk(2, dim=-1)
+        return self.norm_k(self._heads(k)), self._heads(v)
+
+    def _heads(self, x: Tensor) -> Tensor:
+        return x.unflatten(-1, (-1, self.head_dim))
+
+    def attend(
+        self,
+        q: Tensor,
+        k: Tensor,
+        v: Tensor,
+        mask: Mask = "full",
+        *,
+        q_segments: Sequence[int] | None = None,
+        kv_segments: Sequence[int] | None = None,
+    ) -> Tensor:
+        """Attention of projected heads, and the output projection: `[B, N, d]`.
+
+        q `[B, N, H, D]`, k and v `[B, M, H_kv, D]`, one segment a row; or q `[..., H, D]` and k, v `[..., H_kv, D]` of
+        packs with the lengths of their segments, whatever the leading shape.
+        """
         if self.num_kv_heads != self.num_heads:
-            k, v = (y.repeat_interleave(self.num_heads // self.num_kv_heads, dim=2) for y in (k, v))
+            k, v = (y.repeat_interleave(self.num_heads // self.num_kv_heads, dim=-2) for y in (k, v))
         out = attention(
-            q.flatten(0, 1),
-            k.flatten(0, 1),
-            v.flatten(0, 1),
-            (num_queries,) * batch,
-            (num_keys,) * batch,
+            q.flatten(0, -3),
+            k.flatten(0, -3),
+            v.flatten(0, -3),
+            q_segments or (q.shape[1],) * q.shape[0],
+            kv_segments or (k.shape[1],) * k.shape[0],
             mask=mask,
             kernel=self.kernel,
         )
-        out = self.to_out[0](out.reshape(batch, num_queries, -1))
-        return out
+        return self.to_out[0](out.reshape(*q.shape[:-2], -1))
 
     def forward(
         self,
@@ -157,7 +187,7 @@ class GELUProjection(nn.Module):
 
     def __init__(self, dim: int, hidden: int) -> None:
         super().__init__()
-        self.proj = nn.Linear(dim, hidden, bias=False)
+        self.proj = Linear(dim, hidden)
 
     def forward(self, x: Tensor) -> Tensor:
         return F.gelu(self.proj(x))
@@ -170,7 +200,7 @@ class FeedForward(nn.Module):
     def __init__(self, dim: int, ratio: float = 4.0) -> None:
         super().__init__()
         hidden = int(dim * ratio)
-        self.net = nn.ModuleList([GELUProjection(dim, hidden), nn.Identity(), nn.Linear(hidden, dim, bias=False)])
+        self.net = nn.ModuleList([GELUProjection(dim, hidden), nn.Identity(), Linear(hidden, dim)])
 
     def forward(self, x: Tensor) -> Tensor:
         for layer in self.net:
@@ -188,16 +218,15 @@ class TimestepEmbedding(nn.Module):
     def __init__(self, dim: int) -> None:
         super().__init__()
         self.dim = dim
-        self.t_embedder = nn.ModuleDict(
-            {"linear_1": nn.Linear(dim, dim, bias=False), "linear_2": nn.Linear(dim, 3 * dim, bias=False)}
-        )
+        self.t_embedder = nn.ModuleDict({"linear_1": Linear(dim, dim), "linear_2": Linear(dim, 3 * dim)})
         self.norm = RMSNorm(dim)
 
     def sinusoid(self, timestep: Tensor) -> Tensor:
         """[cos, sin] of `timestep` at frequencies 10000^(-i / (d / 2))."""
         half = self.dim // 2
-        frequency = torch.exp(-math.log(10000.0) * torch.arange(half, device=timestep.device) / half)
-        angle = timestep.float()[..., None] * frequency
+        timestep = timestep.to(torch.promote_types(timestep.dtype, torch.float32))
+        step = torch.arange(half, dtype=timestep.dtype, device=timestep.device)
+        angle = timestep[..., None] * torch.exp(-math.log(10000.0) * step / half)
         return torch.cat([angle.cos(), angle.sin()], dim=-1).to(self.norm.weight.dtype)
 
     def forward(
@@ -214,6 +243,15 @@ class TimestepEmbedding(nn.Module):
         return self.norm(embedding), lora
 
 
+class Modulation(NamedTuple):
+    """Shift, scale and gate of one adaptive norm, each `[G, d]`: one row for all tokens, for each sample or for each
+    latent frame. A final norm has no gate."""
+
+    shift: Tensor
+    scale: Tensor
+    gate: Tensor | None = None
+
+
 class AdaLayerNormLoRA(nn.Module):
     """(LN(x) (1 + scale) + shift, gate) with the three from W2 W1 SiLU(e) + the shared AdaLN vector (Cosmos
     AdaLN-LoRA).
@@ -224,19 +262,24 @@ class AdaLayerNormLoRA(nn.Module):
     def __init__(self, dim: int, rank: int, chunks: int = 3) -> None:
         super().__init__()
         self.dim, self.chunks = dim, chunks
-        self.linear_1 = nn.Linear(dim, rank, bias=False)
-        self.linear_2 = nn.Linear(rank, chunks * dim, bias=False)
+        self.linear_1 = Linear(dim, rank)
+        self.linear_2 = Linear(rank, chunks * dim)
 
-    def modulation(self, embedding: Tensor, lora: Tensor) -> Sequence[Tensor]:
-        """(shift, scale[, gate]), each like `embedding` `[..., d]`; lora `[..., 3d]`."""
+    def modulation(self, embedding: Tensor, lora: Tensor) -> Modulation:
+        """Shift, scale and gate, each like `embedding` `[..., d]`; lora `[..., 3d]`."""
         mixed = self.linear_2(self.linear_1(F.silu(embedding))) + lora[..., : self.chunks * self.dim]
-        return mixed.chunk(self.chunks, dim=-1)
+        return Modulation(*mixed.chunk(self.chunks, dim=-1))
 
     def forward(self, x: Tensor, embedding: Tensor, lora: Tensor) -> tuple[Tensor, Tensor | None]:
-        """x `[B, t, hw, d]`; embedding and lora `[B, t, d]` and `[B, t, 3d]`: one modulation per latent frame."""
-        parts = [part.unsqueeze(-2) for part in self.modulation(embedding, lora)]  # [B, t, 1, d]
-        out = F.layer_norm(x, (self.dim,), eps=1e-6) * (1 + parts[1]) + parts[0]
-        return out, parts[2] if self.chunks == 3 else None
+        """x `[..., n, d]`; embedding and lora `[..., d]` and `[..., 3d]`: one modulation for n tokens each."""
+        shift, scale, gate = self.modulation(embedding, lora)
+        out = modulated_norm(x, shift.unsqueeze(-2), scale.unsqueeze(-2))
+        return out, None if gate is None else gate.unsqueeze(-2)
+
+
+def modulated_norm(x: Tensor, shift: Tensor, scale: Tensor, eps: float = 1e-6) -> Tensor:
+    """LN(x) (1 + scale) + shift over the last axis; shift and scale broadcast against x."""
+    return torch.addcmul(shift, F.layer_norm(x, x.shape[-1:], eps=eps), 1 + scale)
 
 
 class LearnablePositions(nn.Module):

@@ -1,229 +1,327 @@
-"""The diffusion transformer: Cosmos 1.0's DiT (section 2.1) without text, with actions.
+"""The diffusion transformer F: Cosmos 1.0's DiT (paper section 5.1, released code `general_dit.py`).
 
-`forward` is the raw network F of the EDM formulation: scaled latents in, one tensor of the same shape out. `denoise`
-is D of it, in the tokenizer's own units, with the past given: what samplers call.
+    c_noise -> sinusoid (+ action) -> RMSNorm -> embedding -> AdaLN-LoRA of every norm          one a sample or a frame
+    latents + masks -> patches -> blocks [ + positions, self-attention (rope), text, feed-forward ] -> AdaLN -> latents
 
-    noise level -> sinusoid (+ actions of each latent frame) -> RMSNorm -> embedding [B, t, d] -> AdaLN-LoRA of every
-    block latents + mask of given frames (+ last given frame) -> patches -> + positions -> blocks -> AdaLN -> linear
-    -> latents
-
-The modulation is one per latent frame, because frames differ in their action (and Cosmos's action models do the
-same).
+Inside, tokens are one axis: `[M, d]` with the lengths of the segments, whether they came as a dense batch (`forward`)
+or as a pack of any sizes (`packed`). Parameter names are those of diffusers' CosmosTransformer3DModel, those of the
+action hook are Cosmos's own. Preconditioning, latent statistics and what of the past is given are the denoiser's.
 """
 
+from collections.abc import Sequence
+
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from wfm.errors import ConfigError
-from wfm.models.diffusion.conditioning import ActionConditioning
+from wfm.models.diffusion.blocks import ActionMLP, Block, PatchEmbed, normed
 from wfm.models.diffusion.config import DiffusionConfig
-from wfm.models.diffusion.prior import LinearPrior
+from wfm.models.diffusion.inputs import (
+    Grid,
+    check_latents,
+    from_patches,
+    grid_of,
+    noise_rows,
+    rates_of,
+    rows_of_tokens,
+    text_queries,
+    text_tokens,
+    to_patches,
+    with_masks,
+)
+from wfm.models.diffusion.prepared import PreparedNoise, PreparedShape, PreparedText, Shared
 from wfm.models.layers import (
     AdaLayerNormLoRA,
-    Attention,
-    FeedForward,
     LearnablePositions,
     TimestepEmbedding,
     grid_positions,
     rope_3d,
 )
+from wfm.models.linear import Linear
 
-
-class PatchEmbed(nn.Module):
-    """Fold (1, p, p) latent positions into one token and project; order inside a token is (channel, row, column)."""
-
-    def __init__(self, channels: int, dim: int, patch: tuple[int, int, int]) -> None:
-        super().__init__()
-        self.patch = patch
-        self.proj = nn.Linear(channels * patch[1] * patch[2], dim, bias=False)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """`[B, C, t, H, W]` -> `[B, t, h, w, d]`."""
-        _, p, q = self.patch
-        batch, channels, frames, rows, columns = x.shape
-        if rows % p or columns % q:
-            raise ConfigError(f"latents of {rows}x{columns} cannot be cut into patches of {p}x{q}")
-        x = x.reshape(batch, channels, frames, rows // p, p, columns // q, q)
-        return self.proj(x.permute(0, 2, 3, 5, 1, 4, 6).flatten(4))
-
-
-class Block(nn.Module):
-    """Self-attention then feed-forward, each behind an AdaLN-LoRA norm and a gate. (`norm2`/`attn2` are text's,
-    absent here.)"""
-
-    def __init__(self, config: DiffusionConfig) -> None:
-        super().__init__()
-        dim, rank = config.width, config.adaln_lora_dim
-        self.norm1 = AdaLayerNormLoRA(dim, rank)
-        self.attn1 = Attention(dim, config.num_attention_heads)
-        self.norm3 = AdaLayerNormLoRA(dim, rank)
-        self.ff = FeedForward(dim, config.mlp_ratio)
-
-    def forward(
-        self, x: Tensor, embedding: Tensor, lora: Tensor, rope: tuple[Tensor, Tensor], positions: Tensor
-    ) -> Tensor:
-        """x `[B, t, hw, d]`, embedding `[B, t, d]`, lora `[B, t, 3d]`, positions `[t, hw, d]` (added at every block
-        input)."""
-        x = x + positions
-        y, gate = self.norm1(x, embedding, lora)
-        x = x + gate * self.attn1(y.flatten(1, 2), rope=rope).view_as(x)
-        y, gate = self.norm3(x, embedding, lora)
-        return x + gate * self.ff(y)
+BASE_FPS = 24.0
+"""Rotary time runs in units of 1 / 24 s [1/s]."""
 
 
 class DiffusionTransformer(nn.Module):
-    """See the module. Latents are `[B, C, t, H, W]`; buffers `latents_mean`, `latents_std` `[C, 2]` hold their
-    statistics for the first latent frame (column 0, an image) and all later ones (column 1)."""
-
-    latents_mean: Tensor
-    latents_std: Tensor
+    """See the module. `forward` takes a dense batch, `packed` a pack of any sizes; both run the same blocks."""
 
     def __init__(self, config: DiffusionConfig) -> None:
         super().__init__()
         self.config = config
-        dim = config.width
-        channels = config.in_channels * (1 + config.repeat_last + config.extrapolate) + 1  # + mask of given frames
-        self.patch_embed = PatchEmbed(channels, dim, config.patch_size)
-        self.learnable_pos_embed = LearnablePositions(config.max_size, dim)
+        dim, patch = config.width, config.patch_size[1] * config.patch_size[2]
+        self.patch_embed = PatchEmbed(config.patch_channels * patch, dim)
+        self.learnable_pos_embed = LearnablePositions(config.max_grid, dim) if config.extra_pos_embed else None
         self.time_embed = TimestepEmbedding(dim)
-        self.action_embed = ActionConditioning(config.action_width, dim, config.temporal_compression, config.fps)
+        if config.action_dim:
+            self.action_embedder_B_D = ActionMLP(config.action_dim, 4 * dim, dim)
+            self.action_embedder_B_3D = ActionMLP(config.action_dim, 4 * dim, 3 * dim)
         self.transformer_blocks = nn.ModuleList(Block(config) for _ in range(config.num_layers))
         self.norm_out = AdaLayerNormLoRA(dim, config.adaln_lora_dim, chunks=2)
-        self.proj_out = nn.Linear(dim, config.in_channels * config.patch_size[1] * config.patch_size[2], bias=False)
-        self.prior = LinearPrior(config.in_channels, config.max_size[0], config.sigma_data, guess=config.extrapolate)
-        self.register_buffer("latents_mean", torch.zeros(config.in_channels, 2))
-        self.register_buffer("latents_std", torch.ones(config.in_channels, 2))
+        self.proj_out = Linear(dim, config.in_channels * patch)
         self._initialise()
 
+    @torch.no_grad()
     def _initialise(self) -> None:
-        for name, module in self.named_modules():
-            if isinstance(module, nn.Linear) and not name.startswith("action_embed."):
+        """Cosmos's: Xavier, small time embedding, closed gates. Options: see the config."""
+        for module in self.modules():
+            if isinstance(module, nn.Linear):
                 nn.init.xavier_uniform_(module.weight)
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
         for weight in self.time_embed.t_embedder.parameters():
             nn.init.normal_(weight, std=0.02)
-        for module in self.modules():
+        for module in self.transformer_blocks.modules():
             if isinstance(module, AdaLayerNormLoRA):
                 nn.init.zeros_(module.linear_2.weight)
-        for table in self.learnable_pos_embed.parameters():
-            nn.init.trunc_normal_(table, std=0.02)
-        nn.init.zeros_(self.proj_out.weight)
+        if self.learnable_pos_embed is not None:
+            for table in self.learnable_pos_embed.parameters():
+                nn.init.trunc_normal_(table, std=0.02)
+        if self.config.action_dim:
+            for mlp in (self.action_embedder_B_D, self.action_embedder_B_3D):
+                nn.init.zeros_(mlp.fc2.weight)
+        if self.config.zero_output:
+            nn.init.zeros_(self.norm_out.linear_2.weight)
+            nn.init.zeros_(self.proj_out.weight)
         if self.config.open_gates:
             self._open_gates()
 
-    @torch.no_grad()
     def _open_gates(self) -> None:
         """Start every gate near 1: the rows of `linear_2` that make the shared gate are set to answer 1 to the
         middle noise level, and noise levels look much alike to the sinusoid. (All zero, a gate lets its block learn
         only once it has opened.)"""
         dim, layers = self.config.width, self.time_embed.t_embedder
-        hidden = nn.functional.silu(layers["linear_1"](self.time_embed.sinusoid(torch.zeros(()))))
+        middle = torch.zeros((), device=self.proj_out.weight.device)
+        hidden = F.silu(layers["linear_1"](self.time_embed.sinusoid(middle)[None])[0])
         weight = dict(layers.named_parameters())["linear_2.weight"]
         weight[2 * dim :] = hidden / hidden.square().sum()
 
-    # Units
+    @property
+    def dtype(self) -> torch.dtype:
+        """What the network computes in: latents and prepared parts must have it."""
+        return self.proj_out.weight.dtype
 
-    def set_statistics(self, mean: Tensor, std: Tensor) -> None:
-        """Statistics `[C, 2]` of the tokenizer's latents, first frame and later ones."""
-        self.latents_mean.copy_(mean)
-        self.latents_std.copy_(std)
+    @property
+    def blocks(self) -> list[Block]:
+        """The transformer blocks, in order."""
+        return [block for block in self.transformer_blocks if isinstance(block, Block)]
 
-    def normalise(self, latents: Tensor) -> Tensor:
-        """Tokenizer's units -> standard deviation sigma_data. `[B, C, t, H, W]`."""
-        mean, std = self._statistics(latents.shape[2])
-        return (latents - mean) / std * self.config.sigma_data
+    # Prepared parts
 
-    def denormalise(self, latents: Tensor) -> Tensor:
-        """The inverse of `normalise`."""
-        mean, std = self._statistics(latents.shape[2])
-        return latents / self.config.sigma_data * std + mean
+    def prepare_shape(
+        self, sizes: Sequence[int] | Sequence[Sequence[int]], fps: float | Sequence[float] | Tensor | None = None
+    ) -> PreparedShape:
+        """Of latents of one size (T, H, W) (`latents.shape[2:]`), or of one size for each segment.
 
-    def _statistics(self, frames: int) -> tuple[Tensor, Tensor]:
-        column = [0] + [1] * (frames - 1)
-        return self.latents_mean[:, column][None, :, :, None, None], self.latents_std[:, column][None, :, :, None, None]
+        fps: frames a second of the video [1/s]: a number, or one for each sample or segment; None: plain positions, as for
+        images. Raises ConfigError for sizes that the model cannot take and for an fps that is not positive.
+        """
+        many = [sizes] if sizes and isinstance(sizes[0], int) else sizes
+        grids = [grid_of(self.config, size) for size in many]  # type: ignore[arg-type]
+        rates = rates_of(fps)
+        if len(rates) > 1 and len(grids) == 1:
+            grids = grids * len(rates)
+        if len(rates) not in (1, len(grids)):
+            raise ConfigError(f"fps: {len(rates)} values for {len(grids)} segments; give one for all or one for each")
+        if len(rates) == 1 and len(set(grids)) == 1:
+            grids = grids[:1]
+        rates = rates * (len(grids) // len(rates))
+        device = self.proj_out.weight.device
+        positions = [
+            grid_positions(grid, time_scale=1.0 if rate is None else BASE_FPS / rate, device=device)
+            for grid, rate in zip(grids, rates, strict=True)
+        ]
+        config = self.config
+        rope = rope_3d(
+            torch.cat(positions),
+            config.attention_head_dim,
+            theta=config.rope_theta,
+            ratio=config.rope_scale,
+            dtype=torch.promote_types(self.dtype, torch.float32),
+        )
+        learned = None if self.learnable_pos_embed is None else torch.cat([self.learnable_pos_embed(g) for g in grids])
+        return PreparedShape(tuple(grids), rope, learned)
+
+    def prepare_text(self, text: Tensor, text_lengths: Sequence[int] | Tensor | None = None) -> PreparedText:
+        """Keys and values of every block: text `[B, L, D]` (or `[1, L, D]` for all samples) and the lengths used, or a pack
+        `[sum of lengths, D]` with its lengths."""
+        tokens, lengths = text_tokens(self.config, text, text_lengths, self.dtype)
+        if tokens is None:
+            raise ConfigError("text: this model has no cross-attention (config.text_embed_dim=0)")
+        return PreparedText(tuple(block.attn2.project_context(tokens) for block in self.blocks), lengths)
+
+    def prepare_noise(self, c_noise: Tensor, action: Tensor | None = None) -> PreparedNoise:
+        """Modulations of every block: c_noise a number, `[1]` (all samples alike), `[B]` or `[B, T]`; action `[B, A]` or
+        `[B, T, A]`."""
+        per_frame = [x for x in (c_noise, None if action is None else action[..., 0]) if x is not None and x.ndim == 2]
+        segments = max(x.shape[0] for x in (torch.atleast_1d(c_noise), action) if x is not None)
+        frames = [per_frame[0].shape[1] if per_frame else 1] * segments
+        embedding, lora = self._embed_noise(c_noise, action, segments, frames)
+        return PreparedNoise(
+            tuple(block.modulations(embedding, lora) for block in self.blocks),
+            self.norm_out.modulation(embedding, lora),
+        )
 
     # The network
 
     def forward(
         self,
-        hidden_states: Tensor,
-        timestep: Tensor,
+        latents: Tensor,
+        c_noise: Tensor | PreparedNoise,
+        text: Tensor | PreparedText | None = None,
         *,
-        condition: Tensor,
-        given: Tensor,
-        actions: Tensor | None = None,
-        known: Tensor | None = None,
+        text_lengths: Sequence[int] | Tensor | None = None,
+        fps: float | Sequence[float] | Tensor | None = None,
+        padding_mask: Tensor | None = None,
+        condition_mask: Tensor | None = None,
+        action: Tensor | None = None,
+        shape: PreparedShape | None = None,
     ) -> Tensor:
-        """F. hidden_states `[B, C, t, H, W]` scaled by c_in (given frames already replaced by the caller), timestep
-        c_noise `[B]`, condition `[B, C, t, H, W]` normalised (its given frames; the others are the guess, read by a model
-        that is shown one), given int64 `[B]`, actions `[B, T, A]` normalised or None, known bool `[B]`. Returns
-        `[B, C, t, H, W]`."""
-        frames, rows, columns = hidden_states.shape[2:]
-        mask = given_mask(given, frames).to(hidden_states.dtype)  # [B, 1, t, 1, 1]
-        inputs = [hidden_states, mask.expand(-1, 1, -1, rows, columns)]
-        if self.config.repeat_last:
-            last = (given - 1).clamp(min=0)[:, None, None, None, None].expand(-1, condition.shape[1], 1, rows, columns)
-            seen = condition.gather(2, last) * (given > 0)[:, None, None, None, None] / self.config.sigma_data
-            inputs.append(seen.expand(-1, -1, frames, -1, -1))
-        if self.config.extrapolate:
-            inputs.append(condition / self.config.sigma_data)
-        x = self.patch_embed(torch.cat(inputs, dim=1))  # [B, t, h, w, d]
-        grid = (frames, x.shape[2], x.shape[3])
-        x = x.flatten(2, 3)
-        extra, extra_lora = self.action_embed(actions, known, frames, given)
-        embedding, lora = self.time_embed(timestep[:, None].expand(-1, frames), extra, extra_lora)
-        rope = rope_3d(
-            grid_positions(grid, device=x.device),
-            self.config.attention_head_dim,
-            theta=self.config.rope_theta,
-            ratio=self.config.rope_scale,
-            dtype=x.dtype,
-        )
-        positions = self.learnable_pos_embed(grid).unflatten(0, (frames, -1))  # [t, hw, d]
-        for block in self.transformer_blocks:
-            x = block(x, embedding, lora, rope, positions)
-        x, _ = self.norm_out(x, embedding, lora)
-        return self._unpatch(self.proj_out(x), grid)
+        """F of a dense batch: latents `[B, C, T, H, W]` (the tokenizer's channels, then any extra ones) -> `[B, C, T, H, W]`.
 
-    def _unpatch(self, x: Tensor, grid: tuple[int, int, int]) -> Tensor:
-        """`[B, t, hw, p*q*C]` (order: row, column, channel) -> `[B, C, t, H, W]`."""
-        frames, rows, columns = grid
-        _, p, q = self.config.patch_size
-        x = x.view(x.shape[0], frames, rows, columns, p, q, self.config.in_channels)
-        return x.permute(0, 6, 1, 2, 4, 3, 5).reshape(x.shape[0], -1, frames, rows * p, columns * q)
-
-    def denoise(
-        self,
-        noisy: Tensor,
-        sigma: Tensor | float,
-        *,
-        condition: Tensor,
-        given: Tensor | int,
-        actions: Tensor | None = None,
-        known: Tensor | None = None,
-        augment: Tensor | None = None,
-    ) -> Tensor:
-        """D(noisy; sigma): the clean latents, normalised units, `[B, C, t, H, W]`.
-
-        Given frames of the input are replaced by `condition` (plus `augment`, already scaled noise, in training) and
-        of the output by `condition` itself. sigma is `[B]` or a number; given is int64 `[B]` or a number.
-        Preconditioning: Karras et al. 2022, table 1, around the prior; replacement: Cosmos section 2.4.
+        c_noise: `[B]`, `[B, T]` for a level of each latent frame, `[1]` for one of all samples. text `[B or 1, L, D]`;
+        text_lengths: tokens used of each, None: all L. fps [1/s]: a number or `[B]`; None: plain positions. padding_mask
+        `[B or 1, 1, H', W']`, 1 where padded; condition_mask `[B, 1, T, H, W]`, 1 where given. action `[B, A]` or
+        `[B, T, A]`. Raises ConfigError naming what does not fit.
         """
-        batch, frames = noisy.shape[0], noisy.shape[2]
-        sigma = torch.as_tensor(sigma, dtype=noisy.dtype, device=noisy.device).expand(batch)
-        given = torch.as_tensor(given, dtype=torch.int64, device=noisy.device).expand(batch)
-        s = sigma[:, None, None, None, None]
-        mask = given_mask(given, frames)
-        shown = condition if augment is None else condition + augment * mask
-        mean, data = self.prior(shown, given)  # of each element, given the past: `sigma_data` in EDM's formulas
-        total = (s.square() + data.square()).sqrt()
-        left = noisy - mean
-        # given frames are nearly clean: scaled as clean latents are, to unit deviation
-        inputs = torch.where(mask, shown / self.config.sigma_data, left / total)
-        out = self(inputs, sigma.log() / 4, condition=shown, given=given, actions=actions, known=known)
-        clean = mean + data.square() / total.square() * left + s * data / total * out
-        return torch.where(mask, condition, clean)
+        config = self.config
+        check_latents(config, latents, ndim=5, dtype=self.dtype)
+        batch = latents.shape[0]
+        grid = grid_of(config, latents.shape[2:])
+        shape = self._shape(shape, [latents.shape[2:]] if shape is None else [], fps)
+        if any(other != grid for other in shape.grids) or len(shape.grids) not in (1, batch):
+            raise ConfigError(f"shape: prepared for tokens {shape.grids}, these latents are {batch} of {grid}")
+        patches = to_patches(with_masks(config, latents, condition_mask, padding_mask), config.patch_size)
+        out = self._run(patches, [grid] * batch, c_noise, text, text_lengths, action, shape)
+        return from_patches(out, grid, config.patch_size)
 
+    def packed(
+        self,
+        latents: Sequence[Tensor],
+        c_noise: Tensor | PreparedNoise,
+        text: Tensor | PreparedText | None = None,
+        *,
+        text_lengths: Sequence[int] | Tensor | None = None,
+        fps: float | Sequence[float] | Tensor | None = None,
+        padding_mask: Sequence[Tensor | None] | None = None,
+        condition_mask: Sequence[Tensor] | None = None,
+        action: Tensor | None = None,
+        shape: PreparedShape | None = None,
+    ) -> list[Tensor]:
+        """F of a pack: segments `[C, T, H, W]` of any sizes -> as many outputs; no segment sees another.
 
-def given_mask(given: Tensor, frames: int) -> Tensor:
-    """Which latent frames are given: bool `[B, 1, t, 1, 1]`."""
-    return (torch.arange(frames, device=given.device)[None] < given[:, None])[:, None, :, None, None]
+        c_noise `[S]` for a level a segment or `[sum of T]` for one a latent frame; text `[S, L, D]` or a pack
+        `[sum of lengths, D]`, with text_lengths; fps a number or one a segment; masks of each segment without the batch
+        axis; action `[S, A]` or `[sum of T, A]`. Otherwise as `forward`.
+        """
+        config = self.config
+        patches, grids = [], []
+        for i, segment in enumerate(latents):
+            check_latents(config, segment, ndim=4, dtype=self.dtype)
+            grids.append(grid_of(config, segment.shape[1:]))
+            padding = None if padding_mask is None else padding_mask[i]
+            given = None if condition_mask is None else condition_mask[i][None]
+            full = with_masks(config, segment[None], given, None if padding is None else padding[None])
+            patches.append(to_patches(full, config.patch_size))
+        out = self.packed_patches(
+            torch.cat(patches), grids, c_noise, text, text_lengths=text_lengths, fps=fps, action=action, shape=shape
+        )
+        pieces = out.split([t * h * w for t, h, w in grids])
+        return [from_patches(o, grid, config.patch_size)[0] for o, grid in zip(pieces, grids, strict=True)]
+
+    def packed_patches(
+        self,
+        patches: Tensor,
+        grids: Sequence[Grid],
+        c_noise: Tensor | PreparedNoise,
+        text: Tensor | PreparedText | None = None,
+        *,
+        text_lengths: Sequence[int] | Tensor | None = None,
+        fps: float | Sequence[float] | Tensor | None = None,
+        action: Tensor | None = None,
+        shape: PreparedShape | None = None,
+    ) -> Tensor:
+        """F of what is cut into patches already: `[M, C' * p * q]` (`inputs.to_patches`, masks included) with the grid of
+        each segment -> `[M, p * q * C]` (`inputs.from_patches`)."""
+        _, p, q = self.config.patch_size
+        shape = self._shape(shape, [(t, h * p, w * q) for t, h, w in grids] if shape is None else [], fps)
+        if shape.grids != tuple(grids) and not (len(shape.grids) == 1 and set(shape.grids) == set(grids)):
+            raise ConfigError(f"shape: prepared for tokens {shape.grids}, the pack holds {tuple(grids)}")
+        return self._run(patches, list(grids), c_noise, text, text_lengths, action, shape)
+
+    # Inside
+
+    def _run(
+        self,
+        patches: Tensor,
+        grids: list[Grid],
+        c_noise: Tensor | PreparedNoise,
+        text: Tensor | PreparedText | None,
+        text_lengths: Sequence[int] | Tensor | None,
+        action: Tensor | None,
+        shape: PreparedShape,
+    ) -> Tensor:
+        """Patches `[M, C' * p * q]` of all segments -> `[M, p * q * C]`."""
+        frames = [grid[0] for grid in grids]
+        segments = tuple(t * h * w for t, h, w in grids)
+        embedding = lora = tokens = None
+        if isinstance(c_noise, PreparedNoise):
+            if action is not None:
+                raise ConfigError("action: already part of the prepared noise; give it to prepare_noise only")
+            count = c_noise.rows
+        else:
+            embedding, lora = self._embed_noise(c_noise, action, len(grids), frames)
+            count = embedding.shape[0]
+        if isinstance(text, PreparedText):
+            lengths = text.lengths
+        else:
+            tokens, lengths = text_tokens(self.config, text, text_lengths, self.dtype)
+        shared = Shared(
+            segments, shape.rope, shape.positions, embedding, lora, rows_of_tokens(count, grids, patches.device),
+            tokens, lengths, text_queries(self.config, lengths, segments),
+        )  # fmt: skip
+        x = self.patch_embed(patches)
+        for i, block in enumerate(self.blocks):
+            x = block(
+                x,
+                shared,
+                c_noise.blocks[i] if isinstance(c_noise, PreparedNoise) else None,
+                text.heads[i] if isinstance(text, PreparedText) else None,
+            )
+        if isinstance(c_noise, PreparedNoise):
+            final = c_noise.final
+        else:
+            assert embedding is not None
+            assert lora is not None
+            final = self.norm_out.modulation(embedding, lora)
+        return self.proj_out(normed(x, final, shared.rows))
+
+    def _shape(
+        self,
+        shape: PreparedShape | None,
+        sizes: Sequence[Sequence[int]],
+        fps: float | Sequence[float] | Tensor | None,
+    ) -> PreparedShape:
+        if shape is None:
+            return self.prepare_shape(sizes, fps)
+        if fps is not None:
+            raise ConfigError("fps: already part of the prepared shape; give it to prepare_shape only")
+        return shape
+
+    def _embed_noise(
+        self, c_noise: Tensor, action: Tensor | None, segments: int, frames: Sequence[int]
+    ) -> tuple[Tensor, Tensor]:
+        """Time embedding `[G, d]` and AdaLN vector `[G, 3d]`, with the action in both."""
+        width = self.config.action_dim
+        if (action is None) != (width == 0) or (action is not None and action.shape[-1] != width):
+            given = "none" if action is None else f"{list(action.shape)}"
+            raise ConfigError(
+                f"action: {given} given, the model was built for features of width {width} (config.action_dim)"
+            )
+        if not c_noise.is_floating_point():
+            raise ConfigError(f"c_noise: wanted floating point (ln(sigma) / 4 in EDM), got {c_noise.dtype}")
+        rows, action = noise_rows(c_noise, action, segments, frames)
+        if action is None:
+            return self.time_embed(rows)
+        return self.time_embed(rows, self.action_embedder_B_D(action), self.action_embedder_B_3D(action))

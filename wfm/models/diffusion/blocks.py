@@ -1,0 +1,111 @@
+"""One block of the diffusion transformer, and the small modules at its two ends.
+
+Tokens are one axis, `[M, d]`; a modulation has one row for all of them, for each segment or for each latent frame.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from wfm.models.diffusion.config import DiffusionConfig
+from wfm.models.diffusion.prepared import Shared
+from wfm.models.layers import AdaLayerNormLoRA, Attention, FeedForward, Modulation, modulated_norm
+from wfm.models.linear import Linear
+
+
+class PatchEmbed(nn.Module):
+    """Patches -> tokens; a module of its own for the key `patch_embed.proj`."""
+
+    def __init__(self, features: int, dim: int) -> None:
+        super().__init__()
+        self.proj = Linear(features, dim)
+
+    def forward(self, patches: Tensor) -> Tensor:
+        """`[M, C * p * q]` -> `[M, d]`."""
+        return self.proj(patches)
+
+
+class ActionMLP(nn.Module):
+    """Action features -> an addend of the time embedding: linear, tanh GELU, linear, with biases; starts at zero."""
+
+    def __init__(self, action_dim: int, hidden: int, out: int) -> None:
+        super().__init__()
+        self.fc1 = nn.Linear(action_dim, hidden)
+        self.fc2 = nn.Linear(hidden, out)
+
+    def forward(self, action: Tensor) -> Tensor:
+        """`[G, action_dim]` -> `[G, out]`."""
+        return self.fc2(F.gelu(self.fc1(action), approximate="tanh"))
+
+
+class Block(nn.Module):
+    """Self-attention, cross-attention to the text, feed-forward; each behind an AdaLN-LoRA norm and a gate.
+
+    Without text (`text_embed_dim` 0) `norm2` and `attn2` are absent.
+    """
+
+    def __init__(self, config: DiffusionConfig) -> None:
+        super().__init__()
+        dim, rank, eps = config.width, config.adaln_lora_dim, config.qk_norm_eps
+        self.norm1 = AdaLayerNormLoRA(dim, rank)
+        self.attn1 = Attention(dim, config.num_attention_heads, eps=eps)
+        if config.text_embed_dim:
+            self.norm2 = AdaLayerNormLoRA(dim, rank)
+            self.attn2 = Attention(dim, config.num_attention_heads, context_dim=config.text_embed_dim, eps=eps)
+        self.norm3 = AdaLayerNormLoRA(dim, rank)
+        self.ff = FeedForward(dim, config.mlp_ratio)
+        self.norm_names = ("norm1", "norm2", "norm3") if config.text_embed_dim else ("norm1", "norm3")
+
+    def modulations(self, embedding: Tensor, lora: Tensor) -> tuple[Modulation, ...]:
+        """Of each norm in order; embedding `[G, d]`, lora `[G, 3d]`."""
+        return tuple(getattr(self, name).modulation(embedding, lora) for name in self.norm_names)
+
+    def forward(
+        self,
+        x: Tensor,
+        shared: Shared,
+        modulations: tuple[Modulation, ...] | None = None,
+        text: tuple[Tensor, Tensor] | None = None,
+    ) -> Tensor:
+        """x `[M, d]`; modulations and text (keys, values) where they are prepared."""
+        if modulations is None:
+            assert shared.embedding is not None
+            assert shared.lora is not None
+            modulations = self.modulations(shared.embedding, shared.lora)
+        if shared.positions is not None:
+            x = (x.view(-1, *shared.positions.shape) + shared.positions).view(x.shape)
+        tokens = shared.rope[0].shape[0]  # that share one table
+
+        first, *middle, last = modulations
+        y = normed(x, first, shared.rows)
+        q, k, v = self.attn1.project(y.view(-1, tokens, y.shape[-1]), rope=shared.rope)
+        x = gated(x, first, self.attn1.attend(q, k, v, q_segments=shared.segments, kv_segments=shared.segments), shared)
+        if middle:
+            y = normed(x, middle[0], shared.rows)
+            q = self.attn2.project_queries(y)
+            if text is None:
+                assert shared.text is not None
+                text = self.attn2.project_context(shared.text)
+            k, v = text
+            y = self.attn2.attend(q, k, v, q_segments=shared.text_queries, kv_segments=shared.text_lengths)
+            x = gated(x, middle[0], y, shared)
+        return gated(x, last, self.ff(normed(x, last, shared.rows)), shared)
+
+
+def normed(x: Tensor, modulation: Modulation, rows: Tensor | None) -> Tensor:
+    """LN(x) (1 + scale) + shift of x `[M, d]`, each group of tokens with its own row."""
+    shift, scale = (_by_group(part, rows) for part in modulation[:2])
+    return modulated_norm(x.view(shift.shape[0], -1, x.shape[-1]), shift, scale).view(x.shape)
+
+
+def gated(x: Tensor, modulation: Modulation, y: Tensor, shared: Shared) -> Tensor:
+    """x + gate * y, both `[M, d]` (y in any leading shape)."""
+    assert modulation.gate is not None
+    gate = _by_group(modulation.gate, shared.rows)
+    grouped = (gate.shape[0], -1, x.shape[-1])
+    return torch.addcmul(x.view(grouped), gate, y.view(grouped)).view(x.shape)
+
+
+def _by_group(part: Tensor, rows: Tensor | None) -> Tensor:
+    """`[G, d]` -> `[G, 1, d]`, or `[M, 1, d]` where groups differ in size."""
+    return (part if rows is None else part[rows])[:, None]
