@@ -3,7 +3,8 @@
 Rooms, in reading order:
 
     config          SamplingConfig: how futures are drawn; torch-free
-    samplers        diffusion samplers (Euler, Heun, RES-2AB) over a plain ``denoise(x, sigma)``
+    samplers        diffusion samplers (Euler, Heun, RES-2AB, DPM-Solver++, flow) over a plain ``denoise(x, sigma)``
+    guidance        conditional and unconditional prediction in one batch
     decoding        autoregressive decoding with a key/value cache: greedy, top-p
     rollout         one window of either family, in latents or tokens
     world_model     WorldModel: load a bundle, ``generate(past, actions) -> video``; long futures window by window

@@ -1,16 +1,20 @@
 """One window of a future, in the space of each family: latents by diffusion, tokens by autoregression."""
 
+from dataclasses import replace
 from typing import Literal
 
 import torch
 from torch import Tensor
 
+from wfm.data.plan import mix
 from wfm.errors import ConfigError
-from wfm.generation.config import SamplingConfig
+from wfm.generation.config import GuidanceConfig, SamplingConfig
 from wfm.generation.decoding import Choose, TopP, continue_tokens, expected, greedy
-from wfm.generation.samplers import karras_sigmas, sample, seeded_noise
+from wfm.generation.guidance import guided
+from wfm.generation.samplers import noise_levels, sample, seeded_noise
 from wfm.models.autoregressive.network import AutoregressiveTransformer
-from wfm.models.diffusion.network import DiffusionTransformer
+from wfm.models.diffusion.conditioning import Conditions
+from wfm.models.diffusion.denoiser import Denoiser
 
 Mode = Literal["sample", "mean", "greedy"]
 
@@ -25,8 +29,40 @@ def require_mode(family: str, mode: str) -> None:
 
 
 @torch.no_grad()
+def draw_latents(
+    model: Denoiser,
+    conditions: Conditions,
+    shape: tuple[int, int, int, int],
+    *,
+    seeds: list[int],
+    mode: str,
+    sampling: SamplingConfig,
+    negative_text: Tensor | None = None,
+    negative_lengths: Tensor | None = None,
+) -> Tensor:
+    """Latents ``[B, C, T, H, W]`` (the tokenizer's units), one sequence a seed, of ``shape`` (C, T, H, W).
+
+    Mode "sample" integrates from noise, with the configured guidance; mode "mean" is the denoiser's prediction of the
+    clean latents from pure noise at sigma_max. There the input holds next to nothing of the answer, so what minimises
+    the squared error is the mean over all futures that fit the conditions: blurry, and the best single guess by PSNR.
+    It is drawn without guidance, which would lead away from the mean.
+    """
+    require_mode("diffusion", mode)
+    weight = next(model.network.parameters())
+    noise = seeded_noise(shape, seeds, device=weight.device, dtype=torch.promote_types(weight.dtype, torch.float32))
+    if sampling.augment_sigma and conditions.past is not None:
+        drawn = seeded_noise(shape, [mix(seed, "augment") for seed in seeds], device=noise.device, dtype=noise.dtype)
+        conditions = replace(conditions, augment_sigma=sampling.augment_sigma, augment_noise=drawn, release_given=True)
+    guidance = sampling.guidance if mode == "sample" else GuidanceConfig()
+    denoise = guided(model, conditions, noise, guidance, negative_text=negative_text, negative_lengths=negative_lengths)
+    scale = model.config.sigma_data
+    sigmas = noise_levels(sampling, steps=1 if mode == "mean" else None, sigma_data=scale)
+    return model.denormalise(sample(sampling.sampler, denoise, noise, sigmas, sigma_data=scale))
+
+
+@torch.no_grad()
 def future_latents(
-    model: DiffusionTransformer,
+    model: Denoiser,
     past: Tensor,
     actions: Tensor | None,
     *,
@@ -35,29 +71,22 @@ def future_latents(
     mode: str,
     sampling: SamplingConfig,
     guess: Tensor | None = None,
+    text: Tensor | None = None,
+    text_lengths: Tensor | None = None,
 ) -> Tensor:
     """Continue ``past [B, C, p, h, w]`` (the tokenizer's units) to ``frames`` latent frames ``[B, C, frames, h, w]``.
 
     actions: normalised ``[B, T, A]`` or None; guess ``[B, C, frames, h, w]``: latents of the extrapolated past, for a
-    model that is shown them. Mode "sample" integrates from noise; mode "mean" is the denoiser's
-    prediction of the clean latents from pure noise at sigma_max. There the input holds next to nothing of the answer,
-    so what minimises the squared error is the mean over all futures that fit the past and the actions: blurry, and the
-    best single guess by PSNR.
+    model that is shown them; text embeddings ``[B, L, D]`` with their lengths, or None. Modes: see `draw_latents`.
     """
-    require_mode("diffusion", mode)
     batch, channels, given, height, width = past.shape
     if model.config.extrapolate and guess is None:
         raise ConfigError("this model is shown the extrapolated past (extrapolate=True): give its latents as `guess`")
-    condition = past.new_zeros(batch, channels, frames, height, width) if guess is None else model.normalise(guess)
-    condition[:, :, :given] = model.normalise(past)
-    noise = seeded_noise((channels, frames, height, width), seeds, device=past.device, dtype=past.dtype)
-
-    def denoise(x: Tensor, sigma: float) -> Tensor:
-        return model.denoise(x, sigma, condition=condition, given=given, actions=actions)
-
-    steps = 1 if mode == "mean" else sampling.steps
-    sigmas = karras_sigmas(steps, sigma_min=sampling.sigma_min, sigma_max=sampling.sigma_max)
-    latents = model.denormalise(sample(sampling.sampler, denoise, noise, sigmas))
+    shown = past.new_zeros(batch, channels, frames, height, width) if guess is None else model.normalise(guess)
+    shown[:, :, :given] = model.normalise(past, video=frames > 1)
+    conditions = Conditions(past=shown, given=given, actions=actions, text=text, text_lengths=text_lengths)
+    shape = (channels, frames, height, width)
+    latents = draw_latents(model, conditions, shape, seeds=seeds, mode=mode, sampling=sampling)
     latents[:, :, :given] = past
     return latents
 

@@ -26,7 +26,7 @@ from wfm.errors import ConfigError, DataError
 from wfm.generation.config import SamplingConfig
 from wfm.generation.rollout import future_latents, future_tokens, require_mode
 from wfm.models.autoregressive.network import AutoregressiveTransformer
-from wfm.models.diffusion.network import DiffusionTransformer
+from wfm.models.diffusion.denoiser import Denoiser
 from wfm.models.folder import ModelCard, load_model
 from wfm.models.tokenizer.network import Tokenizer
 
@@ -154,7 +154,7 @@ class WorldModel:
         reconstruction."""
         frames, sampling = self._latent_frames(length), self.card.sampling
         guess = self._extrapolated(past, length)
-        if isinstance(self.model, DiffusionTransformer):
+        if isinstance(self.model, Denoiser):
             latents = future_latents(
                 self.model,
                 self.tokenizer.encode(past),
@@ -181,7 +181,7 @@ class WorldModel:
 
     def _extrapolated(self, past: Tensor, length: int) -> Tensor | None:
         """``past`` followed by what constant motion makes of it, ``[B, 3, length, H, W]``, for a model that is shown it."""
-        assert isinstance(self.model, DiffusionTransformer | AutoregressiveTransformer)
+        assert isinstance(self.model, Denoiser | AutoregressiveTransformer)
         if not self.model.config.extrapolate:
             return None
         frames = as_frames(past).cpu().numpy()

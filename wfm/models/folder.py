@@ -34,9 +34,7 @@ class Family(NamedTuple):
 
 FAMILIES: dict[str, Family] = {
     "tokenizer": Family("wfm.models.tokenizer.config:TokenizerConfig", "wfm.models.tokenizer.network:Tokenizer"),
-    "diffusion": Family(
-        "wfm.models.diffusion.config:DiffusionConfig", "wfm.models.diffusion.network:DiffusionTransformer"
-    ),
+    "diffusion": Family("wfm.models.diffusion.config:DenoiserConfig", "wfm.models.diffusion.denoiser:Denoiser"),
     "autoregressive": Family(
         "wfm.models.autoregressive.config:AutoregressiveConfig",
         "wfm.models.autoregressive.network:AutoregressiveTransformer",

@@ -10,6 +10,11 @@ from typing import Any
 
 def settings() -> dict[str, dict[str, Any]]:
     """Values by node name."""
+    # one level at the latents' resolution beside the linear code
+    tokenizer = {
+        "patch_size": 8, "channels": (192, 192), "encoder_blocks": 1, "decoder_blocks": 3, "mid_blocks": 0,
+        "mid_attention": False, "end_kernel": 1, "linear_code": True,
+    }  # fmt: skip
     generate = {"max_windows": 160, "stride_frames": 16, "sampling": {"sampler": "euler", "steps": 4, "batch_size": 32}}
     return {
         "simulate_videos": {
@@ -17,19 +22,26 @@ def settings() -> dict[str, dict[str, Any]]:
         },
         "select_clips": {"split": {"train": 0.7, "val": 0.1, "test": 0.2}},
         "train_tokenizer_continuous": {
-            "model": {"latent_channels": 16},
+            "model": {**tokenizer, "latent_channels": 16},
             "training": {"steps": 220, "batch_size": 8, "learning_rate": 1e-3},
         },
         "train_tokenizer_discrete": {
-            "model": {"latent_channels": 10, "levels": (8, 8, 8, 8, 5, 5, 5, 5, 5, 5)},
+            "model": {**tokenizer, "latent_channels": 10, "levels": (8, 8, 8, 8, 5, 5, 5, 5, 5, 5)},
             "training": {"steps": 200, "batch_size": 8, "learning_rate": 1e-3},
         },
         "encode_latents_continuous": {"stride_frames": 10, "guess_from": 9},
         "encode_latents_discrete": {"stride_frames": 10, "guess_from": 9},
         "train_diffusion": {
             "family": "diffusion",
-            "diffusion": {"extrapolate": True},
+            "diffusion": {
+                "network": {
+                    "num_attention_heads": 4, "attention_head_dim": 48, "num_layers": 6, "adaln_lora_dim": 64,
+                    "condition_mask": True, "max_size": (16, 64, 64), "rope_scale": (1.0, 1.0, 1.0), "zero_output": True,
+                },
+                "repeat_last": True, "extrapolate": True, "linear_prior": True,
+            },
             "edm": {"pixel_share": 1.0, "pure_noise_probability": 0.5},
+            "flow": {"pixel_share": 1.0, "pure_noise_probability": 0.5},
             "training": {"steps": 450, "optimizer": "muon"},
         },
         "train_autoregressive": {

@@ -16,7 +16,10 @@ def settings() -> dict[str, dict[str, Any]]:
         "start_windows": 32,
         "validation_windows": 4,
     }
-    small = {"hidden": 32, "encoder_blocks": 0, "decoder_blocks": 1}
+    small = {
+        "patch_size": 8, "channels": (32, 32), "encoder_blocks": 0, "decoder_blocks": 1, "mid_blocks": 0,
+        "mid_attention": False, "end_kernel": 1, "linear_code": True,
+    }  # fmt: skip
     training = {"steps": 24, "batch_size": 8, "learning_rate": 2e-3, "warmup_steps": 4, "validate_every": 12}
     generate = {"max_windows": 8, "examples": 2, "sampling": {"steps": 4, "batch_size": 8}}
     return {
@@ -34,8 +37,13 @@ def settings() -> dict[str, dict[str, Any]]:
         "encode_latents_discrete": {"stride_frames": 8, "guess_from": 9},
         "train_diffusion": {
             "family": "diffusion",
-            "diffusion": {"num_attention_heads": 2, "attention_head_dim": 24, "num_layers": 2, "adaln_lora_dim": 16,
-                          "extrapolate": True},
+            "diffusion": {
+                "network": {
+                    "num_attention_heads": 2, "attention_head_dim": 24, "num_layers": 2, "adaln_lora_dim": 16,
+                    "condition_mask": True, "max_size": (16, 64, 64), "rope_scale": (1.0, 1.0, 1.0), "zero_output": True,
+                },
+                "repeat_last": True, "extrapolate": True, "linear_prior": True,
+            },
             "training": training,
             "validation_windows": 4,
         },

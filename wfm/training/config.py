@@ -7,9 +7,10 @@ import pydantic
 
 from wfm.config import Config, how
 from wfm.models.autoregressive.config import AutoregressiveConfig, AutoregressiveObjectiveConfig
-from wfm.models.diffusion.config import DiffusionConfig, EDMConfig
+from wfm.models.diffusion.config import DenoiserConfig, DiffusionConfig, EDMConfig, FlowConfig
 from wfm.models.text.config import TextConfig
-from wfm.models.tokenizer.config import ReconstructionConfig, TokenizerConfig
+from wfm.models.tokenizer.config import TokenizerConfig
+from wfm.models.tokenizer.loss_config import ReconstructionConfig
 
 
 class TrainingConfig(Config):
@@ -65,8 +66,16 @@ class TrainingConfig(Config):
 class TokenizerTrainingConfig(Config):
     """What a tokenizer is, what it learns from, and how."""
 
-    model: TokenizerConfig = TokenizerConfig()
-    "The network."
+    model: TokenizerConfig = TokenizerConfig(
+        patch_size=8,
+        channels=(192, 192),
+        encoder_blocks=1,
+        mid_blocks=0,
+        mid_attention=False,
+        end_kernel=1,
+        linear_code=True,
+    )
+    "The network; the default is the demo's. Stated in part, the rest is Cosmos's CV8x8x8."
     loss: ReconstructionConfig = ReconstructionConfig()
     "What counts as a good reconstruction."
     training: TrainingConfig = TrainingConfig(
@@ -87,6 +96,13 @@ class TokenizerTrainingConfig(Config):
     "Windows of the val split that are watched; 0: all."
     start_windows: int = 256
     "Windows from which the principal components are taken."
+    image_every: int = 0
+    "One batch in so many, from the first on, is of single frames of the windows (Cosmos's joint training); 0: none."
+    images_per_window: int = 4
+    "Frames that an image batch takes from each window, evenly spaced."
+    initial: str = how("")
+    """Folder of a tokenizer to go on from, such as a published one for another domain; empty: none. `model` must be what it
+    holds, and its files enter the key by sha256."""
 
     @pydantic.model_validator(mode="after")
     def _fits(self) -> Self:
@@ -99,6 +115,12 @@ class TokenizerTrainingConfig(Config):
         for side in self.size:
             if side % self.model.spatial_compression:
                 raise ValueError(f"size {self.size} is not a multiple of {self.model.spatial_compression}")
+        if self.image_every < 0 or self.image_every == 1:
+            raise ValueError(f"image_every is {self.image_every}; give 0 for videos only, or 2 and more")
+        if not 1 <= self.images_per_window <= self.crop_frames:
+            raise ValueError(
+                f"images_per_window is {self.images_per_window}; a crop has 1 to {self.crop_frames} frames to take"
+            )
         return self
 
 
@@ -128,24 +150,40 @@ class EncodingConfig(Config):
 
 
 class WorldTrainingConfig(Config):
-    """What a world model is and how it learns. Fields that follow from the data (latent channels, FSQ levels, action
-    width, compression, rate) are filled in from the latents and the tokenizer."""
+    """What a world model is and how it learns. Fields that follow from the data (latent channels, columns of the
+    statistics, FSQ levels, action width, text width, compression, rate, masks) are filled in from the latents and the
+    tokenizer."""
 
     family: Literal["diffusion", "autoregressive"] = "diffusion"
     "Which of the two is trained; the other's configuration is not used."
-    diffusion: DiffusionConfig = DiffusionConfig()
-    "The diffusion transformer."
+    diffusion: DenoiserConfig = DenoiserConfig(
+        network=DiffusionConfig(
+            condition_mask=True,
+            adaln_lora_dim=64,
+            max_size=(16, 64, 64),
+            rope_scale=(1.0, 1.0, 1.0),
+            zero_output=True,
+        ),
+        repeat_last=True,
+        linear_prior=True,
+    )
+    "The diffusion transformer and what is around it. Stated in part, the rest is a plain Cosmos denoiser's."
     edm: EDMConfig = EDMConfig()
-    "Its objective."
+    "Its objective where `diffusion.objective` is edm."
+    flow: FlowConfig = FlowConfig()
+    "Its objective where `diffusion.objective` is flow."
     autoregressive: AutoregressiveConfig = AutoregressiveConfig()
     "The causal transformer."
     cross_entropy: AutoregressiveObjectiveConfig = AutoregressiveObjectiveConfig()
     "Its objective."
     training: TrainingConfig = TrainingConfig()
     "Steps, batch and optimiser."
-    linear_prior: bool = True
-    "Diffusion: first fit the best linear guess from the last given frame, then train on what is left of the future."
     whitening: float = 1.0
     "How far latent channels are brought to one deviation: 1 each on its own, 0 all by a common factor."
     validation_windows: int = 32
     "Windows of the val split that are watched; 0: all."
+
+    @property
+    def denoising(self) -> EDMConfig | FlowConfig:
+        """The diffusion objective that is used."""
+        return self.edm if self.diffusion.objective == "edm" else self.flow

@@ -20,8 +20,8 @@ from wfm.data.loader import ArrayDataset, Loader, read_latents
 from wfm.data.plan import DataPlan, mix
 from wfm.errors import ConfigError, DataError
 from wfm.models.autoregressive import AutoregressiveConfig, AutoregressiveObjective, AutoregressiveTransformer
-from wfm.models.diffusion import DiffusionConfig, DiffusionTransformer, EDMObjective
-from wfm.models.diffusion.edm import shown_to
+from wfm.models.diffusion import Conditions, Denoiser, DenoiserConfig, DenoisingObjective
+from wfm.models.diffusion.objective import shown_past
 from wfm.models.folder import count_parameters, save_model
 from wfm.models.tokenizer import Tokenizer, TokenizerConfig
 from wfm.training.config import WorldTrainingConfig
@@ -114,11 +114,16 @@ def read_encoded(latents: "Artifact") -> Encoded:
 
 def _read_split(latents: "Artifact", split: str) -> ArrayDataset | None:
     paths = sorted(entry.path for entry in latents.files() if f"/{split}/" in f"/{entry.path}")
-    shards = [path for path in paths if path.endswith(".safetensors")]
-    tables = [path for path in paths if path.endswith("samples.parquet")]
+
+    def fetched(start: str, end: str) -> list[Path]:
+        names = [path for path in paths if path.rpartition("/")[2].startswith(start) and path.endswith(end)]
+        return [latents.fetch(path) for path in names]
+
+    shards = fetched("shard-", ".safetensors")
     if not shards:
         return None
-    return read_latents([latents.fetch(path) for path in shards], [latents.fetch(path) for path in tables])
+    captions = list(zip(fetched("captions", ".safetensors"), fetched("captions", ".parquet"), strict=True))
+    return read_latents(shards, fetched("samples", ".parquet"), captions)
 
 
 def with_actions(samples: ArrayDataset, spec: ActionSpec) -> ArrayDataset:
@@ -129,42 +134,62 @@ def with_actions(samples: ArrayDataset, spec: ActionSpec) -> ArrayDataset:
         arrays["actions"] = torch.from_numpy(spec.normalise(raw.numpy()))
     else:
         arrays.pop("has_actions", None)
-    return ArrayDataset(samples.sample_ids, arrays)
+    return ArrayDataset(samples.sample_ids, arrays, samples.captions)
 
 
 def build(
     config: WorldTrainingConfig, tokenizer: TokenizerConfig, data: Encoded
 ) -> tuple[nn.Module, Objective, Config]:
     """The network, its objective, and its configuration with everything that follows from the data filled in."""
-    known: dict[str, Any] = {
-        "action_width": data.action_spec.width,
-        "temporal_compression": tokenizer.temporal_compression,
-        "fps": data.fps,
-    }
     require_guess(config, tokenizer, data)
     if config.family == "autoregressive":
         if not tokenizer.discrete:
             raise ConfigError("family autoregressive needs a discrete tokenizer: train one with levels")
-        causal = AutoregressiveConfig.parse(
-            {**config.autoregressive.resolved(), **known, "levels": list(tokenizer.levels)}
-        )
+        known = {**_known(tokenizer, data), "levels": list(tokenizer.levels)}
+        causal = AutoregressiveConfig.parse({**config.autoregressive.resolved(), **known})
         return AutoregressiveTransformer(causal), AutoregressiveObjective(config.cross_entropy), causal
     if tokenizer.discrete:
         raise ConfigError("family diffusion needs a continuous tokenizer: train one without levels")
-    diffusion = DiffusionConfig.parse(
-        {**config.diffusion.resolved(), **known, "in_channels": tokenizer.latent_channels}
-    )
-    network = DiffusionTransformer(diffusion)
+    card = denoiser_config(config, tokenizer, data)
+    model = Denoiser(card)
     mean = torch.tensor(data.statistics["mean"])
-    network.set_statistics(mean, whitened(torch.tensor(data.statistics["std"]), config.whitening))
-    guess = data.train.arrays["guess"] if diffusion.extrapolate else None
-    if config.linear_prior:
-        network.prior.fit(
-            network.normalise(data.train.arrays["latents"]),
-            guess=None if guess is None else network.normalise(guess),
-            given=max(config.edm.condition_latents),
+    model.statistics.set(mean, whitened(torch.tensor(data.statistics["std"]), config.whitening))
+    if model.prior is not None:
+        guess = data.train.arrays["guess"] if card.extrapolate else None
+        model.prior.fit(
+            model.normalise(data.train.arrays["latents"]),
+            guess=None if guess is None else model.normalise(guess),
+            given=max(config.denoising.condition_latents),
         )
-    return network, EDMObjective(config.edm), diffusion
+    return model, DenoisingObjective(config.denoising), card
+
+
+def _known(tokenizer: TokenizerConfig, data: Encoded) -> dict[str, Any]:
+    """What both families are told of the data."""
+    return {
+        "action_width": data.action_spec.width,
+        "temporal_compression": tokenizer.temporal_compression,
+        "fps": data.fps,
+    }
+
+
+def denoiser_config(config: WorldTrainingConfig, tokenizer: TokenizerConfig, data: Encoded) -> DenoiserConfig:
+    """The denoiser with everything that follows from the data filled in."""
+    values = config.diffusion.resolved()
+    network = {
+        "in_channels": tokenizer.latent_channels,
+        "condition_mask": max(config.denoising.condition_latents) > 0,
+        "text_embed_dim": data.train.captions.width if data.train.captions else 0,
+        "concat_padding_mask": "padding_mask" in data.train.arrays,
+    }
+    return DenoiserConfig.parse(
+        {
+            **values,
+            **_known(tokenizer, data),
+            "network": {**values["network"], **network},
+            "statistics_frames": len(data.statistics["mean"][0]),
+        }
+    )
 
 
 def require_guess(config: WorldTrainingConfig, tokenizer: TokenizerConfig, data: Encoded) -> None:
@@ -176,11 +201,12 @@ def require_guess(config: WorldTrainingConfig, tokenizer: TokenizerConfig, data:
         raise ConfigError(
             f"{family}.extrapolate is on and the latents hold no guess: encode them with guess_from, the frames given"
         )
-    wanted = {1 + (count - 1) * tokenizer.temporal_compression for count in config.edm.condition_latents}
+    counts = config.denoising.condition_latents
+    wanted = {1 + (count - 1) * tokenizer.temporal_compression for count in counts}
     if family == "diffusion" and wanted != {data.guess_from}:
         raise ConfigError(
-            f"edm.condition_latents = {config.edm.condition_latents} means {sorted(wanted)} given frames; the latents' "
-            f"guess was made from {data.guess_from}: set encode_latents.guess_from, or give one count that fits"
+            f"{config.diffusion.objective}.condition_latents = {counts} means {sorted(wanted)} given frames; the "
+            f"latents' guess was made from {data.guess_from}: set encode_latents.guess_from, or give one count that fits"
         )
 
 
@@ -206,26 +232,29 @@ def validation(
     def validate(model: Any) -> dict[str, float]:
         loss, values = objective.loss(model, batch, 0)
         found = {"loss": float(loss), **values}
-        if config.family == "diffusion" and max(config.edm.condition_latents) > 0:
+        if config.family == "diffusion" and max(config.denoising.condition_latents) > 0:
             found["mean_psnr"] = mean_psnr(model, tokenizer, batch, config)
         return found
 
     return validate
 
 
-def mean_psnr(
-    model: DiffusionTransformer, tokenizer: Tokenizer, batch: dict[str, Tensor], config: WorldTrainingConfig
-) -> float:
+def mean_psnr(model: Denoiser, tokenizer: Tokenizer, batch: dict[str, Tensor], config: WorldTrainingConfig) -> float:
     """PSNR [dB] of the one-step mean against the reconstruction, both decoded, on frames that are not given."""
-    given = max(config.edm.condition_latents)
+    given = max(config.denoising.condition_latents)
     clean = model.normalise(batch["latents"])
-    condition = shown_to(model, batch, clean, torch.full((len(clean),), given))
     generators = [torch.Generator().manual_seed(int(seed)) for seed in batch["seeds"]]
     noise = torch.stack([torch.randn(clean.shape[1:], generator=g) for g in generators]).to(clean)
-    top = config.edm.sigma_max
-    guess = model.denoise(
-        noise * top, top, condition=condition, given=given, actions=batch.get("actions"), known=batch.get("has_actions")
+    top = config.denoising.sigma_max
+    conditions = Conditions(
+        past=shown_past(model, batch, clean, torch.full((len(clean),), given)),
+        given=given,
+        text=batch.get("text"),
+        text_lengths=batch.get("text_lengths"),
+        actions=batch.get("actions"),
+        known=batch.get("has_actions"),
     )
+    guess = model.denoise(noise * top, top, conditions)
     seen = 1 + (given - 1) * tokenizer.config.temporal_compression
     made = tokenizer.decode(model.denormalise(guess))[:, :, seen:].clamp(-1, 1)
     truth = tokenizer.decode(batch["latents"])[:, :, seen:].clamp(-1, 1)

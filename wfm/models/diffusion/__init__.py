@@ -1,23 +1,40 @@
-"""The diffusion family: a transformer (DiT) that removes noise from latents, given past latents and actions.
+"""The diffusion family: a transformer (DiT) that removes noise from latents, given past latents, text and actions.
 
-    config         DiffusionConfig: the network; torch-free
-    conditioning   actions per video frame -> one vector per latent frame
-    prior          the linear guess of the future that the network improves on, in closed form
-    network        DiffusionTransformer: the raw network F of the EDM formulation, plus `denoise` = D
-    edm            preconditioning, noise law, and the training objective
+    config         DiffusionConfig: the network; DenoiserConfig: everything around it; EDMConfig, FlowConfig; torch-free
+    network        DiffusionTransformer: the raw network F
+    statistics     the tokenizer's units <-> latents of one deviation, by channel and latent frame
+    conditioning   Conditions: what a denoiser is told; actions per video frame -> one vector per latent frame
+    prior          the linear guess of the future that the network improves on, in closed form (an option)
+    edm, flow      the two formulations: preconditioning and the law of the noise
+    denoiser       Denoiser: F inside its formulation, D(x; sigma); what training saves and samplers call
+    objective      DenoisingObjective: the training loss of both
+    parallelize    activation checkpointing and compilation, applied from outside
 
-Latents enter and leave every public method in the tokenizer's own units; the network holds their statistics.
+`Denoiser` works in normalised latents; `normalise` and `denormalise` lead from and to the tokenizer's units.
 """
 
 from typing import Any
 
-__all__ = ["DiffusionConfig", "DiffusionTransformer", "EDMConfig", "EDMObjective"]
+__all__ = [
+    "Conditions",
+    "Denoiser",
+    "DenoiserConfig",
+    "DenoisingObjective",
+    "DiffusionConfig",
+    "DiffusionTransformer",
+    "EDMConfig",
+    "FlowConfig",
+]
 
 _HOMES = {
+    "Conditions": "conditioning",
+    "Denoiser": "denoiser",
+    "DenoiserConfig": "config",
+    "DenoisingObjective": "objective",
     "DiffusionConfig": "config",
-    "EDMConfig": "config",
     "DiffusionTransformer": "network",
-    "EDMObjective": "edm",
+    "EDMConfig": "config",
+    "FlowConfig": "config",
 }
 
 

@@ -1,0 +1,252 @@
+"""The denoiser D: the network F inside its formulation. What training saves and samplers call.
+
+    tokenizer's latents -> statistics -> x = x0 + sigma n -> D(x; sigma) = m + c_skip (x - m) + c_out F(c_in (x - m)) -> x0
+
+The factors are those of `edm` or `flow`; m and the deviation they are made for come from the linear prior (0 and
+sigma_data without one). Noise levels are one number a sample `[B]`, or one a latent frame `[B, T]`.
+
+Given frames (video2world, Cosmos section 5.1.3): the network's input holds the past there, scaled as nearly clean
+latents are (c_in at the past's own small noise level, whatever the level of the rest), the mask channel says so, and the
+output is the past itself. Cosmos scales the past by c_in(s_aug) / c_in(s) and then everything by c_in(s): the same.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from wfm.errors import ConfigError
+from wfm.models.diffusion import edm, flow
+from wfm.models.diffusion.conditioning import ActionFeatures, Conditions, given_mask, last_given
+from wfm.models.diffusion.config import DenoiserConfig
+from wfm.models.diffusion.network import DiffusionTransformer
+from wfm.models.diffusion.prior import LinearPrior
+from wfm.models.diffusion.statistics import LatentStatistics
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Conditions worked out for one shape: what no noise level changes, computed once for all steps of a sampler."""
+
+    past: Tensor | None
+    "`[B, C, T, H, W]`, clean; None: nothing is given."
+    mask: Tensor | None
+    "bool `[B, 1, T, 1, 1]`: given frames."
+    seen: Tensor | None
+    "The past as the network's input holds it, noise added and scaled."
+    release_below: Tensor | None
+    "`[B, 1, 1, 1, 1]`: noise level at and below which given frames are denoised too; None: never."
+    extra: Tensor | None
+    "Channels concatenated after the latents."
+    mean: Tensor | None
+    "The prior's guess `[B, C, T, H, W]`; None: 0."
+    deviation: Tensor
+    "What the guess misses, `[B, C, T, 1, 1]`, or sigma_data as one number."
+    network: dict[str, Any] = field(default_factory=dict)
+    "Further arguments of the network."
+
+
+class RandomFourier(nn.Module):
+    """sqrt(2) cos(frequency x + phase), drawn once: `[...]` -> `[..., features]` (Cosmos `logvar.0`)."""
+
+    freqs: Tensor
+    phases: Tensor
+
+    def __init__(self, features: int) -> None:
+        super().__init__()
+        self.register_buffer("freqs", 2 * torch.pi * torch.randn(features))
+        self.register_buffer("phases", 2 * torch.pi * torch.rand(features))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return (x[..., None] * self.freqs + self.phases).cos() * 2**0.5
+
+
+class Denoiser(nn.Module):
+    """See the module. Latents are `[B, C, T, H, W]`; inside, in units whose deviation is `sigma_data`."""
+
+    def __init__(self, config: DenoiserConfig) -> None:
+        super().__init__()
+        self.config = config
+        network = config.network_config
+        channels = network.in_channels
+        self.network = DiffusionTransformer(network)
+        self.statistics = LatentStatistics(
+            channels, config.statistics_frames, config.sigma_data, image=config.image_statistics
+        )
+        self.prior: LinearPrior | None = None
+        if config.linear_prior:
+            self.prior = LinearPrior(channels, network.max_size[0], config.sigma_data, guess=config.extrapolate)
+        self.actions: ActionFeatures | None = None
+        if config.action_width:
+            self.actions = ActionFeatures(config.action_width, config.temporal_compression, config.fps)
+        self.logvar: nn.Sequential | None = None
+        if config.uncertainty:
+            head = nn.Linear(config.uncertainty, 1, bias=False)
+            nn.init.zeros_(head.weight)  # u = 0: the plain loss, until something is learned
+            self.logvar = nn.Sequential(RandomFourier(config.uncertainty), head)
+
+    # Units
+
+    def normalise(self, latents: Tensor, *, video: bool | None = None) -> Tensor:
+        """Tokenizer's units -> deviation sigma_data; `video`: see `LatentStatistics`."""
+        return self.statistics.normalise(latents, video=video)
+
+    def denormalise(self, latents: Tensor, *, video: bool | None = None) -> Tensor:
+        """The inverse of `normalise`."""
+        return self.statistics.denormalise(latents, video=video)
+
+    # The formulation
+
+    def scaling(self, sigma: Tensor, deviation: Tensor | float) -> edm.Scaling:
+        """The factors of this model's objective at noise levels broadcast against the deviation."""
+        rule: Callable[[Tensor, Tensor | float], edm.Scaling]
+        rule = edm.scaling if self.config.objective == "edm" else flow.scaling
+        return rule(sigma, deviation)
+
+    def noise_feature(self, sigma: Tensor) -> Tensor:
+        """c_noise, like `sigma`: ln(sigma) / 4, or the flow's t."""
+        if self.config.objective == "edm":
+            return edm.noise_feature(sigma)
+        return flow.time_of(sigma, self.config.sigma_data)
+
+    def uncertainty(self, sigma: Tensor) -> Tensor | None:
+        """u(sigma), like `sigma`; None for a model that has learned none."""
+        return None if self.logvar is None else self.logvar(self.noise_feature(sigma))[..., 0]
+
+    def forward(self, noisy: Tensor, sigma: Tensor | float, conditions: Conditions | Prepared) -> Tensor:
+        """`denoise`."""
+        return self.denoise(noisy, sigma, conditions)
+
+    def denoise(self, noisy: Tensor, sigma: Tensor | float, conditions: Conditions | Prepared) -> Tensor:
+        """D(noisy; sigma): the expected clean latents, normalised units, `[B, C, T, H, W]`; given frames come back as
+        the past.
+
+        sigma: a number, `[B]` or `[B, T]`. Raises ConfigError for what does not fit.
+        """
+        ready = conditions if isinstance(conditions, Prepared) else self.prepare(conditions, noisy)
+        levels = self.levels(sigma, noisy)  # [1], [B] or [B, T]
+        s = spread(levels)
+        factors = self.scaling(s, ready.deviation)
+        left = noisy if ready.mean is None else noisy - ready.mean
+        inputs = factors.inside * left
+        held = ready.mask
+        if held is not None and ready.release_below is not None:
+            held = held & (s > ready.release_below)
+        if held is not None:
+            assert ready.seen is not None
+            inputs = torch.where(held, ready.seen, inputs)
+        if ready.extra is not None:
+            inputs = torch.cat([inputs, ready.extra], dim=1)
+        raw = self.network(inputs.to(self.network.dtype), self.noise_feature(levels), **ready.network)
+        clean = factors.skip * left + factors.out * raw.to(noisy.dtype)
+        if ready.mean is not None:
+            clean = clean + ready.mean
+        if held is not None:
+            assert ready.past is not None
+            clean = torch.where(held, ready.past, clean)
+        return clean.to(noisy.dtype)
+
+    def levels(self, sigma: Tensor | float, like: Tensor) -> Tensor:
+        """Noise levels `[1]`, `[B]` or `[B, T]` in fp32 or better (their logarithm must not be rounded to bf16)."""
+        batch, frames = like.shape[0], like.shape[2]
+        levels = torch.as_tensor(sigma, dtype=torch.promote_types(like.dtype, torch.float32), device=like.device)
+        if levels.ndim == 0:
+            return levels[None]  # one row of modulations serves all samples
+        if tuple(levels.shape) not in ((1,), (batch,), (batch, frames)):
+            raise ConfigError(
+                f"sigma has shape {list(levels.shape)}; give a number, [{batch}] (samples), or [{batch}, {frames}] "
+                "(samples, latent frames)"
+            )
+        return levels
+
+    # What no noise level changes
+
+    def prepare(self, conditions: Conditions, like: Tensor) -> Prepared:
+        """Work out conditions for latents of the shape, dtype and device of `like`. Raises ConfigError for what does
+        not fit them or the model."""
+        if like.ndim != 5 or like.shape[1] != self.config.network.in_channels:
+            raise ConfigError(
+                f"latents have shape {list(like.shape)}, wanted [B, {self.config.network.in_channels}, T, H, W]"
+            )
+        given = torch.as_tensor(conditions.given, dtype=torch.int64, device=like.device).expand(len(like))
+        past, mask = self._given(conditions, given, like)
+        sigma_data = torch.tensor(self.config.sigma_data, dtype=like.dtype, device=like.device)
+        shown, seen, mean, deviation, release, extra = past, None, None, sigma_data, None, None
+        if past is not None and mask is not None:
+            augment = self.levels(conditions.augment_sigma, like)
+            if conditions.augment_noise is not None:
+                shown = past + spread(augment).to(past.dtype) * conditions.augment_noise.to(past) * mask
+            assert shown is not None
+            seen = (shown * self.scaling(spread(augment), sigma_data).inside).to(like.dtype)
+            release = spread(augment) if conditions.release_given else None
+            if self.prior is not None:
+                mean, deviation = self.prior(shown, given)
+            extra = self._extra(shown, given)
+        return Prepared(
+            past, mask, seen, release, extra, mean, deviation, self._network_arguments(conditions, given, mask, like)
+        )
+
+    def _given(self, conditions: Conditions, given: Tensor, like: Tensor) -> tuple[Tensor | None, Tensor | None]:
+        """The past and its mask, checked; (None, None) for a model without either."""
+        past, frames = conditions.past, like.shape[2]
+        if past is None and bool((given != 0).any()):
+            raise ConfigError(f"given is {given.tolist()} and there is no `past`: give its latents")
+        if not self.config.network.condition_mask:
+            if past is not None:
+                raise ConfigError("this model takes no past (network.condition_mask is off): a text2world model")
+            return None, None
+        past = torch.zeros_like(like) if past is None else past.to(like)
+        if past.shape != like.shape:
+            raise ConfigError(
+                f"past has shape {list(past.shape)}, wanted {list(like.shape)}: all frames, of which the first `given` "
+                "are read"
+            )
+        if int(given.max()) > frames or int(given.min()) < 0:
+            raise ConfigError(f"given is {given.tolist()} of {frames} latent frames: use 0 to {frames}")
+        noise = conditions.augment_noise
+        if noise is not None and noise.shape != like.shape:
+            raise ConfigError(f"augment_noise has shape {list(noise.shape)}, wanted {list(like.shape)}")
+        if noise is None and bool((torch.as_tensor(conditions.augment_sigma) != 0).any()):
+            raise ConfigError("augment_sigma is not 0: give the unit noise, `augment_noise`, as well")
+        return past, given_mask(given, frames)
+
+    def _extra(self, shown: Tensor, given: Tensor) -> Tensor | None:
+        """Channels beside the latents, at unit deviation: the last given frame everywhere, the past and its guess."""
+        parts = []
+        if self.config.repeat_last:
+            parts.append(last_given(shown, given).expand(-1, -1, shown.shape[2], -1, -1))
+        if self.config.extrapolate:
+            parts.append(shown)
+        return torch.cat(parts, dim=1) / self.config.sigma_data if parts else None
+
+    def _network_arguments(
+        self, conditions: Conditions, given: Tensor, mask: Tensor | None, like: Tensor
+    ) -> dict[str, Any]:
+        """Everything the network is given besides latents and noise level."""
+        config, frames = self.config.network, like.shape[2]
+        arguments: dict[str, Any] = {"padding_mask": conditions.padding_mask}
+        text, lengths = conditions.text, conditions.text_lengths
+        if config.text_embed_dim and text is None:  # zeros give no keys and no values: cross-attention adds nothing
+            text, lengths = like.new_zeros(1, 1, config.text_embed_dim), None
+        if torch.is_grad_enabled():  # in training every call has weights of its own
+            arguments |= {"text": text, "text_lengths": lengths, "fps": conditions.fps}
+        else:
+            arguments["text"] = None if text is None else self.network.prepare_text(text, lengths)
+            arguments["shape"] = self.network.prepare_shape(like.shape[2:], conditions.fps)
+        if mask is not None:
+            arguments["condition_mask"] = mask
+        if self.actions is not None:
+            arguments["action"] = self.actions(conditions.actions, conditions.known, frames, given)
+            arguments["action"] = arguments["action"].to(self.network.dtype)
+        elif conditions.actions is not None:
+            raise ConfigError(
+                f"actions of {conditions.actions.shape[-1]} components were given; this model takes none (action_width=0)"
+            )
+        return arguments
+
+
+def spread(levels: Tensor) -> Tensor:
+    """`[1]`, `[B]` or `[B, T]` -> `[1 or B, 1, 1 or T, 1, 1]`, to be broadcast against latents."""
+    return levels[:, None, None, None, None] if levels.ndim == 1 else levels[:, None, :, None, None]

@@ -1,0 +1,141 @@
+"""The training objective of both formulations: the weighted error of the denoised latents, on frames that are not given.
+
+    loss = E[ exp(-u(sigma)) lambda(sigma) |D(x0 + sigma n; sigma) - x0|^2 + u(sigma) ],   lambda = 1 / c_out^2
+
+With EDM that is Cosmos's loss (section 5.1.1); with rectified flow it is the squared error of the velocity. u is learned
+beside the network where the model has it (`uncertainty`): the loss may then fall below zero, which is no fault. Each
+sample counts alike however many of its frames are given (Cosmos averages over given frames too, which counts a sample
+less the more of it is given).
+
+All randomness of a sample (its noise level, noise, augmentation, number of given frames, dropout) comes from the
+sample's own seed, so it is the same on any rank, in any batch, before and after a kill.
+"""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from wfm.errors import ConfigError
+from wfm.models.diffusion import edm, flow
+from wfm.models.diffusion.conditioning import Conditions, given_mask
+from wfm.models.diffusion.config import EDMConfig, FlowConfig
+from wfm.models.diffusion.denoiser import Denoiser, Prepared, spread
+
+
+def shown_past(model: Denoiser, batch: Mapping[str, Tensor], clean: Tensor, given: Tensor) -> Tensor:
+    """The past of `Conditions` `[B, C, T, H, W]`: the clean latents, and where they are not given the batch's `guess`
+    (tokenizer's units) if the model is shown one."""
+    if not model.config.extrapolate:
+        return clean
+    if "guess" not in batch:
+        raise ConfigError("this model is shown the extrapolated past (extrapolate=True): the batch needs its `guess`")
+    return torch.where(given_mask(given, clean.shape[2]), clean, model.normalise(batch["guess"]))
+
+
+class DenoisingObjective:
+    """Loss of a `Denoiser`. Batch: latents `[B, C, T, H, W]` in the tokenizer's units, seeds int64 `[B]`; where there
+    are any, actions `[B, frames, A]` normalised and has_actions bool `[B]`, text `[B, L, D]` and text_lengths `[B]`,
+    fps `[B]`, padding_mask `[B, 1, h, w]`, guess like the latents."""
+
+    def __init__(self, config: EDMConfig | FlowConfig) -> None:
+        self.config = config
+
+    def loss(self, model: Denoiser, batch: Mapping[str, Tensor], step: int) -> tuple[Tensor, dict[str, float]]:
+        """The loss, and `mse`: the plain squared error in normalised units; `weighted` without u where there is u."""
+        self._require(model)
+        clean = model.normalise(batch["latents"])
+        draw = {name: value.to(clean.device) for name, value in self.draw(model, batch["seeds"], clean.shape).items()}
+        sigma = draw["sigma"].to(clean)
+        ready = model.prepare(self.conditions(model, batch, clean, draw), clean)
+        denoised = model.denoise(clean + spread(sigma) * draw["noise"].to(clean), sigma, ready)
+        wanted = ~given_mask(draw["given"], clean.shape[2])[:, 0, :, 0, 0]  # [B, T]
+        count = wanted.sum(1).clamp(min=1)  # all given: no loss, not 0 / 0
+        error = (denoised - clean).square()
+        plain = error.detach().mean(dim=(1, 3, 4))  # [B, T]
+        weight = model.scaling(spread(sigma), ready.deviation).out.square().reciprocal()
+        each = (error * (weight * self.emphasis(model, ready, clean))).mean(dim=(1, 3, 4))  # [B, T]
+        values = {"mse": float(((plain * wanted).sum(1) / count).mean())}
+        u = model.uncertainty(sigma)
+        if u is not None:
+            values["weighted"] = float(((each.detach() * wanted).sum(1) / count).mean())
+            u = u if u.ndim == 2 else u[:, None]
+            each = each * torch.exp(-u) + u
+        return self.config.loss_scale * ((each * wanted).sum(1) / count).mean(), values
+
+    def conditions(
+        self, model: Denoiser, batch: Mapping[str, Tensor], clean: Tensor, draw: Mapping[str, Tensor]
+    ) -> Conditions:
+        """What the model is told of a batch, with everything dropped that the draw says."""
+        known, text = draw["known"], batch.get("text")
+        if "has_actions" in batch:  # a data set may mix video with and without actions
+            known = known & batch["has_actions"]
+        if text is not None:  # the empty text is zeros, as without any
+            text = text * draw["told"][:, None, None].to(text)
+        takes_past = model.config.network.condition_mask
+        return Conditions(
+            past=shown_past(model, batch, clean, draw["given"]) if takes_past else None,
+            given=draw["given"],
+            text=text,
+            text_lengths=batch.get("text_lengths"),
+            actions=batch.get("actions"),
+            known=known,
+            fps=batch.get("fps"),
+            padding_mask=batch.get("padding_mask"),
+            augment_sigma=draw["augment"].to(clean) if takes_past else 0.0,
+            augment_noise=draw["augment_noise"].to(clean) if takes_past else None,
+        )
+
+    def emphasis(self, model: Denoiser, ready: Prepared, clean: Tensor) -> Tensor:
+        """Weight of each element, `[B, C, T, 1, 1]` and 1 on average: its deviation in the tokenizer's units to the
+        power `2 * pixel_share`. At 0 all channels count alike, at 1 as much as they count in pixels (a linear
+        tokenizer's latents keep squared distances)."""
+        if not self.config.pixel_share:
+            return clean.new_ones(())
+        deviation = ready.deviation * model.statistics.of(clean.shape[2])[1][None, :, :, None, None]
+        weight = deviation ** (2 * self.config.pixel_share)
+        return weight / weight.mean(dim=(1, 2), keepdim=True)
+
+    def draw(self, model: Denoiser, seeds: Tensor, shape: torch.Size) -> dict[str, Tensor]:
+        """Everything random of each sample, from its seed alone. sigma `[B]` or `[B, T]`; given, known, told (of the
+        text), augment `[B]`; noise, augment_noise `[B, C, T, H, W]`; shape is that of the batch or of one sample."""
+        rows = [self._draw_one(model, int(seed), shape[-4:]) for seed in seeds]
+        return {name: torch.stack([row[name] for row in rows]) for name in rows[0]}
+
+    def _draw_one(self, model: Denoiser, seed: int, shape: torch.Size) -> dict[str, Any]:
+        config, frames = self.config, shape[1]
+        generator = torch.Generator().manual_seed(seed)
+        uniform = torch.rand(4, generator=generator)
+        normal = torch.randn(1 + (frames if config.per_frame else 1), generator=generator)
+        levels = normal[1:] if config.per_frame else normal[1]
+        if isinstance(config, EDMConfig):
+            sigma = edm.draw_sigma(config, levels, frames)
+        else:
+            sigma = flow.draw_sigma(config, levels, model.config.sigma_data)
+        if uniform[0] < config.pure_noise_probability:
+            sigma = torch.full_like(sigma, config.sigma_max)
+        choices = config.condition_latents
+        return {
+            "sigma": sigma,
+            "given": torch.tensor(choices[min(int(uniform[1] * len(choices)), len(choices) - 1)]),
+            "known": uniform[2] >= config.action_dropout,
+            "told": uniform[3] >= config.text_dropout,
+            "augment": math.exp(config.augment_mean) * torch.exp(config.augment_std * normal[0]),
+            "noise": torch.randn(shape, generator=generator),
+            "augment_noise": torch.randn(shape, generator=generator),
+        }
+
+    def _require(self, model: Denoiser) -> None:
+        wanted = "edm" if isinstance(self.config, EDMConfig) else "flow"
+        if model.config.objective != wanted:
+            raise ConfigError(
+                f"the model's objective is {model.config.objective!r} and {type(self.config).__name__} trains {wanted!r}: "
+                "use the other configuration"
+            )
+        if max(self.config.condition_latents) and not model.config.network.condition_mask:
+            raise ConfigError(
+                f"condition_latents is {self.config.condition_latents} and the model takes no past: set "
+                "network.condition_mask, or condition_latents to (0,)"
+            )
