@@ -79,8 +79,11 @@ def trained(run_stage: Stage, dataset: Artifact, family: str) -> dict[str, Artif
             "spatial_compression": 4,
             "latent_channels": 3,
             "levels": levels,
-            "hidden": 8,
+            "channels": [8, 8],
             "decoder_blocks": 1,
+            "mid_blocks": 0,
+            "mid_attention": False,
+            "linear_code": True,
         },
         "training": FAST,
         "crop_frames": 9,
@@ -93,7 +96,9 @@ def trained(run_stage: Stage, dataset: Artifact, family: str) -> dict[str, Artif
         "family": family,
         "training": FAST,
         "autoregressive": {**small, "order": "frame", "vocabulary": "digits", "patch": 2},
-        "diffusion": {"num_attention_heads": 2, "attention_head_dim": 12, "num_layers": 1, "adaln_lora_dim": 4},
+        "diffusion": {
+            "network": {"num_attention_heads": 2, "attention_head_dim": 12, "num_layers": 1, "adaln_lora_dim": 4},
+        },
         "edm": {"condition_latents": [2]},
     }
     model = run_stage("train_world_model", world, latents=latents, tokenizer=tokenizer)

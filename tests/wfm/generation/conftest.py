@@ -10,7 +10,7 @@ from wfm.actions import ActionSpec
 from wfm.generation.config import SamplingConfig
 from wfm.generation.world_model import WorldCard, WorldModel
 from wfm.models.autoregressive import AutoregressiveConfig, AutoregressiveTransformer
-from wfm.models.diffusion import DiffusionConfig, DiffusionTransformer
+from wfm.models.diffusion import Denoiser, DenoiserConfig, DiffusionConfig
 from wfm.models.folder import ModelCard, save_model
 from wfm.models.tokenizer import Tokenizer, TokenizerConfig
 
@@ -42,8 +42,11 @@ def make_world(family: str, spec: ActionSpec = SPEC, **sampling: Any) -> WorldMo
                 spatial_compression=4,
                 latent_channels=3,
                 levels=levels,
-                hidden=16,
+                channels=(16, 16),
                 decoder_blocks=1,
+                mid_blocks=0,
+                mid_attention=False,
+                linear_code=True,
             )
         )
     )
@@ -65,16 +68,26 @@ def make_world(family: str, spec: ActionSpec = SPEC, **sampling: Any) -> WorldMo
         )
         model: nn.Module = AutoregressiveTransformer(config)
     else:
-        config = DiffusionConfig(
+        network = DiffusionConfig(
             in_channels=3,
+            condition_mask=True,
+            concat_padding_mask=False,
+            text_embed_dim=0,
             num_attention_heads=2,
             attention_head_dim=12,
             num_layers=2,
             adaln_lora_dim=8,
+            max_size=(16, 32, 32),
+        )
+        config = DenoiserConfig(
+            network=network,
             action_width=spec.width,
             temporal_compression=4,
+            repeat_last=True,
+            linear_prior=True,
+            statistics_frames=2,
         )
-        model = DiffusionTransformer(config)
+        model = Denoiser(config)
     card = WorldCard(
         name=f"tiny-{family}",
         family=family,

@@ -12,7 +12,7 @@ from wfm.models.folder import FAMILIES, load_model, load_tensors, read_card, sav
 from wfm.models.tokenizer import Tokenizer, TokenizerConfig
 
 SPEC = ActionSpec(names=("turn",), units=("deg/s",), frame="camera", mean=(0.0,), scale=(30.0,))
-CONFIG = TokenizerConfig(latent_channels=4, hidden=8, encoder_blocks=1, decoder_blocks=1)
+CONFIG = TokenizerConfig(latent_channels=4, channels=(8, 8, 8, 8), encoder_blocks=1, decoder_blocks=1)
 
 
 @pytest.fixture
@@ -44,9 +44,9 @@ def test_same_model_same_bytes(saved, tmp_path_factory):
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (lambda t: t.pop("first_code.encoder.bias"), "missing first_code.encoder.bias"),
+        (lambda t: t.pop("quant_conv.bias"), "missing quant_conv.bias"),
         (lambda t: t.update(stowaway=torch.zeros(1)), "unexpected stowaway"),
-        (lambda t: t.update({"first_code.encoder.bias": torch.zeros(5)}), r"\[5\], wanted \[4\]"),
+        (lambda t: t.update({"quant_conv.bias": torch.zeros(5)}), r"\[5\], wanted \[4\]"),
     ],
 )
 def test_every_key_is_accounted_for(saved, change, words):

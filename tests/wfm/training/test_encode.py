@@ -18,7 +18,17 @@ from wfm.training.config import EncodingConfig
 from wfm.training.encode import Moments, common_spec, encode_windows, write_summary
 
 SPEC = ActionSpec(names=("turn", "lift"), units=("deg/s", "deg/s"), frame="f", mean=(0.0, 0.0), scale=(30.0, 3.0))
-NETWORK = {"temporal_compression": 4, "spatial_compression": 4, "latent_channels": 3, "hidden": 8, "decoder_blocks": 1}
+NETWORK = {
+    "temporal_compression": 4,
+    "spatial_compression": 4,
+    "latent_channels": 3,
+    "channels": [8, 8],
+    "encoder_blocks": 1,
+    "decoder_blocks": 1,
+    "mid_blocks": 0,
+    "mid_attention": False,
+    "linear_code": True,
+}
 
 
 def tokenizer(**more) -> Tokenizer:

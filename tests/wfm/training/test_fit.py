@@ -1,24 +1,49 @@
 """What the training stages decide before the loop: which windows, which network, which units."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
 
 from wfm.actions import ActionSpec
-from wfm.data.loader import ArrayDataset
+from wfm.data.captions import CaptionTable
+from wfm.data.loader import ArrayDataset, Loader
+from wfm.data.plan import DataPlan
 from wfm.data.windows import Window
 from wfm.errors import ConfigError
 from wfm.models.tokenizer import Tokenizer, TokenizerConfig
 from wfm.training.config import TokenizerTrainingConfig, WorldTrainingConfig
 from wfm.training.fit_tokenizer import keep, reconstruction_psnr
 from wfm.training.fit_world_model import Encoded, build, validation, whitened, with_actions
+from wfm.training.loop import train
 
 SPEC = ActionSpec(names=("turn",), units=("deg/s",), frame="f", mean=(0.0,), scale=(30.0,))
-NETWORK = {"temporal_compression": 4, "spatial_compression": 4, "latent_channels": 3, "hidden": 8, "decoder_blocks": 1}
+NETWORK = {
+    "temporal_compression": 4,
+    "spatial_compression": 4,
+    "latent_channels": 3,
+    "channels": [8, 8],
+    "encoder_blocks": 1,
+    "decoder_blocks": 1,
+    "mid_blocks": 0,
+    "mid_attention": False,
+    "linear_code": True,
+}
 SMALL = {
-    "diffusion": {"num_attention_heads": 2, "attention_head_dim": 12, "num_layers": 1, "adaln_lora_dim": 4},
+    "diffusion": {
+        "network": {
+            "num_attention_heads": 2, "attention_head_dim": 12, "num_layers": 1, "adaln_lora_dim": 4,
+            "condition_mask": True, "zero_output": True,
+        },
+        "linear_prior": True,
+    },
     "validation_windows": 3,
 }
+
+
+def changed(**denoiser) -> WorldTrainingConfig:
+    return WorldTrainingConfig.parse({**SMALL, "diffusion": {**SMALL["diffusion"], **denoiser}})
 
 
 def window(number: int) -> Window:
@@ -66,13 +91,56 @@ def test_reconstruction_psnr_of_a_perfect_code():
 
 def test_what_follows_from_the_data_is_filled_in():
     network, _, card = build(WorldTrainingConfig.parse(SMALL), TokenizerConfig.parse(NETWORK), encoded())
-    assert (card.in_channels, card.action_width, card.temporal_compression, card.fps) == (3, 1, 4, 24.0)
-    assert network.latents_std.tolist() == [[2.0, 1.0]] * 3
+    assert (card.action_width, card.temporal_compression, card.fps, card.statistics_frames) == (1, 4, 24.0, 2)
+    filled = network.network.config
+    assert (filled.in_channels, filled.text_embed_dim, filled.action_dim, filled.extra_channels) == (3, 0, 12, 0)
+    assert filled.condition_mask
+    assert not filled.concat_padding_mask
+    assert network.statistics.std.tolist() == [[2.0, 1.0]] * 3
     assert network.prior.weight.abs().max() > 0
-    plain, _, _ = build(
-        WorldTrainingConfig.parse({**SMALL, "linear_prior": False}), TokenizerConfig.parse(NETWORK), encoded()
+    plain, _, _ = build(changed(linear_prior=False), TokenizerConfig.parse(NETWORK), encoded())
+    assert plain.prior is None
+
+
+def test_captions_make_a_model_that_reads_text():
+    data = encoded()
+    table = CaptionTable(torch.randn(3, 7), torch.tensor([1, 2]), torch.tensor([0, 1, 0, 1, 0, 1]))
+    told = dataclasses.replace(data, train=dataclasses.replace(data.train, captions=table))
+    network, objective, card = build(WorldTrainingConfig.parse(SMALL), TokenizerConfig.parse(NETWORK), told)
+    assert card.network.text_embed_dim == 7
+    for parameter in network.parameters():
+        torch.nn.init.normal_(parameter, std=0.2)
+    batch = {**told.train.rows([0, 1]), "seeds": torch.tensor([1, 2])}
+    other = {**batch, "text": batch["text"] + 1}
+    assert float(objective.loss(network, batch, 0)[0]) != float(objective.loss(network, other, 0)[0])
+
+
+@pytest.mark.parametrize("objective", ["edm", "flow"])
+def test_both_objectives_train_in_the_loop(objective, tmp_path):
+    """A world that stands still and fades, on real batches: the loss of the trained model falls well below the start's."""
+    config = WorldTrainingConfig.parse(
+        {
+            **SMALL,
+            "diffusion": {**SMALL["diffusion"], "objective": objective, "repeat_last": True, "linear_prior": False},
+            objective: {"condition_latents": [1], "pure_noise_probability": 0.5},
+            "training": {"steps": 100, "batch_size": 6, "learning_rate": 0.01, "warmup_steps": 5, "validate_every": 0},
+        }
     )
-    assert plain.prior.weight.abs().max() == 0
+    first = torch.randn(24, 3, 1, 4, 4, generator=torch.Generator().manual_seed(0))
+    still = torch.cat([first, 0.8 * first, 0.6 * first], dim=2)
+    arrays = {"latents": still, "actions": torch.zeros(24, 9, 1), "has_actions": torch.ones(24, dtype=torch.bool)}
+    train_split = ArrayDataset(tuple(f"s{i}" for i in range(24)), arrays)
+    data = dataclasses.replace(encoded(), train=train_split, statistics={"mean": [[0.0]] * 3, "std": [[0.8]] * 3})
+    torch.manual_seed(0)
+    model, loss, _ = build(config, TokenizerConfig.parse(NETWORK), data)
+    batch = {**train_split.rows(range(24)), "seeds": torch.arange(1000, 1024)}
+    with torch.no_grad():
+        before = float(loss.loss(model, batch, 0)[0])
+    loader = Loader(train_split, DataPlan(train_split.sample_ids, 6, 0))
+    result = train(model, loss, loader, config.training, scratch=tmp_path)
+    assert result.steps == 100
+    with torch.no_grad():
+        assert float(loss.loss(model, batch, 0)[0]) < 0.5 * before
 
 
 @pytest.mark.parametrize(("family", "levels"), [("diffusion", [4, 3, 3]), ("autoregressive", [])])
@@ -110,7 +178,7 @@ def test_validation_is_repeatable_and_sees_the_model():
         first = watch(network)
         assert watch(network) == first
         assert {"loss", "mse", "mean_psnr"} == set(first)
-        torch.nn.init.normal_(network.proj_out.weight)
+        torch.nn.init.normal_(network.network.proj_out.weight)
         assert watch(network)["loss"] != first["loss"]
     assert validation(objective, tokenizer, None, config) is None
 

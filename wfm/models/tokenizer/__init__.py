@@ -1,20 +1,25 @@
-"""The video tokenizer: causal, patch-based, started from principal components.
+"""The tokenizers: video or images <-> latents or tokens, as in Cosmos; video causal in time.
 
-    config     TokenizerConfig: continuous latents, or FSQ tokens when `levels` is given; torch-free
-    patches    video <-> causal patches, and the closed-form start (principal components)
-    quantizer  finite scalar quantisation
-    network    Tokenizer: linear patches plus residual networks that start as no-ops
-    objective  the reconstruction loss
+    config       TokenizerConfig: every size, from the demo's to the published ones; torch-free
+    haar         wavelet patches, and how they are folded into the convolutions beside them
+    convolution  causal factorised convolutions over channels-last video; Stream: a video fed group by group
+    blocks       norm, residual block, attention, halving and doubling
+    patches      an optional linear code beside the networks, started from principal components
+    quantizer    finite scalar quantisation
+    network      Encoder, Decoder, Tokenizer
+    objective    the reconstruction loss; its terms and their schedule are in loss_config
 
-1 + ct * n frames become 1 + n latent frames; latent frame i depends on frames 0 ... ct * i and no later one.
+1 + ct * n frames become 1 + n latent frames; latent frame i depends on frames 0 ... ct * i and no later one, and the
+frames of group i on latent frames 0 ... i.
 """
 
 from typing import Any
 
-__all__ = ["FiniteScalarQuantizer", "Tokenizer", "TokenizerConfig", "TokenizerObjective"]
+__all__ = ["FiniteScalarQuantizer", "Stream", "Tokenizer", "TokenizerConfig", "TokenizerObjective"]
 
 _HOMES = {
     "FiniteScalarQuantizer": "quantizer",
+    "Stream": "convolution",
     "Tokenizer": "network",
     "TokenizerConfig": "config",
     "TokenizerObjective": "objective",

@@ -1,109 +1,89 @@
-"""The tokenizer network: a linear code of causal patches plus residual networks that start as no-ops.
+"""The tokenizer network: Cosmos's encoder and decoder, from the demo's size to the published ones.
 
-    encode   latents = linear(patches) + networks(patches)           -> FSQ, when `levels` are given
-    decode   patches = linear(latents) + networks(latents)
+    encode   video -> Haar patches -> levels -> middle -> quant_conv -> latents        -> FSQ, when `levels` are given
+    decode   latents -> post_quant_conv -> middle -> levels -> Haar patches -> video
 
-Both networks work at the latents' resolution, so that a block costs one convolution of h x w positions per latent
-frame. Their blocks are Cosmos's (section 1.1): causal factorised convolutions (1x3x3, then 3x1x1 padded with the
-first frame), norms per frame. Their last layers start at zero: at step 0 the tokenizer is the best linear one, and
-training can only look for what that misses.
+Inside, everything is channels-last `[B, T, H, W, C]`. Parameter names of the video networks are those of diffusers'
+AutoencoderKLCosmos, those of the image networks (`image`) the original's. With `linear_code` a linear code of the
+patches of whole latent positions (`patches`) is added on both sides and the networks start as no-ops: at step 0 the
+tokenizer is the best linear one, and training can only look for what that misses.
 """
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from wfm.errors import ConfigError
+from wfm.models.tokenizer.blocks import DownBlock, FrameNorm, Middle, UpBlock
 from wfm.models.tokenizer.config import TokenizerConfig
+from wfm.models.tokenizer.convolution import FactorisedConv, HaarAnalysis, HaarSynthesis, PointConv, Stream, opens
 from wfm.models.tokenizer.patches import LinearCode, cut, join, patch_moments
 from wfm.models.tokenizer.quantizer import FiniteScalarQuantizer
 
 
-class CausalConv3d(nn.Module):
-    """1x3x3 then 3x1x1, the latter padded in front by repeating the first frame. `[B, C, t, h, w]` -> the same grid.
+class Encoder(nn.Module):
+    """Video `[B, C, T, H, W]` -> `[B, t, h, w, z_channels]`."""
 
-    Both run as 2-D or linear products over folded axes, which is several times faster than conv3d on a CPU.
-    """
-
-    def __init__(self, in_channels: int, out_channels: int) -> None:
+    def __init__(self, config: TokenizerConfig) -> None:
         super().__init__()
-        self.conv_s = nn.Conv2d(in_channels, out_channels, 3, padding=1)
-        self.conv_t = nn.Conv1d(out_channels, out_channels, 3)
+        widths = config.channels
+        self.conv_in = HaarAnalysis(config.in_channels, widths[0], config.patch_size, config.end_kernel)
+        self.down_blocks = nn.ModuleList()
+        for level, (width, wider) in enumerate(pairwise(widths)):
+            space, time = config.halved(level)
+            self.down_blocks.append(DownBlock(width, wider, config.encoder_blocks, space=space, time=time))
+        self.mid_block = Middle(widths[-1], config.mid_blocks, config.mid_attention)
+        self.norm_out = FrameNorm(widths[-1])
+        self.conv_out = FactorisedConv(widths[-1], config.z_channels, config.end_kernel)
 
-    def forward(self, x: Tensor) -> Tensor:
-        batch, _, frames = x.shape[:3]
-        y = self.conv_s(x.transpose(1, 2).flatten(0, 1))  # [B t, C, h, w]
-        y = y.unflatten(0, (batch, frames)).permute(0, 3, 4, 1, 2)  # [B, h, w, t, C]
-        y = torch.cat([y[..., :1, :], y[..., :1, :], y], dim=-2)
-        weight, bias = self.conv_t.weight, self.conv_t.bias  # [C, C, 3], [C]
-        assert bias is not None
-        out = F.linear(
-            torch.cat([y[..., k : k + frames, :] for k in range(3)], dim=-1), weight.permute(0, 2, 1).flatten(1)
-        )
-        return (out + bias).permute(0, 4, 3, 1, 2)
+    def forward(self, video: Tensor, stream: Stream | None = None) -> Tensor:
+        x = self.conv_in(video, stream)
+        for block in self.down_blocks:
+            x = block(x, stream)
+        return self.conv_out(self.norm_out(self.mid_block(x, stream), silu=True), stream)
 
 
-class FrameNorm(nn.Module):
-    """GroupNorm with one group over each frame alone (Cosmos `CausalNormalize`): statistics never look ahead."""
+class Decoder(nn.Module):
+    """`[B, t, h, w, z_channels]` -> video `[B, C, T, H, W]`."""
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, config: TokenizerConfig) -> None:
         super().__init__()
-        self.norm = nn.GroupNorm(1, channels, eps=1e-6)
+        widths = (config.channels[-1], *reversed(config.channels[1:]))  # the first level keeps the middle's width
+        self.conv_in = FactorisedConv(config.z_channels, widths[0], config.end_kernel)
+        self.mid_block = Middle(widths[0], config.mid_blocks, config.mid_attention)
+        self.up_blocks = nn.ModuleList()
+        for level, (width, narrower) in enumerate(pairwise(widths)):
+            space, time = config.doubled(level)
+            self.up_blocks.append(UpBlock(width, narrower, config.decoder_blocks, space=space, time=time))
+        self.norm_out = FrameNorm(widths[-1])
+        self.conv_out = HaarSynthesis(widths[-1], config.in_channels, config.patch_size, config.end_kernel)
 
-    def forward(self, x: Tensor) -> Tensor:
-        folded = self.norm(x.transpose(1, 2).flatten(0, 1))
-        return folded.unflatten(0, (x.shape[0], x.shape[2])).transpose(1, 2)
-
-
-class ResidualBlock(nn.Module):
-    """norm, SiLU, convolution, twice, plus the input."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.norm1, self.norm2 = FrameNorm(channels), FrameNorm(channels)
-        self.conv1, self.conv2 = CausalConv3d(channels, channels), CausalConv3d(channels, channels)
-
-    def forward(self, x: Tensor) -> Tensor:
-        y = self.conv1(F.silu(self.norm1(x)))
-        return x + self.conv2(F.silu(self.norm2(y)))
-
-
-class ResidualNetwork(nn.Module):
-    """Patches or codes of both kinds in, corrections of both kinds out; zero at the start. Channels last on both
-    sides."""
-
-    def __init__(self, first_in: int, later_in: int, first_out: int, later_out: int, hidden: int, blocks: int) -> None:
-        super().__init__()
-        self.first_in, self.later_in = nn.Linear(first_in, hidden), nn.Linear(later_in, hidden)
-        self.blocks = nn.ModuleList(ResidualBlock(hidden) for _ in range(blocks))
-        self.norm_out = FrameNorm(hidden)
-        self.first_out, self.later_out = nn.Linear(hidden, first_out), nn.Linear(hidden, later_out)
-        for linear in (self.first_out, self.later_out):
-            nn.init.zeros_(linear.weight)
-            nn.init.zeros_(linear.bias)
-
-    def forward(self, first: Tensor, later: Tensor) -> tuple[Tensor, Tensor]:
-        x = torch.cat([self.first_in(first), self.later_in(later)], dim=1).permute(0, 4, 1, 2, 3)  # [B, d, t, h, w]
-        for block in self.blocks:
-            x = block(x)
-        x = F.silu(self.norm_out(x)).permute(0, 2, 3, 4, 1)
-        return self.first_out(x[:, :1]), self.later_out(x[:, 1:])
+    def forward(self, x: Tensor, stream: Stream | None = None) -> Tensor:
+        x = self.mid_block(self.conv_in(x, stream), stream)
+        for block in self.up_blocks:
+            x = block(x, stream)
+        return self.conv_out(self.norm_out(x, silu=True), stream)
 
 
 class Tokenizer(nn.Module):
-    """Video `[B, 3, 1 + ct n, H, W]` in [-1, 1] <-> latents `[B, C, 1 + n, H / s, W / s]` or tokens int64 `[B, 1 +
-    n, ...]`."""
+    """Video `[B, C, 1 + ct n, H, W]` in [-1, 1] <-> latents `[B, K, 1 + n, H / s, W / s]` or tokens int64 `[B, 1 +
+    n, ...]`. For images (dimensions 2) ct is 1: every frame is a picture of its own."""
 
     def __init__(self, config: TokenizerConfig) -> None:
         super().__init__()
         self.config = config
-        c, s, k = config.temporal_compression, config.spatial_compression, config.latent_channels
-        first, later = 3 * s * s, 3 * c * s * s
-        self.first_code, self.later_code = LinearCode(first, k), LinearCode(later, k)
-        self.encoder = ResidualNetwork(first, later, k, k, config.hidden, config.encoder_blocks)
-        self.decoder = ResidualNetwork(k, k, first, later, config.hidden, config.decoder_blocks)
+        self.encoder, self.decoder = Encoder(config), Decoder(config)
+        self.quant_conv = PointConv(config.z_channels, config.latent_channels)
+        self.post_quant_conv = PointConv(config.latent_channels, config.z_channels)
+        if config.linear_code:
+            first = config.in_channels * config.spatial_compression**2
+            self.first_code = LinearCode(first, config.latent_channels)
+            self.later_code = LinearCode(first * config.temporal_compression, config.latent_channels)
+            for last in (self.quant_conv, self.decoder.conv_out.last):
+                for parameter in last.parameters():
+                    nn.init.zeros_(parameter)
         self.quantizer = FiniteScalarQuantizer(config.levels) if config.discrete else None
 
     @property
@@ -113,12 +93,17 @@ class Tokenizer(nn.Module):
 
     @torch.no_grad()
     def start(self, videos: Sequence[Tensor]) -> None:
-        """Fit the linear codes to the principal components of the patches of `videos`, batches `[B, 3, T, H, W]`.
+        """Fit the linear codes to the principal components of the patches of `videos`, batches `[B, C, T, H, W]`.
 
-        A discrete tokenizer's linear decoder is then fitted again, to the codes after quantisation.
+        A discrete tokenizer's linear decoder is then fitted again, to the codes after quantisation. Without
+        `linear_code` there is nothing to start. Raises ConfigError when there are no patches.
         """
         config = self.config
-        first, later = patch_moments(videos, config.temporal_compression, config.spatial_compression)
+        if not config.linear_code:
+            return
+        first, later = patch_moments(
+            videos, config.in_channels, config.temporal_compression, config.spatial_compression
+        )
         if not first.count or not later.count:
             raise ConfigError(
                 "tokenizer start: no patches given; pass videos of at least 1 + temporal_compression frames"
@@ -132,39 +117,84 @@ class Tokenizer(nn.Module):
             patches = torch.cat([pair[kind].flatten(0, 3) for pair in cuts])
             code.refit_decoder(self.quantizer(code.encode(patches)), patches)
 
-    def encode(self, video: Tensor) -> Tensor:
-        """Latents; for a discrete tokenizer the quantised codes in [-1, 1]."""
-        first, later = cut(video, self.config.temporal_compression, self.config.spatial_compression)
-        first_fix, later_fix = self.encoder(first, later)
-        latents = torch.cat(
-            [self.first_code.encode(first) + first_fix, self.later_code.encode(later) + later_fix], dim=1
-        )
-        latents = latents.permute(0, 4, 1, 2, 3)  # [B, C, t, h, w]
+    def encode(self, video: Tensor, *, pad: bool = False, stream: Stream | None = None) -> Tensor:
+        """Latents; for a discrete tokenizer the quantised codes in [-1, 1].
+
+        `pad` repeats the last frame up to the next number of frames that fits; otherwise such a video is refused.
+        `stream`: `video` is the next group of frames of a longer one, see `convolution.Stream`.
+        """
+        video = self._fitted(video, pad, stream)
+        latents = self.quant_conv(self.encoder(video, stream))
+        if self.config.linear_code:
+            latents = latents + self._linear_latents(video, stream)
+        if stream is not None:
+            stream.advance()
+        latents = latents.permute(0, 4, 1, 2, 3).contiguous()  # [B, K, t, h, w]
         return latents if self.quantizer is None else self.quantizer(latents)
 
-    def decode(self, latents: Tensor) -> Tensor:
-        """Video, not clamped; the first frame from the first latent frame alone."""
-        codes = latents.permute(0, 2, 3, 4, 1)
-        first, later = codes[:, :1], codes[:, 1:]
-        first_fix, later_fix = self.decoder(first, later)
-        return join(
-            self.first_code.decode(first) + first_fix,
-            self.later_code.decode(later) + later_fix,
-            self.config.temporal_compression,
-            self.config.spatial_compression,
-        )
+    def decode(self, latents: Tensor, *, stream: Stream | None = None) -> Tensor:
+        """Video, not clamped; the first frame from the first latent frame alone. `stream` as in `encode`."""
+        if latents.ndim != 5 or latents.shape[1] != self.config.latent_channels:
+            raise ConfigError(
+                f"latents of shape {list(latents.shape)}: this tokenizer decodes [B, {self.config.latent_channels}, t, h, w]"
+            )
+        codes = latents.permute(0, 2, 3, 4, 1).contiguous()
+        video = self.decoder(self.post_quant_conv(codes), stream)
+        if self.config.linear_code:
+            video = video + self._linear_video(codes, stream)
+        if stream is not None:
+            stream.advance()
+        return video
 
     def forward(self, video: Tensor) -> Tensor:
         """The reconstruction."""
         return self.decode(self.encode(video))
 
-    def tokens(self, video: Tensor) -> Tensor:
-        """Token ids int64 `[B, t, h, w]`. Raises ConfigError for a continuous tokenizer."""
-        return self._quantizer().tokens(self.encode(video))
+    def tokens(self, video: Tensor, *, pad: bool = False, stream: Stream | None = None) -> Tensor:
+        """Token ids int64 `[B, t, h, w]`; arguments as in `encode`. Raises ConfigError for a continuous tokenizer."""
+        return self._quantizer().tokens(self.encode(video, pad=pad, stream=stream))
 
-    def decode_tokens(self, ids: Tensor) -> Tensor:
+    def decode_tokens(self, ids: Tensor, *, stream: Stream | None = None) -> Tensor:
         """Video of token ids `[B, t, h, w]`."""
-        return self.decode(self._quantizer().codes(ids).to(self.first_code.decoder.weight.dtype))
+        return self.decode(self._quantizer().codes(ids).to(self.quant_conv.weight.dtype), stream=stream)
+
+    def _linear_latents(self, video: Tensor, stream: Stream | None) -> Tensor:
+        first, later = cut(
+            video, self.config.temporal_compression, self.config.spatial_compression, opening=opens(stream)
+        )
+        parts = [self.first_code.encode(first)] if opens(stream) else []
+        return torch.cat([*parts, self.later_code.encode(later)], dim=1)
+
+    def _linear_video(self, codes: Tensor, stream: Stream | None) -> Tensor:
+        c, s = self.config.temporal_compression, self.config.spatial_compression
+        opening = int(opens(stream))
+        return join(self.first_code.decode(codes[:, :opening]), self.later_code.decode(codes[:, opening:]), c, s)
+
+    def _fitted(self, video: Tensor, pad: bool, stream: Stream | None) -> Tensor:
+        """`video` of a size that fits, or ConfigError."""
+        config = self.config
+        if video.ndim != 5 or video.shape[1] != config.in_channels or not video.is_floating_point():
+            raise ConfigError(
+                f"video {str(video.dtype).removeprefix('torch.')} {list(video.shape)}: this tokenizer takes floating point "
+                f"[B, {config.in_channels}, T, H, W] in [-1, 1]"
+            )
+        frames, *sides = video.shape[2:]
+        for name, side in zip(("height", "width"), sides, strict=True):
+            s = config.spatial_compression
+            if side < s or side % s:
+                near = f"{max(side // s, 1) * s} or {(side // s + 1) * s}" if side > s else str(s)
+                raise ConfigError(f"{name} {side}: must be a multiple of spatial_compression {s}; nearest: {near}")
+        ahead = 0 if opens(stream) else 1  # later groups of a stream lack the frame that every video starts with
+        missing = -(frames + ahead - 1) % config.temporal_compression
+        if frames and missing and pad:
+            return torch.cat([video, video[:, :, -1:].expand(-1, -1, missing, -1, -1)], dim=2)
+        if not frames or missing:
+            try:
+                config.latent_frames(frames + ahead)
+            except ValueError as error:
+                more = " (a first frame counted, as this group continues a stream)" if ahead else ""
+                raise ConfigError(f"{error}{more}; or pass pad=True, which repeats the last frame") from None
+        return video
 
     def _quantizer(self) -> FiniteScalarQuantizer:
         if self.quantizer is None:

@@ -3,8 +3,7 @@
 The first frame is cut into patches of 1 x s x s pixels, each later group of c frames into patches of c x s x s.
 Either kind has a linear code of its own. The best linear code of k numbers in squared error is the projection on the
 first k principal components, which is an eigenvalue problem and takes seconds; a network then only has to learn what
-a linear map cannot do. (Cosmos starts from fixed Haar wavelets instead; those are the same for every corpus and keep
-every number.)
+a linear map cannot do. (Cosmos has no such start: its networks begin at random behind fixed Haar wavelets.)
 """
 
 from collections.abc import Iterable
@@ -15,29 +14,29 @@ from torch import Tensor, nn
 from wfm.errors import ConfigError
 
 
-def cut(video: Tensor, temporal: int, spatial: int) -> tuple[Tensor, Tensor]:
-    """Video `[B, 3, 1 + c n, H, W]` -> first patches `[B, 1, h, w, 3 s s]` and later ones `[B, n, h, w, 3 c s s]`."""
+def cut(video: Tensor, temporal: int, spatial: int, *, opening: bool = True) -> tuple[Tensor, Tensor]:
+    """Video `[B, C, 1 + c n, H, W]` -> first patches `[B, 1, h, w, C s s]` and later ones `[B, n, h, w, C c s s]`.
+
+    Not `opening`: frames `c n` that continue a video, without first patches (`[B, 0, ...]`).
+    """
     batch, channels, frames, height, width = video.shape
-    if (frames - 1) % temporal or height % spatial or width % spatial:
+    if (frames - opening) % temporal or height % spatial or width % spatial:
         raise ConfigError(
             f"video of {frames} frames of {height}x{width}: frames must be 1 + {temporal}n and sides multiples of {spatial}"
         )
     h, w = height // spatial, width // spatial
     tiles = video.reshape(batch, channels, frames, h, spatial, w, spatial).permute(0, 2, 3, 5, 1, 4, 6)  # B T h w C s s
-    first = tiles[:, :1].flatten(4)
-    later = tiles[:, 1:].unflatten(1, (-1, temporal)).permute(0, 1, 3, 4, 2, 5, 6, 7).flatten(4)
+    first = tiles[:, : int(opening)].flatten(4)
+    later = tiles[:, int(opening) :].unflatten(1, (-1, temporal)).permute(0, 1, 3, 4, 2, 5, 6, 7).flatten(4)
     return first, later
 
 
 def join(first: Tensor, later: Tensor, temporal: int, spatial: int) -> Tensor:
     """The inverse of `cut`."""
-    batch, _, h, w, _ = first.shape
-    tiles = [first.view(batch, 1, h, w, 3, spatial, spatial)]
-    if later.shape[1]:
-        grouped = later.view(batch, -1, h, w, temporal, 3, spatial, spatial).permute(0, 1, 4, 2, 3, 5, 6, 7)
-        tiles.append(grouped.flatten(1, 2))
-    video = torch.cat(tiles, dim=1).permute(0, 4, 1, 2, 5, 3, 6)  # B C T h s w s
-    return video.reshape(batch, 3, -1, h * spatial, w * spatial)
+    tiles = first.unflatten(4, (-1, spatial, spatial))  # B 1 h w C s s
+    grouped = later.unflatten(4, (temporal, -1, spatial, spatial)).permute(0, 1, 4, 2, 3, 5, 6, 7)  # B n c h w C s s
+    video = torch.cat([tiles, grouped.flatten(1, 2)], dim=1).permute(0, 4, 1, 2, 5, 3, 6)  # B C T h s w s
+    return video.flatten(5, 6).flatten(3, 4)
 
 
 class LinearCode(nn.Module):
@@ -108,13 +107,13 @@ class Moments:
         return self.outer / self.count - torch.outer(mean, mean)
 
 
-def patch_moments(videos: Iterable[Tensor], temporal: int, spatial: int) -> tuple[Moments, Moments]:
-    """Moments of the first and the later patches over batches of videos `[B, 3, T, H, W]`.
+def patch_moments(videos: Iterable[Tensor], channels: int, temporal: int, spatial: int) -> tuple[Moments, Moments]:
+    """Moments of the first and the later patches over batches of videos `[B, channels, T, H, W]`.
 
     Every frame that starts a group counts as a first frame too, since any frame may open a video.
     """
-    first = Moments(3 * spatial**2)
-    later = Moments(3 * temporal * spatial**2)
+    first = Moments(channels * spatial**2)
+    later = Moments(channels * temporal * spatial**2)
     for video in videos:
         opening, groups = cut(video, temporal, spatial)
         later.add(groups.flatten(0, 3))

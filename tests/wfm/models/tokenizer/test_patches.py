@@ -15,6 +15,14 @@ def test_cut_and_join_are_inverse():
     assert torch.equal(join(first, later, 4, 4), video)
 
 
+def test_frames_that_continue_a_video_have_no_first_patches():
+    video = torch.randn(2, 5, 8, 8, 12)
+    first, later = cut(video, 4, 4, opening=False)
+    assert first.shape[1] == 0
+    assert torch.equal(later, cut(torch.cat([video[:, :, :1], video], dim=2), 4, 4)[1])
+    assert torch.equal(join(first, later, 4, 4), video)
+
+
 def test_a_single_frame_has_no_later_patches():
     video = torch.randn(1, 3, 1, 8, 8)
     first, later = cut(video, 4, 4)
@@ -45,7 +53,7 @@ def test_moments_equal_torch():
 
 
 def test_every_group_start_counts_as_a_first_frame():
-    first, later = patch_moments([torch.randn(2, 3, 9, 8, 8)], 4, 4)
+    first, later = patch_moments([torch.randn(2, 3, 9, 8, 8)], 3, 4, 4)
     assert first.count == 2 * 4 * (1 + 2)
     assert later.count == 2 * 4 * 2
 

@@ -1,0 +1,157 @@
+"""Causal convolutions over channels-last video `[B, T, H, W, C]`, whole or fed group by group.
+
+Parameters have the shapes and names of Cosmos's conv3d weights; the computation does not use conv3d, which is slow on
+CPUs. A 1x3x3 kernel is a 2-D convolution of frames, a 3x1x1 kernel one of the plane (time, position), both over
+channels-last views, so that nothing is moved in memory.
+
+**Streaming.** A causal layer needs a few frames of its past. Given no `Stream` it stands at the start of a video and
+repeats the first frame, as Cosmos does. Given one, it takes its past from there and leaves there what it needs next, so
+that feeding a video group by group gives what feeding it whole gives:
+
+    stream = Stream()
+    parts = [network(group, stream) for group in groups]     # the first group holds the first frame
+
+A stream belongs to one network and one video (or batch of them).
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from wfm.models.tokenizer.haar import cut_blocks, fold_analysis, fold_synthesis, join_blocks
+
+
+class Stream:
+    """What each causal layer keeps of the frames fed so far. `attention_frames`: keys and values kept by each temporal
+    attention [latent frames]; 0: all, which is exact."""
+
+    def __init__(self, attention_frames: int = 0) -> None:
+        self.attention_frames = attention_frames
+        self.groups = 0
+        self._kept: dict[nn.Module, tuple[Tensor, ...]] = {}
+
+    @property
+    def opening(self) -> bool:
+        """Whether the group that is going through is the first."""
+        return self.groups == 0
+
+    def advance(self) -> None:
+        """Called by the whole network when a group has gone through."""
+        self.groups += 1
+
+    def recall(self, layer: nn.Module) -> tuple[Tensor, ...] | None:
+        """What `layer` kept of the groups before; None for the first."""
+        return self._kept.get(layer)
+
+    def keep(self, layer: nn.Module, *tensors: Tensor) -> None:
+        """Keep tensors for the next group of `layer`, in place of what it kept before."""
+        self._kept[layer] = tensors
+
+    @property
+    def bytes(self) -> int:
+        """Memory held [bytes]."""
+        return sum(tensor.numel() * tensor.element_size() for kept in self._kept.values() for tensor in kept)
+
+
+def opens(stream: Stream | None) -> bool:
+    """Whether a group is the first of its video: always so for a video fed whole."""
+    return stream is None or stream.opening
+
+
+def with_past(x: Tensor, layer: nn.Module, stream: Stream | None, *, frames: int, repeats: int | None = None) -> Tensor:
+    """`x` with `frames` frames of its past in front; at the start of a video its first frame `repeats` times (as many,
+    unless given)."""
+    past = stream.recall(layer) if stream is not None else None
+    front = past[0] if past is not None else x[:, :1].expand(-1, frames if repeats is None else repeats, -1, -1, -1)
+    whole = torch.cat([front, x], dim=1)
+    if stream is not None:
+        stream.keep(layer, whole[:, -frames:].clone())
+    return whole
+
+
+def over_space(x: Tensor, weight: Tensor, bias: Tensor | None, *, stride: int = 1, padding: int = 0) -> Tensor:
+    """2-D convolution of every frame: `x [B, T, H, W, C]`, `weight [O, C, k, k]`."""
+    y = F.conv2d(x.flatten(0, 1).permute(0, 3, 1, 2), weight, bias, stride, padding)
+    return y.permute(0, 2, 3, 1).unflatten(0, x.shape[:2])
+
+
+def over_time(x: Tensor, weight: Tensor, bias: Tensor | None, *, stride: int = 1) -> Tensor:
+    """Convolution along time of every position, without padding: `x [B, T, H, W, C]`, `weight [O, C, k, 1]`."""
+    y = F.conv2d(x.flatten(2, 3).permute(0, 3, 1, 2), weight, bias, (stride, 1))
+    return y.permute(0, 2, 3, 1).unflatten(2, x.shape[2:4])
+
+
+class SpatialConv(nn.Conv3d):
+    """1 x k x k, padded with zeros."""
+
+    def __init__(self, in_channels: int, out_channels: int, kernel: int = 3) -> None:
+        super().__init__(in_channels, out_channels, (1, kernel, kernel))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return over_space(x, self.weight[:, :, 0], self.bias, padding=self.kernel_size[1] // 2)
+
+
+class PointConv(SpatialConv):
+    """1 x 1 x 1: a linear layer over channels."""
+
+    def __init__(self, in_channels: int, out_channels: int) -> None:
+        super().__init__(in_channels, out_channels, 1)
+
+
+class TemporalConv(nn.Conv3d):
+    """3 x 1 x 1, padded in front with the past, or with the first frame repeated."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__(channels, channels, (3, 1, 1))
+
+    def forward(self, x: Tensor, stream: Stream | None = None) -> Tensor:
+        return over_time(with_past(x, self, stream, frames=2), self.weight[..., 0], self.bias)
+
+
+class FactorisedConv(nn.Module):
+    """Cosmos's factorised convolution: space, then causal time. Kernel 1 is a 1 x 1 x 1 alone."""
+
+    def __init__(self, in_channels: int, out_channels: int, kernel: int = 3) -> None:
+        super().__init__()
+        self.conv_s = SpatialConv(in_channels, out_channels, kernel)
+        self.conv_t = TemporalConv(out_channels) if kernel == 3 else None
+
+    def forward(self, x: Tensor, stream: Stream | None = None) -> Tensor:
+        x = self.conv_s(x)
+        return x if self.conv_t is None else self.conv_t(x, stream)
+
+
+class HaarAnalysis(FactorisedConv):
+    """The first convolution of the encoder, over the Haar coefficients of a video `[B, C, T, H, W]`."""
+
+    def __init__(self, channels: int, out_channels: int, size: int, kernel: int = 3) -> None:
+        super().__init__(channels * size**3, out_channels, kernel)
+        self.size = size
+
+    def forward(self, x: Tensor, stream: Stream | None = None) -> Tensor:
+        blocks = cut_blocks(x, self.size, opening=opens(stream))
+        weight = fold_analysis(self.conv_s.weight[:, :, 0], self.size)
+        y = over_space(blocks, weight, self.conv_s.bias, padding=weight.shape[-1] // 2)
+        return y if self.conv_t is None else self.conv_t(y, stream)
+
+
+class HaarSynthesis(FactorisedConv):
+    """The last convolution of the decoder: gives the Haar coefficients of a video `[B, C, T, H, W]`."""
+
+    def __init__(self, in_channels: int, channels: int, size: int, kernel: int = 3) -> None:
+        super().__init__(in_channels, channels * size**3, kernel)
+        self.size = size
+
+    @property
+    def last(self) -> nn.Conv3d:
+        """The convolution that gives the coefficients."""
+        return self.conv_s if self.conv_t is None else self.conv_t
+
+    def forward(self, x: Tensor, stream: Stream | None = None) -> Tensor:
+        assert self.last.bias is not None
+        weight, bias = fold_synthesis(self.last.weight, self.size), fold_synthesis(self.last.bias, self.size)
+        if self.conv_t is None:
+            blocks = over_space(x, weight[:, :, 0], bias)
+        else:
+            blocks = over_time(with_past(self.conv_s(x), self, stream, frames=2), weight[..., 0], bias)
+        return join_blocks(blocks, self.size, opening=opens(stream))
