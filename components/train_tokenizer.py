@@ -1,17 +1,26 @@
-"""Train a video tokenizer on a data set's train split, started from the principal components of its patches.
+"""Train a video tokenizer on a data set's train split, started from the principal components of its patches or, with
+`initial`, from a tokenizer trained before.
 
-Reads `dataset`. Writes `model/` (a model folder), `metrics.jsonl` (curves). Killed and started again, it goes on
-from its last checkpoint and ends with the same bits.
+Reads `dataset`, and what the config names outside the store. Writes `model/` (a model folder), `metrics.jsonl` (curves).
+Killed and started again, it goes on from its last checkpoint and ends with the same bits.
 
     python -m components.train_tokenizer --spec URL --input dataset=KEY --key-out PATH
 """
 
+from typing import Any
+
 from components.entrypoint import Context, Result, main
 from wfm.training.config import TokenizerTrainingConfig
+from wfm.training.outside import outside_files
 
 
 class TrainTokenizerConfig(TokenizerTrainingConfig):
     """The network, its data and its training; see `wfm.training.config`."""
+
+
+def outside(config: TrainTokenizerConfig, inputs: dict[str, str], store: Any) -> dict[str, dict[str, str]] | None:
+    """Weights from outside the store, for the key: by their bytes."""
+    return outside_files(config)
 
 
 def run(ctx: Context[TrainTokenizerConfig]) -> Result:
@@ -22,7 +31,7 @@ def run(ctx: Context[TrainTokenizerConfig]) -> Result:
     return Result(
         counts={"inputs": done["windows"] + done["windows_left_out"], "outputs": 1, "steps": done["steps"]},
         skipped={"over_max_windows": done["windows_left_out"]},
-        extra=done,
+        extra={**done, "outside": ctx.outside},
     )
 
 

@@ -1,6 +1,7 @@
 """Checkpoints: everything a killed run needs to go on as if nothing had happened.
 
     <scratch>/checkpoint-00000300/   model.safetensors  average.safetensors  optimizer.safetensors  state.json
+                                     with a second player: rival.safetensors  rival_optimizer.safetensors
 
 A checkpoint is written beside its name and renamed into place, so a folder of that name is whole; the two newest are
 kept. Restoring refuses a checkpoint of another run (`fingerprint`).
@@ -21,6 +22,14 @@ from wfm.training.optim import Optimizers
 
 KEPT = 2
 _PREFIX = "checkpoint-"
+
+
+@dataclass(frozen=True)
+class Player:
+    """A module that learns, and what makes it learn."""
+
+    module: nn.Module
+    optimizers: Optimizers
 
 
 @dataclass
@@ -44,6 +53,7 @@ def save_checkpoint(
     *,
     data: dict[str, Any],
     fingerprint: str,
+    rival: Player | None = None,
 ) -> None:
     """Write the state after `step` steps, then drop all but the newest."""
     final = scratch / f"{_PREFIX}{step:08d}"
@@ -56,6 +66,9 @@ def save_checkpoint(
     save_tensors(optimizers.tensors(), temporary / "optimizer.safetensors")
     if average is not None:
         save_tensors(average.state_dict(), temporary / "average.safetensors")
+    if rival is not None:
+        save_tensors(rival.module.state_dict(), temporary / "rival.safetensors")
+        save_tensors(rival.optimizers.tensors(), temporary / "rival_optimizer.safetensors")
     state = {"schema_version": 1, "step": step, "data": data, "fingerprint": fingerprint}
     (temporary / "state.json").write_text(json.dumps(state, sort_keys=True))
     for file in temporary.iterdir():
@@ -77,12 +90,21 @@ def newest_checkpoint(scratch: Path, fingerprint: str) -> Checkpoint | None:
     return None
 
 
-def restore(checkpoint: Checkpoint, module: nn.Module, optimizers: Optimizers, average: PowerEMA | None) -> None:
+def restore(
+    checkpoint: Checkpoint,
+    module: nn.Module,
+    optimizers: Optimizers,
+    average: PowerEMA | None,
+    rival: Player | None = None,
+) -> None:
     """Put a checkpoint's tensors back in place, all of them."""
     load_exactly(module, checkpoint.tensors("model"), str(checkpoint.path))
     optimizers.restore(checkpoint.tensors("optimizer"))
     if average is not None:
         average.load_state_dict(checkpoint.tensors("average"))
+    if rival is not None:
+        load_exactly(rival.module, checkpoint.tensors("rival"), str(checkpoint.path))
+        rival.optimizers.restore(checkpoint.tensors("rival_optimizer"))
 
 
 def _folders(scratch: Path) -> list[Path]:

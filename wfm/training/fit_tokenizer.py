@@ -1,4 +1,4 @@
-"""Train a tokenizer on a data set: read windows, start from principal components, train, save.
+"""Train a tokenizer on a data set: read windows, start from principal components or from another tokenizer, train, save.
 
 fit_tokenizer(dataset, config, out=..., scratch=...) -> counts
 """
@@ -18,11 +18,13 @@ from wfm.data.loader import ArrayDataset, Loader, as_video, video_batch
 from wfm.data.plan import DataPlan
 from wfm.data.windows import Window, windows
 from wfm.errors import ConfigError
-from wfm.models.folder import count_parameters, save_model
+from wfm.models.folder import count_parameters, load_model, save_model
 from wfm.models.tokenizer.network import Tokenizer
 from wfm.models.tokenizer.objective import TokenizerObjective
 from wfm.training.config import TokenizerTrainingConfig
+from wfm.training.joint import JointObjective
 from wfm.training.loop import train
+from wfm.training.objective import Rival
 
 if TYPE_CHECKING:
     from wfm.artifacts import Artifact
@@ -53,10 +55,8 @@ def fit_tokenizer(
     data = keep(_read(dataset, "train", config), config.max_windows)
     held = keep(_read(dataset, "val", config), config.validation_windows)
     torch.manual_seed(config.training.seed)
-    tokenizer = Tokenizer(config.model)
-    tokenizer.start(
-        [as_video(part) for part in data.dataset.arrays["frames"][: config.start_windows].split(START_BATCH)]
-    )
+    tokenizer = first_weights(config, data.dataset.arrays["frames"])
+    objective = TokenizerObjective(config.loss)
     loader = Loader(
         data.dataset,
         DataPlan(data.dataset.sample_ids, config.training.batch_size, config.training.seed),
@@ -65,12 +65,13 @@ def fit_tokenizer(
     watched = held.dataset.arrays["frames"]
     result = train(
         tokenizer,
-        TokenizerObjective(config.loss),
+        JointObjective(objective, every=config.image_every, per_window=config.images_per_window),
         loader,
         config.training,
         scratch=scratch,
         stopping=stopping,
         validate=lambda model: {"psnr": reconstruction_psnr(model, watched)},
+        rival=rival_of(objective, config),
         description="tokenizer",
     )
     save_model(tokenizer, config.model, out / "model", extra={"validation": result.final})
@@ -84,6 +85,35 @@ def fit_tokenizer(
         "samples_per_second": result.samples_per_second,
         "validation": result.final,
     }
+
+
+def first_weights(config: TokenizerTrainingConfig, frames: Tensor) -> Tokenizer:
+    """The tokenizer as training finds it: `initial`'s, or a new one started from windows uint8 `[N, T, H, W, 3]`.
+
+    Raises ConfigError when `initial` holds another model than `model`.
+    """
+    if not config.initial:
+        tokenizer = Tokenizer(config.model)
+        tokenizer.start([as_video(part) for part in frames[: config.start_windows].split(START_BATCH)])
+        return tokenizer
+    tokenizer, card = load_model(config.initial)
+    if card.family != "tokenizer":
+        raise ConfigError(f"initial = {config.initial!r} holds a model of family {card.family!r}, not a tokenizer")
+    held, wanted = card.config.resolved(), config.model.resolved()
+    other = [f"{name}: {held[name]!r}, model has {wanted[name]!r}" for name in held if held[name] != wanted[name]]
+    if other:
+        raise ConfigError(f"initial = {config.initial!r} is another tokenizer than `model`: {'; '.join(other)}")
+    found: Tokenizer = tokenizer
+    return found
+
+
+def rival_of(objective: TokenizerObjective, config: TokenizerTrainingConfig) -> Rival | None:
+    """The discriminator as the loop's second player, if the loss has one: AdamW at its own rate and moments."""
+    if objective.discriminator is None:
+        return None
+    own = config.loss.adversarial
+    changed = {"optimizer": "adamw", "learning_rate": own.learning_rate, "betas": own.betas}
+    return Rival(objective.discriminator, objective.rival_loss, config.training.model_copy(update=changed))
 
 
 def _read(dataset: "Artifact", split: str, config: TokenizerTrainingConfig) -> Iterable[Window]:

@@ -3,6 +3,9 @@
 A run is a pure function of its configuration, its data and the network's initial weights: order and randomness come
 from counters and hashes, the budget is in steps. Killed at any moment and started again on the same scratch folder
 it ends with the same weights, bit for bit, on the same machine and number of threads.
+
+An adversarial run has a second player, the `Rival`: it takes its step right after the model's, on what the model has just
+made, and is part of every checkpoint.
 """
 
 import hashlib
@@ -20,11 +23,11 @@ from torch import Tensor, nn
 from wfm.data.loader import Loader
 from wfm.errors import Cancelled, WfmError
 from wfm.log import get_logger, progress
-from wfm.training.checkpoint import newest_checkpoint, restore, save_checkpoint
+from wfm.training.checkpoint import Player, newest_checkpoint, restore, save_checkpoint
 from wfm.training.config import TrainingConfig
 from wfm.training.ema import PowerEMA
 from wfm.training.metrics import Curve
-from wfm.training.objective import Objective
+from wfm.training.objective import Objective, Rival
 from wfm.training.optim import Optimizers
 from wfm.training.schedule import rate
 
@@ -58,6 +61,7 @@ def train(
     scratch: Path,
     stopping: Callable[[], bool] = lambda: False,
     validate: Validate | None = None,
+    rival: Rival | None = None,
     description: str = "training",
 ) -> TrainingResult:
     """Train `model` in place for `config.steps` steps; it ends with the averaged weights. Curves go to
@@ -71,18 +75,21 @@ def train(
         torch.set_num_threads(config.threads)
     optimizers = Optimizers(model, config)
     average = PowerEMA(model, config.ema_share) if config.ema_share else None
-    fingerprint = fingerprint_of(model, config, data)
+    second = None if rival is None else Player(rival.module, Optimizers(rival.module, rival.config))
+    fingerprint = fingerprint_of(model, config, data, rival)
     found = newest_checkpoint(scratch, fingerprint)
     first = 0
     if found is not None:
-        restore(found, model, optimizers, average)
+        restore(found, model, optimizers, average, second)
         data.restore(found.state["data"])
         first = found.step
         get_logger(__name__).info("%s: resumed at step %d of %d", description, first, config.steps)
     curve = Curve(scratch / "metrics.jsonl", keep_until=first)
 
     def keep(step: int) -> None:
-        save_checkpoint(scratch, step, model, optimizers, average, data=data.state(), fingerprint=fingerprint)
+        save_checkpoint(
+            scratch, step, model, optimizers, average, data=data.state(), fingerprint=fingerprint, rival=second
+        )
 
     model.train()
     began = saved = time.monotonic()
@@ -97,13 +104,11 @@ def train(
             loss.backward()
             norm = _clip(model, config.gradient_clip)
             number = float(loss.detach())
-            if not (math.isfinite(number) and math.isfinite(norm)):
-                raise TrainingDiverged(
-                    f"{description}: step {step} gave loss {number} and gradient norm {norm}; lower the learning rate "
-                    f"({config.learning_rate}) or look at the data of this step"
-                )
+            _require_finite(number, norm, description, step, config)
             factor = rate(step, config)
             optimizers.step(factor)
+            if rival is not None and second is not None:
+                values = {**values, **_rival_step(rival, second.optimizers, factor, description, step)}
             done = step + 1
             if average is not None:
                 average.update(model, done)
@@ -135,10 +140,34 @@ def train(
     )
 
 
-def fingerprint_of(model: nn.Module, config: TrainingConfig, data: Loader) -> str:
+def _rival_step(rival: Rival, optimizers: Optimizers, factor: float, description: str, step: int) -> dict[str, float]:
+    """The second player's step, and what it has to say; nothing as long as it does not learn."""
+    given = rival.loss(step)
+    if given is None:
+        return {}
+    loss, values = given
+    loss.backward()
+    norm = _clip(rival.module, rival.config.gradient_clip)
+    _require_finite(float(loss.detach()), norm, f"{description} (second player)", step, rival.config)
+    optimizers.step(factor)
+    return values
+
+
+def _require_finite(loss: float, norm: float, description: str, step: int, config: TrainingConfig) -> None:
+    if not (math.isfinite(loss) and math.isfinite(norm)):
+        raise TrainingDiverged(
+            f"{description}: step {step} gave loss {loss} and gradient norm {norm}; lower the learning rate "
+            f"({config.learning_rate}) or look at the data of this step"
+        )
+
+
+def fingerprint_of(model: nn.Module, config: TrainingConfig, data: Loader, rival: Rival | None = None) -> str:
     """What makes a run this run: a checkpoint with another fingerprint is not resumed."""
     shapes: Mapping[str, Any] = {name: list(tensor.shape) for name, tensor in model.state_dict().items()}
     facts = {"config": config.what(), "shapes": shapes, "samples": hash_ids(data.dataset.sample_ids)}
+    if rival is not None:
+        theirs = {name: list(tensor.shape) for name, tensor in rival.module.state_dict().items()}
+        facts["rival"] = {"config": rival.config.what(), "shapes": theirs}
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
 

@@ -1,9 +1,12 @@
 """What a model family brings to the training loop."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any, Protocol
 
-from torch import Tensor
+from torch import Tensor, nn
+
+from wfm.training.config import TrainingConfig
 
 
 class Objective(Protocol):
@@ -18,3 +21,15 @@ class Objective(Protocol):
     def loss(self, model: Any, batch: Mapping[str, Tensor], step: int) -> tuple[Tensor, dict[str, float]]:
         """The scalar to minimise, and numbers worth a curve."""
         ...
+
+
+@dataclass(frozen=True)
+class Rival:
+    """A second player with weights of its own, such as a discriminator. After every step of the model it takes one too."""
+
+    module: nn.Module
+    "What learns. It is trained in place and kept in the checkpoints, not in the result."
+    loss: Callable[[int], tuple[Tensor, dict[str, float]] | None]
+    "Of the step: its loss on what the objective has just seen, and numbers worth a curve; None: it does not learn yet."
+    config: TrainingConfig
+    "Its optimiser: rates, moments, weight decay and gradient clip; steps and schedule are the model's."

@@ -1,31 +1,182 @@
-"""The tokenizer's training loss: how far the reconstruction is from the video."""
+"""The tokenizer's training loss: how far the reconstruction is from the video, in every way the configuration names.
 
-from collections.abc import Mapping
+    pixel        absolute or squared difference, weight 1
+    perceptual   distance of features           perceptual.py
+    gram         distance of their correlations perceptual.py
+    flow         distance of optical flows      optical_flow.py
+    adversarial  the discriminator's verdict    discriminator.py
+
+Only the reconstruction is supervised, as in Cosmos: the latents are free. A term whose weight is 0 at a step is not
+computed at that step.
+"""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
-from wfm.models.tokenizer.config import ReconstructionConfig
-from wfm.models.tokenizer.network import Tokenizer
+from wfm.models.tokenizer.discriminator import (
+    PatchDiscriminator,
+    accuracy,
+    discriminator_loss,
+    generator_loss,
+    r1_penalty,
+)
+from wfm.models.tokenizer.loss_config import ReconstructionConfig
+from wfm.models.tokenizer.optical_flow import LucasKanade, flow_distance
+from wfm.models.tokenizer.perceptual import feature_net, gram_distance, perceptual_distance
+
+
+class Term(NamedTuple):
+    """One part of the loss: weight * value counts."""
+
+    weight: float
+    value: Tensor
 
 
 class TokenizerObjective:
-    """Loss of a `Tokenizer`. Batch: video `[B, 3, T, H, W]` in [-1, 1]."""
+    """Loss of a tokenizer (whatever maps a video to its reconstruction), and of the discriminator that plays against it.
+    Batch: video `[B, C, T, H, W]` in [-1, 1].
 
-    def __init__(self, config: ReconstructionConfig) -> None:
+    Nets with weights are made here: fixed ones from a file, the discriminator at random (from torch's global generator).
+    Raises ConfigError or DataError for a feature net without its file.
+    """
+
+    def __init__(self, config: ReconstructionConfig, *, channels: int = 3) -> None:
         self.config = config
+        path = Path(config.feature_file) if config.feature_file else None
+        self.features = feature_net(config.feature_net, path) if config.needs_features else None
+        self.flow = LucasKanade() if config.flow.ever else None
+        playing = config.adversarial.weight.ever
+        self.discriminator = PatchDiscriminator(config.adversarial, channels) if playing else None
+        self._pair: tuple[Tensor, Tensor] | None = None
 
-    def loss(self, model: Tokenizer, batch: Mapping[str, Tensor], step: int) -> tuple[Tensor, dict[str, float]]:
+    def loss(self, model: nn.Module, batch: Mapping[str, Tensor], step: int) -> tuple[Tensor, dict[str, float]]:
+        """The scalar to minimise; and PSNR [dB] and, where there is more than the pixel error, the value of each term."""
         video = batch["video"]
         rebuilt = model(video)
-        difference = rebuilt - video
+        self._pair = (video, rebuilt.detach())
+        terms = self.terms(rebuilt, video, step)
+        values = {name: float(term.value.detach()) for name, term in terms.items()} if len(terms) > 1 else {}
+        verdict = terms.pop("adversarial", None)
+        total = weighted_sum(terms)
+        if verdict is not None:
+            if self.config.adversarial.adaptive and rebuilt.requires_grad:
+                total, factor = balanced(total, verdict, rebuilt, self.config.adversarial.adaptive_limit)
+                values["adversarial_factor"] = factor
+            else:
+                total = total + verdict.weight * verdict.value
+        mse = float((rebuilt - video).detach().square().mean()) / 4  # [-1, 1] to [0, 1]
+        return total, {"psnr": -10 * float(torch.tensor(mse).clamp(min=1e-10).log10()), **values}
+
+    def terms(self, rebuilt: Tensor, video: Tensor, step: int) -> dict[str, Term]:
+        """Every term that counts at `step`, by name; `pixel` always."""
+        config = self.config
+        terms = {"pixel": Term(1.0, self._pixel(rebuilt - video))}
+        weights = {"perceptual": config.perceptual.at(step), "gram": config.gram.at(step)}
+        if self.features is not None and any(weights.values()):
+            layer_weights = config.layer_weights or self.features.layer_weights
+            with torch.no_grad():
+                theirs = self._maps(video)
+            ours = self._maps(rebuilt)
+            if weights["perceptual"]:
+                value = perceptual_distance(ours, theirs, layer_weights)
+                terms["perceptual"] = Term(weights["perceptual"], value)
+            if weights["gram"]:
+                value = gram_distance(ours, theirs, layer_weights, videos=len(video))
+                terms["gram"] = Term(weights["gram"], value)
+        weight = config.flow.at(step)
+        if self.flow is not None and weight and video.shape[2] > 1:
+            terms["flow"] = Term(weight, flow_distance(self.flow.to(video.device), rebuilt, video, config.flow_scale))
+        weight = config.adversarial.weight.at(step)
+        if self.discriminator is not None and weight:
+            with frozen(self.discriminator):
+                terms["adversarial"] = Term(weight, generator_loss(self.discriminator(rebuilt)))
+        return terms
+
+    def rival_loss(self, step: int) -> tuple[Tensor, dict[str, float]] | None:
+        """The discriminator's loss on the videos and reconstructions of the last call of `loss`, and its accuracy; None
+        before it is its turn to learn."""
+        config = self.config.adversarial
+        if self.discriminator is None or self._pair is None or step < config.first_step:
+            return None
+        video, rebuilt = self._pair
+        real, false = self.discriminator(torch.cat([video, rebuilt])).chunk(2)
+        total = discriminator_loss(real, false)
+        values = {"discriminator_loss": float(total.detach()), "discriminator_accuracy": accuracy(real, false)}
+        if config.r1 and step % config.r1_every == 0:
+            penalty = r1_penalty(self.discriminator, video)
+            values["discriminator_r1"] = float(penalty.detach())
+            total = total + config.r1 * config.r1_every * penalty
+        return total, values
+
+    def _pixel(self, difference: Tensor) -> Tensor:
         total = self._error(difference)
         if self.config.gradient_weight:
-            total = total + self.config.gradient_weight * (
-                self._error(difference.diff(dim=-1)) + self._error(difference.diff(dim=-2))
-            )
-        mse = float(difference.detach().square().mean()) / 4  # [-1, 1] to [0, 1]
-        return total, {"psnr": -10 * float(torch.tensor(mse).clamp(min=1e-10).log10())}
+            edges = self._error(difference.diff(dim=-1)) + self._error(difference.diff(dim=-2))
+            total = total + self.config.gradient_weight * edges
+        return total
 
     def _error(self, difference: Tensor) -> Tensor:
         return difference.square().mean() if self.config.error == "l2" else difference.abs().mean()
+
+    def _maps(self, video: Tensor) -> list[Tensor]:
+        assert self.features is not None
+        frames = video.transpose(1, 2).flatten(0, 1)  # [B T, C, H, W]
+        net = self.features.to(video.device)
+        if self.config.checkpoint_features and frames.requires_grad:
+            return checkpoint(net, frames, use_reentrant=False)
+        return net(frames)
+
+
+def weighted_sum(terms: Mapping[str, Term]) -> Tensor:
+    """Sum of weight * value; the pixel error, of weight 1, as it is."""
+    total = terms["pixel"].value
+    for name, term in terms.items():
+        if name != "pixel":
+            total = total + term.weight * term.value
+    return total
+
+
+def balanced(total: Tensor, verdict: Term, rebuilt: Tensor, limit: float) -> tuple[Tensor, float]:
+    """`total` plus the verdict, the latter scaled until it pulls at the reconstruction (weight apart) as hard as the former,
+    and the factor. (VQGAN compares the pulls at the last layer; at its output it takes no knowledge of the network.)
+
+    Each side is differentiated once: the sum's gradient at the reconstruction is put together here.
+    """
+    (pull,) = torch.autograd.grad(total, rebuilt)
+    (push,) = torch.autograd.grad(verdict.value, rebuilt)
+    factor = (pull.norm() / push.norm().clamp(min=1e-12)).clamp(max=limit)
+    value = total.detach() + verdict.weight * factor * verdict.value.detach()
+    return _WithGradient.apply(rebuilt, value, pull + verdict.weight * factor * push), float(factor)
+
+
+class _WithGradient(torch.autograd.Function):
+    """A scalar whose gradient with respect to `rebuilt` is known already."""
+
+    @staticmethod
+    def forward(ctx: Any, rebuilt: Tensor, value: Tensor, gradient: Tensor) -> Tensor:
+        ctx.save_for_backward(gradient)
+        return value.clone()
+
+    @staticmethod
+    def backward(ctx: Any, slope: Tensor) -> tuple[Tensor, None, None]:  # type: ignore[override]
+        (gradient,) = ctx.saved_tensors
+        return slope * gradient, None, None
+
+
+@contextmanager
+def frozen(module: nn.Module) -> Iterator[None]:
+    """A gradient passes through `module` and leaves none in it."""
+    parameters = [p for p in module.parameters() if p.requires_grad]
+    for parameter in parameters:
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter in parameters:
+            parameter.requires_grad_(True)

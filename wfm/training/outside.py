@@ -1,0 +1,42 @@
+"""Files from outside the store that a tokenizer's training reads, by what is in them. Torch-free: keys are made of it."""
+
+import hashlib
+from pathlib import Path
+
+from wfm.errors import ConfigError
+from wfm.training.config import TokenizerTrainingConfig
+
+_BLOCK = 1 << 20
+
+
+def outside_files(config: TokenizerTrainingConfig) -> dict[str, dict[str, str]] | None:
+    """sha256 of every file read, by field and file name; None when there is none.
+
+    Paths stay out, so that a file may move. Raises ConfigError, before anything runs, for a field without its file.
+    """
+    found: dict[str, dict[str, str]] = {}
+    if config.initial:
+        folder = Path(config.initial)
+        names = sorted(path for path in folder.glob("*") if path.suffix in (".json", ".safetensors"))
+        if not any(path.name == "config.json" for path in names):
+            raise ConfigError(f"initial = {config.initial!r} is not a model folder: there is no config.json in it")
+        found["initial"] = {path.name: sha256_of(path) for path in names}
+    if config.loss.needs_file:
+        path = Path(config.loss.feature_file)
+        if not path.is_file():
+            raise ConfigError(
+                f"loss.feature_net {config.loss.feature_net!r} needs its weights: loss.feature_file = "
+                f"{config.loss.feature_file!r} is not a file; give torchvision's state dict as safetensors, or use the "
+                "feature net 'offline-gabor'"
+            )
+        found["loss.feature_file"] = {"weights": sha256_of(path)}
+    return found or None
+
+
+def sha256_of(path: Path) -> str:
+    """Hash of a file's bytes, read in blocks."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(_BLOCK):
+            digest.update(block)
+    return digest.hexdigest()
