@@ -2,10 +2,10 @@
 needed.
 
     config.json          {schema_version, family, config, action_spec, extra}
-    model.safetensors    one entry for each parameter and persistent buffer
+    model.safetensors    one entry for each parameter and persistent buffer; or shards with an index, see convert.writing
 
 Loading accounts for every key: a missing, extra or wrongly shaped one is refused, as is an unknown family or a newer
-schema. There is no pickle, so a folder from elsewhere cannot run code.
+schema. There is no pickle, so a folder from elsewhere cannot run code. A model is in memory once while it is loaded.
 """
 
 import json
@@ -14,14 +14,24 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
+import torch
 from torch import Tensor, nn
 
 from wfm.actions import ActionSpec
 from wfm.config import Config
 from wfm.errors import ConfigError, DataError
+from wfm.models.convert.filling import check_entries, fill, without_weights
+from wfm.models.convert.reading import Entry, open_tensors
+from wfm.models.convert.writing import find_tensors, save_sharded, save_tensors
 
+__all__ = [
+    "FAMILIES", "SCHEMA_VERSION", "Family", "ModelCard", "count_parameters", "family_of", "load_exactly", "load_model",
+    "load_tensors", "read_card", "save_model", "save_tensors", "write_json",
+]  # fmt: skip
+
+STEM = "model"
 SCHEMA_VERSION = 1
 
 
@@ -59,17 +69,20 @@ def save_model(
     *,
     action_spec: ActionSpec | None = None,
     extra: Mapping[str, Any] | None = None,
+    max_shard_bytes: int | None = None,
 ) -> None:
     """Write `module` and what it takes to build it again. The folder is created; each file is replaced as a whole.
 
-    Raises ConfigError for a configuration class that belongs to no family.
+    Weights are one file, or shards of at most `max_shard_bytes`. Raises ConfigError for a configuration class that
+    belongs to no family.
     """
     path = Path(folder)
     path.mkdir(parents=True, exist_ok=True)
-    save_tensors(module.state_dict(), path / "model.safetensors")
+    family = family_of(config)
+    save_sharded(module.state_dict(), path, STEM, max_shard_bytes=max_shard_bytes)
     card = {
         "schema_version": SCHEMA_VERSION,
-        "family": family_of(config),
+        "family": family,
         "config": config.resolved(),
         "action_spec": (action_spec or ActionSpec.null()).resolved(),
         "extra": dict(extra or {}),
@@ -77,14 +90,26 @@ def save_model(
     write_json(card, path / "config.json")
 
 
-def load_model(folder: str | os.PathLike[str], *, device: str = "cpu") -> tuple[Any, ModelCard]:
+def load_model(
+    folder: str | os.PathLike[str], *, device: str = "cpu", dtype: torch.dtype | Literal["saved"] | None = None
+) -> tuple[Any, ModelCard]:
     """The network of a folder, in evaluation mode, and its card. Raises DataError for a folder that is not a
-    model."""
+    model.
+
+    dtype None: that of a network newly made (float32), whatever the file has; "saved": that of the file.
+    """
     path = Path(folder)
     card = read_card(path)
-    network = _resolve(FAMILIES[card.family].network)(card.config)
-    load_exactly(network, load_tensors(path / "model.safetensors"), str(path))
-    return network.to(device).eval(), card
+    network = without_weights(lambda: _resolve(FAMILIES[card.family].network)(card.config))
+    # Copied, not mapped: a loaded model lives long, and its folder may be replaced or collected meanwhile
+    with open_tensors(find_tensors(path, STEM), mapped=False) as file:
+        wanted = network.state_dict()
+        check_entries(wanted, file.entries, str(path))
+        fill(
+            network, dict.fromkeys(wanted, file), {name: name for name in wanted},
+            dtype=None if dtype == "saved" else dtype, as_built=dtype is None, device=device,
+        )  # fmt: skip
+    return network.eval(), card
 
 
 def read_card(folder: str | os.PathLike[str]) -> ModelCard:
@@ -117,39 +142,15 @@ def family_of(config: Config) -> str:
 
 def load_exactly(module: nn.Module, tensors: Mapping[str, Tensor], source: str) -> None:
     """Copy `tensors` into `module`, refusing any key or shape that does not match exactly. Raises DataError."""
-    wanted = module.state_dict()
-    problems = [f"missing {name}" for name in sorted(set(wanted) - set(tensors))]
-    problems += [f"unexpected {name}" for name in sorted(set(tensors) - set(wanted))]
-    problems += [
-        f"{name} is {list(tensors[name].shape)}, wanted {list(wanted[name].shape)}"
-        for name in sorted(set(wanted) & set(tensors))
-        if tensors[name].shape != wanted[name].shape
-    ]
-    if problems:
-        more = f" and {len(problems) - 5} more" if len(problems) > 5 else ""
-        raise DataError(f"{source}: the tensors do not fit the model: {'; '.join(problems[:5])}{more}")
+    entries = {name: Entry(str(held.dtype).removeprefix("torch."), tuple(held.shape)) for name, held in tensors.items()}
+    check_entries(module.state_dict(), entries, source)
     module.load_state_dict(dict(tensors), strict=True)
-
-
-def save_tensors(tensors: Mapping[str, Tensor], path: Path) -> None:
-    """Write tensors as safetensors, atomically; the same tensors always give the same bytes."""
-    from safetensors.torch import save_file
-
-    temporary = path.with_name(f".{path.name}.tmp")
-    ordered = {name: tensors[name].detach().cpu().contiguous().clone() for name in sorted(tensors)}
-    save_file(ordered, str(temporary))
-    os.replace(temporary, path)
 
 
 def load_tensors(path: Path) -> dict[str, Tensor]:
     """Read a safetensors file. Raises DataError when it is missing or not one."""
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    try:
-        return load_file(str(path))
-    except (FileNotFoundError, SafetensorError) as error:
-        raise DataError(f"{path}: not a readable safetensors file ({error})") from None
+    with open_tensors(path, mapped=False) as file:
+        return {name: file.read(name) for name in file.entries}
 
 
 def write_json(values: Mapping[str, Any], path: Path) -> None:

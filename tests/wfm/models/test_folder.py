@@ -12,7 +12,7 @@ from wfm.models.folder import FAMILIES, load_model, load_tensors, read_card, sav
 from wfm.models.tokenizer import Tokenizer, TokenizerConfig
 
 SPEC = ActionSpec(names=("turn",), units=("deg/s",), frame="camera", mean=(0.0,), scale=(30.0,))
-CONFIG = TokenizerConfig(latent_channels=4, channels=(8, 8, 8, 8), encoder_blocks=1, decoder_blocks=1)
+CONFIG = TokenizerConfig(latent_channels=4, channels=(8, 8, 8, 8), encoder_blocks=1, decoder_blocks=1, linear_code=True)
 
 
 @pytest.fixture

@@ -1,0 +1,47 @@
+"""Weights in and out: diffusers folders and the original Cosmos checkpoints, both ways.
+
+Rooms, in reading order:
+
+    names              which tensor of ours is which tensor of theirs: pure functions on names, and what may be left out
+    reading            a file of tensors, opened: names, shapes and dtypes first, the bytes of one tensor at a time after
+    archive            the zip archives that torch writes, and TorchScript read without running what is in it
+    filling            a network without weights, then its weights, each tensor once in memory
+    writing            safetensors, in one file or in shards with an index
+    diffusers_folder   `from_diffusers`, `to_diffusers`
+    cosmos             `from_cosmos`, `to_cosmos`
+
+Nothing that comes from elsewhere is trusted: a file is checked in full against the wanted names, shapes and dtypes before
+the first tensor is read, and no file can run code.
+"""
+
+from typing import Any
+
+__all__ = [
+    "Conversion",
+    "Statistics",
+    "from_cosmos",
+    "from_diffusers",
+    "read_cosmos",
+    "read_diffusers",
+    "to_cosmos",
+    "to_diffusers",
+]
+
+_HOMES = {
+    "Conversion": "conversion",
+    "Statistics": "conversion",
+    "from_cosmos": "cosmos",
+    "read_cosmos": "cosmos",
+    "to_cosmos": "cosmos",
+    "from_diffusers": "diffusers_folder",
+    "read_diffusers": "diffusers_folder",
+    "to_diffusers": "diffusers_folder",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)

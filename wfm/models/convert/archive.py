@@ -1,0 +1,301 @@
+"""The zip archives that torch writes: `torch.save` (`.pt`) and TorchScript (`.jit`).
+
+Both hold a pickle, `data.pkl`, that says which tensors there are, and one entry for the bytes of each. A pickle can name any
+function to call, so neither is loaded with `pickle` or `torch.jit.load`:
+
+- **TorchScript**: `_Reader` below lets the pickle name four kinds of things (the classes of its own modules, which become plain
+  records; torch's storages, which become descriptions; the function that builds a tensor, which becomes one that notes
+  its shape; lists of numbers). Anything else is refused. The code in the archive is not looked at.
+- **torch.save**: `torch.load(weights_only=True, mmap=True)`, behind `allow_pickle_file`.
+"""
+
+import io
+import pickle
+import struct
+import zipfile
+from collections import OrderedDict
+from dataclasses import dataclass, field
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from wfm.errors import DataError
+from wfm.models.convert.reading import ByteRanges, Entry, TensorFile, item_size
+
+MAX_DIRECTORY_BYTES = 8 << 20
+"""Longest list of zip entries taken: about 80,000."""
+MAX_PICKLE_BYTES = 8 << 20
+"""Longest `data.pkl` taken."""
+MAX_TENSORS = 100_000
+
+_STORAGES = {
+    "DoubleStorage": "float64", "FloatStorage": "float32", "HalfStorage": "float16", "BFloat16Storage": "bfloat16",
+    "LongStorage": "int64", "IntStorage": "int32", "ShortStorage": "int16", "CharStorage": "int8", "ByteStorage": "uint8",
+    "BoolStorage": "bool",
+}  # fmt: skip
+_LISTS = ("build_intlist", "build_doublelist", "build_boollist", "build_tensorlist")
+
+
+def is_archive(begin: bytes) -> bool:
+    """Whether the first bytes of a file are those of a zip."""
+    return begin[:4] == b"PK\x03\x04"
+
+
+def open_archive(path: Path, *, allow_pickle_file: bool, mapped: bool) -> TensorFile:
+    """Open an archive that torch wrote. Raises DataError for any other zip, or a damaged one."""
+    members = _members(path)
+    pickles = [name for name in members if name.rpartition("/")[2] == "data.pkl" and name.count("/") == 1]
+    if len(pickles) != 1:
+        raise DataError(f"{path}: a zip without a data.pkl, so not an archive of torch")
+    if members[pickles[0]].file_size > MAX_PICKLE_BYTES:
+        raise DataError(
+            f"{path}: its data.pkl has {members[pickles[0]].file_size:,} bytes; at most {MAX_PICKLE_BYTES:,} are taken"
+        )
+    root = pickles[0].removesuffix("data.pkl")
+    if f"{root}constants.pkl" in members:
+        return TorchScriptFile(path, members, root, mapped=mapped)
+    if not allow_pickle_file:
+        raise DataError(
+            f"{path}: a .pt archive, which holds a pickle. Pass allow_pickle_file=True (--pt on the command line) to read it "
+            "with torch's weights-only reader, or save it as safetensors where it comes from"
+        )
+    return PickleFile(path)
+
+
+class PickleFile(TensorFile):
+    """What `torch.save` wrote, read with `weights_only`: a dictionary of tensors, perhaps within `model` or `state_dict`."""
+
+    kind = "torch.save archive"
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        value = load_pickle_file(path)
+        for wrapper in ("model", "module", "state_dict"):
+            if isinstance(value, dict) and isinstance(value.get(wrapper), dict):
+                value = value[wrapper]
+        if not isinstance(value, dict):
+            raise DataError(f"{path}: holds a {type(value).__name__}, not a dictionary of tensors")
+        # Transformer Engine leaves `*_extra_state` entries that are bytes or None: they hold no weight and are no tensors
+        self._tensors = {str(name): held for name, held in value.items() if isinstance(held, Tensor)}
+        odd = [
+            name
+            for name, held in value.items()
+            if not isinstance(held, Tensor) and not str(name).endswith("_extra_state")
+        ]
+        if odd:
+            raise DataError(f"{path}: {odd[0]!r} is a {type(value[odd[0]]).__name__}, not a tensor")
+        self.entries = {
+            name: Entry(str(held.dtype).removeprefix("torch."), tuple(held.shape))
+            for name, held in self._tensors.items()
+        }
+
+    def read(self, name: str) -> Tensor:
+        return self._tensors[name]
+
+
+def load_pickle_file(path: Path) -> Any:
+    """The content of a `torch.save` archive; tensors are mapped, not read. Raises DataError."""
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except Exception as error:  # torch raises UnpicklingError, RuntimeError, EOFError, ... by what is wrong
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise DataError(
+            f"{path}: torch's weights-only reader refuses it ({reason}): it is damaged, or would run code"
+        ) from None
+
+
+class TorchScriptFile(TensorFile):
+    """The tensors of a TorchScript archive, by the path of their attribute: `encoder.conv_in.0.conv3d.weight`."""
+
+    kind = "TorchScript archive"
+
+    def __init__(self, path: Path, members: dict[str, zipfile.ZipInfo], root: str, *, mapped: bool) -> None:
+        super().__init__(path)
+        self._members, self._root = members, root
+        self._ranges = ByteRanges(path, mapped=mapped)
+        try:
+            described = self._ranges.bytes(self._start(f"{root}data.pkl"), members[f"{root}data.pkl"].file_size)
+            self._tensors = _tensors_of(_unpickle(described, path), path)
+            for name, tensor in self._tensors.items():
+                self._check(name, tensor)
+                self.entries[name] = Entry(tensor.storage.dtype, tensor.shape)
+        except BaseException:
+            self.close()
+            raise
+
+    def read(self, name: str) -> Tensor:
+        tensor = self._tensors[name]
+        start = self._start(f"{self._root}data/{tensor.storage.key}")
+        if tensor.is_contiguous:
+            start += tensor.offset * item_size(tensor.storage.dtype)
+            return self._ranges.tensor(tensor.storage.dtype, tensor.shape, start)
+        flat = self._ranges.tensor(tensor.storage.dtype, (tensor.storage.count,), start)
+        return flat.as_strided(tensor.shape, tensor.strides, tensor.offset).contiguous()
+
+    def close(self) -> None:
+        self._ranges.close()
+
+    def _check(self, name: str, tensor: "_Tensor") -> None:
+        """A tensor lies within its storage, its storage within an entry of the archive."""
+        member = self._members.get(f"{self._root}data/{tensor.storage.key}")
+        size = tensor.storage.count * item_size(tensor.storage.dtype)
+        if member is None or member.file_size < size:
+            raise DataError(
+                f"{self.path}: {name!r} needs {size:,} bytes in entry {tensor.storage.key!r}, which has fewer"
+            )
+        if tensor.last >= tensor.storage.count:
+            raise DataError(f"{self.path}: {name!r} reaches beyond its storage of {tensor.storage.count:,} numbers")
+        self._start(member.filename)
+
+    def _start(self, member: str) -> int:
+        """First byte of an entry's content, behind the entry's own header in the file."""
+        info = self._members[member]
+        header = self._ranges.bytes(info.header_offset, 30)
+        if info.compress_type != zipfile.ZIP_STORED or len(header) < 30 or header[:4] != b"PK\x03\x04":
+            raise DataError(f"{self.path}: entry {member!r} is compressed or damaged; torch stores plain ones")
+        name_length, extra_length = struct.unpack("<HH", header[26:30])
+        start = info.header_offset + 30 + name_length + extra_length
+        if start + info.file_size > self._ranges.size:
+            raise DataError(f"{self.path}: truncated: entry {member!r} ends after the file. Fetch it again")
+        return int(start)
+
+
+@dataclass
+class _Storage:
+    dtype: str
+    key: str
+    count: int
+
+
+@dataclass
+class _Tensor:
+    storage: _Storage
+    offset: int
+    shape: tuple[int, ...]
+    strides: tuple[int, ...]
+
+    @property
+    def is_contiguous(self) -> bool:
+        expected, step = [], 1
+        for size in reversed(self.shape):
+            expected.append(step)
+            step *= size
+        return all(
+            size < 2 or seen == wanted
+            for size, seen, wanted in zip(self.shape, self.strides, reversed(expected), strict=True)
+        )
+
+    @property
+    def last(self) -> int:
+        """Index of the last number that is touched within the storage; -1 for an empty tensor."""
+        if prod(self.shape) == 0:
+            return -1
+        return self.offset + sum((size - 1) * step for size, step in zip(self.shape, self.strides, strict=True))
+
+
+@dataclass
+class _Module:
+    """A module or other object of the archive: attributes, no behaviour."""
+
+    attributes: dict[str, Any] = field(default_factory=dict)
+
+    def __setstate__(self, state: Any) -> None:
+        if not isinstance(state, dict):
+            raise pickle.UnpicklingError(f"a module with the state {type(state).__name__}")
+        self.attributes = state
+
+
+class _Reader(pickle.Unpickler):
+    """Unpickles TorchScript's `data.pkl` into `_Module`, `_Tensor` and plain values; can call nothing else."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        if module == "__torch__" or module.startswith("__torch__."):
+            return _Module
+        if module == "torch" and name in _STORAGES:
+            return _STORAGES[name]
+        if (module, name) == ("torch._utils", "_rebuild_tensor_v2"):
+            return _note_tensor
+        if module == "torch.jit._pickle" and name in _LISTS:
+            return list
+        if (module, name) == ("collections", "OrderedDict"):
+            return OrderedDict
+        raise pickle.UnpicklingError(f"it names {module}.{name}, which is no part of a module's tensors")
+
+    def persistent_load(self, pid: Any) -> _Storage:
+        kind, dtype, key, _, count = pid
+        if kind != "storage" or dtype not in _STORAGES.values() or not str(key).isdigit() or not _whole(count):
+            raise pickle.UnpicklingError(f"it describes a storage as {str(pid)[:80]}")
+        return _Storage(dtype, str(key), count)
+
+
+def _note_tensor(storage: Any, offset: Any, shape: Any, strides: Any, *_: Any) -> _Tensor:
+    """Stands in for torch's `_rebuild_tensor_v2`: keeps the description."""
+    fits = isinstance(storage, _Storage) and isinstance(shape, tuple) and isinstance(strides, tuple)
+    if not fits or len(shape) != len(strides) or not all(map(_whole, (offset, *shape, *strides))):
+        raise pickle.UnpicklingError("it describes a tensor that cannot be")
+    return _Tensor(storage, offset, shape, strides)
+
+
+def _whole(value: Any) -> bool:
+    return type(value) is int and value >= 0
+
+
+def _unpickle(described: bytes, path: Path) -> _Module:
+    try:
+        root = _Reader(io.BytesIO(described)).load()
+    except Exception as error:  # a pickle can fail in as many ways as it can be written
+        raise DataError(
+            f"{path}: its tensors cannot be read without running code, or it is damaged: {str(error)[:160]}"
+        ) from None
+    if not isinstance(root, _Module):
+        raise DataError(f"{path}: holds a {type(root).__name__}, not a TorchScript module")
+    return root
+
+
+def _tensors_of(root: _Module, path: Path) -> dict[str, _Tensor]:
+    """Every tensor attribute of a module and of the modules within, by dotted path."""
+    found: dict[str, _Tensor] = {}
+    waiting: list[tuple[str, _Module]] = [("", root)]
+    for seen in range(MAX_TENSORS):
+        if not waiting:
+            return found
+        prefix, module = waiting.pop()
+        for name, value in module.attributes.items():
+            if isinstance(value, _Tensor):
+                found[f"{prefix}{name}"] = value
+            elif isinstance(value, _Module) and seen + len(waiting) < MAX_TENSORS:
+                waiting.append((f"{prefix}{name}.", value))
+    raise DataError(f"{path}: more than {MAX_TENSORS:,} modules or tensors")
+
+
+def _members(path: Path) -> dict[str, zipfile.ZipInfo]:
+    """The entries of a zip, after a look at how long their list is."""
+    try:
+        if (length := _directory_bytes(path)) > MAX_DIRECTORY_BYTES:
+            raise DataError(
+                f"{path}: its list of entries has {length:,} bytes; at most {MAX_DIRECTORY_BYTES:,} are taken"
+            )
+        with zipfile.ZipFile(path) as archive:
+            return {info.filename: info for info in archive.infolist()}
+    except (zipfile.BadZipFile, OSError, struct.error, NotImplementedError, ValueError) as error:
+        raise DataError(
+            f"{path}: begins as a zip archive but is truncated or damaged ({error}). Fetch it again"
+        ) from None
+
+
+def _directory_bytes(path: Path) -> int:
+    """Length of a zip's list of entries, from the record at its end. zipfile would read any length at once."""
+    size = path.stat().st_size
+    with path.open("rb") as handle:
+        handle.seek(max(0, size - (1 << 16) - 98))
+        tail = handle.read()
+    end = tail.rfind(b"PK\x05\x06")
+    if end < 0:
+        raise zipfile.BadZipFile("no list of entries at its end")
+    (length,) = struct.unpack("<L", tail[end + 12 : end + 16])
+    if tail[end - 20 : end - 16] == b"PK\x06\x07":  # an archive of 4 GiB or more has the longer record before it
+        (length,) = struct.unpack("<Q", tail[end - 36 : end - 28])
+    return int(length)
