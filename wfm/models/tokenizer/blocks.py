@@ -72,21 +72,24 @@ class CausalAttention(FrameAttention):
     def forward(self, x: Tensor, stream: Stream | None = None) -> Tensor:
         y = self.norm(x)
         q, k, v = self.to_q(y), self.to_k(y), self.to_v(y)
+        window = stream.attention_frames if stream is not None else 0
         if stream is not None:
             past = stream.recall(self)
             if past is not None:
                 k, v = torch.cat([past[0], k], dim=1), torch.cat([past[1], v], dim=1)
-            keep = -stream.attention_frames if stream.attention_frames else 0
-            stream.keep(self, k[:, keep:], v[:, keep:])
+            old = max(0, k.shape[1] - window + 1) if window else 0  # the next frame will not see these
+            stream.keep(self, k[:, old:].clone() if old else k, v[:, old:].clone() if old else v)
         q, k, v = (each.flatten(2, 3).transpose(1, 2) for each in (q, k, v))  # [B, H W, T, C]
-        mask = causal_mask(q.shape[2], k.shape[2], q.device) if q.shape[2] > 1 else None
+        mask = causal_mask(q.shape[2], k.shape[2], window, q.device) if q.shape[2] > 1 else None
         mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=mask).transpose(1, 2).unflatten(2, x.shape[2:4])
         return self.to_out[0](mixed).add_(x)
 
 
-def causal_mask(queries: int, keys: int, device: torch.device) -> Tensor:
-    """bool `[queries, keys]`: the queries are the last frames of the keys, and each sees itself and those before."""
-    return torch.ones(queries, keys, dtype=torch.bool, device=device).tril(keys - queries)
+def causal_mask(queries: int, keys: int, window: int, device: torch.device) -> Tensor:
+    """bool `[queries, keys]`: the queries are the last frames of the keys, and each sees itself and those before; of
+    these the last `window`, itself counted, unless that is 0."""
+    mask = torch.ones(queries, keys, dtype=torch.bool, device=device).tril(keys - queries)
+    return mask.triu(keys - queries - window + 1) if window else mask
 
 
 class Middle(nn.Module):

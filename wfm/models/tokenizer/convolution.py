@@ -22,8 +22,8 @@ from wfm.models.tokenizer.haar import cut_blocks, fold_analysis, fold_synthesis,
 
 
 class Stream:
-    """What each causal layer keeps of the frames fed so far. `attention_frames`: keys and values kept by each temporal
-    attention [latent frames]; 0: all, which is exact."""
+    """What each causal layer keeps of the frames fed so far. `attention_frames`: what a query of the temporal attention
+    sees, itself and those before [latent frames]; 0: all, which is exact."""
 
     def __init__(self, attention_frames: int = 0) -> None:
         self.attention_frames = attention_frames

@@ -117,8 +117,10 @@ class Tokenizer(nn.Module):
             patches = torch.cat([pair[kind].flatten(0, 3) for pair in cuts])
             code.refit_decoder(self.quantizer(code.encode(patches)), patches)
 
-    def encode(self, video: Tensor, *, pad: bool = False, stream: Stream | None = None) -> Tensor:
-        """Latents; for a discrete tokenizer the quantised codes in [-1, 1].
+    def encode(
+        self, video: Tensor, *, pad: bool = False, stream: Stream | None = None, quantise: bool = True
+    ) -> Tensor:
+        """Latents; for a discrete tokenizer the quantised codes in [-1, 1], unless `quantise` is false.
 
         `pad` repeats the last frame up to the next number of frames that fits; otherwise such a video is refused.
         `stream`: `video` is the next group of frames of a longer one, see `convolution.Stream`.
@@ -130,7 +132,7 @@ class Tokenizer(nn.Module):
         if stream is not None:
             stream.advance()
         latents = latents.permute(0, 4, 1, 2, 3).contiguous()  # [B, K, t, h, w]
-        return latents if self.quantizer is None else self.quantizer(latents)
+        return latents if self.quantizer is None or not quantise else self.quantizer(latents)
 
     def decode(self, latents: Tensor, *, stream: Stream | None = None) -> Tensor:
         """Video, not clamped; the first frame from the first latent frame alone. `stream` as in `encode`."""
