@@ -53,15 +53,16 @@ def test_group_by_group_is_the_whole(name, groups):
 def test_attention_window_forgets():
     torch.manual_seed(0)
     layer, x = CausalAttention(6).double(), channels_last()
-    for window in (0, 2):
+    for window in (0, 3):
         stream = Stream(attention_frames=window)
         for frame in x.split(1, dim=1):
             last = layer(frame, stream)
         kept = stream.recall(layer)
-        assert kept[0].shape[1] == (window or x.shape[1])
-    # the last frame then sees the two kept before it and itself
+        assert kept[0].shape[1] == (window - 1 if window else x.shape[1])  # what the next frame may see
+    # the last frame saw itself and the two before
     assert torch.allclose(last, layer(x[:, -3:])[:, -1:], rtol=0, atol=1e-12)
 
 
 def test_mask_of_queries_at_the_end_of_the_keys():
-    assert causal_mask(2, 4, torch.device("cpu")).int().tolist() == [[1, 1, 1, 0], [1, 1, 1, 1]]
+    assert causal_mask(2, 4, 0, torch.device("cpu")).int().tolist() == [[1, 1, 1, 0], [1, 1, 1, 1]]
+    assert causal_mask(2, 4, 2, torch.device("cpu")).int().tolist() == [[0, 1, 1, 0], [0, 0, 1, 1]]
