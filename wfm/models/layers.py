@@ -15,7 +15,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from wfm.errors import ConfigError
-from wfm.models.linear import Linear, product
+from wfm.models.fused import gelu, head_norm, modulated_norm, plain
+from wfm.models.linear import FEW_ROWS, Linear, product
+from wfm.models.rotary import Rope, bring_pairs_together
 from wfm.parallel.attention import Mask, attention
 
 
@@ -29,54 +31,6 @@ class RMSNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return F.rms_norm(x, self.weight.shape, self.weight, self.eps)
-
-
-def grid_positions(
-    grid: tuple[int, int, int], *, time_scale: float = 1.0, device: torch.device | None = None
-) -> Tensor:
-    """(t, h, w) of every token of a grid in raster order, `[t*h*w, 3]`, fp64. `time_scale` multiplies t (24 / fps in
-    Cosmos)."""
-    axes = [torch.arange(size, dtype=torch.float64, device=device) for size in grid]
-    axes[0] = axes[0] * time_scale
-    return torch.stack(torch.meshgrid(*axes, indexing="ij"), dim=-1).flatten(0, 2)
-
-
-def rope_3d(
-    positions: Tensor,
-    head_dim: int,
-    *,
-    theta: float = 10000.0,
-    ratio: tuple[float, float, float] = (1.0, 1.0, 1.0),
-    dtype: torch.dtype = torch.float32,
-) -> tuple[Tensor, Tensor]:
-    """(cos, sin) of the 3-D rotary embedding, each `[N, head_dim]`, of positions (t, h, w) `[N, 3]`.
-
-    The head is split over height and width, `(head_dim // 6) * 2` each, the rest for time; the frequencies are laid
-    out [t, h, w] and given twice, for the half-rotation of `apply_rope`. `ratio` is the NTK extension of each axis
-    (t, h, w): theta_axis = theta * ratio^(d / (d - 2)). Raises ConfigError for a head that cannot be split.
-    """
-    dim_space = head_dim // 6 * 2
-    dims = (head_dim - 2 * dim_space, dim_space, dim_space)
-    if head_dim % 2 or dim_space < 2:
-        raise ConfigError(f"head_dim: {head_dim} cannot be split over three axes; use an even number of at least 6")
-    angles = []
-    for axis, (dim, axis_ratio) in enumerate(zip(dims, ratio, strict=True)):
-        base = theta * axis_ratio ** (dim / (dim - 2)) if dim > 2 else theta
-        frequency = base ** -(torch.arange(0, dim, 2, dtype=torch.float64, device=positions.device) / dim)
-        angles.append(positions[:, axis, None].double() * frequency)  # [N, dim / 2]
-    angle = torch.cat(angles, dim=-1).repeat(1, 2)  # [N, head_dim]
-    return angle.cos().to(dtype), angle.sin().to(dtype)
-
-
-def apply_rope(x: Tensor, rope: tuple[Tensor, Tensor]) -> Tensor:
-    """Rotate `[..., N, H, head_dim]` by (cos, sin) `[N, head_dim]`, alike for all heads; pairs are (i, i + head_dim / 2).
-
-    Computed in the tables' precision (fp32 or better), returned in x's.
-    """
-    cos, sin = rope[0][:, None, :], rope[1][:, None, :]
-    first, second = x.chunk(2, dim=-1)
-    turned = torch.cat([-second, first], dim=-1)
-    return (x * cos + turned * sin).to(x.dtype)
 
 
 class Attention(nn.Module):
@@ -114,29 +68,53 @@ class Attention(nn.Module):
         self.to_out = nn.ModuleList([Linear(inner, dim)])
 
     def project(
-        self, x: Tensor, context: Tensor | None = None, rope: tuple[Tensor, Tensor] | None = None
+        self, x: Tensor, context: Tensor | None = None, rope: Rope | None = None
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Queries `[B, N, H, D]` and keys, values `[B, M, H_kv, D]` of x `[B, N, d]`, normed and rotated."""
+        """Queries `[B, N, H, D]` and keys, values `[B, M, H_kv, D]` of x `[B, N, d]`, normed and rotated.
+
+        The components of rotated queries and keys may stand in an order of their own (pairs side by side), alike in both.
+        """
         if context is not None:
             return self.project_queries(x), *self.project_context(context)
-        inner = self.num_heads * self.head_dim
-        inner_kv = self.num_kv_heads * self.head_dim
-        fused = product(x, torch.cat([self.to_q.weight, self.to_k.weight, self.to_v.weight]))
-        q, k, v = fused.split([inner, inner_kv, inner_kv], dim=-1)
-        q, k = self.norm_q(self._heads(q)), self.norm_k(self._heads(k))
-        if rope is not None:
-            q, k = apply_rope(q, rope), apply_rope(k, rope)
-        return q, k, self._heads(v)
+        paired = rope is not None and not plain(x)
+        if x.numel() < FEW_ROWS * x.shape[-1]:  # decoding: copying the weights would cost more than it saves
+            heads = torch.cat([self._heads(to(x)) for to in (self.to_q, self.to_k, self.to_v)], dim=-2)
+            if paired:
+                rotated = self.num_heads + self.num_kv_heads
+                heads = torch.cat([bring_pairs_together(heads[..., :rotated, :]), heads[..., rotated:, :]], dim=-2)
+        else:
+            heads = self._heads(product(x, self._fused_weight(paired)))  # [B, N, H + 2 H_kv, D]
+        qk, v = heads.split([self.num_heads + self.num_kv_heads, self.num_kv_heads], dim=-2)
+        qk = head_norm(qk, self._fused_gain(paired), self.norm_q.eps, rope, paired=paired)
+        q, k = qk.split([self.num_heads, self.num_kv_heads], dim=-2)
+        return q, k, v
+
+    def _fused_weight(self, paired: bool) -> Tensor:
+        """The weights of queries, keys and values as one `[(H + 2 H_kv) D, d]`; copying them costs less than three
+        products instead of one."""
+        q, k, v = (
+            w.unflatten(0, (-1, 2, self.head_dim // 2)) for w in (self.to_q.weight, self.to_k.weight, self.to_v.weight)
+        )
+        if paired:  # rows of q and k in the order of `bring_pairs_together`, those of v as they are
+            q, k, v = q.transpose(1, 2), k.transpose(1, 2), v.view(v.shape[0], -1, 2, v.shape[-1])
+        return torch.cat([q, k, v]).flatten(0, 2)
+
+    def _fused_gain(self, paired: bool) -> Tensor:
+        """The gains of the norms of queries and keys, one row a head: `[H + H_kv, D]`."""
+        gain = torch.cat(
+            [self.norm_q.weight.expand(self.num_heads, -1), self.norm_k.weight.expand(self.num_kv_heads, -1)]
+        )
+        return bring_pairs_together(gain) if paired else gain
 
     def project_queries(self, x: Tensor) -> Tensor:
         """The queries of cross-attention: x `[..., d]` -> `[..., H, D]`, normed."""
-        return self.norm_q(self._heads(self.to_q(x)))
+        return head_norm(self._heads(self.to_q(x)), self.norm_q.weight, self.norm_q.eps)
 
     def project_context(self, context: Tensor) -> tuple[Tensor, Tensor]:
         """Keys (normed) and values of a context `[..., context_dim]`, each `[..., H_kv, D]`."""
         fused = product(context, torch.cat([self.to_k.weight, self.to_v.weight]))
         k, v = fused.chunk(2, dim=-1)
-        return self.norm_k(self._heads(k)), self._heads(v)
+        return head_norm(self._heads(k), self.norm_k.weight, self.norm_k.eps), self._heads(v)
 
     def _heads(self, x: Tensor) -> Tensor:
         return x.unflatten(-1, (-1, self.head_dim))
@@ -174,10 +152,10 @@ class Attention(nn.Module):
         x: Tensor,
         *,
         context: Tensor | None = None,
-        rope: tuple[Tensor, Tensor] | None = None,
+        rope: Rope | None = None,
         mask: Mask = "full",
     ) -> Tensor:
-        """x `[B, N, d]`, context `[B, M, context_dim]` or None, rope (cos, sin) `[N, head_dim]` -> `[B, N, d]`."""
+        """x `[B, N, d]`, context `[B, M, context_dim]` or None, rope of N positions -> `[B, N, d]`."""
         q, k, v = self.project(x, context, rope)
         return self.attend(q, k, v, mask)
 
@@ -190,7 +168,7 @@ class GELUProjection(nn.Module):
         self.proj = Linear(dim, hidden)
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.gelu(self.proj(x))
+        return gelu(self.proj(x))
 
 
 class FeedForward(nn.Module):
@@ -273,13 +251,8 @@ class AdaLayerNormLoRA(nn.Module):
     def forward(self, x: Tensor, embedding: Tensor, lora: Tensor) -> tuple[Tensor, Tensor | None]:
         """x `[..., n, d]`; embedding and lora `[..., d]` and `[..., 3d]`: one modulation for n tokens each."""
         shift, scale, gate = self.modulation(embedding, lora)
-        out = modulated_norm(x, shift.unsqueeze(-2), scale.unsqueeze(-2))
+        out = modulated_norm(x, shift, scale)
         return out, None if gate is None else gate.unsqueeze(-2)
-
-
-def modulated_norm(x: Tensor, shift: Tensor, scale: Tensor, eps: float = 1e-6) -> Tensor:
-    """LN(x) (1 + scale) + shift over the last axis; shift and scale broadcast against x."""
-    return torch.addcmul(shift, F.layer_norm(x, x.shape[-1:], eps=eps), 1 + scale)
 
 
 class LearnablePositions(nn.Module):

@@ -1,15 +1,60 @@
 """A linear layer without bias, and the one place that chooses which matrix product it runs on.
 
-x [..., K], weight [N, K]  ->  [..., N]
+    x [..., K], weight [N, K]  ->  [..., N]
+
+On a CPU in fp32 `F.linear` calls MKL; oneDNN, which torch brings along, does the same product faster on processors that
+are not Intel's (measured on an AMD EPYC "Rome": 1.1 to 1.2 times on one thread, up to 1.35 on two). Products of few rows
+are left to MKL, whose call costs less. Elsewhere (CUDA, other types, meta tensors) `F.linear` is already the right call.
 """
 
+from typing import Any
+
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+FEW_ROWS = 64
+"""Below this many rows the fixed cost of a oneDNN call outweighs its speed."""
 
 
 def product(x: Tensor, weight: Tensor) -> Tensor:
     """x `[..., K]` times weight `[N, K]` transposed: `[..., N]`."""
-    return F.linear(x, weight)
+    if not _onednn_is_faster(x, weight):
+        return F.linear(x, weight)
+    if torch.is_grad_enabled() and (x.requires_grad or weight.requires_grad):
+        return _Product.apply(x, weight)
+    return _onednn(x, weight)
+
+
+def _onednn_is_faster(x: Tensor, weight: Tensor) -> bool:
+    return (
+        x.device.type == "cpu"
+        and x.dtype == weight.dtype == torch.float32
+        and x.numel() >= FEW_ROWS * x.shape[-1]
+        and torch.backends.mkldnn.is_available()
+        and not torch.is_autocast_enabled("cpu")
+    )
+
+
+def _onednn(x: Tensor, weight: Tensor) -> Tensor:
+    return torch.ops.mkldnn._linear_pointwise(x, weight, None, "none", [], "")
+
+
+class _Product(torch.autograd.Function):
+    """`_onednn` with the gradient it lacks. The gradient of the weight stays with MKL: it reads both factors transposed,
+    which oneDNN copies first."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor) -> Tensor:
+        ctx.save_for_backward(x, weight)
+        return _onednn(x, weight)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None]:  # type: ignore[override]
+        x, weight = ctx.saved_tensors
+        of_x = product(grad, weight.t()) if ctx.needs_input_grad[0] else None
+        of_weight = grad.flatten(0, -2).t() @ x.flatten(0, -2) if ctx.needs_input_grad[1] else None
+        return of_x, of_weight
 
 
 class Linear(nn.Linear):

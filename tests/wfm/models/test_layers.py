@@ -11,10 +11,8 @@ from wfm.models.layers import (
     LearnablePositions,
     RMSNorm,
     TimestepEmbedding,
-    apply_rope,
-    grid_positions,
-    rope_3d,
 )
+from wfm.models.rotary import apply_rope, grid_positions, rope_3d
 
 
 def test_rms_norm_equals_torch():
@@ -40,9 +38,10 @@ def test_rope_scores_depend_on_relative_position_only():
 
 
 def test_rope_axes_have_their_own_channels():
-    cos, sin = rope_3d(grid_positions((2, 2, 2)), 24)
-    assert cos.shape == sin.shape == (8, 24)
-    moved = [(sin[place] != sin[0])[:12] for place in (4, 2, 1)]  # one step in t, h, w
+    cos, sin, turn = rope_3d(grid_positions((2, 2, 2)), 24)
+    assert cos.shape == sin.shape == (8, 12)
+    assert torch.equal(turn, torch.complex(cos, sin))
+    moved = [sin[place] != sin[0] for place in (4, 2, 1)]  # one step in t, h, w
     assert [m.nonzero().flatten().tolist() for m in moved] == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9, 10, 11]]
 
 

@@ -22,7 +22,8 @@ from wfm.models.autoregressive.cache import KeyValueCache
 from wfm.models.autoregressive.conditioning import ActionEmbedding
 from wfm.models.autoregressive.config import AutoregressiveConfig
 from wfm.models.autoregressive.vocabulary import Vocabulary
-from wfm.models.layers import Attention, RMSNorm, rope_3d
+from wfm.models.layers import Attention, RMSNorm
+from wfm.models.rotary import Rope, rope_3d
 
 
 class SwiGLU(nn.Module):
@@ -51,7 +52,7 @@ class Block(nn.Module):
         self.ffn_norm = RMSNorm(config.dim, eps=config.norm_eps)
         self.feed_forward = SwiGLU(config)
 
-    def forward(self, x: Tensor, rope: tuple[Tensor, Tensor], stride: int, cache: KeyValueCache | None) -> Tensor:
+    def forward(self, x: Tensor, rope: Rope, stride: int, cache: KeyValueCache | None) -> Tensor:
         """x `[B, n, dim]`, the n newest positions; queries see keys of their own block of ``stride`` positions and
         older."""
         q, k, v = self.attention.project(self.attention_norm(x), rope=rope)
@@ -256,8 +257,8 @@ class AutoregressiveTransformer(nn.Module):
         symbols = self.vocabulary.symbols(ids)
         return torch.cat([functional.embedding(symbols[..., s], table) for s, table in enumerate(tables)], dim=-1)
 
-    def _rope(self, positions: Tensor, columns: int, places: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-        """Rotary (cos, sin) ``[n, head_dim]`` of positions ``[n]``, at the place (t, h, w) of each input patch."""
+    def _rope(self, positions: Tensor, columns: int, places: int, dtype: torch.dtype) -> Rope:
+        """Rotary tables of positions ``[n]``, at the place (t, h, w) of each input patch."""
         inside = positions % places
         place = torch.stack([positions // places, inside // columns, inside % columns], dim=-1)  # [n, 3]
         return rope_3d(place, self.config.head_dim, theta=self.config.rope_theta, dtype=dtype)

@@ -3,13 +3,13 @@
 Tokens are one axis, `[M, d]`; a modulation has one row for all of them, for each segment or for each latent frame.
 """
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from wfm.models.diffusion.config import DiffusionConfig
 from wfm.models.diffusion.prepared import Shared
-from wfm.models.layers import AdaLayerNormLoRA, Attention, FeedForward, Modulation, modulated_norm
+from wfm.models.fused import gated_sum, modulated_norm
+from wfm.models.layers import AdaLayerNormLoRA, Attention, FeedForward, Modulation
 from wfm.models.linear import Linear
 
 
@@ -74,12 +74,13 @@ class Block(nn.Module):
             modulations = self.modulations(shared.embedding, shared.lora)
         if shared.positions is not None:
             x = (x.view(-1, *shared.positions.shape) + shared.positions).view(x.shape)
-        tokens = shared.rope[0].shape[0]  # that share one table
+        tokens = shared.rope.cos.shape[0]  # that share one table
 
         first, *middle, last = modulations
         y = normed(x, first, shared.rows)
         q, k, v = self.attn1.project(y.view(-1, tokens, y.shape[-1]), rope=shared.rope)
-        x = gated(x, first, self.attn1.attend(q, k, v, q_segments=shared.segments, kv_segments=shared.segments), shared)
+        y = self.attn1.attend(q, k, v, q_segments=shared.segments, kv_segments=shared.segments)
+        x = gated(x, first, y, shared.rows)
         if middle:
             y = normed(x, middle[0], shared.rows)
             q = self.attn2.project_queries(y)
@@ -88,24 +89,24 @@ class Block(nn.Module):
                 text = self.attn2.project_context(shared.text)
             k, v = text
             y = self.attn2.attend(q, k, v, q_segments=shared.text_queries, kv_segments=shared.text_lengths)
-            x = gated(x, middle[0], y, shared)
-        return gated(x, last, self.ff(normed(x, last, shared.rows)), shared)
+            x = gated(x, middle[0], y, shared.rows)
+        return gated(x, last, self.ff(normed(x, last, shared.rows)), shared.rows)
 
 
 def normed(x: Tensor, modulation: Modulation, rows: Tensor | None) -> Tensor:
     """LN(x) (1 + scale) + shift of x `[M, d]`, each group of tokens with its own row."""
-    shift, scale = (_by_group(part, rows) for part in modulation[:2])
+    shift, scale = (_by_token(part, rows) for part in modulation[:2])
     return modulated_norm(x.view(shift.shape[0], -1, x.shape[-1]), shift, scale).view(x.shape)
 
 
-def gated(x: Tensor, modulation: Modulation, y: Tensor, shared: Shared) -> Tensor:
-    """x + gate * y, both `[M, d]` (y in any leading shape)."""
+def gated(x: Tensor, modulation: Modulation, y: Tensor, rows: Tensor | None) -> Tensor:
+    """x + gate * y, both `[M, d]`. y may be overwritten."""
     assert modulation.gate is not None
-    gate = _by_group(modulation.gate, shared.rows)
+    gate = _by_token(modulation.gate, rows)
     grouped = (gate.shape[0], -1, x.shape[-1])
-    return torch.addcmul(x.view(grouped), gate, y.view(grouped)).view(x.shape)
+    return gated_sum(x.view(grouped), gate, y.view(grouped)).view(x.shape)
 
 
-def _by_group(part: Tensor, rows: Tensor | None) -> Tensor:
-    """`[G, d]` -> `[G, 1, d]`, or `[M, 1, d]` where groups differ in size."""
-    return (part if rows is None else part[rows])[:, None]
+def _by_token(part: Tensor, rows: Tensor | None) -> Tensor:
+    """`[G, d]` as it is where all rows serve equally many tokens, `[M, d]` where not."""
+    return part if rows is None else part[rows]

@@ -35,10 +35,9 @@ from wfm.models.layers import (
     AdaLayerNormLoRA,
     LearnablePositions,
     TimestepEmbedding,
-    grid_positions,
-    rope_3d,
 )
 from wfm.models.linear import Linear
+from wfm.models.rotary import grid_positions, rope_3d
 
 BASE_FPS = 24.0
 """Rotary time runs in units of 1 / 24 s [1/s]."""
@@ -138,7 +137,7 @@ class DiffusionTransformer(nn.Module):
             config.attention_head_dim,
             theta=config.rope_theta,
             ratio=config.rope_scale,
-            dtype=torch.promote_types(self.dtype, torch.float32),
+            dtype=self.dtype,
         )
         learned = None if self.learnable_pos_embed is None else torch.cat([self.learnable_pos_embed(g) for g in grids])
         return PreparedShape(tuple(grids), rope, learned)

@@ -15,17 +15,18 @@ from torch import Tensor
 
 from wfm.models.diffusion.inputs import Grid
 from wfm.models.layers import Modulation
+from wfm.models.rotary import Rope
 
 
 @dataclass(frozen=True)
 class PreparedShape:
     """Of a dense batch (one grid, alike for all samples) or of a pack (one grid a segment).
 
-    rope (cos, sin) `[N, head_dim]` and positions `[N, d]` (None without learned ones), N tokens of all `grids`.
+    rope of N positions and positions `[N, d]` (None without learned ones), N tokens of all `grids`.
     """
 
     grids: tuple[Grid, ...]
-    rope: tuple[Tensor, Tensor]
+    rope: Rope
     positions: Tensor | None
 
 
@@ -55,13 +56,13 @@ class PreparedNoise:
 class Shared:
     """What all blocks of one call have in common; M tokens of S segments.
 
-    segments: tokens of each segment. rope `[N, head_dim]` and positions `[N, d]`, N dividing M. embedding `[G, d]` and
+    segments: tokens of each segment. rope of N positions and positions `[N, d]`, N dividing M. embedding `[G, d]` and
     lora `[G, 3d]`, or None where modulations are prepared. rows: row G of each token, int64 `[M]`, where the groups
     differ in size. text `[K, text_embed_dim]`, or None where prepared; text_lengths, and how many queries see each text.
     """
 
     segments: tuple[int, ...]
-    rope: tuple[Tensor, Tensor]
+    rope: Rope
     positions: Tensor | None
     embedding: Tensor | None
     lora: Tensor | None
