@@ -43,23 +43,15 @@ def karras_sigmas(steps: int, *, sigma_min: float = 0.002, sigma_max: float = 80
 
 
 def flow_sigmas(steps: int, *, shift: float = 1.0, sigma_max: float = 80.0, sigma_data: float = 0.5) -> list[float]:
-    """Noise levels of ``steps`` even times from noise (t = 1, capped at sigma_max) towards data, moved by ``shift``; the
-    final denoising is the step to t = 0."""
+    """Noise levels of ``steps`` even times from noise towards data, moved by ``shift``; the final denoising is the step to
+    t = 0. Times are shrunk by the little that the first one, t = 1 or infinite sigma, takes to come down to sigma_max."""
     if steps < 1:
         raise ConfigError(f"steps is {steps}; a sampler needs at least 1")
     if shift <= 0 or sigma_max <= 0:
         raise ConfigError(f"shift={shift}, sigma_max={sigma_max}: both must be positive")
     top = sigma_max / (sigma_max + sigma_data)
-    levels = []
-    for i in range(steps):
-        even = 1 - i / steps
-        time = min(shift * even / (1 + (shift - 1) * even), top)
-        levels.append(sigma_data * time / (1 - time))
-    if any(low >= high for high, low in itertools.pairwise(levels)):
-        raise ConfigError(
-            f"{steps} steps with shift={shift} begin above sigma_max={sigma_max}: raise sigma_max or use fewer steps"
-        )
-    return levels
+    times = [top * shift * even / (1 + (shift - 1) * even) for even in (1 - i / steps for i in range(steps))]
+    return [sigma_data * time / (1 - time) for time in times]
 
 
 def noise_levels(sampling: SamplingConfig, *, steps: int | None = None, sigma_data: float = 0.5) -> list[float]:

@@ -18,7 +18,18 @@ def test_configs_and_components_are_torch_free() -> None:
 
 
 @pytest.mark.parametrize(
-    "bad", [{"steps": 0}, {"temperature": 0.0}, {"top_p": 1.5}, {"sampler": "magic"}, {"batch_size": 0}]
+    "bad",
+    [
+        {"steps": 0},
+        {"temperature": 0.0},
+        {"top_p": 1.5},
+        {"sampler": "magic"},
+        {"batch_size": 0},
+        {"shift": 0.0},
+        {"guidance": {"scale": -1}},
+        {"guidance": {"convention": "imagen"}},
+        {"augment_sigma": -0.1},
+    ],
 )
 def test_impossible_values_are_refused(bad: dict[str, float]) -> None:
     with pytest.raises(pydantic.ValidationError, match=next(iter(bad))):

@@ -58,7 +58,21 @@ def test_future_actions_change_the_future(world_of, family, past, actions) -> No
     assert not torch.equal(one, world.generate(past, None, seeds=SEEDS, mode=mode))
 
 
-@pytest.mark.parametrize("option", [{"steps": 5}, {"sampler": "euler"}, {"sigma_max": 20.0}, {"sigma_min": 0.2}])
+@pytest.mark.parametrize(
+    "option",
+    [
+        {"steps": 5},
+        {"sampler": "euler"},
+        {"sampler": "res_2ab"},
+        {"sampler": "dpm_2m"},
+        {"sampler": "flow_euler"},
+        {"sampler": "flow_heun"},
+        {"sigma_max": 20.0},
+        {"sigma_min": 0.2},
+        {"augment_sigma": 0.1},
+        {"guidance": {"scale": 3.0}},
+    ],
+)
 def test_every_diffusion_option_has_an_effect(world_of, past, actions, option) -> None:
     one, two = (world_of("diffusion", **o).generate(past, actions, seeds=SEEDS) for o in ({}, option))
     assert not torch.equal(one, two)

@@ -21,7 +21,8 @@ def encoded(guess_from: int) -> Encoded:
 
 
 def config(*counts: int) -> WorldTrainingConfig:
-    return WorldTrainingConfig.parse({"diffusion": {"extrapolate": True}, "edm": {"condition_latents": counts}})
+    diffusion = {"extrapolate": True, "network": {"condition_mask": True}}
+    return WorldTrainingConfig.parse({"diffusion": diffusion, "edm": {"condition_latents": counts}})
 
 
 def test_what_fits_is_taken() -> None:

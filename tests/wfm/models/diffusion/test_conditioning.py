@@ -1,8 +1,10 @@
 """Actions per frame -> features per latent frame, by hand."""
 
+import pytest
 import torch
 
-from wfm.models.diffusion.conditioning import ActionConditioning, accumulated, actions_by_latent
+from wfm.errors import ConfigError
+from wfm.models.diffusion.conditioning import ActionFeatures, Conditions, accumulated, actions_by_latent, last_given
 
 
 def ramp(frames: int = 9) -> torch.Tensor:
@@ -25,7 +27,7 @@ def test_accumulated_counts_from_the_last_given_frame():
 
 
 def test_features_do_not_depend_on_actions_after_the_video():
-    layer = ActionConditioning(1, 8, 4, 24.0)
+    layer = ActionFeatures(1, 4, 24.0)
     later = ramp()
     later[:, 8] = 1000
     given = torch.tensor([1])
@@ -33,16 +35,41 @@ def test_features_do_not_depend_on_actions_after_the_video():
 
 
 def test_accumulated_feature_is_rate_times_seconds():
-    layer = ActionConditioning(1, 8, 4, 24.0)
+    layer = ActionFeatures(1, 4, 24.0)
     features = layer.features(torch.ones(1, 9, 1), 3, torch.tensor([1]))
-    assert torch.allclose(features[0, :, 0], torch.tensor([0, 4 / 24, 8 / 24]))
-    assert torch.allclose(features[0, 2, 1], torch.sin(torch.tensor(8 / 24)))
+    assert (features[0, :, 0] == 1).all()  # an action is known
+    assert torch.allclose(features[0, :, 1], torch.tensor([0, 4 / 24, 8 / 24]))
+    assert torch.allclose(features[0, 2, 2], torch.sin(torch.tensor(8 / 24)))
+    assert features.shape[-1] == len(layer.null)
 
 
-def test_null_action_is_learned():
-    layer = ActionConditioning(0, 8, 4, 24.0)
-    embedding, lora = layer(None, None, 3, torch.tensor([1, 1]))
-    assert embedding.shape == (2, 3, 8)
-    assert lora.shape == (2, 3, 24)
-    (embedding.sum() + lora.sum()).backward()
-    assert (layer.null.grad != 0).all()
+def test_the_null_action_is_learned_and_takes_the_place_of_what_is_not_known():
+    layer = ActionFeatures(2, 4, 24.0)
+    torch.nn.init.normal_(layer.null)
+    given, actions = torch.tensor([1, 1]), torch.randn(2, 9, 2)
+    none, mixed = layer(None, None, 3, given), layer(actions, torch.tensor([True, False]), 3, given)
+    assert torch.equal(none, layer.null.expand(2, 3, -1))
+    assert torch.equal(mixed[1], none[1])
+    assert torch.equal(mixed[0], layer(actions, None, 3, given)[0])
+    assert not torch.equal(mixed[0], none[0])
+    mixed.sum().backward()
+    assert (layer.null.grad == 3).all()
+
+
+def test_last_given_frame():
+    past = torch.arange(12.0).view(3, 1, 4, 1, 1)
+    assert last_given(past, torch.tensor([1, 4, 0])).flatten().tolist() == [0, 7, 0]
+
+
+def test_the_unconditional_twin_keeps_the_frames():
+    one = Conditions(
+        past=torch.ones(1), given=2, text=torch.ones(2), actions=torch.ones(3), known=torch.ones(4), fps=24.0
+    )
+    both, told = one.without("text", "actions"), one.without("text", text=torch.zeros(5))
+    assert (both.text, both.actions, both.known) == (None, None, None)
+    assert both.past is one.past
+    assert (both.given, both.fps) == (2, 24.0)
+    assert told.actions is one.actions
+    assert len(told.text) == 5
+    with pytest.raises(ConfigError, match="text, actions"):
+        one.without("past")
