@@ -139,7 +139,7 @@ def test_curves_show_every_term_and_the_discriminators_accuracy(tmp_path):
 def test_each_player_has_its_own_rate(tmp_path, whole):
     changed = {**SETTINGS["loss"]["adversarial"], "learning_rate": 1e-2}
     config = TokenizerTrainingConfig.parse({**SETTINGS, "loss": {**SETTINGS["loss"], "adversarial": changed}})
-    model, discriminator, _ = run(tmp_path, config)
+    _, discriminator, _ = run(tmp_path, config)
     assert not same(discriminator, whole[1])
     rival = rival_of(TokenizerObjective(config.loss), config)
     assert (rival.config.learning_rate, rival.config.betas, rival.config.optimizer) == (1e-2, (0.5, 0.999), "adamw")
@@ -165,5 +165,5 @@ def test_a_discriminator_that_is_not_finite_fails_loudly(tmp_path, monkeypatch):
         return given if given is None or step < 7 else (given[0] * math.inf, given[1])
 
     monkeypatch.setattr(TokenizerObjective, "rival_loss", broken)
-    with pytest.raises(TrainingDiverged, match="second player.*step 7"):
+    with pytest.raises(TrainingDiverged, match=r"second player.*step 7"):
         run(tmp_path, settings())
