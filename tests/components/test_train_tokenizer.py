@@ -124,6 +124,26 @@ def test_feature_weights_enter_the_key_and_are_needed(store: Store, bright: Arti
     assert key_of({**CONFIG, "loss": unused}, bright, store)
 
 
+@pytest.mark.parametrize(
+    ("model", "crop"),
+    [
+        ({"dimensions": 2, "temporal_compression": 1, "channels": [32, 32]}, 1),
+        ({"patch_size": 2, "channels": [8, 8, 8, 8], "temporal_compression": 4, "decoder_blocks": 1}, 5),
+    ],
+)
+def test_cosmos_tokenizers_train_on_images_and_videos(
+    run_stage: Stage, bright: Artifact, model: dict[str, Any], crop: int
+) -> None:
+    """An image tokenizer on single frames, a video tokenizer on both; neither has principal components to start from."""
+    common = {"spatial_compression": 4, "patch_size": 2, "latent_channels": 4, "z_channels": 4, "encoder_blocks": 1}
+    loss = {"error": "l1", "perceptual": {"after": 0.1}, "flow": {"after": 0.01},
+            "adversarial": {"weight": {"after": 0.1}, "channels": 8, "levels": 2}}  # fmt: skip
+    config = {**CONFIG, "model": {**common, **model}, "crop_frames": crop, "loss": loss, "image_every": 2 * (crop > 1)}
+    made = run_stage("train_tokenizer", {**config, "images_per_window": 1}, dataset=bright)
+    assert made.manifest.extra["steps"] == 3
+    assert np.isfinite(made.manifest.extra["validation"]["psnr"])
+
+
 def test_all_terms_and_image_batches_run_as_a_stage(run_stage: Stage, bright: Artifact) -> None:
     loss = {"error": "l1", "perceptual": {"after": 0.1}, "gram": {"after": 0.062}, "flow": {"after": 0.01},
             "adversarial": {"weight": {"after": 0.1}, "adaptive": True, "channels": 8, "levels": 2}}  # fmt: skip

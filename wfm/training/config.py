@@ -110,14 +110,16 @@ class TokenizerTrainingConfig(Config):
             self.model.latent_frames(getattr(self, name))
         if self.crop_frames > self.num_frames:
             raise ValueError(f"crop_frames {self.crop_frames} is more than num_frames {self.num_frames}")
-        if self.crop_frames <= self.model.temporal_compression:
+        if 1 < self.model.temporal_compression >= self.crop_frames:
             raise ValueError(f"crop_frames {self.crop_frames} holds no latent frame after the first: use more")
         for side in self.size:
             if side % self.model.spatial_compression:
                 raise ValueError(f"size {self.size} is not a multiple of {self.model.spatial_compression}")
+        if self.model.in_channels != 3:
+            raise ValueError(f"model.in_channels is {self.model.in_channels}; the frames of a data set have 3")
         if self.image_every < 0 or self.image_every == 1:
             raise ValueError(f"image_every is {self.image_every}; give 0 for videos only, or 2 and more")
-        if not 1 <= self.images_per_window <= self.crop_frames:
+        if self.image_every and not 1 <= self.images_per_window <= self.crop_frames:
             raise ValueError(
                 f"images_per_window is {self.images_per_window}; a crop has 1 to {self.crop_frames} frames to take"
             )

@@ -61,8 +61,8 @@ def test_every_frame_has_its_turn():
     assert found == {0.0, 1.0, 2.0, 3.0, 4.0}
 
 
-@pytest.mark.parametrize("values", [{"image_every": 1}, {"image_every": -2}, {"images_per_window": 0},
-                                    {"images_per_window": 18}])  # fmt: skip
+@pytest.mark.parametrize("values", [{"image_every": 1}, {"image_every": -2}, {"image_every": 2, "images_per_window": 0},
+                                    {"image_every": 2, "images_per_window": 18}])  # fmt: skip
 def test_what_does_not_fit_is_refused(values):
     with pytest.raises(ConfigError, match="image"):
         TokenizerTrainingConfig.parse(values)

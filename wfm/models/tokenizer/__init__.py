@@ -7,7 +7,11 @@
     patches      an optional linear code beside the networks, started from principal components
     quantizer    finite scalar quantisation
     network      Encoder, Decoder, Tokenizer
-    objective    the reconstruction loss; its terms and their schedule are in loss_config
+    loss_config  the terms of the loss, their weights over time, Cosmos's two stages; torch-free
+    perceptual   feature nets (VGG16, VGG19, an offline one), distances of features and of their Gram matrices
+    optical_flow a differentiable flow estimator, the distance of flows
+    discriminator   the second player, and both players' losses
+    objective    the loss of a training step, from all these
 
 1 + ct * n frames become 1 + n latent frames; latent frame i depends on frames 0 ... ct * i and no later one, and the
 frames of group i on latent frames 0 ... i.

@@ -31,8 +31,8 @@ def test_a_known_shift_is_found(motion):
     flow = LucasKanade().double()(*shifted(*motion))
     error = (flow - torch.tensor(motion, dtype=flow.dtype).view(1, 2, 1, 1)).norm(dim=1)
     inner = error[..., 8:-8, 8:-8]
-    assert inner.median() < 0.1  # measured worst: see below
-    assert inner.mean() < 0.25
+    assert inner.median() < 0.1  # measured worst: 0.080
+    assert inner.mean() < 0.15  # measured worst: 0.112
 
 
 def test_a_plain_surface_does_not_move():
