@@ -273,6 +273,8 @@ class DiffusionTransformer(nn.Module):
             embedding, lora = self._embed_noise(c_noise, action, len(grids), frames)
             count = embedding.shape[0]
         if isinstance(text, PreparedText):
+            if text_lengths is not None:
+                raise ConfigError("text_lengths: already part of the prepared text; give them to prepare_text only")
             lengths = text.lengths
         else:
             tokens, lengths = text_tokens(self.config, text, text_lengths, self.dtype)

@@ -1,141 +1,259 @@
-"""The diffusion transformer: shapes, the given past, actions, preconditioning."""
+"""The diffusion transformer: packs, what can be prepared, what each input does, and what is refused.
+
+Its numbers are held against the peer and a plain twin in tests/parity/test_diffusion.py.
+"""
 
 import pytest
 import torch
+from torch import Tensor
 
 from wfm.errors import ConfigError
-from wfm.models.diffusion import DiffusionConfig, DiffusionTransformer
-from wfm.models.diffusion.network import given_mask
+from wfm.models.diffusion.config import DiffusionConfig, ParallelConfig
+from wfm.models.diffusion.inputs import from_patches, to_patches
+from wfm.models.diffusion.network import DiffusionTransformer
+from wfm.models.diffusion.parallelize import parallelize_diffusion
+from wfm.models.layers import AdaLayerNormLoRA
 
 SMALL = {
-    "in_channels": 3, "num_attention_heads": 2, "attention_head_dim": 12, "num_layers": 2, "adaln_lora_dim": 4,
-    "action_width": 2, "temporal_compression": 4,
+    "in_channels": 4, "num_attention_heads": 2, "attention_head_dim": 18, "num_layers": 2, "mlp_ratio": 2.0,
+    "text_embed_dim": 16, "adaln_lora_dim": 4, "max_size": (6, 32, 32),
 }  # fmt: skip
+CLOSE = 2e-6  # of the largest output, between ways to compute the same in fp32; worst measured 5e-7
 
 
-def make(**more) -> DiffusionTransformer:
+def make(dtype: torch.dtype = torch.float32, **more) -> DiffusionTransformer:
+    """A small network whose every weight says something (gates start at zero otherwise)."""
     torch.manual_seed(0)
     model = DiffusionTransformer(DiffusionConfig.parse({**SMALL, **more}))
-    for name, parameter in model.named_parameters():  # zero-initialised layers would hide every effect
-        if float(parameter.detach().abs().max()) == 0:
-            torch.nn.init.normal_(parameter, std=0.1 if "null" in name else 0.3)
-    return model.eval()
+    for name, parameter in model.named_parameters():
+        torch.nn.init.normal_(parameter, mean=float("norm" in name and parameter.ndim == 1), std=0.25)
+    return model.to(dtype).eval()
 
 
-def inputs(frames: int = 4) -> dict:
-    generator = torch.Generator().manual_seed(1)
-    return {
-        "noisy": torch.randn(2, 3, frames, 4, 6, generator=generator),
-        "condition": torch.randn(2, 3, frames, 4, 6, generator=generator),
-        "actions": torch.randn(2, 1 + 4 * (frames - 1), 2, generator=generator),
-    }
+def draw(*shape: int, seed: int = 1) -> Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+def batch(size: tuple[int, int, int] = (3, 6, 4), samples: int = 2) -> tuple[Tensor, Tensor, Tensor]:
+    """Latents, noise levels, text."""
+    return draw(samples, 4, *size), draw(samples, seed=2), draw(samples, 7, 16, seed=3)
+
+
+def assert_close(found: Tensor, wanted: Tensor) -> None:
+    assert found.shape == wanted.shape
+    assert (found - wanted).abs().max() <= CLOSE * wanted.abs().max()
+
+
+# Packs
+
+SIZES = [(2, 6, 4), (3, 4, 4), (1, 8, 8), (2, 6, 4)]
+
+
+def segments() -> list[Tensor]:
+    return [draw(4, *size, seed=10 + i) for i, size in enumerate(SIZES)]
 
 
 @torch.no_grad()
-def denoise(model, given=1, sigma=1.0, **more):
-    batch = {**inputs(), **more}
-    return model.denoise(batch.pop("noisy"), sigma, given=given, **batch)
+@pytest.mark.parametrize("packed_text", [False, True])
+def test_a_pack_equals_its_segments_one_by_one(packed_text):
+    model, pieces = make(action_dim=3, condition_mask=True), segments()
+    c_noise, text, lengths, action = draw(4, seed=2), draw(4, 7, 16, seed=3), [2, 7, 5, 1], draw(4, 3, seed=4)
+    fps = [12.0, 24.0, None, 8.0]
+    given = [torch.ones(1, t, 1, 1) * (torch.arange(t) < 1)[:, None, None] for t, _, _ in SIZES]
+    padding = [None, torch.ones(1, 32, 32), None, torch.ones(1, 6, 4).tril()]
+    shown = torch.cat([t[:n] for t, n in zip(text, lengths, strict=True)]) if packed_text else text
+    found = model.packed(
+        pieces, c_noise, shown, text_lengths=lengths, fps=fps, action=action, condition_mask=given, padding_mask=padding
+    )
+    for i, piece in enumerate(pieces):
+        wanted = model(
+            piece[None], c_noise[i : i + 1], text[i : i + 1], text_lengths=lengths[i : i + 1], fps=fps[i],
+            action=action[i : i + 1], condition_mask=given[i][None],
+            padding_mask=None if padding[i] is None else padding[i][None],
+        )  # fmt: skip
+        assert_close(found[i], wanted[0])
 
 
-def test_given_frames_come_back_as_they_are():
-    out = denoise(make(), given=2)
-    assert out.shape == (2, 3, 4, 4, 6)
-    assert torch.equal(out[:, :, :2], inputs()["condition"][:, :, :2])
-    assert not torch.equal(out[:, :, 2:], inputs()["condition"][:, :, 2:])
+def test_gradients_of_a_pack_are_those_of_its_segments():
+    model, pieces = make(), segments()
+    c_noise, text = draw(4, seed=2), draw(4, 7, 16, seed=3)
+    gradients = []
+    for packed in (True, False):
+        model.zero_grad()
+        if packed:
+            out = model.packed(pieces, c_noise, text)
+        else:
+            out = [model(p[None], c_noise[i : i + 1], text[i : i + 1])[0] for i, p in enumerate(pieces)]
+        torch.cat([o.flatten().square() for o in out]).sum().backward()
+        gradients.append([parameter.grad.clone() for parameter in model.parameters()])
+    largest = max(float(g.abs().max()) for g in gradients[1])
+    for one, other in zip(*gradients, strict=True):
+        assert (one - other).abs().max() <= 1e-5 * largest  # worst measured 1e-6
 
 
-def test_only_given_frames_of_the_condition_are_read():
+@torch.no_grad()
+def test_no_segment_sees_another():
+    model, pieces = make(), segments()
+    before = model.packed(pieces, draw(4), draw(4, 7, 16))
+    pieces[1] = pieces[1] + 1
+    after = model.packed(pieces, draw(4), draw(4, 7, 16))
+    assert [torch.equal(a, b) for a, b in zip(before, after, strict=True)] == [True, False, True, True]
+
+
+@torch.no_grad()
+def test_noise_of_each_frame_in_a_pack():
+    model, pieces = make(), segments()
+    levels = [draw(size[0], seed=20 + i) for i, size in enumerate(SIZES)]
+    text = draw(4, 7, 16)
+    found = model.packed(pieces, torch.cat(levels), text)
+    for i, piece in enumerate(pieces):
+        assert_close(found[i], model(piece[None], levels[i][None], text[i : i + 1])[0])
+
+
+@torch.no_grad()
+def test_patches_that_are_packed_already():
+    model, pieces = make(concat_padding_mask=False), segments()
+    patches = torch.cat([to_patches(p[None], (1, 2, 2)) for p in pieces])
+    grids = [(t, h // 2, w // 2) for t, h, w in SIZES]
+    out = model.packed_patches(patches, grids, draw(4), draw(4, 7, 16))
+    first = from_patches(out[: 2 * 3 * 2], grids[0], (1, 2, 2))[0]
+    assert torch.equal(first, model.packed(pieces, draw(4), draw(4, 7, 16))[0])
+
+
+# Prepared parts
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("per_frame", [False, True])
+def test_prepared_parts_give_the_same_bits(per_frame):
+    model = make(action_dim=3)
+    latents, c_noise, text = batch()
+    action = draw(2, 3, seed=5)
+    if per_frame:
+        c_noise, action = draw(2, 3, seed=2), draw(2, 3, 3, seed=5)
+    wanted = model(latents, c_noise, text, text_lengths=[4, 7], fps=16, action=action)
+    shape = model.prepare_shape(latents.shape[2:], fps=16)
+    prompt = model.prepare_text(text, [4, 7])
+    noise = model.prepare_noise(c_noise, action)
+    assert torch.equal(model(latents, noise, prompt, shape=shape), wanted)
+    assert torch.equal(model(latents, c_noise, prompt, shape=shape, action=action), wanted)
+    assert torch.equal(model(latents, noise, text, text_lengths=[4, 7], fps=16), wanted)
+
+
+@torch.no_grad()
+def test_one_prompt_and_one_noise_level_for_all_samples():
     model = make()
-    condition = inputs()["condition"].clone()
-    condition[:, :, 2:] = 99.0
-    assert torch.equal(denoise(model, given=2), denoise(model, given=2, condition=condition))
+    latents, _, text = batch()
+    level = torch.tensor([0.3])
+    wanted = model(latents, level.expand(2), text[:1].expand(2, -1, -1))
+    assert_close(model(latents, level, text[:1]), wanted)
+    assert_close(model(latents, model.prepare_noise(level), model.prepare_text(text[:1])), wanted)
 
 
-def test_the_past_matters_and_noise_on_given_frames_does_not():
+@torch.no_grad()
+def test_prepared_parts_of_a_pack():
+    model, pieces = make(), segments()
+    c_noise, text, fps = draw(4), draw(4, 7, 16), [8.0, 12.0, None, 24.0]
+    wanted = model.packed(pieces, c_noise, text, text_lengths=[3, 1, 7, 2], fps=fps)
+    found = model.packed(
+        pieces,
+        model.prepare_noise(c_noise),
+        model.prepare_text(text, [3, 1, 7, 2]),
+        shape=model.prepare_shape(SIZES, fps),
+    )
+    assert all(torch.equal(a, b) for a, b in zip(found, wanted, strict=True))
+
+
+# What each input does
+
+
+@torch.no_grad()
+def test_every_input_matters_to_its_own_sample():
+    model = make(action_dim=3, condition_mask=True)
+    latents, c_noise, text = batch()
+    plain = {
+        "latents": latents, "c_noise": c_noise, "text": text, "action": draw(2, 3, seed=5), "fps": [12.0, 24.0],
+        "condition_mask": torch.zeros(2, 1, 3, 6, 4), "padding_mask": torch.zeros(2, 1, 6, 4), "text_lengths": [5, 6],
+    }  # fmt: skip
+    before = model(**plain)
+    for name, value in plain.items():
+        changed = value.clone() if isinstance(value, Tensor) else list(value)
+        changed[0] = changed[0] + 1
+        after = model(**{**plain, name: changed})
+        assert not torch.allclose(before[0], after[0]), name
+        assert_close(after[1], before[1])
+
+
+@torch.no_grad()
+def test_fps_of_each_sample_and_plain_positions():
     model = make()
-    condition = inputs()["condition"].clone()
-    condition[:, :, 0] += 1
-    assert not torch.allclose(denoise(model, given=2)[:, :, 2:], denoise(model, given=2, condition=condition)[:, :, 2:])
-    noisy = inputs()["noisy"].clone()
-    noisy[:, :, 0] += 1
-    assert torch.equal(denoise(model, given=1), denoise(model, given=1, noisy=noisy))
+    latents, c_noise, text = batch()
+    mixed = model(latents, c_noise, text, fps=torch.tensor([12.0, 30.0]))
+    assert_close(mixed[0], model(latents, c_noise, text, fps=12)[0])
+    assert_close(mixed[1], model(latents, c_noise, text, fps=30)[1])
+    assert_close(model(latents, c_noise, text, fps=24), model(latents, c_noise, text))  # 24 is the unit of time
+    one = latents[:, :, :1]
+    assert_close(model(one, c_noise, text, fps=5), model(one, c_noise, text))  # an image has no time
 
 
-def test_repeat_last_changes_what_it_claims_to():
-    with_it, without = make(), make(repeat_last=False)
-    assert with_it.patch_embed.proj.in_features == (2 * 3 + 1) * 4
-    assert without.patch_embed.proj.in_features == (3 + 1) * 4
-    assert denoise(without).shape == denoise(with_it).shape
+@torch.no_grad()
+def test_noise_and_action_may_differ_in_detail():
+    """A level a sample with an action a frame, and the other way round."""
+    model = make(action_dim=3)
+    latents, c_noise, text = batch()
+    action = draw(2, 3, 3, seed=5)
+    spread = c_noise[:, None].expand(2, 3)
+    assert_close(model(latents, c_noise, text, action=action), model(latents, spread, text, action=action))
+    levels = draw(2, 3, seed=6)
+    once = draw(2, 3, seed=7)
+    everywhere = once[:, None].expand(2, 3, 3)
+    assert_close(model(latents, levels, text, action=once), model(latents, levels, text, action=everywhere))
 
 
-def test_rope_options_change_what_they_claim_to():
-    plain = denoise(make())
-    for change in ({"rope_theta": 100.0}, {"rope_scale": [2.0, 1.0, 1.0]}):
-        assert not torch.allclose(denoise(make(**change)), plain)
+@torch.no_grad()
+def test_without_text_there_is_no_cross_attention():
+    model = make(text_embed_dim=0)
+    assert not [name for name in model.state_dict() if "norm2" in name or "attn2" in name]
+    latents, c_noise, _ = batch()
+    assert model(latents, c_noise).shape == latents.shape
 
 
-def test_actions_matter_each_for_its_own_sample():
-    model = make()
-    actions = inputs()["actions"].clone()
-    actions[0, 6] += 1
-    before, after = denoise(model), denoise(model, actions=actions)
-    assert not torch.allclose(before[0], after[0])
-    assert torch.equal(before[1], after[1])
+@torch.no_grad()
+def test_extra_channels_follow_the_latents():
+    model = make(extra_channels=2)
+    assert model.patch_embed.proj.in_features == (4 + 2 + 1) * 4
+    latents, c_noise, text = batch()
+    out = model(torch.cat([latents, draw(2, 2, 3, 6, 4)], dim=1), c_noise, text)
+    assert out.shape == latents.shape
 
 
-def test_unknown_actions_are_the_null_action():
-    model = make()
-    none = denoise(model, actions=None)
-    masked = denoise(model, known=torch.tensor([False, True]))
-    assert torch.allclose(none[0], masked[0], atol=1e-6)
-    assert torch.allclose(masked[1], denoise(model)[1], atol=1e-6)
-    assert not torch.allclose(none[1], masked[1])
-
-
-def test_numbers_of_given_frames_differ_within_a_batch():
-    model = make()
-    mixed = denoise(model, given=torch.tensor([1, 3]))
-    assert torch.allclose(mixed[0], denoise(model, given=1)[0], atol=1e-5)
-    assert torch.allclose(mixed[1], denoise(model, given=3)[1], atol=1e-5)
-    assert denoise(model, given=0).isfinite().all()
-
-
-def test_preconditioning_limits():
-    model = make()
-    quiet = denoise(model, sigma=1e-4)
-    assert torch.allclose(quiet[:, :, 1:], inputs()["noisy"][:, :, 1:], atol=1e-2)  # nothing to remove
-    loud = denoise(model, sigma=80.0, noisy=inputs()["noisy"] * 80)
-    assert loud[:, :, 1:].std() < 5  # a guess in the units of data, not of noise
-
-
-def test_normalise_uses_two_columns():
-    model = make()
-    mean, std = torch.randn(3, 2), torch.rand(3, 2) + 0.5
-    model.set_statistics(mean, std)
-    latents = torch.randn(2, 3, 4, 4, 6)
-    units = model.normalise(latents)
-    assert torch.allclose(model.denormalise(units), latents, atol=1e-5)
-    assert torch.allclose(units[0, 1, 0], (latents[0, 1, 0] - mean[1, 0]) / std[1, 0] / 2, atol=1e-5)
-    assert torch.allclose(units[0, 1, 3], (latents[0, 1, 3] - mean[1, 1]) / std[1, 1] / 2, atol=1e-5)
-    assert {"latents_mean", "latents_std"} <= set(model.state_dict())
-
-
-def test_a_fresh_model_predicts_nothing():
-    model = DiffusionTransformer(DiffusionConfig.parse(SMALL))
-    batch = inputs()
-    with torch.no_grad():
-        out = model(batch["noisy"], torch.zeros(2), condition=batch["condition"], given=torch.tensor([1, 1]))
-    assert out.abs().max() == 0
-
-
-def test_patch_order_is_kept():
-    """Un-patching the head's tokens puts every value at the place its token came from."""
-    model = make()
-    grid = (1, 2, 3)
-    tokens = torch.arange(6.0).view(1, 1, 6, 1).expand(1, 1, 6, 12)
-    out = model._unpatch(tokens, grid)
-    assert out.shape == (1, 3, 1, 4, 6)
+def test_patches_keep_their_places():
+    x = draw(2, 3, 2, 4, 6)
+    tokens = to_patches(x, (1, 2, 2))
+    assert tokens.shape == (2 * 2 * 2 * 3, 12)
+    assert torch.equal(tokens[4].view(3, 2, 2), x[0, :, 0, 2:4, 2:4])  # (channel, row, column)
+    out = from_patches(torch.arange(6.0)[:, None].expand(6, 12), (1, 2, 3), (1, 2, 2))
     assert out[0, 0, 0, ::2, ::2].tolist() == [[0, 1, 2], [3, 4, 5]]
+    order = from_patches(torch.arange(12.0)[None], (1, 1, 1), (1, 2, 2))[0, :, 0]
+    assert order[1].tolist() == [[1, 4], [7, 10]]  # (row, column, channel)
+
+
+# The start
+
+
+def test_the_start_is_cosmos_s():
+    torch.manual_seed(0)
+    model = DiffusionTransformer(DiffusionConfig.parse({**SMALL, "num_attention_heads": 8, "action_dim": 3}))
+    block = model.transformer_blocks[0]
+    bound = (6 / (144 + 288)) ** 0.5
+    weight = block.ff.net[0].proj.weight
+    assert bound * 0.99 < float(weight.detach().abs().max()) <= bound
+    assert float(model.time_embed.t_embedder["linear_1"].weight.std()) == pytest.approx(0.02, rel=0.05)
+    assert float(model.learnable_pos_embed.pos_emb_h.std()) == pytest.approx(0.02, rel=0.1)
+    assert all(not m.linear_2.weight.any() for m in block.modules() if isinstance(m, AdaLayerNormLoRA))
+    assert model.norm_out.linear_2.weight.any()
+    assert model.proj_out.weight.any()
+    assert not model.action_embedder_B_D.fc2.weight.any()
 
 
 def test_open_gates_start_near_one_and_closed_ones_near_zero():
@@ -143,21 +261,141 @@ def test_open_gates_start_near_one_and_closed_ones_near_zero():
     for opened in (True, False):
         torch.manual_seed(0)
         model = DiffusionTransformer(DiffusionConfig.parse({**SMALL, "open_gates": opened}))
-        embedding, lora = model.time_embed(torch.tensor([-1.0, 0.0, 1.0])[:, None])
-        found.append(model.transformer_blocks[0].norm1.modulation(embedding, lora)[2].detach())
+        embedding, lora = model.time_embed(torch.tensor([-1.0, 0.0, 1.0]))
+        found.append(model.transformer_blocks[0].norm1.modulation(embedding, lora).gate.detach())
     assert torch.allclose(found[0], torch.ones_like(found[0]), atol=0.35)
     assert found[1].abs().max() < 0.1
 
 
-def test_wrong_sizes_are_refused():
-    model = make()
-    with pytest.raises(ConfigError, match="3 components given"):
-        denoise(model, actions=torch.zeros(2, 13, 3))
-    with pytest.raises(ConfigError, match="12 needed"):
-        denoise(model, actions=torch.zeros(2, 11, 2))
-    with pytest.raises(ConfigError, match="patch_size"):
-        DiffusionConfig.parse({"patch_size": [2, 2, 2]})
+def test_zero_output_predicts_nothing():
+    model = DiffusionTransformer(DiffusionConfig.parse({**SMALL, "zero_output": True}))
+    with torch.no_grad():
+        assert model(*batch()).abs().max() == 0
 
 
-def test_given_mask():
-    assert given_mask(torch.tensor([0, 2]), 3)[:, 0, :, 0, 0].tolist() == [[False] * 3, [True, True, False]]
+def test_a_model_of_bf16_and_one_on_no_device():
+    half = make(torch.bfloat16)
+    latents, c_noise, text = batch()
+    out = half(latents.bfloat16(), c_noise, text)  # noise levels stay fp32
+    assert out.dtype == torch.bfloat16
+    with torch.device("meta"):
+        model = DiffusionTransformer(DiffusionConfig.parse(SMALL))
+        out = model(torch.empty(2, 4, 3, 6, 4), torch.empty(2), torch.empty(2, 7, 16), fps=24)
+    assert out.is_meta
+    assert out.shape == (2, 4, 3, 6, 4)
+
+
+# From outside
+
+
+def test_checkpointed_gradients_are_the_plain_ones():
+    gradients = []
+    for kind in ("none", "full"):
+        model = parallelize_diffusion(make(), ParallelConfig(activation_checkpointing=kind))
+        saved = 0
+
+        def count(x: Tensor) -> Tensor:
+            nonlocal saved
+            saved += x.numel()
+            return x
+
+        with torch.autograd.graph.saved_tensors_hooks(count, lambda x: x):
+            out = model(*batch(), fps=12)
+        out.square().sum().backward()
+        gradients.append((saved, [p.grad for p in model.parameters()], set(model.state_dict())))
+    (most, plain, names), (least, again, same) = gradients
+    assert least < most / 3
+    assert names == same
+    assert all(torch.equal(a, b) for a, b in zip(plain, again, strict=True))
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("checkpointing", ["none", "full"])
+def test_compiled_blocks_compute_the_same(checkpointing):
+    model, eager = make(), make()
+    parallelize_diffusion(model, ParallelConfig(activation_checkpointing=checkpointing, compile=True))
+    found, wanted = model(*batch(), fps=12), eager(*batch(), fps=12)
+    assert_close(found.detach(), wanted.detach())
+    found.square().sum().backward()
+    wanted.square().sum().backward()
+    largest = max(float(p.grad.abs().max()) for p in eager.parameters())
+    for one, other in zip(model.parameters(), eager.parameters(), strict=True):
+        assert (one.grad - other.grad).abs().max() <= 1e-5 * largest
+
+
+# What is refused
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"latents": draw(2, 5, 3, 6, 4)}, "5 channels given"),
+        ({"latents": draw(4, 3, 6, 4)}, "wanted .B, C, T, H, W."),
+        ({"latents": draw(2, 4, 3, 6, 4).double()}, "float64 given to a model in torch.float32"),
+        ({"latents": draw(2, 4, 3, 5, 4)}, "patches of 2x2"),
+        ({"latents": draw(2, 4, 7, 6, 4)}, "exceed max_size"),
+        ({"text": draw(2, 7, 15)}, "text_embed_dim"),
+        ({"text": None}, "text: wanted"),
+        ({"text": draw(3, 7, 16)}, "3 prompts for 2 samples"),
+        ({"text_lengths": [0, 3]}, "1 ... 7"),
+        ({"text_lengths": [3]}, "1 lengths for 2 prompts"),
+        ({"text": draw(14, 16)}, "text_lengths: needed"),
+        ({"text": draw(14, 16), "text_lengths": [7, 6]}, "do not cover"),
+        ({"c_noise": draw(3)}, "c_noise: got .3."),
+        ({"c_noise": draw(2, 4)}, "c_noise: got .2, 4."),
+        ({"c_noise": torch.tensor([1, 2])}, "floating point"),
+        ({"fps": 0}, "fps: 0"),
+        ({"fps": [1.0, 2.0, 3.0]}, "these latents are 2"),
+        ({"action": draw(2, 3)}, "action_dim"),
+        ({"condition_mask": torch.zeros(2, 1, 3, 6, 4)}, "without that channel"),
+        ({"padding_mask": torch.zeros(3, 1, 6, 4)}, "padding_mask: wanted"),
+    ],
+)
+def test_wrong_inputs_are_refused(change, words):
+    given = dict(zip(("latents", "c_noise", "text"), batch(), strict=True)) | change
+    with pytest.raises(ConfigError, match=words):
+        make()(**given)
+
+
+def test_more_that_is_refused():
+    model, (latents, c_noise, text) = make(action_dim=3, condition_mask=True), batch()
+    given = {"condition_mask": torch.zeros(2, 1, 3, 6, 4), "action": draw(2, 3)}
+    with pytest.raises(ConfigError, match="condition_mask: this model is told"):
+        model(latents, c_noise, text, action=given["action"])
+    with pytest.raises(ConfigError, match="condition_mask: wanted"):
+        model(latents, c_noise, text, **given | {"condition_mask": torch.zeros(2, 1, 2, 6, 4)})
+    with pytest.raises(ConfigError, match="features of width 3"):
+        model(latents, c_noise, text, **given | {"action": draw(2, 4)})
+    with pytest.raises(ConfigError, match="action: none given"):
+        model(latents, c_noise, text, condition_mask=given["condition_mask"])
+    with pytest.raises(ConfigError, match="shape: prepared for"):
+        model(latents, c_noise, text, **given, shape=model.prepare_shape((2, 6, 4)))
+    with pytest.raises(ConfigError, match="fps: already part"):
+        model(latents, c_noise, text, **given, fps=24, shape=model.prepare_shape((3, 6, 4)))
+    noise = model.prepare_noise(c_noise, given["action"])
+    with pytest.raises(ConfigError, match="action: already part"):
+        model(latents, noise, text, **given)
+    with pytest.raises(ConfigError, match="prepared for 2 rows"):
+        model(draw(5, 4, 3, 6, 4), noise, draw(5, 7, 16), condition_mask=torch.zeros(5, 1, 3, 6, 4))
+    with pytest.raises(ConfigError, match="text_lengths: already part"):
+        model(latents, noise, model.prepare_text(text), text_lengths=[3, 3], condition_mask=given["condition_mask"])
+    without = make(text_embed_dim=0, concat_padding_mask=False)
+    with pytest.raises(ConfigError, match="without cross-attention"):
+        without(latents, c_noise, text)
+    with pytest.raises(ConfigError, match="without that channel"):
+        without(latents, c_noise, padding_mask=torch.zeros(2, 1, 6, 4))
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("patch_size", [2, 2, 2]),
+        ("attention_head_dim", 15),
+        ("max_size", [0, 8, 8]),
+        ("rope_scale", [0, 1, 1]),
+        ("num_layers", 0),
+    ],
+)
+def test_wrong_configurations_are_refused(field, value):
+    with pytest.raises(ConfigError, match=field):
+        DiffusionConfig.parse({field: value})

@@ -1,0 +1,36 @@
+"""What is applied to a diffusion transformer from outside: activation checkpointing, then compilation.
+
+    parallelize_diffusion(model, ParallelConfig(activation_checkpointing="full", compile=True))
+
+The network file knows nothing of either. Meshes (tensor, context, FSDP) join here in the order of the design.
+"""
+
+from typing import Any
+
+from torch import Tensor
+from torch.utils.checkpoint import checkpoint
+
+from wfm.models.diffusion.blocks import Block
+from wfm.models.diffusion.config import ParallelConfig
+from wfm.models.diffusion.network import DiffusionTransformer
+
+
+def parallelize_diffusion(model: DiffusionTransformer, config: ParallelConfig) -> DiffusionTransformer:
+    """Apply `config` to the blocks of `model`, in place; the state dict keeps its names. Returns the model."""
+    for block in model.blocks:
+        if config.activation_checkpointing == "full":
+            _checkpoint(block)
+        if config.compile:
+            block.compile(dynamic=False)
+    return model
+
+
+def _checkpoint(block: Block) -> None:
+    """Keep only the input of the block and compute the rest again in the backward pass. The same numbers: nothing in a
+    block is random."""
+    plain = block.forward
+
+    def again(*arguments: Any) -> Tensor:
+        return checkpoint(plain, *arguments, use_reentrant=False, preserve_rng_state=False)
+
+    block.forward = again  # type: ignore[method-assign]
