@@ -14,21 +14,33 @@ partial results over blocks of keys be merged exactly (ring attention), and it c
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Literal, Protocol
 
 import torch
 from torch import Tensor
 
 from wfm.errors import ConfigError
+from wfm.parallel.varlen_cuda import flash_is_installed, flash_varlen, torch_varlen
 
 Mask = Literal["full", "causal"]
 MASKS: tuple[str, ...] = ("full", "causal")
 
 
+Lengths = Sequence[int]
+
+
 class Kernel(Protocol):
-    """Attention of a dense batch. q `[B, H, Q, D]`, k and v `[B, H, K, D]` -> out `[B, H, Q, D]`, lse `[B, H, Q]`
-    (fp32 or better)."""
+    """Attention of a pack. q `[Q, H, D]`, k and v `[K, H, D]` with the lengths of their segments -> out `[Q, H, D]`, lse
+    `[Q, H]` (fp32 or better)."""
+
+    def __call__(
+        self, q: Tensor, k: Tensor, v: Tensor, q_segments: Lengths, kv_segments: Lengths, *, causal: bool
+    ) -> tuple[Tensor, Tensor]: ...
+
+
+class DenseKernel(Protocol):
+    """Attention of a dense batch. q `[B, H, Q, D]`, k and v `[B, H, K, D]` -> out `[B, H, Q, D]`, lse `[B, H, Q]`."""
 
     def __call__(self, q: Tensor, k: Tensor, v: Tensor, *, causal: bool) -> tuple[Tensor, Tensor]: ...
 
@@ -67,15 +79,55 @@ def fused_cpu_kernel(q: Tensor, k: Tensor, v: Tensor, *, causal: bool) -> tuple[
     return out, lse
 
 
-KERNELS: dict[str, Callable[..., tuple[Tensor, Tensor]]] = {"naive": naive_kernel, "fused_cpu": fused_cpu_kernel}
+def by_segment(dense: DenseKernel) -> Kernel:
+    """A kernel of packs from one of dense batches: segments of equal length are one batch, others run one by one."""
+
+    def run(
+        q: Tensor, k: Tensor, v: Tensor, q_segments: Lengths, kv_segments: Lengths, *, causal: bool
+    ) -> tuple[Tensor, Tensor]:
+        if len(set(q_segments)) == 1 and len(set(kv_segments)) == 1:  # no copies
+            return _dense(dense, q, k, v, len(q_segments), causal)
+        pieces = zip(q.split(list(q_segments)), k.split(list(kv_segments)), v.split(list(kv_segments)), strict=True)
+        outs, lses = zip(*(_dense(dense, *piece, 1, causal) for piece in pieces), strict=True)
+        return torch.cat(outs), torch.cat(lses)
+
+    return run
 
 
-def kernel_for(name: str, device: torch.device) -> Callable[..., tuple[Tensor, Tensor]]:
-    """The kernel called `name`; "auto" takes the fused one of the device, the reference where there is none."""
+def _dense(run: DenseKernel, q: Tensor, k: Tensor, v: Tensor, batch: int, causal: bool) -> tuple[Tensor, Tensor]:
+    heads, head_dim = q.shape[-2:]
+    q, k, v = (x.reshape(batch, -1, heads, head_dim).transpose(1, 2) for x in (q, k, v))  # [B, H, S, D]
+    out, lse = run(q, k, v, causal=causal)
+    return out.transpose(1, 2).reshape(-1, heads, head_dim), lse.transpose(1, 2).reshape(-1, heads)
+
+
+KERNELS: dict[str, Kernel] = {
+    "naive": by_segment(naive_kernel),
+    "fused_cpu": by_segment(fused_cpu_kernel),
+    "flash": flash_varlen,
+    "torch_varlen": torch_varlen,
+}
+"""By name. naive: any device, fp64 inside, the reference. fused_cpu: aten's, on a CPU. flash, torch_varlen: CUDA in half
+precision; the first needs the package flash-attn, the second comes with torch."""
+
+
+def kernel_for(name: str, device: torch.device, dtype: torch.dtype) -> Kernel:
+    """The kernel called `name`; "auto" takes the fastest that this device and type have, the reference where none is.
+
+    Raises ConfigError for an unknown name, and for a CUDA kernel asked for elsewhere or in another type.
+    """
+    half_on_cuda = device.type == "cuda" and dtype in (torch.float16, torch.bfloat16)
     if name == "auto":
-        name = "fused_cpu" if device.type == "cpu" else "naive"
+        if half_on_cuda:
+            name = "flash" if flash_is_installed() else "torch_varlen"
+        else:
+            name = "fused_cpu" if device.type == "cpu" else "naive"
     if name not in KERNELS:
         raise ConfigError(f"attention kernel: {name!r} is unknown; choose one of auto, {', '.join(sorted(KERNELS))}")
+    if name in ("flash", "torch_varlen") and not half_on_cuda:
+        raise ConfigError(
+            f"attention kernel: {name!r} runs on CUDA in fp16 or bf16, not on {device.type} in {dtype}; use auto"
+        )
     return KERNELS[name]
 
 
@@ -108,26 +160,8 @@ def attention_with_lse(
 ) -> tuple[Tensor, Tensor]:
     """As `attention`, with the log-sum-exp `[Q, H]` of every query's scores beside the output."""
     _check(q, k, v, q_segments, kv_segments, mask)
-    run = kernel_for(kernel, q.device)
-    causal = mask == "causal"
-    if len(set(q_segments)) == 1 and len(set(kv_segments)) == 1:  # equal lengths: one dense batch, no copies
-        return _dense(run, q, k, v, len(q_segments), causal)
-    outs, lses = [], []
-    pieces = zip(q.split(list(q_segments)), k.split(list(kv_segments)), v.split(list(kv_segments)), strict=True)
-    for q_piece, k_piece, v_piece in pieces:
-        out, lse = _dense(run, q_piece, k_piece, v_piece, 1, causal)
-        outs.append(out)
-        lses.append(lse)
-    return torch.cat(outs), torch.cat(lses)
-
-
-def _dense(
-    run: Callable[..., tuple[Tensor, Tensor]], q: Tensor, k: Tensor, v: Tensor, batch: int, causal: bool
-) -> tuple[Tensor, Tensor]:
-    heads, head_dim = q.shape[-2:]
-    q, k, v = (x.reshape(batch, -1, heads, head_dim).transpose(1, 2) for x in (q, k, v))  # [B, H, S, D]
-    out, lse = run(q, k, v, causal=causal)
-    return out.transpose(1, 2).reshape(-1, heads, head_dim), lse.transpose(1, 2).reshape(-1, heads)
+    run = kernel_for(kernel, q.device, q.dtype)
+    return run(q, k, v, q_segments, kv_segments, causal=mask == "causal")
 
 
 def _check(q: Tensor, k: Tensor, v: Tensor, q_segments: Sequence[int], kv_segments: Sequence[int], mask: str) -> None:

@@ -1,12 +1,15 @@
 """The attention kernels against the fp64 reference and against plain arithmetic."""
 
 import math
+import sys
+import types
 
 import pytest
 import torch
+import torch.nn.attention.varlen
 
-from wfm.errors import ConfigError
-from wfm.parallel.attention import attention, attention_with_lse
+from wfm.errors import ConfigError, MissingPackage
+from wfm.parallel.attention import KERNELS, attention, attention_with_lse, kernel_for
 
 
 def pack(lengths: list[int], *, heads: int = 3, dim: int = 8, seed: int = 0) -> torch.Tensor:
@@ -70,7 +73,9 @@ def test_gradients_equal_the_reference():
     ("arguments", "words"),
     [
         ({"mask": "diagonal"}, "full, causal"),
-        ({"kernel": "flash"}, "fused_cpu"),
+        ({"kernel": "fastest"}, "fused_cpu"),
+        ({"kernel": "flash"}, "on CUDA in fp16 or bf16, not on cpu"),
+        ({"kernel": "torch_varlen"}, "use auto"),
         ({"q_segments": [3]}, "do not cover"),
         ({"q_segments": [2, 2], "kv_segments": [4]}, "2 query segments"),
         ({"q_segments": [1, 3], "kv_segments": [2, 2], "mask": "causal"}, "as many keys"),
@@ -81,3 +86,50 @@ def test_wrong_use_is_refused(arguments, words):
     given = {"q_segments": [4], "kv_segments": [4], **arguments}
     with pytest.raises(ConfigError, match=words):
         attention(q, q, q, **given)
+
+
+def test_the_device_and_the_type_choose_the_kernel(monkeypatch):
+    cuda, cpu, other = (torch.device(name) for name in ("cuda", "cpu", "meta"))
+    assert kernel_for("auto", cpu, torch.float32) is KERNELS["fused_cpu"]
+    assert kernel_for("auto", other, torch.float32) is KERNELS["naive"]
+    assert kernel_for("auto", cuda, torch.float32) is KERNELS["naive"]
+    for installed, name in ((True, "flash"), (False, "torch_varlen")):
+        monkeypatch.setattr("wfm.parallel.attention.flash_is_installed", lambda found=installed: found)
+        assert kernel_for("auto", cuda, torch.bfloat16) is KERNELS[name]
+
+
+def test_cuda_kernels_are_given_offsets_and_give_lse_by_query(monkeypatch):
+    """Without a CUDA device: stand-ins for both libraries compute the answer from the offsets they are given."""
+
+    def from_offsets(q, k, v, q_starts, k_starts, longest_q, longest_k, causal):
+        lengths = [starts.diff().tolist() for starts in (q_starts, k_starts)]
+        assert (longest_q, longest_k) == tuple(max(each) for each in lengths)
+        assert q_starts.dtype == k_starts.dtype == torch.int32
+        mask = "causal" if causal else "full"
+        out, lse = attention_with_lse(q, k, v, *lengths, mask=mask, kernel="naive")
+        return out, lse.transpose(0, 1).contiguous()
+
+    def flash(q, k, v, *rest, causal, return_attn_probs):
+        assert return_attn_probs
+        return *from_offsets(q, k, v, *rest, causal), None
+
+    def own(q, k, v, *rest, return_aux, window_size):
+        assert return_aux.lse
+        return from_offsets(q, k, v, *rest, window_size == (-1, 0))
+
+    monkeypatch.setitem(sys.modules, "flash_attn", types.SimpleNamespace(flash_attn_varlen_func=flash))
+    monkeypatch.setattr(torch.nn.attention.varlen, "varlen_attn", own)
+    q, k, v = pack([2, 3]), pack([4, 3], seed=1), pack([4, 3], seed=2)
+    for mask in ("full", "causal"):
+        wanted = attention_with_lse(q, k, v, [2, 3], [4, 3], mask=mask, kernel="naive")
+        for name in ("flash", "torch_varlen"):
+            found = KERNELS[name](q, k, v, [2, 3], [4, 3], causal=mask == "causal")
+            assert torch.equal(found[0], wanted[0])
+            assert torch.equal(found[1], wanted[1])
+
+
+def test_flash_names_the_extra_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "flash_attn", None)
+    q = pack([4])
+    with pytest.raises(MissingPackage, match="gpu"):
+        KERNELS["flash"](q, q, q, [4], [4], causal=False)

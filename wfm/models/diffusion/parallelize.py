@@ -33,4 +33,4 @@ def _checkpoint(block: Block) -> None:
     def again(*arguments: Any) -> Tensor:
         return checkpoint(plain, *arguments, use_reentrant=False, preserve_rng_state=False)
 
-    block.forward = again  # type: ignore[method-assign]
+    block.forward = again  # type: ignore[assignment,method-assign]
