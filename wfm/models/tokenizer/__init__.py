@@ -4,6 +4,7 @@
     haar         wavelet patches, and how they are folded into the convolutions beside them
     convolution  causal factorised convolutions over channels-last video; Stream: a video fed group by group
     blocks       norm, residual block, attention, halving and doubling
+    image        the same in 2-D, for images
     patches      an optional linear code beside the networks, started from principal components
     quantizer    finite scalar quantisation
     network      Encoder, Decoder, Tokenizer

@@ -4,6 +4,9 @@ In reading order: norm, residual block, attention over space and over time, the 
 block takes a `Stream` and hands it on (see `convolution`).
 """
 
+from collections.abc import Callable, Iterable
+from typing import ClassVar
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -20,6 +23,8 @@ from wfm.models.tokenizer.convolution import (
     with_past,
 )
 
+Layer = Callable[..., nn.Module]
+
 
 class FrameNorm(nn.Module):
     """Norm of each frame over all its positions and channels (GroupNorm with one group), then gain and shift by
@@ -30,19 +35,28 @@ class FrameNorm(nn.Module):
         self.norm = nn.GroupNorm(1, channels, eps=1e-6)
 
     def forward(self, x: Tensor, *, silu: bool = False) -> Tensor:
-        y = self.norm(x.flatten(0, 1).permute(0, 3, 1, 2))
-        y = y.permute(0, 2, 3, 1).unflatten(0, x.shape[:2])
-        return F.silu(y, inplace=not torch.is_grad_enabled()) if silu else y
+        return normed(x, self.norm, silu)
+
+
+def normed(x: Tensor, norm: nn.GroupNorm, silu: bool) -> Tensor:
+    """`norm` of every frame of `[B, T, H, W, C]`, then SiLU if asked for."""
+    y = F.group_norm(x.flatten(0, 1).permute(0, 3, 1, 2), norm.num_groups, norm.weight, norm.bias, norm.eps)
+    y = y.permute(0, 2, 3, 1).unflatten(0, x.shape[:2])
+    return F.silu(y, inplace=not torch.is_grad_enabled()) if silu else y
 
 
 class ResidualBlock(nn.Module):
     """norm, SiLU, convolution, twice, plus the input (through 1x1x1 where the width changes)."""
 
+    norm: ClassVar[Layer] = FrameNorm
+    conv: ClassVar[Layer] = FactorisedConv
+    point: ClassVar[Layer] = PointConv
+
     def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__()
-        self.norm1, self.conv1 = FrameNorm(in_channels), FactorisedConv(in_channels, out_channels)
-        self.norm2, self.conv2 = FrameNorm(out_channels), FactorisedConv(out_channels, out_channels)
-        self.conv_shortcut = PointConv(in_channels, out_channels) if in_channels != out_channels else nn.Identity()
+        self.norm1, self.conv1 = self.norm(in_channels), self.conv(in_channels, out_channels)
+        self.norm2, self.conv2 = self.norm(out_channels), self.conv(out_channels, out_channels)
+        self.conv_shortcut = self.point(in_channels, out_channels) if in_channels != out_channels else nn.Identity()
 
     def forward(self, x: Tensor, stream: Stream | None = None) -> Tensor:
         y = self.conv1(self.norm1(x, silu=True), stream)
@@ -53,11 +67,14 @@ class ResidualBlock(nn.Module):
 class FrameAttention(nn.Module):
     """Full attention among the positions of a frame: one head as wide as the channels, plus the input."""
 
+    kinds: ClassVar[tuple[Layer, Layer]] = (FrameNorm, PointConv)
+
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.norm = FrameNorm(channels)
-        self.to_q, self.to_k, self.to_v = (PointConv(channels, channels) for _ in range(3))
-        self.to_out = nn.ModuleList([PointConv(channels, channels)])
+        norm, point = self.kinds
+        self.norm = norm(channels)
+        self.to_q, self.to_k, self.to_v = (point(channels, channels) for _ in range(3))
+        self.to_out = nn.ModuleList([point(channels, channels)])
 
     def forward(self, x: Tensor, stream: Stream | None = None) -> Tensor:
         y = self.norm(x)
@@ -92,19 +109,34 @@ def causal_mask(queries: int, keys: int, window: int, device: torch.device) -> T
     return mask.triu(keys - queries - window + 1) if window else mask
 
 
-class Middle(nn.Module):
+class Layers(nn.Module):
+    """Layers one after the other, each handed the stream. The children of a subclass are lists of such layers."""
+
+    def order(self) -> Iterable[nn.Module]:
+        """The layers in the order of work."""
+        return (layer for layers in self.children() for layer in layers.children())
+
+    def forward(self, x: Tensor, stream: Stream | None = None) -> Tensor:
+        for layer in self.order():
+            x = layer(x, stream)
+        return x
+
+
+class Middle(Layers):
     """Block, attention over space and over time, block; `blocks` 0: nothing."""
+
+    block: ClassVar[Layer] = ResidualBlock
+    frame_attention: ClassVar[Layer] = FrameAttention
+    in_time: ClassVar[bool] = True
 
     def __init__(self, channels: int, blocks: int, attention: bool) -> None:
         super().__init__()
-        self.resnets = nn.ModuleList(ResidualBlock(channels, channels) for _ in range(blocks))
-        self.attentions = nn.ModuleList([FrameAttention(channels)] if attention else [])
-        self.temp_attentions = nn.ModuleList([CausalAttention(channels)] if attention else [])
+        self.resnets = nn.ModuleList(self.block(channels, channels) for _ in range(blocks))
+        self.attentions = nn.ModuleList([self.frame_attention(channels)] if attention else [])
+        self.temp_attentions = nn.ModuleList([CausalAttention(channels)] if attention and self.in_time else [])
 
-    def forward(self, x: Tensor, stream: Stream | None = None) -> Tensor:
-        for layer in (*self.resnets[:1], *self.attentions, *self.temp_attentions, *self.resnets[1:]):
-            x = layer(x, stream)
-        return x
+    def order(self) -> Iterable[nn.Module]:
+        return (*self.resnets[:1], *self.attentions, *self.temp_attentions, *self.resnets[1:])
 
 
 class Downsample(nn.Module):
@@ -155,11 +187,7 @@ class Upsample(nn.Module):
             x = y.permute(0, 2, 3, 1).unflatten(2, x.shape[2:4])[:, int(opens(stream)) :]
         if isinstance(self.conv2, SpatialConv):
             weight = plus_identity(self.conv2.weight[:, :, 0], [[0.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 0.0]])
-            weight = spread_taps(spread_taps(weight, 2), 3)
-            y = F.conv_transpose2d(
-                x.flatten(0, 1).permute(0, 3, 1, 2), weight.transpose(0, 1), self.conv2.bias, stride=2, padding=1
-            )
-            x = y.permute(0, 2, 3, 1).unflatten(0, x.shape[:2])
+            x = over_doubled(x, weight, self.conv2.bias)
         return self.conv3(x)
 
 
@@ -169,6 +197,13 @@ def plus_identity(weight: Tensor, taps: list[list[float]]) -> Tensor:
     return weight + eye[:, :, None, None] * weight.new_tensor(taps)
 
 
+def over_doubled(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """The convolution `weight [O, C, 3, 3]` of every frame doubled in height and width by repeating, padded with zeros."""
+    spread = spread_taps(spread_taps(weight, 2), 3)
+    y = F.conv_transpose2d(x.flatten(0, 1).permute(0, 3, 1, 2), spread.transpose(0, 1), bias, stride=2, padding=1)
+    return y.permute(0, 2, 3, 1).unflatten(0, x.shape[:2])
+
+
 def spread_taps(weight: Tensor, axis: int) -> Tensor:
     """The 4 taps of the transposed convolution by stride 2 that equals repeating each input twice along `axis` and
     convolving with the 3 taps of `weight`."""
@@ -176,33 +211,35 @@ def spread_taps(weight: Tensor, axis: int) -> Tensor:
     return torch.cat([w2, w1 + w2, w0 + w1, w0], dim=axis)
 
 
-class DownBlock(nn.Module):
-    """Residual blocks of one level of the encoder, then halving (without parameters where nothing is halved)."""
+class Level(Layers):
+    """Residual blocks of one level, then what changes the resolution, if it changes (else no parameters)."""
 
-    def __init__(self, in_channels: int, out_channels: int, blocks: int, *, space: bool, time: bool) -> None:
+    block: ClassVar[Layer] = ResidualBlock
+
+    def __init__(self, in_channels: int, out_channels: int, blocks: int) -> None:
         super().__init__()
         self.resnets = nn.ModuleList(
-            ResidualBlock(in_channels if index == 0 else out_channels, out_channels) for index in range(blocks)
+            self.block(in_channels if index == 0 else out_channels, out_channels) for index in range(blocks)
         )
-        self.downsamplers = nn.ModuleList([Downsample(out_channels, space=space, time=time)] if space or time else [])
-
-    def forward(self, x: Tensor, stream: Stream | None = None) -> Tensor:
-        for layer in (*self.resnets, *self.downsamplers):
-            x = layer(x, stream)
-        return x
 
 
-class UpBlock(nn.Module):
-    """Residual blocks of one level of the decoder, then doubling."""
+class DownBlock(Level):
+    """A level of the encoder, which ends by halving."""
+
+    resample: ClassVar[Layer] = Downsample
 
     def __init__(self, in_channels: int, out_channels: int, blocks: int, *, space: bool, time: bool) -> None:
-        super().__init__()
-        self.resnets = nn.ModuleList(
-            ResidualBlock(in_channels if index == 0 else out_channels, out_channels) for index in range(blocks)
+        super().__init__(in_channels, out_channels, blocks)
+        self.downsamplers = nn.ModuleList(
+            [self.resample(out_channels, space=space, time=time)] if space or time else []
         )
-        self.upsamplers = nn.ModuleList([Upsample(out_channels, space=space, time=time)] if space or time else [])
 
-    def forward(self, x: Tensor, stream: Stream | None = None) -> Tensor:
-        for layer in (*self.resnets, *self.upsamplers):
-            x = layer(x, stream)
-        return x
+
+class UpBlock(Level):
+    """A level of the decoder, which ends by doubling."""
+
+    resample: ClassVar[Layer] = Upsample
+
+    def __init__(self, in_channels: int, out_channels: int, blocks: int, *, space: bool, time: bool) -> None:
+        super().__init__(in_channels, out_channels, blocks)
+        self.upsamplers = nn.ModuleList([self.resample(out_channels, space=space, time=time)] if space or time else [])

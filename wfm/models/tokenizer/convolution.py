@@ -14,6 +14,8 @@ that feeding a video group by group gives what feeding it whole gives:
 A stream belongs to one network and one video (or batch of them).
 """
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -81,6 +83,79 @@ def over_time(x: Tensor, weight: Tensor, bias: Tensor | None, *, stride: int = 1
     return y.permute(0, 2, 3, 1).unflatten(2, x.shape[2:4])
 
 
+class _CausalTaps(torch.autograd.Function):
+    """3 x 1 x 1 behind the first frame repeated, as matrix products over shifted views: nothing is padded, and only the
+    input is kept for the gradient.
+
+    out[t] = w2 x[t] + w1 x[t - 1] + w0 x[t - 2] + b, where x[-1] = x[-2] = x[0]
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        """x `[B, T, N, C]` contiguous, weight `[3, O, C]`, bias `[O]` -> `[B, T, N, O]`."""
+        ctx.save_for_backward(x, weight)
+        return _shifted(x, weight, bias)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+        x, weight = ctx.saved_tensors
+        gradient = gradient.contiguous()
+        grad_x = grad_weight = grad_bias = None
+        if ctx.needs_input_grad[0]:
+            grad_x = _shifted(gradient, weight.mT, None, ahead=True)
+            grad_x[:, 0] += gradient[:, 0] @ (weight[0] + weight[1])  # what the repeated first frame stood for
+            if x.shape[1] > 1:
+                grad_x[:, 0] += gradient[:, 1] @ weight[0]
+        if ctx.needs_input_grad[1]:
+            grad_weight = torch.stack([_correlated(gradient, x, lag) for lag in (2, 1, 0)])
+        if ctx.needs_input_grad[2]:
+            grad_bias = gradient.sum(dim=(0, 1, 2))
+        return grad_x, grad_weight, grad_bias
+
+
+def _shifted(x: Tensor, weight: Tensor, bias: Tensor | None, *, ahead: bool = False) -> Tensor:
+    """The sum in `_CausalTaps`; `ahead`: the sum with x[t + 1] and x[t + 2], and zeros after the end."""
+    batch, frames, positions, _ = x.shape
+    w0, w1, w2 = weight.mT.contiguous()  # [C, O] each
+    out = x.new_empty(batch, frames, positions, w2.shape[1])
+    for source, target in zip(x.flatten(1, 2), out.flatten(1, 2), strict=True):  # [T N, C], [T N, O]
+        if bias is None:
+            torch.mm(source, w2, out=target)
+        else:
+            torch.addmm(bias, source, w2, out=target)
+        for lag, tap in ((1, w1), (2, w0)):
+            if lag < frames:
+                old, new = slice(None, -lag * positions), slice(lag * positions, None)
+                target[old if ahead else new].addmm_(source[new if ahead else old], tap)
+        if not ahead:
+            first = source[:positions]
+            target[:positions].addmm_(first, w0 + w1)
+            if frames > 1:
+                target[positions : 2 * positions].addmm_(first, w0)
+    return out
+
+
+def _correlated(gradient: Tensor, x: Tensor, lag: int) -> Tensor:
+    """Gradient of the tap `lag` frames back, `[O, C]`: the sum of gradient[t] x[t - lag] over t and positions."""
+    frames = x.shape[1]
+    near = min(lag, frames)
+    total = x.new_zeros(gradient.shape[-1], x.shape[-1])
+    for g, source in zip(gradient, x, strict=True):  # [T, N, O], [T, N, C]
+        if lag < frames:
+            total.addmm_(g[lag:].flatten(0, 1).T, source[: frames - lag].flatten(0, 1))
+        if near:
+            total.addmm_(g[:near].sum(0).T, source[0])
+    return total
+
+
+def causal_taps(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """`x [B, T, H, W, C]` under `weight [O, C, 3, 1, 1]`, the first frame repeated before the start."""
+    assert bias is not None
+    taps = weight[..., 0, 0].permute(2, 0, 1).to(x.dtype)
+    y = _CausalTaps.apply(x.flatten(2, 3).contiguous(), taps, bias.to(x.dtype))
+    return y.unflatten(2, x.shape[2:4])
+
+
 class SpatialConv(nn.Conv3d):
     """1 x k x k, padded with zeros."""
 
@@ -105,6 +180,8 @@ class TemporalConv(nn.Conv3d):
         super().__init__(channels, channels, (3, 1, 1))
 
     def forward(self, x: Tensor, stream: Stream | None = None) -> Tensor:
+        if stream is None:
+            return causal_taps(x, self.weight, self.bias)
         return over_time(with_past(x, self, stream, frames=2), self.weight[..., 0], self.bias)
 
 
@@ -152,6 +229,8 @@ class HaarSynthesis(FactorisedConv):
         weight, bias = fold_synthesis(self.last.weight, self.size), fold_synthesis(self.last.bias, self.size)
         if self.conv_t is None:
             blocks = over_space(x, weight[:, :, 0], bias)
+        elif stream is None:
+            blocks = causal_taps(self.conv_s(x), weight, bias)
         else:
             blocks = over_time(with_past(self.conv_s(x), self, stream, frames=2), weight[..., 0], bias)
         return join_blocks(blocks, self.size, opening=opens(stream))

@@ -38,6 +38,19 @@ def join_blocks(blocks: Tensor, size: int, *, opening: bool = True) -> Tensor:
     return video[:, :, size - 1 :] if opening else video
 
 
+def cut_tiles(video: Tensor, size: int) -> Tensor:
+    """For images: frames `[B, C, T, H, W]` -> `[B, T, h, w, C * size^2]`, in each C, height, width."""
+    height, width = video.shape[-2:]
+    tiles = video.unflatten(-1, (width // size, size)).unflatten(-3, (height // size, size))  # B C T h p w p
+    return tiles.permute(0, 2, 3, 5, 1, 4, 6).flatten(4)
+
+
+def join_tiles(tiles: Tensor, size: int) -> Tensor:
+    """The inverse of `cut_tiles`."""
+    frames = tiles.unflatten(4, (-1, size, size)).permute(0, 4, 1, 2, 5, 3, 6)  # B C T h p w p
+    return frames.flatten(5, 6).flatten(3, 4)
+
+
 def fold_analysis(weight: Tensor, size: int, dimensions: int = 3) -> Tensor:
     """Weights `[O, C * size^d, ...]` over wavelet coefficients -> the same over pixels of `cut_blocks`.
 

@@ -3,24 +3,56 @@
     encode   video -> Haar patches -> levels -> middle -> quant_conv -> latents        -> FSQ, when `levels` are given
     decode   latents -> post_quant_conv -> middle -> levels -> Haar patches -> video
 
-Inside, everything is channels-last `[B, T, H, W, C]`. Parameter names of the video networks are those of diffusers'
-AutoencoderKLCosmos, those of the image networks (`image`) the original's. With `linear_code` a linear code of the
-patches of whole latent positions (`patches`) is added on both sides and the networks start as no-ops: at step 0 the
-tokenizer is the best linear one, and training can only look for what that misses.
+Inside, everything is channels-last `[B, T, H, W, C]`. Parameter names are those of diffusers' AutoencoderKLCosmos;
+images (dimensions 2) go through the same networks made of the layers in `image`. With `linear_code` a linear code of
+the patches of whole latent positions (`patches`) is added on both sides and the networks start as no-ops: at step 0
+the tokenizer is the best linear one, and training can only look for what that misses.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from wfm.errors import ConfigError
-from wfm.models.tokenizer.blocks import DownBlock, FrameNorm, Middle, UpBlock
+from wfm.models.tokenizer.blocks import DownBlock, FrameNorm, Layer, Middle, UpBlock
 from wfm.models.tokenizer.config import TokenizerConfig
 from wfm.models.tokenizer.convolution import FactorisedConv, HaarAnalysis, HaarSynthesis, PointConv, Stream, opens
+from wfm.models.tokenizer.image import (
+    ImageAnalysis,
+    ImageConv,
+    ImageDownBlock,
+    ImageMiddle,
+    ImageNorm,
+    ImagePoint,
+    ImageSynthesis,
+    ImageUpBlock,
+)
 from wfm.models.tokenizer.patches import LinearCode, cut, join, patch_moments
 from wfm.models.tokenizer.quantizer import FiniteScalarQuantizer
+
+
+class Kinds(NamedTuple):
+    """The layers that networks of some dimensions are made of."""
+
+    analysis: Layer
+    synthesis: Callable[..., HaarSynthesis | ImageSynthesis]
+    conv: Layer
+    point: Callable[..., PointConv | ImagePoint]
+    norm: Layer
+    middle: Layer
+    down: Layer
+    up: Layer
+
+
+KINDS = {
+    3: Kinds(HaarAnalysis, HaarSynthesis, FactorisedConv, PointConv, FrameNorm, Middle, DownBlock, UpBlock),
+    2: Kinds(
+        ImageAnalysis, ImageSynthesis, ImageConv, ImagePoint, ImageNorm, ImageMiddle, ImageDownBlock, ImageUpBlock
+    ),
+}
 
 
 class Encoder(nn.Module):
@@ -28,15 +60,15 @@ class Encoder(nn.Module):
 
     def __init__(self, config: TokenizerConfig) -> None:
         super().__init__()
-        widths = config.channels
-        self.conv_in = HaarAnalysis(config.in_channels, widths[0], config.patch_size, config.end_kernel)
+        kinds, widths = KINDS[config.dimensions], config.channels
+        self.conv_in = kinds.analysis(config.in_channels, widths[0], config.patch_size, config.end_kernel)
         self.down_blocks = nn.ModuleList()
         for level, (width, wider) in enumerate(pairwise(widths)):
             space, time = config.halved(level)
-            self.down_blocks.append(DownBlock(width, wider, config.encoder_blocks, space=space, time=time))
-        self.mid_block = Middle(widths[-1], config.mid_blocks, config.mid_attention)
-        self.norm_out = FrameNorm(widths[-1])
-        self.conv_out = FactorisedConv(widths[-1], config.z_channels, config.end_kernel)
+            self.down_blocks.append(kinds.down(width, wider, config.encoder_blocks, space=space, time=time))
+        self.mid_block = kinds.middle(widths[-1], config.mid_blocks, config.mid_attention)
+        self.norm_out = kinds.norm(widths[-1])
+        self.conv_out = kinds.conv(widths[-1], config.z_channels, config.end_kernel)
 
     def forward(self, video: Tensor, stream: Stream | None = None) -> Tensor:
         x = self.conv_in(video, stream)
@@ -50,15 +82,16 @@ class Decoder(nn.Module):
 
     def __init__(self, config: TokenizerConfig) -> None:
         super().__init__()
+        kinds = KINDS[config.dimensions]
         widths = (config.channels[-1], *reversed(config.channels[1:]))  # the first level keeps the middle's width
-        self.conv_in = FactorisedConv(config.z_channels, widths[0], config.end_kernel)
-        self.mid_block = Middle(widths[0], config.mid_blocks, config.mid_attention)
+        self.conv_in = kinds.conv(config.z_channels, widths[0], config.end_kernel)
+        self.mid_block = kinds.middle(widths[0], config.mid_blocks, config.mid_attention)
         self.up_blocks = nn.ModuleList()
         for level, (width, narrower) in enumerate(pairwise(widths)):
             space, time = config.doubled(level)
-            self.up_blocks.append(UpBlock(width, narrower, config.decoder_blocks, space=space, time=time))
-        self.norm_out = FrameNorm(widths[-1])
-        self.conv_out = HaarSynthesis(widths[-1], config.in_channels, config.patch_size, config.end_kernel)
+            self.up_blocks.append(kinds.up(width, narrower, config.decoder_blocks, space=space, time=time))
+        self.norm_out = kinds.norm(widths[-1])
+        self.conv_out = kinds.synthesis(widths[-1], config.in_channels, config.patch_size, config.end_kernel)
 
     def forward(self, x: Tensor, stream: Stream | None = None) -> Tensor:
         x = self.mid_block(self.conv_in(x, stream), stream)
@@ -75,8 +108,9 @@ class Tokenizer(nn.Module):
         super().__init__()
         self.config = config
         self.encoder, self.decoder = Encoder(config), Decoder(config)
-        self.quant_conv = PointConv(config.z_channels, config.latent_channels)
-        self.post_quant_conv = PointConv(config.latent_channels, config.z_channels)
+        point = KINDS[config.dimensions].point
+        self.quant_conv = point(config.z_channels, config.latent_channels)
+        self.post_quant_conv = point(config.latent_channels, config.z_channels)
         if config.linear_code:
             first = config.in_channels * config.spatial_compression**2
             self.first_code = LinearCode(first, config.latent_channels)
