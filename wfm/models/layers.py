@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from wfm.errors import ConfigError
 from wfm.models.fused import gelu, head_norm, modulated_norm, plain
-from wfm.models.linear import FEW_ROWS, Linear, product
+from wfm.models.linear import FEW_ROWS, Linear, PackedWeights, product
 from wfm.models.rotary import Rope, bring_pairs_together
 from wfm.parallel.attention import Mask, attention
 
@@ -40,6 +40,8 @@ class Attention(nn.Module):
     `num_kv_heads` below `num_heads` shares keys and values between groups of heads. Cross-attention is the same
     module with a `context` of its own for keys and values; rotary positions then apply to neither side.
     """
+
+    packed: PackedWeights | None = None
 
     def __init__(
         self,
@@ -83,11 +85,15 @@ class Attention(nn.Module):
                 rotated = self.num_heads + self.num_kv_heads
                 heads = torch.cat([bring_pairs_together(heads[..., :rotated, :]), heads[..., rotated:, :]], dim=-2)
         else:
-            heads = self._heads(product(x, self._fused_weight(paired)))  # [B, N, H + 2 H_kv, D]
+            heads = self._heads(self._fused_product(x, paired))  # [B, N, H + 2 H_kv, D]
         qk, v = heads.split([self.num_heads + self.num_kv_heads, self.num_kv_heads], dim=-2)
         qk = head_norm(qk, self._fused_gain(paired), self.norm_q.eps, rope, paired=paired)
         q, k = qk.split([self.num_heads, self.num_kv_heads], dim=-2)
         return q, k, v
+
+    def _fused_product(self, x: Tensor, paired: bool) -> Tensor:
+        out = self.packed.product(x, paired, lambda: self._fused_weight(paired)) if self.packed is not None else None
+        return product(x, self._fused_weight(paired)) if out is None else out
 
     def _fused_weight(self, paired: bool) -> Tensor:
         """The weights of queries, keys and values as one `[(H + 2 H_kv) D, d]`; copying them costs less than three
