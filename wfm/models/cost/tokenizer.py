@@ -122,7 +122,9 @@ class Layers:
         places = size.positions
         part = convolution(inputs, outputs, kernel**2, places, fixed_input=fixed_input, saved=places * inputs)
         if self.factorised(kernel):
-            part += convolution(outputs, outputs, kernel, places, saved=_padded(outputs, size, kernel - 1))
+            seen = kernel * places - places // size.frames  # the taps on the repeated first frame are added up first
+            flops = convolution(outputs, outputs, 1, seen).flops
+            part += product((kernel * outputs + 1) * outputs, flops, saved=places * outputs)
         return part
 
     def ends(self, inputs: int, outputs: int, size: Size, *, fixed_input: bool = False) -> Part:

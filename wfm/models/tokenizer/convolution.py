@@ -113,6 +113,11 @@ class _CausalTaps(torch.autograd.Function):
         return grad_x, grad_weight, grad_bias
 
 
+def accumulate(total: Tensor, a: Tensor, b: Tensor) -> None:
+    """`total += a @ b`, in place. (`addmm_` would do, but counters of FLOPs do not know it.)"""
+    torch.addmm(total, a, b, out=total)
+
+
 def _shifted(x: Tensor, weight: Tensor, bias: Tensor | None, *, ahead: bool = False) -> Tensor:
     """The sum in `_CausalTaps`; `ahead`: the sum with x[t + 1] and x[t + 2], and zeros after the end."""
     batch, frames, positions, _ = x.shape
@@ -126,12 +131,12 @@ def _shifted(x: Tensor, weight: Tensor, bias: Tensor | None, *, ahead: bool = Fa
         for lag, tap in ((1, w1), (2, w0)):
             if lag < frames:
                 old, new = slice(None, -lag * positions), slice(lag * positions, None)
-                target[old if ahead else new].addmm_(source[new if ahead else old], tap)
+                accumulate(target[old if ahead else new], source[new if ahead else old], tap)
         if not ahead:
             first = source[:positions]
-            target[:positions].addmm_(first, w0 + w1)
+            accumulate(target[:positions], first, w0 + w1)
             if frames > 1:
-                target[positions : 2 * positions].addmm_(first, w0)
+                accumulate(target[positions : 2 * positions], first, w0)
     return out
 
 
@@ -142,9 +147,9 @@ def _correlated(gradient: Tensor, x: Tensor, lag: int) -> Tensor:
     total = x.new_zeros(gradient.shape[-1], x.shape[-1])
     for g, source in zip(gradient, x, strict=True):  # [T, N, O], [T, N, C]
         if lag < frames:
-            total.addmm_(g[lag:].flatten(0, 1).T, source[: frames - lag].flatten(0, 1))
+            accumulate(total, g[lag:].flatten(0, 1).T, source[: frames - lag].flatten(0, 1))
         if near:
-            total.addmm_(g[:near].sum(0).T, source[0])
+            accumulate(total, g[:near].sum(0).T, source[0])
     return total
 
 
