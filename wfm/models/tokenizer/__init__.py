@@ -8,6 +8,8 @@
     patches      an optional linear code beside the networks, started from principal components
     quantizer    finite scalar quantisation
     network      Encoder, Decoder, Tokenizer
+    streaming    endless video group by group, exactly or with a window of attention; saved and continued
+    tiling       large frames in blended tiles, and what their seams cost
     loss_config  the terms of the loss, their weights over time, Cosmos's two stages; torch-free
     perceptual   feature nets (VGG16, VGG19, an offline one), distances of features and of their Gram matrices
     optical_flow a differentiable flow estimator, the distance of flows
@@ -20,11 +22,21 @@ frames of group i on latent frames 0 ... i.
 
 from typing import Any
 
-__all__ = ["FiniteScalarQuantizer", "Stream", "Tokenizer", "TokenizerConfig", "TokenizerObjective"]
+__all__ = [
+    "FiniteScalarQuantizer",
+    "Stream",
+    "StreamingDecoder",
+    "StreamingEncoder",
+    "Tokenizer",
+    "TokenizerConfig",
+    "TokenizerObjective",
+]
 
 _HOMES = {
     "FiniteScalarQuantizer": "quantizer",
     "Stream": "convolution",
+    "StreamingDecoder": "streaming",
+    "StreamingEncoder": "streaming",
     "Tokenizer": "network",
     "TokenizerConfig": "config",
     "TokenizerObjective": "objective",

@@ -12,8 +12,8 @@ What a group needs of its past is small and exact: two frames in front of each 3
 and doubling of time. Only the temporal attention of the middle blocks looks all the way back, through keys and values
 at the latents' resolution.
 
-- `attention_latents=0` keeps them all. Every result equals that of the whole clip (measured: fp64 within 1e-13, fp32
-  within 3e-6 of the largest value), and memory grows by 2 * width * h * w numbers a latent frame and side.
+- `attention_latents=0` keeps them all. Every result equals that of the whole clip (measured, of the largest value:
+  9e-15 in fp64, 4e-6 in fp32), and memory grows by 2 * width * h * w numbers a latent frame and side.
 - `attention_latents=N` keeps a window: a query sees itself and the N - 1 latent frames before. Up to N latent frames
   this is the same computation as the whole clip, so just as exact; past N the attention forgets, and memory stands
   still. What forgetting costs is stated at `StreamingEncoder`.
@@ -103,8 +103,8 @@ class _Coder:
             )
         if not torch.equal(identity.cpu(), self._identity(state)):
             raise DataError(
-                f"the state is not one of a {self.side} of this tokenizer: its side, the tokenizer's config or the tensors "
-                "in it differ; pass the whole of what state() gave, to the same kind of coder of the same tokenizer"
+                f"the state is not one of a {self.side} of this tokenizer: its side, the tokenizer's config or "
+                "precision, or the tensors in it differ; pass the whole of what state() gave, to the same kind of coder of the same tokenizer"
             )
         groups, latents, window, *shape = counts.tolist()
         if window != self.attention_latents:
@@ -123,16 +123,26 @@ class _Coder:
             self._stream.keep(modules[name], *tensors)
 
     def _identity(self, state: Mapping[str, Tensor]) -> Tensor:
-        """uint8 `[32]`: a hash of what a state must fit: the side, the tokenizer's config, and which tensors there are."""
+        """uint8 `[32]`: a hash of what a state must fit: side, the tokenizer's config and precision, its own tensors."""
         shapes = {key: list(each.shape) for key, each in state.items() if key != f"{_ABOUT}.identity"}
-        text = json.dumps([self.side, self.tokenizer.config.what(), shapes], sort_keys=True)
+        precision = str(self.tokenizer.quant_conv.weight.dtype)
+        text = json.dumps([self.side, self.tokenizer.config.what(), precision, shapes], sort_keys=True)
         return torch.tensor(list(hashlib.sha256(text.encode()).digest()), dtype=torch.uint8)
 
 
 class StreamingEncoder(_Coder):
     """Frames to latents, group by group.
 
-    WINDOW_ERROR_PLACEHOLDER
+    With `attention_latents=N` a query of the temporal attention sees itself and the N - 1 latent frames before: exact up
+    to N latent frames, an approximation past them. Measured error against the whole clip:
+
+    - a small tokenizer of Cosmos's structure (widths 16 to 32, linear code, 200 steps on moving waves), 121 frames:
+      reconstructions streamed both ways differ from the whole clip's by a PSNR of 56, 57, 60, 66 dB for N = 1, 2, 4, 8,
+      while its own error is 31.1 dB and changes by at most 0.05;
+    - random weights on noise, the worst seen, 6 latent frames: latents by 0.107, 0.094, 0.015 of their largest value for
+      N = 1, 2, 4, frames (of given latents) by 0.021, 0.010, 0.003. The tests hold bounds a little above.
+
+    Published weights were not at hand: measure with them (`push` both ways) before choosing N below a clip's length.
     """
 
     side = "encoder"
