@@ -10,7 +10,8 @@ from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
 from wfm.errors import ConfigError
 from wfm.models.cost import Video, cost_of
-from wfm.models.diffusion.config import DiffusionConfig
+from wfm.models.diffusion.config import DenoiserConfig, DiffusionConfig
+from wfm.models.diffusion.denoiser import Denoiser
 from wfm.models.diffusion.network import DiffusionTransformer
 from wfm.models.presets import PRESETS
 from wfm.models.tokenizer import Tokenizer, TokenizerConfig
@@ -94,6 +95,17 @@ def test_flops_of_the_transformer(change, video, batch, text_tokens):
         assert cost.flops == pytest.approx(counted(run), rel=0.01)  # measured: equal
     training = counted(lambda: run().sum().backward())
     assert cost.training_flops == pytest.approx(training, rel=0.01)
+
+
+def test_what_a_denoiser_learns_beside_its_network():
+    network = SMALL.model_copy(update={"condition_mask": True})
+    config = DenoiserConfig(
+        network=network, action_width=3, uncertainty=128, repeat_last=True, linear_prior=True, temporal_compression=4
+    )
+    cost = cost_of(config, Video(17, 128, 128), text_tokens=12)
+    module = Denoiser(config)
+    assert cost.parameters == sum(parameter.numel() for parameter in module.parameters() if parameter.requires_grad)
+    assert cost.latents[1] == 5, "it knows the compression in time that it was made for"
 
 
 TOKENIZERS = {

@@ -13,8 +13,8 @@ from wfm.models.cost.parts import Part, attention, product
 from wfm.models.diffusion.config import DenoiserConfig, DiffusionConfig
 
 PAPER_SAVED = 15
-"""Numbers a token and a layer, over d, that the Cosmos paper counts as kept for the backward pass (section 5.1.4): with fused
-norms and gates and recomputed parts. Ours, without them, are in `_block`."""
+"""Numbers a token and a layer, over d, that the Cosmos paper counts as kept for the backward pass (section 5.1.4). Ours, more
+because norms and gates are not recomputed, are in `_block`."""
 
 
 @dataclass(frozen=True)
@@ -68,9 +68,10 @@ def transformer_parts(config: DiffusionConfig, tokens: Tokens) -> tuple[Part, ..
     return tuple(part for part in parts if part.parameters)
 
 
-_SAVED_SELF, _SAVED_TEXT, _SAVED_FEED = 13, 8, 3.5
-"""Numbers a token that a block keeps for the backward pass, over d: a norm its input, its output and that before scale and
-shift; attention q and k before and after their norms, v and the output; a gate what it multiplies."""
+_SAVED_SELF, _SAVED_TEXT, _SAVED_FEED = 10, 6, 2
+"""Numbers a token that a block keeps for the backward pass, over d, beside the feed-forward's hidden ones before and after
+GELU: norms their inputs and outputs, attention q and k before and after their norms, v and its output, gates what they
+multiply. Statistics of norms and scores are left out. Counted from what autograd holds, to which a test compares."""
 
 
 def _block(config: DiffusionConfig, tokens: Tokens) -> list[Part]:
@@ -79,7 +80,7 @@ def _block(config: DiffusionConfig, tokens: Tokens) -> list[Part]:
     hidden, gains = int(d * config.mlp_ratio), Part("", 2 * config.attention_head_dim)
     norms = _modulation(d, config.adaln_lora_dim, 3, tokens.batch).times(3 if text else 2)
     own = linear(d, d, rows).times(4) + attention(rows, tokens.each, d, saved=_SAVED_SELF * rows * d) + gains
-    kept = rows * (2 * hidden + int(_SAVED_FEED * d))
+    kept = rows * (2 * hidden + _SAVED_FEED * d)
     parts = [
         _named("adaptive norms", norms),
         _named("self-attention", own),
@@ -102,5 +103,8 @@ def _named(name: str, part: Part) -> Part:
 
 
 def denoiser_parts(config: DenoiserConfig, tokens: Tokens) -> tuple[Part, ...]:
-    """The network of a denoiser and what it learns beside it."""
-    return transformer_parts(config.network_config, tokens)
+    """The network of a denoiser and what it learns beside it: the null action and the uncertainty. (The linear prior is
+    fitted, not learned.)"""
+    null = config.action_dim
+    beside = Part("beside the network", null + config.uncertainty)
+    return (*transformer_parts(config.network_config, tokens), *([beside] if beside.parameters else []))
