@@ -1,17 +1,20 @@
 """The diffusion transformer against diffusers' CosmosTransformer3DModel: same weights, CPU, fp32, in turn.
 
-    python tests/benchmarks/dit.py                       # all rows, compiled ones too (minutes)
-    python tests/benchmarks/dit.py --rows 192x1x320      # one shape, WIDTHxBATCHxTOKENS
-    python tests/benchmarks/dit.py --no-compile
+    python -m tests.benchmarks.dit                       # all rows, compiled ones too (minutes)
+    python -m tests.benchmarks.dit --rows 192x1x320      # one shape, WIDTHxBATCHxTOKENS
+    python -m tests.benchmarks.dit --no-compile
+    python -m tests.benchmarks.dit --clock cpu           # with WFM_BENCHMARK_THREADS=1, on a machine in use
 
 One JSON line a row: `ratio` is rival / ours (above 1, ours is faster) over ABBA pairs. Both get the same latents, padding
-mask, 32 text tokens of width 384 and fps; nothing is prepared ahead (`prepared` rows: ours with prompt, shape and noise
-level prepared, as in a sampler). `floor_share` is the least time of the matrix products and the attention, at the best rate
-that this machine showed for each, over the measured time. At batch 1 the rival also runs at its best batch of 1, 2, 4
-(`ratio_best_batch`, per sample). The optimiser is torch's fused AdamW for both, on its own row.
+mask, 32 text tokens of width 384 and fps; nothing is prepared ahead, except in the `prepared` rows: there ours runs as a
+sampler calls it, with prompt, shape and noise level prepared and the weights packed. `floor_share` is the least time of the
+matrix products and the attention, at the best rate that this machine showed for each, over the measured time. At batch 1 the
+rival also runs at its best batch of 1, 2, 4 (`ratio_best_batch`, per sample). The optimiser is torch's fused AdamW for both,
+on its own row.
 """
 
 import argparse
+import time
 import types
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -26,6 +29,7 @@ from tests.benchmarks.paired import THREADS, Floor, best_batch, measure_floor, p
 from wfm.models.diffusion.config import DiffusionConfig, ParallelConfig
 from wfm.models.diffusion.network import DiffusionTransformer
 from wfm.models.diffusion.parallelize import parallelize_diffusion
+from wfm.models.linear import packed_weights
 
 LAYERS, TEXT_TOKENS, TEXT_WIDTH, RANK = 6, 32, 384, 256
 GRIDS = {320: (5, 16, 16), 2048: (8, 32, 32)}
@@ -100,7 +104,8 @@ def call_of(model: torch.nn.Module, row: Row, batch: int, *, backward: bool) -> 
     return both if backward else forward
 
 
-def measure(row: Row, floor: Floor, pairs: int, *, compiled: bool) -> Iterator[dict[str, object]]:
+def measure(row: Row, floor: Floor, how: dict[str, Any], *, compiled: bool) -> Iterator[dict[str, object]]:
+    """The lines of one row; how: number of pairs and clock."""
     ours, rival = models(row)
     if compiled:
         parallelize_diffusion(ours, ParallelConfig(compile=True))
@@ -110,7 +115,7 @@ def measure(row: Row, floor: Floor, pairs: int, *, compiled: bool) -> Iterator[d
     for backward in (False, True):
         least = floor.seconds(gemm=products, attention=attention) * (3 if backward else 1)
         mine = call_of(ours, row, row.batch, backward=backward)
-        result = paired(mine, call_of(rival, row, row.batch, backward=backward), pairs=pairs)
+        result = paired(mine, call_of(rival, row, row.batch, backward=backward), **how)
         line: dict[str, object] = {"what": "forward+backward" if backward else "forward", **result.as_dict()}
         line["floor_ms"] = round(1e3 * least, 2)
         line["floor_share"] = [round(least / median(times), 3) for times in (result.ours, result.rival)]
@@ -120,20 +125,20 @@ def measure(row: Row, floor: Floor, pairs: int, *, compiled: bool) -> Iterator[d
                 return call_of(rival, row, batch, backward=backward)
 
             best = best_batch(at)
-            best_result = paired(mine, at(best), pairs=pairs)
+            best_result = paired(mine, at(best), **how)
             line["rival_best_batch"] = best
             line["ratio_best_batch"] = round(best_result.ratio / best, 3)
         yield line
     if not compiled:
-        yield {"what": "forward, prepared", **prepared(ours, rival, row, pairs)}
-        yield {"what": "fused AdamW", **optimisers(ours, rival, pairs)}
+        yield {"what": "forward, prepared", **prepared(ours, rival, row, how)}
+        yield {"what": "fused AdamW", **optimisers(ours, rival, how)}
 
 
 def median(times: list[float]) -> float:
     return sorted(times)[len(times) // 2]
 
 
-def prepared(ours: DiffusionTransformer, rival: torch.nn.Module, row: Row, pairs: int) -> dict[str, Any]:
+def prepared(ours: DiffusionTransformer, rival: torch.nn.Module, row: Row, how: dict[str, Any]) -> dict[str, Any]:
     """Ours as a sampler calls it; the rival has nothing to prepare."""
     latents, c_noise, text, more = inputs(row, row.batch)
     with torch.no_grad():
@@ -144,16 +149,17 @@ def prepared(ours: DiffusionTransformer, rival: torch.nn.Module, row: Row, pairs
     def mine() -> object:
         return ours(latents, noise, prompt, shape=shape, padding_mask=more["padding_mask"])
 
-    return paired(mine, call_of(rival, row, row.batch, backward=False), pairs=pairs).as_dict()
+    with packed_weights(ours):
+        return paired(mine, call_of(rival, row, row.batch, backward=False), **how).as_dict()
 
 
-def optimisers(ours: torch.nn.Module, rival: torch.nn.Module, pairs: int) -> dict[str, Any]:
+def optimisers(ours: torch.nn.Module, rival: torch.nn.Module, how: dict[str, Any]) -> dict[str, Any]:
     steps = []
     for model in (ours, rival):
         for parameter in model.parameters():
             parameter.grad = torch.full_like(parameter, 1e-3)
         steps.append(torch.optim.AdamW(model.parameters(), lr=1e-6, fused=True).step)
-    return paired(*steps, pairs=pairs).as_dict()
+    return paired(*steps, **how).as_dict()
 
 
 def peaks(row: Row) -> Floor:
@@ -174,7 +180,9 @@ def main() -> None:
     parser.add_argument(
         "--compile-all", action="store_true", help="compiled lines for every row, not only for 192x8x320"
     )
+    parser.add_argument("--clock", choices=["wall", "cpu"], default="wall")
     arguments = parser.parse_args()
+    how = {"pairs": arguments.pairs, "clock": time.process_time if arguments.clock == "cpu" else time.perf_counter}
     torch.set_num_threads(THREADS)
     nearest = types.SimpleNamespace(  # the rival's only use of torchvision
         functional=types.SimpleNamespace(resize=lambda x, size, interpolation: F.interpolate(x, size, mode="nearest")),
@@ -190,8 +198,8 @@ def main() -> None:
             kinds.append(True)
         for compiled in kinds:
             torch._dynamo.reset()
-            for line in measure(row, floor, arguments.pairs, compiled=compiled):
-                print_line(benchmark="dit", row=name, compiled=compiled, **line, **rates)
+            for line in measure(row, floor, how, compiled=compiled):
+                print_line(benchmark="dit", row=name, compiled=compiled, clock=arguments.clock, **line, **rates)
 
 
 if __name__ == "__main__":

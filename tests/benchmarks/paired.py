@@ -47,14 +47,25 @@ class Paired:
         }
 
 
-def paired(ours: Callable[[], object], rival: Callable[[], object], *, pairs: int = 9, seconds: float = 0.3) -> Paired:
-    """Time both in ABBA order. Each measurement repeats its call until `seconds` have passed; both are warmed up."""
+def paired(
+    ours: Callable[[], object],
+    rival: Callable[[], object],
+    *,
+    pairs: int = 9,
+    seconds: float = 0.3,
+    clock: Callable[[], float] = time.perf_counter,
+) -> Paired:
+    """Time both in ABBA order. Each measurement repeats its call until `seconds` have passed; both are warmed up.
+
+    clock: `time.process_time` with one thread counts the work on a machine that others use as well; it cannot show how well
+    threads are used.
+    """
     torch.set_num_threads(THREADS)
     repeats = [max(1, round(seconds / warm_up(call))) for call in (ours, rival)]
     times: tuple[list[float], list[float]] = ([], [])
     for pair in range(pairs):
         for side in (0, 1) if pair % 2 == 0 else (1, 0):
-            times[side].append(time_of((ours, rival)[side], repeats[side]))
+            times[side].append(time_of((ours, rival)[side], repeats[side], clock))
     return Paired(*times)
 
 
@@ -65,12 +76,12 @@ def warm_up(call: Callable[[], object], calls: int = 2) -> float:
     return time_of(call, 1)
 
 
-def time_of(call: Callable[[], object], repeats: int) -> float:
+def time_of(call: Callable[[], object], repeats: int, clock: Callable[[], float] = time.perf_counter) -> float:
     """Mean seconds a call."""
-    start = time.perf_counter()
+    start = clock()
     for _ in range(repeats):
         call()
-    return (time.perf_counter() - start) / repeats
+    return (clock() - start) / repeats
 
 
 def best_batch(make: Callable[[int], Callable[[], object]], batches: tuple[int, ...] = (1, 2, 4)) -> int:

@@ -25,6 +25,10 @@ FEW_ROWS = 64
 
 def product(x: Tensor, weight: Tensor) -> Tensor:
     """x `[..., K]` times weight `[N, K]` transposed: `[..., N]`."""
+    if torch.compiler.is_compiling():
+        if _compiled is None or x.numel() < FEW_ROWS * x.shape[-1] or not x.dtype == weight.dtype == torch.float32:
+            return F.linear(x, weight)
+        return _compiled(x, weight) if x.device.type == "cpu" else F.linear(x, weight)
     if not _onednn_is_faster(x, weight):
         return F.linear(x, weight)
     if torch.is_grad_enabled() and (x.requires_grad or weight.requires_grad):
@@ -49,6 +53,36 @@ def _onednn_is_there() -> bool:
 
 def _onednn(x: Tensor, weight: Tensor) -> Tensor:
     return torch.ops.mkldnn._linear_pointwise(x, weight, None, "none", [], "")
+
+
+_compiled: Callable[[Tensor, Tensor], Tensor] | None = None
+"""`_onednn` as an operator that torch.compile leaves alone (its own rule for it wants constant weights)."""
+
+
+def allow_compiling() -> None:
+    """Make `product` run on oneDNN inside torch.compile too; without this it is `F.linear` there. Call it before compiling;
+    again is no harm."""
+    global _compiled
+    if _compiled is not None or not _onednn_is_there():
+        return
+    operator = torch.library.custom_op(
+        "wfm::product", _onednn, mutates_args=(), schema="(Tensor x, Tensor weight) -> Tensor"
+    )
+    operator.register_fake(lambda x, weight: x.new_empty((*x.shape[:-1], weight.shape[0])))
+    operator.register_autograd(_gradients, setup_context=_keep)
+    _compiled = torch.ops.wfm.product.default
+
+
+def _keep(ctx: Any, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:
+    ctx.save_for_backward(*inputs)
+
+
+def _gradients(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None]:
+    """Of x and of the weight. The latter stays with MKL: it reads both factors transposed, which oneDNN copies first."""
+    x, weight = ctx.saved_tensors
+    of_x = product(grad, weight.t()) if ctx.needs_input_grad[0] else None
+    of_weight = grad.flatten(0, -2).t() @ x.flatten(0, -2) if ctx.needs_input_grad[1] else None
+    return of_x, of_weight
 
 
 class PackedWeights:
@@ -88,20 +122,14 @@ def packed_weights(module: nn.Module) -> Iterator[None]:
 
 
 class _Product(torch.autograd.Function):
-    """`_onednn` with the gradient it lacks. The gradient of the weight stays with MKL: it reads both factors transposed,
-    which oneDNN copies first."""
+    """`_onednn` with the gradient it lacks."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor) -> Tensor:
         ctx.save_for_backward(x, weight)
         return _onednn(x, weight)
 
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None]:  # type: ignore[override]
-        x, weight = ctx.saved_tensors
-        of_x = product(grad, weight.t()) if ctx.needs_input_grad[0] else None
-        of_weight = grad.flatten(0, -2).t() @ x.flatten(0, -2) if ctx.needs_input_grad[1] else None
-        return of_x, of_weight
+    backward = staticmethod(_gradients)
 
 
 class Linear(nn.Linear):

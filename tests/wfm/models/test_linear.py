@@ -9,7 +9,7 @@ from wfm.models.linear import FEW_ROWS, Linear, packed_weights, product
 from wfm.models.rotary import grid_positions, rope_3d
 
 
-@pytest.mark.parametrize("shape", [(3, 40), (FEW_ROWS, 40), (2, 50, 40), (2, 3, 50, 40)])
+@pytest.mark.parametrize("shape", [(3, 500), (FEW_ROWS, 500), (2, 50, 500), (2, 3, 50, 500)])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
 def test_product_and_gradients_equal_torch(shape, dtype):
     torch.manual_seed(0)
@@ -17,14 +17,14 @@ def test_product_and_gradients_equal_torch(shape, dtype):
     for compute, results in ((product, found), (F.linear, wanted)):
         torch.manual_seed(1)
         x = torch.randn(shape).to(dtype).requires_grad_()
-        weight = torch.randn(24, 40).to(dtype).requires_grad_()
+        weight = torch.randn(24, 500).to(dtype).requires_grad_()
         out = compute(x, weight)
         out.square().sum().backward()
         results += [out.detach(), x.grad, weight.grad]
         results.append(compute(x.detach(), weight.detach()))
-    tolerance = {torch.float32: 2e-6, torch.float64: 1e-14, torch.bfloat16: 1e-2}[
+    tolerance = {torch.float32: 5e-6, torch.float64: 1e-14, torch.bfloat16: 1e-2}[
         dtype
-    ]  # worst measured 5e-7, 3e-16, 0
+    ]  # worst measured 1e-6, 0, 0
     for one, other in zip(found, wanted, strict=True):
         assert one.dtype == other.dtype
         assert (one - other).abs().max() <= tolerance * other.abs().max()

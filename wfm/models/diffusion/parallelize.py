@@ -13,10 +13,13 @@ from torch.utils.checkpoint import checkpoint
 from wfm.models.diffusion.blocks import Block
 from wfm.models.diffusion.config import ParallelConfig
 from wfm.models.diffusion.network import DiffusionTransformer
+from wfm.models.linear import allow_compiling
 
 
 def parallelize_diffusion(model: DiffusionTransformer, config: ParallelConfig) -> DiffusionTransformer:
     """Apply `config` to the blocks of `model`, in place; the state dict keeps its names. Returns the model."""
+    if config.compile:
+        allow_compiling()
     for block in model.blocks:
         if config.activation_checkpointing == "full":
             _checkpoint(block)

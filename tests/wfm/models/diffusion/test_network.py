@@ -18,7 +18,7 @@ SMALL = {
     "in_channels": 4, "num_attention_heads": 2, "attention_head_dim": 18, "num_layers": 2, "mlp_ratio": 2.0,
     "text_embed_dim": 16, "adaln_lora_dim": 4, "max_size": (6, 32, 32),
 }  # fmt: skip
-CLOSE = 2e-6  # of the largest output, between ways to compute the same in fp32; worst measured 5e-7
+CLOSE = 3e-6  # of the largest output, between ways to compute the same in fp32; worst measured 8e-7
 
 
 def make(dtype: torch.dtype = torch.float32, **more) -> DiffusionTransformer:
@@ -88,7 +88,7 @@ def test_gradients_of_a_pack_are_those_of_its_segments():
         gradients.append([parameter.grad.clone() for parameter in model.parameters()])
     largest = max(float(g.abs().max()) for g in gradients[1])
     for one, other in zip(*gradients, strict=True):
-        assert (one - other).abs().max() <= 1e-5 * largest  # worst measured 1e-6
+        assert (one - other).abs().max() <= 1e-5 * largest  # worst measured 2e-7
 
 
 @torch.no_grad()
@@ -314,7 +314,8 @@ def test_checkpointed_gradients_are_the_plain_ones():
 def test_compiled_blocks_compute_the_same(checkpointing):
     model, eager = make(), make()
     parallelize_diffusion(model, ParallelConfig(activation_checkpointing=checkpointing, compile=True))
-    found, wanted = model(*batch(), fps=12), eager(*batch(), fps=12)
+    many = batch((3, 8, 12))  # rows enough for oneDNN
+    found, wanted = model(*many, fps=12), eager(*many, fps=12)
     assert_close(found.detach(), wanted.detach())
     found.square().sum().backward()
     wanted.square().sum().backward()
