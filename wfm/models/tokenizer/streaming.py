@@ -103,8 +103,8 @@ class _Coder:
             )
         if not torch.equal(identity.cpu(), self._identity(state)):
             raise DataError(
-                f"the state is not one of a {self.side} of this tokenizer: its side, the tokenizer's config or "
-                "precision, or the tensors in it differ; pass the whole of what state() gave, to the same kind of coder of the same tokenizer"
+                f"the state is not one of a {self.side} of this tokenizer: its side, the tokenizer's config or precision, "
+                "or the tensors in it differ; pass the whole of what state() gave, to the same kind of coder"
             )
         groups, latents, window, *shape = counts.tolist()
         if window != self.attention_latents:

@@ -29,8 +29,13 @@ STRUCTURES = {
     "4x8x8-360p": {"temporal_compression": 4, "patch_size": 2},
     "linear code": {"linear_code": True},
     "discrete": {"levels": (8, 8, 5, 5)},
-    "no attention, one level": {"channels": (16, 16), "patch_size": 8, "mid_attention": False},
-    "no middle, 1x1 ends": {
+    "4x4x4, one level, no attention": {
+        "channels": (16, 16),
+        "temporal_compression": 4,
+        "spatial_compression": 4,
+        "mid_attention": False,
+    },
+    "patches of 8, no middle, 1x1 ends": {
         "channels": (16, 16),
         "patch_size": 8,
         "mid_attention": False,
