@@ -39,6 +39,14 @@ def generate(
         str, typer.Option(help="sample, mean (diffusion), greedy (autoregressive); empty: the model's own.")
     ] = "",
     frames: Annotated[int, typer.Option(help="Given and predicted frames together; 0: as in training.")] = 0,
+    text: Annotated[str, typer.Option(help="What is to be seen, for a model that was trained with captions.")] = "",
+    text_encoder: Annotated[
+        str, typer.Option(metavar="FOLDER", help="The text encoder's folder, where it is not an installed package.")
+    ] = "",
+    guidance: Annotated[
+        float | None,
+        typer.Option(help="Strength of text and actions; 1: none (Cosmos's 7 is 8). Default: the model's."),
+    ] = None,
     store: StoreOption = STORE_DEFAULT,
 ) -> None:
     """Predict the future of a clip with a published model."""
@@ -47,7 +55,18 @@ def generate(
     except ImportError as error:
         raise MissingPackage(str(error.name), extra="train", purpose="wfm generate") from error
     written = generate_from_files(
-        open_store(store), model, past, action, camera, out, seed=seed, mode=mode, num_frames=frames
+        open_store(store),
+        model,
+        past,
+        action,
+        camera,
+        out,
+        seed=seed,
+        mode=mode,
+        num_frames=frames,
+        text=text,
+        text_encoder=text_encoder,
+        guidance=guidance,
     )
     say(f"{written.video}\n{written.sidecar}")
 

@@ -11,12 +11,13 @@ import numpy as np
 import torch
 
 from wfm.artifacts.atomic import replace_on_disk
-from wfm.errors import InputError
+from wfm.errors import ConfigError, InputError
 from wfm.generation.action_files import read_actions
 from wfm.generation.camera_files import read_camera
+from wfm.generation.config import SamplingConfig
 from wfm.generation.from_artifacts import fetch_bundle
 from wfm.generation.past_clip import read_past
-from wfm.generation.world_model import WorldModel
+from wfm.generation.world_model import WorldCard, WorldModel
 from wfm.generation.write_video import from_uint8, to_uint8, write_mp4
 
 if TYPE_CHECKING:
@@ -42,14 +43,18 @@ def generate_from_files(
     seed: int = 0,
     mode: str = "",
     num_frames: int = 0,
+    text: str = "",
+    text_encoder: str = "",
+    guidance: float | None = None,
 ) -> Written:
     """Continue a video file with a published model and write ``out`` (mp4) and ``out`` with the suffix ``.json``.
 
     model_name_or_path: a bundle folder, ``model/NAME@ALIAS``, a key, or just NAME. mode: see
     `wfm.generation.rollout.MODES`; empty means "sample" for diffusion and "greedy" for autoregressive. num_frames:
     given and predicted frames together; 0 means the training window. Without a file of actions the null action is
-    used. Nothing is written unless everything went well. Raises InputError (or a kind of it) for whatever is wrong
-    with what was given.
+    used. text: a caption of the future, for a model that reads text; text_encoder: the folder of its encoder when that is no
+    package. guidance: strength in the standard convention (1 is none), in place of the model's own. Nothing is written
+    unless everything went well. Raises InputError (or a kind of it) for whatever is wrong with what was given.
     """
     target = Path(out)
     _check_target(target)
@@ -60,6 +65,10 @@ def generate_from_files(
     with tempfile.TemporaryDirectory(prefix="wfm-generate-") as scratch:
         folder, key = fetch_bundle(store, model_name_or_path, Path(scratch) / "bundle")
         world = WorldModel.load(folder)
+    if guidance is not None:
+        world.card = with_guidance(world.card, guidance)
+    if text:
+        world.open_text(text_encoder)
     card = world.card
     total = num_frames or card.num_frames
     mode = mode or ("greedy" if card.family == "autoregressive" else "sample")
@@ -71,6 +80,7 @@ def generate_from_files(
         num_frames=total,
         seeds=[seed],
         mode=mode,
+        text=[text] if text else None,
     )
     sidecar = {
         "schema_version": SIDECAR_VERSION,
@@ -83,6 +93,7 @@ def generate_from_files(
         "sampling": card.sampling.resolved(),
         "past": given.choices,
         "actions": note,
+        "text": {"caption": text, "encoder": world.model_card.extra["text"]} if text else None,
         "action_spec": world.action_spec.resolved(),
         "lineage": {"inputs": card.inputs, "sources": _sources(store, key)},
     }
@@ -120,6 +131,15 @@ def _actions(
     if len(rows) == total - 1:
         rows = np.concatenate([rows, rows[-1:]])  # what acts after the last frame is never seen
     return rows, {"kind": kind, "file": name, "words": words, "rows": rows.tolist()}
+
+
+def with_guidance(card: WorldCard, scale: float) -> WorldCard:
+    """The card with guidance of this strength in the standard convention. Raises ConfigError for a family without it."""
+    if card.family != "diffusion":
+        raise ConfigError(f"guidance: the {card.family} family has none")
+    guided = {**card.sampling.resolved(), "guidance": {**card.sampling.guidance.resolved(), "scale": scale}}
+    guided["guidance"]["convention"] = "standard"
+    return card.model_copy(update={"sampling": SamplingConfig.parse(guided)})
 
 
 def _sources(store: "Store", key: str) -> list[str]:

@@ -85,6 +85,7 @@ def _row(window: Window) -> dict[str, Any]:
         "fps": window.fps,
         "moving": window.moving,
         "orbit_rate": constant_rate(window.actions, window.action_spec, ORBIT),
+        "caption": window.caption,
     }
 
 
@@ -154,7 +155,9 @@ def generate_split(
                 if stopping():
                     raise Cancelled(f"generating {split}/{name}: asked to stop")
                 rows = slice(start, start + batch)
-                made[rows] = _videos(world, held.frames[rows], actions[rows], seeds[rows], name, variants.get(name, ""))
+                words = [row["caption"] for row in held.rows[rows]] if world.reads_text else None
+                mode = variants.get(name, "")
+                made[rows] = _videos(world, held.frames[rows], actions[rows], words, seeds[rows], name, mode)
                 shown.advance(0 if name == "truth" else len(made[rows]))
             save_tensors({"video": torch.from_numpy(made)}, folder / f"{name}.safetensors")
             for number in range(min(examples, len(made))):
@@ -164,7 +167,13 @@ def generate_split(
 
 @torch.no_grad()
 def _videos(
-    world: WorldModel, truth: np.ndarray, actions: np.ndarray, seeds: list[int], name: str, mode: str
+    world: WorldModel,
+    truth: np.ndarray,
+    actions: np.ndarray,
+    captions: list[str] | None,
+    seeds: list[int],
+    name: str,
+    mode: str,
 ) -> np.ndarray:
     """One batch of one variant, uint8 ``[B, T, H, W, 3]``, with the given frames of the truth in front."""
     if name == "truth":
@@ -175,7 +184,9 @@ def _videos(
         made = world.tokenizer(video)
     else:
         known = actions if world.action_spec.width else None
-        made = world.generate(video[:, :, :given], known, num_frames=truth.shape[1], seeds=seeds, mode=mode)
+        made = world.generate(
+            video[:, :, :given], known, num_frames=truth.shape[1], seeds=seeds, mode=mode, text=captions
+        )
     frames = to_uint8(made.cpu().numpy())
     frames[:, :given] = truth[:, :given]
     return frames

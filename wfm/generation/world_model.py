@@ -10,6 +10,7 @@ A bundle is a folder: ``tokenizer/`` and ``model/`` (each a model folder, see wf
 import hashlib
 import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -24,6 +25,7 @@ from wfm.data.loader import as_frames, as_video
 from wfm.data.motion import extrapolate
 from wfm.errors import ConfigError, DataError
 from wfm.generation.config import SamplingConfig
+from wfm.generation.prompts import PromptEncoder
 from wfm.generation.rollout import future_latents, future_tokens, require_mode
 from wfm.models.autoregressive.network import AutoregressiveTransformer
 from wfm.models.diffusion.denoiser import Denoiser
@@ -31,6 +33,9 @@ from wfm.models.folder import ModelCard, load_model
 from wfm.models.tokenizer.network import Tokenizer
 
 SCHEMA_VERSION = 1
+
+Told = tuple[Tensor | None, Tensor | None]
+"""Text embeddings `[B, L, D]` and lengths `[B]`, or nothing."""
 
 
 class WorldCard(Config):
@@ -71,6 +76,7 @@ class WorldModel:
         if card.family == "diffusion" and tokenizer.config.discrete:
             raise ConfigError("a diffusion model needs a continuous tokenizer; this bundle's is discrete")
         self.tokenizer, self.model, self.model_card, self.card = tokenizer.eval(), model.eval(), model_card, card
+        self._prompts: PromptEncoder | None = None
         shown = model_card.extra.get("guess_from", card.past_frames)
         if model_card.config.resolved().get("extrapolate") and shown != card.past_frames:
             raise ConfigError(
@@ -84,6 +90,19 @@ class WorldModel:
     def action_spec(self) -> ActionSpec:
         """What an action means to this model; width 0: it takes none."""
         return self.model_card.action_spec
+
+    @property
+    def reads_text(self) -> bool:
+        """Whether the model was trained with captions."""
+        return isinstance(self.model, Denoiser) and self.model.config.network.text_embed_dim > 0
+
+    def open_text(self, folder: str = "") -> PromptEncoder:
+        """The encoder of this model's captions, opened once; `folder`: see `PromptEncoder.of_model`."""
+        if self._prompts is None or folder:
+            device = str(next(self.model.parameters()).device)
+            note = self.model_card.extra.get("text") if self.reads_text else None
+            self._prompts = PromptEncoder.of_model(note, folder=folder, device=device)
+        return self._prompts
 
     @classmethod
     def load(cls, folder: str | os.PathLike[str], *, device: str = "cpu") -> Self:
@@ -106,28 +125,30 @@ class WorldModel:
         num_frames: int | None = None,
         seeds: list[int],
         mode: str = "sample",
+        text: Sequence[str] | None = None,
     ) -> Tensor:
         """Continue ``past [B, 3, P, H, W]`` in [-1, 1] to ``num_frames = T`` frames ``[B, 3, T, H, W]``; the first P
         as given, bit for bit.
 
         actions: raw units ``[B, T, A]`` (a row for every frame; the row of frame t acts between t and t + 1), or None
-        for the null action. seeds: one for each sequence; sequence b depends on ``past[b], actions[b], seeds[b]``
-        alone. T may exceed the training window: the future is then rolled out window by window, each started from the
-        last P frames of the one before, with a seed derived from (seed, window). The same call on the same machine
-        gives the same bits. Raises ConfigError for what does not fit.
+        for the null action. text: a caption for each sequence, or None for the empty text. seeds: one for each sequence;
+        sequence b depends on ``past[b], actions[b], text[b], seeds[b]`` alone. T may exceed the training window: the
+        future is then rolled out window by window, each started from the last P frames of the one before, with a seed
+        derived from (seed, window). The same call on the same machine gives the same bits. Raises ConfigError for what
+        does not fit.
         """
         require_mode(self.card.family, mode)
         total = self.card.num_frames if num_frames is None else num_frames
         self._check(past, total, seeds)
         known = self._normalised(actions, past.shape[0], total)
+        told = self._told(text, past.shape[0])
         size = self.sampling_batch
         rows = []
         for start in range(0, past.shape[0], size):
             chosen = list(range(start, min(start + size, past.shape[0])))
             filled = chosen + [chosen[-1]] * (size - len(chosen))  # always `size` rows: see SamplingConfig.batch_size
-            part = self._roll_out(
-                past[filled], None if known is None else known[filled], total, [seeds[i] for i in filled], mode
-            )
+            acts, words = _rows(known, filled), (_rows(told[0], filled), _rows(told[1], filled))
+            part = self._roll_out(past[filled], acts, words, total, [seeds[i] for i in filled], mode)
             rows.append(part[: len(chosen)])
         return torch.cat(rows)
 
@@ -136,7 +157,9 @@ class WorldModel:
         """Rows of every batch that goes through the networks."""
         return self.card.sampling.batch_size
 
-    def _roll_out(self, past: Tensor, actions: Tensor | None, total: int, seeds: list[int], mode: str) -> Tensor:
+    def _roll_out(
+        self, past: Tensor, actions: Tensor | None, text: Told, total: int, seeds: list[int], mode: str
+    ) -> Tensor:
         """``[B, 3, total, H, W]``, window by window."""
         video, given, window = past, past.shape[2], 0
         while video.shape[2] < total:
@@ -144,12 +167,14 @@ class WorldModel:
             length = min(self.card.num_frames, self._whole(total - start))
             acts = None if actions is None else _window(actions, start, length)
             drawn = [seed if window == 0 else derived_seed(seed, window) for seed in seeds]
-            future = self._one_window(video[:, :, start:], acts, length, drawn, mode)
+            future = self._one_window(video[:, :, start:], acts, text, length, drawn, mode)
             video = torch.cat([video, future[:, :, given : given + total - video.shape[2]]], dim=2)
             window += 1
         return video
 
-    def _one_window(self, past: Tensor, actions: Tensor | None, length: int, seeds: list[int], mode: str) -> Tensor:
+    def _one_window(
+        self, past: Tensor, actions: Tensor | None, text: Told, length: int, seeds: list[int], mode: str
+    ) -> Tensor:
         """The decoded window ``[B, 3, length, H, W]``, clamped to [-1, 1]; its first frames are the tokenizer's
         reconstruction."""
         frames, sampling = self._latent_frames(length), self.card.sampling
@@ -164,6 +189,8 @@ class WorldModel:
                 mode=mode,
                 sampling=sampling,
                 guess=None if guess is None else self.tokenizer.encode(guess),
+                text=text[0],
+                text_lengths=text[1],
             )
             return self.tokenizer.decode(latents).clamp(-1, 1)
         assert isinstance(self.model, AutoregressiveTransformer)
@@ -198,6 +225,15 @@ class WorldModel:
             raise ConfigError(f"actions have shape {raw.shape}, wanted [{batch}, {total}, {self.action_spec.width}]")
         weight = next(self.model.parameters())
         return torch.from_numpy(self.action_spec.normalise(raw)).to(weight)
+
+    def _told(self, text: Sequence[str] | None, batch: int) -> Told:
+        if text is None:
+            return None, None
+        if len(text) != batch:
+            raise ConfigError(f"{len(text)} captions for {batch} sequences: give one each")
+        embeddings, lengths = self.open_text().encode(text)
+        weight = next(self.model.parameters())
+        return embeddings.to(weight), lengths.to(weight.device)
 
     def _check(self, past: Tensor, total: int, seeds: list[int]) -> None:
         if past.ndim != 5 or past.shape[1] != 3 or tuple(past.shape[3:]) != self.card.size:
@@ -244,6 +280,10 @@ def derived_seed(*parts: int | str) -> int:
     """A 63-bit seed that is a hash of ``parts``: the same on every machine, unrelated for related parts."""
     digest = hashlib.sha256(":".join(str(part) for part in parts).encode()).digest()
     return int.from_bytes(digest[:8], "big") >> 1
+
+
+def _rows(values: Tensor | None, index: list[int]) -> Tensor | None:
+    return None if values is None else values[index]
 
 
 def _window(actions: Tensor, start: int, length: int) -> Tensor:

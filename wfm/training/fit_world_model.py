@@ -5,7 +5,7 @@ fit_world_model(latents, tokenizer, config, out=..., scratch=...) -> what was do
 
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -43,6 +43,8 @@ class Encoded:
     fps: float
     guess_from: int = 0
     "Frames that the samples' `guess` was made from; 0: they have none."
+    text: dict[str, Any] | None = None
+    "Which encoder made the captions' embeddings (encoder, identity, max_length, dtype); None: they were not encoded."
 
 
 def fit_world_model(
@@ -76,7 +78,7 @@ def fit_world_model(
         card,
         out / "model",
         action_spec=data.action_spec,
-        extra={"validation": result.final, "guess_from": data.guess_from},
+        extra={"validation": result.final, "guess_from": data.guess_from, **({"text": data.text} if data.text else {})},
     )
     shutil.copyfile(scratch / "metrics.jsonl", out / "metrics.jsonl")
     return {
@@ -109,7 +111,15 @@ def read_encoded(latents: "Artifact") -> Encoded:
         spec,
         float(np.mean(sorted(rates))),
         int(latents.manifest.config.get("guess_from", 0)),
+        text_note(latents.manifest.config.get("text", {}), latents.manifest.extra.get("text_encoder", "")),
     )
+
+
+def text_note(config: Mapping[str, Any], identity: str) -> dict[str, Any] | None:
+    """What a model must keep of the text encoder that its captions went through; None without one."""
+    if not identity:
+        return None
+    return {**{name: config[name] for name in ("encoder", "max_length", "dtype")}, "identity": identity}
 
 
 def _read_split(latents: "Artifact", split: str) -> ArrayDataset | None:
