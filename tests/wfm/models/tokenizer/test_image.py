@@ -8,7 +8,7 @@ from torch import Tensor
 from wfm.errors import ConfigError
 from wfm.models.tokenizer import Tokenizer, TokenizerConfig
 
-TOLERANCE = 1e-10  # of the largest value; worst measured 1e-14
+TOLERANCE = 1e-10  # of the largest value; worst measured 2.3e-15
 IMAGE = {"dimensions": 2, "temporal_compression": 1}
 SMALL = {**IMAGE, "channels": [32, 64, 96, 96], "latent_channels": 5, "z_channels": 7}
 FSQ = {"latent_channels": 6, "levels": [8, 8, 8, 5, 5, 5]}

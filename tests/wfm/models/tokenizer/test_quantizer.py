@@ -42,3 +42,13 @@ def test_tokens_are_mixed_radix_lowest_first():
     assert int(quantizer.tokens(top)) == 3
     top = quantizer(torch.tensor([[-100.0, 100.0]])[..., None])  # digits 0 and 2
     assert int(quantizer.tokens(top)) == 8
+
+
+def test_token_is_the_nearest_of_all_codes():
+    quantizer = FiniteScalarQuantizer(LEVELS)
+    z = torch.randn(1, 6, 50, dtype=torch.float64, generator=torch.Generator().manual_seed(0)) * 2
+    half = torch.tensor([level // 2 for level in LEVELS], dtype=torch.float64)[:, None]
+    bounded = (quantizer.bound(z)[0] / half).T  # [50, 6], before rounding
+    book = quantizer.codes(torch.arange(64000)[None])[0].double().T  # [64000, 6]
+    nearest = torch.cdist(bounded * half.T, book * half.T).argmin(dim=1)  # in units of a level
+    assert torch.equal(quantizer.tokens(quantizer(z))[0], nearest)
