@@ -6,9 +6,10 @@ Read in this order:
     decode    video files -> frames, true to presentation timestamps; `VideoError` says why a file is unusable (orientation)
     shards    WebDataset tars with an index: what curation leaves behind and trainers open
     windows   fixed-length windows of frames and actions over a data set's clips
+    captions  text embeddings of samples, each distinct caption held once
     plan      which sample comes when: a pure function of lengths; loader turns it into batches
 
 Nothing here knows a model or a curation step.
 """
 
-__all__ = ["decode", "loader", "orientation", "plan", "shards", "source", "windows"]
+__all__ = ["captions", "decode", "loader", "orientation", "plan", "shards", "source", "windows"]

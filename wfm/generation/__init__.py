@@ -7,7 +7,8 @@ Rooms, in reading order:
     guidance        conditional and unconditional prediction in one batch
     decoding        autoregressive decoding with a key/value cache: greedy, top-p
     rollout         one window of either family, in latents or tokens
-    world_model     WorldModel: load a bundle, ``generate(past, actions) -> video``; long futures window by window
+    prompts         captions, encoded as they were in training
+    world_model     WorldModel: load a bundle, ``generate(past, actions, text) -> video``; long futures window by window
     held_out        every held-out window in every variant: what evaluation judges
     from_artifacts  world models out of the store
     publish         the bundle of a model and its evaluation

@@ -64,7 +64,8 @@ def readme(world: WorldModel) -> str:
         f"{card.num_frames - card.past_frames}; longer futures are rolled out window by window. {parameters:,} parameters.",
         "",
         "```",
-        f"wfm generate {card.name} --past CLIP.mp4 [--action FILE | --camera FILE]",
+        f"wfm generate {card.name} --past CLIP.mp4 [--action FILE | --camera FILE]"
+        + (" [--text CAPTION --guidance 4]" if world.reads_text else ""),
         "```",
         "",
         f"Actions, one row per frame at {spec.rate_hz:g} rows/s, in frame: {spec.frame}"

@@ -3,12 +3,16 @@
 Rooms, in reading order:
 
     layers            norms, rotary positions, attention, adaptive norms: what the transformers share
-    tokenizer/        video <-> latents or tokens: causal, patch-based, started from principal components
-    diffusion/        the diffusion transformer (DiT) over latents, its EDM preconditioning and objective
+    tokenizer/        video <-> latents or tokens: Cosmos's causal networks, with a start from principal components
+    diffusion/        the diffusion transformer (DiT) over latents, and the denoiser around it: EDM or rectified flow
+    text/             captions -> embeddings that the transformer attends to: T5 or MiniLM, and a cache
     autoregressive/   the causal transformer over FSQ tokens, with a key/value cache
+    presets           the published models by name: family and configuration; torch-free
+    cost/             parameters, FLOPs, memory and tokens of any configuration, in closed form; torch-free
+    convert/          weights of diffusers folders and original Cosmos checkpoints, in and out
     folder            how a model is kept: `config.json` + `model.safetensors`, every key accounted for
 
 Each family has the same files: `config` (torch-free), `network`, `objective` (its training loss).
 """
 
-__all__ = ["autoregressive", "diffusion", "folder", "layers", "tokenizer"]
+__all__ = ["autoregressive", "convert", "cost", "diffusion", "folder", "layers", "presets", "text", "tokenizer"]
