@@ -13,6 +13,7 @@ Works in parts, those of the data set. Layout of a part (and of an artifact with
     action_spec.json                  what the actions mean
 """
 
+import functools
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -32,6 +33,7 @@ from wfm.data.windows import Window, clip_windows, constant_rate, decoded_clips
 from wfm.errors import ConfigError, DataError
 from wfm.models.folder import save_tensors, write_json
 from wfm.models.text.cache import CaptionCache
+from wfm.models.text.config import TextConfig
 from wfm.models.text.encoders import normalised, open_encoder
 from wfm.models.tokenizer.network import Tokenizer
 from wfm.training.config import EncodingConfig
@@ -62,7 +64,7 @@ def encode_shards(
     """Encode the shards of each split into `out`. Returns counts: clips, windows, clips too short for a window, and
     distinct captions that were encoded."""
     counts = {"clips": 0, "windows": 0, "too_short": 0, "captions": 0}
-    cache = CaptionCache(open_encoder(config.text), config.text) if config.text.used else None
+    cache = caption_cache(config.text) if config.text.used else None
     spec = ActionSpec.null()
     moments = Moments()
     for split, paths in sorted(shards.items()):
@@ -89,6 +91,12 @@ def encode_shards(
     write_json(moments.values(), out / "moments.json")
     write_json(spec.resolved(), out / "action_spec.json")
     return counts
+
+
+@functools.lru_cache(maxsize=1)
+def caption_cache(config: TextConfig) -> CaptionCache:
+    """The encoder of a configuration, opened once a process: a stage makes many parts, and T5-11B takes minutes to load."""
+    return CaptionCache(open_encoder(config), config)
 
 
 def write_captions(cache: CaptionCache, captions: Sequence[str], folder: Path) -> int:
