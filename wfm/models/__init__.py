@@ -2,7 +2,10 @@
 
 Rooms, in reading order:
 
-    layers            norms, rotary positions, attention, adaptive norms: what the transformers share
+    linear            one matrix product for all linear layers, on the library that is fastest
+    rotary            positions in three axes
+    fused             norms, rotations and gates in few passes over memory
+    layers            attention, feed-forward, adaptive norms: what the transformers share
     tokenizer/        video <-> latents or tokens: Cosmos's causal networks, with a start from principal components
     diffusion/        the diffusion transformer (DiT) over latents, and the denoiser around it: EDM or rectified flow
     text/             captions -> embeddings that the transformer attends to: T5 or MiniLM, and a cache
@@ -15,4 +18,17 @@ Rooms, in reading order:
 Each family has the same files: `config` (torch-free), `network`, `objective` (its training loss).
 """
 
-__all__ = ["autoregressive", "convert", "cost", "diffusion", "folder", "layers", "presets", "text", "tokenizer"]
+__all__ = [
+    "autoregressive",
+    "convert",
+    "cost",
+    "diffusion",
+    "folder",
+    "fused",
+    "layers",
+    "linear",
+    "presets",
+    "rotary",
+    "text",
+    "tokenizer",
+]

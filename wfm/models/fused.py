@@ -1,5 +1,6 @@
 """What stands between the matrix products of a transformer block, in as few passes over memory as torch allows.
 
+    rms_norm         RMSNorm over the last axis
     head_norm        RMSNorm of every head, and its rotation, of queries and keys together
     modulated_norm   LN(x) (1 + scale) + shift, one row of shift and scale for each group of tokens
     gated_sum        x + gate * y
@@ -45,6 +46,15 @@ def head_norm(x: Tensor, gain: Tensor, eps: float, rope: Rope | None = None, *, 
     return _turned(x.mul_(_inverse_length(x, eps)).mul_(gain), turn)
 
 
+def rms_norm(x: Tensor, gain: Tensor, eps: float) -> Tensor:
+    """RMSNorm over the last axis with a gain `[D]`."""
+    if plain(x):
+        return F.rms_norm(x, gain.shape, gain, eps)
+    if _learning(x, gain):
+        return _HeadNorm.apply(x, gain, eps, None)
+    return (x * _inverse_length(x, eps)).mul_(gain)
+
+
 def _inverse_length(x: Tensor, eps: float) -> Tensor:
     """1 / root of the mean square `[..., 1]`."""
     length = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
@@ -59,7 +69,7 @@ def _turned(x: Tensor, turn: Tensor | None) -> Tensor:
 
 
 class _HeadNorm(torch.autograd.Function):
-    """y = turn * (x r gain), r = 1 / rms(x), over `[R, N, H, D]`."""
+    """y = turn * (x r gain), r = 1 / rms(x) over the last axis; the gain has the last axes of x, one or more."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, gain: Tensor, eps: float, turn: Tensor | None) -> Tensor:
@@ -73,7 +83,7 @@ class _HeadNorm(torch.autograd.Function):
         if turn is not None:  # the inverse of a rotation is its conjugate
             grad = torch.view_as_real(torch.view_as_complex(grad.unflatten(-1, (-1, 2))) * turn.conj()).flatten(-2)
         unit = x * inverse
-        of_gain = (grad * unit).sum(tuple(range(x.ndim - 2)))  # [H, D]
+        of_gain = (grad * unit).sum(tuple(range(x.ndim - gain.ndim)))
         grad = grad * gain
         along = (grad * unit).mean(-1, keepdim=True)
         return grad.addcmul_(unit, along, value=-1).mul_(inverse), of_gain, None, None

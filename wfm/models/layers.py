@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from wfm.errors import ConfigError
-from wfm.models.fused import gelu, head_norm, modulated_norm, plain
+from wfm.models.fused import gelu, head_norm, modulated_norm, plain, rms_norm
 from wfm.models.linear import FEW_ROWS, Linear, PackedWeights, product
 from wfm.models.rotary import Rope, bring_pairs_together
 from wfm.parallel.attention import Mask, attention
@@ -30,7 +30,7 @@ class RMSNorm(nn.Module):
         self.weight = nn.Parameter(torch.ones(dim))
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.rms_norm(x, self.weight.shape, self.weight, self.eps)
+        return rms_norm(x, self.weight, self.eps)
 
 
 class Attention(nn.Module):

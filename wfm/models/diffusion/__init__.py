@@ -1,7 +1,10 @@
 """The diffusion family: a transformer (DiT) that removes noise from latents, given past latents, text and actions.
 
     config         DiffusionConfig: the network; DenoiserConfig: everything around it; EDMConfig, FlowConfig; torch-free
-    network        DiffusionTransformer: the raw network F
+    inputs         what enters the network, checked and cut into patches, and what leaves it
+    prepared       what depends on the shape, the prompt or the noise level alone, computed once
+    blocks         one transformer block
+    network        DiffusionTransformer: the raw network F, of a dense batch or a pack
     statistics     the tokenizer's units <-> latents of one deviation, by channel and latent frame
     conditioning   Conditions: what a denoiser is told; actions per video frame -> one vector per latent frame
     prior          the linear guess of the future that the network improves on, in closed form (an option)
