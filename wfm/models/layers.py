@@ -16,9 +16,12 @@ from torch import Tensor, nn
 
 from wfm.errors import ConfigError
 from wfm.models.fused import gelu, head_norm, modulated_norm, plain, rms_norm
-from wfm.models.linear import FEW_ROWS, Linear, PackedWeights, product
+from wfm.models.linear import Linear, PackedWeights, product
 from wfm.models.rotary import Rope, bring_pairs_together
 from wfm.parallel.attention import Mask, attention
+
+FEW_TOKENS = 64
+"""Below this many, copying the weights of queries, keys and values into one costs more than two further products."""
 
 
 class RMSNorm(nn.Module):
@@ -79,7 +82,7 @@ class Attention(nn.Module):
         if context is not None:
             return self.project_queries(x), *self.project_context(context)
         paired = rope is not None and not plain(x)
-        if x.numel() < FEW_ROWS * x.shape[-1]:  # decoding: copying the weights would cost more than it saves
+        if x.numel() < FEW_TOKENS * x.shape[-1]:
             heads = torch.cat([self._heads(to(x)) for to in (self.to_q, self.to_k, self.to_v)], dim=-2)
             if paired:
                 rotated = self.num_heads + self.num_kv_heads

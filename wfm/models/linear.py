@@ -3,8 +3,8 @@
     x [..., K], weight [N, K]  ->  [..., N]
 
 On a CPU in fp32 `F.linear` calls MKL; oneDNN, which torch brings along, does the same product faster on processors that
-are not Intel's (measured on an AMD EPYC "Rome": 1.1 to 1.2 times on one thread, up to 1.35 on two). Products of few rows
-are left to MKL, whose call costs less. Elsewhere (CUDA, other types, meta tensors) `F.linear` is already the right call.
+are not Intel's (measured on an AMD EPYC "Rome": 1.1 to 1.2 times on one thread, up to 1.35 on two). Small products are left
+to MKL, whose call costs less. Elsewhere (CUDA, other types, meta tensors) `F.linear` is already the right call.
 
 oneDNN lays out a weight for itself at every call, which costs as much as a tenth of a product of few hundred rows; inside
 `packed_weights` that is done once. For calls that repeat with weights that stay, as a sampler's.
@@ -19,16 +19,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-FEW_ROWS = 64
-"""Below this many rows the fixed cost of a oneDNN call outweighs its speed."""
+FEW = 8_000_000
+"""Multiply-adds below which a oneDNN call (25 microseconds before it starts, MKL: 5) is no gain."""
 
 
 def product(x: Tensor, weight: Tensor) -> Tensor:
     """x `[..., K]` times weight `[N, K]` transposed: `[..., N]`."""
     if torch.compiler.is_compiling():
-        if _compiled is None or x.numel() < FEW_ROWS * x.shape[-1] or not x.dtype == weight.dtype == torch.float32:
-            return F.linear(x, weight)
-        return _compiled(x, weight) if x.device.type == "cpu" else F.linear(x, weight)
+        fits = x.device.type == "cpu" and x.dtype == weight.dtype == torch.float32
+        return _compiled(x, weight) if _compiled and fits and _is_large(x, weight) else F.linear(x, weight)
     if not _onednn_is_faster(x, weight):
         return F.linear(x, weight)
     if torch.is_grad_enabled() and (x.requires_grad or weight.requires_grad):
@@ -38,12 +37,16 @@ def product(x: Tensor, weight: Tensor) -> Tensor:
 
 def _onednn_is_faster(x: Tensor, weight: Tensor) -> bool:
     return (
-        x.numel() >= FEW_ROWS * x.shape[-1]
+        _is_large(x, weight)
         and x.dtype == weight.dtype == torch.float32
         and x.device.type == "cpu"
         and _onednn_is_there()
         and not torch.is_autocast_enabled("cpu")
     )
+
+
+def _is_large(x: Tensor, weight: Tensor) -> bool:
+    return x.numel() * weight.shape[0] >= FEW
 
 
 @lru_cache(maxsize=1)
@@ -57,19 +60,22 @@ def _onednn(x: Tensor, weight: Tensor) -> Tensor:
 
 _compiled: Callable[[Tensor, Tensor], Tensor] | None = None
 """`_onednn` as an operator that torch.compile leaves alone (its own rule for it wants constant weights)."""
+_library: torch.library.Library | None = None
 
 
 def allow_compiling() -> None:
     """Make `product` run on oneDNN inside torch.compile too; without this it is `F.linear` there. Call it before compiling;
     again is no harm."""
-    global _compiled
+    global _compiled, _library
     if _compiled is not None or not _onednn_is_there():
         return
-    operator = torch.library.custom_op(
-        "wfm::product", _onednn, mutates_args=(), schema="(Tensor x, Tensor weight) -> Tensor"
+    _library = torch.library.Library("wfm", "FRAGMENT")  # lives as long as its operators
+    _library.define("product(Tensor x, Tensor weight) -> Tensor")
+    _library.impl("product", _onednn, "CPU")
+    torch.library.register_fake(
+        "wfm::product", lambda x, weight: x.new_empty((*x.shape[:-1], weight.shape[0])), lib=_library
     )
-    operator.register_fake(lambda x, weight: x.new_empty((*x.shape[:-1], weight.shape[0])))
-    operator.register_autograd(_gradients, setup_context=_keep)
+    torch.library.register_autograd("wfm::product", _gradients, setup_context=_keep, lib=_library)
     _compiled = torch.ops.wfm.product.default
 
 
@@ -101,7 +107,7 @@ class PackedWeights:
             if not _onednn_is_faster(x, plain):
                 return None
             packed = self._made[key] = torch.ops.mkldnn._reorder_linear_weight(plain.detach(), x.numel() // x.shape[-1])
-        return _onednn(x, packed) if x.numel() >= FEW_ROWS * x.shape[-1] else None
+        return _onednn(x, packed) if _is_large(x, packed) else None
 
 
 @contextmanager
