@@ -30,7 +30,7 @@ class SamplingConfig(Config):
     sampler: Literal["euler", "heun", "res_2ab", "dpm_2m", "flow_euler", "flow_heun"] = "heun"
     "Diffusion: integrator (see wfm.generation.samplers)."
     steps: int = pydantic.Field(8, ge=1)
-    "Diffusion: noise levels from sigma_max to the smallest; one more denoising ends the way (Cosmos: 35)."
+    "Diffusion: noise levels, from sigma_max to the smallest, where a denoising ends the way (Cosmos's 35 steps have 36)."
     sigma_min: float = pydantic.Field(0.02, gt=0)
     "Diffusion: smallest noise level, in units of latents whose deviation is 0.5; flow samplers set their own."
     sigma_max: float = pydantic.Field(80.0, gt=0)

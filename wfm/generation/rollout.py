@@ -1,5 +1,6 @@
 """One window of a future, in the space of each family: latents by diffusion, tokens by autoregression."""
 
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import Literal
 
@@ -15,6 +16,7 @@ from wfm.generation.samplers import noise_levels, sample, seeded_noise
 from wfm.models.autoregressive.network import AutoregressiveTransformer
 from wfm.models.diffusion.conditioning import Conditions
 from wfm.models.diffusion.denoiser import Denoiser
+from wfm.models.linear import packed_weights
 
 Mode = Literal["sample", "mean", "greedy"]
 
@@ -57,7 +59,9 @@ def draw_latents(
     denoise = guided(model, conditions, noise, guidance, negative_text=negative_text, negative_lengths=negative_lengths)
     scale = model.config.sigma_data
     sigmas = noise_levels(sampling, steps=1 if mode == "mean" else None, sigma_data=scale)
-    return model.denormalise(sample(sampling.sampler, denoise, noise, sigmas, sigma_data=scale))
+    with packed_weights(model.network) if len(sigmas) > 1 else nullcontext():
+        clean = sample(sampling.sampler, denoise, noise, sigmas, sigma_data=scale)
+    return model.denormalise(clean)
 
 
 @torch.no_grad()
