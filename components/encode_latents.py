@@ -28,6 +28,7 @@ def outside(config: EncodeLatentsConfig, inputs: Mapping[str, str], store: Any) 
 
 def run(ctx: Context[EncodeLatentsConfig]) -> Result:
     """Every part of the data set, then statistics of the whole."""
+    from wfm.models.text.identity import encoder_note
     from wfm.training.encode import write_summary
 
     dataset, tokenizer = ctx.inputs["dataset"], ctx.inputs["tokenizer"]
@@ -51,7 +52,7 @@ def run(ctx: Context[EncodeLatentsConfig]) -> Result:
         counts={"inputs": counts["clips"], "outputs": counts["windows"]},
         skipped={"too_short": counts["too_short"]},
         parts=entries,
-        extra=seen or {},
+        extra={"text": encoder_note(ctx.config.text)} if ctx.config.text.used else {},
     )
 
 

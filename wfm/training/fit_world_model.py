@@ -5,7 +5,7 @@ fit_world_model(latents, tokenizer, config, out=..., scratch=...) -> what was do
 
 import json
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -111,15 +111,8 @@ def read_encoded(latents: "Artifact") -> Encoded:
         spec,
         float(np.mean(sorted(rates))),
         int(latents.manifest.config.get("guess_from", 0)),
-        text_note(latents.manifest.config.get("text", {}), latents.manifest.extra.get("text_encoder", "")),
+        latents.manifest.extra.get("text"),
     )
-
-
-def text_note(config: Mapping[str, Any], identity: str) -> dict[str, Any] | None:
-    """What a model must keep of the text encoder that its captions went through; None without one."""
-    if not identity:
-        return None
-    return {**{name: config[name] for name in ("encoder", "max_length", "dtype")}, "identity": identity}
 
 
 def _read_split(latents: "Artifact", split: str) -> ArrayDataset | None:

@@ -13,9 +13,10 @@ from wfm.data.plan import DataPlan
 from wfm.data.windows import Window
 from wfm.models.diffusion import Conditions
 from wfm.models.text import TextConfig, open_encoder
+from wfm.models.text.identity import encoder_identity, encoder_note
 from wfm.models.tokenizer import TokenizerConfig
-from wfm.training.config import EncodingConfig, WorldTrainingConfig
-from wfm.training.fit_world_model import Encoded, build, text_note
+from wfm.training.config import WorldTrainingConfig
+from wfm.training.fit_world_model import Encoded, build
 from wfm.training.loop import train
 
 CAPTIONS = ("the picture grows brighter", "the lights go out and it is dark")
@@ -70,11 +71,11 @@ def test_a_model_learns_to_follow_its_text(table, tmp_path):
 
 
 def test_what_a_model_remembers_of_its_encoder():
-    config = EncodingConfig.parse({"text": {"encoder": "minilm", "dtype": "bfloat16", "cache": "/somewhere"}})
-    assert text_note(config.resolved()["text"], "ab" * 32) == {
-        "encoder": "minilm", "max_length": 0, "dtype": "bfloat16", "identity": "ab" * 32
+    config = TextConfig(encoder="minilm", dtype="bfloat16", cache="/somewhere")
+    assert encoder_note(config) == {
+        "encoder": "minilm", "max_length": 0, "dtype": "bfloat16", "identity": encoder_identity(config)
     }  # fmt: skip
-    assert text_note(config.resolved()["text"], "") is None
+    assert encoder_note(TextConfig()) is None
 
 
 def test_the_encoder_enters_the_key_by_what_it_holds():

@@ -8,6 +8,7 @@ import functools
 import hashlib
 import importlib.util
 from pathlib import Path
+from typing import Any
 
 from wfm.errors import ConfigError, DataError, MissingPackage
 from wfm.models.text.config import TextConfig
@@ -63,6 +64,15 @@ def encoder_identity(config: TextConfig) -> str:
     """sha256 over names and contents of the encoder's files, 64 hex digits."""
     files = encoder_files(encoder_folder(config))
     return _hash_of(tuple((str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in files))
+
+
+def encoder_note(config: TextConfig) -> dict[str, Any] | None:
+    """What whoever reads the embeddings must know to make more of them: encoder, max_length, dtype, identity. None where
+    captions are not encoded."""
+    if not config.used:
+        return None
+    values = config.resolved()
+    return {**{name: values[name] for name in ("encoder", "max_length", "dtype")}, "identity": encoder_identity(config)}
 
 
 @functools.cache
