@@ -12,6 +12,8 @@ of the peak resident size over one call, each side in a process of its own.
 """
 
 import argparse
+import ctypes
+import gc
 import subprocess
 import sys
 import time
@@ -122,8 +124,11 @@ def measure_on_cpu_clock(row: str, pairs: int) -> None:
 
 def growth(side: str, row: str, *, backward: bool) -> float:
     """Growth of the peak resident size over one call [MiB], in this process, after a call on a small clip."""
-    model, size = models(row.split("-")[0])[side], row.split("-")[0]
+    size = row.split("-")[0]
+    model = models(size)[side]
     call_of(model, clip_of(f"{size}-9x64x64"), backward=backward)()
+    gc.collect()
+    ctypes.CDLL(None).malloc_trim(0)  # memory freed so far would hide what the call takes (glibc)
     call = call_of(model, clip_of(row), backward=backward)
     with open("/proc/self/clear_refs", "w") as file:
         file.write("5")  # the peak counts from here

@@ -13,7 +13,7 @@ def settings() -> dict[str, dict[str, Any]]:
     # one level at the latents' resolution beside the linear code
     tokenizer = {
         "patch_size": 8, "channels": (192, 192), "encoder_blocks": 1, "decoder_blocks": 3, "mid_blocks": 0,
-        "mid_attention": False, "end_kernel": 1, "linear_code": True,
+        "mid_attention": False, "end_kernel": 1, "z_channels": 64, "linear_code": True,
     }  # fmt: skip
     generate = {"max_windows": 160, "stride_frames": 16, "sampling": {"sampler": "euler", "steps": 4, "batch_size": 32}}
     return {

@@ -18,7 +18,7 @@ def settings() -> dict[str, dict[str, Any]]:
     }
     small = {
         "patch_size": 8, "channels": (32, 32), "encoder_blocks": 0, "decoder_blocks": 1, "mid_blocks": 0,
-        "mid_attention": False, "end_kernel": 1, "linear_code": True,
+        "mid_attention": False, "end_kernel": 1, "z_channels": 32, "linear_code": True,
     }  # fmt: skip
     training = {"steps": 24, "batch_size": 8, "learning_rate": 2e-3, "warmup_steps": 4, "validate_every": 12}
     generate = {"max_windows": 8, "examples": 2, "sampling": {"steps": 4, "batch_size": 8}}

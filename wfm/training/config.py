@@ -73,6 +73,7 @@ class TokenizerTrainingConfig(Config):
         mid_blocks=0,
         mid_attention=False,
         end_kernel=1,
+        z_channels=64,  # 16 would be a bottleneck beside the linear code, whose networks start at zero
         linear_code=True,
     )
     "The network; the default is the demo's. Stated in part, the rest is Cosmos's CV8x8x8."

@@ -204,25 +204,33 @@ class FactorisedConv(nn.Module):
 
 
 class HaarAnalysis(FactorisedConv):
-    """The first convolution of the encoder, over the Haar coefficients of a video `[B, C, T, H, W]`."""
+    """The first convolution of the encoder, over the Haar coefficients of a video `[B, C, T, H, W]`.
 
-    def __init__(self, channels: int, out_channels: int, size: int, kernel: int = 3) -> None:
+    `orthonormal`: coefficients as large as the pixels, which Cosmos's are not: theirs are smaller by size^1.5.
+    """
+
+    def __init__(
+        self, channels: int, out_channels: int, size: int, kernel: int = 3, *, orthonormal: bool = False
+    ) -> None:
         super().__init__(channels * size**3, out_channels, kernel)
-        self.size = size
+        self.size, self.scale = size, size**1.5 if orthonormal else 1.0
 
     def forward(self, x: Tensor, stream: Stream | None = None) -> Tensor:
         blocks = cut_blocks(x, self.size, opening=opens(stream))
-        weight = fold_analysis(self.conv_s.weight[:, :, 0], self.size)
+        weight = fold_analysis(self.conv_s.weight[:, :, 0], self.size) * self.scale
         y = over_space(blocks, weight, self.conv_s.bias, padding=weight.shape[-1] // 2)
         return y if self.conv_t is None else self.conv_t(y, stream)
 
 
 class HaarSynthesis(FactorisedConv):
-    """The last convolution of the decoder: gives the Haar coefficients of a video `[B, C, T, H, W]`."""
+    """The last convolution of the decoder: gives the Haar coefficients of a video `[B, C, T, H, W]`. `orthonormal` as in
+    `HaarAnalysis`."""
 
-    def __init__(self, in_channels: int, channels: int, size: int, kernel: int = 3) -> None:
+    def __init__(
+        self, in_channels: int, channels: int, size: int, kernel: int = 3, *, orthonormal: bool = False
+    ) -> None:
         super().__init__(in_channels, channels * size**3, kernel)
-        self.size = size
+        self.size, self.scale = size, size**1.5 if orthonormal else 1.0
 
     @property
     def last(self) -> nn.Conv3d:
@@ -231,7 +239,7 @@ class HaarSynthesis(FactorisedConv):
 
     def forward(self, x: Tensor, stream: Stream | None = None) -> Tensor:
         assert self.last.bias is not None
-        weight, bias = fold_synthesis(self.last.weight, self.size), fold_synthesis(self.last.bias, self.size)
+        weight, bias = (fold_synthesis(each, self.size) / self.scale for each in (self.last.weight, self.last.bias))
         if self.conv_t is None:
             blocks = over_space(x, weight[:, :, 0], bias)
         elif stream is None:

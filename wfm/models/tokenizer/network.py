@@ -55,13 +55,21 @@ KINDS = {
 }
 
 
+def haar_options(config: TokenizerConfig) -> dict[str, bool]:
+    """Beside a linear code, which works on pixels, coefficients are as large as pixels: with Cosmos's scale, where a
+    patch of 8^3 makes them 22 times smaller, the networks learn 0.5 dB less in 160 steps."""
+    return {"orthonormal": True} if config.linear_code else {}
+
+
 class Encoder(nn.Module):
     """Video `[B, C, T, H, W]` -> `[B, t, h, w, z_channels]`."""
 
     def __init__(self, config: TokenizerConfig) -> None:
         super().__init__()
         kinds, widths = KINDS[config.dimensions], config.channels
-        self.conv_in = kinds.analysis(config.in_channels, widths[0], config.patch_size, config.end_kernel)
+        self.conv_in = kinds.analysis(
+            config.in_channels, widths[0], config.patch_size, config.end_kernel, **haar_options(config)
+        )
         self.down_blocks = nn.ModuleList()
         for level, (width, wider) in enumerate(pairwise(widths)):
             space, time = config.halved(level)
@@ -91,7 +99,9 @@ class Decoder(nn.Module):
             space, time = config.doubled(level)
             self.up_blocks.append(kinds.up(width, narrower, config.decoder_blocks, space=space, time=time))
         self.norm_out = kinds.norm(widths[-1])
-        self.conv_out = kinds.synthesis(widths[-1], config.in_channels, config.patch_size, config.end_kernel)
+        self.conv_out = kinds.synthesis(
+            widths[-1], config.in_channels, config.patch_size, config.end_kernel, **haar_options(config)
+        )
 
     def forward(self, x: Tensor, stream: Stream | None = None) -> Tensor:
         x = self.mid_block(self.conv_in(x, stream), stream)
