@@ -21,6 +21,8 @@ from torch import Tensor, nn
 
 FEW = 8_000_000
 """Multiply-adds below which a oneDNN call (25 microseconds before it starts, MKL: 5) is no gain."""
+FEW_LEARNING = 64_000_000
+"""The same where gradients are wanted: torch's own gradient of a product runs without Python."""
 
 
 def product(x: Tensor, weight: Tensor) -> Tensor:
@@ -31,7 +33,7 @@ def product(x: Tensor, weight: Tensor) -> Tensor:
     if not _onednn_is_faster(x, weight):
         return F.linear(x, weight)
     if torch.is_grad_enabled() and (x.requires_grad or weight.requires_grad):
-        return _Product.apply(x, weight)
+        return _Product.apply(x, weight) if _is_large(x, weight, FEW_LEARNING) else F.linear(x, weight)
     return _onednn(x, weight)
 
 
@@ -45,8 +47,8 @@ def _onednn_is_faster(x: Tensor, weight: Tensor) -> bool:
     )
 
 
-def _is_large(x: Tensor, weight: Tensor) -> bool:
-    return x.numel() * weight.shape[0] >= FEW
+def _is_large(x: Tensor, weight: Tensor, few: int | None = None) -> bool:
+    return x.numel() * weight.shape[0] >= (FEW if few is None else few)
 
 
 @lru_cache(maxsize=1)
