@@ -1,8 +1,8 @@
 """Causal convolutions over channels-last video `[B, T, H, W, C]`, whole or fed group by group.
 
 Parameters have the shapes and names of Cosmos's conv3d weights; the computation does not use conv3d, which is slow on
-CPUs. A 1x3x3 kernel is a 2-D convolution of frames, a 3x1x1 kernel one of the plane (time, position), both over
-channels-last views, so that nothing is moved in memory.
+CPUs. A 1x3x3 kernel is a 2-D convolution of frames over channels-last views, a 3x1x1 kernel three matrix products over
+views shifted in time (or, in a stream, a 2-D convolution of the plane of time and position).
 
 **Streaming.** A causal layer needs a few frames of its past. Given no `Stream` it stands at the start of a video and
 repeats the first frame, as Cosmos does. Given one, it takes its past from there and leaves there what it needs next, so
