@@ -6,9 +6,11 @@
     python -m tests.benchmarks.dit --clock cpu           # with WFM_BENCHMARK_THREADS=1, on a machine in use
 
 One JSON line a row: `ratio` is rival / ours (above 1, ours is faster) over ABBA pairs. Both get the same latents, padding
-mask, 32 text tokens of width 384 and fps; nothing is prepared ahead, except in the `prepared` rows: there ours runs as a
-sampler calls it, with prompt, shape and noise level prepared and the weights packed. `floor_share` is the least time of the
-matrix products and the attention, at the best rate that this machine showed for each, over the measured time. At batch 1 the
+mask, 32 text tokens of width 384 and fps; nothing is prepared ahead, except in two rows: `weights packed`, as any call that
+repeats may have them, and `prepared`, as a sampler calls it, with prompt, shape and noise level prepared too. `floor_share`
+is the least time of the matrix products and the attention, at the best rate that this machine showed for each, over the
+measured time; `floor_share_shapes` takes for the products the best rate of any library at this row's own shapes, which
+narrow ones (K = 192) never bring to the machine's peak. At batch 1 the
 rival also runs at its best batch of 1, 2, 4 (`ratio_best_batch`, per sample). The optimiser is torch's fused AdamW for both,
 on its own row.
 """
@@ -119,6 +121,9 @@ def measure(row: Row, floor: Floor, how: dict[str, Any], *, compiled: bool) -> I
         line: dict[str, object] = {"what": "forward+backward" if backward else "forward", **result.as_dict()}
         line["floor_ms"] = round(1e3 * least, 2)
         line["floor_share"] = [round(least / median(times), 3) for times in (result.ours, result.rival)]
+        if not backward:
+            own = products / product_rate(row) + attention / floor.attention
+            line["floor_share_shapes"] = [round(own / median(times), 3) for times in (result.ours, result.rival)]
         if row.batch == 1 and not compiled:
 
             def at(batch: int, backward: bool = backward) -> Callable[[], object]:
@@ -130,6 +135,11 @@ def measure(row: Row, floor: Floor, how: dict[str, Any], *, compiled: bool) -> I
             line["ratio_best_batch"] = round(best_result.ratio / best, 3)
         yield line
     if not compiled:
+        with packed_weights(ours):
+            packed = paired(
+                call_of(ours, row, row.batch, backward=False), call_of(rival, row, row.batch, backward=False), **how
+            )
+        yield {"what": "forward, weights packed", **packed.as_dict()}
         yield {"what": "forward, prepared", **prepared(ours, rival, row, how)}
         yield {"what": "fused AdamW", **optimisers(ours, rival, how)}
 
@@ -170,6 +180,23 @@ def peaks(row: Row) -> Floor:
     warm_up(call, 3)
     other = 2 * 2048 * 1024**2 / min(time_of(call, 3) for _ in range(9))
     return Floor(max(floor.gemm, other), floor.attention, floor.convolution)
+
+
+@torch.no_grad()
+def product_rate(row: Row) -> float:
+    """FLOP/s of this row's products, each at its own shape by the library that is fastest there."""
+    rows, d = row.batch * row.tokens, row.width
+    flops = seconds = 0.0
+    for inside, outside in ((d, 3 * d), (d, d), (d, d), (d, d), (d, 4 * d), (4 * d, d)):
+        x, weight = torch.randn(rows, inside), torch.randn(outside, inside)
+        packed = torch.ops.mkldnn._reorder_linear_weight(weight, rows)
+        calls: list[Callable[[], object]] = [
+            lambda x=x, weight=weight: F.linear(x, weight),
+            lambda x=x, packed=packed: torch.ops.mkldnn._linear_pointwise(x, packed, None, "none", [], ""),
+        ]
+        seconds += min(min(time_of(call, 3) for _ in range(7)) for call in calls if warm_up(call, 3))
+        flops += 2 * rows * inside * outside
+    return flops / seconds
 
 
 def main() -> None:
