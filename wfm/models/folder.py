@@ -102,7 +102,8 @@ def load_model(
     card = read_card(path)
     network = without_weights(lambda: _resolve(FAMILIES[card.family].network)(card.config))
     # Copied, not mapped: a loaded model lives long, and its folder may be replaced or collected meanwhile
-    with open_tensors(find_tensors(path, STEM), mapped=False) as file:
+    passing = device != "cpu" or isinstance(dtype, torch.dtype)
+    with open_tensors(find_tensors(path, STEM), mapped=passing) as file:
         wanted = network.state_dict()
         check_entries(wanted, file.entries, str(path))
         fill(

@@ -9,6 +9,11 @@ Rooms, in reading order:
     writing            safetensors, in one file or in shards with an index
     diffusers_folder   `from_diffusers`, `to_diffusers`
     cosmos             `from_cosmos`, `to_cosmos`
+    command            what `wfm weights` does: any of these to or from a model folder; `as_denoiser`
+
+`from_diffusers` and `from_cosmos` give the bare network F of a transformer. To sample from it, or to train it further, it
+becomes a `Denoiser`: `as_denoiser(read_diffusers(folder), statistics).module`, or `wfm weights import FOLDER OUT`, whose
+OUT opens with `wfm.models.folder.load_model`.
 
 Nothing that comes from elsewhere is trusted: a file is checked in full against the wanted names, shapes and dtypes before
 the first tensor is read, and no file can run code.
@@ -19,6 +24,7 @@ from typing import Any
 __all__ = [
     "Conversion",
     "Statistics",
+    "as_denoiser",
     "from_cosmos",
     "from_diffusers",
     "read_cosmos",
@@ -30,6 +36,7 @@ __all__ = [
 _HOMES = {
     "Conversion": "conversion",
     "Statistics": "conversion",
+    "as_denoiser": "command",
     "from_cosmos": "cosmos",
     "read_cosmos": "cosmos",
     "to_cosmos": "cosmos",

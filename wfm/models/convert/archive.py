@@ -80,6 +80,8 @@ class PickleFile(TensorFile):
             raise DataError(f"{path}: holds a {type(value).__name__}, not a dictionary of tensors")
         # Transformer Engine leaves `*_extra_state` entries that are bytes or None: they hold no weight and are no tensors
         self._tensors = {str(name): held for name, held in value.items() if isinstance(held, Tensor)}
+        if strange := [name for name, held in self._tensors.items() if held.layout != torch.strided or held.is_meta]:
+            raise DataError(f"{path}: {strange[0]!r} is a sparse tensor, or one without numbers; plain ones are read")
         odd = [
             name
             for name, held in value.items()

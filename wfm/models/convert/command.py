@@ -96,6 +96,9 @@ def import_weights(
     the folder of an imported tokenizer. `dry_run` checks everything and writes nothing.
     """
     kind = dtype_named(dtype)
+    _refuse_same(source, out)
+    if not source.exists():
+        raise DataError(f"{source}: no such file or folder")
     if preset:
         read = _read_original(source, preset, allow_pickle_file, kind)
     else:
@@ -105,7 +108,7 @@ def import_weights(
             )
         read = read_diffusers(source, dtype=kind)
     if isinstance(read.config, DiffusionConfig | DenoiserConfig):
-        read = _as_denoiser(read, statistics)
+        read = as_denoiser(read, _table_of(statistics))
     elif statistics is not None:
         raise ConfigError("statistics: only a transformer takes a tokenizer's statistics, and this is a tokenizer")
     if not dry_run:
@@ -127,12 +130,14 @@ def export_weights(
     module, card = load_model(model, dtype="saved")
     statistics = _statistics_of(card.extra) if isinstance(card.config, TokenizerConfig) else None
     left: list[str] = []
-    if to == "diffusers" and isinstance(module, Denoiser):
+    _refuse_same(model, out)
+    if isinstance(module, Denoiser):
         cosmos_names(module)  # refuses a denoiser that is more than Cosmos's
-        module, left = (
-            module.network,
-            ["the denoiser's uncertainty and latent statistics: diffusers has no place for them"],
-        )
+        left = ["the denoiser's latent statistics: they go with the tokenizer, which has its own"]
+        if to == "diffusers":
+            if module.logvar is not None:
+                left.append("the learned uncertainty (logvar): diffusers has no place for it")
+            module = module.network
     if dry_run:
         _ = diffusers_config(module, statistics) if to == "diffusers" else cosmos_names(module)
         return left
@@ -158,6 +163,11 @@ def bytes_named(size: str) -> int | None:
     return int(float(match[1]) * _UNITS[match[2].upper()])
 
 
+def _refuse_same(source: Path, out: Path) -> None:
+    if source.resolve() == out.resolve():
+        raise ConfigError(f"out: {out} is the source itself, whose files would be replaced; give another folder")
+
+
 def _weight_files(source: Path) -> list[Path]:
     if not source.is_dir():
         return [source]
@@ -176,13 +186,22 @@ def _read_original(source: Path, preset: str, allow_pickle_file: bool, dtype: to
     return read_cosmos(source, preset, allow_pickle_file=allow_pickle_file, denoiser=held, dtype=dtype)
 
 
-def _as_denoiser(read: Conversion, statistics: Path | None) -> Conversion:
-    """The transformer, or denoiser, that was read, as a denoiser with statistics."""
-    table = _statistics_of(read_card(statistics).extra) if statistics is not None else None
-    if statistics is not None and table is None:
+def _table_of(tokenizer: Path | None) -> Statistics | None:
+    """The latents' statistics in the card of an imported tokenizer."""
+    if tokenizer is None:
+        return None
+    if (table := _statistics_of(read_card(tokenizer).extra)) is None:
         raise DataError(
-            f"{statistics}: this tokenizer's card has no latent statistics; import it together with its mean_std.pt (--pt)"
+            f"{tokenizer}: this tokenizer's card has no latent statistics; import it together with its mean_std.pt (--pt)"
         )
+    return table
+
+
+def as_denoiser(read: Conversion, table: Statistics | None = None) -> Conversion:
+    """A transformer that was read (`read_diffusers`, `read_cosmos`) as the `Denoiser` that samplers and training take.
+
+    table: statistics of the tokenizer's latents; without them latents count as normalised already. Nothing is copied.
+    """
     network, uncertainty = read.module, None
     if isinstance(read.module, Denoiser):
         network, uncertainty = read.module.network, read.module.logvar

@@ -79,6 +79,7 @@ def read_cosmos(
     if denoiser and isinstance(config, DiffusionConfig):
         config = DenoiserConfig(network=config, uncertainty=128)
     network = without_weights(lambda: network_of(config))
+    mapped = mapped or dtype is not None or device != "cpu"  # what changes is only passing through
     files = [open_tensors(file, allow_pickle_file=allow_pickle_file, mapped=mapped) for file in files_of(path)]
     try:
         homes, entries = _merged(files)

@@ -68,6 +68,7 @@ def read_diffusers(
         network = without_weights(lambda: DiffusionTransformer(config))
     else:
         network = without_weights(lambda: Tokenizer(config))
+    mapped = mapped or dtype is not None or device != "cpu"  # what changes is only passing through
     with open_tensors(find_tensors(path, STEM), mapped=mapped) as file:
         wanted = network.state_dict()
         check_entries(wanted, file.entries, str(file.path), hint="Do config.json and the weights belong together?")

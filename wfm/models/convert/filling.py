@@ -7,18 +7,33 @@ fill(network, file, {ours: theirs, ...})                            # every name
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from wfm.errors import DataError
-from wfm.models.convert.reading import Entry, TensorFile
+from wfm.models.convert.reading import Entry, TensorFile, drop_pages
 
 Network = TypeVar("Network", bound=nn.Module)
 
 WEIGHT_DTYPES = ("float64", "float32", "bfloat16", "float16")
 """Dtypes that a weight may have."""
+
+_SETTERS = {
+    "uniform_",
+    "normal_",
+    "trunc_normal_",
+    "zero_",
+    "zeros_",
+    "ones_",
+    "fill_",
+    "copy_",
+    "constant_",
+    "mul_",
+    "add_",
+}
 
 _patching = threading.Lock()
 
@@ -29,8 +44,23 @@ def without_weights(make: Callable[[], Network]) -> Network:
     Buffers are real, since what a network derives (tables, code books) is not in a checkpoint. `make` must not read its
     own parameters.
     """
-    with _parameters_on_meta():
+    with _parameters_on_meta(), _Still():
         return make()
+
+
+class _Still(TorchFunctionMode):
+    """Within, what only sets the numbers of a tensor without numbers is not done: torch would import its symbolic
+    shapes for it, some 80 MB and a second or more."""
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        if getattr(func, "__name__", "") in _SETTERS:
+            tensor = args[0] if args else kwargs.get("tensor")
+            if isinstance(tensor, Tensor) and tensor.is_meta:
+                return tensor
+        return func(*args, **kwargs)
 
 
 @contextmanager
@@ -82,7 +112,8 @@ def fill(
 ) -> None:
     """Give `network` its tensors, in place; `names` says what each is called in the file `homes` gives for that name.
 
-    A tensor is read, converted and moved before the next one is: beside the model there is never more than one. Without
+    A tensor is read, converted and moved before the next one is: beside the model there is never more than one; open the
+    files mapped where tensors are to change. Without
     `dtype` a tensor keeps that of the file or, `as_built`, takes that of the network. Tensors of `network` that `names` does
     not hold stay as they are and must be real. The files must have been checked (`check_entries`).
     """
@@ -91,5 +122,7 @@ def fill(
         tensor, wanted = homes[theirs].read(theirs), state[name]
         kind = dtype if dtype is not None and wanted.is_floating_point() else None
         state[name] = tensor.to(device=device, dtype=kind or (wanted.dtype if as_built else tensor.dtype))
+        if state[name] is not tensor:
+            drop_pages(tensor)
     network.load_state_dict(state, strict=True, assign=True)
     network.to(device)  # the buffers that no file holds

@@ -17,9 +17,11 @@ The kind of a file is told from its content, not its name:
 Whatever is wrong with a file is a DataError that names it, and costs no more memory than its header (at most 4 MiB).
 """
 
+import ctypes
 import json
 import mmap
 import os
+import sys
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
@@ -65,6 +67,18 @@ def item_size(dtype: str) -> int:
     return int(getattr(torch, dtype).itemsize)
 
 
+def drop_pages(tensor: Tensor) -> None:
+    """Let the system take back the memory of a tensor that nobody will read again: mapped pages that were read count as
+    the process's own until then."""
+    if (
+        sys.platform == "linux" and tensor.nbytes and tensor.is_contiguous()
+    ):  # an expanded one has fewer bytes than it says
+        first = -(-tensor.data_ptr() // mmap.PAGESIZE) * mmap.PAGESIZE  # whole pages only: the ends have neighbours
+        last = (tensor.data_ptr() + tensor.nbytes) // mmap.PAGESIZE * mmap.PAGESIZE
+        if last > first:
+            ctypes.CDLL(None).madvise(ctypes.c_void_p(first), ctypes.c_size_t(last - first), mmap.MADV_DONTNEED)
+
+
 class TensorFile:
     """A file of tensors. Subclasses fill `entries` when they open and read one tensor in `read`."""
 
@@ -88,6 +102,15 @@ class TensorFile:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _private_map(handle: int) -> mmap.mmap:
+    """A file as memory whose changes stay with this process. Linux would promise memory for a copy of the whole file, and
+    refuses where it is larger than all the machine has; NORESERVE asks for no promise."""
+    if sys.platform != "linux":
+        return mmap.mmap(handle, 0, access=mmap.ACCESS_COPY)
+    flags = mmap.MAP_PRIVATE | getattr(mmap, "MAP_NORESERVE", 0x4000)  # named from Python 3.12 on
+    return mmap.mmap(handle, 0, flags=flags, prot=mmap.PROT_READ | mmap.PROT_WRITE)
 
 
 class ByteRanges:
@@ -116,7 +139,7 @@ class ByteRanges:
             return torch.empty(shape, dtype=kind)
         if self._mapped:
             if self._map is None:
-                self._map = mmap.mmap(self._file.fileno(), 0, access=mmap.ACCESS_COPY)
+                self._map = _private_map(self._file.fileno())
             return torch.frombuffer(self._map, dtype=kind, count=prod(shape), offset=start).reshape(shape)
         whole = torch.empty(shape, dtype=kind)
         left = memoryview(whole.flatten().view(torch.uint8).numpy())  # type: ignore[arg-type]
@@ -273,7 +296,7 @@ def open_tensors(path: str | os.PathLike[str], *, allow_pickle_file: bool = Fals
         begin = handle.read(16)
     if is_archive(begin):
         return open_archive(file, allow_pickle_file=allow_pickle_file, mapped=mapped)
-    if begin[:1] == b"\x80" and begin[1:2] in (b"\x02", b"\x03", b"\x04", b"\x05") and begin[4:8] != bytes(4):
+    if begin[:1] == b"\x80" and begin[1:2] in b"\x02\x03\x04\x05" and begin[3:8] != bytes(5):  # no header's length
         raise DataError(
             f"{file}: a pickle of the old kind, which cannot be read without trusting it; "
             "open it where you trust it and save it as safetensors"
