@@ -123,7 +123,7 @@ assert next(model.parameters()).dtype == torch.{dtype}
 """
     share = growth(before, code) * 2**20 / (nbytes if dtype == "float32" else nbytes / 2)
     print(f"{call}: {share:.2f} of the model's bytes")
-    assert share < 1.3  # worst measured:
+    assert share < 1.3  # worst measured: 1.05 as it is, 1.15 converted
 
 
 @pytest.fixture(scope="module")
