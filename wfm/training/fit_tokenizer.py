@@ -56,7 +56,7 @@ def fit_tokenizer(
     held = keep(_read(dataset, "val", config), config.validation_windows)
     torch.manual_seed(config.training.seed)
     tokenizer = first_weights(config, data.dataset.arrays["frames"])
-    objective = TokenizerObjective(config.loss)
+    objective = TokenizerObjective(config.loss, channels=config.model.in_channels)
     loader = Loader(
         data.dataset,
         DataPlan(data.dataset.sample_ids, config.training.batch_size, config.training.seed),

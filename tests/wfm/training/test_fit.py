@@ -33,8 +33,12 @@ NETWORK = {
 SMALL = {
     "diffusion": {
         "network": {
-            "num_attention_heads": 2, "attention_head_dim": 12, "num_layers": 1, "adaln_lora_dim": 4,
-            "condition_mask": True, "zero_output": True,
+            "num_attention_heads": 2,
+            "attention_head_dim": 12,
+            "num_layers": 1,
+            "adaln_lora_dim": 4,
+            "condition_mask": True,
+            "zero_output": True,
         },
         "linear_prior": True,
     },
