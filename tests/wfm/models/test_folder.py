@@ -103,3 +103,35 @@ def test_families_resolve(name):
 
     assert issubclass(_resolve(FAMILIES[name].config), Config)
     assert issubclass(_resolve(FAMILIES[name].network), torch.nn.Module)
+
+
+def test_shards(saved, tmp_path_factory):
+    model, _ = saved
+    folder = tmp_path_factory.mktemp("shards")
+    save_model(model, CONFIG, folder, action_spec=SPEC, max_shard_bytes=20_000)
+    assert not (folder / "model.safetensors").exists()
+    assert len(list(folder.glob("model-*-of-*.safetensors"))) > 1
+    again, _ = load_model(folder)
+    state = again.state_dict()
+    assert all(torch.equal(state[name], tensor) for name, tensor in model.state_dict().items())
+    next(iter(sorted(folder.glob("model-*")))).unlink()
+    with pytest.raises(DataError, match="is missing beside it"):
+        load_model(folder)
+
+
+def test_dtype_is_that_of_the_network_or_as_asked(saved, tmp_path_factory):
+    model, _ = saved
+    folder = tmp_path_factory.mktemp("half")
+    save_model(model.bfloat16(), CONFIG, folder)
+    for asked, expected in ((None, torch.float32), ("saved", torch.bfloat16), (torch.float64, torch.float64)):
+        again, _ = load_model(folder, dtype=asked)
+        assert {parameter.dtype for parameter in again.parameters()} == {expected}
+        state = model.state_dict()
+        assert all(torch.equal(parameter, state[name].to(expected)) for name, parameter in again.named_parameters())
+
+
+def test_loading_draws_no_random_numbers(saved):
+    _, folder = saved
+    before = torch.random.get_rng_state()
+    load_model(folder)
+    assert torch.equal(torch.random.get_rng_state(), before)
