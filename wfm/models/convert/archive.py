@@ -103,7 +103,9 @@ def load_pickle_file(path: Path) -> Any:
     try:
         return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except Exception as error:  # torch raises UnpicklingError, RuntimeError, EOFError, ... by what is wrong
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        lines = str(error).strip().splitlines() or [type(error).__name__]
+        # torch's first line advises to load the file without the safe reader; what it found stands further down
+        reason = next((line.strip() for line in lines if "WeightsUnpickler" in line or "Unsupported" in line), lines[0])
         raise DataError(
             f"{path}: torch's weights-only reader refuses it ({reason}): it is damaged, or would run code"
         ) from None
