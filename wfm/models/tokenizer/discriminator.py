@@ -58,7 +58,9 @@ def accuracy(real: Tensor, rebuilt: Tensor) -> float:
 
 
 def r1_penalty(discriminator: nn.Module, video: Tensor) -> Tensor:
-    """Half the squared norm of the gradient of the summed verdict at real videos, mean over the batch."""
+    """Half the squared norm of the gradient of the summed verdict at real videos, for each patch and video: the same for
+    any size of video, which a norm over the whole of it is not."""
     video = video.detach().requires_grad_(True)
-    (slope,) = torch.autograd.grad(discriminator(video).sum(), video, create_graph=True)
-    return slope.square().flatten(1).sum(1).mean() / 2
+    verdict = discriminator(video)
+    (slope,) = torch.autograd.grad(verdict.sum(), video, create_graph=True)
+    return slope.square().sum() / verdict.numel() / 2

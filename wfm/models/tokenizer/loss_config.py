@@ -50,7 +50,7 @@ class AdversarialConfig(Config):
     adaptive_limit: float = 1e4
     "adaptive: largest factor."
     r1: float = 0.0
-    "Weight of the R1 penalty, half the squared gradient of the verdict at real videos; 0: none."
+    "Weight of the R1 penalty, half the squared gradient of a patch's verdict at real videos; 0: none."
     r1_every: int = 16
     "The penalty is taken at one step in so many, and counts so many times there."
     learning_rate: float = 4e-4

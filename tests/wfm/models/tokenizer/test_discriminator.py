@@ -52,6 +52,16 @@ def test_r1_is_half_the_squared_slope():
     assert r1_penalty(Quadratic(), video).item() == pytest.approx(wanted, rel=1e-12)
 
 
+def test_r1_is_the_same_for_any_size():
+    """A net that judges each frame by itself, on a video and on the same video three times over."""
+    torch.manual_seed(0)
+    net = torch.nn.Conv3d(3, 1, (1, 4, 4), stride=(1, 4, 4)).double()
+    video = torch.randn(2, 3, 2, 8, 8, dtype=torch.float64)
+    assert r1_penalty(net, video.repeat(1, 1, 3, 2, 1)).item() == pytest.approx(
+        r1_penalty(net, video).item(), rel=1e-12
+    )
+
+
 def test_r1_can_be_minimised():
     torch.manual_seed(0)
     net, video = PatchDiscriminator(SMALL), torch.randn(2, 3, 5, 16, 16)
