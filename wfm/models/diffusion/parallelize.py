@@ -5,6 +5,7 @@
 The network file knows nothing of either. Meshes (tensor, context, FSDP) join here in the order of the design.
 """
 
+from functools import partial
 from typing import Any
 
 from torch import Tensor
@@ -30,10 +31,9 @@ def parallelize_diffusion(model: DiffusionTransformer, config: ParallelConfig) -
 
 def _checkpoint(block: Block) -> None:
     """Keep only the input of the block and compute the rest again in the backward pass. The same numbers: nothing in a
-    block is random."""
-    plain = block.forward
+    block is random. (A partial, not a closure: a deep copy of the model must run its own blocks.)"""
+    block.forward = partial(_again, block)  # type: ignore[assignment,method-assign]
 
-    def again(*arguments: Any) -> Tensor:
-        return checkpoint(plain, *arguments, use_reentrant=False, preserve_rng_state=False)
 
-    block.forward = again  # type: ignore[assignment,method-assign]
+def _again(block: Block, *arguments: Any) -> Tensor:
+    return checkpoint(type(block).forward, block, *arguments, use_reentrant=False, preserve_rng_state=False)

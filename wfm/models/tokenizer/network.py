@@ -201,8 +201,15 @@ class Tokenizer(nn.Module):
         return self._quantizer().tokens(self.encode(video, pad=pad, stream=stream))
 
     def decode_tokens(self, ids: Tensor, *, stream: Stream | None = None) -> Tensor:
-        """Video of token ids `[B, t, h, w]`."""
-        return self.decode(self._quantizer().codes(ids).to(self.quant_conv.weight.dtype), stream=stream)
+        """Video of token ids `[B, t, h, w]`, integers in [0, vocabulary_size). Raises ConfigError for anything else, which
+        would decode as some other token."""
+        quantizer = self._quantizer()
+        if ids.ndim != 4 or ids.is_floating_point() or not ids.numel():
+            raise ConfigError(f"token ids {ids.dtype} {list(ids.shape)}: wanted integers [B, t, h, w]")
+        low, high = int(ids.min()), int(ids.max())
+        if low < 0 or high >= self.vocabulary_size:
+            raise ConfigError(f"token ids from {low} to {high}: this tokenizer's are 0 to {self.vocabulary_size - 1}")
+        return self.decode(quantizer.codes(ids).to(self.quant_conv.weight.dtype), stream=stream)
 
     def _linear_latents(self, video: Tensor, stream: Stream | None) -> Tensor:
         first, later = cut(

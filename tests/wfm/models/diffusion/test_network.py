@@ -3,6 +3,8 @@
 Its numbers are held against the peer and a plain twin in tests/parity/test_diffusion.py.
 """
 
+import copy
+
 import pytest
 import torch
 from torch import Tensor
@@ -310,6 +312,15 @@ def test_checkpointed_gradients_are_the_plain_ones():
 
 
 @pytest.mark.long
+def test_a_copy_of_a_checkpointed_model_runs_its_own_weights():
+    model = parallelize_diffusion(make(), ParallelConfig(activation_checkpointing="full"))
+    twin = copy.deepcopy(model)
+    before = twin(*batch(), fps=12)
+    torch.nn.init.zeros_(model.blocks[0].ff.net[2].weight)
+    assert torch.equal(twin(*batch(), fps=12), before)
+    assert not torch.equal(model(*batch(), fps=12), before)
+
+
 @pytest.mark.parametrize("checkpointing", ["none", "full"])
 def test_compiled_blocks_compute_the_same(checkpointing, monkeypatch):
     model, eager = make(), make()

@@ -226,3 +226,17 @@ def test_continuous_tokenizer_has_no_tokens():
     assert model.vocabulary_size == 0
     with pytest.raises(ConfigError, match="continuous"):
         model.tokens(video())
+
+
+@pytest.mark.parametrize(
+    ("ids", "words"),
+    [
+        (torch.full((1, 3, 2, 2), 64_000), "64000.*0 to 63999"),
+        (torch.full((1, 3, 2, 2), -1), "-1 to -1"),
+        (torch.full((1, 3, 2, 2), 3.7), "float32"),
+        (torch.zeros(1, 2, 2, dtype=torch.int64), r"\[1, 2, 2\]"),
+    ],
+)
+def test_ids_that_are_no_tokens_are_refused(ids, words):
+    with pytest.raises(ConfigError, match=words):
+        make(**FSQ).decode_tokens(ids)
