@@ -46,8 +46,8 @@ def show(
         str, typer.Argument(metavar="PRESET|FOLDER", help="A name of `wfm models list`, or a model folder.")
     ],
     video: Annotated[str, typer.Option(metavar="TxHxW", help="Frames, height, width, such as 121x704x1280.")] = "",
-    batch: Annotated[int, typer.Option(help="Videos at once.")] = 1,
-    text_tokens: Annotated[int, typer.Option(help="Text tokens that a diffusion model attends to.")] = 512,
+    batch: Annotated[int, typer.Option(min=1, help="Videos at once.")] = 1,
+    text_tokens: Annotated[int, typer.Option(min=0, help="Text tokens that a diffusion model attends to.")] = 512,
     tokenizer: Annotated[
         str, typer.Option(metavar="PRESET|FOLDER", help="Whose latents a diffusion model works on.")
     ] = "cv8x8x8",

@@ -78,15 +78,21 @@ def read_captions(files: Iterable[Path], texts: Iterable[Path], samples: Sequenc
     )
 
 
-_SIDES = {"left": "right", "right": "left", "clockwise": "counterclockwise", "counterclockwise": "clockwise"}
+_SIDES = {
+    "left": "right", "right": "left", "clockwise": "counterclockwise", "counterclockwise": "clockwise",
+    "anticlockwise": "clockwise",
+}  # fmt: skip
+_SIDED = re.compile(r"\b(left|right|(?:counter-?|anti-?)?clockwise)(most|-?wards?|-?hand(?:ed)?|)\b", re.IGNORECASE)
 
 
 def mirrored_caption(caption: str) -> str:
     """What a caption says of the left-right mirror image: left and right, and the two ways round, change places."""
 
     def turn(word: re.Match[str]) -> str:
-        found = word.group()
-        other = _SIDES[re.sub("[^a-z]", "", found.lower())]
-        return other.capitalize() if found[0].isupper() else other
+        side, ending = word.groups()
+        other = _SIDES[side.lower().replace("-", "")]
+        if side.isupper():
+            return other.upper() + ending
+        return (other.capitalize() if side[0].isupper() else other) + ending
 
-    return re.sub(r"\b(left|right|(?:counter-?)?clockwise)\b", turn, caption, flags=re.IGNORECASE)
+    return _SIDED.sub(turn, caption)

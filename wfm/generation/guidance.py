@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from wfm.errors import ConfigError
 from wfm.generation.config import GuidanceConfig
 from wfm.generation.samplers import Denoise
 from wfm.models.diffusion.conditioning import Conditions
@@ -32,19 +33,41 @@ def guided(
 
     With guidance each call runs the network once on 2 B samples, the second half unconditional (``guidance.drop``; a
     negative prompt takes the place of the empty text). What no noise level changes is computed here, once.
+
+    Raises ConfigError for guidance that would change nothing: a negative prompt with text that is kept, or nothing of
+    what is to be dropped there.
     """
     scale = guidance.standard_scale
+    _require_effect(conditions, guidance, negative_text)
     if scale == 1:
         ready = model.prepare(conditions, like)
         return lambda x, sigma: model.denoise(x, sigma, ready)
     twin = conditions.without(*guidance.drop, text=negative_text, text_lengths=negative_lengths)
     both = model.prepare(stacked(conditions, twin, like.shape[0]), torch.cat([like, like]))
 
-    def denoise(x: Tensor, sigma: float) -> Tensor:
+    def denoise(x: Tensor, sigma: Tensor | float) -> Tensor:
+        if isinstance(sigma, Tensor) and (
+            sigma.ndim == 2 or sigma.numel() > 1
+        ):  # levels of each sample, for its twin too
+            sigma = torch.cat([sigma, sigma])
         cond, uncond = model.denoise(torch.cat([x, x]), sigma, both).chunk(2)
         return torch.lerp(uncond, cond, scale)
 
     return denoise
+
+
+def _require_effect(conditions: Conditions, guidance: GuidanceConfig, negative_text: Tensor | None) -> None:
+    if negative_text is not None and ("text" not in guidance.drop or guidance.standard_scale == 1):
+        raise ConfigError(
+            f"negative_text needs guidance that drops the text: guidance.drop is {guidance.drop}, its scale {guidance.scale} "
+            f"({guidance.convention})"
+        )
+    there = [name for name in ("text", "actions") if getattr(conditions, name) is not None]
+    if guidance.standard_scale != 1 and negative_text is None and not set(there) & set(guidance.drop):
+        raise ConfigError(
+            f"guidance.scale is {guidance.scale} and nothing of guidance.drop = {guidance.drop} is given (given: "
+            f"{', '.join(there) or 'neither'}): guidance would change nothing; give text or actions, or switch it off"
+        )
 
 
 def stacked(first: Conditions, second: Conditions, batch: int) -> Conditions:

@@ -4,7 +4,7 @@
                                      with a second player: rival.safetensors  rival_optimizer.safetensors
 
 A checkpoint is written beside its name and renamed into place, so a folder of that name is whole; the two newest are
-kept. Restoring refuses a checkpoint of another run (`fingerprint`).
+kept. A checkpoint of another run (`fingerprint`) is never resumed, and is removed: it would take the place of this run's.
 """
 
 import json
@@ -16,6 +16,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from wfm.log import get_logger
 from wfm.models.folder import load_exactly, load_tensors, save_tensors
 from wfm.training.ema import PowerEMA
 from wfm.training.optim import Optimizers
@@ -80,14 +81,19 @@ def save_checkpoint(
 
 
 def newest_checkpoint(scratch: Path, fingerprint: str) -> Checkpoint | None:
-    """The newest checkpoint of this very run, or None. Leftovers of writes that were cut short are removed."""
+    """The newest checkpoint of this very run, or None. Leftovers of writes that were cut short, and checkpoints of other
+    runs, are removed."""
     for leftover in scratch.glob(f".{_PREFIX}*"):
         shutil.rmtree(leftover, ignore_errors=True)
-    for path in reversed(_folders(scratch)):
+    newest: Checkpoint | None = None
+    for path in _folders(scratch):
         state = json.loads((path / "state.json").read_text())
         if state["fingerprint"] == fingerprint:
-            return Checkpoint(path, int(state["step"]), state)
-    return None
+            newest = Checkpoint(path, int(state["step"]), state)
+        else:
+            get_logger(__name__).warning("%s is a checkpoint of another run: removed", path)
+            shutil.rmtree(path)
+    return newest
 
 
 def restore(

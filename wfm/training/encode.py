@@ -221,11 +221,13 @@ class Moments:
         }
 
     def statistics(self) -> dict[str, Any]:
-        """`mean` and `std` `[C][2]` (first latent frame, later ones). Empty without latents."""
+        """`mean` and `std` `[C][2]` (first latent frame, later ones); `[C][1]` for windows of one latent frame, which have no
+        later ones. Empty without latents."""
         if self.total is None or self.square is None:
             return {"mean": [], "std": []}
-        mean = self.total / self.count
-        variance = np.maximum(self.square / self.count - mean**2, 1e-12)
+        seen = self.count > 0
+        mean = self.total[:, seen] / self.count[seen]
+        variance = np.maximum(self.square[:, seen] / self.count[seen] - mean**2, 1e-12)
         return {"mean": mean.tolist(), "std": np.sqrt(variance).tolist()}
 
 

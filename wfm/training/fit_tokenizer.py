@@ -25,6 +25,7 @@ from wfm.training.config import TokenizerTrainingConfig
 from wfm.training.joint import JointObjective
 from wfm.training.loop import train
 from wfm.training.objective import Rival
+from wfm.training.outside import outside_files
 
 if TYPE_CHECKING:
     from wfm.artifacts import Artifact
@@ -57,6 +58,12 @@ def fit_tokenizer(
     torch.manual_seed(config.training.seed)
     tokenizer = first_weights(config, data.dataset.arrays["frames"])
     objective = TokenizerObjective(config.loss, channels=config.model.in_channels)
+    joint = JointObjective(
+        objective,
+        every=config.image_every,
+        per_window=config.images_per_window,
+        penalty_every=config.loss.adversarial.r1_every,
+    )
     loader = Loader(
         data.dataset,
         DataPlan(data.dataset.sample_ids, config.training.batch_size, config.training.seed),
@@ -65,13 +72,14 @@ def fit_tokenizer(
     watched = held.dataset.arrays["frames"]
     result = train(
         tokenizer,
-        JointObjective(objective, every=config.image_every, per_window=config.images_per_window),
+        joint,
         loader,
         config.training,
         scratch=scratch,
         stopping=stopping,
         validate=lambda model: {"psnr": reconstruction_psnr(model, watched)},
-        rival=rival_of(objective, config),
+        rival=rival_of(objective, config, joint),
+        run={"config": config.what(), "files": outside_files(config)},
         description="tokenizer",
     )
     save_model(tokenizer, config.model, out / "model", extra={"validation": result.final})
@@ -107,13 +115,16 @@ def first_weights(config: TokenizerTrainingConfig, frames: Tensor) -> Tokenizer:
     return found
 
 
-def rival_of(objective: TokenizerObjective, config: TokenizerTrainingConfig) -> Rival | None:
-    """The discriminator as the loop's second player, if the loss has one: AdamW at its own rate and moments."""
+def rival_of(
+    objective: TokenizerObjective, config: TokenizerTrainingConfig, joint: JointObjective | None = None
+) -> Rival | None:
+    """The discriminator as the loop's second player, if the loss has one: AdamW at its own rate and moments. `joint`: what
+    mixes images into its videos, if anything does."""
     if objective.discriminator is None:
         return None
     own = config.loss.adversarial
     changed = {"optimizer": "adamw", "learning_rate": own.learning_rate, "betas": own.betas}
-    return Rival(objective.discriminator, objective.rival_loss, config.training.model_copy(update=changed))
+    return Rival(objective.discriminator, (joint or objective).rival_loss, config.training.model_copy(update=changed))
 
 
 def _read(dataset: "Artifact", split: str, config: TokenizerTrainingConfig) -> Iterable[Window]:

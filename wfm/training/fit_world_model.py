@@ -21,7 +21,9 @@ from wfm.data.plan import DataPlan, mix
 from wfm.errors import ConfigError, DataError
 from wfm.models.autoregressive import AutoregressiveConfig, AutoregressiveObjective, AutoregressiveTransformer
 from wfm.models.diffusion import Conditions, Denoiser, DenoiserConfig, DenoisingObjective
+from wfm.models.diffusion.config import ParallelConfig
 from wfm.models.diffusion.objective import shown_past
+from wfm.models.diffusion.parallelize import parallelize_diffusion
 from wfm.models.folder import count_parameters, save_model
 from wfm.models.tokenizer import Tokenizer, TokenizerConfig
 from wfm.training.config import WorldTrainingConfig
@@ -71,6 +73,7 @@ def fit_world_model(
         scratch=scratch,
         stopping=stopping,
         validate=validation(objective, tokenizer, data.val, config),
+        run={"config": config.what()},
         description=config.family,
     )
     save_model(
@@ -149,12 +152,17 @@ def build(
         if not tokenizer.discrete:
             raise ConfigError("family autoregressive needs a discrete tokenizer: train one with levels")
         known = {**_known(tokenizer, data), "levels": list(tokenizer.levels)}
+        if config.parallel != ParallelConfig():
+            raise ConfigError(
+                f"parallel = {config.parallel.resolved()}: family autoregressive has neither; leave both off"
+            )
         causal = AutoregressiveConfig.parse({**config.autoregressive.resolved(), **known})
         return AutoregressiveTransformer(causal), AutoregressiveObjective(config.cross_entropy), causal
     if tokenizer.discrete:
         raise ConfigError("family diffusion needs a continuous tokenizer: train one without levels")
     card = denoiser_config(config, tokenizer, data)
     model = Denoiser(card)
+    parallelize_diffusion(model.network, config.parallel)
     mean = torch.tensor(data.statistics["mean"])
     model.statistics.set(mean, whitened(torch.tensor(data.statistics["std"]), config.whitening))
     if model.prior is not None:
@@ -235,7 +243,8 @@ def validation(
     def validate(model: Any) -> dict[str, float]:
         loss, values = objective.loss(model, batch, 0)
         found = {"loss": float(loss), **values}
-        if config.family == "diffusion" and max(config.denoising.condition_latents) > 0:
+        given = max(config.denoising.condition_latents)
+        if config.family == "diffusion" and 0 < given < batch["latents"].shape[2]:
             found["mean_psnr"] = mean_psnr(model, tokenizer, batch, config)
         return found
 

@@ -1,12 +1,20 @@
 """Joint training on images and videos: now and then a batch of single frames, by the step alone."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
 from wfm.training.objective import Objective
+
+
+class Played(Objective, Protocol):
+    """An objective that may have a second player."""
+
+    def rival_loss(self, step: int, *, penalty_step: int | None = None) -> tuple[Tensor, dict[str, float]] | None:
+        """As of `TokenizerObjective`."""
+        ...
 
 
 class JointObjective:
@@ -16,8 +24,9 @@ class JointObjective:
     `image_...`, for they cannot be compared with a video's.
     """
 
-    def __init__(self, objective: Objective, *, every: int, per_window: int) -> None:
+    def __init__(self, objective: Played, *, every: int, per_window: int, penalty_every: int = 1) -> None:
         self.objective, self.every, self.per_window = objective, every, per_window
+        self.penalty_every = penalty_every
 
     def is_image_step(self, step: int) -> bool:
         """Whether the batch of this step is of images."""
@@ -28,7 +37,22 @@ class JointObjective:
             return self.objective.loss(model, batch, step)
         images = {"video": single_frames(batch["video"], batch["seeds"], self.per_window)}
         loss, values = self.objective.loss(model, images, step)
-        return loss, {f"image_{name}": value for name, value in values.items()}
+        return loss, _of_images(values)
+
+    def rival_loss(self, step: int) -> tuple[Tensor, dict[str, float]] | None:
+        """The second player's loss on what `loss` has just made. Its penalty on real videos, due at every so many-th step,
+        waits for the next step where that step is of images: it would else meet nothing but images when one interval
+        divides the other."""
+        if self.is_image_step(step):
+            given = self.objective.rival_loss(step, penalty_step=-1)  # nobody's turn
+            return None if given is None else (given[0], _of_images(given[1]))
+        waited = step > 0 and self.is_image_step(step - 1)
+        due = step - 1 if waited and (step - 1) % self.penalty_every == 0 else step
+        return self.objective.rival_loss(step, penalty_step=due)
+
+
+def _of_images(values: Mapping[str, float]) -> dict[str, float]:
+    return {f"image_{name}": value for name, value in values.items()}
 
 
 def single_frames(video: Tensor, seeds: Tensor, count: int) -> Tensor:

@@ -62,13 +62,15 @@ def train(
     stopping: Callable[[], bool] = lambda: False,
     validate: Validate | None = None,
     rival: Rival | None = None,
+    run: Mapping[str, Any] | None = None,
     description: str = "training",
 ) -> TrainingResult:
     """Train `model` in place for `config.steps` steps; it ends with the averaged weights. Curves go to
     scratch/metrics.jsonl.
 
-    `validate(model)` is called with the averaged weights in evaluation mode. Raises Cancelled (after writing a
-    checkpoint) when `stopping()` turns true, TrainingDiverged for a loss or gradient that is not finite.
+    `validate(model)` is called with the averaged weights in evaluation mode. `run`: whatever else decides the result (the
+    loss, files it reads), as JSON values: a checkpoint of a run that differs in it is not resumed. Raises Cancelled
+    (after writing a checkpoint) when `stopping()` turns true, TrainingDiverged for a loss or gradient that is not finite.
     """
     scratch.mkdir(parents=True, exist_ok=True)
     if config.threads:
@@ -76,7 +78,7 @@ def train(
     optimizers = Optimizers(model, config)
     average = PowerEMA(model, config.ema_share) if config.ema_share else None
     second = None if rival is None else Player(rival.module, Optimizers(rival.module, rival.config))
-    fingerprint = fingerprint_of(model, config, data, rival)
+    fingerprint = fingerprint_of(model, config, data, rival, run)
     found = newest_checkpoint(scratch, fingerprint)
     first = 0
     if found is not None:
@@ -161,10 +163,18 @@ def _require_finite(loss: float, norm: float, description: str, step: int, confi
         )
 
 
-def fingerprint_of(model: nn.Module, config: TrainingConfig, data: Loader, rival: Rival | None = None) -> str:
+def fingerprint_of(
+    model: nn.Module,
+    config: TrainingConfig,
+    data: Loader,
+    rival: Rival | None = None,
+    run: Mapping[str, Any] | None = None,
+) -> str:
     """What makes a run this run: a checkpoint with another fingerprint is not resumed."""
     shapes: Mapping[str, Any] = {name: list(tensor.shape) for name, tensor in model.state_dict().items()}
-    facts = {"config": config.what(), "shapes": shapes, "samples": hash_ids(data.dataset.sample_ids)}
+    facts: dict[str, Any] = {"config": config.what(), "shapes": shapes, "samples": hash_ids(data.dataset.sample_ids)}
+    if run is not None:
+        facts["run"] = run
     if rival is not None:
         theirs = {name: list(tensor.shape) for name, tensor in rival.module.state_dict().items()}
         facts["rival"] = {"config": rival.config.what(), "shapes": theirs}

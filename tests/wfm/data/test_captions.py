@@ -65,3 +65,6 @@ def test_a_mirror_image_has_a_mirrored_caption():
     assert mirrored_caption("Left of it, a ball slides to the right.") == "Right of it, a ball slides to the left."
     assert mirrored_caption("turns clockwise, leftover rights") == "turns counterclockwise, leftover rights"
     assert mirrored_caption("Counter-clockwise") == "Clockwise"
+    assert mirrored_caption("the leftmost ball, moving rightwards") == "the rightmost ball, moving leftwards"
+    assert mirrored_caption("turns anticlockwise, anti-clockwise") == "turns clockwise, clockwise"
+    assert mirrored_caption("TURN LEFT, left-handed") == "TURN RIGHT, right-handed"

@@ -1,6 +1,7 @@
 import pytest
 import torch
 
+from wfm.errors import ConfigError
 from wfm.generation.config import GuidanceConfig, SamplingConfig
 from wfm.generation.guidance import guided, stacked
 from wfm.generation.rollout import draw_latents
@@ -158,3 +159,26 @@ def test_noise_on_the_given_frames_is_drawn_from_the_seed() -> None:
     assert torch.allclose(noised[0, :, :2], past[0, :, :2], atol=1e-5)  # held to the last level, 0.02
     released = draw(0.05)
     assert not torch.allclose(released[0, :, :2], past[0, :, :2], atol=1e-3)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("sigma", [torch.tensor([0.5, 2.0]), torch.tensor([[0.5, 1.0, 2.0, 4.0]] * 2)])
+def test_levels_of_each_sample_serve_its_twin_too(sigma: torch.Tensor) -> None:
+    network = model()
+    told = conditions()
+    found = guided(network, told, LIKE, GuidanceConfig(scale=3.0))(noisy(), sigma)
+    cond, uncond = (network.denoise(noisy(), sigma, c) for c in (told, told.without("text", "actions")))
+    torch.testing.assert_close(found, torch.lerp(uncond, cond, 3.0), rtol=1e-5, atol=1e-5)
+
+
+def test_guidance_that_would_change_nothing_is_refused() -> None:
+    network, bare = model(), conditions(text=None, actions=None)
+    with pytest.raises(ConfigError, match="would change nothing"):
+        guided(network, bare, LIKE, GuidanceConfig(scale=3.0))
+    with pytest.raises(ConfigError, match="would change nothing"):
+        guided(network, conditions(text=None), LIKE, GuidanceConfig(scale=3.0, drop=("text",)))
+    for kept in (GuidanceConfig(scale=3.0, drop=("actions",)), GuidanceConfig()):
+        with pytest.raises(ConfigError, match="negative_text needs guidance that drops the text"):
+            guided(network, conditions(), LIKE, kept, negative_text=torch.zeros(1, 2, 6))
+    with pytest.raises(ConfigError, match="drop"):
+        GuidanceConfig.parse({"drop": ()})

@@ -190,3 +190,11 @@ def test_without_an_encoder_there_is_no_text(tmp_path, monkeypatch):
         "shard-00000.safetensors",
     ]
     assert pq.read_table(tmp_path / "train/samples.parquet").column("caption").to_pylist() == [""]
+
+
+def test_windows_of_one_latent_frame_have_one_column_of_statistics():
+    moments = Moments()
+    moments.add(torch.randn(5, 3, 1, 2, 2, generator=torch.Generator().manual_seed(0)))
+    found = moments.statistics()
+    assert [len(row) for row in found["mean"]] == [1, 1, 1]
+    assert np.isfinite(found["std"]).all()

@@ -66,3 +66,21 @@ def test_every_frame_has_its_turn():
 def test_what_does_not_fit_is_refused(values):
     with pytest.raises(ConfigError, match="image"):
         TokenizerTrainingConfig.parse(values)
+
+
+class Playing(Seen):
+    """Notes whose turn the penalty was."""
+
+    def rival_loss(self, step, *, penalty_step=None):
+        turn = step if penalty_step is None else penalty_step
+        return torch.zeros(()), {"r1": float(turn % 4 == 0)}
+
+
+@pytest.mark.parametrize("every", [0, 2, 3, 4, 8])
+def test_the_penalty_is_taken_on_videos_as_often_as_asked(every):
+    joint = JointObjective(Playing(), every=every, per_window=2, penalty_every=4)
+    named = [joint.rival_loss(step)[1] for step in range(48)]
+    images = [bool(every) and step % every == 0 for step in range(48)]
+    assert [set(values) for values in named] == [{"image_r1"} if image else {"r1"} for image in images]
+    assert not any(values.get("image_r1") for values in named)
+    assert sum(values.get("r1", 0) for values in named) == 12

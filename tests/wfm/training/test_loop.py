@@ -10,7 +10,7 @@ from wfm.data.loader import ArrayDataset, Loader
 from wfm.data.plan import DataPlan
 from wfm.errors import Cancelled, ConfigError
 from wfm.training.config import TrainingConfig
-from wfm.training.loop import TrainingDiverged, train
+from wfm.training.loop import TrainingDiverged, fingerprint_of, train
 from wfm.training.metrics import read_curve
 
 
@@ -125,6 +125,20 @@ def test_another_run_does_not_take_the_checkpoint(tmp_path):
     run(tmp_path, config=configuration(learning_rate=0.02))
     _, result = run(tmp_path, config=configuration(learning_rate=0.01))
     assert result.resumed_from == 0
+
+
+def test_checkpoints_of_another_run_do_not_push_out_this_runs(tmp_path):
+    run(tmp_path, config=configuration(learning_rate=0.02))
+    with pytest.raises(Cancelled):
+        run(tmp_path, config=configuration(learning_rate=0.01), stop_at=9)
+    _, result = run(tmp_path, config=configuration(learning_rate=0.01))
+    assert result.resumed_from == 9
+
+
+def test_whatever_else_decides_the_result_makes_another_run():
+    data, config, model = loader(), configuration(), nn.Linear(2, 2)
+    prints = [fingerprint_of(model, config, data, run=facts) for facts in (None, {"loss": "l1"}, {"loss": "l2"})]
+    assert len(set(prints)) == 3
 
 
 def test_how_fields_do_not_make_another_run(tmp_path):

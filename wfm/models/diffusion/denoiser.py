@@ -127,6 +127,10 @@ class Denoiser(nn.Module):
         """
         ready = conditions if isinstance(conditions, Prepared) else self.prepare(conditions, noisy)
         levels = self.levels(sigma, noisy)  # [1], [B] or [B, T]
+        if levels.device.type == "cpu" and self.config.objective == "edm" and not bool((levels > 0).all()):
+            raise ConfigError(
+                f"sigma is {levels.flatten().tolist()}: the network reads its logarithm, so give levels above 0"
+            )
         s = spread(levels)
         factors = self.scaling(s, ready.deviation)
         left = noisy if ready.mean is None else noisy - ready.mean

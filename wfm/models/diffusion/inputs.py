@@ -6,6 +6,7 @@
 The two orders differ in Cosmos and published weights depend on it.
 """
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -200,8 +201,8 @@ def rates_of(fps: float | Sequence[float | None] | Tensor | None) -> list[float 
     if isinstance(fps, Tensor):
         fps = fps.reshape(-1).tolist()
     rates = list(fps) if isinstance(fps, Sequence) else [fps]
-    if not rates or any(rate is not None and not rate > 0 for rate in rates):
-        raise ConfigError(f"fps: {fps!r} must be positive [1/s], or None for plain positions")
+    if not rates or any(rate is not None and not 0 < rate < math.inf for rate in rates):
+        raise ConfigError(f"fps: {fps!r} must be positive and finite [1/s], or None for plain positions")
     return rates
 
 

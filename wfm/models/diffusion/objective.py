@@ -52,7 +52,7 @@ class DenoisingObjective:
         ready = model.prepare(self.conditions(model, batch, clean, draw), clean)
         denoised = model.denoise(clean + spread(sigma) * draw["noise"].to(clean), sigma, ready)
         wanted = ~given_mask(draw["given"], clean.shape[2])[:, 0, :, 0, 0]  # [B, T]
-        count = wanted.sum(1).clamp(min=1)  # all given: no loss, not 0 / 0
+        count = wanted.sum(1)  # [B], at least 1
         error = (denoised - clean).square()
         plain = error.detach().mean(dim=(1, 3, 4))  # [B, T]
         weight = model.scaling(spread(sigma), ready.deviation).out.square().reciprocal()
@@ -117,9 +117,12 @@ class DenoisingObjective:
         if uniform[0] < config.pure_noise_probability:
             sigma = torch.full_like(sigma, config.sigma_max)
         choices = config.condition_latents
+        count = choices[min(int(uniform[1] * len(choices)), len(choices) - 1)]
         return {
             "sigma": sigma,
-            "given": torch.tensor(choices[min(int(uniform[1] * len(choices)), len(choices) - 1)]),
+            "given": torch.tensor(
+                min(count, frames - 1)
+            ),  # of an image nothing is given: one frame is left to learn from
             "known": uniform[2] >= config.action_dropout,
             "told": uniform[3] >= config.text_dropout,
             "augment": math.exp(config.augment_mean) * torch.exp(config.augment_std * normal[0]),

@@ -113,6 +113,10 @@ class ReconstructionConfig(Config):
     def _sane(self) -> Self:
         if self.layer_weights and len(self.layer_weights) != LAYERS:
             raise ValueError(f"layer_weights has {len(self.layer_weights)} entries; give {LAYERS}, or none")
+        if self.feature_file and not self.feature_net.startswith("vgg"):
+            raise ValueError(
+                f"feature_file is {self.feature_file!r} and feature_net {self.feature_net!r} reads no file: use vgg16 or vgg19"
+            )
         if self.flow_scale < 1:
             raise ValueError(f"flow_scale is {self.flow_scale}; it must be at least 1")
         return self

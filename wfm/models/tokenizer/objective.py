@@ -98,9 +98,9 @@ class TokenizerObjective:
                 terms["adversarial"] = Term(weight, generator_loss(self.discriminator(rebuilt)))
         return terms
 
-    def rival_loss(self, step: int) -> tuple[Tensor, dict[str, float]] | None:
+    def rival_loss(self, step: int, *, penalty_step: int | None = None) -> tuple[Tensor, dict[str, float]] | None:
         """The discriminator's loss on the videos and reconstructions of the last call of `loss`, and its accuracy; None
-        before it is its turn to learn."""
+        before it is its turn to learn. `penalty_step` stands in for `step` where the R1 penalty asks whose turn it is."""
         config = self.config.adversarial
         if self.discriminator is None or self._pair is None or step < config.first_step:
             return None
@@ -108,7 +108,7 @@ class TokenizerObjective:
         real, false = self.discriminator(torch.cat([video, rebuilt])).chunk(2)
         total = discriminator_loss(real, false)
         values = {"discriminator_loss": float(total.detach()), "discriminator_accuracy": accuracy(real, false)}
-        if config.r1 and step % config.r1_every == 0:
+        if config.r1 and (step if penalty_step is None else penalty_step) % config.r1_every == 0:
             penalty = r1_penalty(self.discriminator, video)
             values["discriminator_r1"] = float(penalty.detach())
             total = total + config.r1 * config.r1_every * penalty

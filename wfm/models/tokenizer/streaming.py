@@ -209,6 +209,8 @@ def encode_video(
     encoder = StreamingEncoder(tokenizer, attention_latents)
     waiting: list[Tensor] = []
     for chunk in chunks:
+        if not chunk.shape[2]:  # a reader's last chunk may be empty
+            continue
         waiting.append(chunk)
         have, want = sum(each.shape[2] for each in waiting), ct * group_latents if encoder.latents else 1
         if have < want:

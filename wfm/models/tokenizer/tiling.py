@@ -149,6 +149,7 @@ def encode_tiled(
     codes stay codes. Raises ConfigError for sizes that do not fit.
     """
     config = tokenizer.config
+    _require_groups(group_latents, attention_latents)
     plan = TilePlan.of(config, size=_sides(video), tile=tile, overlap=overlap)
 
     def run(rows: slice, columns: slice) -> Iterator[Tensor]:
@@ -176,6 +177,7 @@ def decode_tiled(
     """As `tokenizer.decode`, tile by tile; arguments as of `encode_tiled` (`tile` and `overlap` in pixels here too)."""
     config, s = tokenizer.config, tokenizer.config.spatial_compression
     height, width = _sides(latents)
+    _require_groups(group_latents, attention_latents)
     plan = TilePlan.of(config, size=(height * s, width * s), tile=tile, overlap=overlap)
 
     def run(rows: slice, columns: slice) -> Iterator[Tensor]:
@@ -185,6 +187,17 @@ def decode_tiled(
 
     frames = 1 + (latents.shape[2] - 1) * config.temporal_compression
     return plan.blend(run, latents.new_zeros(latents.shape[0], config.in_channels, frames, height * s, width * s), s)
+
+
+def _require_groups(group_latents: int, attention_latents: int) -> None:
+    if attention_latents < 0:
+        raise ConfigError(
+            f"attention_latents is {attention_latents}; give the latent frames that attention sees, or 0 for all"
+        )
+    if attention_latents and not group_latents:
+        raise ConfigError(
+            f"attention_latents is {attention_latents} and group_latents 0: a window needs frames that go through in groups"
+        )
 
 
 def _sides(video: Tensor) -> tuple[int, int]:

@@ -288,3 +288,11 @@ def test_the_feature_width_of_the_config_is_that_of_the_features(denoiser):
 
 def test_given_mask():
     assert given_mask(torch.tensor([0, 2]), 3)[:, 0, :, 0, 0].tolist() == [[False] * 3, [True, True, False]]
+
+
+@pytest.mark.parametrize("sigma", [0.0, -1.0])
+def test_a_level_without_a_logarithm_is_refused(denoiser, sigma):
+    model = denoiser()
+    noisy = torch.zeros(1, model.config.network.in_channels, 2, 4, 4)
+    with pytest.raises(ConfigError, match="sigma is"):
+        model.denoise(noisy, sigma, Conditions())

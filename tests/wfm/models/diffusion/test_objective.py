@@ -138,8 +138,29 @@ def test_the_optimum_of_the_flow_loss_is_the_exact_velocity(denoiser):
 
 @pytest.mark.parametrize("name", BOTH)
 def test_given_frames_cost_nothing(denoiser, name):
-    objective = DenoisingObjective(BOTH[name](condition_latents=(3,)))  # everything given: nothing to be wrong about
-    assert value(objective, denoiser(objective=name, action_width=1), batch()) == 0
+    objective = DenoisingObjective(BOTH[name](condition_latents=(2,)))
+    model = denoiser(objective=name, action_width=1)
+    right = model.denoise
+
+    def wrong_about_the_past(noisy, sigma, ready):
+        clean = right(noisy, sigma, ready)
+        return torch.cat([clean[:, :, :2] + 100, clean[:, :, 2:]], dim=2)
+
+    plain = value(objective, model, batch())
+    model.denoise = wrong_about_the_past
+    assert value(objective, model, batch()) == plain
+
+
+@pytest.mark.parametrize("name", BOTH)
+def test_of_an_image_nothing_is_given(denoiser, name):
+    objective = DenoisingObjective(BOTH[name](condition_latents=(0, 1, 2)))
+    images = {key: x[:, :, :1] if key == "latents" else x for key, x in batch().items() if key != "guess"}
+    model = denoiser(objective=name, action_width=1)
+    drawn = objective.draw(model, torch.arange(50), images["latents"].shape)
+    assert (drawn["given"] == 0).all()
+    assert value(objective, model, images) > 0
+    both = objective.draw(model, torch.arange(50), (3, 2, 4, 4))["given"]
+    assert set(both.tolist()) == {0, 1}  # one frame is always left to learn from
 
 
 def test_options_do_what_they_say(denoiser):
@@ -151,7 +172,7 @@ def test_options_do_what_they_say(denoiser):
     assert float(quiet.std()) == pytest.approx(0.5, abs=0.05)
     assert (~draw(model, action_dropout=0.3)["known"]).float().mean() == pytest.approx(0.3, abs=0.05)
     assert (~draw(model, text_dropout=0.4)["told"]).float().mean() == pytest.approx(0.4, abs=0.05)
-    counts = draw(model, condition_latents=(0, 2))["given"]
+    counts = draw(model, condition_latents=(0, 2), shape=(1, 3, 1, 1))["given"]
     assert set(counts.tolist()) == {0, 2}
     assert (counts == 2).float().mean() == pytest.approx(0.5, abs=0.06)
     loud, soft = (draw(model, augment_mean=m)["augment"].log().mean() for m in (0.0, -4.0))

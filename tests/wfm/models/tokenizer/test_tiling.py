@@ -152,6 +152,10 @@ def test_other_bad_input_is_refused():
         decode_tiled(model, noise(5, 5), **tiles)
     with pytest.raises(ConfigError, match="group_latents is negative"):
         encode_tiled(model, noise(40, 40), **tiles, group_latents=-1)
+    with pytest.raises(ConfigError, match="attention_latents is -1"):
+        encode_tiled(model, noise(40, 40), **tiles, group_latents=1, attention_latents=-1)
+    with pytest.raises(ConfigError, match="a window needs frames that go through in groups"):
+        encode_tiled(model, noise(40, 40), **tiles, attention_latents=2)
 
 
 def test_seam_error_says_what_was_put_there():
