@@ -47,6 +47,7 @@ def generate(
         float | None,
         typer.Option(help="Strength of text and actions; 1: none (Cosmos's 7 is 8). Default: the model's."),
     ] = None,
+    negative_text: Annotated[str, typer.Option(help="What guidance moves away from.")] = "",
     store: StoreOption = STORE_DEFAULT,
 ) -> None:
     """Predict the future of a clip with a published model."""
@@ -67,6 +68,7 @@ def generate(
         text=text,
         text_encoder=text_encoder,
         guidance=guidance,
+        negative_text=negative_text,
     )
     say(f"{written.video}\n{written.sidecar}")
 

@@ -45,8 +45,11 @@ def show(
     model: Annotated[
         str, typer.Argument(metavar="PRESET|FOLDER", help="A name of `wfm models list`, or a model folder.")
     ],
-    video: Annotated[str, typer.Option(metavar="TxHxW", help="Frames, height, width, such as 121x704x1280.")] = "",
-    batch: Annotated[int, typer.Option(min=1, help="Videos at once.")] = 1,
+    video: Annotated[
+        str, typer.Option(metavar="TxHxW", help="Frames (or seconds), height, width: 121x704x1280, 5sx704x1280.")
+    ] = "",
+    fps: Annotated[float, typer.Option(help="Frames a second, where --video says seconds.")] = 24.0,
+    batch: Annotated[int, typer.Option(help="Videos at once.")] = 1,
     text_tokens: Annotated[int, typer.Option(min=0, help="Text tokens that a diffusion model attends to.")] = 512,
     tokenizer: Annotated[
         str, typer.Option(metavar="PRESET|FOLDER", help="Whose latents a diffusion model works on.")
@@ -65,7 +68,9 @@ def show(
     latents_of = configuration(tokenizer)
     if not isinstance(latents_of, TokenizerConfig):
         raise ConfigError(f"--tokenizer {tokenizer}: that is no tokenizer; choose one of `wfm models list`")
-    shown = Video.parse(video) if video else None
+    timed = config if isinstance(config, TokenizerConfig) else latents_of
+    compression = getattr(config, "temporal_compression", timed.temporal_compression)  # a denoiser states its own
+    shown = Video.parse(video, fps=fps, compression=compression) if video else None
     cost = cost_of(config, shown, batch=batch, text_tokens=text_tokens, tokenizer=latents_of)
     if json_:
         say(json.dumps({"model": model, **cost.values()}, indent=1))

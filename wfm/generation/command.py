@@ -46,6 +46,7 @@ def generate_from_files(
     text: str = "",
     text_encoder: str = "",
     guidance: float | None = None,
+    negative_text: str = "",
 ) -> Written:
     """Continue a video file with a published model and write ``out`` (mp4) and ``out`` with the suffix ``.json``.
 
@@ -53,7 +54,8 @@ def generate_from_files(
     `wfm.generation.rollout.MODES`; empty means "sample" for diffusion and "greedy" for autoregressive. num_frames:
     given and predicted frames together; 0 means the training window. Without a file of actions the null action is
     used. text: a caption of the future, for a model that reads text; text_encoder: the folder of its encoder when that is no
-    package. guidance: strength in the standard convention (1 is none), in place of the model's own. Nothing is written
+    package. guidance: strength in the standard convention (1 is none), in place of the model's own; negative_text:
+    what guidance moves away from. Nothing is written
     unless everything went well. Raises InputError (or a kind of it) for whatever is wrong with what was given.
     """
     target = Path(out)
@@ -67,13 +69,24 @@ def generate_from_files(
         world = WorldModel.load(folder)
     if guidance is not None:
         world.card = with_guidance(world.card, guidance)
-    if text:
+    if text or negative_text:
         world.open_text(text_encoder)
     card = world.card
     total = num_frames or card.num_frames
     mode = mode or ("greedy" if card.family == "autoregressive" else "sample")
     given = read_past(Path(past), card)
     actions, note = _actions(world, action_file, camera_file, total)
+    met = [
+        name
+        for name, value in (("text", text or negative_text), ("actions", actions))
+        if value is not None and len(value)
+    ]
+    dropped = card.sampling.guidance.drop
+    if guidance not in (None, 1.0) and not set(met) & set(dropped):
+        raise ConfigError(
+            f"guidance is {guidance} and nothing that it moves away from is given ({', '.join(dropped)}): it would change "
+            "nothing; give a caption, actions or a camera path, or leave it out"
+        )
     video = world.generate(
         torch.from_numpy(np.ascontiguousarray(from_uint8(given.frames)))[None],
         None if actions is None else actions[None],
@@ -81,6 +94,7 @@ def generate_from_files(
         seeds=[seed],
         mode=mode,
         text=[text] if text else None,
+        negative_text=negative_text,
     )
     sidecar = {
         "schema_version": SIDECAR_VERSION,
@@ -93,7 +107,9 @@ def generate_from_files(
         "sampling": card.sampling.resolved(),
         "past": given.choices,
         "actions": note,
-        "text": {"caption": text, "encoder": world.model_card.extra["text"]} if text else None,
+        "text": {"caption": text, "negative": negative_text, "encoder": world.model_card.extra["text"]}
+        if text or negative_text
+        else None,
         "action_spec": world.action_spec.resolved(),
         "lineage": {"inputs": card.inputs, "sources": _sources(store, key)},
     }

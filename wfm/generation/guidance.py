@@ -34,12 +34,12 @@ def guided(
     With guidance each call runs the network once on 2 B samples, the second half unconditional (``guidance.drop``; a
     negative prompt takes the place of the empty text). What no noise level changes is computed here, once.
 
-    Raises ConfigError for guidance that would change nothing: a negative prompt with text that is kept, or nothing of
-    what is to be dropped there.
+    Where nothing that is to be dropped is given, both predictions are one, which is computed once. Raises ConfigError for a
+    negative prompt that would not be read.
     """
     scale = guidance.standard_scale
-    _require_effect(conditions, guidance, negative_text)
-    if scale == 1:
+    _require_reader(guidance, negative_text)
+    if scale == 1 or (negative_text is None and not drops(guidance, conditions)):
         ready = model.prepare(conditions, like)
         return lambda x, sigma: model.denoise(x, sigma, ready)
     twin = conditions.without(*guidance.drop, text=negative_text, text_lengths=negative_lengths)
@@ -56,17 +56,16 @@ def guided(
     return denoise
 
 
-def _require_effect(conditions: Conditions, guidance: GuidanceConfig, negative_text: Tensor | None) -> None:
+def drops(guidance: GuidanceConfig, conditions: Conditions) -> tuple[str, ...]:
+    """What of the conditions the unconditional prediction is made without."""
+    return tuple(name for name in guidance.drop if getattr(conditions, name) is not None)
+
+
+def _require_reader(guidance: GuidanceConfig, negative_text: Tensor | None) -> None:
     if negative_text is not None and ("text" not in guidance.drop or guidance.standard_scale == 1):
         raise ConfigError(
             f"negative_text needs guidance that drops the text: guidance.drop is {guidance.drop}, its scale {guidance.scale} "
             f"({guidance.convention})"
-        )
-    there = [name for name in ("text", "actions") if getattr(conditions, name) is not None]
-    if guidance.standard_scale != 1 and negative_text is None and not set(there) & set(guidance.drop):
-        raise ConfigError(
-            f"guidance.scale is {guidance.scale} and nothing of guidance.drop = {guidance.drop} is given (given: "
-            f"{', '.join(there) or 'neither'}): guidance would change nothing; give text or actions, or switch it off"
         )
 
 

@@ -77,11 +77,14 @@ def future_latents(
     guess: Tensor | None = None,
     text: Tensor | None = None,
     text_lengths: Tensor | None = None,
+    negative_text: Tensor | None = None,
+    negative_lengths: Tensor | None = None,
 ) -> Tensor:
     """Continue ``past [B, C, p, h, w]`` (the tokenizer's units) to ``frames`` latent frames ``[B, C, frames, h, w]``.
 
     actions: normalised ``[B, T, A]`` or None; guess ``[B, C, frames, h, w]``: latents of the extrapolated past, for a
-    model that is shown them; text embeddings ``[B, L, D]`` with their lengths, or None. Modes: see `draw_latents`.
+    model that is shown them; text embeddings ``[B, L, D]`` with their lengths, or None; a negative prompt likewise,
+    ``[1, L, D]``. Modes: see `draw_latents`.
     """
     batch, channels, given, height, width = past.shape
     if model.config.extrapolate and guess is None:
@@ -90,7 +93,16 @@ def future_latents(
     shown[:, :, :given] = model.normalise(past, video=frames > 1)
     conditions = Conditions(past=shown, given=given, actions=actions, text=text, text_lengths=text_lengths)
     shape = (channels, frames, height, width)
-    latents = draw_latents(model, conditions, shape, seeds=seeds, mode=mode, sampling=sampling)
+    latents = draw_latents(
+        model,
+        conditions,
+        shape,
+        seeds=seeds,
+        mode=mode,
+        sampling=sampling,
+        negative_text=negative_text,
+        negative_lengths=negative_lengths,
+    )
     latents[:, :, :given] = past
     return latents
 

@@ -12,7 +12,7 @@ import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 import pydantic
@@ -34,7 +34,16 @@ from wfm.models.tokenizer.network import Tokenizer
 
 SCHEMA_VERSION = 1
 
-Told = tuple[Tensor | None, Tensor | None]
+
+class Told(NamedTuple):
+    """Embeddings `[B, L, D]` and lengths `[B]` of the captions, and of the negative prompt (one row for all); None: none."""
+
+    text: Tensor | None = None
+    lengths: Tensor | None = None
+    negative: Tensor | None = None
+    negative_lengths: Tensor | None = None
+
+
 """Text embeddings `[B, L, D]` and lengths `[B]`, or nothing."""
 
 
@@ -126,12 +135,14 @@ class WorldModel:
         seeds: list[int],
         mode: str = "sample",
         text: Sequence[str] | None = None,
+        negative_text: str = "",
     ) -> Tensor:
         """Continue ``past [B, 3, P, H, W]`` in [-1, 1] to ``num_frames = T`` frames ``[B, 3, T, H, W]``; the first P
         as given, bit for bit.
 
         actions: raw units ``[B, T, A]`` (a row for every frame; the row of frame t acts between t and t + 1), or None
-        for the null action. text: a caption for each sequence, or None for the empty text. seeds: one for each sequence;
+        for the null action. text: a caption for each sequence, or None for the empty text. negative_text: what guidance moves
+        away from, in place of the empty text; it needs guidance that drops the text. seeds: one for each sequence;
         sequence b depends on ``past[b], actions[b], text[b], seeds[b]`` alone. T may exceed the training window: the
         future is then rolled out window by window, each started from the last P frames of the one before, with a seed
         derived from (seed, window). The same call on the same machine gives the same bits. Raises ConfigError for what
@@ -141,13 +152,14 @@ class WorldModel:
         total = self.card.num_frames if num_frames is None else num_frames
         self._check(past, total, seeds)
         known = self._normalised(actions, past.shape[0], total)
-        told = self._told(text, past.shape[0])
+        told = self._told(text, past.shape[0], negative_text)
         size = self.sampling_batch
         rows = []
         for start in range(0, past.shape[0], size):
             chosen = list(range(start, min(start + size, past.shape[0])))
             filled = chosen + [chosen[-1]] * (size - len(chosen))  # always `size` rows: see SamplingConfig.batch_size
-            acts, words = _rows(known, filled), (_rows(told[0], filled), _rows(told[1], filled))
+            acts = _rows(known, filled)
+            words = told._replace(text=_rows(told.text, filled), lengths=_rows(told.lengths, filled))
             part = self._roll_out(past[filled], acts, words, total, [seeds[i] for i in filled], mode)
             rows.append(part[: len(chosen)])
         return torch.cat(rows)
@@ -189,8 +201,10 @@ class WorldModel:
                 mode=mode,
                 sampling=sampling,
                 guess=None if guess is None else self.tokenizer.encode(guess),
-                text=text[0],
-                text_lengths=text[1],
+                text=text.text,
+                text_lengths=text.lengths,
+                negative_text=text.negative,
+                negative_lengths=text.negative_lengths,
             )
             return self.tokenizer.decode(latents).clamp(-1, 1)
         assert isinstance(self.model, AutoregressiveTransformer)
@@ -226,11 +240,19 @@ class WorldModel:
         weight = next(self.model.parameters())
         return torch.from_numpy(self.action_spec.normalise(raw)).to(weight)
 
-    def _told(self, text: Sequence[str] | None, batch: int) -> Told:
-        if text is None:
-            return None, None
-        if len(text) != batch:
-            raise ConfigError(f"{len(text)} captions for {batch} sequences: give one each")
+    def _told(self, text: Sequence[str] | None, batch: int, negative_text: str) -> Told:
+        told = Told()
+        if text is not None:
+            if len(text) != batch:
+                raise ConfigError(f"{len(text)} captions for {batch} sequences: give one each")
+            embeddings, lengths = self._embedded(text)
+            told = told._replace(text=embeddings, lengths=lengths)
+        if negative_text:
+            embeddings, lengths = self._embedded([negative_text])
+            told = told._replace(negative=embeddings, negative_lengths=lengths)
+        return told
+
+    def _embedded(self, text: Sequence[str]) -> tuple[Tensor, Tensor]:
         embeddings, lengths = self.open_text().encode(text)
         weight = next(self.model.parameters())
         return embeddings.to(weight), lengths.to(weight.device)

@@ -171,12 +171,18 @@ def test_levels_of_each_sample_serve_its_twin_too(sigma: torch.Tensor) -> None:
     torch.testing.assert_close(found, torch.lerp(uncond, cond, 3.0), rtol=1e-5, atol=1e-5)
 
 
-def test_guidance_that_would_change_nothing_is_refused() -> None:
-    network, bare = model(), conditions(text=None, actions=None)
-    with pytest.raises(ConfigError, match="would change nothing"):
-        guided(network, bare, LIKE, GuidanceConfig(scale=3.0))
-    with pytest.raises(ConfigError, match="would change nothing"):
-        guided(network, conditions(text=None), LIKE, GuidanceConfig(scale=3.0, drop=("text",)))
+@torch.no_grad()
+def test_where_nothing_is_dropped_the_network_runs_on_one_batch() -> None:
+    network, sizes = model(), []
+    network.network.register_forward_pre_hook(lambda _, inputs: sizes.append(len(inputs[0])))
+    for told, drop in ((conditions(text=None, actions=None), ("text", "actions")), (conditions(text=None), ("text",))):
+        found = guided(network, told, LIKE, GuidanceConfig(scale=3.0, drop=drop))(noisy(), 0.8)
+        assert torch.equal(found, network.denoise(noisy(), 0.8, told))
+    assert set(sizes) == {2}
+
+
+def test_a_negative_prompt_that_would_not_be_read_is_refused() -> None:
+    network = model()
     for kept in (GuidanceConfig(scale=3.0, drop=("actions",)), GuidanceConfig()):
         with pytest.raises(ConfigError, match="negative_text needs guidance that drops the text"):
             guided(network, conditions(), LIKE, kept, negative_text=torch.zeros(1, 2, 6))

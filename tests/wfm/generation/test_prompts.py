@@ -98,10 +98,18 @@ def test_generate_with_text_from_files(world, tmp_path):
         ("plain", {}),
         ("told", {"text": CAPTIONS[0]}),
         ("guided", {"text": CAPTIONS[0], "guidance": 4.0}),
+        ("avoided", {"text": CAPTIONS[0], "guidance": 4.0, "negative_text": CAPTIONS[1]}),
     ):
         written = generate_from_files(store, str(bundle), tmp_path / "past.mp4", out=tmp_path / f"{name}.mp4", **more)
         made[name] = (Path(written.video).read_bytes(), json.loads(written.sidecar.read_text()))
-    assert len({video for video, _ in made.values()}) == 3
+    assert len({video for video, _ in made.values()}) == 4
+    assert made["avoided"][1]["text"]["negative"] == CAPTIONS[1]
+    with pytest.raises(ConfigError, match="nothing that it moves away from is given"):
+        generate_from_files(store, str(bundle), tmp_path / "past.mp4", out=tmp_path / "x.mp4", guidance=4.0)
+    with pytest.raises(ConfigError, match="negative_text needs guidance"):
+        generate_from_files(
+            store, str(bundle), tmp_path / "past.mp4", out=tmp_path / "x.mp4", text=CAPTIONS[0], negative_text="blurry"
+        )
     assert made["plain"][1]["text"] is None
     assert made["told"][1]["text"]["caption"] == CAPTIONS[0]
     assert made["guided"][1]["sampling"]["guidance"]["scale"] == 4.0

@@ -192,3 +192,23 @@ def test_validation_is_repeatable_and_sees_the_model():
 def test_tokenizer_training_refuses_what_does_not_fit(values):
     with pytest.raises(ConfigError):
         TokenizerTrainingConfig.parse(values)
+
+
+def test_activation_checkpointing_changes_no_result():
+    losses = []
+    for kind in ("none", "full"):
+        torch.manual_seed(0)
+        config = WorldTrainingConfig.parse({**SMALL, "parallel": {"activation_checkpointing": kind}})
+        model, objective, _ = build(config, TokenizerConfig.parse(NETWORK), encoded())
+        assert ("forward" in model.network.blocks[0].__dict__) == (kind == "full")  # it is switched on
+        batch = {**encoded().train.rows([0, 1]), "seeds": torch.arange(2)}
+        loss, _ = objective.loss(model, batch, 0)
+        loss.backward()
+        losses.append([float(loss.detach()), *(float(p.grad.sum()) for p in model.parameters() if p.grad is not None)])
+    assert losses[0] == losses[1]
+    with pytest.raises(ConfigError, match="family autoregressive has neither"):
+        build(
+            WorldTrainingConfig.parse({"family": "autoregressive", "parallel": {"compile": True}}),
+            TokenizerConfig.parse({**NETWORK, "levels": [5, 5, 5]}),
+            encoded(),
+        )

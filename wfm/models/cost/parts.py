@@ -1,5 +1,6 @@
 """A part of a model with its cost, and the video that the cost is for."""
 
+import math
 import re
 from dataclasses import dataclass
 from typing import Self
@@ -62,12 +63,21 @@ class Video:
     width: int
 
     @classmethod
-    def parse(cls, text: str) -> Self:
-        """`121x704x1280`, or `704x1280` for an image. Raises ConfigError for anything else."""
+    def parse(cls, text: str, *, fps: float = 24.0, compression: int = 1) -> Self:
+        """`121x704x1280`, `704x1280` for an image, or `5sx704x1280` for a duration: as many frames as come nearest to it at
+        `fps` [1/s] and are 1 + a multiple of `compression`. Raises ConfigError for anything else."""
+        lasting = re.fullmatch(r"(\d+(?:\.\d+)?)s(x\d+x\d+)", text.strip().lower())
+        if lasting:
+            if not 0 < fps < math.inf:
+                raise ConfigError(f"fps is {fps}; it must be positive [1/s]")
+            groups = round((float(lasting[1]) * fps - 1) / compression)
+            text = f"{1 + max(groups, 0) * compression}{lasting[2]}"
         found = re.fullmatch(r"(?:(\d+)x)?(\d+)x(\d+)", text.strip().lower())
         numbers = [int(group or 1) for group in found.groups()] if found else [0]
         if min(numbers) < 1:
-            raise ConfigError(f"video: {text!r} is not of the form FRAMESxHEIGHTxWIDTH, such as 121x704x1280")
+            raise ConfigError(
+                f"video: {text!r} is not of the form FRAMESxHEIGHTxWIDTH, such as 121x704x1280 or 5sx704x1280"
+            )
         return cls(*numbers)
 
     def __str__(self) -> str:

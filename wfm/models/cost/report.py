@@ -122,7 +122,7 @@ def cost_of(
     raise ConfigError(f"{type(config).__name__}: costs are known of tokenizers and diffusion models only")
 
 
-def latent_size(config: TokenizerConfig, video: Video, *, multiple: int = 1) -> tuple[int, int, int]:
+def latent_size(config: TokenizerConfig, video: Video, *, multiple: tuple[int, int] = (1, 1)) -> tuple[int, int, int]:
     """(frames, rows, columns) of a video's latents. Raises ConfigError naming the nearest that fit; `multiple`: of latent
     positions that sides must be (a transformer's patch)."""
     try:
@@ -130,8 +130,8 @@ def latent_size(config: TokenizerConfig, video: Video, *, multiple: int = 1) -> 
     except ValueError as error:
         raise ConfigError(f"video {video}: {error}") from None
     sides = []
-    for name, side in (("height", video.height), ("width", video.width)):
-        step = config.spatial_compression * multiple
+    for name, side, patch in (("height", video.height, multiple[0]), ("width", video.width, multiple[1])):
+        step = config.spatial_compression * patch
         if side % step:
             below = max(side // step, 1) * step
             near = f"{below} or {below + step}" if below < side else str(below)
@@ -181,7 +181,7 @@ def _diffusion_cost(
         raise ConfigError("tokenizer: images alone; a diffusion model works on a video tokenizer's latents")
     if video is None:
         video = _largest(network, tokenizer)
-    size = latent_size(tokenizer, video, multiple=network.patch_size[1])
+    size = latent_size(tokenizer, video, multiple=network.patch_size[1:])
     over = [f"{here} of {most}" for here, most in zip(size, network.max_size, strict=True) if here > most]
     if over:
         raise ConfigError(
@@ -220,6 +220,7 @@ def _largest(network: DiffusionConfig, tokenizer: TokenizerConfig) -> Video:
     """Cosmos's 121 frames of 704x1280, or what a smaller model's positions cover."""
     t, h, w = network.max_size
     frames = min(121, 1 + (t - 1) * tokenizer.temporal_compression)
-    step = tokenizer.spatial_compression * network.patch_size[1]
-    sides = [min(most, side * tokenizer.spatial_compression // step * step) for most, side in ((704, h), (1280, w))]
+    unit = tokenizer.spatial_compression
+    steps = [unit * patch for patch in network.patch_size[1:]]
+    sides = [min(most, side * unit) // step * step for most, side, step in zip((704, 1280), (h, w), steps, strict=True)]
     return Video(frames, sides[0], sides[1])

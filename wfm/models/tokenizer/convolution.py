@@ -20,6 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from wfm.errors import ConfigError
 from wfm.models.tokenizer.haar import cut_blocks, fold_analysis, fold_synthesis, join_blocks
 
 
@@ -30,6 +31,7 @@ class Stream:
     def __init__(self, attention_frames: int = 0) -> None:
         self.attention_frames = attention_frames
         self.groups = 0
+        self._under_way = False
         self._kept: dict[nn.Module, tuple[Tensor, ...]] = {}
 
     @property
@@ -37,9 +39,20 @@ class Stream:
         """Whether the group that is going through is the first."""
         return self.groups == 0
 
+    def begin(self) -> None:
+        """Called by the whole network before a group goes through. Raises ConfigError when the group before broke off: some
+        layers have seen it and others not, so what follows would be wrong."""
+        if self._under_way:
+            raise ConfigError(
+                f"this stream broke off within group {self.groups + 1}: start the video again with a new stream, or go on "
+                "from a state that was saved"
+            )
+        self._under_way = True
+
     def advance(self) -> None:
         """Called by the whole network when a group has gone through."""
         self.groups += 1
+        self._under_way = False
 
     def recall(self, layer: nn.Module) -> tuple[Tensor, ...] | None:
         """What `layer` kept of the groups before; None for the first."""

@@ -170,6 +170,8 @@ class Tokenizer(nn.Module):
         `stream`: `video` is the next group of frames of a longer one, see `convolution.Stream`.
         """
         video = self._fitted(video, pad, stream)
+        if stream is not None:
+            stream.begin()
         latents = self.quant_conv(self.encoder(video, stream))
         if self.config.linear_code:
             latents = latents + self._linear_latents(video, stream)
@@ -184,6 +186,8 @@ class Tokenizer(nn.Module):
             raise ConfigError(
                 f"latents of shape {list(latents.shape)}: this tokenizer decodes [B, {self.config.latent_channels}, t, h, w]"
             )
+        if stream is not None:
+            stream.begin()
         codes = latents.permute(0, 2, 3, 4, 1).contiguous()
         video = self.decoder(self.post_quant_conv(codes), stream)
         if self.config.linear_code:

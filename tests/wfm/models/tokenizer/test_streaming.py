@@ -320,3 +320,23 @@ def test_peak_memory_of_a_stream_does_not_grow_with_the_video(side):
             growth[row["mode"], row["frames"]] = row["growth_mib"]
     assert growth["stream", 129] <= 1.1 * growth["stream", 65] + 1
     assert growth["whole", 129] > 2 * growth["stream", 129]
+
+
+def test_a_stream_that_broke_off_is_not_continued(monkeypatch):
+    model = make()
+    video = clip(model, 2)
+    encoder = StreamingEncoder(model)
+    encoder.push(video[:, :, :1])
+    with monkeypatch.context() as patch:
+        patch.setattr(model.encoder.norm_out, "forward", lambda *_, **__: (_ for _ in ()).throw(MemoryError))
+        with pytest.raises(MemoryError):
+            encoder.push(video[:, :, 1:])
+    with pytest.raises(ConfigError, match="broke off within group 2"):
+        encoder.push(video[:, :, 1:])
+
+
+def test_an_empty_last_chunk_is_no_group():
+    model = make()
+    video = clip(model, 2)
+    whole = torch.cat(list(encode_video(model, [video])), dim=2)
+    assert torch.equal(torch.cat(list(encode_video(model, [video, video[:, :, :0]])), dim=2), whole)
