@@ -24,7 +24,7 @@ def test_the_list_has_every_preset_with_its_count():
     for word in ("diffusion-14b-v2w", "14,267,169,792", "dv8x16x16", "110,898,294", "64,000 symbols"):
         assert word in shown
     rows = json.loads(ask("list", "--json"))
-    assert len(rows) == 20
+    assert len(rows) == 24
     assert rows["cv8x8x8"]["parameters"] == 105_653_696
 
 

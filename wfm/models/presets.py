@@ -4,6 +4,7 @@
 
     diffusion-7b, -14b [-v2w]        Cosmos 1.0's transformers for text (and, v2w, video) to world: the network alone;
                                      `DenoiserConfig(network=config)` is what training wraps around it
+    ar-4b, -5b, -12b, -13b           Cosmos 1.0's autoregressive models over the tokens of dv8x16x16; 5b and 13b follow text
     cv8x8x8 ... dv8x16x16            video tokenizers; the figures are compression in time and along each side
     ci8x8 ... di16x16                image tokenizers
 
@@ -13,10 +14,11 @@ so one more step in the network. Names are read without regard to case, with or 
 """
 
 import difflib
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from wfm.config import Config
 from wfm.errors import ConfigError
+from wfm.models.autoregressive.config import AutoregressiveConfig
 from wfm.models.diffusion.config import DiffusionConfig
 from wfm.models.tokenizer.config import TokenizerConfig
 
@@ -41,6 +43,10 @@ def _diffusion(layers: int, heads: int, rope_scale: tuple[float, float, float], 
         condition_mask=condition_mask,
     )
     return Preset("diffusion", config)
+
+
+def _autoregressive(name: Literal["4b", "5b", "12b", "13b"]) -> Preset:
+    return Preset("autoregressive", AutoregressiveConfig.cosmos(name))
 
 
 def _video(time: int, space: int, *, discrete: bool = False, patch: int = 4, z_channels: int = 16) -> Preset:
@@ -75,6 +81,10 @@ PRESETS: dict[str, Preset] = {
     "diffusion-7b-v2w": _diffusion(28, 32, (2.0, 1.0, 1.0), condition_mask=True),
     "diffusion-14b": _diffusion(36, 40, (2.0, 2.0, 2.0), condition_mask=False),
     "diffusion-14b-v2w": _diffusion(36, 40, (2.0, 2.0, 2.0), condition_mask=True),
+    "ar-4b": _autoregressive("4b"),
+    "ar-5b": _autoregressive("5b"),
+    "ar-12b": _autoregressive("12b"),
+    "ar-13b": _autoregressive("13b"),
     "cv4x8x8": _video(4, 8),
     "cv4x8x8-360p": _video(4, 8, patch=2),
     "cv8x8x8": _video(8, 8),

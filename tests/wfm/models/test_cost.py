@@ -9,6 +9,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
 from wfm.errors import ConfigError
+from wfm.models.autoregressive import AutoregressiveConfig, AutoregressiveTransformer
 from wfm.models.cost import Video, cost_of
 from wfm.models.diffusion.config import DenoiserConfig, DiffusionConfig
 from wfm.models.diffusion.denoiser import Denoiser
@@ -206,3 +207,30 @@ def test_costs_need_no_torch():
         "cost_of(preset('diffusion-14b').config); assert 'torch' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize(
+    ("values", "video", "batch"),
+    [
+        ({}, "17x128x96", 2),
+        ({"text_embed_dim": 24, "absolute_embedding": True}, "33x64x128", 1),
+        ({"kv_heads": 4}, "9x160x160", 3),
+    ],
+)
+def test_flops_of_the_autoregressive_transformer_are_torchs(values, video, batch):
+    small = {"dim": 96, "layers": 2, "heads": 4, "kv_heads": 2, "head_dim": 24, "ffn_dim": 160, "levels": (5, 5, 3)}
+    config = AutoregressiveConfig(**{**small, **values})
+    model, size = AutoregressiveTransformer(config), Video.parse(video)
+    cost = cost_of(config, size, batch=batch, text_tokens=7)
+    _, frames, rows, columns = cost.latents
+    ids = torch.zeros(batch, frames * rows * columns, 1, dtype=torch.int64)
+    words = torch.zeros(batch, 7, config.text_embed_dim) if config.text_embed_dim else None
+    counter = FlopCounterMode(display=False, custom_mapping=COUNTED_TOO)
+    with torch.no_grad(), counter:
+        model.step(
+            ids, model.condition(None, batch, frames + 1), (rows, columns), text=model.prepare_text(words, batch=batch)
+        )
+    assert cost.flops == pytest.approx(counter.get_total_flops(), rel=0.01)
+    assert cost.parameters == sum(parameter.numel() for parameter in model.parameters())
+    with pytest.raises(ConfigError, match="exceed the model's context of 12800"):
+        cost_of(config, Video(41, 640, 1024))

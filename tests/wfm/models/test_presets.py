@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from wfm.errors import ConfigError
+from wfm.models.autoregressive import AutoregressiveTransformer
 from wfm.models.cost import cost_of
 from wfm.models.diffusion.network import DiffusionTransformer
 from wfm.models.presets import PRESETS, preset
@@ -14,6 +15,10 @@ PUBLISHED = {
     "diffusion-14b": 14_267_149_312,
     "diffusion-7b-v2w": 7_236_208_640,
     "diffusion-14b-v2w": 14_267_169_792,
+    "ar-4b": 4_014_088_192,
+    "ar-5b": 4_584_583_168,
+    "ar-12b": 11_560_975_360,
+    "ar-13b": 13_322_798_080,
     "cv8x8x8": 105_653_696,
     "cv8x16x16": 110_898_624,
     "cv4x8x8": 104_669_888,
@@ -21,7 +26,7 @@ PUBLISHED = {
     "dv8x16x16": 110_898_294,
     "dv4x8x8-360p": 112_619_766,
 }
-NETWORKS = {"diffusion": DiffusionTransformer, "tokenizer": Tokenizer}
+NETWORKS = {"autoregressive": AutoregressiveTransformer, "diffusion": DiffusionTransformer, "tokenizer": Tokenizer}
 
 
 def on_meta(name: str) -> torch.nn.Module:

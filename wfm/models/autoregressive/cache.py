@@ -31,6 +31,21 @@ class KeyValueCache:
         self.length = 0
         """Positions every layer has seen."""
 
+    def require(self, layers: int, batch: int, kv_heads: int, head_dim: int) -> None:
+        """Raise ConfigError unless this cache was made for such a model and batch."""
+        held, wanted = self._keys.shape, (layers, batch, self.capacity, kv_heads, head_dim)
+        if held != wanted:
+            raise ConfigError(
+                f"the key/value cache holds (layers, batch, positions, key/value heads, head width) = {tuple(held)}, this "
+                f"model and batch need {wanted}: make one with this model's new_cache"
+            )
+
+    def truncate(self, length: int) -> None:
+        """Forget all but the first ``length`` positions. Raises ConfigError for more than there are."""
+        if not 0 <= length <= self.length:
+            raise ConfigError(f"the key/value cache holds {self.length} positions: it cannot be cut to {length}")
+        self.length = length
+
     def extend(self, layer: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
         """Store ``k, v [B, n, kv_heads, head_dim]`` behind what is there; returns all of it, ``[B, length + n,
         ...]``."""

@@ -20,8 +20,11 @@ class ActionEmbedding(nn.Module):
     def __init__(self, width: int, dim: int, *, hidden: int, compression: int, fps: float) -> None:
         super().__init__()
         self.width, self.compression, self.fps = width, compression, fps
-        self.null = nn.Parameter(torch.zeros(dim))
-        if width:
+        self.null: Tensor
+        if not width:  # nothing to say, and so nothing to learn
+            self.register_buffer("null", torch.zeros(dim), persistent=False)
+        else:
+            self.null = nn.Parameter(torch.zeros(dim))
             self.linear_1 = nn.Linear(width * (1 + 2 * len(self.FREQUENCIES) + compression), hidden)
             self.linear_2 = nn.Linear(hidden, dim)
             nn.init.zeros_(self.linear_2.weight)

@@ -7,9 +7,34 @@ Torch-free, so that keys and emitters can read it.
 import math
 from typing import Literal, Self
 
+import pydantic
 from pydantic import model_validator
 
 from wfm.config import Config
+
+
+class YarnConfig(Config):
+    """How far rotary frequencies are stretched for videos longer than those of the first training. The defaults are Cosmos's
+    12B: its code stretches all three axes (the paper says time alone), taking the height for the width, and leaves the
+    attention's temperature as it is."""
+
+    original_shape: tuple[int, int, int] = (3, 40, 64)
+    """Latent frames, rows and columns of the first training."""
+    beta_fast: float = pydantic.Field(4.0, gt=0)
+    """Turns from which a frequency is kept."""
+    beta_slow: float = pydantic.Field(1.0, gt=0)
+    """Turns up to which a frequency is divided by ``scale``."""
+    scale: float = pydantic.Field(2.0, gt=0)
+    """By how much low frequencies are divided."""
+
+    @model_validator(mode="after")
+    def _sane(self) -> Self:
+        if min(self.original_shape) < 1 or self.beta_fast <= self.beta_slow:
+            raise ValueError(
+                f"original_shape {self.original_shape} must be positive, beta_fast {self.beta_fast} above beta_slow "
+                f"{self.beta_slow}"
+            )
+        return self
 
 
 class AutoregressiveConfig(Config):
@@ -40,6 +65,14 @@ class AutoregressiveConfig(Config):
     """Inner width of the SwiGLU feed-forward."""
     rope_theta: float = 500_000.0
     """Base of the rotary frequencies on all three axes."""
+    yarn: YarnConfig | None = None
+    """Stretched rotary frequencies (Cosmos: in the 12B alone); None: plain ones."""
+    absolute_embedding: bool = False
+    """Adds fixed sinusoids of the place (t, h, w) at the input of every layer (Cosmos: in the 5B and the 13B)."""
+    text_embed_dim: int = pydantic.Field(0, ge=0)
+    """Width of the text embeddings that every layer attends to (T5-11B: 1024, in the 5B and the 13B); 0: no text."""
+    context_positions: int = pydantic.Field(12_800, ge=2)
+    """Positions of the longest video (Cosmos: 5 latent frames of 40 x 64)."""
     norm_eps: float = 1e-5
     """Epsilon of every RMSNorm."""
     order: Literal["raster", "frame"] = "raster"
@@ -63,6 +96,18 @@ class AutoregressiveConfig(Config):
     """Frames a second of the training video [1/s]; an action given as a rate acts for 1 / fps seconds."""
     temporal_compression: int = 8
     """Video frames per latent frame after the first (the tokenizer's), so how many actions lead to one latent frame."""
+
+    @classmethod
+    def cosmos(cls, name: Literal["4b", "5b", "12b", "13b"]) -> Self:
+        """The network of a published model: 4b and 12b continue video, 5b and 13b follow text too."""
+        larger, reads = name in ("12b", "13b"), name in ("5b", "13b")
+        return cls(
+            dim=5120 if larger else 4096,
+            layers=40 if larger else 16,
+            yarn=YarnConfig() if name == "12b" else None,
+            absolute_embedding=reads,
+            text_embed_dim=1024 if reads else 0,
+        )
 
     @property
     def vocabulary_size(self) -> int:

@@ -13,6 +13,8 @@ ordinary causal mask. The action that leads to the latent frame being PREDICTED 
 that predicts it.
 """
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -23,7 +25,7 @@ from wfm.models.autoregressive.conditioning import ActionEmbedding
 from wfm.models.autoregressive.config import AutoregressiveConfig
 from wfm.models.autoregressive.vocabulary import Vocabulary
 from wfm.models.layers import Attention, RMSNorm
-from wfm.models.rotary import Rope, rope_3d
+from wfm.models.rotary import Rope, Yarn, rope_3d, sinusoids_3d
 
 
 class SwiGLU(nn.Module):
@@ -39,8 +41,18 @@ class SwiGLU(nn.Module):
         return self.w2(functional.silu(self.w1(x)) * self.w3(x))
 
 
+class TextKeys(NamedTuple):
+    """What one layer's cross-attention sees of a text: keys and values of all samples, one behind the other."""
+
+    keys: Tensor
+    "`[sum of lengths, kv_heads, head_dim]`, normed."
+    values: Tensor
+    lengths: tuple[int, ...]
+    "Tokens of each sample."
+
+
 class Block(nn.Module):
-    """x + attention(norm(x)), then x + feed_forward(norm(x))."""
+    """x + attention(norm(x)), x + cross_attention(norm(x), text) where there is text, x + feed_forward(norm(x))."""
 
     def __init__(self, config: AutoregressiveConfig, layer: int) -> None:
         super().__init__()
@@ -49,16 +61,32 @@ class Block(nn.Module):
         self.attention = Attention(
             config.dim, config.heads, num_kv_heads=config.kv_heads, head_dim=config.head_dim, eps=config.norm_eps
         )
+        self.cross_attention: Attention | None = None
+        if config.text_embed_dim:
+            self.cross_attention_norm = RMSNorm(config.dim, eps=config.norm_eps)
+            self.cross_attention = Attention(
+                config.dim,
+                config.heads,
+                num_kv_heads=config.kv_heads,
+                context_dim=config.text_embed_dim,
+                head_dim=config.head_dim,
+                eps=config.norm_eps,
+            )
         self.ffn_norm = RMSNorm(config.dim, eps=config.norm_eps)
         self.feed_forward = SwiGLU(config)
 
-    def forward(self, x: Tensor, rope: Rope, stride: int, cache: KeyValueCache | None) -> Tensor:
+    def forward(
+        self, x: Tensor, rope: Rope, stride: int, cache: KeyValueCache | None, text: TextKeys | None = None
+    ) -> Tensor:
         """x `[B, n, dim]`, the n newest positions; queries see keys of their own block of ``stride`` positions and
         older."""
         q, k, v = self.attention.project(self.attention_norm(x), rope=rope)
         if cache is not None:
             k, v = cache.extend(self.layer, k, v)  # [B, all so far, kv_heads, head_dim]
         x = x + self._attend(q, k, v, stride)
+        if self.cross_attention is not None and text is not None:
+            queries = self.cross_attention.project_queries(self.cross_attention_norm(x))
+            x = x + self.cross_attention.attend(queries, text.keys, text.values, kv_segments=text.lengths)
         return x + self.feed_forward(self.ffn_norm(x))
 
     def _attend(self, q: Tensor, k: Tensor, v: Tensor, stride: int) -> Tensor:
@@ -150,18 +178,51 @@ class AutoregressiveTransformer(nn.Module):
         actions: Tensor | None = None,
         known: Tensor | None = None,
         guess: Tensor | None = None,
+        text: Tensor | None = None,
+        text_lengths: Tensor | None = None,
     ) -> Tensor:
         """Teacher-forced logits for every token that can be predicted.
 
         tokens int64 ``[B, t, h, w]``; actions normalised ``[B, T, A]`` for all T = 1 + (t - 1) * temporal_compression
         video frames, or None (the null action); known bool ``[B]``: false where a sample's actions are not to be
-        used; guess int64 ``[B, t, h, w]``: tokens of the extrapolated past, for a model that is shown them. Returns
+        used; guess int64 ``[B, t, h, w]``: tokens of the extrapolated past, for a model that is shown them; text and
+        text_lengths: see ``prepare_text``. Returns
         ``[B, N - stride, slots, vocabulary.width]``; row k scores what ``targets(tokens)[:, k]`` holds.
         """
         frames, height, width = tokens.shape[1:]
         inputs = self.patchify(tokens)[:, : -self.stride(height, width)]
         condition = self.condition(actions, tokens.shape[0], frames, known)
-        return self.step(inputs, condition, (height, width), guess=None if guess is None else self.patchify(guess))
+        told = self.prepare_text(text, text_lengths, batch=tokens.shape[0])
+        return self.step(
+            inputs, condition, (height, width), guess=None if guess is None else self.patchify(guess), text=told
+        )
+
+    def prepare_text(
+        self, text: Tensor | None, lengths: Tensor | None = None, *, batch: int
+    ) -> tuple[TextKeys, ...] | None:
+        """Keys and values of every layer, worked out once for all steps of a decoding.
+
+        text ``[B, L, text_embed_dim]``; lengths int64 ``[B]``: embeddings from there on are not seen, None: all are, as
+        in Cosmos. None without text, which is the same as a text of zeros. Raises ConfigError for what does not fit.
+        """
+        if text is None:
+            return None
+        width = self.config.text_embed_dim
+        if not width:
+            raise ConfigError("text was given and this model reads none (text_embed_dim=0)")
+        if text.ndim != 3 or text.shape[0] != batch or text.shape[2] != width or not text.shape[1]:
+            raise ConfigError(f"text has shape {list(text.shape)}, wanted [{batch}, 1 or more, {width}]")
+        counts = [text.shape[1]] * batch if lengths is None else [int(n) for n in lengths]
+        if len(counts) != batch or not all(1 <= n <= text.shape[1] for n in counts):
+            raise ConfigError(f"text_lengths is {counts}; give {batch} numbers from 1 to {text.shape[1]}")
+        packed = torch.cat([row[:n] for row, n in zip(text, counts, strict=True)])  # [sum of lengths, D]
+        told = []
+        for block in self.layers:
+            assert isinstance(block, Block)
+            assert block.cross_attention is not None  # text_embed_dim is not 0
+            keys, values = block.cross_attention.project_context(packed)
+            told.append(TextKeys(keys, values, tuple(counts)))
+        return tuple(told)
 
     def targets(self, tokens: Tensor) -> Tensor:
         """tokens ``[B, t, h, w]`` -> the ids that ``forward`` scores, ``[B, N - stride, slots]``."""
@@ -180,24 +241,32 @@ class AutoregressiveTransformer(nn.Module):
         *,
         last: bool = False,
         guess: Tensor | None = None,
+        text: tuple[TextKeys, ...] | None = None,
     ) -> Tensor:
         """Logits ``[B, n, slots, vocabulary.width]`` of n new positions.
 
         inputs: ids ``[B, n, slots]``, the positions right after those in ``cache`` (from 0 without one); condition
         ``[B, t, dim]`` for all t latent frames of the video; size: token frame (height, width). With ``last`` only the
-        final ``stride`` positions are scored. guess: ids ``[B, all positions, slots]`` of the extrapolated past.
+        final ``stride`` positions are scored. text: of ``prepare_text``. guess: ids ``[B, all positions, slots]`` of the
+        extrapolated past. Raises ConfigError for a part of a block, more positions than the model's context, and a
+        cache of another model.
         """
         rows, columns = self.grid(*size)
         stride, places = self.stride(*size), rows * columns
         start = cache.length if cache is not None else 0
+        self._require_positions(inputs, start, stride, cache)
         positions = torch.arange(start, start + inputs.shape[1], device=inputs.device)
         x = self.embed(inputs) + condition[:, (positions + stride) // places]  # [B, n, dim]
         hinted = self._hinted(guess, positions + stride)  # [B, n, slots] or None
         if hinted is not None and self.guess_embeddings is not None:
             x = x + self._embed(hinted, self.guess_embeddings.weight)
+        place = self._places(positions, columns, places)
         rope = self._rope(positions, columns, places, x.dtype)
-        for block in self.layers:
-            x = block(x, rope, stride, cache)
+        fixed = sinusoids_3d(place, self.config.dim, dtype=x.dtype) if self.config.absolute_embedding else None
+        for index, block in enumerate(self.layers):
+            if fixed is not None:
+                x = x + fixed
+            x = block(x, rope, stride, cache, None if text is None else text[index])
         if cache is not None:
             cache.advance(inputs.shape[1])
         if last:
@@ -208,6 +277,20 @@ class AutoregressiveTransformer(nn.Module):
             if tables is not None and ids is not None:
                 logits = logits + self._copy_scores(ids, tables)
         return logits
+
+    def _require_positions(self, inputs: Tensor, start: int, stride: int, cache: KeyValueCache | None) -> None:
+        config, end = self.config, start + inputs.shape[1]
+        if cache is not None:
+            cache.require(config.layers, inputs.shape[0], config.kv_heads, config.head_dim)
+        if inputs.shape[1] % stride or not inputs.shape[1]:
+            raise ConfigError(
+                f"{inputs.shape[1]} new positions are no whole number of blocks of {stride}: give whole latent frames"
+            )
+        if end > config.context_positions:
+            raise ConfigError(
+                f"{end} positions are more than this model's context of {config.context_positions}: give fewer latent frames, "
+                "or go on from the last of them"
+            )
 
     def _hinted(self, guess: Tensor | None, predicted: Tensor) -> Tensor | None:
         """The guess's ids ``[B, n, slots]`` at the positions that are predicted. Raises ConfigError where a model that is
@@ -259,6 +342,15 @@ class AutoregressiveTransformer(nn.Module):
 
     def _rope(self, positions: Tensor, columns: int, places: int, dtype: torch.dtype) -> Rope:
         """Rotary tables of positions ``[n]``, at the place (t, h, w) of each input patch."""
+        config, yarn = self.config, None
+        if config.yarn is not None:
+            frames, rows, _ = config.yarn.original_shape  # Cosmos's code measures both sides by the rows
+            yarn = Yarn((frames, rows, rows), config.yarn.beta_fast, config.yarn.beta_slow, config.yarn.scale)
+        place = self._places(positions, columns, places)
+        return rope_3d(place, config.head_dim, theta=config.rope_theta, yarn=yarn, dtype=dtype)
+
+    @staticmethod
+    def _places(positions: Tensor, columns: int, places: int) -> Tensor:
+        """The place (t, h, w) ``[n, 3]`` of the input patches at positions ``[n]``."""
         inside = positions % places
-        place = torch.stack([positions // places, inside // columns, inside % columns], dim=-1)  # [n, 3]
-        return rope_3d(place, self.config.head_dim, theta=self.config.rope_theta, dtype=dtype)
+        return torch.stack([positions // places, inside // columns, inside % columns], dim=-1)

@@ -11,7 +11,7 @@ import torch
 from wfm.config import Config
 from wfm.errors import ConfigError, DataError
 from wfm.models.convert.conversion import Conversion, Statistics
-from wfm.models.convert.cosmos import cosmos_names, files_of, network_of, read_cosmos, to_cosmos
+from wfm.models.convert.cosmos import bare_name, cosmos_names, files_of, network_of, read_cosmos, to_cosmos
 from wfm.models.convert.diffusers_folder import STEM as DIFFUSERS_STEM
 from wfm.models.convert.diffusers_folder import diffusers_config, read_diffusers, to_diffusers
 from wfm.models.convert.filling import WEIGHT_DTYPES, without_weights
@@ -65,9 +65,10 @@ def inspect_weights(source: Path, *, allow_pickle_file: bool = False) -> list[Co
 def fitting_presets(contents: Iterable[Contents]) -> list[str]:
     """Names of the presets whose tensors these are, exactly; in the original's names or in ours and diffusers'."""
     shapes = {name: entry.shape for one in contents for name, entry in one.entries.items()}
-    theirs = {name.removeprefix("net."): shape for name, shape in shapes.items()}
+    theirs = {bare_name(name): shape for name, shape in shapes.items()}
     theirs = {name: shape for name, shape in theirs.items() if reason_left_out(name) is None}
     family = "tokenizer" if "quant_conv.bias" in shapes or "quant_conv.conv3d.bias" in shapes else "diffusion"
+    family = "autoregressive" if "tok_embeddings.weight" in theirs else family
     fits = []
     for name, preset in PRESETS.items():
         if preset.family != family:

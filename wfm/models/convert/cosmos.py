@@ -1,6 +1,7 @@
 """The original Cosmos checkpoints, both ways.
 
     transformers    model.pt                           `net.*` (the prefix may be missing), `logvar.*`
+    autoregressive  model.pt                           `tok_embeddings.*`, `layers.*`; all behind `model.` or not
     tokenizers      autoencoder.jit, or encoder.jit and decoder.jit; mean_std.pt, image_mean_std.pt beside them
 
 or the same tensors as safetensors, which is what `to_cosmos` writes unless the file is to be a `.pt`. A checkpoint does not say
@@ -16,10 +17,12 @@ from torch import Tensor, nn
 
 from wfm.config import Config
 from wfm.errors import ConfigError, DataError
+from wfm.models.autoregressive.config import AutoregressiveConfig
+from wfm.models.autoregressive.network import AutoregressiveTransformer
 from wfm.models.convert.archive import load_pickle_file
 from wfm.models.convert.conversion import Conversion, Statistics
 from wfm.models.convert.filling import check_entries, fill, without_weights
-from wfm.models.convert.names import reason_left_out, tokenizer_name, transformer_name
+from wfm.models.convert.names import causal_name, reason_left_out, tokenizer_name, transformer_name
 from wfm.models.convert.reading import Entry, TensorFile, open_tensors
 from wfm.models.convert.writing import INDEX_SUFFIX, find_tensors, save_sharded
 from wfm.models.diffusion.config import DenoiserConfig, DiffusionConfig
@@ -31,6 +34,7 @@ from wfm.models.tokenizer.network import Tokenizer
 
 STEM = "model"
 _PREFIX = "net."
+_PREFIXES = (_PREFIX, "model.")
 _STATISTICS = ("mean_std.pt", "image_mean_std.pt")
 _WHOLE = ("model.pt", "autoencoder.jit")
 _HALVES = ("encoder.jit", "decoder.jit")
@@ -88,11 +92,11 @@ def read_cosmos(
         wanted = {names[ours]: tensor for ours, tensor in network.state_dict().items() if ours in names}
         check_entries(
             wanted,
-            {_bare(theirs): entry for theirs, entry in entries.items() if theirs not in left_out},
+            {bare_name(theirs): entry for theirs, entry in entries.items() if theirs not in left_out},
             str(path),
             hint=f"Is it a checkpoint of {preset if isinstance(preset, str) else type(config).__name__}?",
         )
-        prefixed = {_bare(theirs): theirs for theirs in entries}
+        prefixed = {bare_name(theirs): theirs for theirs in entries}
         fill(network, homes, {ours: prefixed[theirs] for ours, theirs in names.items()}, dtype=dtype, device=device)
     finally:
         for file in files:
@@ -112,7 +116,7 @@ def to_cosmos(
     dtype: torch.dtype | None = None,
     max_shard_bytes: int | None = None,
 ) -> list[Path]:
-    """Write a `DiffusionTransformer`, `Denoiser` or `Tokenizer` under the original's names.
+    """Write a `DiffusionTransformer`, `Denoiser`, `AutoregressiveTransformer` or `Tokenizer` under the original's names.
 
     target: a `.safetensors` or `.pt` file, or a folder, which gets model.safetensors (or shards) and, for `statistics`,
     mean_std.pt and image_mean_std.pt. A denoiser's uncertainty goes along as `logvar.*`; its statistics are the tokenizer's
@@ -120,7 +124,7 @@ def to_cosmos(
     """
     path = Path(target)
     names = cosmos_names(module)
-    prefix = "" if isinstance(module, Tokenizer) else _PREFIX
+    prefix = "" if isinstance(module, Tokenizer | AutoregressiveTransformer) else _PREFIX
     state = module.state_dict()
     renamed = {
         theirs if theirs.startswith("logvar.") else prefix + theirs: state[ours] for ours, theirs in names.items()
@@ -158,6 +162,9 @@ def cosmos_names(module: nn.Module) -> dict[str, str]:
         if not module.config.text_embed_dim:
             raise ConfigError("text_embed_dim is 0, but the original always attends to a text")
         return {name: transformer_name(name) for name in module.state_dict()}
+    if isinstance(module, AutoregressiveTransformer):
+        _refuse_causal(module.config)
+        return {name: causal_name(name) for name in module.state_dict()}
     if isinstance(module, Tokenizer):
         config = module.config
         for field, value in (("linear_code", False), ("mid_blocks", 2), ("mid_attention", True), ("end_kernel", 3)):
@@ -167,7 +174,10 @@ def cosmos_names(module: nn.Module) -> dict[str, str]:
                 )
         levels = len(config.channels) - 1
         return {name: tokenizer_name(name, levels=levels, dimensions=config.dimensions) for name in module.state_dict()}
-    raise ConfigError(f"{type(module).__name__} is none of Cosmos's; DiffusionTransformer, Denoiser and Tokenizer are")
+    raise ConfigError(
+        f"{type(module).__name__} is none of Cosmos's; DiffusionTransformer, Denoiser, AutoregressiveTransformer and "
+        "Tokenizer are"
+    )
 
 
 def _refuse_denoiser(config: DenoiserConfig) -> None:
@@ -176,12 +186,19 @@ def _refuse_denoiser(config: DenoiserConfig) -> None:
             raise ConfigError(f"{field} is {getattr(config, field)!r}, but the original has no other than {value!r}")
 
 
+def _refuse_causal(config: AutoregressiveConfig) -> None:
+    values = {"order": "raster", "vocabulary": "flat", "patch": 1, "copy_bias": False, "extrapolate": False}
+    for field, value in {**values, "action_width": 0}.items():
+        if getattr(config, field) != value:
+            raise ConfigError(f"{field} is {getattr(config, field)!r}, but the original has no other than {value!r}")
+
+
 def _config_of(preset: str | Config) -> Config:
     config = find_preset(preset).config if isinstance(preset, str) else preset
-    if not isinstance(config, DiffusionConfig | DenoiserConfig | TokenizerConfig):
+    if not isinstance(config, DiffusionConfig | DenoiserConfig | AutoregressiveConfig | TokenizerConfig):
         raise ConfigError(
             f"preset: {type(config).__name__} is none of Cosmos's; give the name of a preset, a DiffusionConfig, "
-            "DenoiserConfig or TokenizerConfig"
+            "DenoiserConfig, AutoregressiveConfig or TokenizerConfig"
         )
     return config
 
@@ -189,6 +206,8 @@ def _config_of(preset: str | Config) -> Config:
 def network_of(config: Config) -> nn.Module:
     if isinstance(config, DenoiserConfig):
         return Denoiser(config)
+    if isinstance(config, AutoregressiveConfig):
+        return AutoregressiveTransformer(config)
     return DiffusionTransformer(config) if isinstance(config, DiffusionConfig) else Tokenizer(config)  # type: ignore[arg-type]
 
 
@@ -217,20 +236,24 @@ def _merged(files: list[TensorFile]) -> tuple[dict[str, TensorFile], dict[str, E
     bare: dict[str, str] = {}
     for file in files:
         for name, entry in file.entries.items():
-            if (other := bare.setdefault(_bare(name), name)) in homes and reason_left_out(_bare(name)) is None:
+            if (other := bare.setdefault(bare_name(name), name)) in homes and reason_left_out(bare_name(name)) is None:
                 raise DataError(f"{file.path}: {name} stands twice, also as {other} in {homes[other].path.name}")
             homes[name], entries[name] = file, entry
     return homes, entries
 
 
-def _bare(name: str) -> str:
-    return name.removeprefix(_PREFIX)
+def bare_name(name: str) -> str:
+    """Without the prefix that a checkpoint may put before all of its names."""
+    for prefix in _PREFIXES:
+        if name.startswith(prefix):
+            return name.removeprefix(prefix)
+    return name
 
 
 def _left_out(entries: Mapping[str, Entry], names: Mapping[str, str]) -> dict[str, str]:
     """Tensors that the allow-list names and the network does not ask for."""
     asked = set(names.values())
-    reasons = {name: reason_left_out(_bare(name)) for name in entries if _bare(name) not in asked}
+    reasons = {name: reason_left_out(bare_name(name)) for name in entries if bare_name(name) not in asked}
     return {name: reason for name, reason in reasons.items() if reason is not None}
 
 

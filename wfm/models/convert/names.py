@@ -35,6 +35,13 @@ _TRANSFORMER: tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...] = (
     (r"^action_embedder_B_(3?D)\.", r"action_embedder_B_\1."),  # the original's own names
 )
 
+_CAUSAL: tuple[tuple[str, str], ...] = (
+    (r"attention\.to_([qkv])\.", r"attention.w\1."),
+    (r"attention\.to_out\.0\.", "attention.wo."),
+    (r"attention\.norm_([qk])\.", r"attention.\1_norm."),
+)
+"""Of the autoregressive transformer, whose other names are the original's own."""
+
 _SHARED: tuple[tuple[str, str], ...] = (
     (r"\.down_blocks\.(\d+)\.resnets\.", r".down.\1.block."),
     (r"\.up_blocks\.(\d+)\.resnets\.", r".up.\1.block."),
@@ -77,6 +84,13 @@ def transformer_name(ours: str) -> str:
         if hits:
             return renamed
     raise KeyError(ours)
+
+
+def causal_name(ours: str) -> str:
+    """Name of an autoregressive transformer's tensor in the original (`autoregressive/networks/transformer.py`)."""
+    for pattern, theirs in _CAUSAL:
+        ours = re.sub(pattern, theirs, ours)
+    return ours
 
 
 def tokenizer_name(ours: str, *, levels: int, dimensions: int) -> str:

@@ -1,11 +1,14 @@
 """What a model costs for a video: parameters and FLOPs by part, memory, latents and tokens."""
 
 import dataclasses
+import math
 from dataclasses import dataclass, field
 from typing import Any
 
 from wfm.config import Config
 from wfm.errors import ConfigError
+from wfm.models.autoregressive.config import AutoregressiveConfig
+from wfm.models.cost.autoregressive import autoregressive_parts
 from wfm.models.cost.diffusion import PAPER_SAVED, Tokens, denoiser_parts, transformer_parts
 from wfm.models.cost.parts import Part, Video, total
 from wfm.models.cost.tokenizer import Size, decoder_parts, encoder_parts, linear_code_parts
@@ -72,8 +75,9 @@ class Cost:
             "inference weights, fp32": 4 * self.parameters,
             **{f"training {name}": size * self.parameters for name, size in STATE_BYTES.items()},
             "training states, all": sum(STATE_BYTES.values()) * self.parameters,
-            "training activations, bf16": 2 * self.saved,
         }
+        if self.saved:
+            found["training activations, bf16"] = 2 * self.saved
         if self.checkpointed:
             found["training activations, checkpointed"] = 2 * self.checkpointed
         if self.paper_saved:
@@ -119,7 +123,9 @@ def cost_of(
         return _tokenizer_cost(config, video or Video(1 if config.dimensions == 2 else 49, 720, 1280), batch)
     if isinstance(config, DiffusionConfig | DenoiserConfig):
         return _diffusion_cost(config, video, batch, text_tokens, tokenizer or TokenizerConfig())
-    raise ConfigError(f"{type(config).__name__}: costs are known of tokenizers and diffusion models only")
+    if isinstance(config, AutoregressiveConfig):
+        return _autoregressive_cost(config, video, batch, text_tokens)
+    raise ConfigError(f"{type(config).__name__}: costs are known of tokenizers and world models only")
 
 
 def latent_size(config: TokenizerConfig, video: Video, *, multiple: tuple[int, int] = (1, 1)) -> tuple[int, int, int]:
@@ -164,6 +170,39 @@ def _tokenizer_cost(config: TokenizerConfig, video: Video, batch: int) -> Cost:
         batch,
         (config.latent_channels, frames, rows, columns),
         frames * rows * columns,
+    )
+
+
+def _autoregressive_cost(config: AutoregressiveConfig, video: Video | None, batch: int, text_tokens: int) -> Cost:
+    """Of one pass over a whole video of DV8x16x16's tokens. What training keeps for the backward pass is not counted."""
+    tokenizer = TokenizerConfig(
+        temporal_compression=config.temporal_compression, spatial_compression=16, latent_channels=len(config.levels)
+    )
+    video = video or Video(33, 640, 1024)
+    size = latent_size(tokenizer, video, multiple=(config.patch, config.patch))
+    positions = math.prod(size) // config.patch**2
+    if positions > config.context_positions:
+        raise ConfigError(
+            f"video {video}: {positions} positions exceed the model's context of {config.context_positions}"
+        )
+    text = text_tokens if config.text_embed_dim else 0
+    if config.vocabulary != "flat" or config.patch > 1 or config.action_width:
+        raise ConfigError("costs are known of autoregressive models over plain tokens, without patches or actions")
+    words = (
+        f"{config.layers} layers, width {config.dim}, {config.heads} heads of {config.head_dim} over {config.kv_heads} of "
+        f"keys, feed-forward {config.ffn_dim}, {config.vocabulary_size:,} symbols, "
+        + (f"text {config.text_embed_dim} wide" if text else "no text")
+    )
+    return Cost(
+        "autoregressive",
+        words,
+        autoregressive_parts(config, batch=batch, positions=positions, text=text),
+        video,
+        batch,
+        (1, *size),
+        positions,
+        text,
+        notes={"tokenizer": f"tokens of {config.temporal_compression}x16x16"},
     )
 
 

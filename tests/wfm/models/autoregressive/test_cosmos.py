@@ -1,0 +1,205 @@
+"""What only the published models have: stretched frequencies, fixed sinusoids, text; their sizes; and what is refused."""
+
+import math
+
+import pytest
+import torch
+
+from wfm.errors import ConfigError
+from wfm.generation.decoding import continue_tokens, greedy
+from wfm.models.autoregressive import AutoregressiveConfig, AutoregressiveTransformer
+from wfm.models.autoregressive.config import YarnConfig
+from wfm.models.rotary import Yarn, rope_3d, sinusoids_3d
+
+PUBLISHED = {"4b": 4_014_088_192, "5b": 4_584_583_168, "12b": 11_560_975_360, "13b": 13_322_798_080}
+ALL = {
+    "text_embed_dim": 10,
+    "absolute_embedding": True,
+    "yarn": {"original_shape": (2, 2, 3), "beta_fast": 1.0, "beta_slow": 0.2},
+}
+RASTER = {"order": "raster", "vocabulary": "flat"}
+
+
+def text(batch: int = 2, length: int = 5) -> torch.Tensor:
+    return torch.randn(batch, length, 10, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
+
+
+@pytest.mark.parametrize(("name", "count"), PUBLISHED.items())
+def test_counts_are_the_published_ones(name, count):
+    with torch.device("meta"):
+        model = AutoregressiveTransformer(AutoregressiveConfig.cosmos(name))
+    assert sum(parameter.numel() for parameter in model.parameters()) == count
+
+
+def test_what_tells_the_published_models_apart():
+    found = {name: AutoregressiveConfig.cosmos(name) for name in PUBLISHED}
+    assert [name for name, config in found.items() if config.yarn] == ["12b"]
+    assert [name for name, config in found.items() if config.absolute_embedding and config.text_embed_dim == 1024] == [
+        "5b",
+        "13b",
+    ]
+
+
+def plain_angles(place: tuple[int, int, int], head_dim: int, theta: float, yarn: YarnConfig | None) -> list[float]:
+    """Angle of every pair, number by number, in Python floats."""
+    space = head_dim // 6 * 2
+    angles = []
+    for axis, dim in enumerate((head_dim - 2 * space, space, space)):
+        for i in range(0, dim, 2):
+            frequency = theta ** (-i / dim)
+            if yarn is not None:
+                turns = frequency * yarn.original_shape[min(axis, 1)] / (2 * math.pi)
+                kept = min(max((turns - yarn.beta_slow) / (yarn.beta_fast - yarn.beta_slow), 0.0), 1.0)
+                frequency *= (1 - kept) / yarn.scale + kept
+            angles.append(place[axis] * frequency)
+    return angles
+
+
+@pytest.mark.parametrize("head_dim", [12, 24, 128])
+@pytest.mark.parametrize(
+    "yarn", [None, YarnConfig(), YarnConfig(original_shape=(7, 30, 9), beta_fast=2.0, beta_slow=0.1, scale=3.0)]
+)
+def test_rotary_tables_are_those_of_a_plain_twin(head_dim, yarn):
+    places = [(0, 0, 0), (4, 39, 63), (1, 7, 2), (11, 3, 50)]
+    frames, rows, _ = yarn.original_shape if yarn else (1, 1, 1)
+    given = Yarn((frames, rows, rows), yarn.beta_fast, yarn.beta_slow, yarn.scale) if yarn else None
+    rope = rope_3d(torch.tensor(places), head_dim, theta=5e5, yarn=given, dtype=torch.float64)
+    angles = torch.tensor([plain_angles(place, head_dim, 5e5, yarn) for place in places], dtype=torch.float64)
+    assert (rope.cos - angles.cos()).abs().max() < 1e-13  # seen: below 1e-14
+    assert (rope.sin - angles.sin()).abs().max() < 1e-13
+    if yarn is not None:
+        assert not torch.allclose(rope.cos, rope_3d(torch.tensor(places), head_dim, theta=5e5, dtype=torch.float64).cos)
+
+
+def test_sinusoids_are_those_of_a_plain_twin():
+    dim, places = 22, [(0, 0, 0), (3, 5, 1), (2, 39, 63)]
+    wanted = []
+    for place in places:
+        row = []
+        for axis, size in enumerate((10, 6, 6)):
+            angles = [place[axis] / 10000 ** (2 * i / size) for i in range(size // 2)]
+            row += [math.sin(a) for a in angles] + [math.cos(a) for a in angles]
+        wanted.append(row)
+    found = sinusoids_3d(torch.tensor(places), dim, dtype=torch.float64)
+    assert (found - torch.tensor(wanted, dtype=torch.float64)).abs().max() < 1e-13
+    with pytest.raises(ConfigError, match="cannot be split"):
+        sinusoids_3d(torch.tensor(places), 4)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"text_embed_dim": 10}, {"absolute_embedding": True}, {"yarn": ALL["yarn"]}, ALL],
+    ids=lambda c: "+".join(c),
+)
+def test_cached_decoding_equals_one_pass(build, sample, form, change):
+    tokens, actions = sample
+    model = build(**form, **change)
+    words = text() if model.config.text_embed_dim else None
+    with torch.no_grad():
+        whole = model(tokens, actions, text=words)
+        patches, stride = model.patchify(tokens), model.stride(4, 4)
+        told, condition, cache = (
+            model.prepare_text(words, batch=2),
+            model.condition(actions, 2, 4),
+            model.new_cache(2, 4, (4, 4)),
+        )
+        pieces = [
+            model.step(patches[:, i : i + stride], condition, (4, 4), cache, text=told)
+            for i in range(0, patches.shape[1] - stride, stride)
+        ]
+        without = build(**form)
+        plain = AutoregressiveTransformer.forward(without, tokens, actions)
+    assert (torch.cat(pieces, dim=1) - whole).abs().max() < 1e-10  # seen: 4e-15
+    assert not torch.allclose(whole, plain)
+
+
+def test_text_is_seen_as_far_as_its_length_and_zeros_are_none(build, sample):
+    tokens, actions = sample
+    model, words = build(**RASTER, text_embed_dim=10), text()
+    lengths = torch.tensor([2, 5])
+    with torch.no_grad():
+        both = model(tokens, actions, text=words, text_lengths=lengths)
+        apart = [model(tokens[i : i + 1], actions[i : i + 1], text=words[i : i + 1, : lengths[i]]) for i in range(2)]
+        assert (both - torch.cat(apart)).abs().max() < 1e-12
+        other = words.clone()
+        other[0, 2:] = 7.0  # past the end
+        assert torch.equal(model(tokens, actions, text=other, text_lengths=lengths), both)
+        assert not torch.allclose(model(tokens, actions, text=words), both)
+        assert (model(tokens, actions, text=torch.zeros_like(words)) - model(tokens, actions)).abs().max() < 1e-12
+
+
+def test_cross_attention_is_torchs(build, sample):
+    """One layer, the published order of things, against plain torch."""
+    model = build(**RASTER, text_embed_dim=10)
+    block, words = model.layers[0], text(1)
+    cross, x = block.cross_attention, torch.randn(1, 6, 48, dtype=torch.float64)
+    norm = torch.nn.functional.rms_norm
+
+    def heads(y, count, gain=None):
+        y = y.unflatten(-1, (count, 12)).transpose(1, 2)
+        return y if gain is None else norm(y, (12,), gain, 1e-5)
+
+    normed = norm(x, (48,), block.cross_attention_norm.weight, 1e-5)
+    q = heads(normed @ cross.to_q.weight.T, 4, cross.norm_q.weight)
+    k, v = heads(words @ cross.to_k.weight.T, 2, cross.norm_k.weight), heads(words @ cross.to_v.weight.T, 2)
+    out = torch.nn.functional.scaled_dot_product_attention(q, k, v, enable_gqa=True).transpose(1, 2).flatten(2)
+    wanted = out @ cross.to_out[0].weight.T
+    told = model.prepare_text(words, batch=1)[0]
+    found = cross.attend(
+        cross.project_queries(block.cross_attention_norm(x)), told.keys, told.values, kv_segments=told.lengths
+    )
+    assert (found - wanted).abs().max() < 1e-12 * wanted.abs().max()
+
+
+def test_a_cache_is_cut_back_and_goes_on_as_if_nothing_had_been(build, sample):
+    tokens, actions = sample
+    model = build(**RASTER)
+    patches, condition = model.patchify(tokens), model.condition(actions, 2, 4)
+    with torch.no_grad():
+        cache = model.new_cache(2, 4, (4, 4))
+        model.step(patches[:, :20], condition, (4, 4), cache)
+        straight = model.step(patches[:, 20:30], condition, (4, 4), cache)
+        cache.truncate(20)
+        assert cache.length == 20
+        assert torch.equal(model.step(patches[:, 20:30], condition, (4, 4), cache), straight)
+    with pytest.raises(ConfigError, match="cannot be cut to 31"):
+        cache.truncate(31)
+
+
+def test_what_does_not_fit_is_refused(build, sample, form):
+    tokens, actions = sample
+    model = build(**form)
+    patches, stride, condition = model.patchify(tokens), model.stride(4, 4), model.condition(actions, 2, 4)
+    with pytest.raises(ConfigError, match="this model and batch need"):
+        model.step(patches[:, :stride], condition, (4, 4), model.new_cache(1, 4, (4, 4)))
+    with pytest.raises(ConfigError, match="this model and batch need"):
+        model.step(patches[:, :stride], condition, (4, 4), build(**form, layers=4).new_cache(2, 4, (4, 4)))
+    if stride > 1:
+        with pytest.raises(ConfigError, match="give whole latent frames"):
+            model.step(patches[:, : stride - 1], condition, (4, 4))
+    short = build(**form, context_positions=2 * stride if stride > 1 else 32)
+    with pytest.raises(ConfigError, match="more than this model's context of"):
+        continue_tokens(short, tokens[:, :1], actions, frames=4, choose=greedy)
+    with pytest.raises(ConfigError, match="this model reads none"):
+        model(tokens, actions, text=text())
+
+
+@pytest.mark.parametrize(
+    ("words", "lengths", "says"),
+    [
+        (torch.zeros(2, 5, 9), None, r"wanted \[2, 1 or more, 10\]"),
+        (torch.zeros(1, 5, 10), None, r"wanted \[2"),
+        (torch.zeros(2, 0, 10), None, "1 or more"),
+        (torch.zeros(2, 5, 10), torch.tensor([0, 5]), "from 1 to 5"),
+        (torch.zeros(2, 5, 10), torch.tensor([3]), "give 2 numbers"),
+    ],
+)
+def test_text_that_does_not_fit_is_refused(build, words, lengths, says):
+    with pytest.raises(ConfigError, match=says):
+        build(**RASTER, text_embed_dim=10).prepare_text(words, lengths, batch=2)
+
+
+@pytest.mark.parametrize("values", [{"beta_fast": 0.5}, {"original_shape": (0, 40, 64)}])
+def test_a_stretch_that_makes_no_sense_is_refused(values):
+    with pytest.raises(ConfigError, match=r"beta_fast|original_shape"):
+        YarnConfig.parse(values)
