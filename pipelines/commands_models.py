@@ -109,7 +109,7 @@ def _print(model: str, cost: "Cost") -> None:
     facts.add_row("video", f"{cost.video.frames} frames of {cost.video.height}x{cost.video.width}{several}")
     facts.add_row("latents", f"{channels} channels, {frames} frames of {rows}x{columns}")
     facts.add_row("tokens", f"{cost.tokens:,} each" + (f", and {cost.text_tokens} of text" if cost.text_tokens else ""))
-    facts.add_row("one forward" if cost.family == "diffusion" else "encode and decode", f"{_giga(cost.flops)} GFLOPs")
+    facts.add_row("encode and decode" if cost.family == "tokenizer" else "one forward", f"{_giga(cost.flops)} GFLOPs")
     more = ", and with checkpointing nearly a forward more" if cost.checkpointed else ""
     facts.add_row("one training step", f"{_giga(cost.training_flops)} GFLOPs{more}")
     out.print(facts)
