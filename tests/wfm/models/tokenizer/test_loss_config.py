@@ -66,3 +66,8 @@ def test_the_discriminator_may_learn_ahead():
 def test_nonsense_is_refused(values):
     with pytest.raises(ConfigError):
         ReconstructionConfig.parse(values)
+
+
+def test_a_file_that_no_net_reads_is_refused():
+    with pytest.raises(ConfigError, match="reads no file: use vgg16 or vgg19"):
+        ReconstructionConfig.parse({"feature_file": "vgg16.safetensors"})

@@ -109,7 +109,7 @@ def test_the_loss_is_the_weighted_sum_of_its_terms_in_fp64(tmp_path, feature_net
         torch.manual_seed(2)
         shapes = {name: tensor.shape for name, tensor in Vgg("vgg16").state_dict().items()}
         save_file({name: torch.randn(shape) * 0.05 for name, shape in shapes.items()}, file)
-    made = objective(**ALL, feature_net=feature_net, feature_file=str(file))
+    made = objective(**ALL, feature_net=feature_net, feature_file=str(file) if file.exists() else "")
     model, video = coder().double(), moving().double()
     for net in (made.features, made.flow, made.discriminator):
         net.double()
