@@ -124,7 +124,8 @@ def read_latents(
 ) -> ArrayDataset:
     """Read encoded shards and their sample tables (in the same order) into one dataset, everything in memory.
 
-    Arrays are `latents` fp32 `[N, C, t, h, w]` or `tokens` int64 `[N, t, h, w]`, and raw `actions` fp32 `[N, T, A]`.
+    Arrays are `latents` fp32 `[N, C, t, h, w]` or `tokens` int64 `[N, t, h, w]`, raw `actions` fp32 `[N, T, A]`, and `fps`
+    fp32 `[N]`.
     text: the parts' (captions.safetensors, captions.parquet); none when captions were not encoded. Raises DataError
     when a table does not describe its shard.
     """
@@ -135,10 +136,11 @@ def read_latents(
     captions: list[str] = []
     found: dict[str, list[Tensor]] = {}
     for shard, table in zip(shards, tables, strict=True):
-        rows = pq.read_table(table, columns=["sample_id", *(["caption"] if text else [])])
+        rows = pq.read_table(table, columns=["sample_id", "fps", *(["caption"] if text else [])])
         names = rows.column("sample_id").to_pylist()
         captions += rows.column("caption").to_pylist() if text else []
         tensors = load_file(str(shard))
+        tensors["fps"] = torch.from_numpy(rows.column("fps").to_numpy().astype(np.float32))
         for name, tensor in tensors.items():
             if tensor.shape[0] != len(names):
                 raise DataError(f"{shard}: {name} has {tensor.shape[0]} rows, its table {len(names)}")

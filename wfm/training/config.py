@@ -140,6 +140,9 @@ class EncodingConfig(Config):
     "Distance between the starts of windows within a clip [frames]."
     guess_from: int = 0
     "Encode too what constant motion makes of a window's first so many frames, for models that are shown it; 0: no."
+    statistics_frames: int = pydantic.Field(2, ge=1)
+    """Columns of the latent statistics (Cosmos: 16): one for each of the first latent frames, the last one for all from there
+    on. Only the first latent frame is of another kind, so 2 are enough; it holds one frame and serves images too."""
     mirror: bool = False
     "Add the left-right mirror of every training window."
     mirror_signs: tuple[float, ...] = ()

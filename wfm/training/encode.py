@@ -66,7 +66,7 @@ def encode_shards(
     counts = {"clips": 0, "windows": 0, "too_short": 0, "captions": 0}
     cache = caption_cache(config.text) if config.text.used else None
     spec = ActionSpec.null()
-    moments = Moments()
+    moments = Moments(config.statistics_frames)
     for split, paths in sorted(shards.items()):
         found: list[Window] = []
         for path in paths:
@@ -188,17 +188,19 @@ def common_spec(specs: Iterable[ActionSpec]) -> ActionSpec:
 
 
 class Moments:
-    """Sums of latents by channel, for the first latent frame (column 0) and later ones (column 1), in fp64."""
+    """Sums of latents by channel and latent frame, in fp64: a column for each of the first, and the last column for all from
+    there on."""
 
-    def __init__(self, values: dict[str, Any] | None = None) -> None:
-        self.count = np.array(values["count"]) if values else np.zeros(2)
+    def __init__(self, columns: int, values: dict[str, Any] | None = None) -> None:
+        self.count = np.array(values["count"]) if values else np.zeros(columns)
         self.total = np.array(values["total"]) if values and values["total"] else None
         self.square = np.array(values["square"]) if values and values["square"] else None
 
     def add(self, latents: Tensor) -> None:
         """Latents `[N, C, t, h, w]`."""
-        columns = [latents[:, :, :1].double(), latents[:, :, 1:].double()]
-        total = np.stack([x.sum((0, 2, 3, 4)).numpy() for x in columns], axis=1)  # [C, 2]
+        last = len(self.count) - 1
+        columns = [latents[:, :, i : i + 1 if i < last else None].double() for i in range(last + 1)]
+        total = np.stack([x.sum((0, 2, 3, 4)).numpy() for x in columns], axis=1)  # [C, F]
         square = np.stack([x.square().sum((0, 2, 3, 4)).numpy() for x in columns], axis=1)
         self._merge(np.array([x[:, 0].numel() for x in columns], dtype=float), total, square)
 
@@ -221,8 +223,7 @@ class Moments:
         }
 
     def statistics(self) -> dict[str, Any]:
-        """`mean` and `std` `[C][2]` (first latent frame, later ones); `[C][1]` for windows of one latent frame, which have no
-        later ones. Empty without latents."""
+        """`mean` and `std` `[C][f]`, f the columns that windows of this length have. Empty without latents."""
         if self.total is None or self.square is None:
             return {"mean": [], "std": []}
         seen = self.count > 0
@@ -233,11 +234,14 @@ class Moments:
 
 def write_summary(parts: Iterable[Path], out: Path) -> ActionSpec:
     """`latent_statistics.json` and `action_spec.json` of the whole from the parts' folders, in the order given."""
-    moments, specs = Moments(), []
+    moments, specs = None, []
     for part in parts:
-        moments.merge(Moments(json.loads((part / "moments.json").read_text())))
+        values = json.loads((part / "moments.json").read_text())
+        found = Moments(len(values["count"]), values)
+        moments = moments or Moments(len(found.count))
+        moments.merge(found)
         specs.append(ActionSpec.parse(json.loads((part / "action_spec.json").read_text())))
-    if not specs:
+    if moments is None:
         raise DataError("no parts to summarise: nothing was encoded")
     spec = common_spec(specs)
     write_json(moments.statistics(), out / "latent_statistics.json")

@@ -102,10 +102,6 @@ def read_encoded(latents: "Artifact") -> Encoded:
         raise DataError(f"latents {latents.key[:12]} hold no training samples: encode the split 'train'")
     spec = ActionSpec.parse(json.loads(latents.fetch("action_spec.json").read_text()))
     rates = set(latents.table("train/samples", columns=["fps"]).column("fps").to_pylist())
-    if max(rates) - min(rates) > 0.01 * max(rates):
-        raise DataError(
-            f"latents {latents.key[:12]} mix frame rates {sorted(rates)}: resample the clips to one rate first"
-        )
     statistics = json.loads(latents.fetch("latent_statistics.json").read_text())
     return Encoded(
         with_actions(train_split, spec),
@@ -147,6 +143,7 @@ def build(
     config: WorldTrainingConfig, tokenizer: TokenizerConfig, data: Encoded
 ) -> tuple[nn.Module, Objective, Config]:
     """The network, its objective, and its configuration with everything that follows from the data filled in."""
+    require_one_rate(config, data)
     require_guess(config, tokenizer, data)
     if config.family == "autoregressive":
         if not tokenizer.discrete:
@@ -156,7 +153,7 @@ def build(
             raise ConfigError(
                 f"parallel = {config.parallel.resolved()}: family autoregressive has neither; leave both off"
             )
-        causal = AutoregressiveConfig.parse({**config.autoregressive.resolved(), **known})
+        causal = AutoregressiveConfig.parse(filled(config.autoregressive, known, "autoregressive"))
         return AutoregressiveTransformer(causal), AutoregressiveObjective(config.cross_entropy), causal
     if tokenizer.discrete:
         raise ConfigError("family diffusion needs a continuous tokenizer: train one without levels")
@@ -186,21 +183,41 @@ def _known(tokenizer: TokenizerConfig, data: Encoded) -> dict[str, Any]:
 
 def denoiser_config(config: WorldTrainingConfig, tokenizer: TokenizerConfig, data: Encoded) -> DenoiserConfig:
     """The denoiser with everything that follows from the data filled in."""
-    values = config.diffusion.resolved()
-    network = {
+    known = {
         "in_channels": tokenizer.latent_channels,
-        "condition_mask": max(config.denoising.condition_latents) > 0,
         "text_embed_dim": data.train.captions.width if data.train.captions else 0,
-        "concat_padding_mask": "padding_mask" in data.train.arrays,
+        "concat_padding_mask": False,  # windows are resized whole, so nothing in them is padding
     }
-    return DenoiserConfig.parse(
-        {
-            **values,
-            **_known(tokenizer, data),
-            "network": {**values["network"], **network},
-            "statistics_frames": len(data.statistics["mean"][0]),
-        }
-    )
+    network = filled(config.diffusion.network, known, "diffusion.network")
+    network["condition_mask"] = max(config.denoising.condition_latents) > 0  # the objective decides
+    known = {**_known(tokenizer, data), "statistics_frames": len(data.statistics["mean"][0])}
+    return DenoiserConfig.parse({**filled(config.diffusion, known, "diffusion"), "network": network})
+
+
+def filled(config: Config, known: dict[str, Any], name: str) -> dict[str, Any]:
+    """The values of `config` with what the data decide filled in. Raises ConfigError where it states something else: a
+    value other than the field's default."""
+    values, defaults = config.resolved(), type(config)().resolved()
+    for field, value in known.items():
+        stated = values[field]
+        if stated not in (value, defaults[field]):
+            raise ConfigError(
+                f"{name}.{field} is {stated!r} and follows from the data and the tokenizer, which make it {value!r}: leave it "
+                "out"
+            )
+    return {**values, **known}
+
+
+def require_one_rate(config: WorldTrainingConfig, data: Encoded) -> None:
+    """Raise DataError for latents of several frame rates and a model that cannot tell them apart."""
+    rates = data.train.arrays.get("fps", torch.tensor([data.fps]))
+    slow, fast = float(rates.min()), float(rates.max())
+    told = config.family == "diffusion" and config.diffusion.fps_positions and not data.action_spec.width
+    if fast - slow > 0.01 * fast and not told:
+        raise DataError(
+            f"the latents mix frame rates, {slow:g} to {fast:g} a second: resample the clips to one rate, or (a diffusion "
+            "model without actions) set diffusion.fps_positions, so that the model is told each"
+        )
 
 
 def require_guess(config: WorldTrainingConfig, tokenizer: TokenizerConfig, data: Encoded) -> None:

@@ -50,7 +50,7 @@ def test_what_does_not_fit_is_refused(tmp_path):
 def test_batches_carry_the_text_of_their_samples(tmp_path):
     shard, samples = tmp_path / "shard.safetensors", tmp_path / "samples.parquet"
     save_file({"latents": torch.arange(4.0)[:, None]}, str(shard))
-    pq.write_table(pa.table({"sample_id": list("wxyz"), "caption": ["a", "b", "b", "c"]}), samples)
+    pq.write_table(pa.table({"sample_id": list("wxyz"), "fps": [24.0] * 4, "caption": ["a", "b", "b", "c"]}), samples)
     data = read_latents([shard], [samples], [part(tmp_path, 0, ["a", "b", "c"])])
     batch = Loader(data, DataPlan(data.sample_ids, 4, 0)).next()
     for latent, text, length in zip(batch["latents"], batch["text"], batch["text_lengths"], strict=True):

@@ -81,7 +81,7 @@ def test_latents_are_read_with_their_tables(tmp_path):
     for part, size in (("a", 2), ("b", 3)):
         save_tensors({"tokens": torch.full((size, 2, 2, 2), 7, dtype=torch.int32)}, tmp_path / f"{part}.safetensors")
         names = [f"{part}{i}" for i in range(size)]
-        pq.write_table(pa.table({"sample_id": names}), tmp_path / f"{part}.parquet")
+        pq.write_table(pa.table({"sample_id": names, "fps": [24.0] * size}), tmp_path / f"{part}.parquet")
     shards, tables = ([tmp_path / f"{p}.{s}" for p in "ab"] for s in ("safetensors", "parquet"))
     data = read_latents(shards, tables)
     assert data.sample_ids == ("a0", "a1", "b0", "b1", "b2")
@@ -106,7 +106,7 @@ def test_parts_with_and_without_actions_join(tmp_path):
         tables.append(tmp_path / f"{number}.parquet")
         known = torch.full((3,), width > 0)
         save_file({"latents": torch.ones(3, 1), "actions": torch.ones(3, 5, width), "has_actions": known}, shards[-1])
-        pq.write_table(pa.table({"sample_id": [f"{number}-{i}" for i in range(3)]}), tables[-1])
+        pq.write_table(pa.table({"sample_id": [f"{number}-{i}" for i in range(3)], "fps": [24.0] * 3}), tables[-1])
     data = read_latents(shards, tables)
     assert data.arrays["actions"].shape == (6, 5, 2)
     assert data.arrays["actions"][3:].abs().max() == 0

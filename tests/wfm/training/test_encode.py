@@ -104,13 +104,13 @@ def test_specs_that_differ_are_refused():
 
 def test_moments_of_parts_are_those_of_the_whole():
     latents = torch.randn(10, 3, 4, 2, 2) * 3 + 1
-    whole, parts = Moments(), Moments()
+    whole, parts = Moments(2), Moments(2)
     whole.add(latents)
     for part in latents.split(4):
-        piece = Moments()
+        piece = Moments(2)
         piece.add(part)
-        parts.merge(Moments(json.loads(json.dumps(piece.values()))))
-    parts.merge(Moments(json.loads(json.dumps(Moments().values()))))  # a part without training samples
+        parts.merge(Moments(2, json.loads(json.dumps(piece.values()))))
+    parts.merge(Moments(2, json.loads(json.dumps(Moments(2).values()))))  # a part without training samples
     one, two = whole.statistics(), parts.statistics()
     assert np.allclose(one["mean"], two["mean"])
     assert np.allclose(one["std"], two["std"])
@@ -192,8 +192,20 @@ def test_without_an_encoder_there_is_no_text(tmp_path, monkeypatch):
     assert pq.read_table(tmp_path / "train/samples.parquet").column("caption").to_pylist() == [""]
 
 
+def test_a_column_of_statistics_for_each_latent_frame_and_the_last_for_the_rest():
+    latents = torch.randn(50, 2, 5, 3, 3, dtype=torch.float64) * torch.arange(1, 6)[:, None, None]
+    moments = Moments(3)
+    moments.add(latents)
+    groups = [latents[:, :, :1], latents[:, :, 1:2], latents[:, :, 2:]]
+    wanted = np.stack([part.std((0, 2, 3, 4), correction=0) for part in groups], 1)
+    assert np.allclose(moments.statistics()["std"], wanted, rtol=1e-2)  # of a mean that is nearly 0
+    short = Moments(16)
+    short.add(latents)
+    assert len(short.statistics()["std"][0]) == 5
+
+
 def test_windows_of_one_latent_frame_have_one_column_of_statistics():
-    moments = Moments()
+    moments = Moments(2)
     moments.add(torch.randn(5, 3, 1, 2, 2, generator=torch.Generator().manual_seed(0)))
     found = moments.statistics()
     assert [len(row) for row in found["mean"]] == [1, 1, 1]

@@ -11,7 +11,7 @@ from wfm.data.captions import CaptionTable
 from wfm.data.loader import ArrayDataset, Loader
 from wfm.data.plan import DataPlan
 from wfm.data.windows import Window
-from wfm.errors import ConfigError
+from wfm.errors import ConfigError, DataError
 from wfm.models.tokenizer import Tokenizer, TokenizerConfig
 from wfm.training.config import TokenizerTrainingConfig, WorldTrainingConfig
 from wfm.training.fit_tokenizer import keep, reconstruction_psnr
@@ -104,6 +104,31 @@ def test_what_follows_from_the_data_is_filled_in():
     assert network.prior.weight.abs().max() > 0
     plain, _, _ = build(changed(linear_prior=False), TokenizerConfig.parse(NETWORK), encoded())
     assert plain.prior is None
+
+
+def test_a_stated_field_that_the_data_decide_otherwise_is_refused():
+    told = changed(network={**SMALL["diffusion"]["network"], "in_channels": 8})
+    with pytest.raises(ConfigError, match=r"diffusion\.network\.in_channels is 8 .* make it 3: leave it out"):
+        build(told, TokenizerConfig.parse(NETWORK), encoded())
+
+
+def test_several_frame_rates_need_a_model_that_is_told_them():
+    data = encoded()
+    rates = torch.tensor([10.0, 20.0] * 3)
+    train = dataclasses.replace(data.train, arrays={**data.train.arrays, "fps": rates})
+    mixed = dataclasses.replace(data, train=train)
+    for config in (WorldTrainingConfig.parse(SMALL), changed(fps_positions=True)):  # one with actions given as rates
+        with pytest.raises(DataError, match="mix frame rates, 10 to 20 a second"):
+            build(config, TokenizerConfig.parse(NETWORK), mixed)
+    arrays = {name: array for name, array in train.arrays.items() if "action" not in name}
+    mixed = dataclasses.replace(mixed, train=dataclasses.replace(train, arrays=arrays), action_spec=ActionSpec.null())
+    model, objective, _ = build(changed(fps_positions=True), TokenizerConfig.parse(NETWORK), mixed)
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.2)
+    batch = {**mixed.train.rows([0, 1]), "seeds": torch.tensor([1, 2])}
+    other = {**batch, "fps": torch.tensor([10.0, 40.0])}
+    with torch.no_grad():
+        assert not torch.equal(*(objective.loss(model, each, 0)[0] for each in (batch, other)))
 
 
 def test_captions_make_a_model_that_reads_text():

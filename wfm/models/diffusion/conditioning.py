@@ -99,7 +99,8 @@ class Conditions:
     known: Tensor | None = None
     "bool `[B]`: where False the null action stands in place of `actions`."
     fps: float | Tensor | None = None
-    "Frames a second [1/s] for the rotary positions, a number or `[B]`; None: plain positions."
+    """Frames a second [1/s] for the rotary positions, a number or `[B]`; None: the model's own rate with
+    `fps_positions`, else plain positions."""
     padding_mask: Tensor | None = None
     "`[B, 1, h, w]` in pixels, 0 where the picture is real; None: all of it."
     augment_sigma: Tensor | float = 0.0

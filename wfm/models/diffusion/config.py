@@ -134,6 +134,8 @@ class DenoiserConfig(Config):
     "Video frames per latent frame after the first: how many actions lead to one latent frame."
     fps: float = pydantic.Field(24.0, gt=0)
     "Frames a second of the training video [1/s]; with actions given as rates, one action acts for 1 / fps seconds."
+    fps_positions: bool = False
+    "Rotary time in seconds, by `fps` or what a call says (Cosmos: yes, for video); off: it counts latent frames."
     repeat_last: bool = False
     "Concatenate the last given latent frame to the input of every frame."
     extrapolate: bool = False

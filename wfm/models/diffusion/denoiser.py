@@ -234,11 +234,14 @@ class Denoiser(nn.Module):
         text, lengths = conditions.text, conditions.text_lengths
         if config.text_embed_dim and text is None:  # zeros give no keys and no values: cross-attention adds nothing
             text, lengths = like.new_zeros(1, 1, config.text_embed_dim), None
+        fps = conditions.fps
+        if fps is None and self.config.fps_positions:
+            fps = self.config.fps
         if torch.is_grad_enabled():  # in training every call has weights of its own
-            arguments |= {"text": text, "text_lengths": lengths, "fps": conditions.fps}
+            arguments |= {"text": text, "text_lengths": lengths, "fps": fps}
         else:
             arguments["text"] = None if text is None else self.network.prepare_text(text, lengths)
-            arguments["shape"] = self.network.prepare_shape(like.shape[2:], conditions.fps)
+            arguments["shape"] = self.network.prepare_shape(like.shape[2:], fps)
         if mask is not None:
             arguments["condition_mask"] = mask
         if self.actions is not None:

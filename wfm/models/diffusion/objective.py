@@ -38,7 +38,7 @@ def shown_past(model: Denoiser, batch: Mapping[str, Tensor], clean: Tensor, give
 class DenoisingObjective:
     """Loss of a `Denoiser`. Batch: latents `[B, C, T, H, W]` in the tokenizer's units, seeds int64 `[B]`; where there
     are any, actions `[B, frames, A]` normalised and has_actions bool `[B]`, text `[B, L, D]` and text_lengths `[B]`,
-    fps `[B]`, padding_mask `[B, 1, h, w]`, guess like the latents."""
+    fps `[B]` for a model that reads it (`fps_positions`), padding_mask `[B, 1, h, w]`, guess like the latents."""
 
     def __init__(self, config: EDMConfig | FlowConfig) -> None:
         self.config = config
@@ -82,7 +82,7 @@ class DenoisingObjective:
             text_lengths=batch.get("text_lengths"),
             actions=batch.get("actions"),
             known=known,
-            fps=batch.get("fps"),
+            fps=batch.get("fps") if model.config.fps_positions else None,
             padding_mask=batch.get("padding_mask"),
             augment_sigma=draw["augment"].to(clean) if takes_past else 0.0,
             augment_noise=draw["augment_noise"].to(clean) if takes_past else None,

@@ -1,7 +1,8 @@
 """What a tokenizer is trained to minimise: the terms of its loss, their weights over time, and Cosmos's two stages.
 Torch-free."""
 
-from typing import Literal, Self
+from collections.abc import Callable, Mapping
+from typing import Any, Literal, Self
 
 import pydantic
 
@@ -83,7 +84,8 @@ class ReconstructionConfig(Config):
     """The loss of a tokenizer: a pixel error, and further terms whose weights are 0 unless given.
 
     The default is the squared error alone, the best loss for PSNR. `cosmos_stage1`, `cosmos_stage2` and `cosmos_schedule`
-    are Cosmos's.
+    are Cosmos's: give such a name in place of the whole (`--set train_tokenizer.loss=cosmos_stage1`), or as `preset` beside
+    the fields that differ from it.
     """
 
     error: Literal["l2", "l1"] = "l2"
@@ -108,6 +110,18 @@ class ReconstructionConfig(Config):
     "Videos are shrunk by this factor before their flow is taken (Cosmos: 2)."
     checkpoint_features: bool = how(False)
     "Compute features again in the backward pass and do not keep them: less memory, more time."
+
+    @pydantic.model_validator(mode="before")
+    @classmethod
+    def _by_name(cls, values: Any) -> Any:
+        if isinstance(values, str):
+            values = {"preset": values}
+        if not isinstance(values, Mapping) or "preset" not in values:
+            return values
+        name = values["preset"]
+        if name not in PRESETS:
+            raise ValueError(f"preset is {name!r}; choose from {', '.join(PRESETS)}")
+        return {**PRESETS[name]().resolved(), **{key: value for key, value in values.items() if key != "preset"}}
 
     @pydantic.model_validator(mode="after")
     def _sane(self) -> Self:
@@ -176,3 +190,11 @@ def cosmos_schedule(feature_file: str = "", feature_net: FeatureNetName = "vgg16
         feature_net=feature_net,
         feature_file=feature_file,
     )
+
+
+PRESETS: dict[str, Callable[[], ReconstructionConfig]] = {
+    "cosmos_stage1": cosmos_stage1,
+    "cosmos_stage2": cosmos_stage2,
+    "cosmos_schedule": cosmos_schedule,
+}
+"""What `ReconstructionConfig` may be called by."""

@@ -211,6 +211,16 @@ def test_prepared_once_is_the_same_as_every_time(denoiser):
     assert torch.allclose(made, plain, atol=1e-6)
 
 
+def test_time_in_seconds_is_by_the_models_own_rate_unless_another_is_given(denoiser):
+    seconds, counted = denoiser(fps_positions=True, fps=12.0), denoiser(fps=12.0)
+    counted.load_state_dict(seconds.state_dict())
+    assert torch.equal(denoise(seconds), denoise(counted, fps=12.0))
+    assert torch.equal(denoise(seconds, fps=24.0), denoise(counted))  # 24 is the unit of time
+    assert not torch.equal(denoise(seconds), denoise(counted))
+    told = seconds.denoise(latents(), 1.0, Conditions(past=latents(2), given=2))  # with gradients nothing is prepared
+    assert torch.allclose(told, denoise(seconds), atol=1e-6)
+
+
 def test_half_precision_keeps_its_noise_levels(denoiser):
     model = denoiser()
     wanted = denoise(model, 0.013)

@@ -11,6 +11,7 @@ from wfm.models.tokenizer.loss_config import (
     cosmos_stage1,
     cosmos_stage2,
 )
+from wfm.training.config import TokenizerTrainingConfig
 
 
 def test_a_weight_changes_at_its_step_and_not_before():
@@ -43,6 +44,17 @@ def test_cosmos_stages():
     )  # fmt: skip
     assert (two.perceptual.at(0), two.gram.at(0), two.flow.at(0), two.feature_net) == (0.073, 0.062, 0.01, "vgg19")
     assert two.adversarial.weight.at(0) > 0
+
+
+def test_a_stage_by_its_name_and_with_changes():
+    assert ReconstructionConfig.parse("cosmos_stage2") == cosmos_stage2()
+    changed = ReconstructionConfig.parse({"preset": "cosmos_stage1", "feature_net": "offline-gabor"})
+    assert changed == cosmos_stage1(feature_net="offline-gabor")
+    training = TokenizerTrainingConfig().override(["loss=cosmos_schedule"])
+    assert training.loss == cosmos_schedule()
+    assert TokenizerTrainingConfig.parse(training.resolved()) == training
+    with pytest.raises(ConfigError, match=r"cosmos_stage3.*choose from cosmos_stage1, cosmos_stage2, cosmos_schedule"):
+        ReconstructionConfig.parse("cosmos_stage3")
 
 
 def test_the_default_is_the_squared_error_alone():
