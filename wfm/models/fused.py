@@ -15,8 +15,10 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from wfm.models.rotary import Rope, apply_rope
+from wfm.parallel.attention import under_autocast
 
 MANY_GROUPS = 16
 """Up to so many groups the norm is called once a group with the modulation as its own gain and bias."""
@@ -24,7 +26,9 @@ MANY_GROUPS = 16
 
 def plain(x: Tensor) -> bool:
     """Whether the plain form is to be used."""
-    return torch.compiler.is_compiling() or x.dtype not in (torch.float32, torch.float64)
+    if torch.compiler.is_compiling() or x.dtype not in (torch.float32, torch.float64):
+        return True
+    return under_autocast(x)  # what is mixed then is for autocast's own rules to settle
 
 
 def _learning(*tensors: Tensor | None) -> bool:
@@ -49,7 +53,7 @@ def head_norm(x: Tensor, gain: Tensor, eps: float, rope: Rope | None = None, *, 
 def rms_norm(x: Tensor, gain: Tensor, eps: float) -> Tensor:
     """RMSNorm over the last axis with a gain `[D]`."""
     if plain(x):
-        return F.rms_norm(x, gain.shape, gain, eps)
+        return F.rms_norm(x, gain.shape, gain.to(x.dtype), eps)
     if _learning(x, gain):
         return _HeadNorm.apply(x, gain, eps, None)
     return (x * _inverse_length(x, eps)).mul_(gain)
@@ -78,7 +82,8 @@ class _HeadNorm(torch.autograd.Function):
         return _turned((x * inverse).mul_(gain), turn)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None, None]:  # type: ignore[override]
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None, None]:
         x, gain, inverse, turn = ctx.saved_tensors
         if turn is not None:  # the inverse of a rotation is its conjugate
             grad = torch.view_as_real(torch.view_as_complex(grad.unflatten(-1, (-1, 2))) * turn.conj()).flatten(-2)
@@ -119,7 +124,8 @@ class _ModulatedNorm(torch.autograd.Function):
         return out
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:  # type: ignore[override]
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
         x, bias, gain, mean, inverse = ctx.saved_tensors
         parts = [
             torch.ops.aten.native_layer_norm_backward(g, group, x.shape[-1:], m, i, w, b, [True, True, True])

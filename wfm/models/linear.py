@@ -19,6 +19,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from wfm.parallel.attention import under_autocast
+
 FEW = 8_000_000
 """Multiply-adds below which a oneDNN call (25 microseconds before it starts, MKL: 5) is no gain."""
 FEW_LEARNING = 64_000_000
@@ -43,7 +45,7 @@ def _onednn_is_faster(x: Tensor, weight: Tensor) -> bool:
         and x.dtype == weight.dtype == torch.float32
         and x.device.type == "cpu"
         and _onednn_is_there()
-        and not torch.is_autocast_enabled("cpu")
+        and not under_autocast(x)
     )
 
 
@@ -101,7 +103,7 @@ class PackedWeights:
 
     def product(self, x: Tensor, key: Any, weight: Callable[[], Tensor]) -> Tensor | None:
         """x times the weight called `key`, made by `weight` once; None where packing is of no use."""
-        if torch.is_grad_enabled() or torch.compiler.is_compiling():
+        if torch.is_grad_enabled() or torch.compiler.is_compiling() or under_autocast(x):
             return None
         packed = self._made.get(key)
         if packed is None:
@@ -109,7 +111,7 @@ class PackedWeights:
             if not _onednn_is_faster(x, plain):
                 return None
             packed = self._made[key] = torch.ops.mkldnn._reorder_linear_weight(plain.detach(), x.numel() // x.shape[-1])
-        return _onednn(x, packed) if _is_large(x, packed) else None
+        return _onednn(x, packed) if _is_large(x, packed) and x.dtype == packed.dtype else None
 
 
 @contextmanager

@@ -79,6 +79,23 @@ def fused_cpu_kernel(q: Tensor, k: Tensor, v: Tensor, *, causal: bool) -> tuple[
     return out, lse
 
 
+def efficient_cuda_kernel(q: Tensor, k: Tensor, v: Tensor, *, causal: bool) -> tuple[Tensor, Tensor]:
+    """aten's memory-efficient kernel, for fp32 on CUDA: never materialises the scores, has a backward, gives a log-sum-exp.
+
+    As on the CPU, its causal flag aligns at the start. The log-sum-exp comes padded to whole blocks of queries.
+    """
+    num_queries, num_keys = q.shape[-2], k.shape[-2]
+    bias = None
+    if causal and 1 < num_queries != num_keys:
+        padded = num_keys + -num_keys % 8  # rows must start on 16 bytes
+        bias = torch.zeros(num_queries, padded, dtype=q.dtype, device=q.device)[:, :num_keys]
+        bias.masked_fill_(~causal_visible(num_queries, num_keys, q.device), -math.inf)
+        bias = bias.expand(*q.shape[:2], -1, -1)
+    square = causal and num_queries == num_keys
+    out, lse, _, _ = torch.ops.aten._scaled_dot_product_efficient_attention(q, k, v, bias, True, 0.0, square)
+    return out, lse[..., :num_queries]
+
+
 def by_segment(dense: DenseKernel) -> Kernel:
     """A kernel of packs from one of dense batches: segments of equal length are one batch, others run one by one."""
 
@@ -104,11 +121,12 @@ def _dense(run: DenseKernel, q: Tensor, k: Tensor, v: Tensor, batch: int, causal
 KERNELS: dict[str, Kernel] = {
     "naive": by_segment(naive_kernel),
     "fused_cpu": by_segment(fused_cpu_kernel),
+    "efficient": by_segment(efficient_cuda_kernel),
     "flash": flash_varlen,
     "torch_varlen": torch_varlen,
 }
-"""By name. naive: any device, fp64 inside, the reference. fused_cpu: aten's, on a CPU. flash, torch_varlen: CUDA in half
-precision; the first needs the package flash-attn, the second comes with torch."""
+"""By name. naive: any device, fp64 inside, the reference. fused_cpu: aten's, on a CPU. efficient: aten's, on CUDA in fp32.
+flash, torch_varlen: CUDA in half precision; the first needs the package flash-attn, the second comes with torch."""
 
 
 def kernel_for(name: str, device: torch.device, dtype: torch.dtype) -> Kernel:
@@ -120,6 +138,8 @@ def kernel_for(name: str, device: torch.device, dtype: torch.dtype) -> Kernel:
     if name == "auto":
         if half_on_cuda:
             name = "flash" if flash_is_installed() else "torch_varlen"
+        elif device.type == "cuda" and dtype == torch.float32:
+            name = "efficient"
         else:
             name = "fused_cpu" if device.type == "cpu" else "naive"
     if name not in KERNELS:
@@ -128,7 +148,14 @@ def kernel_for(name: str, device: torch.device, dtype: torch.dtype) -> Kernel:
         raise ConfigError(
             f"attention kernel: {name!r} runs on CUDA in fp16 or bf16, not on {device.type} in {dtype}; use auto"
         )
+    if name == "efficient" and device.type == "cpu":
+        raise ConfigError("attention kernel: 'efficient' runs on CUDA; use auto, which takes fused_cpu here")
     return KERNELS[name]
+
+
+def under_autocast(x: Tensor) -> bool:
+    """Whether products on the device of `x` choose their own type now. (Asked of the meta device, torch raises.)"""
+    return x.device.type != "meta" and torch.is_autocast_enabled(x.device.type)
 
 
 def attention(
@@ -160,6 +187,9 @@ def attention_with_lse(
 ) -> tuple[Tensor, Tensor]:
     """As `attention`, with the log-sum-exp `[Q, H]` of every query's scores beside the output."""
     _check(q, k, v, q_segments, kv_segments, mask)
+    q, k = (
+        x.to(v.dtype) for x in (q, k)
+    )  # autocast norms queries and keys in fp32; `_check` has refused any other mix
     run = kernel_for(kernel, q.device, q.dtype)
     return run(q, k, v, q_segments, kv_segments, causal=mask == "causal")
 
@@ -173,6 +203,10 @@ def _check(q: Tensor, k: Tensor, v: Tensor, q_segments: Sequence[int], kv_segmen
         raise ConfigError(
             f"attention: segments of {sum(q_segments)} queries and {sum(kv_segments)} keys do not cover a pack of "
             f"{q.shape[0]} queries, {k.shape[0]} keys and {v.shape[0]} values"
+        )
+    if not q.dtype == k.dtype == v.dtype and not under_autocast(q):
+        raise ConfigError(
+            f"attention: queries {q.dtype}, keys {k.dtype}, values {v.dtype}; give all three in one type (autocast may mix)"
         )
     if mask == "causal" and any(n > m for n, m in zip(q_segments, kv_segments, strict=True)):
         raise ConfigError("attention: a causal segment needs at least as many keys as queries")

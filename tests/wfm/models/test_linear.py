@@ -58,6 +58,15 @@ def test_autocast_is_respected():
 
 
 @torch.no_grad()
+def test_packed_weights_stand_back_under_autocast():
+    layer, x = Linear(40, 24), torch.randn(9000, 40)
+    with packed_weights(layer):
+        assert layer(x).dtype == torch.float32
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            assert layer(x).dtype == torch.bfloat16
+
+
+@torch.no_grad()
 def test_packed_weights_change_no_bit_and_leave_nothing_behind():
     torch.manual_seed(0)
     net = torch.nn.Sequential(Linear(40, 48), Linear(48, 40))

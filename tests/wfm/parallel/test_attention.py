@@ -1,5 +1,6 @@
 """The attention kernels against the fp64 reference and against plain arithmetic."""
 
+import inspect
 import math
 import sys
 import types
@@ -92,7 +93,10 @@ def test_the_device_and_the_type_choose_the_kernel(monkeypatch):
     cuda, cpu, other = (torch.device(name) for name in ("cuda", "cpu", "meta"))
     assert kernel_for("auto", cpu, torch.float32) is KERNELS["fused_cpu"]
     assert kernel_for("auto", other, torch.float32) is KERNELS["naive"]
-    assert kernel_for("auto", cuda, torch.float32) is KERNELS["naive"]
+    assert kernel_for("auto", cuda, torch.float32) is KERNELS["efficient"]
+    assert kernel_for("auto", cuda, torch.float64) is KERNELS["naive"]
+    with pytest.raises(ConfigError, match="takes fused_cpu here"):
+        kernel_for("efficient", cpu, torch.float32)
     for installed, name in ((True, "flash"), (False, "torch_varlen")):
         monkeypatch.setattr("wfm.parallel.attention.flash_is_installed", lambda found=installed: found)
         assert kernel_for("auto", cuda, torch.bfloat16) is KERNELS[name]
@@ -126,6 +130,26 @@ def test_cuda_kernels_are_given_offsets_and_give_lse_by_query(monkeypatch):
             found = KERNELS[name](q, k, v, [2, 3], [4, 3], causal=mask == "causal")
             assert torch.equal(found[0], wanted[0])
             assert torch.equal(found[1], wanted[1])
+
+
+@pytest.mark.parametrize(("mask", "queries", "keys"), [("full", 5, 7), ("causal", 6, 6), ("causal", 5, 11)])
+def test_the_efficient_kernel_of_this_torch_takes_our_arguments(mask, queries, keys):
+    """Shapes alone, on the meta device: it runs on CUDA only. Its log-sum-exp comes in blocks of 32 queries."""
+    q, k, v = (torch.empty(n, 3, 8, device="meta") for n in (queries, keys, keys))
+    out, lse = attention_with_lse(q, k, v, [queries], [keys], mask=mask, kernel="efficient")
+    assert (tuple(out.shape), tuple(lse.shape)) == ((queries, 3, 8), (queries, 3))
+
+
+def test_torchs_own_kernel_takes_the_arguments_that_it_is_given():
+    called = inspect.signature(torch.nn.attention.varlen.varlen_attn)
+    called.bind(1, 2, 3, 4, 5, 6, 7, return_aux=torch.nn.attention.varlen.AuxRequest(lse=True), window_size=(-1, 0))
+    assert list(called.parameters)[:7] == ["query", "key", "value", "cu_seq_q", "cu_seq_k", "max_q", "max_k"]
+
+
+def test_one_type_for_all_three():
+    q = pack([4])
+    with pytest.raises(ConfigError, match=r"queries torch\.float32.*values torch\.float64"):
+        attention(q, q, q.double(), [4], [4])
 
 
 def test_flash_names_the_extra_to_install(monkeypatch):

@@ -188,6 +188,8 @@ class DiffusionTransformer(nn.Module):
         check_latents(config, latents, ndim=5, dtype=self.dtype)
         batch = latents.shape[0]
         grid = grid_of(config, latents.shape[2:])
+        if shape is None and len(rates_of(fps)) not in (1, batch):
+            raise ConfigError(f"fps: {len(rates_of(fps))} values for {batch} samples; give one for all or one for each")
         shape = self._shape(shape, [latents.shape[2:]] if shape is None else [], fps)
         if any(other != grid for other in shape.grids) or len(shape.grids) not in (1, batch):
             raise ConfigError(f"shape: prepared for tokens {shape.grids}, these latents are {batch} of {grid}")

@@ -32,6 +32,7 @@ from wfm.models.tokenizer.image import (
 )
 from wfm.models.tokenizer.patches import LinearCode, cut, join, patch_moments
 from wfm.models.tokenizer.quantizer import FiniteScalarQuantizer
+from wfm.parallel.attention import under_autocast
 
 
 class Kinds(NamedTuple):
@@ -182,10 +183,11 @@ class Tokenizer(nn.Module):
 
     def decode(self, latents: Tensor, *, stream: Stream | None = None) -> Tensor:
         """Video, not clamped; the first frame from the first latent frame alone. `stream` as in `encode`."""
-        if latents.ndim != 5 or latents.shape[1] != self.config.latent_channels:
+        if latents.ndim != 5 or latents.shape[1] != self.config.latent_channels or not latents.numel():
             raise ConfigError(
                 f"latents of shape {list(latents.shape)}: this tokenizer decodes [B, {self.config.latent_channels}, t, h, w]"
             )
+        self._require_dtype("latents", latents)
         if stream is not None:
             stream.begin()
         codes = latents.permute(0, 2, 3, 4, 1).contiguous()
@@ -235,6 +237,7 @@ class Tokenizer(nn.Module):
                 f"video {str(video.dtype).removeprefix('torch.')} {list(video.shape)}: this tokenizer takes floating point "
                 f"[B, {config.in_channels}, T, H, W] in [-1, 1]"
             )
+        self._require_dtype("video", video)
         frames, *sides = video.shape[2:]
         for name, side in zip(("height", "width"), sides, strict=True):
             s = config.spatial_compression
@@ -252,6 +255,11 @@ class Tokenizer(nn.Module):
                 more = " (a first frame counted, as this group continues a stream)" if ahead else ""
                 raise ConfigError(f"{error}{more}; or pass pad=True, which repeats the last frame") from None
         return video
+
+    def _require_dtype(self, name: str, x: Tensor) -> None:
+        own = self.quant_conv.weight.dtype
+        if x.dtype != own and not (x.is_floating_point() and under_autocast(x)):
+            raise ConfigError(f"{name}: {x.dtype} given to a tokenizer in {own}; convert one of them")
 
     def _quantizer(self) -> FiniteScalarQuantizer:
         if self.quantizer is None:

@@ -4,6 +4,7 @@ Its numbers are held against the peer and a plain twin in tests/parity/test_diff
 """
 
 import copy
+import math
 
 import pytest
 import torch
@@ -358,7 +359,7 @@ def test_compiled_blocks_compute_the_same(checkpointing, monkeypatch):
         ({"c_noise": draw(2, 4)}, "c_noise: got .2, 4."),
         ({"c_noise": torch.tensor([1, 2])}, "floating point"),
         ({"fps": 0}, "fps: 0"),
-        ({"fps": [1.0, 2.0, 3.0]}, "these latents are 2"),
+        ({"fps": [1.0, 2.0, 3.0]}, "fps: 3 values for 2 samples"),
         ({"action": draw(2, 3)}, "action_dim"),
         ({"condition_mask": torch.zeros(2, 1, 3, 6, 4)}, "without that channel"),
         ({"padding_mask": torch.zeros(3, 1, 6, 4)}, "padding_mask: wanted"),
@@ -412,3 +413,20 @@ def test_more_that_is_refused():
 def test_wrong_configurations_are_refused(field, value):
     with pytest.raises(ConfigError, match=field):
         DiffusionConfig.parse({field: value})
+
+
+@pytest.mark.parametrize("levels", [[1], [2], [2, 4]])
+def test_autocast_computes_in_half_precision(levels):
+    """One noise level for all, one a sample, one a latent frame: within 2e-2 of fp32 (worst seen 4e-3), and with gradients."""
+    model = make()
+    latents, text = draw(2, 4, 4, 4, 6), draw(2, 7, 16, seed=3)
+    c_noise = torch.linspace(-1, 1, math.prod(levels)).view(levels)
+    wanted = model(latents, c_noise, text)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        out = model(latents, c_noise, text)
+        with torch.no_grad():
+            assert (model(latents, c_noise, text) - out).norm() < 1e-2 * out.norm()
+    assert out.dtype == torch.bfloat16
+    assert (out - wanted).norm() < 2e-2 * wanted.norm()
+    out.float().square().mean().backward()
+    assert all(parameter.grad is not None for parameter in model.parameters())

@@ -122,6 +122,7 @@ def test_padding_repeats_the_last_frame():
         (torch.zeros(1, 4, 9, 16, 16), r"\[B, 3, T, H, W\]"),
         (torch.zeros(3, 9, 16, 16), r"\[B, 3, T, H, W\]"),
         (torch.zeros(1, 3, 9, 16, 16, dtype=torch.uint8), "uint8"),
+        (torch.zeros(1, 3, 9, 16, 16, dtype=torch.float64), r"float64 given to a tokenizer in torch\.float32"),
         (torch.zeros(1, 3, 9, 16, 20), "width 20: .* nearest: 16 or 24"),
         (torch.zeros(1, 3, 9, 4, 16), "height 4: .* nearest: 8"),
     ],
@@ -131,9 +132,17 @@ def test_what_is_no_video_is_refused(clip, says):
         make().encode(clip)
 
 
-def test_latents_of_another_width_are_refused():
-    with pytest.raises(ConfigError, match=r"\[B, 5, t, h, w\]"):
-        make().decode(torch.zeros(1, 4, 2, 2, 2))
+@pytest.mark.parametrize(
+    ("latents", "says"),
+    [
+        (torch.zeros(1, 4, 2, 2, 2), r"\[B, 5, t, h, w\]"),
+        (torch.zeros(1, 5, 0, 2, 2), r"\[B, 5, t, h, w\]"),
+        (torch.zeros(1, 5, 2, 2, 2, dtype=torch.int64), "int64 given to a tokenizer"),
+    ],
+)
+def test_what_is_no_latents_is_refused(latents, says):
+    with pytest.raises(ConfigError, match=says):
+        make().decode(latents)
 
 
 @pytest.mark.parametrize(
