@@ -30,7 +30,7 @@ from wfm.models.tokenizer import Tokenizer, TokenizerConfig
 
 SIZES = {"small": (32, 64, 128, 128), "full": (128, 256, 512, 512)}
 ROWS = ["small-17x128x128", "small-33x256x256", "full-17x128x128"]
-MEMORY_ROWS = ["small-17x128x128", "small-33x256x256"]
+WHATS = ["forward", "forward+backward"]
 
 
 def models(size: str) -> dict[str, nn.Module]:
@@ -81,22 +81,24 @@ def least(call: Callable[[], object], floor: Floor) -> float:
     return floor.seconds(**kinds)
 
 
-def measure(row: str, floor: Floor, pairs: int) -> None:
-    """Both directions of one row, at batch 1 and against the rival's best batch."""
+def measure(row: str, floor: Floor, pairs: int, whats: list[str], *, best_batch_too: bool) -> None:
+    """The lines of one row, at batch 1 and against the rival's best batch."""
     sides = models(row.split("-")[0])
-    for backward in (False, True):
+    for what in whats:
+        backward = what == "forward+backward"
         calls = {name: call_of(model, clip_of(row), backward=backward) for name, model in sides.items()}
         result = paired(calls["ours"], calls["rival"], pairs=pairs)
-        line: dict[str, object] = {"what": "forward+backward" if backward else "forward", **result.as_dict()}
+        line: dict[str, object] = {"what": what, **result.as_dict()}
         shares = (least(calls[name], floor) / sorted(times)[len(times) // 2] for name, times in times_of(result))
         line["floor_share"] = [round(share, 3) for share in shares]
 
         def at(batch: int, backward: bool = backward) -> Callable[[], object]:
             return call_of(sides["rival"], clip_of(row, batch), backward=backward)
 
-        best = best_batch(at)
-        line["rival_best_batch"] = best
-        line["ratio_best_batch"] = round(paired(calls["ours"], at(best), pairs=pairs).ratio / best, 3)
+        if best_batch_too:
+            best = best_batch(at)
+            line["rival_best_batch"] = best
+            line["ratio_best_batch"] = round(paired(calls["ours"], at(best), pairs=pairs).ratio / best, 3)
         print_line(benchmark="tokenizer", row=row, **line, convolution_gflops=round(floor.convolution / 1e9))
 
 
@@ -104,11 +106,12 @@ def times_of(result: Paired) -> list[tuple[str, list[float]]]:
     return [("ours", result.ours), ("rival", result.rival)]
 
 
-def measure_on_cpu_clock(row: str, pairs: int) -> None:
+def measure_on_cpu_clock(row: str, pairs: int, whats: list[str]) -> None:
     """One thread and CPU seconds instead of wall time: what others do on the machine weighs less."""
     sides = models(row.split("-")[0])
     torch.set_num_threads(1)
-    for backward in (False, True):
+    for what in whats:
+        backward = what == "forward+backward"
         calls = [call_of(sides[name], clip_of(row), backward=backward) for name in ("ours", "rival")]
         times: tuple[list[float], list[float]] = ([], [])
         for call in calls:
@@ -118,7 +121,6 @@ def measure_on_cpu_clock(row: str, pairs: int) -> None:
                 start = time.process_time()
                 calls[side]()
                 times[side].append(time.process_time() - start)
-        what = "forward+backward" if backward else "forward"
         print_line(benchmark="tokenizer", row=row, what=what, clock="cpu", **Paired(*times).as_dict())
 
 
@@ -142,8 +144,9 @@ def peak_mib() -> float:
         return next(int(line.split()[1]) / 1024 for line in file if line.startswith("VmHWM"))
 
 
-def measure_memory(row: str) -> None:
-    for backward in (False, True):
+def measure_memory(row: str, whats: list[str]) -> None:
+    for what in whats:
+        backward = what == "forward+backward"
         grown = {}
         for side in ("ours", "rival"):
             command = [sys.executable, "-m", "tests.benchmarks.tokenizer", "--growth", side, "--rows", row]
@@ -152,14 +155,21 @@ def measure_memory(row: str) -> None:
             )
             grown[side] = float(done.stdout)
         line: dict[str, Any] = {f"{side}_mib": round(value, 1) for side, value in grown.items()}
-        what = "memory, forward+backward" if backward else "memory, forward"
-        print_line(benchmark="tokenizer", row=row, what=what, **line, share=round(grown["ours"] / grown["rival"], 3))
+        print_line(
+            benchmark="tokenizer",
+            row=row,
+            what=f"memory, {what}",
+            **line,
+            share=round(grown["ours"] / grown["rival"], 3),
+        )
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", nargs="*", default=ROWS)
-    parser.add_argument("--pairs", type=int, default=9)
+    parser.add_argument("--what", nargs="*", choices=WHATS, default=WHATS)
+    parser.add_argument("--pairs", type=int, default=9, help="0: memory alone")
+    parser.add_argument("--no-best-batch", action="store_true", help="the rival at batch 1 alone")
     parser.add_argument("--clock", choices=["wall", "cpu"], default="wall")
     parser.add_argument("--no-memory", action="store_true")
     parser.add_argument("--growth", choices=["ours", "rival"], help="print one side's growth of memory and end")
@@ -169,14 +179,15 @@ def main() -> None:
     if arguments.growth:
         print(growth(arguments.growth, arguments.rows[0], backward=arguments.backward))
         return
-    floor = measure_floor(tokens=1024, head_dim=128, heads=1) if arguments.clock == "wall" else None
+    timed = arguments.clock == "wall" and arguments.pairs
+    floor = measure_floor(tokens=1024, head_dim=128, heads=1) if timed else None
     for row in arguments.rows:
-        if floor is None:
-            measure_on_cpu_clock(row, arguments.pairs)
-        else:
-            measure(row, floor, arguments.pairs)
-        if row in MEMORY_ROWS and not arguments.no_memory:
-            measure_memory(row)
+        if floor is not None:
+            measure(row, floor, arguments.pairs, arguments.what, best_batch_too=not arguments.no_best_batch)
+        elif arguments.pairs:
+            measure_on_cpu_clock(row, arguments.pairs, arguments.what)
+        if not arguments.no_memory:
+            measure_memory(row, arguments.what)
 
 
 if __name__ == "__main__":

@@ -53,7 +53,7 @@ JUDGED_PAIRS = 8
 def main() -> None:
     arguments = parse()
     torch.set_num_threads(arguments.threads)
-    training, held = from_store(arguments) if arguments.store else rendered(arguments.sessions)
+    training, held = windows_of(arguments)
     for name, loss in rows(arguments.steps):
         if arguments.rows and name not in arguments.rows:
             continue
@@ -63,12 +63,22 @@ def main() -> None:
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--steps", type=int, default=120)
+    parser.add_argument("--rows", nargs="*", default=[], help="only these rows")
+    source_of(parser)
+    return parser.parse_args()
+
+
+def source_of(parser: argparse.ArgumentParser) -> None:
+    """Options that say where the windows come from."""
     parser.add_argument("--sessions", type=int, default=16, help="sessions rendered; one in four is held out")
-    parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--store", default="", help="take a data set from this store, and render nothing")
     parser.add_argument("--dataset", default="dataset/curated")
-    parser.add_argument("--rows", nargs="*", default=[], help="only these rows")
-    return parser.parse_args()
+    parser.add_argument("--threads", type=int, default=2)
+
+
+def windows_of(arguments: argparse.Namespace) -> tuple[ArrayDataset, np.ndarray]:
+    """Training windows, and held-out frames uint8 `[N, T, H, W, 3]`."""
+    return from_store(arguments) if arguments.store else rendered(arguments.sessions)
 
 
 def rows(steps: int) -> Iterator[tuple[str, dict[str, Any]]]:
