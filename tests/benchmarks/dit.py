@@ -28,10 +28,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from tests.benchmarks.paired import THREADS, Floor, best_batch, measure_floor, paired, print_line, time_of, warm_up
-from wfm.models.diffusion.config import DiffusionConfig, ParallelConfig
+from wfm.models.diffusion.config import DiffusionConfig
 from wfm.models.diffusion.network import DiffusionTransformer
-from wfm.models.diffusion.parallelize import parallelize_diffusion
 from wfm.models.linear import packed_weights
+from wfm.models.parallel_config import ParallelConfig
+from wfm.models.parallelize import parallelize
 
 LAYERS, TEXT_TOKENS, TEXT_WIDTH, RANK = 6, 32, 384, 256
 GRIDS = {320: (5, 16, 16), 2048: (8, 32, 32)}
@@ -110,7 +111,7 @@ def measure(row: Row, floor: Floor, how: dict[str, Any], *, compiled: bool) -> I
     """The lines of one row; how: number of pairs and clock."""
     ours, rival = models(row)
     if compiled:
-        parallelize_diffusion(ours, ParallelConfig(compile=True))
+        parallelize(ours.blocks, ParallelConfig(compile=True))
         for block in rival.transformer_blocks:
             block.compile(dynamic=False)
     products, attention = row.flops()

@@ -51,7 +51,9 @@ NAMES = {
 class OneAxis(AutoregressiveTransformer):
     """The network with all rotary dimensions given to the position in the sequence."""
 
-    def _rope(self, positions: Tensor, columns: int, places: int, dtype: torch.dtype) -> Rope:
+    def _rope(self, place: Tensor, dtype: torch.dtype) -> Rope:
+        rows, columns = SIZE
+        positions = (place[:, 0] * rows + place[:, 1]) * columns + place[:, 2]
         dim, theta = self.config.head_dim, self.config.rope_theta
         frequency = theta ** -(torch.arange(0, dim, 2, dtype=torch.float64) / dim)
         angle = positions[:, None].double() * frequency

@@ -6,6 +6,7 @@ Rooms, in reading order:
     samplers        diffusion samplers (Euler, Heun, RES-2AB, DPM-Solver++, flow) over a plain ``denoise(x, sigma)``
     guidance        conditional and unconditional prediction in one batch
     decoding        autoregressive decoding with a key/value cache: greedy, top-p
+    medusa          the same with Medusa heads, several tokens a pass
     rollout         one window of either family, in latents or tokens
     prompts         captions, encoded as they were in training
     world_model     WorldModel: load a bundle, ``generate(past, actions, text) -> video``; long futures window by window

@@ -67,6 +67,8 @@ def continue_tokens(
     frames: int,
     choose: Choose,
     guess: Tensor | None = None,
+    text: Tensor | None = None,
+    text_lengths: Tensor | None = None,
     use_cache: bool = True,
 ) -> Tensor:
     """Continue ``past`` int64 ``[B, p, h, w]`` to ``frames`` latent frames: int64 ``[B, frames, h, w]``, the first p
@@ -74,6 +76,7 @@ def continue_tokens(
 
     actions: normalised ``[B, T, A]`` for all T = 1 + (frames - 1) * temporal_compression video frames, or None (the
     null action). guess int64 ``[B, frames, h, w]``: tokens of the extrapolated past, for a model that is shown them.
+    text ``[B, L, D]`` with text_lengths ``[B]``, for a model that reads text.
     ``use_cache=False`` recomputes everything at each step: the same result up to rounding, for tests.
     """
     batch, given, height, width = past.shape
@@ -83,12 +86,13 @@ def continue_tokens(
     condition = model.condition(actions, batch, frames)
     patches = model.patchify(past)  # [B, n, slots]
     hints = None if guess is None else model.patchify(guess)
+    told = model.prepare_text(text, text_lengths, batch=batch)
     rows, columns = model.grid(height, width)
     cache = model.new_cache(batch, frames, size) if use_cache else None
     fresh = patches
     while patches.shape[1] < frames * rows * columns:
         logits = model.step(
-            fresh if use_cache else patches, condition, size, cache, last=True, guess=hints
+            fresh if use_cache else patches, condition, size, cache, last=True, guess=hints, text=told
         )  # [B, stride, slots, width]
         symbols = torch.stack([choose(block) for block in model.vocabulary.split(logits)], dim=-1)
         fresh = model.vocabulary.ids(symbols)

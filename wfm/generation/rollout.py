@@ -12,6 +12,7 @@ from wfm.errors import ConfigError
 from wfm.generation.config import GuidanceConfig, SamplingConfig
 from wfm.generation.decoding import Choose, TopP, continue_tokens, expected, greedy
 from wfm.generation.guidance import guided
+from wfm.generation.medusa import continue_with_drafts
 from wfm.generation.samplers import noise_levels, sample, seeded_noise
 from wfm.models.autoregressive.network import AutoregressiveTransformer
 from wfm.models.diffusion.conditioning import Conditions
@@ -118,17 +119,26 @@ def future_tokens(
     mode: str,
     sampling: SamplingConfig,
     guess: Tensor | None = None,
+    text: Tensor | None = None,
+    text_lengths: Tensor | None = None,
 ) -> Tensor:
     """Continue ``past`` int64 ``[B, p, h, w]`` to ``frames`` latent frames int64 ``[B, frames, h, w]``; actions as
     above.
 
-    Mode "greedy" takes the most probable symbol everywhere, "sample" draws with temperature and top-p, "mean" takes
+    Mode "greedy" takes the most probable symbol everywhere (with the model's Medusa heads, where it has any), "sample"
+    draws with temperature and top-p, "mean" takes
     the digit nearest to the expected one, which is this family's counterpart of the one-step mean; it needs a
     vocabulary of digits.
     """
     require_mode("autoregressive", mode)
     if mode == "mean" and model.config.vocabulary != "digits":
         raise ConfigError('mode "mean" needs vocabulary="digits": ids of a flat vocabulary are names, not quantities')
+    if mode == "greedy" and model.medusa is not None:
+        return continue_with_drafts(
+            model, past, actions, frames=frames, guess=guess, text=text, text_lengths=text_lengths
+        ).tokens
     choices: dict[str, Choose] = {"greedy": greedy, "mean": expected}
     choose = choices.get(mode) or TopP(seeds, temperature=sampling.temperature, top_p=sampling.top_p)
-    return continue_tokens(model, past, actions, frames=frames, choose=choose, guess=guess)
+    return continue_tokens(
+        model, past, actions, frames=frames, choose=choose, guess=guess, text=text, text_lengths=text_lengths
+    )

@@ -103,7 +103,8 @@ class WorldModel:
     @property
     def reads_text(self) -> bool:
         """Whether the model was trained with captions."""
-        return isinstance(self.model, Denoiser) and self.model.config.network.text_embed_dim > 0
+        network = self.model.config.network if isinstance(self.model, Denoiser) else self.model.config
+        return network.text_embed_dim > 0  # type: ignore[union-attr,operator]
 
     def open_text(self, folder: str = "") -> PromptEncoder:
         """The encoder of this model's captions, opened once; `folder`: see `PromptEncoder.of_model`."""
@@ -217,6 +218,8 @@ class WorldModel:
             mode=mode,
             sampling=sampling,
             guess=None if guess is None else self.tokenizer.tokens(guess),
+            text=text.text,
+            text_lengths=text.lengths,
         )
         return self.tokenizer.decode_tokens(tokens).clamp(-1, 1)
 
@@ -248,6 +251,8 @@ class WorldModel:
             embeddings, lengths = self._embedded(text)
             told = told._replace(text=embeddings, lengths=lengths)
         if negative_text:
+            if not isinstance(self.model, Denoiser):
+                raise ConfigError("negative_text is what guidance moves away from; autoregressive decoding has none")
             embeddings, lengths = self._embedded([negative_text])
             told = told._replace(negative=embeddings, negative_lengths=lengths)
         return told

@@ -7,7 +7,8 @@ import pydantic
 
 from wfm.config import Config, how
 from wfm.models.autoregressive.config import AutoregressiveConfig, AutoregressiveObjectiveConfig
-from wfm.models.diffusion.config import DenoiserConfig, DiffusionConfig, EDMConfig, FlowConfig, ParallelConfig
+from wfm.models.diffusion.config import DenoiserConfig, DiffusionConfig, EDMConfig, FlowConfig
+from wfm.models.parallel_config import ParallelConfig
 from wfm.models.text.config import TextConfig
 from wfm.models.tokenizer.config import TokenizerConfig
 from wfm.models.tokenizer.loss_config import ReconstructionConfig
@@ -185,7 +186,7 @@ class WorldTrainingConfig(Config):
     training: TrainingConfig = TrainingConfig()
     "Steps, batch and optimiser."
     parallel: ParallelConfig = ParallelConfig()
-    "Activation checkpointing and compiled blocks of the diffusion transformer."
+    "Activation checkpointing and compiled blocks of the transformer."
     whitening: float = 1.0
     "How far latent channels are brought to one deviation: 1 each on its own, 0 all by a common factor."
     validation_windows: int = 32

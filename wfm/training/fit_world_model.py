@@ -21,10 +21,9 @@ from wfm.data.plan import DataPlan, mix
 from wfm.errors import ConfigError, DataError
 from wfm.models.autoregressive import AutoregressiveConfig, AutoregressiveObjective, AutoregressiveTransformer
 from wfm.models.diffusion import Conditions, Denoiser, DenoiserConfig, DenoisingObjective
-from wfm.models.diffusion.config import ParallelConfig
 from wfm.models.diffusion.objective import shown_past
-from wfm.models.diffusion.parallelize import parallelize_diffusion
 from wfm.models.folder import count_parameters, save_model
+from wfm.models.parallelize import parallelize
 from wfm.models.tokenizer import Tokenizer, TokenizerConfig
 from wfm.training.config import WorldTrainingConfig
 from wfm.training.loop import train
@@ -149,17 +148,16 @@ def build(
         if not tokenizer.discrete:
             raise ConfigError("family autoregressive needs a discrete tokenizer: train one with levels")
         known = {**_known(tokenizer, data), "levels": list(tokenizer.levels)}
-        if config.parallel != ParallelConfig():
-            raise ConfigError(
-                f"parallel = {config.parallel.resolved()}: family autoregressive has neither; leave both off"
-            )
+        known["text_embed_dim"] = data.train.captions.width if data.train.captions else 0
         causal = AutoregressiveConfig.parse(filled(config.autoregressive, known, "autoregressive"))
-        return AutoregressiveTransformer(causal), AutoregressiveObjective(config.cross_entropy), causal
+        transformer = AutoregressiveTransformer(causal)
+        parallelize(transformer.layers, config.parallel)
+        return transformer, AutoregressiveObjective(config.cross_entropy), causal
     if tokenizer.discrete:
         raise ConfigError("family diffusion needs a continuous tokenizer: train one without levels")
     card = denoiser_config(config, tokenizer, data)
     model = Denoiser(card)
-    parallelize_diffusion(model.network, config.parallel)
+    parallelize(model.network.blocks, config.parallel)
     mean = torch.tensor(data.statistics["mean"])
     model.statistics.set(mean, whitened(torch.tensor(data.statistics["std"]), config.whitening))
     if model.prior is not None:

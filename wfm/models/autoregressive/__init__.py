@@ -5,6 +5,8 @@ frame.
     vocabulary     token ids as symbols: flat, or the FSQ digits they are made of
     conditioning   actions per video frame -> what is added to the tokens that predict each latent frame
     cache          keys and values of earlier positions
+    blocks         attention, feed-forward; packs of videos
+    medusa         heads that draft further tokens
     network        AutoregressiveTransformer
     objective      its training loss: cross-entropy and z-loss
 

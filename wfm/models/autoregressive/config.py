@@ -88,6 +88,9 @@ class AutoregressiveConfig(Config):
     extrapolate: bool = False
     """Adds to the input that predicts a token the token which the past's constant-motion extrapolation has at its place
     (wfm.data.motion); with ``copy_bias`` its levels score the next ones too."""
+    medusa_heads: int = pydantic.Field(0, ge=0)
+    """Medusa heads, each of which drafts one token more after the next (Cosmos: 9 serve best); 0: none. They need
+    ``order="raster"``: in frame order a step predicts a whole frame as it is."""
     action_width: int = 0
     """Numbers per video frame in the action spec; 0 = the null action only."""
     action_hidden: int = 512
@@ -122,6 +125,8 @@ class AutoregressiveConfig(Config):
             raise ValueError(f"head_dim={self.head_dim}: must be even and at least 6 (three RoPE axes)")
         if self.patch < 1 or (self.patch > 1 and self.order != "frame"):
             raise ValueError(f'patch={self.patch} with order={self.order!r}: more than 1 needs order="frame"')
+        if self.medusa_heads and self.order != "raster":
+            raise ValueError(f'medusa_heads={self.medusa_heads} with order={self.order!r}: they need order="raster"')
         if self.copy_bias and self.vocabulary != "digits":
             raise ValueError('copy_bias=True needs vocabulary="digits"')
         if min(self.levels, default=0) < 2:
@@ -145,3 +150,9 @@ class AutoregressiveObjectiveConfig(Config):
     are nearly right."""
     action_dropout: float = 0.1
     """Share of samples trained with the null action in place of their own."""
+    text_dropout: float = pydantic.Field(0.2, ge=0, le=1)
+    """Share of samples trained with an empty text in place of their own."""
+    medusa_weight: float = pydantic.Field(0.2, ge=0)
+    """Weight of the Medusa heads' cross-entropies beside the model's own."""
+    medusa_decay: float = pydantic.Field(0.8, gt=0, le=1)
+    """How much less each head counts than the one before."""

@@ -13,92 +13,21 @@ ordinary causal mask. The action that leads to the latent frame being PREDICTED 
 that predicts it.
 """
 
-from typing import NamedTuple
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from wfm.errors import ConfigError
+from wfm.models.autoregressive.blocks import Block, Segment, TextKeys
 from wfm.models.autoregressive.cache import KeyValueCache
 from wfm.models.autoregressive.conditioning import ActionEmbedding
 from wfm.models.autoregressive.config import AutoregressiveConfig
+from wfm.models.autoregressive.medusa import MedusaHeads
 from wfm.models.autoregressive.vocabulary import Vocabulary
-from wfm.models.layers import Attention, RMSNorm
+from wfm.models.layers import RMSNorm
 from wfm.models.rotary import Rope, Yarn, rope_3d, sinusoids_3d
-
-
-class SwiGLU(nn.Module):
-    """SwiGLU: w2(silu(w1 x) * w3 x)."""
-
-    def __init__(self, config: AutoregressiveConfig) -> None:
-        super().__init__()
-        self.w1 = nn.Linear(config.dim, config.ffn_dim, bias=False)
-        self.w2 = nn.Linear(config.ffn_dim, config.dim, bias=False)
-        self.w3 = nn.Linear(config.dim, config.ffn_dim, bias=False)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.w2(functional.silu(self.w1(x)) * self.w3(x))
-
-
-class TextKeys(NamedTuple):
-    """What one layer's cross-attention sees of a text: keys and values of all samples, one behind the other."""
-
-    keys: Tensor
-    "`[sum of lengths, kv_heads, head_dim]`, normed."
-    values: Tensor
-    lengths: tuple[int, ...]
-    "Tokens of each sample."
-
-
-class Block(nn.Module):
-    """x + attention(norm(x)), x + cross_attention(norm(x), text) where there is text, x + feed_forward(norm(x))."""
-
-    def __init__(self, config: AutoregressiveConfig, layer: int) -> None:
-        super().__init__()
-        self.layer = layer
-        self.attention_norm = RMSNorm(config.dim, eps=config.norm_eps)
-        self.attention = Attention(
-            config.dim, config.heads, num_kv_heads=config.kv_heads, head_dim=config.head_dim, eps=config.norm_eps
-        )
-        self.cross_attention: Attention | None = None
-        if config.text_embed_dim:
-            self.cross_attention_norm = RMSNorm(config.dim, eps=config.norm_eps)
-            self.cross_attention = Attention(
-                config.dim,
-                config.heads,
-                num_kv_heads=config.kv_heads,
-                context_dim=config.text_embed_dim,
-                head_dim=config.head_dim,
-                eps=config.norm_eps,
-            )
-        self.ffn_norm = RMSNorm(config.dim, eps=config.norm_eps)
-        self.feed_forward = SwiGLU(config)
-
-    def forward(
-        self, x: Tensor, rope: Rope, stride: int, cache: KeyValueCache | None, text: TextKeys | None = None
-    ) -> Tensor:
-        """x `[B, n, dim]`, the n newest positions; queries see keys of their own block of ``stride`` positions and
-        older."""
-        q, k, v = self.attention.project(self.attention_norm(x), rope=rope)
-        if cache is not None:
-            k, v = cache.extend(self.layer, k, v)  # [B, all so far, kv_heads, head_dim]
-        x = x + self._attend(q, k, v, stride)
-        if self.cross_attention is not None and text is not None:
-            queries = self.cross_attention.project_queries(self.cross_attention_norm(x))
-            x = x + self.cross_attention.attend(queries, text.keys, text.values, kv_segments=text.lengths)
-        return x + self.feed_forward(self.ffn_norm(x))
-
-    def _attend(self, q: Tensor, k: Tensor, v: Tensor, stride: int) -> Tensor:
-        if stride == 1:
-            return self.attention.attend(q, k, v, "causal")
-        # One dense call for each block against the keys up to its end: no masked work, and the same calls with or
-        # without a cache.
-        before, out = k.shape[1] - q.shape[1], []
-        for start in range(0, q.shape[1], stride):
-            end = before + start + stride
-            out.append(self.attention.attend(q[:, start : start + stride], k[:, :end], v[:, :end]))
-        return torch.cat(out, dim=1)
 
 
 class AutoregressiveTransformer(nn.Module):
@@ -124,6 +53,7 @@ class AutoregressiveTransformer(nn.Module):
         self.norm = RMSNorm(config.dim, eps=config.norm_eps)
         self.output = nn.Linear(config.dim, width, bias=False)
         self.guess_embeddings = nn.Embedding(width, config.dim) if config.extrapolate else None
+        self.medusa = MedusaHeads(config.dim, config.medusa_heads) if config.medusa_heads else None
         self.copy = self._copy_tables() if config.copy_bias else None
         self.copy_guess = self._copy_tables() if config.copy_bias and config.extrapolate else None
         self.reset_parameters()
@@ -140,6 +70,8 @@ class AutoregressiveTransformer(nn.Module):
             if name.endswith(("to_out.0.weight", "w2.weight")):
                 depth = int(name.split(".")[1])
                 nn.init.trunc_normal_(parameter, std=0.02 / (2 * (depth + 1)) ** 0.5)
+        if self.medusa is not None:
+            nn.init.zeros_(self.medusa.merged.weight)
 
     # Tokens <-> positions
 
@@ -189,13 +121,53 @@ class AutoregressiveTransformer(nn.Module):
         text_lengths: see ``prepare_text``. Returns
         ``[B, N - stride, slots, vocabulary.width]``; row k scores what ``targets(tokens)[:, k]`` holds.
         """
+        return self.with_drafts(tokens, actions, known, guess, text, text_lengths)[0]
+
+    def with_drafts(
+        self,
+        tokens: Tensor,
+        actions: Tensor | None = None,
+        known: Tensor | None = None,
+        guess: Tensor | None = None,
+        text: Tensor | None = None,
+        text_lengths: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor | None]:
+        """``forward``, and what the Medusa heads say of the same rows: ``[B, N - 1, K, slots, vocabulary.width]``, where
+        [:, k, j] scores ``targets(tokens)[:, k + 1 + j]``; None without heads."""
         frames, height, width = tokens.shape[1:]
         inputs = self.patchify(tokens)[:, : -self.stride(height, width)]
         condition = self.condition(actions, tokens.shape[0], frames, known)
         told = self.prepare_text(text, text_lengths, batch=tokens.shape[0])
-        return self.step(
-            inputs, condition, (height, width), guess=None if guess is None else self.patchify(guess), text=told
-        )
+        hints = None if guess is None else self.patchify(guess)
+        features = self.features(inputs, condition, (height, width), guess=hints, text=told)
+        ahead = None if hints is None else hints[:, self.stride(height, width) :]
+        return self.logits(features, inputs, ahead), self.drafts(features)
+
+    def packed(
+        self,
+        tokens: Sequence[Tensor],
+        actions: Sequence[Tensor] | None = None,
+        guess: Sequence[Tensor] | None = None,
+        text: Tensor | None = None,
+        text_lengths: Tensor | None = None,
+    ) -> list[Tensor]:
+        """``forward`` of videos of any sizes as one pack: each int64 ``[t, h, w]`` -> as many logits ``[N - stride, slots,
+        width]``; none sees another. actions ``[T, A]`` and guess ``[t, h, w]`` of each; text ``[S, L, D]``."""
+        entered, places, segments, given = [], [], [], []
+        for i, video in enumerate(tokens):
+            size = (video.shape[1], video.shape[2])
+            inputs = self.patchify(video[None])[:, : -self.stride(*size)]
+            condition = self.condition(None if actions is None else actions[i][None], 1, len(video))
+            hints = None if guess is None else self.patchify(guess[i][None])
+            x, place = self._enter(inputs, condition, size, 0, hints)
+            entered.append(x)
+            places.append(place)
+            segments.append(Segment(x.shape[1], self.stride(*size)))
+            given.append((inputs, None if hints is None else hints[:, self.stride(*size) :]))
+        told = self.prepare_text(text, text_lengths, batch=len(segments))
+        features = self._run(torch.cat(entered, dim=1), torch.cat(places), segments, None, told)
+        parts = features.split([segment.positions for segment in segments], dim=1)
+        return [self.logits(part, *more)[0] for part, more in zip(parts, given, strict=True)]
 
     def prepare_text(
         self, text: Tensor | None, lengths: Tensor | None = None, *, batch: int
@@ -243,40 +215,87 @@ class AutoregressiveTransformer(nn.Module):
         guess: Tensor | None = None,
         text: tuple[TextKeys, ...] | None = None,
     ) -> Tensor:
-        """Logits ``[B, n, slots, vocabulary.width]`` of n new positions.
+        """Logits ``[B, n, slots, vocabulary.width]`` of n new positions; with ``last`` only of the final ``stride``.
+        Arguments as in ``features``."""
+        features = self.features(inputs, condition, size, cache, guess=guess, text=text)
+        end, stride = inputs.shape[1] if cache is None else cache.length, self.stride(*size)
+        if last:
+            features, inputs = features[:, -stride:], inputs[:, -stride:]
+        predicted = slice(end + stride - inputs.shape[1], end + stride)
+        return self.logits(features, inputs, None if guess is None else guess[:, predicted])
+
+    def features(
+        self,
+        inputs: Tensor,
+        condition: Tensor,
+        size: tuple[int, int],
+        cache: KeyValueCache | None = None,
+        *,
+        guess: Tensor | None = None,
+        text: tuple[TextKeys, ...] | None = None,
+    ) -> Tensor:
+        """The last hidden state ``[B, n, dim]``, normed, of n new positions: what ``logits`` and the Medusa heads read.
 
         inputs: ids ``[B, n, slots]``, the positions right after those in ``cache`` (from 0 without one); condition
-        ``[B, t, dim]`` for all t latent frames of the video; size: token frame (height, width). With ``last`` only the
-        final ``stride`` positions are scored. text: of ``prepare_text``. guess: ids ``[B, all positions, slots]`` of the
+        ``[B, t, dim]`` for all t latent frames of the video; size: token frame (height, width). text: of
+        ``prepare_text``. guess: ids ``[B, all positions, slots]`` of the
         extrapolated past. Raises ConfigError for a part of a block, more positions than the model's context, and a
         cache of another model.
         """
-        rows, columns = self.grid(*size)
-        stride, places = self.stride(*size), rows * columns
-        start = cache.length if cache is not None else 0
+        start, stride = cache.length if cache is not None else 0, self.stride(*size)
         self._require_positions(inputs, start, stride, cache)
+        x, place = self._enter(inputs, condition, size, start, guess)
+        x = self._run(x, place, [Segment(inputs.shape[1], stride)], cache, text)
+        if cache is not None:
+            cache.advance(inputs.shape[1])
+        return x
+
+    def _enter(
+        self, inputs: Tensor, condition: Tensor, size: tuple[int, int], start: int, guess: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        """What goes into the first block, ``[B, n, dim]``, and the place (t, h, w) ``[n, 3]`` of each position."""
+        rows, columns = self.grid(*size)
+        places = rows * columns
         positions = torch.arange(start, start + inputs.shape[1], device=inputs.device)
-        x = self.embed(inputs) + condition[:, (positions + stride) // places]  # [B, n, dim]
-        hinted = self._hinted(guess, positions + stride)  # [B, n, slots] or None
+        predicted = positions + self.stride(*size)
+        x = self.embed(inputs) + condition[:, predicted // places]
+        hinted = self._hinted(guess, predicted)  # [B, n, slots] or None
         if hinted is not None and self.guess_embeddings is not None:
             x = x + self._embed(hinted, self.guess_embeddings.weight)
-        place = self._places(positions, columns, places)
-        rope = self._rope(positions, columns, places, x.dtype)
+        return x, self._places(positions, columns, places)
+
+    def _run(
+        self,
+        x: Tensor,
+        place: Tensor,
+        segments: Sequence[Segment],
+        cache: KeyValueCache | None,
+        text: tuple[TextKeys, ...] | None,
+    ) -> Tensor:
+        """All blocks and the final norm."""
+        rope = self._rope(place, x.dtype)
         fixed = sinusoids_3d(place, self.config.dim, dtype=x.dtype) if self.config.absolute_embedding else None
         for index, block in enumerate(self.layers):
             if fixed is not None:
                 x = x + fixed
-            x = block(x, rope, stride, cache, None if text is None else text[index])
-        if cache is not None:
-            cache.advance(inputs.shape[1])
-        if last:
-            x, inputs = x[:, -stride:], inputs[:, -stride:]
-            hinted = None if hinted is None else hinted[:, -stride:]
-        logits = self.output(self.norm(x)).unflatten(-1, (self.slots, self.vocabulary.width))
+            x = block(x, rope, segments, cache, None if text is None else text[index])
+        return self.norm(x)
+
+    def logits(self, features: Tensor, inputs: Tensor, hinted: Tensor | None = None) -> Tensor:
+        """Scores ``[B, n, slots, vocabulary.width]`` of features ``[B, n, dim]``; inputs: ids ``[B, n, slots]`` of the same
+        positions; hinted: those that the extrapolated past has at the positions that are predicted."""
+        scores = self.output(features).unflatten(-1, (self.slots, self.vocabulary.width))
         for tables, ids in ((self.copy, inputs), (self.copy_guess, hinted)):
             if tables is not None and ids is not None:
-                logits = logits + self._copy_scores(ids, tables)
-        return logits
+                scores = scores + self._copy_scores(ids, tables)
+        return scores
+
+    def drafts(self, features: Tensor) -> Tensor | None:
+        """What the Medusa heads predict beyond the next token: ``[B, n, K, slots, vocabulary.width]``; None without heads.
+        They share the output layer, and know of no token that is not there yet: `copy` scores nothing here."""
+        if self.medusa is None:
+            return None
+        return self.output(self.medusa(features)).unflatten(-1, (self.slots, self.vocabulary.width))
 
     def _require_positions(self, inputs: Tensor, start: int, stride: int, cache: KeyValueCache | None) -> None:
         config, end = self.config, start + inputs.shape[1]
@@ -340,13 +359,12 @@ class AutoregressiveTransformer(nn.Module):
         symbols = self.vocabulary.symbols(ids)
         return torch.cat([functional.embedding(symbols[..., s], table) for s, table in enumerate(tables)], dim=-1)
 
-    def _rope(self, positions: Tensor, columns: int, places: int, dtype: torch.dtype) -> Rope:
-        """Rotary tables of positions ``[n]``, at the place (t, h, w) of each input patch."""
+    def _rope(self, place: Tensor, dtype: torch.dtype) -> Rope:
+        """Rotary tables of input patches at the places (t, h, w) ``[n, 3]``."""
         config, yarn = self.config, None
         if config.yarn is not None:
             frames, rows, _ = config.yarn.original_shape  # Cosmos's code measures both sides by the rows
             yarn = Yarn((frames, rows, rows), config.yarn.beta_fast, config.yarn.beta_slow, config.yarn.scale)
-        place = self._places(positions, columns, places)
         return rope_3d(place, config.head_dim, theta=config.rope_theta, yarn=yarn, dtype=dtype)
 
     @staticmethod

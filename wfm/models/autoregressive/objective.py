@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from wfm.data.plan import mix
 from wfm.models.autoregressive.config import AutoregressiveObjectiveConfig
 from wfm.models.autoregressive.network import AutoregressiveTransformer
 from wfm.models.autoregressive.vocabulary import Vocabulary
@@ -18,8 +19,8 @@ from wfm.models.autoregressive.vocabulary import Vocabulary
 
 class AutoregressiveObjective:
     """Loss of an `AutoregressiveTransformer`. Batch: tokens int ``[B, t, h, w]``, seeds int64 ``[B]``, actions ``[B,
-    T, A]`` normalised (absent without actions), has_actions bool ``[B]`` (absent: all have them). All randomness of a
-    sample comes from its own seed."""
+    T, A]`` normalised (absent without actions), has_actions bool ``[B]`` (absent: all have them), text ``[B, L, D]`` and
+    text_lengths ``[B]`` for a model that reads text. All randomness of a sample comes from its own seed."""
 
     def __init__(self, config: AutoregressiveObjectiveConfig) -> None:
         self.config = config
@@ -28,7 +29,7 @@ class AutoregressiveObjective:
         self, model: AutoregressiveTransformer, batch: Mapping[str, Tensor], step: int
     ) -> tuple[Tensor, dict[str, float]]:
         """Mean loss over all predicted symbols, and metrics: cross-entropy per token [nats], share of symbols
-        predicted right."""
+        predicted right; with Medusa heads also `draft_accuracy`, that of the first head."""
         tokens = batch["tokens"].long()
         vocabulary = model.vocabulary
         noisy, known = self.draw(batch["seeds"], tokens, vocabulary)
@@ -36,8 +37,19 @@ class AutoregressiveObjective:
         if "has_actions" in batch:
             known = known & batch["has_actions"]
         guess = batch["guess"] if model.config.extrapolate else None
-        logits = model(noisy, batch.get("actions"), known, guess)  # [B, n, slots, width]
+        text, lengths = batch.get("text"), batch.get("text_lengths")
+        if text is not None:  # the empty text is zeros, as without any
+            text = text * self.told(batch["seeds"]).to(text)[:, None, None]
+        logits, drafts = model.with_drafts(noisy, batch.get("actions"), known, guess, text, lengths)
         symbols = vocabulary.symbols(model.targets(tokens))  # [B, n, slots, S]
+        loss, values = self._of(logits, symbols, vocabulary)
+        if drafts is not None:
+            more, values["draft_accuracy"] = self._of_drafts(drafts, symbols, vocabulary)
+            loss = loss + self.config.medusa_weight * more
+        return loss, values
+
+    def _of(self, logits: Tensor, symbols: Tensor, vocabulary: Vocabulary) -> tuple[Tensor, dict[str, float]]:
+        """Of logits ``[..., width]`` for symbols ``[..., S]``."""
         blocks = vocabulary.split(logits)
         entropy, z, right = logits.new_zeros(()), logits.new_zeros(()), 0.0
         for index, block in enumerate(blocks):
@@ -47,6 +59,21 @@ class AutoregressiveObjective:
             right += float((flat.detach().argmax(dim=-1) == target).float().mean())
         loss = (entropy + self.config.z_loss * z) / len(blocks)
         return loss, {"cross_entropy_per_token": float(entropy.detach()), "accuracy": right / len(blocks)}
+
+    def _of_drafts(self, drafts: Tensor, symbols: Tensor, vocabulary: Vocabulary) -> tuple[Tensor, float]:
+        """Sum over the Medusa heads, each counted less than the one before; drafts ``[B, n, K, slots, width]``, whose head j
+        at row k is to say what row k + 1 + j of the symbols ``[B, n, slots, S]`` holds. And how often the first is right."""
+        total, right = drafts.new_zeros(()), 0.0
+        for j in range(min(drafts.shape[2], symbols.shape[1] - 1)):
+            loss, values = self._of(drafts[:, : -1 - j, j], symbols[:, 1 + j :], vocabulary)
+            total = total + self.config.medusa_decay**j * loss
+            right = values["accuracy"] if j == 0 else right
+        return total, right
+
+    def told(self, seeds: Tensor) -> Tensor:
+        """Which samples keep their text, bool ``[B]``: from the seed alone."""
+        drawn = [torch.rand((), generator=torch.Generator().manual_seed(mix(int(seed), "text"))) for seed in seeds]
+        return torch.stack(drawn) >= self.config.text_dropout
 
     def _cross_entropy(self, logits: Tensor, target: Tensor) -> Tensor:
         """logits ``[M, size]``, target int64 ``[M]`` -> mean cross-entropy [nats]."""

@@ -11,7 +11,6 @@
     edm, flow      the two formulations: preconditioning and the law of the noise
     denoiser       Denoiser: F inside its formulation, D(x; sigma); what training saves and samplers call
     objective      DenoisingObjective: the training loss of both
-    parallelize    activation checkpointing and compilation, applied from outside
 
 `Denoiser` works in normalised latents; `normalise` and `denormalise` lead from and to the tokenizer's units.
 """

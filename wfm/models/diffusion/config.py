@@ -4,7 +4,7 @@ from typing import Literal, Self
 
 import pydantic
 
-from wfm.config import Config, how
+from wfm.config import Config
 
 
 class DiffusionConfig(Config):
@@ -101,15 +101,6 @@ class DiffusionConfig(Config):
         """`max_size` in tokens."""
         (t, h, w), (p, q, r) = self.max_size, self.patch_size
         return t // p, h // q, w // r
-
-
-class ParallelConfig(Config):
-    """What `parallelize_diffusion` applies. None of it changes the result, so all of it is `how`."""
-
-    activation_checkpointing: Literal["none", "full"] = how("none")
-    "full: keep only the input of each block and compute the rest again in the backward pass."
-    compile: bool = how(False)
-    "Compile each block (torch.compile): minutes at the start, then fewer passes over memory. Needs a C++ compiler on a CPU."
 
 
 class DenoiserConfig(Config):

@@ -4,7 +4,10 @@ from torch.nn import functional
 
 from wfm.errors import ConfigError
 from wfm.models.autoregressive import AutoregressiveConfig, AutoregressiveTransformer
+from wfm.models.autoregressive.blocks import Segment
 from wfm.models.folder import load_model, save_model
+from wfm.models.parallel_config import ParallelConfig
+from wfm.models.parallelize import parallelize
 
 
 def test_cached_decoding_equals_one_pass(build, sample, form) -> None:
@@ -105,13 +108,13 @@ def test_attention_block_against_torch(build) -> None:
     model = build(order="frame", layers=1)
     block = model.layers[0]
     x = torch.randn(2, 12, 48, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
-    rope = model._rope(torch.arange(12), 2, 4, torch.float64)
+    rope = model._rope(model._places(torch.arange(12), 2, 4), torch.float64)
     q, k, v = (y.transpose(1, 2) for y in block.attention.project(block.attention_norm(x), rope=rope))
     frame = torch.arange(12) // 4
     wanted = functional.scaled_dot_product_attention(q, k, v, attn_mask=frame[:, None] >= frame, enable_gqa=True)
     wanted = x + block.attention.to_out[0](wanted.transpose(1, 2).flatten(2))
     wanted = wanted + block.feed_forward(block.ffn_norm(wanted))
-    assert (block(x, rope, 4, None) - wanted).abs().max() < 1e-10
+    assert (block(x, rope, [Segment(12, 4)]) - wanted).abs().max() < 1e-10
 
 
 def test_a_folder_brings_back_the_same_network(build, sample, tmp_path) -> None:
@@ -144,3 +147,45 @@ def test_parameter_counts_of_cosmos() -> None:
 def test_configs_that_cannot_be_are_refused(changes, word) -> None:
     with pytest.raises(ConfigError, match=word):
         AutoregressiveConfig.parse(changes)
+
+
+@torch.no_grad()
+def test_a_pack_equals_its_videos_one_by_one(build, form) -> None:
+    """Videos of other lengths and sizes, with and without actions, guesses and text; nothing of one is seen by another."""
+    model = build(**form, extrapolate=True, text_embed_dim=5)
+    generator = torch.Generator().manual_seed(3)
+    sizes = [(3, 4, 4), (2, 2, 6), (4, 2, 2), (3, 4, 4)]
+    tokens, guess = ([torch.randint(0, 24, size, generator=generator) for size in sizes] for _ in range(2))
+    actions = [torch.randn(1 + 4 * (t - 1), 3, generator=generator, dtype=torch.float64) for t, _, _ in sizes]
+    text = torch.randn(4, 6, 5, generator=generator, dtype=torch.float64)
+    lengths = torch.tensor([6, 1, 3, 4])
+    found = model.packed(tokens, actions, guess, text, lengths)
+    for i, out in enumerate(found):
+        alone = model(tokens[i][None], actions[i][None], None, guess[i][None], text[i : i + 1], lengths[i : i + 1])
+        assert (out - alone[0]).abs().max() < 1e-10 * alone.abs().max()
+    plain = build(**form)
+    assert (plain.packed(tokens[:1])[0] - plain(tokens[0][None])[0]).abs().max() < 1e-10
+
+
+def test_checkpointed_gradients_are_the_plain_ones(build, form, sample) -> None:
+    tokens, actions = sample
+    gradients = []
+    for kind in ("none", "full"):
+        model = build(**form)
+        parallelize(model.layers, ParallelConfig(activation_checkpointing=kind))
+        model(tokens, actions).square().mean().backward()
+        gradients.append([p.grad for p in model.parameters() if p.grad is not None])
+    assert len(gradients[0]) == len(gradients[1]) > 10
+    assert all(torch.equal(one, other) for one, other in zip(*gradients, strict=True))
+
+
+def test_medusa_heads_share_the_output_and_start_as_the_model(build, sample) -> None:
+    torch.manual_seed(0)
+    model = AutoregressiveTransformer(build(medusa_heads=2).config).double()
+    logits, drafts = model.with_drafts(*sample)
+    assert drafts.shape == (2, 63, 2, 1, 24)
+    assert torch.allclose(drafts[:, :, 0], logits)
+    assert model.with_drafts(*sample)[0].shape == model(*sample).shape
+    plain, none = build().with_drafts(*sample)
+    assert none is None
+    assert plain.shape == logits.shape

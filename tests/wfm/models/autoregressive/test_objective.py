@@ -89,3 +89,38 @@ def test_samples_without_actions_see_the_null_action(build, sample) -> None:
     assert torch.equal(
         objective.loss(model, batch, 0)[0], objective.loss(model, {"tokens": tokens, "seeds": SEEDS}, 0)[0]
     )
+
+
+def test_text_is_followed_and_dropped_by_the_seed(build, sample) -> None:
+    tokens, actions = sample
+    model = build(text_embed_dim=5)
+    text = torch.randn(2, 4, 5, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
+    batch = {"tokens": tokens, "actions": actions, "seeds": SEEDS, "text_lengths": torch.tensor([4, 2])}
+
+    def of(told, share):
+        config = AutoregressiveObjectiveConfig(action_dropout=0.0, text_dropout=share)
+        return float(AutoregressiveObjective(config).loss(model, {**batch, "text": told}, 0)[0].detach())
+
+    assert of(text, 0.0) != of(-text, 0.0)
+    assert of(text, 1.0) == of(-text, 1.0)
+    assert math.isclose(
+        of(text, 1.0), float(loss(model, tokens, actions)[0].detach()), rel_tol=1e-12
+    )  # zeros add nothing
+
+
+def test_medusa_heads_learn_the_tokens_further_on(build, sample) -> None:
+    """By hand: head j at row k is scored against row k + 1 + j, each head decay times the one before."""
+    tokens, actions = sample
+    model = build(medusa_heads=2)
+    with torch.no_grad():
+        logits, drafts = model.with_drafts(tokens, actions)
+    target = model.targets(tokens)[..., 0]  # [B, n]
+    wanted = functional.cross_entropy(logits.flatten(0, 2), target.flatten())
+    for j, weight in enumerate((0.3, 0.3 * 0.5)):
+        further = functional.cross_entropy(drafts[:, : -1 - j, j].flatten(0, 2), target[:, 1 + j :].flatten())
+        wanted = wanted + weight * further
+    found, values = loss(model, tokens, actions, z_loss=0.0, medusa_weight=0.3, medusa_decay=0.5)
+    assert torch.allclose(found, wanted)
+    assert 0 <= values["draft_accuracy"] <= 1
+    found.backward()
+    assert model.medusa.merged.weight.grad.abs().max() > 0

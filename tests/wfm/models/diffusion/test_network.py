@@ -11,11 +11,12 @@ import torch
 from torch import Tensor
 
 from wfm.errors import ConfigError
-from wfm.models.diffusion.config import DiffusionConfig, ParallelConfig
+from wfm.models.diffusion.config import DiffusionConfig
 from wfm.models.diffusion.inputs import from_patches, to_patches
 from wfm.models.diffusion.network import DiffusionTransformer
-from wfm.models.diffusion.parallelize import parallelize_diffusion
 from wfm.models.layers import AdaLayerNormLoRA
+from wfm.models.parallel_config import ParallelConfig
+from wfm.models.parallelize import parallelize
 
 SMALL = {
     "in_channels": 4, "num_attention_heads": 2, "attention_head_dim": 18, "num_layers": 2, "mlp_ratio": 2.0,
@@ -294,7 +295,8 @@ def test_a_model_of_bf16_and_one_on_no_device():
 def test_checkpointed_gradients_are_the_plain_ones():
     gradients = []
     for kind in ("none", "full"):
-        model = parallelize_diffusion(make(), ParallelConfig(activation_checkpointing=kind))
+        model = make()
+        parallelize(model.blocks, ParallelConfig(activation_checkpointing=kind))
         saved = 0
 
         def count(x: Tensor) -> Tensor:
@@ -314,7 +316,8 @@ def test_checkpointed_gradients_are_the_plain_ones():
 
 @pytest.mark.long
 def test_a_copy_of_a_checkpointed_model_runs_its_own_weights():
-    model = parallelize_diffusion(make(), ParallelConfig(activation_checkpointing="full"))
+    model = make()
+    parallelize(model.blocks, ParallelConfig(activation_checkpointing="full"))
     twin = copy.deepcopy(model)
     before = twin(*batch(), fps=12)
     torch.nn.init.zeros_(model.blocks[0].ff.net[2].weight)
@@ -325,7 +328,7 @@ def test_a_copy_of_a_checkpointed_model_runs_its_own_weights():
 @pytest.mark.parametrize("checkpointing", ["none", "full"])
 def test_compiled_blocks_compute_the_same(checkpointing, monkeypatch):
     model, eager = make(), make()
-    parallelize_diffusion(model, ParallelConfig(activation_checkpointing=checkpointing, compile=True))
+    parallelize(model.blocks, ParallelConfig(activation_checkpointing=checkpointing, compile=True))
     monkeypatch.setattr("wfm.models.linear.FEW", 0)  # as large products are
     many = batch((3, 8, 12))
     found, wanted = model(*many, fps=12), eager(*many, fps=12)
