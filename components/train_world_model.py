@@ -7,12 +7,20 @@ last checkpoint and ends with the same bits.
     python -m components.train_world_model --spec URL --input latents=KEY --input tokenizer=KEY --key-out PATH
 """
 
+from typing import Any
+
 from components.entrypoint import Context, Result, main
 from wfm.training.config import WorldTrainingConfig
+from wfm.training.outside import outside_files
 
 
 class TrainWorldModelConfig(WorldTrainingConfig):
     """The family, its network and its training; see `wfm.training.config`."""
+
+
+def outside(config: TrainWorldModelConfig, inputs: dict[str, str], store: Any) -> dict[str, dict[str, str]] | None:
+    """A model from outside the store to go on from, for the key: by its bytes."""
+    return outside_files(config)
 
 
 def run(ctx: Context[TrainWorldModelConfig]) -> Result:
@@ -24,7 +32,9 @@ def run(ctx: Context[TrainWorldModelConfig]) -> Result:
     done = fit_world_model(
         ctx.inputs["latents"], tokenizer, ctx.config, out=ctx.out, scratch=ctx.scratch, stopping=ctx.stopping
     )
-    return Result(counts={"inputs": done["samples"], "outputs": 1, "steps": done["steps"]}, extra=done)
+    return Result(
+        counts={"inputs": done["samples"], "outputs": 1, "steps": done["steps"]}, extra={**done, "outside": ctx.outside}
+    )
 
 
 CONFIG = TrainWorldModelConfig

@@ -187,6 +187,12 @@ class WorldTrainingConfig(Config):
     "Steps, batch and optimiser."
     parallel: ParallelConfig = ParallelConfig()
     "Activation checkpointing and compiled blocks of the transformer."
+    initial: str = how("")
+    """Folder of a trained model of the same network to go on from; empty: none. Medusa heads that it lacks start new. Its
+    statistics and prior come along, and its files enter the key by sha256."""
+    unfrozen_layers: int = pydantic.Field(-1, ge=-1)
+    """Transformer blocks, counted from the last, that learn, with the norm, the output and the Medusa heads behind them
+    (Cosmos trains Medusa heads with 2); -1: everything learns."""
     whitening: float = 1.0
     "How far latent channels are brought to one deviation: 1 each on its own, 0 all by a common factor."
     validation_windows: int = 32

@@ -22,12 +22,13 @@ from wfm.errors import ConfigError, DataError
 from wfm.models.autoregressive import AutoregressiveConfig, AutoregressiveObjective, AutoregressiveTransformer
 from wfm.models.diffusion import Conditions, Denoiser, DenoiserConfig, DenoisingObjective
 from wfm.models.diffusion.objective import shown_past
-from wfm.models.folder import count_parameters, save_model
+from wfm.models.folder import count_parameters, load_model, save_model
 from wfm.models.parallelize import parallelize
 from wfm.models.tokenizer import Tokenizer, TokenizerConfig
 from wfm.training.config import WorldTrainingConfig
 from wfm.training.loop import train
 from wfm.training.objective import Objective
+from wfm.training.outside import outside_files
 
 if TYPE_CHECKING:
     from wfm.artifacts import Artifact
@@ -63,6 +64,7 @@ def fit_world_model(
     data = read_encoded(latents)
     torch.manual_seed(config.training.seed)
     model, objective, card = build(config, tokenizer.config, data)
+    go_on(model, card, config)
     loader = Loader(data.train, DataPlan(data.train.sample_ids, config.training.batch_size, config.training.seed))
     result = train(
         model,
@@ -72,7 +74,7 @@ def fit_world_model(
         scratch=scratch,
         stopping=stopping,
         validate=validation(objective, tokenizer, data.val, config),
-        run={"config": config.what()},
+        run={"config": config.what(), "files": outside_files(config)},
         description=config.family,
     )
     save_model(
@@ -168,6 +170,40 @@ def build(
             given=max(config.denoising.condition_latents),
         )
     return model, DenoisingObjective(config.denoising), card
+
+
+def go_on(model: nn.Module, card: Config, config: WorldTrainingConfig) -> None:
+    """Start `model` from `config.initial`, and freeze what `config.unfrozen_layers` leaves out. Raises ConfigError for
+    another network and for more layers than there are."""
+    if config.initial:
+        initial, found = load_model(config.initial)
+        held, wanted = found.config.resolved(), card.resolved()
+        other = [name for name in wanted if name != "medusa_heads" and held.get(name) != wanted[name]]
+        if found.family != config.family or other:
+            told = "; ".join(f"{name}: {held.get(name)!r}, here {wanted[name]!r}" for name in other)
+            raise ConfigError(
+                f"initial = {config.initial!r} is another network ({found.family}): {told or 'another family'}"
+            )
+        missing, extra = model.load_state_dict(initial.state_dict(), strict=False)
+        if extra or any(not name.startswith("medusa.") for name in missing):
+            raise ConfigError(f"initial = {config.initial!r}: lacks {missing}, holds {extra} besides")
+    if config.unfrozen_layers < 0:
+        return
+    blocks = model.network.blocks if isinstance(model, Denoiser) else list(model.layers)  # type: ignore[arg-type]
+    if config.unfrozen_layers > len(blocks):
+        raise ConfigError(f"unfrozen_layers is {config.unfrozen_layers}, the network has {len(blocks)} blocks")
+    learning = [*blocks[len(blocks) - config.unfrozen_layers :], *_last_parts(model)]
+    model.requires_grad_(False)
+    for part in learning:
+        part.requires_grad_(True)
+
+
+def _last_parts(model: nn.Module) -> list[nn.Module]:
+    """What stands behind the last block."""
+    if isinstance(model, Denoiser):
+        return [model.network.norm_out, model.network.proj_out]
+    assert isinstance(model, AutoregressiveTransformer)
+    return [model.norm, model.output, *([model.medusa] if model.medusa is not None else [])]
 
 
 def _known(tokenizer: TokenizerConfig, data: Encoded) -> dict[str, Any]:

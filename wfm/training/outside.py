@@ -1,15 +1,15 @@
-"""Files from outside the store that a tokenizer's training reads, by what is in them. Torch-free: keys are made of it."""
+"""Files from outside the store that training reads, by what is in them. Torch-free: keys are made of it."""
 
 import hashlib
 from pathlib import Path
 
 from wfm.errors import ConfigError
-from wfm.training.config import TokenizerTrainingConfig
+from wfm.training.config import TokenizerTrainingConfig, WorldTrainingConfig
 
 _BLOCK = 1 << 20
 
 
-def outside_files(config: TokenizerTrainingConfig) -> dict[str, dict[str, str]] | None:
+def outside_files(config: TokenizerTrainingConfig | WorldTrainingConfig) -> dict[str, dict[str, str]] | None:
     """sha256 of every file read, by field and file name; None when there is none.
 
     Paths stay out, so that a file may move. Raises ConfigError, before anything runs, for a field without its file.
@@ -21,7 +21,7 @@ def outside_files(config: TokenizerTrainingConfig) -> dict[str, dict[str, str]] 
         if not any(path.name == "config.json" for path in names):
             raise ConfigError(f"initial = {config.initial!r} is not a model folder: there is no config.json in it")
         found["initial"] = {path.name: sha256_of(path) for path in names}
-    if config.loss.needs_file:
+    if isinstance(config, TokenizerTrainingConfig) and config.loss.needs_file:
         path = Path(config.loss.feature_file)
         if not path.is_file():
             raise ConfigError(

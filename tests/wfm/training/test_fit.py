@@ -12,10 +12,11 @@ from wfm.data.loader import ArrayDataset, Loader
 from wfm.data.plan import DataPlan
 from wfm.data.windows import Window
 from wfm.errors import ConfigError, DataError
+from wfm.models.folder import save_model
 from wfm.models.tokenizer import Tokenizer, TokenizerConfig
-from wfm.training.config import TokenizerTrainingConfig, WorldTrainingConfig
+from wfm.training.config import TokenizerTrainingConfig, TrainingConfig, WorldTrainingConfig
 from wfm.training.fit_tokenizer import keep, reconstruction_psnr
-from wfm.training.fit_world_model import Encoded, build, validation, whitened, with_actions
+from wfm.training.fit_world_model import Encoded, build, go_on, validation, whitened, with_actions
 from wfm.training.loop import train
 
 SPEC = ActionSpec(names=("turn",), units=("deg/s",), frame="f", mean=(0.0,), scale=(30.0,))
@@ -231,9 +232,49 @@ def test_activation_checkpointing_changes_no_result():
         loss.backward()
         losses.append([float(loss.detach()), *(float(p.grad.sum()) for p in model.parameters() if p.grad is not None)])
     assert losses[0] == losses[1]
-    with pytest.raises(ConfigError, match="family autoregressive has neither"):
-        build(
-            WorldTrainingConfig.parse({"family": "autoregressive", "parallel": {"compile": True}}),
-            TokenizerConfig.parse({**NETWORK, "levels": [5, 5, 5]}),
-            encoded(),
-        )
+
+
+RASTER = {
+    "levels": [5, 5, 5], "dim": 24, "layers": 3, "heads": 2, "kv_heads": 1, "head_dim": 12, "ffn_dim": 32,
+    "action_hidden": 8,
+}  # fmt: skip
+DISCRETE = TokenizerConfig.parse({**NETWORK, "levels": [5, 5, 5]})
+
+
+def test_medusa_heads_are_trained_on_a_model_that_is_there(tmp_path):
+    """Only they, the last layers and the output learn; the rest stays as it was, bit for bit."""
+    config = {"family": "autoregressive", "autoregressive": RASTER, "parallel": {"activation_checkpointing": "full"}}
+    data = dataclasses.replace(encoded(), train=tokens_of(encoded().train))
+    first, _, card = build(WorldTrainingConfig.parse(config), DISCRETE, data)
+    save_model(first, card, tmp_path)
+    later = WorldTrainingConfig.parse(
+        {**config, "autoregressive": {**RASTER, "medusa_heads": 2}, "initial": str(tmp_path), "unfrozen_layers": 1}
+    )
+    model, objective, card = build(later, DISCRETE, data)
+    go_on(model, card, later)
+    assert all(torch.equal(model.state_dict()[name], tensor) for name, tensor in first.state_dict().items())
+    loader = Loader(data.train, DataPlan(data.train.sample_ids, 2, 0))
+    train(model, objective, loader, TrainingConfig(steps=2, batch_size=2, warmup_steps=0), scratch=tmp_path / "s")
+    changed_parts = {
+        ".".join(name.split(".")[:2]) for name, tensor in model.state_dict().items()
+        if name not in first.state_dict() or not torch.equal(tensor, first.state_dict()[name])
+    }  # fmt: skip
+    assert changed_parts == {"medusa.merged", "layers.2", "norm.weight", "output.weight"}
+
+
+def test_going_on_from_another_network_is_refused(tmp_path):
+    model, _, card = build(WorldTrainingConfig.parse(SMALL), TokenizerConfig.parse(NETWORK), encoded())
+    save_model(model, card, tmp_path)
+    other = WorldTrainingConfig.parse({**changed(linear_prior=False).resolved(), "initial": str(tmp_path)})
+    changed_model, _, changed_card = build(other, TokenizerConfig.parse(NETWORK), encoded())
+    with pytest.raises(ConfigError, match=r"is another network.*linear_prior: True, here False"):
+        go_on(changed_model, changed_card, other)
+    with pytest.raises(ConfigError, match="unfrozen_layers is 2, the network has 1 blocks"):
+        go_on(model, card, WorldTrainingConfig.parse({**SMALL, "unfrozen_layers": 2}))
+
+
+def tokens_of(samples: ArrayDataset) -> ArrayDataset:
+    """The same samples as tokens of a vocabulary of 125."""
+    arrays = {name: array for name, array in samples.arrays.items() if name != "latents"}
+    tokens = torch.randint(0, 125, (len(samples), 3, 2, 2), generator=torch.Generator().manual_seed(0))
+    return ArrayDataset(samples.sample_ids, {**arrays, "tokens": tokens})
