@@ -1,0 +1,148 @@
+"""Medusa decoding against cached greedy decoding of the same model, on held-out clips of the demo's corpus.
+
+    python -m tests.benchmarks.medusa --store file:///path/to/a/store/with/a/demo/run
+
+Trains, on the demo's tokens, a small transformer in raster order (one token at a time: what the heads are for; the demo's
+own model predicts a frame at a time and has no use for them), then heads on it with the last layers unfrozen, and decodes
+held-out clips both ways. Trained models stay in `--folder`, and are taken from there by the next run.
+
+One JSON line a row: `tokens_a_pass`, `ratio` (time of greedy over time of Medusa, ABBA pairs, one sequence at a time),
+`identical` in fp32 and in fp64, and the same with the rows of the heads' matrix shuffled, which must take the gain away.
+"""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from tests.benchmarks.paired import THREADS, paired, print_line
+from wfm.artifacts import Artifact, Store
+from wfm.data.loader import ArrayDataset, Loader
+from wfm.data.plan import DataPlan
+from wfm.generation.decoding import continue_tokens, greedy
+from wfm.generation.medusa import continue_with_drafts
+from wfm.models.autoregressive import AutoregressiveTransformer
+from wfm.models.folder import load_model, save_model
+from wfm.training.config import WorldTrainingConfig
+from wfm.training.fit_world_model import build, go_on, read_encoded
+from wfm.training.loop import train
+from wfm.training.saved import open_model
+
+GIVEN = 2
+"""Latent frames of the past."""
+NETWORK = {
+    "dim": 192, "layers": 6, "heads": 4, "kv_heads": 2, "head_dim": 48, "ffn_dim": 512, "rope_theta": 100.0,
+    "order": "raster", "vocabulary": "digits", "action_hidden": 192,
+}  # fmt: skip
+
+
+def artifacts_of(store: Store) -> tuple[Artifact, Artifact]:
+    """Latents and tokenizer that the store's published autoregressive model was trained with."""
+    published = store.artifact(store.resolve("model/autoregressive"))
+    model = store.artifact(published.manifest.inputs["model"])
+    return store.artifact(model.manifest.inputs["latents"]), store.artifact(model.manifest.inputs["tokenizer"])
+
+
+def trained(folder: Path, values: dict[str, Any], latents: Artifact, tokenizer: Any) -> AutoregressiveTransformer:
+    """The model of `folder`, trained first where there is none."""
+    if not (folder / "config.json").exists():
+        config = WorldTrainingConfig.parse({"family": "autoregressive", **values})
+        data = read_encoded(latents)
+        torch.manual_seed(config.training.seed)
+        model, objective, card = build(config, tokenizer.config, data)
+        go_on(model, card, config)
+        loader = Loader(data.train, DataPlan(data.train.sample_ids, config.training.batch_size, config.training.seed))
+        train(model, objective, loader, config.training, scratch=folder / "scratch", run={"config": config.what()})
+        save_model(model, card, folder)
+    found: AutoregressiveTransformer = load_model(folder)[0]
+    return found
+
+
+def held_out(latents: Artifact, clips: int) -> list[tuple[Tensor, Tensor | None]]:
+    """Tokens `[1, t, h, w]` and actions `[1, T, A]` of windows of the val split, spread over it."""
+    data: ArrayDataset | None = read_encoded(latents).val
+    assert data is not None
+    rows = range(0, len(data), max(1, len(data) // clips))[:clips]
+    batches = [data.rows([row]) for row in rows]
+    return [(batch["tokens"], batch.get("actions")) for batch in batches]
+
+
+def passes(model: AutoregressiveTransformer, clips: list[tuple[Tensor, Tensor | None]]) -> tuple[float, float]:
+    """Tokens a pass over all clips, and the share of clips whose tokens are those of greedy decoding."""
+    made, same, counted = 0, 0, 0
+    weight = model.output.weight
+    for tokens, actions in clips:
+        given = tokens[:, :GIVEN]
+        told = None if actions is None else actions.to(weight.dtype)
+        found = continue_with_drafts(model, given, told, frames=tokens.shape[1])
+        wanted = continue_tokens(model, given, told, frames=tokens.shape[1], choose=greedy)
+        made += tokens[:, GIVEN:].numel()
+        counted += found.passes
+        same += int(torch.equal(found.tokens, wanted))
+    return made / counted, same / len(clips)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--store", required=True)
+    parser.add_argument("--folder", type=Path, default=Path("medusa-benchmark"), help="where the trained models lie")
+    parser.add_argument("--steps", type=int, default=300, help="of the model")
+    parser.add_argument("--head-steps", type=int, default=150)
+    parser.add_argument("--heads", type=int, nargs="+", default=[3, 6])
+    parser.add_argument("--clips", type=int, default=8)
+    parser.add_argument("--pairs", type=int, default=9)
+    arguments = parser.parse_args()
+    torch.set_num_threads(THREADS)
+    latents, tokenizer_artifact = artifacts_of(Store.open(arguments.store))
+    tokenizer, _ = open_model(tokenizer_artifact)
+    training = {"batch_size": 16, "optimizer": "muon", "checkpoint_every": 10**9, "checkpoint_seconds": 1e9}
+    base = arguments.folder / "model"
+    common = {"cross_entropy": {"ordinal_smoothing": 0.6}}
+    trained(
+        base,
+        {**common, "autoregressive": NETWORK, "training": {**training, "steps": arguments.steps}},
+        latents,
+        tokenizer,
+    )
+    clips = held_out(latents, arguments.clips)
+    for heads in arguments.heads:
+        values = {
+            **common, "autoregressive": {**NETWORK, "medusa_heads": heads}, "initial": str(base), "unfrozen_layers": 2,
+            "training": {**training, "steps": arguments.head_steps},
+        }  # fmt: skip
+        model = trained(arguments.folder / f"heads-{heads}", values, latents, tokenizer)
+        report(model, heads, clips, arguments.pairs)
+
+
+def report(model: AutoregressiveTransformer, heads: int, clips: list[tuple[Tensor, Tensor | None]], pairs: int) -> None:
+    a_pass, same = passes(model, clips)
+    exact = passes(model.double(), clips)[1]
+    model.float()
+
+    def both(decode: Any) -> Any:
+        def run() -> None:
+            for tokens, actions in clips[:2]:
+                decode(tokens[:, :GIVEN], actions, tokens.shape[1])
+
+        return run
+
+    result = paired(
+        both(lambda past, actions, frames: continue_with_drafts(model, past, actions, frames=frames)),
+        both(lambda past, actions, frames: continue_tokens(model, past, actions, frames=frames, choose=greedy)),
+        pairs=pairs,
+    )
+    assert model.medusa is not None
+    weight = model.medusa.merged.weight
+    with torch.no_grad():
+        weight.copy_(weight[torch.randperm(len(weight), generator=torch.Generator().manual_seed(0))])
+    shuffled = passes(model, clips)
+    print_line(
+        benchmark="medusa", heads=heads, clips=len(clips), tokens_a_pass=round(a_pass, 3), **result.as_dict(),
+        identical_fp32=same, identical_fp64=exact, shuffled_tokens_a_pass=round(shuffled[0], 3), shuffled_identical=shuffled[1],
+    )  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()
