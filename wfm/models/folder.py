@@ -45,6 +45,9 @@ class Family(NamedTuple):
 FAMILIES: dict[str, Family] = {
     "tokenizer": Family("wfm.models.tokenizer.config:TokenizerConfig", "wfm.models.tokenizer.network:Tokenizer"),
     "diffusion": Family("wfm.models.diffusion.config:DenoiserConfig", "wfm.models.diffusion.denoiser:Denoiser"),
+    "diffusion_decoder": Family(
+        "wfm.models.diffusion_decoder.config:DecoderConfig", "wfm.models.diffusion_decoder.network:DiffusionDecoder"
+    ),
     "autoregressive": Family(
         "wfm.models.autoregressive.config:AutoregressiveConfig",
         "wfm.models.autoregressive.network:AutoregressiveTransformer",

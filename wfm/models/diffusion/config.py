@@ -131,13 +131,15 @@ class DenoiserConfig(Config):
     "Concatenate the last given latent frame to the input of every frame."
     extrapolate: bool = False
     "Show the network, and the prior, the latents of the past's constant-motion extrapolation (wfm.data.motion)."
+    hint_channels: int = pydantic.Field(0, ge=0)
+    "Channels of a hint that the caller puts beside the latents (`Prepared.extra`): the diffusion decoder's tokens."
     linear_prior: bool = False
     "Denoise around the best linear guess from the last given frame, fitted in closed form before training."
 
     @property
     def extra_channels(self) -> int:
         """Channels that are concatenated after the latents."""
-        return self.network.in_channels * (self.repeat_last + self.extrapolate)
+        return self.network.in_channels * (self.repeat_last + self.extrapolate) + self.hint_channels
 
     @property
     def action_dim(self) -> int:

@@ -46,10 +46,10 @@ class DenoisingObjective:
     def loss(self, model: Denoiser, batch: Mapping[str, Tensor], step: int) -> tuple[Tensor, dict[str, float]]:
         """The loss, and `mse`: the plain squared error in normalised units; `weighted` without u where there is u."""
         self._require(model)
-        clean = model.normalise(batch["latents"])
+        clean = self.clean(model, batch)
         draw = {name: value.to(clean.device) for name, value in self.draw(model, batch["seeds"], clean.shape).items()}
         sigma = draw["sigma"].to(clean)
-        ready = model.prepare(self.conditions(model, batch, clean, draw), clean)
+        ready = self.prepared(model, batch, clean, draw)
         denoised = model.denoise(clean + spread(sigma) * draw["noise"].to(clean), sigma, ready)
         wanted = ~given_mask(draw["given"], clean.shape[2])[:, 0, :, 0, 0]  # [B, T]
         count = wanted.sum(1)  # [B], at least 1
@@ -64,6 +64,20 @@ class DenoisingObjective:
             u = u if u.ndim == 2 else u[:, None]
             each = each * torch.exp(-u) + u
         return self.config.loss_scale * ((each * wanted).sum(1) / count).mean(), values
+
+    def clean(self, model: Denoiser, batch: Mapping[str, Tensor]) -> Tensor:
+        """What is to be found, `[B, C, T, H, W]` in normalised units."""
+        return model.normalise(batch["latents"])
+
+    def prepared(
+        self, model: Denoiser, batch: Mapping[str, Tensor], clean: Tensor, draw: Mapping[str, Tensor]
+    ) -> Prepared:
+        """What the model is told of a batch, worked out."""
+        return model.prepare(self.conditions(model, batch, clean, draw), clean)
+
+    def deviations(self, model: Denoiser, frames: int) -> Tensor:
+        """Deviation `[C, T]` of the latents in the tokenizer's units."""
+        return model.statistics.of(frames)[1]
 
     def conditions(
         self, model: Denoiser, batch: Mapping[str, Tensor], clean: Tensor, draw: Mapping[str, Tensor]
@@ -94,7 +108,7 @@ class DenoisingObjective:
         tokenizer's latents keep squared distances)."""
         if not self.config.pixel_share:
             return clean.new_ones(())
-        deviation = ready.deviation * model.statistics.of(clean.shape[2])[1][None, :, :, None, None]
+        deviation = ready.deviation * self.deviations(model, clean.shape[2])[None, :, :, None, None]
         weight = deviation ** (2 * self.config.pixel_share)
         return weight / weight.mean(dim=(1, 2), keepdim=True)
 

@@ -1,0 +1,69 @@
+"""What can be said of the latents from the tokens before any network: a linear guess, and how far off it is.
+
+The decoder then denoises what is left of the latents, with the deviation that this has (as `wfm.models.diffusion.prior`
+does from the past): of a token's information most is linear in its FSQ code.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+KINDS = 2
+"""A video's first latent frame (one frame) and later ones have codes of their own."""
+
+
+class TokenPrior(nn.Module):
+    """Buffers by kind: weight `[2, C, 27 K]` over the 3 x 3 x 3 neighbourhood of K codes, bias and deviation `[2, C]`.
+    Unfitted: mean 0 and deviation sigma_data, which is no prior."""
+
+    weight: Tensor
+    bias: Tensor
+    deviation: Tensor
+
+    def __init__(self, codes: int, channels: int, sigma_data: float) -> None:
+        super().__init__()
+        self.sigma_data = sigma_data
+        self.register_buffer("weight", torch.zeros(KINDS, channels, 27 * codes))
+        self.register_buffer("bias", torch.zeros(KINDS, channels))
+        self.register_buffer("deviation", torch.full((KINDS, channels), sigma_data))
+
+    def forward(self, codes: Tensor, first: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean `[B, C, T, h, w]` and deviation `[B, C, T, 1, 1]` of latents whose codes are `[B, K, T, h, w]`; first bool
+        `[T]`: which latent frame is a video's first."""
+        kind = (~first).long()  # [T]
+        near = neighbourhood(codes)  # [B, T, 27K, hw]
+        mean = self.weight[kind] @ near + self.bias[kind][..., None]  # [B, T, C, hw]
+        mean = mean.transpose(1, 2).unflatten(-1, codes.shape[-2:])
+        deviation = self.deviation[kind].T[None, :, :, None, None]
+        return mean, deviation.expand(len(codes), -1, -1, -1, -1)
+
+    @torch.no_grad()
+    def fit(self, codes: Tensor, latents: Tensor, *, floor: float = 0.02) -> None:
+        """Least squares over windows that start at a video's first frame: codes `[N, K, T, h, w]`, latents `[N, C, T, h, w]`
+        of deviation sigma_data. `floor`: the smallest deviation, in units of sigma_data."""
+        for kind, frames in enumerate((slice(0, 1), slice(1, None))):
+            if not latents[:, :, frames].numel():
+                continue
+            size, channels = 27 * codes.shape[1] + 1, latents.shape[1]
+            gram = torch.zeros(size, size, dtype=torch.float64)
+            cross, square, count = torch.zeros(size, channels, dtype=torch.float64), torch.zeros(channels).double(), 0
+            for some, wanted in zip(codes.split(64), latents.split(64), strict=True):
+                rows = neighbourhood(some)[:, frames].transpose(2, 3).flatten(0, 2)  # [n, 27K]
+                rows = torch.cat([rows, rows.new_ones(len(rows), 1)], dim=1)
+                goal = wanted[:, :, frames].permute(0, 2, 3, 4, 1).flatten(0, 3)  # [n, C]
+                gram += (rows.T @ rows).double()
+                cross += (rows.T @ goal).double()
+                square += goal.double().square().sum(0)
+                count += len(rows)
+            solution = torch.linalg.solve(gram + 1e-4 * count * torch.eye(size, dtype=torch.float64), cross)
+            left = square - 2 * (solution * cross).sum(0) + (solution * (gram @ solution)).sum(0)
+            self.weight[kind], self.bias[kind] = solution[:-1].T.float(), solution[-1].float()
+            self.deviation[kind] = (left / count).clamp(min=0).sqrt().float().clamp(min=floor * self.sigma_data)
+
+
+def neighbourhood(codes: Tensor) -> Tensor:
+    """`[B, K, T, h, w]` -> `[B, T, 27 K, h w]`: each position with those around it, edges repeated in space and time."""
+    batch, _, frames = codes.shape[:3]
+    padded = F.pad(codes, (1, 1, 1, 1, 1, 1), mode="replicate")  # [B, K, T + 2, h + 2, w + 2]
+    planes = [F.unfold(padded[:, :, i : i + frames].transpose(1, 2).flatten(0, 1), 3) for i in range(3)]
+    return torch.cat(planes, dim=1).unflatten(0, (batch, frames))
