@@ -7,6 +7,7 @@ Rooms, in reading order:
     guidance        conditional and unconditional prediction in one batch
     decoding        autoregressive decoding with a key/value cache: greedy, top-p
     medusa          the same with Medusa heads, several tokens a pass
+    token_decoder   tokens to video by a diffusion decoder; long videos in overlapping windows
     rollout         one window of either family, in latents or tokens
     prompts         captions, encoded as they were in training
     world_model     WorldModel: load a bundle, ``generate(past, actions, text) -> video``; long futures window by window

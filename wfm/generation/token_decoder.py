@@ -44,11 +44,10 @@ def decode_to_latents(
     noise = seeded_noise(shape, seeds, device=weight.device, dtype=torch.promote_types(weight.dtype, torch.float32))
     total = torch.zeros_like(noise)
     sigmas = noise_levels(sampling, steps=1 if mode == "mean" else None, sigma_data=decoder.config.sigma_data)
+    scale = sampling.guidance.standard_scale if mode == "sample" else 1.0
     for (start, end), share in zip(*windows(frames, window, overlap), strict=True):
         like = noise[:, :, start:end]
-        denoise = _denoiser(
-            decoder, tokens[:, start:end], like, start, sampling.guidance.standard_scale if mode == "sample" else 1.0
-        )
+        denoise = _denoiser(decoder, tokens[:, start:end], like, start, scale)
         drawn = sample(sampling.sampler, denoise, like, sigmas, sigma_data=decoder.config.sigma_data)
         total[:, :, start:end] += drawn * share.to(drawn)[:, None, None]
     return decoder.denormalise(total)
