@@ -48,6 +48,9 @@ def generate(
         typer.Option(help="Strength of text and actions; 1: none (Cosmos's 7 is 8). Default: the model's."),
     ] = None,
     negative_text: Annotated[str, typer.Option(help="What guidance moves away from.")] = "",
+    decoder: Annotated[
+        str, typer.Option(help="Diffusion decoder (NAME, key or folder) that shows an autoregressive model's tokens.")
+    ] = "",
     store: StoreOption = STORE_DEFAULT,
 ) -> None:
     """Predict the future of a clip with a published model."""
@@ -69,6 +72,7 @@ def generate(
         text_encoder=text_encoder,
         guidance=guidance,
         negative_text=negative_text,
+        decoder=decoder,
     )
     say(f"{written.video}\n{written.sidecar}")
 

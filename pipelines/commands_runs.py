@@ -41,7 +41,12 @@ def add_to(app: typer.Typer) -> None:
 
 
 def run(
-    pipeline: Annotated[str, typer.Argument(help="world_model (everything) or curate (videos to a dataset).")],
+    pipeline: Annotated[
+        str,
+        typer.Argument(
+            help="world_model (everything), curate (videos to a dataset) or decoder (of the main job's tokens)."
+        ),
+    ],
     profile: Annotated[str, typer.Option(help="Recipe: demo (minutes on a laptop), smoke (the smallest).")] = "demo",
     videos: Annotated[
         str, typer.Option(metavar="DIR", help="Your own videos: a folder or URL. Without: simulated ones.")

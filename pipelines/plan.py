@@ -15,6 +15,7 @@ from components.derivation import code_id
 from components.entrypoint import SPEC_VERSION, node_key
 from pipelines.check import check_graph
 from pipelines.curate import curate
+from pipelines.decoder import decoder
 from pipelines.graph import Builder, Graph, GraphNode
 from pipelines.stages import stage as stage_row
 from pipelines.world_model import model_nodes, world_model
@@ -24,7 +25,7 @@ from wfm.errors import ConfigError
 if TYPE_CHECKING:
     from wfm.artifacts import Store
 
-PIPELINES: dict[str, Builder] = {"world_model": world_model, "curate": curate}
+PIPELINES: dict[str, Builder] = {"world_model": world_model, "curate": curate, "decoder": decoder}
 DATASET_NODE = "write_shards"
 DEFAULT_DATASET = "curated"
 

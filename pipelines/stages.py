@@ -77,6 +77,9 @@ TABLE: tuple[StageRow, ...] = (
     _row("encode_latents", {"dataset": "dataset", "tokenizer": "tokenizer"}, "latents", "training", gpu=1, version=2),
     _row("train_world_model", {"latents": "latents", "tokenizer": "tokenizer"}, "world_model", "training", kind="torchjob",
          gpu=8, replicas=4, memory_gib=2.5, timeout_seconds=30 * 86400, version=2),
+    _row("train_decoder", {"latents": "latents", "tokens": "latents", "tokenizer": "tokenizer",
+                           "tokenizer_discrete": "tokenizer"}, "decoder", "training", kind="torchjob", gpu=1, memory_gib=2.5,
+         timeout_seconds=7 * 86400),
     # models -> futures, figures, names
     _row("generate_videos", {"dataset": "dataset", "latents": "latents", "tokenizer": "tokenizer", "model": "world_model"},
          "generated", "training", gpu=1, memory_gib=2.5, version=2),

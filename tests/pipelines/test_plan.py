@@ -75,5 +75,5 @@ def test_wrong_requests_name_the_choices(store: Store, arguments: dict[str, obje
 
 @pytest.mark.parametrize("profile", ["demo", "smoke"])
 def test_recipes_name_nodes_that_exist(store: Store, profile: str) -> None:
-    nodes = {node.name for node in resolve("world_model", profile=profile, store=store).nodes}
-    assert set(recipe(profile)) <= nodes
+    plans = [resolve(pipeline, profile=profile, store=store) for pipeline in ("world_model", "decoder")]
+    assert set(recipe(profile)) <= {node.name for plan in plans for node in plan.nodes}

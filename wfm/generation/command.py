@@ -15,8 +15,9 @@ from wfm.errors import ConfigError, InputError
 from wfm.generation.action_files import read_actions
 from wfm.generation.camera_files import read_camera
 from wfm.generation.config import SamplingConfig
-from wfm.generation.from_artifacts import fetch_bundle
+from wfm.generation.from_artifacts import fetch_bundle, fetch_decoder
 from wfm.generation.past_clip import read_past
+from wfm.generation.token_decoder import TokenDecoder
 from wfm.generation.world_model import WorldCard, WorldModel
 from wfm.generation.write_video import from_uint8, to_uint8, write_mp4
 
@@ -47,6 +48,7 @@ def generate_from_files(
     text_encoder: str = "",
     guidance: float | None = None,
     negative_text: str = "",
+    decoder: str = "",
 ) -> Written:
     """Continue a video file with a published model and write ``out`` (mp4) and ``out`` with the suffix ``.json``.
 
@@ -55,7 +57,8 @@ def generate_from_files(
     given and predicted frames together; 0 means the training window. Without a file of actions the null action is
     used. text: a caption of the future, for a model that reads text; text_encoder: the folder of its encoder when that is no
     package. guidance: strength in the standard convention (1 is none), in place of the model's own; negative_text:
-    what guidance moves away from. Nothing is written
+    what guidance moves away from. decoder: a diffusion decoder that shows an autoregressive model's tokens (a folder, a key,
+    or its name in the store). Nothing is written
     unless everything went well. Raises InputError (or a kind of it) for whatever is wrong with what was given.
     """
     target = Path(out)
@@ -67,6 +70,10 @@ def generate_from_files(
     with tempfile.TemporaryDirectory(prefix="wfm-generate-") as scratch:
         folder, key = fetch_bundle(store, model_name_or_path, Path(scratch) / "bundle")
         world = WorldModel.load(folder)
+        decoder_key = ""
+        if decoder:
+            folder, decoder_key = fetch_decoder(store, decoder, Path(scratch) / "decoder")
+            world.use_decoder(TokenDecoder.load(folder))
     if guidance is not None:
         world.card = with_guidance(world.card, guidance)
     if text or negative_text:
@@ -110,6 +117,7 @@ def generate_from_files(
         "text": {"caption": text, "negative": negative_text, "encoder": world.model_card.extra["text"]}
         if text or negative_text
         else None,
+        "decoder": {"given_as": decoder, "key": decoder_key} if decoder else None,
         "action_spec": world.action_spec.resolved(),
         "lineage": {"inputs": card.inputs, "sources": _sources(store, key)},
     }

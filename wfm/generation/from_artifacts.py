@@ -126,9 +126,18 @@ def fetch_bundle(store: "Store", name_or_path: str, into: Path) -> tuple[Path, s
 
     Raises InputError naming what was tried.
     """
-    if (Path(name_or_path) / "card.json").is_file():
+    return _fetch_named(store, name_or_path, into, kind="model", mark="card.json", what="published model")
+
+
+def fetch_decoder(store: "Store", name_or_path: str, into: Path) -> tuple[Path, str]:
+    """The same of a diffusion decoder: a folder with ``model/`` and ``tokenizer/``, a key, ``decoder/NAME@ALIAS`` or NAME."""
+    return _fetch_named(store, name_or_path, into, kind="decoder", mark="model/config.json", what="diffusion decoder")
+
+
+def _fetch_named(store: "Store", name_or_path: str, into: Path, *, kind: str, mark: str, what: str) -> tuple[Path, str]:
+    if (Path(name_or_path) / mark).is_file():
         return Path(name_or_path), ""
-    tried = [name_or_path] if "/" in name_or_path else [f"model/{name_or_path}", name_or_path]
+    tried = [name_or_path] if "/" in name_or_path else [f"{kind}/{name_or_path}", name_or_path]
     tried = [name if "@" in name or "/" not in name else f"{name}@latest" for name in tried]
     problems = []
     for reference in tried:
@@ -137,8 +146,8 @@ def fetch_bundle(store: "Store", name_or_path: str, into: Path) -> tuple[Path, s
         except InputError as error:
             problems.append(f"{reference}: {error}")
             continue
-        if artifact.kind != "model":
-            raise InputError(f"{name_or_path!r} is an artifact of kind {artifact.kind!r}, wanted a published model")
+        if artifact.kind != kind:
+            raise InputError(f"{name_or_path!r} is an artifact of kind {artifact.kind!r}, wanted a {what}")
         artifact.fetch_tree("", into)
         return into, artifact.key
-    raise InputError(f"no published model {name_or_path!r}: it is no folder; " + "; ".join(problems))
+    raise InputError(f"no {what} {name_or_path!r}: it is no folder; " + "; ".join(problems))

@@ -5,17 +5,47 @@ noise, and in an overlap the two results are blended linearly, so that one hands
 2 of them shared). The tokenizer decodes the whole at once.
 """
 
+from pathlib import Path
+from typing import NamedTuple, Self
+
 import torch
 from torch import Tensor
 
-from wfm.errors import ConfigError
-from wfm.generation.config import SamplingConfig
+from wfm.errors import ConfigError, DataError
+from wfm.generation.config import GuidanceConfig, SamplingConfig
 from wfm.generation.samplers import Denoise, noise_levels, sample, seeded_noise
 from wfm.models.diffusion_decoder.network import DiffusionDecoder
+from wfm.models.folder import load_model
 from wfm.models.tokenizer.network import Tokenizer
 
-COSMOS = SamplingConfig(sampler="res_2ab", steps=15, sigma_max=8.0, guidance={"scale": 0.8, "convention": "cosmos"})  # type: ignore[arg-type]
-"""What Cosmos draws with: 15 steps from sigma 8, guidance 1.8 in the standard convention."""
+COSMOS = SamplingConfig(sampler="res_2ab", steps=15, sigma_max=8.0, guidance=GuidanceConfig(scale=1.8))
+"""What Cosmos draws with: 15 steps from sigma 8, and its guidance of 1.8 taken in the standard convention."""
+
+
+class TokenDecoder(NamedTuple):
+    """A decoder, the tokenizer whose latents it draws, and how."""
+
+    decoder: DiffusionDecoder
+    tokenizer: Tokenizer
+    sampling: SamplingConfig = SamplingConfig()
+    mode: str = "mean"
+    window: int = 0
+    "Latent frames drawn together; 0: all."
+    overlap: int = 2
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        """The decoder of a `train_decoder` artifact's files: `model/` and `tokenizer/`, with the one-step mean, which is what
+        a decoder trained for minutes does best. Raises DataError for another family."""
+        decoder, card = load_model(folder / "model")
+        if card.family != "diffusion_decoder":
+            raise DataError(f"{folder / 'model'} holds a model of family {card.family!r}, not a diffusion decoder")
+        return cls(decoder, load_model(folder / "tokenizer")[0])
+
+    def decode(self, tokens: Tensor, size: tuple[int, int], *, seeds: list[int]) -> Tensor:
+        """`decode_tokens` with all that is known here."""
+        how = {"sampling": self.sampling, "mode": self.mode, "window": self.window, "overlap": self.overlap}
+        return decode_tokens(self.decoder, self.tokenizer, tokens, size, seeds=seeds, **how)
 
 
 @torch.no_grad()

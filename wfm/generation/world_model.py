@@ -27,6 +27,7 @@ from wfm.errors import ConfigError, DataError
 from wfm.generation.config import SamplingConfig
 from wfm.generation.prompts import PromptEncoder
 from wfm.generation.rollout import future_latents, future_tokens, require_mode
+from wfm.generation.token_decoder import TokenDecoder
 from wfm.models.autoregressive.network import AutoregressiveTransformer
 from wfm.models.diffusion.denoiser import Denoiser
 from wfm.models.folder import ModelCard, load_model
@@ -86,6 +87,7 @@ class WorldModel:
             raise ConfigError("a diffusion model needs a continuous tokenizer; this bundle's is discrete")
         self.tokenizer, self.model, self.model_card, self.card = tokenizer.eval(), model.eval(), model_card, card
         self._prompts: PromptEncoder | None = None
+        self.decoder: TokenDecoder | None = None
         shown = model_card.extra.get("guess_from", card.past_frames)
         if model_card.config.resolved().get("extrapolate") and shown != card.past_frames:
             raise ConfigError(
@@ -113,6 +115,17 @@ class WorldModel:
             note = self.model_card.extra.get("text") if self.reads_text else None
             self._prompts = PromptEncoder.of_model(note, folder=folder, device=device)
         return self._prompts
+
+    def use_decoder(self, decoder: TokenDecoder) -> None:
+        """Show this model's tokens by a diffusion decoder. Raises ConfigError for a model without tokens, or of others."""
+        levels = self.tokenizer.config.levels
+        if self.card.family != "autoregressive" or decoder.decoder.decoder_config.levels != levels:
+            raise ConfigError(
+                f"the decoder reads tokens of levels {decoder.decoder.decoder_config.levels}, this {self.card.family} model "
+                f"speaks {f'tokens of levels {levels}' if levels else 'in continuous latents'}: give the decoder of its "
+                "tokenizer"
+            )
+        self.decoder = decoder
 
     @classmethod
     def load(cls, folder: str | os.PathLike[str], *, device: str = "cpu") -> Self:
@@ -221,6 +234,9 @@ class WorldModel:
             text=text.text,
             text_lengths=text.lengths,
         )
+        if self.decoder is not None:
+            drawn = [derived_seed(seed, "decoder") for seed in seeds]
+            return self.decoder.decode(tokens, self.card.size, seeds=drawn)
         return self.tokenizer.decode_tokens(tokens).clamp(-1, 1)
 
     def _extrapolated(self, past: Tensor, length: int) -> Tensor | None:

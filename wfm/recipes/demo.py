@@ -54,6 +54,7 @@ def settings() -> dict[str, dict[str, Any]]:
             "cross_entropy": {"input_noise": 0.1, "ordinal_smoothing": 0.6},
             "training": {"steps": 200, "batch_size": 32, "optimizer": "muon"},
         },
+        "train_decoder": {"training": {"steps": 300, "optimizer": "muon"}},
         "generate_diffusion": generate,
         "generate_autoregressive": generate,
     }  # fmt: skip

@@ -57,6 +57,7 @@ def settings() -> dict[str, dict[str, Any]]:
             "training": training,
             "validation_windows": 4,
         },
+        "train_decoder": {"training": training, "validation_windows": 4},
         "generate_diffusion": generate,
         "generate_autoregressive": generate,
     }  # fmt: skip

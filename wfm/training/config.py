@@ -8,6 +8,7 @@ import pydantic
 from wfm.config import Config, how
 from wfm.models.autoregressive.config import AutoregressiveConfig, AutoregressiveObjectiveConfig
 from wfm.models.diffusion.config import DenoiserConfig, DiffusionConfig, EDMConfig, FlowConfig
+from wfm.models.diffusion_decoder.config import DecoderConfig
 from wfm.models.parallel_config import ParallelConfig
 from wfm.models.text.config import TextConfig
 from wfm.models.tokenizer.config import TokenizerConfig
@@ -202,3 +203,35 @@ class WorldTrainingConfig(Config):
     def denoising(self) -> EDMConfig | FlowConfig:
         """The diffusion objective that is used."""
         return self.edm if self.diffusion.objective == "edm" else self.flow
+
+
+class DecoderTrainingConfig(Config):
+    """What a diffusion decoder is and how it learns. Fields that follow from the data (latent channels, columns of the
+    statistics, FSQ levels) are filled in from the latents and the tokenizers."""
+
+    model: DecoderConfig = DecoderConfig(
+        denoiser=DenoiserConfig(
+            network=DiffusionConfig(
+                text_embed_dim=0,
+                concat_padding_mask=False,
+                adaln_lora_dim=64,
+                max_size=(16, 64, 64),
+                rope_scale=(1.0, 1.0, 1.0),
+                zero_output=True,
+            ),
+        ),
+        embedding="codes",
+        mark_first=True,
+        linear_prior=True,
+    )
+    "The denoiser and the tokens it is shown."
+    objective: EDMConfig = EDMConfig(
+        condition_latents=(0,), text_dropout=0.2, pixel_share=1.0, pure_noise_probability=0.3
+    )
+    "Its objective; `text_dropout` is the share of samples that are told nothing."
+    training: TrainingConfig = TrainingConfig()
+    "Steps, batch and optimiser."
+    parallel: ParallelConfig = ParallelConfig()
+    "Activation checkpointing and compiled blocks of the transformer."
+    validation_windows: int = 32
+    "Windows of the val split that are watched; 0: all."

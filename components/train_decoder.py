@@ -1,0 +1,45 @@
+"""Train a diffusion decoder: the tokens of the discrete tokenizer to latents of the continuous one.
+
+Reads `latents` and `tokens` (the same windows, encoded by each) and both tokenizers. Writes `model/` (the decoder),
+`tokenizer/` (the continuous tokenizer, which makes video of what the decoder draws) and `metrics.jsonl` (curves). Killed
+and started again, it goes on from its last checkpoint and ends with the same bits.
+
+    python -m components.train_decoder --spec URL --input latents=KEY --input tokens=KEY --input tokenizer=KEY
+        --input tokenizer_discrete=KEY --key-out PATH
+"""
+
+from components.entrypoint import Context, Result, main
+from wfm.training.config import DecoderTrainingConfig
+
+
+class TrainDecoderConfig(DecoderTrainingConfig):
+    """The decoder and its training; see `wfm.training.config`."""
+
+
+def run(ctx: Context[TrainDecoderConfig]) -> Result:
+    """One decoder."""
+    from wfm.models.folder import save_model
+    from wfm.training.fit_decoder import fit_decoder
+    from wfm.training.saved import open_model
+
+    tokenizer, card = open_model(ctx.inputs["tokenizer"])
+    discrete, _ = open_model(ctx.inputs["tokenizer_discrete"])
+    done = fit_decoder(
+        ctx.inputs["latents"],
+        ctx.inputs["tokens"],
+        tokenizer,
+        discrete.config.levels,
+        ctx.config,
+        out=ctx.out,
+        scratch=ctx.scratch,
+        stopping=ctx.stopping,
+    )
+    save_model(tokenizer, card.config, ctx.out / "tokenizer", extra=card.extra)
+    counts = {"inputs": done["samples"] + done["left_out"], "outputs": 1, "steps": done["steps"]}
+    return Result(counts=counts, skipped={"in_one_alone": done["left_out"]}, extra=done)
+
+
+CONFIG = TrainDecoderConfig
+
+if __name__ == "__main__":
+    main(__spec__.name, CONFIG, run)
