@@ -5,6 +5,7 @@ import pytest
 from pipelines import check
 from pipelines.check import check_graph
 from pipelines.curate import curate
+from pipelines.decoder import decoder
 from pipelines.graph import Graph, GraphNode
 from pipelines.stages import STAGES, TABLE
 from pipelines.world_model import world_model
@@ -23,8 +24,10 @@ def test_the_pipelines_keep_the_rules() -> None:
     check_graph(curate({}, "/some/videos", "curated"))
 
 
-def test_every_stage_stands_in_the_main_job() -> None:
-    assert {node.stage for node in GOOD.nodes} == set(STAGES)
+def test_every_stage_stands_in_the_main_job_or_in_the_decoders() -> None:
+    beside = decoder({}, "", "curated")
+    check_graph(beside)
+    assert {node.stage for node in (*GOOD.nodes, *beside.nodes)} == set(STAGES)
     assert len(TABLE) == len(STAGES)
 
 

@@ -42,7 +42,7 @@ def cli(workshop: Workshop, capsys: pytest.CaptureFixture[str], monkeypatch: pyt
     [
         (["status"], 64, "no runs yet"),
         (["runs"], 0, "no runs yet"),
-        (["run", "nope"], 64, "Choices: world_model, curate"),
+        (["run", "nope"], 64, "Choices: world_model, curate, decoder"),
         (["run", "world_model", "--profile", "nope"], 64, "unknown profile 'nope'"),
         (["bogus"], 64, "bogus"),
         (["run"], 64, "Missing argument"),
