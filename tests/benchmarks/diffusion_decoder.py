@@ -6,7 +6,8 @@
 Tokens of true frames of the test split are shown three ways: by the discrete tokenizer itself, by the decoder (the one-step
 mean, and a draw), and by the decoder told nothing. PSNR [dB] and SSIM against the frames themselves, and the gain over
 direct decoding with a 95 % bootstrap interval over sessions. Longer clips are decoded in overlapping windows;
-`seam` is the mean change from frame to frame where one window hands over to the next, over the mean change elsewhere. One JSON line.
+`seam` is the mean change from frame to frame where one window hands over to the next, over the mean change elsewhere.
+One JSON line.
 """
 
 import argparse

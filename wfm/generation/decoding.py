@@ -13,6 +13,7 @@ from torch import Tensor
 
 from wfm.errors import ConfigError
 from wfm.models.autoregressive.network import AutoregressiveTransformer
+from wfm.models.linear import packed_weights
 
 Choose = Callable[[Tensor], Tensor]
 """Logits of one symbol ``[B, n, slots, size]`` -> the chosen symbols int64 ``[B, n, slots]``."""
@@ -90,11 +91,13 @@ def continue_tokens(
     rows, columns = model.grid(height, width)
     cache = model.new_cache(batch, frames, size) if use_cache else None
     fresh = patches
-    while patches.shape[1] < frames * rows * columns:
-        logits = model.step(
-            fresh if use_cache else patches, condition, size, cache, last=True, guess=hints, text=told
-        )  # [B, stride, slots, width]
-        symbols = torch.stack([choose(block) for block in model.vocabulary.split(logits)], dim=-1)
-        fresh = model.vocabulary.ids(symbols)
-        patches = torch.cat([patches, fresh], dim=1)
+    with packed_weights(model, laid_out=False):
+        while patches.shape[1] < frames * rows * columns:
+            inputs = fresh if use_cache else patches
+            logits = model.step(
+                inputs, condition, size, cache, last=True, guess=hints, text=told
+            )  # [B, stride, slots, width]
+            symbols = torch.stack([choose(block) for block in model.vocabulary.split(logits)], dim=-1)
+            fresh = model.vocabulary.ids(symbols)
+            patches = torch.cat([patches, fresh], dim=1)
     return model.unpatchify(patches, height, width)

@@ -18,6 +18,7 @@ from torch import Tensor
 from wfm.errors import ConfigError
 from wfm.generation.decoding import greedy
 from wfm.models.autoregressive.network import AutoregressiveTransformer
+from wfm.models.linear import packed_weights
 
 
 class Decoded(NamedTuple):
@@ -54,22 +55,25 @@ def continue_with_drafts(
     cache = model.new_cache(batch, frames, size)
     patches, total, passes = model.patchify(past), frames * height * width, 0
     fresh, drafted = patches, 0  # what goes through the network: the last `drafted` of it are not sure yet
-    while True:
-        features = model.features(fresh, condition, size, cache, guess=hints, text=told)
-        passes += 1
-        tail = slice(fresh.shape[1] - 1 - drafted, None)  # the last sure position and the drafts behind it
-        chosen = _best(model, model.logits(features[:, tail], fresh[:, tail], _ahead(hints, cache.length, drafted + 1)))
-        kept = _agreeing(chosen[:, :-1], fresh[:, fresh.shape[1] - drafted :])
-        patches = torch.cat([patches, chosen[:, : kept + 1]], dim=1)
-        cache.truncate(cache.length - drafted + kept)
-        if patches.shape[1] >= total:
-            return Decoded(model.unpatchify(patches[:, :total], height, width), passes)
-        source = features.shape[1] - 1 - drafted + kept
-        scores = model.drafts(features[:, source : source + 1])
-        assert scores is not None
-        drafts = _best(model, scores[:, 0])  # [B, K, slots]
-        drafted = min(drafts.shape[1], total - patches.shape[1] - 1)
-        fresh = torch.cat([chosen[:, kept : kept + 1], drafts[:, :drafted]], dim=1)
+    with packed_weights(model, laid_out=False):
+        while True:
+            features = model.features(fresh, condition, size, cache, guess=hints, text=told)
+            passes += 1
+            tail = slice(fresh.shape[1] - 1 - drafted, None)  # the last sure position and the drafts behind it
+            chosen = _best(
+                model, model.logits(features[:, tail], fresh[:, tail], _ahead(hints, cache.length, drafted + 1))
+            )
+            kept = _agreeing(chosen[:, :-1], fresh[:, fresh.shape[1] - drafted :])
+            patches = torch.cat([patches, chosen[:, : kept + 1]], dim=1)
+            cache.truncate(cache.length - drafted + kept)
+            if patches.shape[1] >= total:
+                return Decoded(model.unpatchify(patches[:, :total], height, width), passes)
+            source = features.shape[1] - 1 - drafted + kept
+            scores = model.drafts(features[:, source : source + 1])
+            assert scores is not None
+            drafts = _best(model, scores[:, 0])  # [B, K, slots]
+            drafted = min(drafts.shape[1], total - patches.shape[1] - 1)
+            fresh = torch.cat([chosen[:, kept : kept + 1], drafts[:, :drafted]], dim=1)
 
 
 def _best(model: AutoregressiveTransformer, logits: Tensor) -> Tensor:

@@ -133,12 +133,9 @@ def future_tokens(
     require_mode("autoregressive", mode)
     if mode == "mean" and model.config.vocabulary != "digits":
         raise ConfigError('mode "mean" needs vocabulary="digits": ids of a flat vocabulary are names, not quantities')
+    how = {"frames": frames, "guess": guess, "text": text, "text_lengths": text_lengths}
     if mode == "greedy" and model.medusa is not None:
-        return continue_with_drafts(
-            model, past, actions, frames=frames, guess=guess, text=text, text_lengths=text_lengths
-        ).tokens
+        return continue_with_drafts(model, past, actions, **how).tokens  # type: ignore[arg-type]
     choices: dict[str, Choose] = {"greedy": greedy, "mean": expected}
     choose = choices.get(mode) or TopP(seeds, temperature=sampling.temperature, top_p=sampling.top_p)
-    return continue_tokens(
-        model, past, actions, frames=frames, choose=choose, guess=guess, text=text, text_lengths=text_lengths
-    )
+    return continue_tokens(model, past, actions, choose=choose, **how)  # type: ignore[arg-type]

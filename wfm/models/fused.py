@@ -24,6 +24,10 @@ MANY_GROUPS = 16
 """Up to so many groups the norm is called once a group with the modulation as its own gain and bias."""
 
 
+FEW = 64
+"""Rows below which calls cost more than passes over memory."""
+
+
 def plain(x: Tensor) -> bool:
     """Whether the plain form is to be used."""
     if torch.compiler.is_compiling() or x.dtype not in (torch.float32, torch.float64):
@@ -56,6 +60,8 @@ def rms_norm(x: Tensor, gain: Tensor, eps: float) -> Tensor:
         return F.rms_norm(x, gain.shape, gain.to(x.dtype), eps)
     if _learning(x, gain):
         return _HeadNorm.apply(x, gain, eps, None)
+    if x.numel() < FEW * x.shape[-1]:  # one call from here, though it takes as many passes
+        return F.rms_norm(x, gain.shape, gain, eps)
     return (x * _inverse_length(x, eps)).mul_(gain)
 
 

@@ -98,12 +98,24 @@ def _gradients(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None]:
 class PackedWeights:
     """What a layer keeps inside `packed_weights`: weights as oneDNN wants them, by name, each made when first used."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, laid_out: bool = True) -> None:
+        self._laid_out = laid_out
         self._made: dict[Any, Tensor] = {}
+        self._plain: dict[Any, Tensor] = {}
+
+    def plain(self, key: Any, weight: Callable[[], Tensor]) -> Tensor | None:
+        """The weight called `key`, put together by `weight` once: for a few rows, where putting it together costs more than
+        the product; None where gradients or autocast want the parameters themselves."""
+        if torch.is_grad_enabled() or torch.compiler.is_compiling():
+            return None
+        found = self._plain.get(key)
+        if found is None:
+            found = self._plain[key] = weight().detach()
+        return found
 
     def product(self, x: Tensor, key: Any, weight: Callable[[], Tensor]) -> Tensor | None:
         """x times the weight called `key`, made by `weight` once; None where packing is of no use."""
-        if torch.is_grad_enabled() or torch.compiler.is_compiling() or under_autocast(x):
+        if not self._laid_out or torch.is_grad_enabled() or torch.compiler.is_compiling() or under_autocast(x):
             return None
         packed = self._made.get(key)
         if packed is None:
@@ -115,15 +127,17 @@ class PackedWeights:
 
 
 @contextmanager
-def packed_weights(module: nn.Module) -> Iterator[None]:
-    """Inside, the layers of `module` keep their weights laid out for oneDNN as well: faster, at up to twice their memory.
+def packed_weights(module: nn.Module, *, laid_out: bool = True) -> Iterator[None]:
+    """Inside, the layers of `module` keep what they would otherwise make of their weights at each call: laid out for oneDNN
+    (at up to twice their memory; `laid_out=False`: not, where large products do not repeat), and put together for calls of
+    few rows, such as a decoding step's.
 
     The weights must not change meanwhile: a change would not be seen. Calls with gradients, on other devices, or in other
     types are as outside.
     """
     keepers = [part for part in module.modules() if hasattr(part, "packed")]
     for keeper in keepers:
-        keeper.packed = PackedWeights()  # type: ignore[assignment]
+        keeper.packed = PackedWeights(laid_out=laid_out)  # type: ignore[assignment]
     try:
         yield
     finally:

@@ -12,7 +12,8 @@ from torch.nn import functional
 
 from wfm.models.autoregressive.cache import KeyValueCache
 from wfm.models.autoregressive.config import AutoregressiveConfig
-from wfm.models.layers import Attention, RMSNorm
+from wfm.models.layers import FEW_TOKENS, Attention, RMSNorm
+from wfm.models.linear import Linear, PackedWeights
 from wfm.models.rotary import Rope
 
 
@@ -27,14 +28,22 @@ class Segment(NamedTuple):
 class SwiGLU(nn.Module):
     """SwiGLU: w2(silu(w1 x) * w3 x)."""
 
+    packed: PackedWeights | None = None
+
     def __init__(self, config: AutoregressiveConfig) -> None:
         super().__init__()
-        self.w1 = nn.Linear(config.dim, config.ffn_dim, bias=False)
-        self.w2 = nn.Linear(config.ffn_dim, config.dim, bias=False)
-        self.w3 = nn.Linear(config.dim, config.ffn_dim, bias=False)
+        self.w1 = Linear(config.dim, config.ffn_dim)
+        self.w2 = Linear(config.ffn_dim, config.dim)
+        self.w3 = Linear(config.dim, config.ffn_dim)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.w2(functional.silu(self.w1(x)) * self.w3(x))
+        both = None
+        if self.packed is not None and x.numel() < FEW_TOKENS * x.shape[-1]:
+            both = self.packed.plain("both", lambda: torch.cat([self.w1.weight, self.w3.weight]))
+        if both is None:
+            return self.w2(functional.silu(self.w1(x)) * self.w3(x))
+        gate, value = functional.linear(x, both).chunk(2, dim=-1)
+        return self.w2(functional.silu(gate) * value)
 
 
 class TextKeys(NamedTuple):

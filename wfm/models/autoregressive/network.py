@@ -27,6 +27,7 @@ from wfm.models.autoregressive.config import AutoregressiveConfig
 from wfm.models.autoregressive.medusa import MedusaHeads
 from wfm.models.autoregressive.vocabulary import Vocabulary
 from wfm.models.layers import RMSNorm
+from wfm.models.linear import Linear
 from wfm.models.rotary import Rope, Yarn, rope_3d, sinusoids_3d
 
 
@@ -51,7 +52,7 @@ class AutoregressiveTransformer(nn.Module):
         )
         self.layers = nn.ModuleList(Block(config, layer) for layer in range(config.layers))
         self.norm = RMSNorm(config.dim, eps=config.norm_eps)
-        self.output = nn.Linear(config.dim, width, bias=False)
+        self.output = Linear(config.dim, width)
         self.guess_embeddings = nn.Embedding(width, config.dim) if config.extrapolate else None
         self.medusa = MedusaHeads(config.dim, config.medusa_heads) if config.medusa_heads else None
         self.copy = self._copy_tables() if config.copy_bias else None
