@@ -6,7 +6,8 @@
 Tokens of true frames of the test split are shown three ways: by the discrete tokenizer itself, by the decoder (the one-step
 mean, and a draw), and by the decoder told nothing. PSNR [dB] and SSIM against the frames themselves, and the gain over
 direct decoding with a 95 % bootstrap interval over sessions. Longer clips are decoded in overlapping windows;
-`seam` is the mean change from frame to frame where one window hands over to the next, over the mean change elsewhere.
+`seam` is the mean change from frame to frame where one window hands over to the next, over that of the same frames when the
+video is decoded whole; `boundary` is the latter over the change elsewhere (a latent frame begins there, with or without windows).
 One JSON line.
 """
 
@@ -108,25 +109,26 @@ def seams(
         return {"long_clips": 0}
     cut = decoder._replace(window=4, overlap=2)
     step = decoder.tokenizer.config.temporal_compression
-    at, elsewhere, whole_psnr, cut_psnr = [], [], [], []
+    changes: dict[str, list[np.ndarray]] = {"cut": [], "whole": []}
+    psnr: dict[str, list[float]] = {"cut": [], "whole": []}
+    frames = 1 + 8 * step
+    handover = np.zeros(frames - 1, bool)
+    for latent in range(2, 9 - 2, 2):  # windows [0, 4), [2, 6), ...: latent frames 2 and 3 are the first that two share
+        first = 1 + (latent - 1) * step  # first frame of that latent
+        handover[[first - 1, first + step - 1, first + 2 * step - 1]] = True  # into, within and out of the overlap
     for window in found:
         with torch.no_grad():
             tokens = discrete.tokens(videos([window]))
-        video, whole = (as_frames(one.decode(tokens, size, seeds=[0])).numpy()[0] for one in (cut, decoder))
-        change = np.abs(np.diff(video.astype(np.float32), axis=0)).mean((1, 2, 3))  # [64]
-        # windows [0, 4), [2, 6), ...: latent frames 2, 3 are shared by the first two, and so on: every handover lies in them
-        handover = np.zeros(len(change), bool)
-        for latent in range(2, tokens.shape[1] - 2, 2):
-            first = 1 + (latent - 1) * step  # first frame of that latent
-            handover[[first - 1, first + step - 1, first + 2 * step - 1]] = True  # into, within and out of the overlap
-        at.append(change[handover])
-        elsewhere.append(change[~handover])
-        whole_psnr.append(psnr_per_frame(whole[None], window.frames[None]).mean())
-        cut_psnr.append(psnr_per_frame(video[None], window.frames[None]).mean())
+        for name, one in (("cut", cut), ("whole", decoder)):
+            video = as_frames(one.decode(tokens, size, seeds=[0])).numpy()
+            changes[name].append(np.abs(np.diff(video[0].astype(np.float32), axis=0)).mean((1, 2, 3)))  # [frames - 1]
+            psnr[name].append(float(psnr_per_frame(video, window.frames[None]).mean()))
+    at = {name: float(np.stack(values)[:, handover].mean()) for name, values in changes.items()}
     return {
         "long_clips": len(found),
-        "seam": round(float(np.concatenate(at).mean() / np.concatenate(elsewhere).mean()), 3),
-        "long_psnr": {"windows": round(float(np.mean(cut_psnr)), 3), "whole": round(float(np.mean(whole_psnr)), 3)},
+        "seam": round(at["cut"] / at["whole"], 3),
+        "boundary": round(at["whole"] / float(np.stack(changes["whole"])[:, ~handover].mean()), 3),
+        "long_psnr": {name: round(float(np.mean(values)), 3) for name, values in psnr.items()},
     }
 
 

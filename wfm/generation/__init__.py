@@ -6,6 +6,7 @@ Rooms, in reading order:
     samplers        diffusion samplers (Euler, Heun, RES-2AB, DPM-Solver++, flow) over a plain ``denoise(x, sigma)``
     guidance        conditional and unconditional prediction in one batch
     decoding        autoregressive decoding with a key/value cache: greedy, top-p
+    static_decoding    the same in steps of fixed shapes, for a compiled decode
     medusa          the same with Medusa heads, several tokens a pass
     token_decoder   tokens to video by a diffusion decoder; long videos in overlapping windows
     rollout         one window of either family, in latents or tokens

@@ -187,6 +187,8 @@ class WorldModel:
         self, past: Tensor, actions: Tensor | None, text: Told, total: int, seeds: list[int], mode: str
     ) -> Tensor:
         """``[B, 3, total, H, W]``, window by window."""
+        if isinstance(self.model, AutoregressiveTransformer) and not self.model.config.extrapolate:
+            return self._roll_out_tokens(past, actions, text, total, seeds, mode)
         video, given, window = past, past.shape[2], 0
         while video.shape[2] < total:
             start = video.shape[2] - given
@@ -197,6 +199,40 @@ class WorldModel:
             video = torch.cat([video, future[:, :, given : given + total - video.shape[2]]], dim=2)
             window += 1
         return video
+
+    def _roll_out_tokens(
+        self, past: Tensor, actions: Tensor | None, text: Told, total: int, seeds: list[int], mode: str
+    ) -> Tensor:
+        """The same in tokens: each window goes on from the last tokens of the one before, which are never decoded and encoded
+        again, and the whole is decoded at once. (A model that is shown the extrapolated past needs frames.)"""
+        assert isinstance(self.model, AutoregressiveTransformer)
+        tokens, step = self.tokenizer.tokens(past), self.tokenizer.config.temporal_compression
+        given, wanted = tokens.shape[1], self._latent_frames(self._whole(total))
+        longest, window = self._latent_frames(self.card.num_frames), 0
+        while tokens.shape[1] < wanted:
+            start = tokens.shape[1] - given
+            frames = min(longest, wanted - start)
+            found = future_tokens(
+                self.model,
+                tokens[:, start:],
+                None if actions is None else _window(actions, start * step, 1 + (frames - 1) * step),
+                frames=frames,
+                seeds=[seed if window == 0 else derived_seed(seed, window) for seed in seeds],
+                mode=mode,
+                sampling=self.card.sampling,
+                text=text.text,
+                text_lengths=text.lengths,
+            )
+            tokens = torch.cat([tokens, found[:, given:]], dim=1)
+            window += 1
+        video = self._decoded(tokens, seeds)
+        return torch.cat([past, video[:, :, past.shape[2] : total]], dim=2)
+
+    def _decoded(self, tokens: Tensor, seeds: list[int]) -> Tensor:
+        """Video of tokens, by the diffusion decoder where there is one."""
+        if self.decoder is None:
+            return self.tokenizer.decode_tokens(tokens).clamp(-1, 1)
+        return self.decoder.decode(tokens, self.card.size, seeds=[derived_seed(seed, "decoder") for seed in seeds])
 
     def _one_window(
         self, past: Tensor, actions: Tensor | None, text: Told, length: int, seeds: list[int], mode: str
@@ -234,10 +270,7 @@ class WorldModel:
             text=text.text,
             text_lengths=text.lengths,
         )
-        if self.decoder is not None:
-            drawn = [derived_seed(seed, "decoder") for seed in seeds]
-            return self.decoder.decode(tokens, self.card.size, seeds=drawn)
-        return self.tokenizer.decode_tokens(tokens).clamp(-1, 1)
+        return self._decoded(tokens, seeds)
 
     def _extrapolated(self, past: Tensor, length: int) -> Tensor | None:
         """``past`` followed by what constant motion makes of it, ``[B, 3, length, H, W]``, for a model that is shown it."""

@@ -6,8 +6,13 @@ import torch
 
 from wfm.actions import ActionSpec
 from wfm.errors import ConfigError, DataError
+from wfm.generation.decoding import continue_tokens, greedy
 from wfm.generation.rollout import MODES
+from wfm.generation.token_decoder import TokenDecoder
 from wfm.generation.world_model import WorldModel, derived_seed
+from wfm.models.diffusion_decoder.config import DecoderConfig
+from wfm.models.diffusion_decoder.network import DiffusionDecoder
+from wfm.models.tokenizer import Tokenizer
 
 SEEDS = [3, 1, 4, 1]
 
@@ -92,10 +97,61 @@ def test_long_futures_are_rolled_out_window_by_window(world_of, family, past, ac
     assert video.shape[2] == 24
     first = world.generate(past, long[:, :13], seeds=SEEDS, mode=mode)
     assert torch.equal(video[:, :, :13], first)
+    if family == "autoregressive":  # tokens are passed on, see below
+        return
     second = world.generate(
         video[:, :, 8:13], long[:, 8:21], seeds=[derived_seed(seed, 1) for seed in SEEDS], mode=mode
     )
     assert torch.equal(video[:, :, 13:21], second[:, :, 5:])
+
+
+def test_long_token_futures_pass_their_tokens_on(world_of, past, actions, monkeypatch) -> None:
+    """Frames are encoded once, at the start; the windows after the first begin with the last tokens of the one before."""
+    world, encoded = world_of("autoregressive"), []
+    tokens = world.tokenizer.tokens
+    monkeypatch.setattr(
+        world.tokenizer, "tokens", lambda video, **how: encoded.append(video.shape[2]) or tokens(video, **how)
+    )
+    long_actions = np.concatenate([actions, actions, actions], axis=1)[:, :25]
+    video = world.generate(past, long_actions, num_frames=25, seeds=SEEDS, mode="greedy")
+    assert encoded == [5] * len(encoded)
+    with torch.no_grad():
+        normal = torch.from_numpy(world.action_spec.normalise(long_actions)).to(past)
+        held, made = tokens(past), tokens(past)
+        for start, frames in (
+            (0, 4),
+            (2, 4),
+            (4, 3),
+        ):  # windows of 4 latent frames, 2 of them given, from frame 4 * start on
+            window = normal[:, 4 * start : 4 * start + 4 * frames - 3]
+            found = continue_tokens(world.model, held, window, frames=frames, choose=greedy)
+            made, held = torch.cat([made, found[:, 2:]], dim=1), found[:, 2:]
+        wanted = world.tokenizer.decode_tokens(made[:, :7]).clamp(-1, 1)
+    assert torch.allclose(video[:, :, 5:], wanted[:, :, 5:], atol=1e-6)
+
+
+def test_a_diffusion_decoder_shows_the_tokens(world_of, past, actions) -> None:
+    world = world_of("autoregressive")
+    plain = world.generate(past, actions, seeds=SEEDS, mode="greedy")
+    torch.manual_seed(0)
+    continuous = Tokenizer(world.tokenizer.config.model_copy(update={"levels": ()}))
+    network = {
+        "in_channels": 3, "num_attention_heads": 2, "attention_head_dim": 12, "num_layers": 1, "text_embed_dim": 0,
+        "adaln_lora_dim": 4, "concat_padding_mask": False, "max_size": (16, 16, 16),
+    }  # fmt: skip
+    config = {"levels": (4, 3, 2), "denoiser": {"network": network}, "embedding": "codes", "token_channels": 4}
+    decoder = DiffusionDecoder(DecoderConfig.parse(config))
+    world.use_decoder(TokenDecoder(decoder, continuous))
+    shown = world.generate(past, actions, seeds=SEEDS, mode="greedy")
+    assert torch.equal(shown[:, :, :5], past)
+    assert not torch.equal(shown, plain)
+    other = DiffusionDecoder(DecoderConfig.parse({**config, "levels": (4, 3)}))
+    with pytest.raises(
+        ConfigError, match=r"levels \(4, 3\), this autoregressive model speaks tokens of levels \(4, 3, 2\)"
+    ):
+        world.use_decoder(TokenDecoder(other, continuous))
+    with pytest.raises(ConfigError, match="this diffusion model speaks in continuous latents"):
+        world_of("diffusion").use_decoder(TokenDecoder(decoder, continuous))
 
 
 def test_a_short_future_may_end_anywhere(world_of, family, past, actions) -> None:

@@ -28,7 +28,8 @@ class Vocabulary:
     def symbols(self, ids: Tensor) -> Tensor:
         """ids int64 ``[...]`` -> symbols int64 ``[..., S]``, S = len(sizes). Ids outside the vocabulary raise
         DataError."""
-        if ids.numel() and (int(ids.min()) < 0 or int(ids.max()) >= self.size):
+        unchecked = torch.compiler.is_compiling()  # a look at values would break the graph: whoever compiles has looked
+        if not unchecked and ids.numel() and (int(ids.min()) < 0 or int(ids.max()) >= self.size):
             raise DataError(
                 f"token ids span {int(ids.min())}..{int(ids.max())}, the vocabulary is {self.size} (levels {self.levels}): "
                 "the tokens come from another tokenizer"
