@@ -7,7 +7,7 @@ Tokens of true frames of the test split are shown three ways: by the discrete to
 mean, and a draw), and by the decoder told nothing. PSNR [dB] and SSIM against the frames themselves, and the gain over
 direct decoding with a 95 % bootstrap interval over sessions. Longer clips are decoded in overlapping windows;
 `seam` is the mean change from frame to frame where one window hands over to the next, over that of the same frames when the
-video is decoded whole; `boundary` is the latter over the change elsewhere (a latent frame begins there, with or without windows).
+video is decoded whole; `boundary` is the latter over the change elsewhere (a latent frame begins there in any case).
 One JSON line.
 """
 

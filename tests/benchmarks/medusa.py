@@ -89,8 +89,9 @@ def main() -> None:
     parser.add_argument("--store", required=True)
     parser.add_argument("--folder", type=Path, default=Path("medusa-benchmark"), help="where the trained models lie")
     parser.add_argument("--steps", type=int, default=300, help="of the model")
-    parser.add_argument("--head-steps", type=int, default=150)
-    parser.add_argument("--heads", type=int, nargs="+", default=[3, 6])
+    parser.add_argument("--head-steps", type=int, default=400)
+    parser.add_argument("--heads", type=int, nargs="+", default=[3])
+    parser.add_argument("--unfrozen-layers", type=int, default=4)
     parser.add_argument("--clips", type=int, default=8)
     parser.add_argument("--pairs", type=int, default=9)
     arguments = parser.parse_args()
@@ -109,7 +110,8 @@ def main() -> None:
     clips = held_out(latents, arguments.clips)
     for heads in arguments.heads:
         values = {
-            **common, "autoregressive": {**NETWORK, "medusa_heads": heads}, "initial": str(base), "unfrozen_layers": 2,
+            "cross_entropy": {**common["cross_entropy"], "medusa_weight": 1.0}, "initial": str(base),
+            "autoregressive": {**NETWORK, "medusa_heads": heads}, "unfrozen_layers": arguments.unfrozen_layers,
             "training": {**training, "steps": arguments.head_steps},
         }  # fmt: skip
         model = trained(arguments.folder / f"heads-{heads}", values, latents, tokenizer)
