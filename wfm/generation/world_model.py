@@ -105,8 +105,9 @@ class WorldModel:
     @property
     def reads_text(self) -> bool:
         """Whether the model was trained with captions."""
+        assert isinstance(self.model, Denoiser | AutoregressiveTransformer)
         network = self.model.config.network if isinstance(self.model, Denoiser) else self.model.config
-        return network.text_embed_dim > 0  # type: ignore[union-attr,operator]
+        return network.text_embed_dim > 0
 
     def open_text(self, folder: str = "") -> PromptEncoder:
         """The encoder of this model's captions, opened once; `folder`: see `PromptEncoder.of_model`."""
