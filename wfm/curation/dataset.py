@@ -1,15 +1,16 @@
 """What was kept -> shards that trainers open, and the two public tables. Part by part; the card sums up.
 
-A part writes ``shards/<split>/<part>-00000.tar`` with its ``.idx``, ``clips.parquet`` (every clip ever cut, kept or not) and
-``videos.parquet`` (every input file, readable or not). A sample is ``<clip_id>.mp4``, ``.json``, ``.txt`` and, where there are
-actions, ``.actions.parquet``, copied byte for byte.
+A part writes ``shards/<split>/<part>-00000.tar`` with its ``.idx``, ``clips.parquet`` (every clip ever cut, kept or not),
+``videos.parquet`` (every input file, readable or not) and ``members.parquet`` (where each member lies), from which the whole
+has its ``.nv-meta``: Megatron-Energon opens a pulled dataset as it is. A sample is ``<clip_id>.mp4``, ``.json``, ``.txt`` and,
+where there are actions, ``.actions.parquet``, copied byte for byte.
 """
 
 import dataclasses
 import hashlib
 import json
 from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,7 @@ from wfm.curation.clip_table import SCORES, ClipRow, Known, clip_row, join
 from wfm.curation.part import PartLike
 from wfm.curation.rows import SPLITS, Score, Selection
 from wfm.curation.step import reason_code
+from wfm.data.energon import MEMBERS, write_energon
 from wfm.data.shards import ShardWriter
 from wfm.errors import DataError
 from wfm.records import Caption, Clip, Record, Video
@@ -64,6 +66,7 @@ def dataset_plan(inputs: dict[str, "Artifact"]) -> Plan:
 
 def dataset_part(part: PartLike) -> tuple[dict[str, int], dict[str, int]]:
     """Write the shards and tables of one part; returns (counts, clips refused by reason)."""
+    import pyarrow as pa
     import pyarrow.parquet as pq
 
     store = part.open_store()
@@ -76,7 +79,8 @@ def dataset_part(part: PartLike) -> tuple[dict[str, int], dict[str, int]]:
         _rows(store, arguments, "captions", Caption),
     )
     videos = _rows(store, arguments, "videos", Video)
-    shards = write_samples(known, _fetcher(store, arguments), part)
+    shards, members = write_samples(known, _fetcher(store, arguments), part)
+    pq.write_table(pa.Table.from_pylist(members, schema=MEMBERS), part.out / "members.parquet", compression="zstd")
     rows = [clip_row(item, shards.get(item.clip.clip_id, "")) for item in known]
     pq.write_table(ClipRow.to_table(rows), part.out / "clips.parquet", compression="zstd")
     pq.write_table(Video.to_table(videos), part.out / "videos.parquet", compression="zstd")
@@ -84,13 +88,17 @@ def dataset_part(part: PartLike) -> tuple[dict[str, int], dict[str, int]]:
     return {"inputs": len(rows), "outputs": len(shards), "videos": len(videos)}, dict(sorted(refused.items()))
 
 
-def write_samples(known: Iterable[Known], fetch: Any, part: PartLike) -> dict[str, str]:
-    """Write the kept clips, split by split in order of clip id; returns clip id -> path of its shard."""
+def write_samples(
+    known: Iterable[Known], fetch: Any, part: PartLike
+) -> tuple[dict[str, str], list[dict[str, str | int]]]:
+    """Write the kept clips, split by split in order of clip id; returns clip id -> path of its shard, and where each member
+    lies."""
     by_split: dict[str, list[Known]] = defaultdict(list)
     for item in known:
         if item.selection.kept:
             by_split[item.selection.split].append(item)
-    written = {}
+    written: dict[str, str] = {}
+    members: list[dict[str, str | int]] = []
     for split, items in sorted(by_split.items()):
         if split not in SPLITS:
             raise DataError(f"clip {items[0].clip.clip_id!r} has the split {split!r}; choices are {', '.join(SPLITS)}")
@@ -99,7 +107,8 @@ def write_samples(known: Iterable[Known], fetch: Any, part: PartLike) -> dict[st
             for item in items:
                 shard = writer.write(item.clip.clip_id, sample_members(item, fetch))
                 written[item.clip.clip_id] = f"shards/{split}/{shard}"
-    return written
+        members += [{**row, "shard": f"shards/{split}/{row['shard']}"} for row in writer.members]
+    return written, members
 
 
 def sample_members(known: Known, fetch: Any) -> dict[str, bytes]:
@@ -128,8 +137,8 @@ def sample_members(known: Known, fetch: Any) -> dict[str, bytes]:
     return members
 
 
-def write_card(store: "Store", parts: Iterable["PartEntry"], out: Path) -> dict[str, Any]:
-    """Sum up the committed parts into ``card.json``; returns what it holds."""
+def write_card(store: "Store", parts: Sequence["PartEntry"], out: Path) -> dict[str, Any]:
+    """Sum up the committed parts into ``card.json`` and Energon's ``.nv-meta``; returns what the card holds."""
     rows: list[dict[str, Any]] = []
     videos: Counter[str] = Counter()
     shards: dict[str, list[int]] = {split: [] for split in SPLITS}
@@ -145,6 +154,7 @@ def write_card(store: "Store", parts: Iterable["PartEntry"], out: Path) -> dict[
             if file.path.endswith(".tar"):
                 shards[file.path.split("/")[1]].append(file.size)
     card = describe(rows, videos, shards)
+    write_energon((store.part(entry.key).table("members") for entry in parts), SPLITS, out)
     (out / "card.json").write_text(json.dumps(card, indent=1, sort_keys=True, allow_nan=False) + "\n")
     return card
 

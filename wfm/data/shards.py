@@ -60,6 +60,8 @@ class ShardWriter:
         self._tar: tarfile.TarFile | None = None
         self._offsets: list[int] = []
         self._keys: set[str] = set()
+        self.members: list[dict[str, str | int]] = []
+        "One row for each member written, as `wfm.data.energon.MEMBERS` has them; `shard` is the file's name alone."
 
     def __enter__(self) -> Self:
         return self
@@ -90,8 +92,13 @@ class ShardWriter:
         if self._tar is None:
             self._open()
         assert self._tar is not None
-        self._offsets.append(self._tar.offset)
+        start = self._tar.offset
+        self._offsets.append(start)
+        sample = {"shard": self._path().name, "sample_key": key, "sample_index": len(self._offsets) - 1}
+        place: dict[str, str | int] = {**sample, "sample_offset": start, "sample_size": size}
         for part, data in members.items():
+            content = {"member": part, "member_offset": self._tar.offset + _BLOCK, "member_size": len(data)}
+            self.members.append({**place, **content})
             self._tar.addfile(_header(f"{key}.{part}", len(data)), io.BytesIO(data))
         self._keys.add(key)
         return self._path().name
