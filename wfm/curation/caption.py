@@ -2,25 +2,29 @@
 
 ``attributes``: what a sidecar knows about the shot (a simulator's objects, motions, camera), put into words. Nothing is said
 that the sidecar does not say. ``measured``: brightness, dominant colours, speed and pan, computed from the pixels, and worded
-as such. Wording varies between clips by their id, never by chance, so a clip's caption is the same every time it is made.
+as such. ``endpoint:<model>``: what a vision-language model said (`caption_endpoint`). Our own wording varies between clips by
+their id, never by chance, so a clip's caption is the same every time it is made.
 
 Every row carries the ``clip_sha256`` of the bytes it speaks about: a caption can never end up beside another clip unnoticed.
 """
 
+import dataclasses
 import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import numpy as np
+import pydantic
 
 from wfm.config import Config
+from wfm.curation.caption_endpoint import EndpointCaptioner, EndpointConfig
 from wfm.curation.motion import Motion, block_motion
 from wfm.curation.part import PartLike
 from wfm.curation.per_clip import Fetch, or_skip, run_per_clip
 from wfm.curation.signals import SignalConfig, Signals, read_signals
-from wfm.records import Caption, Clip
+from wfm.records import Caption, Clip, Record
 
 LONGEST_WORDING = 80
 "Characters taken from one field of a sidecar: it comes from outside."
@@ -29,13 +33,45 @@ LONGEST_WORDING = 80
 class CaptionConfig(Config):
     """Where captions come from."""
 
-    source: Literal["attributes", "measured"] = "attributes"
-    "attributes: from the sidecar where there is one, else measured; measured: always from the pixels."
+    source: Literal["attributes", "measured", "endpoint"] = "attributes"
+    """attributes: from the sidecar where there is one, else measured; measured: always from the pixels; endpoint: a model
+    behind an OpenAI-compatible address (extra `caption`)."""
+    endpoint: EndpointConfig = EndpointConfig()
+    "The model that is asked, for source=endpoint."
+
+    @pydantic.model_validator(mode="after")
+    def _somebody_to_ask(self) -> Self:
+        if self.source == "endpoint" and not (self.endpoint.url and self.endpoint.model):
+            raise ValueError(
+                f"source=endpoint with endpoint.url={self.endpoint.url!r} and endpoint.model={self.endpoint.model!r}: give both"
+            )
+        return self
 
 
 def caption_part(part: PartLike) -> tuple[dict[str, int], dict[str, int]]:
     """Caption the clips of one part; writes ``captions.parquet``. Returns (counts, skipped by reason)."""
-    return run_per_clip(part, lambda fetch: CaptionClip(part.config, fetch), Caption, "captions")
+    import pyarrow.parquet as pq
+
+    said: list[CaptionWindow] = []
+    found = run_per_clip(part, lambda fetch: CaptionClip(part.config, fetch, said), Caption, "captions")
+    if part.config.source == "endpoint":
+        pq.write_table(CaptionWindow.to_table(said), part.out / "caption_windows.parquet", compression="zstd")
+    return found
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class CaptionWindow(Record):
+    """What a model said of a part of a clip (table ``caption_windows``)."""
+
+    clip_id: str
+    clip_sha256: str
+    start_frame: int
+    end_frame: int
+    short: str
+    medium: str
+    long: str
+    model: str
+    prompt_sha256: str
 
 
 class CaptionClip:
@@ -43,17 +79,45 @@ class CaptionClip:
 
     name = "caption"
 
-    def __init__(self, config: CaptionConfig, fetch: Fetch) -> None:
+    def __init__(self, config: CaptionConfig, fetch: Fetch, said: list[CaptionWindow] | None = None) -> None:
         self.config = config
         self._fetch = fetch
+        self._said = [] if said is None else said
+        self._endpoint = EndpointCaptioner(config.endpoint) if config.source == "endpoint" else None
 
     def __call__(self, item: Clip) -> Iterable[Caption]:
         """One row. Raises `Skip` with the decoder's reason code."""
+        if self._endpoint is not None:
+            return [self._asked(self._endpoint, item)]
         text = attribute_caption(item) if self.config.source == "attributes" else ""
         source = "attributes" if text else "measured"
         if not text:
             text = or_skip(measured_caption, self._fetch(item.path), item)
         return [Caption(clip_id=item.clip_id, clip_sha256=item.clip_sha256, caption=text, caption_source=source)]
+
+    def _asked(self, endpoint: EndpointCaptioner, item: Clip) -> Caption:
+        """The clip's caption from those of its windows, which are noted too."""
+        config = self.config.endpoint
+        found = or_skip(endpoint.clip, self._fetch(item.path), item)
+        prompt = hashlib.sha256(config.prompt.encode()).hexdigest()
+        for one in found:
+            self._said.append(
+                CaptionWindow(
+                    clip_id=item.clip_id,
+                    clip_sha256=item.clip_sha256,
+                    start_frame=one.window.start,
+                    end_frame=one.window.end,
+                    short=one.short,
+                    medium=one.medium,
+                    long=one.long,
+                    model=config.model,
+                    prompt_sha256=prompt,
+                )
+            )
+        text = " ".join(getattr(one, config.length) for one in found)
+        return Caption(
+            clip_id=item.clip_id, clip_sha256=item.clip_sha256, caption=text, caption_source=f"endpoint:{config.model}"
+        )
 
 
 def attribute_caption(clip: Clip) -> str:
