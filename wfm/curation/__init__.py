@@ -3,7 +3,7 @@
     ingest    files from outside -> one row each, readable or not (listing, listing_remote: what lies outside; sidecars)
     split     videos -> clips (shots: where to cut, cut: how; true to presentation timestamps)
     score     clips -> numbers: motion, sharpness, stillness, burned-in text (signals, motion, sharpness, static, overlay)
-    caption   clips -> a sentence, from what a simulator knows or from what was measured
+    caption   clips -> a sentence, from what a simulator knows, from what was measured, or from a model (caption_endpoint)
     embed     clips -> a vector
     dedup     vectors -> groups of the same thing (neighbours: pairs; keepers: who stays)
     select    scores and groups -> kept or not, with a reason each
