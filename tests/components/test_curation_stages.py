@@ -152,6 +152,9 @@ def test_from_files_to_a_data_set(store: Store, curated: dict[str, Artifact], tm
 
     store.pull(dataset.key, tmp_path / "out", what="all")
     pulled = pq.read_table(tmp_path / "out" / "clips.parquet").to_pylist()
+    counts = json.loads((tmp_path / "out" / ".nv-meta/.info.json").read_text())["shard_counts"]
+    assert sum(counts.values()) == 8  # Energon's index goes along
+    assert all((tmp_path / "out" / shard).is_file() for shard in counts)
     for row in pulled:
         if row["kept"]:
             shard = tmp_path / "out" / row["shard"]
