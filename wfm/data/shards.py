@@ -94,11 +94,16 @@ class ShardWriter:
         assert self._tar is not None
         start = self._tar.offset
         self._offsets.append(start)
-        sample = {"shard": self._path().name, "sample_key": key, "sample_index": len(self._offsets) - 1}
-        place: dict[str, str | int] = {**sample, "sample_offset": start, "sample_size": size}
+        place: dict[str, str | int] = {
+            "shard": self._path().name,
+            "sample_key": key,
+            "sample_index": len(self._offsets) - 1,
+            "sample_offset": start,
+            "sample_size": size,
+        }
         for part, data in members.items():
-            content = {"member": part, "member_offset": self._tar.offset + _BLOCK, "member_size": len(data)}
-            self.members.append({**place, **content})
+            offset = self._tar.offset + _BLOCK
+            self.members.append({**place, "member": part, "member_offset": offset, "member_size": len(data)})
             self._tar.addfile(_header(f"{key}.{part}", len(data)), io.BytesIO(data))
         self._keys.add(key)
         return self._path().name

@@ -108,9 +108,8 @@ class Block(nn.Module):
         lengths = [segment.positions for segment in segments]
         if all(segment.stride == 1 for segment in segments):
             return self.attention.attend(q, k, v, "causal", q_segments=lengths, kv_segments=lengths)
-        parts = zip(*(y.split(lengths, dim=1) for y in (q, k, v)), strict=True)
-        outs = [self._attend_one(*part, one.stride) for part, one in zip(parts, segments, strict=True)]
-        return torch.cat(outs, dim=1)
+        parts = zip(q.split(lengths, 1), k.split(lengths, 1), v.split(lengths, 1), segments, strict=True)
+        return torch.cat([self._attend_one(a, b, c, one.stride) for a, b, c, one in parts], dim=1)
 
     def _attend_one(self, q: Tensor, k: Tensor, v: Tensor, stride: int) -> Tensor:
         if stride == 1:
