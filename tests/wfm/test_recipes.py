@@ -6,17 +6,17 @@ import sys
 
 import pytest
 
+from pipelines.decoder import decoder
 from pipelines.world_model import world_model
 
 
 @pytest.mark.parametrize("profile", ["demo", "smoke"])
 def test_settings_parse_for_every_node(profile):
     settings = importlib.import_module(f"wfm.recipes.{profile}").settings()
-    graph = world_model(settings, "", "")
-    names = {node.name for node in graph.nodes}
-    assert set(settings) <= names
-    for node in graph.nodes:
-        if node.name in settings:
+    nodes = {node.name: node for graph in (world_model, decoder) for node in graph(settings, "", "curated").nodes}
+    assert set(settings) <= set(nodes)
+    for name, node in nodes.items():
+        if name in settings:
             importlib.import_module(f"components.{node.stage}").CONFIG.parse(node.settings)
 
 

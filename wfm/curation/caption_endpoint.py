@@ -22,7 +22,6 @@ import pydantic
 from wfm.artifacts.atomic import replace_on_disk
 from wfm.config import Config, how
 from wfm.curation.step import Skip
-from wfm.data.decode import open_video, to_array
 from wfm.errors import ConfigError, MissingPackage, TryAgain
 from wfm.records import Clip
 
@@ -221,6 +220,8 @@ def windows(frames: int, length: int) -> list[Window]:
 
 def shown_frames(path: Path, spans: Sequence[Window], fps: float, config: EndpointConfig) -> list[list[bytes]]:
     """JPEG frames of each window, in one pass over the clip; one frame is held at a time."""
+    from wfm.data.decode import open_video, to_array
+
     step = max(1, round(fps / config.frames_per_second))
     found: list[list[bytes]] = [[] for _ in spans]
     number = 0

@@ -60,7 +60,10 @@ def test_every_key_is_accounted_for(saved, change, words):
 
 @pytest.mark.parametrize(
     ("field", "value", "words"),
-    [("family", "oracle", "autoregressive, diffusion, tokenizer"), ("schema_version", 2, "newer wfm")],
+    [
+        ("family", "oracle", "autoregressive, diffusion, diffusion_decoder, tokenizer"),
+        ("schema_version", 2, "newer wfm"),
+    ],
 )
 def test_unknown_family_and_newer_schema_are_refused(saved, field, value, words):
     _, folder = saved
