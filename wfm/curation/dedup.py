@@ -30,11 +30,13 @@ class DedupConfig(Config):
     threshold: float = 0.95
     "Cosine of two embeddings at or above which clips are duplicates."
     exact_up_to: int = 20_000
-    "Clips up to which everything is compared with everything; above, within k-means clusters."
-    clusters: int = 0
-    "Clusters; 0: the square root of the number of clips."
+    "Clips up to which everything is compared with everything; above, within the cells of a partition."
+    leaf: int = 512
+    "Clips of a cell within which all are compared; larger cells are split again."
+    reach: float = 0.25
+    "How far beyond its cell's border a clip looks: 1 finds every pair for certain, 0.25 all but about one in a thousand."
     most_probes: int = 64
-    "Clusters a clip may look into; how many clips needed more is counted as probes_cut_short."
+    "Cells a clip may look into; how many clips needed more is counted as probes_cut_short."
     seed: int = 0
     "Of the k-means start."
     block: int = how(4096)
@@ -129,7 +131,9 @@ def _embedding_pairs(clips: Sequence[Clip], embeddings: pa.Table, config: DedupC
             matrix,
             sessions[rows],
             config.threshold,
-            clusters=config.clusters,
+            leaf=config.leaf,
+            reach=config.reach,
+            most_pairs=MOST_PAIRS,
             most_probes=config.most_probes,
             seed=config.seed,
             block=config.block,

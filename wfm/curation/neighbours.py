@@ -1,10 +1,9 @@
 """Pairs of vectors that are nearly parallel, from different groups: all of them, or all that a bounded search finds.
 
-`exact_pairs` multiplies everything with everything, block by block: right for some hundred thousand vectors, and the
-oracle of the tests. `clustered_pairs` compares within k-means clusters, K ~ sqrt(N), with several clusters probed a
-vector, so that pairs across a border are not lost: angles obey the triangle inequality, so a vector that probes every
-cluster whose centre is at most 2 arccos(threshold) further than its nearest one meets all its neighbours. ``most_probes``
-bounds the cost; how many vectors it cut short is returned, and 0 of them means that nothing was lost.
+`exact_pairs` multiplies everything with everything, block by block: right for some ten thousand vectors, and the oracle of
+the tests. `clustered_pairs` compares within the overlapping cells of a `partition`, whose number grows with that of the
+vectors; with ``reach`` 1 and nothing ``cut_short`` it finds the same pairs. Given ``fresh`` rows it looks only for pairs
+with at least one of them: with the pairs found before, that is all of them again.
 """
 
 import dataclasses
@@ -13,10 +12,13 @@ from typing import Any
 import numpy as np
 
 from wfm.curation.arrays import array_module, to_numpy
+from wfm.curation.partition import Partition
+from wfm.errors import DataError
 
-_ROUNDING = 1e-6  # radians
 _MARGIN = 1e-3  # of a float32 product (a GPU may use fewer bits)
 _ROWS = 65536
+
+Found = tuple[np.ndarray, np.ndarray]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,33 +57,49 @@ def clustered_pairs(
     groups: np.ndarray,
     threshold: float,
     *,
-    clusters: int = 0,
+    leaf: int = 512,
+    reach: float = 1.0,
     most_probes: int = 64,
-    iterations: int = 10,
+    most_pairs: int = 0,
     seed: int = 0,
     block: int = 4096,
     device: str = "cpu",
+    fresh: np.ndarray | None = None,
 ) -> Pairs:
-    """The same, comparing within clusters only; ``clusters`` 0 means sqrt(N). See the module for what is guaranteed."""
+    """The same, comparing within cells of about ``leaf`` rows; see `partition` for what is guaranteed.
+
+    fresh bool [N]: only pairs with at least one of these rows. Raises `DataError` at more than ``most_pairs`` (0: any number).
+    """
     xp = array_module(device)
-    centres = _centres(xp, vectors, clusters or max(1, round(np.sqrt(len(vectors)))), iterations, seed)
-    nearest, probed, cut_short = _probes(xp, vectors, centres, threshold, most_probes, block)
-    found = []
-    order = np.argsort(nearest, kind="stable")
-    bounds = np.searchsorted(nearest[order], np.arange(len(centres) + 1))
-    visitors, visited = np.nonzero(probed)
-    by_cluster = np.argsort(visited, kind="stable")
-    visitors, visitor_bounds = visitors[by_cluster], np.searchsorted(visited[by_cluster], np.arange(len(centres) + 1))
-    for cluster in range(len(centres)):
-        members = order[bounds[cluster] : bounds[cluster + 1]]
-        guests = visitors[visitor_bounds[cluster] : visitor_bounds[cluster + 1]]
-        for a in range(0, len(members), block):
-            for b in range(0, len(guests), block):
-                found.append(_between(xp, vectors, members[a : a + block], guests[b : b + block], threshold))
-    return dataclasses.replace(_tidy(vectors, found, groups, threshold), cut_short=cut_short)
+    cells = Partition(
+        vectors, threshold, leaf=leaf, reach=reach, most_probes=most_probes, seed=seed, block=block, device=device,
+        fresh=fresh,
+    )  # fmt: skip
+    found: list[Found] = []
+    waiting = 0
+    for cell in cells:
+        everyone = np.concatenate([cell.residents, cell.guests])
+        for left, right in _sides(cell.residents, everyone, fresh):
+            for a in range(0, len(left), block):
+                for b in range(0, len(right), block):
+                    found.append(_between(xp, vectors, left[a : a + block], right[b : b + block], threshold))
+                    waiting += len(found[-1][0])
+                    if most_pairs and waiting > 4 * most_pairs:
+                        found = [_once(found, groups)]
+                        waiting = len(found[0][0])
+                        if waiting > most_pairs:
+                            raise DataError(
+                                f"more than {most_pairs} pairs of {len(vectors)} are at {threshold} or above"
+                            )
+    return dataclasses.replace(_tidy(vectors, found, groups, threshold), cut_short=cells.cut_short)
 
 
-Found = tuple[np.ndarray, np.ndarray]
+def _sides(residents: np.ndarray, everyone: np.ndarray, fresh: np.ndarray | None) -> list[Found]:
+    """What is multiplied with what in a cell."""
+    if fresh is None:
+        return [(residents, everyone)]
+    new, old = everyone[fresh[everyone]], residents[~fresh[residents]]
+    return [(residents[fresh[residents]], everyone), (new, old)]
 
 
 def _between(xp: Any, vectors: np.ndarray, left: np.ndarray, right: np.ndarray, threshold: float) -> Found:
@@ -90,7 +108,18 @@ def _between(xp: Any, vectors: np.ndarray, left: np.ndarray, right: np.ndarray, 
     b = xp.asarray(vectors[right].astype(np.float32))
     cosines = a @ b.T
     i, j = xp.nonzero(cosines >= threshold - _MARGIN)
-    return left[to_numpy(i)], right[to_numpy(j)]
+    first, second = left[to_numpy(i)], right[to_numpy(j)]
+    other = first != second
+    return first[other], second[other]
+
+
+def _once(found: list[Found], groups: np.ndarray) -> Found:
+    """Each pair of different groups once, first < second, sorted."""
+    first, second = (np.concatenate([part[k] for part in found]) if found else np.zeros(0, np.int64) for k in range(2))
+    low, high = np.minimum(first, second), np.maximum(first, second)
+    wanted = (low < high) & (groups[low] != groups[high])
+    low, high = np.divmod(np.unique(low[wanted] * max(len(groups), 1) + high[wanted]), max(len(groups), 1))
+    return low, high
 
 
 def _tidy(vectors: np.ndarray, found: list[Found], groups: np.ndarray, threshold: float) -> Pairs:
@@ -99,11 +128,7 @@ def _tidy(vectors: np.ndarray, found: list[Found], groups: np.ndarray, threshold
     A matrix product rounds differently for another shape of block, so the last digits of a cosine, and a decision at the very
     threshold, would depend on how many other clips there are. Here they depend on the two vectors alone.
     """
-    first, second = (np.concatenate([part[k] for part in found]) if found else np.zeros(0, np.int64) for k in range(2))
-    low, high = np.minimum(first, second), np.maximum(first, second)
-    wanted = (low < high) & (groups[low] != groups[high])
-    once = np.unique(low[wanted] * max(len(groups), 1) + high[wanted])
-    low, high = np.divmod(once, max(len(groups), 1))
+    low, high = _once(found, groups)
     cosine = np.concatenate(
         [np.zeros(0)]
         + [
@@ -115,46 +140,3 @@ def _tidy(vectors: np.ndarray, found: list[Found], groups: np.ndarray, threshold
     ).round(9)
     near = cosine >= threshold
     return Pairs(low[near], high[near], cosine[near])
-
-
-def _centres(xp: Any, vectors: np.ndarray, count: int, iterations: int, seed: int) -> np.ndarray:
-    """Spherical k-means on a sample of at most 256 vectors a cluster: float32 [K, D] of length 1, the same for one seed."""
-    rng = np.random.default_rng(seed)
-    usable = np.flatnonzero(np.abs(vectors).max(axis=1) > 0) if len(vectors) else np.zeros(0, np.int64)
-    if len(usable) == 0:
-        return np.zeros((1, vectors.shape[1]), np.float32)
-    count = min(count, len(usable))
-    chosen = np.sort(rng.permutation(usable)[: 256 * count])
-    sample = vectors[chosen].astype(np.float32)
-    centres = sample[np.sort(rng.permutation(len(sample))[:count])]
-    on_device = xp.asarray(sample)
-    for _ in range(iterations):
-        nearest = to_numpy(xp.argmax(on_device @ xp.asarray(centres).T, axis=1))
-        sums = np.zeros_like(centres)
-        np.add.at(sums, nearest, sample)
-        length = np.linalg.norm(sums, axis=1, keepdims=True)
-        centres = np.where(length > 0, sums / np.maximum(length, 1e-12), centres)  # an empty cluster stays where it is
-    return centres
-
-
-def _probes(
-    xp: Any, vectors: np.ndarray, centres: np.ndarray, threshold: float, most: int, block: int
-) -> tuple[np.ndarray, np.ndarray, int]:
-    """(nearest cluster [N], clusters to probe bool [N, K], how many rows had to leave some out)."""
-    margin = 2 * np.arccos(np.clip(threshold, -1, 1)) + _ROUNDING
-    nearest = np.zeros(len(vectors), np.int64)
-    probed = np.zeros((len(vectors), len(centres)), bool)
-    cut_short = 0
-    for start in range(0, len(vectors), block):
-        rows = slice(start, start + block)
-        cosines = to_numpy(xp.asarray(vectors[rows].astype(np.float32)) @ xp.asarray(centres).T)
-        angles = np.arccos(np.clip(cosines, -1, 1))
-        nearest[rows] = angles.argmin(axis=1)
-        near = angles <= angles.min(axis=1, keepdims=True) + margin
-        over = near.sum(axis=1) > most
-        if over.any():
-            limit = np.partition(angles[over], most - 1, axis=1)[:, most - 1 : most]
-            near[over] &= angles[over] <= limit
-            cut_short += int(over.sum())
-        probed[rows] = near
-    return nearest, probed, cut_short

@@ -40,7 +40,7 @@ def test_exact_pairs_equal_the_definition(block: int) -> None:
 def test_clustered_search_finds_every_pair(seed: int) -> None:
     rows, groups = scattered(seed, 800, 300)
     exact = exact_pairs(rows, groups, 0.95)
-    found = clustered_pairs(rows, groups, 0.95, seed=seed)
+    found = clustered_pairs(rows, groups, 0.95, seed=seed, leaf=64)
     assert found.cut_short == 0
     assert as_set(found) == as_set(exact)
     assert len(exact.first) > 100
@@ -49,7 +49,7 @@ def test_clustered_search_finds_every_pair(seed: int) -> None:
 def test_one_probe_loses_pairs_and_says_so() -> None:
     """What in-cluster search without further probes does; the test of the test above."""
     rows, groups = scattered(1, 800, 300)
-    found = clustered_pairs(rows, groups, 0.95, most_probes=1)
+    found = clustered_pairs(rows, groups, 0.95, leaf=16, most_probes=1)
     assert found.cut_short > 0
     assert as_set(found) < as_set(exact_pairs(rows, groups, 0.95))
 
