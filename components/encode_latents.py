@@ -11,6 +11,7 @@ from typing import Any
 
 from components.context import PartContext
 from components.entrypoint import Context, Result, main
+from wfm.data.exclusions import Exclusions, read_exclusions
 from wfm.errors import Cancelled
 from wfm.training.config import EncodingConfig
 
@@ -34,8 +35,14 @@ def run(ctx: Context[EncodeLatentsConfig]) -> Result:
     dataset, tokenizer = ctx.inputs["dataset"], ctx.inputs["tokenizer"]
     weights = sorted((entry.path, entry.sha256) for entry in tokenizer.files("model/"))
     seen = ctx.outside if ctx.outside is not None else outside(ctx.config, {}, ctx.store)
-    parts = {entry.name: {"dataset": entry.digest, "tokenizer": weights, **(seen or {})} for entry in dataset.parts}
-    arguments = {name: {"dataset": dataset.key, "tokenizer": tokenizer.key} for name in parts}
+    parts: dict[str, Any] = {
+        entry.name: {"dataset": entry.digest, "tokenizer": weights, **(seen or {})} for entry in dataset.parts
+    }
+    arguments: dict[str, Any] = {name: {"dataset": dataset.key, "tokenizer": tokenizer.key} for name in parts}
+    excluded = read_exclusions(dataset)
+    for name in parts:
+        if left_out := sorted(excluded.of_part(name).entries):
+            parts[name]["exclude"] = arguments[name]["exclude"] = left_out
     entries = ctx.map_parts(parts, encode_part, arguments)
     if ctx.stopping():
         raise Cancelled("encode_latents: asked to stop; the parts made so far are kept")
@@ -68,11 +75,12 @@ def encode_part(part: "PartContext[EncodeLatentsConfig]") -> Result:
         torch.set_num_threads(config.threads)
     tokenizer, _ = open_model(store.artifact(part.arguments["tokenizer"]))
     source = store.artifact(part.arguments["dataset"]).part(part.name)
+    excluded = Exclusions(frozenset(part.arguments.get("exclude", ())))
     shards: dict[str, list[Path]] = {}
     for split in config.splits:
         names = sorted(e.path for e in source.files(f"shards/{split}/") if e.path.endswith(".tar"))
-        shards[split] = [source.fetch(name) for name in names]
-    made: dict[str, Any] = encode_shards(tokenizer, shards, config, part.out)
+        shards[split] = [source.fetch(name) for name in names if not excluded.leaves_out(name)]
+    made: dict[str, Any] = encode_shards(tokenizer, shards, config, part.out, excluded.keys)
     return Result(counts={"inputs": 0, "outputs": made["windows"], **made})
 
 

@@ -2,14 +2,27 @@
 
 Read in this order:
 
-    source    where a video's bytes are -> a local file whose bytes are known (folders, buckets, the store)
-    decode    video files -> frames, true to presentation timestamps; `VideoError` says why a file is unusable (orientation)
-    shards    WebDataset tars with an index: what curation leaves behind and trainers open
-    windows   fixed-length windows of frames and actions over a data set's clips
-    captions  text embeddings of samples, each distinct caption held once
-    plan      which sample comes when: a pure function of lengths; loader turns it into batches
+    source      where a video's bytes are -> a local file whose bytes are known (folders, buckets, the store)
+    decode      video files -> frames, true to presentation timestamps; `VideoError` says why a file is unusable (orientation)
+    shards      WebDataset tars with an index: what curation leaves behind and trainers open
+    energon     what Megatron-Energon reads beside them (.nv-meta), made in the same pass
+    exclusions  what is left out of a data set without writing its shards again
+    windows     fixed-length windows of frames and actions over a data set's clips
+    captions    text embeddings of samples, each distinct caption held once
+    plan        which sample comes when: a pure function of lengths; loader turns it into batches
 
 Nothing here knows a model or a curation step.
 """
 
-__all__ = ["captions", "decode", "loader", "orientation", "plan", "shards", "source", "windows"]
+__all__ = [
+    "captions",
+    "decode",
+    "energon",
+    "exclusions",
+    "loader",
+    "orientation",
+    "plan",
+    "shards",
+    "source",
+    "windows",
+]

@@ -19,9 +19,10 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from wfm.artifacts.atomic import replace_on_disk
+from wfm.data.exclusions import FOLDER, split_text
 from wfm.errors import DataError
 
-FOLDER = ".nv-meta"
 ENERGON_VERSION = "7.4.1"
 DATASET = "__module__: megatron.energon\n__class__: CrudeWebdataset\n"
 
@@ -106,8 +107,9 @@ def _insert(database: sqlite3.Connection, table: pa.Table, counts: dict[str, int
 
 
 def write_split(folder: Path, shards: dict[str, list[str]], exclude: Sequence[str]) -> None:
-    """``split.yaml``: the shards of each split, and what is left out: a shard, or ``shard/key``. (JSON is YAML.)"""
-    _write_json(folder / "split.yaml", {"split_parts": shards, "exclude": list(exclude)})
+    """``split.yaml``: the shards of each split, and what is left out: a shard, or ``shard/key``. Replaced in one step: a
+    reader sees the old list or the new one."""
+    replace_on_disk(folder / "split.yaml", split_text(shards, exclude).encode())
 
 
 def _write_json(path: Path, values: object) -> None:

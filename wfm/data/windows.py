@@ -7,7 +7,7 @@ generated video can be traced back. Clips shorter than a window give none, and a
 import io
 import json
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from wfm.actions import ActionSpec
+from wfm.data.exclusions import read_exclusions
 from wfm.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
@@ -71,28 +72,31 @@ def windows(
 ) -> Iterator[Window]:
     """Every window of a split, clip by clip in shard order; frames resized to `size` (height, width).
 
-    Starts are 0, stride, 2 stride ... Raises ConfigError for a split without shards.
+    Starts are 0, stride, 2 stride ... What the data set excludes is left out. Raises ConfigError for a split without shards.
     """
+    exclude = read_exclusions(dataset).keys
     for path in split_shards(dataset, split):
-        for clip in decoded_clips(path, size):
+        for clip in decoded_clips(path, size, exclude):
             yield from clip_windows(clip, num_frames=num_frames, stride_frames=stride_frames)
 
 
 def split_shards(dataset: "Artifact", split: str) -> Sequence[Path]:
-    """Local paths of a split's shards, fetched and verified, in name order."""
+    """Local paths of a split's shards, fetched and verified, in name order, without those excluded whole."""
+    left_out = read_exclusions(dataset)
     names = sorted({e.path for e in dataset.files() if f"shards/{split}/" in f"/{e.path}" and e.path.endswith(".tar")})
     if not names:
         found = sorted({e.path.split("shards/")[1].split("/")[0] for e in dataset.files() if "shards/" in e.path})
         raise ConfigError(f"split: {split!r} has no shards in this data set; it has {', '.join(found) or 'none'}")
-    return [dataset.fetch(name) for name in names]
+    return [dataset.fetch(name) for name in names if not left_out.leaves_out(name)]
 
 
-def decoded_clips(shard: Path, size: tuple[int, int]) -> Iterator[DecodedClip]:
-    """The clips of one shard with frames uint8 `[T, H, W, 3]` and actions float32 `[T, A]`."""
+def decoded_clips(shard: Path, size: tuple[int, int], exclude: Collection[str] = ()) -> Iterator[DecodedClip]:
+    """The clips of one shard with frames uint8 `[T, H, W, 3]` and actions float32 `[T, A]`, without the keys of `exclude`."""
     from wfm.data.shards import iter_samples
 
     for sample in iter_samples(shard):
-        yield decode_sample(sample, size)
+        if sample.key not in exclude:
+            yield decode_sample(sample, size)
 
 
 def decode_sample(sample: "Sample", size: tuple[int, int]) -> DecodedClip:

@@ -15,7 +15,7 @@ Works in parts, those of the data set. Layout of a part (and of an artifact with
 
 import functools
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -59,10 +59,15 @@ SCHEMA = pa.schema(
 
 
 def encode_shards(
-    tokenizer: Tokenizer, shards: Mapping[str, Sequence[Path]], config: EncodingConfig, out: Path
+    tokenizer: Tokenizer,
+    shards: Mapping[str, Sequence[Path]],
+    config: EncodingConfig,
+    out: Path,
+    exclude: Collection[str] = (),
 ) -> dict[str, int]:
-    """Encode the shards of each split into `out`. Returns counts: clips, windows, clips too short for a window, and
-    distinct captions that were encoded."""
+    """Encode the shards of each split into `out`, without the clips of `exclude`. Returns counts: clips, windows, clips
+    too short for a window, and distinct captions that were encoded."""
+    read = functools.partial(decoded_clips, exclude=exclude) if exclude else decoded_clips
     counts = {"clips": 0, "windows": 0, "too_short": 0, "captions": 0}
     cache = caption_cache(config.text) if config.text.used else None
     spec = ActionSpec.null()
@@ -70,7 +75,7 @@ def encode_shards(
     for split, paths in sorted(shards.items()):
         found: list[Window] = []
         for path in paths:
-            for clip in decoded_clips(path, config.size):
+            for clip in read(path, config.size):
                 mine = list(clip_windows(clip, num_frames=config.num_frames, stride_frames=config.stride_frames))
                 counts["clips"] += 1
                 counts["too_short"] += not mine
