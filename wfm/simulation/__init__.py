@@ -15,6 +15,8 @@ write      mp4 and Parquet files, the same bytes for the same frames
 sidecars   actions, attributes, truth of one video
 corpus     `simulate_session`, `simulate_corpus`: a session as files
 
+ground_truth   video for the tests of curation, without MuJoCo: films whose joins are known, copies, burned-in words
+
 A session's folder:
 
     videos/<name>.mp4            session_0003_view_0 ..., and session_0003_copy, _upload, _lobby where they are due
