@@ -1,0 +1,115 @@
+"""What the camera does in a clip: numbers first, and tags by stated thresholds, from the block grid of `block_flow`.
+
+Directions are the camera's: ``pan_right`` when the content goes left, ``tilt_up`` when it goes down, ``zoom_in`` when it grows,
+``roll_left`` when the content turns clockwise. Shifts of a camera that pans and of one that travels look alike from afar;
+both are called pan and tilt.
+"""
+
+import dataclasses
+
+import numpy as np
+
+from wfm.curation.block_flow import BlockFlow, CameraPath, camera_path
+
+EXPLAINED = 0.35
+"A pair of frames whose blocks follow the camera less than this (a cut, a flash, water) says nothing of the camera."
+SLOW_SECONDS = 0.5
+"Shake is what remains after the mean over this time."
+PAN, ZOOM, ROLL, SHAKE = 0.02, 0.03, 2.0, 0.06
+"Weakest moves that get a tag: longer sides a second, growth a second, degrees a second, longer sides a second."
+OWN_MOTION = 0.01
+"Speed beyond the camera's in the busiest 4 of 64 blocks that counts as something moving [longer sides a second]."
+
+
+@dataclasses.dataclass(frozen=True)
+class CameraMoves:
+    """A clip's camera, means over time."""
+
+    speed: float
+    "Mean speed of known blocks, longer sides a second; 0 if none is known."
+    calmest: float
+    "The same in the calmest known block."
+    pan: float
+    "Camera to the right, longer sides a second."
+    tilt: float
+    "Camera upwards, longer sides a second."
+    zoom: float
+    "Growth of the content a second."
+    roll: float
+    "Clockwise turn of the content, degrees a second."
+    shake: float
+    "RMS of the shift's speed after its mean over half a second is taken out, longer sides a second."
+    own_motion: float
+    "Mean speed beyond the camera's of the 4 busiest blocks, longer sides a second."
+    explained: float
+    "Share of known blocks that follow the camera, mean over pairs."
+    known: float
+    "Share of pairs from which the camera could be told: near 0, the numbers say nothing."
+
+    @property
+    def tags(self) -> list[str]:
+        """Names of the moves, in a fixed order; ``static`` if there is none, ``unknown`` if nothing could be told."""
+        if self.known < 0.2:
+            return ["unknown"]
+        found = [
+            name
+            for value, limit, names in (
+                (self.pan, PAN, ("pan_left", "pan_right")),
+                (self.tilt, PAN, ("tilt_down", "tilt_up")),
+                (self.zoom, ZOOM, ("zoom_out", "zoom_in")),
+                (self.roll, ROLL, ("roll_right", "roll_left")),
+            )
+            if abs(value) > limit
+            for name in [names[int(value > 0)]]
+        ]
+        if self.shake > SHAKE:
+            found.append("shake")
+        return found or ["static"]
+
+
+def camera_moves(flow: BlockFlow) -> CameraMoves:
+    """The camera of a clip. A clip of one frame, or without texture, has all zeros and ``known`` 0."""
+    path = camera_path(flow)
+    timed = flow.seconds > 0
+    told = timed & (path.explained > EXPLAINED)
+    if not told.any():
+        return CameraMoves(0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
+    seconds = flow.seconds[told]
+    total = seconds.sum()
+    shift = path.shift[told].sum(axis=0) / total
+    speed, calmest = _block_speeds(flow, timed)
+    own = np.sort(np.where(flow.known[told], path.residual[told], 0), axis=1)[:, -4:].mean(axis=1)
+    return CameraMoves(
+        speed=speed,
+        calmest=calmest,
+        pan=float(-shift[0]),
+        tilt=float(shift[1]),
+        zoom=float(path.zoom[told].sum() / total),
+        roll=float(np.degrees(path.roll[told].sum() / total)),
+        shake=_shake(path, flow.seconds, told),
+        own_motion=float(own.sum() / total),
+        explained=float(path.explained[timed].mean()),
+        known=float(told.sum() / max(timed.sum(), 1)),
+    )
+
+
+def _block_speeds(flow: BlockFlow, timed: np.ndarray) -> tuple[float, float]:
+    """(mean speed, mean speed of the calmest block) over known blocks."""
+    known = flow.known[timed]
+    speed = np.linalg.norm(flow.shift[timed], axis=-1) / flow.seconds[timed, None] * known
+    count = known.sum(axis=0)
+    if not count.any():
+        return 0.0, 0.0
+    cells = speed.sum(axis=0)[count > 0] / count[count > 0]
+    return float(speed.sum() / known.sum()), float(cells.min())
+
+
+def _shake(path: CameraPath, seconds: np.ndarray, told: np.ndarray) -> float:
+    """RMS of the fast part of the shift's speed. Pairs that say nothing are left out of both means."""
+    width = max(3, int(round(SLOW_SECONDS / max(float(np.median(seconds[told])), 1e-6))) | 1)
+    speed = np.where(told[:, None], path.shift / np.maximum(seconds, 1e-9)[:, None], 0)
+    window = np.ones(width)
+    number = np.convolve(told.astype(float), window, "full")[width // 2 :][: len(told)]
+    slow = np.stack([np.convolve(speed[:, axis], window, "full")[width // 2 :][: len(told)] for axis in (0, 1)], 1)
+    fast = (speed - slow / np.maximum(number, 1)[:, None])[told]
+    return float(np.sqrt((fast**2).sum(axis=1).mean()))
