@@ -9,7 +9,7 @@
     select    scores and groups -> kept or not, with a reason each
     dataset   what was kept -> shards and tables (clip_table: the public table of clips)
 
-`rows` holds the tables between them, `part`, `per_clip` and `by_part` what steps over parts share, `arrays` numpy or cupy.
+`one_pass` feeds whoever looks at a video from one decode (one_pass_consumers, prefetch). `rows` holds the tables between them, `part`, `per_clip` and `by_part` what steps over parts share, `arrays` numpy or cupy.
 Read `step` first (a Step makes rows or skips with a reason, a Filter keeps or says why not), then `split`. `run` says where the
 work happens: in this process or on Dask. Nothing is dropped without a reason that is counted.
 """

@@ -129,6 +129,19 @@ class OpenVideo:
         if last is None and sought:
             yield from self._from_the_start(start_pts)
 
+    def packets(self) -> Iterator[Any]:
+        """The stream's packets in decoding order, from where the file stands (its start, when just opened), undecoded.
+
+        Raises `VideoError` (code ``truncated``) where reading stops.
+        """
+        self._used = True
+        try:
+            for packet in self.container.demux(self.stream):
+                if packet.size:
+                    yield packet
+        except _ERRORS as error:
+            raise VideoError(self.path, "truncated", f"reading stopped: {_words(error)}") from error
+
     def _rewind(self, start_pts: int | None) -> bool:
         """Go to the key frame at or before ``start_pts`` (None: the start); whether that took a seek."""
         target = self.origin_pts if start_pts is None else start_pts

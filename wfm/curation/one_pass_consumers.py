@@ -1,0 +1,160 @@
+"""Who looks at a video in one pass: shots, codec motion, frames kept in one form, frames for the embedding.
+
+Each gives exactly what the step that decodes for itself gives; the tests hold them side by side.
+"""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from wfm.curation.motion import Motion, VectorMotion, turned
+from wfm.curation.one_pass import Geometry, Moment, Wanted, fitted
+from wfm.curation.signals import SignalConfig, Signals, still_indices
+
+if TYPE_CHECKING:
+    from wfm.curation.one_pass import Consumer
+    from wfm.data.orientation import Orientation
+
+
+class Gather:
+    """Keeps the pictures that were wanted: for a few frames of any size, or for small ones."""
+
+    def __init__(self, wanted: Wanted) -> None:
+        self._wanted = wanted
+        self._pictures: list[np.ndarray] = []
+        self._seconds: list[float] = []
+
+    def wants(self) -> Wanted:
+        return self._wanted
+
+    def begin(self, geometry: Geometry) -> None:
+        self._pictures, self._seconds = [], []
+
+    def feed(self, moment: Moment) -> None:
+        if moment.picture is not None:
+            self._pictures.append(moment.picture)
+            self._seconds.append(moment.seconds)
+
+    def finish(self) -> None:
+        pass
+
+    def pictures(self) -> np.ndarray:
+        """uint8 [N, H, W] or [N, H, W, 3]."""
+        return np.stack(self._pictures)
+
+    def seconds(self) -> np.ndarray:
+        """float64 [N]."""
+        return np.array(self._seconds)
+
+
+class VectorSum:
+    """Motion from the codec's vectors, of the upright picture."""
+
+    def __init__(self) -> None:
+        self._vectors: VectorMotion | None = None
+        self._turn: Orientation | None = None
+
+    def wants(self) -> Wanted:
+        return Wanted(channels=None, motion_vectors=True)
+
+    def begin(self, geometry: Geometry) -> None:
+        self._vectors, self._turn = VectorMotion(geometry.width, geometry.height), geometry.turn
+
+    def feed(self, moment: Moment) -> None:
+        assert self._vectors is not None
+        self._vectors.add(moment.frame)
+
+    def finish(self) -> None:
+        pass
+
+    def result(self) -> Motion | None:
+        """None if no frame held vectors."""
+        found = self._vectors.result() if self._vectors is not None else None
+        if found is None or self._turn is None:
+            return None
+        return turned(found, self._turn.transpose, self._turn.mirror_x, self._turn.mirror_y)
+
+
+class SignalsOfClip:
+    """What `signals.read_signals` gives, as consumers of a shared pass: add `consumers` to it, then ask `result`."""
+
+    def __init__(self, config: SignalConfig) -> None:
+        def stills(geometry: Geometry) -> set[int]:
+            return still_indices(config.stills, len(geometry.seconds))
+
+        small = fitted(config.thumbnail_side)
+        large = fitted(config.still_side, enlarge=False)
+        self._vectors = VectorSum()
+        self._thumbnails = Gather(Wanted("gray", small))
+        self._stills = Gather(Wanted("gray", large, frames=stills))
+        self._colours = Gather(Wanted("rgb24", small, frames=stills))
+
+    @property
+    def consumers(self) -> "list[Consumer]":
+        return [self._vectors, self._thumbnails, self._stills, self._colours]
+
+    def result(self) -> Signals:
+        """After the pass."""
+        return Signals(
+            motion=self._vectors.result(),
+            thumbnails=self._thumbnails.pictures(),
+            seconds=self._thumbnails.seconds(),
+            stills=self._stills.pictures(),
+            colours=self._colours.pictures(),
+        )
+
+
+def spread_frames(count: int, size: tuple[int, int]) -> Gather:
+    """Upright RGB frames at the middles of ``count`` equal stretches of the video, as `embed.sample_frames` takes them.
+
+    A frame that serves two stretches is kept once: use `at_middles` to have ``count`` again.
+    """
+    return Gather(
+        Wanted("rgb24", lambda height, width: size, upright=True, frames=lambda g: set(middles(g.seconds, count)))
+    )
+
+
+def middles(seconds: np.ndarray, count: int) -> list[int]:
+    """Indices of the frames shown at the middles of ``count`` equal stretches; ``seconds`` float64 [T], T >= 1."""
+    frame = (seconds[-1] - seconds[0]) / max(len(seconds) - 1, 1)
+    moments = seconds[0] + (np.arange(count) + 0.5) / count * (seconds[-1] - seconds[0] + frame)
+    shown = np.clip(np.searchsorted(seconds, moments + 1e-6, side="right") - 1, 0, len(seconds) - 1)
+    return [int(index) for index in shown]
+
+
+def at_middles(pictures: np.ndarray, seconds: np.ndarray, count: int) -> np.ndarray:
+    """[count, ...] of the pictures `spread_frames` kept; ``seconds`` are those of the whole video."""
+    wanted = middles(seconds, count)
+    place = {index: k for k, index in enumerate(sorted(set(wanted)))}
+    return pictures[[place[index] for index in wanted]]
+
+
+class Cuts:
+    """The frames that begin a new shot, by any detector of pictures: (index, BGR picture) -> indices."""
+
+    def __init__(self, make: Callable[[], Callable[[int, np.ndarray], list[int]]], shorter_side: int = 128) -> None:
+        self._make, self._side = make, shorter_side
+        self._detector = make()
+        self._cuts: set[int] = set()
+
+    def wants(self) -> Wanted:
+        return Wanted("bgr24", self._size)
+
+    def _size(self, height: int, width: int) -> tuple[int, int]:
+        scale = min(1.0, self._side / min(height, width))
+        return max(1, round(height * scale)), max(1, round(width * scale))
+
+    def begin(self, geometry: Geometry) -> None:
+        self._detector, self._cuts = self._make(), set()
+
+    def feed(self, moment: Moment) -> None:
+        assert moment.picture is not None
+        self._cuts.update(self._detector(moment.index, moment.picture))
+
+    def finish(self) -> None:
+        pass
+
+    def result(self) -> list[int]:
+        """In order."""
+        return sorted(self._cuts)
