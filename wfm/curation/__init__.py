@@ -7,11 +7,16 @@
     embed     clips -> a vector
     dedup     vectors -> groups of the same thing (neighbours: pairs; keepers: who stays)
     select    scores and groups -> kept or not, with a reason each
-    dataset   what was kept -> shards and tables (clip_table: the public table of clips)
+    dataset   what was kept -> shards and tables (clip_table: the public table of clips; bins: which shard; dataset_card and
+              dataset_readme: what is said of it)
+    exclude   clips leave a finished data set, no shard is written again
 
-`one_pass` feeds whoever looks at a video from one decode (one_pass_consumers, prefetch). `rows` holds the tables between them, `part`, `per_clip` and `by_part` what steps over parts share, `arrays` numpy or cupy.
+`one_pass` feeds whoever looks at a video from one decode (one_pass_consumers, prefetch). `transcode` turns frames of any kind
+into a clip (tone_map: HDR to SDR; sound). `rows` holds the tables between them, `part`, `per_clip` and `by_part` what steps
+over parts share, `arrays` numpy or cupy.
+
 Read `step` first (a Step makes rows or skips with a reason, a Filter keeps or says why not), then `split`. `run` says where the
 work happens: in this process or on Dask. Nothing is dropped without a reason that is counted.
 """
 
-__all__ = ["caption", "dataset", "dedup", "embed", "ingest", "run", "score", "select", "split", "step"]
+__all__ = ["caption", "dataset", "dedup", "embed", "exclude", "ingest", "run", "score", "select", "split", "step"]

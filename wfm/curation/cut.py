@@ -1,8 +1,8 @@
 """One span of a video -> one clip file.
 
 Where the span begins at a key frame and nothing beyond its end is needed to decode it, packets are copied: no loss, no cost.
-Else frames are decoded, turned upright and encoded as H.264 with settings that give the same bytes every time (one thread,
-bit-exact muxer). A clip's pts begin at zero and keep the source's spacing; sound is left out.
+Else frames are decoded, turned upright and encoded (`transcode`) with settings that give the same bytes every time (one thread,
+bit-exact muxer). A clip's pts begin at zero and keep the source's spacing; sound is left out unless it is asked for (`sound`).
 """
 
 import contextlib
@@ -14,27 +14,20 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from wfm.config import Config
-from wfm.data.x264 import STEADY
+from wfm.curation.sound import Sound
+from wfm.curation.transcode import EncodeConfig, Shape, add_encoder, is_hdr
 
 if TYPE_CHECKING:
     import av
 
     from wfm.data.decode import OpenVideo
-    from wfm.data.orientation import Orientation
 
 
-class CutConfig(Config):
+class CutConfig(EncodeConfig):
     """How clip files are written."""
 
     copy_codecs: tuple[str, ...] = ("h264", "hevc", "vp9", "av1")
     "Codecs whose packets may be copied into an mp4; empty: always encode."
-    crf: int = 18
-    "Quality of what is encoded (x264: 0 lossless, 18 nearly so, 51 worst)."
-    preset: str = "veryfast"
-    "x264 preset: how long it looks for a smaller file."
-    keyframe_seconds: float = 1.0
-    "Distance of key frames in what is encoded [s]: short ones make random reads cheap."
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,16 +88,21 @@ class Cutter:
         from wfm.data.decode import open_video
         from wfm.data.orientation import Orientation
 
-        video, container = self._video, self._video.container.format.name
-        codec = video.stream.codec_context.name
-        if codec not in self._config.copy_codecs or not any(name in container for name in ("mp4", "matroska")):
+        video, container, config = self._video, self._video.container.format.name, self._config
+        codec = video.stream.codec_context.name.replace("libdav1d", "av1")  # the decoder's name there
+        if codec not in config.copy_codecs or not any(name in container for name in ("mp4", "matroska")):
             return None
         pts: list[int] = []
         key: list[bool] = []
         with open_video(video.path) as again:
             frame = next(again.frames(), None)
+            # A copy would leave turning, stretching or tone mapping to whoever plays it.
             if frame is None or not Orientation.of(frame).identity:
-                return None  # a copy would leave the turning to whoever plays it
+                return None
+            if config.tone_map and is_hdr(frame):
+                return None
+            if config.square_pixels and (again.stream.sample_aspect_ratio or 1) != 1:
+                return None
         with open_video(video.path) as again:
             for packet in again.container.demux(again.stream):
                 if packet.size == 0:
@@ -127,8 +125,11 @@ class Cutter:
         lengths = np.diff(in_order, append=end_pts - start_pts)
         count = 0
         with open_video(self._video.path) as source, _mp4(target) as out:
-            stream = out.add_stream_from_template(source.stream)
+            # libdav1d only decodes: its stream is described by its header, not by an encoder of that name.
+            unknown = source.stream.codec_context.name == "libdav1d" or None
+            stream = out.add_stream_from_template(source.stream, opaque=unknown)
             stream.time_base = source.time_base
+            sound = self._sound(out, start_pts, end_pts)
             for packet in _span_packets(source, start_pts, end_pts):
                 if count == len(shown) or packet.pts - start_pts != shown[count]:
                     return None
@@ -138,7 +139,11 @@ class Cutter:
                 packet.duration = int(lengths[-1] if last else lengths[np.searchsorted(in_order, shown[count])])
                 packet.stream = stream
                 out.mux(packet)
+                if sound is not None:
+                    sound.write(float(shown[count] * source.time_base))
                 count += 1
+            if sound is not None:
+                sound.close()
         if count != len(shown):
             return None
         with open_video(target) as copy:
@@ -155,39 +160,34 @@ class Cutter:
         stream: Any = None
         count = 0
         with _mp4(target) as out:
-            shape: Any = None
+            shape: Shape | None = None
+            sound: Sound | None = None
             for frame, ticks in _with_durations(self._frames(start_pts, end_pts), end_pts):
-                shape = _Shape.of(frame) if shape is None else shape
+                shape = shape or Shape.of(frame, self._config, video.stream.sample_aspect_ratio)
                 ready = shape.apply(frame)
                 if stream is None:
-                    stream = self._stream(out, ready, fps)
+                    stream = add_encoder(out, ready, self._config, fps=fps, time_base=video.time_base)
+                    sound = self._sound(out, start_pts, end_pts)
                 ready.pts, ready.duration, ready.time_base = frame.pts - start_pts, ticks, video.time_base
                 ready.pict_type = 0  # the source's key frames are not ours
                 out.mux(stream.encode(ready))
+                if sound is not None:
+                    sound.write(float((ready.pts + ticks) * video.time_base))
                 count += 1
             if stream is not None:
                 out.mux(stream.encode(None))
+            if sound is not None:
+                sound.close()
         if count != num_frames:
             raise VideoError(video.path, "decode_error", f"{count} of {num_frames} frames decoded from {start_pts} on")
         return Written("encode", count, stream.width, stream.height)
 
-    def _stream(self, out: Any, frame: "av.VideoFrame", fps: Fraction) -> Any:
-        from av.codec.context import Flags
-
-        config = self._config
-        stream = out.add_stream("libx264", rate=fps)
-        stream.width, stream.height, stream.pix_fmt = frame.width, frame.height, frame.format.name
-        stream.time_base = self._video.time_base
-        context = stream.codec_context
-        context.time_base = self._video.time_base
-        context.thread_count = 1
-        context.flags |= Flags.bitexact
-        context.max_b_frames = 0  # decoding order is showing order: cheap seeks, simple motion vectors
-        context.gop_size = max(1, round(config.keyframe_seconds * fps))
-        context.options = {"crf": str(config.crf), "preset": config.preset, **STEADY}
-        for name in ("color_range", "colorspace", "color_primaries", "color_trc"):
-            setattr(context, name, getattr(frame, name))
-        return stream
+    def _sound(self, out: Any, start_pts: int, end_pts: int) -> Sound | None:
+        """The sound of a span, ready to be written beside its pictures; None where there is none or none is wanted."""
+        if self._config.audio == "drop":
+            return None
+        seconds = self._video.time_base
+        return Sound.of(self._video.path, out, float(start_pts * seconds), float(end_pts * seconds))
 
     def _frames(self, start_pts: int, end_pts: int) -> Iterator["av.VideoFrame"]:
         """Frames of a span, going on from the last span when that is near."""
@@ -206,53 +206,6 @@ class Cutter:
                 return
             if frame.pts >= start_pts:
                 yield frame
-
-
-@dataclasses.dataclass
-class _Shape:
-    """Decoded frame -> upright frame of even size in yuv420p, which every player and trainer opens."""
-
-    graph: Any
-
-    @classmethod
-    def of(cls, frame: "av.VideoFrame") -> "_Shape":
-        from wfm.data.orientation import Orientation
-
-        turn = Orientation.of(frame)
-        steps = _filters(turn, odd=bool(frame.width % 2 or frame.height % 2))
-        if not steps:
-            return cls(None)
-        import av.filter
-
-        graph = av.filter.Graph()
-        last = graph.add_buffer(
-            width=frame.width, height=frame.height, format=frame.format, time_base=frame.time_base or Fraction(1, 90000)
-        )
-        for name, arguments in [("format", "yuv444p"), *steps, ("buffersink", "")]:
-            node = graph.add(name, arguments) if arguments else graph.add(name)
-            last.link_to(node)
-            last = node
-        graph.configure()
-        return cls(graph)
-
-    def apply(self, frame: "av.VideoFrame") -> "av.VideoFrame":
-        if self.graph is not None:
-            self.graph.push(frame)
-            frame = self.graph.pull()
-        return frame if frame.format.name == "yuv420p" else frame.reformat(format="yuv420p")
-
-
-def _filters(turn: "Orientation", *, odd: bool) -> list[tuple[str, str]]:
-    steps = []
-    if turn.transpose:
-        steps.append(("transpose", "cclock_flip"))  # the plain transpose of the picture
-    if turn.mirror_x:
-        steps.append(("hflip", ""))
-    if turn.mirror_y:
-        steps.append(("vflip", ""))
-    if odd:
-        steps.append(("crop", "max(2\\,trunc(iw/2)*2):max(2\\,trunc(ih/2)*2):0:0"))
-    return steps
 
 
 def _with_durations(frames: Iterator["av.VideoFrame"], end_pts: int) -> Iterator[tuple["av.VideoFrame", int]]:
