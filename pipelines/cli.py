@@ -8,7 +8,14 @@ from typing import Annotated
 
 import typer
 
-from pipelines import commands_artifacts, commands_curate, commands_models, commands_runs, commands_weights
+from pipelines import (
+    commands_artifacts,
+    commands_curate,
+    commands_models,
+    commands_runs,
+    commands_search,
+    commands_weights,
+)
 from pipelines.console import STORE_DEFAULT, StoreOption, answers, guarded, open_store, say
 from wfm.errors import InputError, MissingPackage
 
@@ -20,6 +27,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 commands_runs.add_to(app)
+commands_search.add_to(app)
 app.add_typer(commands_artifacts.app, name="artifacts")
 app.add_typer(commands_curate.app, name="curate")
 app.add_typer(commands_weights.app, name="weights")
