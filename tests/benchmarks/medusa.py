@@ -2,15 +2,17 @@
 
     python -m tests.benchmarks.medusa --store file:///path/to/a/store/with/a/demo/run
 
-Trains, on the demo's tokens, a small transformer in raster order (one token at a time: what the heads are for; the demo's
-own model predicts a frame at a time and has no use for them), then heads on it with the last layers unfrozen, and decodes
-held-out clips both ways. Trained models stay in `--folder`, and are taken from there by the next run.
+Trains, on the demo's clips, a tokenizer with Cosmos's levels (the demo's own has ten digits a token, all of which a draft
+would have to meet), on its tokens a small transformer in raster order (one token at a time: what the heads are for; the
+demo's own model predicts a frame at a time and has no use for them), then heads on it with the last layers unfrozen, and
+decodes held-out clips both ways. Trained models stay in `--folder`, and are taken from there by the next run.
 
 One JSON line a row: `tokens_a_pass`, `ratio` (time of greedy over time of Medusa, ABBA pairs, one sequence at a time),
 `identical` in fp32 and in fp64, and the same with the rows of the heads' matrix shuffled, which must take the gain away.
 """
 
 import argparse
+import json
 from pathlib import Path
 from typing import Any
 
@@ -18,18 +20,24 @@ import torch
 from torch import Tensor
 
 from tests.benchmarks.paired import THREADS, paired, print_line
+from wfm.actions import ActionSpec
 from wfm.artifacts import Artifact, Store
-from wfm.data.loader import ArrayDataset, Loader
+from wfm.data.loader import Loader, read_latents
 from wfm.data.plan import DataPlan
 from wfm.generation.decoding import continue_tokens, greedy
 from wfm.generation.medusa import continue_with_drafts
 from wfm.models.autoregressive import AutoregressiveTransformer
 from wfm.models.folder import load_model, save_model
-from wfm.training.config import WorldTrainingConfig
-from wfm.training.fit_world_model import build, go_on, read_encoded
+from wfm.models.tokenizer import Tokenizer
+from wfm.recipes import demo
+from wfm.training.config import EncodingConfig, TokenizerTrainingConfig, WorldTrainingConfig
+from wfm.training.encode import encode_shards, write_summary
+from wfm.training.fit_tokenizer import fit_tokenizer
+from wfm.training.fit_world_model import Encoded, build, go_on, with_actions
 from wfm.training.loop import train
-from wfm.training.saved import open_model
 
+LEVELS = (8, 8, 8, 5, 5, 5)
+"""Of Cosmos's discrete tokenizers: 64,000 tokens."""
 GIVEN = 2
 """Latent frames of the past."""
 NETWORK = {
@@ -38,18 +46,44 @@ NETWORK = {
 }  # fmt: skip
 
 
-def artifacts_of(store: Store) -> tuple[Artifact, Artifact]:
-    """Latents and tokenizer that the store's published autoregressive model was trained with."""
-    published = store.artifact(store.resolve("model/autoregressive"))
-    model = store.artifact(published.manifest.inputs["model"])
-    return store.artifact(model.manifest.inputs["latents"]), store.artifact(model.manifest.inputs["tokenizer"])
+def tokenizer_of(folder: Path, dataset: Artifact) -> Tokenizer:
+    """The tokenizer of `folder`, trained first where there is none: the demo's, with Cosmos's levels."""
+    if not (folder / "model" / "config.json").exists():
+        recipe = demo.settings()["train_tokenizer_discrete"]
+        model = {**recipe["model"], "levels": LEVELS, "latent_channels": len(LEVELS)}
+        (folder / "scratch").mkdir(parents=True, exist_ok=True)
+        config = TokenizerTrainingConfig.parse({**recipe, "model": model})
+        print_line(**fit_tokenizer(dataset, config, out=folder, scratch=folder / "scratch"))
+    found: Tokenizer = load_model(folder / "model")[0]
+    return found
 
 
-def trained(folder: Path, values: dict[str, Any], latents: Artifact, tokenizer: Any) -> AutoregressiveTransformer:
+def encoded(folder: Path, dataset: Artifact, tokenizer: Tokenizer) -> Encoded:
+    """The tokens of the dataset's windows, from `folder` where they have been made."""
+    if not (folder / "latent_statistics.json").exists():
+        shards: dict[str, list[Path]] = {}
+        for entry in dataset.parts:
+            part = dataset.part(entry.name)
+            for split in ("train", "val"):
+                names = sorted(e.path for e in part.files(f"shards/{split}/") if e.path.endswith(".tar"))
+                shards.setdefault(split, []).extend(part.fetch(name) for name in names)
+        config = EncodingConfig.parse({"stride_frames": 10})
+        encode_shards(tokenizer, shards, config, folder)
+        write_summary([folder], folder)
+    spec = ActionSpec.parse(json.loads((folder / "action_spec.json").read_text()))
+    train_split, val = (
+        with_actions(
+            read_latents([folder / split / "shard-00000.safetensors"], [folder / split / "samples.parquet"]), spec
+        )
+        for split in ("train", "val")
+    )
+    return Encoded(train_split, val, {}, spec, float(train_split.arrays["fps"][0]))
+
+
+def trained(folder: Path, values: dict[str, Any], data: Encoded, tokenizer: Tokenizer) -> AutoregressiveTransformer:
     """The model of `folder`, trained first where there is none."""
     if not (folder / "config.json").exists():
         config = WorldTrainingConfig.parse({"family": "autoregressive", **values})
-        data = read_encoded(latents)
         torch.manual_seed(config.training.seed)
         model, objective, card = build(config, tokenizer.config, data)
         go_on(model, card, config)
@@ -60,12 +94,11 @@ def trained(folder: Path, values: dict[str, Any], latents: Artifact, tokenizer: 
     return found
 
 
-def held_out(latents: Artifact, clips: int) -> list[tuple[Tensor, Tensor | None]]:
+def held_out(data: Encoded, clips: int) -> list[tuple[Tensor, Tensor | None]]:
     """Tokens `[1, t, h, w]` and actions `[1, T, A]` of windows of the val split, spread over it."""
-    data: ArrayDataset | None = read_encoded(latents).val
-    assert data is not None
-    rows = range(0, len(data), max(1, len(data) // clips))[:clips]
-    batches = [data.rows([row]) for row in rows]
+    assert data.val is not None
+    rows = range(0, len(data.val), max(1, len(data.val) // clips))[:clips]
+    batches = [data.val.rows([row]) for row in rows]
     return [(batch["tokens"], batch.get("actions")) for batch in batches]
 
 
@@ -87,6 +120,7 @@ def passes(model: AutoregressiveTransformer, clips: list[tuple[Tensor, Tensor | 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--store", required=True)
+    parser.add_argument("--dataset", default="dataset/curated")
     parser.add_argument("--folder", type=Path, default=Path("medusa-benchmark"), help="where the trained models lie")
     parser.add_argument("--steps", type=int, default=300, help="of the model")
     parser.add_argument("--head-steps", type=int, default=900)
@@ -96,25 +130,27 @@ def main() -> None:
     parser.add_argument("--pairs", type=int, default=9)
     arguments = parser.parse_args()
     torch.set_num_threads(THREADS)
-    latents, tokenizer_artifact = artifacts_of(Store.open(arguments.store))
-    tokenizer, _ = open_model(tokenizer_artifact)
+    store = Store.open(arguments.store)
+    dataset = store.artifact(store.resolve(arguments.dataset))
+    tokenizer = tokenizer_of(arguments.folder / "tokenizer", dataset)
+    data = encoded(arguments.folder / "tokens", dataset, tokenizer)
     training = {"batch_size": 16, "optimizer": "muon", "checkpoint_every": 10**9, "checkpoint_seconds": 1e9}
     base = arguments.folder / "model"
     common = {"cross_entropy": {"ordinal_smoothing": 0.6}}
     trained(
         base,
         {**common, "autoregressive": NETWORK, "training": {**training, "steps": arguments.steps}},
-        latents,
+        data,
         tokenizer,
     )
-    clips = held_out(latents, arguments.clips)
+    clips = held_out(data, arguments.clips)
     for heads in arguments.heads:
         values = {
             "cross_entropy": {**common["cross_entropy"], "medusa_weight": 1.0}, "initial": str(base),
             "autoregressive": {**NETWORK, "medusa_heads": heads}, "unfrozen_layers": arguments.unfrozen_layers,
             "training": {**training, "steps": arguments.head_steps},
         }  # fmt: skip
-        model = trained(arguments.folder / f"heads-{heads}", values, latents, tokenizer)
+        model = trained(arguments.folder / f"heads-{heads}", values, data, tokenizer)
         report(model, heads, clips, arguments.pairs)
 
 
