@@ -1,24 +1,25 @@
 """Where one shot ends and the next begins, and how shots become spans of a length that can be used.
 
-Detection is PySceneDetect's, fed with our own frames: a cut is a frame, and a frame's time is its pts, so spans are true for
-any frame rate, even or not. All lengths are compared in seconds of pts.
+Detection is PySceneDetect's or TransNetV2's (shots_transnet), with dissolves and fades on top (shots_gradual), fed with our own
+frames: a cut is a frame, and a frame's time is its pts, so spans are true for any frame rate, even or not. All lengths are
+compared in seconds of pts.
 """
 
 import dataclasses
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from fractions import Fraction
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, Self
 
 import numpy as np
 import pydantic
 
-from wfm.config import Config
+from wfm.config import Config, how
 
 if TYPE_CHECKING:
     from wfm.data.decode import OpenVideo
 
-Detector = Literal["adaptive", "content", "stride", "whole"]
+Detector = Literal["adaptive", "content", "transnetv2", "stride", "whole"]
 
 
 class ShotConfig(Config):
@@ -26,13 +27,26 @@ class ShotConfig(Config):
 
     detector: Detector = "adaptive"
     """adaptive (a frame differs far more than its neighbours do: bears moving cameras), content (it differs more than a
-    threshold), stride (fixed length) or whole (no division)."""
+    threshold), transnetv2 (a network that knows gradual transitions too: extra curate-models), stride (fixed length) or whole
+    (no division)."""
     adaptive_ratio: float = 3.0
     "adaptive: how many times more than its neighbours a frame must differ."
     minimum_content: float = 15.0
     "adaptive: and at least by this (mean HSV difference, 0 to 255)."
     content_threshold: float = 27.0
     "content: mean HSV difference that makes a cut (0 to 255)."
+    gradual: bool = False
+    "adaptive and content: look for dissolves and fades as well; the mixed frames belong to no shot."
+    gradual_ratio: float = 0.22
+    "gradual: how far a picture may stray from the mean of what is before and behind, as a share of their distance."
+    transnet_threshold: float = 0.5
+    "transnetv2: probability that makes a transition."
+    transnet_weights_sha256: str = "a313d0b3bebfa9a71914b375bfdf918a30b5c3b1e6be51972d35dd8078b442de"
+    "transnetv2: the weights that are meant; other ones are refused."
+    transnet_batch: int = how(4, ge=1)
+    "transnetv2: windows of 100 frames that go through the network at once."
+    device: str = how("cpu")
+    "transnetv2: where the network runs: cpu, cuda, cuda:1, ..."
     stride_seconds: float = 10.0
     "stride: length of a span [s]."
     minimum_seconds: float = 1.5
@@ -57,6 +71,10 @@ class ShotConfig(Config):
             raise ValueError(f"stride_seconds={self.stride_seconds} is below minimum_seconds={self.minimum_seconds}")
         if min(self.crop_start_seconds, self.crop_end_seconds) < 0 or self.detection_side < 16:
             raise ValueError("crop_start_seconds and crop_end_seconds must be at least 0, detection_side at least 16")
+        if self.gradual and self.detector not in ("adaptive", "content"):
+            raise ValueError(f"gradual=True goes with the detectors adaptive and content, not with {self.detector!r}")
+        if not 0 < self.transnet_threshold < 1 or self.gradual_ratio <= 0:
+            raise ValueError("transnet_threshold must lie between 0 and 1, gradual_ratio above 0")
         return self
 
 
@@ -85,43 +103,97 @@ class Span:
     last: int
 
 
-def look(video: "OpenVideo", config: ShotConfig) -> tuple[Timeline, list[int]]:
-    """Decode a video once: its timeline, and the indices of the frames that begin a new shot.
+class Mixed(NamedTuple):
+    """Frames ``first`` up to and without ``last`` that show two shots at once, or the dark between them."""
 
-    Memory is one small picture and eight bytes a frame. Raises `VideoError` when decoding fails.
+    first: int
+    last: int
+
+
+Cut = int | Mixed
+"""A hard cut is the index of the frame that begins a new shot."""
+
+
+class Finder(Protocol):
+    """What looks at every picture of a video and then says where its shots begin."""
+
+    def push(self, picture: np.ndarray) -> None:
+        """The next picture."""
+
+    def finish(self) -> list[Cut]:
+        """The cuts of the whole video, in order."""
+
+
+def look(video: "OpenVideo", config: ShotConfig) -> tuple[Timeline, list[Cut]]:
+    """Decode a video once: its timeline, and where a new shot begins.
+
+    Memory is a window of small pictures and some bytes a frame. Raises `VideoError` when decoding fails.
     """
     from wfm.data.decode import VideoError, to_array
 
-    begins_shot = _detector(config)
+    finder = finder_of(config)
     pts: list[int] = []
-    cuts: list[int] = []
     duration = 0
-    for index, frame in enumerate(video.frames()):
+    for frame in video.frames():
         pts.append(int(frame.pts))
         duration = frame.duration
-        if begins_shot is not None:
-            height, width = _shrunk(frame.height, frame.width, config.detection_side)
-            cuts += begins_shot(index, to_array(frame, size=(height, width), channels="bgr24", upright=False))
+        if finder is not None:
+            size, channels = picture_of(config, frame.height, frame.width)
+            finder.push(to_array(frame, size=size, channels=channels, upright=False))
     if not pts:
         raise VideoError(video.path, "decode_error", "no frame could be decoded")
     end_pts = video.end_pts(pts[-1], duration)
-    return Timeline(np.asarray(pts, dtype=np.int64), end_pts, video.time_base), sorted(set(cuts))
+    cuts = finder.finish() if finder is not None else []
+    return Timeline(np.asarray(pts, dtype=np.int64), end_pts, video.time_base), cuts
 
 
-def spans(timeline: Timeline, cuts: list[int], config: ShotConfig) -> tuple[list[Span], list[Span]]:
-    """(spans to keep, spans that are too short). Together with what is cropped they cover every frame, the last one too."""
-    count = len(timeline.pts)
-    borders = [0, *(cut for cut in cuts if 0 < cut < count), count]
+def finder_of(config: ShotConfig) -> Finder | None:
+    """Who looks for cuts; None for the detectors that look at no picture."""
+    if config.detector in ("stride", "whole"):
+        return None
+    if config.detector == "transnetv2":
+        from wfm.curation.shots_transnet import TransNetShots
+
+        return TransNetShots(config)
+    return _Classical(config)
+
+
+def picture_of(config: ShotConfig, height: int, width: int) -> tuple[tuple[int, int], str]:
+    """((height, width), channels) of the picture that a finder is fed, for frames of ``height`` x ``width``."""
+    if config.detector == "transnetv2":
+        from wfm.curation.shots_transnet import PICTURE
+
+        return PICTURE, "rgb24"
+    return _shrunk(height, width, config.detection_side), "bgr24"
+
+
+def spans(timeline: Timeline, cuts: Sequence[Cut], config: ShotConfig) -> tuple[list[Span], list[Span]]:
+    """(spans to keep, spans that are too short). Together with what is cropped, and what is mixed out of two shots, they cover
+    every frame, the last one too."""
     kept: list[Span] = []
     short: list[Span] = []
-    for first, last in itertools.pairwise(borders):
-        shot = _crop(timeline, Span(first, last), config)
+    for whole in _shots(cuts, len(timeline.pts)):
+        shot = _crop(timeline, whole, config)
         for span in _divide(timeline, shot, config) if shot.first < shot.last else []:
             long_enough = timeline.seconds_between(span.first, span.last) >= config.minimum_seconds - 1e-6
             (kept if long_enough else short).append(span)
         if shot.first >= shot.last:
-            short.append(Span(first, last))  # cropping left nothing
+            short.append(whole)  # cropping left nothing
     return kept, short
+
+
+def _shots(cuts: Sequence[Cut], count: int) -> Iterator[Span]:
+    """What lies between the cuts of a video of ``count`` frames."""
+    begin = 0
+    for cut in sorted((cut if isinstance(cut, Mixed) else Mixed(cut, cut)) for cut in cuts):
+        first, last = max(cut.first, begin), min(cut.last, count)
+        if last <= begin or first >= count:
+            continue
+        if first > begin:
+            yield Span(begin, first)
+        begin = last
+    if begin < count:
+        yield Span(begin, count)
 
 
 def _crop(timeline: Timeline, shot: Span, config: ShotConfig) -> Span:
@@ -150,6 +222,30 @@ def _divide(timeline: Timeline, shot: Span, config: ShotConfig) -> list[Span]:
     inner = [int(i) for i in np.searchsorted(timeline.pts, edges - 0.5) if shot.first < i < shot.last]
     borders = [shot.first, *dict.fromkeys(inner), shot.last]
     return [Span(first, last) for first, last in itertools.pairwise(borders)]
+
+
+class _Classical:
+    """PySceneDetect's detectors, with dissolves and fades where asked for; a hard cut inside one of these is part of it."""
+
+    def __init__(self, config: ShotConfig) -> None:
+        from wfm.curation.shots_gradual import GradualShots
+
+        self._begins_shot = _detector(config)
+        self._gradual = GradualShots(config.gradual_ratio) if config.gradual else None
+        self._cuts: set[int] = set()
+        self._index = 0
+
+    def push(self, picture: np.ndarray) -> None:
+        if self._begins_shot is not None:
+            self._cuts.update(self._begins_shot(self._index, picture))
+        if self._gradual is not None:
+            self._gradual.push(picture)
+        self._index += 1
+
+    def finish(self) -> list[Cut]:
+        mixed = self._gradual.finish() if self._gradual is not None else []
+        hard: list[Cut] = [c for c in self._cuts if not any(m.first - 1 <= c <= m.last + 1 for m in mixed)]
+        return sorted([*hard, *mixed], key=lambda cut: cut if isinstance(cut, int) else cut.first)
 
 
 def _detector(config: ShotConfig) -> Callable[[int, np.ndarray], list[int]] | None:
