@@ -23,7 +23,23 @@ def outside(config: ingest.IngestConfig, inputs: Mapping[str, str], store: "Stor
     """What was seen outside, for the key; None when the input artifact says it all."""
     if config.videos and "raw" in inputs:
         raise ConfigError(f"ingest_videos has both videos={config.videos!r} and the input 'raw': give one of them")
-    return None if "raw" in inputs else listing.list_source(config.videos, store).to_json()
+    seen = None if "raw" in inputs else listing.list_source(config.videos, store).to_json()
+    purged = _purged(seen, inputs, store)
+    return {**(seen or {}), "purged": purged} if purged else seen
+
+
+def _purged(seen: Any, inputs: Mapping[str, str], store: "Store") -> list[str]:
+    """Ids of the purged videos that came from here: what is made without them has a key of its own, so that nothing learned
+    from them is taken up again. Purges of other corpora change nothing here."""
+    from wfm.artifacts.purge import purges
+
+    sources = {file["source"] for file in seen["files"]} if seen is not None else set()
+    keys = set(inputs.values())
+    return [
+        record.video_id
+        for record in purges(store)
+        if not sources.isdisjoint(record.sources) or not keys.isdisjoint(record.artifacts)
+    ]
 
 
 def run(ctx: Context[ingest.IngestConfig]) -> Result:

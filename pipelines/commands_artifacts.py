@@ -8,11 +8,13 @@ from typing import Annotated, Any
 
 import typer
 
+from pipelines import commands_purge
 from pipelines.console import STORE_DEFAULT, StoreOption, answers, open_store, say, size
 from pipelines.explain import flat
 from wfm.errors import DataError, InputError
 
 app = typer.Typer(help="Look at artifacts, check, name, copy and collect them.", no_args_is_help=True)
+commands_purge.add_to(app)
 
 _REFERENCE = Annotated[
     str, typer.Argument(metavar="ARTIFACT", help="kind/name[@alias], a key, or its first 8+ digits.")

@@ -92,7 +92,7 @@ def collect(
         time.sleep(wait_seconds)
     report.dead = _spare_the_revived(store, report, keep, sweep)
     for dead in report.dead:
-        _delete(store, dead)
+        delete_commit(store, dead)
     for folder in report.attempts:
         store.objects.delete_tree(folder)
         shutil.rmtree(store.cache / folder, ignore_errors=True)
@@ -178,7 +178,7 @@ def _wanted_again(store: "Store", report: GcReport, keep: Keep) -> set[tuple[str
     return wanted
 
 
-def _delete(store: "Store", dead: Dead) -> None:
+def delete_commit(store: "Store", dead: Dead) -> None:
     """Manifest first: from then on the rest is only an unfinished attempt, which any later collection finds."""
     folder = f"{dead.area}/{dead.key}"
     store.objects.delete(generations.manifest_path(folder, dead.generation))

@@ -24,7 +24,7 @@ class Tombstone:
     reason: str
     created_at: str
     by: str
-    """`invalidate`, or `gc` followed by the id of the sweep."""
+    """`invalidate`, `purge`, or `gc` followed by the id of the sweep."""
     token: str
 
     def to_bytes(self) -> bytes:

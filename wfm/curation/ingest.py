@@ -5,7 +5,8 @@ prefix of the video id together, where files with the same bytes meet: one keeps
 ``duplicate``. Sidecars are checked and copied beside the rows, so that later stages depend on their bytes, not on a path.
 
 Reason codes: not_a_video, truncated, empty_file, no_video_stream, no_decoder:<codec>, decode_error, too_short, too_large,
-dangling_link, not_a_regular_file, not_found, unreadable, unsafe_name, changed_while_read, bad_sidecar, duplicate_bytes.
+dangling_link, not_a_regular_file, not_found, unreadable, unsafe_name, changed_while_read, bad_sidecar, duplicate_bytes,
+purged.
 """
 
 import dataclasses
@@ -133,10 +134,15 @@ def examine(file: SourceFile, store: "Store", config: IngestConfig) -> tuple[Vid
     row = Video(source=file.source, name=file.name, size_bytes=file.size)
     if file.problem:
         return _failed(row, file.problem), Sidecars()
+    from wfm.artifacts.purge import purge_of
+
     try:
         path, video_id = _read(file, store)
     except OSError as error:
         return _failed(row, _open_reason(file, error)), Sidecars()
+    purge = purge_of(store, video_id)
+    if purge is not None:  # its id is not written down again
+        return _failed(row, f"purged: on {purge.created_at}: {purge.reason}"), Sidecars()
     row = dataclasses.replace(row, video_id=video_id, session_id=video_id)
     reason = _changed(file, path)
     if reason:
