@@ -1,14 +1,15 @@
-"""Which clips are the same thing: by their bytes, then by their embedding. One global step, one commit.
+"""Which clips are the same thing: by their bytes, by their look over time, by their embedding. One global step, one commit.
 
-Two clips of one session are never called duplicates: views of one recording belong together. Every pair found by embedding is
-stored, so the decision can be looked at and made again: connected components (what must not straddle a split) and a keeper for
-every clip that is dropped. Keepers are chosen greedily in order of quality, so a dropped clip always has a kept neighbour above
-the threshold: of a chain A~B~C whose ends differ, B alone goes when A and C are better.
+Two clips of one session are never called duplicates: views of one recording belong together. Every pair that is not of bytes
+is stored with its tier, so the decision can be looked at and made again: connected components (what must not straddle a split)
+and a keeper for every clip that is dropped. Keepers are chosen greedily in order of quality, so a dropped clip always has a
+kept neighbour at or above the threshold: of a chain A~B~C whose ends differ, B alone goes when A and C are better.
 
 Quality, best first: has actions, has attributes, more pixels, more frames, sharper, then clip id.
 
 Threshold 0.95: on 204 simulated clips, copies that were re-encoded or scaled had cosines of at least 0.986, any two clips of
-different shots at most 0.63 (`embed`, dct3d-v1).
+different shots at most 0.63 (`embed`, dct3d-v1). Crops, trims and letterboxes are the `perceptual` tier's, which runs where
+the clips have signatures (``signatures`` of `embed_clips`).
 """
 
 from collections.abc import Iterable, Sequence
@@ -19,6 +20,7 @@ import pyarrow as pa
 from wfm.config import Config, how
 from wfm.curation.keepers import NO_REPEAT, choose_keepers, connected, quality_order
 from wfm.curation.neighbours import Pairs, clustered_pairs, exact_pairs
+from wfm.curation.perceptual import PerceptualConfig, perceptual_pairs
 from wfm.curation.rows import DuplicatePair, DuplicateRow, Score, vectors
 from wfm.errors import DataError
 from wfm.records import Clip
@@ -39,6 +41,8 @@ class DedupConfig(Config):
     "Cells a clip may look into; how many clips needed more is counted as probes_cut_short."
     seed: int = 0
     "Of the k-means start."
+    perceptual: PerceptualConfig = PerceptualConfig()
+    "When two signatures are the same clip."
     block: int = how(4096)
     "Rows of a block of the matrix product."
     device: str = how("cpu")
@@ -49,9 +53,16 @@ MOST_PAIRS = 5_000_000
 
 
 def find_duplicates(
-    clips: Sequence[Clip], scores: Iterable[Score], embeddings: pa.Table, config: DedupConfig
+    clips: Sequence[Clip],
+    scores: Iterable[Score],
+    embeddings: pa.Table,
+    config: DedupConfig,
+    signatures: pa.Table | None = None,
 ) -> tuple[list[DuplicateRow], list[DuplicatePair], dict[str, int]]:
-    """(a row a clip, every pair, counts). Rows come in order of clip id, whatever order the input has."""
+    """(a row a clip, every pair, counts). Rows come in order of clip id, whatever order the input has.
+
+    ``signatures``: a table of `perceptual.Signature`, or None to leave that tier out.
+    """
     clips = sorted(clips, key=lambda clip: clip.clip_id)
     near, flat, cut_short = _embedding_pairs(clips, embeddings, config)
     if len(near.first) > MOST_PAIRS:
@@ -63,6 +74,12 @@ def find_duplicates(
         DuplicatePair(clip_id=clips[i].clip_id, other_id=clips[j].clip_id, cosine=float(cosine))
         for i, j, cosine in zip(near.first, near.second, near.cosine, strict=True)
     ]
+    more, looked = _perceptual_pairs(clips, signatures, config) if signatures is not None else ([], {})
+    known = {(pair.clip_id, pair.other_id) for pair in pairs}
+    pairs = sorted(
+        pairs + [pair for pair in more if (pair.clip_id, pair.other_id) not in known],
+        key=lambda pair: (pair.clip_id, pair.other_id),
+    )
     ranked = quality_order(clips, scores)
     rank = {clip.clip_id: i for i, clip in enumerate(ranked)}
     repeats = choose_keepers(ranked, pairs)
@@ -87,9 +104,11 @@ def find_duplicates(
         "pairs": len(pairs),
         "duplicates": len(repeats),
         "duplicates_by_bytes": sum(repeat.tier == "bytes" for repeat in repeats.values()),
+        "duplicates_by_look": sum(repeat.tier == "perceptual" for repeat in repeats.values()),
         "flat_not_compared": flat,
         "without_embedding": len(clips) - len(embeddings),
         "probes_cut_short": cut_short,
+        **looked,
     }
     return rows, pairs, counts
 
@@ -107,20 +126,9 @@ def _byte_links(clips: Sequence[Clip]) -> Iterable[tuple[str, str]]:
 
 def _embedding_pairs(clips: Sequence[Clip], embeddings: pa.Table, config: DedupConfig) -> tuple[Pairs, int, int]:
     """(pairs of rows of ``clips``, flat clips left out, clips whose search was cut short)."""
-    index = {clip.clip_id: i for i, clip in enumerate(clips)}
-    ids = embeddings.column("clip_id").to_pylist()
-    hashes = embeddings.column("clip_sha256").to_pylist()
-    rows = np.zeros(len(ids), np.int64)
-    for k, (clip_id, clip_sha256) in enumerate(zip(ids, hashes, strict=True)):
-        if clip_id not in index or clips[index[clip_id]].clip_sha256 != clip_sha256:
-            raise DataError(
-                f"embedding of clip {clip_id!r} was not made from the bytes in the clips table: rerun embed_clips"
-            )
-        rows[k] = index[clip_id]
+    rows = _rows_of(clips, embeddings, "embedding")
     matrix = vectors(embeddings)
-    sessions = (
-        np.unique([clip.session_id for clip in clips], return_inverse=True)[1] if clips else np.zeros(0, np.int64)
-    )
+    sessions = _sessions(clips)
     order = np.argsort(rows, kind="stable")  # the answer must not depend on the order of the parts
     rows, matrix = rows[order], matrix[order]
     flat = int((~matrix.any(axis=1)).sum())
@@ -140,3 +148,34 @@ def _embedding_pairs(clips: Sequence[Clip], embeddings: pa.Table, config: DedupC
             device=config.device,
         )
     return Pairs(rows[found.first], rows[found.second], found.cosine), flat, found.cut_short
+
+
+def _sessions(clips: Sequence[Clip]) -> np.ndarray:
+    """int64 [N]: equal numbers, one session."""
+    return np.unique([clip.session_id for clip in clips], return_inverse=True)[1] if clips else np.zeros(0, np.int64)
+
+
+def _rows_of(clips: Sequence[Clip], table: pa.Table, what: str) -> np.ndarray:
+    """The row of ``clips`` that each row of a table belongs to. Raises `DataError` where it was made from other bytes."""
+    index = {clip.clip_id: i for i, clip in enumerate(clips)}
+    ids, hashes = (table.column(name).to_pylist() for name in ("clip_id", "clip_sha256"))
+    rows = np.zeros(len(ids), np.int64)
+    for k, (clip_id, clip_sha256) in enumerate(zip(ids, hashes, strict=True)):
+        if clip_id not in index or clips[index[clip_id]].clip_sha256 != clip_sha256:
+            raise DataError(
+                f"{what} of clip {clip_id!r} was not made from the bytes in the clips table: rerun embed_clips"
+            )
+        rows[k] = index[clip_id]
+    return rows
+
+
+def _perceptual_pairs(
+    clips: Sequence[Clip], signatures: pa.Table, config: DedupConfig
+) -> tuple[list[DuplicatePair], dict[str, int]]:
+    rows = _rows_of(clips, signatures, "signature")
+    first, second, score, counts = perceptual_pairs(signatures, rows, _sessions(clips), config.perceptual)
+    pairs = [
+        DuplicatePair(clip_id=clips[i].clip_id, other_id=clips[j].clip_id, cosine=float(s), tier="perceptual")
+        for i, j, s in zip(first, second, score, strict=True)
+    ]
+    return pairs, counts

@@ -37,10 +37,10 @@ def choose_keepers(
     A clip is dropped if and only if a better one that is kept repeats it; clips that ``may_keep`` refuses are passed over, so
     they neither are kept nor make others go.
     """
-    neighbours: dict[str, list[tuple[str, float]]] = {}
+    neighbours: dict[str, list[tuple[str, float, str]]] = {}
     for pair in pairs:
-        neighbours.setdefault(pair.clip_id, []).append((pair.other_id, pair.cosine))
-        neighbours.setdefault(pair.other_id, []).append((pair.clip_id, pair.cosine))
+        neighbours.setdefault(pair.clip_id, []).append((pair.other_id, pair.cosine, pair.tier))
+        neighbours.setdefault(pair.other_id, []).append((pair.clip_id, pair.cosine, pair.tier))
     kept: set[str] = set()
     kept_bytes: dict[str, list[Clip]] = {}  # by hash; at most one kept clip of each of two sessions is ever needed
     dropped: dict[str, Repeat] = {}
@@ -49,12 +49,12 @@ def choose_keepers(
             continue
         twins = kept_bytes.setdefault(clip.clip_sha256, [])
         twin = next((other for other in twins if other.session_id != clip.session_id), None)
-        near = [(cosine, other) for other, cosine in neighbours.get(clip.clip_id, ()) if other in kept]
+        near = [(cosine, other, tier) for other, cosine, tier in neighbours.get(clip.clip_id, ()) if other in kept]
         if twin is not None:
             dropped[clip.clip_id] = Repeat(twin.clip_id, "bytes", 1.0)
         elif near:
-            cosine, other = max(near)
-            dropped[clip.clip_id] = Repeat(other, "embedding", cosine)
+            cosine, other, tier = max(near)
+            dropped[clip.clip_id] = Repeat(other, tier, cosine)
         else:
             kept.add(clip.clip_id)
             if len(twins) < 2:

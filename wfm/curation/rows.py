@@ -86,18 +86,21 @@ class DuplicateRow(Record):
     duplicate_of: str
     "A kept clip this one repeats, or empty: this clip is kept."
     tier: str
-    "``bytes``, ``embedding``, or empty."
+    "``bytes``, ``perceptual``, ``embedding``, or empty."
     cosine: float
     "With ``duplicate_of``; 1 for equal bytes, 0 if there is none."
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class DuplicatePair(Record):
-    """Two clips whose embeddings are nearly parallel, ``clip_id`` < ``other_id``. (Equal bytes show in the clips table.)"""
+    """Two clips that are the same thing, ``clip_id`` < ``other_id``. (Equal bytes show in the clips table.)"""
 
     clip_id: str
     other_id: str
     cosine: float
+    "Of the embeddings; for ``perceptual`` the mean correlation of aligned thumbnails."
+    tier: str = "embedding"
+    "``perceptual`` or ``embedding``."
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -111,7 +114,7 @@ class Selection(Record):
     duplicate_of: str
     "The kept clip it repeats, where the reason is ``duplicate``."
     duplicate_tier: str
-    "``bytes``, ``embedding``, or empty."
+    "``bytes``, ``perceptual``, ``embedding``, or empty."
     duplicate_cosine: float
     "Of the two embeddings; 1 for equal bytes, 0 if it is no duplicate."
     split: str
