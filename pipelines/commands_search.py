@@ -1,9 +1,9 @@
-"""``wfm search``: clips of a finished data set by words or by an example."""
+"""``wfm search``, ``wfm clusters``, ``wfm taxonomy``: what is in a finished data set, found and put in order."""
 
 import dataclasses
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -24,6 +24,8 @@ _EncoderOption = Annotated[
 def add_to(app: typer.Typer) -> None:
     """Register the commands of this file."""
     app.command()(search)
+    app.command()(clusters)
+    app.command()(taxonomy)
 
 
 def search(
@@ -77,6 +79,98 @@ def search(
         title = words if words else f"Clips like {clip}, by {by}"
         write_page(page, title, about, hits, lambda hit: clip_bytes(artifact, hit))
     _answer(hits, about, page, json_)
+
+
+def clusters(
+    dataset: _DatasetOption = "curated",
+    number: Annotated[int, typer.Option("--clusters", min=0, help="How many; 0: from the number of clips.")] = 0,
+    by: Annotated[str, typer.Option("--by", help="looks or captions: which vectors are put in clusters.")] = "captions",
+    seed: Annotated[int, typer.Option(help="Of the start; the same seed gives the same clusters.")] = 0,
+    out: Annotated[Path | None, typer.Option("--out", metavar="FOLDER", help="Write clusters.parquet here.")] = None,
+    text_encoder: _EncoderOption = "",
+    store: StoreOption = STORE_DEFAULT,
+) -> None:
+    """Put the clips of a data set in clusters and name these by the words that set their captions apart."""
+    from pipelines.sentence_encoder import SentenceEncoder
+    from wfm.curation.cluster import ClusterConfig, ClusterRow, find_clusters
+    from wfm.curation.search import SPACES, captions_space, looks_space, open_dataset
+
+    if by not in SPACES:
+        raise InputError(f"--by {by!r}: choices are {', '.join(SPACES)}")
+    config = ClusterConfig(clusters=number, seed=seed)
+    place = open_store(store)
+    artifact = open_dataset(place, dataset)
+    looks = by == "looks"
+    index = looks_space(place, artifact) if looks else captions_space(place, artifact, SentenceEncoder(text_encoder))
+    found = find_clusters(index.all_vectors(), index.rows.column("caption").to_pylist(), config)
+    rows = found.rows(index.rows.column("clip_id").to_pylist())
+    lines = []
+    for cluster, name in enumerate(found.names):
+        inside = found.labels == cluster
+        lines.append((name, int(inside.sum()), f"{float(found.cosines[inside].mean()):.3f}"))
+    _table(f"{len(lines)} clusters of {len(rows):,} clips by {by}", ("cluster", "clips", "mean cosine"), lines)
+    if out is not None:
+        _write_table(out / "clusters.parquet", ClusterRow.to_table(rows))
+
+
+def taxonomy(
+    categories: Annotated[Path, typer.Argument(metavar="FILE", help="JSON: categories, shares ... (TaxonomyConfig).")],
+    dataset: _DatasetOption = "curated",
+    out: Annotated[Path | None, typer.Option("--out", metavar="FOLDER", help="Write mixture.parquet here.")] = None,
+    text_encoder: _EncoderOption = "",
+    store: StoreOption = STORE_DEFAULT,
+) -> None:
+    """Give every clip a category by what is said of it, and every category a weight for training."""
+    from pipelines.sentence_encoder import SentenceEncoder
+    from wfm.curation.search import captions_space, open_dataset
+    from wfm.curation.taxonomy import CategoryRow, TaxonomyConfig, category_rows, classify, mixture
+
+    try:
+        values = json.loads(categories.read_text())
+    except (OSError, ValueError) as error:
+        raise InputError(f"{categories}: not a JSON file ({error})") from None
+    if not isinstance(values, dict):
+        raise InputError(f'{categories}: wants {{"categories": {{"NAME": ["SENTENCE", ...], ...}}}}')
+    config = TaxonomyConfig.parse(values)
+    encode = SentenceEncoder(text_encoder)
+    place = open_store(store)
+    index = captions_space(place, open_dataset(place, dataset), encode)
+    described = {name: encode(sentences) for name, sentences in config.categories.items()}
+    chosen, cosines, margins = classify(index.all_vectors(), described, config)
+    mixed = mixture(chosen, config)
+    lines = [
+        (name, count, f"{mixed.wanted[name]:.3f}", f"{mixed.reached[name]:.3f}", f"{mixed.weights[name]:.3f}")
+        for name, count in mixed.clips.items()
+    ]
+    _table(f"{len(chosen):,} clips", ("category", "clips", "share wanted", "share reached", "weight of a clip"), lines)
+    if out is not None:
+        rows = category_rows(index.rows.column("clip_id").to_pylist(), chosen, cosines, margins, mixed)
+        _write_table(out / "mixture.parquet", CategoryRow.to_table(rows))
+
+
+def _table(title: str, headings: tuple[str, ...], lines: list[Any]) -> None:
+    from rich.table import Table
+
+    table = Table(title=title, title_justify="left", box=None)
+    for heading in headings:
+        table.add_column(heading, no_wrap=True)
+    for line in lines:
+        table.add_row(*map(str, line))
+    answers().print(table)
+
+
+def _write_table(path: Path, table: Any) -> None:
+    """Whole or not at all."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    from wfm.artifacts.atomic import replace_on_disk
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    buffer = pa.BufferOutputStream()
+    pq.write_table(table, buffer, compression="zstd")
+    replace_on_disk(path, buffer.getvalue().to_pybytes())
+    say(str(path))
 
 
 def _answer(hits: "list[Hit]", about: str, page: Path | None, json_: bool) -> None:

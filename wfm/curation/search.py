@@ -7,7 +7,8 @@ Two spaces, each with an index of its own (`search_index`):
 
 The index lies in the data set's scratch folder of the store, under the hash of all that it depends on (the data set's
 digest, the embeddings' digest or the encoder's identity, the index's config), so a stale one is never opened; garbage
-collection takes it away and the next search builds it again. Only kept clips are found: the others are in no shard.
+collection takes it away and the next search builds it again. Only kept clips that
+are not excluded are found.
 """
 
 import dataclasses
@@ -22,6 +23,7 @@ import pyarrow.compute as pc
 
 from wfm.curation.rows import vectors
 from wfm.curation.search_index import FORMAT, IndexConfig, Piece, SearchIndex, open_or_build
+from wfm.data.exclusions import read_exclusions
 from wfm.errors import DataError, InputError
 
 if TYPE_CHECKING:
@@ -153,9 +155,13 @@ def _open(
 
 
 def _kept(dataset: "Artifact") -> Iterator[tuple[str, pa.Table]]:
-    """(part name, the kept clips of a part), with ``shard`` as the path in the artifact."""
+    """(part name, the kept clips of a part that are not excluded), with ``shard`` as the path in the artifact."""
+    excluded = read_exclusions(dataset)
     for name, table in dataset.iterate_table("clips", [*SHOWN, "kept"]):
-        table = table.filter(table.column("kept")).select(list(SHOWN))
+        mine = excluded.of_part(name)
+        gone = pc.is_in(table.column("shard"), pa.array(sorted(mine.shards), pa.string()))
+        gone = pc.or_(gone, pc.is_in(table.column("clip_id"), pa.array(sorted(mine.keys), pa.string())))
+        table = table.filter(pc.and_not(table.column("kept"), gone)).select(list(SHOWN))
         if name:
             paths = pc.binary_join_element_wise(f"parts/{name}/", table.column("shard"), "")
             table = table.set_column(SHOWN.index("shard"), "shard", paths)

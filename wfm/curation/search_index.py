@@ -90,6 +90,10 @@ class SearchIndex:
             return np.zeros((0, self.width), np.float32)
         return np.asarray(self._index.get(np.asarray(rows, np.uint64)), np.float32).reshape(len(rows), self.width)
 
+    def all_vectors(self) -> np.ndarray:
+        """float32 [N, D], in the order of ``rows``: for what looks at everything (clusters, a taxonomy)."""
+        return self.vectors(np.arange(len(self)))
+
     def nearest(self, query: np.ndarray, count: int, *, exact: bool = False) -> tuple[np.ndarray, np.ndarray]:
         """(rows int64 [n], cosines float32 [n]), best first, n <= count. query float [D], not all zeros."""
         query = np.asarray(query, np.float32)

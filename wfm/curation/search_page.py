@@ -78,7 +78,10 @@ def _card(rank: int, hit: Hit, video: bytes) -> str:
         else "<div class='absent'>no room for this video</div>"
     )
     size = f"{hit.end_seconds - hit.start_seconds:.1f} s, {hit.width}x{hit.height}, {hit.fps:.3g} fps, {hit.split}"
-    origin = f"{hit.source} at {hit.start_seconds:.2f} s"
+    source = (
+        hit.source.rpartition("/")[2] if hit.source.startswith("wfm://") else hit.source
+    )  # a key says nothing to people
+    origin = f"{source} at {hit.start_seconds:.2f} s"
     return (
         f"<li>{shown}<div class='words'><p><span class='rank'>{rank}</span> {html.escape(hit.caption or 'no caption')}</p>"
         f"<small>cosine {hit.cosine:.3f} · {html.escape(size)}</small><small>clip {html.escape(hit.clip_id[:16])}</small>"

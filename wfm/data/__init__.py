@@ -9,6 +9,7 @@ Read in this order:
     exclusions  what is left out of a data set without writing its shards again
     windows     fixed-length windows of frames and actions over a data set's clips
     captions    text embeddings of samples, each distinct caption held once
+    mixture     how often a sample stands in an epoch, by the weights that a taxonomy gave
     plan        which sample comes when: a pure function of lengths; loader turns it into batches
 
 Nothing here knows a model or a curation step.
@@ -20,6 +21,7 @@ __all__ = [
     "energon",
     "exclusions",
     "loader",
+    "mixture",
     "orientation",
     "plan",
     "shards",

@@ -1,0 +1,160 @@
+"""A taxonomy by zero-shot: every clip gets the category whose description lies nearest, and categories get weights.
+
+A category is a name and some sentences that describe it; its vector is the mean of theirs, from the same encoder that made the
+clips' vectors: the text tower where the clips were embedded by a model that has one, the sentence encoder where captions were.
+Categories share a direction ("a video of ..."), which is taken off both sides, so that they are told apart by what differs. A
+clip that no category is near enough to, or that two are equally near to, is ``other``, never forced.
+
+Weights say how often a clip is drawn, relative to the mean of 1: those given by hand as shares, the rest by (share of clips) ^
+``evenness``: 1 keeps the corpus as it is, 0 makes all categories equally frequent. No clip is drawn more than ``most_repeats``
+times as often as the mean, whatever its category wants; what that leaves undone is said (`Mixture.reached`).
+"""
+
+import dataclasses
+from collections import Counter
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pydantic
+
+from wfm.config import Config
+from wfm.errors import ConfigError
+from wfm.records import Record
+
+OTHER = "other"
+
+
+class TaxonomyConfig(Config):
+    """Categories, when a clip belongs to one, and how often each is drawn."""
+
+    categories: dict[str, list[str]]
+    "Name of each category -> sentences that describe it."
+    least_cosine: float = 0.0
+    "A clip whose nearest category is further away than this (after the common direction is taken off) is other."
+    least_margin: float = 0.0
+    "So is one whose two nearest categories differ by less than this."
+    shares: dict[str, float] = {}
+    "Wanted share of what is drawn, by category; what is not named shares the rest."
+    evenness: float = pydantic.Field(0.5, ge=0, le=1)
+    "Exponent of the shares that are not given: 1 as the corpus has it, 0 all alike."
+    most_repeats: float = pydantic.Field(4.0, ge=1)
+    "A clip is drawn at most this many times as often as the mean."
+
+    @pydantic.model_validator(mode="after")
+    def _sane(self) -> "TaxonomyConfig":
+        if len(self.categories) < 2:
+            raise ValueError(f"categories has {len(self.categories)} entries: give 2 or more, name -> sentences")
+        for name, sentences in self.categories.items():
+            if not name.strip() or name == OTHER or not sentences or not all(text.strip() for text in sentences):
+                raise ValueError(
+                    f"category {name!r}: needs a name other than {OTHER!r} and sentences that are not empty"
+                )
+        for name, share in self.shares.items():
+            if name not in self.categories and name != OTHER:
+                raise ValueError(f"shares names {name!r}; the categories are {', '.join(self.categories)}, {OTHER}")
+            if not 0 <= share <= 1:
+                raise ValueError(f"shares.{name} is {share}: a share is 0 to 1")
+        if sum(self.shares.values()) > 1 + 1e-9:
+            raise ValueError(f"shares add up to {sum(self.shares.values()):g}, more than 1")
+        return self
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class CategoryRow(Record):
+    """One clip's category and weight. What the loader's `wfm.data.mixture` reads."""
+
+    clip_id: str
+    category: str
+    cosine: float
+    "To the category; where it is other, to the nearest."
+    margin: float
+    "By how much the second nearest is further away."
+    weight: float
+    "How often it is drawn, relative to the mean."
+
+
+@dataclasses.dataclass(frozen=True)
+class Mixture:
+    """Categories by name: how many clips, what share was wanted and what the weights reach."""
+
+    clips: dict[str, int]
+    wanted: dict[str, float]
+    reached: dict[str, float]
+    weights: dict[str, float]
+
+
+def classify(
+    vectors: np.ndarray, descriptions: Mapping[str, np.ndarray], config: TaxonomyConfig
+) -> tuple[list[str], np.ndarray, np.ndarray]:
+    """(category a clip, cosine [N], margin [N]) of clips float [N, D], by descriptions name -> float [sentences, D]."""
+    names = list(config.categories)
+    means = np.stack([_unit(np.asarray(descriptions[name], np.float32)).mean(axis=0) for name in names])  # [C, D]
+    if means.shape[1] != vectors.shape[1]:
+        raise ConfigError(
+            f"the descriptions have {means.shape[1]} numbers, the clips {vectors.shape[1]}: not one encoder"
+        )
+    common = _unit(means).mean(axis=0)
+    common /= max(float(np.linalg.norm(common)), 1e-12)
+    axes = _unit(means - (means @ common)[:, None] * common)
+    clips = _unit(vectors.astype(np.float32))
+    cosines = _unit(clips - (clips @ common)[:, None] * common) @ axes.T  # [N, C]
+    order = np.argsort(-cosines, axis=1, kind="stable")
+    rows = np.arange(len(cosines))
+    best, second = cosines[rows, order[:, 0]], cosines[rows, order[:, 1]]
+    near = (best >= config.least_cosine) & (best - second >= config.least_margin)
+    chosen = [names[column] if ok else OTHER for column, ok in zip(order[:, 0], near, strict=True)]
+    return chosen, best, best - second
+
+
+def mixture(chosen: Sequence[str], config: TaxonomyConfig) -> Mixture:
+    """Weights of the categories that have clips. Raises ConfigError when a share is wanted of a category without any."""
+    counts = Counter(chosen)
+    empty = [name for name, share in config.shares.items() if share > 0 and not counts[name]]
+    if empty:
+        raise ConfigError(
+            f"shares wants {', '.join(empty)}, of which there is no clip: take it out, or describe it better"
+        )
+    total = len(chosen)
+    present = [name for name in (*config.categories, OTHER) if counts[name]]
+    free = [name for name in present if name not in config.shares]
+    rest = 1 - sum(config.shares.values())
+    if not free and rest > 1e-9:
+        raise ConfigError(f"shares gives every category one, and they add up to {1 - rest:g}: make it 1")
+    powers = {name: (counts[name] / total) ** config.evenness for name in free}
+    wanted = {name: config.shares.get(name, 0.0) for name in present}
+    wanted |= {name: rest * power / sum(powers.values()) for name, power in powers.items()}
+    reached = _capped(wanted, {name: config.most_repeats * counts[name] / total for name in present})
+    weights = {name: reached[name] * total / counts[name] for name in present}
+    return Mixture({name: counts[name] for name in present}, wanted, reached, weights)
+
+
+def category_rows(
+    clip_ids: Sequence[str], chosen: Sequence[str], cosines: np.ndarray, margins: np.ndarray, mixed: Mixture
+) -> list[CategoryRow]:
+    """A row a clip, in the order given."""
+    return [
+        CategoryRow(
+            clip_id=clip_id, category=name, cosine=float(cosine), margin=float(margin), weight=mixed.weights[name]
+        )
+        for clip_id, name, cosine, margin in zip(clip_ids, chosen, cosines, margins, strict=True)
+    ]
+
+
+def _capped(wanted: dict[str, float], most: dict[str, float]) -> dict[str, float]:
+    """Shares that add up to 1, none above its ``most``; what a capped one leaves goes to the others, in their proportion."""
+    capped: set[str] = set()
+    shares = dict(wanted)
+    while over := [name for name in shares if name not in capped and shares[name] > most[name] + 1e-12]:
+        capped.update(over)
+        left = 1 - sum(most[name] for name in capped)
+        open_ = {name: wanted[name] for name in wanted if name not in capped}
+        total = sum(open_.values())
+        if total <= 0:  # nobody may take it: shared out by what there is
+            open_ = {name: most[name] for name in open_}
+            total = sum(open_.values())
+        shares = {name: most[name] if name in capped else left * open_[name] / total for name in wanted}
+    return shares
+
+
+def _unit(x: np.ndarray) -> np.ndarray:
+    return x / np.maximum(np.linalg.norm(x, axis=-1, keepdims=True), 1e-12)
