@@ -103,7 +103,7 @@ class Lease:
             "schema_version": SCHEMA_VERSION,
             "number": number,
             "token": self._token,
-            **_this_process(),
+            **this_process(),
             "acquired_at": utc_now(),
             "ttl_seconds": self.ttl_seconds,
             "inputs": list(self._inputs),
@@ -225,19 +225,20 @@ def read_holder(objects: Objects, folder: str, number: int) -> Holder | None:
 
 def is_gone(holder: Holder) -> bool:
     """True when the holder was a process of this machine, and that process has ended."""
-    here = _this_process()
+    here = this_process()
     if holder.machine != here["machine"] or not holder.machine:
         return False
-    return _start_of(holder.pid) != holder.pid_start
+    return start_of(holder.pid) != holder.pid_start
 
 
 def _numbers(objects: Objects, folder: str) -> list[int]:
     return [int(m[1]) for m in map(_RECORD.fullmatch, objects.names(folder)) if m and m[2] == "json"]
 
 
-def _this_process() -> dict[str, str | int]:
+def this_process() -> dict[str, str | int]:
+    """Names this process so that another one of the same machine can see whether it has ended."""
     pid = os.getpid()
-    return {"machine": _machine(), "host": socket.gethostname(), "pid": pid, "pid_start": _start_of(pid)}
+    return {"machine": _machine(), "host": socket.gethostname(), "pid": pid, "pid_start": start_of(pid)}
 
 
 def _machine() -> str:
@@ -248,7 +249,7 @@ def _machine() -> str:
         return ""
 
 
-def _start_of(pid: int) -> str:
+def start_of(pid: int) -> str:
     """When a process started, in ticks since boot; "" when there is none (or only its zombie)."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()

@@ -6,7 +6,7 @@ prefix of the video id together, where files with the same bytes meet: one keeps
 
 Reason codes: not_a_video, truncated, empty_file, no_video_stream, no_decoder:<codec>, decode_error, too_short, too_large,
 dangling_link, not_a_regular_file, not_found, unreadable, unsafe_name, changed_while_read, bad_sidecar, duplicate_bytes,
-purged.
+purged, poisoned.
 """
 
 import dataclasses
@@ -20,7 +20,8 @@ from typing import TYPE_CHECKING, Any
 from wfm.config import Config, how
 from wfm.curation.listing import Listing, SourceFile
 from wfm.curation.part import PartLike
-from wfm.curation.step import reason_code
+from wfm.curation.poison import watch
+from wfm.curation.step import Skip, reason_code
 from wfm.data.source import fetch_source, problem_of
 from wfm.errors import InputError
 from wfm.records import Video
@@ -147,7 +148,11 @@ def examine(file: SourceFile, store: "Store", config: IngestConfig) -> tuple[Vid
     reason = _changed(file, path)
     if reason:
         return _failed(row, reason), Sidecars()
-    row, reason = _with_facts(row, path, config)
+    try:
+        with watch(store, "probe", video_id, path, file.source):
+            row, reason = _with_facts(row, path, config)
+    except Skip as skip:
+        reason = skip.reason
     if reason:
         return _failed(row, reason), Sidecars()
     try:

@@ -5,7 +5,7 @@
 Every clip carries the actions of its span and the attributes of the shot it shows most of. What is left out (too short, not
 decodable, without actions where its video has some) stands in the table ``skips`` with its reason.
 
-Reason codes: below_minimum_length, decode_error and the other codes of `wfm.data.decode`, actions_missing.
+Reason codes: below_minimum_length, decode_error and the other codes of `wfm.data.decode`, actions_missing, poisoned.
 """
 
 from collections.abc import Iterator
@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from wfm.config import Config
 from wfm.curation.cut import CutConfig, Cutter, Written
 from wfm.curation.part import PartLike
+from wfm.curation.poison import watch
 from wfm.curation.shots import ShotConfig, Span, Timeline, look, spans
 from wfm.curation.sidecars import cut_actions, overlapping_shot, read_actions, read_attributes
 from wfm.curation.step import Skip, SkippedRow, run_step, skipped_by_reason
@@ -77,7 +78,7 @@ class SplitVideo:
         path = open_source(self._store, row.source, row.video_id)
         self._files = []
         try:
-            with open_video(path) as video:
+            with watch(self._store, self.name, row.video_id, path, row.source), open_video(path) as video:
                 clips = list(self._clips(row, video))
         except VideoError as error:
             self._forget(row)

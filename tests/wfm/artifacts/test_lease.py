@@ -4,13 +4,13 @@ import sys
 from dataclasses import replace
 
 from wfm.artifacts import Store
-from wfm.artifacts.lease import Holder, _machine, _start_of, held, is_gone
+from wfm.artifacts.lease import Holder, _machine, start_of, held, is_gone
 
 KEY = "a" * 64
 
 
 def holder(**changes):
-    base = Holder(1, "t", _machine(), "h", os.getpid(), _start_of(os.getpid()), "now", 30.0, ())
+    base = Holder(1, "t", _machine(), "h", os.getpid(), start_of(os.getpid()), "now", 30.0, ())
     return replace(base, **changes)
 
 
@@ -21,7 +21,7 @@ def test_this_process_is_here():
 
 def test_an_ended_process_is_gone_even_before_it_is_reaped():
     process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
-    living = holder(pid=process.pid, pid_start=_start_of(process.pid))
+    living = holder(pid=process.pid, pid_start=start_of(process.pid))
     assert not is_gone(living)
     process.kill()
     os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)  # a zombie now

@@ -1,0 +1,101 @@
+"""An item that crashes its process is found, listed and left out; killed runs and passing crashes blame nobody."""
+
+import ctypes
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from wfm.artifacts import Store
+from wfm.curation.poison import TRIES, decode_in_own_process, forget, poisoned, watch
+from wfm.curation.run import local_cluster, map_tasks
+from wfm.curation.step import Skip
+
+ITEMS = {name: f"{number:064x}" for number, name in enumerate(("good", "crash", "late"))}
+
+
+def crashing_trial(path: Path) -> str:
+    """Really crashes a process for the item of that name."""
+    program = "import ctypes, sys; 'crash' in sys.argv[1] and ctypes.string_at(0)"
+    code = subprocess.run([sys.executable, "-c", program, str(path)], check=False).returncode
+    return f"decoding ended by {signal.Signals(-code).name}" if code < 0 else ""
+
+
+def work(payload: tuple[str, str, list[str]]) -> dict[str, str]:
+    """A part of several items, in a worker that crashes at one of them."""
+    store_url, folder, names = payload
+    store = Store.open(store_url)
+    answers = {}
+    for name in names:
+        tries = Path(folder) / name
+        with tries.open("a") as file:
+            file.write("x")
+        try:
+            with watch(store, "step", ITEMS[name], Path(f"{name}.mp4"), name, trial=crashing_trial):
+                if name == "crash" or (name == "late" and tries.read_text().count("x") <= 2):
+                    ctypes.string_at(0)  # a real one: it reads address 0
+                answers[name] = "done"
+        except Skip as skip:
+            answers[name] = skip.reason
+    return answers
+
+
+def test_the_crashing_item_is_found_in_its_part_and_the_rest_is_done(tmp_path: Path) -> None:
+    store = Store.open(tmp_path / "store")
+    with local_cluster(workers=1, memory="1GiB") as address:
+        part = (store.url, str(tmp_path), ["good", "crash", "late"])
+        answer = dict(map_tasks(work, {"part": (*part[:2], ["good", "crash"])}, scheduler=address))["part"]
+        assert answer == {"good": "done", "crash": f"poisoned: decoding ended by SIGSEGV, {TRIES} times"}
+        assert (tmp_path / "crash").read_text() == "xx", "one worker was lost, not every one there is"
+        (again,) = dict(map_tasks(work, {"part": (*part[:2], ["crash"])}, scheduler=address)).values()
+        assert again["crash"].startswith("poisoned: "), "on the list it is not tried again"
+        (late,) = dict(map_tasks(work, {"part": (*part[:2], ["late"])}, scheduler=address)).values()
+        assert late == {"late": "done"}, "two crashes that pass are no poison"
+    assert [(note.step, note.item, note.source) for note in poisoned(store)] == [("step", ITEMS["crash"], "crash")]
+    assert len(forget(store)) == 1
+    assert poisoned(store) == []
+    assert not list(store.objects.walk("poison")), "nothing is left of items that went well"
+
+
+def begin_and_die(store: Store, item: str, how: str) -> None:
+    """A process that enters the watch and is killed there; ``how``: alone, or with the parent that started it."""
+    program = f"""
+import os, signal, sys, time
+from pathlib import Path
+from wfm.artifacts import Store
+from wfm.curation.poison import watch
+parent = os.getpid()
+child = os.fork()
+if child == 0:
+    with watch(Store.open({store.url!r}), "step", {item!r}, Path("x.mp4"), "x", trial=lambda path: ""):
+        if {how!r} == "with its run":
+            os.kill(parent, signal.SIGKILL)
+        os.kill(os.getpid(), signal.SIGKILL)
+os.waitpid(child, 0)
+"""
+    subprocess.run([sys.executable, "-c", program], check=False)
+
+
+@pytest.mark.parametrize("times", [1, TRIES + 2])
+def test_a_run_that_is_killed_again_and_again_poisons_nothing(tmp_path: Path, times: int) -> None:
+    store = Store.open(tmp_path / "store")
+    for _ in range(times):
+        begin_and_die(store, "a" * 64, "with its run")
+    with watch(store, "step", "a" * 64, Path("x.mp4"), "x", trial=lambda path: ""):
+        pass
+    assert poisoned(store) == []
+
+
+def test_an_exception_is_no_crash(tmp_path: Path) -> None:
+    store = Store.open(tmp_path / "store")
+    with pytest.raises(ValueError, match="bad"), watch(store, "step", "b" * 64, Path("x"), "x"):
+        raise ValueError("bad")
+    assert not list(store.objects.walk("poison"))
+
+
+def test_the_trial_takes_an_error_for_no_crash(tmp_path: Path) -> None:
+    text = tmp_path / "text.mp4"
+    text.write_text("no video")
+    assert decode_in_own_process(text) == ""
