@@ -13,7 +13,7 @@
 
 `one_pass` feeds whoever looks at a video from one decode (one_pass_consumers, prefetch). `transcode` turns frames of any kind
 into a clip (tone_map: HDR to SDR; sound). `rows` holds the tables between them, `part`, `per_clip` and `by_part` what steps
-over parts share, `arrays` numpy or cupy.
+over parts share, `arrays` numpy or cupy, `poison` keeps the list of videos that crash whoever opens them.
 
 Read `step` first (a Step makes rows or skips with a reason, a Filter keeps or says why not), then `split`. `run` says where the
 work happens: in this process or on Dask. Nothing is dropped without a reason that is counted.

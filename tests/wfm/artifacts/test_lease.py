@@ -4,7 +4,7 @@ import sys
 from dataclasses import replace
 
 from wfm.artifacts import Store
-from wfm.artifacts.lease import Holder, _machine, start_of, held, is_gone
+from wfm.artifacts.lease import Holder, _machine, held, is_gone, start_of
 
 KEY = "a" * 64
 
