@@ -1,7 +1,7 @@
-"""``videos``, ``clips``, ``scores``, ``captions``, ``selection`` -> ``dataset``: shards, the public tables, and a card.
+"""``videos``, ``clips``, ``scores``, ``captions``, ``selection`` (and ``embeddings``) -> ``dataset``: shards, tables, a card.
 
     python -m components.write_shards --spec SPEC --input videos=KEY --input clips=KEY --input scores=KEY \\
-        --input captions=KEY --input selection=KEY --key-out PATH
+        --input captions=KEY --input selection=KEY [--input embeddings=KEY] --key-out PATH
 """
 
 from components.entrypoint import Context, PartContext, Result, main

@@ -50,5 +50,6 @@ def curation_nodes(settings: Settings, videos: str, dataset: str) -> tuple[Graph
             scores="score_clips",
             captions="caption_clips",
             selection="select_clips",
+            embeddings="embed_clips",
         ),
     )

@@ -69,8 +69,8 @@ TABLE: tuple[StageRow, ...] = (
          kind="daskjob", replicas=4, cpu=1),
     _row("select_clips", {"clips": "clips", "scores": "scores", "duplicates": "duplicates"}, "selection", "curation"),
     _row("write_shards", {"videos": "videos", "clips": "clips", "scores": "scores", "captions": "captions",
-                          "selection": "selection"}, "dataset", "curation",
-         kind="daskjob", replicas=4, cpu=2, version=2),
+                          "selection": "selection", "embeddings": "embeddings?"}, "dataset", "curation",
+         kind="daskjob", replicas=4, cpu=2, version=3),
     # dataset -> models
     _row("train_tokenizer", {"dataset": "dataset"}, "tokenizer", "training", kind="torchjob", gpu=1, memory_gib=2.5,
          timeout_seconds=7 * 86400, version=2),

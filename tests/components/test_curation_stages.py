@@ -1,6 +1,7 @@
 """Raw files through every curation stage to a data set, in this process: what is kept, why not, and what is redone."""
 
 import importlib
+import io
 import json
 from pathlib import Path
 from typing import Any
@@ -120,7 +121,7 @@ def curate(store: Store, folder: Path) -> dict[str, Artifact]:
     for kind, name, config, inputs in (
         ("duplicates", "dedup_clips", {}, ("clips", "scores", "embeddings")),
         ("selection", "select_clips", SELECT, ("clips", "scores", "duplicates")),
-        ("dataset", "write_shards", {}, ("videos", "clips", "scores", "captions", "duplicates", "selection")),
+        ("dataset", "write_shards", {}, ("videos", "clips", "scores", "captions", "selection", "embeddings")),
     ):
         done[kind] = run_stage(store, name, config, **{of: done[of] for of in inputs})
     return done
@@ -149,6 +150,9 @@ def test_from_files_to_a_data_set(store: Store, curated: dict[str, Artifact], tm
     assert card["clips"] == {"total": 11, "kept": 8, "with_actions": 2}
     assert card["clips_refused"] == {"duplicate": 2, "static": 1} == dataset.manifest.skipped
     assert card["videos_not_used"] == {"not_a_video": 1}
+    assert card["bins"] == {"resolution_lt_720_aspect_ratio_1_1_duration_0_5": 8}
+    assert card["rights"] == [{"licence": "unknown", "consent": "unknown", "videos": 6, "clips": 8}]
+    assert "8 clips" in dataset.fetch("README.md").read_text()
 
     store.pull(dataset.key, tmp_path / "out", what="all")
     pulled = pq.read_table(tmp_path / "out" / "clips.parquet").to_pylist()
@@ -162,6 +166,7 @@ def test_from_files_to_a_data_set(store: Store, curated: dict[str, Artifact], tm
             assert sample.members["txt"].decode() == row["caption"] != ""
             assert json.loads(sample.members["json"])["clip_sha256"] == row["clip_sha256"]
             assert read_index(shard)
+            assert np.load(io.BytesIO(sample.members["emb.npy"])).shape == (256,)
     assert pq.read_table(tmp_path / "out" / "videos.parquet").num_rows == 7
 
     found = list(windows(dataset, "train", num_frames=33, stride_frames=8, size=(64, 64)))

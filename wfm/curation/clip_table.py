@@ -5,8 +5,10 @@ columns are added, never renamed or removed, within a schema version.
 """
 
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
+
+import numpy as np
 
 from wfm.curation.rows import Score, Selection
 from wfm.errors import DataError
@@ -69,6 +71,10 @@ SCORES = tuple(field.name for field in dataclasses.fields(Score) if field.name n
 """Names of the score columns, in order."""
 
 
+Vector = tuple[str, np.ndarray]
+"""(sha256 of the clip bytes it was made from, float16 [D])."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Known:
     """What the stages found out about one clip."""
@@ -77,6 +83,7 @@ class Known:
     selection: Selection
     score: Score | None
     caption: Caption | None
+    embedding: np.ndarray | None = None
 
     @property
     def scores(self) -> dict[str, float | str | None]:
@@ -85,7 +92,11 @@ class Known:
 
 
 def join(
-    clips: Iterable[Clip], selection: Iterable[Selection], scores: Iterable[Score], captions: Iterable[Caption]
+    clips: Iterable[Clip],
+    selection: Iterable[Selection],
+    scores: Iterable[Score],
+    captions: Iterable[Caption],
+    embeddings: Mapping[str, Vector] | None = None,
 ) -> list[Known]:
     """The tables of one part, clip by clip in order of clip id.
 
@@ -103,7 +114,10 @@ def join(
         for name, row in (("score", score), ("caption", caption)):
             if row is not None and row.clip_sha256 != clip.clip_sha256:
                 raise DataError(f"the {name} of clip {clip.clip_id!r} was made from other bytes: rerun {name}_clips")
-        known.append(Known(clip, chosen[clip.clip_id], score, caption))
+        made_from, vector = (embeddings or {}).get(clip.clip_id, (clip.clip_sha256, None))
+        if made_from != clip.clip_sha256:
+            raise DataError(f"the embedding of clip {clip.clip_id!r} was made from other bytes: rerun embed_clips")
+        known.append(Known(clip, chosen[clip.clip_id], score, caption, vector))
     return known
 
 

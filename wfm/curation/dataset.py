@@ -1,13 +1,15 @@
 """What was kept -> shards that trainers open, and the two public tables. Part by part; the card sums up.
 
-A part writes ``shards/<split>/<part>-00000.tar`` with its ``.idx``, ``clips.parquet`` (every clip ever cut, kept or not),
-``videos.parquet`` (every input file, readable or not) and ``members.parquet`` (where each member lies), from which the whole
-has its ``.nv-meta``: Megatron-Energon opens a pulled dataset as it is. A sample is ``<clip_id>.mp4``, ``.json``, ``.txt`` and,
-where there are actions, ``.actions.parquet``, copied byte for byte.
+A part writes ``shards/<split>/<bin>/<part>-00000.tar`` (`bins`) with its ``.idx``, ``clips.parquet`` (every clip ever cut,
+kept or not), ``videos.parquet`` (every input file, readable or not) and ``members.parquet`` (where each member lies), from
+which the whole has its ``.nv-meta``: Megatron-Energon opens a pulled dataset as it is. A sample is ``<clip_id>.mp4``,
+``.json``, ``.txt``, ``.emb.npy`` (float16 [D]) where it was embedded and, where there are actions, ``.actions.parquet``,
+copied byte for byte.
 """
 
 import dataclasses
 import hashlib
+import io
 import json
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
@@ -17,9 +19,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from wfm.config import Config
-from wfm.curation.clip_table import SCORES, ClipRow, Known, clip_row, join
+from wfm.curation.bins import shard_bin
+from wfm.curation.clip_table import ClipRow, Known, Vector, clip_row, join
+from wfm.curation.dataset_card import SCHEMA_VERSION, UNKNOWN, Card
+from wfm.curation.dataset_readme import SHOWN_SOURCES, Source, readme
 from wfm.curation.part import PartLike
 from wfm.curation.rows import SPLITS, Score, Selection
+from wfm.curation.sidecars import read_attributes
 from wfm.curation.step import reason_code
 from wfm.data.energon import MEMBERS, write_energon
 from wfm.data.shards import ShardWriter
@@ -27,11 +33,13 @@ from wfm.errors import DataError
 from wfm.records import Caption, Clip, Record, Video
 
 if TYPE_CHECKING:
+    import pyarrow as pa
+
     from wfm.artifacts import Artifact, PartEntry, Store
 
-SCHEMA_VERSION = 1
-"""Of a sample's JSON and of the card."""
-
+_CARD_COLUMNS = [
+    field.name for field in dataclasses.fields(ClipRow) if field.name not in ("clip_sha256", "caption", "source")
+]
 Plan = tuple[dict[str, Any], dict[str, Any]]
 
 
@@ -40,6 +48,8 @@ class ShardsConfig(Config):
 
     maximum_shard_bytes: int = 500_000_000
     "A shard is closed before it grows beyond this [bytes]."
+    binned: bool = True
+    "Whether clips of different aspect, resolution and length go to shards of their own (`wfm.curation.bins`)."
 
 
 def dataset_plan(inputs: dict[str, "Artifact"]) -> Plan:
@@ -47,7 +57,7 @@ def dataset_plan(inputs: dict[str, "Artifact"]) -> Plan:
 
     A part depends on its own rows of every table, and on nothing of another part: one more video elsewhere leaves it alone.
     """
-    tables = ("videos", "clips", "scores", "captions")
+    tables = [name for name in ("videos", "clips", "scores", "captions", "embeddings") if name in inputs]
     entries = {table: {entry.name: entry for entry in inputs[table].parts} for table in tables}
     decided = {entry.path: entry for entry in inputs["selection"].files("selection.parquet/")}
     names = sorted(set(entries["videos"]) | set(entries["clips"]))
@@ -77,13 +87,15 @@ def dataset_part(part: PartLike) -> tuple[dict[str, int], dict[str, int]]:
         _selection(store, arguments) if clips else [],
         _rows(store, arguments, "scores", Score),
         _rows(store, arguments, "captions", Caption),
+        _embeddings(store, arguments),
     )
     videos = _rows(store, arguments, "videos", Video)
     shards, members = write_samples(known, _fetcher(store, arguments), part)
     pq.write_table(pa.Table.from_pylist(members, schema=MEMBERS), part.out / "members.parquet", compression="zstd")
     rows = [clip_row(item, shards.get(item.clip.clip_id, "")) for item in known]
     pq.write_table(ClipRow.to_table(rows), part.out / "clips.parquet", compression="zstd")
-    pq.write_table(Video.to_table(videos), part.out / "videos.parquet", compression="zstd")
+    of_videos = store.part(arguments["videos"]).fetch if "videos" in arguments else None
+    pq.write_table(with_rights(videos, of_videos), part.out / "videos.parquet", compression="zstd")
     refused = Counter(row.reason for row in rows if not row.kept)
     return {"inputs": len(rows), "outputs": len(shards), "videos": len(videos)}, dict(sorted(refused.items()))
 
@@ -91,23 +103,25 @@ def dataset_part(part: PartLike) -> tuple[dict[str, int], dict[str, int]]:
 def write_samples(
     known: Iterable[Known], fetch: Any, part: PartLike
 ) -> tuple[dict[str, str], list[dict[str, str | int]]]:
-    """Write the kept clips, split by split in order of clip id; returns clip id -> path of its shard, and where each member
-    lies."""
-    by_split: dict[str, list[Known]] = defaultdict(list)
+    """Write the kept clips, folder by folder (split, then bin) in order of clip id; returns clip id -> path of its shard, and
+    where each member lies."""
+    by_folder: dict[str, list[Known]] = defaultdict(list)
     for item in known:
-        if item.selection.kept:
-            by_split[item.selection.split].append(item)
+        if not item.selection.kept:
+            continue
+        clip, split = item.clip, item.selection.split
+        if split not in SPLITS:
+            raise DataError(f"clip {clip.clip_id!r} has the split {split!r}; choices are {', '.join(SPLITS)}")
+        name = shard_bin(clip.width, clip.height, clip.end_seconds - clip.start_seconds)
+        by_folder[f"shards/{split}/{name}" if part.config.binned else f"shards/{split}"].append(item)
     written: dict[str, str] = {}
     members: list[dict[str, str | int]] = []
-    for split, items in sorted(by_split.items()):
-        if split not in SPLITS:
-            raise DataError(f"clip {items[0].clip.clip_id!r} has the split {split!r}; choices are {', '.join(SPLITS)}")
-        folder = part.out / "shards" / split
-        with ShardWriter(folder, part.name, maximum_bytes=part.config.maximum_shard_bytes) as writer:
+    for folder, items in sorted(by_folder.items()):
+        with ShardWriter(part.out / folder, part.name, maximum_bytes=part.config.maximum_shard_bytes) as writer:
             for item in items:
                 shard = writer.write(item.clip.clip_id, sample_members(item, fetch))
-                written[item.clip.clip_id] = f"shards/{split}/{shard}"
-        members += [{**row, "shard": f"shards/{split}/{row['shard']}"} for row in writer.members]
+                written[item.clip.clip_id] = f"{folder}/{shard}"
+        members += [{**row, "shard": f"{folder}/{row['shard']}"} for row in writer.members]
     return written, members
 
 
@@ -132,74 +146,64 @@ def sample_members(known: Known, fetch: Any) -> dict[str, bytes]:
         "json": json.dumps(facts, sort_keys=True, ensure_ascii=False, allow_nan=False).encode(),
         "txt": text.encode(),
     }
+    if known.embedding is not None:
+        array = io.BytesIO()
+        np.save(array, known.embedding, allow_pickle=False)
+        members["emb.npy"] = array.getvalue()
     if clip.action_path:
         members["actions.parquet"] = Path(fetch(clip.action_path)).read_bytes()
     return members
 
 
 def write_card(store: "Store", parts: Sequence["PartEntry"], out: Path) -> dict[str, Any]:
-    """Sum up the committed parts into ``card.json`` and Energon's ``.nv-meta``; returns what the card holds."""
-    rows: list[dict[str, Any]] = []
-    videos: Counter[str] = Counter()
-    shards: dict[str, list[int]] = {split: [] for split in SPLITS}
-    columns = [
-        field.name for field in dataclasses.fields(ClipRow) if field.name not in ("clip_sha256", "caption", "source")
-    ]
+    """Sum up the committed parts into ``card.json``, ``README.md`` and Energon's ``.nv-meta``; returns what the card holds.
+
+    Memory is that of one part. Raises `DataError` when no clip is left: an empty data set is no success.
+    """
+    card = Card()
+    sources: list[Source] = []
     for entry in parts:
         part = store.part(entry.key)
-        rows += part.table("clips", columns).to_pylist()
-        for row in part.table("videos", ["status", "reason"]).to_pylist():
-            videos["ok" if row["status"] == "ok" else reason_code(row["reason"]) or row["status"]] += 1
+        rights = {}
+        for row in part.table("videos", ["name", "video_id", "status", "reason", "licence", "consent"]).to_pylist():
+            ok = row["status"] == "ok"
+            card.add_video("ok" if ok else reason_code(row["reason"]) or row["status"], row["licence"], row["consent"])
+            if ok:
+                rights[row["video_id"]] = (row["licence"], row["consent"])
+                if len(sources) < SHOWN_SOURCES:
+                    sources.append((row["name"], row["video_id"], row["licence"], row["consent"]))
+        card.add_clips(part.table("clips", _CARD_COLUMNS).to_pylist(), rights)
         for file in part.files("shards/"):
             if file.path.endswith(".tar"):
-                shards[file.path.split("/")[1]].append(file.size)
-    card = describe(rows, videos, shards)
+                card.add_shard(file.path.split("/")[1], file.size)
+    values = card.values()
+    if not card.kept:
+        why = {**values["videos_not_used"], **values["clips_refused"]}
+        reasons = ", ".join(f"{reason}: {count}" for reason, count in why.items()) or "no clip was cut"
+        raise DataError(f"the data set is empty: of {values['videos']['total']} videos no clip was kept ({reasons})")
     write_energon((store.part(entry.key).table("members") for entry in parts), SPLITS, out)
-    (out / "card.json").write_text(json.dumps(card, indent=1, sort_keys=True, allow_nan=False) + "\n")
-    return card
+    (out / "card.json").write_text(json.dumps(values, indent=1, sort_keys=True, allow_nan=False) + "\n")
+    (out / "README.md").write_text(readme(values, sources))
+    return values
 
 
-def describe(rows: list[dict[str, Any]], videos: Counter[str], shards: dict[str, list[int]]) -> dict[str, Any]:
-    """The card: counts, reasons, splits, captions, and the spread of every score among kept and refused clips."""
-    kept = [row for row in rows if row["kept"]]
-    return {
-        "schema_version": SCHEMA_VERSION,
-        "videos": {"total": sum(videos.values()), "ok": videos["ok"]},
-        "videos_not_used": {reason: count for reason, count in sorted(videos.items()) if reason != "ok"},
-        "clips": {"total": len(rows), "kept": len(kept), "with_actions": sum(row["has_actions"] for row in kept)},
-        "clips_refused": dict(sorted(Counter(row["reason"] for row in rows if not row["kept"]).items())),
-        "caption_sources": dict(sorted(Counter(row["caption_source"] or "none" for row in kept).items())),
-        "motion_sources": dict(sorted(Counter(row["motion_source"] or "none" for row in kept).items())),
-        "picture_sizes": dict(sorted(Counter(f"{row['width']}x{row['height']}" for row in kept).items())),
-        "splits": {split: _side([row for row in kept if row["split"] == split], shards[split]) for split in SPLITS},
-        "scores_kept": _spread(kept),
-        "scores_refused": _spread([row for row in rows if not row["kept"]]),
-    }
+def with_rights(videos: list[Video], fetch: Any) -> "pa.Table":
+    """The table of videos with ``licence`` and ``consent`` of each: as its attributes sidecar has them, else ``unknown``."""
+    import pyarrow as pa
+
+    found = []
+    for video in videos:
+        stated = read_attributes(Path(fetch(video.attributes))) if video.attributes else {}
+        found.append([_stated(stated, "licence", "license"), _stated(stated, "consent")])
+    table = Video.to_table(videos)
+    for number, name in enumerate(("licence", "consent")):
+        table = table.append_column(name, pa.array([row[number] for row in found], pa.string()))
+    return table
 
 
-def _side(rows: list[dict[str, Any]], shards: list[int]) -> dict[str, Any]:
-    return {
-        "clips": len(rows),
-        "sessions": len({row["session_id"] for row in rows}),
-        "groups": len({row["group"] for row in rows}),
-        "frames": sum(row["num_frames"] for row in rows),
-        "seconds": round(sum(row["end_seconds"] - row["start_seconds"] for row in rows), 6),
-        "shards": len(shards),
-        "bytes": sum(shards),
-    }
-
-
-def _spread(rows: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
-    """Score -> minimum, 5, 50, 95 % and maximum, over the clips that have it."""
-    spread = {}
-    for name in SCORES:
-        values = [row[name] for row in rows if isinstance(row[name], float)]
-        if values:
-            marks = np.quantile(np.array(values), [0, 0.05, 0.5, 0.95, 1])
-            spread[name] = dict(
-                zip(("min", "p05", "p50", "p95", "max"), (round(float(m), 6) for m in marks), strict=True)
-            )
-    return spread
+def _stated(header: dict[str, Any], *names: str) -> str:
+    values = [str(header[name]).strip() for name in names if header.get(name) is not None]
+    return next((value for value in values if value), UNKNOWN)
 
 
 def _rows(store: "Store", arguments: Any, table: str, record: type[Any]) -> list[Any]:
@@ -221,3 +225,13 @@ def _selection(store: "Store", arguments: Any) -> list[Selection]:
 def _fetcher(store: "Store", arguments: Any) -> Any:
     """Fetch from the part of the clips, which is opened once."""
     return store.part(arguments["clips"]).fetch if "clips" in arguments else None
+
+
+def _embeddings(store: "Store", arguments: Any) -> dict[str, Vector]:
+    """Clip id -> (sha256 of the bytes it was made from, float16 vector of whatever width the model has)."""
+    if "embeddings" not in arguments:
+        return {}
+    table = store.part(arguments["embeddings"]).table("embeddings", ["clip_id", "clip_sha256", "embedding"])
+    vectors = (np.array(row, np.float16) for row in table.column("embedding").to_pylist())
+    ids, hashes = (table.column(name).to_pylist() for name in ("clip_id", "clip_sha256"))
+    return {clip: (sha256, vector) for clip, sha256, vector in zip(ids, hashes, vectors, strict=True)}

@@ -1,19 +1,23 @@
 """Samples: members in order, facts as JSON, the clip's own bytes; and the card adds up."""
 
+import dataclasses
 import hashlib
+import io
 import json
-from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
-from wfm.curation.clip_table import Known, clip_row
-from wfm.curation.dataset import describe, sample_members
+from wfm.curation.clip_table import Known, clip_row, join
+from wfm.curation.dataset import sample_members, with_rights
+from wfm.curation.dataset_card import UNKNOWN, Card, Distinct, Spread
+from wfm.curation.dataset_readme import readme
 from wfm.curation.rows import Score, Selection
 from wfm.errors import DataError
-from wfm.records import Caption, Clip
+from wfm.records import Caption, Clip, Video
 
 Row = Callable[..., Clip]
 VIDEO = b"not decoded here"
@@ -70,10 +74,18 @@ def test_other_bytes_than_the_row_says_are_refused(
         sample_members(known(make_row, make_score), lambda _: tmp_path / "x")
 
 
+def card_of(items: list[Known], rights: dict[str, tuple[str, str]] | None = None) -> Card:
+    card = Card()
+    for status in ("ok", "ok", "truncated"):
+        card.add_video(status, "CC-BY-4.0", UNKNOWN)
+    card.add_shard("train", 1024)
+    card.add_clips([clip_row(item, "shards/train/overflow/x-0.tar").__dict__ for item in items], rights or {})
+    return card
+
+
 def test_the_card_adds_up(make_row: Row, make_score: Callable[..., Score]) -> None:
     items = [known(make_row, make_score, name, reason) for name, reason in [("a", ""), ("b", "static"), ("c", "")]]
-    rows = [clip_row(item, "").__dict__ for item in items]
-    card = describe(rows, Counter({"ok": 2, "truncated": 1}), {"train": [1024], "val": [], "test": []})
+    card = card_of(items, {items[0].clip.video_id: ("CC-BY-4.0", UNKNOWN)}).values()
     assert card["videos"] == {"total": 3, "ok": 2}
     assert card["videos_not_used"] == {"truncated": 1}
     assert card["clips"]["total"] == 3 == card["clips"]["kept"] + sum(card["clips_refused"].values())
@@ -87,5 +99,72 @@ def test_the_card_adds_up(make_row: Row, make_score: Callable[..., Score]) -> No
         "bytes": 1024,
     }
     assert card["splits"]["val"]["clips"] == 0
+    assert card["bins"] == {"overflow": 2}
+    assert sum(right["clips"] for right in card["rights"]) == 2
     assert card["scores_kept"]["sharpness"]["p50"] == 50.0
+    assert not card["estimated"]
     assert json.loads(json.dumps(card, allow_nan=False)) == card
+
+
+def test_the_card_does_not_grow_with_the_corpus() -> None:
+    """cosmos-curate's summary.json has a key for every video; ours holds at most twice the limit of anything."""
+    distinct, spread = Distinct(limit=500), Spread(limit=500)
+    rng = np.random.default_rng(0)
+    values = rng.normal(size=20_000)
+    for number, value in enumerate(values):
+        distinct.add(f"session {number % 10_000}")
+        spread.add(hashlib.sha256(str(number).encode()).hexdigest(), float(value))
+        assert len(distinct._hashes) <= 1000
+        assert len(spread._values) <= 1000
+    assert distinct.estimated
+    assert spread.estimated
+    assert abs(distinct.count - 10_000) < 3 * 10_000 / np.sqrt(500)  # three standard errors (13 %); 10 % here
+    found = spread.values()
+    assert (found["min"], found["max"]) == (round(values.min(), 6), round(values.max(), 6))  # exact however many
+    assert abs(found["p50"] - np.median(values)) < 0.15
+
+
+def test_exact_up_to_the_limit() -> None:
+    distinct = Distinct(limit=500)
+    for number in range(900):
+        distinct.add(str(number % 450))
+    assert (distinct.count, distinct.estimated) == (450, False)
+
+
+def test_the_page_says_what_is_unknown(make_row: Row, make_score: Callable[..., Score]) -> None:
+    card = card_of([known(make_row, make_score)]).values()
+    page = readme(card, [("a|b.mp4", "ab" * 32, "CC-BY-4.0", UNKNOWN)])
+    assert "For 2 of 2 videos licence or consent is unknown" in page
+    assert "| a\\|b.mp4 | abababababababab | CC-BY-4.0 | unknown |" in page
+    assert "The other 1 videos: columns of `videos.parquet`." in page
+    assert "| truncated | 1 |" in page
+
+
+def test_rights_come_from_the_sidecar(tmp_path: Path) -> None:
+    stated = {"v1": {"licence": "CC-BY-4.0", "consent": "release form 12"}, "v2": {"license": "CC0-1.0"}, "v3": {}}
+    for name, header in stated.items():
+        (tmp_path / name).write_text(json.dumps({"schema_version": 1, "shots": [], **header}))
+    videos = [Video(source=name, name=name, attributes=name) for name in stated]
+    table = with_rights([*videos, Video(source="v4", name="v4")], lambda name: tmp_path / name)
+    rights = list(zip(table["licence"].to_pylist(), table["consent"].to_pylist(), strict=True))
+    assert rights == [
+        ("CC-BY-4.0", "release form 12"),
+        ("CC0-1.0", "unknown"),
+        ("unknown", "unknown"),
+        ("unknown", "unknown"),
+    ]
+    assert Video.from_table(table)[0].source == "v1"
+
+
+def test_the_embedding_is_a_member(
+    make_row: Row, make_score: Callable[..., Score], fetch: Callable[[str], Path]
+) -> None:
+    vector = np.linspace(-1, 1, 7).astype(np.float16)
+    item = dataclasses.replace(known(make_row, make_score), embedding=vector)
+    members = sample_members(item, fetch)
+    assert list(members) == ["mp4", "json", "txt", "emb.npy"]
+    read = np.load(io.BytesIO(members["emb.npy"]), allow_pickle=False)
+    assert read.dtype == np.float16
+    assert np.array_equal(read, vector)
+    with pytest.raises(DataError, match="embedding of clip 'a' was made from other bytes"):
+        join([item.clip], [item.selection], [], [], {"a": ("0" * 64, vector)})

@@ -1,0 +1,168 @@
+"""The card of a data set, added up part by part: counts, reasons, splits, rights, and the spread of every score.
+
+Memory does not grow with the corpus. Quantiles are of the 65,536 clips with the smallest ids, which are hashes and so a fair
+sample; distinct sessions and groups are counted by their smallest hashes. Both are exact up to that many, and ``estimated``
+says when they are not. Minimum and maximum are always exact.
+"""
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+
+from wfm.curation.clip_table import SCORES
+from wfm.curation.rows import SPLITS
+
+SCHEMA_VERSION = 1
+"""Of a sample's JSON and of the card."""
+
+UNKNOWN = "unknown"
+"""What stands where nobody said a video's licence or consent."""
+
+_KEPT = 65_536
+
+
+class Distinct:
+    """How many different texts there were."""
+
+    def __init__(self, limit: int = _KEPT) -> None:
+        self._limit, self._hashes = limit, set[int]()
+        self.estimated = False
+
+    def add(self, text: str) -> None:
+        """Count a text, once however often it comes."""
+        self._hashes.add(int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big"))
+        if len(self._hashes) > 2 * self._limit:
+            self._hashes = set(sorted(self._hashes)[: self._limit])
+            self.estimated = True
+
+    @property
+    def count(self) -> int:
+        """Exact unless `estimated`; then from how densely the smallest hashes lie (error about 1 / sqrt(limit))."""
+        if not self.estimated:
+            return len(self._hashes)
+        smallest = sorted(self._hashes)[: self._limit]
+        return round((self._limit - 1) * 2**64 / smallest[-1])
+
+
+class Spread:
+    """Minimum, 5, 50, 95 % and maximum of a score."""
+
+    def __init__(self, limit: int = _KEPT) -> None:
+        self._limit, self._values = limit, dict[str, float]()
+        self._ends = (float("inf"), float("-inf"))
+        self.estimated = False
+
+    def add(self, clip_id: str, value: float) -> None:
+        """One clip's score."""
+        self._values[clip_id] = value
+        self._ends = (min(self._ends[0], value), max(self._ends[1], value))
+        if len(self._values) > 2 * self._limit:
+            self._values = dict(sorted(self._values.items())[: self._limit])
+            self.estimated = True
+
+    def values(self) -> dict[str, float]:
+        """The five numbers."""
+        marks = np.quantile(np.array(list(self._values.values())), [0.05, 0.5, 0.95])
+        numbers = (self._ends[0], *marks, self._ends[1])
+        return dict(zip(("min", "p05", "p50", "p95", "max"), (round(float(m), 6) for m in numbers), strict=True))
+
+
+class _Split:
+    def __init__(self) -> None:
+        self.clips = self.frames = self.shards = self.bytes = 0
+        self.seconds = 0.0
+        self.sessions, self.groups = Distinct(), Distinct()
+
+    def values(self) -> dict[str, Any]:
+        return {
+            "clips": self.clips,
+            "sessions": self.sessions.count,
+            "groups": self.groups.count,
+            "frames": self.frames,
+            "seconds": round(self.seconds, 6),
+            "shards": self.shards,
+            "bytes": self.bytes,
+        }
+
+
+class Card:
+    """Sums over the parts of a data set; `values` is what ``card.json`` holds."""
+
+    def __init__(self) -> None:
+        self.videos, self.refused, self.captions = Counter[str](), Counter[str](), Counter[str]()
+        self.motions, self.sizes, self.bins = Counter[str](), Counter[str](), Counter[str]()
+        self.rights: dict[tuple[str, str], Counter[str]] = {}
+        self.splits = {split: _Split() for split in SPLITS}
+        self.spreads: dict[bool, dict[str, Spread]] = {True: {}, False: {}}
+        self.total = self.with_actions = 0
+
+    def add_clips(self, rows: Iterable[dict[str, Any]], rights: dict[str, tuple[str, str]]) -> None:
+        """Rows of `ClipRow`; `rights`: video id -> (licence, consent)."""
+        for row in rows:
+            self.total += 1
+            for name in SCORES:
+                if isinstance(row[name], float):
+                    self.spreads[row["kept"]].setdefault(name, Spread()).add(row["clip_id"], row[name])
+            if not row["kept"]:
+                self.refused[row["reason"]] += 1
+                continue
+            self._add_kept(row)
+            of_right = self.rights.setdefault(rights.get(row["video_id"], (UNKNOWN, UNKNOWN)), Counter())
+            of_right["clips"] += 1
+
+    def _add_kept(self, row: dict[str, Any]) -> None:
+        split = self.splits[row["split"]]
+        split.clips += 1
+        split.frames += row["num_frames"]
+        split.seconds += row["end_seconds"] - row["start_seconds"]
+        split.sessions.add(row["session_id"])
+        split.groups.add(row["group"])
+        self.with_actions += row["has_actions"]
+        self.captions[row["caption_source"] or "none"] += 1
+        self.motions[row["motion_source"] or "none"] += 1
+        self.sizes[f"{row['width']}x{row['height']}"] += 1
+        folders = row["shard"].split("/")
+        self.bins[folders[2] if len(folders) == 4 else "all in one"] += 1
+
+    def add_video(self, status: str, licence: str, consent: str) -> None:
+        """One input file; `status` is ok or the code of what was wrong."""
+        self.videos[status] += 1
+        if status == "ok":
+            self.rights.setdefault((licence, consent), Counter())["videos"] += 1
+
+    def add_shard(self, split: str, size: int) -> None:
+        """One shard [bytes]."""
+        self.splits[split].shards += 1
+        self.splits[split].bytes += size
+
+    @property
+    def kept(self) -> int:
+        """Clips in the shards."""
+        return sum(split.clips for split in self.splits.values())
+
+    def values(self) -> dict[str, Any]:
+        """The card."""
+        ranges = [spread for side in self.spreads.values() for spread in side.values()]
+        counted = [distinct for split in self.splits.values() for distinct in (split.sessions, split.groups)]
+        return {
+            "schema_version": SCHEMA_VERSION,
+            "videos": {"total": sum(self.videos.values()), "ok": self.videos["ok"]},
+            "videos_not_used": {reason: count for reason, count in sorted(self.videos.items()) if reason != "ok"},
+            "clips": {"total": self.total, "kept": self.kept, "with_actions": self.with_actions},
+            "clips_refused": dict(sorted(self.refused.items())),
+            "caption_sources": dict(sorted(self.captions.items())),
+            "motion_sources": dict(sorted(self.motions.items())),
+            "picture_sizes": dict(sorted(self.sizes.items())),
+            "bins": dict(sorted(self.bins.items())),
+            "rights": [
+                {"licence": licence, "consent": consent, "videos": found["videos"], "clips": found["clips"]}
+                for (licence, consent), found in sorted(self.rights.items())
+            ],
+            "splits": {name: split.values() for name, split in self.splits.items()},
+            "scores_kept": {name: spread.values() for name, spread in sorted(self.spreads[True].items())},
+            "scores_refused": {name: spread.values() for name, spread in sorted(self.spreads[False].items())},
+            "estimated": any(one.estimated for one in [*ranges, *counted]),
+        }

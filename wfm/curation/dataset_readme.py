@@ -1,0 +1,102 @@
+"""``README.md`` of a data set: its card in words and tables, for whoever is handed the folder.
+
+What is not known is said to be unknown: a video whose licence or consent nobody stated is listed so, never passed over.
+"""
+
+from collections.abc import Iterable
+from typing import Any
+
+from wfm.curation.dataset_card import UNKNOWN
+
+SHOWN_SOURCES = 100
+"""So many source videos are listed with their rights; the rest stand in ``videos.parquet``."""
+
+Source = tuple[str, str, str, str]
+"""(name, video id, licence, consent)."""
+
+
+def readme(card: dict[str, Any], sources: Iterable[Source]) -> str:
+    """The page; `sources` are the first usable videos, at most `SHOWN_SOURCES`."""
+    clips, videos = card["clips"], card["videos"]
+    seconds = sum(split["seconds"] for split in card["splits"].values())
+    lines = [
+        "# Video clips for training world models",
+        "",
+        f"{clips['kept']:,} clips ({seconds / 3600:,.2f} h) from {videos['ok']:,} videos. {clips['total'] - clips['kept']:,} "
+        f"clips were refused and {videos['total'] - videos['ok']:,} files not used, for the reasons below.",
+        "",
+        "WebDataset shards under `shards/<split>/`; Megatron-Energon opens the folder as it is (`.nv-meta/`). A sample has",
+        "`.mp4`, `.json` (facts, scores, caption), `.txt` (caption), and where known `.emb.npy` and `.actions.parquet`.",
+        "`clips.parquet` has every clip ever cut, kept or not; `videos.parquet` every input file with its rights.",
+        "",
+        "## Splits",
+        "",
+        "No session, and no group of duplicates, is in two splits.",
+        "",
+        *_table(
+            ("split", "clips", "sessions", "hours", "shards", "GB"),
+            [
+                (name, s["clips"], s["sessions"], f"{s['seconds'] / 3600:.2f}", s["shards"], f"{s['bytes'] / 1e9:.3f}")
+                for name, s in card["splits"].items()
+            ],
+        ),
+        "",
+        "## Licence and consent",
+        "",
+        *_rights(card, sources),
+        "",
+        "## What was left out",
+        "",
+        *_table(("clips refused because", "clips"), list(card["clips_refused"].items())),
+        "",
+        *_table(("files not used because", "files"), list(card["videos_not_used"].items())),
+        "",
+        "## What is in it",
+        "",
+        *_table(("bin", "clips"), list(card["bins"].items())),
+        "",
+        *_table(("captions from", "clips"), list(card["caption_sources"].items())),
+        "",
+        "Scores of the kept clips"
+        + (" (quantiles and sessions estimated from a sample):" if card["estimated"] else ":"),
+        "",
+        *_table(
+            ("score", "min", "5 %", "median", "95 %", "max"),
+            [(name, *(f"{value:.4g}" for value in s.values())) for name, s in card["scores_kept"].items()],
+        ),
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _rights(card: dict[str, Any], sources: Iterable[Source]) -> list[str]:
+    listed = list(sources)
+    unknown = sum(r["videos"] for r in card["rights"] if UNKNOWN in (r["licence"], r["consent"]))
+    lines = [
+        f"For {unknown:,} of {card['videos']['ok']:,} videos licence or consent is unknown: nobody stated it at ingest.",
+        "",
+        *_table(
+            ("licence", "consent", "videos", "clips"),
+            [(r["licence"], r["consent"], r["videos"], r["clips"]) for r in card["rights"]],
+        ),
+        "",
+        *_table(("video", "id", "licence", "consent"), [(name, key[:16], *rest) for name, key, *rest in listed]),
+    ]
+    if len(listed) < card["videos"]["ok"]:
+        lines += ["", f"The other {card['videos']['ok'] - len(listed):,} videos: columns of `videos.parquet`."]
+    return lines
+
+
+def _table(heads: tuple[str, ...], rows: list[tuple[Any, ...]]) -> list[str]:
+    if not rows:
+        return [f"({heads[0]}: none)"]
+    cells = [[_cell(value) for value in row] for row in rows]
+    return ["| " + " | ".join(row) + " |" for row in (list(heads), ["---"] * len(heads), *cells)]
+
+
+def _cell(value: Any) -> str:
+    """A table cell; text from outside cannot break the table or become markup."""
+    text = f"{value:,}" if isinstance(value, int) else str(value)
+    for mark in "\\|`<>[]*_":
+        text = text.replace(mark, "\\" + mark)
+    return " ".join(text.split())
