@@ -5,6 +5,7 @@
 Every file is a part of its own first (an unchanged file is never read again); then rows are put together by video id.
 """
 
+import dataclasses
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -23,9 +24,16 @@ def outside(config: ingest.IngestConfig, inputs: Mapping[str, str], store: "Stor
     """What was seen outside, for the key; None when the input artifact says it all."""
     if config.videos and "raw" in inputs:
         raise ConfigError(f"ingest_videos has both videos={config.videos!r} and the input 'raw': give one of them")
-    seen = None if "raw" in inputs else listing.list_source(config.videos, store).to_json()
+    seen = None if "raw" in inputs else _first(listing.list_source(config.videos, store), config).to_json()
     purged = _purged(seen, inputs, store)
-    return {**(seen or {}), "purged": purged} if purged else seen
+    more: dict[str, Any] = {"purged": purged} if purged else {}
+    if seen is None and config.limit:
+        more["limit"] = config.limit
+    return {**(seen or {}), **more} if more else seen
+
+
+def _first(found: listing.Listing, config: ingest.IngestConfig) -> listing.Listing:
+    return dataclasses.replace(found, files=found.files[: config.limit]) if config.limit else found
 
 
 def _purged(seen: Any, inputs: Mapping[str, str], store: "Store") -> list[str]:
@@ -74,7 +82,7 @@ def group(part: PartContext[ingest.IngestConfig]) -> Result:
 def _listing(ctx: Context[ingest.IngestConfig]) -> listing.Listing:
     raw: Artifact | None = ctx.inputs.get("raw")
     if raw is not None:
-        return listing.list_artifact(raw)
+        return _first(listing.list_artifact(raw), ctx.config)
     seen = ctx.outside if ctx.outside is not None else outside(ctx.config, {}, ctx.store)
     return listing.Listing.from_json(seen)
 

@@ -31,6 +31,11 @@ _DRY = Annotated[bool, typer.Option("--dry-run", help="Only show what would run,
 _SET = Annotated[
     list[str] | None, typer.Option("--set", metavar="STAGE.FIELD=V", help="Change an option; may be repeated.")
 ]
+_LIMIT = Annotated[int, typer.Option(min=0, help="Only the first so many videos, in order of name; 0: all.")]
+_RETRY = Annotated[
+    bool,
+    typer.Option("--retry-failed", help="Try again what failed or was poisoned before; what was refused stays so."),
+]
 _PATIENCE_SECONDS = 60.0
 
 
@@ -55,6 +60,8 @@ def run(
         str, typer.Option(metavar="NAME", help="Start from this dataset; with --videos: name the new one.")
     ] = "",
     set_: _SET = None,
+    limit: _LIMIT = 0,
+    retry_failed: _RETRY = False,
     dry_run: _DRY = False,
     cpu: _CPU = None,
     memory: _MEMORY = None,
@@ -64,8 +71,20 @@ def run(
     """Run a pipeline: what is there already is not made again."""
     from pipelines.start_run import Request
 
-    wanted = Request(pipeline, profile=profile, overrides=tuple(set_ or ()), videos=videos, dataset=dataset)
-    _start(wanted, open_store(store), dry_run=dry_run, cpu=cpu, memory=memory, quiet=quiet)
+    overrides = (*(set_ or ()), *((f"ingest_videos.limit={limit}",) if limit else ()))
+    wanted = Request(pipeline, profile=profile, overrides=overrides, videos=videos, dataset=dataset)
+    opened = open_store(store)
+    if retry_failed and not dry_run:
+        _retry(wanted, opened)
+    _start(wanted, opened, dry_run=dry_run, cpu=cpu, memory=memory, quiet=quiet)
+
+
+def _retry(wanted: "Request", store: "Store") -> None:
+    from pipelines.retry_failed import retry_failed
+
+    counted = retry_failed(wanted.plan(store), store)
+    what = ", ".join(f"{code}: {count}" for code, count in sorted(counted.items()))
+    say(f"trying again {what}" if counted else "nothing failed before that could be tried again")
 
 
 def curate(
@@ -75,12 +94,17 @@ def curate(
     dataset: Annotated[str, typer.Option(metavar="NAME", help="Name of the new dataset.")] = "",
     profile: Annotated[str, typer.Option(help="Recipe.")] = "demo",
     set_: _SET = None,
+    limit: _LIMIT = 0,
+    retry_failed: _RETRY = False,
     dry_run: _DRY = False,
     quiet: _QUIET = False,
     store: StoreOption = STORE_DEFAULT,
 ) -> None:
     """Make a dataset of your own videos: short for `wfm run curate --videos`."""
-    run("curate", profile=profile, videos=videos, dataset=dataset, set_=set_, dry_run=dry_run, quiet=quiet, store=store)
+    run(
+        "curate", profile=profile, videos=videos, dataset=dataset, set_=set_, limit=limit, retry_failed=retry_failed,
+        dry_run=dry_run, quiet=quiet, store=store,
+    )  # fmt: skip
 
 
 def rerun(
@@ -125,7 +149,7 @@ def _start(
 
     plan = wanted.plan(store)
     if dry_run:
-        _show_plan(plan)
+        _show_plan(plan, store)
         return
     missing = len(plan.missing)
     what = f"{missing} of {len(plan.nodes)} stages to run" if missing else "nothing to run, everything is there"
@@ -135,16 +159,31 @@ def _start(
     raise typer.Exit(summary.exit_code)
 
 
-def _show_plan(plan: "Plan") -> None:
+def _show_plan(plan: "Plan", store: "Store") -> None:
     from rich.table import Table
 
+    from pipelines.estimate import estimate
+
     table = Table(title=f"{plan.pipeline} ({plan.profile})", title_justify="left", box=None)
-    for heading in ("stage", "runs", "key", "why"):
+    for heading in ("stage", "runs", "key", "estimate", "why"):
         table.add_column(heading, no_wrap=heading != "why")
+    costs = estimate(plan, store)
+    known = [cost.seconds for cost in costs.values() if cost.seconds is not None]
     for node in plan.nodes:
-        table.add_row(node.name, "no" if node.done else "yes", (node.key or "")[:12], node.why)
+        seconds = costs[node.name].seconds if node.name in costs else None
+        shown = "" if node.done else "not measured yet" if seconds is None else duration(seconds)
+        table.add_row(node.name, "no" if node.done else "yes", (node.key or "")[:12], shown, node.why)
     answers().print(table)
     say(f"{len(plan.missing)} of {len(plan.nodes)} stages would run")
+    if known:
+        cpu = sum(cost.cpu_seconds or 0.0 for cost in costs.values())
+        files = next(iter(costs.values())).files
+        say(
+            f"about {duration(sum(known))} one after the other and {cpu / 3600:.2f} processor hours for {files} videos, at the "
+            f"rates of earlier runs here; {len(costs) - len(known)} stages were never measured"
+        )
+    elif costs:
+        say("no estimate: no stage of these has run on this store before, or the videos are not there yet")
 
 
 def _conclude(state: RunState, plan: "Plan", store: "Store") -> None:
