@@ -9,6 +9,7 @@ the parts whose decisions changed and no other.
 from components.entrypoint import Context, Result, main
 from wfm.curation import select
 from wfm.curation.by_part import parts_of, read_parts, read_rows, write_parts
+from wfm.curation.measures import Measures
 from wfm.curation.rows import DuplicatePair, DuplicateRow, Score, Selection
 from wfm.records import Clip
 
@@ -25,6 +26,7 @@ def run(ctx: Context[select.SelectConfig]) -> Result:
         read_rows(ctx.inputs["duplicates"], "duplicates", DuplicateRow),
         read_rows(ctx.inputs["duplicates"], "pairs", DuplicatePair),
         ctx.config,
+        read_rows(ctx.inputs["scores"], "measures", Measures),
     )
     write_parts(rows, lambda row: part_of[row.clip_id], Selection, ctx.out, "selection", by_part)
     counts, skipped = select.counts_of(rows)

@@ -80,7 +80,8 @@ def block_flow(gray: Any, seconds: np.ndarray) -> BlockFlow:
         empty = np.zeros((max(frames - 1, 0), GRID * GRID))
         return BlockFlow(np.stack([empty, empty], -1), empty > 0, centres, np.diff(seconds), 1 / longer)
     found = [
-        _pairs(gray[start : min(start + PAIRS_AT_ONCE, frames - 1) + 1]) for start in range(0, frames - 1, PAIRS_AT_ONCE)
+        _pairs(gray[start : min(start + PAIRS_AT_ONCE, frames - 1) + 1])
+        for start in range(0, frames - 1, PAIRS_AT_ONCE)
     ]
     shift, known = (np.concatenate([part[k] for part in found]) for k in (0, 1))
     return BlockFlow(shift / longer, known, centres, np.diff(seconds), 1 / longer)

@@ -38,13 +38,26 @@ class CameraMoves:
     roll: float
     "Clockwise turn of the content, degrees a second."
     shake: float
-    "RMS of the shift's speed after its mean over half a second is taken out, longer sides a second."
+    "Fast part of the shift's speed (its mean over half a second taken out), typical over time: a jump is no shake [same]."
     own_motion: float
     "Mean speed beyond the camera's of the 4 busiest blocks, longer sides a second."
     explained: float
     "Share of known blocks that follow the camera, mean over pairs."
     known: float
     "Share of pairs from which the camera could be told: near 0, the numbers say nothing."
+
+    @property
+    def moved(self) -> bool:
+        """Whether any tag but ``static`` would be given."""
+        return self.tags not in (["static"], ["unknown"])
+
+    def turned(self, transpose: bool, mirror_x: bool, mirror_y: bool) -> "CameraMoves":
+        """The camera of the upright picture, whose axes are swapped first and then mirrored."""
+        # The content goes (-pan, tilt) in (right, down).
+        right, down = (self.tilt, -self.pan) if transpose else (-self.pan, self.tilt)
+        right, down = (-right if mirror_x else right), (-down if mirror_y else down)
+        odd = (transpose + mirror_x + mirror_y) % 2 == 1
+        return dataclasses.replace(self, pan=-right, tilt=down, roll=-self.roll if odd else self.roll)
 
     @property
     def tags(self) -> list[str]:
@@ -105,11 +118,14 @@ def _block_speeds(flow: BlockFlow, timed: np.ndarray) -> tuple[float, float]:
 
 
 def _shake(path: CameraPath, seconds: np.ndarray, told: np.ndarray) -> float:
-    """RMS of the fast part of the shift's speed. Pairs that say nothing are left out of both means."""
-    width = max(3, int(round(SLOW_SECONDS / max(float(np.median(seconds[told])), 1e-6))) | 1)
+    """Fast part of the shift's speed: its median length, scaled to be the RMS for a tremble that is normal along both axes.
+
+    A median, since a clip that stalls and then catches up has one jump, not a tremble. Pairs that say nothing are left out.
+    """
+    width = max(3, round(SLOW_SECONDS / max(float(np.median(seconds[told])), 1e-6)) | 1)
     speed = np.where(told[:, None], path.shift / np.maximum(seconds, 1e-9)[:, None], 0)
     window = np.ones(width)
     number = np.convolve(told.astype(float), window, "full")[width // 2 :][: len(told)]
     slow = np.stack([np.convolve(speed[:, axis], window, "full")[width // 2 :][: len(told)] for axis in (0, 1)], 1)
     fast = (speed - slow / np.maximum(number, 1)[:, None])[told]
-    return float(np.sqrt((fast**2).sum(axis=1).mean()))
+    return float(np.median(np.linalg.norm(fast, axis=1)) * np.sqrt(1 / np.log(2)))

@@ -1,9 +1,9 @@
 """Kept or not, with one reason each, and on which side of the split: a pure step over tables, cheap to run again.
 
 Filters run in a fixed order and the first to refuse names the reason: ``unscored, too_short, black, static, low_motion,
-text_overlay, blurred, low_contrast``, and ``duplicate`` last. Duplicates are judged among the clips that passed
-everything else, from the pairs that `dedup` stored: so every clip refused as a duplicate has a kept neighbour in this
-very data set, and none is lost because its better copy was, say, too dark.
+text_overlay, blurred, low_contrast``, those of `measured_filters`, and ``duplicate`` last. Duplicates are judged among the
+clips that passed everything else, from the pairs that `dedup` stored: so every clip refused as a duplicate has a kept
+neighbour in this very data set, and none is lost because its better copy was, say, too dark.
 
 Splits: clips that share a session or a component of duplicates form a group; a group is never divided. The hash of a
 group (the smallest hash of its sessions) puts groups in an order; the first ones are train, the next val, the rest test,
@@ -22,6 +22,8 @@ import pydantic
 
 from wfm.config import Config
 from wfm.curation.keepers import NO_REPEAT, Repeat, choose_keepers, connected
+from wfm.curation.measured_filters import MeasuredLimits, measured_rules
+from wfm.curation.measures import Measures
 from wfm.curation.rows import SPLITS, DuplicatePair, DuplicateRow, Score, Selection
 from wfm.curation.step import Filter, reason_code
 from wfm.errors import DataError
@@ -56,6 +58,8 @@ class SelectConfig(Config):
     "Variance of the Laplacian times 10,000."
     minimum_contrast: float | None = 0.02
     "Standard deviation of brightness within a frame, of 1."
+    measured: MeasuredLimits = MeasuredLimits()
+    "Limits on what stands in the table of measures; all are off by default."
     drop_duplicates: bool = True
     split: SplitRatio = SplitRatio()
 
@@ -66,6 +70,7 @@ class Scored:
 
     clip: Clip
     score: Score | None
+    measures: Measures | None = None
 
 
 @dataclasses.dataclass
@@ -91,6 +96,22 @@ class Unscored:
         return self.name if item.score is None else ""
 
 
+@dataclasses.dataclass
+class MeasuredFilter:
+    """A `Filter` from a name and a question about measures. Raises `DataError` where they are not there: never a silent yes."""
+
+    name: str
+    refuses: Callable[[Measures], bool]
+
+    def reason(self, item: Scored) -> str:
+        """The filter's name, or empty to keep the item."""
+        if item.score is None:
+            return ""
+        if item.measures is None:
+            raise DataError(f"select_clips.measured: clip {item.clip.clip_id!r} has no measures: rerun score_clips")
+        return self.name if self.refuses(item.measures) else ""
+
+
 def filters(config: SelectConfig) -> list[Filter[Scored]]:
     """The filters that are on, in the order in which they give reasons."""
 
@@ -109,6 +130,7 @@ def filters(config: SelectConfig) -> list[Filter[Scored]]:
         *above("text_overlay", config.maximum_text_score, lambda score: score.text_score),
         *below("blurred", config.minimum_sharpness, lambda score: score.sharpness),
         *below("low_contrast", config.minimum_contrast, lambda score: score.contrast),
+        *(MeasuredFilter(name, refuses) for name, refuses in measured_rules(config.measured)),
     ]
 
 
@@ -118,10 +140,11 @@ def select_clips(
     duplicates: Iterable[DuplicateRow],
     pairs: Iterable[DuplicatePair],
     config: SelectConfig,
+    measures: Iterable[Measures] = (),
 ) -> list[Selection]:
     """A row a clip, in order of clip id. Raises `DataError` when the tables do not speak of the same clips."""
     clips = sorted(clips, key=lambda clip: clip.clip_id)
-    scored = _join(clips, scores)
+    scored = _join(clips, scores, measures)
     found = {row.clip_id: row for row in duplicates}
     missing = [clip.clip_id for clip in clips if clip.clip_id not in found]
     if missing:
@@ -211,11 +234,12 @@ def counts_of(rows: Iterable[Selection]) -> tuple[dict[str, int], dict[str, int]
     return counts, dict(sorted(Counter(row.reason for row in rows if not row.kept).items()))
 
 
-def _join(clips: Sequence[Clip], scores: Iterable[Score]) -> list[Scored]:
-    """Clips with their scores, refused if a score was made from other bytes."""
+def _join(clips: Sequence[Clip], scores: Iterable[Score], measures: Iterable[Measures]) -> list[Scored]:
+    """Clips with their scores and measures, refused if one was made from other bytes."""
     by_id = {score.clip_id: score for score in scores}
+    measured = {row.clip_id: row for row in measures}
     for clip in clips:
-        score = by_id.get(clip.clip_id)
-        if score is not None and score.clip_sha256 != clip.clip_sha256:
-            raise DataError(f"the score of clip {clip.clip_id!r} was made from other bytes: rerun score_clips")
-    return [Scored(clip, by_id.get(clip.clip_id)) for clip in clips]
+        for row in (by_id.get(clip.clip_id), measured.get(clip.clip_id)):
+            if row is not None and row.clip_sha256 != clip.clip_sha256:
+                raise DataError(f"the score of clip {clip.clip_id!r} was made from other bytes: rerun score_clips")
+    return [Scored(clip, by_id.get(clip.clip_id), measured.get(clip.clip_id)) for clip in clips]

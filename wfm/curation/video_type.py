@@ -1,0 +1,81 @@
+"""What kind of video a clip is, from measured signals: a coarse answer that needs no model, with the numbers it is made of.
+
+    still        nothing ever changes
+    slideshow    still pictures that replace each other
+    screen       a recorded screen: flat areas, few shades, hard edges, most of the time at rest
+    animation    flat areas and hard edges that move all over
+    fixed        a camera at rest before something that moves
+    moving       a camera that moves
+
+Limits: a talking head before a plain wall is flat too, but soft; drawn film with painted backgrounds is not told from live
+action. A vision-language model's answer is the captioner's.
+"""
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+from array_api_compat import array_namespace
+
+from wfm.curation.arrays import block_means, to_numpy
+from wfm.curation.camera_moves import CameraMoves
+
+TYPES = ("still", "slideshow", "screen", "animation", "fixed", "moving")
+REST = 1.5 / 255
+"Mean change of a picture below which it is at rest; grain at rest changes each pixel by about one."
+JUMP = 12 / 255
+"Mean change of a picture in one step that replaces it."
+FLAT = 1.5 / 255
+"Neighbouring pixels that differ by less are one flat area."
+SHADES = 48
+"Grey levels of 256 that a drawn picture's flat areas use, at most: those that hold 95 % of its pixels."
+
+
+@dataclasses.dataclass(frozen=True)
+class Look:
+    """The numbers that a type is read from."""
+
+    rest_share: float
+    "Share of frame pairs at rest."
+    jumps: int
+    "Pairs at which the picture is replaced, with rest before and after."
+    flat_share: float
+    "Share of pixels equal to their right and lower neighbours, median over stills."
+    shades: int
+    "Grey levels that hold 95 % of a still's pixels, median."
+
+
+def look(thumbnails: Any, stills: Any) -> Look:
+    """thumbnails [T, h, w], stills [S, H, W], float in 0..1."""
+    xp = array_namespace(thumbnails)
+    change = to_numpy(xp.mean(xp.abs(thumbnails[1:] - thumbnails[:-1]), axis=(1, 2)))
+    blocks = block_means(xp.abs(thumbnails[1:] - thumbnails[:-1]), 8, 8) if len(change) else np.zeros((0, 8, 8))
+    rest = (change < REST) & (to_numpy(blocks).reshape(len(change), -1).max(axis=1, initial=0) < 4 * REST)
+    around = np.concatenate([[True], rest, [True]])
+    jumps = (change > JUMP) & around[:-2] & around[2:]
+    right = xp.abs(stills[:, :-1, 1:] - stills[:, :-1, :-1]) < FLAT
+    down = xp.abs(stills[:, 1:, :-1] - stills[:, :-1, :-1]) < FLAT
+    flat = to_numpy(xp.mean(xp.astype(right & down, xp.float32), axis=(1, 2)))
+    return Look(
+        rest_share=float(rest.mean()) if len(rest) else 1.0,
+        jumps=int(jumps.sum()),
+        flat_share=float(np.median(flat)),
+        shades=int(np.median([_shades(still) for still in to_numpy(stills)])),
+    )
+
+
+def _shades(still: np.ndarray) -> int:
+    counts = np.sort(np.bincount(np.round(still * 255).astype(np.int64).ravel(), minlength=256))[::-1]
+    return int(np.searchsorted(np.cumsum(counts), 0.95 * still.size)) + 1
+
+
+def video_type(seen: Look, camera: CameraMoves) -> str:
+    """One of `TYPES`."""
+    drawn = seen.flat_share > 0.6 and seen.shades <= SHADES
+    if seen.jumps and seen.rest_share > 0.7:
+        return "screen" if drawn and seen.flat_share > 0.8 else "slideshow"
+    if seen.rest_share == 1.0 and not camera.moved and camera.own_motion < 0.05:
+        return "still"
+    if drawn:
+        return "screen" if seen.rest_share > 0.5 else "animation"
+    return "moving" if camera.moved else "fixed"
