@@ -1,6 +1,7 @@
 """One decode gives everybody exactly what a decode of their own would have given, in bounded memory."""
 
 import threading
+import weakref
 from collections.abc import Callable, Iterator
 from fractions import Fraction
 from pathlib import Path
@@ -10,7 +11,7 @@ import pytest
 
 from wfm.curation import shots
 from wfm.curation.embed import FRAMES, SIDE, sample_frames
-from wfm.curation.one_pass import Consumer, Wanted, fitted, one_pass, packet_seconds
+from wfm.curation.one_pass import Consumer, Geometry, Moment, Wanted, fitted, one_pass, packet_seconds
 from wfm.curation.one_pass_consumers import Cuts, Gather, SignalsOfClip, at_middles, spread_frames
 from wfm.curation.prefetch import ahead
 from wfm.curation.signals import SignalConfig, read_signals
@@ -157,3 +158,50 @@ def test_prefetch_ends_when_its_user_leaves_and_hands_on_errors() -> None:
         assert next(items) == b"first"
         with pytest.raises(OSError, match="gone"):
             next(items)
+
+
+@pytest.mark.parametrize("prefetch_bytes", [0, 100_000])
+def test_pictures_do_not_pile_up_however_long_the_video(
+    tmp_path: Path, write_video: Writer, make_scenes: Callable[..., np.ndarray], prefetch_bytes: int
+) -> None:
+    class Slow:
+        """Keeps no picture, but counts those that live."""
+
+        def __init__(self) -> None:
+            self.alive: list[weakref.ref[np.ndarray]] = []
+            self.most = 0
+
+        def wants(self) -> Wanted:
+            return Wanted("rgb24")
+
+        def begin(self, geometry: Geometry) -> None:
+            pass
+
+        def feed(self, moment: Moment) -> None:
+            assert moment.picture is not None
+            self.alive = [*(ref for ref in self.alive if ref() is not None), weakref.ref(moment.picture)]
+            self.most = max(self.most, len(self.alive))
+
+        def finish(self) -> None:
+            pass
+
+    most = []
+    for length in (20, 200):
+        slow = Slow()
+        path = write_video(tmp_path / f"{length}.mp4", make_scenes([length]))
+        one_pass(path, [slow], prefetch_bytes=prefetch_bytes)
+        most.append(slow.most)
+    assert most[0] == most[1] <= 2  # the one fed, and the one before it until the loop lets go of it
+
+
+def test_a_video_is_opened_twice_whoever_looks(
+    tmp_path: Path, write_video: Writer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import av
+
+    path, opened, real = write_video(tmp_path / "a.mp4"), [], av.open
+    monkeypatch.setattr(av, "open", lambda *a, **k: opened.append(a) or real(*a, **k))
+    for consumers in (1, 12):
+        opened.clear()
+        one_pass(path, [Gather(Wanted("gray", fitted(16 + k))) for k in range(consumers)])
+        assert len(opened) == 2  # for the packets' times, and to decode
