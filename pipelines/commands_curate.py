@@ -1,19 +1,16 @@
-"""``wfm curate``: what is done to a finished data set, beside the pipeline that makes one."""
+"""``wfm curate``: makes a data set of videos (`commands_runs.curate`), and what is done to a finished one."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from pipelines import commands_runs
 from pipelines.console import STORE_DEFAULT, StoreOption, open_store, say
 from wfm.errors import InputError
 
-app = typer.Typer(help="Leave clips out of a finished data set; carry data sets in and out.", no_args_is_help=True)
-
-
-@app.callback()
-def curate() -> None:
-    """Leave clips out of a finished data set; carry data sets in and out."""
+app = typer.Typer(no_args_is_help=True)
+app.callback(invoke_without_command=True)(commands_runs.curate)
 
 
 @app.command()
@@ -63,3 +60,38 @@ def _lines(path: Path | None) -> list[str]:
     if not found:
         raise InputError(f"--list {path}: holds no clip id")
     return found
+
+
+@app.command("export")
+def export_(
+    dataset: Annotated[str, typer.Argument(metavar="DATASET", help="dataset/NAME[@ALIAS] or a key.")],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="Folder to write into.")],
+    store: StoreOption = STORE_DEFAULT,
+) -> None:
+    """Write a data set as cosmos-curate leaves one: metas/v0, clips, embeddings as Parquet."""
+    from wfm.curation.cosmos_export import export_cosmos
+
+    opened = open_store(store)
+    counts = export_cosmos(opened.artifact(opened.resolve(dataset)), out)
+    say(
+        f"{counts['exported']} clips in {out}; not among them: {counts['refused']} refused, {counts['excluded']} excluded"
+    )
+
+
+@app.command("import")
+def import_(
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Output of cosmos-curate's split pipeline.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The data set is published as dataset/NAME.")],
+    embeddings: Annotated[
+        str, typer.Option(metavar="STEM_parquet", help="Which embedding folder, where there are several.")
+    ] = "",
+    store: StoreOption = STORE_DEFAULT,
+) -> None:
+    """Make a data set of what cosmos-curate left: metas/v0, clips, embeddings as Parquet."""
+    from wfm.curation.cosmos_import import import_cosmos
+
+    opened = open_store(store)
+    made = import_cosmos(opened, folder, embeddings=embeddings)
+    opened.promote("dataset", name, made.key)
+    left_out = ", ".join(f"{reason}: {count}" for reason, count in sorted(made.manifest.skipped.items())) or "none"
+    say(f"dataset/{name} is {made.key[:12]}: {made.manifest.counts['outputs']} clips; left out: {left_out}")

@@ -41,7 +41,7 @@ _PATIENCE_SECONDS = 60.0
 
 def add_to(app: typer.Typer) -> None:
     """Put these commands into the command line."""
-    for command in (run, curate, runs, status, logs, rerun, cancel, explain):
+    for command in (run, runs, status, logs, rerun, cancel, explain):
         app.command()(command)
 
 
@@ -88,9 +88,10 @@ def _retry(wanted: "Request", store: "Store") -> None:
 
 
 def curate(
+    context: typer.Context,
     videos: Annotated[
         str, typer.Option(metavar="DIR", help="Folder or URL of videos of any codec, size, rate, length.")
-    ],
+    ] = "",
     dataset: Annotated[str, typer.Option(metavar="NAME", help="Name of the new dataset.")] = "",
     profile: Annotated[str, typer.Option(help="Recipe.")] = "demo",
     set_: _SET = None,
@@ -100,7 +101,13 @@ def curate(
     quiet: _QUIET = False,
     store: StoreOption = STORE_DEFAULT,
 ) -> None:
-    """Make a dataset of your own videos: short for `wfm run curate --videos`."""
+    """Make a dataset of your own videos: short for `wfm run curate --videos`. Its commands change or carry finished ones."""
+    if context.invoked_subcommand is not None:
+        return
+    if not videos:
+        raise InputError(
+            "wfm curate needs --videos DIR (a folder, file, glob, list or URL), or one of its commands (-h)"
+        )
     run(
         "curate", profile=profile, videos=videos, dataset=dataset, set_=set_, limit=limit, retry_failed=retry_failed,
         dry_run=dry_run, quiet=quiet, store=store,

@@ -118,3 +118,15 @@ def test_an_estimate_comes_from_measured_rates_or_not_at_all(store: Store, folde
     assert costs["split_clips"].cpu_seconds == pytest.approx(12.0)
     limited = estimate(plan_of(store, folder, limit=1), store)
     assert limited["split_clips"].seconds == pytest.approx(2.0)
+
+
+def test_curate_is_a_command_and_has_commands(
+    wfm: Callable[..., Any], store: Store, folder: Path, tmp_path: Path
+) -> None:
+    """A group of the same name must not hide it, nor the options that make a first try small."""
+    place = tmp_path / "store"
+    shown = wfm("curate", "--videos", str(folder), "--profile", "smoke", "--limit", "2", "--dry-run", store=place)
+    assert "8 of 8 stages would run" in shown.stdout
+    assert "no estimate" in shown.stdout
+    assert "DATASET" in wfm("curate", "exclude", "--help", store=place).stdout
+    assert wfm("curate", store=place, check=False).returncode != 0
