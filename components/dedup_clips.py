@@ -20,7 +20,9 @@ def run(ctx: Context[dedup.DedupConfig]) -> Result:
     part_of = parts_of(by_part, lambda clip: clip.clip_id)
     clips = [clip for part in by_part.values() for clip in part]
     scores = read_rows(ctx.inputs["scores"], "scores", Score)
-    rows, pairs, counts = dedup.find_duplicates(clips, scores, ctx.inputs["embeddings"].table("embeddings"), ctx.config)
+    embeddings = ctx.inputs["embeddings"]
+    signatures = embeddings.table("signatures") if ctx.config.look else None
+    rows, pairs, counts = dedup.find_duplicates(clips, scores, embeddings.table("embeddings"), ctx.config, signatures)
     write_parts(rows, lambda row: part_of[row.clip_id], DuplicateRow, ctx.out, "duplicates", by_part)
     write_parts(pairs, lambda pair: part_of[pair.clip_id], DuplicatePair, ctx.out, "pairs", by_part)
     return Result(counts=counts)

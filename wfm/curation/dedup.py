@@ -12,7 +12,9 @@ different shots at most 0.63 (`embed`, dct3d-v1). Crops, trims and letterboxes a
 the clips have signatures (``signatures`` of `embed_clips`).
 """
 
-from collections.abc import Iterable, Sequence
+import dataclasses
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -41,6 +43,8 @@ class DedupConfig(Config):
     "Cells a clip may look into; how many clips needed more is counted as probes_cut_short."
     seed: int = 0
     "Of the k-means start."
+    look: bool = False
+    "Compare signatures too, the perceptual tier; embed_clips must have made them (signatures = true)."
     perceptual: PerceptualConfig = PerceptualConfig()
     "When two signatures are the same clip."
     block: int = how(4096)
@@ -52,19 +56,51 @@ class DedupConfig(Config):
 MOST_PAIRS = 5_000_000
 
 
+@dataclasses.dataclass(frozen=True)
+class Known:
+    """What a run before found: its pairs, and the clips it compared by id with the sha256 of their bytes."""
+
+    pairs: Sequence[DuplicatePair]
+    clips: Mapping[str, str]
+
+
+class Gone(NamedTuple):
+    """A clip that deduplication would drop, for a dry run."""
+
+    clip_id: str
+    duplicate_of: str
+    tier: str
+    cosine: float
+    seconds: float
+
+
+def would_go(rows: Iterable[DuplicateRow], clips: Iterable[Clip]) -> list[Gone]:
+    """What the rows of `find_duplicates` would drop and why, in order of clip id. (Only `select_clips` really drops.)"""
+    length = {clip.clip_id: clip.end_seconds - clip.start_seconds for clip in clips}
+    return [
+        Gone(row.clip_id, row.duplicate_of, row.tier, row.cosine, length[row.clip_id])
+        for row in sorted(rows, key=lambda row: row.clip_id)
+        if row.duplicate_of
+    ]
+
+
 def find_duplicates(
     clips: Sequence[Clip],
     scores: Iterable[Score],
     embeddings: pa.Table,
     config: DedupConfig,
     signatures: pa.Table | None = None,
+    known: Known | None = None,
 ) -> tuple[list[DuplicateRow], list[DuplicatePair], dict[str, int]]:
     """(a row a clip, every pair, counts). Rows come in order of clip id, whatever order the input has.
 
-    ``signatures``: a table of `perceptual.Signature`, or None to leave that tier out.
+    ``signatures``: a table of `perceptual.Signature`, or None to leave that tier out. ``known``: the pairs of a run before,
+    with the same config; only what is new to it is compared, and the answer is that of one run over everything (exactly so with
+    ``reach`` 1 or up to ``exact_up_to``).
     """
     clips = sorted(clips, key=lambda clip: clip.clip_id)
-    near, flat, cut_short = _embedding_pairs(clips, embeddings, config)
+    fresh = np.array([known is None or known.clips.get(clip.clip_id) != clip.clip_sha256 for clip in clips], bool)
+    near, flat, cut_short = _embedding_pairs(clips, embeddings, config, fresh)
     if len(near.first) > MOST_PAIRS:
         raise DataError(
             f"threshold = {config.threshold} calls {len(near.first)} pairs of {len(clips)} clips duplicates, "
@@ -74,12 +110,8 @@ def find_duplicates(
         DuplicatePair(clip_id=clips[i].clip_id, other_id=clips[j].clip_id, cosine=float(cosine))
         for i, j, cosine in zip(near.first, near.second, near.cosine, strict=True)
     ]
-    more, looked = _perceptual_pairs(clips, signatures, config) if signatures is not None else ([], {})
-    known = {(pair.clip_id, pair.other_id) for pair in pairs}
-    pairs = sorted(
-        pairs + [pair for pair in more if (pair.clip_id, pair.other_id) not in known],
-        key=lambda pair: (pair.clip_id, pair.other_id),
-    )
+    more, looked = ([], {}) if signatures is None else _perceptual_pairs(clips, signatures, config, fresh)
+    pairs = _merge([*pairs, *_still_true(known, clips, fresh)], more)
     ranked = quality_order(clips, scores)
     rank = {clip.clip_id: i for i, clip in enumerate(ranked)}
     repeats = choose_keepers(ranked, pairs)
@@ -106,6 +138,7 @@ def find_duplicates(
         "duplicates_by_bytes": sum(repeat.tier == "bytes" for repeat in repeats.values()),
         "duplicates_by_look": sum(repeat.tier == "perceptual" for repeat in repeats.values()),
         "flat_not_compared": flat,
+        "compared_before": int((~fresh).sum()),
         "without_embedding": len(clips) - len(embeddings),
         "probes_cut_short": cut_short,
         **looked,
@@ -124,7 +157,9 @@ def _byte_links(clips: Sequence[Clip]) -> Iterable[tuple[str, str]]:
                 yield group[0].clip_id, clip.clip_id
 
 
-def _embedding_pairs(clips: Sequence[Clip], embeddings: pa.Table, config: DedupConfig) -> tuple[Pairs, int, int]:
+def _embedding_pairs(
+    clips: Sequence[Clip], embeddings: pa.Table, config: DedupConfig, fresh: np.ndarray
+) -> tuple[Pairs, int, int]:
     """(pairs of rows of ``clips``, flat clips left out, clips whose search was cut short)."""
     rows = _rows_of(clips, embeddings, "embedding")
     matrix = vectors(embeddings)
@@ -133,7 +168,9 @@ def _embedding_pairs(clips: Sequence[Clip], embeddings: pa.Table, config: DedupC
     rows, matrix = rows[order], matrix[order]
     flat = int((~matrix.any(axis=1)).sum())
     if len(rows) <= config.exact_up_to:
-        found = exact_pairs(matrix, sessions[rows], config.threshold, block=config.block, device=config.device)
+        found = exact_pairs(
+            matrix, sessions[rows], config.threshold, block=config.block, device=config.device, fresh=fresh[rows]
+        )
     else:
         found = clustered_pairs(
             matrix,
@@ -146,8 +183,28 @@ def _embedding_pairs(clips: Sequence[Clip], embeddings: pa.Table, config: DedupC
             seed=config.seed,
             block=config.block,
             device=config.device,
+            fresh=fresh[rows],
         )
     return Pairs(rows[found.first], rows[found.second], found.cosine), flat, found.cut_short
+
+
+def _still_true(known: Known | None, clips: Sequence[Clip], fresh: np.ndarray) -> list[DuplicatePair]:
+    """Pairs of before whose clips are both still here, unchanged and of different sessions."""
+    if known is None:
+        return []
+    session = {clip.clip_id: clip.session_id for clip, new in zip(clips, fresh, strict=True) if not new}
+    return [
+        pair
+        for pair in known.pairs
+        if pair.clip_id in session and pair.other_id in session and session[pair.clip_id] != session[pair.other_id]
+    ]
+
+
+def _merge(pairs: Sequence[DuplicatePair], looked: Iterable[DuplicatePair]) -> list[DuplicatePair]:
+    """Each pair once, in order; one that both tiers found stands as the embedding's."""
+    one = {(pair.clip_id, pair.other_id): pair for pair in [*looked, *pairs]}
+    one |= {(pair.clip_id, pair.other_id): pair for pair in pairs if pair.tier == "embedding"}
+    return [one[key] for key in sorted(one)]
 
 
 def _sessions(clips: Sequence[Clip]) -> np.ndarray:
@@ -170,10 +227,10 @@ def _rows_of(clips: Sequence[Clip], table: pa.Table, what: str) -> np.ndarray:
 
 
 def _perceptual_pairs(
-    clips: Sequence[Clip], signatures: pa.Table, config: DedupConfig
+    clips: Sequence[Clip], signatures: pa.Table, config: DedupConfig, fresh: np.ndarray
 ) -> tuple[list[DuplicatePair], dict[str, int]]:
     rows = _rows_of(clips, signatures, "signature")
-    first, second, score, counts = perceptual_pairs(signatures, rows, _sessions(clips), config.perceptual)
+    first, second, score, counts = perceptual_pairs(signatures, rows, _sessions(clips), config.perceptual, fresh)
     pairs = [
         DuplicatePair(clip_id=clips[i].clip_id, other_id=clips[j].clip_id, cosine=float(s), tier="perceptual")
         for i, j, s in zip(first, second, score, strict=True)

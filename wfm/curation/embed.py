@@ -13,11 +13,12 @@ A clip with next to no contrast (black, one colour) has no direction: its embedd
 ``flat`` is true.
 
 Copies that were re-encoded, scaled, or cut one frame shorter stay within cos >= 0.98; the measured figures stand in
-`dedup`, whose threshold they give. Mirrored, cropped or letterboxed copies, and another playing speed, are not found.
+`dedup`, whose threshold they give. Mirrored copies and another playing speed are not found; cropped, trimmed
+and letterboxed ones are what `perceptual` is for, whose signatures are made here as well where asked.
 """
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
@@ -28,6 +29,7 @@ from wfm.config import Config, how
 from wfm.curation.arrays import array_module, to_numpy
 from wfm.curation.part import PartLike
 from wfm.curation.per_clip import Fetch, or_skip, run_per_clip
+from wfm.curation.perceptual import Signature, SignClip
 from wfm.curation.rows import EMBEDDING_WIDTH, Embedding
 from wfm.records import Clip
 
@@ -43,15 +45,45 @@ _YCBCR = np.array([[0.299, 0.587, 0.114], [-0.168736, -0.331264, 0.5], [0.5, -0.
 class EmbedConfig(Config):
     """Which embedding, and where it is computed."""
 
-    model: Literal["dct3d-v1"] = MODEL
-    "Name of the embedding; dct3d-v1 is the one that needs no weights."
+    model: Literal["dct3d-v1", "clip", "cosmos-embed1", "torchscript"] = MODEL
+    "Name of the embedding; dct3d-v1 is the one that needs no weights (`embed_models` has the others)."
+    weights_sha256: str = ""
+    "Of the embedder's file or folder (`embed_models.digest`); it decides the result, wherever the files lie."
+    frames: int = 8
+    "Frames a trained embedder sees, at the middles of as many equal stretches of the clip."
+    side: int = 224
+    "Height and width a trained embedder is given [pixels]."
+    signatures: bool = False
+    "Also write the table `signatures` for the perceptual tier of dedup_clips; costs a second, small decode."
+    weights: str = how("")
+    "Local file or folder of the embedder."
+    run_code: bool = how(False)
+    "Allow embedders that run code which lies beside their weights (cosmos-embed1, torchscript)."
     device: str = how("cpu")
     "Where the array maths runs: cpu (numpy) or cuda (cupy)."
 
 
 def embed_part(part: PartLike) -> tuple[dict[str, int], dict[str, int]]:
-    """Embed the clips of one part; writes ``embeddings.parquet``. Returns (counts, skipped by reason)."""
-    return run_per_clip(part, lambda fetch: EmbedClip(part.config, fetch), Embedding, "embeddings")
+    """Embed the clips of one part; writes ``embeddings.parquet`` (and ``signatures.parquet``).
+
+    Returns (counts, skipped by reason). A clip that cannot be decoded is left out of both tables, and counted once.
+    """
+    if part.config.signatures:
+        run_per_clip(part, SignClip, Signature, "signatures")
+    if part.config.model == MODEL:
+        return run_per_clip(part, lambda fetch: EmbedClip(part.config, fetch), Embedding, "embeddings")
+    embedder = _trained(part.config)
+    probe = embedder(np.zeros((part.config.frames, part.config.side, part.config.side, 3), np.uint8))
+    record = Embedding.of_width(probe.size)
+    return run_per_clip(part, lambda fetch: EmbedClip(part.config, fetch, embedder), record, "embeddings")
+
+
+def _trained(config: EmbedConfig) -> Callable[[np.ndarray], np.ndarray]:
+    from wfm.curation.embed_models import open_embedder
+
+    return open_embedder(
+        config.model, config.weights, config.weights_sha256, run_code=config.run_code, device=config.device
+    )
 
 
 class EmbedClip:
@@ -59,13 +91,21 @@ class EmbedClip:
 
     name = "embed"
 
-    def __init__(self, config: EmbedConfig, fetch: Fetch) -> None:
+    def __init__(
+        self, config: EmbedConfig, fetch: Fetch, embedder: Callable[[np.ndarray], np.ndarray] | None = None
+    ) -> None:
         self.config = config
         self._fetch = fetch
+        self._embedder = embedder
 
     def __call__(self, item: Clip) -> Iterable[Embedding]:
         """One row. Raises `Skip` with the decoder's reason code."""
-        vector = embed(or_skip(sample_frames, self._fetch(item.path)), self.config)
+        path = self._fetch(item.path)
+        if self._embedder is None:
+            vector = embed(or_skip(sample_frames, path), self.config)
+        else:
+            made = self._embedder(or_skip(sample_frames, path, self.config.frames, self.config.side))
+            vector = (made / max(float(np.linalg.norm(made)), 1e-12)).astype(np.float16)
         row = Embedding(
             clip_id=item.clip_id,
             clip_sha256=item.clip_sha256,
@@ -77,15 +117,15 @@ class EmbedClip:
         return [row]
 
 
-def sample_frames(path: Path) -> np.ndarray:
-    """uint8 [8, 32, 32, 3] RGB, spread over a clip's time. Raises `DataError` for a clip that cannot be decoded."""
+def sample_frames(path: Path, count: int = FRAMES, side: int = SIDE) -> np.ndarray:
+    """uint8 [count, side, side, 3] RGB, spread over a clip's time. Raises `DataError` for a clip that cannot be decoded."""
     from wfm.data.decode import VideoError, read_frames
 
-    frames, seconds = read_frames(path, size=(SIDE, SIDE))
+    frames, seconds = read_frames(path, size=(side, side))
     if not len(frames):
         raise VideoError(path, "no_frames", "the clip holds no frame")
     frame = (seconds[-1] - seconds[0]) / max(len(seconds) - 1, 1)
-    moments = seconds[0] + (np.arange(FRAMES) + 0.5) / FRAMES * (seconds[-1] - seconds[0] + frame)
+    moments = seconds[0] + (np.arange(count) + 0.5) / count * (seconds[-1] - seconds[0] + frame)
     shown = np.clip(np.searchsorted(seconds, moments + 1e-6, side="right") - 1, 0, len(seconds) - 1)
     return frames[shown]
 

@@ -7,12 +7,13 @@ with at least one of them: with the pairs found before, that is all of them agai
 """
 
 import dataclasses
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
 from wfm.curation.arrays import array_module, to_numpy
-from wfm.curation.partition import Partition
+from wfm.curation.partition import Cell, Partition
 from wfm.errors import DataError
 
 _MARGIN = 1e-3  # of a float32 product (a GPU may use fewer bits)
@@ -36,18 +37,29 @@ class Pairs:
 
 
 def exact_pairs(
-    vectors: np.ndarray, groups: np.ndarray, threshold: float, *, block: int = 4096, device: str = "cpu"
+    vectors: np.ndarray,
+    groups: np.ndarray,
+    threshold: float,
+    *,
+    block: int = 4096,
+    device: str = "cpu",
+    fresh: np.ndarray | None = None,
 ) -> Pairs:
     """Every pair of rows of different ``groups`` with cosine >= threshold.
 
-    vectors float [N, D] of length 1 (or 0: equal to nothing), groups int [N]. Workspace: block x block.
+    vectors float [N, D] of length 1 (or 0: equal to nothing), groups int [N]. Workspace: block x block. fresh bool [N]: only
+    pairs with at least one of these rows.
     """
     xp = array_module(device)
     rows = np.arange(len(vectors))
+    if fresh is None or fresh.all():
+        sides = [(rows[a : a + block], rows[a:]) for a in range(0, len(rows), block)]
+    else:
+        sides = [(new, rows) for new in np.split(rows[fresh], range(block, int(fresh.sum()), block))]
     found = [
-        _between(xp, vectors, rows[a : a + block], rows[b : b + block], threshold)
-        for a in range(0, len(rows), block)
-        for b in range(a, len(rows), block)
+        _between(xp, vectors, left, right[b : b + block], threshold)
+        for left, right in sides
+        for b in range(0, len(right), block)
     ]
     return _tidy(vectors, found, groups, threshold)
 
@@ -78,28 +90,30 @@ def clustered_pairs(
     found: list[Found] = []
     waiting = 0
     for cell in cells:
-        everyone = np.concatenate([cell.residents, cell.guests])
-        for left, right in _sides(cell.residents, everyone, fresh):
-            for a in range(0, len(left), block):
-                for b in range(0, len(right), block):
-                    found.append(_between(xp, vectors, left[a : a + block], right[b : b + block], threshold))
-                    waiting += len(found[-1][0])
-                    if most_pairs and waiting > 4 * most_pairs:
-                        found = [_once(found, groups)]
-                        waiting = len(found[0][0])
-                        if waiting > most_pairs:
-                            raise DataError(
-                                f"more than {most_pairs} pairs of {len(vectors)} are at {threshold} or above"
-                            )
+        for left, right in _sides(cell, fresh, block):
+            for b in range(0, len(right), block):
+                found.append(_between(xp, vectors, left, right[b : b + block], threshold))
+                waiting += len(found[-1][0])
+                if most_pairs and waiting > 4 * most_pairs:
+                    found = [_once(found, groups)]
+                    waiting = len(found[0][0])
+                    if waiting > most_pairs:
+                        raise DataError(f"more than {most_pairs} pairs of {len(vectors)} are at {threshold} or above")
     return dataclasses.replace(_tidy(vectors, found, groups, threshold), cut_short=cells.cut_short)
 
 
-def _sides(residents: np.ndarray, everyone: np.ndarray, fresh: np.ndarray | None) -> list[Found]:
-    """What is multiplied with what in a cell."""
+def _sides(cell: Cell, fresh: np.ndarray | None, block: int) -> Iterator[Found]:
+    """What is multiplied with what in a cell: left sides of at most ``block`` rows; residents meet each other once."""
+    here, guests = cell.residents, cell.guests
     if fresh is None:
-        return [(residents, everyone)]
-    new, old = everyone[fresh[everyone]], residents[~fresh[residents]]
-    return [(residents[fresh[residents]], everyone), (new, old)]
+        for a in range(0, len(here), block):
+            yield here[a : a + block], np.concatenate([here[a:], guests])
+        return
+    new, old, new_guests = here[fresh[here]], here[~fresh[here]], guests[fresh[guests]]
+    for a in range(0, len(new), block):
+        yield new[a : a + block], np.concatenate([new[a:], old, guests])
+    for a in range(0, len(old), block):
+        yield old[a : a + block], new_guests
 
 
 def _between(xp: Any, vectors: np.ndarray, left: np.ndarray, right: np.ndarray, threshold: float) -> Found:

@@ -5,6 +5,7 @@ whoever only reads its rows.
 """
 
 import dataclasses
+from typing import ClassVar
 
 import numpy as np
 import pyarrow as pa
@@ -56,22 +57,29 @@ class Embedding(Record):
     flat: bool
     "No contrast, so no direction: the vector is zeros."
     embedding: list[float]
-    "Length 1, 256 numbers."
+    "Length 1 (or zeros), as many numbers as the model has: 256 for the one without weights."
+
+    WIDTH: ClassVar[int] = EMBEDDING_WIDTH
+
+    @classmethod
+    def of_width(cls, width: int) -> "type[Embedding]":
+        """The same record with vectors of another width, so that parts without a row have the schema of the others."""
+        return type("Embedding", (cls,), {"WIDTH": width})
 
     @classmethod
     def schema(cls) -> pa.Schema:
         """The record's schema with the vector as fixed_size_list<float16>."""
         plain = super().schema()
         index = plain.get_field_index("embedding")
-        return plain.set(index, pa.field("embedding", pa.list_(pa.float16(), EMBEDDING_WIDTH), nullable=False))
+        return plain.set(index, pa.field("embedding", pa.list_(pa.float16(), cls.WIDTH), nullable=False))
 
 
 def vectors(table: pa.Table) -> np.ndarray:
-    """The embeddings of a table as float16 [N, 256], without a copy per row."""
+    """The embeddings of a table as float16 [N, D], without a copy per row."""
     Embedding.check(table.schema)
     column = table.column("embedding").combine_chunks()
     flat = column.flatten() if not isinstance(column, pa.ChunkedArray) else column.chunk(0).flatten()
-    return flat.to_numpy(zero_copy_only=False).reshape(-1, EMBEDDING_WIDTH)
+    return flat.to_numpy(zero_copy_only=False).reshape(-1, table.schema.field("embedding").type.list_size)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from wfm.curation.dedup import DedupConfig, find_duplicates
+from wfm.curation.dedup import DedupConfig, Known, find_duplicates, would_go
 from wfm.curation.keepers import choose_keepers, connected, quality_order
 from wfm.curation.rows import EMBEDDING_WIDTH as WIDTH
 from wfm.curation.rows import DuplicatePair, DuplicateRow, Embedding, Score
@@ -197,3 +197,82 @@ def _clip(name: str) -> Clip:
         path="",
         transcode="copy",
     )
+
+
+def _unit_rows(seed: int, count: int, noise: float = 0.25) -> np.ndarray:
+    """float16 [count, WIDTH]: half of them near others."""
+    rng = np.random.default_rng(seed)
+    rows = rng.normal(size=(count, WIDTH))
+    half = count // 2
+    rows[half:] = rows[rng.integers(0, half, count - half)]
+    rows[half:] += noise * rng.normal(size=(count - half, WIDTH)) * rng.uniform(0, 2, (count - half, 1))
+    return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float16)
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    seed=st.integers(0, 10_000), threshold=st.sampled_from([0.9, 0.95, 0.99]), order=st.randoms(use_true_random=False)
+)
+def test_every_dropped_clip_has_a_kept_neighbour(seed: int, threshold: float, order: random.Random) -> None:
+    """The guarantee, through the whole step, whatever the vectors, the threshold and the order."""
+    numbers = _unit_rows(seed, 24)
+    clips = [_clip(f"{i:02d}") for i in range(24)]
+    shuffled = list(range(24))
+    order.shuffle(shuffled)
+    table = embedded([clips[i] for i in shuffled], [numbers[i].tolist() for i in shuffled])
+    config = DedupConfig(threshold=threshold, exact_up_to=24 * (seed % 2), leaf=4, reach=1.0)
+    rows, _, _ = find_duplicates([clips[i] for i in shuffled], [], table, config)
+    exact = numbers.astype(np.float64) @ numbers.astype(np.float64).T
+    kept = {row.clip_id for row in rows if not row.duplicate_of}
+    for row in rows:
+        if row.duplicate_of:
+            assert row.duplicate_of in kept
+            assert exact[int(row.clip_id), int(row.duplicate_of)] >= threshold - 1e-9
+    names = sorted(kept)
+    assert all(exact[int(a), int(b)] < threshold + 1e-9 for i, a in enumerate(names) for b in names[i + 1 :])
+
+
+def test_new_clips_against_an_index_give_what_one_run_over_all_gives() -> None:
+    """Rivals cluster everything again for every batch. Here the pairs of before stay and only new rows are compared."""
+    clips = [_clip(f"{i:03d}") for i in range(120)]
+    numbers = _unit_rows(3, 120)
+    new = np.random.default_rng(0).permutation(120)[:30]
+    old = sorted(set(range(120)) - set(new.tolist()))
+    for config in (DedupConfig(), DedupConfig(exact_up_to=0, leaf=16, reach=1.0)):
+        rows, pairs, _ = find_duplicates(clips, [], embedded(clips, numbers.tolist()), config)
+        before = [clips[i] for i in old]
+        _, first, _ = find_duplicates(before, [], embedded(before, [numbers[i].tolist() for i in old]), config)
+        index = Known(pairs=first, clips={clip.clip_id: clip.clip_sha256 for clip in before})
+        again, both, counts = find_duplicates(clips, [], embedded(clips, numbers.tolist()), config, known=index)
+        assert again == rows
+        assert both == pairs
+        assert counts["compared_before"] == 90
+        assert 0 < len(first) < len(pairs)
+
+
+def test_a_clip_whose_bytes_changed_is_new_to_the_index() -> None:
+    clips = [_clip(name) for name in "abc"]
+    index = Known(pairs=[DuplicatePair(clip_id="a", other_id="b", cosine=1.0)], clips={"a": "older bytes", "b": "b"})
+    table = embedded(clips, [vector(0, 0), vector(0, 1), vector(0, 1)])
+    rows, pairs, counts = find_duplicates(clips, [], table, DedupConfig(), known=index)
+    assert [(pair.clip_id, pair.other_id) for pair in pairs] == [("b", "c")]
+    assert counts["compared_before"] == 1
+    assert [row.duplicate_of for row in rows] == ["", "", "b"]
+
+
+def test_at_the_threshold_counts_and_just_below_does_not() -> None:
+    """One rule, ``>=``, decided in float64 from the stored halves: counting and dropping cannot disagree."""
+    clips = [_clip(name) for name in "ab"]
+    numbers = [vector(0, 0), vector(18, 0)]
+    exact = round(float(np.array(numbers[0]) @ np.array(numbers[1])), 9)
+    for threshold, expected in ((exact, "a"), (exact + 1e-9, "")):
+        rows, pairs, counts = find_duplicates(clips, [], embedded(clips, numbers), DedupConfig(threshold=threshold))
+        assert rows[1].duplicate_of == expected
+        assert counts["duplicates"] == len(pairs) == bool(expected)
+
+
+def test_plan_tells_what_would_go_and_why() -> None:
+    clips = [_clip(name) for name in "abc"]
+    rows, _, _ = find_duplicates(clips, [], embedded(clips, [vector(0, 0), vector(5, 0), vector(0, 1)]), DedupConfig())
+    (line,) = would_go(rows, clips)
+    assert (line.clip_id, line.duplicate_of, line.tier, line.seconds) == ("b", "a", "embedding", 1.0)
