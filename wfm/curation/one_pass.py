@@ -205,9 +205,12 @@ def _fed(
     rest: Iterator["av.VideoFrame"],
     forms: dict[Wanted, frozenset[int] | None],
 ) -> Iterator[_Fed]:
+    from av.video.reformatter import VideoReformatter
+
     from wfm.data.decode import to_array
     from wfm.data.orientation import Orientation
 
+    scalers = {form: VideoReformatter() for form in forms}
     index, frame = 0, first
     while frame is not None:
         pictures: dict[Wanted, np.ndarray] = {}
@@ -221,7 +224,9 @@ def _fed(
             size = form.size(height, width) if form.size is not None else None
             same = (form.channels, form.upright, size)
             if same not in made:
-                made[same] = to_array(frame, size=size, channels=form.channels, upright=form.upright)
+                made[same] = to_array(
+                    frame, size=size, channels=form.channels, upright=form.upright, scaler=scalers[form]
+                )
             pictures[form] = made[same]
         yield _Fed(index, video.seconds(frame.pts), frame, pictures)
         index, frame = index + 1, next(rest, None)

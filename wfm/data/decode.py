@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import av
+import av.video.reformatter
 import numpy as np
 
 from wfm.data.orientation import Orientation
@@ -229,11 +230,12 @@ def iter_frames(
         start_pts = None
         if start_seconds is not None:
             start_pts = video.origin_pts + _ceil((start_seconds - _TOLERANCE_SECONDS) / video.time_base)
+        scaler = av.video.reformatter.VideoReformatter()
         for frame in video.frames(start_pts):
             seconds = video.seconds(frame.pts)
             if end_seconds is not None and seconds >= end_seconds - _TOLERANCE_SECONDS:
                 return
-            yield to_array(frame, size=size), seconds
+            yield to_array(frame, size=size, scaler=scaler), seconds
 
 
 def read_frames(
@@ -259,16 +261,20 @@ def to_array(
     size: tuple[int, int] | None = None,
     channels: str = "rgb24",
     upright: bool = True,
+    scaler: av.video.reformatter.VideoReformatter | None = None,
 ) -> np.ndarray:
-    """A decoded frame of any pixel format -> uint8 [H, W, 3], turned upright, resized to ``size`` (height, width) by area."""
+    """A decoded frame of any pixel format -> uint8 [H, W, 3], turned upright, resized to ``size`` (height, width) by area.
+
+    ``scaler``: kept by the caller for frames that are all brought to one form; making a new one costs more than using it.
+    """
     turn = Orientation.of(frame) if upright else Orientation()
     height, width = size if size is not None else (None, None)
     if turn.transpose:
         height, width = width, height
     # Untagged high-definition video is BT.709 by convention; smaller is BT.601, swscale's own default.
     space = "ITU709" if frame.colorspace == 2 and frame.height >= 720 else None
-    small = frame.reformat(
-        width=width, height=height, format=channels, interpolation="AREA" if size else None, src_colorspace=space
+    small = (scaler or av.video.reformatter.VideoReformatter()).reformat(
+        frame, width=width, height=height, format=channels, interpolation="AREA" if size else None, src_colorspace=space
     )
     image = small.to_ndarray()
     return image if turn.identity else turn.apply(image)

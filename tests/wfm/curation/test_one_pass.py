@@ -5,6 +5,7 @@ import weakref
 from collections.abc import Callable, Iterator
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -40,13 +41,13 @@ def test_all_consumers_get_what_their_own_decode_gives(
 ) -> None:
     frames = make_scenes([30, 25])
     times = np.cumsum(np.resize([1, 4, 2], 55)).tolist()
-    options = {
+    kinds: dict[str, dict[str, Any]] = {
         "plain": {"x264-params": "bframes=0"},
         "b frames": {"x264-params": "bframes=3:b-adapt=0"},
         "turned": {"rotation": 90},
         "uneven": {"times": times, "time_base": Fraction(1, 48)},
-    }[kind]
-    path = write_video(tmp_path / "a.mp4", frames, **options)
+    }
+    path = write_video(tmp_path / "a.mp4", frames, **kinds[kind])
     signals, spread = SignalsOfClip(SignalConfig()), spread_frames(FRAMES, (SIDE, SIDE))
     cuts = Cuts(detector)
     everybody: list[Consumer] = [*signals.consumers, spread, cuts]
@@ -103,7 +104,12 @@ def test_one_form_is_scaled_once_for_all_who_want_it(
 
     calls = []
     real = wfm.data.decode.to_array
-    monkeypatch.setattr(wfm.data.decode, "to_array", lambda *a, **k: calls.append(k["size"]) or real(*a, **k))
+
+    def counted(frame: Any, **named: Any) -> np.ndarray:
+        calls.append(named["size"])
+        return real(frame, **named)
+
+    monkeypatch.setattr(wfm.data.decode, "to_array", counted)
     both = [Gather(Wanted("gray", fitted(32))), Gather(Wanted("gray", fitted(32)))]
     one_pass(write_video(tmp_path / "a.mp4"), both)
     assert calls == [(24, 32)] * 48
@@ -199,8 +205,13 @@ def test_a_video_is_opened_twice_whoever_looks(
 ) -> None:
     import av
 
-    path, opened, real = write_video(tmp_path / "a.mp4"), [], av.open
-    monkeypatch.setattr(av, "open", lambda *a, **k: opened.append(a) or real(*a, **k))
+    path, opened, real = write_video(tmp_path / "a.mp4"), [""], av.open
+
+    def counted(name: str, **named: Any) -> Any:
+        opened.append(name)
+        return real(name, **named)
+
+    monkeypatch.setattr(av, "open", counted)
     for consumers in (1, 12):
         opened.clear()
         one_pass(path, [Gather(Wanted("gray", fitted(16 + k))) for k in range(consumers)])

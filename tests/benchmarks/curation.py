@@ -1,0 +1,234 @@
+"""How fast curation works through video on a CPU, how much memory it takes, and how cost grows.
+
+    python -m tests.benchmarks.curation            # all; one JSON line each
+    python -m tests.benchmarks.curation whole      # the whole path against plain decode + x264 encode (the physical limit)
+    python -m tests.benchmarks.curation analysis   # one pass against one decode a step, the shape of other systems
+    python -m tests.benchmarks.curation memory     # peak memory of the whole path, 10 s and 10 min of video
+    python -m tests.benchmarks.curation growth     # seconds of 100 to 1,600 clips
+
+Video is generated: 720p, 24 frames a second, textures that pan at other speeds in each of three shots. Decoder and encoder use
+one thread and the same preset on both sides; encoding is forced.
+"""
+
+import functools
+import json
+import math
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+
+from tests.benchmarks.paired import paired, print_line, time_of
+from wfm.curation import shots
+from wfm.curation.cut import CutConfig, Cutter
+from wfm.curation.embed import FRAMES, SIDE, EmbedClip, EmbedConfig
+from wfm.curation.one_pass import Consumer, Wanted, one_pass, packet_seconds
+from wfm.curation.one_pass_consumers import Cuts, Gather, SignalsOfClip, spread_frames
+from wfm.curation.score import ScoreClip, ScoreConfig
+from wfm.data.decode import open_video
+from wfm.data.source import hash_file
+from wfm.data.x264 import STEADY
+from wfm.records import Clip
+
+CUT = CutConfig(copy_codecs=())
+SHOTS = shots.ShotConfig(maximum_seconds=10.0)
+SCORES = ScoreConfig()
+FPS = 24
+
+
+def make_video(path: Path, *, seconds: int, height: int, width: int) -> Path:
+    """Three shots of equal length; each pans over a texture of its own."""
+    rng = np.random.default_rng(0)
+    with av.open(str(path), "w") as out:
+        stream: Any = out.add_stream("libx264", rate=FPS, options={"preset": "veryfast", "crf": "20"})
+        stream.height, stream.width, stream.pix_fmt = height, width, "yuv420p"
+        count = seconds * FPS
+        for shot in range(3):
+            coarse = rng.integers(0, 256, (height // 12, width // 12, 3), np.uint8)
+            texture = av.VideoFrame.from_ndarray(coarse, "rgb24").reformat(2 * width, 2 * height).to_ndarray()
+            for index in range(shot * count // 3, (shot + 1) * count // 3):
+                left, top = (index * (shot + 2)) % width, (index * (2 - shot)) % height
+                view = np.ascontiguousarray(texture[top : top + height, left : left + width])
+                frame = av.VideoFrame.from_ndarray(view, "rgb24")
+                frame.pts = index
+                out.mux(stream.encode(frame))
+        out.mux(stream.encode(None))
+    return path
+
+
+def repeat(source: Path, target: Path, times: int) -> Path:
+    """The same packets ``times`` times over."""
+    with av.open(str(target), "w") as out:
+        stream = None
+        for turn in range(times):
+            with av.open(str(source)) as file:
+                video = file.streams.video[0]
+                stream = stream or out.add_stream_from_template(video)
+                for packet in file.demux(video):
+                    if packet.size:
+                        shift = turn * int(video.duration or 0)
+                        packet.pts, packet.dts, packet.stream = packet.pts + shift, packet.dts + shift, stream
+                        out.mux(packet)
+    return target
+
+
+def plain(path: Path, folder: Path) -> None:
+    """Decode and encode, and nothing else, with the settings that clips are written with."""
+    with av.open(str(path)) as source, av.open(str(folder / "plain.mp4"), "w") as out:
+        video = source.streams.video[0]
+        video.codec_context.thread_count = 1
+        stream: Any = out.add_stream("libx264", rate=FPS)
+        stream.height, stream.width, stream.pix_fmt = video.height, video.width, "yuv420p"
+        stream.codec_context.thread_count, stream.codec_context.max_b_frames = 1, 0
+        stream.codec_context.gop_size = FPS
+        stream.options = {"crf": str(CUT.crf), "preset": CUT.preset, **STEADY}
+        for frame in source.decode(video):
+            frame.pict_type = 0
+            out.mux(stream.encode(frame))
+        out.mux(stream.encode(None))
+
+
+def whole(path: Path, folder: Path) -> int:
+    """The CPU path: shots, cutting, encoding, hashing, every score that needs no neural net, embedding. Returns clips."""
+    with open_video(path) as video:
+        timeline, cuts = shots.look(video, SHOTS)
+        kept, _ = shots.spans(timeline, cuts, SHOTS)
+        cutter = Cutter(video, CUT)
+        for span in kept:
+            target = folder / "clip.mp4"
+            cutter.cut(int(timeline.pts[span.first]), timeline.end_of(span.last), span.last - span.first, target)
+            look_at_clip(target)
+    return len(kept)
+
+
+def look_at_clip(path: Path) -> None:
+    """Score and embed one clip file by the steps that the stages run."""
+    clip = clip_row(path, hash_file(path))
+    for step in (ScoreClip(SCORES, Path), EmbedClip(EmbedConfig(), Path)):
+        list(step(clip))
+
+
+def look_at_clips(path: Path, count: int) -> None:
+    """The same clip as many times: what differs is how much is behind it."""
+    for _ in range(count):
+        look_at_clip(path)
+
+
+def clip_row(path: Path, digest: str) -> Clip:
+    """The row of a clip file: what the steps read of it is its path and its number of frames."""
+    frames = len(packet_seconds(path))
+    return Clip(
+        clip_id=digest,
+        clip_sha256=digest,
+        video_id=digest,
+        source="generated",
+        session_id="",
+        view="",
+        start_seconds=0.0,
+        end_seconds=frames / FPS,
+        start_pts=0,
+        end_pts=frames,
+        time_base=f"1/{FPS}",
+        num_frames=frames,
+        fps=float(FPS),
+        width=0,
+        height=0,
+        path=str(path),
+        transcode="encode",
+        action_path="",
+        attributes_json="",
+    )
+
+
+def steps() -> list[list[Consumer]]:
+    """Shots; motion and small frames; sharpness; text; perceptual hash; embedding: what each step looks at."""
+    signals = SignalsOfClip(SCORES)
+    vectors, thumbnails, stills, colours = signals.consumers
+    text = SignalsOfClip(SCORES).consumers[2]
+    return [
+        [Cuts(content_detector, SHOTS.detection_side)],
+        [vectors, thumbnails],
+        [stills, colours],
+        [text],
+        [Gather(Wanted("gray", lambda height, width: (32, 32)))],
+        [spread_frames(FRAMES, (SIDE, SIDE))],
+    ]
+
+
+def content_detector() -> Callable[[int, np.ndarray], list[int]]:
+    from scenedetect import FrameTimecode
+    from scenedetect.detectors import ContentDetector
+
+    found = ContentDetector(threshold=SHOTS.content_threshold, min_scene_len=0)
+    return lambda index, image: [cut.frame_num for cut in found.process_frame(FrameTimecode(index, 25.0), image)]
+
+
+def run_whole(folder: Path) -> None:
+    path = make_video(folder / "720p.mp4", seconds=6, height=720, width=1280)
+    result = paired(lambda: whole(path, folder), lambda: plain(path, folder), pairs=3)
+    print_line(benchmark="curation_whole_over_plain", target=0.6, clips=whole(path, folder), **result.as_dict())
+
+
+def run_analysis(folder: Path) -> None:
+    path = make_video(folder / "720p.mp4", seconds=6, height=720, width=1280)
+
+    def together() -> None:
+        one_pass(path, [consumer for step in steps() for consumer in step])
+
+    def apart() -> None:
+        for step in steps():
+            one_pass(path, step)
+
+    result = paired(together, apart, pairs=5)
+    print_line(benchmark="curation_one_pass", target=2.0, steps=len(steps()), **result.as_dict())
+
+
+def run_memory(folder: Path) -> None:
+    """Each length in a process of its own: a peak never falls again."""
+    path = make_video(folder / "short.mp4", seconds=10, height=180, width=320)
+    peaks = {}
+    for times in (1, 6, 60):
+        long = repeat(path, folder / "long.mp4", times)
+        command = [sys.executable, "-m", "tests.benchmarks.curation", "peak", str(long)]
+        peaks[10 * times] = json.loads(subprocess.run(command, check=True, capture_output=True).stdout)["peak_mib"]
+    growth = peaks[600] - peaks[10]
+    print_line(benchmark="curation_memory", peak_mib_by_seconds=peaks, growth_mib=round(growth, 1))
+
+
+def run_growth(folder: Path) -> None:
+    path = make_video(folder / "clip.mp4", seconds=1, height=48, width=64)
+    look_at_clip(path)
+    counts = (100, 400, 1600)
+    # Seconds of work, not of the clock: other programs on the machine do not count.
+    seconds = [time_of(functools.partial(look_at_clips, path, count), 1, time.process_time) for count in counts]
+    exponent = math.log(seconds[-1] / seconds[0]) / math.log(counts[-1] / counts[0])
+    print_line(
+        benchmark="curation_growth",
+        target=1.05,
+        seconds=dict(zip(counts, [round(s, 2) for s in seconds], strict=True)),
+        exponent=round(exponent, 3),
+    )
+
+
+def main(arguments: list[str]) -> None:
+    if arguments[:1] == ["peak"]:
+        with tempfile.TemporaryDirectory() as name:
+            clips = whole(Path(arguments[1]), Path(name))
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        print_line(peak_mib=round(peak, 1), clips=clips)
+        return
+    runs = {"whole": run_whole, "analysis": run_analysis, "memory": run_memory, "growth": run_growth}
+    for chosen in arguments or list(runs):
+        with tempfile.TemporaryDirectory() as name:
+            runs[chosen](Path(name))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
