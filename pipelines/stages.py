@@ -67,7 +67,7 @@ TABLE: tuple[StageRow, ...] = (
     _row("caption_clips", {"clips": "clips"}, "captions", "curation", kind="daskjob", replicas=4, cpu=1),
     _row("embed_clips", {"clips": "clips"}, "embeddings", "curation", kind="daskjob", replicas=16, cpu=2),
     _row("dedup_clips", {"clips": "clips", "embeddings": "embeddings", "scores": "scores"}, "duplicates", "curation",
-         kind="daskjob", replicas=4, cpu=1),
+         kind="daskjob", replicas=4, cpu=1, version=2),
     _row("select_clips", {"clips": "clips", "scores": "scores", "duplicates": "duplicates"}, "selection", "curation"),
     _row("write_shards", {"videos": "videos", "clips": "clips", "scores": "scores", "captions": "captions",
                           "selection": "selection", "embeddings": "embeddings?"}, "dataset", "curation",

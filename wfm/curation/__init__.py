@@ -4,8 +4,9 @@
     split     videos -> clips (shots: where to cut, cut: how; true to presentation timestamps)
     score     clips -> numbers: motion, sharpness, stillness, burned-in text (signals, motion, sharpness, static, overlay)
     caption   clips -> a sentence, from what a simulator knows, from what was measured, or from a model (caption_endpoint)
-    embed     clips -> a vector
-    dedup     vectors -> groups of the same thing (neighbours: pairs; keepers: who stays)
+    embed     clips -> a vector (embed_models: trained embedders from local files), and signatures (perceptual)
+    dedup     bytes, signatures, vectors -> groups of the same thing (neighbours: pairs; partition: overlapping cells; keepers:
+              who stays)
     select    scores and groups -> kept or not, with a reason each
     dataset   what was kept -> shards and tables (clip_table: the public table of clips; bins: which shard; dataset_card and
               dataset_readme: what is said of it)
