@@ -99,8 +99,9 @@ def thumbnail(picture: np.ndarray) -> np.ndarray:
     height, width = picture.shape[:2]
     rows = np.arange(_ROWS) * height // _ROWS
     columns = np.arange(_COLUMNS) * width // _COLUMNS
-    total = np.add.reduceat(picture.astype(np.float32), rows, axis=0)
-    total = np.add.reduceat(total, columns, axis=1)
+    # Rows first, in small integers: sums of at most a few thousand bytes fit, and whole rows add up fast.
+    total = np.add.reduceat(picture.reshape(height, -1), rows, axis=0, dtype=np.uint32)
+    total = np.add.reduceat(total.reshape(_ROWS, width, -1), columns, axis=1).astype(np.float32)
     heights, widths = np.diff(np.append(rows, height)), np.diff(np.append(columns, width))
     means: np.ndarray = total / (heights[:, None, None] * widths[None, :, None])
     return means

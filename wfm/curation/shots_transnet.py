@@ -77,7 +77,8 @@ class TransNetShots:
 def transitions(probabilities: np.ndarray, threshold: float) -> list[Cut]:
     """[N, 2] as `TransNetShots.probabilities` gives them -> cuts: a run of frames above the threshold is one transition.
 
-    The network marks the last frame of the old shot, so the new one begins behind the run.
+    At a hard cut the network marks the last frame of the old shot, so the new one begins behind it; of a gradual transition it
+    marks the mixed frames.
     """
     sure = probabilities[:, 0] > threshold
     part = sure | (probabilities[:, 1] > threshold)
@@ -89,7 +90,7 @@ def transitions(probabilities: np.ndarray, threshold: float) -> list[Cut]:
             peak = first + int(np.argmax(probabilities[first:last, 0]))
             cuts.append(peak + 1)
         else:
-            cuts.append(Mixed(first + 1, last))
+            cuts.append(Mixed(first, last))
     return cuts
 
 
