@@ -11,6 +11,7 @@
     dataset   what was kept -> shards and tables (clip_table: the public table of clips; bins: which shard; dataset_card and
               dataset_readme: what is said of it)
     exclude   clips leave a finished data set, no shard is written again
+    cosmos_export, cosmos_import   a data set in cosmos-curate's layout, out and in (cosmos_metas: one clip)
 
 `one_pass` feeds whoever looks at a video from one decode (one_pass_consumers, prefetch). `transcode` turns frames of any kind
 into a clip (tone_map: HDR to SDR; sound). `rows` holds the tables between them, `part`, `per_clip` and `by_part` what steps
