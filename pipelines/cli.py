@@ -11,6 +11,7 @@ import typer
 from pipelines import (
     commands_artifacts,
     commands_curate,
+    commands_curate_report,
     commands_models,
     commands_runs,
     commands_search,
@@ -30,6 +31,7 @@ commands_runs.add_to(app)
 commands_search.add_to(app)
 app.add_typer(commands_artifacts.app, name="artifacts")
 app.add_typer(commands_curate.app, name="curate")
+commands_curate_report.add_to(commands_curate.app)
 app.add_typer(commands_weights.app, name="weights")
 app.add_typer(commands_models.app, name="models")
 

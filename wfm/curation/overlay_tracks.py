@@ -146,7 +146,7 @@ def is_overlay(track: Track, seconds: np.ndarray, config: TextConfig) -> bool:
 def in_corner(box: np.ndarray, config: TextConfig) -> bool:
     """Whether the box's middle is near two sides of the picture."""
     x, y = (box[0] + box[2]) / 2, (box[1] + box[3]) / 2
-    return min(x, 1 - x) <= config.corner and min(y, 1 - y) <= config.corner
+    return bool(min(x, 1 - x) <= config.corner and min(y, 1 - y) <= config.corner)
 
 
 def overlap(first: np.ndarray, second: np.ndarray) -> float:

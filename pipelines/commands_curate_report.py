@@ -1,0 +1,44 @@
+"""``wfm curate report``: histograms of every score and what each threshold would drop, as one offline page."""
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pipelines.console import STORE_DEFAULT, StoreOption, open_store, say
+from wfm.errors import ConfigError
+
+_STAGE = "select_clips."
+
+
+def report(
+    scores: Annotated[str, typer.Argument(metavar="DATASET_OR_SCORES", help="dataset/NAME[@ALIAS], or a key.")],
+    out: Annotated[Path, typer.Option("--out", help="The page to write.")] = Path("thresholds.html"),
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", metavar="select_clips.A=1", help="Try a threshold; may be repeated.")
+    ] = None,
+    store: StoreOption = STORE_DEFAULT,
+) -> None:
+    """Show what each threshold of select_clips would drop, with examples; nothing is changed."""
+    from wfm.curation import threshold_report
+    from wfm.curation.select import SelectConfig
+
+    wrong = [text for text in set_ or () if not text.startswith(_STAGE)]
+    if wrong:
+        raise ConfigError(f"--set {wrong[0]!r}: only thresholds can be tried here, such as {_STAGE}minimum_motion=0.01")
+    config = SelectConfig().override(text.removeprefix(_STAGE) for text in set_ or ())
+    opened = open_store(store)
+    rows, fetch = threshold_report.read(opened, opened.resolve(scores))
+    text = threshold_report.page(rows, config, fetch, scores)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    half = out.with_name(f".{out.name}.{os.getpid()}")
+    half.write_text(text)
+    half.replace(out)
+    _, together = threshold_report.drops(rows, config)
+    say(f"{out}: {len(rows)} clips, of which the filters drop {together}")
+
+
+def add_to(app: typer.Typer) -> None:
+    """Put the command into ``wfm curate``."""
+    app.command()(report)

@@ -1,0 +1,198 @@
+"""What each threshold would drop, before it is chosen: an offline page of histograms with example frames at the thresholds.
+
+For every number of the tables ``scores`` and ``measures``: its distribution; the clips on either side of the threshold in
+force, or at its 5th and 95th percentile where there is none; and, for every filter that is on, how many clips it drops by
+itself, how many it drops that no other would, and how many all drop together. Nothing is decided here, nothing is stored.
+"""
+
+import base64
+import dataclasses
+import html
+import io
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from wfm.curation.measured_filters import LOWER, UPPER
+from wfm.curation.measures import Measures
+from wfm.curation.rows import Score
+from wfm.curation.select import Scored, SelectConfig, filters
+from wfm.errors import DataError, WfmError
+from wfm.records import Clip
+
+if TYPE_CHECKING:
+    from wfm.artifacts import Artifact, Store
+
+BARS, FRAME_HEIGHT, EXAMPLES = 40, 80, 3
+Fetch = Callable[[Clip], Path]
+
+
+@dataclasses.dataclass(frozen=True)
+class Drop:
+    """What one filter does."""
+
+    name: str
+    alone: int
+    "Clips it refuses, whatever the others say."
+    only: int
+    "Clips that it refuses and no other does."
+
+
+def drops(scored: Sequence[Scored], config: SelectConfig) -> tuple[list[Drop], int]:
+    """(each filter's share, clips that all filters drop together). Duplicates are left to select_clips."""
+    rules = filters(config)
+    refused = np.array([[bool(rule.reason(item)) for rule in rules] for item in scored]).reshape(
+        len(scored), len(rules)
+    )
+    single = refused & (refused.sum(axis=1, keepdims=True) == 1)
+    found = [Drop(r.name, int(refused[:, k].sum()), int(single[:, k].sum())) for k, r in enumerate(rules)]
+    return found, int(refused.any(axis=1).sum())
+
+
+def limits(config: SelectConfig) -> dict[str, float]:
+    """Column -> the threshold in force."""
+    plain = {
+        "black_share": config.maximum_black_share,
+        "static_share": config.maximum_static_share,
+        "motion": config.minimum_motion,
+        "text_score": config.maximum_text_score,
+        "sharpness": config.minimum_sharpness,
+        "contrast": config.minimum_contrast,
+    }
+    measured = {column: getattr(config.measured, limit) for _, limit, column in (*UPPER, *LOWER)}
+    return {name: value for name, value in (plain | measured).items() if value is not None}
+
+
+def columns(scored: Sequence[Scored]) -> dict[str, np.ndarray]:
+    """Every numeric column -> float64 [N], NaN for what was not measured; columns nobody measured are left out."""
+    found = {}
+    for record, pick in ((Score, lambda s: s.score), (Measures, lambda s: s.measures)):
+        for field in dataclasses.fields(record):
+            values = [getattr(pick(item), field.name, None) for item in scored]
+            numbers = [v for v in values if isinstance(v, (int, float))]
+            if numbers:
+                found[field.name] = np.array([np.nan if v is None else float(v) for v in values])
+    return found
+
+
+def read(store: "Store", key: str) -> "tuple[list[Scored], Fetch]":
+    """Clips with scores and measures, and where their files are, of a ``scores`` or ``dataset`` artifact.
+
+    Raises `DataError` for another kind.
+    """
+    from wfm.curation.by_part import read_parts, read_rows
+
+    given = store.artifact(key)
+    if given.kind not in ("scores", "dataset"):
+        raise DataError(f"{key!r} is of kind {given.kind!r}: give a dataset or scores")
+    scores = given if given.kind == "scores" else store.artifact(given.manifest.inputs["scores"])
+    clips: Artifact = store.artifact(scores.manifest.inputs["clips"])
+    by_part = read_parts(clips, "clips", Clip)
+    part_of = {clip.clip_id: name for name, rows in by_part.items() for clip in rows}
+    score = {row.clip_id: row for row in read_rows(scores, "scores", Score)}
+    has_measures = any("measures" in name for name in _table_names(scores))
+    measured = {row.clip_id: row for row in read_rows(scores, "measures", Measures)} if has_measures else {}
+    ordered = sorted((clip for rows in by_part.values() for clip in rows), key=lambda clip: clip.clip_id)
+    rows = [Scored(clip, score.get(clip.clip_id), measured.get(clip.clip_id)) for clip in ordered]
+    return rows, lambda clip: clips.part(part_of[clip.clip_id]).fetch(clip.path)
+
+
+def _table_names(scores: "Artifact") -> set[str]:
+    """Names of the first part's files: scores of before version 2 of the stage hold no measures."""
+    first = next(iter(scores.iterate_parts()), None)
+    return {entry.path for entry in scores.part(first.name).files()} if first is not None else set()
+
+
+def page(scored: Sequence[Scored], config: SelectConfig, fetch: Fetch, title: str) -> str:
+    """The whole page as one file of HTML: no script, no font, no picture from outside."""
+    found, together = drops(scored, config)
+    total = max(len(scored), 1)
+    rows = "".join(f"<tr><td>{d.name}<td>{d.alone}<td>{d.alone / total:.1%}<td>{d.only}" for d in found)
+    held = limits(config)
+    sections = "".join(
+        _section(name, values, held.get(name), scored, fetch) for name, values in columns(scored).items()
+    )
+    return (
+        f"<!doctype html><html lang=en><meta charset=utf-8><title>{html.escape(title)}</title><style>{_STYLE}</style>"
+        f"<h1>What thresholds would drop</h1><p>{html.escape(title)}: {len(scored)} clips; the filters together drop "
+        f"<b>{together}</b> ({together / total:.1%}), before duplicates.<table><tr><th>filter<th>drops<th>share"
+        f"<th>only this one{rows}</table><p>Try others with <code>--set select_clips.maximum_static_share=0.8</code>; "
+        f"nothing is dropped until select_clips runs with them.{sections}"
+    )
+
+
+_STYLE = (
+    "body{font:15px system-ui,sans-serif;margin:2em auto;max-width:1000px;padding:0 1em;color:#222;background:#fff}"
+    "h2{font-size:1.05em;margin:2em 0 .3em}td,th{text-align:left;padding:.15em 1.2em .15em 0}td+td{text-align:right}"
+    "svg{display:block}.s{display:flex;gap:14px;flex-wrap:wrap}figure{margin:.3em 0}figcaption{font-size:12px;color:#555}"
+    "img{height:80px;border:1px solid #ccc}.t{color:#b00020}"
+)
+
+
+def _section(name: str, values: np.ndarray, limit: float | None, scored: Sequence[Scored], fetch: Fetch) -> str:
+    known = np.flatnonzero(np.isfinite(values))
+    sorted_values = values[known]
+    marks = [limit] if limit is not None else [float(v) for v in np.quantile(sorted_values, [0.05, 0.95])]
+    words = f"threshold {limit:g}" if limit is not None else "no threshold; examples at the 5th and 95th percentile"
+    strips = []
+    for mark in dict.fromkeys(marks):
+        below, above = int((sorted_values < mark).sum()), int((sorted_values > mark).sum())
+        near = known[np.argsort(np.abs(sorted_values - mark), kind="stable")[:EXAMPLES]]
+        figures = "".join(_figure(scored[i].clip, values[i], fetch) for i in sorted(near, key=lambda i: values[i]))
+        strips.append(f"<p>at {mark:.4g}: {below} clips below, {above} above<div class=s>{figures}</div>")
+    missing = len(values) - len(known)
+    note = f", {missing} not measured" if missing else ""
+    shown = _histogram(sorted_values, limit)
+    return f"<h2>{name}</h2><p>{words}{note}{shown}{''.join(strips)}"
+
+
+def _histogram(values: np.ndarray, limit: float | None) -> str:
+    """SVG bars; the threshold in force is a red line."""
+    low, high = float(values.min()), float(values.max())
+    if limit is not None:
+        low, high = min(low, limit), max(high, limit)
+    if high == low:
+        return f"<p>all clips: {low:.4g}"
+    counts, _ = np.histogram(values, BARS, (low, high))
+    width, height = 800, 90
+    step = width / BARS
+    bars = "".join(
+        f'<rect x="{k * step:.1f}" y="{height - height * c / counts.max():.1f}" width="{step - 1:.1f}" '
+        f'height="{height * c / counts.max():.1f}" fill="#4878a8"><title>{c} clips</title></rect>'
+        for k, c in enumerate(counts)
+    )
+    line = ""
+    if limit is not None:
+        x = (limit - low) / (high - low) * width
+        line = f'<line x1="{x:.1f}" x2="{x:.1f}" y1="0" y2="{height}" stroke="#b00020" stroke-width="2"/>'
+    labels = (
+        f'<text x="0" y="{height + 14}" font-size="12">{low:.4g}</text>'
+        f'<text x="{width}" y="{height + 14}" font-size="12" text-anchor="end">{high:.4g}</text>'
+    )
+    return f'<svg viewBox="0 0 {width} {height + 18}" width="{width}" height="{height + 18}">{bars}{line}{labels}</svg>'
+
+
+def _figure(clip: Clip, value: float, fetch: Fetch) -> str:
+    words = f"{value:.4g} <code>{clip.clip_id[:8]}</code>"
+    try:
+        picture = f'<img alt="middle frame" src="data:image/jpeg;base64,{_middle_frame(fetch(clip))}">'
+    except WfmError as error:
+        picture = f"<em>{html.escape(str(error))[:80]}</em>"
+    return f"<figure>{picture}<figcaption>{words}</figcaption></figure>"
+
+
+def _middle_frame(path: Path) -> str:
+    from PIL import Image
+
+    from wfm.data.decode import VideoError, read_frames
+
+    frames, _ = read_frames(path)
+    if not len(frames):
+        raise VideoError(path, "no_frames", "the clip holds no frame")
+    image = Image.fromarray(frames[len(frames) // 2])
+    image = image.resize((max(1, round(image.width * FRAME_HEIGHT / image.height)), FRAME_HEIGHT))
+    data = io.BytesIO()
+    image.save(data, "JPEG", quality=80)
+    return base64.b64encode(data.getvalue()).decode()
