@@ -110,9 +110,9 @@ def page(scored: Sequence[Scored], config: SelectConfig, fetch: Fetch, title: st
     found, together = drops(scored, config)
     total = max(len(scored), 1)
     rows = "".join(f"<tr><td>{d.name}<td>{d.alone}<td>{d.alone / total:.1%}<td>{d.only}" for d in found)
-    held = limits(config)
+    held, pictures = limits(config), _Pictures(fetch)
     sections = "".join(
-        _section(name, values, held.get(name), scored, fetch) for name, values in columns(scored).items()
+        _section(name, values, held.get(name), scored, pictures) for name, values in columns(scored).items()
     )
     return (
         f"<!doctype html><html lang=en><meta charset=utf-8><title>{html.escape(title)}</title><style>{_STYLE}</style>"
@@ -131,7 +131,9 @@ _STYLE = (
 )
 
 
-def _section(name: str, values: np.ndarray, limit: float | None, scored: Sequence[Scored], fetch: Fetch) -> str:
+def _section(
+    name: str, values: np.ndarray, limit: float | None, scored: Sequence[Scored], pictures: "_Pictures"
+) -> str:
     known = np.flatnonzero(np.isfinite(values))
     sorted_values = values[known]
     marks = [limit] if limit is not None else [float(v) for v in np.quantile(sorted_values, [0.05, 0.95])]
@@ -140,7 +142,7 @@ def _section(name: str, values: np.ndarray, limit: float | None, scored: Sequenc
     for mark in dict.fromkeys(marks):
         below, above = int((sorted_values < mark).sum()), int((sorted_values > mark).sum())
         near = known[np.argsort(np.abs(sorted_values - mark), kind="stable")[:EXAMPLES]]
-        figures = "".join(_figure(scored[i].clip, values[i], fetch) for i in sorted(near, key=lambda i: values[i]))
+        figures = "".join(_figure(scored[i].clip, values[i], pictures) for i in sorted(near, key=lambda i: values[i]))
         strips.append(f"<p>at {mark:.4g}: {below} clips below, {above} above<div class=s>{figures}</div>")
     missing = len(values) - len(known)
     note = f", {missing} not measured" if missing else ""
@@ -174,24 +176,38 @@ def _histogram(values: np.ndarray, limit: float | None) -> str:
     return f'<svg viewBox="0 0 {width} {height + 18}" width="{width}" height="{height + 18}">{bars}{line}{labels}</svg>'
 
 
-def _figure(clip: Clip, value: float, fetch: Fetch) -> str:
+def _figure(clip: Clip, value: float, pictures: "_Pictures") -> str:
     words = f"{value:.4g} <code>{clip.clip_id[:8]}</code>"
-    try:
-        picture = f'<img alt="middle frame" src="data:image/jpeg;base64,{_middle_frame(fetch(clip))}">'
-    except WfmError as error:
-        picture = f"<em>{html.escape(str(error))[:80]}</em>"
-    return f"<figure>{picture}<figcaption>{words}</figcaption></figure>"
+    return f"<figure>{pictures.of(clip)}<figcaption>{words}</figcaption></figure>"
 
 
-def _middle_frame(path: Path) -> str:
+class _Pictures:
+    """Middle frames as HTML, each clip opened once."""
+
+    def __init__(self, fetch: Fetch) -> None:
+        self._fetch = fetch
+        self._made: dict[str, str] = {}
+
+    def of(self, clip: Clip) -> str:
+        if clip.clip_id not in self._made:
+            try:
+                data = _middle_frame(self._fetch(clip), (clip.end_seconds - clip.start_seconds) / 2)
+                self._made[clip.clip_id] = f'<img alt="middle frame" src="data:image/jpeg;base64,{data}">'
+            except WfmError as error:
+                self._made[clip.clip_id] = f"<em>{html.escape(str(error))[:80]}</em>"
+        return self._made[clip.clip_id]
+
+
+def _middle_frame(path: Path, seconds: float) -> str:
+    """The first frame at or after ``seconds``, as base64 of a JPEG."""
     from PIL import Image
 
-    from wfm.data.decode import VideoError, read_frames
+    from wfm.data.decode import VideoError, iter_frames
 
-    frames, _ = read_frames(path)
-    if not len(frames):
-        raise VideoError(path, "no_frames", "the clip holds no frame")
-    image = Image.fromarray(frames[len(frames) // 2])
+    frame = next((picture for picture, _ in iter_frames(path, start_seconds=seconds)), None)
+    if frame is None:
+        raise VideoError(path, "no_frames", f"the clip holds no frame after {seconds:.2f} s")
+    image = Image.fromarray(frame)
     image = image.resize((max(1, round(image.width * FRAME_HEIGHT / image.height)), FRAME_HEIGHT))
     data = io.BytesIO()
     image.save(data, "JPEG", quality=80)
