@@ -124,7 +124,7 @@ BAD_CODES = {
     "fifo.mp4": "not_a_regular_file",
     "device.mp4": "not_a_regular_file",
     "broken disk.mp4": "unreadable",
-    "codec.avi": "no_decoder:unknown",
+    "codec.avi": "no_decoder:ZQZQ",
     "playlist.mp4": "not_a_video",
     "concat.mp4": "not_a_video",
 }

@@ -22,6 +22,7 @@ import av
 import av.video.reformatter
 import numpy as np
 
+from wfm.data.codec_names import KNOWN, MissingDecoder, codec_tag
 from wfm.data.orientation import Orientation
 from wfm.errors import DataError
 
@@ -163,7 +164,7 @@ class OpenVideo:
 @contextlib.contextmanager
 def open_video(path: str | Path, *, threads: int = 1) -> Iterator[OpenVideo]:
     """Open one local video file. Raises `VideoError` with the code ``not_a_video``, ``truncated``, ``empty_file``,
-    ``no_video_stream``, ``no_decoder:<codec>`` or ``unreadable``."""
+    ``no_video_stream``, ``no_decoder:<tag>`` or ``unreadable``, and `MissingDecoder` for a known codec without a decoder."""
     path = Path(path).absolute()
     container = _open_container(path)
     try:
@@ -309,10 +310,18 @@ def _video_stream(path: Path, container: Any) -> Any:
         raise VideoError(path, "no_video_stream", f"the file holds {', '.join(kinds) or 'no stream'} only")
     stream = streams[0]
     if stream.codec_context is None:
-        raise VideoError(path, "no_decoder:unknown", "the codec of its video stream is not known")
+        raise _no_decoder(path)
     if stream.time_base is None:
         raise VideoError(path, "not_a_video", "its video stream has no time base")
     return stream
+
+
+def _no_decoder(path: Path) -> DataError:
+    """A codec that is known elsewhere is missing here, which ends the run; a tag that nobody knows is the file's own fault."""
+    tag = codec_tag(path)
+    if tag in KNOWN:
+        return MissingDecoder(KNOWN[tag], tag, path.name)
+    return VideoError(path, f"no_decoder:{tag or 'unknown'}", "the codec of its video stream is not known")
 
 
 def _announced_seconds(video: OpenVideo) -> float:

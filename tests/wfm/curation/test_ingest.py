@@ -1,6 +1,7 @@
 """Every file becomes a row: readable with its facts, or not with its reason; equal bytes meet."""
 
 import os
+import pickle
 from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
@@ -13,6 +14,7 @@ from wfm.curation import ingest
 from wfm.curation.ingest import IngestConfig, examine, group_name, mark_duplicates
 from wfm.curation.listing import list_source
 from wfm.curation.step import reason_code
+from wfm.data.codec_names import MissingDecoder
 from wfm.records import Video
 
 Writer = Callable[..., Path]
@@ -68,6 +70,20 @@ def test_every_bad_file_is_a_row_with_its_reason(
     has_id = {row.name: bool(row.video_id) for row in rows}
     assert has_id["text.mp4"]
     assert not has_id["fifo.mp4"]
+
+
+@pytest.mark.parametrize(("container", "codec", "tag", "missing"), [("mp4", "libx264", b"avc1", b"evc1")])
+def test_a_decoder_that_is_missing_here_ends_the_run_with_its_name(
+    tmp_path: Path, write_video: Writer, store: Store, container: str, codec: str, tag: bytes, missing: bytes
+) -> None:
+    path = write_video(tmp_path / f"a.{container}", codec=codec)
+    data = path.read_bytes()
+    assert tag in data
+    path.write_bytes(data.replace(tag, missing))  # EVC: a standard that this build of the codec library cannot decode
+    with pytest.raises(MissingDecoder, match="no decoder for the codec 'evc'") as raised:
+        row_of(path, store)
+    assert raised.value.outcome == "wrong_input"
+    assert str(pickle.loads(pickle.dumps(raised.value))) == str(raised.value), "it crosses from a worker"
 
 
 def test_a_disk_that_stammers_is_asked_again(
