@@ -123,8 +123,8 @@ def _known(row: ClipRow, clip: Path, actions: Path, vector: np.ndarray | None) -
         "path": f"clips/{row.clip_id}.mp4",
         "action_path": f"actions/{row.clip_id}.parquet" if actions.is_file() else "",
     }
-    score = {name: values[name] for name in SCORES}
-    named = {"clip_id": row.clip_id, "clip_sha256": digest}
+    score: dict[str, Any] = {name: values[name] for name in SCORES}
+    named: dict[str, Any] = {"clip_id": row.clip_id, "clip_sha256": digest}
     return Known(
         Clip(**{**_fields(Clip, values), **cut}),
         Selection(**_fields(Selection, values)),

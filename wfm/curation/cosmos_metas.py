@@ -63,7 +63,8 @@ def from_meta(path: Path) -> ClipRow:
             raise ValueError("a JSON object was expected")
         ours = meta.get(_WFM)
         if isinstance(ours, dict) and set(_REQUIRED) <= set(ours):
-            return ClipRow(**{name: ours.get(name) for name in _COLUMNS})
+            values: dict[str, Any] = {name: ours.get(name) for name in _COLUMNS}
+            return ClipRow(**values)
         return _foreign(meta)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(f"{path}: no clip as cosmos-curate writes it: {error!r}") from None
@@ -79,7 +80,7 @@ def _foreign(meta: dict[str, Any]) -> ClipRow:
     video_id = hashlib.sha256(source.encode()).hexdigest()  # their bytes are not at hand: the name stands for them
     caption, kind = _caption(meta)
     valid = bool(meta.get("valid", True))
-    nothing = dict.fromkeys(_COLUMNS)
+    nothing: dict[str, Any] = dict.fromkeys(_COLUMNS)
     return ClipRow(
         **{
             **nothing,

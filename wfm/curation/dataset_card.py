@@ -164,5 +164,5 @@ class Card:
             "splits": {name: split.values() for name, split in self.splits.items()},
             "scores_kept": {name: spread.values() for name, spread in sorted(self.spreads[True].items())},
             "scores_refused": {name: spread.values() for name, spread in sorted(self.spreads[False].items())},
-            "estimated": any(one.estimated for one in [*ranges, *counted]),
+            "estimated": any(r.estimated for r in ranges) or any(c.estimated for c in counted),
         }

@@ -13,8 +13,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from wfm.data.energon import FOLDER, write_split
-from wfm.data.exclusions import SPLIT_FILE, read_split
+from wfm.data.energon import write_split
+from wfm.data.exclusions import FOLDER, SPLIT_FILE, read_split
 from wfm.errors import DataError, InputError
 
 if TYPE_CHECKING:

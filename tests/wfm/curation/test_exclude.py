@@ -20,7 +20,7 @@ from wfm.data.energon import FOLDER, MEMBERS, write_energon
 from wfm.data.exclusions import Exclusions, read_exclusions, read_split
 from wfm.data.shards import ShardWriter
 from wfm.data.windows import decoded_clips, split_shards, windows
-from wfm.errors import DataError, InputError
+from wfm.errors import ConfigError, DataError, InputError
 
 CLIPS = {"0a": ("c0", "c1", "c2"), "f3": ("c3", "c4")}
 SHARD = {part: f"shards/train/{part}-00000.tar" for part in CLIPS}
@@ -73,6 +73,11 @@ def test_our_loader_leaves_out_what_is_excluded(store: Store, dataset: Artifact)
     back, entries = exclude_in_store(store, whole, ["c1", "c3"], [SHARD["f3"]], undo=True)
     assert (seen(back), entries) == (seen(dataset), [])
     assert exclude_in_store(store, dataset, ["c3", "c1"])[0].key == fewer.key, "the same list is the same artifact"
+
+
+def test_an_empty_split_is_said_to_be_empty(store: Store, dataset: Artifact) -> None:
+    with pytest.raises(ConfigError, match="'val' has no shards in this data set; it has train"):
+        next(windows(dataset, "val", num_frames=4, stride_frames=4, size=(32, 32)))
 
 
 def test_a_part_knows_its_own_entries(store: Store, dataset: Artifact) -> None:

@@ -23,22 +23,23 @@ def members_of(number: int) -> dict[str, bytes]:
         "mp4": bytes([number]) * (700 + 37 * number),
         "json": json.dumps(facts).encode(),
         "txt": f"clip {number}".encode(),
+        "emb.npy": b"\x93NUMPY" + bytes([number]) * 99,
         **({"actions.parquet": b"PAR1" * number} if number % 3 == 0 else {}),
     }
 
 
 @pytest.fixture
 def dataset(tmp_path: Path) -> Path:
-    """Eleven clips in two parts; the shards are small, so that a part has several."""
+    """Eleven clips in two parts, one of them in a bin; the shards are small, so that a part has several. No split `test`."""
     tables = []
-    for part, numbers in (("0a", range(6)), ("f3", range(6, 11))):
+    for part, bin_, numbers in (("0a", "", range(6)), ("f3", "/overflow", range(6, 11))):
         rows = []
         for split, mine in (("train", [n for n in numbers if n % 4]), ("val", [n for n in numbers if n % 4 == 0])):
-            folder = tmp_path / "data/shards" / split
+            folder = tmp_path / f"data/shards/{split}{bin_}"
             with ShardWriter(folder, part, maximum_bytes=6000) as writer:
                 for number in mine:
                     writer.write(f"clip{number:02d}", members_of(number))
-            rows += [{**row, "shard": f"shards/{split}/{row['shard']}"} for row in writer.members]
+            rows += [{**row, "shard": f"shards/{split}{bin_}/{row['shard']}"} for row in writer.members]
         tables.append(pa.Table.from_pylist(rows, schema=MEMBERS))
     counts = write_energon(tables, SPLITS, tmp_path / "data")
     assert sum(counts.values()) == 11
@@ -83,6 +84,11 @@ def test_exclusions_need_no_new_shards(dataset: Path) -> None:
     write_split(dataset / FOLDER, split["split_parts"], [f"{shard}/clip04"])
     assert "clip04" not in opened(dataset, "val")
     assert len(opened(dataset, "val")) == 2
+    gone = split["split_parts"]["train"][-1]
+    write_split(dataset / FOLDER, split["split_parts"], [gone])  # a whole shard
+    assert set(opened(dataset, "train")) == {f"clip{n:02d}" for n in range(11) if n % 4} - set(
+        read_keys(dataset / gone)
+    )
 
 
 def test_the_index_is_what_energon_itself_would_write(dataset: Path, tmp_path: Path) -> None:
