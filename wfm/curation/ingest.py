@@ -37,8 +37,8 @@ class IngestConfig(Config):
     """What ``--videos`` names and what is asked of a file."""
 
     videos: str = how("")
-    """Folder (recursive), file, glob, list (.txt, .jsonl), or a URL such as s3://bucket/prefix. Empty: the simulated videos.
-    What is seen there (names, sizes, times of change) enters the key, not this address."""
+    """Folder (recursive), file, glob, list (.txt, .jsonl, .parquet), or a URL such as s3://bucket/prefix. Empty: the simulated
+    videos. What is seen there (names, sizes, times of change) enters the key, not this address."""
     limit: int = how(0, ge=0)
     """Take only the first so many files, in order of source; 0: all. What is taken enters the key, as if there were no more."""
     minimum_frames: int = 4

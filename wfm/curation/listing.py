@@ -1,8 +1,9 @@
 """What lies outside: the files that ``--videos`` names, seen without opening one of them.
 
-``list_source`` takes a folder (read recursively), a glob, one file, a list of names (``.txt``, ``.jsonl``), or the same on
-``s3://`` and the like. Each file comes with a stamp (size and time of change, or etag): the listing enters ingest's key, so new
-files make a new data set and unchanged ones are not read again. Cheap, and free of codec libraries: keys are computed from it.
+``list_source`` takes a folder (read recursively), a glob, one file, a list of names (``.txt``, ``.jsonl``, ``.parquet``), or
+the same on ``s3://`` and the like. Each file comes with a stamp (size and time of change, or etag): the listing enters ingest's
+key, so new files make a new data set and unchanged ones are not read again. Cheap, and free of codec libraries: keys are
+computed from it.
 
 Sidecars are found by stem: ``x.actions.parquet`` and ``x.attributes.json`` beside ``x.mp4``, or ``../actions/x.parquet`` and
 ``../attributes/x.json``. Hidden files and files of other endings are left aside and counted.
@@ -14,7 +15,7 @@ import json
 import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 from urllib.parse import unquote
 
 from wfm.data.source import problem_of
@@ -32,6 +33,9 @@ EXTENSIONS = (
 
 SIDECARS = (("actions", ".actions.parquet", ".parquet"), ("attributes", ".attributes.json", ".json"))
 """(kind, ending beside the video, ending in the sibling folder of that name)."""
+
+LISTS = (".txt", ".jsonl", ".parquet")
+"""Endings of a list of names."""
 
 _LIST_FIELDS = ("source", "session_id", "view", "actions", "attributes")
 
@@ -130,7 +134,7 @@ def _list_local(path: str) -> Listing:
     if os.path.isdir(path):
         return _list_folder(path)
     if os.path.lexists(path):
-        if path.endswith((".txt", ".jsonl")):
+        if path.endswith(LISTS):
             return list_names(_read_list(path), os.path.dirname(path), path)
         return Listing((local_file(path),))
     if glob.has_magic(path):
@@ -238,6 +242,35 @@ def parse_list(text: str, where: str) -> Iterator[dict[str, str]]:
         yield row
 
 
+def parse_table(file: BinaryIO, where: str) -> Iterator[dict[str, str]]:
+    """Rows of a Parquet list, a batch at a time: text columns as in a JSONL list; a null is a field that is not given.
+
+    Other columns are passed over, since such tables carry more than names. Raises `InputError` naming the column that is wrong.
+    """
+    import pyarrow
+    import pyarrow.parquet as pq
+
+    try:
+        table = pq.ParquetFile(file)
+        kinds = {field.name: field.type for field in table.schema_arrow if field.name in _LIST_FIELDS}
+        for name in ("source", *kinds):
+            kind = kinds.get(name)
+            if kind is None or not (pyarrow.types.is_string(kind) or pyarrow.types.is_large_string(kind)):
+                raise InputError(
+                    f"{where!r} column {name!r} is {kind or 'not there'}; texts are wanted: source, and if known "
+                    f"{', '.join(_LIST_FIELDS[1:])}"
+                )
+        number = 0
+        for batch in table.iter_batches(columns=list(kinds)):
+            for row in batch.to_pylist():
+                number += 1
+                if not row["source"]:
+                    raise InputError(f"{where!r} row {number} names no source")
+                yield {name: value for name, value in row.items() if value is not None}
+    except pyarrow.ArrowException as error:
+        raise InputError(f"the list {where!r} is no Parquet that can be read: {error}") from None
+
+
 def is_video_name(name: str) -> bool:
     """Whether a file of a folder is taken for a video."""
     return os.path.splitext(name)[1].lower() in EXTENSIONS
@@ -288,6 +321,9 @@ def _read_list(path: str) -> Iterator[dict[str, str]]:
     if problem:
         raise InputError(f"the list {path!r} cannot be read: {problem}")
     try:
+        if path.endswith(".parquet"):
+            with open(path, "rb") as table:
+                return iter(list(parse_table(table, path)))
         with open(path, encoding="utf-8", newline="") as file:
             return parse_list(file.read(), path)
     except (OSError, UnicodeDecodeError) as error:

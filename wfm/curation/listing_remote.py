@@ -4,6 +4,7 @@ import dataclasses
 from typing import TYPE_CHECKING, Any
 
 from wfm.curation.listing import (
+    LISTS,
     SIDECARS,
     Listing,
     SourceFile,
@@ -12,6 +13,7 @@ from wfm.curation.listing import (
     is_video_name,
     list_names,
     parse_list,
+    parse_table,
     unsafe_name,
 )
 from wfm.data.source import remote_error, remote_file_system, remote_options
@@ -33,7 +35,10 @@ def list_remote(url: str, store: "Store | None") -> Listing:
             entries = [e for e in file_system.glob(path, detail=True).values() if e["type"] == "file"]
             return _listing(file_system, scheme, entries, path, named=True)
         if file_system.isfile(path):
-            if path.endswith((".txt", ".jsonl")):
+            if path.endswith(".parquet"):
+                with file_system.open(path, "rb") as table:
+                    return list_names(parse_table(table, url), url.rpartition("/")[0], url, store)
+            if path.endswith(LISTS):
                 text = file_system.cat_file(path).decode()
                 return list_names(parse_list(text, url), url.rpartition("/")[0], url, store)
             return _listing(file_system, scheme, [file_system.info(path)], path, named=True)

@@ -6,6 +6,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from wfm.curation.listing import Listing, SourceFile, list_source
@@ -162,6 +164,43 @@ def test_a_list_with_what_is_known_of_each_file(touch: Touch, tmp_path: Path) ->
     before = file.sidecar_stamp
     actions.write_bytes(b"longer")
     assert list_source(str(rows)).files[0].sidecar_stamp != before
+
+
+def test_a_parquet_list_is_the_same_as_a_jsonl_list(touch: Touch, tmp_path: Path) -> None:
+    touch("a.mp4"), touch("b.mp4"), touch("poses.parquet")
+    rows = [
+        {"source": "a.mp4", "session_id": "s1", "view": "left", "actions": "poses.parquet"},
+        {"source": "b.mp4"},
+        {"source": "../secret.mp4"},
+    ]
+    lines, table = tmp_path / "in" / "list.jsonl", tmp_path / "in" / "names.parquet"
+    lines.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    pq.write_table(pa.Table.from_pylist([{**row, "stars": 3} for row in rows]), table)
+    found = list_source(str(table))
+    assert len(found.files) == 3
+    assert found == list_source(str(lines))
+
+
+@pytest.mark.parametrize(
+    ("columns", "message"),
+    [
+        ({"path": ["a"]}, "column 'source' is not there"),
+        ({"source": [1]}, "column 'source' is int64"),
+        ({"source": ["a"], "view": [2]}, "column 'view' is int64"),
+        ({"source": ["a", None]}, "row 2 names no source"),
+        (None, "no Parquet that can be read"),
+    ],
+)
+def test_a_wrong_parquet_list_names_its_column(
+    tmp_path: Path, columns: dict[str, list[object]] | None, message: str
+) -> None:
+    path = tmp_path / "list.parquet"
+    if columns is None:
+        path.write_bytes(b"PAR1 but no more")
+    else:
+        pq.write_table(pa.table(columns), path)
+    with pytest.raises(InputError, match=message):
+        list_source(str(path))
 
 
 @pytest.mark.parametrize(
