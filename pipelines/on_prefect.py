@@ -20,6 +20,7 @@ from pipelines.dask_cluster import Cluster
 from pipelines.plan import Plan, refresh
 from pipelines.prefect_server import import_prefect, server_for_run
 from pipelines.run_display import PlainDisplay
+from pipelines.run_metrics import VARIABLE, metrics
 from pipelines.run_node import EngineOptions, NodeFailed, NodeRunner, promote
 from pipelines.run_state import GOOD, NodeState, RunState, StateWriter
 from pipelines.stages import STAGES, StageRow
@@ -86,6 +87,7 @@ def run_plan(
     stop = threading.Event()
     with ExitStack() as stack:
         stack.enter_context(_signals(stop))
+        stack.enter_context(metrics(state, store, os.environ.get(VARIABLE, "")))
         states = stack.enter_context(StateWriter(run, state, stop.set))
         if missing:
             shown = stack.enter_context(display(state))
