@@ -11,6 +11,8 @@
     dataset   what was kept -> shards and tables (clip_table: the public table of clips; bins: which shard; dataset_card and
               dataset_readme: what is said of it)
     exclude   clips leave a finished data set, no shard is written again
+    search    clips of a finished data set by words or by example (search_index: neighbours on disk; search_page: a page);
+              cluster names what belongs together, taxonomy gives categories and their weights
     cosmos_export, cosmos_import   a data set in cosmos-curate's layout, out and in (cosmos_metas: one clip)
 
 `one_pass` feeds whoever looks at a video from one decode (one_pass_consumers, prefetch). `transcode` turns frames of any kind
@@ -21,4 +23,19 @@ Read `step` first (a Step makes rows or skips with a reason, a Filter keeps or s
 work happens: in this process or on Dask. Nothing is dropped without a reason that is counted.
 """
 
-__all__ = ["caption", "dataset", "dedup", "embed", "exclude", "ingest", "run", "score", "select", "split", "step"]
+__all__ = [
+    "caption",
+    "cluster",
+    "dataset",
+    "dedup",
+    "embed",
+    "exclude",
+    "ingest",
+    "run",
+    "score",
+    "search",
+    "select",
+    "split",
+    "step",
+    "taxonomy",
+]

@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
+import pydantic
 
 from wfm.config import Config
 from wfm.errors import ConfigError, DataError
@@ -38,6 +39,8 @@ class ClusterConfig(Config):
     "Number of clusters; 0: the square root of half the number of clips."
     iterations: int = 20
     "Rounds of k-means at most; it stops when no vector changes its cluster."
+    starts: int = pydantic.Field(4, ge=1)
+    "Times that k-means begins anew; the start whose sample ends nearest to its centres is taken."
     words: int = 3
     "Words in a name at most."
     least_score: float = 2.0
@@ -89,7 +92,9 @@ def find_clusters(vectors: np.ndarray, captions: Sequence[str], config: ClusterC
         raise ConfigError(f"clusters = {config.clusters}: choose 1 to {len(vectors)}, the number of clips, or 0")
     rng = np.random.default_rng(config.seed)
     sample = np.sort(rng.permutation(len(vectors))[: _SAMPLE * wanted])
-    centres = _fit(_unit(vectors[sample]), wanted, config.iterations, rng)
+    x = _unit(vectors[sample])
+    fitted = [_fit(x, wanted, config.iterations, rng) for _ in range(config.starts)]
+    centres = max(fitted, key=lambda one: float(assign(x, one)[1].mean(dtype=np.float64)))
     labels, cosines = assign(vectors, centres)
     sizes = np.bincount(labels, minlength=len(centres))
     order = np.argsort(-sizes, kind="stable")
