@@ -29,7 +29,7 @@ from tests.benchmarks.paired import paired, print_line, time_of
 from wfm.curation import shots
 from wfm.curation.cut import CutConfig, Cutter
 from wfm.curation.embed import FRAMES, SIDE, EmbedClip, EmbedConfig
-from wfm.curation.one_pass import Consumer, Wanted, one_pass, packet_seconds
+from wfm.curation.one_pass import Consumer, Wanted, one_pass
 from wfm.curation.one_pass_consumers import Cuts, Gather, SignalsOfClip, spread_frames
 from wfm.curation.score import ScoreClip, ScoreConfig
 from wfm.data.decode import open_video
@@ -103,14 +103,15 @@ def whole(path: Path, folder: Path) -> int:
         cutter = Cutter(video, CUT)
         for span in kept:
             target = folder / "clip.mp4"
-            cutter.cut(int(timeline.pts[span.first]), timeline.end_of(span.last), span.last - span.first, target)
-            look_at_clip(target)
+            count = span.last - span.first
+            cutter.cut(int(timeline.pts[span.first]), timeline.end_of(span.last), count, target)
+            look_at_clip(target, count)
     return len(kept)
 
 
-def look_at_clip(path: Path) -> None:
+def look_at_clip(path: Path, frames: int) -> None:
     """Score and embed one clip file by the steps that the stages run."""
-    clip = clip_row(path, hash_file(path))
+    clip = clip_row(path, hash_file(path), frames)
     for step in (ScoreClip(SCORES, Path), EmbedClip(EmbedConfig(), Path)):
         list(step(clip))
 
@@ -118,12 +119,11 @@ def look_at_clip(path: Path) -> None:
 def look_at_clips(path: Path, count: int) -> None:
     """The same clip as many times: what differs is how much is behind it."""
     for _ in range(count):
-        look_at_clip(path)
+        look_at_clip(path, FPS)
 
 
-def clip_row(path: Path, digest: str) -> Clip:
+def clip_row(path: Path, digest: str, frames: int) -> Clip:
     """The row of a clip file: what the steps read of it is its path and its number of frames."""
-    frames = len(packet_seconds(path))
     return Clip(
         clip_id=digest,
         clip_sha256=digest,
@@ -204,7 +204,7 @@ def run_memory(folder: Path) -> None:
 
 def run_growth(folder: Path) -> None:
     path = make_video(folder / "clip.mp4", seconds=1, height=48, width=64)
-    look_at_clip(path)
+    look_at_clip(path, FPS)
     counts = (100, 400, 1600)
     # Seconds of work, not of the clock: other programs on the machine do not count.
     seconds = [time_of(functools.partial(look_at_clips, path, count), 1, time.process_time) for count in counts]

@@ -119,15 +119,12 @@ class EmbedClip:
 
 def sample_frames(path: Path, count: int = FRAMES, side: int = SIDE) -> np.ndarray:
     """uint8 [count, side, side, 3] RGB, spread over a clip's time. Raises `DataError` for a clip that cannot be decoded."""
-    from wfm.data.decode import VideoError, read_frames
+    from wfm.curation.one_pass import one_pass
+    from wfm.curation.one_pass_consumers import at_middles, spread_frames
 
-    frames, seconds = read_frames(path, size=(side, side))
-    if not len(frames):
-        raise VideoError(path, "no_frames", "the clip holds no frame")
-    frame = (seconds[-1] - seconds[0]) / max(len(seconds) - 1, 1)
-    moments = seconds[0] + (np.arange(count) + 0.5) / count * (seconds[-1] - seconds[0] + frame)
-    shown = np.clip(np.searchsorted(seconds, moments + 1e-6, side="right") - 1, 0, len(seconds) - 1)
-    return frames[shown]
+    spread = spread_frames(count, (side, side))
+    one_pass(path, [spread])
+    return at_middles(spread.pictures(), spread.video_seconds, count)
 
 
 def embed(frames: np.ndarray, config: EmbedConfig | None = None) -> np.ndarray:

@@ -24,12 +24,15 @@ class Gather:
         self._wanted = wanted
         self._pictures: list[np.ndarray] = []
         self._seconds: list[float] = []
+        self.video_seconds = np.zeros(0)
+        "float64 [T]: when each frame of the whole video is shown; known from the pass's beginning on."
 
     def wants(self) -> Wanted:
         return self._wanted
 
     def begin(self, geometry: Geometry) -> None:
         self._pictures, self._seconds = [], []
+        self.video_seconds = geometry.seconds
 
     def feed(self, moment: Moment) -> None:
         if moment.picture is not None:
