@@ -79,7 +79,8 @@ def borders(gray: Any) -> Borders:
     found = []
     for axis in (2, 1):
         mean, spread = (to_numpy(function(gray, axis=axis)) for function in (xp.mean, xp.std))  # [S, lines]
-        black = ((mean < BORDER_LEVEL) & (spread < BORDER_SPREAD)).all(axis=0)
+        black = np.all((mean < BORDER_LEVEL) & (spread < BORDER_SPREAD), axis=0)  # [lines]
+        black = np.atleast_1d(black)
         if black.all():
             return Borders()
         first, last = int(np.argmin(black)), int(np.argmin(black[::-1]))
