@@ -16,6 +16,8 @@ from components.derivation import code_id
 from components.entrypoint import node_key
 from wfm.actions import ActionSpec
 from wfm.artifacts import Artifact, Store
+from wfm.curation.cosmos_export import export_cosmos
+from wfm.curation.cosmos_import import import_cosmos
 from wfm.data.shards import iter_samples, read_index
 from wfm.data.windows import windows
 
@@ -172,6 +174,25 @@ def test_from_files_to_a_data_set(store: Store, curated: dict[str, Artifact], tm
     found = list(windows(dataset, "train", num_frames=33, stride_frames=8, size=(64, 64)))
     assert {w.clip_id for w in found} == {r["clip_id"] for r in rows if r["split"] == "train"}
     assert found[0].frames.shape == (33, 64, 64, 3)
+
+
+def test_out_to_cosmos_curates_layout_and_in_again(curated: dict[str, Artifact], tmp_path: Path) -> None:
+    dataset = curated["dataset"]
+    assert export_cosmos(dataset, tmp_path / "out") == {"exported": 8, "refused": 3, "excluded": 0}
+    again = import_cosmos(Store.open(tmp_path / "other"), tmp_path / "out")
+    kept = sorted((row for row in dataset.table("clips").to_pylist() if row["kept"]), key=lambda row: row["clip_id"])
+    assert sorted(again.table("clips").to_pylist(), key=lambda row: row["clip_id"]) == kept
+    assert kept[0]["motion"] > 0
+
+    def members(of: Artifact) -> dict[str, dict[str, bytes]]:
+        tars = [entry.path for entry in of.files() if entry.path.endswith(".tar")]
+        found = {sample.key: dict(sample.members) for tar in tars for sample in iter_samples(of.fetch(tar))}
+        for sample in found.values():
+            del sample["json"]  # its ticks count in microseconds after the import
+        return found
+
+    assert members(again) == members(dataset)
+    assert sum("actions.parquet" in sample for sample in members(again).values()) == 2
 
 
 def test_the_same_files_give_the_same_bytes(curated: dict[str, Artifact], videos: Path, tmp_path: Path) -> None:
