@@ -18,19 +18,31 @@ def report(
     set_: Annotated[
         list[str] | None, typer.Option("--set", metavar="select_clips.A=1", help="Try a threshold; may be repeated.")
     ] = None,
+    embeddings: Annotated[str, typer.Option(metavar="KEY", help="Embeddings for the aesthetic head.")] = "",
+    aesthetic_head: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Linear or MLP head over them: safetensors.")
+    ] = None,
     store: StoreOption = STORE_DEFAULT,
 ) -> None:
     """Show what each threshold of select_clips would drop, with examples; nothing is changed."""
     from wfm.curation import threshold_report
+    from wfm.curation.aesthetic import aesthetic_of, load_head
     from wfm.curation.select import SelectConfig
 
     wrong = [text for text in set_ or () if not text.startswith(_STAGE)]
     if wrong:
         raise ConfigError(f"--set {wrong[0]!r}: only thresholds can be tried here, such as {_STAGE}minimum_motion=0.01")
+    if (aesthetic_head is None) != (not embeddings):
+        raise ConfigError(
+            "an aesthetic score needs both --embeddings KEY and --aesthetic-head FILE; without, there is none"
+        )
     config = SelectConfig().override(text.removeprefix(_STAGE) for text in set_ or ())
     opened = open_store(store)
     rows, fetch = threshold_report.read(opened, opened.resolve(scores))
-    text = threshold_report.page(rows, config, fetch, scores)
+    pleasing = None
+    if aesthetic_head is not None:
+        pleasing = aesthetic_of(opened.artifact(opened.resolve(embeddings)), load_head(aesthetic_head))
+    text = threshold_report.page(rows, config, fetch, scores, pleasing)
     out.parent.mkdir(parents=True, exist_ok=True)
     half = out.with_name(f".{out.name}.{os.getpid()}")
     half.write_text(text)

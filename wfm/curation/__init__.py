@@ -2,12 +2,15 @@
 
     ingest    files from outside -> one row each, readable or not (listing, listing_remote: what lies outside; sidecars)
     split     videos -> clips (shots: where to cut, cut: how; true to presentation timestamps)
-    score     clips -> numbers: motion, sharpness, stillness, burned-in text (signals, motion, sharpness, static, overlay)
+    score     clips -> numbers: motion, sharpness, stillness, burned-in text (signals, motion, sharpness, static, overlay),
+              camera moves (block_flow, camera_moves), faults of the picture (quality), kind of video (video_type); by models:
+              text (overlay_tracks, text_detector), safety, aesthetic. The second table: measures
     caption   clips -> a sentence, from what a simulator knows, from what was measured, or from a model (caption_endpoint)
     embed     clips -> a vector (embed_models: trained embedders from local files), and signatures (perceptual)
     dedup     bytes, signatures, vectors -> groups of the same thing (neighbours: pairs; partition: overlapping cells; keepers:
               who stays)
-    select    scores and groups -> kept or not, with a reason each
+    select    scores and groups -> kept or not, with a reason each (measured_filters: limits on measures; threshold_report:
+              a page of what each threshold would drop)
     dataset   what was kept -> shards and tables (clip_table: the public table of clips; bins: which shard; dataset_card and
               dataset_readme: what is said of it)
     exclude   clips leave a finished data set, no shard is written again

@@ -9,7 +9,7 @@ import base64
 import dataclasses
 import html
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -105,15 +105,25 @@ def _table_names(scores: "Artifact") -> set[str]:
     return {entry.path for entry in scores.part(first.name).files()} if first is not None else set()
 
 
-def page(scored: Sequence[Scored], config: SelectConfig, fetch: Fetch, title: str) -> str:
-    """The whole page as one file of HTML: no script, no font, no picture from outside."""
+def page(
+    scored: Sequence[Scored],
+    config: SelectConfig,
+    fetch: Fetch,
+    title: str,
+    aesthetic: Mapping[str, float] | None = None,
+) -> str:
+    """The whole page as one file of HTML: no script, no font, no picture from outside.
+
+    aesthetic: clip id -> score of a head, if there is one; without it the page has no such column.
+    """
     found, together = drops(scored, config)
     total = max(len(scored), 1)
     rows = "".join(f"<tr><td>{d.name}<td>{d.alone}<td>{d.alone / total:.1%}<td>{d.only}" for d in found)
+    shown = columns(scored)
+    if aesthetic is not None:
+        shown["aesthetic"] = np.array([aesthetic.get(item.clip.clip_id, np.nan) for item in scored])
     held, pictures = limits(config), _Pictures(fetch)
-    sections = "".join(
-        _section(name, values, held.get(name), scored, pictures) for name, values in columns(scored).items()
-    )
+    sections = "".join(_section(name, values, held.get(name), scored, pictures) for name, values in shown.items())
     return (
         f"<!doctype html><html lang=en><meta charset=utf-8><title>{html.escape(title)}</title><style>{_STYLE}</style>"
         f"<h1>What thresholds would drop</h1><p>{html.escape(title)}: {len(scored)} clips; the filters together drop "
@@ -135,6 +145,8 @@ def _section(
     name: str, values: np.ndarray, limit: float | None, scored: Sequence[Scored], pictures: "_Pictures"
 ) -> str:
     known = np.flatnonzero(np.isfinite(values))
+    if not len(known):
+        return f"<h2>{name}</h2><p>no clip has it"
     sorted_values = values[known]
     marks = [limit] if limit is not None else [float(v) for v in np.quantile(sorted_values, [0.05, 0.95])]
     words = f"threshold {limit:g}" if limit is not None else "no threshold; examples at the 5th and 95th percentile"
