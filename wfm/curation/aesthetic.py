@@ -39,8 +39,8 @@ class AestheticHead:
         a flat clip has no direction. Raises `DataError` for another width."""
         if embeddings.ndim != 2 or embeddings.shape[1] != self.width:
             raise DataError(
-                f"the aesthetic head takes embeddings of {self.width} numbers, these have {embeddings.shape[-1]}: use the head of"
-                " the model that made them"
+                f"the aesthetic head takes embeddings of {self.width} numbers, these have {embeddings.shape[-1]}: use the head"
+                " of the model that made them"
             )
         x = embeddings.astype(np.float64)
         length = np.linalg.norm(x, axis=1, keepdims=True)

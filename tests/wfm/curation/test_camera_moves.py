@@ -11,8 +11,7 @@ from wfm.curation.camera_moves import CameraMoves, camera_moves
 from wfm.curation.motion import VectorMotion
 from wfm.curation.quality import Borders, seams
 from wfm.curation.signals import SignalConfig, read_signals
-
-from .conftest import textured
+from wfm.simulation.ground_truth import texture
 
 Make = Callable[..., Path]
 FRAMES, FPS, SIZE = 36, 24, 128
@@ -22,7 +21,7 @@ def filmed(view: Callable[[int], tuple[float, float, float, float]]) -> CameraMo
     """``view(frame)`` -> (x, y of the window's middle, zoom, turn [rad]) over one large picture."""
     from PIL import Image
 
-    world, shots = Image.fromarray(textured(3, 512, 512)), []
+    world, shots = Image.fromarray(texture(np.random.default_rng(3), 512, 512)), []
     for k in range(FRAMES):
         x, y, zoom, turn = view(k)
         c, s = np.cos(turn) / zoom, np.sin(turn) / zoom
@@ -96,7 +95,7 @@ def test_pictures_of_less_than_256_pixels_and_memory_that_does_not_grow_with_the
 
 
 def test_seams_of_coding_blocks_are_seen_at_any_phase() -> None:
-    picture = textured(5, 128, 128)[..., 0]
+    picture = texture(np.random.default_rng(5), 128, 128)[..., 0]
     blocks = picture.reshape(16, 8, 16, 8).mean(axis=(1, 3)).repeat(8, 0).repeat(8, 1).astype(np.uint8)
     assert seams(picture) < 0.3
     assert seams(blocks) > 2

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from wfm.curation.measured_filters import MeasuredLimits
+from wfm.curation.measures import Measures
 from wfm.curation.rows import Score
 from wfm.curation.score import ScoreClip, ScoreConfig
 from wfm.curation.select import Scored, SelectConfig
@@ -40,10 +41,10 @@ def test_drops_alone_and_together(make_row: Row, make_score: Callable[..., Score
 def test_the_page_of_real_clips(make_clip: Callable[..., Path], make_row: Row) -> None:
     paths = {"a": make_clip(1), "b": make_clip(2, speed=(0, 0))}
     scored = []
-    for name, path in paths.items():
-        measured: list = []
-        row = make_row(name)
-        (score,) = ScoreClip(ScoreConfig(), lambda _, path=path: path, measured)(row)
+    for name in paths:
+        measured: list[Measures] = []
+        row = make_row(name, path=name)
+        (score,) = ScoreClip(ScoreConfig(), paths.__getitem__, measured)(row)
         scored.append(Scored(row, score, measured[0]))
     config = SelectConfig().override(["measured.minimum_flow=0.05"])
     text = page(scored, config, lambda clip: paths[clip.clip_id], "two <clips>")
