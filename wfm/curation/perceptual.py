@@ -107,7 +107,8 @@ def thumbnails_of(path: Path) -> tuple[np.ndarray, float]:
     """(uint8 [T, 24, 24] luma without bars, seconds between two). Memory: two hundred small frames, however long the clip."""
     from wfm.data.decode import VideoError, iter_frames
 
-    step, shown, first = 1 / RATE, [], None
+    step, first = 1 / RATE, None
+    shown: list[np.ndarray] = []
     last, end = None, 0.0
     for frame, seconds in iter_frames(path, size=(DECODED, DECODED)):
         first = seconds if first is None else first
