@@ -27,8 +27,9 @@ from wfm.curation.part import PartLike
 from wfm.curation.per_clip import Fetch, or_skip, run_per_clip
 from wfm.curation.rows import Score
 from wfm.curation.safety import SafetyStills
-from wfm.curation.signals import SignalConfig, Signals, still_indices
+from wfm.curation.signals import SignalConfig, Signals, read_signals, still_indices
 from wfm.curation.video_type import look, video_type
+from wfm.errors import ConfigError
 from wfm.records import Clip
 
 if TYPE_CHECKING:
@@ -41,12 +42,14 @@ class ScoreConfig(SignalConfig):
 
     gap_seconds: float = 0.25
     "Time between the frames whose difference says whether a clip is static [s]."
+    measures: bool = False
+    "Whether the second table is filled too: about one and a half times the work of the first."
     text_detector: Literal["", "ppocr"] = ""
-    "A neural detector of text beside the classical measure: ppocr (extra curate-models), or none."
+    "A neural detector of text beside the classical measure: ppocr (extra curate-models), or none. Needs measures."
     text: TextConfig = TextConfig()
     "How the detector's boxes become tracks."
     nsfw: bool = False
-    "Whether stills are judged by the safety classifier (extra curate-models)."
+    "Whether stills are judged by the safety classifier (extra curate-models). Needs measures."
     nsfw_stills: int = pydantic.Field(8, ge=1)
     "Stills a clip that it looks at."
     device: str = how("cpu")
@@ -71,11 +74,18 @@ class ScoreClip:
     def __init__(self, config: ScoreConfig, fetch: Fetch, measured: list[Measures] | None = None) -> None:
         self.config = config
         self._fetch = fetch
+        if (config.text_detector or config.nsfw) and not config.measures:
+            raise ConfigError(
+                "score_clips: text_detector and nsfw write into the measures: add --set score_clips.measures=true"
+            )
         self._measured = measured if measured is not None else []
 
     def __call__(self, item: Clip) -> Iterable[Score]:
         """One row. Raises `Skip` with the decoder's reason code."""
         path = self._fetch(item.path)
+        if not self.config.measures:
+            signals = or_skip(read_signals, path, self.config, expected_frames=item.num_frames)
+            return [score_of(item, signals, self.config)]
         watch = Watch(self.config)
         or_skip(one_pass, path, watch.consumers)
         signals = watch.signals.result()

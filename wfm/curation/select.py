@@ -108,7 +108,10 @@ class MeasuredFilter:
         if item.score is None:
             return ""
         if item.measures is None:
-            raise DataError(f"select_clips.measured: clip {item.clip.clip_id!r} has no measures: rerun score_clips")
+            raise DataError(
+                f"select_clips.measured: clip {item.clip.clip_id!r} has no measures: rerun score_clips with"
+                " --set score_clips.measures=true"
+            )
         return self.name if self.refuses(item.measures) else ""
 
 

@@ -68,7 +68,7 @@ def measured(folder: Path, kind: str, seed: int) -> Seen:
         transcode="copy",
     )  # fmt: skip
     rows: list[Measures] = []
-    (score,) = ScoreClip(ScoreConfig(), lambda _: path, rows)(clip)
+    (score,) = ScoreClip(ScoreConfig(measures=True), lambda _: path, rows)(clip)
     return Seen(kind, score, rows[0])
 
 

@@ -34,7 +34,7 @@ def test_drops_alone_and_together(make_row: Row, make_score: Callable[..., Score
     assert by_name["blurred"] == Drop("blurred", 1, 0)
     assert by_name["unscored"] == Drop("unscored", 1, 1)
     assert together == 3
-    with pytest.raises(DataError, match="rerun score_clips"):
+    with pytest.raises(DataError, match=r"score_clips\.measures=true"):
         drops(scored, SelectConfig(measured=MeasuredLimits(maximum_shake=0.1)))
 
 
@@ -44,7 +44,7 @@ def test_the_page_of_real_clips(make_clip: Callable[..., Path], make_row: Row) -
     for name in paths:
         measured: list[Measures] = []
         row = make_row(name, path=name)
-        (score,) = ScoreClip(ScoreConfig(), paths.__getitem__, measured)(row)
+        (score,) = ScoreClip(ScoreConfig(measures=True), paths.__getitem__, measured)(row)
         scored.append(Scored(row, score, measured[0]))
     config = SelectConfig().override(["measured.minimum_flow=0.05"])
     text = page(scored, config, lambda clip: paths[clip.clip_id], "two <clips>")
@@ -58,3 +58,5 @@ def test_the_page_of_real_clips(make_clip: Callable[..., Path], make_row: Row) -
         drops(scored, config.override(["measured.maximum_nsfw=0.5"]))
     with pytest.raises(ConfigError, match="slideshow"):
         drops(scored, config.override(['measured.drop_video_types=["nonsense"]']))
+    with pytest.raises(ConfigError, match=r"score_clips\.measures=true"):
+        ScoreClip(ScoreConfig(nsfw=True), paths.__getitem__)
