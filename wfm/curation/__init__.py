@@ -1,7 +1,7 @@
 """Raw video -> a data set that is worth training on. One file per step, in flow order:
 
     ingest    files from outside -> one row each, readable or not (listing, listing_remote: what lies outside; sidecars)
-    split     videos -> clips (shots: where to cut, cut: how; true to presentation timestamps)
+    split     videos -> clips (shots, shots_gradual, shots_transnet: where to cut, cut: how; true to pts)
     score     clips -> numbers: motion, sharpness, stillness, burned-in text (signals, motion, sharpness, static, overlay),
               camera moves (block_flow, camera_moves), faults of the picture (quality), kind of video (video_type); by models:
               text (overlay_tracks, text_detector), safety, aesthetic. The second table: measures
