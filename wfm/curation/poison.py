@@ -116,7 +116,7 @@ def _judge(note: Note, path: Path, trial: Trial) -> Note:
     deaths = note.deaths + _was_its_fault(note.worker)
     log = get_logger(__name__)
     log.warning("%s: a process died at it in step %r: trying it in a process of its own", note.source, note.step)
-    ends = []
+    ends: list[str] = []
     while len(ends) < TRIES and (end := trial(path)):
         ends.append(end)
     if len(ends) == TRIES:
