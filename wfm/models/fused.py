@@ -10,6 +10,7 @@ Each has a plain form that says what it means; that form also runs in half preci
 torch.compile, which fuses it itself. At small widths these passes are a third of a plain implementation's time.
 """
 
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -22,10 +23,6 @@ from wfm.parallel.attention import under_autocast
 
 MANY_GROUPS = 16
 """Up to so many groups the norm is called once a group with the modulation as its own gain and bias."""
-
-
-FEW = 64
-"""Rows below which calls cost more than passes over memory."""
 
 
 def plain(x: Tensor) -> bool:
@@ -60,15 +57,21 @@ def rms_norm(x: Tensor, gain: Tensor, eps: float) -> Tensor:
         return F.rms_norm(x, gain.shape, gain.to(x.dtype), eps)
     if _learning(x, gain):
         return _HeadNorm.apply(x, gain, eps, None)
-    if x.numel() < FEW * x.shape[-1]:  # one call from here, though it takes as many passes
-        return F.rms_norm(x, gain.shape, gain, eps)
     return (x * _inverse_length(x, eps)).mul_(gain)
 
 
 def _inverse_length(x: Tensor, eps: float) -> Tensor:
-    """1 / root of the mean square `[..., 1]`."""
+    """1 / root of the mean square plus eps `[..., 1]`: root(D) / hypot(norm, root(D eps)), three calls."""
+    dim = x.shape[-1]
     length = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
-    return torch.rsqrt(length.square_().div_(x.shape[-1]).add_(eps))
+    constant = _constant if type(x) is Tensor else _constant.__wrapped__  # a fake tensor's constants are fake
+    return constant(dim**0.5, x.dtype, x.device) / length.hypot_(constant((dim * eps) ** 0.5, x.dtype, x.device))
+
+
+@lru_cache(maxsize=64)
+def _constant(value: float, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """A number as a tensor: made from a float at each call, it costs more than what is done with a decoding step's row."""
+    return torch.tensor(value, dtype=dtype, device=device)
 
 
 def _turned(x: Tensor, turn: Tensor | None) -> Tensor:

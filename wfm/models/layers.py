@@ -44,7 +44,7 @@ class Attention(nn.Module):
     module with a `context` of its own for keys and values; rotary positions then apply to neither side.
     """
 
-    packed: PackedWeights | None = None
+    kept: PackedWeights | None = None
 
     def __init__(
         self,
@@ -83,11 +83,9 @@ class Attention(nn.Module):
             return self.project_queries(x), *self.project_context(context)
         paired = rope is not None and not plain(x)
         few = x.numel() < FEW_TOKENS * x.shape[-1]
-        fused = (
-            self.packed.plain(paired, lambda: self._fused_weight(paired)) if few and self.packed is not None else None
-        )
+        fused = self.kept.plain(paired, lambda: self._fused_weight(paired)) if few and self.kept is not None else None
         if fused is not None:
-            heads = self._heads(F.linear(x, fused))
+            heads = self._heads(product(x, fused))
         elif few:
             heads = torch.cat([self._heads(to(x)) for to in (self.to_q, self.to_k, self.to_v)], dim=-2)
             if paired:
@@ -96,15 +94,13 @@ class Attention(nn.Module):
         else:
             heads = self._heads(self._fused_product(x, paired))  # [B, N, H + 2 H_kv, D]
         qk, v = heads.split([self.num_heads + self.num_kv_heads, self.num_kv_heads], dim=-2)
-        gain = (
-            self.packed.plain(("gain", paired), lambda: self._fused_gain(paired)) if self.packed is not None else None
-        )
+        gain = self.kept.plain(("gain", paired), lambda: self._fused_gain(paired)) if self.kept is not None else None
         qk = head_norm(qk, self._fused_gain(paired) if gain is None else gain, self.norm_q.eps, rope, paired=paired)
         q, k = qk.split([self.num_heads, self.num_kv_heads], dim=-2)
         return q, k, v
 
     def _fused_product(self, x: Tensor, paired: bool) -> Tensor:
-        out = self.packed.product(x, paired, lambda: self._fused_weight(paired)) if self.packed is not None else None
+        out = self.kept.product(x, paired, lambda: self._fused_weight(paired)) if self.kept is not None else None
         return product(x, self._fused_weight(paired)) if out is None else out
 
     def _fused_weight(self, paired: bool) -> Tensor:
@@ -152,7 +148,7 @@ class Attention(nn.Module):
         q `[B, N, H, D]`, k and v `[B, M, H_kv, D]`, one segment a row; or q `[..., H, D]` and k, v `[..., H_kv, D]` of
         packs with the lengths of their segments, whatever the leading shape.
         """
-        if self.num_kv_heads != self.num_heads and q_segments is kv_segments is None and q.shape[1] == 1:
+        if self.kernel == "auto" and q_segments is kv_segments is None and q.shape[1] == 1:
             return self._attend_once(q, k, v)
         if self.num_kv_heads != self.num_heads:
             k, v = (y.repeat_interleave(self.num_heads // self.num_kv_heads, dim=-2) for y in (k, v))
@@ -169,14 +165,11 @@ class Attention(nn.Module):
 
     def _attend_once(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """`attend` of one query a row, which sees all keys: the query heads that share keys stand as queries of one head, so
-        that no key is copied. A step of cached decoding is this."""
-        batch, shared = q.shape[0], self.num_heads // self.num_kv_heads
-        grouped = q.view(batch, self.num_kv_heads, shared, self.head_dim).transpose(1, 2)  # [B, shared, H_kv, D]
-        out = attention(
-            grouped.flatten(0, 1), k.flatten(0, -3), v.flatten(0, -3), (shared,) * batch, (k.shape[1],) * batch,
-            kernel=self.kernel,
-        )  # fmt: skip
-        return self.to_out[0](out.view(grouped.shape).transpose(1, 2).reshape(batch, 1, -1))
+        that no key is copied. A step of cached decoding is this; torch's own call picks the kernel at the least cost."""
+        batch = q.shape[0]
+        grouped = q.view(batch, self.num_kv_heads, -1, self.head_dim)  # [B, H_kv, shared, D]
+        out = F.scaled_dot_product_attention(grouped, k.transpose(1, 2), v.transpose(1, 2))
+        return self.to_out[0](out.reshape(batch, 1, -1))
 
     def forward(
         self,

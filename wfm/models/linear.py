@@ -23,6 +23,11 @@ from wfm.parallel.attention import under_autocast
 
 FEW = 8_000_000
 """Multiply-adds below which a oneDNN call (25 microseconds before it starts, MKL: 5) is no gain."""
+FEW_ROWS, FEW_OF_FEW_ROWS = 192, 20_000_000
+"""The same for fewer rows than that, where laying out the weight at each call weighs more."""
+FEW_OF_ONE_ROW = 1_000_000
+"""The same for a single row, a step of decoding: below, MKL's product of a matrix and a vector is 1.1 to 2 times as fast as its
+product of matrices; above, it runs on one thread and oneDNN on all."""
 FEW_LEARNING = 64_000_000
 """The same where gradients are wanted: torch's own gradient of a product runs without Python."""
 
@@ -32,16 +37,30 @@ def product(x: Tensor, weight: Tensor) -> Tensor:
     if torch.compiler.is_compiling():
         fits = x.device.type == "cpu" and x.dtype == weight.dtype == torch.float32
         return _compiled(x, weight) if _compiled and fits and _is_large(x, weight) else F.linear(x, weight)
-    if not _onednn_is_faster(x, weight):
+    rows = x.numel() // weight.shape[1]
+    if rows == 1 and _is_short(x, weight):
+        return torch.mv(weight, x.reshape(-1)).view(*x.shape[:-1], -1)
+    few = FEW if rows >= FEW_ROWS else FEW_OF_FEW_ROWS if rows > 1 else FEW_OF_ONE_ROW
+    if not _onednn_is_faster(x, weight, few):
         return F.linear(x, weight)
     if torch.is_grad_enabled() and (x.requires_grad or weight.requires_grad):
         return _Product.apply(x, weight) if _is_large(x, weight, FEW_LEARNING) else F.linear(x, weight)
     return _onednn(x, weight)
 
 
-def _onednn_is_faster(x: Tensor, weight: Tensor) -> bool:
+def _is_short(row: Tensor, weight: Tensor) -> bool:
     return (
-        _is_large(x, weight)
+        weight.numel() < FEW_OF_ONE_ROW
+        and row.device.type == "cpu"
+        and row.dtype == weight.dtype
+        and not torch.is_grad_enabled()
+        and not under_autocast(row)
+    )
+
+
+def _onednn_is_faster(x: Tensor, weight: Tensor, few: int | None = None) -> bool:
+    return (
+        _is_large(x, weight, few)
         and x.dtype == weight.dtype == torch.float32
         and x.device.type == "cpu"
         and _onednn_is_there()
@@ -135,14 +154,14 @@ def packed_weights(module: nn.Module, *, laid_out: bool = True) -> Iterator[None
     The weights must not change meanwhile: a change would not be seen. Calls with gradients, on other devices, or in other
     types are as outside.
     """
-    keepers = [part for part in module.modules() if hasattr(part, "packed")]
+    keepers = [part for part in module.modules() if hasattr(part, "kept")]
     for keeper in keepers:
-        keeper.packed = PackedWeights(laid_out=laid_out)  # type: ignore[assignment]
+        keeper.kept = PackedWeights(laid_out=laid_out)  # type: ignore[assignment]
     try:
         yield
     finally:
         for keeper in keepers:
-            keeper.packed = None  # type: ignore[assignment]
+            keeper.kept = None  # type: ignore[assignment]
 
 
 class _Product(torch.autograd.Function):
@@ -159,15 +178,15 @@ class _Product(torch.autograd.Function):
 class Linear(nn.Linear):
     """`nn.Linear` without bias on `product`; same parameter, same state dict."""
 
-    packed: PackedWeights | None = None
+    kept: PackedWeights | None = None
 
     def __init__(self, in_features: int, out_features: int) -> None:
         super().__init__(in_features, out_features, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
         """x `[..., in_features]` -> `[..., out_features]`."""
-        if self.packed is not None:
-            out = self.packed.product(x, "weight", lambda: self.weight)
+        if self.kept is not None:
+            out = self.kept.product(x, "weight", lambda: self.weight)
             if out is not None:
                 return out
         return product(x, self.weight)

@@ -64,6 +64,7 @@ def test_greedy_tokens_are_the_best_scored_ones(form, given) -> None:
     best = model.vocabulary.ids(torch.stack([block.argmax(-1) for block in model.vocabulary.split(logits)], dim=-1))
     predicted = 2 * best.shape[1] // 4 if form["order"] == "frame" else 32
     assert torch.equal(best[:, -predicted:], model.targets(tokens)[:, -predicted:])
+    assert model.packed(tokens[:1])[0].shape == logits[0].shape  # decoding leaves the model as it was
 
 
 def test_a_sequence_draws_from_its_own_seed(given) -> None:

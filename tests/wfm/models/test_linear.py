@@ -13,6 +13,8 @@ from wfm.models.rotary import grid_positions, rope_3d
 def _always_onednn(monkeypatch):
     """Products of any size take the way of large ones."""
     monkeypatch.setattr("wfm.models.linear.FEW", 0)
+    monkeypatch.setattr("wfm.models.linear.FEW_OF_FEW_ROWS", 0)
+    monkeypatch.setattr("wfm.models.linear.FEW_OF_ONE_ROW", 0)
     monkeypatch.setattr("wfm.models.linear.FEW_LEARNING", 0)
 
 
@@ -80,10 +82,25 @@ def test_packed_weights_change_no_bit_and_leave_nothing_behind():
         for _ in range(2):  # made, then used
             assert all(torch.equal(call(), before) for call, before in zip(calls, wanted, strict=True))
         assert set(net.state_dict()) == names
-        assert net[0].packed is not None
+        assert net[0].kept is not None
         with torch.enable_grad():
             net(many).sum().backward()
         assert net[0].weight.grad is not None
-    assert net[0].packed is None
+    assert net[0].kept is None
     net[0].weight.add_(1)
     assert not torch.equal(net(many), wanted[1])
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_one_row_is_a_product_of_matrix_and_vector(dtype):
+    torch.manual_seed(0)
+    row, weight = torch.randn(1, 1, 192, dtype=dtype), torch.randn(512, 192, dtype=dtype)
+    wanted = row.double() @ weight.double().t()
+    bound = 2e-6 if dtype == torch.float32 else 1e-13  # worst seen, fp32: 3e-7 of the largest
+    with torch.no_grad():
+        found = product(row, weight)
+    assert found.shape == (1, 1, 512)
+    assert (found - wanted).abs().max() <= bound * wanted.abs().max()
+    row.requires_grad_()
+    product(row, weight).sum().backward()  # with gradients: the ordinary product
+    assert torch.allclose(row.grad.double(), weight.double().sum(0), atol=1e-4)

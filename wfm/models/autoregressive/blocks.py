@@ -13,7 +13,7 @@ from torch.nn import functional
 from wfm.models.autoregressive.cache import KeyValueCache
 from wfm.models.autoregressive.config import AutoregressiveConfig
 from wfm.models.layers import FEW_TOKENS, Attention, RMSNorm
-from wfm.models.linear import Linear, PackedWeights
+from wfm.models.linear import Linear, PackedWeights, product
 from wfm.models.rotary import Rope
 
 
@@ -28,7 +28,7 @@ class Segment(NamedTuple):
 class SwiGLU(nn.Module):
     """SwiGLU: w2(silu(w1 x) * w3 x)."""
 
-    packed: PackedWeights | None = None
+    kept: PackedWeights | None = None
 
     def __init__(self, config: AutoregressiveConfig) -> None:
         super().__init__()
@@ -38,11 +38,11 @@ class SwiGLU(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         both = None
-        if self.packed is not None and x.numel() < FEW_TOKENS * x.shape[-1]:
-            both = self.packed.plain("both", lambda: torch.cat([self.w1.weight, self.w3.weight]))
+        if self.kept is not None and x.numel() < FEW_TOKENS * x.shape[-1]:
+            both = self.kept.plain("both", lambda: torch.cat([self.w1.weight, self.w3.weight]))
         if both is None:
             return self.w2(functional.silu(self.w1(x)) * self.w3(x))
-        gate, value = functional.linear(x, both).chunk(2, dim=-1)
+        gate, value = product(x, both).chunk(2, dim=-1)
         return self.w2(functional.silu(gate) * value)
 
 

@@ -27,7 +27,7 @@ from wfm.models.autoregressive.config import AutoregressiveConfig
 from wfm.models.autoregressive.medusa import MedusaHeads
 from wfm.models.autoregressive.vocabulary import Vocabulary
 from wfm.models.layers import RMSNorm
-from wfm.models.linear import Linear
+from wfm.models.linear import Linear, PackedWeights
 from wfm.models.rotary import Rope, Yarn, rope_3d, sinusoids_3d
 
 
@@ -35,6 +35,7 @@ class AutoregressiveTransformer(nn.Module):
     """Predicts the next tokens of a video from all earlier ones and the actions (see the module for positions)."""
 
     family = "autoregressive"
+    kept: PackedWeights | None = None
 
     def __init__(self, config: AutoregressiveConfig) -> None:
         super().__init__()
@@ -166,7 +167,9 @@ class AutoregressiveTransformer(nn.Module):
             segments.append(Segment(x.shape[1], self.stride(*size)))
             given.append((inputs, None if hints is None else hints[:, self.stride(*size) :]))
         told = self.prepare_text(text, text_lengths, batch=len(segments))
-        features = self._run(torch.cat(entered, dim=1), torch.cat(places), segments, None, told)
+        place = torch.cat(places)
+        x = torch.cat(entered, dim=1)
+        features = self._run(x, place, self._rope(place, x.dtype), segments, None, told)
         parts = features.split([segment.positions for segment in segments], dim=1)
         return [self.logits(part, *more)[0] for part, more in zip(parts, given, strict=True)]
 
@@ -246,7 +249,8 @@ class AutoregressiveTransformer(nn.Module):
         start, stride = cache.length if cache is not None else 0, self.stride(*size)
         self._require_positions(inputs, start, stride, cache)
         x, place = self._enter(inputs, condition, size, start, guess)
-        x = self._run(x, place, [Segment(inputs.shape[1], stride)], cache, text)
+        rope = self._step_rope(inputs.shape[1], size, cache, x) or self._rope(place, x.dtype)
+        x = self._run(x, place, rope, [Segment(inputs.shape[1], stride)], cache, text)
         if cache is not None:
             cache.advance(inputs.shape[1])
         return x
@@ -269,12 +273,12 @@ class AutoregressiveTransformer(nn.Module):
         self,
         x: Tensor,
         place: Tensor,
+        rope: Rope,
         segments: Sequence[Segment],
         cache: KeyValueCache | None,
         text: tuple[TextKeys, ...] | None,
     ) -> Tensor:
         """All blocks and the final norm."""
-        rope = self._rope(place, x.dtype)
         fixed = sinusoids_3d(place, self.config.dim, dtype=x.dtype) if self.config.absolute_embedding else None
         for index, block in enumerate(self.layers):
             if fixed is not None:
@@ -367,6 +371,23 @@ class AutoregressiveTransformer(nn.Module):
             frames, rows, _ = config.yarn.original_shape  # Cosmos's code measures both sides by the rows
             yarn = Yarn((frames, rows, rows), config.yarn.beta_fast, config.yarn.beta_slow, config.yarn.scale)
         return rope_3d(place, config.head_dim, theta=config.rope_theta, yarn=yarn, dtype=dtype)
+
+    def _step_rope(self, n: int, size: tuple[int, int], cache: KeyValueCache | None, x: Tensor) -> Rope | None:
+        """`_rope` of the n positions behind the cache, out of a table of all that is made once inside `packed_weights`;
+        None outside."""
+        if cache is None or self.kept is None:
+            return None
+        rows, columns = self.grid(*size)
+
+        def whole() -> Tensor:
+            positions = torch.arange(cache.capacity, device=x.device)
+            return self._rope(self._places(positions, columns, rows * columns), x.dtype).turn
+
+        turn = self.kept.plain(("turn", size, cache.capacity), whole)
+        if turn is None:
+            return None
+        turn = turn[cache.length : cache.length + n]
+        return Rope(turn.real, turn.imag, turn)
 
     @staticmethod
     def _places(positions: Tensor, columns: int, places: int) -> Tensor:
