@@ -72,7 +72,7 @@ def test_a_run_on_s3_and_again(
     out = tmp_path / "out"
     wfm("artifacts", "pull", "dataset/curated@latest", str(out), "--store", bucket, store=tmp_path / "unused")
     assert (out / "clips.parquet").is_dir()
-    assert list(out.glob("shards/*/*.tar"))
+    assert list(out.glob("shards/*/*/*.tar"))
     store = Store.open(bucket, json.loads(os.environ["WFM_STORE_OPTIONS"]))
     assert len([run for run in store.runs.list() if run.read_outcomes()]) == 1, "the second run had nothing to do"
     assert "SeCrEt" not in again.stdout + again.stderr

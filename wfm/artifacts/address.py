@@ -8,6 +8,7 @@ import hashlib
 import os
 import re
 import secrets
+import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -137,11 +138,28 @@ def _path_fault(path: str) -> str:
     return ""
 
 
+class _Clock:
+    """Milliseconds since 1970 that never repeat nor go back in this process, whatever the system's clock does."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._last = 0
+
+    def __call__(self) -> int:
+        with self._lock:
+            self._last = max(time.time_ns() // 1_000_000, self._last + 1)
+            return self._last
+
+
+_clock = _Clock()
+
+
 def new_id() -> str:
-    """An id that sorts by time (UTC, milliseconds) and is unique: `20261122T122100123-9f3ac21b`."""
-    now = time.time()
-    stamp = time.strftime("%Y%m%dT%H%M%S", time.gmtime(now))
-    return f"{stamp}{int(now * 1000) % 1000:03d}-{secrets.token_hex(4)}"
+    """An id that sorts by time (UTC, milliseconds) and is unique: `20261122T122100123-9f3ac21b`. Those of one process sort in
+    the order they were made in."""
+    now = _clock()
+    stamp = time.strftime("%Y%m%dT%H%M%S", time.gmtime(now // 1000))
+    return f"{stamp}{now % 1000:03d}-{secrets.token_hex(4)}"
 
 
 def id_time(identifier: str) -> float:
