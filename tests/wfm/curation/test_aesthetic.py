@@ -4,11 +4,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from wfm.curation.aesthetic import load_head
 from wfm.errors import DataError
-
-torch = pytest.importorskip("torch")
 
 
 def test_a_stack_of_layers_equals_torchs(tmp_path: Path) -> None:

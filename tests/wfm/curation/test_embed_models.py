@@ -5,15 +5,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+import transformers
 
 from wfm.curation.embed import EmbedClip, EmbedConfig
 from wfm.curation.embed_models import digest, open_embedder
 from wfm.curation.rows import Embedding, vectors
 from wfm.errors import ConfigError, DataError
 from wfm.records import Clip
-
-torch = pytest.importorskip("torch")
-transformers = pytest.importorskip("transformers")
 
 
 @pytest.fixture

