@@ -23,6 +23,7 @@ from wfm.log import get_logger, progress
 
 if TYPE_CHECKING:
     from wfm.artifacts import Artifact, PartEntry, Store
+    from wfm.artifacts.lease import Lease
 
 ConfigT = TypeVar("ConfigT", bound=Config)
 
@@ -54,6 +55,8 @@ class PartContext(Generic[ConfigT]):
     "What else the part needs to be computed; not in the key."
     out: Path
     store_url: str
+    after_death: bool = False
+    "Whether whoever began this part before has died at it: the items may be looked at one by one (`wfm.curation.poison`)."
 
     def open_store(self) -> "Store":
         """The store the stage works on."""
@@ -187,11 +190,11 @@ def run_part(payload: dict[str, Any]) -> dict[str, Any]:
     usage = Usage()
     with store.lease(key) as lease:
         if not store.has_part(key):
-            _make_part(store, key, payload, usage, lease.number)
+            _make_part(store, key, payload, usage, lease)
     return usage.read()
 
 
-def _make_part(store: "Store", key: str, payload: dict[str, Any], usage: Usage, fence: int) -> None:
+def _make_part(store: "Store", key: str, payload: dict[str, Any], usage: Usage, lease: "Lease") -> None:
     module, _, name = payload["function"].partition(":")
     function = getattr(importlib.import_module(module), name)
     config_class = importlib.import_module(f"components.{payload['component']}").CONFIG
@@ -205,6 +208,7 @@ def _make_part(store: "Store", key: str, payload: dict[str, Any], usage: Usage, 
             arguments=payload["arguments"],
             out=attempt.path,
             store_url=payload["store"],
+            after_death=lease.adopted,
         )
         result = function(context)
         attempt.commit(
@@ -217,7 +221,7 @@ def _make_part(store: "Store", key: str, payload: dict[str, Any], usage: Usage, 
             inputs={},
             timings={"started": started, "finished": time.time()},
             resources=usage.read(),
-            fence=fence,
+            fence=lease.number,
             extra={**result.extra, "inputs": payload["inputs"]},
         )
     except BaseException:

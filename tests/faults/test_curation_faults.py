@@ -13,11 +13,12 @@ import psutil
 import pytest
 
 from wfm.artifacts import Store
+from wfm.curation.poison import poisoned
 
 VIDEOS = 6
 PROGRAM = '''
-"""Ingest and split on a Dask cluster of this process: argv = store, videos."""
-import sys
+"""Ingest, split and further stages over the clips on a Dask cluster of this process: argv = store, videos, stage ..."""
+import importlib, sys
 from pathlib import Path
 from components import ingest_videos, split_clips
 from components.context import Context
@@ -44,12 +45,28 @@ if __name__ == "__main__":
     with local_cluster(workers=2, memory="1GiB") as address:
         videos = stage(store, ingest_videos, "ingest_videos", {"videos": sys.argv[2]}, {}, address)
         clips = stage(store, split_clips, "split_clips", {}, {"videos": videos}, address)
-    print(clips.key)
+        done = [stage(store, importlib.import_module("components." + name), name, {}, {"clips": clips}, address)
+                for name in sys.argv[3:]]
+    print(*(artifact.key for artifact in [clips, *done]))
 '''
 
 
+CRASHING_DECODER = '''
+"""A decoder that reads address 0 when it opens a certain file, in whatever process that is."""
+import ctypes, os
+import av
+opened = av.open
+def crash(file, *rest, **named):
+    if os.environ["CRASHES_AT"] in str(file):
+        ctypes.string_at(0)
+    return opened(file, *rest, **named)
+av.open = crash
+'''
+Start = Callable[..., subprocess.Popen[str]]
+
+
 @pytest.fixture
-def start(tmp_path: Path, film: Callable[..., Path]) -> Callable[[Path], subprocess.Popen[str]]:
+def start(tmp_path: Path, film: Callable[..., Path]) -> Start:
     """Starts the program on a store, as a run of its own."""
     (tmp_path / "in").mkdir()
     for seed in range(VIDEOS):
@@ -58,10 +75,15 @@ def start(tmp_path: Path, film: Callable[..., Path]) -> Callable[[Path], subproc
     program.write_text(textwrap.dedent(PROGRAM))
     root = str(Path(__file__).parents[2])
 
-    def begin(store: Path) -> subprocess.Popen[str]:
+    def begin(store: Path, *stages: str, crashes_at: str = "") -> subprocess.Popen[str]:
+        environment = {**os.environ, "PYTHONPATH": root}
+        if crashes_at:
+            (tmp_path / "site").mkdir(exist_ok=True)
+            (tmp_path / "site" / "sitecustomize.py").write_text(textwrap.dedent(CRASHING_DECODER))
+            environment |= {"PYTHONPATH": f"{tmp_path / 'site'}{os.pathsep}{root}", "CRASHES_AT": crashes_at}
         return subprocess.Popen(
-            [sys.executable, str(program), str(store), str(tmp_path / "in")],
-            env={**os.environ, "PYTHONPATH": root}, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+            [sys.executable, str(program), str(store), str(tmp_path / "in"), *stages],
+            env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         )  # fmt: skip
 
     return begin
@@ -81,9 +103,7 @@ def bytes_of(store: Path, key: str) -> dict[str, str]:
     return {entry.path: entry.sha256 for entry in Store.open(store).artifact(key).files()}
 
 
-def test_killed_workers_and_killed_runs_change_no_byte(
-    start: Callable[[Path], subprocess.Popen[str]], tmp_path: Path
-) -> None:
+def test_killed_workers_and_killed_runs_change_no_byte(start: Start, tmp_path: Path) -> None:
     unbroken, errors = start(tmp_path / "one").communicate(timeout=300)
     key = unbroken.strip()
     assert len(key) == 64, errors
@@ -111,3 +131,28 @@ def test_killed_workers_and_killed_runs_change_no_byte(
     assert answer.strip() == key, errors
     assert bytes_of(broken, key) == bytes_of(tmp_path / "one", key)
     assert not list(broken.glob("poison/*/*.json")), "killed runs and workers poison nothing"
+
+
+def test_a_clip_that_crashes_the_decoder_is_left_out_and_the_rest_is_done(start: Start, tmp_path: Path) -> None:
+    place = tmp_path / "store"
+    answer, errors = start(place).communicate(timeout=300)
+    store = Store.open(place)
+    clips = store.artifact(answer.strip())
+    ids = {name: sorted(piece.column("clip_id").to_pylist()) for name, piece in clips.iterate_table("clips")}
+    part, (bad, *_) = next((name, found) for name, found in ids.items() if len(found) > 1)
+
+    stages = ("score_clips", "embed_clips")
+    answer, errors = start(place, *stages, crashes_at=bad).communicate(timeout=300)
+    assert len(answer.split()) == 3, errors
+    for name, key in zip(("scores", "embeddings"), answer.split()[1:], strict=True):
+        made = store.artifact(key)
+        assert made.manifest.skipped == {"poisoned": 1}, name
+        found = set(made.table(name).column("clip_id").to_pylist())
+        assert found == {clip for row in ids.values() for clip in row} - {bad}
+        (of_part,) = [entry for entry in made.parts if entry.name == part]
+        (skip,) = store.part(of_part.key).table("skips").to_pylist()
+        assert skip["reason"] == "poisoned: decoding ended by SIGSEGV, 3 times"
+    assert [(note.step, note.item) for note in poisoned(store)] == [(step, bad) for step in ("embed", "score")]
+    assert len(list(place.glob("poison/*/*.json"))) == 2, "of clips that went well no note stays"
+    again, errors = start(place, *stages, crashes_at=bad).communicate(timeout=300)
+    assert again == answer, errors

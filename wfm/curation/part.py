@@ -17,6 +17,7 @@ class PartLike(Protocol):
     inputs: Any
     arguments: Any
     out: Path
+    after_death: bool
 
     def open_store(self) -> "Store":
         """The store the stage works on."""

@@ -5,17 +5,18 @@
 A part's key depends on the digest of its clips, so a part whose clips did not change is never looked at again.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from wfm.curation.part import PartLike
+from wfm.curation.poison import listed, watch
 from wfm.curation.step import Skip, SkippedRow, Step, run_step, skipped_by_reason
 from wfm.errors import DataError
 from wfm.records import Clip, Record
 
 if TYPE_CHECKING:
-    from wfm.artifacts import Artifact
+    from wfm.artifacts import Artifact, Store
 
 Fetch = Callable[[str], Path]
 """A clip's path inside its part -> a local file of checked bytes."""
@@ -36,10 +37,12 @@ def run_per_clip(
     """Run a step over the clips of one part; returns (counts, skipped by reason)."""
     import pyarrow.parquet as pq
 
-    source = part.open_store().part(part.arguments["clips"])
+    store = part.open_store()
+    source = store.part(part.arguments["clips"])
     clips = sorted(Clip.from_table(source.table("clips")), key=lambda clip: clip.clip_id)
     step = make_step(source.fetch)
-    rows, left = run_step(step, clips)
+    guarded = Guarded(step, store, source.fetch, every=part.after_death)
+    rows, left = run_step(guarded, clips)
     skips = [
         SkippedRow(
             step=step.name,
@@ -54,6 +57,24 @@ def run_per_clip(
     pq.write_table(record.to_table(rows), part.out / f"{table}.parquet", compression="zstd")
     pq.write_table(SkippedRow.to_table(skips), part.out / "skips.parquet", compression="zstd")
     return {"inputs": len(clips), "outputs": len(rows)}, skipped_by_reason(skips)
+
+
+class Guarded:
+    """A step under the poison guard. A clip is small, so a note for each would cost more requests than the rest of the work:
+    only clips that the store has a note of are watched, and all of them (``every``) in a part at which a worker has died."""
+
+    def __init__(self, step: Step[Clip, Any], store: "Store", fetch: Fetch, *, every: bool) -> None:
+        self.name = step.name
+        self._step, self._store, self._fetch = step, store, fetch
+        self._watched = None if every else listed(store, step.name)
+
+    def __call__(self, item: Clip) -> Iterable[Any]:
+        """The step's rows. Raises `Skip` with the code ``poisoned`` for a clip that is on the list."""
+        if self._watched is not None and item.clip_id not in self._watched:
+            return self._step(item)
+        source = f"{item.source} {item.start_seconds:.3f}-{item.end_seconds:.3f} s"
+        with watch(self._store, self.name, item.clip_id, self._fetch(item.path), source):
+            return list(self._step(item))
 
 
 def or_skip(function: Callable[..., Answer], *arguments: Any, **named: Any) -> Answer:

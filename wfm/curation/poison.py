@@ -1,13 +1,13 @@
-"""Poison: a video that crashes the decoder takes its worker with it. It is found, listed and left out, and the rest goes on.
+"""Poison: a video or clip that crashes the decoder takes its worker with it. It is found and left out, and the rest goes on.
 
     with watch(store, "split", row.video_id, path, row.source):
         …                                 # raises Skip("poisoned") instead, for a video that is on the list
 
 While an item is worked on, a note with the process's id lies in the store. A note whose process is gone names the suspect, so
-no part has to be split to find it. A suspect is first decoded in a process of its own, which may crash without harm: when
-that process is killed by a signal `TRIES` times, or the item has taken `TRIES` workers although the trial goes well, it
-enters the list, ``poison/<step>/<id>.json``. A worker that died because its whole run was killed is no death of the item's.
-`forget` (``--retry-failed``) takes items off the list.
+no part has to be split to find it. (Clips have notes only in a part at which a worker has died: see `per_clip`.) A suspect is
+first decoded in a process of its own, which may crash without harm: when that process is killed by a signal `TRIES` times, or
+the item has taken `TRIES` workers although the trial goes well, it enters the list, ``poison/<step>/<id>.json``. A worker
+that died because its whole run was killed is no death of the item's. `forget` (``--retry-failed``) takes items off the list.
 """
 
 import contextlib
@@ -89,6 +89,11 @@ def watch(
         yield
     finally:  # also after an exception, which is not a crash
         store.objects.delete(note.path)
+
+
+def listed(store: "Store", step: str) -> frozenset[str]:
+    """Items of a step that the store has a note of: on the list, suspect, or at work."""
+    return frozenset(name.removesuffix(".json") for name in store.objects.names(f"{_FOLDER}/{step}"))
 
 
 def poisoned(store: "Store") -> list[Note]:

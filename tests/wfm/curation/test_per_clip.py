@@ -44,8 +44,9 @@ class Source:
 def test_rows_and_skips_are_written_and_counted(make_row: Row, tmp_path: Path) -> None:
     source = Source([make_row(name) for name in "cba"])
     part: Any = SimpleNamespace(
-        arguments={"clips": "key"}, out=tmp_path, open_store=lambda: SimpleNamespace(part=lambda key: source)
-    )
+        arguments={"clips": "key"}, out=tmp_path, after_death=False,
+        open_store=lambda: SimpleNamespace(part=lambda key: source, objects=SimpleNamespace(names=lambda folder: [])),
+    )  # fmt: skip
     counts, skipped = run_per_clip(part, lambda fetch: Worded(), Caption, "captions")
     assert counts == {"inputs": 3, "outputs": 2}
     assert skipped == {"speechless": 1}
