@@ -8,18 +8,27 @@ and started again, it goes on from its last checkpoint and ends with the same bi
         --input tokenizer_discrete=KEY --key-out PATH
 """
 
+from typing import Any
+
 from components.entrypoint import Context, Result, main
 from wfm.training.config import DecoderTrainingConfig
+from wfm.training.outside import outside_files
 
 
 class TrainDecoderConfig(DecoderTrainingConfig):
     """The decoder and its training; see `wfm.training.config`."""
 
 
+def outside(config: TrainDecoderConfig, inputs: dict[str, str], store: Any) -> dict[str, dict[str, str]] | None:
+    """A mixture from outside the store, for the key: by its bytes."""
+    return outside_files(config)
+
+
 def run(ctx: Context[TrainDecoderConfig]) -> Result:
     """One decoder."""
     from wfm.models.folder import save_model
     from wfm.training.fit_decoder import fit_decoder
+    from wfm.training.order import read_weights
     from wfm.training.saved import open_model
 
     tokenizer, card = open_model(ctx.inputs["tokenizer"])
@@ -33,6 +42,7 @@ def run(ctx: Context[TrainDecoderConfig]) -> Result:
         out=ctx.out,
         scratch=ctx.scratch,
         stopping=ctx.stopping,
+        mixture=read_weights(ctx.config.training),
     )
     save_model(tokenizer, card.config, ctx.out / "tokenizer", extra=card.extra)
     counts = {"inputs": done["samples"] + done["left_out"], "outputs": 1, "steps": done["steps"]}

@@ -19,15 +19,23 @@ class TrainTokenizerConfig(TokenizerTrainingConfig):
 
 
 def outside(config: TrainTokenizerConfig, inputs: dict[str, str], store: Any) -> dict[str, dict[str, str]] | None:
-    """Weights from outside the store, for the key: by their bytes."""
+    """Weights and a mixture from outside the store, for the key: by their bytes."""
     return outside_files(config)
 
 
 def run(ctx: Context[TrainTokenizerConfig]) -> Result:
     """One tokenizer, continuous or discrete."""
     from wfm.training.fit_tokenizer import fit_tokenizer
+    from wfm.training.order import read_weights
 
-    done = fit_tokenizer(ctx.inputs["dataset"], ctx.config, out=ctx.out, scratch=ctx.scratch, stopping=ctx.stopping)
+    done = fit_tokenizer(
+        ctx.inputs["dataset"],
+        ctx.config,
+        out=ctx.out,
+        scratch=ctx.scratch,
+        stopping=ctx.stopping,
+        mixture=read_weights(ctx.config.training),
+    )
     return Result(
         counts={"inputs": done["windows"] + done["windows_left_out"], "outputs": 1, "steps": done["steps"]},
         skipped={"over_max_windows": done["windows_left_out"]},

@@ -1,10 +1,12 @@
 """Train a world model on encoded windows: a diffusion transformer on latents or a causal transformer on tokens.
 
-Reads `latents` and `tokenizer` (for the meaning of the former, and to watch decoded predictions). Writes `model/` (a
+Reads `latents`, `tokenizer` (for the meaning of the former, and to watch decoded predictions) and, where there is one, a
+`mixture` (the categories of classify_clips: how often each clip is drawn). Writes `model/` (a
 model folder with the action spec inside) and `metrics.jsonl` (curves). Killed and started again, it goes on from its
 last checkpoint and ends with the same bits.
 
-    python -m components.train_world_model --spec URL --input latents=KEY --input tokenizer=KEY --key-out PATH
+    python -m components.train_world_model --spec URL --input latents=KEY --input tokenizer=KEY \\
+        [--input mixture=KEY] --key-out PATH
 """
 
 from typing import Any
@@ -19,18 +21,25 @@ class TrainWorldModelConfig(WorldTrainingConfig):
 
 
 def outside(config: TrainWorldModelConfig, inputs: dict[str, str], store: Any) -> dict[str, dict[str, str]] | None:
-    """A model from outside the store to go on from, for the key: by its bytes."""
+    """A model to go on from and a mixture from outside the store, for the key: by their bytes."""
     return outside_files(config)
 
 
 def run(ctx: Context[TrainWorldModelConfig]) -> Result:
     """One world model."""
     from wfm.training.fit_world_model import fit_world_model
+    from wfm.training.order import read_weights
     from wfm.training.saved import open_model
 
     tokenizer, _ = open_model(ctx.inputs["tokenizer"])
     done = fit_world_model(
-        ctx.inputs["latents"], tokenizer, ctx.config, out=ctx.out, scratch=ctx.scratch, stopping=ctx.stopping
+        ctx.inputs["latents"],
+        tokenizer,
+        ctx.config,
+        out=ctx.out,
+        scratch=ctx.scratch,
+        stopping=ctx.stopping,
+        mixture=read_weights(ctx.config.training, ctx.inputs.get("mixture")),
     )
     return Result(
         counts={"inputs": done["samples"], "outputs": 1, "steps": done["steps"]}, extra={**done, "outside": ctx.outside}

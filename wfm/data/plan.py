@@ -4,11 +4,15 @@ The order is never the state of some library's generator. V virtual streams shar
 with index % V == v) and each has its own counter-based shuffle for every epoch: position p of epoch e is a keyed
 permutation of p, computed directly. The state is one small record a stream, so a resumed run continues with the very
 next batch, and any number of ranks or loader workers sees the same global batches.
+
+Samples may have weights (`mixture`), with a mean of 1: in an epoch a sample of weight w stands floor(w) times, and once more
+with the probability of what is left, drawn from a hash of its own. Neither the order of the samples, nor the number of ranks,
+nor a restart changes it, and over epochs the mean is w. A sample of weight 0 is never drawn.
 """
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -40,6 +44,14 @@ def permute(position: int, size: int, key: int) -> int:
         value = (left << half) | right
         if value < size:
             return value
+
+
+def epoch_rows(sample_ids: Sequence[str], weights: Sequence[float], epoch: int, seed: int) -> np.ndarray:
+    """int64: rows of ``sample_ids``, each as often as its weight lets it stand in the epoch, in their order."""
+    whole = np.floor(weights).astype(np.int64)
+    left = np.asarray(weights) - whole
+    chances = np.array([mix(seed, "mixture", sample_id, epoch) for sample_id in sample_ids]) / 2**63
+    return np.repeat(np.arange(len(sample_ids)), whole + (chances < left))
 
 
 def _scramble(value: int, key: int) -> int:
@@ -85,6 +97,9 @@ class DataPlan:
     batch_size: int
     seed: int
     streams: int = 1
+    weights: tuple[float, ...] | None = None
+    "How often each sample is drawn, relative to the mean of 1; None: all alike, each once an epoch."
+    _epochs: dict[int, list[np.ndarray]] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if self.batch_size < 1 or self.batch_size % self.streams:
@@ -95,6 +110,14 @@ class DataPlan:
             raise ConfigError(
                 f"{len(self.sample_ids)} samples cannot fill {self.streams} streams: there is too little data"
             )
+        if self.weights is None:
+            return
+        if len(self.weights) != len(self.sample_ids):
+            raise ConfigError(f"{len(self.weights)} weights for {len(self.sample_ids)} samples")
+        if min(sum(self.weights[stream :: self.streams]) for stream in range(self.streams)) < 1 - 1e-9:
+            raise ConfigError(
+                f"the weights leave one of {self.streams} streams less than one sample an epoch: there is too little data"
+            )
 
     def start(self) -> PlanState:
         """The state before the first batch."""
@@ -103,35 +126,47 @@ class DataPlan:
     def next(self, state: PlanState) -> tuple[PlannedBatch, PlanState]:
         """The next global batch and the state after it. Item i of the batch comes from stream i % streams."""
         stands = list(state)
-        indices, epochs = [], []
+        indices, epochs, seeds = [], [], []
         for item in range(self.batch_size):
             stream = item % self.streams
             now = stands[stream]
-            size = len(range(stream, len(self.sample_ids), self.streams))
-            place = permute(now.cursor, size, mix(self.seed, "order", VERSION, stream, now.epoch))
-            indices.append(stream + place * self.streams)
+            while not len(rows := self._rows(stream, now.epoch)):  # by the luck of small weights
+                now = StreamState(now.epoch + 1, 0)
+            place = permute(now.cursor, len(rows), mix(self.seed, "order", VERSION, stream, now.epoch))
+            index = int(rows[place])
+            indices.append(index)
             epochs.append(now.epoch)
-            at_end = now.cursor + 1 == size
+            again = place - int(np.searchsorted(rows, index)) if self.weights is not None else 0
+            seeds.append(mix(self.seed, "sample", self.sample_ids[index], now.epoch, *([again] if again else [])))
+            at_end = now.cursor + 1 == len(rows)
             stands[stream] = StreamState(now.epoch + 1, 0) if at_end else StreamState(now.epoch, now.cursor + 1)
-        seeds = [
-            mix(self.seed, "sample", self.sample_ids[index], epoch)
-            for index, epoch in zip(indices, epochs, strict=True)
-        ]
         return PlannedBatch(np.array(indices), np.array(epochs), np.array(seeds, dtype=np.int64)), tuple(stands)
+
+    def _rows(self, stream: int, epoch: int) -> Sequence[int] | np.ndarray:
+        """The samples of a stream in an epoch, ascending, one that stands several times so often."""
+        if self.weights is None:
+            return range(stream, len(self.sample_ids), self.streams)
+        if epoch not in self._epochs:
+            for old in [known for known in self._epochs if known < epoch - 1]:
+                del self._epochs[old]
+            rows = epoch_rows(self.sample_ids, self.weights, epoch, self.seed)
+            self._epochs[epoch] = [rows[rows % self.streams == own] for own in range(self.streams)]
+        return self._epochs[epoch][stream]
+
+    def _facts(self) -> dict[str, object]:
+        """What a state belongs to."""
+        facts: dict[str, object] = {"version": VERSION, "num_samples": len(self.sample_ids), "seed": self.seed}
+        if self.weights is not None:
+            facts["weights"] = hashlib.sha256(np.array(self.weights, np.float64).tobytes()).hexdigest()
+        return facts
 
     def save(self, state: PlanState) -> dict[str, object]:
         """The state as JSON values."""
-        return {
-            "version": VERSION,
-            "num_samples": len(self.sample_ids),
-            "seed": self.seed,
-            "streams": [[stream.epoch, stream.cursor] for stream in state],
-        }
+        return {**self._facts(), "streams": [[stream.epoch, stream.cursor] for stream in state]}
 
     def restore(self, values: dict[str, object]) -> PlanState:
-        """The inverse of `save`. Raises ConfigError for a state of another order, corpus or seed."""
-        mine = {"version": VERSION, "num_samples": len(self.sample_ids), "seed": self.seed}
-        for name, value in mine.items():
+        """The inverse of `save`. Raises ConfigError for a state of another order, corpus, seed or mixture."""
+        for name, value in {"weights": None, **self._facts()}.items():
             if values.get(name) != value:
                 raise ConfigError(f"data order: the saved state has {name} {values.get(name)!r}, this run {value!r}")
         streams = values["streams"]

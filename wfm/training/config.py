@@ -48,6 +48,9 @@ class TrainingConfig(Config):
     "Steps between points of the curves."
     validate_every: int = 150
     "Steps between validations; the last step always validates. 0: only the last."
+    mixture: str = how("")
+    """Table of clip_id and weight, such as the mixture.parquet of `wfm taxonomy`: how often each clip is drawn. Empty: all
+    alike. It enters the key by its sha256."""
     checkpoint_every: int = how(100)
     "Steps between checkpoints."
     checkpoint_seconds: float = how(60.0)

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from wfm.data.loader import ArrayDataset, Loader
-from wfm.data.plan import DataPlan, mix
+from wfm.data.mixture import Mixture
+from wfm.data.plan import mix
 from wfm.errors import ConfigError, DataError
 from wfm.models.diffusion_decoder.config import DecoderConfig
 from wfm.models.diffusion_decoder.network import DiffusionDecoder, on_grid
@@ -22,6 +23,7 @@ from wfm.models.tokenizer import Tokenizer
 from wfm.training.config import DecoderTrainingConfig
 from wfm.training.fit_world_model import Encoded, filled, read_encoded
 from wfm.training.loop import train
+from wfm.training.order import data_plan, mixture_note
 
 if TYPE_CHECKING:
     from wfm.artifacts import Artifact
@@ -37,6 +39,7 @@ def fit_decoder(
     out: Path,
     scratch: Path,
     stopping: Callable[[], bool] = lambda: False,
+    mixture: Mixture | None = None,
 ) -> dict[str, Any]:
     """Train on the windows that both `latents` and `tokens` hold; `tokenizer` is the continuous one, `levels` are the discrete
     one's. Writes `out/model/` and `out/metrics.jsonl`."""
@@ -47,18 +50,19 @@ def fit_decoder(
     held = None
     if continuous.val is not None and discrete.val is not None:
         held = joined(continuous.val, discrete.val)
+    note = mixture_note(samples.sample_ids, mixture)
     torch.manual_seed(config.training.seed)
     model = build_decoder(config, continuous, samples, levels)
     objective = DecoderObjective(config.objective)
     result = train(
         model,
         objective,
-        Loader(samples, DataPlan(samples.sample_ids, config.training.batch_size, config.training.seed)),
+        Loader(samples, data_plan(samples.sample_ids, config.training, mixture)),
         config.training,
         scratch=scratch,
         stopping=stopping,
         validate=None if held is None else validation(objective, tokenizer, held, config),
-        run={"config": config.what()},
+        run={"config": config.what(), **note},
         description="decoder",
     )
     save_model(model, model.decoder_config, out / "model", extra={"validation": result.final})
@@ -71,6 +75,7 @@ def fit_decoder(
         "resumed_from": result.resumed_from,
         "samples_per_second": result.samples_per_second,
         "validation": result.final,
+        **note,
     }
 
 

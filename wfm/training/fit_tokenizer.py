@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from wfm.data.loader import ArrayDataset, Loader, as_video, video_batch
-from wfm.data.plan import DataPlan
+from wfm.data.mixture import Mixture
 from wfm.data.windows import Window, windows
 from wfm.errors import ConfigError
 from wfm.models.folder import count_parameters, load_model, save_model
@@ -25,6 +25,7 @@ from wfm.training.config import TokenizerTrainingConfig
 from wfm.training.joint import JointObjective
 from wfm.training.loop import train
 from wfm.training.objective import Rival
+from wfm.training.order import data_plan, mixture_note
 from wfm.training.outside import outside_files
 
 if TYPE_CHECKING:
@@ -48,9 +49,10 @@ def fit_tokenizer(
     out: Path,
     scratch: Path,
     stopping: Callable[[], bool] = lambda: False,
+    mixture: Mixture | None = None,
 ) -> dict[str, Any]:
-    """Train on the train split, watch the val split; writes `out/model/` and `out/metrics.jsonl`. Returns what was
-    counted."""
+    """Train on the train split, drawn by `mixture`, watch the val split; writes `out/model/` and `out/metrics.jsonl`.
+    Returns what was counted."""
     if config.training.threads:
         torch.set_num_threads(config.training.threads)
     data = keep(_read(dataset, "train", config), config.max_windows)
@@ -66,9 +68,10 @@ def fit_tokenizer(
     )
     loader = Loader(
         data.dataset,
-        DataPlan(data.dataset.sample_ids, config.training.batch_size, config.training.seed),
+        data_plan(data.dataset.sample_ids, config.training, mixture),
         transform=video_batch(config.crop_frames),
     )
+    note = mixture_note(data.dataset.sample_ids, mixture)
     watched = held.dataset.arrays["frames"]
     result = train(
         tokenizer,
@@ -79,7 +82,7 @@ def fit_tokenizer(
         stopping=stopping,
         validate=lambda model: {"psnr": reconstruction_psnr(model, watched)},
         rival=rival_of(objective, config, joint),
-        run={"config": config.what(), "files": outside_files(config)},
+        run={"config": config.what(), "files": outside_files(config), **note},
         description="tokenizer",
     )
     save_model(tokenizer, config.model, out / "model", extra={"validation": result.final})
@@ -92,6 +95,7 @@ def fit_tokenizer(
         "resumed_from": result.resumed_from,
         "samples_per_second": result.samples_per_second,
         "validation": result.final,
+        **note,
     }
 
 

@@ -17,7 +17,8 @@ from torch import Tensor, nn
 from wfm.actions import ActionSpec
 from wfm.config import Config
 from wfm.data.loader import ArrayDataset, Loader, read_latents
-from wfm.data.plan import DataPlan, mix
+from wfm.data.mixture import Mixture
+from wfm.data.plan import mix
 from wfm.errors import ConfigError, DataError
 from wfm.models.autoregressive import AutoregressiveConfig, AutoregressiveObjective, AutoregressiveTransformer
 from wfm.models.diffusion import Conditions, Denoiser, DenoiserConfig, DenoisingObjective
@@ -28,6 +29,7 @@ from wfm.models.tokenizer import Tokenizer, TokenizerConfig
 from wfm.training.config import WorldTrainingConfig
 from wfm.training.loop import train
 from wfm.training.objective import Objective
+from wfm.training.order import data_plan, mixture_note
 from wfm.training.outside import outside_files
 
 if TYPE_CHECKING:
@@ -57,15 +59,17 @@ def fit_world_model(
     out: Path,
     scratch: Path,
     stopping: Callable[[], bool] = lambda: False,
+    mixture: Mixture | None = None,
 ) -> dict[str, Any]:
-    """Train on the train split, watch the val split; writes `out/model/` and `out/metrics.jsonl`."""
+    """Train on the train split, drawn by `mixture`, watch the val split; writes `out/model/` and `out/metrics.jsonl`."""
     if config.training.threads:
         torch.set_num_threads(config.training.threads)
     data = read_encoded(latents)
     torch.manual_seed(config.training.seed)
     model, objective, card = build(config, tokenizer.config, data)
     go_on(model, card, config)
-    loader = Loader(data.train, DataPlan(data.train.sample_ids, config.training.batch_size, config.training.seed))
+    loader = Loader(data.train, data_plan(data.train.sample_ids, config.training, mixture))
+    note = mixture_note(data.train.sample_ids, mixture)
     result = train(
         model,
         objective,
@@ -74,7 +78,7 @@ def fit_world_model(
         scratch=scratch,
         stopping=stopping,
         validate=validation(objective, tokenizer, data.val, config),
-        run={"config": config.what(), "files": outside_files(config)},
+        run={"config": config.what(), "files": outside_files(config), **note},
         description=config.family,
     )
     save_model(
@@ -92,6 +96,7 @@ def fit_world_model(
         "resumed_from": result.resumed_from,
         "samples_per_second": result.samples_per_second,
         "validation": result.final,
+        **note,
     }
 
 

@@ -4,18 +4,27 @@ import hashlib
 from pathlib import Path
 
 from wfm.errors import ConfigError
-from wfm.training.config import TokenizerTrainingConfig, WorldTrainingConfig
+from wfm.training.config import DecoderTrainingConfig, TokenizerTrainingConfig, WorldTrainingConfig
 
 _BLOCK = 1 << 20
 
 
-def outside_files(config: TokenizerTrainingConfig | WorldTrainingConfig) -> dict[str, dict[str, str]] | None:
+def outside_files(
+    config: TokenizerTrainingConfig | WorldTrainingConfig | DecoderTrainingConfig,
+) -> dict[str, dict[str, str]] | None:
     """sha256 of every file read, by field and file name; None when there is none.
 
     Paths stay out, so that a file may move. Raises ConfigError, before anything runs, for a field without its file.
     """
     found: dict[str, dict[str, str]] = {}
-    if config.initial:
+    if config.training.mixture:
+        path = Path(config.training.mixture)
+        if not path.is_file():
+            raise ConfigError(
+                f"training.mixture = {config.training.mixture!r} is not a file: `wfm taxonomy FILE --out FOLDER` writes one"
+            )
+        found["training.mixture"] = {"table": sha256_of(path)}
+    if not isinstance(config, DecoderTrainingConfig) and config.initial:
         folder = Path(config.initial)
         names = sorted(path for path in folder.glob("*") if path.suffix in (".json", ".safetensors"))
         if not any(path.name == "config.json" for path in names):

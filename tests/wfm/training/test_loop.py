@@ -92,6 +92,25 @@ def test_a_stopped_and_resumed_run_ends_with_the_same_bits(tmp_path, optimizer, 
     assert (tmp_path / "whole/metrics.jsonl").read_bytes() == (tmp_path / "parts/metrics.jsonl").read_bytes()
 
 
+def weighted(weights: tuple[float, ...]) -> Loader:
+    data = loader(len(weights)).dataset
+    return Loader(data, DataPlan(data.sample_ids, 4, 0, weights=weights))
+
+
+def test_a_mixture_goes_on_with_the_very_next_sample(tmp_path):
+    weights = (2.5, 0.1, 0.4) * 6
+    whole, _ = run(tmp_path / "whole", data=weighted(weights))
+    for stop in (9, 5):
+        with pytest.raises(Cancelled, match="is kept"):
+            run(tmp_path / "parts", data=weighted(weights), stop_at=stop)
+    parts, result = run(tmp_path / "parts", data=weighted(weights))
+    assert result.resumed_from == 14
+    assert same(whole, parts)
+    assert not same(whole, run(tmp_path / "plain", data=loader(18))[0])
+    with pytest.raises(ConfigError, match="weights"):
+        run(tmp_path / "parts", data=weighted(weights[::-1]))
+
+
 def test_a_killed_run_goes_back_to_its_checkpoint_and_ends_with_the_same_bits(tmp_path):
     class Killed(Regression):
         def loss(self, model, batch, step):
