@@ -1,18 +1,20 @@
 """Where a video's bytes are: a source string -> a local file whose bytes are known.
 
-A source is what tables hold: an absolute path, a URL that fsspec opens (``s3://…``, ``gs://…``, ``https://…``), or
-``wfm://<key>/<path>`` for a file of an artifact or part in the store. Remote files come through a local cache. Credentials
-are taken from the environment or the store's own options, never from a URL, and never appear in a message.
+A source is what tables hold: an absolute path, a URL that fsspec opens (``s3://…``, ``gs://…``, ``https://…``),
+``wfm://<key>/<path>`` for a file of an artifact or part in the store, or ``<path or URL of an archive>!/<member>``
+(`wfm.data.archive`). Remote files and members come through a local cache. Credentials are taken from the environment or the
+store's own options, never from a URL, and never appear in a message.
 """
 
+import base64
 import contextlib
-import functools
 import hashlib
 import os
 import re
 import stat
 import time
 import uuid
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -27,6 +29,8 @@ CACHE_GIB_VARIABLE = "WFM_SOURCE_CACHE_GIB"
 
 _CHUNK = 4 << 20
 _IN_USE_SECONDS = 900  # a download touched this recently may still be open somewhere
+_HASHES_KEPT = 4096
+_hashes: dict[tuple[str, int, int, int], str] = {}
 _SECRETS = ("AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_ACCESS_KEY_ID")
 _WRONG = (
     "NoSuchBucket",
@@ -47,6 +51,17 @@ class SourceGone(DataError):
     """A source that ingest has seen is no longer there, or no longer has the same bytes."""
 
 
+class DamagedSource(DataError):
+    """Bytes are not what whoever keeps them says they are. ``code`` is a stable reason code, ``words`` say what is wrong."""
+
+    def __init__(self, code: str, words: str) -> None:
+        self.code, self.words = code, words
+        super().__init__(f"{code}: {words}")
+
+    def __reduce__(self) -> tuple[type["DamagedSource"], tuple[str, str]]:
+        return type(self), (self.code, self.words)  # it crosses from a worker
+
+
 def open_source(store: "Store", source: str, video_id: str = "") -> Path:
     """The local file of a source. With ``video_id`` its bytes are checked: a file that has changed is refused.
 
@@ -59,6 +74,8 @@ def open_source(store: "Store", source: str, video_id: str = "") -> Path:
         if error.errno in (2, 20):
             raise SourceGone(f"video {source!r} is not there any more: put it back, or ingest again") from error
         raise InputError(f"video {source!r} cannot be read: {error.strerror or error}") from error
+    except DamagedSource as error:
+        raise SourceGone(f"video {source!r} has been damaged since it was ingested: {error.words}") from error
     if video_id and digest != video_id:
         raise SourceGone(
             f"video {source!r} has changed since it was ingested (sha256 {digest[:12]}…, was {video_id[:12]}…): ingest again"
@@ -67,11 +84,20 @@ def open_source(store: "Store", source: str, video_id: str = "") -> Path:
 
 
 def fetch_source(store: "Store", source: str, *, want_hash: bool = True) -> tuple[Path, str]:
-    """(local file, sha256 of its bytes, or "" when not wanted). Raises OSError for a local file that cannot be read."""
+    """(local file, sha256 of its bytes, or "" when not wanted).
+
+    Raises OSError for a local file or archive that cannot be read, `DamagedSource` for bytes that are not what the archive or
+    the bucket says of them.
+    """
+    from wfm.data.archive import fetch_member, split_member
+
     if source.startswith("wfm://"):
         artifact, path = store_file(store, source)
         return artifact.fetch(path), artifact.file(path).sha256
-    if "://" in source:
+    member = split_member(source)
+    if member is not None:
+        local = fetch_member(store, *member)
+    elif "://" in source:
         local = _download(source, remote_options(store, source))
     else:
         local = Path(source)
@@ -114,19 +140,52 @@ def problem_of(path: str) -> str:
     return f"not_a_regular_file: it is {kinds.get(stat.S_IFMT(mode), 'a special file')}"
 
 
+def problem_of_source(source: str) -> str:
+    """`problem_of` a local source, or of the local archive that it lies in; "" for a remote one."""
+    from wfm.data.archive import split_member
+
+    member = split_member(source)
+    place = member[0] if member is not None else source
+    return "" if "://" in place else problem_of(place)
+
+
+def stated_digest(store: "Store", source: str) -> str:
+    """The sha256 that the bucket itself keeps of an object, in hex, without reading the object; "" where it keeps none.
+
+    S3 keeps one of the whole object where it was uploaded with one and in one piece (`ChecksumSHA256`, type FULL_OBJECT).
+    """
+    from wfm.data.archive import split_member
+
+    if not source.startswith("s3://") or split_member(source) is not None:
+        return ""
+    try:
+        file_system, path = remote_file_system(source, remote_options(store, source))
+        return _stated(object_info(file_system, path)).get("sha256", b"").hex()
+    except Exception as error:
+        raise remote_error(source, error) from None
+
+
 def hash_file(path: str | Path) -> str:
     """sha256 of a local file, in hex; remembered in this process while size and times stay. Raises OSError."""
+    known = _identity(path)
+    if known not in _hashes:
+        digest = hashlib.sha256()
+        with open(path, "rb") as file:
+            while chunk := file.read(_CHUNK):
+                digest.update(chunk)
+        _remember(known, digest.hexdigest())
+    return _hashes[known]
+
+
+def _identity(path: str | Path) -> tuple[str, int, int, int]:
     info = os.stat(path)
-    return _hash(str(path), info.st_size, info.st_mtime_ns, info.st_ino)
+    return str(path), info.st_size, info.st_mtime_ns, info.st_ino
 
 
-@functools.lru_cache(maxsize=4096)
-def _hash(path: str, size: int, mtime_ns: int, inode: int) -> str:
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        while chunk := file.read(_CHUNK):
-            digest.update(chunk)
-    return digest.hexdigest()
+def _remember(known: tuple[str, int, int, int], digest: str) -> None:
+    while len(_hashes) >= _HASHES_KEPT:
+        _hashes.pop(next(iter(_hashes)), None)
+    _hashes[known] = digest
 
 
 def remote_options(store: "Store | None", url: str) -> dict[str, Any]:
@@ -184,34 +243,75 @@ def without_secrets(text: str) -> str:
 
 def _download(url: str, options: dict[str, Any]) -> Path:
     """A remote file through the cache: ``<cache>/sources/<hash of url and etag>``."""
-    from wfm.artifacts.address import cache_root
-
     try:
         file_system, path = remote_file_system(url, options)
-        info = file_system.info(path)
+        info = object_info(file_system, path)
     except Exception as error:
         raise remote_error(url, error) from None
     stamp = f"{url}\n{info.get('size')}\n{info.get('ETag') or info.get('etag') or info.get('LastModified')}"
+    return keep(stamp, path, int(info.get("size") or 0), _chunks(file_system, path, url), _stated(info))
+
+
+def keep(stamp: str, name: str, size: int, chunks: Iterable[bytes], stated: Mapping[str, bytes] | None = None) -> Path:
+    """Bytes through the cache: ``<cache>/sources/<hash of stamp>`` with the ending of ``name``; ``chunks`` are read when it is
+    not there. Hashed while they are written; ``size`` makes room.
+
+    Raises `DamagedSource` when the bytes do not have the digests that are ``stated`` of them (hashlib's name -> digest).
+    """
+    from wfm.artifacts.address import cache_root
+
     folder = cache_root() / "sources"
-    suffix = Path(path).suffix if re.fullmatch(r"\.[A-Za-z0-9]{1,8}", Path(path).suffix) else ""
+    ending = Path(name).suffix
+    suffix = ending if re.fullmatch(r"\.[A-Za-z0-9]{1,8}", ending) else ""
     target = folder / (hashlib.sha256(stamp.encode()).hexdigest() + suffix)
     if target.exists():
         os.utime(target)
         return target
     folder.mkdir(parents=True, exist_ok=True)
-    _make_room(folder, int(info.get("size") or 0))
+    _make_room(folder, size)
+    digests = {kind: hashlib.new(kind) for kind in ("sha256", *(stated or {}))}
     temporary = folder / f".{uuid.uuid4().hex}"
     try:
         with temporary.open("wb") as out:
-            for chunk in _chunks(file_system, path, url):
+            for chunk in chunks:
                 out.write(chunk)
+                for digest in digests.values():
+                    digest.update(chunk)
+        for kind, wanted in (stated or {}).items():
+            if digests[kind].digest() != wanted:
+                words = f"its bytes have the {kind} {digests[kind].hexdigest()}, the bucket says {wanted.hex()}"
+                raise DamagedSource("checksum_mismatch", words)
         temporary.replace(target)
     finally:
         temporary.unlink(missing_ok=True)
+    _remember(_identity(target), digests["sha256"].hexdigest())
     return target
 
 
-def _chunks(file_system: Any, path: str, url: str) -> Any:
+def object_info(file_system: Any, path: str) -> dict[str, Any]:
+    """What is known of an object; on S3 with the checksums it keeps, which fsspec does not ask for."""
+    if "s3" not in file_system.protocol:
+        return dict(file_system.info(path))
+    bucket, key, _ = file_system.split_path(path)
+    head = file_system.call_s3("head_object", Bucket=bucket, Key=key, ChecksumMode="ENABLED")
+    return {**head, "size": head["ContentLength"]}
+
+
+def _stated(info: Mapping[str, Any]) -> dict[str, bytes]:
+    """Digests of the whole object that the bucket keeps: sha256 (S3; a checksum of checksums of its pieces is none), or md5
+    (Google)."""
+    whole = info.get("ChecksumType", "FULL_OBJECT") == "FULL_OBJECT"
+    found = {"sha256": info.get("ChecksumSHA256") if whole else None, "md5": info.get("md5Hash")}
+    stated = {}
+    for kind, text in found.items():
+        with contextlib.suppress(ValueError):
+            digest = base64.b64decode(text or "", validate=True)
+            if len(digest) == hashlib.new(kind).digest_size:
+                stated[kind] = digest
+    return stated
+
+
+def _chunks(file_system: Any, path: str, url: str) -> Iterator[bytes]:
     try:
         with file_system.open(path, "rb", block_size=_CHUNK, cache_type="readahead") as file:
             while chunk := file.read(_CHUNK):
