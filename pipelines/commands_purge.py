@@ -36,6 +36,8 @@ def purge(
     for each in found.learned:
         word = "goes" if models else "STAYS, it has learned from the video (--models deletes it)"
         say(f"{each.area}/{each.key[:12]} {each.kind} by {each.stage}: {each.why}; {word}")
+    for copy in found.copies:
+        say(f"{copy}: a download of it, or of what belongs to it")
     for name in found.names:
         say(f"the name {name} points at one of these")
     for note in found.notes:

@@ -1,14 +1,20 @@
 """`wfm artifacts purge`: nothing of a video stays, nothing else goes, and it does not come back."""
 
+import json
 import shutil
-from collections.abc import Callable
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from wfm.artifacts import Artifact, Store
 from wfm.artifacts.purge import carry_out, find_video, purge_of
+from wfm.curation.poison import Note, poisoned
 from wfm.data.source import hash_file
 from wfm.errors import InputError, TryAgain
 from wfm.records import Clip, Video
@@ -180,3 +186,109 @@ def test_a_purge_waits_for_those_at_work_and_wants_a_whole_id(store: Store) -> N
     with store.lease("d" * 64), pytest.raises(TryAgain, match="at work"):
         carry_out(store, find_video(store, "e" * 64), "any")
     assert purge_of(store, "e" * 64) is None
+
+
+KILLED = """
+import os, signal, sys
+from wfm.artifacts import Store, purge
+from components.context import store_options
+real, calls = purge.delete_commit, []
+def delete_commit(store, dead):
+    calls.append(dead)
+    if len(calls) == 4:
+        os.kill(os.getpid(), signal.SIGKILL)
+    real(store, dead)
+purge.delete_commit = delete_commit
+store = Store.open(sys.argv[1], store_options())
+purge.carry_out(store, purge.find_video(store, sys.argv[2]), "asked by its author")
+"""
+
+
+@pytest.fixture
+def bucket(tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """A bucket on moto's S3 with the recordings below ``in``; the environment leads there."""
+    import s3fs
+    from moto.server import ThreadedMotoServer
+
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    options = {"key": "k", "secret": "secret", "endpoint_url": f"http://{host}:{port}"}
+    monkeypatch.setenv("WFM_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("WFM_STORE_OPTIONS", json.dumps(options))
+    files = s3fs.S3FileSystem(**options)
+    files.mkdir("videos")
+    for path in sorted(folder.iterdir()):
+        files.put(str(path), f"videos/in/{path.name}")
+    yield "s3://videos"
+    server.stop()
+
+
+@pytest.fixture
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
+    """On disk, or in the bucket for tests that say ``s3``."""
+    if getattr(request, "param", "disk") == "disk":
+        return Store.open(tmp_path / "store")
+    from components.context import store_options
+
+    return Store.open(request.getfixturevalue("bucket") + "/store", store_options())
+
+
+def traces(cache: Path, ids: set[str], digests: set[str]) -> list[Path]:
+    """Files of a cache that have one of the ids in their name, or one of the hashes."""
+    files = [path for path in cache.rglob("*") if path.is_file()]
+    return [path for path in files if hash_file(path) in digests or any(each in str(path) for each in ids)]
+
+
+@pytest.mark.parametrize("store", ["s3"], indirect=True)
+def test_on_s3_a_purge_that_was_killed_goes_on_and_clears_every_cache(
+    run_stage: Stage, store: Store, bucket: str, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wfm: Any
+) -> None:
+    def curated() -> dict[str, Artifact]:
+        videos = run_stage("ingest_videos", {"videos": f"{bucket}/in"})
+        clips = run_stage("split_clips", videos=videos)
+        return {"videos": videos, "clips": clips, "scores": run_stage("score_clips", clips=clips)}
+
+    before = curated()
+    count = len(before["scores"].table("scores"))
+    victim = hash_file(folder / "0.mp4")
+    for key, inputs in (("e" * 64, (before["clips"].key,)), ("f" * 64, ())):
+        with store.lease(key, inputs=inputs):  # a training that was interrupted, and one of something else
+            (store.scratch(key) / "checkpoint").write_text("weights")
+    found = find_video(store, victim)
+    Note("score", min(found.ids), "0.mp4", poisoned="for a test").write(store)
+    of_clip = next(row.clip_sha256 for row in Clip.from_table(before["clips"].table("clips")) if row.video_id == victim)
+    said = f"captions/{of_clip[:2]}/{of_clip}/{'0' * 64}.json"
+    store.objects.replace(said, b"{}")
+    assert len(found.copies) == 2, "the same bytes under two names"
+    assert {hash_file(path) for path in found.copies} == {victim}
+    cache, elsewhere = tmp_path / "cache", tmp_path / "another machine"
+    shutil.copytree(cache, elsewhere)
+    assert traces(cache, found.ids, found.digests)
+
+    command = [sys.executable, "-c", KILLED, store.url, victim]
+    assert subprocess.run(command, check=False, cwd=Path(__file__).parents[2]).returncode == -signal.SIGKILL
+    assert find_video(store, victim).held, "the rest is still to be done"
+    shown = wfm("artifacts", "purge", "--video", victim, "--yes", store=store.url).stdout
+    assert "asked by its author" in shown, "it knows of the first"
+
+    for area in ("artifacts", "parts"):
+        for stat in store.objects.walk(area):
+            data = store.objects.read(stat.path)
+            assert not any(each in stat.path or each.encode() in data for each in found.ids), stat.path
+    assert poisoned(store) == []
+    assert not list(store.objects.walk("captions"))
+    assert traces(cache, found.ids, found.digests) == []
+    assert len(list((cache / "sources").iterdir())) == 2, "other videos' downloads stay"
+    assert not (store.scratch("e" * 64) / "checkpoint").exists()
+    assert (store.scratch("f" * 64) / "checkpoint").exists()
+
+    monkeypatch.setenv("WFM_CACHE", str(elsewhere))
+    assert traces(elsewhere, found.ids, found.digests)
+    there = Store.open(store.url, store.options)
+    carry_out(there, find_video(there, victim), "asked by its author")
+    left = traces(elsewhere, found.ids, found.digests)
+    assert left == [], "called again, it clears the cache of another machine"
+    after = curated()
+    assert after["videos"].manifest.skipped == {"purged": 2}
+    assert len(after["scores"].table("scores")) == count - found.clips

@@ -12,7 +12,7 @@ commit counts
 people
 6. `names`       kind/name@alias with history; `runs` specs, attempts, outcomes, logs; `lease` who works on a key
 7. `invalidation` tombstones; `verify` reads every byte; `lineage` where it came from; `collect` deletes what nobody
-needs; `purge` takes a video out of everything
+needs; `purge` takes a video out of everything (`purge_copies`: caches and notes)
 8. `objects`     the ten verbs that all of this needs of a place; `on_disk` (file://), `on_cloud` (s3://, gs://),
 `trouble` (its errors)
 
@@ -24,6 +24,7 @@ Layout below the store's URL:
     parts/<part key>/…                     parts, committed the same way and shared between artifacts
     refs/<kind>/<name>/<alias>/<n>.json    names; the highest n counts
     purged/<video id>.json                 videos that must not come back
+    poison/<step>/<id>.json                notes of items that crash whoever opens them
     leases/<key>/…    runs/<id>/…    scratch/<key>/… (local stores only; a remote one's scratch lies in the cache)
 """
 

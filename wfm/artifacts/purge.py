@@ -16,6 +16,9 @@ What happens to what:
 - ``purged/<video id>.json`` remembers the video by the hash of its bytes: ingest refuses it under any name, with the reason
   ``purged``. It is written first, so that a purge that was killed goes on when it is called again.
 
+- Downloads of it, cached files, checkpoints of interrupted stages, search indexes and what caption models said of it go too
+  (`purge_copies`). Caches lie on the machine that made them: call the purge again on every machine that has one.
+
 The source file itself is not ours and stays where it is. A simulated video would be rendered again, and is refused likewise.
 Copies that people pulled, names of files in logs, and re-encoded copies (other bytes, another id) are out of reach.
 """
@@ -27,6 +30,7 @@ import shutil
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from wfm.artifacts import generations, lease, schema, tables
@@ -34,6 +38,7 @@ from wfm.artifacts.address import KEY_PATTERN, id_time, utc_now
 from wfm.artifacts.collect import AREAS, Dead, delete_commit
 from wfm.artifacts.invalidation import bury
 from wfm.artifacts.listing import FileEntry
+from wfm.artifacts.purge_copies import clear_cached, clear_scratch, delete_copies, delete_said, find_copies
 from wfm.errors import DataError, InputError, TryAgain
 
 if TYPE_CHECKING:
@@ -72,16 +77,29 @@ class Purge:
     video_id: str
     sources: list[str] = field(default_factory=list)
     """Where the video was read from."""
-    clips: int = 0
-    """How many clips of it there are or were."""
     held: list[Held] = field(default_factory=list)
     """What is deleted, artifacts before parts."""
     learned: list[Held] = field(default_factory=list)
     """What has weights learned from it."""
     names: list[str] = field(default_factory=list)
     """Names that point at one of these."""
+    copies: list[Path] = field(default_factory=list)
+    """Downloads of it, and of files named by it, in this machine's cache."""
     notes: list[str] = field(default_factory=list)
     """What could not be read, and so not be judged."""
+    ids: set[str] = field(default_factory=set)
+    """Its id, and those of its clips."""
+    digests: set[str] = field(default_factory=set)
+    """sha256 of it and of the files named by it."""
+
+    def __post_init__(self) -> None:
+        self.ids.add(self.video_id)
+        self.digests.add(self.video_id)
+
+    @property
+    def clips(self) -> int:
+        """How many clips of it there are or were."""
+        return len(self.ids) - 1
 
     @property
     def bytes(self) -> int:
@@ -133,29 +151,30 @@ def purges(store: "Store") -> Iterator[PurgeRecord]:
 def find_video(store: "Store", video_id: str) -> Purge:
     """Look through every table, file name and file hash of the store for a video. Changes nothing.
 
-    Reads the tables of every commit, each once or twice. Raises InputError for an id of another form.
+    Reads the tables of every commit, each once or twice, and what was downloaded to this machine. Raises InputError for an id
+    of another form.
     """
     purge = Purge(check_video_id(video_id))
-    sources: set[str] = set()
-    ids = {purge.video_id}
+    before = purge_of(store, purge.video_id)
+    sources = set(before.sources if before else ())
     for _, artifact in _commits(store, purge):
-        _gather(artifact, purge, ids, sources)
-    purge.sources, purge.clips = sorted(sources), len(ids) - 1
+        _gather(artifact, purge, sources)
+    purge.sources = sorted(sources)
     reasons: dict[Commit, str] = {}
     opened: dict[Commit, Artifact] = {}
     for commit, artifact in _commits(store, purge):
         opened[commit] = artifact
-        reason = _reason(artifact, purge, ids)
+        reason = _reason(artifact, purge)
         if reason:
             reasons[commit] = reason
     holding = _holding(opened, reasons)
-    before = purge_of(store, purge.video_id)
     kept = set(before.models_kept) if before else set()
     holding |= {
         commit: "kept by an earlier purge" for commit in opened if commit[0] == "artifacts" and commit[1] in kept
     }
     derived = _derived(opened, {key for area, key, _ in holding if area == "artifacts"})
     _sort_in(store, purge, opened, holding, derived)
+    purge.copies = find_copies(purge.digests, archives=any("!/" in source for source in sources))
     return purge
 
 
@@ -180,12 +199,14 @@ def carry_out(store: "Store", purge: Purge, reason: str, *, models: bool = False
     )
     data = schema.encode({"schema_version": SCHEMA_VERSION, **asdict(record)})
     store.objects.replace(f"{_FOLDER}/{purge.video_id}.json", data)
+    delete_copies(purge.copies)  # first: what tells them from others goes with the commits
+    delete_said(store, purge.ids, purge.digests)
     for each in going:  # all marked before one is deleted: nobody builds on what is about to go
         bury(store.objects, each.area, each.key, each.generation, f"purged: {reason}", "purge")
     for each in going:
         delete_commit(store, Dead(each.area, each.key, each.generation, each.attempt, each.bytes, each.why))
-        if each.area == "artifacts":
-            store.clear_scratch(each.key)
+    clear_scratch(store, set(record.artifacts))
+    clear_cached(store)
     _delete_unfinished(store)
     return record
 
@@ -226,21 +247,27 @@ def _own_tables(artifact: "Artifact", purge: Purge) -> Iterator[tuple[str, dict[
         _note(purge, f"{artifact!r}: {error}")
 
 
-def _gather(artifact: "Artifact", purge: Purge, ids: set[str], sources: set[str]) -> None:
+def _gather(artifact: "Artifact", purge: Purge, sources: set[str]) -> None:
     """Ids of the video's clips and the places it came from, from the rows that name the video."""
     for _, columns in _own_tables(artifact, purge):
         for row, video_id in enumerate(columns.get("video_id", ())):
             if video_id == purge.video_id:
-                ids |= {columns[name][row] for name in ("clip_id",) if name in columns and columns[name][row]}
+                purge.ids |= {columns[name][row] for name in ("clip_id",) if name in columns and columns[name][row]}
                 sources |= {columns[name][row] for name in ("source",) if name in columns and columns[name][row]}
 
 
-def _reason(artifact: "Artifact", purge: Purge, ids: set[str]) -> str:
+def _reason(artifact: "Artifact", purge: Purge) -> str:
     """Why a commit counts as holding the video, or ""."""
+    ids = purge.ids
     try:
-        for entry in _own_files(artifact):
-            if entry.sha256 == purge.video_id or not ids.isdisjoint(_ID.findall(entry.path)):
-                return f"holds {entry.path}"
+        named = [
+            entry
+            for entry in _own_files(artifact)
+            if entry.sha256 == purge.video_id or not ids.isdisjoint(_ID.findall(entry.path))
+        ]
+        if named:
+            purge.digests |= {entry.sha256 for entry in named}
+            return f"holds {named[0].path}"
     except DataError as error:
         _note(purge, f"{artifact!r}: {error}")
     for path, columns in _own_tables(artifact, purge):

@@ -1,0 +1,98 @@
+"""Where a video's bytes lie besides the commits: downloads, cached files of a remote store, checkpoints, notes, answers.
+
+    copies = find_copies(digests, archives=False)    # looks
+    delete_copies(copies)
+
+All of it is this machine's. Caches of other machines that have worked with the store are cleared by calling the purge there
+again: what they hold is known by its bytes, and by the store no longer having it.
+"""
+
+import contextlib
+import shutil
+import tarfile
+import time
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from wfm.artifacts import generations, lease
+from wfm.artifacts.address import KEY_PATTERN, cache_root
+from wfm.artifacts.collect import AREAS
+from wfm.artifacts.verified import hash_file
+
+if TYPE_CHECKING:
+    from wfm.artifacts.store import Store
+
+_DOWNLOADS = "sources"
+"""Folder of the local cache that holds what was read from remote places (`wfm.data.source`)."""
+_LEFT_SECONDS = 900.0
+"""A download that was not written to for so long is nobody's any more [s]."""
+_NOTES = "poison"
+"""Folder of the store with notes of items that crashed, named by video or clip (`wfm.curation.poison`)."""
+_SAID = "captions"
+"""Folder of the store with models' answers, below the hash of the clip (`wfm.curation.caption_cache`)."""
+
+
+def find_copies(digests: set[str], *, archives: bool) -> list[Path]:
+    """Downloads with one of these sha256, in order of path; with ``archives`` also every archive, since one may hold the video.
+
+    Reads every download that there is.
+    """
+    folder = cache_root() / _DOWNLOADS
+    found = []
+    for path in sorted(folder.iterdir()) if folder.is_dir() else []:
+        with contextlib.suppress(FileNotFoundError):  # makes room for another meanwhile
+            if path.name.startswith("."):  # a download that broke off
+                if time.time() - path.stat().st_mtime > _LEFT_SECONDS:
+                    found.append(path)
+            elif hash_file(path)[1] in digests or (archives and (tarfile.is_tarfile(path) or zipfile.is_zipfile(path))):
+                found.append(path)
+    return found
+
+
+def delete_copies(paths: list[Path]) -> None:
+    """Delete downloads."""
+    for path in paths:
+        path.unlink(missing_ok=True)
+
+
+def delete_said(store: "Store", ids: set[str], digests: set[str]) -> None:
+    """Delete what is noted of a video and its clips, and what a model was asked and said of them."""
+    for digest in sorted(digests):
+        store.objects.delete_tree(f"{_SAID}/{digest[:2]}/{digest}")
+    for folder in store.objects.names(_NOTES):
+        for name in store.objects.names(f"{_NOTES}/{folder.rstrip('/')}"):
+            if name.removesuffix(".json") in ids:
+                store.objects.delete(f"{_NOTES}/{folder.rstrip('/')}/{name}")
+
+
+def clear_cached(store: "Store") -> None:
+    """Delete cached files of commits that the store no longer has. Nobody may be at work on the store."""
+    for area in AREAS:
+        for folder in _keys_in(store.cache / area):
+            if not generations.read_state(store.objects, f"{area}/{folder.name}").manifests:
+                shutil.rmtree(folder, ignore_errors=True)
+
+
+def clear_scratch(store: "Store", keys: set[str]) -> None:
+    """Delete scratch of these keys, and of unfinished stages that had one of them as an input, such as checkpoints of a
+    training that was interrupted; where a stage's inputs are not known, its scratch goes too."""
+    root = store.objects.local_path("scratch") or store.cache / "scratch"
+    for folder in _keys_in(root):
+        if folder.name in keys or (not store.has(folder.name) and _read_from(store, folder.name, keys)):
+            store.clear_scratch(folder.name)
+
+
+def _read_from(store: "Store", key: str, keys: set[str]) -> bool:
+    """Whether a stage that was begun had one of the keys as an input, as its newest lease says."""
+    folder = f"leases/{key}"
+    numbers = [int(name[:8]) for name in store.objects.names(folder) if name.endswith(".json")]
+    holder = lease.read_holder(store.objects, folder, max(numbers)) if numbers else None
+    return holder is None or not keys.isdisjoint(holder.inputs)
+
+
+def _keys_in(folder: Path) -> Iterator[Path]:
+    for path in sorted(folder.iterdir()) if folder.is_dir() else []:
+        if KEY_PATTERN.fullmatch(path.name):
+            yield path
