@@ -1,9 +1,9 @@
 """What lies outside: the files that ``--videos`` names, seen without opening one of them.
 
 ``list_source`` takes a folder (read recursively), a glob, one file, a list of names (``.txt``, ``.jsonl``, ``.parquet``), or
-the same on ``s3://`` and the like. Each file comes with a stamp (size and time of change, or etag): the listing enters ingest's
-key, so new files make a new data set and unchanged ones are not read again. Cheap, and free of codec libraries: keys are
-computed from it.
+the same on ``s3://`` and the like; of archives (``.zip``, ``.tar``, ``.tar.gz``) the videos in them are listed. Each file comes
+with a stamp (size and time of change, or etag): the listing enters ingest's key, so new files make a new data set and unchanged
+ones are not read again. Cheap, and free of codec libraries: keys are computed from it.
 
 Sidecars are found by stem: ``x.actions.parquet`` and ``x.attributes.json`` beside ``x.mp4``, or ``../actions/x.parquet`` and
 ``../attributes/x.json``. Hidden files and files of other endings are left aside and counted.
@@ -18,6 +18,8 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, BinaryIO
 from urllib.parse import unquote
 
+from wfm.data.archive import ENDINGS, Archive, is_archive_name, split_member
+from wfm.data.archive_index import Limits
 from wfm.data.source import problem_of
 from wfm.errors import InputError
 from wfm.log import get_logger
@@ -37,10 +39,14 @@ SIDECARS = (("actions", ".actions.parquet", ".parquet"), ("attributes", ".attrib
 LISTS = (".txt", ".jsonl", ".parquet")
 """Endings of a list of names."""
 
-_LIST_FIELDS = ("source", "session_id", "view", "actions", "attributes")
+RIGHTS = ("licence", "consent", "rights_holder", "url")
+"""What a list may say of who may do what with a video, and where it came from."""
+
+_LIST_FIELDS = ("source", "session_id", "view", "actions", "attributes", *RIGHTS, "license")
+_LIMITS = Limits()
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, slots=True)
 class SourceFile:
     """One file that ``--videos`` names. ``problem`` says why it may not even be opened (``code: words``), or is empty."""
 
@@ -56,6 +62,11 @@ class SourceFile:
     sidecar_stamp: str = ""
     session_id: str = ""
     view: str = ""
+    licence: str = ""
+    "As a list states it; likewise the three that follow."
+    consent: str = ""
+    rights_holder: str = ""
+    url: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """Plain values, empty ones left out."""
@@ -84,8 +95,11 @@ class Listing:
         return cls(tuple(SourceFile.from_json(file) for file in values["files"]))
 
 
-def list_source(url: str, store: "Store | None" = None) -> Listing:
-    """Every file that ``url`` names. Raises `InputError` for a place that is missing, empty or refused, naming it."""
+def list_source(url: str, store: "Store | None" = None, limits: Limits = _LIMITS) -> Listing:
+    """Every file that ``url`` names; ``limits`` are those of archives.
+
+    Raises `InputError` for a place that is missing, empty or refused, naming it.
+    """
     if not url:
         raise InputError("no videos were named: give --videos a folder, a file, a glob, a list, or an s3:// prefix")
     if url.startswith("file://"):
@@ -99,11 +113,14 @@ def list_source(url: str, store: "Store | None" = None) -> Listing:
         found = list_remote(url, store)
     else:
         found = _list_local(os.path.abspath(os.path.expanduser(url)))
+    from wfm.curation.listing_archive import expand
+
+    found = expand(found, store, limits)
     files = {file.source: file for file in found.files}  # a list may name a file twice
     aside = ", ".join(f"{count} {kind}" for kind, count in sorted(found.aside.items()))
     if not files:
         raise InputError(
-            f"no video files in {url!r} ({aside or 'nothing else in it'}); looked for {' '.join(EXTENSIONS)}"
+            f"no video files in {url!r} ({aside or 'nothing else in it'}); looked for {' '.join((*EXTENSIONS, *ENDINGS))}"
         )
     if aside:
         get_logger(__name__).info("%s: %d videos; left aside: %s", url, len(files), aside)
@@ -133,6 +150,8 @@ def list_artifact(artifact: "Artifact") -> Listing:
 def _list_local(path: str) -> Listing:
     if os.path.isdir(path):
         return _list_folder(path)
+    if split_member(path) is not None:
+        return Listing((local_file(path),))
     if os.path.lexists(path):
         if path.endswith(LISTS):
             return list_names(_read_list(path), os.path.dirname(path), path)
@@ -153,7 +172,7 @@ def _list_folder(root: str) -> Listing:
     def unreadable(error: OSError) -> None:
         if error.filename == root:
             raise InputError(f"folder {root!r} cannot be read: {error.strerror}") from None
-        source = _text(str(error.filename))
+        source = as_text(str(error.filename))
         files.append(SourceFile(source, os.path.basename(source), problem=f"unreadable: {error.strerror}"))
 
     for folder, folders, names in os.walk(root, followlinks=True, onerror=unreadable):
@@ -167,7 +186,7 @@ def _list_folder(root: str) -> Listing:
         for name in sorted(names):
             if name.startswith("."):
                 continue
-            if is_video_name(name):
+            if is_video_name(name) or is_archive_name(name):
                 files.append(local_file(os.path.join(folder, name)))
             elif not is_sidecar_name(folder, name):
                 aside["other_ending"] += 1
@@ -175,22 +194,24 @@ def _list_folder(root: str) -> Listing:
 
 
 def local_file(path: str, **known: Any) -> SourceFile:
-    """One local file as it lies there; never opened."""
+    """One local file as it lies there; never opened. Archives and their members are for `listing_archive` to look into."""
     name = os.path.basename(path)
-    if _text(path) != path:
-        return SourceFile(_text(path), _text(name), problem="unsafe_name: the name is not valid UTF-8")
-    problem = problem_of(path)
+    if as_text(path) != path:
+        return SourceFile(as_text(path), as_text(name), problem="unsafe_name: the name is not valid UTF-8")
+    packed = split_member(path) is not None
+    problem = "" if packed else problem_of(path)
     if problem:
         return SourceFile(path, name, problem=problem)
-    info = os.stat(path)
     if "actions" in known or "attributes" in known:
         sidecars = {kind: known.pop(kind) for kind in ("actions", "attributes") if known.get(kind)}
         stamp = ";".join(_local_stamp(sidecar) for sidecar in sidecars.values())
+    elif packed or is_archive_name(path):
+        sidecars, stamp = {}, ""
     else:
         sidecars, stamp = find_sidecars(path, os.path.isfile, _local_stamp)
-    stamped = f"mtime_ns:{info.st_mtime_ns}"
-    file = SourceFile(path, name, info.st_size, stamped, sidecar_stamp=stamp)
-    return dataclasses.replace(file, **sidecars, **known)
+    info = None if packed else os.stat(path)
+    file = SourceFile(path, name, info.st_size if info else 0, f"mtime_ns:{info.st_mtime_ns}" if info else "")
+    return dataclasses.replace(file, sidecar_stamp=stamp, **sidecars, **known)
 
 
 def list_names(rows: Iterable[dict[str, str]], folder: str, where: str, store: "Store | None" = None) -> Listing:
@@ -200,7 +221,7 @@ def list_names(rows: Iterable[dict[str, str]], folder: str, where: str, store: "
         name = row["source"]
         problem = unsafe_name(name)
         if problem:
-            files.append(SourceFile(_text(name), _text(name).rpartition("/")[2], problem=problem))
+            files.append(SourceFile(as_text(name), as_text(name).rpartition("/")[2], problem=problem))
         elif "://" in name and not name.startswith("file://"):
             from wfm.curation.listing_remote import remote_file
 
@@ -239,7 +260,13 @@ def parse_list(text: str, where: str) -> Iterator[dict[str, str]]:
             raise InputError(
                 f"{where!r} line {number}: {wrong or row}; fields are texts out of {', '.join(_LIST_FIELDS)}"
             )
-        yield row
+        yield _spelled(row)
+
+
+def _spelled(row: dict[str, str]) -> dict[str, str]:
+    """``license`` is ``licence``; where a row has both, the latter counts."""
+    other = row.pop("license", "")
+    return {**row, "licence": row.get("licence") or other} if other else row
 
 
 def parse_table(file: BinaryIO, where: str) -> Iterator[dict[str, str]]:
@@ -266,7 +293,7 @@ def parse_table(file: BinaryIO, where: str) -> Iterator[dict[str, str]]:
                 number += 1
                 if not row["source"]:
                     raise InputError(f"{where!r} row {number} names no source")
-                yield {name: value for name, value in row.items() if value is not None}
+                yield _spelled({name: value for name, value in row.items() if value is not None})
     except pyarrow.ArrowException as error:
         raise InputError(f"the list {where!r} is no Parquet that can be read: {error}") from None
 
@@ -288,20 +315,23 @@ def unsafe_name(name: str) -> str:
         return "unsafe_name: the name holds a NUL character"
     if any(part in ("..", ".") for part in name.split("/")):
         return "unsafe_name: the name holds ./ or ../ and could lead out of its folder"
-    if _text(name) != name:
+    if as_text(name) != name:
         return "unsafe_name: the name is not valid UTF-8"
     return ""
 
 
-def find_sidecars(path: str, exists: Callable[[str], bool], stamp: Callable[[str], str]) -> tuple[dict[str, Any], str]:
-    """({kind: path of the sidecar}, their stamps) of the video at ``path``."""
+def find_sidecars(
+    path: str, exists: Callable[[str], bool], stamp: Callable[[str], str], *, any_json: bool = False
+) -> tuple[dict[str, Any], str]:
+    """({kind: path of the sidecar}, their stamps) of the video at ``path``; ``any_json``: x.json goes with x.mp4."""
     folder, slash, name = path.rpartition("/")
     stem = os.path.splitext(name)[0]
     above = folder.rpartition("/")
     found: dict[str, Any] = {}
     for kind, beside, ending in SIDECARS:
         sibling = f"{above[0]}{above[1]}{kind}/{stem}{ending}"
-        for candidate in (f"{folder}{slash}{stem}{beside}", sibling):
+        plain = (f"{folder}{slash}{stem}.json",) if any_json and kind == "attributes" else ()
+        for candidate in (f"{folder}{slash}{stem}{beside}", sibling, *plain):
             if exists(candidate):
                 found[kind] = candidate
                 break
@@ -309,7 +339,11 @@ def find_sidecars(path: str, exists: Callable[[str], bool], stamp: Callable[[str
 
 
 def _local_stamp(path: str) -> str:
+    member = split_member(path)
     try:
+        if member is not None:
+            found = Archive(None, member[0]).index().by_name.get(member[1])
+            return found.stamp if found is not None else "missing"
         info = os.stat(path)
     except OSError as error:
         return f"missing:{error.errno}"
@@ -330,6 +364,6 @@ def _read_list(path: str) -> Iterator[dict[str, str]]:
         raise InputError(f"the list {path!r} cannot be read: {error}") from None
 
 
-def _text(name: str) -> str:
+def as_text(name: str) -> str:
     """A name as tables can hold it: bytes that are not UTF-8 are written as escapes."""
     return name.encode("utf-8", "backslashreplace").decode()

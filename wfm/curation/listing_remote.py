@@ -16,6 +16,7 @@ from wfm.curation.listing import (
     parse_table,
     unsafe_name,
 )
+from wfm.data.archive import Archive, is_archive_name, split_member
 from wfm.data.source import remote_error, remote_file_system, remote_options
 from wfm.errors import InputError, WfmError
 
@@ -28,6 +29,8 @@ def list_remote(url: str, store: "Store | None") -> Listing:
 
     Raises `InputError` for a missing bucket or refused credentials, `TryAgain` when the place does not answer.
     """
+    if split_member(url) is not None:
+        return Listing((SourceFile(url, url.rpartition("/")[2]),))
     try:
         file_system, path = remote_file_system(url, remote_options(store, url))
         scheme = url.split("://", 1)[0]
@@ -60,12 +63,16 @@ def remote_file(url: str, store: "Store | None", known: dict[str, str]) -> Sourc
     extra: dict[str, Any] = {key: value for key, value in known.items() if key != "source"}
     try:
         file_system, path = remote_file_system(url, remote_options(store, url))
-        info = file_system.info(path)
+        info = {} if split_member(url) is not None else file_system.info(path)
         stamps = []
         for kind in ("actions", "attributes"):
             if extra.get(kind):
                 if "://" not in extra[kind]:
                     extra[kind] = f"{url.rpartition('/')[0]}/{extra[kind]}"
+                member = split_member(extra[kind])
+                if member is not None:
+                    stamps.append(Archive(store, member[0]).stamp)
+                    continue
                 side_system, side_path = remote_file_system(extra[kind], remote_options(store, extra[kind]))
                 stamps.append(_stamp(side_system.info(side_path)))
     except (FileNotFoundError, PermissionError) as error:
@@ -75,7 +82,9 @@ def remote_file(url: str, store: "Store | None", known: dict[str, str]) -> Sourc
         raise
     except Exception as error:
         raise remote_error(url, error) from None
-    file = SourceFile(url, name, int(info.get("size") or 0), _stamp(info), sidecar_stamp=";".join(stamps))
+    file = SourceFile(
+        url, name, int(info.get("size") or 0), _stamp(info) if info else "", sidecar_stamp=";".join(stamps)
+    )
     return dataclasses.replace(file, **extra)
 
 
@@ -90,7 +99,7 @@ def _listing(file_system: Any, scheme: str, entries: list[dict[str, Any]], root:
         below = path[len(root) :] if path.startswith(root) else name
         if not named and any(part.startswith(".") and part not in (".", "..") for part in below.split("/")):
             aside["hidden"] = aside.get("hidden", 0) + 1
-        elif not named and not is_video_name(name):
+        elif not named and not is_video_name(name) and not is_archive_name(name):
             if not is_sidecar_name(folder, name) and name:
                 aside["other_ending"] = aside.get("other_ending", 0) + 1
         else:
@@ -103,6 +112,8 @@ def _source_file(scheme: str, path: str, entry: dict[str, Any], known: dict[str,
     problem = unsafe_name(path)
     if problem:
         return SourceFile(url, name, problem=problem)
+    if is_archive_name(name):
+        return SourceFile(url, name, int(entry.get("size") or 0), _stamp(entry))
     sidecars, stamp = find_sidecars(path, known.__contains__, lambda p: _stamp(known[p]))
     urls: dict[str, Any] = {kind: f"{scheme}://{sidecar}" for kind, sidecar in sidecars.items()}
     file = SourceFile(url, name, int(entry.get("size") or 0), _stamp(entry), sidecar_stamp=stamp)
