@@ -24,7 +24,9 @@ def outside(config: ingest.IngestConfig, inputs: Mapping[str, str], store: "Stor
     """What was seen outside, for the key; None when the input artifact says it all."""
     if config.videos and "raw" in inputs:
         raise ConfigError(f"ingest_videos has both videos={config.videos!r} and the input 'raw': give one of them")
-    seen = None if "raw" in inputs else _first(listing.list_source(config.videos, store), config).to_json()
+    seen = (
+        None if "raw" in inputs else _first(listing.list_source(config.videos, store, config.limits), config).to_json()
+    )
     purged = _purged(seen, inputs, store)
     more: dict[str, Any] = {"purged": purged} if purged else {}
     if seen is None and config.limit:
@@ -54,16 +56,8 @@ def run(ctx: Context[ingest.IngestConfig]) -> Result:
     """List, read each file that is new, group by video id."""
     found = _listing(ctx)
     probes = ctx.map_parts(ingest.probe_inputs(found), probe)
-    groups: dict[str, dict[str, str]] = {}
-    for entry in probes:
-        facts = ctx.store.part(entry.key).manifest.extra
-        name = ingest.group_name(facts["video_id"], facts["source"], ctx.config.part_prefix_length)
-        groups.setdefault(name, {})[entry.digest] = entry.key
-    parts = ctx.map_parts(
-        {name: {"probes": sorted(members)} for name, members in groups.items()},
-        group,
-        {name: {"probes": [members[digest] for digest in sorted(members)]} for name, members in groups.items()},
-    )
+    inputs, arguments = ingest.group_plan(probes, ctx.store, found, ctx.config)
+    parts = ctx.map_parts(inputs, group, arguments)
     counts, skipped = add_up(ctx.store, parts)
     return Result(counts=counts, skipped=skipped, parts=parts)
 
@@ -74,7 +68,7 @@ def probe(part: PartContext[ingest.IngestConfig]) -> Result:
 
 
 def group(part: PartContext[ingest.IngestConfig]) -> Result:
-    """Rows with one prefix of the video id -> one table."""
+    """Rows of neighbouring video ids -> one table."""
     counts, skipped = ingest.group_part(part)
     return Result(counts=counts, skipped=skipped)
 

@@ -119,6 +119,19 @@ class Video(Record):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class Rights(Record):
+    """What a list stated of who may do what with a file, and where it came from. Apart from `Video`, so that a licence that
+    was corrected cuts no clip again."""
+
+    source: str
+    video_id: str
+    licence: str = ""
+    consent: str = ""
+    rights_holder: str = ""
+    url: str = ""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Clip(Record):
     """A span of a video that was cut out."""
 

@@ -1,12 +1,15 @@
 """Files from outside -> one row each: a readable video with its facts, or the reason why not.
 
-In two rounds of parts. `probe_part` reads one file, so an unchanged file is never read again; `group_part` puts the rows of one
-prefix of the video id together, where files with the same bytes meet: one keeps the status ``ok``, the others become
-``duplicate``. Sidecars are checked and copied beside the rows, so that later stages depend on their bytes, not on a path.
+In two rounds of parts. `probe_part` reads one file, so an unchanged file is never read again; `group_part` puts the rows of
+neighbouring video ids together (`partitions`), where files with the same bytes meet: one keeps the status ``ok``, the others
+become ``duplicate``. A video's id is the sha256 of its bytes: the one that the bucket keeps, or the one found while they are
+read; where both are known they must agree. Sidecars are checked and copied beside the rows, so that later stages depend on
+their bytes, not on a path.
 
 Reason codes: not_a_video, truncated, empty_file, no_video_stream, no_decoder:<codec>, decode_error, too_short, too_large,
-dangling_link, not_a_regular_file, not_found, unreadable, unsafe_name, changed_while_read, bad_sidecar, duplicate_bytes,
-purged, poisoned.
+dangling_link, not_a_regular_file, not_found, unreadable, unsafe_name, changed_while_read, checksum_mismatch, bad_sidecar,
+duplicate_bytes, purged, poisoned; of archives damaged_archive, encrypted, unsupported_compression, unsafe_member,
+repeated_name, zip_bomb.
 """
 
 import dataclasses
@@ -14,39 +17,56 @@ import hashlib
 import shutil
 import time
 from collections import Counter
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from wfm.config import Config, how
-from wfm.curation.listing import Listing, SourceFile
+from wfm.curation.listing import RIGHTS, Listing, SourceFile
 from wfm.curation.part import PartLike
+from wfm.curation.partitions import part_names
 from wfm.curation.poison import watch
 from wfm.curation.step import Skip, reason_code
-from wfm.data.source import fetch_source, problem_of
+from wfm.data.archive import Archive, split_member
+from wfm.data.archive_index import Limits
+from wfm.data.source import DamagedSource, fetch_source, problem_of_source, stated_digest
 from wfm.errors import InputError
-from wfm.records import Video
+from wfm.records import Rights, Video
 
 if TYPE_CHECKING:
-    from wfm.artifacts import Store
+    from wfm.artifacts import PartEntry, Store
 
 _TRIES = 3
 _TRY_PAUSE_SECONDS = 0.2
+_LARGEST_SIDECAR = 2**28  # bytes; it is read whole
 
 
 class IngestConfig(Config):
     """What ``--videos`` names and what is asked of a file."""
 
     videos: str = how("")
-    """Folder (recursive), file, glob, list (.txt, .jsonl, .parquet), or a URL such as s3://bucket/prefix. Empty: the simulated
-    videos. What is seen there (names, sizes, times of change) enters the key, not this address."""
+    """Folder (recursive), file, archive (.zip, .tar, .tar.gz), glob, list (.txt, .jsonl, .parquet), or a URL such as
+    s3://bucket/prefix. Empty: the simulated videos. What is seen there (names, sizes, times of change) enters the key, not
+    this address."""
     limit: int = how(0, ge=0)
     """Take only the first so many files, in order of source; 0: all. What is taken enters the key, as if there were no more."""
     minimum_frames: int = 4
     "Fewest frames a video must hold."
     maximum_pixels: int = 2**26
     "Most pixels a frame may have: a header that claims more is not worth the memory."
+    maximum_member_bytes: int = 2**36
+    "Most bytes that one member of an archive may declare."
+    maximum_expansion: float = 100.0
+    "Most bytes that may come out of an archive for each one that is stored; video hardly packs, so more is taken for a bomb."
     part_prefix_length: int = 2
-    "Hex digits of the video id that name a part: 2 gives up to 256 parts."
+    "Hex digits of the video id that name a part: 2 gives up to 256 parts, or more as `part_bytes` asks."
+    part_bytes: int = 2**31
+    "A part that holds more source video than this is halved by the next bit of the id, and so on [bytes]."
+
+    @property
+    def limits(self) -> Limits:
+        """What an archive may claim."""
+        return Limits(self.maximum_member_bytes, self.maximum_expansion)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,16 +80,47 @@ class Sidecars:
 
 
 def probe_inputs(listing: Listing) -> dict[str, dict[str, Any]]:
-    """Part name -> what its key depends on, one part a file."""
+    """Part name -> what its key depends on, one part a file. What is said of rights changes nothing in a file."""
     return {
-        f"file-{hashlib.sha256(file.source.encode()).hexdigest()[:24]}": {"file": file.to_json()}
+        f"file-{hashlib.sha256(file.source.encode()).hexdigest()[:24]}": {
+            "file": {name: value for name, value in file.to_json().items() if name not in RIGHTS}
+        }
         for file in listing.files
     }
 
 
-def group_name(video_id: str, source: str, length: int) -> str:
-    """The part a video belongs to: a prefix of its id, or of the hash of its source when its bytes could not be read."""
-    return (video_id or hashlib.sha256(source.encode()).hexdigest())[:length]
+def group_plan(
+    probes: Iterable["PartEntry"], store: "Store", listing: Listing, config: IngestConfig
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """(inputs, arguments) of ``map_parts``: one part for each group of neighbouring ids.
+
+    A file whose bytes could not be read stands where the hash of its source would.
+    """
+    rights = {file.source: stated for file in listing.files if (stated := rights_of(file))}
+    sizes: dict[str, int] = {}
+    placed: list[tuple[str, str, PartEntry]] = []
+    for entry in probes:
+        facts = store.part(entry.key).manifest.extra
+        place = facts["video_id"] or hashlib.sha256(facts["source"].encode()).hexdigest()
+        sizes[place] = max(sizes.get(place, 0), facts["bytes"])
+        placed.append((place, facts["source"], entry))
+    names = part_names(sizes, config.part_bytes, config.part_prefix_length)
+    members: dict[str, dict[str, str]] = {}
+    inputs: dict[str, Any] = {}
+    for place, source, entry in placed:
+        members.setdefault(names[place], {})[entry.digest] = entry.key
+        if source in rights:
+            inputs.setdefault(names[place], {}).setdefault("rights", {})[source] = rights[source]
+    arguments = {}
+    for name, keys in members.items():
+        inputs.setdefault(name, {})["probes"] = sorted(keys)
+        arguments[name] = {"probes": [keys[digest] for digest in sorted(keys)]}
+    return inputs, arguments
+
+
+def rights_of(file: SourceFile) -> dict[str, str]:
+    """What a list states of a file's rights; empty when it says nothing."""
+    return {name: value for name in RIGHTS if (value := getattr(file, name))}
 
 
 def probe_part(part: PartLike) -> dict[str, Any]:
@@ -83,12 +134,12 @@ def probe_part(part: PartLike) -> dict[str, Any]:
             if path is not None:
                 shutil.copyfile(path, part.out / name)
     pq.write_table(Video.to_table([row]), part.out / "probed.parquet")
-    return {"video_id": row.video_id, "source": row.source}
+    return {"video_id": row.video_id, "source": row.source, "bytes": row.size_bytes if row.status == "ok" else 0}
 
 
 def group_part(part: PartLike) -> tuple[dict[str, int], dict[str, int]]:
-    """Put the rows of one prefix together; writes ``videos.parquet``, ``actions/<video_id>.parquet`` and
-    ``attributes/<video_id>.json``. Returns (counts, skipped by reason)."""
+    """Put the rows of one part together; writes ``videos.parquet``, ``rights.parquet`` (what a list stated),
+    ``actions/<video_id>.parquet`` and ``attributes/<video_id>.json``. Returns (counts, skipped by reason)."""
     import pyarrow.parquet as pq
 
     store = part.open_store()
@@ -108,6 +159,11 @@ def group_part(part: PartLike) -> tuple[dict[str, int], dict[str, int]]:
                 (part.out / target).parent.mkdir(exist_ok=True)
                 shutil.copyfile(probed[row.source].fetch(name), part.out / target)
     pq.write_table(Video.to_table(rows), part.out / "videos.parquet")
+    stated: Mapping[str, dict[str, str]] = part.inputs.get("rights", {})
+    rights = [
+        Rights(source=row.source, video_id=row.video_id, **stated[row.source]) for row in rows if row.source in stated
+    ]
+    pq.write_table(Rights.to_table(rights), part.out / "rights.parquet")
     skipped = Counter(reason_code(row.reason) for row in rows if row.status != "ok")
     ok = sum(row.status == "ok" for row in rows)
     return {"inputs": len(rows), "outputs": ok}, dict(sorted(skipped.items()))
@@ -137,17 +193,20 @@ def examine(file: SourceFile, store: "Store", config: IngestConfig) -> tuple[Vid
     row = Video(source=file.source, name=file.name, size_bytes=file.size)
     if file.problem:
         return _failed(row, file.problem), Sidecars()
-    from wfm.artifacts.purge import purge_of
-
     try:
+        refused = _purged(store, stated_digest(store, file.source))
+        if refused:  # not even fetched
+            return _failed(row, refused), Sidecars()
         path, video_id = _read(file, store)
+    except DamagedSource as error:
+        return _failed(row, str(error)), Sidecars()
     except OSError as error:
         return _failed(row, _open_reason(file, error)), Sidecars()
-    purge = purge_of(store, video_id)
-    if purge is not None:  # its id is not written down again
-        return _failed(row, f"purged: on {purge.created_at}: {purge.reason}"), Sidecars()
+    refused = _purged(store, video_id)
+    if refused:
+        return _failed(row, refused), Sidecars()
     row = dataclasses.replace(row, video_id=video_id, session_id=video_id)
-    reason = _changed(file, path)
+    reason = _changed(file, path, store)
     if reason:
         return _failed(row, reason), Sidecars()
     try:
@@ -159,7 +218,7 @@ def examine(file: SourceFile, store: "Store", config: IngestConfig) -> tuple[Vid
         return _failed(row, reason), Sidecars()
     try:
         sidecars = read_sidecars(file, store)
-    except (InputError, OSError) as error:
+    except (InputError, DamagedSource, OSError) as error:
         return _failed(row, f"bad_sidecar: {error}"), Sidecars()
     row = dataclasses.replace(
         row,
@@ -183,6 +242,8 @@ def read_sidecars(file: SourceFile, store: "Store") -> Sidecars:
     ):
         if source:
             path, _ = fetch_source(store, source, want_hash=False)
+            if path.stat().st_size > _LARGEST_SIDECAR:
+                raise InputError(f"{source!r} is larger than {_LARGEST_SIDECAR:,} bytes, more than a sidecar may be")
             found[kind] = path
             for name, value in check(path).items():
                 known[name] = known[name] or value
@@ -195,7 +256,7 @@ def _read(file: SourceFile, store: "Store") -> tuple[Path, str]:
         try:
             return fetch_source(store, file.source)
         except OSError:
-            if not tries_left or ("://" not in file.source and problem_of(file.source)):
+            if not tries_left or problem_of_source(file.source):
                 raise
             time.sleep(_TRY_PAUSE_SECONDS)
     raise AssertionError("unreachable")
@@ -228,18 +289,31 @@ def _with_facts(row: Video, path: Path, config: IngestConfig) -> tuple[Video, st
     return row, ""
 
 
-def _changed(file: SourceFile, path: Path) -> str:
-    if "://" in file.source:
+def _purged(store: "Store", video_id: str) -> str:
+    """Why the video is refused, or "". Its id is not written down again."""
+    from wfm.artifacts.purge import purge_of
+
+    purge = purge_of(store, video_id) if video_id else None
+    return f"purged: on {purge.created_at}: {purge.reason}" if purge is not None else ""
+
+
+def _changed(file: SourceFile, path: Path, store: "Store") -> str:
+    member = split_member(file.source)
+    if member is not None:
+        found = Archive(store, member[0]).index().by_name.get(member[1])
+        now = (found.size, found.stamp) if found is not None else None
+    elif "://" in file.source:
         return ""
-    info = path.stat()
-    if (info.st_size, f"mtime_ns:{info.st_mtime_ns}") == (file.size, file.stamp):
+    else:
+        info = path.stat()
+        now = (info.st_size, f"mtime_ns:{info.st_mtime_ns}")
+    if now == (file.size, file.stamp):
         return ""
     return "changed_while_read: size or time of change moved between listing and reading; ingest again when it is whole"
 
 
 def _open_reason(file: SourceFile, error: OSError) -> str:
-    problem = problem_of(file.source) if "://" not in file.source else ""
-    return problem or f"unreadable: {error.strerror or error}"
+    return problem_of_source(file.source) or f"unreadable: {error.strerror or error}"
 
 
 def _failed(row: Video, reason: str) -> Video:

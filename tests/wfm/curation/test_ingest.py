@@ -11,7 +11,7 @@ import pytest
 
 from wfm.artifacts import Store
 from wfm.curation import ingest
-from wfm.curation.ingest import IngestConfig, examine, group_name, mark_duplicates
+from wfm.curation.ingest import IngestConfig, examine, mark_duplicates
 from wfm.curation.listing import list_source
 from wfm.curation.step import reason_code
 from wfm.data.codec_names import MissingDecoder
@@ -156,9 +156,3 @@ def test_broken_files_with_equal_bytes_keep_their_own_reason() -> None:
         [video("a.mp4", status="failed", reason="truncated: x"), video("b.mp4", status="failed", reason="truncated: x")]
     )
     assert [row.status for row in rows] == ["failed", "failed"]
-
-
-def test_parts_follow_the_id_or_where_there_is_none_the_source() -> None:
-    assert group_name("abcd" + "0" * 60, "/x", 2) == "ab"
-    assert group_name("", "/x", 3) == group_name("", "/x", 5)[:3]
-    assert group_name("", "/x", 8) != group_name("", "/y", 8)
