@@ -93,6 +93,11 @@ class OpenVideo:
         self._ticks = max(1, round(1 / self.nominal_fps / self.time_base))  # a frame's length where none is told
         self._used = False
 
+    @property
+    def rewinds(self) -> bool:
+        """Whether the container has an index, by which reading can surely begin again at its first frame."""
+        return "mp4" in self.container.format.name
+
     def seconds(self, pts: int) -> float:
         """Ticks -> seconds from the start of the stream."""
         return float((pts - self.origin_pts) * self.time_base)
@@ -114,6 +119,7 @@ class OpenVideo:
         """
         sought = self._rewind(start_pts)
         last: int | None = None
+        repeated: av.VideoFrame | None = None
         try:
             for frame in self.container.decode(self.stream):
                 if frame.pts is None:
@@ -121,13 +127,19 @@ class OpenVideo:
                 if last is None and sought and start_pts is not None and frame.pts > start_pts:
                     break  # sought past the target: this container has no usable index
                 if last is not None and frame.pts <= last:
-                    continue  # a repeated or backward timestamp has no place on the time line
-                last = frame.pts
+                    repeated = frame  # a repeated or backward timestamp has no place on the time line
+                    continue
+                last, repeated = frame.pts, None
                 if start_pts is None or frame.pts >= start_pts:
                     yield frame
+            if repeated is not None and repeated.pts == last:  # the last one of a program stream has no time of its own
+                repeated.pts = last + self._ticks
+                if start_pts is None or repeated.pts >= start_pts:
+                    yield repeated
         except _ERRORS as error:
-            at = "before the first frame" if last is None else f"after {self.seconds(last):.3f} s"
-            raise VideoError(self.path, "decode_error", f"decoding failed {at}: {_words(error)}") from error
+            if last is not None or not sought:  # else a bare stream, in which nothing can be sought
+                at = "before the first frame" if last is None else f"after {self.seconds(last):.3f} s"
+                raise VideoError(self.path, "decode_error", f"decoding failed {at}: {_words(error)}") from error
         if last is None and sought:
             yield from self._from_the_start(start_pts)
 
@@ -191,6 +203,7 @@ def probe(path: str | Path, *, maximum_pixels: int = 2**28) -> Probe:
         pts, durations, end_seconds = _demux(video)
         _require_whole(video, len(pts), announced_frames, end_seconds, announced_seconds)
         ticks = np.sort(np.asarray(pts, dtype=np.int64))
+        ticks[-1] += video._ticks if len(ticks) > 1 and ticks[-1] == ticks[-2] else 0  # as `frames` has it
         span = int(ticks[-1] - ticks[0])
         end = video.end_pts(int(ticks[-1]), durations[int(np.argmax(pts))])
         seconds = float((end - int(ticks[0])) * video.time_base)
@@ -370,7 +383,9 @@ def _require_whole(video: OpenVideo, found: int, announced: int, end: float, ann
     if found == 0:
         code = "truncated" if announced else "no_video_stream"
         raise VideoError(video.path, code, f"0 of {announced} frames could be read")
-    start = max(video.container.start_time or 0, 0) / av.time_base
+    # Matroska announces when it ends, however late it starts; the others how long they are.
+    late = 0 if "matroska" in video.container.format.name else video.container.start_time or 0
+    start = max(late, 0) / av.time_base
     missing = announced_end - (end - start)
     if missing > max(0.5, 2 / video.nominal_fps) and found < 0.99 * announced_end * video.nominal_fps:
         words = f"read {end:.2f} s of {announced_end:.2f} s announced ({found} frames)"
