@@ -7,7 +7,7 @@ bit-exact muxer). A clip's pts begin at zero and keep the source's spacing; soun
 
 import contextlib
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -159,6 +159,7 @@ class Cutter:
         fps = Fraction(num_frames / float((end_pts - start_pts) * video.time_base)).limit_denominator(1001)
         stream: Any = None
         count = 0
+        lengths: dict[int, int] = {}
         with _mp4(target) as out:
             shape: Shape | None = None
             sound: Sound | None = None
@@ -170,12 +171,13 @@ class Cutter:
                     sound = self._sound(out, start_pts, end_pts)
                 ready.pts, ready.duration, ready.time_base = frame.pts - start_pts, ticks, video.time_base
                 ready.pict_type = 0  # the source's key frames are not ours
-                out.mux(stream.encode(ready))
+                lengths[ready.pts] = ticks
+                _mux(out, stream.encode(ready), lengths)
                 if sound is not None:
                     sound.write(float((ready.pts + ticks) * video.time_base))
                 count += 1
             if stream is not None:
-                out.mux(stream.encode(None))
+                _mux(out, stream.encode(None), lengths)
             if sound is not None:
                 sound.close()
         if count != num_frames:
@@ -217,6 +219,13 @@ def _with_durations(frames: Iterator["av.VideoFrame"], end_pts: int) -> Iterator
         previous = frame
     if previous is not None:
         yield previous, int(end_pts - previous.pts)
+
+
+def _mux(out: Any, packets: Iterable[Any], lengths: dict[int, int]) -> None:
+    """Write encoded packets with the length of their frames (by pts, in ticks), of which encoders keep only an average."""
+    for packet in packets:
+        packet.duration = lengths.pop(packet.pts)
+        out.mux(packet)
 
 
 def _span_packets(source: "OpenVideo", start_pts: int, end_pts: int) -> Iterator[Any]:

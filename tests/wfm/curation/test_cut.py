@@ -140,7 +140,7 @@ def test_uneven_times_are_kept_and_begin_at_zero(tmp_path: Path, write_video: Wr
     times = [0, *np.cumsum(np.tile([1, 4, 1, 2], 12))[:-1].tolist()]
     options = {"x264-params": "keyint=12:min-keyint=12:scenecut=0:bframes=2"}
     path = write_video(tmp_path / "a.mp4", times=times, time_base=Fraction(1, 48), **options)
-    first, last = (12, 36) if copy else (13, 36)
+    first, last = (12, 36) if copy else (13, 38)  # the last frame is not as long as the others are on average
     assert cut(path, first, last, tmp_path / "clip.mp4").transcode == ("copy" if copy else "encode")
     _, seconds = read_frames(tmp_path / "clip.mp4")
     np.testing.assert_allclose(seconds, (np.array(times[first:last]) - times[first]) / 48, atol=1e-6)
