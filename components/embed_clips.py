@@ -1,6 +1,6 @@
 """``clips`` -> ``embeddings``: a vector for every clip, for finding copies.
 
-python -m components.embed_clips --spec SPEC --input clips=KEY --key-out PATH
+python -m components.embed_clips --spec SPEC --input clips=KEY --input scores=KEY --key-out PATH
 """
 
 from components.entrypoint import Context, PartContext, Result, main
@@ -12,8 +12,12 @@ CONFIG = embed.EmbedConfig
 
 
 def run(ctx: Context[embed.EmbedConfig]) -> Result:
-    """One part for each part of the clips."""
+    """One part for each part of the clips, taken over from scores that were made with the same embedding."""
     inputs, arguments = part_plan(ctx.inputs["clips"])
+    scores = ctx.inputs.get("scores")
+    if scores is not None and embed.made_by_score(ctx.config, scores.manifest.config):
+        for entry in scores.parts:
+            inputs[entry.name]["scores"], arguments[entry.name]["scores"] = entry.digest, entry.key
     parts = ctx.map_parts(inputs, part, arguments)
     counts, skipped = add_up(ctx.store, parts)
     return Result(counts=counts, skipped=skipped, parts=parts)

@@ -3,7 +3,11 @@
 videos ─ ingest ─ split ─┬─ score ───┐
 (a folder, a bucket,     ├─ caption ─┼─ select ─ write_shards ─> dataset
  or simulate)            └─ embed ─ dedup
+
+A clip is decoded once for its scores and its embedding: score makes both, embed takes over what it finds.
 """
+
+from typing import Any
 
 from pipelines.graph import Graph, GraphNode, Settings, node
 
@@ -23,12 +27,13 @@ def curation_nodes(settings: Settings, videos: str, dataset: str) -> tuple[Graph
             node("simulate_videos", "simulate_videos", settings),
             node("ingest_videos", "ingest_videos", settings, raw="simulate_videos"),
         )
+    settings = {**settings, "score_clips": _with_embedding(settings)}
     return (
         *first,
         node("split_clips", "split_clips", settings, videos="ingest_videos"),
         node("score_clips", "score_clips", settings, clips="split_clips"),
         node("caption_clips", "caption_clips", settings, clips="split_clips"),
-        node("embed_clips", "embed_clips", settings, clips="split_clips"),
+        node("embed_clips", "embed_clips", settings, clips="split_clips", scores="score_clips"),
         node(
             "dedup_clips", "dedup_clips", settings, clips="split_clips", embeddings="embed_clips", scores="score_clips"
         ),
@@ -53,3 +58,18 @@ def curation_nodes(settings: Settings, videos: str, dataset: str) -> tuple[Graph
             embeddings="embed_clips",
         ),
     )
+
+
+def _with_embedding(settings: Settings) -> dict[str, Any]:
+    """The settings of score_clips, with the embedding of embed_clips in the same pass where it needs no weights.
+
+    A trained embedder stays in its own stage unless `score_clips.embed` says otherwise: trying another one must not score
+    every clip again.
+    """
+    from wfm.curation.embed import MODEL, EmbedConfig
+
+    wanted = {
+        name: value for name, value in settings.get("embed_clips", {}).items() if name in EmbedConfig.model_fields
+    }
+    embed = wanted if wanted.get("model", MODEL) == MODEL else None
+    return {"embed": embed, **settings.get("score_clips", {})}

@@ -28,9 +28,9 @@ import numpy as np
 from tests.benchmarks.paired import paired, print_line, time_of
 from wfm.curation import shots
 from wfm.curation.cut import CutConfig, Cutter
-from wfm.curation.embed import FRAMES, SIDE, EmbedClip, EmbedConfig
+from wfm.curation.embed import FRAMES, SIDE, EmbedConfig
 from wfm.curation.one_pass import Consumer, Wanted, one_pass
-from wfm.curation.one_pass_consumers import Cuts, Gather, SignalsOfClip, spread_frames
+from wfm.curation.one_pass_consumers import Cuts, Gather, spread_frames
 from wfm.curation.score import ScoreClip, ScoreConfig
 from wfm.data.decode import open_video
 from wfm.data.source import hash_file

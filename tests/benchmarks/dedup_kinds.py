@@ -19,8 +19,8 @@ from PIL import Image
 
 from tests.benchmarks.paired import print_line
 from wfm.curation.dedup import DedupConfig, find_duplicates
-from wfm.curation.embed import EmbedClip, EmbedConfig
-from wfm.curation.perceptual import Signature, SignClip
+from wfm.curation.embed import EmbedClip, EmbedConfig, Embedder
+from wfm.curation.signature import Signature, SignClip
 from wfm.curation.rows import Embedding
 from wfm.records import Clip
 
@@ -129,7 +129,7 @@ def found_pairs(made: list[tuple[Clip, Path]], config: DedupConfig) -> set[tuple
     """What the whole step says: (clip id, clip id) of all tiers."""
     paths = {clip.path: path for clip, path in made}
     fetch: Callable[[str], Path] = lambda name: paths[name]  # noqa: E731
-    embed, sign = EmbedClip(EmbedConfig(), fetch), SignClip(fetch)
+    embed, sign = EmbedClip(Embedder(EmbedConfig()), fetch), SignClip(fetch)
     clips = [clip for clip, _ in made]
     embeddings = Embedding.to_table([one for clip in clips for one in embed(clip)])
     signatures = Signature.to_table([one for clip in clips for one in sign(clip)])

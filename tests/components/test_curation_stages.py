@@ -112,7 +112,8 @@ def run_stage(store: Store, name: str, config: dict[str, Any] | None = None, **i
     )
     result = module.run(context)
     check_yield(result, name)
-    return attempt.commit(stage=name, kind=name, counts=result.counts, skipped=result.skipped, parts=result.parts)
+    made = {"counts": result.counts, "skipped": result.skipped, "parts": result.parts}
+    return attempt.commit(stage=name, kind=name, config=context.config.resolved(), **made)
 
 
 def curate(store: Store, folder: Path) -> dict[str, Artifact]:

@@ -41,7 +41,7 @@ def test_redo_gives_new_keys_from_there_on(store: Store) -> None:
     before = resolve("curate", profile="smoke", store=store)
     after = resolve("curate", profile="smoke", store=store, redo={"score_clips": "nonce"})
     moved = {old.name for old, new in zip(before.nodes, after.nodes, strict=True) if old.key != new.key}
-    assert moved == {"score_clips", "dedup_clips", "select_clips", "write_shards"}
+    assert moved == {"score_clips", "embed_clips", "dedup_clips", "select_clips", "write_shards"}
 
 
 def test_a_new_file_moves_ingest_and_an_unchanged_folder_does_not(store: Store, tmp_path: Path) -> None:

@@ -33,6 +33,11 @@ def to_numpy(x: Any) -> np.ndarray:
     return np.asarray(x.get() if hasattr(x, "get") else x)
 
 
+def unit(xp: Any, frames: np.ndarray) -> Any:
+    """uint8 pictures -> float32 in 0..1, on the device."""
+    return xp.astype(xp.asarray(frames), xp.float32) / 255
+
+
 def block_means(x: Any, rows: int, columns: int) -> Any:
     """[..., H, W] -> [..., rows, columns], the mean of each block; a border that does not divide is left out."""
     height, width = x.shape[-2] // rows, x.shape[-1] // columns

@@ -9,7 +9,7 @@ import dataclasses
 
 import numpy as np
 
-from wfm.curation.block_flow import BlockFlow, CameraPath, camera_path
+from wfm.curation.block_flow import BlockFlow, camera_path
 
 EXPLAINED = 0.35
 "A pair of frames whose blocks follow the camera less than this (a cut, a flash, water) says nothing of the camera."
@@ -80,50 +80,66 @@ class CameraMoves:
         return found or ["static"]
 
 
-def camera_moves(flow: BlockFlow) -> CameraMoves:
+@dataclasses.dataclass(frozen=True)
+class CameraTrack:
+    """What remains of a clip's flow: seven numbers a pair of frames, and sums for the 64 blocks."""
+
+    pairs: np.ndarray
+    "float64 [P, 7]: seconds; shift to the right and down; zoom; roll; share explained; the busiest blocks' own motion."
+    speed: np.ndarray
+    "float64 [64]: speeds of a block, summed over the pairs in which it is known."
+    known: np.ndarray
+    "int64 [64]: the number of these pairs."
+
+    @classmethod
+    def of(cls, flow: BlockFlow) -> "CameraTrack":
+        """Of a clip, or of a stretch of one."""
+        path = camera_path(flow)
+        own = np.sort(np.where(flow.known, path.residual, 0), axis=1)[:, -4:].mean(axis=1)
+        timed = flow.seconds > 0
+        speed = np.linalg.norm(flow.shift[timed], axis=-1) / flow.seconds[timed, None] * flow.known[timed]
+        columns = (flow.seconds, *path.shift.T, path.zoom, path.roll, path.explained, own)
+        return cls(np.stack(columns, axis=1), speed.sum(axis=0), flow.known[timed].sum(axis=0))
+
+    @classmethod
+    def joined(cls, stretches: "list[CameraTrack]") -> "CameraTrack":
+        """The stretches of a clip, in order."""
+        pairs = np.concatenate([one.pairs for one in stretches])
+        return cls(pairs, sum(one.speed for one in stretches), sum(one.known for one in stretches))  # type: ignore[arg-type]
+
+
+def camera_moves(track: CameraTrack) -> CameraMoves:
     """The camera of a clip. A clip of one frame, or without texture, has all zeros and ``known`` 0."""
-    path = camera_path(flow)
-    timed = flow.seconds > 0
-    told = timed & (path.explained > EXPLAINED)
+    seconds, right, down, zoom, roll, explained, own = track.pairs.T
+    timed = seconds > 0
+    told = timed & (explained > EXPLAINED)
     if not told.any():
         return CameraMoves(0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
-    seconds = flow.seconds[told]
-    total = seconds.sum()
-    shift = path.shift[told].sum(axis=0) / total
-    speed, calmest = _block_speeds(flow, timed)
-    own = np.sort(np.where(flow.known[told], path.residual[told], 0), axis=1)[:, -4:].mean(axis=1)
+    total = seconds[told].sum()
+    shift = np.stack([right, down], axis=1)
+    mean = shift[told].sum(axis=0) / total
+    known = track.known > 0
     return CameraMoves(
-        speed=speed,
-        calmest=calmest,
-        pan=float(-shift[0]),
-        tilt=float(shift[1]),
-        zoom=float(path.zoom[told].sum() / total),
-        roll=float(np.degrees(path.roll[told].sum() / total)),
-        shake=_shake(path, flow.seconds, told),
-        own_motion=float(own.sum() / total),
-        explained=float(path.explained[timed].mean()),
+        speed=float(track.speed.sum() / track.known.sum()) if known.any() else 0.0,
+        calmest=float((track.speed[known] / track.known[known]).min()) if known.any() else 0.0,
+        pan=float(-mean[0]),
+        tilt=float(mean[1]),
+        zoom=float(zoom[told].sum() / total),
+        roll=float(np.degrees(roll[told].sum() / total)),
+        shake=_shake(shift, seconds, told),
+        own_motion=float(own[told].sum() / total),
+        explained=float(explained[timed].mean()),
         known=float(told.sum() / max(timed.sum(), 1)),
     )
 
 
-def _block_speeds(flow: BlockFlow, timed: np.ndarray) -> tuple[float, float]:
-    """(mean speed, mean speed of the calmest block) over known blocks."""
-    known = flow.known[timed]
-    speed = np.linalg.norm(flow.shift[timed], axis=-1) / flow.seconds[timed, None] * known
-    count = known.sum(axis=0)
-    if not count.any():
-        return 0.0, 0.0
-    cells = speed.sum(axis=0)[count > 0] / count[count > 0]
-    return float(speed.sum() / known.sum()), float(cells.min())
-
-
-def _shake(path: CameraPath, seconds: np.ndarray, told: np.ndarray) -> float:
+def _shake(shift: np.ndarray, seconds: np.ndarray, told: np.ndarray) -> float:
     """Fast part of the shift's speed: its median length, scaled to be the RMS for a tremble that is normal along both axes.
 
     A median, since a clip that stalls and then catches up has one jump, not a tremble. Pairs that say nothing are left out.
     """
     width = max(3, round(SLOW_SECONDS / max(float(np.median(seconds[told])), 1e-6)) | 1)
-    speed = np.where(told[:, None], path.shift / np.maximum(seconds, 1e-9)[:, None], 0)
+    speed = np.where(told[:, None], shift / np.maximum(seconds, 1e-9)[:, None], 0)
     window = np.ones(width)
     number = np.convolve(told.astype(float), window, "full")[width // 2 :][: len(told)]
     slow = np.stack([np.convolve(speed[:, axis], window, "full")[width // 2 :][: len(told)] for axis in (0, 1)], 1)

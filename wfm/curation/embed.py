@@ -14,24 +14,34 @@ A clip with next to no contrast (black, one colour) has no direction: its embedd
 
 Copies that were re-encoded, scaled, or cut one frame shorter stay within cos >= 0.98; the measured figures stand in
 `dedup`, whose threshold they give. Mirrored copies and another playing speed are not found; cropped, trimmed
-and letterboxed ones are what `perceptual` is for, whose signatures are made here as well where asked.
+and letterboxed ones are what `perceptual` is for, whose signatures (`signature`) are made here as well where asked.
 """
 
+import dataclasses
 import hashlib
-from collections.abc import Callable, Iterable
+import shutil
+from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from wfm.config import Config, how
 from wfm.curation.arrays import array_module, to_numpy
+from wfm.curation.one_pass import one_pass
+from wfm.curation.one_pass_consumers import at_middles, spread_frames
 from wfm.curation.part import PartLike
 from wfm.curation.per_clip import Fetch, or_skip, run_per_clip
-from wfm.curation.perceptual import Signature, SignClip
 from wfm.curation.rows import EMBEDDING_WIDTH, Embedding
+from wfm.curation.signature import Signature, SignatureFrames, signature_of
+from wfm.curation.step import SkippedRow, skipped_by_reason
 from wfm.records import Clip
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from wfm.curation.one_pass import Consumer
 
 MODEL: Literal["dct3d-v1"] = "dct3d-v1"
 FRAMES, SIDE = 8, 32
@@ -54,74 +64,153 @@ class EmbedConfig(Config):
     side: int = 224
     "Height and width a trained embedder is given [pixels]."
     signatures: bool = False
-    "Also write the table `signatures` for the perceptual tier of dedup_clips; costs a second, small decode."
+    "Also write the table `signatures` for the perceptual tier of dedup_clips, from the same decode."
     weights: str = how("")
     "Local file or folder of the embedder."
     run_code: bool = how(False)
     "Allow embedders that run code which lies beside their weights (cosmos-embed1, torchscript)."
     device: str = how("cpu")
     "Where the array maths runs: cpu (numpy) or cuda (cupy)."
+    prefetch_bytes: int = how(64 << 20, ge=0)
+    "Decoded pictures that may wait for a trained embedder [bytes]; without one nothing is decoded ahead."
 
 
 def embed_part(part: PartLike) -> tuple[dict[str, int], dict[str, int]]:
     """Embed the clips of one part; writes ``embeddings.parquet`` (and ``signatures.parquet``).
 
+    Where the scores' part holds the same tables already (`made_by_score`), they are taken over and nothing is decoded.
     Returns (counts, skipped by reason). A clip that cannot be decoded is left out of both tables, and counted once.
     """
+    import pyarrow.parquet as pq
+
+    if "scores" in part.arguments:
+        return _taken_over(part)
+    signed: list[Signature] = []
+    embedder = Embedder(part.config)
+    answer = run_per_clip(part, lambda fetch: EmbedClip(embedder, fetch, signed), embedder.record, "embeddings")
     if part.config.signatures:
-        run_per_clip(part, SignClip, Signature, "signatures")
-    if part.config.model == MODEL:
-        return run_per_clip(part, lambda fetch: EmbedClip(part.config, fetch), Embedding, "embeddings")
-    embedder = _trained(part.config)
-    probe = embedder(np.zeros((part.config.frames, part.config.side, part.config.side, 3), np.uint8))
-    record = Embedding.of_width(probe.size)
-    return run_per_clip(part, lambda fetch: EmbedClip(part.config, fetch, embedder), record, "embeddings")
+        pq.write_table(Signature.to_table(signed), part.out / "signatures.parquet", compression="zstd")
+    return answer
 
 
-def _trained(config: EmbedConfig) -> Callable[[np.ndarray], np.ndarray]:
-    from wfm.curation.embed_models import open_embedder
+def made_by_score(config: EmbedConfig, score_config: Mapping[str, Any]) -> bool:
+    """Whether scores of ``score_config`` (as a manifest holds it) have embeddings of this very config beside them."""
+    given = score_config.get("embed")
+    mine = {name: value for name, value in config.what().items() if name in EmbedConfig.model_fields}
+    return given is not None and EmbedConfig.parse(given).what() == mine
 
-    return open_embedder(
-        config.model, config.weights, config.weights_sha256, run_code=config.run_code, device=config.device
-    )
+
+def _taken_over(part: PartLike) -> tuple[dict[str, int], dict[str, int]]:
+    import pyarrow.parquet as pq
+
+    scores = part.open_store().part(part.arguments["scores"])
+    for name in ("embeddings", "signatures") if part.config.signatures else ("embeddings",):
+        shutil.copyfile(scores.fetch(f"{name}.parquet"), part.out / f"{name}.parquet")
+    skips = [dataclasses.replace(row, step=EmbedClip.name) for row in SkippedRow.from_table(scores.table("skips"))]
+    pq.write_table(SkippedRow.to_table(skips), part.out / "skips.parquet", compression="zstd")
+    rows = pq.read_metadata(part.out / "embeddings.parquet").num_rows
+    return {"inputs": rows + len(skips), "outputs": rows}, skipped_by_reason(skips)
 
 
-class EmbedClip:
-    """The step: one `Clip` -> its `Embedding`. Skips a clip that cannot be decoded."""
+class Embedder:
+    """The embedding that a config names, opened once for all clips."""
 
-    name = "embed"
-
-    def __init__(
-        self, config: EmbedConfig, fetch: Fetch, embedder: Callable[[np.ndarray], np.ndarray] | None = None
-    ) -> None:
+    def __init__(self, config: EmbedConfig) -> None:
         self.config = config
-        self._fetch = fetch
-        self._embedder = embedder
+        self.trained: Callable[[np.ndarray], np.ndarray] | None = None
+        self.record: type[Embedding] = Embedding
+        if config.model != MODEL:
+            from wfm.curation.embed_models import open_embedder
 
-    def __call__(self, item: Clip) -> Iterable[Embedding]:
-        """One row. Raises `Skip` with the decoder's reason code."""
-        path = self._fetch(item.path)
-        if self._embedder is None:
-            vector = embed(or_skip(sample_frames, path), self.config)
-        else:
-            made = self._embedder(or_skip(sample_frames, path, self.config.frames, self.config.side))
-            vector = (made / max(float(np.linalg.norm(made)), 1e-12)).astype(np.float16)
-        row = Embedding(
+            where: dict[str, Any] = {"run_code": config.run_code, "device": config.device}
+            self.trained = open_embedder(config.model, config.weights, config.weights_sha256, **where)
+            probe = self.trained(np.zeros((config.frames, config.side, config.side, 3), np.uint8))
+            self.record = Embedding.of_width(probe.size)
+
+    def watch(self) -> "EmbedWatch":
+        """Whoever looks at one clip for it."""
+        return EmbedWatch(self)
+
+    def vector(self, frames: np.ndarray) -> np.ndarray:
+        """uint8 [N, side, side, 3] -> float16 [D] of length 1, or zeros if the frames are flat."""
+        if self.trained is None:
+            return embed(frames, self.config)
+        made = self.trained(frames)
+        return (made / max(float(np.linalg.norm(made)), 1e-12)).astype(np.float16)
+
+
+class EmbedWatch:
+    """Add ``consumers`` to a pass over a clip, then ask for its rows."""
+
+    def __init__(self, embedder: Embedder) -> None:
+        config = embedder.config
+        self._embedder = embedder
+        self._count, side = (FRAMES, SIDE) if embedder.trained is None else (config.frames, config.side)
+        self._spread = spread_frames(self._count, (side, side))
+        self._signature = SignatureFrames() if config.signatures else None
+
+    @property
+    def consumers(self) -> "list[Consumer]":
+        return [self._spread] if self._signature is None else [self._spread, self._signature]
+
+    def row(self, item: Clip) -> Embedding:
+        """After the pass."""
+        frames = at_middles(self._spread.pictures(), self._spread.video_seconds, self._count)
+        vector = self._embedder.vector(frames)
+        return Embedding(
             clip_id=item.clip_id,
             clip_sha256=item.clip_sha256,
             session_id=item.session_id,
-            model=self.config.model,
+            model=self._embedder.config.model,
             flat=not vector.any(),
             embedding=vector.tolist(),
         )
-        return [row]
+
+    def signatures(self, item: Clip) -> list[Signature]:
+        """The same; none where none was asked for."""
+        return [] if self._signature is None else [signature_of(item, *self._signature.result())]
+
+
+class Embedded:
+    """The rows of clips that were seen in somebody else's pass."""
+
+    def __init__(self, embedder: Embedder) -> None:
+        self.embedder = embedder
+        self._rows: list[Embedding] = []
+        self._signed: list[Signature] = []
+
+    def add(self, watch: EmbedWatch, item: Clip) -> None:
+        """After the pass over a clip."""
+        self._rows.append(watch.row(item))
+        self._signed += watch.signatures(item)
+
+    def tables(self) -> "dict[str, pa.Table]":
+        """By name, as `embed_part` writes them."""
+        found = {"embeddings": self.embedder.record.to_table(self._rows)}
+        return {**found, "signatures": Signature.to_table(self._signed)} if self.embedder.config.signatures else found
+
+
+class EmbedClip:
+    """The step: one `Clip` -> its `Embedding`, and its `Signature` into the list given. Skips a clip that cannot be decoded."""
+
+    name = "embed"
+
+    def __init__(self, embedder: Embedder, fetch: Fetch, signed: list[Signature] | None = None) -> None:
+        self._embedder = embedder
+        self._fetch = fetch
+        self._signed = signed if signed is not None else []
+
+    def __call__(self, item: Clip) -> Iterable[Embedding]:
+        """One row. Raises `Skip` with the decoder's reason code."""
+        watch = self._embedder.watch()
+        ahead = self._embedder.config.prefetch_bytes if self._embedder.trained is not None else 0
+        or_skip(one_pass, self._fetch(item.path), watch.consumers, prefetch_bytes=ahead)
+        self._signed += watch.signatures(item)
+        return [watch.row(item)]
 
 
 def sample_frames(path: Path, count: int = FRAMES, side: int = SIDE) -> np.ndarray:
     """uint8 [count, side, side, 3] RGB, spread over a clip's time. Raises `DataError` for a clip that cannot be decoded."""
-    from wfm.curation.one_pass import one_pass
-    from wfm.curation.one_pass_consumers import at_middles, spread_frames
-
     spread = spread_frames(count, (side, side))
     one_pass(path, [spread])
     return at_middles(spread.pictures(), spread.video_seconds, count)

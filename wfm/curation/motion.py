@@ -83,9 +83,14 @@ class VectorMotion:
         self._pan += np.array([(area * x).sum(), (area * y).sum()]) / area.sum() * elapsed
         self._seconds += elapsed
 
+    @property
+    def found(self) -> bool:
+        """Whether any frame has held vectors so far."""
+        return self._seconds > 0
+
     def result(self) -> Motion | None:
         """The clip's motion, or None if no frame held vectors (intra-only, or a codec that exports none)."""
-        if self._seconds == 0:
+        if not self.found:
             return None
         speed = self._speed.sum() / self._cover.sum()
         size = GRID // PATCHES
@@ -103,15 +108,44 @@ def turned(motion: Motion, transpose: bool, mirror_x: bool, mirror_y: bool) -> M
 
 
 def block_motion(gray: Any, seconds: np.ndarray) -> Motion:
+    """Motion from brightness alone, of a whole clip at once: gray [T, H, W] float in 0..1, seconds [T]."""
+    motion = BlockMotion()
+    motion.add(gray, seconds)
+    return motion.result()
+
+
+class BlockMotion:
     """Motion from brightness alone: |change in time| / |gradient in space|, block by block, is the speed across edges.
 
-    gray [T, H, W] float in 0..1, seconds [T]. Blocks without texture count as rest.
+    Give it stretches of a clip, each beginning with the last frame of the one before. Blocks without texture count as rest.
     """
+
+    def __init__(self) -> None:
+        self._sum: Any = 0.0
+        self._pairs = 0
+
+    def add(self, gray: Any, seconds: np.ndarray) -> None:
+        """gray [T, H, W] float in 0..1, seconds [T]."""
+        speed = _block_speeds(gray, seconds)
+        self._sum = self._sum + speed.sum(axis=0)
+        self._pairs += len(speed)
+
+    def result(self) -> Motion:
+        """The clip's motion; rest if it has a single frame, or pictures of no size."""
+        if not self._pairs or not self._sum.size:
+            return Motion(0.0, 0.0, 0.0, 0.0, BLOCK_DIFFERENCE)
+        cells = self._sum / self._pairs
+        patches = block_means(cells, min(PATCHES, cells.shape[0]), min(PATCHES, cells.shape[1]))
+        return Motion(float(cells.mean()), float(patches.min()), 0.0, 0.0, BLOCK_DIFFERENCE)
+
+
+def _block_speeds(gray: Any, seconds: np.ndarray) -> np.ndarray:
+    """float64 [pairs, rows, columns], longer sides a second, of the pairs between which time passes."""
     xp = array_namespace(gray)
-    rows, columns = min(GRID, gray.shape[1] - 2), min(GRID, gray.shape[2] - 2)
+    rows, columns = (max(min(GRID, side - 2), 0) for side in gray.shape[1:])
     elapsed = np.diff(seconds)
-    if len(elapsed) == 0 or not (elapsed > 0).any() or min(rows, columns) < 1:
-        return Motion(0.0, 0.0, 0.0, 0.0, BLOCK_DIFFERENCE)
+    if not (elapsed > 0).any() or min(rows, columns) < 1:
+        return np.zeros((0, rows, columns))
     change = xp.abs(gray[1:] - gray[:-1])
     slope_x = xp.abs(gray[:-1, :, 2:] - gray[:-1, :, :-2]) / 2
     slope_y = xp.abs(gray[:-1, 2:, :] - gray[:-1, :-2, :]) / 2
@@ -123,7 +157,4 @@ def block_motion(gray: Any, seconds: np.ndarray) -> Motion:
     )
     pixels = to_numpy(pixels).astype(np.float64)
     used = elapsed > 0
-    speed = pixels[used] / elapsed[used, None, None] / max(gray.shape[1:])
-    cells = speed.mean(axis=0)
-    patches = block_means(cells, min(PATCHES, cells.shape[0]), min(PATCHES, cells.shape[1]))
-    return Motion(float(cells.mean()), float(patches.min()), 0.0, 0.0, BLOCK_DIFFERENCE)
+    return pixels[used] / elapsed[used, None, None] / max(gray.shape[1:])

@@ -11,6 +11,7 @@ With ``prefetch_bytes`` a thread decodes ahead of the consumers by at most so ma
 decoded video pile up, whatever the length or size of the video. Consumers always run in the caller's thread.
 """
 
+import contextlib
 import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -102,24 +103,20 @@ def one_pass(path: Path, consumers: Sequence[Consumer], *, prefetch_bytes: int =
     prefetch_bytes: how far a thread may decode ahead; 0 decodes in the caller's thread. threads: of the decoder. Neither
     changes what is fed. Raises `VideoError` when the video cannot be decoded, or holds no frame.
     """
-    planned = packet_seconds(path)
-    found = _run(path, consumers, planned, prefetch_bytes, threads)
+    planned, found = _run(path, consumers, None, prefetch_bytes, threads)
     if np.array_equal(planned, found):
         return Passed(len(found), 1)
-    again = _run(path, consumers, found, prefetch_bytes, threads)
+    again, _ = _run(path, consumers, found, prefetch_bytes, threads)
     return Passed(len(again), 2)
 
 
-def packet_seconds(path: Path) -> np.ndarray:
+def packet_seconds(video: "OpenVideo") -> np.ndarray:
     """float64 [T]: the times of a video's frames, ascending, read from its packets without decoding. Raises `VideoError`."""
-    from wfm.data.decode import open_video
-
-    with open_video(path) as video:
-        ticks: list[int] = []
-        for packet in video.packets():
-            if not packet.is_discard:
-                ticks.append(int(packet.pts if packet.pts is not None else packet.dts or 0))
-        return np.array([video.seconds(pts) for pts in sorted(set(ticks))], dtype=np.float64)
+    ticks: list[int] = []
+    for packet in video.packets():
+        if not packet.is_discard:
+            ticks.append(int(packet.pts if packet.pts is not None else packet.dts or 0))
+    return np.array([video.seconds(pts) for pts in sorted(set(ticks))], dtype=np.float64)
 
 
 def fitted(longer_side: int, *, enlarge: bool = True) -> SizeOf:
@@ -150,15 +147,20 @@ class _Fed:
 
 
 def _run(
-    path: Path, consumers: Sequence[Consumer], seconds: np.ndarray, prefetch_bytes: int, threads: int
-) -> np.ndarray:
-    """One pass over frames that are expected at ``seconds``; returns when they really came."""
+    path: Path, consumers: Sequence[Consumer], seconds: np.ndarray | None, prefetch_bytes: int, threads: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """One pass; ``seconds``: when the frames are expected, None: as the packets tell. Returns (expected, when they came)."""
     from wfm.data.decode import VideoError, open_video
     from wfm.data.orientation import Orientation
 
     wanted = [consumer.wants() for consumer in consumers]
     times: list[float] = []
-    with open_video(path, threads=threads) as video:
+    with contextlib.ExitStack() as opened:
+        video = opened.enter_context(open_video(path, threads=threads))
+        if seconds is None:
+            seconds = packet_seconds(video)
+            if not video.rewinds:
+                video = opened.enter_context(open_video(path, threads=threads))
         if any(want.motion_vectors for want in wanted):
             video.stream.codec_context.options = {"flags2": "+export_mvs"}
         frames = video.frames()
@@ -179,7 +181,7 @@ def _run(
                         consumer.feed(Moment(fed.index, fed.seconds, picture, fed.frame))
         for consumer in consumers:
             consumer.finish()
-    return np.array(times, dtype=np.float64)
+    return seconds, np.array(times, dtype=np.float64)
 
 
 def _form(want: Wanted) -> Wanted:

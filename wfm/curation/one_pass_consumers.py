@@ -9,11 +9,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from wfm.curation.motion import Motion, VectorMotion, turned
-from wfm.curation.one_pass import Geometry, Moment, Wanted, fitted
-from wfm.curation.signals import SignalConfig, Signals, still_indices
+from wfm.curation.one_pass import Geometry, Moment, Wanted
 
 if TYPE_CHECKING:
-    from wfm.curation.one_pass import Consumer
     from wfm.data.orientation import Orientation
 
 
@@ -71,41 +69,17 @@ class VectorSum:
     def finish(self) -> None:
         pass
 
+    @property
+    def found(self) -> bool:
+        """Whether any frame has held vectors so far."""
+        return self._vectors is not None and self._vectors.found
+
     def result(self) -> Motion | None:
         """None if no frame held vectors."""
         found = self._vectors.result() if self._vectors is not None else None
         if found is None or self._turn is None:
             return None
         return turned(found, self._turn.transpose, self._turn.mirror_x, self._turn.mirror_y)
-
-
-class SignalsOfClip:
-    """What `signals.read_signals` gives, as consumers of a shared pass: add `consumers` to it, then ask `result`."""
-
-    def __init__(self, config: SignalConfig) -> None:
-        def stills(geometry: Geometry) -> set[int]:
-            return still_indices(config.stills, len(geometry.seconds))
-
-        small = fitted(config.thumbnail_side)
-        large = fitted(config.still_side, enlarge=False)
-        self._vectors = VectorSum()
-        self._thumbnails = Gather(Wanted("gray", small))
-        self._stills = Gather(Wanted("gray", large, frames=stills))
-        self._colours = Gather(Wanted("rgb24", small, frames=stills))
-
-    @property
-    def consumers(self) -> "list[Consumer]":
-        return [self._vectors, self._thumbnails, self._stills, self._colours]
-
-    def result(self) -> Signals:
-        """After the pass."""
-        return Signals(
-            motion=self._vectors.result(),
-            thumbnails=self._thumbnails.pictures(),
-            seconds=self._thumbnails.seconds(),
-            stills=self._stills.pictures(),
-            colours=self._colours.pictures(),
-        )
 
 
 def spread_frames(count: int, size: tuple[int, int]) -> Gather:

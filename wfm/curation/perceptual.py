@@ -1,8 +1,7 @@
 """The perceptual tier: copies that were re-encoded, scaled, letterboxed, cropped or trimmed by up to 10 %; a mirror is none.
 
-A clip's `Signature` is small and made without weights: black bars are taken off, then the luma of 8 moments a second (128 at
-most, then fewer a second) becomes 24 x 24 thumbnails; and their mean picture, whole and in 15 crops, becomes vectors of the
-lowest cosine coefficients. Two clips are
+The mean picture of a clip's `signature`, whole and in 15 crops, becomes vectors of the lowest cosine coefficients. Two clips
+are
 
     candidates   where the whole of one is near any crop of the other (`neighbours`, so borders are looked across)
     duplicates   where thumbnails agree after trying the crops of either side and offsets in time: frame by frame, and in what
@@ -11,22 +10,14 @@ lowest cosine coefficients. Two clips are
 Thresholds stand beside what was measured in `PerceptualConfig`.
 """
 
-import dataclasses
-from collections.abc import Iterable
-from functools import lru_cache
-from pathlib import Path
-
 import numpy as np
 import pyarrow as pa
 
 from wfm.config import Config
 from wfm.curation.neighbours import clustered_pairs, exact_pairs
-from wfm.curation.per_clip import Fetch, or_skip
-from wfm.records import Clip, Record
+from wfm.curation.signature import SIDE, area_means
 
-RATE, MOST, SIDE, DECODED, KEPT = 8, 128, 24, 96, 6
-DARK, LEAST_PICTURE = 28.0, 0.4
-"Luma up to which a border is a bar; share of a side that must be left, or there are no bars."
+KEPT = 6
 CROPS = ((0.0, 1.0), (0.0, 0.93), (0.035, 0.965), (0.07, 1.0))
 "Along each axis, of the candidates' vectors."
 WINDOWS = (*((0.0, 1.0), (0.0, 0.95), (0.025, 0.975), (0.05, 1.0)), *((a / 30, a / 30 + 0.9) for a in range(4)))
@@ -61,96 +52,6 @@ class PerceptualConfig(Config):
     "Vectors up to which all are compared with all."
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Signature(Record):
-    """What a clip looks like over time; see the module."""
-
-    clip_id: str
-    clip_sha256: str
-    "The clip bytes the signature was made from."
-    step_seconds: float
-    "Between two thumbnails."
-    thumbnails: list[int]
-    "Luma 0 to 255, [T, 24, 24]."
-
-    @classmethod
-    def schema(cls) -> pa.Schema:
-        """The record's schema with bytes for the thumbnails."""
-        plain = super().schema()
-        return plain.set(
-            plain.get_field_index("thumbnails"), pa.field("thumbnails", pa.list_(pa.uint8()), nullable=False)
-        )
-
-
-class SignClip:
-    """The step: one `Clip` -> its `Signature`. Skips a clip that cannot be decoded."""
-
-    name = "sign"
-
-    def __init__(self, fetch: Fetch) -> None:
-        self._fetch = fetch
-
-    def __call__(self, item: Clip) -> Iterable[Signature]:
-        """One row. Raises `Skip` with the decoder's reason code."""
-        thumbnails, step = or_skip(thumbnails_of, self._fetch(item.path))
-        return [
-            Signature(
-                clip_id=item.clip_id,
-                clip_sha256=item.clip_sha256,
-                step_seconds=step,
-                thumbnails=thumbnails.reshape(-1),  # type: ignore[arg-type]  # Arrow takes it without a list between
-            )
-        ]
-
-
-def thumbnails_of(path: Path) -> tuple[np.ndarray, float]:
-    """(uint8 [T, 24, 24] luma without bars, seconds between two). Memory: two hundred small frames, however long the clip."""
-    from wfm.data.decode import VideoError, iter_frames
-
-    step, first = 1 / RATE, None
-    shown: list[np.ndarray] = []
-    last, end = None, 0.0
-    for frame, seconds in iter_frames(path, size=(DECODED, DECODED)):
-        first = seconds if first is None else first
-        luma = (frame @ np.array([0.299, 0.587, 0.114], np.float32)).astype(np.float32)
-        while last is not None and first + len(shown) * step < seconds - 1e-6:
-            shown.append(last)
-        last, end = luma, seconds
-        if len(shown) >= 2 * MOST:  # twice as long a step from here on
-            shown, step = shown[::2], 2 * step
-    if last is None or first is None:
-        raise VideoError(path, "no_frames", "the clip holds no frame")
-    if first + len(shown) * step <= end + 1e-6:
-        shown.append(last)
-    while len(shown) > MOST:
-        shown, step = shown[::2], 2 * step
-    frames = np.stack(shown)
-    top, bottom, left, right = picture_box(frames)
-    rows, columns = _area(top / DECODED, bottom / DECODED, DECODED), _area(left / DECODED, right / DECODED, DECODED)
-    return np.clip(np.round(rows @ frames @ columns.T), 0, 255).astype(np.uint8), step
-
-
-def picture_box(frames: np.ndarray) -> tuple[int, int, int, int]:
-    """Luma [T, H, W] -> (top, bottom, left, right) of what is not a black bar in any frame."""
-    box = []
-    for axis in (2, 1):
-        bright = np.percentile(frames, 98, axis=axis).max(axis=0) > DARK
-        lit = np.flatnonzero(bright)
-        low, high = (int(lit[0]), int(lit[-1]) + 1) if len(lit) else (0, len(bright))
-        box += [low, high] if high - low >= LEAST_PICTURE * len(bright) else [0, len(bright)]
-    return box[0], box[1], box[2], box[3]
-
-
-@lru_cache(maxsize=256)
-def _area(low: float, high: float, points: int) -> np.ndarray:
-    """float32 [24, points]: means over 24 equal stretches of [low, high] of a side cut into ``points``."""
-    edges = (low + (high - low) * np.arange(SIDE + 1) / SIDE) * points
-    pixels = np.arange(points)
-    overlap = np.minimum(edges[1:, None], pixels + 1) - np.maximum(edges[:-1, None], pixels)
-    weights = np.maximum(overlap, 0)
-    return (weights / weights.sum(axis=1, keepdims=True)).astype(np.float32)
-
-
 def _normal(x: np.ndarray) -> np.ndarray:
     """Pictures [..., P] -> mean 0, length 1; next to no contrast -> zeros."""
     x = x - x.mean(axis=-1, keepdims=True)
@@ -165,7 +66,7 @@ def crop_vectors(thumbnails: np.ndarray) -> np.ndarray:
     made = []
     for rows in CROPS:
         for columns in CROPS:
-            x = _normal((_area(*rows, SIDE) @ mean @ _area(*columns, SIDE).T).reshape(-1)).reshape(SIDE, SIDE)
+            x = _normal((area_means(*rows, SIDE) @ mean @ area_means(*columns, SIDE).T).reshape(-1)).reshape(SIDE, SIDE)
             made.append((wave @ x @ wave.T).reshape(-1)[1:])
     length = np.linalg.norm(made, axis=1, keepdims=True)
     return np.where(length > 1e-3, np.array(made) / np.maximum(length, 1e-6), 0).astype(np.float16)
@@ -180,7 +81,7 @@ def same_clip(a: np.ndarray, b: np.ndarray, config: PerceptualConfig) -> float:
 
 def _aligned(whole: np.ndarray, part: np.ndarray, config: PerceptualConfig) -> float:
     """The best over crops of ``whole`` [Ta, ...] and offsets of ``part`` [Tb, ...] in time."""
-    windows = np.stack([_area(low, high, SIDE) for low, high in WINDOWS])  # [8, 24, 24]
+    windows = np.stack([area_means(low, high, SIDE) for low, high in WINDOWS])  # [8, 24, 24]
     x, y = whole.astype(np.float32), part.astype(np.float32)
     crops = np.einsum("hij,jk,wlk->hwil", windows, x.mean(axis=0), windows, optimize=True)  # [8, 8, 24, 24]
     likely = np.argsort(_normal(crops.reshape(-1, SIDE * SIDE)) @ _normal(y.mean(axis=0).reshape(-1)))[-MOST_CROPS:]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from array_api_compat import array_namespace
 
-from wfm.curation.arrays import block_means, to_numpy
+from wfm.curation.arrays import to_numpy
 from wfm.curation.one_pass import Geometry, Moment, Wanted
 
 if TYPE_CHECKING:
@@ -95,14 +95,12 @@ def clipped_shares(gray: Any) -> tuple[float, float]:
     return tuple(float(xp.mean(xp.astype(found, xp.float32))) for found in (gray < DARK, gray > BRIGHT))  # type: ignore[return-value]
 
 
-def longest_freeze(gray: Any, seconds: np.ndarray, difference: float) -> float:
-    """Longest time over which one picture is repeated [s]: each frame's busiest of 16 x 16 blocks changes by less than
-    ``difference``. gray [T, H, W] float in 0..1, seconds [T]."""
-    if len(seconds) < 2:
-        return 0.0
-    xp = array_namespace(gray)
-    blocks = block_means(xp.abs(gray[1:] - gray[:-1]), min(16, gray.shape[1]), min(16, gray.shape[2]))
-    still = to_numpy(blocks.reshape((blocks.shape[0], -1)).max(axis=1)) < difference
+def longest_freeze(change: np.ndarray, seconds: np.ndarray, difference: float) -> float:
+    """Longest time over which one picture is repeated [s]: frames change by less than ``difference``.
+
+    change [T-1], of neighbours, by `static.busiest_change`; seconds [T].
+    """
+    still = change < difference
     edges = np.flatnonzero(np.diff(np.concatenate([[False], still, [False]]).astype(np.int8)))
     starts, ends = edges[::2], edges[1::2]
     return float((seconds[ends] - seconds[starts]).max()) if len(starts) else 0.0

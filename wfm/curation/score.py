@@ -11,23 +11,23 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-import numpy as np
 import pydantic
 
 from wfm.config import how
-from wfm.curation import motion, overlay, quality, sharpness, static
-from wfm.curation.arrays import array_module
-from wfm.curation.block_flow import block_flow
+from wfm.curation import overlay, quality, sharpness, static
+from wfm.curation.arrays import array_module, unit
 from wfm.curation.camera_moves import camera_moves
+from wfm.curation.embed import EmbedConfig, Embedded, Embedder, EmbedWatch
 from wfm.curation.measures import Measures
-from wfm.curation.one_pass import Geometry, one_pass
-from wfm.curation.one_pass_consumers import SignalsOfClip
+from wfm.curation.one_pass import Geometry, Wanted, fitted, one_pass
+from wfm.curation.one_pass_consumers import Gather, VectorSum
 from wfm.curation.overlay_tracks import TextConfig, TextTracks, TrackedText
 from wfm.curation.part import PartLike
 from wfm.curation.per_clip import Fetch, or_skip, run_per_clip
 from wfm.curation.rows import Score
 from wfm.curation.safety import SafetyStills
-from wfm.curation.signals import SignalConfig, Signals, read_signals, still_indices
+from wfm.curation.signals import SignalConfig, still_indices
+from wfm.curation.small_frames import SmallFrames
 from wfm.curation.video_type import look, video_type
 from wfm.errors import ConfigError
 from wfm.records import Clip
@@ -52,26 +52,46 @@ class ScoreConfig(SignalConfig):
     "Whether stills are judged by the safety classifier (extra curate-models). Needs measures."
     nsfw_stills: int = pydantic.Field(8, ge=1)
     "Stills a clip that it looks at."
+    embed: EmbedConfig | None = None
+    """Make these embeddings (and signatures) in the same pass over a clip; embed_clips with the same config takes them over.
+    In the pipelines it is that of embed_clips if that needs no weights, unless it is given here; null: embed_clips decodes for
+    itself."""
     device: str = how("cpu")
     "Where the array maths runs: cpu (numpy) or cuda (cupy)."
+    prefetch_bytes: int = how(64 << 20, ge=0)
+    "Decoded pictures that may wait for a neural model [bytes]; without one nothing is decoded ahead."
 
 
 def score_part(part: PartLike) -> tuple[dict[str, int], dict[str, int]]:
-    """Score the clips of one part; writes ``scores.parquet`` and ``measures.parquet``. Returns (counts, skipped by reason)."""
+    """Score the clips of one part; writes ``scores.parquet`` and ``measures.parquet``, and with ``embed`` that stage's tables.
+
+    Returns (counts, skipped by reason).
+    """
     import pyarrow.parquet as pq
 
+    config: ScoreConfig = part.config
     measured: list[Measures] = []
-    answer = run_per_clip(part, lambda fetch: ScoreClip(part.config, fetch, measured), Score, "scores")
-    pq.write_table(Measures.to_table(measured), part.out / "measures.parquet", compression="zstd")
+    embedded = Embedded(Embedder(config.embed)) if config.embed is not None else None
+    answer = run_per_clip(part, lambda fetch: ScoreClip(config, fetch, measured, embedded), Score, "scores")
+    tables = {"measures": Measures.to_table(measured), **(embedded.tables() if embedded is not None else {})}
+    for name, table in tables.items():
+        pq.write_table(table, part.out / f"{name}.parquet", compression="zstd")
     return answer
 
 
 class ScoreClip:
-    """The step: one `Clip` -> its `Score`, and its `Measures` into the list given. Skips a clip that cannot be decoded."""
+    """The step: one `Clip` -> its `Score`, and its `Measures` and embedding into what is given for them. Skips a clip that
+    cannot be decoded."""
 
     name = "score"
 
-    def __init__(self, config: ScoreConfig, fetch: Fetch, measured: list[Measures] | None = None) -> None:
+    def __init__(
+        self,
+        config: ScoreConfig,
+        fetch: Fetch,
+        measured: list[Measures] | None = None,
+        embedded: Embedded | None = None,
+    ) -> None:
         self.config = config
         self._fetch = fetch
         if (config.text_detector or config.nsfw) and not config.measures:
@@ -79,35 +99,55 @@ class ScoreClip:
                 "score_clips: text_detector and nsfw write into the measures: add --set score_clips.measures=true"
             )
         self._measured = measured if measured is not None else []
+        self._embedded = embedded
+        neural = config.text_detector or config.nsfw or (embedded is not None and embedded.embedder.trained is not None)
+        self._ahead = config.prefetch_bytes if neural else 0
 
     def __call__(self, item: Clip) -> Iterable[Score]:
         """One row. Raises `Skip` with the decoder's reason code."""
         path = self._fetch(item.path)
-        if not self.config.measures:
-            signals = or_skip(read_signals, path, self.config, expected_frames=item.num_frames)
-            return [score_of(item, signals, self.config)]
-        watch = Watch(self.config)
-        or_skip(one_pass, path, watch.consumers)
-        signals = watch.signals.result()
-        score = score_of(item, signals, self.config)
-        self._measured.append(measures_of(item, path, signals, watch, self.config))
+        watch = Watch(self.config, self._embedded.embedder if self._embedded is not None else None)
+        or_skip(one_pass, path, watch.consumers, prefetch_bytes=self._ahead)
+        score = score_of(item, watch)
+        if self.config.measures:
+            self._measured.append(measures_of(item, path, watch))
+        if self._embedded is not None and watch.embed is not None:
+            self._embedded.add(watch.embed, item)
         return [score]
 
 
 class Watch:
     """Everybody who looks at a clip: add ``consumers`` to a pass, then ask each."""
 
-    def __init__(self, config: ScoreConfig) -> None:
-        self.signals = SignalsOfClip(config)
-        self.seams = quality.Seams(lambda geometry: still_indices(config.stills, len(geometry.seconds)))
+    def __init__(self, config: ScoreConfig, embedder: Embedder | None = None) -> None:
+        def stills(geometry: Geometry) -> set[int]:
+            return still_indices(config.stills, len(geometry.seconds))
+
+        self._vectors = VectorSum()
+        self.small = SmallFrames(
+            self._vectors,
+            side=config.thumbnail_side,
+            gap_seconds=config.gap_seconds,
+            camera=config.measures,
+            device=config.device,
+        )
+        self._stills = Gather(Wanted("gray", fitted(config.still_side, enlarge=False), frames=stills))
+        self.seams = quality.Seams(stills)
         self.text = TextTracks(config.text) if config.text_detector == "ppocr" else None
         self.safety = SafetyStills(config.nsfw_stills) if config.nsfw else None
+        self.embed: EmbedWatch | None = embedder.watch() if embedder is not None else None
         self._turned = _Turned(self.seams)
+        self._measures, self._device = config.measures, config.device
 
     @property
     def consumers(self) -> "list[Consumer]":
-        more: list[Consumer] = [one for one in (self.text, self.safety) if one is not None]
-        return [*self.signals.consumers, self._turned, *more]
+        found: list[Consumer | None] = [self._vectors, self.small, self._stills]
+        found += [self._turned if self._measures else None, self.text, self.safety]
+        return [*(one for one in found if one is not None), *(self.embed.consumers if self.embed is not None else [])]
+
+    def stills(self) -> Any:
+        """float32 [S, H, W] in 0..1, on the device; after the pass."""
+        return unit(array_module(self._device), self._stills.pictures())
 
     @property
     def turn(self) -> "Orientation":
@@ -129,12 +169,9 @@ class _Turned:
         self._inner.begin(geometry)
 
 
-def score_of(clip: Clip, signals: Signals, config: ScoreConfig) -> Score:
-    """The row of one clip."""
-    xp = array_module(config.device)
-    thumbnails = _unit(xp, signals.thumbnails)
-    stills = _unit(xp, signals.stills)
-    moved = signals.motion or motion.block_motion(thumbnails, signals.seconds)
+def score_of(clip: Clip, watch: Watch) -> Score:
+    """The row of one clip, which ``watch`` has seen."""
+    stills, moved, numbers = watch.stills(), watch.small.motion(), watch.small.numbers()
     brightness, contrast = sharpness.exposure(stills)
     return Score(
         clip_id=clip.clip_id,
@@ -144,9 +181,9 @@ def score_of(clip: Clip, signals: Signals, config: ScoreConfig) -> Score:
         pan_x=moved.pan_x,
         pan_y=moved.pan_y,
         motion_source=moved.source,
-        static_share=static.static_share(thumbnails, signals.seconds, gap_seconds=config.gap_seconds),
-        frozen_share=static.frozen_share(thumbnails),
-        black_share=static.black_share(thumbnails),
+        static_share=static.share_of_rest(numbers.gap_change),
+        frozen_share=static.share_of_repeats(numbers.change),
+        black_share=float(numbers.black.mean()),
         sharpness=sharpness.sharpness(stills),
         brightness=brightness,
         contrast=contrast,
@@ -155,17 +192,15 @@ def score_of(clip: Clip, signals: Signals, config: ScoreConfig) -> Score:
     )
 
 
-def measures_of(clip: Clip, path: Path, signals: Signals, watch: Watch, config: ScoreConfig) -> Measures:
+def measures_of(clip: Clip, path: Path, watch: Watch) -> Measures:
     """The second row of one clip. ``path`` is its file, ``watch`` has seen it."""
-    xp = array_module(config.device)
-    thumbnails, stills = _unit(xp, signals.thumbnails), _unit(xp, signals.stills)
-    turn = watch.turn
-    camera = camera_moves(block_flow(thumbnails, signals.seconds)).turned(turn.transpose, turn.mirror_x, turn.mirror_y)
+    stills, numbers, turn = watch.stills(), watch.small.numbers(), watch.turn
+    camera = camera_moves(watch.small.camera()).turned(turn.transpose, turn.mirror_x, turn.mirror_y)
     stored = quality.borders(stills)
     edges = stored.turned(turn.transpose, turn.mirror_x, turn.mirror_y)
     under, over = quality.clipped_shares(stored.inside(stills))
-    seen = look(thumbnails, stills)
-    pixels = max(clip.width * clip.height * len(signals.seconds), 1)
+    seen = look(numbers.picture_change, numbers.block_change, stills)
+    pixels = max(clip.width * clip.height * len(numbers.seconds), 1)
     text = watch.text.result() if watch.text is not None else TrackedText(None, None, None)
     return Measures(
         clip_id=clip.clip_id,
@@ -187,7 +222,7 @@ def measures_of(clip: Clip, path: Path, signals: Signals, watch: Watch, config: 
         over_share=over,
         blockiness=watch.seams.result(),
         bits_per_pixel=path.stat().st_size * 8 / pixels,
-        longest_freeze=quality.longest_freeze(thumbnails, signals.seconds, static.FROZEN_DIFFERENCE),
+        longest_freeze=quality.longest_freeze(numbers.change, numbers.seconds, static.FROZEN_DIFFERENCE),
         rest_share=seen.rest_share,
         jumps=seen.jumps,
         flat_share=seen.flat_share,
@@ -198,8 +233,3 @@ def measures_of(clip: Clip, path: Path, signals: Signals, watch: Watch, config: 
         ocr_scene_share=text.scene_share,
         nsfw=watch.safety.result() if watch.safety is not None else None,
     )
-
-
-def _unit(xp: Any, frames: np.ndarray) -> Any:
-    """uint8 -> float32 in 0..1, on the device."""
-    return xp.astype(xp.asarray(frames), xp.float32) / 255

@@ -22,34 +22,53 @@ def static_share(gray: Any, seconds: np.ndarray, *, gap_seconds: float = 0.25) -
     gray [T, H, W] float in 0..1. The busiest of 16 x 16 blocks decides, so one small moving object is motion; the gap
     makes slow motion visible.
     """
-    if len(seconds) < 2:
-        return 1.0
+    xp = array_namespace(gray)
+    first, second = gap_pairs(seconds, gap_seconds)
+    return share_of_rest(busiest_change(gray[xp.asarray(first)], gray[xp.asarray(second)]))
+
+
+def gap_pairs(seconds: np.ndarray, gap_seconds: float) -> tuple[np.ndarray, np.ndarray]:
+    """Indices of the frames that are compared: each with the one ``gap_seconds`` later, or, where a clip is shorter than that,
+    the first with the last. None for a single frame."""
     later = np.searchsorted(seconds, seconds + gap_seconds - 1e-6)
     first = np.flatnonzero(later < len(seconds))
-    if len(first) == 0:  # a clip shorter than the gap: its first frame against its last
-        first, second = np.array([0]), np.array([len(seconds) - 1])
-    else:
-        second = later[first]
-    return float((_busiest_block(gray, first, second) < STATIC_DIFFERENCE).mean())
+    if len(first) == 0 and len(seconds) > 1:
+        return np.array([0]), np.array([len(seconds) - 1])
+    return first, later[first]
+
+
+def share_of_rest(change: np.ndarray) -> float:
+    """Share of pairs whose busiest block hardly changes; 1 for a single frame. change [pairs], of `gap_pairs`."""
+    return float((change < STATIC_DIFFERENCE).mean()) if len(change) else 1.0
 
 
 def frozen_share(gray: Any) -> float:
     """Share of frames that repeat the one before: dropped frames, or a picture that stands still."""
-    frames = gray.shape[0]
-    if frames < 2:
-        return 0.0
-    return float((_busiest_block(gray, np.arange(frames - 1), np.arange(1, frames)) < FROZEN_DIFFERENCE).mean())
+    return share_of_repeats(busiest_change(gray[:-1], gray[1:]))
+
+
+def share_of_repeats(change: np.ndarray) -> float:
+    """Share of frames whose busiest block equals that of the frame before. change [T-1], of neighbours."""
+    return float((change < FROZEN_DIFFERENCE).mean()) if len(change) else 0.0
 
 
 def black_share(gray: Any) -> float:
     """Share of frames that are dark all over: mean below 0.08 and 98th percentile below 0.2 of full brightness."""
+    return float(black_frames(gray).mean())
+
+
+def black_frames(gray: Any) -> np.ndarray:
+    """bool [T], of [T, H, W]: frames that are dark all over."""
     flat = to_numpy(gray).reshape(gray.shape[0], -1)
-    return float(((flat.mean(axis=1) < BLACK_LEVEL) & (np.quantile(flat, 0.98, axis=1) < BLACK_PEAK)).mean())
+    black = flat.mean(axis=1) < BLACK_LEVEL
+    if black.any():  # most clips hold no dark frame, and the quantile sorts
+        black[black] = np.quantile(flat[black], 0.98, axis=1) < BLACK_PEAK
+    return black
 
 
-def _busiest_block(gray: Any, first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """[pairs], mean absolute difference of the block that differs most."""
-    xp = array_namespace(gray)
-    change = xp.abs(gray[xp.asarray(second)] - gray[xp.asarray(first)])
+def busiest_change(first: Any, second: Any) -> np.ndarray:
+    """[pairs], mean absolute difference of the one of 16 x 16 blocks that differs most. first, second [pairs, H, W]."""
+    xp = array_namespace(first)
+    change = xp.abs(second - first)
     blocks = block_means(change, min(BLOCKS, change.shape[1]), min(BLOCKS, change.shape[2]))
-    return to_numpy(blocks.reshape((blocks.shape[0], -1)).max(axis=1))
+    return to_numpy(blocks).max(axis=(1, 2), initial=0)

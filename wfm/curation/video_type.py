@@ -45,12 +45,18 @@ class Look:
     "Grey levels that hold 95 % of a still's pixels, median."
 
 
-def look(thumbnails: Any, stills: Any) -> Look:
-    """thumbnails [T, h, w], stills [S, H, W], float in 0..1."""
+def picture_changes(thumbnails: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Of [T, h, w], float in 0..1: how much each frame differs from the one before [T-1], and the busiest of 8 x 8 blocks."""
     xp = array_namespace(thumbnails)
-    change = to_numpy(xp.mean(xp.abs(thumbnails[1:] - thumbnails[:-1]), axis=(1, 2)))
-    blocks = block_means(xp.abs(thumbnails[1:] - thumbnails[:-1]), 8, 8) if len(change) else np.zeros((0, 8, 8))
-    rest = (change < REST) & (to_numpy(blocks).reshape(len(change), -1).max(axis=1, initial=0) < 4 * REST)
+    change = xp.abs(thumbnails[1:] - thumbnails[:-1])
+    blocks = to_numpy(block_means(change, min(8, change.shape[1]), min(8, change.shape[2])))
+    return to_numpy(xp.mean(change, axis=(1, 2))), blocks.max(axis=(1, 2), initial=0)
+
+
+def look(change: np.ndarray, busiest: np.ndarray, stills: Any) -> Look:
+    """change, busiest [T-1] of `picture_changes`; stills [S, H, W], float in 0..1."""
+    xp = array_namespace(stills)
+    rest = (change < REST) & (busiest < 4 * REST)
     around = np.concatenate([[True], rest, [True]])
     jumps = (change > JUMP) & around[:-2] & around[2:]
     right = xp.abs(stills[:, :-1, 1:] - stills[:, :-1, :-1]) < FLAT

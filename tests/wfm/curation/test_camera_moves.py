@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from wfm.curation.block_flow import block_flow
-from wfm.curation.camera_moves import CameraMoves, camera_moves
+from wfm.curation.camera_moves import CameraMoves, CameraTrack, camera_moves
 from wfm.curation.motion import VectorMotion
 from wfm.curation.quality import Borders, seams
 from wfm.curation.signals import SignalConfig, read_signals
@@ -15,6 +15,10 @@ from wfm.simulation.ground_truth import texture
 
 Make = Callable[..., Path]
 FRAMES, FPS, SIZE = 36, 24, 128
+
+
+def camera_of(thumbnails: np.ndarray, seconds: np.ndarray) -> CameraMoves:
+    return camera_moves(CameraTrack.of(block_flow(thumbnails.astype(np.float32) / 255, seconds)))
 
 
 def filmed(view: Callable[[int], tuple[float, float, float, float]]) -> CameraMoves:
@@ -28,7 +32,7 @@ def filmed(view: Callable[[int], tuple[float, float, float, float]]) -> CameraMo
         matrix = (c, s, x - SIZE / 2 * (c + s), -s, c, y - SIZE / 2 * (c - s))
         shot = world.transform((SIZE, SIZE), Image.Transform.AFFINE, matrix, resample=Image.Resampling.BICUBIC)
         shots.append(np.asarray(shot.convert("L").resize((64, 64), Image.Resampling.BOX)))
-    return camera_moves(block_flow(np.stack(shots).astype(np.float32) / 255, np.arange(FRAMES) / FPS))
+    return camera_of(np.stack(shots), np.arange(FRAMES) / FPS)
 
 
 @pytest.mark.parametrize("pixels", [0.5, 2.0, 5.0])
@@ -64,7 +68,7 @@ def test_a_turned_picture_turns_the_camera() -> None:
 
 def flow_of(path: Path) -> CameraMoves:
     found = read_signals(path, SignalConfig(), expected_frames=48)
-    return camera_moves(block_flow(found.thumbnails.astype(np.float32) / 255, found.seconds))
+    return camera_of(found.thumbnails, found.seconds)
 
 
 def test_flow_does_not_depend_on_the_encoder(make_clip: Make) -> None:

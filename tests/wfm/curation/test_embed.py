@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from wfm.curation.dedup import DedupConfig
-from wfm.curation.embed import EmbedClip, EmbedConfig, embed, sample_frames
+from wfm.curation.embed import EmbedClip, EmbedConfig, Embedder, embed, sample_frames
 from wfm.curation.rows import EMBEDDING_WIDTH as WIDTH
 from wfm.curation.rows import Embedding, vectors
 from wfm.records import Clip
@@ -53,7 +53,7 @@ def test_the_same_place_with_another_motion_is_another_clip(make_clip: Make) -> 
 
 def test_a_clip_without_contrast_is_flat_and_like_nothing(make_clip: Make, make_row: Callable[..., Clip]) -> None:
     black = make_clip(1, change=np.zeros_like)
-    (row,) = EmbedClip(EmbedConfig(), lambda _: black)(make_row("a"))
+    (row,) = EmbedClip(Embedder(EmbedConfig()), lambda _: black)(make_row("a"))
     assert row.flat
     assert not np.any(row.embedding)
 
@@ -83,7 +83,7 @@ GOLDEN = [-0.0425, 0.0053, -0.0698, -0.0897]
 
 def test_the_table_holds_a_fixed_list_of_halves(make_clip: Make, make_row: Callable[..., Clip], tmp_path: Path) -> None:
     path = make_clip(1)
-    rows = [row for name in "ab" for row in EmbedClip(EmbedConfig(), lambda _: path)(make_row(name))]
+    rows = [row for name in "ab" for row in EmbedClip(Embedder(EmbedConfig()), lambda _: path)(make_row(name))]
     pq.write_table(Embedding.to_table(rows), tmp_path / "e.parquet")
     table = pq.read_table(tmp_path / "e.parquet")
     assert str(table.schema.field("embedding").type) == f"fixed_size_list<element: halffloat>[{WIDTH}]"

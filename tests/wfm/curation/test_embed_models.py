@@ -8,7 +8,7 @@ import pytest
 import torch
 import transformers
 
-from wfm.curation.embed import EmbedClip, EmbedConfig
+from wfm.curation.embed import EmbedClip, EmbedConfig, Embedder
 from wfm.curation.embed_models import digest, open_embedder
 from wfm.curation.rows import Embedding, vectors
 from wfm.errors import ConfigError, DataError
@@ -50,10 +50,10 @@ def test_clip_gives_the_mean_of_its_image_embeddings(clip_folder: Path) -> None:
 def test_rows_have_the_models_width_and_length_one(
     clip_folder: Path, make_clip: Callable[..., Path], make_row: Callable[..., Clip]
 ) -> None:
-    path, config = make_clip(1), EmbedConfig(model="clip", frames=4, side=32)
-    embedder = open_embedder("clip", str(clip_folder), digest(clip_folder), run_code=False, device="cpu")
-    rows = list(EmbedClip(config, lambda _: path, embedder)(make_row("a")))
-    record = Embedding.of_width(24)
+    path, weights = make_clip(1), {"weights": str(clip_folder), "weights_sha256": digest(clip_folder)}
+    embedder = Embedder(EmbedConfig(model="clip", frames=4, side=32, **weights))
+    rows = list(EmbedClip(embedder, lambda _: path)(make_row("a")))
+    record = embedder.record
     table = record.to_table(rows)
     assert str(table.schema.field("embedding").type) == "fixed_size_list<item: halffloat>[24]"
     assert np.linalg.norm(vectors(table).astype(np.float64)) == pytest.approx(1, abs=2e-3)

@@ -9,9 +9,8 @@ import numpy as np
 import pytest
 
 from wfm.curation.cut import CutConfig, Cutter
-from wfm.curation.one_pass import one_pass
-from wfm.curation.one_pass_consumers import SignalsOfClip
-from wfm.curation.signals import SignalConfig
+from wfm.curation.one_pass import Wanted, fitted, one_pass
+from wfm.curation.one_pass_consumers import Gather
 from wfm.data.decode import VideoError, open_video, probe
 
 Writer = Callable[..., Path]
@@ -50,10 +49,10 @@ def test_every_frame_of_a_foreign_file_arrives(tmp_path: Path, write_video: Writ
     assert clip.rotation_degrees == 0
     assert clip.variable_frame_rate == whole.variable_frame_rate
     assert (clip.width > clip.height) == (kind != "rotated")
-    signals = SignalsOfClip(SignalConfig())
-    assert one_pass(tmp_path / "clip.mp4", signals.consumers).frames == 48
+    small = Gather(Wanted("gray", fitted(64)))
+    assert one_pass(tmp_path / "clip.mp4", [small]).frames == 48
     expected = (np.array(pts) - pts[0]) * float(whole.time_base)
-    np.testing.assert_allclose(signals.result().seconds, expected, atol=2e-3)
+    np.testing.assert_allclose(small.seconds(), expected, atol=2e-3)
 
 
 def test_a_file_that_ends_early_is_an_error_with_its_reason(

@@ -13,9 +13,9 @@ import pytest
 from wfm.curation import shots
 from wfm.curation.embed import FRAMES, SIDE, sample_frames
 from wfm.curation.one_pass import Consumer, Geometry, Moment, Wanted, fitted, one_pass, packet_seconds
-from wfm.curation.one_pass_consumers import Cuts, Gather, SignalsOfClip, at_middles, spread_frames
+from wfm.curation.one_pass_consumers import Cuts, Gather, VectorSum, at_middles, spread_frames
 from wfm.curation.prefetch import ahead
-from wfm.curation.signals import SignalConfig, read_signals
+from wfm.curation.signals import SignalConfig, read_signals, still_indices
 from wfm.data.decode import VideoError, open_video, read_frames
 
 Writer = Callable[..., Path]
@@ -56,16 +56,19 @@ def test_all_consumers_get_what_their_own_decode_gives(
         "uneven": {"times": times, "time_base": Fraction(1, 48)},
     }
     path = write_video(tmp_path / "a.mp4", frames, **kinds[kind])
-    signals, spread = SignalsOfClip(SignalConfig()), spread_frames(FRAMES, (SIDE, SIDE))
+    vectors, small, spread = VectorSum(), Gather(Wanted("gray", fitted(64))), spread_frames(FRAMES, (SIDE, SIDE))
+    large = fitted(256, enlarge=False)
+    stills = Gather(Wanted("gray", large, frames=lambda geometry: still_indices(16, len(geometry.seconds))))
     cuts = Cuts(detector)
-    everybody: list[Consumer] = [*signals.consumers, spread, cuts]
+    everybody: list[Consumer] = [vectors, small, stills, spread, cuts]
     passed = one_pass(path, everybody, prefetch_bytes=prefetch_bytes)
     assert (passed.frames, passed.decodes) == (55, 1)
-    ours, alone = signals.result(), read_signals(path, SignalConfig(), expected_frames=55)
-    assert ours.motion == alone.motion
-    for name in ("thumbnails", "seconds", "stills", "colours"):
-        np.testing.assert_array_equal(getattr(ours, name), getattr(alone, name))
-    np.testing.assert_array_equal(at_middles(spread.pictures(), ours.seconds, FRAMES), sampled(path))
+    alone = read_signals(path, SignalConfig(), expected_frames=55)
+    assert vectors.result() == alone.motion
+    np.testing.assert_array_equal(small.pictures(), alone.thumbnails)
+    np.testing.assert_array_equal(small.seconds(), alone.seconds)
+    np.testing.assert_array_equal(stills.pictures(), alone.stills)
+    np.testing.assert_array_equal(at_middles(spread.pictures(), small.seconds(), FRAMES), sampled(path))
     np.testing.assert_array_equal(sample_frames(path), sampled(path))
     assert cuts.result() == [30]
 
@@ -93,14 +96,15 @@ def test_shot_detection_is_a_consumer_with_equal_results(
 
 def test_times_are_known_before_anything_is_decoded(tmp_path: Path, write_video: Writer) -> None:
     path = write_video(tmp_path / "a.mp4", **{"x264-params": "bframes=3:b-adapt=0"})
-    np.testing.assert_array_equal(packet_seconds(path), read_frames(path)[1])
+    with open_video(path) as video:
+        np.testing.assert_array_equal(packet_seconds(video), read_frames(path)[1])
 
 
 def test_packets_that_tell_other_times_than_the_frames_cost_a_second_decode(
     tmp_path: Path, write_video: Writer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = write_video(tmp_path / "a.mp4")
-    monkeypatch.setattr("wfm.curation.one_pass.packet_seconds", lambda path: np.arange(90) / 24)
+    monkeypatch.setattr("wfm.curation.one_pass.packet_seconds", lambda video: np.arange(90) / 24)
     spread = spread_frames(FRAMES, (SIDE, SIDE))
     assert one_pass(path, [spread]).decodes == 2
     np.testing.assert_array_equal(at_middles(spread.pictures(), read_frames(path)[1], FRAMES), sampled(path))
@@ -209,12 +213,13 @@ def test_pictures_do_not_pile_up_however_long_the_video(
     assert most[0] == most[1] <= 2  # the one fed, and the one before it until the loop lets go of it
 
 
-def test_a_video_is_opened_twice_whoever_looks(
-    tmp_path: Path, write_video: Writer, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("ending", "times"), [("mp4", 1), ("ts", 2)])
+def test_a_video_is_opened_once_whoever_looks_or_twice_where_it_has_no_index(
+    tmp_path: Path, write_video: Writer, monkeypatch: pytest.MonkeyPatch, ending: str, times: int
 ) -> None:
     import av
 
-    path, opened, real = write_video(tmp_path / "a.mp4"), [""], av.open
+    path, opened, real = write_video(tmp_path / f"a.{ending}"), [""], av.open
 
     def counted(name: str, **named: Any) -> Any:
         opened.append(name)
@@ -224,4 +229,4 @@ def test_a_video_is_opened_twice_whoever_looks(
     for consumers in (1, 12):
         opened.clear()
         one_pass(path, [Gather(Wanted("gray", fitted(16 + k))) for k in range(consumers)])
-        assert len(opened) == 2  # for the packets' times, and to decode
+        assert len(opened) == times  # for the packets' times, and to decode

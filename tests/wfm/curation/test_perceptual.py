@@ -8,18 +8,10 @@ import pytest
 
 from tests.benchmarks.dedup_kinds import NEGATIVE, POSITIVE, corpus, found_pairs, table
 from wfm.curation.dedup import DedupConfig, find_duplicates
-from wfm.curation.embed import EmbedClip, EmbedConfig
-from wfm.curation.perceptual import (
-    SIDE,
-    PerceptualConfig,
-    Signature,
-    SignClip,
-    crop_vectors,
-    picture_box,
-    same_clip,
-    thumbnails_of,
-)
+from wfm.curation.embed import EmbedClip, EmbedConfig, Embedder
+from wfm.curation.perceptual import PerceptualConfig, crop_vectors, same_clip
 from wfm.curation.rows import Embedding
+from wfm.curation.signature import SIDE, Signature, SignClip, picture_box, thumbnails_of
 from wfm.errors import DataError
 from wfm.records import Clip
 
@@ -80,7 +72,7 @@ def test_tiers_sessions_and_other_bytes(make_clip: Make, make_row: Callable[...,
         clips = [make_row(name, session_id=s) for name, s in zip("ab", sessions, strict=True)]
         paths = dict(zip("ab", (whole, crop), strict=True))
         fetch = lambda path: paths[Path(path).stem]  # noqa: E731
-        embeddings = Embedding.to_table([row for c in clips for row in EmbedClip(EmbedConfig(), fetch)(c)])
+        embeddings = Embedding.to_table([row for c in clips for row in EmbedClip(Embedder(EmbedConfig()), fetch)(c)])
         signatures = Signature.to_table([row for c in clips for row in SignClip(fetch)(c)])
         assert str(signatures.schema.field("thumbnails").type) == "list<item: uint8>"
         rows, _, counts = find_duplicates(clips, [], embeddings, DedupConfig(), signatures)
