@@ -298,9 +298,13 @@ def object_info(file_system: Any, path: str) -> dict[str, Any]:
 
 
 def _stated(info: Mapping[str, Any]) -> dict[str, bytes]:
-    """Digests of the whole object that the bucket keeps: sha256 (S3; a checksum of checksums of its pieces is none), or md5
-    (Google)."""
-    whole = info.get("ChecksumType", "FULL_OBJECT") == "FULL_OBJECT"
+    """Digests of the whole object that the bucket keeps: sha256 (S3), or md5 (Google).
+
+    Of an object that came in pieces S3 keeps a checksum of their checksums, which is none of the bytes: its type is COMPOSITE,
+    and where a server names no type the pieces are counted in the ETag.
+    """
+    pieces = "-" in str(info.get("ETag") or "")
+    whole = info.get("ChecksumType", "COMPOSITE" if pieces else "FULL_OBJECT") == "FULL_OBJECT"
     found = {"sha256": info.get("ChecksumSHA256") if whole else None, "md5": info.get("md5Hash")}
     stated = {}
     for kind, text in found.items():
@@ -319,6 +323,8 @@ def _chunks(file_system: Any, path: str, url: str) -> Iterator[bytes]:
     except GeneratorExit:
         raise
     except Exception as error:
+        if type(error).__name__ == "FlexibleChecksumError":  # the S3 client has compared them itself
+            raise DamagedSource("checksum_mismatch", str(error)) from None
         raise remote_error(url, error) from None
 
 

@@ -1,5 +1,7 @@
 """Videos in a bucket: listed like a folder; a missing bucket or refused credentials are wrong input, and stay secret."""
 
+import base64
+import hashlib
 import http.server
 import threading
 from collections.abc import Iterator
@@ -36,12 +38,16 @@ def server() -> Iterator[str]:
     moto.stop()
 
 
+def boto_client(server: str) -> Any:
+    import boto3
+
+    return boto3.client("s3", endpoint_url=server)
+
+
 @pytest.fixture
 def bucket(server: str, credentials: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     monkeypatch.setenv("AWS_ENDPOINT_URL", server)
-    import boto3
-
-    client = boto3.client("s3", endpoint_url=server)
+    client = boto_client(server)
     client.create_bucket(Bucket="films")
     yield lambda key, body=b"x": client.put_object(Bucket="films", Key=key, Body=body)
     for item in client.list_objects_v2(Bucket="films").get("Contents", []):
@@ -94,6 +100,58 @@ def test_a_remote_video_is_downloaded_once_and_checked(bucket: Any, tmp_path: An
     bucket("in/a.mp4", b"some other bytes")
     with pytest.raises(InputError, match="has changed since it was ingested"):
         open_source(store, "s3://films/in/a.mp4", digest)
+
+
+def test_the_buckets_own_checksum_names_a_video_before_a_byte_is_read(bucket: Any, server: str, tmp_path: Any) -> None:
+    from wfm.artifacts import Store
+    from wfm.data import source
+
+    store = Store.open(tmp_path / "store")
+    client = boto_client(server)
+    client.put_object(Bucket="films", Key="in/whole.mp4", Body=b"bytes", ChecksumAlgorithm="SHA256")
+    bucket("in/crc.mp4", b"bytes")
+    upload = {"Bucket": "films", "Key": "in/pieces.mp4"}
+    upload["UploadId"] = client.create_multipart_upload(**upload, ChecksumAlgorithm="SHA256")["UploadId"]
+    piece = client.upload_part(**upload, PartNumber=1, Body=b"bytes", ChecksumAlgorithm="SHA256")
+    parts = [{"PartNumber": 1, "ETag": piece["ETag"], "ChecksumSHA256": piece["ChecksumSHA256"]}]
+    client.complete_multipart_upload(**upload, MultipartUpload={"Parts": parts})
+    names = ("whole", "crc", "pieces")
+    stated = [source.stated_digest(store, f"s3://films/in/{name}.mp4") for name in names]
+    digest = hashlib.sha256(b"bytes").hexdigest()
+    assert stated == [digest, "", ""], "a checksum of the checksums of pieces is not one of the bytes"
+    assert not (tmp_path / "cache" / "sources").exists(), "nothing was downloaded"
+    assert [source.fetch_source(store, f"s3://films/in/{name}.mp4")[1] for name in names] == [digest] * 3
+
+
+def test_bytes_that_the_buckets_checksum_denies_are_damaged(bucket: Any, server: str, tmp_path: Any) -> None:
+    from moto.core import DEFAULT_ACCOUNT_ID
+    from moto.s3.models import s3_backends
+
+    from wfm.artifacts import Store
+    from wfm.curation import ingest
+
+    boto_client(server).put_object(Bucket="films", Key="in/a.mp4", Body=b"bytes", ChecksumAlgorithm="SHA256")
+    kept = s3_backends[DEFAULT_ACCOUNT_ID]["aws"].get_object("films", "in/a.mp4")
+    kept.checksum_value = base64.b64encode(hashlib.sha256(b"other bytes").digest()).decode()
+    (file,) = list_source("s3://films/in").files
+    row, _ = ingest.examine(file, Store.open(tmp_path / "store"), ingest.IngestConfig())
+    assert (row.status, row.reason.split(":")[0]) == ("failed", "checksum_mismatch")
+    assert row.video_id == ""
+    assert list((tmp_path / "cache" / "sources").iterdir()) == [], "nothing of it is kept"
+
+
+def test_a_purged_video_is_not_even_fetched(bucket: Any, server: str, tmp_path: Any) -> None:
+    from wfm.artifacts import Store
+    from wfm.artifacts.purge import carry_out, find_video
+    from wfm.curation import ingest
+
+    store = Store.open(tmp_path / "store")
+    carry_out(store, find_video(store, hashlib.sha256(b"bytes").hexdigest()), "asked by its author")
+    boto_client(server).put_object(Bucket="films", Key="in/a.mp4", Body=b"bytes", ChecksumAlgorithm="SHA256")
+    (file,) = list_source("s3://films/in").files
+    row, _ = ingest.examine(file, store, ingest.IngestConfig())
+    assert row.reason.startswith("purged: ")
+    assert not (tmp_path / "cache" / "sources").exists()
 
 
 def test_a_missing_bucket_is_wrong_input(bucket: Any) -> None:
