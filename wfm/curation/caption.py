@@ -2,13 +2,13 @@
 
 ``attributes``: what a sidecar knows about the shot (a simulator's objects, motions, camera), put into words. Nothing is said
 that the sidecar does not say. ``measured``: brightness, dominant colours, speed and pan, computed from the pixels, and worded
-as such. ``endpoint:<model>``: what a vision-language model said (`caption_endpoint`). Our own wording varies between clips by
-their id, never by chance, so a clip's caption is the same every time it is made.
+as such. ``endpoint:<model>`` and ``local:<hash>``: what a vision-language model said (`caption_by_model`). Our own wording
+varies between clips by their id, never by chance, so a clip's caption is the same every time it is made.
 
 Every row carries the ``clip_sha256`` of the bytes it speaks about: a caption can never end up beside another clip unnoticed.
 """
 
-import dataclasses
+import contextlib
 import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
@@ -19,59 +19,106 @@ import numpy as np
 import pydantic
 
 from wfm.config import Config
-from wfm.curation.caption_endpoint import EndpointCaptioner, EndpointConfig
+from wfm.curation.caption_by_model import CaptionByModel, CaptionWindow
+from wfm.curation.caption_cache import AnswerCache
+from wfm.curation.caption_endpoint import EndpointConfig
+from wfm.curation.caption_local import LocalConfig
+from wfm.curation.caption_prompts import FIELDS, PRESETS, REWRITE_FIELDS, REWRITES, template
+from wfm.curation.caption_windows import ShownConfig
 from wfm.curation.motion import Motion, block_motion
 from wfm.curation.part import PartLike
 from wfm.curation.per_clip import Fetch, or_skip, run_per_clip
 from wfm.curation.signals import SignalConfig, Signals, read_signals
-from wfm.records import Caption, Clip, Record
+from wfm.records import Caption, Clip
 
 LONGEST_WORDING = 80
 "Characters taken from one field of a sidecar: it comes from outside."
 
 
+class RewriteConfig(Config):
+    """Other wordings of what a model said; asked for without pictures."""
+
+    lengths: tuple[Literal["short", "medium", "long"], ...] = ()
+    "Which are made; columns of the table of windows."
+    prompt: str = "rewrite"
+    "Template: `rewrite`, @FILE, or the words, with {caption} and {length}."
+    model: str = ""
+    "Another model at the endpoint; empty: the one that captions."
+
+    @pydantic.field_validator("prompt")
+    @classmethod
+    def _template(cls, given: str) -> str:
+        text = template(given, REWRITES, REWRITE_FIELDS)
+        if "{caption}" not in text:
+            raise ValueError("a template for rewriting needs the field {caption}")
+        return text
+
+
 class CaptionConfig(Config):
     """Where captions come from."""
 
-    source: Literal["attributes", "measured", "endpoint"] = "attributes"
+    source: Literal["attributes", "measured", "endpoint", "local"] = "attributes"
     """attributes: from the sidecar where there is one, else measured; measured: always from the pixels; endpoint: a model
-    behind an OpenAI-compatible address (extra `caption`)."""
+    behind an OpenAI-compatible address (extra `caption`); local: a model in a local folder (extra `text`)."""
+    prompt: str = "default"
+    "Template that a model is asked with: a preset (`caption_prompts`), @FILE, or the words, with {fields}."
+    shown: ShownConfig = ShownConfig()
+    "What a model is shown."
+    rewrite: RewriteConfig = RewriteConfig()
+    "Other wordings."
+    length: Literal["caption", "short", "medium", "long"] = "caption"
+    "Which wording becomes the clip's caption; all are kept in the table of windows."
     endpoint: EndpointConfig = EndpointConfig()
     "The model that is asked, for source=endpoint."
+    local: LocalConfig = LocalConfig()
+    "The model that is asked, for source=local."
+
+    @pydantic.field_validator("prompt")
+    @classmethod
+    def _template(cls, given: str) -> str:
+        return template(given, PRESETS, FIELDS)
 
     @pydantic.model_validator(mode="after")
-    def _somebody_to_ask(self) -> Self:
+    def _whole(self) -> Self:
         if self.source == "endpoint" and not (self.endpoint.url and self.endpoint.model):
             raise ValueError(
                 f"source=endpoint with endpoint.url={self.endpoint.url!r} and endpoint.model={self.endpoint.model!r}: give both"
+            )
+        if self.source == "local" and not (self.local.folder and self.local.folder_sha256):
+            raise ValueError(
+                f"source=local with local.folder={self.local.folder!r} and local.folder_sha256="
+                f"{self.local.folder_sha256!r}: give both"
+            )
+        if self.source == "local" and self.rewrite.model:
+            raise ValueError(
+                f"rewrite.model={self.rewrite.model!r} is for source=endpoint: a local model rewrites itself"
+            )
+        if self.length != "caption" and self.length not in self.rewrite.lengths:
+            raise ValueError(
+                f"length={self.length!r} is not among rewrite.lengths={list(self.rewrite.lengths)}: add it there"
             )
         return self
 
 
 def caption_part(part: PartLike) -> tuple[dict[str, int], dict[str, int]]:
-    """Caption the clips of one part; writes ``captions.parquet``. Returns (counts, skipped by reason)."""
+    """Caption the clips of one part; writes ``captions.parquet``, and ``caption_windows.parquet`` where a model was asked.
+
+    Returns (counts, skipped by reason).
+    """
     import pyarrow.parquet as pq
 
+    if part.config.source in ("attributes", "measured"):
+        return run_per_clip(part, lambda fetch: CaptionClip(part.config, fetch), Caption, "captions")
     said: list[CaptionWindow] = []
-    found = run_per_clip(part, lambda fetch: CaptionClip(part.config, fetch, said), Caption, "captions")
-    if part.config.source == "endpoint":
-        pq.write_table(CaptionWindow.to_table(said), part.out / "caption_windows.parquet", compression="zstd")
+    cache = AnswerCache(part.open_store())
+    with contextlib.ExitStack() as stack:
+
+        def make(fetch: Fetch) -> CaptionByModel:
+            return stack.enter_context(contextlib.closing(CaptionByModel(part.config, fetch, cache, said)))
+
+        found = run_per_clip(part, make, Caption, "captions")
+    pq.write_table(CaptionWindow.to_table(said), part.out / "caption_windows.parquet", compression="zstd")
     return found
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class CaptionWindow(Record):
-    """What a model said of a part of a clip (table ``caption_windows``)."""
-
-    clip_id: str
-    clip_sha256: str
-    start_frame: int
-    end_frame: int
-    short: str
-    medium: str
-    long: str
-    model: str
-    prompt_sha256: str
 
 
 class CaptionClip:
@@ -79,45 +126,17 @@ class CaptionClip:
 
     name = "caption"
 
-    def __init__(self, config: CaptionConfig, fetch: Fetch, said: list[CaptionWindow] | None = None) -> None:
+    def __init__(self, config: CaptionConfig, fetch: Fetch) -> None:
         self.config = config
         self._fetch = fetch
-        self._said = [] if said is None else said
-        self._endpoint = EndpointCaptioner(config.endpoint) if config.source == "endpoint" else None
 
     def __call__(self, item: Clip) -> Iterable[Caption]:
         """One row. Raises `Skip` with the decoder's reason code."""
-        if self._endpoint is not None:
-            return [self._asked(self._endpoint, item)]
         text = attribute_caption(item) if self.config.source == "attributes" else ""
         source = "attributes" if text else "measured"
         if not text:
             text = or_skip(measured_caption, self._fetch(item.path), item)
         return [Caption(clip_id=item.clip_id, clip_sha256=item.clip_sha256, caption=text, caption_source=source)]
-
-    def _asked(self, endpoint: EndpointCaptioner, item: Clip) -> Caption:
-        """The clip's caption from those of its windows, which are noted too."""
-        config = self.config.endpoint
-        found = or_skip(endpoint.clip, self._fetch(item.path), item)
-        prompt = hashlib.sha256(config.prompt.encode()).hexdigest()
-        for one in found:
-            self._said.append(
-                CaptionWindow(
-                    clip_id=item.clip_id,
-                    clip_sha256=item.clip_sha256,
-                    start_frame=one.window.start,
-                    end_frame=one.window.end,
-                    short=one.short,
-                    medium=one.medium,
-                    long=one.long,
-                    model=config.model,
-                    prompt_sha256=prompt,
-                )
-            )
-        text = " ".join(getattr(one, config.length) for one in found)
-        return Caption(
-            clip_id=item.clip_id, clip_sha256=item.clip_sha256, caption=text, caption_source=f"endpoint:{config.model}"
-        )
 
 
 def attribute_caption(clip: Clip) -> str:

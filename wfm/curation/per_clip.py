@@ -42,7 +42,7 @@ def run_per_clip(
     clips = sorted(Clip.from_table(source.table("clips")), key=lambda clip: clip.clip_id)
     step = make_step(source.fetch)
     guarded = Guarded(step, store, source.fetch, every=part.after_death)
-    rows, left = run_step(guarded, clips)
+    rows, left = run_step(guarded, clips, ahead=getattr(step, "ahead", 0))
     skips = [
         SkippedRow(
             step=step.name,

@@ -8,7 +8,7 @@ Nothing leaves the flow without one: `run_step` and `apply_filters` count every 
 """
 
 import dataclasses
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterable, Sequence
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -71,15 +71,36 @@ def reason_code(reason: str) -> str:
     return reason.split(": ", 1)[0].rstrip(":")
 
 
-def run_step(step: Step[Item, Row], items: Iterable[Item]) -> tuple[list[Row], list[Left[Item]]]:
-    """The rows of every item, and the items that were skipped. Any error but `Skip` is ours and passes through."""
+def run_step(step: Step[Item, Row], items: Iterable[Item], *, ahead: int = 0) -> tuple[list[Row], list[Left[Item]]]:
+    """The rows of every item, and the items that were skipped, in order. Any error but `Skip` is ours and passes through.
+
+    ``ahead``: so many items are begun before the rows of the first are read, for a step whose rows wait for another machine.
+    """
     rows: list[Row] = []
     left: list[Left[Item]] = []
-    for item in items:
+    begun: deque[tuple[Item, Iterable[Row] | Skip]] = deque()
+    working = 0
+
+    def finish() -> int:
+        item, found = begun.popleft()
         try:
-            rows.extend(step(item))
+            if isinstance(found, Skip):
+                raise found
+            rows.extend(found)
         except Skip as skip:
             left.append(Left(item, skip.reason))
+        return not isinstance(found, Skip)
+
+    for item in items:
+        try:
+            begun.append((item, step(item)))
+            working += 1
+        except Skip as skip:
+            begun.append((item, skip))
+        while working > ahead:
+            working -= finish()
+    while begun:
+        finish()
     return rows, left
 
 
