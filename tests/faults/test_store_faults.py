@@ -1,12 +1,10 @@
 """The store when things go wrong: an object store that fails, hangs or drops replies, a full disk, races and killed processes.
 
-S3 is moto's server behind a small HTTP proxy that spoils the requests a test picks.
+S3 is moto's server behind a small HTTP proxy that spoils the requests a test picks (`spoiling_proxy`).
 """
 
 import contextlib
 import errno
-import http.client
-import itertools
 import json
 import os
 import random
@@ -14,139 +12,22 @@ import signal
 import subprocess
 import sys
 import textwrap
-import threading
 import time
-from collections import Counter
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 
+from tests.faults.spoiling_proxy import each_first_time
 from wfm.artifacts import Store
 from wfm.errors import InputError, TryAgain
 
 KEY, OTHER = "a" * 64, "b" * 64
-_bucket_numbers = itertools.count()
-ERRORS = {"500": "InternalError", "503": "SlowDown", "409": "ConditionalRequestConflict"}
-
-
-class SpoilingProxy(BaseHTTPRequestHandler):
-    """Forwards to moto, unless the plan says otherwise.
-
-    Puts go one at a time: moto checks If-None-Match and writes in two steps, which S3 does in one.
-    """
-
-    protocol_version = "HTTP/1.1"
-    upstream = ("", 0)
-    plan = staticmethod(lambda method, path: None)
-    one_put = threading.Lock()
-
-    def serve(self):
-        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-        fault = type(self).plan(self.command, self.path)
-        if fault in ERRORS:
-            return self.answer(
-                int(fault), {}, f"<Error><Code>{ERRORS[fault]}</Code><Message>spoilt</Message></Error>".encode()
-            )
-        if fault == "hang":
-            time.sleep(1.2)
-        if fault in ("hang", "drop_request"):
-            return self.hang_up()
-        if self.command == "PUT":
-            with self.one_put:
-                status, headers, data = self.forward(body)
-        else:
-            status, headers, data = self.forward(body)
-        if fault == "drop_reply":
-            return self.hang_up()
-        return self.answer(status, headers, data, cut=fault == "cut")
-
-    do_GET = do_PUT = do_POST = do_DELETE = do_HEAD = serve
-
-    def forward(self, body):
-        connection = http.client.HTTPConnection(*self.upstream, timeout=30)
-        try:
-            connection.request(self.command, self.path, body, dict(self.headers))
-            response = connection.getresponse()
-            return response.status, dict(response.getheaders()), response.read()
-        finally:
-            connection.close()
-
-    def answer(self, status, headers, data, cut=False):
-        self.send_response(status)
-        for name, value in headers.items():
-            if name.lower() not in ("content-length", "transfer-encoding", "connection", "date", "server"):
-                self.send_header(name, value)
-        size = headers.get("Content-Length", len(data)) if self.command == "HEAD" else len(data)
-        self.send_header("Content-Length", str(size))
-        self.end_headers()
-        if self.command != "HEAD":
-            self.wfile.write(data[: len(data) // 2] if cut else data)
-        if cut:
-            self.hang_up()
-
-    def hang_up(self):
-        self.close_connection = True
-        self.wfile.flush()
-        self.connection.shutdown(2)
-
-    def log_message(self, *args):
-        pass
-
-
-@pytest.fixture(scope="module")
-def upstream():
-    from moto.server import ThreadedMotoServer
-
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    yield server.get_host_and_port()
-    server.stop()
-
-
-@pytest.fixture
-def proxy(upstream, monkeypatch, tmp_path):
-    """A proxy class whose `plan` a test may set; `open()` opens the store behind it."""
-    import s3fs
-
-    host, port = upstream
-    bucket = f"faults-{next(_bucket_numbers)}"
-    s3fs.S3FileSystem(key="k", secret="secret", endpoint_url=f"http://{host}:{port}").mkdir(bucket)
-    handler = type("Handler", (SpoilingProxy,), {"upstream": (host, port)})
-    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    server.daemon_threads = True
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    monkeypatch.setenv("WFM_CACHE", str(tmp_path / "cache"))
-    handler.url = f"s3://{bucket}/store"
-    handler.endpoint = f"http://127.0.0.1:{server.server_port}"
-    timeouts = {"read_timeout": 0.6, "connect_timeout": 2}
-
-    def open_store(retry_seconds=20.0):
-        options = {"key": "k", "secret": "secret", "endpoint_url": handler.endpoint, "config_kwargs": timeouts}
-        return Store.open(handler.url, {**options, "retry_seconds": retry_seconds})
-
-    handler.open = staticmethod(open_store)
-    yield handler
-    server.shutdown()
-    server.server_close()
 
 
 def write(attempt, **files):
     for name, data in files.items():
         (attempt.path / name).write_bytes(data)
     return attempt
-
-
-def each_first_time(fault):
-    """A plan that spoils the first request of every kind to every path."""
-    seen = Counter()
-
-    def plan(method, path):
-        seen[method, path] += 1
-        return fault if seen[method, path] == 1 else None
-
-    plan.seen = seen
-    return plan
 
 
 class TestAnObjectStoreThatFails:
