@@ -128,8 +128,8 @@ def walk_zip(file: Any, members: list[Member]) -> None:
                 problem = f"unsupported_compression: method {info.compress_type}; stored and deflated are read"
             elif stat.S_IFMT(info.external_attr >> 16) not in (0, stat.S_IFREG):
                 problem = "unsafe_member: it is a link or a device"
-            elif info.header_offset + _ZIP_HEADER_BYTES + info.compress_size > end:
-                problem = f"{DAMAGED}: it overlaps what comes after it"
+            elif info.header_offset < 0 or info.header_offset + _ZIP_HEADER_BYTES + info.compress_size > end:
+                problem = f"{DAMAGED}: it overlaps what comes after it, or begins before the archive"
             members.append(
                 Member(
                     info.orig_filename.removeprefix("./"),
