@@ -1,6 +1,7 @@
-"""``clips``, ``scores``, ``duplicates`` -> ``selection``: kept or not, why not, and on which side of the split.
+"""``clips``, ``scores``, ``duplicates`` (and ``embeddings``) -> ``selection``: kept or not, why not, and its split.
 
-    python -m components.select_clips --spec SPEC --input clips=KEY --input scores=KEY --input duplicates=KEY --key-out PATH
+    python -m components.select_clips --spec SPEC --input clips=KEY --input scores=KEY --input duplicates=KEY \\
+        [--input embeddings=KEY] --key-out PATH
 
 Decides over the whole corpus from tables alone. Writes ``selection.parquet/<part>.parquet``, so that write_shards redoes
 the parts whose decisions changed and no other.
@@ -8,9 +9,9 @@ the parts whose decisions changed and no other.
 
 from components.entrypoint import Context, Result, main
 from wfm.curation import select
-from wfm.curation.by_part import parts_of, read_parts, read_rows, write_parts
+from wfm.curation.by_part import parts_of, read_optional, read_parts, read_rows, write_parts
 from wfm.curation.measures import Measures
-from wfm.curation.rows import DuplicatePair, DuplicateRow, Score, Selection
+from wfm.curation.rows import AestheticRow, DuplicatePair, DuplicateRow, Score, Selection
 from wfm.records import Clip
 
 CONFIG = select.SelectConfig
@@ -27,6 +28,7 @@ def run(ctx: Context[select.SelectConfig]) -> Result:
         read_rows(ctx.inputs["duplicates"], "pairs", DuplicatePair),
         ctx.config,
         read_rows(ctx.inputs["scores"], "measures", Measures),
+        read_optional(ctx.inputs.get("embeddings"), "aesthetic", AestheticRow),
     )
     write_parts(rows, lambda row: part_of[row.clip_id], Selection, ctx.out, "selection", by_part)
     counts, skipped = select.counts_of(rows)

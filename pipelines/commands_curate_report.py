@@ -1,5 +1,6 @@
 """``wfm curate report``: histograms of every score and what each threshold would drop, as one offline page."""
 
+import dataclasses
 import os
 from pathlib import Path
 from typing import Annotated
@@ -20,7 +21,7 @@ def report(
     ] = None,
     embeddings: Annotated[str, typer.Option(metavar="KEY", help="Embeddings for the aesthetic head.")] = "",
     aesthetic_head: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Linear or MLP head over them: safetensors.")
+        Path | None, typer.Option(metavar="FILE", help="Try a linear or MLP head over them: safetensors.")
     ] = None,
     store: StoreOption = STORE_DEFAULT,
 ) -> None:
@@ -39,10 +40,10 @@ def report(
     config = SelectConfig().override(text.removeprefix(_STAGE) for text in set_ or ())
     opened = open_store(store)
     rows, fetch = threshold_report.read(opened, opened.resolve(scores))
-    pleasing = None
     if aesthetic_head is not None:
         pleasing = aesthetic_of(opened.artifact(opened.resolve(embeddings)), load_head(aesthetic_head))
-    text = threshold_report.page(rows, config, fetch, scores, pleasing)
+        rows = [dataclasses.replace(item, aesthetic=pleasing.get(item.clip.clip_id)) for item in rows]
+    text = threshold_report.page(rows, config, fetch, scores)
     out.parent.mkdir(parents=True, exist_ok=True)
     half = out.with_name(f".{out.name}.{os.getpid()}")
     half.write_text(text)

@@ -11,13 +11,21 @@ from pipelines.console import STORE_DEFAULT, StoreOption, answers, open_store, s
 from wfm.errors import InputError
 
 if TYPE_CHECKING:
+    from wfm.artifacts import Artifact, Store
+    from wfm.curation.kept_clips import Sentences
     from wfm.curation.search import Hit
+    from wfm.curation.search_index import SearchIndex
 
 _DatasetOption = Annotated[
     str, typer.Option("--dataset", metavar="REF", help="Data set: NAME, dataset/NAME[@ALIAS] or a key.")
 ]
 _EncoderOption = Annotated[
-    str, typer.Option("--text-encoder", metavar="FOLDER", help="Folder of a T5 or BERT encoder; empty: MiniLM.")
+    str,
+    typer.Option(
+        "--text-encoder",
+        metavar="FOLDER",
+        help="Folder of a T5 or BERT encoder (empty: MiniLM), or of the embeddings' CLIP.",
+    ),
 ]
 
 
@@ -33,8 +41,13 @@ def search(
     dataset: _DatasetOption = "curated",
     clip: Annotated[str, typer.Option("--clip", metavar="ID", help="An example clip instead of words.")] = "",
     by: Annotated[
-        str, typer.Option("--by", help="With --clip: looks (how it looks and moves) or captions (what is said of it).")
-    ] = "looks",
+        str,
+        typer.Option(
+            "--by",
+            help="looks (how clips look and move) or captions (what is said of them). For words: looks where a CLIP "
+            "made the embeddings, else captions; for a clip: looks.",
+        ),
+    ] = "",
     top: Annotated[int, typer.Option("--top", min=1, max=10_000, help="Hits.")] = 12,
     page: Annotated[Path | None, typer.Option("--page", help="Write an HTML page with the clips in it.")] = None,
     exact: Annotated[bool, typer.Option("--exact", help="Compare with every clip instead of by the index.")] = False,
@@ -45,63 +58,56 @@ def search(
     """Find clips of a data set by words or by an example clip; the index is built at the first search."""
     if bool(words.strip()) == bool(clip):
         raise InputError("give words or --clip ID, one of the two: wfm search 'red ball rolling' --dataset NAME")
-    from pipelines.sentence_encoder import SentenceEncoder
-    from wfm.curation.search import (
-        SPACES,
-        captions_space,
-        clip_bytes,
-        looks_space,
-        open_dataset,
-        search_like,
-        search_words,
-    )
+    from wfm.curation.search import clip_bytes, open_dataset, search_like, search_words
 
-    if by not in SPACES:
-        raise InputError(f"--by {by!r}: choices are {', '.join(SPACES)}")
     place = open_store(store)
     artifact = open_dataset(place, dataset)
-    if clip and by == "looks":
-        index = looks_space(place, artifact)
+    by = by or ("looks" if clip or _reads_words(place, artifact) else "captions")
+    index, encode = _space(place, artifact, by, text_encoder, words=bool(words.strip()))
+    if clip:
         hits = search_like(index, clip, top, exact=exact)
     else:
-        encode = SentenceEncoder(text_encoder)
-        index = captions_space(place, artifact, encode)
-        hits = (
-            search_like(index, clip, top, exact=exact) if clip else search_words(index, encode, words, top, exact=exact)
-        )
+        assert encode is not None
+        hits = search_words(index, encode, words, top, exact=exact)
     left = index.about["flat"]
-    about = (
-        f"{len(hits)} nearest of {len(index):,} clips of {dataset} ({artifact.key[:12]}); {left} could not be compared."
-    )
+    note = f"; {left} could not be compared" if left else ""
+    about = f"{len(hits)} nearest of {len(index):,} clips of {dataset} ({artifact.key[:12]}), by {by}{note}."
     if page is not None:
         from wfm.curation.search_page import write_page
 
-        title = words if words else f"Clips like {clip}, by {by}"
+        title = words if words else f"Clips like {clip[:16]}"
         write_page(page, title, about, hits, lambda hit: clip_bytes(artifact, hit))
     _answer(hits, about, page, json_)
 
 
 def clusters(
     dataset: _DatasetOption = "curated",
-    number: Annotated[int, typer.Option("--clusters", min=0, help="How many; 0: from the number of clips.")] = 0,
+    number: Annotated[
+        int | None, typer.Option("--clusters", min=0, help="How many; 0: from the number of clips.")
+    ] = None,
     by: Annotated[str, typer.Option("--by", help="looks or captions: which vectors are put in clusters.")] = "captions",
     seed: Annotated[int, typer.Option(help="Of the start; the same seed gives the same clusters.")] = 0,
     out: Annotated[Path | None, typer.Option("--out", metavar="FOLDER", help="Write clusters.parquet here.")] = None,
     text_encoder: _EncoderOption = "",
     store: StoreOption = STORE_DEFAULT,
 ) -> None:
-    """Put the clips of a data set in clusters and name these by the words that set their captions apart."""
-    from pipelines.sentence_encoder import SentenceEncoder
-    from wfm.curation.cluster import ClusterConfig, ClusterRow, find_clusters
-    from wfm.curation.search import SPACES, captions_space, looks_space, open_dataset
+    """Put the clips of a data set in clusters and name these by the words that set their captions apart.
 
-    if by not in SPACES:
-        raise InputError(f"--by {by!r}: choices are {', '.join(SPACES)}")
-    config = ClusterConfig(clusters=number, seed=seed)
+    Without --clusters or --out, a data set that was made with cluster_clips shows its own.
+    """
+    from wfm.curation.cluster import ClusterConfig, find_clusters
+    from wfm.curation.rows import ClusterRow
+    from wfm.curation.search import open_dataset
+
     place = open_store(store)
     artifact = open_dataset(place, dataset)
-    looks = by == "looks"
-    index = looks_space(place, artifact) if looks else captions_space(place, artifact, SentenceEncoder(text_encoder))
+    if number is None and out is None and (own := _own(artifact, "cluster_name", "cluster_cosine")):
+        _table(
+            f"{len(own)} clusters of {dataset}, as cluster_clips made them", ("cluster", "clips", "mean cosine"), own
+        )
+        return
+    config = ClusterConfig(clusters=number or 0, seed=seed)
+    index, _ = _space(place, artifact, by, text_encoder)
     found = find_clusters(index.all_vectors(), index.rows.column("caption").to_pylist(), config)
     rows = found.rows(index.rows.column("clip_id").to_pylist())
     lines = []
@@ -114,38 +120,119 @@ def clusters(
 
 
 def taxonomy(
-    categories: Annotated[Path, typer.Argument(metavar="FILE", help="JSON: categories, shares ... (TaxonomyConfig).")],
+    categories: Annotated[
+        Path | None,
+        typer.Argument(
+            metavar="[FILE]", help="JSON: categories, shares ... (TaxonomyConfig). Without: Cosmos's kinds."
+        ),
+    ] = None,
     dataset: _DatasetOption = "curated",
-    out: Annotated[Path | None, typer.Option("--out", metavar="FOLDER", help="Write mixture.parquet here.")] = None,
+    by: Annotated[
+        str, typer.Option("--by", help="captions, or looks where a CLIP made the embeddings: what is judged.")
+    ] = "captions",
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="FOLDER", help="Write categories.parquet and mixture.parquet here.")
+    ] = None,
     text_encoder: _EncoderOption = "",
     store: StoreOption = STORE_DEFAULT,
 ) -> None:
-    """Give every clip a category by what is said of it, and every category a weight for training."""
-    from pipelines.sentence_encoder import SentenceEncoder
-    from wfm.curation.search import captions_space, open_dataset
-    from wfm.curation.taxonomy import CategoryRow, TaxonomyConfig, category_rows, classify, mixture
+    """Give every clip a category, and every category a weight for training (--set train_diffusion.training.mixture=FILE).
+
+    Without FILE or --out, a data set that was made with classify_clips shows its own categories.
+    """
+    from wfm.curation.rows import CategoryRow, MixtureRow
+    from wfm.curation.search import clips_beside, open_dataset
+    from wfm.curation.taxonomy import TaxonomyConfig, category_rows, classify, mixture, mixture_rows
+
+    config = TaxonomyConfig.parse(_values(categories)) if categories is not None else TaxonomyConfig()
+    place = open_store(store)
+    artifact = open_dataset(place, dataset)
+    if categories is None and out is None and (own := _own(artifact, "category", "category_cosine")):
+        _table(
+            f"{len(own)} categories of {dataset}, as classify_clips made them",
+            ("category", "clips", "mean cosine"),
+            own,
+        )
+        return
+    index, encode = _space(place, artifact, by, text_encoder, words=True)
+    assert encode is not None
+    described = {name: encode(sentences) for name, sentences in config.categories.items()}
+    ids, splits, vectors = clips_beside(artifact, index)
+    chosen, cosines, margins = classify(vectors, described, config)
+    mixed = mixture([name for name, split in zip(chosen, splits, strict=True) if split == "train"], config)
+    lines = []
+    for name in (*config.categories, "other"):
+        if name in mixed.clips:
+            numbers = (
+                mixed.clips[name],
+                *(f"{each[name]:.3f}" for each in (mixed.wanted, mixed.reached, mixed.weights)),
+            )
+        else:
+            numbers = (0, "", "", "")
+        if name in chosen or name in config.categories:
+            lines.append((name, chosen.count(name), *numbers))
+    headings = ("category", "clips", "to train on", "share wanted", "share reached", "weight of a clip")
+    _table(f"{len(ids):,} clips of {dataset} by {by}", headings, lines)
+    if out is not None:
+        _write_table(out / "categories.parquet", CategoryRow.to_table(category_rows(ids, chosen, cosines, margins)))
+        _write_table(out / "mixture.parquet", MixtureRow.to_table(mixture_rows(ids, chosen, mixed)))
+
+
+def _values(path: Path) -> dict[str, Any]:
+    try:
+        values = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: not a JSON file ({error})") from None
+    if not isinstance(values, dict):
+        raise InputError(f'{path}: wants {{"categories": {{"NAME": ["SENTENCE", ...], ...}}}}')
+    return values
+
+
+def _reads_words(store: "Store", dataset: "Artifact") -> bool:
+    """Whether words can be compared with the data set's embeddings."""
+    from wfm.curation.search import embeddings_of
+    from wfm.curation.text_tower import has_text_tower
 
     try:
-        values = json.loads(categories.read_text())
-    except (OSError, ValueError) as error:
-        raise InputError(f"{categories}: not a JSON file ({error})") from None
-    if not isinstance(values, dict):
-        raise InputError(f'{categories}: wants {{"categories": {{"NAME": ["SENTENCE", ...], ...}}}}')
-    config = TaxonomyConfig.parse(values)
-    encode = SentenceEncoder(text_encoder)
-    place = open_store(store)
-    index = captions_space(place, open_dataset(place, dataset), encode)
-    described = {name: encode(sentences) for name, sentences in config.categories.items()}
-    chosen, cosines, margins = classify(index.all_vectors(), described, config)
-    mixed = mixture(chosen, config)
-    lines = [
-        (name, count, f"{mixed.wanted[name]:.3f}", f"{mixed.reached[name]:.3f}", f"{mixed.weights[name]:.3f}")
-        for name, count in mixed.clips.items()
-    ]
-    _table(f"{len(chosen):,} clips", ("category", "clips", "share wanted", "share reached", "weight of a clip"), lines)
-    if out is not None:
-        rows = category_rows(index.rows.column("clip_id").to_pylist(), chosen, cosines, margins, mixed)
-        _write_table(out / "mixture.parquet", CategoryRow.to_table(rows))
+        return has_text_tower(embeddings_of(store, dataset))
+    except InputError:  # made without any
+        return False
+
+
+def _space(
+    store: "Store", dataset: "Artifact", by: str, text_encoder: str, *, words: bool = False
+) -> "tuple[SearchIndex, Sentences | None]":
+    """The index of a space and, for ``words``, what puts them there."""
+    from wfm.curation.search import SPACES, captions_space, embeddings_of, looks_space
+    from wfm.models.text.config import TextConfig
+    from wfm.models.text.sentences import SentenceEncoder
+
+    if by not in SPACES:
+        raise InputError(f"--by {by!r}: choices are {', '.join(SPACES)}")
+    if by == "captions":
+        encoder = "folder" if text_encoder else "minilm"
+        encode = SentenceEncoder(TextConfig.parse({"encoder": encoder, "folder": text_encoder}))
+        return captions_space(store, dataset, encode), encode
+    if not words:
+        return looks_space(store, dataset), None
+    from wfm.curation.text_tower import text_tower_of
+
+    tower = text_tower_of(embeddings_of(store, dataset), text_encoder)
+    return looks_space(store, dataset), tower
+
+
+def _own(dataset: "Artifact", name: str, cosine: str) -> list[tuple[str, int, str]]:
+    """(name, kept clips, mean cosine) as the data set's own table has it, the largest first; empty where it has none."""
+    found: dict[str, tuple[int, float]] = {}
+    for _, table in dataset.iterate_table("clips"):
+        if name not in table.column_names:
+            return []
+        for value, near in zip(table.column(name).to_pylist(), table.column(cosine).to_pylist(), strict=True):
+            if value is not None:
+                count, total = found.get(value, (0, 0.0))
+                found[value] = (count + 1, total + near)
+    order = sorted(found.items(), key=lambda item: (-item[1][0], item[0]))
+    return [(value, count, f"{total / count:.3f}") for value, (count, total) in order]
 
 
 def _table(title: str, headings: tuple[str, ...], lines: list[Any]) -> None:

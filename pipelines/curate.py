@@ -1,15 +1,18 @@
 """Raw video -> a curated dataset, published as ``dataset/<name>``.
 
 videos ─ ingest ─ split ─┬─ score ───┐
-(a folder, a bucket,     ├─ caption ─┼─ select ─ write_shards ─> dataset
- or simulate)            └─ embed ─ dedup
+(a folder, a bucket,     ├─ caption ─┼─ select ─┬──────────────┬─ write_shards ─> dataset
+ or simulate)            └─ embed ─ dedup       └ cluster, classify
 
-A clip is decoded once for its scores and its embedding: score makes both, embed takes over what it finds.
+The stages of `OPTIONAL` are there only if a setting is made for them. A clip is decoded once for its scores and its embedding:
+score makes both, embed takes over what it finds.
 """
 
 from typing import Any
 
 from pipelines.graph import Graph, GraphNode, Settings, node
+
+OPTIONAL = ("cluster_clips", "classify_clips")
 
 
 def curate(settings: Settings, videos: str, dataset: str) -> Graph:
@@ -44,6 +47,12 @@ def curation_nodes(settings: Settings, videos: str, dataset: str) -> tuple[Graph
             clips="split_clips",
             scores="score_clips",
             duplicates="dedup_clips",
+            embeddings="embed_clips",
+        ),
+        *(
+            node(name, name, settings, selection="select_clips", captions="caption_clips", embeddings="embed_clips")
+            for name in OPTIONAL
+            if name in settings
         ),
         node(
             "write_shards",
@@ -56,6 +65,8 @@ def curation_nodes(settings: Settings, videos: str, dataset: str) -> tuple[Graph
             captions="caption_clips",
             selection="select_clips",
             embeddings="embed_clips",
+            clusters="cluster_clips",
+            categories="classify_clips",
         ),
     )
 

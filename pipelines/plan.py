@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from components.derivation import code_id
 from components.entrypoint import SPEC_VERSION, node_key
 from pipelines.check import check_graph
-from pipelines.curate import curate
+from pipelines.curate import OPTIONAL, curate
 from pipelines.decoder import decoder
 from pipelines.graph import Builder, Graph, GraphNode
 from pipelines.stages import stage as stage_row
@@ -123,7 +123,7 @@ def resolve(
     """
     if pipeline not in PIPELINES:
         raise ConfigError(f"unknown pipeline {pipeline!r}. Choices: {', '.join(PIPELINES)}")
-    settings = recipe(profile)
+    settings = _with_optional(recipe(profile), overrides)
     given: dict[str, str] = {}
     if dataset and not videos and pipeline == "world_model":
         given[DATASET_NODE] = store.resolve(
@@ -201,6 +201,12 @@ def _node(node: GraphNode, redo: dict[str, str]) -> Node:
     )
 
 
+def _with_optional(settings: dict[str, dict[str, Any]], overrides: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """The settings, with an empty entry for each optional stage that something is set for: so it is in the pipeline."""
+    asked = {parse_assignment(text)[0][0] for text in overrides}
+    return {**settings, **{name: settings.get(name, {}) for name in OPTIONAL if name in asked}}
+
+
 def _override(nodes: list[Node], overrides: Sequence[str]) -> None:
     """``node.field=value`` or ``stage.field=value`` (every node of that stage)."""
     for text in overrides:
@@ -212,9 +218,9 @@ def _override(nodes: list[Node], overrides: Sequence[str]) -> None:
                 f"Choices: {', '.join(node.name for node in nodes)}"
             )
         for node in matching:
-            kind = config_class(node.component)
-            assign(node.config, path[1:], value, kind)
-            node.config = kind.parse(node.config).resolved()
+            assign(node.config, path[1:], value, config_class(node.component))
+    for node in nodes:  # when all are set: two fields that need each other come in any order
+        node.config = config_class(node.component).parse(node.config).resolved()
 
 
 def _without_absent(graph: Graph, given: set[str]) -> Graph:

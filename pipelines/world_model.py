@@ -29,7 +29,7 @@ def model_nodes(settings: Settings, *, simulated: bool) -> tuple[GraphNode, ...]
         nodes += [
             node(tokenizer, "train_tokenizer", settings, dataset="write_shards"),
             node(latents, "encode_latents", settings, dataset="write_shards", tokenizer=tokenizer),
-            node(model, "train_world_model", settings, latents=latents, tokenizer=tokenizer),
+            node(model, "train_world_model", settings, latents=latents, tokenizer=tokenizer, mixture="classify_clips"),
             node(
                 made,
                 "generate_videos",

@@ -10,6 +10,7 @@ import pytest
 from components.context import Context, check_yield
 from components.derivation import code_id
 from components.entrypoint import node_key
+from pipelines.stages import stage
 from wfm.artifacts import Artifact, Store
 
 StageRunner = Callable[..., Artifact]
@@ -23,7 +24,16 @@ def store(tmp_path: Path) -> Store:
 @pytest.fixture
 def run_stage(store: Store, tmp_path: Path) -> StageRunner:
     """``run_stage("split_clips", {"shots": {…}}, videos=artifact)`` -> the committed artifact."""
+    return runner_of(store, tmp_path / "scratch")
 
+
+@pytest.fixture(scope="session")
+def stage_runner() -> Callable[[Store, Path], StageRunner]:
+    """``stage_runner(store, scratch)`` -> the same over a store of one's own."""
+    return runner_of
+
+
+def runner_of(store: Store, scratch: Path) -> StageRunner:
     def run(name: str, config: dict[str, Any] | None = None, **inputs: Artifact) -> Artifact:
         module = importlib.import_module(f"components.{name}")
         keys = {of: artifact.key for of, artifact in inputs.items()}
@@ -42,18 +52,19 @@ def run_stage(store: Store, tmp_path: Path) -> StageRunner:
             store=store,
             inputs=inputs,
             out=attempt.path,
-            scratch=tmp_path / "scratch",
+            scratch=scratch,
         )
         result = module.run(context)
         check_yield(result, name)
         return attempt.commit(
             stage=name,
-            kind=name,
+            kind=stage(name).output,
             counts=result.counts,
             skipped=result.skipped,
             inputs=keys,
             parts=result.parts,
             extra=result.extra,
+            config=context.config.resolved(),
         )
 
     return run

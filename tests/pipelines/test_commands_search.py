@@ -57,7 +57,8 @@ def embeddings(store: Store, *, clip_sha256: str = "") -> Artifact:
             pq.write_table(Embedding.to_table(made), attempt.path / "embeddings.parquet")
             entries.append(attempt.commit(stage="embed_clips", kind="part").entry(part))
     with store.attempt(hashlib.sha256(f"embeddings{clip_sha256}".encode()).hexdigest()) as attempt:
-        return attempt.commit(stage="embed_clips", kind="embeddings", parts=entries)
+        config = {"model": "dct3d-v1"}
+        return attempt.commit(stage="embed_clips", kind="embeddings", parts=entries, config=config)
 
 
 def dataset(store: Store, inputs: dict[str, str], name: str) -> Artifact:
@@ -152,9 +153,13 @@ def test_clusters_and_taxonomy_write_tables(store: Store, tmp_path: Path) -> Non
         })
     )  # fmt: skip
     assert "animals" in ask(store, "taxonomy", str(tmp_path / "t.json"), "--out", str(tmp_path))
-    weights = read_mixture(tmp_path / "mixture.parquet")
-    assert weights[IDS[4]] == weights[IDS[5]] == pytest.approx(1.5)
-    assert all(weights[IDS[k]] == pytest.approx(0.75) for k in range(4))
+    found = read_mixture(tmp_path / "mixture.parquet")
+    assert found.categories[IDS[6]] == "other", "nothing was said of it; it may be drawn all the same"
+    assert set(found.weights) == {IDS[k] for k in range(7)}
+    assert found.shares([f"{clip}:0" for clip in IDS[:7]])["animals"] == pytest.approx(0.5)
+    assert found.weights[IDS[4]] == found.weights[IDS[5]] == pytest.approx(0.5 * 7 / 2)
+    kinds = pq.read_table(tmp_path / "categories.parquet").to_pylist()
+    assert {IDS.index(row["clip_id"]) for row in kinds if row["category"] == "animals"} == {4, 5}
 
 
 @pytest.mark.parametrize(
@@ -174,6 +179,8 @@ def test_clusters_and_taxonomy_write_tables(store: Store, tmp_path: Path) -> Non
         (("clusters", "--clusters", "7"), ConfigError, "clusters = 7"),
         (("clusters", "--by", "smell"), InputError, "captions"),
         (("taxonomy", "/nowhere.json"), InputError, "/nowhere"),
+        (("search", "red", "--by", "looks"), ConfigError, "'dct3d-v1', which reads no words"),
+        (("taxonomy", "--by", "looks"), ConfigError, "reads no words"),
     ],
 )
 def test_wrong_questions_are_refused(

@@ -13,13 +13,61 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from wfm.curation.rows import vectors
-from wfm.errors import DataError, MissingPackage
+from wfm.config import Config, how
+from wfm.curation.embed_models import digest
+from wfm.curation.part import PartLike
+from wfm.curation.rows import AestheticRow, vectors
+from wfm.errors import ConfigError, DataError, MissingPackage
 
 if TYPE_CHECKING:
     from wfm.artifacts import Artifact
 
 Activation = Literal["none", "relu", "gelu"]
+
+
+class AestheticConfig(Config):
+    """A head over the embeddings; without one there is no aesthetic score."""
+
+    sha256: str = ""
+    "Of the head's file (`embed_models.digest`): it decides the result, wherever the file lies. Empty: no head."
+    activation: Activation = "none"
+    "Between the head's layers; the published ones over CLIP have none."
+    head: str = how("")
+    "The head: a local safetensors file."
+
+
+def judge_part(part: PartLike) -> None:
+    """Write ``aesthetic.parquet`` beside the part's ``embeddings.parquet``, if there is a head (``part.config.aesthetic``).
+
+    Raises `ConfigError` for another file than the config names, `DataError` for a head of another width.
+    """
+    import pyarrow.parquet as pq
+
+    config: AestheticConfig = part.config.aesthetic
+    if not config.head and not config.sha256:
+        return
+    head = open_head(config)
+    table = pq.read_table(part.out / "embeddings.parquet")
+    scores = head(vectors(table)) if len(table) else np.zeros(0)
+    ids, hashes = (table.column(name).to_pylist() for name in ("clip_id", "clip_sha256"))
+    rows = [
+        AestheticRow(clip_id=clip_id, clip_sha256=sha256, aesthetic=None if np.isnan(score) else float(score))
+        for clip_id, sha256, score in zip(ids, hashes, scores, strict=True)
+    ]
+    pq.write_table(AestheticRow.to_table(rows), part.out / "aesthetic.parquet", compression="zstd")
+
+
+def open_head(config: AestheticConfig) -> "AestheticHead":
+    """The head that the config names. Raises `ConfigError` where the file is not the one of ``sha256``."""
+    path = Path(config.head)
+    if not config.head or not path.is_file():
+        raise ConfigError(f"aesthetic.head = {config.head!r}: no such file; give the head's safetensors file")
+    found = digest(path)
+    if found != config.sha256:
+        raise ConfigError(
+            f"aesthetic.sha256 = {config.sha256!r}, but {path.name!r} has {found!r}: another head gives other scores"
+        )
+    return load_head(path, config.activation)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,13 +101,14 @@ class AestheticHead:
 
 
 def aesthetic_of(embeddings: "Artifact", head: AestheticHead) -> dict[str, float]:
-    """Clip id -> score, of an ``embeddings`` artifact; part by part. Raises `DataError` for another kind or width."""
+    """Clip id -> score where there is one, of an ``embeddings`` artifact. Raises `DataError` for another kind or width."""
     if embeddings.kind != "embeddings":
         raise DataError(f"{embeddings.key!r} is of kind {embeddings.kind!r}: give embeddings")
     found: dict[str, float] = {}
     for _, table in embeddings.iterate_table("embeddings"):
         if table.num_rows:
-            found |= dict(zip(table.column("clip_id").to_pylist(), head(vectors(table)).tolist(), strict=True))
+            scores = head(vectors(table)).tolist()
+            found |= {key: s for key, s in zip(table.column("clip_id").to_pylist(), scores, strict=True) if s == s}
     return found
 
 

@@ -25,6 +25,25 @@ def read_rows(artifact: "Artifact", table: str, record: type[Row]) -> list[Row]:
     return [row for rows in read_parts(artifact, table, record).values() for row in rows]
 
 
+def read_folder(artifact: "Artifact", table: str, record: type[Row]) -> dict[str, list[Row]]:
+    """Part name -> its rows, of a table that `write_parts` wrote."""
+    import pyarrow.parquet as pq
+
+    found = {}
+    for entry in artifact.files(f"{table}.parquet/"):
+        name = entry.path.rpartition("/")[2].removesuffix(".parquet")
+        found[name] = record.from_table(pq.read_table(artifact.fetch(entry.path)))
+    return dict(sorted(found.items()))
+
+
+def read_optional(artifact: "Artifact | None", table: str, record: type[Row]) -> list[Row] | None:
+    """All rows of a table that may not be there: None without the artifact, or where its parts do not hold the table."""
+    parts = list(artifact.iterate_parts()) if artifact is not None else []
+    if artifact is None or not parts or not artifact.part(parts[0].name).has_file(f"{table}.parquet"):
+        return None
+    return read_rows(artifact, table, record)
+
+
 def parts_of(rows: Mapping[str, Iterable[Row]], key: Callable[[Row], str]) -> dict[str, str]:
     """Row key (such as the clip id) -> name of its part."""
     return {key(row): name for name, part in rows.items() for row in part}

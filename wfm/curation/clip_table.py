@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from wfm.curation.rows import Score, Selection
+from wfm.curation.measures import Measures
+from wfm.curation.rows import AestheticRow, CategoryRow, ClusterRow, Score, Selection
 from wfm.errors import DataError
 from wfm.records import Caption, Clip, Record
 
@@ -65,10 +66,61 @@ class ClipRow(Record):
     moving_share: float | None
     shard: str
     "Path of its shard in the data set; empty if not kept."
+    # `measures.Measures`, which has the units; null where they were not asked for (score_clips.measures)
+    flow: float | None = None
+    flow_minimum: float | None = None
+    camera_pan: float | None = None
+    camera_tilt: float | None = None
+    camera_zoom: float | None = None
+    camera_roll: float | None = None
+    camera_shake: float | None = None
+    own_motion: float | None = None
+    camera_known: float | None = None
+    camera_tags: str | None = None
+    border_top: float | None = None
+    border_bottom: float | None = None
+    border_left: float | None = None
+    border_right: float | None = None
+    border_share: float | None = None
+    border_kind: str | None = None
+    under_share: float | None = None
+    over_share: float | None = None
+    blockiness: float | None = None
+    bits_per_pixel: float | None = None
+    longest_freeze: float | None = None
+    rest_share: float | None = None
+    jumps: int | None = None
+    flat_share: float | None = None
+    shades: int | None = None
+    video_type: str | None = None
+    ocr_share: float | None = None
+    ocr_corner: bool | None = None
+    ocr_scene_share: float | None = None
+    nsfw: float | None = None
+    # `rows`: null where no head was given, and where cluster_clips and classify_clips did not run or the clip is not kept
+    aesthetic: float | None = None
+    cluster: int | None = None
+    cluster_name: str | None = None
+    cluster_cosine: float | None = None
+    category: str | None = None
+    category_cosine: float | None = None
+    category_margin: float | None = None
 
 
 SCORES = tuple(field.name for field in dataclasses.fields(Score) if field.name not in ("clip_id", "clip_sha256"))
 """Names of the score columns, in order."""
+MORE: dict[str, type[Record]] = {
+    "measures": Measures, "aesthetic": AestheticRow, "clusters": ClusterRow, "categories": CategoryRow,
+}  # fmt: skip
+"""Tables that need not be there -> their records; each has a row a clip at most."""
+_KEYS = ("clip_id", "clip_sha256")
+MORE_COLUMNS = {
+    table: tuple(field.name for field in dataclasses.fields(record) if field.name not in _KEYS)
+    for table, record in MORE.items()
+}
+"""Table -> its columns in the public table."""
+MEASURED = (*SCORES, *MORE_COLUMNS["measures"], *MORE_COLUMNS["aesthetic"])
+"""Columns that say something of the clip by itself, not beside others."""
 
 
 Vector = tuple[str, np.ndarray]
@@ -84,11 +136,19 @@ class Known:
     score: Score | None
     caption: Caption | None
     embedding: np.ndarray | None = None
+    more: Mapping[str, Record] = dataclasses.field(default_factory=dict)
+    "Table of `MORE` -> the clip's row, where there is one."
 
     @property
-    def scores(self) -> dict[str, float | str | None]:
-        """Score name -> value; None for a clip without scores."""
-        return {name: getattr(self.score, name) if self.score is not None else None for name in SCORES}
+    def scores(self) -> dict[str, Any]:
+        """Score name -> value; None for a clip without scores. What was measured beside them is there where it is known."""
+        values = {name: getattr(self.score, name) if self.score is not None else None for name in SCORES}
+        return values | {name: value for name, value in self.others.items() if name in MEASURED and value is not None}
+
+    @property
+    def others(self) -> dict[str, Any]:
+        """Column -> value of the rows in ``more``."""
+        return {name: getattr(row, name) for table, row in self.more.items() for name in MORE_COLUMNS[table]}
 
 
 def join(
@@ -97,8 +157,9 @@ def join(
     scores: Iterable[Score],
     captions: Iterable[Caption],
     embeddings: Mapping[str, Vector] | None = None,
+    more: Mapping[str, Iterable[Record]] | None = None,
 ) -> list[Known]:
-    """The tables of one part, clip by clip in order of clip id.
+    """The tables of one part, clip by clip in order of clip id; ``more`` has those of `MORE` that are there.
 
     Raises `DataError` if a clip has no decision, or if a score or caption was made from other bytes than the clip's: a caption
     beside the wrong clip must never reach a data set.
@@ -106,18 +167,26 @@ def join(
     chosen = {row.clip_id: row for row in selection}
     scored = {row.clip_id: row for row in scores}
     captioned = {row.clip_id: row for row in captions}
+    others = {table: {row.clip_id: row for row in rows} for table, rows in (more or {}).items()}  # type: ignore[attr-defined]
     known = []
     for clip in sorted(clips, key=lambda clip: clip.clip_id):
         if clip.clip_id not in chosen:
             raise DataError(f"clip {clip.clip_id!r} has no row in the selection: rerun select_clips")
         score, caption = scored.get(clip.clip_id), captioned.get(clip.clip_id)
-        for name, row in (("score", score), ("caption", caption)):
+        found = {table: rows[clip.clip_id] for table, rows in others.items() if clip.clip_id in rows}
+        beside: list[tuple[str, str, Any]] = [
+            ("score", "score", score),
+            ("caption", "caption", caption),
+            ("measures", "score", found.get("measures")),
+            ("aesthetic score", "embed", found.get("aesthetic")),
+        ]
+        for name, stage, row in beside:
             if row is not None and row.clip_sha256 != clip.clip_sha256:
-                raise DataError(f"the {name} of clip {clip.clip_id!r} was made from other bytes: rerun {name}_clips")
+                raise DataError(f"the {name} of clip {clip.clip_id!r} was made from other bytes: rerun {stage}_clips")
         made_from, vector = (embeddings or {}).get(clip.clip_id, (clip.clip_sha256, None))
         if made_from != clip.clip_sha256:
             raise DataError(f"the embedding of clip {clip.clip_id!r} was made from other bytes: rerun embed_clips")
-        known.append(Known(clip, chosen[clip.clip_id], score, caption, vector))
+        known.append(Known(clip, chosen[clip.clip_id], score, caption, vector, found))
     return known
 
 
@@ -126,7 +195,7 @@ def clip_row(known: Known, shard: str) -> ClipRow:
     caption = known.caption
     values: dict[str, Any] = {name: getattr(known.clip, name) for name in _FROM_CLIP}
     values |= {name: getattr(known.selection, name) for name in _FROM_SELECTION}
-    values |= known.scores
+    values |= known.scores | known.others
     return ClipRow(
         **values,
         has_actions=bool(known.clip.action_path),

@@ -1,9 +1,9 @@
 """Clusters of a data set, named from their captions.
 
-Spherical k-means over the vectors of a search space (`search`), started by k-means++ on a sample, the same for the same seed.
-A cluster's name is made of the words that its captions have and others have not: for each word, the log of how many times more
-often (by captions, not by occurrences) it stands inside than outside, smoothed, in units of its standard error, so that a
-word of two captions does not name a cluster of thousands.
+Spherical k-means over the vectors of the kept clips (of what is said of them, or of how they look), started by k-means++ on a
+sample, the same for the same seed. A cluster's name is made of the words that its captions have and others have not: for each
+word, the log of how many times more often (by captions, not by occurrences) it stands inside than outside, smoothed, in units
+of its standard error, so that a word of two captions does not name a cluster of thousands.
 """
 
 import dataclasses
@@ -15,8 +15,8 @@ import numpy as np
 import pydantic
 
 from wfm.config import Config
+from wfm.curation.rows import ClusterRow
 from wfm.errors import ConfigError, DataError
-from wfm.records import Record
 
 UNNAMED = "unnamed"
 _WORD = re.compile(r"[^\W\d_][\w'-]+")
@@ -49,17 +49,6 @@ class ClusterConfig(Config):
     "Of the sample and the start."
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class ClusterRow(Record):
-    """One clip's place."""
-
-    clip_id: str
-    cluster: int
-    name: str
-    cosine: float
-    "To the centre of its cluster."
-
-
 @dataclasses.dataclass(frozen=True)
 class Clusters:
     """Of N vectors, K clusters, the largest first."""
@@ -76,7 +65,9 @@ class Clusters:
     def rows(self, clip_ids: Sequence[str]) -> list[ClusterRow]:
         """A row a clip, in the order given."""
         return [
-            ClusterRow(clip_id=clip_id, cluster=int(label), name=self.names[label], cosine=float(cosine))
+            ClusterRow(
+                clip_id=clip_id, cluster=int(label), cluster_name=self.names[label], cluster_cosine=float(cosine)
+            )
             for clip_id, label, cosine in zip(clip_ids, self.labels, self.cosines, strict=True)
         ]
 

@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from wfm.curation.clip_table import SCORES, ClipRow, Known, clip_row
+from wfm.curation.clip_table import MORE, MORE_COLUMNS, SCORES, ClipRow, Known, clip_row
 from wfm.curation.cosmos_export import ACTIONS, CLIPS, METAS
 from wfm.curation.cosmos_metas import MICROSECONDS, from_meta
 from wfm.curation.dataset import ShardsConfig, with_rights, write_card, write_samples
 from wfm.curation.rows import SPLITS, Score, Selection
 from wfm.data.energon import MEMBERS
 from wfm.errors import DataError, InputError
-from wfm.records import Caption, Clip, Video
+from wfm.records import Caption, Clip, Record, Video
 
 if TYPE_CHECKING:
     from wfm.artifacts import Artifact, PartEntry, Store
@@ -131,7 +131,18 @@ def _known(row: ClipRow, clip: Path, actions: Path, vector: np.ndarray | None) -
         Score(**named, **score) if all(value is not None for value in score.values()) else None,
         Caption(**_fields(Caption, values)) if row.caption else None,
         vector,
+        _more(named, values),
     )
+
+
+def _more(named: dict[str, str], values: dict[str, Any]) -> dict[str, Record]:
+    """Rows of the tables that need not be there, of those of whose columns something is known."""
+    found: dict[str, Record] = {}
+    for table, columns in MORE_COLUMNS.items():
+        mine = {name: values[name] for name in columns}
+        if any(value is not None for value in mine.values()):
+            found[table] = MORE[table](**_fields(MORE[table], {**named, **mine}))
+    return found
 
 
 def _fields(record: type[Any], values: dict[str, Any]) -> dict[str, Any]:

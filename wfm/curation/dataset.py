@@ -20,7 +20,7 @@ import numpy as np
 
 from wfm.config import Config
 from wfm.curation.bins import shard_bin
-from wfm.curation.clip_table import ClipRow, Known, Vector, clip_row, join
+from wfm.curation.clip_table import MORE, ClipRow, Known, Vector, clip_row, join
 from wfm.curation.dataset_card import SCHEMA_VERSION, UNKNOWN, Card
 from wfm.curation.dataset_readme import SHOWN_SOURCES, Source, readme
 from wfm.curation.part import PartLike
@@ -56,21 +56,28 @@ def dataset_plan(inputs: dict[str, "Artifact"]) -> Plan:
     """(inputs, arguments) of ``map_parts``: one part for each part of ``videos``, with or without clips.
 
     A part depends on its own rows of every table, and on nothing of another part: one more video elsewhere leaves it alone.
+    Raises `DataError` for clusters or categories that do not know a part.
     """
     tables = [name for name in ("videos", "clips", "scores", "captions", "embeddings") if name in inputs]
     entries = {table: {entry.name: entry for entry in inputs[table].parts} for table in tables}
-    decided = {entry.path: entry for entry in inputs["selection"].files("selection.parquet/")}
+    whole = [name for name in ("selection", "clusters", "categories") if name in inputs]
+    decided = {entry.path: entry for of in whole for entry in inputs[of].files(f"{of}.parquet/")}
     names = sorted(set(entries["videos"]) | set(entries["clips"]))
     plan: dict[str, Any] = {}
     arguments: dict[str, Any] = {}
     for name in names:
         found = {table: entries[table][name] for table in tables if name in entries[table]}
-        path = f"selection.parquet/{name}.parquet"
         plan[name] = {table: entry.digest for table, entry in found.items()}
         arguments[name] = {table: entry.key for table, entry in found.items()}
-        if path in decided:
-            plan[name]["selection"] = decided[path].sha256
-            arguments[name]["selection"] = [inputs["selection"].key, path]
+        for of in whole:
+            path = f"{of}.parquet/{name}.parquet"
+            if path in decided:
+                plan[name][of] = decided[path].sha256
+                arguments[name][of] = [inputs[of].key, path]
+            elif f"selection.parquet/{name}.parquet" in decided:
+                raise DataError(
+                    f"{inputs[of]!r} says nothing of part {name!r}, which has clips: made from another selection"
+                )
     return plan, arguments
 
 
@@ -84,10 +91,11 @@ def dataset_part(part: PartLike) -> tuple[dict[str, int], dict[str, int]]:
     clips = _rows(store, arguments, "clips", Clip)
     known = join(
         clips,
-        _selection(store, arguments) if clips else [],
+        _decided(store, arguments, "selection", Selection) if clips else [],
         _rows(store, arguments, "scores", Score),
         _rows(store, arguments, "captions", Caption),
         _embeddings(store, arguments),
+        _more(store, arguments),
     )
     videos = _rows(store, arguments, "videos", Video)
     shards, members = write_samples(known, _fetcher(store, arguments), part)
@@ -213,13 +221,26 @@ def _rows(store: "Store", arguments: Any, table: str, record: type[Any]) -> list
     return rows
 
 
-def _selection(store: "Store", arguments: Any) -> list[Selection]:
+def _decided(store: "Store", arguments: Any, name: str, record: type[Any]) -> list[Any]:
+    """The part's rows of what was decided over the whole corpus: ``<name>.parquet/<part>.parquet`` of the input ``name``."""
     import pyarrow.parquet as pq
 
-    if "selection" not in arguments:
+    if name not in arguments:
         return []
-    key, path = arguments["selection"]
-    return Selection.from_table(pq.read_table(store.artifact(key).fetch(path)))
+    key, path = arguments[name]
+    rows: list[Record] = record.from_table(pq.read_table(store.artifact(key).fetch(path)))
+    return rows
+
+
+def _more(store: "Store", arguments: Any) -> dict[str, list[Any]]:
+    """The part's rows of the tables that need not be there."""
+    found: dict[str, list[Any]] = {
+        name: _decided(store, arguments, name, MORE[name]) for name in ("clusters", "categories")
+    }
+    for name, of in (("measures", "scores"), ("aesthetic", "embeddings")):
+        if of in arguments and store.part(arguments[of]).has_file(f"{name}.parquet"):
+            found[name] = _rows(store, {name: arguments[of]}, name, MORE[name])
+    return found
 
 
 def _fetcher(store: "Store", arguments: Any) -> Any:

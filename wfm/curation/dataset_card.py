@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from wfm.curation.clip_table import SCORES
+from wfm.curation.clip_table import MEASURED
 from wfm.curation.rows import SPLITS
 
 SCHEMA_VERSION = 1
@@ -20,6 +20,9 @@ SCHEMA_VERSION = 1
 
 UNKNOWN = "unknown"
 """What stands where nobody said a video's licence or consent."""
+
+SHOWN_CLUSTERS = 100
+"""So many clusters, the largest, stand in the card; the rest in ``clips.parquet``."""
 
 _KEPT = 65_536
 
@@ -94,6 +97,7 @@ class Card:
     def __init__(self) -> None:
         self.videos, self.refused, self.captions = Counter[str](), Counter[str](), Counter[str]()
         self.motions, self.sizes, self.bins = Counter[str](), Counter[str](), Counter[str]()
+        self.categories, self.clusters, self.types = Counter[str](), Counter[str](), Counter[str]()
         self.rights: dict[tuple[str, str], Counter[str]] = {}
         self.splits = {split: _Split() for split in SPLITS}
         self.spreads: dict[bool, dict[str, Spread]] = {True: {}, False: {}}
@@ -103,7 +107,7 @@ class Card:
         """Rows of `ClipRow`; `rights`: video id -> (licence, consent)."""
         for row in rows:
             self.total += 1
-            for name in SCORES:
+            for name in MEASURED:
                 if isinstance(row[name], float):
                     self.spreads[row["kept"]].setdefault(name, Spread()).add(row["clip_id"], row[name])
             if not row["kept"]:
@@ -124,6 +128,11 @@ class Card:
         self.captions[row["caption_source"] or "none"] += 1
         self.motions[row["motion_source"] or "none"] += 1
         self.sizes[f"{row['width']}x{row['height']}"] += 1
+        for counter, column in (
+            (self.categories, "category"), (self.clusters, "cluster_name"), (self.types, "video_type"),
+        ):  # fmt: skip
+            if row[column] is not None:
+                counter[row[column]] += 1
         folders = row["shard"].split("/")
         self.bins[folders[2] if len(folders) == 4 else "all in one"] += 1
 
@@ -157,6 +166,9 @@ class Card:
             "motion_sources": dict(sorted(self.motions.items())),
             "picture_sizes": dict(sorted(self.sizes.items())),
             "bins": dict(sorted(self.bins.items())),
+            "categories": dict(sorted(self.categories.items())),
+            "clusters": dict(self.clusters.most_common(SHOWN_CLUSTERS)),
+            "video_types": dict(sorted(self.types.items())),
             "rights": [
                 {"licence": licence, "consent": consent, "videos": found["videos"], "clips": found["clips"]}
                 for (licence, consent), found in sorted(self.rights.items())

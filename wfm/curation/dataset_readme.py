@@ -27,7 +27,9 @@ def readme(card: dict[str, Any], sources: Iterable[Source]) -> str:
         "",
         "WebDataset shards under `shards/<split>/`; Megatron-Energon opens the folder as it is (`.nv-meta/`). A sample has",
         "`.mp4`, `.json` (facts, scores, caption), `.txt` (caption), and where known `.emb.npy` and `.actions.parquet`.",
-        "`clips.parquet` has every clip ever cut, kept or not; `videos.parquet` every input file with its rights.",
+        "`clips.parquet` has every clip ever cut, kept or not; `videos.parquet` every input file with its rights. What",
+        "`exclude` of `.nv-meta/split.yaml` names (shards, and samples as `shard/key`) is still in the shards: Energon and",
+        "`wfm` leave it out, other readers must do so themselves (`wfm.data.exclusions.exclusions_of`).",
         "",
         "## Splits",
         "",
@@ -57,6 +59,9 @@ def readme(card: dict[str, Any], sources: Iterable[Source]) -> str:
         "",
         *_table(("captions from", "clips"), list(card["caption_sources"].items())),
         "",
+        *_counted("category", card["categories"]),
+        *_counted("cluster", card["clusters"]),
+        *_counted("type of video", card["video_types"]),
         "Scores of the kept clips"
         + (" (quantiles and sessions estimated from a sample):" if card["estimated"] else ":"),
         "",
@@ -85,6 +90,11 @@ def _rights(card: dict[str, Any], sources: Iterable[Source]) -> list[str]:
     if len(listed) < card["videos"]["ok"]:
         lines += ["", f"The other {card['videos']['ok'] - len(listed):,} videos: columns of `videos.parquet`."]
     return lines
+
+
+def _counted(name: str, counts: dict[str, int]) -> list[str]:
+    """A table of clips by something that not every data set has."""
+    return [*_table((name, "clips"), list(counts.items())), ""] if counts else []
 
 
 def _table(heads: tuple[str, ...], rows: list[tuple[Any, ...]]) -> list[str]:

@@ -129,3 +129,48 @@ class Selection(Record):
     "``train``, ``val`` or ``test``; empty if not kept."
     group: str
     "Smallest clip id of the session and duplicate group: the unit of splitting."
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class AestheticRow(Record):
+    """What a head over the embeddings says of one clip."""
+
+    clip_id: str
+    clip_sha256: str
+    "The clip bytes the embedding was made from."
+    aesthetic: float | None
+    "In the unit of the head (published ones: 1 to 10); null for a clip whose embedding has no direction."
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ClusterRow(Record):
+    """One kept clip's cluster; a clip that could not be compared has none."""
+
+    clip_id: str
+    cluster: int
+    "0 is the largest."
+    cluster_name: str
+    cluster_cosine: float
+    "To the centre of its cluster."
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class CategoryRow(Record):
+    """One kept clip's category."""
+
+    clip_id: str
+    category: str
+    category_cosine: float
+    "To the category; where it is other, to the nearest."
+    category_margin: float
+    "By how much the second nearest is further away."
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class MixtureRow(Record):
+    """One kept clip's weight in training (`wfm.data.mixture`)."""
+
+    clip_id: str
+    category: str
+    weight: float
+    "How often it is drawn, relative to the mean of the clips to train on."

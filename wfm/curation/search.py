@@ -14,13 +14,14 @@ are not excluded are found.
 import dataclasses
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from wfm.curation.kept_clips import Sentences, encoded
 from wfm.curation.rows import vectors
 from wfm.curation.search_index import FORMAT, IndexConfig, Piece, SearchIndex, open_or_build
 from wfm.data.exclusions import read_exclusions
@@ -34,17 +35,6 @@ SHOWN = (
     "clip_id", "clip_sha256", "caption", "source", "start_seconds", "end_seconds", "width", "height", "fps", "split", "shard"
 )  # fmt: skip
 """Columns of the public table that the index keeps beside the vectors."""
-
-
-class Sentences(Protocol):
-    """A sentence encoder, given by whoever may load models."""
-
-    identity: str
-    "Equal identities give equal vectors."
-
-    def __call__(self, texts: Sequence[str]) -> np.ndarray:
-        """float32 [N, D], one vector a text."""
-        ...
 
 
 @dataclasses.dataclass(frozen=True)
@@ -115,6 +105,20 @@ def search_like(index: SearchIndex, clip_id: str, count: int, *, exact: bool = F
     return _hits(index, rows[other][:count], cosines[other][:count])
 
 
+def clips_beside(dataset: "Artifact", index: SearchIndex) -> tuple[list[str], list[str], np.ndarray]:
+    """(clip ids, splits, float32 [N, D]) of all kept clips: those of an index, then, with zeros, those it had to leave out."""
+    ids, splits = (index.rows.column(name).to_pylist() for name in ("clip_id", "split"))
+    known = set(ids)
+    for _, table in _kept(dataset):
+        for clip_id, split in zip(table.column("clip_id").to_pylist(), table.column("split").to_pylist(), strict=True):
+            if clip_id not in known:
+                ids.append(clip_id)
+                splits.append(split)
+    found = np.zeros((len(ids), index.width), np.float32)
+    found[: len(index)] = index.all_vectors()
+    return ids, splits, found
+
+
 def find_clip(index: SearchIndex, clip_id: str) -> int:
     """Row of the clip whose id begins with ``clip_id``. Raises InputError for none or several."""
     if len(clip_id) < 4:
@@ -169,15 +173,11 @@ def _kept(dataset: "Artifact") -> Iterator[tuple[str, pa.Table]]:
 
 
 def _caption_pieces(dataset: "Artifact", encode: Sentences) -> Iterator[Piece]:
-    """One piece a part; a sentence that several clips share is encoded once."""
+    """One piece a part."""
     for _, table in _kept(dataset):
         if not len(table):
             continue
-        texts = np.array(table.column("caption").to_pylist(), dtype=object)
-        once, back = np.unique(texts.astype(str), return_inverse=True)
-        encoded = np.asarray(encode(list(once)), np.float32)  # [U, D]
-        encoded[[not text.strip() for text in once]] = 0  # no caption, no direction
-        yield Piece(encoded[back], table)
+        yield Piece(encoded(encode, table.column("caption").to_pylist()), table)
 
 
 def _embedding_pieces(dataset: "Artifact", embeddings: "Artifact") -> Iterator[Piece]:

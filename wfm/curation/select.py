@@ -1,14 +1,14 @@
 """Kept or not, with one reason each, and on which side of the split: a pure step over tables, cheap to run again.
 
 Filters run in a fixed order and the first to refuse names the reason: ``unscored, too_short, black, static, low_motion,
-text_overlay, blurred, low_contrast``, those of `measured_filters`, and ``duplicate`` last. Duplicates are judged among the
-clips that passed everything else, from the pairs that `dedup` stored: so every clip refused as a duplicate has a kept
-neighbour in this very data set, and none is lost because its better copy was, say, too dark.
+text_overlay, blurred, low_contrast, low_aesthetic``, those of `measured_filters`, and ``duplicate`` last. Duplicates are
+judged among the clips that passed everything else, from the pairs that `dedup` stored: so every clip refused as a duplicate
+has a kept neighbour in this very data set, and none is lost because its better copy was, say, too dark.
 
-Splits: clips that share a session or a component of duplicates form a group; a group is never divided. The hash of a
-group (the smallest hash of its sessions) puts groups in an order; the first ones are train, the next val, the rest test,
-with the borders at the rounded cumulative shares, and at least one group each if there are three. Only groups with a kept
-clip count. What holds when a video is added: if it joins a group, nothing else moves, unless it brings the group a
+Splits: clips that share a source video, a session or a component of duplicates form a group; a group is never divided. The
+hash of a group (the smallest hash of its sessions) puts groups in an order; the first ones are train, the next val, the rest
+test, with the borders at the rounded cumulative shares, and at least one group each if there are three. Only groups with a
+kept clip count. What holds when a video is added: if it joins a group, nothing else moves, unless it brings the group a
 smaller hash or joins two groups; if it makes a new group, at most one old group crosses each of the two borders.
 """
 
@@ -24,9 +24,9 @@ from wfm.config import Config
 from wfm.curation.keepers import NO_REPEAT, Repeat, choose_keepers, connected
 from wfm.curation.measured_filters import MeasuredLimits, measured_rules
 from wfm.curation.measures import Measures
-from wfm.curation.rows import SPLITS, DuplicatePair, DuplicateRow, Score, Selection
+from wfm.curation.rows import SPLITS, AestheticRow, DuplicatePair, DuplicateRow, Score, Selection
 from wfm.curation.step import Filter, reason_code
-from wfm.errors import DataError
+from wfm.errors import ConfigError, DataError
 from wfm.records import Clip
 
 
@@ -58,6 +58,8 @@ class SelectConfig(Config):
     "Variance of the Laplacian times 10,000."
     minimum_contrast: float | None = 0.02
     "Standard deviation of brightness within a frame, of 1."
+    minimum_aesthetic: float | None = None
+    "Score of the head over the embeddings, in its unit; a clip without one (no contrast) is refused too."
     measured: MeasuredLimits = MeasuredLimits()
     "Limits on what stands in the table of measures; all are off by default."
     drop_duplicates: bool = True
@@ -71,6 +73,7 @@ class Scored:
     clip: Clip
     score: Score | None
     measures: Measures | None = None
+    aesthetic: float | None = None
 
 
 @dataclasses.dataclass
@@ -94,6 +97,18 @@ class Unscored:
     def reason(self, item: Scored) -> str:
         """``unscored``, or empty to keep the item."""
         return self.name if item.score is None else ""
+
+
+@dataclasses.dataclass
+class Unpleasing:
+    """Refuses what a head over the embeddings scores below a limit, or could not score."""
+
+    limit: float
+    name: str = "low_aesthetic"
+
+    def reason(self, item: Scored) -> str:
+        """The filter's name, or empty to keep the item."""
+        return "" if item.aesthetic is not None and item.aesthetic >= self.limit else self.name
 
 
 @dataclasses.dataclass
@@ -133,6 +148,7 @@ def filters(config: SelectConfig) -> list[Filter[Scored]]:
         *above("text_overlay", config.maximum_text_score, lambda score: score.text_score),
         *below("blurred", config.minimum_sharpness, lambda score: score.sharpness),
         *below("low_contrast", config.minimum_contrast, lambda score: score.contrast),
+        *([] if config.minimum_aesthetic is None else [Unpleasing(config.minimum_aesthetic)]),
         *(MeasuredFilter(name, refuses) for name, refuses in measured_rules(config.measured)),
     ]
 
@@ -144,10 +160,17 @@ def select_clips(
     pairs: Iterable[DuplicatePair],
     config: SelectConfig,
     measures: Iterable[Measures] = (),
+    aesthetic: Iterable[AestheticRow] | None = None,
 ) -> list[Selection]:
-    """A row a clip, in order of clip id. Raises `DataError` when the tables do not speak of the same clips."""
+    """A row a clip, in order of clip id. Raises `DataError` when the tables do not speak of the same clips, `ConfigError` for a
+    limit on an aesthetic score that nobody made (``aesthetic`` is None)."""
+    if config.minimum_aesthetic is not None and aesthetic is None:
+        raise ConfigError(
+            f"select_clips.minimum_aesthetic = {config.minimum_aesthetic}, but the embeddings have no aesthetic score: run"
+            " embed_clips with --set embed_clips.aesthetic.head=FILE (and aesthetic.sha256), or leave the limit off"
+        )
     clips = sorted(clips, key=lambda clip: clip.clip_id)
-    scored = _join(clips, scores, measures)
+    scored = join_scores(clips, scores, measures, aesthetic or ())
     found = {row.clip_id: row for row in duplicates}
     missing = [clip.clip_id for clip in clips if clip.clip_id not in found]
     if missing:
@@ -183,11 +206,12 @@ def _row(clip: Clip, reason: str, repeat: Repeat, group: str, sides: Mapping[str
 
 
 def group_clips(clips: Sequence[Clip], components: Mapping[str, str]) -> dict[str, str]:
-    """Clip id -> its group: the smallest clip id that shares sessions and components with it, at any number of steps."""
+    """Clip id -> its group: the smallest clip id that shares videos, sessions or components with it, at any number of steps."""
     links: list[tuple[str, str]] = []
     first: dict[tuple[str, str], str] = {}
     for clip in clips:
-        for unit in (("session", clip.session_id), ("component", components[clip.clip_id])):
+        units = ("video", clip.video_id), ("session", clip.session_id), ("component", components[clip.clip_id])
+        for unit in units:
             links.append((first.setdefault(unit, clip.clip_id), clip.clip_id))
     return connected((clip.clip_id for clip in clips), links)
 
@@ -237,12 +261,23 @@ def counts_of(rows: Iterable[Selection]) -> tuple[dict[str, int], dict[str, int]
     return counts, dict(sorted(Counter(row.reason for row in rows if not row.kept).items()))
 
 
-def _join(clips: Sequence[Clip], scores: Iterable[Score], measures: Iterable[Measures]) -> list[Scored]:
-    """Clips with their scores and measures, refused if one was made from other bytes."""
+def join_scores(
+    clips: Sequence[Clip], scores: Iterable[Score], measures: Iterable[Measures], aesthetic: Iterable[AestheticRow]
+) -> list[Scored]:
+    """Clips with all that was scored, refused if one was made from other bytes."""
     by_id = {score.clip_id: score for score in scores}
     measured = {row.clip_id: row for row in measures}
+    pleasing = {row.clip_id: row for row in aesthetic}
     for clip in clips:
-        for row in (by_id.get(clip.clip_id), measured.get(clip.clip_id)):
+        for row in (by_id.get(clip.clip_id), measured.get(clip.clip_id), pleasing.get(clip.clip_id)):
             if row is not None and row.clip_sha256 != clip.clip_sha256:
                 raise DataError(f"the score of clip {clip.clip_id!r} was made from other bytes: rerun score_clips")
-    return [Scored(clip, by_id.get(clip.clip_id), measured.get(clip.clip_id)) for clip in clips]
+    return [
+        Scored(
+            clip,
+            by_id.get(clip.clip_id),
+            measured.get(clip.clip_id),
+            pleasing[clip.clip_id].aesthetic if clip.clip_id in pleasing else None,
+        )
+        for clip in clips
+    ]

@@ -5,9 +5,10 @@ clips' vectors: the text tower where the clips were embedded by a model that has
 Categories share a direction ("a video of ..."), which is taken off both sides, so that they are told apart by what differs. A
 clip that no category is near enough to, or that two are equally near to, is ``other``, never forced.
 
-Weights say how often a clip is drawn, relative to the mean of 1: those given by hand as shares, the rest by (share of clips) ^
-``evenness``: 1 keeps the corpus as it is, 0 makes all categories equally frequent. No clip is drawn more than ``most_repeats``
-times as often as the mean, whatever its category wants; what that leaves undone is said (`Mixture.reached`).
+Weights say how often a clip of the train split is drawn, relative to the mean of 1: those given by hand as shares, the rest by
+(share of clips) ^ ``evenness``: 1 keeps the corpus as it is, 0 makes all categories equally frequent. No clip is drawn more
+than ``most_repeats`` times as often as the mean, whatever its category wants; what that leaves undone is said
+(`Mixture.reached`).
 """
 
 import dataclasses
@@ -18,16 +19,30 @@ import numpy as np
 import pydantic
 
 from wfm.config import Config
+from wfm.curation.rows import CategoryRow, MixtureRow
 from wfm.errors import ConfigError
-from wfm.records import Record
 
 OTHER = "other"
+NO_CLIP = 0.0
+"""Weight of a category without a clip to train on."""
+
+PHYSICAL_WORLD: dict[str, list[str]] = {
+    "driving": ["A view from a moving car.", "Cars drive along a road."],
+    "manipulation": ["Hands handle an object.", "A robot arm grasps and moves an object."],
+    "people": ["People walk, work or do sports.", "A person moves."],
+    "navigation": ["The camera moves through rooms.", "A walk through a building or a street."],
+    "first person": ["A video from the eyes of a person.", "A view from a camera worn on the head."],
+    "nature": ["Water, fire, clouds or trees move.", "An animal in the wild."],
+    "camera moves": ["The camera flies over a landscape.", "The camera pans and zooms."],
+    "rendered": ["A rendered scene of simple shapes.", "A video game or an animation."],
+}
+"""The kinds of video that Cosmos 1.0 was trained on, as its paper names them."""
 
 
 class TaxonomyConfig(Config):
     """Categories, when a clip belongs to one, and how often each is drawn."""
 
-    categories: dict[str, list[str]]
+    categories: dict[str, list[str]] = PHYSICAL_WORLD
     "Name of each category -> sentences that describe it."
     least_cosine: float = 0.0
     "A clip whose nearest category is further away than this (after the common direction is taken off) is other."
@@ -59,23 +74,9 @@ class TaxonomyConfig(Config):
         return self
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class CategoryRow(Record):
-    """One clip's category and weight. What the loader's `wfm.data.mixture` reads."""
-
-    clip_id: str
-    category: str
-    cosine: float
-    "To the category; where it is other, to the nearest."
-    margin: float
-    "By how much the second nearest is further away."
-    weight: float
-    "How often it is drawn, relative to the mean."
-
-
 @dataclasses.dataclass(frozen=True)
 class Mixture:
-    """Categories by name: how many clips, what share was wanted and what the weights reach."""
+    """Categories by name: how many clips to train on, what share was wanted and what the weights reach."""
 
     clips: dict[str, int]
     wanted: dict[str, float]
@@ -86,7 +87,11 @@ class Mixture:
 def classify(
     vectors: np.ndarray, descriptions: Mapping[str, np.ndarray], config: TaxonomyConfig
 ) -> tuple[list[str], np.ndarray, np.ndarray]:
-    """(category a clip, cosine [N], margin [N]) of clips float [N, D], by descriptions name -> float [sentences, D]."""
+    """(category a clip, cosine [N], margin [N]) of clips float [N, D], by descriptions name -> float [sentences, D].
+
+    A clip of zeros (nothing is said of it, or it has no contrast) is other. Raises ConfigError for
+    descriptions of another width.
+    """
     names = list(config.categories)
     means = np.stack([_unit(np.asarray(descriptions[name], np.float32)).mean(axis=0) for name in names])  # [C, D]
     if means.shape[1] != vectors.shape[1]:
@@ -101,14 +106,17 @@ def classify(
     order = np.argsort(-cosines, axis=1, kind="stable")
     rows = np.arange(len(cosines))
     best, second = cosines[rows, order[:, 0]], cosines[rows, order[:, 1]]
-    near = (best >= config.least_cosine) & (best - second >= config.least_margin)
+    near = (best >= config.least_cosine) & (best - second >= config.least_margin) & vectors.any(axis=1)
     chosen = [names[column] if ok else OTHER for column, ok in zip(order[:, 0], near, strict=True)]
     return chosen, best, best - second
 
 
 def mixture(chosen: Sequence[str], config: TaxonomyConfig) -> Mixture:
-    """Weights of the categories that have clips. Raises ConfigError when a share is wanted of a category without any."""
+    """Weights of the categories that have clips, by those to train on. Raises ConfigError when there is no clip, or a share is
+    wanted of a category without any."""
     counts = Counter(chosen)
+    if not counts:
+        raise ConfigError("there is no clip to train on: nothing can be mixed")
     empty = [name for name, share in config.shares.items() if share > 0 and not counts[name]]
     if empty:
         raise ConfigError(
@@ -129,14 +137,20 @@ def mixture(chosen: Sequence[str], config: TaxonomyConfig) -> Mixture:
 
 
 def category_rows(
-    clip_ids: Sequence[str], chosen: Sequence[str], cosines: np.ndarray, margins: np.ndarray, mixed: Mixture
+    clip_ids: Sequence[str], chosen: Sequence[str], cosines: np.ndarray, margins: np.ndarray
 ) -> list[CategoryRow]:
     """A row a clip, in the order given."""
     return [
-        CategoryRow(
-            clip_id=clip_id, category=name, cosine=float(cosine), margin=float(margin), weight=mixed.weights[name]
-        )
+        CategoryRow(clip_id=clip_id, category=name, category_cosine=float(cosine), category_margin=float(margin))
         for clip_id, name, cosine, margin in zip(clip_ids, chosen, cosines, margins, strict=True)
+    ]
+
+
+def mixture_rows(clip_ids: Sequence[str], chosen: Sequence[str], mixed: Mixture) -> list[MixtureRow]:
+    """A row a clip, in the order given; a category of which there is nothing to train on weighs 0."""
+    return [
+        MixtureRow(clip_id=clip_id, category=name, weight=mixed.weights.get(name, NO_CLIP))
+        for clip_id, name in zip(clip_ids, chosen, strict=True)
     ]
 
 

@@ -1,15 +1,16 @@
 """What each threshold would drop, before it is chosen: an offline page of histograms with example frames at the thresholds.
 
-For every number of the tables ``scores`` and ``measures``: its distribution; the clips on either side of the threshold in
-force, or at its 5th and 95th percentile where there is none; and, for every filter that is on, how many clips it drops by
-itself, how many it drops that no other would, and how many all drop together. Nothing is decided here, nothing is stored.
+For every number of the tables ``scores`` and ``measures``, and for the aesthetic score: its distribution; the clips on either
+side of the threshold in force, or at its 5th and 95th percentile where there is none; and, for every filter that is on, how
+many clips it drops by itself, how many it drops that no other would, and how many all drop together. Nothing is decided here,
+nothing is stored.
 """
 
 import base64
 import dataclasses
 import html
 import io
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,8 +18,8 @@ import numpy as np
 
 from wfm.curation.measured_filters import LOWER, UPPER
 from wfm.curation.measures import Measures
-from wfm.curation.rows import Score
-from wfm.curation.select import Scored, SelectConfig, filters
+from wfm.curation.rows import AestheticRow, Score
+from wfm.curation.select import Scored, SelectConfig, filters, join_scores
 from wfm.errors import DataError, WfmError
 from wfm.records import Clip
 
@@ -60,6 +61,7 @@ def limits(config: SelectConfig) -> dict[str, float]:
         "text_score": config.maximum_text_score,
         "sharpness": config.minimum_sharpness,
         "contrast": config.minimum_contrast,
+        "aesthetic": config.minimum_aesthetic,
     }
     measured = {column: getattr(config.measured, limit) for _, limit, column in (*UPPER, *LOWER)}
     return {name: value for name, value in (plain | measured).items() if value is not None}
@@ -74,7 +76,8 @@ def columns(scored: Sequence[Scored]) -> dict[str, np.ndarray]:
             numbers = [v for v in values if isinstance(v, (int, float))]
             if numbers:
                 found[field.name] = np.array([np.nan if v is None else float(v) for v in values])
-    return found
+    pleasing = [np.nan if item.aesthetic is None else item.aesthetic for item in scored]
+    return found if np.isnan(pleasing).all() else {**found, "aesthetic": np.array(pleasing)}
 
 
 def read(store: "Store", key: str) -> "tuple[list[Scored], Fetch]":
@@ -82,7 +85,7 @@ def read(store: "Store", key: str) -> "tuple[list[Scored], Fetch]":
 
     Raises `DataError` for another kind.
     """
-    from wfm.curation.by_part import read_parts, read_rows
+    from wfm.curation.by_part import read_optional, read_parts, read_rows
 
     given = store.artifact(key)
     if given.kind not in ("scores", "dataset"):
@@ -91,37 +94,20 @@ def read(store: "Store", key: str) -> "tuple[list[Scored], Fetch]":
     clips: Artifact = store.artifact(scores.manifest.inputs["clips"])
     by_part = read_parts(clips, "clips", Clip)
     part_of = {clip.clip_id: name for name, rows in by_part.items() for clip in rows}
-    score = {row.clip_id: row for row in read_rows(scores, "scores", Score)}
-    has_measures = any("measures" in name for name in _table_names(scores))
-    measured = {row.clip_id: row for row in read_rows(scores, "measures", Measures)} if has_measures else {}
+    embeddings = given.manifest.inputs.get("embeddings")
+    pleasing = read_optional(store.artifact(embeddings) if embeddings else None, "aesthetic", AestheticRow)
     ordered = sorted((clip for rows in by_part.values() for clip in rows), key=lambda clip: clip.clip_id)
-    rows = [Scored(clip, score.get(clip.clip_id), measured.get(clip.clip_id)) for clip in ordered]
+    measured = read_optional(scores, "measures", Measures)
+    rows = join_scores(ordered, read_rows(scores, "scores", Score), measured or (), pleasing or ())
     return rows, lambda clip: clips.part(part_of[clip.clip_id]).fetch(clip.path)
 
 
-def _table_names(scores: "Artifact") -> set[str]:
-    """Names of the first part's files: scores of before version 2 of the stage hold no measures."""
-    first = next(iter(scores.iterate_parts()), None)
-    return {entry.path for entry in scores.part(first.name).files()} if first is not None else set()
-
-
-def page(
-    scored: Sequence[Scored],
-    config: SelectConfig,
-    fetch: Fetch,
-    title: str,
-    aesthetic: Mapping[str, float] | None = None,
-) -> str:
-    """The whole page as one file of HTML: no script, no font, no picture from outside.
-
-    aesthetic: clip id -> score of a head, if there is one; without it the page has no such column.
-    """
+def page(scored: Sequence[Scored], config: SelectConfig, fetch: Fetch, title: str) -> str:
+    """The whole page as one file of HTML: no script, no font, no picture from outside."""
     found, together = drops(scored, config)
     total = max(len(scored), 1)
     rows = "".join(f"<tr><td>{d.name}<td>{d.alone}<td>{d.alone / total:.1%}<td>{d.only}" for d in found)
     shown = columns(scored)
-    if aesthetic is not None:
-        shown["aesthetic"] = np.array([aesthetic.get(item.clip.clip_id, np.nan) for item in scored])
     held, pictures = limits(config), _Pictures(fetch)
     sections = "".join(_section(name, values, held.get(name), scored, pictures) for name, values in shown.items())
     return (

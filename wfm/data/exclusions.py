@@ -59,6 +59,12 @@ def read_exclusions(dataset: "Artifact") -> Exclusions:
     return Exclusions(frozenset(read_split(dataset.fetch(SPLIT_FILE))[1]))
 
 
+def exclusions_of(folder: Path) -> Exclusions:
+    """What a pulled folder leaves out, for readers that do not look themselves, such as webdataset. Raises DataError for a
+    folder that is no data set."""
+    return Exclusions(frozenset(read_split(folder / SPLIT_FILE)[1]))
+
+
 def read_split(path: Path) -> tuple[dict[str, list[str]], list[str]]:
     """(shards by split, exclude list) of a ``split.yaml`` that wfm wrote. Raises DataError for anything else."""
     try:

@@ -5,8 +5,8 @@ from collections.abc import Callable
 
 import pytest
 
-from wfm.curation.clip_table import SCORES, ClipRow, clip_row, join
-from wfm.curation.rows import Score, Selection
+from wfm.curation.clip_table import MORE, MORE_COLUMNS, SCORES, ClipRow, clip_row, join
+from wfm.curation.rows import AestheticRow, CategoryRow, Score, Selection
 from wfm.errors import DataError
 from wfm.records import Caption, Clip
 
@@ -35,8 +35,31 @@ def caption(clip: Clip) -> Caption:
 
 
 def test_the_promised_columns_are_there() -> None:
-    columns = {field.name for field in dataclasses.fields(ClipRow)}
-    assert columns >= PUBLIC | set(SCORES)
+    columns = {field.name: field.type for field in dataclasses.fields(ClipRow)}
+    assert set(columns) >= PUBLIC | set(SCORES)
+    for table, record in MORE.items():
+        for field in dataclasses.fields(record):
+            if field.name in MORE_COLUMNS[table]:
+                plain = str(getattr(field.type, "__name__", field.type)).removesuffix(" | None")
+                assert str(columns.get(field.name)) == f"{plain} | None", f"{table}.{field.name}"
+
+
+def test_tables_that_need_not_be_there(make_row: Row) -> None:
+    clip, older = make_row("a"), make_row("b")
+    judged = AestheticRow(clip_id="a", clip_sha256=clip.clip_sha256, aesthetic=5.5)
+    kind = CategoryRow(clip_id="a", category="snow", category_cosine=0.4, category_margin=0.1)
+    rows = [
+        clip_row(known, "")
+        for known in join(
+            [clip, older], [chosen(clip), chosen(older)], [], [], more={"aesthetic": [judged], "categories": [kind]}
+        )
+    ]
+    assert (rows[0].aesthetic, rows[0].category, rows[0].cluster, rows[0].flow) == (5.5, "snow", None, None)
+    assert (rows[1].aesthetic, rows[1].category) == (None, None)
+    assert ClipRow.from_table(ClipRow.to_table(rows)) == rows
+    wrong = dataclasses.replace(judged, clip_sha256="older")
+    with pytest.raises(DataError, match="aesthetic score of clip 'a' was made from other bytes: rerun embed_clips"):
+        join([clip], [chosen(clip)], [], [], more={"aesthetic": [wrong]})
 
 
 def test_rows_carry_everything_that_is_known(make_row: Row, make_score: Callable[..., Score]) -> None:

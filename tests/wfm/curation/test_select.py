@@ -5,9 +5,11 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from wfm.curation.keepers import connected
-from wfm.curation.rows import SPLITS, DuplicatePair, DuplicateRow, Score, Selection
+from wfm.curation.rows import SPLITS, AestheticRow, DuplicatePair, DuplicateRow, Score, Selection
 from wfm.curation.select import (
     SelectConfig,
     SplitRatio,
@@ -16,7 +18,7 @@ from wfm.curation.select import (
     select_clips,
     split_groups,
 )
-from wfm.errors import DataError
+from wfm.errors import ConfigError, DataError
 from wfm.records import Clip
 
 Row = Callable[..., Clip]
@@ -102,6 +104,48 @@ def test_the_first_filter_gives_the_only_reason(make_row: Row, make_score: Score
     clip = make_row("a")
     row = decide([clip], [make_score(clip, black_share=1.0, static_share=1.0, contrast=0.0, sharpness=0.0)])["a"]
     assert row.reason == "black"
+
+
+def test_an_aesthetic_limit_needs_a_head_and_refuses_what_it_could_not_judge(
+    make_row: Row, make_score: ScoreOf
+) -> None:
+    clips = [make_row(name) for name in "abc"]
+    scores = [make_score(clip) for clip in clips]
+    own = [DuplicateRow(clip_id=n, component=n, quality_rank=0, duplicate_of="", tier="", cosine=0.0) for n in "abc"]
+    judged = [
+        AestheticRow(clip_id=clip.clip_id, clip_sha256=clip.clip_sha256, aesthetic=value)
+        for clip, value in zip(clips, (5.5, 3.0, None), strict=True)
+    ]
+    config = SelectConfig(minimum_aesthetic=4.0)
+    rows = select_clips(clips, scores, own, [], config, aesthetic=judged)
+    assert [row.reason for row in rows] == ["", "low_aesthetic", "low_aesthetic"]
+    assert all(row.kept for row in select_clips(clips, scores, own, [], SelectConfig(), aesthetic=judged))
+    with pytest.raises(ConfigError, match=r"minimum_aesthetic = 4\.0.*embed_clips\.aesthetic\.head"):
+        select_clips(clips, scores, own, [], config)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.data())
+def test_no_video_session_or_pair_is_in_two_splits(make_row: Row, make_score: ScoreOf, data: st.DataObject) -> None:
+    """Whatever videos, sessions and duplicates there are, and whatever is refused."""
+    count = data.draw(st.integers(1, 25))
+    number = st.integers(0, 8)
+    clips = [
+        make_row(f"{k:02d}", video_id=f"v{data.draw(number)}", session_id=f"s{data.draw(number)}") for k in range(count)
+    ]
+    ids = st.integers(0, count - 1)
+    pairs = {tuple(sorted(pair)) for pair in data.draw(st.lists(st.tuples(ids, ids), max_size=8)) if pair[0] != pair[1]}
+    scores = [make_score(clip, black_share=data.draw(st.sampled_from([0.0, 0.0, 1.0]))) for clip in clips]
+    named = [(clips[a].clip_id, clips[b].clip_id) for a, b in sorted(pairs)]
+    config = SelectConfig(drop_duplicates=data.draw(st.booleans()), split=SplitRatio(seed=data.draw(number)))
+    rows = decide(clips, scores, named, config=config)
+    kept = [clip for clip in clips if rows[clip.clip_id].kept]
+    for unit in (lambda clip: clip.video_id, lambda clip: clip.session_id):
+        for value in {unit(clip) for clip in kept}:
+            assert len({rows[clip.clip_id].split for clip in kept if unit(clip) == value}) == 1
+    for a, b in named:
+        if rows[a].kept and rows[b].kept:
+            assert rows[a].split == rows[b].split
 
 
 def test_duplicates_of_a_kept_clip_go(make_row: Row, make_score: ScoreOf) -> None:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from wfm.curation.taxonomy import OTHER, TaxonomyConfig, category_rows, classify, mixture
+from wfm.curation.taxonomy import OTHER, TaxonomyConfig, classify, mixture, mixture_rows
 from wfm.errors import ConfigError
 
 
@@ -64,9 +64,7 @@ def test_given_shares_and_the_rest_by_evenness() -> None:
 def test_weights_have_the_mean_one_and_keep_the_cap(counts: list[int], evenness: float, most: float) -> None:
     chosen = [name for name, count in zip(("snow", "cars", "food", OTHER), counts, strict=True) for _ in range(count)]
     mixed = mixture(chosen, config(evenness=evenness, most_repeats=most))
-    rows = category_rows(
-        [str(k) for k in range(len(chosen))], chosen, np.zeros(len(chosen)), np.zeros(len(chosen)), mixed
-    )
+    rows = mixture_rows([str(k) for k in range(len(chosen))], chosen, mixed)
     assert np.mean([row.weight for row in rows]) == pytest.approx(1)
     assert max(row.weight for row in rows) <= most * (1 + 1e-9)
     assert min(row.weight for row in rows) >= 0
@@ -95,6 +93,18 @@ def test_impossible_wishes_are_refused() -> None:
         mixture(["snow"] * 4, config(shares={"cars": 0.5}))
     with pytest.raises(ConfigError, match=r"0\.5"):
         mixture(["snow"] * 4, config(shares={"snow": 0.5}))
+    with pytest.raises(ConfigError, match="no clip to train on"):
+        mixture([], config())
     clips, described, _ = spread()
     with pytest.raises(ConfigError, match="not one encoder"):
         classify(clips[:, :8], described, config())
+
+
+def test_what_has_no_direction_is_other_and_what_is_not_to_train_on_weighs_nothing() -> None:
+    clips, described, _ = spread()
+    clips[3] = 0
+    assert classify(clips, described, config())[0][3] == OTHER
+    mixed = mixture(["snow", "snow", "cars"], config())
+    weights = {row.clip_id: row.weight for row in mixture_rows("abcd", ["snow", "cars", "food", "food"], mixed)}
+    assert weights["c"] == weights["d"] == 0
+    assert weights["a"] > 0

@@ -1,4 +1,4 @@
-"""The sentence encoder that search and taxonomy are given: curation may not load models, so the command line brings one.
+"""The sentence encoder that search, clusters and taxonomy are given: curation may not load models, so who calls it brings one.
 
 A sentence is the mean of its tokens' last hidden states (special tokens included, padding not), at length 1: what MiniLM was
 trained for. Importing this loads nothing.
@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 
 from wfm.errors import MissingPackage
+from wfm.models.text.config import TextConfig
+from wfm.models.text.identity import encoder_identity
 
 _AT_ONCE = 256
 
@@ -17,11 +19,8 @@ _AT_ONCE = 256
 class SentenceEncoder:
     """Texts -> float32 [N, D] of length 1, by the embedded MiniLM or a local folder. Weights are read at the first call."""
 
-    def __init__(self, folder: str = "") -> None:
-        from wfm.models.text.config import TextConfig
-        from wfm.models.text.identity import encoder_identity
-
-        self._config = TextConfig(encoder="folder" if folder else "minilm", folder=folder)
+    def __init__(self, config: TextConfig | None = None) -> None:
+        self._config = config or TextConfig(encoder="minilm")
         self.identity = f"mean-{encoder_identity(self._config)}"
         self._encoder: Any = None
 
