@@ -148,5 +148,8 @@ def _explain(model: type[pydantic.BaseModel], error: pydantic.ValidationError) -
                 owner = _nested(field) if field is not None else None
             lines.append(unknown(path, owner.model_fields if owner is not None else ()))
         else:
-            lines.append(f"field {path!r} = {problem['input']!r}: {problem['msg']}")
+            words = problem["msg"].removeprefix("Value error, ")
+            # A rule over several fields is given all of them: its message names those that matter.
+            value = "" if isinstance(problem["input"], Mapping) else f" = {problem['input']!r}"
+            lines.append(f"field {path!r}{value}: {words}" if path else words)
     return f"{model.__name__}: " + "; ".join(lines)

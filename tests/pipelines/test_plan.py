@@ -77,3 +77,14 @@ def test_wrong_requests_name_the_choices(store: Store, arguments: dict[str, obje
 def test_recipes_name_nodes_that_exist(store: Store, profile: str) -> None:
     plans = [resolve(pipeline, profile=profile, store=store) for pipeline in ("world_model", "decoder")]
     assert set(recipe(profile)) <= {node.name for plan in plans for node in plan.nodes}
+
+
+def test_fields_that_need_each_other_are_set_in_any_order(store: Store) -> None:
+    asked = ["source=endpoint", "endpoint.url=http://127.0.0.1:1/v1", "endpoint.model=m", "prompt=av"]
+    texts = [f"caption_clips.{text}" for text in asked]
+    plans = [resolve("curate", profile="smoke", store=store, overrides=order) for order in (texts, texts[::-1])]
+    configs = [plan.node("caption_clips").config for plan in plans]
+    assert configs[0] == configs[1]
+    assert configs[0]["prompt"].startswith("These {seconds} seconds were filmed from a vehicle")
+    with pytest.raises(ConfigError, match=r"^CaptionConfig: source=endpoint with endpoint.url='' and .*: give both$"):
+        resolve("curate", profile="smoke", store=store, overrides=texts[:1])

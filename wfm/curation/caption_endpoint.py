@@ -15,7 +15,7 @@ import time
 import urllib.parse
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, Self
 
 import pydantic
 
@@ -59,17 +59,17 @@ class EndpointConfig(Config):
     retries: int = how(4, ge=0)
     "Further tries of a request that failed, and of an answer that was wrong."
 
-    @pydantic.field_validator("url")
-    @classmethod
-    def _without_secrets(cls, url: str) -> str:
-        parts = urllib.parse.urlsplit(url)
-        if url and (parts.scheme not in ("http", "https") or not parts.hostname):
-            raise ValueError("not an http(s) address: give one such as http://localhost:8000/v1")
+    @pydantic.model_validator(mode="after")  # not of the field: its value is not to be shown
+    def _without_secrets(self) -> Self:
+        parts = urllib.parse.urlsplit(self.url)
         if parts.username or parts.password or parts.query:
             raise ValueError(
-                "holds a user, a password or a query, and is written to manifests: put the key in a variable"
+                "url holds a user, a password or a query, and is written to manifests: put the key into the environment "
+                f"variable {self.api_key_variable}"
             )
-        return url
+        if self.url and (parts.scheme not in ("http", "https") or not parts.hostname):
+            raise ValueError(f"url = {self.url!r} is not an http(s) address: give one such as http://localhost:8000/v1")
+        return self
 
 
 class Endpoint:

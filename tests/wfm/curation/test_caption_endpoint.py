@@ -256,15 +256,16 @@ def test_an_endpoint_that_cannot_be_used_is_refused_before_a_clip_is_opened(
     [
         ({"source": "endpoint"}, r"endpoint\.url='' and endpoint\.model='': give both"),
         ({"endpoint": {"url": "localhost:8000/v1"}}, "not an http.s. address: give one such as"),
-        ({"endpoint": {"url": "http://me:secret@there/v1"}}, "put the key in a variable"),
+        ({"endpoint": {"url": "http://me:secret@there/v1"}}, "put the key into the environment variable"),
         ({"length": "huge"}, "'caption', 'short', 'medium' or 'long'"),
         ({"length": "short"}, r"length='short' is not among rewrite.lengths=\[\]: add it there"),
         ({"source": "local"}, r"local.folder='' and local.folder_sha256='': give both"),
     ],
 )
 def test_configs_that_cannot_work_are_refused_before_anything_runs(values: dict[str, Any], words: str) -> None:
-    with pytest.raises(ConfigError, match=words):
+    with pytest.raises(ConfigError, match=words) as raised:
         CaptionConfig.parse(values)
+    assert "secret" not in str(raised.value)
 
 
 def test_a_stage_that_is_killed_goes_on_and_ends_as_if_nothing_had_happened(endpoint: Endpoint, tmp_path: Path) -> None:
