@@ -15,8 +15,11 @@ import numpy as np
 import pydantic
 
 from wfm.config import Config, how
+from wfm.curation.prefetch import ahead, frame_bytes
 
 if TYPE_CHECKING:
+    import av
+
     from wfm.data.decode import OpenVideo
 
 Detector = Literal["adaptive", "content", "transnetv2", "stride", "whole"]
@@ -37,8 +40,8 @@ class ShotConfig(Config):
     "content: mean HSV difference that makes a cut (0 to 255)."
     gradual: bool = False
     "adaptive and content: look for dissolves and fades as well; the mixed frames belong to no shot."
-    gradual_ratio: float = 0.22
-    "gradual: how far a picture may stray from the mean of what is before and behind, as a share of their distance."
+    gradual_ratio: float = 0.6
+    "gradual: how far pictures and their detail may stray from a dissolve's course, a sum of shares; less finds fewer."
     transnet_threshold: float = 0.5
     "transnetv2: probability that makes a transition."
     transnet_weights_sha256: str = "a313d0b3bebfa9a71914b375bfdf918a30b5c3b1e6be51972d35dd8078b442de"
@@ -117,34 +120,63 @@ Cut = int | Mixed
 class Finder(Protocol):
     """What looks at every picture of a video and then says where its shots begin."""
 
-    def push(self, picture: np.ndarray) -> None:
-        """The next picture."""
+    def push(self, picture: np.ndarray) -> Sequence[int] | None:
+        """The next picture. Returns hard cuts that are sure now, in order; None: all are told at the end alone."""
 
     def finish(self) -> list[Cut]:
         """The cuts of the whole video, in order."""
 
 
-def look(video: "OpenVideo", config: ShotConfig) -> tuple[Timeline, list[Cut]]:
+class Looker(Protocol):
+    """Who sees a video's frames and shots as they come, in `look`."""
+
+    def frame(self, frame: "av.VideoFrame") -> None:
+        """The next frame."""
+
+    def shot(self, first: int, timeline: Timeline) -> None:
+        """A shot that has ended: the index of its first frame in the video, and its frames."""
+
+
+def look(
+    video: "OpenVideo", config: ShotConfig, looker: Looker | None = None, *, prefetch_bytes: int = 0
+) -> tuple[Timeline, list[Cut]]:
     """Decode a video once: its timeline, and where a new shot begins.
 
-    Memory is a window of small pictures and some bytes a frame. Raises `VideoError` when decoding fails.
+    looker: is told of frames and shots, for the detectors that know a cut soon after it (`tells_soon`). prefetch_bytes: how far
+    a thread may decode ahead, 0: not at all. Memory is a window of small pictures and some bytes a frame. Raises `VideoError`
+    when decoding fails.
     """
     from wfm.data.decode import VideoError, to_array
 
     finder = finder_of(config)
     pts: list[int] = []
-    duration = 0
-    for frame in video.frames():
-        pts.append(int(frame.pts))
-        duration = frame.duration
-        if finder is not None:
-            size, channels = picture_of(config, frame.height, frame.width)
-            finder.push(to_array(frame, size=size, channels=channels, upright=False))
+    duration = begun = 0
+    if looker is not None and not tells_soon(config):
+        raise ValueError(f"detector {config.detector!r} (gradual={config.gradual}) tells its cuts at a video's end")
+    with ahead(video.frames(), prefetch_bytes, frame_bytes) as frames:
+        for frame in frames:
+            pts.append(int(frame.pts))
+            duration = frame.duration
+            found: Sequence[int] | None = None
+            if finder is not None:
+                size, channels = picture_of(config, frame.height, frame.width)
+                found = finder.push(to_array(frame, size=size, channels=channels, upright=False))
+            if looker is not None:
+                looker.frame(frame)
+                for cut in (one for one in found or () if one > begun):
+                    looker.shot(begun, Timeline(np.asarray(pts[begun:cut], dtype=np.int64), pts[cut], video.time_base))
+                    begun = cut
     if not pts:
         raise VideoError(video.path, "decode_error", "no frame could be decoded")
-    end_pts = video.end_pts(pts[-1], duration)
-    cuts = finder.finish() if finder is not None else []
-    return Timeline(np.asarray(pts, dtype=np.int64), end_pts, video.time_base), cuts
+    timeline = Timeline(np.asarray(pts, dtype=np.int64), video.end_pts(pts[-1], duration), video.time_base)
+    if looker is not None:
+        looker.shot(begun, Timeline(timeline.pts[begun:], timeline.end_pts, video.time_base))
+    return timeline, finder.finish() if finder is not None else []
+
+
+def tells_soon(config: ShotConfig) -> bool:
+    """Whether the detector knows a cut a few frames after it."""
+    return config.detector in ("adaptive", "content") and not config.gradual
 
 
 def finder_of(config: ShotConfig) -> Finder | None:
@@ -172,13 +204,22 @@ def spans(timeline: Timeline, cuts: Sequence[Cut], config: ShotConfig) -> tuple[
     every frame, the last one too."""
     kept: list[Span] = []
     short: list[Span] = []
-    for whole in _shots(cuts, len(timeline.pts)):
-        shot = _crop(timeline, whole, config)
-        for span in _divide(timeline, shot, config) if shot.first < shot.last else []:
-            long_enough = timeline.seconds_between(span.first, span.last) >= config.minimum_seconds - 1e-6
-            (kept if long_enough else short).append(span)
-        if shot.first >= shot.last:
-            short.append(whole)  # cropping left nothing
+    for shot in _shots(cuts, len(timeline.pts)):
+        for pieces, more in zip((kept, short), spans_of_shot(timeline, shot, config), strict=True):
+            pieces += more
+    return kept, short
+
+
+def spans_of_shot(timeline: Timeline, whole: Span, config: ShotConfig) -> tuple[list[Span], list[Span]]:
+    """The same of one shot; ``timeline`` need not know more than its frames and its end."""
+    shot = _crop(timeline, whole, config)
+    if shot.first >= shot.last:
+        return [], [whole]  # cropping left nothing
+    kept: list[Span] = []
+    short: list[Span] = []
+    for span in _divide(timeline, shot, config):
+        long_enough = timeline.seconds_between(span.first, span.last) >= config.minimum_seconds - 1e-6
+        (kept if long_enough else short).append(span)
     return kept, short
 
 
@@ -235,12 +276,14 @@ class _Classical:
         self._cuts: set[int] = set()
         self._index = 0
 
-    def push(self, picture: np.ndarray) -> None:
-        if self._begins_shot is not None:
-            self._cuts.update(self._begins_shot(self._index, picture))
+    def push(self, picture: np.ndarray) -> Sequence[int] | None:
+        found = self._begins_shot(self._index, picture) if self._begins_shot is not None else []
+        found = sorted(cut for cut in set(found) if cut > 0 and cut not in self._cuts)
+        self._cuts.update(found)
         if self._gradual is not None:
             self._gradual.push(picture)
         self._index += 1
+        return found if self._gradual is None else None
 
     def finish(self) -> list[Cut]:
         mixed = self._gradual.finish() if self._gradual is not None else []
