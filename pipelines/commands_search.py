@@ -238,7 +238,8 @@ def _own(dataset: "Artifact", name: str, cosine: str) -> list[tuple[str, int, st
 def _table(title: str, headings: tuple[str, ...], lines: list[Any]) -> None:
     from rich.table import Table
 
-    table = Table(title=title, title_justify="left", box=None)
+    say(title)
+    table = Table(box=None)
     for heading in headings:
         table.add_column(heading, no_wrap=True)
     for line in lines:
@@ -266,7 +267,8 @@ def _answer(hits: "list[Hit]", about: str, page: Path | None, json_: bool) -> No
         return
     from rich.table import Table
 
-    table = Table(title=about, title_justify="left", box=None)
+    say(about)
+    table = Table(box=None)
     for heading in ("cosine", "clip", "split", "seconds", "caption"):
         table.add_column(heading, no_wrap=heading != "caption")
     for hit in hits:

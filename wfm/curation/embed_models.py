@@ -8,7 +8,7 @@ weights, so they ask for ``run_code``.
 import hashlib
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -50,21 +50,48 @@ def open_embedder(model: str, weights: str, weights_sha256: str, *, run_code: bo
     return {"clip": _clip, "cosmos-embed1": _cosmos_embed, "torchscript": _torchscript}[model](path, device)
 
 
+def open_tower(path: Path, side: Literal["vision", "text"]) -> Any:
+    """One side of the CLIP of a folder, with its projection, in float32. Raises `DataError` for a folder that lacks it."""
+    import torch
+    import transformers
+
+    said = transformers.logging
+    level, bars = said.get_verbosity(), said.is_progress_bar_enabled()
+    said.set_verbosity_error()  # of a whole CLIP the other side is left over: no news
+    said.disable_progress_bar()
+    kind = {"vision": transformers.CLIPVisionModelWithProjection, "text": transformers.CLIPTextModelWithProjection}[
+        side
+    ]
+    try:
+        config = transformers.AutoConfig.from_pretrained(str(path), local_files_only=True)
+        if isinstance(config, transformers.CLIPConfig):  # a side's own config need not state the common width
+            width, config = config.projection_dim, getattr(config, f"{side}_config")
+            config.projection_dim = width
+        network, found = kind.from_pretrained(
+            str(path), config=config, local_files_only=True, use_safetensors=True, dtype=torch.float32,
+            output_loading_info=True,
+        )  # fmt: skip
+    except Exception as error:  # transformers raises many kinds for a broken folder
+        raise DataError(f"{path}: transformers cannot open this CLIP ({error})") from error
+    finally:
+        said.set_verbosity(level)
+        if bars:
+            said.enable_progress_bar()
+    if wrong := sorted(map(str, [*found["missing_keys"], *found["mismatched_keys"]])):
+        raise DataError(f"{path}: the weights do not hold {', '.join(wrong[:5])}: not a CLIP with its {side} tower")
+    return network.eval()
+
+
 def _clip(path: Path, device: str) -> Embedder:
     """The mean of CLIP's image embeddings of the frames; the folder's own preprocessing."""
     import torch
     import transformers
 
+    network = open_tower(path, "vision").to(device)
     try:
-        network, found = transformers.CLIPVisionModelWithProjection.from_pretrained(
-            str(path), local_files_only=True, use_safetensors=True, dtype=torch.float32, output_loading_info=True
-        )
         prepare = transformers.CLIPImageProcessor.from_pretrained(str(path), local_files_only=True)
     except Exception as error:  # transformers raises many kinds for a broken folder
-        raise DataError(f"{path}: transformers cannot open this CLIP ({error})") from error
-    if wrong := sorted(map(str, [*found["missing_keys"], *found["mismatched_keys"]])):
-        raise DataError(f"{path}: the weights do not hold {', '.join(wrong[:5])}: not a whole CLIP")
-    network = network.eval().to(device)
+        raise DataError(f"{path}: transformers cannot open this CLIP's preprocessing ({error})") from error
 
     def embed(frames: np.ndarray) -> np.ndarray:
         pixels = prepare(images=list(frames), return_tensors="pt")["pixel_values"]  # [T, 3, h, w]
