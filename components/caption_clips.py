@@ -5,6 +5,7 @@ python -m components.caption_clips --spec SPEC --input clips=KEY --key-out PATH
 
 from components.entrypoint import Context, PartContext, Result, main
 from wfm.curation import caption
+from wfm.curation.caption_expected import expected
 from wfm.curation.part import add_up
 from wfm.curation.per_clip import part_plan
 
@@ -13,6 +14,8 @@ CONFIG = caption.CaptionConfig
 
 def run(ctx: Context[caption.CaptionConfig]) -> Result:
     """One part for each part of the clips."""
+    if asked := expected(ctx.inputs["clips"], ctx.config):
+        ctx.log.info("%s: %s", ctx.node, asked)
     inputs, arguments = part_plan(ctx.inputs["clips"])
     parts = ctx.map_parts(inputs, part, arguments)
     counts, skipped = add_up(ctx.store, parts)

@@ -169,7 +169,7 @@ def _start(
 def _show_plan(plan: "Plan", store: "Store") -> None:
     from rich.table import Table
 
-    from pipelines.estimate import estimate
+    from pipelines.estimate import estimate, questions
 
     table = Table(title=f"{plan.pipeline} ({plan.profile})", title_justify="left", box=None)
     for heading in ("stage", "runs", "key", "estimate", "why"):
@@ -191,6 +191,8 @@ def _show_plan(plan: "Plan", store: "Store") -> None:
         )
     elif costs:
         say("no estimate: no stage of these has run on this store before, or the videos are not there yet")
+    for line in questions(plan, store):
+        say(line)
 
 
 def _conclude(state: RunState, plan: "Plan", store: "Store") -> None:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from wfm.artifacts import Artifact, Store
 
 INGEST = "ingest_videos"
+CAPTION = "caption_clips"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,6 +52,20 @@ def estimate(plan: "Plan", store: "Store") -> dict[str, Estimate]:
     wanted = {node.stage for node in plan.missing}
     rates = _rates(store, wanted) if wanted else {}
     return {node.name: Estimate(node.stage, files, rates.get(node.stage)) for node in plan.missing}
+
+
+def questions(plan: "Plan", store: "Store") -> list[str]:
+    """What captioning models would be asked, for nodes that would run and whose clips are there already."""
+    from components import caption_clips
+    from wfm.curation.caption_expected import expected
+
+    found = []
+    for node in plan.missing:
+        clips = plan.input_keys(node).get("clips", "") if node.stage == CAPTION else ""
+        if clips and store.has(clips):
+            asked = expected(store.artifact(clips), caption_clips.CONFIG.parse(node.config))
+            found += [f"{node.name}: {asked}"] if asked else []
+    return found
 
 
 def _files_now(plan: "Plan", store: "Store") -> int | None:

@@ -19,6 +19,7 @@ from tests.wfm.curation.caption_server import Endpoint
 from tests.wfm.curation.caption_store import Answer, caption, files_of, light, make_clips, run_stage
 from wfm.artifacts import Artifact, Store
 from wfm.curation.caption import CaptionConfig
+from wfm.curation.caption_expected import Expected, expected
 from wfm.errors import ConfigError, TryAgain
 
 LENGTHS = (40, 8, 6, 12, 3)
@@ -60,7 +61,9 @@ def ask(clips: tuple[Store, Artifact], tmp_path: Path) -> Ask:
     return lambda config: caption(store, artifact, tmp_path / "out", config)
 
 
-def test_windows_are_asked_about_and_become_one_caption(ask: Ask, endpoint: Endpoint) -> None:
+def test_windows_are_asked_about_and_become_one_caption(
+    ask: Ask, clips: tuple[Store, Artifact], endpoint: Endpoint
+) -> None:
     found = ask(settings(endpoint, more={"shown": {"window_frames": 16, "largest_side": 24}}))
     assert found.words == RIGHT
     assert found.skipped == {"caption_too_short": 1}
@@ -71,6 +74,9 @@ def test_windows_are_asked_about_and_become_one_caption(ask: Ask, endpoint: Endp
         assert row.clip_sha256 == found.captions[int(row.clip_id, 16)].clip_sha256
     shown = sorted(len(request["messages"][0]["content"]) - 1 for request in endpoint.asked)
     assert shown == [2, 2, 2, 3, 4, 4]  # two pictures a second of 8 frames
+    foreseen = expected(clips[1], settings(endpoint))
+    assert foreseen == Expected(5, 1, WINDOWS, len(endpoint.asked), sum(shown), WINDOWS * 1024)
+    assert expected(clips[1], CaptionConfig()) is None
     url = endpoint.asked[0]["messages"][0]["content"][0]["image_url"]["url"]
     import cv2
 
