@@ -17,7 +17,7 @@ from wfm.curation.listing import (
     unsafe_name,
 )
 from wfm.data.archive import Archive, is_archive_name, split_member
-from wfm.data.source import remote_error, remote_file_system, remote_options
+from wfm.data.source import object_stamp, remote_error, remote_file_system, remote_options
 from wfm.errors import InputError, WfmError
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ def remote_file(url: str, store: "Store | None", known: dict[str, str]) -> Sourc
                     stamps.append(Archive(store, member[0]).stamp)
                     continue
                 side_system, side_path = remote_file_system(extra[kind], remote_options(store, extra[kind]))
-                stamps.append(_stamp(side_system.info(side_path)))
+                stamps.append(object_stamp(side_system.info(side_path)))
     except (FileNotFoundError, PermissionError) as error:
         code = "not_found" if isinstance(error, FileNotFoundError) else "unreadable"
         return SourceFile(url, name, problem=f"{code}: the object, or its sidecar, may not be read")
@@ -83,7 +83,7 @@ def remote_file(url: str, store: "Store | None", known: dict[str, str]) -> Sourc
     except Exception as error:
         raise remote_error(url, error) from None
     file = SourceFile(
-        url, name, int(info.get("size") or 0), _stamp(info) if info else "", sidecar_stamp=";".join(stamps)
+        url, name, int(info.get("size") or 0), object_stamp(info) if info else "", sidecar_stamp=";".join(stamps)
     )
     return dataclasses.replace(file, **extra)
 
@@ -113,10 +113,10 @@ def _source_file(scheme: str, path: str, entry: dict[str, Any], known: dict[str,
     if problem:
         return SourceFile(url, name, problem=problem)
     if is_archive_name(name):
-        return SourceFile(url, name, int(entry.get("size") or 0), _stamp(entry))
-    sidecars, stamp = find_sidecars(path, known.__contains__, lambda p: _stamp(known[p]))
+        return SourceFile(url, name, int(entry.get("size") or 0), object_stamp(entry))
+    sidecars, stamp = find_sidecars(path, known.__contains__, lambda p: object_stamp(known[p]))
     urls: dict[str, Any] = {kind: f"{scheme}://{sidecar}" for kind, sidecar in sidecars.items()}
-    file = SourceFile(url, name, int(entry.get("size") or 0), _stamp(entry), sidecar_stamp=stamp)
+    file = SourceFile(url, name, int(entry.get("size") or 0), object_stamp(entry), sidecar_stamp=stamp)
     return dataclasses.replace(file, **urls)
 
 
@@ -133,8 +133,3 @@ def _sibling_sidecars(file_system: Any, root: str, entries: list[dict[str, Any]]
 
 def _find(file_system: Any, path: str) -> list[dict[str, Any]]:
     return [entry for entry in file_system.find(path, detail=True).values() if entry["type"] == "file"]
-
-
-def _stamp(info: dict[str, Any]) -> str:
-    tag = info.get("ETag") or info.get("etag") or info.get("md5Hash") or info.get("LastModified") or info.get("mtime")
-    return f"etag:{str(tag).strip(chr(34))}:{info.get('size')}"

@@ -27,6 +27,7 @@ from wfm.data.source import (
     DamagedSource,
     keep,
     object_info,
+    object_stamp,
     problem_of,
     remote_error,
     remote_file_system,
@@ -79,17 +80,17 @@ class Archive:
 
     def __init__(self, store: "Store | None", address: str) -> None:
         self.address = address
-        self._options = remote_options(store, address) if "://" in address else None
-        if self._options is not None:
+        self._remote: tuple[Any, str] | None = None
+        if "://" in address:
             try:
-                info = object_info(*remote_file_system(address, self._options))
+                self._remote = remote_file_system(address, remote_options(store, address))
+                info = object_info(*self._remote)
             except FileNotFoundError:
                 raise
             except Exception as error:
                 raise remote_error(address, error) from None
             self.size = int(info.get("size") or 0)
-            tag = info.get("ETag") or info.get("etag") or info.get("LastModified") or info.get("mtime")
-            self.stamp = f"etag:{str(tag).strip(chr(34))}:{self.size}"
+            self.stamp = object_stamp(info)
         else:
             problem = problem_of(address)
             if problem:
@@ -176,10 +177,10 @@ class Archive:
     def _open(self, block: int) -> Iterator[Any]:
         """The archive, of a ``.tar.gz`` the tar in it, open for reading at any place."""
         with contextlib.ExitStack() as stack:
-            if self._options is None:
+            if self._remote is None:
                 raw: Any = stack.enter_context(open(self.address, "rb"))
             else:
-                raw = stack.enter_context(_Remote(self.address, self._options, block))
+                raw = stack.enter_context(_Remote(self.address, *self._remote, block))
             if not self._is_gzip:
                 yield raw
                 return
@@ -206,11 +207,10 @@ _indexes: dict[tuple[str, str], Index] = {}
 class _Remote(io.RawIOBase):
     """A remote file whose failures are the place's, not damage of what lies there."""
 
-    def __init__(self, url: str, options: dict[str, Any], block: int) -> None:
+    def __init__(self, url: str, file_system: Any, path: str, block: int) -> None:
         self._url = url
         self.failure: WfmError | None = None
         with self._named():
-            file_system, path = remote_file_system(url, options)
             self._file = file_system.open(path, "rb", block_size=block, cache_type="readahead")
 
     @contextlib.contextmanager

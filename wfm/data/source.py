@@ -248,8 +248,9 @@ def _download(url: str, options: dict[str, Any]) -> Path:
         info = object_info(file_system, path)
     except Exception as error:
         raise remote_error(url, error) from None
-    stamp = f"{url}\n{info.get('size')}\n{info.get('ETag') or info.get('etag') or info.get('LastModified')}"
-    return keep(stamp, path, int(info.get("size") or 0), _chunks(file_system, path, url), _stated(info))
+    return keep(
+        f"{url}\n{object_stamp(info)}", path, int(info.get("size") or 0), _chunks(file_system, path, url), _stated(info)
+    )
 
 
 def keep(stamp: str, name: str, size: int, chunks: Iterable[bytes], stated: Mapping[str, bytes] | None = None) -> Path:
@@ -295,6 +296,13 @@ def object_info(file_system: Any, path: str) -> dict[str, Any]:
     bucket, key, _ = file_system.split_path(path)
     head = file_system.call_s3("head_object", Bucket=bucket, Key=key, ChecksumMode="ENABLED")
     return {**head, "size": head["ContentLength"]}
+
+
+def object_stamp(info: Mapping[str, Any]) -> str:
+    """What changes when an object's bytes may have: its tag, digest or time, and its size."""
+    names = ("ETag", "etag", "md5Hash", "LastModified", "mtime", "created")
+    tag = next((info[name] for name in names if info.get(name)), None)
+    return f"etag:{str(tag).strip(chr(34))}:{info.get('size')}"
 
 
 def _stated(info: Mapping[str, Any]) -> dict[str, bytes]:

@@ -3,7 +3,11 @@
 import base64
 import hashlib
 import http.server
+import io
+import random
+import tarfile
 import threading
+import zipfile
 from collections.abc import Iterator
 from typing import Any
 
@@ -152,6 +156,54 @@ def test_a_purged_video_is_not_even_fetched(bucket: Any, server: str, tmp_path: 
     row, _ = ingest.examine(file, store, ingest.IngestConfig())
     assert row.reason.startswith("purged: ")
     assert not (tmp_path / "cache" / "sources").exists()
+
+
+@pytest.mark.parametrize("kind", ["zip", "tar", "tar.gz"])
+def test_members_of_an_archive_in_a_bucket(
+    bucket: Any, tmp_path: Any, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    from wfm.artifacts import Store
+    from wfm.data import archive
+
+    films = {f"{number}.mp4": random.Random(number).randbytes(2**20) for number in range(9)}
+    path = tmp_path / "packed"
+    if kind == "zip":
+        with zipfile.ZipFile(path, "w") as opened:
+            for name, data in films.items():
+                opened.writestr(name, data)
+    else:
+        with tarfile.open(path, "w:gz" if kind.endswith("gz") else "w") as tar:
+            for name, data in films.items():
+                info = tarfile.TarInfo(name)
+                info.size = len(data)
+                tar.addfile(info, io.BytesIO(data))
+    bucket(f"in/films.{kind}", path.read_bytes())
+    found = list_source("s3://films/in").files
+    assert [file.source for file in found] == [f"s3://films/in/films.{kind}!/{name}" for name in films]
+    store = Store.open(tmp_path / "store")
+    asked: list[int] = []
+    read = archive._Remote.read
+
+    def counted(self: Any, size: int = -1) -> bytes:
+        asked.append(len(data := read(self, size)))
+        return data
+
+    monkeypatch.setattr(archive._Remote, "read", counted)
+    assert open_source(store, found[0].source).read_bytes() == films["0.mp4"]
+    assert open_source(store, found[5].source).read_bytes() == films["5.mp4"]
+    assert kind == "tar.gz" or sum(asked) < 2 * 2**20 + 1000, "what lies before and behind stays in the bucket"
+
+    def broken(self: Any, size: int = -1) -> bytes:
+        with self._named():
+            raise ConnectionResetError("connection reset")
+
+    monkeypatch.setattr(archive._Remote, "read", broken)
+    with pytest.raises(TryAgain, match="does not answer"):
+        open_source(store, found[7].source)
+    archive._indexes.clear()
+    bucket(f"in/films.{kind}", path.read_bytes() + bytes(512))
+    with pytest.raises(TryAgain, match="does not answer"):
+        list_source("s3://films/in")
 
 
 def test_a_missing_bucket_is_wrong_input(bucket: Any) -> None:
