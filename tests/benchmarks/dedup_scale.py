@@ -17,6 +17,7 @@ import numpy as np
 
 from tests.benchmarks.paired import print_line
 from wfm.curation.arrays import array_module
+from wfm.curation.dedup import DedupConfig
 from wfm.curation.neighbours import clustered_pairs
 from wfm.curation.partition import kmeans
 
@@ -72,9 +73,10 @@ def recall(truth: set[tuple[int, int]], first: np.ndarray, second: np.ndarray) -
 def in_clusters(rows: np.ndarray, threshold: float, clusters: int) -> tuple[np.ndarray, np.ndarray]:
     """The rivals' shape: k-means, then every pair inside a cluster, none across."""
     xp = array_module("cpu")
-    centres = kmeans(xp, rows, np.arange(len(rows)), clusters, 10, 0).T
+    centres = kmeans(xp, rows, np.arange(len(rows)), clusters, 0)
+    half = (centres * centres).sum(axis=1) / 2
     nearest = np.concatenate(
-        [(rows[a : a + BLOCK].astype(np.float32) @ centres).argmax(axis=1) for a in range(0, len(rows), BLOCK)]
+        [(rows[a : a + BLOCK].astype(np.float32) @ centres.T - half).argmax(axis=1) for a in range(0, len(rows), BLOCK)]
     )
     found: list[tuple[np.ndarray, np.ndarray]] = []
     for cluster in range(clusters):
@@ -126,8 +128,8 @@ def main() -> None:
     parser.add_argument("--counts", type=int, nargs="+", default=[20_000, 50_000])
     parser.add_argument("--sampled", type=int, default=20_000)
     parser.add_argument("--threshold", type=float, default=0.95)
-    parser.add_argument("--reach", type=float, default=0.25)
-    parser.add_argument("--leaf", type=int, default=512)
+    parser.add_argument("--reach", type=float, default=DedupConfig().reach)
+    parser.add_argument("--leaf", type=int, default=DedupConfig().leaf)
     parser.add_argument(
         "--rivals-up-to", type=int, default=0, help="counts at which faiss and plain clusters run as well"
     )
@@ -142,9 +144,7 @@ def main() -> None:
             truth |= brute_force(rows, sampled[a : a + 2000], given.threshold)
 
         def ours(rows: np.ndarray = rows) -> tuple[np.ndarray, np.ndarray, int]:
-            found = clustered_pairs(
-                rows, np.arange(len(rows)), given.threshold, reach=given.reach, leaf=given.leaf, block=BLOCK
-            )
+            found = clustered_pairs(rows, np.arange(len(rows)), given.threshold, reach=given.reach, leaf=given.leaf)
             return found.first, found.second, found.cut_short
 
         times.append(measured("ours", truth, ours, count=count, reach=given.reach, leaf=given.leaf))

@@ -1,15 +1,17 @@
-"""Vectors -> overlapping cells small enough to compare within: spherical k-means, split again wherever a cell is large.
+"""Points -> overlapping cells small enough to compare within: k-means, split again where that saves more than it costs.
 
-The number of cells grows with the number of vectors (about N / leaf), two levels for a million: so the work grows little
-faster than N. A vector lives in the cell of its nearest centre and is a guest in those it lies close to the border of.
+A point lives in the cell of its nearest centre and is a guest in those it lies close to the border of; the residents of a cell
+are compared with each other and with its guests, guests never among themselves (they meet at home).
 
-Why no pair is lost: let x live with centre c and y with c', and g = x.c - x.c' be how far x is from changing sides, h the same
-for y. Then g + h = (y - x).(c' - c) <= |y - x| |c' - c|, so of x and y one has at most half of that, and is a guest
-where the other lives: with ``reach`` 1 every pair of cosine >= threshold meets in a cell at each level. Directions are many,
-and a difference hardly ever points straight across the border: a smaller ``reach`` allows fewer guests and costs little recall
-(at 0.25 none of
-4,051 pairs among a million vectors, tests/benchmarks/dedup_scale.py). ``most_probes`` bounds the cells a vector enters;
-``cut_short`` counts. A dense round cloud cannot be split so: it is compared whole, which is quadratic in its own size.
+Why no pair is lost: let x live with centre c and y with c', and g = (|x - c'|^2 - |x - c|^2) / 2 be how far x is from changing
+sides, h the same for y. Then g + h = (y - x).(c' - c) <= |y - x| |c' - c|, so of x and y one has at most half of that, and is
+a guest where the other lives: with ``reach`` 1 every pair within the radius meets at each level. Directions are many, and a
+difference hardly ever points straight across the border: a smaller ``reach`` allows fewer guests and costs little recall.
+``most_probes`` bounds the cells a point enters; ``cut_short`` counts.
+
+Two kinds of split. A cell of very many points is cut coarsely, and coarse cells that many points are guests across are joined
+again: what is one round cloud, which every cut would fill with guests, stays together. A cloud, and whatever is smaller, is
+cut finely, about 64 points a cell: in many cells a point is near the border of few.
 """
 
 import dataclasses
@@ -20,120 +22,195 @@ import numpy as np
 
 from wfm.curation.arrays import array_module, to_numpy
 
-FANOUT = 64
-"Centres of one split, at most."
-_ROUNDING = 2e-3  # of the squared lengths of vectors stored as float16
-_SAMPLE = 256  # vectors a centre is fitted to
+FINE, COARSE, POINTS = 1024, 256, 64
+"Most cells of a fine split, those of a coarse one, and the points of a fine cell."
+CROWDED = 0.25
+"Share of the points of two coarse cells that are guests of the other, from which the two are one."
+_SAMPLE, _ITERATIONS = 64, 3  # points a centre is fitted to
+_SAVED = 0.7  # a split must leave at most this share of the comparisons
+_PRODUCTS = 1 << 21  # of points and centres at once
 
 
 @dataclasses.dataclass(frozen=True)
 class Cell:
-    """Rows to compare: ``residents`` with each other and with ``guests``."""
+    """Rows to compare: ``residents`` with ``guests``, and with each other."""
 
     residents: np.ndarray
     "int64 [R]."
     guests: np.ndarray
     "int64 [G]."
+    within: bool = True
+    "False: the residents are not compared with each other (they have met elsewhere)."
+
+    def sides(self, fresh: np.ndarray | None) -> list[tuple[np.ndarray, np.ndarray, bool]]:
+        """(left, right, whether left meets itself too), of which every row of left meets every row of right."""
+        here, guests = self.residents, self.guests
+        if fresh is None:
+            return [(here, guests, self.within)]
+        new, old = here[fresh[here]], here[~fresh[here]]
+        other = np.concatenate([old, guests]) if self.within else guests
+        return [(new, other, self.within), (old, guests[fresh[guests]], False)]
+
+    def comparisons(self, fresh: np.ndarray | None) -> float:
+        """How many pairs that is."""
+        return sum(len(a) * (len(b) + within * (len(a) - 1) / 2) for a, b, within in self.sides(fresh))
 
 
 class Partition:
     """Iterate for the cells; ``cut_short`` is complete afterwards.
 
-    vectors float [N, D] of length 1 or 0 (the latter are in no cell). ``fresh`` bool [N]: only pairs with at least one fresh
-    row are sought, cells without one are not split or given. The same seed and vectors give the same cells.
+    points float [N, d]; a row of zeros is in no cell. Pairs of points at most ``radius`` apart are to meet. A cell in which a
+    point is compared with at most ``leaf`` others, in the mean, is not split. ``fresh`` bool [N]: only pairs with at least one
+    fresh row are sought. The same seed and points give the same cells.
     """
 
     def __init__(
         self,
-        vectors: np.ndarray,
-        threshold: float,
+        points: np.ndarray,
+        radius: float,
         *,
-        leaf: int = 512,
+        leaf: int = 2048,
         reach: float = 1.0,
-        most_probes: int = 64,
-        iterations: int = 8,
+        most_probes: int = 512,
         seed: int = 0,
         block: int = 4096,
         device: str = "cpu",
         fresh: np.ndarray | None = None,
     ) -> None:
-        self.vectors, self.leaf, self.most_probes = vectors, leaf, most_probes
-        self.iterations, self.seed, self.block, self.fresh = iterations, seed, block, fresh
-        self.margin = reach * 0.5 * float(np.sqrt(max(0.0, 2 - 2 * threshold) + _ROUNDING))
+        self.points, self.leaf, self.most_probes = points, leaf, most_probes
+        self.seed, self.block, self.fresh = seed, block, fresh
+        self.margin = reach * 0.5 * radius
         self.cut_short = 0
         self._xp = array_module(device)
 
     def __iter__(self) -> Iterator[Cell]:
         """Depth first, so that few index arrays are alive at once."""
         none = np.zeros(0, np.int64)
-        blocks = range(0, len(self.vectors), self.block)
+        blocks = range(0, len(self.points), self.block)
         usable = np.concatenate(
-            [none] + [a + np.flatnonzero(self.vectors[a : a + self.block].any(axis=1)) for a in blocks]
+            [none] + [a + np.flatnonzero(self.points[a : a + self.block].any(axis=1)) for a in blocks]
         )
         waiting = [Cell(usable, none)]
         while waiting:
             cell = waiting.pop()
-            rows = np.concatenate([cell.residents, cell.guests])
-            if not len(cell.residents) or len(rows) < 2 or (self.fresh is not None and not self.fresh[rows].any()):
+            work = cell.comparisons(self.fresh)
+            if not work:
                 continue
-            children = self._split(rows) if len(rows) > self.leaf else []
-            inside = len(cell.residents) * len(rows)
-            if children and sum(len(c.residents) * (len(c.residents) + len(c.guests)) for c in children) < 0.7 * inside:
+            children = self._split(cell) if work > self.leaf * (len(cell.residents) + len(cell.guests)) else []
+            if children and sum(child.comparisons(self.fresh) for child in children) < _SAVED * work:
                 waiting.extend(children[::-1])
             else:  # small enough, or so dense that a split would cost more than it saves: compared block by block
                 yield cell
 
-    def _split(self, rows: np.ndarray) -> list[Cell]:
-        count = min(FANOUT, max(2, -(-len(rows) // self.leaf)))
-        centres = kmeans(self._xp, self.vectors, rows, count, self.iterations, self.seed)
-        nearest, guest, cluster = self._assign(rows, centres)
-        order = np.argsort(nearest, kind="stable")
-        bounds = np.searchsorted(nearest[order], np.arange(len(centres) + 1))
-        by_cluster = np.argsort(cluster, kind="stable")
-        guest, guest_bounds = guest[by_cluster], np.searchsorted(cluster[by_cluster], np.arange(len(centres) + 1))
-        return [
-            Cell(rows[order[bounds[c] : bounds[c + 1]]], rows[guest[guest_bounds[c] : guest_bounds[c + 1]]])
-            for c in range(len(centres))
-        ]
+    def _split(self, cell: Cell) -> list[Cell]:
+        rows = np.concatenate([cell.residents, cell.guests])
+        count = max(2, len(rows) // POINTS)
+        if count > FINE:
+            home, visitor, visited, groups = _joined(*self._assign(rows, COARSE), COARSE)
+            if 2 * np.bincount(home, minlength=groups).max() < len(rows):
+                return _children(cell, rows, home, visitor, visited, groups)
+        count = min(count, FINE)
+        return _children(cell, rows, *self._assign(rows, count), count)
 
-    def _assign(self, rows: np.ndarray, centres: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def _assign(self, rows: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """(nearest centre [n], positions of guests [G], the centre each is a guest of [G])."""
-        apart = np.linalg.norm(centres[:, None] - centres[None], axis=2).astype(np.float32)  # [K, K]
-        on_device = self._xp.asarray(centres).T
-        nearest, guests, clusters = np.zeros(len(rows), np.int64), [], []
-        for start in range(0, len(rows), self.block):
-            part = rows[start : start + self.block]
-            products = to_numpy(self._xp.asarray(self.vectors[part].astype(np.float32)) @ on_device)  # [b, K]
-            home = products.argmax(axis=1)
-            line = np.arange(len(part))
-            gap = products[line, home][:, None] - products
-            near = gap <= self.margin * apart[home] + 1e-6
-            near[line, home] = False
-            over = np.flatnonzero(near.sum(axis=1) >= self.most_probes)
+        centres = kmeans(self._xp, self.points, rows, count, self.seed)
+        half = (centres * centres).sum(axis=1) / 2
+        apart = np.sqrt(np.maximum(2 * (half[:, None] + half[None] - centres @ centres.T), 0))  # [K, K]
+        allowed, weights = self._xp.asarray(self.margin * apart + 1e-6), self._xp.asarray(_beside(centres, -half).T)
+        home, guests, cells = np.zeros(len(rows), np.int64), [], []
+        step = max(256, _PRODUCTS // count)
+        for start in range(0, len(rows), step):
+            part = self.points[rows[start : start + step]].astype(np.float32)
+            closeness = self._xp.asarray(_beside(part, 1)) @ weights  # [b, K]: (|x|^2 - |x - c|^2) / 2
+            near, nearest = _borders(self._xp, closeness, allowed)
+            over = np.flatnonzero(to_numpy(self._xp.sum(near, axis=1)) > self.most_probes)
             if len(over):
                 self.cut_short += len(over)
                 for i in over:  # the closest borders first
-                    some = np.flatnonzero(near[i])
-                    near[i, some[np.argsort(gap[i, some], kind="stable")[self.most_probes - 1 :]]] = False
-            nearest[start : start + self.block] = home
-            visitor, visited = np.nonzero(near)
-            guests.append(start + visitor)
-            clusters.append(visited)
-        return nearest, np.concatenate(guests), np.concatenate(clusters)
+                    far = to_numpy(self._xp.argsort(-self._xp.where(near[i], closeness[i], -self._xp.inf)))
+                    near[i, self._xp.asarray(far[self.most_probes :])] = False
+            home[start : start + step] = nearest
+            visitor, visited = np.divmod(
+                to_numpy(self._xp.nonzero(self._xp.reshape(near, (-1,)))[0]), count
+            )  # flat: many times faster than in two dimensions
+            other = visited != nearest[visitor]
+            guests.append(start + visitor[other])
+            cells.append(visited[other])
+        return home, np.concatenate(guests), np.concatenate(cells)
 
 
-def kmeans(xp: Any, vectors: np.ndarray, rows: np.ndarray, count: int, iterations: int, seed: int) -> np.ndarray:
-    """Spherical k-means on at most 256 of ``rows`` a centre: float32 [K, D] of length 1, the same for one seed."""
+def _borders(xp: Any, closeness: Any, allowed: Any) -> tuple[Any, np.ndarray]:
+    """(bool [b, K]: at home in or near the border of a cell, int [b]: where a point is at home)."""
+    nearest = xp.argmax(closeness, axis=1)
+    best = xp.max(closeness, axis=1)
+    return closeness >= best[:, None] - xp.take(allowed, nearest, axis=0), to_numpy(nearest)
+
+
+def _beside(x: np.ndarray, column: Any) -> np.ndarray:
+    """[n, d] -> float32 [n, d + 1]: so that one matrix product adds a number a row."""
+    wider = np.empty((len(x), x.shape[1] + 1), np.float32)
+    wider[:, :-1], wider[:, -1] = x, column
+    return wider
+
+
+def _joined(
+    home: np.ndarray, visitor: np.ndarray, visited: np.ndarray, count: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, int]:
+    """Cells with crowded borders become one: the same three of the groups, and how many groups there are."""
+    crowd = np.bincount(home[visitor] * count + visited, minlength=count * count).reshape(count, count)
+    size = np.bincount(home, minlength=count)
+    group = np.arange(count)
+    for a, b in np.argwhere(np.triu(crowd + crowd.T) > CROWDED * (size[:, None] + size[None])):
+        group[group == group[b]] = group[a]
+    names, group = np.unique(group, return_inverse=True)
+    home, visited = group[home], group[visited]
+    other = home[visitor] != visited
+    once = np.sort(visitor[other] * len(names) + visited[other])  # many times faster than numpy's unique
+    visitor, visited = np.divmod(once[np.diff(once, prepend=-1) > 0], len(names))
+    return home, visitor, visited, len(names)
+
+
+def _children(
+    cell: Cell, rows: np.ndarray, home: np.ndarray, visitor: np.ndarray, visited: np.ndarray, count: int
+) -> list[Cell]:
+    """The parts of a cell. What must meet in part k: residents at home there with everyone there (guests of the cell or of the
+    part), and guests of the cell at home there with residents of the cell that are guests of the part."""
+    here = len(cell.residents)  # `rows` are the residents, then the guests
+    own = visitor < here
+    at_home = _by(rows[:here], home[:here], count), _by(rows[here:], home[here:], count)
+    visiting = (_by(rows[visitor[m]], visited[m], count) for m in (own, ~own))
+    parts = []
+    for residents, guests, residents_near, guests_near in zip(*at_home, *visiting, strict=True):
+        met = [residents_near, guests, guests_near] if cell.within else [guests, guests_near]
+        parts += [Cell(residents, np.concatenate(met), cell.within), Cell(residents_near, guests, within=False)]
+    return parts
+
+
+def _by(rows: np.ndarray, cells: np.ndarray, count: int) -> list[np.ndarray]:
+    """Rows of each of ``count`` cells."""
+    order = np.argsort(cells, kind="stable")
+    return np.split(rows[order], np.searchsorted(cells[order], np.arange(1, count)))
+
+
+def kmeans(xp: Any, points: np.ndarray, rows: np.ndarray, count: int, seed: int) -> np.ndarray:
+    """k-means on at most 64 of ``rows`` a centre: float32 [K, d], the same for one seed; K is at most the number of rows.
+
+    Few points a centre make cells of very unequal size, and large cells are those with many guests: at 8 points the cells
+    of a round cloud held 2.7 times as many comparisons as at 117, at 64 and three iterations 1.5 times.
+    """
     rng = np.random.default_rng(seed)
     count = min(count, len(rows))
-    sample = vectors[np.sort(rng.choice(rows, min(len(rows), _SAMPLE * count), replace=False))].astype(np.float32)
+    sample = points[np.sort(rng.choice(rows, min(len(rows), _SAMPLE * count), replace=False))].astype(np.float32)
     centres = sample[np.sort(rng.choice(len(sample), count, replace=False))]
-    on_device = xp.asarray(sample)
-    for _ in range(iterations):
-        nearest = to_numpy(xp.argmax(on_device @ xp.asarray(centres).T, axis=1))
+    on_device = xp.asarray(_beside(sample, 1))
+    for _ in range(_ITERATIONS):
+        weights = xp.asarray(_beside(centres, -(centres * centres).sum(axis=1) / 2).T)
+        step = max(256, _PRODUCTS // count)
+        nearest = np.concatenate(
+            [to_numpy(xp.argmax(on_device[a : a + step] @ weights, axis=1)) for a in range(0, len(sample), step)]
+        )
         order = np.argsort(nearest, kind="stable")
-        filled, starts = np.unique(nearest[order], return_index=True)
-        sums = np.add.reduceat(sample[order], starts, axis=0)
-        length = np.linalg.norm(sums, axis=1, keepdims=True)
-        centres[filled] = np.where(length > 0, sums / np.maximum(length, 1e-12), centres[filled])  # an empty one stays
+        filled, starts, sizes = np.unique(nearest[order], return_index=True, return_counts=True)
+        centres[filled] = np.add.reduceat(sample[order], starts, axis=0) / sizes[:, None]  # an empty one stays
     return centres
