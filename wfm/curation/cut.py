@@ -76,16 +76,18 @@ class Cutter:
 
     def cut(self, start_pts: int, end_pts: int, num_frames: int, target: Path) -> Written:
         """Write the ``num_frames`` frames of ``[start_pts, end_pts)``. Raises `VideoError` when they cannot be decoded."""
+        found = self.copies(start_pts, end_pts, num_frames)
+        written = self._copy(found, start_pts, end_pts, target) if found is not None else None
+        return written or self.encode(self._frames(start_pts, end_pts), start_pts, end_pts, target, num_frames)
+
+    def copies(self, start_pts: int, end_pts: int, num_frames: int) -> Packets | None:
+        """The packets that make the clip of a span by being copied, or None."""
         found = self._packets.copyable(start_pts, end_pts) if self._packets is not None else None
-        if found is not None and int((found.pts >= start_pts).sum()) == num_frames:
-            written = self._copy(found, start_pts, end_pts, target)
-            if written is not None:
-                return written
-        return self._encode(start_pts, end_pts, num_frames, target)
+        return found if found is not None and int((found.pts >= start_pts).sum()) == num_frames else None
 
     def _index(self) -> Packets | None:
         """The packets of a video that may be copied at all, or None."""
-        from wfm.data.decode import open_video
+        from wfm.data.decode import VideoError, open_video
         from wfm.data.orientation import Orientation
 
         video, container, config = self._video, self._video.container.format.name, self._config
@@ -103,10 +105,8 @@ class Cutter:
                 return None
             if config.square_pixels and (again.stream.sample_aspect_ratio or 1) != 1:
                 return None
-        with open_video(video.path) as again:
-            for packet in again.container.demux(again.stream):
-                if packet.size == 0:
-                    continue
+        with open_video(video.path) as again, contextlib.suppress(VideoError):  # of a broken file, decoding will tell
+            for packet in again.packets():
                 if packet.pts is None or packet.is_discard:
                     return None  # hidden by an edit list, or timed by the decoder: not to be cut blindly
                 pts.append(int(packet.pts))
@@ -152,7 +152,10 @@ class Cutter:
                 return None
             return Written("copy", count, frame.width, frame.height)
 
-    def _encode(self, start_pts: int, end_pts: int, num_frames: int, target: Path) -> Written:
+    def encode(
+        self, frames: Iterable["av.VideoFrame"], start_pts: int, end_pts: int, target: Path, num_frames: int
+    ) -> Written:
+        """Write decoded frames, which are those of a span. Raises `VideoError` when they are not as many as expected."""
         from wfm.data.decode import VideoError
 
         video = self._video
@@ -163,7 +166,7 @@ class Cutter:
         with _mp4(target) as out:
             shape: Shape | None = None
             sound: Sound | None = None
-            for frame, ticks in _with_durations(self._frames(start_pts, end_pts), end_pts):
+            for frame, ticks in _with_durations(frames, end_pts):
                 shape = shape or Shape.of(frame, self._config, video.stream.sample_aspect_ratio)
                 ready = shape.apply(frame)
                 if stream is None:
@@ -210,7 +213,7 @@ class Cutter:
                 yield frame
 
 
-def _with_durations(frames: Iterator["av.VideoFrame"], end_pts: int) -> Iterator[tuple["av.VideoFrame", int]]:
+def _with_durations(frames: Iterable["av.VideoFrame"], end_pts: int) -> Iterator[tuple["av.VideoFrame", int]]:
     """Each frame with how long it is shown, in ticks: until the next one, the last until the span's end."""
     previous = None
     for frame in frames:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Literal, Protocol
 
 import numpy as np
 
-from wfm.curation.prefetch import ahead
+from wfm.curation.prefetch import ahead, frame_bytes
 
 if TYPE_CHECKING:
     import av
@@ -142,8 +142,7 @@ class _Fed:
 
     @property
     def nbytes(self) -> int:
-        planes = sum(plane.buffer_size for plane in self.frame.planes)
-        return planes + sum(picture.nbytes for picture in self.pictures.values())
+        return frame_bytes(self.frame) + sum(picture.nbytes for picture in self.pictures.values())
 
 
 def _run(

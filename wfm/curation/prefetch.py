@@ -8,9 +8,17 @@ import contextlib
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
-from typing import Generic, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar
+
+if TYPE_CHECKING:
+    import av
 
 Item = TypeVar("Item")
+
+
+def frame_bytes(frame: "av.VideoFrame") -> int:
+    """What a decoded frame weighs."""
+    return sum(plane.buffer_size for plane in frame.planes)
 
 
 @contextlib.contextmanager

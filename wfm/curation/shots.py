@@ -151,6 +151,7 @@ def look(
     finder = finder_of(config)
     pts: list[int] = []
     duration = begun = 0
+    form: tuple[tuple[int, int], str] | None = None
     if looker is not None and not tells_soon(config):
         raise ValueError(f"detector {config.detector!r} (gradual={config.gradual}) tells its cuts at a video's end")
     with ahead(video.frames(), prefetch_bytes, frame_bytes) as frames:
@@ -159,8 +160,8 @@ def look(
             duration = frame.duration
             found: Sequence[int] | None = None
             if finder is not None:
-                size, channels = picture_of(config, frame.height, frame.width)
-                found = finder.push(to_array(frame, size=size, channels=channels, upright=False))
+                form = form or picture_of(config, frame.height, frame.width)  # kept, though the frames' size may change
+                found = finder.push(to_array(frame, size=form[0], channels=form[1], upright=False))
             if looker is not None:
                 looker.frame(frame)
                 for cut in (one for one in found or () if one > begun):

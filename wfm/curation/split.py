@@ -12,11 +12,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from wfm.config import Config
+from wfm.config import Config, how
 from wfm.curation.cut import CutConfig, Cutter, Written
+from wfm.curation.cut_ahead import CutAhead
 from wfm.curation.part import PartLike
 from wfm.curation.poison import watch
-from wfm.curation.shots import ShotConfig, Span, Timeline, look, spans
+from wfm.curation.shots import ShotConfig, Span, Timeline, look, spans, spans_of_shot, tells_soon
 from wfm.curation.sidecars import cut_actions, overlapping_shot, read_actions, read_attributes
 from wfm.curation.step import Skip, SkippedRow, run_step, skipped_by_reason
 from wfm.data.source import hash_file, open_source
@@ -32,6 +33,10 @@ class SplitConfig(Config):
 
     shots: ShotConfig = ShotConfig()
     cut: CutConfig = CutConfig()
+    held_bytes: int = how(256 << 20, ge=0)
+    "Decoded frames that may wait for the end of their shot, so that it need not be decoded again to be encoded [bytes]."
+    prefetch_bytes: int = how(64 << 20, ge=0)
+    "Decoded frames that may wait for transnetv2 [bytes]; for the others nothing is decoded ahead."
 
 
 def split_part(part: PartLike) -> tuple[dict[str, int], dict[str, int]]:
@@ -86,15 +91,19 @@ class SplitVideo:
         yield from clips
 
     def _clips(self, row: Video, video: "OpenVideo") -> Iterator[Clip]:
-        timeline, cuts = look(video, self.config.shots)
-        kept, short = spans(timeline, cuts, self.config.shots)
+        config = self.config.shots
+        cutter = Cutter(video, self.config.cut)
+        ahead = self._cut_ahead(row, cutter) if tells_soon(config) and self.config.held_bytes else None
+        prefetch_bytes = self.config.prefetch_bytes if config.detector == "transnetv2" else 0
+        timeline, cuts = look(video, config, ahead, prefetch_bytes=prefetch_bytes)
+        kept, short = spans(timeline, cuts, config)
         for span in short:
             seconds = timeline.seconds_between(span.first, span.last)
             words = f"{seconds:.3f} s, at least {self.config.shots.minimum_seconds:g} s are asked"
             self._skip(row, video, timeline, span, f"below_minimum_length: {words}")
         actions = read_actions(self._videos.fetch(row.actions)) if row.actions else None
         attributes = read_attributes(self._videos.fetch(row.attributes)) if row.attributes else {}
-        cutter = Cutter(video, self.config.cut)
+        done = ahead.written if ahead is not None else {}
         for span in kept:
             start, end = _seconds(video, timeline, span)
             clip_id = clip_id_of(row.video_id, int(timeline.pts[span.first]), timeline.end_of(span.last))
@@ -108,9 +117,33 @@ class SplitVideo:
                 action_path = f"actions/{clip_id}.parquet"
                 self._files.append(self._out / action_path)
                 _write_table(cut, self._out / action_path)
+            written = done.pop((int(timeline.pts[span.first]), timeline.end_of(span.last)), None)
             yield self._cut(
-                row, video, timeline, span, cutter, clip_id, action_path, overlapping_shot(attributes, start, end)
+                row,
+                video,
+                timeline,
+                span,
+                written or cutter,
+                clip_id,
+                action_path,
+                overlapping_shot(attributes, start, end),
             )
+        for start_pts, end_pts in done:  # encoded, and then without actions
+            self._target(row, start_pts, end_pts).unlink()
+
+    def _cut_ahead(self, row: Video, cutter: Cutter) -> CutAhead:
+        return CutAhead(
+            cutter,
+            lambda timeline, shot: spans_of_shot(timeline, shot, self.config.shots)[0],
+            lambda start_pts, end_pts: self._target(row, start_pts, end_pts),
+            self.config.held_bytes,
+        )
+
+    def _target(self, row: Video, start_pts: int, end_pts: int) -> Path:
+        """Where a clip goes; remembered, in case that its video turns out to be broken."""
+        path = self._out / f"clips/{clip_id_of(row.video_id, start_pts, end_pts)}.mp4"
+        self._files.append(path)
+        return path
 
     def _cut(
         self,
@@ -118,19 +151,18 @@ class SplitVideo:
         video: "OpenVideo",
         timeline: Timeline,
         span: Span,
-        cutter: Cutter,
+        how: Cutter | Written,
         clip_id: str,
         action_path: str,
         attributes_json: str,
     ) -> Clip:
         start_pts, end_pts = int(timeline.pts[span.first]), timeline.end_of(span.last)
-        path = f"clips/{clip_id}.mp4"
-        self._files.append(self._out / path)
-        written: Written = cutter.cut(start_pts, end_pts, span.last - span.first, self._out / path)
+        path = self._target(row, start_pts, end_pts)
+        written = how if isinstance(how, Written) else how.cut(start_pts, end_pts, span.last - span.first, path)
         start, end = _seconds(video, timeline, span)
         return Clip(
             clip_id=clip_id,
-            clip_sha256=hash_file(self._out / path),
+            clip_sha256=hash_file(path),
             video_id=row.video_id,
             source=row.source,
             session_id=row.session_id,
@@ -144,7 +176,7 @@ class SplitVideo:
             fps=written.num_frames / (end - start),
             width=written.width,
             height=written.height,
-            path=path,
+            path=path.relative_to(self._out).as_posix(),
             transcode=written.transcode,
             action_path=action_path,
             attributes_json=attributes_json,
