@@ -17,7 +17,8 @@ import numpy as np
 from wfm.curation.clip_table import MORE, MORE_COLUMNS, SCORES, ClipRow, Known, clip_row
 from wfm.curation.cosmos_export import ACTIONS, CLIPS, METAS
 from wfm.curation.cosmos_metas import MICROSECONDS, from_meta
-from wfm.curation.dataset import ShardsConfig, with_rights, write_card, write_samples
+from wfm.curation.dataset import ShardsConfig, write_card, write_samples
+from wfm.curation.rights import with_rights
 from wfm.curation.rows import SPLITS, Score, Selection
 from wfm.data.energon import MEMBERS
 from wfm.errors import DataError, InputError

@@ -21,20 +21,18 @@ import numpy as np
 from wfm.config import Config
 from wfm.curation.bins import shard_bin
 from wfm.curation.clip_table import MORE, ClipRow, Known, Vector, clip_row, join
-from wfm.curation.dataset_card import SCHEMA_VERSION, UNKNOWN, Card
+from wfm.curation.dataset_card import SCHEMA_VERSION, Card
 from wfm.curation.dataset_readme import SHOWN_SOURCES, Source, readme
 from wfm.curation.part import PartLike
+from wfm.curation.rights import COLUMNS, with_rights
 from wfm.curation.rows import SPLITS, Score, Selection
-from wfm.curation.sidecars import read_attributes
 from wfm.curation.step import reason_code
 from wfm.data.energon import MEMBERS, write_energon
 from wfm.data.shards import ShardWriter
 from wfm.errors import DataError
-from wfm.records import Caption, Clip, Record, Video
+from wfm.records import Caption, Clip, Record, Rights, Video
 
 if TYPE_CHECKING:
-    import pyarrow as pa
-
     from wfm.artifacts import Artifact, PartEntry, Store
 
 _CARD_COLUMNS = [
@@ -103,7 +101,8 @@ def dataset_part(part: PartLike) -> tuple[dict[str, int], dict[str, int]]:
     rows = [clip_row(item, shards.get(item.clip.clip_id, "")) for item in known]
     pq.write_table(ClipRow.to_table(rows), part.out / "clips.parquet", compression="zstd")
     of_videos = store.part(arguments["videos"]).fetch if "videos" in arguments else None
-    pq.write_table(with_rights(videos, of_videos), part.out / "videos.parquet", compression="zstd")
+    listed = _rights(store, arguments)
+    pq.write_table(with_rights(videos, of_videos, listed), part.out / "videos.parquet", compression="zstd")
     refused = Counter(row.reason for row in rows if not row.kept)
     return {"inputs": len(rows), "outputs": len(shards), "videos": len(videos)}, dict(sorted(refused.items()))
 
@@ -173,13 +172,13 @@ def write_card(store: "Store", parts: Sequence["PartEntry"], out: Path) -> dict[
     for entry in parts:
         part = store.part(entry.key)
         rights = {}
-        for row in part.table("videos", ["name", "video_id", "status", "reason", "licence", "consent"]).to_pylist():
+        for row in part.table("videos", ["name", "video_id", "status", "reason", *COLUMNS]).to_pylist():
             ok = row["status"] == "ok"
             card.add_video("ok" if ok else reason_code(row["reason"]) or row["status"], row["licence"], row["consent"])
             if ok:
                 rights[row["video_id"]] = (row["licence"], row["consent"])
                 if len(sources) < SHOWN_SOURCES:
-                    sources.append((row["name"], row["video_id"], row["licence"], row["consent"]))
+                    sources.append((row["name"], row["video_id"], *(row[name] for name in COLUMNS)))
         card.add_clips(part.table("clips", _CARD_COLUMNS).to_pylist(), rights)
         for file in part.files("shards/"):
             if file.path.endswith(".tar"):
@@ -195,23 +194,11 @@ def write_card(store: "Store", parts: Sequence["PartEntry"], out: Path) -> dict[
     return values
 
 
-def with_rights(videos: list[Video], fetch: Any) -> "pa.Table":
-    """The table of videos with ``licence`` and ``consent`` of each: as its attributes sidecar has them, else ``unknown``."""
-    import pyarrow as pa
-
-    found = []
-    for video in videos:
-        stated = read_attributes(Path(fetch(video.attributes))) if video.attributes else {}
-        found.append([_stated(stated, "licence", "license"), _stated(stated, "consent")])
-    table = Video.to_table(videos)
-    for number, name in enumerate(("licence", "consent")):
-        table = table.append_column(name, pa.array([row[number] for row in found], pa.string()))
-    return table
-
-
-def _stated(header: dict[str, Any], *names: str) -> str:
-    values = [str(header[name]).strip() for name in names if header.get(name) is not None]
-    return next((value for value in values if value), UNKNOWN)
+def _rights(store: "Store", arguments: Any) -> list[Rights]:
+    """What a list said of the videos; data sets of other makers and older parts have no such table."""
+    if "videos" not in arguments or not store.part(arguments["videos"]).has_file("rights.parquet"):
+        return []
+    return _rows(store, {"rights": arguments["videos"]}, "rights", Rights)
 
 
 def _rows(store: "Store", arguments: Any, table: str, record: type[Any]) -> list[Any]:

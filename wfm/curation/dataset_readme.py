@@ -11,8 +11,8 @@ from wfm.curation.dataset_card import UNKNOWN
 SHOWN_SOURCES = 100
 """So many source videos are listed with their rights; the rest stand in ``videos.parquet``."""
 
-Source = tuple[str, str, str, str]
-"""(name, video id, licence, consent)."""
+Source = tuple[str, ...]
+"""(name, video id, licence, consent, rights holder, url)."""
 
 
 def readme(card: dict[str, Any], sources: Iterable[Source]) -> str:
@@ -85,7 +85,10 @@ def _rights(card: dict[str, Any], sources: Iterable[Source]) -> list[str]:
             [(r["licence"], r["consent"], r["videos"], r["clips"]) for r in card["rights"]],
         ),
         "",
-        *_table(("video", "id", "licence", "consent"), [(name, key[:16], *rest) for name, key, *rest in listed]),
+        *_table(
+            ("video", "id", "licence", "consent", "rights holder", "url"),
+            [(name, key[:16], *rest) for name, key, *rest in listed],
+        ),
     ]
     if len(listed) < card["videos"]["ok"]:
         lines += ["", f"The other {card['videos']['ok'] - len(listed):,} videos: columns of `videos.parquet`."]

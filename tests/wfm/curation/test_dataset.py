@@ -12,12 +12,12 @@ import numpy as np
 import pytest
 
 from wfm.curation.clip_table import Known, clip_row, join
-from wfm.curation.dataset import sample_members, with_rights
+from wfm.curation.dataset import sample_members
 from wfm.curation.dataset_card import UNKNOWN, Card, Distinct, Spread
 from wfm.curation.dataset_readme import readme
 from wfm.curation.rows import Score, Selection
 from wfm.errors import DataError
-from wfm.records import Caption, Clip, Video
+from wfm.records import Caption, Clip
 
 Row = Callable[..., Clip]
 VIDEO = b"not decoded here"
@@ -133,27 +133,11 @@ def test_exact_up_to_the_limit() -> None:
 
 def test_the_page_says_what_is_unknown(make_row: Row, make_score: Callable[..., Score]) -> None:
     card = card_of([known(make_row, make_score)]).values()
-    page = readme(card, [("a|b.mp4", "ab" * 32, "CC-BY-4.0", UNKNOWN)])
+    page = readme(card, [("a|b.mp4", "ab" * 32, "CC-BY-4.0", UNKNOWN, "A. Uthor", "https://x")])
     assert "For 2 of 2 videos licence or consent is unknown" in page
-    assert "| a\\|b.mp4 | abababababababab | CC-BY-4.0 | unknown |" in page
+    assert "| a\\|b.mp4 | abababababababab | CC-BY-4.0 | unknown | A. Uthor | https://x |" in page
     assert "The other 1 videos: columns of `videos.parquet`." in page
     assert "| truncated | 1 |" in page
-
-
-def test_rights_come_from_the_sidecar(tmp_path: Path) -> None:
-    stated = {"v1": {"licence": "CC-BY-4.0", "consent": "release form 12"}, "v2": {"license": "CC0-1.0"}, "v3": {}}
-    for name, header in stated.items():
-        (tmp_path / name).write_text(json.dumps({"schema_version": 1, "shots": [], **header}))
-    videos = [Video(source=name, name=name, attributes=name) for name in stated]
-    table = with_rights([*videos, Video(source="v4", name="v4")], lambda name: tmp_path / name)
-    rights = list(zip(table["licence"].to_pylist(), table["consent"].to_pylist(), strict=True))
-    assert rights == [
-        ("CC-BY-4.0", "release form 12"),
-        ("CC0-1.0", "unknown"),
-        ("unknown", "unknown"),
-        ("unknown", "unknown"),
-    ]
-    assert Video.from_table(table)[0].source == "v1"
 
 
 def test_the_embedding_is_a_member(
