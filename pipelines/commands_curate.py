@@ -18,7 +18,10 @@ def exclude(
     dataset: Annotated[
         str, typer.Argument(metavar="DATASET", help="dataset/NAME[@ALIAS] or a key in the store, or a pulled folder.")
     ],
-    clips: Annotated[list[str] | None, typer.Argument(metavar="[CLIP]...", help="Clip ids.")] = None,
+    clips: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[CLIP]...", help="Clip ids, or at least 8 letters of their beginnings."),
+    ] = None,
     list_: Annotated[Path | None, typer.Option("--list", metavar="FILE", help="Clip ids, one a line.")] = None,
     shard: Annotated[
         list[str] | None,
@@ -39,7 +42,7 @@ def exclude(
         raise InputError("nothing to exclude: give clip ids, --list FILE or --shard PATH")
     if Path(dataset).is_dir():
         after = exclude_in_folder(Path(dataset), named, shard or (), undo=undo)
-        say(f"{len(after)} entries are excluded in {dataset}")
+        say(f"excluded in {dataset}: {len(after)} clips or shards")
         return
     opened = open_store(store)
     made, after = exclude_in_store(opened, opened.artifact(opened.resolve(dataset)), named, shard or (), undo=undo)
@@ -47,7 +50,8 @@ def exclude(
     if slash:
         name, _, alias = rest.partition("@")
         opened.promote(kind, name, made.key, alias=alias or "latest")
-    say(f"{len(after)} entries are excluded in {made.key[:12]}" + (f", which {dataset} now is" if slash else ""))
+    now = f", which {dataset} now is" if slash else ""
+    say(f"excluded in {made.key[:12]}{now}: {len(after)} clips or shards")
 
 
 def _lines(path: Path | None) -> list[str]:

@@ -223,10 +223,10 @@ def _space(
 
 def _own(dataset: "Artifact", name: str, cosine: str) -> list[tuple[str, int, str]]:
     """(name, kept clips, mean cosine) as the data set's own table has it, the largest first; empty where it has none."""
+    from wfm.curation.search import kept_rows
+
     found: dict[str, tuple[int, float]] = {}
-    for _, table in dataset.iterate_table("clips"):
-        if name not in table.column_names:
-            return []
+    for table in kept_rows(dataset, [name, cosine]):
         for value, near in zip(table.column(name).to_pylist(), table.column(cosine).to_pylist(), strict=True):
             if value is not None:
                 count, total = found.get(value, (0, 0.0))

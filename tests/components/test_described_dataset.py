@@ -10,12 +10,14 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from safetensors.numpy import save_file
+from typer.testing import CliRunner
 
+from pipelines.cli import app
 from wfm.artifacts import Artifact, Store
 from wfm.curation.cosmos_export import export_cosmos
 from wfm.curation.cosmos_import import import_cosmos
 from wfm.curation.embed_models import digest
-from wfm.curation.exclude import exclude_in_folder
+from wfm.curation.exclude import exclude_in_folder, exclude_in_store
 from wfm.curation.threshold_report import columns, limits, read
 from wfm.data.energon import FOLDER
 from wfm.data.exclusions import exclusions_of
@@ -220,3 +222,21 @@ def test_all_of_it_goes_out_and_comes_in_again(made: dict[str, Artifact], tmp_pa
     again = import_cosmos(Store.open(tmp_path / "other"), tmp_path / "out")
     rows = [sorted(of.table("clips").to_pylist(), key=lambda row: row["clip_id"]) for of in (made["dataset"], again)]
     assert rows[0] == rows[1]
+
+
+def test_the_commands_show_what_the_stages_made(made: dict[str, Artifact], store: Store) -> None:
+    def ask(*arguments: str) -> str:
+        done = CliRunner().invoke(app, [*arguments, "--store", store.url])
+        assert done.exception is None, done.output
+        return done.output
+
+    fewer, _ = exclude_in_store(store, made["dataset"], [made["dataset"].table("clips").column("clip_id")[0].as_py()])
+    for dataset, clips in ((made["dataset"], 5), (fewer, 4)):
+        for command, kind in (("clusters", "cluster_clips"), ("taxonomy", "classify_clips")):
+            shown = ask(command, "--dataset", dataset.key)
+            assert f"as {kind} made them" in shown
+            numbers = [int(word) for line in shown.splitlines()[2:] for word in line.split() if word.isdigit()]
+            assert sum(numbers) == clips, shown
+    assert "by captions" in ask("clusters", "--dataset", fewer.key, "--clusters", "2"), (
+        "asked for another number: made anew"
+    )

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 STAGE, VERSION = "exclude_clips", 1
 _SHOWN = 5
+_BEGINNING = 8
+"""Letters of an id that may stand for it, if no other begins so: `wfm search` shows the first 12."""
 
 
 def exclude_in_folder(root: Path, clips: Iterable[str], shards: Iterable[str] = (), *, undo: bool = False) -> list[str]:
@@ -96,11 +98,13 @@ def _entries(index: Path, clips: Iterable[str], shards: Iterable[str], order: li
     database = sqlite3.connect(f"{index.absolute().as_uri()}?mode=ro&immutable=1", uri=True)
     try:
         for clip in sorted(set(clips)):
-            row = database.execute("SELECT tar_file_id FROM samples WHERE sample_key = ?", (clip,)).fetchone()
-            if row is None:
-                unknown.append(clip)
-            else:
-                entries.add(f"{order[row[0]]}/{clip}")
+            found = _samples(database, clip)
+            if len(found) > 1:
+                raise InputError(
+                    f"{clip!r} is the beginning of several clip ids, such as {found[0][0]} and {found[1][0]}"
+                )
+            unknown += [] if found else [clip]
+            entries.update(f"{order[number]}/{key}" for key, number in found)
     finally:
         database.close()
     if unknown:
@@ -110,3 +114,12 @@ def _entries(index: Path, clips: Iterable[str], shards: Iterable[str], order: li
             f"not in this data set's shards: {shown}{more}; ids are those of the kept rows of clips.parquet"
         )
     return entries
+
+
+def _samples(database: sqlite3.Connection, clip: str) -> list[tuple[str, int]]:
+    """(key, number of its shard) of the sample of this id, or else of the first two whose ids begin so."""
+    query = "SELECT sample_key, tar_file_id FROM samples WHERE sample_key"
+    exact = database.execute(f"{query} = ?", (clip,)).fetchall()
+    if exact or len(clip) < _BEGINNING:
+        return exact
+    return database.execute(f"{query} >= ? AND sample_key < ? LIMIT 2", (clip, clip + "\U0010ffff")).fetchall()

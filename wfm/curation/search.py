@@ -24,7 +24,7 @@ import pyarrow.compute as pc
 from wfm.curation.kept_clips import Sentences, encoded
 from wfm.curation.rows import vectors
 from wfm.curation.search_index import FORMAT, IndexConfig, Piece, SearchIndex, open_or_build
-from wfm.data.exclusions import read_exclusions
+from wfm.data.exclusions import Exclusions, read_exclusions
 from wfm.errors import DataError, InputError
 
 if TYPE_CHECKING:
@@ -158,14 +158,27 @@ def _open(
     return open_or_build(store.scratch(dataset.key) / f"search-{space}-{stamp[:16]}", stamp, pieces, config)
 
 
+def kept_rows(dataset: "Artifact", columns: list[str]) -> Iterator[pa.Table]:
+    """These columns of the kept clips that are not excluded, part by part; nothing where the data set lacks one of them."""
+    excluded = read_exclusions(dataset)
+    for name, table in dataset.iterate_table("clips"):
+        if not set(columns) <= set(table.column_names):
+            return
+        yield _left(table, excluded.of_part(name)).select(columns)
+
+
+def _left(table: pa.Table, excluded: Exclusions) -> pa.Table:
+    """The kept clips of a part's table without those that are excluded."""
+    gone = pc.is_in(table.column("shard"), pa.array(sorted(excluded.shards), pa.string()))
+    gone = pc.or_(gone, pc.is_in(table.column("clip_id"), pa.array(sorted(excluded.keys), pa.string())))
+    return table.filter(pc.and_not(table.column("kept"), gone))
+
+
 def _kept(dataset: "Artifact") -> Iterator[tuple[str, pa.Table]]:
     """(part name, the kept clips of a part that are not excluded), with ``shard`` as the path in the artifact."""
     excluded = read_exclusions(dataset)
     for name, table in dataset.iterate_table("clips", [*SHOWN, "kept"]):
-        mine = excluded.of_part(name)
-        gone = pc.is_in(table.column("shard"), pa.array(sorted(mine.shards), pa.string()))
-        gone = pc.or_(gone, pc.is_in(table.column("clip_id"), pa.array(sorted(mine.keys), pa.string())))
-        table = table.filter(pc.and_not(table.column("kept"), gone)).select(list(SHOWN))
+        table = _left(table, excluded.of_part(name)).select(list(SHOWN))
         if name:
             paths = pc.binary_join_element_wise(f"parts/{name}/", table.column("shard"), "")
             table = table.set_column(SHOWN.index("shard"), "shard", paths)

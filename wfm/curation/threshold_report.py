@@ -10,6 +10,7 @@ import base64
 import dataclasses
 import html
 import io
+import operator
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -27,6 +28,17 @@ if TYPE_CHECKING:
     from wfm.artifacts import Artifact, Store
 
 BARS, FRAME_HEIGHT, EXAMPLES = 40, 80, 3
+OPTIONS = {
+    "black_share": "maximum_black_share",
+    "static_share": "maximum_static_share",
+    "motion": "minimum_motion",
+    "text_score": "maximum_text_score",
+    "sharpness": "minimum_sharpness",
+    "contrast": "minimum_contrast",
+    "aesthetic": "minimum_aesthetic",
+    **{column: f"measured.{limit}" for _, limit, column in (*UPPER, *LOWER)},
+}
+"""Column -> the option of select_clips that is a threshold on it."""
 Fetch = Callable[[Clip], Path]
 
 
@@ -54,17 +66,8 @@ def drops(scored: Sequence[Scored], config: SelectConfig) -> tuple[list[Drop], i
 
 def limits(config: SelectConfig) -> dict[str, float]:
     """Column -> the threshold in force."""
-    plain = {
-        "black_share": config.maximum_black_share,
-        "static_share": config.maximum_static_share,
-        "motion": config.minimum_motion,
-        "text_score": config.maximum_text_score,
-        "sharpness": config.minimum_sharpness,
-        "contrast": config.minimum_contrast,
-        "aesthetic": config.minimum_aesthetic,
-    }
-    measured = {column: getattr(config.measured, limit) for _, limit, column in (*UPPER, *LOWER)}
-    return {name: value for name, value in (plain | measured).items() if value is not None}
+    held = {column: operator.attrgetter(option)(config) for column, option in OPTIONS.items()}
+    return {column: value for column, value in held.items() if value is not None}
 
 
 def columns(scored: Sequence[Scored]) -> dict[str, np.ndarray]:
@@ -136,6 +139,9 @@ def _section(
     sorted_values = values[known]
     marks = [limit] if limit is not None else [float(v) for v in np.quantile(sorted_values, [0.05, 0.95])]
     words = f"threshold {limit:g}" if limit is not None else "no threshold; examples at the 5th and 95th percentile"
+    if name in OPTIONS:
+        side = "above" if "maximum" in OPTIONS[name] else "below"
+        words += f"; <code>select_clips.{OPTIONS[name]}</code> drops what is {side} it"
     strips = []
     for mark in dict.fromkeys(marks):
         below, above = int((sorted_values < mark).sum()), int((sorted_values > mark).sum())

@@ -115,6 +115,31 @@ def test_a_misspelt_clip_is_not_taken_for_excluded(store: Store, dataset: Artifa
     assert (root / FOLDER / "split.yaml").read_bytes() == before
 
 
+def test_the_beginning_of_an_id_is_enough_if_it_is_of_one_clip(tmp_path: Path) -> None:
+    row = {
+        "sample_index": 0,
+        "sample_offset": 0,
+        "sample_size": 1024,
+        "member": "mp4",
+        "member_offset": 512,
+        "member_size": 5,
+    }
+    keys = ["0123456789abcdef", "0123456789ffffff", "0123456"]
+    shards = [f"shards/train/{k}-00000.tar" for k in range(3)]
+    table = pa.Table.from_pylist(
+        [{**row, "shard": shard, "sample_key": key} for shard, key in zip(shards, keys, strict=True)], schema=MEMBERS
+    )
+    write_energon([table], ("train", "val", "test"), tmp_path)
+    assert exclude_in_folder(tmp_path, ["0123456789ab", "0123456"]) == [
+        f"{shards[0]}/{keys[0]}",
+        f"{shards[2]}/{keys[2]}",
+    ]
+    with pytest.raises(InputError, match="'0123456789' is the beginning of several"):
+        exclude_in_folder(tmp_path, ["0123456789"])
+    with pytest.raises(InputError, match="not in this data set's shards: 012345"):
+        exclude_in_folder(tmp_path, ["012345"])
+
+
 def test_a_kill_leaves_the_old_list_or_the_new(
     store: Store, dataset: Artifact, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -140,7 +165,7 @@ def test_the_command(store: Store, dataset: Artifact, tmp_path: Path) -> None:
         app, ["exclude", "dataset/balls", "c0", "--list", str(tmp_path / "gone.txt"), "--store", store.url]
     )
     assert done.exit_code == 0, done.output
-    assert "3 entries" in done.output
+    assert "3 clips or shards" in done.output
     assert seen(store.artifact(store.resolve("dataset/balls"))) == {"c2", "c3"}
     done = CliRunner().invoke(app, ["exclude", "dataset/balls", "--store", store.url])
     assert isinstance(done.exception, InputError)

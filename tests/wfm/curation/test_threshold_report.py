@@ -53,6 +53,7 @@ def test_the_page_of_real_clips(make_clip: Callable[..., Path], make_row: Row) -
     assert text.count("data:image/jpeg") > 20
     assert "<h2>camera_pan</h2>" in text
     assert "<h2>nsfw</h2>" not in text, "nobody measured it"
+    assert "threshold 0.05; <code>select_clips.measured.minimum_flow</code> drops what is below it" in text
     assert "http" not in text
     with pytest.raises(ConfigError, match=r"score_clips\.nsfw=true"):
         drops(scored, config.override(["measured.maximum_nsfw=0.5"]))
