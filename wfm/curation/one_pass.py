@@ -173,6 +173,9 @@ def _run(
             consumer.begin(geometry)
         with ahead(_fed(video, first, frames, forms), prefetch_bytes, lambda fed: fed.nbytes) as moments:
             for fed in moments:
+                if (fed.frame.height, fed.frame.width) != (geometry.height, geometry.width):
+                    words = f"from {geometry.width} x {geometry.height} to {fed.frame.width} x {fed.frame.height}"
+                    raise VideoError(path, "size_changes", f"{words} at {fed.seconds:.3f} s")
                 times.append(fed.seconds)
                 for consumer, want, indices in zip(consumers, wanted, chosen, strict=True):
                     if indices is None or fed.index in indices:

@@ -140,31 +140,39 @@ class Looker(Protocol):
 def look(
     video: "OpenVideo", config: ShotConfig, looker: Looker | None = None, *, prefetch_bytes: int = 0
 ) -> tuple[Timeline, list[Cut]]:
-    """Decode a video once: its timeline, and where a new shot begins.
+    """Decode a video once: its timeline, and where a new shot begins. Where frames change their size, one does: a clip has one.
 
     looker: is told of frames and shots, for the detectors that know a cut soon after it (`tells_soon`). prefetch_bytes: how far
     a thread may decode ahead, 0: not at all. Memory is a window of small pictures and some bytes a frame. Raises `VideoError`
     when decoding fails.
     """
+    from av.video.reformatter import VideoReformatter
+
     from wfm.data.decode import VideoError, to_array
 
-    finder = finder_of(config)
+    finder, scaler = finder_of(config), VideoReformatter()
     pts: list[int] = []
     duration = begun = 0
+    size: tuple[int, int] | None = None
     form: tuple[tuple[int, int], str] | None = None
+    resized: list[int] = []
     if looker is not None and not tells_soon(config):
         raise ValueError(f"detector {config.detector!r} (gradual={config.gradual}) tells its cuts at a video's end")
     with ahead(video.frames(), prefetch_bytes, frame_bytes) as frames:
         for frame in frames:
+            if size not in (None, (frame.height, frame.width)):
+                resized.append(len(pts))
+            size = frame.height, frame.width
             pts.append(int(frame.pts))
             duration = frame.duration
-            found: Sequence[int] | None = None
+            found: Sequence[int] = resized[-1:]
             if finder is not None:
-                form = form or picture_of(config, frame.height, frame.width)  # kept, though the frames' size may change
-                found = finder.push(to_array(frame, size=form[0], channels=form[1], upright=False))
+                form = form or picture_of(config, *size)  # one for all frames
+                picture = to_array(frame, size=form[0], channels=form[1], upright=False, scaler=scaler)
+                found = [*found, *(finder.push(picture) or ())]
             if looker is not None:
                 looker.frame(frame)
-                for cut in (one for one in found or () if one > begun):
+                for cut in (one for one in sorted(found) if one > begun):
                     looker.shot(begun, Timeline(np.asarray(pts[begun:cut], dtype=np.int64), pts[cut], video.time_base))
                     begun = cut
     if not pts:
@@ -172,7 +180,8 @@ def look(
     timeline = Timeline(np.asarray(pts, dtype=np.int64), video.end_pts(pts[-1], duration), video.time_base)
     if looker is not None:
         looker.shot(begun, Timeline(timeline.pts[begun:], timeline.end_pts, video.time_base))
-    return timeline, finder.finish() if finder is not None else []
+    cuts: list[Cut] = finder.finish() if finder is not None else []
+    return timeline, [*cuts, *resized]
 
 
 def tells_soon(config: ShotConfig) -> bool:
