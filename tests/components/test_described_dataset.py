@@ -235,7 +235,7 @@ def test_the_commands_show_what_the_stages_made(made: dict[str, Artifact], store
         for command, kind in (("clusters", "cluster_clips"), ("taxonomy", "classify_clips")):
             shown = ask(command, "--dataset", dataset.key)
             assert f"as {kind} made them" in shown
-            numbers = [int(word) for line in shown.splitlines()[2:] for word in line.split() if word.isdigit()]
+            numbers = [int(line.split()[-2]) for line in shown.splitlines()[2:] if line.strip()]
             assert sum(numbers) == clips, shown
     assert "by captions" in ask("clusters", "--dataset", fewer.key, "--clusters", "2"), (
         "asked for another number: made anew"
