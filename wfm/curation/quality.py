@@ -16,6 +16,8 @@ from wfm.curation.one_pass import Geometry, Moment, Wanted
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    import av
+
 BORDER_LEVEL = 0.09
 "Brightest mean of a black line: studio black and what a rough encoder leaves of it."
 BORDER_SPREAD = 0.02
@@ -26,6 +28,7 @@ DARK, BRIGHT = 10 / 255, 245 / 255
 "Below: crushed. Above: clipped."
 CODING_BLOCK = 8
 "Pixels of the grid whose seams are looked for: that of MPEG-2, MPEG-4 part 2, JPEG and H.264's transforms."
+_PLANAR = ("yuv420p", "yuv422p", "yuv444p", "yuvj420p", "yuvj422p", "yuvj444p", "nv12", "gray")
 _STRIP = 64  # rows at a time: they stay in the cache, and 64 sums of at most 510 fit into 16 bits
 
 
@@ -124,6 +127,14 @@ def seams(luma: np.ndarray) -> float:
     return float(min(answers))
 
 
+def coded_luma(frame: "av.VideoFrame") -> np.ndarray:
+    """uint8 [H, W]: brightness in the codes of the file (of its 8 highest bits), nothing scaled. Read only."""
+    if frame.format.name not in _PLANAR:
+        frame = frame.reformat(format="yuv420p")
+    plane = frame.planes[0]
+    return np.frombuffer(plane, np.uint8).reshape(-1, plane.line_size)[: frame.height, : frame.width]
+
+
 def _jumps_across(luma: np.ndarray) -> np.ndarray:
     """int64 [W-3]: at each column, how far brightness jumps to the next beyond its neighbours' jumps, summed over the rows."""
     total = np.zeros(luma.shape[1] - 3, np.int64)
@@ -146,21 +157,20 @@ def _jumps_down(luma: np.ndarray) -> np.ndarray:
 
 
 class Seams:
-    """A consumer of `one_pass`: `seams` of stills at full size, a number each, no picture kept."""
+    """A consumer of `one_pass`: `seams` of stills at full size, as they were coded, a number each, no picture kept."""
 
     def __init__(self, frames: "Callable[[Geometry], Iterable[int]]") -> None:
         self._frames = frames
         self._found: list[float] = []
 
     def wants(self) -> Wanted:
-        return Wanted("gray", frames=self._frames)
+        return Wanted(None, frames=self._frames)
 
     def begin(self, geometry: Geometry) -> None:
         self._found = []
 
     def feed(self, moment: Moment) -> None:
-        assert moment.picture is not None
-        self._found.append(seams(moment.picture))
+        self._found.append(seams(coded_luma(moment.frame)))
 
     def finish(self) -> None:
         pass

@@ -44,6 +44,8 @@ class ScoreConfig(SignalConfig):
     "Time between the frames whose difference says whether a clip is static [s]."
     measures: bool = False
     "Whether the second table is filled too: about one and a half times the work of the first."
+    seam_stills: int = pydantic.Field(8, ge=1)
+    "Stills at full size in which seams of coding blocks are looked for: each costs about as much as its decoding."
     text_detector: Literal["", "ppocr"] = ""
     "A neural detector of text beside the classical measure: ppocr (extra curate-models), or none. Needs measures."
     text: TextConfig = TextConfig()
@@ -132,7 +134,7 @@ class Watch:
             device=config.device,
         )
         self._stills = Gather(Wanted("gray", fitted(config.still_side, enlarge=False), frames=stills))
-        self.seams = quality.Seams(stills)
+        self.seams = quality.Seams(lambda geometry: still_indices(config.seam_stills, len(geometry.seconds)))
         self.text = TextTracks(config.text) if config.text_detector == "ppocr" else None
         self.safety = SafetyStills(config.nsfw_stills) if config.nsfw else None
         self.embed: EmbedWatch | None = embedder.watch() if embedder is not None else None

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from wfm.curation.quality import CODING_BLOCK, seams
+from wfm.curation.quality import CODING_BLOCK, coded_luma, seams
 
 
 def plain(luma: np.ndarray) -> float:
@@ -26,3 +26,19 @@ def test_strips_give_what_the_whole_picture_gives(kind: str, size: tuple[int, in
     if kind == "stripes":
         picture[:, ::2], picture[:, 1::2] = 0, 255
     assert seams(picture) == plain(picture)
+
+
+@pytest.mark.parametrize(("pixel_format", "codes"), [("yuv420p", 1), ("yuv444p10le", 4), ("yuvj422p", 1)])
+def test_brightness_is_taken_as_it_was_coded(pixel_format: str, codes: int) -> None:
+    import av
+
+    luma = np.random.default_rng(0).integers(16, 236, (70, 90))
+    frame = av.VideoFrame(90, 70, pixel_format)
+    for index, plane in enumerate(frame.planes):
+        kind = np.dtype("<u2" if codes > 1 else "u1")
+        lines = np.frombuffer(plane, kind).reshape(plane.height, -1).copy()
+        lines[:, : plane.width] = (luma if index == 0 else np.full((plane.height, plane.width), 128)) * codes
+        plane.update(lines.tobytes())
+    found = coded_luma(frame)
+    assert found.dtype == np.uint8
+    np.testing.assert_allclose(found.astype(int), luma, atol=0 if codes == 1 else 1)  # 10 bits are dithered to 8
