@@ -84,7 +84,7 @@ def _listed(node: "Node", plan: "Plan", store: "Store") -> int | None:
 
     config = ingest_videos.CONFIG.parse(node.config)
     if config.videos:
-        count = len(listing.list_source(config.videos, store).files)
+        count = len(listing.list_source(config.videos, store, config.limits).files)
     else:
         raw = plan.input_keys(node).get("raw", "")
         if not raw or not store.has(raw):

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 
 FAILURES = frozenset(
     {"poisoned", "decode_error", "truncated", "unreadable", "changed_while_read", "not_found", "dangling_link"}
-    | {"bad_sidecar", "caption_garbled", "caption_refused", "caption_swapped", "caption_unanswered"}
+    | {"damaged_archive", "checksum_mismatch", "bad_sidecar"}
+    | {"caption_garbled", "caption_refused", "caption_swapped", "caption_unanswered"}
 )
 """Reason codes of what went wrong, and may go right: with the file put back, a new decoder, or another answer."""
 

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 _DOWNLOADS = "sources"
 """Folder of the local cache that holds what was read from remote places (`wfm.data.source`)."""
+_INDEXES = "archives"
+"""Folder of the local cache that holds what lies where in archives, of a ``.tar.gz`` with pieces of it (`wfm.data.archive`)."""
 _LEFT_SECONDS = 900.0
 """A download that was not written to for so long is nobody's any more [s]."""
 _NOTES = "poison"
@@ -35,7 +37,8 @@ _SAID = "captions"
 
 
 def find_copies(digests: set[str], *, archives: bool) -> list[Path]:
-    """Downloads with one of these sha256, in order of path; with ``archives`` also every archive, since one may hold the video.
+    """Downloads with one of these sha256, in order of path; with ``archives`` also every archive, since one may hold the video,
+    and what is known of archives, which is found again when it is needed.
 
     Reads every download that there is.
     """
@@ -48,7 +51,8 @@ def find_copies(digests: set[str], *, archives: bool) -> list[Path]:
                     found.append(path)
             elif hash_file(path)[1] in digests or (archives and (tarfile.is_tarfile(path) or zipfile.is_zipfile(path))):
                 found.append(path)
-    return found
+    indexes = cache_root() / _INDEXES
+    return found + (sorted(indexes.iterdir()) if archives and indexes.is_dir() else [])
 
 
 def delete_copies(paths: list[Path]) -> None:
