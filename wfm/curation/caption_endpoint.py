@@ -89,6 +89,7 @@ class Endpoint:
         self._client = openai.OpenAI(
             base_url=config.url, api_key=self._key, timeout=config.timeout_seconds, max_retries=config.retries
         )
+        self._away: TryAgain | None = None
         self._pool = ThreadPoolExecutor(config.concurrency)
 
     def identity(self, model: str) -> list[Any]:
@@ -116,8 +117,14 @@ class Endpoint:
         shown = () if kept is not None else pictures()
 
         def chain() -> list[str]:
-            caption = self._kept_or_asked(of, self.config.model, shown) if kept is None else kept
-            return [caption, *(self._kept_or_asked(each, self.rewriter, ()) for each in follow(caption))]
+            if self._away is not None:  # nobody is there: what waits in line need not find out again
+                raise self._away
+            try:
+                caption = self._kept_or_asked(of, self.config.model, shown) if kept is None else kept
+                return [caption, *(self._kept_or_asked(each, self.rewriter, ()) for each in follow(caption))]
+            except TryAgain as away:
+                self._away = away
+                raise
 
         return self._pool.submit(chain).result
 

@@ -147,6 +147,7 @@ class Handler(BaseHTTPRequestHandler):
             for byte in data[:40]:
                 self.wfile.write(bytes([byte]))
                 time.sleep(0.05)
+            data = data[40:]
         self.wfile.write(data[: len(data) // 2] if cut else data)
         if cut:
             self.wfile.flush()

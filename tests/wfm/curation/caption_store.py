@@ -16,10 +16,12 @@ import pyarrow.parquet as pq
 
 from wfm.artifacts import Artifact, Store
 from wfm.curation.caption import CaptionConfig, CaptionWindow, caption_part
+from wfm.curation.step import SkippedRow
 from wfm.generation.write_video import write_mp4
 from wfm.records import Caption, Clip
 
 FPS = 8.0
+TABLES = ("captions.parquet", "caption_windows.parquet")
 
 
 def light(clip: int) -> int:
@@ -70,8 +72,9 @@ class Answer:
     def __init__(self, folder: Path, skipped: dict[str, int]) -> None:
         self.skipped = skipped
         self.captions = {int(row.clip_id, 16): row for row in Caption.from_table(_table(folder / "captions.parquet"))}
+        self.reasons = [row.reason for row in SkippedRow.from_table(_table(folder / "skips.parquet"))]
         self.windows = CaptionWindow.from_table(_table(folder / "caption_windows.parquet"))
-        self.bytes = [(folder / name).read_bytes() for name in ("captions.parquet", "caption_windows.parquet")]
+        self.bytes = [(folder / name).read_bytes() for name in TABLES]
 
     @property
     def words(self) -> dict[int, str]:
@@ -127,8 +130,3 @@ def run_stage(store: Store, clips: Artifact, folder: Path, config: CaptionConfig
     )
     assert done.returncode == (-signal.SIGKILL if dies_after else 0), done.stderr
     return "" if dies_after else (folder / "key").read_text()
-
-
-def files_of(store: Store, key: str) -> list[tuple[str, str]]:
-    """(path, sha256) of every file of an artifact and its parts."""
-    return [(file.path, file.sha256) for file in store.artifact(key).files()]

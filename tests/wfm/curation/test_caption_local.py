@@ -4,6 +4,7 @@ What it says means nothing; that the same pictures give the same words, whatever
 what can be seen of the path from clip to row.
 """
 
+import functools
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ import torch
 import transformers
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
-from tests.wfm.curation.caption_store import caption, files_of, make_clips, run_stage
+from tests.wfm.curation.caption_store import caption, make_clips, run_stage
 from wfm.artifacts import Artifact, Store
 from wfm.curation import caption_local
 from wfm.curation.caption import CaptionConfig
@@ -114,46 +115,74 @@ def test_clips_become_rows_the_same_each_time_and_others_for_other_pictures(
 
 
 def test_what_is_said_is_what_the_network_says(folder: Path, tmp_path: Path) -> None:
-    """Against a loop that takes the likeliest token by hand, one forward pass each."""
+    """A batch of unequal questions against a loop that takes the likeliest token by hand, one question at a time."""
     rng = np.random.default_rng(0)
-    shown = [rng.integers(0, 256, (28, 28, 3), dtype=np.uint8) for _ in range(2)]
-    config = settings(folder).local
+    shown = [rng.integers(0, 256, (count, 28, 28, 3), dtype=np.uint8) for count in (1, 3)]
+    config = settings(folder, batch=2).local
     model = LocalModel(config, ShownConfig(), AnswerCache(Store.open(tmp_path / "store")))
-    of = question("a" * 64, Window(0, 16), "Say <image> what {x}.", shown=None, whom=None)
-    (found,) = model.begin(of, lambda: shown, lambda _: [])()
+    asked = [question(name * 64, Window(0, 16), "Say <image> what {x}.", shown=None, whom=None) for name in "ab"]
+    answers = [
+        model.begin(of, functools.partial(list, pictures), lambda _: [])
+        for of, pictures in zip(asked, shown, strict=True)
+    ]
     network = transformers.LlavaForConditionalGeneration.from_pretrained(folder).eval()
     processor = transformers.AutoProcessor.from_pretrained(folder)
-    patches = "<image>" * 4  # 2 x 2 patches a picture
-    text = f"<s>user: {patches}{patches}[{of.code}] Say HERE what {{x}}. answer:"
-    before, after = text.split("HERE")
-    tokens = processor.tokenizer(before, add_special_tokens=False).input_ids
-    tokens += processor.tokenizer("<image>", add_special_tokens=False, split_special_tokens=True).input_ids
-    tokens += processor.tokenizer(after, add_special_tokens=False).input_ids
-    pixels = processor.image_processor(images=shown, return_tensors="pt")["pixel_values"]
-    asked = len(tokens)
-    with torch.no_grad():
-        for _ in range(config.max_tokens):
-            logits = network(input_ids=torch.tensor([tokens]), pixel_values=pixels).logits[0, -1]
-            tokens.append(int(logits.argmax()))
-    assert found == " ".join(processor.decode(tokens[asked:], skip_special_tokens=True).split())
+
+    def numbers(text: str, **more: bool) -> list[int]:
+        return processor.tokenizer(text, add_special_tokens=False, **more).input_ids
+
+    for of, pictures, answer in zip(asked, shown, answers, strict=True):
+        tokens = numbers(f"<s>user: {'<image>' * 4 * len(pictures)}[{of.code}] Say ")  # 2 x 2 patches a picture
+        tokens += numbers("<image>", split_special_tokens=True) + numbers(" what {x}. answer:")
+        pixels = processor.image_processor(images=list(pictures), return_tensors="pt")["pixel_values"]
+        start = len(tokens)
+        with torch.no_grad():
+            while len(tokens) < start + config.max_tokens:
+                logits = network(input_ids=torch.tensor([tokens]), pixel_values=pixels).logits[0, -1]
+                tokens.append(int(logits.argmax()))
+        assert answer() == [" ".join(processor.decode(tokens[start:], skip_special_tokens=True).split())]
 
 
 def test_a_row_made_from_another_question_is_not_taken(
     folder: Path, clips: tuple[Store, Artifact], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store, artifact = clips
+    config = settings(folder, batch=3)
     store.objects.delete_tree("captions")
-    wanted = caption(store, artifact, tmp_path / "a", settings(folder, batch=3)).words
+    wanted = caption(store, artifact, tmp_path / "a", config).words
+    assert set(wanted) == {0, 1, 2, 3}
     store.objects.delete_tree("captions")
-    network, _ = caption_local._open(settings(folder, batch=3).local)
+    network, _ = caption_local._open(config.local)
     honest = network.generate
     monkeypatch.setattr(network, "generate", lambda **given: honest(**given).flip(0))
-    assert caption(store, artifact, tmp_path / "b", settings(folder, batch=3)).words == wanted, "rows in another order"
+    assert caption(store, artifact, tmp_path / "b", config).words == wanted, "rows in another order"
     store.objects.delete_tree("captions")
     monkeypatch.setattr(network, "generate", lambda **given: honest(**given)[:1].repeat(3, 1))
-    lost = caption(store, artifact, tmp_path / "c", settings(folder, batch=3))
+    lost = caption(store, artifact, tmp_path / "c", config)
     assert lost.skipped["caption_swapped"] >= 2
     assert all(wanted[clip] == words for clip, words in lost.words.items())
+
+
+def test_a_batch_of_which_some_is_known_is_made_again_as_a_whole(
+    folder: Path, clips: tuple[Store, Artifact], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, artifact = clips
+    config = settings(folder, batch=3)
+    first = caption(store, artifact, tmp_path / "a", config)
+    file = next(Path(store.address.root, "captions").rglob("*.json"))
+    file.unlink()
+    sizes: list[int] = []
+    network, _ = caption_local._open(config.local)
+    honest = network.generate
+
+    def counted(**given: Any) -> Any:
+        sizes.append(len(given["input_ids"]))
+        return honest(**given)
+
+    monkeypatch.setattr(network, "generate", counted)
+    assert caption(store, artifact, tmp_path / "b", config).bytes == first.bytes
+    assert sizes == [3]
+    assert file.exists()
 
 
 def test_a_stage_that_is_killed_goes_on_and_ends_as_if_nothing_had_happened(folder: Path, tmp_path: Path) -> None:
@@ -161,9 +190,11 @@ def test_a_stage_that_is_killed_goes_on_and_ends_as_if_nothing_had_happened(fold
     clips = [make_clips(each, tmp_path, LENGTHS) for each in (undisturbed, store)]
     config = settings(folder, batch=2)
     run_stage(store, clips[1], tmp_path / "first", config, dies_after=3)  # in the middle of the second batch
-    key = run_stage(store, clips[1], tmp_path / "second", config)
-    whole = run_stage(undisturbed, clips[0], tmp_path / "whole", config)
-    assert files_of(store, key) == files_of(undisturbed, whole)
+    assert len(list(Path(store.address.root, "captions").rglob("*.json"))) == 3
+    found, whole = (
+        caption(*pair, tmp_path / "out", config) for pair in zip((store, undisturbed), clips[::-1], strict=True)
+    )
+    assert found.bytes == whole.bytes
 
 
 def test_folders_that_are_not_the_model_are_refused(folder: Path, tmp_path: Path) -> None:
