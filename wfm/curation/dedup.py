@@ -18,6 +18,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
+import pydantic
 
 from wfm.config import Config, how
 from wfm.curation.keepers import NO_REPEAT, choose_keepers, connected, quality_order
@@ -31,15 +32,15 @@ from wfm.records import Clip
 class DedupConfig(Config):
     """When two clips are the same, and how pairs are searched."""
 
-    threshold: float = 0.95
+    threshold: float = pydantic.Field(0.95, gt=0, le=1)
     "Cosine of two embeddings at or above which clips are duplicates."
-    exact_up_to: int = 20_000
+    exact_up_to: int = pydantic.Field(20_000, ge=0)
     "Clips up to which everything is compared with everything; above, within the cells of a partition."
-    leaf: int = 2048
+    leaf: int = pydantic.Field(2048, ge=2)
     "Clips that one is compared with, in the mean of a cell, up to which the cell is not split again."
-    reach: float = 0.4
+    reach: float = pydantic.Field(0.4, ge=0)
     "How far beyond its cell's border a clip looks: at 1 every pair meets; at 0.4 none of 4,051 was missed."
-    most_probes: int = 512
+    most_probes: int = pydantic.Field(512, ge=1)
     "Cells a clip may look into; how many clips needed more is counted as probes_cut_short."
     seed: int = 0
     "Of the k-means start."
@@ -47,7 +48,7 @@ class DedupConfig(Config):
     "Compare signatures too, the perceptual tier; embed_clips must have made them (signatures = true)."
     perceptual: PerceptualConfig = PerceptualConfig()
     "When two signatures are the same clip."
-    block: int = how(4096)
+    block: int = how(4096, ge=1)
     "Rows of a block of the matrix product."
     device: str = how("cpu")
     "Where the products run: cpu (numpy) or cuda (cupy)."

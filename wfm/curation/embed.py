@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
+import pydantic
 
 from wfm.config import Config, how
 from wfm.curation.arrays import array_module, to_numpy
@@ -59,9 +60,9 @@ class EmbedConfig(Config):
     "Name of the embedding; dct3d-v1 is the one that needs no weights (`embed_models` has the others)."
     weights_sha256: str = ""
     "Of the embedder's file or folder (`embed_models.digest`); it decides the result, wherever the files lie."
-    frames: int = 8
+    frames: int = pydantic.Field(8, ge=1)
     "Frames a trained embedder sees, at the middles of as many equal stretches of the clip."
-    side: int = 224
+    side: int = pydantic.Field(224, ge=1)
     "Height and width a trained embedder is given [pixels]."
     signatures: bool = False
     "Also write the table `signatures` for the perceptual tier of dedup_clips, from the same decode."

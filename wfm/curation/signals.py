@@ -7,6 +7,7 @@ import dataclasses
 from pathlib import Path
 
 import numpy as np
+import pydantic
 
 from wfm.config import Config
 from wfm.curation.motion import Motion, VectorMotion, turned
@@ -17,11 +18,11 @@ _GOLDEN = (5**0.5 - 1) / 2
 class SignalConfig(Config):
     """Sizes and numbers of the frames that are kept."""
 
-    thumbnail_side: int = 64
+    thumbnail_side: int = pydantic.Field(64, ge=2)
     "Longer side of the frames that differences are taken of [pixels]."
-    still_side: int = 256
+    still_side: int = pydantic.Field(256, ge=2)
     "Longest side of the stills for sharpness and text [pixels]; a smaller picture keeps its size."
-    stills: int = 16
+    stills: int = pydantic.Field(16, ge=1)
     "Stills a clip, spread over all of it."
 
 

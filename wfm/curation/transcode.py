@@ -8,6 +8,8 @@ import dataclasses
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any, Literal
 
+import pydantic
+
 from wfm.config import Config
 from wfm.data.x264 import STEADY
 from wfm.errors import ConfigError
@@ -33,17 +35,17 @@ class EncodeConfig(Config):
     encoder: Encoder = "h264"
     """h264 (x264), hevc (x265), av1 (SVT-AV1), or the same on an NVIDIA card (``…_nvenc``), which must then be there and does
     not promise the same bytes from one driver to the next."""
-    crf: int = 18
+    crf: int = pydantic.Field(18, ge=0, le=63)
     "Quality of what is encoded (x264: 0 lossless, 18 nearly so, 51 worst; AV1: up to 63; NVENC: its cq)."
     preset: str = "veryfast"
     "How long the encoder looks for a smaller file, by x264's names from veryslow to ultrafast, for every encoder."
-    keyframe_seconds: float = 1.0
+    keyframe_seconds: float = pydantic.Field(1.0, gt=0)
     "Distance of key frames in what is encoded [s]: short ones make random reads cheap."
     square_pixels: bool = True
     "Stretch pictures of oblong pixels to their true aspect: models see pixels, not the tag that players obey."
     tone_map: bool = True
     "Bring HDR (PQ or HLG) to SDR (BT.709); else its codes are kept as they are, in 8 bits."
-    hdr_peak_nits: float = 1000.0
+    hdr_peak_nits: float = pydantic.Field(1000.0, gt=0)
     "Luminance that becomes the brightest SDR white [cd/m2]; brighter is clipped."
     audio: Literal["drop", "keep"] = "drop"
     "keep: packets of the span are copied where an mp4 may hold them, else encoded as AAC; borders lie on whole packets."
