@@ -3,6 +3,7 @@
     python -m tests.benchmarks.curation            # all; one JSON line each
     python -m tests.benchmarks.curation whole      # the whole path against plain decode + x264 encode (the physical limit)
     python -m tests.benchmarks.curation analysis   # one pass against one decode a step, the shape of other systems
+    python -m tests.benchmarks.curation neural     # what each neural model adds to the whole path
     python -m tests.benchmarks.curation memory     # peak memory of the whole path, 10 s and 10 min of video
     python -m tests.benchmarks.curation growth     # seconds of 100 to 1,600 clips
 
@@ -28,10 +29,17 @@ import numpy as np
 from tests.benchmarks.paired import paired, print_line, time_of
 from wfm.curation import shots
 from wfm.curation.cut import CutConfig, Cutter
-from wfm.curation.embed import FRAMES, SIDE, EmbedConfig
-from wfm.curation.one_pass import Consumer, Wanted, one_pass
-from wfm.curation.one_pass_consumers import Cuts, Gather, spread_frames
+from wfm.curation.cut_ahead import CutAhead
+from wfm.curation.embed import FRAMES, SIDE, EmbedConfig, Embedded, Embedder
+from wfm.curation.embed_models import digest
+from wfm.curation.one_pass import Consumer, Geometry, Wanted, fitted, one_pass
+from wfm.curation.one_pass_consumers import Cuts, Gather, VectorSum, spread_frames
+from wfm.curation.quality import Seams
 from wfm.curation.score import ScoreClip, ScoreConfig
+from wfm.curation.signals import still_indices
+from wfm.curation.signature import SignatureFrames
+from wfm.curation.small_frames import SmallFrames
+from wfm.curation.split import SplitConfig
 from wfm.data.decode import open_video
 from wfm.data.source import hash_file
 from wfm.data.x264 import STEADY
@@ -39,7 +47,8 @@ from wfm.records import Clip
 
 CUT = CutConfig(copy_codecs=())
 SHOTS = shots.ShotConfig(maximum_seconds=10.0)
-SCORES = ScoreConfig()
+SCORES = ScoreConfig(measures=True)
+EMBED = EmbedConfig(signatures=True)
 FPS = 24
 
 
@@ -95,25 +104,49 @@ def plain(path: Path, folder: Path) -> None:
         out.mux(stream.encode(None))
 
 
-def whole(path: Path, folder: Path) -> int:
-    """The CPU path: shots, cutting, encoding, hashing, every score that needs no neural net, embedding. Returns clips."""
+def whole(
+    path: Path,
+    folder: Path,
+    shot: shots.ShotConfig = SHOTS,
+    scores: ScoreConfig = SCORES,
+    embed: EmbedConfig = EMBED,
+) -> int:
+    """The CPU path: shots, cutting, encoding, hashing, every score that needs no neural net, embedding, signatures. Returns
+    clips."""
+    split = SplitConfig()
     with open_video(path) as video:
-        timeline, cuts = shots.look(video, SHOTS)
-        kept, _ = shots.spans(timeline, cuts, SHOTS)
         cutter = Cutter(video, CUT)
+        ahead = CutAhead(
+            cutter,
+            lambda timeline, span: shots.spans_of_shot(timeline, span, shot)[0],
+            lambda start, end: folder / f"{start}-{end}.mp4",
+            split.held_bytes,
+        )
+        soon = shots.tells_soon(shot)
+        timeline, cuts = shots.look(
+            video, shot, ahead if soon else None, prefetch_bytes=0 if soon else split.prefetch_bytes
+        )
+        kept, _ = shots.spans(timeline, cuts, shot)
         for span in kept:
-            target = folder / "clip.mp4"
-            count = span.last - span.first
-            cutter.cut(int(timeline.pts[span.first]), timeline.end_of(span.last), count, target)
-            look_at_clip(target, count)
+            start, end = int(timeline.pts[span.first]), timeline.end_of(span.last)
+            count, target = span.last - span.first, folder / f"{start}-{end}.mp4"
+            if (start, end) not in ahead.written:
+                cutter.cut(start, end, count, target)
+            look_at_clip(target, count, scores, embed)
+            target.unlink()
     return len(kept)
 
 
-def look_at_clip(path: Path, frames: int) -> None:
-    """Score and embed one clip file by the steps that the stages run."""
-    clip = clip_row(path, hash_file(path), frames)
-    for step in (ScoreClip(SCORES, Path), EmbedClip(EmbedConfig(), Path)):
-        list(step(clip))
+def look_at_clip(path: Path, frames: int, scores: ScoreConfig = SCORES, embed: EmbedConfig = EMBED) -> None:
+    """Score, embed and sign one clip file by the step that the stages run."""
+    step = ScoreClip(scores, Path, [], Embedded(embedder(embed)))
+    list(step(clip_row(path, hash_file(path), frames)))
+
+
+@functools.cache
+def embedder(config: EmbedConfig) -> Embedder:
+    """Opened once, as the stages do."""
+    return Embedder(config)
 
 
 def look_at_clips(path: Path, count: int) -> None:
@@ -148,16 +181,19 @@ def clip_row(path: Path, digest: str, frames: int) -> Clip:
 
 
 def steps() -> list[list[Consumer]]:
-    """Shots; motion and small frames; sharpness; text; perceptual hash; embedding: what each step looks at."""
-    signals = SignalsOfClip(SCORES)
-    vectors, thumbnails, stills, colours = signals.consumers
-    text = SignalsOfClip(SCORES).consumers[2]
+    """Shots; motion, stillness and camera; quality; text; signature; embedding: what each step looks at."""
+
+    def stills(geometry: Geometry) -> set[int]:
+        return still_indices(SCORES.stills, len(geometry.seconds))
+
+    vectors = VectorSum()
+    large = Wanted("gray", fitted(SCORES.still_side, enlarge=False), frames=stills)
     return [
         [Cuts(content_detector, SHOTS.detection_side)],
-        [vectors, thumbnails],
-        [stills, colours],
-        [text],
-        [Gather(Wanted("gray", lambda height, width: (32, 32)))],
+        [vectors, SmallFrames(vectors, side=SCORES.thumbnail_side, gap_seconds=SCORES.gap_seconds, camera=True)],
+        [Gather(large), Seams(stills)],
+        [Gather(large)],
+        [SignatureFrames()],
         [spread_frames(FRAMES, (SIDE, SIDE))],
     ]
 
@@ -173,7 +209,14 @@ def content_detector() -> Callable[[int, np.ndarray], list[int]]:
 def run_whole(folder: Path) -> None:
     path = make_video(folder / "720p.mp4", seconds=6, height=720, width=1280)
     result = paired(lambda: whole(path, folder), lambda: plain(path, folder), pairs=3)
-    print_line(benchmark="curation_whole_over_plain", target=0.6, clips=whole(path, folder), **result.as_dict())
+    print_line(
+        benchmark="curation_whole_over_plain",
+        target=0.6,
+        clips=whole(path, folder),
+        measures=SCORES.measures,
+        signatures=EMBED.signatures,
+        **result.as_dict(),
+    )
 
 
 def run_analysis(folder: Path) -> None:
@@ -188,6 +231,46 @@ def run_analysis(folder: Path) -> None:
 
     result = paired(together, apart, pairs=5)
     print_line(benchmark="curation_one_pass", target=2.0, steps=len(steps()), **result.as_dict())
+
+
+def run_neural(folder: Path) -> None:
+    """What each neural model adds to the whole path: seconds of work on one thread, and its share of the whole with it.
+
+    The CLIP has the shape of ViT-B/32 and random weights, which cost what trained ones do.
+    """
+    import torch
+
+    torch.set_num_threads(1)
+    path = make_video(folder / "720p.mp4", seconds=6, height=720, width=1280)
+    adding: dict[str, dict[str, Any]] = {
+        "nothing": {},
+        "TransNetV2": {"shot": SHOTS.override(["detector=transnetv2"])},
+        "PP-OCR": {"scores": SCORES.override(["text_detector=ppocr"])},
+        "open-nsfw": {"scores": SCORES.override(["nsfw=true"])},
+        "CLIP ViT-B/32": {"embed": clip_config(folder / "clip")},
+    }
+    adding["all of them"] = {
+        "shot": adding["TransNetV2"]["shot"],
+        "scores": SCORES.override(["text_detector=ppocr", "nsfw=true"]),
+        "embed": adding["CLIP ViT-B/32"]["embed"],
+    }
+    seconds = {}
+    for name, more in adding.items():
+        call = functools.partial(whole, path, folder, **more)
+        call()
+        seconds[name] = min(time_of(call, 1, time.process_time) for _ in range(2))
+    for name, found in seconds.items():
+        share = 1 - seconds["nothing"] / found
+        print_line(benchmark="curation_neural", model=name, whole_seconds=round(found, 2), share=round(share, 3))
+
+
+def clip_config(folder: Path) -> EmbedConfig:
+    """A CLIP's folder, its vision tower of the size of ViT-B/32."""
+    import transformers
+
+    transformers.CLIPVisionModelWithProjection(transformers.CLIPVisionConfig()).save_pretrained(folder)
+    transformers.CLIPImageProcessor().save_pretrained(folder)
+    return EmbedConfig(model="clip", weights=str(folder), weights_sha256=digest(folder), signatures=True)
 
 
 def run_memory(folder: Path) -> None:
@@ -224,7 +307,13 @@ def main(arguments: list[str]) -> None:
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
         print_line(peak_mib=round(peak, 1), clips=clips)
         return
-    runs = {"whole": run_whole, "analysis": run_analysis, "memory": run_memory, "growth": run_growth}
+    runs = {
+        "whole": run_whole,
+        "analysis": run_analysis,
+        "neural": run_neural,
+        "memory": run_memory,
+        "growth": run_growth,
+    }
     for chosen in arguments or list(runs):
         with tempfile.TemporaryDirectory() as name:
             runs[chosen](Path(name))
