@@ -91,6 +91,7 @@ class ClipRow(Record):
     rest_share: float | None = None
     jumps: int | None = None
     flat_share: float | None = None
+    hard_share: float | None = None
     shades: int | None = None
     video_type: str | None = None
     ocr_share: float | None = None
@@ -138,6 +139,8 @@ class Known:
     embedding: np.ndarray | None = None
     more: Mapping[str, Record] = dataclasses.field(default_factory=dict)
     "Table of `MORE` -> the clip's row, where there is one."
+    windows: tuple[dict[str, Any], ...] = ()
+    "Its rows of ``caption_windows``, where a model captioned windows."
 
     @property
     def scores(self) -> dict[str, Any]:

@@ -61,8 +61,10 @@ class Measures(Record):
     "Times at which a still picture is replaced by another."
     flat_share: float
     "Share of pixels equal to their neighbours."
+    hard_share: float
+    "Share of the other pixels at which brightness jumps: drawn outlines and letters."
     shades: int
-    "Grey levels that hold 95 % of a still's pixels."
+    "Grey levels that hold 60 % of a still's pixels."
     video_type: str
     "still, slideshow, screen, animation, fixed, moving."
     ocr_share: float | None = None

@@ -98,13 +98,9 @@ def clipped_shares(gray: Any) -> tuple[float, float]:
     return tuple(float(xp.mean(xp.astype(found, xp.float32))) for found in (gray < DARK, gray > BRIGHT))  # type: ignore[return-value]
 
 
-def longest_freeze(change: np.ndarray, seconds: np.ndarray, difference: float) -> float:
-    """Longest time over which one picture is repeated [s]: frames change by less than ``difference``.
-
-    change [T-1], of neighbours, by `static.busiest_change`; seconds [T].
-    """
-    still = change < difference
-    edges = np.flatnonzero(np.diff(np.concatenate([[False], still, [False]]).astype(np.int8)))
+def longest_freeze(repeated: np.ndarray, seconds: np.ndarray) -> float:
+    """Longest time over which one picture is repeated [s]. repeated bool [T-1], by `static.repeats`; seconds [T]."""
+    edges = np.flatnonzero(np.diff(np.concatenate([[False], repeated, [False]]).astype(np.int8)))
     starts, ends = edges[::2], edges[1::2]
     return float((seconds[ends] - seconds[starts]).max()) if len(starts) else 0.0
 
@@ -114,6 +110,7 @@ def seams(luma: np.ndarray) -> float:
 
     luma uint8 [H, W] at the size that was coded. The smaller of the two axes: coding blocks have seams along both, a fence has
     them along one. Second differences, so that a slope is no seam. The phase is free, so a cropped picture shows its seams too.
+    Medians over the lines of a phase, so that one line, such as a border's edge, is no seam.
     """
     if min(luma.shape) < 4 * CODING_BLOCK:
         return 0.0
@@ -121,7 +118,7 @@ def seams(luma: np.ndarray) -> float:
     height, width = luma.shape
     for total, lines in ((_jumps_across(luma), height), (_jumps_down(luma), width)):
         jump = total / lines
-        phases = np.array([jump[k::CODING_BLOCK].mean() for k in range(CODING_BLOCK)])
+        phases = np.array([np.median(jump[k::CODING_BLOCK]) for k in range(CODING_BLOCK)])
         others = np.median(phases)
         answers.append((phases.max() - others) / (others + 1))  # one grey level: below, nobody sees a seam
     return float(min(answers))

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 class ScoreConfig(SignalConfig):
     """What is measured, and on frames of what size."""
 
-    gap_seconds: float = 0.25
+    gap_seconds: float = pydantic.Field(0.25, gt=0)
     "Time between the frames whose difference says whether a clip is static [s]."
     measures: bool = False
     "Whether the second table is filled too: about one and a half times the work of the first."
@@ -201,7 +201,7 @@ def measures_of(clip: Clip, path: Path, watch: Watch) -> Measures:
     stored = quality.borders(stills)
     edges = stored.turned(turn.transpose, turn.mirror_x, turn.mirror_y)
     under, over = quality.clipped_shares(stored.inside(stills))
-    seen = look(numbers.picture_change, numbers.block_change, stills)
+    seen = look(numbers.picture_change, numbers.block_change, stored.inside(stills))
     pixels = max(clip.width * clip.height * len(numbers.seconds), 1)
     text = watch.text.result() if watch.text is not None else TrackedText(None, None, None)
     return Measures(
@@ -224,10 +224,11 @@ def measures_of(clip: Clip, path: Path, watch: Watch) -> Measures:
         over_share=over,
         blockiness=watch.seams.result(),
         bits_per_pixel=path.stat().st_size * 8 / pixels,
-        longest_freeze=quality.longest_freeze(numbers.change, numbers.seconds, static.FROZEN_DIFFERENCE),
+        longest_freeze=quality.longest_freeze(static.repeats(numbers.change), numbers.seconds),
         rest_share=seen.rest_share,
         jumps=seen.jumps,
         flat_share=seen.flat_share,
+        hard_share=seen.hard_share,
         shades=seen.shades,
         video_type=video_type(seen, camera),
         ocr_share=text.overlay_share,

@@ -12,6 +12,10 @@ STATIC_DIFFERENCE = 2.0 / 255
 "A block that changes by less, on average, is at rest: re-encoding alone changes it by about a half of this."
 FROZEN_DIFFERENCE = 0.25 / 255
 "Two frames whose calmest to busiest block all differ by less are one frame shown twice."
+NEARLY_FROZEN = 2.5 / 255
+"The same in a lossy file, where each repeat refines the picture: for stretches that begin and end abruptly."
+ABRUPT = 4.0
+"How many times more than all of the stretch the changes right before and behind it are: what slows down does so by and by."
 BLACK_LEVEL = 0.08
 BLACK_PEAK = 0.2
 
@@ -48,8 +52,20 @@ def frozen_share(gray: Any) -> float:
 
 
 def share_of_repeats(change: np.ndarray) -> float:
-    """Share of frames whose busiest block equals that of the frame before. change [T-1], of neighbours."""
-    return float((change < FROZEN_DIFFERENCE).mean()) if len(change) else 0.0
+    """Share of frames that `repeats` marks. change [T-1], of neighbours."""
+    return float(repeats(change).mean()) if len(change) else 0.0
+
+
+def repeats(change: np.ndarray) -> np.ndarray:
+    """bool [T-1]: frames whose busiest block equals that of the frame before; or nearly, in a stretch between moving pictures
+    that begins and ends abruptly (by one end, if the other is the clip's). change [T-1], of neighbours."""
+    found: np.ndarray = change < FROZEN_DIFFERENCE
+    edges = np.flatnonzero(np.diff(np.concatenate([[False], change < NEARLY_FROZEN, [False]]).astype(np.int8)))
+    for first, last in edges.reshape(-1, 2):
+        around = np.concatenate([change[max(first - 1, 0) : first], change[last : last + 1]])
+        if len(around) and around.min() > ABRUPT * change[first:last].max():
+            found[first:last] = True
+    return found
 
 
 def black_share(gray: Any) -> float:

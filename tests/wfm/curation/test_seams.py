@@ -12,7 +12,7 @@ def plain(luma: np.ndarray) -> float:
     for picture in (luma, luma.T):
         jump = np.abs(np.diff(picture.astype(np.int64), axis=1))
         beyond = np.maximum(2 * jump[:, 1:-1] - jump[:, :-2] - jump[:, 2:], 0).mean(axis=0)
-        phases = np.array([beyond[k::CODING_BLOCK].mean() for k in range(CODING_BLOCK)])
+        phases = np.array([np.median(beyond[k::CODING_BLOCK]) for k in range(CODING_BLOCK)])
         answers.append((phases.max() - np.median(phases)) / (np.median(phases) + 1))
     return float(min(answers))
 

@@ -54,7 +54,8 @@ def test_stretches_give_what_the_whole_clip_gives(frames: int, gap: float, even:
     np.testing.assert_array_equal(found.seconds, seconds)
     assert look(found.picture_change, found.block_change, gray[:1]) == look(*picture_changes(gray), gray[:1])
     whole = static.busiest_change(gray[:-1], gray[1:])
-    assert quality.longest_freeze(found.change, seconds, 0.001) == quality.longest_freeze(whole, seconds, 0.001)
+    freeze = quality.longest_freeze(static.repeats(whole), seconds)
+    assert quality.longest_freeze(static.repeats(found.change), seconds) == freeze
     moved, expected_motion = small.motion(), block_motion(gray, seconds)
     assert (moved.speed, moved.patch_minimum) == pytest.approx(
         (expected_motion.speed, expected_motion.patch_minimum), rel=1e-9
