@@ -1,6 +1,6 @@
 """A data set as cosmos-curate leaves one, for tools that read that layout; a view, not the store's own form.
 
-    metas/v0/{uuid}.json          facts, scores and caption of a clip (`cosmos_metas`)
+    metas/v0/{uuid}.json          facts, scores, captions of a clip and its windows (`cosmos_metas`, `cosmos_windows`)
     clips/{uuid}.mp4              its bytes, as in our shards
     actions/{uuid}.parquet        ours alone: where there are actions
     wfm_embd_parquet/{part}.parquet   id, embedding (list<float>)
@@ -53,6 +53,10 @@ def _export_part(
     rows = {row["clip_id"]: row for row in part.table("clips").to_pylist()}
     videos = {row["video_id"]: row for row in part.table("videos").to_pylist() if row["status"] == "ok"}
     counts["refused"] += sum(not row["kept"] for row in rows.values())
+    windows: dict[str, list[dict[str, Any]]] = {}
+    if part.has_file("caption_windows.parquet"):
+        for window in part.table("caption_windows").to_pylist():
+            windows.setdefault(window.pop("clip_id"), []).append(window)
     vectors: dict[str, np.ndarray] = {}
     for path in sorted(entry.path for entry in part.files("shards/") if entry.path.endswith(".tar")):
         for sample in iter_samples(part.fetch(path)):
@@ -60,7 +64,7 @@ def _export_part(
                 counts["excluded"] += 1
                 continue
             row = rows[sample.key]
-            _export_sample(sample, row, videos[row["video_id"]], out)
+            _export_sample(sample, row, videos[row["video_id"]], windows.get(sample.key, []), out)
             if "emb.npy" in sample.members:
                 vectors[uuid_of(sample.key)] = np.load(io.BytesIO(sample.members["emb.npy"]), allow_pickle=False)
             counts["exported"] += 1
@@ -68,7 +72,9 @@ def _export_part(
         _write_embeddings(vectors, out / EMBEDDINGS / f"{name}.parquet")
 
 
-def _export_sample(sample: Sample, row: dict[str, Any], video: dict[str, Any], out: Path) -> None:
+def _export_sample(
+    sample: Sample, row: dict[str, Any], video: dict[str, Any], windows: list[dict[str, Any]], out: Path
+) -> None:
     from wfm.data.decode import probe
 
     name = uuid_of(sample.key)
@@ -77,7 +83,7 @@ def _export_sample(sample: Sample, row: dict[str, Any], video: dict[str, Any], o
     if "actions.parquet" in sample.members:
         (out / ACTIONS).mkdir(exist_ok=True)
         replace_on_disk(out / ACTIONS / f"{name}.parquet", sample.members["actions.parquet"], fsync=False)
-    meta = to_meta(row, video, len(sample.members["mp4"]), probe(clip).codec)
+    meta = to_meta(row, video, len(sample.members["mp4"]), probe(clip).codec, windows)
     text = json.dumps(meta, indent=1, ensure_ascii=False, allow_nan=False)
     replace_on_disk(out / METAS / f"{name}.json", text.encode(), fsync=False)  # last: a meta has its clip
 

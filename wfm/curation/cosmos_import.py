@@ -14,15 +14,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from wfm.curation.caption_by_model import CaptionWindow
 from wfm.curation.clip_table import MORE, MORE_COLUMNS, SCORES, ClipRow, Known, clip_row
 from wfm.curation.cosmos_export import ACTIONS, CLIPS, METAS
-from wfm.curation.cosmos_metas import MICROSECONDS, from_meta
-from wfm.curation.dataset import ShardsConfig, write_card, write_samples
+from wfm.curation.cosmos_metas import MICROSECONDS, Meta, from_meta
+from wfm.curation.dataset import ShardsConfig, write_caption_windows, write_card, write_samples
 from wfm.curation.rights import with_rights
 from wfm.curation.rows import SPLITS, Score, Selection
 from wfm.data.energon import MEMBERS
 from wfm.errors import DataError, InputError
-from wfm.records import Caption, Clip, Record, Video
+from wfm.records import Caption, Clip, Record, Rights, Video
 
 if TYPE_CHECKING:
     from wfm.artifacts import Artifact, PartEntry, Store
@@ -44,7 +45,7 @@ def import_cosmos(store: "Store", folder: Path, *, embeddings: str = "") -> "Art
     by_part: dict[str, list[Path]] = defaultdict(list)
     whole = hashlib.sha256(f"{STAGE} {VERSION}".encode())
     for path in metas:
-        by_part[from_meta(path).video_id[:_PREFIX]].append(path)
+        by_part[from_meta(path).row.video_id[:_PREFIX]].append(path)
     entries = []
     for name, paths in sorted(by_part.items()):
         entries.append(_import_part(store, folder, name, paths, vectors))
@@ -70,6 +71,7 @@ def _import_part(
     import pyarrow.parquet as pq
 
     known, files, skipped = [], dict[str, Path](), Counter[str]()
+    told: dict[str, Meta] = {}
     seen = hashlib.sha256(f"part of {STAGE} {VERSION}".encode())
     for meta in metas:
         clip = folder / CLIPS / f"{meta.stem}.mp4"
@@ -77,10 +79,12 @@ def _import_part(
             skipped["no_clip_file"] += 1
             continue
         actions = folder / ACTIONS / f"{meta.stem}.parquet"
-        item = _known(from_meta(meta), clip, actions, vectors.get(meta.stem))
+        said = from_meta(meta)
+        item = _known(said, clip, actions, vectors.get(meta.stem))
         if f"clips/{item.clip.clip_id}.mp4" in files:
             raise DataError(f"{meta}: clip {item.clip.clip_id!r} occurs twice")
         known.append(item)
+        told.setdefault(item.clip.video_id, said)
         files |= {f"clips/{item.clip.clip_id}.mp4": clip, f"actions/{item.clip.clip_id}.parquet": actions}
         vector = b"" if item.embedding is None else item.embedding.tobytes()
         for data in (meta.read_bytes(), clip.read_bytes(), actions.read_bytes() if actions.is_file() else b"", vector):
@@ -100,7 +104,9 @@ def _import_part(
             pa.Table.from_pylist(members, schema=MEMBERS), attempt.path / "members.parquet", compression="zstd"
         )
         pq.write_table(ClipRow.to_table(rows), attempt.path / "clips.parquet", compression="zstd")
-        pq.write_table(with_rights(_videos(known), None), attempt.path / "videos.parquet", compression="zstd")
+        videos, rights = _videos(known, told)
+        pq.write_table(with_rights(videos, None, rights), attempt.path / "videos.parquet", compression="zstd")
+        write_caption_windows(known, CaptionWindow.schema(), attempt.path)
         skipped.update(row.reason for row in rows if not row.kept)
         counts = {"inputs": len(metas), "outputs": len(shards)}
         return attempt.commit(stage=STAGE, kind="part", code_id=f"v{VERSION}", counts=counts, skipped=skipped).entry(
@@ -108,8 +114,9 @@ def _import_part(
         )
 
 
-def _known(row: ClipRow, clip: Path, actions: Path, vector: np.ndarray | None) -> Known:
+def _known(said: Meta, clip: Path, actions: Path, vector: np.ndarray | None) -> Known:
     """What a sample is made from. Raises DataError when the file is not the clip that the meta was written for."""
+    row = said.row
     digest = hashlib.sha256(clip.read_bytes()).hexdigest()
     if row.clip_sha256 not in ("", digest):
         raise DataError(f"{clip} is not the clip that its meta describes (sha256 differs): export it again")
@@ -133,6 +140,7 @@ def _known(row: ClipRow, clip: Path, actions: Path, vector: np.ndarray | None) -
         Caption(**_fields(Caption, values)) if row.caption else None,
         vector,
         _more(named, values),
+        tuple(dataclasses.asdict(CaptionWindow(**{**window, **named})) for window in said.windows),
     )
 
 
@@ -156,13 +164,16 @@ def _split(group: str) -> str:
     return "train" if draw < 0.9 else "val" if draw < 0.95 else "test"
 
 
-def _videos(known: list[Known]) -> list[Video]:
-    """One row a source video, as far as metas tell: its file was not at hand."""
+def _videos(known: list[Known], told: dict[str, Meta]) -> tuple[list[Video], list[Rights]]:
+    """(one row a source video, as far as metas tell, its rights): its file was not at hand."""
     first = {item.clip.video_id: item.clip for item in reversed(known)}
-    return [
-        Video(source=clip.source, name=clip.source.rpartition("/")[2], video_id=key, session_id=clip.session_id)
-        for key, clip in sorted(first.items())
-    ]
+    videos, rights = [], []
+    for key, clip in sorted(first.items()):
+        name = clip.source.rpartition("/")[2]
+        video = {"source": clip.source, "name": name, "video_id": key, "session_id": clip.session_id, **told[key].video}
+        videos.append(Video(**video))
+        rights.append(Rights(source=clip.source, video_id=key, **told[key].rights))
+    return videos, rights
 
 
 def _read_embeddings(folder: Path, name: str) -> dict[str, np.ndarray]:

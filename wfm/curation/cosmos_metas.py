@@ -1,6 +1,7 @@
 """A clip as cosmos-curate writes it, ``metas/v0/{uuid}.json``, to and from a row of our public table.
 
-What that format has no place for stands under ``wfm``, so that what we export comes back whole. A meta that cosmos-curate
+What that format has no place for stands under ``wfm`` (the whole row, its windows, the video's rights), so that what is
+exported comes back whole. A meta that cosmos-curate
 wrote has no such entry: then the clip id is the hash of its uuid, times count in microseconds, and the sessions are the source
 videos.
 """
@@ -9,15 +10,23 @@ import dataclasses
 import hashlib
 import json
 import uuid
+from collections.abc import Callable, Mapping, Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 from wfm.curation.clip_table import ClipRow
+from wfm.curation.cosmos_windows import caption_of, from_windows, to_windows
+from wfm.curation.rights import COLUMNS
 from wfm.errors import DataError
 
 MICROSECONDS = 1_000_000
-_WFM = "wfm"
+_WFM, _WINDOWS, _RIGHTS = "wfm", "windows", "rights"
+_OF_VIDEO: dict[str, tuple[str, Callable[[Any], Any]]] = {
+    "width": ("width_source", int),
+    "height": ("height_source", int),
+    "fps": ("framerate_source", lambda rate: float(Fraction(str(rate)))),
+}
 
 
 def uuid_of(clip_id: str) -> str:
@@ -25,11 +34,29 @@ def uuid_of(clip_id: str) -> str:
     return str(uuid.UUID(clip_id[:32]))
 
 
-def to_meta(row: dict[str, Any], video: dict[str, Any], num_bytes: int, codec: str) -> dict[str, Any]:
-    """A row of ``clips.parquet`` and its video's row -> the meta. ``wfm`` holds the whole row."""
-    window: dict[str, Any] = {"start_frame": 0, "end_frame": row["num_frames"]}
-    if row["caption"]:
-        window[f"{row['caption_source'] or 'wfm'}_caption"] = row["caption"]
+@dataclasses.dataclass(frozen=True)
+class Meta:
+    """What a meta says."""
+
+    row: ClipRow
+    video: dict[str, Any]
+    "Columns of the source video: width, height, fps, where they are known."
+    rights: dict[str, str]
+    "Of the source video, by the names of `rights.COLUMNS`; empty where nothing was stated."
+    windows: list[dict[str, Any]]
+    "Rows of ``caption_windows`` without the clip they are of."
+
+
+def to_meta(
+    row: dict[str, Any],
+    video: dict[str, Any],
+    num_bytes: int,
+    codec: str,
+    windows: Sequence[Mapping[str, Any]] = (),
+) -> dict[str, Any]:
+    """A row of ``clips.parquet``, its video's row and its rows of ``caption_windows`` -> the meta."""
+    told = {name: video[name] for name in COLUMNS if video.get(name)}
+    own = {name: row[name] for name in _COLUMNS if name in row}
     meta: dict[str, Any] = {
         "span_uuid": uuid_of(row["clip_id"]),
         "source_video": row["source"],
@@ -44,33 +71,35 @@ def to_meta(row: dict[str, Any], video: dict[str, Any], num_bytes: int, codec: s
         "num_frames": row["num_frames"],
         "video_codec": codec,
         "num_bytes": num_bytes,
-        "windows": [window],
+        "windows": to_windows(windows, row["num_frames"], row["caption"], row["caption_source"]),
         "filtered_windows": [],
         "valid": bool(row["kept"]),
         "has_caption": bool(row["caption"]),
-        _WFM: {name: row[name] for name in _COLUMNS if name in row},
+        _WFM: {**own, _WINDOWS: [dict(window) for window in windows], _RIGHTS: told},
     }
     if row.get("motion") is not None:
         meta["motion_score"] = {"global_mean": row["motion"], "per_patch_min_256": row["motion_patch_minimum"]}
     return meta
 
 
-def from_meta(path: Path) -> ClipRow:
-    """A meta -> the row. Raises `DataError` naming the file and the field that is missing or wrong."""
+def from_meta(path: Path) -> Meta:
+    """A meta -> what it says. Raises `DataError` naming the file and the field that is missing or wrong."""
     try:
         meta = json.loads(path.read_text(encoding="utf-8"))
         if not isinstance(meta, dict):
             raise ValueError("a JSON object was expected")
         ours = meta.get(_WFM)
+        video = {name: read(meta[key]) for name, (key, read) in _OF_VIDEO.items() if meta.get(key)}
         if isinstance(ours, dict) and set(_REQUIRED) <= set(ours):
             values: dict[str, Any] = {name: ours.get(name) for name in _COLUMNS}
-            return ClipRow(**values)
-        return _foreign(meta)
+            return Meta(ClipRow(**values), video, dict(ours.get(_RIGHTS, {})), list(ours.get(_WINDOWS, [])))
+        windows = from_windows(meta.get("windows") or ())
+        return Meta(_foreign(meta, *caption_of(windows)), video, {}, windows)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(f"{path}: no clip as cosmos-curate writes it: {error!r}") from None
 
 
-def _foreign(meta: dict[str, Any]) -> ClipRow:
+def _foreign(meta: dict[str, Any], caption: str, kind: str) -> ClipRow:
     """A meta without our entry. Scores of theirs that mean something else than ours stay in the file, unread."""
     span, source = str(uuid.UUID(meta["span_uuid"])), str(meta["source_video"])
     start, end = (float(moment) for moment in meta["duration_span"])
@@ -78,7 +107,6 @@ def _foreign(meta: dict[str, Any]) -> ClipRow:
         raise ValueError(f"duration_span {start} to {end} is not a span")
     frames, fps = int(meta["num_frames"]), float(Fraction(str(meta["framerate"])))
     video_id = hashlib.sha256(source.encode()).hexdigest()  # their bytes are not at hand: the name stands for them
-    caption, kind = _caption(meta)
     valid = bool(meta.get("valid", True))
     nothing: dict[str, Any] = dict.fromkeys(_COLUMNS)
     return ClipRow(
@@ -110,16 +138,6 @@ def _foreign(meta: dict[str, Any]) -> ClipRow:
             "shard": "",
         }
     )
-
-
-def _caption(meta: dict[str, Any]) -> tuple[str, str]:
-    """The first window's caption, an enhanced one before a plain one, and the model it names."""
-    for window in meta.get("windows") or ():
-        for end in ("_enhanced_caption", "_caption"):
-            for name in sorted(window):
-                if name.endswith(end) and isinstance(window[name], str) and window[name]:
-                    return window[name], name.removesuffix(end)
-    return "", ""
 
 
 _COLUMNS = tuple(field.name for field in dataclasses.fields(ClipRow))

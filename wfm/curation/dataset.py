@@ -1,10 +1,10 @@
 """What was kept -> shards that trainers open, and the two public tables. Part by part; the card sums up.
 
 A part writes ``shards/<split>/<bin>/<part>-00000.tar`` (`bins`) with its ``.idx``, ``clips.parquet`` (every clip ever cut,
-kept or not), ``videos.parquet`` (every input file, readable or not) and ``members.parquet`` (where each member lies), from
-which the whole has its ``.nv-meta``: Megatron-Energon opens a pulled dataset as it is. A sample is ``<clip_id>.mp4``,
-``.json``, ``.txt``, ``.emb.npy`` (float16 [D]) where it was embedded and, where there are actions, ``.actions.parquet``,
-copied byte for byte.
+kept or not), ``videos.parquet`` (every input file, readable or not), ``caption_windows.parquet`` where a model captioned
+windows, and ``members.parquet`` (where each member lies), from which the whole has its ``.nv-meta``: Megatron-Energon opens a
+pulled dataset as it is. A sample is ``<clip_id>.mp4``, ``.json``, ``.txt``, ``.emb.npy`` (float16 [D]) where it was embedded
+and, where there are actions, ``.actions.parquet``, copied byte for byte.
 """
 
 import dataclasses
@@ -33,6 +33,8 @@ from wfm.errors import DataError
 from wfm.records import Caption, Clip, Record, Rights, Video
 
 if TYPE_CHECKING:
+    import pyarrow as pa
+
     from wfm.artifacts import Artifact, PartEntry, Store
 
 _CARD_COLUMNS = [
@@ -95,6 +97,7 @@ def dataset_part(part: PartLike) -> tuple[dict[str, int], dict[str, int]]:
         _embeddings(store, arguments),
         _more(store, arguments),
     )
+    known, schema = _with_windows(store, arguments, known)
     videos = _rows(store, arguments, "videos", Video)
     shards, members = write_samples(known, _fetcher(store, arguments), part)
     pq.write_table(pa.Table.from_pylist(members, schema=MEMBERS), part.out / "members.parquet", compression="zstd")
@@ -103,8 +106,19 @@ def dataset_part(part: PartLike) -> tuple[dict[str, int], dict[str, int]]:
     of_videos = store.part(arguments["videos"]).fetch if "videos" in arguments else None
     listed = _rights(store, arguments)
     pq.write_table(with_rights(videos, of_videos, listed), part.out / "videos.parquet", compression="zstd")
+    write_caption_windows(known, schema, part.out)
     refused = Counter(row.reason for row in rows if not row.kept)
     return {"inputs": len(rows), "outputs": len(shards), "videos": len(videos)}, dict(sorted(refused.items()))
+
+
+def write_caption_windows(known: Iterable[Known], schema: "pa.Schema | None", out: Path) -> None:
+    """Write ``caption_windows.parquet`` of the kept clips; nothing where no window was captioned."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    rows = [row for item in known if item.selection.kept for row in item.windows]
+    if rows and schema is not None:
+        pq.write_table(pa.Table.from_pylist(rows, schema=schema), out / "caption_windows.parquet", compression="zstd")
 
 
 def write_samples(
@@ -147,6 +161,7 @@ def sample_members(known: Known, fetch: Any) -> dict[str, bytes]:
         "scores": known.scores,
         "split": known.selection.split,
         "group": known.selection.group,
+        **({"caption_windows": [_of_window(row) for row in known.windows]} if known.windows else {}),
     }
     members = {
         "mp4": video,
@@ -228,6 +243,28 @@ def _more(store: "Store", arguments: Any) -> dict[str, list[Any]]:
         if of in arguments and store.part(arguments[of]).has_file(f"{name}.parquet"):
             found[name] = _rows(store, {name: arguments[of]}, name, MORE[name])
     return found
+
+
+def _with_windows(store: "Store", arguments: Any, known: list[Known]) -> tuple[list[Known], "pa.Schema | None"]:
+    """The clips with what a model said of their windows, and the schema of that table; None where there is none."""
+    if "captions" not in arguments or not store.part(arguments["captions"]).has_file("caption_windows.parquet"):
+        return known, None
+    table = store.part(arguments["captions"]).table("caption_windows")
+    by_clip: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    for row in table.to_pylist():
+        by_clip[row["clip_id"]].append(row)
+    for item in known:
+        if any(row["clip_sha256"] != item.clip.clip_sha256 for row in by_clip[item.clip.clip_id]):
+            raise DataError(f"a caption of clip {item.clip.clip_id!r} was made from other bytes: rerun caption_clips")
+    order = {
+        clip: tuple(sorted(rows, key=lambda row: (row["start_frame"], row["model"]))) for clip, rows in by_clip.items()
+    }
+    return [dataclasses.replace(item, windows=order[item.clip.clip_id]) for item in known], table.schema
+
+
+def _of_window(row: dict[str, Any]) -> dict[str, Any]:
+    """A window's row inside a sample, which says itself which clip it is."""
+    return {name: value for name, value in row.items() if name not in ("clip_id", "clip_sha256")}
 
 
 def _fetcher(store: "Store", arguments: Any) -> Any:

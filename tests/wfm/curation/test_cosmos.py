@@ -26,9 +26,14 @@ IDS = [str(uuid.uuid5(uuid.NAMESPACE_URL, f"s3://in/{n // 2}.mp4_{n * 100}_{n * 
 
 def meta(number: int, **changed: Any) -> dict[str, Any]:
     """As cosmos-curate writes it; clips 2n and 2n + 1 are of one video."""
-    windows = [{"start_frame": 0, "end_frame": 6, "qwen_caption": f"clip {number}"}]
+    windows = [
+        {"start_frame": 0, "end_frame": 5, "qwen_caption": f"clip {number}"}
+    ]  # the last frame, not the one after it
     if number == 1:
         windows[0]["qwen_enhanced_caption"] = "a better clip 1"
+    if number == 2:
+        windows[0]["end_frame"] = 2
+        windows.append({"start_frame": 3, "end_frame": 5, "qwen_caption": "and its end", "qwen_prompt_tokens": 9})
     return {
         "span_uuid": IDS[number],
         "source_video": f"s3://in/{number // 2}.mp4",
@@ -76,11 +81,22 @@ def test_what_they_wrote_becomes_a_data_set(store: Store, theirs: Path) -> None:
     assert dataset.manifest.counts == {"inputs": 6, "outputs": 4}
     assert dataset.manifest.skipped == {"no_clip_file": 1, "not_valid": 1}
     rows = {row["caption"]: row for row in dataset.table("clips").to_pylist()}
-    assert set(rows) == {"clip 0", "a better clip 1", "clip 2", "clip 3", "clip 4"}
+    assert set(rows) == {"clip 0", "a better clip 1", "clip 2 and its end", "clip 3", "clip 4"}
     assert rows["clip 0"]["split"] == rows["a better clip 1"]["split"] != "", "no video is on both sides"
-    assert rows["clip 2"]["start_seconds"] == 8.0
+    assert rows["clip 2 and its end"]["start_seconds"] == 8.0
+    said = dataset.table("caption_windows").to_pylist()
+    by_text = {row["caption"]: row for row in said}
+    assert len(by_text) == len(said) == 5, "clip 4 is not valid"
+    assert {
+        name: (row["start_frame"], row["end_frame"]) for name, row in by_text.items() if "2" in name or "end" in name
+    } == {
+        "clip 2": (0, 3),
+        "and its end": (3, 6),
+    }, "our windows end with the frame after the last"
+    assert by_text["clip 1"]["long"] == "a better clip 1"
+    assert {row["model"] for row in said} == {"qwen"}
     found = samples(dataset)
-    for number, caption in enumerate(("clip 0", "a better clip 1", "clip 2", "clip 3")):
+    for number, caption in enumerate(("clip 0", "a better clip 1", "clip 2 and its end", "clip 3")):
         members = found[rows[caption]["clip_id"]]
         assert members["mp4"] == (theirs / f"clips/{IDS[number]}.mp4").read_bytes()
         assert members["emb.npy"].endswith(np.array([number, 0.5, -1.0], np.float16).tobytes())
@@ -97,15 +113,37 @@ def test_out_and_in_again(store: Store, theirs: Path, tmp_path: Path) -> None:
     for one in written:
         number = round(one["duration_span"][0] / 4)
         same = set(meta(0)) - {"span_uuid", "clip_location", "num_bytes", "windows"}
-        same -= {"width_source", "height_source", "framerate_source"}  # the source was not at hand at import
         assert {name: one[name] for name in same} == {name: meta(number)[name] for name in same}
-        assert any(name.endswith("_caption") for name in one["windows"][0])
+        tokens = [
+            {name: value for name, value in window.items() if "tokens" not in name}
+            for window in meta(number)["windows"]
+        ]
+        assert one["windows"] == tokens
         assert one["num_bytes"] == (tmp_path / "out" / one["clip_location"]).stat().st_size
     again = import_cosmos(Store.open(tmp_path / "other"), tmp_path / "out")
     assert samples(again) == samples(dataset)
     kept = [row for row in dataset.table("clips").to_pylist() if row["kept"]]
     assert again.table("clips").to_pylist() == kept
+    videos = [of.table("videos").to_pylist() for of in (dataset, again)]
+    assert videos[0][:2] == videos[1] == [{**row, "width": 64, "height": 48, "fps": 24.0} for row in videos[1]]
+    windows = [of.table("caption_windows").to_pylist() for of in (dataset, again)]
+    assert windows[0] == windows[1]
+    assert len(windows[0]) == 5
     assert export_cosmos(dataset, tmp_path / "out") == counts, "an export may be done again over itself"
+
+
+def test_rights_go_out_and_come_in(store: Store, theirs: Path, tmp_path: Path) -> None:
+    export_cosmos(import_cosmos(store, theirs), tmp_path / "out")
+    for path in (tmp_path / "out/metas/v0").iterdir():
+        values = json.loads(path.read_text())
+        assert values["wfm"]["rights"]["licence"] == "unknown"
+        values["wfm"]["rights"] = {"licence": "CC0-1.0", "consent": "form 12"}
+        path.write_text(json.dumps(values))
+    stated = import_cosmos(store, tmp_path / "out")
+    export_cosmos(stated, tmp_path / "again")
+    for dataset in (stated, import_cosmos(Store.open(tmp_path / "other"), tmp_path / "again")):
+        (right,) = json.load(dataset.open("card.json"))["rights"]
+        assert (right["licence"], right["consent"], right["videos"], right["clips"]) == ("CC0-1.0", "form 12", 2, 4)
 
 
 def test_excluded_clips_do_not_go_out(store: Store, theirs: Path, tmp_path: Path) -> None:

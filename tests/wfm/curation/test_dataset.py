@@ -9,10 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 
+from wfm.artifacts import Store
+from wfm.curation.caption_by_model import CaptionWindow
 from wfm.curation.clip_table import Known, clip_row, join
-from wfm.curation.dataset import sample_members
+from wfm.curation.dataset import _with_windows, sample_members, write_caption_windows
 from wfm.curation.dataset_card import UNKNOWN, Card, Distinct, Spread
 from wfm.curation.dataset_readme import readme
 from wfm.curation.rows import Score, Selection
@@ -138,6 +141,38 @@ def test_the_page_says_what_is_unknown(make_row: Row, make_score: Callable[..., 
     assert "| a\\|b.mp4 | abababababababab | CC-BY-4.0 | unknown | A. Uthor | https://x |" in page
     assert "The other 1 videos: columns of `videos.parquet`." in page
     assert "| truncated | 1 |" in page
+
+
+def test_windows_a_model_captioned_are_in_the_sample_and_in_a_table(
+    make_row: Row, make_score: Callable[..., Score], fetch: Callable[[str], Path], tmp_path: Path
+) -> None:
+    kept, refused = known(make_row, make_score, "a"), known(make_row, make_score, "b", "static")
+
+    def said(item: Known, start: int, text: str, **changed: str) -> CaptionWindow:
+        of = {"clip_id": item.clip.clip_id, "clip_sha256": item.clip.clip_sha256, **changed}
+        return CaptionWindow(
+            **of, start_frame=start, end_frame=start + 24, caption=text, model="vlm", prompt_sha256="p"
+        )
+
+    def part_of(rows: list[CaptionWindow], key: str) -> dict[str, str]:
+        with store.part_attempt(key * 64) as part:
+            pq.write_table(CaptionWindow.to_table(rows), part.path / "caption_windows.parquet")
+            part.commit(stage="caption_clips", kind="part")
+        return {"captions": key * 64}
+
+    store = Store.open(tmp_path / "store")
+    rows = [said(kept, 24, "It stops."), said(refused, 0, "Nothing."), said(kept, 0, "A box slides.")]
+    found, schema = _with_windows(store, part_of(rows, "a"), [kept, refused])
+    facts = json.loads(sample_members(found[0], fetch)["json"])
+    assert [(row["start_frame"], row["caption"]) for row in facts["caption_windows"]] == [
+        (0, "A box slides."),
+        (24, "It stops."),
+    ]
+    assert "caption_windows" not in json.loads(sample_members(kept, fetch)["json"])
+    write_caption_windows(found, schema, tmp_path)
+    assert CaptionWindow.from_table(pq.read_table(tmp_path / "caption_windows.parquet")) == [rows[2], rows[0]]
+    with pytest.raises(DataError, match="caption of clip 'a' was made from other bytes"):
+        _with_windows(store, part_of([said(kept, 0, "An older clip.", clip_sha256="0")], "b"), [kept])
 
 
 def test_the_embedding_is_a_member(
