@@ -54,7 +54,7 @@ def run(
     ],
     profile: Annotated[str, typer.Option(help="Recipe: demo (minutes on a laptop), smoke (the smallest).")] = "demo",
     videos: Annotated[
-        str, typer.Option(metavar="DIR", help="Your own videos: a folder or URL. Without: simulated ones.")
+        str, typer.Option(metavar="DIR", help="Your own: folder, archive, file, glob, list or URL. Without: simulated.")
     ] = "",
     dataset: Annotated[
         str, typer.Option(metavar="NAME", help="Start from this dataset; with --videos: name the new one.")
@@ -106,7 +106,7 @@ def curate(
         return
     if not videos:
         raise InputError(
-            "wfm curate needs --videos DIR (a folder, file, glob, list or URL), or one of its commands (-h)"
+            "wfm curate needs --videos DIR (a folder, archive, file, glob, list or URL), or one of its commands (-h)"
         )
     run(
         "curate", profile=profile, videos=videos, dataset=dataset, set_=set_, limit=limit, retry_failed=retry_failed,

@@ -60,7 +60,8 @@ TABLE: tuple[StageRow, ...] = (
     # raw video -> a curated dataset
     _row("simulate_videos", {}, "raw_videos", "curation", kind="daskjob", replicas=16, cpu=2, memory_gib=3,
          timeout_seconds=7200),
-    _row("ingest_videos", {"raw": "raw_videos?"}, "videos", "curation", kind="daskjob", replicas=4, cpu=2),
+    _row("ingest_videos", {"raw": "raw_videos?"}, "videos", "curation", kind="daskjob", replicas=4, cpu=2,
+         version=2),
     _row("split_clips", {"videos": "videos"}, "clips", "curation", kind="daskjob", replicas=16, cpu=2, version=3),
     _row("score_clips", {"clips": "clips"}, "scores", "curation", kind="daskjob", replicas=16, cpu=2,
          version=3),

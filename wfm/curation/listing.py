@@ -20,7 +20,7 @@ from urllib.parse import unquote
 
 from wfm.data.archive import ENDINGS, Archive, is_archive_name, split_member
 from wfm.data.archive_index import Limits
-from wfm.data.source import problem_of
+from wfm.data.source import carries_credentials, problem_of
 from wfm.errors import InputError
 from wfm.log import get_logger
 
@@ -260,11 +260,13 @@ def parse_list(text: str, where: str) -> Iterator[dict[str, str]]:
             raise InputError(
                 f"{where!r} line {number}: {wrong or row}; fields are texts out of {', '.join(_LIST_FIELDS)}"
             )
-        yield _spelled(row)
+        yield _spelled(row, f"{where!r} line {number}")
 
 
-def _spelled(row: dict[str, str]) -> dict[str, str]:
-    """``license`` is ``licence``; where a row has both, the latter counts."""
+def _spelled(row: dict[str, str], where: str) -> dict[str, str]:
+    """``license`` is ``licence``; where a row has both, the latter counts. The url is shown to whoever has the data set."""
+    if carries_credentials(row.get("url", "")):
+        raise InputError(f"{where}: its url carries credentials: take them out, the data set will show it")
     other = row.pop("license", "")
     return {**row, "licence": row.get("licence") or other} if other else row
 
@@ -293,7 +295,8 @@ def parse_table(file: BinaryIO, where: str) -> Iterator[dict[str, str]]:
                 number += 1
                 if not row["source"]:
                     raise InputError(f"{where!r} row {number} names no source")
-                yield _spelled({name: value for name, value in row.items() if value is not None})
+                known = {name: value for name, value in row.items() if value is not None}
+                yield _spelled(known, f"{where!r} row {number}")
     except pyarrow.ArrowException as error:
         raise InputError(f"the list {where!r} is no Parquet that can be read: {error}") from None
 

@@ -197,10 +197,15 @@ def remote_options(store: "Store | None", url: str) -> dict[str, Any]:
     return {**options, "skip_instance_cache": True, "use_listings_cache": False} if scheme == "s3" else options
 
 
+def carries_credentials(url: str) -> bool:
+    """Whether an address has a user's name in it, or a signature."""
+    return bool(re.search(r"(?i)^[^/]*://[^/?#]*@|[?&](x-amz-signature|signature|sig|token)=", url))
+
+
 def remote_file_system(url: str, options: dict[str, Any]) -> tuple[Any, str]:
     """(fsspec file system, path in it) of a URL. Raises `InputError` for credentials in it or an unknown scheme."""
     parts = urlsplit(url)
-    if "@" in parts.netloc or re.search(r"(?i)[?&](x-amz-signature|signature|sig|token)=", url):
+    if carries_credentials(url):
         raise InputError(
             f"the {parts.scheme}:// address carries credentials: take them out and give them through the environment "
             "(AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or GOOGLE_APPLICATION_CREDENTIALS)"

@@ -208,7 +208,8 @@ def test_a_wrong_parquet_list_names_its_column(
     [
         ("{", "line 1 is not JSON"),
         ('{"path": "a"}', "must be an object with 'source'"),
-        ('{"source": "a", "fps": "2"}', "fps"),
+        ('{"source": "a", "fps": "2"}', "fps.*licence, consent, rights_holder, url"),
+        ('{"source": "a", "url": "https://h/x?X-Amz-Signature=0"}', "line 1: its url carries credentials"),
     ],
 )
 def test_a_wrong_list_names_its_line(tmp_path: Path, line: str, message: str) -> None:

@@ -158,7 +158,7 @@ def test_a_purged_video_is_not_even_fetched(bucket: Any, server: str, tmp_path: 
     assert not (tmp_path / "cache" / "sources").exists()
 
 
-@pytest.mark.parametrize("kind", ["zip", "tar", "tar.gz"])
+@pytest.mark.parametrize("kind", ["zip", "tar.gz"])
 def test_members_of_an_archive_in_a_bucket(
     bucket: Any, tmp_path: Any, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
