@@ -55,7 +55,7 @@ class EndpointConfig(Config):
     concurrency: int = how(8, ge=1)
     "Requests on their way at once, for each worker."
     timeout_seconds: float = how(120.0, gt=0)
-    "Longest wait for a whole answer [s]."
+    "Longest wait for the first byte of an answer, and from there to its last [s]."
     retries: int = how(4, ge=0)
     "Further tries of a request that failed, and of an answer that was wrong."
 
@@ -85,9 +85,9 @@ class Endpoint:
         self.source = f"endpoint:{config.model}"
         self.rewriter = rewriter or config.model
         self._shown, self._cache, self._errors = shown, cache, openai
-        self._key = os.environ.get(config.api_key_variable) or "none"
+        self._key = os.environ.get(config.api_key_variable, "")
         self._client = openai.OpenAI(
-            base_url=config.url, api_key=self._key, timeout=config.timeout_seconds, max_retries=config.retries
+            base_url=config.url, api_key=self._key or "none", timeout=config.timeout_seconds, max_retries=config.retries
         )
         self._away: TryAgain | None = None
         self._pool = ThreadPoolExecutor(config.concurrency)
@@ -178,7 +178,8 @@ class Endpoint:
                 "what was answered is kept"
             ) from error
         except errors.APIStatusError as error:
-            words = " ".join(str(error.message).replace(self._key, "***").split())[:200]
+            said = str(error.message)
+            words = " ".join((said.replace(self._key, "***") if self._key else said).split())[:200]
             raise Skip("caption_refused", f"status {error.status_code}: {words}") from None
 
     def _models(self) -> str:
@@ -188,10 +189,11 @@ class Endpoint:
             return "not told"
 
     def _body(self, request: dict[str, Any]) -> bytes:
-        """At most `LONGEST_ANSWER` bytes, within the time, whatever the other side sends."""
-        end, data = time.monotonic() + self.config.timeout_seconds, b""
+        """At most `LONGEST_ANSWER` bytes, within the time from its first one on, whatever the other side sends."""
+        data = b""
         try:
             with self._client.chat.completions.with_streaming_response.create(**request) as response:
+                end = time.monotonic() + self.config.timeout_seconds
                 for piece in response.iter_bytes():
                     data += piece
                     if len(data) > LONGEST_ANSWER:

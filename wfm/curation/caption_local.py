@@ -9,6 +9,7 @@ the answer to a question only if the question's own code stands in the tokens it
 
 import contextlib
 import functools
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -22,9 +23,10 @@ from wfm.curation.caption_endpoint import Follow, plain
 from wfm.curation.caption_windows import ShownConfig
 from wfm.curation.embed_models import digest
 from wfm.curation.step import Skip
-from wfm.errors import ConfigError, DataError, MissingPackage, TryAgain
+from wfm.errors import ConfigError, DataError, MissingPackage, TryAgain, WfmError
 
 Pictures = Callable[[], Sequence[np.ndarray]]
+_ONE_AT_A_TIME = threading.RLock()  # a worker with many threads still has one model
 
 
 class LocalConfig(Config):
@@ -63,7 +65,8 @@ class LocalModel:
 
     def open(self) -> None:
         """Load the model. Raises ConfigError for a folder that is not there or another, DataError for a broken one."""
-        _open(self.config)
+        with _ONE_AT_A_TIME:
+            _open(self.config)
 
     def picture(self, pixels: np.ndarray) -> np.ndarray:
         """What is kept of a picture until it is shown."""
@@ -99,7 +102,7 @@ class LocalModel:
         kept = [self._cache.read(of) for of in questions]
         if None in kept:
             found = self._generate(questions, [()] * len(questions))
-            return [_said(found[of.identity]) for of in questions]
+            kept = [_said(found[of.identity]) for of in questions]
         return [text for text in kept if text is not None]
 
     def _generate(
@@ -108,12 +111,12 @@ class LocalModel:
         """Answers by identity, kept as well."""
         import torch
 
-        network, processor = _open(self.config)
         talks = [
             [{"role": "user", "content": [*self._content(shown), {"type": "text", "text": f"[{of.code}] {of.prompt}"}]}]
             for of, shown in zip(questions, pictures, strict=True)
         ]
-        with _explained(self.config):
+        with _ONE_AT_A_TIME, _explained(self.config):
+            network, processor = _open(self.config)
             given = processor.apply_chat_template(
                 talks,
                 add_generation_prompt=True,
@@ -139,7 +142,7 @@ class LocalModel:
             try:
                 if len(rows) != 1:
                     raise Skip("caption_swapped", f"{len(rows)} answers were made from a question with its code")
-                found[of.identity] = text = plain(rows[0].removeprefix(f"[{of.code}]"))
+                found[of.identity] = text = plain(rows[0].strip().removeprefix(f"[{of.code}]"))
                 self._cache.keep(of, text)
             except Skip as skip:
                 found[of.identity] = skip
@@ -212,7 +215,7 @@ def _explained(config: LocalConfig) -> Iterator[None]:
         yield
     except ImportError as error:
         raise ConfigError(f"local.folder = {config.folder!r} needs a package that is not here: {error}") from error
-    except MemoryError:
+    except (MemoryError, WfmError):
         raise
     except Exception as error:
         import torch
