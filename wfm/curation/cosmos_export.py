@@ -75,7 +75,7 @@ def _export_part(
 def _export_sample(
     sample: Sample, row: dict[str, Any], video: dict[str, Any], windows: list[dict[str, Any]], out: Path
 ) -> None:
-    from wfm.data.decode import probe
+    from wfm.data.probe import probe
 
     name = uuid_of(sample.key)
     clip = out / CLIPS / f"{name}.mp4"

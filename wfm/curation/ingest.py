@@ -266,7 +266,8 @@ def _read(file: SourceFile, store: "Store") -> tuple[Path, str]:
 
 def _with_facts(row: Video, path: Path, config: IngestConfig) -> tuple[Video, str]:
     """(the row with what the file holds, reason or "")."""
-    from wfm.data.decode import VideoError, probe
+    from wfm.data.decode import VideoError
+    from wfm.data.probe import probe
 
     try:
         facts = probe(path, maximum_pixels=config.maximum_pixels)

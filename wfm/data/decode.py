@@ -1,7 +1,6 @@
 """Video files -> frames, true to presentation timestamps.
 
     open_video   one file, checked and open: geometry, time base, frames one at a time
-    probe        what a file holds, decided by reading every packet of it
     iter_frames  (frame, seconds) pairs in bounded memory
     read_frames  the same, stacked
 
@@ -12,7 +11,6 @@ further files are refused: a name from outside must not reach another file.
 """
 
 import contextlib
-import dataclasses
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
@@ -34,7 +32,7 @@ FORMATS = (
 
 _LONGEST_LAST_FRAME_SECONDS = 2.0
 _TOLERANCE_SECONDS = 1e-6  # seconds that went through a float compare equal to their own pts
-_ERRORS = (av.error.FFmpegError, OSError, ValueError, EOFError)
+ERRORS = (av.error.FFmpegError, OSError, ValueError, EOFError)
 
 
 class VideoError(DataError):
@@ -55,27 +53,6 @@ class VideoError(DataError):
         return f"{self.code}: {self.words}"
 
 
-@dataclasses.dataclass(frozen=True)
-class Probe:
-    """What a video file holds. Sizes are upright, in pixels; times in seconds from the start of the stream."""
-
-    duration_seconds: float
-    width: int
-    height: int
-    rotation_degrees: int
-    "Clockwise turn that was needed to make the picture upright."
-    fps: float
-    "Average frames a second."
-    num_frames: int
-    codec: str
-    pixel_format: str
-    has_audio: bool
-    variable_frame_rate: bool
-    time_base: Fraction
-    "Seconds per pts tick."
-    container: str
-
-
 class OpenVideo:
     """A video file that is open for decoding. Use `open_video`.
 
@@ -90,7 +67,7 @@ class OpenVideo:
         self.origin_pts: int = stream.start_time or 0
         rate = stream.average_rate or stream.guessed_rate or stream.base_rate
         self.nominal_fps = float(rate) if rate else 25.0
-        self._ticks = max(1, round(1 / self.nominal_fps / self.time_base))  # a frame's length where none is told
+        self.tick = max(1, round(1 / self.nominal_fps / self.time_base))  # a frame's length where none is told
         self._used = False
 
     @property
@@ -110,7 +87,7 @@ class OpenVideo:
         told = self.origin_pts + int(self.stream.duration or 0)
         if 0 < (told - last_pts) * self.time_base <= _LONGEST_LAST_FRAME_SECONDS:
             return told
-        return last_pts + (int(duration) if duration else self._ticks)
+        return last_pts + (int(duration) if duration else self.tick)
 
     def frames(self, start_pts: int | None = None) -> Iterator[av.VideoFrame]:
         """Decoded frames whose pts is at least ``start_pts``, in presentation order, each pts larger than the last.
@@ -123,7 +100,7 @@ class OpenVideo:
         try:
             for frame in self.container.decode(self.stream):
                 if frame.pts is None:
-                    frame.pts = self.origin_pts if last is None else last + self._ticks
+                    frame.pts = self.origin_pts if last is None else last + self.tick
                 if last is None and sought and start_pts is not None and frame.pts > start_pts:
                     break  # sought past the target: this container has no usable index
                 if last is not None and frame.pts <= last:
@@ -133,28 +110,32 @@ class OpenVideo:
                 if start_pts is None or frame.pts >= start_pts:
                     yield frame
             if repeated is not None and repeated.pts == last:  # the last one of a program stream has no time of its own
-                repeated.pts = last + self._ticks
+                repeated.pts = last + self.tick
                 if start_pts is None or repeated.pts >= start_pts:
                     yield repeated
-        except _ERRORS as error:
+        except ERRORS as error:
             if last is not None or not sought:  # else a bare stream, in which nothing can be sought
                 at = "before the first frame" if last is None else f"after {self.seconds(last):.3f} s"
-                raise VideoError(self.path, "decode_error", f"decoding failed {at}: {_words(error)}") from error
+                raise VideoError(self.path, "decode_error", f"decoding failed {at}: {words_of(error)}") from error
         if last is None and sought:
             yield from self._from_the_start(start_pts)
+
+    def demux(self, streams: Any) -> Iterator[Any]:
+        """Packets of these streams from where the file stands, the codec library's errors as they are."""
+        self._used = True
+        yield from self.container.demux(streams)
 
     def packets(self) -> Iterator[Any]:
         """The stream's packets in decoding order, from where the file stands (its start, when just opened), undecoded.
 
         Raises `VideoError` (code ``truncated``) where reading stops.
         """
-        self._used = True
         try:
-            for packet in self.container.demux(self.stream):
+            for packet in self.demux(self.stream):
                 if packet.size:
                     yield packet
-        except _ERRORS as error:
-            raise VideoError(self.path, "truncated", f"reading stopped: {_words(error)}") from error
+        except ERRORS as error:
+            raise VideoError(self.path, "truncated", f"reading stopped: {words_of(error)}") from error
 
     def _rewind(self, start_pts: int | None) -> bool:
         """Go to the key frame at or before ``start_pts`` (None: the start); whether that took a seek."""
@@ -162,7 +143,7 @@ class OpenVideo:
         used, self._used = self._used, True
         if not used and target <= self.origin_pts:
             return False
-        with contextlib.suppress(*_ERRORS):
+        with contextlib.suppress(*ERRORS):
             self.container.seek(target, stream=self.stream, backward=True, any_frame=False)
         return True
 
@@ -185,48 +166,6 @@ def open_video(path: str | Path, *, threads: int = 1) -> Iterator[OpenVideo]:
         yield OpenVideo(path, container, stream)
     finally:
         container.close()
-
-
-def probe(path: str | Path, *, maximum_pixels: int = 2**28) -> Probe:
-    """Read every packet of a file and its first frame; never holds more than two numbers per frame.
-
-    Raises `VideoError`: the codes of `open_video`, ``truncated`` when the file ends before what its header announces, with
-    how far it could be read, and ``too_large`` for a header that claims more than ``maximum_pixels`` a frame.
-    """
-    with open_video(path) as video:
-        pixels = video.stream.codec_context.width * video.stream.codec_context.height
-        if pixels > maximum_pixels:
-            raise VideoError(path, "too_large", f"frames of {pixels} pixels, at most {maximum_pixels} are allowed")
-        # Container-level facts go stale once packets are read, so take them first.
-        announced_frames, announced_seconds = int(video.stream.frames or 0), _announced_seconds(video)
-        has_audio = len(video.container.streams.audio) > 0
-        pts, durations, end_seconds = _demux(video)
-        _require_whole(video, len(pts), announced_frames, end_seconds, announced_seconds)
-        ticks = np.sort(np.asarray(pts, dtype=np.int64))
-        ticks[-1] += video._ticks if len(ticks) > 1 and ticks[-1] == ticks[-2] else 0  # as `frames` has it
-        span = int(ticks[-1] - ticks[0])
-        end = video.end_pts(int(ticks[-1]), durations[int(np.argmax(pts))])
-        seconds = float((end - int(ticks[0])) * video.time_base)
-        fps = (len(ticks) - 1) / float(span * video.time_base) if span else video.nominal_fps
-        frame = next(video.frames(), None)
-        if frame is None:
-            raise VideoError(path, "decode_error", f"none of {len(ticks)} packets gave a frame")
-        orientation = Orientation.of(frame)
-        height, width = (frame.width, frame.height) if orientation.transpose else (frame.height, frame.width)
-        return Probe(
-            duration_seconds=seconds,
-            width=width,
-            height=height,
-            rotation_degrees=orientation.degrees,
-            fps=fps,
-            num_frames=len(ticks),
-            codec=video.stream.codec_context.name,
-            pixel_format=frame.format.name,
-            has_audio=has_audio,
-            variable_frame_rate=_is_variable(ticks, video.time_base),
-            time_base=video.time_base,
-            container=video.container.format.name,
-        )
 
 
 def iter_frames(
@@ -306,10 +245,10 @@ def _open_container(path: Path) -> Any:
     try:
         # "file:" keeps a name with a colon from being taken for a protocol.
         container = av.open(f"file:{path}", options=options)
-    except _ERRORS as error:
+    except ERRORS as error:
         if head[4:8] in (b"ftyp", b"moov", b"mdat", b"wide", b"free"):
-            raise VideoError(path, "truncated", f"an mp4 without a readable index (moov): {_words(error)}") from error
-        raise VideoError(path, "not_a_video", f"no video container recognised: {_words(error)}") from error
+            raise VideoError(path, "truncated", f"an mp4 without a readable index (moov): {words_of(error)}") from error
+        raise VideoError(path, "not_a_video", f"no video container recognised: {words_of(error)}") from error
     if not container.streams and head[4:8] == b"ftyp":
         container.close()
         raise VideoError(path, "truncated", f"an mp4 of {path.stat().st_size} bytes without its index (moov)")
@@ -337,87 +276,10 @@ def _no_decoder(path: Path) -> DataError:
     return VideoError(path, f"no_decoder:{tag or 'unknown'}", "the codec of its video stream is not known")
 
 
-def _announced_seconds(video: OpenVideo) -> float:
-    """The length a container's header claims, or 0 where the length is only guessed from the file's end."""
-    name = video.container.format.name
-    told = any(part in name for part in ("mp4", "matroska", "avi", "flv"))
-    return video.container.duration / av.time_base if told and video.container.duration else 0.0
-
-
-def _demux(video: OpenVideo) -> tuple[list[int], list[int], float]:
-    """(pts of each shown video packet, their durations, where the longest stream ended [s])."""
-    pts: list[int] = []
-    durations: list[int] = []
-    end_seconds = 0.0
-    streams = [video.stream, *video.container.streams.audio]
-    wanted = video.stream.index
-    try:
-        for packet in video.container.demux(streams):
-            time = packet.pts if packet.pts is not None else packet.dts
-            if packet.size == 0:
-                continue  # the flush packet at the end
-            mine = packet.stream_index == wanted
-            if mine and packet.is_corrupt:
-                at = _position(video, packet, pts)
-                raise VideoError(
-                    video.path, "truncated", f"data ends inside a frame at {at} ({_fraction(video, len(pts))})"
-                )
-            if time is None:
-                time = pts[-1] + video._ticks if mine and pts else video.origin_pts
-            end = float((time + (packet.duration or 0)) * packet.time_base)
-            end_seconds = max(end_seconds, end)
-            if mine and not packet.is_discard:
-                pts.append(int(time))
-                durations.append(int(packet.duration or 0))
-    except VideoError:
-        raise
-    except _ERRORS as error:
-        how_far = _fraction(video, len(pts))
-        raise VideoError(video.path, "truncated", f"reading stopped: {_words(error)} ({how_far})") from error
-    video._used = True
-    return pts, durations, end_seconds
-
-
-def _require_whole(video: OpenVideo, found: int, announced: int, end: float, announced_end: float) -> None:
-    """Refuse a file that ends before what its header announces."""
-    if found == 0:
-        code = "truncated" if announced else "no_video_stream"
-        raise VideoError(video.path, code, f"0 of {announced} frames could be read")
-    # Matroska announces when it ends, however late it starts; the others how long they are.
-    late = 0 if "matroska" in video.container.format.name else video.container.start_time or 0
-    start = max(late, 0) / av.time_base
-    missing = announced_end - (end - start)
-    if missing > max(0.5, 2 / video.nominal_fps) and found < 0.99 * announced_end * video.nominal_fps:
-        words = f"read {end:.2f} s of {announced_end:.2f} s announced ({found} frames)"
-        raise VideoError(video.path, "truncated", words)
-    if announced > 0 and found < announced and missing > 1.5 / video.nominal_fps:
-        raise VideoError(video.path, "truncated", f"read {found} of {announced} frames announced, to {end:.2f} s")
-
-
-def _position(video: OpenVideo, packet: Any, pts: list[int]) -> str:
-    time = packet.pts if packet.pts is not None else (pts[-1] if pts else video.origin_pts)
-    return f"{video.seconds(int(time)):.2f} s"
-
-
-def _fraction(video: OpenVideo, found: int) -> str:
-    total = int(video.stream.frames or 0)
-    return f"{found} of {total} frames read" if total else f"{found} frames read"
-
-
-def _is_variable(ticks: np.ndarray, time_base: Fraction) -> bool:
-    """Whether frames are unevenly spaced, beyond what rounding to the container's ticks explains."""
-    if len(ticks) < 3:
-        return False
-    gaps = np.diff(ticks)
-    spread = int(gaps.max() - gaps.min())
-    rounding = 1 if float(time_base) <= 0.002 else 0
-    return spread > rounding and spread > 0.1 * float(np.median(gaps))
-
-
 def _ceil(value: Fraction | float) -> int:
     return int(np.ceil(float(value)))
 
 
-def _words(error: BaseException) -> str:
+def words_of(error: BaseException) -> str:
     """An error's text without the path that the codec library appends."""
     return str(getattr(error, "strerror", None) or error) or type(error).__name__

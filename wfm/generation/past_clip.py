@@ -32,7 +32,7 @@ def read_past(path: Path, card: WorldCard) -> Past:
     blended. The picture is cropped to the model's aspect about its centre and then scaled by area. Raises InputError
     for a file that is missing or too short, VideoError (a DataError) for one that is not a video.
     """
-    from wfm.data.decode import probe
+    from wfm.data.probe import probe
 
     if not path.is_file():
         raise InputError(f"{path}: no such file")

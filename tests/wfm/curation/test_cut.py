@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from wfm.curation.cut import CutConfig, Cutter, Packets, Written
-from wfm.data.decode import open_video, probe, read_frames
+from wfm.data.decode import open_video, read_frames
+from wfm.data.probe import probe
 
 Writer = Callable[..., Path]
 Scenes = Callable[..., np.ndarray]

@@ -11,7 +11,8 @@ import pytest
 from wfm.curation.cut import CutConfig, Cutter
 from wfm.curation.one_pass import Wanted, fitted, one_pass
 from wfm.curation.one_pass_consumers import Gather
-from wfm.data.decode import VideoError, open_video, probe
+from wfm.data.decode import VideoError, open_video
+from wfm.data.probe import probe
 
 Writer = Callable[..., Path]
 

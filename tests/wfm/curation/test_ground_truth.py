@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from wfm.curation.shots import Mixed, ShotConfig, Span, Timeline, look, spans
-from wfm.data.decode import open_video, probe, read_frames
+from wfm.data.decode import open_video, read_frames
+from wfm.data.probe import probe
 from wfm.simulation import ground_truth as gt
 
 SEEDS = (101, 102, 103, 104)  # no threshold was set on these

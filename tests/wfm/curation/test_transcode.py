@@ -12,7 +12,8 @@ import pytest
 
 from wfm.curation.cut import CutConfig, Cutter, Written
 from wfm.curation.tone_map import sdr_codes
-from wfm.data.decode import open_video, probe, read_frames
+from wfm.data.decode import open_video, read_frames
+from wfm.data.probe import probe
 from wfm.errors import ConfigError
 
 Writer = Callable[..., Path]

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from wfm.data.decode import VideoError, iter_frames, open_video, probe, read_frames
+from wfm.data.decode import VideoError, iter_frames, open_video, read_frames
+from wfm.data.probe import probe
 
 Writer = Callable[..., Path]
 OPENED_AT_ALL = ("dangling", "loop", "fifo", "device", "two")  # never reach the decoder, or are fine for it

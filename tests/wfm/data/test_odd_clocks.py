@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from wfm.curation.cut import CutConfig, Cutter
-from wfm.data.decode import VideoError, open_video, probe, read_frames
+from wfm.data.decode import VideoError, open_video, read_frames
+from wfm.data.probe import probe
 
 Writer = Callable[..., Path]
 KINDS: dict[str, dict[str, Any]] = {
