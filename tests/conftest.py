@@ -70,3 +70,30 @@ def smoke_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     done = run_wfm("run", "world_model", "--profile", "smoke", store=store)
     (store.parent / "output.txt").write_text(done.stdout + done.stderr)
     return store
+
+
+@pytest.fixture
+def whole_clip(tmp_path: Path) -> Path:
+    """A folder with a CLIP of random weights: both towers, tokenizer, preprocessing, as OpenAI's are laid out."""
+    import torch
+    import transformers
+    from transformers.convert_slow_tokenizer import bytes_to_unicode
+
+    letters = list(bytes_to_unicode().values())
+    words = [*letters, *(f"{letter}</w>" for letter in letters), "re", "red</w>", "<|startoftext|>", "<|endoftext|>"]
+    vocabulary = {word: number for number, word in enumerate(words)}
+    tokenizer = transformers.CLIPTokenizer(vocab=vocabulary, merges=[("r", "e"), ("re", "d</w>")])
+    small = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
+    special = {name: getattr(tokenizer, name) for name in ("bos_token_id", "eos_token_id", "pad_token_id")}
+    torch.manual_seed(0)
+    config = transformers.CLIPConfig(
+        text_config={**small, **special, "vocab_size": len(words), "max_position_embeddings": 16},
+        vision_config={**small, "image_size": 32, "patch_size": 8},
+        projection_dim=24,
+    )
+    folder = tmp_path / "whole clip"
+    transformers.CLIPModel(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    sizes = {"size": {"shortest_edge": 32}, "crop_size": {"height": 32, "width": 32}}
+    transformers.CLIPImageProcessor(**sizes).save_pretrained(folder)
+    return folder

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from safetensors.numpy import save_file
@@ -240,3 +241,26 @@ def test_the_commands_show_what_the_stages_made(made: dict[str, Artifact], store
     assert "by captions" in ask("clusters", "--dataset", fewer.key, "--clusters", "2"), (
         "asked for another number: made anew"
     )
+
+
+def test_a_clip_judges_pictures_by_words(
+    made: dict[str, Artifact], store: Store, folder: Path, stage_runner: Callable[..., Any], whole_clip: Path
+) -> None:
+    """Its vectors are float16 in lists of its own width; clusters and categories go by looks."""
+    run = stage_runner(store, folder / "scratch")
+    model = {"model": "clip", "weights": str(whole_clip), "weights_sha256": digest(whole_clip), "frames": 2, "side": 32}
+    embeddings = run("embed_clips", model, clips=made["clips"])
+    for of, width in ((embeddings, 24), (made["embeddings"], 256)):
+        for part in of.iterate_parts():
+            schema = pq.read_schema(of.part(part.name).fetch("embeddings.parquet"))
+            assert schema.field("embedding").type == pa.list_(pa.float16(), width)
+    inputs = {"selection": made["selection"], "captions": made["captions"], "embeddings": embeddings}
+    clusters = run("cluster_clips", {"by": "looks", "clusters": 2}, **inputs)
+    assert len(clusters.table("clusters")) == 5
+    categories = run("classify_clips", {"by": "looks", **KINDS}, **inputs)
+    assert len(categories.table("categories")) == 5
+    with pytest.raises(ConfigError, match="reads no words"):
+        run("classify_clips", {"by": "looks", **KINDS}, **{**inputs, "embeddings": made["embeddings"]})
+    wrong = {**model, "weights_sha256": "0" * 64}
+    with pytest.raises(ConfigError, match="weights_sha256"):
+        run("embed_clips", wrong, clips=made["clips"])

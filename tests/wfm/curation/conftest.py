@@ -7,7 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from wfm.curation.cut import CutConfig, Cutter, Written
 from wfm.curation.rows import Score
+from wfm.data.decode import open_video
 from wfm.records import Clip
 
 ClipMaker = Callable[..., Path]
@@ -68,33 +70,6 @@ def encode(
             container.mux(stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels), "rgb24")))
         container.mux(stream.encode())
     return path
-
-
-@pytest.fixture
-def whole_clip(tmp_path: Path) -> Path:
-    """A folder with a CLIP of random weights: both towers, tokenizer, preprocessing, as OpenAI's are laid out."""
-    import torch
-    import transformers
-    from transformers.convert_slow_tokenizer import bytes_to_unicode
-
-    letters = list(bytes_to_unicode().values())
-    words = [*letters, *(f"{letter}</w>" for letter in letters), "re", "red</w>", "<|startoftext|>", "<|endoftext|>"]
-    vocabulary = {word: number for number, word in enumerate(words)}
-    tokenizer = transformers.CLIPTokenizer(vocab=vocabulary, merges=[("r", "e"), ("re", "d</w>")])
-    small = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
-    special = {name: getattr(tokenizer, name) for name in ("bos_token_id", "eos_token_id", "pad_token_id")}
-    torch.manual_seed(0)
-    config = transformers.CLIPConfig(
-        text_config={**small, **special, "vocab_size": len(words), "max_position_embeddings": 16},
-        vision_config={**small, "image_size": 32, "patch_size": 8},
-        projection_dim=24,
-    )
-    folder = tmp_path / "whole clip"
-    transformers.CLIPModel(config).save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    sizes = {"size": {"shortest_edge": 32}, "crop_size": {"height": 32, "width": 32}}
-    transformers.CLIPImageProcessor(**sizes).save_pretrained(folder)
-    return folder
 
 
 @pytest.fixture
@@ -174,3 +149,22 @@ def make_clip(tmp_path: Path) -> ClipMaker:
         return encode(path, pixels, size=encoded_size, **options)
 
     return make
+
+
+@pytest.fixture
+def cut_frames() -> Callable[..., Written]:
+    """``cut_frames(path, first, last, target, **config)`` cuts frames ``first`` up to ``last`` (without it)."""
+
+    def cut(path: Path, first: int, last: int, target: Path, **config: Any) -> Written:
+        with open_video(path) as video:
+            pts = [int(frame.pts) for frame in video.frames()]
+            end = pts[last] if last < len(pts) else video.end_pts(pts[-1], None)
+            return Cutter(video, CutConfig(**config)).cut(pts[first], end, last - first, target)
+
+    return cut
+
+
+@pytest.fixture
+def psnr() -> Callable[[np.ndarray, np.ndarray], float]:
+    """``psnr(a, b)`` of 8-bit pictures [dB]."""
+    return lambda a, b: float(10 * np.log10(255**2 / max(1e-9, np.mean((a.astype(float) - b) ** 2))))
