@@ -11,6 +11,7 @@ its own bytes, not those of the members before it. A member is unpacked to the c
 import contextlib
 import dataclasses
 import errno
+import functools
 import hashlib
 import io
 import json
@@ -104,8 +105,7 @@ class Archive:
         ``maximum_expansion`` times its size."""
         known = _indexes.get((self.address, self.stamp))
         if known is None:
-            path = self._kept(".json")
-            known = _load(path) if path.exists() else self._walk(maximum_expansion)
+            known = _load(self._kept(".json")) or self._walk(maximum_expansion)
             while len(_indexes) >= _KEPT:
                 _indexes.pop(next(iter(_indexes)), None)
             _indexes[(self.address, self.stamp)] = known
@@ -185,15 +185,7 @@ class Archive:
                 yield raw
                 return
             try:
-                import indexed_gzip
-            except ImportError:
-                raise MissingPackage("indexed_gzip", extra="curate", purpose="reading .tar.gz archives") from None
-            points = self._kept(".gzi")
-            known = {"index_file": str(points)} if points.exists() else {}
-            try:
-                yield stack.enter_context(
-                    indexed_gzip.IndexedGzipFile(fileobj=raw, spacing=_SPACING, buffer_size=_WALK_BLOCK, **known)
-                )
+                yield stack.enter_context(_unpacked(raw, self._kept(".gzi")))
             except OSError as error:
                 if error.errno is not None:  # the disk's
                     raise
@@ -249,13 +241,34 @@ class _Remote(io.RawIOBase):
         super().close()
 
 
+def _unpacked(raw: Any, points: Path) -> Any:
+    """What is in a gzip, entered by the points that were kept, if these can be read."""
+    try:
+        import indexed_gzip
+    except ImportError:
+        raise MissingPackage("indexed_gzip", extra="curate", purpose="reading .tar.gz archives") from None
+    unpacked = functools.partial(indexed_gzip.IndexedGzipFile, fileobj=raw, spacing=_SPACING, buffer_size=_WALK_BLOCK)
+    if points.exists():
+        try:
+            return unpacked(index_file=str(points))
+        except OSError as error:
+            if error.errno is not None or getattr(raw, "failure", None):
+                raise
+            points.unlink(missing_ok=True)  # they are damaged, not the archive
+    return unpacked()
+
+
 def _coded(problem: str) -> tuple[str, str]:
     code, _, words = problem.partition(": ")
     return code, words
 
 
-def _load(path: Path) -> Index:
-    return Index(tuple(Member(*row) for row in json.loads(path.read_bytes())))
+def _load(path: Path) -> Index | None:
+    """What was kept; None where nothing was, or nothing that can be read (damage, or another version's)."""
+    try:
+        return Index(tuple(Member(*row) for row in json.loads(path.read_bytes())))
+    except (FileNotFoundError, ValueError, TypeError):
+        return None
 
 
 def _write(path: Path, fill: Callable[[BinaryIO], Any]) -> None:

@@ -243,6 +243,20 @@ def test_a_gzip_can_be_entered_near_the_member(pack: Pack, cache: Path, monkeypa
     assert fetch_member(None, str(path), "5.mp4").read_bytes() == noise(2**20, 5)  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("junk", [b"", b"junk", b'[["of another version"]]'])
+@pytest.mark.parametrize("ending", ["json", "gzi"])
+def test_damage_of_what_was_kept_is_no_damage_of_the_archive(pack: Pack, cache: Path, ending: str, junk: bytes) -> None:
+    from wfm.data import archive
+
+    path = pack("a.tgz", {"a.mp4": noise(1000), "b.mp4": noise(2000)})
+    first = Archive(None, str(path)).index()
+    for kept in (cache / "archives").glob(f"*.{ending}"):
+        kept.write_bytes(junk)
+    archive._indexes.clear()
+    assert Archive(None, str(path)).index() == first
+    assert fetch_member(None, str(path), "b.mp4").read_bytes() == noise(2000)  # type: ignore[arg-type]
+
+
 def test_what_is_an_address_of_a_member(tmp_path: Path) -> None:
     assert split_member("/in/a.zip!/b/c.mp4") == ("/in/a.zip", "b/c.mp4")
     assert split_member("s3://b/a.tar.gz!/c.mp4") == ("s3://b/a.tar.gz", "c.mp4")
