@@ -17,17 +17,8 @@ from wfm.data.probe import probe
 from wfm.errors import ConfigError
 
 Writer = Callable[..., Path]
-
-
-def cut(path: Path, first: int, last: int, target: Path, **config: Any) -> Written:
-    with open_video(path) as video:
-        pts = [int(frame.pts) for frame in video.frames()]
-        end = pts[last] if last < len(pts) else video.end_pts(pts[-1], None)
-        return Cutter(video, CutConfig(**config)).cut(pts[first], end, last - first, target)
-
-
-def psnr(a: np.ndarray, b: np.ndarray) -> float:
-    return float(10 * np.log10(255**2 / max(1e-9, np.mean((a.astype(float) - b) ** 2))))
+Cut = Callable[..., Written]
+Psnr = Callable[[np.ndarray, np.ndarray], float]
 
 
 def first_frame(path: Path) -> av.VideoFrame:
@@ -41,11 +32,11 @@ def flat(value: int, count: int = 12) -> np.ndarray:
 
 @pytest.mark.parametrize("encoder", ["h264", "hevc", "av1"])
 def test_every_encoder_gives_the_right_frames_and_the_same_bytes(
-    tmp_path: Path, write_video: Writer, encoder: str
+    tmp_path: Path, write_video: Writer, encoder: str, cut_frames: Cut, psnr: Psnr
 ) -> None:
     path = write_video(tmp_path / "a.mp4")
     for name in ("one.mp4", "two.mp4"):
-        assert cut(path, 3, 40, tmp_path / name, encoder=encoder).transcode == "encode"
+        assert cut_frames(path, 3, 40, tmp_path / name, encoder=encoder).transcode == "encode"
     assert len({hashlib.sha256((tmp_path / name).read_bytes()).hexdigest() for name in ("one.mp4", "two.mp4")}) == 1
     found = probe(tmp_path / "one.mp4")
     assert (found.codec.replace("libdav1d", "av1"), found.num_frames) == (encoder, 37)
@@ -56,16 +47,16 @@ def test_every_encoder_gives_the_right_frames_and_the_same_bytes(
 
 @pytest.mark.parametrize("encoder", ["h264_nvenc", "hevc_nvenc", "av1_nvenc"])
 def test_an_encoder_that_is_not_there_is_named_with_what_to_do(
-    tmp_path: Path, write_video: Writer, encoder: str
+    tmp_path: Path, write_video: Writer, encoder: str, cut_frames: Cut
 ) -> None:
     path = write_video(tmp_path / "a.mp4", np.zeros((12, 256, 256, 3), np.uint8))
     if Path("/dev/nvidia0").exists():
-        assert cut(path, 1, 12, tmp_path / "b.mp4", encoder=encoder).num_frames == 11
+        assert cut_frames(path, 1, 12, tmp_path / "b.mp4", encoder=encoder).num_frames == 11
     else:
         with pytest.raises(ConfigError, match=f"{encoder}.*choose h264"):
-            cut(path, 1, 12, tmp_path / "b.mp4", encoder=encoder)
+            cut_frames(path, 1, 12, tmp_path / "b.mp4", encoder=encoder)
     with pytest.raises(ConfigError, match=r"cut\.preset.*veryslow"):
-        cut(path, 1, 12, tmp_path / "b.mp4", preset="quick")
+        cut_frames(path, 1, 12, tmp_path / "b.mp4", preset="quick")
 
 
 def pq(nits: float) -> float:
@@ -88,17 +79,17 @@ def sdr(nits: float, peak: float = 1000.0) -> float:
 @pytest.mark.parametrize(("transfer", "code_of"), [("smpte2084", pq), ("arib-std-b67", hlg)])
 @pytest.mark.parametrize("nits", [5.0, 203.0, 900.0])
 def test_hdr_becomes_sdr_of_the_stated_curve(
-    tmp_path: Path, write_video: Writer, transfer: str, code_of: Callable[[float], float], nits: float
+    tmp_path: Path, write_video: Writer, transfer: str, code_of: Callable[[float], float], nits: float, cut_frames: Cut
 ) -> None:
     params = f"colorprim=bt2020:transfer={transfer}:colormatrix=bt2020nc:log-level=none:lossless=1"
     options = {"pixel_format": "yuv420p10le", "codec": "libx265", "x265-params": params}
     path = write_video(tmp_path / "hdr.mp4", flat(round(255 * code_of(nits))), **options)
-    assert cut(path, 0, 12, tmp_path / "sdr.mp4").transcode == "encode", "a copy would stay HDR"
+    assert cut_frames(path, 0, 12, tmp_path / "sdr.mp4").transcode == "encode", "a copy would stay HDR"
     frame = first_frame(tmp_path / "sdr.mp4")
     assert (frame.colorspace, frame.color_primaries, frame.color_trc, frame.color_range) == (1, 1, 1, 1)
     worst = np.abs(read_frames(tmp_path / "sdr.mp4")[0].astype(float) - sdr(nits)).max()
     assert worst < 5  # one step of the 8-bit test picture is up to 4 codes; 709 read as 601 alike for greys
-    assert cut(path, 0, 12, tmp_path / "kept.mp4", tone_map=False).transcode == "copy"
+    assert cut_frames(path, 0, 12, tmp_path / "kept.mp4", tone_map=False).transcode == "copy"
     assert first_frame(tmp_path / "kept.mp4").color_trc in (16, 18)
 
 
@@ -114,32 +105,38 @@ def test_the_tone_curve_keeps_order_hue_and_white() -> None:
 
 
 @pytest.mark.parametrize("value", [0, 40, 128, 220, 255])
-def test_full_range_becomes_limited_range_of_the_same_look(tmp_path: Path, write_video: Writer, value: int) -> None:
+def test_full_range_becomes_limited_range_of_the_same_look(
+    tmp_path: Path, write_video: Writer, value: int, cut_frames: Cut
+) -> None:
     path = write_video(tmp_path / "full.mkv", flat(value), codec="mjpeg", pixel_format="yuvj420p", q="2")
     assert first_frame(path).color_range == 2
-    assert cut(path, 0, 12, tmp_path / "clip.mp4").transcode == "encode"
+    assert cut_frames(path, 0, 12, tmp_path / "clip.mp4").transcode == "encode"
     assert first_frame(tmp_path / "clip.mp4").color_range == 1
     assert np.abs(read_frames(tmp_path / "clip.mp4")[0].astype(int) - value).max() <= 3
 
 
-def test_rgb_sources_keep_their_colours(tmp_path: Path, write_video: Writer, make_scenes: Any) -> None:
+def test_rgb_sources_keep_their_colours(
+    tmp_path: Path, write_video: Writer, make_scenes: Any, cut_frames: Cut, psnr: Psnr
+) -> None:
     frames = make_scenes([12])
     path = write_video(tmp_path / "rgb.mkv", frames, codec="libx264rgb", pixel_format="rgb24", crf="1")
-    cut(path, 0, 12, tmp_path / "clip.mp4", crf=1)
+    cut_frames(path, 0, 12, tmp_path / "clip.mp4", crf=1)
     inner = (slice(None), slice(4, 30), slice(30, 90))  # away from the edges that 4:2:0 blurs
     assert psnr(read_frames(tmp_path / "clip.mp4")[0][inner], frames[inner]) > 30
 
 
 @pytest.mark.parametrize("rotation", [None, 90])
-def test_oblong_pixels_become_square(tmp_path: Path, write_video: Writer, rotation: int | None) -> None:
+def test_oblong_pixels_become_square(
+    tmp_path: Path, write_video: Writer, rotation: int | None, cut_frames: Cut, psnr: Psnr
+) -> None:
     path = write_video(tmp_path / "a.mp4", rotation=rotation, aspect="4/3")
-    written = cut(path, 0, 48, tmp_path / "clip.mp4")
+    written = cut_frames(path, 0, 48, tmp_path / "clip.mp4")
     size = (72, 128) if rotation is None else (128, 72)
     assert (written.transcode, (written.height, written.width)) == ("encode", size)
     with open_video(tmp_path / "clip.mp4") as video:
         assert (video.stream.sample_aspect_ratio or 1) == 1
     assert psnr(read_frames(tmp_path / "clip.mp4")[0], read_frames(path, size=size)[0]) > 25
-    kept = cut(path, 0, 48, tmp_path / "kept.mp4", square_pixels=False)
+    kept = cut_frames(path, 0, 48, tmp_path / "kept.mp4", square_pixels=False)
     assert sorted((kept.height, kept.width)) == [72, 96]
 
 
@@ -180,26 +177,26 @@ def onset_of(path: Path) -> float:
 @pytest.mark.parametrize(("codec", "kind"), [("aac", "mp4"), ("pcm_s16le", "mkv")])
 @pytest.mark.parametrize(("first", "way"), [(24, "copy"), (29, "encode")])
 def test_sound_is_kept_in_step_or_dropped_by_choice(
-    tmp_path: Path, codec: str, kind: str, first: int, way: str
+    tmp_path: Path, codec: str, kind: str, first: int, way: str, cut_frames: Cut
 ) -> None:
     path = with_sound(tmp_path / f"a.{kind}", codec)
-    assert cut(path, first, 72, tmp_path / "clip.mp4", audio="keep").transcode == way
+    assert cut_frames(path, first, 72, tmp_path / "clip.mp4", audio="keep").transcode == way
     found = probe(tmp_path / "clip.mp4")
     assert found.has_audio
     assert found.num_frames == 72 - first
     # A packet is 64 ms here; measured worst: 3 ms, an AAC encoder's pre-echo.
     assert onset_of(tmp_path / "clip.mp4") == pytest.approx(2.0 - first / 24, abs=0.064)
-    cut(path, first, 72, tmp_path / "silent.mp4")
+    cut_frames(path, first, 72, tmp_path / "silent.mp4")
     assert not probe(tmp_path / "silent.mp4").has_audio
 
 
-def test_a_video_without_sound_needs_none(tmp_path: Path, write_video: Writer) -> None:
+def test_a_video_without_sound_needs_none(tmp_path: Path, write_video: Writer, cut_frames: Cut) -> None:
     path = write_video(tmp_path / "a.mp4")
-    assert cut(path, 3, 40, tmp_path / "clip.mp4", audio="keep").num_frames == 37
+    assert cut_frames(path, 3, 40, tmp_path / "clip.mp4", audio="keep").num_frames == 37
     assert not probe(tmp_path / "clip.mp4").has_audio
 
 
-def test_av1_is_copied_on_key_frames_without_loss(tmp_path: Path, write_video: Writer) -> None:
+def test_av1_is_copied_on_key_frames_without_loss(tmp_path: Path, write_video: Writer, cut_frames: Cut) -> None:
     path = write_video(tmp_path / "a.mp4", codec="libsvtav1", preset="12", g="24", **{"svtav1-params": "lp=1"})
     with open_video(path) as video:
         pts = [int(packet.pts) for packet in video.packets() if packet.is_keyframe]
