@@ -2,7 +2,7 @@
 
 `exact_pairs` multiplies everything with everything, block by block: right for some ten thousand vectors, and the oracle of
 the tests. `clustered_pairs` compares within the overlapping cells of a `partition`, first in few directions (`projection`);
-with ``reach`` 1 and nothing ``cut_short`` it finds the same pairs, but for one in a million. Given ``fresh`` rows it looks
+with ``reach`` 1 and nothing ``cut_short`` it finds the same pairs, but for one in 100,000. Given ``fresh`` rows it looks
 only for pairs with at least one of them: with the pairs found before, that is all of them again.
 """
 
@@ -12,14 +12,13 @@ from typing import Any
 
 import numpy as np
 
-from wfm.curation.arrays import array_module, to_numpy
-from wfm.curation.partition import Partition
+from wfm.curation.arrays import array_module
+from wfm.curation.partition import Partition, where
 from wfm.curation.projection import project
 from wfm.errors import DataError
 
 _MARGIN = 1e-3  # of a float32 product (a GPU may use fewer bits)
 _LENGTHS = 2e-3  # of the squared lengths of vectors stored as float16
-_HALVES = 1e-3  # of a distance between points of length at most 1 stored as float16
 _DENSE = 128  # one in so many near in few directions: it is faster to multiply the vectors whole
 _ROWS = 4096
 
@@ -87,7 +86,7 @@ def clustered_pairs(
     fresh bool [N]: only pairs with at least one of these rows. Raises `DataError` at more than ``most_pairs`` (0: any number).
     """
     points, share = project(vectors, seed, block)
-    radius = float(np.sqrt(share * (max(0.0, 2 - 2 * threshold) + _LENGTHS))) + _HALVES
+    radius = float(np.sqrt(share * (max(0.0, 2 - 2 * threshold) + _LENGTHS)))
     cells = Partition(
         points,
         radius,
@@ -99,10 +98,7 @@ def clustered_pairs(
         device=device,
         fresh=fresh,
     )
-    halves = np.concatenate(
-        [np.zeros(0, np.float32), *(_halves(points[a : a + block]) for a in range(0, len(points), block))]
-    )
-    search = _Search(array_module(device), vectors, points, halves, threshold, radius)
+    search = _Search(array_module(device), vectors, points, threshold, radius)
     found: list[Found] = []
     waiting = 0
     for cell in cells:
@@ -117,11 +113,6 @@ def clustered_pairs(
     return dataclasses.replace(_tidy(vectors, found, groups, threshold), cut_short=cells.cut_short)
 
 
-def _halves(points: np.ndarray) -> np.ndarray:
-    """-|x|^2 / 2 of each row."""
-    return -0.5 * (points.astype(np.float32) ** 2).sum(axis=1)
-
-
 def _tiles(sides: list[tuple[np.ndarray, np.ndarray, bool]], block: int) -> Iterator[Found]:
     """What is multiplied with what: at most ``block`` rows each; rows of a left side that meets itself do so once."""
     for here, there, within in sides:
@@ -131,24 +122,25 @@ def _tiles(sides: list[tuple[np.ndarray, np.ndarray, bool]], block: int) -> Iter
                 yield here[a : a + block], right[b : b + block]
 
 
-@dataclasses.dataclass(frozen=True)
 class _Search:
     """Pairs between two sets of rows: by distance in few directions, then by cosine where those are near."""
 
-    xp: Any
-    vectors: np.ndarray
-    points: np.ndarray
-    halves: np.ndarray
-    threshold: float
-    radius: float
+    def __init__(self, xp: Any, vectors: np.ndarray, points: np.ndarray, threshold: float, radius: float) -> None:
+        self.xp, self.vectors, self.threshold = xp, vectors, threshold
+        self.least = -0.5 * radius**2
+        self.narrow = points is not vectors
+        if self.narrow:  # x, 1, -|x|^2 / 2: with the last two of one side exchanged, a product is minus half |x - y|^2
+            self.wider = np.ones((len(points), points.shape[1] + 2), np.float32)
+            self.wider[:, :-2] = points
+            self.wider[:, -1] = -0.5 * np.einsum("nd,nd->n", points, points)
 
     def between(self, left: np.ndarray, right: np.ndarray) -> Found:
         """(row, row) at the threshold, or so little below that rounding may explain it."""
-        if self.points.shape[1] == self.vectors.shape[1]:
+        if not self.narrow:
             return _between(self.xp, self.vectors, left, right, self.threshold)
-        a, b = self._beside(left, -1, -2), self._beside(right, -2, -1)
-        minus_half_square = self.xp.asarray(a) @ self.xp.asarray(b).T  # of their distance, [L, R]
-        i, j = _where(self.xp, minus_half_square >= -0.5 * self.radius**2)
+        a, b = (np.take(self.wider, rows, axis=0) for rows in (left, right))  # three times as fast as by brackets
+        a[:, [-2, -1]] = a[:, [-1, -2]]
+        i, j = where(self.xp, self.xp.asarray(a) @ self.xp.asarray(b).T >= self.least)
         if len(i) * _DENSE > len(left) * len(right):
             return _between(self.xp, self.vectors, left, right, self.threshold)
         first, second = left[i], right[j]
@@ -156,27 +148,15 @@ class _Search:
         near &= first != second
         return first[near], second[near]
 
-    def _beside(self, rows: np.ndarray, half: int, one: int) -> np.ndarray:
-        """float32 [n, d + 2]: the points, and in the columns named -|x|^2 / 2 and 1: a product is then minus half |x - y|^2."""
-        wider = np.empty((len(rows), self.points.shape[1] + 2), np.float32)
-        wider[:, :-2] = self.points[rows]
-        wider[:, half], wider[:, one] = self.halves[rows], 1
-        return wider
-
 
 def _between(xp: Any, vectors: np.ndarray, left: np.ndarray, right: np.ndarray, threshold: float) -> Found:
     """(row, row) of candidates between two sets of rows: at the threshold, or so little below that rounding may explain it."""
     a = xp.asarray(vectors[left].astype(np.float32))
     b = xp.asarray(vectors[right].astype(np.float32))
-    i, j = _where(xp, a @ b.T >= threshold - _MARGIN)
+    i, j = where(xp, a @ b.T >= threshold - _MARGIN)
     first, second = left[i], right[j]
     other = first != second
     return first[other], second[other]
-
-
-def _where(xp: Any, mask: Any) -> Found:
-    """Row and column of what is true; sought in one dimension, in which numpy is forty times faster where little is."""
-    return np.divmod(to_numpy(xp.nonzero(xp.reshape(mask, (-1,)))[0]), mask.shape[1])
 
 
 def _cosines(vectors: np.ndarray, first: np.ndarray, second: np.ndarray, dtype: type[np.floating]) -> np.ndarray:
