@@ -37,6 +37,7 @@ from wfm.curation.per_clip import Fetch, or_skip, run_per_clip
 from wfm.curation.rows import EMBEDDING_WIDTH, Embedding
 from wfm.curation.signature import Signature, SignatureFrames, signature_of
 from wfm.curation.step import SkippedRow, skipped_by_reason
+from wfm.errors import DataError
 from wfm.records import Clip
 
 if TYPE_CHECKING:
@@ -133,10 +134,14 @@ class Embedder:
         return EmbedWatch(self)
 
     def vector(self, frames: np.ndarray) -> np.ndarray:
-        """uint8 [N, side, side, 3] -> float16 [D] of length 1, or zeros if the frames are flat."""
+        """uint8 [N, side, side, 3] -> float16 [D] of length 1, or zeros if the frames are flat. Raises `DataError` for others."""
         if self.trained is None:
             return embed(frames, self.config)
         made = self.trained(frames)
+        if not np.isfinite(made).all():  # one such row would end up in the centres of every cluster
+            raise DataError(
+                f"embed_clips.model={self.config.model}: a clip's numbers are not finite: wrong weights or dtype"
+            )
         return (made / max(float(np.linalg.norm(made)), 1e-12)).astype(np.float16)
 
 

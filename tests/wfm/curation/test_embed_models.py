@@ -179,6 +179,20 @@ def test_torchscript_gets_time_first_and_colours_from_0_to_1(tmp_path: Path) -> 
     assert found == pytest.approx(expected, abs=1e-6)
 
 
+def test_numbers_that_are_not_finite_stop_the_stage(tmp_path: Path) -> None:
+    class Broken(torch.nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x.mean(dim=[1, 3, 4]) / x.mean(dim=[1, 3, 4])  # 0 / 0 for a black clip
+
+    path = tmp_path / "broken.pt"
+    torch.jit.script(Broken()).save(str(path))
+    config = EmbedConfig(
+        model="torchscript", weights=str(path), weights_sha256=digest(path), run_code=True, frames=2, side=8
+    )
+    with pytest.raises(DataError, match="not finite"):
+        Embedder(config).vector(np.zeros((2, 8, 8, 3), np.uint8))
+
+
 def test_the_place_of_the_weights_is_not_in_the_key_but_their_hash_is() -> None:
     a = EmbedConfig(model="clip", weights="/a", weights_sha256="1")
     assert a.what() == EmbedConfig(model="clip", weights="/b", weights_sha256="1", run_code=True).what()
