@@ -134,7 +134,7 @@ class Embedder:
         return EmbedWatch(self)
 
     def vector(self, frames: np.ndarray) -> np.ndarray:
-        """uint8 [N, side, side, 3] -> float16 [D] of length 1, or zeros if the frames are flat. Raises `DataError` for others."""
+        """uint8 [N, side, side, 3] -> float16 [D] of length 1, or zeros if the frames are flat. Raises `DataError`."""
         if self.trained is None:
             return embed(frames, self.config)
         made = self.trained(frames)
