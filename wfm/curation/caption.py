@@ -25,10 +25,13 @@ from wfm.curation.caption_endpoint import EndpointConfig
 from wfm.curation.caption_local import LocalConfig
 from wfm.curation.caption_prompts import FIELDS, PRESETS, REWRITE_FIELDS, REWRITES, template
 from wfm.curation.caption_windows import ShownConfig
-from wfm.curation.motion import Motion, block_motion
+from wfm.curation.motion import Motion
+from wfm.curation.one_pass import Wanted, fitted, one_pass
+from wfm.curation.one_pass_consumers import Gather, VectorSum
 from wfm.curation.part import PartLike
 from wfm.curation.per_clip import Fetch, or_skip, run_per_clip
-from wfm.curation.signals import SignalConfig, Signals, read_signals
+from wfm.curation.signals import SignalConfig, still_indices
+from wfm.curation.small_frames import SmallFrames
 from wfm.records import Caption, Clip
 
 LONGEST_WORDING = 80
@@ -135,7 +138,7 @@ class CaptionClip:
         text = attribute_caption(item) if self.config.source == "attributes" else ""
         source = "attributes" if text else "measured"
         if not text:
-            text = or_skip(measured_caption, self._fetch(item.path), item)
+            text = or_skip(measured_caption, self._fetch(item.path))
         return [Caption(clip_id=item.clip_id, clip_sha256=item.clip_sha256, caption=text, caption_source=source)]
 
 
@@ -158,17 +161,20 @@ def attribute_caption(clip: Clip) -> str:
     return _sentence(wordings[draw[0] % len(wordings)](objects, camera, background))
 
 
-def measured_caption(path: Path, clip: Clip) -> str:
+def measured_caption(path: Path) -> str:
     """A sentence from the clip's pixels. Raises `DataError` if they cannot be decoded."""
-    signals = read_signals(path, SignalConfig(), expected_frames=clip.num_frames)
-    return describe(signals)
+    config, vectors = SignalConfig(), VectorSum()
+    small = SmallFrames(vectors, side=config.thumbnail_side, gap_seconds=0.0, camera=False)
+    some = Wanted(
+        "rgb24", fitted(config.thumbnail_side), frames=lambda clip: still_indices(config.stills, len(clip.seconds))
+    )
+    colours = Gather(some)
+    one_pass(path, [vectors, small, colours])
+    return describe(float(small.numbers().brightness.mean()), colours.pictures(), small.motion())
 
 
-def describe(signals: Signals) -> str:
-    """Brightness, colours, speed and pan in words: ``A bright video, mostly grey and blue. ...``"""
-    gray = signals.thumbnails.astype(np.float32) / 255
-    moved = signals.motion or block_motion(gray, signals.seconds)
-    brightness = float(gray.mean())
+def describe(brightness: float, colours: np.ndarray, moved: Motion) -> str:
+    """Mean brightness (0 to 1), uint8 pixels [..., 3] and motion in words: ``A bright video, mostly grey and blue. ...``"""
     light = (
         "very dark"
         if brightness < 0.1
@@ -178,7 +184,7 @@ def describe(signals: Signals) -> str:
         if brightness > 0.6
         else "evenly lit"
     )
-    names = dominant_colours(signals.colours)
+    names = dominant_colours(colours)
     return f"A{'n' if light[0] in 'aeiou' else ''} {light} video, mostly {_list(names)}. {_movement(moved)}."
 
 

@@ -1,16 +1,8 @@
-"""What one decode of a clip leaves: codec motion, small grey frames, and stills. Scores and measured captions are made of it.
+"""Which pictures of a clip are measured: small ones of every frame, and stills spread over all of it."""
 
-Memory is bounded by the small frames: 64 x 64 bytes a frame.
-"""
-
-import dataclasses
-from pathlib import Path
-
-import numpy as np
 import pydantic
 
 from wfm.config import Config
-from wfm.curation.motion import Motion, VectorMotion, turned
 
 _GOLDEN = (5**0.5 - 1) / 2
 
@@ -26,56 +18,6 @@ class SignalConfig(Config):
     "Stills a clip, spread over all of it."
 
 
-@dataclasses.dataclass(frozen=True)
-class Signals:
-    """What one decode of a clip leaves."""
-
-    motion: Motion | None
-    "From codec vectors; None if there are none."
-    thumbnails: np.ndarray
-    "uint8 [T, h, w], grey, every frame."
-    seconds: np.ndarray
-    "float64 [T]."
-    stills: np.ndarray
-    "uint8 [S, H, W], grey, spread over the clip."
-    colours: np.ndarray
-    "uint8 [S, h, w, 3], the same moments in colour, as small as the thumbnails."
-
-
-def read_signals(path: Path, config: SignalConfig, *, expected_frames: int) -> Signals:
-    """Decode a clip once. Raises `DataError` if it cannot be decoded or holds no frame."""
-    from wfm.data.decode import VideoError, open_video, to_array
-    from wfm.data.orientation import Orientation
-
-    wanted = still_indices(config.stills, expected_frames)
-    thumbnails, stills, colours, seconds = [], [], [], []
-    vectors, turn, small, large = None, Orientation(), (0, 0), (0, 0)
-    with open_video(path) as video:
-        video.stream.codec_context.options = {"flags2": "+export_mvs"}
-        for index, frame in enumerate(video.frames()):
-            if vectors is None:
-                vectors, turn = VectorMotion(frame.width, frame.height), Orientation.of(frame)
-                small = _fitted(frame.height, frame.width, config.thumbnail_side, enlarge=True)
-                large = _fitted(frame.height, frame.width, config.still_side, enlarge=False)
-            vectors.add(frame)
-            # Stored, not upright: scores do not change when the picture is turned, and the pan is turned below.
-            thumbnails.append(to_array(frame, size=small, channels="gray", upright=False))
-            seconds.append(video.seconds(frame.pts))
-            if index in wanted:
-                stills.append(to_array(frame, size=large, channels="gray", upright=False))
-                colours.append(to_array(frame, size=small, upright=False))
-    if vectors is None:
-        raise VideoError(path, "no_frames", "the clip holds no frame")
-    found = vectors.result()
-    return Signals(
-        motion=turned(found, turn.transpose, turn.mirror_x, turn.mirror_y) if found is not None else None,
-        thumbnails=np.stack(thumbnails),
-        seconds=np.array(seconds),
-        stills=np.stack(stills),
-        colours=np.stack(colours),
-    )
-
-
 def still_indices(count: int, frames: int) -> set[int]:
     """``count`` frames spread over a clip by the golden ratio, the first one among them.
 
@@ -83,11 +25,3 @@ def still_indices(count: int, frames: int) -> set[int]:
     fixed.
     """
     return {int(k * _GOLDEN % 1 * max(frames, 1)) for k in range(count)}
-
-
-def _fitted(height: int, width: int, longer_side: int, *, enlarge: bool) -> tuple[int, int]:
-    """(height, width) of the picture with its longer side brought to ``longer_side``, at least 2 pixels each."""
-    scale = longer_side / max(height, width)
-    if scale > 1 and not enlarge:
-        return height, width
-    return max(2, round(height * scale)), max(2, round(width * scale))

@@ -11,7 +11,7 @@ import dataclasses
 import numpy as np
 
 from wfm.curation import static
-from wfm.curation.arrays import array_module, unit
+from wfm.curation.arrays import array_module, to_numpy, unit
 from wfm.curation.block_flow import PAIRS_AT_ONCE, block_flow
 from wfm.curation.camera_moves import CameraTrack
 from wfm.curation.motion import BlockMotion, Motion
@@ -30,6 +30,8 @@ class FrameNumbers:
     "[T-1]: `static.busiest_change` of neighbours."
     gap_change: np.ndarray
     "The same of `static.gap_pairs`."
+    brightness: np.ndarray
+    "[T]: means, 0 to 1."
     black: np.ndarray
     "bool [T]: `static.black_frames`."
     picture_change: np.ndarray
@@ -93,8 +95,11 @@ class SmallFrames:
         pairs = slice(self._paired, ready)
         gaps = static.busiest_change(self._stacked(self._first[pairs]), self._stacked(self._second[pairs]))
         new = gray[1:] if self._begun else gray
+        brightness = to_numpy(self._xp.mean(new, axis=(1, 2)))
         changes = picture_changes(gray) if self._camera else (np.zeros(0), np.zeros(0))
-        self._found.append([static.busiest_change(gray[:-1], gray[1:]), gaps, static.black_frames(new), *changes])
+        self._found.append(
+            [static.busiest_change(gray[:-1], gray[1:]), gaps, brightness, static.black_frames(new), *changes]
+        )
         if self._camera:
             self._tracks.append(CameraTrack.of(block_flow(gray, seconds)))
         if not self._vectors.found:

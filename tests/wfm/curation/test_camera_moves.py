@@ -6,11 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.wfm.curation.plain_signals import read_signals
 from wfm.curation.block_flow import block_flow
 from wfm.curation.camera_moves import CameraMoves, CameraTrack, camera_moves
 from wfm.curation.motion import VectorMotion
 from wfm.curation.quality import Borders, seams
-from wfm.curation.signals import SignalConfig, read_signals
+from wfm.curation.signals import SignalConfig
 from wfm.simulation.ground_truth import texture
 
 Make = Callable[..., Path]

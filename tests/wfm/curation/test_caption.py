@@ -74,17 +74,17 @@ def test_text_from_outside_is_made_plain_and_bounded(make_row: Row) -> None:
         ((0, 0), "Hardly anything"),
     ],
 )
-def test_measured_captions_name_the_pan(make_clip: Make, make_row: Row, speed: tuple[float, float], words: str) -> None:
-    assert words in measured_caption(make_clip(1, speed=speed), make_row("a"))
+def test_measured_captions_name_the_pan(make_clip: Make, speed: tuple[float, float], words: str) -> None:
+    assert words in measured_caption(make_clip(1, speed=speed))
 
 
-def test_measured_brightness_and_colour(make_clip: Make, make_row: Row) -> None:
+def test_measured_brightness_and_colour(make_clip: Make) -> None:
     def red(frames: np.ndarray) -> np.ndarray:
         return frames // 6 + np.array([150, 0, 0], np.uint8)
 
-    text = measured_caption(make_clip(1, change=red), make_row("a"))
+    text = measured_caption(make_clip(1, change=red))
     assert "mostly red" in text
-    assert "very dark" in measured_caption(make_clip(1, change=lambda f: f // 20), make_row("a"))
+    assert "very dark" in measured_caption(make_clip(1, change=lambda f: f // 20))
 
 
 @pytest.mark.parametrize(

@@ -6,8 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.wfm.curation.plain_signals import Signals, read_signals
 from wfm.curation.motion import BLOCK_DIFFERENCE, CODEC_VECTORS, Motion, block_motion, turned
-from wfm.curation.signals import SignalConfig, Signals, read_signals
+from wfm.curation.signals import SignalConfig
 
 Make = Callable[..., Path]
 

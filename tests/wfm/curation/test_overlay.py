@@ -6,9 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.wfm.curation.plain_signals import read_signals
 from wfm.curation.overlay import moving_share, overlay_score
 from wfm.curation.select import SelectConfig
-from wfm.curation.signals import SignalConfig, read_signals
+from wfm.curation.signals import SignalConfig
 
 Make = Callable[..., Path]
 LIMIT = SelectConfig().maximum_text_score

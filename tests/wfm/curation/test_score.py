@@ -4,9 +4,17 @@ import dataclasses
 import math
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pytest
 
+from tests.wfm.curation.plain_signals import read_signals
+from wfm.curation import overlay, sharpness, static
+from wfm.curation.block_flow import block_flow
+from wfm.curation.camera_moves import CameraTrack, camera_moves
+from wfm.curation.measures import Measures
+from wfm.curation.motion import block_motion
 from wfm.curation.rows import Score
 from wfm.curation.score import ScoreClip, ScoreConfig
 from wfm.curation.select import SelectConfig
@@ -55,3 +63,24 @@ def test_black_blurred_and_static_are_told_apart(make_clip: Make, make_row: Row)
     assert limit is not None
     assert soft.sharpness < limit < good.sharpness
     assert (good.black_share, good.static_share) == (0, 0)
+
+
+@pytest.mark.parametrize("way", [{}, {"g": "1"}, {"frames": 300, "size": 64, "speed": (1, 0)}])
+def test_scores_are_what_a_plain_loop_over_all_frames_gives(
+    make_clip: Make, make_row: Row, way: dict[str, Any]
+) -> None:
+    path, config = make_clip(1, **way), ScoreConfig(measures=True)
+    measured: list[Measures] = []
+    (score,) = ScoreClip(config, lambda _: path, measured)(make_row("a"))
+    plain = read_signals(path, config, expected_frames=way.get("frames", 48))
+    gray, stills = plain.thumbnails.astype(np.float32) / 255, plain.stills.astype(np.float32) / 255
+    moved = plain.motion or block_motion(gray, plain.seconds)
+    assert score.motion_source == moved.source == ("block_difference" if "g" in way else "codec_vectors")
+    assert score.motion == pytest.approx(moved.speed, rel=1e-9)
+    assert score.static_share == static.static_share(gray, plain.seconds)
+    assert (score.frozen_share, score.black_share) == (static.frozen_share(gray), static.black_share(gray))
+    assert score.sharpness == sharpness.sharpness(stills)
+    assert score.text_score == overlay.overlay_score(stills)
+    camera = camera_moves(CameraTrack.of(block_flow(gray, plain.seconds)))
+    assert measured[0].flow == pytest.approx(camera.speed, rel=1e-9)
+    assert measured[0].camera_tags == " ".join(camera.tags)
