@@ -192,6 +192,11 @@ def test_trainers_open_it_as_it_is(made: dict[str, Artifact], store: Store, tmp_
     left = {clip: value for clip, value in written.items() if clip != single and rows[clip]["shard"] != whole}
     assert len(left) == 3
     assert by_webdataset() == by_energon(left) == left
+    assert json.loads((root / "card.json").read_text())["excluded"] == 2
+    assert "**Excluded since:** 2 clips or shards" in (root / "README.md").read_text().split("\n")[1]
+    exclude_in_folder(root, [single], [whole], undo=True)
+    assert "Excluded" not in (root / "README.md").read_text()
+    assert by_energon(written) == written
     assert not list((root / FOLDER).glob("*.tmp"))
 
 

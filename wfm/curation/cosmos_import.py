@@ -28,7 +28,7 @@ from wfm.records import Caption, Clip, Record, Rights, Video
 if TYPE_CHECKING:
     from wfm.artifacts import Artifact, PartEntry, Store
 
-STAGE, VERSION = "import_cosmos", 1
+STAGE, VERSION = "import_cosmos", 2
 _PREFIX = 2
 
 

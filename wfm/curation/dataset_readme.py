@@ -11,6 +11,8 @@ from wfm.curation.dataset_card import UNKNOWN
 SHOWN_SOURCES = 100
 """So many source videos are listed with their rights; the rest stand in ``videos.parquet``."""
 
+_EXCLUDED = "**Excluded since:**"
+
 Source = tuple[str, ...]
 """(name, video id, licence, consent, rights holder, url)."""
 
@@ -22,8 +24,9 @@ def readme(card: dict[str, Any], sources: Iterable[Source]) -> str:
     lines = [
         "# Video clips for training world models",
         "",
-        f"{clips['kept']:,} clips ({seconds / 3600:,.2f} h) from {videos['ok']:,} videos. {clips['total'] - clips['kept']:,} "
-        f"clips were refused and {videos['total'] - videos['ok']:,} files not used, for the reasons below.",
+        f"{clips['kept']:,} clips ({seconds / 3600:,.2f} h) from {videos['ok']:,} videos. Refused: "
+        f"{clips['total'] - clips['kept']:,} of {clips['total']:,} clips; not used: {videos['total'] - videos['ok']:,} of "
+        f"{videos['total']:,} files; the reasons stand below.",
         "",
         "WebDataset shards under `shards/<split>/`; Megatron-Energon opens the folder as it is (`.nv-meta/`). A sample has",
         "`.mp4`, `.json` (facts, scores, caption), `.txt` (caption), and where known `.emb.npy` and `.actions.parquet`.",
@@ -33,7 +36,7 @@ def readme(card: dict[str, Any], sources: Iterable[Source]) -> str:
         "",
         "## Splits",
         "",
-        "No session, and no group of duplicates, is in two splits.",
+        "No source video, no session and no group of duplicates is in two splits.",
         "",
         *_table(
             ("split", "clips", "sessions", "hours", "shards", "GB"),
@@ -72,6 +75,13 @@ def readme(card: dict[str, Any], sources: Iterable[Source]) -> str:
         "",
     ]
     return "\n".join(lines)
+
+
+def with_excluded(page: str, entries: int) -> str:
+    """The page after clips were left out of a finished data set: a line below the title, in place of an earlier one."""
+    lines = [line for line in page.split("\n") if not line.startswith(_EXCLUDED)]
+    note = f"{_EXCLUDED} {entries:,} clips or shards (`.nv-meta/split.yaml`); the figures below are of all that was written."
+    return "\n".join([*lines[:1], *([note] if entries else []), *lines[1:]])
 
 
 def _rights(card: dict[str, Any], sources: Iterable[Source]) -> list[str]:

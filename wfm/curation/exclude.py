@@ -13,6 +13,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from wfm.artifacts.atomic import replace_on_disk
+from wfm.curation.dataset_readme import with_excluded
 from wfm.data.energon import write_split
 from wfm.data.exclusions import FOLDER, SPLIT_FILE, read_split
 from wfm.errors import DataError, InputError
@@ -20,7 +22,7 @@ from wfm.errors import DataError, InputError
 if TYPE_CHECKING:
     from wfm.artifacts import Artifact, Store
 
-STAGE, VERSION = "exclude_clips", 1
+STAGE, VERSION = "exclude_clips", 2
 _SHOWN = 5
 _BEGINNING = 8
 """Letters of an id that may stand for it, if no other begins so: `wfm search` shows the first 12."""
@@ -35,6 +37,7 @@ def exclude_in_folder(root: Path, clips: Iterable[str], shards: Iterable[str] = 
     info, index = (root / FOLDER / name for name in (".info.json", "index.sqlite"))
     after = _changed(before, info, index, clips, shards, undo=undo)
     write_split(root / FOLDER, by_split, after)
+    _tell(root, len(after))
     return after
 
 
@@ -62,6 +65,7 @@ def exclude_in_store(
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(dataset.fetch(path), target)
         write_split(attempt.path / FOLDER, by_split, after)
+        _tell(attempt.path, len(after))
         made = attempt.commit(
             stage=STAGE,
             kind=dataset.kind,
@@ -73,6 +77,16 @@ def exclude_in_store(
             extra=dataset.manifest.extra,
         )
     return made, after
+
+
+def _tell(root: Path, entries: int) -> None:
+    """Say it in the card and on the page, where there are these."""
+    card, page = root / "card.json", root / "README.md"
+    if card.is_file():
+        values = {**json.loads(card.read_text()), "excluded": entries}
+        replace_on_disk(card, (json.dumps(values, indent=1, sort_keys=True, allow_nan=False) + "\n").encode())
+    if page.is_file():
+        replace_on_disk(page, with_excluded(page.read_text(), entries).encode())
 
 
 def _changed(
