@@ -216,28 +216,30 @@ def local_file(path: str, **known: Any) -> SourceFile:
 
 def list_names(rows: Iterable[dict[str, str]], folder: str, where: str, store: "Store | None" = None) -> Listing:
     """The files of a list. A name is a URL, an absolute path, or one relative to the list's folder and below it."""
-    files = []
+    files: list[SourceFile] = []
+    remote: dict[int, tuple[str, dict[str, str]]] = {}
     for row in rows:
         name = row["source"]
         problem = unsafe_name(name)
+        known = {key: value for key, value in row.items() if key != "source"}
         if problem:
             files.append(SourceFile(as_text(name), as_text(name).rpartition("/")[2], problem=problem))
-        elif "://" in name and not name.startswith("file://"):
-            from wfm.curation.listing_remote import remote_file
-
-            files.append(remote_file(name, store, row))
-        elif "://" in folder:
-            from wfm.curation.listing_remote import remote_file
-
-            files.append(remote_file(f"{folder}/{name}", store, row))
+        elif ("://" in name and not name.startswith("file://")) or "://" in folder:
+            url = name if "://" in name else f"{folder}/{name}"
+            remote[len(files)] = url, known
+            files.append(SourceFile(url, ""))
         else:
-            known = {key: value for key, value in row.items() if key != "source"}
             for kind in ("actions", "attributes"):
                 if known.get(kind):
                     known[kind] = os.path.join(folder, known[kind])
             files.append(local_file(os.path.join(folder, name.removeprefix("file://")), **known))
     if not files:
         raise InputError(f"the list {where!r} names no file")
+    if remote:
+        from wfm.curation.listing_remote import remote_files
+
+        for place, file in zip(remote, remote_files(list(remote.values()), store), strict=True):
+            files[place] = file
     return Listing(tuple(files))
 
 

@@ -25,12 +25,15 @@ from wfm.data.source import problem_of_source
 if TYPE_CHECKING:
     from wfm.artifacts import Store
 
+_AT_HAND = 8
+
 
 def expand(found: Listing, store: "Store | None", limits: Limits) -> Listing:
     """The listing with the videos of its archives in their place. Raises `InputError` or `TryAgain` for a remote one that is
     refused or does not answer."""
     aside = Counter(found.aside)
     files: list[SourceFile] = []
+    indexes: dict[str, Index] = {}  # of the archives at hand: a list may name many members of one
     for file in found.files:
         named = split_member(file.source)
         if file.problem or (named is None and not is_archive_name(file.source)):
@@ -38,7 +41,11 @@ def expand(found: Listing, store: "Store | None", limits: Limits) -> Listing:
             continue
         address, name = named or (file.source, "")
         try:
-            index = Archive(store, address).index(limits.expansion)
+            if address not in indexes:
+                while len(indexes) >= _AT_HAND:
+                    indexes.pop(next(iter(indexes)))
+                indexes[address] = Archive(store, address).index(limits.expansion)
+            index = indexes[address]
         except OSError as error:
             problem = problem_of_source(file.source) or f"unreadable: {error.strerror or error}"
             files.append(dataclasses.replace(file, problem=problem))

@@ -1,6 +1,8 @@
 """Listing of videos on ``s3://``, ``gs://`` and what else fsspec opens. Nothing is downloaded but a list of names."""
 
 import dataclasses
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 from wfm.curation.listing import (
@@ -16,12 +18,14 @@ from wfm.curation.listing import (
     parse_table,
     unsafe_name,
 )
-from wfm.data.archive import Archive, is_archive_name, split_member
-from wfm.data.source import object_stamp, remote_error, remote_file_system, remote_options
+from wfm.data.archive import is_archive_name, split_member
+from wfm.data.source import object_stamp, refuse_credentials, remote_error, remote_file_system, remote_options
 from wfm.errors import InputError, WfmError
 
 if TYPE_CHECKING:
     from wfm.artifacts import Store
+
+_AT_ONCE = 32  # requests in flight while the objects of a list are asked for
 
 
 def list_remote(url: str, store: "Store | None") -> Listing:
@@ -57,24 +61,28 @@ def list_remote(url: str, store: "Store | None") -> Listing:
         raise remote_error(url, error) from None
 
 
-def remote_file(url: str, store: "Store | None", known: dict[str, str]) -> SourceFile:
-    """One object that a list names. An object that is not there is a row with its reason, not the end of the run."""
+def remote_files(rows: list[tuple[str, dict[str, str]]], store: "Store | None") -> list[SourceFile]:
+    """The objects that a list names, (URL, what the list says of it), each asked for by itself, many at a time."""
+    systems = _Systems(store)
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        return list(pool.map(lambda row: _remote_file(row[0], row[1], systems), rows))
+
+
+def _remote_file(url: str, known: dict[str, str], systems: "_Systems") -> SourceFile:
+    """One object. An object that is not there is a row with its reason, not the end of the run."""
     name = url.rpartition("/")[2]
-    extra: dict[str, Any] = {key: value for key, value in known.items() if key != "source"}
+    extra: dict[str, Any] = dict(known)
     try:
-        file_system, path = remote_file_system(url, remote_options(store, url))
-        info = {} if split_member(url) is not None else file_system.info(path)
+        member = split_member(url)
+        info = systems.info(url) if member is None else {}
         stamps = []
         for kind in ("actions", "attributes"):
             if extra.get(kind):
                 if "://" not in extra[kind]:
-                    extra[kind] = f"{url.rpartition('/')[0]}/{extra[kind]}"
-                member = split_member(extra[kind])
-                if member is not None:
-                    stamps.append(Archive(store, member[0]).stamp)
-                    continue
-                side_system, side_path = remote_file_system(extra[kind], remote_options(store, extra[kind]))
-                stamps.append(object_stamp(side_system.info(side_path)))
+                    folder = (member[0] if member is not None else url).rpartition("/")[0]
+                    extra[kind] = f"{folder}/{extra[kind]}"
+                of = split_member(extra[kind])
+                stamps.append(object_stamp(systems.info(of[0] if of is not None else extra[kind])))
     except (FileNotFoundError, PermissionError) as error:
         code = "not_found" if isinstance(error, FileNotFoundError) else "unreadable"
         return SourceFile(url, name, problem=f"{code}: the object, or its sidecar, may not be read")
@@ -82,10 +90,28 @@ def remote_file(url: str, store: "Store | None", known: dict[str, str]) -> Sourc
         raise
     except Exception as error:
         raise remote_error(url, error) from None
-    file = SourceFile(
-        url, name, int(info.get("size") or 0), object_stamp(info) if info else "", sidecar_stamp=";".join(stamps)
-    )
+    stamp = object_stamp(info) if info else ""
+    file = SourceFile(url, name, int(info.get("size") or 0), stamp, sidecar_stamp=";".join(stamps))
     return dataclasses.replace(file, **extra)
+
+
+class _Systems:
+    """One file system for each bucket or host: making one costs more than asking it for an object."""
+
+    def __init__(self, store: "Store | None") -> None:
+        self._store = store
+        self._known: dict[str, Any] = {}
+        self._lock = threading.Lock()
+
+    def info(self, url: str) -> dict[str, Any]:
+        """What is known of an object."""
+        refuse_credentials(url)
+        place = "/".join(url.split("/", 3)[:3]) + "/"
+        with self._lock:
+            if place not in self._known:
+                self._known[place] = remote_file_system(place, remote_options(self._store, url))[0]
+        file_system = self._known[place]
+        return dict(file_system.info(file_system._strip_protocol(url)))
 
 
 def _listing(file_system: Any, scheme: str, entries: list[dict[str, Any]], root: str, *, named: bool) -> Listing:

@@ -202,14 +202,19 @@ def carries_credentials(url: str) -> bool:
     return bool(re.search(r"(?i)^[^/]*://[^/?#]*@|[?&](x-amz-signature|signature|sig|token)=", url))
 
 
+def refuse_credentials(url: str) -> None:
+    """Raises `InputError` for an address with credentials in it, without showing them."""
+    if carries_credentials(url):
+        raise InputError(
+            f"the {url.split('://', 1)[0]}:// address carries credentials: take them out and give them through the environment "
+            "(AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or GOOGLE_APPLICATION_CREDENTIALS)"
+        )
+
+
 def remote_file_system(url: str, options: dict[str, Any]) -> tuple[Any, str]:
     """(fsspec file system, path in it) of a URL. Raises `InputError` for credentials in it or an unknown scheme."""
     parts = urlsplit(url)
-    if carries_credentials(url):
-        raise InputError(
-            f"the {parts.scheme}:// address carries credentials: take them out and give them through the environment "
-            "(AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or GOOGLE_APPLICATION_CREDENTIALS)"
-        )
+    refuse_credentials(url)
     import fsspec
 
     try:

@@ -4,6 +4,7 @@ import base64
 import hashlib
 import http.server
 import io
+import json
 import random
 import tarfile
 import threading
@@ -89,6 +90,26 @@ def test_one_object_and_a_list(bucket: Any) -> None:
     assert [file.name for file in list_source("s3://films/in/a.mp4").files] == ["a.mp4"]
     found = {file.name: file.problem.split(":")[0] for file in list_source("s3://films/in/list.txt").files}
     assert found == {"a.mp4": "", "gone.mp4": "not_found"}
+
+
+def test_a_list_opens_its_bucket_once(bucket: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    from wfm.curation import listing_remote
+
+    bucket("in/a.mp4")
+    rows = [{"source": f"s3://films/in/{name}.mp4", "view": name} for name in ("gone", "a", "b")]
+    bucket("in/list.jsonl", "".join(json.dumps(row) + "\n" for row in rows).encode())
+    opened: list[str] = []
+    whole = listing_remote.remote_file_system
+    monkeypatch.setattr(
+        listing_remote, "remote_file_system", lambda url, options: opened.append(url) or whole(url, options)
+    )
+    found = list_source("s3://films/in/list.jsonl").files
+    assert [(file.name, file.view, bool(file.problem)) for file in found] == [
+        ("a.mp4", "a", False),
+        ("b.mp4", "", True),
+        ("gone.mp4", "", True),
+    ]
+    assert opened == ["s3://films/in/list.jsonl", "s3://films/"], "for the list, and for all that it names"
 
 
 def test_a_remote_video_is_downloaded_once_and_checked(bucket: Any, tmp_path: Any) -> None:
