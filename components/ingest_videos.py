@@ -64,6 +64,7 @@ def run(ctx: Context[ingest.IngestConfig]) -> Result:
 
 def probe(part: PartContext[ingest.IngestConfig]) -> Result:
     """One file -> one row."""
+    part.work.update(videos=1, bytes=part.inputs["file"].get("size", 0))
     return Result(extra=ingest.probe_part(part))
 
 

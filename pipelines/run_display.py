@@ -7,7 +7,7 @@ import time
 from collections.abc import Mapping
 from typing import Any, Protocol
 
-from pipelines.run_state import NodeState, RunState
+from pipelines.run_state import GOOD, NodeState, RunState
 
 _MARKS = {
     "waiting": ("·", "dim"),
@@ -44,6 +44,14 @@ def note_progress(state: NodeState, text: str) -> None:
         state.ends_at = time.time() + float(left.group(1)) if left else 0.0
 
 
+def in_words(counts: Mapping[str, int], skipped: Mapping[str, int]) -> str:
+    """What a finished stage counted: ``16 in, 9 out; left out: truncated 6, too_short 1``, most frequent reason first."""
+    words = ", ".join(f"{counts[of]} {word}" for of, word in (("inputs", "in"), ("outputs", "out")) if of in counts)
+    order = sorted(skipped.items(), key=lambda item: (-item[1], item[0]))
+    reasons = ", ".join(f"{reason} {count}" for reason, count in order)
+    return f"{words}; left out: {reasons}" if words and reasons else words
+
+
 class PlainDisplay:
     """One line per event, for logs and pipes."""
 
@@ -68,6 +76,8 @@ class PlainDisplay:
             words.append(f"- {state.outcome + ': ' if state.outcome else ''}{state.reason}")
         elif state.state == "running":
             words.append(f"- {state.why}")
+        elif state.state in GOOD and state.note:
+            words.append(f"- {state.note}")
         self._print(node, " ".join(words))
 
     def line(self, node: str, text: str) -> None:
@@ -129,7 +139,7 @@ def node_table(state: RunState, usual_seconds: Mapping[str, float], title: str) 
     table.add_column("", overflow="fold")  # the only one that gives way on a narrow screen
     for name, node in state.nodes.items():
         mark, style = _MARKS.get(node.state, ("?", ""))
-        words = node.note if node.state == "running" else node.reason
+        words = node.note if node.state in ("running", *GOOD) else node.reason
         tries = f" (try {node.attempts})" if node.attempts > 1 else ""
         spent = duration(node.seconds()) if node.started and node.state != "cached" else ""
         memory = f"{node.peak_bytes / 2**20:.0f} MiB" if node.peak_bytes else ""

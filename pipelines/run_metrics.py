@@ -29,6 +29,8 @@ STATES = ("waiting", "running", "retrying", "done", "cached", "failed", "cancell
 _NUMBER = r"\d+(?:\.\d+)?(?:e[+-]?\d+)?"
 _DONE = re.compile(rf": (?P<done>{_NUMBER})/(?P<total>{_NUMBER}) ")
 _RATE = re.compile(rf", (?P<rate>{_NUMBER})/s")
+_WORK = re.compile(rf", (?P<rate>{_NUMBER}) (?P<of>videos|clips|video-seconds|MB)/s")
+_UNITS = {"video-seconds": ("video_seconds", 1.0), "MB": ("bytes", 1e6)}
 _PORT = re.compile(r"(?:(?P<host>[^:/]*):)?(?P<port>\d{1,5})")
 _LABELS = ("pipeline", "run", "node", "stage")
 
@@ -54,6 +56,7 @@ class RunCollector:
         done = Gauge("wfm_node_progress_done", "Parts or items through, as the stage tells.", labels=_LABELS)
         total = Gauge("wfm_node_progress_total", "Parts or items in all, as the stage tells.", labels=_LABELS)
         rate = Gauge("wfm_node_progress_rate", "Parts or items a second, as the stage tells.", labels=_LABELS)
+        work = Gauge("wfm_node_rate", "What goes through a stage a second, as it tells.", labels=[*_LABELS, "of"])
         left = Gauge("wfm_node_ends_at", "Unix time at which the stage says it is through [s].", labels=_LABELS)
         counted = Gauge("wfm_node_items", "What a finished stage counted.", labels=[*_LABELS, "what"])
         skipped = Gauge("wfm_node_skipped", "Items a finished stage left out, by reason.", labels=[*_LABELS, "reason"])
@@ -70,6 +73,9 @@ class RunCollector:
             speed = _RATE.search(node.note)
             if speed:
                 rate.add_metric(labels, float(speed["rate"]))
+            for told in _WORK.finditer(node.note):
+                of, unit = _UNITS.get(told["of"], (told["of"], 1.0))
+                work.add_metric([*labels, of], float(told["rate"]) * unit)
             if node.ends_at and node.state == "running":
                 left.add_metric(labels, node.ends_at)
             counts, reasons = self._manifest(name, node)
@@ -77,7 +83,7 @@ class RunCollector:
                 counted.add_metric([*labels, what], float(count))
             for reason, count in reasons.items():
                 skipped.add_metric([*labels, reason], float(count))
-        yield from (state, *plain.values(), done, total, rate, left, counted, skipped)
+        yield from (state, *plain.values(), done, total, rate, work, left, counted, skipped)
 
     def _manifest(self, name: str, node: NodeState) -> tuple[dict[str, int], dict[str, int]]:
         """(counts, skipped) of a node that is through; read once."""

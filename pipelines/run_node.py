@@ -5,6 +5,7 @@ from the ``outcome.json`` of the attempt; where a killed process left none, it i
 written in its stead.
 """
 
+import contextlib
 import json
 import os
 import random
@@ -22,11 +23,12 @@ from typing import TYPE_CHECKING, Any
 from components.derivation import code_id
 from pipelines.budget import Budget
 from pipelines.plan import Node, Plan
-from pipelines.run_display import Display
+from pipelines.run_display import Display, in_words
 from pipelines.run_log import LogWriter
 from pipelines.run_state import FINISHED, GOOD, StateWriter
 from pipelines.stages import StageRow
 from pipelines.subprocess_stage import Ended, run_process
+from wfm.errors import WfmError
 from wfm.log import get_logger
 
 if TYPE_CHECKING:
@@ -269,15 +271,13 @@ class NodeRunner:
             state.pid = pid
 
     def _finish(self, name: str, how: str, key: str) -> None:
+        note = ""
+        with contextlib.suppress(WfmError):  # a store that does not answer now: the stage is through all the same
+            manifest = self._store.artifact(key).manifest
+            note = in_words(manifest.counts, manifest.skipped)
         with self._states.change(name) as state:
-            state.state, state.key, state.outcome, state.ended, state.note, state.pid = (
-                how,
-                key,
-                how,
-                time.time(),
-                "",
-                0,
-            )
+            state.state, state.key, state.outcome, state.ended, state.pid = how, key, how, time.time(), 0
+            state.note = note
         promote(self._store, self._plan.node(name))
         self._settled(name)
 

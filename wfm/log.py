@@ -55,12 +55,12 @@ class _Lines:
 
     def __init__(self, total: float | None, description: str, unit: str) -> None:
         self._total, self._description, self._unit = total, description, unit
-        self._done = 0.0
+        self._done, self._note = 0.0, ""
         self._start = self._last = time.monotonic()
         self._log = get_logger("wfm.progress")
 
     def advance(self, n: float = 1, note: str = "") -> None:
-        self._done += n
+        self._done, self._note = self._done + n, note
         now = time.monotonic()
         if now - self._last >= _SECONDS_BETWEEN_LINES:
             self._last = now
@@ -76,7 +76,8 @@ class _Lines:
 
     def close(self) -> None:
         seconds = time.monotonic() - self._start
-        self._log.info("%s: %g %s in %.1f s", self._description, self._done, self._unit, seconds)
+        note = f", {self._note}" if self._note else ""
+        self._log.info("%s: %g %s in %.1f s%s", self._description, self._done, self._unit, seconds, note)
 
 
 @contextmanager

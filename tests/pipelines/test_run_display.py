@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from pipelines.run_display import PlainDisplay, duration, node_table, note_progress, time_left
+from pipelines.run_display import PlainDisplay, duration, in_words, node_table, note_progress, time_left
 from pipelines.run_state import NodeState, RunState
 
 
@@ -36,6 +36,17 @@ def test_plain_lines_name_the_node_and_quiet_keeps_only_the_states(capsys: pytes
         display.changed("a")
     lines = capsys.readouterr().err.splitlines()
     assert [line[9:] for line in lines] == ["[a] a word", "[a] failed - no [luck]", "[a] failed - no [luck]"]
+
+
+def test_a_finished_stage_says_what_it_left_out_and_why(capsys: pytest.CaptureFixture[str]) -> None:
+    note = in_words({"inputs": 16, "outputs": 9, "copied": 2}, {"too_short": 1, "truncated": 6})
+    assert note == "16 in, 9 out; left out: truncated 6, too_short 1"
+    assert in_words({"steps": 3}, {}) == ""
+    state = RunState(
+        run_id="r", pipeline="p", nodes={"a": NodeState(stage="a", state="done", started=1, ended=3, note=note)}
+    )
+    PlainDisplay(state).changed("a")
+    assert capsys.readouterr().err.rstrip().endswith(f"[a] done in 2.0 s - {note}")
 
 
 def test_a_narrow_screen_keeps_names_and_states() -> None:

@@ -25,7 +25,7 @@ def read(text: str) -> Samples:
         for sample in family.samples:
             labels = dict(sample.labels)
             assert labels["pipeline"] == "curate"
-            last = labels.get("state") or labels.get("reason") or labels.get("what") or ""
+            last = labels.get("state") or labels.get("reason") or labels.get("what") or labels.get("of") or ""
             found[sample.name, labels["node"], last] = sample.value
     return found
 
@@ -45,7 +45,10 @@ def state(store: Store) -> RunState:
         "ingest_videos": NodeState(stage="ingest_videos", state="done", key=made.key, started=100.0, ended=103.5),
         "split_clips": NodeState(stage="split_clips", state="running", started=100.0, attempts=2, peak_bytes=1 << 20),
     }
-    note_progress(nodes["split_clips"], "12:00:00 INFO wfm.progress: split_clips: 12/48 parts, 3.25/s, 11 s left")
+    note_progress(
+        nodes["split_clips"],
+        "12:00:00 INFO wfm.progress: split_clips: 12/48 parts, 3.25/s, 11 s left, 6.5 clips/s, 1.2 MB/s",
+    )
     return RunState(run_id="r1", pipeline="curate", nodes=nodes)
 
 
@@ -62,6 +65,8 @@ def test_a_file_holds_states_rates_counts_and_reasons(state: RunState, store: St
     assert found["wfm_node_progress_done", "split_clips", ""] == 12
     assert found["wfm_node_progress_total", "split_clips", ""] == 48
     assert found["wfm_node_progress_rate", "split_clips", ""] == 3.25
+    assert found["wfm_node_rate", "split_clips", "clips"] == 6.5
+    assert found["wfm_node_rate", "split_clips", "bytes"] == 1.2e6
     assert found["wfm_node_attempts", "split_clips", ""] == 2
     assert ("wfm_node_items", "split_clips", "outputs") not in found
 

@@ -98,6 +98,9 @@ def dataset_part(part: PartLike) -> tuple[dict[str, int], dict[str, int]]:
         _more(store, arguments),
     )
     known, schema = _with_windows(store, arguments, known)
+    part.work.update(
+        clips=len(clips), video_seconds=round(sum(clip.end_seconds - clip.start_seconds for clip in clips))
+    )
     videos = _rows(store, arguments, "videos", Video)
     shards, members = write_samples(known, _fetcher(store, arguments), part)
     pq.write_table(pa.Table.from_pylist(members, schema=MEMBERS), part.out / "members.parquet", compression="zstd")

@@ -18,6 +18,7 @@ class PartLike(Protocol):
     arguments: Any
     out: Path
     after_death: bool
+    work: Counter[str]
 
     def open_store(self) -> "Store":
         """The store the stage works on."""

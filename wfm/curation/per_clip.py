@@ -5,6 +5,7 @@
 A part's key depends on the digest of its clips, so a part whose clips did not change is never looked at again.
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -56,6 +57,8 @@ def run_per_clip(
     ]
     pq.write_table(record.to_table(rows), part.out / f"{table}.parquet", compression="zstd")
     pq.write_table(SkippedRow.to_table(skips), part.out / "skips.parquet", compression="zstd")
+    seconds = round(sum(clip.end_seconds - clip.start_seconds for clip in clips))
+    part.work |= Counter(clips=len(clips), video_seconds=seconds, bytes=source.manifest.files.bytes)
     return {"inputs": len(clips), "outputs": len(rows)}, skipped_by_reason(skips)
 
 

@@ -58,6 +58,8 @@ def split_part(part: PartLike) -> tuple[dict[str, int], dict[str, int]]:
     ]
     pq.write_table(Clip.to_table(clips), part.out / "clips.parquet")
     pq.write_table(SkippedRow.to_table(skips), part.out / "skips.parquet")
+    seconds = round(sum(row.duration_seconds for row in rows))
+    part.work.update(videos=len(rows), video_seconds=seconds, bytes=sum(row.size_bytes for row in rows))
     copied = sum(clip.transcode == "copy" for clip in clips)
     counts = {"inputs": len(rows), "outputs": len(clips), "copied": copied, "encoded": len(clips) - copied}
     return counts, skipped_by_reason(skips)

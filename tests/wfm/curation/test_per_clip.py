@@ -1,5 +1,6 @@
 """Steps over the clips of one part: rows and skips both end in tables, and nothing is lost between them."""
 
+from collections import Counter
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from types import SimpleNamespace
@@ -32,6 +33,7 @@ class Source:
 
     def __init__(self, clips: list[Clip]) -> None:
         self.clips = clips
+        self.manifest = SimpleNamespace(files=SimpleNamespace(bytes=300))
 
     def table(self, name: str) -> Any:
         assert name == "clips"
@@ -44,11 +46,12 @@ class Source:
 def test_rows_and_skips_are_written_and_counted(make_row: Row, tmp_path: Path) -> None:
     source = Source([make_row(name) for name in "cba"])
     part: Any = SimpleNamespace(
-        arguments={"clips": "key"}, out=tmp_path, after_death=False,
+        arguments={"clips": "key"}, out=tmp_path, after_death=False, work=Counter(),
         open_store=lambda: SimpleNamespace(part=lambda key: source, objects=SimpleNamespace(names=lambda folder: [])),
     )  # fmt: skip
     counts, skipped = run_per_clip(part, lambda fetch: Worded(), Caption, "captions")
     assert counts == {"inputs": 3, "outputs": 2}
+    assert (part.work["clips"], part.work["bytes"]) == (3, 300)
     assert skipped == {"speechless": 1}
     rows = Caption.from_table(pq.read_table(tmp_path / "captions.parquet"))
     assert [row.clip_id for row in rows] == ["a", "c"], "in order of clip id, whatever order the table has"
