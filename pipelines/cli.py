@@ -12,6 +12,7 @@ from pipelines import (
     commands_artifacts,
     commands_curate,
     commands_curate_report,
+    commands_duplicates,
     commands_models,
     commands_runs,
     commands_search,
@@ -32,6 +33,7 @@ commands_search.add_to(app)
 app.add_typer(commands_artifacts.app, name="artifacts")
 app.add_typer(commands_curate.app, name="curate")
 commands_curate_report.add_to(commands_curate.app)
+commands_duplicates.add_to(commands_curate.app)
 app.add_typer(commands_weights.app, name="weights")
 app.add_typer(commands_models.app, name="models")
 

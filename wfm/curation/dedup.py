@@ -14,7 +14,6 @@ the clips have signatures (``signatures`` of `embed_clips`).
 
 import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
-from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -65,26 +64,6 @@ class Known:
     clips: Mapping[str, str]
 
 
-class Gone(NamedTuple):
-    """A clip that deduplication would drop, for a dry run."""
-
-    clip_id: str
-    duplicate_of: str
-    tier: str
-    cosine: float
-    seconds: float
-
-
-def would_go(rows: Iterable[DuplicateRow], clips: Iterable[Clip]) -> list[Gone]:
-    """What the rows of `find_duplicates` would drop and why, in order of clip id. (Only `select_clips` really drops.)"""
-    length = {clip.clip_id: clip.end_seconds - clip.start_seconds for clip in clips}
-    return [
-        Gone(row.clip_id, row.duplicate_of, row.tier, row.cosine, length[row.clip_id])
-        for row in sorted(rows, key=lambda row: row.clip_id)
-        if row.duplicate_of
-    ]
-
-
 def find_duplicates(
     clips: Sequence[Clip],
     scores: Iterable[Score],
@@ -96,9 +75,33 @@ def find_duplicates(
     """(a row a clip, every pair, counts). Rows come in order of clip id, whatever order the input has.
 
     ``signatures``: a table of `perceptual.Signature`, or None to leave that tier out. ``known``: the pairs of a run before,
-    with the same config; only what is new to it is compared, and the answer is that of one run over everything (exactly so with
-    ``reach`` 1 or up to ``exact_up_to``).
+    with the same config; only what is new to it is compared, and the answer is that of one run over everything (exactly so
+    up to ``exact_up_to`` clips).
     """
+    near, looked, counts = find_pairs(clips, embeddings, config, signatures, known)
+    pairs = merged(near, looked)
+    rows = decide(clips, scores, pairs)
+    tiers = [row.tier for row in rows if row.duplicate_of]
+    counts = {
+        "inputs": len(clips),
+        "outputs": len(rows),
+        "pairs": len(pairs),
+        "duplicates": len(tiers),
+        "duplicates_by_bytes": tiers.count("bytes"),
+        "duplicates_by_look": tiers.count("perceptual"),
+        **counts,
+    }
+    return rows, pairs, counts
+
+
+def find_pairs(
+    clips: Sequence[Clip],
+    embeddings: pa.Table,
+    config: DedupConfig,
+    signatures: pa.Table | None = None,
+    known: Known | None = None,
+) -> tuple[list[DuplicatePair], list[DuplicatePair], dict[str, int]]:
+    """(pairs by embedding, with those of before; pairs by look; counts) of `find_duplicates`."""
     clips = sorted(clips, key=lambda clip: clip.clip_id)
     fresh = np.array([known is None or known.clips.get(clip.clip_id) != clip.clip_sha256 for clip in clips], bool)
     near, flat, cut_short = _embedding_pairs(clips, embeddings, config, fresh)
@@ -111,11 +114,23 @@ def find_duplicates(
         DuplicatePair(clip_id=clips[i].clip_id, other_id=clips[j].clip_id, cosine=float(cosine))
         for i, j, cosine in zip(near.first, near.second, near.cosine, strict=True)
     ]
-    more, looked = ([], {}) if signatures is None else _perceptual_pairs(clips, signatures, config, fresh)
-    pairs = _merge([*pairs, *_still_true(known, clips, fresh)], more)
+    looked, counts = ([], {}) if signatures is None else _perceptual_pairs(clips, signatures, config, fresh)
+    counts = {
+        "flat_not_compared": flat,
+        "compared_before": int((~fresh).sum()),
+        "without_embedding": len(clips) - len(embeddings),
+        "probes_cut_short": cut_short,
+        **counts,
+    }
+    return [*pairs, *_still_true(known, clips, fresh)], looked, counts
+
+
+def decide(clips: Sequence[Clip], scores: Iterable[Score], pairs: Sequence[DuplicatePair]) -> list[DuplicateRow]:
+    """Who stays, given the pairs and equal bytes: a row a clip, in order of clip id."""
     ranked = quality_order(clips, scores)
     rank = {clip.clip_id: i for i, clip in enumerate(ranked)}
     repeats = choose_keepers(ranked, pairs)
+    clips = sorted(clips, key=lambda clip: clip.clip_id)
     links = [(pair.clip_id, pair.other_id) for pair in pairs] + list(_byte_links(clips))
     components = connected((clip.clip_id for clip in clips), links)
     rows = []
@@ -131,20 +146,7 @@ def find_duplicates(
                 cosine=repeat.cosine,
             )
         )
-    counts = {
-        "inputs": len(clips),
-        "outputs": len(rows),
-        "pairs": len(pairs),
-        "duplicates": len(repeats),
-        "duplicates_by_bytes": sum(repeat.tier == "bytes" for repeat in repeats.values()),
-        "duplicates_by_look": sum(repeat.tier == "perceptual" for repeat in repeats.values()),
-        "flat_not_compared": flat,
-        "compared_before": int((~fresh).sum()),
-        "without_embedding": len(clips) - len(embeddings),
-        "probes_cut_short": cut_short,
-        **looked,
-    }
-    return rows, pairs, counts
+    return rows
 
 
 def _byte_links(clips: Sequence[Clip]) -> Iterable[tuple[str, str]]:
@@ -201,7 +203,7 @@ def _still_true(known: Known | None, clips: Sequence[Clip], fresh: np.ndarray) -
     ]
 
 
-def _merge(pairs: Sequence[DuplicatePair], looked: Iterable[DuplicatePair]) -> list[DuplicatePair]:
+def merged(pairs: Sequence[DuplicatePair], looked: Iterable[DuplicatePair]) -> list[DuplicatePair]:
     """Each pair once, in order; one that both tiers found stands as the embedding's."""
     one = {(pair.clip_id, pair.other_id): pair for pair in [*looked, *pairs]}
     one |= {(pair.clip_id, pair.other_id): pair for pair in pairs if pair.tier == "embedding"}

@@ -1,5 +1,6 @@
 """Every dropped clip has a kept neighbour, sessions are never deduplicated against themselves, and order decides nothing."""
 
+import dataclasses
 import random
 from collections.abc import Callable
 
@@ -9,11 +10,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from wfm.curation.dedup import DedupConfig, Known, find_duplicates, would_go
+from wfm.curation.dedup import DedupConfig, Known, find_duplicates
+from wfm.curation.dedup_trial import Tables, trials, would_go
 from wfm.curation.keepers import choose_keepers, connected, quality_order
 from wfm.curation.rows import EMBEDDING_WIDTH as WIDTH
 from wfm.curation.rows import DuplicatePair, DuplicateRow, Embedding, Score
-from wfm.errors import DataError
+from wfm.errors import ConfigError, DataError
 from wfm.records import Clip
 
 Row = Callable[..., Clip]
@@ -276,3 +278,19 @@ def test_plan_tells_what_would_go_and_why() -> None:
     rows, _, _ = find_duplicates(clips, [], embedded(clips, [vector(0, 0), vector(5, 0), vector(0, 1)]), DedupConfig())
     (line,) = would_go(rows, clips)
     assert (line.clip_id, line.duplicate_of, line.tier, line.seconds) == ("b", "a", "embedding", 1.0)
+
+
+def test_each_threshold_of_a_trial_is_a_run_of_its_own() -> None:
+    clips, numbers = [_clip(f"{i:03d}") for i in range(120)], _unit_rows(5, 120, noise=0.3).tolist()
+    clips[7] = dataclasses.replace(clips[7], clip_sha256="002")  # the bytes of another
+    table = embedded(clips, numbers)
+    gone = []
+    for trial in trials(Tables(clips, [], table, None), DedupConfig(), (0.99, 0.9, 0.95)):
+        rows, pairs, counts = find_duplicates(clips, [], table, DedupConfig(threshold=trial.threshold))
+        assert list(trial.gone) == would_go(rows, clips)
+        assert (trial.pairs, trial.by_tier()["bytes"]) == (len(pairs), counts["duplicates_by_bytes"])
+        assert trial.groups == len({row.component for row in rows if row.component != row.clip_id})
+        gone.append(len(trial.gone))
+    assert gone[0] < gone[2] < gone[1]
+    with pytest.raises(ConfigError, match="thresholds"):
+        trials(Tables(clips, [], table, None), DedupConfig(), [95])
