@@ -73,9 +73,13 @@ class SearchIndex:
                     f"{folder / name}: {seen} bytes, {size} were written: delete the folder, it is built again"
                 )
         self.folder, self.about = folder, about
-        self._index = _usearch().restore(str(folder / _VECTORS), view=True)
-        self._mapped = pa.memory_map(str(folder / _ROWS))
-        self.rows: pa.Table = pa.ipc.open_file(self._mapped).read_all()
+        opened = _usearch().restore
+        try:
+            self._index = opened(str(folder / _VECTORS), view=True)
+            self._mapped = pa.memory_map(str(folder / _ROWS))
+            self.rows: pa.Table = pa.ipc.open_file(self._mapped).read_all()
+        except (ValueError, RuntimeError, OSError, pa.ArrowException) as error:
+            raise DataError(f"{folder}: damaged ({error}): delete the folder, it is built again") from None
         if self._index is None or not len(self._index) == len(self.rows) == about["count"]:
             raise DataError(f"{folder}: the graph and its rows do not have {about['count']} entries: delete the folder")
         self._index.expansion_search = int(about["search_effort"])

@@ -84,6 +84,9 @@ def test_built_once_and_again_when_stale_or_damaged(tmp_path: Path) -> None:
     assert len(open_or_build(folder, "second", pieces(x[:50]), ONE)) == 50
     (folder / "rows.arrow").unlink()
     assert len(open_or_build(folder, "second", pieces(x[:60]), ONE)) == 60
+    for name in ("vectors.usearch", "rows.arrow"):  # as long as it was
+        (folder / name).write_bytes(bytes((folder / name).stat().st_size))
+        assert len(open_or_build(folder, "second", pieces(x[:70]), ONE)) == 70
 
 
 def test_a_build_that_dies_leaves_nothing(tmp_path: Path) -> None:
