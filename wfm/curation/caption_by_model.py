@@ -60,7 +60,9 @@ class Asker(Protocol):
     def identity(self, model: str) -> list[Any]: ...
     def open(self) -> None: ...
     def picture(self, pixels: Any) -> Any: ...
-    def begin(self, of: Question, pictures: Callable[[], Sequence[Any]], follow: Follow) -> Callable[[], list[str]]: ...
+    def begin(
+        self, of: Question, kept: str | None, pictures: Callable[[], Sequence[Any]], follow: Follow
+    ) -> Callable[[], list[str]]: ...
     def close(self) -> None: ...
 
 
@@ -88,12 +90,15 @@ class CaptionByModel:
             raise Skip("caption_too_short", f"{item.num_frames} frames, fewer than {FEWEST_FRAMES}")
         questions = [self._question(item, number, spans) for number in range(len(spans))]
         pictures = functools.cache(lambda: self._pictures(item, spans))
-        if any(self._cache.read(each) is None for each in questions):
+        kept = [self._cache.read(each) for each in questions]
+        if None in kept:
             self._open()
             pictures()
         waiting = [
-            self._asker.begin(each, functools.partial(_one_of, pictures, number), self._follow(item, spans[number]))
-            for number, each in enumerate(questions)
+            self._asker.begin(
+                each, text, functools.partial(_one_of, pictures, number), self._follow(item, spans[number])
+            )
+            for number, (each, text) in enumerate(zip(questions, kept, strict=True))
         ]
         return self._rows(item, spans, waiting)
 

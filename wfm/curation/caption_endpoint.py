@@ -111,17 +111,21 @@ class Endpoint:
         """What is kept of a picture until it is sent."""
         return jpeg(pixels)
 
-    def begin(self, of: Question, pictures: Callable[[], Sequence[bytes]], follow: Follow) -> Callable[[], list[str]]:
-        """Start asking; the answer waits: the caption, and the answers to what follows from it. It raises `Skip`, TryAgain."""
-        kept = self._cache.read(of)
+    def begin(
+        self, of: Question, kept: str | None, pictures: Callable[[], Sequence[bytes]], follow: Follow
+    ) -> Callable[[], list[str]]:
+        """Start asking what is not `kept`; the answer waits: the caption, and the answers to what follows from it.
+
+        It raises `Skip`, TryAgain, ConfigError.
+        """
         shown = () if kept is not None else pictures()
 
         def chain() -> list[str]:
             if self._away is not None:  # nobody is there: what waits in line need not find out again
                 raise self._away
             try:
-                caption = self._kept_or_asked(of, self.config.model, shown) if kept is None else kept
-                return [caption, *(self._kept_or_asked(each, self.rewriter, ()) for each in follow(caption))]
+                caption = kept if kept is not None else self._asked(of, self.config.model, shown)
+                return [caption, *(self._kept_or_asked(each, self.rewriter) for each in follow(caption))]
             except TryAgain as away:
                 self._away = away
                 raise
@@ -133,22 +137,21 @@ class Endpoint:
         self._pool.shutdown(wait=False, cancel_futures=True)
         self._client.close()
 
-    def _kept_or_asked(self, of: Question, model: str, pictures: Sequence[bytes]) -> str:
-        text = self._cache.read(of)
-        if text is None:
-            text = self._asked(of, model, pictures)
-            self._cache.keep(of, text)
-        return text
+    def _kept_or_asked(self, of: Question, model: str) -> str:
+        kept = self._cache.read(of)
+        return kept if kept is not None else self._asked(of, model, ())
 
     def _asked(self, of: Question, model: str, pictures: Sequence[bytes]) -> str:
         try:
-            return self._answer(of, model, pictures)
+            text = self._answer(of, model, pictures)
         except TryAgain as away:
             if isinstance(away.__cause__, self._errors.RateLimitError):
                 raise
             with contextlib.suppress(Skip):
                 self._answer(PLAIN, model, ())  # raises TryAgain as well when nobody is there
             raise Skip("caption_unanswered", f"others are answered; {_kind(away.__cause__)}") from away
+        self._cache.keep(of, text)
+        return text
 
     def _answer(self, of: Question, model: str, pictures: Sequence[bytes]) -> str:
         """The checked answer. Raises `Skip`, TryAgain (caused by the client's last error), ConfigError."""

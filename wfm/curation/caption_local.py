@@ -55,7 +55,7 @@ class LocalModel:
         self.source = f"local:{config.folder_sha256[:12]}"
         self.rewriter = ""
         self._shown, self._cache = shown, cache
-        self._waiting: list[tuple[Question, Pictures]] = []
+        self._waiting: list[tuple[Question, str | None, Pictures]] = []
         self._answers: dict[str, str | Skip] = {}
 
     def identity(self, model: str) -> list[Any]:
@@ -72,9 +72,9 @@ class LocalModel:
         """What is kept of a picture until it is shown."""
         return pixels
 
-    def begin(self, of: Question, pictures: Pictures, follow: Follow) -> Callable[[], list[str]]:
+    def begin(self, of: Question, kept: str | None, pictures: Pictures, follow: Follow) -> Callable[[], list[str]]:
         """Put a question into the batch that fills; the answer waits: the caption, and the answers to what follows."""
-        self._waiting.append((of, pictures))
+        self._waiting.append((of, kept, pictures))
         if len(self._waiting) == self.config.batch:
             self._ask_waiting()
 
@@ -90,12 +90,12 @@ class LocalModel:
         """Nothing is left to end; the model stays loaded for the next part."""
 
     def _ask_waiting(self) -> None:
-        batch = {of.identity: (of, pictures) for of, pictures in self._waiting}  # the same bytes are asked about once
+        batch = {each[0].identity: each for each in self._waiting}  # the same bytes are asked about once
         self._waiting = []
-        kept = {identity: text for identity, (of, _) in batch.items() if (text := self._cache.read(of)) is not None}
+        kept = {of.identity: text for of, text, _ in batch.values() if text is not None}
         if len(kept) < len(batch):  # all of them again: the same batch gives the same words
-            found = self._generate([of for of, _ in batch.values()], [pictures() for _, pictures in batch.values()])
-            self._answers |= found
+            questions, _, pictures = zip(*batch.values(), strict=True)
+            self._answers |= self._generate(questions, [show() for show in pictures])
         self._answers |= kept
 
     def _follow(self, questions: Sequence[Question]) -> list[str]:

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
@@ -91,7 +92,13 @@ def caption(store: Store, clips: Artifact, out: Path, config: CaptionConfig) -> 
     out.mkdir(parents=True, exist_ok=True)
     (entry,) = clips.parts
     part: Any = SimpleNamespace(
-        name="00", config=config, arguments={"clips": entry.key}, out=out, after_death=False, open_store=lambda: store
+        name="00",
+        config=config,
+        arguments={"clips": entry.key},
+        out=out,
+        after_death=False,
+        work=Counter(),
+        open_store=lambda: store,
     )
     _, skipped = caption_part(part)
     return Answer(out, skipped)

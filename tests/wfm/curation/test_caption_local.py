@@ -122,7 +122,7 @@ def test_what_is_said_is_what_the_network_says(folder: Path, tmp_path: Path) -> 
     model = LocalModel(config, ShownConfig(), AnswerCache(Store.open(tmp_path / "store")))
     asked = [question(name * 64, Window(0, 16), "Say <image> what {x}.", shown=None, whom=None) for name in "ab"]
     answers = [
-        model.begin(of, functools.partial(list, pictures), lambda _: [])
+        model.begin(of, None, functools.partial(list, pictures), lambda _: [])
         for of, pictures in zip(asked, shown, strict=True)
     ]
     network = transformers.LlavaForConditionalGeneration.from_pretrained(folder).eval()
