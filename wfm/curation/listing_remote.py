@@ -1,7 +1,6 @@
 """Listing of videos on ``s3://``, ``gs://`` and what else fsspec opens. Nothing is downloaded but a list of names."""
 
 import dataclasses
-import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +18,7 @@ from wfm.curation.listing import (
     unsafe_name,
 )
 from wfm.data.archive import is_archive_name, split_member
-from wfm.data.source import object_stamp, refuse_credentials, remote_error, remote_file_system, remote_options
+from wfm.data.source import object_stamp, remote_error, remote_file_system, remote_options
 from wfm.errors import InputError, WfmError
 
 if TYPE_CHECKING:
@@ -63,18 +62,17 @@ def list_remote(url: str, store: "Store | None") -> Listing:
 
 def remote_files(rows: list[tuple[str, dict[str, str]]], store: "Store | None") -> list[SourceFile]:
     """The objects that a list names, (URL, what the list says of it), each asked for by itself, many at a time."""
-    systems = _Systems(store)
     with ThreadPoolExecutor(_AT_ONCE) as pool:
-        return list(pool.map(lambda row: _remote_file(row[0], row[1], systems), rows))
+        return list(pool.map(lambda row: _remote_file(row[0], row[1], store), rows))
 
 
-def _remote_file(url: str, known: dict[str, str], systems: "_Systems") -> SourceFile:
+def _remote_file(url: str, known: dict[str, str], store: "Store | None") -> SourceFile:
     """One object. An object that is not there is a row with its reason, not the end of the run."""
     name = url.rpartition("/")[2]
     extra: dict[str, Any] = dict(known)
     try:
         member = split_member(url)
-        info = systems.info(url) if member is None else {}
+        info = _info(url, store) if member is None else {}
         stamps = []
         for kind in ("actions", "attributes"):
             if extra.get(kind):
@@ -82,7 +80,7 @@ def _remote_file(url: str, known: dict[str, str], systems: "_Systems") -> Source
                     folder = (member[0] if member is not None else url).rpartition("/")[0]
                     extra[kind] = f"{folder}/{extra[kind]}"
                 of = split_member(extra[kind])
-                stamps.append(object_stamp(systems.info(of[0] if of is not None else extra[kind])))
+                stamps.append(object_stamp(_info(of[0] if of is not None else extra[kind], store)))
     except (FileNotFoundError, PermissionError) as error:
         code = "not_found" if isinstance(error, FileNotFoundError) else "unreadable"
         return SourceFile(url, name, problem=f"{code}: the object, or its sidecar, may not be read")
@@ -95,23 +93,9 @@ def _remote_file(url: str, known: dict[str, str], systems: "_Systems") -> Source
     return dataclasses.replace(file, **extra)
 
 
-class _Systems:
-    """One file system for each bucket or host: making one costs more than asking it for an object."""
-
-    def __init__(self, store: "Store | None") -> None:
-        self._store = store
-        self._known: dict[str, Any] = {}
-        self._lock = threading.Lock()
-
-    def info(self, url: str) -> dict[str, Any]:
-        """What is known of an object."""
-        refuse_credentials(url)
-        place = "/".join(url.split("/", 3)[:3]) + "/"
-        with self._lock:
-            if place not in self._known:
-                self._known[place] = remote_file_system(place, remote_options(self._store, url))[0]
-        file_system = self._known[place]
-        return dict(file_system.info(file_system._strip_protocol(url)))
+def _info(url: str, store: "Store | None") -> dict[str, Any]:
+    file_system, path = remote_file_system(url, remote_options(store, url))
+    return dict(file_system.info(path))
 
 
 def _listing(file_system: Any, scheme: str, entries: list[dict[str, Any]], root: str, *, named: bool) -> Listing:

@@ -12,12 +12,12 @@ import hashlib
 import os
 import re
 import stat
+import threading
 import time
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 from wfm.errors import DataError, InputError, MissingPackage, TryAgain, WfmError
 
@@ -31,6 +31,9 @@ _CHUNK = 4 << 20
 _IN_USE_SECONDS = 900  # a download touched this recently may still be open somewhere
 _HASHES_KEPT = 4096
 _hashes: dict[tuple[str, int, int, int], str] = {}
+_SYSTEMS_KEPT = 64
+_systems: dict[tuple[int, str, bytes], Any] = {}
+_systems_lock = threading.Lock()
 _SECRETS = ("AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_ACCESS_KEY_ID")
 _WRONG = (
     "NoSuchBucket",
@@ -194,7 +197,7 @@ def remote_options(store: "Store | None", url: str) -> dict[str, Any]:
     scheme = url.split("://", 1)[0]
     if store is not None and store.url.startswith(f"{scheme}://"):
         options = {name: value for name, value in store.options.items() if name not in ("retry_seconds", "fsync")}
-    return {**options, "skip_instance_cache": True, "use_listings_cache": False} if scheme == "s3" else options
+    return {**options, "skip_instance_cache": True, "use_listings_cache": False} if scheme in ("s3", "gs") else options
 
 
 def carries_credentials(url: str) -> bool:
@@ -212,19 +215,35 @@ def refuse_credentials(url: str) -> None:
 
 
 def remote_file_system(url: str, options: dict[str, Any]) -> tuple[Any, str]:
-    """(fsspec file system, path in it) of a URL. Raises `InputError` for credentials in it or an unknown scheme."""
-    parts = urlsplit(url)
+    """(fsspec file system, path in it) of a URL. Raises `InputError` for credentials in it or an unknown scheme.
+
+    One file system serves all of a bucket or host while the credentials in the environment stay: making one takes longer than
+    most requests.
+    """
     refuse_credentials(url)
+    scheme, _, rest = url.partition("://")
+    place = f"{scheme}://{rest.partition('/')[0]}/" if "::" not in url else url
+    access = sorted((name, value) for name, value in os.environ.items() if name.startswith(("AWS_", "GOOGLE_")))
+    known = os.getpid(), place, hashlib.sha256(repr((sorted(options.items()), access)).encode()).digest()
+    with _systems_lock:
+        if known not in _systems:
+            while len(_systems) >= _SYSTEMS_KEPT:
+                _systems.pop(next(iter(_systems)))
+            _systems[known] = _make_file_system(url, scheme, options)
+        file_system = _systems[known]
+    return file_system, str(file_system._strip_protocol(url))
+
+
+def _make_file_system(url: str, scheme: str, options: dict[str, Any]) -> Any:
     import fsspec
 
     try:
-        file_system, path = fsspec.core.url_to_fs(url, **options)
+        return fsspec.core.url_to_fs(url, **options)[0]
     except ImportError:
-        package, extra = {"s3": ("s3fs", "s3"), "gs": ("gcsfs", "gcs")}.get(parts.scheme, (parts.scheme, "s3"))
-        raise MissingPackage(package, extra=extra, purpose=f"reading {parts.scheme}:// videos") from None
+        package, extra = {"s3": ("s3fs", "s3"), "gs": ("gcsfs", "gcs")}.get(scheme, (scheme, "s3"))
+        raise MissingPackage(package, extra=extra, purpose=f"reading {scheme}:// videos") from None
     except ValueError as error:
         raise InputError(f"address {url!r}: {error}") from None
-    return file_system, path
 
 
 def remote_error(url: str, error: BaseException) -> WfmError:

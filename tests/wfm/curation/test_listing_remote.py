@@ -92,24 +92,26 @@ def test_one_object_and_a_list(bucket: Any) -> None:
     assert found == {"a.mp4": "", "gone.mp4": "not_found"}
 
 
-def test_a_list_opens_its_bucket_once(bucket: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    from wfm.curation import listing_remote
+def test_a_bucket_is_opened_once_until_the_credentials_change(bucket: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    import fsspec
 
     bucket("in/a.mp4")
     rows = [{"source": f"s3://films/in/{name}.mp4", "view": name} for name in ("gone", "a", "b")]
     bucket("in/list.jsonl", "".join(json.dumps(row) + "\n" for row in rows).encode())
     opened: list[str] = []
-    whole = listing_remote.remote_file_system
-    monkeypatch.setattr(
-        listing_remote, "remote_file_system", lambda url, options: opened.append(url) or whole(url, options)
-    )
+    whole = fsspec.core.url_to_fs
+    monkeypatch.setattr(fsspec.core, "url_to_fs", lambda url, **options: opened.append(url) or whole(url, **options))
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "of this test")
     found = list_source("s3://films/in/list.jsonl").files
     assert [(file.name, file.view, bool(file.problem)) for file in found] == [
         ("a.mp4", "a", False),
         ("b.mp4", "", True),
         ("gone.mp4", "", True),
     ]
-    assert opened == ["s3://films/in/list.jsonl", "s3://films/"], "for the list, and for all that it names"
+    assert len(opened) == 1, "for the list, and for all that it names"
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "another")
+    list_source("s3://films/in/list.jsonl")
+    assert len(opened) == 2
 
 
 def test_a_remote_video_is_downloaded_once_and_checked(bucket: Any, tmp_path: Any) -> None:
