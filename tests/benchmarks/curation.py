@@ -4,7 +4,7 @@
     python -m tests.benchmarks.curation whole      # the whole path against plain decode + x264 encode (the physical limit)
     python -m tests.benchmarks.curation analysis   # one pass against one decode a step, the shape of other systems
     python -m tests.benchmarks.curation neural     # what each neural model adds to the whole path
-    python -m tests.benchmarks.curation memory     # peak memory of the whole path, 10 s and 10 min of video
+    python -m tests.benchmarks.curation memory     # peak memory of the whole path and of one clip, 10 s to 10 min
     python -m tests.benchmarks.curation growth     # seconds of 100 to 1,600 clips
 
 Video is generated: 720p, 24 frames a second, textures that pan at other speeds in each of three shots. Decoder and encoder use
@@ -274,15 +274,17 @@ def clip_config(folder: Path) -> EmbedConfig:
 
 
 def run_memory(folder: Path) -> None:
-    """Each length in a process of its own: a peak never falls again."""
+    """Videos of growing length, divided into clips, and single clips of that length. Each in a process of its own: a peak never
+    falls again."""
     path = make_video(folder / "short.mp4", seconds=10, height=180, width=320)
-    peaks = {}
-    for times in (1, 6, 60):
-        long = repeat(path, folder / "long.mp4", times)
-        command = [sys.executable, "-m", "tests.benchmarks.curation", "peak", str(long)]
-        peaks[10 * times] = json.loads(subprocess.run(command, check=True, capture_output=True).stdout)["peak_mib"]
-    growth = peaks[600] - peaks[10]
-    print_line(benchmark="curation_memory", peak_mib_by_seconds=peaks, growth_mib=round(growth, 1))
+    for of in ("video", "clip"):
+        peaks = {}
+        for times in (1, 6, 60):
+            long = repeat(path, folder / "long.mp4", times)
+            command = [sys.executable, "-m", "tests.benchmarks.curation", "peak", of, str(long)]
+            peaks[10 * times] = json.loads(subprocess.run(command, check=True, capture_output=True).stdout)["peak_mib"]
+        growth = peaks[600] - peaks[10]
+        print_line(benchmark="curation_memory", of=of, peak_mib_by_seconds=peaks, growth_mib=round(growth, 1))
 
 
 def run_growth(folder: Path) -> None:
@@ -302,10 +304,11 @@ def run_growth(folder: Path) -> None:
 
 def main(arguments: list[str]) -> None:
     if arguments[:1] == ["peak"]:
+        of, path = arguments[1], Path(arguments[2])
         with tempfile.TemporaryDirectory() as name:
-            clips = whole(Path(arguments[1]), Path(name))
+            whole(path, Path(name)) if of == "video" else look_at_clip(path, FPS)
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-        print_line(peak_mib=round(peak, 1), clips=clips)
+        print_line(peak_mib=round(peak, 1))
         return
     runs = {
         "whole": run_whole,

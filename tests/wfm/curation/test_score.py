@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from tests.wfm.curation.plain_signals import read_signals
-from wfm.curation import overlay, sharpness, static
+from wfm.curation import one_pass, overlay, prefetch, sharpness, static
 from wfm.curation.block_flow import block_flow
 from wfm.curation.camera_moves import CameraTrack, camera_moves
 from wfm.curation.measures import Measures
@@ -84,3 +84,22 @@ def test_scores_are_what_a_plain_loop_over_all_frames_gives(
     camera = camera_moves(CameraTrack.of(block_flow(gray, plain.seconds)))
     assert measured[0].flow == pytest.approx(camera.speed, rel=1e-9)
     assert measured[0].camera_tags == " ".join(camera.tags)
+
+
+@pytest.mark.parametrize(("asked", "bytes_ahead"), [({}, 0), ({"measures": True, "nsfw": True}, 64 << 20)])
+def test_decoding_runs_ahead_of_neural_models_alone(
+    make_clip: Make, make_row: Row, monkeypatch: pytest.MonkeyPatch, asked: dict[str, Any], bytes_ahead: int
+) -> None:
+    seen, real = [], prefetch.ahead
+
+    def noted(source: Any, maximum_bytes: int, size_of: Any) -> Any:
+        seen.append(maximum_bytes)
+        return real(source, maximum_bytes, size_of)
+
+    monkeypatch.setattr(one_pass, "ahead", noted)
+    path, found = make_clip(1, frames=12), []
+    for config in (ScoreConfig(**asked), ScoreConfig(**asked, prefetch_bytes=0)):
+        measured: list[Measures] = []
+        found.append((list(ScoreClip(config, lambda _: path, measured)(make_row("a"))), measured))
+    assert seen == [bytes_ahead, 0]
+    assert found[0] == found[1]
