@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 NEWEST_SCHEMA = 1
+LONGEST_NAME = 1000
+"Characters of a session_id or view; every row of its video holds it."
 _METADATA = b"wfm"
 
 
@@ -59,11 +61,9 @@ def read_actions(path: Path) -> "pa.Table":
 
 def actions_header(table: "pa.Table", name: str) -> dict[str, Any]:
     """The JSON in the schema metadata. Raises `DataError` when it is missing or newer than this code."""
-    try:
-        header = json.loads((table.schema.metadata or {})[_METADATA])
-    except (KeyError, ValueError) as error:
-        raise DataError(f"actions {name!r}: the schema metadata 'wfm' must hold JSON with action_spec") from error
-    return _checked_header(header, f"actions {name!r}")
+    if _METADATA not in (table.schema.metadata or {}):
+        raise DataError(f"actions {name!r}: the schema metadata 'wfm' must hold JSON with action_spec")
+    return _header(table.schema.metadata[_METADATA], f"actions {name!r}")
 
 
 def action_spec(table: "pa.Table", name: str) -> ActionSpec:
@@ -84,7 +84,7 @@ def read_attributes(path: Path) -> dict[str, Any]:
     """The whole file, its shots with ``start_seconds`` < ``end_seconds``. Raises `DataError`."""
     where = f"attributes {path.name!r}"
     try:
-        header = _checked_header(json.loads(path.read_text(encoding="utf-8")), where)
+        header = _header(path.read_bytes(), where)
         for shot in header.get("shots", []):
             if not float(shot["start_seconds"]) < float(shot["end_seconds"]):
                 raise DataError(f"{where}: a shot ends before it begins: {shot}")
@@ -134,10 +134,19 @@ def _recording(header: dict[str, Any]) -> dict[str, str]:
     return {name: "" if header.get(name) is None else str(header[name]) for name in ("session_id", "view")}
 
 
-def _checked_header(header: Any, where: str) -> dict[str, Any]:
+def _header(data: bytes, where: str) -> dict[str, Any]:
+    """Checked JSON from outside; what tables cannot hold (NaN, halves of characters) is refused here, not where it is used."""
+    try:
+        header = json.loads(data)
+        json.dumps(header, ensure_ascii=False, allow_nan=False).encode()
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{where}: not JSON: {type(error).__name__}: {str(error)[:200]}") from error
     if not isinstance(header, dict):
         raise DataError(f"{where}: a JSON object was expected")
     version = header.get("schema_version", 1)
     if not isinstance(version, int) or version > NEWEST_SCHEMA:
         raise DataError(f"{where}: schema version {version} is newer than {NEWEST_SCHEMA}: upgrade wfm")
+    long = [name for name in ("session_id", "view") if len(str(header.get(name))) > LONGEST_NAME]
+    if long:
+        raise DataError(f"{where}: {long[0]} has more than {LONGEST_NAME} characters")
     return header

@@ -107,8 +107,9 @@ def test_attributes_of_the_shot_that_is_shown_most(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["{", "[]", '{"shots": [{"start_seconds": 2, "end_seconds": 1}]}', '{"shots": [{}]}', '{"schema_version": 2}'],
-)
+    ["{", "[]", '{"shots": [{"start_seconds": 2, "end_seconds": 1}]}', '{"shots": [{}]}', '{"schema_version": 2}',
+     "[" * 100_000, '{"shots": [], "light": NaN}', '{"session_id": "\\ud800"}', '{"view": "' + 1001 * "x" + '"}'],
+)  # fmt: skip
 def test_wrong_attributes_are_refused(tmp_path: Path, text: str) -> None:
     (tmp_path / "a.json").write_text(text)
     with pytest.raises(DataError, match=r"attributes 'a\.json'"):
