@@ -116,7 +116,10 @@ def list_source(url: str, store: "Store | None" = None, limits: Limits = _LIMITS
     from wfm.curation.listing_archive import expand
 
     found = expand(found, store, limits)
-    files = {file.source: file for file in found.files}  # a list may name a file twice
+    files: dict[str, SourceFile] = {}
+    for file in found.files:  # a list may name a file twice
+        if files.setdefault(file.source, file) != file:
+            raise InputError(f"{url!r} names {file.source!r} twice and says different things of it")
     aside = ", ".join(f"{count} {kind}" for kind, count in sorted(found.aside.items()))
     if not files:
         raise InputError(
@@ -253,15 +256,17 @@ def parse_list(text: str, where: str) -> Iterator[dict[str, str]]:
             continue
         try:
             row = json.loads(line)
-        except json.JSONDecodeError as error:
+        except (json.JSONDecodeError, RecursionError) as error:
             raise InputError(f"{where!r} line {number} is not JSON: {error}") from None
-        if not isinstance(row, dict) or not isinstance(row.get("source"), str):
+        if not isinstance(row, dict) or not isinstance(row.get("source"), str) or not row["source"].strip():
             raise InputError(f"{where!r} line {number} must be an object with 'source'")
         wrong = sorted(set(row) - set(_LIST_FIELDS))
         if wrong or not all(isinstance(value, str) for value in row.values()):
             raise InputError(
                 f"{where!r} line {number}: {wrong or row}; fields are texts out of {', '.join(_LIST_FIELDS)}"
             )
+        if halves := [name for name, value in row.items() if name != "source" and as_text(value) != value]:
+            raise InputError(f"{where!r} line {number}: {halves[0]} holds half of a character, which no table can")
         yield _spelled(row, f"{where!r} line {number}")
 
 

@@ -208,6 +208,9 @@ def test_a_wrong_parquet_list_names_its_column(
     [
         ("{", "line 1 is not JSON"),
         ('{"path": "a"}', "must be an object with 'source'"),
+        ('{"source": " "}', "must be an object with 'source'"),
+        ("[" * 100_000, "line 1 is not JSON"),
+        ('{"source": "a", "session_id": "\\ud800"}', "session_id holds half of a character"),
         ('{"source": "a", "fps": "2"}', "fps.*licence, consent, rights_holder, url"),
         ('{"source": "a", "url": "https://h/x?X-Amz-Signature=0"}', "line 1: its url carries credentials"),
     ],
@@ -216,6 +219,15 @@ def test_a_wrong_list_names_its_line(tmp_path: Path, line: str, message: str) ->
     (tmp_path / "list.jsonl").write_text(line)
     with pytest.raises(InputError, match=message):
         list_source(str(tmp_path / "list.jsonl"))
+
+
+def test_a_file_named_twice_is_one_unless_it_is_said_to_be_two_things(touch: Touch) -> None:
+    names = touch("a.mp4").with_name("list.jsonl")
+    names.write_text('{"source": "a.mp4", "licence": "CC0"}\n' * 2)
+    assert len(list_source(str(names)).files) == 1
+    names.write_text('{"source": "a.mp4", "licence": "CC0"}\n{"source": "a.mp4"}\n')
+    with pytest.raises(InputError, match=r"names '.*a\.mp4' twice and says different things"):
+        list_source(str(names))
 
 
 def test_the_listing_moves_with_what_lies_outside(touch: Touch, tmp_path: Path) -> None:
