@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from wfm.curation.search_index import SearchIndex
 
 _DatasetOption = Annotated[
-    str, typer.Option("--dataset", metavar="REF", help="Data set: NAME, dataset/NAME[@ALIAS] or a key.")
+    str, typer.Option("--dataset", metavar="REF", help="Data set: NAME, dataset/NAME@ALIAS or a key.")
 ]
 _EncoderOption = Annotated[
     str,
@@ -122,9 +122,7 @@ def clusters(
 def taxonomy(
     categories: Annotated[
         Path | None,
-        typer.Argument(
-            metavar="[FILE]", help="JSON: categories, shares ... (TaxonomyConfig). Without: Cosmos's kinds."
-        ),
+        typer.Argument(metavar="FILE", help="JSON: categories, shares ... (TaxonomyConfig). Without: Cosmos's kinds."),
     ] = None,
     dataset: _DatasetOption = "curated",
     by: Annotated[

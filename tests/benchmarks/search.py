@@ -88,18 +88,19 @@ def answer(engine: str, folder: Path) -> None:
     before, start = memory(), time.perf_counter()
     ask = opened(engine, folder)
     opening, after = time.perf_counter() - start, memory()
-    found, times = [], []
+    found, times, cpu = [], [], time.process_time()
     for query in queries:
         start = time.perf_counter()
         found.append(ask(query))
         times.append(time.perf_counter() - start)
-    asked = memory()
+    cpu, asked = time.process_time() - cpu, memory()
     np.save(folder / "found.npy", np.stack(found))
     facts = {
         "open_seconds": round(opening, 3),
         "open_mib": round(after["RssAnon"] - before["RssAnon"], 1),
         "asked_mib": round(asked["RssAnon"] - before["RssAnon"], 1),
         "mapped_mib": round(asked["RssFile"] - before["RssFile"], 1),
+        "query_cpu_ms_mean": round(cpu / len(queries) * 1e3, 2),
         "query_ms_median": round(float(np.median(times)) * 1e3, 2),
         "query_ms_p99": round(float(np.quantile(times, 0.99)) * 1e3, 2),
     }

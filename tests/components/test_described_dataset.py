@@ -75,10 +75,10 @@ def made(stage_runner: Callable[..., Any], store: Store, folder: Path) -> dict[s
     run = stage_runner(store, folder / "scratch")
     done: dict[str, Artifact] = {"videos": run("ingest_videos", {"videos": str(folder)})}
     done["clips"] = run("split_clips", videos=done["videos"])
-    done["scores"] = run("score_clips", {"measures": True}, clips=done["clips"])
+    done["scores"] = run("score_clips", {"measures": True, "embed": {}}, clips=done["clips"])
     done["captions"] = run("caption_clips", {"source": "measured"}, clips=done["clips"])
     head = {"head": str(folder / "head.safetensors"), "sha256": digest(folder / "head.safetensors")}
-    done["embeddings"] = run("embed_clips", {"aesthetic": head}, clips=done["clips"])
+    done["embeddings"] = run("embed_clips", {"aesthetic": head}, clips=done["clips"], scores=done["scores"])
     for kind, name, config, inputs in (
         ("duplicates", "dedup_clips", {}, ("clips", "scores", "embeddings")),
         ("selection", "select_clips", {"minimum_sharpness": None, "minimum_aesthetic": -100.0},
