@@ -22,7 +22,7 @@ def run(ctx: Context[EmbedClipsConfig]) -> Result:
     inputs, arguments = part_plan(ctx.inputs["clips"])
     scores = ctx.inputs.get("scores")
     if scores is not None and embed.made_by_score(ctx.config, scores.manifest.config):
-        for entry in scores.parts:
+        for entry in (one for one in scores.parts if one.name in inputs):
             inputs[entry.name]["scores"], arguments[entry.name]["scores"] = entry.digest, entry.key
     parts = ctx.map_parts(inputs, part, arguments)
     counts, skipped = add_up(ctx.store, parts)

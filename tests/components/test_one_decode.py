@@ -9,6 +9,7 @@ from tests.components.test_curation_stages import encode, run_stage, world
 from wfm.artifacts import Artifact, Store
 from wfm.curation import embed
 from wfm.curation.poison import Note
+from wfm.errors import DataError
 
 
 def files(of: Artifact) -> dict[str, str]:
@@ -60,6 +61,15 @@ def test_a_clip_that_the_scores_left_out_is_left_out_of_the_embeddings(clips: tu
     assert taken.manifest.skipped == {"poisoned": 1}
     assert bad not in taken.table("embeddings").column("clip_id").to_pylist()
     assert taken.table("skips").column("step").to_pylist() == ["embed"]
+
+
+def test_scores_of_other_clips_are_refused(clips: tuple[Store, Artifact], tmp_path: Path) -> None:
+    store, split = clips
+    scores = run_stage(store, "score_clips", {"embed": {}}, clips=split)
+    videos = run_stage(store, "ingest_videos", {"videos": str(tmp_path / "in")})
+    other = run_stage(store, "split_clips", {"cut": {"crf": 30, "copy_codecs": []}}, videos=videos)
+    with pytest.raises(DataError, match="made from other clips"):
+        run_stage(store, "embed_clips", clips=other, scores=scores)
 
 
 def test_the_pipeline_asks_for_one_pass_where_the_embedding_needs_no_weights() -> None:

@@ -106,6 +106,8 @@ def _taken_over(part: PartLike) -> tuple[dict[str, int], dict[str, int]]:
     import pyarrow.parquet as pq
 
     scores = part.open_store().part(part.arguments["scores"])
+    if scores.manifest.extra["inputs"]["clips"] != part.inputs["clips"]:
+        raise DataError(f"the scores of part {part.name!r} were made from other clips: rerun score_clips on these")
     for name in ("embeddings", "signatures") if part.config.signatures else ("embeddings",):
         shutil.copyfile(scores.fetch(f"{name}.parquet"), part.out / f"{name}.parquet")
     skips = [dataclasses.replace(row, step=EmbedClip.name) for row in SkippedRow.from_table(scores.table("skips"))]
