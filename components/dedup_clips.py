@@ -12,7 +12,6 @@ from components.entrypoint import Context, Result, main
 from wfm.artifacts import Artifact, Store
 from wfm.curation import dedup
 from wfm.curation.by_part import parts_of, read_folder, read_parts, read_rows, write_parts
-from wfm.curation.dedup_trial import duplicates_of
 from wfm.curation.rows import DuplicatePair, DuplicateRow, Score
 from wfm.errors import InputError
 from wfm.records import Clip
@@ -50,7 +49,7 @@ def run(ctx: Context[DedupClipsConfig]) -> Result:
 def _earlier(store: Store, reference: str) -> Artifact:
     found = store.artifact(store.resolve(reference))
     if found.kind == "dataset":
-        found = store.artifact(duplicates_of(store, found))
+        found = store.artifact(dedup.duplicates_of(store, found))
     if found.kind != "duplicates":
         raise InputError(f"against = {reference!r} is of kind {found.kind!r}: give duplicates or a dataset")
     return found

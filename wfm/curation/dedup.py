@@ -14,6 +14,7 @@ the clips have signatures (``signatures`` of `embed_clips`).
 
 import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
@@ -24,8 +25,11 @@ from wfm.curation.keepers import NO_REPEAT, choose_keepers, connected, quality_o
 from wfm.curation.neighbours import Pairs, clustered_pairs, exact_pairs
 from wfm.curation.perceptual import PerceptualConfig, perceptual_pairs
 from wfm.curation.rows import DuplicatePair, DuplicateRow, Score, vectors
-from wfm.errors import DataError
+from wfm.errors import DataError, InputError
 from wfm.records import Clip
+
+if TYPE_CHECKING:
+    from wfm.artifacts import Artifact, Store
 
 
 class DedupConfig(Config):
@@ -147,6 +151,14 @@ def decide(clips: Sequence[Clip], scores: Iterable[Score], pairs: Sequence[Dupli
             )
         )
     return rows
+
+
+def duplicates_of(store: "Store", dataset: "Artifact") -> str:
+    """Key of the duplicates a data set was selected with. Raises `InputError` where it was made otherwise (an import)."""
+    selection = dataset.manifest.inputs.get("selection")
+    if selection is None:
+        raise InputError(f"data set {dataset.key[:12]} was not selected here, so its clips were never compared")
+    return store.artifact(selection).manifest.inputs["duplicates"]
 
 
 def _byte_links(clips: Sequence[Clip]) -> Iterable[tuple[str, str]]:

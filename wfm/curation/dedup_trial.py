@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import pyarrow as pa
 
-from wfm.curation.dedup import DedupConfig, decide, find_pairs, merged
+from wfm.curation.dedup import DedupConfig, decide, duplicates_of, find_pairs, merged
 from wfm.curation.rows import DuplicateRow, Score
 from wfm.errors import ConfigError, InputError
 from wfm.records import Clip
@@ -102,11 +102,3 @@ def read(store: "Store", key: str, *, look: bool) -> Tables:
     scores = read_rows(store.artifact(inputs["scores"]), "scores", Score) if given.kind == "duplicates" else []
     signatures = embeddings.table("signatures") if look else None
     return Tables(clips, scores, embeddings.table("embeddings"), signatures)
-
-
-def duplicates_of(store: "Store", dataset: "Artifact") -> str:
-    """Key of the duplicates a data set was selected with. Raises `InputError` where it was made otherwise (an import)."""
-    selection = dataset.manifest.inputs.get("selection")
-    if selection is None:
-        raise InputError(f"data set {dataset.key[:12]} was not selected here, so its clips were never compared")
-    return store.artifact(selection).manifest.inputs["duplicates"]

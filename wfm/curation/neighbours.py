@@ -85,11 +85,10 @@ def clustered_pairs(
 
     fresh bool [N]: only pairs with at least one of these rows. Raises `DataError` at more than ``most_pairs`` (0: any number).
     """
-    points, share = project(vectors, seed, block)
-    radius = float(np.sqrt(share * (max(0.0, 2 - 2 * threshold) + _LENGTHS)))
+    search = _Search(array_module(device), vectors, threshold, seed, block)
     cells = Partition(
-        points,
-        radius,
+        search.points,
+        search.radius,
         leaf=leaf,
         reach=reach,
         most_probes=most_probes,
@@ -98,7 +97,6 @@ def clustered_pairs(
         device=device,
         fresh=fresh,
     )
-    search = _Search(array_module(device), vectors, points, threshold, radius)
     found: list[Found] = []
     waiting = 0
     for cell in cells:
@@ -125,14 +123,17 @@ def _tiles(sides: list[tuple[np.ndarray, np.ndarray, bool]], block: int) -> Iter
 class _Search:
     """Pairs between two sets of rows: by distance in few directions, then by cosine where those are near."""
 
-    def __init__(self, xp: Any, vectors: np.ndarray, points: np.ndarray, threshold: float, radius: float) -> None:
+    def __init__(self, xp: Any, vectors: np.ndarray, threshold: float, seed: int, block: int) -> None:
         self.xp, self.vectors, self.threshold = xp, vectors, threshold
-        self.least = -0.5 * radius**2
+        points, share = project(vectors, seed, block)
+        self.points = points
+        self.radius = float(np.sqrt(share * (max(0.0, 2 - 2 * threshold) + _LENGTHS)))
         self.narrow = points is not vectors
         if self.narrow:  # x, 1, -|x|^2 / 2: with the last two of one side exchanged, a product is minus half |x - y|^2
             self.wider = np.ones((len(points), points.shape[1] + 2), np.float32)
             self.wider[:, :-2] = points
             self.wider[:, -1] = -0.5 * np.einsum("nd,nd->n", points, points)
+            self.points = self.wider[:, :-2]
 
     def between(self, left: np.ndarray, right: np.ndarray) -> Found:
         """(row, row) at the threshold, or so little below that rounding may explain it."""
@@ -140,7 +141,7 @@ class _Search:
             return _between(self.xp, self.vectors, left, right, self.threshold)
         a, b = (np.take(self.wider, rows, axis=0) for rows in (left, right))  # three times as fast as by brackets
         a[:, [-2, -1]] = a[:, [-1, -2]]
-        i, j = where(self.xp, self.xp.asarray(a) @ self.xp.asarray(b).T >= self.least)
+        i, j = where(self.xp, self.xp.asarray(a) @ self.xp.asarray(b).T >= -0.5 * self.radius**2)
         if len(i) * _DENSE > len(left) * len(right):
             return _between(self.xp, self.vectors, left, right, self.threshold)
         first, second = left[i], right[j]
