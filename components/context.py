@@ -94,6 +94,8 @@ class Context(Generic[ConfigT]):
     stop_requested: Callable[[], bool] = lambda: False
     remote_usage: dict[str, float] = dataclasses.field(default_factory=lambda: {"cpu_seconds": 0.0, "peak_bytes": 0.0})
     "What the parts used in other processes."
+    parts_made: dict[str, int] = dataclasses.field(default_factory=lambda: {"made": 0, "of": 0})
+    "How many parts were made now, of how many: what a stage took says nothing of parts that were there already."
 
     def stopping(self) -> bool:
         """Whether someone asked this stage to stop: keep what is whole and raise `Cancelled`."""
@@ -118,6 +120,8 @@ class Context(Generic[ConfigT]):
         }
         missing = [name for name in sorted(parts) if not self.store.has_part(keys[name])]
         self.log.info("%s: %d parts, %d of them done before", self.stage, len(parts), len(parts) - len(missing))
+        self.parts_made["made"] += len(missing)
+        self.parts_made["of"] += len(parts)
         payloads = {
             name: self._payload(name, keys[name], parts[name], (arguments or {}).get(name), function)
             for name in missing

@@ -187,6 +187,7 @@ def _make(
             versions=_versions(),
             extra={
                 **result.extra,
+                "parts_made": context.parts_made,
                 "node": spec["node"],
                 "run_id": spec["run_id"],
                 "outside_closure": sorted(loaded_modules() - set(closure(component))),

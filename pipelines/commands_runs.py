@@ -74,17 +74,18 @@ def run(
     overrides = (*(set_ or ()), *((f"ingest_videos.limit={limit}",) if limit else ()))
     wanted = Request(pipeline, profile=profile, overrides=overrides, videos=videos, dataset=dataset)
     opened = open_store(store)
-    if retry_failed and not dry_run:
-        _retry(wanted, opened)
+    if retry_failed:
+        _retry(wanted, opened, dry_run)
     _start(wanted, opened, dry_run=dry_run, cpu=cpu, memory=memory, quiet=quiet)
 
 
-def _retry(wanted: "Request", store: "Store") -> None:
-    from pipelines.retry_failed import retry_failed
+def _retry(wanted: "Request", store: "Store", dry_run: bool) -> None:
+    from pipelines.retry_failed import failed_before, retry_failed
 
-    counted = retry_failed(wanted.plan(store), store)
+    counted = (failed_before if dry_run else retry_failed)(wanted.plan(store), store)
     what = ", ".join(f"{code}: {count}" for code, count in sorted(counted.items()))
-    say(f"trying again {what}" if counted else "nothing failed before that could be tried again")
+    doing = "would try again (the stages that follow are shown as they stand)" if dry_run else "trying again"
+    say(f"{doing} {what}" if counted else "nothing failed before that could be tried again")
 
 
 def curate(

@@ -1,7 +1,8 @@
 """What a run would cost, from what the same stages took before: rates that were measured, or no figure at all.
 
-A stage's rate is that of its newest artifact in the store: seconds and processor seconds for each file that ingest saw. Parts
-that are there already are not subtracted, so the figure is an upper bound where much of the corpus was curated before.
+A stage's rate is that of its newest artifact in the store of which at least half was made then (else the one of which most
+was): seconds and processor seconds for each file that ingest saw, by the share of parts that were made. Parts that are there
+already are not subtracted, so the figure is an upper bound where much of the corpus was curated before.
 """
 
 import dataclasses
@@ -95,22 +96,30 @@ def _listed(node: "Node", plan: "Plan", store: "Store") -> int | None:
 
 def _rates(store: "Store", stages: set[str]) -> dict[str, Rate]:
     """The rate of each stage's newest artifact that says how long it took and on how many files."""
-    newest: dict[str, tuple[str, Rate]] = {}
+    best: dict[str, tuple[tuple[float, str], Rate]] = {}
     for key in store.committed_keys():
         try:
             artifact = store.artifact(key)
             manifest = artifact.manifest
-            if manifest.stage not in stages or newest.get(manifest.stage, ("",))[0] >= manifest.created_at:
+            share = _share_made(manifest.extra)
+            order = (min(share, 0.5), manifest.created_at)
+            if manifest.stage not in stages or not share or best.get(manifest.stage, (order,))[0] > order:
                 continue
-            rate = _rate(artifact, store)
+            rate = _rate(artifact, store, share)
         except WfmError:  # damaged, or without its inputs: says nothing
             continue
         if rate is not None:
-            newest[manifest.stage] = (manifest.created_at, rate)
-    return {stage: rate for stage, (_, rate) in newest.items()}
+            best[manifest.stage] = (order, rate)
+    return {stage: rate for stage, (_, rate) in best.items()}
 
 
-def _rate(artifact: "Artifact", store: "Store") -> Rate | None:
+def _share_made(extra: dict[str, Any]) -> float:
+    """Which share of an artifact's parts was made with it; the others were there."""
+    parts = extra.get("parts_made", {})
+    return parts["made"] / parts["of"] if parts.get("of") else 1.0
+
+
+def _rate(artifact: "Artifact", store: "Store", share: float) -> Rate | None:
     manifest = artifact.manifest
     timings: dict[str, Any] = dict(manifest.timings)
     files = sum(
@@ -121,4 +130,5 @@ def _rate(artifact: "Artifact", store: "Store") -> Rate | None:
     if not files or "started" not in timings or "finished" not in timings:
         return None
     seconds = timings["finished"] - timings["started"]
-    return Rate(seconds / files, manifest.resources.get("cpu_seconds", 0.0) / files, files)
+    made = files * share
+    return Rate(seconds / made, manifest.resources.get("cpu_seconds", 0.0) / made, files)

@@ -29,6 +29,17 @@ def is_failure(code: str) -> bool:
     return code in FAILURES or code.startswith("no_decoder:")
 
 
+def failed_before(plan: "Plan", store: "Store") -> dict[str, int]:
+    """How many items of each reason `retry_failed` would have tried again. Changes nothing."""
+    counted: dict[str, int] = {}
+    for node in plan.nodes:
+        if node.done and node.key:
+            for code, count in store.artifact(node.key).manifest.skipped.items():
+                if is_failure(code):
+                    counted[code] = counted.get(code, 0) + count
+    return counted
+
+
 def retry_failed(plan: "Plan", store: "Store") -> dict[str, int]:
     """Mark what failed in the finished stages of a plan; returns how many items of each reason will be tried again.
 
@@ -37,16 +48,13 @@ def retry_failed(plan: "Plan", store: "Store") -> dict[str, int]:
     from wfm.curation.poison import forget
 
     forget(store)
-    counted: dict[str, int] = {}
+    counted = failed_before(plan, store)
     stale: set[str] = set()
     for node in plan.nodes:
         if not node.done or not node.key:
             continue
         artifact = store.artifact(node.key)
-        failed = {code: count for code, count in artifact.manifest.skipped.items() if is_failure(code)}
-        if failed:
-            for code, count in failed.items():
-                counted[code] = counted.get(code, 0) + count
+        if any(is_failure(code) for code in artifact.manifest.skipped):
             _bury_parts(store, artifact)
             stale |= {node.name, *(follower.name for follower in plan.followers(node.name))}
     for node in plan.nodes:

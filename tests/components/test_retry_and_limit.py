@@ -10,7 +10,7 @@ import pytest
 
 from pipelines.estimate import estimate
 from pipelines.plan import Node, Plan, refresh
-from pipelines.retry_failed import is_failure, retry_failed
+from pipelines.retry_failed import failed_before, is_failure, retry_failed
 from wfm.artifacts import Artifact, Store
 from wfm.curation.poison import Note, poisoned
 from wfm.data.source import hash_file
@@ -69,6 +69,8 @@ def test_what_was_poisoned_is_left_out_and_tried_again_when_asked(run_stage: Sta
 
     plan = plan_of(store, folder)
     assert all(node.done for node in plan.nodes), "nothing is tried again unasked"
+    assert failed_before(plan, store) == {"poisoned": 2}
+    assert all(node.done for node in plan_of(store, folder).nodes), "asking changes nothing"
     assert retry_failed(plan, store) == {"poisoned": 2}
     assert poisoned(store) == []
     assert not any(node.done for node in plan_of(store, folder).nodes)
@@ -116,6 +118,13 @@ def test_an_estimate_comes_from_measured_rates_or_not_at_all(store: Store, folde
     assert costs["ingest_videos"].seconds == pytest.approx(1.5)
     assert costs["split_clips"].seconds == pytest.approx(6.0)
     assert costs["split_clips"].cpu_seconds == pytest.approx(12.0)
+    store.attempt("c" * 64).commit(
+        stage="split_clips", kind="clips", inputs={"videos": earlier.key}, timings={"started": now - 1, "finished": now},
+        extra={"parts_made": {"made": 1, "of": 20}},
+    )  # fmt: skip
+    assert estimate(plan_of(store, folder), store)["split_clips"].seconds == pytest.approx(6.0), (
+        "a run that found nearly all there says little of what the whole takes"
+    )
     limited = estimate(plan_of(store, folder, limit=1), store)
     assert limited["split_clips"].seconds == pytest.approx(2.0)
 
