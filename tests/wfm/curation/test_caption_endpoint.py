@@ -119,17 +119,16 @@ def test_one_wrong_answer_is_asked_again(ask: Ask, endpoint: Endpoint, fault: st
 @pytest.mark.parametrize(
     ("fault", "reason"),
     [
-        ("garbage", "caption_garbled"), ("schema", "caption_garbled"), ("other code", "caption_swapped"),
-        ("empty", "caption_garbled"), ("10 MB", "caption_garbled"), ("400", "caption_refused"),
-        ("die in the middle", "caption_unanswered"), ("500", "caption_unanswered"), ("die", "caption_unanswered"),
-        ("stall", "caption_unanswered"),
+        ("garbage", "caption_garbled"), ("other code", "caption_swapped"), ("10 MB", "caption_garbled"),
+        ("400", "caption_refused"), ("500", "caption_unanswered"), ("die", "caption_unanswered"),
+        ("die in the middle", "caption_unanswered"), ("stall", "caption_unanswered"),
     ],
 )  # fmt: skip
 def test_a_clip_that_is_never_answered_rightly_is_counted_and_the_others_go_on(
     ask: Ask, endpoint: Endpoint, fault: str, reason: str
 ) -> None:
     endpoint.always = {light(2): fault}
-    found = ask(settings(endpoint, retries=1, timeout_seconds=1.0 if fault == "stall" else 10.0))
+    found = ask(settings(endpoint, retries=0, timeout_seconds=2.0 if fault == "stall" else 10.0))
     assert found.skipped == {reason: 1, "caption_too_short": 1}
     assert found.words == {clip: words for clip, words in RIGHT.items() if clip != 2}
     assert len(found.windows) == WINDOWS - 1
@@ -156,8 +155,8 @@ def test_an_endpoint_that_stays_away_stops_the_stage_and_is_asked_only_for_the_r
     endpoint.faults = ["", "", *[fault] * 100]  # two windows are answered, then it is gone
     if fault != "429":
         threading.Thread(target=_go_down, args=(endpoint, fault), daemon=True).start()
-    with pytest.raises(TryAgain, match="did not answer after 2 tries"):
-        ask(settings(endpoint, concurrency=1, retries=1, timeout_seconds=1.0))
+    with pytest.raises(TryAgain, match="did not answer after 1 tries"):
+        ask(settings(endpoint, concurrency=1, retries=0, timeout_seconds=1.0))
     known = len(list(Path(clips[0].address.root, "captions").rglob("*.json")))
     endpoint.faults, endpoint.asked, endpoint.down = [], [], ""
     assert ask(settings(endpoint)).words == RIGHT
