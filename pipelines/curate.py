@@ -12,7 +12,8 @@ from typing import Any
 
 from pipelines.graph import Graph, GraphNode, Settings, node
 
-OPTIONAL = ("cluster_clips", "classify_clips")
+OPTIONAL = {"cluster_clips": "clusters", "classify_clips": "categories"}
+"""Stage -> the input of write_shards that it makes."""
 
 
 def curate(settings: Settings, videos: str, dataset: str) -> Graph:
@@ -65,8 +66,7 @@ def curation_nodes(settings: Settings, videos: str, dataset: str) -> tuple[Graph
             captions="caption_clips",
             selection="select_clips",
             embeddings="embed_clips",
-            clusters="cluster_clips",
-            categories="classify_clips",
+            **{made: name for name, made in OPTIONAL.items() if name in settings},
         ),
     )
 

@@ -23,13 +23,14 @@ def model_nodes(settings: Settings, *, simulated: bool) -> tuple[GraphNode, ...]
     """The nodes after the dataset; ``simulated``: what simulation knows is there for the evaluation."""
     nodes: list[GraphNode] = []
     truth = {"raw": "simulate_videos"} if simulated else {}
+    mixture = {"mixture": "classify_clips"} if "classify_clips" in settings else {}
     for family, tokens in FAMILIES.items():
         tokenizer, latents, model = f"train_tokenizer_{tokens}", f"encode_latents_{tokens}", f"train_{family}"
         made, figures = f"generate_{family}", f"evaluate_{family}"
         nodes += [
             node(tokenizer, "train_tokenizer", settings, dataset="write_shards"),
             node(latents, "encode_latents", settings, dataset="write_shards", tokenizer=tokenizer),
-            node(model, "train_world_model", settings, latents=latents, tokenizer=tokenizer, mixture="classify_clips"),
+            node(model, "train_world_model", settings, latents=latents, tokenizer=tokenizer, **mixture),
             node(
                 made,
                 "generate_videos",

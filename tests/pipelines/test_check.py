@@ -4,7 +4,7 @@ import pytest
 
 from pipelines import check
 from pipelines.check import check_graph
-from pipelines.curate import curate
+from pipelines.curate import OPTIONAL, curate
 from pipelines.decoder import decoder
 from pipelines.graph import Graph, GraphNode
 from pipelines.stages import STAGES, TABLE
@@ -12,6 +12,7 @@ from pipelines.world_model import world_model
 from wfm.errors import ConfigError
 
 GOOD = world_model({}, "", "curated")
+ALL = world_model(dict.fromkeys(OPTIONAL, {}), "", "curated")
 
 
 def _with(**changes: GraphNode) -> Graph:
@@ -22,12 +23,13 @@ def test_the_pipelines_keep_the_rules() -> None:
     check_graph(GOOD)
     check_graph(curate({}, "", "curated"))
     check_graph(curate({}, "/some/videos", "curated"))
+    check_graph(ALL)
 
 
 def test_every_stage_stands_in_the_main_job_or_in_the_decoders() -> None:
     beside = decoder({}, "", "curated")
     check_graph(beside)
-    assert {node.stage for node in (*GOOD.nodes, *beside.nodes)} == set(STAGES)
+    assert {node.stage for node in (*ALL.nodes, *beside.nodes)} == set(STAGES)
     assert len(TABLE) == len(STAGES)
 
 
