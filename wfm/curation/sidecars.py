@@ -45,7 +45,7 @@ def check_actions(path: Path) -> dict[str, str]:
 
 
 def read_actions(path: Path) -> "pa.Table":
-    """The table. Raises `DataError` when it is not Parquet or lacks a column."""
+    """The table. Raises `DataError` when it is not Parquet, lacks a column, or has one of another type."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -53,9 +53,17 @@ def read_actions(path: Path) -> "pa.Table":
         table = pq.read_table(path)
     except (pa.ArrowException, OSError) as error:
         raise DataError(f"actions {path.name!r} cannot be read as Parquet: {error}") from error
-    missing = {"pts_seconds", "action"} - set(table.column_names)
+    missing = [name for name in ("action", "pts_seconds") if table.column_names.count(name) != 1]
     if missing:
-        raise DataError(f"actions {path.name!r} lacks the columns {', '.join(sorted(missing))}")
+        raise DataError(f"actions {path.name!r} lacks the columns {', '.join(missing)}, or has them twice")
+    times, action = (table.schema.field(name).type for name in ("pts_seconds", "action"))
+    kinds = pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list
+    if times != pa.float64() or not any(kind(action) for kind in kinds) or not pa.types.is_floating(action.value_type):
+        raise DataError(
+            f"actions {path.name!r}: pts_seconds is {times}, action {action}: float64 and list<float> are wanted"
+        )
+    if table["action"].null_count:
+        raise DataError(f"actions {path.name!r}: {table['action'].null_count} rows have no action")
     return table
 
 

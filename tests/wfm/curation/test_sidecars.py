@@ -62,6 +62,27 @@ def test_a_wrong_table_is_refused(tmp_path: Path, table: pa.Table, message: str)
         check_actions(save(table, tmp_path / "a.parquet"))
 
 
+@pytest.mark.parametrize(
+    ("times", "actions"),
+    [
+        (["0", "1"], [[1.0], [2.0]]),
+        ([0, 1], [[1.0], [2.0]]),
+        ([[0.0], [1.0]], [[1.0], [2.0]]),
+        ([0.0, 1.0], [1.0, 2.0]),
+        ([0.0, 1.0], ["a", "b"]),
+        ([0.0, 1.0], [["a"], ["b"]]),
+        ([0.0, 1.0], [[[1.0]], [[2.0]]]),
+        ([0.0, 1.0], [[1.0], None]),
+        ([0.0, None], [[1.0], [2.0]]),
+    ],
+)
+def test_columns_of_another_type_are_refused(tmp_path: Path, times: list[object], actions: list[object]) -> None:
+    metadata = actions_table(np.arange(2) / 24).schema.metadata
+    table = pa.table({"pts_seconds": times, "action": actions}).replace_schema_metadata(metadata)
+    with pytest.raises(DataError, match=r"actions 'a\.parquet'"):
+        check_actions(save(table, tmp_path / "a.parquet"))
+
+
 def test_a_file_that_is_no_table_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a.parquet").write_bytes(b"text")
     with pytest.raises(DataError, match="cannot be read as Parquet"):
