@@ -12,7 +12,7 @@ from pipelines.world_model import world_model
 from wfm.errors import ConfigError
 
 GOOD = world_model({}, "", "curated")
-ALL = world_model(dict.fromkeys(OPTIONAL, {}), "", "curated")
+ALL = world_model({name: {} for name in OPTIONAL}, "", "curated")
 
 
 def _with(**changes: GraphNode) -> Graph:
