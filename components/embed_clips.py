@@ -22,6 +22,7 @@ def run(ctx: Context[EmbedClipsConfig]) -> Result:
     inputs, arguments = part_plan(ctx.inputs["clips"])
     scores = ctx.inputs.get("scores")
     if scores is not None and embed.made_by_score(ctx.config, scores.manifest.config):
+        ctx.log.info("%s: made with the scores already, so no clip is decoded again", ctx.stage)
         for entry in (one for one in scores.parts if one.name in inputs):
             inputs[entry.name]["scores"], arguments[entry.name]["scores"] = entry.digest, entry.key
     parts = ctx.map_parts(inputs, part, arguments)
