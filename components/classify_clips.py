@@ -55,13 +55,16 @@ def run(ctx: Context[ClassifyClipsConfig]) -> Result:
     described = {name: encode(sentences) for name, sentences in config.categories.items()}
     chosen, cosines, margins = classify(kept.vectors, described, config)
     mixed = mixture([name for name, split in zip(chosen, kept.splits, strict=True) if split == "train"], config)
+    empty = [name for name in config.categories if name not in mixed.clips]
+    if empty:
+        ctx.log.warning("no clip to train on is %s: nothing of it will be drawn", ", ".join(empty))
     rows = category_rows(kept.clip_ids, chosen, cosines, margins)
     write_parts(rows, lambda row: kept.part_of[row.clip_id], CategoryRow, ctx.out, "categories", kept.parts)
     weights = mixture_rows(kept.clip_ids, chosen, mixed)
     write_parts(weights, lambda row: kept.part_of[row.clip_id], MixtureRow, ctx.out, "mixture", kept.parts)
     return Result(
         counts={"inputs": len(rows), "outputs": len(rows), "categories": len(mixed.clips)},
-        extra={"mixture": dataclasses.asdict(mixed)},
+        extra={"mixture": dataclasses.asdict(mixed), "empty": empty},
     )
 
 

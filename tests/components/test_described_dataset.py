@@ -24,7 +24,7 @@ from wfm.data.energon import FOLDER
 from wfm.data.exclusions import exclusions_of
 from wfm.data.mixture import mixture_of
 from wfm.data.shards import iter_samples
-from wfm.errors import ConfigError
+from wfm.errors import ConfigError, DataError
 
 SHAPES = {"square": (64, 64), "tall": (64, 112), "wide": (128, 64), "strip": (192, 64), "square too": (64, 64)}
 BINS = {
@@ -114,8 +114,10 @@ def test_what_is_known_of_a_clip_is_in_its_row(made: dict[str, Artifact], store:
     assert sum(card["clusters"].values()) == 5
     assert {"aesthetic", "flow", "motion"} <= set(card["scores_kept"])
     assert "| dark | 2 |" in dataset.fetch("README.md").read_text()
-    scored, _ = read(store, dataset.key)
-    assert set(columns(scored)) >= {"aesthetic", "flow"}
+    fewer, _ = exclude_in_store(store, dataset, [next(iter(judged))])
+    for key in (dataset.key, fewer.key):
+        scored, _ = read(store, key)
+        assert set(columns(scored)) >= {"aesthetic", "flow"}
 
 
 def test_weights_are_of_the_clips_to_train_on_and_change_no_shard(
@@ -131,6 +133,14 @@ def test_weights_are_of_the_clips_to_train_on_and_change_no_shard(
     inputs = {name: made[name] for name in ("selection", "captions")}
     other = run("classify_clips", {**KINDS, "evenness": 1.0}, **inputs)
     assert other.key != made["categories"].key
+    assert other.manifest.extra["empty"] == []
+    assert other.manifest.extra["mixture"]["weights"] == pytest.approx(dict.fromkeys(wanted, 1.0)), (
+        "as the corpus has it"
+    )
+    more = {**KINDS, "categories": {**KINDS["categories"], "swans": ["Swans on a lake."]}, "least_margin": 0.02}
+    assert "swans" in run("classify_clips", more, **inputs).manifest.extra["empty"]
+    with pytest.raises(ConfigError, match="shares wants swans, of which there is no clip"):
+        run("classify_clips", {**more, "shares": {"swans": 0.5}}, **inputs)
     inputs = {
         name: made[name] for name in ("videos", "clips", "scores", "captions", "selection", "embeddings", "clusters")
     }
@@ -228,6 +238,8 @@ def test_all_of_it_goes_out_and_comes_in_again(made: dict[str, Artifact], tmp_pa
     again = import_cosmos(Store.open(tmp_path / "other"), tmp_path / "out")
     rows = [sorted(of.table("clips").to_pylist(), key=lambda row: row["clip_id"]) for of in (made["dataset"], again)]
     assert rows[0] == rows[1]
+    with pytest.raises(DataError, match="made without scores"):
+        read(Store.open(tmp_path / "other"), again.key)
 
 
 def test_the_commands_show_what_the_stages_made(made: dict[str, Artifact], store: Store) -> None:

@@ -93,11 +93,14 @@ def read(store: "Store", key: str) -> "tuple[list[Scored], Fetch]":
     given = store.artifact(key)
     if given.kind not in ("scores", "dataset"):
         raise DataError(f"{key!r} is of kind {given.kind!r}: give a dataset or scores")
-    scores = given if given.kind == "scores" else store.artifact(given.manifest.inputs["scores"])
+    behind = {entry.kind: entry.key for entry in store.lineage(given.key)}  # also of one from which clips were excluded
+    if given.kind == "dataset" and "scores" not in behind:
+        raise DataError(f"{given!r} was made without scores (imported?): curate its clips, or name scores")
+    scores = given if given.kind == "scores" else store.artifact(behind["scores"])
     clips: Artifact = store.artifact(scores.manifest.inputs["clips"])
     by_part = read_parts(clips, "clips", Clip)
     part_of = {clip.clip_id: name for name, rows in by_part.items() for clip in rows}
-    embeddings = given.manifest.inputs.get("embeddings")
+    embeddings = behind.get("embeddings")
     pleasing = read_optional(store.artifact(embeddings) if embeddings else None, "aesthetic", AestheticRow)
     ordered = sorted((clip for rows in by_part.values() for clip in rows), key=lambda clip: clip.clip_id)
     measured = read_optional(scores, "measures", Measures)
