@@ -55,7 +55,10 @@ class Record:
         names = [field.name for field in dataclasses.fields(cls)]
         missing = [name for name in names if name not in table.column_names]
         if missing:
-            raise DataError(f"table of {cls.__name__} lacks the columns {', '.join(missing)}")
+            raise DataError(
+                f"table of {cls.__name__} lacks the columns {', '.join(missing)}: another version of wfm wrote it; run the stage"
+                " that makes it again"
+            )
         return [cls(**row) for row in table.select(names).to_pylist()]
 
     @classmethod
@@ -171,4 +174,4 @@ class Caption(Record):
     "The clip bytes the caption was made from."
     caption: str
     caption_source: str
-    "``attributes`` (what a simulator knows) or ``measured`` (what was computed from pixels)."
+    "``attributes`` (what a simulator knows), ``measured`` (from pixels), ``endpoint:<model>`` or ``local:<hash>`` (what a model said)."
