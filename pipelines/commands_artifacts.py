@@ -8,13 +8,14 @@ from typing import Annotated, Any
 
 import typer
 
-from pipelines import commands_purge
+from pipelines import commands_purge, commands_skipped
 from pipelines.console import STORE_DEFAULT, StoreOption, answers, open_store, say, size
 from pipelines.explain import flat
 from wfm.errors import DataError, InputError
 
 app = typer.Typer(help="Look at artifacts, check, name, copy and collect them.", no_args_is_help=True)
 commands_purge.add_to(app)
+commands_skipped.add_to(app)
 
 _REFERENCE = Annotated[
     str, typer.Argument(metavar="ARTIFACT", help="kind/name[@alias], a key, or its first 8+ digits.")

@@ -218,6 +218,9 @@ def _conclude(state: RunState, plan: "Plan", store: "Store") -> None:
         for node in plan.nodes:
             if node.promote:
                 say(f"{node.promote}@latest  {(node.key or '')[:12]}")
+        if any("left out" in node.note for node in state.nodes.values()):
+            last = next(reversed(state.nodes.values()))
+            say(f"what was left out, one by one: wfm artifacts skipped {last.key[:12]}")
     if page is not None:
         say(f"page: {page}")
     if state.reason:

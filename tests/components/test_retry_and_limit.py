@@ -1,5 +1,6 @@
 """`--retry-failed`, `--limit` and the estimate of `--dry-run`, on real stages and a real store."""
 
+import json
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -139,3 +140,20 @@ def test_curate_is_a_command_and_has_commands(
     assert "no estimate" in shown.stdout
     assert "DATASET" in wfm("curate", "exclude", "--help", store=place).stdout
     assert wfm("curate", store=place, check=False).returncode != 0
+
+
+def test_what_was_left_out_is_listed_one_by_one(
+    run_stage: Stage, store: Store, folder: Path, wfm: Callable[..., Any], film: Callable[..., Path]
+) -> None:
+    film(folder / "short.mp4", 9, frames=60)  # two shots of 1.25 s
+    (folder / "new\nline.mp4").write_text("no video")
+    videos = run_stage("ingest_videos", {"videos": str(folder)})
+    clips = run_stage("split_clips", videos=videos)
+    shown = wfm("artifacts", "skipped", clips.key, store=store.address.root).stdout.splitlines()
+    found = [(row["stage"], row["reason"].split(": ")[0], Path(row["source"]).name) for row in map(json.loads, shown)]
+    short = ("split_clips", "below_minimum_length", "short.mp4")
+    assert found == [("ingest_videos", "not_a_video", "new\nline.mp4"), short, short]
+    only = wfm("artifacts", "skipped", clips.key, "--reason", "not_a_video", store=store.address.root).stdout
+    assert len(only.splitlines()) == 1
+    none = wfm("artifacts", "skipped", clips.key, "--reason", "typo", store=store.address.root, check=False)
+    assert "not_a_video" in none.stderr
