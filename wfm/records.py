@@ -174,4 +174,4 @@ class Caption(Record):
     "The clip bytes the caption was made from."
     caption: str
     caption_source: str
-    "``attributes`` (what a simulator knows), ``measured`` (from pixels), ``endpoint:<model>`` or ``local:<hash>`` (what a model said)."
+    "``attributes`` (what a simulator knows), ``measured`` (from pixels), ``endpoint:<model>``, ``local:<hash>`` (a model)."
