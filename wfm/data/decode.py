@@ -269,10 +269,17 @@ def _video_stream(path: Path, container: Any) -> Any:
 
 
 def _no_decoder(path: Path) -> DataError:
-    """A codec that is known elsewhere is missing here, which ends the run; a tag that nobody knows is the file's own fault."""
+    """A codec that is known elsewhere is missing here, which ends the run; a tag that nobody knows, or a damaged header, is the
+    file's own fault."""
     tag = codec_tag(path)
     if tag in KNOWN:
-        return MissingDecoder(KNOWN[tag], tag, path.name)
+        try:
+            av.codec.Codec(KNOWN[tag], "r")
+        except ValueError:
+            return MissingDecoder(KNOWN[tag], tag, path.name)
+        return VideoError(
+            path, "decode_error", f"its header names {KNOWN[tag]}, but is damaged: no codec can be told from it"
+        )
     return VideoError(path, f"no_decoder:{tag or 'unknown'}", "the codec of its video stream is not known")
 
 

@@ -86,6 +86,17 @@ def test_a_decoder_that_is_missing_here_ends_the_run_with_its_name(
     assert str(pickle.loads(pickle.dumps(raised.value))) == str(raised.value), "it crosses from a worker"
 
 
+def test_a_damaged_header_is_no_missing_decoder(tmp_path: Path, write_video: Writer, store: Store) -> None:
+    """One bad file must not end the run: the decoder of what its header names is here."""
+    path = write_video(tmp_path / "a.mp4")
+    data = bytearray(path.read_bytes())
+    data[data.find(b"stsd") - 5] ^= 0x55  # the length of the box that describes the codec
+    path.write_bytes(data)
+    row = row_of(path, store)
+    assert row.status == "failed"
+    assert row.reason.startswith("decode_error: its header names h264, but is damaged")
+
+
 def test_a_disk_that_stammers_is_asked_again(
     tmp_path: Path, write_video: Writer, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
