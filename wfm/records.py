@@ -56,8 +56,8 @@ class Record:
         missing = [name for name in names if name not in table.column_names]
         if missing:
             raise DataError(
-                f"table of {cls.__name__} lacks the columns {', '.join(missing)}: another version of wfm wrote it; run the stage"
-                " that makes it again"
+                f"table of {cls.__name__} lacks the columns {', '.join(missing)}: another version of wfm wrote it; run the"
+                " stage that makes it again"
             )
         return [cls(**row) for row in table.select(names).to_pylist()]
 
