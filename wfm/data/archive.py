@@ -167,6 +167,8 @@ class Archive:
             raise
         except Exception as error:  # whatever a parser makes of bytes that mean harm
             problem = f"{DAMAGED}: {type(error).__name__}: {error}"
+        if problem.startswith("zip_bomb"):  # whoever wants one of its members would have to walk all of it
+            members.clear()
         index = Index(tuple(named_once(members)), problem)
         if not problem:
             rows = [dataclasses.astuple(member) for member in index.members]

@@ -193,7 +193,7 @@ def test_a_bomb_is_told_before_it_goes_off(pack: Pack, tmp_path: Path) -> None:
     assert over == {"zeros.mp4": "zip_bomb", "film.mp4": "", "large.mp4": "too_large"}
     path = pack("a.tgz", {"film.mp4": noise(1000), "zeros.mp4": bytes(2**24), "after.mp4": b""})
     index = Archive(None, str(path)).index(limits.expansion)
-    assert [member.name for member in index.members] == ["film.mp4"]
+    assert index.members == (), "whoever wanted one of them would have to walk all of it"
     assert index.problem.startswith("zip_bomb: ")
 
 
