@@ -36,7 +36,8 @@ class IndexConfig(Config):
     """How dense the graph is and how hard it is searched.
 
     Measured on 20,000 vectors of 48 numbers in clumps, recall of the 10 nearest: 0.997 for queries from the same clumps, 0.993
-    for others (16/128/128: 0.991 and 0.882), in a millisecond each; on 200,000 of 384 numbers in heavy-tailed clumps 0.998, in 5.
+    for others (16/128/128: 0.991 and 0.882), in a millisecond each. On 200,000 of 384 numbers in heavy-tailed
+    clumps: 0.998, in 5 milliseconds.
     """
 
     connectivity: int = 32
