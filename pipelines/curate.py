@@ -8,6 +8,7 @@ The stages of `OPTIONAL` are there only if a setting is made for them. A clip is
 score makes both, embed takes over what it finds.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 from pipelines.graph import Graph, GraphNode, Settings, node
@@ -31,7 +32,8 @@ def curation_nodes(settings: Settings, videos: str, dataset: str) -> tuple[Graph
             node("simulate_videos", "simulate_videos", settings),
             node("ingest_videos", "ingest_videos", settings, raw="simulate_videos"),
         )
-    settings = {**settings, "score_clips": _with_embedding(settings)}
+    embed = embedding_of_scores(settings.get("embed_clips", {}))
+    settings = {**settings, "score_clips": {"embed": embed, **settings.get("score_clips", {})}}
     return (
         *first,
         node("split_clips", "split_clips", settings, videos="ingest_videos"),
@@ -71,16 +73,12 @@ def curation_nodes(settings: Settings, videos: str, dataset: str) -> tuple[Graph
     )
 
 
-def _with_embedding(settings: Settings) -> dict[str, Any]:
-    """The settings of score_clips, with the embedding of embed_clips in the same pass where it needs no weights.
+def embedding_of_scores(embed_clips: Mapping[str, Any]) -> dict[str, Any] | None:
+    """What ``score_clips.embed`` is where nobody says it: the embedding of embed_clips, if that needs no weights.
 
-    A trained embedder stays in its own stage unless `score_clips.embed` says otherwise: trying another one must not score
-    every clip again.
+    A trained embedder stays in its own stage: trying another one must not score every clip again.
     """
     from wfm.curation.embed import MODEL, EmbedConfig
 
-    wanted = {
-        name: value for name, value in settings.get("embed_clips", {}).items() if name in EmbedConfig.model_fields
-    }
-    embed = wanted if wanted.get("model", MODEL) == MODEL else None
-    return {"embed": embed, **settings.get("score_clips", {})}
+    wanted = {name: value for name, value in embed_clips.items() if name in EmbedConfig.model_fields}
+    return wanted if wanted.get("model", MODEL) == MODEL else None

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from components.derivation import code_id
 from components.entrypoint import SPEC_VERSION, node_key
 from pipelines.check import check_graph
-from pipelines.curate import OPTIONAL, curate
+from pipelines.curate import OPTIONAL, curate, embedding_of_scores
 from pipelines.decoder import decoder
 from pipelines.graph import Builder, Graph, GraphNode
 from pipelines.stages import stage as stage_row
@@ -136,6 +136,8 @@ def resolve(
         graph = _without_absent(PIPELINES[pipeline](settings, videos or "", dataset or DEFAULT_DATASET), set())
     nodes = [_node(node, dict(redo or {})) for node in graph.nodes]
     _override(nodes, overrides)
+    if "embed" not in settings.get("score_clips", {}) and not _sets(overrides, "score_clips", "embed"):
+        _embed_with_scores(nodes)
     check_graph(graph, given=set(given))
     requested = {"overrides": list(overrides), "videos": videos, "dataset": dataset, "redo": dict(redo or {})}
     plan = Plan(pipeline, profile, nodes, requested, given, page=graph.page)
@@ -221,6 +223,20 @@ def _override(nodes: list[Node], overrides: Sequence[str]) -> None:
             assign(node.config, path[1:], value, config_class(node.component))
     for node in nodes:  # when all are set: two fields that need each other come in any order
         node.config = config_class(node.component).parse(node.config).resolved()
+
+
+def _sets(overrides: Sequence[str], *path: str) -> bool:
+    """Whether an override sets this field, or one inside of it."""
+    return any(tuple(parse_assignment(text)[0][: len(path)]) == path for text in overrides)
+
+
+def _embed_with_scores(nodes: list[Node]) -> None:
+    """One decode of a clip for both, by what embed_clips was set to in the end."""
+    stages = {node.stage: node for node in nodes}
+    if {"score_clips", "embed_clips"} <= set(stages):
+        scores = stages["score_clips"]
+        embed = embedding_of_scores(stages["embed_clips"].config)
+        scores.config = config_class(scores.component).parse({**scores.config, "embed": embed}).resolved()
 
 
 def _without_absent(graph: Graph, given: set[str]) -> Graph:

@@ -1,6 +1,7 @@
 """Plans: keys before running, overrides by node and stage, what follows what."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -88,3 +89,14 @@ def test_fields_that_need_each_other_are_set_in_any_order(store: Store) -> None:
     assert configs[0]["prompt"].startswith("These {seconds} seconds were filmed from a vehicle")
     with pytest.raises(ConfigError, match=r"^CaptionConfig: source=endpoint with endpoint.url='' and .*: give both$"):
         resolve("curate", profile="smoke", store=store, overrides=texts[:1])
+
+
+def test_a_clip_is_decoded_once_for_scores_and_embedding_unless_that_is_said_otherwise(store: Store) -> None:
+    def embed(*overrides: str) -> Any:
+        return resolve("curate", profile="smoke", store=store, overrides=overrides).node("score_clips").config["embed"]
+
+    assert embed()["signatures"] is False
+    assert embed("embed_clips.signatures=true")["signatures"] is True
+    assert embed("embed_clips.model=clip", "embed_clips.weights=w") is None
+    assert embed("embed_clips.signatures=true", "score_clips.embed.signatures=false")["signatures"] is False
+    assert embed("score_clips.embed=null") is None
