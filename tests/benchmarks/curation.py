@@ -242,9 +242,10 @@ def run_neural(folder: Path) -> None:
 
     torch.set_num_threads(1)
     path = make_video(folder / "720p.mp4", seconds=6, height=720, width=1280)
+    even = shots.ShotConfig(minimum_seconds=1.0, maximum_seconds=2.0)  # the same clips, whichever cuts a detector finds
     adding: dict[str, dict[str, Any]] = {
         "nothing": {},
-        "TransNetV2": {"shot": SHOTS.override(["detector=transnetv2"])},
+        "TransNetV2": {"shot": even.override(["detector=transnetv2"])},
         "PP-OCR": {"scores": SCORES.override(["text_detector=ppocr"])},
         "open-nsfw": {"scores": SCORES.override(["nsfw=true"])},
         "CLIP ViT-B/32": {"embed": clip_config(folder / "clip")},
@@ -254,14 +255,15 @@ def run_neural(folder: Path) -> None:
         "scores": SCORES.override(["text_detector=ppocr", "nsfw=true"]),
         "embed": adding["CLIP ViT-B/32"]["embed"],
     }
-    seconds = {}
+    seconds, clips = {}, {}
     for name, more in adding.items():
-        call = functools.partial(whole, path, folder, **more)
-        call()
+        call = functools.partial(whole, path, folder, **{"shot": even, **more})
+        clips[name] = call()
         seconds[name] = min(time_of(call, 1, time.process_time) for _ in range(2))
     for name, found in seconds.items():
         share = 1 - seconds["nothing"] / found
-        print_line(benchmark="curation_neural", model=name, whole_seconds=round(found, 2), share=round(share, 3))
+        more = {"whole_seconds": round(found, 2), "share": round(share, 3), "clips": clips[name]}
+        print_line(benchmark="curation_neural", model=name, **more)
 
 
 def clip_config(folder: Path) -> EmbedConfig:
