@@ -11,6 +11,8 @@ import numpy as np
 from wfm.data.decode import ERRORS, OpenVideo, VideoError, open_video, words_of
 from wfm.data.orientation import Orientation
 
+_BACK_SECONDS = 0.5  # decoding times never fall in a whole stream; some writers round badly
+
 
 @dataclasses.dataclass(frozen=True)
 class Probe:
@@ -87,6 +89,7 @@ def _demux(video: OpenVideo) -> tuple[list[int], list[int], float]:
     pts: list[int] = []
     durations: list[int] = []
     end_seconds = 0.0
+    latest: int | None = None
     streams = [video.stream, *video.container.streams.audio]
     wanted = video.stream.index
     try:
@@ -100,6 +103,14 @@ def _demux(video: OpenVideo) -> tuple[list[int], list[int], float]:
                 raise VideoError(
                     video.path, "truncated", f"data ends inside a frame at {at} ({_fraction(video, len(pts))})"
                 )
+            if mine and packet.dts is not None:
+                back = float((latest - packet.dts) * packet.time_base) if latest is not None else 0.0
+                if back > _BACK_SECONDS:
+                    words = (
+                        f"after {len(pts)} frames the times fall back by {back:.2f} s, as in files joined end to end"
+                    )
+                    raise VideoError(video.path, "clock_falls_back", words)
+                latest = packet.dts
             if time is None:
                 time = pts[-1] + video.tick if mine and pts else video.origin_pts
             end = float((time + (packet.duration or 0)) * packet.time_base)

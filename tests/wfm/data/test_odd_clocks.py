@@ -67,3 +67,11 @@ def test_a_late_matroska_that_is_cut_short_is_still_told(tmp_path: Path, write_v
     (tmp_path / "cut.mkv").write_bytes(data[: len(data) // 2])
     with pytest.raises(VideoError, match="truncated"):
         probe(tmp_path / "cut.mkv")
+
+
+def test_pieces_joined_end_to_end_are_told(tmp_path: Path, write_video: Writer) -> None:
+    """The second half has the times of the first: its frames would be dropped without a word."""
+    piece = write_video(tmp_path / "a.mpg", counted(48), codec="mpeg2video").read_bytes()
+    (tmp_path / "joined.mpg").write_bytes(2 * piece)
+    with pytest.raises(VideoError, match=r"clock_falls_back: after 48 frames the times fall back by 1\.96 s"):
+        probe(tmp_path / "joined.mpg")
