@@ -46,7 +46,7 @@ class DedupConfig(Config):
     most_probes: int = pydantic.Field(512, ge=1)
     "Cells a clip may look into; how many clips needed more is counted as probes_cut_short."
     seed: int = 0
-    "Of the k-means start."
+    "Of the directions and of the k-means start."
     look: bool = False
     "Compare signatures too, the perceptual tier; embed_clips must have made them (signatures = true)."
     perceptual: PerceptualConfig = PerceptualConfig()

@@ -216,22 +216,25 @@ def _unit_rows(seed: int, count: int, noise: float = 0.25) -> np.ndarray:
     seed=st.integers(0, 10_000), threshold=st.sampled_from([0.9, 0.95, 0.99]), order=st.randoms(use_true_random=False)
 )
 def test_every_dropped_clip_has_a_kept_neighbour(seed: int, threshold: float, order: random.Random) -> None:
-    """The guarantee, through the whole step, whatever the vectors, the threshold and the order."""
-    numbers = _unit_rows(seed, 24)
-    clips = [_clip(f"{i:02d}") for i in range(24)]
+    """The guarantee, through the whole step, whatever the vectors, the sessions, the threshold and the order."""
+    numbers, sessions = _unit_rows(seed, 24), np.random.default_rng(seed).integers(0, 12, 24)
+    clips = [dataclasses.replace(_clip(f"{i:02d}"), session_id=f"s{sessions[i]}") for i in range(24)]
     shuffled = list(range(24))
     order.shuffle(shuffled)
     table = embedded([clips[i] for i in shuffled], [numbers[i].tolist() for i in shuffled])
     config = DedupConfig(threshold=threshold, exact_up_to=24 * (seed % 2), leaf=4, reach=1.0)
-    rows, _, _ = find_duplicates([clips[i] for i in shuffled], [], table, config)
-    exact = numbers.astype(np.float64) @ numbers.astype(np.float64).T
-    kept = {row.clip_id for row in rows if not row.duplicate_of}
+    rows, pairs, _ = find_duplicates([clips[i] for i in shuffled], [], table, config)
+    exact = (numbers.astype(np.float64) @ numbers.astype(np.float64).T).round(9)
+    near = (exact >= threshold) & (sessions[:, None] != sessions[None])
+    stored = {(int(pair.clip_id), int(pair.other_id)): pair.cosine for pair in pairs}
+    assert set(stored) == {(int(i), int(j)) for i, j in np.argwhere(np.triu(near))}
+    kept = {int(row.clip_id) for row in rows if not row.duplicate_of}
     for row in rows:
         if row.duplicate_of:
-            assert row.duplicate_of in kept
-            assert exact[int(row.clip_id), int(row.duplicate_of)] >= threshold - 1e-9
-    names = sorted(kept)
-    assert all(exact[int(a), int(b)] < threshold + 1e-9 for i, a in enumerate(names) for b in names[i + 1 :])
+            a, b = sorted((int(row.clip_id), int(row.duplicate_of)))
+            assert int(row.duplicate_of) in kept
+            assert row.cosine == stored[a, b], "the pair that a clip goes for can be looked up"
+    assert not near[np.ix_(sorted(kept), sorted(kept))].any()
 
 
 def test_new_clips_against_an_index_give_what_one_run_over_all_gives() -> None:
