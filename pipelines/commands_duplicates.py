@@ -1,5 +1,6 @@
 """``wfm curate duplicates``: what deduplication would drop at several thresholds; nothing is written."""
 
+from pathlib import PurePath
 from typing import Annotated
 
 import typer
@@ -61,13 +62,12 @@ def duplicates(
     answers().print(table)
     shown = min(found, key=lambda trial: abs(trial.threshold - config.threshold))
     if show and shown.gone:
-        source = {clip.clip_id: f"{clip.source} {clip.start_seconds:.1f} s" for clip in tables.clips}
+        name = {c.clip_id: f"{c.clip_id[:12]}  {PurePath(c.source).name} {c.start_seconds:.1f} s" for c in tables.clips}
         listed = Table(
             "would go", "because of", "tier", "cosine", title=f"At {shown.threshold:g}, the least alike first"
         )
         for line in sorted(shown.gone, key=lambda line: (line.cosine, line.clip_id))[:show]:
-            names = [f"{clip_id} ({source[clip_id]})" for clip_id in (line.clip_id, line.duplicate_of)]
-            listed.add_row(*names, line.tier, f"{line.cosine:.4f}")
+            listed.add_row(name[line.clip_id], name[line.duplicate_of], line.tier, f"{line.cosine:.4f}")
         answers().print(listed)
     say("nothing was written; the threshold in force is dedup_clips.threshold")
 

@@ -155,7 +155,10 @@ def decide(clips: Sequence[Clip], scores: Iterable[Score], pairs: Sequence[Dupli
 
 def duplicates_of(store: "Store", dataset: "Artifact") -> str:
     """Key of the duplicates a data set was selected with. Raises `InputError` where it was made otherwise (an import)."""
-    selection = dataset.manifest.inputs.get("selection")
+    of = dataset
+    while "dataset" in of.manifest.inputs:  # clips were excluded from another
+        of = store.artifact(of.manifest.inputs["dataset"])
+    selection = of.manifest.inputs.get("selection")
     if selection is None:
         raise InputError(f"data set {dataset.key[:12]} was not selected here, so its clips were never compared")
     return store.artifact(selection).manifest.inputs["duplicates"]
