@@ -11,7 +11,7 @@ difference hardly ever points straight across the border: a smaller ``reach`` al
 
 Two kinds of split. A cell of very many points is cut coarsely, and coarse cells that many points are guests across are joined
 again: what is one round cloud, which every cut would fill with guests, stays together. A cloud, and whatever is smaller, is
-cut finely, about 64 points a cell: in many cells a point is near the border of few.
+cut finely, into three times the root of its number: in small cells a point is near the border of a small share of all.
 """
 
 import dataclasses
@@ -24,7 +24,7 @@ from wfm.curation.arrays import array_module, to_numpy
 
 MANY, COARSE = 65536, 256
 "Points from which a coarse split is tried, and its cells."
-FINE = 8192
+FINE = 4096
 "Cells of a fine split, at most."
 FEW_GUESTS = 8
 "A coarse split in which a point enters more cells than that, in the mean, cut through a cloud and is not taken."
