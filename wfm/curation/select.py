@@ -1,9 +1,9 @@
 """Kept or not, with one reason each, and on which side of the split: a pure step over tables, cheap to run again.
 
 Filters run in a fixed order and the first to refuse names the reason: ``unscored, too_short, black, static, low_motion,
-text_overlay, blurred, low_contrast, low_aesthetic``, those of `measured_filters`, and ``duplicate`` last. Duplicates are
-judged among the clips that passed everything else, from the pairs that `dedup` stored: so every clip refused as a duplicate
-has a kept neighbour in this very data set, and none is lost because its better copy was, say, too dark.
+text_overlay, mark_overlay, blurred, low_contrast, low_aesthetic``, those of `measured_filters`, and ``duplicate`` last.
+Duplicates are judged among the clips that passed everything else, from the pairs that `dedup` stored: so every clip refused as
+a duplicate has a kept neighbour in this very data set, and none is lost because its better copy was, say, too dark.
 
 Splits: clips that share a source video, a session or a component of duplicates form a group; a group is never divided. The
 hash of a group (the smallest hash of its sessions) puts groups in an order; the first ones are train, the next val, the rest
@@ -28,6 +28,8 @@ from wfm.curation.rows import SPLITS, AestheticRow, DuplicatePair, DuplicateRow,
 from wfm.curation.step import Filter, reason_code
 from wfm.errors import ConfigError, DataError
 from wfm.records import Clip
+
+_MOVES = 0.33  # share of edge strength that does not stay in place
 
 
 class SplitRatio(Config):
@@ -54,6 +56,9 @@ class SelectConfig(Config):
     maximum_text_score: float | None = 0.02
     """Share of the picture under overlaid strokes. A word of 7 letters takes 0.04; a busy car window behind a talking head
     took 0.013."""
+    maximum_mark_score: float | None = 0.009
+    """The same where the rest of the picture moves (moving_share above 0.33), so that what stays is on the screen: a mark of
+    two letters took 0.010 there. Before a camera at rest, window frames took 0.018, at a moving_share below 0.26."""
     minimum_sharpness: float | None = 1.0
     "Variance of the Laplacian times 10,000."
     minimum_contrast: float | None = 0.02
@@ -130,6 +135,10 @@ class MeasuredFilter:
         return self.name if self.refuses(item.measures) else ""
 
 
+def _mark(score: Score) -> float:
+    return score.text_score if score.moving_share > _MOVES else 0.0
+
+
 def filters(config: SelectConfig) -> list[Filter[Scored]]:
     """The filters that are on, in the order in which they give reasons."""
 
@@ -146,6 +155,7 @@ def filters(config: SelectConfig) -> list[Filter[Scored]]:
         *above("static", config.maximum_static_share, lambda score: score.static_share),
         *below("low_motion", config.minimum_motion, lambda score: score.motion),
         *above("text_overlay", config.maximum_text_score, lambda score: score.text_score),
+        *above("mark_overlay", config.maximum_mark_score, _mark),
         *below("blurred", config.minimum_sharpness, lambda score: score.sharpness),
         *below("low_contrast", config.minimum_contrast, lambda score: score.contrast),
         *([] if config.minimum_aesthetic is None else [Unpleasing(config.minimum_aesthetic)]),

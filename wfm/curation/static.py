@@ -14,7 +14,7 @@ FROZEN_DIFFERENCE = 0.25 / 255
 "Two frames whose calmest to busiest block all differ by less are one frame shown twice."
 NEARLY_FROZEN = 2.5 / 255
 "The same in a lossy file, where each repeat refines the picture: for stretches that begin and end abruptly."
-ABRUPT = 4.0
+ABRUPT = 3.0
 "How many times more than all of the stretch the changes right before and behind it are: what slows down does so by and by."
 BLACK_LEVEL = 0.08
 BLACK_PEAK = 0.2

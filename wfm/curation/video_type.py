@@ -31,7 +31,7 @@ HARD = 20 / 255
 "A jump from one pixel to its neighbour that is an outline, a letter, a window's frame: a lens blurs such edges."
 MOST_FLAT, MOST_HARD, SHADES = 0.5, 0.25, 10
 """A drawn picture has more flat pixels than this, more hard ones among the others, and no more grey levels that hold 60 % of
-it. Seen in drawn clips: 0.58, 0.36 and 4 at worst. Of filmed ones, the flattest (0.6) is not hard (0.15), the hardest (0.24) not
+it. Seen in drawn clips: 0.58, 0.36, 4 at worst. Of filmed ones, the flattest (0.6) is not hard (0.15), the hardest (0.24) not
 flat (0.09)."""
 
 

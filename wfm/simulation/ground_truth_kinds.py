@@ -43,17 +43,17 @@ def clip(kind: str, seed: int, frames: int = 36) -> np.ndarray:
 
 
 def write_clip(path: Path, kind: str, seed: int, frames: int = 36) -> Path:
-    """A file of `clip`; ``blocky`` goes through MPEG-4 at its roughest."""
+    """A file of `clip`; ``blocky`` goes through MPEG-4 at its roughest, key frames alone."""
     pixels = clip(kind, seed, frames)
     if kind == "blocky":
-        return write_film(path, pixels, codec="mpeg4", options={"qmin": "24", "qmax": "31", "b": "1000"})
+        return write_film(path, pixels, codec="mpeg4", options={"qmin": "24", "qmax": "31", "b": "1000", "g": "1"})
     return write_film(path, pixels)
 
 
 def _blurred(frames: np.ndarray, rng: np.random.Generator, seed: int) -> np.ndarray:
     from PIL import Image, ImageFilter
 
-    soft = ImageFilter.GaussianBlur(float(rng.uniform(3, 6)))
+    soft = ImageFilter.GaussianBlur(float(rng.uniform(4, 8)))
     return np.stack([np.asarray(Image.fromarray(frame).filter(soft)) for frame in frames])
 
 
@@ -68,7 +68,7 @@ _CHANGES: dict[str, Callable[[np.ndarray, np.random.Generator, int], np.ndarray]
     "corner": lambda frames, rng, seed: with_text(frames, str(rng.choice(MARKS)), corner=True),
     "blurred": _blurred,
     "under": lambda frames, rng, seed: (frames * rng.uniform(0.02, 0.04)).astype(np.uint8),
-    "over": lambda frames, rng, seed: np.clip(frames.astype(int) + 190, 0, 255).astype(np.uint8),
+    "over": lambda frames, rng, seed: np.clip(frames.astype(int) + 215, 0, 255).astype(np.uint8),
     "blocky": lambda frames, rng, seed: frames,
     "letterbox": lambda frames, rng, seed: copies(frames, seed)["letterbox"],
     "pillarbox": lambda frames, rng, seed: np.pad(frames, ((0, 0), (0, 0), (24, 24), (0, 0))),

@@ -1,64 +1,111 @@
-"""The table that the tests hold: shots found against films whose joins are known; and the films are what they claim to be."""
+"""The table of joins that the tests hold, and the films are what they claim to be.
 
+The same rows for more seeds, scores and duplicates too: ``python -m tests.benchmarks.ground_truth``.
+"""
+
+from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from wfm.curation.shots import Mixed, ShotConfig, Span, Timeline, look, spans
-from wfm.data.decode import open_video, read_frames
+from tests.benchmarks.ground_truth_shots import DETECTORS, ShotRow, WrittenFilm, cuts_of, films, shot_row
+from wfm.curation.shots import Mixed, ShotConfig, Span, Timeline, spans
+from wfm.curation.shots_gradual import GradualShots
+from wfm.data.decode import read_frames
 from wfm.data.probe import probe
 from wfm.simulation import ground_truth as gt
 
-SEEDS = (101, 102, 103, 104)  # no threshold was set on these
-
-
-def cuts_of(path: Path, config: ShotConfig) -> list[int]:
-    """Where each cut lies; a gradual one counts by its middle."""
-    with open_video(path) as video:
-        cuts = look(video, config)[1]
-    return [cut if isinstance(cut, int) else (cut.first + cut.last) // 2 for cut in cuts]
+SEEDS = (101, 102, 103)  # no threshold was set on these
 
 
 @pytest.fixture(scope="module")
-def films(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[tuple[Path, gt.Film]]]:
-    folder = tmp_path_factory.mktemp("films")
-    made: dict[str, list[tuple[Path, gt.Film]]] = {}
-    for join in ("cut", "dissolve", "fade"):
-        for seed in SEEDS:
-            film = gt.film(seed, [join] * 5)
-            path = gt.write_film(folder / f"{join}-{seed}.mp4", film.frames)
-            made.setdefault(join, []).append((path, film))
-    return made
+def written(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[WrittenFilm]]:
+    return films(tmp_path_factory.mktemp("films"), SEEDS)
 
 
-def score(films: list[tuple[Path, gt.Film]], config: ShotConfig) -> gt.ShotScore:
-    total = gt.ShotScore()
-    for path, film in films:
-        total += gt.shot_score(cuts_of(path, config), film.transitions)
-    return total
+def row(written: dict[str, list[WrittenFilm]], detector: str, kind: str) -> ShotRow:
+    return shot_row(detector, DETECTORS[detector], kind, written[kind])
 
 
-@pytest.mark.parametrize("detector", ["adaptive", "content"])
-def test_hard_cuts(films: dict[str, list[tuple[Path, gt.Film]]], detector: str) -> None:
-    found = score(films["cut"], ShotConfig(detector=detector))
-    assert found.true == 20
-    assert found.f1 >= 0.95, found
+@pytest.mark.parametrize("detector", ["adaptive", "content", "adaptive+gradual"])
+def test_hard_cuts(written: dict[str, list[WrittenFilm]], detector: str) -> None:
+    """All 15 found, none false; no frame is lost to a mixture that is not there."""
+    found = row(written, detector, "cut")
+    assert found.score.true == 15
+    assert found.score.f1 >= 0.95, found
+    assert found.lost == 0
 
 
-@pytest.mark.parametrize(("join", "floor"), [("dissolve", 0.95), ("fade", 0.95)])
-def test_gradual_joins(films: dict[str, list[tuple[Path, gt.Film]]], join: str, floor: float) -> None:
-    """All 20 of each found on these seeds, none false."""
-    plain, gradual = (score(films[join], ShotConfig(gradual=on)) for on in (False, True))
-    assert gradual.f1 >= floor, gradual
-    assert gradual.precision >= 0.95, gradual
-    assert gradual.recall > plain.recall + 0.3, "a detector of hard cuts does not see them"
+@pytest.mark.parametrize("join", ["dissolve", "fade"])
+def test_gradual_joins(written: dict[str, list[WrittenFilm]], join: str) -> None:
+    """All 15 of each found, none false; 0.95 of the mixed frames stay out of every shot."""
+    plain, gradual = row(written, "adaptive", join), row(written, "adaptive+gradual", join)
+    assert gradual.score.true == 15
+    assert gradual.score.f1 >= 0.95, gradual
+    assert gradual.score.recall > plain.score.recall + 0.3, "a detector of hard cuts does not see them"
+    assert gradual.mixed >= 0.9, gradual
+    assert gradual.lost <= 0.05, gradual
 
 
-def test_hard_cuts_stay_hard_when_gradual_ones_are_looked_for(films: dict[str, list[tuple[Path, gt.Film]]]) -> None:
-    path, film = films["cut"][0]
-    assert cuts_of(path, ShotConfig(gradual=True)) == [join.first for join in film.transitions]
+@pytest.mark.long
+@pytest.mark.parametrize(("join", "hits", "found"), [("cut", 6, 6), ("dissolve", 5, 5), ("fade", 4, 5)])
+def test_the_network_on_the_same_films(tmp_path: Path, join: str, hits: int, found: int) -> None:
+    """TransNetV2 as its package ships it, 6 joins of each kind. It was trained on films of the real world; of these, it misses
+    some slow joins, which the arithmetic finds (F1 1 on the same 6)."""
+    made = films(tmp_path, SEEDS[:2], joins=3)
+    network = row(made, "transnetv2", join).score
+    assert network.hits >= hits, network
+    assert network.found <= found, network
+    assert row(made, "adaptive+gradual", join).score.f1 == 1
+
+
+def shown(view: Callable[[int], tuple[float, float, float]], frames: int = 60) -> np.ndarray:
+    """``view(frame)`` -> (left, upper, width) of what is shown of one picture, uint8 [T, 72, 128, 3]."""
+    from PIL import Image
+
+    world = Image.fromarray(gt.texture(np.random.default_rng(8), 360, 640))
+    boxes = [(x, y, x + wide, y + wide * 9 / 16) for x, y, wide in map(view, range(frames))]
+    return np.stack([np.asarray(world.resize((128, 72), Image.Resampling.BILINEAR, box=box)) for box in boxes])
+
+
+def passing(frames: np.ndarray, width: int, speed: int) -> np.ndarray:
+    """Something plain goes by before the camera."""
+    frames = frames.copy()
+    for k, frame in enumerate(frames):
+        frame[:, max(0, k * speed - width) : max(0, k * speed)] = (90, 120, 60)
+    return frames
+
+
+def turned_up(frames: np.ndarray) -> np.ndarray:
+    """A lamp is."""
+    light = 0.2 + 0.8 / (1 + np.exp(15 - np.arange(len(frames)) / 2))
+    return (frames * light[:, None, None, None]).astype(np.uint8)
+
+
+@pytest.mark.parametrize(
+    "frames",
+    [
+        shown(lambda k: (7 * k, 40, 160)),
+        shown(lambda k: (20 + 2 * k, 40 + 2 * k, 192)),
+        shown(lambda k: (4 * k, 2 * k, 640 - 8 * k)),
+        passing(shown(lambda k: (100, 60, 192)), 100, 6),
+        passing(shown(lambda k: (100, 60, 192)), 400, 12),
+        turned_up(shown(lambda k: (100, 60, 192))),
+    ],
+    ids=["quick pan", "pan", "zoom", "a passer-by", "a wall of a van", "a lamp turned up"],
+)  # fmt: skip
+def test_what_changes_by_and_by_is_no_dissolve(frames: np.ndarray) -> None:
+    finder = GradualShots(ShotConfig().gradual_ratio)
+    for frame in frames:
+        finder.push(frame)
+    assert finder.finish() == []
+
+
+def test_hard_cuts_stay_hard_when_gradual_ones_are_looked_for(written: dict[str, list[WrittenFilm]]) -> None:
+    film = written["cut"][0]
+    assert cuts_of(film.path, ShotConfig(gradual=True)) == [join.first for join in film.transitions]
 
 
 def test_mixed_frames_belong_to_no_shot() -> None:

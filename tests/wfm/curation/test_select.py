@@ -58,6 +58,8 @@ def decide(
         ("black", {"black_share": 0.9}),
         ("static", {"static_share": 1.0}),
         ("text_overlay", {"text_score": 0.1}),
+        ("mark_overlay", {"text_score": 0.012, "moving_share": 0.5}),
+        ("", {"text_score": 0.012, "moving_share": 0.25}),
         ("blurred", {"sharpness": 0.2}),
         ("low_contrast", {"contrast": 0.001}),
         ("", {}),
@@ -76,7 +78,8 @@ def test_each_fault_has_its_reason(make_row: Row, make_score: ScoreOf, reason: s
     [
         ("maximum_black_share", {"black_share": 1.0}),
         ("maximum_static_share", {"static_share": 1.0}),
-        ("maximum_text_score", {"text_score": 1.0}),
+        ("maximum_text_score", {"text_score": 1.0, "moving_share": 0.0}),
+        ("maximum_mark_score", {"text_score": 0.012, "moving_share": 1.0}),
         ("minimum_sharpness", {"sharpness": 0.0}),
         ("minimum_contrast", {"contrast": 0.0}),
     ],
