@@ -1,26 +1,32 @@
 """Raw video -> a data set that is worth training on. One file per step, in flow order:
 
-    ingest    files from outside -> one row each, readable or not (listing, listing_remote: what lies outside; sidecars)
-    split     videos -> clips (shots, shots_gradual, shots_transnet: where to cut, cut: how; true to pts)
+    ingest    files from outside -> one row each, readable or not (listing, listing_remote, listing_archive: what lies outside;
+              sidecars; rights: who may do what with it; partitions: which part a video belongs to)
+    split     videos -> clips (shots, shots_gradual, shots_transnet: where to cut, cut: how, cut_ahead: while still looking; true
+              to pts)
     score     clips -> numbers: motion, sharpness, stillness, burned-in text (signals, motion, sharpness, static, overlay),
               camera moves (block_flow, camera_moves), faults of the picture (quality), kind of video (video_type); by models:
-              text (overlay_tracks, text_detector), safety, aesthetic. The second table: measures
-    caption   clips -> a sentence, from what a simulator knows, from what was measured, or from a model (caption_endpoint)
-    embed     clips -> a vector (embed_models: trained embedders from local files), and signatures (perceptual)
-    dedup     bytes, signatures, vectors -> groups of the same thing (neighbours: pairs; partition: overlapping cells; keepers:
-              who stays)
+              text (overlay_tracks, text_detector), safety. The second table: measures; small_frames: numbers from every frame
+    caption   clips -> a sentence, from what a simulator knows, from what was measured, or from a model (caption_by_model: the
+              step; caption_endpoint, caption_local: whom it asks; caption_windows, caption_prompts: what is shown and asked;
+              caption_cache: what was said; caption_expected: how much)
+    embed     clips -> a vector (embed_models: trained embedders from local files; aesthetic: a head on it), and signatures
+              (signature) for the perceptual tier; in the pass of score where it needs no weights
+    dedup     bytes, signatures, vectors -> groups of the same thing (perceptual; neighbours: pairs; partition: overlapping
+              cells; projection: fewer directions first; keepers: who stays; dedup_trial: what each threshold would drop)
     select    scores and groups -> kept or not, with a reason each (measured_filters: limits on measures; threshold_report:
               a page of what each threshold would drop)
+    cluster   kept clips -> what belongs together, named; taxonomy: categories and their weights (kept_clips: their vectors)
     dataset   what was kept -> shards and tables (clip_table: the public table of clips; bins: which shard; dataset_card and
               dataset_readme: what is said of it)
     exclude   clips leave a finished data set, no shard is written again
-    search    clips of a finished data set by words or by example (search_index: neighbours on disk; search_page: a page);
-              cluster names what belongs together, taxonomy gives categories and their weights
-    cosmos_export, cosmos_import   a data set in cosmos-curate's layout, out and in (cosmos_metas: one clip)
+    search    clips of a finished data set by words or by example (search_index: neighbours on disk; search_page: a page;
+              text_tower: words in the space of a CLIP's pictures)
+    cosmos_export, cosmos_import   a data set in cosmos-curate's layout, out and in (cosmos_metas: one clip; cosmos_windows)
 
 `one_pass` feeds whoever looks at a video from one decode (one_pass_consumers, prefetch). `transcode` turns frames of any kind
 into a clip (tone_map: HDR to SDR; sound). `rows` holds the tables between them, `part`, `per_clip` and `by_part` what steps
-over parts share, `arrays` numpy or cupy, `poison` keeps the list of videos that crash whoever opens them.
+over parts share, `arrays` numpy or cupy, `poison` keeps the list of videos and clips that crash whoever opens them.
 
 Read `step` first (a Step makes rows or skips with a reason, a Filter keeps or says why not), then `split`. `run` says where the
 work happens: in this process or on Dask. Nothing is dropped without a reason that is counted.
