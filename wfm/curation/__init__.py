@@ -2,8 +2,8 @@
 
     ingest    files from outside -> one row each, readable or not (listing, listing_remote, listing_archive: what lies outside;
               sidecars; rights: who may do what with it; partitions: which part a video belongs to)
-    split     videos -> clips (shots, shots_gradual, shots_transnet: where to cut, cut: how, cut_ahead: while still looking; true
-              to pts)
+    split     videos -> clips (shots, shots_gradual, shots_transnet: where to cut, cut: how, cut_ahead: while still looking;
+              true to pts)
     score     clips -> numbers: motion, sharpness, stillness, burned-in text (signals, motion, sharpness, static, overlay),
               camera moves (block_flow, camera_moves), faults of the picture (quality), kind of video (video_type); by models:
               text (overlay_tracks, text_detector), safety. The second table: measures; small_frames: numbers from every frame
