@@ -25,6 +25,7 @@ Layout below the store's URL:
     refs/<kind>/<name>/<alias>/<n>.json    names; the highest n counts
     purged/<video id>.json                 videos that must not come back
     poison/<step>/<id>.json                notes of items that crash whoever opens them
+    captions/<2>/<clip sha256>/<id>.json   what models said of a clip, so that nothing is asked twice
     leases/<key>/…    runs/<id>/…    scratch/<key>/… (local stores only; a remote one's scratch lies in the cache)
 """
 
