@@ -136,6 +136,7 @@ def _on_dask(
 
 def _answer(name: str, future: Any) -> Any:
     from distributed.client import FutureCancelledError
+    from distributed.comm import CommClosedError
     from distributed.scheduler import KilledWorker
 
     try:
@@ -143,7 +144,7 @@ def _answer(name: str, future: Any) -> Any:
     except KilledWorker as error:
         words = f"its worker died {WORKER_LOSSES_ALLOWED + 1} times (out of memory, or a crash in a codec)"
         raise TryAgain(f"task {name!r}: {words}") from error
-    except FutureCancelledError as error:
+    except (FutureCancelledError, CommClosedError) as error:  # before the answer was asked for, or while
         raise TryAgain(f"task {name!r}: the Dask scheduler went away") from error
     except Exception as error:
         raise _named(name, error) from error
