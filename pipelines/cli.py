@@ -41,7 +41,7 @@ app.add_typer(commands_models.app, name="models")
 @app.command()
 def generate(
     model: Annotated[
-        str, typer.Argument(help="Published model: NAME, model/NAME[@ALIAS], a key, or a bundle's folder.")
+        str, typer.Argument(help="Published model: NAME, model/NAME\\[@ALIAS], a key, or a bundle's folder.")
     ],
     past: Annotated[Path, typer.Option("--past", help="Video whose end is the past that is continued.")],
     action: Annotated[Path | None, typer.Option("--action", help="Actions over time: Parquet, CSV or JSON.")] = None,

@@ -18,7 +18,7 @@ commands_purge.add_to(app)
 commands_skipped.add_to(app)
 
 _REFERENCE = Annotated[
-    str, typer.Argument(metavar="ARTIFACT", help="kind/name[@alias], a key, or its first 8+ digits.")
+    str, typer.Argument(metavar="ARTIFACT", help="kind/name\\[@alias], a key, or its first 8+ digits.")
 ]
 _MANY = 20
 

@@ -44,6 +44,8 @@ def purge(
         say(f"could not be judged: {note}")
     going = len(found.held) + (len(found.learned) if models else 0)
     total = f"{going} commits ({size(found.bytes)}), {found.clips} clips"
+    if not (going or found.copies):
+        say("the store holds nothing of this video, nor of anything made from it")
     before = purge_of(opened, found.video_id)
     if before is not None:
         say(f"purged before, at {before.created_at}: {before.reason}")

@@ -1,4 +1,4 @@
-"""Captions from a vision-language model in a local folder, by transformers: Qwen-VL, SmolVLM, LLaVA and whatever else opens as
+"""Captions from a vision-language model in a local folder, by transformers: LLaVA, Qwen-VL and whatever else opens as
 image-text-to-text and has a chat template.
 
 Nothing is downloaded, no code of the folder is run, and weights are read as safetensors. The folder enters the key by the

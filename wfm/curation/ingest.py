@@ -31,7 +31,7 @@ from wfm.curation.poison import watch
 from wfm.curation.step import Skip, reason_code
 from wfm.data.archive import Archive, split_member
 from wfm.data.archive_index import Limits
-from wfm.data.source import DamagedSource, fetch_source, problem_of_source, stated_digest
+from wfm.data.source import DamagedSource, NotThere, fetch_source, problem_of_source, stated_digest
 from wfm.errors import InputError
 from wfm.records import Rights, Video
 
@@ -202,6 +202,8 @@ def examine(file: SourceFile, store: "Store", config: IngestConfig) -> tuple[Vid
         path, video_id = _read(file, store)
     except DamagedSource as error:
         return _failed(row, str(error)), Sidecars()
+    except NotThere as error:  # it was when the bucket was listed
+        return _failed(row, f"not_found: {error}"), Sidecars()
     except OSError as error:
         return _failed(row, _open_reason(file, error)), Sidecars()
     refused = _purged(store, video_id)

@@ -54,6 +54,10 @@ class SourceGone(DataError):
     """A source that ingest has seen is no longer there, or no longer has the same bytes."""
 
 
+class NotThere(InputError):
+    """A remote place holds nothing under a name."""
+
+
 class DamagedSource(DataError):
     """Bytes are not what whoever keeps them says they are. ``code`` is a stable reason code, ``words`` say what is wrong."""
 
@@ -247,12 +251,12 @@ def _make_file_system(url: str, scheme: str, options: dict[str, Any]) -> Any:
 
 
 def remote_error(url: str, error: BaseException) -> WfmError:
-    """What a remote place's error means: `InputError` for a missing bucket or refused credentials, else `TryAgain`."""
+    """What a remote place's error means: `NotThere`, `InputError` for refused credentials, else `TryAgain`."""
     text = without_secrets(f"{type(error).__name__}: {error}")[:300]
     if isinstance(error, WfmError):
         return error
     if isinstance(error, FileNotFoundError):
-        return InputError(f"{url!r} is not there: check the bucket and the path ({text})")
+        return NotThere(f"{url!r} is not there: check the bucket and the path ({text})")
     if isinstance(error, PermissionError) or any(word in text for word in _WRONG):
         return InputError(
             f"{url!r} refused us: check that the bucket exists and that the credentials in the environment may list and read "

@@ -181,6 +181,17 @@ def test_a_purged_video_is_not_even_fetched(bucket: Any, server: str, tmp_path: 
     assert not (tmp_path / "cache" / "sources").exists()
 
 
+def test_an_object_that_left_after_it_was_listed_fails_alone(bucket: Any, server: str, tmp_path: Any) -> None:
+    from wfm.artifacts import Store
+    from wfm.curation import ingest
+
+    bucket("in/a.mp4")
+    (file,) = list_source("s3://films/in").files
+    boto_client(server).delete_object(Bucket="films", Key="in/a.mp4")
+    row, _ = ingest.examine(file, Store.open(tmp_path / "store"), ingest.IngestConfig())
+    assert row.reason.startswith("not_found: ")
+
+
 @pytest.mark.parametrize("kind", ["zip", "tar.gz"])
 def test_members_of_an_archive_in_a_bucket(
     bucket: Any, tmp_path: Any, monkeypatch: pytest.MonkeyPatch, kind: str
