@@ -66,12 +66,13 @@ def _known(ctx: Context[DedupClipsConfig]) -> dedup.Known:
                 "set the same, or leave out `against` to compare all again"
             )
     embeddings = ctx.store.artifact(earlier.manifest.inputs["embeddings"])
-    models = [_column(of, "embeddings", "model") for of in (embeddings, ctx.inputs["embeddings"])]
-    if set(models[0]) != set(models[1]):
-        raise InputError(
-            f"against = {ctx.config.against!r} compared embeddings of {', '.join(sorted(set(models[0])))}, "
-            f"this run has {', '.join(sorted(set(models[1])))}: leave out `against` to compare all again"
-        )
+    for name in ("model", "weights_sha256", "frames", "side"):
+        old, new = (of.manifest.config.get(name) for of in (embeddings, ctx.inputs["embeddings"]))
+        if old != new:
+            raise InputError(
+                f"against = {ctx.config.against!r} compared embeddings made with {name} = {old!r}, this run has {new!r}: "
+                "leave out `against` to compare all again"
+            )
     pairs = [pair for part in read_folder(earlier, "pairs", DuplicatePair).values() for pair in part]
     compared = _hashes(embeddings, "embeddings")
     if ctx.config.look:  # a clip that only had an embedding was not looked at

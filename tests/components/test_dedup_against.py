@@ -49,6 +49,9 @@ def test_a_new_batch_is_compared_with_the_old_and_the_answer_is_that_of_one_run(
 
     with pytest.raises(InputError, match=r"threshold = 0\.95"):
         run_stage("dedup_clips", {**LOOK, "threshold": 0.9, "against": before.key}, **inputs)
+    other = run_stage("embed_clips", {"signatures": True, "frames": 4}, clips=inputs["clips"])
+    with pytest.raises(InputError, match="made with frames = 8, this run has 4"):
+        run_stage("dedup_clips", {**LOOK, "against": before.key}, **{**inputs, "embeddings": other})
     with pytest.raises(InputError, match="of kind 'clips'"):
         run_stage("dedup_clips", {"against": inputs["clips"].key}, **inputs)
 
