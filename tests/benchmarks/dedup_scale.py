@@ -8,7 +8,7 @@ copy at cos 0.95 to 1. Recall: of all pairs at or above the threshold that ``--s
 (0: not measured). Rivals: faiss IVF-Flat (range search, ``--nprobe`` lists; asked for the sampled rows alone, and the time of
 the search scaled to all rows), and comparing inside k-means clusters alone, at k = 1000 and, up to 100,000 vectors, at
 cosmos-curate's default of 4, whose time at the largest count is then that times the square of the ratio. One JSON line a
-measurement. Two threads of a busy machine wait for each other in small products: set one.
+measurement. Ours takes one thread whatever is set; the variables hold the rivals to one as well.
 """
 
 import argparse

@@ -85,30 +85,33 @@ def clustered_pairs(
 
     fresh bool [N]: only pairs with at least one of these rows. Raises `DataError` at more than ``most_pairs`` (0: any number).
     """
-    search = _Search(array_module(device), vectors, threshold, seed, block)
-    cells = Partition(
-        search.points,
-        search.radius,
-        leaf=leaf,
-        reach=reach,
-        most_probes=most_probes,
-        seed=seed,
-        block=block,
-        device=device,
-        fresh=fresh,
-    )
-    found: list[Found] = []
-    waiting = 0
-    for cell in cells:
-        for left, right in _tiles(cell.sides(fresh), block):
-            found.append(search.between(left, right))
-            waiting += len(found[-1][0])
-            if most_pairs and waiting > 4 * most_pairs:
-                found = [_once(found, groups)]
-                waiting = len(found[0][0])
-                if waiting > most_pairs:
-                    raise DataError(f"more than {most_pairs} pairs of {len(vectors)} are at {threshold} or above")
-    return dataclasses.replace(_tidy(vectors, found, groups, threshold), cut_short=cells.cut_short)
+    from threadpoolctl import threadpool_limits
+
+    with threadpool_limits(1, "blas"):  # the products are small: more threads wait for each other more than they work
+        search = _Search(array_module(device), vectors, threshold, seed, block)
+        cells = Partition(
+            search.points,
+            search.radius,
+            leaf=leaf,
+            reach=reach,
+            most_probes=most_probes,
+            seed=seed,
+            block=block,
+            device=device,
+            fresh=fresh,
+        )
+        found: list[Found] = []
+        waiting = 0
+        for cell in cells:
+            for left, right in _tiles(cell.sides(fresh), block):
+                found.append(search.between(left, right))
+                waiting += len(found[-1][0])
+                if most_pairs and waiting > 4 * most_pairs:
+                    found = [_once(found, groups)]
+                    waiting = len(found[0][0])
+                    if waiting > most_pairs:
+                        raise DataError(f"more than {most_pairs} pairs of {len(vectors)} are at {threshold} or above")
+        return dataclasses.replace(_tidy(vectors, found, groups, threshold), cut_short=cells.cut_short)
 
 
 def _tiles(sides: list[tuple[np.ndarray, np.ndarray, bool]], block: int) -> Iterator[Found]:

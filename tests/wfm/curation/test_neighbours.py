@@ -168,6 +168,7 @@ def test_the_share_of_a_distance_that_few_directions_hold() -> None:
 def test_memory_is_that_of_the_tiles_however_large_a_cell() -> None:
     """One round cloud that is compared whole: no matrix of all with all, and no float copy of its vectors."""
     rows = clouds(2, (4_000,))
+    clustered_pairs(rows[:64], np.arange(64), 0.95)  # whatever is imported is imported now
     tracemalloc.start()
     found = clustered_pairs(rows, np.arange(len(rows)), 0.95, leaf=10**9, block=128)
     _, peak = tracemalloc.get_traced_memory()
