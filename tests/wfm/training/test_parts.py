@@ -134,4 +134,5 @@ def test_wrong_configs_are_refused(values):
 def test_the_budget_is_in_what_and_checkpoints_are_not():
     config = TrainingConfig()
     assert {"steps", "batch_size", "seed"} <= set(config.what())
-    assert set(config.how()) == {"checkpoint_every", "checkpoint_seconds", "threads"}
+    # mixture: the table enters by its content, wherever it lies
+    assert set(config.how()) == {"checkpoint_every", "checkpoint_seconds", "threads", "mixture"}
