@@ -14,6 +14,7 @@ from safetensors.numpy import save_file
 from typer.testing import CliRunner
 
 from pipelines.cli import app
+from tests.wfm.data.test_energon import opened
 from wfm.artifacts import Artifact, Store
 from wfm.curation.cosmos_export import export_cosmos
 from wfm.curation.cosmos_import import import_cosmos
@@ -193,7 +194,7 @@ def test_trainers_open_it_as_it_is(made: dict[str, Artifact], store: Store, tmp_
 
     def by_energon(clips: Iterable[str]) -> dict[str, dict[str, bytes]]:
         splits = {rows[clip]["split"] for clip in clips}
-        return {key: value for split in splits for key, value in _energon(root, split).items()}
+        return {key: value for split in splits for key, value in opened(root, split).items()}
 
     assert by_webdataset() == by_energon(written) == written
     whole = next(row["shard"] for row in rows.values() if row["shard"].split("/")[2] == "overflow")
@@ -212,25 +213,6 @@ def test_trainers_open_it_as_it_is(made: dict[str, Artifact], store: Store, tmp_
 
 def _members(sample: dict[str, Any]) -> dict[str, bytes]:
     return {name: value for name, value in sample.items() if not name.startswith("__")}
-
-
-def _energon(root: Path, split: str) -> dict[str, dict[str, bytes]]:
-    """Every sample that Energon reads of a split, once."""
-    from megatron.energon import Cooker, DefaultTaskEncoder, WorkerConfig, get_loader, get_val_dataset, stateless
-
-    class AsItIs(DefaultTaskEncoder):
-        decoder = None
-        cookers = (Cooker(stateless(lambda sample: sample)),)
-
-        def batch(self, samples):
-            return samples
-
-        def encode_batch(self, batch):
-            return batch
-
-    worker = WorkerConfig(rank=0, world_size=1, num_workers=0)
-    dataset = get_val_dataset(root, split_part=split, worker_config=worker, batch_size=1, task_encoder=AsItIs())
-    return {s["__key__"].rpartition("/")[2]: _members(s) for batch in get_loader(dataset) for s in batch}
 
 
 def test_all_of_it_goes_out_and_comes_in_again(made: dict[str, Artifact], tmp_path: Path) -> None:
