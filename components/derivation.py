@@ -24,6 +24,7 @@ GROUND_FLOOR = (
     "wfm.artifacts",
     "wfm.records",
     "wfm.config",
+    "wfm.credentials",
     "wfm.errors",
     "wfm.log",
     "components",

@@ -12,6 +12,7 @@ from pipelines import commands_purge, commands_skipped
 from pipelines.console import STORE_DEFAULT, StoreOption, answers, open_store, say, size
 from pipelines.explain import flat
 from wfm.errors import DataError, InputError
+from wfm.log import printable
 
 app = typer.Typer(help="Look at artifacts, check, name, copy and collect them.", no_args_is_help=True)
 commands_purge.add_to(app)
@@ -81,7 +82,7 @@ def files(
     """List an artifact's files, those of its parts included: sha256, size, path."""
     opened = open_store(store)
     for entry in opened.artifact(opened.resolve(reference)).files(prefix):
-        say(f"{entry.sha256[:16]}  {entry.size:>12}  {entry.path}")
+        say(f"{entry.sha256[:16]}  {entry.size:>12}  {printable(entry.path, one_line=True)}")
 
 
 @app.command()
@@ -106,7 +107,7 @@ def diff(first: _REFERENCE, second: _REFERENCE, store: StoreOption = STORE_DEFAU
         ("~", path) for path in sorted(old_files.keys() & new_files.keys()) if old_files[path] != new_files[path]
     ]
     for mark, path in changes[:_MANY]:
-        say(f"{mark} {path}")
+        say(f"{mark} {printable(path, one_line=True)}")
     same = len(old_files) - sum(mark != "+" for mark, _ in changes)
     more = f" ({len(changes) - _MANY} of them not shown)" if len(changes) > _MANY else ""
     say(f"{same} files are the same, {len(changes)} differ{more}")
@@ -153,7 +154,7 @@ def lineage(
             say(f"{indent}    from {inputs}")
     if sources:
         for source in found.sources():
-            say(source)
+            say(printable(source, one_line=True))
 
 
 @app.command()

@@ -15,6 +15,7 @@ from pipelines.console import LAST, STORE_DEFAULT, StoreOption, age, answers, no
 from pipelines.run_display import duration, node_table
 from pipelines.run_state import GOOD, RunState, read_state, request_cancel
 from wfm.errors import InputError
+from wfm.log import printable
 
 if TYPE_CHECKING:
     from pipelines.plan import Plan
@@ -316,7 +317,7 @@ def _print_log(found: "Run", stage: str, attempt: int | None, follow: bool) -> N
             number, shown = tries[-1], 0
         text = found.read_log(stage, number) if number is not None and tries else ""
         if len(text) > shown:
-            print(text[shown:], end="", flush=True)
+            print(printable(text[shown:]), end="", flush=True)
             shown = len(text)
         over = (
             state is None

@@ -1,14 +1,15 @@
 """What the commands share: where answers are printed, the options several of them take, and how a failure ends.
 
 Answers go to standard output, everything else to standard error. Where output is not a terminal tables are wide, so that a
-script or a test finds whole names.
+script or a test finds whole names. Nothing that is printed commands the terminal: names of files and words of others are made
+harmless here (`wfm.log.printable`), and only the colours and lines of our own tables stay.
 """
 
 import os
 import sys
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
@@ -17,6 +18,7 @@ from components.context import store_options
 from pipelines.prefect_server import home
 from pipelines.run_state import default_store
 from wfm.errors import InputError, WfmError
+from wfm.log import printable
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -63,16 +65,26 @@ def notices() -> "Console":
 
 
 def _console(stderr: bool) -> "Console":
-    from rich.console import Console
-
     stream = sys.stderr if stderr else sys.stdout
-    width = None if stream.isatty() else _WIDTH_WITHOUT_TERMINAL
-    return Console(stderr=stderr, width=width, markup=False, highlight=False)
+    return careful_console(stderr=stderr, width=None if stream.isatty() else _WIDTH_WITHOUT_TERMINAL)
+
+
+def careful_console(stderr: bool, width: int | None = None) -> "Console":
+    """A rich console where only rich itself commands the terminal: what stands in texts and tables is shown, not obeyed."""
+    from rich.console import Console
+    from rich.segment import Segment
+
+    class Careful(Console):
+        def render(self, *args: Any, **more: Any) -> Iterator[Segment]:
+            for part in super().render(*args, **more):
+                yield part if part.control else Segment(printable(part.text), part.style)
+
+    return Careful(stderr=stderr, width=width, markup=False, highlight=False)
 
 
 def say(text: str) -> None:
-    """One plain line of an answer."""
-    print(text, flush=True)
+    """One plain line of an answer (or several of our own)."""
+    print(printable(text), flush=True)
 
 
 def age(unix_seconds: float) -> str:
@@ -126,4 +138,4 @@ def _leave(code: int) -> NoReturn:
 
 
 def _complain(text: str) -> None:
-    print(f"wfm: {text}", file=sys.stderr, flush=True)
+    print(f"wfm: {printable(text)}", file=sys.stderr, flush=True)

@@ -7,7 +7,9 @@ import time
 from collections.abc import Mapping
 from typing import Any, Protocol
 
+from pipelines.console import careful_console
 from pipelines.run_state import GOOD, NodeState, RunState
+from wfm.log import printable
 
 _MARKS = {
     "waiting": ("·", "dim"),
@@ -87,18 +89,17 @@ class PlainDisplay:
 
     def _print(self, node: str, text: str) -> None:
         with self._lock:
-            print(f"{time.strftime('%H:%M:%S')} [{node}] {text}", file=sys.stderr, flush=True)
+            print(printable(f"{time.strftime('%H:%M:%S')} [{node}] {text}"), file=sys.stderr, flush=True)
 
 
 class LiveDisplay:
     """A table that redraws itself, with the stages' lines scrolling above it."""
 
     def __init__(self, state: RunState, usual_seconds: Mapping[str, float], quiet: bool = False) -> None:
-        from rich.console import Console
         from rich.live import Live
 
         self._state, self._usual, self._quiet = state, usual_seconds, quiet
-        self._console = Console(stderr=True, markup=False, highlight=False)
+        self._console = careful_console(stderr=True)
         self._live = Live(get_renderable=self._table, console=self._console, refresh_per_second=2, transient=True)
 
     def __enter__(self) -> "LiveDisplay":

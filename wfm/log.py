@@ -2,9 +2,11 @@
 
 One logger tree under ``wfm``; lines go to standard error so that standard output stays a command's answer. ``progress``
 shows a bar with rate and ETA on a terminal, and a plain line every few seconds where output is captured (a run's log).
+What files and buckets are called is not ours: `printable` makes it harmless before a terminal sees it.
 """
 
 import logging
+import re
 import sys
 import time
 from collections.abc import Iterator
@@ -13,6 +15,23 @@ from typing import Protocol
 
 _FORMAT = "%(asctime)s %(levelname)-7s %(name)s: %(message)s"
 _SECONDS_BETWEEN_LINES = 5.0
+_COMMANDS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+"""What moves a cursor, colours, renames a window, fills a clipboard, or turns the direction of what follows; and halves of
+characters, which no stream can encode. Newlines and tabs stay."""
+_NEWLINES = re.compile(r"[\n\t]")
+
+
+def printable(text: str, *, one_line: bool = False) -> str:
+    """`text` with everything a terminal would obey written out as ``\\u001b``, as JSON does, so that JSON keeps its meaning.
+
+    `one_line`: newlines and tabs too, for a name that must not pass for several.
+    """
+    text = _COMMANDS.sub(_written_out, text)
+    return _NEWLINES.sub(_written_out, text) if one_line else text
+
+
+def _written_out(found: re.Match[str]) -> str:
+    return f"\\u{ord(found[0]):04x}"
 
 
 def get_logger(name: str) -> logging.Logger:
@@ -26,9 +45,16 @@ def set_up(level: str = "INFO") -> None:
     logger.setLevel(level.upper())
     if not logger.handlers:
         handler = logging.StreamHandler(sys.stderr)
-        handler.setFormatter(logging.Formatter(_FORMAT, "%H:%M:%S"))
+        handler.setFormatter(_Printable(_FORMAT, "%H:%M:%S"))
         logger.addHandler(handler)
         logger.propagate = False
+
+
+class _Printable(logging.Formatter):
+    """Log lines that a terminal, or whoever reads the log later, can show."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return printable(super().format(record))
 
 
 class Progress(Protocol):
@@ -92,13 +118,13 @@ def _bar(total: float | None, description: str, unit: str) -> Iterator[Progress]
         rich_progress.TextColumn(unit),
         rich_progress.TimeElapsedColumn(),
         rich_progress.TimeRemainingColumn(),
-        rich_progress.TextColumn("{task.fields[note]}"),
+        rich_progress.TextColumn("{task.fields[note]}", markup=False),
     )
     with rich_progress.Progress(*columns, console=Console(stderr=True), transient=True) as bars:
         task = bars.add_task(description, total=total, note="")
 
         class Bar:
             def advance(self, n: float = 1, note: str = "") -> None:
-                bars.update(task, advance=n, note=note)
+                bars.update(task, advance=n, note=printable(note, one_line=True))
 
         yield Bar()

@@ -3,7 +3,6 @@
 All retries are here: the client libraries' own are switched off, so that the waiting has one cap.
 """
 
-import os
 import random
 import re
 import time
@@ -11,6 +10,7 @@ from collections.abc import Callable
 from typing import Any, Literal, TypeVar
 
 from wfm.artifacts.atomic import disk_error
+from wfm.credentials import without_credentials
 from wfm.errors import InputError, TryAgain, WfmError
 
 Meaning = Literal["missing", "no_bucket", "taken", "transient", "denied", "disk", "other"]
@@ -110,30 +110,22 @@ def _code(error: BaseException) -> tuple[str, int]:
 
 
 class Redactor:
-    """Takes secrets out of a text: the values of credential options, of credential variables, and what looks like a
-    signature."""
+    """Takes secrets out of a text: the values of credential options, and what `wfm.credentials` knows."""
 
     _OPTION = re.compile(r"key|secret|token|password|credential|sas", re.IGNORECASE)
-    _SIGNED = re.compile(r"(?i)((?:X-Amz-)?(?:Signature|Credential|Security-Token|AWSAccessKeyId)=)[^&\s,'\"]+")
 
     def __init__(self, options: dict[str, Any]) -> None:
         self._options = options
 
     def __call__(self, text: str) -> str:
-        for secret in sorted(self._secrets(self._options), key=len, reverse=True):
-            text = text.replace(secret, "***")
-        return self._SIGNED.sub(r"\1***", text)
+        return without_credentials(text, self._secrets(self._options))
 
     def _secrets(self, options: dict[str, Any]) -> set[str]:
-        found = {
-            value
-            for name, value in os.environ.items()
-            if name.startswith("AWS_") and self._OPTION.search(name) and len(value) > 3
-        }
+        found: set[str] = set()
         for name, value in options.items():
             if isinstance(value, dict):
                 found |= self._secrets(value)
-            elif isinstance(value, str) and len(value) > 3 and self._OPTION.search(name):
+            elif isinstance(value, str) and self._OPTION.search(name):
                 found.add(value)
         return found
 

@@ -18,9 +18,10 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, BinaryIO
 from urllib.parse import unquote
 
+from wfm.credentials import carries_credentials
 from wfm.data.archive import ENDINGS, Archive, is_archive_name, split_member
 from wfm.data.archive_index import Limits
-from wfm.data.source import carries_credentials, problem_of
+from wfm.data.source import problem_of
 from wfm.errors import InputError
 from wfm.log import get_logger
 

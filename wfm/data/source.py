@@ -19,6 +19,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from wfm.credentials import carries_credentials, without_credentials
 from wfm.errors import DataError, InputError, MissingPackage, TryAgain, WfmError
 
 if TYPE_CHECKING:
@@ -34,7 +35,6 @@ _hashes: dict[tuple[str, int, int, int], str] = {}
 _SYSTEMS_KEPT = 64
 _systems: dict[tuple[int, str, bytes], Any] = {}
 _systems_lock = threading.Lock()
-_SECRETS = ("AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_ACCESS_KEY_ID")
 _WRONG = (
     "NoSuchBucket",
     "AccessDenied",
@@ -204,11 +204,6 @@ def remote_options(store: "Store | None", url: str) -> dict[str, Any]:
     return {**options, "skip_instance_cache": True, "use_listings_cache": False} if scheme in ("s3", "gs") else options
 
 
-def carries_credentials(url: str) -> bool:
-    """Whether an address has a user's name in it, or a signature."""
-    return bool(re.search(r"(?i)^[^/]*://[^/?#]*@|[?&](x-amz-signature|signature|sig|token)=", url))
-
-
 def refuse_credentials(url: str) -> None:
     """Raises `InputError` for an address with credentials in it, without showing them."""
     if carries_credentials(url):
@@ -252,7 +247,7 @@ def _make_file_system(url: str, scheme: str, options: dict[str, Any]) -> Any:
 
 def remote_error(url: str, error: BaseException) -> WfmError:
     """What a remote place's error means: `NotThere`, `InputError` for refused credentials, else `TryAgain`."""
-    text = without_secrets(f"{type(error).__name__}: {error}")[:300]
+    text = without_credentials(f"{type(error).__name__}: {error}")[:300]
     if isinstance(error, WfmError):
         return error
     if isinstance(error, FileNotFoundError):
@@ -263,15 +258,6 @@ def remote_error(url: str, error: BaseException) -> WfmError:
             f"it ({text})"
         )
     return TryAgain(f"{url!r} does not answer: {text}")
-
-
-def without_secrets(text: str) -> str:
-    """A text with the values of credential variables, and keys that servers echo, blanked out."""
-    for name in _SECRETS:
-        value = os.environ.get(name, "")
-        if len(value) >= 4:
-            text = text.replace(value, "***")
-    return re.sub(r"(?i)((?:access.?key(?:.?id)?|secret\w*|token|signature)['\"]?\s*[=:]\s*)\S+", r"\1***", text)
 
 
 def _download(url: str, options: dict[str, Any]) -> Path:

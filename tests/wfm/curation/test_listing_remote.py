@@ -14,8 +14,9 @@ from typing import Any
 
 import pytest
 
+from wfm.credentials import without_credentials
 from wfm.curation.listing import list_source
-from wfm.data.source import open_source, without_secrets
+from wfm.data.source import open_source
 from wfm.errors import InputError, TryAgain, WfmError
 
 SECRET = "wJalrXUtnFEMIK7MDENGbPxRfiCYEXAMPLEKEY"
@@ -310,4 +311,4 @@ def test_credentials_in_a_url_are_refused_unseen(url: str) -> None:
 
 
 def test_secrets_are_blanked(credentials: None) -> None:
-    assert without_secrets(f"key {KEY_ID} secret={SECRET}, token: abc") == "key *** secret=*** token: ***"
+    assert without_credentials(f"key {KEY_ID} secret={SECRET}, token: abc") == "key *** secret=*** token: ***"

@@ -1,0 +1,71 @@
+"""Credentials in addresses and messages: seen before they are stored, blanked before they are shown.
+
+An address may carry them as a user (``s3://key:secret@bucket``) or in its query, under names that differ by service: S3 and
+Google sign with ``X-Amz-Signature`` and ``X-Goog-Credential``, Azure with ``sig``, CloudFront with ``Key-Pair-Id``, others
+take ``?key=`` or ``?apikey=``. What is such a name is decided here, once.
+"""
+
+import os
+import re
+from collections.abc import Collection
+from urllib.parse import unquote
+
+_WORDS = (
+    "token",
+    "secret",
+    "password",
+    "passwd",
+    "signature",
+    "credential",
+    "apikey",
+    "accesskey",
+    "accessid",
+    "authoriz",
+)
+"""A parameter whose name holds one of these is a credential, however it is spelt (``X-Amz-Security-Token``, ``api_key``)."""
+_NAMES = {
+    *("key", "sig", "sas", "auth", "jwt", "bearer", "pass", "pwd", "pw"),
+    *("keypairid", "subscriptionkey", "hdnts", "hdnea", "jsessionid"),
+}
+"""Whole names that are one."""
+_USER = re.compile(r"([A-Za-z][\w+.-]*:/{1,3})[^\s/?#@'\"]*@")
+_PARAMETER = re.compile(r"([?&;#]|\b)([\w.%~-]{1,64})(=)([^\s&;#,'\"<>)\]]+)")
+_ECHOED = re.compile(
+    r"(?i)((?:access.?key(?:.?id)?|secret\w*|token|signature|password|api.?key)['\"]?\s*[=:]\s*['\"]?)[^\s,'\"]+"
+)
+_VARIABLE = re.compile(r"(?i)key|secret|token|password|credential|sas")
+_SHORTEST = 4
+"""Values shorter than this are not blanked: they would blank half a sentence."""
+
+
+def names_credential(parameter: str) -> bool:
+    """Whether a query parameter of this name holds a credential, percent-encoded or not, in any spelling."""
+    plain = re.sub(r"[^a-z0-9]", "", unquote(unquote(parameter)).lower())
+    return plain in _NAMES or any(word in plain for word in _WORDS)
+
+
+def carries_credentials(url: str) -> bool:
+    """Whether an address has a user in it, or a parameter that holds a credential (``?apikey=``, ``?X-Amz-Credential=``)."""
+    if _USER.search(url):
+        return True
+    _, *rest = re.split(r"[?&;#]", url)
+    return any(names_credential(each.partition("=")[0]) for each in rest if "=" in each)
+
+
+def without_credentials(text: str, more: Collection[str] = ()) -> str:
+    """`text` with the values of credential variables of the environment, those in `more`, and what addresses and servers'
+    answers show of them, blanked out."""
+    known = {value for name, value in os.environ.items() if name.startswith("AWS_") and _VARIABLE.search(name)} | set(
+        more
+    )
+    for value in sorted((value for value in known if len(value) >= _SHORTEST), key=len, reverse=True):
+        text = text.replace(value, "***")
+    text = _USER.sub(r"\1***@", text)
+    text = _PARAMETER.sub(lambda found: f"{found[1]}{found[2]}=***" if _is_secret(found) else found[0], text)
+    return _ECHOED.sub(r"\1***", text)
+
+
+def _is_secret(found: re.Match[str]) -> bool:
+    """A parameter of an address by any of the names; outside of one (``key=...`` in prose) the telling names only."""
+    plain = re.sub(r"[^a-z0-9]", "", unquote(found[2]).lower())
+    return names_credential(found[2]) if found[1] else any(word in plain for word in _WORDS)
