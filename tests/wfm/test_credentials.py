@@ -1,4 +1,4 @@
-"""Credentials in addresses: seen under every service's names for them, blanked in every text, and nothing else taken for one."""
+"""Credentials in addresses: seen under every name that a service has for them, and nothing else taken for one."""
 
 import pytest
 

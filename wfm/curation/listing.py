@@ -1,4 +1,4 @@
-"""What lies outside: the files that ``--videos`` names, seen without opening one of them.
+"""What lies outside: the files that ``--videos`` names, seen without reading one of them.
 
 ``list_source`` takes a folder (read recursively), a glob, one file, a list of names (``.txt``, ``.jsonl``, ``.parquet``), or
 the same on ``s3://`` and the like; of archives (``.zip``, ``.tar``, ``.tar.gz``) the videos in them are listed. Each file comes
@@ -6,10 +6,11 @@ with a stamp (size and time of change, or etag): the listing enters ingest's key
 ones are not read again. Cheap, and free of codec libraries: keys are computed from it.
 
 Sidecars are found by stem: ``x.actions.parquet`` and ``x.attributes.json`` beside ``x.mp4``, or ``../actions/x.parquet`` and
-``../attributes/x.json``. Hidden files and files of other endings are left aside and counted.
+``../attributes/x.json``. Hidden files, and files of other endings whose first bytes are not video, are left aside and counted.
 """
 
 import dataclasses
+import functools
 import glob
 import json
 import os
@@ -19,20 +20,16 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 from urllib.parse import unquote
 
 from wfm.credentials import carries_credentials
+from wfm.curation.endings import EXTENSIONS, is_wanted
 from wfm.data.archive import ENDINGS, Archive, is_archive_name, split_member
 from wfm.data.archive_index import Limits
+from wfm.data.signatures import HEAD_BYTES
 from wfm.data.source import problem_of
 from wfm.errors import InputError
 from wfm.log import get_logger
 
 if TYPE_CHECKING:
     from wfm.artifacts import Artifact, Store
-
-EXTENSIONS = (
-    *(".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".ts", ".m2ts", ".mts", ".wmv", ".asf", ".flv"),
-    *(".ogv", ".3gp", ".mxf", ".gif", ".y4m", ".h264", ".hevc", ".ivf", ".obu"),
-)
-"""Endings taken for videos when a folder is read. A file that is named itself, in a list or a glob, may have any."""
 
 SIDECARS = (("actions", ".actions.parquet", ".parquet"), ("attributes", ".attributes.json", ".json"))
 """(kind, ending beside the video, ending in the sibling folder of that name)."""
@@ -157,7 +154,7 @@ def _list_local(path: str) -> Listing:
     if split_member(path) is not None:
         return Listing((local_file(path),))
     if os.path.lexists(path):
-        if path.endswith(LISTS):
+        if path.lower().endswith(LISTS):
             return list_names(_read_list(path), os.path.dirname(path), path)
         return Listing((local_file(path),))
     if glob.has_magic(path):
@@ -190,8 +187,11 @@ def _list_folder(root: str) -> Listing:
         for name in sorted(names):
             if name.startswith("."):
                 continue
-            if is_video_name(name) or is_archive_name(name):
-                files.append(local_file(os.path.join(folder, name)))
+            path = os.path.join(folder, name)
+            if is_archive_name(name) or (
+                not is_sidecar_name(folder, name) and is_wanted(name, functools.partial(_local_head, path))
+            ):
+                files.append(local_file(path))
             elif not is_sidecar_name(folder, name):
                 aside["other_ending"] += 1
     return Listing(tuple(files), {kind: count for kind, count in aside.items() if count})
@@ -250,9 +250,9 @@ def list_names(rows: Iterable[dict[str, str]], folder: str, where: str, store: "
 def parse_list(text: str, where: str) -> Iterator[dict[str, str]]:
     """Rows of a list: a name a line (``.txt``; blank lines and ``#`` lines are passed over), or JSON objects (``.jsonl``)."""
     for number, line in enumerate(text.split("\n"), 1):
-        if not line.strip() or (line.startswith("#") and not where.endswith(".jsonl")):
+        if not line.strip() or (line.startswith("#") and not where.lower().endswith(".jsonl")):
             continue
-        if not where.endswith(".jsonl"):
+        if not where.lower().endswith(".jsonl"):
             yield {"source": line.removesuffix("\r")}
             continue
         try:
@@ -309,11 +309,6 @@ def parse_table(file: BinaryIO, where: str) -> Iterator[dict[str, str]]:
         raise InputError(f"the list {where!r} is no Parquet that can be read: {error}") from None
 
 
-def is_video_name(name: str) -> bool:
-    """Whether a file of a folder is taken for a video."""
-    return os.path.splitext(name)[1].lower() in EXTENSIONS
-
-
 def is_sidecar_name(folder: str, name: str) -> bool:
     """Whether a file accompanies a video."""
     last = os.path.basename(folder)
@@ -349,6 +344,17 @@ def find_sidecars(
     return found, ";".join(stamp(sidecar) for sidecar in found.values())
 
 
+def _local_head(path: str) -> bytes:
+    """The first bytes of a file; of one that may not be opened a byte that is neither video nor text, so that it gets a row."""
+    if problem_of(path):
+        return b"\0"
+    try:
+        with open(path, "rb") as file:
+            return file.read(HEAD_BYTES)
+    except OSError:
+        return b"\0"
+
+
 def _local_stamp(path: str) -> str:
     member = split_member(path)
     try:
@@ -366,7 +372,7 @@ def _read_list(path: str) -> Iterator[dict[str, str]]:
     if problem:
         raise InputError(f"the list {path!r} cannot be read: {problem}")
     try:
-        if path.endswith(".parquet"):
+        if path.lower().endswith(".parquet"):
             with open(path, "rb") as table:
                 return iter(list(parse_table(table, path)))
         with open(path, encoding="utf-8", newline="") as file:

@@ -9,18 +9,19 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+from wfm.curation.endings import is_wanted
 from wfm.curation.listing import (
     Listing,
     SourceFile,
     as_text,
     find_sidecars,
     is_sidecar_name,
-    is_video_name,
     unsafe_name,
 )
 from wfm.data.archive import Archive, is_archive_name, split_member
 from wfm.data.archive_index import Index, Limits, Member
-from wfm.data.source import problem_of_source
+from wfm.data.signatures import HEAD_BYTES
+from wfm.data.source import DamagedSource, problem_of_source
 
 if TYPE_CHECKING:
     from wfm.artifacts import Store
@@ -51,7 +52,7 @@ def expand(found: Listing, store: "Store | None", limits: Limits) -> Listing:
             files.append(dataclasses.replace(file, problem=problem))
             continue
         if not name:
-            files += _videos(file, address, index, limits, aside)
+            files += _videos(file, Archive(store, address), index, limits, aside)
         elif name in index.by_name:
             files.append(_video(file, address, index.by_name[name], index, limits))
         else:
@@ -60,14 +61,19 @@ def expand(found: Listing, store: "Store | None", limits: Limits) -> Listing:
     return Listing(tuple(files), {kind: count for kind, count in aside.items() if count})
 
 
-def _videos(file: SourceFile, address: str, index: Index, limits: Limits, aside: Counter[str]) -> Iterator[SourceFile]:
+def _videos(
+    file: SourceFile, archive: Archive, index: Index, limits: Limits, aside: Counter[str]
+) -> Iterator[SourceFile]:
+    address = archive.address
     others = []
     used: set[str] = set()
     for member in index.members:
         folder, _, name = member.name.rpartition("/")
         if any(part.startswith(".") and part not in (".", "..") for part in member.name.split("/")):
             aside["hidden"] += 1
-        elif is_video_name(name):
+        elif not is_sidecar_name(folder, name) and is_wanted(
+            name, lambda m=member: _head(archive, m), any_ending=False
+        ):
             video = _video(file, address, member, index, limits)
             used |= {video.actions, video.attributes}
             yield video
@@ -76,6 +82,16 @@ def _videos(file: SourceFile, address: str, index: Index, limits: Limits, aside:
     aside["other_ending"] += sum(source not in used for source in others)
     if index.problem:
         yield dataclasses.replace(file, problem=index.problem)
+
+
+def _head(archive: Archive, member: Member) -> bytes:
+    """The first bytes; of a member that cannot be unpacked a byte that is neither video nor text, so that it gets a row."""
+    if member.problem:
+        return b"\0"
+    try:
+        return next(archive.unpack(member, HEAD_BYTES), b"")
+    except (DamagedSource, OSError):
+        return b"\0"
 
 
 def _video(file: SourceFile, address: str, member: Member, index: Index, limits: Limits) -> SourceFile:

@@ -4,6 +4,7 @@ import dataclasses
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
+from wfm.curation.endings import is_wanted
 from wfm.curation.listing import (
     LISTS,
     SIDECARS,
@@ -11,13 +12,13 @@ from wfm.curation.listing import (
     SourceFile,
     find_sidecars,
     is_sidecar_name,
-    is_video_name,
     list_names,
     parse_list,
     parse_table,
     unsafe_name,
 )
 from wfm.data.archive import is_archive_name, split_member
+from wfm.data.signatures import HEAD_BYTES
 from wfm.data.source import object_stamp, remote_error, remote_file_system, remote_options
 from wfm.errors import InputError, WfmError
 
@@ -41,10 +42,10 @@ def list_remote(url: str, store: "Store | None") -> Listing:
             entries = [e for e in file_system.glob(path, detail=True).values() if e["type"] == "file"]
             return _listing(file_system, scheme, entries, path, named=True)
         if file_system.isfile(path):
-            if path.endswith(".parquet"):
+            if path.lower().endswith(".parquet"):
                 with file_system.open(path, "rb") as table:
                     return list_names(parse_table(table, url), url.rpartition("/")[0], url, store)
-            if path.endswith(LISTS):
+            if path.lower().endswith(LISTS):
                 text = file_system.cat_file(path).decode()
                 return list_names(parse_list(text, url), url.rpartition("/")[0], url, store)
             return _listing(file_system, scheme, [file_system.info(path)], path, named=True)
@@ -103,18 +104,36 @@ def _listing(file_system: Any, scheme: str, entries: list[dict[str, Any]], root:
     known = {entry["name"]: entry for entry in entries}
     known |= {entry["name"]: entry for entry in _sibling_sidecars(file_system, root, entries)}
     files = []
+    wanted = set() if named else _wanted(file_system, [entry["name"] for entry in entries])
     for entry in entries:
         path = entry["name"]
         folder, _, name = path.rpartition("/")
         below = path[len(root) :] if path.startswith(root) else name
         if not named and any(part.startswith(".") and part not in (".", "..") for part in below.split("/")):
             aside["hidden"] = aside.get("hidden", 0) + 1
-        elif not named and not is_video_name(name) and not is_archive_name(name):
-            if not is_sidecar_name(folder, name) and name:
-                aside["other_ending"] = aside.get("other_ending", 0) + 1
-        else:
+        elif named or is_archive_name(name) or (not is_sidecar_name(folder, name) and path in wanted):
             files.append(_source_file(scheme, path, entry, known))
+        elif name and not is_sidecar_name(folder, name):
+            aside["other_ending"] = aside.get("other_ending", 0) + 1
     return Listing(tuple(files), aside)
+
+
+def _wanted(file_system: Any, paths: list[str]) -> set[str]:
+    """Those that are taken for videos. Only objects without an ending are asked for their first bytes: each costs a request."""
+
+    def wanted(path: str) -> bool:
+        return is_wanted(path.rpartition("/")[2], lambda: _head(file_system, path), any_ending=False)
+
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        return {path for path, is_one in zip(paths, pool.map(wanted, paths), strict=True) if is_one}
+
+
+def _head(file_system: Any, path: str) -> bytes:
+    """The first bytes; of an object that may not be read a byte that is neither video nor text, so that it gets a row."""
+    try:
+        return bytes(file_system.cat_file(path, start=0, end=HEAD_BYTES))
+    except (FileNotFoundError, PermissionError):
+        return b"\0"
 
 
 def _source_file(scheme: str, path: str, entry: dict[str, Any], known: dict[str, dict[str, Any]]) -> SourceFile:

@@ -111,15 +111,15 @@ class Archive:
             _indexes[(self.address, self.stamp)] = known
         return known
 
-    def unpack(self, member: Member) -> Iterator[bytes]:
+    def unpack(self, member: Member, chunk_bytes: int = _CHUNK) -> Iterator[bytes]:
         """The member's bytes, as many as it declares. Raises `DamagedSource` when there are others."""
         try:
-            with self._open(_CHUNK) as file:
+            with self._open(chunk_bytes) as file:
                 file.seek(member.start)
                 source = zip_data(file, member) if self._is_zip else file
                 left = member.size
                 while left:
-                    chunk = source.read(min(left, _CHUNK))
+                    chunk = source.read(min(left, chunk_bytes))
                     if not chunk:
                         raise DamagedSource(DAMAGED, f"{left:,} of its {member.size:,} bytes are missing")
                     left -= len(chunk)

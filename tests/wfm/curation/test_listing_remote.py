@@ -311,4 +311,4 @@ def test_credentials_in_a_url_are_refused_unseen(url: str) -> None:
 
 
 def test_secrets_are_blanked(credentials: None) -> None:
-    assert without_credentials(f"key {KEY_ID} secret={SECRET}, token: abc") == "key *** secret=*** token: ***"
+    assert without_credentials(f"key {KEY_ID} secret={SECRET}, token: abc") == "key *** secret=***, token: ***"
