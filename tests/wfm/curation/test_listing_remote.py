@@ -60,6 +60,16 @@ def bucket(server: str, credentials: None, monkeypatch: pytest.MonkeyPatch) -> I
         client.delete_object(Bucket="films", Key=item["Key"])
 
 
+def test_objects_without_an_ending_are_told_by_their_first_bytes(bucket: Any) -> None:
+    bucket("in/0123abc", b"\x1a\x45\xdf\xa3" + bytes(99))  # Matroska's first bytes; it was left aside
+    bucket("in/README", b"words")
+    bucket("in/odd", bytes(range(256)))
+    bucket("in/a.bin", b"\x1a\x45\xdf\xa3")  # a foreign ending costs a bucket no request
+    found = list_source("s3://films/in")
+    assert [file.name for file in found.files] == ["0123abc", "odd"]
+    assert found.aside == {"other_ending": 2}
+
+
 def test_a_prefix_is_read_like_a_folder(bucket: Any) -> None:
     for key in (
         "in/videos/a b.mp4",
