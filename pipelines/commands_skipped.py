@@ -12,8 +12,8 @@ from wfm.errors import InputError
 if TYPE_CHECKING:
     from wfm.artifacts import Artifact, Store
 
-_TABLES = ("videos", "skips", "selection")
-"""Where stages write down what they left out: files, clips or spans of a file, clips that were not chosen."""
+_TABLES = ("videos", "skips")
+"""Where stages write down what they left out: files, clips or spans of a file. `wfm.curation.drops` tells of a selection."""
 
 
 def add_to(app: typer.Typer) -> None:
@@ -43,19 +43,25 @@ def skipped(
 
 
 def left_out(store: "Store", key: str) -> Iterator[dict[str, Any]]:
-    """What each stage before an artifact left out, in the order of the work: stage, reason, source or clip, seconds."""
+    """What each stage before an artifact left out, in the order of the work: stage, reason, source, clip, seconds, and of
+    clips that were not chosen the score that decided and its limit."""
     for ancestor in reversed(list(store.lineage(key))):
         if not ancestor.problem and ancestor.stage != "write_shards":  # it repeats what the stages before it say
-            yield from _of_stage(store.artifact(ancestor.key), ancestor.stage)
+            yield from _of_stage(store, store.artifact(ancestor.key), ancestor.stage)
 
 
-def _of_stage(artifact: "Artifact", stage: str) -> Iterator[dict[str, Any]]:
+def _of_stage(store: "Store", artifact: "Artifact", stage: str) -> Iterator[dict[str, Any]]:
+    from wfm.curation.drops import drops
+
+    if artifact.kind == "selection":
+        yield from ({"stage": stage, **row} for row in drops(store, artifact))
+        return
     for name in _TABLES:
         for _, table in artifact.iterate_table(name):
             for row in table.to_pylist():
                 if not row.get("reason"):
                     continue
-                where = {of: row[of] for of in ("source", "clip_id", "duplicate_of") if row.get(of)}
+                where = {of: row[of] for of in ("source", "clip_id") if row.get(of)}
                 if row.get("end_seconds"):
                     where |= {"start_seconds": row["start_seconds"], "end_seconds": row["end_seconds"]}
                 yield {"stage": stage, "reason": row["reason"], **where}

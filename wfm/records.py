@@ -50,10 +50,12 @@ class Record:
 
     @classmethod
     def from_table(cls, table: pa.Table) -> list[Self]:
-        """An Arrow table -> rows. Raises `DataError` for another record, a newer version or a missing column."""
+        """An Arrow table -> rows; a column that was added later and is not there has its default. Raises `DataError` for
+        another record, a newer version or a missing column that has none."""
         cls.check(table.schema)
-        names = [field.name for field in dataclasses.fields(cls)]
-        missing = [name for name in names if name not in table.column_names]
+        fields = dataclasses.fields(cls)
+        names = [field.name for field in fields if field.name in table.column_names]
+        missing = [f.name for f in fields if f.name not in names and f.default is dataclasses.MISSING]
         if missing:
             raise DataError(
                 f"table of {cls.__name__} lacks the columns {', '.join(missing)}: another version of wfm wrote it; run the"
@@ -97,6 +99,7 @@ class Video(Record):
     video_id: str = ""
     "sha256 of the bytes; empty when they could not be read."
     size_bytes: int = 0
+    "Size of the file [bytes]."
     status: str = "ok"
     "``ok``, ``duplicate`` (same bytes as another file) or ``failed``."
     reason: str = ""
@@ -104,17 +107,27 @@ class Video(Record):
     session_id: str = ""
     "Recording the video belongs to; its own id unless a sidecar says otherwise."
     view: str = ""
+    "Which camera of the recording, where a sidecar or list says so."
     duration_seconds: float = 0.0
+    "From the first frame to the end of the last [s]."
     width: int = 0
+    "As shown: after the rotation that the file asks for [pixels]."
     height: int = 0
+    "Likewise [pixels]."
     rotation_degrees: int = 0
+    "Turn that the file asks for."
     fps: float = 0.0
     "Average frames a second."
     num_frames: int = 0
+    "Frames of its video stream."
     codec: str = ""
+    "Of its video stream, by FFmpeg's name."
     pixel_format: str = ""
+    "Of its video stream, by FFmpeg's name."
     has_audio: bool = False
+    "Whether there is a sound stream."
     variable_frame_rate: bool = False
+    "Whether its frames come at uneven times."
     actions: str = ""
     "Source of the actions sidecar, or empty."
     attributes: str = ""
@@ -129,9 +142,13 @@ class Rights(Record):
     source: str
     video_id: str
     licence: str = ""
+    "As a list or a sidecar states it; ``unknown`` where nobody did, ``simulated`` where nothing was filmed."
     consent: str = ""
+    "Likewise: of the people in it."
     rights_holder: str = ""
+    "Likewise."
     url: str = ""
+    "Where it came from, as a list states it."
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -139,22 +156,33 @@ class Clip(Record):
     """A span of a video that was cut out."""
 
     clip_id: str
+    "Hash of the video id and the span: the same cut has the same id."
     clip_sha256: str
     "sha256 of the clip file's own bytes: what caches go by."
     video_id: str
+    "sha256 of the bytes of its video."
     source: str
+    "Path or URL of the video, as given."
     session_id: str
+    "The recording it belongs to: its views are never duplicates of each other, nor on two sides of a split."
     view: str = ""
+    "Which camera of the recording, where known."
     start_seconds: float
+    "In the source, from the start of its video stream [s]."
     end_seconds: float
+    "Likewise; the end of the last frame [s]."
     start_pts: int
     end_pts: int
     time_base: str
     "Seconds per pts tick, such as ``1/12288``."
     num_frames: int
+    "Frames of the clip."
     fps: float
+    "Frames over seconds."
     width: int
+    "[pixels]"
     height: int
+    "[pixels]"
     path: str
     "Clip file inside its part, ``clips/<clip_id>.mp4``."
     transcode: str
@@ -173,5 +201,6 @@ class Caption(Record):
     clip_sha256: str
     "The clip bytes the caption was made from."
     caption: str
+    "The sentence."
     caption_source: str
     "``attributes`` (what a simulator knows), ``measured`` (from pixels), ``endpoint:<model>``, ``local:<hash>`` (a model)."

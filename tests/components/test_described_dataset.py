@@ -14,6 +14,7 @@ from safetensors.numpy import save_file
 from typer.testing import CliRunner
 
 from pipelines.cli import app
+from pipelines.commands_skipped import left_out
 from tests.wfm.data.test_energon import opened
 from wfm.artifacts import Artifact, Store
 from wfm.curation.cosmos_export import export_cosmos
@@ -209,6 +210,53 @@ def test_trainers_open_it_as_it_is(made: dict[str, Artifact], store: Store, tmp_
     assert "Excluded" not in (root / "README.md").read_text()
     assert by_energon(written) == written
     assert not list((root / FOLDER).glob("*.tmp"))
+
+
+def test_the_readme_tells_energon_how_and_is_right(made: dict[str, Artifact], store: Store, tmp_path: Path) -> None:
+    """The cooker of the page, run as a trainer would: before there was none, and Energon refused without one."""
+    root = tmp_path / "pulled"
+    store.pull(made["dataset"].key, root, "all")
+    code = (root / "README.md").read_text().split("```python\n")[1].split("```")[0]
+    assert code.count("    ...\n") == 1
+    split = "get_loader(dataset):  # without end"
+    names: dict[str, Any] = {"__name__": "page"}
+    code = code.replace(split, "[next(iter(get_loader(dataset)))]:").replace("    ...\n", "    seen = batch\n")
+    exec(compile(code.replace('"."', repr(str(root))), "README.md", "exec"), names)
+    rows = {row["clip_id"]: row for row in made["dataset"].table("clips").to_pylist()}
+    assert names["seen"]
+    for clip in names["seen"]:
+        row = rows[clip.facts["clip_id"]]
+        assert (clip.caption, row["split"]) == (row["caption"], "train")
+        source = made["clips"].part(row["video_id"][:2]).fetch(f"clips/{row['clip_id']}.mp4")
+        assert clip.video == source.read_bytes()
+
+
+def test_every_drop_is_told_with_its_figure_limit_source_and_time(
+    made: dict[str, Artifact], store: Store, folder: Path, stage_runner: Callable[..., Any]
+) -> None:
+    run = stage_runner(store, folder / "scratch")
+    inputs = {name: made[name] for name in ("clips", "scores", "duplicates", "embeddings")}
+
+    def third(table: str, column: str) -> float:
+        return sorted(row[column] for row in made["scores"].table(table).to_pylist())[2]
+
+    contrast, flow = third("scores", "contrast"), third("measures", "flow")
+    off = {"minimum_sharpness": None, "minimum_contrast": None}
+    for chosen_limits, reason, measure, limit, dropped in (
+        ({**off, "minimum_contrast": contrast}, "low_contrast", "contrast", contrast, 2),
+        ({**off, "measured": {"minimum_flow": flow}}, "low_flow", "flow", flow, 2),
+    ):
+        chosen = run("select_clips", chosen_limits, **inputs)
+        told = [row for row in left_out(store, chosen.key) if row["stage"] == "select_clips"]
+        assert len(told) == dropped, reason  # told as before: with neither figure nor place
+        clips = {row["clip_id"]: row for row in made["clips"].table("clips").to_pylist()}
+        for row in told:
+            assert (row["reason"], row["measure"], row["limit"]) == (reason, measure, limit)
+            assert row["score"] < limit
+            clip = clips[row["clip_id"]]
+            assert [row[of] for of in ("source", "start_seconds", "end_seconds")] == [
+                clip[of] for of in ("source", "start_seconds", "end_seconds")
+            ]
 
 
 def _members(sample: dict[str, Any]) -> dict[str, bytes]:

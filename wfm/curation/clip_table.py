@@ -37,6 +37,7 @@ class ClipRow(Record):
     transcode: str
     "``copy`` or ``encode``."
     has_actions: bool
+    "Whether the sample has actions (``.actions.parquet``)."
     kept: bool
     reason: str
     "Why it is not kept, one code; empty if kept."

@@ -26,7 +26,7 @@ from wfm.curation.dataset_readme import SHOWN_SOURCES, Source, readme
 from wfm.curation.part import PartLike
 from wfm.curation.rights import COLUMNS, with_rights
 from wfm.curation.rows import SPLITS, Score, Selection
-from wfm.curation.step import reason_code
+from wfm.curation.step import SkippedRow, reason_code
 from wfm.data.energon import MEMBERS, write_energon
 from wfm.data.shards import ShardWriter
 from wfm.errors import DataError
@@ -37,9 +37,8 @@ if TYPE_CHECKING:
 
     from wfm.artifacts import Artifact, PartEntry, Store
 
-_CARD_COLUMNS = [
-    field.name for field in dataclasses.fields(ClipRow) if field.name not in ("clip_sha256", "caption", "source")
-]
+_ALWAYS = ("clip_sha256", "source", "caption")
+_CARD_COLUMNS = [field.name for field in dataclasses.fields(ClipRow) if field.name not in _ALWAYS]
 Plan = tuple[dict[str, Any], dict[str, Any]]
 
 
@@ -109,6 +108,8 @@ def dataset_part(part: PartLike) -> tuple[dict[str, int], dict[str, int]]:
     of_videos = store.part(arguments["videos"]).fetch if "videos" in arguments else None
     listed = _rights(store, arguments)
     pq.write_table(with_rights(videos, of_videos, listed), part.out / "videos.parquet", compression="zstd")
+    skips = _rows(store, arguments, "skips", SkippedRow, of="clips")
+    pq.write_table(SkippedRow.to_table(skips), part.out / "skips.parquet", compression="zstd")
     write_caption_windows(known, schema, part.out)
     refused = Counter(row.reason for row in rows if not row.kept)
     return {"inputs": len(rows), "outputs": len(shards), "videos": len(videos)}, dict(sorted(refused.items()))
@@ -190,14 +191,16 @@ def write_card(store: "Store", parts: Sequence["PartEntry"], out: Path) -> dict[
     for entry in parts:
         part = store.part(entry.key)
         rights = {}
-        for row in part.table("videos", ["name", "video_id", "status", "reason", *COLUMNS]).to_pylist():
+        for row in part.table("videos").to_pylist():
             ok = row["status"] == "ok"
-            card.add_video("ok" if ok else reason_code(row["reason"]) or row["status"], row["licence"], row["consent"])
+            card.add_video("ok" if ok else reason_code(row["reason"]) or row["status"], row)
             if ok:
                 rights[row["video_id"]] = (row["licence"], row["consent"])
                 if len(sources) < SHOWN_SOURCES:
                     sources.append((row["name"], row["video_id"], *(row[name] for name in COLUMNS)))
-        card.add_clips(part.table("clips", _CARD_COLUMNS).to_pylist(), rights)
+        clips = part.table("clips", _CARD_COLUMNS).to_pylist()
+        card.add_clips(clips, rights)
+        card.add_outcome(rights, clips, part.table("skips").to_pylist() if part.has_file("skips.parquet") else ())
         for file in part.files("shards/"):
             if file.path.endswith(".tar"):
                 card.add_shard(file.path.split("/")[1], file.size)
@@ -216,13 +219,14 @@ def _rights(store: "Store", arguments: Any) -> list[Rights]:
     """What a list said of the videos; data sets of other makers and older parts have no such table."""
     if "videos" not in arguments or not store.part(arguments["videos"]).has_file("rights.parquet"):
         return []
-    return _rows(store, {"rights": arguments["videos"]}, "rights", Rights)
+    return _rows(store, arguments, "rights", Rights, of="videos")
 
 
-def _rows(store: "Store", arguments: Any, table: str, record: type[Any]) -> list[Any]:
-    if table not in arguments:
+def _rows(store: "Store", arguments: Any, table: str, record: type[Any], of: str = "") -> list[Any]:
+    """The rows of a table of the part's input of that name, or of the one named; empty without the input."""
+    if (of or table) not in arguments:
         return []
-    rows: list[Record] = record.from_table(store.part(arguments[table]).table(table))
+    rows: list[Record] = record.from_table(store.part(arguments[of or table]).table(table))
     return rows
 
 
@@ -244,7 +248,7 @@ def _more(store: "Store", arguments: Any) -> dict[str, list[Any]]:
     }
     for name, of in (("measures", "scores"), ("aesthetic", "embeddings")):
         if of in arguments and store.part(arguments[of]).has_file(f"{name}.parquet"):
-            found[name] = _rows(store, {name: arguments[of]}, name, MORE[name])
+            found[name] = _rows(store, arguments, name, MORE[name], of=of)
     return found
 
 

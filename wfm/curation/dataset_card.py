@@ -6,20 +6,19 @@ says when they are not. Minimum and maximum are always exact.
 """
 
 import hashlib
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 
 from wfm.curation.clip_table import MEASURED
+from wfm.curation.rights import UNKNOWN, is_simulated
 from wfm.curation.rows import SPLITS
+from wfm.curation.step import reason_code
 
 SCHEMA_VERSION = 1
 """Of a sample's JSON and of the card."""
-
-UNKNOWN = "unknown"
-"""What stands where nobody said a video's licence or consent."""
 
 SHOWN_CLUSTERS = 100
 """So many clusters, the largest, stand in the card; the rest in ``clips.parquet``."""
@@ -101,12 +100,16 @@ class Card:
         self.rights: dict[tuple[str, str], Counter[str]] = {}
         self.splits = {split: _Split() for split in SPLITS}
         self.spreads: dict[bool, dict[str, Spread]] = {True: {}, False: {}}
-        self.total = self.with_actions = 0
+        self.spans, self.without_clips = Counter[str](), Counter[str]()
+        self.span_seconds: dict[str, float] = defaultdict(float)
+        self.filled: dict[str, set[str]] = {}
+        self.total = self.with_actions = self.simulated = 0
 
     def add_clips(self, rows: Iterable[dict[str, Any]], rights: dict[str, tuple[str, str]]) -> None:
         """Rows of `ClipRow`; `rights`: video id -> (licence, consent)."""
         for row in rows:
             self.total += 1
+            self._fill("clips.parquet", row)
             for name in MEASURED:
                 if isinstance(row[name], float):
                     self.spreads[row["kept"]].setdefault(name, Spread()).add(row["clip_id"], row[name])
@@ -116,6 +119,33 @@ class Card:
             self._add_kept(row)
             of_right = self.rights.setdefault(rights.get(row["video_id"], (UNKNOWN, UNKNOWN)), Counter())
             of_right["clips"] += 1
+
+    def add_outcome(
+        self, videos: Iterable[str], clips: Iterable[dict[str, Any]], skips: Iterable[dict[str, Any]]
+    ) -> None:
+        """What became of the usable videos (ids) of a part: its rows of `ClipRow` and of `SkippedRow`. A video that gave no
+        clip counts under the reason that most of its spans and clips have."""
+        reasons: dict[str, Counter[str]] = {video: Counter() for video in videos}
+        gave = set()
+        for row in clips:
+            if row["kept"]:
+                gave.add(row["video_id"])
+            elif row["video_id"] in reasons:
+                reasons[row["video_id"]][row["reason"]] += 1
+        for row in skips:
+            code = reason_code(row["reason"])
+            self._fill("skips.parquet", row)
+            self.spans[code] += 1
+            self.span_seconds[code] += max(row["end_seconds"] - row["start_seconds"], 0.0)
+            if row["video_id"] in reasons:
+                reasons[row["video_id"]][code] += 1
+        for video, counted in reasons.items():
+            if video not in gave:
+                self.without_clips[max(sorted(counted), key=counted.__getitem__, default="no_span")] += 1
+
+    def _fill(self, table: str, row: dict[str, Any]) -> None:
+        filled = self.filled.setdefault(table, set())
+        filled |= {name for name, value in row.items() if name not in filled and value not in (None, "")}
 
     def _add_kept(self, row: dict[str, Any]) -> None:
         split = self.splits[row["split"]]
@@ -136,9 +166,12 @@ class Card:
         folders = row["shard"].split("/")
         self.bins[folders[2] if len(folders) == 4 else "all in one"] += 1
 
-    def add_video(self, status: str, licence: str, consent: str) -> None:
-        """One input file; `status` is ok or the code of what was wrong."""
+    def add_video(self, status: str, row: dict[str, Any]) -> None:
+        """One input file, a row of the public table; `status` is ok or the code of what was wrong."""
         self.videos[status] += 1
+        self._fill("videos.parquet", row)
+        licence, consent = row["licence"], row["consent"]
+        self.simulated += is_simulated(row["source"])
         if status == "ok":
             self.rights.setdefault((licence, consent), Counter())["videos"] += 1
 
@@ -158,10 +191,16 @@ class Card:
         counted = [distinct for split in self.splits.values() for distinct in (split.sessions, split.groups)]
         return {
             "schema_version": SCHEMA_VERSION,
-            "videos": {"total": sum(self.videos.values()), "ok": self.videos["ok"]},
+            "videos": {"total": sum(self.videos.values()), "ok": self.videos["ok"], "simulated": self.simulated},
+            "videos_without_clips": dict(sorted(self.without_clips.items())),
             "videos_not_used": {reason: count for reason, count in sorted(self.videos.items()) if reason != "ok"},
             "clips": {"total": self.total, "kept": self.kept, "with_actions": self.with_actions},
             "clips_refused": dict(sorted(self.refused.items())),
+            "spans_not_cut": {
+                code: {"spans": count, "seconds": round(self.span_seconds[code], 3)}
+                for code, count in sorted(self.spans.items())
+            },
+            "filled_columns": {table: sorted(names) for table, names in sorted(self.filled.items())},
             "caption_sources": dict(sorted(self.captions.items())),
             "motion_sources": dict(sorted(self.motions.items())),
             "picture_sizes": dict(sorted(self.sizes.items())),

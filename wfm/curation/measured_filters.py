@@ -4,6 +4,7 @@ All are off until somebody chooses: `wfm curate report` shows what each would dr
 asked the detector) is an error that says how to get it, never a yes.
 """
 
+import dataclasses
 from collections.abc import Callable
 
 from wfm.config import Config
@@ -61,25 +62,39 @@ LOWER = (
 _ASK = {"ocr_share": "text_detector=ppocr", "ocr_corner": "text_detector=ppocr", "nsfw": "nsfw=true"}
 
 
-def measured_rules(limits: MeasuredLimits) -> list[tuple[str, Question]]:
-    """(reason, question) of the limits that are on, in a fixed order. Raises `ConfigError` for an unknown video type."""
+@dataclasses.dataclass(frozen=True)
+class MeasuredRule:
+    """One limit that is on: the reason it gives, the column it looks at, the limit, and the question it asks."""
+
+    reason: str
+    column: str
+    limit: float | str
+    refuses: Question
+
+
+def measured_rules(limits: MeasuredLimits) -> list[MeasuredRule]:
+    """The limits that are on, in a fixed order. Raises `ConfigError` for an unknown video type."""
     unknown = [name for name in limits.drop_video_types if name not in TYPES]
     if unknown:
         raise ConfigError(
             f"select_clips.measured.drop_video_types = {unknown[0]!r}: choices are {', '.join(TYPES)}; give a list of these"
         )
-    rules: list[tuple[str, Question]] = [
-        *((reason, _above(column, getattr(limits, name))) for reason, name, column in UPPER if _on(limits, name)),
-        *((reason, _below(column, getattr(limits, name))) for reason, name, column in LOWER if _on(limits, name)),
+    rules = [
+        MeasuredRule(reason, column, limit, question(column, limit))
+        for rows, question in ((UPPER, _above), (LOWER, _below))
+        for reason, name, column in rows
+        if (limit := getattr(limits, name)) is not None
     ]
     if limits.drop_ocr_corner:
-        rules.append(("ocr_corner", lambda row: bool(_value(row, "ocr_corner"))))
-    rules += [(f"type_{name}", _is_type(name)) for name in TYPES if name in limits.drop_video_types]
+        rules.append(
+            MeasuredRule("ocr_corner", "ocr_corner", "drop_ocr_corner", lambda row: bool(_value(row, "ocr_corner")))
+        )
+    rules += [
+        MeasuredRule(f"type_{name}", "video_type", "drop_video_types", _is_type(name))
+        for name in TYPES
+        if name in limits.drop_video_types
+    ]
     return rules
-
-
-def _on(limits: MeasuredLimits, name: str) -> bool:
-    return getattr(limits, name) is not None
 
 
 def _above(column: str, limit: float) -> Question:

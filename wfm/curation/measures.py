@@ -38,9 +38,11 @@ class Measures(Record):
     border_top: float
     "Black lines above, share of the height."
     border_bottom: float
+    "Below, share of the height."
     border_left: float
     "Share of the width."
     border_right: float
+    "Share of the width."
     border_share: float
     "Share of the picture outside of the rectangle."
     border_kind: str

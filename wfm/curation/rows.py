@@ -34,11 +34,17 @@ class Score(Record):
     motion_source: str
     "``codec_vectors``, or ``block_difference`` where the codec holds none."
     static_share: float
+    "Share of frames that equal the picture a quarter of a second later."
     frozen_share: float
+    "Share of frames that repeat the one before."
     black_share: float
+    "Share of frames that are black."
     sharpness: float
+    "Variance of the Laplacian times 10,000."
     brightness: float
+    "Mean, 0 to 1."
     contrast: float
+    "Standard deviation of brightness within a frame, of 1."
     text_score: float
     "Share of the picture under overlaid strokes."
     moving_share: float
@@ -117,6 +123,7 @@ class Selection(Record):
 
     clip_id: str
     kept: bool
+    "Whether it is in the data set."
     reason: str
     "Empty if kept, else the code of the first filter that refused it."
     duplicate_of: str
@@ -150,6 +157,7 @@ class ClusterRow(Record):
     cluster: int
     "0 is the largest."
     cluster_name: str
+    "Words that its captions have more often than others."
     cluster_cosine: float
     "To the centre of its cluster."
 
@@ -160,6 +168,7 @@ class CategoryRow(Record):
 
     clip_id: str
     category: str
+    "Its name in the taxonomy, or other."
     category_cosine: float
     "To the category; where it is other, to the nearest."
     category_margin: float

@@ -22,7 +22,7 @@ import pydantic
 
 from wfm.config import Config
 from wfm.curation.keepers import NO_REPEAT, Repeat, choose_keepers, connected
-from wfm.curation.measured_filters import MeasuredLimits, measured_rules
+from wfm.curation.measured_filters import MeasuredLimits, MeasuredRule, measured_rules
 from wfm.curation.measures import Measures
 from wfm.curation.rows import SPLITS, AestheticRow, DuplicatePair, DuplicateRow, Score, Selection
 from wfm.curation.step import Filter, reason_code
@@ -81,16 +81,36 @@ class Scored:
     aesthetic: float | None = None
 
 
+@dataclasses.dataclass(frozen=True)
+class Judged:
+    """What decided about a clip: which score, what it was, and the limit it did not keep."""
+
+    measure: str
+    score: float | str
+    limit: float | str | None
+    "None where no single number is the limit."
+
+
 @dataclasses.dataclass
 class Rule:
-    """A `Filter` from a name and a question: is this a reason to refuse?"""
+    """A `Filter` from a number of a clip and a limit: refuses what is above it, or below."""
 
     name: str
-    refuses: Callable[[Clip, Score], bool]
+    measure: str
+    value: Callable[[Clip, Score], float]
+    limit: float
+    above: bool
 
     def reason(self, item: Scored) -> str:
         """The rule's name, or empty to keep the item."""
-        return self.name if item.score is not None and self.refuses(item.clip, item.score) else ""
+        if item.score is None:
+            return ""
+        value = self.value(item.clip, item.score)
+        return self.name if (value > self.limit if self.above else value < self.limit) else ""
+
+    def judged(self, item: Scored) -> Judged | None:
+        """The number that it looks at."""
+        return None if item.score is None else Judged(self.measure, self.value(item.clip, item.score), self.limit)
 
 
 @dataclasses.dataclass
@@ -115,13 +135,21 @@ class Unpleasing:
         """The filter's name, or empty to keep the item."""
         return "" if item.aesthetic is not None and item.aesthetic >= self.limit else self.name
 
+    def judged(self, item: Scored) -> Judged | None:
+        """The head's score; none for a clip that it could not score."""
+        return None if item.aesthetic is None else Judged("aesthetic", item.aesthetic, self.limit)
+
 
 @dataclasses.dataclass
 class MeasuredFilter:
-    """A `Filter` from a name and a question about measures. Raises `DataError` where they are not there: never a silent yes."""
+    """A `Filter` from a question about measures. Raises `DataError` where they are not there: never a silent yes."""
 
-    name: str
-    refuses: Callable[[Measures], bool]
+    rule: MeasuredRule
+
+    @property
+    def name(self) -> str:
+        """Its reason."""
+        return self.rule.reason
 
     def reason(self, item: Scored) -> str:
         """The filter's name, or empty to keep the item."""
@@ -132,7 +160,13 @@ class MeasuredFilter:
                 f"select_clips.measured: clip {item.clip.clip_id!r} has no measures: rerun score_clips with"
                 " --set score_clips.measures=true"
             )
-        return self.name if self.refuses(item.measures) else ""
+        return self.name if self.rule.refuses(item.measures) else ""
+
+    def judged(self, item: Scored) -> Judged | None:
+        """The measure that it looks at."""
+        if item.measures is None:
+            return None
+        return Judged(self.rule.column, getattr(item.measures, self.rule.column), self.rule.limit)
 
 
 def _mark(score: Score) -> float:
@@ -142,24 +176,24 @@ def _mark(score: Score) -> float:
 def filters(config: SelectConfig) -> list[Filter[Scored]]:
     """The filters that are on, in the order in which they give reasons."""
 
-    def above(name: str, limit: float | None, value: Callable[[Score], float]) -> list[Filter[Scored]]:
-        return [] if limit is None else [Rule(name, lambda _, score: value(score) > limit)]
+    def above(name: str, limit: float | None, measure: str, value: Callable[[Score], float]) -> list[Filter[Scored]]:
+        return [] if limit is None else [Rule(name, measure, lambda _, score: value(score), limit, above=True)]
 
-    def below(name: str, limit: float | None, value: Callable[[Score], float]) -> list[Filter[Scored]]:
-        return [] if limit is None else [Rule(name, lambda _, score: value(score) < limit)]
+    def below(name: str, limit: float | None, measure: str, value: Callable[[Score], float]) -> list[Filter[Scored]]:
+        return [] if limit is None else [Rule(name, measure, lambda _, score: value(score), limit, above=False)]
 
     return [
         Unscored(),
-        Rule("too_short", lambda clip, _: clip.num_frames < config.minimum_frames),
-        *above("black", config.maximum_black_share, lambda score: score.black_share),
-        *above("static", config.maximum_static_share, lambda score: score.static_share),
-        *below("low_motion", config.minimum_motion, lambda score: score.motion),
-        *above("text_overlay", config.maximum_text_score, lambda score: score.text_score),
-        *above("mark_overlay", config.maximum_mark_score, _mark),
-        *below("blurred", config.minimum_sharpness, lambda score: score.sharpness),
-        *below("low_contrast", config.minimum_contrast, lambda score: score.contrast),
+        Rule("too_short", "num_frames", lambda clip, _: clip.num_frames, config.minimum_frames, above=False),
+        *above("black", config.maximum_black_share, "black_share", lambda score: score.black_share),
+        *above("static", config.maximum_static_share, "static_share", lambda score: score.static_share),
+        *below("low_motion", config.minimum_motion, "motion", lambda score: score.motion),
+        *above("text_overlay", config.maximum_text_score, "text_score", lambda score: score.text_score),
+        *above("mark_overlay", config.maximum_mark_score, "text_score", _mark),
+        *below("blurred", config.minimum_sharpness, "sharpness", lambda score: score.sharpness),
+        *below("low_contrast", config.minimum_contrast, "contrast", lambda score: score.contrast),
         *([] if config.minimum_aesthetic is None else [Unpleasing(config.minimum_aesthetic)]),
-        *(MeasuredFilter(name, refuses) for name, refuses in measured_rules(config.measured)),
+        *(MeasuredFilter(rule) for rule in measured_rules(config.measured)),
     ]
 
 

@@ -59,11 +59,17 @@ class SkippedRow(Record):
     """One row per span or file that a step left out (table ``skips``). An empty span means the whole file."""
 
     step: str
+    "Which step left it out."
     video_id: str
+    "sha256 of the bytes of its video."
     source: str
+    "Path or URL of the video, as given."
     start_seconds: float = 0.0
+    "In the source [s]."
     end_seconds: float = 0.0
+    "In the source [s]."
     reason: str
+    "A stable code, then words."
 
 
 def reason_code(reason: str) -> str:

@@ -15,12 +15,14 @@ import pytest
 from wfm.artifacts import Store
 from wfm.curation.caption_by_model import CaptionWindow
 from wfm.curation.clip_table import Known, clip_row, join
+from wfm.curation.column_words import PUBLIC, columns_of
 from wfm.curation.dataset import _with_windows, sample_members, write_caption_windows
-from wfm.curation.dataset_card import UNKNOWN, Card, Distinct, Spread
+from wfm.curation.dataset_card import Card, Distinct, Spread
 from wfm.curation.dataset_readme import readme
+from wfm.curation.rights import UNKNOWN, with_rights
 from wfm.curation.rows import Score, Selection
 from wfm.errors import DataError
-from wfm.records import Caption, Clip
+from wfm.records import Caption, Clip, Video
 
 Row = Callable[..., Clip]
 VIDEO = b"not decoded here"
@@ -80,7 +82,7 @@ def test_other_bytes_than_the_row_says_are_refused(
 def card_of(items: list[Known], rights: dict[str, tuple[str, str]] | None = None) -> Card:
     card = Card()
     for status in ("ok", "ok", "truncated"):
-        card.add_video(status, "CC-BY-4.0", UNKNOWN)
+        card.add_video(status, {"source": "/in/a.mp4", "view": "", "licence": "CC-BY-4.0", "consent": UNKNOWN})
     card.add_shard("train", 1024)
     card.add_clips([clip_row(item, "shards/train/overflow/x-0.tar").__dict__ for item in items], rights or {})
     return card
@@ -89,7 +91,7 @@ def card_of(items: list[Known], rights: dict[str, tuple[str, str]] | None = None
 def test_the_card_adds_up(make_row: Row, make_score: Callable[..., Score]) -> None:
     items = [known(make_row, make_score, name, reason) for name, reason in [("a", ""), ("b", "static"), ("c", "")]]
     card = card_of(items, {items[0].clip.video_id: ("CC-BY-4.0", UNKNOWN)}).values()
-    assert card["videos"] == {"total": 3, "ok": 2}
+    assert card["videos"] == {"total": 3, "ok": 2, "simulated": 0}
     assert card["videos_not_used"] == {"truncated": 1}
     assert card["clips"]["total"] == 3 == card["clips"]["kept"] + sum(card["clips_refused"].values())
     assert card["splits"]["train"] == {
@@ -138,9 +140,63 @@ def test_the_page_says_what_is_unknown(make_row: Row, make_score: Callable[..., 
     card = card_of([known(make_row, make_score)]).values()
     page = readme(card, [("a|b.mp4", "ab" * 32, "CC-BY-4.0", UNKNOWN, "A. Uthor", "https://x")])
     assert "For 2 of 2 videos licence or consent is unknown" in page
-    assert "| a\\|b.mp4 | abababababababab | CC-BY-4.0 | unknown | A. Uthor | https://x |" in page
+    assert "| a\\|b.mp4 | abababababababab | CC-BY-4.0 | A. Uthor | https://x |" in page
     assert "The other 1 videos: columns of `videos.parquet`." in page
     assert "| truncated | 1 |" in page
+    assert "rights holder" not in readme(card, [("a.mp4", "ab" * 32, *[UNKNOWN] * 4)]), (
+        "a table of unknowns says nothing"
+    )
+
+
+def test_the_page_counts_videos_and_spans_that_gave_nothing(make_row: Row, make_score: Callable[..., Score]) -> None:
+    """They were in no figure of the page before: a video without a clip counted as used, a span too short was not there."""
+    items = [known(make_row, make_score, "a"), known(make_row, make_score, "b", "static")]
+    card = card_of(items)
+    rows = [clip_row(item, "").__dict__ for item in items]
+    short = {"step": "split", "source": "/in/c.mp4", "reason": "below_minimum_length: 0.5 s, at least 2 s are asked"}
+    skips = [{**short, "video_id": name, "start_seconds": 0.0, "end_seconds": 0.5} for name in ("c", "c", "other")]
+    card.add_outcome([items[0].clip.video_id, items[1].clip.video_id, "c", "d"], rows, skips)
+    values = card.values()
+    assert values["videos_without_clips"] == {"below_minimum_length": 1, "no_span": 1, "static": 1}
+    assert values["spans_not_cut"] == {"below_minimum_length": {"spans": 3, "seconds": 1.5}}
+    page = readme(values, [])
+    assert (
+        "Of 3 files 1 were not used and 3 gave no clip; of 5 spans 3 were not cut and 1 were refused as clips" in page
+    )
+    assert "| below\\_minimum\\_length | 3 | 0.00 |" in page
+
+
+def test_the_page_describes_every_column_and_names_the_empty_ones(
+    make_row: Row, make_score: Callable[..., Score]
+) -> None:
+    for table, record in PUBLIC.items():
+        words = columns_of(table)
+        assert {field.name for field in dataclasses.fields(record)} <= set(words)
+        assert [name for name, meaning in words.items() if len(meaning) < 5] == [], table
+    page = readme(card_of([known(make_row, make_score)]).values(), [])
+    assert "| sharpness | Variance of the Laplacian times 10,000. |" in page
+    assert "| nsfw |" not in page
+    assert "`nsfw`" in page.split("Empty in this data set:")[1]
+    assert "`skips.parquet` is empty." in page
+
+
+def test_what_was_simulated_is_said_to_be(make_row: Row, make_score: Callable[..., Score], tmp_path: Path) -> None:
+    """Licence and consent of rendered worlds were called unknown."""
+    videos = [Video(source=f"wfm://{'a' * 64}/videos/x.mp4", name="x.mp4"), Video(source="/in/y.mp4", name="y.mp4")]
+    table = with_rights(videos, None).to_pylist()
+    assert [row["licence"] for row in table] == [row["consent"] for row in table] == ["simulated", UNKNOWN]
+    titles = []
+    for rows in (table[:1], table, table[1:]):
+        card = card_of([known(make_row, make_score)])
+        card.videos.clear()
+        for row in rows:
+            card.add_video("ok", row)
+        titles.append(readme(card.values(), []).splitlines()[0])
+    assert [title.split(" for ")[0] for title in titles] == [
+        "# Simulated video clips",
+        "# Video clips, some simulated",
+        "# Video clips",
+    ]
 
 
 def test_windows_a_model_captioned_are_in_the_sample_and_in_a_table(

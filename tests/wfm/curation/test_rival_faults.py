@@ -252,7 +252,7 @@ def test_the_summary_does_not_grow_with_the_videos(make_row: Row, make_score: Ca
         rows = []
         for number in range(count):
             clip = make_row(f"clip {number}")
-            card.add_video("ok", "CC0", "given")
+            card.add_video("ok", {"source": f"/in/{number}.mp4", "licence": "CC0", "consent": "given"})
             rows.append(clip_row(Known(clip, selected(clip), make_score(clip), None), "shards/train/overflow/a-0.tar"))
         card.add_clips([row.__dict__ for row in rows], {})
         sizes.append(len(json.dumps(card.values())))
