@@ -5,6 +5,7 @@ attributes too. Of a damaged archive what could be read is taken, and the archiv
 """
 
 import dataclasses
+import functools
 from collections import Counter
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
@@ -72,7 +73,7 @@ def _videos(
         if any(part.startswith(".") and part not in (".", "..") for part in member.name.split("/")):
             aside["hidden"] += 1
         elif not is_sidecar_name(folder, name) and is_wanted(
-            name, lambda m=member: _head(archive, m), any_ending=False
+            name, functools.partial(_head, archive, member), any_ending=False
         ):
             video = _video(file, address, member, index, limits)
             used |= {video.actions, video.attributes}

@@ -144,12 +144,8 @@ class Unpleasing:
 class MeasuredFilter:
     """A `Filter` from a question about measures. Raises `DataError` where they are not there: never a silent yes."""
 
+    name: str
     rule: MeasuredRule
-
-    @property
-    def name(self) -> str:
-        """Its reason."""
-        return self.rule.reason
 
     def reason(self, item: Scored) -> str:
         """The filter's name, or empty to keep the item."""
@@ -193,7 +189,7 @@ def filters(config: SelectConfig) -> list[Filter[Scored]]:
         *below("blurred", config.minimum_sharpness, "sharpness", lambda score: score.sharpness),
         *below("low_contrast", config.minimum_contrast, "contrast", lambda score: score.contrast),
         *([] if config.minimum_aesthetic is None else [Unpleasing(config.minimum_aesthetic)]),
-        *(MeasuredFilter(rule) for rule in measured_rules(config.measured)),
+        *(MeasuredFilter(rule.reason, rule) for rule in measured_rules(config.measured)),
     ]
 
 
