@@ -26,6 +26,7 @@ GROUND_FLOOR = (
     "wfm.config",
     "wfm.errors",
     "wfm.log",
+    "wfm.process",
     "components",
     "components.entrypoint",
     "components.context",
