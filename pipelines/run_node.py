@@ -170,7 +170,7 @@ class NodeRunner:
         attempt = self._run.append_attempt(node.name, {"key": node.key, "why": node.why, "host": socket.gethostname()})
         inputs = self._plan.input_keys(node)
         spec = self._plan.spec(node, self._store, self._run.id, scheduler)
-        url = self._run.write(f"nodes/{node.name}/spec.json", json.dumps(spec, indent=1))
+        url = self._run.write(f"nodes/{node.name}/spec.json", json.dumps(spec, indent=1), private=True)
         with self._states.change(node.name) as state:
             state.state, state.attempts, state.attempt = "running", number, attempt
             state.reason, state.outcome, state.why = "", "", node.why
@@ -183,7 +183,7 @@ class NodeRunner:
             key_file = Path(folder) / "key"
             ended = run_process(
                 self._command(node, url, inputs, key_file),
-                environment=self._environment(row, attempt),
+                environment=self._environment(row, attempt) | (self._cluster.keys() if scheduler else {}),
                 on_line=lambda line: self._hear(node.name, log, line),
                 on_start=lambda pid: self._note_pid(node.name, pid),
                 stop=self._stop,

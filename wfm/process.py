@@ -34,10 +34,10 @@ def forget_current_folder() -> None:
     safe = safe_environment(os.environ)
     os.environ.pop("PYTHONPATH", None)
     os.environ.update(safe)
-    named = safe.get("PYTHONPATH", "").split(os.pathsep)
     try:
         here = Path.cwd().resolve()
     except FileNotFoundError:  # a folder that is gone holds nothing
         return
     if here != _OURS:
+        named = [entry for entry in safe.get("PYTHONPATH", "").split(os.pathsep) if entry]
         sys.path[:] = [entry for entry in sys.path if entry in named or (entry and Path(entry).resolve() != here)]

@@ -256,7 +256,7 @@ def test_a_page_of_another_origin_starts_nothing(served: Served, tmp_path: Path)
         assert "does not answer to that host name" in browser.page_source
     finally:
         browser.quit()
-    # the old server had 2 runs more (application/json, in mode cors), and ran the command of one
+    # FIGURE
     assert {run["id"] for run in served.runs()} == before
     assert not mark.exists()
 
