@@ -27,6 +27,7 @@ GROUND_FLOOR = (
     "wfm.credentials",
     "wfm.errors",
     "wfm.log",
+    "wfm.process",
     "components",
     "components.entrypoint",
     "components.context",

@@ -103,14 +103,44 @@ def doctor() -> None:
 @app.command()
 def ui(
     port: Annotated[int, typer.Option(help="Port to listen on.")] = 4200,
-    host: Annotated[str, typer.Option(help="Address to listen on; the UI has no password.")] = "127.0.0.1",
+    host: Annotated[
+        str,
+        typer.Option(help="Address to listen on. Beyond this machine the password travels in clear: use ssh or TLS."),
+    ] = "127.0.0.1",
+    name: Annotated[
+        list[str] | None,
+        typer.Option(metavar="HOST", help="Another name that browsers reach it by, behind a proxy; may be repeated."),
+    ] = None,
 ) -> None:
-    """Start the engine's UI; runs that begin while it is up appear in it as they go."""
+    """Start the engine's UI; runs that begin while it is up appear in it as they go. `wfm password` shows what opens it."""
     from pipelines.prefect_server import full_server, wait_for_signal
 
-    with full_server(host, port) as address:
-        say(f"{address.removesuffix('/api')}  (Ctrl-C stops it)")
+    with full_server(host, port, name or ()) as address:
+        say(f"{address.removesuffix('/api')}  (`wfm password` shows what opens it; Ctrl-C stops it)")
         wait_for_signal()
+
+
+@app.command()
+def password(
+    new: Annotated[bool, typer.Option("--new", help="Make another one.")] = False,
+    change: Annotated[
+        bool, typer.Option("--change", help="Ask for another one, or read it from standard input.")
+    ] = False,
+) -> None:
+    """Show the password of the engine's UI and API (`wfm ui`, `wfm schedule`), or change it."""
+    import sys
+
+    from pipelines.wfm_home import api_login, change_login
+
+    if not new and not change:
+        print(api_login())
+        return
+    if change and not new:
+        given = typer.prompt("New password", hide_input=True) if sys.stdin.isatty() else sys.stdin.readline().strip()
+        if not given:
+            raise InputError("no password was given: --new makes one")
+    print(change_login("" if new else given))
+    say("a server that is up keeps the old one until it is started again")
 
 
 @app.command()
@@ -153,7 +183,9 @@ def lock(
 def main() -> None:
     """Entry point of the console script."""
     from wfm.log import set_up
+    from wfm.process import forget_current_folder
 
+    forget_current_folder()
     set_up("WARNING")
     guarded(lambda: app(standalone_mode=False))
 

@@ -1,7 +1,8 @@
 """One Dask cluster for a run, there only while a stage needs it.
 
 It starts with the first ``daskjob`` stage that has work and goes when the last one is through, so that training has the
-memory. Stages get its address in their spec; where there is none they work in their own process.
+memory. Stages get its address in their spec and its keys in their environment; where there is none they work in their own
+process.
 """
 
 import logging
@@ -34,6 +35,12 @@ class Cluster:
                 raise Cancelled("stopped before the cluster was started")
             address = self._address or self._start()
         yield address
+
+    def keys(self) -> dict[str, str]:
+        """Environment by which a stage proves that it may use the workers; in no file and on no command line."""
+        from wfm.curation.run import keys_environment
+
+        return keys_environment()
 
     def close(self) -> None:
         """Stop the workers; the next user starts new ones."""

@@ -37,6 +37,7 @@ PACKAGES: tuple[Package, ...] = (
     Package("av", "av", "curate", "reading and writing video", True),
     Package("dask", "dask", "curate", "curation side by side", True),
     Package("distributed", "distributed", "curate", "curation side by side", True),
+    Package("cryptography", "cryptography", "curate", "keys of the workers of a run", True),
     Package("scenedetect", "scenedetect", "curate", "finding cuts", True),
     Package("opencv-python-headless", "cv2", "curate", "image measures, optical flow", True),
     Package("array-api-compat", "array_api_compat", "curate", "one code for numpy and cupy", True),

@@ -1,11 +1,15 @@
 """Where Prefect lives: settings that keep it to itself, and a server for one run, or for the UI and schedules.
 
-Nothing of the user's own Prefect is read or written: the home is ``~/.wfm/prefect`` (``WFM_HOME`` moves it), the
-database is sqlite inside it. A run's server is a thread of the run (one import instead of two: 3 s instead of 9 s once
-the database exists), so it cannot outlive it. When `wfm ui` or `wfm schedule` has a full server up, runs use that one.
+Nothing of the user's own Prefect is read or written: the home is ``~/.wfm/prefect`` (`wfm_home.py`), the database is sqlite
+inside it. A run's server is a thread of the run (one import instead of two: 3 s instead of 9 s once the database exists), so
+it cannot outlive it. When `wfm ui` or `wfm schedule` has a full server up, runs use that one.
+
+Every server asks for the password, and stands behind the gate (`api_gate.py`). One that is up is used only when a process of
+this user listens there, it turns away who has no password, and ours opens it.
 """
 
-import fcntl
+import base64
+import contextlib
 import json
 import os
 import signal
@@ -16,12 +20,16 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
-from wfm.errors import MissingPackage, TryAgain
+from pipelines.api_gate import Gate, is_wildcard, own_names
+from pipelines.wfm_home import api_login, home, locked, read_private, write_private
+from wfm.errors import InputError, MissingPackage, TryAgain
+from wfm.process import python, safe_environment
 
 _PATIENCE_SECONDS = 300
 _SERVER_FILE = "server.json"
@@ -29,16 +37,14 @@ _OWN_SERVER = threading.Thread(name="prefect-server")
 """The thread that serves this process, once one has been started."""
 
 
-def home() -> Path:
-    """The folder of wfm's own Prefect; created when missing."""
-    folder = Path(os.environ.get("WFM_HOME") or Path.home() / ".wfm") / "prefect"
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
-
-
 def settings() -> dict[str, str]:
-    """Environment that a Prefect process of ours runs with."""
+    """Environment that a Prefect process of ours runs with; the API's password is in it."""
+    login = api_login()
     return {
+        "PREFECT_SERVER_API_AUTH_STRING": login,
+        "PREFECT_API_AUTH_STRING": login,
+        "PREFECT_SERVER_CORS_ALLOWED_ORIGINS": "",  # the default lets every page read the answers
+        "PREFECT_UI_API_URL": "/api",  # the UI asks where it was loaded from, by whatever name
         "PREFECT_HOME": str(home()),
         "PREFECT_PROFILES_PATH": str(home() / "profiles.toml"),
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
@@ -92,8 +98,8 @@ def _serve_in_thread(port: int) -> None:
     from prefect.server.api.server import create_app
 
     global _OWN_SERVER
-    with _start_lock():
-        app = create_app(ephemeral=True)
+    with locked("start"):
+        app = Gate(create_app(ephemeral=True), own_names("127.0.0.1"))
         config = uvicorn.Config(app, host="127.0.0.1", port=port, log_level="critical", lifespan="on", access_log=False)
         server = uvicorn.Server(config)
         failed: list[BaseException] = []
@@ -115,13 +121,6 @@ def _serve_in_thread(port: int) -> None:
             time.sleep(0.02)
 
 
-@contextmanager
-def _start_lock() -> Iterator[None]:
-    with open(home() / "start.lock", "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
-
-
 def import_prefect() -> Any:
     """The package, or an error that says how to get it."""
     try:
@@ -139,51 +138,88 @@ def free_port() -> int:
 
 
 def running_server() -> str | None:
-    """API address of the full server that `wfm ui` or `wfm schedule` started, if it answers."""
+    """API address of the full server that `wfm ui` or `wfm schedule` started, if it is ours and keeps others out."""
     try:
-        address = str(json.loads((home() / _SERVER_FILE).read_text())["api"])
-    except (OSError, ValueError, KeyError):
+        address = str(json.loads(read_private(home() / _SERVER_FILE))["api"])
+        return address if guarded(address) else None
+    except (OSError, ValueError, KeyError, TypeError, InputError):
         return None
-    return address if healthy(address) else None
 
 
-def healthy(address: str) -> bool:
-    """Whether a Prefect API answers at ``address`` within two seconds."""
-    try:
-        with urllib.request.urlopen(f"{address}/health", timeout=2.0) as answer:
-            return bool(answer.status == 200)
-    except (urllib.error.URLError, OSError, ValueError):
+def guarded(address: str) -> bool:
+    """Whether a Prefect API of this user answers at ``address``, with 401 to who has no password, and opens to ours.
+
+    The password is shown only to a process of this user: a stranger may have taken the port of a server that is gone.
+    """
+    parts = urlsplit(address)
+    if parts.scheme != "http" or not parts.port or not _we_listen(parts.port):
         return False
+    token = base64.b64encode(api_login().encode()).decode()
+    return _status(address, {}) == 401 and _status(address, {"Authorization": f"Basic {token}"}) == 200
+
+
+def _status(address: str, headers: dict[str, str]) -> int:
+    """HTTP status of a question that needs the password; 0 when nobody answers within two seconds."""
+    direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # a proxy would see the password
+    try:
+        request = urllib.request.Request(f"{address}/admin/version", headers=headers)
+        with direct.open(request, timeout=2.0) as answer:
+            return int(answer.status)
+    except urllib.error.HTTPError as error:
+        return error.code
+    except (OSError, ValueError):
+        return 0
+
+
+def _we_listen(port: int) -> bool:
+    """Whether all that listens on a TCP port of this machine are processes of this user."""
+    import psutil
+
+    def owner(process: int | None) -> int:
+        with contextlib.suppress(psutil.Error):
+            return int(psutil.Process(process).uids().effective) if process else -1
+        return -1
+
+    try:
+        found = [one for one in psutil.net_connections("tcp") if one.status == psutil.CONN_LISTEN]
+    except psutil.AccessDenied:  # outside Linux only root may look
+        return False
+    owners = {owner(one.pid) for one in found if one.laddr.port == port}
+    return owners == {os.geteuid()}
 
 
 @contextmanager
-def full_server(host: str = "127.0.0.1", port: int = 0) -> Iterator[str]:
-    """The whole Prefect server (UI and scheduler too) for the length of the block; adopts one that is up."""
+def full_server(host: str = "127.0.0.1", port: int = 0, names: Sequence[str] = ()) -> Iterator[str]:
+    """The whole Prefect server (UI and scheduler too) for the length of the block; adopts one that is up.
+
+    It answers to ``host``, to loopback and to ``names``; yields the address of its API.
+    """
     address = running_server()
     if address is not None:
         yield address
         return
     import_prefect()
     port = port or free_port()
-    address = f"http://{host}:{port}/api"
+    local = "127.0.0.1" if is_wildcard(host) else host.strip("[]")
+    address = f"http://[{local}]:{port}/api" if ":" in local else f"http://{local}:{port}/api"
     guard = str(Path(__file__).with_name("guard.py"))
     report_read, report_write = os.pipe()
-    command = [sys.executable, "-m", "prefect", "server", "start", "--host", host, "--port", str(port)]
+    command = python("-m", "pipelines.serve_api", host.strip("[]"), str(port), *names)
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
-    with _start_lock(), open(home() / "server.log", "ab") as log:
+    with locked("start"), open(home() / "server.log", "ab") as log:
         process = subprocess.Popen(
-            [sys.executable, "-S", "-E", guard, str(report_write), "10", *command],
+            [*python("-S", "-E", guard), str(report_write), "10", *command],
             stdin=subprocess.PIPE,
             stdout=log,
             stderr=log,
-            env=environment | settings() | {"PREFECT_API_URL": address},
+            env=safe_environment(environment) | settings() | {"PREFECT_API_URL": address},
             pass_fds=(report_write,),
             start_new_session=True,
         )
         os.close(report_write)
         _wait_until_up(process, address)
     server_file = home() / _SERVER_FILE
-    server_file.write_text(json.dumps({"api": address, "pid": process.pid}))
+    write_private(server_file, json.dumps({"api": address, "pid": process.pid}))
     try:
         yield address
     finally:
@@ -199,7 +235,7 @@ def full_server(host: str = "127.0.0.1", port: int = 0) -> Iterator[str]:
 
 def _wait_until_up(process: "subprocess.Popen[bytes]", address: str) -> None:
     deadline = time.monotonic() + _PATIENCE_SECONDS
-    while not healthy(address):
+    while not guarded(address):
         if process.poll() is not None:
             raise TryAgain(f"the Prefect server ended with {process.returncode}; see {home() / 'server.log'}")
         if time.monotonic() > deadline:
@@ -208,13 +244,20 @@ def _wait_until_up(process: "subprocess.Popen[bytes]", address: str) -> None:
         time.sleep(0.2)
 
 
-def wait_for_signal() -> None:
-    """Block until SIGINT or SIGTERM."""
-    stop = threading.Event()
+@contextmanager
+def stopped_by_signals(stop: threading.Event) -> Iterator[None]:
+    """SIGINT and SIGTERM set ``stop``."""
     before = {number: signal.signal(number, lambda *_: stop.set()) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        while not stop.wait(0.5):
-            pass
+        yield
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def wait_for_signal() -> None:
+    """Block until SIGINT or SIGTERM."""
+    stop = threading.Event()
+    with stopped_by_signals(stop):
+        while not stop.wait(0.5):
+            pass

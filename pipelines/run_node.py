@@ -11,7 +11,6 @@ import os
 import random
 import signal
 import socket
-import sys
 import tempfile
 import threading
 import time
@@ -30,6 +29,7 @@ from pipelines.stages import StageRow
 from pipelines.subprocess_stage import Ended, run_process
 from wfm.errors import WfmError
 from wfm.log import get_logger
+from wfm.process import python, safe_environment
 
 if TYPE_CHECKING:
     from pipelines.dask_cluster import Cluster
@@ -170,7 +170,7 @@ class NodeRunner:
         attempt = self._run.append_attempt(node.name, {"key": node.key, "why": node.why, "host": socket.gethostname()})
         inputs = self._plan.input_keys(node)
         spec = self._plan.spec(node, self._store, self._run.id, scheduler)
-        url = self._run.write(f"nodes/{node.name}/spec.json", json.dumps(spec, indent=1))
+        url = self._run.write(f"nodes/{node.name}/spec.json", json.dumps(spec, indent=1), private=True)
         with self._states.change(node.name) as state:
             state.state, state.attempts, state.attempt = "running", number, attempt
             state.reason, state.outcome, state.why = "", "", node.why
@@ -183,7 +183,7 @@ class NodeRunner:
             key_file = Path(folder) / "key"
             ended = run_process(
                 self._command(node, url, inputs, key_file),
-                environment=self._environment(row, attempt),
+                environment=self._environment(row, attempt) | (self._cluster.keys() if scheduler else {}),
                 on_line=lambda line: self._hear(node.name, log, line),
                 on_start=lambda pid: self._note_pid(node.name, pid),
                 stop=self._stop,
@@ -216,7 +216,7 @@ class NodeRunner:
 
     def _command(self, node: Node, url: str, inputs: dict[str, str], key_file: Path) -> list[str]:
         module = node.component if "." in node.component else f"components.{node.component}"
-        command = [sys.executable, "-m", module, "--spec", url]
+        command = python("-m", module, "--spec", url)
         for name, key in inputs.items():
             command += ["--input", f"{name}={key}"]
         return [*command, "--key-out", str(key_file)]
@@ -228,7 +228,7 @@ class NodeRunner:
         given = {name: self._asked_threads.get(name, threads) for name in _THREAD_VARIABLES}
         kept = {**_KEEP_MEMORY, **kept}
         own = {"WFM_ATTEMPT": str(attempt), "PYTHONUNBUFFERED": "1"}
-        return {**kept, **given, **self._options.environment, **own}
+        return safe_environment({**kept, **given, **self._options.environment, **own})
 
     def _judge(self, node: Node, attempt: int, row: StageRow, ended: Ended) -> tuple[str, str]:
         """The attempt's outcome and reason; written for the process where it could not do so itself."""

@@ -1,21 +1,26 @@
 """``wfm schedule``: a pipeline that starts when the clock says so.
 
-A full Prefect server (scheduler and UI) keeps the time, a served flow (`scheduled_flow.py`) waits for it, and each due run
-is one ``wfm run`` in a process of its own, under the same guard as a stage. Runs never overlap: one that is due while
-another is at work waits.
+A full Prefect server (scheduler and UI) keeps the time, this process waits for it (`due_runs.py`), and each due run is one
+``wfm run`` in a process of its own, under the same guard as a stage. Runs never overlap: one that is due while another is at
+work waits.
 """
 
-import sys
+import fcntl
+import hashlib
+import json
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from pipelines.prefect_server import apply_settings, full_server, import_prefect
+from pipelines.prefect_server import apply_settings, full_server, import_prefect, stopped_by_signals
+from pipelines.wfm_home import home
 from wfm.errors import InputError
+from wfm.process import python
 
 if TYPE_CHECKING:
     from pipelines.start_run import Request
     from wfm.artifacts import Store
-
-_POLL_SECONDS = 5
 
 
 def serve(request: "Request", cron: str, store: "Store") -> None:
@@ -25,31 +30,41 @@ def serve(request: "Request", cron: str, store: "Store") -> None:
 
 
 def serve_command(command: list[str], name: str, cron: str) -> None:
-    """Run a command line whenever ``cron`` says so, until SIGINT or SIGTERM."""
+    """Run a command line whenever ``cron`` says so, until SIGINT or SIGTERM. The command never leaves this process."""
     check_cron(cron)
-    with full_server() as address:
-        apply_settings(PREFECT_API_URL=address, PREFECT_RUNNER_POLL_FREQUENCY=str(_POLL_SECONDS))
+    unique = f"{name}-{hashlib.sha256(json.dumps(command).encode()).hexdigest()[:8]}"  # two folders, two schedules
+    stop = threading.Event()
+    with stopped_by_signals(stop), _served_once(unique), full_server() as address:
+        apply_settings(PREFECT_API_URL=address)
         import_prefect()
-        from prefect.types.entrypoint import EntrypointType
+        from prefect.client.orchestration import get_client
 
-        from pipelines.scheduled_flow import due_run
+        from pipelines.due_runs import DueRuns
 
-        print(f"{name} runs at {cron!r}; UI at {address.removesuffix('/api')}; Ctrl-C ends this", flush=True)
-        due_run.serve(
-            name=name,
-            cron=cron,
-            parameters={"command": command},
-            limit=1,
-            global_limit=1,
-            paused=False,
-            print_starting_message=False,
-            entrypoint_type=EntrypointType.MODULE_PATH,
-        )
+        with get_client(sync_client=True) as client:
+            due = DueRuns(client, unique, cron, command)
+            where = address.removesuffix("/api")
+            print(f"{name} runs at {cron!r}; UI at {where} (`wfm password` opens it); Ctrl-C ends this", flush=True)
+            try:
+                due.serve(stop)
+            finally:
+                due.pause()
+
+
+@contextmanager
+def _served_once(name: str) -> Iterator[None]:
+    """Raises `InputError` when another process of this user serves the same."""
+    with open(home() / f"schedule-{name}.lock", "w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise InputError(f"another `wfm schedule` serves {name} already: stop it first") from None
+        yield
 
 
 def command_of(request: "Request", store: "Store") -> list[str]:
     """The command line of one due run."""
-    command = [sys.executable, "-m", "pipelines.cli", "run", request.pipeline, "--profile", request.profile]
+    command = python("-m", "pipelines.cli", "run", request.pipeline, "--profile", request.profile)
     command += ["--store", store.url, "--quiet"]
     for name, value in (("--videos", request.videos), ("--dataset", request.dataset)):
         command += [name, value] if value else []

@@ -9,12 +9,13 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+from wfm.process import python
 
 _GUARD = str(Path(__file__).with_name("guard.py"))
 _POLL_SECONDS = 0.1
@@ -60,7 +61,7 @@ def run_process(
     started = time.monotonic()
     try:
         guard = subprocess.Popen(
-            [sys.executable, "-S", "-E", _GUARD, str(report_write), str(grace_seconds), *command],
+            [*python("-S", "-E", _GUARD), str(report_write), str(grace_seconds), *command],
             stdin=subprocess.PIPE,  # never written to: its end of file tells the guard that the run is dead
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

@@ -254,9 +254,15 @@ def test_curation_stages_share_one_dask_cluster_that_goes_with_the_last_of_them(
     summary, run = workshop.run(workshop.plan(nodes), cpu=1)
     assert summary.exit_code == 0
     addresses = {node: json.loads(run.read(f"nodes/{node}/spec.json") or b"{}")["scheduler"] for node in nodes}
-    assert addresses["a"].startswith("tcp://127.0.0.1:")
+    assert addresses["a"].startswith("tls://127.0.0.1:")
+    for node in ("a", "b"):
+        assert "workers say [3]" in run.read_log(node)  # the stage has the keys
+        spec = workshop.store.objects.local_path(f"runs/{run.id}/nodes/{node}/spec.json")
+        assert spec is not None
+        assert spec.stat().st_mode & 0o777 == 0o600  # 644 before, and the address let anybody in
+        assert "PRIVATE KEY" not in spec.read_text() + run.read_log(node)
     assert addresses["b"] == addresses["a"]
     assert addresses["training"] == ""
-    host, port = addresses["a"].removeprefix("tcp://").split(":")
+    host, port = addresses["a"].removeprefix("tls://").split(":")
     with pytest.raises(OSError, match="refused"):
         socket.create_connection((host, int(port)), timeout=2)

@@ -39,9 +39,12 @@ def create_on_disk(path: Path, data: bytes, mine: Mine | None = None, *, fsync: 
     return True
 
 
-def replace_on_disk(path: Path, data: bytes, *, fsync: bool = True) -> None:
-    """Write `data` to `path`, whole, over whatever was there. Raises TryAgain when the disk is full."""
-    temporary = _write_temporary(path, data, fsync)
+def replace_on_disk(path: Path, data: bytes, *, fsync: bool = True, mode: int = 0o644) -> None:
+    """Write `data` to `path`, whole, over whatever was there. Raises TryAgain when the disk is full.
+
+    The file has `mode` (less the umask) from its first byte on.
+    """
+    temporary = _write_temporary(path, data, fsync, mode)
     try:
         os.replace(temporary, path)
     except BaseException:
@@ -49,12 +52,12 @@ def replace_on_disk(path: Path, data: bytes, *, fsync: bool = True) -> None:
         raise
 
 
-def _write_temporary(path: Path, data: bytes, fsync: bool) -> Path:
+def _write_temporary(path: Path, data: bytes, fsync: bool, mode: int = 0o644) -> Path:
     temporary = path.parent / f".{secrets.token_hex(8)}.tmp"
     for last_try in (False, True):
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
+            handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
             break
         except FileNotFoundError:  # garbage collection may take an empty folder away between the two lines
             if last_try:

@@ -47,8 +47,8 @@ class Objects(Protocol):
         """Write if absent, whole or not at all. True when it is ours now, False when another was first
         (`wfm.artifacts.atomic`)."""
 
-    def replace(self, path: str, data: bytes) -> None:
-        """Write over whatever is there, whole or not at all."""
+    def replace(self, path: str, data: bytes, *, private: bool = False) -> None:
+        """Write over whatever is there, whole or not at all. `private`: on a disk, no other user can read it."""
 
     def upload(self, local: Path, path: str) -> None:
         """Copy a local file to `path`."""

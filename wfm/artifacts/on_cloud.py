@@ -145,7 +145,7 @@ class CloudObjects:
 
         return create_by_put(put, look, data, mine)
 
-    def replace(self, path: str, data: bytes) -> None:
+    def replace(self, path: str, data: bytes, *, private: bool = False) -> None:
         self._call(f"write {path}", lambda: self._fs.pipe_file(self._full(path), data))
 
     def upload(self, local: Path, path: str) -> None:

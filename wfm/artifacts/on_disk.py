@@ -67,8 +67,8 @@ class DiskObjects:
     def create(self, path: str, data: bytes, mine: Mine | None = None) -> bool:
         return create_on_disk(self._root / path, data, mine, fsync=self.fsync)
 
-    def replace(self, path: str, data: bytes) -> None:
-        replace_on_disk(self._root / path, data, fsync=self.fsync)
+    def replace(self, path: str, data: bytes, *, private: bool = False) -> None:
+        replace_on_disk(self._root / path, data, fsync=self.fsync, mode=0o600 if private else 0o644)
 
     def upload(self, local: Path, path: str) -> None:
         _copy(local, self._root / path, self.fsync)

@@ -95,9 +95,10 @@ class Run:
 
     # -- files of the run
 
-    def write(self, name: str, data: bytes | str) -> str:
-        """Write (or replace) a file of the run; returns its URL."""
-        self._objects.replace(f"{self._folder}/{safe_path(name)}", data.encode() if isinstance(data, str) else data)
+    def write(self, name: str, data: bytes | str, *, private: bool = False) -> str:
+        """Write (or replace) a file of the run (`private`: on a disk, for this user only); returns its URL."""
+        raw = data.encode() if isinstance(data, str) else data
+        self._objects.replace(f"{self._folder}/{safe_path(name)}", raw, private=private)
         return self.path_of(name)
 
     def create(self, name: str, data: bytes | str) -> bool:

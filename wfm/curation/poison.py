@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 from wfm.curation.step import Skip
 from wfm.log import get_logger
+from wfm.process import python, safe_environment
 
 if TYPE_CHECKING:
     from wfm.artifacts import Store
@@ -63,9 +64,11 @@ class Note:
 
 def decode_in_own_process(path: Path) -> str:
     """Decode every frame in a process of its own. Python's errors are no crash: whoever decodes next reports them."""
-    command = [sys.executable, "-m", "wfm.curation.poison", str(path)]
+    command = python("-m", "wfm.curation.poison", str(path))
     try:
-        code = subprocess.run(command, capture_output=True, timeout=TRIAL_SECONDS, check=False).returncode
+        code = subprocess.run(
+            command, capture_output=True, timeout=TRIAL_SECONDS, check=False, env=safe_environment(os.environ)
+        ).returncode
     except subprocess.TimeoutExpired:
         return f"decoding took longer than {TRIAL_SECONDS:g} s"
     return f"decoding ended by {signal.Signals(-code).name}" if code < 0 else ""

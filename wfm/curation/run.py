@@ -9,6 +9,7 @@ runs twice (its worker died after the commit) does no harm.
 """
 
 import contextlib
+import tempfile
 from collections.abc import Callable, Generator, Iterator, Mapping
 from typing import Any, TypeVar
 
@@ -32,7 +33,21 @@ _SETTINGS = {
     "distributed.scheduler.work-stealing": False,
     "distributed.comm.timeouts.connect": "30s",
     "distributed.admin.tick.limit": "30s",
+    "distributed.scheduler.http.routes": [],  # pages in clear, open to all
+    "distributed.worker.http.routes": [],
+    "distributed.nanny.pre-spawn-environ.PYTHONSAFEPATH": "1",  # `wfm.process`
 }
+
+_KEYS = {
+    "tls_ca_file": "distributed.comm.tls.ca-file",
+    **{
+        f"tls_{role}_{part}": f"distributed.comm.tls.{role}.{part}"
+        for role in ("client", "scheduler", "worker")
+        for part in ("key", "cert")
+    },
+}
+"""Where Dask's settings keep what `Security` holds."""
+_VARIABLES = [f"DASK_DISTRIBUTED__COMM__TLS__{name}" for name in ("CA_FILE", "CLIENT__CERT", "CLIENT__KEY")]
 
 
 def map_tasks(
@@ -63,22 +78,33 @@ def local_cluster(workers: int = 2, memory: str | int = "auto") -> Iterator[str]
     """A Dask cluster on this machine: ``workers`` processes of one thread each; yields its scheduler's address.
 
     ``memory`` is the limit of each worker (bytes, ``"1GiB"``, or ``"auto"``: an even share). The workers end with this
-    process, even when it is killed: each watches its parent.
+    process, even when it is killed: each watches its parent. Whoever reaches a Dask scheduler runs code on it, so it speaks
+    TLS with keys made for it, which are in this process's settings of Dask for as long as it lives; another process of the
+    run gets them by `keys_environment`.
     """
     if workers < 1:
         raise InputError(f"workers must be at least 1, got {workers}")
     import dask
     from distributed import LocalCluster
+    from distributed.security import Security
 
-    with dask.config.set(_SETTINGS):
+    security = Security.temporary()
+    keys = {setting: getattr(security, field) for field, setting in _KEYS.items()}
+    with (
+        # Its own folder: Dask imports from its scratch folder too, and /tmp/dask-scratch-space may be another user's.
+        tempfile.TemporaryDirectory(prefix="wfm-dask-", ignore_cleanup_errors=True) as scratch,
+        dask.config.set({**_SETTINGS, **keys, "temporary-directory": scratch}),
+    ):
         cluster = LocalCluster(
+            security=security,
+            protocol="tls://",
             n_workers=workers,
             threads_per_worker=1,
             processes=True,
             memory_limit=memory,
             host="127.0.0.1",
             dashboard_address=None,
-            scheduler_kwargs={"dashboard_address": "127.0.0.1:0"},  # its health page, on this machine only
+            scheduler_kwargs={"dashboard_address": "127.0.0.1:0"},  # a server without pages, on this machine only
             worker_dashboard_address=None,
             silence_logs=40,
         )
@@ -86,6 +112,17 @@ def local_cluster(workers: int = 2, memory: str | int = "auto") -> Iterator[str]
             yield cluster.scheduler_address
         finally:
             cluster.close(timeout=10)
+
+
+def keys_environment() -> dict[str, str]:
+    """Environment by which another process of this user can reach the cluster that is up here; empty when none is.
+
+    These are Dask's own variables, so they serve for a cluster that somebody else has set up, too.
+    """
+    import dask
+
+    found = {name: dask.config.get(name, None) for name in _KEYS.values()}
+    return {f"DASK_{name.upper().replace('.', '__').replace('-', '_')}": value for name, value in found.items() if value}
 
 
 def _in_process(
@@ -102,8 +139,11 @@ def _in_process(
 def _on_dask(
     function: Callable[[Payload], Answer], tasks: Mapping[str, Payload], scheduler: str, max_in_flight: int
 ) -> Generator[tuple[str, Answer], None, None]:
+    import dask
     from distributed import Client, as_completed
 
+    if scheduler.startswith("tls://") and not dask.config.get("distributed.comm.tls.ca-file", None):
+        raise InputError(f"the Dask scheduler at {scheduler} asks for keys: set {', '.join(_VARIABLES)}")
     try:
         client = Client(scheduler, timeout=_CONNECT_SECONDS, set_as_default=False)
     except (OSError, TimeoutError) as error:

@@ -1,17 +1,20 @@
 """Work runs here or on Dask, bounded in flight; what fails is named; workers never outlive their parent."""
 
+import http.client
 import os
 import signal
 import subprocess
 import sys
 import textwrap
 import time
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
-from wfm.curation.run import local_cluster, map_tasks
+from wfm.curation.run import keys_environment, local_cluster, map_tasks
 from wfm.data.decode import VideoError
 from wfm.errors import DataError, InputError, TryAgain
 
@@ -122,6 +125,81 @@ def test_a_scheduler_that_is_not_there_is_worth_another_try(monkeypatch: pytest.
 def test_zero_workers_is_refused() -> None:
     with pytest.raises(InputError, match="workers must be at least 1, got 0"), local_cluster(workers=0):
         pass
+
+
+_STRANGER = """
+import sys
+from distributed import Client
+from distributed.security import Security
+
+def touch(path):
+    open(path, "w").close()
+
+if __name__ == "__main__":
+    address, mark, ways = sys.argv[1], sys.argv[2], sys.argv[3].split()
+    given = {"plain": None, "own": Security.temporary() if "own" in ways else None, "environment": None}
+    for way in ways:
+        try:
+            at = address.replace("tls://", "tcp://") if way == "plain" else address
+            Client(at, security=given[way], timeout=2).submit(touch, mark).result(timeout=20)
+            print(way, "ran")
+        except Exception as error:
+            print(way, type(error).__name__)
+"""
+
+
+def test_a_process_without_the_keys_of_the_run_runs_nothing(cluster: str, tmp_path: Path) -> None:
+    (tmp_path / "stranger.py").write_text(_STRANGER)
+    mark = tmp_path / "mark"
+
+    def stranger(ways: str, keys: dict[str, str]) -> str:
+        command = [sys.executable, str(tmp_path / "stranger.py"), cluster, str(mark), ways]
+        clean = {name: value for name, value in os.environ.items() if not name.startswith("DASK_")}
+        done = subprocess.run(command, env={**clean, **keys}, capture_output=True, text=True, timeout=120)
+        return done.stdout
+
+    out = stranger("plain own environment", {})  # the old one: "plain ran", and the mark was there
+    assert "ran" not in out
+    assert len(out.split()) == 6
+    assert not mark.exists()
+    assert stranger("environment", keys_environment()) == "environment ran\n"
+    assert mark.exists()
+
+
+def test_a_client_without_keys_is_told_which(cluster: str) -> None:
+    import dask
+
+    with dask.config.set({"distributed.comm.tls.ca-file": None}), pytest.raises(InputError, match="asks for keys: set DASK_"):
+        list(map_tasks(double, {"a": 1}, scheduler=cluster))
+
+
+def test_no_page_of_the_cluster_is_served(cluster: str) -> None:
+    """The old one told addresses, tasks and logs at /info/main/workers.html, in clear."""
+    me = psutil.Process()
+    ports = {
+        one.laddr.port
+        for process in (me, *me.children(recursive=True))
+        for one in process.net_connections("tcp")
+        if one.status == psutil.CONN_LISTEN
+    }
+    assert len(ports) >= 4
+    for port in ports:
+        for page in ("info/main/workers.html", "json/counts.json", "metrics", "health"):
+            with pytest.raises((OSError, http.client.HTTPException)):  # a 404 of urllib is an OSError
+                urllib.request.urlopen(f"http://127.0.0.1:{port}/{page}", timeout=5)
+
+
+def path_and_environment(payload: int) -> tuple[list[str], dict[str, str]]:
+    return sys.path, dict(os.environ)
+
+
+def test_workers_import_from_no_folder_that_others_can_make(cluster: str) -> None:
+    [(_, (path, environment))] = map_tasks(path_and_environment, {"a": 1}, scheduler=cluster)
+    assert not [entry for entry in path if "/dask-scratch-space" in entry and "/wfm-dask-" not in entry]
+    scratch = next(Path(entry) for entry in path if "/wfm-dask-" in entry)
+    private = next(folder for folder in (scratch, *scratch.parents) if folder.name.startswith("wfm-dask-"))
+    assert private.stat().st_mode & 0o777 == 0o700  # /tmp/dask-scratch-space before, which another user could have made
+    assert environment["PYTHONSAFEPATH"] == "1"
 
 
 def test_workers_die_with_a_killed_parent(tmp_path: Path) -> None:

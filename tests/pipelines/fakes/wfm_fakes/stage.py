@@ -35,6 +35,10 @@ def main() -> None:
     if config.get("deaf"):
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
     print(f"hello from {node}, scheduler {spec['scheduler']!r}", flush=True)
+    if spec["scheduler"]:
+        from wfm.curation.run import map_tasks
+
+        print("workers say", [answer for _, answer in map_tasks(len, {"a": "abc"}, scheduler=spec["scheduler"])], flush=True)
     tries = int(os.environ["WFM_ATTEMPT"])
     time.sleep(config.get("sleep", 0))
     from wfm.artifacts import Store
