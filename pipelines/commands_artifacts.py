@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from pipelines import commands_purge, commands_skipped
-from pipelines.console import STORE_DEFAULT, StoreOption, answers, open_store, say, size
+from pipelines.console import STORE_DEFAULT, StoreOption, answers, notices, open_store, say, size
 from pipelines.explain import flat
 from wfm.errors import DataError, InputError
 from wfm.log import printable
@@ -46,7 +46,12 @@ def list_(
         if not opened.has(key):
             rows.append(("", [", ".join(names[key]), "", key[:12], "no longer there", "", "", "", ""]))
             continue
-        artifact = opened.artifact(key)
+        try:
+            artifact = opened.artifact(key)
+        except InputError as error:  # one damaged manifest must not hide the others
+            rows.append(("", [", ".join(names.get(key, [])), "", key[:12], "cannot be read", "", "", "", ""]))
+            notices().print(f"{key[:12]}: {error}")
+            continue
         if kind and artifact.kind != kind:
             continue
         one = artifact.summary()
@@ -128,7 +133,7 @@ def verify(
         report = opened.verify(key)
         verdict = "whole" if report.ok else "DAMAGED"
         read = f"{report.files} files, {size(report.bytes)}, {report.parts} parts"
-        say(f"{key[:12]} {opened.artifact(key).kind}: {verdict}, {read}")
+        say(f"{key[:12]} {report.kind or 'unknown'}: {verdict}, {read}")
         for problem in report.problems:
             say(f"    {problem}")
         bad += not report.ok
@@ -220,6 +225,8 @@ def gc(
     )  # fmt: skip
     for dead in report.dead:
         say(f"{dead.area}/{dead.key[:12]} {size(dead.bytes)}: {dead.reason}")
+    for problem in report.unread:
+        say(f"cannot be read, left alone: {problem}")
     for note in report.notes:
         say(note)
     verb = "would go" if dry_run else "are gone"

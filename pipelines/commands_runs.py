@@ -132,7 +132,11 @@ def rerun(
 
     opened = open_store(store)
     before = open_run(opened, run_id)
-    state = read_state(before)
+    try:
+        state = read_state(before)
+    except InputError as error:  # to run again is the way out: leases keep it from work that another does
+        notices().print(str(error))
+        state = None
     if state is not None and state.seen() == "running":
         raise InputError(
             f"run {before.id} is still running (pid {state.pid} on {state.host}): `wfm cancel {before.id}` stops it"
@@ -245,11 +249,17 @@ def runs(
     for heading in ("run", "pipeline", "profile", "state", "started", "took", "made", "there", "failed"):
         table.add_column(heading, no_wrap=True)
     found = opened.runs.list(limit=limit)
+    problems = []
     for each in found:
-        state = read_state(each)
-        if state is None:
-            spec = each.spec()
-            table.add_row(each.id, str(spec.get("pipeline", "")), str(spec.get("profile", "")), "never began")
+        try:
+            state = read_state(each)
+            if state is None:
+                spec = each.spec()
+                table.add_row(each.id, str(spec.get("pipeline", "")), str(spec.get("profile", "")), "never began")
+                continue
+        except InputError as error:  # one run's file must not hide the others
+            table.add_row(each.id, "", "", "cannot be read")
+            problems.append(str(error))
             continue
         counts = [sum(node.state == wanted for node in state.nodes.values()) for wanted in ("done", "cached", "failed")]
         took = duration((state.ended or state.updated) - state.started)
@@ -258,13 +268,20 @@ def runs(
         answers().print(table)
     else:
         say(f"{opened.url} has no runs yet: `wfm run world_model` makes one")
+    for problem in problems:
+        notices().print(problem)
 
 
 def status(run_id: _RUN = LAST, store: StoreOption = STORE_DEFAULT) -> None:
     """Show where a run stands, also one whose process was killed."""
     opened = open_store(store)
     found = open_run(opened, run_id)
-    state = read_state(found)
+    try:
+        state = read_state(found)
+    except InputError as error:
+        notices().print(str(error))
+        _tell_attempts(found)
+        return
     if state is None:
         say(f"run {found.id} was written down and never began: wfm rerun {found.id}")
         return
@@ -287,6 +304,19 @@ def status(run_id: _RUN = LAST, store: StoreOption = STORE_DEFAULT) -> None:
     for name, node in state.nodes.items():
         if node.state == "failed":
             say(f"{name} failed ({node.outcome}): {node.reason}\n    its log: wfm logs {state.run_id} {name}")
+
+
+def _tell_attempts(found: "Run") -> None:
+    """What is known of a run without its state: the attempts at each stage."""
+    say(f"run {found.id}: its state cannot be read; what its stages wrote:")
+    for node in found.nodes():
+        for number in found.attempts(node):
+            try:
+                outcome = found.read_outcome(node, number)
+                ended = str(outcome.get("outcome", "")) if outcome else "no outcome: it runs, or was killed"
+            except InputError as error:
+                ended = str(error)
+            say(f"    {node}, try {number}: {ended}")
 
 
 def logs(

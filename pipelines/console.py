@@ -46,12 +46,16 @@ def open_store(url: str) -> "Store":
 
 def open_run(store: "Store", run_id: str) -> "Run":
     """A run by its id, the beginning of one, or ``last``."""
-    if run_id == LAST:
-        newest = store.runs.list(limit=1)
-        if not newest:
-            raise InputError(f"{store.url} has no runs yet: `wfm run world_model` makes one")
-        return newest[0]
-    return store.runs.open(run_id)
+    if run_id != LAST:
+        return store.runs.open(run_id)
+    for newest in store.runs.list():
+        try:
+            newest.spec()
+        except InputError as error:  # one that was never whole must not stand before the others for ever
+            notices().print(f"passed over: {error}")
+            continue
+        return newest
+    raise InputError(f"{store.url} has no runs yet: `wfm run world_model` makes one")
 
 
 def answers() -> "Console":

@@ -12,11 +12,13 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import pydantic
 
-from wfm.errors import InputError
+from wfm.artifacts import schema
+from wfm.artifacts.schema import Count
+from wfm.errors import DataError
 from wfm.log import get_logger
 
 if TYPE_CHECKING:
@@ -28,6 +30,9 @@ SCHEMA_VERSION = 1
 HEARTBEAT_SECONDS = 3.0
 SILENCE_SECONDS = 45.0
 """A run on another machine that has not written for this long is taken for dead."""
+
+_Seconds = Annotated[float, pydantic.Field(ge=0.0, lt=1e11, allow_inf_nan=False)]
+_Pid = Annotated[int, pydantic.Field(ge=0, lt=2**31)]
 
 FINISHED = ("done", "cached", "failed", "cancelled", "not_run")
 GOOD = ("done", "cached")
@@ -49,15 +54,15 @@ class NodeState(pydantic.BaseModel):
     "Tries in this run."
     attempt: int = 0
     "Number of the last attempt, as in `runs/<id>/nodes/<node>/attempts/`."
-    pid: int = 0
-    started: float = 0.0
+    pid: _Pid = 0
+    started: _Seconds = 0.0
     "Unix time at which the first attempt of this run began [s]; 0: not yet."
-    ended: float = 0.0
-    cpu_seconds: float = 0.0
-    peak_bytes: int = 0
+    ended: _Seconds = 0.0
+    cpu_seconds: _Seconds = 0.0
+    peak_bytes: Count = 0
     note: str = ""
     "Last progress the stage told."
-    ends_at: float = 0.0
+    ends_at: _Seconds = 0.0
     "Unix time at which the stage says it will be through [s]; 0: unknown."
 
     def seconds(self) -> float:
@@ -75,12 +80,12 @@ class RunState(pydantic.BaseModel):
     state: str = "running"
     "running | done | failed | cancelled"
     reason: str = ""
-    started: float = 0.0
-    updated: float = 0.0
-    ended: float = 0.0
+    started: _Seconds = 0.0
+    updated: _Seconds = 0.0
+    ended: _Seconds = 0.0
     host: str = ""
-    pid: int = 0
-    process_started: float = 0.0
+    pid: _Pid = 0
+    process_started: _Seconds = 0.0
     "Start time of the run's process, so that a reused pid is not taken for it."
     nodes: dict[str, NodeState] = {}
 
@@ -108,16 +113,14 @@ def _process_started(pid: int) -> float:
 
 
 def read_state(run: "Run") -> RunState | None:
-    """The run's state, or None for a run that never began."""
+    """The run's state, or None for a run that never began. Raises InputError with advice when it cannot be read."""
     data = run.read(STATE_FILE)
     if data is None:
         return None
-    state = RunState.model_validate_json(data)
-    if state.schema_version > SCHEMA_VERSION:
-        raise InputError(
-            f"run {run.id} was written by a newer wfm (state version {state.schema_version}): upgrade this one"
-        )
-    return state
+    try:
+        return schema.read(RunState, data, run.path_of(STATE_FILE), SCHEMA_VERSION, run_id=run.id)
+    except DataError as error:
+        raise DataError(f"{error}; what the run made is still there: `wfm rerun {run.id}` goes on from it") from None
 
 
 def request_cancel(run: "Run", who: str) -> None:

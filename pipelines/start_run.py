@@ -18,6 +18,7 @@ from pipelines.plan import Plan, config_class, resolve
 from pipelines.run_display import LiveDisplay, PlainDisplay
 from pipelines.run_node import EngineOptions
 from pipelines.run_state import RunState, read_state
+from wfm.artifacts import schema
 from wfm.errors import InputError, WfmError
 
 if TYPE_CHECKING:
@@ -57,9 +58,7 @@ class Request:
         asked = run.spec().get("request")
         if not isinstance(asked, dict):
             raise InputError(f"run {run.id} does not say what was asked of it, so it cannot be run again")
-        known = {field.name for field in dataclasses.fields(cls)}
-        values = {name: value for name, value in asked.items() if name in known}
-        return cls(**{**values, "overrides": tuple(values.get("overrides", ()))})
+        return schema.fit(cls, asked, f"what was asked of run {run.id} ({run.path_of('spec.json')})")
 
 
 def create_run(request: Request, plan: Plan, store: "Store", rerun_of: str = "") -> "Run":

@@ -260,6 +260,141 @@ class TestAFullDisk:
         with pytest.raises(InputError, match="Read-only"):
             store.runs.create({})
 
+    def test_a_run_that_could_not_be_written_down_is_not_listed(self, tmp_path, monkeypatch):
+        """Before: its empty folder stayed, and `wfm runs` and bare `wfm rerun` ended with "has no spec" from then on."""
+        store = Store.open(tmp_path / "store")
+        good = store.runs.create({"pipeline": "p"})
+
+        def full(*_):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        with monkeypatch.context() as patch:
+            patch.setattr("wfm.artifacts.atomic.os.write", full)
+            with pytest.raises(TryAgain, match="no space left"):
+                store.runs.create({"pipeline": "p"})
+        assert [run.id for run in store.runs.list()] == [good.id]
+        assert [path.name for path in (tmp_path / "store" / "runs").iterdir()] == [good.id]
+
+
+NOW = {"wait_seconds": 0, "min_age_seconds": 0, "keep_runs": 0}
+
+
+class TestCollectionWhereNothingCanBeWritten:
+    """A full disk is what `gc` is for; one that may only be read is told in one sentence, and a dry run works."""
+
+    def full(self, monkeypatch):
+        """Files may be made, and links, and not one byte be written: a disk without a free block."""
+
+        def write(handle, data):
+            if len(data):
+                raise OSError(errno.ENOSPC, "No space left on device")
+            return 0
+
+        monkeypatch.setattr("wfm.artifacts.atomic.os.write", write)
+
+    def test_a_full_disk_is_made_free(self, tmp_path, monkeypatch):
+        """Before: TryAgain, "free some space (`wfm artifacts gc`)"."""
+        store = Store.open(tmp_path / "store")
+        for key in (KEY, OTHER):
+            write(store.attempt(key), a=b"x" * 1000).commit(stage="s", kind="k")
+        store.promote("k", "n", OTHER)
+        half = write(store.attempt(KEY), a=b"half")
+        (store.scratch(OTHER) / "checkpoint").write_bytes(b"x")
+        self.full(monkeypatch)
+        report = store.gc(**NOW)
+        assert ([dead.key for dead in report.dead], len(report.attempts), report.scratch) == ([KEY], 1, [OTHER])
+        assert not half.path.exists()
+        assert [path.name for path in (tmp_path / "store" / "artifacts" / KEY).rglob("*") if path.is_file()] == [
+            "tombstone-1.json"
+        ]
+        assert store.has(OTHER)
+        monkeypatch.undo()
+        assert write(store.attempt(KEY), a=b"y").commit(stage="s", kind="k").manifest.generation == 2
+
+    def test_what_is_wanted_again_is_spared_on_a_full_disk_too(self, tmp_path, monkeypatch):
+        store = Store.open(tmp_path / "store")
+        write(store.attempt(KEY), a=b"1").commit(stage="s", kind="k")
+        seen = []
+
+        def meanwhile(_):
+            monkeypatch.undo()
+            seen.append(store.has(KEY))
+            store.names.promote("k", "n", "latest", KEY)
+
+        self.full(monkeypatch)
+        monkeypatch.setattr("wfm.artifacts.collect.time.sleep", meanwhile)
+        assert store.gc(**{**NOW, "wait_seconds": 1}).dead == []
+        assert (seen, store.has(KEY)) == ([False], True)
+
+    def test_one_that_was_killed_in_its_wait_is_finished_by_the_next(self, tmp_path, monkeypatch):
+        store = Store.open(tmp_path / "store")
+        write(store.attempt(KEY), a=b"1").commit(stage="s", kind="k")
+
+        def killed(_):
+            raise KeyboardInterrupt
+
+        with monkeypatch.context() as patch:
+            self.full(patch)
+            patch.setattr("wfm.artifacts.collect.time.sleep", killed)
+            with pytest.raises(KeyboardInterrupt):
+                store.gc(**{**NOW, "wait_seconds": 1})
+        assert not store.has(KEY)
+        report = store.gc(**{**NOW, "min_age_seconds": 3600})
+        assert ([dead.key for dead in report.dead], report.unread) == ([KEY], [])
+
+    @pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small disk needs root")
+    def test_a_disk_that_is_really_full_is_made_free(self, tmp_path):
+        disk = tmp_path / "disk"
+        disk.mkdir()
+        if subprocess.run(
+            ["mount", "-t", "tmpfs", "-o", "size=512k", "tmpfs", str(disk)], capture_output=True
+        ).returncode:
+            pytest.skip("mounting is not allowed here")
+        try:
+            store = Store.open(disk / "store")
+            for number in range(3):
+                write(store.attempt(f"{number:064x}"), a=b"x" * 60_000).commit(stage="s", kind="k")
+            fill_up(disk / "filler")
+            with pytest.raises(TryAgain, match="no space left"):
+                store.runs.create({})
+            report = store.gc(**NOW)
+            assert len(report.dead) == 3
+            assert store.runs.create({"note": "n" * 100_000})
+        finally:
+            subprocess.run(["umount", str(disk)], check=True)
+
+    def test_a_store_that_may_only_be_read(self, tmp_path, monkeypatch):
+        """Before: gc's PermissionError was "a bug of ours", and what it could not delete was said to be gone."""
+        store = Store.open(tmp_path / "store")
+        write(store.attempt(KEY), a=b"1").commit(stage="s", kind="k")
+        half = store.attempt(OTHER)
+        for _ in range(2):
+            with store.lease(KEY, ttl_seconds=5):
+                pass
+
+        def refuse(*_, **__):
+            raise OSError(errno.EROFS, "Read-only file system")
+
+        for name in ("open", "unlink", "rmdir", "link", "replace", "mkdir"):
+            real = getattr(os, name)
+            reads = name == "open"
+
+            def guarded(*args, real=real, reads=reads, **kwargs):
+                flags = args[1] if len(args) > 1 else kwargs.get("flags", 0)
+                if reads and not flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT):
+                    return real(*args, **kwargs)
+                return refuse()
+
+            monkeypatch.setattr(os, name, guarded)
+        for choices in (NOW, {**NOW, "min_age_seconds": 3600}):  # with something to delete, and leases alone to trim
+            with pytest.raises(InputError, match="Read-only file system"):
+                store.gc(**choices)
+            assert store.gc(**choices, dry_run=True) is not None
+        with pytest.raises(InputError, match="Read-only file system"):
+            store.clear_scratch(KEY) or store.objects.delete_tree(f"artifacts/{OTHER}")
+        monkeypatch.undo()
+        assert half.path.exists()
+
 
 RACER = textwrap.dedent(
     """

@@ -14,13 +14,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from wfm.errors import InputError
+from wfm.errors import DataError, InputError
 
 KEY_PATTERN = re.compile(r"[0-9a-f]{64}")
 NAME_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+ID_PATTERN = re.compile(r"[0-9]{8}T[0-9]{9}-[0-9a-f]{8}")
+"""What `new_id` makes: the ids of attempts and runs, which are names of folders."""
 REMOTE_SCHEMES = ("s3", "gs")
 MAX_PATH_BYTES = 800  # S3 allows 1,024 bytes for a whole object name; the rest is for the store's own folders
 MAX_SEGMENT_BYTES = 240  # file systems allow 255; temporary files add a few
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+_DRIVE = re.compile(r"[A-Za-z]:")
 
 
 @dataclass(frozen=True)
@@ -104,25 +108,28 @@ def check_name(name: str, what: str) -> str:
 def safe_path(path: str) -> str:
     """Return the relative POSIX path unchanged, or raise InputError saying what is wrong with it.
 
-    Refused: empty, absolute, `.`/`..`/empty segments, backslashes, control characters, bytes that are not UTF-8,
-    over-long names.
+    Refused: empty, absolute, `.`/`..`/empty segments, backslashes, drive letters, control characters, bytes that are not
+    UTF-8, over-long names.
     """
     if not isinstance(path, str):
-        raise InputError(f"path {path!r} is not a string")
-    reason = _path_fault(path)
+        raise InputError(f"path {str(path)[:80]!r} is not a string")
+    reason = path_fault(path)
     if reason:
-        raise InputError(f"path {path!r} is not allowed: {reason}")
+        raise InputError(f"path {path[:MAX_PATH_BYTES]!r} is not allowed: {reason}")
     return path
 
 
-def _path_fault(path: str) -> str:
+def path_fault(path: str) -> str:
+    """What is wrong with a relative POSIX path in words, or ""."""
     if not path:
         return "it is empty"
     if path.startswith("/"):
         return "it is absolute; a path relative to the artifact is expected"
     if "\\" in path:
         return "it has a backslash"
-    if any(ord(c) < 32 or ord(c) == 127 for c in path):
+    if _DRIVE.match(path):
+        return "it begins with a drive letter"
+    if _CONTROL.search(path):
         return "it has control characters"
     try:
         data = path.encode()
@@ -136,6 +143,24 @@ def _path_fault(path: str) -> str:
         if len(segment.encode()) > MAX_SEGMENT_BYTES:
             return f"a segment has more than {MAX_SEGMENT_BYTES} bytes"
     return ""
+
+
+def below(root: Path, path: str) -> Path:
+    """Where the safe relative `path` lies below the folder `root`: the one join of the store, for what is there and for what is
+    not yet. The root itself may be a link.
+
+    Raises InputError for an unsafe path, DataError when anything on the way below `root` is a link: whoever may write into a
+    store could lead a reader, or a deletion, out of it.
+    """
+    safe_path(path)
+    here = os.path.realpath(root)
+    whole = f"{here.rstrip('/')}/{path}"
+    if os.path.realpath(whole) != whole:
+        raise DataError(
+            f"{root / path} is a link, or lies behind one: links below {root} are not followed; put the files themselves "
+            "there, or let the folder as a whole be the link"
+        )
+    return root / path
 
 
 class _Clock:

@@ -7,10 +7,13 @@ On an object store: a conditional put. Its reply may be lost, so a refusal is re
 import errno
 import os
 import secrets
+import shutil
+import stat
 from collections.abc import Callable
 from pathlib import Path
+from typing import BinaryIO
 
-from wfm.errors import InputError, TryAgain
+from wfm.errors import DataError, InputError, TryAgain
 
 Mine = Callable[[bytes], bool]
 """Says whether the bytes found under a name that was taken are this writer's own."""
@@ -25,7 +28,9 @@ def create_on_disk(path: Path, data: bytes, mine: Mine | None = None, *, fsync: 
     try:
         os.link(temporary, path)
     except FileExistsError:
-        return path.read_bytes() == data if mine is None else mine(path.read_bytes())
+        with open_plain(path) as file:
+            found = file.read()
+        return found == data if mine is None else mine(found)
     except OSError as error:
         if error.errno in (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EXDEV):
             raise InputError(
@@ -99,6 +104,36 @@ def create_by_put(
             return found == data if mine is None else mine(found)
         # taken a moment ago and gone now: a delete came between, the name is free again
     raise TryAgain("a name in the object store is taken at every write and gone at every read")
+
+
+def open_plain(path: Path) -> BinaryIO:
+    """A plain file, open for reading. Raises FileNotFoundError, DataError for a folder, a pipe or a device (one would wait for
+    ever), InputError for one that may not be read."""
+    try:
+        handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except NotADirectoryError:
+        raise FileNotFoundError(path) from None
+    except PermissionError as error:
+        raise disk_error(error, path) from error
+    if not stat.S_ISREG(os.fstat(handle).st_mode):
+        os.close(handle)
+        raise DataError(f"{path} is a folder, a pipe or a device, a plain file is expected: move it away")
+    return open(handle, "rb")
+
+
+def delete_folder(folder: Path) -> None:
+    """Delete a folder and all that is in it (links themselves, never what they point to); nothing happens when it is not there.
+
+    Raises InputError when this user may not.
+    """
+
+    def failed(_: object, path: str, found: tuple[type[BaseException], BaseException, object]) -> None:
+        error = found[1]
+        # gone already, or another writes into it at this moment: what is left then, the next collection finds
+        if isinstance(error, OSError) and error.errno not in (errno.ENOENT, errno.ENOTEMPTY):
+            raise disk_error(error, path) from error
+
+    shutil.rmtree(folder, onerror=failed)
 
 
 def fsync_folder(folder: Path) -> None:

@@ -10,14 +10,17 @@ import shutil
 import stat
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from wfm.artifacts import generations, listing
-from wfm.artifacts.address import check_name, new_id, safe_path, utc_now
+from pydantic import ValidationError
+
+from wfm.artifacts import generations, listing, schema
+from wfm.artifacts.address import below, check_key, check_name, new_id, safe_path, utc_now
 from wfm.artifacts.atomic import disk_error, fsync_folder
-from wfm.artifacts.listing import NODE_FOLDER, FileEntry, PartEntry
+from wfm.artifacts.listing import NODE_FOLDER, PARTS_FOLDER, FileEntry, PartEntry
 from wfm.artifacts.manifest import Manifest, content_digest
 from wfm.artifacts.objects import Objects
 from wfm.artifacts.verified import hash_file
@@ -44,7 +47,8 @@ class Attempt:
         self._open_generation = open_generation
         self._files_folder = f"{folder}/attempts/{self.id}"
         self._committed = False
-        self.path: Path = objects.local_path(self._files_folder) or cache / self._files_folder
+        objects.begin_writing()
+        self.path: Path = objects.local_path(self._files_folder) or below(cache, self._files_folder)
         try:
             self.path.mkdir(parents=True)
         except OSError as error:
@@ -100,7 +104,7 @@ class Attempt:
             "fence": fence,
             "extra": dict(extra or {}),
         }
-        Manifest(generation=1, **fields).to_bytes()  # what cannot be written is found before anything is sent
+        _manifest(1, fields).to_bytes()  # what cannot be written is found before anything is sent
         self._make_durable(files)
         generation = self._publish(fields)
         return self._open_generation(generation)
@@ -108,9 +112,9 @@ class Attempt:
     def _publish(self, fields: dict[str, Any]) -> int:
         for _ in range(8):
             generation = generations.read_state(self._objects, self._folder).next
-            data = Manifest(generation=generation, **fields).to_bytes()
+            data = _manifest(generation, fields).to_bytes()
             path = generations.manifest_path(self._folder, generation)
-            if self._objects.create(path, data, self._is_mine):
+            if self._objects.create(path, data, partial(self._is_mine, path, generation)):
                 self._committed = True
                 return generation
             if generations.read_state(self._objects, self._folder).current == generation:
@@ -120,8 +124,9 @@ class Attempt:
             # the winner was invalidated a moment later: ours becomes the next generation
         raise TryAgain(f"{self.key[:12]} is invalidated as fast as it is committed")
 
-    def _is_mine(self, found: bytes) -> bool:
-        return Manifest.from_bytes(found, self._folder).attempt == self.id
+    def _is_mine(self, path: str, generation: int, found: bytes) -> bool:
+        where = f"{self._objects.address.url}/{path}"
+        return Manifest.from_bytes(found, where, key=self.key, generation=generation).attempt == self.id
 
     def discard(self) -> None:
         """Delete the folder and whatever was uploaded from it. A committed attempt stays."""
@@ -182,6 +187,14 @@ class Attempt:
                 pass
 
 
+def _manifest(generation: int, fields: dict[str, Any]) -> Manifest:
+    """Raises InputError for a value that would not be read back."""
+    try:
+        return Manifest(generation=generation, **fields)
+    except ValidationError as error:
+        raise InputError(f"this cannot be committed: {schema.first_fault(error)}") from None
+
+
 def _regular_files(root: Path) -> Iterator[str]:
     """Paths of the files below `root`; refuses links, devices and pipes, and names that are not safe."""
     for parent, folders, names in os.walk(root):
@@ -197,7 +210,7 @@ def _regular_files(root: Path) -> Iterator[str]:
             safe_path(path)
             if not stat.S_ISREG(mode):
                 raise InputError(f"{path!r} cannot be committed: it is a link, device or pipe; write plain files")
-            if path.startswith("parts/"):
+            if path.startswith(f"{PARTS_FOLDER}/"):
                 raise InputError(
                     f"{path!r} cannot be committed: the folder 'parts/' is where the artifact's parts appear; choose another"
                 )
@@ -207,7 +220,7 @@ def _regular_files(root: Path) -> Iterator[str]:
 def _check_parts(parts: Sequence[PartEntry]) -> None:
     names = set()
     for part in parts:
-        check_name(part.name, "part name")
+        check_name(part.name, "part name"), check_key(part.key)
         if part.name in names:
             raise InputError(f"part {part.name!r} is listed twice: give every part once")
         names.add(part.name)

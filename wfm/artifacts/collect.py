@@ -3,26 +3,36 @@
 The tombstone makes `has` false, so that whoever starts during the wait makes the artifact anew instead of building
 on one that is about
 to go; whoever had looked before has the wait to take a lease or write a name, which the second look finds.
+
+What cannot be read (damaged, or of a newer wfm) is never deleted, nor is what it might need: while a name, a run, a lease or an
+artifact that counts cannot be read, only unfinished attempts, scratch and what was invalidated by hand go. On a full disk these
+go first, without a byte written; a tombstone that has no room is written without its words.
 """
 
-import shutil
 import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from wfm.artifacts import generations
-from wfm.artifacts.address import id_time, new_id
-from wfm.artifacts.invalidation import Tombstone, bury, tombstones
+from wfm.artifacts import generations, lease
+from wfm.artifacts.address import KEY_PATTERN, id_time, new_id
+from wfm.artifacts.generations import AREAS
+from wfm.artifacts.invalidation import (
+    BY_COLLECTION_WITHOUT_ROOM,
+    BY_UNKNOWN,
+    Tombstone,
+    bury,
+    read_tombstone,
+    tombstones,
+)
 from wfm.artifacts.roots import Keep, Live, age_seconds, mark, wanted_keys
-from wfm.errors import InputError
-from wfm.log import get_logger
+from wfm.errors import DataError, InputError, TryAgain
 
 if TYPE_CHECKING:
     from wfm.artifacts.store import Store
-
-_log = get_logger(__name__)
-AREAS = ("artifacts", "parts")
 
 
 @dataclass(frozen=True)
@@ -51,6 +61,10 @@ class GcReport:
     live: dict[str, str] = field(default_factory=dict)
     """Live artifacts and why."""
     notes: list[str] = field(default_factory=list)
+    unread: list[str] = field(default_factory=list)
+    """What could not be read, and so was left alone."""
+    spared: int = 0
+    """Commits that nothing else needs, kept for what could not be read."""
 
     @property
     def bytes(self) -> int:
@@ -77,95 +91,144 @@ def collect(
             raise InputError(f"{name} is {value}: give 0 or more")
     keep = Keep(keep_runs, max(keep_promotions, 1), min_age_seconds, wait_seconds)
     live = mark(store, keep)
-    report = GcReport(dry_run, live=dict(live.artifacts))
-    report.dead = _find_dead(store, live, keep)
+    report = GcReport(dry_run, live=dict(live.artifacts), unread=list(live.unread))
+    _find_dead(store, live, keep, report)
     report.attempts = _find_attempts(store, live, keep)
     report.scratch = _find_scratch(store, live, keep)
     if live.leases:
         report.notes.append(f"{len(live.leases)} leases are held: no part and no unfinished part was touched")
-    if dry_run:
-        return report
-    sweep = f"gc {new_id()}"
-    for dead in report.dead:
-        bury(store.objects, dead.area, dead.key, dead.generation, dead.reason, sweep)
-    if report.dead and wait_seconds:
-        time.sleep(wait_seconds)
-    report.dead = _spare_the_revived(store, report, keep, sweep)
-    for dead in report.dead:
-        delete_commit(store, dead)
-    for folder in report.attempts:
-        store.objects.delete_tree(folder)
-        shutil.rmtree(store.cache / folder, ignore_errors=True)
-    for key in report.scratch:
-        store.clear_scratch(key)
-    _trim_leases(store)
+    if report.spared:
+        report.notes.append(
+            f"{report.spared} commits that nothing else needs stay: what cannot be read may need them; do what its line says, "
+            "and collect again"
+        )
+    if not dry_run:
+        _sweep(store, report, keep, set(live.unread))
     return report
 
 
-def _find_dead(store: "Store", live: Live, keep: Keep) -> list[Dead]:
-    found = []
+def _sweep(store: "Store", report: GcReport, keep: Keep, unread: set[str]) -> None:
+    """Delete what a report names. First what needs no tombstone: it makes room for those."""
+    for folder in report.attempts:
+        _unless_linked(report, partial(_delete_files, store, folder))
+    for key in report.scratch:
+        store.clear_scratch(key)
+    for key in generations.keys(store.objects, "leases"):
+        lease.trim(store.objects, key)
+    sweep = f"gc {new_id()}"
+    try:
+        for dead in report.dead:
+            bury(store.objects, dead.area, dead.key, dead.generation, dead.reason, sweep, needs_room=False)
+    except TryAgain as error:
+        raise TryAgain(
+            f"{error}; not even an empty file fits: delete any file on this disk by hand and collect again"
+        ) from None
+    if report.dead and keep.wait_seconds:
+        time.sleep(keep.wait_seconds)
+    report.dead = _spare_the_revived(store, report, keep, sweep, unread)
+    for dead in report.dead:
+        _unless_linked(report, partial(delete_commit, store, dead))
+
+
+def _unless_linked(report: GcReport, action: Callable[[], None]) -> None:
+    try:
+        action()
+    except DataError as error:  # a link: it, and what it points to, is not ours
+        report.notes.append(f"left alone: {error}")
+
+
+def _delete_files(store: "Store", folder: str) -> None:
+    store.objects.delete_tree(folder)
+    store.clear_cached(folder)
+
+
+def _find_dead(store: "Store", live: Live, keep: Keep, report: GcReport) -> None:
     for area in AREAS:
         if area == "parts" and live.leases:
             continue
-        for name in store.objects.names(area):
-            key = name.rstrip("/")
+        for key in generations.keys(store.objects, area):
             state = generations.read_state(store.objects, f"{area}/{key}")
             buried = (
                 {stone.generation: stone for stone in tombstones(store.objects, area, key)} if state.tombstones else {}
             )
             for generation in sorted(state.manifests):
-                dead = _judge(store, live, keep, area, key, generation, buried)
-                if dead is not None:
-                    found.append(dead)
-    return found
+                stone = buried.get(generation)
+                dead = _judge(store, live, keep, (area, key, generation), stone, report.unread)
+                if dead is None:
+                    continue
+                if live.unread and not (area == "artifacts" and stone and stone.by in ("invalidate", "purge")):
+                    report.spared += 1
+                else:
+                    report.dead.append(dead)
 
 
 def _judge(
-    store: "Store", live: Live, keep: Keep, area: str, key: str, generation: int, buried: dict[int, Tombstone]
+    store: "Store", live: Live, keep: Keep, of: tuple[str, str, int], stone: Tombstone | None, unread: list[str]
 ) -> Dead | None:
-    stone = buried.get(generation)
+    area, key, generation = of
     if area == "parts" and (key, generation) in live.parts:
         return None  # an invalidated part too, while an artifact that counts is made of it
     if area == "artifacts" and stone is None and key in live.artifacts:
         return None
+    if stone is not None and stone.by == BY_UNKNOWN:
+        unread.append(f"{area}/{key}, generation {generation}: {stone.reason}")
+        return None
     try:
         manifest = store.open_generation(area, key, generation).manifest
     except InputError as error:  # damaged, or of a newer wfm: not ours to delete
-        _log.warning("left alone: %s", error)
+        if str(error) not in unread:
+            unread.append(str(error))
         return None
     since = manifest.created_at if stone is None else stone.created_at
     by_sweep = stone is not None and stone.by.startswith("gc ")  # one that was killed in its wait, or is in it now
-    if age_seconds(since) < (keep.wait_seconds if by_sweep else keep.min_age_seconds):
+    without_words = (
+        stone is not None and stone.by == BY_COLLECTION_WITHOUT_ROOM
+    )  # its age is not known; this sweep waits too
+    if not without_words and age_seconds(since) < (keep.wait_seconds if by_sweep else keep.min_age_seconds):
         return None
     reason = f"invalidated: {stone.reason}" if stone else "no name, run or lease needs it"
     return Dead(area, key, generation, manifest.attempt, manifest.files.bytes, reason)
 
 
-def _spare_the_revived(store: "Store", report: GcReport, keep: Keep, sweep: str) -> list[Dead]:
+def _spare_the_revived(store: "Store", report: GcReport, keep: Keep, sweep: str, unread_before: set[str]) -> list[Dead]:
     """Look again; what became wanted during the wait gets its tombstone of this sweep taken away."""
-    wanted = _wanted_again(store, report, keep)
+    unread: list[str] = []
+    wanted = _wanted_again(store, report, keep, unread)
+    new = [words for words in unread if words not in unread_before]
+    report.unread += new
     still = []
     for dead in report.dead:
-        path = generations.tombstone_path(f"{dead.area}/{dead.key}", dead.generation)
-        if (dead.area, dead.key) in wanted and Tombstone.from_bytes(store.objects.read(path), path).by == sweep:
-            store.objects.delete(path)
-            report.notes.append(f"{dead.area}/{dead.key} was wanted again during the wait: it stays")
-        else:  # nobody needs it, or it was invalidated before
+        if not new and (dead.area, dead.key) not in wanted:
+            still.append(dead)
+            continue
+        try:
+            stone = read_tombstone(store.objects, dead.area, dead.key, dead.generation)
+        except FileNotFoundError:  # spared by another collection
+            continue
+        if stone.by in (sweep, BY_COLLECTION_WITHOUT_ROOM):
+            store.objects.delete(generations.tombstone_path(f"{dead.area}/{dead.key}", dead.generation))
+            why = "something appeared that cannot be read" if new else "it was wanted again"
+            report.notes.append(f"{dead.area}/{dead.key} stays: during the wait {why}")
+        elif stone.by != BY_UNKNOWN:  # it was invalidated before
             still.append(dead)
     return still
 
 
-def _wanted_again(store: "Store", report: GcReport, keep: Keep) -> set[tuple[str, str]]:
+def _wanted_again(store: "Store", report: GcReport, keep: Keep, unread: list[str]) -> set[tuple[str, str]]:
     """(area, key) of candidates that a name, run, lease, or an artifact committed since now needs."""
     candidates = {dead.key: dead for dead in report.dead if dead.area == "artifacts"}
-    reasons, leases = wanted_keys(store, keep)
+    reasons, leases = wanted_keys(store, keep, unread)
     wanted: set[tuple[str, str]] = set()
     if leases:
         wanted |= {(dead.area, dead.key) for dead in report.dead if dead.area == "parts"}
     waiting = [key for key in reasons if key in candidates]
     for key in store.committed_keys():
-        artifact = store.artifact(key)
-        wanted |= {("parts", entry.key) for entry in artifact.iterate_parts()}
+        try:
+            artifact = store.artifact(key)
+            wanted |= {("parts", entry.key) for entry in artifact.iterate_parts()}
+        except InputError as error:
+            unread.append(str(error))
+            continue
         waiting += artifact.manifest.inputs.values()
     while waiting:
         key = waiting.pop()
@@ -182,9 +245,7 @@ def delete_commit(store: "Store", dead: Dead) -> None:
     """Manifest first: from then on the rest is only an unfinished attempt, which any later collection finds."""
     folder = f"{dead.area}/{dead.key}"
     store.objects.delete(generations.manifest_path(folder, dead.generation))
-    files = f"{folder}/attempts/{dead.attempt}"
-    store.objects.delete_tree(files)
-    shutil.rmtree(store.cache / files, ignore_errors=True)
+    _delete_files(store, f"{folder}/attempts/{dead.attempt}")
 
 
 def _find_attempts(store: "Store", live: Live, keep: Keep) -> list[str]:
@@ -192,39 +253,52 @@ def _find_attempts(store: "Store", live: Live, keep: Keep) -> list[str]:
     for area in AREAS:
         if area == "parts" and live.leases:
             continue
-        for name in store.objects.names(area):
-            key = name.rstrip("/")
-            if key in live.leases:
-                continue
-            folder = f"{area}/{key}"
-            committed = set()
-            for generation in generations.read_state(store.objects, folder).manifests:
-                committed.add(store.open_generation(area, key, generation).manifest.attempt)
-            for attempt in (each.rstrip("/") for each in store.objects.names(f"{folder}/attempts")):
-                if attempt not in committed and time.time() - id_time(attempt) >= keep.min_age_seconds:
-                    found.append(f"{folder}/attempts/{attempt}")
+        for key in generations.keys(store.objects, area):
+            if key not in live.leases:
+                found += [
+                    folder
+                    for folder, attempt in unfinished(store, area, key)
+                    if time.time() - id_time(attempt) >= keep.min_age_seconds
+                ]
     return found
+
+
+def unfinished(store: "Store", area: str, key: str) -> Iterator[tuple[str, str]]:
+    """(folder, id) of the attempts of a key that were never committed. None where a manifest cannot be read: which attempt it
+    means cannot be told then."""
+    folder = f"{area}/{key}"
+    attempts = list(generations.attempts(store.objects, folder))
+    if not attempts:
+        return
+    numbers = generations.read_state(store.objects, folder).manifests
+    try:
+        committed = {store.open_generation(area, key, each).manifest.attempt for each in numbers}
+    except InputError:  # `_judge` reports it
+        return
+    for attempt in attempts:
+        if attempt not in committed:
+            yield f"{folder}/attempts/{attempt}", attempt
 
 
 def _find_scratch(store: "Store", live: Live, keep: Keep) -> list[str]:
-    root = store.objects.local_path("scratch") or store.cache / "scratch"
-    found = []
+    return [
+        folder.name
+        for folder in scratch_folders(store)
+        if folder.name not in live.leases and time.time() - _newest(folder) >= keep.min_age_seconds
+    ]
+
+
+def scratch_folders(store: "Store") -> Iterator[Path]:
+    """Scratch of every key on this machine; what else lies there is not ours."""
+    root = store.local_folder("scratch")
     for folder in sorted(root.iterdir()) if root.is_dir() else []:
-        if folder.name not in live.leases and time.time() - _newest(folder) >= keep.min_age_seconds:
-            found.append(folder.name)
-    return found
+        if KEY_PATTERN.fullmatch(folder.name) and folder.is_dir() and not folder.is_symlink():
+            yield folder
 
 
 def _newest(folder: Path) -> float:
-    return max((path.stat().st_mtime for path in (folder, *folder.rglob("*")) if path.exists()), default=0.0)
-
-
-def _trim_leases(store: "Store") -> None:
-    """Of each key's leases only the highest number is needed; it stays, so that fencing numbers only grow."""
-    for name in store.objects.names("leases"):
-        folder = f"leases/{name.rstrip('/')}"
-        names = store.objects.names(folder)
-        highest = max((each.split(".")[0] for each in names), default="")
-        for each in names:
-            if each.split(".")[0] < highest:
-                store.objects.delete(f"{folder}/{each}")
+    times = [folder.lstat().st_mtime]
+    for path in folder.rglob("*"):
+        with suppress(FileNotFoundError):  # deleted while we look
+            times.append(path.lstat().st_mtime)
+    return max(times)

@@ -8,11 +8,14 @@ highest manifest counts when it is above the highest tombstone; the next commit 
 """
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 
+from wfm.artifacts.address import ID_PATTERN, KEY_PATTERN
 from wfm.artifacts.objects import Objects
 
-_NAME = re.compile(r"(manifest|tombstone)(?:-([1-9][0-9]*))?\.json")
+_NAME = re.compile(r"manifest\.json|manifest-(?!1\.)[1-9][0-9]{0,13}\.json|tombstone-[1-9][0-9]{0,13}\.json")
+AREAS = ("artifacts", "parts")
 
 
 @dataclass(frozen=True)
@@ -36,12 +39,29 @@ class State:
 
 def read_state(objects: Objects, folder: str) -> State:
     """Look at a key's folder (`artifacts/<key>` or `parts/<key>`): one listing."""
-    found: dict[str, set[int]] = {"manifest": set(), "tombstone": set()}
+    manifests: set[int] = set()
+    tombstones: set[int] = set()
     for name in objects.names(folder):
-        match = _NAME.fullmatch(name)
-        if match:
-            found[match[1]].add(int(match[2] or 1))
-    return State(frozenset(found["manifest"]), frozenset(found["tombstone"]))
+        if not _NAME.fullmatch(name):
+            continue
+        kind, number = name.removesuffix(".json").partition("-")[::2]
+        (manifests if kind == "manifest" else tombstones).add(int(number or 1))
+    return State(frozenset(manifests), frozenset(tombstones))
+
+
+def keys(objects: Objects, area: str, stem: str = "") -> Iterator[str]:
+    """Keys in `artifacts` or `parts` (or another folder of folders by key) that begin with `stem`, in order, committed or not.
+    What else lies there is not ours: it is passed over."""
+    for name in objects.names(area, stem):
+        if name.endswith("/") and KEY_PATTERN.fullmatch(name[:-1]):
+            yield name[:-1]
+
+
+def attempts(objects: Objects, folder: str) -> Iterator[str]:
+    """Ids of the attempts in a key's folder, committed or not, oldest first."""
+    for name in objects.names(f"{folder}/attempts"):
+        if name.endswith("/") and ID_PATTERN.fullmatch(name[:-1]):
+            yield name[:-1]
 
 
 def manifest_path(folder: str, generation: int) -> str:

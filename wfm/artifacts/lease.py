@@ -23,15 +23,20 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
+from typing import Annotated, Any
 
-from wfm.artifacts import schema
+from pydantic import Field
+
+from wfm.artifacts import generations, schema
 from wfm.artifacts.address import new_id, utc_now
 from wfm.artifacts.objects import Objects
-from wfm.errors import Cancelled, DataError, TryAgain, WfmError
+from wfm.artifacts.schema import Key, Number, Short
+from wfm.errors import Cancelled, DataError, InputError, TryAgain, WfmError
 from wfm.log import get_logger
 
 SCHEMA_VERSION = 1
-_RECORD = re.compile(r"([0-9]{8,})\.(json|beat|released)")
+_RECORD = re.compile(r"([0-9]{8}|[1-9][0-9]{8,13})\.(json|beat|released)")
+_LONGEST_BEAT = 10_000  # bytes
 _log = get_logger(__name__)
 
 
@@ -39,16 +44,16 @@ _log = get_logger(__name__)
 class Holder:
     """Who holds a lease: what its record says."""
 
-    number: int
-    token: str
-    machine: str
+    number: Number
+    token: Short
+    machine: Short
     """Boot and process namespace: two processes with equal ones see each other's ids."""
-    host: str
-    pid: int
-    pid_start: str
-    acquired_at: str
-    ttl_seconds: float
-    inputs: tuple[str, ...]
+    host: Short
+    pid: Annotated[int, Field(ge=0, lt=2**31)]
+    pid_start: Short
+    acquired_at: Short
+    ttl_seconds: Annotated[float, Field(gt=0, allow_inf_nan=False)]
+    inputs: tuple[Key, ...]
 
 
 class Lease:
@@ -111,7 +116,7 @@ class Lease:
         if not self._objects.create(f"{self._folder}/{number:08d}.json", schema.encode(record)):
             return False
         # Old numbers may have been collected: a number that was free proves nothing while a higher one stands.
-        if max(_numbers(self._objects, self._folder)) > number:
+        if max(numbers(self._objects, self._folder), default=0) > number:
             self._objects.delete(f"{self._folder}/{number:08d}.json")
             return False
         self.number = number
@@ -128,7 +133,7 @@ class Lease:
             count += 1
             try:
                 self._objects.replace(f"{self._folder}/{self.number:08d}.beat", json.dumps({"count": count}).encode())
-                if max(_numbers(self._objects, self._folder), default=0) > self.number:
+                if max(numbers(self._objects, self._folder), default=0) > self.number:
                     self._lost = "another process took it over"
                     return
                 self._last_beat = time.monotonic()
@@ -200,7 +205,7 @@ class _Watch:
 
     def _read_beat(self, number: int) -> bytes:
         try:
-            return self._objects.read(f"{self._folder}/{number:08d}.beat")
+            return self._objects.read(f"{self._folder}/{number:08d}.beat", _LONGEST_BEAT)
         except FileNotFoundError:
             return b""
 
@@ -210,17 +215,15 @@ class _Watch:
 
 
 def read_holder(objects: Objects, folder: str, number: int) -> Holder | None:
-    """The record of one lease, or None when it is not there."""
+    """The record of one lease, or None when it is not there. Raises DataError when it is not that of a lease of this number."""
     path = f"{folder}/{number:08d}.json"
+    where = f"{objects.address.url}/{path}"
     try:
-        document = schema.decode(objects.read(path), path, SCHEMA_VERSION)
+        return schema.read(Holder, objects.read(path), where, SCHEMA_VERSION, number=number)
     except FileNotFoundError:
         return None
-    try:
-        fields = {name: document[name] for name in Holder.__dataclass_fields__}
-        return Holder(**{**fields, "inputs": tuple(fields["inputs"])})
-    except (KeyError, TypeError):
-        raise DataError(f"{path} is not a lease: delete it when nothing runs on this key") from None
+    except DataError as error:
+        raise DataError(f"{error}; delete this lease when nothing runs on its key") from None
 
 
 def is_gone(holder: Holder) -> bool:
@@ -231,7 +234,8 @@ def is_gone(holder: Holder) -> bool:
     return start_of(holder.pid) != holder.pid_start
 
 
-def _numbers(objects: Objects, folder: str) -> list[int]:
+def numbers(objects: Objects, folder: str) -> list[int]:
+    """Numbers of the leases in a key's folder; what else lies there is not ours."""
     return [int(m[1]) for m in map(_RECORD.fullmatch, objects.names(folder)) if m and m[2] == "json"]
 
 
@@ -249,8 +253,10 @@ def _machine() -> str:
         return ""
 
 
-def start_of(pid: int) -> str:
-    """When a process started, in ticks since boot; "" when there is none (or only its zombie)."""
+def start_of(pid: Any) -> str:
+    """When a process started, in ticks since boot; "" when there is none (or only its zombie), or `pid` is no number."""
+    if not isinstance(pid, int):  # it comes from a record, and becomes a path
+        return ""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:
@@ -258,18 +264,37 @@ def start_of(pid: int) -> str:
     return "" if fields[0] in "ZX" else fields[19]
 
 
-def held(objects: Objects) -> dict[str, Holder]:
+def held(objects: Objects, problems: list[str] | None = None) -> dict[str, Holder | None]:
     """Leases that are not over, by key, for garbage collection. One beat is read; silence is judged by the caller's
-    patience:
-    a lease whose holder cannot be seen to be gone counts as held."""
-    found = {}
-    for name in objects.names("leases"):
-        key = name.rstrip("/")
+    patience: a lease whose holder cannot be seen to be gone counts as held. So does one that cannot be read, with None; why
+    goes into `problems`, or is logged."""
+    found: dict[str, Holder | None] = {}
+    for key in generations.keys(objects, "leases"):
         folder = f"leases/{key}"
         names = set(objects.names(folder))
         number = max((int(m[1]) for m in map(_RECORD.fullmatch, names) if m and m[2] == "json"), default=0)
-        if number and f"{number:08d}.released" not in names:
+        if not number or f"{number:08d}.released" in names:
+            continue
+        try:
             holder = read_holder(objects, folder, number)
-            if holder is not None and not is_gone(holder):
-                found[key] = holder
+        except InputError as error:
+            found[key] = None
+            if problems is None:
+                _log.warning("%s", error)
+            else:
+                problems.append(str(error))
+            continue
+        if holder is not None and not is_gone(holder):
+            found[key] = holder
     return found
+
+
+def trim(objects: Objects, key: str) -> None:
+    """Of a key's leases only the highest number is needed; it stays, so that fencing numbers only grow."""
+    folder = f"leases/{key}"
+    names = objects.names(folder)
+    highest = max((int(m[1]) for m in map(_RECORD.fullmatch, names) if m and m[2] == "json"), default=0)
+    for name in names:
+        match = _RECORD.fullmatch(name)
+        if match and int(match[1]) < highest:
+            objects.delete(f"{folder}/{name}")

@@ -2,9 +2,10 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from graphlib import CycleError, TopologicalSorter
 from typing import TYPE_CHECKING, Any
 
-from wfm.errors import InputError
+from wfm.errors import DataError, InputError
 
 if TYPE_CHECKING:
     from wfm.artifacts.store import Store
@@ -75,17 +76,28 @@ def trace(store: "Store", key: str) -> Lineage:
 
 
 def _depths(store: "Store", key: str) -> dict[str, int]:
-    """Longest distance of every ancestor from `key`, so that each comes after all that was made from it."""
+    """Longest distance of every ancestor from `key`, so that each comes after all that was made from it.
+
+    Raises DataError for a circle: keys are hashes of what they are made from, so an honest store has none.
+    """
+    parents: dict[str, set[str]] = {}
+    waiting = [key]
+    while waiting:
+        each = waiting.pop()
+        if each not in parents:
+            parents[each] = set(_ancestor(store, each, 0).inputs.values())
+            waiting += parents[each]
+    try:
+        ordered = list(TopologicalSorter(parents).static_order())
+    except CycleError as error:
+        circle = " <- ".join(one[:12] for one in error.args[1][:8])
+        raise DataError(
+            f"the inputs of {key[:12]} go in a circle ({circle}): these manifests are forged; `wfm artifacts invalidate` them"
+        ) from None
     depths = {key: 0}
-    frontier = [key]
-    while frontier:
-        following = []
-        for each in frontier:
-            for parent in _ancestor(store, each, 0).inputs.values():
-                if depths.get(parent, -1) < depths[each] + 1:
-                    depths[parent] = depths[each] + 1
-                    following.append(parent)
-        frontier = following
+    for each in reversed(ordered):
+        for parent in parents[each]:
+            depths[parent] = max(depths.get(parent, 0), depths[each] + 1)
     return depths
 
 

@@ -8,27 +8,36 @@ one name opens one node, and what it opens is checked.
 """
 
 import hashlib
+import itertools
 import json
+import re
 from bisect import bisect_left
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Annotated, Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
+from wfm.artifacts import schema
+from wfm.artifacts.schema import Count, Key, Number, RelativePath, Word
 from wfm.errors import DataError
 
 NODE_ENTRIES = 4096
 NODE_FOLDER = ".listing"  # inside the attempt; a stage cannot write there
+PARTS_FOLDER = "parts"  # where an artifact's parts appear; none of its own files lies there
+_DEEPEST = 8  # levels of nodes above the lowest: room for 4,096 to the ninth entries
+_NodePath = Annotated[
+    str, StringConstraints(pattern=rf"^{re.escape(NODE_FOLDER)}/(files|parts)-[0-9]-[0-9]{{6,12}}\.json$")
+]
 
 
 @dataclass(frozen=True)
 class FileEntry:
     """One file of an artifact: path relative to the artifact, size in bytes, sha256 (hex)."""
 
-    path: str
-    size: int
-    sha256: str
+    path: RelativePath
+    size: Count
+    sha256: Key
 
     @property
     def name(self) -> str:
@@ -44,27 +53,28 @@ class PartEntry:
     files; `counts`: what the part counted; `generation`: which commit of the key.
     """
 
-    name: str
-    key: str
-    digest: str
+    name: Word
+    key: Key
+    digest: Key
     counts: dict[str, int] = field(default_factory=dict)
-    generation: int = 1
+    generation: Number = 1
 
 
 Entry = FileEntry | PartEntry
+T = TypeVar("T")
 
 
 class Child(BaseModel):
     """A node file: where it lies in the attempt, what it must hash to, and which names it covers."""
 
     model_config = ConfigDict(frozen=True)
-    path: str
-    size: int
-    sha256: str
+    path: _NodePath
+    size: Count
+    sha256: Key
     first: str
     last: str
-    count: int
-    depth: int
+    count: Count
+    depth: Annotated[int, Field(ge=0, le=_DEEPEST)]
     """0: its entries are files or parts; above: they are children themselves."""
 
 
@@ -72,8 +82,8 @@ class Listing(BaseModel):
     """The root of a tree: either `entries` (at most 4,096) or `children`."""
 
     model_config = ConfigDict(frozen=True)
-    count: int = 0
-    bytes: int = 0
+    count: Count = 0
+    bytes: Count = 0
     """Sum of the files' sizes; 0 for a list of parts."""
     entries: tuple[dict[str, Any], ...] = ()
     children: tuple[Child, ...] = ()
@@ -163,15 +173,108 @@ def find(listing: Listing, read: Read, name: str) -> dict[str, Any] | None:
     return rows[at] if at < len(rows) and _name(rows[at]) == name else None
 
 
+def checked(listing: Listing, label: str) -> Listing:
+    """The root of a tree that was read, with known fields only. Raises ValueError for entries, or nodes, that `build` would not
+    have made: of another form, out of order, twice, or not as many as are said.
+
+    `label`: "files" or "parts".
+    """
+    if listing.entries and listing.children:
+        raise ValueError("it has entries and nodes, one of both is expected")
+    entries = _check_rows(listing.entries, label)
+    _check_children(listing.children, label)
+    count = sum(child.count for child in listing.children) if listing.children else len(entries)
+    if count != listing.count:
+        raise ValueError(f"it says {listing.count} entries and has {count}")
+    return listing.model_copy(update={"entries": entries})
+
+
 def _rows(child: Child, read: Read) -> list[dict[str, Any]]:
+    """What a node holds: entries, or children as dicts."""
     data = read(child)
     if len(data) != child.size or hashlib.sha256(data).hexdigest() != child.sha256:
         raise DataError(
             f"the list {child.path} of this artifact is damaged: its hash is not the one in the manifest; "
             "invalidate the artifact and rerun"
         )
-    rows: list[dict[str, Any]] = json.loads(data)["entries"]
+    try:
+        return _check_node(child, schema.parse(data, child.path))
+    except (ValueError, DataError) as error:
+        raise DataError(
+            f"the list {child.path} of this artifact is damaged: {error}; invalidate the artifact and rerun"
+        ) from None
+
+
+def _check_node(child: Child, document: Any) -> list[dict[str, Any]]:
+    found = document.get("entries") if isinstance(document, dict) else None
+    if not isinstance(found, list) or not found:
+        raise ValueError("it has no entries")
+    label = _label(child)
+    if child.depth == 0:
+        rows = list(_check_rows(found, label))
+        first, last, count = _name(rows[0]), _name(rows[-1]), len(rows)
+    else:
+        inner = _fit(tuple[Child, ...], found)
+        _check_children(inner, label, child.depth - 1)
+        rows = [each.model_dump() for each in inner]
+        first, last, count = inner[0].first, inner[-1].last, sum(each.count for each in inner)
+    if (first, last, count) != (child.first, child.last, child.count):
+        raise ValueError("it does not hold the names that the list above it says")
     return rows
+
+
+def _check_rows(rows: Sequence[Any], label: str) -> tuple[dict[str, Any], ...]:
+    if len(rows) > NODE_ENTRIES:
+        raise ValueError(f"it has {len(rows)} entries, at most {NODE_ENTRIES} are in one list")
+    entries: tuple[Entry, ...]
+    entries = _fit(tuple[FileEntry, ...], rows) if label == "files" else _fit(tuple[PartEntry, ...], rows)
+    names = [entry.name for entry in entries]
+    if any(before >= after for before, after in itertools.pairwise(names)):
+        raise ValueError("its names are not in order, or one is there twice")
+    if label == "files":
+        _check_own(names)
+        check_folders(names)
+    return tuple({name: getattr(entry, name) for name in entry.__dataclass_fields__} for entry in entries)
+
+
+def _check_own(paths: Sequence[str]) -> None:
+    for path in paths:
+        top, _, rest = path.partition("/")
+        if top == NODE_FOLDER or (top == PARTS_FOLDER and rest):
+            raise ValueError(f"the path {path!r} lies in the folder {top!r}, which is not for an artifact's own files")
+
+
+def check_folders(paths: Iterable[str]) -> None:
+    """Raises ValueError when one of the paths is a file, and the folder of another too."""
+    known = set(paths)
+    for folder in {path.rpartition("/")[0] for path in known}:
+        for above in itertools.accumulate(folder.split("/"), "{}/{}".format):
+            if above in known:
+                raise ValueError(f"the path {above!r} is a file, and a folder of others")
+
+
+def _check_children(children: Sequence[Child], label: str, depth: int | None = None) -> None:
+    """Nodes of one level, of one kind, whose names follow each other: nothing is listed twice, so a tree has an end."""
+    if len(children) > NODE_ENTRIES:
+        raise ValueError(f"it has {len(children)} nodes, at most {NODE_ENTRIES} are in one list")
+    for child in children:
+        if _label(child) != label or child.depth != (children[0].depth if depth is None else depth):
+            raise ValueError(f"the node {child.path!r} is of another kind or level than its list")
+        if child.first > child.last:
+            raise ValueError(f"the node {child.path!r} ends before it begins")
+    if any(before.last >= after.first for before, after in itertools.pairwise(children)):
+        raise ValueError("its nodes are not in order, or overlap")
+
+
+def _label(child: Child) -> str:
+    return child.path.split("/")[1].split("-")[0]
+
+
+def _fit(kind: type[T], rows: Sequence[Any]) -> T:
+    try:
+        return schema.adapter(kind).validate_python(rows)
+    except ValidationError as error:
+        raise ValueError(schema.first_fault(error)) from None
 
 
 def _name(row: dict[str, Any]) -> str:

@@ -10,26 +10,29 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
 
 from wfm.artifacts import schema
-from wfm.artifacts.address import KEY_PATTERN, check_key, check_name, new_id, utc_now
+from wfm.artifacts.address import KEY_PATTERN, NAME_PATTERN, check_key, check_name, new_id, utc_now
 from wfm.artifacts.objects import Objects
-from wfm.errors import InputError, TryAgain
+from wfm.artifacts.schema import Key, Number, Short, Word
+from wfm.errors import DataError, InputError, TryAgain
+from wfm.log import get_logger
 
 SCHEMA_VERSION = 1
+_log = get_logger(__name__)
 _REFERENCE = re.compile(r"([^/@]+)/([^/@]+)(?:@([^/@]+))?")
-_RECORD = re.compile(r"([0-9]{8,})\.json")
+_RECORD = re.compile(r"([0-9]{8}|[1-9][0-9]{8,13})\.json")
 
 
 @dataclass(frozen=True)
 class Promotion:
     """One line of a name's history."""
 
-    kind: str
-    name: str
-    alias: str
-    number: int
-    key: str
-    created_at: str
-    token: str
+    kind: Word
+    name: Word
+    alias: Word
+    number: Number
+    key: Key
+    created_at: Short
+    token: Short
 
     @property
     def reference(self) -> str:
@@ -47,41 +50,76 @@ class Names:
         already."""
         check_name(kind, "kind"), check_name(name, "name"), check_name(alias, "alias"), check_key(key)
         for _ in range(64):
-            last = self.latest(kind, name, alias)
-            if last is not None and last.key == key:
-                return last.number
-            number = last.number + 1 if last else 1
+            last = next(iter(self.numbers(kind, name, alias)), 0)
+            if last and self._means(kind, name, alias, last, key):
+                return last
+            number = last + 1
             promotion = Promotion(kind, name, alias, number, key, utc_now(), new_id())
             data = schema.encode({"schema_version": SCHEMA_VERSION, **asdict(promotion)})
             if self._objects.create(f"{self._folder(kind, name, alias)}/{number:08d}.json", data):
                 return number
         raise TryAgain(f"{kind}/{name}@{alias} is promoted by many others at this moment")
 
+    def _means(self, kind: str, name: str, alias: str, number: int, key: str) -> bool:
+        try:
+            found = self.read(kind, name, alias, number)
+        except InputError as error:  # the next number stands above it
+            _log.warning("passed over: %s", error)
+            return False
+        return found is not None and found.key == key
+
     def latest(self, kind: str, name: str, alias: str = "latest") -> Promotion | None:
-        """The promotion that counts, or None."""
+        """The promotion that counts, or None. Raises DataError when it cannot be read: what it meant must not be guessed."""
         return next(self.history(kind, name, alias), None)
 
     def history(self, kind: str, name: str, alias: str = "latest") -> Iterator[Promotion]:
-        """Every promotion of a name, newest first."""
-        folder = self._folder(kind, name, alias)
-        numbers = [int(match[1]) for match in map(_RECORD.fullmatch, self._objects.names(folder)) if match]
-        for number in sorted(numbers, reverse=True):
-            path = f"{folder}/{number:08d}.json"
-            try:
-                document = schema.decode(self._objects.read(path), path, SCHEMA_VERSION)
-            except FileNotFoundError:  # an old one, deleted meanwhile
-                continue
-            yield Promotion(**{field: document[field] for field in Promotion.__dataclass_fields__})
+        """Every promotion of a name, newest first. Raises DataError at one that cannot be read."""
+        for number in self.numbers(kind, name, alias):
+            promotion = self.read(kind, name, alias, number)
+            if promotion is not None:
+                yield promotion
 
-    def list(self, kind: str = "") -> Iterator[Promotion]:
-        """What every name means now, in order of kind, name and alias; of one kind when given."""
-        kinds = [check_name(kind, "kind")] if kind else self._folders("refs")
-        for each in kinds:
+    def numbers(self, kind: str, name: str, alias: str = "latest") -> "list[int]":
+        """Numbers of a name's promotions, newest first."""
+        names = self._objects.names(self._folder(kind, name, alias))
+        return sorted((int(match[1]) for match in map(_RECORD.fullmatch, names) if match), reverse=True)
+
+    def read(self, kind: str, name: str, alias: str, number: int) -> Promotion | None:
+        """One promotion, or None when it was deleted meanwhile. Raises InputError with advice when it cannot be read."""
+        path = f"{self._folder(kind, name, alias)}/{number:08d}.json"
+        try:
+            data = self._objects.read(path)
+        except FileNotFoundError:
+            return None
+        where = f"{self._objects.address.url}/{path}"
+        try:
+            return schema.read(Promotion, data, where, SCHEMA_VERSION, kind=kind, name=name, alias=alias, number=number)
+        except DataError as error:
+            raise DataError(
+                f"{error}; `wfm artifacts promote ARTIFACT {kind}/{name}@{alias}` says anew what the name means"
+            ) from None
+
+    def list(self, kind: str = "", problems: "list[str] | None" = None) -> Iterator[Promotion]:
+        """What every name means now, in order of kind, name and alias; of one kind when given. A name whose last promotion
+        cannot be read is passed over: why goes into `problems`, or is logged."""
+        for each, name, alias in self.all(kind):
+            try:
+                promotion = self.latest(each, name, alias)
+            except InputError as error:
+                if problems is None:
+                    _log.warning("passed over: %s", error)
+                else:
+                    problems.append(str(error))
+                continue
+            if promotion is not None:
+                yield promotion
+
+    def all(self, kind: str = "") -> Iterator[tuple[str, str, str]]:
+        """(kind, name, alias) of every name, in order; of one kind when given."""
+        for each in [check_name(kind, "kind")] if kind else self._folders("refs"):
             for name in self._folders(f"refs/{each}"):
                 for alias in self._folders(f"refs/{each}/{name}"):
-                    promotion = self.latest(each, name, alias)
-                    if promotion is not None:
-                        yield promotion
+                    yield each, name, alias
 
     def resolve(self, reference: str, keys: Callable[[str], Iterable[str]]) -> str:
         """The key meant by a name, a key, or the beginning of one.
@@ -127,4 +165,8 @@ class Names:
         return f"refs/{kind}/{name}/{alias}"
 
     def _folders(self, folder: str) -> Iterator[str]:
-        return (name.rstrip("/") for name in self._objects.names(folder) if name.endswith("/"))
+        for name in self._objects.names(folder):
+            if name.endswith("/") and NAME_PATTERN.fullmatch(name[:-1]):
+                yield name[:-1]
+            else:
+                _log.warning("passed over: %r in %s is not the folder of a name, it was not made by wfm", name, folder)

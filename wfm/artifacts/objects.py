@@ -1,7 +1,7 @@
 """What the store needs from a place that holds bytes: ten verbs, the same for a disk and for an object store.
 
-Paths are relative to the store's root and already checked (`address.safe_path`). A path that is not there raises
-FileNotFoundError;
+Paths are relative to the store's root; every verb checks them (`address.safe_path`, on a disk `address.below`), so that nothing
+that was read from a store leads out of it. A path that is not there raises FileNotFoundError;
 everything else that can go wrong raises one of `wfm.errors`, with no credentials in the text.
 """
 
@@ -11,6 +11,7 @@ from typing import Any, NamedTuple, Protocol
 
 from wfm.artifacts.address import Address
 from wfm.artifacts.atomic import Mine
+from wfm.artifacts.schema import MAX_BYTES
 
 
 class Stat(NamedTuple):
@@ -30,8 +31,11 @@ class Objects(Protocol):
     def local_path(self, path: str) -> Path | None:
         """Where the bytes lie on this machine's disks, or None for a remote store."""
 
-    def read(self, path: str) -> bytes:
-        """All bytes of an object."""
+    def begin_writing(self) -> None:
+        """To be called before work is done for this place. Raises InputError when it cannot keep the promise of `create`."""
+
+    def read(self, path: str, at_most: int | None = MAX_BYTES) -> bytes:
+        """All bytes of an object. Raises DataError when it has more than `at_most`, or is no plain file."""
 
     def stream(self, path: str) -> Iterator[bytes]:
         """The bytes in pieces of a few MiB."""

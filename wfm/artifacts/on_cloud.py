@@ -3,6 +3,7 @@ through gcsfs."""
 
 import os
 import secrets
+import threading
 from collections.abc import Callable, Iterator
 from functools import partial
 from importlib import import_module
@@ -10,15 +11,20 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from wfm.artifacts.address import Address
+from wfm.artifacts.address import Address, safe_path
 from wfm.artifacts.atomic import Mine, create_by_put
 from wfm.artifacts.objects import Stat
-from wfm.artifacts.trouble import Patience
-from wfm.errors import InputError, MissingPackage
+from wfm.artifacts.schema import MAX_BYTES
+from wfm.artifacts.trouble import Patience, bare_url, is_empty_range
+from wfm.errors import DataError, InputError, MissingPackage, TryAgain, WfmError
 
 PIECE = 8 * 2**20  # bytes a request when streaming, and of a multipart upload
 UPLOADS_AT_ONCE = 4  # pieces of one file
 _CLIENTS = {"s3": ("s3fs", "S3FileSystem", "s3"), "gs": ("gcsfs", "GCSFileSystem", "gcs")}
+_PROBE = "probe/create-if-absent"
+_PROBES = 3
+_probed: set[tuple[str, str]] = set()
+_probing = threading.Lock()
 
 
 class CloudObjects:
@@ -33,6 +39,7 @@ class CloudObjects:
         seconds = float(options.pop("retry_seconds", 120.0))
         self._patience = Patience(f"{address.scheme}://{self._bucket}", options, seconds)
         self._s3 = address.scheme == "s3"
+        self._service = _service(address.scheme, options)
         self._fs = self._open_client(options)
         self._check_bucket()
 
@@ -72,20 +79,61 @@ class CloudObjects:
         return self._patience.call(what, action)
 
     def _full(self, path: str) -> str:
-        return f"{self._root}/{path}"
+        return f"{self._root}/{safe_path(path)}"
 
     def local_path(self, path: str) -> Path | None:
         return None
 
-    def read(self, path: str) -> bytes:
-        one_request = {"max_concurrency": 1} if self._s3 else {}  # else a HEAD comes before every GET
+    def begin_writing(self) -> None:
+        """Put one object twice, if absent: the second put must be refused. Once a process, and one request where the object is
+        there from before. A service that takes both would lose commits, leases and promotions in silence.
+        """
+        place = (self.address.url, self._service)
+        with _probing:
+            if place in _probed:
+                return
+            try:
+                deaf = all(self._put_if_absent(_PROBE, f"put {number}".encode()) for number in range(_PROBES))
+            except (TryAgain, OSError):
+                raise
+            except WfmError as error:
+                raise InputError(self._advice(f"refuses a conditional put ({error})")) from None
+            if deaf:
+                raise InputError(self._advice("overwrites what a conditional put must leave"))
+            _probed.add(place)
 
-        def get() -> bytes:
-            data: bytes = self._fs.cat_file(self._full(path), **one_request)
-            return data
+    def _advice(self, what: str) -> str:
+        header = "If-None-Match: *" if self._s3 else "ifGenerationMatch=0"
+        return (
+            f"{self.address.url} cannot be written to: the service at {self._service} {what}. A store needs {header} (Amazon "
+            "S3, Google Cloud Storage, MinIO and Ceph of today have it), or two processes would overwrite each other's "
+            "commits: upgrade the service, take away the gateway that drops the header, or put the store elsewhere; reading it "
+            "is safe"
+        )
 
-        data: bytes = self._call(f"read {path}", get)
+    def read(self, path: str, at_most: int | None = MAX_BYTES) -> bytes:
+        data: bytes | None = self._call(f"read {path}", partial(self._get, self._full(path), at_most))
+        if data is None:
+            raise DataError(
+                f"{self.address.url}/{path} is damaged: it has more than the {at_most} bytes that are read of such an object"
+            )
         return data
+
+    def _get(self, whole: str, at_most: int | None) -> bytes | None:
+        """The bytes of an object by one request; None when they are more than `at_most`."""
+        if self._s3:
+            from fsspec.asyn import sync
+
+            found: bytes | None = sync(self._fs.loop, _get_from_s3, self._fs, whole, at_most)
+            return found
+        span = {} if at_most is None else {"start": 0, "end": at_most + 1}
+        try:
+            data: bytes = self._fs.cat_file(whole, **span)
+        except Exception as error:
+            if span and is_empty_range(error):
+                return b""
+            raise
+        return None if at_most is not None and len(data) > at_most else data
 
     def stream(self, path: str) -> Iterator[bytes]:
         size = self._call(f"look at {path}", lambda: int(self._fs.info(self._full(path))["size"]))
@@ -129,13 +177,15 @@ class CloudObjects:
         for name, entry in sorted(found.items()):
             yield Stat(name[len(self._root) + 1 :], int(entry["size"]))
 
+    def _put_if_absent(self, path: str, data: bytes) -> bool:
+        try:
+            self._call(f"create {path}", lambda: self._fs.pipe_file(self._full(path), data, mode="create"))
+        except FileExistsError:
+            return False
+        return True
+
     def create(self, path: str, data: bytes, mine: Mine | None = None) -> bool:
-        def put() -> bool:
-            try:
-                self._call(f"create {path}", lambda: self._fs.pipe_file(self._full(path), data, mode="create"))
-            except FileExistsError:
-                return False
-            return True
+        self.begin_writing()
 
         def look() -> bytes | None:
             try:
@@ -143,7 +193,7 @@ class CloudObjects:
             except FileNotFoundError:
                 return None
 
-        return create_by_put(put, look, data, mine)
+        return create_by_put(partial(self._put_if_absent, path, data), look, data, mine)
 
     def replace(self, path: str, data: bytes, *, private: bool = False) -> None:
         self._call(f"write {path}", lambda: self._fs.pipe_file(self._full(path), data))
@@ -166,11 +216,36 @@ class CloudObjects:
             temporary.unlink(missing_ok=True)
 
     def delete(self, path: str) -> None:
+        self._delete(self._full(path))
+
+    def delete_tree(self, folder: str) -> None:
+        for stat in self.walk(folder):  # whatever their names are: in a bucket they lie below the folder
+            self._delete(f"{self._root}/{stat.path}")
+
+    def _delete(self, whole: str) -> None:
         try:
-            self._call(f"delete {path}", lambda: self._fs.rm_file(self._full(path)))
+            self._call(f"delete {whole}", lambda: self._fs.rm_file(whole))
         except FileNotFoundError:
             return
 
-    def delete_tree(self, folder: str) -> None:
-        for stat in self.walk(folder):
-            self.delete(stat.path)
+
+async def _get_from_s3(filesystem: Any, whole: str, at_most: int | None) -> bytes | None:
+    # not cat_file: that asks for the size first, or for a range, whose bytes come without a checksum
+    bucket, key, _ = filesystem.split_path(whole)
+    answer = await filesystem._call_s3("get_object", Bucket=bucket, Key=key)
+    body = answer["Body"]
+    try:
+        if at_most is not None and answer["ContentLength"] > at_most:
+            return None
+        data: bytes = await body.read()
+        return data
+    finally:
+        body.close()
+
+
+def _service(scheme: str, options: dict[str, Any]) -> str:
+    """Where the service answers, for people: no credentials in it."""
+    given = options.get("endpoint_url") or (options.get("client_kwargs") or {}).get("endpoint_url")
+    if scheme == "s3":
+        given = given or os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
+    return bare_url(str(given)) if given else {"s3": "Amazon S3", "gs": "Google Cloud Storage"}[scheme]

@@ -6,10 +6,19 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from wfm.artifacts.address import Address
-from wfm.artifacts.atomic import Mine, create_on_disk, disk_error, fsync_folder, replace_on_disk
+from wfm.artifacts.address import Address, below
+from wfm.artifacts.atomic import (
+    Mine,
+    create_on_disk,
+    delete_folder,
+    disk_error,
+    fsync_folder,
+    open_plain,
+    replace_on_disk,
+)
 from wfm.artifacts.objects import Stat
-from wfm.errors import InputError
+from wfm.artifacts.schema import MAX_BYTES
+from wfm.errors import DataError, InputError
 
 PIECE = 4 * 2**20  # bytes read at once
 
@@ -28,22 +37,28 @@ class DiskObjects:
             raise InputError(f"the store {address.url} is a file: give a folder")
 
     def local_path(self, path: str) -> Path:
-        return self._root / path
+        return below(self._root, path)
 
-    def read(self, path: str) -> bytes:
-        try:
-            return (self._root / path).read_bytes()
-        except PermissionError as error:
-            raise disk_error(error, self._root / path) from error
+    def begin_writing(self) -> None:
+        return  # links, which `create` needs, are tried by the first lease or run that is written
+
+    def read(self, path: str, at_most: int | None = MAX_BYTES) -> bytes:
+        with open_plain(self.local_path(path)) as file:
+            data = file.read() if at_most is None else file.read(at_most + 1)
+        if at_most is not None and len(data) > at_most:
+            raise DataError(
+                f"{self._root / path} is damaged: it has more than the {at_most} bytes that are read of such a file"
+            )
+        return data
 
     def stream(self, path: str) -> Iterator[bytes]:
-        with open(self._root / path, "rb") as file:
+        with open_plain(self.local_path(path)) as file:
             while piece := file.read(PIECE):
                 yield piece
 
     def names(self, folder: str, stem: str = "") -> list[str]:
         try:
-            with os.scandir(self._root / folder) as entries:
+            with os.scandir(self.local_path(folder)) as entries:
                 return sorted(
                     entry.name + "/" if entry.is_dir(follow_symlinks=False) else entry.name
                     for entry in entries
@@ -55,7 +70,7 @@ class DiskObjects:
             raise disk_error(error, self._root / folder) from error
 
     def walk(self, folder: str) -> Iterator[Stat]:
-        for parent, folders, files in os.walk(self._root / folder):
+        for parent, folders, files in os.walk(self.local_path(folder)):
             folders.sort()
             for name in sorted(files):
                 whole = Path(parent, name)
@@ -65,22 +80,26 @@ class DiskObjects:
                     continue  # deleted while we walked
 
     def create(self, path: str, data: bytes, mine: Mine | None = None) -> bool:
-        return create_on_disk(self._root / path, data, mine, fsync=self.fsync)
+        return create_on_disk(self.local_path(path), data, mine, fsync=self.fsync)
 
     def replace(self, path: str, data: bytes, *, private: bool = False) -> None:
-        replace_on_disk(self._root / path, data, fsync=self.fsync, mode=0o600 if private else 0o644)
+        replace_on_disk(self.local_path(path), data, fsync=self.fsync, mode=0o600 if private else 0o644)
 
     def upload(self, local: Path, path: str) -> None:
-        _copy(local, self._root / path, self.fsync)
+        _copy(local, self.local_path(path), self.fsync)
 
     def download(self, path: str, local: Path) -> None:
-        _copy(self._root / path, local, self.fsync)
+        _copy(self.local_path(path), local, self.fsync)
 
     def delete(self, path: str) -> None:
-        (self._root / path).unlink(missing_ok=True)
+        whole = self.local_path(path)
+        try:
+            whole.unlink(missing_ok=True)
+        except OSError as error:
+            raise disk_error(error, whole) from error
 
     def delete_tree(self, folder: str) -> None:
-        shutil.rmtree(self._root / folder, ignore_errors=True)
+        delete_folder(self.local_path(folder))
 
 
 def _copy(source: Path, target: Path, fsync: bool) -> None:

@@ -13,9 +13,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from wfm.artifacts.address import check_name
+from wfm.artifacts.address import check_name, safe_path
 from wfm.artifacts.atomic import disk_error
-from wfm.artifacts.listing import FileEntry
+from wfm.artifacts.listing import FileEntry, check_folders
 from wfm.artifacts.verified import hash_file
 from wfm.errors import DataError, InputError
 
@@ -101,10 +101,11 @@ def _folders(placed: Sequence[Placed]) -> list[str]:
 def copy_into(artifact: "Artifact", placed: Sequence[Placed], into: Path) -> list[Path]:
     """Copy checked files to their places below `into`; returns the targets.
 
-    Raises InputError when a target exists with other bytes, or lies outside `into` through a link; then nothing was
-    copied.
+    Raises InputError when a target exists with other bytes, or lies outside `into` through a link, DataError when two files
+    would go to one place; then nothing was copied.
     """
     into = into.absolute()
+    _check_places(artifact, [path for _, path in placed])
     try:
         into.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -126,6 +127,18 @@ def copy_into(artifact: "Artifact", placed: Sequence[Placed], into: Path) -> lis
     for entry, target in missing:
         _copy(artifact, entry, target)
     return targets
+
+
+def _check_places(artifact: "Artifact", paths: Sequence[str]) -> None:
+    known: set[str] = set()
+    for path in paths:
+        if safe_path(path) in known:
+            raise DataError(f"{artifact!r} has two files for {path!r}: invalidate it and rerun its stage")
+        known.add(path)
+    try:
+        check_folders(paths)
+    except ValueError as error:
+        raise DataError(f"{artifact!r} cannot be copied: {error}; invalidate it and rerun its stage") from None
 
 
 def _copy(artifact: "Artifact", entry: FileEntry, target: Path) -> None:

@@ -26,7 +26,6 @@ Copies that people pulled, names of files in logs, and re-encoded copies (other 
 import itertools
 import json
 import re
-import shutil
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
@@ -35,10 +34,12 @@ from typing import TYPE_CHECKING
 
 from wfm.artifacts import generations, lease, schema, tables
 from wfm.artifacts.address import KEY_PATTERN, id_time, utc_now
-from wfm.artifacts.collect import AREAS, Dead, delete_commit
+from wfm.artifacts.collect import Dead, delete_commit, unfinished
+from wfm.artifacts.generations import AREAS
 from wfm.artifacts.invalidation import bury
 from wfm.artifacts.listing import FileEntry
 from wfm.artifacts.purge_copies import clear_cached, clear_scratch, delete_copies, delete_said, find_copies
+from wfm.artifacts.schema import Key, Short
 from wfm.errors import DataError, InputError, TryAgain
 
 if TYPE_CHECKING:
@@ -110,13 +111,13 @@ class Purge:
 class PurgeRecord:
     """What the store remembers of a purge."""
 
-    video_id: str
+    video_id: Key
     reason: str
-    created_at: str
+    created_at: Short
     sources: list[str]
-    artifacts: list[str]
+    artifacts: list[Key]
     """Keys of the artifacts that held it."""
-    models_kept: list[str]
+    models_kept: list[Key]
 
 
 def check_video_id(video_id: str) -> str:
@@ -134,16 +135,20 @@ def purge_of(store: "Store", video_id: str) -> PurgeRecord | None:
     """The record of a purge, or None when the video was not purged."""
     path = f"{_FOLDER}/{video_id}.json"
     try:
-        document = schema.decode(store.objects.read(path), path, SCHEMA_VERSION)
+        data = store.objects.read(path)
     except FileNotFoundError:
         return None
-    return PurgeRecord(**{name: document[name] for name in PurgeRecord.__dataclass_fields__})
+    try:
+        return schema.read(PurgeRecord, data, f"{store.url}/{path}", SCHEMA_VERSION, video_id=video_id)
+    except DataError as error:  # fails closed: a video that was purged must not come back
+        raise DataError(f"{error}; delete this file and purge video {video_id} again") from None
 
 
 def purges(store: "Store") -> Iterator[PurgeRecord]:
     """Every purge that the store remembers, in order of video id."""
     for name in store.objects.names(_FOLDER):
-        record = purge_of(store, name.removesuffix(".json"))
+        video_id = name.removesuffix(".json")
+        record = purge_of(store, video_id) if _ID.fullmatch(video_id) else None
         if record is not None:
             yield record
 
@@ -167,7 +172,7 @@ def find_video(store: "Store", video_id: str) -> Purge:
         reason = _reason(artifact, purge)
         if reason:
             reasons[commit] = reason
-    holding = _holding(opened, reasons)
+    holding = _holding(opened, reasons, purge)
     kept = set(before.models_kept) if before else set()
     holding |= {
         commit: "kept by an earlier purge" for commit in opened if commit[0] == "artifacts" and commit[1] in kept
@@ -214,8 +219,7 @@ def carry_out(store: "Store", purge: Purge, reason: str, *, models: bool = False
 def _commits(store: "Store", purge: Purge) -> Iterator[tuple[Commit, "Artifact"]]:
     """Every commit of the store, invalidated ones too: their bytes are still there until a collection."""
     for area in AREAS:
-        for name in store.objects.names(area):
-            key = name.rstrip("/")
+        for key in generations.keys(store.objects, area):
             for generation in sorted(generations.read_state(store.objects, f"{area}/{key}").manifests):
                 try:
                     yield (area, key, generation), store.open_generation(area, key, generation)
@@ -279,12 +283,20 @@ def _reason(artifact: "Artifact", purge: Purge) -> str:
     return ""
 
 
-def _holding(opened: dict[Commit, "Artifact"], reasons: dict[Commit, str]) -> dict[Commit, str]:
+def _parts(artifact: "Artifact", purge: Purge) -> list[Commit]:
+    try:
+        return [("parts", entry.key, entry.generation) for entry in artifact.iterate_parts()]
+    except DataError as error:
+        _note(purge, f"{artifact!r}: {error}")
+        return []
+
+
+def _holding(opened: dict[Commit, "Artifact"], reasons: dict[Commit, str], purge: Purge) -> dict[Commit, str]:
     """The commits found, and the artifacts that list one of the parts found."""
     holding = dict(reasons)
     for commit, artifact in opened.items():
         if commit[0] == "artifacts" and commit not in holding:
-            found = [entry for entry in artifact.iterate_parts() if ("parts", entry.key, entry.generation) in reasons]
+            found = [part for part in _parts(artifact, purge) if part in reasons]
             if found:
                 holding[commit] = f"{len(found)} of its {artifact.manifest.parts.count} parts"
     return holding
@@ -320,7 +332,7 @@ def _sort_in(
     for commit, artifact in opened.items():
         if commit[0] != "artifacts":
             continue
-        parts = [("parts", entry.key, entry.generation) for entry in artifact.iterate_parts()]
+        parts = _parts(artifact, purge)
         if commit in touched and commit not in holding and artifact.kind not in LEARNED_KINDS:
             own_parts.update((part, f"part of {artifact.kind} {touched[commit]}") for part in parts)
         else:  # parts without the video, of an artifact that holds it elsewhere or not at all: they are shared and stay
@@ -337,17 +349,8 @@ def _sort_in(
 def _delete_unfinished(store: "Store") -> None:
     """Attempts that were never committed may hold anything; nobody is at work, so nobody needs them."""
     for area in AREAS:
-        for name in store.objects.names(area):
-            folder = f"{area}/{name.rstrip('/')}"
-            attempts = [each.rstrip("/") for each in store.objects.names(f"{folder}/attempts")]
-            if not attempts:
-                continue
-            numbers = generations.read_state(store.objects, folder).manifests
-            try:
-                committed = {store.open_generation(area, name.rstrip("/"), each).manifest.attempt for each in numbers}
-            except (InputError, DataError):  # damaged, or of a newer wfm: which attempt counts cannot be told
-                continue
-            for attempt in attempts:
-                if attempt not in committed and id_time(attempt) < time.time():
-                    store.objects.delete_tree(f"{folder}/attempts/{attempt}")
-                    shutil.rmtree(store.cache / folder / "attempts" / attempt, ignore_errors=True)
+        for key in generations.keys(store.objects, area):
+            for folder, attempt in unfinished(store, area, key):
+                if id_time(attempt) < time.time():
+                    store.objects.delete_tree(folder)
+                    store.clear_cached(folder)

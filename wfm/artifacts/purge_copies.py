@@ -8,7 +8,6 @@ again: what they hold is known by its bytes, and by the store no longer having i
 """
 
 import contextlib
-import shutil
 import tarfile
 import time
 import zipfile
@@ -17,9 +16,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from wfm.artifacts import generations, lease
-from wfm.artifacts.address import KEY_PATTERN, cache_root
-from wfm.artifacts.collect import AREAS
+from wfm.artifacts.address import KEY_PATTERN, NAME_PATTERN, cache_root
+from wfm.artifacts.collect import scratch_folders
+from wfm.artifacts.generations import AREAS
 from wfm.artifacts.verified import hash_file
+from wfm.errors import InputError
 
 if TYPE_CHECKING:
     from wfm.artifacts.store import Store
@@ -66,9 +67,11 @@ def delete_said(store: "Store", ids: set[str], digests: set[str]) -> None:
     for digest in sorted(digests):
         store.objects.delete_tree(f"{_SAID}/{digest[:2]}/{digest}")
     for folder in store.objects.names(_NOTES):
-        for name in store.objects.names(f"{_NOTES}/{folder.rstrip('/')}"):
+        if not folder.endswith("/") or not NAME_PATTERN.fullmatch(folder[:-1]):
+            continue  # not ours
+        for name in store.objects.names(f"{_NOTES}/{folder[:-1]}"):
             if name.removesuffix(".json") in ids:
-                store.objects.delete(f"{_NOTES}/{folder.rstrip('/')}/{name}")
+                store.objects.delete(f"{_NOTES}/{folder}{name}")
 
 
 def clear_cached(store: "Store") -> None:
@@ -76,14 +79,13 @@ def clear_cached(store: "Store") -> None:
     for area in AREAS:
         for folder in _keys_in(store.cache / area):
             if not generations.read_state(store.objects, f"{area}/{folder.name}").manifests:
-                shutil.rmtree(folder, ignore_errors=True)
+                store.clear_cached(f"{area}/{folder.name}")
 
 
 def clear_scratch(store: "Store", keys: set[str]) -> None:
     """Delete scratch of these keys, and of unfinished stages that had one of them as an input, such as checkpoints of a
     training that was interrupted; where a stage's inputs are not known, its scratch goes too."""
-    root = store.objects.local_path("scratch") or store.cache / "scratch"
-    for folder in _keys_in(root):
+    for folder in scratch_folders(store):
         if folder.name in keys or (not store.has(folder.name) and _read_from(store, folder.name, keys)):
             store.clear_scratch(folder.name)
 
@@ -91,8 +93,11 @@ def clear_scratch(store: "Store", keys: set[str]) -> None:
 def _read_from(store: "Store", key: str, keys: set[str]) -> bool:
     """Whether a stage that was begun had one of the keys as an input, as its newest lease says."""
     folder = f"leases/{key}"
-    numbers = [int(name[:8]) for name in store.objects.names(folder) if name.endswith(".json")]
-    holder = lease.read_holder(store.objects, folder, max(numbers)) if numbers else None
+    numbers = lease.numbers(store.objects, folder)
+    try:
+        holder = lease.read_holder(store.objects, folder, max(numbers)) if numbers else None
+    except InputError:  # not known, as without one
+        holder = None
     return holder is None or not keys.isdisjoint(holder.inputs)
 
 

@@ -3,18 +3,23 @@
 import calendar
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
-from itertools import islice
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from wfm.artifacts import lease
+from wfm.artifacts import generations, lease
 from wfm.artifacts.address import KEY_PATTERN
-from wfm.errors import InputError
+from wfm.artifacts.invalidation import BY_UNKNOWN, tombstones
+from wfm.errors import DataError, InputError
 
 if TYPE_CHECKING:
     from wfm.artifacts.artifact import Artifact
+    from wfm.artifacts.runs import Run
     from wfm.artifacts.store import Store
+
+T = TypeVar("T")
 
 
 @dataclass
@@ -24,6 +29,8 @@ class Live:
     artifacts: dict[str, str] = field(default_factory=dict)
     parts: set[tuple[str, int]] = field(default_factory=set)
     leases: set[str] = field(default_factory=set)
+    unread: list[str] = field(default_factory=list)
+    """What counts and cannot be read, in words. It may need anything."""
 
 
 @dataclass(frozen=True)
@@ -39,44 +46,80 @@ class Keep:
 
 def mark(store: "Store", keep: Keep) -> Live:
     """Find what is live. A thing younger than `keep.min_age_seconds` is."""
-    reasons, leases = wanted_keys(store, keep)
+    live = Live()
+    reasons, live.leases = wanted_keys(store, keep, live.unread)
     for key in store.committed_keys():
-        if key not in reasons and age_seconds(store.artifact(key).manifest.created_at) < keep.min_age_seconds:
+        try:
+            created_at = store.artifact(key).manifest.created_at
+        except InputError as error:
+            live.unread.append(str(error))
+            continue
+        if key not in reasons and age_seconds(created_at) < keep.min_age_seconds:
             reasons[key] = "young"
-    live = Live(leases=leases)
     _close(store, reasons, live)
     return live
 
 
-def wanted_keys(store: "Store", keep: Keep) -> tuple[dict[str, str], set[str]]:
-    """(keys that names, runs and leases point at, with the reason; keys whose lease is held)."""
+def wanted_keys(store: "Store", keep: Keep, unread: list[str]) -> tuple[dict[str, str], set[str]]:
+    """(keys that names, runs and leases point at, with the reason; keys whose lease is held). What cannot be read, and so may
+    point at anything, goes into `unread`."""
     reasons: dict[str, str] = {}
-    for promotion in store.names.list():
-        history = store.names.history(promotion.kind, promotion.name, promotion.alias)
-        for each in islice(history, keep.promotions):
-            reasons.setdefault(each.key, f"{each.reference} (promotion {each.number})")
+    for kind, name, alias in store.names.all():
+        for number in store.names.numbers(kind, name, alias)[: keep.promotions]:
+            promotion = _read(partial(store.names.read, kind, name, alias, number), unread)
+            if promotion is not None:
+                reasons.setdefault(promotion.key, f"{promotion.reference} (promotion {number})")
     for run in store.runs.list(limit=keep.runs):
-        for key in _keys_of_run(run):
+        for key in _keys_of_run(run, unread):
             reasons.setdefault(key, f"run {run.id}")
-    leases = lease.held(store.objects)
+    leases = lease.held(store.objects, unread)
     for key, holder in leases.items():
-        for needed in (key, *holder.inputs):
-            reasons.setdefault(needed, f"lease {holder.number} of {key[:12]}")
+        for needed in (key, *(holder.inputs if holder else ())):
+            reasons.setdefault(needed, f"lease {holder.number if holder else 'that cannot be read'} of {key[:12]}")
     return reasons, set(leases)
+
+
+def _read(action: Callable[[], T], unread: list[str]) -> T | None:
+    try:
+        return action()
+    except InputError as error:
+        unread.append(str(error))
+        return None
 
 
 def _close(store: "Store", reasons: dict[str, str], live: Live) -> None:
     waiting = list(reasons.items())
+    for artifact in _half_buried(store):
+        waiting += _needs(artifact, live)
     while waiting:
         key, reason = waiting.pop()
         if key in live.artifacts:
             continue
-        artifact = _open(store, key)
-        if artifact is None:
+        opened = _open(store, key)
+        if opened is None:
             continue  # not committed (yet), or a run's other hash that looks like a key
         live.artifacts[key] = reason
+        waiting += _needs(opened, live)
+
+
+def _needs(artifact: "Artifact", live: Live) -> list[tuple[str, str]]:
+    """Its inputs with the reason; its parts become live."""
+    try:
         live.parts.update((entry.key, entry.generation) for entry in artifact.iterate_parts())
-        waiting.extend((parent, f"input of {key[:12]}") for parent in artifact.manifest.inputs.values())
+    except DataError as error:
+        live.unread.append(f"{artifact!r}: {error}")
+    return [(parent, f"input of {artifact.key[:12]}") for parent in artifact.manifest.inputs.values()]
+
+
+def _half_buried(store: "Store") -> "Iterator[Artifact]":
+    """Commits whose tombstone cannot be read: whether they must go is not known, so what they are made of stays too."""
+    for key in generations.keys(store.objects, "artifacts"):
+        state = generations.read_state(store.objects, f"artifacts/{key}")
+        stones = tombstones(store.objects, "artifacts", key) if state.tombstones else ()
+        for stone in stones:
+            if stone.by == BY_UNKNOWN and stone.generation in state.manifests:
+                with suppress(InputError):  # `collect` reports it
+                    yield store.open_generation("artifacts", key, stone.generation)
 
 
 def _open(store: "Store", key: str) -> "Artifact | None":
@@ -86,15 +129,14 @@ def _open(store: "Store", key: str) -> "Artifact | None":
         return None
 
 
-def _keys_of_run(run: Any) -> Iterator[str]:
+def _keys_of_run(run: "Run", unread: list[str]) -> Iterator[str]:
     """Every string in a run's records that has the shape of a key: one too many only keeps something a little
     longer."""
-    try:
-        documents: list[Any] = [run.spec()]
-    except InputError:
-        documents = []
-    for attempt in run.read_outcomes():
-        documents += [attempt.record, attempt.outcome]
+    documents: list[Any] = [_read(run.spec, unread)] if "spec.json" in run.names() else []
+    for node in run.nodes():
+        for number in run.attempts(node):
+            documents.append(_read(partial(run.read_attempt, node, number), unread))
+            documents.append(_read(partial(run.read_outcome, node, number), unread))
     for document in documents:
         yield from _keys_in(document)
 
@@ -112,7 +154,11 @@ def _keys_in(value: Any) -> Iterator[str]:
 
 def age_seconds(created_at: str) -> float:
     """Seconds since a time of `address.utc_now`; 0 for a text of another shape, so that it counts as young."""
-    match = re.fullmatch(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(\.\d+)?Z", created_at)
+    match = re.fullmatch(r"([0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2})(\.[0-9]+)?Z", created_at)
     if not match:
         return 0.0
-    return time.time() - calendar.timegm(time.strptime(match[1], "%Y-%m-%dT%H:%M:%S")) - float(match[2] or 0)
+    try:
+        seconds = calendar.timegm(time.strptime(match[1], "%Y-%m-%dT%H:%M:%S"))
+    except ValueError:  # the 99th of a month
+        return 0.0
+    return time.time() - seconds - float(match[2] or 0)

@@ -17,11 +17,16 @@ from pathlib import Path
 from typing import Any
 
 from wfm.artifacts import schema
-from wfm.artifacts.address import check_name, new_id, safe_path, utc_now
+from wfm.artifacts.address import ID_PATTERN, NAME_PATTERN, below, check_name, new_id, safe_path, utc_now
+from wfm.artifacts.atomic import disk_error
 from wfm.artifacts.objects import Objects
-from wfm.errors import InputError, TryAgain
+from wfm.errors import DataError, InputError, TryAgain, WfmError
+from wfm.log import get_logger
 
 SCHEMA_VERSION = 1
+_log = get_logger(__name__)
+_NUMBER = re.compile(r"(?:[0-9]{4}|[1-9][0-9]{4,8})/")
+"""A folder of an attempt, as `_attempt_path` writes it."""
 
 
 @dataclass(frozen=True)
@@ -48,25 +53,38 @@ class Runs:
         for _ in range(8):
             run = Run(self._objects, self._cache, new_id())
             data = schema.encode({**document, "run_id": run.id})
-            if self._objects.create(f"runs/{run.id}/spec.json", data):
-                return run
+            try:
+                if self._objects.create(f"runs/{run.id}/spec.json", data):
+                    return run
+            except (WfmError, OSError):
+                if self._objects.local_path("runs") is not None:
+                    self._objects.delete_tree(f"runs/{run.id}")  # else an empty folder would be listed as a run
+                raise
         raise TryAgain("no free run id was found")
 
     def open(self, run_id: str) -> "Run":
         """Open a run by its id, or by the beginning of it if only one run has it. Raises InputError when there is
         none."""
         check_name(run_id, "run id")
-        found = [name.rstrip("/") for name in self._objects.names("runs", run_id)]
+        found = self._ids(run_id)
         if run_id not in found and len(found) != 1:
             some = ", ".join(run.id for run in self.list(limit=5)) or "none"
             reason = f"is the beginning of {len(found)} runs" if found else "is not the id of a run"
             raise InputError(f"{run_id!r} {reason}: the newest are {some} (`wfm runs` lists them)")
         return Run(self._objects, self._cache, run_id if run_id in found else found[0])
 
+    def _ids(self, stem: str = "") -> list[str]:
+        found = []
+        for name in self._objects.names("runs", stem):
+            if name.endswith("/") and ID_PATTERN.fullmatch(name[:-1]):
+                found.append(name[:-1])
+            elif not stem:
+                _log.warning("passed over: %r in runs is not the folder of a run, it was not made by wfm", name)
+        return found
+
     def list(self, limit: int | None = None) -> "list[Run]":
-        """Runs, newest first."""
-        names = [name.rstrip("/") for name in self._objects.names("runs") if name.endswith("/")]
-        return [Run(self._objects, self._cache, name) for name in sorted(names, reverse=True)[:limit]]
+        """Runs, newest first. What else lies among them is not ours: it is passed over."""
+        return [Run(self._objects, self._cache, name) for name in sorted(self._ids(), reverse=True)[:limit]]
 
 
 class Run:
@@ -85,9 +103,11 @@ class Run:
         """The resolved spec. Raises InputError when it was written by a newer wfm."""
         path = f"{self._folder}/spec.json"
         try:
-            return schema.decode(self._objects.read(path), path, SCHEMA_VERSION)
+            return self._decode(path)
         except FileNotFoundError:
-            raise InputError(f"run {self.id} has no spec: it was killed while it was created; start it again") from None
+            raise InputError(
+                f"run {self.id} has no {path}: it was killed while it was created, and never began; start it again"
+            ) from None
 
     def path_of(self, *steps: str) -> str:
         """The URL of a file of this run, such as `run.path_of("specs", "split_clips.json")`."""
@@ -122,7 +142,8 @@ class Run:
 
     def nodes(self) -> list[str]:
         """Nodes that were begun at least once."""
-        return [name.rstrip("/") for name in self._objects.names(f"{self._folder}/nodes") if name.endswith("/")]
+        names = self._objects.names(f"{self._folder}/nodes")
+        return [name[:-1] for name in names if name.endswith("/") and NAME_PATTERN.fullmatch(name[:-1])]
 
     def append_attempt(self, node: str, record: Mapping[str, Any] | None = None) -> int:
         """Note that an attempt at a node begins; returns its number (1, 2 ...), which no other attempt has."""
@@ -137,12 +158,16 @@ class Run:
     def attempts(self, node: str) -> list[int]:
         """Numbers of the attempts at a node, in order."""
         names = self._objects.names(f"{self._folder}/nodes/{check_name(node, 'node')}/attempts")
-        return sorted(int(name[:-1]) for name in names if re.fullmatch(r"[0-9]+/", name))
+        return sorted(int(name[:-1]) for name in names if _NUMBER.fullmatch(name))
 
     def write_outcome(self, node: str, number: int, outcome: Mapping[str, Any]) -> bool:
         """Write how an attempt ended, if nobody did yet; False when an outcome stands already."""
         document = {"schema_version": SCHEMA_VERSION, "finished_at": utc_now(), "token": new_id(), **outcome}
         return self._objects.create(self._attempt_path(node, number, "outcome.json"), schema.encode(document))
+
+    def read_attempt(self, node: str, number: int) -> dict[str, Any] | None:
+        """What was written when an attempt began, or None."""
+        return self._record(self._attempt_path(node, number, "attempt.json"))
 
     def read_outcome(self, node: str, number: int) -> dict[str, Any] | None:
         """How an attempt ended, or None."""
@@ -153,7 +178,7 @@ class Run:
         found = []
         for each in [node] if node is not None else self.nodes():
             for number in self.attempts(each):
-                record = self._record(self._attempt_path(each, number, "attempt.json")) or {}
+                record = self.read_attempt(each, number) or {}
                 found.append(AttemptRecord(each, number, record, self.read_outcome(each, number)))
         return found
 
@@ -163,8 +188,11 @@ class Run:
         """A local file to stream a log into. On a local store it is the log; on a remote one `write_log` without
         text uploads it."""
         path = self._attempt_path(node, number, "log.txt")
-        local = self._objects.local_path(path) or self._cache / path
-        local.parent.mkdir(parents=True, exist_ok=True)
+        local = self._objects.local_path(path) or below(self._cache, path)
+        try:
+            local.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise disk_error(error, local) from error
         return local
 
     def write_log(self, node: str, number: int, text: str | None = None) -> None:
@@ -189,9 +217,9 @@ class Run:
             number = numbers[-1]
         path = self._attempt_path(node, number, "log.txt")
         try:
-            return self._objects.read(path).decode(errors="replace")
+            return self._objects.read(path, None).decode(errors="replace")
         except FileNotFoundError:
-            local = self._cache / path  # being written by a process of this machine
+            local = below(self._cache, path)  # being written by a process of this machine
             return local.read_text(errors="replace") if local.is_file() else ""
 
     def _attempt_path(self, node: str, number: int, name: str) -> str:
@@ -199,6 +227,13 @@ class Run:
 
     def _record(self, path: str) -> dict[str, Any] | None:
         try:
-            return schema.decode(self._objects.read(path), path, SCHEMA_VERSION)
+            return self._decode(path)
         except FileNotFoundError:
             return None
+
+    def _decode(self, path: str) -> dict[str, Any]:
+        where = f"{self._objects.address.url}/{path}"
+        try:
+            return schema.decode(self._objects.read(path), where, SCHEMA_VERSION)
+        except DataError as error:
+            raise DataError(f"{error}; when this run is of no more use, delete its folder {self.path_of()}") from None

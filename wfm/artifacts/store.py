@@ -10,15 +10,14 @@ table = store.artifact(store.resolve("dataset/curated@latest")).table("clips")
 """
 
 import os
-import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from wfm.artifacts import generations
-from wfm.artifacts.address import Address, cache_root, check_key, parse_address
+from wfm.artifacts.address import Address, below, cache_root, check_key, parse_address
 from wfm.artifacts.artifact import Artifact
-from wfm.artifacts.atomic import disk_error
+from wfm.artifacts.atomic import delete_folder, disk_error
 from wfm.artifacts.attempt import Attempt
 from wfm.artifacts.invalidation import Tombstone, write_tombstones
 from wfm.artifacts.lease import Lease
@@ -103,8 +102,7 @@ class Store:
 
     def committed_keys(self, stem: str = "") -> Iterator[str]:
         """Keys of all committed artifacts that begin with `stem`, in order of key."""
-        for name in self.objects.names("artifacts", stem):
-            key = name.rstrip("/")
+        for key in generations.keys(self.objects, "artifacts", stem):
             if generations.read_state(self.objects, f"artifacts/{key}").current is not None:
                 yield key
 
@@ -120,7 +118,7 @@ class Store:
                 raise InputError(
                     f"{self.url} has no generation {generation} of {area}/{key}: it was never committed, or was collected"
                 ) from None
-            manifest = Manifest.from_bytes(data, f"{self.url}/{path}")
+            manifest = Manifest.from_bytes(data, f"{self.url}/{path}", key=key, generation=generation)
             while len(self._manifests) >= _KEPT_MANIFESTS:
                 self._manifests.pop(next(iter(self._manifests)), None)
             self._manifests[path] = manifest
@@ -149,8 +147,7 @@ class Store:
     def scratch(self, key: str) -> Path:
         """A local folder that stays between the attempts at a key, for checkpoints to go on from. Never part of the
         artifact."""
-        folder = f"scratch/{check_key(key)}"
-        path = self.objects.local_path(folder) or self.cache / folder
+        path = self.local_folder(f"scratch/{check_key(key)}")
         try:
             path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -159,8 +156,15 @@ class Store:
 
     def clear_scratch(self, key: str) -> None:
         """Delete the scratch folder of a key."""
-        folder = f"scratch/{check_key(key)}"
-        shutil.rmtree(self.objects.local_path(folder) or self.cache / folder, ignore_errors=True)
+        delete_folder(self.local_folder(f"scratch/{check_key(key)}"))
+
+    def local_folder(self, path: str) -> Path:
+        """Where a folder of the store lies on this machine: in the store itself, or (a remote one) in the cache."""
+        return self.objects.local_path(path) or below(self.cache, path)
+
+    def clear_cached(self, path: str) -> None:
+        """Delete what the cache of this machine has of a folder of the store."""
+        delete_folder(below(self.cache, path))
 
     # -- names, leases, invalidation
 
@@ -192,15 +196,26 @@ class Store:
         """Tombstone the current commit of a key, and of its parts (else a rerun would only put the same parts
         together again).
 
-        The files stay until `gc`; the next commit is the next generation. Raises InputError when nothing is committed.
+        The files stay until `gc`; the next commit is the next generation. One whose manifest cannot be read is tombstoned too;
+        what its parts are is not known then. A key that only a part has means the part. Raises InputError when nothing is
+        committed.
         """
-        return write_tombstones(self, self.artifact(key), reason, parts=parts)
+        return write_tombstones(self, check_key(key), reason, parts=parts)
 
     def verify(self, key: str) -> "VerifyReport":
-        """Read every byte of an artifact and its parts and compare with the manifests (`wfm.artifacts.verify`)."""
-        from wfm.artifacts.verify import verify
+        """Read every byte of an artifact and its parts and compare with the manifests (`wfm.artifacts.verify`).
 
-        return verify(self, self.artifact(key))
+        A manifest that cannot be read is a problem in the report. Raises InputError when nothing is committed.
+        """
+        from wfm.artifacts.verify import VerifyReport, verify
+
+        try:
+            artifact = self.artifact(key)
+        except InputError as error:
+            if not self.has(key):
+                raise
+            return VerifyReport(key, problems=[str(error)])
+        return verify(self, artifact)
 
     def lineage(self, key: str) -> "Lineage":
         """What an artifact was made from, back to the sources (`wfm.artifacts.lineage`)."""

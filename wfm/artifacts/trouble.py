@@ -8,12 +8,13 @@ import re
 import time
 from collections.abc import Callable
 from typing import Any, Literal, TypeVar
+from urllib.parse import urlsplit
 
 from wfm.artifacts.atomic import disk_error
 from wfm.credentials import without_credentials
 from wfm.errors import InputError, TryAgain, WfmError
 
-Meaning = Literal["missing", "no_bucket", "taken", "transient", "denied", "disk", "other"]
+Meaning = Literal["missing", "no_bucket", "taken", "unsupported", "transient", "denied", "disk", "other"]
 T = TypeVar("T")
 
 _TRANSIENT_NAMES = {
@@ -71,6 +72,8 @@ def meaning(error: BaseException) -> Meaning:
         return "no_bucket"
     if code == "PreconditionFailed" or status == 412 or isinstance(error, FileExistsError):
         return "taken"
+    if code == "NotImplemented" or status == 501:  # it will not learn it while we wait
+        return "unsupported"
     if code in _DENIED_CODES or names & _DENIED_NAMES or status in (401, 403):
         return "denied"
     if code in _TRANSIENT_CODES or status in (408, 409, 425, 429) or status >= 500 or names & _TRANSIENT_NAMES:
@@ -84,6 +87,18 @@ def meaning(error: BaseException) -> Meaning:
     if isinstance(error, OSError) and error.errno is not None and disk_error(error, "") is not error:
         return "disk"
     return "other"
+
+
+def is_empty_range(error: BaseException) -> bool:
+    """Whether the first bytes of an object were asked for, and it has none."""
+    code, status = _code(error)
+    return code == "InvalidRange" or status == 416
+
+
+def bare_url(url: str) -> str:
+    """Scheme, host, port and path of a URL: no user, password, query or fragment."""
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}".rstrip("/")
 
 
 def _chain(error: BaseException) -> list[BaseException]:
@@ -189,6 +204,10 @@ class Patience:
                 f"{self._bucket_url} refuses these credentials (could not {what}; {reason}): check AWS_ACCESS_KEY_ID, "
                 "AWS_SECRET_ACCESS_KEY and AWS_SESSION_TOKEN (or the profile, or GOOGLE_APPLICATION_CREDENTIALS), the "
                 "bucket's policy and this machine's clock"
+            )
+        if sorted_as == "unsupported":
+            return InputError(
+                f"{self._bucket_url} does not support this request (could not {what}; {reason}): use another service"
             )
         if sorted_as == "disk" and isinstance(error, OSError):
             return disk_error(error, what)

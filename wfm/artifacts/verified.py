@@ -5,7 +5,9 @@ import hashlib
 import os
 import threading
 from pathlib import Path
+from stat import S_ISREG
 
+from wfm.artifacts.address import below
 from wfm.artifacts.listing import FileEntry
 from wfm.artifacts.objects import Objects
 from wfm.errors import DataError
@@ -38,7 +40,7 @@ class VerifiedFiles:
         here = self._objects.local_path(path)
         if here is not None:
             return self._check(here, path, entry)
-        cached = self._cache / path
+        cached = below(self._cache, path)
         try:
             return self._check(cached, path, entry)
         except DataError:
@@ -55,9 +57,11 @@ class VerifiedFiles:
 
     def _check(self, file: Path, path: str, entry: FileEntry) -> Path:
         try:
-            stat = file.stat()
+            stat = file.lstat()
         except (FileNotFoundError, NotADirectoryError):
             raise _missing(path, self._objects) from None
+        if not S_ISREG(stat.st_mode):  # to open a pipe would wait for ever
+            raise _damaged(path, self._objects, "it is no plain file")
         if stat.st_size != entry.size:
             raise _damaged(path, self._objects, f"it has {stat.st_size} bytes, the manifest says {entry.size}")
         mark = (stat.st_size, stat.st_mtime_ns, stat.st_ino, entry.sha256)

@@ -19,6 +19,7 @@ class VerifyReport:
     """What was read, and each thing that is wrong in words."""
 
     key: str
+    kind: str = ""
     files: int = 0
     bytes: int = 0
     parts: int = 0
@@ -32,7 +33,7 @@ class VerifyReport:
 def verify(store: "Store", artifact: "Artifact") -> VerifyReport:
     """Check an artifact and its parts: sizes, hashes, digests, lists, tombstoned parts, and that its inputs are
     still there."""
-    report = VerifyReport(artifact.key)
+    report = VerifyReport(artifact.key, artifact.kind)
     _verify_one(store, artifact, "artifacts", "", report)
     for name, key in sorted(artifact.manifest.inputs.items()):
         if not store.has(key):

@@ -12,6 +12,7 @@ import json
 import re
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from wfm.artifacts import schema
 from wfm.curation.caption_windows import Window
 from wfm.errors import DataError
 
@@ -52,8 +53,8 @@ class AnswerCache:
     def read(self, of: Question) -> str | None:
         """What was answered, or None. What is damaged, or lies in another's place, counts as not there."""
         try:
-            found = json.loads(self._objects.read(_path(of)))
-        except (FileNotFoundError, ValueError):
+            found = schema.parse(self._objects.read(_path(of)), _path(of))
+        except (FileNotFoundError, DataError):
             return None
         if not isinstance(found, dict) or found.get("identity") != of.identity:
             return None

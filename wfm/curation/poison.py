@@ -14,6 +14,7 @@ import contextlib
 import dataclasses
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -21,7 +22,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from wfm.artifacts import schema
+from wfm.artifacts.address import NAME_PATTERN
+from wfm.artifacts.schema import Count
 from wfm.curation.step import Skip
+from wfm.errors import DataError
 from wfm.log import get_logger
 from wfm.process import python, safe_environment
 
@@ -34,6 +39,7 @@ TRIAL_SECONDS = 3600.0
 """A trial that takes longer than this hangs, and counts as a crash [s]."""
 
 _FOLDER = "poison"
+_ITEM = re.compile(r"[0-9a-f]{64}\.json")
 Trial = Callable[[Path], str]
 """Local file -> "" when it can be decoded without a crash, else what ended the process."""
 
@@ -45,7 +51,7 @@ class Note:
     step: str
     item: str
     source: str
-    deaths: int = 0
+    deaths: Count = 0
     "Workers that it has taken."
     worker: dict[str, Any] = dataclasses.field(default_factory=dict)
     "The process at work on it: machine, pid, pid_start, and the same of its parent."
@@ -104,7 +110,11 @@ def poisoned(store: "Store") -> list[Note]:
     found = []
     for folder in store.objects.names(_FOLDER):
         step = folder.rstrip("/")
+        if not folder.endswith("/") or not NAME_PATTERN.fullmatch(step):
+            continue  # not ours
         for name in store.objects.names(f"{_FOLDER}/{step}"):
+            if not _ITEM.fullmatch(name):
+                continue
             note = _read(store, step, name.removesuffix(".json"))
             if note is not None and note.poisoned:
                 found.append(note)
@@ -136,10 +146,17 @@ def _judge(note: Note, path: Path, trial: Trial) -> Note:
 
 
 def _read(store: "Store", step: str, item: str) -> Note | None:
+    path = f"{_FOLDER}/{step}/{item}.json"
     try:
-        return Note(**json.loads(store.objects.read(f"{_FOLDER}/{step}/{item}.json")))
+        data = store.objects.read(path)
     except FileNotFoundError:
         return None
+    try:
+        note = schema.fit(Note, schema.parse(data, path), path)
+    except DataError as error:
+        get_logger(__name__).warning("%s: this note counts as not there", error)
+        return None
+    return note if (note.step, note.item) == (step, item) else None
 
 
 def _this_worker() -> dict[str, Any]:
@@ -154,16 +171,16 @@ def _lives(worker: dict[str, Any]) -> bool:
     from wfm.artifacts.lease import start_of, this_process
 
     here = this_process()
-    return worker["machine"] == here["machine"] and start_of(worker["pid"]) == worker["pid_start"]
+    return worker.get("machine") == here["machine"] and start_of(worker.get("pid")) == worker.get("pid_start")
 
 
 def _was_its_fault(worker: dict[str, Any]) -> bool:
     """A worker whose parent outlived it died alone; when both are gone the run was killed."""
     from wfm.artifacts.lease import start_of, this_process
 
-    if worker["machine"] != this_process()["machine"]:
+    if worker.get("machine") != this_process()["machine"]:
         return True
-    return bool(worker["parent_start"]) and start_of(worker["parent"]) == worker["parent_start"]
+    return bool(worker.get("parent_start")) and start_of(worker.get("parent")) == worker["parent_start"]
 
 
 def _decode(path: str) -> None:

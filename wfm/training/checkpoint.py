@@ -16,11 +16,14 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from wfm.artifacts import schema
+from wfm.errors import InputError
 from wfm.log import get_logger
 from wfm.models.folder import load_exactly, load_tensors, save_tensors
 from wfm.training.ema import PowerEMA
 from wfm.training.optim import Optimizers
 
+SCHEMA_VERSION = 1
 KEPT = 2
 _PREFIX = "checkpoint-"
 
@@ -70,7 +73,7 @@ def save_checkpoint(
     if rival is not None:
         save_tensors(rival.module.state_dict(), temporary / "rival.safetensors")
         save_tensors(rival.optimizers.tensors(), temporary / "rival_optimizer.safetensors")
-    state = {"schema_version": 1, "step": step, "data": data, "fingerprint": fingerprint}
+    state = {"schema_version": SCHEMA_VERSION, "step": step, "data": data, "fingerprint": fingerprint}
     (temporary / "state.json").write_text(json.dumps(state, sort_keys=True))
     for file in temporary.iterdir():
         with file.open("rb") as handle:
@@ -87,9 +90,13 @@ def newest_checkpoint(scratch: Path, fingerprint: str) -> Checkpoint | None:
         shutil.rmtree(leftover, ignore_errors=True)
     newest: Checkpoint | None = None
     for path in _folders(scratch):
-        state = json.loads((path / "state.json").read_text())
-        if state["fingerprint"] == fingerprint:
-            newest = Checkpoint(path, int(state["step"]), state)
+        try:
+            state = schema.decode((path / "state.json").read_bytes(), str(path / "state.json"), SCHEMA_VERSION)
+        except InputError as error:  # the one before it goes on
+            get_logger(__name__).warning("%s; this checkpoint is passed over", error)
+            continue
+        if state.get("fingerprint") == fingerprint and isinstance(state.get("step"), int):
+            newest = Checkpoint(path, state["step"], state)
         else:
             get_logger(__name__).warning("%s is a checkpoint of another run: removed", path)
             shutil.rmtree(path)

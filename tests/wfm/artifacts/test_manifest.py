@@ -11,11 +11,11 @@ def manifest(**fields):
     base = {
         "key": "a" * 64,
         "generation": 1,
-        "attempt": "x",
+        "attempt": "20260101T000000000-00000000",
         "stage": "s",
         "kind": "k",
         "created_at": "now",
-        "digest": "d",
+        "digest": "d" * 64,
     }
     return Manifest(**{**base, **fields})
 
