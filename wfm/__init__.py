@@ -8,7 +8,8 @@ The storeys; imports go down only (checked by ``lint-imports``):
     wfm.evaluation   wfm.training   wfm.generation
     wfm.models       wfm.curation   wfm.simulation
     wfm.data         wfm.parallel
-    wfm.artifacts  wfm.records  wfm.actions  wfm.config  wfm.errors  wfm.log  wfm.credentials  wfm.process     the ground floor: no torch
+    wfm.artifacts  wfm.records  wfm.actions  wfm.config  wfm.errors
+    wfm.log  wfm.credentials  wfm.process         the ground floor: no torch
 
 Read in this order: `pipelines/stages.py` (the table is the flow), `components/split_clips.py` (what a stage is),
 `wfm/curation/split.py` (what a step is), `wfm/artifacts/__init__.py` (what a stage leaves behind).

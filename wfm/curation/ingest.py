@@ -8,8 +8,8 @@ their bytes, not on a path.
 
 Reason codes: not_a_video, truncated, empty_file, no_video_stream, no_decoder:<codec>, decode_error, clock_falls_back,
 too_short, too_large, dangling_link, not_a_regular_file, not_found, unreadable, unsafe_name, changed_while_read,
-checksum_mismatch, bad_sidecar, duplicate_bytes, purged, poisoned; of archives damaged_archive, encrypted,
-unsupported_compression, unsafe_member, repeated_name, zip_bomb.
+checksum_mismatch, bad_sidecar, bad_row, contradiction, refused_place, unreachable, duplicate_bytes, purged, poisoned; of
+archives damaged_archive, encrypted, unsupported_compression, unsafe_member, repeated_name, zip_bomb.
 """
 
 import dataclasses
@@ -24,15 +24,24 @@ from typing import TYPE_CHECKING, Any
 import pydantic
 
 from wfm.config import Config, how
-from wfm.curation.listing import RIGHTS, Listing, SourceFile
+from wfm.curation.listing import Listing, SourceFile
+from wfm.curation.listing_rows import RIGHTS
 from wfm.curation.part import PartLike
 from wfm.curation.partitions import part_names
 from wfm.curation.poison import watch
 from wfm.curation.step import Skip, reason_code
 from wfm.data.archive import Archive, split_member
 from wfm.data.archive_index import Limits
-from wfm.data.source import DamagedSource, NotThere, fetch_source, problem_of_source, stated_digest
-from wfm.errors import InputError
+from wfm.data.places import RefusedPlace, is_web
+from wfm.data.source import (
+    DamagedSource,
+    NotThere,
+    fetch_source,
+    problem_of_error,
+    problem_of_source,
+    stated_digest,
+)
+from wfm.errors import InputError, TryAgain
 from wfm.records import Rights, Video
 
 if TYPE_CHECKING:
@@ -202,8 +211,12 @@ def examine(file: SourceFile, store: "Store", config: IngestConfig) -> tuple[Vid
         path, video_id = _read(file, store)
     except DamagedSource as error:
         return _failed(row, str(error)), Sidecars()
-    except NotThere as error:  # it was when the bucket was listed
-        return _failed(row, f"not_found: {error}"), Sidecars()
+    except (NotThere, RefusedPlace) as error:  # it was when the bucket was listed; a redirect since
+        return _failed(row, problem_of_error(file.source, error)), Sidecars()
+    except (TryAgain, InputError) as error:
+        if not is_web(file.source):
+            raise
+        return _failed(row, problem_of_error(file.source, error)), Sidecars()
     except OSError as error:
         return _failed(row, _open_reason(file, error)), Sidecars()
     refused = _purged(store, video_id)
@@ -222,7 +235,11 @@ def examine(file: SourceFile, store: "Store", config: IngestConfig) -> tuple[Vid
         return _failed(row, reason), Sidecars()
     try:
         sidecars = read_sidecars(file, store)
-    except (InputError, DamagedSource, OSError) as error:
+    except (InputError, OSError) as error:
+        return _failed(row, f"bad_sidecar: {error}"), Sidecars()
+    except TryAgain as error:
+        if not is_web(file.source):
+            raise
         return _failed(row, f"bad_sidecar: {error}"), Sidecars()
     row = dataclasses.replace(
         row,

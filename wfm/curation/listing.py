@@ -12,15 +12,14 @@ Sidecars are found by stem: ``x.actions.parquet`` and ``x.attributes.json`` besi
 import dataclasses
 import functools
 import glob
-import json
 import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
-from wfm.credentials import carries_credentials
 from wfm.curation.endings import EXTENSIONS, is_wanted
+from wfm.curation.listing_rows import Row, as_text, parse_list, parse_table, shown_name, unsafe_name
 from wfm.data.archive import ENDINGS, Archive, is_archive_name, split_member
 from wfm.data.archive_index import Limits
 from wfm.data.signatures import HEAD_BYTES
@@ -37,10 +36,6 @@ SIDECARS = (("actions", ".actions.parquet", ".parquet"), ("attributes", ".attrib
 LISTS = (".txt", ".jsonl", ".parquet")
 """Endings of a list of names."""
 
-RIGHTS = ("licence", "consent", "rights_holder", "url")
-"""What a list may say of who may do what with a video, and where it came from."""
-
-_LIST_FIELDS = ("source", "session_id", "view", "actions", "attributes", *RIGHTS, "license")
 _LIMITS = Limits()
 
 
@@ -116,8 +111,10 @@ def list_source(url: str, store: "Store | None" = None, limits: Limits = _LIMITS
     found = expand(found, store, limits)
     files: dict[str, SourceFile] = {}
     for file in found.files:  # a list may name a file twice
-        if files.setdefault(file.source, file) != file:
-            raise InputError(f"{url!r} names {file.source!r} twice and says different things of it")
+        known = files.setdefault(file.source, file)
+        if known != file and not known.problem:
+            problem = "contradiction: it is named twice, and different things are said of it"
+            files[file.source] = SourceFile(file.source, file.name, problem=problem)
     aside = ", ".join(f"{count} {kind}" for kind, count in sorted(found.aside.items()))
     if not files:
         raise InputError(
@@ -213,117 +210,69 @@ def local_file(path: str, **known: Any) -> SourceFile:
         sidecars, stamp = {}, ""
     else:
         sidecars, stamp = find_sidecars(path, os.path.isfile, _local_stamp)
-    info = None if packed else os.stat(path)
+    try:
+        info = None if packed else os.stat(path)
+    except OSError as error:  # it has gone since
+        return SourceFile(path, name, problem=f"unreadable: {error.strerror}")
     file = SourceFile(path, name, info.st_size if info else 0, f"mtime_ns:{info.st_mtime_ns}" if info else "")
     return dataclasses.replace(file, sidecar_stamp=stamp, **sidecars, **known)
 
 
-def list_names(rows: Iterable[dict[str, str]], folder: str, where: str, store: "Store | None" = None) -> Listing:
-    """The files of a list. A name is a URL, an absolute path, or one relative to the list's folder and below it."""
+def list_names(rows: Iterable[Row], folder: str, where: str, store: "Store | None" = None) -> Listing:
+    """The files of a list. A name is a URL, an absolute path, or one relative to the list's folder and below it; a list that
+    came from a URL names URLs and what lies beside it, never a file of this machine."""
     files: list[SourceFile] = []
     remote: dict[int, tuple[str, dict[str, str]]] = {}
     for row in rows:
         name = row["source"]
-        problem = unsafe_name(name)
+        problem = row.get("problem") or unsafe_name(name)
         known = {key: value for key, value in row.items() if key != "source"}
         if problem:
-            files.append(SourceFile(as_text(name), as_text(name).rpartition("/")[2], problem=problem))
-        elif ("://" in name and not name.startswith("file://")) or "://" in folder:
+            shown = shown_name(name)
+            files.append(SourceFile(shown, shown.rpartition("/")[2], problem=problem))
+        elif "://" in folder or ("://" in name and not name.startswith("file://")):
             url = name if "://" in name else f"{folder}/{name}"
             remote[len(files)] = url, known
             files.append(SourceFile(url, ""))
         else:
-            for kind in ("actions", "attributes"):
-                if known.get(kind):
-                    known[kind] = os.path.join(folder, known[kind])
-            files.append(local_file(os.path.join(folder, name.removeprefix("file://")), **known))
+            files.append(_listed_file(os.path.join(folder, name.removeprefix("file://")), folder, known))
     if not files:
         raise InputError(f"the list {where!r} names no file")
     if remote:
         from wfm.curation.listing_remote import remote_files
 
-        for place, file in zip(remote, remote_files(list(remote.values()), store), strict=True):
+        for place, file in zip(remote, remote_files(list(remote.values()), folder, store), strict=True):
             files[place] = file
     return Listing(tuple(files))
 
 
-def parse_list(text: str, where: str) -> Iterator[dict[str, str]]:
-    """Rows of a list: a name a line (``.txt``; blank lines and ``#`` lines are passed over), or JSON objects (``.jsonl``)."""
-    for number, line in enumerate(text.split("\n"), 1):
-        if not line.strip() or (line.startswith("#") and not where.lower().endswith(".jsonl")):
-            continue
-        if not where.lower().endswith(".jsonl"):
-            yield {"source": line.removesuffix("\r")}
-            continue
-        try:
-            row = json.loads(line)
-        except (json.JSONDecodeError, RecursionError) as error:
-            raise InputError(f"{where!r} line {number} is not JSON: {error}") from None
-        if not isinstance(row, dict) or not isinstance(row.get("source"), str) or not row["source"].strip():
-            raise InputError(f"{where!r} line {number} must be an object with 'source'")
-        wrong = sorted(set(row) - set(_LIST_FIELDS))
-        if wrong or not all(isinstance(value, str) for value in row.values()):
-            raise InputError(
-                f"{where!r} line {number}: {wrong or row}; fields are texts out of {', '.join(_LIST_FIELDS)}"
-            )
-        if halves := [name for name, value in row.items() if name != "source" and as_text(value) != value]:
-            raise InputError(f"{where!r} line {number}: {halves[0]} holds half of a character, which no table can")
-        yield _spelled(row, f"{where!r} line {number}")
-
-
-def _spelled(row: dict[str, str], where: str) -> dict[str, str]:
-    """``license`` is ``licence``; where a row has both, the latter counts. The url is shown to whoever has the data set."""
-    if carries_credentials(row.get("url", "")):
-        raise InputError(f"{where}: its url carries credentials: take them out, the data set will show it")
-    other = row.pop("license", "")
-    return {**row, "licence": row.get("licence") or other} if other else row
-
-
-def parse_table(file: BinaryIO, where: str) -> Iterator[dict[str, str]]:
-    """Rows of a Parquet list, a batch at a time: text columns as in a JSONL list; a null is a field that is not given.
-
-    Other columns are passed over, since such tables carry more than names. Raises `InputError` naming the column that is wrong.
-    """
-    import pyarrow
-    import pyarrow.parquet as pq
-
-    try:
-        table = pq.ParquetFile(file)
-        kinds = {field.name: field.type for field in table.schema_arrow if field.name in _LIST_FIELDS}
-        for name in ("source", *kinds):
-            kind = kinds.get(name)
-            if kind is None or not (pyarrow.types.is_string(kind) or pyarrow.types.is_large_string(kind)):
-                raise InputError(
-                    f"{where!r} column {name!r} is {kind or 'not there'}; texts are wanted: source, and if known "
-                    f"{', '.join(_LIST_FIELDS[1:])}"
-                )
-        number = 0
-        for batch in table.iter_batches(columns=list(kinds)):
-            for row in batch.to_pylist():
-                number += 1
-                if not row["source"]:
-                    raise InputError(f"{where!r} row {number} names no source")
-                known = {name: value for name, value in row.items() if value is not None}
-                yield _spelled(known, f"{where!r} row {number}")
-    except pyarrow.ArrowException as error:
-        raise InputError(f"the list {where!r} is no Parquet that can be read: {error}") from None
+def _listed_file(path: str, folder: str, known: Row) -> SourceFile:
+    """A local file that a list in ``folder`` names. Its sidecars lie below that folder or where they would be found anyhow."""
+    member = split_member(path)
+    place = member[0] if member is not None else path
+    home = os.path.dirname(place)
+    if os.path.realpath(place).startswith(("/proc/", "/sys/")):  # without a size or an end, and reading some acts
+        return SourceFile(path, os.path.basename(path), problem="not_a_regular_file: it is a view of the kernel's")
+    for kind in ("actions", "attributes"):
+        if known.get(kind):
+            sidecar = os.path.join(folder, known[kind])
+            homes = (folder, home, os.path.join(os.path.dirname(home), kind))
+            problem = unsafe_name(known[kind])
+            if "://" in known[kind]:
+                problem = "a local video has local ones"
+            elif not problem and not any(sidecar.startswith(f"{place.rstrip('/')}/") for place in homes):
+                problem = "it lies neither below the list's folder nor beside the video; put it there"
+            if problem:
+                words = f"bad_sidecar: {kind} {shown_name(known[kind])[:200]!r}: {problem}"
+                return SourceFile(path, os.path.basename(path), problem=words)
+            known[kind] = sidecar
+    return local_file(path, **known)
 
 
 def is_sidecar_name(folder: str, name: str) -> bool:
     """Whether a file accompanies a video."""
     last = os.path.basename(folder)
     return any(name.endswith(beside) or (last == kind and name.endswith(end)) for kind, beside, end in SIDECARS)
-
-
-def unsafe_name(name: str) -> str:
-    """Why a name from a list or a bucket is refused, or ""."""
-    if "\0" in name:
-        return "unsafe_name: the name holds a NUL character"
-    if any(part in ("..", ".") for part in name.split("/")):
-        return "unsafe_name: the name holds ./ or ../ and could lead out of its folder"
-    if as_text(name) != name:
-        return "unsafe_name: the name is not valid UTF-8"
-    return ""
 
 
 def find_sidecars(
@@ -367,7 +316,7 @@ def _local_stamp(path: str) -> str:
     return f"{info.st_size}:{info.st_mtime_ns}"
 
 
-def _read_list(path: str) -> Iterator[dict[str, str]]:
+def _read_list(path: str) -> Iterator[Row]:
     problem = problem_of(path)
     if problem:
         raise InputError(f"the list {path!r} cannot be read: {problem}")
@@ -375,12 +324,7 @@ def _read_list(path: str) -> Iterator[dict[str, str]]:
         if path.lower().endswith(".parquet"):
             with open(path, "rb") as table:
                 return iter(list(parse_table(table, path)))
-        with open(path, encoding="utf-8", newline="") as file:
+        with open(path, "rb") as file:
             return parse_list(file.read(), path)
-    except (OSError, UnicodeDecodeError) as error:
+    except OSError as error:
         raise InputError(f"the list {path!r} cannot be read: {error}") from None
-
-
-def as_text(name: str) -> str:
-    """A name as tables can hold it: bytes that are not UTF-8 are written as escapes."""
-    return name.encode("utf-8", "backslashreplace").decode()

@@ -14,15 +14,15 @@ from wfm.curation.endings import is_wanted
 from wfm.curation.listing import (
     Listing,
     SourceFile,
-    as_text,
     find_sidecars,
     is_sidecar_name,
-    unsafe_name,
 )
+from wfm.curation.listing_rows import shown_name, unsafe_name
 from wfm.data.archive import Archive, is_archive_name, split_member
 from wfm.data.archive_index import Index, Limits, Member
 from wfm.data.signatures import HEAD_BYTES
-from wfm.data.source import DamagedSource, problem_of_source
+from wfm.data.source import DamagedSource, problem_of_error, problem_of_source
+from wfm.errors import WfmError
 
 if TYPE_CHECKING:
     from wfm.artifacts import Store
@@ -31,8 +31,8 @@ _AT_HAND = 8
 
 
 def expand(found: Listing, store: "Store | None", limits: Limits) -> Listing:
-    """The listing with the videos of its archives in their place. Raises `InputError` or `TryAgain` for a remote one that is
-    refused or does not answer."""
+    """The listing with the videos of its archives in their place; an archive that is refused is a row with the reason. Raises
+    `TryAgain` where a bucket does not answer."""
     aside = Counter(found.aside)
     files: list[SourceFile] = []
     indexes: dict[str, Index] = {}  # of the archives at hand: a list may name many members of one
@@ -48,8 +48,11 @@ def expand(found: Listing, store: "Store | None", limits: Limits) -> Listing:
                     indexes.pop(next(iter(indexes)))
                 indexes[address] = Archive(store, address).index(limits.expansion)
             index = indexes[address]
-        except OSError as error:
-            problem = problem_of_source(file.source) or f"unreadable: {error.strerror or error}"
+        except (OSError, WfmError) as error:
+            if isinstance(error, WfmError):
+                problem = problem_of_error(address, error)
+            else:
+                problem = problem_of_source(file.source) or f"unreadable: {error.strerror or error}"
             files.append(dataclasses.replace(file, problem=problem))
             continue
         if not name:
@@ -97,7 +100,7 @@ def _head(archive: Archive, member: Member) -> bytes:
 
 def _video(file: SourceFile, address: str, member: Member, index: Index, limits: Limits) -> SourceFile:
     """One member; ``file`` holds what a list says of it, or of its archive."""
-    source, name = as_text(f"{address}!/{member.name}"), as_text(member.name.rpartition("/")[2])
+    source, name = shown_name(f"{address}!/{member.name}"), shown_name(member.name.rpartition("/")[2])
     absolute = "unsafe_name: the member's name begins with /" if member.name.startswith("/") else ""
     problem = unsafe_name(member.name) or absolute or member.problem or member.over(limits)
     known: dict[str, Any] = {kind: getattr(file, kind) for kind in ("actions", "attributes")}

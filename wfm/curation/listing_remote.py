@@ -1,9 +1,11 @@
 """Listing of videos on ``s3://``, ``gs://`` and what else fsspec opens. Nothing is downloaded but a list of names."""
 
 import dataclasses
+import io
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
+from wfm.credentials import carries_credentials
 from wfm.curation.endings import is_wanted
 from wfm.curation.listing import (
     LISTS,
@@ -13,13 +15,20 @@ from wfm.curation.listing import (
     find_sidecars,
     is_sidecar_name,
     list_names,
-    parse_list,
-    parse_table,
-    unsafe_name,
 )
+from wfm.curation.listing_rows import LARGEST_LIST, parse_list, parse_table, shown_name, unsafe_name
 from wfm.data.archive import is_archive_name, split_member
+from wfm.data.places import problem_of_place
 from wfm.data.signatures import HEAD_BYTES
-from wfm.data.source import object_stamp, remote_error, remote_file_system, remote_options
+from wfm.data.source import (
+    NotThere,
+    object_stamp,
+    problem_of_error,
+    refuse_credentials,
+    remote_error,
+    remote_file_system,
+    remote_options,
+)
 from wfm.errors import InputError, WfmError
 
 if TYPE_CHECKING:
@@ -34,6 +43,7 @@ def list_remote(url: str, store: "Store | None") -> Listing:
     Raises `InputError` for a missing bucket or refused credentials, `TryAgain` when the place does not answer.
     """
     if split_member(url) is not None:
+        refuse_credentials(url)
         return Listing((SourceFile(url, url.rpartition("/")[2]),))
     try:
         file_system, path = remote_file_system(url, remote_options(store, url))
@@ -42,12 +52,15 @@ def list_remote(url: str, store: "Store | None") -> Listing:
             entries = [e for e in file_system.glob(path, detail=True).values() if e["type"] == "file"]
             return _listing(file_system, scheme, entries, path, named=True)
         if file_system.isfile(path):
-            if path.lower().endswith(".parquet"):
-                with file_system.open(path, "rb") as table:
-                    return list_names(parse_table(table, url), url.rpartition("/")[0], url, store)
             if path.lower().endswith(LISTS):
-                text = file_system.cat_file(path).decode()
-                return list_names(parse_list(text, url), url.rpartition("/")[0], url, store)
+                with file_system.open(path, "rb") as text:
+                    data = text.read(LARGEST_LIST + 1)
+                if len(data) > LARGEST_LIST:
+                    raise InputError(f"the list {url!r} has more than {LARGEST_LIST:,} bytes: give it in several")
+                rows = (
+                    parse_table(io.BytesIO(data), url) if path.lower().endswith(".parquet") else parse_list(data, url)
+                )
+                return list_names(rows, url.rpartition("/")[0], url, store)
             return _listing(file_system, scheme, [file_system.info(path)], path, named=True)
         entries = _find(file_system, path)
         if not entries:
@@ -55,43 +68,64 @@ def list_remote(url: str, store: "Store | None") -> Listing:
         return _listing(file_system, scheme, entries, path, named=False)
     except WfmError:
         raise
-    except UnicodeDecodeError:
-        raise InputError(f"the list {url!r} is not UTF-8 text") from None
     except Exception as error:
         raise remote_error(url, error) from None
 
 
-def remote_files(rows: list[tuple[str, dict[str, str]]], store: "Store | None") -> list[SourceFile]:
-    """The objects that a list names, (URL, what the list says of it), each asked for by itself, many at a time."""
+def remote_files(rows: list[tuple[str, dict[str, str]]], folder: str, store: "Store | None") -> list[SourceFile]:
+    """The objects that a list in ``folder`` names, (URL, what the list says of it), each asked for by itself, many at once."""
     with ThreadPoolExecutor(_AT_ONCE) as pool:
-        return list(pool.map(lambda row: _remote_file(row[0], row[1], store), rows))
+        return list(pool.map(lambda row: _remote_file(row[0], row[1], folder, store), rows))
 
 
-def _remote_file(url: str, known: dict[str, str], store: "Store | None") -> SourceFile:
-    """One object. An object that is not there is a row with its reason, not the end of the run."""
-    name = url.rpartition("/")[2]
+def _remote_file(url: str, known: dict[str, str], folder: str, store: "Store | None") -> SourceFile:
+    """One object. What is refused, or not there, is a row with its reason, not the end of the run; a bucket that does not
+    answer raises `TryAgain`."""
+    shown = shown_name(url)
+    name = shown.rpartition("/")[2]
+    if problem := _problem_of_url(url):
+        return SourceFile(shown, name, problem=problem)
     extra: dict[str, Any] = dict(known)
+    member = split_member(url)
+    home = (member[0] if member is not None else url).rpartition("/")[0]
     try:
-        member = split_member(url)
         info = _info(url, store) if member is None else {}
+        if info.get("type") == "directory":
+            return SourceFile(url, name, problem="not_a_regular_file: it is a folder")
         stamps = []
         for kind in ("actions", "attributes"):
-            if extra.get(kind):
-                if "://" not in extra[kind]:
-                    folder = (member[0] if member is not None else url).rpartition("/")[0]
-                    extra[kind] = f"{folder}/{extra[kind]}"
-                of = split_member(extra[kind])
-                stamps.append(object_stamp(_info(of[0] if of is not None else extra[kind], store)))
-    except (FileNotFoundError, PermissionError) as error:
-        code = "not_found" if isinstance(error, FileNotFoundError) else "unreadable"
-        return SourceFile(url, name, problem=f"{code}: the object, or its sidecar, may not be read")
-    except WfmError:
-        raise
+            if not extra.get(kind):
+                continue
+            sidecar = extra[kind] if "://" in extra[kind] else f"{home}/{extra[kind]}"
+            if problem := _problem_of_sidecar(sidecar, (home, folder, f"{home.rpartition('/')[0]}/{kind}")):
+                words = f"bad_sidecar: {kind} {shown_name(extra[kind])[:200]!r}: {problem}"
+                return SourceFile(url, name, problem=words)
+            extra[kind] = sidecar
+            of = split_member(sidecar)
+            stamps.append(object_stamp(_info(of[0] if of is not None else sidecar, store)))
     except Exception as error:
-        raise remote_error(url, error) from None
+        found = remote_error(url, error)
+        if isinstance(found, NotThere) or isinstance(error, PermissionError):
+            code = "not_found" if isinstance(found, NotThere) else "unreadable"
+            return SourceFile(url, name, problem=f"{code}: the object, or its sidecar, may not be read")
+        return SourceFile(url, name, problem=problem_of_error(url, found))
     stamp = object_stamp(info) if info else ""
     file = SourceFile(url, name, int(info.get("size") or 0), stamp, sidecar_stamp=";".join(stamps))
     return dataclasses.replace(file, **extra)
+
+
+def _problem_of_url(url: str) -> str:
+    if carries_credentials(url):
+        return "refused_place: the address carries credentials; take them out and give them through the environment"
+    return problem_of_place(url)
+
+
+def _problem_of_sidecar(url: str, homes: tuple[str, ...]) -> str:
+    """A sidecar lies below the folder of the list or of the video, or where it would be found without a list."""
+    wrong = _problem_of_url(url) or unsafe_name(url.partition("://")[2])
+    if wrong or any("://" in home and url.startswith(f"{home}/") for home in homes):
+        return wrong
+    return "it lies neither below the list's folder nor beside the video; put it there"
 
 
 def _info(url: str, store: "Store | None") -> dict[str, Any]:
@@ -137,16 +171,22 @@ def _head(file_system: Any, path: str) -> bytes:
 
 
 def _source_file(scheme: str, path: str, entry: dict[str, Any], known: dict[str, dict[str, Any]]) -> SourceFile:
-    url, name = f"{scheme}://{path}", path.rpartition("/")[2]
-    problem = unsafe_name(path)
+    url = _url_of(scheme, path)
+    name = path.rpartition("/")[2]
+    problem = unsafe_name(path.partition("://")[2] or path) or problem_of_place(url)
     if problem:
-        return SourceFile(url, name, problem=problem)
+        return SourceFile(shown_name(url), shown_name(name), problem=problem)
     if is_archive_name(name):
         return SourceFile(url, name, int(entry.get("size") or 0), object_stamp(entry))
     sidecars, stamp = find_sidecars(path, known.__contains__, lambda p: object_stamp(known[p]))
-    urls: dict[str, Any] = {kind: f"{scheme}://{sidecar}" for kind, sidecar in sidecars.items()}
+    urls: dict[str, Any] = {kind: _url_of(scheme, sidecar) for kind, sidecar in sidecars.items()}
     file = SourceFile(url, name, int(entry.get("size") or 0), object_stamp(entry), sidecar_stamp=stamp)
     return dataclasses.replace(file, **urls)
+
+
+def _url_of(scheme: str, path: str) -> str:
+    """fsspec has paths in buckets without their scheme, web addresses with it."""
+    return path if "://" in path else f"{scheme}://{path}"
 
 
 def _sibling_sidecars(file_system: Any, root: str, entries: list[dict[str, Any]]) -> list[dict[str, Any]]:

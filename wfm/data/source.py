@@ -1,6 +1,6 @@
 """Where a video's bytes are: a source string -> a local file whose bytes are known.
 
-A source is what tables hold: an absolute path, a URL that fsspec opens (``s3://…``, ``gs://…``, ``https://…``),
+A source is what tables hold: an absolute path, a URL (``s3://…``, ``gs://…``, ``https://…``; see `places` for which),
 ``wfm://<key>/<path>`` for a file of an artifact or part in the store, or ``<path or URL of an archive>!/<member>``
 (`wfm.data.archive`). Remote files and members come through a local cache. Credentials are taken from the environment or the
 store's own options, never from a URL, and never appear in a message.
@@ -20,7 +20,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from wfm.credentials import carries_credentials, without_credentials
-from wfm.errors import DataError, InputError, MissingPackage, TryAgain, WfmError
+from wfm.data.places import (
+    ADDRESSES_VARIABLE,
+    RefusedPlace,
+    is_web,
+    opened_networks,
+    refusal_in,
+    refuse_place,
+    web_client,
+)
+from wfm.errors import ConfigError, DataError, InputError, MissingPackage, TryAgain, WfmError
 
 if TYPE_CHECKING:
     from wfm.artifacts import Artifact, Store
@@ -132,7 +141,9 @@ def problem_of(path: str) -> str:
         if os.path.islink(path):
             return "dangling_link: the file it points to is not there"
         return "not_found: there is no such file"
-    except OSError as error:
+    except (OSError, ValueError) as error:
+        if isinstance(error, ValueError):  # halves of characters, a NUL
+            return f"unsafe_name: {error}"
         code = "dangling_link" if os.path.islink(path) else "unreadable"
         return f"{code}: {error.strerror}"
     if stat.S_ISREG(mode):
@@ -214,15 +225,18 @@ def refuse_credentials(url: str) -> None:
 
 
 def remote_file_system(url: str, options: dict[str, Any]) -> tuple[Any, str]:
-    """(fsspec file system, path in it) of a URL. Raises `InputError` for credentials in it or an unknown scheme.
+    """(fsspec file system, path in it) of a URL. Raises `InputError` for credentials in it, `RefusedPlace` for one that may not
+    be asked.
 
     One file system serves all of a bucket or host while the credentials in the environment stay: making one takes longer than
     most requests.
     """
     refuse_credentials(url)
+    refuse_place(url)
     scheme, _, rest = url.partition("://")
-    place = f"{scheme}://{rest.partition('/')[0]}/" if "::" not in url else url
-    access = sorted((name, value) for name, value in os.environ.items() if name.startswith(("AWS_", "GOOGLE_")))
+    place = f"{scheme}://{rest.partition('/')[0]}/"
+    named = ("AWS_", "GOOGLE_", ADDRESSES_VARIABLE)
+    access = sorted((name, value) for name, value in os.environ.items() if name.startswith(named))
     known = os.getpid(), place, hashlib.sha256(repr((sorted(options.items()), access)).encode()).digest()
     with _systems_lock:
         if known not in _systems:
@@ -237,9 +251,12 @@ def _make_file_system(url: str, scheme: str, options: dict[str, Any]) -> Any:
     import fsspec
 
     try:
+        if is_web(url):
+            opened_networks()  # raises, rather than later with each connection
+            return fsspec.filesystem(scheme, get_client=web_client, skip_instance_cache=True)
         return fsspec.core.url_to_fs(url, **options)[0]
     except ImportError:
-        package, extra = {"s3": ("s3fs", "s3"), "gs": ("gcsfs", "gcs")}.get(scheme, (scheme, "s3"))
+        package, extra = {"gs": ("gcsfs", "gcs"), "gcs": ("gcsfs", "gcs")}.get(scheme, ("s3fs", "s3"))
         raise MissingPackage(package, extra=extra, purpose=f"reading {scheme}:// videos") from None
     except ValueError as error:
         raise InputError(f"address {url!r}: {error}") from None
@@ -250,7 +267,10 @@ def remote_error(url: str, error: BaseException) -> WfmError:
     text = without_credentials(f"{type(error).__name__}: {error}")[:300]
     if isinstance(error, WfmError):
         return error
-    if isinstance(error, FileNotFoundError):
+    if refusal := refusal_in(error):
+        return RefusedPlace(refusal)
+    silent = is_web(url) and error.__cause__ is not None and not hasattr(error.__cause__, "status")
+    if isinstance(error, FileNotFoundError) and not silent:  # fsspec says it of a host that does not answer, too
         return NotThere(f"{url!r} is not there: check the bucket and the path ({text})")
     if isinstance(error, PermissionError) or any(word in text for word in _WRONG):
         return InputError(
@@ -258,6 +278,20 @@ def remote_error(url: str, error: BaseException) -> WfmError:
             f"it ({text})"
         )
     return TryAgain(f"{url!r} does not answer: {text}")
+
+
+def problem_of_error(url: str, error: WfmError) -> str:
+    """What an error of a remote place says of one file (``code: words``), so that the others can go on. An endpoint that does
+    not answer is no fault of the file's: that error is raised again."""
+    if isinstance(error, RefusedPlace | DamagedSource):
+        return str(error)
+    if isinstance(error, NotThere):
+        return f"not_found: {error}"
+    if isinstance(error, InputError) and not isinstance(error, ConfigError):
+        return f"unreadable: {error}"
+    if isinstance(error, TryAgain) and is_web(url):  # its host is the file's own, and may be anyone's
+        return f"unreachable: {error}"
+    raise error
 
 
 def _download(url: str, options: dict[str, Any]) -> Path:
