@@ -14,8 +14,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from wfm.curation.alpha import has_alpha
 from wfm.curation.sound import Sound
-from wfm.curation.transcode import EncodeConfig, Shape, add_encoder, is_hdr
+from wfm.curation.transcode import ContainerTags, EncodeConfig, Shape, add_encoder, is_hdr
+from wfm.data.aspect import Aspects
 
 if TYPE_CHECKING:
     import av
@@ -72,6 +74,8 @@ class Cutter:
     def __init__(self, video: "OpenVideo", config: CutConfig) -> None:
         self._video = video
         self._config = config
+        self._aspects = Aspects(video)
+        self._tags = ContainerTags.of(video.stream)
         self._packets = self._index()
         self._ahead: Iterator[av.VideoFrame] | None = None
         self._held: av.VideoFrame | None = None  # read, but beyond the span asked for last
@@ -100,8 +104,8 @@ class Cutter:
         key: list[bool] = []
         with open_video(video.path) as again:
             frame = next(again.frames(), None)
-            # A copy would leave turning, stretching or tone mapping to whoever plays it.
-            if frame is None or not Orientation.of(frame).identity:
+            # A copy would leave turning, stretching, tone mapping or a ground to whoever plays it.
+            if frame is None or not Orientation.of(frame).identity or has_alpha(frame):
                 return None
             if config.tone_map and is_hdr(frame):
                 return None
@@ -151,8 +155,10 @@ class Cutter:
         if count != len(shown):
             return None
         with open_video(target) as copy:
+            # The copy's container says what the video's beginning was like, its packets what they are like.
+            oblong = (copy.stream.codec_context.sample_aspect_ratio or 1) != 1 and not self._aspects.fixed
             frame = next(copy.frames(), None)
-            if frame is None or copy.seconds(frame.pts) != 0.0:
+            if frame is None or copy.seconds(frame.pts) != 0.0 or (self._config.square_pixels and oblong):
                 return None
             return Written("copy", count, frame.width, frame.height, sound.said)
 
@@ -170,8 +176,8 @@ class Cutter:
         with self._sound(start_pts, end_pts, target) as sound, _mp4(target) as out:
             shape: Shape | None = None
             for frame, ticks in _with_durations(frames, end_pts):
-                shape = shape or Shape.of(frame, self._config, video.stream.sample_aspect_ratio)
-                ready = shape.apply(frame)
+                shape = shape or Shape.of(self._tags.fill(frame), self._config, self._aspects.of(frame))
+                ready = shape.apply(self._tags.fill(frame))
                 if stream is None:
                     stream = add_encoder(out, ready, self._config, fps=fps, time_base=video.time_base)
                     sound.begin(out)
