@@ -191,6 +191,9 @@ class Clip(Record):
     "Actions cut to the clip, inside its part, or empty."
     attributes_json: str = ""
     "The overlapping shot's attributes as JSON, or empty."
+    audio: str = ""
+    """What became of the sound: empty (not asked for), ``none`` (the video has none), ``copy``, ``encode`` or ``lost``; after a
+    colon, why it is not the first track as it is."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -67,6 +67,8 @@ class ClipRow(Record):
     moving_share: float | None
     shard: str
     "Path of its shard in the data set; empty if not kept."
+    audio: str = ""
+    "As in `wfm.records.Clip`."
     # `measures.Measures`, which has the units; null where they were not asked for (score_clips.measures)
     flow: float | None = None
     flow_minimum: float | None = None

@@ -14,8 +14,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from wfm.curation.alpha import has_alpha
 from wfm.curation.sound import Sound
-from wfm.curation.transcode import EncodeConfig, Shape, add_encoder, is_hdr
+from wfm.curation.transcode import ContainerTags, EncodeConfig, Shape, add_encoder, is_hdr
+from wfm.data.aspect import Aspects
 
 if TYPE_CHECKING:
     import av
@@ -62,6 +64,8 @@ class Written:
     num_frames: int
     width: int
     height: int
+    audio: str = ""
+    "What became of the sound, as `Sound.said`; empty where none was asked for."
 
 
 class Cutter:
@@ -70,6 +74,8 @@ class Cutter:
     def __init__(self, video: "OpenVideo", config: CutConfig) -> None:
         self._video = video
         self._config = config
+        self._aspects = Aspects(video)
+        self._tags = ContainerTags.of(video.stream)
         self._packets = self._index()
         self._ahead: Iterator[av.VideoFrame] | None = None
         self._held: av.VideoFrame | None = None  # read, but beyond the span asked for last
@@ -98,8 +104,8 @@ class Cutter:
         key: list[bool] = []
         with open_video(video.path) as again:
             frame = next(again.frames(), None)
-            # A copy would leave turning, stretching or tone mapping to whoever plays it.
-            if frame is None or not Orientation.of(frame).identity:
+            # A copy would leave turning, stretching, tone mapping or a ground to whoever plays it.
+            if frame is None or not Orientation.of(frame).identity or has_alpha(frame):
                 return None
             if config.tone_map and is_hdr(frame):
                 return None
@@ -124,12 +130,16 @@ class Cutter:
         decoded = in_order - int((in_order - shown).max())
         lengths = np.diff(in_order, append=end_pts - start_pts)
         count = 0
-        with open_video(self._video.path) as source, _mp4(target) as out:
+        with (
+            open_video(self._video.path) as source,
+            self._sound(start_pts, end_pts, target) as sound,
+            _mp4(target) as out,
+        ):
             # libdav1d only decodes: its stream is described by its header, not by an encoder of that name.
             unknown = source.stream.codec_context.name == "libdav1d" or None
             stream = out.add_stream_from_template(source.stream, opaque=unknown)
             stream.time_base = source.time_base
-            sound = self._sound(out, start_pts, end_pts)
+            sound.begin(out)
             for packet in _span_packets(source, start_pts, end_pts):
                 if count == len(shown) or packet.pts - start_pts != shown[count]:
                     return None
@@ -139,18 +149,18 @@ class Cutter:
                 packet.duration = int(lengths[-1] if last else lengths[np.searchsorted(in_order, shown[count])])
                 packet.stream = stream
                 out.mux(packet)
-                if sound is not None:
-                    sound.write(float(shown[count] * source.time_base))
+                sound.write(float(shown[count] * source.time_base))
                 count += 1
-            if sound is not None:
-                sound.close()
+            sound.finish()
         if count != len(shown):
             return None
         with open_video(target) as copy:
+            # The copy's container says what the video's beginning was like, its packets what they are like.
+            oblong = (copy.stream.codec_context.sample_aspect_ratio or 1) != 1 and not self._aspects.fixed
             frame = next(copy.frames(), None)
-            if frame is None or copy.seconds(frame.pts) != 0.0:
+            if frame is None or copy.seconds(frame.pts) != 0.0 or (self._config.square_pixels and oblong):
                 return None
-            return Written("copy", count, frame.width, frame.height)
+            return Written("copy", count, frame.width, frame.height, sound.said)
 
     def encode(
         self, frames: Iterable["av.VideoFrame"], start_pts: int, end_pts: int, target: Path, num_frames: int
@@ -163,36 +173,39 @@ class Cutter:
         stream: Any = None
         count = 0
         lengths: dict[int, int] = {}
-        with _mp4(target) as out:
+        with self._sound(start_pts, end_pts, target) as sound, _mp4(target) as out:
             shape: Shape | None = None
-            sound: Sound | None = None
             for frame, ticks in _with_durations(frames, end_pts):
-                shape = shape or Shape.of(frame, self._config, video.stream.sample_aspect_ratio)
-                ready = shape.apply(frame)
+                shape = shape or Shape.of(self._tags.fill(frame), self._config, self._aspects.of(frame))
+                ready = shape.apply(self._tags.fill(frame))
                 if stream is None:
                     stream = add_encoder(out, ready, self._config, fps=fps, time_base=video.time_base)
-                    sound = self._sound(out, start_pts, end_pts)
+                    sound.begin(out)
                 ready.pts, ready.duration, ready.time_base = frame.pts - start_pts, ticks, video.time_base
                 ready.pict_type = 0  # the source's key frames are not ours
                 lengths[ready.pts] = ticks
                 _mux(out, stream.encode(ready), lengths)
-                if sound is not None:
-                    sound.write(float((ready.pts + ticks) * video.time_base))
+                sound.write(float((ready.pts + ticks) * video.time_base))
                 count += 1
             if stream is not None:
                 _mux(out, stream.encode(None), lengths)
-            if sound is not None:
-                sound.close()
+                sound.finish()
         if count != num_frames:
             raise VideoError(video.path, "decode_error", f"{count} of {num_frames} frames decoded from {start_pts} on")
-        return Written("encode", count, stream.width, stream.height)
+        return Written("encode", count, stream.width, stream.height, sound.said)
 
-    def _sound(self, out: Any, start_pts: int, end_pts: int) -> Sound | None:
-        """The sound of a span, ready to be written beside its pictures; None where there is none or none is wanted."""
+    @contextlib.contextmanager
+    def _sound(self, start_pts: int, end_pts: int, target: Path) -> Iterator[Sound]:
+        """The sound of a span, ready to be written beside its pictures."""
         if self._config.audio == "drop":
-            return None
-        seconds = self._video.time_base
-        return Sound.of(self._video.path, out, float(start_pts * seconds), float(end_pts * seconds))
+            yield Sound("")
+            return
+        start, end = (pts * self._video.time_base for pts in (start_pts, end_pts))
+        sound = Sound.of(self._video.path, start, end, target.with_name(f"{target.name}.sound"))
+        try:
+            yield sound
+        finally:
+            sound.close()
 
     def _frames(self, start_pts: int, end_pts: int) -> Iterator["av.VideoFrame"]:
         """Frames of a span, going on from the last span when that is near."""

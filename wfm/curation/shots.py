@@ -140,7 +140,8 @@ class Looker(Protocol):
 def look(
     video: "OpenVideo", config: ShotConfig, looker: Looker | None = None, *, prefetch_bytes: int = 0
 ) -> tuple[Timeline, list[Cut]]:
-    """Decode a video once: its timeline, and where a new shot begins. Where frames change their size, one does: a clip has one.
+    """Decode a video once: its timeline, and where a new shot begins. Where frames change their size or the aspect of their
+    pixels, one does: a clip has one.
 
     looker: is told of frames and shots, for the detectors that know a cut soon after it (`tells_soon`). prefetch_bytes: how far
     a thread may decode ahead, 0: not at all. Memory is a window of small pictures and some bytes a frame. Raises `VideoError`
@@ -148,6 +149,7 @@ def look(
     """
     from av.video.reformatter import VideoReformatter
 
+    from wfm.data.aspect import Aspects
     from wfm.data.decode import VideoError, to_array
 
     finder, scaler = finder_of(config), VideoReformatter()
@@ -158,9 +160,10 @@ def look(
     resized: list[int] = []
     if looker is not None and not tells_soon(config):
         raise ValueError(f"detector {config.detector!r} (gradual={config.gradual}) tells its cuts at a video's end")
-    with ahead(video.frames(), prefetch_bytes, frame_bytes) as frames:
+    aspects = Aspects(video)
+    with ahead(aspects.follow(video.frames()), prefetch_bytes, frame_bytes) as frames:
         for frame in frames:
-            if size not in (None, (frame.height, frame.width)):
+            if size not in (None, (frame.height, frame.width)) or frame.pts in aspects.changes:
                 resized.append(len(pts))
             size = frame.height, frame.width
             pts.append(int(frame.pts))

@@ -62,6 +62,7 @@ def split_part(part: PartLike) -> tuple[dict[str, int], dict[str, int]]:
     part.work.update(videos=len(rows), video_seconds=seconds, bytes=sum(row.size_bytes for row in rows))
     copied = sum(clip.transcode == "copy" for clip in clips)
     counts = {"inputs": len(rows), "outputs": len(clips), "copied": copied, "encoded": len(clips) - copied}
+    counts |= {"sound_lost": lost} if (lost := sum(clip.audio.startswith("lost") for clip in clips)) else {}
     return counts, skipped_by_reason(skips)
 
 
@@ -182,6 +183,7 @@ class SplitVideo:
             transcode=written.transcode,
             action_path=action_path,
             attributes_json=attributes_json,
+            audio=written.audio,
         )
 
     def _skip(self, row: Video, video: "OpenVideo", timeline: Timeline, span: Span, reason: str) -> None:

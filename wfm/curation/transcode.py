@@ -1,4 +1,5 @@
-"""Decoded frames of any kind -> an encoded video that every player and trainer opens: upright, square pixels, even size, SDR.
+"""Decoded frames of any kind -> an encoded video that every player and trainer opens: upright, square pixels, even size, SDR,
+opaque.
 
 What is asked decides the encoder, never the machine: a clip's bytes enter keys, so "NVENC if it happens to be there" would give
 one key two results. Asking for an encoder that is not there is an error that names the choices.
@@ -8,9 +9,11 @@ import dataclasses
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any, Literal
 
+import numpy as np
 import pydantic
 
 from wfm.config import Config
+from wfm.curation.alpha import has_alpha, rgb_on_ground, yuv_on_ground
 from wfm.data.x264 import STEADY
 from wfm.errors import ConfigError
 
@@ -27,6 +30,8 @@ _LIMITED_RANGE = 1
 _BT709 = 1  # the number of BT.709 as matrix, as primaries and as transfer
 _HIGH_DEFINITION = 720
 _BT601 = 6
+_RGB = 0
+_UNKNOWN = 2
 
 
 class EncodeConfig(Config):
@@ -49,6 +54,32 @@ class EncodeConfig(Config):
     "Luminance that becomes the brightest SDR white [cd/m2]; brighter is clipped."
     audio: Literal["drop", "keep"] = "drop"
     "keep: packets of the span are copied where an mp4 may hold them, else encoded as AAC; borders lie on whole packets."
+    ground: str = pydantic.Field("#000000", pattern="^#[0-9a-fA-F]{6}$")
+    "The colour that transparent pictures are laid on, as #rrggbb: clips have no alpha."
+    alpha: Literal["straight", "premultiplied"] = "straight"
+    "What colours mean where a picture is transparent: themselves, or multiplied by alpha already."
+
+
+@dataclasses.dataclass(frozen=True)
+class ContainerTags:
+    """What a container says of a video's colours. Some decoders (ProRes) forget it where pictures say nothing."""
+
+    colorspace: int
+    color_primaries: int
+    color_trc: int
+    color_range: int
+
+    @classmethod
+    def of(cls, stream: Any) -> "ContainerTags":
+        """Of a stream of which nothing was decoded yet."""
+        return cls(**{field.name: int(getattr(stream.codec_context, field.name)) for field in dataclasses.fields(cls)})
+
+    def fill(self, frame: "av.VideoFrame") -> "av.VideoFrame":
+        """The same frame, told what it does not say itself."""
+        for name, value in dataclasses.asdict(self).items():
+            if int(getattr(frame, name)) == (0 if name == "color_range" else _UNKNOWN):
+                setattr(frame, name, value)
+        return frame
 
 
 @dataclasses.dataclass
@@ -56,6 +87,7 @@ class Shape:
     """Decoded frame -> upright frame of even size and square pixels, yuv420p in limited range."""
 
     graph: Any
+    config: EncodeConfig
     hdr_peak_nits: float = 0.0
     "0: no tone mapping."
 
@@ -70,7 +102,7 @@ class Shape:
             width = max(2, round(frame.width * aspect / 2) * 2)
         steps = _filters(Orientation.of(frame), frame, width)
         if not steps:
-            return cls(None, peak)
+            return cls(None, config, peak)
         import av.filter
 
         graph = av.filter.Graph()
@@ -83,23 +115,37 @@ class Shape:
             last.link_to(node)
             last = node
         graph.configure()
-        return cls(graph, peak)
+        return cls(graph, config, peak)
 
     def apply(self, frame: "av.VideoFrame") -> "av.VideoFrame":
         """A new frame; its time is the caller's to set."""
         tags = {name: int(getattr(frame, name)) for name in ("colorspace", "color_primaries", "color_trc")}
+        # RGB has no matrix of its own: it gets the one that untagged video of this size is taken for.
+        usual = _BT709 if frame.height >= _HIGH_DEFINITION else _BT601
+        see_through, is_rgb = has_alpha(frame), is_rgb_like(frame)
+        ground: dict[str, Any] = {
+            "ground": _rgb(self.config.ground),
+            "premultiplied": self.config.alpha == "premultiplied",
+        }
+        if see_through and not is_rgb:
+            matrix = usual if tags["colorspace"] in (_RGB, _UNKNOWN) else tags["colorspace"]
+            frame = yuv_on_ground(frame, **ground, full=_is_full(frame), matrix=matrix)
         limited = int(frame.color_range) == _LIMITED_RANGE
         if self.hdr_peak_nits:
             from wfm.curation.tone_map import to_sdr
 
             tags = dict.fromkeys(tags, _BT709)  # what is written must say what it is
             frame, limited = _from_rgb(to_sdr(frame, self.hdr_peak_nits), _BT709), True
-        elif frame.format.is_rgb:
-            # RGB has no matrix of its own: it gets the one that untagged video of this size is taken for.
-            tags["colorspace"] = _BT709 if frame.height >= _HIGH_DEFINITION else _BT601
-            frame, limited = _from_rgb(frame.to_ndarray(format="rgb24"), tags["colorspace"]), True
+        elif is_rgb:
+            tags["colorspace"] = usual
+            image = rgb_on_ground(frame, **ground) if see_through else frame.to_ndarray(format="rgb24")
+            frame, limited = _from_rgb(image, usual), True
         elif _is_full(frame):
             frame, limited = _limited(frame), True
+        elif limited and frame.format.name.startswith("gray"):
+            frame = _limited_grey(frame)
+        if tags["colorspace"] == _RGB:
+            tags["colorspace"] = _UNKNOWN  # greys of PNG say so, and YUV has no such matrix
         if self.graph is not None:
             frame = frame if frame.format.name == "yuv444p" else frame.reformat(format="yuv444p")
             self.graph.push(frame)
@@ -109,6 +155,11 @@ class Shape:
             setattr(frame, name, value)
         frame.color_range = _LIMITED_RANGE if limited else 0  # untagged stays untagged
         return frame
+
+
+def is_rgb_like(frame: "av.VideoFrame") -> bool:
+    """Whether a frame's codes are no YUV: RGB, a palette of it, or XYZ."""
+    return frame.format.is_rgb or frame.format.has_palette or frame.format.name.startswith("xyz")
 
 
 def is_hdr(frame: "av.VideoFrame") -> bool:
@@ -185,6 +236,12 @@ def _filters(turn: "Orientation", frame: "av.VideoFrame", width: int) -> list[tu
     return steps
 
 
+def _rgb(colour: str) -> tuple[int, int, int]:
+    """``#rrggbb`` -> (red, green, blue), 0 to 255."""
+    red, green, blue = bytes.fromhex(colour.removeprefix("#"))
+    return red, green, blue
+
+
 def _is_full(frame: "av.VideoFrame") -> bool:
     return int(frame.color_range) == _FULL_RANGE or frame.format.name.startswith("yuvj")
 
@@ -192,6 +249,16 @@ def _is_full(frame: "av.VideoFrame") -> bool:
 def _limited(frame: "av.VideoFrame") -> "av.VideoFrame":
     """A frame whose codes go from 0 to 255 -> yuv444p with codes from 16 to 235."""
     return frame.reformat(format="yuv444p", src_color_range=_FULL_RANGE, dst_color_range=_LIMITED_RANGE)
+
+
+def _limited_grey(frame: "av.VideoFrame") -> "av.VideoFrame":
+    """Grey whose codes go from 16 to 235 -> yuv444p. To the library all greys are full ones, which stay as they are."""
+    import av
+
+    grey = frame.to_ndarray(format="gray", src_color_range=_FULL_RANGE, dst_color_range=_FULL_RANGE)
+    planes = np.full((3, *grey.shape), 128, np.uint8)
+    planes[0] = grey
+    return av.VideoFrame.from_ndarray(planes, "yuv444p")
 
 
 def _from_rgb(image: Any, matrix: int) -> "av.VideoFrame":

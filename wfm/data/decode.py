@@ -20,6 +20,7 @@ import av
 import av.video.reformatter
 import numpy as np
 
+from wfm.data.alpha_decoder import decoder_of
 from wfm.data.codec_names import KNOWN, MissingDecoder, codec_tag
 from wfm.data.orientation import Orientation
 from wfm.errors import DataError
@@ -98,7 +99,7 @@ class OpenVideo:
         last: int | None = None
         repeated: av.VideoFrame | None = None
         try:
-            for frame in self.container.decode(self.stream):
+            for frame in self._decoded():
                 if frame.pts is None:
                     frame.pts = self.origin_pts if last is None else last + self.tick
                 if last is None and sought and start_pts is not None and frame.pts > start_pts:
@@ -119,6 +120,15 @@ class OpenVideo:
                 raise VideoError(self.path, "decode_error", f"decoding failed {at}: {words_of(error)}") from error
         if last is None and sought:
             yield from self._from_the_start(start_pts)
+
+    def _decoded(self) -> Iterator[av.VideoFrame]:
+        """What decoding gives, from where the file stands."""
+        decoder = decoder_of(self.stream)
+        if decoder is self.stream.codec_context:
+            yield from self.container.decode(self.stream)
+            return
+        for packet in self.container.demux(self.stream):
+            yield from decoder.decode(packet if packet.size else None)
 
     def demux(self, streams: Any) -> Iterator[Any]:
         """Packets of these streams from where the file stands, the codec library's errors as they are."""
