@@ -232,7 +232,11 @@ class Tokenizer(nn.Module):
     def _fitted(self, video: Tensor, pad: bool, stream: Stream | None) -> Tensor:
         """`video` of a size that fits, or ConfigError."""
         config = self.config
-        if video.ndim != 5 or video.shape[1] != config.in_channels or not video.is_floating_point():
+        if (
+            video.ndim != 5
+            or video.shape[1] != config.in_channels
+            or not (video.is_floating_point() and video.shape[0])
+        ):
             raise ConfigError(
                 f"video {str(video.dtype).removeprefix('torch.')} {list(video.shape)}: this tokenizer takes floating point "
                 f"[B, {config.in_channels}, T, H, W] in [-1, 1]"
