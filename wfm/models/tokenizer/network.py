@@ -16,7 +16,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from wfm.errors import ConfigError
+from wfm.errors import ConfigError, DataError
 from wfm.models.tokenizer.blocks import DownBlock, FrameNorm, Layer, Middle, UpBlock
 from wfm.models.tokenizer.config import TokenizerConfig
 from wfm.models.tokenizer.convolution import FactorisedConv, HaarAnalysis, HaarSynthesis, PointConv, Stream, opens
@@ -203,8 +203,13 @@ class Tokenizer(nn.Module):
         return self.decode(self.encode(video))
 
     def tokens(self, video: Tensor, *, pad: bool = False, stream: Stream | None = None) -> Tensor:
-        """Token ids int64 `[B, t, h, w]`; arguments as in `encode`. Raises ConfigError for a continuous tokenizer."""
-        return self._quantizer().tokens(self.encode(video, pad=pad, stream=stream))
+        """Token ids int64 `[B, t, h, w]`; arguments as in `encode`. They come from the latents, and so are those of fp32
+        whatever type codes have. Raises ConfigError for a continuous tokenizer, DataError for latents that are NaN."""
+        quantizer = self._quantizer()
+        latents = self.encode(video, pad=pad, stream=stream, quantise=False)
+        if latents.isnan().any():
+            raise DataError("latents: NaN, which is no token; the video or the tokenizer's weights are not finite")
+        return quantizer.latent_tokens(latents)
 
     def decode_tokens(self, ids: Tensor, *, stream: Stream | None = None) -> Tensor:
         """Video of token ids `[B, t, h, w]`, integers in [0, vocabulary_size). Raises ConfigError for anything else, which
