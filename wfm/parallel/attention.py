@@ -18,6 +18,7 @@ partial results over blocks of keys be merged exactly (ring attention), and it c
 
 import math
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from itertools import compress
 from typing import Literal, Protocol
 
@@ -194,6 +195,11 @@ def kernel_for(name: str, device: torch.device, dtype: torch.dtype) -> Kernel:
 def under_autocast(x: Tensor) -> bool:
     """Whether products on the device of `x` choose their own type now. (Asked of the meta device, torch raises.)"""
     return x.device.type != "meta" and torch.is_autocast_enabled(x.device.type)
+
+
+def without_autocast(x: Tensor) -> AbstractContextManager[object]:
+    """Within, products on the device of `x` keep the type of their factors: for what must not be rounded."""
+    return torch.autocast(x.device.type, enabled=False) if under_autocast(x) else nullcontext()
 
 
 def attention(

@@ -32,7 +32,7 @@ from wfm.models.tokenizer.image import (
 )
 from wfm.models.tokenizer.patches import LinearCode, cut, join, patch_moments
 from wfm.models.tokenizer.quantizer import FiniteScalarQuantizer
-from wfm.parallel.attention import under_autocast
+from wfm.parallel.attention import under_autocast, without_autocast
 
 
 class Kinds(NamedTuple):
@@ -143,9 +143,13 @@ class Tokenizer(nn.Module):
         A discrete tokenizer's linear decoder is then fitted again, to the codes after quantisation. Without
         `linear_code` there is nothing to start. Raises ConfigError when there are no patches.
         """
-        config = self.config
-        if not config.linear_code:
+        if not self.config.linear_code:
             return
+        with without_autocast(self.quant_conv.weight):  # the eigenvectors of rounded moments are others
+            self._start(videos)
+
+    def _start(self, videos: Sequence[Tensor]) -> None:
+        config = self.config
         first, later = patch_moments(
             videos, config.in_channels, config.temporal_compression, config.spatial_compression
         )
@@ -157,7 +161,8 @@ class Tokenizer(nn.Module):
         self.later_code.start(later.mean(), later.covariance(), whiten=config.discrete)
         if self.quantizer is None:
             return
-        cuts = [cut(video, config.temporal_compression, config.spatial_compression) for video in videos]
+        own = self.quant_conv.weight.dtype
+        cuts = [cut(video.to(own), config.temporal_compression, config.spatial_compression) for video in videos]
         for code, kind in ((self.first_code, 0), (self.later_code, 1)):
             patches = torch.cat([pair[kind].flatten(0, 3) for pair in cuts])
             code.refit_decoder(self.quantizer(code.encode(patches)), patches)
