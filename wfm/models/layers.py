@@ -148,7 +148,7 @@ class Attention(nn.Module):
         q `[B, N, H, D]`, k and v `[B, M, H_kv, D]`, one segment a row; or q `[..., H, D]` and k, v `[..., H_kv, D]` of
         packs with the lengths of their segments, whatever the leading shape.
         """
-        if self.kernel == "auto" and q_segments is kv_segments is None and q.shape[1] == 1:
+        if self.kernel == "auto" and q_segments is kv_segments is None and q.shape[1] == 1 and k.numel():
             return self._attend_once(q, k, v)
         if self.num_kv_heads != self.num_heads:
             k, v = (y.repeat_interleave(self.num_heads // self.num_kv_heads, dim=-2) for y in (k, v))
@@ -161,7 +161,7 @@ class Attention(nn.Module):
             mask=mask,
             kernel=self.kernel,
         )
-        return self.to_out[0](out.reshape(*q.shape[:-2], -1))
+        return self.to_out[0](out.reshape(*q.shape[:-2], q.shape[-2] * q.shape[-1]))
 
     def _attend_once(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """`attend` of one query a row, which sees all keys: the query heads that share keys stand as queries of one head, so

@@ -8,6 +8,9 @@ segments given:
     cross   attention(q, k, v, query_lengths, text_lengths, mask="full")
     cached  attention(q, k, v, (1,) * batch, cached_lengths, mask="causal")
 
+Segments may be empty, and so may the pack. A query that has no keys (a text without tokens) gives zeros and a log-sum-exp
+of -inf, which merges as nothing; no kernel is shown such a segment (`skipping_empty`).
+
 A causal mask is aligned at the END of a segment: the last query sees every key of its segment, so that a query
 against a cache of earlier keys needs no offset. Every kernel gives `(out, lse)`; the log-sum-exp is what lets
 partial results over blocks of keys be merged exactly (ring attention), and it carries no gradient.
@@ -15,6 +18,8 @@ partial results over blocks of keys be merged exactly (ring attention), and it c
 
 import math
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from itertools import compress
 from typing import Literal, Protocol
 
 import torch
@@ -118,12 +123,46 @@ def _dense(run: DenseKernel, q: Tensor, k: Tensor, v: Tensor, batch: int, causal
     return out.transpose(1, 2).reshape(-1, heads, head_dim), lse.transpose(1, 2).reshape(-1, heads)
 
 
+def skipping_empty(kernel: Kernel) -> Kernel:
+    """`kernel`, shown only the segments that have queries and keys. (aten's for the CPU divides by the number of keys, which
+    ends the process.) Queries without keys give zeros and an lse of -inf; gradients there are zeros."""
+
+    def run(
+        q: Tensor, k: Tensor, v: Tensor, q_segments: Lengths, kv_segments: Lengths, *, causal: bool
+    ) -> tuple[Tensor, Tensor]:
+        if q_segments and all(q_segments) and all(kv_segments):
+            return kernel(q, k, v, q_segments, kv_segments, causal=causal)
+        seen = [n > 0 and m > 0 for n, m in zip(q_segments, kv_segments, strict=True)]
+        if not any(seen):
+            nothing = q[:0].sum() + k[:0].sum() + v[:0].sum()  # 0, and what makes gradients zeros instead of none
+            lse = q.new_full(q.shape[:2], -math.inf, dtype=torch.promote_types(q.dtype, torch.float32))
+            return q.new_zeros(q.shape) + nothing, lse
+        packs = ((q, q_segments), (k, kv_segments), (v, kv_segments))
+        shown = (torch.cat(list(compress(x.split(list(n)), seen))) for x, n in packs)
+        lengths = (tuple(compress(n, seen)) for n in (q_segments, kv_segments))
+        out, lse = kernel(*shown, *lengths, causal=causal)
+        return _spread(out, q_segments, seen, 0.0), _spread(lse, q_segments, seen, -math.inf)
+
+    return run
+
+
+def _spread(x: Tensor, lengths: Lengths, seen: Sequence[bool], value: float) -> Tensor:
+    """Rows of the segments that were `seen` -> rows of all segments, those of the others filled with `value`."""
+    parts = iter(x.split(list(compress(lengths, seen))))
+    return torch.cat(
+        [next(parts) if here else x.new_full((n, *x.shape[1:]), value) for n, here in zip(lengths, seen, strict=True)]
+    )
+
+
 KERNELS: dict[str, Kernel] = {
-    "naive": by_segment(naive_kernel),
-    "fused_cpu": by_segment(fused_cpu_kernel),
-    "efficient": by_segment(efficient_cuda_kernel),
-    "flash": flash_varlen,
-    "torch_varlen": torch_varlen,
+    name: skipping_empty(kernel)
+    for name, kernel in {
+        "naive": by_segment(naive_kernel),
+        "fused_cpu": by_segment(fused_cpu_kernel),
+        "efficient": by_segment(efficient_cuda_kernel),
+        "flash": flash_varlen,
+        "torch_varlen": torch_varlen,
+    }.items()
 }
 """By name. naive: any device, fp64 inside, the reference. fused_cpu: aten's, on a CPU. efficient: aten's, on CUDA in fp32.
 flash, torch_varlen: CUDA in half precision; the first needs the package flash-attn, the second comes with torch."""
@@ -158,6 +197,11 @@ def under_autocast(x: Tensor) -> bool:
     return x.device.type != "meta" and torch.is_autocast_enabled(x.device.type)
 
 
+def without_autocast(x: Tensor) -> AbstractContextManager[object]:
+    """Within, products on the device of `x` keep the type of their factors: for what must not be rounded."""
+    return torch.autocast(x.device.type, enabled=False) if under_autocast(x) else nullcontext()
+
+
 def attention(
     q: Tensor,
     k: Tensor,
@@ -168,9 +212,11 @@ def attention(
     mask: Mask = "full",
     kernel: str = "auto",
 ) -> Tensor:
-    """Attention over a pack. q `[Q, H, D]`, k and v `[K, H, D]`; segment lengths sum to Q and K. Returns `[Q, H, D]`.
+    """Attention over a pack. q `[Q, H, D]`, k and v `[K, H, D]`; segment lengths, which may be 0, sum to Q and K. Returns
+    `[Q, H, D]`.
 
-    Raises ConfigError for an unknown mask or kernel, and for segments that do not cover the pack.
+    Raises ConfigError for an unknown mask or kernel, for segments that do not cover the pack, and for no heads or heads
+    of no width.
     """
     return attention_with_lse(q, k, v, q_segments, kv_segments, mask=mask, kernel=kernel)[0]
 
@@ -197,8 +243,17 @@ def attention_with_lse(
 def _check(q: Tensor, k: Tensor, v: Tensor, q_segments: Sequence[int], kv_segments: Sequence[int], mask: str) -> None:
     if mask not in MASKS:
         raise ConfigError(f"attention mask: {mask!r} is unknown; choose one of {', '.join(MASKS)}")
-    if len(q_segments) != len(kv_segments) or not q_segments:
+    if len(q_segments) != len(kv_segments):
         raise ConfigError(f"attention: {len(q_segments)} query segments against {len(kv_segments)} key segments")
+    if any(x.ndim != 3 or x.shape[1:] != q.shape[1:] or 0 in x.shape[1:] for x in (q, k, v)):
+        raise ConfigError(
+            f"attention: queries {list(q.shape)}, keys {list(k.shape)}, values {list(v.shape)}; "
+            "wanted [tokens, heads, head_dim] with the same heads and head_dim in all three, at least 1 of each"
+        )
+    if min((*q_segments, *kv_segments), default=0) < 0:
+        raise ConfigError(
+            f"attention: segments of {list(q_segments)} queries and {list(kv_segments)} keys; none is below 0"
+        )
     if sum(q_segments) != q.shape[0] or sum(kv_segments) != k.shape[0] or k.shape[0] != v.shape[0]:
         raise ConfigError(
             f"attention: segments of {sum(q_segments)} queries and {sum(kv_segments)} keys do not cover a pack of "

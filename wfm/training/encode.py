@@ -2,8 +2,8 @@
 
 Works in parts, those of the data set. Layout of a part (and of an artifact without parts):
 
-    <split>/shard-00000.safetensors   latents fp32 [N, C, t, h, w] or tokens int32 [N, t, h, w]; actions fp32 [N, T,
-    A] raw units;
+    <split>/shard-00000.safetensors   latents fp32 [N, C, t, h, w] or tokens int32 [N, t, h, w] (int64 for a vocabulary
+                                      beyond 2^31); actions fp32 [N, T, A] raw units;
                                       has_actions bool [N]; guess, like the latents or tokens: those of the window's
                                       constant-motion extrapolation, when `guess_from` is set
     <split>/samples.parquet           one row a sample, in the same order
@@ -152,7 +152,8 @@ def _extrapolated(frames: Tensor, given: int) -> Tensor:
 def _encoded(tokenizer: Tokenizer, frames: Tensor, batch: int) -> Tensor:
     parts: Iterator[Tensor] = (as_video(part) for part in frames.split(batch))
     if tokenizer.config.discrete:
-        return torch.cat([tokenizer.tokens(video).int() for video in parts])
+        kind = torch.int32 if tokenizer.vocabulary_size <= 2**31 else torch.int64
+        return torch.cat([tokenizer.tokens(video).to(kind) for video in parts])
     return torch.cat([tokenizer.encode(video) for video in parts])
 
 

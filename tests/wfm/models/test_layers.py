@@ -117,3 +117,20 @@ def test_learned_positions_are_normalised_and_bounded():
     assert torch.allclose(out.square().mean(-1), torch.ones(12), atol=1e-4)
     with pytest.raises(ConfigError, match="max_size"):
         positions((5, 2, 2))
+
+
+@pytest.mark.parametrize("batch", [0, 2])
+@pytest.mark.parametrize("queries", [0, 1, 3])
+@pytest.mark.parametrize("given", [0, 2])
+def test_attention_takes_empty_inputs(batch, queries, given):
+    """Before: SIGFPE for a context without tokens, torch's reshape error for the others."""
+    torch.manual_seed(0)
+    cross = Attention(24, 2, num_kv_heads=1, head_dim=12, context_dim=10)
+    x = torch.randn(batch, queries, 24, requires_grad=True)
+    out = cross(x, context=torch.randn(batch, given, 10))
+    assert out.shape == (batch, queries, 24)
+    assert bool(out.any()) == bool(batch and queries and given)
+    out.sum().backward()
+    assert x.grad.isfinite().all()
+    itself = Attention(24, 2, num_kv_heads=1, head_dim=12)
+    assert itself(x, mask="causal").shape == (batch, queries, 24)

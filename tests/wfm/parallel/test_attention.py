@@ -70,9 +70,99 @@ def test_gradients_equal_the_reference():
     assert torch.allclose(gradients[0], gradients[1], atol=1e-10)
 
 
+EMPTY = {
+    "no keys": ([3], [0]), "no queries": ([0], [3]), "neither": ([0], [0]), "no segments": ([], []),
+    "some": ([2, 0, 3, 1, 0], [4, 2, 0, 1, 0]), "in turn": ([2, 0], [0, 5]), "alike": ([2, 2, 2], [3, 0, 3]),
+}  # fmt: skip
+
+
+def by_hand(q, k, v, q_lengths, kv_lengths, *, causal):
+    """Output and log-sum-exp, query by query, in fp64."""
+    outs, lses, begin = [], [], [0, 0]
+    for n, m in zip(q_lengths, kv_lengths, strict=True):
+        keys, values = (x[begin[1] : begin[1] + m].double() for x in (k, v))
+        for i in range(n):
+            seen = m - n + i + 1 if causal else m
+            scores = torch.einsum("hd,khd->hk", q[begin[0] + i].double(), keys[:seen]) / q.shape[-1] ** 0.5
+            outs.append(torch.einsum("hk,khd->hd", scores.softmax(-1), values[:seen]))
+            lses.append(scores.logsumexp(-1))
+        begin = [begin[0] + n, begin[1] + m]
+    empty = q.new_zeros(0, q.shape[1], dtype=torch.float64)
+    return torch.stack(outs) if outs else q.double(), torch.stack(lses) if lses else empty
+
+
+@pytest.mark.parametrize("kernel", ["naive", "fused_cpu", "auto"])
+@pytest.mark.parametrize(("q_lengths", "kv_lengths"), EMPTY.values(), ids=EMPTY)
+def test_empty_segments_give_zeros_and_nothing_to_merge(kernel, q_lengths, kv_lengths):
+    """Before: the CPU's fused kernel divided by zero and SIGFPE ended the process; the reference could not reshape."""
+    for dtype, close in ((torch.float64, 1e-14), (torch.float32, 2e-6), (torch.bfloat16, 2e-2)):
+        q, k, v = (
+            pack(n, seed=i).to(dtype).requires_grad_() for i, n in enumerate((q_lengths, kv_lengths, kv_lengths))
+        )
+        for mask in ("full", "causal"):
+            if mask == "causal" and any(n > m for n, m in zip(q_lengths, kv_lengths, strict=True)):
+                continue
+            out, lse = attention_with_lse(q, k, v, q_lengths, kv_lengths, mask=mask, kernel=kernel)
+            wanted, its_lse = by_hand(q, k, v, q_lengths, kv_lengths, causal=mask == "causal")
+            assert (out.dtype, out.shape, lse.shape) == (dtype, q.shape, q.shape[:2])
+            assert torch.allclose(out.double(), wanted, atol=close)  # measured worst: 3e-16, 2e-7, 8e-3
+            assert torch.allclose(lse.double(), its_lse, atol=close)  # -inf where there are no keys, on both sides
+            assert torch.equal(out[lse.isneginf()], torch.zeros_like(out[lse.isneginf()]))
+            found = torch.autograd.grad(out.double().square().sum(), (q, k, v))
+            told = torch.autograd.grad(wanted.square().sum(), (q, k, v), allow_unused=True, materialize_grads=True)
+            for one, other in zip(found, told, strict=True):
+                assert torch.allclose(one.double(), other.double(), atol=10 * close)  # NaN and None would not be
+
+
+def test_every_kernel_is_shown_segments_that_have_tokens_only(monkeypatch):
+    """Those for CUDA too: stand-ins of both libraries, which see what they would be given."""
+    given = []
+
+    def flash(q, k, v, q_starts, k_starts, longest_q, longest_k, **_):
+        given.append((q_starts.diff().tolist(), k_starts.diff().tolist(), len(q), len(k)))
+        return torch.ones_like(q), torch.zeros(q.shape[1], q.shape[0]), None
+
+    def own(*rest, return_aux, window_size):
+        return flash(*rest)[:2]
+
+    monkeypatch.setitem(sys.modules, "flash_attn", types.SimpleNamespace(flash_attn_varlen_func=flash))
+    monkeypatch.setattr(torch.nn.attention.varlen, "varlen_attn", own)
+    q, k = pack([2, 0, 3, 1]), pack([4, 2, 0, 1])
+    for name in ("flash", "torch_varlen"):
+        out, lse = KERNELS[name](q, k, k, [2, 0, 3, 1], [4, 2, 0, 1], causal=False)
+        assert given.pop() == ([2, 1], [4, 1], 3, 5)
+        assert out[:, 0, 0].tolist() == [1, 1, 0, 0, 0, 1]
+        assert lse.isneginf()[:, 0].tolist() == [False, False, True, True, True, False]
+        out, _ = KERNELS[name](q[:2], k[:0], k[:0], [2], [0], causal=False)
+        assert not given
+        assert not out.any()
+    q, k = (torch.empty(n, 3, 8, device="meta") for n in (6, 7))
+    out, lse = attention_with_lse(q, k, k, [2, 0, 3, 1], [4, 2, 0, 1], kernel="efficient")
+    assert (tuple(out.shape), tuple(lse.shape)) == ((6, 3, 8), (6, 3))
+
+
+@pytest.mark.parametrize(
+    "shapes",
+    [
+        ((4, 0, 8),) * 3,
+        ((4, 3, 0),) * 3,
+        ((4, 24),) * 3,
+        ((4, 3, 8), (4, 1, 8), (4, 1, 8)),
+        ((4, 3, 8), (4, 3, 8), (4, 3, 4)),
+    ],
+    ids=str,
+)
+def test_heads_that_are_none_or_not_alike_are_refused(shapes):
+    """Before: a crash or torch's own error; keys of one head were read as those of three."""
+    with pytest.raises(ConfigError, match=r"wanted \[tokens, heads, head_dim\]"):
+        attention(*map(torch.zeros, shapes), [4], [4])
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
+        ({"q_segments": [-1, 5], "kv_segments": [2, 2]}, "none is below 0"),
+        ({"q_segments": [4], "kv_segments": [0, 4]}, "1 query segments"),
         ({"mask": "diagonal"}, "full, causal"),
         ({"kernel": "fastest"}, "fused_cpu"),
         ({"kernel": "flash"}, "on CUDA in fp16 or bf16, not on cpu"),

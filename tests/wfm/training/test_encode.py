@@ -85,6 +85,11 @@ def test_tokens_of_a_discrete_tokenizer():
     arrays, _ = encode_windows(tokenizer(levels=[4, 3, 3]), [window(0)], SPEC, EncodingConfig(), mirror=False)
     assert arrays["tokens"].dtype == torch.int32
     assert arrays["tokens"].shape == (1, 3, 2, 2)
+    one = tokenizer(levels=[3000, 3000, 3000])  # before: ids cut to 32 bits
+    arrays, _ = encode_windows(one, [window(0)], SPEC, EncodingConfig(), mirror=False)
+    assert arrays["tokens"].dtype == torch.int64
+    assert int(arrays["tokens"].min()) >= 0
+    assert int(arrays["tokens"].max()) > 2**31
 
 
 def test_mixed_actions_are_marked():

@@ -112,7 +112,7 @@ class Block(nn.Module):
         return torch.cat([self._attend_one(a, b, c, one.stride) for a, b, c, one in parts], dim=1)
 
     def _attend_one(self, q: Tensor, k: Tensor, v: Tensor, stride: int) -> Tensor:
-        if stride == 1:
+        if stride == 1 or not q.shape[1]:  # a video of a single block has nothing to predict
             return self.attention.attend(q, k, v, "causal")
         # One dense call for each block against the keys up to its end: no masked work, and the same calls with or
         # without a cache.

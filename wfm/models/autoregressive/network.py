@@ -80,7 +80,7 @@ class AutoregressiveTransformer(nn.Module):
     def grid(self, height: int, width: int) -> tuple[int, int]:
         """Positions per latent frame ``(rows, columns)`` for token frames of ``height x width``."""
         patch = self.config.patch
-        if height % patch or width % patch:
+        if min(height, width) < 1 or height % patch or width % patch:
             raise ConfigError(f"token frames of {height} x {width} do not divide into patches of {patch} x {patch}")
         return height // patch, width // patch
 
@@ -155,6 +155,8 @@ class AutoregressiveTransformer(nn.Module):
     ) -> list[Tensor]:
         """``forward`` of videos of any sizes as one pack: each int64 ``[t, h, w]`` -> as many logits ``[N - stride, slots,
         width]``; none sees another. actions ``[T, A]`` and guess ``[t, h, w]`` of each; text ``[S, L, D]``."""
+        if not tokens:
+            raise ConfigError("tokens: an empty pack; give at least one video [t, h, w]")
         entered, places, segments, given = [], [], [], []
         for i, video in enumerate(tokens):
             size = (video.shape[1], video.shape[2])

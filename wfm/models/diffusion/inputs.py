@@ -43,7 +43,7 @@ def grid_of(config: DiffusionConfig, size: Sequence[int]) -> Grid:
 def check_latents(config: DiffusionConfig, latents: Tensor, *, ndim: int, dtype: torch.dtype) -> None:
     """Latents `[B, C, T, H, W]` (ndim 5) or `[C, T, H, W]` (4) that fit the model. Raises ConfigError."""
     axes = "[B, C, T, H, W]" if ndim == 5 else "[C, T, H, W]"
-    if latents.ndim != ndim:
+    if latents.ndim != ndim or not latents.shape[0]:
         raise ConfigError(f"latents: wanted {axes}, got {list(latents.shape)}")
     channels = latents.shape[ndim - 4]
     if channels != config.latent_channels:
@@ -176,8 +176,8 @@ def text_tokens(
     listed = text_lengths.tolist() if isinstance(text_lengths, Tensor) else text_lengths
     lengths = tuple(int(n) for n in listed)
     longest = text.shape[1] if text.ndim == 3 else text.shape[0]
-    if not lengths or min(lengths) < 1 or max(lengths) > longest:
-        raise ConfigError(f"text_lengths: {lengths} must lie in 1 ... {longest}")
+    if not lengths or min(lengths) < min(1, longest) or max(lengths) > longest:
+        raise ConfigError(f"text_lengths: {lengths} must lie in {min(1, longest)} ... {longest}")
     if text.ndim == 2:
         if sum(lengths) != text.shape[0]:
             raise ConfigError(f"text_lengths: {lengths} do not cover a pack of {text.shape[0]} tokens")

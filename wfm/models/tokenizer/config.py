@@ -7,6 +7,9 @@ import pydantic
 
 from wfm.config import Config
 
+MAX_LEVELS = 1 << 20
+"""Most FSQ levels of one channel: that many fp32 still tells apart with room for rounding."""
+
 
 class TokenizerConfig(Config):
     """One autoencoder of video or images; with `levels`, its latents are quantised to tokens. The defaults are
@@ -49,8 +52,14 @@ class TokenizerConfig(Config):
     def _levels_fit(self) -> Self:
         if self.levels and len(self.levels) != self.latent_channels:
             raise ValueError(f"latent_channels is {self.latent_channels}, levels has {len(self.levels)} entries")
-        if any(level < 2 for level in self.levels):
-            raise ValueError(f"levels is {self.levels}; each must be at least 2")
+        if any(not 2 <= level <= MAX_LEVELS for level in self.levels):
+            raise ValueError(
+                f"levels is {self.levels}; each must be at least 2, and at most {MAX_LEVELS:,} (fp32's limit)"
+            )
+        if math.prod(self.levels) > 2**63:
+            raise ValueError(
+                f"levels {self.levels} make {math.prod(self.levels):.1e} tokens; ids end at 2^63 (about 9e18)"
+            )
         return self
 
     @pydantic.model_validator(mode="after")

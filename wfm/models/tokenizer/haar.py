@@ -14,6 +14,8 @@ import math
 import torch
 from torch import Tensor
 
+from wfm.parallel.attention import without_autocast
+
 _SIGNS = ((1.0, 1.0), (1.0, -1.0))  # low band: sum of a pair; high band: difference
 
 
@@ -82,8 +84,9 @@ def _transformed(bands: Tensor, levels: int, dimensions: int) -> Tensor:
     for _ in range(dimensions - 1):
         pair = torch.kron(pair, signs)  # H of one level, [2^d, 2^d], symmetric
     x = bands.unflatten(2, (2**dimensions,) * levels)
-    for level in range(levels):
-        x = torch.tensordot(x, pair, dims=([2 + level], [0])).movedim(-1, 2 + level)
+    with without_autocast(x):  # weights are put together in their own type; the convolution they go to is autocast's
+        for level in range(levels):
+            x = torch.tensordot(x, pair, dims=([2 + level], [0])).movedim(-1, 2 + level)
     x = x.unflatten(2, (2,) * dimensions)
     for level in range(1, levels):
         x = x.unflatten(2 + level * dimensions, (2,) * dimensions)

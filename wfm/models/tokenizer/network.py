@@ -16,7 +16,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from wfm.errors import ConfigError
+from wfm.errors import ConfigError, DataError
 from wfm.models.tokenizer.blocks import DownBlock, FrameNorm, Layer, Middle, UpBlock
 from wfm.models.tokenizer.config import TokenizerConfig
 from wfm.models.tokenizer.convolution import FactorisedConv, HaarAnalysis, HaarSynthesis, PointConv, Stream, opens
@@ -32,7 +32,7 @@ from wfm.models.tokenizer.image import (
 )
 from wfm.models.tokenizer.patches import LinearCode, cut, join, patch_moments
 from wfm.models.tokenizer.quantizer import FiniteScalarQuantizer
-from wfm.parallel.attention import under_autocast
+from wfm.parallel.attention import under_autocast, without_autocast
 
 
 class Kinds(NamedTuple):
@@ -143,9 +143,13 @@ class Tokenizer(nn.Module):
         A discrete tokenizer's linear decoder is then fitted again, to the codes after quantisation. Without
         `linear_code` there is nothing to start. Raises ConfigError when there are no patches.
         """
-        config = self.config
-        if not config.linear_code:
+        if not self.config.linear_code:
             return
+        with without_autocast(self.quant_conv.weight):  # the eigenvectors of rounded moments are others
+            self._start(videos)
+
+    def _start(self, videos: Sequence[Tensor]) -> None:
+        config = self.config
         first, later = patch_moments(
             videos, config.in_channels, config.temporal_compression, config.spatial_compression
         )
@@ -157,7 +161,8 @@ class Tokenizer(nn.Module):
         self.later_code.start(later.mean(), later.covariance(), whiten=config.discrete)
         if self.quantizer is None:
             return
-        cuts = [cut(video, config.temporal_compression, config.spatial_compression) for video in videos]
+        own = self.quant_conv.weight.dtype
+        cuts = [cut(video.to(own), config.temporal_compression, config.spatial_compression) for video in videos]
         for code, kind in ((self.first_code, 0), (self.later_code, 1)):
             patches = torch.cat([pair[kind].flatten(0, 3) for pair in cuts])
             code.refit_decoder(self.quantizer(code.encode(patches)), patches)
@@ -203,8 +208,13 @@ class Tokenizer(nn.Module):
         return self.decode(self.encode(video))
 
     def tokens(self, video: Tensor, *, pad: bool = False, stream: Stream | None = None) -> Tensor:
-        """Token ids int64 `[B, t, h, w]`; arguments as in `encode`. Raises ConfigError for a continuous tokenizer."""
-        return self._quantizer().tokens(self.encode(video, pad=pad, stream=stream))
+        """Token ids int64 `[B, t, h, w]`; arguments as in `encode`. They come from the latents, and so are those of fp32
+        whatever type codes have. Raises ConfigError for a continuous tokenizer, DataError for latents that are NaN."""
+        quantizer = self._quantizer()
+        latents = self.encode(video, pad=pad, stream=stream, quantise=False)
+        if latents.isnan().any():
+            raise DataError("latents: NaN, which is no token; the video or the tokenizer's weights are not finite")
+        return quantizer.latent_tokens(latents)
 
     def decode_tokens(self, ids: Tensor, *, stream: Stream | None = None) -> Tensor:
         """Video of token ids `[B, t, h, w]`, integers in [0, vocabulary_size). Raises ConfigError for anything else, which
@@ -232,7 +242,11 @@ class Tokenizer(nn.Module):
     def _fitted(self, video: Tensor, pad: bool, stream: Stream | None) -> Tensor:
         """`video` of a size that fits, or ConfigError."""
         config = self.config
-        if video.ndim != 5 or video.shape[1] != config.in_channels or not video.is_floating_point():
+        if (
+            video.ndim != 5
+            or video.shape[1] != config.in_channels
+            or not (video.is_floating_point() and video.shape[0])
+        ):
             raise ConfigError(
                 f"video {str(video.dtype).removeprefix('torch.')} {list(video.shape)}: this tokenizer takes floating point "
                 f"[B, {config.in_channels}, T, H, W] in [-1, 1]"

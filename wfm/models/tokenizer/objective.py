@@ -57,8 +57,7 @@ class TokenizerObjective:
 
     def loss(self, model: nn.Module, batch: Mapping[str, Tensor], step: int) -> tuple[Tensor, dict[str, float]]:
         """The scalar to minimise; and PSNR [dB] and, where there is more than the pixel error, the value of each term."""
-        video = batch["video"]
-        rebuilt = model(video)
+        video, rebuilt = (_precise(x) for x in (batch["video"], model(batch["video"])))
         self._pair = (video, rebuilt.detach())
         terms = self.terms(rebuilt, video, step)
         values = {name: float(term.value.detach()) for name, term in terms.items()} if len(terms) > 1 else {}
@@ -131,6 +130,11 @@ class TokenizerObjective:
         if self.config.checkpoint_features and frames.requires_grad:
             return checkpoint(net, frames, use_reentrant=False)
         return net(frames)
+
+
+def _precise(x: Tensor) -> Tensor:
+    """In fp32 or better, as the nets that judge are, and as differences should be."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
 def weighted_sum(terms: Mapping[str, Term]) -> Tensor:

@@ -94,7 +94,8 @@ class Moments:
         self.outer = torch.zeros(size, size, dtype=torch.float64)
 
     def add(self, rows: Tensor) -> None:
-        """Rows `[N, size]`."""
+        """Rows `[N, size]`; products in fp32 or better."""
+        rows = rows.to(torch.promote_types(rows.dtype, torch.float32))
         self.count += rows.shape[0]
         self.total += rows.sum(0, dtype=torch.float64)
         self.outer += (rows.T @ rows).double()

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from wfm.errors import ConfigError, DataError
 from wfm.models.tokenizer.loss_config import LAYERS, FeatureNetName
+from wfm.parallel.attention import without_autocast
 
 COSMOS_LAYER_WEIGHTS = (1 / 2.6, 1 / 4.8, 1 / 3.7, 1 / 5.6, 10 / 1.5)
 
@@ -199,6 +200,8 @@ def gram_distance(ours: Sequence[Tensor], theirs: Sequence[Tensor], weights: Seq
 
 def gram(maps: Tensor, videos: int) -> Tensor:
     """Mean product of any two channels over the places and frames of each video: `[videos * T, C, h, w]` -> `[videos, C,
-    C]`."""
+    C]`, fp32 or better: the sum over all places is beyond fp16."""
+    maps = maps.to(torch.promote_types(maps.dtype, torch.float32))
     rows = maps.unflatten(0, (videos, -1)).transpose(1, 2).flatten(2)  # [B, C, T h w]
-    return rows @ rows.mT / rows.shape[-1]
+    with without_autocast(rows):
+        return rows @ rows.mT / rows.shape[-1]

@@ -3,6 +3,10 @@
 Each channel is bounded by a shifted tanh and rounded to one of L values; a token is the mixed-radix number of the
 channels' digits, lowest first. Rounding passes gradients straight through. There is no codebook to learn and no
 commitment loss.
+
+Rounding is done in fp32 (fp64 for fp64), whatever the type of the latents: half precision moves the bounds of the levels,
+and gives infinite ones for 2 levels. Codes come in the latents' type. Where that type cannot tell all levels apart (bf16
+beyond some 500), codes no longer know their token: `latent_tokens` gives it from the latents.
 """
 
 import torch
@@ -28,23 +32,39 @@ class FiniteScalarQuantizer(nn.Module):
         return values.view(-1, *[1] * (like.ndim - 2)).to(like)
 
     def bound(self, z: Tensor) -> Tensor:
-        """Squash each channel to its range of levels."""
+        """Squash each channel to its range of levels: fp32 or better."""
+        z = _precise(z)
         levels = self._shaped(self._levels, z)
         half = (levels - 1) * (1 + EPSILON) / 2
         offset = torch.where(levels % 2 == 0, 0.5, 0.0)
         shift = torch.atanh(offset / half)
         return torch.tanh(z + shift) * half - offset
 
+    def _rounded(self, bounded: Tensor) -> Tensor:
+        """The level of each channel, from -(L // 2) on."""
+        levels = self._shaped(self._levels, bounded)
+        low = -(levels // 2)
+        # EPSILON reaches past the outermost level from 1,003 levels on
+        return bounded.round().maximum(low).minimum(low + levels - 1)
+
     def forward(self, z: Tensor) -> Tensor:
-        """Quantised codes of unbounded z, both `[B, D, ...]`."""
+        """Quantised codes of unbounded z, both `[B, D, ...]` in one type."""
         bounded = self.bound(z)
-        rounded = bounded + (bounded.round() - bounded).detach()
-        return rounded / self._shaped(self._levels // 2, z)
+        rounded = bounded + (self._rounded(bounded) - bounded).detach()
+        return (rounded / self._shaped(self._levels // 2, rounded)).to(z.dtype)
+
+    def latent_tokens(self, z: Tensor) -> Tensor:
+        """The tokens int64 `[B, ...]` of unbounded z `[B, D, ...]`: exact in every type."""
+        digits = self._rounded(self.bound(z)).to(torch.int64)
+        return self._mixed(digits + self._shaped(self._levels // 2, digits))
 
     def tokens(self, codes: Tensor) -> Tensor:
-        """Codes `[B, D, ...]` -> int64 `[B, ...]`."""
+        """Codes `[B, D, ...]` -> int64 `[B, ...]`; the nearest token where the codes' type cannot tell all levels apart."""
+        codes = _precise(codes)
         half = self._shaped(self._levels // 2, codes)
-        digits = (codes * half + half).round().to(torch.int64)
+        return self._mixed((codes * half + half).round().to(torch.int64))
+
+    def _mixed(self, digits: Tensor) -> Tensor:
         return (digits * self._shaped(self._basis, digits)).sum(1)
 
     def codes(self, tokens: Tensor) -> Tensor:
@@ -54,3 +74,7 @@ class FiniteScalarQuantizer(nn.Module):
         )
         half = self._shaped(self._levels // 2, digits.float())
         return (digits.float() - half) / half
+
+
+def _precise(x: Tensor) -> Tensor:
+    return x.to(torch.promote_types(x.dtype, torch.float32))

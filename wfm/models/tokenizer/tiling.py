@@ -140,13 +140,14 @@ def encode_tiled(
     overlap: int,
     group_latents: int = 0,
     attention_latents: int = 0,
+    quantise: bool = True,
 ) -> Tensor:
     """As `tokenizer.encode`, tile by tile. Pixels `[B, C, T, H, W]` -> latents `[B, K, t, h, w]`.
 
     `tile`: height and width, `overlap`: what neighbours share at least, all in pixels and multiples of the spatial
     compression. `group_latents` > 0: that many latent frames of a tile at a time, with the attention's window
     `attention_latents` (as in `streaming`). Latents of a discrete tokenizer are blended before they are quantised, so
-    codes stay codes. Raises ConfigError for sizes that do not fit.
+    codes stay codes, or, not `quantise`, latents for `quantizer.latent_tokens`. Raises ConfigError for sizes that do not fit.
     """
     config = tokenizer.config
     _require_groups(group_latents, attention_latents)
@@ -161,7 +162,7 @@ def encode_tiled(
     frames = 1 + (video.shape[2] - 1) // config.temporal_compression
     out = video.new_zeros(video.shape[0], config.latent_channels, frames, plan.rows.size, plan.columns.size)
     latents = plan.blend(run, out, 1)
-    return latents if tokenizer.quantizer is None else tokenizer.quantizer(latents)
+    return latents if tokenizer.quantizer is None or not quantise else tokenizer.quantizer(latents)
 
 
 @torch.no_grad()

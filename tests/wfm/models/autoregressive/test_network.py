@@ -189,3 +189,19 @@ def test_medusa_heads_share_the_output_and_start_as_the_model(build, sample) -> 
     plain, none = build().with_drafts(*sample)
     assert none is None
     assert plain.shape == logits.shape
+
+
+def test_what_is_empty_ends_in_an_error_or_in_nothing(build, form):
+    """Before: ZeroDivisionError for frames without rows, torch.cat's error for no videos, SIGFPE in a pack for a video of one
+    block, which has nothing to predict."""
+    model, tokens = build(**form), torch.zeros(1, 2, 4, 4, dtype=torch.int64)
+    with pytest.raises(ConfigError, match="0 x 4 do not divide"):
+        model(tokens[:, :, :0])
+    with pytest.raises(ConfigError, match="an empty pack"):
+        model.packed([])
+    with torch.no_grad():
+        single = tokens[0, :1] if model.stride(4, 4) > 1 else tokens[0, :1, :1, :1]
+        nothing, found = model.packed([single, tokens[0]])
+        assert nothing.shape[0] == 0
+        assert (found - model(tokens)[0]).abs().max() < 1e-10
+        assert model(tokens[:0]).shape[0] == 0

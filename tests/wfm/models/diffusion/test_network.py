@@ -48,6 +48,30 @@ def assert_close(found: Tensor, wanted: Tensor) -> None:
     assert (found - wanted).abs().max() <= CLOSE * wanted.abs().max()
 
 
+def test_a_text_without_tokens_says_nothing():
+    """Before: SIGFPE ended the process. What is left of the cross-attention is zero, as of a text whose values are."""
+    model, (latents, c_noise, _) = make(), batch()
+    nothing = draw(2, 0, 16)
+    found = model(latents, c_noise, nothing)
+    mute = make()
+    for block in mute.blocks:
+        torch.nn.init.zeros_(block.attn2.to_v.weight)
+    assert_close(found, mute(latents, c_noise, draw(2, 7, 16)))
+    assert torch.equal(model(latents, c_noise, draw(1, 0, 16), text_lengths=[0]), found)
+    assert torch.equal(model(latents, c_noise, model.prepare_text(nothing)), found)
+    assert_close(torch.stack(model.packed(list(latents), c_noise, draw(0, 16), text_lengths=[0, 0])), found)
+    found.sum().backward()
+    assert all(p.grad is None or p.grad.isfinite().all() for p in model.parameters())
+
+
+def test_no_samples_are_refused():
+    """Before: IndexError, and torch.cat's error."""
+    with pytest.raises(ConfigError, match=r"wanted \[B, C, T, H, W\], got \[0, 4, 3, 6, 4\]"):
+        make()(draw(0, 4, 3, 6, 4), draw(0), draw(0, 7, 16))
+    with pytest.raises(ConfigError, match="an empty pack"):
+        make().packed([], draw(0), draw(0, 7, 16))
+
+
 # Packs
 
 SIZES = [(2, 6, 4), (3, 4, 4), (1, 8, 8), (2, 6, 4)]
