@@ -31,7 +31,7 @@ def test_seeds_of_32_bits_draw_what_they_always_drew(seed):
 
 
 def test_a_large_seed_draws_the_numbers_of_numpys_twister_in_the_same_state():
-    words = torch.randint(0, 2**31, (700,), generator=seeded_generator(LARGE[0]))
+    words = torch.empty(700, dtype=torch.int32).random_(generator=seeded_generator(LARGE[0]))
     twister, key = np.random.MT19937(), np.random.SeedSequence(LARGE[0]).generate_state(624)
     key[0] = 0x80000000
     twister.state = {"bit_generator": "MT19937", "state": {"key": key, "pos": 624}}
