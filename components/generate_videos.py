@@ -10,7 +10,7 @@ Reads `dataset` (frames), `latents` (their geometry), `tokenizer` and `model`. L
 import pydantic
 
 from components.entrypoint import Context, Result, main
-from wfm.config import Config, how
+from wfm.config import Config, Seed, how
 from wfm.generation.config import SamplingConfig
 
 
@@ -25,7 +25,7 @@ class GenerateVideosConfig(Config):
     "Distance between the starts of windows within a clip [frames]."
     max_windows: int = pydantic.Field(128, ge=0)
     "Most windows a split, chosen by hash; 0: all."
-    seed: int = 0
+    seed: Seed = 0
     "The seed of a window is a hash of this and its sample id."
     sampling: SamplingConfig = SamplingConfig()
     "Sampler and decoding."

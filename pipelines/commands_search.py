@@ -106,7 +106,7 @@ def clusters(
             f"{len(own)} clusters of {dataset}, as cluster_clips made them", ("cluster", "clips", "mean cosine"), own
         )
         return
-    config = ClusterConfig(clusters=number or 0, seed=seed)
+    config = ClusterConfig.parse({"clusters": number or 0, "seed": seed})
     index, _ = _space(place, artifact, by, text_encoder)
     found = find_clusters(index.all_vectors(), index.rows.column("caption").to_pylist(), config)
     rows = found.rows(index.rows.column("clip_id").to_pylist())

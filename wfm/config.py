@@ -16,7 +16,7 @@ import json
 import types
 import typing
 from collections.abc import Iterable, Mapping
-from typing import Any, Self
+from typing import Annotated, Any, Self
 
 import pydantic
 from pydantic.fields import FieldInfo
@@ -29,6 +29,10 @@ _HALF = "half"
 def how(default: Any, **constraints: Any) -> Any:
     """A field of the ``how`` half: it may change speed or place, never the result, so it stays out of the key."""
     return pydantic.Field(default, json_schema_extra={_HALF: "how"}, **constraints)
+
+
+Seed = Annotated[int, pydantic.Field(strict=True, ge=0, lt=2**64)]
+"""A seed: a whole number of 64 bits, every one of which counts."""
 
 
 class Config(pydantic.BaseModel):

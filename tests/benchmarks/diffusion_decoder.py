@@ -95,7 +95,11 @@ def main() -> None:
         clips=len(found),
         psnr={name: round(float(values.mean()), 3) for name, values in psnr.items()},
         ssim={name: round(value, 4) for name, value in ssim.items()},
-        gain={n: [round(e.mean, 3), round(e.low, 3), round(e.high, 3)] for n, e in gains.items() if e is not None},
+        gain={
+            n: [v if v is None else round(v, 3) for v in (e.mean, e.low, e.high)]
+            for n, e in gains.items()
+            if e is not None
+        },
         **seams(decoder, discrete, dataset, size, arguments.long_clips),
     )
 

@@ -2,8 +2,19 @@
 
 import pytest
 
+from components.generate_videos import GenerateVideosConfig
 from wfm.config import Config, assign, how, parse_assignment
+from wfm.curation.cluster import ClusterConfig
+from wfm.curation.dedup import DedupConfig
+from wfm.curation.select import SplitRatio
 from wfm.errors import ConfigError
+from wfm.evaluation.config import EvaluationConfig
+from wfm.simulation.config import SimulationConfig
+from wfm.training.config import TrainingConfig
+
+SEEDED = (
+    ClusterConfig, DedupConfig, EvaluationConfig, GenerateVideosConfig, SimulationConfig, SplitRatio, TrainingConfig,
+)  # fmt: skip
 
 
 class Inner(Config):
@@ -66,3 +77,12 @@ def test_assignment_values_are_json_or_text() -> None:
     values = Outer().resolved()
     assign(values, ["inner", "width"], 3, Outer)
     assert values["inner"]["width"] == 3
+
+
+@pytest.mark.parametrize("kind", SEEDED)
+@pytest.mark.parametrize("wrong", [-1, 2**64, 1.5, 7.0, "7", True])
+def test_a_seed_that_is_none_is_refused_by_name(kind, wrong) -> None:
+    # Before: -1 went to numpy, which died in the middle of a stage, and to torch, which took it for 2**64 - 1.
+    with pytest.raises(ConfigError, match=f"field 'seed' = {wrong!r}"):
+        kind.parse({"seed": wrong})
+    assert kind.parse({"seed": 2**64 - 1}).seed == 2**64 - 1

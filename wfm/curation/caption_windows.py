@@ -16,6 +16,7 @@ import pydantic
 
 from wfm.config import Config
 from wfm.curation.step import Skip
+from wfm.data.colour import as_bt709, tag
 
 FEWEST_FRAMES = 4
 _LATE_SECONDS = 1e-6  # seconds that went through a float
@@ -110,8 +111,8 @@ def film(jpegs: Sequence[bytes], frames_per_second: float) -> bytes:
         rate = Fraction(frames_per_second).limit_denominator(1000)
         stream = container.add_stream("libx264", rate=rate, options={"crf": "18", "threads": "1"})
         stream.height, stream.width, stream.pix_fmt = height, width, "yuv420p"
+        tag(stream.codec_context)
         for picture in pictures:
-            pixels = np.ascontiguousarray(picture[:height, :width])
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, "bgr24")))
+            container.mux(stream.encode(as_bt709(picture[:height, :width], "bgr24")))
         container.mux(stream.encode())
     return out.getvalue()

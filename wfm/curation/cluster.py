@@ -14,7 +14,7 @@ from collections.abc import Sequence
 import numpy as np
 import pydantic
 
-from wfm.config import Config
+from wfm.config import Config, Seed
 from wfm.curation.rows import ClusterRow
 from wfm.errors import ConfigError, DataError
 
@@ -45,7 +45,7 @@ class ClusterConfig(Config):
     "Words in a name at most."
     least_score: float = 2.0
     "Standard errors by which a word must be more frequent inside than outside to name a cluster."
-    seed: int = 0
+    seed: Seed = 0
     "Of the sample and the start."
 
 

@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import pydantic
 
-from wfm.config import Config
+from wfm.config import Config, Seed
 from wfm.curation.keepers import NO_REPEAT, Repeat, choose_keepers, connected
 from wfm.curation.measured_filters import MeasuredLimits, MeasuredRule, measured_rules
 from wfm.curation.measures import Measures
@@ -38,7 +38,7 @@ class SplitRatio(Config):
     train: float = pydantic.Field(0.8, ge=0)
     val: float = pydantic.Field(0.1, ge=0)
     test: float = pydantic.Field(0.1, ge=0)
-    seed: int = 0
+    seed: Seed = 0
     "Another seed puts the groups in another order."
 
 

@@ -55,7 +55,7 @@ def action_sensitivity(
             bootstrap = drawn(mask)
             by_subset[subset.name] = Gain(
                 psnr_gain_db=bootstrap.mean(gain[mask]),
-                share_of_windows=bootstrap.mean((gain[mask] > 0).astype(float)),
+                share_of_windows=bootstrap.mean((gain[mask] > 0).astype(float), share=True),
                 ssim_gain=None,
             )
     every = drawn(differ)
@@ -64,9 +64,9 @@ def action_sensitivity(
         shuffled=shuffled,
         windows=len(differ),
         windows_with_another_action=count,
-        outputs_differ=every.mean((apart[differ] > 0).astype(float)),
+        outputs_differ=every.mean((apart[differ] > 0).astype(float), share=True),
         mean_difference=every.mean(apart[differ]),
         psnr_gain_db=every.mean(gain[differ]),
-        share_of_windows=every.mean((gain[differ] > 0).astype(float)),
+        share_of_windows=every.mean((gain[differ] > 0).astype(float), share=True),
         by_subset=by_subset,
     )

@@ -2,7 +2,9 @@
 
 from typing import Literal
 
-from wfm.config import Config
+import pydantic
+
+from wfm.config import Config, Seed
 
 
 class SubsetConfig(Config):
@@ -44,10 +46,10 @@ class EvaluationConfig(Config):
 
     split: Literal["test", "val"] = "test"
     "Choices are made on val; test is looked at once."
-    resamples: int = 2000
-    "Bootstrap resamples."
-    seed: int = 0
-    "Seed of the bootstrap."
+    resamples: int = pydantic.Field(2000, ge=1)
+    "Resamples of the parametric bootstrap behind the intervals."
+    seed: Seed = 0
+    "Its seed."
     flow_gap_frames: int = 4
     "Frames between the two pictures of a flow in the camera-motion error."
     examples: int = 8

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from wfm.data.colour import as_bt709, tag
 from wfm.data.x264 import STEADY
 
 GAP = 4
@@ -49,8 +50,9 @@ def encode_mp4(video: np.ndarray, fps: float, *, quality: int = 23) -> bytes:
         stream = container.add_stream("libx264", rate=Fraction(fps).limit_denominator(1001), options=options)
         stream.height, stream.width = video.shape[1], video.shape[2]
         stream.pix_fmt = "yuv420p"
+        tag(stream.codec_context)
         for frame in video:
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24")))
+            container.mux(stream.encode(as_bt709(frame)))
         container.mux(stream.encode())
     return buffer.getvalue()
 

@@ -13,8 +13,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-FEATURE_NET = "gabor-pyramid-v1"
-"""Changes whenever a number below does: scores of different nets must not be compared."""
+FEATURE_NET = "gabor-pyramid-v2"
+"""Changes whenever a number below or in `descriptor_scale` does: scores of different nets must not be compared. v2: the kernel
+distance is scaled by constants, no longer by the true clips it compares."""
 
 DESCRIPTION = (
     "fixed colour Gabor pyramid (local energy at 3 scales x 4 orientations x 3 opponent colours, brightness alone at the "

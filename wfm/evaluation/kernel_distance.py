@@ -13,19 +13,11 @@ def _kernel(left: np.ndarray, right: np.ndarray) -> np.ndarray:
     return (left @ right.T / left.shape[1] + 1.0) ** 3
 
 
-def standardise(features: np.ndarray, truth: np.ndarray) -> np.ndarray:
-    """Centre and scale by the mean and deviation of the true set [D]; dimensions that never vary in it are left at
-    unit scale."""
-    deviation = truth.std(axis=0)
-    floor = max(float(deviation.max(initial=0.0)) * 1e-3, 1e-9)
-    return (features - truth.mean(axis=0)) / np.where(deviation > floor, deviation, 1.0)
-
-
 def _pair_terms(
     features: np.ndarray, truth: np.ndarray, codes: np.ndarray, groups: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """Sum and number of the terms h(i, j), by group of i and group of j [G, G], same-group pairs left out."""
-    x, y = standardise(features, truth).astype(np.float64), standardise(truth, truth).astype(np.float64)
+    x, y = features.astype(np.float64), truth.astype(np.float64)
     cross = _kernel(x, y)
     terms = _kernel(x, x) + _kernel(y, y) - cross - cross.T  # [N, N]
     member = np.eye(groups)[codes]  # [N, G]
@@ -35,23 +27,33 @@ def _pair_terms(
     return sums, counts
 
 
-def kernel_distance(features: np.ndarray, truth: np.ndarray, groups: list[str]) -> tuple[float, float, float] | None:
+def kernel_distance(
+    features: np.ndarray, truth: np.ndarray, groups: list[str]
+) -> tuple[float, float | None, float | None] | None:
     """(distance, low, high): unbiased MMD^2 and its 95 % interval; None with fewer than three clips.
 
-    Args: `features`, `truth` [N, D], row i of one made from the past of row i of the other; `groups` [N] sessions.
+    Args: `features`, `truth` [N, D], row i of one made from the past of row i of the other, on a scale that does not depend
+    on them (`descriptor_scale.standardise`); `groups` [N] sessions.
     Row i and row i of the other set are not independent, nor are clips of one session: such pairs are left out, on
     all three sides, so the estimate stays unbiased. The interval is by the jackknife over sessions (a bootstrap would
-    draw pairs of a clip with itself, which bias it). With fewer than three sessions each clip is its own group.
+    draw pairs of a clip with itself, which bias it). With fewer than three sessions each clip is its own group, and there
+    is no interval (None): clips of one session do not witness how sessions differ.
     """
+    from scipy.special import stdtrit
+
     if len(features) < 3:
         return None
     names, codes = np.unique(np.asarray(groups), return_inverse=True)
-    if len(names) < 3:
+    clustered = len(names) >= 3
+    if not clustered:
         codes = np.arange(len(features))
     number = int(codes.max()) + 1
     sums, counts = _pair_terms(features, truth, codes, number)
     total, pairs = sums.sum(), counts.sum()
     distance = float(total / pairs)
+    if not clustered:
+        return distance, None, None
     without = (total - sums.sum(0) - sums.sum(1)) / (pairs - counts.sum(0) - counts.sum(1))  # [G]
     spread = float(np.sqrt((number - 1) / number * np.sum((without - without.mean()) ** 2)))
-    return distance, distance - 1.96 * spread, distance + 1.96 * spread
+    half = float(stdtrit(number - 1, 0.975)) * spread
+    return distance, distance - half, distance + half

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from wfm.evaluation.descriptor_scale import standardise
 from wfm.evaluation.features import GaborPyramid, clip_descriptor, frames_to_tensor
 from wfm.evaluation.perceptual import perceptual_distance
 from wfm.evaluation.psnr import psnr_per_frame
@@ -13,7 +14,7 @@ from wfm.evaluation.ssim import ssim_per_frame
 
 @dataclass(frozen=True)
 class Nearness:
-    """One set of videos against the truth, predicted frames only: [N, T] each, and one descriptor a clip [N, D]."""
+    """One set of videos against the truth, predicted frames only: [N, T] each, and a standardised descriptor a clip [N, D]."""
 
     psnr_db: np.ndarray
     ssim: np.ndarray
@@ -24,7 +25,8 @@ class Nearness:
 def measure(
     videos: dict[str, np.ndarray], truth: np.ndarray, *, batch: int = 1
 ) -> tuple[dict[str, Nearness], np.ndarray]:
-    """Measure each of `videos` (uint8 [N, T, H, W, 3]) against `truth`; also the descriptors of the truth [N, D]."""
+    """Measure each of `videos` (uint8 [N, T, H, W, 3]) against `truth`; also the standardised descriptors of the truth [N,
+    D]."""
     net = GaborPyramid()
     distances: dict[str, list[np.ndarray]] = {name: [] for name in videos}
     descriptors: dict[str, list[np.ndarray]] = {name: [] for name in videos}
@@ -44,8 +46,8 @@ def measure(
             psnr_db=psnr_per_frame(video, truth),
             ssim=ssim_per_frame(video, truth),
             perceptual_distance=np.concatenate(distances[name]),
-            descriptor=np.concatenate(descriptors[name]),
+            descriptor=standardise(np.concatenate(descriptors[name])),
         )
         for name, video in videos.items()
     }
-    return found, np.concatenate(real)
+    return found, standardise(np.concatenate(real))

@@ -173,8 +173,8 @@ def objects_report(
         seen, placed, error = mark.seen[usable], mark.placed[usable], mark.error[usable]
         frames, errors = (~np.isnan(seen)).sum(1), (~np.isnan(error)).sum(1)
         scores[name] = ObjectScores(
-            permanence_rate=bootstrap.ratio(np.nansum(seen, axis=1), frames),
-            placed_rate=bootstrap.ratio(np.nansum(placed, axis=1), frames),
+            permanence_rate=bootstrap.ratio(np.nansum(seen, axis=1), frames, share=True),
+            placed_rate=bootstrap.ratio(np.nansum(placed, axis=1), frames, share=True),
             position_error_px=bootstrap.ratio(np.nansum(error, axis=1), errors),
         )
         column = [placed[~np.isnan(placed[:, t]), t] for t in range(placed.shape[1])]

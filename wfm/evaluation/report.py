@@ -39,7 +39,8 @@ DEFINITIONS = {
     "ssim": "Gaussian window 11, sigma 1.5, on RGB; mean over frames",
     "perceptual_distance": "mean over frames of the squared difference of unit-length Gabor energies; 0 = alike",
     "kernel_distance": "unbiased MMD^2, cubic polynomial kernel, on clip descriptors of the same net; 0 = alike",
-    "interval": "95 %, percentile bootstrap over whole sessions, paired (kernel_distance: jackknife over sessions)",
+    "interval": "95 %, over whole sessions, paired: jackknife deviation, Student's t widened to the side of the skewness; "
+    "none from a single session (kernel_distance: from fewer than three)",
     "repeat_last": "the last given frame, held",
     "flow": "the last frame carried on by the median optical flow of the last three given frame pairs",
     "tokenizer": "the true video encoded and decoded: the ceiling of any model that predicts its latents",
@@ -125,7 +126,7 @@ def _subset(
         gains[name] = {
             baseline: Gain(
                 psnr_gain_db=bootstrap.mean(psnr[name] - psnr[baseline]),
-                share_of_windows=bootstrap.mean((psnr[name] > psnr[baseline]).astype(float)),
+                share_of_windows=bootstrap.mean((psnr[name] > psnr[baseline]).astype(float), share=True),
                 ssim_gain=bootstrap.mean(ssim[name] - ssim[baseline]),
             )
             for baseline in (REPEAT, FLOW)

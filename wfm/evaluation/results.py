@@ -72,13 +72,15 @@ def gain_by_window(rows: list[dict[str, Any]], variant: str, over: str = "repeat
 
 
 def number(estimate: Estimate | None, digits: int = 2, *, percent: bool = False, sign: bool = False) -> str:
-    """A mean with its interval, "+3.10 [2.80, 3.41]"; "-" for none."""
+    """A mean with its interval, "+3.10 [2.80, 3.41]"; "[one session]" where it has none, "-" for no mean."""
     if estimate is None:
         return "–"
     factor, unit = (100, "\N{NO-BREAK SPACE}%") if percent else (1, "")
     form = f"{'+' if sign else ''}.{digits}f"
-    low, high = f"{estimate.low * factor:.{digits}f}", f"{estimate.high * factor:.{digits}f}"
-    return f"{format(estimate.mean * factor, form)}{unit} [{low},\N{NO-BREAK SPACE}{high}]"
+    mean = f"{format(estimate.mean * factor, form)}{unit}"
+    if estimate.low is None or estimate.high is None:
+        return f"{mean} [one session]"
+    return f"{mean} [{estimate.low * factor:.{digits}f},\N{NO-BREAK SPACE}{estimate.high * factor:.{digits}f}]"
 
 
 def result_table(metrics_list: Sequence[Metrics]) -> "Table":

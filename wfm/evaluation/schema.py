@@ -10,7 +10,8 @@ from pydantic import BaseModel, ConfigDict
 
 from wfm.errors import DataError
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+"""2: an estimate may have no interval. What version 1 wrote is read too."""
 
 
 class _Part(BaseModel):
@@ -18,15 +19,16 @@ class _Part(BaseModel):
 
 
 class Estimate(_Part):
-    """A mean with its 95 % interval (bootstrap over sessions, or what the field says) and what it rests on."""
+    """A mean with its 95 % interval (over sessions, see `definitions`) and what it rests on."""
 
     mean: float
-    low: float
-    high: float
+    low: float | None
+    high: float | None
+    """None (both ends): there is no interval, because a single session says nothing of how sessions differ."""
     windows: int
     """Windows (for objects: tracks) that entered."""
     sessions: int
-    """Recordings drawn by the bootstrap; 1 means that windows were drawn instead."""
+    """Recordings that entered."""
 
 
 class Quality(_Part):
@@ -36,7 +38,7 @@ class Quality(_Part):
     ssim: Estimate | None
     perceptual_distance: Estimate | None
     kernel_distance: Estimate | None
-    """Unbiased MMD^2 of the whole subset; interval by the jackknife over sessions."""
+    """Unbiased MMD^2 of the whole subset; interval by the jackknife over sessions, from three of them on."""
 
 
 class Gain(_Part):
@@ -68,6 +70,7 @@ class Curve(_Part):
     mean: list[float]
     low: list[float]
     high: list[float]
+    """Empty where there is no interval."""
 
 
 class Horizon(_Part):

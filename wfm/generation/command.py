@@ -20,6 +20,7 @@ from wfm.generation.past_clip import read_past
 from wfm.generation.token_decoder import TokenDecoder
 from wfm.generation.world_model import WorldCard, WorldModel
 from wfm.generation.write_video import from_uint8, to_uint8, write_mp4
+from wfm.models.seeding import check_seed
 
 if TYPE_CHECKING:
     from wfm.artifacts import Store
@@ -63,6 +64,7 @@ def generate_from_files(
     """
     target = Path(out)
     _check_target(target)
+    check_seed(seed)
     if action_file is not None and camera_file is not None:
         raise InputError(
             "both an action file and a camera file were given: give one (an action file may hold camera actions)"

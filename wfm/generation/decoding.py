@@ -14,6 +14,7 @@ from torch import Tensor
 from wfm.errors import ConfigError
 from wfm.models.autoregressive.network import AutoregressiveTransformer
 from wfm.models.linear import packed_weights
+from wfm.models.seeding import seeded_generator
 
 Choose = Callable[[Tensor], Tensor]
 """Logits of one symbol ``[B, n, slots, size]`` -> the chosen symbols int64 ``[B, n, slots]``."""
@@ -39,7 +40,7 @@ class TopP:
             raise ConfigError(f"temperature={temperature}: must be positive; use greedy decoding for the limit 0")
         if not 0 < top_p <= 1:
             raise ConfigError(f"top_p={top_p}: must lie in (0, 1]")
-        self.generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+        self.generators = [seeded_generator(seed) for seed in seeds]
         self.temperature, self.top_p = temperature, top_p
 
     def __call__(self, logits: Tensor) -> Tensor:

@@ -25,6 +25,7 @@ from torch import Tensor
 
 from wfm.errors import ConfigError
 from wfm.generation.config import SamplingConfig
+from wfm.models.seeding import seeded_generator
 
 Denoise = Callable[[Tensor, float], Tensor]
 Sampler = Callable[[Denoise, Tensor, list[float], float], Tensor]
@@ -164,5 +165,5 @@ def seeded_noise(shape: tuple[int, ...], seeds: list[int], *, device: torch.devi
 
     Drawn on the CPU in float32, so that the same seed means the same noise on every device.
     """
-    rows = [torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float32) for seed in seeds]
+    rows = [torch.randn(shape, generator=seeded_generator(seed), dtype=torch.float32) for seed in seeds]
     return torch.stack(rows).to(device=device, dtype=dtype)

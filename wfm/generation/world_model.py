@@ -31,6 +31,7 @@ from wfm.generation.token_decoder import TokenDecoder
 from wfm.models.autoregressive.network import AutoregressiveTransformer
 from wfm.models.diffusion.denoiser import Denoiser
 from wfm.models.folder import ModelCard, load_model
+from wfm.models.seeding import check_seed
 from wfm.models.tokenizer.network import Tokenizer
 
 SCHEMA_VERSION = 1
@@ -319,6 +320,8 @@ class WorldModel:
             )
         if len(seeds) != past.shape[0]:
             raise ConfigError(f"{len(seeds)} seeds for {past.shape[0]} sequences: give one each")
+        for seed in seeds:
+            check_seed(seed)
         given = past.shape[2]
         self._latent_frames(given)
         if not given < min(total, self.card.num_frames):

@@ -6,12 +6,13 @@ from pathlib import Path
 
 import numpy as np
 
+from wfm.data.colour import as_bt709, tag
 from wfm.data.x264 import STEADY
 from wfm.errors import ConfigError
 
 
 def write_mp4(path: Path, frames: np.ndarray, fps: float, *, crf: int = 14) -> None:
-    """Write frames uint8 ``[T, H, W, 3]`` (RGB, even sides) as H.264 at ``fps``; the file appears whole or not at
+    """Write frames uint8 ``[T, H, W, 3]`` (RGB, even sides) as H.264 in BT.709 at ``fps``; the file appears whole or not at
     all."""
     import av
 
@@ -30,8 +31,9 @@ def write_mp4(path: Path, frames: np.ndarray, fps: float, *, crf: int = 14) -> N
             stream.height, stream.width, stream.pix_fmt = frames.shape[1], frames.shape[2], "yuv420p"
             stream.options = {"crf": str(crf), "preset": "medium", **STEADY}
             stream.thread_count = 1  # the same bytes on any machine
+            tag(stream.codec_context)
             for frame in frames:
-                container.mux(stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24")))
+                container.mux(stream.encode(as_bt709(frame)))
             container.mux(stream.encode())
         os.replace(temporary, path)
     finally:

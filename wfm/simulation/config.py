@@ -4,13 +4,13 @@ from typing import Self
 
 import pydantic
 
-from wfm.config import Config, how
+from wfm.config import Config, Seed, how
 
 
 class SimulationConfig(Config):
     """A corpus of long mp4 files, as a careless archive would hold them: worlds, cuts, copies and junk."""
 
-    seed: int = 0
+    seed: Seed = 0
     "Seed of the corpus; session i draws from (seed, i) alone, so more sessions never change the first ones."
     sessions: int = pydantic.Field(40, ge=1)
     "Recording sessions; every view of a session sees the same worlds at the same moments."

@@ -56,7 +56,7 @@ def session_name(index: int) -> str:
 
 def plan_session(config: SimulationConfig, index: int) -> Session:
     """Session ``index``; the same for the same (config, index), whatever else is simulated."""
-    rng = np.random.default_rng([config.seed, index])
+    rng = _generator(config.seed, index)
     views = draw_views(rng, config.views)
     shots = [_draw_shot(config, index, number, "world") for number in range(config.shots_per_video)]
     for offset, (kind, every) in enumerate(
@@ -82,13 +82,21 @@ def plan_session(config: SimulationConfig, index: int) -> Session:
     )
 
 
+def _generator(seed: int, *place: int) -> np.random.Generator:
+    """What is drawn at a place of a corpus. A seed of more than 32 bits would spread over two entries of the list, the second
+    of which another seed's index fills; beside a spawn key it cannot."""
+    if seed < 2**32:
+        return np.random.default_rng([seed, *place])
+    return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=place))
+
+
 def _due(index: int, every: int, offset: int) -> bool:
     """One index in ``every``: by count and not by chance, so that a small corpus has each kind too."""
     return every > 0 and index % every == offset % every
 
 
 def _draw_shot(config: SimulationConfig, index: int, number: int, kind: str) -> Shot:
-    rng = np.random.default_rng([config.seed, index, number + 1])
+    rng = _generator(config.seed, index, number + 1)
     seconds = rng.uniform(*(config.seconds_per_shot if kind == "world" else config.junk_seconds))
     num_frames = max(2, round(seconds * config.fps))
     scene = draw_scene(rng)

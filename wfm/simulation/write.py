@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from av.video.stream import VideoStream
 
+from wfm.data.colour import BT601, tag
 from wfm.data.x264 import STEADY
 
 SCHEMA_VERSION = 1
@@ -29,6 +30,7 @@ class Mp4Writer:
         stream.width = stream.height = size
         stream.pix_fmt = "yuv420p"
         stream.codec_context.thread_count = 1
+        tag(stream.codec_context, matrix=BT601)  # what `encode` converts RGB by
         if codec == "mpeg4":
             stream.bit_rate = size * size * fps // 4
         self._stream = stream

@@ -5,7 +5,7 @@ from typing import Literal, Self
 
 import pydantic
 
-from wfm.config import Config, how
+from wfm.config import Config, Seed, how
 from wfm.models.autoregressive.config import AutoregressiveConfig, AutoregressiveObjectiveConfig
 from wfm.models.diffusion.config import DenoiserConfig, DiffusionConfig, EDMConfig, FlowConfig
 from wfm.models.diffusion_decoder.config import DecoderConfig
@@ -22,7 +22,7 @@ class TrainingConfig(Config):
     "Optimiser steps."
     batch_size: int = 16
     "Samples a step, over all ranks."
-    seed: int = 0
+    seed: Seed = 0
     "Seed of initialisation, data order and everything random of each sample."
     optimizer: Literal["adamw", "muon"] = "adamw"
     "adamw, or muon: orthogonalised momentum for the hidden matrices and AdamW for the rest."

@@ -19,6 +19,7 @@ from wfm.models.diffusion_decoder.network import DiffusionDecoder, on_grid
 from wfm.models.diffusion_decoder.objective import DecoderObjective
 from wfm.models.folder import count_parameters, save_model
 from wfm.models.parallelize import parallelize
+from wfm.models.seeding import seed_everything, seeded_generator
 from wfm.models.tokenizer import Tokenizer
 from wfm.training.config import DecoderTrainingConfig
 from wfm.training.fit_world_model import Encoded, filled, read_encoded
@@ -51,7 +52,7 @@ def fit_decoder(
     if continuous.val is not None and discrete.val is not None:
         held = joined(continuous.val, discrete.val)
     note = mixture_note(samples.sample_ids, mixture)
-    torch.manual_seed(config.training.seed)
+    seed_everything(config.training.seed)
     model = build_decoder(config, continuous, samples, levels)
     objective = DecoderObjective(config.objective)
     result = train(
@@ -136,9 +137,7 @@ def validation(
         loss, values = objective.loss(model, batch, 0)
         clean = model.normalise(batch["latents"])
         top = config.objective.sigma_max
-        noise = torch.stack(
-            [torch.randn(clean.shape[1:], generator=torch.Generator().manual_seed(int(s))) for s in batch["seeds"]]
-        )
+        noise = torch.stack([torch.randn(clean.shape[1:], generator=seeded_generator(int(s))) for s in batch["seeds"]])
         mean = model.denoise(noise * top, top, model.told(batch["tokens"], clean))
         error = (tokenizer.decode(model.denormalise(mean)).clamp(-1, 1) - truth).square().mean(dim=(1, 2, 3, 4)) / 4
         return {"loss": float(loss), **values, "mean_psnr": float((-10 * error.clamp(min=1e-10).log10()).mean())}

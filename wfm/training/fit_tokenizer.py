@@ -19,6 +19,7 @@ from wfm.data.mixture import Mixture
 from wfm.data.windows import Window, windows
 from wfm.errors import ConfigError
 from wfm.models.folder import count_parameters, load_model, save_model
+from wfm.models.seeding import seed_everything
 from wfm.models.tokenizer.network import Tokenizer
 from wfm.models.tokenizer.objective import TokenizerObjective
 from wfm.training.config import TokenizerTrainingConfig
@@ -57,7 +58,7 @@ def fit_tokenizer(
         torch.set_num_threads(config.training.threads)
     data = keep(_read(dataset, "train", config), config.max_windows)
     held = keep(_read(dataset, "val", config), config.validation_windows)
-    torch.manual_seed(config.training.seed)
+    seed_everything(config.training.seed)
     tokenizer = first_weights(config, data.dataset.arrays["frames"])
     objective = TokenizerObjective(config.loss, channels=config.model.in_channels)
     joint = JointObjective(

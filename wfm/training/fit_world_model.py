@@ -25,6 +25,7 @@ from wfm.models.diffusion import Conditions, Denoiser, DenoiserConfig, Denoising
 from wfm.models.diffusion.objective import shown_past
 from wfm.models.folder import count_parameters, load_model, save_model
 from wfm.models.parallelize import parallelize
+from wfm.models.seeding import seed_everything, seeded_generator
 from wfm.models.tokenizer import Tokenizer, TokenizerConfig
 from wfm.training.config import WorldTrainingConfig
 from wfm.training.loop import train
@@ -65,7 +66,7 @@ def fit_world_model(
     if config.training.threads:
         torch.set_num_threads(config.training.threads)
     data = read_encoded(latents)
-    torch.manual_seed(config.training.seed)
+    seed_everything(config.training.seed)
     model, objective, card = build(config, tokenizer.config, data)
     go_on(model, card, config)
     loader = Loader(data.train, data_plan(data.train.sample_ids, config.training, mixture))
@@ -311,7 +312,7 @@ def mean_psnr(model: Denoiser, tokenizer: Tokenizer, batch: dict[str, Tensor], c
     """PSNR [dB] of the one-step mean against the reconstruction, both decoded, on frames that are not given."""
     given = max(config.denoising.condition_latents)
     clean = model.normalise(batch["latents"])
-    generators = [torch.Generator().manual_seed(int(seed)) for seed in batch["seeds"]]
+    generators = [seeded_generator(int(seed)) for seed in batch["seeds"]]
     noise = torch.stack([torch.randn(clean.shape[1:], generator=g) for g in generators]).to(clean)
     top = config.denoising.sigma_max
     conditions = Conditions(

@@ -100,6 +100,26 @@ def test_autoregressive_is_judged_by_its_greedy_video(make):
     assert list(metrics.action_sensitivity) == ["greedy"]
 
 
+def test_windows_of_one_session_give_means_without_intervals(make, tmp_path):
+    # Before: windows were drawn in place of sessions.
+    metrics, _ = evaluate(make(3, sessions=1), None, CONFIG)
+    every = metrics.subsets["all"]
+    assert every.videos["sampled"].psnr_db.low is None
+    assert every.gains["sampled"]["repeat_last"].psnr_gain_db.high is None
+    assert every.videos["sampled"].kernel_distance.low is None
+    assert metrics.horizon["all"].psnr_db["sampled"].low == []
+    path = tmp_path / "metrics.json"
+    path.write_text(json.dumps(metrics.model_dump(mode="json"), allow_nan=False))
+    assert read_metrics(path) == metrics
+
+
+def test_metrics_of_the_first_schema_are_read(tmp_path, judged):
+    _, metrics, _ = judged
+    path = tmp_path / "metrics.json"
+    path.write_text(json.dumps({**metrics.model_dump(mode="json"), "schema_version": 1}))
+    assert read_metrics(path).subsets == metrics.subsets
+
+
 def test_metrics_survive_json_and_refuse_what_is_newer(tmp_path, judged):
     _, metrics, _ = judged
     path = tmp_path / "metrics.json"

@@ -58,3 +58,5 @@ def test_numbers_carry_their_interval():
     assert number(estimate, sign=True) == "+0.50 [0.25,\u00a00.75]"
     assert number(estimate, 0, percent=True) == "50\u00a0% [25,\u00a075]"
     assert number(None) == "–"
+    alone = Estimate(mean=0.5, low=None, high=None, windows=3, sessions=1)
+    assert number(alone, sign=True) == "+0.50 [one session]"

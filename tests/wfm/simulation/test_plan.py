@@ -3,7 +3,7 @@ import itertools
 import numpy as np
 
 from wfm.simulation.config import SimulationConfig
-from wfm.simulation.plan import Session, plan_session
+from wfm.simulation.plan import Session, _generator, plan_session
 
 CONFIG = SimulationConfig()
 
@@ -20,6 +20,14 @@ def test_a_session_depends_on_seed_and_index_alone() -> None:
     assert same(plan_session(CONFIG, 3), plan_session(CONFIG.override(["sessions=400", "workers=9"]), 3))
     assert not same(plan_session(CONFIG, 3), plan_session(CONFIG.override(["seed=1"]), 3))
     assert not same(plan_session(CONFIG, 3), plan_session(CONFIG, 9))
+
+
+def test_a_seed_of_more_than_32_bits_makes_sessions_of_its_own() -> None:
+    # Before: session 0 of the larger seed was drawn as session 1 of seed 7.
+    drawn = [_generator(seed, index).random() for seed, index in ((7, 0), (7, 1), (7 + 2**32, 0), (7 + 2**32, 1))]
+    assert len(set(drawn)) == 4
+    assert drawn[1] == np.random.default_rng([7, 1]).random()
+    assert np.random.default_rng([7 + 2**32, 0]).random() == drawn[1]
 
 
 def test_six_sessions_hold_every_kind_of_copy_and_junk() -> None:

@@ -95,7 +95,7 @@ def _row(metrics: Metrics, report: SubsetReport, name: str, *, reference: bool) 
     gain = gains["repeat_last"].psnr_gain_db if "repeat_last" in gains else None
     if reference and quality.psnr_db and base and base.psnr_db:
         apart = quality.psnr_db.mean - base.psnr_db.mean
-        gain = quality.psnr_db.model_copy(update={"mean": apart, "low": apart, "high": apart})
+        gain = quality.psnr_db.model_copy(update={"mean": apart, "low": None, "high": None})
     return Row(
         label=method_name(metrics.family, name),
         role=method_role(metrics.family, name),
@@ -115,7 +115,8 @@ class GainAxis:
     """One axis for all rows of a subset, so that bars can be compared."""
 
     def __init__(self, shown: list[Row]) -> None:
-        values = [v for row in shown if row.gain for v in (row.gain.low, row.gain.high, 0.0)] or [0.0, 1.0]
+        gains = [row.gain for row in shown if row.gain]
+        values = [v for gain in gains for v in (gain.low, gain.mean, gain.high, 0.0) if v is not None] or [0.0, 1.0]
         margin = (max(values) - min(values)) * 0.06 or 0.5
         self.low, self.high = min(values) - margin, max(values) + margin
 
@@ -127,11 +128,12 @@ class GainAxis:
         zero = self.x(0.0)
         marks = [f'<path class="zero" d="M{zero:.1f} 0V{ROW}"/>']
         if row.gain is not None:
-            mean, low, high = (self.x(v) for v in (row.gain.mean, row.gain.low, row.gain.high))
+            mean = self.x(row.gain.mean)
             left, wide = min(zero, mean), abs(mean - zero)
             kind = f"{role_class(row.role)}{' reference' if row.reference else ''}"
             marks.append(f'<rect class="bar {kind}" x="{left:.1f}" y="8" width="{wide:.1f}" height="14" rx="2"/>')
-            if high > low:
+            if row.gain.low is not None and row.gain.high is not None and row.gain.high > row.gain.low:
+                low, high = self.x(row.gain.low), self.x(row.gain.high)
                 marks.append(f'<path class="whisker" d="M{low:.1f} 15H{high:.1f}M{low:.1f} 11v8M{high:.1f} 11v8"/>')
         return Markup(
             f'<svg class="gain" viewBox="0 0 {WIDTH} {ROW}" preserveAspectRatio="none" aria-hidden="true">'

@@ -1,5 +1,7 @@
 """The result in a sentence, and each target met or missed. Words follow the figures: a loss is called a loss."""
 
+from collections.abc import Callable
+
 from wfm.evaluation.page.config import Target
 from wfm.evaluation.page.data import Verdict
 from wfm.evaluation.page.intervals import FAMILY, method_name
@@ -19,6 +21,7 @@ FIGURES = {
     "gain_over_flow": "gain over optical flow",
     "action_gain": "right over shuffled action",
 }
+ACROSS_ZERO, NO_INTERVAL = "interval across zero", "one session: no interval"
 SHARES = ("share_of_windows", "way_closed")
 
 
@@ -50,17 +53,26 @@ def _sentence(metrics: Metrics) -> str:
     model = FAMILY.get(metrics.family, metrics.family)
     report = metrics.subsets[subset].gains[metrics.headline_variant].get("flow")
     flow = report.psnr_gain_db if report else None
-    if psnr.low <= 0 <= psnr.high:
-        result = f"no nearer to the truth than the last frame held ({signed(psnr.mean)} dB, interval across zero)"
+    if _doubt(psnr) == ACROSS_ZERO:
+        result = f"no nearer to the truth than the last frame held ({signed(psnr.mean)} dB, {ACROSS_ZERO})"
     else:
         side = "nearer to the truth than" if psnr.mean > 0 else "further from the truth than"
         result = f"{abs(psnr.mean):.1f} dB {side} the last frame held"
+        if doubt := _doubt(psnr):
+            result += f" ({doubt})"
         if flow is not None:
             over = "nearer than" if flow.mean > 0 else "further than"
-            unsure = " (interval across zero)" if flow.low <= 0 <= flow.high else ""
+            unsure = f" ({doubt})" if (doubt := _doubt(flow)) else ""
             result += f", and {abs(flow.mean):.1f} dB {over} carrying on the optical flow{unsure}"
     where = f" where {SUBSETS[subset]}" if subset != "all" else ""
     return f"Given {metrics.past_frames} frames, the {model.lower()} model predicts {ahead} ahead{where}: {result}."
+
+
+def _doubt(estimate: Estimate) -> str:
+    """Why the sign of a mean is not known; "" where it is."""
+    if estimate.low is None or estimate.high is None:
+        return NO_INTERVAL
+    return ACROSS_ZERO if estimate.low <= 0 <= estimate.high else ""
 
 
 def _line(metrics: Metrics) -> str:
@@ -73,7 +85,7 @@ def _line(metrics: Metrics) -> str:
     count = metrics.subsets[subset].windows
     line = (
         f"{method_name(metrics.family, metrics.headline_variant)}: {signed(psnr.mean)} dB "
-        f"[{signed(psnr.low)}, {signed(psnr.high)}] over repeat-last, better on {share:.0f} % of {count} {where}"
+        f"[{ends(psnr, signed)}] over repeat-last, better on {share:.0f} % of {count} {where}"
     )
     closed = metrics.subsets[subset].way_closed.get(metrics.headline_variant)
     return line + (
@@ -84,6 +96,13 @@ def _line(metrics: Metrics) -> str:
 def signed(value: float, digits: int = 1) -> str:
     """+3.1 or −3.1, with a true minus."""
     return f"{value:+.{digits}f}".replace("-", "−")
+
+
+def ends(estimate: Estimate, shown: Callable[[float], str]) -> str:
+    """The two ends of an interval, or that there is none."""
+    if estimate.low is None or estimate.high is None:
+        return NO_INTERVAL
+    return f"{shown(estimate.low)}, {shown(estimate.high)}"
 
 
 def judge(targets: tuple[Target, ...], metrics_list: list[Metrics]) -> list[Verdict]:
@@ -103,11 +122,17 @@ def _judge(target: Target, metrics_list: list[Metrics]) -> Verdict:
     if estimate is None:
         return Verdict(text=text, basis=basis, measured=f"not measured: {reason}", met=None)
     value = estimate.low if target.end == "low" else estimate.mean
+    if value is None:
+        return Verdict(text=text, basis=basis, measured=f"not measured: {NO_INTERVAL}", met=None)
     met = value > target.at_least if target.at_least == 0 else value >= target.at_least
     factor, unit = (100, " %") if percent else (1, " dB")
     digits = 0 if percent else 2
-    numbers = [f"{v * factor:.{digits}f}".replace("-", "−") for v in (estimate.mean, estimate.low, estimate.high)]
-    return Verdict(text=text, basis=basis, measured=f"{numbers[0]}{unit} [{numbers[1]}, {numbers[2]}]", met=met)
+
+    def shown(value: float) -> str:
+        return f"{value * factor:.{digits}f}".replace("-", "−")
+
+    measured = f"{shown(estimate.mean)}{unit} [{ends(estimate, shown)}]"
+    return Verdict(text=text, basis=basis, measured=measured, met=met)
 
 
 def _find(target: Target, metrics_list: list[Metrics]) -> tuple[Estimate | None, str]:

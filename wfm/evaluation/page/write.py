@@ -14,7 +14,7 @@ from wfm.evaluation.page.data import PageData
 from wfm.evaluation.page.intervals import GainAxis, method_name, method_role, rows, video_order
 from wfm.evaluation.page.lineage import lineage_svg
 from wfm.evaluation.page.parts import HERE
-from wfm.evaluation.page.verdict import SUBSETS
+from wfm.evaluation.page.verdict import SUBSETS, ends
 from wfm.evaluation.results import SHORT
 from wfm.evaluation.schema import Estimate
 
@@ -86,18 +86,22 @@ def estimate(value: Estimate | None, digits: int = 2, sign: bool = False) -> Mar
     """A mean and, smaller, its interval."""
     if value is None:
         return Markup('<span class="none">–</span>')
-    mean, low, high = (
-        f"{v:{'+' if sign else ''}.{digits}f}".replace("-", "−") for v in (value.mean, value.low, value.high)
-    )
-    return Markup(f"<b>{mean}</b> <small>[{low}, {high}]</small>")
+
+    def shown(one: float) -> str:
+        return f"{one:{'+' if sign else ''}.{digits}f}".replace("-", "−")
+
+    return Markup(f"<b>{shown(value.mean)}</b> <small>[{ends(value, shown)}]</small>")
 
 
 def percent(value: Estimate | None) -> Markup:
     """A share as a percentage with its interval."""
     if value is None:
         return Markup('<span class="none">–</span>')
-    mean, low, high = (f"{v * 100:.0f}".replace("-", "−") for v in (value.mean, value.low, value.high))
-    return Markup(f"<b>{mean}&#8239;%</b> <small>[{low}, {high}]</small>")
+
+    def shown(one: float) -> str:
+        return f"{one * 100:.0f}".replace("-", "−")
+
+    return Markup(f"<b>{shown(value.mean)}&#8239;%</b> <small>[{ends(value, shown)}]</small>")
 
 
 def duration(seconds: float) -> str:

@@ -15,6 +15,7 @@ from wfm.data.plan import mix
 from wfm.models.autoregressive.config import AutoregressiveObjectiveConfig
 from wfm.models.autoregressive.network import AutoregressiveTransformer
 from wfm.models.autoregressive.vocabulary import Vocabulary
+from wfm.models.seeding import seeded_generator
 
 
 class AutoregressiveObjective:
@@ -72,7 +73,7 @@ class AutoregressiveObjective:
 
     def told(self, seeds: Tensor) -> Tensor:
         """Which samples keep their text, bool ``[B]``: from the seed alone."""
-        drawn = [torch.rand((), generator=torch.Generator().manual_seed(mix(int(seed), "text"))) for seed in seeds]
+        drawn = [torch.rand((), generator=seeded_generator(mix(int(seed), "text"))) for seed in seeds]
         return torch.stack(drawn) >= self.config.text_dropout
 
     def _cross_entropy(self, logits: Tensor, target: Tensor) -> Tensor:
@@ -88,7 +89,7 @@ class AutoregressiveObjective:
         """Noisy input tokens ``[B, t, h, w]`` and ``known`` bool ``[B]``, each row from its own seed alone."""
         noisy, known = [], []
         for seed, row in zip(seeds.tolist(), tokens, strict=True):
-            generator = torch.Generator().manual_seed(int(seed))
+            generator = seeded_generator(int(seed))
             known.append(bool(torch.rand((), generator=generator) >= self.config.action_dropout))
             noisy.append(self._disturb(row, vocabulary, generator) if self.config.input_noise > 0 else row)
         return torch.stack(noisy), torch.tensor(known)

@@ -23,6 +23,7 @@ from wfm.models.diffusion import edm, flow
 from wfm.models.diffusion.conditioning import Conditions, given_mask
 from wfm.models.diffusion.config import EDMConfig, FlowConfig
 from wfm.models.diffusion.denoiser import Denoiser, Prepared, spread
+from wfm.models.seeding import seeded_generator
 
 
 def shown_past(model: Denoiser, batch: Mapping[str, Tensor], clean: Tensor, given: Tensor) -> Tensor:
@@ -120,7 +121,7 @@ class DenoisingObjective:
 
     def _draw_one(self, model: Denoiser, seed: int, shape: torch.Size) -> dict[str, Any]:
         config, frames = self.config, shape[1]
-        generator = torch.Generator().manual_seed(seed)
+        generator = seeded_generator(seed)
         uniform = torch.rand(4, generator=generator)
         normal = torch.randn(1 + (frames if config.per_frame else 1), generator=generator)
         levels = normal[1:] if config.per_frame else normal[1]

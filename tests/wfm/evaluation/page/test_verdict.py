@@ -3,8 +3,11 @@ import pytest
 from wfm.evaluation.config import EvaluationConfig
 from wfm.evaluation.generated import CEILING
 from wfm.evaluation.page.config import TARGETS, Target
+from wfm.evaluation.page.intervals import GainAxis, rows
 from wfm.evaluation.page.verdict import headline, judge, signed
+from wfm.evaluation.page.write import estimate, percent
 from wfm.evaluation.report import evaluate
+from wfm.evaluation.schema import Metrics
 
 CONFIG = EvaluationConfig(split="val", resamples=100)
 
@@ -44,6 +47,34 @@ def test_a_model_like_its_baseline_is_not_called_better(make):
     same["sampled"][:, made.past_frames :] = made.truth[:, made.past_frames - 1 : made.past_frames]
     metrics = evaluate(make(12, videos=same), None, CONFIG)[0]
     assert "no nearer" in headline([metrics])[0]
+
+
+def without_intervals(metrics: Metrics) -> Metrics:
+    """The same figures, as if all windows were of one session."""
+
+    def blank(part):
+        if isinstance(part, dict):
+            ends = {"low": None, "high": None} if {"mean", "sessions"} <= set(part) else {}
+            return {name: blank(value) for name, value in part.items()} | ends
+        return part
+
+    return Metrics.model_validate(blank(metrics.model_dump(mode="json")))
+
+
+def test_without_an_interval_nothing_is_proved(good):
+    alone = without_intervals(good)
+    told, lines = headline([alone])
+    assert "one session: no interval" in told
+    assert "[one session: no interval]" in lines[0]
+    low, mean = judge((target("gain", 0.1), target("gain", 0.1, end="mean")), [alone])
+    assert (low.met, low.measured) == (None, "not measured: one session: no interval")
+    assert mean.met is True
+    assert "[one session: no interval]" in mean.measured
+    found = rows([alone], "fixed_rate")
+    assert "whisker" in GainAxis(rows([good], "fixed_rate")).bar(rows([good], "fixed_rate")[0])
+    assert "whisker" not in GainAxis(found).bar(found[0])
+    assert "[one session: no interval]" in estimate(found[0].gain)
+    assert "[one session: no interval]" in percent(found[0].share)
 
 
 def test_targets_are_met_missed_or_open(good, bad):

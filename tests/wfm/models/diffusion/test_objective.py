@@ -43,6 +43,13 @@ def test_a_sample_draws_the_same_in_any_batch(denoiser, kind, per_frame):
         assert name in ("given", "known", "told") or not torch.equal(together[name][0], together[name][1])
 
 
+def test_noise_is_drawn_from_the_whole_seed(denoiser):
+    # Before: from its lowest 32 bits, and these two were alike.
+    drawn = DenoisingObjective(EDMConfig()).draw(denoiser(), torch.tensor([7, 7 + 2**32]), torch.Size((2, 1, 2, 2)))
+    assert not torch.equal(*drawn["noise"])
+    assert drawn["sigma"][0] != drawn["sigma"][1]
+
+
 @pytest.mark.parametrize("name", BOTH)
 def test_loss_is_a_function_of_the_batch(denoiser, name):
     objective, model = DenoisingObjective(BOTH[name]()), denoiser(objective=name, action_width=1)
