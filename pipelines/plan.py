@@ -11,7 +11,7 @@ import typing
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from components.derivation import code_id
+from components.derivation import code_id, keep_meanings
 from components.entrypoint import SPEC_VERSION, node_key
 from pipelines.check import check_graph
 from pipelines.curate import OPTIONAL, curate, embedding_of_scores
@@ -171,6 +171,7 @@ def refresh(plan: Plan, store: "Store") -> None:
         node.key = node_key(spec, plan.input_keys(node), store)
         node.done = store.has(node.key)
         node.why = f"committed as {node.key[:12]}" if node.done else _why(node, plan)
+    keep_meanings()
 
 
 def recipe(profile: str) -> dict[str, dict[str, Any]]:

@@ -34,9 +34,8 @@ def how(default: Any, **constraints: Any) -> Any:
 class Config(pydantic.BaseModel):
     """Base of every configuration: frozen, strict about names, documented by attribute docstrings."""
 
-    model_config = pydantic.ConfigDict(
-        extra="forbid", frozen=True, use_attribute_docstrings=True, validate_default=True, allow_inf_nan=False
-    )
+    # Not `use_attribute_docstrings`: reading every class's source again is a fifth of what planning costs, for nobody.
+    model_config = pydantic.ConfigDict(extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False)
 
     @classmethod
     def parse(cls, values: Mapping[str, Any]) -> Self:
