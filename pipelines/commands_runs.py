@@ -162,6 +162,8 @@ def _start(
     missing = len(plan.missing)
     what = f"{missing} of {len(plan.nodes)} stages to run" if missing else "nothing to run, everything is there"
     notices().print(f"{plan.pipeline} ({plan.profile}) in {store.url}: {what}")
+    for note in plan.notes:
+        notices().print(note)
     summary, plan = start(wanted, store, plan=plan, rerun_of=rerun_of, cpu=cpu, memory_gib=memory, quiet=quiet)
     _conclude(summary.state, plan, store)
     raise typer.Exit(summary.exit_code)
@@ -183,6 +185,8 @@ def _show_plan(plan: "Plan", store: "Store") -> None:
         table.add_row(node.name, "no" if node.done else "yes", (node.key or "")[:12], shown, node.why)
     answers().print(table)
     say(f"{len(plan.missing)} of {len(plan.nodes)} stages would run")
+    for note in plan.notes:
+        say(note)
     if known:
         cpu = sum(cost.cpu_seconds or 0.0 for cost in costs.values())
         files = next(iter(costs.values())).files

@@ -20,7 +20,7 @@ from wfm.artifacts.address import Address, cache_root, check_key, parse_address
 from wfm.artifacts.artifact import Artifact
 from wfm.artifacts.atomic import disk_error
 from wfm.artifacts.attempt import Attempt
-from wfm.artifacts.invalidation import Tombstone, write_tombstones
+from wfm.artifacts.invalidation import Tombstone, tombstones, write_tombstones
 from wfm.artifacts.lease import Lease
 from wfm.artifacts.manifest import Manifest
 from wfm.artifacts.names import Names
@@ -133,6 +133,11 @@ class Store:
         generation = self._current(area, key)
         if generation is None:
             what = "artifact" if area == "artifacts" else "part"
+            stone = self.tombstone(key, area)
+            if stone is not None:
+                raise InputError(
+                    f"{what} {key} was invalidated at {stone.created_at}: {stone.reason}; run its stage again"
+                )
             raise InputError(
                 f"{self.url} has no committed {what} {key}: run its stage, or look at `wfm artifacts list`"
             )
@@ -195,6 +200,12 @@ class Store:
         The files stay until `gc`; the next commit is the next generation. Raises InputError when nothing is committed.
         """
         return write_tombstones(self, self.artifact(key), reason, parts=parts)
+
+    def tombstone(self, key: str, area: str = "artifacts") -> Tombstone | None:
+        """Why nothing is committed under a key any more; None when something is, or nothing ever was."""
+        if self._current(area, key) is not None:
+            return None
+        return max(tombstones(self.objects, area, key), key=lambda stone: stone.generation, default=None)
 
     def verify(self, key: str) -> "VerifyReport":
         """Read every byte of an artifact and its parts and compare with the manifests (`wfm.artifacts.verify`)."""
