@@ -153,8 +153,10 @@ def _start(
     quiet: bool,
     rerun_of: str = "",
 ) -> None:
+    from pipelines.budget import check_budget
     from pipelines.start_run import start
 
+    check_budget(cpu, memory)
     plan = wanted.plan(store)
     if dry_run:
         _show_plan(plan, store)

@@ -47,7 +47,8 @@ def begin(reference: str, store: "Store") -> Beginning:
             f"--dataset {reference!r} is of kind {kind!r}, a dataset is needed. "
             f"Choices: {', '.join(names[:12]) or 'none has a name yet; wfm run curate makes one'}"
         )
-    given, lost = {DATASET_NODE: key}, {}
+    given = {DATASET_NODE: key}
+    lost: dict[str, str] = {}
     made_by = {row.output: row.name for row in STAGES.values()}
     ancestors = {ancestor.key: ancestor for ancestor in store.lineage(key)}  # the nearest first
     for ancestor in ancestors.values():

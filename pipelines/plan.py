@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from components.derivation import code_id, keep_meanings
 from components.entrypoint import SPEC_VERSION, node_key
 from pipelines.check import check_graph
+from pipelines.check_settings import check_settings
 from pipelines.curate import OPTIONAL, curate, embedding_of_scores
 from pipelines.decoder import decoder, decoder_of_dataset
 from pipelines.from_dataset import SIMULATION_NODE, begin
@@ -21,7 +22,7 @@ from pipelines.graph import Builder, Graph, GraphNode, Settings
 from pipelines.stages import stage as stage_row
 from pipelines.world_model import models_of_dataset, world_model
 from wfm.artifacts.address import check_name
-from wfm.config import Config, assign, parse_assignment
+from wfm.config import Config, assign, parse_assignment, unknown
 from wfm.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -132,7 +133,7 @@ def resolve(
     """
     if pipeline not in PIPELINES:
         raise ConfigError(f"unknown pipeline {pipeline!r}. Choices: {', '.join(PIPELINES)}")
-    settings = _with_optional(recipe(profile), overrides)
+    settings = _with_optional(_known(recipe(profile), profile), overrides)
     given: dict[str, str] = {}
     notes: list[str] = []
     if dataset and not videos and pipeline in AFTER_DATASET:
@@ -153,6 +154,7 @@ def resolve(
     requested = {"overrides": list(overrides), "videos": videos, "dataset": dataset, "redo": dict(redo or {})}
     plan = Plan(pipeline, profile, nodes, requested, given, page=graph.page, notes=notes)
     refresh(plan, store)
+    check_settings(plan)
     return plan
 
 
@@ -177,6 +179,16 @@ def recipe(profile: str) -> dict[str, dict[str, Any]]:
     if profile not in choices:
         raise ConfigError(f"unknown profile {profile!r}. Choices: {', '.join(choices)}")
     settings: dict[str, dict[str, Any]] = importlib.import_module(f"wfm.recipes.{profile}").settings()
+    return settings
+
+
+def _known(settings: dict[str, dict[str, Any]], profile: str) -> dict[str, dict[str, Any]]:
+    """The settings, if each is of a node that some pipeline has: a misspelt one would be ignored."""
+    everything = {**settings, **{name: {} for name in OPTIONAL}}
+    names = {node.name for build in PIPELINES.values() for node in build(everything, "", DEFAULT_DATASET).nodes}
+    wrong = [unknown(name, names).replace("field", "node", 1) for name in settings if name not in names]
+    if wrong:
+        raise ConfigError(f"recipe {profile!r}: " + "; ".join(wrong))
     return settings
 
 

@@ -124,5 +124,5 @@ def test_the_name_of_a_new_dataset_is_checked_before_work(
 ) -> None:
     """The old code curated everything, and failed at the promotion."""
     (tmp_path / "a.mp4").write_bytes(b"one")
-    with pytest.raises(InputError, match="--dataset: the name of a new dataset .* is not allowed: use letters"):
+    with pytest.raises(InputError, match=r"--dataset: the name of a new dataset .* is not allowed: use letters"):
         resolve(pipeline, profile="smoke", store=store, videos=str(tmp_path), dataset=name)

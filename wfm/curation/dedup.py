@@ -14,13 +14,13 @@ the clips have signatures (``signatures`` of `embed_clips`).
 
 import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import pyarrow as pa
 import pydantic
 
-from wfm.config import Config, how
+from wfm.config import Config, Seed, how
 from wfm.curation.keepers import NO_REPEAT, choose_keepers, connected, quality_order
 from wfm.curation.neighbours import Pairs, clustered_pairs, exact_pairs
 from wfm.curation.perceptual import PerceptualConfig, perceptual_pairs
@@ -45,7 +45,7 @@ class DedupConfig(Config):
     "How far beyond its cell's border a clip looks: at 1 every pair meets; at 0.4 none of 4,051 was missed."
     most_probes: int = pydantic.Field(512, ge=1)
     "Cells a clip may look into; how many clips needed more is counted as probes_cut_short."
-    seed: int = 0
+    seed: Seed = 0
     "Of the directions and of the k-means start."
     look: bool = False
     "Compare signatures too, the perceptual tier; embed_clips must have made them (signatures = true)."
@@ -53,7 +53,7 @@ class DedupConfig(Config):
     "When two signatures are the same clip."
     block: int = how(4096, ge=1)
     "Rows of a block of the matrix product."
-    device: str = how("cpu")
+    device: Literal["cpu", "cuda"] = how("cpu")
     "Where the products run: cpu (numpy) or cuda (cupy)."
 
 
