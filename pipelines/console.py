@@ -30,6 +30,7 @@ StoreOption = Annotated[
         "--store", metavar="URL", envvar="WFM_STORE", help="Store: a folder, s3:// or gs:// (default ./wfm-store)."
     ),
 ]
+ForceOption = Annotated[bool, typer.Option("--force", help="Replace what is there already under that name.")]
 STORE_DEFAULT = ""
 LAST = "last"
 _WIDTH_WITHOUT_TERMINAL = 200

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import torch
 
-from wfm.artifacts.atomic import replace_on_disk
+from wfm.artifacts.atomic import put_in_place, replace_on_disk, require_free, write_new
 from wfm.errors import ConfigError, InputError
 from wfm.generation.action_files import read_actions
 from wfm.generation.camera_files import read_camera
@@ -49,6 +49,7 @@ def generate_from_files(
     guidance: float | None = None,
     negative_text: str = "",
     decoder: str = "",
+    force: bool = True,
 ) -> Written:
     """Continue a video file with a published model and write ``out`` (mp4) and ``out`` with the suffix ``.json``.
 
@@ -59,10 +60,11 @@ def generate_from_files(
     package. guidance: strength in the standard convention (1 is none), in place of the model's own; negative_text:
     what guidance moves away from. decoder: a diffusion decoder that shows an autoregressive model's tokens (a folder, a key,
     or its name in the store). Nothing is written
-    unless everything went well. Raises InputError (or a kind of it) for whatever is wrong with what was given.
+    unless everything went well; without ``force`` never over another file. Raises InputError (or a kind of it) for whatever
+    is wrong with what was given.
     """
     target = Path(out)
-    _check_target(target)
+    _check_target(target, force)
     if action_file is not None and camera_file is not None:
         raise InputError(
             "both an action file and a camera file were given: give one (an action file may hold camera actions)"
@@ -121,7 +123,7 @@ def generate_from_files(
         "action_spec": world.action_spec.resolved(),
         "lineage": {"inputs": card.inputs, "sources": _sources(store, key)},
     }
-    return _write(target, to_uint8(video[0].numpy()), card.fps, sidecar)
+    return _write(target, to_uint8(video[0].numpy()), card.fps, sidecar, force)
 
 
 def _actions(
@@ -172,22 +174,26 @@ def _sources(store: "Store", key: str) -> list[str]:
     return sorted(set(store.lineage(key).sources())) if key else []
 
 
-def _check_target(target: Path) -> None:
+def _check_target(target: Path, force: bool) -> None:
     if target.suffix.lower() != ".mp4":
         raise InputError(f"{target}: the output is an mp4; give a name that ends in .mp4")
     if not target.parent.is_dir():
         raise InputError(f"{target.parent}: no such folder to write into")
+    require_free(target, target.with_suffix(".json"), force=force)
 
 
-def _write(target: Path, frames: np.ndarray, fps: float, sidecar: dict[str, Any]) -> Written:
+def _write(target: Path, frames: np.ndarray, fps: float, sidecar: dict[str, Any], force: bool) -> Written:
     """Both files under temporary names first; then the sidecar and, last, the video take their places."""
     beside = target.with_suffix(".json")
     content = json.dumps(sidecar, indent=1, sort_keys=True) + "\n"
     made = target.with_name(f".{target.stem}.{os.getpid()}.mp4")
     try:
         write_mp4(made, frames, fps)
-        replace_on_disk(beside, content.encode())
-        os.replace(made, target)
+        if force:
+            replace_on_disk(beside, content.encode())
+        else:
+            write_new(beside, content.encode(), force=False)
+        put_in_place(made, target, force=force)
     finally:
         made.unlink(missing_ok=True)
     return Written(target, beside)
