@@ -18,6 +18,7 @@ from wfm.generation.config import SamplingConfig
 from wfm.generation.from_artifacts import fetch_bundle, fetch_decoder
 from wfm.generation.past_clip import read_past
 from wfm.generation.token_decoder import TokenDecoder
+from wfm.generation.watching import watched
 from wfm.generation.world_model import WorldCard, WorldModel
 from wfm.generation.write_video import from_uint8, to_uint8, write_mp4
 
@@ -96,15 +97,16 @@ def generate_from_files(
             f"guidance is {guidance} and nothing that it moves away from is given ({', '.join(dropped)}): it would change "
             "nothing; give a caption, actions or a camera path, or leave it out"
         )
-    video = world.generate(
-        torch.from_numpy(np.ascontiguousarray(from_uint8(given.frames)))[None],
-        None if actions is None else actions[None],
-        num_frames=total,
-        seeds=[seed],
-        mode=mode,
-        text=[text] if text else None,
-        negative_text=negative_text,
-    )
+    with watched(world, total, mode):
+        video = world.generate(
+            torch.from_numpy(np.ascontiguousarray(from_uint8(given.frames)))[None],
+            None if actions is None else actions[None],
+            num_frames=total,
+            seeds=[seed],
+            mode=mode,
+            text=[text] if text else None,
+            negative_text=negative_text,
+        )
     sidecar = {
         "schema_version": SIDECAR_VERSION,
         "model": {"name": card.name, "key": key, "given_as": model_name_or_path, "family": card.family},
