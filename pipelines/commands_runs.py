@@ -175,16 +175,20 @@ def _show_plan(plan: "Plan", store: "Store") -> None:
     from rich.table import Table
 
     from pipelines.estimate import estimate, questions
+    from pipelines.explain import reasons
 
     table = Table(title=f"{plan.pipeline} ({plan.profile})", title_justify="left", box=None)
     for heading in ("stage", "runs", "key", "estimate", "why"):
         table.add_column(heading, no_wrap=heading != "why")
     costs = estimate(plan, store)
+    why = reasons(plan, store)
     known = [cost.seconds for cost in costs.values() if cost.seconds is not None]
     for node in plan.nodes:
         seconds = costs[node.name].seconds if node.name in costs else None
         shown = "" if node.done else "not measured yet" if seconds is None else duration(seconds)
-        table.add_row(node.name, "no" if node.done else "yes", (node.key or "")[:12], shown, node.why)
+        table.add_row(
+            node.name, "no" if node.done else "yes", (node.key or "")[:12], shown, why.get(node.name, node.why)
+        )
     answers().print(table)
     say(f"{len(plan.missing)} of {len(plan.nodes)} stages would run")
     for note in plan.notes:

@@ -39,9 +39,7 @@ class Progress(Protocol):
 
 
 @contextmanager
-def progress(
-    total: float | None, description: str, unit: str = "items", *, before: float = 0.0
-) -> Iterator[Progress]:
+def progress(total: float | None, description: str, unit: str = "items", *, before: float = 0.0) -> Iterator[Progress]:
     """Show how far a long piece of work is, in ``unit`` a second and with the time left.
 
     ``before``: how much of ``total`` was done by an earlier process: it counts as done and not as speed.
