@@ -4,17 +4,20 @@
     part key = sha256(stage, code id, ``what`` half of the config, digests of the part's own inputs)
 
 The code id is the stage's version if the hash of its import closure equals the one in ``lock.json``, else that hash: a
-comment changes nothing, an edited filter changes everything it touches. The closure is read from the source, comments and
-docstrings stripped, the ground floor and this contract left out. git is never asked.
+comment changes nothing, an edited filter changes everything it touches. The closure is read from the source (`meaning.py`:
+comments and docstrings stripped), the ground floor and this contract left out. git is never asked.
 """
 
-import ast
 import functools
 import hashlib
 import json
+import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
+
+from components.meaning import Import, KeptMeanings, Meaning
+from wfm.artifacts.address import cache_root
 
 ROOT = Path(__file__).resolve().parent.parent
 LOCK_FILE = Path(__file__).resolve().parent / "lock.json"
@@ -32,6 +35,7 @@ GROUND_FLOOR = (
     "components.entrypoint",
     "components.context",
     "components.derivation",
+    "components.meaning",
     "wfm.curation",
     "wfm.curation.run",
 )
@@ -89,7 +93,7 @@ def closure_hash(component: str) -> str:
 
 def module_hashes(component: str) -> dict[str, str]:
     """What the closure's hash is made from: module name -> hash of its meaning."""
-    return {module: _meaning(str(_file_of(module))) for module in closure(component)}
+    return {module: _meaning(str(_file_of(module))).digest for module in closure(component)}
 
 
 @functools.cache
@@ -112,12 +116,14 @@ def in_ground_floor(module: str) -> bool:
     return module in ("", *GROUND_FLOOR) or module.startswith("wfm.artifacts.")
 
 
+def keep_meanings() -> None:
+    """Keep what was read of the sources for the next process. Planners call it; a stage that follows one finds all."""
+    _kept().save()
+
+
 def _file_of(module: str) -> Path | None:
-    base = ROOT.joinpath(*module.split("."))
-    for path in (base.with_suffix(".py"), base / "__init__.py"):
-        if path.is_file():
-            return path
-    return None
+    base = os.path.join(ROOT, *module.split("."))
+    return next((Path(path) for path in (f"{base}.py", f"{base}/__init__.py") if os.path.isfile(path)), None)
 
 
 def _is_package(module: str) -> bool:
@@ -130,47 +136,40 @@ def _modules_of(package: str) -> Iterator[str]:
     yield from (f"{package}.{path.stem}" for path in sorted(folder.glob("*.py")) if path.stem != "__init__")
 
 
-def _imports_of(module: str) -> Iterator[str]:
+def _imports_of(module: str) -> tuple[str, ...]:
     path = _file_of(module)
     if path is None:
-        return
+        return ()
     package = module if path.name == "__init__.py" else module.rpartition(".")[0]
-    for node in ast.walk(ast.parse(path.read_bytes())):
-        if isinstance(node, ast.Import):
-            candidates = [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom):
-            base = node.module or ""
-            if node.level:
-                parent = package.split(".")[: len(package.split(".")) - node.level + 1]
-                base = ".".join([*parent, base] if base else parent)
-            candidates = [base, *(f"{base}.{alias.name}" for alias in node.names)]
-        else:
-            continue
-        for name in candidates:
-            if name.split(".")[0] not in PACKAGES:
-                continue
-            if _file_of(name) is not None:
-                yield name
-            elif _is_package(name.rpartition(".")[0]):
-                # A name taken from a package may be re-exported lazily: any of its modules may be the one.
-                yield from _modules_of(name.rpartition(".")[0])
+    return _resolved(ROOT, package, _meaning(str(path)).imports)
 
 
 @functools.cache
-def _meaning(path: str) -> str:
-    """Hash of a file's syntax tree without comments, docstrings and positions."""
-    tree = ast.parse(Path(path).read_bytes())
-    for node in ast.walk(tree):
-        for field in ("body", "orelse", "finalbody"):
-            statements = getattr(node, field, None)
-            if isinstance(statements, list):
-                setattr(node, field, [statement for statement in statements if not _is_text(statement)])
-    return hashlib.sha256(ast.dump(tree, include_attributes=False).encode()).hexdigest()
+def _resolved(root: Path, package: str, imports: tuple[Import, ...]) -> tuple[str, ...]:
+    """The modules of this repository that imports written in ``package`` may load."""
+    found = []
+    for level, module, names in imports:
+        base = module
+        if level:
+            parent = package.split(".")[: len(package.split(".")) - level + 1]
+            base = ".".join([*parent, base] if base else parent)
+        for name in (base, *(f"{base}.{each}" for each in names)):
+            if name.split(".")[0] not in PACKAGES:
+                continue
+            if _file_of(name) is not None:
+                found.append(name)
+            elif _is_package(name.rpartition(".")[0]):
+                # A name taken from a package may be re-exported lazily: any of its modules may be the one.
+                found += _modules_of(name.rpartition(".")[0])
+    return tuple(found)
 
 
-def _is_text(statement: ast.AST) -> bool:
-    return (
-        isinstance(statement, ast.Expr)
-        and isinstance(statement.value, ast.Constant)
-        and isinstance(statement.value.value, str)
-    )
+@functools.cache
+def _kept() -> KeptMeanings:
+    return KeptMeanings(cache_root() / "meanings")
+
+
+@functools.cache
+def _meaning(path: str) -> Meaning:
+    """What a file means, as it was when this process first asked."""
+    return _kept().of(Path(path).read_bytes())

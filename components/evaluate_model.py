@@ -7,14 +7,14 @@ Reads `generated` (videos of one model) and, for simulated worlds, `raw` (what t
 """
 
 from components.entrypoint import Context, Result, main
-from wfm.config import how
+from wfm.config import Natural, how
 from wfm.evaluation.config import EvaluationConfig
 
 
 class EvaluateModelConfig(EvaluationConfig):
     """What is looked at; see `wfm.evaluation.config`."""
 
-    threads: int = how(1)
+    threads: Natural = how(1)
     "CPU threads of torch and OpenCV; 0: as many as there are cores. A window is small work: more threads mostly wait."
 
 

@@ -10,7 +10,7 @@ Reads `dataset` (frames), `latents` (their geometry), `tokenizer` and `model`. L
 import pydantic
 
 from components.entrypoint import Context, Result, main
-from wfm.config import Config, Seed, how
+from wfm.config import Config, Natural, Seed, how
 from wfm.generation.config import SamplingConfig
 
 
@@ -31,7 +31,7 @@ class GenerateVideosConfig(Config):
     "Sampler and decoding."
     examples: int = pydantic.Field(6, ge=0)
     "Windows written as mp4 too."
-    threads: int = how(0)
+    threads: Natural = how(0)
     "CPU threads of torch; 0: its own choice. The same number gives the same bits."
 
 

@@ -1,10 +1,11 @@
 """How many stages may run side by side: a budget of processors and memory that stages draw from."""
 
+import math
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from wfm.errors import Cancelled
+from wfm.errors import Cancelled, InputError
 
 
 class Budget:
@@ -39,6 +40,15 @@ class Budget:
                 self._free_cpu += cpu
                 self._free_memory += memory_gib
                 self._changed.notify_all()
+
+
+def check_budget(cpu: float | None, memory_gib: float | None) -> None:
+    """Raise `InputError` for an amount that lets nothing run; None stands for this machine's."""
+    for option, amount, unit in (("--cpu", cpu, "processors"), ("--memory", memory_gib, "GiB")):
+        if amount is not None and not (amount > 0 and math.isfinite(amount)):
+            raise InputError(
+                f"{option} {amount:g} lets nothing run: give a number of {unit} above 0, or leave it out for this machine's"
+            )
 
 
 def machine() -> tuple[float, float]:

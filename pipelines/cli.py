@@ -18,7 +18,7 @@ from pipelines import (
     commands_search,
     commands_weights,
 )
-from pipelines.console import STORE_DEFAULT, StoreOption, answers, guarded, open_store, say
+from pipelines.console import STORE_DEFAULT, ForceOption, StoreOption, answers, guarded, open_store, say
 from wfm.errors import InputError, MissingPackage
 
 app = typer.Typer(
@@ -64,6 +64,7 @@ def generate(
     decoder: Annotated[
         str, typer.Option(help="Diffusion decoder (NAME, key or folder) that shows an autoregressive model's tokens.")
     ] = "",
+    force: ForceOption = False,
     store: StoreOption = STORE_DEFAULT,
 ) -> None:
     """Predict the future of a clip with a published model."""
@@ -86,6 +87,7 @@ def generate(
         guidance=guidance,
         negative_text=negative_text,
         decoder=decoder,
+        force=force,
     )
     say(f"{written.video}\n{written.sidecar}")
 

@@ -3,16 +3,20 @@
 An artifact is named by ``kind/name[@alias]``, by its key, or by the first 8 or more digits of it.
 """
 
+import contextlib
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from pipelines import commands_purge, commands_skipped
 from pipelines.console import STORE_DEFAULT, StoreOption, answers, notices, open_store, say, size
 from pipelines.explain import flat
-from wfm.errors import DataError, InputError
+from wfm.errors import DataError, InputError, WfmError
 from wfm.log import printable
+
+if TYPE_CHECKING:
+    from wfm.artifacts import Artifact
 
 app = typer.Typer(help="Look at artifacts, check, name, copy and collect them.", no_args_is_help=True)
 commands_purge.add_to(app)
@@ -30,7 +34,7 @@ def list_(
     everything: Annotated[bool, typer.Option("--all", help="Artifacts without a name too.")] = False,
     store: StoreOption = STORE_DEFAULT,
 ) -> None:
-    """List names and what they point at; --all: every committed artifact."""
+    """List names and what they point at; --all: every artifact, invalidated ones with the reason. Sizes include parts."""
     from rich.table import Table
 
     opened = open_store(store)
@@ -40,11 +44,13 @@ def list_(
     names: dict[str, list[str]] = {}
     for promotion in opened.names.list(kind):
         names.setdefault(promotion.key, []).append(promotion.reference)
-    keys = sorted({*names, *(opened.committed_keys() if everything else ())})
+    keys = sorted({*names, *(opened.known_keys() if everything else ())})
     rows = []
     for key in keys:
         if not opened.has(key):
-            rows.append(("", [", ".join(names[key]), "", key[:12], "no longer there", "", "", "", ""]))
+            stone = opened.tombstone(key)
+            gone = stone.told() if stone else "no longer there"
+            rows.append(("", [", ".join(names.get(key, [])), "", key[:12], gone, "", "", "", ""]))
             continue
         try:
             artifact = opened.artifact(key)
@@ -56,7 +62,7 @@ def list_(
             continue
         one = artifact.summary()
         row = [", ".join(names.get(key, [])), one["kind"], key[:12], one["stage"], one["created_at"], str(one["files"])]
-        rows.append((str(one["created_at"]), [*row, size(one["bytes"]), str(one["parts"])]))
+        rows.append((str(one["created_at"]), [*row, _whole_size(artifact), str(one["parts"])]))
     for _, row in sorted(rows):
         table.add_row(*row)
     if rows:
@@ -65,15 +71,33 @@ def list_(
         say("nothing yet" + ("" if everything else "; --all shows artifacts without a name too"))
 
 
+def _whole_size(artifact: "Artifact") -> str:
+    try:
+        return size(artifact.total_bytes())
+    except WfmError:  # a part is gone or damaged; verify says which
+        return f"{size(artifact.manifest.files.bytes)} and parts"
+
+
 @app.command()
 def show(reference: _REFERENCE, store: StoreOption = STORE_DEFAULT) -> None:
-    """Print an artifact's manifest: counts, what was skipped and why, config, inputs, cost, versions."""
+    """Print an artifact's manifest: counts, what was skipped and why, config, inputs, cost, versions. Of an invalidated one
+    too, with the reason.
+    """
     opened = open_store(store)
     key = opened.resolve(reference)
-    manifest = opened.artifact(key).manifest
+    stone = opened.tombstone(key)
+    try:
+        artifact = opened.open_generation("artifacts", key, stone.generation) if stone else opened.artifact(key)
+    except InputError:
+        artifact = opened.artifact(key)  # collected, purged or never there: says which
+    manifest = artifact.manifest
     shown = manifest.model_dump(mode="json", exclude={"files", "parts"})
     shown["files"] = {"count": manifest.files.count, "bytes": manifest.files.bytes}
     shown["parts"] = {"count": manifest.parts.count}
+    with contextlib.suppress(WfmError):  # a part is gone or damaged; verify says which
+        shown["parts"]["bytes"] = artifact.total_bytes() - manifest.files.bytes
+    if stone is not None:
+        shown["invalidated"] = {"reason": stone.reason, "at": stone.created_at, "by": stone.by}
     shown["names"] = [promotion.reference for promotion in opened.names.list(manifest.kind) if promotion.key == key]
     answers().print_json(data=shown)
 
@@ -134,7 +158,7 @@ def verify(
         verdict = "whole" if report.ok else "DAMAGED"
         read = f"{report.files} files, {size(report.bytes)}, {report.parts} parts"
         say(f"{key[:12]} {report.kind or 'unknown'}: {verdict}, {read}")
-        for problem in report.problems:
+        for problem in (*report.problems, *report.purged):
             say(f"    {problem}")
         bad += not report.ok
     if bad:

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from pipelines import commands_runs
-from pipelines.console import STORE_DEFAULT, StoreOption, open_store, say
+from pipelines.console import STORE_DEFAULT, ForceOption, StoreOption, open_store, say
 from wfm.errors import InputError
 
 app = typer.Typer(no_args_is_help=True)
@@ -70,13 +70,14 @@ def _lines(path: Path | None) -> list[str]:
 def export_(
     dataset: Annotated[str, typer.Argument(metavar="DATASET", help="dataset/NAME\\[@ALIAS] or a key.")],
     out: Annotated[Path, typer.Argument(metavar="OUT", help="Folder to write into.")],
+    force: ForceOption = False,
     store: StoreOption = STORE_DEFAULT,
 ) -> None:
     """Write a data set as cosmos-curate leaves one: metas/v0, clips, embeddings as Parquet."""
     from wfm.curation.cosmos_export import export_cosmos
 
     opened = open_store(store)
-    counts = export_cosmos(opened.artifact(opened.resolve(dataset)), out)
+    counts = export_cosmos(opened.artifact(opened.resolve(dataset)), out, force=force)
     say(
         f"{counts['exported']} clips in {out}; not among them: {counts['refused']} refused, {counts['excluded']} excluded"
     )

@@ -1,13 +1,12 @@
 """``wfm curate report``: histograms of every score and what each threshold would drop, as one offline page."""
 
 import dataclasses
-import os
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from pipelines.console import STORE_DEFAULT, StoreOption, open_store, say
+from pipelines.console import STORE_DEFAULT, ForceOption, StoreOption, open_store, say
 from wfm.errors import ConfigError
 
 _STAGE = "select_clips."
@@ -23,13 +22,16 @@ def report(
     aesthetic_head: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Try a linear or MLP head over them: safetensors.")
     ] = None,
+    force: ForceOption = False,
     store: StoreOption = STORE_DEFAULT,
 ) -> None:
     """Show what each threshold of select_clips would drop, with examples; nothing is changed."""
+    from wfm.artifacts.atomic import require_free, write_new
     from wfm.curation import threshold_report
     from wfm.curation.aesthetic import aesthetic_of, load_head
     from wfm.curation.select import SelectConfig
 
+    require_free(out, force=force)
     wrong = [text for text in set_ or () if not text.startswith(_STAGE)]
     if wrong:
         raise ConfigError(f"--set {wrong[0]!r}: only thresholds can be tried here, such as {_STAGE}minimum_motion=0.01")
@@ -44,10 +46,7 @@ def report(
         pleasing = aesthetic_of(opened.artifact(opened.resolve(embeddings)), load_head(aesthetic_head))
         rows = [dataclasses.replace(item, aesthetic=pleasing.get(item.clip.clip_id)) for item in rows]
     text = threshold_report.page(rows, config, fetch, scores)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    half = out.with_name(f".{out.name}.{os.getpid()}")
-    half.write_text(text)
-    half.replace(out)
+    write_new(out, text.encode(), force=force)
     _, together = threshold_report.drops(rows, config)
     say(f"{out}: {len(rows)} clips, of which the filters drop {together}")
 

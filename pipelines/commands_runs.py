@@ -158,8 +158,10 @@ def _start(
     quiet: bool,
     rerun_of: str = "",
 ) -> None:
+    from pipelines.budget import check_budget
     from pipelines.start_run import start
 
+    check_budget(cpu, memory)
     plan = wanted.plan(store)
     if dry_run:
         _show_plan(plan, store)
@@ -167,6 +169,8 @@ def _start(
     missing = len(plan.missing)
     what = f"{missing} of {len(plan.nodes)} stages to run" if missing else "nothing to run, everything is there"
     notices().print(f"{plan.pipeline} ({plan.profile}) in {store.url}: {what}")
+    for note in plan.notes:
+        notices().print(note)
     summary, plan = start(wanted, store, plan=plan, rerun_of=rerun_of, cpu=cpu, memory_gib=memory, quiet=quiet)
     _conclude(summary.state, plan, store)
     raise typer.Exit(summary.exit_code)
@@ -176,18 +180,24 @@ def _show_plan(plan: "Plan", store: "Store") -> None:
     from rich.table import Table
 
     from pipelines.estimate import estimate, questions
+    from pipelines.explain import reasons
 
     table = Table(title=f"{plan.pipeline} ({plan.profile})", title_justify="left", box=None)
     for heading in ("stage", "runs", "key", "estimate", "why"):
         table.add_column(heading, no_wrap=heading != "why")
     costs = estimate(plan, store)
+    why = reasons(plan, store)
     known = [cost.seconds for cost in costs.values() if cost.seconds is not None]
     for node in plan.nodes:
         seconds = costs[node.name].seconds if node.name in costs else None
         shown = "" if node.done else "not measured yet" if seconds is None else duration(seconds)
-        table.add_row(node.name, "no" if node.done else "yes", (node.key or "")[:12], shown, node.why)
+        table.add_row(
+            node.name, "no" if node.done else "yes", (node.key or "")[:12], shown, why.get(node.name, node.why)
+        )
     answers().print(table)
     say(f"{len(plan.missing)} of {len(plan.nodes)} stages would run")
+    for note in plan.notes:
+        say(note)
     if known:
         cpu = sum(cost.cpu_seconds or 0.0 for cost in costs.values())
         files = next(iter(costs.values())).files

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from pipelines.console import STORE_DEFAULT, StoreOption, answers, open_store, say
+from pipelines.console import STORE_DEFAULT, ForceOption, StoreOption, answers, open_store, say
 from wfm.errors import InputError
 
 if TYPE_CHECKING:
@@ -53,13 +53,16 @@ def search(
     exact: Annotated[bool, typer.Option("--exact", help="Compare with every clip instead of by the index.")] = False,
     text_encoder: _EncoderOption = "",
     json_: Annotated[bool, typer.Option("--json", help="Plain JSON on standard output.")] = False,
+    force: ForceOption = False,
     store: StoreOption = STORE_DEFAULT,
 ) -> None:
     """Find clips of a data set by words or by an example clip; the index is built at the first search."""
     if bool(words.strip()) == bool(clip):
         raise InputError("give words or --clip ID, one of the two: wfm search 'red ball rolling' --dataset NAME")
+    from wfm.artifacts.atomic import require_free
     from wfm.curation.search import clip_bytes, open_dataset, search_like, search_words
 
+    require_free(*([page] if page is not None else []), force=force)
     place = open_store(store)
     artifact = open_dataset(place, dataset)
     by = by or ("looks" if clip or _reads_words(place, artifact) else "captions")
@@ -76,7 +79,7 @@ def search(
         from wfm.curation.search_page import write_page
 
         title = words if words else f"Clips like {clip[:16]}"
-        write_page(page, title, about, hits, lambda hit: clip_bytes(artifact, hit))
+        write_page(page, title, about, hits, lambda hit: clip_bytes(artifact, hit), force=force)
     _answer(hits, about, page, json_)
 
 
@@ -89,16 +92,20 @@ def clusters(
     seed: Annotated[int, typer.Option(help="Of the start; the same seed gives the same clusters.")] = 0,
     out: Annotated[Path | None, typer.Option("--out", metavar="FOLDER", help="Write clusters.parquet here.")] = None,
     text_encoder: _EncoderOption = "",
+    force: ForceOption = False,
     store: StoreOption = STORE_DEFAULT,
 ) -> None:
     """Put the clips of a data set in clusters and name these by the words that set their captions apart.
 
     Without --clusters or --out, a data set that was made with cluster_clips shows its own.
     """
+    from wfm.artifacts.atomic import require_free
     from wfm.curation.cluster import ClusterConfig, find_clusters
     from wfm.curation.rows import ClusterRow
     from wfm.curation.search import open_dataset
 
+    if out is not None:
+        require_free(out / "clusters.parquet", force=force)
     place = open_store(store)
     artifact = open_dataset(place, dataset)
     if number is None and out is None and (own := _own(artifact, "cluster_name", "cluster_cosine")):
@@ -116,7 +123,7 @@ def clusters(
         lines.append((name, int(inside.sum()), f"{float(found.cosines[inside].mean()):.3f}"))
     _table(f"{len(lines)} clusters of {len(rows):,} clips by {by}", ("cluster", "clips", "mean cosine"), lines)
     if out is not None:
-        _write_table(out / "clusters.parquet", ClusterRow.to_table(rows))
+        _write_table(out / "clusters.parquet", ClusterRow.to_table(rows), force)
 
 
 def taxonomy(
@@ -132,16 +139,20 @@ def taxonomy(
         Path | None, typer.Option("--out", metavar="FOLDER", help="Write categories.parquet and mixture.parquet here.")
     ] = None,
     text_encoder: _EncoderOption = "",
+    force: ForceOption = False,
     store: StoreOption = STORE_DEFAULT,
 ) -> None:
     """Give every clip a category, and every category a weight for training (--set train_diffusion.training.mixture=FILE).
 
     Without FILE or --out, a data set that was made with classify_clips shows its own categories.
     """
+    from wfm.artifacts.atomic import require_free
     from wfm.curation.rows import CategoryRow, MixtureRow
     from wfm.curation.search import clips_beside, open_dataset
     from wfm.curation.taxonomy import TaxonomyConfig, category_rows, classify, mixture, mixture_rows
 
+    if out is not None:
+        require_free(out / "categories.parquet", out / "mixture.parquet", force=force)
     config = TaxonomyConfig.parse(_values(categories)) if categories is not None else TaxonomyConfig()
     place = open_store(store)
     artifact = open_dataset(place, dataset)
@@ -172,8 +183,10 @@ def taxonomy(
     headings = ("category", "clips", "to train on", "share wanted", "share reached", "weight of a clip")
     _table(f"{len(ids):,} clips of {dataset} by {by}", headings, lines)
     if out is not None:
-        _write_table(out / "categories.parquet", CategoryRow.to_table(category_rows(ids, chosen, cosines, margins)))
-        _write_table(out / "mixture.parquet", MixtureRow.to_table(mixture_rows(ids, chosen, mixed)))
+        _write_table(
+            out / "categories.parquet", CategoryRow.to_table(category_rows(ids, chosen, cosines, margins)), force
+        )
+        _write_table(out / "mixture.parquet", MixtureRow.to_table(mixture_rows(ids, chosen, mixed)), force)
 
 
 def _values(path: Path) -> dict[str, Any]:
@@ -245,17 +258,16 @@ def _table(title: str, headings: tuple[str, ...], lines: list[Any]) -> None:
     answers().print(table)
 
 
-def _write_table(path: Path, table: Any) -> None:
+def _write_table(path: Path, table: Any, force: bool) -> None:
     """Whole or not at all."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    from wfm.artifacts.atomic import replace_on_disk
+    from wfm.artifacts.atomic import write_new
 
-    path.parent.mkdir(parents=True, exist_ok=True)
     buffer = pa.BufferOutputStream()
     pq.write_table(table, buffer, compression="zstd")
-    replace_on_disk(path, buffer.getvalue().to_pybytes())
+    write_new(path, buffer.getvalue().to_pybytes(), force=force)
     say(str(path))
 
 

@@ -6,7 +6,8 @@ from typing import Annotated, Any
 
 import typer
 
-from pipelines.console import answers, say, size
+from pipelines.console import ForceOption, answers, say, size
+from wfm.artifacts.atomic import require_empty
 from wfm.errors import MissingPackage
 
 app = typer.Typer(
@@ -72,8 +73,10 @@ def import_(
     dtype: _DtypeOption = "",
     max_shard_size: _ShardOption = "",
     dry_run: _DryOption = False,
+    force: ForceOption = False,
 ) -> None:
     """Bring weights in as a model folder. Every name and shape must be the model's; what is left out is listed."""
+    require_empty(out, force=force or dry_run or out.resolve() == source.resolve())  # that has an error of its own
     command = _command()
     read = command.import_weights(
         source, out, preset=preset, statistics=statistics, allow_pickle_file=pt, dtype=dtype,
@@ -95,8 +98,10 @@ def export(
     dtype: _DtypeOption = "",
     max_shard_size: _ShardOption = "",
     dry_run: _DryOption = False,
+    force: ForceOption = False,
 ) -> None:
     """Write a model folder so that diffusers opens it, or under the names of the original Cosmos checkpoints."""
+    require_empty(out, force=force or dry_run or out.resolve() == model.resolve())
     command = _command()
     left = command.export_weights(
         model, out, to=to.value, dtype=dtype, max_shard_bytes=command.bytes_named(max_shard_size), dry_run=dry_run

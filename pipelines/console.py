@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import typer
 
 from components.context import store_options
-from pipelines.prefect_server import home
+from pipelines.wfm_home import home
 from pipelines.run_state import default_store
 from wfm.errors import InputError, WfmError
 from wfm.log import printable
@@ -32,6 +32,7 @@ StoreOption = Annotated[
         "--store", metavar="URL", envvar="WFM_STORE", help="Store: a folder, s3:// or gs:// (default ./wfm-store)."
     ),
 ]
+ForceOption = Annotated[bool, typer.Option("--force", help="Replace what is there already under that name.")]
 STORE_DEFAULT = ""
 LAST = "last"
 _WIDTH_WITHOUT_TERMINAL = 200

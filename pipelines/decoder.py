@@ -7,11 +7,20 @@ Beside the main job it costs the last stage alone: the others are that job's, un
 """
 
 from pipelines.curate import curation_nodes
-from pipelines.graph import Graph, Settings, node
+from pipelines.graph import Graph, GraphNode, Settings, node
 
 
 def decoder(settings: Settings, videos: str, dataset: str) -> Graph:
     """Everything up to the decoder, published as ``decoder/<dataset>``."""
+    return Graph(name="decoder", nodes=(*curation_nodes(settings, videos, dataset), *_nodes(settings, dataset)))
+
+
+def decoder_of_dataset(settings: Settings, simulated: bool, name: str) -> Graph:
+    """The same from a dataset on."""
+    return Graph(name="decoder", nodes=_nodes(settings, name))
+
+
+def _nodes(settings: Settings, name: str) -> tuple[GraphNode, ...]:
     encoded = [
         one
         for tokens in ("continuous", "discrete")
@@ -30,10 +39,10 @@ def decoder(settings: Settings, videos: str, dataset: str) -> Graph:
         "train_decoder",
         "train_decoder",
         settings,
-        promote=f"decoder/{dataset}",
+        promote=f"decoder/{name}",
         latents="encode_latents_continuous",
         tokens="encode_latents_discrete",
         tokenizer="train_tokenizer_continuous",
         tokenizer_discrete="train_tokenizer_discrete",
     )
-    return Graph(name="decoder", nodes=(*curation_nodes(settings, videos, dataset), *encoded, last))
+    return (*encoded, last)

@@ -10,14 +10,18 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from pipelines.run_state import NodeState, RunState, read_state
-from wfm.errors import InputError, WfmError
+from wfm.artifacts.invalidation import tombstones
+from wfm.errors import ConfigError, InputError, WfmError
 
 if TYPE_CHECKING:
+    from pipelines.plan import Node, Plan
     from wfm.artifacts import Store
+    from wfm.artifacts.manifest import Manifest
     from wfm.artifacts.runs import Run
 
 _RUNS_LOOKED_AT = 50
 _SHOWN = 12
+_FEW = 3
 
 
 @dataclass
@@ -45,7 +49,7 @@ def explain_node(store: "Store", run: "Run", name: str) -> list[str]:
     state = read_state(run)
     now = state.nodes.get(name) if state is not None else None
     lines = list(_what_happened(store, run, name, nodes[name], state, now))
-    if now is not None and now.state == "cached":
+    if now is not None and (now.state == "cached" or (now.state == "done" and _other_maker(store, now.key, run.id))):
         return lines
     earlier = _nearest(store, run, name, nodes[name])
     if earlier is None:
@@ -64,8 +68,11 @@ def _what_happened(
     if now is None:
         yield f"{name} of run {run.id} was planned; the run never began."
     elif now.state == "cached":
-        yield f"{name} did not run: {key[:12]} was committed already{_committed_by(store, key)}."
+        yield f"{name} did not run: {key[:12]} was committed already{_committed_by(store, key)}{_gone(store, key)}."
         yield "Same code, same options, same inputs: making it again would give the same."
+        return
+    elif now.state == "done" and (maker := _other_maker(store, key, run.id)):
+        yield f"{name} did not make {key[:12]}: run {maker} did{_gone(store, key)}, and this run took what it found."
         return
     elif now.state == "not_run":
         yield f"{name} did not run: {now.reason}."
@@ -75,6 +82,21 @@ def _what_happened(
     waited = [source for source in dict.fromkeys(node["sources"].values()) if state and _was_made(state, source)]
     if waited:
         yield f"It follows {', '.join(waited)}, made in the same run."
+
+
+def _other_maker(store: "Store", key: str, run_id: str) -> str:
+    """The run that made an artifact, if it is another than this one; empty where nobody knows."""
+    try:
+        made_by = str(store.artifact(key).manifest.extra.get("run_id", ""))
+    except WfmError:
+        return ""
+    return made_by if made_by != run_id else ""
+
+
+def _gone(store: "Store", key: str) -> str:
+    """``, which was invalidated at ...: reason`` where it was, else nothing."""
+    stone = store.tombstone(key) if key else None
+    return f", which {stone.told()}" if stone is not None else ""
 
 
 def _was_made(state: RunState, name: str) -> bool:
@@ -88,6 +110,77 @@ def _committed_by(store: "Store", key: str) -> str:
         return ""
     run = manifest.extra.get("run_id")
     return f" by run {run} at {manifest.created_at}" if run else f" at {manifest.created_at}"
+
+
+def reasons(plan: "Plan", store: "Store") -> dict[str, str]:
+    """Node -> why it would run, against its latest artifact in the store: which option, input or code is another, or why the
+    artifact itself does not count any more. Nodes without an artifact have none."""
+    latest = _latest(plan, store)
+    found = {}
+    for node in plan.missing:
+        stone = store.tombstone(node.key) if node.key else None
+        if stone is not None:
+            found[node.name] = f"{(node.key or '')[:12]} {stone.told()}"
+        elif node.name in latest:
+            found[node.name] = _against(plan, node, latest[node.name], store)
+    return found
+
+
+def _latest(plan: "Plan", store: "Store") -> "dict[str, Manifest]":
+    """The newest artifact of each node that would run, by what its manifest says."""
+    wanted = {node.name: node.stage for node in plan.missing}
+    found: dict[str, Manifest] = {}
+    for key in store.committed_keys():
+        try:
+            manifest = store.artifact(key).manifest
+        except WfmError:  # damaged: says nothing
+            continue
+        name = str(manifest.extra.get("node", manifest.stage))
+        newer = name not in found or found[name].created_at < manifest.created_at
+        if wanted.get(name) == manifest.stage and newer:
+            found[name] = manifest
+    return found
+
+
+def _against(plan: "Plan", node: "Node", manifest: "Manifest", store: "Store") -> str:
+    """The differences in one line."""
+    from components.derivation import code_id, module_hashes
+    from pipelines.plan import config_class
+
+    config = config_class(node.component)
+    try:
+        what = config.parse(manifest.config).what()
+    except ConfigError:  # of an older wfm, with fields of other names
+        what = manifest.config
+    before = {
+        "what": what, "inputs": dict(manifest.inputs), "code_id": manifest.code_id, "component": node.component,
+        "key": manifest.key,
+    }  # fmt: skip
+    after = {
+        "what": config.parse(node.config).what(), "inputs": plan.input_keys(node), "code_id": code_id(node.component),
+        "component": node.component, "key": node.key, "redo": node.redo,
+    }  # fmt: skip
+    difference = compare(before, after, {}, {})
+    words = [f"{path}: {_text(old)} -> {_text(new)}" for path, (old, new) in difference.config.items()]
+    if difference.code is not None:
+        now = {module: digest[:16] for module, digest in module_hashes(node.component).items()}
+        old = _modules_of_run(store, str(manifest.extra.get("run_id", "")), node.component)
+        changed = sorted(module for module in {*old, *now} if old.get(module) != now.get(module)) if old else []
+        which = f" ({', '.join(changed[:_FEW])}{' ...' if len(changed) > _FEW else ''})" if changed else ""
+        words.append(f"code: {difference.code[0][:12]} -> {difference.code[1][:12]}{which}")
+    words += [f"input {name} ({node.inputs.get(name, name)}) is another" for name in difference.inputs]
+    words += ["asked for again"] if difference.redo else []
+    words += ["what it saw outside changed"] if difference.outside else []
+    return f"differs from {manifest.key[:12]}: {'; '.join(words)}" if words else node.why
+
+
+def _modules_of_run(store: "Store", run_id: str, component: str) -> dict[str, str]:
+    """The hashes of a component's modules as a run wrote them down; empty where it is gone."""
+    try:
+        modules: dict[str, str] = store.runs.open(run_id).spec().get("modules", {}).get(component, {})
+    except WfmError:
+        return {}
+    return modules
 
 
 def _nearest(
@@ -175,7 +268,13 @@ def _same_key(store: "Store", before: "Run", name: str) -> Iterator[str]:
     if one is None or one.state in ("waiting", "not_run"):
         yield "That run never came to it."
     elif one.state in ("done", "cached"):
-        yield "That run made it; it was invalidated or collected since."
+        stones = list(tombstones(store.objects, "artifacts", one.key))
+        if stones:
+            yield f"That run {'made' if one.state == 'done' else 'found'} it; it {stones[-1].told()}."
+        elif store.has(one.key):
+            yield f"That run {'made' if one.state == 'done' else 'found'} it, and it is there: a rerun takes it up."
+        else:
+            yield "That run made it; it was collected since."
     else:
         yield f"That run did not finish it: {one.reason or one.state}."
 

@@ -8,25 +8,32 @@ import dataclasses
 import importlib
 import pkgutil
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from components.derivation import code_id
+from components.derivation import code_id, keep_meanings
 from components.entrypoint import SPEC_VERSION, node_key
 from pipelines.check import check_graph
+from pipelines.check_settings import check_settings
 from pipelines.curate import OPTIONAL, curate, embedding_of_scores
-from pipelines.decoder import decoder
-from pipelines.graph import Builder, Graph, GraphNode
+from pipelines.decoder import decoder, decoder_of_dataset
+from pipelines.from_dataset import SIMULATION_NODE, begin
+from pipelines.graph import Builder, Graph, GraphNode, Settings
 from pipelines.stages import stage as stage_row
-from pipelines.world_model import model_nodes, world_model
-from wfm.config import Config, assign, parse_assignment
+from pipelines.world_model import models_of_dataset, world_model
+from wfm.artifacts.address import check_name
+from wfm.config import Config, assign, parse_assignment, unknown
 from wfm.errors import ConfigError
 
 if TYPE_CHECKING:
     from wfm.artifacts import Store
 
 PIPELINES: dict[str, Builder] = {"world_model": world_model, "curate": curate, "decoder": decoder}
-DATASET_NODE = "write_shards"
+AFTER_DATASET: dict[str, Callable[[Settings, bool, str], Graph]] = {
+    "world_model": models_of_dataset,
+    "decoder": decoder_of_dataset,
+}
+"""The same from a dataset on: (settings, whether what simulation knows is there, name for what is made) -> graph."""
 DEFAULT_DATASET = "curated"
 
 
@@ -59,6 +66,8 @@ class Plan:
     given: dict[str, str] = dataclasses.field(default_factory=dict)
     "Nodes that are not run because their artifact was named: node name -> key."
     page: str = ""
+    notes: list[str] = dataclasses.field(default_factory=list)
+    "What people should know before it runs."
 
     def node(self, name: str) -> Node:
         """A node by name; raises `ConfigError` with the choices."""
@@ -118,47 +127,35 @@ def resolve(
 ) -> Plan:
     """Build, check and key a pipeline.
 
-    ``dataset`` is the name of a dataset in the store to start from; with ``videos``, or for the curation itself, it is the
-    name the new dataset is published under. Raises `ConfigError` for an unknown pipeline, profile, node or field.
+    ``dataset`` is a dataset in the store to start from (`begin`); with ``videos``, or for the curation itself, it is the name
+    the new dataset is published under. Raises `ConfigError` for an unknown pipeline, profile, node or field, `InputError` for
+    a name that is none.
     """
     if pipeline not in PIPELINES:
         raise ConfigError(f"unknown pipeline {pipeline!r}. Choices: {', '.join(PIPELINES)}")
-    settings = _with_optional(recipe(profile), overrides)
+    settings = _with_optional(_known(recipe(profile), profile), overrides)
     given: dict[str, str] = {}
-    if dataset and not videos and pipeline == "world_model":
-        given[DATASET_NODE] = store.resolve(
-            dataset if "/" in dataset or len(dataset) == 64 else f"dataset/{dataset}@latest"
-        )
-        nodes_after = model_nodes(settings, simulated="simulate_videos" in given)
-        graph = Graph(name=pipeline, nodes=nodes_after, page="write_report")
-        graph = _without_absent(graph, set(given))
+    notes: list[str] = []
+    if dataset and not videos and pipeline in AFTER_DATASET:
+        beginning = begin(dataset, store)
+        given = beginning.given
+        graph = AFTER_DATASET[pipeline](settings, SIMULATION_NODE in {**given, **beginning.lost}, beginning.name)
+        notes = _go_without(graph, beginning.lost)
     else:
-        graph = _without_absent(PIPELINES[pipeline](settings, videos or "", dataset or DEFAULT_DATASET), set())
+        name = check_name(dataset or DEFAULT_DATASET, "--dataset: the name of a new dataset")
+        graph = PIPELINES[pipeline](settings, videos or "", name)
+    graph = _without_absent(graph, set(given))
+    given = {name: key for name, key in given.items() if any(name in node.inputs.values() for node in graph.nodes)}
     nodes = [_node(node, dict(redo or {})) for node in graph.nodes]
     _override(nodes, overrides)
     if "embed" not in settings.get("score_clips", {}) and not _sets(overrides, "score_clips", "embed"):
         _embed_with_scores(nodes)
     check_graph(graph, given=set(given))
     requested = {"overrides": list(overrides), "videos": videos, "dataset": dataset, "redo": dict(redo or {})}
-    plan = Plan(pipeline, profile, nodes, requested, given, page=graph.page)
+    plan = Plan(pipeline, profile, nodes, requested, given, page=graph.page, notes=notes)
     refresh(plan, store)
+    check_settings(plan)
     return plan
-
-
-def _start_from(dataset: str, store: "Store") -> dict[str, str]:
-    """Node -> key of a dataset in the store, and of the simulated videos behind it if there are any."""
-    known = "/" in dataset or "@" in dataset or len(dataset) == 64
-    key = store.resolve(dataset if known else f"dataset/{dataset}@latest")
-    kind = store.artifact(key).manifest.kind
-    if kind != "dataset":
-        raise ConfigError(
-            f"--dataset {dataset!r} is an artifact of kind {kind!r}; `wfm artifacts list` shows the datasets"
-        )
-    found = {DATASET_NODE: key}
-    for ancestor in store.lineage(key):
-        if ancestor.kind == "raw_videos" and not ancestor.problem:
-            found["simulate_videos"] = ancestor.key
-    return found
 
 
 def refresh(plan: Plan, store: "Store") -> None:
@@ -171,6 +168,7 @@ def refresh(plan: Plan, store: "Store") -> None:
         node.key = node_key(spec, plan.input_keys(node), store)
         node.done = store.has(node.key)
         node.why = f"committed as {node.key[:12]}" if node.done else _why(node, plan)
+    keep_meanings()
 
 
 def recipe(profile: str) -> dict[str, dict[str, Any]]:
@@ -181,6 +179,16 @@ def recipe(profile: str) -> dict[str, dict[str, Any]]:
     if profile not in choices:
         raise ConfigError(f"unknown profile {profile!r}. Choices: {', '.join(choices)}")
     settings: dict[str, dict[str, Any]] = importlib.import_module(f"wfm.recipes.{profile}").settings()
+    return settings
+
+
+def _known(settings: dict[str, dict[str, Any]], profile: str) -> dict[str, dict[str, Any]]:
+    """The settings, if each is of a node that some pipeline has: a misspelt one would be ignored."""
+    everything = {**settings, **{name: {} for name in OPTIONAL}}
+    names = {node.name for build in PIPELINES.values() for node in build(everything, "", DEFAULT_DATASET).nodes}
+    wrong = [unknown(name, names).replace("field", "node", 1) for name in settings if name not in names]
+    if wrong:
+        raise ConfigError(f"recipe {profile!r}: " + "; ".join(wrong))
     return settings
 
 
@@ -252,6 +260,16 @@ def _without_absent(graph: Graph, given: set[str]) -> Graph:
         }
         nodes.append(node.model_copy(update={"inputs": inputs}))
     return graph.model_copy(update={"nodes": tuple(nodes)})
+
+
+def _go_without(graph: Graph, lost: Mapping[str, str]) -> list[str]:
+    """Which nodes have no input that the dataset's own run had, and why."""
+    readers = {name: [node.name for node in graph.nodes if name in node.inputs.values()] for name in lost}
+    return [
+        f"{', '.join(readers[name])} without {name} and what it was made from: {why}"
+        for name, why in lost.items()
+        if readers[name]
+    ]
 
 
 def _why(node: Node, plan: Plan) -> str:

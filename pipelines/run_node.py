@@ -136,7 +136,7 @@ class NodeRunner:
                 self._budget.hold(row.cpu, row.memory_gib, self._stop),
                 self._cluster.user(row, self._stop) as scheduler,
             ):
-                key = self._start(node, row, tried + 1, scheduler)
+                key, how = self._start(node, row, tried + 1, scheduler)
         except NodeFailed as error:
             self._fail(error)
             raise
@@ -145,7 +145,7 @@ class NodeRunner:
             failure = NodeFailed(name, getattr(error, "outcome", "bug"), f"{type(error).__name__}: {error}")
             self._fail(failure)
             raise failure from error
-        self._finish(name, "done", key)
+        self._finish(name, how, key)
 
     def skip(self, name: str, reason: str) -> None:
         """Book a node that could not be tried because of another."""
@@ -165,8 +165,9 @@ class NodeRunner:
             self._fail(failure)
             raise failure
 
-    def _start(self, node: Node, row: StageRow, number: int, scheduler: str) -> str:
-        """Start the process, follow it to its end; returns the artifact's key."""
+    def _start(self, node: Node, row: StageRow, number: int, scheduler: str) -> tuple[str, str]:
+        """Start the process, follow it to its end; returns the artifact's key, and whether it was made now (`done`) or by
+        another run meanwhile (`cached`)."""
         attempt = self._run.append_attempt(node.name, {"key": node.key, "why": node.why, "host": socket.gethostname()})
         inputs = self._plan.input_keys(node)
         spec = self._plan.spec(node, self._store, self._run.id, scheduler)
@@ -206,7 +207,7 @@ class NodeRunner:
             self._refuse_other_code(node, key)
         with self._planning:  # what the stage saw outside is what the run goes on with
             node.key, node.done = key, True
-        return key
+        return key, outcome
 
     def _refuse_other_code(self, node: Node, key: str) -> None:
         """The stage ran other code than the plan knows: mixing the two would give a run of no one code."""
@@ -271,11 +272,13 @@ class NodeRunner:
             state.pid = pid
 
     def _finish(self, name: str, how: str, key: str) -> None:
-        note = ""
+        note, peak = "", 0
         with contextlib.suppress(WfmError):  # a store that does not answer now: the stage is through all the same
             manifest = self._store.artifact(key).manifest
             note = in_words(manifest.counts, manifest.skipped)
+            peak = int(manifest.resources.get("peak_bytes", 0)) if how == "done" else 0
         with self._states.change(name) as state:
+            state.peak_bytes = peak or state.peak_bytes  # one figure everywhere: workers on Dask count, too
             state.state, state.key, state.outcome, state.ended, state.pid = how, key, how, time.time(), 0
             state.note = note
         promote(self._store, self._plan.node(name))

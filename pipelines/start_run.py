@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from components.derivation import code_id, module_hashes
-from pipelines.budget import machine
+from pipelines.budget import check_budget, machine
+from pipelines.check_settings import check_files
 from pipelines.on_prefect import DisplayFactory, RunSummary, run_plan
 from pipelines.plan import Plan, config_class, resolve
 from pipelines.run_display import LiveDisplay, PlainDisplay
@@ -42,11 +43,13 @@ class Request:
     "Node -> nonce: that node and what follows are made again."
 
     def plan(self, store: "Store") -> Plan:
-        """The plan of today; raises `ConfigError` for names that do not exist."""
-        return resolve(
+        """The plan of today; raises `ConfigError` for names that do not exist and files that are not here."""
+        plan = resolve(
             self.pipeline, profile=self.profile, store=store, overrides=list(self.overrides),
             videos=self.videos or None, dataset=self.dataset or None, redo=dict(self.redo),
         )  # fmt: skip
+        check_files(plan)
+        return plan
 
     def again(self, node: str) -> "Request":
         """The same with one node to be made again."""
@@ -115,6 +118,7 @@ def start(
     options: EngineOptions | None = None,
 ) -> tuple[RunSummary, Plan]:
     """Run a request to its end. ``cpu`` and ``memory_gib`` bound what runs side by side; this machine's by default."""
+    check_budget(cpu, memory_gib)
     plan = plan or request.plan(store)
     run = create_run(request, plan, store, rerun_of)
     here_cpu, here_memory = machine()

@@ -19,6 +19,11 @@ def world_model(settings: Settings, videos: str, dataset: str) -> Graph:
     )
 
 
+def models_of_dataset(settings: Settings, simulated: bool, name: str) -> Graph:
+    """The same from a dataset on."""
+    return Graph(name="world_model", nodes=model_nodes(settings, simulated=simulated), page="write_report")
+
+
 def model_nodes(settings: Settings, *, simulated: bool) -> tuple[GraphNode, ...]:
     """The nodes after the dataset; ``simulated``: what simulation knows is there for the evaluation."""
     nodes: list[GraphNode] = []

@@ -13,6 +13,7 @@ Fields are frozen, unknown keys are errors that list the choices, and ``override
 
 import difflib
 import json
+import re
 import types
 import typing
 from collections.abc import Iterable, Mapping
@@ -31,16 +32,38 @@ def how(default: Any, **constraints: Any) -> Any:
     return pydantic.Field(default, json_schema_extra={_HALF: "how"}, **constraints)
 
 
+def _one_of_devices(name: str) -> str:
+    if not re.fullmatch(r"cpu|cuda(:\d{1,3})?", name):
+        raise ValueError("choices are cpu, cuda, cuda:0, cuda:1, ...")
+    return name
+
+
+def _sha256(text: str) -> str:
+    if text and not re.fullmatch(r"[0-9a-f]{64}", text):
+        raise ValueError("a sha256 is 64 lower-case hex digits; leave it empty where there is none")
+    return text
+
+
+_MOST = 2**31 - 1
+"""More items, frames or channels than that are a slip of the keyboard, and end in an overflow deep inside a stage."""
+Natural = Annotated[int, pydantic.Field(ge=0, le=_MOST)]
+Count = Annotated[int, pydantic.Field(ge=1, le=_MOST)]
+Bytes = Annotated[int, pydantic.Field(ge=1, lt=2**63)]
 Seed = Annotated[int, pydantic.Field(strict=True, ge=0, lt=2**64)]
 """A seed: a whole number of 64 bits, every one of which counts."""
+AtLeastZero = Annotated[float, pydantic.Field(ge=0, lt=1e30)]
+AboveZero = Annotated[float, pydantic.Field(gt=0, lt=1e30)]
+Share = Annotated[float, pydantic.Field(ge=0, le=1)]
+Cosine = Annotated[float, pydantic.Field(ge=-1, le=1)]
+Device = Annotated[str, pydantic.AfterValidator(_one_of_devices)]
+Sha256 = Annotated[str, pydantic.AfterValidator(_sha256)]
 
 
 class Config(pydantic.BaseModel):
     """Base of every configuration: frozen, strict about names, documented by attribute docstrings."""
 
-    model_config = pydantic.ConfigDict(
-        extra="forbid", frozen=True, use_attribute_docstrings=True, validate_default=True, allow_inf_nan=False
-    )
+    # Not `use_attribute_docstrings`: reading every class's source again is a fifth of what planning costs, for nobody.
+    model_config = pydantic.ConfigDict(extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False)
 
     @classmethod
     def parse(cls, values: Mapping[str, Any]) -> Self:

@@ -65,13 +65,16 @@ class Progress(Protocol):
 
 
 @contextmanager
-def progress(total: float | None, description: str, unit: str = "items") -> Iterator[Progress]:
-    """Show how far a long piece of work is, in ``unit`` a second and with the time left."""
+def progress(total: float | None, description: str, unit: str = "items", *, before: float = 0.0) -> Iterator[Progress]:
+    """Show how far a long piece of work is, in ``unit`` a second and with the time left.
+
+    ``before``: how much of ``total`` was done by an earlier process: it counts as done and not as speed.
+    """
     if sys.stderr.isatty():
-        with _bar(total, description, unit) as bar:
+        with _bar(total, description, unit, before) as bar:
             yield bar
     else:
-        lines = _Lines(total, description, unit)
+        lines = _Lines(total, description, unit, before)
         yield lines
         lines.close()
 
@@ -79,9 +82,9 @@ def progress(total: float | None, description: str, unit: str = "items") -> Iter
 class _Lines:
     """Progress as log lines, at most one every few seconds."""
 
-    def __init__(self, total: float | None, description: str, unit: str) -> None:
-        self._total, self._description, self._unit = total, description, unit
-        self._done, self._note = 0.0, ""
+    def __init__(self, total: float | None, description: str, unit: str, before: float) -> None:
+        self._total, self._description, self._unit, self._before = total, description, unit, before
+        self._done, self._note = before, ""
         self._start = self._last = time.monotonic()
         self._log = get_logger("wfm.progress")
 
@@ -94,7 +97,7 @@ class _Lines:
 
     def _print(self, now: float, note: str) -> None:
         seconds = max(now - self._start, 1e-9)
-        rate = self._done / seconds
+        rate = (self._done - self._before) / seconds
         of = f"/{self._total:g}" if self._total else ""
         left = f", {(self._total - self._done) / rate:.0f} s left" if self._total and rate > 0 else ""
         note = f", {note}" if note else ""
@@ -103,11 +106,12 @@ class _Lines:
     def close(self) -> None:
         seconds = time.monotonic() - self._start
         note = f", {self._note}" if self._note else ""
-        self._log.info("%s: %g %s in %.1f s%s", self._description, self._done, self._unit, seconds, note)
+        before = f" ({self._before:g} of them before)" if self._before else ""
+        self._log.info("%s: %g %s in %.1f s%s%s", self._description, self._done, self._unit, seconds, before, note)
 
 
 @contextmanager
-def _bar(total: float | None, description: str, unit: str) -> Iterator[Progress]:
+def _bar(total: float | None, description: str, unit: str, before: float) -> Iterator[Progress]:
     from rich import progress as rich_progress
     from rich.console import Console
 
@@ -121,7 +125,7 @@ def _bar(total: float | None, description: str, unit: str) -> Iterator[Progress]
         rich_progress.TextColumn("{task.fields[note]}", markup=False),
     )
     with rich_progress.Progress(*columns, console=Console(stderr=True), transient=True) as bars:
-        task = bars.add_task(description, total=total, note="")
+        task = bars.add_task(description, total=total, completed=before, note="")  # type: ignore[arg-type]
 
         class Bar:
             def advance(self, n: float = 1, note: str = "") -> None:

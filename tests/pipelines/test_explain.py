@@ -98,3 +98,34 @@ def test_what_did_not_run(store: Store) -> None:
 def test_an_unknown_stage_lists_the_choices(store: Store) -> None:
     with pytest.raises(InputError, match="Choices: split"):
         explain_node(store, past_run(store), "spilt")
+
+
+def committed(store: Store, run_id: str, key: str = "1" * 64) -> None:
+    with store.attempt(key) as attempt:
+        attempt.commit(stage="split", kind="clips", counts={}, extra={"run_id": run_id, "node": "split"})
+
+
+def test_what_another_run_made_while_this_one_waited(store: Store) -> None:
+    """The old code: "split ran and is done ... That run made it; it was invalidated or collected since"."""
+    first, second = past_run(store), past_run(store)
+    committed(store, first.id)
+    said = told(store, second)
+    assert f"split did not make 111111111111: run {first.id} did, and this run took what it found." in said
+    assert "ran and is done" not in said
+    assert "invalidated" not in said
+    assert "split ran and is done" in told(store, first)
+
+
+def test_what_was_invalidated_says_why(store: Store) -> None:
+    """The old code: "it was invalidated or collected since"."""
+    first = past_run(store)
+    committed(store, first.id)
+    store.invalidate("1" * 64, "half of it is upside down")
+    assert "That run made it; it was invalidated at 2" in told(store, past_run(store))
+    assert "half of it is upside down" in told(store, past_run(store, state="cached"))
+
+
+def test_what_is_there_although_this_run_failed(store: Store) -> None:
+    first = past_run(store)
+    committed(store, first.id)
+    assert "That run made it, and it is there: a rerun takes it up." in told(store, past_run(store, state="failed"))

@@ -1,6 +1,7 @@
 """A committed artifact, open for reading. What comes out has the size and hash that the manifest promises."""
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 
     from wfm.artifacts.store import Store
 
+_READERS = 16
 _KEPT_NODES = 16  # opened list nodes kept in memory (4,096 entries each)
 
 
@@ -217,8 +219,14 @@ class Artifact:
             self._nodes[child.path] = data
         return data
 
+    def total_bytes(self) -> int:
+        """Size of the files, those of the parts included (shared with other artifacts or not)."""
+        with ThreadPoolExecutor(_READERS) as readers:  # in a bucket each is a request
+            parts = readers.map(self._open_part, self.iterate_parts())
+            return self.manifest.files.bytes + sum(part.manifest.files.bytes for part in parts)
+
     def summary(self) -> dict[str, Any]:
-        """A flat record for lists and pages."""
+        """A flat record for lists and pages; ``bytes`` are those of its own files, without parts (`total_bytes`)."""
         manifest = self.manifest
         return {
             "key": self.key,

@@ -5,6 +5,7 @@ On an object store: a conditional put. Its reply may be lost, so a refusal is re
 """
 
 import errno
+import itertools
 import os
 import secrets
 import shutil
@@ -14,6 +15,9 @@ from pathlib import Path
 from typing import BinaryIO
 
 from wfm.errors import DataError, InputError, TryAgain
+
+_NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EXDEV)
+"""What a file system without hard links answers."""
 
 Mine = Callable[[bytes], bool]
 """Says whether the bytes found under a name that was taken are this writer's own."""
@@ -32,7 +36,7 @@ def create_on_disk(path: Path, data: bytes, mine: Mine | None = None, *, fsync: 
             found = file.read()
         return found == data if mine is None else mine(found)
     except OSError as error:
-        if error.errno in (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EXDEV):
+        if error.errno in _NO_LINKS:
             raise InputError(
                 f"{path.parent}: this file system has no hard links, which commits need; put the store on another"
             ) from error
@@ -55,6 +59,46 @@ def replace_on_disk(path: Path, data: bytes, *, fsync: bool = True, mode: int = 
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def require_free(*paths: Path, force: bool) -> None:
+    """Raise InputError, naming it, for a file that is there already and may not be replaced: asked before the work."""
+    for path in paths:
+        if not force and os.path.lexists(path):
+            raise InputError(f"{path} is there already: give another name, move it away, or say --force to replace it")
+
+
+def require_empty(folder: Path, *, force: bool) -> None:
+    """The same for a folder to write into: a file of its name, or any file inside, is refused."""
+    if folder.is_dir() and not folder.is_symlink():
+        require_free(*itertools.islice(folder.iterdir(), 1), force=force)
+    else:
+        require_free(folder, force=force)
+
+
+def put_in_place(temporary: Path, path: Path, *, force: bool) -> None:
+    """Give a finished file its name. Without ``force`` nothing that appeared meanwhile is replaced: InputError, and the
+    temporary file is gone."""
+    try:
+        if force:
+            os.replace(temporary, path)
+        else:
+            os.link(temporary, path)
+    except FileExistsError:
+        require_free(path, force=False)
+    except OSError as error:
+        if force or error.errno not in _NO_LINKS:
+            raise disk_error(error, path) from error
+        require_free(path, force=False)  # no hard links here: the window is the moment between these two lines
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_new(path: Path, data: bytes, *, force: bool) -> None:
+    """Write a file for people, whole or not at all; over another one only with ``force``. Raises InputError, TryAgain."""
+    require_free(path, force=force)
+    put_in_place(_write_temporary(path, data, fsync=False), path, force=force)
 
 
 def _write_temporary(path: Path, data: bytes, fsync: bool, mode: int = 0o644) -> Path:

@@ -33,6 +33,11 @@ class Tombstone:
     `BY_UNKNOWN` for one that cannot be read: it counts all the same."""
     token: Short
 
+    def told(self) -> str:
+        """What happened, when and why, to follow a name: ``was invalidated at 2026-...: reason``."""
+        verb = {"invalidate": "invalidated", "purge": "purged"}.get(self.by, "collected")
+        return f"was {verb} at {self.created_at}: {self.reason.removeprefix('purged: ')}"
+
     def to_bytes(self) -> bytes:
         return schema.encode({"schema_version": SCHEMA_VERSION, **asdict(self)})
 

@@ -48,7 +48,7 @@ class Manifest(BaseModel):
     timings: dict[str, float] = {}
     """Wall-clock seconds by phase."""
     resources: dict[str, float] = {}
-    """cpu_seconds, gpu_seconds, peak_memory_bytes ..."""
+    """cpu_seconds, gpu_seconds, peak_bytes: the resident set of the largest process that worked at it, workers included."""
     versions: dict[str, str] = {}
     """Library versions that ran."""
     fence: Count = 0

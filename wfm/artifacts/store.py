@@ -19,7 +19,7 @@ from wfm.artifacts.address import Address, below, cache_root, check_key, parse_a
 from wfm.artifacts.artifact import Artifact
 from wfm.artifacts.atomic import delete_folder, disk_error
 from wfm.artifacts.attempt import Attempt
-from wfm.artifacts.invalidation import Tombstone, write_tombstones
+from wfm.artifacts.invalidation import Tombstone, tombstones, write_tombstones
 from wfm.artifacts.lease import Lease
 from wfm.artifacts.manifest import Manifest
 from wfm.artifacts.names import Names
@@ -106,6 +106,18 @@ class Store:
             if generations.read_state(self.objects, f"artifacts/{key}").current is not None:
                 yield key
 
+    def known_keys(self) -> Iterator[str]:
+        """The committed keys, and those that were invalidated and not collected yet, in order of key."""
+        for name in self.objects.names("artifacts"):
+            key = name.rstrip("/")
+            state = generations.read_state(self.objects, f"artifacts/{key}")
+            if state.manifests:
+                yield key
+
+    def _keys(self, stem: str) -> list[str]:
+        """The committed keys that begin with `stem`; where there is none, those that are not committed any more."""
+        return list(self.committed_keys(stem)) or [name.rstrip("/") for name in self.objects.names("artifacts", stem)]
+
     def open_generation(self, area: str, key: str, generation: int) -> Artifact:
         """Open one commit of a key in `artifacts` or `parts`, also one that was invalidated since."""
         folder = f"{area}/{check_key(key)}"
@@ -131,6 +143,9 @@ class Store:
         generation = self._current(area, key)
         if generation is None:
             what = "artifact" if area == "artifacts" else "part"
+            stone = self.tombstone(key, area)
+            if stone is not None:
+                raise InputError(f"{what} {key} {stone.told()}; run its stage again")
             raise InputError(
                 f"{self.url} has no committed {what} {key}: run its stage, or look at `wfm artifacts list`"
             )
@@ -183,7 +198,7 @@ class Store:
     def resolve(self, reference: str) -> str:
         """The key meant by `kind/name@alias` (alias defaults to latest), by a key, or by its first 8 or more digits
         if they are unique."""
-        return self.names.resolve(reference, self.committed_keys)
+        return self.names.resolve(reference, self._keys)
 
     def lease(self, key: str, ttl_seconds: float = 30.0, *, inputs: tuple[str, ...] = ()) -> Lease:
         """The lease of a key, not taken yet: `with store.lease(key) as lease:` waits for it (`wfm.artifacts.lease`).
@@ -201,6 +216,12 @@ class Store:
         committed.
         """
         return write_tombstones(self, check_key(key), reason, parts=parts)
+
+    def tombstone(self, key: str, area: str = "artifacts") -> Tombstone | None:
+        """Why nothing is committed under a key any more; None when something is, or nothing ever was."""
+        if self._current(area, key) is not None:
+            return None
+        return max(tombstones(self.objects, area, key), key=lambda stone: stone.generation, default=None)
 
     def verify(self, key: str) -> "VerifyReport":
         """Read every byte of an artifact and its parts and compare with the manifests (`wfm.artifacts.verify`).

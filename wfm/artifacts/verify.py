@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from wfm.artifacts import generations
+from wfm.artifacts.invalidation import tombstones
 from wfm.artifacts.listing import FileEntry
 from wfm.artifacts.manifest import content_digest
 from wfm.errors import DataError, InputError
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class VerifyReport:
-    """What was read, and each thing that is wrong in words."""
+    """What was read, each thing that is wrong in words, and what is gone because somebody purged it: that is no damage."""
 
     key: str
     kind: str = ""
@@ -24,6 +25,7 @@ class VerifyReport:
     bytes: int = 0
     parts: int = 0
     problems: list[str] = field(default_factory=list)
+    purged: list[str] = field(default_factory=list)
 
     @property
     def ok(self) -> bool:
@@ -37,7 +39,7 @@ def verify(store: "Store", artifact: "Artifact") -> VerifyReport:
     _verify_one(store, artifact, "artifacts", "", report)
     for name, key in sorted(artifact.manifest.inputs.items()):
         if not store.has(key):
-            report.problems.append(f"input {name} ({key}) is not in the store any more, or was invalidated")
+            _note_absent(store, "artifacts", key, f"input {name} ({key})", report)
     return report
 
 
@@ -62,14 +64,28 @@ def _verify_one(store: "Store", artifact: "Artifact", area: str, head: str, repo
         report.problems.append(f"{head or 'artifact '}does not have the digest in its manifest")
     for part in parts:
         report.parts += 1
-        if part.generation in generations.read_state(store.objects, f"parts/{part.key}").tombstones:
-            report.problems.append(f"{head}parts/{part.name} was invalidated after this was committed")
+        buried = part.generation in generations.read_state(store.objects, f"parts/{part.key}").tombstones
+        if buried and _note_absent(store, "parts", part.key, f"{head}parts/{part.name}", report, part.generation):
+            continue  # its bytes were deleted on purpose
         try:
             opened = artifact.part(part.name)
         except (DataError, InputError) as error:
             report.problems.append(f"{head}parts/{part.name}: {error}")
             continue
         _verify_one(store, opened, "parts", f"{head}parts/{part.name}/", report)
+
+
+def _note_absent(
+    store: "Store", area: str, key: str, what: str, report: VerifyReport, generation: int | None = None
+) -> bool:
+    """Put down why something is not there any more: purged, which was meant, or else a problem. True where purged."""
+    stones = [stone for stone in tombstones(store.objects, area, key) if generation in (None, stone.generation)]
+    last = max(stones, key=lambda stone: stone.generation, default=None)
+    if last is not None and last.by == "purge":
+        report.purged.append(f"{what} {last.told()}")
+        return True
+    report.problems.append(f"{what} {last.told() if last is not None else 'is not in the store any more'}")
+    return False
 
 
 def _fault(store: "Store", path: str, entry: FileEntry) -> str:

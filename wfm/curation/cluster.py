@@ -14,7 +14,7 @@ from collections.abc import Sequence
 import numpy as np
 import pydantic
 
-from wfm.config import Config, Seed
+from wfm.config import Config, Count, Natural, Seed
 from wfm.curation.rows import ClusterRow
 from wfm.errors import ConfigError, DataError
 
@@ -35,13 +35,13 @@ _SAMPLE = 256  # vectors a cluster that the centres are fitted on
 class ClusterConfig(Config):
     """How many clusters, and what they are called."""
 
-    clusters: int = 0
+    clusters: Natural = 0
     "Number of clusters; 0: the square root of half the number of clips."
-    iterations: int = 20
+    iterations: Count = 20
     "Rounds of k-means at most; it stops when no vector changes its cluster."
     starts: int = pydantic.Field(4, ge=1)
     "Times that k-means begins anew; the start whose sample ends nearest to its centres is taken."
-    words: int = 3
+    words: Count = 3
     "Words in a name at most."
     least_score: float = 2.0
     "Standard errors by which a word must be more frequent inside than outside to name a cluster."

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from wfm.artifacts.atomic import replace_on_disk
+from wfm.artifacts.atomic import write_new
 from wfm.curation.cosmos_metas import to_meta, uuid_of
 from wfm.data.exclusions import read_exclusions
 from wfm.data.shards import Sample, iter_samples
@@ -28,11 +28,11 @@ if TYPE_CHECKING:
 METAS, CLIPS, ACTIONS, EMBEDDINGS = "metas/v0", "clips", "actions", "wfm_embd_parquet"
 
 
-def export_cosmos(dataset: "Artifact", out: Path) -> dict[str, int]:
+def export_cosmos(dataset: "Artifact", out: Path, *, force: bool = False) -> dict[str, int]:
     """Write the clips of a data set below `out`; returns counts (exported, refused, excluded).
 
     A killed export is started again and ends the same: files are whole or not there. Raises InputError for an artifact that
-    is no data set, DataError when nothing is left to export.
+    is no data set and, without ``force``, for a file of other bytes in the way; DataError when nothing is left to export.
     """
     if not any(entry.path.endswith(".tar") for entry in dataset.files()):
         raise InputError(f"{dataset!r} has no shards: name a dataset (`wfm artifacts list dataset`)")
@@ -41,14 +41,20 @@ def export_cosmos(dataset: "Artifact", out: Path) -> dict[str, int]:
     for folder in (METAS, CLIPS):
         (out / folder).mkdir(parents=True, exist_ok=True)
     for entry in dataset.iterate_parts():
-        _export_part(dataset.part(entry.name), entry.name, excluded.keys, excluded.shards, out, counts)
+        _export_part(dataset.part(entry.name), entry.name, excluded.keys, excluded.shards, out, counts, force)
     if not counts["exported"]:
         raise DataError(f"{dataset!r}: nothing to export, of {sum(counts.values())} clips all are refused or excluded")
     return dict(counts)
 
 
 def _export_part(
-    part: "Artifact", name: str, keys: frozenset[str], shards: frozenset[str], out: Path, counts: Counter[str]
+    part: "Artifact",
+    name: str,
+    keys: frozenset[str],
+    shards: frozenset[str],
+    out: Path,
+    counts: Counter[str],
+    force: bool,
 ) -> None:
     rows = {row["clip_id"]: row for row in part.table("clips").to_pylist()}
     videos = {row["video_id"]: row for row in part.table("videos").to_pylist() if row["status"] == "ok"}
@@ -64,37 +70,41 @@ def _export_part(
                 counts["excluded"] += 1
                 continue
             row = rows[sample.key]
-            _export_sample(sample, row, videos[row["video_id"]], windows.get(sample.key, []), out)
+            _export_sample(sample, row, videos[row["video_id"]], windows.get(sample.key, []), out, force)
             if "emb.npy" in sample.members:
                 vectors[uuid_of(sample.key)] = np.load(io.BytesIO(sample.members["emb.npy"]), allow_pickle=False)
             counts["exported"] += 1
     if vectors:
-        _write_embeddings(vectors, out / EMBEDDINGS / f"{name}.parquet")
+        _write_embeddings(vectors, out / EMBEDDINGS / f"{name}.parquet", force)
 
 
 def _export_sample(
-    sample: Sample, row: dict[str, Any], video: dict[str, Any], windows: list[dict[str, Any]], out: Path
+    sample: Sample, row: dict[str, Any], video: dict[str, Any], windows: list[dict[str, Any]], out: Path, force: bool
 ) -> None:
     from wfm.data.probe import probe
 
     name = uuid_of(sample.key)
     clip = out / CLIPS / f"{name}.mp4"
-    replace_on_disk(clip, sample.members["mp4"], fsync=False)
+    _write(clip, sample.members["mp4"], force)
     if "actions.parquet" in sample.members:
-        (out / ACTIONS).mkdir(exist_ok=True)
-        replace_on_disk(out / ACTIONS / f"{name}.parquet", sample.members["actions.parquet"], fsync=False)
+        _write(out / ACTIONS / f"{name}.parquet", sample.members["actions.parquet"], force)
     meta = to_meta(row, video, len(sample.members["mp4"]), probe(clip).codec, windows)
     text = json.dumps(meta, indent=1, ensure_ascii=False, allow_nan=False)
-    replace_on_disk(out / METAS / f"{name}.json", text.encode(), fsync=False)  # last: a meta has its clip
+    _write(out / METAS / f"{name}.json", text.encode(), force)  # last: a meta has its clip
 
 
-def _write_embeddings(vectors: dict[str, np.ndarray], path: Path) -> None:
+def _write(path: Path, data: bytes, force: bool) -> None:
+    """Write a file, unless its bytes are there; over others only with ``force``."""
+    if not (path.is_file() and path.stat().st_size == len(data) and path.read_bytes() == data):
+        write_new(path, data, force=force)
+
+
+def _write_embeddings(vectors: dict[str, np.ndarray], path: Path, force: bool) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     values = [vector.astype(np.float32).tolist() for vector in vectors.values()]
     table = pa.table({"id": list(vectors), "embedding": pa.array(values, pa.list_(pa.float32()))})
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.tmp")
-    pq.write_table(table, temporary, compression="zstd")
-    temporary.replace(path)
+    buffer = pa.BufferOutputStream()
+    pq.write_table(table, buffer, compression="zstd")
+    _write(path, buffer.getvalue().to_pybytes(), force)

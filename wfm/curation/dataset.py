@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from wfm.config import Config
+from wfm.config import Bytes, Config
 from wfm.curation.bins import shard_bin
 from wfm.curation.clip_table import MORE, ClipRow, Known, Vector, clip_row, join
 from wfm.curation.dataset_card import SCHEMA_VERSION, Card
@@ -45,7 +45,7 @@ Plan = tuple[dict[str, Any], dict[str, Any]]
 class ShardsConfig(Config):
     """How samples are packed."""
 
-    maximum_shard_bytes: int = 500_000_000
+    maximum_shard_bytes: Bytes = 500_000_000
     "A shard is closed before it grows beyond this [bytes]."
     binned: bool = True
     "Whether clips of different aspect, resolution and length go to shards of their own (`wfm.curation.bins`)."

@@ -14,7 +14,7 @@ the clips have signatures (``signatures`` of `embed_clips`).
 
 import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -53,7 +53,7 @@ class DedupConfig(Config):
     "When two signatures are the same clip."
     block: int = how(4096, ge=1)
     "Rows of a block of the matrix product."
-    device: str = how("cpu")
+    device: Literal["cpu", "cuda"] = how("cpu")
     "Where the products run: cpu (numpy) or cuda (cupy)."
 
 

@@ -63,15 +63,15 @@ class IngestConfig(Config):
     """Take only the first so many files, in order of source; 0: all. What is taken enters the key, as if there were no more."""
     minimum_frames: int = pydantic.Field(4, ge=1)
     "Fewest frames a video must hold."
-    maximum_pixels: int = pydantic.Field(2**26, ge=1)
+    maximum_pixels: int = pydantic.Field(2**26, ge=1, lt=2**63)
     "Most pixels a frame may have: a header that claims more is not worth the memory."
-    maximum_member_bytes: int = pydantic.Field(2**36, ge=1)
+    maximum_member_bytes: int = pydantic.Field(2**36, ge=1, lt=2**63)
     "Most bytes that one member of an archive may declare."
     maximum_expansion: float = pydantic.Field(100.0, ge=1)
     "Most bytes that may come out of an archive for each one that is stored; video hardly packs, so more is taken for a bomb."
     part_prefix_length: int = pydantic.Field(2, ge=1, le=64)
     "Hex digits of the video id that name a part: 2 gives up to 256 parts, or more as `part_bytes` asks."
-    part_bytes: int = pydantic.Field(2**31, ge=1)
+    part_bytes: int = pydantic.Field(2**31, ge=1, lt=2**63)
     "A part that holds more source video than this is halved by the next bit of the id, and so on [bytes]."
 
     @property

@@ -7,7 +7,7 @@ asked the detector) is an error that says how to get it, never a yes.
 import dataclasses
 from collections.abc import Callable
 
-from wfm.config import Config
+from wfm.config import AtLeastZero, Config, Share
 from wfm.curation.measures import Measures
 from wfm.curation.video_type import TYPES
 from wfm.errors import ConfigError
@@ -18,26 +18,26 @@ Question = Callable[[Measures], bool]
 class MeasuredLimits(Config):
     """What is refused. None and empty are off."""
 
-    minimum_flow: float | None = None
+    minimum_flow: AtLeastZero | None = None
     "Mean speed of the pixels' own flow [longer sides a second]."
-    maximum_shake: float | None = None
+    maximum_shake: AtLeastZero | None = None
     "Fast part of the camera's speed [longer sides a second]; 0.06 is the tag's limit."
-    maximum_longest_freeze: float | None = None
+    maximum_longest_freeze: AtLeastZero | None = None
     "Longest time over which a picture is repeated [s]."
-    maximum_border_share: float | None = None
+    maximum_border_share: Share | None = None
     "Share of the picture under black borders."
-    maximum_under_share: float | None = None
+    maximum_under_share: Share | None = None
     "Share of the picture crushed to black."
-    maximum_over_share: float | None = None
+    maximum_over_share: Share | None = None
     "Share of the picture clipped to white."
-    maximum_blockiness: float | None = None
+    maximum_blockiness: AtLeastZero | None = None
     "Jump at the seams of coding blocks beyond that elsewhere."
-    minimum_bits_per_pixel: float | None = None
-    maximum_ocr_share: float | None = None
+    minimum_bits_per_pixel: AtLeastZero | None = None
+    maximum_ocr_share: Share | None = None
     "Share of the picture under overlaid text by the neural detector (score_clips.text_detector=ppocr)."
     drop_ocr_corner: bool = False
     "Refuse clips with overlaid text in a corner."
-    maximum_nsfw: float | None = None
+    maximum_nsfw: Share | None = None
     "Highest probability of the safety classifier (score_clips.nsfw=true); its authors call 0.2 safe, 0.8 not."
     drop_video_types: tuple[str, ...] = ()
     "Types refused, such as slideshow, screen."

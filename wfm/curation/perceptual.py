@@ -13,7 +13,7 @@ Thresholds stand beside what was measured in `PerceptualConfig`.
 import numpy as np
 import pyarrow as pa
 
-from wfm.config import Config
+from wfm.config import AtLeastZero, Config, Cosine, Natural, Share
 from wfm.curation.neighbours import clustered_pairs, exact_pairs
 from wfm.curation.signature import SIDE, area_means
 
@@ -36,19 +36,19 @@ class PerceptualConfig(Config):
     frames and change at once (0.955, 0.90: a pan over one place with other shapes) had local 0.84.
     """
 
-    candidate: float = 0.9
+    candidate: Cosine = 0.9
     "Cosine of two mean pictures from which thumbnails are compared."
-    frames: float = 0.93
+    frames: Cosine = 0.93
     "Least mean correlation of aligned thumbnails."
-    change: float = 0.84
+    change: Cosine = 0.84
     "Least correlation of what changes over time; not asked where neither clip changes."
-    local: float = 0.68
+    local: AtLeastZero = 0.68
     "Most squared difference in any sixth by sixth of the picture, of the median frame, in units of the picture's variance."
-    still: float = 0.002
+    still: AtLeastZero = 0.002
     "Share of changing energy below which a clip counts as still."
-    length: float = 0.85
+    length: Share = 0.85
     "Least ratio of the lengths, and least overlap as a share of the longer: 10 % trimmed, and rounding."
-    exact_up_to: int = 20_000
+    exact_up_to: Natural = 20_000
     "Vectors up to which all are compared with all."
 
 

@@ -58,9 +58,9 @@ class ScoreConfig(SignalConfig):
     """Make these embeddings (and signatures) in the same pass over a clip; embed_clips with the same config takes them over.
     In the pipelines it is that of embed_clips if that needs no weights, unless it is given here; null: embed_clips decodes for
     itself."""
-    device: str = how("cpu")
+    device: Literal["cpu", "cuda"] = how("cpu")
     "Where the array maths runs: cpu (numpy) or cuda (cupy)."
-    prefetch_bytes: int = how(64 << 20, ge=0)
+    prefetch_bytes: int = how(64 << 20, ge=0, lt=2**63)
     "Decoded pictures that may wait for a neural model [bytes]; without one nothing is decoded ahead."
 
 

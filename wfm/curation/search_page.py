@@ -5,10 +5,10 @@ Everything that comes from the data is escaped; a content security policy allows
 
 import base64
 import html
-import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from wfm.artifacts.atomic import require_free, write_new
 from wfm.curation.search import Hit
 
 MOST_BYTES = 64 * 2**20
@@ -38,12 +38,20 @@ small { color: var(--soft); font-size: .82rem; display: block; overflow-wrap: an
 
 
 def write_page(
-    path: Path, title: str, about: str, hits: Sequence[Hit], fetch: Callable[[Hit], bytes], *, most: int = MOST_BYTES
+    path: Path,
+    title: str,
+    about: str,
+    hits: Sequence[Hit],
+    fetch: Callable[[Hit], bytes],
+    *,
+    most: int = MOST_BYTES,
+    force: bool = False,
 ) -> int:
     """Write the page whole or not at all; returns how many hits had no room for their video.
 
-    fetch: the mp4 bytes of a hit. ``most``: bytes of video in the page.
+    fetch: the mp4 bytes of a hit. ``most``: bytes of video in the page. Raises InputError where a file is and ``force`` is not.
     """
+    require_free(path, force=force)
     cards, used, left_out = [], 0, 0
     for rank, hit in enumerate(hits, 1):
         video = fetch(hit)
@@ -63,10 +71,7 @@ def write_page(
         f"<body>\n<main>\n<h1>{html.escape(title)}</h1>\n<p class='lede'>{html.escape(about + note)}</p>\n<ol>\n{body}\n</ol>\n"
         "</main>\n</body>\n</html>\n"
     )
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_bytes(text.encode("utf-8", "replace"))
-    os.replace(temporary, path)
+    write_new(path, text.encode("utf-8", "replace"), force=force)
     return left_out
 
 

@@ -17,10 +17,11 @@ import hashlib
 import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Self
 
 import pydantic
 
-from wfm.config import Config, Seed
+from wfm.config import AtLeastZero, Config, Natural, Seed, Share
 from wfm.curation.keepers import NO_REPEAT, Repeat, choose_keepers, connected
 from wfm.curation.measured_filters import MeasuredLimits, MeasuredRule, measured_rules
 from wfm.curation.measures import Measures
@@ -41,27 +42,35 @@ class SplitRatio(Config):
     seed: Seed = 0
     "Another seed puts the groups in another order."
 
+    @pydantic.model_validator(mode="after")
+    def _something(self) -> Self:
+        if not 0 < self.train + self.val + self.test < 1e30:
+            raise ValueError(
+                f"train, val and test are {self.train:g}, {self.val:g}, {self.test:g}: one must be above 0"
+            )
+        return self
+
 
 class SelectConfig(Config):
     """What is kept. A threshold of None is off."""
 
-    minimum_frames: int = 33
+    minimum_frames: Natural = 33
     "Frames of the training window: a shorter clip cannot fill one."
-    maximum_black_share: float | None = 0.5
+    maximum_black_share: Share | None = 0.5
     "Share of frames that are black."
-    maximum_static_share: float | None = 0.95
+    maximum_static_share: Share | None = 0.95
     "Share of frames that equal the picture a quarter of a second later."
-    minimum_motion: float | None = None
+    minimum_motion: AtLeastZero | None = None
     "Mean speed, longer picture sides a second."
-    maximum_text_score: float | None = 0.02
+    maximum_text_score: AtLeastZero | None = 0.02
     """Share of the picture under overlaid strokes. A word of 7 letters takes 0.04; a busy car window behind a talking head
     took 0.013."""
-    maximum_mark_score: float | None = 0.009
+    maximum_mark_score: AtLeastZero | None = 0.009
     """The same where the rest of the picture moves (moving_share above 0.33), so that what stays is on the screen: a mark of
     two letters took 0.010 there. Before a camera at rest, window frames took 0.018, at a moving_share below 0.26."""
-    minimum_sharpness: float | None = 1.0
+    minimum_sharpness: AtLeastZero | None = 1.0
     "Variance of the Laplacian times 10,000."
-    minimum_contrast: float | None = 0.02
+    minimum_contrast: AtLeastZero | None = 0.02
     "Standard deviation of brightness within a frame, of 1."
     minimum_aesthetic: float | None = None
     "Score of the head over the embeddings, in its unit; a clip without one (no contrast) is refused too."

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, Self
 import numpy as np
 import pydantic
 
-from wfm.config import Config, how
+from wfm.config import AboveZero, AtLeastZero, Config, Device, Sha256, how
 from wfm.curation.prefetch import ahead, frame_bytes
 
 if TYPE_CHECKING:
@@ -32,11 +32,11 @@ class ShotConfig(Config):
     """adaptive (a frame differs far more than its neighbours do: bears moving cameras), content (it differs more than a
     threshold), transnetv2 (a network that knows gradual transitions too: extra curate-models), stride (fixed length) or whole
     (no division)."""
-    adaptive_ratio: float = 3.0
+    adaptive_ratio: AboveZero = 3.0
     "adaptive: how many times more than its neighbours a frame must differ."
-    minimum_content: float = 15.0
+    minimum_content: AtLeastZero = 15.0
     "adaptive: and at least by this (mean HSV difference, 0 to 255)."
-    content_threshold: float = 27.0
+    content_threshold: AboveZero = 27.0
     "content: mean HSV difference that makes a cut (0 to 255)."
     gradual: bool = False
     "adaptive and content: look for dissolves and fades as well; the mixed frames belong to no shot."
@@ -44,11 +44,11 @@ class ShotConfig(Config):
     "gradual: how far pictures and their detail may stray from a dissolve's course, a sum of shares; less finds fewer."
     transnet_threshold: float = 0.5
     "transnetv2: probability that makes a transition."
-    transnet_weights_sha256: str = "a313d0b3bebfa9a71914b375bfdf918a30b5c3b1e6be51972d35dd8078b442de"
+    transnet_weights_sha256: Sha256 = "a313d0b3bebfa9a71914b375bfdf918a30b5c3b1e6be51972d35dd8078b442de"
     "transnetv2: the weights that are meant; other ones are refused."
     transnet_batch: int = how(4, ge=1)
     "transnetv2: windows of 100 frames that go through the network at once."
-    device: str = how("cpu")
+    device: Device = how("cpu")
     "transnetv2: where the network runs: cpu, cuda, cuda:1, ..."
     stride_seconds: float = 10.0
     "stride: length of a span [s]."

@@ -33,9 +33,9 @@ class SplitConfig(Config):
 
     shots: ShotConfig = ShotConfig()
     cut: CutConfig = CutConfig()
-    held_bytes: int = how(256 << 20, ge=0)
+    held_bytes: int = how(256 << 20, ge=0, lt=2**63)
     "Decoded frames that may wait for the end of their shot, so that it need not be decoded again to be encoded [bytes]."
-    prefetch_bytes: int = how(64 << 20, ge=0)
+    prefetch_bytes: int = how(64 << 20, ge=0, lt=2**63)
     "Decoded frames that may wait for transnetv2 [bytes]; for the others nothing is decoded ahead."
 
 

@@ -18,7 +18,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pydantic
 
-from wfm.config import Config
+from wfm.config import AtLeastZero, Config, Cosine
 from wfm.curation.rows import CategoryRow, MixtureRow
 from wfm.errors import ConfigError
 
@@ -44,9 +44,9 @@ class TaxonomyConfig(Config):
 
     categories: dict[str, list[str]] = PHYSICAL_WORLD
     "Name of each category -> sentences that describe it."
-    least_cosine: float = 0.0
+    least_cosine: Cosine = 0.0
     "A clip whose nearest category is further away than this (after the common direction is taken off) is other."
-    least_margin: float = 0.0
+    least_margin: AtLeastZero = 0.0
     "So is one whose two nearest categories differ by less than this."
     shares: dict[str, float] = {}
     "Wanted share of what is drawn, by category; what is not named shares the rest."

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import torch
 
-from wfm.artifacts.atomic import replace_on_disk
+from wfm.artifacts.atomic import put_in_place, replace_on_disk, require_free, write_new
 from wfm.errors import ConfigError, InputError
 from wfm.generation.action_files import read_actions
 from wfm.generation.camera_files import read_camera
@@ -18,6 +18,7 @@ from wfm.generation.config import SamplingConfig
 from wfm.generation.from_artifacts import fetch_bundle, fetch_decoder
 from wfm.generation.past_clip import read_past
 from wfm.generation.token_decoder import TokenDecoder
+from wfm.generation.watching import watched
 from wfm.generation.world_model import WorldCard, WorldModel
 from wfm.generation.write_video import from_uint8, to_uint8, write_mp4
 from wfm.models.seeding import check_seed
@@ -50,6 +51,7 @@ def generate_from_files(
     guidance: float | None = None,
     negative_text: str = "",
     decoder: str = "",
+    force: bool = True,
 ) -> Written:
     """Continue a video file with a published model and write ``out`` (mp4) and ``out`` with the suffix ``.json``.
 
@@ -60,10 +62,11 @@ def generate_from_files(
     package. guidance: strength in the standard convention (1 is none), in place of the model's own; negative_text:
     what guidance moves away from. decoder: a diffusion decoder that shows an autoregressive model's tokens (a folder, a key,
     or its name in the store). Nothing is written
-    unless everything went well. Raises InputError (or a kind of it) for whatever is wrong with what was given.
+    unless everything went well; without ``force`` never over another file. Raises InputError (or a kind of it) for whatever
+    is wrong with what was given.
     """
     target = Path(out)
-    _check_target(target)
+    _check_target(target, force)
     check_seed(seed)
     if action_file is not None and camera_file is not None:
         raise InputError(
@@ -96,15 +99,16 @@ def generate_from_files(
             f"guidance is {guidance} and nothing that it moves away from is given ({', '.join(dropped)}): it would change "
             "nothing; give a caption, actions or a camera path, or leave it out"
         )
-    video = world.generate(
-        torch.from_numpy(np.ascontiguousarray(from_uint8(given.frames)))[None],
-        None if actions is None else actions[None],
-        num_frames=total,
-        seeds=[seed],
-        mode=mode,
-        text=[text] if text else None,
-        negative_text=negative_text,
-    )
+    with watched(world, total, mode):
+        video = world.generate(
+            torch.from_numpy(np.ascontiguousarray(from_uint8(given.frames)))[None],
+            None if actions is None else actions[None],
+            num_frames=total,
+            seeds=[seed],
+            mode=mode,
+            text=[text] if text else None,
+            negative_text=negative_text,
+        )
     sidecar = {
         "schema_version": SIDECAR_VERSION,
         "model": {"name": card.name, "key": key, "given_as": model_name_or_path, "family": card.family},
@@ -123,7 +127,7 @@ def generate_from_files(
         "action_spec": world.action_spec.resolved(),
         "lineage": {"inputs": card.inputs, "sources": _sources(store, key)},
     }
-    return _write(target, to_uint8(video[0].numpy()), card.fps, sidecar)
+    return _write(target, to_uint8(video[0].numpy()), card.fps, sidecar, force)
 
 
 def _actions(
@@ -174,22 +178,26 @@ def _sources(store: "Store", key: str) -> list[str]:
     return sorted(set(store.lineage(key).sources())) if key else []
 
 
-def _check_target(target: Path) -> None:
+def _check_target(target: Path, force: bool) -> None:
     if target.suffix.lower() != ".mp4":
         raise InputError(f"{target}: the output is an mp4; give a name that ends in .mp4")
     if not target.parent.is_dir():
         raise InputError(f"{target.parent}: no such folder to write into")
+    require_free(target, target.with_suffix(".json"), force=force)
 
 
-def _write(target: Path, frames: np.ndarray, fps: float, sidecar: dict[str, Any]) -> Written:
+def _write(target: Path, frames: np.ndarray, fps: float, sidecar: dict[str, Any], force: bool) -> Written:
     """Both files under temporary names first; then the sidecar and, last, the video take their places."""
     beside = target.with_suffix(".json")
     content = json.dumps(sidecar, indent=1, sort_keys=True) + "\n"
     made = target.with_name(f".{target.stem}.{os.getpid()}.mp4")
     try:
         write_mp4(made, frames, fps)
-        replace_on_disk(beside, content.encode())
-        os.replace(made, target)
+        if force:
+            replace_on_disk(beside, content.encode())
+        else:
+            write_new(beside, content.encode(), force=False)
+        put_in_place(made, target, force=force)
     finally:
         made.unlink(missing_ok=True)
     return Written(target, beside)

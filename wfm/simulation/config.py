@@ -1,6 +1,6 @@
 """What the simulated corpus is made of. Torch-free and MuJoCo-free: keys are computed from it."""
 
-from typing import Self
+from typing import Literal, Self
 
 import pydantic
 
@@ -48,7 +48,9 @@ class SimulationConfig(Config):
     "One session in so many has a shot with burned-in text; 0: never."
     crf: int = pydantic.Field(18, ge=0, le=51)
     "Constant rate factor of x264; lower is better."
-    preset: str = "veryfast"
+    preset: Literal["ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower", "veryslow"] = (
+        "veryfast"
+    )
     "Speed preset of x264."
     workers: int = how(2, ge=1)
     "Processes that simulate, one session at a time each."

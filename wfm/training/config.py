@@ -1,11 +1,12 @@
 """Configurations of training runs. Torch-free. The budget is in steps, never in time: a result must not depend on
 the machine's load."""
 
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 import pydantic
 
-from wfm.config import Config, Seed, how
+from wfm.config import AtLeastZero, Config, Count, Natural, Seed, Share, how
+from wfm.errors import ConfigError
 from wfm.models.autoregressive.config import AutoregressiveConfig, AutoregressiveObjectiveConfig
 from wfm.models.diffusion.config import DenoiserConfig, DiffusionConfig, EDMConfig, FlowConfig
 from wfm.models.diffusion_decoder.config import DecoderConfig
@@ -30,7 +31,7 @@ class TrainingConfig(Config):
     "Peak learning rate of AdamW."
     matrix_learning_rate: float = 0.02
     "Peak learning rate of Muon's matrices."
-    weight_decay: float = 0.01
+    weight_decay: AtLeastZero = 0.01
     "Decoupled weight decay of matrices."
     betas: tuple[float, float] = (0.9, 0.99)
     "Decay rates of AdamW's two moments."
@@ -38,24 +39,24 @@ class TrainingConfig(Config):
     "Steps of linear warm-up."
     decay_share: float = 0.7
     "Last share of the steps over which the learning rate falls to `final_share` of its peak, linearly."
-    final_share: float = 0.02
+    final_share: Share = 0.02
     "Learning rate at the end over its peak."
-    gradient_clip: float = 1.0
+    gradient_clip: AtLeastZero = 1.0
     "Largest norm of the gradient; 0: no limit."
     ema_share: float = 0.05
     "Width of the running average of the weights over the length of training so far (power EMA); 0: no average."
-    log_every: int = 10
+    log_every: Count = 10
     "Steps between points of the curves."
-    validate_every: int = 150
+    validate_every: Natural = 150
     "Steps between validations; the last step always validates. 0: only the last."
     mixture: str = how("")
     """Table of clip_id and weight, such as the mixture.parquet of `wfm taxonomy`: how often each clip is drawn. Empty: all
     alike. It enters the key by its sha256."""
-    checkpoint_every: int = how(100)
+    checkpoint_every: Natural = how(100)
     "Steps between checkpoints."
-    checkpoint_seconds: float = how(60.0)
+    checkpoint_seconds: AtLeastZero = how(60.0)
     "Seconds after which a checkpoint is written at the next step even so."
-    threads: int = how(0)
+    threads: Natural = how(0)
     "CPU threads of torch; 0: as torch chooses."
 
     @pydantic.model_validator(mode="after")
@@ -92,19 +93,19 @@ class TokenizerTrainingConfig(Config):
     "Height and width that frames are resized to [pixels]."
     num_frames: int = 33
     "Frames of a window read from the data set; 1 + temporal_compression * n."
-    stride_frames: int = 32
+    stride_frames: Count = 32
     "Distance between the starts of windows within a clip [frames]."
     crop_frames: int = 17
     "Frames of a training crop within a window; 1 + temporal_compression * n."
-    max_windows: int = 2000
+    max_windows: Natural = 2000
     "Most windows kept in memory, chosen by hash; 0: all."
-    validation_windows: int = 32
+    validation_windows: Natural = 32
     "Windows of the val split that are watched; 0: all."
-    start_windows: int = 256
+    start_windows: Count = 256
     "Windows from which the principal components are taken."
     image_every: int = 0
     "One batch in so many, from the first on, is of single frames of the windows (Cosmos's joint training); 0: none."
-    images_per_window: int = 4
+    images_per_window: Count = 4
     "Frames that an image batch takes from each window, evenly spaced."
     initial: str = how("")
     """Folder of a tokenizer to go on from, such as a published one for another domain; empty: none. `model` must be what it
@@ -139,11 +140,11 @@ class EncodingConfig(Config):
     "Splits of the data set to encode. Evaluation reads the test split itself, from frames."
     size: tuple[int, int] = (64, 64)
     "Height and width that frames are resized to [pixels]."
-    num_frames: int = 33
+    num_frames: Count = 33
     "Frames of a window, given and predicted together."
-    stride_frames: int = 8
+    stride_frames: Count = 8
     "Distance between the starts of windows within a clip [frames]."
-    guess_from: int = 0
+    guess_from: Natural = 0
     "Encode too what constant motion makes of a window's first so many frames, for models that are shown it; 0: no."
     statistics_frames: int = pydantic.Field(2, ge=1)
     """Columns of the latent statistics (Cosmos: 16): one for each of the first latent frames, the last one for all from there
@@ -154,9 +155,9 @@ class EncodingConfig(Config):
     "What mirroring multiplies each action component by: -1 where left and right change places. Needed with actions."
     text: TextConfig = TextConfig()
     "Encode the clips' captions too, for models that follow text."
-    batch_size: int = how(32)
+    batch_size: Count = how(32)
     "Windows encoded at once."
-    threads: int = how(0)
+    threads: Natural = how(0)
     "CPU threads of torch; 0: as torch chooses."
 
 
@@ -197,9 +198,9 @@ class WorldTrainingConfig(Config):
     unfrozen_layers: int = pydantic.Field(-1, ge=-1)
     """Transformer blocks, counted from the last, that learn, with the norm, the output and the Medusa heads behind them
     (Cosmos trains Medusa heads with 2); -1: everything learns."""
-    whitening: float = 1.0
+    whitening: Share = 1.0
     "How far latent channels are brought to one deviation: 1 each on its own, 0 all by a common factor."
-    validation_windows: int = 32
+    validation_windows: Natural = 32
     "Windows of the val split that are watched; 0: all."
 
     @property
@@ -236,5 +237,19 @@ class DecoderTrainingConfig(Config):
     "Steps, batch and optimiser."
     parallel: ParallelConfig = ParallelConfig()
     "Activation checkpointing and compiled blocks of the transformer."
-    validation_windows: int = 32
+    validation_windows: Natural = 32
     "Windows of the val split that are watched; 0: all."
+
+
+def filled(config: Config, known: dict[str, Any], name: str) -> dict[str, Any]:
+    """The values of `config` with what the data decide filled in. Raises ConfigError where it states something else: a
+    value other than the field's default."""
+    values, defaults = config.resolved(), type(config)().resolved()
+    for field, value in known.items():
+        stated = values[field]
+        if stated not in (value, defaults[field]):
+            raise ConfigError(
+                f"{name}.{field} is {stated!r} and follows from the data and the tokenizer, which make it {value!r}: leave it "
+                "out"
+            )
+    return {**values, **known}

@@ -21,8 +21,8 @@ from wfm.models.folder import count_parameters, save_model
 from wfm.models.parallelize import parallelize
 from wfm.models.seeding import seed_everything, seeded_generator
 from wfm.models.tokenizer import Tokenizer
-from wfm.training.config import DecoderTrainingConfig
-from wfm.training.fit_world_model import Encoded, filled, read_encoded
+from wfm.training.config import DecoderTrainingConfig, filled
+from wfm.training.fit_world_model import Encoded, read_encoded
 from wfm.training.loop import train
 from wfm.training.order import data_plan, mixture_note
 

@@ -27,7 +27,7 @@ from wfm.models.folder import count_parameters, load_model, save_model
 from wfm.models.parallelize import parallelize
 from wfm.models.seeding import seed_everything, seeded_generator
 from wfm.models.tokenizer import Tokenizer, TokenizerConfig
-from wfm.training.config import WorldTrainingConfig
+from wfm.training.config import WorldTrainingConfig, filled
 from wfm.training.loop import train
 from wfm.training.objective import Objective
 from wfm.training.order import data_plan, mixture_note
@@ -232,20 +232,6 @@ def denoiser_config(config: WorldTrainingConfig, tokenizer: TokenizerConfig, dat
     network["condition_mask"] = max(config.denoising.condition_latents) > 0  # the objective decides
     known = {**_known(tokenizer, data), "statistics_frames": len(data.statistics["mean"][0])}
     return DenoiserConfig.parse({**filled(config.diffusion, known, "diffusion"), "network": network})
-
-
-def filled(config: Config, known: dict[str, Any], name: str) -> dict[str, Any]:
-    """The values of `config` with what the data decide filled in. Raises ConfigError where it states something else: a
-    value other than the field's default."""
-    values, defaults = config.resolved(), type(config)().resolved()
-    for field, value in known.items():
-        stated = values[field]
-        if stated not in (value, defaults[field]):
-            raise ConfigError(
-                f"{name}.{field} is {stated!r} and follows from the data and the tokenizer, which make it {value!r}: leave it "
-                "out"
-            )
-    return {**values, **known}
 
 
 def require_one_rate(config: WorldTrainingConfig, data: Encoded) -> None:

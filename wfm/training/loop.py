@@ -96,8 +96,7 @@ def train(
     model.train()
     began = saved = time.monotonic()
     final: dict[str, float] = {}
-    with progress(config.steps, description, "steps") as shown:
-        shown.advance(first)
+    with progress(config.steps, description, "steps", before=first) as shown:
         for step in range(first, config.steps):
             if stopping():
                 keep(step)

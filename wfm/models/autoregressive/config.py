@@ -10,7 +10,7 @@ from typing import Literal, Self
 import pydantic
 from pydantic import model_validator
 
-from wfm.config import Config
+from wfm.config import AboveZero, AtLeastZero, Config, Count, Natural, Share
 
 
 class YarnConfig(Config):
@@ -50,20 +50,20 @@ class AutoregressiveConfig(Config):
 
     levels: tuple[int, ...] = (8, 8, 8, 5, 5, 5)
     """FSQ levels of the tokenizer, lowest digit first; the vocabulary is their product (64,000)."""
-    dim: int = 4096
+    dim: Count = 4096
     """Width of the residual stream."""
-    layers: int = 16
+    layers: Count = 16
     """Number of transformer blocks."""
-    heads: int = 32
+    heads: Count = 32
     """Query heads."""
-    kv_heads: int = 8
+    kv_heads: Count = 8
     """Key and value heads (grouped-query attention); divides ``heads``."""
     head_dim: int = 128
     """Width of one head; even, and at least 6 so that each of the three RoPE axes has a pair. heads * head_dim may
     differ from dim."""
-    ffn_dim: int = 14336
+    ffn_dim: Count = 14336
     """Inner width of the SwiGLU feed-forward."""
-    rope_theta: float = 500_000.0
+    rope_theta: float = pydantic.Field(500_000.0, gt=1)
     """Base of the rotary frequencies on all three axes."""
     yarn: YarnConfig | None = None
     """Stretched rotary frequencies (Cosmos: in the 12B alone); None: plain ones."""
@@ -73,7 +73,7 @@ class AutoregressiveConfig(Config):
     """Width of the text embeddings that every layer attends to (T5-11B: 1024, in the 5B and the 13B); 0: no text."""
     context_positions: int = pydantic.Field(12_800, ge=2)
     """Positions of the longest video (Cosmos: 5 latent frames of 40 x 64)."""
-    norm_eps: float = 1e-5
+    norm_eps: AboveZero = 1e-5
     """Epsilon of every RMSNorm."""
     order: Literal["raster", "frame"] = "raster"
     """What one step predicts: the next token in raster order, or the whole next latent frame (see the class)."""
@@ -91,13 +91,13 @@ class AutoregressiveConfig(Config):
     medusa_heads: int = pydantic.Field(0, ge=0)
     """Medusa heads, each of which drafts one token more after the next (Cosmos: 9 serve best); 0: none. They need
     ``order="raster"``: in frame order a step predicts a whole frame as it is."""
-    action_width: int = 0
+    action_width: Natural = 0
     """Numbers per video frame in the action spec; 0 = the null action only."""
-    action_hidden: int = 512
+    action_hidden: Count = 512
     """Inner width of the two-layer action embedding."""
-    fps: float = 24.0
+    fps: AboveZero = 24.0
     """Frames a second of the training video [1/s]; an action given as a rate acts for 1 / fps seconds."""
-    temporal_compression: int = 8
+    temporal_compression: Count = 8
     """Video frames per latent frame after the first (the tokenizer's), so how many actions lead to one latent frame."""
 
     @classmethod
@@ -137,18 +137,18 @@ class AutoregressiveConfig(Config):
 class AutoregressiveObjectiveConfig(Config):
     """Weights of the loss and the noise on its inputs; the defaults are Cosmos's, which has no input noise."""
 
-    z_loss: float = 1e-4
+    z_loss: AtLeastZero = 1e-4
     """Weight of the mean squared logsumexp."""
-    input_noise: float = 0.0
+    input_noise: Share = 0.0
     """Highest share of input symbols that is moved to a neighbouring level (digits) or replaced by any id (flat); each
     sample draws its share between 0 and this. A model that continues its own predictions reads errors, which clean
     training never shows it."""
-    label_smoothing: float = 0.0
+    label_smoothing: Share = 0.0
     """Probability mass of the target that is spread over all choices."""
-    ordinal_smoothing: float = 0.0
+    ordinal_smoothing: AtLeastZero = 0.0
     """Width of the Gaussian, in levels, that replaces the one-hot target of a digit; 0 = one-hot. Neighbouring levels
     are nearly right."""
-    action_dropout: float = 0.1
+    action_dropout: Share = 0.1
     """Share of samples trained with the null action in place of their own."""
     text_dropout: float = pydantic.Field(0.2, ge=0, le=1)
     """Share of samples trained with an empty text in place of their own."""

@@ -4,7 +4,7 @@ from typing import Literal, Self
 
 import pydantic
 
-from wfm.config import Config
+from wfm.config import AtLeastZero, Config, Share
 
 
 class DiffusionConfig(Config):
@@ -179,9 +179,9 @@ class ObjectiveConfig(Config):
     "Numbers of given latent frames; each sample draws one of them. 9 video frames are 2 latents at compression 8."
     augment_mean: float = -4.0
     "Mean of ln sigma of the small noise put on the given latents (Cosmos: -3)."
-    augment_std: float = 1.0
+    augment_std: AtLeastZero = 1.0
     "Standard deviation of the same (Cosmos: 2)."
-    pixel_share: float = 0.0
+    pixel_share: Share = 0.0
     "How far errors count by channel as they count in pixels: 0 all channels alike (Cosmos), 1 by their variance."
     action_dropout: float = pydantic.Field(0.1, ge=0, le=1)
     "Share of samples trained with the null action in place of their own."

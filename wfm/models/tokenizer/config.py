@@ -5,7 +5,7 @@ from typing import Literal, Self
 
 import pydantic
 
-from wfm.config import Config
+from wfm.config import Config, Count, Natural
 
 MAX_LEVELS = 1 << 20
 """Most FSQ levels of one channel: that many fp32 still tells apart with room for rounding."""
@@ -27,9 +27,9 @@ class TokenizerConfig(Config):
     "Side of the Haar patches, in time too for video, a power of two; what they leave of the compression the levels do."
     channels: tuple[int, ...] = (128, 256, 512, 512)
     "Width after the first convolution, then of each level of the encoder; the decoder mirrors the levels."
-    encoder_blocks: int = 2
+    encoder_blocks: Natural = 2
     "Residual blocks of each level of the encoder."
-    decoder_blocks: int = 3
+    decoder_blocks: Natural = 3
     "Residual blocks of each level of the decoder."
     mid_blocks: Literal[0, 2] = 2
     "Residual blocks of the middle, at the latents' resolution, on both sides."
@@ -38,9 +38,9 @@ class TokenizerConfig(Config):
     end_kernel: Literal[1, 3] = 3
     "Kernel of the first and last convolutions. 1 suits patches as large as a latent position, where 3 would be the "
     "greater part of the network."
-    latent_channels: int = 16
+    latent_channels: Count = 16
     "Channels of the latents; with `levels` this must be their number."
-    z_channels: int = 16
+    z_channels: Count = 16
     "Width between the networks and the 1x1x1 convolutions on either side of the latents."
     levels: tuple[int, ...] = ()
     "FSQ levels of each channel, such as (8, 8, 8, 5, 5, 5) for 64,000 tokens; empty: continuous latents."

@@ -6,7 +6,7 @@ from typing import Any, Literal, Self
 
 import pydantic
 
-from wfm.config import Config, how
+from wfm.config import AtLeastZero, Config, how
 
 FeatureNetName = Literal["vgg16", "vgg19", "offline-gabor"]
 
@@ -54,7 +54,7 @@ class AdversarialConfig(Config):
     "Weight of the R1 penalty, half the squared gradient of a patch's verdict at real videos; 0: none."
     r1_every: int = 16
     "The penalty is taken at one step in so many, and counts so many times there."
-    learning_rate: float = 4e-4
+    learning_rate: AtLeastZero = 4e-4
     "Peak learning rate of the discriminator; it follows the tokenizer's schedule."
     betas: tuple[float, float] = (0.5, 0.999)
     "Decay rates of its AdamW's two moments."
@@ -90,7 +90,7 @@ class ReconstructionConfig(Config):
 
     error: Literal["l2", "l1"] = "l2"
     "Pixel error: squared (what PSNR measures), or absolute (Cosmos)."
-    gradient_weight: float = 0.0
+    gradient_weight: AtLeastZero = 0.0
     "Weight of the same error of neighbouring pixels' differences: sharper edges."
     perceptual: TermWeight = TermWeight()
     "Weight of the distance between the features of both videos."

@@ -1,0 +1,152 @@
+"""Settings that cannot work are refused before anything runs. What the old code did stands beside each group."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from pipelines import plan as planning
+from pipelines.budget import check_budget
+from pipelines.check_settings import FILES, RULES
+from pipelines.plan import recipe, resolve
+from pipelines.stages import STAGES
+from pipelines.start_run import Request, start
+from wfm.artifacts import Store
+from wfm.errors import ConfigError, InputError
+
+CONTINUOUS = "train_tokenizer_continuous"
+LOCAL = f"caption_clips.local.folder=/no/x caption_clips.local.folder_sha256={'0' * 64} caption_clips.source=local"
+CLIP = ["embed_clips.model=clip", f"embed_clips.weights={sys.executable}", "embed_clips.weights_sha256=" + "0" * 64]
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store.open(tmp_path / "store", {"fsync": False})
+
+
+@pytest.mark.parametrize(
+    ("overrides", "says"),
+    [
+        # One field. The old code took each: an exception in the stage ("expected non-negative integer", a division by
+        # zero, an overflow), a run without end, or a result that means nothing.
+        ("simulate_videos.seed=-1", r"SimulationConfig: field 'seed' = -1: .* greater than or equal to 0"),
+        ("simulate_videos.preset=fastest", r"field 'preset' = 'fastest': .*'ultrafast', .*'veryslow'"),
+        ("split_clips.shots.adaptive_ratio=-3", r"field 'shots.adaptive_ratio' = -3: .* greater than 0"),
+        ("split_clips.shots.device=gpu", r"field 'shots.device' = 'gpu': choices are cpu, cuda"),
+        ("split_clips.cut.preset=swift", r"field 'cut.preset' = 'swift': .*'veryslow', .*'ultrafast'"),
+        ("score_clips.device=nope", r"field 'device' = 'nope': .*'cpu' or 'cuda'"),
+        ("dedup_clips.device=cuda:0", r"field 'device' = 'cuda:0': .*'cpu' or 'cuda'"),
+        ("dedup_clips.perceptual.length=7", r"'perceptual.length' = 7: .* less than or equal to 1"),
+        ("embed_clips.weights_sha256=abc", r"'weights_sha256' = 'abc': a sha256 is 64 lower-case hex digits"),
+        ("select_clips.maximum_black_share=-1", r"'maximum_black_share' = -1"),
+        ("select_clips.maximum_black_share=NaN", r"'maximum_black_share' = nan: .* finite number"),
+        ("select_clips.split.train=0 select_clips.split.val=0 select_clips.split.test=0", r"one must be above 0"),
+        ("write_shards.maximum_shard_bytes=0", r"'maximum_shard_bytes' = 0"),
+        ("cluster_clips.words=-1", r"'words' = -1"),
+        ("train_tokenizer.stride_frames=0", r"'stride_frames' = 0"),
+        ("train_tokenizer.loss.gradient_weight=-1", r"'loss.gradient_weight' = -1"),
+        ("encode_latents.batch_size=0", r"'batch_size' = 0"),
+        ("train_autoregressive.autoregressive.kv_heads=0", r"'autoregressive.kv_heads' = 0"),  # ZeroDivisionError
+        ("train_autoregressive.cross_entropy.label_smoothing=2", r"'cross_entropy.label_smoothing' = 2"),
+        ("train_diffusion.edm.pixel_share=-1", r"'edm.pixel_share' = -1"),
+        ("train_diffusion.training.validate_every=-5", r"'training.validate_every' = -5"),
+        ("evaluate_model.resamples=0", r"'resamples' = 0"),
+        ("evaluate_model.threads=-1", r"'threads' = -1"),
+        # A number that only an overflow would have told of.
+        ("train_diffusion.training.batch_size=1000000000000", r"train_diffusion.training.batch_size = 1000000000000: that is"),
+        ("split_clips.shots.maximum_seconds=1e300", r"split_clips.shots.maximum_seconds = 1e\+300: that is beyond reach"),
+        ("train_tokenizer.size=[64,9000000000]", r"train_tokenizer_continuous.size = \(64, 9000000000\): that is beyond"),
+        # Two nodes. The old code ran everything up to the stage that could not work.
+        ("score_clips.nsfw=true", r"score_clips.nsfw = True: .*--set score_clips.measures=true"),
+        ("select_clips.measured.minimum_flow=1", r"select_clips.measured.minimum_flow = 1.0: .*score_clips.measures=true"),
+        (
+            "score_clips.measures=true select_clips.measured.maximum_nsfw=0.5",
+            r"measured.maximum_nsfw = 0.5: add --set score_clips.nsfw=true",
+        ),
+        ('select_clips.measured.drop_video_types=["cartoon"]', r"\('cartoon',\): choices are still, slideshow"),
+        ("select_clips.minimum_aesthetic=5", r"select_clips.minimum_aesthetic = 5.0: .*embed_clips.aesthetic.head"),
+        ("dedup_clips.look=true", r"dedup_clips.look = True: .*embed_clips.signatures=true"),
+        ("classify_clips.by=looks", r"classify_clips.by = 'looks': embed_clips.model is dct3d-v1"),
+        ("encode_latents.num_frames=32", r"encode_latents_continuous.num_frames = 32: .*nearest are 25 or 33"),
+        ("encode_latents.guess_from=33", r"guess_from = 33: a window has 33 frames, give fewer"),
+        ("encode_latents.size=[60,64]", r"size = \(60, 64\): the tokenizer needs multiples of 8"),
+        ('encode_latents.splits=["val"]', r"splits = \('val',\): choices are train, val, test, train among them"),
+        ('encode_latents.splits=["train","tset"]', r"choices are train, val, test"),
+        ("select_clips.split.train=0", r"encode_latents_continuous.splits .* select_clips.split.train is 0"),
+        ("select_clips.split.test=0", r"generate_diffusion.splits = \('test',\): select_clips.split.test is 0"),
+        ('generate_videos.splits=["train"]', r"choices are val, test"),
+        ("generate_videos.splits=[]", r"choices are val, test"),
+        ("evaluate_model.split=val", r"evaluate_diffusion.split = 'val': generate_videos.splits is \('test',\)"),
+        ("generate_videos.past_frames=33", r"past_frames = 33: windows have 33 frames"),
+        ("generate_videos.past_frames=10", r"past_frames = 10: .*nearest are 9 or 17"),
+        ("generate_videos.past_frames=17", r"past_frames = 17: the model is shown what follows 9 frames"),
+        ("generate_videos.sampling.sigma_min=90", r"sampling.sigma_min = 90.0: it is below sigma_max, 80"),
+        ("train_diffusion.family=autoregressive", r"train_diffusion.family = 'autoregressive': it needs a discrete tokenizer"),
+        (f"{CONTINUOUS}.model.levels=[8,8,8,8,8,8,8,8]", r"train_diffusion.family = 'diffusion': .*without levels"),
+        ("train_diffusion.unfrozen_layers=3", r"train_diffusion.unfrozen_layers = 3: the network has 2 blocks"),
+        ("train_diffusion.diffusion.network.in_channels=4", r"diffusion.network.in_channels is 4 .* make it 8: leave it"),
+        ("train_diffusion.diffusion.network.max_size=[2,64,64]", r"max_size = \(2, 64, 64\): latents .* are \(5, 8, 8\)"),
+        ("train_diffusion.diffusion.network.patch_size=[1,3,3]", r"patch_size = \(1, 3, 3\): .* take divisors"),
+        ("train_autoregressive.autoregressive.patch=3", r"autoregressive.patch = 3: token frames are 8 x 8"),
+        ("train_diffusion.edm.condition_latents=[5]", r"edm.condition_latents = \(5,\): a window has 5 latent frames"),
+        ("train_diffusion.edm.condition_latents=[1]", r"edm.condition_latents = \(1,\): that means \[1\] given frames"),
+        ("encode_latents.guess_from=0", r"diffusion.extrapolate = True: encode_latents_continuous.guess_from is 0"),
+        ("publish_model.name=a/b", r"publish_diffusion.name = 'a/b': use letters, digits"),
+        # Files.
+        ("embed_clips.model=clip embed_clips.weights=/nonexistent/x", r"embed_clips.weights = '/nonexistent/x': model=clip"),
+        ("embed_clips.model=clip embed_clips.weights=/", r"embed_clips.weights_sha256 = ''"),
+        ("embed_clips.model=torchscript embed_clips.weights=/", r"embed_clips.run_code = False"),
+        ("embed_clips.aesthetic.head=/nonexistent/x", r"embed_clips.aesthetic.head = '/nonexistent/x': .*give both"),
+        (
+            LOCAL,
+            r"caption_clips.*local.folder = '/no/x': there is no config.json",
+        ),
+        (" ".join([*CLIP, "classify_clips.by=looks", "classify_clips.weights=/nonexistent/x"]), r"classify_clips.weights = "),
+    ],
+)  # fmt: skip
+def test_what_cannot_work_is_refused_before_anything_runs(store: Store, overrides: str, says: str) -> None:
+    with pytest.raises(ConfigError, match=says):
+        Request("world_model", "smoke", overrides=tuple(overrides.split(" "))).plan(store)
+
+
+def test_the_decoder_needs_tokenizers_of_one_compression(store: Store) -> None:
+    asked = ["train_tokenizer_discrete.model.temporal_compression=4", "train_tokenizer_discrete.model.patch_size=4"]
+    asked += ["train_tokenizer_discrete.model.channels=[32,32,32]"]
+    with pytest.raises(ConfigError, match="train_decoder: its tokenizers compress time 8 and 4 times"):
+        resolve("decoder", profile="smoke", store=store, overrides=asked)
+
+
+def test_what_is_made_already_is_not_asked(store: Store) -> None:
+    """Weights need not lie where a plan is made whose embeddings are committed."""
+    asked = Request("curate", "smoke", overrides=(CLIP[0], "embed_clips.weights=/nonexistent/x", CLIP[2]))
+    with pytest.raises(ConfigError, match=r"embed_clips\.weights"):
+        asked.plan(store)
+    key = resolve("curate", profile="smoke", store=store, overrides=CLIP).node("embed_clips").key or ""
+    with store.attempt(key) as attempt:
+        attempt.commit(stage="embed_clips", kind="embeddings", counts={})
+    assert asked.plan(store).node("embed_clips").done
+
+
+def test_every_rule_is_of_a_stage() -> None:
+    assert {*RULES, *FILES} <= set(STAGES)
+
+
+def test_a_misspelt_node_of_a_recipe_is_refused(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The old code ignored it: the recipe's values were not used, and nobody heard of it."""
+    misspelt = {**recipe("smoke"), "train_difusion": {"training": {"steps": 1}}}
+    monkeypatch.setattr(planning, "recipe", lambda profile: misspelt)
+    for pipeline in ("world_model", "curate", "decoder"):
+        with pytest.raises(
+            ConfigError, match=r"recipe 'smoke': unknown node 'train_difusion'. Did you mean 'train_diffusion'"
+        ):
+            resolve(pipeline, profile="smoke", store=store)
+
+
+@pytest.mark.parametrize("amount", [0.0, -1.0, float("nan"), float("inf")])
+def test_a_budget_that_lets_nothing_run_is_refused_before_planning(store: Store, amount: float) -> None:
+    """The old code took 0 for "this machine's"; of the others it died ("a bug of ours"), or waited for ever."""
+    with pytest.raises(InputError, match=r"--cpu .* lets nothing run: give a number of processors above 0"):
+        check_budget(amount, None)
+    with pytest.raises(InputError, match=r"--memory .* GiB above 0"):
+        start(Request("curate", "smoke"), store, memory_gib=amount)
+    assert store.runs.list() == []
