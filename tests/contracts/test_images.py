@@ -26,7 +26,9 @@ def test_the_user_of_an_image_cannot_rewrite_its_code(path: Path, tmp_path: Path
     assert [rest for _, rest in users] == ["1000"]  # root until then
     written = [place for place, (word, _) in enumerate(found) if word in ("RUN", "COPY", "ADD")]
     assert max(written) < users[0][0]
-    assert not [rest for _, rest in found if re.search(r"chown|--chmod|chmod\s+(\S*\s+)*\S*(\+\S*w|[0-7]*[2367]\b)", rest)]
+    assert not [
+        rest for _, rest in found if re.search(r"chown|--chmod|chmod\s+(\S*\s+)*\S*(\+\S*w|[0-7]*[2367]\b)", rest)
+    ]
     closing = [rest for word, rest in found if word == "RUN" and "chmod" in rest]
     assert len(closing) == 1  # before: `chown -R wfm /opt/wfm`
     assert found.index(("RUN", closing[0])) == max(written)  # after all that is put there
@@ -36,7 +38,9 @@ def test_the_user_of_an_image_cannot_rewrite_its_code(path: Path, tmp_path: Path
     (code / "cli.py").write_text("")
     (code / "cli.py").chmod(0o666)
     code.chmod(0o777)
-    command = next(part for part in closing[0].split("&&") if "chmod" in part).replace("/opt/wfm", str(tmp_path / "opt/wfm"))
+    command = next(part for part in closing[0].split("&&") if "chmod" in part).replace(
+        "/opt/wfm", str(tmp_path / "opt/wfm")
+    )
     subprocess.run(command, shell=True, check=True)
     modes = {each.name: each.stat().st_mode & 0o777 for each in (code.parent, code, code / "cli.py")}
     (code.parent).chmod(0o755)

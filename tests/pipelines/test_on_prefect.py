@@ -277,4 +277,5 @@ def test_a_stage_imports_nothing_from_the_current_folder(
     monkeypatch.chdir(tmp_path / "videos")
     summary, _ = workshop.run(workshop.plan({"a": ([], {})}))
     assert not (tmp_path / "mark").exists()  # it ran before, and the stage failed
+    assert "." not in sys.path  # Prefect's migrations put it there, and Dask's workers got it
     assert summary.exit_code == 0

@@ -99,7 +99,9 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
             process.wait()
 
 
-def wait_for(condition: Callable[[], bool], process: "subprocess.Popen[bytes]", log: Path, seconds: float = 200) -> None:
+def wait_for(
+    condition: Callable[[], bool], process: "subprocess.Popen[bytes]", log: Path, seconds: float = 200
+) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert process.poll() is None, log.read_text()
@@ -155,7 +157,13 @@ def test_other_origins_and_strange_hosts_are_turned_away(served: Served) -> None
     # the old server answered 201 with `access-control-allow-origin: *` to each
     for origin in ("http://evil.example", "null", f"http://127.0.0.1:{int(port) - 1}", f"http://localhost:{port}"):
         assert served.create({}, {**login(), "Origin": origin}) == 403
-    for host in ("evil.example", f"evil.example:{port}", f"127.0.0.1.evil.example:{port}", f"evil@127.0.0.1:{port}", ""):
+    for host in (
+        "evil.example",
+        f"evil.example:{port}",
+        f"127.0.0.1.evil.example:{port}",
+        f"evil@127.0.0.1:{port}",
+        "",
+    ):
         assert served.create({}, {**login(), "Host": host}) in (400, 421)
     assert served.runs() == []
     preflight = {"Origin": "http://evil.example", "Access-Control-Request-Method": "POST"}
@@ -288,7 +296,9 @@ def test_a_server_is_adopted_only_with_the_right_password(served: Served, monkey
 @pytest.mark.timeout(300)
 def test_a_cron_fires_and_nothing_stays_behind(served: Served) -> None:
     def fired() -> bool:
-        found = ask(f"{served.api}/flow_runs/filter", {"flow_runs": {"state": {"type": {"any_": ["COMPLETED"]}}}}, login())[1]
+        found = ask(
+            f"{served.api}/flow_runs/filter", {"flow_runs": {"state": {"type": {"any_": ["COMPLETED"]}}}}, login()
+        )[1]
         return any(run["auto_scheduled"] for run in found)
 
     wait_for(fired, served.process, served.log)  # no moment is asserted: the machine may be busy
@@ -331,7 +341,9 @@ def test_a_strangers_server_is_not_adopted(status: int, monkeypatch: pytest.Monk
         address = f"http://127.0.0.1:{server.server_address[1]}/api"
         assert not guarded(address)
         heard.clear()
-        monkeypatch.setattr(os, "geteuid", lambda: 4_000_000)  # as if it were another user's: it never sees the password
+        monkeypatch.setattr(
+            os, "geteuid", lambda: 4_000_000
+        )  # as if it were another user's: it never sees the password
         assert not guarded(address)
         assert heard == []
         server.shutdown()

@@ -61,7 +61,7 @@ def test_a_home_of_another_user_is_refused(own_home: Path, monkeypatch: pytest.M
 def test_a_password_that_others_could_read_is_not_used(own_home: Path) -> None:
     api_login()
     (own_home / "prefect" / "password").chmod(0o640)
-    with pytest.raises(InputError, match="mode 640.*made anew"):
+    with pytest.raises(InputError, match=r"mode 640.*made anew"):
         api_login()
     (own_home / "prefect" / "password").unlink()
     (own_home / "prefect" / "password").symlink_to("/etc/hostname")
@@ -69,7 +69,9 @@ def test_a_password_that_others_could_read_is_not_used(own_home: Path) -> None:
         api_login()
 
 
-@pytest.mark.parametrize("text", ["{", "[1]", "null", '{"api": 5}', '{"api": "file:///etc"}', '{"api": "http://x:99999/"}'])
+@pytest.mark.parametrize(
+    "text", ["{", "[1]", "null", '{"api": 5}', '{"api": "file:///etc"}', '{"api": "http://x:99999/"}']
+)
 def test_a_planted_address_is_not_followed(own_home: Path, text: str) -> None:
     (home() / "server.json").write_text(text)
     assert running_server() is None
@@ -91,7 +93,9 @@ def test_it_is_shown_and_changed_by_a_command(own_home: Path) -> None:
     assert api_login() == "wfm:correct-horse-battery"
 
 
-@pytest.mark.parametrize("password", ["short", "with a space in it", "tab\tand more of it", "ümlaut-and-more", "a" * 11])
+@pytest.mark.parametrize(
+    "password", ["short", "with a space in it", "tab\tand more of it", "ümlaut-and-more", "a" * 11]
+)
 def test_a_password_that_will_not_do_is_refused(password: str) -> None:
     with pytest.raises(InputError, match="has at least 12"):
         change_login(password)

@@ -17,7 +17,9 @@ def planted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     mark = tmp_path / "mark"
     (tmp_path / "videos").mkdir()
     for name in ("av", "json", "signal", "multiprocessing", "tornado", "planted", "hashlib"):
-        (tmp_path / "videos" / f"{name}.py").write_text(f"open({str(mark)!r}, 'w').close()\nraise ImportError({name!r})\n")
+        (tmp_path / "videos" / f"{name}.py").write_text(
+            f"open({str(mark)!r}, 'w').close()\nraise ImportError({name!r})\n"
+        )
     monkeypatch.chdir(tmp_path / "videos")
     monkeypatch.delenv("PYTHONSAFEPATH", raising=False)  # a Dask cluster leaves it behind
     return mark
@@ -45,7 +47,9 @@ def test_a_path_that_the_user_names_is_kept(tmp_path: Path) -> None:
     assert "PYTHONPATH" not in safe_environment({"PYTHONPATH": ":"})
 
 
-@pytest.mark.parametrize("start", [[str(Path(sys.executable).with_name("wfm"))], [sys.executable, "-m", "pipelines.cli"]])
+@pytest.mark.parametrize(
+    "start", [[str(Path(sys.executable).with_name("wfm"))], [sys.executable, "-m", "pipelines.cli"]]
+)
 def test_the_command_imports_no_library_from_the_current_folder(tmp_path: Path, start: list[str]) -> None:
     """Its own modules are found first (it is installed); what is imported later must not come from here either."""
     mark = tmp_path / "mark"

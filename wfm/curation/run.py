@@ -122,7 +122,9 @@ def keys_environment() -> dict[str, str]:
     import dask
 
     found = {name: dask.config.get(name, None) for name in _KEYS.values()}
-    return {f"DASK_{name.upper().replace('.', '__').replace('-', '_')}": value for name, value in found.items() if value}
+    return {
+        f"DASK_{name.upper().replace('.', '__').replace('-', '_')}": value for name, value in found.items() if value
+    }
 
 
 def _in_process(

@@ -169,7 +169,10 @@ def test_a_process_without_the_keys_of_the_run_runs_nothing(cluster: str, tmp_pa
 def test_a_client_without_keys_is_told_which(cluster: str) -> None:
     import dask
 
-    with dask.config.set({"distributed.comm.tls.ca-file": None}), pytest.raises(InputError, match="asks for keys: set DASK_"):
+    with (
+        dask.config.set({"distributed.comm.tls.ca-file": None}),
+        pytest.raises(InputError, match="asks for keys: set DASK_"),
+    ):
         list(map_tasks(double, {"a": 1}, scheduler=cluster))
 
 

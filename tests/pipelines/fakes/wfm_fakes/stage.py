@@ -38,7 +38,11 @@ def main() -> None:
     if spec["scheduler"]:
         from wfm.curation.run import map_tasks
 
-        print("workers say", [answer for _, answer in map_tasks(len, {"a": "abc"}, scheduler=spec["scheduler"])], flush=True)
+        print(
+            "workers say",
+            [answer for _, answer in map_tasks(len, {"a": "abc"}, scheduler=spec["scheduler"])],
+            flush=True,
+        )
     tries = int(os.environ["WFM_ATTEMPT"])
     time.sleep(config.get("sleep", 0))
     from wfm.artifacts import Store
