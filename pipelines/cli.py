@@ -142,7 +142,7 @@ def password(
         if not given:
             raise InputError("no password was given: --new makes one")
     print(change_login("" if new else given))
-    say("a server that is up keeps the old one until it is started again")
+    typer.echo("a server that is up keeps the old one until it is started again", err=True)
 
 
 @app.command()

@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from pipelines.api_gate import Gate, is_wildcard, own_names
+from pipelines.api_gate import is_wildcard
 from pipelines.wfm_home import api_login, home, locked, read_private, write_private
 from wfm.errors import InputError, MissingPackage, TryAgain
 from wfm.process import python, safe_environment
@@ -95,11 +95,12 @@ def _serve_in_thread(port: int) -> None:
     """Start the API; the lock lets one process at a time create or migrate the database."""
     import_prefect()
     import uvicorn
-    from prefect.server.api.server import create_app
+
+    from pipelines.serve_api import gated_app
 
     global _OWN_SERVER
     with locked("start"):
-        app = Gate(create_app(ephemeral=True), own_names("127.0.0.1"))
+        app = gated_app("127.0.0.1", ephemeral=True)
         config = uvicorn.Config(app, host="127.0.0.1", port=port, log_level="critical", lifespan="on", access_log=False)
         server = uvicorn.Server(config)
         failed: list[BaseException] = []

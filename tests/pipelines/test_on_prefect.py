@@ -266,3 +266,16 @@ def test_curation_stages_share_one_dask_cluster_that_goes_with_the_last_of_them(
     host, port = addresses["a"].removeprefix("tls://").split(":")
     with pytest.raises(OSError, match="refused"):
         socket.create_connection((host, int(port)), timeout=2)
+
+
+def test_a_stage_imports_nothing_from_the_current_folder(
+    workshop: Workshop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "videos").mkdir()
+    for name in ("hashlib", "argparse", "wfm_fakes"):
+        (tmp_path / "videos" / f"{name}.py").write_text(f"open({str(tmp_path / 'mark')!r}, 'w').close()\n")
+    monkeypatch.chdir(tmp_path / "videos")
+    summary, _ = workshop.run(workshop.plan({"a": ([], {})}))
+    assert not (tmp_path / "mark").exists()  # it ran before, and the stage failed
+    assert "." not in sys.path  # Prefect's migrations put it there, and Dask's workers got it
+    assert summary.exit_code == 0
