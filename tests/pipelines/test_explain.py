@@ -98,3 +98,12 @@ def test_what_did_not_run(store: Store) -> None:
 def test_an_unknown_stage_lists_the_choices(store: Store) -> None:
     with pytest.raises(InputError, match="Choices: split"):
         explain_node(store, past_run(store), "spilt")
+
+
+@pytest.mark.parametrize(
+    "nodes", [None, 7, [1], [{"name": "split"}], [{**BASE, "what": 3}], [{**BASE, "inputs": {"videos": 1}}]]
+)
+def test_an_earlier_run_whose_spec_is_none_is_passed_over(store: Store, nodes: Any) -> None:
+    """Before: KeyError, TypeError or AttributeError, "a bug of ours", for every later run."""
+    store.runs.create({"pipeline": "p", "nodes": nodes, "modules": []})
+    assert "No earlier run" in told(store, past_run(store))
