@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from pipelines import commands_purge, commands_skipped
-from pipelines.console import STORE_DEFAULT, StoreOption, answers, notices, open_store, say, size
+from pipelines.console import STORE_DEFAULT, StoreOption, answers, open_store, say, size, warn
 from pipelines.explain import flat
 from wfm.errors import DataError, InputError, WfmError
 from wfm.log import printable
@@ -56,7 +56,7 @@ def list_(
             artifact = opened.artifact(key)
         except InputError as error:  # one damaged manifest must not hide the others
             rows.append(("", [", ".join(names.get(key, [])), "", key[:12], "cannot be read", "", "", "", ""]))
-            notices().print(f"{key[:12]}: {error}")
+            warn(f"{key[:12]}: {error}")
             continue
         if kind and artifact.kind != kind:
             continue

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pipelines.console import LAST, STORE_DEFAULT, StoreOption, age, answers, notices, open_run, open_store, say
+from pipelines.console import LAST, STORE_DEFAULT, StoreOption, age, answers, notices, open_run, open_store, say, warn
 from pipelines.run_display import duration, node_table
 from pipelines.run_state import GOOD, RunState, read_state, request_cancel
 from wfm.errors import InputError
@@ -135,7 +135,7 @@ def rerun(
     try:
         state = read_state(before)
     except InputError as error:  # to run again is the way out: leases keep it from work that another does
-        notices().print(str(error))
+        warn(str(error))
         state = None
     if state is not None and state.seen() == "running":
         raise InputError(
@@ -279,7 +279,7 @@ def runs(
     else:
         say(f"{opened.url} has no runs yet: `wfm run world_model` makes one")
     for problem in problems:
-        notices().print(problem)
+        warn(problem)
 
 
 def status(run_id: _RUN = LAST, store: StoreOption = STORE_DEFAULT) -> None:
@@ -289,7 +289,7 @@ def status(run_id: _RUN = LAST, store: StoreOption = STORE_DEFAULT) -> None:
     try:
         state = read_state(found)
     except InputError as error:
-        notices().print(str(error))
+        warn(str(error))
         _tell_attempts(found)
         return
     if state is None:

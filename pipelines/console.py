@@ -53,7 +53,7 @@ def open_run(store: "Store", run_id: str) -> "Run":
         try:
             newest.spec()
         except InputError as error:  # one that was never whole must not stand before the others for ever
-            notices().print(f"passed over: {error}")
+            warn(f"passed over: {error}")
             continue
         return newest
     raise InputError(f"{store.url} has no runs yet: `wfm run world_model` makes one")
@@ -90,6 +90,11 @@ def careful_console(stderr: bool, width: int | None = None) -> "Console":
 def say(text: str) -> None:
     """One plain line of an answer (or several of our own)."""
     print(printable(text), flush=True)
+
+
+def warn(text: str) -> None:
+    """One line beside the answer, whole: it may name a file or a command to copy."""
+    print(text, file=sys.stderr, flush=True)
 
 
 def age(unix_seconds: float) -> str:

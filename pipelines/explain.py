@@ -43,7 +43,7 @@ class Difference:
 def explain_node(store: "Store", run: "Run", name: str) -> list[str]:
     """The explanation, line by line. Raises `InputError` for a node that the run does not have."""
     spec = run.spec()
-    nodes = {node["name"]: node for node in spec.get("nodes", [])}
+    nodes = {node["name"]: node for node in _nodes(spec)}
     if name not in nodes:
         raise InputError(f"run {run.id} has no stage {name!r}. Choices: {', '.join(nodes)}")
     state = read_state(run)
@@ -195,17 +195,37 @@ def _nearest(
             spec = other.spec()
         except WfmError:
             continue
-        found = next(
-            (one for one in spec.get("nodes", []) if one["name"] == name and one["stage"] == node["stage"]), None
-        )
+        found = next((one for one in _nodes(spec) if one["name"] == name and one["stage"] == node["stage"]), None)
         if found is None:
             continue
-        difference = compare(found, node, spec.get("modules", {}), run.spec().get("modules", {}))
+        difference = compare(found, node, _modules(spec), _modules(run.spec()))
         if best is None or len(difference) < len(best[2]):
             best = (other, found, difference)
         if not len(difference):
             break
     return best
+
+
+def _nodes(spec: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The nodes that a spec describes as `create_run` does; it is read from a store, where anything may lie."""
+    found = spec.get("nodes")
+    return [one for one in found if _is_node(one)] if isinstance(found, list) else []
+
+
+def _is_node(one: Any) -> bool:
+    texts, maps = ("name", "stage", "component", "code_id"), ("what", "inputs", "sources")
+    return (
+        isinstance(one, dict)
+        and all(isinstance(one.get(name), str) for name in texts)
+        and all(isinstance(one.get(name), dict) for name in maps)
+        and all(isinstance(key, str) for name in maps[1:] for key in one[name].values())
+        and "key" in one
+    )
+
+
+def _modules(spec: Mapping[str, Any]) -> dict[str, Any]:
+    found = spec.get("modules")
+    return {name: value for name, value in found.items() if isinstance(value, dict)} if isinstance(found, dict) else {}
 
 
 def compare(

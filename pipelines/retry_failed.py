@@ -86,8 +86,7 @@ def _failed_sources(part: "Artifact") -> set[str]:
 
 def _bury_probes(store: "Store", sources: set[str]) -> None:
     """The parts that hold what was found in one file; no artifact lists them, so they are looked for by their source."""
-    for name in store.objects.names("parts"):
-        key = name.rstrip("/")
+    for key in generations.keys(store.objects, "parts"):
         generation = generations.read_state(store.objects, f"parts/{key}").current
         if generation is None:
             continue

@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Annotated
 import pydantic
 
 from wfm.artifacts import schema
-from wfm.artifacts.schema import Count
 from wfm.errors import DataError
 from wfm.log import get_logger
 
@@ -59,7 +58,7 @@ class NodeState(pydantic.BaseModel):
     "Unix time at which the first attempt of this run began [s]; 0: not yet."
     ended: _Seconds = 0.0
     cpu_seconds: _Seconds = 0.0
-    peak_bytes: Count = 0
+    peak_bytes: Annotated[int, pydantic.Field(ge=0)] = 0
     note: str = ""
     "Last progress the stage told."
     ends_at: _Seconds = 0.0

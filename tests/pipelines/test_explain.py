@@ -129,3 +129,12 @@ def test_what_is_there_although_this_run_failed(store: Store) -> None:
     first = past_run(store)
     committed(store, first.id)
     assert "That run made it, and it is there: a rerun takes it up." in told(store, past_run(store, state="failed"))
+
+
+@pytest.mark.parametrize(
+    "nodes", [None, 7, [1], [{"name": "split"}], [{**BASE, "what": 3}], [{**BASE, "inputs": {"videos": 1}}]]
+)
+def test_an_earlier_run_whose_spec_is_none_is_passed_over(store: Store, nodes: Any) -> None:
+    """Before: KeyError, TypeError or AttributeError, "a bug of ours", for every later run."""
+    store.runs.create({"pipeline": "p", "nodes": nodes, "modules": []})
+    assert "No earlier run" in told(store, past_run(store))

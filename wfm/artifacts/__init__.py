@@ -4,8 +4,9 @@ Read in this order:
 
 1. `store`       the facade: `Store.open(url)`, `has`, `artifact`, `attempt`, `promote`, `resolve`, `lease`, `gc`,
 `pull` ...
-2. `address`     store URLs, keys, and which paths and names are allowed
-3. `manifest`    what a commit says; `listing` its trees of files and parts; `schema` versions and their refusal
+2. `address`     store URLs, keys, which paths and names are allowed, and the one join of paths
+3. `manifest`    what a commit says; `listing` its trees of files and parts; `schema` how any record is read: it is data
+from outside
 4. `attempt`     a folder to write in, and the commit; `atomic` the two whole-or-nothing writes; `generations` which
 commit counts
 5. `artifact`    reading: files, tables, parts; `verified` the check; `tables` Parquet in pieces; `pull` copies for
@@ -26,6 +27,7 @@ Layout below the store's URL:
     purged/<video id>.json                 videos that must not come back
     poison/<step>/<id>.json                notes of items that crash whoever opens them
     captions/<2>/<clip sha256>/<id>.json   what models said of a clip, so that nothing is asked twice
+    probe/create-if-absent                 buckets: what was put twice to see that the second put is refused
     leases/<key>/…    runs/<id>/…    scratch/<key>/… (local stores only; a remote one's scratch lies in the cache)
 """
 

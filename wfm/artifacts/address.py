@@ -8,6 +8,7 @@ import hashlib
 import os
 import re
 import secrets
+import stat
 import threading
 import time
 from dataclasses import dataclass
@@ -153,13 +154,18 @@ def below(root: Path, path: str) -> Path:
     store could lead a reader, or a deletion, out of it.
     """
     safe_path(path)
-    here = os.path.realpath(root)
-    whole = f"{here.rstrip('/')}/{path}"
-    if os.path.realpath(whole) != whole:
-        raise DataError(
-            f"{root / path} is a link, or lies behind one: links below {root} are not followed; put the files themselves "
-            "there, or let the folder as a whole be the link"
-        )
+    whole = os.fspath(root)
+    for step in path.split("/"):
+        whole = f"{whole}/{step}"
+        try:
+            mode = os.lstat(whole).st_mode
+        except (FileNotFoundError, NotADirectoryError):  # nothing there yet, nor below
+            break
+        if stat.S_ISLNK(mode):
+            raise DataError(
+                f"{whole} is a link: links below {root} are not followed; put the files themselves there, or let the folder "
+                "as a whole be the link"
+            )
     return root / path
 
 

@@ -19,7 +19,7 @@ from typing import Annotated, Any, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
 from wfm.artifacts import schema
-from wfm.artifacts.schema import Count, Key, Number, RelativePath, Word
+from wfm.artifacts.schema import Count, Integer, Key, Number, RelativePath, Word
 from wfm.errors import DataError
 
 NODE_ENTRIES = 4096
@@ -56,7 +56,7 @@ class PartEntry:
     name: Word
     key: Key
     digest: Key
-    counts: dict[str, int] = field(default_factory=dict)
+    counts: dict[str, Integer] = field(default_factory=dict)
     generation: Number = 1
 
 
@@ -89,6 +89,7 @@ class Listing(BaseModel):
     children: tuple[Child, ...] = ()
 
 
+_FILES, _PARTS, _CHILDREN = tuple[FileEntry, ...], tuple[PartEntry, ...], tuple[Child, ...]
 Write = Callable[[str, bytes], None]
 Read = Callable[[Child], bytes]
 
@@ -179,6 +180,8 @@ def checked(listing: Listing, label: str) -> Listing:
 
     `label`: "files" or "parts".
     """
+    if not listing.entries and not listing.children and not listing.count:
+        return listing
     if listing.entries and listing.children:
         raise ValueError("it has entries and nodes, one of both is expected")
     entries = _check_rows(listing.entries, label)
@@ -186,7 +189,7 @@ def checked(listing: Listing, label: str) -> Listing:
     count = sum(child.count for child in listing.children) if listing.children else len(entries)
     if count != listing.count:
         raise ValueError(f"it says {listing.count} entries and has {count}")
-    return listing.model_copy(update={"entries": entries})
+    return listing if entries is listing.entries else listing.model_copy(update={"entries": entries})
 
 
 def _rows(child: Child, read: Read) -> list[dict[str, Any]]:
@@ -214,7 +217,7 @@ def _check_node(child: Child, document: Any) -> list[dict[str, Any]]:
         rows = list(_check_rows(found, label))
         first, last, count = _name(rows[0]), _name(rows[-1]), len(rows)
     else:
-        inner = _fit(tuple[Child, ...], found)
+        inner = _fit(_CHILDREN, found)
         _check_children(inner, label, child.depth - 1)
         rows = [each.model_dump() for each in inner]
         first, last, count = inner[0].first, inner[-1].last, sum(each.count for each in inner)
@@ -227,14 +230,17 @@ def _check_rows(rows: Sequence[Any], label: str) -> tuple[dict[str, Any], ...]:
     if len(rows) > NODE_ENTRIES:
         raise ValueError(f"it has {len(rows)} entries, at most {NODE_ENTRIES} are in one list")
     entries: tuple[Entry, ...]
-    entries = _fit(tuple[FileEntry, ...], rows) if label == "files" else _fit(tuple[PartEntry, ...], rows)
+    entries = _fit(_FILES, rows) if label == "files" else _fit(_PARTS, rows)
     names = [entry.name for entry in entries]
     if any(before >= after for before, after in itertools.pairwise(names)):
         raise ValueError("its names are not in order, or one is there twice")
     if label == "files":
         _check_own(names)
         check_folders(names)
-    return tuple({name: getattr(entry, name) for name in entry.__dataclass_fields__} for entry in entries)
+    fields = (FileEntry if label == "files" else PartEntry).__dataclass_fields__
+    if all(len(row) == len(fields) for row in rows):
+        return rows if isinstance(rows, tuple) else tuple(rows)
+    return tuple({name: getattr(entry, name) for name in fields} for entry in entries)  # known fields only
 
 
 def _check_own(paths: Sequence[str]) -> None:

@@ -21,6 +21,7 @@ from wfm.errors import DataError, InputError, MissingPackage, TryAgain, WfmError
 PIECE = 8 * 2**20  # bytes a request when streaming, and of a multipart upload
 UPLOADS_AT_ONCE = 4  # pieces of one file
 _CLIENTS = {"s3": ("s3fs", "S3FileSystem", "s3"), "gs": ("gcsfs", "GCSFileSystem", "gcs")}
+_ENDPOINTS = {"s3": ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"), "gs": ("STORAGE_EMULATOR_HOST",)}
 _PROBE = "probe/create-if-absent"
 _PROBES = 3
 _probed: set[tuple[str, str]] = set()
@@ -246,6 +247,6 @@ async def _get_from_s3(filesystem: Any, whole: str, at_most: int | None) -> byte
 def _service(scheme: str, options: dict[str, Any]) -> str:
     """Where the service answers, for people: no credentials in it."""
     given = options.get("endpoint_url") or (options.get("client_kwargs") or {}).get("endpoint_url")
-    if scheme == "s3":
-        given = given or os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
+    for name in _ENDPOINTS[scheme]:
+        given = given or os.environ.get(name)
     return bare_url(str(given)) if given else {"s3": "Amazon S3", "gs": "Google Cloud Storage"}[scheme]

@@ -44,12 +44,11 @@ class DiskObjects:
 
     def read(self, path: str, at_most: int | None = MAX_BYTES) -> bytes:
         with open_plain(self.local_path(path)) as file:
-            data = file.read() if at_most is None else file.read(at_most + 1)
-        if at_most is not None and len(data) > at_most:
-            raise DataError(
-                f"{self._root / path} is damaged: it has more than the {at_most} bytes that are read of such a file"
-            )
-        return data
+            if at_most is not None and os.fstat(file.fileno()).st_size > at_most:
+                raise DataError(
+                    f"{self._root / path} is damaged: it has more than the {at_most} bytes that are read of such a file"
+                )
+            return file.read()
 
     def stream(self, path: str) -> Iterator[bytes]:
         with open_plain(self.local_path(path)) as file:

@@ -37,8 +37,9 @@ Word = Annotated[str, StringConstraints(pattern=f"^{NAME_PATTERN.pattern}$")]
 RelativePath = Annotated[str, AfterValidator(_relative)]
 """A path of `address.safe_path`."""
 Short = Annotated[str, StringConstraints(max_length=10_000)]
-Count = Annotated[int, Field(ge=0, lt=2**63)]
-Number = Annotated[int, Field(ge=1, lt=10**15)]
+Integer = Annotated[int, Field(strict=True)]
+Count = Annotated[int, Field(strict=True, ge=0, lt=2**63)]
+Number = Annotated[int, Field(strict=True, ge=1, lt=10**15)]
 """Of a generation, a promotion, a lease: they are counted up from 1, and are part of a name."""
 
 
@@ -71,7 +72,7 @@ def parse(data: bytes, where: str) -> Any:
         raise DataError(f"{where} is not valid JSON ({len(data)} bytes): the file is damaged") from None
     except RecursionError:
         raise DataError(f"{where} is damaged: its JSON is nested too deep") from None
-    if _too_deep(document):
+    if data.count(b"[") + data.count(b"{") > MAX_DEPTH and _too_deep(document):
         raise DataError(f"{where} is damaged: its JSON is nested more than {MAX_DEPTH} levels deep")
     return document
 

@@ -17,7 +17,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from wfm.artifacts import schema
-from wfm.errors import InputError
+from wfm.errors import DataError
 from wfm.log import get_logger
 from wfm.models.folder import load_exactly, load_tensors, save_tensors
 from wfm.training.ema import PowerEMA
@@ -92,8 +92,9 @@ def newest_checkpoint(scratch: Path, fingerprint: str) -> Checkpoint | None:
     for path in _folders(scratch):
         try:
             state = schema.decode((path / "state.json").read_bytes(), str(path / "state.json"), SCHEMA_VERSION)
-        except InputError as error:  # the one before it goes on
-            get_logger(__name__).warning("%s; this checkpoint is passed over", error)
+        except DataError as error:  # the one before it goes on; this one would stand in the way of the next of its step
+            get_logger(__name__).warning("%s: this checkpoint is removed", error)
+            shutil.rmtree(path)
             continue
         if state.get("fingerprint") == fingerprint and isinstance(state.get("step"), int):
             newest = Checkpoint(path, state["step"], state)

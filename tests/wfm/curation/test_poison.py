@@ -1,6 +1,7 @@
 """An item that crashes its process is found, listed and left out; killed runs and passing crashes blame nobody."""
 
 import ctypes
+import json
 import signal
 import subprocess
 import sys
@@ -86,6 +87,27 @@ def test_a_run_that_is_killed_again_and_again_poisons_nothing(tmp_path: Path, ti
     with watch(store, "step", "a" * 64, Path("x.mp4"), "x", trial=lambda path: ""):
         pass
     assert poisoned(store) == []
+
+
+@pytest.mark.parametrize("data", [b"{", b"[" * 100_000, b"[]", b'{"step": "step"}', b'{"x": 1}', b'{"worker": 3}'])
+def test_a_note_that_is_damaged_counts_as_not_there(tmp_path: Path, data: bytes) -> None:
+    """Before: JSONDecodeError, RecursionError or TypeError at every item of the step, and in `--retry-failed`."""
+    store = Store.open(tmp_path / "store")
+    store.objects.replace(f"poison/step/{'a' * 64}.json", data)
+    store.objects.replace("poison/step/notes.txt", data)
+    store.objects.replace("poison/notes.txt", data)
+    assert poisoned(store) == []
+    with watch(store, "step", "a" * 64, Path("x.mp4"), "x", trial=lambda path: ""):
+        pass
+
+
+def test_a_workers_number_that_is_a_path_is_not_followed(tmp_path: Path) -> None:
+    """Before: `/proc/<pid>/stat` was opened with whatever the note had for a number."""
+    store = Store.open(tmp_path / "store")
+    note = {"step": "step", "item": "a" * 64, "source": "x", "worker": {"pid": "../../x", "machine": 1}}
+    store.objects.replace(f"poison/step/{'a' * 64}.json", json.dumps(note).encode())
+    with watch(store, "step", "a" * 64, Path("x.mp4"), "x", trial=lambda path: ""):
+        pass
 
 
 def test_an_exception_is_no_crash(tmp_path: Path) -> None:
