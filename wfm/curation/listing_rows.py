@@ -76,7 +76,7 @@ def parse_table(file: BinaryIO, where: str) -> Iterator[Row]:
                     yield _checked(given, where, f"row {number}")
                 else:
                     yield _refused(where, f"row {number}", "it names no source")
-    except (pyarrow.ArrowException, OSError, ValueError, KeyError) as error:
+    except (pyarrow.ArrowException, OSError, ValueError, LookupError) as error:
         raise InputError(f"the list {where!r} is no Parquet that can be read: {str(error)[:300]}") from None
 
 

@@ -61,7 +61,7 @@ def read_actions(path: Path) -> "pa.Table":
 
     try:
         table = _read_bounded(path)
-    except (pa.ArrowException, OSError, KeyError, ValueError) as error:
+    except (pa.ArrowException, OSError, LookupError, ValueError) as error:
         raise DataError(f"actions {path.name!r} cannot be read as Parquet: {error}") from error
     missing = [name for name in ("action", "pts_seconds") if table.column_names.count(name) != 1]
     if missing:
@@ -97,6 +97,8 @@ def _read_bounded(path: Path) -> "pa.Table":
         column = table[name]
         if not pa.types.is_dictionary(column.type) or column.type == field.type:
             continue
+        for chunk in column.chunks:
+            chunk.validate(full=True)  # what is cast must not point beyond the texts that there are
         lengths = [pc.sum(pc.take(pc.binary_length(chunk.dictionary), chunk.indices)) for chunk in column.chunks]
         if (size := sum(length.as_py() or 0 for length in lengths)) > LARGEST_ACTIONS:
             raise DataError(

@@ -180,6 +180,8 @@ class TorchScriptFile(TensorFile):
     def _start(self, member: str) -> int:
         """First byte of an entry's content, behind the entry's own header in the file."""
         info = self._members[member]
+        if not 0 <= info.header_offset < self._ranges.size:
+            raise DataError(f"{self.path}: damaged: entry {member!r} lies outside the file. Fetch it again")
         header = self._ranges.bytes(info.header_offset, 30)
         if info.compress_type != zipfile.ZIP_STORED or len(header) < 30 or header[:4] != b"PK\x03\x04":
             raise DataError(f"{self.path}: entry {member!r} is compressed or damaged; torch stores plain ones")
