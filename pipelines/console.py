@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import typer
 
 from components.context import store_options
-from pipelines.wfm_home import home
 from pipelines.run_state import default_store
+from pipelines.wfm_home import home
 from wfm.errors import InputError, WfmError
 from wfm.log import printable
 

@@ -101,7 +101,7 @@ def parse_assignment(text: str) -> tuple[list[str], Any]:
         raise ConfigError(f"override {text!r} is not of the form name=value, such as model.width=192")
     try:
         value = json.loads(raw)
-    except json.JSONDecodeError:
+    except (ValueError, RecursionError):  # no JSON, or a number of thousands of digits
         value = raw
     return name.strip().split("."), value
 

@@ -11,22 +11,26 @@ import hashlib
 import json
 import uuid
 from collections.abc import Callable, Mapping, Sequence
-from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+from wfm.curation.caption_by_model import CaptionWindow
 from wfm.curation.clip_table import ClipRow
 from wfm.curation.cosmos_windows import caption_of, from_windows, to_windows
+from wfm.curation.outside_rows import LONGEST_NAME, checked_row, count_of, rate_of, seconds_of, text_of
 from wfm.curation.rights import COLUMNS
 from wfm.errors import DataError
+from wfm.records import Rights
 
 MICROSECONDS = 1_000_000
 _WFM, _WINDOWS, _RIGHTS = "wfm", "windows", "rights"
 _OF_VIDEO: dict[str, tuple[str, Callable[[Any], Any]]] = {
-    "width": ("width_source", int),
-    "height": ("height_source", int),
-    "fps": ("framerate_source", lambda rate: float(Fraction(str(rate)))),
+    "width": ("width_source", count_of),
+    "height": ("height_source", count_of),
+    "fps": ("framerate_source", rate_of),
 }
+LARGEST_META = 2**24
+"""Bytes of one meta."""
 
 
 def uuid_of(clip_id: str) -> str:
@@ -85,27 +89,32 @@ def to_meta(
 def from_meta(path: Path) -> Meta:
     """A meta -> what it says. Raises `DataError` naming the file and the field that is missing or wrong."""
     try:
+        if path.stat().st_size > LARGEST_META:
+            raise ValueError(f"more than {LARGEST_META:,} bytes")
         meta = json.loads(path.read_text(encoding="utf-8"))
         if not isinstance(meta, dict):
             raise ValueError("a JSON object was expected")
         ours = meta.get(_WFM)
         video = {name: read(meta[key]) for name, (key, read) in _OF_VIDEO.items() if meta.get(key)}
         if isinstance(ours, dict) and set(_REQUIRED) <= set(ours):
-            values: dict[str, Any] = {name: ours.get(name) for name in _COLUMNS}
-            return Meta(ClipRow(**values), video, dict(ours.get(_RIGHTS, {})), list(ours.get(_WINDOWS, [])))
+            values: dict[str, Any] = dict.fromkeys(_COLUMNS)
+            values |= checked_row(ClipRow, {name: ours[name] for name in _COLUMNS if name in ours})
+            rights = checked_row(Rights, ours.get(_RIGHTS, {}))
+            windows = [checked_row(CaptionWindow, window) for window in ours.get(_WINDOWS, [])]
+            return Meta(ClipRow(**values), video, rights, windows)
         windows = from_windows(meta.get("windows") or ())
         return Meta(_foreign(meta, *caption_of(windows)), video, {}, windows)
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DataError(f"{path}: no clip as cosmos-curate writes it: {error!r}") from None
+    except (OSError, ArithmeticError, AttributeError, KeyError, RecursionError, TypeError, ValueError) as error:
+        raise DataError(f"{path}: no clip as cosmos-curate writes it: {repr(error)[:500]}") from None
 
 
 def _foreign(meta: dict[str, Any], caption: str, kind: str) -> ClipRow:
     """A meta without our entry. Scores of theirs that mean something else than ours stay in the file, unread."""
-    span, source = str(uuid.UUID(meta["span_uuid"])), str(meta["source_video"])
-    start, end = (float(moment) for moment in meta["duration_span"])
+    span, source = str(uuid.UUID(meta["span_uuid"])), text_of(meta["source_video"])
+    start, end = (seconds_of(moment) for moment in meta["duration_span"])
     if not start < end:
         raise ValueError(f"duration_span {start} to {end} is not a span")
-    frames, fps = int(meta["num_frames"]), float(Fraction(str(meta["framerate"])))
+    frames, fps = count_of(meta["num_frames"]), rate_of(meta["framerate"])
     video_id = hashlib.sha256(source.encode()).hexdigest()  # their bytes are not at hand: the name stands for them
     valid = bool(meta.get("valid", True))
     nothing: dict[str, Any] = dict.fromkeys(_COLUMNS)
@@ -122,8 +131,8 @@ def _foreign(meta: dict[str, Any], caption: str, kind: str) -> ClipRow:
             "end_seconds": end,
             "num_frames": frames,
             "fps": fps,
-            "width": int(meta["width"]),
-            "height": int(meta["height"]),
+            "width": count_of(meta["width"]),
+            "height": count_of(meta["height"]),
             "transcode": "encode",
             "has_actions": False,
             "kept": valid,
@@ -133,8 +142,8 @@ def _foreign(meta: dict[str, Any], caption: str, kind: str) -> ClipRow:
             "duplicate_cosine": 0.0,
             "split": "",
             "group": video_id,
-            "caption": caption,
-            "caption_source": kind,
+            "caption": text_of(caption),
+            "caption_source": text_of(kind, LONGEST_NAME),
             "shard": "",
         }
     )

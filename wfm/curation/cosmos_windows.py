@@ -7,6 +7,8 @@ rewritten one is ``{model}_enhanced_caption``. Rows are dicts with the columns o
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from wfm.curation.outside_rows import count_of
+
 REWRITTEN = ("long", "medium", "short")
 _ENHANCED, _PLAIN = "_enhanced_caption", "_caption"
 _FRAMES = ("start_frame", "end_frame")
@@ -34,7 +36,7 @@ def from_windows(windows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """
     found = []
     for window in windows:
-        start, end = (int(window[name]) for name in _FRAMES)
+        start, end = (count_of(window[name]) for name in _FRAMES)
         if not 0 <= start <= end:
             raise ValueError(f"window of frames {start} to {end}")
         said = {

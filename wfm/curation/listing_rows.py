@@ -62,7 +62,7 @@ def parse_table(file: BinaryIO, where: str) -> Iterator[Row]:
                     f"{where!r} column {name!r} is {kind or 'not there'}; texts are wanted: source, and if known "
                     f"{', '.join(FIELDS[1:])}"
                 )
-        if problem := table_problem(table.metadata, list(kinds), LARGEST_LIST, MOST_ROWS):
+        if problem := table_problem(table.metadata, list(kinds), LARGEST_LIST, MOST_ROWS, MOST_ROWS):
             raise InputError(f"the list {where!r} {problem}")
         # A text that repeats stays one text: a few bytes may claim a million rows of a million characters
         table = pq.ParquetFile(file, read_dictionary=list(kinds))
@@ -76,14 +76,14 @@ def parse_table(file: BinaryIO, where: str) -> Iterator[Row]:
                     yield _checked(given, where, f"row {number}")
                 else:
                     yield _refused(where, f"row {number}", "it names no source")
-    except (pyarrow.ArrowException, OSError, ValueError, KeyError) as error:
+    except (pyarrow.ArrowException, OSError, ValueError, LookupError) as error:
         raise InputError(f"the list {where!r} is no Parquet that can be read: {str(error)[:300]}") from None
 
 
-def table_problem(metadata: Any, columns: list[str], most_bytes: int, most_values: int) -> str:
+def table_problem(metadata: Any, columns: list[str], most_bytes: int, most_rows: int, most_values: int) -> str:
     """Why the columns of a Parquet file are not read, by what its footer claims of bytes (unpacked) and values, or ""."""
-    if metadata.num_rows > most_values:
-        return f"claims {metadata.num_rows:,} rows; at most {most_values:,} are read"
+    if metadata.num_rows > most_rows:
+        return f"claims {metadata.num_rows:,} rows; at most {most_rows:,} are read"
     unpacked = values = 0
     for group in range(metadata.num_row_groups):
         for index in range(metadata.num_columns):

@@ -161,7 +161,7 @@ def _run(
             if not video.rewinds:
                 video = opened.enter_context(open_video(path, threads=threads))
         if any(want.motion_vectors for want in wanted):
-            video.stream.codec_context.options = {"flags2": "+export_mvs"}
+            video.stream.codec_context.options |= {"flags2": "+export_mvs"}
         frames = video.frames()
         first = next(frames, None)
         if first is None:

@@ -15,6 +15,7 @@ import dataclasses
 import json
 import os
 import re
+import resource
 import signal
 import subprocess
 import sys
@@ -36,10 +37,15 @@ if TYPE_CHECKING:
 TRIES = 3
 CODE = "poisoned"
 TRIAL_SECONDS = 3600.0
-"""A trial that takes longer than this hangs, and counts as a crash [s]."""
+"""A trial that takes longer than this hangs, and counts as a crash [s]; that of a small file sooner, see `trial_seconds`."""
+TRIAL_BYTES = 4 << 30
+"""A trial that needs more memory than this counts as a crash [bytes]: the 17 pictures of 8K that a decoder may keep fit."""
 
 _FOLDER = "poison"
 _ITEM = re.compile(r"[0-9a-f]{64}\.json")
+_LEAST_SECONDS, _SLOWEST = 120.0, 50_000  # bytes of video a second, of the slowest decoding there is
+_OUT_OF_MEMORY = 86
+"""Exit code of a trial that was refused memory."""
 Trial = Callable[[Path], str]
 """Local file -> "" when it can be decoded without a crash, else what ended the process."""
 
@@ -69,15 +75,25 @@ class Note:
 
 
 def decode_in_own_process(path: Path) -> str:
-    """Decode every frame in a process of its own. Python's errors are no crash: whoever decodes next reports them."""
-    command = python("-m", "wfm.curation.poison", str(path))
+    """Decode every frame in a process of its own, of bounded memory and time. Python's errors are no crash: whoever decodes
+    next reports them."""
+    seconds = trial_seconds(path)
+    command, environment = python("-m", "wfm.curation.poison", str(path)), safe_environment(os.environ)
     try:
         code = subprocess.run(
-            command, capture_output=True, timeout=TRIAL_SECONDS, check=False, env=safe_environment(os.environ)
+            command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, timeout=seconds, check=False, env=environment
         ).returncode
     except subprocess.TimeoutExpired:
-        return f"decoding took longer than {TRIAL_SECONDS:g} s"
+        return f"decoding took longer than {seconds:g} s"
+    if code == _OUT_OF_MEMORY:
+        return f"decoding took more than {TRIAL_BYTES:,} bytes of memory"
     return f"decoding ended by {signal.Signals(-code).name}" if code < 0 else ""
+
+
+def trial_seconds(path: Path) -> float:
+    """How long the trial of a file may take [s]: what the slowest decoding takes, two minutes at least."""
+    size = path.stat().st_size if path.exists() else 0
+    return min(TRIAL_SECONDS, _LEAST_SECONDS + round(size / _SLOWEST))
 
 
 @contextlib.contextmanager
@@ -186,9 +202,25 @@ def _was_its_fault(worker: dict[str, Any]) -> bool:
 def _decode(path: str) -> None:
     from wfm.data.decode import VideoError, open_video
 
-    with contextlib.suppress(VideoError), open_video(path) as video:
-        for _ in video.frames():
-            pass
+    _bound_memory()
+    try:
+        with open_video(path) as video:
+            for _ in video.frames():
+                pass
+    except MemoryError:
+        sys.exit(_OUT_OF_MEMORY)
+    except VideoError as error:
+        if isinstance(error.__cause__, MemoryError) and error.code != "too_large":
+            sys.exit(_OUT_OF_MEMORY)
+
+
+def _bound_memory() -> None:
+    """At most `TRIAL_BYTES` beyond what the libraries have mapped by now; the decoder is refused more."""
+    import psutil
+
+    most = psutil.Process().memory_info().vms + TRIAL_BYTES
+    _, hard = resource.getrlimit(resource.RLIMIT_AS)
+    resource.setrlimit(resource.RLIMIT_AS, (most if hard == resource.RLIM_INFINITY else min(most, hard), hard))
 
 
 if __name__ == "__main__":

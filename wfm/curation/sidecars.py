@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from wfm.actions import ActionSpec
+from wfm.curation.listing_rows import table_problem
 from wfm.errors import DataError, WfmError
 
 if TYPE_CHECKING:
@@ -20,6 +21,14 @@ if TYPE_CHECKING:
 NEWEST_SCHEMA = 1
 LONGEST_NAME = 1000
 "Characters of a session_id or view; every row of its video holds it."
+LONGEST_SHOT = 100_000
+"Characters of a shot as JSON; every clip of it holds it."
+LARGEST_ATTRIBUTES = 2**24
+"Bytes of an attributes file; as Python's objects it takes some twenty times as much."
+LARGEST_ACTIONS = 2**29
+"Bytes that an actions table unpacks to."
+MOST_ACTIONS = 10_000_000
+"Rows of an actions table, and a tenth of the numbers in it."
 _METADATA = b"wfm"
 
 
@@ -34,12 +43,14 @@ def check_actions(path: Path) -> dict[str, str]:
         raise DataError(f"actions {path.name!r}: the table has no rows")
     if not np.isfinite(times).all() or (np.diff(times) <= 0).any():
         raise DataError(f"actions {path.name!r}: pts_seconds must be finite and rising")
-    widths = {len(row) for row in table["action"].to_pylist()}
+    import pyarrow.compute as pc
+
+    widths = set(pc.unique(pc.list_value_length(table["action"])).to_pylist())
     if widths != {spec.width}:
         raise DataError(
             f"actions {path.name!r}: rows are {sorted(widths)} wide, the action spec has {spec.width} names"
         )
-    if spec.width and not np.isfinite(np.asarray(table["action"].to_pylist(), dtype=np.float64)).all():
+    if spec.width and not np.isfinite(pc.list_flatten(table["action"]).to_numpy()).all():
         raise DataError(f"actions {path.name!r}: an action is not finite")
     return _recording(header)
 
@@ -47,11 +58,10 @@ def check_actions(path: Path) -> dict[str, str]:
 def read_actions(path: Path) -> "pa.Table":
     """The table. Raises `DataError` when it is not Parquet, lacks a column, or has one of another type."""
     import pyarrow as pa
-    import pyarrow.parquet as pq
 
     try:
-        table = pq.read_table(path)
-    except (pa.ArrowException, OSError) as error:
+        table = _read_bounded(path)
+    except (pa.ArrowException, OSError, LookupError, ValueError) as error:
         raise DataError(f"actions {path.name!r} cannot be read as Parquet: {error}") from error
     missing = [name for name in ("action", "pts_seconds") if table.column_names.count(name) != 1]
     if missing:
@@ -64,6 +74,37 @@ def read_actions(path: Path) -> "pa.Table":
         )
     if table["action"].null_count:
         raise DataError(f"actions {path.name!r}: {table['action'].null_count} rows have no action")
+    return table
+
+
+def _read_bounded(path: Path) -> "pa.Table":
+    """The table. A text that repeats is stored once and read as often as it counts, so its length is looked at in between."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+    import pyarrow.parquet as pq
+
+    with pq.ParquetFile(path) as file:
+        schema = file.schema_arrow
+        problem = table_problem(file.metadata, schema.names, LARGEST_ACTIONS, MOST_ACTIONS, 10 * MOST_ACTIONS)
+    if problem:
+        raise DataError(f"actions {path.name!r} {problem}")
+    kinds = pa.types.is_string, pa.types.is_large_string, pa.types.is_binary, pa.types.is_large_binary
+    texts = [field.name for field in schema if any(kind(field.type) for kind in kinds)]
+    with pq.ParquetFile(path, read_dictionary=texts) as file:
+        table = file.read()
+    for name in texts:
+        field = schema.field(name)
+        column = table[name]
+        if not pa.types.is_dictionary(column.type) or column.type == field.type:
+            continue
+        for chunk in column.chunks:
+            chunk.validate(full=True)  # what is cast must not point beyond the texts that there are
+        lengths = [pc.sum(pc.take(pc.binary_length(chunk.dictionary), chunk.indices)) for chunk in column.chunks]
+        if (size := sum(length.as_py() or 0 for length in lengths)) > LARGEST_ACTIONS:
+            raise DataError(
+                f"actions {path.name!r}: the texts of {name!r} unpack to {size:,} bytes; leave the column out"
+            )
+        table = table.set_column(table.column_names.index(name), field, column.cast(field.type))
     return table
 
 
@@ -92,11 +133,15 @@ def read_attributes(path: Path) -> dict[str, Any]:
     """The whole file, its shots with ``start_seconds`` < ``end_seconds``. Raises `DataError`."""
     where = f"attributes {path.name!r}"
     try:
+        if path.stat().st_size > LARGEST_ATTRIBUTES:
+            raise DataError(f"{where} is larger than {LARGEST_ATTRIBUTES:,} bytes")
         header = _header(path.read_bytes(), where)
         for shot in header.get("shots", []):
+            if len(json.dumps(shot)) > LONGEST_SHOT:
+                raise DataError(f"{where}: a shot has more than {LONGEST_SHOT:,} characters")
             if not float(shot["start_seconds"]) < float(shot["end_seconds"]):
                 raise DataError(f"{where}: a shot ends before it begins: {shot}")
-    except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:
+    except (ArithmeticError, ValueError, KeyError, TypeError, AttributeError, OSError) as error:
         raise DataError(f"{where}: not a JSON object with shots of start_seconds and end_seconds: {error!r}") from error
     return header
 

@@ -21,6 +21,7 @@ import av.video.reformatter
 import numpy as np
 
 from wfm.data.alpha_decoder import decoder_of
+from wfm.data.claims import PictureLimit, mp4_claims, pixel_options
 from wfm.data.codec_names import KNOWN, MissingDecoder, codec_tag
 from wfm.data.orientation import Orientation
 from wfm.errors import DataError
@@ -33,7 +34,7 @@ FORMATS = (
 
 _LONGEST_LAST_FRAME_SECONDS = 2.0
 _TOLERANCE_SECONDS = 1e-6  # seconds that went through a float compare equal to their own pts
-ERRORS = (av.error.FFmpegError, OSError, ValueError, EOFError)
+ERRORS = (av.error.FFmpegError, OSError, ValueError, EOFError, MemoryError, ArithmeticError)
 
 
 class VideoError(DataError):
@@ -69,6 +70,7 @@ class OpenVideo:
         rate = stream.average_rate or stream.guessed_rate or stream.base_rate
         self.nominal_fps = float(rate) if rate else 25.0
         self.tick = max(1, round(1 / self.nominal_fps / self.time_base))  # a frame's length where none is told
+        self._pictures = PictureLimit(stream.codec_context)
         self._used = False
 
     @property
@@ -115,6 +117,8 @@ class OpenVideo:
                 if start_pts is None or repeated.pts >= start_pts:
                     yield repeated
         except ERRORS as error:
+            if words := self._pictures.outgrown(error):
+                raise VideoError(self.path, "too_large", words) from error
             if last is not None or not sought:  # else a bare stream, in which nothing can be sought
                 at = "before the first frame" if last is None else f"after {self.seconds(last):.3f} s"
                 raise VideoError(self.path, "decode_error", f"decoding failed {at}: {words_of(error)}") from error
@@ -167,7 +171,8 @@ class OpenVideo:
 @contextlib.contextmanager
 def open_video(path: str | Path, *, threads: int = 1) -> Iterator[OpenVideo]:
     """Open one local video file. Raises `VideoError` with the code ``not_a_video``, ``truncated``, ``empty_file``,
-    ``no_video_stream``, ``no_decoder:<tag>`` or ``unreadable``, and `MissingDecoder` for a known codec without a decoder."""
+    ``no_video_stream``, ``no_decoder:<tag>`` or ``unreadable``, and `MissingDecoder` for a known codec without a decoder.
+    Decoding raises it with ``too_large`` for a picture that outgrows the stream (`claims`)."""
     path = Path(path).absolute()
     container = _open_container(path)
     try:
@@ -251,7 +256,13 @@ def _open_container(path: Path) -> Any:
         raise VideoError(path, "unreadable", f"{error.strerror or error}") from error
     if not head:
         raise VideoError(path, "empty_file", "the file has no bytes")
-    options = {"format_whitelist": FORMATS, "protocol_whitelist": "file"}
+    try:
+        claims = mp4_claims(path, head)
+    except OSError as error:
+        raise VideoError(path, "unreadable", f"{error.strerror or error}") from error
+    if claims:
+        raise VideoError(path, "truncated", claims)
+    options = {"format_whitelist": FORMATS, "protocol_whitelist": "file", **pixel_options()}
     try:
         # "file:" keeps a name with a colon from being taken for a protocol.
         container = av.open(f"file:{path}", options=options)

@@ -1,6 +1,8 @@
 """What a video file holds, decided by reading every packet of it: a header may claim what is not there."""
 
+import array
 import dataclasses
+from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -8,6 +10,7 @@ from typing import Any
 import av
 import numpy as np
 
+from wfm.data.claims import PacketCount, TooManyPackets
 from wfm.data.decode import ERRORS, OpenVideo, VideoError, open_video, words_of
 from wfm.data.orientation import Orientation
 
@@ -53,7 +56,7 @@ def probe(path: str | Path, *, maximum_pixels: int = 2**28) -> Probe:
         ticks = np.sort(np.asarray(pts, dtype=np.int64))
         ticks[-1] += video.tick if len(ticks) > 1 and ticks[-1] == ticks[-2] else 0  # as `frames` has it
         span = int(ticks[-1] - ticks[0])
-        end = video.end_pts(int(ticks[-1]), durations[int(np.argmax(pts))])
+        end = video.end_pts(int(ticks[-1]), durations[int(np.argmax(np.asarray(pts)))])
         seconds = float((end - int(ticks[0])) * video.time_base)
         fps = (len(ticks) - 1) / float(span * video.time_base) if span else video.nominal_fps
         frame = next(video.frames(), None)
@@ -84,10 +87,10 @@ def _announced_seconds(video: OpenVideo) -> float:
     return video.container.duration / av.time_base if told and video.container.duration else 0.0
 
 
-def _demux(video: OpenVideo) -> tuple[list[int], list[int], float]:
+def _demux(video: OpenVideo) -> tuple["array.array[int]", "array.array[int]", float]:
     """(pts of each shown video packet, their durations, where the longest stream ended [s])."""
-    pts: list[int] = []
-    durations: list[int] = []
+    pts, durations = array.array("q"), array.array("q")
+    count = PacketCount()
     end_seconds = 0.0
     latest: int | None = None
     streams = [video.stream, *video.container.streams.audio]
@@ -97,6 +100,7 @@ def _demux(video: OpenVideo) -> tuple[list[int], list[int], float]:
             time = packet.pts if packet.pts is not None else packet.dts
             if packet.size == 0:
                 continue  # the flush packet at the end
+            count.add(packet.size)
             mine = packet.stream_index == wanted
             if mine and packet.is_corrupt:
                 at = _position(video, packet, pts)
@@ -120,6 +124,8 @@ def _demux(video: OpenVideo) -> tuple[list[int], list[int], float]:
                 durations.append(int(packet.duration or 0))
     except VideoError:
         raise
+    except TooManyPackets as error:
+        raise VideoError(video.path, "too_large", str(error)) from None
     except ERRORS as error:
         how_far = _fraction(video, len(pts))
         raise VideoError(video.path, "truncated", f"reading stopped: {words_of(error)} ({how_far})") from error
@@ -142,7 +148,7 @@ def _require_whole(video: OpenVideo, found: int, announced: int, end: float, ann
         raise VideoError(video.path, "truncated", f"read {found} of {announced} frames announced, to {end:.2f} s")
 
 
-def _position(video: OpenVideo, packet: Any, pts: list[int]) -> str:
+def _position(video: OpenVideo, packet: Any, pts: Sequence[int]) -> str:
     time = packet.pts if packet.pts is not None else (pts[-1] if pts else video.origin_pts)
     return f"{video.seconds(int(time)):.2f} s"
 

@@ -22,8 +22,8 @@ from torch import Tensor, nn
 from wfm.actions import ActionSpec
 from wfm.config import Config
 from wfm.errors import ConfigError, DataError
-from wfm.models.convert.filling import check_entries, fill, without_weights
-from wfm.models.convert.reading import Entry, open_tensors
+from wfm.models.convert.filling import check_entries, fill, network_for
+from wfm.models.convert.reading import Entry, open_tensors, read_json
 from wfm.models.convert.writing import find_tensors, save_sharded, save_tensors
 
 __all__ = [
@@ -103,10 +103,11 @@ def load_model(
     """
     path = Path(folder)
     card = read_card(path)
-    network = without_weights(lambda: _resolve(FAMILIES[card.family].network)(card.config))
+    make = _resolve(FAMILIES[card.family].network)
     # Copied, not mapped: a loaded model lives long, and its folder may be replaced or collected meanwhile
     passing = device != "cpu" or isinstance(dtype, torch.dtype)
     with open_tensors(find_tensors(path, STEM), mapped=passing) as file:
+        network = network_for(lambda: make(card.config), file.entries, str(path / "config.json"))
         wanted = network.state_dict()
         check_entries(wanted, file.entries, str(path))
         fill(
@@ -120,19 +121,24 @@ def read_card(folder: str | os.PathLike[str]) -> ModelCard:
     """What a folder holds, without its weights."""
     path = Path(folder) / "config.json"
     try:
-        values = json.loads(path.read_text())
-    except FileNotFoundError:
+        values = read_json(path)
+    except (FileNotFoundError, NotADirectoryError):
         raise DataError(f"{folder}: no config.json here, so this is not a model folder") from None
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+    except (ValueError, RecursionError) as error:
         raise DataError(f"{path}: not JSON ({error})") from None
+    if not isinstance(values, dict):
+        raise DataError(f"{path}: a JSON object was expected")
     version = values.get("schema_version")
     if not isinstance(version, int) or version > SCHEMA_VERSION:
         raise DataError(f"{path}: schema_version {version!r}, this wfm reads up to {SCHEMA_VERSION}: use a newer wfm")
     family = values.get("family")
-    if family not in FAMILIES:
+    if not isinstance(family, str) or family not in FAMILIES:
         raise DataError(f"{path}: unknown family {family!r}; this wfm knows {', '.join(sorted(FAMILIES))}")
-    config = _resolve(FAMILIES[family].config).parse(values["config"])
-    return ModelCard(family, config, ActionSpec.parse(values["action_spec"]), dict(values.get("extra", {})))
+    parts = [values.get(name) for name in ("config", "action_spec")] + [values.get("extra", {})]
+    if not all(isinstance(part, dict) for part in parts):
+        raise DataError(f"{path}: config, action_spec and extra must be JSON objects")
+    config = _resolve(FAMILIES[family].config).parse(parts[0])
+    return ModelCard(family, config, ActionSpec.parse(parts[1]), parts[2])
 
 
 def family_of(config: Config) -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from wfm.artifacts import Store
-from wfm.curation.poison import TRIES, decode_in_own_process, forget, poisoned, watch
+from wfm.curation.poison import TRIES, decode_in_own_process, forget, poisoned, trial_seconds, watch
 from wfm.curation.run import local_cluster, map_tasks
 from wfm.curation.step import Skip
 
@@ -121,3 +121,37 @@ def test_the_trial_takes_an_error_for_no_crash(tmp_path: Path) -> None:
     text = tmp_path / "text.mp4"
     text.write_text("no video")
     assert decode_in_own_process(text) == ""
+
+
+def test_a_trial_has_bounds_of_memory_and_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The old trial of any file could take an hour and all memory."""
+    import io
+
+    import av
+
+    from wfm.curation import poison
+
+    small = tmp_path / "small.mp4"
+    small.write_bytes(b"x" * 50_000)
+    assert trial_seconds(small) == 121
+    assert trial_seconds(tmp_path / "gone.mp4") == 120
+    out = io.BytesIO()
+    with av.open(out, "w", format="mp4") as container:
+        stream = container.add_stream("libx264", rate=30)
+        stream.width, stream.height, stream.pix_fmt = 2048, 2048, "yuv420p"
+        container.mux(stream.encode(av.VideoFrame(2048, 2048, "yuv420p")))
+        container.mux(stream.encode(None))
+    small.write_bytes(out.getvalue())
+    assert decode_in_own_process(small) == ""
+    # a decoder that asks for more than a trial has
+    program = """
+import sys
+from wfm.curation import poison
+from wfm.data import decode
+decode.open_video = lambda path: bytearray(poison.TRIAL_BYTES + (1 << 20))
+poison._decode(sys.argv[1])
+"""
+    code = subprocess.run([sys.executable, "-c", program, str(small)], check=False, capture_output=True).returncode
+    assert code == poison._OUT_OF_MEMORY, "the old code had no limit to reach"
+    monkeypatch.setattr(poison, "_LEAST_SECONDS", 0.001)
+    assert decode_in_own_process(small).startswith("decoding took longer than 0.0")

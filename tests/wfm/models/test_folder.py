@@ -1,13 +1,17 @@
 """Model folders: what is saved is what is loaded, and nothing that does not fit is taken."""
 
 import json
+import resource
+import time
 
 import pytest
 import torch
 
 from wfm.actions import ActionSpec
 from wfm.config import Config
-from wfm.errors import ConfigError, DataError
+from wfm.errors import ConfigError, DataError, InputError
+from wfm.models.diffusion.config import DenoiserConfig
+from wfm.models.diffusion.denoiser import Denoiser
 from wfm.models.folder import FAMILIES, load_model, load_tensors, read_card, save_model, save_tensors
 from wfm.models.tokenizer import Tokenizer, TokenizerConfig
 
@@ -138,3 +142,55 @@ def test_loading_draws_no_random_numbers(saved):
     before = torch.random.get_rng_state()
     load_model(folder)
     assert torch.equal(torch.random.get_rng_state(), before)
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"network": {"num_layers": 10**9}},
+        {"network": {"num_attention_heads": 10**6}},
+        {"network": {"mlp_ratio": 1e12}},
+        {"network": {"max_size": [10**7, 10**7, 10**7]}},
+        {"network": {"num_layers": -1}},
+        {"network": {"num_layers": 10**400}},
+        {"statistics_frames": 10**12},
+        {"uncertainty": 10**12},
+        {"action_width": 10**9},
+    ],
+    ids=repr,
+)
+def test_an_absurd_configuration_is_refused_before_memory_is_taken(tmp_path, changed):
+    """The old code built a billion blocks, or ended with RuntimeError: can't allocate memory."""
+    config = DenoiserConfig.parse({"network": {"num_layers": 1, "num_attention_heads": 1, "attention_head_dim": 6}})
+    save_model(Denoiser(config), config, tmp_path)
+    load_model(tmp_path)
+    values = json.loads((tmp_path / "config.json").read_text())
+    values["config"]["network"] |= changed.get("network", {})
+    values["config"] |= {name: value for name, value in changed.items() if name != "network"}
+    (tmp_path / "config.json").write_text(json.dumps(values))
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    started = time.monotonic()
+    with pytest.raises(InputError):
+        load_model(tmp_path)
+    assert time.monotonic() - started < 20
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 400 << 10
+
+
+@pytest.mark.parametrize(
+    "text", ["[]", "3", '{"schema_version": 1, "family": []}', "{" * 10**5, "1" * 5000, " " * (5 << 20)]
+)
+def test_a_card_that_is_none_is_refused(saved, text):
+    _, folder = saved
+    (folder / "config.json").write_text(text)
+    with pytest.raises(DataError):
+        read_card(folder)
+
+
+@pytest.mark.parametrize("name", ["config", "action_spec", "extra"])
+@pytest.mark.parametrize("value", [None, 3, [], "x"])
+def test_a_card_whose_parts_are_no_objects_is_refused(saved, name, value):
+    _, folder = saved
+    values = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**values, name: value}))
+    with pytest.raises(DataError, match="must be JSON objects"):
+        read_card(folder)

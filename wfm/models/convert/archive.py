@@ -3,19 +3,15 @@
 Both hold a pickle, `data.pkl`, that says which tensors there are, and one entry for the bytes of each. A pickle can name any
 function to call, so neither is loaded with `pickle` or `torch.jit.load`:
 
-- **TorchScript**: `_Reader` below lets the pickle name four kinds of things (the classes of its own modules, which become plain
+- **TorchScript**: `module_pickle` lets the pickle name four kinds of things (the classes of its own modules, which become plain
   records; torch's storages, which become descriptions; the function that builds a tensor, which becomes one that notes
   its shape; lists of numbers). Anything else is refused. The code in the archive is not looked at.
-- **torch.save**: `torch.load(weights_only=True, mmap=True)`, behind `allow_pickle_file`.
+- **torch.save**: `torch.load(weights_only=True, mmap=True)`, behind `allow_pickle_file`, after a look at how much it asks for.
 """
 
-import io
-import pickle
+import pickletools
 import struct
 import zipfile
-from collections import OrderedDict
-from dataclasses import dataclass, field
-from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +19,7 @@ import torch
 from torch import Tensor
 
 from wfm.errors import DataError
+from wfm.models.convert.module_pickle import MAX_INSTRUCTIONS, Machine, Module, StoredTensor, WrongPickle
 from wfm.models.convert.reading import ByteRanges, Entry, TensorFile, item_size
 
 MAX_DIRECTORY_BYTES = 8 << 20
@@ -30,13 +27,12 @@ MAX_DIRECTORY_BYTES = 8 << 20
 MAX_PICKLE_BYTES = 8 << 20
 """Longest `data.pkl` taken."""
 MAX_TENSORS = 100_000
+MAX_ATTRIBUTES = 1_000_000
+MAX_NAME = 4096
+"""Characters of a tensor's dotted path."""
 
-_STORAGES = {
-    "DoubleStorage": "float64", "FloatStorage": "float32", "HalfStorage": "float16", "BFloat16Storage": "bfloat16",
-    "LongStorage": "int64", "IntStorage": "int32", "ShortStorage": "int16", "CharStorage": "int8", "ByteStorage": "uint8",
-    "BoolStorage": "bool",
-}  # fmt: skip
-_LISTS = ("build_intlist", "build_doublelist", "build_boollist", "build_tensorlist")
+_ALLOCATE = ("bytearray",)
+"""What torch's weights-only reader would call, and what makes as many bytes as a number says."""
 
 
 def is_archive(begin: bytes) -> bool:
@@ -47,14 +43,7 @@ def is_archive(begin: bytes) -> bool:
 def open_archive(path: Path, *, allow_pickle_file: bool, mapped: bool) -> TensorFile:
     """Open an archive that torch wrote. Raises DataError for any other zip, or a damaged one."""
     members = _members(path)
-    pickles = [name for name in members if name.rpartition("/")[2] == "data.pkl" and name.count("/") == 1]
-    if len(pickles) != 1:
-        raise DataError(f"{path}: a zip without a data.pkl, so not an archive of torch")
-    if members[pickles[0]].file_size > MAX_PICKLE_BYTES:
-        raise DataError(
-            f"{path}: its data.pkl has {members[pickles[0]].file_size:,} bytes; at most {MAX_PICKLE_BYTES:,} are taken"
-        )
-    root = pickles[0].removesuffix("data.pkl")
+    root = _pickle_of(path, members).removesuffix("data.pkl")
     if f"{root}constants.pkl" in members:
         return TorchScriptFile(path, members, root, mapped=mapped)
     if not allow_pickle_file:
@@ -100,6 +89,7 @@ class PickleFile(TensorFile):
 
 def load_pickle_file(path: Path) -> Any:
     """The content of a `torch.save` archive; tensors are mapped, not read. Raises DataError."""
+    _refuse_vast(path)
     try:
         return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except Exception as error:  # torch raises UnpicklingError, RuntimeError, EOFError, ... by what is wrong
@@ -108,6 +98,39 @@ def load_pickle_file(path: Path) -> Any:
         reason = next((line.strip() for line in lines if "WeightsUnpickler" in line or "Unsupported" in line), lines[0])
         raise DataError(
             f"{path}: torch's weights-only reader refuses it ({reason}): it is damaged, or would run code"
+        ) from None
+
+
+def _pickle_of(path: Path, members: dict[str, zipfile.ZipInfo]) -> str:
+    """The name of the pickle in an archive of torch."""
+    pickles = [name for name in members if name.rpartition("/")[2] == "data.pkl" and name.count("/") == 1]
+    if len(pickles) != 1:
+        raise DataError(f"{path}: a zip without a data.pkl, so not an archive of torch")
+    if members[pickles[0]].file_size > MAX_PICKLE_BYTES:
+        raise DataError(
+            f"{path}: its data.pkl has {members[pickles[0]].file_size:,} bytes; at most {MAX_PICKLE_BYTES:,} are taken"
+        )
+    return pickles[0]
+
+
+def _refuse_vast(path: Path) -> None:
+    """Refuse a pickle that makes more of its bytes than they are; which names it may call is torch's to say."""
+    members = _members(path)
+    if packed := [name for name, info in members.items() if info.compress_type != zipfile.ZIP_STORED]:
+        raise DataError(f"{path}: entry {packed[0]!r} is compressed; torch stores plain ones")
+    try:
+        with zipfile.ZipFile(path) as archive, archive.open(_pickle_of(path, members)) as file:
+            described = file.read(MAX_PICKLE_BYTES + 1)
+        for count, (code, argument, _) in enumerate(pickletools.genops(described)):
+            if count >= MAX_INSTRUCTIONS:
+                raise DataError(f"{path}: its data.pkl has more than {MAX_INSTRUCTIONS:,} instructions")
+            if code.name == "GLOBAL" and str(argument).rpartition(" ")[2] in _ALLOCATE:
+                raise DataError(f"{path}: its data.pkl names {argument}, which no tensor needs")
+    except DataError:
+        raise
+    except Exception as error:  # pickletools and zipfile raise whatever damaged bytes lead them to
+        raise DataError(
+            f"{path}: its data.pkl cannot be read, it is damaged ({type(error).__name__}: {str(error)[:160]})"
         ) from None
 
 
@@ -142,7 +165,7 @@ class TorchScriptFile(TensorFile):
     def close(self) -> None:
         self._ranges.close()
 
-    def _check(self, name: str, tensor: "_Tensor") -> None:
+    def _check(self, name: str, tensor: "StoredTensor") -> None:
         """A tensor lies within its storage, its storage within an entry of the archive."""
         member = self._members.get(f"{self._root}data/{tensor.storage.key}")
         size = tensor.storage.count * item_size(tensor.storage.dtype)
@@ -157,6 +180,8 @@ class TorchScriptFile(TensorFile):
     def _start(self, member: str) -> int:
         """First byte of an entry's content, behind the entry's own header in the file."""
         info = self._members[member]
+        if not 0 <= info.header_offset < self._ranges.size:
+            raise DataError(f"{self.path}: damaged: entry {member!r} lies outside the file. Fetch it again")
         header = self._ranges.bytes(info.header_offset, 30)
         if info.compress_type != zipfile.ZIP_STORED or len(header) < 30 or header[:4] != b"PK\x03\x04":
             raise DataError(f"{self.path}: entry {member!r} is compressed or damaged; torch stores plain ones")
@@ -167,112 +192,37 @@ class TorchScriptFile(TensorFile):
         return int(start)
 
 
-@dataclass
-class _Storage:
-    dtype: str
-    key: str
-    count: int
-
-
-@dataclass
-class _Tensor:
-    storage: _Storage
-    offset: int
-    shape: tuple[int, ...]
-    strides: tuple[int, ...]
-
-    @property
-    def is_contiguous(self) -> bool:
-        expected, step = [], 1
-        for size in reversed(self.shape):
-            expected.append(step)
-            step *= size
-        return all(
-            size < 2 or seen == wanted
-            for size, seen, wanted in zip(self.shape, self.strides, reversed(expected), strict=True)
-        )
-
-    @property
-    def last(self) -> int:
-        """Index of the last number that is touched within the storage; -1 for an empty tensor."""
-        if prod(self.shape) == 0:
-            return -1
-        return self.offset + sum((size - 1) * step for size, step in zip(self.shape, self.strides, strict=True))
-
-
-@dataclass
-class _Module:
-    """A module or other object of the archive: attributes, no behaviour."""
-
-    attributes: dict[str, Any] = field(default_factory=dict)
-
-    def __setstate__(self, state: Any) -> None:
-        if not isinstance(state, dict):
-            raise pickle.UnpicklingError(f"a module with the state {type(state).__name__}")
-        self.attributes = state
-
-
-class _Reader(pickle.Unpickler):
-    """Unpickles TorchScript's `data.pkl` into `_Module`, `_Tensor` and plain values; can call nothing else."""
-
-    def find_class(self, module: str, name: str) -> Any:
-        if module == "__torch__" or module.startswith("__torch__."):
-            return _Module
-        if module == "torch" and name in _STORAGES:
-            return _STORAGES[name]
-        if (module, name) == ("torch._utils", "_rebuild_tensor_v2"):
-            return _note_tensor
-        if module == "torch.jit._pickle" and name in _LISTS:
-            return list
-        if (module, name) == ("collections", "OrderedDict"):
-            return OrderedDict
-        raise pickle.UnpicklingError(f"it names {module}.{name}, which is no part of a module's tensors")
-
-    def persistent_load(self, pid: Any) -> _Storage:
-        kind, dtype, key, _, count = pid
-        if kind != "storage" or dtype not in _STORAGES.values() or not str(key).isdigit() or not _whole(count):
-            raise pickle.UnpicklingError(f"it describes a storage as {str(pid)[:80]}")
-        return _Storage(dtype, str(key), count)
-
-
-def _note_tensor(storage: Any, offset: Any, shape: Any, strides: Any, *_: Any) -> _Tensor:
-    """Stands in for torch's `_rebuild_tensor_v2`: keeps the description."""
-    fits = isinstance(storage, _Storage) and isinstance(shape, tuple) and isinstance(strides, tuple)
-    if not fits or len(shape) != len(strides) or not all(map(_whole, (offset, *shape, *strides))):
-        raise pickle.UnpicklingError("it describes a tensor that cannot be")
-    return _Tensor(storage, offset, shape, strides)
-
-
-def _whole(value: Any) -> bool:
-    return type(value) is int and value >= 0
-
-
-def _unpickle(described: bytes, path: Path) -> _Module:
+def _unpickle(described: bytes, path: Path) -> Module:
     try:
-        root = _Reader(io.BytesIO(described)).load()
-    except Exception as error:  # a pickle can fail in as many ways as it can be written
+        root = Machine(described).run()
+    except WrongPickle as error:
         raise DataError(
             f"{path}: its tensors cannot be read without running code, or it is damaged: {str(error)[:160]}"
         ) from None
-    if not isinstance(root, _Module):
+    if not isinstance(root, Module):
         raise DataError(f"{path}: holds a {type(root).__name__}, not a TorchScript module")
     return root
 
 
-def _tensors_of(root: _Module, path: Path) -> dict[str, _Tensor]:
+def _tensors_of(root: Module, path: Path) -> dict[str, StoredTensor]:
     """Every tensor attribute of a module and of the modules within, by dotted path."""
-    found: dict[str, _Tensor] = {}
-    waiting: list[tuple[str, _Module]] = [("", root)]
-    for seen in range(MAX_TENSORS):
-        if not waiting:
-            return found
+    found: dict[str, StoredTensor] = {}
+    waiting: list[tuple[str, Module]] = [("", root)]
+    seen = 0
+    while waiting:
         prefix, module = waiting.pop()
         for name, value in module.attributes.items():
-            if isinstance(value, _Tensor):
+            seen += 1
+            if isinstance(value, StoredTensor):
                 found[f"{prefix}{name}"] = value
-            elif isinstance(value, _Module) and seen + len(waiting) < MAX_TENSORS:
+            elif isinstance(value, Module):
                 waiting.append((f"{prefix}{name}.", value))
-    raise DataError(f"{path}: more than {MAX_TENSORS:,} modules or tensors")
+            # a module may hold itself, under names that grow as it is followed
+            if seen + len(prefix) > MAX_ATTRIBUTES or len(found) + len(waiting) > MAX_TENSORS or len(prefix) > MAX_NAME:
+                raise DataError(
+                    f"{path}: more than {MAX_TENSORS:,} modules or tensors, or names of more than {MAX_NAME:,} characters"
+                )
+    return found
 
 
 def _members(path: Path) -> dict[str, zipfile.ZipInfo]:

@@ -158,7 +158,7 @@ def bytes_named(size: str) -> int | None:
     """`5GB` -> 5,000,000,000; None for no size."""
     if not size:
         return None
-    match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)\s*([A-Za-z]*)", size.strip())
+    match = re.fullmatch(r"([0-9]{1,18}(?:\.[0-9]{1,18})?)\s*([A-Za-z]*)", size.strip())
     if match is None or match[2].upper() not in _UNITS:
         raise ConfigError(f"max shard size: {size!r}; give a number and a unit such as 500MB, 5GB or 2GiB")
     return int(float(match[1]) * _UNITS[match[2].upper()])

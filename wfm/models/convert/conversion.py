@@ -8,6 +8,8 @@ from torch import Tensor, nn
 from wfm.config import Config
 from wfm.errors import DataError
 
+_MOST_NUMBERS = 1_000_000
+
 
 @dataclass(frozen=True)
 class Statistics:
@@ -42,6 +44,10 @@ class Statistics:
 def _rows(mean: object, std: object, channels: int, source: str) -> tuple[Tensor, Tensor]:
     tables = []
     for name, values in (("mean", mean), ("std", std)):
+        if isinstance(values, Tensor) and values.numel() > _MOST_NUMBERS:  # one number may claim to be any many
+            raise DataError(
+                f"{source}: the latents' {name} has {values.numel():,} numbers; at most {_MOST_NUMBERS:,} are read"
+            )
         try:
             flat = torch.as_tensor(values, dtype=torch.float32).flatten()
         except (TypeError, ValueError, RuntimeError):

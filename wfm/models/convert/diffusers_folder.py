@@ -19,8 +19,8 @@ from torch import nn
 from wfm.config import Config
 from wfm.errors import ConfigError, DataError
 from wfm.models.convert.conversion import Conversion, Statistics
-from wfm.models.convert.filling import check_entries, fill, without_weights
-from wfm.models.convert.reading import open_tensors
+from wfm.models.convert.filling import check_entries, fill, network_for
+from wfm.models.convert.reading import open_tensors, read_json
 from wfm.models.convert.writing import find_tensors, save_sharded
 from wfm.models.diffusion.config import DiffusionConfig
 from wfm.models.diffusion.network import DiffusionTransformer
@@ -62,14 +62,15 @@ def read_diffusers(
     """As `from_diffusers`, with the configuration and the latents' statistics."""
     path = Path(folder)
     values = _read_config(path)
-    config, statistics = _parse(values, str(path / "config.json"))
+    try:
+        config, statistics = _parse(values, str(path / "config.json"))
+    except (ArithmeticError, TypeError, ValueError) as error:  # of a value that is of another kind altogether
+        raise ConfigError(f"{path / 'config.json'}: a value is of the wrong kind ({str(error)[:200]})") from None
     network: nn.Module
-    if isinstance(config, DiffusionConfig):
-        network = without_weights(lambda: DiffusionTransformer(config))
-    else:
-        network = without_weights(lambda: Tokenizer(config))
     mapped = mapped or dtype is not None or device != "cpu"  # what changes is only passing through
     with open_tensors(find_tensors(path, STEM), mapped=mapped) as file:
+        make = DiffusionTransformer if isinstance(config, DiffusionConfig) else Tokenizer
+        network = network_for(lambda: make(config), file.entries, str(path / "config.json"))  # type: ignore[arg-type]
         wanted = network.state_dict()
         check_entries(wanted, file.entries, str(file.path), hint="Do config.json and the weights belong together?")
         fill(network, dict.fromkeys(wanted, file), {name: name for name in wanted}, dtype=dtype, device=device)
@@ -113,10 +114,10 @@ def diffusers_config(module: nn.Module, statistics: Statistics | None = None) ->
 def _read_config(folder: Path) -> dict[str, Any]:
     path = folder / "config.json"
     try:
-        values = json.loads(path.read_text())
+        values = read_json(path)
     except (FileNotFoundError, NotADirectoryError):
         raise DataError(f"{folder}: no config.json here, so this is not a model folder of diffusers") from None
-    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         raise DataError(f"{path}: not JSON ({error})") from None
     if not isinstance(values, dict) or values.get("_class_name") not in (_TRANSFORMER, _AUTOENCODER):
         found = values.get("_class_name") if isinstance(values, dict) else type(values).__name__

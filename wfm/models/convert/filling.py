@@ -7,13 +7,14 @@ fill(network, file, {ours: theirs, ...})                            # every name
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from math import prod
 from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from wfm.errors import DataError
+from wfm.errors import ConfigError, DataError, WfmError
 from wfm.models.convert.reading import Entry, TensorFile, drop_pages
 
 Network = TypeVar("Network", bound=nn.Module)
@@ -35,22 +36,66 @@ _SETTERS = {
     "add_",
 }
 
+_MAKERS = ("arange", "empty", "eye", "full", "linspace", "ones", "rand", "randn", "zeros")
+"""Functions that make as many numbers as they are told; of those that take a range, a bound of it."""
+
+_MORE_TENSORS, _MORE_NUMBERS = 10_000, 2**27  # beyond a file's own: what a network derives, or a file lacks
+
 _patching = threading.Lock()
 
 
-def without_weights(make: Callable[[], Network]) -> Network:
+def network_for(make: Callable[[], Network], entries: Mapping[str, Entry], source: str) -> Network:
+    """`without_weights` of a configuration that came with a file of tensors: a network that could not be filled from it is
+    refused before memory is set aside. Raises ConfigError."""
+    budget = _Budget(
+        len(entries) + _MORE_TENSORS, sum(entry.count for entry in entries.values()) + _MORE_NUMBERS, source
+    )
+    try:
+        return without_weights(make, budget)
+    except WfmError:
+        raise
+    except (ArithmeticError, LookupError, MemoryError, RuntimeError, TypeError, ValueError) as error:
+        words = str(error).strip().partition("\n")[0][:200]
+        raise ConfigError(
+            f"{source}: no network can be made of this configuration ({type(error).__name__}: {words})"
+        ) from None
+
+
+def without_weights(make: Callable[[], Network], budget: "_Budget | None" = None) -> Network:
     """What `make` returns, its parameters on torch's meta device: shapes and dtypes, no numbers, no time to initialise.
 
     Buffers are real, since what a network derives (tables, code books) is not in a checkpoint. `make` must not read its
     own parameters.
     """
-    with _parameters_on_meta(), _Still():
+    with _parameters_on_meta(budget), _Still(budget):
         return make()
+
+
+class _Budget:
+    """What a network may have at most: tensors, and numbers in all of them."""
+
+    def __init__(self, tensors: int, numbers: int, source: str) -> None:
+        self._tensors, self._numbers, self._source = tensors, numbers, source
+        self._most = tensors, numbers
+
+    def take(self, tensors: int, numbers: int) -> None:
+        """Raises ConfigError where nothing is left."""
+        self._tensors -= tensors
+        self._numbers -= numbers
+        if self._tensors < 0 or self._numbers < 0:
+            raise ConfigError(
+                f"{self._source}: this configuration describes a network of more than {self._most[0]:,} tensors or "
+                f"{self._most[1]:,} numbers, far more than the weights beside it hold. Do the two belong together?"
+            )
 
 
 class _Still(TorchFunctionMode):
     """Within, what only sets the numbers of a tensor without numbers is not done: torch would import its symbolic
-    shapes for it, some 80 MB and a second or more."""
+    shapes for it, some 80 MB and a second or more. What makes numbers asks the budget first."""
+
+    def __init__(self, budget: _Budget | None) -> None:
+        super().__init__()
+        self._budget = budget
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
@@ -60,16 +105,22 @@ class _Still(TorchFunctionMode):
             tensor = args[0] if args else kwargs.get("tensor")
             if isinstance(tensor, Tensor) and tensor.is_meta:
                 return tensor
+        if self._budget is not None and getattr(func, "__name__", "") in _MAKERS:
+            sizes = kwargs.get("size", args[0] if args and isinstance(args[0], tuple | list) else args)
+            if isinstance(sizes, tuple | list) and all(isinstance(size, int) for size in sizes):
+                self._budget.take(0, prod(sizes))
         return func(*args, **kwargs)
 
 
 @contextmanager
-def _parameters_on_meta() -> Iterator[None]:
+def _parameters_on_meta(budget: _Budget | None) -> Iterator[None]:
     """Within, a parameter loses its numbers the moment a module takes it. `torch.device("meta")` would take the buffers'
     too."""
     register = nn.Module.register_parameter
 
     def register_shape(self: nn.Module, name: str, parameter: nn.Parameter | None) -> None:
+        if budget is not None and threading.get_ident() == here:
+            budget.take(1, 0)
         if parameter is not None and not parameter.is_meta and threading.get_ident() == here:
             parameter = nn.Parameter(parameter.data.to("meta"), requires_grad=parameter.requires_grad)
         register(self, name, parameter)

@@ -283,6 +283,13 @@ class ShardedFile(TensorFile):
             shard.close()
 
 
+def read_json(path: Path) -> Any:
+    """What a small JSON file beside weights holds. Raises OSError, ValueError or RecursionError."""
+    if (size := path.stat().st_size) > MAX_HEADER_BYTES:
+        raise ValueError(f"{size:,} bytes; at most {MAX_HEADER_BYTES:,} are taken")
+    return json.loads(path.read_bytes())
+
+
 def open_tensors(path: str | os.PathLike[str], *, allow_pickle_file: bool = False, mapped: bool = True) -> TensorFile:
     """Open a file of tensors of whatever kind. Raises DataError for one that is missing, damaged or not to be trusted."""
     from wfm.models.convert.archive import is_archive, open_archive
