@@ -115,6 +115,10 @@ class Video(Record):
     pixel_format: str = ""
     has_audio: bool = False
     variable_frame_rate: bool = False
+    "Frames come unevenly; single holes in an even video do not count."
+    notes: str = ""
+    """What was noticed and is no reason to refuse the file: other video tracks, damaged or missing frames, frames without a
+    time of their own, gaps."""
     actions: str = ""
     "Source of the actions sidecar, or empty."
     attributes: str = ""

@@ -167,7 +167,7 @@ def _decode(path: str) -> None:
     from wfm.data.decode import VideoError, open_video
 
     with contextlib.suppress(VideoError), open_video(path) as video:
-        for _ in video.frames():
+        for _ in video.shown():
             pass
 
 
