@@ -127,7 +127,10 @@ class Video(Record):
     has_audio: bool = False
     "Whether there is a sound stream."
     variable_frame_rate: bool = False
-    "Whether its frames come at uneven times."
+    "Frames come unevenly; single holes in an even video do not count."
+    notes: str = ""
+    """What was noticed and is no reason to refuse the file: other video tracks, damaged or missing frames, frames without a
+    time of their own, gaps."""
     actions: str = ""
     "Source of the actions sidecar, or empty."
     attributes: str = ""

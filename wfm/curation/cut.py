@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     import av
 
     from wfm.data.decode import OpenVideo
+    from wfm.data.frame_order import Shown
 
 
 class CutConfig(EncodeConfig):
@@ -88,7 +89,9 @@ class Cutter:
 
     def copies(self, start_pts: int, end_pts: int, num_frames: int) -> Packets | None:
         """The packets that make the clip of a span by being copied, or None."""
-        found = self._packets.copyable(start_pts, end_pts) if self._packets is not None else None
+        if self._packets is None or not self._video.straight:
+            return None
+        found = self._packets.copyable(start_pts, end_pts)
         return found if found is not None and int((found.pts >= start_pts).sum()) == num_frames else None
 
     def _index(self) -> Packets | None:
@@ -103,7 +106,8 @@ class Cutter:
         pts: list[int] = []
         key: list[bool] = []
         with open_video(video.path) as again:
-            frame = next(again.frames(), None)
+            first = next(again.shown(), None)
+            frame = first.frame if first is not None else None
             # A copy would leave turning, stretching, tone mapping or a ground to whoever plays it.
             if frame is None or not Orientation.of(frame).identity or has_alpha(frame):
                 return None
@@ -210,9 +214,10 @@ class Cutter:
     def _frames(self, start_pts: int, end_pts: int) -> Iterator["av.VideoFrame"]:
         """Frames of a span, going on from the last span when that is near."""
         video = self._video
-        near = self._held is not None and 0 <= float((start_pts - self._held.pts) * video.time_base) < 5.0
+        ahead = float((start_pts - self._held.pts) * video.time_base) if self._held is not None else -1.0
+        near = ahead >= 0 and (ahead < 5.0 or not video.seekable)
         if not near or self._ahead is None:
-            self._ahead, self._held = video.frames(start_pts), None
+            self._ahead, self._held = _sound(video.shown(start_pts)), None
         while True:
             frame = self._held or next(self._ahead, None)
             self._held = None
@@ -224,6 +229,11 @@ class Cutter:
                 return
             if frame.pts >= start_pts:
                 yield frame
+
+
+def _sound(frames: "Iterable[Shown]") -> Iterator["av.VideoFrame"]:
+    """Those that can be trusted."""
+    return (shown.frame for shown in frames if not shown.damaged)
 
 
 def _with_durations(frames: Iterable["av.VideoFrame"], end_pts: int) -> Iterator[tuple["av.VideoFrame", int]]:

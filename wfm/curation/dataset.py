@@ -23,6 +23,7 @@ from wfm.curation.bins import shard_bin
 from wfm.curation.clip_table import MORE, ClipRow, Known, Vector, clip_row, join
 from wfm.curation.dataset_card import SCHEMA_VERSION, Card
 from wfm.curation.dataset_readme import SHOWN_SOURCES, Source, readme
+from wfm.curation.decoded import Decoded, as_decoded
 from wfm.curation.part import PartLike
 from wfm.curation.rights import COLUMNS, with_rights
 from wfm.curation.rows import SPLITS, Score, Selection
@@ -100,7 +101,7 @@ def dataset_part(part: PartLike) -> tuple[dict[str, int], dict[str, int]]:
     part.work.update(
         clips=len(clips), video_seconds=round(sum(clip.end_seconds - clip.start_seconds for clip in clips))
     )
-    videos = _rows(store, arguments, "videos", Video)
+    videos = as_decoded(_rows(store, arguments, "videos", Video), _decoded(store, arguments))
     shards, members = write_samples(known, _fetcher(store, arguments), part)
     pq.write_table(pa.Table.from_pylist(members, schema=MEMBERS), part.out / "members.parquet", compression="zstd")
     rows = [clip_row(item, shards.get(item.clip.clip_id, "")) for item in known]
@@ -220,6 +221,13 @@ def _rights(store: "Store", arguments: Any) -> list[Rights]:
     if "videos" not in arguments or not store.part(arguments["videos"]).has_file("rights.parquet"):
         return []
     return _rows(store, arguments, "rights", Rights, of="videos")
+
+
+def _decoded(store: "Store", arguments: Any) -> list[Decoded]:
+    """What decoding the videos found; data sets of other makers have no such table."""
+    if "clips" not in arguments or not store.part(arguments["clips"]).has_file("decoded.parquet"):
+        return []
+    return _rows(store, arguments, "decoded", Decoded, of="clips")
 
 
 def _rows(store: "Store", arguments: Any, table: str, record: type[Any], of: str = "") -> list[Any]:

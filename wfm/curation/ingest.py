@@ -6,7 +6,7 @@ become ``duplicate``. A video's id is the sha256 of its bytes: the one that the 
 read; where both are known they must agree. Sidecars are checked and copied beside the rows, so that later stages depend on
 their bytes, not on a path.
 
-Reason codes: not_a_video, truncated, empty_file, no_video_stream, no_decoder:<codec>, decode_error, clock_falls_back,
+Reason codes: not_a_video, truncated, empty_file, no_video_stream, no_decoder:<codec>, decode_error,
 too_short, too_large, dangling_link, not_a_regular_file, not_found, unreadable, unsafe_name, changed_while_read,
 checksum_mismatch, bad_sidecar, bad_row, contradiction, refused_place, unreachable, duplicate_bytes, purged, poisoned; of
 archives damaged_archive, encrypted, unsupported_compression, unsafe_member, repeated_name, zip_bomb.
@@ -305,6 +305,7 @@ def _with_facts(row: Video, path: Path, config: IngestConfig) -> tuple[Video, st
         pixel_format=facts.pixel_format,
         has_audio=facts.has_audio,
         variable_frame_rate=facts.variable_frame_rate,
+        notes="; ".join(facts.notes),
     )
     if facts.num_frames < config.minimum_frames:
         return row, f"too_short: {facts.num_frames} frames, at least {config.minimum_frames} are asked"

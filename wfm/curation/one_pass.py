@@ -115,7 +115,7 @@ def packet_seconds(video: "OpenVideo") -> np.ndarray:
     ticks: list[int] = []
     for packet in video.packets():
         if not packet.is_discard:
-            ticks.append(int(packet.pts if packet.pts is not None else packet.dts or 0))
+            ticks.append(int(video.time_of(packet) or 0))
     return np.array([video.seconds(pts) for pts in sorted(set(ticks))], dtype=np.float64)
 
 

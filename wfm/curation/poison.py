@@ -205,7 +205,7 @@ def _decode(path: str) -> None:
     _bound_memory()
     try:
         with open_video(path) as video:
-            for _ in video.frames():
+            for _ in video.shown():
                 pass
     except MemoryError:
         sys.exit(_OUT_OF_MEMORY)

@@ -2,10 +2,11 @@
 
     source -> look (decode once: timeline and cuts) -> spans of a usable length -> cut (copy or encode) -> Clip rows
 
-Every clip carries the actions of its span and the attributes of the shot it shows most of. What is left out (too short, not
-decodable, without actions where its video has some) stands in the table ``skips`` with its reason.
+Every clip carries the actions of its span and the attributes of the shot it shows most of. What is left out (too short,
+damaged, not decodable, without actions where its video has some) stands in the table ``skips`` with its reason; what decoding
+a video found, beside what its packets promised, in the table ``decoded``.
 
-Reason codes: below_minimum_length, decode_error and the other codes of `wfm.data.decode`, actions_missing, poisoned.
+Reason codes: below_minimum_length, damaged, decode_error and the other codes of `wfm.data.decode`, actions_missing, poisoned.
 """
 
 from collections.abc import Iterator
@@ -15,9 +16,20 @@ from typing import TYPE_CHECKING, Any
 from wfm.config import Config, how
 from wfm.curation.cut import CutConfig, Cutter, Written
 from wfm.curation.cut_ahead import CutAhead
+from wfm.curation.decoded import Decoded, decoded_of
 from wfm.curation.part import PartLike
 from wfm.curation.poison import watch
-from wfm.curation.shots import ShotConfig, Span, Timeline, look, spans, spans_of_shot, tells_soon
+from wfm.curation.shots import (
+    HOLE_SECONDS,
+    STILL_SECONDS,
+    ShotConfig,
+    Span,
+    Timeline,
+    look,
+    spans,
+    spans_of_shot,
+    tells_soon,
+)
 from wfm.curation.sidecars import cut_actions, overlapping_shot, read_actions, read_attributes
 from wfm.curation.step import Skip, SkippedRow, run_step, skipped_by_reason
 from wfm.data.source import hash_file, open_source
@@ -42,8 +54,8 @@ class SplitConfig(Config):
 def split_part(part: PartLike) -> tuple[dict[str, int], dict[str, int]]:
     """Split the readable videos of one part of ingest, whose key is in ``part.arguments["videos"]``.
 
-    Writes ``clips.parquet``, ``skips.parquet``, ``clips/<clip_id>.mp4`` and ``actions/<clip_id>.parquet``. Returns
-    (counts, skipped by reason). Raises `SourceGone` when a source has changed since it was ingested.
+    Writes ``clips.parquet``, ``skips.parquet``, ``decoded.parquet``, ``clips/<clip_id>.mp4`` and ``actions/<clip_id>.parquet``.
+    Returns (counts, skipped by reason). Raises `SourceGone` when a source has changed since it was ingested.
     """
     import pyarrow.parquet as pq
 
@@ -58,6 +70,7 @@ def split_part(part: PartLike) -> tuple[dict[str, int], dict[str, int]]:
     ]
     pq.write_table(Clip.to_table(clips), part.out / "clips.parquet")
     pq.write_table(SkippedRow.to_table(skips), part.out / "skips.parquet")
+    pq.write_table(Decoded.to_table(step.decoded), part.out / "decoded.parquet")
     seconds = round(sum(row.duration_seconds for row in rows))
     part.work.update(videos=len(rows), video_seconds=seconds, bytes=sum(row.size_bytes for row in rows))
     copied = sum(clip.transcode == "copy" for clip in clips)
@@ -74,6 +87,7 @@ class SplitVideo:
     def __init__(self, config: SplitConfig, store: "Store", videos: "Artifact", out: Path) -> None:
         self.config = config
         self.skips: list[SkippedRow] = []
+        self.decoded: list[Decoded] = []
         self._store = store
         self._videos = videos
         self._out = out
@@ -98,12 +112,17 @@ class SplitVideo:
         cutter = Cutter(video, self.config.cut)
         ahead = self._cut_ahead(row, cutter) if tells_soon(config) and self.config.held_bytes else None
         prefetch_bytes = self.config.prefetch_bytes if config.detector == "transnetv2" else 0
-        timeline, cuts = look(video, config, ahead, prefetch_bytes=prefetch_bytes)
+        still = STILL_SECONDS if row.variable_frame_rate else HOLE_SECONDS
+        timeline, cuts = look(video, config, ahead, prefetch_bytes=prefetch_bytes, longest_still=still)
+        self.decoded.append(decoded_of(row, video, timeline))
+        for bad in timeline.damaged:
+            words = f"{bad.num_frames} frames that were decoded from damaged data, or refer to such"
+            self._skip(row, video.seconds(bad.start_pts), video.seconds(bad.end_pts), f"damaged: {words}")
         kept, short = spans(timeline, cuts, config)
         for span in short:
             seconds = timeline.seconds_between(span.first, span.last)
             words = f"{seconds:.3f} s, at least {self.config.shots.minimum_seconds:g} s are asked"
-            self._skip(row, video, timeline, span, f"below_minimum_length: {words}")
+            self._skip(row, *_seconds(video, timeline, span), f"below_minimum_length: {words}")
         actions = read_actions(self._videos.fetch(row.actions)) if row.actions else None
         attributes = read_attributes(self._videos.fetch(row.attributes)) if row.attributes else {}
         done = ahead.written if ahead is not None else {}
@@ -115,7 +134,7 @@ class SplitVideo:
                 frame_seconds = (end - start) / (span.last - span.first)
                 cut = cut_actions(actions, start, end, frame_seconds)
                 if cut is None:
-                    self._skip(row, video, timeline, span, "actions_missing: the actions do not cover the span")
+                    self._skip(row, start, end, "actions_missing: the actions do not cover the span")
                     continue
                 action_path = f"actions/{clip_id}.parquet"
                 self._files.append(self._out / action_path)
@@ -186,8 +205,7 @@ class SplitVideo:
             audio=written.audio,
         )
 
-    def _skip(self, row: Video, video: "OpenVideo", timeline: Timeline, span: Span, reason: str) -> None:
-        start, end = _seconds(video, timeline, span)
+    def _skip(self, row: Video, start: float, end: float, reason: str) -> None:
         self.skips.append(
             SkippedRow(
                 step=self.name,
@@ -204,6 +222,7 @@ class SplitVideo:
         for path in self._files:
             path.unlink(missing_ok=True)
         self.skips = [skip for skip in self.skips if skip.video_id != row.video_id]
+        self.decoded = [one for one in self.decoded if one.video_id != row.video_id]
 
 
 def _seconds(video: "OpenVideo", timeline: Timeline, span: Span) -> tuple[float, float]:

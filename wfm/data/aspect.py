@@ -4,7 +4,7 @@ Frames carry their own aspect, which the codec library's binding does not show; 
 around a change are asked: the decoder knows of one before the first frame that has it comes out.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     import av
 
     from wfm.data.decode import OpenVideo
+    from wfm.data.frame_order import Shown
 
 _STEPS = 4096
 "Aspects are told apart by this part of a pixel's height."
@@ -35,9 +36,10 @@ class Aspects:
         self.changes: set[int] = set()
         "The pts of frames that begin a new aspect, of those that went through `follow`."
 
-    def follow(self, frames: Iterator["av.VideoFrame"]) -> Iterator["av.VideoFrame"]:
+    def follow(self, frames: Iterable["Shown"]) -> Iterator["Shown"]:
         """The same frames, straight from the decoder; `changes` knows of each before it comes."""
-        for frame in frames:
+        for shown in frames:
+            frame = shown.frame
             now = self._context.sample_aspect_ratio or None
             if not self.fixed and (now != self._seen or not self._settled):
                 aspect = self.of(frame)
@@ -45,7 +47,7 @@ class Aspects:
                 if aspect != self._last:
                     self.changes.add(int(frame.pts))
                 self._last, self._seen = aspect, now
-            yield frame
+            yield shown
 
     def of(self, frame: "av.VideoFrame") -> Fraction:
         """The aspect of one decoded frame of this video."""

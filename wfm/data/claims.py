@@ -47,7 +47,13 @@ class PictureLimit:
         self._was_known = context.width * context.height > 0
         self.most = max(context.width * context.height, LARGEST_CHANGE)
         "Most pixels of a picture."
-        context.options = {**context.options, "max_pixels": str(self.most)}
+        self.bind(context)
+
+    def bind(self, context: Any) -> None:
+        """Hold a context to it, the stream's own or another that decodes it."""
+        if context is not self._context or not context.is_open:
+            context.options = {**context.options, "max_pixels": str(self.most)}
+        self._context = context
 
     def outgrown(self, error: BaseException) -> str:
         """Why decoding failed, when it was for a picture that is too large, else "". The library leaves the size that it

@@ -11,6 +11,7 @@ further files are refused: a name from outside must not reach another file.
 """
 
 import contextlib
+import itertools
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
@@ -20,10 +21,13 @@ import av
 import av.video.reformatter
 import numpy as np
 
+from wfm.data import tracks
 from wfm.data.alpha_decoder import decoder_of
 from wfm.data.claims import PictureLimit, mp4_claims, pixel_options
 from wfm.data.codec_names import KNOWN, MissingDecoder, codec_tag
+from wfm.data.frame_order import FrameOrder, Shown
 from wfm.data.orientation import Orientation
+from wfm.data.transport import torn_pictures
 from wfm.errors import DataError
 
 FORMATS = (
@@ -33,6 +37,11 @@ FORMATS = (
 """Containers that hold their own data. Playlists (hls, dash, concat), images and devices are not among them."""
 
 _LONGEST_LAST_FRAME_SECONDS = 2.0
+_BACK_SECONDS = (
+    0.5  # decoding times never fall in a whole stream, least of all at a key frame; some writers round badly
+)
+_BARE = ("h264", "hevc", "m4v", "mpegvideo", "vc1", "obu", "asf")
+"Formats in which no time can be sought: bare streams have none, and the index of ASF is seldom there."
 _TOLERANCE_SECONDS = 1e-6  # seconds that went through a float compare equal to their own pts
 ERRORS = (av.error.FFmpegError, OSError, ValueError, EOFError, MemoryError, ArithmeticError)
 
@@ -71,7 +80,14 @@ class OpenVideo:
         self.nominal_fps = float(rate) if rate else 25.0
         self.tick = max(1, round(1 / self.nominal_fps / self.time_base))  # a frame's length where none is told
         self._pictures = PictureLimit(stream.codec_context)
-        self._used = False
+        self.misplaced = 0
+        "Frames of the last whole pass that had no place on the time line: their time was that of another frame, or earlier."
+        self.other_tracks: tuple[str, ...] = ()
+        "The video tracks that were not taken, in words."
+        self._used = self._crooked = False
+        self._timed_by_packets = container.format.name == "avi"
+        self._one_clock: bool | None = None
+        self._torn: frozenset[int] | None = None
 
     @property
     def rewinds(self) -> bool:
@@ -87,7 +103,8 @@ class OpenVideo:
 
         A frame's duration comes from decoding order, so it is only near the truth where frame times are uneven.
         """
-        told = self.origin_pts + int(self.stream.duration or 0)
+        in_fragments = "mp4" in self.container.format.name and not self.stream.frames  # told on the clock of the file
+        told = (0 if in_fragments else self.origin_pts) + int(self.stream.duration or 0)
         if 0 < (told - last_pts) * self.time_base <= _LONGEST_LAST_FRAME_SECONDS:
             return told
         return last_pts + (int(duration) if duration else self.tick)
@@ -97,24 +114,40 @@ class OpenVideo:
 
         Frames without a timestamp get one from the nominal rate. Raises `VideoError` (code ``decode_error``).
         """
+        for shown in self.shown(start_pts, strict=True):
+            yield shown.frame
+
+    def shown(self, start_pts: int | None = None, *, strict: bool = False) -> Iterator[Shown]:
+        """The same frames, with those that cannot be trusted: made from data that was missing or damaged.
+
+        A packet that cannot be decoded damages what follows; strict: it raises. A pass that is at its end leaves the number of
+        frames that have no place on the time line in ``misplaced``.
+        """
+        if start_pts is not None and start_pts > self.origin_pts and not self.seekable:
+            yield from self._from_the_start(start_pts, strict)
+            return
         sought = self._rewind(start_pts)
         last: int | None = None
-        repeated: av.VideoFrame | None = None
+        repeated: Shown | None = None
+        self.misplaced = 0
         try:
-            for frame in self._decoded():
+            for shown in self._decoded(strict):
+                frame = shown.frame
                 if frame.pts is None:
                     frame.pts = self.origin_pts if last is None else last + self.tick
                 if last is None and sought and start_pts is not None and frame.pts > start_pts:
                     break  # sought past the target: this container has no usable index
                 if last is not None and frame.pts <= last:
-                    repeated = frame  # a repeated or backward timestamp has no place on the time line
+                    repeated = shown  # a repeated or backward timestamp has no place on the time line
+                    self.misplaced += 1
                     continue
                 last, repeated = frame.pts, None
                 if start_pts is None or frame.pts >= start_pts:
-                    yield frame
-            if repeated is not None and repeated.pts == last:  # the last one of a program stream has no time of its own
-                repeated.pts = last + self.tick
-                if start_pts is None or repeated.pts >= start_pts:
+                    yield shown
+            if repeated is not None and repeated.frame.pts == last:
+                repeated.frame.pts = last + self.tick  # the last one of a program stream has no time of its own
+                self.misplaced -= 1
+                if start_pts is None or repeated.frame.pts >= start_pts:
                     yield repeated
         except ERRORS as error:
             if words := self._pictures.outgrown(error):
@@ -123,16 +156,7 @@ class OpenVideo:
                 at = "before the first frame" if last is None else f"after {self.seconds(last):.3f} s"
                 raise VideoError(self.path, "decode_error", f"decoding failed {at}: {words_of(error)}") from error
         if last is None and sought:
-            yield from self._from_the_start(start_pts)
-
-    def _decoded(self) -> Iterator[av.VideoFrame]:
-        """What decoding gives, from where the file stands."""
-        decoder = decoder_of(self.stream)
-        if decoder is self.stream.codec_context:
-            yield from self.container.decode(self.stream)
-            return
-        for packet in self.container.demux(self.stream):
-            yield from decoder.decode(packet if packet.size else None)
+            yield from self._from_the_start(start_pts, strict)
 
     def demux(self, streams: Any) -> Iterator[Any]:
         """Packets of these streams from where the file stands, the codec library's errors as they are."""
@@ -144,12 +168,74 @@ class OpenVideo:
 
         Raises `VideoError` (code ``truncated``) where reading stops.
         """
+        clock = Clock(self)
         try:
             for packet in self.demux(self.stream):
                 if packet.size:
+                    clock.joins(packet)
                     yield packet
         except ERRORS as error:
             raise VideoError(self.path, "truncated", f"reading stopped: {words_of(error)}") from error
+
+    def time_of(self, packet: Any) -> int | None:
+        """When a packet's picture is shown, as far as the container knows: AVI only knows when it is decoded."""
+        first, second = (packet.dts, packet.pts) if self._timed_by_packets else (packet.pts, packet.dts)
+        time: int | None = second if first is None else first
+        return time
+
+    def is_damaged(self, packet: Any) -> bool:
+        """Whether a packet of the video is known not to be whole."""
+        if packet.is_corrupt and self._torn is None and self.container.format.name == "mpegts":
+            self._torn = torn_pictures(self.path, self.stream.id)
+        return bool(packet.is_corrupt) if self._torn is None else packet.pos in self._torn
+
+    @property
+    def straight(self) -> bool:
+        """Whether the packets' own times served so far: else a time cannot be sought, nor packets be copied by their times."""
+        return not (self._timed_by_packets or self._crooked)
+
+    @property
+    def seekable(self) -> bool:
+        """Whether a time can be sought. Without an index that takes one clock from end to end, which is looked for once."""
+        name = self.container.format.name
+        if not self.straight or name in _BARE:
+            return False
+        if self._one_clock is None:
+            self._one_clock = "mp4" in name or "matroska" in name or self._has_one_clock()
+        return self._one_clock
+
+    def _has_one_clock(self) -> bool:
+        with open_video(self.path) as again:
+            clock = Clock(again)
+            with contextlib.suppress(*ERRORS):  # what can be read counts
+                return not any(clock.joins(packet) for packet in again.demux(again.stream) if packet.size)
+        return True
+
+    def _decoded(self, strict: bool) -> Iterator[Shown]:
+        """Frames in their places, from where the file stands to its end."""
+        context = decoder_of(self.stream)
+        self._pictures.bind(context)
+        order = FrameOrder(context.name)
+        clock = Clock(self)
+        for packet in itertools.chain(self.demux(self.stream), (None,)):
+            if packet is not None:
+                if not packet.size:
+                    continue
+                joint = clock.joins(packet)
+                order.send(packet, self.time_of(packet), joint=joint, damaged=self.is_damaged(packet))
+                self._crooked |= joint
+            try:
+                frames = context.decode(packet)
+            except av.error.FFmpegError as error:
+                if strict or isinstance(error, MemoryError) or self._pictures.outgrown(error):
+                    raise
+                order.refused()
+                continue
+            for frame in frames:
+                yield from order.came(frame)
+            self._crooked |= order.put_right
+        yield from order.rest()
+        self._crooked |= order.put_right
 
     def _rewind(self, start_pts: int | None) -> bool:
         """Go to the key frame at or before ``start_pts`` (None: the start); whether that took a seek."""
@@ -161,11 +247,36 @@ class OpenVideo:
             self.container.seek(target, stream=self.stream, backward=True, any_frame=False)
         return True
 
-    def _from_the_start(self, start_pts: int | None) -> Iterator[av.VideoFrame]:
+    def _from_the_start(self, start_pts: int | None, strict: bool) -> Iterator[Shown]:
         with open_video(self.path) as again:
-            for frame in again.frames():
-                if start_pts is None or frame.pts >= start_pts:
-                    yield frame
+            for shown in again.shown(strict=strict):
+                if start_pts is None or shown.frame.pts >= start_pts:
+                    yield shown
+
+
+class Clock:
+    """Keeps a stream's decoding times rising where pieces with clocks of their own were joined end to end."""
+
+    def __init__(self, video: OpenVideo) -> None:
+        self._tick, self._seconds = video.tick, video.time_base
+        self._latest: int | None = None
+        self._shift = 0
+
+    def joins(self, packet: Any) -> bool:
+        """Move the packet's times to where those before it ended; whether a piece begins with it."""
+        if packet.dts is None:
+            return False
+        fell = False
+        if self._latest is not None:
+            back = self._latest - packet.dts - self._shift
+            fell = back * self._seconds > _BACK_SECONDS or (packet.is_keyframe and 2 * back > self._tick)
+            if fell:
+                self._shift = self._latest + self._tick - packet.dts
+        if self._shift:
+            packet.pts = packet.pts + self._shift if packet.pts is not None else None
+            packet.dts += self._shift
+        self._latest = packet.dts
+        return fell
 
 
 @contextlib.contextmanager
@@ -176,9 +287,11 @@ def open_video(path: str | Path, *, threads: int = 1) -> Iterator[OpenVideo]:
     path = Path(path).absolute()
     container = _open_container(path)
     try:
-        stream = _video_stream(path, container)
+        stream, others = _video_stream(path, container)
         stream.codec_context.thread_count = threads
-        yield OpenVideo(path, container, stream)
+        video = OpenVideo(path, container, stream)
+        video.other_tracks = others
+        yield video
     finally:
         container.close()
 
@@ -276,17 +389,23 @@ def _open_container(path: Path) -> Any:
     return container
 
 
-def _video_stream(path: Path, container: Any) -> Any:
-    streams = [s for s in container.streams.video if not (s.disposition & av.stream.Disposition.attached_pic)]
+def _video_stream(path: Path, container: Any) -> tuple[Any, tuple[str, ...]]:
+    streams = tracks.moving(container)
     if not streams:
         kinds = sorted({str(s.type) for s in container.streams})
         raise VideoError(path, "no_video_stream", f"the file holds {', '.join(kinds) or 'no stream'} only")
     stream = streams[0]
+    if len(streams) > 1:
+        again = _open_container(path)  # counting reads on
+        try:
+            stream = container.streams[tracks.best(again).index]
+        finally:
+            again.close()
     if stream.codec_context is None:
         raise _no_decoder(path)
     if stream.time_base is None:
         raise VideoError(path, "not_a_video", "its video stream has no time base")
-    return stream
+    return stream, tuple(tracks.words(other) for other in container.streams.video if other.index != stream.index)
 
 
 def _no_decoder(path: Path) -> DataError:

@@ -1,8 +1,11 @@
-"""What a video file holds, decided by reading every packet of it: a header may claim what is not there."""
+"""What a video file holds, decided by reading every packet of it: a header may claim what is not there.
+
+Only the video track tells whether a file is whole: sound and subtitles may end before it or after. Packets that were damaged on
+their way are noted, not refused: decoding tells which pictures suffer (`wfm.data.frame_order`).
+"""
 
 import array
 import dataclasses
-from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -11,10 +14,17 @@ import av
 import numpy as np
 
 from wfm.data.claims import PacketCount, TooManyPackets
-from wfm.data.decode import ERRORS, OpenVideo, VideoError, open_video, words_of
+from wfm.data.decode import ERRORS, Clock, OpenVideo, VideoError, open_video, words_of
 from wfm.data.orientation import Orientation
 
-_BACK_SECONDS = 0.5  # decoding times never fall in a whole stream; some writers round badly
+HOLE_SECONDS = 1.0
+"A frame that lasts longer, in a video whose frames otherwise come evenly, is followed by a hole, and by no still picture."
+_HOLE_FRAMES = 4
+"And longer than so many frames: slow videos have long ones."
+_FEW_HOLES = 0.01
+"Share of the frames up to which holes are accidents; where there are more, and at least two, frames last as they please."
+_CUT_ANYWHERE = ("mpegts", "mpeg")
+"Containers made to be recorded from any moment to any other: the last picture may be cut, and nothing else is missing."
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,9 +43,30 @@ class Probe:
     pixel_format: str
     has_audio: bool
     variable_frame_rate: bool
+    "Frames come unevenly; single holes in an even video do not count."
     time_base: Fraction
     "Seconds per pts tick."
     container: str
+    notes: tuple[str, ...] = ()
+    "What was noticed and is no reason to refuse the file: other video tracks, damaged packets, joined pieces."
+
+
+@dataclasses.dataclass
+class _Read:
+    """What reading every packet of a video gave."""
+
+    pts: "array.array[int]" = dataclasses.field(default_factory=lambda: array.array("q"))
+    "Of each packet that shows a picture."
+    durations: "array.array[int]" = dataclasses.field(default_factory=lambda: array.array("q"))
+    end_seconds: float = 0.0
+    "Where the last of all tracks ended."
+    video_end_seconds: float = 0.0
+    damaged: int = 0
+    "Packets of the video that the container marks as damaged."
+    cut_short: bool = False
+    "Whether the last of them is one."
+    joints: int = 0
+    "Times that the clock fell back."
 
 
 def probe(path: str | Path, *, maximum_pixels: int = 2**28) -> Probe:
@@ -51,17 +82,19 @@ def probe(path: str | Path, *, maximum_pixels: int = 2**28) -> Probe:
         # Container-level facts go stale once packets are read, so take them first.
         announced_frames, announced_seconds = int(video.stream.frames or 0), _announced_seconds(video)
         has_audio = len(video.container.streams.audio) > 0
-        pts, durations, end_seconds = _demux(video)
-        _require_whole(video, len(pts), announced_frames, end_seconds, announced_seconds)
+        found = _demux(video)
+        pts, durations = found.pts, found.durations
+        _require_whole(video, found, announced_frames, announced_seconds)
         ticks = np.sort(np.asarray(pts, dtype=np.int64))
         ticks[-1] += video.tick if len(ticks) > 1 and ticks[-1] == ticks[-2] else 0  # as `frames` has it
         span = int(ticks[-1] - ticks[0])
         end = video.end_pts(int(ticks[-1]), durations[int(np.argmax(np.asarray(pts)))])
         seconds = float((end - int(ticks[0])) * video.time_base)
         fps = (len(ticks) - 1) / float(span * video.time_base) if span else video.nominal_fps
-        frame = next(video.frames(), None)
-        if frame is None:
+        shown = next(video.shown(), None)
+        if shown is None:
             raise VideoError(path, "decode_error", f"none of {len(ticks)} packets gave a frame")
+        frame = shown.frame
         orientation = Orientation.of(frame)
         height, width = (frame.width, frame.height) if orientation.transpose else (frame.height, frame.width)
         return Probe(
@@ -77,80 +110,103 @@ def probe(path: str | Path, *, maximum_pixels: int = 2**28) -> Probe:
             variable_frame_rate=_is_variable(ticks, video.time_base),
             time_base=video.time_base,
             container=video.container.format.name,
+            notes=_notes(video, found),
         )
 
 
 def _announced_seconds(video: OpenVideo) -> float:
-    """The length a container's header claims, or 0 where the length is only guessed from the file's end."""
+    """Where the video ends as a container's header claims, or 0 where that is only guessed from the file's end [s].
+
+    mp4, avi and flv claim a length, Matroska where on its clock the track ends, or else the longest of all tracks.
+    """
     name = video.container.format.name
-    told = any(part in name for part in ("mp4", "matroska", "avi", "flv"))
-    return video.container.duration / av.time_base if told and video.container.duration else 0.0
+    if "matroska" in name and (told := _clock_words(video.stream.metadata.get("DURATION", ""))):
+        return told
+    if not any(part in name for part in ("mp4", "matroska", "avi", "flv")):
+        return 0.0
+    if video.stream.frames and video.stream.duration:
+        return float(video.stream.duration * video.time_base)
+    return video.container.duration / av.time_base if video.container.duration else 0.0
 
 
-def _demux(video: OpenVideo) -> tuple["array.array[int]", "array.array[int]", float]:
-    """(pts of each shown video packet, their durations, where the longest stream ended [s])."""
-    pts, durations = array.array("q"), array.array("q")
-    count = PacketCount()
-    end_seconds = 0.0
-    latest: int | None = None
-    streams = [video.stream, *video.container.streams.audio]
-    wanted = video.stream.index
+def _clock_words(words: str) -> float:
+    """``00:01:02.500000000`` -> 62.5; 0 for anything else."""
     try:
-        for packet in video.demux(streams):
-            time = packet.pts if packet.pts is not None else packet.dts
+        hours, minutes, seconds = words.split(":")
+        return int(hours) * 3600 + int(minutes) * 60 + float(seconds)
+    except ValueError:
+        return 0.0
+
+
+def _demux(video: OpenVideo) -> _Read:
+    """Read every packet of every track."""
+    found = _Read()
+    clock, count, wanted = Clock(video), PacketCount(), video.stream.index
+    try:
+        for packet in video.demux(None):
             if packet.size == 0:
                 continue  # the flush packet at the end
             count.add(packet.size)
             mine = packet.stream_index == wanted
-            if mine and packet.is_corrupt:
-                at = _position(video, packet, pts)
-                raise VideoError(
-                    video.path, "truncated", f"data ends inside a frame at {at} ({_fraction(video, len(pts))})"
-                )
-            if mine and packet.dts is not None:
-                back = float((latest - packet.dts) * packet.time_base) if latest is not None else 0.0
-                if back > _BACK_SECONDS:
-                    words = (
-                        f"after {len(pts)} frames the times fall back by {back:.2f} s, as in files joined end to end"
-                    )
-                    raise VideoError(video.path, "clock_falls_back", words)
-                latest = packet.dts
+            if mine:
+                found.joints += clock.joins(packet)
+                found.damaged += video.is_damaged(packet)
+                found.cut_short = packet.is_corrupt
+            time = video.time_of(packet) if mine else packet.pts if packet.pts is not None else packet.dts
             if time is None:
-                time = pts[-1] + video.tick if mine and pts else video.origin_pts
-            end = float((time + (packet.duration or 0)) * packet.time_base)
-            end_seconds = max(end_seconds, end)
-            if mine and not packet.is_discard:
-                pts.append(int(time))
-                durations.append(int(packet.duration or 0))
-    except VideoError:
-        raise
+                time = found.pts[-1] + video.tick if mine and found.pts else video.origin_pts
+            if packet.time_base is not None:
+                end = float((time + (packet.duration or 0)) * packet.time_base)
+                found.end_seconds = max(found.end_seconds, end)
+                if mine:
+                    found.video_end_seconds = max(found.video_end_seconds, end)
+            if mine and not packet.is_discard and not _shows_nothing(video, packet):
+                found.pts.append(int(time))
+                found.durations.append(int(packet.duration or 0))
     except TooManyPackets as error:
         raise VideoError(video.path, "too_large", str(error)) from None
     except ERRORS as error:
-        how_far = _fraction(video, len(pts))
+        how_far = _fraction(video, len(found.pts))
         raise VideoError(video.path, "truncated", f"reading stopped: {words_of(error)} ({how_far})") from error
-    return pts, durations, end_seconds
+    return found
 
 
-def _require_whole(video: OpenVideo, found: int, announced: int, end: float, announced_end: float) -> None:
+def _shows_nothing(video: OpenVideo, packet: Any) -> bool:
+    """A picture of VP8 that is only there for others to refer to: its header says so."""
+    return video.stream.codec_context.name == "vp8" and not memoryview(packet)[0] & 0x10
+
+
+def _require_whole(video: OpenVideo, found: _Read, announced: int, announced_end: float) -> None:
     """Refuse a file that ends before what its header announces."""
-    if found == 0:
+    count, name = len(found.pts), video.container.format.name
+    if count == 0:
         code = "truncated" if announced else "no_video_stream"
         raise VideoError(video.path, code, f"0 of {announced} frames could be read")
-    # Matroska announces when it ends, however late it starts; the others how long they are.
-    late = 0 if "matroska" in video.container.format.name else video.container.start_time or 0
-    start = max(late, 0) / av.time_base
-    missing = announced_end - (end - start)
-    if missing > max(0.5, 2 / video.nominal_fps) and found < 0.99 * announced_end * video.nominal_fps:
-        words = f"read {end:.2f} s of {announced_end:.2f} s announced ({found} frames)"
+    if found.cut_short and name not in _CUT_ANYWHERE:
+        at = f"{video.seconds(found.pts[-1]):.2f} s"
+        raise VideoError(video.path, "truncated", f"data ends inside a frame at {at} ({_fraction(video, count)})")
+    if announced:
+        end = found.video_end_seconds - max(float(video.origin_pts * video.time_base), 0.0)
+    else:  # in fragments, and in Matroska, the end is told on the clock of the file, however late that begins
+        end = found.video_end_seconds if found.video_end_seconds >= announced_end else found.end_seconds
+        if "flv" in name:
+            end -= max(video.container.start_time or 0, 0) / av.time_base
+    missing = announced_end - end
+    if missing > max(0.5, 2 / video.nominal_fps) and count < 0.99 * announced_end * video.nominal_fps:
+        words = f"read {end:.2f} s of {announced_end:.2f} s announced ({count} frames)"
         raise VideoError(video.path, "truncated", words)
-    if announced > 0 and found < announced and missing > 1.5 / video.nominal_fps:
-        raise VideoError(video.path, "truncated", f"read {found} of {announced} frames announced, to {end:.2f} s")
+    if count < announced and missing > 1.5 / video.nominal_fps:
+        raise VideoError(video.path, "truncated", f"read {count} of {announced} frames announced, to {end:.2f} s")
 
 
-def _position(video: OpenVideo, packet: Any, pts: Sequence[int]) -> str:
-    time = packet.pts if packet.pts is not None else (pts[-1] if pts else video.origin_pts)
-    return f"{video.seconds(int(time)):.2f} s"
+def _notes(video: OpenVideo, found: _Read) -> tuple[str, ...]:
+    notes = [f"{other} was not taken" for other in video.other_tracks]
+    if found.damaged:
+        notes.append(f"{found.damaged} damaged packet{'s' * (found.damaged > 1)}")
+    if found.joints:
+        times = "once" if found.joints == 1 else f"{found.joints} times"
+        notes.append(f"the clock falls back {times}, as in files joined end to end")
+    return tuple(notes)
 
 
 def _fraction(video: OpenVideo, found: int) -> str:
@@ -159,10 +215,14 @@ def _fraction(video: OpenVideo, found: int) -> str:
 
 
 def _is_variable(ticks: np.ndarray, time_base: Fraction) -> bool:
-    """Whether frames are unevenly spaced, beyond what rounding to the container's ticks explains."""
+    """Whether frames are unevenly spaced, beyond what rounding to the container's ticks explains, and few holes."""
     if len(ticks) < 3:
         return False
     gaps = np.diff(ticks)
+    usual = float(np.median(gaps))
+    hole = gaps > max(HOLE_SECONDS / float(time_base), _HOLE_FRAMES * usual)
+    if hole.any() and (hole.sum() < 2 or hole.mean() < _FEW_HOLES):
+        gaps = gaps[~hole]
     spread = int(gaps.max() - gaps.min())
     rounding = 1 if float(time_base) <= 0.002 else 0
-    return spread > rounding and spread > 0.1 * float(np.median(gaps))
+    return spread > rounding and spread > 0.1 * usual

@@ -1,5 +1,6 @@
 """Clips that are encoded while their video is looked at are those of two decodes, byte for byte, and one decode is enough."""
 
+import itertools
 from collections.abc import Callable, Iterator
 from fractions import Fraction
 from pathlib import Path
@@ -45,16 +46,16 @@ def split(
     path: Path, out: Path, config: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> tuple[list[Clip], list[Any], dict[str, bytes], int]:
     """(clips, skips, files by name, frames that were decoded of the video itself)."""
-    decoded, real = [0], decode.OpenVideo.frames
+    decoded, real = [0], decode.OpenVideo.shown
 
-    def counted(self: decode.OpenVideo, start_pts: int | None = None) -> Iterator[Any]:
-        for frame in real(self, start_pts):
+    def counted(self: decode.OpenVideo, start_pts: int | None = None, *, strict: bool = False) -> Iterator[Any]:
+        for shown in real(self, start_pts, strict=strict):
             decoded[0] += self.path == path
-            yield frame
+            yield shown
 
     store: Any = Store.open(out / "store")
     with monkeypatch.context() as patch:
-        patch.setattr(decode.OpenVideo, "frames", counted)
+        patch.setattr(decode.OpenVideo, "shown", counted)
         step = SplitVideo(SplitConfig.parse(config), store, store, out)
         clips = list(step(row_of(path)))
     return clips, step.skips, {file.name: file.read_bytes() for file in sorted((out / "clips").iterdir())}, decoded[0]
@@ -88,12 +89,17 @@ def test_a_video_that_breaks_leaves_no_clip_behind(
     tmp_path: Path, write_video: Writer, make_scenes: Scenes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = write_video(tmp_path / "a.mp4", make_scenes(LENGTHS), flags="faststart")
-    row = row_of(path)
-    data = path.read_bytes()
-    path.write_bytes(data[: len(data) * 3 // 4])
+    row, real = row_of(path), decode.OpenVideo.demux
+
+    def breaks(self: decode.OpenVideo, streams: Any) -> Iterator[Any]:
+        yield from itertools.islice(real(self, streams), sum(LENGTHS) * 3 // 4)
+        raise OSError("the disk does not answer")
+
+    monkeypatch.setattr(decode.OpenVideo, "demux", breaks)
     store: Any = Store.open(tmp_path / "store")
     monkeypatch.setattr("wfm.curation.split.open_source", lambda store, source, video_id: path)
     step = SplitVideo(SplitConfig.parse({"cut": {"copy_codecs": []}}), store, store, tmp_path)
-    with pytest.raises(Skip):
+    with pytest.raises(Skip, match="decode_error"):
         list(step(row))
     assert list((tmp_path / "clips").iterdir()) == []
+    assert (step.skips, step.decoded) == ([], [])

@@ -80,15 +80,15 @@ def test_neighbouring_clips_cost_one_decode(
     with open_video(path) as video:
         pts = [int(frame.pts) for frame in video.frames()]
     begun: list[Path] = []
-    frames = OpenVideo.frames
+    shown = OpenVideo.shown
 
-    def counted(self: OpenVideo, start_pts: int | None = None) -> Any:
+    def counted(self: OpenVideo, start_pts: int | None = None, *, strict: bool = False) -> Any:
         begun.append(self.path)
-        return frames(self, start_pts)
+        return shown(self, start_pts, strict=strict)
 
     with open_video(path) as video:
         cutter = Cutter(video, CutConfig(copy_codecs=()))
-        monkeypatch.setattr(OpenVideo, "frames", counted)
+        monkeypatch.setattr(OpenVideo, "shown", counted)
         for k in range(count):
             cutter.cut(pts[10 * k], pts[10 * k + 10], 10, tmp_path / f"{k}.mp4")
     assert begun == [path]

@@ -1,17 +1,16 @@
 """Files whose clock is odd but whose pictures are sound: every frame arrives, at its time, and probing agrees with decoding."""
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from tests.wfm.numbered import Writer, counted, numbers
 from wfm.curation.cut import CutConfig, Cutter
 from wfm.data.decode import VideoError, open_video, read_frames
 from wfm.data.probe import probe
 
-Writer = Callable[..., Path]
 KINDS: dict[str, dict[str, Any]] = {
     "late.mkv": {"times": list(range(100, 172))},
     "early.mp4": {"times": list(range(-12, 60))},
@@ -20,20 +19,6 @@ KINDS: dict[str, dict[str, Any]] = {
     # Its last two pictures lie in one packet of the stream, which has one time for both, and not the right one.
     "last frame without a time.mpg": {"codec": "mpeg2video", "bf": "2", "g": "12"},
 }
-
-
-def counted(count: int) -> np.ndarray:
-    """uint8 [T, 64, 96, 3]: one picture, with the frame's number as 8 light and dark fields along its top."""
-    cells = np.random.default_rng(0).integers(30, 220, (8, 12, 3), dtype=np.uint8)
-    frames = np.repeat(np.kron(cells, np.ones((8, 8, 1), np.uint8))[None], count, 0)
-    bits = (np.arange(count)[:, None] >> np.arange(8)) & 1
-    frames[:, :16] = (255 * np.repeat(bits, 12, axis=1)).astype(np.uint8)[:, None, :, None]
-    return frames
-
-
-def numbers(frames: np.ndarray) -> list[int]:
-    fields = frames[:, 2:14].mean(axis=(1, 3)).reshape(len(frames), 8, 12)[:, :, 3:9].mean(axis=2)
-    return [int(number) for number in ((fields > 127) << np.arange(8)).sum(axis=1)]
 
 
 @pytest.mark.parametrize("name", KINDS)
@@ -69,9 +54,16 @@ def test_a_late_matroska_that_is_cut_short_is_still_told(tmp_path: Path, write_v
         probe(tmp_path / "cut.mkv")
 
 
-def test_pieces_joined_end_to_end_are_told(tmp_path: Path, write_video: Writer) -> None:
-    """The second half has the times of the first: its frames would be dropped without a word."""
+def test_pieces_joined_end_to_end_are_kept_and_their_joint_is_known(tmp_path: Path, write_video: Writer) -> None:
+    """The second piece has the times of the first; the old reader refused the file: clock_falls_back."""
     piece = write_video(tmp_path / "a.mpg", counted(48), codec="mpeg2video").read_bytes()
     (tmp_path / "joined.mpg").write_bytes(2 * piece)
-    with pytest.raises(VideoError, match=r"clock_falls_back: after 48 frames the times fall back by 1\.96 s"):
-        probe(tmp_path / "joined.mpg")
+    found = probe(tmp_path / "joined.mpg")
+    assert (found.num_frames, found.notes) == (96, ("the clock falls back once, as in files joined end to end",))
+    with open_video(tmp_path / "joined.mpg") as video:
+        shown = list(video.shown())
+        times = [video.seconds(one.frame.pts) for one in shown]
+    assert [index for index, one in enumerate(shown) if one.joint] == [48]
+    assert times == pytest.approx(np.arange(96) / 24, abs=2e-3)
+    frames, _ = read_frames(tmp_path / "joined.mpg", start_seconds=times[60])  # seeking would end in either piece
+    assert numbers(frames) == list(range(12, 48))
