@@ -138,14 +138,19 @@ class Looker(Protocol):
 
 
 def look(
-    video: "OpenVideo", config: ShotConfig, looker: Looker | None = None, *, prefetch_bytes: int = 0
+    video: "OpenVideo",
+    config: ShotConfig,
+    looker: Looker | None = None,
+    *,
+    prefetch_bytes: int = 0,
+    seen: "Callable[[av.VideoFrame], None]" = lambda frame: None,
 ) -> tuple[Timeline, list[Cut]]:
     """Decode a video once: its timeline, and where a new shot begins. Where frames change their size or the aspect of their
     pixels, one does: a clip has one.
 
     looker: is told of frames and shots, for the detectors that know a cut soon after it (`tells_soon`). prefetch_bytes: how far
-    a thread may decode ahead, 0: not at all. Memory is a window of small pictures and some bytes a frame. Raises `VideoError`
-    when decoding fails.
+    a thread may decode ahead, 0: not at all. seen: is told of every frame, before the looker. Memory is a window of small
+    pictures and some bytes a frame. Raises `VideoError` when decoding fails.
     """
     from av.video.reformatter import VideoReformatter
 
@@ -167,6 +172,7 @@ def look(
                 resized.append(len(pts))
             size = frame.height, frame.width
             pts.append(int(frame.pts))
+            seen(frame)
             duration = frame.duration
             found: Sequence[int] = resized[-1:]
             if finder is not None:

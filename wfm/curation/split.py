@@ -5,7 +5,8 @@
 Every clip carries the actions of its span and the attributes of the shot it shows most of. What is left out (too short, not
 decodable, without actions where its video has some) stands in the table ``skips`` with its reason.
 
-Reason codes: below_minimum_length, decode_error and the other codes of `wfm.data.decode`, actions_missing, poisoned.
+Reason codes: below_minimum_length, decode_error and the other codes of `wfm.data.decode`, actions_missing, interlaced,
+poisoned.
 """
 
 from collections.abc import Iterator
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from wfm.config import Config, how
 from wfm.curation.cut import CutConfig, Cutter, Written
 from wfm.curation.cut_ahead import CutAhead
+from wfm.curation.interlaced import FieldScan
 from wfm.curation.part import PartLike
 from wfm.curation.poison import watch
 from wfm.curation.shots import ShotConfig, Span, Timeline, look, spans, spans_of_shot, tells_soon
@@ -95,10 +97,11 @@ class SplitVideo:
 
     def _clips(self, row: Video, video: "OpenVideo") -> Iterator[Clip]:
         config = self.config.shots
-        cutter = Cutter(video, self.config.cut)
+        scan = FieldScan.of_stream(video.stream)
+        cutter = Cutter(video, self.config.cut, scan)
         ahead = self._cut_ahead(row, cutter) if tells_soon(config) and self.config.held_bytes else None
         prefetch_bytes = self.config.prefetch_bytes if config.detector == "transnetv2" else 0
-        timeline, cuts = look(video, config, ahead, prefetch_bytes=prefetch_bytes)
+        timeline, cuts = look(video, config, ahead, prefetch_bytes=prefetch_bytes, seen=scan.frame)
         kept, short = spans(timeline, cuts, config)
         for span in short:
             seconds = timeline.seconds_between(span.first, span.last)
@@ -109,6 +112,9 @@ class SplitVideo:
         done = ahead.written if ahead is not None else {}
         for span in kept:
             start, end = _seconds(video, timeline, span)
+            if cutter.rejects(int(timeline.pts[span.first]), timeline.end_of(span.last)):
+                self._skip(row, video, timeline, span, "interlaced: frames are woven of two moments")
+                continue
             clip_id = clip_id_of(row.video_id, int(timeline.pts[span.first]), timeline.end_of(span.last))
             action_path = ""
             if actions is not None:
@@ -135,9 +141,13 @@ class SplitVideo:
             self._target(row, start_pts, end_pts).unlink()
 
     def _cut_ahead(self, row: Video, cutter: Cutter) -> CutAhead:
+        def wanted(timeline: Timeline, shot: Span) -> list[Span]:
+            found = spans_of_shot(timeline, shot, self.config.shots)[0]
+            return [one for one in found if not cutter.rejects(int(timeline.pts[one.first]), timeline.end_of(one.last))]
+
         return CutAhead(
             cutter,
-            lambda timeline, shot: spans_of_shot(timeline, shot, self.config.shots)[0],
+            wanted,
             lambda start_pts, end_pts: self._target(row, start_pts, end_pts),
             self.config.held_bytes,
         )
@@ -184,6 +194,7 @@ class SplitVideo:
             action_path=action_path,
             attributes_json=attributes_json,
             audio=written.audio,
+            interlaced=written.interlaced,
         )
 
     def _skip(self, row: Video, video: "OpenVideo", timeline: Timeline, span: Span, reason: str) -> None:
