@@ -96,11 +96,19 @@ def _combs(now: np.ndarray, care: Care) -> np.ndarray | None:
         return None
     part = now[: rows * BLOCK + 2, : columns * BLOCK]
     line, above, below = part[1:-1], part[:-2], part[2:]
-    high, low = np.maximum(above, below), np.minimum(above, below)
-    over = np.maximum(line, high) - high > care.levels
-    under = low - np.minimum(line, low) > care.levels
-    counts = (over | under).view(np.uint8).reshape(rows, BLOCK, columns * BLOCK).sum(1, dtype=np.uint8)
-    return counts.reshape(rows, columns, BLOCK).sum(2, dtype=np.int32) >= care.pixels
+    high = np.maximum(above, below)
+    over = _counts(np.maximum(line, high) - high > care.levels)
+    if over.max() < care.pixels // 3:
+        return np.zeros(over.shape, bool)  # a woven block has lines of both kinds, and most pictures have none: half the work
+    low = np.minimum(above, below)
+    return over + _counts(low - np.minimum(line, low) > care.levels) >= care.pixels
+
+
+def _counts(pixels: np.ndarray) -> np.ndarray:
+    """bool [H, W] -> int32 [rows, columns]: how many pixels of each block."""
+    height, width = pixels.shape
+    columns = pixels.view(np.uint8).reshape(height // BLOCK, BLOCK, width).sum(1, dtype=np.uint8)
+    return columns.reshape(height // BLOCK, width // BLOCK, BLOCK).sum(2, dtype=np.int32)
 
 
 def _ends(some: np.ndarray) -> tuple[int, int]:
