@@ -11,7 +11,7 @@ import dataclasses
 from collections.abc import Iterable, Iterator
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -19,6 +19,7 @@ from wfm.curation.alpha import has_alpha
 from wfm.curation.interlaced import Fields, FieldScan, unflagged, whole_frames
 from wfm.curation.sound import Sound
 from wfm.curation.transcode import ContainerTags, EncodeConfig, Shape, add_encoder, is_hdr
+from wfm.curation.uncommon import uncommon
 from wfm.data.aspect import Aspects
 
 if TYPE_CHECKING:
@@ -32,6 +33,9 @@ class CutConfig(EncodeConfig):
 
     copy_codecs: tuple[str, ...] = ("h264", "hevc", "vp9", "av1")
     "Codecs whose packets may be copied into an mp4; empty: always encode."
+    uncommon: Literal["copy", "encode"] = "copy"
+    """Streams that decoders of graphics cards and browsers refuse (4:4:4, 4:2:2, RGB, 10 bits, lossless, odd or very large
+    sizes): copy them as they are, or encode them."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,6 +74,8 @@ class Written:
     "What became of the sound, as `Sound.said`; empty where none was asked for."
     interlaced: str = ""
     "``flagged`` (so it says; its frames are whole), ``deinterlaced``, ``combed`` (kept as it is), or empty."
+    uncommon: str = ""
+    "Why common decoders refuse the file (`uncommon`), or empty."
 
 
 class Cutter:
@@ -137,6 +143,8 @@ class Cutter:
                 return None
             if config.square_pixels and (again.stream.sample_aspect_ratio or 1) != 1:
                 return None
+            if config.uncommon == "encode" and uncommon(again.stream, frame):
+                return None
         with open_video(video.path) as again, contextlib.suppress(VideoError):  # of a broken file, decoding will tell
             for packet in again.packets():
                 if packet.pts is None or packet.is_discard:
@@ -186,14 +194,17 @@ class Cutter:
             frame = next(copy.frames(), None)
             if frame is None or copy.seconds(frame.pts) != 0.0 or (self._config.square_pixels and oblong):
                 return None
+            odd = uncommon(copy.stream, frame)
+            if odd and self._config.uncommon == "encode":
+                return None
             how = self._interlaced(start_pts, end_pts)
-            return Written("copy", count, frame.width, frame.height, sound.said, how)
+            return Written("copy", count, frame.width, frame.height, sound.said, how, odd)
 
     def encode(
         self, frames: Iterable["av.VideoFrame"], start_pts: int, end_pts: int, target: Path, num_frames: int
     ) -> Written:
         """Write decoded frames, which are those of a span. Raises `VideoError` when they are not as many as expected."""
-        from wfm.data.decode import VideoError
+        from wfm.data.decode import VideoError, open_video
 
         video = self._video
         fps = Fraction(num_frames / float((end_pts - start_pts) * video.time_base)).limit_denominator(1001)
@@ -224,8 +235,10 @@ class Cutter:
                 sound.finish()
         if count != num_frames:
             raise VideoError(video.path, "decode_error", f"{count} of {num_frames} frames decoded from {start_pts} on")
+        with open_video(target) as made:
+            odd = uncommon(made.stream, next(made.frames()))
         how = self._interlaced(start_pts, end_pts)
-        return Written("encode", count, stream.width, stream.height, sound.said, how)
+        return Written("encode", count, stream.width, stream.height, sound.said, how, odd)
 
     @contextlib.contextmanager
     def _sound(self, start_pts: int, end_pts: int, target: Path) -> Iterator[Sound]:

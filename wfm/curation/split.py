@@ -195,6 +195,7 @@ class SplitVideo:
             attributes_json=attributes_json,
             audio=written.audio,
             interlaced=written.interlaced,
+            uncommon=written.uncommon,
         )
 
     def _skip(self, row: Video, video: "OpenVideo", timeline: Timeline, span: Span, reason: str) -> None:
