@@ -6,7 +6,7 @@ before better than the odd ones of the frame after, or the other way round, and 
 """
 
 import dataclasses
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -66,9 +66,7 @@ def woven(before: np.ndarray | None, now: np.ndarray, after: np.ndarray | None, 
     combs = _combs(now, care)
     if combs is None or not combs.any() or (before is None and after is None):
         return Woven()
-    rows, columns = combs.any(1), combs.any(0)
-    first, last = _ends(rows)
-    left, right = _ends(columns)
+    (first, last), (left, right) = _ends(combs.any(axis=1)), _ends(combs.any(axis=0))
     # Only where combs are: the whole costs ten times as much as finding them.
     window = (slice(first * BLOCK, last * BLOCK + 2), slice(left * BLOCK, right * BLOCK))
     combs = combs[first:last, left:right]
@@ -113,7 +111,7 @@ def _counts(pixels: np.ndarray) -> np.ndarray:
     return columns.reshape(height // BLOCK, width // BLOCK, BLOCK).sum(2, dtype=np.int32)
 
 
-def _ends(some: np.ndarray) -> tuple[int, int]:
+def _ends(some: Any) -> tuple[int, int]:
     """Where the first and behind the last of them stands."""
     found = np.flatnonzero(some)
     return int(found[0]), int(found[-1]) + 1

@@ -143,7 +143,7 @@ class Cutter:
                 return None
             if config.square_pixels and (again.stream.sample_aspect_ratio or 1) != 1:
                 return None
-            if config.uncommon == "encode" and uncommon(again.stream, frame):
+            if config.uncommon == "encode" and uncommon(again.stream):
                 return None
         with open_video(video.path) as again, contextlib.suppress(VideoError):  # of a broken file, decoding will tell
             for packet in again.packets():
@@ -194,7 +194,7 @@ class Cutter:
             frame = next(copy.frames(), None)
             if frame is None or copy.seconds(frame.pts) != 0.0 or (self._config.square_pixels and oblong):
                 return None
-            odd = uncommon(copy.stream, frame)
+            odd = uncommon(copy.stream)
             if odd and self._config.uncommon == "encode":
                 return None
             how = self._interlaced(start_pts, end_pts)
@@ -236,7 +236,7 @@ class Cutter:
         if count != num_frames:
             raise VideoError(video.path, "decode_error", f"{count} of {num_frames} frames decoded from {start_pts} on")
         with open_video(target) as made:
-            odd = uncommon(made.stream, next(made.frames()))
+            odd = uncommon(made.stream)
         how = self._interlaced(start_pts, end_pts)
         return Written("encode", count, stream.width, stream.height, sound.said, how, odd)
 
