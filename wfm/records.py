@@ -197,6 +197,11 @@ class Clip(Record):
     audio: str = ""
     """What became of the sound: empty (not asked for), ``none`` (the video has none), ``copy``, ``encode`` or ``lost``; after a
     colon, why it is not the first track as it is."""
+    interlaced: str = ""
+    """``deinterlaced``; ``combed`` (interlaced, and kept as it is); ``flagged`` (the video says it is interlaced, but its
+    frames are whole); empty for the rest."""
+    uncommon: str = ""
+    "Why decoders of graphics cards and browsers refuse the clip file, as ``vp9: pixels of yuv444p``; empty: they take it."
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

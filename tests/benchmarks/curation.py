@@ -32,6 +32,7 @@ from wfm.curation.cut import CutConfig, Cutter
 from wfm.curation.cut_ahead import CutAhead
 from wfm.curation.embed import FRAMES, SIDE, EmbedConfig, Embedded, Embedder
 from wfm.curation.embed_models import digest
+from wfm.curation.interlaced import FieldScan
 from wfm.curation.one_pass import Consumer, Geometry, Wanted, fitted, one_pass
 from wfm.curation.one_pass_consumers import Cuts, Gather, VectorSum, spread_frames
 from wfm.curation.quality import Seams
@@ -115,7 +116,8 @@ def whole(
     clips."""
     split = SplitConfig()
     with open_video(path) as video:
-        cutter = Cutter(video, CUT)
+        scan = FieldScan.of_stream(video.stream)
+        cutter = Cutter(video, CUT, scan)
         ahead = CutAhead(
             cutter,
             lambda timeline, span: shots.spans_of_shot(timeline, span, shot)[0],
@@ -124,7 +126,11 @@ def whole(
         )
         soon = shots.tells_soon(shot)
         timeline, cuts = shots.look(
-            video, shot, ahead if soon else None, prefetch_bytes=0 if soon else split.prefetch_bytes
+            video,
+            shot,
+            ahead if soon else None,
+            prefetch_bytes=0 if soon else split.prefetch_bytes,
+            seen=scan.frame,
         )
         kept, _ = shots.spans(timeline, cuts, shot)
         for span in kept:

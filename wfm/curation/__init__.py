@@ -3,7 +3,7 @@
     ingest    files from outside -> one row each, readable or not (listing, listing_remote, listing_archive: what lies outside;
               sidecars; rights: who may do what with it; partitions: which part a video belongs to)
     split     videos -> clips (shots, shots_gradual, shots_transnet: where to cut, cut: how, cut_ahead: while still looking;
-              true to pts)
+              interlaced, combing: film woven of two moments; uncommon: what few decoders take; true to pts)
     score     clips -> numbers: motion, sharpness, stillness, burned-in text (signals, motion, sharpness, static, overlay),
               camera moves (block_flow, camera_moves), faults of the picture (quality), kind of video (video_type); by models:
               text (overlay_tracks, text_detector), safety. The second table: measures; small_frames: numbers from every frame
@@ -25,8 +25,9 @@
     cosmos_export, cosmos_import   a data set in cosmos-curate's layout, out and in (cosmos_metas: one clip; cosmos_windows)
 
 `one_pass` feeds whoever looks at a video from one decode (one_pass_consumers, prefetch). `transcode` turns frames of any kind
-into a clip (tone_map: HDR to SDR; sound). `rows` holds the tables between them, `part`, `per_clip` and `by_part` what steps
-over parts share, `arrays` numpy or cupy, `poison` keeps the list of videos and clips that crash whoever opens them.
+into a clip (tone_map: HDR to SDR; alpha: on a ground; sound, sound_in_step). `rows` holds the tables between them, `part`,
+`per_clip` and `by_part` what steps over parts share, `arrays` numpy or cupy, `poison` keeps the list of videos and clips that
+crash whoever opens them.
 
 Read `step` first (a Step makes rows or skips with a reason, a Filter keeps or says why not), then `split`. `run` says where the
 work happens: in this process or on Dask. Nothing is dropped without a reason that is counted.

@@ -68,7 +68,9 @@ class ClipRow(Record):
     shard: str
     "Path of its shard in the data set; empty if not kept."
     audio: str = ""
-    "As in `wfm.records.Clip`."
+    "As in `wfm.records.Clip`, like the next two."
+    interlaced: str = ""
+    uncommon: str = ""
     # `measures.Measures`, which has the units; null where they were not asked for (score_clips.measures)
     flow: float | None = None
     flow_minimum: float | None = None

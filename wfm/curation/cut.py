@@ -1,8 +1,9 @@
 """One span of a video -> one clip file.
 
 Where the span begins at a key frame and nothing beyond its end is needed to decode it, packets are copied: no loss, no cost.
-Else frames are decoded, turned upright and encoded (`transcode`) with settings that give the same bytes every time (one thread,
-bit-exact muxer). A clip's pts begin at zero and keep the source's spacing; sound is left out unless it is asked for (`sound`).
+Else frames are decoded, made whole where they are interlaced (`interlaced`), turned upright and encoded (`transcode`) with
+settings that give the same bytes every time (one thread, bit-exact muxer). A clip's pts begin at zero and keep the source's
+spacing; sound is left out unless it is asked for (`sound`).
 """
 
 import contextlib
@@ -10,13 +11,15 @@ import dataclasses
 from collections.abc import Iterable, Iterator
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from wfm.curation.alpha import has_alpha
+from wfm.curation.interlaced import Fields, FieldScan, unflagged, whole_frames
 from wfm.curation.sound import Sound
 from wfm.curation.transcode import ContainerTags, EncodeConfig, Shape, add_encoder, is_hdr
+from wfm.curation.uncommon import uncommon
 from wfm.data.aspect import Aspects
 
 if TYPE_CHECKING:
@@ -31,6 +34,9 @@ class CutConfig(EncodeConfig):
 
     copy_codecs: tuple[str, ...] = ("h264", "hevc", "vp9", "av1")
     "Codecs whose packets may be copied into an mp4; empty: always encode."
+    uncommon: Literal["copy", "encode"] = "copy"
+    """Streams that decoders of graphics cards and browsers refuse (4:4:4, 4:2:2, RGB, 10 bits, lossless, odd or very large
+    sizes): copy them as they are, or encode them."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,14 +73,20 @@ class Written:
     height: int
     audio: str = ""
     "What became of the sound, as `Sound.said`; empty where none was asked for."
+    interlaced: str = ""
+    "``flagged`` (so it says; its frames are whole), ``deinterlaced``, ``combed`` (kept as it is), or empty."
+    uncommon: str = ""
+    "Why common decoders refuse the file (`uncommon`), or empty."
 
 
 class Cutter:
     """Cuts the spans of one open video. Ask for spans in order: frames between neighbours are decoded once."""
 
-    def __init__(self, video: "OpenVideo", config: CutConfig) -> None:
+    def __init__(self, video: "OpenVideo", config: CutConfig, scan: FieldScan | None = None) -> None:
+        """scan: sees the video's frames, and knows a span by the time it is cut; without one, all film is taken for whole."""
         self._video = video
         self._config = config
+        self._scan = scan
         self._aspects = Aspects(video)
         self._tags = ContainerTags.of(video.stream)
         self._packets = self._index()
@@ -89,10 +101,28 @@ class Cutter:
 
     def copies(self, start_pts: int, end_pts: int, num_frames: int) -> Packets | None:
         """The packets that make the clip of a span by being copied, or None."""
-        if self._packets is None or not self._video.straight:
+        if self._packets is None or not self._video.straight or self._deinterlaces(start_pts, end_pts):
             return None
         found = self._packets.copyable(start_pts, end_pts)
         return found if found is not None and int((found.pts >= start_pts).sum()) == num_frames else None
+
+    def fields(self, start_pts: int, end_pts: int) -> Fields:
+        """Whether the frames of a span are whole."""
+        return self._scan.of(start_pts, end_pts) if self._scan is not None else Fields()
+
+    def rejects(self, start_pts: int, end_pts: int) -> bool:
+        """Whether a span is to be left out for being interlaced."""
+        return self._config.interlaced == "reject" and self.fields(start_pts, end_pts).combed
+
+    def _deinterlaces(self, start_pts: int, end_pts: int) -> bool:
+        return self._config.interlaced == "deinterlace" and self.fields(start_pts, end_pts).combed
+
+    def _interlaced(self, start_pts: int, end_pts: int) -> str:
+        """`Written.interlaced` of a span."""
+        if self._deinterlaces(start_pts, end_pts):
+            return "deinterlaced"
+        fields = self.fields(start_pts, end_pts)
+        return "combed" if fields.combed else "flagged" if fields.flagged else ""
 
     def _index(self) -> Packets | None:
         """The packets of a video that may be copied at all, or None."""
@@ -114,6 +144,8 @@ class Cutter:
             if config.tone_map and is_hdr(frame):
                 return None
             if config.square_pixels and (again.stream.sample_aspect_ratio or 1) != 1:
+                return None
+            if config.uncommon == "encode" and uncommon(again.stream):
                 return None
         with open_video(video.path) as again, contextlib.suppress(VideoError):  # of a broken file, decoding will tell
             for packet in again.packets():
@@ -164,19 +196,28 @@ class Cutter:
             frame = next(copy.frames(), None)
             if frame is None or copy.seconds(frame.pts) != 0.0 or (self._config.square_pixels and oblong):
                 return None
-            return Written("copy", count, frame.width, frame.height, sound.said)
+            odd = uncommon(copy.stream)
+            if odd and self._config.uncommon == "encode":
+                return None
+            how = self._interlaced(start_pts, end_pts)
+            return Written("copy", count, frame.width, frame.height, sound.said, how, odd)
 
     def encode(
         self, frames: Iterable["av.VideoFrame"], start_pts: int, end_pts: int, target: Path, num_frames: int
     ) -> Written:
         """Write decoded frames, which are those of a span. Raises `VideoError` when they are not as many as expected."""
-        from wfm.data.decode import VideoError
+        from wfm.data.decode import VideoError, open_video
 
         video = self._video
         fps = Fraction(num_frames / float((end_pts - start_pts) * video.time_base)).limit_denominator(1001)
         stream: Any = None
         count = 0
         lengths: dict[int, int] = {}
+        fields = self.fields(start_pts, end_pts)
+        if self._deinterlaces(start_pts, end_pts):
+            frames = whole_frames(frames, fields)
+        if not fields.combed or self._deinterlaces(start_pts, end_pts):
+            frames = unflagged(frames)
         with self._sound(start_pts, end_pts, target) as sound, _mp4(target) as out:
             shape: Shape | None = None
             for frame, ticks in _with_durations(frames, end_pts):
@@ -196,7 +237,10 @@ class Cutter:
                 sound.finish()
         if count != num_frames:
             raise VideoError(video.path, "decode_error", f"{count} of {num_frames} frames decoded from {start_pts} on")
-        return Written("encode", count, stream.width, stream.height, sound.said)
+        with open_video(target) as made:
+            odd = uncommon(made.stream)
+        how = self._interlaced(start_pts, end_pts)
+        return Written("encode", count, stream.width, stream.height, sound.said, how, odd)
 
     @contextlib.contextmanager
     def _sound(self, start_pts: int, end_pts: int, target: Path) -> Iterator[Sound]:

@@ -175,13 +175,15 @@ def look(
     *,
     prefetch_bytes: int = 0,
     longest_still: float = HOLE_SECONDS,
+    seen: "Callable[[av.VideoFrame], None]" = lambda frame: None,
 ) -> tuple[Timeline, list[Cut]]:
     """Decode a video once: its timeline, and where a new shot begins. Where frames change their size or the aspect of their
     pixels, one does: a clip has one.
 
     looker: is told of frames and shots, for the detectors that know a cut soon after it (`tells_soon`). prefetch_bytes: how far
-    a thread may decode ahead, 0: not at all. longest_still: how long a frame may last before what follows is a gap [s]. Memory
-    is a window of small pictures and some bytes a frame. Raises `VideoError` when decoding fails.
+    a thread may decode ahead, 0: not at all. longest_still: how long a frame may last before what follows is a gap [s]. seen:
+    is told of every frame that has a place, before the looker. Memory is a window of small pictures and some bytes a frame.
+    Raises `VideoError` when decoding fails.
     """
     from av.video.reformatter import VideoReformatter
 
@@ -198,6 +200,7 @@ def look(
         for shown in frames:
             if not line.takes(shown, shown.frame.pts in aspects.changes):
                 continue
+            seen(shown.frame)
             found = line.broken()
             if finder is not None:
                 form = form or picture_of(config, shown.frame.height, shown.frame.width)  # one for all frames

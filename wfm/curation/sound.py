@@ -125,7 +125,8 @@ class _Heard:
             forms[piece.form] = None
             unbroken &= end is None or abs(piece.seconds - end) <= TOLERANCE_SECONDS
             last, end = piece.seconds, piece.end
-        rates, channels = (list(dict.fromkeys(form[place] for form in forms)) for place in (3, 2))
+        channels = list(dict.fromkeys(count for _, _, count, _ in forms))
+        rates = list(dict.fromkeys(rate for *_, rate in forms))
         return cls(rates, channels, last, unbroken and len(forms) == 1 and not track.damaged)
 
 

@@ -6,7 +6,8 @@ Every clip carries the actions of its span and the attributes of the shot it sho
 damaged, not decodable, without actions where its video has some) stands in the table ``skips`` with its reason; what decoding
 a video found, beside what its packets promised, in the table ``decoded``.
 
-Reason codes: below_minimum_length, damaged, decode_error and the other codes of `wfm.data.decode`, actions_missing, poisoned.
+Reason codes: below_minimum_length, damaged, decode_error and the other codes of `wfm.data.decode`, actions_missing,
+interlaced, poisoned.
 """
 
 from collections.abc import Iterator
@@ -17,6 +18,7 @@ from wfm.config import Config, how
 from wfm.curation.cut import CutConfig, Cutter, Written
 from wfm.curation.cut_ahead import CutAhead
 from wfm.curation.decoded import Decoded, decoded_of
+from wfm.curation.interlaced import FieldScan
 from wfm.curation.part import PartLike
 from wfm.curation.poison import watch
 from wfm.curation.shots import (
@@ -109,11 +111,12 @@ class SplitVideo:
 
     def _clips(self, row: Video, video: "OpenVideo") -> Iterator[Clip]:
         config = self.config.shots
-        cutter = Cutter(video, self.config.cut)
+        scan = FieldScan.of_stream(video.stream)
+        cutter = Cutter(video, self.config.cut, scan)
         ahead = self._cut_ahead(row, cutter) if tells_soon(config) and self.config.held_bytes else None
         prefetch_bytes = self.config.prefetch_bytes if config.detector == "transnetv2" else 0
         still = STILL_SECONDS if row.variable_frame_rate else HOLE_SECONDS
-        timeline, cuts = look(video, config, ahead, prefetch_bytes=prefetch_bytes, longest_still=still)
+        timeline, cuts = look(video, config, ahead, prefetch_bytes=prefetch_bytes, longest_still=still, seen=scan.frame)
         self.decoded.append(decoded_of(row, video, timeline))
         for bad in timeline.damaged:
             words = f"{bad.num_frames} frames that were decoded from damaged data, or refer to such"
@@ -128,6 +131,9 @@ class SplitVideo:
         done = ahead.written if ahead is not None else {}
         for span in kept:
             start, end = _seconds(video, timeline, span)
+            if cutter.rejects(int(timeline.pts[span.first]), timeline.end_of(span.last)):
+                self._skip(row, start, end, "interlaced: frames are woven of two moments")
+                continue
             clip_id = clip_id_of(row.video_id, int(timeline.pts[span.first]), timeline.end_of(span.last))
             action_path = ""
             if actions is not None:
@@ -154,9 +160,13 @@ class SplitVideo:
             self._target(row, start_pts, end_pts).unlink()
 
     def _cut_ahead(self, row: Video, cutter: Cutter) -> CutAhead:
+        def wanted(timeline: Timeline, shot: Span) -> list[Span]:
+            found = spans_of_shot(timeline, shot, self.config.shots)[0]
+            return [one for one in found if not cutter.rejects(int(timeline.pts[one.first]), timeline.end_of(one.last))]
+
         return CutAhead(
             cutter,
-            lambda timeline, shot: spans_of_shot(timeline, shot, self.config.shots)[0],
+            wanted,
             lambda start_pts, end_pts: self._target(row, start_pts, end_pts),
             self.config.held_bytes,
         )
@@ -203,6 +213,8 @@ class SplitVideo:
             action_path=action_path,
             attributes_json=attributes_json,
             audio=written.audio,
+            interlaced=written.interlaced,
+            uncommon=written.uncommon,
         )
 
     def _skip(self, row: Video, start: float, end: float, reason: str) -> None:

@@ -55,6 +55,9 @@ class EncodeConfig(Config):
     "Luminance that becomes the brightest SDR white [cd/m2]; brighter is clipped."
     audio: Literal["drop", "keep"] = "drop"
     "keep: packets of the span are copied where an mp4 may hold them, else encoded as AAC; borders lie on whole packets."
+    interlaced: Literal["deinterlace", "reject", "keep"] = "deinterlace"
+    """Film whose frames are woven of two moments (interlaced, telecined), by their pixels and not by flags alone: deinterlace
+    (woven frames become whole ones, the others stay as they are), reject (the span is left out), or keep."""
     ground: str = pydantic.Field("#000000", pattern="^#[0-9a-fA-F]{6}$")
     "The colour that transparent pictures are laid on, as #rrggbb: clips have no alpha."
     alpha: Literal["straight", "premultiplied"] = "straight"

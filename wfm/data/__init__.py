@@ -3,7 +3,8 @@
 Read in this order:
 
     source      where a video's bytes are -> a local file whose bytes are known (folders, buckets, the store)
-    decode      video files -> frames, true to presentation timestamps; `VideoError` says why not (orientation, codec_names)
+    decode      video files -> frames, true to presentation timestamps; `VideoError` says why not (orientation, aspect,
+                codec_names, alpha_decoder)
     probe       what a video file holds, decided by reading every packet of it
     shards      WebDataset tars with an index: what curation leaves behind and trainers open
     energon     what Megatron-Energon reads beside them (.nv-meta), made in the same pass
