@@ -24,11 +24,18 @@ from pydantic.fields import FieldInfo
 from wfm.errors import ConfigError
 
 _HALF = "half"
+_ADDED = "added"
 
 
 def how(default: Any, **constraints: Any) -> Any:
     """A field of the ``how`` half: it may change speed or place, never the result, so it stays out of the key."""
     return pydantic.Field(default, json_schema_extra={_HALF: "how"}, **constraints)
+
+
+def added(neutral: Any, **constraints: Any) -> Any:
+    """A field that is younger than artifacts in use. `neutral`, its default, is what the code did before; with that value it
+    stays out of the key, so that no data changes its name for an option nobody used."""
+    return pydantic.Field(neutral, json_schema_extra={_ADDED: True}, **constraints)
 
 
 class Config(pydantic.BaseModel):
@@ -120,6 +127,11 @@ def _is_how(field: FieldInfo) -> bool:
     return isinstance(extra, dict) and extra.get(_HALF) == "how"
 
 
+def _is_added(field: FieldInfo) -> bool:
+    extra = field.json_schema_extra
+    return isinstance(extra, dict) and bool(extra.get(_ADDED))
+
+
 def _half(config: pydantic.BaseModel, half: str) -> dict[str, Any]:
     plain = config.model_dump(mode="json")
     kept: dict[str, Any] = {}
@@ -132,7 +144,7 @@ def _half(config: pydantic.BaseModel, half: str) -> dict[str, Any]:
             nested = _half(value, half)
             if nested or half == "what":
                 kept[name] = nested
-        elif half == "what":
+        elif half == "what" and not (_is_added(field) and value == field.default):
             kept[name] = plain[name]
     return kept
 

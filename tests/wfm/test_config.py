@@ -2,7 +2,7 @@
 
 import pytest
 
-from wfm.config import Config, assign, how, parse_assignment
+from wfm.config import Config, added, assign, how, parse_assignment
 from wfm.errors import ConfigError
 
 
@@ -66,3 +66,17 @@ def test_assignment_values_are_json_or_text() -> None:
     values = Outer().resolved()
     assign(values, ["inner", "width"], 3, Outer)
     assert values["inner"]["width"] == 3
+
+
+def test_a_field_added_later_enters_the_key_only_when_it_is_used():
+    class Older(Config):
+        width: int = 4
+
+    class Younger(Older):
+        edge: bool = added(False)
+
+    assert Younger().what() == Older().what() == {"width": 4}
+    assert Younger(edge=True).what() == {"width": 4, "edge": True}
+    assert Younger().resolved() == {"width": 4, "edge": False}
+    assert Younger.parse(Older().resolved()) == Younger()
+    assert Younger.parse(Younger(edge=True).what()).edge

@@ -90,10 +90,10 @@ def continue_tokens(
     told = model.prepare_text(text, text_lengths, batch=batch)
     rows, columns = model.grid(height, width)
     cache = model.new_cache(batch, frames, size) if use_cache else None
-    fresh = patches
+    fresh = model.vocabulary.begun(patches)
     with packed_weights(model, laid_out=False):
         while patches.shape[1] < frames * rows * columns:
-            inputs = fresh if use_cache else patches
+            inputs = fresh if use_cache else model.vocabulary.begun(patches)
             logits = model.step(
                 inputs, condition, size, cache, last=True, guess=hints, text=told
             )  # [B, stride, slots, width]
