@@ -31,6 +31,9 @@ STEM = "diffusion_pytorch_model"
 QK_NORM_EPS = 1e-5
 """Epsilon of the query and key norms in diffusers; the original has 1e-6."""
 
+_DEFAULT_CHANNELS, _DEFAULT_MEAN = 16, (0.11362758, -0.0171717, 0.03071163, 0.02046862)
+"""Channels, and as many latent frames, of the table that diffusers writes into every autoencoder that was given none, and
+its first numbers: that of CV8x8x8."""
 _TRANSFORMER, _AUTOENCODER = "CosmosTransformer3DModel", "AutoencoderKLCosmos"
 _SAME_NAME = (
     "num_attention_heads", "attention_head_dim", "num_layers", "mlp_ratio", "text_embed_dim", "adaln_lora_dim", "max_size",
@@ -62,7 +65,7 @@ def read_diffusers(
     """As `from_diffusers`, with the configuration and the latents' statistics."""
     path = Path(folder)
     values = _read_config(path)
-    config, statistics = _parse(values, str(path / "config.json"))
+    config, statistics, left_out = _parse(values, str(path / "config.json"))
     network: nn.Module
     if isinstance(config, DiffusionConfig):
         network = without_weights(lambda: DiffusionTransformer(config))
@@ -73,7 +76,7 @@ def read_diffusers(
         wanted = network.state_dict()
         check_entries(wanted, file.entries, str(file.path), hint="Do config.json and the weights belong together?")
         fill(network, dict.fromkeys(wanted, file), {name: name for name in wanted}, dtype=dtype, device=device)
-    return Conversion(network.eval(), config, statistics)
+    return Conversion(network.eval(), config, statistics, left_out)
 
 
 def to_diffusers(
@@ -124,15 +127,30 @@ def _read_config(folder: Path) -> dict[str, Any]:
     return values
 
 
-def _parse(values: Mapping[str, Any], source: str) -> tuple[DiffusionConfig | TokenizerConfig, Statistics | None]:
+def _parse(
+    values: Mapping[str, Any], source: str
+) -> tuple[DiffusionConfig | TokenizerConfig, Statistics | None, dict[str, str]]:
+    """The configuration, the latents' statistics, and why a table of these was left out."""
     options = {name: value for name, value in values.items() if not name.startswith("_")}
     if values["_class_name"] == _TRANSFORMER:
-        return transformer_config(options, source), None
+        return transformer_config(options, source), None, {}
     config = autoencoder_config(options, source)
     mean, std = options.get("latents_mean"), options.get("latents_std")
-    if mean is None or std is None:
-        return config, None
-    return config, Statistics.table(mean, std, config.latent_channels, source)
+    if mean is None:  # diffusers then normalises by none, whatever std is
+        return config, None, {} if std is None else {"latents_std": "latents_mean is null, so diffusers does not use it"}
+    if std is None:
+        raise DataError(f"{source}: latents_mean without latents_std; give both, or null for both")
+    if config.latent_channels != _DEFAULT_CHANNELS and _is_default(mean):
+        reason = f"diffusers' default, for {_DEFAULT_CHANNELS} channels; this model has {config.latent_channels}"
+        return config, None, {"latents_mean": reason, "latents_std": reason}
+    return config, Statistics.table(mean, std, config.latent_channels, source), {}
+
+
+def _is_default(mean: Any) -> bool:
+    begin = mean[: len(_DEFAULT_MEAN)] if isinstance(mean, list) and len(mean) == _DEFAULT_CHANNELS**2 else []
+    return len(begin) > 0 and all(
+        isinstance(x, float) and abs(x - wanted) < 1e-6 for x, wanted in zip(begin, _DEFAULT_MEAN, strict=True)
+    )
 
 
 def transformer_config(options: Mapping[str, Any], source: str) -> DiffusionConfig:
