@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from wfm.errors import ConfigError
-from wfm.generation.decoding import greedy
+from wfm.generation.decoding import greedy, require_context
 from wfm.models.autoregressive.network import AutoregressiveTransformer
 from wfm.models.linear import packed_weights
 
@@ -49,6 +49,7 @@ def continue_with_drafts(
     if not 1 <= given < frames:
         raise ConfigError(f"{given} latent frames given, {frames} wanted: at least 1 must be given and 1 predicted")
     size = (height, width)
+    require_context(model, frames, size)
     condition = model.condition(actions, batch, frames)
     hints = None if guess is None else model.patchify(guess)
     told = model.prepare_text(text, text_lengths, batch=batch)

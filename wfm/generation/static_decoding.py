@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from wfm.errors import ConfigError
-from wfm.generation.decoding import Choose
+from wfm.generation.decoding import Choose, require_context
 from wfm.models.autoregressive.blocks import Block, TextKeys
 from wfm.models.autoregressive.network import AutoregressiveTransformer
 from wfm.models.layers import Attention
@@ -99,6 +99,7 @@ def continue_tokens_static(
     batch, given, height, width = past.shape
     if not 1 <= given < frames:
         raise ConfigError(f"{given} latent frames given, {frames} wanted: at least 1 must be given and 1 predicted")
+    require_context(model, frames, (height, width))
     model.vocabulary.symbols(past)  # looks whether the ids are this vocabulary's, which no compiled step does
     told = model.prepare_text(text, text_lengths, batch=batch)
     step = StaticStep(model, batch, frames, (height, width), told)

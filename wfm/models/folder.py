@@ -122,9 +122,15 @@ def read_card(folder: str | os.PathLike[str]) -> ModelCard:
     try:
         values = json.loads(path.read_text())
     except FileNotFoundError:
-        raise DataError(f"{folder}: no config.json here, so this is not a model folder") from None
+        theirs = (path.parent / "model_index.json").is_file()
+        hint = ": it holds a pipeline of diffusers; import one of its folders with wfm weights import" if theirs else ""
+        raise DataError(f"{folder}: no config.json here, so this is not a model folder{hint}") from None
     except (UnicodeDecodeError, json.JSONDecodeError) as error:
         raise DataError(f"{path}: not JSON ({error})") from None
+    if "_class_name" in values and "schema_version" not in values:
+        raise DataError(
+            f"{folder}: a model of diffusers, not of ours; bring it in with: wfm weights import {folder} OUT"
+        )
     version = values.get("schema_version")
     if not isinstance(version, int) or version > SCHEMA_VERSION:
         raise DataError(f"{path}: schema_version {version!r}, this wfm reads up to {SCHEMA_VERSION}: use a newer wfm")

@@ -9,6 +9,7 @@ that names the field: a converted model gives the same numbers or is not made.
 
 import json
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -72,7 +73,7 @@ def read_diffusers(
     else:
         network = without_weights(lambda: Tokenizer(config))
     mapped = mapped or dtype is not None or device != "cpu"  # what changes is only passing through
-    with open_tensors(find_tensors(path, STEM), mapped=mapped) as file:
+    with open_tensors(find_weights(path), mapped=mapped) as file:
         wanted = network.state_dict()
         check_entries(wanted, file.entries, str(file.path), hint="Do config.json and the weights belong together?")
         fill(network, dict.fromkeys(wanted, file), {name: name for name in wanted}, dtype=dtype, device=device)
@@ -113,7 +114,61 @@ def diffusers_config(module: nn.Module, statistics: Statistics | None = None) ->
     raise ConfigError(f"{type(module).__name__} has no class in diffusers; only DiffusionTransformer and Tokenizer do")
 
 
+def find_weights(folder: Path) -> Path:
+    """The file of weights of a diffusers folder, or the index of its shards: the plain one, or the one variant (`fp16`, `bf16`)
+    that is there instead. Raises DataError where it is not clear which, naming what there is."""
+    if (plain := find_tensors(folder, STEM)).is_file():
+        return plain
+    found = {
+        path
+        for pattern in (f"{STEM}.*.safetensors", f"{STEM}.safetensors.index.*.json", f"{STEM}.*.safetensors.index.json")
+        for path in folder.glob(pattern)
+        if re.fullmatch(r"[A-Za-z0-9_]+", _variant(path))
+    }
+    if len(found) > 1:
+        names = ", ".join(sorted(path.name for path in found))
+        raise DataError(
+            f"{folder}: several variants of the weights and no plain {STEM}.safetensors: {names}; keep one of them"
+        )
+    if not found and (other := sorted(path.name for path in folder.glob(f"{STEM}*"))):
+        raise DataError(
+            f"{folder}: no {STEM}.safetensors, only {', '.join(other[:5])}; pickles (.bin) are not read, shards "
+            "need their index; save as safetensors where they come from"
+        )
+    return found.pop() if found else plain
+
+
+def _variant(path: Path) -> str:
+    """`fp16` of diffusion_pytorch_model.fp16.safetensors and of ...safetensors.index.fp16.json."""
+    name = path.name.removeprefix(f"{STEM}.").removesuffix(".index.json").removesuffix(".json")
+    return name.removeprefix("safetensors.index.").removesuffix(".safetensors")
+
+
+def refuse_pipeline(folder: Path) -> None:
+    """Raise DataError for the folder of a whole pipeline, naming the folders in it that can be read."""
+    if not (folder / "model_index.json").is_file() or (folder / "config.json").is_file():
+        return
+    parts = [path.name for path in sorted(folder.iterdir()) if (path / "config.json").is_file()]
+    models = [name for name in parts if _class_in(folder / name) in (_TRANSFORMER, _AUTOENCODER)]
+    raise DataError(
+        f"{folder}: a pipeline of diffusers (model_index.json), which is several models; give one: "
+        + (
+            ", ".join(str(folder / name) for name in models)
+            if models
+            else f"none of {', '.join(parts) or 'its folders'} is read here"
+        )
+    )
+
+
+def _class_in(folder: Path) -> object:
+    try:
+        return _read_config(folder)["_class_name"]
+    except DataError:
+        return None
+
+
 def _read_config(folder: Path) -> dict[str, Any]:
+    refuse_pipeline(folder)
     path = folder / "config.json"
     try:
         values = json.loads(path.read_text())
@@ -137,7 +192,11 @@ def _parse(
     config = autoencoder_config(options, source)
     mean, std = options.get("latents_mean"), options.get("latents_std")
     if mean is None:  # diffusers then normalises by none, whatever std is
-        return config, None, {} if std is None else {"latents_std": "latents_mean is null, so diffusers does not use it"}
+        return (
+            config,
+            None,
+            {} if std is None else {"latents_std": "latents_mean is null, so diffusers does not use it"},
+        )
     if std is None:
         raise DataError(f"{source}: latents_mean without latents_std; give both, or null for both")
     if config.latent_channels != _DEFAULT_CHANNELS and _is_default(mean):

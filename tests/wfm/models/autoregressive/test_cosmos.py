@@ -317,7 +317,7 @@ def test_decoding_begins_with_the_token_too(build, sample, use_cache):
 def test_the_context_counts_video_tokens_alone(build, sample):
     (tokens, actions), words = sample, text()
     continue_tokens(build(**BEGINS, context_positions=64), tokens[:, :1], actions, frames=4, choose=greedy, text=words)
-    with pytest.raises(ConfigError, match="64 positions are more than this model's context of 63"):
+    with pytest.raises(ConfigError, match=r"64 positions, more than this model.s context of 63: continue to 3 at most"):
         continue_tokens(
             build(**BEGINS, context_positions=63), tokens[:, :1], actions, frames=4, choose=greedy, text=words
         )
