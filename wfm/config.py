@@ -25,6 +25,7 @@ from pydantic.fields import FieldInfo
 from wfm.errors import ConfigError
 
 _HALF = "half"
+_ADDED = "added"
 
 
 def how(default: Any, **constraints: Any) -> Any:
@@ -57,6 +58,12 @@ Share = Annotated[float, pydantic.Field(ge=0, le=1)]
 Cosine = Annotated[float, pydantic.Field(ge=-1, le=1)]
 Device = Annotated[str, pydantic.AfterValidator(_one_of_devices)]
 Sha256 = Annotated[str, pydantic.AfterValidator(_sha256)]
+
+
+def added(neutral: Any, **constraints: Any) -> Any:
+    """A field that is younger than artifacts in use. `neutral`, its default, is what the code did before; with that value it
+    stays out of the key, so that no data changes its name for an option nobody used."""
+    return pydantic.Field(neutral, json_schema_extra={_ADDED: True}, **constraints)
 
 
 class Config(pydantic.BaseModel):
@@ -147,6 +154,11 @@ def _is_how(field: FieldInfo) -> bool:
     return isinstance(extra, dict) and extra.get(_HALF) == "how"
 
 
+def _is_added(field: FieldInfo) -> bool:
+    extra = field.json_schema_extra
+    return isinstance(extra, dict) and bool(extra.get(_ADDED))
+
+
 def _half(config: pydantic.BaseModel, half: str) -> dict[str, Any]:
     plain = config.model_dump(mode="json")
     kept: dict[str, Any] = {}
@@ -159,7 +171,7 @@ def _half(config: pydantic.BaseModel, half: str) -> dict[str, Any]:
             nested = _half(value, half)
             if nested or half == "what":
                 kept[name] = nested
-        elif half == "what":
+        elif half == "what" and not (_is_added(field) and value == field.default):
             kept[name] = plain[name]
     return kept
 

@@ -12,7 +12,7 @@ from wfm.models.autoregressive import AutoregressiveConfig, AutoregressiveTransf
 from wfm.models.convert import from_cosmos, to_cosmos
 
 SMALL = {"levels": (4, 3, 2), "dim": 48, "layers": 2, "heads": 4, "kv_heads": 2, "head_dim": 12, "ffn_dim": 40}
-KINDS = {"plain": {}, "text": {"text_embed_dim": 10, "absolute_embedding": True}}
+KINDS = {"plain": {}, "text": {"text_embed_dim": 10, "absolute_embedding": True, "begin_token": True}}
 
 
 def make(**changes) -> AutoregressiveTransformer:
@@ -35,6 +35,8 @@ def test_there_and_back_gives_the_same_bits_and_logits(tmp_path, kind, prefix):
         "layers.0.attention.k_norm.weight",
     } < tensors.keys()
     assert ("layers.0.cross_attention.wo.weight" in tensors) == (kind == "text")
+    assert len(tensors["tok_embeddings.weight"]) == (64 if kind == "text" else 24)
+    assert len(tensors["output.weight"]) == 24
     beside = {"layers.0.attention._extra_state": torch.zeros(1)}  # as the original's own have
     save_file({prefix + name: tensor for name, tensor in (tensors | beside).items()}, written)
     again = from_cosmos(written, model.config)
@@ -76,3 +78,5 @@ def test_a_checkpoint_of_another_preset_is_refused(tmp_path):
         from_cosmos(written, "ar-4b")
     with pytest.raises(DataError, match=r"missing layers\.0\.cross_attention"):
         from_cosmos(written, make(text_embed_dim=10).config)
+    with pytest.raises(DataError, match=r"tok_embeddings.weight is \[24, 48\], wanted \[64, 48\]"):
+        from_cosmos(written, make(begin_token=True).config)

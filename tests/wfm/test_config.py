@@ -3,7 +3,7 @@
 import pytest
 
 from components.generate_videos import GenerateVideosConfig
-from wfm.config import Config, assign, how, parse_assignment
+from wfm.config import Config, added, assign, how, parse_assignment
 from wfm.curation.cluster import ClusterConfig
 from wfm.curation.dedup import DedupConfig
 from wfm.curation.select import SplitRatio
@@ -86,3 +86,17 @@ def test_a_seed_that_is_none_is_refused_by_name(kind, wrong) -> None:
     with pytest.raises(ConfigError, match=f"field 'seed' = {wrong!r}"):
         kind.parse({"seed": wrong})
     assert kind.parse({"seed": 2**64 - 1}).seed == 2**64 - 1
+
+
+def test_a_field_added_later_enters_the_key_only_when_it_is_used():
+    class Older(Config):
+        width: int = 4
+
+    class Younger(Older):
+        edge: bool = added(False)
+
+    assert Younger().what() == Older().what() == {"width": 4}
+    assert Younger(edge=True).what() == {"width": 4, "edge": True}
+    assert Younger().resolved() == {"width": 4, "edge": False}
+    assert Younger.parse(Older().resolved()) == Younger()
+    assert Younger.parse(Younger(edge=True).what()).edge

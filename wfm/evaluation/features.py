@@ -83,6 +83,8 @@ class GaborPyramid(nn.Module):
 
 def frames_to_tensor(video: np.ndarray) -> torch.Tensor:
     """uint8 [..., H, W, 3] -> float32 [B, 3, H, W] in 0..1, all leading axes joined."""
+    if video.dtype != np.uint8:
+        raise ValueError(f"video ({video.dtype}) must be uint8, from 0 to 255")
     flat = np.ascontiguousarray(video).reshape(-1, *video.shape[-3:])
     return torch.from_numpy(flat).permute(0, 3, 1, 2).float().div_(255)
 

@@ -12,10 +12,13 @@ C1, C2 = 0.01**2, 0.03**2
 def ssim_per_frame(video: np.ndarray, truth: np.ndarray) -> np.ndarray:
     """SSIM of each frame, mean over pixels and channels: 1 for identical frames.
 
-    Args: `video`, `truth` uint8 [N, T, H, W, 3], H and W at least 11. Returns float64 [N, T].
+    Args: `video`, `truth` uint8 [N, T, H, W, 3], H and W at least 11. Returns float64 [N, T]. Raises ValueError for
+    others: values in [0, 1] would be taken for nearly black pictures, which are all alike.
     """
-    if video.shape != truth.shape:
+    if video.shape != truth.shape or video.ndim != 5:
         raise ValueError(f"video {video.shape} and truth {truth.shape} must have one shape [N, T, H, W, 3]")
+    if video.dtype != np.uint8 or truth.dtype != np.uint8:
+        raise ValueError(f"video ({video.dtype}) and truth ({truth.dtype}) must be uint8, from 0 to 255")
     count, frames, height, width, _ = video.shape
     if min(height, width) < WINDOW:
         raise ValueError(f"SSIM needs frames of {WINDOW}x{WINDOW} px or more, got {height}x{width}")

@@ -60,6 +60,20 @@ class TopP:
         return (kept / noise.to(kept.device)).argmax(dim=-1)
 
 
+def require_context(model: AutoregressiveTransformer, frames: int, size: tuple[int, int]) -> None:
+    """Raise ConfigError where `frames` latent frames of `size` tokens need more positions than the model's context, before a
+    first step is taken."""
+    rows, columns = model.grid(*size)
+    context, ahead = model.config.context_positions, model.stride(*size) - int(model.config.begin_token)
+    positions = frames * rows * columns - ahead  # what the last is predicted from
+    if positions > context:
+        most = (context + ahead) // (rows * columns)
+        raise ConfigError(
+            f"frames: {frames} latent frames of {size[0]} x {size[1]} tokens are predicted from {positions} positions, more "
+            f"than this model's context of {context}: continue to {most} at most, or go on from the last of them"
+        )
+
+
 @torch.no_grad()
 def continue_tokens(
     model: AutoregressiveTransformer,
@@ -78,23 +92,25 @@ def continue_tokens(
 
     actions: normalised ``[B, T, A]`` for all T = 1 + (frames - 1) * temporal_compression video frames, or None (the
     null action). guess int64 ``[B, frames, h, w]``: tokens of the extrapolated past, for a model that is shown them.
-    text ``[B, L, D]`` with text_lengths ``[B]``, for a model that reads text.
+    text ``[B, L, D]`` with text_lengths ``[B]``, for a model that reads text. Raises ConfigError, before it begins, for more
+    frames than the model's context holds.
     ``use_cache=False`` recomputes everything at each step: the same result up to rounding, for tests.
     """
     batch, given, height, width = past.shape
     if not 1 <= given < frames:
         raise ConfigError(f"{given} latent frames given, {frames} wanted: at least 1 must be given and 1 predicted")
     size = (height, width)
+    require_context(model, frames, size)
     condition = model.condition(actions, batch, frames)
     patches = model.patchify(past)  # [B, n, slots]
     hints = None if guess is None else model.patchify(guess)
     told = model.prepare_text(text, text_lengths, batch=batch)
     rows, columns = model.grid(height, width)
     cache = model.new_cache(batch, frames, size) if use_cache else None
-    fresh = patches
+    fresh = model.vocabulary.begun(patches)
     with packed_weights(model, laid_out=False):
         while patches.shape[1] < frames * rows * columns:
-            inputs = fresh if use_cache else patches
+            inputs = fresh if use_cache else model.vocabulary.begun(patches)
             logits = model.step(
                 inputs, condition, size, cache, last=True, guess=hints, text=told
             )  # [B, stride, slots, width]

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from wfm.errors import ConfigError
-from wfm.generation.decoding import greedy
+from wfm.generation.decoding import greedy, require_context
 from wfm.models.autoregressive.network import AutoregressiveTransformer
 from wfm.models.linear import packed_weights
 
@@ -49,12 +49,16 @@ def continue_with_drafts(
     if not 1 <= given < frames:
         raise ConfigError(f"{given} latent frames given, {frames} wanted: at least 1 must be given and 1 predicted")
     size = (height, width)
+    require_context(model, frames, size)
     condition = model.condition(actions, batch, frames)
     hints = None if guess is None else model.patchify(guess)
     told = model.prepare_text(text, text_lengths, batch=batch)
     cache = model.new_cache(batch, frames, size)
     patches, total, passes = model.patchify(past), frames * height * width, 0
-    fresh, drafted = patches, 0  # what goes through the network: the last `drafted` of it are not sure yet
+    fresh, drafted = (
+        model.vocabulary.begun(patches),
+        0,
+    )  # what goes through the network: the last `drafted` of it are not sure yet
     with packed_weights(model, laid_out=False):
         while True:
             features = model.features(fresh, condition, size, cache, guess=hints, text=told)

@@ -13,11 +13,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from wfm.errors import ConfigError
-from wfm.generation.decoding import Choose
+from wfm.generation.decoding import Choose, require_context
 from wfm.models.autoregressive.blocks import Block, TextKeys
 from wfm.models.autoregressive.network import AutoregressiveTransformer
 from wfm.models.layers import Attention
-from wfm.models.rotary import Rope, sinusoids_3d
+from wfm.models.rotary import Rope
 
 
 class StaticStep(nn.Module):
@@ -48,9 +48,9 @@ class StaticStep(nn.Module):
         self.register_buffer("keys", torch.zeros(shape, dtype=weight.dtype, device=weight.device), persistent=False)
         self.register_buffer("values", torch.zeros_like(self.keys), persistent=False)
         positions = torch.arange(self.capacity, device=weight.device)
-        place = model._places(positions, columns, rows * columns)
+        place = model._places(positions - int(config.begin_token), columns, rows * columns)
         self.rope = model._rope(place, weight.dtype)
-        self.fixed = sinusoids_3d(place, config.dim, dtype=weight.dtype) if config.absolute_embedding else None
+        self.fixed = model._fixed(place, weight.dtype) if config.absolute_embedding else None
         self.positions = positions
 
     def forward(self, ids: Tensor, position: Tensor, condition: Tensor) -> Tensor:
@@ -99,16 +99,17 @@ def continue_tokens_static(
     batch, given, height, width = past.shape
     if not 1 <= given < frames:
         raise ConfigError(f"{given} latent frames given, {frames} wanted: at least 1 must be given and 1 predicted")
+    require_context(model, frames, (height, width))
     model.vocabulary.symbols(past)  # looks whether the ids are this vocabulary's, which no compiled step does
     told = model.prepare_text(text, text_lengths, batch=batch)
     step = StaticStep(model, batch, frames, (height, width), told)
     run = step if compiled is None else compiled(step)
     condition = model.condition(actions, batch, frames)
-    patches, places = model.patchify(past), height * width
-    for at in range(step.capacity - 1):
+    patches, places, begin = model.vocabulary.begun(model.patchify(past)), height * width, int(model.config.begin_token)
+    for at in range(step.capacity - 1 + begin):
         position = torch.tensor([at], device=past.device)
-        logits = run(patches[:, at : at + 1].contiguous(), position, condition[:, [(at + 1) // places]])
+        logits = run(patches[:, at : at + 1].contiguous(), position, condition[:, [(at + 1 - begin) // places]])
         if at + 1 >= patches.shape[1]:
             symbols = torch.stack([choose(block) for block in model.vocabulary.split(logits)], dim=-1)
             patches = torch.cat([patches, model.vocabulary.ids(symbols)], dim=1)
-    return model.unpatchify(patches, height, width)
+    return model.unpatchify(patches[:, begin:], height, width)

@@ -123,18 +123,24 @@ def read_card(folder: str | os.PathLike[str]) -> ModelCard:
     try:
         values = read_json(path)
     except (FileNotFoundError, NotADirectoryError):
-        raise DataError(f"{folder}: no config.json here, so this is not a model folder") from None
+        theirs = (path.parent / "model_index.json").is_file()
+        hint = ": it holds a pipeline of diffusers; import one of its folders with wfm weights import" if theirs else ""
+        raise DataError(f"{folder}: no config.json here, so this is not a model folder{hint}") from None
     except (ValueError, RecursionError) as error:
         raise DataError(f"{path}: not JSON ({error})") from None
     if not isinstance(values, dict):
         raise DataError(f"{path}: a JSON object was expected")
+    if "_class_name" in values and "schema_version" not in values:
+        raise DataError(
+            f"{folder}: a model of diffusers, not of ours; bring it in with: wfm weights import {folder} OUT"
+        )
     version = values.get("schema_version")
     if not isinstance(version, int) or version > SCHEMA_VERSION:
         raise DataError(f"{path}: schema_version {version!r}, this wfm reads up to {SCHEMA_VERSION}: use a newer wfm")
     family = values.get("family")
     if not isinstance(family, str) or family not in FAMILIES:
         raise DataError(f"{path}: unknown family {family!r}; this wfm knows {', '.join(sorted(FAMILIES))}")
-    parts = [values.get(name) for name in ("config", "action_spec")] + [values.get("extra", {})]
+    parts: list[Any] = [values.get(name) for name in ("config", "action_spec")] + [values.get("extra", {})]
     if not all(isinstance(part, dict) for part in parts):
         raise DataError(f"{path}: config, action_spec and extra must be JSON objects")
     config = _resolve(FAMILIES[family].config).parse(parts[0])

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from wfm.evaluation.features import frames_to_tensor
 from wfm.evaluation.ssim import ssim_per_frame
 
 
@@ -43,3 +44,24 @@ def test_a_picture_smaller_than_the_window_is_refused():
     small = np.zeros((1, 1, 8, 8, 3), np.uint8)
     with pytest.raises(ValueError, match="11x11"):
         ssim_per_frame(small, small)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.int32, bool])
+@pytest.mark.parametrize("which", [0, 1, 2])
+def test_pictures_that_are_not_bytes_are_refused(dtype, which):
+    """Before: values in [0, 1] were divided by 255 once more, so that noise against its negative had an SSIM of 0.99."""
+    picture = np.random.default_rng(0).integers(0, 255, (1, 1, 16, 16, 3)).astype(np.uint8)
+    pair = [picture, 255 - picture]
+    for index in (0, 1) if which == 2 else (which,):
+        pair[index] = (pair[index] / 255).astype(dtype)
+    with pytest.raises(ValueError, match="must be uint8"):
+        ssim_per_frame(*pair)
+    with pytest.raises(ValueError, match="must be uint8"):
+        frames_to_tensor(pair[0] if which != 1 else pair[1])
+
+
+def test_one_frame_alone_is_refused():
+    """Before: "not enough values to unpack"."""
+    frame = np.zeros((16, 16, 3), np.uint8)
+    with pytest.raises(ValueError, match=r"\[N, T, H, W, 3\]"):
+        ssim_per_frame(frame, frame)

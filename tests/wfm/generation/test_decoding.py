@@ -3,6 +3,7 @@ import torch
 
 from wfm.errors import ConfigError
 from wfm.generation.decoding import TopP, continue_tokens, expected, greedy
+from wfm.generation.static_decoding import continue_tokens_static
 from wfm.models.autoregressive import AutoregressiveConfig, AutoregressiveTransformer
 
 FORMS = [
@@ -132,3 +133,30 @@ def test_a_guess_is_read_where_it_predicts(form, given) -> None:
     assert not torch.equal(cached[:, 3], changed[:, 3])
     with pytest.raises(ConfigError, match="give its tokens as `guess`"):
         continue_tokens(model, past, actions, frames=4, choose=greedy)
+
+
+@pytest.mark.parametrize("form", FORMS, ids=str)
+def test_frames_past_the_context_are_refused_before_the_first_step(form, given, monkeypatch) -> None:
+    """Before: the error came with the last step; static decoding, which asked for no context, went on past it."""
+    past, actions = given
+    model = build(**form)
+    stride = model.stride(4, 4)
+    places = 16 // model.slots
+    needs = 4 * places - stride
+    passes = []
+    inner = type(model).features
+    monkeypatch.setattr(type(model), "features", lambda *a, **k: passes.append(1) or inner(*a, **k))
+    ways = [continue_tokens, lambda *a, **k: continue_tokens(*a, use_cache=False, **k)]
+    ways += [continue_tokens_static] if form["order"] == "raster" else []
+    for context, fits in ((needs, True), (needs - 1, False)):
+        limited = build(**form, context_positions=context)
+        for way in ways:
+            passes.clear()
+            if fits:
+                assert way(limited, past, actions, frames=4, choose=greedy).shape[1] == 4
+                continue
+            with pytest.raises(
+                ConfigError, match=f"4 latent frames .* more than this model's context of {context}: continue to 3"
+            ):
+                way(limited, past, actions, frames=4, choose=greedy)
+            assert not passes

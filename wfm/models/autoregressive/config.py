@@ -10,7 +10,7 @@ from typing import Literal, Self
 import pydantic
 from pydantic import model_validator
 
-from wfm.config import AboveZero, AtLeastZero, Config, Count, Natural, Share
+from wfm.config import AboveZero, AtLeastZero, Config, Count, Natural, Share, added
 
 
 class YarnConfig(Config):
@@ -71,8 +71,12 @@ class AutoregressiveConfig(Config):
     """Adds fixed sinusoids of the place (t, h, w) at the input of every layer (Cosmos: in the 5B and the 13B)."""
     text_embed_dim: int = pydantic.Field(0, ge=0)
     """Width of the text embeddings that every layer attends to (T5-11B: 1024, in the 5B and the 13B); 0: no text."""
+    begin_token: bool = added(False)
+    """Every sequence begins with a token of its own, the id after the vocabulary's (64,000), from which the first token is
+    predicted too; the table of embeddings has rows for it, up to a multiple of 64, the output has none (Cosmos: in the
+    5B and the 13B). Needs ``order="raster"`` and ``vocabulary="flat"``."""
     context_positions: int = pydantic.Field(12_800, ge=2)
-    """Positions of the longest video (Cosmos: 5 latent frames of 40 x 64)."""
+    """Positions of the longest video (Cosmos: 5 latent frames of 40 x 64), a token to begin with not counted."""
     norm_eps: AboveZero = 1e-5
     """Epsilon of every RMSNorm."""
     order: Literal["raster", "frame"] = "raster"
@@ -110,12 +114,18 @@ class AutoregressiveConfig(Config):
             yarn=YarnConfig() if name == "12b" else None,
             absolute_embedding=reads,
             text_embed_dim=1024 if reads else 0,
+            begin_token=reads,
         )
 
     @property
     def vocabulary_size(self) -> int:
         """How many token ids there are: the product of the levels."""
         return math.prod(self.levels)
+
+    @property
+    def embedding_rows(self) -> int:
+        """Rows of the table of embeddings of a flat vocabulary without patches."""
+        return (self.vocabulary_size // 64 + 1) * 64 if self.begin_token else self.vocabulary_size
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
@@ -127,6 +137,11 @@ class AutoregressiveConfig(Config):
             raise ValueError(f'patch={self.patch} with order={self.order!r}: more than 1 needs order="frame"')
         if self.medusa_heads and self.order != "raster":
             raise ValueError(f'medusa_heads={self.medusa_heads} with order={self.order!r}: they need order="raster"')
+        if self.begin_token and (self.order, self.vocabulary, self.extrapolate) != ("raster", "flat", False):
+            raise ValueError(
+                f"begin_token=True with order={self.order!r}, vocabulary={self.vocabulary!r}, extrapolate={self.extrapolate}: "
+                'it needs order="raster", vocabulary="flat" and no extrapolation'
+            )
         if self.copy_bias and self.vocabulary != "digits":
             raise ValueError('copy_bias=True needs vocabulary="digits"')
         if min(self.levels, default=0) < 2:

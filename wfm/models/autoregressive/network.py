@@ -8,7 +8,8 @@ how a token is spelt. Where paper and code differ the code is followed: learnabl
 
 Positions. Tokens ``[B, t, h, w]`` become patches of ``patch x patch`` tokens in raster order, one position each. The
 input at position ``k`` predicts position ``k + stride``: stride 1 in raster order, one whole latent frame in frame
-order. A query sees the keys of its own block of ``stride`` positions and all before; in raster order that is the
+order. With ``begin_token`` a token stands before the first: it has no place (no rotation, no sinusoid), and
+predicts position 0. A query sees the keys of its own block of ``stride`` positions and all before; in raster order that is the
 ordinary causal mask. The action that leads to the latent frame being PREDICTED is added to the input of the position
 that predicts it.
 """
@@ -40,10 +41,10 @@ class AutoregressiveTransformer(nn.Module):
     def __init__(self, config: AutoregressiveConfig) -> None:
         super().__init__()
         self.config = config
-        self.vocabulary = Vocabulary(config.levels, digits=config.vocabulary == "digits")
+        self.vocabulary = Vocabulary(config.levels, digits=config.vocabulary == "digits", begins=config.begin_token)
         self.slots = config.patch**2  # tokens of one position
         width = self.slots * self.vocabulary.width
-        self.tok_embeddings = nn.Embedding(width, config.dim)
+        self.tok_embeddings = nn.Embedding(config.embedding_rows if config.begin_token else width, config.dim)
         self.action = ActionEmbedding(
             config.action_width,
             config.dim,
@@ -121,7 +122,8 @@ class AutoregressiveTransformer(nn.Module):
         video frames, or None (the null action); known bool ``[B]``: false where a sample's actions are not to be
         used; guess int64 ``[B, t, h, w]``: tokens of the extrapolated past, for a model that is shown them; text and
         text_lengths: see ``prepare_text``. Returns
-        ``[B, N - stride, slots, vocabulary.width]``; row k scores what ``targets(tokens)[:, k]`` holds.
+        ``[B, N - stride, slots, vocabulary.width]`` (N rows with ``begin_token``); row k scores what
+        ``targets(tokens)[:, k]`` holds.
         """
         return self.with_drafts(tokens, actions, known, guess, text, text_lengths)[0]
 
@@ -137,7 +139,7 @@ class AutoregressiveTransformer(nn.Module):
         """``forward``, and what the Medusa heads say of the same rows: ``[B, N - 1, K, slots, vocabulary.width]``, where
         [:, k, j] scores ``targets(tokens)[:, k + 1 + j]``; None without heads."""
         frames, height, width = tokens.shape[1:]
-        inputs = self.patchify(tokens)[:, : -self.stride(height, width)]
+        inputs = self.vocabulary.begun(self.patchify(tokens))[:, : -self.stride(height, width)]
         condition = self.condition(actions, tokens.shape[0], frames, known)
         told = self.prepare_text(text, text_lengths, batch=tokens.shape[0])
         hints = None if guess is None else self.patchify(guess)
@@ -155,12 +157,12 @@ class AutoregressiveTransformer(nn.Module):
     ) -> list[Tensor]:
         """``forward`` of videos of any sizes as one pack: each int64 ``[t, h, w]`` -> as many logits ``[N - stride, slots,
         width]``; none sees another. actions ``[T, A]`` and guess ``[t, h, w]`` of each; text ``[S, L, D]``."""
-        if not tokens:
+        if not len(tokens):
             raise ConfigError("tokens: an empty pack; give at least one video [t, h, w]")
         entered, places, segments, given = [], [], [], []
         for i, video in enumerate(tokens):
             size = (video.shape[1], video.shape[2])
-            inputs = self.patchify(video[None])[:, : -self.stride(*size)]
+            inputs = self.vocabulary.begun(self.patchify(video[None]))[:, : -self.stride(*size)]
             condition = self.condition(None if actions is None else actions[i][None], 1, len(video))
             hints = None if guess is None else self.patchify(guess[i][None])
             x, place = self._enter(inputs, condition, size, 0, hints)
@@ -203,8 +205,8 @@ class AutoregressiveTransformer(nn.Module):
         return tuple(told)
 
     def targets(self, tokens: Tensor) -> Tensor:
-        """tokens ``[B, t, h, w]`` -> the ids that ``forward`` scores, ``[B, N - stride, slots]``."""
-        return self.patchify(tokens)[:, self.stride(*tokens.shape[2:]) :]
+        """tokens ``[B, t, h, w]`` -> the ids that ``forward`` scores, ``[B, N - stride, slots]`` (N with ``begin_token``)."""
+        return self.vocabulary.begun(self.patchify(tokens))[:, self.stride(*tokens.shape[2:]) :]
 
     def condition(self, actions: Tensor | None, batch: int, frames: int, known: Tensor | None = None) -> Tensor:
         """What to add to the inputs that predict each latent frame: ``[B, t, dim]``."""
@@ -242,7 +244,8 @@ class AutoregressiveTransformer(nn.Module):
     ) -> Tensor:
         """The last hidden state ``[B, n, dim]``, normed, of n new positions: what ``logits`` and the Medusa heads read.
 
-        inputs: ids ``[B, n, slots]``, the positions right after those in ``cache`` (from 0 without one); condition
+        inputs: ids ``[B, n, slots]``, the positions right after those in ``cache`` (from 0 without one; the first of all is
+        the token to begin with, where there is one: ``vocabulary.begun``); condition
         ``[B, t, dim]`` for all t latent frames of the video; size: token frame (height, width). text: of
         ``prepare_text``. guess: ids ``[B, all positions, slots]`` of the
         extrapolated past. Raises ConfigError for a part of a block, more positions than the model's context, and a
@@ -263,7 +266,9 @@ class AutoregressiveTransformer(nn.Module):
         """What goes into the first block, ``[B, n, dim]``, and the place (t, h, w) ``[n, 3]`` of each position."""
         rows, columns = self.grid(*size)
         places = rows * columns
-        positions = torch.arange(start, start + inputs.shape[1], device=inputs.device)
+        if not start:
+            self.vocabulary.require_begun(inputs)
+        positions = torch.arange(start, start + inputs.shape[1], device=inputs.device) - int(self.config.begin_token)
         predicted = positions + self.stride(*size)
         x = self.embed(inputs) + condition[:, predicted // places]
         hinted = self._hinted(guess, predicted)  # [B, n, slots] or None
@@ -281,7 +286,7 @@ class AutoregressiveTransformer(nn.Module):
         text: tuple[TextKeys, ...] | None,
     ) -> Tensor:
         """All blocks and the final norm."""
-        fixed = sinusoids_3d(place, self.config.dim, dtype=x.dtype) if self.config.absolute_embedding else None
+        fixed = self._fixed(place, x.dtype) if self.config.absolute_embedding else None
         for index, block in enumerate(self.layers):
             if fixed is not None:
                 x = x + fixed
@@ -336,6 +341,10 @@ class AutoregressiveTransformer(nn.Module):
     def _embed(self, ids: Tensor, table: Tensor) -> Tensor:
         if self.config.vocabulary == "digits":  # a product with the (narrow) one-hot matrix: its backward is one GEMM
             return self._one_hot(ids).flatten(-2).to(table.dtype) @ table
+        if self.vocabulary.begin is not None:
+            begins = ids == self.vocabulary.begin
+            self.vocabulary.symbols(ids.masked_fill(begins, 0))  # looks at the rest
+            return functional.embedding(ids[..., 0], table)
         offsets = torch.arange(self.slots, device=ids.device) * self.vocabulary.width
         return functional.embedding(self.vocabulary.symbols(ids)[..., 0] + offsets, table).sum(dim=-2)
 
@@ -372,7 +381,12 @@ class AutoregressiveTransformer(nn.Module):
         if config.yarn is not None:
             frames, rows, _ = config.yarn.original_shape  # Cosmos's code measures both sides by the rows
             yarn = Yarn((frames, rows, rows), config.yarn.beta_fast, config.yarn.beta_slow, config.yarn.scale)
+        place = place.clamp(min=0) if config.begin_token else place
         return rope_3d(place, config.head_dim, theta=config.rope_theta, yarn=yarn, dtype=dtype)
+
+    def _fixed(self, place: Tensor, dtype: torch.dtype) -> Tensor:
+        """Fixed sinusoids of the places ``[n, 3]``, zeros for the token to begin with: ``[n, dim]``."""
+        return sinusoids_3d(place, self.config.dim, dtype=dtype) * (place[:, :1] >= 0)
 
     def _step_rope(self, n: int, size: tuple[int, int], cache: KeyValueCache | None, x: Tensor) -> Rope | None:
         """`_rope` of the n positions behind the cache, out of a table of all that is made once inside `packed_weights`;
@@ -382,7 +396,7 @@ class AutoregressiveTransformer(nn.Module):
         rows, columns = self.grid(*size)
 
         def whole() -> Tensor:
-            positions = torch.arange(cache.capacity, device=x.device)
+            positions = torch.arange(cache.capacity, device=x.device) - int(self.config.begin_token)
             return self._rope(self._places(positions, columns, rows * columns), x.dtype).turn
 
         turn = self.kept.plain(("turn", size, cache.capacity), whole)
@@ -391,8 +405,9 @@ class AutoregressiveTransformer(nn.Module):
         turn = turn[cache.length : cache.length + n]
         return Rope(turn.real, turn.imag, turn)
 
-    @staticmethod
-    def _places(positions: Tensor, columns: int, places: int) -> Tensor:
-        """The place (t, h, w) ``[n, 3]`` of the input patches at positions ``[n]``."""
+    def _places(self, positions: Tensor, columns: int, places: int) -> Tensor:
+        """The place (t, h, w) ``[n, 3]`` of the input patches at positions ``[n]``; -1 all of the token to begin with, whose
+        position is -1."""
         inside = positions % places
-        return torch.stack([positions // places, inside // columns, inside % columns], dim=-1)
+        place = torch.stack([positions // places, inside // columns, inside % columns], dim=-1)
+        return place.where(positions[:, None] >= 0, -1) if self.config.begin_token else place

@@ -9,6 +9,7 @@ import math
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from wfm.errors import DataError
 
@@ -17,13 +18,15 @@ class Vocabulary:
     """Splits token ids into symbols and logits into one block per symbol.
 
     ``sizes`` holds the number of choices of each symbol: ``(64000,)`` for a flat vocabulary, the FSQ levels for digits.
+    ``begin`` is the id of the token that sequences begin with, None without one.
     """
 
-    def __init__(self, levels: tuple[int, ...], *, digits: bool) -> None:
+    def __init__(self, levels: tuple[int, ...], *, digits: bool, begins: bool = False) -> None:
         self.levels = levels
         self.size = math.prod(levels)
         self.sizes: tuple[int, ...] = levels if digits else (self.size,)
         self.width = sum(self.sizes)  # logits of one token
+        self.begin = self.size if begins else None
 
     def symbols(self, ids: Tensor) -> Tensor:
         """ids int64 ``[...]`` -> symbols int64 ``[..., S]``, S = len(sizes). Ids outside the vocabulary raise
@@ -39,6 +42,19 @@ class Vocabulary:
             found.append(rest % size)
             rest = rest // size
         return torch.stack(found, dim=-1)
+
+    def begun(self, patches: Tensor) -> Tensor:
+        """ids ``[B, n, slots]`` of a video from its first on -> the sequence that enters the network: behind the token to
+        begin with, ``[B, 1 + n, slots]``; as it is without one. Ids outside the vocabulary raise DataError."""
+        if self.begin is None:
+            return patches
+        self.symbols(patches)  # the token to begin with is none that a video may hold
+        return functional.pad(patches, (0, 0, 1, 0), value=self.begin)
+
+    def require_begun(self, sequence: Tensor) -> None:
+        """Raise DataError unless ids ``[B, n, slots]`` begin as `begun` has them."""
+        if self.begin is not None and not torch.compiler.is_compiling() and bool((sequence[:, 0] != self.begin).any()):
+            raise DataError(f"this model's sequences begin with token {self.begin}: put it in front (vocabulary.begun)")
 
     def ids(self, symbols: Tensor) -> Tensor:
         """symbols int64 ``[..., S]`` -> ids int64 ``[...]``; the inverse of ``symbols``."""

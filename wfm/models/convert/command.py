@@ -12,12 +12,16 @@ from wfm.config import Config
 from wfm.errors import ConfigError, DataError
 from wfm.models.convert.conversion import Conversion, Statistics
 from wfm.models.convert.cosmos import bare_name, cosmos_names, files_of, network_of, read_cosmos, to_cosmos
-from wfm.models.convert.diffusers_folder import STEM as DIFFUSERS_STEM
-from wfm.models.convert.diffusers_folder import diffusers_config, read_diffusers, to_diffusers
+from wfm.models.convert.diffusers_folder import (
+    diffusers_config,
+    find_weights,
+    read_diffusers,
+    refuse_pipeline,
+    to_diffusers,
+)
 from wfm.models.convert.filling import WEIGHT_DTYPES, without_weights
 from wfm.models.convert.names import reason_left_out
 from wfm.models.convert.reading import Entry, open_tensors
-from wfm.models.convert.writing import find_tensors
 from wfm.models.diffusion.config import DenoiserConfig, DiffusionConfig
 from wfm.models.diffusion.denoiser import Denoiser
 from wfm.models.folder import load_model, read_card, save_model
@@ -100,6 +104,7 @@ def import_weights(
     _refuse_same(source, out)
     if not source.exists():
         raise DataError(f"{source}: no such file or folder")
+    refuse_pipeline(source)
     if preset:
         read = _read_original(source, preset, allow_pickle_file, kind)
     else:
@@ -172,7 +177,8 @@ def _refuse_same(source: Path, out: Path) -> None:
 def _weight_files(source: Path) -> list[Path]:
     if not source.is_dir():
         return [source]
-    if (theirs := find_tensors(source, DIFFUSERS_STEM)).is_file():
+    refuse_pipeline(source)
+    if (theirs := find_weights(source)).is_file():
         return [theirs]
     return files_of(source)
 

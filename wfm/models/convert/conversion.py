@@ -50,11 +50,18 @@ def _rows(mean: object, std: object, channels: int, source: str) -> tuple[Tensor
             )
         try:
             flat = torch.as_tensor(values, dtype=torch.float32).flatten()
-        except (TypeError, ValueError, RuntimeError):
+        except (TypeError, ValueError, RuntimeError, OverflowError):
             raise DataError(
                 f"{source}: the latents' {name} is a {type(values).__name__}, not a table of numbers"
             ) from None
-        if flat.numel() == 0 or flat.numel() % channels or not flat.isfinite().all():
+        if not flat.isfinite().all():
+            raise DataError(f"{source}: the latents' {name} holds a number that is NaN or infinite")
+        if name == "std" and not (flat > 0).all():
+            raise DataError(
+                f"{source}: the latents' std holds {float(flat.min()):g}; a deviation is above 0. A channel that was never "
+                "used has none: leave the table out (null)"
+            )
+        if flat.numel() == 0 or flat.numel() % channels:
             raise DataError(
                 f"{source}: the latents' {name} has {flat.numel()} numbers, not so many for each of {channels} channels"
             )

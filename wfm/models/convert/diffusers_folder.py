@@ -9,6 +9,7 @@ that names the field: a converted model gives the same numbers or is not made.
 
 import json
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,9 @@ STEM = "diffusion_pytorch_model"
 QK_NORM_EPS = 1e-5
 """Epsilon of the query and key norms in diffusers; the original has 1e-6."""
 
+_DEFAULT_CHANNELS, _DEFAULT_MEAN = 16, (0.11362758, -0.0171717, 0.03071163, 0.02046862)
+"""Channels, and as many latent frames, of the table that diffusers writes into every autoencoder that was given none, and
+its first numbers: that of CV8x8x8."""
 _TRANSFORMER, _AUTOENCODER = "CosmosTransformer3DModel", "AutoencoderKLCosmos"
 _SAME_NAME = (
     "num_attention_heads", "attention_head_dim", "num_layers", "mlp_ratio", "text_embed_dim", "adaln_lora_dim", "max_size",
@@ -63,18 +67,18 @@ def read_diffusers(
     path = Path(folder)
     values = _read_config(path)
     try:
-        config, statistics = _parse(values, str(path / "config.json"))
+        config, statistics, left_out = _parse(values, str(path / "config.json"))
     except (ArithmeticError, TypeError, ValueError) as error:  # of a value that is of another kind altogether
         raise ConfigError(f"{path / 'config.json'}: a value is of the wrong kind ({str(error)[:200]})") from None
     network: nn.Module
     mapped = mapped or dtype is not None or device != "cpu"  # what changes is only passing through
-    with open_tensors(find_tensors(path, STEM), mapped=mapped) as file:
+    with open_tensors(find_weights(path), mapped=mapped) as file:
         make = DiffusionTransformer if isinstance(config, DiffusionConfig) else Tokenizer
         network = network_for(lambda: make(config), file.entries, str(path / "config.json"))  # type: ignore[arg-type]
         wanted = network.state_dict()
         check_entries(wanted, file.entries, str(file.path), hint="Do config.json and the weights belong together?")
         fill(network, dict.fromkeys(wanted, file), {name: name for name in wanted}, dtype=dtype, device=device)
-    return Conversion(network.eval(), config, statistics)
+    return Conversion(network.eval(), config, statistics, left_out)
 
 
 def to_diffusers(
@@ -111,7 +115,61 @@ def diffusers_config(module: nn.Module, statistics: Statistics | None = None) ->
     raise ConfigError(f"{type(module).__name__} has no class in diffusers; only DiffusionTransformer and Tokenizer do")
 
 
+def find_weights(folder: Path) -> Path:
+    """The file of weights of a diffusers folder, or the index of its shards: the plain one, or the one variant (`fp16`, `bf16`)
+    that is there instead. Raises DataError where it is not clear which, naming what there is."""
+    if (plain := find_tensors(folder, STEM)).is_file():
+        return plain
+    found = {
+        path
+        for pattern in (f"{STEM}.*.safetensors", f"{STEM}.safetensors.index.*.json", f"{STEM}.*.safetensors.index.json")
+        for path in folder.glob(pattern)
+        if re.fullmatch(r"[A-Za-z0-9_]+", _variant(path))
+    }
+    if len(found) > 1:
+        names = ", ".join(sorted(path.name for path in found))
+        raise DataError(
+            f"{folder}: several variants of the weights and no plain {STEM}.safetensors: {names}; keep one of them"
+        )
+    if not found and (other := sorted(path.name for path in folder.glob(f"{STEM}*"))):
+        raise DataError(
+            f"{folder}: no {STEM}.safetensors, only {', '.join(other[:5])}; pickles (.bin) are not read, shards "
+            "need their index; save as safetensors where they come from"
+        )
+    return found.pop() if found else plain
+
+
+def _variant(path: Path) -> str:
+    """`fp16` of diffusion_pytorch_model.fp16.safetensors and of ...safetensors.index.fp16.json."""
+    name = path.name.removeprefix(f"{STEM}.").removesuffix(".index.json").removesuffix(".json")
+    return name.removeprefix("safetensors.index.").removesuffix(".safetensors")
+
+
+def refuse_pipeline(folder: Path) -> None:
+    """Raise DataError for the folder of a whole pipeline, naming the folders in it that can be read."""
+    if not (folder / "model_index.json").is_file() or (folder / "config.json").is_file():
+        return
+    parts = [path.name for path in sorted(folder.iterdir()) if (path / "config.json").is_file()]
+    models = [name for name in parts if _class_in(folder / name) in (_TRANSFORMER, _AUTOENCODER)]
+    raise DataError(
+        f"{folder}: a pipeline of diffusers (model_index.json), which is several models; give one: "
+        + (
+            ", ".join(str(folder / name) for name in models)
+            if models
+            else f"none of {', '.join(parts) or 'its folders'} is read here"
+        )
+    )
+
+
+def _class_in(folder: Path) -> object:
+    try:
+        return _read_config(folder)["_class_name"]
+    except DataError:
+        return None
+
+
 def _read_config(folder: Path) -> dict[str, Any]:
+    refuse_pipeline(folder)
     path = folder / "config.json"
     try:
         values = read_json(path)
@@ -125,15 +183,34 @@ def _read_config(folder: Path) -> dict[str, Any]:
     return values
 
 
-def _parse(values: Mapping[str, Any], source: str) -> tuple[DiffusionConfig | TokenizerConfig, Statistics | None]:
+def _parse(
+    values: Mapping[str, Any], source: str
+) -> tuple[DiffusionConfig | TokenizerConfig, Statistics | None, dict[str, str]]:
+    """The configuration, the latents' statistics, and why a table of these was left out."""
     options = {name: value for name, value in values.items() if not name.startswith("_")}
     if values["_class_name"] == _TRANSFORMER:
-        return transformer_config(options, source), None
+        return transformer_config(options, source), None, {}
     config = autoencoder_config(options, source)
     mean, std = options.get("latents_mean"), options.get("latents_std")
-    if mean is None or std is None:
-        return config, None
-    return config, Statistics.table(mean, std, config.latent_channels, source)
+    if mean is None:  # diffusers then normalises by none, whatever std is
+        return (
+            config,
+            None,
+            {} if std is None else {"latents_std": "latents_mean is null, so diffusers does not use it"},
+        )
+    if std is None:
+        raise DataError(f"{source}: latents_mean without latents_std; give both, or null for both")
+    if config.latent_channels != _DEFAULT_CHANNELS and _is_default(mean):
+        reason = f"diffusers' default, for {_DEFAULT_CHANNELS} channels; this model has {config.latent_channels}"
+        return config, None, {"latents_mean": reason, "latents_std": reason}
+    return config, Statistics.table(mean, std, config.latent_channels, source), {}
+
+
+def _is_default(mean: Any) -> bool:
+    begin = mean[: len(_DEFAULT_MEAN)] if isinstance(mean, list) and len(mean) == _DEFAULT_CHANNELS**2 else []
+    return len(begin) > 0 and all(
+        isinstance(x, float) and abs(x - wanted) < 1e-6 for x, wanted in zip(begin, _DEFAULT_MEAN, strict=True)
+    )
 
 
 def transformer_config(options: Mapping[str, Any], source: str) -> DiffusionConfig:

@@ -166,14 +166,34 @@ def fill(
     A tensor is read, converted and moved before the next one is: beside the model there is never more than one; open the
     files mapped where tensors are to change. Without
     `dtype` a tensor keeps that of the file or, `as_built`, takes that of the network. Tensors of `network` that `names` does
-    not hold stay as they are and must be real. The files must have been checked (`check_entries`).
+    not hold stay as they are and must be real. The files must have been checked (`check_entries`). Raises DataError for a
+    tensor with numbers that are not finite: its model would give nothing else.
     """
     state = network.state_dict()
     for name, theirs in names.items():
         tensor, wanted = homes[theirs].read(theirs), state[name]
         kind = dtype if dtype is not None and wanted.is_floating_point() else None
         state[name] = tensor.to(device=device, dtype=kind or (wanted.dtype if as_built else tensor.dtype))
+        if not is_finite(state[name]):
+            raise _not_finite(f"{homes[theirs].path}: {theirs}", tensor, state[name].dtype)
         if state[name] is not tensor:
             drop_pages(tensor)
     network.load_state_dict(state, strict=True, assign=True)
     network.to(device)  # the buffers that no file holds
+
+
+def is_finite(tensor: Tensor) -> bool:
+    """Whether no number is NaN or infinite: one pass without a copy, two where a sum of finite ones is beyond the type."""
+    if not tensor.is_floating_point() or bool(tensor.sum().isfinite()):
+        return True
+    return all(bool(part.isfinite().all()) for part in tensor.flatten().split(1 << 24))
+
+
+def _not_finite(what: str, tensor: Tensor, dtype: torch.dtype) -> DataError:
+    if is_finite(tensor):
+        kinds = [str(kind).removeprefix("torch.") for kind in (tensor.dtype, dtype)]
+        return DataError(f"{what} holds numbers beyond {kinds[1]}; keep its {kinds[0]}, or take bfloat16 or float32")
+    return DataError(
+        f"{what} holds numbers that are NaN or infinite: the file is damaged, or its training broke off; fetch it again, "
+        "or take an earlier checkpoint"
+    )

@@ -26,7 +26,7 @@ def autoregressive_parts(config: AutoregressiveConfig, *, batch: int, positions:
         ]
     )
     parts = [
-        Part("token embedding", vocabulary),
+        Part("token embedding", config.embedding_rows * d),
         own.times(config.layers, "self-attention"),
         linear(d, 3 * config.ffn_dim, rows).times(config.layers, "feed-forward"),
     ]

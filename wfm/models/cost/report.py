@@ -191,6 +191,7 @@ def _autoregressive_cost(config: AutoregressiveConfig, video: Video | None, batc
     words = (
         f"{config.layers} layers, width {config.dim}, {config.heads} heads of {config.head_dim} over {config.kv_heads} of "
         f"keys, feed-forward {config.ffn_dim}, {config.vocabulary_size:,} symbols, "
+        + ("a token to begin with, " if config.begin_token else "")
         + (f"text {config.text_embed_dim} wide" if text else "no text")
     )
     return Cost(

@@ -216,7 +216,7 @@ class DiffusionTransformer(nn.Module):
         `[sum of lengths, D]`, with text_lengths; fps a number or one a segment; masks of each segment without the batch
         axis; action `[S, A]` or `[sum of T, A]`. Otherwise as `forward`.
         """
-        if not latents:
+        if not len(latents):
             raise ConfigError("latents: an empty pack; give at least one segment [C, T, H, W]")
         config = self.config
         patches, grids = [], []

@@ -1,17 +1,21 @@
 """What only the published models have: stretched frequencies, fixed sinusoids, text; their sizes; and what is refused."""
 
+import json
 import math
 
 import pytest
 import torch
 
-from wfm.errors import ConfigError
+from wfm.errors import ConfigError, DataError
 from wfm.generation.decoding import continue_tokens, greedy
+from wfm.generation.medusa import continue_with_drafts
+from wfm.generation.static_decoding import continue_tokens_static
 from wfm.models.autoregressive import AutoregressiveConfig, AutoregressiveTransformer
 from wfm.models.autoregressive.config import YarnConfig
+from wfm.models.folder import load_model, save_model
 from wfm.models.rotary import Yarn, rope_3d, sinusoids_3d
 
-PUBLISHED = {"4b": 4_014_088_192, "5b": 4_584_583_168, "12b": 11_560_975_360, "13b": 13_322_798_080}
+PUBLISHED = {"4b": 4_014_088_192, "5b": 4_584_845_312, "12b": 11_560_975_360, "13b": 13_323_125_760}
 ALL = {
     "text_embed_dim": 10,
     "absolute_embedding": True,
@@ -203,3 +207,148 @@ def test_text_that_does_not_fit_is_refused(build, words, lengths, says):
 def test_a_stretch_that_makes_no_sense_is_refused(values):
     with pytest.raises(ConfigError, match=r"beta_fast|original_shape"):
         YarnConfig.parse(values)
+
+
+# The token that sequences begin with
+
+BEGINS = {**RASTER, "begin_token": True, "absolute_embedding": True, "text_embed_dim": 10}
+
+
+def test_the_table_has_rows_for_the_token_to_begin_with_and_the_output_has_none(build):
+    """Before: 64,000 rows in both, so that a published checkpoint of the 5B or 13B did not fit."""
+    found = {}
+    for name in PUBLISHED:
+        with torch.device("meta"):
+            model = AutoregressiveTransformer(AutoregressiveConfig.cosmos(name))
+        found[name] = (len(model.tok_embeddings.weight), len(model.output.weight), model.vocabulary.begin)
+    plain, begins = (64_000, 64_000, None), (64_064, 64_000, 64_000)
+    assert found == {"4b": plain, "5b": begins, "12b": plain, "13b": begins}
+    assert [len(build(**BEGINS, levels=levels).tok_embeddings.weight) for levels in ((3, 3), (8, 8), (13, 5))] == [
+        64,
+        128,
+        128,
+    ]
+
+
+def by_hand(model, tokens, actions, words):
+    """Logits of every token of one video, with the rotary angles and sinusoids of each place written out."""
+    config, norm = model.config, torch.nn.functional.rms_norm
+    ids = tokens.flatten().tolist()
+    rows = [model.tok_embeddings.weight[24], *(model.tok_embeddings.weight[i] for i in ids[:-1])]
+    grid = torch.cartesian_prod(*map(torch.arange, tokens.shape))[:-1]
+    fixed = torch.cat(
+        [torch.zeros(1, config.dim, dtype=torch.float64), sinusoids_3d(grid, config.dim, dtype=torch.float64)]
+    )
+    angles = [[0.0] * (config.head_dim // 2)] + [
+        plain_angles(place, config.head_dim, config.rope_theta, None) for place in grid.tolist()
+    ]
+    angles = torch.tensor(angles, dtype=torch.float64)[:, None]  # no rotation of the first
+    x = torch.stack(rows) + model.condition(actions, 1, len(tokens))[0].repeat_interleave(tokens[0].numel(), 0)
+
+    def heads(y, count, gain=None, turned=False):
+        y = y.unflatten(-1, (count, config.head_dim))
+        y = y if gain is None else norm(y, (config.head_dim,), gain, config.norm_eps)
+        a, b = y.chunk(2, dim=-1)
+        return (
+            torch.cat([a * angles.cos() - b * angles.sin(), b * angles.cos() + a * angles.sin()], -1) if turned else y
+        )
+
+    def attend(part, y, context, causal):
+        q = heads(y @ part.to_q.weight.T, config.heads, part.norm_q.weight, causal)
+        k = heads(context @ part.to_k.weight.T, config.kv_heads, part.norm_k.weight, causal)
+        v = heads(context @ part.to_v.weight.T, config.kv_heads)
+        q, k, v = (z.transpose(0, 1) for z in (q, k, v))
+        out = torch.nn.functional.scaled_dot_product_attention(q, k, v, is_causal=causal, enable_gqa=True)
+        return out.transpose(0, 1).flatten(1) @ part.to_out[0].weight.T
+
+    for block in model.layers:
+        x = x + fixed
+        y = norm(x, (config.dim,), block.attention_norm.weight, config.norm_eps)
+        x = x + attend(block.attention, y, y, True)
+        y = norm(x, (config.dim,), block.cross_attention_norm.weight, config.norm_eps)
+        x = x + attend(block.cross_attention, y, words, False)
+        y = norm(x, (config.dim,), block.ffn_norm.weight, config.norm_eps)
+        f = block.feed_forward
+        x = x + (torch.nn.functional.silu(y @ f.w1.weight.T) * (y @ f.w3.weight.T)) @ f.w2.weight.T
+    return norm(x, (config.dim,), model.norm.weight, config.norm_eps) @ model.output.weight.T
+
+
+def test_every_sequence_begins_with_a_token_of_its_own(build, sample):
+    """Row k scores token k, the first from the token to begin with alone; places shift by none."""
+    (tokens, actions), model = sample, build(**BEGINS)
+    with torch.no_grad():
+        found = model(tokens, actions, text=text())
+        assert found.shape == (2, 64, 1, 24)
+        assert torch.equal(model.targets(tokens)[..., 0], tokens.flatten(1))
+        for i in range(2):
+            assert (
+                found[i, :, 0] - by_hand(model, tokens[i], actions[i : i + 1], text()[i])
+            ).abs().max() < 1e-10  # seen: 2e-14
+        other = (tokens + 1) % 24
+        assert torch.equal(model(other, actions, text=text())[:, 0], found[:, 0])
+        assert not torch.allclose(model(other, actions, text=text())[:, 1], found[:, 1])
+        packed = model.packed(list(tokens), list(actions), text=text())
+        assert (torch.stack(packed) - found).abs().max() < 1e-10
+    model.tok_embeddings.weight.grad = None
+    model(tokens, actions, text=text()).square().sum().backward()
+    reached = model.tok_embeddings.weight.grad.abs().amax(dim=1) > 0
+    assert reached[24]
+    assert not reached[25:].any()
+
+
+@pytest.mark.parametrize("use_cache", [True, False])
+def test_decoding_begins_with_the_token_too(build, sample, use_cache):
+    """Greedy: each chosen token is the best scored of one whole pass over the result; all three ways agree."""
+    (tokens, actions), words = sample, text()
+    model = build(**BEGINS, medusa_heads=2)
+    how = {"frames": 4, "text": words}
+    found = continue_tokens(model, tokens[:, :2], actions, choose=greedy, use_cache=use_cache, **how)
+    assert torch.equal(found[:, :2], tokens[:, :2])
+    with torch.no_grad():
+        best = model(found, actions, text=words)[:, :, 0].argmax(-1)
+    assert torch.equal(best[:, 32:], found.flatten(1)[:, 32:])
+    assert torch.equal(continue_tokens_static(model, tokens[:, :2], actions, choose=greedy, **how), found)
+    assert torch.equal(continue_with_drafts(model, tokens[:, :2], actions, **how).tokens, found)
+    assert not torch.equal(
+        continue_tokens(build(**{**BEGINS, "begin_token": False}), tokens[:, :2], actions, choose=greedy, **how), found
+    )
+
+
+def test_the_context_counts_video_tokens_alone(build, sample):
+    (tokens, actions), words = sample, text()
+    continue_tokens(build(**BEGINS, context_positions=64), tokens[:, :1], actions, frames=4, choose=greedy, text=words)
+    with pytest.raises(ConfigError, match=r"64 positions, more than this model.s context of 63: continue to 3 at most"):
+        continue_tokens(
+            build(**BEGINS, context_positions=63), tokens[:, :1], actions, frames=4, choose=greedy, text=words
+        )
+
+
+def test_the_token_to_begin_with_is_none_of_a_video(build, sample):
+    (tokens, actions), model = sample, build(**BEGINS)
+    tokens = tokens.clone()
+    tokens[0, 1, 2, 3] = 24
+    for given in (
+        lambda: model(tokens, actions),
+        lambda: continue_tokens(model, tokens[:, :2], actions, frames=4, choose=greedy),
+    ):
+        with pytest.raises(DataError, match=r"token ids span 0\.\.24"):
+            given()
+    with pytest.raises(DataError, match="begin with token 24: put it in front"):
+        model.step(model.patchify(sample[0]), model.condition(actions, 2, 4), (4, 4))
+    for values in ({"order": "frame"}, {"vocabulary": "digits"}, {"extrapolate": True}):
+        with pytest.raises(ConfigError, match="begin_token=True with"):
+            AutoregressiveConfig.parse({**RASTER, "begin_token": True, **values})
+
+
+def test_a_model_saved_before_opens_as_it_was(build, sample, tmp_path):
+    """Its card says nothing of a token to begin with; and without one nothing is said of it in a key."""
+    model = build(**RASTER, text_embed_dim=10, absolute_embedding=True)
+    save_model(model, model.config, tmp_path)
+    card = json.loads((tmp_path / "config.json").read_text())
+    assert card["config"].pop("begin_token") is False
+    (tmp_path / "config.json").write_text(json.dumps(card))
+    again, _ = load_model(tmp_path, dtype="saved")
+    with torch.no_grad():
+        assert torch.equal(again(*sample, text=text()), model(*sample, text=text()))
+    assert "begin_token" not in model.config.what()
+    assert AutoregressiveConfig(begin_token=True).what()["begin_token"] is True

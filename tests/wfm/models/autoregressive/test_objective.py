@@ -124,3 +124,16 @@ def test_medusa_heads_learn_the_tokens_further_on(build, sample) -> None:
     assert 0 <= values["draft_accuracy"] <= 1
     found.backward()
     assert model.medusa.merged.weight.grad.abs().max() > 0
+
+
+def test_with_a_token_to_begin_with_every_token_counts(build, sample):
+    """Alignment: the row of the token to begin with is held against the first token, the last token enters nowhere."""
+    tokens, actions = sample
+    model = build(order="raster", vocabulary="flat", begin_token=True)
+    config = AutoregressiveObjectiveConfig(action_dropout=0.0, z_loss=0.0)
+    batch = {"tokens": tokens, "actions": actions, "seeds": torch.tensor([1, 2])}
+    loss, _ = AutoregressiveObjective(config).loss(model, batch, 0)
+    scores = model(tokens, actions)[:, :, 0].log_softmax(-1)
+    wanted = -scores.gather(-1, tokens.flatten(1)[..., None]).mean()
+    assert float(loss - wanted) == pytest.approx(0, abs=1e-12)
+    assert scores.shape[1] == tokens[0].numel()
