@@ -79,6 +79,35 @@ class ActionSpec(Config):
         scale = tuple(float(value) if value > 1e-6 else 1.0 for value in rms)
         return self.model_copy(update={"mean": (0.0,) * self.width, "scale": scale})
 
+    def range_of(self, seen: np.ndarray) -> dict[str, list[float]]:
+        """The least and the greatest raw value of each component in ``seen`` [..., A], normalised: what a model was shown."""
+        raw = self.denormalise(seen).reshape(-1, self.width)
+        return {"low": raw.min(axis=0).tolist(), "high": raw.max(axis=0).tolist()}
+
+    def far(self, actions: np.ndarray, known: dict[str, list[float]] | None) -> dict[str, str]:
+        """Component -> words, for those of ``actions`` [..., T, A] (raw units) that lie far outside what a model was shown: by
+        more than half the width of ``known`` (of `range_of`). Without it, three deviations of the normaliser to each side
+        stand for what was shown. Raises ConfigError for a ``known`` of another width.
+        """
+        raw = np.asarray(actions, dtype=np.float64)
+        middle, scale = np.asarray(self.mean), np.asarray(self.scale)
+        low, high = middle - 3 * scale, middle + 3 * scale
+        if known is not None:
+            low, high = (np.asarray(known.get(end, ()), dtype=np.float64) for end in ("low", "high"))
+            if low.shape != (self.width,) or high.shape != (self.width,):
+                raise ConfigError(f"action_range is {known}; wanted low and high of {', '.join(self.names)}")
+        room = np.maximum((high - low) / 2, scale / 2)
+        beyond = np.maximum(raw - high, low - raw).reshape(-1, raw.shape[-2], self.width).max(axis=0)  # [T, A]
+        found = {}
+        for index in np.flatnonzero(beyond.max(axis=0) > room):
+            row, name, unit = int(beyond[:, index].argmax()), self.names[index], self.units[index]
+            value = max(raw[..., row, index].flat, key=lambda one: abs(one - middle[index]))
+            found[name] = (
+                f"action {name!r} is {value:.4g} {unit} in row {row}; the model was trained on {'about ' * (known is None)}"
+                f"{low[index]:.4g} to {high[index]:.4g} {unit}, and what it makes of such a value is a guess"
+            )
+        return found
+
     @classmethod
     def null(cls) -> "ActionSpec":
         """The spec of video without actions."""

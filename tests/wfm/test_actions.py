@@ -49,3 +49,19 @@ def test_normaliser_from_data_keeps_zero_at_zero() -> None:
 def test_null_action_has_no_width() -> None:
     assert ActionSpec.null().width == 0
     assert ActionSpec.null().normalise(np.zeros((5, 0))).shape == (5, 0)
+
+
+def test_what_lies_far_outside_of_training_is_named() -> None:
+    known = SPEC.range_of(SPEC.normalise(np.array([[-60.0, 0.0], [60.0, 1.0]])))
+    assert known == {"low": [-60.0, 0.0], "high": [60.0, 1.0]}
+    track = np.array([[[0.0, 0.5], [100.0, 1.2]]])
+    assert SPEC.far(track, known) == {}
+    track[0, 1] = (-500.0, 9.0)
+    words = SPEC.far(track, known)
+    assert list(words) == ["yaw", "x"]
+    assert "action 'yaw' is -500 deg/s in row 1; the model was trained on -60 to 60 deg/s" in words["yaw"]
+    about = SPEC.far(track, None)
+    assert "trained on about -90 to 90 deg/s" in about["yaw"]
+    assert "x" not in about
+    with pytest.raises(ConfigError, match="wanted low and high of yaw, x"):
+        SPEC.far(track, {"low": [0.0], "high": [1.0]})

@@ -83,10 +83,10 @@ def read_actions(path: Path, spec: ActionSpec) -> np.ndarray:
     columns = read_columns(path)
     if columns.spec is not None:
         spec.require_same(columns.spec, whose=str(path))
-        return _checked(columns.values["action"], path, spec)
+        return as_rows(columns.values["action"], path, spec)
     check_names(path, spec, set(columns.values) - set(BOOKKEEPING), wanted=spec.names)
     check_units_and_rate(path, spec, columns)
-    return _checked(np.stack([columns.values[name] for name in spec.names], axis=-1), path, spec)
+    return as_rows(np.stack([columns.values[name] for name in spec.names], axis=-1), path, spec)
 
 
 def check_names(path: Path, spec: ActionSpec, found: set[str], *, wanted: tuple[str, ...]) -> None:
@@ -120,9 +120,16 @@ def check_units_and_rate(path: Path, spec: ActionSpec, columns: Columns) -> None
         )
 
 
-def _checked(actions: np.ndarray, path: Path, spec: ActionSpec) -> np.ndarray:
+def as_rows(actions: np.ndarray, path: Path, spec: ActionSpec) -> np.ndarray:
+    """Actions of a file as float32 ``[rows, A]``. Raises DataError for another shape and for what float32 cannot hold."""
     if actions.ndim != 2 or actions.shape[1] != spec.width:
         raise DataError(f"{path}: actions have shape {actions.shape}, wanted [rows, {spec.width}]")
+    huge = np.argwhere(np.abs(actions) > np.finfo(np.float32).max)
+    if len(huge):
+        row, column = huge[0]
+        raise DataError(
+            f"{path}: {spec.names[column]} is {actions[row, column]:g} in row {row}: too large for a 32-bit number"
+        )
     return actions.astype(np.float32)
 
 

@@ -19,7 +19,7 @@ import numpy as np
 
 from wfm.actions import ActionSpec
 from wfm.errors import DataError, InputError
-from wfm.generation.action_files import BOOKKEEPING, Columns, check_names, check_units_and_rate, read_columns
+from wfm.generation.action_files import BOOKKEEPING, Columns, as_rows, check_names, check_units_and_rate, read_columns
 
 POSITION = ("position_x", "position_y", "position_z")
 ROTATION = tuple(f"rotation_{i}" for i in range(9))
@@ -52,7 +52,7 @@ def read_camera(path: Path, spec: ActionSpec) -> np.ndarray:
         check_names(path, spec, set(columns.values) - set(BOOKKEEPING), wanted=camera)
         values = {name: columns.values[name] for name in camera}
     rows = len(next(iter(values.values())))
-    return np.stack([values.get(name, np.zeros(rows)) for name in spec.names], axis=-1).astype(np.float32)
+    return as_rows(np.stack([values.get(name, np.zeros(rows)) for name in spec.names], axis=-1), path, spec)
 
 
 def rates_from_poses(positions: np.ndarray, rotations: np.ndarray, *, rate_hz: float) -> dict[str, np.ndarray]:

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from wfm.errors import ConfigError
 from wfm.models.autoregressive.network import AutoregressiveTransformer
+from wfm.models.finite import require_finite
 from wfm.models.linear import packed_weights
 from wfm.models.seeding import seeded_generator
 
@@ -114,6 +115,7 @@ def continue_tokens(
             logits = model.step(
                 inputs, condition, size, cache, last=True, guess=hints, text=told
             )  # [B, stride, slots, width]
+            require_finite(logits, "logits")  # the largest of NaN is a symbol like any other
             symbols = torch.stack([choose(block) for block in model.vocabulary.split(logits)], dim=-1)
             fresh = model.vocabulary.ids(symbols)
             patches = torch.cat([patches, fresh], dim=1)

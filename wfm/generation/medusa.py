@@ -18,6 +18,7 @@ from torch import Tensor
 from wfm.errors import ConfigError
 from wfm.generation.decoding import greedy, require_context
 from wfm.models.autoregressive.network import AutoregressiveTransformer
+from wfm.models.finite import require_finite
 from wfm.models.linear import packed_weights
 
 
@@ -82,6 +83,7 @@ def continue_with_drafts(
 
 def _best(model: AutoregressiveTransformer, logits: Tensor) -> Tensor:
     """Ids ``[B, n, slots]`` of the best scored symbols of logits ``[B, n, slots, width]``."""
+    require_finite(logits, "logits")
     return model.vocabulary.ids(torch.stack([greedy(block) for block in model.vocabulary.split(logits)], dim=-1))
 
 

@@ -38,18 +38,21 @@ def read_past(path: Path, card: WorldCard) -> Past:
         raise InputError(f"{path}: no such file")
     info = probe(path)
     span = (card.past_frames - 1) / card.fps
-    frames, seconds = _tail(path, span + 2.0 / card.fps)
-    if len(frames) < 1 or seconds[-1] - seconds[0] < span - 1e-3:
+    frames, seconds = _tail(path, span + 2.0 / card.fps, card.past_frames)
+    same_rate = not info.variable_frame_rate and abs(info.fps - card.fps) <= RATE_TOLERANCE * card.fps
+    moments = seconds[-1:] - np.arange(card.past_frames)[::-1] / card.fps
+    rounding = _rounding(float(info.time_base), seconds)
+    enough = len(frames) >= card.past_frames if same_rate else len(frames) and seconds[0] <= moments[0] + rounding
+    if not enough:
         held = seconds[-1] - seconds[0] if len(seconds) else 0.0
         raise InputError(
-            f"{path}: {held:.3f} s of video, {span:.3f} s are needed ({card.past_frames} frames at {card.fps:g}/s)"
+            f"{path}: {len(frames)} frames over {held:.3f} s of video, {span:.3f} s are needed ({card.past_frames} frames at "
+            f"{card.fps:g}/s)"
         )
-    same_rate = not info.variable_frame_rate and abs(info.fps - card.fps) <= RATE_TOLERANCE * card.fps
     if same_rate:
         index = np.arange(len(frames) - card.past_frames, len(frames))
     else:
-        moments = seconds[-1] - np.arange(card.past_frames)[::-1] / card.fps
-        index = np.searchsorted(seconds, moments + 1e-4, side="right") - 1
+        index = np.searchsorted(seconds, moments + rounding, side="right") - 1
     top, left, height, width = centre_crop(info.height, info.width, card.size)
     picked = [_scaled(frames[i][top : top + height, left : left + width], card.size) for i in index]
     return Past(
@@ -73,14 +76,21 @@ def centre_crop(height: int, width: int, size: tuple[int, int]) -> tuple[int, in
     return (height - box_height) // 2, (width - box_width) // 2, box_height, box_width
 
 
-def _tail(path: Path, seconds: float) -> tuple[list[np.ndarray], np.ndarray]:
-    """The frames of the last ``seconds`` of a file and their times, without holding more than those."""
+def _rounding(tick: float, seconds: np.ndarray) -> float:
+    """How far the distance of two times [s] may be off, because the file rounds each to its ``tick``: Matroska, FLV and ASF
+    count in 1/1000 s. Where ticks are as long as frames (AVI) the times are exact."""
+    step = float(np.median(np.diff(seconds))) if len(seconds) > 1 else 0.0
+    return max(tick if 3 * tick < step else 0.0, 1e-4) + 1e-6
+
+
+def _tail(path: Path, seconds: float, count: int) -> tuple[list[np.ndarray], np.ndarray]:
+    """The frames of the last ``seconds`` of a file, ``count`` of them at least, and their times, without holding more."""
     from wfm.data.decode import iter_frames
 
     kept: collections.deque[tuple[np.ndarray, float]] = collections.deque()
     for frame, when in iter_frames(path):
         kept.append((frame, when))
-        while kept[0][1] < when - seconds:
+        while len(kept) > count and kept[0][1] < when - seconds:
             kept.popleft()
     return [frame for frame, _ in kept], np.array([when for _, when in kept])
 

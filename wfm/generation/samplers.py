@@ -25,6 +25,7 @@ from torch import Tensor
 
 from wfm.errors import ConfigError
 from wfm.generation.config import SamplingConfig
+from wfm.models.finite import require_finite
 from wfm.models.seeding import seeded_generator
 
 Denoise = Callable[[Tensor, float], Tensor]
@@ -68,7 +69,7 @@ def sample(name: str, denoise: Denoise, noise: Tensor, sigmas: list[float], *, s
 
     After the last sigma one final denoising to zero is done, as Cosmos does (its 35 steps are 36 network calls; one
     step alone is the one-step mean). ``sigma_data`` fixes the flow's time, t = sigma / (sigma + sigma_data). Raises
-    ConfigError for a name that is not in SAMPLERS.
+    ConfigError for a name that is not in SAMPLERS, DataError for a result that is not finite.
     """
     if name not in SAMPLERS:
         raise ConfigError(f"sampler {name!r} is unknown; choose one of {', '.join(SAMPLERS)}")
@@ -78,7 +79,7 @@ def sample(name: str, denoise: Denoise, noise: Tensor, sigmas: list[float], *, s
         return denoise(state.to(dtype), sigma).double()
 
     x = SAMPLERS[name](clean, noise.double() * sigmas[0], sigmas, sigma_data)
-    return clean(x, sigmas[-1]).to(dtype)
+    return require_finite(clean(x, sigmas[-1]).to(dtype), f"latents of the sampler {name!r}")
 
 
 def _euler(clean: Denoise, x: Tensor, sigmas: list[float], sigma_data: float) -> Tensor:

@@ -15,6 +15,7 @@ from wfm.errors import ConfigError, DataError
 from wfm.generation.config import GuidanceConfig, SamplingConfig
 from wfm.generation.samplers import Denoise, noise_levels, sample, seeded_noise
 from wfm.models.diffusion_decoder.network import DiffusionDecoder
+from wfm.models.finite import require_finite
 from wfm.models.folder import load_model
 from wfm.models.tokenizer.network import Tokenizer
 
@@ -98,7 +99,7 @@ def decode_tokens(
         )
     latents = decode_to_latents(decoder, tokens, (size[0] // s, size[1] // s), **how)  # type: ignore[arg-type]
     with torch.no_grad():
-        return tokenizer.decode(latents).clamp(-1, 1)
+        return require_finite(tokenizer.decode(latents), "the decoded future").clamp(-1, 1)
 
 
 def windows(frames: int, window: int, overlap: int) -> tuple[list[tuple[int, int]], list[Tensor]]:

@@ -28,13 +28,17 @@ from wfm.generation.config import SamplingConfig
 from wfm.generation.prompts import PromptEncoder
 from wfm.generation.rollout import future_latents, future_tokens, require_mode
 from wfm.generation.token_decoder import TokenDecoder
+from wfm.log import get_logger
 from wfm.models.autoregressive.network import AutoregressiveTransformer
 from wfm.models.diffusion.denoiser import Denoiser
+from wfm.models.finite import require_finite
 from wfm.models.folder import ModelCard, load_model
 from wfm.models.seeding import check_seed
 from wfm.models.tokenizer.network import Tokenizer
 
 SCHEMA_VERSION = 1
+
+_log = get_logger(__name__)
 
 
 class Told(NamedTuple):
@@ -88,6 +92,7 @@ class WorldModel:
             raise ConfigError("a diffusion model needs a continuous tokenizer; this bundle's is discrete")
         self.tokenizer, self.model, self.model_card, self.card = tokenizer.eval(), model.eval(), model_card, card
         self._prompts: PromptEncoder | None = None
+        self._warned: set[str] = set()
         self.decoder: TokenDecoder | None = None
         shown = model_card.extra.get("guess_from", card.past_frames)
         if model_card.config.resolved().get("extrapolate") and shown != card.past_frames:
@@ -95,6 +100,7 @@ class WorldModel:
                 f"the model was trained to be shown what follows {shown} frames, and is asked with {card.past_frames}: "
                 f"set past_frames={shown}"
             )
+        self._require_motion(card.past_frames)
         for frames in (card.past_frames, card.num_frames):
             self._latent_frames(frames)
 
@@ -167,6 +173,7 @@ class WorldModel:
         require_mode(self.card.family, mode)
         total = self.card.num_frames if num_frames is None else num_frames
         self._check(past, total, seeds)
+        require_finite(past, "the past")
         known = self._normalised(actions, past.shape[0], total)
         told = self._told(text, past.shape[0], negative_text)
         size = self.sampling_batch
@@ -233,7 +240,7 @@ class WorldModel:
     def _decoded(self, tokens: Tensor, seeds: list[int]) -> Tensor:
         """Video of tokens, by the diffusion decoder where there is one."""
         if self.decoder is None:
-            return self.tokenizer.decode_tokens(tokens).clamp(-1, 1)
+            return _shown(self.tokenizer.decode_tokens(tokens))
         return self.decoder.decode(tokens, self.card.size, seeds=[derived_seed(seed, "decoder") for seed in seeds])
 
     def _one_window(
@@ -258,7 +265,7 @@ class WorldModel:
                 negative_text=text.negative,
                 negative_lengths=text.negative_lengths,
             )
-            return self.tokenizer.decode(latents).clamp(-1, 1)
+            return _shown(self.tokenizer.decode(latents))
         assert isinstance(self.model, AutoregressiveTransformer)
         tokens = future_tokens(
             self.model,
@@ -292,7 +299,18 @@ class WorldModel:
         if raw.shape[:2] != (batch, total):
             raise ConfigError(f"actions have shape {raw.shape}, wanted [{batch}, {total}, {self.action_spec.width}]")
         weight = next(self.model.parameters())
-        return torch.from_numpy(self.action_spec.normalise(raw)).to(weight)
+        seen = self.action_spec.normalise(raw)
+        if not np.isfinite(seen).all():
+            at = tuple(np.argwhere(~np.isfinite(seen))[0])
+            raise ConfigError(
+                f"actions: {self.action_spec.names[at[-1]]} is {raw[at]} in row {at[-2]}: give numbers of a size that can be"
+            )
+        known = self.model_card.extra.get("action_range")
+        for name, words in self.action_spec.far(raw, known).items():
+            if name not in self._warned:
+                self._warned.add(name)
+                _log.warning("%s", words)
+        return torch.from_numpy(seen).to(weight)
 
     def _told(self, text: Sequence[str] | None, batch: int, negative_text: str) -> Told:
         told = Told()
@@ -323,10 +341,18 @@ class WorldModel:
         for seed in seeds:
             check_seed(seed)
         given = past.shape[2]
+        self._require_motion(given)
         self._latent_frames(given)
         if not given < min(total, self.card.num_frames):
             raise ConfigError(
                 f"{given} frames given, {total} wanted, windows of {self.card.num_frames}: nothing to predict"
+            )
+
+    def _require_motion(self, given: int) -> None:
+        if given < 2 and self.model_card.config.resolved().get("extrapolate"):
+            raise ConfigError(
+                f"past_frames is {given}; this model is shown what the motion of the given frames leads to (extrapolate), and "
+                "one frame has none: give 2 or more"
             )
 
     def _latent_frames(self, frames: int) -> int:
@@ -360,6 +386,11 @@ def derived_seed(*parts: int | str) -> int:
     """A 63-bit seed that is a hash of ``parts``: the same on every machine, unrelated for related parts."""
     digest = hashlib.sha256(":".join(str(part) for part in parts).encode()).digest()
     return int.from_bytes(digest[:8], "big") >> 1
+
+
+def _shown(video: Tensor) -> Tensor:
+    """Decoded frames within [-1, 1]. Raises DataError for what is not finite: clamped, infinity would be white."""
+    return require_finite(video, "the decoded future").clamp(-1, 1)
 
 
 def _rows(values: Tensor | None, index: list[int]) -> Tensor | None:

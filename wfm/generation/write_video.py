@@ -8,7 +8,7 @@ import numpy as np
 
 from wfm.data.colour import as_bt709, tag
 from wfm.data.x264 import STEADY
-from wfm.errors import ConfigError
+from wfm.errors import ConfigError, DataError
 
 
 def write_mp4(path: Path, frames: np.ndarray, fps: float, *, crf: int = 14) -> None:
@@ -19,11 +19,14 @@ def write_mp4(path: Path, frames: np.ndarray, fps: float, *, crf: int = 14) -> N
     if (
         frames.dtype != np.uint8
         or frames.ndim != 4
+        or not frames.size
         or frames.shape[3] != 3
         or frames.shape[1] % 2
         or frames.shape[2] % 2
     ):
         raise ConfigError(f"frames are {frames.dtype} {frames.shape}; wanted uint8 [T, H, W, 3] with even H and W")
+    if not 0 < fps < float("inf"):
+        raise ConfigError(f"fps is {fps}; a rate is a positive number of frames a second")
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with av.open(str(temporary), "w", format="mp4", options={"movflags": "faststart"}) as container:
@@ -41,7 +44,13 @@ def write_mp4(path: Path, frames: np.ndarray, fps: float, *, crf: int = 14) -> N
 
 
 def to_uint8(video: np.ndarray) -> np.ndarray:
-    """``[3, T, H, W]`` or ``[B, 3, T, H, W]`` in [-1, 1] -> uint8 with the channels last."""
+    """``[3, T, H, W]`` or ``[B, 3, T, H, W]`` in [-1, 1] -> uint8 with the channels last. Raises DataError for values that are
+    not finite: cast, they would be pixels like any other."""
+    if not np.isfinite(video).all():
+        bad = int((~np.isfinite(video)).sum())
+        raise DataError(
+            f"a video of shape {video.shape} has {bad} values that are not finite: no pixels can be made of them"
+        )
     return np.clip(np.rint((np.moveaxis(video, -4, -1) + 1.0) * 127.5), 0, 255).astype(np.uint8)
 
 

@@ -15,6 +15,9 @@ from wfm.models.text.config import TextConfig
 from wfm.models.tokenizer.config import TokenizerConfig
 from wfm.models.tokenizer.loss_config import ReconstructionConfig
 
+WIDEST = 0.3
+"""Largest `ema_share`; see `wfm.training.ema`."""
+
 
 class TrainingConfig(Config):
     """What a run does; the same for every family."""
@@ -27,24 +30,25 @@ class TrainingConfig(Config):
     "Seed of initialisation, data order and everything random of each sample."
     optimizer: Literal["adamw", "muon"] = "adamw"
     "adamw, or muon: orthogonalised momentum for the hidden matrices and AdamW for the rest."
-    learning_rate: float = 2e-3
+    learning_rate: float = pydantic.Field(2e-3, gt=0)
     "Peak learning rate of AdamW."
-    matrix_learning_rate: float = 0.02
+    matrix_learning_rate: float = pydantic.Field(0.02, gt=0)
     "Peak learning rate of Muon's matrices."
     weight_decay: AtLeastZero = 0.01
     "Decoupled weight decay of matrices."
     betas: tuple[float, float] = (0.9, 0.99)
     "Decay rates of AdamW's two moments."
-    warmup_steps: int = 30
-    "Steps of linear warm-up."
+    warmup_steps: int = pydantic.Field(30, ge=0)
+    "Steps of linear warm-up; 0: none."
     decay_share: float = 0.7
     "Last share of the steps over which the learning rate falls to `final_share` of its peak, linearly."
     final_share: Share = 0.02
     "Learning rate at the end over its peak."
     gradient_clip: AtLeastZero = 1.0
     "Largest norm of the gradient; 0: no limit."
-    ema_share: float = 0.05
-    "Width of the running average of the weights over the length of training so far (power EMA); 0: no average."
+    ema_share: float = pydantic.Field(0.05, ge=0, le=WIDEST)
+    """Width of the running average of the weights over the length of training so far (power EMA), at most 0.3: no power gives a
+    wider one; 0: no average."""
     log_every: Count = 10
     "Steps between points of the curves."
     validate_every: Natural = 150
@@ -52,7 +56,7 @@ class TrainingConfig(Config):
     mixture: str = how("")
     """Table of clip_id and weight, such as the mixture.parquet of `wfm taxonomy`: how often each clip is drawn. Empty: all
     alike. It enters the key by its sha256."""
-    checkpoint_every: Natural = how(100)
+    checkpoint_every: Count = how(100)
     "Steps between checkpoints."
     checkpoint_seconds: AtLeastZero = how(60.0)
     "Seconds after which a checkpoint is written at the next step even so."
@@ -66,6 +70,8 @@ class TrainingConfig(Config):
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
         if not 0 <= self.decay_share <= 1:
             raise ValueError(f"decay_share is {self.decay_share}; it is a share between 0 and 1")
+        if not all(0 <= beta < 1 for beta in self.betas):
+            raise ValueError(f"betas are {self.betas}; each is at least 0 and below 1")
         return self
 
 
@@ -145,7 +151,8 @@ class EncodingConfig(Config):
     stride_frames: Count = 8
     "Distance between the starts of windows within a clip [frames]."
     guess_from: Natural = 0
-    "Encode too what constant motion makes of a window's first so many frames, for models that are shown it; 0: no."
+    """Encode too what constant motion makes of a window's first so many frames, 2 or more, for models that are shown it; 0:
+    no."""
     statistics_frames: int = pydantic.Field(2, ge=1)
     """Columns of the latent statistics (Cosmos: 16): one for each of the first latent frames, the last one for all from there
     on. Only the first latent frame is of another kind, so 2 are enough; it holds one frame and serves images too."""
@@ -159,6 +166,15 @@ class EncodingConfig(Config):
     "Windows encoded at once."
     threads: Natural = how(0)
     "CPU threads of torch; 0: as torch chooses."
+
+    @pydantic.model_validator(mode="after")
+    def _fits(self) -> Self:
+        if self.guess_from == 1 or self.guess_from >= self.num_frames:
+            raise ValueError(
+                f"guess_from is {self.guess_from}; give 0 for no guess, or 2 to {self.num_frames - 1} frames: one frame has no "
+                f"motion to go on, and something must follow within the {self.num_frames}"
+            )
+        return self
 
 
 class WorldTrainingConfig(Config):
@@ -202,6 +218,17 @@ class WorldTrainingConfig(Config):
     "How far latent channels are brought to one deviation: 1 each on its own, 0 all by a common factor."
     validation_windows: Natural = 32
     "Windows of the val split that are watched; 0: all."
+
+    @pydantic.model_validator(mode="after")
+    def _sees_motion(self) -> Self:
+        counts = self.denoising.condition_latents
+        if self.family == "diffusion" and self.diffusion.extrapolate and min(counts) < 2:
+            raise ValueError(
+                f"diffusion.extrapolate shows what the given frames' motion leads to, and {self.diffusion.objective}."
+                f"condition_latents is {counts}: give 2 or more latent frames each (one holds a single frame), or switch "
+                "extrapolate off"
+            )
+        return self
 
     @property
     def denoising(self) -> EDMConfig | FlowConfig:

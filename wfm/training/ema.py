@@ -9,9 +9,17 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from wfm.errors import ConfigError
+from wfm.training.config import WIDEST
+
 
 def gamma_of(width: float) -> float:
-    """The exponent of a relative width: the positive root of (gamma + 1) / ((gamma + 2)^2 (gamma + 3)) = width^2."""
+    """The exponent of a relative width: the largest root of (gamma + 1) / ((gamma + 2)^2 (gamma + 3)) = width^2.
+
+    The left side has its maximum, 0.0902, at gamma = -0.38: beyond a width of 0.3 there is no root. Raises ConfigError there.
+    """
+    if not 0 < width <= WIDEST:
+        raise ConfigError(f"ema_share is {width}; a power average has a width above 0 and up to {WIDEST}")
     t = width**-2
     roots = np.roots([1.0, 7.0, 16.0 - t, 12.0 - t])
     return float(np.real(roots).max())

@@ -31,6 +31,7 @@ from wfm.data.loader import as_video
 from wfm.data.motion import extrapolate
 from wfm.data.windows import Window, clip_windows, constant_rate, decoded_clips
 from wfm.errors import ConfigError, DataError
+from wfm.models.finite import require_finite
 from wfm.models.folder import save_tensors, write_json
 from wfm.models.text.cache import CaptionCache
 from wfm.models.text.config import TextConfig
@@ -154,7 +155,7 @@ def _encoded(tokenizer: Tokenizer, frames: Tensor, batch: int) -> Tensor:
     if tokenizer.config.discrete:
         kind = torch.int32 if tokenizer.vocabulary_size <= 2**31 else torch.int64
         return torch.cat([tokenizer.tokens(video).to(kind) for video in parts])
-    return torch.cat([tokenizer.encode(video) for video in parts])
+    return require_finite(torch.cat([tokenizer.encode(video) for video in parts]), "latents of the tokenizer")
 
 
 def _row(window: Window, spec: ActionSpec, *, mirrored: bool) -> dict[str, Any]:

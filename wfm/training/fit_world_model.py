@@ -71,6 +71,7 @@ def fit_world_model(
     go_on(model, card, config)
     loader = Loader(data.train, data_plan(data.train.sample_ids, config.training, mixture))
     note = mixture_note(data.train.sample_ids, mixture)
+    seen = data.train.arrays.get("actions")
     result = train(
         model,
         objective,
@@ -87,7 +88,12 @@ def fit_world_model(
         card,
         out / "model",
         action_spec=data.action_spec,
-        extra={"validation": result.final, "guess_from": data.guess_from, **({"text": data.text} if data.text else {})},
+        extra={
+            "validation": result.final,
+            "guess_from": data.guess_from,
+            **({"text": data.text} if data.text else {}),
+            **({"action_range": data.action_spec.range_of(seen.numpy())} if seen is not None else {}),
+        },
     )
     shutil.copyfile(scratch / "metrics.jsonl", out / "metrics.jsonl")
     return {

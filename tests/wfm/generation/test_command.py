@@ -135,6 +135,49 @@ def test_wrong_input_is_refused_and_leaves_nothing(store, bundle, past, made, tm
         assert made() == [], change
 
 
+def test_a_result_that_is_no_number_is_refused_and_leaves_nothing(
+    store, world_of, bundle_of, family, past, made, tmp_path
+) -> None:
+    # Before: a video of black, white or arbitrary pixels.
+    (tmp_path / "bundle").mkdir()
+    world = world_of(family)
+    next(world.model.parameters()).data.fill_(float("nan"))
+    with pytest.raises(DataError, match="not finite"):
+        generate_from_files(store, str(bundle_of(world, tmp_path / "bundle")), past, out=tmp_path / "out" / "f.mp4")
+    assert made() == []
+
+
+def test_seeds_count_whole_and_others_are_refused(store, bundle, past, made, tmp_path) -> None:
+    def video(seed: int) -> bytes:
+        out = tmp_path / "out" / "f.mp4"
+        return generate_from_files(store, str(bundle), past, out=out, seed=seed, mode="sample").video.read_bytes()
+
+    assert video(7) != video(7 + 2**32)  # before: the same
+    for wrong in (-1, 2**64):
+        with pytest.raises(ConfigError, match="give a whole number from 0"):
+            video(wrong)
+
+
+def test_an_action_far_from_training_is_said_once(store, bundle, past, made, tmp_path, caplog) -> None:
+    # Before: nothing was said.
+    path = actions_csv(tmp_path / "a.csv", 25, rate=3000.0)
+    with caplog.at_level("WARNING", logger="wfm"):
+        generate_from_files(store, str(bundle), past, action_file=path, out=tmp_path / "out" / "f.mp4", num_frames=25)
+    said = [record.getMessage() for record in caplog.records if "trained on" in record.getMessage()]
+    assert len(said) == 1
+    assert "'camera_orbit_rate' is 3000 deg/s in row 0; the model was trained on about -90 to 90 deg/s" in said[0]
+
+
+@pytest.mark.parametrize("value", ["nan", "inf", "-inf", "1e39"])
+def test_an_action_that_is_no_number_is_refused(store, bundle, past, made, tmp_path, value) -> None:
+    # Before: 1e39 became infinity.
+    path = actions_csv(tmp_path / "a.csv", 12)
+    path.write_text(path.read_text() + f"\n{value},0,0")
+    with pytest.raises(InputError, match="camera_orbit_rate"):
+        generate_from_files(store, str(bundle), past, action_file=path, out=tmp_path / "out" / "f.mp4")
+    assert made() == []
+
+
 def test_a_failure_while_writing_leaves_nothing(store, bundle, past, made, tmp_path, monkeypatch) -> None:
     def full(path: Path, data: bytes) -> None:
         raise OSError(28, "No space left on device")

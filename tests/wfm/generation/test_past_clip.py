@@ -1,11 +1,14 @@
+from fractions import Fraction
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 
 from wfm.errors import DataError, InputError
 from wfm.generation.past_clip import centre_crop, read_past
 from wfm.generation.write_video import from_uint8, to_uint8, write_mp4
+from wfm.simulation.ground_truth import write_film
 
 
 def film(path: Path, count: int, size: tuple[int, int] = (16, 16), fps: float = 24.0) -> np.ndarray:
@@ -37,6 +40,78 @@ def test_other_rates_are_resampled_and_said_so(tmp_path, world_of) -> None:
     assert fast.choices["resampled"] is True
     film(tmp_path / "slow.mp4", 8, fps=12.0)
     assert brightness(read_past(tmp_path / "slow.mp4", card).frames) == [5, 5, 6, 6, 7]
+
+
+def rewritten(path: Path, count: int, fps: Fraction, *, first_seconds: float = 0.0) -> Path:
+    """A lossless-enough video of any container, whose frame k is shown at k / fps (by the container's own clock) and has the
+    brightness 5 + 6 k everywhere."""
+    frames = np.broadcast_to((5 + 6 * np.arange(count, dtype=np.uint8))[:, None, None, None], (count, 16, 16, 3))
+    with av.open(str(path), "w") as container:
+        codec = {".gif": "gif", ".webm": "libvpx", ".wmv": "mpeg4"}.get(path.suffix, "libx264")
+        stream = container.add_stream(codec, rate=fps, options={"crf": "4"} if codec == "libx264" else {})
+        stream.width, stream.height, stream.pix_fmt = 16, 16, {"gif": "gray"}.get(codec, "yuv420p")
+        stream.bit_rate = 4_000_000
+        for number, frame in enumerate(frames):
+            picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24")
+            picture.time_base = 1 / fps
+            picture.pts = number + round(first_seconds * fps)
+            container.mux(stream.encode(picture))
+        container.mux(stream.encode())
+    return path
+
+
+RATES = [Fraction(10), Fraction(15), Fraction(24), Fraction(24000, 1001), Fraction(25), Fraction(30000, 1001), Fraction(30),
+         Fraction(48), Fraction(50), Fraction(60000, 1001), Fraction(60)]  # fmt: skip
+
+
+@pytest.mark.parametrize("ending", ["mkv", "webm", "flv", "wmv", "mp4", "ts", "avi"])
+@pytest.mark.parametrize("model_fps", [8.0, 24.0, 30000 / 1001])
+def test_each_moment_gets_the_frame_shown_then(tmp_path, world_of, ending, model_fps) -> None:
+    # Before: of 59.94/s in ms, just as long as the past, the frames 8, 2, 3, 5, 8 for 0, 2, 4, 6, 8.
+    card = world_of("diffusion").card.model_copy(update={"fps": model_fps})
+    wrong = {}
+    for fps in RATES:
+        same = abs(float(fps) - model_fps) < 0.01 * model_fps
+        count = 5 if same else int(np.ceil(float(fps) * 4 / model_fps - 1e-6)) + 1  # just as long as it must be
+        past = read_past(rewritten(tmp_path / f"{float(fps):.2f}.{ending}", count, fps), card)
+        moments = (count - 1) / float(fps) - np.arange(5)[::-1] / model_fps
+        # A frame that is due within a tick of 1 ms may be there already.
+        least, most = (np.floor((moments + early) * float(fps) + 1e-6) for early in (0, 1.1e-3))
+        found = np.array(brightness(past.frames))
+        if (found != np.arange(5)).any() if same else ((found < least) | (found > most)).any():
+            wrong[f"{float(fps):.2f}"] = (found.tolist(), least.tolist(), most.tolist())
+    assert wrong == {}
+
+
+@pytest.mark.parametrize("ending", ["mkv", "flv", "mp4", "ts"])
+def test_a_clock_that_does_not_begin_at_zero(tmp_path, world_of, ending) -> None:
+    path = rewritten(tmp_path / f"late.{ending}", 13, Fraction(30), first_seconds=7.7)
+    card = world_of("diffusion").card
+    assert brightness(read_past(path, card).frames) == [7, 8, 9, 10, 12]
+
+
+def test_a_film_of_nearly_the_models_rate_needs_as_many_frames_and_no_more(tmp_path, world_of) -> None:
+    # Before: 25 frames of a faster film were too short by 1 ms; of one slower by 1 % the last frame came first.
+    card = world_of("diffusion").card
+    film(tmp_path / "fast.mp4", 26, fps=24.2)
+    assert brightness(read_past(tmp_path / "fast.mp4", card.model_copy(update={"past_frames": 26})).frames) == list(
+        range(26)
+    )
+    film(tmp_path / "slow.mp4", 40, fps=23.77)
+    slow = card.model_copy(update={"past_frames": 40})
+    assert brightness(read_past(tmp_path / "slow.mp4", slow).frames) == list(range(40))
+    with pytest.raises(InputError, match="40 frames over"):
+        read_past(tmp_path / "slow.mp4", card.model_copy(update={"past_frames": 41}))
+
+
+def test_an_uneven_clock_in_ms(tmp_path, world_of) -> None:
+    times = [0, 40, 85, 120, 166, 208]
+    frames = np.broadcast_to((5 + 6 * np.arange(6, dtype=np.uint8))[:, None, None, None], (6, 16, 16, 3)).copy()
+    path = write_film(tmp_path / "uneven.mkv", frames, times=times, options={"crf": "4"})
+    assert brightness(read_past(path, world_of("diffusion").card).frames) == [1, 1, 3, 4, 5]
+    too_short = write_film(tmp_path / "short.mkv", frames[:4], times=[0, 40, 85, 160], options={"crf": "4"})
+    with pytest.raises(InputError, match=r"4 frames over 0\.160 s"):
+        read_past(too_short, world_of("diffusion").card)
 
 
 def test_other_shapes_are_cropped_about_the_centre_and_scaled(tmp_path, world_of) -> None:

@@ -10,8 +10,11 @@ from wfm.generation.decoding import continue_tokens, greedy
 from wfm.generation.rollout import MODES
 from wfm.generation.token_decoder import TokenDecoder
 from wfm.generation.world_model import WorldModel, derived_seed
+from wfm.models.autoregressive import AutoregressiveTransformer
+from wfm.models.diffusion import Denoiser
 from wfm.models.diffusion_decoder.config import DecoderConfig
 from wfm.models.diffusion_decoder.network import DiffusionDecoder
+from wfm.models.folder import ModelCard
 from wfm.models.tokenizer import Tokenizer
 
 SEEDS = [3, 1, 4, 1]
@@ -191,6 +194,53 @@ def test_what_does_not_fit_is_refused(world_of, family, past, actions, change, w
     call = {"past": past, "actions": actions, "seeds": SEEDS, "mode": "sample", **change}
     with pytest.raises(ConfigError, match=words):
         world_of(family).generate(call.pop("past"), call.pop("actions"), **call)
+
+
+def test_one_frame_is_no_past_for_a_model_that_is_shown_motion(world_of, family, past, actions) -> None:
+    # Before: ValueError of the optical flow, after the past had been encoded.
+    plain = world_of(family)
+    config = plain.model_card.config.override(["extrapolate=true"])
+    network = {"diffusion": Denoiser, "autoregressive": AutoregressiveTransformer}[family](config)
+    note = ModelCard(family, config, plain.action_spec)
+    with pytest.raises(ConfigError, match="past_frames is 1; this model is shown"):
+        WorldModel(plain.tokenizer, network, note, plain.card.model_copy(update={"past_frames": 1}))
+    world = WorldModel(plain.tokenizer, network, note, plain.card)
+    with pytest.raises(ConfigError, match="past_frames is 1; this model is shown"):
+        world.generate(past[:, :, :1], actions, seeds=SEEDS, mode="sample")
+    assert plain.generate(past[:, :, :1], actions, seeds=SEEDS, mode="sample").shape[2] == 13
+
+
+@pytest.mark.parametrize("where", ["model", "tokenizer"])
+def test_a_result_that_is_no_number_is_refused(world_of, family, past, actions, where) -> None:
+    # Before: given out; infinity of the decoder was clamped to white.
+    world = world_of(family)
+    part = world.model if where == "model" else world.tokenizer.decoder
+    first, *_, last = part.parameters()
+    (first if where == "model" else last).data.fill_(float("nan") if where == "model" else float("inf"))
+    with pytest.raises(DataError, match="not finite"):
+        world.generate(past, actions, seeds=SEEDS, mode="sample")
+    spoiled = past.clone()
+    spoiled[0, 0, 0, 0, 0] = float("nan")
+    with pytest.raises(DataError, match="the past: 1 of"):
+        world_of(family).generate(spoiled, actions, seeds=SEEDS, mode="sample")
+    wrong = actions.copy()
+    wrong[2, 4, 1] = float("nan")
+    with pytest.raises(ConfigError, match="camera_elevation_rate is nan in row 4"):
+        world_of(family).generate(past, wrong, seeds=SEEDS, mode="sample")
+
+
+def test_what_was_trained_on_is_known_from_the_model(world_of, family, past, actions, caplog) -> None:
+    world = world_of(family)
+    far = np.zeros_like(actions)
+    far[..., 0] = 80.0
+    for _ in range(2):
+        world.generate(past, far, seeds=SEEDS, mode="sample")
+    assert caplog.records == []
+    world.model_card.extra["action_range"] = {"low": [-20.0, -1.0, 0.0], "high": [20.0, 1.0, 1.0]}
+    for _ in range(2):
+        world.generate(past, far, seeds=SEEDS, mode="sample")
+    (said,) = [record.getMessage() for record in caplog.records]
+    assert "'camera_orbit_rate' is 80 deg/s in row 0; the model was trained on -20 to 20 deg/s" in said
 
 
 def test_broken_bundles_are_refused(world_of, bundle_of, tmp_path) -> None:

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from wfm.errors import ConfigError
-from wfm.training.config import TrainingConfig
+from wfm.training.config import EncodingConfig, TrainingConfig, WorldTrainingConfig
 from wfm.training.ema import PowerEMA, gamma_of
 from wfm.training.metrics import Curve, read_curve
 from wfm.training.optim import Optimizers, is_hidden_matrix, orthogonalise
@@ -27,6 +27,58 @@ def test_schedule_warms_up_holds_and_decays():
 def test_schedule_without_decay():
     config = TrainingConfig(steps=10, warmup_steps=1, decay_share=0)
     assert [rate(step, config) for step in range(10)] == [1.0] * 10
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("ema_share", 0.31), ("ema_share", -0.1), ("ema_share", float("nan")), ("learning_rate", -1e-3), ("learning_rate", 0),
+        ("learning_rate", float("inf")), ("matrix_learning_rate", -0.02), ("matrix_learning_rate", 0), ("warmup_steps", -1),
+        ("warmup_steps", 1.5), ("weight_decay", -0.01), ("final_share", -0.1), ("final_share", 1.5), ("gradient_clip", -1),
+        ("validate_every", -1), ("checkpoint_every", 0), ("checkpoint_seconds", -1),
+    ],
+)  # fmt: skip
+def test_values_that_cannot_train_are_refused_by_name(field, value):
+    # Before: taken; with ema_share 0.31 the average diverged (gamma -0.38, the real part of a root that is none).
+    with pytest.raises(ConfigError, match=f"field '{field}' = "):
+        TrainingConfig.parse({field: value})
+
+
+def test_betas_are_shares_below_1():
+    for betas in ((-0.1, 0.9), (0.9, 1.0)):
+        with pytest.raises(ConfigError, match="betas are"):
+            TrainingConfig.parse({"betas": betas})
+
+
+def test_what_may_be_zero_may():
+    for field in ("ema_share", "warmup_steps", "weight_decay", "gradient_clip", "final_share", "validate_every"):
+        assert getattr(TrainingConfig.parse({field: 0}), field) == 0
+
+
+def test_the_widest_average_has_an_exponent_and_wider_ones_have_none():
+    gamma = gamma_of(0.3)
+    assert (gamma + 1) / ((gamma + 2) ** 2 * (gamma + 3)) == pytest.approx(0.09)
+    for width in (0.301, 0.5, 0.0, -0.1, float("nan")):
+        with pytest.raises(ConfigError, match="ema_share is"):
+            gamma_of(width)
+
+
+@pytest.mark.parametrize("guess_from", [1, 33, 40])
+def test_a_guess_needs_motion_to_go_on(guess_from):
+    # Before: ValueError of the optical flow in the middle of encoding.
+    with pytest.raises(ConfigError, match=f"guess_from is {guess_from}; give 0 for no guess, or 2 to 32"):
+        EncodingConfig.parse({"guess_from": guess_from})
+
+
+@pytest.mark.parametrize("counts", [[1], [0, 2], [0]])
+def test_a_model_that_is_shown_motion_is_given_more_than_a_frame(counts):
+    values = {
+        "diffusion": {"network": {"condition_mask": True}, "extrapolate": True},
+        "edm": {"condition_latents": counts},
+    }
+    with pytest.raises(ConfigError, match=r"edm\.condition_latents is .* give 2 or more latent frames"):
+        WorldTrainingConfig.parse(values)
+    WorldTrainingConfig.parse({**values, "edm": {"condition_latents": [2]}})
 
 
 def test_gamma_is_the_published_one():

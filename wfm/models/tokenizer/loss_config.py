@@ -54,7 +54,7 @@ class AdversarialConfig(Config):
     "Weight of the R1 penalty, half the squared gradient of a patch's verdict at real videos; 0: none."
     r1_every: int = 16
     "The penalty is taken at one step in so many, and counts so many times there."
-    learning_rate: AtLeastZero = 4e-4
+    learning_rate: float = pydantic.Field(4e-4, gt=0)
     "Peak learning rate of the discriminator; it follows the tokenizer's schedule."
     betas: tuple[float, float] = (0.5, 0.999)
     "Decay rates of its AdamW's two moments."
