@@ -260,3 +260,16 @@ def test_curation_stages_share_one_dask_cluster_that_goes_with_the_last_of_them(
     host, port = addresses["a"].removeprefix("tcp://").split(":")
     with pytest.raises(OSError, match="refused"):
         socket.create_connection((host, int(port)), timeout=2)
+
+
+def test_one_figure_for_peak_memory_and_who_made_it(workshop: Workshop) -> None:
+    """Status shows what manifest and page do: workers on Dask are in it. The old code showed the stage's own process alone
+    (some 60 MiB here), and called "done" what the stage found another run had made."""
+    peak = 7 * 2**30
+    plan = workshop.plan({"a": ([], {"peak": peak}), "b": ([], {"peak": peak, "says": "cached"})})
+    summary, run = workshop.run(plan)
+    assert states(summary) == {"a": "done", "b": "cached"}
+    saved = read_state(run)
+    assert saved is not None
+    assert saved.nodes["a"].peak_bytes == peak
+    assert 0 < saved.nodes["b"].peak_bytes < peak, "what it used itself to find out"
