@@ -213,11 +213,15 @@ def tower_is_there(asked: Asked) -> Iterator[str]:
         yield asked("weights", "there is no such folder")
 
 
+def frames_have_a_size(asked: Asked) -> Iterator[str]:
+    """Pictures have pixels."""
+    if min(asked.config.size) < 1:
+        yield asked("size", "height and width are at least 1")
+
+
 def windows_fit(asked: Asked) -> Iterator[str]:
     """The tokenizer divides the windows, in time and in space."""
     config, made = asked.config, asked.behind("tokenizer")
-    if min(config.size) < 1:
-        yield asked("size", "height and width are at least 1")
     for name in ("num_frames", "guess_from"):
         if made is not None and getattr(config, name):
             try:
@@ -382,7 +386,8 @@ RULES: dict[str, tuple[Rule, ...]] = {
     "dedup_clips": (signatures_are_made,),
     "select_clips": (limits_are_measured, video_types_exist),
     "classify_clips": (looks_can_be_read,),
-    "encode_latents": (windows_fit, splits_exist),
+    "train_tokenizer": (frames_have_a_size,),
+    "encode_latents": (frames_have_a_size, windows_fit, splits_exist),
     "train_world_model": (family_fits,),
     "train_decoder": (decoder_fits,),
     "generate_videos": (past_fits, held_out_exists),

@@ -47,6 +47,7 @@ Seed = Annotated[int, pydantic.Field(ge=0, lt=2**64)]
 AtLeastZero = Annotated[float, pydantic.Field(ge=0, lt=1e30)]
 AboveZero = Annotated[float, pydantic.Field(gt=0, lt=1e30)]
 Share = Annotated[float, pydantic.Field(ge=0, le=1)]
+Decay = Annotated[float, pydantic.Field(ge=0, lt=1)]
 Cosine = Annotated[float, pydantic.Field(ge=-1, le=1)]
 Device = Annotated[str, pydantic.AfterValidator(_one_of_devices)]
 

@@ -50,6 +50,9 @@ def store(tmp_path: Path) -> Store:
         ("train_autoregressive.cross_entropy.label_smoothing=2", r"'cross_entropy.label_smoothing' = 2"),
         ("train_diffusion.edm.pixel_share=-1", r"'edm.pixel_share' = -1"),
         ("train_diffusion.training.validate_every=-5", r"'training.validate_every' = -5"),
+        ("train_diffusion.training.checkpoint_every=0", r"'training.checkpoint_every' = 0"),  # ZeroDivisionError
+        ("train_diffusion.training.betas=[0.9,1]", r"'training.betas.1' = 1: .* less than 1"),
+        ("train_tokenizer.size=[0,64]", r"train_tokenizer_continuous.size = \(0, 64\): height and width are at least 1"),
         ("evaluate_model.resamples=0", r"'resamples' = 0"),
         ("evaluate_model.threads=-1", r"'threads' = -1"),
         # A number that only an overflow would have told of.

@@ -5,7 +5,7 @@ from typing import Any, Literal, Self
 
 import pydantic
 
-from wfm.config import AtLeastZero, Config, Count, Natural, Share, how
+from wfm.config import AtLeastZero, Config, Count, Decay, Natural, Share, how
 from wfm.errors import ConfigError
 from wfm.models.autoregressive.config import AutoregressiveConfig, AutoregressiveObjectiveConfig
 from wfm.models.diffusion.config import DenoiserConfig, DiffusionConfig, EDMConfig, FlowConfig
@@ -33,7 +33,7 @@ class TrainingConfig(Config):
     "Peak learning rate of Muon's matrices."
     weight_decay: AtLeastZero = 0.01
     "Decoupled weight decay of matrices."
-    betas: tuple[float, float] = (0.9, 0.99)
+    betas: tuple[Decay, Decay] = (0.9, 0.99)
     "Decay rates of AdamW's two moments."
     warmup_steps: int = 30
     "Steps of linear warm-up."
@@ -52,7 +52,7 @@ class TrainingConfig(Config):
     mixture: str = how("")
     """Table of clip_id and weight, such as the mixture.parquet of `wfm taxonomy`: how often each clip is drawn. Empty: all
     alike. It enters the key by its sha256."""
-    checkpoint_every: Natural = how(100)
+    checkpoint_every: Count = how(100)
     "Steps between checkpoints."
     checkpoint_seconds: AtLeastZero = how(60.0)
     "Seconds after which a checkpoint is written at the next step even so."
