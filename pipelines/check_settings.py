@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pydantic
 
-from wfm.artifacts.address import NAME_PATTERN
+from wfm.artifacts.address import KEY_PATTERN, NAME_PATTERN
 from wfm.config import Config
 from wfm.errors import ConfigError
 
@@ -69,7 +69,7 @@ def parsed(node: "Node") -> Any:
 
 def check_settings(plan: "Plan") -> None:
     """Raise `ConfigError` with every setting of the nodes that would run that cannot work, wherever they run."""
-    _check(plan, RULES, (numbers_in_reach,))
+    _check(plan, RULES, (numbers_in_reach, hashes_are_whole))
 
 
 def check_files(plan: "Plan") -> None:
@@ -88,21 +88,39 @@ def _check(plan: "Plan", rules: "dict[str, tuple[Rule, ...]]", every: "tuple[Rul
 
 def numbers_in_reach(asked: Asked) -> Iterator[str]:
     """No number is so large that it cannot be meant."""
-    for path, value, field in _numbers(asked.config, ""):
+    for path, value, field in _leaves(asked.config, ""):
+        if not isinstance(value, int | float):
+            continue
         most = _MOST_COUNT if isinstance(value, int) else _MOST_NUMBER
         bounded = any(hasattr(rule, "lt") or hasattr(rule, "le") for rule in field.metadata)
         if abs(value) > most and not bounded:
             yield asked(path, f"that is beyond reach, give {-most:g} to {most:g}")
 
 
-def _numbers(config: Config, head: str) -> Iterator[tuple[str, float, pydantic.fields.FieldInfo]]:
+def hashes_are_whole(asked: Asked) -> Iterator[str]:
+    """A hash that is stated is one, and not the beginning of one, or a name."""
+    for path, value, _ in _leaves(asked.config, ""):
+        if path.endswith("sha256") and value and not KEY_PATTERN.fullmatch(value):
+            yield asked(path, "a sha256 is 64 lower-case hex digits; leave it empty where there is none")
+
+
+def _leaves(config: Config, head: str) -> Iterator[tuple[str, Any, pydantic.fields.FieldInfo]]:
+    """(dotted name, value, field) of every field, a tuple's values one by one."""
     for name, field in type(config).model_fields.items():
         value = getattr(config, name)
         if isinstance(value, Config):
-            yield from _numbers(value, f"{head}{name}.")
-        for number in value if isinstance(value, tuple) else (value,):
-            if isinstance(number, int | float):
-                yield f"{head}{name}", number, field
+            yield from _leaves(value, f"{head}{name}.")
+        else:
+            for one in value if isinstance(value, tuple) else (value,):
+                yield f"{head}{name}", one, field
+
+
+def preset_exists(asked: Asked) -> Iterator[str]:
+    """The encoder knows the speed by its name."""
+    from wfm.curation.transcode import _SPEEDS as SPEEDS
+
+    if asked.config.cut.preset not in SPEEDS:
+        yield asked("cut.preset", f"choices are {', '.join(SPEEDS)}")
 
 
 def measures_are_made(asked: Asked) -> Iterator[str]:
@@ -195,11 +213,15 @@ def tower_is_there(asked: Asked) -> Iterator[str]:
         yield asked("weights", "there is no such folder")
 
 
+def frames_have_a_size(asked: Asked) -> Iterator[str]:
+    """Pictures have pixels."""
+    if min(asked.config.size) < 1:
+        yield asked("size", "height and width are at least 1")
+
+
 def windows_fit(asked: Asked) -> Iterator[str]:
     """The tokenizer divides the windows, in time and in space."""
     config, made = asked.config, asked.behind("tokenizer")
-    if min(config.size) < 1:
-        yield asked("size", "height and width are at least 1")
     for name in ("num_frames", "guess_from"):
         if made is not None and getattr(config, name):
             try:
@@ -359,11 +381,13 @@ def name_is_plain(asked: Asked) -> Iterator[str]:
 
 Rule = Callable[[Asked], Iterator[str]]
 RULES: dict[str, tuple[Rule, ...]] = {
+    "split_clips": (preset_exists,),
     "score_clips": (measures_are_made,),
     "dedup_clips": (signatures_are_made,),
     "select_clips": (limits_are_measured, video_types_exist),
     "classify_clips": (looks_can_be_read,),
-    "encode_latents": (windows_fit, splits_exist),
+    "train_tokenizer": (frames_have_a_size,),
+    "encode_latents": (frames_have_a_size, windows_fit, splits_exist),
     "train_world_model": (family_fits,),
     "train_decoder": (decoder_fits,),
     "generate_videos": (past_fits, held_out_exists),

@@ -38,6 +38,7 @@ _RETRY = Annotated[
     typer.Option("--retry-failed", help="Try again what failed or was poisoned before; what was refused stays so."),
 ]
 _PATIENCE_SECONDS = 60.0
+_FEW = 3
 
 
 def add_to(app: typer.Typer) -> None:
@@ -190,7 +191,8 @@ def _show_plan(plan: "Plan", store: "Store") -> None:
     known = [cost.seconds for cost in costs.values() if cost.seconds is not None]
     for node in plan.nodes:
         seconds = costs[node.name].seconds if node.name in costs else None
-        shown = "" if node.done else "not measured yet" if seconds is None else duration(seconds)
+        rough = "~" if node.name in costs and costs[node.name].other else ""
+        shown = "" if node.done else "not measured yet" if seconds is None else f"{rough}{duration(seconds)}"
         table.add_row(
             node.name, "no" if node.done else "yes", (node.key or "")[:12], shown, why.get(node.name, node.why)
         )
@@ -201,10 +203,15 @@ def _show_plan(plan: "Plan", store: "Store") -> None:
     if known:
         cpu = sum(cost.cpu_seconds or 0.0 for cost in costs.values())
         files = next(iter(costs.values())).files
+        of = f" for {files} videos" if files is not None else ""
         say(
-            f"about {duration(sum(known))} one after the other and {cpu / 3600:.2f} processor hours for {files} videos, at the "
-            f"rates of earlier runs here; {len(costs) - len(known)} stages were never measured"
+            f"about {duration(sum(known))} one after the other and {cpu / 3600:.2f} processor hours{of}, at the "
+            f"rates of earlier runs here; {len(costs) - len(known)} stages have no figure"
         )
+        for name, cost in costs.items():
+            if cost.other and cost.seconds is not None:
+                more = f" and {len(cost.other) - _FEW} more" if len(cost.other) > _FEW else ""
+                say(f"~ {name} was measured with other options: {', '.join(cost.other[:_FEW])}{more}")
     elif costs:
         say("no estimate: no stage of these has run on this store before, or the videos are not there yet")
     for line in questions(plan, store):

@@ -1,13 +1,19 @@
 """What a run would cost, from what the same stages took before: rates that were measured, or no figure at all.
 
-A stage's rate is that of its newest artifact in the store of which at least half was made then (else the one of which most
-was): seconds and processor seconds for each file that ingest saw, by the share of parts that were made. Parts that are there
-already are not subtracted, so the figure is an upper bound where much of the corpus was curated before.
+A stage's rate is its seconds for each unit of work: a file that ingest saw, or where options say how much there is to do (steps
+of training, windows to generate, seconds to simulate) what `AMOUNTS` makes of them. It is taken from an artifact of which at
+least half was made then (else the one of which most was), of these from the one with the fewest other options, of these from
+the newest; options that differ and are not in the amount are told (`Estimate.other`). Parts that are there already are not
+subtracted, so the figure is an upper bound where much of the corpus was curated before.
 """
 
 import dataclasses
+import math
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from pipelines.explain import flat
+from wfm.config import Config
 from wfm.errors import WfmError
 
 if TYPE_CHECKING:
@@ -16,43 +22,120 @@ if TYPE_CHECKING:
 
 INGEST = "ingest_videos"
 CAPTION = "caption_clips"
+_TWICE = ("heun", "flow_heun")
+"""Samplers that ask the network twice a step."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Rate:
-    """What a stage took for each input file."""
+    """What a stage took for each unit of work."""
 
     seconds: float
     cpu_seconds: float
-    measured_on: int
-    "Files of the run it was measured on."
+    other: tuple[str, ...] = ()
+    "Options that were others then: ``cut.crf: 18 -> 20``."
 
 
 @dataclasses.dataclass(frozen=True)
 class Estimate:
-    """What one stage would take; None where nothing was measured."""
+    """What one stage would take; None where nothing was measured, or nobody knows how much there is to do."""
 
     stage: str
     files: int | None
     rate: Rate | None
+    amount: float | None
 
     @property
     def seconds(self) -> float | None:
         """Wall time on the machine it was measured on [s]."""
-        return self.rate.seconds * self.files if self.rate is not None and self.files is not None else None
+        return self.rate.seconds * self.amount if self.rate is not None and self.amount is not None else None
 
     @property
     def cpu_seconds(self) -> float | None:
         """Processor time [s]."""
-        return self.rate.cpu_seconds * self.files if self.rate is not None and self.files is not None else None
+        return self.rate.cpu_seconds * self.amount if self.rate is not None and self.amount is not None else None
+
+    @property
+    def other(self) -> tuple[str, ...]:
+        """Options that were others when the rate was measured."""
+        return self.rate.other if self.rate is not None else ()
+
+
+def _of_simulation(config: Any, files: int | None) -> float:
+    seconds = sum(config.seconds_per_shot) / 2
+    return float(config.sessions * config.views * config.shots_per_video * seconds * config.fps * config.size**2)
+
+
+def _of_encoding(config: Any, files: int | None) -> float | None:
+    frames = config.num_frames / config.stride_frames * math.prod(config.size)
+    return None if files is None else float(files * frames)
+
+
+def _of_tokenizer(config: Any, files: int | None) -> float:
+    return float(config.training.steps * config.training.batch_size * config.crop_frames * math.prod(config.size))
+
+
+def _of_world_model(config: Any, files: int | None) -> float:
+    if config.family == "autoregressive":
+        weights = config.autoregressive.layers * config.autoregressive.dim**2
+    else:
+        weights = config.diffusion.network.num_layers * config.diffusion.network.width**2
+    return float(config.training.steps * config.training.batch_size * weights)
+
+
+def _of_decoder(config: Any, files: int | None) -> float:
+    network = config.model.denoiser.network
+    return float(config.training.steps * config.training.batch_size * network.num_layers * network.width**2)
+
+
+def _of_generation(config: Any, files: int | None) -> float | None:
+    windows = config.max_windows or files
+    passes = config.sampling.steps * (2 if config.sampling.sampler in _TWICE else 1)
+    return None if windows is None else float(windows * len(config.splits) * passes)
+
+
+def _of_one(config: Any, files: int | None) -> float:
+    return 1.0
+
+
+AMOUNTS: dict[str, tuple[Callable[[Any, int | None], float | None], tuple[str, ...]]] = {
+    "simulate_videos": (
+        _of_simulation,
+        ("sessions", "views", "shots_per_video", "seconds_per_shot", "fps", "size", "seed"),
+    ),
+    "encode_latents": (_of_encoding, ("num_frames", "stride_frames", "size")),
+    "train_tokenizer": (_of_tokenizer, ("training.", "crop_frames", "size")),
+    "train_world_model": (
+        _of_world_model,
+        (
+            "training.",
+            "diffusion.network.num_layers",
+            "diffusion.network.num_attention_heads",
+            "diffusion.network.attention_head_dim",
+            "autoregressive.layers",
+            "autoregressive.dim",
+        ),
+    ),
+    "train_decoder": (_of_decoder, ("training.", "model.denoiser.network.num_layers")),
+    "generate_videos": (_of_generation, ("max_windows", "splits", "sampling.", "seed")),
+    "evaluate_model": (_of_one, ("seed",)),
+    "publish_model": (_of_one, ("name",)),
+    "write_report": (_of_one, ()),
+}
+"""Stage -> how much there is to do, from config and files, and the options that are in it or cost nothing. Others: a file."""
+_OF_FILES = (lambda config, files: None if files is None else float(files), ("limit", "videos", "split.", "seed"))
 
 
 def estimate(plan: "Plan", store: "Store") -> dict[str, Estimate]:
     """Node name -> estimate, for the nodes that would run."""
     files = _files_now(plan, store)
-    wanted = {node.stage for node in plan.missing}
-    rates = _rates(store, wanted) if wanted else {}
-    return {node.name: Estimate(node.stage, files, rates.get(node.stage)) for node in plan.missing}
+    made = _made(store, {node.stage for node in plan.missing})
+    found = {}
+    for node in plan.missing:
+        config = _config(node.component, node.config)
+        amount = AMOUNTS.get(node.stage, _OF_FILES)[0](config, files)
+        found[node.name] = Estimate(node.stage, files, _rate_for(node, config, made.get(node.stage, [])), amount)
+    return found
 
 
 def questions(plan: "Plan", store: "Store") -> list[str]:
@@ -94,41 +177,87 @@ def _listed(node: "Node", plan: "Plan", store: "Store") -> int | None:
     return min(count, config.limit) if config.limit else count
 
 
-def _rates(store: "Store", stages: set[str]) -> dict[str, Rate]:
-    """The rate of each stage's newest artifact that says how long it took and on how many files."""
-    best: dict[str, tuple[tuple[float, str], Rate]] = {}
-    for key in store.committed_keys():
+@dataclasses.dataclass(frozen=True)
+class _Made:
+    """An artifact that says how long it took, and for how much."""
+
+    node: str
+    config: Any
+    share: float
+    created_at: str
+    seconds: float
+    cpu_seconds: float
+
+
+def _made(store: "Store", stages: set[str]) -> dict[str, list[_Made]]:
+    """Stage -> its artifacts that say how long they took, a unit of work each."""
+    found: dict[str, list[_Made]] = {}
+    for key in store.committed_keys() if stages else ():
         try:
             artifact = store.artifact(key)
-            manifest = artifact.manifest
-            share = _share_made(manifest.extra)
-            order = (min(share, 0.5), manifest.created_at)
-            if manifest.stage not in stages or not share or best.get(manifest.stage, (order,))[0] > order:
-                continue
-            rate = _rate(artifact, store, share)
-        except WfmError:  # damaged, or without its inputs: says nothing
+            one = _measured(artifact, store) if artifact.manifest.stage in stages else None
+        except WfmError:  # damaged, without its inputs, or with options of an older wfm: says nothing
             continue
-        if rate is not None:
-            best[manifest.stage] = (order, rate)
-    return {stage: rate for stage, (_, rate) in best.items()}
+        if one is not None:
+            found.setdefault(artifact.manifest.stage, []).append(one)
+    return found
 
 
-def _share_made(extra: dict[str, Any]) -> float:
-    """Which share of an artifact's parts was made with it; the others were there."""
-    parts = extra.get("parts_made", {})
-    return parts["made"] / parts["of"] if parts.get("of") else 1.0
-
-
-def _rate(artifact: "Artifact", store: "Store", share: float) -> Rate | None:
+def _measured(artifact: "Artifact", store: "Store") -> _Made | None:
     manifest = artifact.manifest
     timings: dict[str, Any] = dict(manifest.timings)
+    share = share_made(manifest.extra)
+    if not share or "started" not in timings or "finished" not in timings:
+        return None
+    config = _config(manifest.stage, manifest.config)
     files = sum(
         store.artifact(each.key).manifest.counts.get("inputs", 0)
         for each in store.lineage(artifact.key)
         if each.stage == INGEST
     )
-    if not files or "started" not in timings or "finished" not in timings:
+    amount = AMOUNTS.get(manifest.stage, _OF_FILES)[0](config, files or None)
+    if not amount:
         return None
-    seconds = timings["finished"] - timings["started"]
-    made = files * share
-    return Rate(seconds / made, manifest.resources.get("cpu_seconds", 0.0) / made, files)
+    seconds = (timings["finished"] - timings["started"]) / amount / share
+    cpu = manifest.resources.get("cpu_seconds", 0.0) / amount / share
+    return _Made(str(manifest.extra.get("node", "")), config, share, manifest.created_at, seconds, cpu)
+
+
+def _config(component: str, values: dict[str, Any]) -> Config:
+    from pipelines.plan import config_class
+
+    return config_class(component).parse(values)
+
+
+def share_made(extra: dict[str, Any]) -> float:
+    """Which share of an artifact was made with it; the other parts were there, or an earlier try had trained so far."""
+    parts = extra.get("parts_made", {})
+    share = parts["made"] / parts["of"] if parts.get("of") else 1.0
+    steps, before = extra.get("steps"), extra.get("resumed_from")
+    if isinstance(steps, int) and isinstance(before, int) and 0 < before < steps:
+        share *= (steps - before) / steps
+    return float(share)
+
+
+def _rate_for(node: "Node", config: Config, made: list[_Made]) -> Rate | None:
+    """The rate of the artifact that says most of this node."""
+    known = AMOUNTS.get(node.stage, _OF_FILES)[1]
+    wanted = flat(config.what())
+
+    def other(one: _Made) -> tuple[str, ...]:
+        then = flat(one.config.what())
+        return tuple(
+            f"{name}: {then.get(name)!r} -> {wanted.get(name)!r}"
+            for name in sorted({*then, *wanted})
+            if then.get(name) != wanted.get(name) and not any(_is_in(name, each) for each in known)
+        )
+
+    def says(one: _Made) -> tuple[float, bool, int, str]:
+        return min(one.share, 0.5), one.node == node.name, -len(other(one)), one.created_at
+
+    best = max(made, key=says, default=None)
+    return Rate(best.seconds, best.cpu_seconds, other(best)) if best is not None else None
+
+
+def _is_in(name: str, known: str) -> bool:
+    return name.startswith(known) if known.endswith(".") else name == known

@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING, Any
 from components.derivation import code_id, module_hashes
 from pipelines.budget import check_budget, machine
 from pipelines.check_settings import check_files
+from pipelines.estimate import share_made
 from pipelines.on_prefect import DisplayFactory, RunSummary, run_plan
 from pipelines.plan import Plan, config_class, resolve
 from pipelines.run_display import LiveDisplay, PlainDisplay
 from pipelines.run_node import EngineOptions
-from pipelines.run_state import RunState, read_state
+from pipelines.run_state import NodeState, RunState, read_state
 from wfm.artifacts import schema
 from wfm.errors import InputError, WfmError
 
@@ -138,15 +139,26 @@ def display_for(store: "Store", plan: Plan, quiet: bool) -> DisplayFactory:
 
 
 def usual_seconds(store: "Store", pipeline: str, profile: str) -> dict[str, float]:
-    """How long each node took the last time it was made in this pipeline and profile [s]."""
+    """How long each node takes from the start, by the last time it was made in this pipeline and profile [s]: what earlier
+    tries or runs had done of it counts as work, never as speed."""
     found: dict[str, float] = {}
     for run in store.runs.list(limit=_RUNS_LOOKED_AT):
         state = _state(run)
         if state is not None and (state.pipeline, state.profile) == (pipeline, profile):
             for name, node in state.nodes.items():
-                if node.state == "done":
-                    found.setdefault(name, node.seconds())
+                if node.state == "done" and name not in found:
+                    found[name] = _from_the_start(store, node)
     return found
+
+
+def _from_the_start(store: "Store", node: NodeState) -> float:
+    """What the node would take with nothing done before [s]."""
+    with suppress(WfmError):
+        manifest = store.artifact(node.key).manifest
+        share, timings = share_made(manifest.extra), manifest.timings
+        if 0 < share < 1 and {"started", "finished"} <= set(timings):
+            return (timings["finished"] - timings["started"]) / share
+    return node.seconds()
 
 
 def _state(run: "Run") -> RunState | None:

@@ -39,12 +39,6 @@ def _one_of_devices(name: str) -> str:
     return name
 
 
-def _sha256(text: str) -> str:
-    if text and not re.fullmatch(r"[0-9a-f]{64}", text):
-        raise ValueError("a sha256 is 64 lower-case hex digits; leave it empty where there is none")
-    return text
-
-
 _MOST = 2**31 - 1
 """More items, frames or channels than that are a slip of the keyboard, and end in an overflow deep inside a stage."""
 Natural = Annotated[int, pydantic.Field(ge=0, le=_MOST)]
@@ -55,9 +49,9 @@ Seed = Annotated[int, pydantic.Field(strict=True, ge=0, lt=2**64)]
 AtLeastZero = Annotated[float, pydantic.Field(ge=0, lt=1e30)]
 AboveZero = Annotated[float, pydantic.Field(gt=0, lt=1e30)]
 Share = Annotated[float, pydantic.Field(ge=0, le=1)]
+Decay = Annotated[float, pydantic.Field(ge=0, lt=1)]
 Cosine = Annotated[float, pydantic.Field(ge=-1, le=1)]
 Device = Annotated[str, pydantic.AfterValidator(_one_of_devices)]
-Sha256 = Annotated[str, pydantic.AfterValidator(_sha256)]
 
 
 def added(neutral: Any, **constraints: Any) -> Any:

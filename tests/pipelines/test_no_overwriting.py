@@ -68,11 +68,9 @@ def test_the_page_of_a_search(tmp_path: Path) -> None:
     [
         (("generate", "none", "--past", "past.mp4"), "future.mp4"),
         (("search", "red ball", "--page", "hits.html"), "hits.html"),
-        (("clusters", "--out", "."), "clusters.parquet"),
         (("taxonomy", "--out", "."), "mixture.parquet"),
         (("curate", "report", "dataset/none"), "thresholds.html"),
         (("weights", "import", "nowhere", "model"), "model/config.json"),
-        (("weights", "export", "nowhere", "model"), "model/config.json"),
     ],
 )
 def test_every_command_says_so_before_it_works(tmp_path: Path, command: tuple[str, ...], file: str) -> None:

@@ -279,3 +279,16 @@ def test_a_stage_imports_nothing_from_the_current_folder(
     assert not (tmp_path / "mark").exists()  # it ran before, and the stage failed
     assert "." not in sys.path  # Prefect's migrations put it there, and Dask's workers got it
     assert summary.exit_code == 0
+
+
+def test_one_figure_for_peak_memory_and_who_made_it(workshop: Workshop) -> None:
+    """Status shows what manifest and page do: workers on Dask are in it. The old code showed the stage's own process alone
+    (some 60 MiB here), and called "done" what the stage found another run had made."""
+    peak = 7 * 2**30
+    plan = workshop.plan({"a": ([], {"peak": peak}), "b": ([], {"peak": peak, "says": "cached"})})
+    summary, run = workshop.run(plan)
+    assert states(summary) == {"a": "done", "b": "cached"}
+    saved = read_state(run)
+    assert saved is not None
+    assert saved.nodes["a"].peak_bytes == peak
+    assert 0 < saved.nodes["b"].peak_bytes < peak, "what it used itself to find out"

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from wfm.config import Config, Sha256, how
+from wfm.config import Config, how
 from wfm.curation.embed_models import digest
 from wfm.curation.part import PartLike
 from wfm.curation.rows import AestheticRow, vectors
@@ -28,7 +28,7 @@ Activation = Literal["none", "relu", "gelu"]
 class AestheticConfig(Config):
     """A head over the embeddings; without one there is no aesthetic score."""
 
-    sha256: Sha256 = ""
+    sha256: str = ""
     "Of the head's file (`embed_models.digest`): it decides the result, wherever the file lies. Empty: no head."
     activation: Activation = "none"
     "Between the head's layers; the published ones over CLIP have none."

@@ -17,7 +17,7 @@ from typing import Any, Literal
 import numpy as np
 import pydantic
 
-from wfm.config import Config, Device, Sha256, how
+from wfm.config import Config, Device, how
 from wfm.curation.caption_cache import AnswerCache, Question
 from wfm.curation.caption_endpoint import Follow, plain
 from wfm.curation.caption_windows import ShownConfig
@@ -32,7 +32,7 @@ _ONE_AT_A_TIME = threading.RLock()  # a worker with many threads still has one m
 class LocalConfig(Config):
     """Which local model, and where it runs."""
 
-    folder_sha256: Sha256 = ""
+    folder_sha256: str = ""
     "Of the folder's files (`embed_models.digest`); it decides the result, wherever the folder lies."
     max_tokens: int = pydantic.Field(256, ge=1)
     "Longest answer [tokens]; it is cut there."

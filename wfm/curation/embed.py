@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import pydantic
 
-from wfm.config import Config, Sha256, how
+from wfm.config import Config, how
 from wfm.curation.arrays import array_module, to_numpy
 from wfm.curation.one_pass import one_pass
 from wfm.curation.one_pass_consumers import at_middles, spread_frames
@@ -59,7 +59,7 @@ class EmbedConfig(Config):
 
     model: Literal["dct3d-v1", "clip", "cosmos-embed1", "torchscript"] = MODEL
     "Name of the embedding; dct3d-v1 is the one that needs no weights (`embed_models` has the others)."
-    weights_sha256: Sha256 = ""
+    weights_sha256: str = ""
     "Of the embedder's file or folder (`embed_models.digest`); it decides the result, wherever the files lie."
     frames: int = pydantic.Field(8, ge=1)
     "Frames a trained embedder sees, at the middles of as many equal stretches of the clip."

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, Self
 import numpy as np
 import pydantic
 
-from wfm.config import AboveZero, AtLeastZero, Config, Device, Sha256, how
+from wfm.config import AboveZero, AtLeastZero, Config, Device, how
 from wfm.curation.prefetch import ahead, frame_bytes
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ class ShotConfig(Config):
     "gradual: how far pictures and their detail may stray from a dissolve's course, a sum of shares; less finds fewer."
     transnet_threshold: float = 0.5
     "transnetv2: probability that makes a transition."
-    transnet_weights_sha256: Sha256 = "a313d0b3bebfa9a71914b375bfdf918a30b5c3b1e6be51972d35dd8078b442de"
+    transnet_weights_sha256: str = "a313d0b3bebfa9a71914b375bfdf918a30b5c3b1e6be51972d35dd8078b442de"
     "transnetv2: the weights that are meant; other ones are refused."
     transnet_batch: int = how(4, ge=1)
     "transnetv2: windows of 100 frames that go through the network at once."

@@ -7,7 +7,7 @@ one key two results. Asking for an encoder that is not there is an error that na
 
 import dataclasses
 from fractions import Fraction
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pydantic
@@ -24,8 +24,7 @@ if TYPE_CHECKING:
 
 Encoder = Literal["h264", "hevc", "av1", "h264_nvenc", "hevc_nvenc", "av1_nvenc"]
 _LIBRARIES = {"h264": "libx264", "hevc": "libx265", "av1": "libsvtav1"}
-Speed = Literal["veryslow", "slower", "slow", "medium", "fast", "faster", "veryfast", "superfast", "ultrafast"]
-_SPEEDS: tuple[Speed, ...] = get_args(Speed)
+_SPEEDS = ("veryslow", "slower", "slow", "medium", "fast", "faster", "veryfast", "superfast", "ultrafast")
 _FULL_RANGE = 2  # AVCOL_RANGE_JPEG
 _LIMITED_RANGE = 1
 _BT709 = 1  # the number of BT.709 as matrix, as primaries and as transfer
@@ -43,7 +42,7 @@ class EncodeConfig(Config):
     not promise the same bytes from one driver to the next."""
     crf: int = pydantic.Field(18, ge=0, le=63)
     "Quality of what is encoded (x264: 0 lossless, 18 nearly so, 51 worst; AV1: up to 63; NVENC: its cq)."
-    preset: Speed = "veryfast"
+    preset: str = "veryfast"
     "How long the encoder looks for a smaller file, by x264's names from veryslow to ultrafast, for every encoder."
     keyframe_seconds: float = pydantic.Field(1.0, gt=0)
     "Distance of key frames in what is encoded [s]: short ones make random reads cheap."
@@ -210,6 +209,8 @@ def _absent(encoder: str, words: str) -> ConfigError:
 
 
 def _options(config: EncodeConfig) -> dict[str, str]:
+    if config.preset not in _SPEEDS:
+        raise ConfigError(f"cut.preset = {config.preset!r}: choices are {', '.join(_SPEEDS)}")
     speed = _SPEEDS.index(config.preset)
     if config.encoder == "h264":
         return {"crf": str(config.crf), "preset": config.preset, **STEADY}

@@ -5,7 +5,7 @@ from typing import Any, Literal, Self
 
 import pydantic
 
-from wfm.config import AtLeastZero, Config, Count, Natural, Seed, Share, how
+from wfm.config import AtLeastZero, Config, Count, Decay, Natural, Seed, Share, how
 from wfm.errors import ConfigError
 from wfm.models.autoregressive.config import AutoregressiveConfig, AutoregressiveObjectiveConfig
 from wfm.models.diffusion.config import DenoiserConfig, DiffusionConfig, EDMConfig, FlowConfig
@@ -36,7 +36,7 @@ class TrainingConfig(Config):
     "Peak learning rate of Muon's matrices."
     weight_decay: AtLeastZero = 0.01
     "Decoupled weight decay of matrices."
-    betas: tuple[float, float] = (0.9, 0.99)
+    betas: tuple[Decay, Decay] = (0.9, 0.99)
     "Decay rates of AdamW's two moments."
     warmup_steps: int = pydantic.Field(30, ge=0)
     "Steps of linear warm-up; 0: none."

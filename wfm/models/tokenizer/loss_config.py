@@ -6,7 +6,7 @@ from typing import Any, Literal, Self
 
 import pydantic
 
-from wfm.config import AtLeastZero, Config, how
+from wfm.config import AtLeastZero, Config, Decay, how
 
 FeatureNetName = Literal["vgg16", "vgg19", "offline-gabor"]
 
@@ -56,7 +56,7 @@ class AdversarialConfig(Config):
     "The penalty is taken at one step in so many, and counts so many times there."
     learning_rate: float = pydantic.Field(4e-4, gt=0)
     "Peak learning rate of the discriminator; it follows the tokenizer's schedule."
-    betas: tuple[float, float] = (0.5, 0.999)
+    betas: tuple[Decay, Decay] = (0.5, 0.999)
     "Decay rates of its AdamW's two moments."
     channels: int = 32
     "Width of its first layer; doubles with each level, up to eight times."

@@ -1,7 +1,7 @@
 """A stage process that does what its config says: sleep, fail a number of times, be deaf, hang; then commits a file.
 
 Config: folder (where it counts its tries and notes its times), fail (list of outcomes, one a try: try_again, bug, wrong_input,
-kill, exit_3), sleep (seconds), deaf (ignore SIGTERM).
+kill, exit_3), sleep (seconds), deaf (ignore SIGTERM), peak (bytes that the manifest says), says (its last outcome).
 """
 
 import argparse
@@ -62,9 +62,12 @@ def main() -> None:
     key = fake_key(node, config, dict(text.split("=") for text in arguments.input), spec["redo"])
     with store.attempt(key) as attempt:
         (attempt.path / "made.txt").write_text(node)
-        attempt.commit(stage=spec["stage"], kind=spec["kind"])
+        resources = {"peak_bytes": config["peak"]} if "peak" in config else {}
+        attempt.commit(stage=spec["stage"], kind=spec["kind"], resources=resources)
     Path(arguments.key_out).write_text(key)
-    store.runs.open(spec["run_id"]).write_outcome(node, tries, {"outcome": "done", "reason": "", "key": key})
+    store.runs.open(spec["run_id"]).write_outcome(
+        node, tries, {"outcome": config.get("says", "done"), "reason": "", "key": key}
+    )
     with open(folder / "events", "a") as events:
         events.write(json.dumps({"node": node, "event": "end", "time": time.time()}) + "\n")
 
