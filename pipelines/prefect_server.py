@@ -138,6 +138,19 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+def _check_free(host: str, port: int) -> None:
+    """Raise `InputError` when a server cannot listen there."""
+    try:
+        family, kind, protocol, _, where = socket.getaddrinfo(host.strip("[]"), port, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family, kind, protocol) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(where)
+    except OSError as error:
+        raise InputError(
+            f"cannot listen on {host} port {port} ({error.strerror}): choose another --host or --port"
+        ) from error
+
+
 def running_server() -> str | None:
     """API address of the full server that `wfm ui` or `wfm schedule` started, if it is ours and keeps others out."""
     try:
@@ -201,6 +214,7 @@ def full_server(host: str = "127.0.0.1", port: int = 0, names: Sequence[str] = (
         return
     import_prefect()
     port = port or free_port()
+    _check_free(host, port)
     local = "127.0.0.1" if is_wildcard(host) else host.strip("[]")
     address = f"http://[{local}]:{port}/api" if ":" in local else f"http://{local}:{port}/api"
     guard = str(Path(__file__).with_name("guard.py"))

@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -347,6 +348,18 @@ def test_a_strangers_server_is_not_adopted(status: int, monkeypatch: pytest.Monk
         assert not guarded(address)
         assert heard == []
         server.shutdown()
+
+
+def test_a_port_that_is_taken_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WFM_HOME", str(tmp_path))
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        with pytest.raises(InputError, match=f"port {port}.*in use"), full_server(port=port):
+            pass
+    with pytest.raises(InputError, match="cannot listen on nowhere"), full_server("nowhere.invalid"):
+        pass
 
 
 @pytest.mark.parametrize("cron", ["", "x", "* * * *", "61 * * * *", "* * * * * *"])

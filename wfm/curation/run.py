@@ -13,7 +13,7 @@ import tempfile
 from collections.abc import Callable, Generator, Iterator, Mapping
 from typing import Any, TypeVar
 
-from wfm.errors import InputError, TryAgain, WfmError
+from wfm.errors import InputError, MissingPackage, TryAgain, WfmError
 from wfm.log import Progress, get_logger
 
 Payload = TypeVar("Payload")
@@ -88,7 +88,10 @@ def local_cluster(workers: int = 2, memory: str | int = "auto") -> Iterator[str]
     from distributed import LocalCluster
     from distributed.security import Security
 
-    security = Security.temporary()
+    try:
+        security = Security.temporary()
+    except ImportError as error:
+        raise MissingPackage("cryptography", extra="curate", purpose="curation side by side") from error
     keys = {setting: getattr(security, field) for field, setting in _KEYS.items()}
     with (
         # Its own folder: Dask imports from its scratch folder too, and /tmp/dask-scratch-space may be another user's.
