@@ -64,8 +64,8 @@ class StaticStep(nn.Module):
                 x = x + self.fixed.index_select(0, position)
             q, k, v = block.attention.project(block.attention_norm(x), rope=rope)
             keys, values = self.keys[index], self.values[index]
-            keys.index_copy_(1, position, k)
-            values.index_copy_(1, position, v)
+            keys.index_copy_(1, position, k.to(keys.dtype))  # autocast has others
+            values.index_copy_(1, position, v.to(values.dtype))
             x = x + attended(block.attention, q, keys, values, visible)
             if block.cross_attention is not None and self.text is not None:
                 told = self.text[index]

@@ -138,9 +138,9 @@ def skipping_empty(kernel: Kernel) -> Kernel:
             lse = q.new_full(q.shape[:2], -math.inf, dtype=torch.promote_types(q.dtype, torch.float32))
             return q.new_zeros(q.shape) + nothing, lse
         packs = ((q, q_segments), (k, kv_segments), (v, kv_segments))
-        shown = (torch.cat(list(compress(x.split(list(n)), seen))) for x, n in packs)
-        lengths = (tuple(compress(n, seen)) for n in (q_segments, kv_segments))
-        out, lse = kernel(*shown, *lengths, causal=causal)
+        queries, keys, values = (torch.cat(list(compress(x.split(list(n)), seen))) for x, n in packs)
+        q_lengths, kv_lengths = (tuple(compress(n, seen)) for n in (q_segments, kv_segments))
+        out, lse = kernel(queries, keys, values, q_lengths, kv_lengths, causal=causal)
         return _spread(out, q_segments, seen, 0.0), _spread(lse, q_segments, seen, -math.inf)
 
     return run

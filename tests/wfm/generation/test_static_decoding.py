@@ -71,3 +71,10 @@ def test_what_it_cannot_do_is_refused():
         continue_tokens_static(build(), PAST, ACTIONS, frames=1, choose=greedy)
     with pytest.raises(DataError, match="token ids span"):
         continue_tokens_static(build(), PAST + 24, ACTIONS, frames=3, choose=greedy)
+
+
+def test_static_decoding_runs_under_autocast():
+    """Before: "index_copy_(): self and source expected to have the same dtype"."""
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found = continue_tokens_static(build().float(), PAST, ACTIONS.float(), frames=3, choose=greedy)
+    assert torch.equal(found[:, : PAST.shape[1]], PAST)
