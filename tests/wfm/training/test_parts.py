@@ -39,7 +39,7 @@ def test_schedule_without_decay():
     ],
 )  # fmt: skip
 def test_values_that_cannot_train_are_refused_by_name(field, value):
-    # Before: taken; with ema_share 0.31 the average diverged (gamma -0.38, the real part of a root that is none).
+    # Before: taken; with ema_share 0.31 gamma was -0.44, the real part of a root that is none.
     with pytest.raises(ConfigError, match=f"field '{field}' = "):
         TrainingConfig.parse({field: value})
 
