@@ -6,6 +6,7 @@ Read in this order:
     decode      video files -> frames, true to presentation timestamps; `VideoError` says why not (orientation, aspect,
                 codec_names, alpha_decoder)
     probe       what a video file holds, decided by reading every packet of it
+    colour      what colours an mp4 that we write says it has (x264: the same bytes each time)
     shards      WebDataset tars with an index: what curation leaves behind and trainers open
     energon     what Megatron-Energon reads beside them (.nv-meta), made in the same pass
     exclusions  what is left out of a data set without writing its shards again

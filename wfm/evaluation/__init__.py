@@ -5,9 +5,9 @@ schema          the shape of metrics.json: every figure, typed, with its interva
 generated       the videos under judgement, as generate_videos left them
 worlds          what the simulator knows about them (there is nothing for a user's own video)
 subsets         moving, static, a fixed camera rate, a changing action
-bootstrap       intervals: paired, clustered by session
+bootstrap       intervals: paired, clustered by session, that cover as often as they say
 
-psnr  ssim  features  perceptual  kernel_distance     nearness to the truth, no outside weights
+psnr  ssim  features  perceptual  kernel_distance     nearness to the truth, no outside weights (and descriptor_scale)
 baselines                                             what has to be beaten: repeat-last (constant motion: wfm.data.motion)
 objects  camera  action_sensitivity                   what only a known world allows to ask
 

@@ -13,6 +13,7 @@ Rooms, in reading order:
     presets           the published models by name: family and configuration; torch-free
     cost/             parameters, FLOPs, memory and tokens of any configuration, in closed form; torch-free
     convert/          weights of diffusers folders and original Cosmos checkpoints, in and out
+    seeding  finite   generators that take 64 bits of a seed; what is no number ends the work
     folder            how a model is kept: `config.json` + `model.safetensors`, every key accounted for
 
 Each family has the same files: `config` (torch-free), `network`, `objective` (its training loss).

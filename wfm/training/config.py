@@ -222,10 +222,10 @@ class WorldTrainingConfig(Config):
     @pydantic.model_validator(mode="after")
     def _sees_motion(self) -> Self:
         counts = self.denoising.condition_latents
-        if self.family == "diffusion" and self.diffusion.extrapolate and min(counts) < 2:
+        if self.family == "diffusion" and self.diffusion.extrapolate and max(counts) < 2:
             raise ValueError(
                 f"diffusion.extrapolate shows what the given frames' motion leads to, and {self.diffusion.objective}."
-                f"condition_latents is {counts}: give 2 or more latent frames each (one holds a single frame), or switch "
+                f"condition_latents is {counts}: give 2 or more latent frames (one holds a single frame), or switch "
                 "extrapolate off"
             )
         return self

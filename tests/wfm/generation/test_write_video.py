@@ -16,7 +16,7 @@ def test_pixels_are_not_made_of_what_is_no_number(wrong):
 
 @pytest.mark.parametrize("fps", [0.0, -24.0, float("nan"), float("inf")])
 def test_a_rate_that_is_none_is_refused(tmp_path, fps):
-    # Before: ValueError or OverflowError of `Fraction`, or an error of the codec library.
+    # Before: 0 was written; ValueError, OverflowError or an error of the codec library for the others.
     with pytest.raises(ConfigError, match="fps is"):
         write_mp4(tmp_path / "a.mp4", np.zeros((2, 16, 16, 3), np.uint8), fps)
     assert list(tmp_path.iterdir()) == []

@@ -39,7 +39,7 @@ def test_schedule_without_decay():
     ],
 )  # fmt: skip
 def test_values_that_cannot_train_are_refused_by_name(field, value):
-    # Before: taken; with ema_share 0.31 the average diverged (gamma -0.38, the real part of a root that is none).
+    # Before: taken; with ema_share 0.31 gamma was -0.44, the real part of a root that is none.
     with pytest.raises(ConfigError, match=f"field '{field}' = "):
         TrainingConfig.parse({field: value})
 
@@ -70,7 +70,7 @@ def test_a_guess_needs_motion_to_go_on(guess_from):
         EncodingConfig.parse({"guess_from": guess_from})
 
 
-@pytest.mark.parametrize("counts", [[1], [0, 2], [0]])
+@pytest.mark.parametrize("counts", [[1], [0, 1], [0]])
 def test_a_model_that_is_shown_motion_is_given_more_than_a_frame(counts):
     values = {
         "diffusion": {"network": {"condition_mask": True}, "extrapolate": True},
