@@ -16,7 +16,7 @@ import typer
 
 from components.context import store_options
 from pipelines.run_state import default_store
-from pipelines.wfm_home import home
+from pipelines.wfm_home import home, write_private
 from wfm.errors import InputError, WfmError
 from wfm.log import printable
 
@@ -131,10 +131,14 @@ def guarded(command: Callable[[], Any]) -> NoReturn:
         if hasattr(error, "show") and hasattr(error, "format_message"):  # click's usage errors, whoever vendors click
             error.show()
             _leave(InputError.exit_code)
-        where = home().parent / "errors" / f"{time.strftime('%Y%m%dT%H%M%S')}-{os.getpid()}.txt"
-        where.parent.mkdir(parents=True, exist_ok=True)
-        where.write_text(f"wfm {' '.join(sys.argv[1:])}\n{traceback.format_exc()}")
-        _complain(f"this is a bug of ours: {type(error).__name__}: {error}\nthe whole story is in {where}")
+        story = f"wfm {' '.join(sys.argv[1:])}\n{traceback.format_exc()}"
+        try:
+            where = home().parent / "errors" / f"{time.strftime('%Y%m%dT%H%M%S')}-{os.getpid()}.txt"
+            write_private(where, story)
+            story = f"the whole story is in {where}"
+        except (WfmError, OSError):  # a home that is not ours, or cannot be written: told here instead
+            pass
+        _complain(f"this is a bug of ours: {type(error).__name__}: {error}\n{story}")
         code = 1
     _leave(code)
 

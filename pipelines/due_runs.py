@@ -95,17 +95,12 @@ class DueRuns:
         if not self._propose(run.id, Running()):
             return
         ended = self._run(run.id, stop)
+        how = f"exit code {ended.exit_code}" if ended.exit_code is not None else signal.Signals(ended.signal or 9).name
+        state: Any = Failed(message=f"the run ended with {how}: `wfm status` tells more")
         if ended.exit_code == 0:
             state = Completed()
         elif ended.stopped_by == "cancel":
             state = Cancelled(message="stopped on request")
-        else:
-            how = (
-                f"exit code {ended.exit_code}"
-                if ended.exit_code is not None
-                else signal.Signals(ended.signal or 9).name
-            )
-            state = Failed(message=f"the run ended with {how}: `wfm status` tells more")
         try:
             self._client.set_flow_run_state(run.id, state, force=True)
         except ObjectNotFound:

@@ -173,11 +173,11 @@ def guarded(address: str) -> bool:
 
 
 def _status(address: str, headers: dict[str, str]) -> int:
-    """HTTP status of a question that needs the password; 0 when nobody answers within two seconds."""
+    """HTTP status of a question that needs the password; 0 when nobody answers within five seconds."""
     direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # a proxy would see the password
     try:
         request = urllib.request.Request(f"{address}/admin/version", headers=headers)
-        with direct.open(request, timeout=2.0) as answer:
+        with direct.open(request, timeout=5.0) as answer:
             return int(answer.status)
     except urllib.error.HTTPError as error:
         return error.code

@@ -83,7 +83,8 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     for name in ("prefect", "uvicorn", "pipelines", "json", "colorama"):
         (here / f"{name}.py").write_text(PLANTED.format(mark=str(folder / "planted")))
     note = folder / "note"
-    due = [sys.executable, "-S", "-c", f"import time; open({str(note)!r}, 'a').write(f'{{time.time()}}\\n')"]
+    noted = f"import os, time; open({str(note)!r}, 'a').write(f'{{time.time()}}\\n')"
+    due = [sys.executable, "-S", "-c", f"{noted}; time.sleep(100 if os.path.exists({str(folder / 'slow')!r}) else 0)"]
     code = f"from pipelines.schedule import serve_command; serve_command({due!r}, 'test', '* * * * *')"
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen([sys.executable, "-P", "-c", code], cwd=here, stdout=log, stderr=log)
@@ -196,6 +197,23 @@ def test_a_run_that_brings_a_command_is_refused_and_one_without_is_run(served: S
     assert "takes no parameters, and this one has 'command'" in forced_run["state"]["message"]
     assert len(served.note.read_text().splitlines()) > before
     assert not mark.exists()
+
+
+@pytest.mark.timeout(300)
+def test_a_run_that_is_cancelled_in_the_ui_ends(served: Served) -> None:
+    slow = served.note.with_name("slow")
+    slow.touch()
+    assert served.create({"name": "long"}, login()) == 201
+
+    def state() -> str:
+        return str(next(run["state_type"] for run in served.runs() if run["name"] == "long"))
+
+    wait_for(lambda: state() == "RUNNING", served.process, served.log)
+    run = next(run["id"] for run in served.runs() if run["name"] == "long")
+    asked = {"state": {"type": "CANCELLING"}}
+    assert ask(f"{served.api}/flow_runs/{run}/set_state", asked, login())[0] in (200, 201)
+    wait_for(lambda: state() == "CANCELLED", served.process, served.log, seconds=60)
+    slow.unlink()
 
 
 @contextmanager
