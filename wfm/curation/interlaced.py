@@ -52,9 +52,8 @@ class FieldScan:
         self._told = told
         self._pts = array("q")
         self._flags = bytearray()
-        self._leans: dict[
-            int, int
-        ] = {}  # index of a frame looked at -> 1: woven, top first; -1: bottom first; 0: whole
+        # Index of a frame that was looked at -> 1: woven, top field first; -1: bottom field first; 0: whole.
+        self._leans: dict[int, int] = {}
         self._two: tuple[av.VideoFrame | None, av.VideoFrame | None] = (None, None)
 
     @classmethod
