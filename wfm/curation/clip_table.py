@@ -67,10 +67,10 @@ class ClipRow(Record):
     moving_share: float | None
     shard: str
     "Path of its shard in the data set; empty if not kept."
-    audio: str = ""
-    "As in `wfm.records.Clip`, like the next two."
-    interlaced: str = ""
-    uncommon: str = ""
+    audio: str | None = None
+    "As in `wfm.records.Clip`, like the next two; null where clips come from elsewhere, and nothing is known of it."
+    interlaced: str | None = None
+    uncommon: str | None = None
     # `measures.Measures`, which has the units; null where they were not asked for (score_clips.measures)
     flow: float | None = None
     flow_minimum: float | None = None

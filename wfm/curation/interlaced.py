@@ -8,6 +8,7 @@ last bit.
 """
 
 import dataclasses
+import itertools
 from array import array
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
@@ -51,9 +52,8 @@ class FieldScan:
         self._told = told
         self._pts = array("q")
         self._flags = bytearray()
-        self._leans: dict[
-            int, int
-        ] = {}  # index of a frame looked at -> 1: woven, top first; -1: bottom first; 0: whole
+        # Index of a frame that was looked at -> 1: woven, top field first; -1: bottom field first; 0: whole.
+        self._leans: dict[int, int] = {}
         self._two: tuple[av.VideoFrame | None, av.VideoFrame | None] = (None, None)
 
     @classmethod
@@ -85,36 +85,38 @@ class FieldScan:
 
 def whole_frames(frames: Iterable["av.VideoFrame"], fields: Fields) -> Iterator["av.VideoFrame"]:
     """The frames of a span, with what stands for the woven ones: the same number, at the same times."""
+    for _, alike in itertools.groupby(frames, _form):
+        yield from _whole_frames(alike, fields)
+
+
+def _whole_frames(frames: Iterable["av.VideoFrame"], fields: Fields) -> Iterator["av.VideoFrame"]:
     graph: Any = None
     waiting: list[av.VideoFrame] = []  # what the filter has not answered yet
     before: np.ndarray | None = None
     care = KEEN if fields.throughout else SURE
-    for frame in frames:
-        graph = graph or _bwdif(frame, fields.top_first)
-        waiting.append(frame)
-        graph.push(frame)
+    for frame in itertools.chain(frames, (None,)):
+        if frame is not None:
+            graph = graph or _bwdif(frame, fields.top_first)
+            waiting.append(frame)
+        graph.push(frame)  # None: the last one has come
         for made in _ready(graph):
-            yield _chosen(before, waiting[0], waiting[1], made, care)
-            before = luma(waiting.pop(0))
-    if graph is not None:
-        graph.push(None)
-        for made in _ready(graph):
-            yield _chosen(before, waiting[0], waiting[1] if len(waiting) > 1 else None, made, care)
+            now, after = waiting[0], waiting[1] if len(waiting) > 1 else None
+            yield _chosen(before, now, after, made, care)
             before = luma(waiting.pop(0))
     yield from waiting  # pictures too small for the filter
 
 
 def unflagged(frames: Iterable["av.VideoFrame"]) -> Iterator["av.VideoFrame"]:
-    """The same frames, whole ones, without the flag that they are not: pixel formats are changed field by field where it is
-    set."""
-    graph: Any = None
-    for frame in frames:
-        if not frame.interlaced_frame:
-            yield frame
-            continue
-        graph = graph or _graph(frame, "setfield", "prog")
-        graph.push(frame)
-        yield graph.pull()
+    """The same whole frames without the flag that they are not: where it is set, pixel formats are changed field by field."""
+    for _, alike in itertools.groupby(frames, _form):
+        graph: Any = None
+        for frame in alike:
+            if not frame.interlaced_frame:
+                yield frame
+                continue
+            graph = graph or _graph(frame, "setfield", "prog")
+            graph.push(frame)
+            yield graph.pull()
 
 
 def _chosen(
@@ -153,4 +155,9 @@ def _ready(graph: Any) -> Iterator["av.VideoFrame"]:
 
 
 def _alike(*frames: "av.VideoFrame") -> bool:
-    return len({(frame.format.name, frame.width, frame.height) for frame in frames}) == 1
+    return len({_form(frame) for frame in frames}) == 1
+
+
+def _form(frame: "av.VideoFrame") -> tuple[str, int, int]:
+    """What a filter is made for."""
+    return frame.format.name, frame.width, frame.height

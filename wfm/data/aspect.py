@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 _STEPS = 4096
 "Aspects are told apart by this part of a pixel's height."
+_MOST = 8
+"More oblong pixels than that, either way, are a damaged header; real ones stay below 3."
 
 
 class Aspects:
@@ -23,8 +25,8 @@ class Aspects:
 
     def __init__(self, video: "OpenVideo") -> None:
         self._context = video.stream.codec_context
-        told = video.stream.sample_aspect_ratio or None
-        self._begins = self._context.sample_aspect_ratio or None
+        told = _real(video.stream.sample_aspect_ratio)
+        self._begins = _real(self._context.sample_aspect_ratio)
         self._first = told or Fraction(1)
         # A container that says otherwise than the pictures in it was put right by somebody; one that says the same only copied
         # what stands at their beginning.
@@ -40,7 +42,7 @@ class Aspects:
         """The same frames, straight from the decoder; `changes` knows of each before it comes."""
         for shown in frames:
             frame = shown.frame
-            now = self._context.sample_aspect_ratio or None
+            now = _real(self._context.sample_aspect_ratio)
             if not self.fixed and (now != self._seen or not self._settled):
                 aspect = self.of(frame)
                 self._settled = aspect == (now or 1)
@@ -54,10 +56,14 @@ class Aspects:
         if self.fixed:
             return self._first
         steps = _steps(frame)
-        for known in (self._first, self._context.sample_aspect_ratio):
-            if known and abs(known * _STEPS - steps) <= 1:
-                return Fraction(known)
-        return _simplest(steps)
+        for known in (self._first, _real(self._context.sample_aspect_ratio)):
+            if known is not None and abs(known * _STEPS - steps) <= 1:
+                return known
+        return _real(_simplest(steps)) or Fraction(1)
+
+
+def _real(aspect: Fraction | None) -> Fraction | None:
+    return aspect if aspect and Fraction(1, _MOST) <= aspect <= _MOST else None
 
 
 def _steps(frame: "av.VideoFrame") -> int:
@@ -65,7 +71,7 @@ def _steps(frame: "av.VideoFrame") -> int:
 
     graph: Any = av.filter.Graph()
     last = graph.add_buffer(template=frame, time_base=frame.time_base or Fraction(1, 90000))
-    scale = f"w=trunc(min(max(sar\\,1/16)\\,16)*{_STEPS}):h=2:eval=frame:flags=neighbor"
+    scale = f"w=trunc(min(max(sar\\,1/32)\\,32)*{_STEPS}):h=2:eval=frame:flags=neighbor"
     for name, arguments in (("scale", scale), ("buffersink", "")):
         node = graph.add(name, arguments) if arguments else graph.add(name)
         last.link_to(node)

@@ -102,3 +102,13 @@ def test_a_container_that_was_put_right_wins(
         aspects = Aspects(video)
         assert {aspects.of(frame) for frame in aspects.follow(video.frames())} == {Fraction(4, 3)}
         assert aspects.changes == set()
+
+
+@pytest.mark.parametrize("aspect", ["9/1", "1/9"])
+def test_an_aspect_that_cannot_be_is_none(
+    tmp_path: Path, write_video: Callable[..., Path], make_scenes: Callable[..., np.ndarray], aspect: str
+) -> None:
+    """Before: pictures of 864 x 72 and 10 x 72."""
+    path = write_video(tmp_path / "a.mp4", make_scenes([48]), aspect=aspect)
+    (clip,) = split(path, tmp_path, shots={"detector": "whole"})
+    assert (clip.width, clip.height) == (96, 72)

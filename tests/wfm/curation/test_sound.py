@@ -168,6 +168,23 @@ def test_a_codec_nobody_knows_costs_no_clip(
         assert heard(tmp_path / clip.path)[0] == pytest.approx([1.0, 3.5, 5.0], abs=0.004)
 
 
+def test_the_default_track_is_taken_first(tmp_path: Path, cut_frames: Cut) -> None:
+    """Before: the first, whatever the file says."""
+    from av.stream import Disposition
+
+    def marked(at: float, mark: Disposition) -> Callable[[Any], tuple[Any, list[Any]]]:
+        def make(out: Any) -> tuple[Any, list[Any]]:
+            stream, packets = packets_of(beeping(48000, beeps=(at,)), "pcm_s16le", 48000, "mono", out)
+            stream.disposition = mark
+            return stream, packets
+
+        return make
+
+    path = film(tmp_path / "a.mkv", marked(4.0, Disposition.comment), marked(5.0, Disposition.default))
+    cut_second_half(cut_frames, path, tmp_path / "clip.mp4")
+    assert heard(tmp_path / "clip.mp4")[0] == pytest.approx([2.0], abs=0.004)
+
+
 def without(first: float, last: float) -> Callable[[list[Any]], list[Any]]:
     return lambda packets: [p for p in packets if not first <= float(p.pts * p.time_base) < last]
 
