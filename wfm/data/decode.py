@@ -226,6 +226,7 @@ class OpenVideo:
                 order.refused()
                 continue
             for frame in frames:
+                frame.time_base = self.time_base  # those that come at the end have none
                 yield from order.came(frame)
             self._crooked |= order.put_right
         yield from order.rest()
