@@ -12,7 +12,8 @@ from typing import Any
 import av
 import numpy as np
 
-from wfm.data.decode import ERRORS, Clock, OpenVideo, VideoError, open_video, words_of
+from wfm.data.decode import ERRORS, OpenVideo, VideoError, open_video, words_of
+from wfm.data.frame_order import Clock
 from wfm.data.orientation import Orientation
 
 HOLE_SECONDS = 1.0
@@ -139,7 +140,7 @@ def _clock_words(words: str) -> float:
 def _demux(video: OpenVideo) -> _Read:
     """Read every packet of every track."""
     found = _Read()
-    clock, wanted = Clock(video), video.stream.index
+    clock, wanted = Clock(video.tick, video.time_base), video.stream.index
     try:
         for packet in video.demux(None):
             if packet.size == 0:
