@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 
 from wfm.curation.cut import Cutter, Written
 from wfm.curation.prefetch import frame_bytes
-from wfm.curation.shots import Looker, Span, Timeline
+from wfm.curation.shots import Looker, Span
+from wfm.curation.timeline import Timeline
 
 if TYPE_CHECKING:
     import av

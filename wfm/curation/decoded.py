@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from wfm.records import Record, Video
 
 if TYPE_CHECKING:
-    from wfm.curation.shots import Timeline
+    from wfm.curation.timeline import Timeline
     from wfm.data.decode import OpenVideo
 
 

@@ -25,7 +25,7 @@ from wfm.data import tracks
 from wfm.data.alpha_decoder import decoder_of
 from wfm.data.claims import PictureLimit, mp4_claims, pixel_options
 from wfm.data.codec_names import KNOWN, MissingDecoder, codec_tag
-from wfm.data.frame_order import FrameOrder, Shown
+from wfm.data.frame_order import Clock, FrameOrder, Shown
 from wfm.data.orientation import Orientation
 from wfm.data.transport import torn_pictures
 from wfm.errors import DataError
@@ -37,9 +37,6 @@ FORMATS = (
 """Containers that hold their own data. Playlists (hls, dash, concat), images and devices are not among them."""
 
 _LONGEST_LAST_FRAME_SECONDS = 2.0
-_BACK_SECONDS = (
-    0.5  # decoding times never fall in a whole stream, least of all at a key frame; some writers round badly
-)
 _BARE = ("h264", "hevc", "m4v", "mpegvideo", "vc1", "obu", "asf")
 "Formats in which no time can be sought: bare streams have none, and the index of ASF is seldom there."
 _TOLERANCE_SECONDS = 1e-6  # seconds that went through a float compare equal to their own pts
@@ -168,7 +165,7 @@ class OpenVideo:
 
         Raises `VideoError` (code ``truncated``) where reading stops.
         """
-        clock = Clock(self)
+        clock = Clock(self.tick, self.time_base)
         try:
             for packet in self.demux(self.stream):
                 if packet.size:
@@ -206,7 +203,7 @@ class OpenVideo:
 
     def _has_one_clock(self) -> bool:
         with open_video(self.path) as again:
-            clock = Clock(again)
+            clock = Clock(again.tick, again.time_base)
             with contextlib.suppress(*ERRORS):  # what can be read counts
                 return not any(clock.joins(packet) for packet in again.demux(again.stream) if packet.size)
         return True
@@ -216,7 +213,7 @@ class OpenVideo:
         context = decoder_of(self.stream)
         self._pictures.bind(context)
         order = FrameOrder(context.name)
-        clock = Clock(self)
+        clock = Clock(self.tick, self.time_base)
         for packet in itertools.chain(self.demux(self.stream), (None,)):
             if packet is not None:
                 if not packet.size:
@@ -232,6 +229,7 @@ class OpenVideo:
                 order.refused()
                 continue
             for frame in frames:
+                frame.time_base = self.time_base  # those that come at the end have none
                 yield from order.came(frame)
             self._crooked |= order.put_right
         yield from order.rest()
@@ -252,31 +250,6 @@ class OpenVideo:
             for shown in again.shown(strict=strict):
                 if start_pts is None or shown.frame.pts >= start_pts:
                     yield shown
-
-
-class Clock:
-    """Keeps a stream's decoding times rising where pieces with clocks of their own were joined end to end."""
-
-    def __init__(self, video: OpenVideo) -> None:
-        self._tick, self._seconds = video.tick, video.time_base
-        self._latest: int | None = None
-        self._shift = 0
-
-    def joins(self, packet: Any) -> bool:
-        """Move the packet's times to where those before it ended; whether a piece begins with it."""
-        if packet.dts is None:
-            return False
-        fell = False
-        if self._latest is not None:
-            back = self._latest - packet.dts - self._shift
-            fell = back * self._seconds > _BACK_SECONDS or (packet.is_keyframe and 2 * back > self._tick)
-            if fell:
-                self._shift = self._latest + self._tick - packet.dts
-        if self._shift:
-            packet.pts = packet.pts + self._shift if packet.pts is not None else None
-            packet.dts += self._shift
-        self._latest = packet.dts
-        return fell
 
 
 @contextlib.contextmanager

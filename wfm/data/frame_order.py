@@ -12,6 +12,7 @@ therefore not trusted, pictures that are shown before it included, until a key f
 
 import itertools
 from collections.abc import Iterator
+from fractions import Fraction
 from typing import Any, NamedTuple
 
 import av
@@ -37,6 +38,8 @@ _STARTS_ANYWHERE = frozenset(
     }
 )
 "Decoders that show pictures made from nothing when a stream begins without a key frame; the others wait for one."
+_BACK_SECONDS = 0.5
+"Decoding times never fall in a whole stream, least of all at a key frame; some writers round badly."
 _LONGEST_WAIT = 20
 "Frames; codecs put at most 16 pictures before one that was sent earlier."
 
@@ -143,3 +146,29 @@ class FrameOrder:
                 del self._joints[0]
             yield Shown(frame, self._marked[number], joint)
         self._held, self._marked = [], {}
+
+
+class Clock:
+    """Keeps a stream's decoding times rising where pieces with clocks of their own were joined end to end."""
+
+    def __init__(self, tick: int, time_base: Fraction) -> None:
+        """``tick``: how long a frame lasts where nothing tells, in ticks of ``time_base`` seconds."""
+        self._tick, self._seconds = tick, time_base
+        self._latest: int | None = None
+        self._shift = 0
+
+    def joins(self, packet: Any) -> bool:
+        """Move the packet's times to where those before it ended; whether a piece begins with it."""
+        if packet.dts is None:
+            return False
+        fell = False
+        if self._latest is not None:
+            back = self._latest - packet.dts - self._shift
+            fell = back * self._seconds > _BACK_SECONDS or (packet.is_keyframe and 2 * back > self._tick)
+            if fell:
+                self._shift = self._latest + self._tick - packet.dts
+        if self._shift:
+            packet.pts = packet.pts + self._shift if packet.pts is not None else None
+            packet.dts += self._shift
+        self._latest = packet.dts
+        return fell

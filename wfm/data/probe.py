@@ -14,7 +14,8 @@ import av
 import numpy as np
 
 from wfm.data.claims import PacketCount, TooManyPackets
-from wfm.data.decode import ERRORS, Clock, OpenVideo, VideoError, open_video, words_of
+from wfm.data.decode import ERRORS, OpenVideo, VideoError, open_video, words_of
+from wfm.data.frame_order import Clock
 from wfm.data.orientation import Orientation
 
 HOLE_SECONDS = 1.0
@@ -141,7 +142,7 @@ def _clock_words(words: str) -> float:
 def _demux(video: OpenVideo) -> _Read:
     """Read every packet of every track."""
     found = _Read()
-    clock, count, wanted = Clock(video), PacketCount(), video.stream.index
+    clock, count, wanted = Clock(video.tick, video.time_base), PacketCount(), video.stream.index
     try:
         for packet in video.demux(None):
             if packet.size == 0:

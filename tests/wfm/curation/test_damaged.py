@@ -33,7 +33,7 @@ def inside(step: SplitVideo) -> list[tuple[float, float, str]]:
 
 @pytest.mark.parametrize("copied", [True, False])
 def test_the_damaged_part_is_left_out(tmp_path: Path, write_video: Writer, copied: bool) -> None:
-    """The old code kept all 192 frames in one clip, 43 of them spoilt."""
+    """The old code kept all 192 frames in one clip, the spoilt ones too."""
     path = with_holes(write_video(tmp_path / "a.mp4", counted(192), **EVEN), [53])
     config: dict[str, Any] = {"shots": {"detector": "whole"}, "cut": {} if copied else {"copy_codecs": []}}
     row, clips, step = curated(path, tmp_path, **config)

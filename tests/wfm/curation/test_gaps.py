@@ -50,7 +50,7 @@ def film(tmp_path: Path, write_video: Writer) -> Path:
 @pytest.mark.parametrize("name", ["a.ts", "a.mkv", "a.mp4"])
 @pytest.mark.parametrize("seconds", [2, 30, 3600])
 def test_a_clock_that_jumps_ahead_breaks_the_clip(tmp_path: Path, film: Path, name: str, seconds: int) -> None:
-    """The old code made one clip of 120 frames, of 3604.8 s and 0.03 frames a second after a jump of an hour."""
+    """The old code made one clip of 120 frames, or, after an hour, a first one of 0.017 frames a second."""
     path = jumping(tmp_path / name, film, 60, 25 * seconds)
     row, clips, step = curated(path, tmp_path)
     assert [(clip.num_frames, clip.transcode) for clip in clips] == [(60, "copy" if name != "a.ts" else "encode")] * 2
@@ -63,7 +63,7 @@ def test_a_clock_that_jumps_ahead_breaks_the_clip(tmp_path: Path, film: Path, na
 
 
 def test_a_clock_that_falls_back_breaks_the_clip(tmp_path: Path, film: Path) -> None:
-    """The old code refused the file: clock_falls_back."""
+    """The old code refused the file: truncated: data ends inside a frame at 604.72 s (118 frames read)."""
     path = tmp_path / "a.ts"
     jumping(tmp_path / "first.ts", film, 60, 25 * 600)
     data = (tmp_path / "first.ts").read_bytes()

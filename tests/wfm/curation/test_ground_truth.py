@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 
 from tests.benchmarks.ground_truth_shots import DETECTORS, ShotRow, WrittenFilm, cuts_of, films, shot_row
-from wfm.curation.shots import Mixed, ShotConfig, Span, Timeline, spans
+from wfm.curation.shots import Mixed, ShotConfig, Span, spans
 from wfm.curation.shots_gradual import GradualShots
+from wfm.curation.timeline import Timeline
 from wfm.data.decode import read_frames
 from wfm.data.probe import probe
 from wfm.simulation import ground_truth as gt

@@ -33,7 +33,8 @@ from wfm.curation.partition import Partition
 from wfm.curation.prefetch import ahead
 from wfm.curation.rows import Score, Selection
 from wfm.curation.score import ScoreClip, ScoreConfig
-from wfm.curation.shots import ShotConfig, Span, Timeline, spans
+from wfm.curation.shots import ShotConfig, Span, spans
+from wfm.curation.timeline import Timeline
 from wfm.data import source
 from wfm.data.decode import OpenVideo, open_video
 from wfm.data.shards import ShardWriter, iter_samples

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from wfm.curation.shots import ShotConfig, Span, Timeline, look, spans
+from wfm.curation.shots import ShotConfig, Span, look, spans
+from wfm.curation.timeline import Timeline
 from wfm.data.decode import VideoError, open_video
 from wfm.errors import ConfigError
 

@@ -91,7 +91,7 @@ def with_subtitle(target: Path, film: Path, seconds: float) -> Path:
 
 @pytest.mark.parametrize("tag", [True, False])
 def test_a_subtitle_may_last_longer_than_the_film(tmp_path: Path, film: Path, tag: bool) -> None:
-    """The old reader: truncated: read 3.00 s of 60.00 s announced (72 frames)."""
+    """The old reader: truncated: read 3.00 s of 59.00 s announced (72 frames)."""
     path = with_subtitle(tmp_path / "a.mkv", film, 57.0)
     if not tag:  # writers other than ours leave each track's length out
         data = path.read_bytes()
@@ -115,7 +115,7 @@ def boxes(data: bytes) -> list[bytes]:
 
 
 def test_fragments_may_begin_late(tmp_path: Path, write_video: Writer) -> None:
-    """The old reader subtracted their start twice: truncated: read 3.00 s of 3.00 s announced (48 frames)."""
+    """The old reader subtracted their start twice: truncated: read 3.08 s of 3.00 s announced (48 frames)."""
     path = write_video(
         tmp_path / "whole.mp4", counted(72), flags="frag_keyframe+empty_moov+default_base_moof",
         **{"x264-params": "bframes=2:keyint=24:min-keyint=24:scenecut=0"},
@@ -150,7 +150,7 @@ def recording(tmp_path: Path, write_video: Writer) -> Path:
 def test_a_lost_transport_packet_is_not_the_end(
     tmp_path: Path, recording: Path, looked_up: Callable[[Path], list[bool]], place: float
 ) -> None:
-    """The old reader: truncated: data ends inside a frame at 4.83 s (117 frames read)."""
+    """The old reader: truncated: data ends inside a frame at 5.08 s (123 frames read), and the like."""
     packets, on = packets_of(recording)
     lost = on[int(place * len(on))]
     (tmp_path / "lost.ts").write_bytes(b"".join(packets[:lost] + packets[lost + 1 :]))
