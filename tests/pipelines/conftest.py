@@ -2,6 +2,7 @@
 
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -22,3 +23,24 @@ def _prefect_of_the_tests(tmp_path_factory: pytest.TempPathFactory) -> None:
 def workshop(tmp_path: Path) -> Workshop:
     (tmp_path / "notes").mkdir()
     return Workshop(tmp_path / "notes", Store.open(tmp_path / "store", {"fsync": False}))
+
+
+@pytest.fixture
+def cli(
+    workshop: Workshop, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., tuple[int, str, str]]:
+    """``wfm`` in this process, on the workshop's store: (exit code, output, errors)."""
+    from pipelines.cli import app
+    from pipelines.console import guarded
+
+    monkeypatch.setattr("pipelines.console.os._exit", sys.exit)
+    monkeypatch.setenv("WFM_STORE", workshop.store.url)
+
+    def call(*words: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["wfm", *words])
+        with pytest.raises(SystemExit) as leaving:
+            guarded(lambda: app(args=list(words), standalone_mode=False))
+        output = capsys.readouterr()
+        return int(leaving.value.code or 0), output.out, output.err
+
+    return call

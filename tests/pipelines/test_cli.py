@@ -18,25 +18,6 @@ ROOT = Path(__file__).parents[2]
 Cli = Callable[..., tuple[int, str, str]]
 
 
-@pytest.fixture
-def cli(workshop: Workshop, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Cli:
-    """``wfm`` in this process, on the workshop's store: (exit code, output, errors)."""
-    from pipelines.cli import app
-    from pipelines.console import guarded
-
-    monkeypatch.setattr("pipelines.console.os._exit", sys.exit)
-    monkeypatch.setenv("WFM_STORE", workshop.store.url)
-
-    def call(*words: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["wfm", *words])
-        with pytest.raises(SystemExit) as leaving:
-            guarded(lambda: app(args=list(words), standalone_mode=False))
-        output = capsys.readouterr()
-        return int(leaving.value.code or 0), output.out, output.err
-
-    return call
-
-
 @pytest.mark.parametrize(
     ("words", "code", "expected"),
     [

@@ -2,7 +2,6 @@
 
 import json
 import os
-import sys
 from collections.abc import Callable
 
 import pytest
@@ -17,22 +16,14 @@ REQUEST = {"pipeline": "curate", "profile": "smoke", "videos": "/nowhere"}
 
 
 @pytest.fixture
-def cli(workshop: Workshop, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Cli:
-    """``wfm`` in this process, on the workshop's store: (exit code, output, errors)."""
-    from pipelines.cli import app
-    from pipelines.console import guarded
-
-    monkeypatch.setattr("pipelines.console.os._exit", sys.exit)
-    monkeypatch.setenv("WFM_STORE", workshop.store.url)
+def cli(cli: Cli) -> Cli:
+    """The same, and nothing that is said is a bug."""
 
     def call(*words: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["wfm", *words])
-        with pytest.raises(SystemExit) as leaving:
-            guarded(lambda: app(args=list(words), standalone_mode=False))
-        output = capsys.readouterr()
-        assert "bug of ours" not in output.err
-        assert "Traceback" not in output.err
-        return int(leaving.value.code or 0), output.out, output.err
+        code, out, err = cli(*words)
+        assert "bug of ours" not in err
+        assert "Traceback" not in err
+        return code, out, err
 
     return call
 
@@ -152,7 +143,7 @@ def test_one_damaged_file(
     assert got == code, err
     told = out + err + caplog.text  # a warning of the store goes to standard error
     assert expected in told
-    harmless = ("notes.txt" in path or "lost+found" in path, "no longer" in expected)
+    harmless = ("notes.txt" in path or "lost+found" in path or "a b@c" in path, "no longer" in expected)
     assert any(harmless) or path.rpartition("/")[0].split("/")[-2] in told
 
 

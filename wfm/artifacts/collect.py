@@ -30,9 +30,12 @@ from wfm.artifacts.invalidation import (
 )
 from wfm.artifacts.roots import Keep, Live, age_seconds, mark, wanted_keys
 from wfm.errors import DataError, InputError, TryAgain
+from wfm.log import get_logger
 
 if TYPE_CHECKING:
     from wfm.artifacts.store import Store
+
+_log = get_logger(__name__)
 
 
 @dataclass(frozen=True)
@@ -181,9 +184,8 @@ def _judge(
         return None
     since = manifest.created_at if stone is None else stone.created_at
     by_sweep = stone is not None and stone.by.startswith("gc ")  # one that was killed in its wait, or is in it now
-    without_words = (
-        stone is not None and stone.by == BY_COLLECTION_WITHOUT_ROOM
-    )  # its age is not known; this sweep waits too
+    # the age of one without words is not known, and this sweep waits too
+    without_words = stone is not None and stone.by == BY_COLLECTION_WITHOUT_ROOM
     if not without_words and age_seconds(since) < (keep.wait_seconds if by_sweep else keep.min_age_seconds):
         return None
     reason = f"invalidated: {stone.reason}" if stone else "no name, run or lease needs it"
@@ -265,15 +267,14 @@ def _find_attempts(store: "Store", live: Live, keep: Keep) -> list[str]:
 
 def unfinished(store: "Store", area: str, key: str) -> Iterator[tuple[str, str]]:
     """(folder, id) of the attempts of a key that were never committed. None where a manifest cannot be read: which attempt it
-    means cannot be told then."""
+    means cannot be told then. None behind a link."""
     folder = f"{area}/{key}"
-    attempts = list(generations.attempts(store.objects, folder))
-    if not attempts:
-        return
-    numbers = generations.read_state(store.objects, folder).manifests
     try:
+        attempts = list(generations.attempts(store.objects, folder))
+        numbers = generations.read_state(store.objects, folder).manifests if attempts else ()
         committed = {store.open_generation(area, key, each).manifest.attempt for each in numbers}
-    except InputError:  # `_judge` reports it
+    except InputError as error:
+        _log.warning("unfinished attempts of %s are left alone: %s", folder, error)
         return
     for attempt in attempts:
         if attempt not in committed:
@@ -290,7 +291,11 @@ def _find_scratch(store: "Store", live: Live, keep: Keep) -> list[str]:
 
 def scratch_folders(store: "Store") -> Iterator[Path]:
     """Scratch of every key on this machine; what else lies there is not ours."""
-    root = store.local_folder("scratch")
+    try:
+        root = store.local_folder("scratch")
+    except DataError as error:
+        _log.warning("left alone: %s", error)
+        return
     for folder in sorted(root.iterdir()) if root.is_dir() else []:
         if KEY_PATTERN.fullmatch(folder.name) and folder.is_dir() and not folder.is_symlink():
             yield folder

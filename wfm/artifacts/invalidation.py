@@ -90,10 +90,10 @@ def read_tombstone(objects: Objects, area: str, key: str, generation: int) -> To
     Raises FileNotFoundError when it was collected meanwhile.
     """
     path = generations.tombstone_path(f"{area}/{key}", generation)
-    data = objects.read(path)
-    if not data:
-        return Tombstone(key, generation, "nothing needed it", "", BY_COLLECTION_WITHOUT_ROOM, "")
     try:
+        data = objects.read(path)
+        if not data:
+            return Tombstone(key, generation, "nothing needed it", "", BY_COLLECTION_WITHOUT_ROOM, "")
         return schema.read(Tombstone, data, path, SCHEMA_VERSION, key=key, generation=generation)
     except InputError as error:
         reason = f"its tombstone cannot be read: {error}; delete that file, then `wfm artifacts invalidate {key}` if it is bad"

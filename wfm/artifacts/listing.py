@@ -238,7 +238,7 @@ def _check_rows(rows: Sequence[Any], label: str) -> tuple[dict[str, Any], ...]:
         _check_own(names)
         check_folders(names)
     fields = (FileEntry if label == "files" else PartEntry).__dataclass_fields__
-    if all(len(row) == len(fields) for row in rows):
+    if all(row.keys() == fields.keys() for row in rows):
         return rows if isinstance(rows, tuple) else tuple(rows)
     return tuple({name: getattr(entry, name) for name in fields} for entry in entries)  # known fields only
 

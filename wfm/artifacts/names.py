@@ -169,4 +169,4 @@ class Names:
             if name.endswith("/") and NAME_PATTERN.fullmatch(name[:-1]):
                 yield name[:-1]
             else:
-                _log.warning("passed over: %r in %s is not the folder of a name, it was not made by wfm", name, folder)
+                _log.debug("passed over: %r in %s is not the folder of a name, it was not made by wfm", name, folder)

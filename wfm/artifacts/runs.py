@@ -79,7 +79,7 @@ class Runs:
             if name.endswith("/") and ID_PATTERN.fullmatch(name[:-1]):
                 found.append(name[:-1])
             elif not stem:
-                _log.warning("passed over: %r in runs is not the folder of a run, it was not made by wfm", name)
+                _log.debug("passed over: %r in runs is not the folder of a run, it was not made by wfm", name)
         return found
 
     def list(self, limit: int | None = None) -> "list[Run]":
