@@ -88,10 +88,10 @@ class Archive:
                 self._remote = remote_file_system(address, remote_options(store, address))
                 info = object_info(*self._remote)
             except Exception as error:
-                found = remote_error(address, error)
-                if isinstance(error, FileNotFoundError) and isinstance(found, NotThere):
+                trouble = remote_error(address, error)
+                if isinstance(error, FileNotFoundError) and isinstance(trouble, NotThere):
                     raise
-                raise found from None
+                raise trouble from None
             self.size = int(info.get("size") or 0)
             self.stamp = object_stamp(info)
         else:

@@ -3,6 +3,7 @@
 
 import ast
 import base64
+import http.server
 import json
 import re
 import threading
@@ -148,6 +149,28 @@ def test_the_measure_of_motion_is_the_same_for_every_encoder(make_clip: Make, ma
     assert flows == pytest.approx([2 * 24 / 128] * len(ways), rel=0.05)
 
 
+class Ranges(http.server.BaseHTTPRequestHandler):
+    """Serves ``size`` zeros, by the range that is asked for."""
+
+    size: int
+
+    def do_GET(self) -> None:
+        asked = re.fullmatch(r"bytes=(\d+)-(\d+)", self.headers.get("Range", ""))
+        first, last = (int(asked[1]), min(int(asked[2]), self.size - 1)) if asked else (0, self.size - 1)
+        self.send_response(206 if asked else 200)
+        self.send_header("Accept-Ranges", "bytes")
+        self.send_header("Content-Range", f"bytes {first}-{last}/{self.size}")
+        self.send_header("Content-Length", str(last + 1 - first))
+        self.end_headers()
+        if self.command == "GET":
+            self.wfile.write(bytes(last + 1 - first))
+
+    do_HEAD = do_GET
+
+    def log_message(self, *_: Any) -> None:
+        pass
+
+
 def test_a_file_is_never_held_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """96 MiB are hashed, and fetched into the cache, within 24."""
     monkeypatch.setenv("WFM_CACHE", str(tmp_path / "cache"))
@@ -155,13 +178,18 @@ def test_a_file_is_never_held_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     with path.open("wb") as file:
         file.truncate(96 << 20)
     store = Store.open(tmp_path / "store")
+    monkeypatch.setenv("WFM_SOURCE_ADDRESSES", "127.0.0.1")
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), type("Long", (Ranges,), {"size": 96 << 20}))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
     tracemalloc.start()
     try:
         own = source.hash_file(path)
-        local, digest = source.fetch_source(store, f"local://{path}")
+        local, digest = source.fetch_source(store, f"http://127.0.0.1:{server.server_port}/long.mp4")
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
+        server.shutdown()
+        server.server_close()
     assert local != path
     assert digest == own
     assert peak < 24 << 20
