@@ -73,6 +73,8 @@ class Config(pydantic.BaseModel):
             return cls.model_validate(values)
         except pydantic.ValidationError as error:
             raise ConfigError(_explain(cls, error)) from None
+        except (ArithmeticError, RecursionError, TypeError) as error:  # a rule over values that it did not reckon with
+            raise ConfigError(f"{cls.__name__}: these values cannot be ({type(error).__name__}: {error})") from None
 
     def what(self) -> dict[str, Any]:
         """The half that enters the key, as plain JSON values."""

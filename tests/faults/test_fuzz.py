@@ -22,6 +22,7 @@ from tests.faults.fuzz_readers import READERS, SECONDS
 COUNT = int(os.environ.get("WFM_FUZZ", "10000"))
 FIRST = int(os.environ.get("WFM_FUZZ_FIRST", "0"))
 BATCH = 1000
+ROOT = Path(__file__).parents[2]
 PEAK = 1 << 30
 MOST_CRASHES = 0.001  # of decoders, which are not ours
 
@@ -35,10 +36,15 @@ def batch(reader: str, first: int, count: int, folder: Path) -> tuple[dict[str, 
         "WFM_CACHE": str(folder / "cache"),
         "OMP_NUM_THREADS": "1",
     }
-    program = Path(__file__).with_name("fuzz_readers.py")
-    command = [sys.executable, str(program), reader, str(first), str(count), str(folder)]
+    command = [sys.executable, "-m", "tests.faults.fuzz_readers", reader, str(first), str(count), str(folder)]
     ran = subprocess.run(
-        command, env=surroundings, capture_output=True, text=True, timeout=300 + 3 * SECONDS * count, check=False
+        command,
+        cwd=ROOT,
+        env=surroundings,
+        capture_output=True,
+        text=True,
+        timeout=300 + 3 * SECONDS * count,
+        check=False,
     )
     if ran.returncode == 0:
         return json.loads(ran.stdout.splitlines()[-1]), -1, ""

@@ -58,7 +58,7 @@ class IngestConfig(Config):
     videos: str = how("")
     """Folder (recursive), file, archive (.zip, .tar, .tar.gz), glob, list (.txt, .jsonl, .parquet), or a URL such as
     s3://bucket/prefix. Empty: the simulated videos. What is seen there (names, sizes, times of change) enters the key, not
-    this address."""
+    this address. Web addresses outside the open internet are refused unless WFM_SOURCE_ADDRESSES opens their networks."""
     limit: int = how(0, ge=0)
     """Take only the first so many files, in order of source; 0: all. What is taken enters the key, as if there were no more."""
     minimum_frames: int = pydantic.Field(4, ge=1)

@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 from wfm.data.archive_index import ALLOWANCE, BROKEN, DAMAGED, Index, Member, named_once, walk_tar, walk_zip, zip_data
 from wfm.data.source import (
     DamagedSource,
+    NotThere,
     keep,
     object_info,
     object_stamp,
@@ -86,10 +87,11 @@ class Archive:
             try:
                 self._remote = remote_file_system(address, remote_options(store, address))
                 info = object_info(*self._remote)
-            except FileNotFoundError:
-                raise
             except Exception as error:
-                raise remote_error(address, error) from None
+                trouble = remote_error(address, error)
+                if isinstance(error, FileNotFoundError) and isinstance(trouble, NotThere):
+                    raise
+                raise trouble from None
             self.size = int(info.get("size") or 0)
             self.stamp = object_stamp(info)
         else:

@@ -140,11 +140,11 @@ def read_card(folder: str | os.PathLike[str]) -> ModelCard:
     family = values.get("family")
     if not isinstance(family, str) or family not in FAMILIES:
         raise DataError(f"{path}: unknown family {family!r}; this wfm knows {', '.join(sorted(FAMILIES))}")
-    parts: list[Any] = [values.get(name) for name in ("config", "action_spec")] + [values.get("extra", {})]
-    if not all(isinstance(part, dict) for part in parts):
+    said, spec, extra = values.get("config"), values.get("action_spec"), values.get("extra", {})
+    if not (isinstance(said, dict) and isinstance(spec, dict) and isinstance(extra, dict)):
         raise DataError(f"{path}: config, action_spec and extra must be JSON objects")
-    config = _resolve(FAMILIES[family].config).parse(parts[0])
-    return ModelCard(family, config, ActionSpec.parse(parts[1]), parts[2])
+    config = _resolve(FAMILIES[family].config).parse(said)
+    return ModelCard(family, config, ActionSpec.parse(spec), extra)
 
 
 def family_of(config: Config) -> str:

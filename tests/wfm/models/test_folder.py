@@ -10,6 +10,7 @@ import torch
 from wfm.actions import ActionSpec
 from wfm.config import Config
 from wfm.errors import ConfigError, DataError, InputError
+from wfm.models.autoregressive.config import AutoregressiveConfig
 from wfm.models.diffusion.config import DenoiserConfig
 from wfm.models.diffusion.denoiser import Denoiser
 from wfm.models.folder import FAMILIES, load_model, load_tensors, read_card, save_model, save_tensors
@@ -194,3 +195,9 @@ def test_a_card_whose_parts_are_no_objects_is_refused(saved, name, value):
     (folder / "config.json").write_text(json.dumps({**values, name: value}))
     with pytest.raises(DataError, match="must be JSON objects"):
         read_card(folder)
+
+
+def test_rules_that_did_not_reckon_with_a_value_are_errors_of_ours():
+    """Of the old code ZeroDivisionError."""
+    with pytest.raises(ConfigError, match="AutoregressiveConfig: these values cannot be"):
+        AutoregressiveConfig.parse({"kv_heads": 0})

@@ -68,7 +68,7 @@ def read_diffusers(
     values = _read_config(path)
     try:
         config, statistics, left_out = _parse(values, str(path / "config.json"))
-    except (ArithmeticError, TypeError, ValueError) as error:  # of a value that is of another kind altogether
+    except (ArithmeticError, LookupError, TypeError, ValueError) as error:  # a value of another kind altogether
         raise ConfigError(f"{path / 'config.json'}: a value is of the wrong kind ({str(error)[:200]})") from None
     network: nn.Module
     mapped = mapped or dtype is not None or device != "cpu"  # what changes is only passing through

@@ -39,7 +39,7 @@ _SETTERS = {
 _MAKERS = ("arange", "empty", "eye", "full", "linspace", "ones", "rand", "randn", "zeros")
 """Functions that make as many numbers as they are told; of those that take a range, a bound of it."""
 
-_MORE_TENSORS, _MORE_NUMBERS = 10_000, 2**27  # beyond a file's own: what a network derives, or a file lacks
+_MORE_TENSORS, _MORE_NUMBERS = 2_000, 2**27  # beyond a file's own: what a network derives, or a file lacks
 
 _patching = threading.Lock()
 
