@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from tests.wfm.numbered import remux
 from wfm.actions import ActionSpec
 from wfm.artifacts import Artifact, Store
 from wfm.curation.step import SkippedRow
@@ -28,7 +29,7 @@ def picture(shot: int) -> np.ndarray:
     return np.kron(rng.integers(0, 256, (4, 6, 3), dtype=np.uint8), np.ones((16, 16, 1), np.uint8))
 
 
-def write(path: Path, *, codec: str = "libx264", seed: int = 0, container: str | None = None) -> Path:
+def write(path: Path, *, codec: str = "libx264", seed: int = 0, container: str | None = None, **options: str) -> Path:
     """Three shots; a band of the top row's brightness counts the frames."""
     import av
 
@@ -36,6 +37,7 @@ def write(path: Path, *, codec: str = "libx264", seed: int = 0, container: str |
     with av.open(str(path), "w", format=container) as out:
         stream: Any = out.add_stream(codec, rate=24)
         stream.width, stream.height, stream.pix_fmt = 96, 64, "yuv420p"
+        stream.options = options
         for index in range(CUTS[-1]):
             image = picture(sum(index >= cut for cut in CUTS) + 10 * seed)
             image[:16] = 2 * index
@@ -130,14 +132,11 @@ def test_a_span_without_actions_is_left_out_where_its_video_has_some(run_stage: 
     assert found.manifest.skipped == {"actions_missing": 1, "below_minimum_length": 1}
 
 
-def test_a_video_that_breaks_in_the_middle_is_left_out_whole(run_stage: Stage, tmp_path: Path) -> None:
+def test_a_video_without_a_sound_picture_is_left_out_whole(run_stage: Stage, tmp_path: Path) -> None:
+    """All of it refers to a key frame that is not there."""
     write(tmp_path / "in" / "good.mp4")
-    bad = write(tmp_path / "in" / "bad.mp4", codec="mpeg4", container="mp4", seed=1)
-    data = bytearray(bad.read_bytes())
-    start, end = data.find(b"mdat") + 4, data.find(b"moov")
-    middle = (start + end) // 2
-    data[middle : middle + (end - start) // 8] = b"\xff" * ((end - start) // 8)
-    bad.write_bytes(data)
+    whole = write(tmp_path / "bad.mp4", codec="mpeg4", container="mp4", seed=1, g="600", sc_threshold="1000000000")
+    remux(whole, tmp_path / "in" / "bad.mp4", lambda number, _: number >= 5)
     found = split(run_stage, tmp_path / "in")
     assert {Path(clip.source).name for _, clip in clips(found)} == {"good.mp4"}
     assert found.manifest.skipped == {"below_minimum_length": 1, "decode_error": 1}
