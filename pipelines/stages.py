@@ -59,10 +59,10 @@ def _row(name: str, inputs: dict[str, str], output: str, image: Image, **more: o
 TABLE: tuple[StageRow, ...] = (
     # raw video -> a curated dataset
     _row("simulate_videos", {}, "raw_videos", "curation", kind="daskjob", replicas=16, cpu=2, memory_gib=3,
-         timeout_seconds=7200),
+         timeout_seconds=7200, version=2),
     _row("ingest_videos", {"raw": "raw_videos?"}, "videos", "curation", kind="daskjob", replicas=4, cpu=2,
-         version=2),
-    _row("split_clips", {"videos": "videos"}, "clips", "curation", kind="daskjob", replicas=16, cpu=2, version=3),
+         version=3),
+    _row("split_clips", {"videos": "videos"}, "clips", "curation", kind="daskjob", replicas=16, cpu=2, version=4),
     _row("score_clips", {"clips": "clips"}, "scores", "curation", kind="daskjob", replicas=16, cpu=2,
          version=3),
     _row("caption_clips", {"clips": "clips"}, "captions", "curation", kind="daskjob", replicas=4, cpu=1),
@@ -77,20 +77,20 @@ TABLE: tuple[StageRow, ...] = (
          "training", memory_gib=3),
     _row("write_shards", {"videos": "videos", "clips": "clips", "scores": "scores", "captions": "captions",
                           "selection": "selection", "embeddings": "embeddings?", "clusters": "clusters?",
-                          "categories": "categories?"}, "dataset", "curation", kind="daskjob", replicas=4, cpu=2, version=4),
+                          "categories": "categories?"}, "dataset", "curation", kind="daskjob", replicas=4, cpu=2, version=5),
     # dataset -> models
     _row("train_tokenizer", {"dataset": "dataset"}, "tokenizer", "training", kind="torchjob", gpu=1, memory_gib=2.5,
          timeout_seconds=7 * 86400, version=2),
     _row("encode_latents", {"dataset": "dataset", "tokenizer": "tokenizer"}, "latents", "training", gpu=1, version=2),
     _row("train_world_model", {"latents": "latents", "tokenizer": "tokenizer", "mixture": "categories?"}, "world_model",
-         "training", kind="torchjob", gpu=8, replicas=4, memory_gib=2.5, timeout_seconds=30 * 86400, version=3),
+         "training", kind="torchjob", gpu=8, replicas=4, memory_gib=2.5, timeout_seconds=30 * 86400, version=4),
     _row("train_decoder", {"latents": "latents", "tokens": "latents", "tokenizer": "tokenizer",
                            "tokenizer_discrete": "tokenizer"}, "decoder", "training", kind="torchjob", gpu=1, memory_gib=2.5,
-         timeout_seconds=7 * 86400),
+         timeout_seconds=7 * 86400, version=2),
     # models -> futures, figures, names
     _row("generate_videos", {"dataset": "dataset", "latents": "latents", "tokenizer": "tokenizer", "model": "world_model"},
-         "generated", "training", gpu=1, memory_gib=2.5, version=3),
-    _row("evaluate_model", {"generated": "generated", "raw": "raw_videos?"}, "report", "training", reads_truth=True),
+         "generated", "training", gpu=1, memory_gib=2.5, version=4),
+    _row("evaluate_model", {"generated": "generated", "raw": "raw_videos?"}, "report", "training", reads_truth=True, version=2),
     _row("publish_model", {"tokenizer": "tokenizer", "model": "world_model", "evaluation": "report"}, "model", "control",
          version=2),
     _row("write_report", {"diffusion": "report", "autoregressive": "report", "generated_diffusion": "generated",
@@ -99,7 +99,7 @@ TABLE: tuple[StageRow, ...] = (
                           "tokenizer_discrete": "tokenizer", "model_diffusion": "world_model",
                           "model_autoregressive": "world_model", "published_diffusion": "model",
                           "published_autoregressive": "model"},
-         "page", "control", memory_gib=3, deterministic=False),  # shows timings and costs
+         "page", "control", memory_gib=3, deterministic=False, version=2),  # shows timings and costs
 )
 # fmt: on
 

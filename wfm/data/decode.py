@@ -37,6 +37,7 @@ FORMATS = (
 """Containers that hold their own data. Playlists (hls, dash, concat), images and devices are not among them."""
 
 _LONGEST_LAST_FRAME_SECONDS = 2.0
+_BETWEEN_KEYS_SECONDS = 12.0  # most encoders put a key frame within so long
 _BARE = ("h264", "hevc", "m4v", "mpegvideo", "vc1", "obu", "asf")
 "Formats in which no time can be sought: bare streams have none, and the index of ASF is seldom there."
 _TOLERANCE_SECONDS = 1e-6  # seconds that went through a float compare equal to their own pts
@@ -114,16 +115,20 @@ class OpenVideo:
         for shown in self.shown(start_pts, strict=True):
             yield shown.frame
 
-    def shown(self, start_pts: int | None = None, *, strict: bool = False) -> Iterator[Shown]:
+    def shown(
+        self, start_pts: int | None = None, *, strict: bool = False, sought_before_seconds: float = 0.0
+    ) -> Iterator[Shown]:
         """The same frames, with those that cannot be trusted: made from data that was missing or damaged.
 
-        A packet that cannot be decoded damages what follows; strict: it raises. A pass that is at its end leaves the number of
-        frames that have no place on the time line in ``misplaced``.
+        A packet that cannot be decoded damages what follows; strict: it raises. sought_before_seconds: how much earlier than
+        ``start_pts`` decoding begins. A pass that is at its end leaves the number of frames that have no place on the time line
+        in ``misplaced``.
         """
         if start_pts is not None and start_pts > self.origin_pts and not self.seekable:
             yield from self._from_the_start(start_pts, strict)
             return
-        sought = self._rewind(start_pts)
+        sought = self._rewind(start_pts, sought_before_seconds)
+        sound = not sought or start_pts is None
         last: int | None = None
         repeated: Shown | None = None
         self.misplaced = 0
@@ -134,6 +139,10 @@ class OpenVideo:
                     frame.pts = self.origin_pts if last is None else last + self.tick
                 if last is None and sought and start_pts is not None and frame.pts > start_pts:
                     break  # sought past the target: this container has no usable index
+                sound = sound or not shown.damaged
+                if not sound and start_pts is not None and frame.pts >= start_pts:
+                    last = None
+                    break  # sought into the midst of pictures that refer to earlier ones: it has no index of key frames
                 if last is not None and frame.pts <= last:
                     repeated = shown  # a repeated or backward timestamp has no place on the time line
                     self.misplaced += 1
@@ -153,7 +162,10 @@ class OpenVideo:
                 at = "before the first frame" if last is None else f"after {self.seconds(last):.3f} s"
                 raise VideoError(self.path, "decode_error", f"decoding failed {at}: {words_of(error)}") from error
         if last is None and sought:
-            yield from self._from_the_start(start_pts, strict)
+            if sound or sought_before_seconds:
+                yield from self._from_the_start(start_pts, strict)
+            else:
+                yield from self.shown(start_pts, strict=strict, sought_before_seconds=_BETWEEN_KEYS_SECONDS)
 
     def demux(self, streams: Any) -> Iterator[Any]:
         """Packets of these streams from where the file stands, the codec library's errors as they are."""
@@ -235,9 +247,9 @@ class OpenVideo:
         yield from order.rest()
         self._crooked |= order.put_right
 
-    def _rewind(self, start_pts: int | None) -> bool:
-        """Go to the key frame at or before ``start_pts`` (None: the start); whether that took a seek."""
-        target = self.origin_pts if start_pts is None else start_pts
+    def _rewind(self, start_pts: int | None, before_seconds: float) -> bool:
+        """Go to the key frame at or before ``start_pts`` (None: the start), less some seconds; whether that took a seek."""
+        target = self.origin_pts if start_pts is None else start_pts - round(before_seconds / self.time_base)
         used, self._used = self._used, True
         if not used and target <= self.origin_pts:
             return False

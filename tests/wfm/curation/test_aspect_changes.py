@@ -78,7 +78,8 @@ def test_a_new_aspect_begins_a_clip_of_its_shape(
     path = broadcast(tmp_path / f"a.{container}", codec, make_scenes, b_frames)
     with open_video(path) as video:
         aspects = Aspects(video)
-        found = [(aspects.of(frame), frame.pts in aspects.changes) for frame in aspects.follow(video.frames())]
+        frames = (shown.frame for shown in aspects.follow(video.shown()))
+        found = [(aspects.of(frame), frame.pts in aspects.changes) for frame in frames]
     assert [aspect for aspect, _ in found] == [aspect for aspect in ASPECTS for _ in range(EACH)]
     assert [index for index, (_, begins) in enumerate(found) if begins] == [EACH, 2 * EACH]
     clips = split(path, tmp_path, shots={"detector": detector})
@@ -100,7 +101,7 @@ def test_a_container_that_was_put_right_wins(
     path = write_video(tmp_path / "a.mp4", aspect="4/3")
     with open_video(path) as video:
         aspects = Aspects(video)
-        assert {aspects.of(frame) for frame in aspects.follow(video.frames())} == {Fraction(4, 3)}
+        assert {aspects.of(shown.frame) for shown in aspects.follow(video.shown())} == {Fraction(4, 3)}
         assert aspects.changes == set()
 
 

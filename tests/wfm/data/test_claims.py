@@ -231,7 +231,7 @@ def test_errors_of_memory_and_arithmetic_are_ours(tmp_path: Path, monkeypatch: p
     for error in (MemoryError(), OverflowError("int too big")):
         with open_video(path) as video:
             broken = type(
-                "Broken", (), {"decode": lambda *_, error=error: failing(error), "format": video.container.format}
+                "Broken", (), {"demux": lambda *_, error=error: failing(error), "format": video.container.format}
             )()
             monkeypatch.setattr(video, "container", broken)
             with pytest.raises(VideoError, match="decode_error"):
