@@ -4,10 +4,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: help demo smoke setup setup-dev system test test-all check lock clean
+.PHONY: help demo smoke setup setup-dev system test test-all check fuzz camera-films lock clean
 
 help: ## this list
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-10s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-13s %s\n", $$1, $$2}'
 
 demo: setup ## set everything up and run the main job: raw video to two evaluated world models and a page
 	$(BIN)/wfm run world_model --profile demo
@@ -45,6 +45,12 @@ test: check ## everything but the long matrices
 
 test-all: check ## the long matrices too
 	$(BIN)/python -m pytest
+
+fuzz: setup-dev ## ten thousand seeded mutations of everything that is read from outside (about an hour)
+	$(BIN)/python -m pytest -m long tests/faults/test_fuzz.py tests/contracts/test_fuzz_records.py
+
+camera-films: setup-dev ## old cameras' films, downloaded from Debian: all their frames come out
+	$(BIN)/python -m pytest -m long tests/wfm/data/test_camera_files.py
 
 lock: setup ## renew components/lock.json: which code each stage's version stands for
 	$(BIN)/wfm lock

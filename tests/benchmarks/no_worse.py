@@ -2,8 +2,9 @@
 
     python -m tests.benchmarks.no_worse OLD_STORE NEW_STORE
 
-Prints one JSON line a model and kind of prediction: windows, mean difference [dB] and its 95 % interval. Ends with 1 when a
-lower end is below -0.2 dB, or when the two did not predict the same windows.
+A window is known by its file, its start and its number: ids of videos change when a byte of their files does. Prints one JSON
+line a model and kind of prediction: windows, mean difference [dB] and its 95 % interval. Ends with 1 when a lower end is below
+-0.2 dB, or when the two did not predict the same windows.
 """
 
 import json
@@ -19,11 +20,15 @@ DRAWS = 10_000
 
 
 def psnr(store: Store, model: str) -> dict[tuple[str, str], tuple[str, float]]:
-    """(window, kind of prediction) -> (session, PSNR [dB])."""
+    """(file, start and number of the window; kind of prediction) -> (session, PSNR [dB])."""
     lineage = store.lineage(store.resolve(f"model/{model}"))
     (report,) = (a.key for a in lineage if a.stage == "evaluate_model")
     rows = store.artifact(report).table("windows").to_pylist()
-    return {(row["sample_id"], row["video"]): (row["session_id"], row["psnr_db"]) for row in rows}
+    found = {}
+    for row in rows:
+        window = f"{row['source'].rpartition('/')[2]} {row['start_seconds']:.4f} {row['sample_id'].rpartition(':')[2]}"
+        found[window, row["video"]] = row["session_id"], row["psnr_db"]
+    return found
 
 
 def interval(sessions: list[str], differences: np.ndarray) -> tuple[float, float]:
