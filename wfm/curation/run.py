@@ -31,6 +31,7 @@ _SETTINGS = {
     "distributed.worker.memory.terminate": 0.95,
     "distributed.scheduler.allowed-failures": WORKER_LOSSES_ALLOWED,
     "distributed.scheduler.work-stealing": False,
+    "distributed.deploy.lost-worker-timeout": "1000 days",  # nannies bring workers back: one lost twice in 15 s is not given up
     "distributed.comm.timeouts.connect": "30s",
     "distributed.admin.tick.limit": "30s",
     "distributed.scheduler.http.routes": [],  # pages in clear, open to all
