@@ -94,3 +94,15 @@ def test_what_was_invalidated_is_still_a_problem(store: Store) -> None:
     store.invalidate(CLIPS, "upside down")
     (problem,) = store.verify(MODEL).problems
     assert problem.endswith(": upside down")
+
+
+@pytest.mark.parametrize("stray", ["notes", "11111111 copy", "a\\b"])
+def test_a_stray_folder_among_the_artifacts_hides_none(store: Store, stray: str) -> None:
+    """`list --all` ended at each: "key 'notes' is not a key", "path 'artifacts/a\\\\b' is not allowed"."""
+    folder = Path(store.url.removeprefix("file://")) / "artifacts" / stray
+    folder.mkdir()
+    (folder / "manifest.json").write_text("{}")
+    assert CLIPS[:12] in said(store, "list", "--all")
+    assert list(store.known_keys()) == [CLIPS, MODEL]
+    store.invalidate(CLIPS, "the lamp was wrong")
+    assert store.resolve("11111111") == CLIPS
