@@ -11,16 +11,8 @@ from collections.abc import Collection
 from urllib.parse import unquote
 
 _WORDS = (
-    "token",
-    "secret",
-    "password",
-    "passwd",
-    "signature",
-    "credential",
-    "apikey",
-    "accesskey",
-    "accessid",
-    "authoriz",
+    *("token", "secret", "password", "passwd", "signature"),
+    *("credential", "apikey", "accesskey", "accessid", "authoriz"),
 )
 """A parameter whose name holds one of these is a credential, however it is spelt (``X-Amz-Security-Token``, ``api_key``)."""
 _NAMES = {

@@ -51,12 +51,8 @@ def rate_of(value: Any) -> float:
 
 def count_of(value: Any) -> int:
     """A whole number that is not negative. Raises ValueError."""
-    if (
-        isinstance(value, bool)
-        or not isinstance(value, int | float)
-        or not 0 <= value <= MOST_COUNT
-        or value != int(value)
-    ):
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not is_number or not 0 <= value <= MOST_COUNT or value != int(value):
         raise ValueError(f"{str(value)[:40]} is no count")
     return int(value)
 
