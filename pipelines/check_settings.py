@@ -223,8 +223,6 @@ def windows_fit(asked: Asked) -> Iterator[str]:
                 made.model.latent_frames(getattr(config, name))
             except ValueError as error:
                 yield asked(name, str(error))
-    if config.guess_from >= config.num_frames:
-        yield asked("guess_from", f"a window has {config.num_frames} frames, give fewer")
     if made is not None and any(side % made.model.spatial_compression for side in config.size):
         yield asked("size", f"the tokenizer needs multiples of {made.model.spatial_compression}")
 
