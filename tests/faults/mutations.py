@@ -5,24 +5,8 @@ import re
 from collections.abc import Callable
 
 _NUMBERS = (
-    0,
-    1,
-    2,
-    3,
-    7,
-    8,
-    0x7F,
-    0x80,
-    0xFF,
-    0x7FFF,
-    0x8000,
-    0xFFFF,
-    10**6,
-    0x7FFFFFFF,
-    0x80000000,
-    0xFFFFFFFF,
-    2**63 - 1,
-    2**64 - 1,
+    *(0, 1, 2, 3, 7, 8, 0x7F, 0x80, 0xFF, 0x7FFF, 0x8000, 0xFFFF, 10**6),
+    *(0x7FFFFFFF, 0x80000000, 0xFFFFFFFF, 2**63 - 1, 2**64 - 1),
 )
 _TEXTS = (
     b"-1", b"0", b"1e30000000", b"1e400", b"NaN", b"Infinity", b"-Infinity", b"null", b"true", b"[]", b"{}", b'""',
