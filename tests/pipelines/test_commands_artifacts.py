@@ -106,3 +106,20 @@ def test_a_stray_folder_among_the_artifacts_hides_none(store: Store, stray: str)
     assert list(store.known_keys()) == [CLIPS, MODEL]
     store.invalidate(CLIPS, "the lamp was wrong")
     assert store.resolve("11111111") == CLIPS
+
+
+def test_a_long_reason_leaves_the_names_whole(store: Store) -> None:
+    """It stood on one line, and of every other column a … was left."""
+    store.invalidate(CLIPS, "the lamp was wrong, " * 20)
+    shown = said(store, "list", "--all")
+    assert all(words in shown for words in ("clips/cut@latest", "model/mine@latest", MODEL[:12], "1000 B"))
+    assert shown.count("the lamp was wrong") > 15  # a line may end within one
+
+
+def test_what_a_tombstone_without_words_tells(store: Store) -> None:
+    """It said "was collected at : its tombstone cannot be read"."""
+    store.objects.replace(f"artifacts/{MODEL}/tombstone-1.json", b"{")
+    store.objects.replace(f"artifacts/{CLIPS}/tombstone-1.json", b"")
+    told = [store.tombstone(key).told() for key in (MODEL, CLIPS)]  # type: ignore[union-attr]
+    assert told[0].startswith("does not count: its tombstone cannot be read: ")
+    assert told[1] == "was collected: nothing needed it"
