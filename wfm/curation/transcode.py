@@ -7,7 +7,7 @@ one key two results. Asking for an encoder that is not there is an error that na
 
 import dataclasses
 from fractions import Fraction
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 import pydantic
@@ -15,7 +15,7 @@ import pydantic
 from wfm.config import Config
 from wfm.curation.alpha import has_alpha, rgb_on_ground, yuv_on_ground
 from wfm.data.colour import BT601, BT709, LIMITED_RANGE
-from wfm.data.x264 import STEADY
+from wfm.data.x264 import STEADY, Speed
 from wfm.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 Encoder = Literal["h264", "hevc", "av1", "h264_nvenc", "hevc_nvenc", "av1_nvenc"]
 _LIBRARIES = {"h264": "libx264", "hevc": "libx265", "av1": "libsvtav1"}
-SPEEDS = ("veryslow", "slower", "slow", "medium", "fast", "faster", "veryfast", "superfast", "ultrafast")
+SPEEDS = get_args(Speed)[::-1]  # the slowest first
 _FULL_RANGE = 2  # AVCOL_RANGE_JPEG
 _HIGH_DEFINITION = 720
 _RGB = 0
