@@ -1,7 +1,8 @@
 """One thin entry point per stage: parse, configure, one call into wfm, commit.
 
 Every engine starts the same process, ``python -m components.<stage> --spec URL --input NAME=KEY ... --key-out PATH``
-(`entrypoint.py` is that contract), so resume, caching and lineage are alike on all of them. In flow order:
+(`entrypoint.py` is that contract; `derivation.py` and `meaning.py` make the keys), so resume, caching and lineage are alike
+on all of them. In flow order:
 
     simulate_videos -> ingest_videos -> split_clips -> score_clips -> caption_clips -> embed_clips -> dedup_clips
       -> select_clips -> write_shards -> train_tokenizer -> encode_latents -> train_world_model -> generate_videos

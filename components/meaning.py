@@ -12,7 +12,6 @@ import gc
 import hashlib
 import json
 import os
-import secrets
 import stat
 import sys
 from collections.abc import Callable, Iterator
@@ -20,11 +19,14 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
+from wfm.artifacts.address import KEY_PATTERN
+from wfm.artifacts.atomic import replace_on_disk
+from wfm.errors import WfmError
+
 _BLOCKS = ("body", "orelse", "finalbody")
 _MOST_BYTES = 16 * 2**20
 _MOST_KEPT = 4096
 """Entries; a checkout has some 300, so those of several fit."""
-_DIGITS = frozenset("0123456789abcdef")
 
 Import = tuple[int, str, tuple[str, ...]]
 """An import as it is written: level (dots), module, names taken from it (none: ``import module``)."""
@@ -122,17 +124,10 @@ class KeptMeanings:
             return
         self._new = False
         body = json.dumps({name: self._kept[name] for name in list(self._kept)[-_MOST_KEPT:]}, separators=(",", ":"))
-        temporary = self._file.with_suffix(f".{secrets.token_hex(4)}.tmp")
-        try:
+        with suppress(OSError, WfmError):
             self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            if not _closed(os.lstat(self._folder), stat.S_ISDIR):
-                return
-            with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-                file.write(f"{_sum(body)}\n{body}")
-            os.replace(temporary, self._file)
-        except OSError:
-            with suppress(OSError):
-                temporary.unlink()
+            if _closed(os.lstat(self._folder), stat.S_ISDIR):
+                replace_on_disk(self._file, f"{_sum(body)}\n{body}".encode(), fsync=False, mode=0o600)
 
     def _load(self) -> dict[str, Meaning]:
         try:
@@ -156,7 +151,7 @@ def _closed(about: os.stat_result, is_kind: Callable[[int], bool]) -> bool:
 def _entry(name: str, found: tuple[str, list[tuple[int, str, list[str]]]]) -> Meaning:
     """What `save` wrote of one; raises `ValueError` or `TypeError` for anything else."""
     digest, imports = found
-    if not all(isinstance(word, str) and len(word) == 64 and _DIGITS.issuperset(word) for word in (name, digest)):
+    if not all(isinstance(word, str) and KEY_PATTERN.fullmatch(word) for word in (name, digest)):
         raise ValueError(f"{name!r} is no sha256")
     return Meaning(digest, tuple((int(level), str(module), tuple(map(str, names))) for level, module, names in imports))
 

@@ -13,18 +13,13 @@ from typing import TYPE_CHECKING, Any
 import pydantic
 
 from wfm.artifacts.address import KEY_PATTERN, NAME_PATTERN
-from wfm.config import Config
+from wfm.config import MOST_COUNT, MOST_NUMBER, Config
 from wfm.errors import ConfigError
 
 if TYPE_CHECKING:
     from pipelines.plan import Node, Plan
     from wfm.models.tokenizer.config import TokenizerConfig
     from wfm.training.config import EncodingConfig
-
-_MOST_COUNT, _MOST_NUMBER = 2**31 - 1, 1e30
-"""More items, steps or pixels, or a larger number, than that end in an overflow deep inside a stage; a field that may hold more
-states its own bound."""
-SPLITS = ("train", "val", "test")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,11 +82,11 @@ def _check(plan: "Plan", rules: "dict[str, tuple[Rule, ...]]", every: "tuple[Rul
 
 
 def numbers_in_reach(asked: Asked) -> Iterator[str]:
-    """No number is so large that it cannot be meant."""
+    """No number is so large that it cannot be meant; a field that may hold more states its own bound."""
     for path, value, field in _leaves(asked.config, ""):
         if not isinstance(value, int | float):
             continue
-        most = _MOST_COUNT if isinstance(value, int) else _MOST_NUMBER
+        most = MOST_COUNT if isinstance(value, int) else MOST_NUMBER
         bounded = any(hasattr(rule, "lt") or hasattr(rule, "le") for rule in field.metadata)
         if abs(value) > most and not bounded:
             yield asked(path, f"that is beyond reach, give {-most:g} to {most:g}")
@@ -117,7 +112,7 @@ def _leaves(config: Config, head: str) -> Iterator[tuple[str, Any, pydantic.fiel
 
 def preset_exists(asked: Asked) -> Iterator[str]:
     """The encoder knows the speed by its name."""
-    from wfm.curation.transcode import _SPEEDS as SPEEDS
+    from wfm.curation.transcode import SPEEDS
 
     if asked.config.cut.preset not in SPEEDS:
         yield asked("cut.preset", f"choices are {', '.join(SPEEDS)}")
@@ -228,14 +223,14 @@ def windows_fit(asked: Asked) -> Iterator[str]:
                 made.model.latent_frames(getattr(config, name))
             except ValueError as error:
                 yield asked(name, str(error))
-    if config.guess_from >= config.num_frames:
-        yield asked("guess_from", f"a window has {config.num_frames} frames, give fewer")
     if made is not None and any(side % made.model.spatial_compression for side in config.size):
         yield asked("size", f"the tokenizer needs multiples of {made.model.spatial_compression}")
 
 
 def splits_exist(asked: Asked) -> Iterator[str]:
     """What is encoded is there, and training has something to learn from."""
+    from wfm.curation.rows import SPLITS
+
     if "train" not in asked.config.splits or not set(asked.config.splits) <= set(SPLITS):
         yield asked("splits", f"choices are {', '.join(SPLITS)}, train among them")
     yield from _not_empty(asked, "splits", "dataset")

@@ -40,7 +40,7 @@ def list_(
     opened = open_store(store)
     table = Table(box=None)
     for heading in ("name", "kind", "key", "made by", "at", "files", "size", "parts"):
-        table.add_column(heading, no_wrap=True)
+        table.add_column(heading, no_wrap=heading != "made by")  # there stand reasons, of any length
     names: dict[str, list[str]] = {}
     for promotion in opened.names.list(kind):
         names.setdefault(promotion.key, []).append(promotion.reference)

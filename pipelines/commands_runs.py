@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from pipelines.console import LAST, STORE_DEFAULT, StoreOption, age, answers, notices, open_run, open_store, say, warn
+from pipelines.plan_display import show_plan
 from pipelines.run_display import duration, node_table
 from pipelines.run_state import GOOD, RunState, read_state, request_cancel
 from wfm.errors import InputError
@@ -38,7 +39,6 @@ _RETRY = Annotated[
     typer.Option("--retry-failed", help="Try again what failed or was poisoned before; what was refused stays so."),
 ]
 _PATIENCE_SECONDS = 60.0
-_FEW = 3
 
 
 def add_to(app: typer.Typer) -> None:
@@ -165,7 +165,7 @@ def _start(
     check_budget(cpu, memory)
     plan = wanted.plan(store)
     if dry_run:
-        _show_plan(plan, store)
+        show_plan(plan, store)
         return
     missing = len(plan.missing)
     what = f"{missing} of {len(plan.nodes)} stages to run" if missing else "nothing to run, everything is there"
@@ -175,47 +175,6 @@ def _start(
     summary, plan = start(wanted, store, plan=plan, rerun_of=rerun_of, cpu=cpu, memory_gib=memory, quiet=quiet)
     _conclude(summary.state, plan, store)
     raise typer.Exit(summary.exit_code)
-
-
-def _show_plan(plan: "Plan", store: "Store") -> None:
-    from rich.table import Table
-
-    from pipelines.estimate import estimate, questions
-    from pipelines.explain import reasons
-
-    table = Table(title=f"{plan.pipeline} ({plan.profile})", title_justify="left", box=None)
-    for heading in ("stage", "runs", "key", "estimate", "why"):
-        table.add_column(heading, no_wrap=heading != "why")
-    costs = estimate(plan, store)
-    why = reasons(plan, store)
-    known = [cost.seconds for cost in costs.values() if cost.seconds is not None]
-    for node in plan.nodes:
-        seconds = costs[node.name].seconds if node.name in costs else None
-        rough = "~" if node.name in costs and costs[node.name].other else ""
-        shown = "" if node.done else "not measured yet" if seconds is None else f"{rough}{duration(seconds)}"
-        table.add_row(
-            node.name, "no" if node.done else "yes", (node.key or "")[:12], shown, why.get(node.name, node.why)
-        )
-    answers().print(table)
-    say(f"{len(plan.missing)} of {len(plan.nodes)} stages would run")
-    for note in plan.notes:
-        say(note)
-    if known:
-        cpu = sum(cost.cpu_seconds or 0.0 for cost in costs.values())
-        files = next(iter(costs.values())).files
-        of = f" for {files} videos" if files is not None else ""
-        say(
-            f"about {duration(sum(known))} one after the other and {cpu / 3600:.2f} processor hours{of}, at the "
-            f"rates of earlier runs here; {len(costs) - len(known)} stages have no figure"
-        )
-        for name, cost in costs.items():
-            if cost.other and cost.seconds is not None:
-                more = f" and {len(cost.other) - _FEW} more" if len(cost.other) > _FEW else ""
-                say(f"~ {name} was measured with other options: {', '.join(cost.other[:_FEW])}{more}")
-    elif costs:
-        say("no estimate: no stage of these has run on this store before, or the videos are not there yet")
-    for line in questions(plan, store):
-        say(line)
 
 
 def _conclude(state: RunState, plan: "Plan", store: "Store") -> None:

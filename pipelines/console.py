@@ -94,7 +94,7 @@ def say(text: str) -> None:
 
 def warn(text: str) -> None:
     """One line beside the answer, whole: it may name a file or a command to copy."""
-    print(text, file=sys.stderr, flush=True)
+    print(printable(text), file=sys.stderr, flush=True)
 
 
 def age(unix_seconds: float) -> str:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from pipelines.explain import flat
 from wfm.config import Config
 from wfm.errors import WfmError
+from wfm.generation.config import TWICE
 
 if TYPE_CHECKING:
     from pipelines.plan import Node, Plan
@@ -22,8 +23,6 @@ if TYPE_CHECKING:
 
 INGEST = "ingest_videos"
 CAPTION = "caption_clips"
-_TWICE = ("heun", "flow_heun")
-"""Samplers that ask the network twice a step."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,7 +89,7 @@ def _of_decoder(config: Any, files: int | None) -> float:
 
 def _of_generation(config: Any, files: int | None) -> float | None:
     windows = config.max_windows or files
-    passes = config.sampling.steps * (2 if config.sampling.sampler in _TWICE else 1)
+    passes = config.sampling.steps * (2 if config.sampling.sampler in TWICE else 1)
     return None if windows is None else float(windows * len(config.splits) * passes)
 
 

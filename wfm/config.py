@@ -33,31 +33,31 @@ def how(default: Any, **constraints: Any) -> Any:
     return pydantic.Field(default, json_schema_extra={_HALF: "how"}, **constraints)
 
 
+def added(neutral: Any, **constraints: Any) -> Any:
+    """A field that is younger than artifacts in use. `neutral`, its default, is what the code did before; with that value it
+    stays out of the key, so that no data changes its name for an option nobody used."""
+    return pydantic.Field(neutral, json_schema_extra={_ADDED: True}, **constraints)
+
+
 def _one_of_devices(name: str) -> str:
     if not re.fullmatch(r"cpu|cuda(:\d{1,3})?", name):
         raise ValueError("choices are cpu, cuda, cuda:0, cuda:1, ...")
     return name
 
 
-_MOST = 2**31 - 1
-"""More items, frames or channels than that are a slip of the keyboard, and end in an overflow deep inside a stage."""
-Natural = Annotated[int, pydantic.Field(ge=0, le=_MOST)]
-Count = Annotated[int, pydantic.Field(ge=1, le=_MOST)]
+MOST_COUNT, MOST_NUMBER = 2**31 - 1, 1e30
+"""More items, frames or channels, or a larger number, are a slip of the keyboard, and end in an overflow inside a stage."""
+Natural = Annotated[int, pydantic.Field(ge=0, le=MOST_COUNT)]
+Count = Annotated[int, pydantic.Field(ge=1, le=MOST_COUNT)]
 Bytes = Annotated[int, pydantic.Field(ge=1, lt=2**63)]
 Seed = Annotated[int, pydantic.Field(strict=True, ge=0, lt=2**64)]
 """A seed: a whole number of 64 bits, every one of which counts."""
-AtLeastZero = Annotated[float, pydantic.Field(ge=0, lt=1e30)]
-AboveZero = Annotated[float, pydantic.Field(gt=0, lt=1e30)]
+AtLeastZero = Annotated[float, pydantic.Field(ge=0, lt=MOST_NUMBER)]
+AboveZero = Annotated[float, pydantic.Field(gt=0, lt=MOST_NUMBER)]
 Share = Annotated[float, pydantic.Field(ge=0, le=1)]
 Decay = Annotated[float, pydantic.Field(ge=0, lt=1)]
 Cosine = Annotated[float, pydantic.Field(ge=-1, le=1)]
 Device = Annotated[str, pydantic.AfterValidator(_one_of_devices)]
-
-
-def added(neutral: Any, **constraints: Any) -> Any:
-    """A field that is younger than artifacts in use. `neutral`, its default, is what the code did before; with that value it
-    stays out of the key, so that no data changes its name for an option nobody used."""
-    return pydantic.Field(neutral, json_schema_extra={_ADDED: True}, **constraints)
 
 
 class Config(pydantic.BaseModel):

@@ -11,16 +11,8 @@ from collections.abc import Collection
 from urllib.parse import unquote
 
 _WORDS = (
-    "token",
-    "secret",
-    "password",
-    "passwd",
-    "signature",
-    "credential",
-    "apikey",
-    "accesskey",
-    "accessid",
-    "authoriz",
+    *("token", "secret", "password", "passwd", "signature"),
+    *("credential", "apikey", "accesskey", "accessid", "authoriz"),
 )
 """A parameter whose name holds one of these is a credential, however it is spelt (``X-Amz-Security-Token``, ``api_key``)."""
 _NAMES = {
@@ -33,14 +25,15 @@ _PARAMETER = re.compile(r"([?&;#]|\b)([\w.%~-]{1,64})(=)([^\s&;#,'\"<>)\]]+)")
 _ECHOED = re.compile(
     r"(?i)((?:access.?key(?:.?id)?|secret\w*|token|signature|password|api.?key)['\"]?\s*[=:]\s*['\"]?)[^\s,'\"]+"
 )
-_VARIABLE = re.compile(r"(?i)key|secret|token|password|credential|sas")
+SECRET_OPTION = re.compile(r"(?i)key|secret|token|password|credential|sas")
+"""Names of options and of variables of the environment whose values are secret."""
 _SHORTEST = 4
 """Values shorter than this are not blanked: they would blank half a sentence."""
 
 
 def names_credential(parameter: str) -> bool:
     """Whether a query parameter of this name holds a credential, percent-encoded or not, in any spelling."""
-    plain = re.sub(r"[^a-z0-9]", "", unquote(unquote(parameter)).lower())
+    plain = _plain(parameter)
     return plain in _NAMES or any(word in plain for word in _WORDS)
 
 
@@ -55,10 +48,8 @@ def carries_credentials(url: str) -> bool:
 def without_credentials(text: str, more: Collection[str] = ()) -> str:
     """`text` with the values of credential variables of the environment, those in `more`, and what addresses and servers'
     answers show of them, blanked out."""
-    known = {value for name, value in os.environ.items() if name.startswith("AWS_") and _VARIABLE.search(name)} | set(
-        more
-    )
-    for value in sorted((value for value in known if len(value) >= _SHORTEST), key=len, reverse=True):
+    own = {value for name, value in os.environ.items() if name.startswith("AWS_") and SECRET_OPTION.search(name)}
+    for value in sorted((one for one in own.union(more) if len(one) >= _SHORTEST), key=len, reverse=True):
         text = text.replace(value, "***")
     text = _USER.sub(r"\1***@", text)
     text = _PARAMETER.sub(lambda found: f"{found[1]}{found[2]}=***" if _is_secret(found) else found[0], text)
@@ -67,5 +58,8 @@ def without_credentials(text: str, more: Collection[str] = ()) -> str:
 
 def _is_secret(found: re.Match[str]) -> bool:
     """A parameter of an address by any of the names; outside of one (``key=...`` in prose) the telling names only."""
-    plain = re.sub(r"[^a-z0-9]", "", unquote(found[2]).lower())
-    return names_credential(found[2]) if found[1] else any(word in plain for word in _WORDS)
+    return names_credential(found[2]) if found[1] else any(word in _plain(found[2]) for word in _WORDS)
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[^a-z0-9]", "", unquote(unquote(name)).lower())

@@ -49,19 +49,8 @@ def one_node(path: str) -> dict[str, object]:
 
 
 UNSAFE = [
-    "../a",
-    "/etc/a",
-    "a/../../b",
-    "a\\b",
-    "",
-    "a//b",
-    "C:/a",
-    "a\0b",
-    "a\x1b[2J",
-    "a\x9b2J",
-    "\ud800",
-    "x" * 300,
-    "a/" * 450 + "a",
+    *("../a", "/etc/a", "a/../../b", "a\\b", "", "a//b", "C:/a"),
+    *("a\0b", "a\x1b[2J", "a\x9b2J", "\ud800", "x" * 300, "a/" * 450 + "a"),
 ]
 BAD_FIELDS = [
     *({"attempt": value} for value in ("../../../../home/x", "", "x", "20260101T000000000-0000000G", 7)),

@@ -4,25 +4,11 @@ import random
 import re
 from collections.abc import Callable
 
+Change = Callable[[bytes, random.Random], bytes]
+
 _NUMBERS = (
-    0,
-    1,
-    2,
-    3,
-    7,
-    8,
-    0x7F,
-    0x80,
-    0xFF,
-    0x7FFF,
-    0x8000,
-    0xFFFF,
-    10**6,
-    0x7FFFFFFF,
-    0x80000000,
-    0xFFFFFFFF,
-    2**63 - 1,
-    2**64 - 1,
+    *(0, 1, 2, 3, 7, 8, 0x7F, 0x80, 0xFF, 0x7FFF, 0x8000, 0xFFFF, 10**6),
+    *(0x7FFFFFFF, 0x80000000, 0xFFFFFFFF, 2**63 - 1, 2**64 - 1),
 )
 _TEXTS = (
     b"-1", b"0", b"1e30000000", b"1e400", b"NaN", b"Infinity", b"-Infinity", b"null", b"true", b"[]", b"{}", b'""',
@@ -90,14 +76,4 @@ def _text(data: bytes, chance: random.Random) -> bytes:
     return data[: one.start()] + chance.choice(_TEXTS) + data[one.end() :]
 
 
-_CHANGES: tuple[Callable[[bytes, random.Random], bytes], ...] = (
-    _flip,
-    _flip,
-    _number,
-    _number,
-    _cut,
-    _again,
-    _noise,
-    _blank,
-    _text,
-)
+_CHANGES: tuple[Change, ...] = (_flip, _flip, _number, _number, _cut, _again, _noise, _blank, _text)

@@ -94,3 +94,32 @@ def test_what_was_invalidated_is_still_a_problem(store: Store) -> None:
     store.invalidate(CLIPS, "upside down")
     (problem,) = store.verify(MODEL).problems
     assert problem.endswith(": upside down")
+
+
+@pytest.mark.parametrize("stray", ["notes", "11111111 copy", "a\\b"])
+def test_a_stray_folder_among_the_artifacts_hides_none(store: Store, stray: str) -> None:
+    """`list --all` ended at each: "key 'notes' is not a key", "path 'artifacts/a\\\\b' is not allowed"."""
+    folder = Path(store.url.removeprefix("file://")) / "artifacts" / stray
+    folder.mkdir()
+    (folder / "manifest.json").write_text("{}")
+    assert CLIPS[:12] in said(store, "list", "--all")
+    assert list(store.known_keys()) == [CLIPS, MODEL]
+    store.invalidate(CLIPS, "the lamp was wrong")
+    assert store.resolve("11111111") == CLIPS
+
+
+def test_a_long_reason_leaves_the_names_whole(store: Store) -> None:
+    """It stood on one line, and of every other column a … was left."""
+    store.invalidate(CLIPS, "the lamp was wrong, " * 20)
+    shown = said(store, "list", "--all")
+    assert all(words in shown for words in ("clips/cut@latest", "model/mine@latest", MODEL[:12], "1000 B"))
+    assert shown.count("the lamp was wrong") > 15  # a line may end within one
+
+
+def test_what_a_tombstone_without_words_tells(store: Store) -> None:
+    """It said "was collected at : its tombstone cannot be read"."""
+    store.objects.replace(f"artifacts/{MODEL}/tombstone-1.json", b"{")
+    store.objects.replace(f"artifacts/{CLIPS}/tombstone-1.json", b"")
+    told = [store.tombstone(key).told() for key in (MODEL, CLIPS)]  # type: ignore[union-attr]
+    assert told[0].startswith("does not count: its tombstone cannot be read: ")
+    assert told[1] == "was collected: nothing needed it"

@@ -120,7 +120,7 @@ MANIFEST, REFERENCE = f"artifacts/{TWO}/manifest.json", "refs/dataset/d/latest/0
         (REFERENCE, b'{"schema_version": 1}', "artifacts gc --dry-run", 0, "wfm artifacts promote"),
         (REFERENCE, b'{"schema_version": 1}', "artifacts show dataset/d", 64, "wfm artifacts promote"),
         (f"artifacts/{TWO}/tombstone-1.json", b"{", "artifacts gc --dry-run", 0, "cannot be read"),
-        (f"artifacts/{TWO}/tombstone-1.json", b"{", "artifacts list", 0, "no longer there"),
+        (f"artifacts/{TWO}/tombstone-1.json", b"{", "artifacts list", 0, "does not count"),
         (f"leases/{ONE}/00000001.json", b'{"schema_version": 1}', "artifacts gc --dry-run", 0, "delete this lease"),
         ("leases/notes.txt", b"x", "artifacts gc --dry-run", 0, "2 artifacts stay"),
         ("artifacts/lost+found/x", b"", "artifacts list --all", 0, "dataset/d@latest"),
@@ -143,8 +143,8 @@ def test_one_damaged_file(
     assert got == code, err
     told = out + err + caplog.text  # a warning of the store goes to standard error
     assert expected in told
-    harmless = ("notes.txt" in path or "lost+found" in path or "a b@c" in path, "no longer" in expected)
-    assert any(harmless) or path.rpartition("/")[0].split("/")[-2] in told
+    harmless = "notes.txt" in path or "lost+found" in path or "a b@c" in path
+    assert harmless or path.rpartition("/")[0].split("/")[-2] in told
 
 
 def test_a_damaged_manifest_is_invalidated_and_made_anew(cli: Cli, store: Store) -> None:

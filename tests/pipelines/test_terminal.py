@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from rich.table import Table
 
-from pipelines.console import careful_console, say
+from pipelines.console import careful_console, say, warn
 from wfm.artifacts import Store
 from wfm.log import printable, set_up
 
@@ -44,6 +44,14 @@ def test_lines_and_tables_and_logs_are_harmless(
     assert obeyed(shown.out + shown.err) == []
     assert shown.out.count("pwned") == 3
     assert "cannot read a\\u001b]0;pwned" in shown.err
+
+
+def test_a_line_beside_the_answer_is_harmless(capsys: pytest.CaptureFixture[str]) -> None:
+    """It went out as it was: words of a damaged record, as `artifacts list` and `runs` tell of it."""
+    warn(f"passed over: {HOSTILE.encode('utf-8', 'replace').decode()}")
+    shown = capsys.readouterr().err
+    assert obeyed(shown) == []
+    assert "passed over: a\\u001b]0;pwned" in shown
 
 
 def test_a_terminal_gets_the_colours_of_rich_alone(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,18 +8,8 @@ from pathlib import Path
 import pytest
 
 NAMES = (
-    "av",
-    "cv2",
-    "numpy",
-    "dask",
-    "distributed",
-    "tornado",
-    "prefect",
-    "uvicorn",
-    "alembic",
-    "json",
-    "hashlib",
-    "typer",
+    *("av", "cv2", "numpy", "dask", "distributed", "tornado", "prefect", "uvicorn", "alembic"),
+    *("json", "hashlib", "typer"),
 )
 
 

@@ -1,5 +1,6 @@
 """Configs: two halves, strict names, dotted overrides."""
 
+import pydantic
 import pytest
 
 from components.generate_videos import GenerateVideosConfig
@@ -100,3 +101,19 @@ def test_a_field_added_later_enters_the_key_only_when_it_is_used():
     assert Younger().resolved() == {"width": 4, "edge": False}
     assert Younger.parse(Older().resolved()) == Younger()
     assert Younger.parse(Younger(edge=True).what()).edge
+
+
+def test_a_rule_that_did_not_reckon_with_a_value_is_an_error_of_ours():
+    """It was the rule's own ZeroDivisionError."""
+
+    class Halves(Config):
+        whole: int = 4
+        parts: int = 2
+
+        @pydantic.model_validator(mode="after")
+        def _even(self):
+            assert self.whole % self.parts == 0
+            return self
+
+    with pytest.raises(ConfigError, match=r"Halves: these values cannot be \(ZeroDivisionError"):
+        Halves.parse({"parts": 0})

@@ -34,9 +34,12 @@ class Tombstone:
     token: Short
 
     def told(self) -> str:
-        """What happened, when and why, to follow a name: ``was invalidated at 2026-...: reason``."""
+        """What happened, when (where that is known) and why, to follow a name: ``was invalidated at 2026-...: reason``."""
+        if self.by == BY_UNKNOWN:
+            return f"does not count: {self.reason}"
         verb = {"invalidate": "invalidated", "purge": "purged"}.get(self.by, "collected")
-        return f"was {verb} at {self.created_at}: {self.reason.removeprefix('purged: ')}"
+        when = f" at {self.created_at}" if self.created_at else ""
+        return f"was {verb}{when}: {self.reason.removeprefix('purged: ')}"
 
     def to_bytes(self) -> bytes:
         return schema.encode({"schema_version": SCHEMA_VERSION, **asdict(self)})

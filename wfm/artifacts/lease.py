@@ -271,8 +271,8 @@ def held(objects: Objects, problems: list[str] | None = None) -> dict[str, Holde
     found: dict[str, Holder | None] = {}
     for key in generations.keys(objects, "leases"):
         folder = f"leases/{key}"
-        names = set(objects.names(folder))
-        number = max((int(m[1]) for m in map(_RECORD.fullmatch, names) if m and m[2] == "json"), default=0)
+        names = objects.names(folder)
+        number = _highest(names)
         if not number or f"{number:08d}.released" in names:
             continue
         try:
@@ -293,8 +293,12 @@ def trim(objects: Objects, key: str) -> None:
     """Of a key's leases only the highest number is needed; it stays, so that fencing numbers only grow."""
     folder = f"leases/{key}"
     names = objects.names(folder)
-    highest = max((int(m[1]) for m in map(_RECORD.fullmatch, names) if m and m[2] == "json"), default=0)
+    highest = _highest(names)
     for name in names:
         match = _RECORD.fullmatch(name)
         if match and int(match[1]) < highest:
             objects.delete(f"{folder}/{name}")
+
+
+def _highest(names: list[str]) -> int:
+    return max((int(m[1]) for m in map(_RECORD.fullmatch, names) if m and m[2] == "json"), default=0)

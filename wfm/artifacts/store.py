@@ -108,15 +108,13 @@ class Store:
 
     def known_keys(self) -> Iterator[str]:
         """The committed keys, and those that were invalidated and not collected yet, in order of key."""
-        for name in self.objects.names("artifacts"):
-            key = name.rstrip("/")
-            state = generations.read_state(self.objects, f"artifacts/{key}")
-            if state.manifests:
+        for key in generations.keys(self.objects, "artifacts"):
+            if generations.read_state(self.objects, f"artifacts/{key}").manifests:
                 yield key
 
     def _keys(self, stem: str) -> list[str]:
         """The committed keys that begin with `stem`; where there is none, those that are not committed any more."""
-        return list(self.committed_keys(stem)) or [name.rstrip("/") for name in self.objects.names("artifacts", stem)]
+        return list(self.committed_keys(stem)) or list(generations.keys(self.objects, "artifacts", stem))
 
     def open_generation(self, area: str, key: str, generation: int) -> Artifact:
         """Open one commit of a key in `artifacts` or `parts`, also one that was invalidated since."""

@@ -4,14 +4,13 @@ All retries are here: the client libraries' own are switched off, so that the wa
 """
 
 import random
-import re
 import time
 from collections.abc import Callable
 from typing import Any, Literal, TypeVar
 from urllib.parse import urlsplit
 
 from wfm.artifacts.atomic import disk_error
-from wfm.credentials import without_credentials
+from wfm.credentials import SECRET_OPTION, without_credentials
 from wfm.errors import InputError, TryAgain, WfmError
 
 Meaning = Literal["missing", "no_bucket", "taken", "unsupported", "transient", "denied", "disk", "other"]
@@ -127,8 +126,6 @@ def _code(error: BaseException) -> tuple[str, int]:
 class Redactor:
     """Takes secrets out of a text: the values of credential options, and what `wfm.credentials` knows."""
 
-    _OPTION = re.compile(r"key|secret|token|password|credential|sas", re.IGNORECASE)
-
     def __init__(self, options: dict[str, Any]) -> None:
         self._options = options
 
@@ -140,7 +137,7 @@ class Redactor:
         for name, value in options.items():
             if isinstance(value, dict):
                 found |= self._secrets(value)
-            elif isinstance(value, str) and self._OPTION.search(name):
+            elif isinstance(value, str) and SECRET_OPTION.search(name):
                 found.add(value)
         return found
 

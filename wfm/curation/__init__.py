@@ -1,9 +1,11 @@
 """Raw video -> a data set that is worth training on. One file per step, in flow order:
 
     ingest    files from outside -> one row each, readable or not (listing, listing_remote, listing_archive: what lies outside;
-              sidecars; rights: who may do what with it; partitions: which part a video belongs to)
-    split     videos -> clips (shots, shots_gradual, shots_transnet: where to cut, cut: how, cut_ahead: while still looking;
-              interlaced, combing: film woven of two moments; uncommon: what few decoders take; true to pts)
+              listing_rows: what a list says, outside_rows: what JSON says; endings: which files are taken; sidecars; rights:
+              who may do what with it; partitions: which part a video belongs to)
+    split     videos -> clips, true to pts (shots, shots_gradual, shots_transnet: where to cut; timeline: gaps and damage; cut:
+              how, cut_ahead: while still looking; interlaced, combing: film woven of two moments; uncommon: what few decoders
+              take; decoded: what decoding found beside what packets promised)
     score     clips -> numbers: motion, sharpness, stillness, burned-in text (signals, motion, sharpness, static, overlay),
               camera moves (block_flow, camera_moves), faults of the picture (quality), kind of video (video_type); by models:
               text (overlay_tracks, text_detector), safety. The second table: measures; small_frames: numbers from every frame
@@ -14,11 +16,11 @@
               (signature) for the perceptual tier; in the pass of score where it needs no weights
     dedup     bytes, signatures, vectors -> groups of the same thing (perceptual; neighbours: pairs; partition: overlapping
               cells; projection: fewer directions first; keepers: who stays; dedup_trial: what each threshold would drop)
-    select    scores and groups -> kept or not, with a reason each (measured_filters: limits on measures; threshold_report:
-              a page of what each threshold would drop)
+    select    scores and groups -> kept or not, with a reason each (measured_filters: limits on measures; drops: the figure
+              that decided; threshold_report: a page of what each threshold would drop)
     cluster   kept clips -> what belongs together, named; taxonomy: categories and their weights (kept_clips: their vectors)
-    dataset   what was kept -> shards and tables (clip_table: the public table of clips; bins: which shard; dataset_card and
-              dataset_readme: what is said of it)
+    dataset   what was kept -> shards and tables (clip_table: the public table of clips; bins: which shard; dataset_card,
+              dataset_readme and column_words: what is said of it)
     exclude   clips leave a finished data set, no shard is written again
     search    clips of a finished data set by words or by example (search_index: neighbours on disk; search_page: a page;
               text_tower: words in the space of a CLIP's pictures)

@@ -97,9 +97,8 @@ def _combs(now: np.ndarray, care: Care) -> np.ndarray | None:
     high = np.maximum(above, below)
     over = _counts(np.maximum(line, high) - high > care.levels)
     if over.max() < care.pixels // 3:
-        return np.zeros(
-            over.shape, bool
-        )  # a woven block has lines of both kinds, and most pictures have none: half the work
+        # A woven block has lines of both kinds, and most pictures have none: half the work.
+        return np.zeros(over.shape, bool)
     low = np.minimum(above, below)
     return over + _counts(low - np.minimum(line, low) > care.levels) >= care.pixels
 

@@ -261,7 +261,7 @@ class Cutter:
         ahead = float((start_pts - self._held.pts) * video.time_base) if self._held is not None else -1.0
         near = ahead >= 0 and (ahead < 5.0 or not video.seekable)
         if not near or self._ahead is None:
-            self._ahead, self._held = _sound(video.shown(start_pts)), None
+            self._ahead, self._held = _trusted(video.shown(start_pts)), None
         while True:
             frame = self._held or next(self._ahead, None)
             self._held = None
@@ -275,8 +275,8 @@ class Cutter:
                 yield frame
 
 
-def _sound(frames: "Iterable[Shown]") -> Iterator["av.VideoFrame"]:
-    """Those that can be trusted."""
+def _trusted(frames: "Iterable[Shown]") -> Iterator["av.VideoFrame"]:
+    """Without those that are damaged."""
     return (shown.frame for shown in frames if not shown.damaged)
 
 

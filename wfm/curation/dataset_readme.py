@@ -103,34 +103,10 @@ def readme(card: dict[str, Any], sources: Iterable[Source]) -> str:
         "",
         "## What was left out",
         "",
-        *_table(("files not used because", "files"), list(card["videos_not_used"].items())),
-        "",
-        *_table(("videos that gave no clip, mostly because", "videos"), list(card["videos_without_clips"].items())),
-        "",
-        *_table(
-            ("spans not cut because", "spans", "hours"),
-            [(code, f["spans"], f"{f['seconds'] / 3600:.2f}") for code, f in card["spans_not_cut"].items()],
-        ),
-        "",
-        *_table(("clips refused because", "clips"), list(card["clips_refused"].items())),
-        "",
+        *_left_out(card),
         "## What is in it",
         "",
-        *_table(("bin", "clips"), list(card["bins"].items())),
-        "",
-        *_table(("captions from", "clips"), list(card["caption_sources"].items())),
-        "",
-        *_counted("category", card["categories"]),
-        *_counted("cluster", card["clusters"]),
-        *_counted("type of video", card["video_types"]),
-        "Scores of the kept clips"
-        + (" (quantiles and sessions estimated from a sample):" if card["estimated"] else ":"),
-        "",
-        *_table(
-            ("score", "min", "5 %", "median", "95 %", "max"),
-            [(name, *(f"{value:.4g}" for value in s.values())) for name, s in card["scores_kept"].items()],
-        ),
-        "",
+        *_contents(card),
         "## Megatron-Energon",
         "",
         "A sample is what the shard holds; a cooker says what a trainer makes of it:",
@@ -173,6 +149,44 @@ def _rights(card: dict[str, Any], sources: Iterable[Source]) -> list[str]:
     if len(listed) < card["videos"]["ok"]:
         lines += ["", f"The other {card['videos']['ok'] - len(listed):,} videos: columns of `videos.parquet`."]
     return lines
+
+
+def _left_out(card: dict[str, Any]) -> list[str]:
+    """Files, videos, spans and clips, counted by reason."""
+    return [
+        *_table(("files not used because", "files"), list(card["videos_not_used"].items())),
+        "",
+        *_table(("videos that gave no clip, mostly because", "videos"), list(card["videos_without_clips"].items())),
+        "",
+        *_table(
+            ("spans not cut because", "spans", "hours"),
+            [(code, f["spans"], f"{f['seconds'] / 3600:.2f}") for code, f in card["spans_not_cut"].items()],
+        ),
+        "",
+        *_table(("clips refused because", "clips"), list(card["clips_refused"].items())),
+        "",
+    ]
+
+
+def _contents(card: dict[str, Any]) -> list[str]:
+    """Clips counted by what they are, and the scores of those that are kept."""
+    return [
+        *_table(("bin", "clips"), list(card["bins"].items())),
+        "",
+        *_table(("captions from", "clips"), list(card["caption_sources"].items())),
+        "",
+        *_counted("category", card["categories"]),
+        *_counted("cluster", card["clusters"]),
+        *_counted("type of video", card["video_types"]),
+        "Scores of the kept clips"
+        + (" (quantiles and sessions estimated from a sample):" if card["estimated"] else ":"),
+        "",
+        *_table(
+            ("score", "min", "5 %", "median", "95 %", "max"),
+            [(name, *(f"{value:.4g}" for value in s.values())) for name, s in card["scores_kept"].items()],
+        ),
+        "",
+    ]
 
 
 def _columns(filled: dict[str, list[str]]) -> list[str]:

@@ -11,12 +11,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from wfm.curation.endings import is_wanted
-from wfm.curation.listing import (
-    Listing,
-    SourceFile,
-    find_sidecars,
-    is_sidecar_name,
-)
+from wfm.curation.listing import Listing, SourceFile, find_sidecars, is_sidecar_name
 from wfm.curation.listing_rows import shown_name, unsafe_name
 from wfm.data.archive import Archive, is_archive_name, split_member
 from wfm.data.archive_index import Index, Limits, Member

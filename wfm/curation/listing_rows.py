@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from typing import Any, BinaryIO
 
 from wfm.credentials import carries_credentials
+from wfm.curation.outside_rows import LONGEST_NAME
 from wfm.errors import InputError
 
 RIGHTS = ("licence", "consent", "rights_holder", "url")
@@ -24,7 +25,10 @@ MOST_ROWS = 10_000_000
 LONGEST_SOURCE = 4096
 """Characters of a name, URL or path."""
 
-_LONGEST = {**dict.fromkeys(("session_id", "view"), 1000), **dict.fromkeys(("licence", "license", "consent"), 10_000)}
+_LONGEST = {
+    **dict.fromkeys(("session_id", "view"), LONGEST_NAME),
+    **dict.fromkeys(("licence", "license", "consent"), 10_000),
+}
 _SHOWN = 200
 
 Row = dict[str, str]

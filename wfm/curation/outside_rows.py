@@ -13,14 +13,17 @@ from collections.abc import Mapping
 from fractions import Fraction
 from typing import Any
 
+from wfm.artifacts.address import KEY_PATTERN
+from wfm.config import MOST_COUNT
+
 LONGEST_TEXT = 100_000
 LONGEST_NAME = 1000
 """Characters of a text that stands in every row of a video."""
-MOST_COUNT = 2**31 - 1
 MOST_SECONDS = 1e9
+MOST_VALUES = 1000
+"""Of a list."""
 
 _NAMES = ("session_id", "view", "split", "group", "shard", "transcode", "reason", "duplicate_tier", "model")
-_HEX = re.compile(r"[0-9a-f]{64}")
 _IDS = ("clip_id", "video_id")
 _RATE = re.compile(r"[0-9]{1,18}(\.[0-9]{0,18})?([eE][+-]?[0-9]{1,2})?(/[0-9]{1,18})?")
 
@@ -51,12 +54,8 @@ def rate_of(value: Any) -> float:
 
 def count_of(value: Any) -> int:
     """A whole number that is not negative. Raises ValueError."""
-    if (
-        isinstance(value, bool)
-        or not isinstance(value, int | float)
-        or not 0 <= value <= MOST_COUNT
-        or value != int(value)
-    ):
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not is_number or not 0 <= value <= MOST_COUNT or value != int(value):
         raise ValueError(f"{str(value)[:40]} is no count")
     return int(value)
 
@@ -85,15 +84,15 @@ def _checked(name: str, value: Any, kind: Any) -> Any:
         if bool in options and isinstance(value, bool):
             return value
         if str in options:
-            if name in _IDS and not (isinstance(value, str) and _HEX.fullmatch(value)):
+            if name in _IDS and not (isinstance(value, str) and KEY_PATTERN.fullmatch(value)):
                 raise ValueError("an id is 64 hex digits")
-            if name == "clip_sha256" and not (value == "" or (isinstance(value, str) and _HEX.fullmatch(value))):
+            if name == "clip_sha256" and not (value == "" or (isinstance(value, str) and KEY_PATTERN.fullmatch(value))):
                 raise ValueError("a hash is 64 hex digits, or empty")
             return text_of(value, LONGEST_NAME if name in _NAMES else LONGEST_TEXT)
         if int in options and type(value) is int and abs(value) <= MOST_COUNT:
             return value
         (of_list,) = [typing.get_args(option) for option in options if typing.get_origin(option) is list] or [()]
-        if of_list and isinstance(value, list) and len(value) <= LONGEST_NAME:
+        if of_list and isinstance(value, list) and len(value) <= MOST_VALUES:
             return [_checked(name, one, of_list[0]) for one in value]
         if float in options and type(value) in (int, float) and abs(value) <= 1e300 and math.isfinite(value):
             return value

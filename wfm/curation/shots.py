@@ -15,7 +15,8 @@ import pydantic
 
 from wfm.config import AboveZero, AtLeastZero, Config, Device, how
 from wfm.curation.prefetch import ahead, frame_bytes
-from wfm.curation.timeline import HOLE_SECONDS, Line, Timeline
+from wfm.curation.timeline import Line, Timeline
+from wfm.data.holes import HOLE_SECONDS
 
 if TYPE_CHECKING:
     import av

@@ -13,14 +13,13 @@ import numpy as np
 
 from wfm.actions import ActionSpec
 from wfm.curation.listing_rows import table_problem
+from wfm.curation.outside_rows import LONGEST_NAME
 from wfm.errors import DataError, WfmError
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 NEWEST_SCHEMA = 1
-LONGEST_NAME = 1000
-"Characters of a session_id or view; every row of its video holds it."
 LONGEST_SHOT = 100_000
 "Characters of a shot as JSON; every clip of it holds it."
 LARGEST_ATTRIBUTES = 2**24

@@ -24,7 +24,8 @@ from wfm.curation.poison import watch
 from wfm.curation.shots import ShotConfig, Span, look, spans, spans_of_shot, tells_soon
 from wfm.curation.sidecars import cut_actions, overlapping_shot, read_actions, read_attributes
 from wfm.curation.step import Skip, SkippedRow, run_step, skipped_by_reason
-from wfm.curation.timeline import HOLE_SECONDS, STILL_SECONDS, Timeline
+from wfm.curation.timeline import STILL_SECONDS, Timeline
+from wfm.data.holes import HOLE_SECONDS
 from wfm.data.source import hash_file, open_source
 from wfm.records import Clip, Video, clip_id_of
 

@@ -7,14 +7,15 @@ one key two results. Asking for an encoder that is not there is an error that na
 
 import dataclasses
 from fractions import Fraction
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 import pydantic
 
 from wfm.config import Config
 from wfm.curation.alpha import has_alpha, rgb_on_ground, yuv_on_ground
-from wfm.data.x264 import STEADY
+from wfm.data.colour import BT601, BT709, LIMITED_RANGE
+from wfm.data.x264 import STEADY, Speed
 from wfm.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -24,12 +25,9 @@ if TYPE_CHECKING:
 
 Encoder = Literal["h264", "hevc", "av1", "h264_nvenc", "hevc_nvenc", "av1_nvenc"]
 _LIBRARIES = {"h264": "libx264", "hevc": "libx265", "av1": "libsvtav1"}
-_SPEEDS = ("veryslow", "slower", "slow", "medium", "fast", "faster", "veryfast", "superfast", "ultrafast")
+SPEEDS = get_args(Speed)[::-1]  # the slowest first
 _FULL_RANGE = 2  # AVCOL_RANGE_JPEG
-_LIMITED_RANGE = 1
-_BT709 = 1  # the number of BT.709 as matrix, as primaries and as transfer
 _HIGH_DEFINITION = 720
-_BT601 = 6
 _RGB = 0
 _UNKNOWN = 2
 
@@ -124,7 +122,7 @@ class Shape:
         """A new frame; its time is the caller's to set."""
         tags = {name: int(getattr(frame, name)) for name in ("colorspace", "color_primaries", "color_trc")}
         # RGB has no matrix of its own: it gets the one that untagged video of this size is taken for.
-        usual = _BT709 if frame.height >= _HIGH_DEFINITION else _BT601
+        usual = BT709 if frame.height >= _HIGH_DEFINITION else BT601
         see_through, is_rgb = has_alpha(frame), is_rgb_like(frame)
         ground: dict[str, Any] = {
             "ground": _rgb(self.config.ground),
@@ -133,12 +131,12 @@ class Shape:
         if see_through and not is_rgb:
             matrix = usual if tags["colorspace"] in (_RGB, _UNKNOWN) else tags["colorspace"]
             frame = yuv_on_ground(frame, **ground, full=_is_full(frame), matrix=matrix)
-        limited = int(frame.color_range) == _LIMITED_RANGE
+        limited = int(frame.color_range) == LIMITED_RANGE
         if self.hdr_peak_nits:
             from wfm.curation.tone_map import to_sdr
 
-            tags = dict.fromkeys(tags, _BT709)  # what is written must say what it is
-            frame, limited = _from_rgb(to_sdr(frame, self.hdr_peak_nits), _BT709), True
+            tags = dict.fromkeys(tags, BT709)  # what is written must say what it is
+            frame, limited = _from_rgb(to_sdr(frame, self.hdr_peak_nits), BT709), True
         elif is_rgb:
             tags["colorspace"] = usual
             image = rgb_on_ground(frame, **ground) if see_through else frame.to_ndarray(format="rgb24")
@@ -156,7 +154,7 @@ class Shape:
         frame = frame if frame.format.name == "yuv420p" else frame.reformat(format="yuv420p")
         for name, value in tags.items():
             setattr(frame, name, value)
-        frame.color_range = _LIMITED_RANGE if limited else 0  # untagged stays untagged
+        frame.color_range = LIMITED_RANGE if limited else 0  # untagged stays untagged
         return frame
 
 
@@ -209,9 +207,9 @@ def _absent(encoder: str, words: str) -> ConfigError:
 
 
 def _options(config: EncodeConfig) -> dict[str, str]:
-    if config.preset not in _SPEEDS:
-        raise ConfigError(f"cut.preset = {config.preset!r}: choices are {', '.join(_SPEEDS)}")
-    speed = _SPEEDS.index(config.preset)
+    if config.preset not in SPEEDS:
+        raise ConfigError(f"cut.preset = {config.preset!r}: choices are {', '.join(SPEEDS)}")
+    speed = SPEEDS.index(config.preset)
     if config.encoder == "h264":
         return {"crf": str(config.crf), "preset": config.preset, **STEADY}
     if config.encoder == "hevc":
@@ -251,7 +249,7 @@ def _is_full(frame: "av.VideoFrame") -> bool:
 
 def _limited(frame: "av.VideoFrame") -> "av.VideoFrame":
     """A frame whose codes go from 0 to 255 -> yuv444p with codes from 16 to 235."""
-    return frame.reformat(format="yuv444p", src_color_range=_FULL_RANGE, dst_color_range=_LIMITED_RANGE)
+    return frame.reformat(format="yuv444p", src_color_range=_FULL_RANGE, dst_color_range=LIMITED_RANGE)
 
 
 def _limited_grey(frame: "av.VideoFrame") -> "av.VideoFrame":
@@ -269,5 +267,5 @@ def _from_rgb(image: Any, matrix: int) -> "av.VideoFrame":
     import av
 
     frame = av.VideoFrame.from_ndarray(image, "rgb24")
-    name = "ITU709" if matrix == _BT709 else "ITU601"
-    return frame.reformat(format="yuv444p", dst_colorspace=name, dst_color_range=_LIMITED_RANGE)
+    name = "ITU709" if matrix == BT709 else "ITU601"
+    return frame.reformat(format="yuv444p", dst_colorspace=name, dst_color_range=LIMITED_RANGE)

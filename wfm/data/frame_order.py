@@ -23,18 +23,8 @@ _AS_SENT = frozenset(
 "Codecs whose pictures come out in the order they are sent; some packets show none."
 _STARTS_ANYWHERE = frozenset(
     {
-        "mpeg1video",
-        "mpeg2video",
-        "mpeg4",
-        "msmpeg4v1",
-        "msmpeg4v2",
-        "msmpeg4",
-        "h263",
-        "flv",
-        "wmv1",
-        "wmv2",
-        "vc1",
-        "wmv3",
+        *("mpeg1video", "mpeg2video", "mpeg4", "msmpeg4v1", "msmpeg4v2", "msmpeg4", "h263", "flv"),
+        *("wmv1", "wmv2", "vc1", "wmv3"),
     }
 )
 "Decoders that show pictures made from nothing when a stream begins without a key frame; the others wait for one."

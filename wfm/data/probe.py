@@ -16,12 +16,9 @@ import numpy as np
 from wfm.data.claims import PacketCount, TooManyPackets
 from wfm.data.decode import ERRORS, OpenVideo, VideoError, open_video, words_of
 from wfm.data.frame_order import Clock
+from wfm.data.holes import HOLE_FRAMES, HOLE_SECONDS
 from wfm.data.orientation import Orientation
 
-HOLE_SECONDS = 1.0
-"A frame that lasts longer, in a video whose frames otherwise come evenly, is followed by a hole, and by no still picture."
-_HOLE_FRAMES = 4
-"And longer than so many frames: slow videos have long ones."
 _FEW_HOLES = 0.01
 "Share of the frames up to which holes are accidents; where there are more, and at least two, frames last as they please."
 _CUT_ANYWHERE = ("mpegts", "mpeg")
@@ -221,7 +218,7 @@ def _is_variable(ticks: np.ndarray, time_base: Fraction) -> bool:
         return False
     gaps = np.diff(ticks)
     usual = float(np.median(gaps))
-    hole = gaps > max(HOLE_SECONDS / float(time_base), _HOLE_FRAMES * usual)
+    hole = gaps > max(HOLE_SECONDS / float(time_base), HOLE_FRAMES * usual)
     if hole.any() and (hole.sum() < 2 or hole.mean() < _FEW_HOLES):
         gaps = gaps[~hole]
     spread = int(gaps.max() - gaps.min())

@@ -29,18 +29,8 @@ _STARTS = (
 )
 _BOXES = {b"ftyp", b"styp", b"moov", b"moof", b"mdat", b"sidx", b"wide", b"skip", b"free", b"pnot"}
 _NO_VIDEO_BRANDS = {
-    b"M4A ",
-    b"M4B ",
-    b"M4P ",
-    b"heic",
-    b"heix",
-    b"heim",
-    b"heis",
-    b"mif1",
-    b"avif",
-    b"jp2 ",
-    b"jpx ",
-    b"crx ",
+    *(b"M4A ", b"M4B ", b"M4P ", b"heic", b"heix", b"heim", b"heis"),
+    *(b"mif1", b"avif", b"jp2 ", b"jpx ", b"crx "),
 }
 _ANNEX_B = re.compile(
     rb"\x00?\x00\x00\x01(?:[\x27\x47\x67][\x42\x4d\x58\x64\x6e\x7a\xf4]|\x09[\x10\x30\x50\x70\x90\xb0\xd0\xf0]|[\x40\x42\x46]\x01)"

@@ -4,6 +4,10 @@ One thread is not enough: at widths that are no multiple of 128 its macroblock t
 was given) gives other bytes from call to call. Without the tree, and without code chosen by the CPU, it does not.
 """
 
-__all__ = ["STEADY"]
+from typing import Literal
 
+__all__ = ["STEADY", "Speed"]
+
+Speed = Literal["ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower", "veryslow"]
+"""Its presets."""
 STEADY = {"threads": "1", "x264-params": "cpu-independent=1:mbtree=0"}

@@ -15,7 +15,7 @@ Rooms, in reading order:
     held_out        every held-out window in every variant: what evaluation judges
     from_artifacts  world models out of the store
     publish         the bundle of a model and its evaluation
-    past_clip, action_files, camera_files, command    what ``wfm generate`` does with a user's files
+    past_clip, action_files, camera_files, command    what ``wfm generate`` does with a user's files (watching: how far it is)
 """
 
 from typing import Any

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import torch
 
-from wfm.artifacts.atomic import put_in_place, replace_on_disk, require_free, write_new
+from wfm.artifacts.atomic import put_in_place, require_free, write_new
 from wfm.errors import ConfigError, InputError
 from wfm.generation.action_files import read_actions
 from wfm.generation.camera_files import read_camera
@@ -193,10 +193,7 @@ def _write(target: Path, frames: np.ndarray, fps: float, sidecar: dict[str, Any]
     made = target.with_name(f".{target.stem}.{os.getpid()}.mp4")
     try:
         write_mp4(made, frames, fps)
-        if force:
-            replace_on_disk(beside, content.encode())
-        else:
-            write_new(beside, content.encode(), force=False)
+        write_new(beside, content.encode(), force=force)
         put_in_place(made, target, force=force)
     finally:
         made.unlink(missing_ok=True)

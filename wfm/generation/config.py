@@ -24,6 +24,10 @@ class GuidanceConfig(Config):
         return self.scale + (self.convention == "cosmos")
 
 
+TWICE = ("heun", "flow_heun")
+"""Samplers that ask the network twice a step."""
+
+
 class SamplingConfig(Config):
     """Sampler of the diffusion family and decoding of the autoregressive family; each family reads its own half."""
 

@@ -56,10 +56,8 @@ def continue_with_drafts(
     told = model.prepare_text(text, text_lengths, batch=batch)
     cache = model.new_cache(batch, frames, size)
     patches, total, passes = model.patchify(past), frames * height * width, 0
-    fresh, drafted = (
-        model.vocabulary.begun(patches),
-        0,
-    )  # what goes through the network: the last `drafted` of it are not sure yet
+    # What goes through the network: the last `drafted` of it are not sure yet.
+    fresh, drafted = model.vocabulary.begun(patches), 0
     with packed_weights(model, laid_out=False):
         while True:
             features = model.features(fresh, condition, size, cache, guess=hints, text=told)

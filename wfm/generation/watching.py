@@ -5,12 +5,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from wfm.generation.config import TWICE
 from wfm.generation.world_model import WorldModel
 from wfm.log import progress
 from wfm.models.diffusion import Denoiser
-
-_TWICE = ("heun", "flow_heun")
-"""Samplers that ask the network twice a step."""
 
 
 @contextmanager
@@ -42,7 +40,7 @@ def expected_passes(world: WorldModel, total: int, mode: str) -> int:
     if isinstance(world.model, Denoiser):
         windows = math.ceil((total - card.past_frames) / (card.num_frames - card.past_frames))
         steps = 1 if mode == "mean" else card.sampling.steps
-        return windows * (2 * steps - 1 if card.sampling.sampler in _TWICE else steps)
+        return windows * (2 * steps - 1 if card.sampling.sampler in TWICE else steps)
     config, tokenizer = world.model.config, world.tokenizer.config
     latents = math.ceil((total - card.past_frames) / tokenizer.temporal_compression)  # type: ignore[operator]
     if config.order == "frame":  # type: ignore[union-attr]

@@ -1,10 +1,11 @@
 """What the simulated corpus is made of. Torch-free and MuJoCo-free: keys are computed from it."""
 
-from typing import Literal, Self
+from typing import Self
 
 import pydantic
 
 from wfm.config import Config, Seed, how
+from wfm.data.x264 import Speed
 
 
 class SimulationConfig(Config):
@@ -48,9 +49,7 @@ class SimulationConfig(Config):
     "One session in so many has a shot with burned-in text; 0: never."
     crf: int = pydantic.Field(18, ge=0, le=51)
     "Constant rate factor of x264; lower is better."
-    preset: Literal["ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower", "veryslow"] = (
-        "veryfast"
-    )
+    preset: Speed = "veryfast"
     "Speed preset of x264."
     workers: int = how(2, ge=1)
     "Processes that simulate, one session at a time each."

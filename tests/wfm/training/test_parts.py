@@ -45,8 +45,8 @@ def test_values_that_cannot_train_are_refused_by_name(field, value):
 
 
 def test_betas_are_shares_below_1():
-    for betas in ((-0.1, 0.9), (0.9, 1.0)):
-        with pytest.raises(ConfigError, match="betas are"):
+    for betas in ((-0.1, 0.9), (0.9, 1.0)):  # taken before, both
+        with pytest.raises(ConfigError, match=r"field 'betas\.[01]' = "):
             TrainingConfig.parse({"betas": betas})
 
 

@@ -193,11 +193,8 @@ def _parse(
     config = autoencoder_config(options, source)
     mean, std = options.get("latents_mean"), options.get("latents_std")
     if mean is None:  # diffusers then normalises by none, whatever std is
-        return (
-            config,
-            None,
-            {} if std is None else {"latents_std": "latents_mean is null, so diffusers does not use it"},
-        )
+        unused = {} if std is None else {"latents_std": "latents_mean is null, so diffusers does not use it"}
+        return config, None, unused
     if std is None:
         raise DataError(f"{source}: latents_mean without latents_std; give both, or null for both")
     if config.latent_channels != _DEFAULT_CHANNELS and _is_default(mean):

@@ -16,6 +16,7 @@ from torch.overrides import TorchFunctionMode
 
 from wfm.errors import ConfigError, DataError, WfmError
 from wfm.models.convert.reading import Entry, TensorFile, drop_pages
+from wfm.models.finite import is_finite
 
 Network = TypeVar("Network", bound=nn.Module)
 
@@ -180,13 +181,6 @@ def fill(
             drop_pages(tensor)
     network.load_state_dict(state, strict=True, assign=True)
     network.to(device)  # the buffers that no file holds
-
-
-def is_finite(tensor: Tensor) -> bool:
-    """Whether no number is NaN or infinite: one pass without a copy, two where a sum of finite ones is beyond the type."""
-    if not tensor.is_floating_point() or bool(tensor.sum().isfinite()):
-        return True
-    return all(bool(part.isfinite().all()) for part in tensor.flatten().split(1 << 24))
 
 
 def _not_finite(what: str, tensor: Tensor, dtype: torch.dtype) -> DataError:

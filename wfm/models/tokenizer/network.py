@@ -242,11 +242,8 @@ class Tokenizer(nn.Module):
     def _fitted(self, video: Tensor, pad: bool, stream: Stream | None) -> Tensor:
         """`video` of a size that fits, or ConfigError."""
         config = self.config
-        if (
-            video.ndim != 5
-            or video.shape[1] != config.in_channels
-            or not (video.is_floating_point() and video.shape[0])
-        ):
+        fits = video.ndim == 5 and video.shape[0] > 0 and video.shape[1] == config.in_channels
+        if not (fits and video.is_floating_point()):
             raise ConfigError(
                 f"video {str(video.dtype).removeprefix('torch.')} {list(video.shape)}: this tokenizer takes floating point "
                 f"[B, {config.in_channels}, T, H, W] in [-1, 1]"
