@@ -122,13 +122,27 @@ def _serve_in_thread(port: int) -> None:
             time.sleep(0.02)
 
 
-def import_prefect() -> Any:
-    """The package, or an error that says how to get it."""
-    try:
-        import prefect
-    except ImportError as error:
-        raise MissingPackage("prefect", extra="prefect", purpose="running a pipeline") from error
-    return prefect
+def import_prefect() -> None:
+    """Import the package so that it takes its settings from our environment alone. Raises `MissingPackage`.
+
+    By itself it reads `.env`, `prefect.toml` and `pyproject.toml` of the current folder, too, and a setting among these may
+    name a file that says what is to be called to set up logging.
+    """
+    if "prefect" in sys.modules:
+        return
+    with contextlib.chdir(home()):  # where nobody else writes: settings are read while it is imported
+        try:
+            from prefect.settings import base
+            from pydantic_settings import InitSettingsSource
+        except ImportError as error:
+            raise MissingPackage("prefect", extra="prefect", purpose="running a pipeline") from error
+
+    class Nothing(InitSettingsSource):
+        def __init__(self, settings_cls: Any, **_: Any) -> None:
+            super().__init__(settings_cls, {})
+
+    for file in ("FilteredDotEnv", "PrefectTomlConfig", "PyprojectTomlConfig"):
+        setattr(base, f"{file}SettingsSource", Nothing)
 
 
 def free_port() -> int:

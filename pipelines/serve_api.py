@@ -10,10 +10,12 @@ import sys
 from collections.abc import Iterable
 
 from pipelines.api_gate import Gate, own_names
+from pipelines.prefect_server import import_prefect
 
 
 def gated_app(host: str, names: Iterable[str] = (), *, ephemeral: bool = False) -> Gate:
     """The app to serve at ``host``; ``ephemeral``: without UI and scheduler, for one run."""
+    import_prefect()
     from prefect.server.api.server import create_app
     from prefect.server.database import alembic_commands
 

@@ -2,7 +2,8 @@
 
 `python -m` and `python -c` put the current folder first on the path, so a file `av.py` beside somebody's videos would run
 inside a stage. What `PYTHONPATH` names is the user's own wish, except for entries that mean "here": an empty one (as in
-`PYTHONPATH=$PYTHONPATH:/x`) or a relative one.
+`PYTHONPATH=$PYTHONPATH:/x`) or a relative one. The same goes for programs (`PATH`) and for shared libraries
+(`LD_LIBRARY_PATH`), to which OpenCV adds an empty entry unless it finds another there.
 """
 
 import os
@@ -12,6 +13,8 @@ from pathlib import Path
 
 _OURS = Path(__file__).resolve().parents[1]
 """The folder that holds the packages wfm, components and pipelines."""
+_NO_LIBRARIES = str(Path(__file__).resolve().parent)
+"""An entry for `LD_LIBRARY_PATH` in which nothing is found."""
 
 
 def python(*arguments: str) -> list[str]:
@@ -20,10 +23,15 @@ def python(*arguments: str) -> list[str]:
 
 
 def safe_environment(given: Mapping[str, str]) -> dict[str, str]:
-    """``given`` for a child: neither it nor any Python that it starts imports from the current folder."""
-    kept = {**given, "PYTHONSAFEPATH": "1"}
-    named = [entry for entry in kept.pop("PYTHONPATH", "").split(os.pathsep) if os.path.isabs(entry)]
-    return {**kept, "PYTHONPATH": os.pathsep.join(named)} if named else kept
+    """``given`` for a child: neither it nor what it starts imports, runs or links what lies in the current folder."""
+    safe = {**given, "PYTHONSAFEPATH": "1"}
+    for name in ("PYTHONPATH", "PATH", "LD_LIBRARY_PATH"):
+        named = [entry for entry in safe.pop(name, "").split(os.pathsep) if os.path.isabs(entry)]
+        if name == "LD_LIBRARY_PATH":
+            named = named or [_NO_LIBRARIES]
+        if named:
+            safe[name] = os.pathsep.join(named)
+    return safe
 
 
 def forget_current_folder() -> None:
@@ -32,7 +40,8 @@ def forget_current_folder() -> None:
     A current folder that is the source tree itself stays: from there, everything comes from there.
     """
     safe = safe_environment(os.environ)
-    os.environ.pop("PYTHONPATH", None)
+    for name in os.environ.keys() - safe.keys():
+        del os.environ[name]
     os.environ.update(safe)
     try:
         here = Path.cwd().resolve()

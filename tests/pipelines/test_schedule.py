@@ -82,6 +82,11 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     here.mkdir()
     for name in ("prefect", "uvicorn", "pipelines", "json", "colorama"):
         (here / f"{name}.py").write_text(PLANTED.format(mark=str(folder / "planted")))
+    called = {"()": "subprocess.Popen", "args": ["touch", str(folder / "called")]}
+    (here / "logging.yml").write_text(json.dumps({"version": 1, "formatters": {"a": called}}))
+    (here / ".env").write_text(f"PREFECT_LOGGING_CONFIG_PATH={here / 'logging.yml'}\n")
+    for name, table in (("prefect.toml", "logging"), ("pyproject.toml", "tool.prefect.logging")):
+        (here / name).write_text(f"[{table}]\nconfig_path = '{here / 'logging.yml'}'\n")
     note = folder / "note"
     noted = f"import os, time; open({str(note)!r}, 'a').write(f'{{time.time()}}\\n')"
     due = [sys.executable, "-S", "-c", f"{noted}; time.sleep(100 if os.path.exists({str(folder / 'slow')!r}) else 0)"]
@@ -329,6 +334,8 @@ def test_a_cron_fires_and_nothing_stays_behind(served: Served) -> None:
     assert not alive
     assert not (Path(os.environ["WFM_HOME"]) / "prefect" / "server.json").exists()
     assert not served.planted.exists()  # the old command imported prefect.py from the current folder, and died of it
+    # it was called, by each of the three files alone: Prefect reads them from the current folder
+    assert not served.planted.with_name("called").exists()
 
 
 @pytest.mark.timeout(120)

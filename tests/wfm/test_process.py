@@ -45,6 +45,18 @@ def test_a_safe_child_and_its_own_children_do_not_look_here(planted: Path, given
 def test_a_path_that_the_user_names_is_kept(tmp_path: Path) -> None:
     assert safe_environment({"PYTHONPATH": f":{tmp_path}:."})["PYTHONPATH"] == str(tmp_path)
     assert "PYTHONPATH" not in safe_environment({"PYTHONPATH": ":"})
+    both = {"PATH": ":/usr/bin:.", "LD_LIBRARY_PATH": "lib:/opt/lib:"}
+    assert safe_environment(both).items() >= {"PATH": "/usr/bin", "LD_LIBRARY_PATH": "/opt/lib"}.items()
+
+
+def test_no_library_is_linked_from_the_current_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+    """OpenCV wrote ``.../lib64:``, and the ffmpeg that PySceneDetect starts loaded libraries from the current folder."""
+    monkeypatch.delenv("LD_LIBRARY_PATH", raising=False)
+    code = "import cv2, os; print(os.environ['LD_LIBRARY_PATH'])"
+    done = subprocess.run(python("-c", code), env=safe_environment(os.environ), capture_output=True, text=True)
+    entries = done.stdout.strip().split(os.pathsep)
+    assert len(entries) > 1, "OpenCV names none any more: the entry of ours may go"
+    assert all(os.path.isabs(entry) for entry in entries)
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 import dataclasses
 import io
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
@@ -54,7 +55,7 @@ def list_remote(url: str, store: "Store | None") -> Listing:
         if file_system.isfile(path):
             if path.lower().endswith(LISTS):
                 with file_system.open(path, "rb") as text:
-                    data = text.read(LARGEST_LIST + 1)
+                    data = b"".join(_up_to(text, LARGEST_LIST + 1))
                 if len(data) > LARGEST_LIST:
                     raise InputError(f"the list {url!r} has more than {LARGEST_LIST:,} bytes: give it in several")
                 rows = (
@@ -131,6 +132,13 @@ def _problem_of_sidecar(url: str, homes: tuple[str, ...]) -> str:
 def _info(url: str, store: "Store | None") -> dict[str, Any]:
     file_system, path = remote_file_system(url, remote_options(store, url))
     return dict(file_system.info(path))
+
+
+def _up_to(file: Any, most: int) -> Iterator[bytes]:
+    """The first ``most`` bytes: from a server that states no size, one read gives what has come so far."""
+    while most > 0 and (chunk := file.read(most)):
+        most -= len(chunk)
+        yield chunk
 
 
 def _listing(file_system: Any, scheme: str, entries: list[dict[str, Any]], root: str, *, named: bool) -> Listing:

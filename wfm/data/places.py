@@ -9,6 +9,7 @@ Buckets are reached by the endpoint that the operator has set, which no source c
 
 import ipaddress
 import os
+import re
 import socket
 from typing import Any
 from urllib.parse import urlsplit
@@ -23,6 +24,8 @@ ADDRESSES_VARIABLE = "WFM_SOURCE_ADDRESSES"
 ``127.0.0.0/8,10.1.0.0/16``, or ``any``."""
 
 CODE = "refused_place"
+LARGEST_ANSWER = 2**29
+"""Bytes that a web server may send at one time; files are fetched in pieces, a list as a whole."""
 _WEB = ("http", "https")
 _METADATA = tuple(map(ipaddress.ip_network, ("168.63.129.16/32", "192.0.0.0/24")))  # of clouds, which count as public
 _UNICAST = ipaddress.ip_network("2000::/3")  # all that the open internet has of IPv6
@@ -103,12 +106,35 @@ def problem_of_address(text: str) -> str:
 
 
 async def web_client(**options: Any) -> Any:
-    """An ``aiohttp`` session for fsspec that connects to no machine that `problem_of_address` refuses."""
+    """An ``aiohttp`` session for fsspec that connects to no machine that `problem_of_address` refuses, and takes no more from
+    one than was asked for."""
     import aiohttp
+
+    class Bounded(aiohttp.ClientResponse):
+        async def read(self) -> bytes:
+            """The whole body. Raises `RefusedPlace` when there is more of it than there may be."""
+            if self._body is None:
+                most = _most_bytes(self.status, self.request_info.headers.get("Range", ""))
+                body = bytearray()
+                async for chunk in self.content.iter_any():
+                    body += chunk
+                    if len(body) > most:
+                        self.close()
+                        raise RefusedPlace(
+                            f"{CODE}: its server sends more than the {most:,} bytes that it was asked for"
+                        )
+                self._body = bytes(body)
+            return await super().read()
 
     patience = aiohttp.ClientTimeout(total=300, sock_connect=20, sock_read=60)
     connector = aiohttp.TCPConnector(socket_factory=_checked_socket, limit_per_host=16)
-    return aiohttp.ClientSession(connector=connector, timeout=patience, **options)
+    return aiohttp.ClientSession(connector=connector, timeout=patience, response_class=Bounded, **options)
+
+
+def _most_bytes(status: int, asked: str) -> int:
+    """Of an answer; 206 says that it is the range that was asked for."""
+    piece = re.fullmatch(r"bytes=(\d+)-(\d+)", asked)
+    return min(int(piece[2]) - int(piece[1]) + 1, LARGEST_ANSWER) if piece and status == 206 else LARGEST_ANSWER
 
 
 def refusal_in(error: BaseException) -> str:

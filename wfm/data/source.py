@@ -295,15 +295,38 @@ def problem_of_error(url: str, error: WfmError) -> str:
 
 
 def _download(url: str, options: dict[str, Any]) -> Path:
-    """A remote file through the cache: ``<cache>/sources/<hash of url and etag>``."""
+    """A remote file through the cache: ``<cache>/sources/<hash of url and etag>``. From the web, where a server may send
+    without end, none that the cache cannot hold."""
     try:
         file_system, path = remote_file_system(url, options)
         info = object_info(file_system, path)
     except Exception as error:
         raise remote_error(url, error) from None
-    return keep(
-        f"{url}\n{object_stamp(info)}", path, int(info.get("size") or 0), _chunks(file_system, path, url), _stated(info)
-    )
+    size, chunks = int(info.get("size") or 0), _chunks(file_system, path, url)
+    if is_web(url):
+        chunks = _fitting(size, chunks)
+    return keep(f"{url}\n{object_stamp(info)}", path, size, chunks, _stated(info))
+
+
+def _fitting(stated: int, chunks: Iterable[bytes]) -> Iterator[bytes]:
+    """Raises `RefusedPlace` at once, or where more bytes come than are stated, when the cache cannot hold them."""
+    most = _cache_bytes()
+
+    def check(size: int) -> None:
+        if size > most:
+            raise RefusedPlace(
+                f"refused_place: it has {size:,} bytes or more, and {CACHE_GIB_VARIABLE} lets the cache hold {most:,.0f}"
+            )
+
+    def counted() -> Iterator[bytes]:
+        total = 0
+        for chunk in chunks:
+            total += len(chunk)
+            check(total)
+            yield chunk
+
+    check(stated)
+    return counted()
 
 
 def keep(stamp: str, name: str, size: int, chunks: Iterable[bytes], stated: Mapping[str, bytes] | None = None) -> Path:
@@ -389,9 +412,13 @@ def _chunks(file_system: Any, path: str, url: str) -> Iterator[bytes]:
         raise remote_error(url, error) from None
 
 
+def _cache_bytes() -> float:
+    return float(os.environ.get(CACHE_GIB_VARIABLE, "20")) * 2**30
+
+
 def _make_room(folder: Path, size: int) -> None:
     """Delete the longest unused downloads until ``size`` more bytes fit under the cache's limit."""
-    limit = float(os.environ.get(CACHE_GIB_VARIABLE, "20")) * 2**30
+    limit = _cache_bytes()
     files = []
     for path in folder.iterdir():
         with contextlib.suppress(OSError):

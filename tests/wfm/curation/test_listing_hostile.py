@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 import threading
+import time
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -38,6 +39,13 @@ class Quiet(http.server.SimpleHTTPRequestHandler):
             self.send_header("Location", f"http://127.0.0.2:{self.server.server_port}/{self.path[5:]}")  # type: ignore[attr-defined]
             self.send_header("Content-Length", "0")
             self.end_headers()
+            return None
+        if self.path == "/slow.txt":
+            self.send_response(200)
+            self.end_headers()
+            for number in range(20 if self.command == "GET" else 0):
+                self.wfile.write(f"{number}.mp4\n".encode())
+                time.sleep(0.01)
             return None
         return super().send_head()
 
@@ -248,3 +256,8 @@ def test_web_videos_that_are_named_themselves(web: tuple[Path, str], store: Stor
     (folder / "a.mp4").write_bytes(b"x")
     (file,) = list_source(f"{url}/a.mp4", store).files
     assert (file.source, file.size) == (f"{url}/a.mp4", 1)
+
+
+def test_a_list_that_comes_in_pieces_is_read_to_its_end(web: tuple[Path, str], store: Store) -> None:
+    """From a server that states no size the old code took the first piece for the whole: 1 of 20 rows."""
+    assert len(list_source(f"{web[1]}/slow.txt", store).files) == 20

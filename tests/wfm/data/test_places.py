@@ -1,15 +1,18 @@
 """Which places a source may name, and which machines a web address reaches."""
 
+import contextlib
 import http.server
 import socket
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from wfm.artifacts import Store
 from wfm.data.places import ADDRESSES_VARIABLE, RefusedPlace, problem_of_address, problem_of_place
-from wfm.data.source import object_info, remote_error, remote_file_system
+from wfm.data.source import fetch_source, object_info, remote_error, remote_file_system
 from wfm.errors import ConfigError
 
 
@@ -164,3 +167,53 @@ def test_the_address_that_was_checked_is_the_one_connected(
     assert isinstance(error, RefusedPlace), error
     assert answers[-1] == "127.0.0.1"
     assert server.reached == []
+
+
+class Endless(http.server.BaseHTTPRequestHandler):
+    """Says that a file has the bytes of its name (``0``: says nothing), and sends up to 64 MiB whatever is asked for."""
+
+    def do_HEAD(self) -> None:
+        stated = self.path.removeprefix("/").partition(".")[0]
+        self.send_response(206 if self.headers.get("Range") and stated != "0" else 200)
+        if self.command == "HEAD" and stated != "0":
+            self.send_header("Content-Length", stated)
+            self.send_header("Accept-Ranges", "bytes")
+        self.end_headers()
+
+    def do_GET(self) -> None:
+        self.do_HEAD()
+        with contextlib.suppress(OSError):
+            for _ in range(1024):
+                self.wfile.write(bytes(2**16))
+                self.server.sent += 2**16  # type: ignore[attr-defined]
+
+    def log_message(self, *_: Any) -> None:
+        pass
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("1000000.mp4", "its server sends more than the 1,000,000 bytes that it was asked for"),
+        ("0.mp4", "bytes or more, and WFM_SOURCE_CACHE_GIB lets the cache hold 10,485,760"),
+        ("1000000000000.mp4", "it has 1,000,000,000,000 bytes or more, and WFM_SOURCE_CACHE_GIB"),
+    ],
+)
+def test_a_server_that_sends_without_end(
+    name: str, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The old code took all that came: of one that sends on, 4 GB into memory in 20 s, and the disk filled up."""
+    monkeypatch.setenv(ADDRESSES_VARIABLE, "127.0.0.1")
+    monkeypatch.setenv("WFM_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("WFM_SOURCE_CACHE_GIB", str(10 / 1024))
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Endless)
+    server.sent = 0  # type: ignore[attr-defined]
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        with pytest.raises(RefusedPlace, match=words):
+            fetch_source(Store.open(tmp_path / "store"), f"http://127.0.0.1:{server.server_port}/{name}")
+    finally:
+        server.shutdown()
+        server.server_close()
+    assert server.sent < 40 * 2**20, "the old code read all 64 MiB of each"  # type: ignore[attr-defined]
+    assert list((tmp_path / "cache").rglob("*.mp4")) == []
