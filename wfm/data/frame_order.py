@@ -148,6 +148,19 @@ class FrameOrder:
         self._held, self._marked = [], {}
 
 
+class Joined(NamedTuple):
+    """One of the pieces, each with a clock of its own, that a file was joined of end to end."""
+
+    begin: Fraction
+    "When its first picture is shown, on the clock that `Clock` made of all [s]."
+    shift: Fraction
+    "What its own clock lacks to that one [s]."
+    first: int
+    "Where in the file its first packet of the video stands [bytes]."
+    last: int
+    "And its last one."
+
+
 class Clock:
     """Keeps a stream's decoding times rising where pieces with clocks of their own were joined end to end."""
 
@@ -156,6 +169,11 @@ class Clock:
         self._tick, self._seconds = tick, time_base
         self._latest: int | None = None
         self._shift = 0
+
+    @property
+    def shift(self) -> Fraction:
+        """How far the packets of the piece at hand are moved [s]."""
+        return self._shift * self._seconds
 
     def joins(self, packet: Any) -> bool:
         """Move the packet's times to where those before it ended; whether a piece begins with it."""
