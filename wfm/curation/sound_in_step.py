@@ -67,11 +67,13 @@ class Track:
 
         from wfm.data.decode import open_video
 
-        last = -margin
+        last, self._position = -margin, 0
         with open_video(self._path) as video:
             container = video.container
             try:
-                if sought:
+                if self._joined:
+                    self._go_to_piece(container, margin)
+                elif sought:
                     container.seek(int((self.start - margin - _PREROLL_SECONDS) * 1_000_000), backward=True)
                 first = True
                 for packet in container.demux(container.streams[self._index]):
@@ -96,6 +98,14 @@ class Track:
                     self.damaged += 1
                     return
         yield from self._read(margin, sought=False)
+
+    def _go_to_piece(self, container: Any, margin: Fraction) -> None:
+        """Pass over the pieces before the span, where a container can be read from anywhere."""
+        begin = self.start - margin - _PREROLL_SECONDS
+        at = bisect.bisect_right([piece.begin for piece in self._joined], begin) - 1
+        if at > 0 and container.format.name in ("mpegts", "mpeg"):
+            self._position = self._joined[at - 1].last
+            container.seek(self._position, unsupported_byte_offset=True)
 
     def _move(self, packet: Any) -> bool:
         """Put a packet on the clock of the whole; whether all of it is heard beside its piece's pictures."""
