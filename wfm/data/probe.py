@@ -20,10 +20,8 @@ from wfm.data.orientation import Orientation
 
 HOLE_SECONDS = 1.0
 "A frame that lasts longer, in a video whose frames otherwise come evenly, is followed by a hole, and by no still picture."
-_HOLE_FRAMES = 4
-"And longer than so many frames: slow videos have long ones."
-_FEW_HOLES = 0.01
-"Share of the frames up to which holes are accidents; where there are more, and at least two, frames last as they please."
+_FEW = 0.02
+"Share of the frames up to which uneven ones are accidents, such as lost ones; where there are more, they come as they please."
 _CUT_ANYWHERE = ("mpegts", "mpeg")
 "Containers made to be recorded from any moment to any other: the last picture may be cut, and nothing else is missing."
 
@@ -216,14 +214,12 @@ def _fraction(video: OpenVideo, found: int) -> str:
 
 
 def _is_variable(ticks: np.ndarray, time_base: Fraction) -> bool:
-    """Whether frames are unevenly spaced, beyond what rounding to the container's ticks explains, and few holes."""
+    """Whether frames are unevenly spaced, beyond what rounding to the container's ticks and a few holes explain."""
     if len(ticks) < 3:
         return False
     gaps = np.diff(ticks)
     usual = float(np.median(gaps))
-    hole = gaps > max(HOLE_SECONDS / float(time_base), _HOLE_FRAMES * usual)
-    if hole.any() and (hole.sum() < 2 or hole.mean() < _FEW_HOLES):
-        gaps = gaps[~hole]
-    spread = int(gaps.max() - gaps.min())
     rounding = 1 if float(time_base) <= 0.002 else 0
-    return spread > rounding and spread > 0.1 * usual
+    odd = np.abs(gaps - usual) > max(rounding, 0.05 * usual)
+    one_hole = odd.sum() == 1 and float(gaps.max()) > HOLE_SECONDS / float(time_base)
+    return bool(odd.mean() >= _FEW and not one_hole)
