@@ -26,6 +26,7 @@ from wfm.data.alpha_decoder import decoder_of
 from wfm.data.claims import PictureLimit, mp4_claims, pixel_options
 from wfm.data.codec_names import KNOWN, MissingDecoder, codec_tag
 from wfm.data.frame_order import Clock, FrameOrder, Joined, Shown
+from wfm.data.nal_units import is_torn
 from wfm.data.orientation import Orientation
 from wfm.data.transport import torn_pictures
 from wfm.errors import DataError
@@ -196,7 +197,10 @@ class OpenVideo:
         """Whether a packet of the video is known not to be whole."""
         if packet.is_corrupt and self._torn is None and self.container.format.name == "mpegts":
             self._torn = torn_pictures(self.path, self.stream.id)
-        return bool(packet.is_corrupt) if self._torn is None else packet.pos in self._torn
+        if packet.is_corrupt if self._torn is None else packet.pos in self._torn:
+            return True
+        context = self.stream.codec_context
+        return context.name == "hevc" and is_torn(packet, context.extradata)
 
     @property
     def straight(self) -> bool:
