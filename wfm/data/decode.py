@@ -136,10 +136,10 @@ class OpenVideo:
         try:
             for shown in self._decoded(strict):
                 frame = shown.frame
+                if last is None and sought and start_pts is not None and (frame.pts is None or frame.pts > start_pts):
+                    break  # sought past the target, or nobody knows where: this container has no usable index
                 if frame.pts is None:
                     frame.pts = self.origin_pts if last is None else last + self.tick
-                if last is None and sought and start_pts is not None and frame.pts > start_pts:
-                    break  # sought past the target: this container has no usable index
                 sound = sound or not shown.damaged
                 if not sound and start_pts is not None and frame.pts >= start_pts:
                     last = None
@@ -242,7 +242,7 @@ class OpenVideo:
         """Frames in their places, from where the file stands to its end."""
         context = decoder_of(self.stream)
         self._pictures.bind(context)
-        order = FrameOrder(context.name)
+        order = FrameOrder(context.name, self.container.format.name)
         clock = Clock(self.tick, self.time_base)
         for packet in itertools.chain(self.demux(self.stream), (None,)):
             if packet is not None:
