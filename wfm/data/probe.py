@@ -24,6 +24,8 @@ _FEW = 0.02
 "Share of the frames up to which uneven ones are accidents, such as lost ones; where there are more, they come as they please."
 _CUT_ANYWHERE = ("mpegts", "mpeg")
 "Containers made to be recorded from any moment to any other: the last picture may be cut, and nothing else is missing."
+_READ_TO_THE_END = ("flv", "matroska")
+"Containers in which packets stand up to the end, or nearly: where no more can be read before that, something was lost."
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,6 +68,8 @@ class _Read:
     "Whether the last of them is one."
     joints: int = 0
     "Times that the clock fell back."
+    read_to: int = 0
+    "Where in the file the last packet of any track ends [bytes]."
 
 
 def probe(path: str | Path, *, maximum_pixels: int = 2**28) -> Probe:
@@ -146,6 +150,7 @@ def _demux(video: OpenVideo) -> _Read:
             if packet.size == 0:
                 continue  # the flush packet at the end
             count.add(packet.size)
+            found.read_to = max(found.read_to, (packet.pos or 0) + packet.size)
             mine = packet.stream_index == wanted
             if mine:
                 found.joints += clock.joins(packet)
@@ -205,6 +210,10 @@ def _notes(video: OpenVideo, found: _Read) -> tuple[str, ...]:
     if found.joints:
         times = "once" if found.joints == 1 else f"{found.joints} times"
         notes.append(f"the clock falls back {times}, as in files joined end to end")
+    streams, size = video.container.streams, video.path.stat().st_size
+    attached = any(stream.type == "attachment" for stream in streams)  # these may stand behind the film
+    if video.container.format.name.startswith(_READ_TO_THE_END) and not attached and found.read_to < 0.9 * size:
+        notes.append(f"the last {1 - found.read_to / size:.0%} of the file cannot be read")
     return tuple(notes)
 
 
