@@ -249,7 +249,8 @@ class Cutter:
             yield Sound("")
             return
         start, end = (pts * self._video.time_base for pts in (start_pts, end_pts))
-        sound = Sound.of(self._video.path, start, end, target.with_name(f"{target.name}.sound"))
+        scratch = target.with_name(f"{target.name}.sound")
+        sound = Sound.of(self._video.path, start, end, scratch, self._video.pieces)
         try:
             yield sound
         finally:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from wfm.curation.sound_in_step import TOLERANCE_SECONDS, Track, in_step
+from wfm.data.frame_order import Joined
 
 COPIED = ("aac", "mp3", "ac3", "eac3", "opus", "flac", "alac")
 "Codecs of sound that an mp4 may hold as they are."
@@ -39,14 +40,16 @@ class Sound:
         self._held: Any = None
 
     @classmethod
-    def of(cls, path: Path, start: Fraction, end: Fraction, scratch: Path) -> "Sound":
+    def of(cls, path: Path, start: Fraction, end: Fraction, scratch: Path, pieces: tuple[Joined, ...] = ()) -> "Sound":
         """For ``[start, end)`` of the container's clock [s]; ``scratch`` is a file to write meanwhile, gone after `close`.
+
+        pieces: what the video was joined of (`OpenVideo.pieces`).
 
         What is wrong with the sound is told in ``said``; errors of the disk are raised.
         """
         tracks, passed = _tracks(path), []
         for index, codec in tracks:
-            track = Track(path, index, start, end)
+            track = Track(path, index, start, end, pieces)
             try:
                 heard = _Heard.of(track) if codec else None
                 if heard is None or not heard.rates:

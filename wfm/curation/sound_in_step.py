@@ -3,8 +3,11 @@
 Streams stop and go on later, overlap, begin before or after the pictures, lose packets, and change their rate or channels. What
 comes out is one unbroken row of samples from the span's beginning on: silence where nothing is known, and of two that claim one
 time the earlier.
+
+Where files were joined end to end, a packet's time is moved as those of the pictures are that it came with.
 """
 
+import bisect
 import dataclasses
 from collections.abc import Iterator
 from fractions import Fraction
@@ -12,6 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from wfm.data.frame_order import Joined
 
 TOLERANCE_SECONDS = 0.005
 "Times that differ less are rounded ones: containers keep milliseconds, or worse."
@@ -40,10 +45,13 @@ class Piece:
 
 
 class Track:
-    """Stream ``index`` of a file (its place among all streams), over ``[start, end)`` of the container's clock [s]."""
+    """Stream ``index`` of a file (its place among all streams), over ``[start, end)`` of the container's clock [s].
 
-    def __init__(self, path: Path, index: int, start: Fraction, end: Fraction) -> None:
-        self._path, self._index = path, index
+    joined: the pieces of a file with more than one clock, which the video's `wfm.data.frame_order.Clock` makes one of.
+    """
+
+    def __init__(self, path: Path, index: int, start: Fraction, end: Fraction, joined: tuple[Joined, ...] = ()) -> None:
+        self._path, self._index, self._joined, self._position = path, index, joined, 0
         self.start, self.end = start, end
         self.damaged = 0
         "Packets of the span that could not be decoded, and places where reading stopped, in the last `pieces`."
@@ -51,7 +59,7 @@ class Track:
     def packets(self, margin: Fraction = Fraction(0)) -> Iterator[tuple[Fraction, Any]]:
         """(seconds of the span, packet) of those that begin in the span, or by ``margin`` outside it. A packet without a time
         counts as one that follows the last."""
-        sought = self.start > 2 * _PREROLL_SECONDS + margin
+        sought = self.start > 2 * _PREROLL_SECONDS + margin and not self._joined
         yield from self._read(margin, sought)
 
     def _read(self, margin: Fraction, sought: bool) -> Iterator[tuple[Fraction, Any]]:
@@ -59,14 +67,18 @@ class Track:
 
         from wfm.data.decode import open_video
 
-        last = -margin
+        last, self._position = -margin, 0
         with open_video(self._path) as video:
             container = video.container
             try:
-                if sought:
+                if self._joined:
+                    self._go_to_piece(container, margin)
+                elif sought:
                     container.seek(int((self.start - margin - _PREROLL_SECONDS) * 1_000_000), backward=True)
                 first = True
                 for packet in container.demux(container.streams[self._index]):
+                    if self._joined and not self._move(packet):
+                        continue
                     time = packet.pts if packet.pts is not None else packet.dts
                     if packet.size == 0:
                         yield last, packet  # what a decoder still holds
@@ -86,6 +98,32 @@ class Track:
                     self.damaged += 1
                     return
         yield from self._read(margin, sought=False)
+
+    def _go_to_piece(self, container: Any, margin: Fraction) -> None:
+        """Pass over the pieces before the span, where a container can be read from anywhere."""
+        begin = self.start - margin - _PREROLL_SECONDS
+        at = bisect.bisect_right([piece.begin for piece in self._joined], begin) - 1
+        if at > 0 and container.format.name in ("mpegts", "mpeg"):
+            self._position = self._joined[at - 1].last
+            container.seek(self._position, unsupported_byte_offset=True)
+
+    def _move(self, packet: Any) -> bool:
+        """Put a packet on the clock of the whole; whether all of it is heard beside its piece's pictures."""
+        time = packet.pts if packet.pts is not None else packet.dts
+        if time is None:
+            return True
+        pieces, seconds = self._joined, time * packet.time_base
+        self._position = packet.pos or self._position  # packets that are read as one keep the place of the first
+        at = max(bisect.bisect_right([piece.first for piece in pieces], self._position) - 1, 0)
+        if (
+            at + 1 < len(pieces) and self._position > pieces[at].last
+        ):  # between the pictures of two: of which, its time says
+            joint = pieces[at + 1].begin
+            at = min((at, at + 1), key=lambda one: abs(seconds + pieces[one].shift - joint))
+        packet.pts = packet.dts = time + round(pieces[at].shift / packet.time_base)
+        begin = seconds + pieces[at].shift
+        end = begin + (packet.duration or 0) * packet.time_base
+        return (at == 0 or begin >= pieces[at].begin) and (at + 1 == len(pieces) or end <= pieces[at + 1].begin)
 
     def pieces(self) -> Iterator[Piece]:
         """What decodes, in order, from a little before the span to its end."""

@@ -25,7 +25,8 @@ from wfm.data import tracks
 from wfm.data.alpha_decoder import decoder_of
 from wfm.data.claims import PictureLimit, mp4_claims, pixel_options
 from wfm.data.codec_names import KNOWN, MissingDecoder, codec_tag
-from wfm.data.frame_order import Clock, FrameOrder, Shown
+from wfm.data.frame_order import Clock, FrameOrder, Joined, Shown
+from wfm.data.nal_units import is_torn
 from wfm.data.orientation import Orientation
 from wfm.data.transport import torn_pictures
 from wfm.errors import DataError
@@ -84,7 +85,7 @@ class OpenVideo:
         "The video tracks that were not taken, in words."
         self._used = self._crooked = False
         self._timed_by_packets = container.format.name == "avi"
-        self._one_clock: bool | None = None
+        self._pieces: tuple[Joined, ...] | None = None
         self._torn: frozenset[int] | None = None
 
     @property
@@ -135,10 +136,10 @@ class OpenVideo:
         try:
             for shown in self._decoded(strict):
                 frame = shown.frame
+                if last is None and sought and start_pts is not None and (frame.pts is None or frame.pts > start_pts):
+                    break  # sought past the target, or nobody knows where: this container has no usable index
                 if frame.pts is None:
                     frame.pts = self.origin_pts if last is None else last + self.tick
-                if last is None and sought and start_pts is not None and frame.pts > start_pts:
-                    break  # sought past the target: this container has no usable index
                 sound = sound or not shown.damaged
                 if not sound and start_pts is not None and frame.pts >= start_pts:
                     last = None
@@ -196,7 +197,10 @@ class OpenVideo:
         """Whether a packet of the video is known not to be whole."""
         if packet.is_corrupt and self._torn is None and self.container.format.name == "mpegts":
             self._torn = torn_pictures(self.path, self.stream.id)
-        return bool(packet.is_corrupt) if self._torn is None else packet.pos in self._torn
+        if packet.is_corrupt if self._torn is None else packet.pos in self._torn:
+            return True
+        context = self.stream.codec_context
+        return context.name == "hevc" and is_torn(packet, context.extradata)
 
     @property
     def straight(self) -> bool:
@@ -206,25 +210,39 @@ class OpenVideo:
     @property
     def seekable(self) -> bool:
         """Whether a time can be sought. Without an index that takes one clock from end to end, which is looked for once."""
-        name = self.container.format.name
-        if not self.straight or name in _BARE:
-            return False
-        if self._one_clock is None:
-            self._one_clock = "mp4" in name or "matroska" in name or self._has_one_clock()
-        return self._one_clock
+        return self.straight and self.container.format.name not in _BARE and not self.pieces
 
-    def _has_one_clock(self) -> bool:
-        with open_video(self.path) as again:
+    @property
+    def pieces(self) -> tuple[Joined, ...]:
+        """What a file was joined of end to end, for those that have more than one clock; empty for all others."""
+        name = self.container.format.name
+        if self.straight and ("mp4" in name or "matroska" in name):
+            return ()
+        if self._pieces is None:
+            self._pieces = self._read_pieces()
+        return self._pieces
+
+    def _read_pieces(self) -> tuple[Joined, ...]:
+        found: list[Joined] = []
+        with open_video(self.path) as again, contextlib.suppress(*ERRORS):  # what can be read counts
             clock = Clock(again.tick, again.time_base)
-            with contextlib.suppress(*ERRORS):  # what can be read counts
-                return not any(clock.joins(packet) for packet in again.demux(again.stream) if packet.size)
-        return True
+            for packet in again.demux(again.stream):
+                time = again.time_of(packet) if packet.size else None
+                if time is None:
+                    continue
+                joins = clock.joins(packet)
+                begin, position = (again.time_of(packet) or 0) * again.time_base, packet.pos or 0
+                if joins or not found:
+                    found.append(Joined(begin, clock.shift, position, position))
+                else:
+                    found[-1] = found[-1]._replace(begin=min(begin, found[-1].begin), last=position)
+        return tuple(found) if len(found) > 1 else ()
 
     def _decoded(self, strict: bool) -> Iterator[Shown]:
         """Frames in their places, from where the file stands to its end."""
         context = decoder_of(self.stream)
         self._pictures.bind(context)
-        order = FrameOrder(context.name)
+        order = FrameOrder(context.name, self.container.format.name)
         clock = Clock(self.tick, self.time_base)
         for packet in itertools.chain(self.demux(self.stream), (None,)):
             if packet is not None:

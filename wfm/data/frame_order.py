@@ -46,9 +46,12 @@ class Shown(NamedTuple):
 class FrameOrder:
     """Tell it of each packet before it is decoded and of each frame that comes out; it hands the frames on in their places."""
 
-    def __init__(self, codec: str) -> None:
+    def __init__(self, codec: str, container: str = "") -> None:
+        # The codec library gives the time of a program stream's packet to two pictures of H.264, one of them wrongly.
+        self._one_owner: dict[int, int] | None = {} if container == "mpeg" else None
         self.put_right = False
-        "Whether times followed the order of decoding and were dealt out anew, or frames came in another order than theirs."
+        """Whether times followed the order of decoding and were dealt out anew, frames came in another order than theirs, or two
+        had one."""
         self._as_sent, self._starts_anywhere = codec in _AS_SENT, codec in _STARTS_ANYWHERE
         self._count = 0
         self._sent: dict[int, int | None] = {}  # packets whose frame is still to come, with their times
@@ -68,7 +71,7 @@ class FrameOrder:
         number = self._count
         self._count += 1
         packet.pts = packet.dts = number  # decoders hand a packet's pts on with its picture, whatever it is
-        self._sent[number] = time
+        self._sent[number] = self._owned(time, number)
         if packet.is_keyframe:
             self._keys.add(number)
         else:
@@ -77,6 +80,24 @@ class FrameOrder:
             self._joints.append(number)
         if damaged:
             self._mark(number)
+
+    def _owned(self, time: int | None, number: int) -> int | None:
+        """The time, unless another picture was sent with it not long ago: then neither of them has one."""
+        if self._one_owner is None or time is None:
+            return time
+        other = self._one_owner.get(time)
+        self._one_owner[time] = number
+        if len(self._one_owner) > _LONGEST_WAIT:
+            del self._one_owner[next(iter(self._one_owner))]
+        if other is None:
+            return time
+        self.put_right = True
+        if other in self._sent:
+            self._sent[other] = None
+        for frame, held in self._held:
+            if held == other:
+                frame.pts = None
+        return None
 
     def refused(self) -> None:
         """The packet that was sent last cannot be decoded."""
@@ -138,6 +159,19 @@ class FrameOrder:
         self._held, self._marked = [], {}
 
 
+class Joined(NamedTuple):
+    """One of the pieces, each with a clock of its own, that a file was joined of end to end."""
+
+    begin: Fraction
+    "When its first picture is shown, on the clock that `Clock` made of all [s]."
+    shift: Fraction
+    "What its own clock lacks to that one [s]."
+    first: int
+    "Where in the file its first packet of the video stands [bytes]."
+    last: int
+    "And its last one."
+
+
 class Clock:
     """Keeps a stream's decoding times rising where pieces with clocks of their own were joined end to end."""
 
@@ -146,6 +180,11 @@ class Clock:
         self._tick, self._seconds = tick, time_base
         self._latest: int | None = None
         self._shift = 0
+
+    @property
+    def shift(self) -> Fraction:
+        """How far the packets of the piece at hand are moved [s]."""
+        return self._shift * self._seconds
 
     def joins(self, packet: Any) -> bool:
         """Move the packet's times to where those before it ended; whether a piece begins with it."""

@@ -16,13 +16,15 @@ import numpy as np
 from wfm.data.claims import PacketCount, TooManyPackets
 from wfm.data.decode import ERRORS, OpenVideo, VideoError, open_video, words_of
 from wfm.data.frame_order import Clock
-from wfm.data.holes import HOLE_FRAMES, HOLE_SECONDS
+from wfm.data.holes import HOLE_SECONDS
 from wfm.data.orientation import Orientation
 
-_FEW_HOLES = 0.01
-"Share of the frames up to which holes are accidents; where there are more, and at least two, frames last as they please."
+_FEW = 0.02
+"Share of the frames up to which uneven ones are accidents, such as lost ones; where there are more, they come as they please."
 _CUT_ANYWHERE = ("mpegts", "mpeg")
 "Containers made to be recorded from any moment to any other: the last picture may be cut, and nothing else is missing."
+_READ_TO_THE_END = ("flv", "matroska")
+"Containers in which packets stand up to the end, or nearly: where no more can be read before that, something was lost."
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,6 +67,8 @@ class _Read:
     "Whether the last of them is one."
     joints: int = 0
     "Times that the clock fell back."
+    read_to: int = 0
+    "Where in the file the last packet of any track ends [bytes]."
 
 
 def probe(path: str | Path, *, maximum_pixels: int = 2**28) -> Probe:
@@ -145,6 +149,7 @@ def _demux(video: OpenVideo) -> _Read:
             if packet.size == 0:
                 continue  # the flush packet at the end
             count.add(packet.size)
+            found.read_to = max(found.read_to, (packet.pos or 0) + packet.size)
             mine = packet.stream_index == wanted
             if mine:
                 found.joints += clock.joins(packet)
@@ -204,6 +209,10 @@ def _notes(video: OpenVideo, found: _Read) -> tuple[str, ...]:
     if found.joints:
         times = "once" if found.joints == 1 else f"{found.joints} times"
         notes.append(f"the clock falls back {times}, as in files joined end to end")
+    streams, size = video.container.streams, video.path.stat().st_size
+    attached = any(stream.type == "attachment" for stream in streams)  # these may stand behind the film
+    if video.container.format.name.startswith(_READ_TO_THE_END) and not attached and found.read_to < 0.9 * size:
+        notes.append(f"the last {1 - found.read_to / size:.0%} of the file cannot be read")
     return tuple(notes)
 
 
@@ -213,14 +222,12 @@ def _fraction(video: OpenVideo, found: int) -> str:
 
 
 def _is_variable(ticks: np.ndarray, time_base: Fraction) -> bool:
-    """Whether frames are unevenly spaced, beyond what rounding to the container's ticks explains, and few holes."""
+    """Whether frames are unevenly spaced, beyond what rounding to the container's ticks and a few holes explain."""
     if len(ticks) < 3:
         return False
     gaps = np.diff(ticks)
     usual = float(np.median(gaps))
-    hole = gaps > max(HOLE_SECONDS / float(time_base), HOLE_FRAMES * usual)
-    if hole.any() and (hole.sum() < 2 or hole.mean() < _FEW_HOLES):
-        gaps = gaps[~hole]
-    spread = int(gaps.max() - gaps.min())
     rounding = 1 if float(time_base) <= 0.002 else 0
-    return spread > rounding and spread > 0.1 * usual
+    odd = np.abs(gaps - usual) > max(rounding, 0.05 * usual)
+    one_hole = odd.sum() == 1 and float(gaps.max()) > HOLE_SECONDS / float(time_base)
+    return bool(odd.mean() >= _FEW and not one_hole)

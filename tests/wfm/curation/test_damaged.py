@@ -91,3 +91,25 @@ def test_a_film_without_a_sound_frame_says_so(tmp_path: Path, write_video: Write
 
     with open_video(late) as video, pytest.raises(VideoError, match="decode_error: all of 55 frames are damaged"):
         look(video, ShotConfig(detector="whole"))
+
+
+@pytest.mark.parametrize("name", ["a.mp4", "a.ts"])
+def test_zeros_in_hevc_are_found(tmp_path: Path, write_video: Writer, name: str) -> None:
+    """Its decoder says nothing of them. The old code kept all 96 frames, 24 of them without their number."""
+    params = "log-level=none:info=0:keyint=24:min-keyint=24:scenecut=0:bframes=2:open-gop=0"
+    path = write_video(tmp_path / "whole.mp4", counted(96), codec="libx265", **{"x265-params": params})
+    if name.endswith("ts"):
+        path = remux(path, tmp_path / "whole.ts", lambda number, packet: None)
+    with open_video(path) as video:
+        assert not any(video.is_damaged(packet) for packet in video.packets())
+    data = bytearray(path.read_bytes())
+    with av.open(str(path)) as read:
+        places = [(packet.pos, packet.size) for packet in read.demux(video=0) if packet.size]
+    at, size = places[48]
+    first, last = (at + size // 3, at + size * 2 // 3) if name == "a.mp4" else (at + 188 + 40, at + 188 + 160)
+    data[first:last] = bytes(last - first)
+    (tmp_path / name).write_bytes(data)
+    row, clips, step = curated(tmp_path / name, tmp_path, shots={"detector": "whole", "minimum_seconds": 0.5})
+    kept = [number for clip in clips for number in numbers(read_frames(tmp_path / clip.path)[0])]
+    assert kept == [*range(48), *range(72, 96)]
+    assert "24 damaged frames left out" in row.notes

@@ -110,6 +110,18 @@ def test_holes_make_no_even_video_uneven(tmp_path: Path, film: Path) -> None:
     assert not probe(jumping(tmp_path / "a.mkv", film, 60, 100)).variable_frame_rate
 
 
+def test_a_lost_frame_makes_no_hole_a_still_picture(tmp_path: Path, film: Path) -> None:
+    """Two frames are missing, and later 4 s. Before: the two made it uneven, and one clip spanned the 4 s."""
+
+    def lost(number: int, packet: Any) -> None:
+        packet.pts = packet.dts = (number + 2 * (number >= 20) + 100 * (number >= 60)) * packet.duration
+
+    row, clips, _ = curated(remux(film, tmp_path / "a.mkv", lost), tmp_path)
+    assert not row.variable_frame_rate
+    assert [clip.num_frames for clip in clips] == [60, 60]
+    assert row.notes == "1 gap in time"
+
+
 def test_frames_without_a_time_of_their_own_are_told(tmp_path: Path, film: Path) -> None:
     """The old table said 120 frames at 25 a second; 114 could be had."""
 

@@ -284,3 +284,27 @@ def test_damaged_packets_are_silence(tmp_path: Path, cut_frames: Cut, codec: str
         assert sum(frame.samples for frame in file.decode(audio=0)) >= 2.9 * 48000
     for found in (by_time, by_count):
         assert found == pytest.approx([0.5, 2.0], abs=0.03)  # an encoder of MP3 is 25 ms late
+
+
+@pytest.mark.parametrize("kind", ["both", "longer", "none in the second"])
+def test_sound_of_joined_pieces_goes_with_their_pictures(tmp_path: Path, kind: str) -> None:
+    """Each piece has the clock of the first. Before: no beep was heard after the first joint, where sound was kept all the
+    same: 12 ms of the first piece's last packet, and 2 s where its sound outlasts its pictures."""
+    sound = beeping(48000)
+    longer = np.concatenate([sound, sound[:, : 2 * 48000]], axis=1)
+    first = film(tmp_path / "1.ts", track("aac", samples=longer if kind == "longer" else sound))
+    second = film(tmp_path / "2.ts", *([] if kind == "none in the second" else [track("aac")]))
+    third = film(tmp_path / "3.ts", track("aac"))
+    path = tmp_path / "joined.ts"
+    path.write_bytes(b"".join(one.read_bytes() for one in (first, second, third)))
+    config = SplitConfig.parse({"shots": {"detector": "whole"}, "cut": {"audio": "keep"}})
+    store: Any = Store.open(tmp_path / "store")
+    clips = list(
+        SplitVideo(config, store, store, tmp_path)(Video(source=str(path), name="a", video_id=hash_file(path)))
+    )
+    assert [clip.num_frames for clip in clips] == [SECONDS * FPS] * 3
+    for clip, silent in zip(clips, (False, kind == "none in the second", False), strict=True):
+        assert (clip.audio.split(":")[0] in ("copy", "encode")) != silent
+        if not silent:
+            for found in heard(tmp_path / clip.path):
+                assert found == pytest.approx(BEEPS, abs=0.03)

@@ -58,6 +58,20 @@ def test_decoding_times_that_pose_as_times_of_showing(tmp_path: Path, write_vide
         assert not video.straight
 
 
+def test_h264_in_a_program_stream(tmp_path: Path, write_video: Writer) -> None:
+    """Some of its pictures have no time, and some that of another. Before: 96 of 100, without 21."""
+    large = np.tile(counted(100), (1, 3, 3, 1))
+    path = write_video(tmp_path / "a.mpg", large, **{"x264-params": "bframes=3:keyint=40:scenecut=0"})
+    frames, seconds = read_frames(path)
+    assert numbers(frames[:, :64, :96]) == list(range(100))
+    assert np.diff(seconds) == pytest.approx(1 / 24, abs=2e-3)
+    later, at = read_frames(path, start_seconds=seconds[50])
+    assert (numbers(later[:, :64, :96]), at[0]) == (list(range(50, 100)), seconds[50])
+    with open_video(path) as video:
+        assert len(list(video.shown())) == 100
+        assert (video.misplaced, video.straight) == (0, False)
+
+
 def test_frames_at_the_time_of_another_are_counted(tmp_path: Path, write_video: Writer) -> None:
     """The old reader left them out, and nothing said so."""
     source = write_video(tmp_path / "source.mp4", counted(60), **{"x264-params": "bframes=0"})

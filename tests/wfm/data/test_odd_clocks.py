@@ -67,3 +67,12 @@ def test_pieces_joined_end_to_end_are_kept_and_their_joint_is_known(tmp_path: Pa
     assert times == pytest.approx(np.arange(96) / 24, abs=2e-3)
     frames, _ = read_frames(tmp_path / "joined.mpg", start_seconds=times[60])  # seeking would end in either piece
     assert numbers(frames) == list(range(12, 48))
+
+
+def test_a_piece_that_cannot_be_read_is_told(tmp_path: Path, write_video: Writer) -> None:
+    """The codec library stops at the header of the second one; before, its frames were missing and nothing said so."""
+    piece = write_video(tmp_path / "a.flv", counted(48)).read_bytes()
+    assert probe(tmp_path / "a.flv").notes == ()
+    (tmp_path / "joined.flv").write_bytes(2 * piece)
+    found = probe(tmp_path / "joined.flv")
+    assert (found.num_frames, found.notes) == (48, ("the last 50% of the file cannot be read",))
