@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 _MOST_COUNT, _MOST_NUMBER = 2**31 - 1, 1e30
 """More items, steps or pixels, or a larger number, than that end in an overflow deep inside a stage; a field that may hold more
 states its own bound."""
+_MOST_BY_NAME = {"threads": 4096, "workers": 4096, "concurrency": 4096, "side": 2**14, "size": 2**14}
+"""The same by the last word of a field's name: no machine starts more threads, no picture has a longer side."""
 SPLITS = ("train", "val", "test")
 
 
@@ -90,6 +92,10 @@ def numbers_in_reach(asked: Asked) -> Iterator[str]:
     """No number is so large that it cannot be meant."""
     for path, value, field in _leaves(asked.config, ""):
         if not isinstance(value, int | float):
+            continue
+        most = _MOST_BY_NAME.get(path.replace(".", "_").rsplit("_", 1)[-1])
+        if most is not None and value > most:
+            yield asked(path, f"that is beyond reach, give at most {most}")
             continue
         most = _MOST_COUNT if isinstance(value, int) else _MOST_NUMBER
         bounded = any(hasattr(rule, "lt") or hasattr(rule, "le") for rule in field.metadata)
