@@ -92,7 +92,7 @@ def store(tmp_path: Path) -> Store:
         ("train_diffusion.diffusion.network.patch_size=[1,3,3]", r"patch_size = \(1, 3, 3\): .* take divisors"),
         ("train_autoregressive.autoregressive.patch=3", r"autoregressive.patch = 3: token frames are 8 x 8"),
         ("train_diffusion.edm.condition_latents=[5]", r"edm.condition_latents = \(5,\): a window has 5 latent frames"),
-        ("train_diffusion.edm.condition_latents=[1]", r"edm.condition_latents = \(1,\): that means \[1\] given frames"),
+        ("train_diffusion.edm.condition_latents=[1]", r"edm.condition_latents is \(1,\): give 2 or more"),
         ("encode_latents.guess_from=0", r"diffusion.extrapolate = True: encode_latents_continuous.guess_from is 0"),
         ("publish_model.name=a/b", r"publish_diffusion.name = 'a/b': use letters, digits"),
         # Files.
