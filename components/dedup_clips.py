@@ -47,7 +47,10 @@ def run(ctx: Context[DedupClipsConfig]) -> Result:
 
 
 def _earlier(store: Store, reference: str) -> Artifact:
-    found = store.artifact(store.resolve(reference))
+    try:
+        found = store.artifact(store.resolve(reference))
+    except InputError as error:
+        raise InputError(f"dedup_clips.against = {reference!r}: {error}") from None
     if found.kind == "dataset":
         found = store.artifact(dedup.duplicates_of(store, found))
     if found.kind != "duplicates":

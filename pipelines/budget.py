@@ -42,13 +42,36 @@ class Budget:
                 self._changed.notify_all()
 
 
+LEAST_GIB = 0.5
+"""Memory without which no stage begins, nor a worker of one [GiB]."""
+_TIMES_THE_MACHINE = 8
+"""More than that many times what there is cannot be meant: a worker is started for each processor of the budget."""
+
+
 def check_budget(cpu: float | None, memory_gib: float | None) -> None:
-    """Raise `InputError` for an amount that lets nothing run; None stands for this machine's."""
+    """Raise `InputError` for an amount that lets nothing run, or that no machine like this can give; None stands for this
+    machine's."""
+    import psutil
+
+    there = {"--cpu": machine()[0], "--memory": psutil.virtual_memory().total / 2**30}
     for option, amount, unit in (("--cpu", cpu, "processors"), ("--memory", memory_gib, "GiB")):
         if amount is not None and not (amount > 0 and math.isfinite(amount)):
             raise InputError(
                 f"{option} {amount:g} lets nothing run: give a number of {unit} above 0, or leave it out for this machine's"
             )
+        most = _TIMES_THE_MACHINE * there[option]
+        if amount is not None and amount > most:
+            raise InputError(
+                f"{option} {amount:g} is far more than this machine's {there[option]:.3g} {unit}: give {most:.3g} at most, "
+                "or leave it out for this machine's"
+            )
+    if memory_gib is not None and memory_gib < LEAST_GIB:
+        raise InputError(f"--memory {memory_gib:g} lets no stage run: give {LEAST_GIB:g} GiB at least, or leave it out")
+
+
+def workers(cpu: float, memory_gib: float) -> int:
+    """How many Dask workers a budget carries: one a processor, each with the memory that one needs."""
+    return max(1, int(min(cpu, memory_gib / LEAST_GIB)))
 
 
 def machine() -> tuple[float, float]:
@@ -75,4 +98,4 @@ def machine() -> tuple[float, float]:
                 cpu = min(cpu, max(float(quota) / float(period), 1.0))
     except (OSError, ValueError):
         pass
-    return cpu, max(memory / 2**30, 0.5)
+    return cpu, max(memory / 2**30, LEAST_GIB)

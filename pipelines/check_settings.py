@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from wfm.models.tokenizer.config import TokenizerConfig
     from wfm.training.config import EncodingConfig
 
+_MOST_BY_NAME = {"threads": 4096, "workers": 4096, "concurrency": 4096, "side": 2**14, "size": 2**14}
+"""By the last word of a field's name: no machine starts more threads, no picture has a longer side."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Asked:
@@ -85,6 +88,10 @@ def numbers_in_reach(asked: Asked) -> Iterator[str]:
     """No number is so large that it cannot be meant; a field that may hold more states its own bound."""
     for path, value, field in _leaves(asked.config, ""):
         if not isinstance(value, int | float):
+            continue
+        most = _MOST_BY_NAME.get(path.replace(".", "_").rsplit("_", 1)[-1])
+        if most is not None and value > most:
+            yield asked(path, f"that is beyond reach, give at most {most}")
             continue
         most = MOST_COUNT if isinstance(value, int) else MOST_NUMBER
         bounded = any(hasattr(rule, "lt") or hasattr(rule, "le") for rule in field.metadata)

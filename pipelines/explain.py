@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 _RUNS_LOOKED_AT = 50
 _SHOWN = 12
 _FEW = 3
+_FILES = "new, changed or removed files"
 
 
 @dataclass
@@ -58,7 +59,7 @@ def explain_node(store: "Store", run: "Run", name: str) -> list[str]:
     lines.append(f"Nearest earlier one: run {before.id}, key {str(found['key'])[:12]}.")
     if not len(difference):
         return [*lines, *_same_key(store, before, name)]
-    return [*lines, *_described(difference, nodes[name])]
+    return [*lines, *_described(difference, found, nodes[name])]
 
 
 def _what_happened(
@@ -74,6 +75,8 @@ def _what_happened(
     elif now.state == "done" and (maker := _other_maker(store, key, run.id)):
         yield f"{name} did not make {key[:12]}: run {maker} did{_gone(store, key)}, and this run took what it found."
         return
+    elif now.state == "waiting":
+        yield f"{name} has not begun: {now.why or 'its turn had not come'}."
     elif now.state == "not_run":
         yield f"{name} did not run: {now.reason}."
     else:
@@ -170,7 +173,8 @@ def _against(plan: "Plan", node: "Node", manifest: "Manifest", store: "Store") -
         words.append(f"code: {difference.code[0][:12]} -> {difference.code[1][:12]}{which}")
     words += [f"input {name} ({node.inputs.get(name, name)}) is another" for name in difference.inputs]
     words += ["asked for again"] if difference.redo else []
-    words += ["what it saw outside changed"] if difference.outside else []
+    if difference.outside:
+        words.append(f"what it saw outside changed ({'; '.join(_seen(manifest.config, node.config)) or _FILES})")
     return f"differs from {manifest.key[:12]}: {'; '.join(words)}" if words else node.why
 
 
@@ -263,22 +267,32 @@ def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return found
 
 
-def _described(difference: Difference, node: Mapping[str, Any]) -> Iterator[str]:
+def _described(difference: Difference, before: Mapping[str, Any], node: Mapping[str, Any]) -> Iterator[str]:
     if difference.code is not None:
         old, new = difference.code
         yield f"Code: {old[:12]} -> {new[:12]}"
         yield from (f"    {module} is not what it was" for module in difference.modules[:_SHOWN])
         if not difference.modules and {len(old), len(new)} != {64}:
             yield "    the version in the table was raised, or the lock was renewed; no module reads differently"
-    for path, (before, after) in list(difference.config.items())[:_SHOWN]:
-        yield f"Option {node['name']}.{path}: {_text(before)} -> {_text(after)}"
+    for path, (old, new) in list(difference.config.items())[:_SHOWN]:
+        yield f"Option {node['name']}.{path}: {_text(old)} -> {_text(new)}"
     for name, (was, now) in difference.inputs.items():
         source = node["sources"].get(name, name)
         yield f"Input {name} ({source}): {was[:12] or 'none'} -> {now[:12] or 'none'}; wfm explain RUN {source} says why"
     if difference.redo:
         yield "It was asked for again (rerun --from), or an earlier time had been."
     if difference.outside:
-        yield "Code, options and inputs are the same: what it saw outside changed (new, changed or removed files)."
+        yield f"Code, options and inputs are the same: what it saw outside changed ({_FILES})."
+        yield from (f"    {words}" for words in _seen(before.get("config"), node.get("config")))
+
+
+def _seen(before: Any, after: Any) -> list[str]:
+    """The options that say where to look and how far, such as ``videos`` and ``limit``, where they are others: they are in no
+    key, what they lead to is."""
+    old, new = (flat(config) if isinstance(config, Mapping) else {} for config in (before, after))
+    return [
+        f"{path}: {_text(old[path])} -> {_text(new[path])}" for path in new if path in old and old[path] != new[path]
+    ]
 
 
 def _same_key(store: "Store", before: "Run", name: str) -> Iterator[str]:

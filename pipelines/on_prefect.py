@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
-from pipelines.budget import Budget
+from pipelines.budget import Budget, workers
 from pipelines.dask_cluster import Cluster
 from pipelines.plan import Plan, refresh
 from pipelines.prefect_server import import_prefect, server_for_run
@@ -91,7 +91,7 @@ def run_plan(
         states = stack.enter_context(StateWriter(run, state, stop.set))
         if missing:
             shown = stack.enter_context(display(state))
-            cluster = Cluster(max(int(cpu_budget), 1), memory_budget_gib)
+            cluster = Cluster(workers(cpu_budget, memory_budget_gib), memory_budget_gib)
             stack.callback(cluster.close)
             runner = NodeRunner(
                 plan, run, store, rows=rows, refresh=refresh_plan, budget=Budget(cpu_budget, memory_budget_gib),

@@ -117,6 +117,8 @@ def assign(values: dict[str, Any], path: list[str], value: Any, model: type[pyda
         if kind is not None and name not in kind.model_fields:
             raise ConfigError(unknown(".".join(path[: depth + 1]), kind.model_fields))
         if depth == len(path) - 1:
+            if kind is not None and _holds_truth(value) and _is_number(kind.model_fields[name].annotation):
+                raise ConfigError(f"field {'.'.join(path)!r} = {json.dumps(value)}: give a number, not true or false")
             here[name] = value
             return
         field = kind.model_fields[name] if kind is not None else None
@@ -143,6 +145,20 @@ def _nested(field: FieldInfo) -> type[pydantic.BaseModel] | None:
     if isinstance(annotation, type) and issubclass(annotation, pydantic.BaseModel):
         return annotation
     return None
+
+
+def _holds_truth(value: Any) -> bool:
+    return isinstance(value, bool) or (isinstance(value, list) and any(map(_holds_truth, value)))
+
+
+def _is_number(annotation: Any) -> bool:
+    """Whether a type is of numbers: Python takes true for 1, and nobody who writes true means that."""
+    if typing.get_origin(annotation) is typing.Literal:
+        return not any(isinstance(choice, bool) for choice in typing.get_args(annotation))
+    options = typing.get_args(annotation) or (annotation,)
+    return bool not in options and any(
+        option in (int, float) or (option is not annotation and _is_number(option)) for option in options
+    )
 
 
 def _is_how(field: FieldInfo) -> bool:

@@ -159,6 +159,11 @@ def test_from_files_to_a_data_set(store: Store, curated: dict[str, Artifact], tm
 
     store.pull(dataset.key, tmp_path / "out", what="all")
     pulled = pq.read_table(tmp_path / "out" / "clips.parquet").to_pylist()
+    for table in ("clips.parquet", "videos.parquet"):  # the old code called clip_sha256, source and caption empty
+        described = pq.read_table(tmp_path / "out" / table).to_pylist()
+        part = (tmp_path / "out/README.md").read_text().split(f"| {table} | meaning |")[1]
+        called = part.split("Empty in this data set: ")[1].split(".\n")[0].replace("`", "").split(", ")
+        assert called == [name for name in described[0] if all(row[name] in (None, "") for row in described)]
     counts = json.loads((tmp_path / "out" / ".nv-meta/.info.json").read_text())["shard_counts"]
     assert sum(counts.values()) == 8  # Energon's index goes along
     assert all((tmp_path / "out" / shard).is_file() for shard in counts)

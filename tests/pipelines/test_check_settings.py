@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from pipelines import plan as planning
-from pipelines.budget import check_budget
+from pipelines.budget import check_budget, machine, workers
 from pipelines.check_settings import FILES, RULES
 from pipelines.plan import recipe, resolve
 from pipelines.stages import STAGES
@@ -71,7 +71,7 @@ def store(tmp_path: Path) -> Store:
         ("dedup_clips.look=true", r"dedup_clips.look = True: .*embed_clips.signatures=true"),
         ("classify_clips.by=looks", r"classify_clips.by = 'looks': embed_clips.model is dct3d-v1"),
         ("encode_latents.num_frames=32", r"encode_latents_continuous.num_frames = 32: .*nearest are 25 or 33"),
-        ("encode_latents.guess_from=33", "guess_from is 33; give 0 for no guess, or 2 to 32"),
+        ("encode_latents.guess_from=33", r"guess_from is 33; give 0 for no guess, or 2 to 32 frames"),
         ("encode_latents.size=[60,64]", r"size = \(60, 64\): the tokenizer needs multiples of 8"),
         ('encode_latents.splits=["val"]', r"splits = \('val',\): choices are train, val, test, train among them"),
         ('encode_latents.splits=["train","tset"]', r"choices are train, val, test"),
@@ -154,3 +154,53 @@ def test_a_budget_that_lets_nothing_run_is_refused_before_planning(store: Store,
     with pytest.raises(InputError, match=r"--memory .* GiB above 0"):
         start(Request("curate", "smoke"), store, memory_gib=amount)
     assert store.runs.list() == []
+
+
+def test_a_budget_far_beyond_the_machine_or_too_small_for_a_stage_is_refused(store: Store) -> None:
+    """The old code began to start a thousand million workers, or killed every worker for its memory, again and again."""
+    with pytest.raises(
+        InputError, match=r"--cpu 1e\+09 is far more than this machine's .* processors: give \d+ at most"
+    ):
+        check_budget(1e9, None)
+    with pytest.raises(InputError, match=r"--memory 1e\+09 is far more than this machine's .* GiB: give"):
+        start(Request("curate", "smoke"), store, memory_gib=1e9)
+    with pytest.raises(InputError, match=r"--memory 0.001 lets no stage run: give 0.5 GiB at least"):
+        check_budget(None, 0.001)
+    assert store.runs.list() == []
+    check_budget(*machine())
+    assert [workers(cpu, memory) for cpu, memory in ((2, 8), (0.5, 8), (8, 1), (4, 0.5))] == [2, 1, 2, 1]
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [
+        "score_clips.still_side=1000000000",
+        "embed_clips.side=1000000000",
+        "simulate_videos.workers=1000000000",
+        "encode_latents_continuous.size=[1000000000,64]",
+        "evaluate_diffusion.threads=1000000000",
+    ],
+)
+def test_pictures_and_threads_beyond_reach_are_refused(store: Store, setting: str) -> None:
+    """The old code took each, and ended where memory or threads did."""
+    with pytest.raises(ConfigError, match=r"that is beyond reach, give at most (4096|16384)"):
+        resolve("world_model", profile="smoke", store=store, overrides=[setting])
+
+
+@pytest.mark.parametrize(
+    ("setting", "words"),
+    [
+        ("ingest_videos.part_bytes=true", "field 'part_bytes' = true: give a number, not true or false"),
+        ("select_clips.minimum_motion=true", "field 'minimum_motion' = true: give a number"),
+        ("train_tokenizer_continuous.model.end_kernel=true", "field 'model.end_kernel' = true: give a number"),
+        ("train_diffusion.training.betas=[0.9,false]", r"field 'training.betas' = \[0.9, false\]: give a number"),
+        ("train_tokenizer_continuous.num_frames=32", r"num_frames = 32: .*nearest are 25 or 33"),
+        ("dedup_clips.against=abc", "dedup_clips.against = 'abc': .*is not a reference"),
+        ("dedup_clips.against=dataset/none", "dedup_clips.against = 'dataset/none': there is no dataset/none@latest"),
+    ],
+)
+def test_the_field_and_its_value_are_named(store: Store, setting: str, words: str) -> None:
+    """The old code took true for 1 (parts of one byte), and left out which field was meant for the others."""
+    with pytest.raises(InputError, match=words):
+        resolve("world_model", profile="smoke", store=store, overrides=[setting])
+    resolve("world_model", profile="smoke", store=store, overrides=["score_clips.measures=true"])  # where it belongs

@@ -73,6 +73,21 @@ def test_asked_for_again_and_the_world_outside(store: Store) -> None:
     assert "asked for again" in told(store, past_run(store, key="2" * 64, redo="nonce"))
 
 
+def test_where_it_looked_is_said_when_that_is_another(store: Store) -> None:
+    """`videos` and `limit` are in no key: the old code said only that something outside changed, and nowhere what."""
+    past_run(store, config={"videos": "/in/a", "limit": 0, "seconds": 2.0})
+    said = told(store, past_run(store, key="3" * 64, config={"videos": "/in/b", "limit": 3, "seconds": 2.0}))
+    assert 'videos: "/in/a" -> "/in/b"' in said
+    assert "limit: 0 -> 3" in said
+    assert "seconds" not in said
+
+
+def test_a_stage_whose_turn_never_came_did_not_run(store: Store) -> None:
+    """The old code said "split ran and is waiting" of a run that was killed before it."""
+    said = told(store, past_run(store, state="waiting"))
+    assert said.startswith("split has not begun: its turn had not come.")
+
+
 def test_the_nearest_one_is_taken_not_the_newest(store: Store) -> None:
     near = past_run(store, key="4" * 64, what={"seconds": 3.0, "cut": {"threshold": 30}})
     past_run(store)

@@ -38,8 +38,9 @@ if TYPE_CHECKING:
 
     from wfm.artifacts import Artifact, PartEntry, Store
 
-_ALWAYS = ("clip_sha256", "source", "caption")
-_CARD_COLUMNS = [field.name for field in dataclasses.fields(ClipRow) if field.name not in _ALWAYS]
+_LONG = ["clip_sha256", "source", "caption"]
+"""Of these the card asks only whether they hold anything, so they are never Python strings."""
+_CARD_COLUMNS = [field.name for field in dataclasses.fields(ClipRow) if field.name not in _LONG]
 Plan = tuple[dict[str, Any], dict[str, Any]]
 
 
@@ -201,6 +202,7 @@ def write_card(store: "Store", parts: Sequence["PartEntry"], out: Path) -> dict[
                     sources.append((row["name"], row["video_id"], *(row[name] for name in COLUMNS)))
         clips = part.table("clips", _CARD_COLUMNS).to_pylist()
         card.add_clips(clips, rights)
+        card.add_long("clips.parquet", part.table("clips", _LONG))
         card.add_outcome(rights, clips, part.table("skips").to_pylist() if part.has_file("skips.parquet") else ())
         for file in part.files("shards/"):
             if file.path.endswith(".tar"):

@@ -8,7 +8,7 @@ says when they are not. Minimum and maximum are always exact.
 import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -16,6 +16,9 @@ from wfm.curation.clip_table import MEASURED
 from wfm.curation.rights import UNKNOWN, is_simulated
 from wfm.curation.rows import SPLITS
 from wfm.curation.step import reason_code
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 SCHEMA_VERSION = 1
 """Of a sample's JSON and of the card."""
@@ -142,6 +145,15 @@ class Card:
         for video, counted in reasons.items():
             if video not in gave:
                 self.without_clips[max(sorted(counted), key=counted.__getitem__, default="no_span")] += 1
+
+    def add_long(self, table: str, columns: "pa.Table") -> None:
+        """Columns of text that no row above has: whether they hold anything."""
+        import pyarrow.compute as pc
+
+        filled = self.filled.setdefault(table, set())
+        for name in columns.column_names:
+            if name not in filled and pc.any(pc.not_equal(columns[name], "")).as_py():
+                filled.add(name)
 
     def _fill(self, table: str, row: dict[str, Any]) -> None:
         filled = self.filled.setdefault(table, set())

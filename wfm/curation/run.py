@@ -37,6 +37,8 @@ _SETTINGS = {
     "distributed.scheduler.http.routes": [],  # pages in clear, open to all
     "distributed.worker.http.routes": [],
     "distributed.nanny.pre-spawn-environ.PYTHONSAFEPATH": "1",  # `wfm.process`
+    # A worker whose last heartbeat meets a scheduler that has just gone is no error to tell of; tasks' own come as answers.
+    "distributed.nanny.pre-spawn-environ.DASK_LOGGING__DISTRIBUTED": "critical",
 }
 
 _KEYS = {

@@ -118,7 +118,10 @@ class TokenizerTrainingConfig(Config):
     @pydantic.model_validator(mode="after")
     def _fits(self) -> Self:
         for name in ("num_frames", "crop_frames"):
-            self.model.latent_frames(getattr(self, name))
+            try:
+                self.model.latent_frames(getattr(self, name))
+            except ValueError as error:
+                raise ValueError(f"{name} = {getattr(self, name)}: {error}") from None
         if self.crop_frames > self.num_frames:
             raise ValueError(f"crop_frames {self.crop_frames} is more than num_frames {self.num_frames}")
         if 1 < self.model.temporal_compression >= self.crop_frames:

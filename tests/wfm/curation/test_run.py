@@ -1,6 +1,7 @@
 """Work runs here or on Dask, bounded in flight; what fails is named; workers never outlive their parent."""
 
 import http.client
+import logging
 import os
 import signal
 import subprocess
@@ -105,6 +106,15 @@ def test_a_task_that_kills_every_worker_is_given_up(cluster: str, tmp_path: Path
     with pytest.raises(TryAgain, match=r"task 'killer'.*died 3 times"):
         list(map_tasks(die_always, {"killer": str(tries)}, scheduler=cluster))
     assert tries.read_text() == "xxx"
+
+
+def words_of_a_worker(_: int) -> int:
+    return logging.getLogger("distributed.worker").getEffectiveLevel()
+
+
+def test_a_worker_that_ends_says_nothing(cluster: str) -> None:
+    """In the old code a finished run now and then ended with a traceback: a worker's heartbeat met no scheduler (level 40)."""
+    assert dict(map_tasks(words_of_a_worker, {"a": 1}, scheduler=cluster)) == {"a": logging.CRITICAL}
 
 
 def test_hand_out_is_bounded(tmp_path: Path) -> None:
