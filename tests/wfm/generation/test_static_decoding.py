@@ -49,7 +49,7 @@ def test_scores_that_are_no_numbers_are_refused():
     # Before: the largest of NaN was a token like any other.
     model = build()
     model.output.weight.data[3] = float("nan")
-    with pytest.raises(DataError, match="logits: .* not finite"):
+    with pytest.raises(DataError, match=r"logits: .* not finite"):
         continue_tokens_static(model, PAST, ACTIONS, frames=3, choose=greedy)
 
 
