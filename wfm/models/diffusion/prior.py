@@ -48,7 +48,9 @@ class LinearPrior(nn.Module):
         lag = (torch.arange(frames, device=given.device)[None] - given[:, None]).clamp(0, self.max_lag - 1)  # [B, t]
         condition = condition.to(torch.promote_types(condition.dtype, self.weight.dtype))  # a sampler's state is fp32
         last = last.to(condition)
-        weight, bias = (table[kind[:, None], lag].to(condition) for table in (self.weight, self.bias))  # [B, t, C, 9C], ...
+        weight, bias = (
+            table[kind[:, None], lag].to(condition) for table in (self.weight, self.bias)
+        )  # [B, t, C, 9C], ...
         around = _neighbourhood(last)[:, None]  # [B, 1, 9C, HW]
         mean = weight[..., : NEIGHBOURS * channels] @ around + bias[..., None]  # [B, t, C, HW]
         if self.guess:
