@@ -41,6 +41,8 @@ class TopP:
             raise ConfigError(f"temperature={temperature}: must be positive; use greedy decoding for the limit 0")
         if not 0 < top_p <= 1:
             raise ConfigError(f"top_p={top_p}: must lie in (0, 1]")
+        if not seeds:
+            raise ConfigError("no seeds: give one for each sequence, and at least one sequence")
         self.generators = [seeded_generator(seed) for seed in seeds]
         self.temperature, self.top_p = temperature, top_p
 

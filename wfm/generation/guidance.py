@@ -86,14 +86,16 @@ def _rows(x: Tensor, batch: int) -> Tensor:
 
 
 def _stacked_text(first: Conditions, second: Conditions, batch: int) -> dict[str, Any]:
-    """Text of both, the shorter padded with zeros that no query sees; an absent one is zeros of one token."""
-    texts, lengths = [], []
-    known = [one.text for one in (first, second) if one.text is not None]
+    """Text of both, the shorter padded with zeros that no query sees; one that is absent or has no tokens is zeros of one
+    token."""
+    both = [None if one.text is None or not one.text.shape[1] else one.text for one in (first, second)]
+    known = [text for text in both if text is not None]
     if not known:
         return {}
-    for one in (first, second):
-        text = known[0].new_zeros(batch, 1, known[0].shape[-1]) if one.text is None else _rows(one.text, batch)
-        given = one.text_lengths if one.text is not None else None
+    texts, lengths = [], []
+    for one, said in zip((first, second), both, strict=True):
+        text = known[0].new_zeros(batch, 1, known[0].shape[-1]) if said is None else _rows(said, batch)
+        given = None if said is None else one.text_lengths
         texts.append(text)
         lengths.append(torch.full((batch,), text.shape[1]) if given is None else _rows(given, batch).cpu())
     longest = max(text.shape[1] for text in texts)

@@ -164,7 +164,9 @@ SAMPLERS: dict[str, Sampler] = {
 def seeded_noise(shape: tuple[int, ...], seeds: list[int], *, device: torch.device, dtype: torch.dtype) -> Tensor:
     """Unit Gaussian noise ``[len(seeds), *shape]``: row b depends on ``seeds[b]`` alone, never on the batch around it.
 
-    Drawn on the CPU in float32, so that the same seed means the same noise on every device.
+    Drawn on the CPU in float32, so that the same seed means the same noise on every device. Raises ConfigError for no seeds.
     """
+    if not seeds:
+        raise ConfigError("no seeds: give one for each sequence, and at least one sequence")
     rows = [torch.randn(shape, generator=seeded_generator(seed), dtype=torch.float32) for seed in seeds]
     return torch.stack(rows).to(device=device, dtype=dtype)

@@ -16,6 +16,7 @@ from wfm.errors import ConfigError
 from wfm.generation.decoding import Choose, require_context
 from wfm.models.autoregressive.blocks import Block, TextKeys
 from wfm.models.autoregressive.network import AutoregressiveTransformer
+from wfm.models.finite import require_finite
 from wfm.models.layers import Attention
 from wfm.models.rotary import Rope
 
@@ -110,6 +111,7 @@ def continue_tokens_static(
         position = torch.tensor([at], device=past.device)
         logits = run(patches[:, at : at + 1].contiguous(), position, condition[:, [(at + 1 - begin) // places]])
         if at + 1 >= patches.shape[1]:
+            require_finite(logits, "logits")
             symbols = torch.stack([choose(block) for block in model.vocabulary.split(logits)], dim=-1)
             patches = torch.cat([patches, model.vocabulary.ids(symbols)], dim=1)
     return model.unpatchify(patches[:, begin:], height, width)

@@ -122,6 +122,19 @@ def test_stacked_conditions_keep_each_half_as_it_was() -> None:
     assert both.given.tolist() == [2, 1, 2, 1]  # type: ignore[union-attr]
 
 
+@torch.no_grad()
+def test_a_text_without_tokens_is_the_empty_text() -> None:
+    # Before: "text_lengths: (0, 0, 1, 1) must lie in 1 ... 1", of lengths that nobody gave.
+    network, none, guidance = model(), torch.zeros(2, 0, 6), GuidanceConfig(scale=4)
+    wanted = guided(network, conditions(text=None), LIKE, guidance)(noisy(), 0.8)
+    for lengths in (None, torch.tensor([0, 0])):
+        found = guided(network, conditions(text=none, text_lengths=lengths), LIKE, guidance)(noisy(), 0.8)
+        assert torch.allclose(found, wanted, atol=1e-5)
+    wanted = guided(network, conditions(), LIKE, guidance)(noisy(), 0.8)
+    found = guided(network, conditions(), LIKE, guidance, negative_text=none[:1])(noisy(), 0.8)
+    assert torch.allclose(found, wanted, atol=1e-5)
+
+
 @pytest.mark.parametrize("sampler", ["res_2ab", "flow_euler"])
 def test_guided_samples_are_drawn_per_seed_and_text_to_world_needs_no_past(sampler: str) -> None:
     network = model()

@@ -132,3 +132,9 @@ def test_noise_of_a_row_depends_on_its_seed_alone() -> None:
     three = seeded_noise((4, 5), [7, 8, 9], device=cpu, dtype=torch.float32)
     assert torch.equal(three[1], seeded_noise((4, 5), [8], device=cpu, dtype=torch.float32)[0])
     assert not torch.equal(three[0], three[1])
+
+
+def test_noise_of_no_seeds_is_refused() -> None:
+    # Before: RuntimeError, "stack expects a non-empty TensorList".
+    with pytest.raises(ConfigError, match="no seeds"):
+        seeded_noise((2,), [], device=torch.device("cpu"), dtype=torch.float32)

@@ -45,6 +45,14 @@ def test_text_is_followed():
     assert torch.equal(continue_tokens_static(model, PAST, None, **told), wanted)
 
 
+def test_scores_that_are_no_numbers_are_refused():
+    # Before: the largest of NaN was a token like any other.
+    model = build()
+    model.output.weight.data[3] = float("nan")
+    with pytest.raises(DataError, match=r"logits: .* not finite"):
+        continue_tokens_static(model, PAST, ACTIONS, frames=3, choose=greedy)
+
+
 @pytest.mark.long
 def test_one_graph_serves_every_step():
     """Compiled with constant shapes, in one graph: a second shape would be a second compilation, which is refused here."""

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from wfm.data.plan import mix
+from wfm.errors import ConfigError
 from wfm.models.autoregressive.config import AutoregressiveObjectiveConfig
 from wfm.models.autoregressive.network import AutoregressiveTransformer
 from wfm.models.autoregressive.vocabulary import Vocabulary
@@ -87,6 +88,8 @@ class AutoregressiveObjective:
 
     def draw(self, seeds: Tensor, tokens: Tensor, vocabulary: Vocabulary) -> tuple[Tensor, Tensor]:
         """Noisy input tokens ``[B, t, h, w]`` and ``known`` bool ``[B]``, each row from its own seed alone."""
+        if not len(seeds):
+            raise ConfigError("a batch of no samples: there is nothing to learn from")
         noisy, known = [], []
         for seed, row in zip(seeds.tolist(), tokens, strict=True):
             generator = seeded_generator(int(seed))

@@ -53,7 +53,7 @@ class Vocabulary:
 
     def require_begun(self, sequence: Tensor) -> None:
         """Raise DataError unless ids ``[B, n, slots]`` begin as `begun` has them."""
-        if self.begin is not None and not torch.compiler.is_compiling() and bool((sequence[:, 0] != self.begin).any()):
+        if self.begin is not None and not torch.compiler.is_compiling() and bool((sequence[:, :1] != self.begin).any()):
             raise DataError(f"this model's sequences begin with token {self.begin}: put it in front (vocabulary.begun)")
 
     def ids(self, symbols: Tensor) -> Tensor:

@@ -117,6 +117,8 @@ class DiffusionTransformer(nn.Module):
         images. Raises ConfigError for sizes that the model cannot take and for an fps that is not positive.
         """
         many = [sizes] if sizes and isinstance(sizes[0], int) else sizes
+        if not len(many):
+            raise ConfigError("latents: sizes of no segment; give at least one (T, H, W)")
         grids = [grid_of(self.config, size) for size in many]  # type: ignore[arg-type]
         rates = rates_of(fps)
         if len(rates) > 1 and len(grids) == 1:

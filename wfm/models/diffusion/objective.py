@@ -116,6 +116,8 @@ class DenoisingObjective:
     def draw(self, model: Denoiser, seeds: Tensor, shape: torch.Size) -> dict[str, Tensor]:
         """Everything random of each sample, from its seed alone. sigma `[B]` or `[B, T]`; given, known, told (of the
         text), augment `[B]`; noise, augment_noise `[B, C, T, H, W]`; shape is that of the batch or of one sample."""
+        if not len(seeds):
+            raise ConfigError("a batch of no samples: there is nothing to learn from")
         rows = [self._draw_one(model, int(seed), shape[-4:]) for seed in seeds]
         return {name: torch.stack([row[name] for row in rows]) for name in rows[0]}
 

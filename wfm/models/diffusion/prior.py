@@ -46,7 +46,11 @@ class LinearPrior(nn.Module):
         last = condition.gather(2, place)[:, :, 0]  # [B, C, H, W]
         kind = (given > 1).long()
         lag = (torch.arange(frames, device=given.device)[None] - given[:, None]).clamp(0, self.max_lag - 1)  # [B, t]
-        weight, bias = self.weight[kind[:, None], lag], self.bias[kind[:, None], lag]  # [B, t, C, 9C], [B, t, C]
+        condition = condition.to(torch.promote_types(condition.dtype, self.weight.dtype))  # a sampler's state is fp32
+        last = last.to(condition)
+        weight, bias = (
+            table[kind[:, None], lag].to(condition) for table in (self.weight, self.bias)
+        )  # [B, t, C, 9C], ...
         around = _neighbourhood(last)[:, None]  # [B, 1, 9C, HW]
         mean = weight[..., : NEIGHBOURS * channels] @ around + bias[..., None]  # [B, t, C, HW]
         if self.guess:

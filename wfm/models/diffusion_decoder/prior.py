@@ -31,8 +31,10 @@ class TokenPrior(nn.Module):
         """Mean `[B, C, T, h, w]` and deviation `[B, C, T, 1, 1]` of latents whose codes are `[B, K, T, h, w]`; first bool
         `[T]`: which latent frame is a video's first."""
         kind = (~first).long()  # [T]
+        codes = codes.to(torch.promote_types(codes.dtype, self.weight.dtype))  # a sampler's state is fp32
         near = neighbourhood(codes)  # [B, T, 27K, hw]
-        mean = self.weight[kind] @ near + self.bias[kind][..., None]  # [B, T, C, hw]
+        weight, bias = self.weight[kind].to(near), self.bias[kind].to(near)
+        mean = weight @ near + bias[..., None]  # [B, T, C, hw]
         mean = mean.transpose(1, 2).unflatten(-1, codes.shape[-2:])
         deviation = self.deviation[kind].T[None, :, :, None, None]
         return mean, deviation.expand(len(codes), -1, -1, -1, -1)

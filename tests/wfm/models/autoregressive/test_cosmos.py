@@ -352,3 +352,13 @@ def test_a_model_saved_before_opens_as_it_was(build, sample, tmp_path):
         assert torch.equal(again(*sample, text=text()), model(*sample, text=text()))
     assert "begin_token" not in model.config.what()
     assert AutoregressiveConfig(begin_token=True).what()["begin_token"] is True
+
+
+def test_a_video_of_no_frames_adds_nothing_to_a_pack(build, sample):
+    # As without the token to begin with; there it was an IndexError at first, "index 0 is out of bounds for dimension 1".
+    tokens, actions = sample
+    model = build(**BEGINS)
+    told = {"actions": [actions[0], actions[0, :0]], "text": torch.randn(2, 3, 10, dtype=torch.float64)}
+    one, none = model.packed([tokens[0], tokens[0, :0]], **told)
+    assert none.shape == (0, 1, 24)
+    assert torch.allclose(one, model.packed(tokens[:1], actions[:1], text=told["text"][:1])[0])

@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch.nn import functional
 
+from wfm.errors import ConfigError
 from wfm.models.autoregressive import AutoregressiveObjective, AutoregressiveObjectiveConfig
 from wfm.models.autoregressive.vocabulary import Vocabulary
 
@@ -137,3 +138,11 @@ def test_with_a_token_to_begin_with_every_token_counts(build, sample):
     wanted = -scores.gather(-1, tokens.flatten(1)[..., None]).mean()
     assert float(loss - wanted) == pytest.approx(0, abs=1e-12)
     assert scores.shape[1] == tokens[0].numel()
+
+
+def test_a_batch_of_none_is_refused(build, sample) -> None:
+    # Before: RuntimeError, "stack expects a non-empty TensorList".
+    tokens, actions = sample
+    batch = {"tokens": tokens[:0], "actions": actions[:0], "seeds": SEEDS[:0]}
+    with pytest.raises(ConfigError, match="no samples"):
+        AutoregressiveObjective(AutoregressiveObjectiveConfig()).loss(build(), batch, 0)

@@ -310,3 +310,9 @@ def test_the_values_of_cosmos():
     assert (world.condition_latents, world.adjust_video_noise, world.noise_mean, world.noise_std) == ((0,), False, 0, 1)
     assert (continued.condition_latents, continued.adjust_video_noise) == ((0, 1, 2), True)
     assert (continued.augment_mean, continued.augment_std, continued.pure_noise_probability) == (-3, 2, 0)
+
+
+def test_a_batch_of_none_is_refused(denoiser):
+    # Before: IndexError, "list index out of range".
+    with pytest.raises(ConfigError, match="no samples"):
+        DenoisingObjective(EDMConfig()).loss(denoiser(), batch(()), 0)

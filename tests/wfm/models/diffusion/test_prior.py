@@ -99,3 +99,14 @@ def test_it_takes_a_good_guess_and_corrects_it():
     mean, deviation = prior(condition, torch.full((200,), 2))
     assert (mean - latents)[:, :, 2:].abs().max() < 0.02
     assert deviation[:, :, 2:].max() <= 0.0101
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
+@pytest.mark.parametrize("guess", [False, True])
+def test_a_model_in_half_answers_a_state_in_fp32(dtype, guess):
+    # As samplers ask; before: "expected scalar type Float but found BFloat16".
+    prior, latents, given = LinearPrior(3, 4, 0.5, guess=guess), torch.randn(2, 3, 4, 5, 5), torch.tensor([1, 2])
+    torch.nn.init.normal_(prior.weight, std=0.2)
+    wanted, (mean, _) = prior(latents, given)[0], prior.to(dtype)(latents, given)
+    assert mean.dtype == torch.float32
+    assert (mean - wanted).norm() < 0.01 * wanted.norm()

@@ -208,3 +208,16 @@ def test_what_does_not_fit_is_refused():
         DecoderObjective(EDMConfig(condition_latents=(1,))).loss(model, {"latents": noisy, "seeds": torch.arange(2)}, 0)
     with pytest.raises(ConfigError, match="given tokens alone"):
         DecoderConfig.parse({**SMALL, "denoiser": {**SMALL["denoiser"], "action_width": 2}})
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
+@torch.no_grad()
+def test_a_decoder_in_half_answers_a_state_in_fp32(dtype):
+    # As samplers ask; before: "expected scalar type Float but found BFloat16".
+    tokens, noisy = pair()
+    model = build(linear_prior=True)
+    wanted = model.denoise(noisy, 1.0, model.told(tokens, noisy))
+    model = model.to(dtype)
+    found = model.denoise(noisy, 1.0, model.told(tokens, noisy))
+    assert found.dtype == torch.float32
+    assert (found - wanted).norm() < 0.05 * wanted.norm()
