@@ -89,9 +89,9 @@ def numbers_in_reach(asked: Asked) -> Iterator[str]:
     for path, value, field in _leaves(asked.config, ""):
         if not isinstance(value, int | float):
             continue
-        most = _MOST_BY_NAME.get(path.replace(".", "_").rsplit("_", 1)[-1])
-        if most is not None and value > most:
-            yield asked(path, f"that is beyond reach, give at most {most}")
+        named = _MOST_BY_NAME.get(path.replace(".", "_").rsplit("_", 1)[-1])
+        if named is not None and value > named:
+            yield asked(path, f"that is beyond reach, give at most {named}")
             continue
         most = MOST_COUNT if isinstance(value, int) else MOST_NUMBER
         bounded = any(hasattr(rule, "lt") or hasattr(rule, "le") for rule in field.metadata)
