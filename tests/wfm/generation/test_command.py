@@ -180,10 +180,10 @@ def test_an_action_that_is_no_number_is_refused(store, bundle, past, made, tmp_p
 
 
 def test_a_failure_while_writing_leaves_nothing(store, bundle, past, made, tmp_path, monkeypatch) -> None:
-    def full(path: Path, data: bytes) -> None:
+    def full(path: Path, data: bytes, *, force: bool) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(command, "replace_on_disk", full)
+    monkeypatch.setattr(command, "write_new", full)
     with pytest.raises(OSError, match="No space"):
         generate_from_files(store, str(bundle), past, out=tmp_path / "out" / "f.mp4")
     assert made() == []
