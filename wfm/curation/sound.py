@@ -40,9 +40,7 @@ class Sound:
         self._held: Any = None
 
     @classmethod
-    def of(
-        cls, path: Path, start: Fraction, end: Fraction, scratch: Path, pieces: tuple[Joined, ...] = ()
-    ) -> "Sound":
+    def of(cls, path: Path, start: Fraction, end: Fraction, scratch: Path, pieces: tuple[Joined, ...] = ()) -> "Sound":
         """For ``[start, end)`` of the container's clock [s]; ``scratch`` is a file to write meanwhile, gone after `close`.
 
         pieces: what the video was joined of (`OpenVideo.pieces`).
