@@ -4,7 +4,7 @@ Read in this order:
 
     source      where a video's bytes are -> a local file whose bytes are known (folders, buckets, the store)
     decode      video files -> frames, true to presentation timestamps; `VideoError` says why not (orientation, aspect,
-                codec_names, alpha_decoder)
+                codec_names, alpha_decoder, nal_units)
     probe       what a video file holds, decided by reading every packet of it
     colour      what colours an mp4 that we write says it has (x264: the same bytes each time)
     shards      WebDataset tars with an index: what curation leaves behind and trainers open
