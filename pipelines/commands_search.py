@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from pipelines.console import STORE_DEFAULT, ForceOption, StoreOption, answers, open_store, say
+from wfm.artifacts.atomic import require_free, write_new
 from wfm.errors import InputError
 
 if TYPE_CHECKING:
@@ -59,7 +60,6 @@ def search(
     """Find clips of a data set by words or by an example clip; the index is built at the first search."""
     if bool(words.strip()) == bool(clip):
         raise InputError("give words or --clip ID, one of the two: wfm search 'red ball rolling' --dataset NAME")
-    from wfm.artifacts.atomic import require_free
     from wfm.curation.search import clip_bytes, open_dataset, search_like, search_words
 
     require_free(*([page] if page is not None else []), force=force)
@@ -99,7 +99,6 @@ def clusters(
 
     Without --clusters or --out, a data set that was made with cluster_clips shows its own.
     """
-    from wfm.artifacts.atomic import require_free
     from wfm.curation.cluster import ClusterConfig, find_clusters
     from wfm.curation.rows import ClusterRow
     from wfm.curation.search import open_dataset
@@ -146,7 +145,6 @@ def taxonomy(
 
     Without FILE or --out, a data set that was made with classify_clips shows its own categories.
     """
-    from wfm.artifacts.atomic import require_free
     from wfm.curation.rows import CategoryRow, MixtureRow
     from wfm.curation.search import clips_beside, open_dataset
     from wfm.curation.taxonomy import TaxonomyConfig, category_rows, classify, mixture, mixture_rows
@@ -262,8 +260,6 @@ def _write_table(path: Path, table: Any, force: bool) -> None:
     """Whole or not at all."""
     import pyarrow as pa
     import pyarrow.parquet as pq
-
-    from wfm.artifacts.atomic import write_new
 
     buffer = pa.BufferOutputStream()
     pq.write_table(table, buffer, compression="zstd")

@@ -6,6 +6,7 @@ harmless here (`wfm.log.printable`), and only the colours and lines of our own t
 """
 
 import os
+import re
 import sys
 import time
 import traceback
@@ -17,6 +18,7 @@ import typer
 from components.context import store_options
 from pipelines.run_state import default_store
 from pipelines.wfm_home import home, write_private
+from wfm.credentials import without_credentials
 from wfm.errors import InputError, WfmError
 from wfm.log import printable
 
@@ -131,16 +133,21 @@ def guarded(command: Callable[[], Any]) -> NoReturn:
         if hasattr(error, "show") and hasattr(error, "format_message"):  # click's usage errors, whoever vendors click
             error.show()
             _leave(InputError.exit_code)
-        story = f"wfm {' '.join(sys.argv[1:])}\n{traceback.format_exc()}"
+        story = _without_secrets(f"wfm {' '.join(sys.argv[1:])}\n{traceback.format_exc()}")
         try:
             where = home().parent / "errors" / f"{time.strftime('%Y%m%dT%H%M%S')}-{os.getpid()}.txt"
             write_private(where, story)
             story = f"the whole story is in {where}"
         except (WfmError, OSError):  # a home that is not ours, or cannot be written: told here instead
             pass
-        _complain(f"this is a bug of ours: {type(error).__name__}: {error}\n{story}")
+        _complain(f"this is a bug of ours: {type(error).__name__}: {_without_secrets(str(error))}\n{story}")
         code = 1
     _leave(code)
+
+
+def _without_secrets(text: str) -> str:
+    """Addresses lose what they carry: such a text is sent to others."""
+    return re.sub(r"\S+://\S+", lambda address: without_credentials(address[0]), text)
 
 
 def _leave(code: int) -> NoReturn:

@@ -11,16 +11,17 @@ from collections.abc import Collection
 from urllib.parse import unquote
 
 _WORDS = (
-    *("token", "secret", "password", "passwd", "signature"),
-    *("credential", "apikey", "accesskey", "accessid", "authoriz"),
+    *("token", "secret", "password", "passwd", "passphrase", "signature", "hmac"),
+    *("credential", "apikey", "accesskey", "accessid", "authoriz", "oauth", "cookie", "sessionid"),
 )
 """A parameter whose name holds one of these is a credential, however it is spelt (``X-Amz-Security-Token``, ``api_key``)."""
 _NAMES = {
-    *("key", "sig", "sas", "auth", "jwt", "bearer", "pass", "pwd", "pw"),
-    *("keypairid", "subscriptionkey", "hdnts", "hdnea", "jsessionid"),
+    *("key", "sig", "sas", "auth", "jwt", "bearer", "pass", "pwd", "pw", "sk", "ticket"),
+    *("keypairid", "subscriptionkey", "hdnts", "hdnea", "phpsessid"),
 }
 """Whole names that are one."""
-_USER = re.compile(r"([A-Za-z][\w+.-]*:/{1,3})[^\s/?#@'\"]*@")
+_USER = re.compile(r"([A-Za-z][\w+.-]*:/{1,3})(?:[^\s/?#@'\"]*|[^\s/?#@'\":\[]+:(?!\d{1,5}[/?#])[^\s@'\"]*)@")
+"""A secret may have a slash in it, and often has on S3; a host with a port is none, whatever comes later."""
 _PARAMETER = re.compile(r"([?&;#]|\b)([\w.%~-]{1,64})(=)([^\s&;#,'\"<>)\]]+)")
 _ECHOED = re.compile(
     r"(?i)((?:access.?key(?:.?id)?|secret\w*|token|signature|password|api.?key)['\"]?\s*[=:]\s*['\"]?)[^\s,'\"]+"

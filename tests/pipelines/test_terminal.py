@@ -2,12 +2,13 @@
 
 import json
 import logging
+import sys
 from pathlib import Path
 
 import pytest
 from rich.table import Table
 
-from pipelines.console import careful_console, say, warn
+from pipelines.console import careful_console, guarded, say, warn
 from wfm.artifacts import Store
 from wfm.log import printable, set_up
 
@@ -79,3 +80,23 @@ def test_commands_show_hostile_words_of_a_store(wfm, tmp_path: Path) -> None:
     ):
         done = wfm("artifacts", *words, store=tmp_path / "store")
         assert obeyed(done.stdout + done.stderr) == [], words
+
+
+def test_the_story_of_a_bug_shows_no_credentials(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The old code wrote the command line down as it was, in a file that people send along with their report."""
+    address = "https://me:hunter2secret@h/a.mp4?token=hunter2secret"
+    monkeypatch.setenv("WFM_HOME", str(tmp_path))
+    monkeypatch.setattr("pipelines.console.os._exit", sys.exit)
+    monkeypatch.setattr(sys, "argv", ["wfm", "run", "--videos", address])
+
+    def fails() -> None:
+        raise ZeroDivisionError(f"at {address}")
+
+    with pytest.raises(SystemExit):
+        guarded(fails)
+    (story,) = (tmp_path / "errors").iterdir()
+    for text in (story.read_text(), capsys.readouterr().err):
+        assert "hunter2secret" not in text
+        assert "ZeroDivisionError: at https://***@h/a.mp4?token=***" in text

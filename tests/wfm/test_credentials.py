@@ -22,6 +22,10 @@ SECRET = "wJalrXUtnFEMIK7MDENG"
         "https://h/a.mp4#access_token={}",
         "https://h/a.mp4;auth={}",
         "s3://AKIA:{}@bucket/a.mp4",
+        "s3://AKIA:wJalr/{}@bucket/a.mp4",  # the last four passed as harmless
+        "https://h/a.mp4?hmac={}",
+        "https://h/a.mp4?PHPSESSID={}",
+        "https://h/a.mp4?ak=1&sk={}",
     ],
 )
 def test_an_address_with_a_credential_is_seen_and_blanked(url: str) -> None:
@@ -38,6 +42,9 @@ def test_an_address_with_a_credential_is_seen_and_blanked(url: str) -> None:
         "https://h/monkey=2/a.mp4",
         "s3://bucket/a@b.mp4",
         "/films/a@b.mp4",
+        "http://h:8080/a@b.mp4",
+        "http://h:80?t=a@b",
+        "http://[::1]:80/a@b.mp4",
         "https://h/a.mp4?v=3",
     ],
 )

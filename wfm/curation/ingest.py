@@ -28,7 +28,7 @@ from wfm.curation.listing import Listing, SourceFile
 from wfm.curation.listing_rows import RIGHTS
 from wfm.curation.part import PartLike
 from wfm.curation.partitions import part_names
-from wfm.curation.poison import watch
+from wfm.curation.poison import probe_seconds, watch
 from wfm.curation.step import Skip, reason_code
 from wfm.data.archive import Archive, split_member
 from wfm.data.archive_index import Limits
@@ -227,7 +227,7 @@ def examine(file: SourceFile, store: "Store", config: IngestConfig) -> tuple[Vid
     if reason:
         return _failed(row, reason), Sidecars()
     try:
-        with watch(store, "probe", video_id, path, file.source):
+        with watch(store, "probe", video_id, path, file.source, seconds=probe_seconds(path)):
             row, reason = _with_facts(row, path, config)
     except Skip as skip:
         reason = skip.reason

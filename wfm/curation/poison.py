@@ -19,6 +19,7 @@ import resource
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -44,6 +45,7 @@ TRIAL_BYTES = 4 << 30
 _FOLDER = "poison"
 _ITEM = re.compile(r"[0-9a-f]{64}\.json")
 _LEAST_SECONDS, _SLOWEST = 120.0, 50_000  # bytes of video a second, of the slowest decoding there is
+_LEAST_PROBE_SECONDS = 300.0
 _OUT_OF_MEMORY = 86
 """Exit code of a trial that was refused memory."""
 Trial = Callable[[Path], str]
@@ -96,11 +98,27 @@ def trial_seconds(path: Path) -> float:
     return min(TRIAL_SECONDS, _LEAST_SECONDS + round(size / _SLOWEST))
 
 
+def probe_seconds(path: Path) -> float:
+    """How long a file may be read without decoding it [s]: at 1 MB/s, five minutes at least."""
+    return _LEAST_PROBE_SECONDS + path.stat().st_size / 1e6
+
+
 @contextlib.contextmanager
 def watch(
-    store: "Store", step: str, item: str, path: Path, source: str, *, trial: Trial = decode_in_own_process
+    store: "Store",
+    step: str,
+    item: str,
+    path: Path,
+    source: str,
+    *,
+    trial: Trial = decode_in_own_process,
+    seconds: float | None = None,
 ) -> Iterator[None]:
-    """Guard the work on one item (``item``: 64 hex digits). Raises `Skip` with the code ``poisoned``."""
+    """Guard the work on one item (``item``: 64 hex digits). Raises `Skip` with the code ``poisoned``.
+
+    ``seconds``: this process ends itself when the work takes longer, since a call of the codec library cannot be broken off;
+    the item is a suspect then, as after any crash.
+    """
     note = _read(store, step, item) or Note(step, item, source)
     if note.poisoned:
         raise Skip(CODE, note.poisoned)
@@ -110,9 +128,14 @@ def watch(
             note.write(store)
             raise Skip(CODE, note.poisoned)
     dataclasses.replace(note, worker=_this_worker()).write(store)
+    end = threading.Timer(seconds or 0, os.kill, (os.getpid(), signal.SIGKILL))
+    end.daemon = True
+    if seconds:
+        end.start()
     try:
         yield
     finally:  # also after an exception, which is not a crash
+        end.cancel()
         store.objects.delete(note.path)
 
 

@@ -115,10 +115,8 @@ class Track:
         pieces, seconds = self._joined, time * packet.time_base
         self._position = packet.pos or self._position  # packets that are read as one keep the place of the first
         at = max(bisect.bisect_right([piece.first for piece in pieces], self._position) - 1, 0)
-        if (
-            at + 1 < len(pieces) and self._position > pieces[at].last
-        ):  # between the pictures of two: of which, its time says
-            joint = pieces[at + 1].begin
+        if at + 1 < len(pieces) and self._position > pieces[at].last:
+            joint = pieces[at + 1].begin  # it stands between the pictures of two: its time says to which it belongs
             at = min((at, at + 1), key=lambda one: abs(seconds + pieces[one].shift - joint))
         packet.pts = packet.dts = time + round(pieces[at].shift / packet.time_base)
         begin = seconds + pieces[at].shift

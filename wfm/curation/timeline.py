@@ -16,8 +16,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from wfm.data.holes import HOLE_FRAMES
-
 if TYPE_CHECKING:
     from wfm.data.decode import OpenVideo
     from wfm.data.frame_order import Shown
@@ -26,6 +24,8 @@ STILL_SECONDS = 10.0
 BRIDGE_SECONDS = 0.5
 _USUAL_FRAMES = 31
 "Frames that tell how long one usually lasts."
+_HOLE_FRAMES = 4
+"And a gap is longer than so many: in slow videos a frame lasts long."
 
 
 @dataclasses.dataclass(frozen=True)
@@ -123,7 +123,7 @@ class Line:
         gap, seconds = time - before, self._video.time_base
         if self._bad is not None and float((time - self._bad.start_pts) * seconds) > BRIDGE_SECONDS:
             self._ends[index] = self._bad.start_pts
-        elif self._joint or (float(gap * seconds) > self._longest and gap > HOLE_FRAMES * self._usual()):
+        elif self._joint or (float(gap * seconds) > self._longest and gap > _HOLE_FRAMES * self._usual()):
             usual = self._usual()
             lasts = self._duration if 0 < self._duration <= 2 * usual else usual
             self._ends[index] = before + min(max(1, round(lasts)), gap)

@@ -6,8 +6,8 @@ Read in this order:
                 of one; places: what may be asked at all)
     signatures  whether a file without a telling name is video, by its first bytes
     decode      video files -> frames, true to presentation timestamps; `VideoError` says why not (tracks: which one is the
-                film; frame_order: each frame in its place, damage known; transport: lost packets; claims: what a file may
-                cost; orientation, aspect, codec_names, alpha_decoder)
+                film; frame_order: each frame in its place, damage known; transport, nal_units: lost data; claims: what a
+                file may cost; orientation, aspect, codec_names, alpha_decoder)
     probe       what a video file holds, decided by reading every packet of it (holes: when time is missing)
     colour      what colours an mp4 that we write says it has (x264: the same bytes each time)
     shards      WebDataset tars with an index: what curation leaves behind and trainers open

@@ -50,8 +50,8 @@ class FrameOrder:
         # The codec library gives the time of a program stream's packet to two pictures of H.264, one of them wrongly.
         self._one_owner: dict[int, int] | None = {} if container == "mpeg" else None
         self.put_right = False
-        """Whether times followed the order of decoding and were dealt out anew, frames came in another order than theirs, or two
-        had one."""
+        """Whether times followed the order of decoding and were dealt out anew, frames came in another order than theirs, or
+        two had one."""
         self._as_sent, self._starts_anywhere = codec in _AS_SENT, codec in _STARTS_ANYWHERE
         self._count = 0
         self._sent: dict[int, int | None] = {}  # packets whose frame is still to come, with their times

@@ -1,5 +1,4 @@
-"""When the time between two frames of an even video is a hole, and no picture that stands still: it is longer than both."""
+"""When time is missing between two frames of a video whose frames otherwise come evenly; free of codec libraries."""
 
 HOLE_SECONDS = 1.0
-HOLE_FRAMES = 4
-"Usual lengths of a frame: in slow videos each lasts long."
+"A frame that lasts longer is followed by a hole, and is no still picture."

@@ -109,7 +109,7 @@ def test_zeros_in_hevc_are_found(tmp_path: Path, write_video: Writer, name: str)
     first, last = (at + size // 3, at + size * 2 // 3) if name == "a.mp4" else (at + 188 + 40, at + 188 + 160)
     data[first:last] = bytes(last - first)
     (tmp_path / name).write_bytes(data)
-    row, clips, step = curated(tmp_path / name, tmp_path, shots={"detector": "whole", "minimum_seconds": 0.5})
+    row, clips, _ = curated(tmp_path / name, tmp_path, shots={"detector": "whole", "minimum_seconds": 0.5})
     kept = [number for clip in clips for number in numbers(read_frames(tmp_path / clip.path)[0])]
     assert kept == [*range(48), *range(72, 96)]
     assert "24 damaged frames left out" in row.notes

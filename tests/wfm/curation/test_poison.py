@@ -156,3 +156,42 @@ poison._decode(sys.argv[1])
     monkeypatch.setattr(poison, "_LEAST_SECONDS", 0.001)
     monkeypatch.setattr(poison, "_SLOWEST", 1e12)
     assert decode_in_own_process(small).startswith("decoding took longer than 0.0")
+
+
+_OPENS = """
+import sys
+from pathlib import Path
+from wfm.artifacts import Store
+from wfm.curation.poison import watch
+from wfm.data.decode import open_video
+path = Path(sys.argv[2])
+with watch(Store.open(sys.argv[1]), "probe", "0" * 64, path, "a.mkv", seconds=2.0), open_video(path):
+    pass
+"""
+
+
+def _element(name: str, content: bytes) -> bytes:
+    return bytes.fromhex(name) + (len(content) | 1 << 56).to_bytes(8, "big") + content
+
+
+def test_a_file_that_takes_for_ever_to_open_is_a_suspect(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The library goes through all chapters for each one, and nothing can break it off: 200,000 of them, 2.5 MB, held a worker
+    of the old code for over a minute; twice as many, four times as long."""
+    chapters = (
+        _element("B6", _element("73C4", number.to_bytes(4, "big")) + _element("91", b"\0"))
+        for number in range(200_000, 0, -1)
+    )
+    header = _element("1A45DFA3", _element("4282", b"matroska"))
+    path = tmp_path / "a.mkv"
+    film = _element("1043A770", _element("45B9", b"".join(chapters))) + _element("1F43B675", _element("E7", b"\0"))
+    path.write_bytes(header + _element("18538067", film))
+    store = Store.open(tmp_path / "store")
+    ended = subprocess.run([sys.executable, "-c", _OPENS, store.url, str(path)], check=False, timeout=60)
+    assert ended.returncode == -signal.SIGKILL
+    monkeypatch.setattr("wfm.curation.poison._LEAST_SECONDS", 0.0)
+    monkeypatch.setattr("wfm.curation.poison._SLOWEST", 1e7)  # a trial has a second or two
+    with (
+        pytest.raises(Skip, match="poisoned: decoding took longer than 1 s, 3 times"),
+        watch(store, "probe", "0" * 64, path, "a.mkv"),
+    ):
+        pass
