@@ -234,11 +234,11 @@ def invalidate(
 def gc(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would go.")] = False,
     wait: Annotated[
-        float, typer.Option(help="Wait between marking and deleting, for runs that start meanwhile [s].")
+        float, typer.Option(help="Seconds between marking and deleting, for runs that start meanwhile.")
     ] = 60.0,
     keep_runs: Annotated[int, typer.Option(help="What this many of the newest runs made or read stays.")] = 20,
     keep_promotions: Annotated[int, typer.Option(help="How many of each name's history stay.")] = 3,
-    min_age_hours: Annotated[float, typer.Option(help="What is younger stays [h].")] = 24.0,
+    min_age_hours: Annotated[float, typer.Option(help="What is younger, in hours, stays.")] = 24.0,
     store: StoreOption = STORE_DEFAULT,
 ) -> None:
     """Delete what no name, run or lease needs."""

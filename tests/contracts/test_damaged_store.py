@@ -49,6 +49,15 @@ class TestAManifestThatCannotBeRead:
         assert f"artifacts/{KEY}/manifest.json" in objects_below(store, f"artifacts/{KEY}")
         assert len(objects_below(store, f"artifacts/{KEY}/attempts")) == 1
 
+    def test_what_was_invalidated_since_is_not_told_to_be_invalidated(self, store, place, broken):
+        """Before: its line gave the advice that had been taken, for ever."""
+        store.invalidate(KEY, "torn")
+        report = Store.open(*place).gc(**NOW)
+        (words,) = report.unread
+        assert f"artifacts/{KEY}/manifest.json was invalidated at " in words
+        assert words.endswith("torn; it cannot be read, and its files stay: nobody can tell which they are")
+        assert LOOSE in [dead.key for dead in report.dead], "nothing else is held up by it"
+
     def test_it_can_be_invalidated_and_made_anew(self, store, place, broken):
         """Before: `invalidate` could not open it, and the next commit failed: "is not valid JSON"."""
         Store.open(*place).invalidate(KEY, "damaged")
@@ -163,3 +172,13 @@ class TestRuns:
             run.write(path, b"[1]")
             with pytest.raises(DataError, match=rf"{path}.*delete its folder"):
                 act()
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -1.0])
+@pytest.mark.parametrize("name", ["wait_seconds", "min_age_seconds"])
+def test_an_age_that_is_no_number_collects_nothing(store, name, value):
+    """Before: nothing is younger than NaN, so what was made a moment ago was deleted."""
+    commit(store, KEY, {"a": b"1"})
+    with pytest.raises(InputError, match=rf"{name} is .*: give a number, 0 or more"):
+        store.gc(**{**NOW, "keep_runs": 1, name: value})
+    assert store.has(KEY)

@@ -9,6 +9,7 @@ artifact that counts cannot be read, only unfinished attempts, scratch and what 
 go first, without a byte written; a tombstone that has no room is written without its words.
 """
 
+import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -90,8 +91,8 @@ def collect(
     is younger stays. While any lease is held, no part is deleted: the holder may be about to list it.
     """
     for name, value in (("wait_seconds", wait_seconds), ("keep_runs", keep_runs), ("min_age_seconds", min_age_seconds)):
-        if value < 0:
-            raise InputError(f"{name} is {value}: give 0 or more")
+        if not (value >= 0 and math.isfinite(value)):  # nothing is younger than NaN: all of it would go
+            raise InputError(f"{name} is {value:g}: give a number, 0 or more")
     keep = Keep(keep_runs, max(keep_promotions, 1), min_age_seconds, wait_seconds)
     live = mark(store, keep)
     report = GcReport(dry_run, live=dict(live.artifacts), unread=list(live.unread))
@@ -179,8 +180,13 @@ def _judge(
     try:
         manifest = store.open_generation(area, key, generation).manifest
     except InputError as error:  # damaged, or of a newer wfm: not ours to delete
-        if str(error) not in unread:
-            unread.append(str(error))
+        words = str(error)
+        if stone is not None:  # the advice of those words was taken
+            where = f"{store.url}/{generations.manifest_path(f'{area}/{key}', generation)}"
+            words = f"{where} {stone.told()}; it cannot be read, and its files stay: nobody can tell which they are"
+        elif words in unread:
+            return None
+        unread.append(words)
         return None
     since = manifest.created_at if stone is None else stone.created_at
     by_sweep = stone is not None and stone.by.startswith("gc ")  # one that was killed in its wait, or is in it now
