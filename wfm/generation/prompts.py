@@ -47,7 +47,10 @@ class PromptEncoder:
         return cls(encoder, torch.bfloat16 if config.dtype == "bfloat16" else torch.float32)
 
     def encode(self, captions: Sequence[str]) -> tuple[Tensor, Tensor]:
-        """(embeddings fp32 `[B, max_length, D]`, zero past each caption's end; lengths int64 `[B]`)."""
+        """(embeddings fp32 `[B, max_length, D]`, zero past each caption's end; lengths int64 `[B]`). Raises ConfigError for no
+        captions."""
+        if not captions:
+            raise ConfigError("no captions were given to encode")
         for caption in captions:
             if caption not in self._known:
                 rows, lengths = self.encoder.encode([caption], pad_to=self.encoder.max_length)

@@ -180,13 +180,13 @@ def test_indexes_that_are_true_are_no_claims(tmp_path: Path) -> None:
 
 
 def test_a_picture_that_grows_is_refused_before_it_is_made(tmp_path: Path) -> None:
-    """Of eight 64 x 64 pictures the last is of 12,000 x 12,000: the old code took 1.3 GiB and gave it to whoever scales."""
+    """Of eight 64 x 64 pictures the last is of 12,000 x 12,000: the old code took 474 MiB and gave out all eight."""
     path = tmp_path / "a.mp4"
     path.write_bytes(of_pictures(*[png(64, 64)] * 7, png(12_000, 12_000)))
     codes, frames, peak = cost_of(path)
     assert (codes, frames) == (["too_large"], 7)
     assert peak < 150
-    # 64 x 64 says the index; the old code took 735 MiB to open a like one
+    # 64 x 64 says the index; the old code took 474 MiB to open it
     path.write_bytes(of_pictures(png(12_000, 12_000)))
     codes, frames, peak = cost_of(path)
     assert (codes, frames) == (["too_large", "too_large"], 0)

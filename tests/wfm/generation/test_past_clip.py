@@ -91,7 +91,7 @@ def test_a_clock_that_does_not_begin_at_zero(tmp_path, world_of, ending) -> None
 
 
 def test_a_film_of_nearly_the_models_rate_needs_as_many_frames_and_no_more(tmp_path, world_of) -> None:
-    # Before: 25 frames of a faster film were too short by 1 ms; of one slower by 1 % the last frame came first.
+    # Before: "1.033 s of video, 1.042 s are needed (26 frames at 24/s)" of the faster film; the slower one was read.
     card = world_of("diffusion").card
     film(tmp_path / "fast.mp4", 26, fps=24.2)
     assert brightness(read_past(tmp_path / "fast.mp4", card.model_copy(update={"past_frames": 26})).frames) == list(

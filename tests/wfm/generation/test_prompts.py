@@ -125,3 +125,10 @@ def test_held_out_windows_bring_their_captions(world, tmp_path):
     video = load_tensors(tmp_path / "test/sampled.safetensors")["video"]
     assert torch.equal(video[0, :5], video[1, :5])
     assert not torch.equal(video[0], video[1]), "one past, one seed, two captions"
+
+
+def test_no_captions_are_refused() -> None:
+    # Before: RuntimeError, "stack expects a non-empty TensorList".
+    encoder = PromptEncoder.of_model(note())
+    with pytest.raises(ConfigError, match="no captions"):
+        encoder.encode([])

@@ -40,7 +40,7 @@ except DataError:
 
 
 def test_an_index_of_four_bytes_sets_no_gigabytes_aside(tmp_path: Path) -> None:
-    """LONG_BINPUT 1e8 in a file of 233 bytes: the old code took 1,526 MiB; tuples as keys ended it with SIGSEGV."""
+    """LONG_BINPUT 1e8 in a file of 233 bytes: the old code took 1,527 MiB; tuples as keys ended it with SIGSEGV."""
     path = archive(tmp_path / "a.jit", b"\x80\x02Nr" + struct.pack("<I", 10**8) + b".")
     nested = archive(tmp_path / "b.jit", b"\x80\x02}" + NESTED + b"Ns.")
     for file in (path, nested):
@@ -96,7 +96,7 @@ def test_lists_and_tensors_that_are_named_again_cost_nothing_again(tmp_path: Pat
 
 
 def test_a_module_under_growing_names_is_not_followed(tmp_path: Path) -> None:
-    """The old code held 2,908 MiB of names by its 100,000th."""
+    """The old code held 2,689 MiB of names by its 100,000th, where it gave up."""
     loop = b"\x80\x02" + MODULE + b"q\x01}(X\x01\x00\x00\x00ah\x01X\x01\x00\x00\x00bh\x01ub."
     ran = subprocess.run(
         [sys.executable, "-c", _WITHIN, str(archive(tmp_path / "a.jit", loop))],
@@ -108,7 +108,7 @@ def test_a_module_under_growing_names_is_not_followed(tmp_path: Path) -> None:
 
 
 def test_a_pt_asks_for_no_more_than_it_is(tmp_path: Path) -> None:
-    """torch's weights-only reader makes a bytearray of any length: 8 GiB of 60 bytes, with the old code."""
+    """torch's weights-only reader makes a bytearray of any length: asked for 4 GiB, the old code took 4,097 MiB."""
     path = tmp_path / "mean_std.pt"
     with zipfile.ZipFile(path, "w") as made:
         made.writestr(
@@ -125,5 +125,5 @@ def test_a_pt_asks_for_no_more_than_it_is(tmp_path: Path) -> None:
         open_tensors(tmp_path / "b.pt", allow_pickle_file=True)
     with zipfile.ZipFile(path, "w") as made:
         made.writestr("a/data.pkl", b"\x80\x02" + b"]" * 2_000_000 + b".")
-    with pytest.raises(DataError, match="more than 1,000,000 instructions"):  # the old code: 500 MiB of lists
+    with pytest.raises(DataError, match="more than 1,000,000 instructions"):  # the old code: 138 MiB of lists
         load_pickle_file(path)

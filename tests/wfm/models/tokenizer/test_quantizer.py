@@ -91,7 +91,7 @@ def test_half_precision_keeps_its_type_and_the_tokens_of_fp32(levels):
 
 @pytest.mark.parametrize("levels", ODD, ids=str)
 def test_fp32_is_as_before_and_no_id_leaves_the_vocabulary(levels):
-    """Before: 4,001 levels gave digits from -1 to 4,001, and so ids of other tokens."""
+    """Before: 4,001 levels gave digits from -2 to 4,002, and so ids of other tokens."""
     quantizer, z = FiniteScalarQuantizer(levels), torch.linspace(-30, 30, 6001).expand(1, len(levels), -1)
     ids = quantizer.latent_tokens(z)
     assert torch.equal(ids, quantizer.tokens(quantizer(z)))
@@ -106,7 +106,7 @@ def test_fp32_is_as_before_and_no_id_leaves_the_vocabulary(levels):
 
 
 def test_half_precision_passes_the_gradient_of_fp32():
-    """Before: NaN for levels of 2."""
+    """Before: zeros, for every channel of this one."""
     quantizer = FiniteScalarQuantizer((2, 8, 5))
     z = latents((2, 8, 5), torch.bfloat16).requires_grad_()
     quantizer(z).float().square().sum().backward()
