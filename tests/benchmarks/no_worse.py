@@ -4,7 +4,7 @@
 
 A window is known by its file, its start and its number: ids of videos change when a byte of their files does. Prints one JSON
 line a model and kind of prediction: windows that both predicted, mean difference [dB] and its 95 % interval. Ends with 1 when a
-lower end is below -0.2 dB (futures under another clip's action do not count), or when they share less than half of their windows.
+lower end is below -0.2 dB (futures under another clip's action do not count), or when they share less than half of the windows.
 """
 
 import json
