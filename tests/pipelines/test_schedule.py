@@ -15,7 +15,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -42,12 +42,15 @@ class Served:
     note: Path
     log: Path
     planted: Path
+    before: frozenset[str] = frozenset()
+    "Flow runs of other tests, which share the database."
 
     def runs(self) -> list[dict[str, Any]]:
-        """The flow runs that somebody asked for: the scheduler's own are left out."""
-        status, found = ask(f"{self.api}/flow_runs/filter", {"limit": 200}, login())
+        """The flow runs that somebody asked for: the scheduler's own, and those of before, are left out."""
+        wanted = {"limit": 200, "sort": "EXPECTED_START_TIME_DESC"}
+        status, found = ask(f"{self.api}/flow_runs/filter", wanted, login())
         assert status == 200
-        return [run for run in found if not run["auto_scheduled"]]
+        return [run for run in found if not run["auto_scheduled"] and run["id"] not in self.before]
 
     def deployment(self) -> str:
         status, found = ask(f"{self.api}/deployments/filter", {}, login())
@@ -96,7 +99,8 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     try:
         wait_for(lambda: "UI at" in (folder / "log").read_text(), process, folder / "log")
         api = json.loads((Path(os.environ["WFM_HOME"]) / "prefect" / "server.json").read_text())["api"]
-        yield Served(process, api, note, folder / "log", folder / "planted")
+        new = Served(process, api, note, folder / "log", folder / "planted")
+        yield replace(new, before=frozenset(run["id"] for run in new.runs()))
     finally:
         process.terminate()
         try:
