@@ -13,9 +13,10 @@ therefore not trusted, pictures that are shown before it included, until a key f
 import itertools
 from collections.abc import Iterator
 from fractions import Fraction
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-import av
+if TYPE_CHECKING:
+    import av
 
 _AS_SENT = frozenset(
     {"vp3", "vp4", "vp5", "vp6", "vp6f", "vp7", "vp8", "vp9", "libvpx", "libvpx-vp9", "libdav1d", "av1"}
@@ -37,7 +38,7 @@ _LONGEST_WAIT = 20
 class Shown(NamedTuple):
     """A frame in its place."""
 
-    frame: av.VideoFrame
+    frame: "av.VideoFrame"
     damaged: bool
     joint: bool
     "Whether a piece with a clock of its own begins here."
@@ -103,7 +104,7 @@ class FrameOrder:
         """The packet that was sent last cannot be decoded."""
         self._mark(self._count - 1)
 
-    def came(self, frame: av.VideoFrame) -> Iterator[Shown]:
+    def came(self, frame: "av.VideoFrame") -> Iterator[Shown]:
         """A frame that came out of the decoder; the frames whose place is sure now."""
         number = frame.pts if frame.pts is not None else next(iter(self._sent), self._count - 1)
         frame.pts = self._sent.pop(number, None)  # a second picture of a packet has no time of its own
@@ -120,7 +121,7 @@ class FrameOrder:
         """The frames that are left when the stream has ended."""
         yield from self._release()
 
-    def _judge(self, frame: av.VideoFrame, number: int) -> None:
+    def _judge(self, frame: "av.VideoFrame", number: int) -> None:
         key = frame.key_frame or (self._keys_told and number in self._keys)
         if not self._begun:
             self._begun = True
