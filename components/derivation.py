@@ -122,7 +122,12 @@ def keep_meanings() -> None:
 
 
 def _file_of(module: str) -> Path | None:
-    base = os.path.join(ROOT, *module.split("."))
+    return _file_below(ROOT, module)
+
+
+@functools.cache  # asked thousands of times for a plan
+def _file_below(root: Path, module: str) -> Path | None:
+    base = os.path.join(root, *module.split("."))
     return next((Path(path) for path in (f"{base}.py", f"{base}/__init__.py") if os.path.isfile(path)), None)
 
 
