@@ -7,12 +7,16 @@ on; only a list that is none at all raises. Nothing here is a place yet: `listin
 import io
 import json
 import os
+import shutil
+import subprocess
+import tempfile
 from collections.abc import Iterator
 from typing import Any, BinaryIO
 
 from wfm.credentials import carries_credentials
 from wfm.curation.outside_rows import LONGEST_NAME
 from wfm.errors import InputError
+from wfm.process import python, safe_environment
 
 RIGHTS = ("licence", "consent", "rights_holder", "url")
 """What a list may say of who may do what with a video, and where it came from."""
@@ -24,6 +28,16 @@ MOST_ROWS = 10_000_000
 """Of a Parquet list, where a row may cost no byte at all."""
 LONGEST_SOURCE = 4096
 """Characters of a name, URL or path."""
+
+_LOOK = """
+import pyarrow.parquet as pq
+metadata = pq.ParquetFile("/dev/stdin").metadata
+for group in range(metadata.num_row_groups):
+    for index in range(metadata.num_columns):
+        metadata.row_group(group).column(index)
+"""
+"""What `table_problem` does, in a process of its own."""
+_LOOK_SECONDS = 300
 
 _LONGEST = {
     **dict.fromkeys(("session_id", "view"), LONGEST_NAME),
@@ -66,6 +80,8 @@ def parse_table(file: BinaryIO, where: str) -> Iterator[Row]:
                     f"{where!r} column {name!r} is {kind or 'not there'}; texts are wanted: source, and if known "
                     f"{', '.join(FIELDS[1:])}"
                 )
+        if not _survives(file):
+            raise InputError(f"the list {where!r} is no Parquet that can be read: its footer ends whatever looks at it")
         if problem := table_problem(table.metadata, list(kinds), LARGEST_LIST, MOST_ROWS, MOST_ROWS):
             raise InputError(f"the list {where!r} {problem}")
         # A text that repeats stays one text: a few bytes may claim a million rows of a million characters
@@ -80,8 +96,23 @@ def parse_table(file: BinaryIO, where: str) -> Iterator[Row]:
                     yield _checked(given, where, f"row {number}")
                 else:
                     yield _refused(where, f"row {number}", "it names no source")
-    except (pyarrow.ArrowException, OSError, ValueError, LookupError) as error:
+    except (pyarrow.ArrowException, OSError, ValueError, LookupError, subprocess.TimeoutExpired) as error:
         raise InputError(f"the list {where!r} is no Parquet that can be read: {str(error)[:300]}") from None
+
+
+def _survives(file: BinaryIO) -> bool:
+    """Whether the facts of a Parquet file's columns can be asked for: over some that contradict each other pyarrow ends the
+    process, so another one asks first."""
+    with tempfile.TemporaryFile() as copy:
+        file.seek(0)
+        shutil.copyfileobj(file, copy)
+        copy.flush()
+        ended = subprocess.run(
+            python("-c", _LOOK), stdin=copy, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, timeout=_LOOK_SECONDS,
+            env=safe_environment(os.environ), check=False,
+        )  # fmt: skip
+    file.seek(0)
+    return ended.returncode >= 0
 
 
 def table_problem(metadata: Any, columns: list[str], most_bytes: int, most_rows: int, most_values: int) -> str:

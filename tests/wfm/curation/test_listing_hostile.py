@@ -20,6 +20,7 @@ from wfm.artifacts import Store
 from wfm.curation.ingest import IngestConfig, examine
 from wfm.curation.listing import SourceFile, list_source
 from wfm.data.places import ADDRESSES_VARIABLE
+from wfm.errors import InputError
 
 Serve = Any
 
@@ -261,3 +262,16 @@ def test_web_videos_that_are_named_themselves(web: tuple[Path, str], store: Stor
 def test_a_list_that_comes_in_pieces_is_read_to_its_end(web: tuple[Path, str], store: Store) -> None:
     """From a server that states no size the old code took the first piece for the whole: 1 of 20 rows."""
     assert len(list_source(f"{web[1]}/slow.txt", store).files) == 20
+
+
+def test_a_parquet_list_that_ends_its_reader_is_wrong_input(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Statistics that contradict the schema end the process in pyarrow (SIGABRT): 2 of 10,000 mutations ended `wfm` itself."""
+    from wfm.curation import listing_rows
+
+    path = tmp_path / "l.parquet"
+    pq.write_table(pa.table({"source": ["a.mp4"]}), path)
+    (file,) = list_source(str(path)).files
+    assert file.name == "a.mp4"
+    monkeypatch.setattr(listing_rows, "_LOOK", "import os; os.abort()")
+    with pytest.raises(InputError, match="ends whatever looks at it"):
+        list_source(str(path))

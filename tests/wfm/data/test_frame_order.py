@@ -69,7 +69,7 @@ def test_h264_in_a_program_stream(tmp_path: Path, write_video: Writer) -> None:
     assert (numbers(later[:, :64, :96]), at[0]) == (list(range(50, 100)), seconds[50])
     with open_video(path) as video:
         assert len(list(video.shown())) == 100
-        assert (video.misplaced, video.straight) == (0, False)
+        assert video.misplaced == 0
 
 
 def test_frames_at_the_time_of_another_are_counted(tmp_path: Path, write_video: Writer) -> None:
