@@ -14,7 +14,7 @@ import torch
 import transformers
 from typer.testing import CliRunner
 
-from pipelines.cli import app
+from pipelines.commands.cli import app
 from wfm.artifacts import Store
 from wfm.curation.embed import EmbedConfig
 from wfm.curation.embed_models import digest, open_embedder
