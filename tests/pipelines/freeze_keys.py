@@ -2,8 +2,8 @@
 
     python -m tests.pipelines.freeze_keys          # writes the file anew
 
-Only a change that is meant to make new data moves a hash: a field that comes later is `wfm.config.added`. Code ids are left out,
-so that a new version of a stage renews nothing here, and so are the keys of the inputs, so that one change moves one line.
+Only a change that is meant to make new data moves a hash: a field that comes later is `wfm.config.added`. Code ids are left
+out, so that a new version of a stage renews nothing here, and so are the keys of the inputs, so that one change moves one line.
 """
 
 import hashlib

@@ -2,8 +2,8 @@
 
     python -m tests.pipelines.grown added|plain          # prints one JSON object
 
-A process of its own, since classes are changed in place: ``hashes`` as of `freeze_keys`, ``classes``, those of them ``met`` in the
-shipped recipes, and ``still``: places where the new field was set to another value, and no key moved.
+A process of its own, since classes are changed in place: ``hashes`` as of `freeze_keys`, ``classes``, those of them ``met`` in
+the shipped recipes, and ``still``: places where the new field was set to another value, and no key moved.
 """
 
 import json
@@ -76,9 +76,10 @@ def main() -> None:
                 met.add(kind.__name__)
                 if other.what() == config.what():
                     still.append(f"{name}/{node.name}{place}")
-    still += [
-        kind.__name__ for kind in kinds if kind.__name__ not in met and kind().what() == kind(**{FIELD: 1}).what()
-    ]
+    for kind in kinds:
+        if kind.__name__ not in met:
+            whole = kind.parse(kind().resolved())
+            still += [kind.__name__] if whole.model_copy(update={FIELD: 1}).what() == whole.what() else []
     print(
         json.dumps(
             {"hashes": hashes(), "classes": [kind.__name__ for kind in kinds], "met": sorted(met), "still": still}

@@ -22,8 +22,8 @@ def test_what_enters_the_keys_of_the_shipped_recipes_is_as_it_was() -> None:
     frozen, now = json.loads(FILE.read_text()), hashes()
     different = sorted(name for name in {*frozen, *now} if frozen.get(name) != now.get(name))
     assert different == [], (
-        "these nodes get a new key. A field that comes later is `added(neutral)` (wfm/config.py), and then none moves; where new "
-        "data is meant: python -m tests.pipelines.freeze_keys, and CHANGELOG says so"
+        "these nodes get a new key. A field that comes later is `added(neutral)` (wfm/config.py), and then none moves; where "
+        "new data is meant: python -m tests.pipelines.freeze_keys, and CHANGELOG says so"
     )
 
 
