@@ -14,11 +14,11 @@ import re
 import stat
 import threading
 import time
-import uuid
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from wfm.artifacts.atomic import whole_file
 from wfm.credentials import carries_credentials, without_credentials
 from wfm.data.places import (
     ADDRESSES_VARIABLE,
@@ -347,8 +347,7 @@ def keep(stamp: str, name: str, size: int, chunks: Iterable[bytes], stated: Mapp
     folder.mkdir(parents=True, exist_ok=True)
     _make_room(folder, size)
     digests = {kind: hashlib.new(kind) for kind in ("sha256", *(stated or {}))}
-    temporary = folder / f".{uuid.uuid4().hex}"
-    try:
+    with whole_file(target) as temporary:
         with temporary.open("wb") as out:
             for chunk in chunks:
                 out.write(chunk)
@@ -358,9 +357,6 @@ def keep(stamp: str, name: str, size: int, chunks: Iterable[bytes], stated: Mapp
             if digests[kind].digest() != wanted:
                 words = f"its bytes have the {kind} {digests[kind].hexdigest()}, the bucket says {wanted.hex()}"
                 raise DamagedSource("checksum_mismatch", words)
-        temporary.replace(target)
-    finally:
-        temporary.unlink(missing_ok=True)
     _remember(_identity(target), digests["sha256"].hexdigest())
     return target
 

@@ -8,7 +8,6 @@ Loading accounts for every key: a missing, extra or wrongly shaped one is refuse
 schema. There is no pickle, so a folder from elsewhere cannot run code. A model is in memory once while it is loaded.
 """
 
-import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -24,7 +23,7 @@ from wfm.config import Config
 from wfm.errors import ConfigError, DataError
 from wfm.models.convert.filling import check_entries, fill, network_for
 from wfm.models.convert.reading import Entry, open_tensors, read_json
-from wfm.models.convert.writing import find_tensors, save_sharded, save_tensors
+from wfm.models.convert.writing import find_tensors, save_sharded, save_tensors, write_json
 
 __all__ = [
     "FAMILIES", "SCHEMA_VERSION", "Family", "ModelCard", "count_parameters", "family_of", "load_exactly", "load_model",
@@ -167,13 +166,6 @@ def load_tensors(path: Path) -> dict[str, Tensor]:
     """Read a safetensors file. Raises DataError when it is missing or not one."""
     with open_tensors(path, mapped=False) as file:
         return {name: file.read(name) for name in file.entries}
-
-
-def write_json(values: Mapping[str, Any], path: Path) -> None:
-    """Write JSON, atomically, keys sorted."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_text(json.dumps(values, indent=1, sort_keys=True) + "\n")
-    os.replace(temporary, path)
 
 
 def _resolve(name: str) -> Any:
