@@ -2,7 +2,8 @@
 
     python -m components.<component> --spec URL --input NAME=KEY ... --key-out PATH [--dry-run]
 
-The spec is one JSON object: schema_version, store, options, run_id, node, stage, config, redo, scheduler, reads_truth.
+The spec is one JSON object: schema_version, store, run_id, node, stage, component, kind, config; and where they apply redo,
+promote, scheduler, reads_truth, log_level.
 The process derives its key, answers "cached" when that key is committed, else takes the key's lease, runs, commits, and
 writes ``outcome.json`` into its attempt folder. Whoever retries decides from the outcome; the exit code says the same
 (0 done, 64 wrong input, 75 try again, 143 cancelled, 1 bug).

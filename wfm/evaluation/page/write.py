@@ -10,10 +10,10 @@ from markupsafe import Markup
 from wfm.artifacts.atomic import replace_on_disk
 from wfm.errors import MissingPackage
 from wfm.evaluation.page.charts import chart_rows, line_chart, role_class
+from wfm.evaluation.page.config import HERE
 from wfm.evaluation.page.data import PageData
 from wfm.evaluation.page.intervals import GainAxis, method_name, method_role, rows, video_order
 from wfm.evaluation.page.lineage import lineage_svg
-from wfm.evaluation.page.parts import HERE
 from wfm.evaluation.page.verdict import SUBSETS, ends
 from wfm.evaluation.results import SHORT
 from wfm.evaluation.schema import Estimate
