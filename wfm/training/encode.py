@@ -2,12 +2,13 @@
 
 Works in parts, those of the data set. Layout of a part (and of an artifact without parts):
 
-    <split>/shard-00000.safetensors   latents fp32 [N, C, t, h, w] or tokens int32 [N, t, h, w] (int64 for a vocabulary
-                                      beyond 2^31); actions fp32 [N, T, A] raw units;
-                                      has_actions bool [N]; guess, like the latents or tokens: those of the window's
-                                      constant-motion extrapolation, when `guess_from` is set
+    <split>/shard-00000.safetensors   latents  float32 [N, C, t, h, w], or
+                                      tokens   int32 [N, t, h, w] (int64 for a vocabulary beyond 2^31)
+                                      actions  float32 [N, T, A], raw units; has_actions bool [N]
+                                      guess    like the latents or tokens: those of the window's constant-motion
+                                               extrapolation, when `guess_from` is set
     <split>/samples.parquet           one row a sample, in the same order
-    <split>/captions.safetensors      with a text encoder: token embeddings of the split's distinct captions; and
+    <split>/captions.safetensors      with a text encoder: token embeddings of the split's distinct captions
     <split>/captions.parquet          their texts (see wfm.data.captions)
     moments.json                      sums of the train split's latents, from which statistics of the whole follow
     action_spec.json                  what the actions mean
@@ -29,7 +30,7 @@ from wfm.actions import ActionSpec
 from wfm.data.captions import mirrored_caption
 from wfm.data.loader import as_video
 from wfm.data.motion import extrapolate
-from wfm.data.windows import Window, clip_windows, constant_rate, decoded_clips
+from wfm.data.windows import Window, clip_windows, decoded_clips
 from wfm.errors import ConfigError, DataError
 from wfm.models.finite import require_finite
 from wfm.models.folder import save_tensors, write_json
@@ -129,7 +130,7 @@ def encode_windows(
     if config.guess_from:
         guessed = [_extrapolated(each, config.guess_from) for each in pictures]
         arrays["guess"] = torch.cat([_encoded(tokenizer, each, config.batch_size) for each in guessed])
-    rows = [_row(window, spec, mirrored=False) for window in found]
+    rows = [_row(window, mirrored=False) for window in found]
     if mirror:
         if spec.width and len(config.mirror_signs) != spec.width:
             raise ConfigError(
@@ -139,7 +140,7 @@ def encode_windows(
         signs = torch.tensor(config.mirror_signs, dtype=actions.dtype) if spec.width else actions.new_zeros(0)
         actions = torch.cat([actions, actions * signs])
         known = torch.cat([known, known])
-        rows += [_row(window, spec, mirrored=True) for window in found]
+        rows += [_row(window, mirrored=True) for window in found]
     return {**arrays, "actions": actions, "has_actions": known}, rows
 
 
@@ -158,18 +159,10 @@ def _encoded(tokenizer: Tokenizer, frames: Tensor, batch: int) -> Tensor:
     return require_finite(torch.cat([tokenizer.encode(video) for video in parts]), "latents of the tokenizer")
 
 
-def _row(window: Window, spec: ActionSpec, *, mirrored: bool) -> dict[str, Any]:
+def _row(window: Window, *, mirrored: bool) -> dict[str, Any]:
     return {
+        **window.row(),
         "sample_id": window.sample_id + (":mirrored" if mirrored else ""),
-        "clip_id": window.clip_id,
-        "session_id": window.session_id,
-        "video_id": window.video_id,
-        "source": window.source,
-        "start_frame": window.start_frame,
-        "start_seconds": window.start_seconds,
-        "fps": window.fps,
-        "moving": window.moving,
-        "orbit_rate": constant_rate(window.actions, window.action_spec, "camera_orbit_rate"),
         "mirrored": mirrored,
         "has_actions": window.action_spec.width > 0,
         "caption": normalised(mirrored_caption(window.caption) if mirrored else window.caption),
