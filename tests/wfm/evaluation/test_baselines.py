@@ -3,7 +3,7 @@ import pytest
 
 from wfm.data.motion import FlowEstimator, extrapolate
 from wfm.evaluation.baselines import repeat_last
-from wfm.evaluation.psnr import psnr_per_frame
+from wfm.evaluation.metrics.psnr import psnr_per_frame
 
 PAST = 5
 

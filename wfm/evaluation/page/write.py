@@ -11,7 +11,7 @@ from markupsafe import Markup
 from wfm.errors import MissingPackage
 from wfm.evaluation.page.charts import chart_rows, line_chart, role_class
 from wfm.evaluation.page.data import PageData
-from wfm.evaluation.page.intervals import GainAxis, method_name, method_role, rows, video_order
+from wfm.evaluation.page.intervals import GainAxis, columns, method_name, method_role, rows, video_order
 from wfm.evaluation.page.lineage import lineage_svg
 from wfm.evaluation.page.parts import HERE
 from wfm.evaluation.page.verdict import SUBSETS, ends
@@ -78,6 +78,7 @@ def _subset(name: str, data: PageData) -> dict[str, Any]:
         "sessions": known.sessions if known else 0,
         "absent": "" if known else "; ".join(dict.fromkeys(report.absent for report in reports)),
         "rows": found,
+        "columns": columns(found),
         "axis": GainAxis(found),
     }
 

@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from wfm.evaluation.metric import FrameMetric
+
 CEILING_DB = 60.0
 """Identical frames would read infinity, and one such frame would drown a mean: a frame reads at most this.
 8-bit rounding alone costs 58.9 dB, so nothing below it is hidden."""
@@ -22,3 +24,20 @@ def psnr_per_frame(video: np.ndarray, truth: np.ndarray) -> np.ndarray:
     mse = np.mean(np.square(difference), axis=(2, 3, 4), dtype=np.float64)  # [N, T]
     floor = 255.0**2 / 10 ** (CEILING_DB / 10)
     return 10 * np.log10(255.0**2 / np.maximum(mse, floor))
+
+
+METRIC = FrameMetric(
+    name="psnr_db",
+    title="PSNR",
+    unit="dB",
+    better="higher",
+    definition="mean over frames of the PSNR of 8-bit RGB, each at most 60 dB",
+    of=lambda clips, truth: psnr_per_frame(clips.video, truth.video),
+    gain_name="psnr_gain_db",
+    digits=2,
+    place=10,
+    terminal=True,
+    charts=("fixed_rate", "static"),
+    chart_note="Bands: 95 % intervals.",
+    limit="PSNR favours a blurred mean over a sharp guess: read it beside the perceptual distance.",
+)
