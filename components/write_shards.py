@@ -5,7 +5,7 @@
 """
 
 from components.entrypoint import Context, PartContext, Result, main
-from wfm.curation.dataset.dataset import dataset
+from wfm.curation.dataset import dataset
 from wfm.parts.part import add_up
 
 CONFIG = dataset.ShardsConfig

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from wfm.artifacts import Artifact
-from wfm.curation.cut.cutter import shots_transnet
+from wfm.curation.cut import shots_transnet
 from wfm.curation.cut.shots import ShotConfig
 from wfm.data.decode import read_frames
 from wfm.records import Clip, Video

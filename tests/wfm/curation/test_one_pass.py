@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from tests.wfm.curation.measure.plain_signals import read_signals
-from wfm.curation.cut.cutter import shots
+from wfm.curation.cut import shots
 from wfm.curation.embed.embed import FRAMES, SIDE, sample_frames
 from wfm.curation.measure.frame_sampling import SignalConfig, still_indices
 from wfm.curation.one_pass import Consumer, Geometry, Moment, Wanted, fitted, one_pass, packet_seconds

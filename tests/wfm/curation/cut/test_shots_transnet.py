@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from wfm.curation.cut.cutter import shots_transnet
+from wfm.curation.cut import shots_transnet
 from wfm.curation.cut.shots import Mixed, ShotConfig, look, spans
 from wfm.curation.cut.shots_transnet import TransNetShots, transitions
 from wfm.data.decode import open_video

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 from pipelines.commands.curate import app
 from wfm.artifacts import Artifact, Store
-from wfm.curation.dataset.dataset import exclude
+from wfm.curation.dataset import exclude
 from wfm.curation.dataset.exclude import exclude_in_folder, exclude_in_store
 from wfm.data.energon import FOLDER, MEMBERS, write_energon
 from wfm.data.exclusions import Exclusions, read_exclusions, read_split

@@ -5,7 +5,7 @@ import tracemalloc
 import numpy as np
 import pytest
 
-from wfm.curation.dedup.dedup import cells
+from wfm.curation.dedup import cells
 from wfm.curation.dedup.neighbours import Pairs, clustered_pairs, exact_pairs
 from wfm.curation.dedup.projection import kept_share, project
 

@@ -3,6 +3,7 @@
 import numpy as np
 
 from wfm.data.psnr import psnr
+from wfm.evaluation.metric import FrameMetric
 
 CEILING_DB = 60.0
 """Identical frames would read infinity, and one such frame would drown a mean: a frame reads at most this.
@@ -21,5 +22,22 @@ def psnr_per_frame(video: np.ndarray, truth: np.ndarray) -> np.ndarray:
     if video.dtype != np.uint8 or truth.dtype != np.uint8:
         raise ValueError(f"video ({video.dtype}) and truth ({truth.dtype}) must be uint8")
     difference = video.astype(np.float32) - truth.astype(np.float32)
-    mse = np.mean(np.square(difference), axis=(2, 3, 4), dtype=np.float64)  # [N, T]
+    mse = np.asarray(np.mean(np.square(difference), axis=(2, 3, 4), dtype=np.float64))  # [N, T]
     return psnr(mse, peak=255.0, ceiling_db=CEILING_DB)
+
+
+METRIC = FrameMetric(
+    name="psnr_db",
+    title="PSNR",
+    unit="dB",
+    better="higher",
+    definition="mean over frames of the PSNR of 8-bit RGB, each at most 60 dB",
+    of=lambda clips, truth: psnr_per_frame(clips.video, truth.video),
+    gain_name="psnr_gain_db",
+    digits=2,
+    place=10,
+    terminal=True,
+    charts=("fixed_rate", "static"),
+    chart_note="Bands: 95 % intervals.",
+    limit="PSNR favours a blurred mean over a sharp guess: read it beside the perceptual distance.",
+)

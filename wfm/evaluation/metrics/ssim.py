@@ -5,6 +5,8 @@ The window is applied separably; the result is torchmetrics' (a test holds it to
 
 import numpy as np
 
+from wfm.evaluation.metric import FrameMetric
+
 WINDOW, SIGMA = 11, 1.5
 C1, C2 = 0.01**2, 0.03**2
 
@@ -41,3 +43,13 @@ def _ssim(left: np.ndarray, right: np.ndarray) -> float:
     xx, yy, xy = mean(x * x) - mx * mx, mean(y * y) - my * my, mean(x * y) - mx * my
     similar = (2 * mx * my + C1) * (2 * xy + C2) / ((mx * mx + my * my + C1) * (xx + yy + C2))
     return float(similar.mean(dtype=np.float64))
+
+
+METRIC = FrameMetric(
+    name="ssim",
+    title="SSIM",
+    better="higher",
+    definition="Gaussian window 11, sigma 1.5, on RGB; mean over frames",
+    of=lambda clips, truth: ssim_per_frame(clips.video, truth.video),
+    place=20,
+)

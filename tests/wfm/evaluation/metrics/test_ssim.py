@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from wfm.evaluation.features import frames_to_tensor
-from wfm.evaluation.ssim import ssim_per_frame
+from wfm.evaluation.metrics.ssim import ssim_per_frame
 
 
 @pytest.fixture

@@ -2,7 +2,7 @@ import cv2
 import numpy as np
 
 from wfm.evaluation.features import GaborPyramid, frames_to_tensor
-from wfm.evaluation.perceptual import perceptual_distance
+from wfm.evaluation.metrics.perceptual_distance import perceptual_distance
 
 
 def distance(left: np.ndarray, right: np.ndarray) -> float:

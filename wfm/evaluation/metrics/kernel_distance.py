@@ -7,6 +7,8 @@ predictions share. It may be negative: zero is its mean when the two sets are al
 
 import numpy as np
 
+from wfm.evaluation.metric import Clips, SetMetric
+
 
 def _kernel(left: np.ndarray, right: np.ndarray) -> np.ndarray:
     """Polynomial kernel of degree 3 [N, M], KID's: (x.y / D + 1)^3."""
@@ -57,3 +59,21 @@ def kernel_distance(
     spread = float(np.sqrt((number - 1) / number * np.sum((without - without.mean()) ** 2)))
     half = float(stdtrit(number - 1, 0.975)) * spread
     return distance, distance - half, distance + half
+
+
+def _describe(clips: Clips) -> np.ndarray:
+    from wfm.evaluation.descriptor_scale import standardise
+    from wfm.evaluation.features import clip_descriptor
+
+    return standardise(clip_descriptor(clips.maps, len(clips.video)).numpy())
+
+
+METRIC = SetMetric(
+    name="kernel_distance",
+    title="kernel distance",
+    better="lower",
+    definition="unbiased MMD^2, cubic polynomial kernel, on clip descriptors of the same net; 0 = alike",
+    describe=_describe,
+    compare=kernel_distance,
+    place=40,
+)

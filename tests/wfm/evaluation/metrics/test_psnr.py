@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from wfm.evaluation.psnr import CEILING_DB, psnr_per_frame
+from wfm.evaluation.metrics.psnr import CEILING_DB, psnr_per_frame
 
 
 def test_a_known_error_gives_the_known_figure():

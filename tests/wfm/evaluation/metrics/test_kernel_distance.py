@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from wfm.evaluation.kernel_distance import _kernel, kernel_distance
+from wfm.evaluation.metrics.kernel_distance import _kernel, kernel_distance
 
 
 def naive(x: np.ndarray, y: np.ndarray, groups: list[int]) -> float:
