@@ -13,9 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 from components.derivation import code_id, keep_meanings
 from components.entrypoint import SPEC_VERSION, node_key
+from pipelines import world_model as models
 from pipelines.check import check_graph
 from pipelines.check_settings import check_settings
-from pipelines.curate import OPTIONAL, curate, embedding_of_scores
+from pipelines.curate import OPTIONAL as CURATION_OPTIONAL
+from pipelines.curate import curate, embedding_of_scores
 from pipelines.decoder import decoder, decoder_of_dataset
 from pipelines.from_dataset import SIMULATION_NODE, begin
 from pipelines.graph import Builder, Graph, GraphNode, Settings
@@ -35,6 +37,8 @@ AFTER_DATASET: dict[str, Callable[[Settings, bool, str], Graph]] = {
 }
 """The same from a dataset on: (settings, whether what simulation knows is there, name for what is made) -> graph."""
 DEFAULT_DATASET = "curated"
+OPTIONAL = (*CURATION_OPTIONAL, *models.OPTIONAL)
+"""Stages that are there only if a setting is made for them."""
 
 
 @dataclasses.dataclass

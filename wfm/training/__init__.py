@@ -12,9 +12,11 @@ Rooms, in reading order:
     loop         train(): reads top to bottom
     joint        batches of single frames among those of videos
     outside      files from outside that enter a key by their bytes
-    sources      what the three training stages read: windows for the tokenizer, encoded samples for the world models
+    encode       a data set's windows as latents or tokens (encode_config: which), encode_text its captions as embeddings
+    encoded      latents with the signals and text of the same samples, as training reads them
 """
 
 __all__ = [
-    "checkpoint", "config", "ema", "joint", "loop", "metrics", "objective", "optim", "outside", "schedule", "sources",
+    "checkpoint", "config", "ema", "encode", "encode_config", "encode_text", "encoded", "joint", "loop", "metrics",
+    "objective", "optim", "outside", "schedule",
 ]  # fmt: skip
