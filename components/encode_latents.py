@@ -42,8 +42,8 @@ def encode_part(part: "PartContext[EncodeLatentsConfig]") -> Result:
     """One part of the data set."""
     import torch
 
+    from wfm.models.folder import open_model
     from wfm.training.encode import encode_shards
-    from wfm.training.saved import open_model
 
     config, store = part.config, part.open_store()
     if config.threads:

@@ -28,9 +28,9 @@ def outside(config: TrainWorldModelConfig, inputs: dict[str, str], store: Any) -
 
 def run(ctx: Context[TrainWorldModelConfig]) -> Result:
     """One world model."""
+    from wfm.models.folder import open_model
     from wfm.training.fit_world_model import fit_world_model
     from wfm.training.order import read_weights
-    from wfm.training.saved import open_model
 
     tokenizer, _ = open_model(ctx.inputs["tokenizer"])
     done = fit_world_model(

@@ -27,7 +27,7 @@ class StageRow(Config):
     image: Image
     "Which of ``images/`` it runs in."
     cpu: float = 1.0
-    "Cores it needs; on a larger machine the engine lets it use more (`run_node.py`)."
+    "Cores it needs; on a larger machine the engine lets it use more (`engines/run_node.py`)."
     gpu: int = 0
     "Devices a replica, on a cluster; none are needed on a laptop."
     memory_gib: float = 2.0

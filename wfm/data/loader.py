@@ -2,8 +2,7 @@
 
     dataset = ArrayDataset(sample_ids, {"latents": ..., "actions": ...})
     loader = Loader(dataset, DataPlan(dataset.sample_ids, batch_size=16, seed=0))
-    batch = loader.next()        # {"latents": [B, ...], "actions": [B, T, A], "seeds": int64 [B]} and the state
-    moves on
+    batch = loader.next()    # {"latents": [B, ...], "actions": [B, T, A], "seeds": int64 [B]}; the state moves on
 
 `seeds` holds one hash of (run seed, sample id, epoch) per sample: noise, noise level, crop and dropout are drawn
 from it.

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 
 NO_ACTIONS = ActionSpec.null()
+ORBIT = "camera_orbit_rate"
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,22 @@ class Window:
     def sample_id(self) -> str:
         """A name that no other window has."""
         return f"{self.clip_id}:{self.start_frame}"
+
+    def row(self) -> dict[str, Any]:
+        """What tables of windows say of one, in their order: what it is and where it comes from, without frames and actions."""
+        return {
+            "sample_id": self.sample_id,
+            "clip_id": self.clip_id,
+            "session_id": self.session_id,
+            "video_id": self.video_id,
+            "source": self.source,
+            "start_frame": self.start_frame,
+            "start_seconds": self.start_seconds,
+            "fps": self.fps,
+            "moving": self.moving,
+            "orbit_rate": constant_rate(self.actions, self.action_spec, ORBIT),
+            "caption": self.caption,
+        }
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ subsets         moving, static, a fixed camera rate, a changing action
 bootstrap       intervals: paired, clustered by session, that cover as often as they say
 
 psnr  ssim  features  perceptual  kernel_distance     nearness to the truth, no outside weights (and descriptor_scale)
-baselines                                             what has to be beaten: repeat-last (constant motion: wfm.data.motion)
+(what has to be beaten, a still and a constant motion: wfm.data.motion)
 objects  camera  action_sensitivity                   what only a known world allows to ask
 
 measure         every metric on every set of videos, in batches

@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from wfm.data.psnr import psnr
+
 CEILING_DB = 60.0
 """Identical frames would read infinity, and one such frame would drown a mean: a frame reads at most this.
 8-bit rounding alone costs 58.9 dB, so nothing below it is hidden."""
@@ -20,5 +22,4 @@ def psnr_per_frame(video: np.ndarray, truth: np.ndarray) -> np.ndarray:
         raise ValueError(f"video ({video.dtype}) and truth ({truth.dtype}) must be uint8")
     difference = video.astype(np.float32) - truth.astype(np.float32)
     mse = np.mean(np.square(difference), axis=(2, 3, 4), dtype=np.float64)  # [N, T]
-    floor = 255.0**2 / 10 ** (CEILING_DB / 10)
-    return 10 * np.log10(255.0**2 / np.maximum(mse, floor))
+    return psnr(mse, peak=255.0, ceiling_db=CEILING_DB)

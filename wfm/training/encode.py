@@ -2,9 +2,10 @@
 
 Works in parts, those of the data set. Layout of a part (of an artifact of kind `latents`):
 
-    <split>/shard-00000.safetensors   latents fp32 [N, C, t, h, w] or tokens int32 [N, t, h, w] (int64 for a vocabulary
-                                      beyond 2^31); guess, like the latents or tokens: those of the window's
-                                      constant-motion extrapolation, when `guess_from` is set
+    <split>/shard-00000.safetensors   latents  float32 [N, C, t, h, w], or
+                                      tokens   int32 [N, t, h, w] (int64 for a vocabulary beyond 2^31)
+                                      guess    like the latents or tokens: those of the window's constant-motion
+                                               extrapolation, when `guess_from` is set
     <split>/samples.parquet           one row a sample, in the same order
     moments.json                      sums of the train split's latents, from which statistics of the whole follow
 
@@ -116,14 +117,8 @@ def _encoded(tokenizer: Tokenizer, frames: Tensor, batch: int) -> Tensor:
 
 def _row(window: Window, *, mirrored: bool) -> dict[str, Any]:
     return {
+        **window.row(),
         "sample_id": window.sample_id + (":mirrored" if mirrored else ""),
-        "clip_id": window.clip_id,
-        "session_id": window.session_id,
-        "video_id": window.video_id,
-        "source": window.source,
-        "start_frame": window.start_frame,
-        "start_seconds": window.start_seconds,
-        "fps": window.fps,
         "num_frames": len(window.frames),
         "mirrored": mirrored,
     }

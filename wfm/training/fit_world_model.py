@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from wfm.config import Config
 from wfm.data.loader import ArrayDataset, Loader
 from wfm.data.mixture import Mixture
-from wfm.data.plan import mix
+from wfm.data.psnr import psnr
+from wfm.data.seeds import mix
 from wfm.errors import ConfigError, DataError
 from wfm.models.autoregressive import AutoregressiveConfig, AutoregressiveObjective, AutoregressiveTransformer
 from wfm.models.diffusion import Conditions, Denoiser, DenoiserConfig, DenoisingObjective
@@ -259,5 +260,4 @@ def mean_psnr(model: Denoiser, tokenizer: Tokenizer, batch: dict[str, Tensor], c
     seen = 1 + (given - 1) * tokenizer.config.temporal_compression
     made = tokenizer.decode(model.denormalise(guess))[:, :, seen:].clamp(-1, 1)
     truth = tokenizer.decode(batch["latents"])[:, :, seen:].clamp(-1, 1)
-    error = (made - truth).square().mean(dim=(1, 2, 3, 4)) / 4
-    return float((-10 * error.clamp(min=1e-10).log10()).mean())
+    return float(psnr((made - truth).square().mean(dim=(1, 2, 3, 4)), peak=2.0).mean())
