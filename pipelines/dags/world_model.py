@@ -1,7 +1,10 @@
 """The main job: raw video -> two trained, evaluated, published world models and a page about them.
 
 curation ─> dataset ─┬─ tokenizer (continuous) ─ latents ─ diffusion ──────┬─ generate ─ evaluate ─ publish ─┬─ page
-                     └─ tokenizer (discrete) ─── tokens ── autoregressive ─┴─ generate ─ evaluate ─ publish ─┘
+                     ├─ tokenizer (discrete) ─── tokens ── autoregressive ─┴─ generate ─ evaluate ─ publish ─┘
+                     └─ signals, text: of the same samples, for both models
+
+encode_text is there only if a setting is made for it (`OPTIONAL`).
 """
 
 from pipelines.dags.curate import curation_nodes
@@ -9,6 +12,7 @@ from pipelines.dags.graph import Graph, GraphNode, Settings, node
 
 FAMILIES = {"diffusion": "continuous", "autoregressive": "discrete"}
 """Family of world model -> the tokenizer it works on."""
+OPTIONAL = ("encode_text",)
 
 
 def world_model(settings: Settings, videos: str, dataset: str) -> Graph:
@@ -26,7 +30,11 @@ def models_of_dataset(settings: Settings, simulated: bool, name: str) -> Graph:
 
 def model_nodes(settings: Settings, *, simulated: bool) -> tuple[GraphNode, ...]:
     """The nodes after the dataset; ``simulated``: what simulation knows is there for the evaluation."""
-    nodes: list[GraphNode] = []
+    nodes: list[GraphNode] = [node("encode_signals", "encode_signals", settings, dataset="write_shards")]
+    beside = {"signals": "encode_signals"}
+    if "encode_text" in settings:
+        nodes.append(node("encode_text", "encode_text", settings, dataset="write_shards"))
+        beside["text"] = "encode_text"
     truth = {"raw": "simulate_videos"} if simulated else {}
     mixture = {"mixture": "classify_clips"} if "classify_clips" in settings else {}
     for family, tokens in FAMILIES.items():
@@ -35,7 +43,7 @@ def model_nodes(settings: Settings, *, simulated: bool) -> tuple[GraphNode, ...]
         nodes += [
             node(tokenizer, "train_tokenizer", settings, dataset="write_shards"),
             node(latents, "encode_latents", settings, dataset="write_shards", tokenizer=tokenizer),
-            node(model, "train_world_model", settings, latents=latents, tokenizer=tokenizer, **mixture),
+            node(model, "train_world_model", settings, latents=latents, tokenizer=tokenizer, **beside, **mixture),
             node(
                 made,
                 "generate_videos",
