@@ -3,6 +3,7 @@
 Rooms, in reading order:
 
     rotary            positions in three axes
+    slots             where a condition enters a model: named tensors; torch-free
     layers            attention, feed-forward, adaptive norms: what the transformers share
     tokenizer/        video <-> latents or tokens: Cosmos's causal networks, with a start from principal components
     diffusion/        the diffusion transformer (DiT) over latents, and the denoiser around it: EDM or rectified flow
@@ -33,6 +34,7 @@ __all__ = [
     "presets",
     "product",
     "rotary",
+    "slots",
     "text",
     "tokenizer",
 ]
