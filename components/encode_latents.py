@@ -73,7 +73,7 @@ def encode_part(part: "PartContext[EncodeLatentsConfig]") -> Result:
     config, store = part.config, part.open_store()
     if config.threads:
         torch.set_num_threads(config.threads)
-    tokenizer, _ = open_model(store.artifact(part.arguments["tokenizer"]))
+    tokenizer, _ = open_model(store.artifact(part.arguments["tokenizer"]), config.tokenizer_family)
     source = store.artifact(part.arguments["dataset"]).part(part.name)
     excluded = Exclusions(frozenset(part.arguments.get("exclude", ())))
     shards: dict[str, list[Path]] = {}

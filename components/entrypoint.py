@@ -31,6 +31,7 @@ from components.derivation import PACKAGES, closure, code_id, derive_key, in_gro
 from wfm.config import Config
 from wfm.errors import ConfigError, InputError, TryAgain, WfmError
 from wfm.log import get_logger, set_up
+from wfm.registry import uses
 
 if TYPE_CHECKING:
     from wfm.artifacts import Artifact, Store
@@ -99,7 +100,7 @@ def _key_and_outside(spec: dict[str, Any], inputs: dict[str, str], store: "Store
     component = importlib.import_module(f"components.{spec['component']}")
     config: Config = component.CONFIG.parse(spec["config"])
     outside = component.outside(config, inputs, store) if hasattr(component, "outside") else None
-    code, redo = code_id(spec["component"]), spec.get("redo", "")
+    code, redo = code_id(spec["component"], uses(config)), spec.get("redo", "")
     return derive_key(spec["stage"], code, config.what(), inputs, outside=outside, redo=redo), outside
 
 
@@ -149,7 +150,7 @@ def _make(
     run: Callable[[Context[ConfigT]], Result],
 ) -> None:
     attempt = store.attempt(key)
-    code = code_id(component)
+    code = code_id(component, uses(config))
     context = Context(
         stage=spec["stage"],
         component=component,
@@ -190,7 +191,7 @@ def _make(
                 "parts_made": context.parts_made,
                 "node": spec["node"],
                 "run_id": spec["run_id"],
-                "outside_closure": sorted(loaded_modules() - set(closure(component))),
+                "outside_closure": sorted(loaded_modules() - set(closure(component, uses(config)))),
             },
         )
     except BaseException:

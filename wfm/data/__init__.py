@@ -14,6 +14,7 @@ Read in this order:
     energon     what Megatron-Energon reads beside them (.nv-meta), made in the same pass
     exclusions  what is left out of a data set without writing its shards again
     windows     fixed-length windows of frames and actions over a data set's clips
+    encoded     samples that a tokenizer encoded, read back
     captions    text embeddings of samples, each distinct caption held once
     mixture     how often a sample stands in an epoch, by the weights that a taxonomy gave
     plan        which sample comes when: a pure function of lengths; loader turns it into batches
@@ -24,6 +25,7 @@ Nothing here knows a model or a curation step.
 __all__ = [
     "captions",
     "decode",
+    "encoded",
     "energon",
     "exclusions",
     "loader",

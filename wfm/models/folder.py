@@ -12,9 +12,8 @@ import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from importlib import import_module
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -25,34 +24,15 @@ from wfm.errors import ConfigError, DataError
 from wfm.models.convert.filling import check_entries, fill, network_for
 from wfm.models.convert.reading import Entry, open_tensors, read_json
 from wfm.models.convert.writing import find_tensors, save_sharded, save_tensors
+from wfm.models.family import FAMILIES, family_of
 
 __all__ = [
-    "FAMILIES", "SCHEMA_VERSION", "Family", "ModelCard", "count_parameters", "family_of", "load_exactly", "load_model",
-    "load_tensors", "read_card", "save_model", "save_tensors", "write_json",
+    "SCHEMA_VERSION", "ModelCard", "count_parameters", "load_exactly", "load_model", "load_tensors", "read_card",
+    "save_model", "save_tensors", "write_json",
 ]  # fmt: skip
 
 STEM = "model"
 SCHEMA_VERSION = 1
-
-
-class Family(NamedTuple):
-    """Where the classes of a family live: `module:config class` and `module:network class`."""
-
-    config: str
-    network: str
-
-
-FAMILIES: dict[str, Family] = {
-    "tokenizer": Family("wfm.models.tokenizer.config:TokenizerConfig", "wfm.models.tokenizer.network:Tokenizer"),
-    "diffusion": Family("wfm.models.diffusion.config:DenoiserConfig", "wfm.models.diffusion.denoiser:Denoiser"),
-    "diffusion_decoder": Family(
-        "wfm.models.diffusion_decoder.config:DecoderConfig", "wfm.models.diffusion_decoder.network:DiffusionDecoder"
-    ),
-    "autoregressive": Family(
-        "wfm.models.autoregressive.config:AutoregressiveConfig",
-        "wfm.models.autoregressive.network:AutoregressiveTransformer",
-    ),
-}
 
 
 @dataclass(frozen=True)
@@ -82,10 +62,14 @@ def save_model(
     path = Path(folder)
     path.mkdir(parents=True, exist_ok=True)
     family = family_of(config)
+    if not isinstance(config, family.config):
+        raise ConfigError(
+            f"{type(config).__name__} is a part of family {family.name}, whose models are saved with a {family.config.__name__}"
+        )
     save_sharded(module.state_dict(), path, STEM, max_shard_bytes=max_shard_bytes)
     card = {
         "schema_version": SCHEMA_VERSION,
-        "family": family,
+        "family": family.name,
         "config": config.resolved(),
         "action_spec": (action_spec or ActionSpec.null()).resolved(),
         "extra": dict(extra or {}),
@@ -103,7 +87,7 @@ def load_model(
     """
     path = Path(folder)
     card = read_card(path)
-    make = _resolve(FAMILIES[card.family].network)
+    make = FAMILIES.load(card.family).network_class()
     # Copied, not mapped: a loaded model lives long, and its folder may be replaced or collected meanwhile
     passing = device != "cpu" or isinstance(dtype, torch.dtype)
     with open_tensors(find_tensors(path, STEM), mapped=passing) as file:
@@ -138,22 +122,13 @@ def read_card(folder: str | os.PathLike[str]) -> ModelCard:
     if not isinstance(version, int) or version > SCHEMA_VERSION:
         raise DataError(f"{path}: schema_version {version!r}, this wfm reads up to {SCHEMA_VERSION}: use a newer wfm")
     family = values.get("family")
-    if not isinstance(family, str) or family not in FAMILIES:
-        raise DataError(f"{path}: unknown family {family!r}; this wfm knows {', '.join(sorted(FAMILIES))}")
+    if not isinstance(family, str) or family not in FAMILIES.names():
+        raise DataError(f"{path}: unknown family {family!r}; this wfm knows {', '.join(sorted(FAMILIES.names()))}")
     said, spec, extra = values.get("config"), values.get("action_spec"), values.get("extra", {})
     if not (isinstance(said, dict) and isinstance(spec, dict) and isinstance(extra, dict)):
         raise DataError(f"{path}: config, action_spec and extra must be JSON objects")
-    config = _resolve(FAMILIES[family].config).parse(said)
+    config = FAMILIES.load(family).config.parse(said)
     return ModelCard(family, config, ActionSpec.parse(spec), extra)
-
-
-def family_of(config: Config) -> str:
-    """The family whose configuration class `config` is."""
-    here = f"{type(config).__module__}:{type(config).__name__}"
-    for name, family in FAMILIES.items():
-        if family.config == here:
-            return name
-    raise ConfigError(f"{here} is not the configuration of a model family; choose from {', '.join(sorted(FAMILIES))}")
 
 
 def load_exactly(module: nn.Module, tensors: Mapping[str, Tensor], source: str) -> None:
@@ -174,11 +149,6 @@ def write_json(values: Mapping[str, Any], path: Path) -> None:
     temporary = path.with_name(f".{path.name}.tmp")
     temporary.write_text(json.dumps(values, indent=1, sort_keys=True) + "\n")
     os.replace(temporary, path)
-
-
-def _resolve(name: str) -> Any:
-    module, attribute = name.split(":")
-    return getattr(import_module(module), attribute)
 
 
 def count_parameters(module: nn.Module) -> int:

@@ -36,7 +36,7 @@ from wfm.models.folder import save_tensors, write_json
 from wfm.models.text.cache import CaptionCache
 from wfm.models.text.config import TextConfig
 from wfm.models.text.encoders import normalised, open_encoder
-from wfm.models.tokenizer.network import Tokenizer
+from wfm.models.video_tokenizer import VideoTokenizer
 from wfm.training.config import EncodingConfig
 
 SCHEMA = pa.schema(
@@ -60,7 +60,7 @@ SCHEMA = pa.schema(
 
 
 def encode_shards(
-    tokenizer: Tokenizer,
+    tokenizer: VideoTokenizer,
     shards: Mapping[str, Sequence[Path]],
     config: EncodingConfig,
     out: Path,
@@ -117,7 +117,7 @@ def write_captions(cache: CaptionCache, captions: Sequence[str], folder: Path) -
 
 @torch.no_grad()
 def encode_windows(
-    tokenizer: Tokenizer, found: Sequence[Window], spec: ActionSpec, config: EncodingConfig, *, mirror: bool
+    tokenizer: VideoTokenizer, found: Sequence[Window], spec: ActionSpec, config: EncodingConfig, *, mirror: bool
 ) -> tuple[dict[str, Tensor], list[dict[str, Any]]]:
     """Arrays and rows of windows; with `mirror` those of their mirror images follow."""
     actions = torch.from_numpy(np.stack([_widened(window.actions, spec.width) for window in found]))
@@ -150,7 +150,7 @@ def _extrapolated(frames: Tensor, given: int) -> Tensor:
     return torch.from_numpy(np.concatenate([pixels[:, :given], future], axis=1))
 
 
-def _encoded(tokenizer: Tokenizer, frames: Tensor, batch: int) -> Tensor:
+def _encoded(tokenizer: VideoTokenizer, frames: Tensor, batch: int) -> Tensor:
     parts: Iterator[Tensor] = (as_video(part) for part in frames.split(batch))
     if tokenizer.config.discrete:
         kind = torch.int32 if tokenizer.vocabulary_size <= 2**31 else torch.int64
