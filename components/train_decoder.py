@@ -23,9 +23,8 @@ def outside(config: DecoderTraining, inputs: dict[str, str], store: Any) -> dict
 def run(ctx: Context[DecoderTraining]) -> Result:
     """One decoder."""
     from wfm.models.family import FAMILIES
-    from wfm.models.folder import save_model
+    from wfm.models.folder import open_model, save_model
     from wfm.training.order import read_weights
-    from wfm.training.saved import open_model
 
     tokenizer, card = open_model(ctx.inputs["tokenizer"], ctx.config.tokenizer_family)
     discrete, _ = open_model(ctx.inputs["tokenizer_discrete"], ctx.config.tokenizer_family)

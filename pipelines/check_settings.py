@@ -118,7 +118,7 @@ def _leaves(config: Config, head: str) -> Iterator[tuple[str, Any, pydantic.fiel
 
 def preset_exists(asked: Asked) -> Iterator[str]:
     """The encoder knows the speed by its name."""
-    from wfm.curation.transcode import SPEEDS
+    from wfm.curation.cut.transcode import SPEEDS
 
     if asked.config.cut.preset not in SPEEDS:
         yield asked("cut.preset", f"choices are {', '.join(SPEEDS)}")
@@ -133,8 +133,8 @@ def measures_are_made(asked: Asked) -> Iterator[str]:
 
 def embedder_is_there(asked: Asked) -> Iterator[str]:
     """A trained embedder has its files, their hash, and leave to run."""
-    from wfm.curation.embed import MODEL
-    from wfm.curation.embed_models import RUNS_CODE
+    from wfm.curation.embed.embed import MODEL
+    from wfm.curation.embed.embedders import RUNS_CODE
 
     config, head = asked.config, ""
     if asked.node.stage == "score_clips":
@@ -195,7 +195,7 @@ def limits_are_measured(asked: Asked) -> Iterator[str]:
 
 def video_types_exist(asked: Asked) -> Iterator[str]:
     """Types that are refused are types that are told apart."""
-    from wfm.curation.video_type import TYPES
+    from wfm.curation.measure.video_type import TYPES
 
     if not set(asked.config.measured.drop_video_types) <= set(TYPES):
         yield asked("measured.drop_video_types", f"choices are {', '.join(TYPES)}")
@@ -297,8 +297,29 @@ def family_fits(asked: Asked) -> Iterator[str]:
     except ConfigError as error:
         yield asked("family", f"{error}; {asked.node.inputs['tokenizer']}.model.levels is {card.levels}")
         return
-    for field, advice in family.problems(config, card, encoded):
+    for field, advice in family.problems(config, card, encoded, asked.node.inputs["latents"]):
         yield asked(field, advice) if field else f"{asked.node.name}: {advice}"
+
+
+def samples_are_joined(asked: Asked) -> Iterator[str]:
+    """Signals and text are there for every sample of the latents."""
+    encoded = asked.behind("latents")
+    for name in ("signals", "text"):
+        beside, source = asked.behind(name), asked.node.inputs.get(name, "")
+        if encoded is None or beside is None:
+            continue
+        if lacking := sorted({"train", "val"} & set(encoded.splits) - set(beside.splits)):
+            yield f"{source}.splits = {beside.splits!r}: the latents have {', '.join(lacking)} too, add it"
+        if name == "text" and encoded.mirror and not beside.mirror:
+            yield f"{source}.mirror = False: {asked.node.inputs['latents']}.mirror is on, switch both on or off"
+
+
+def splits_are_known(asked: Asked) -> Iterator[str]:
+    """What is read of the data set can be there."""
+    from wfm.curation.rows import SPLITS
+
+    if not asked.config.splits or not set(asked.config.splits) <= set(SPLITS):
+        yield asked("splits", f"choices are {', '.join(SPLITS)}")
 
 
 def decoder_fits(asked: Asked) -> Iterator[str]:
@@ -328,7 +349,9 @@ RULES: dict[str, tuple[Rule, ...]] = {
     "classify_clips": (looks_can_be_read,),
     "train_tokenizer": (frames_have_a_size,),
     "encode_latents": (frames_have_a_size, windows_fit, splits_exist),
-    "train_world_model": (family_fits,),
+    "encode_signals": (splits_are_known,),
+    "encode_text": (splits_are_known,),
+    "train_world_model": (family_fits, samples_are_joined),
     "train_decoder": (decoder_fits,),
     "generate_videos": (past_fits, held_out_exists),
     "evaluate_model": (split_is_generated,),

@@ -22,7 +22,6 @@ from torch import Tensor
 from tests.benchmarks.paired import THREADS, paired, print_line
 from wfm.actions import ActionSpec
 from wfm.artifacts import Artifact, Store
-from wfm.data.encoded import Encoded, with_actions
 from wfm.data.loader import Loader, read_latents
 from wfm.data.plan import DataPlan
 from wfm.families.tokenizer.card import TokenizerTrainingConfig
@@ -33,8 +32,10 @@ from wfm.models.autoregressive import AutoregressiveTransformer
 from wfm.models.folder import load_model, save_model
 from wfm.models.tokenizer import Tokenizer
 from wfm.recipes import demo
-from wfm.training.config import EncodingConfig, WorldTrainingConfig
+from wfm.training.config import WorldTrainingConfig
 from wfm.training.encode import encode_shards, write_summary
+from wfm.training.encode_config import EncodingConfig
+from wfm.training.encoded import Encoded, with_actions
 from wfm.training.fit_world_model import build, go_on
 from wfm.training.loop import train
 

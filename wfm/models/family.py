@@ -23,7 +23,6 @@ from wfm.registry import Registry, resolve
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from wfm.data.encoded import Encoded
     from wfm.models.video_tokenizer import TokenizerCard, VideoTokenizer
 
 PARTS = ("card", "network", "fit", "draw")
@@ -155,14 +154,19 @@ class Family(ABC):
         """Whether a training config's model is shown what constant motion makes of the past."""
         return False
 
-    def problems(self, config: Any, tokenizer: "TokenizerCard | None", encoded: Any) -> Iterator[tuple[str, str]]:
-        """What of a training config cannot work with this tokenizer and these windows (the config of the stage that encodes
-        them), each as (field, what to do); an empty field: the words stand alone. None: not part of the plan."""
+    def problems(
+        self, config: Any, tokenizer: "TokenizerCard | None", encoded: Any, source: str
+    ) -> Iterator[tuple[str, str]]:
+        """What of a training config cannot work with this tokenizer and these windows (the config of the node `source`, which
+        encodes them), each as (field, what to do); an empty field: the words stand alone. None: not part of the plan."""
         return iter(())
 
 
 class Fitting(ABC):
-    """How a world model is trained. `wfm.training.fit_world_model` does the rest: reads, orders, steps, keeps, saves."""
+    """How a world model is trained. `wfm.training.fit_world_model` does the rest: reads, orders, steps, keeps, saves.
+
+    `config` is the family's training config, `data` a `wfm.training.encoded.Encoded`.
+    """
 
     free_fields: ClassVar[frozenset[str]] = frozenset()
     "Fields of the network's config in which a model that training goes on from may differ."
@@ -172,7 +176,7 @@ class Fitting(ABC):
     "What to set, so that the model is told frame rates apart; empty: it cannot be."
 
     @abstractmethod
-    def settle(self, config: Any, tokenizer: "TokenizerCard", data: "Encoded") -> Config:
+    def settle(self, config: Any, tokenizer: "TokenizerCard", data: Any) -> Config:
         """The network's config with everything that follows from the data filled in. Raises ConfigError for what does not
         fit."""
 
@@ -180,11 +184,11 @@ class Fitting(ABC):
     def objective(self, config: Any) -> Any:
         """Its `wfm.training.objective.Objective`."""
 
-    def begin(self, model: Any, config: Any, data: "Encoded") -> None:
+    def begin(self, model: Any, config: Any, data: Any) -> None:
         """Set what is not learned by steps: statistics, what is fitted in closed form."""
         return None
 
-    def tells_rates(self, config: Any, data: "Encoded") -> bool:
+    def tells_rates(self, config: Any, data: Any) -> bool:
         """Whether the model is told the frame rate of each sample, so that the latents may be of several."""
         return False
 
@@ -289,8 +293,22 @@ class FamilyConfig(Config):
         """The config as the named family's class, an instance of this one too."""
         kind = cls.reads(values)
         if kind is not cls:
+            cls._refuse_others(values, kind)
             return kind.parse(values)  # type: ignore[return-value]
         return super().parse({"family": cls.model_fields["family"].default, **values})
+
+    @classmethod
+    def _refuse_others(cls, values: Mapping[str, Any], kind: type[Config]) -> None:
+        """Raise ConfigError for fields that another family has: whoever changed the family left them standing."""
+        foreign = [name for name in values if name not in kind.model_fields]
+        for other in cls.choices() if foreign else ():
+            theirs = cls.of_family(FAMILIES.load(other))
+            held = [name for name in foreign if theirs is not None and name in theirs.model_fields]
+            if held:
+                raise ConfigError(
+                    f"{cls.__name__}: field 'family' = {values.get('family')!r}, and {', '.join(held)} are of family {other}: "
+                    "leave them out, or name that family"
+                )
 
 
 def family_of(config: Config) -> Family:

@@ -12,10 +12,9 @@ import torch
 from torch import nn
 
 from wfm.config import Config
-from wfm.data.encoded import Encoded, read_encoded
 from wfm.data.loader import ArrayDataset, Loader
 from wfm.data.mixture import Mixture
-from wfm.data.plan import mix
+from wfm.data.seeds import mix
 from wfm.errors import ConfigError, DataError
 from wfm.models.family import FAMILIES, Family, Fitting
 from wfm.models.folder import count_parameters, load_model, save_model
@@ -23,6 +22,7 @@ from wfm.models.parallelize import parallelize
 from wfm.models.seeding import seed_everything
 from wfm.models.video_tokenizer import TokenizerCard, VideoTokenizer
 from wfm.training.config import WorldTrainingConfig
+from wfm.training.encoded import Encoded, read_encoded
 from wfm.training.loop import train
 from wfm.training.objective import Objective
 from wfm.training.order import data_plan, mixture_note
@@ -37,15 +37,18 @@ def fit_world_model(
     tokenizer: VideoTokenizer,
     config: WorldTrainingConfig,
     *,
+    signals: "Artifact | None" = None,
+    text: "Artifact | None" = None,
     out: Path,
     scratch: Path,
     stopping: Callable[[], bool] = lambda: False,
     mixture: Mixture | None = None,
 ) -> dict[str, Any]:
-    """Train on the train split, drawn by `mixture`, watch the val split; writes `out/model/` and `out/metrics.jsonl`."""
+    """Train on the train split of `latents`, with the `signals` and the `text` of the same samples, drawn by `mixture`; watch
+    the val split. Writes `out/model/` and `out/metrics.jsonl`."""
     if config.training.threads:
         torch.set_num_threads(config.training.threads)
-    data = read_encoded(latents)
+    data = read_encoded(latents, signals, text)
     seed_everything(config.training.seed)
     model, objective, card = build(config, tokenizer.config, data)
     go_on(model, card, config)

@@ -1,12 +1,10 @@
 """Files from outside the store that training reads, by what is in them. Torch-free: keys are made of it."""
 
-import hashlib
 from pathlib import Path
 
+from wfm.artifacts.verified import hash_file
 from wfm.errors import ConfigError
 from wfm.training.config import ContinuedConfig, TrainedConfig
-
-_BLOCK = 1 << 20
 
 
 def outside_files(config: TrainedConfig) -> dict[str, dict[str, str]] | None:
@@ -21,24 +19,15 @@ def outside_files(config: TrainedConfig) -> dict[str, dict[str, str]] | None:
             raise ConfigError(
                 f"training.mixture = {config.training.mixture!r} is not a file: `wfm taxonomy FILE --out FOLDER` writes one"
             )
-        found["training.mixture"] = {"table": sha256_of(path)}
+        found["training.mixture"] = {"table": hash_file(path)[1]}
     if isinstance(config, ContinuedConfig) and config.initial:
         folder = Path(config.initial)
         names = sorted(path for path in folder.glob("*") if path.suffix in (".json", ".safetensors"))
         if not any(path.name == "config.json" for path in names):
             raise ConfigError(f"initial = {config.initial!r} is not a model folder: there is no config.json in it")
-        found["initial"] = {path.name: sha256_of(path) for path in names}
+        found["initial"] = {path.name: hash_file(path)[1] for path in names}
     for field, (name, advice) in config.own_files().items():
         if not Path(name).is_file():
             raise ConfigError(advice)
-        found[field] = {"weights": sha256_of(Path(name))}
+        found[field] = {"weights": hash_file(Path(name))[1]}
     return found or None
-
-
-def sha256_of(path: Path) -> str:
-    """Hash of a file's bytes, read in blocks."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(_BLOCK):
-            digest.update(block)
-    return digest.hexdigest()

@@ -8,7 +8,6 @@ import torch
 
 from wfm.actions import ActionSpec
 from wfm.data.captions import CaptionTable
-from wfm.data.encoded import Encoded, with_actions
 from wfm.data.loader import ArrayDataset, Loader
 from wfm.data.plan import DataPlan
 from wfm.data.windows import Window
@@ -20,6 +19,7 @@ from wfm.families.tokenizer.fit import keep, reconstruction_psnr
 from wfm.models.folder import save_model
 from wfm.models.tokenizer import Tokenizer, TokenizerConfig
 from wfm.training.config import TrainingConfig, WorldTrainingConfig
+from wfm.training.encoded import Encoded, with_actions
 from wfm.training.fit_world_model import build, go_on, validation
 from wfm.training.loop import train
 

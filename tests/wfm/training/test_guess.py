@@ -4,12 +4,12 @@ import pytest
 import torch
 
 from wfm.actions import ActionSpec
-from wfm.data.encoded import Encoded
 from wfm.data.loader import ArrayDataset
 from wfm.errors import ConfigError
 from wfm.families.diffusion.card import DiffusionTrainingConfig
 from wfm.families.diffusion.fit import FITTING
 from wfm.models.tokenizer.config import TokenizerConfig
+from wfm.training.encoded import Encoded
 
 TOKENIZER = TokenizerConfig(temporal_compression=8)
 

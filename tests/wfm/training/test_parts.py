@@ -8,8 +8,9 @@ from torch import nn
 
 from wfm.errors import ConfigError
 from wfm.families.diffusion.card import DiffusionTrainingConfig
-from wfm.training.config import EncodingConfig, TrainingConfig
+from wfm.training.config import TrainingConfig
 from wfm.training.ema import PowerEMA, gamma_of
+from wfm.training.encode_config import EncodingConfig
 from wfm.training.metrics import Curve, read_curve
 from wfm.training.optim import Optimizers, is_hidden_matrix, orthogonalise
 from wfm.training.schedule import rate

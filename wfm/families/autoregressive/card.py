@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from wfm.models.video_tokenizer import TokenizerCard
-    from wfm.training.config import EncodingConfig
+    from wfm.training.encode_config import EncodingConfig
 
 
 class AutoregressiveTrainingConfig(WorldTrainingConfig):
@@ -69,11 +69,15 @@ class AutoregressiveFamily(Family):
         return config.autoregressive.extrapolate
 
     def problems(
-        self, config: AutoregressiveTrainingConfig, tokenizer: "TokenizerCard | None", encoded: "EncodingConfig | None"
+        self,
+        config: AutoregressiveTrainingConfig,
+        tokenizer: "TokenizerCard | None",
+        encoded: "EncodingConfig | None",
+        source: str,
     ) -> Iterator[tuple[str, str]]:
         """What is stated and follows from the data; token frames that are no whole number of patches."""
         if encoded is not None and config.autoregressive.extrapolate and not encoded.guess_from:
-            yield "autoregressive.extrapolate", "encode_latents.guess_from is 0, set it to the frames given"
+            yield "autoregressive.extrapolate", f"{source}.guess_from is 0, set it to the frames given"
         if tokenizer is None or encoded is None:
             return
         known = {"levels": list(tokenizer.levels), "temporal_compression": tokenizer.temporal_compression}

@@ -1,12 +1,12 @@
 """How a causal transformer is trained: its config settled by the data, and its objective."""
 
-from wfm.data.encoded import Encoded
 from wfm.families.autoregressive.card import AutoregressiveTrainingConfig
 from wfm.models.autoregressive.config import AutoregressiveConfig
 from wfm.models.autoregressive.objective import AutoregressiveObjective
 from wfm.models.family import Fitting
 from wfm.models.video_tokenizer import TokenizerCard
 from wfm.training.config import filled
+from wfm.training.encoded import Encoded
 from wfm.training.fit_world_model import known_of, require_guess
 
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from wfm.models.video_tokenizer import TokenizerCard
-    from wfm.training.config import EncodingConfig
+    from wfm.training.encode_config import EncodingConfig
 
 
 class DiffusionTrainingConfig(WorldTrainingConfig):
@@ -103,7 +103,11 @@ class DiffusionFamily(Family):
         return config.diffusion.extrapolate
 
     def problems(
-        self, config: DiffusionTrainingConfig, tokenizer: "TokenizerCard | None", encoded: "EncodingConfig | None"
+        self,
+        config: DiffusionTrainingConfig,
+        tokenizer: "TokenizerCard | None",
+        encoded: "EncodingConfig | None",
+        source: str,
     ) -> Iterator[tuple[str, str]]:
         """What is stated and follows from the data; latents beyond what the network covers; given frames that do not fit."""
         field = f"{config.diffusion.objective}.condition_latents"
@@ -129,9 +133,9 @@ class DiffusionFamily(Family):
             yield field, f"a window has {grid[0]} latent frames, of which some are to be predicted"
         wanted = given_frames(counts, tokenizer)
         if config.diffusion.extrapolate and not encoded.guess_from:
-            yield "diffusion.extrapolate", "encode_latents.guess_from is 0, set it to the frames given"
+            yield "diffusion.extrapolate", f"{source}.guess_from is 0, set it to the frames given"
         elif config.diffusion.extrapolate and wanted != [encoded.guess_from]:
-            yield field, f"that means {wanted} given frames; encode_latents.guess_from is {encoded.guess_from}"
+            yield field, f"that means {wanted} given frames; {source}.guess_from is {encoded.guess_from}"
 
 
 def given_frames(counts: tuple[int, ...], tokenizer: "TokenizerCard") -> list[int]:

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from wfm.data.encoded import Encoded
+from wfm.data.psnr import psnr
 from wfm.errors import ConfigError
 from wfm.families.diffusion.card import DiffusionTrainingConfig, given_frames
 from wfm.models.diffusion.conditioning import Conditions
@@ -16,6 +16,7 @@ from wfm.models.family import Fitting
 from wfm.models.seeding import seeded_generator
 from wfm.models.video_tokenizer import TokenizerCard, VideoTokenizer
 from wfm.training.config import filled
+from wfm.training.encoded import Encoded
 from wfm.training.fit_world_model import known_of, require_guess
 
 
@@ -107,8 +108,7 @@ def mean_psnr(
     seen = 1 + (given - 1) * tokenizer.config.temporal_compression
     made = tokenizer.decode(model.denormalise(guess))[:, :, seen:].clamp(-1, 1)
     truth = tokenizer.decode(batch["latents"])[:, :, seen:].clamp(-1, 1)
-    error = (made - truth).square().mean(dim=(1, 2, 3, 4)) / 4
-    return float((-10 * error.clamp(min=1e-10).log10()).mean())
+    return float(psnr((made - truth).square().mean(dim=(1, 2, 3, 4)), peak=2.0).mean())
 
 
 FITTING = DiffusionFitting()
