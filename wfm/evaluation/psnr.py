@@ -21,5 +21,5 @@ def psnr_per_frame(video: np.ndarray, truth: np.ndarray) -> np.ndarray:
     if video.dtype != np.uint8 or truth.dtype != np.uint8:
         raise ValueError(f"video ({video.dtype}) and truth ({truth.dtype}) must be uint8")
     difference = video.astype(np.float32) - truth.astype(np.float32)
-    mse = np.mean(np.square(difference), axis=(2, 3, 4), dtype=np.float64)  # [N, T]
+    mse: np.ndarray = np.mean(np.square(difference), axis=(2, 3, 4), dtype=np.float64)  # [N, T]
     return psnr(mse, peak=255.0, ceiling_db=CEILING_DB)
