@@ -102,7 +102,8 @@ def trained(run_stage: Stage, dataset: Artifact, family: str) -> dict[str, Artif
         },
         "edm": {"condition_latents": [2]},
     }
-    model = run_stage("train_world_model", world, latents=latents, tokenizer=tokenizer)
+    signals = run_stage("encode_signals", {}, dataset=dataset)
+    model = run_stage("train_world_model", world, latents=latents, tokenizer=tokenizer, signals=signals)
     return {"dataset": dataset, "latents": latents, "tokenizer": tokenizer, "model": model}
 
 

@@ -23,7 +23,7 @@ from wfm.models.parallelize import parallelize
 from wfm.models.seeding import seed_everything, seeded_generator
 from wfm.models.tokenizer import Tokenizer
 from wfm.training.config import DecoderTrainingConfig, filled
-from wfm.training.fit_world_model import Encoded, read_encoded
+from wfm.training.encoded import Encoded, read_encoded
 from wfm.training.loop import train
 from wfm.training.order import data_plan, mixture_note
 

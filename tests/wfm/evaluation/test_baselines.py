@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from wfm.data.motion import FlowEstimator, extrapolate, repeat_last
-from wfm.evaluation.psnr import psnr_per_frame
+from wfm.evaluation.metrics.psnr import psnr_per_frame
 
 PAST = 5
 

@@ -12,7 +12,7 @@ from wfm.errors import MissingPackage
 from wfm.evaluation.page.charts import chart_rows, line_chart, role_class
 from wfm.evaluation.page.config import HERE
 from wfm.evaluation.page.data import PageData
-from wfm.evaluation.page.intervals import GainAxis, method_name, method_role, rows, video_order
+from wfm.evaluation.page.intervals import GainAxis, columns, method_name, method_role, rows, video_order
 from wfm.evaluation.page.lineage import lineage_svg
 from wfm.evaluation.page.verdict import SUBSETS, ends
 from wfm.evaluation.results import SHORT
@@ -75,6 +75,7 @@ def _subset(name: str, data: PageData) -> dict[str, Any]:
         "sessions": known.sessions if known else 0,
         "absent": "" if known else "; ".join(dict.fromkeys(report.absent for report in reports)),
         "rows": found,
+        "columns": columns(found),
         "axis": GainAxis(found),
     }
 
