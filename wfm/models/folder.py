@@ -22,7 +22,8 @@ from wfm.actions import ActionSpec
 from wfm.config import Config
 from wfm.errors import ConfigError, DataError
 from wfm.models.convert.filling import check_entries, fill, network_for
-from wfm.models.convert.reading import Entry, open_tensors, read_json
+from wfm.models.convert.reading import open_tensors, read_json
+from wfm.models.convert.tensor_file import Entry
 from wfm.models.convert.writing import find_tensors, save_sharded, save_tensors, write_json
 from wfm.models.family import FAMILIES, family_of
 
