@@ -27,9 +27,9 @@ from wfm.data.motion import FlowEstimator
 from wfm.data.plan import DataPlan
 from wfm.data.windows import windows
 from wfm.evaluation.features import GaborPyramid, frames_to_tensor
-from wfm.evaluation.perceptual import perceptual_distance as judged_distance
-from wfm.evaluation.psnr import psnr_per_frame
-from wfm.evaluation.ssim import ssim_per_frame
+from wfm.evaluation.metrics.perceptual_distance import perceptual_distance as judged_distance
+from wfm.evaluation.metrics.psnr import psnr_per_frame
+from wfm.evaluation.metrics.ssim import ssim_per_frame
 from wfm.models.tokenizer import Tokenizer, TokenizerObjective
 from wfm.models.tokenizer.optical_flow import LucasKanade, flow_distance
 from wfm.models.tokenizer.perceptual import GaborNet, gram_distance, perceptual_distance

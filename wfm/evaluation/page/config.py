@@ -1,10 +1,29 @@
 """What is chosen about a page. Torch-free: components compute keys from it."""
 
-from typing import Literal
+from pathlib import Path
+from typing import Annotated, Literal, Self
 
 import pydantic
 
-from wfm.config import Config
+from wfm.config import Config, added
+from wfm.errors import ConfigError
+from wfm.evaluation.metric import HEADLINE
+
+
+def _has_gains(name: str) -> str:
+    if name != HEADLINE:
+        from wfm.evaluation.metrics import frame_metric
+
+        try:
+            frame_metric(name)
+        except ConfigError as error:
+            raise ValueError(str(error)) from None
+    return name
+
+
+HERE = Path(__file__).parent
+PARTS = ("page.html.j2", "macros.html.j2", "style.css", "script.js")
+"""The files of the page that are not Python."""
 
 
 class Target(Config):
@@ -17,11 +36,22 @@ class Target(Config):
     subset: str = "fixed_rate"
     "Subset of windows; see `wfm.evaluation.subsets`."
     figure: Literal["gain", "share_of_windows", "way_closed", "gain_over_flow", "action_gain"]
-    "gain: PSNR over repeat-last [dB]; action_gain: right over shuffled action [dB]; shares in 0..1."
+    "gain: over repeat-last, in the metric's unit; action_gain: right over shuffled action [dB]; shares in 0..1."
+    metric: Annotated[str, pydantic.AfterValidator(_has_gains)] = added("psnr_db")
+    "Metric of a gain, by the name of its row (`wfm.evaluation.metrics`); above zero is better whichever way it counts."
     end: Literal["low", "mean"] = "low"
     "Which must reach the target: the lower end of the 95 % interval, or the mean."
     at_least: float
-    "The target; for the gains in dB, for the shares in 0..1."
+    "The target; for the gains in the metric's unit, for the shares in 0..1."
+
+    @pydantic.model_validator(mode="after")
+    def _of_psnr(self) -> Self:
+        if self.metric != HEADLINE and self.figure not in ("gain", "gain_over_flow"):
+            raise ValueError(
+                f"metric {self.metric!r}: figure {self.figure!r} is of {HEADLINE} alone; "
+                "choose the figure gain or gain_over_flow"
+            )
+        return self
 
 
 def _diffusion(variant: str, figure: str, at_least: float, end: str = "low") -> Target:
@@ -55,3 +85,8 @@ class PageConfig(Config):
     "Rejected clips shown, spread over the reasons."
     targets: tuple[Target, ...] = TARGETS
     "Figures the result is held against."
+
+
+def template_parts() -> list[Path]:
+    """The paths of `PARTS`, in a fixed order: what they hold is in the page's key."""
+    return [HERE / name for name in PARTS]

@@ -6,14 +6,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from wfm.evaluation.generated import GeneratedVideos, read_generated
+from wfm.evaluation.metrics import all_metrics
 from wfm.evaluation.page.config import PageConfig
-from wfm.evaluation.page.data import Chart, PageData, Series
+from wfm.evaluation.page.data import Chart, PageData, Series, short_source
 from wfm.evaluation.page.gather_curation import funnel, rejected
 from wfm.evaluation.page.gather_examples import action_videos, prediction_videos
 from wfm.evaluation.page.gather_stages import configs, lineage_nodes, stage_costs, training_charts
 from wfm.evaluation.page.intervals import method_name, method_role, video_order
 from wfm.evaluation.page.verdict import SUBSETS, headline, judge
-from wfm.evaluation.page.words import short_source
 from wfm.evaluation.schema import Metrics, read_metrics
 
 if TYPE_CHECKING:
@@ -107,23 +107,19 @@ def _prediction_note(judged: list[Judged], number: int) -> str:
 
 
 def horizon_charts(metrics: list[Metrics]) -> list[Chart]:
-    """Figures by time ahead: PSNR where the camera turns and where it rests, perceptual distance, objects in place."""
+    """Figures by time ahead: the metrics where their rows say, objects in place."""
     charts = []
-    wanted = [
-        ("psnr_db", "fixed_rate", "PSNR", "dB"),
-        ("psnr_db", "static", "PSNR", "dB"),
-        ("perceptual_distance", "fixed_rate", "Perceptual distance", "0 = alike"),
-    ]
-    if not any("fixed_rate" in one.horizon for one in metrics):
-        wanted = [("psnr_db", "all", "PSNR", "dB"), ("perceptual_distance", "all", "Perceptual distance", "0 = alike")]
-    for metric, subset, title, unit in wanted:
-        series = _horizon_series(metrics, metric, subset)
-        if series:
-            where = f"where {SUBSETS[subset]}" if subset != "all" else "all windows"
-            note = "Bands: 95 % intervals." if metric == "psnr_db" else "On a fixed Gabor pyramid; not LPIPS."
-            charts.append(
-                Chart(title=f"{title}, {where}", x_label="time ahead, s", y_label=unit, series=series, note=note)
-            )
+    fixed = any("fixed_rate" in one.horizon for one in metrics)
+    for metric in all_metrics():
+        for subset in metric.charts if fixed else metric.charts and ("all",):
+            series = _horizon_series(metrics, metric.name, subset)
+            if series:
+                where = f"where {SUBSETS[subset]}" if subset != "all" else "all windows"
+                title = f"{metric.title[:1].upper()}{metric.title[1:]}, {where}"
+                label = metric.axis or metric.unit or metric.title
+                charts.append(
+                    Chart(title=title, x_label="time ahead, s", y_label=label, series=series, note=metric.chart_note)
+                )
     objects = _objects_series(metrics)
     if objects:
         within = metrics[0].objects.placed_within_px
@@ -145,7 +141,7 @@ def _horizon_series(metrics: list[Metrics], metric: str, subset: str) -> list[Se
         horizon = one.horizon.get(subset)
         if horizon is None:
             continue
-        curves = getattr(horizon, metric)
+        curves = horizon.curves(metric)
         for name in video_order(one):
             curve = curves.get(name)
             if curve is None:
@@ -194,11 +190,7 @@ def _limits(metrics: list[Metrics]) -> list[str]:
             f"{chosen}; figures are of the {one.split} split: {one.windows} windows from {one.sessions} recording sessions. "
             "Sessions, not windows, are drawn for the intervals; with few sessions they are too narrow."
         )
-        limits.append(
-            "Perceptual and kernel distance rest on a fixed Gabor pyramid without trained weights. They rank videos here; "
-            "they cannot be compared with LPIPS, FVD or figures from elsewhere."
-        )
-        limits.append("PSNR favours a blurred mean over a sharp guess: read it beside the perceptual distance.")
+        limits += [metric.limit for metric in all_metrics() if metric.limit]
         if one.objects.absent:
             limits.append(f"Object permanence was not measured: {one.objects.absent}.")
         else:

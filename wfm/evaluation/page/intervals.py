@@ -1,9 +1,12 @@
 """The main figure: every method's gain over repeat-last with its interval, one row each, drawn as inline SVG bars."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from markupsafe import Markup
 
+from wfm.evaluation.metric import HEADLINE
+from wfm.evaluation.metrics import all_metrics
 from wfm.evaluation.page.charts import role_class, ticks
 from wfm.evaluation.schema import Estimate, Metrics, SubsetReport
 
@@ -18,15 +21,37 @@ class Row:
     role: str
     reference: bool
     """A baseline or the ceiling, not a model."""
-    psnr: Estimate | None
+    figures: dict[str, Estimate | None]
+    """By metric."""
     gain: Estimate | None
     """Over repeat-last [dB]; of references: the difference of means, without an interval of its own."""
     share: Estimate | None
     over_flow: Estimate | None
     closed: Estimate | None
-    ssim: Estimate | None
-    perceptual: Estimate | None
-    kernel: Estimate | None
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column of the table of every metric."""
+
+    heading: str
+    digits: int
+    sign: bool
+    of: Callable[[Row], Estimate | None]
+
+
+def columns(shown: list[Row]) -> list[Column]:
+    """A column for each metric that the rows have, as its declaration says; one of another's making goes by its name."""
+    declared = {metric.name: metric for metric in all_metrics()}
+    names = dict.fromkeys(name for row in shown for name in row.figures)
+    found = []
+    for name in [*(name for name in declared if name in names), *(name for name in names if name not in declared)]:
+        metric = declared.get(name)
+        heading, digits = (metric.heading, metric.digits) if metric else (name.replace("_", " "), 3)
+        found.append(Column(heading, digits, False, lambda row, name=name: row.figures.get(name)))  # type: ignore[misc]
+        if name == HEADLINE:
+            found.append(Column("gain over flow, dB", 2, True, lambda row: row.over_flow))
+    return found
 
 
 NAMES = {
@@ -100,14 +125,11 @@ def _row(metrics: Metrics, report: SubsetReport, name: str, *, reference: bool) 
         label=method_name(metrics.family, name),
         role=method_role(metrics.family, name),
         reference=reference,
-        psnr=quality.psnr_db,
+        figures=dict(quality),
         gain=gain,
         share=gains["repeat_last"].share_of_windows if "repeat_last" in gains else None,
         over_flow=gains["flow"].psnr_gain_db if "flow" in gains else None,
         closed=report.way_closed.get(name),
-        ssim=quality.ssim,
-        perceptual=quality.perceptual_distance,
-        kernel=quality.kernel_distance,
     )
 
 

@@ -2,6 +2,8 @@
 
 from collections.abc import Callable
 
+from wfm.evaluation.metric import HEADLINE
+from wfm.evaluation.metrics import frame_metric
 from wfm.evaluation.page.config import Target
 from wfm.evaluation.page.data import Verdict
 from wfm.evaluation.page.intervals import FAMILY, method_name
@@ -15,10 +17,10 @@ SUBSETS = {
     "changing_action": "an action changes",
 }
 FIGURES = {
-    "gain": "gain over repeat-last",
+    "gain": "{}gain over repeat-last",
     "share_of_windows": "windows better than repeat-last",
     "way_closed": "way to the tokenizer's ceiling",
-    "gain_over_flow": "gain over optical flow",
+    "gain_over_flow": "{}gain over optical flow",
     "action_gain": "right over shuffled action",
 }
 ACROSS_ZERO, NO_INTERVAL = "interval across zero", "one session: no interval"
@@ -112,10 +114,13 @@ def judge(targets: tuple[Target, ...], metrics_list: list[Metrics]) -> list[Verd
 
 def _judge(target: Target, metrics_list: list[Metrics]) -> Verdict:
     percent = target.figure in SHARES
+    metric = frame_metric(target.metric)
+    unit = f" {metric.unit}" if metric.unit else ""
     end = "lower end" if target.end == "low" else "mean"
-    wanted = f"{target.at_least * 100:.0f} %" if percent else f"{target.at_least:g} dB"
+    wanted = f"{target.at_least * 100:.0f} %" if percent else f"{target.at_least:g}{unit}"
     more = "above" if target.at_least == 0 else "at least"
-    text = f"{method_name(target.family, target.variant)}: {FIGURES[target.figure]} {more} {wanted}"
+    figure = FIGURES[target.figure].format("" if target.metric == HEADLINE else f"{metric.title} ")
+    text = f"{method_name(target.family, target.variant)}: {figure} {more} {wanted}"
     where = f"where {SUBSETS.get(target.subset, target.subset)}" if target.subset != "all" else "all windows"
     basis = f"{end}, {where}"
     estimate, reason = _find(target, metrics_list)
@@ -125,8 +130,7 @@ def _judge(target: Target, metrics_list: list[Metrics]) -> Verdict:
     if value is None:
         return Verdict(text=text, basis=basis, measured=f"not measured: {NO_INTERVAL}", met=None)
     met = value > target.at_least if target.at_least == 0 else value >= target.at_least
-    factor, unit = (100, " %") if percent else (1, " dB")
-    digits = 0 if percent else 2
+    factor, unit, digits = (100, " %", 0) if percent else (1, unit, metric.digits)
 
     def shown(value: float) -> str:
         return f"{value * factor:.{digits}f}".replace("-", "−")
@@ -152,4 +156,6 @@ def _find(target: Target, metrics_list: list[Metrics]) -> tuple[Estimate | None,
     found: Gain | None = gains.get("flow" if target.figure == "gain_over_flow" else "repeat_last")
     if found is None:
         return None, f"no videos {target.variant!r}, or no such baseline"
-    return found.share_of_windows if target.figure == "share_of_windows" else found.psnr_gain_db, "no window"
+    if target.figure == "share_of_windows":
+        return found.share_of_windows, "no window"
+    return found.estimate(frame_metric(target.metric).gain_key), f"no window, or no {target.metric} in this report"
