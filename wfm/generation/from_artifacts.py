@@ -10,6 +10,7 @@ from wfm.errors import DataError, InputError
 from wfm.generation.config import SamplingConfig
 from wfm.generation.held_out import HeldOut, collect
 from wfm.generation.world_model import WorldCard, WorldModel
+from wfm.models.family import FAMILIES
 from wfm.models.folder import open_model
 
 if TYPE_CHECKING:
@@ -85,10 +86,13 @@ def read_held_out(
 
 def card_values(world: WorldModel, *, seed: int) -> dict[str, Any]:
     """What ``card.json`` beside generated videos holds."""
-    card = world.card
+    card, family = world.card, FAMILIES.load(world.card.family)
     return {
         "schema_version": CARD_VERSION,
         "family": card.family,
+        "title": family.title,
+        "headline": family.headline,
+        "labels": {name: variant.label for name, variant in family.variants.items()},
         "size": list(card.size),
         "fps": card.fps,
         "num_frames": card.num_frames,
