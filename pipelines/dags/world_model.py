@@ -49,6 +49,7 @@ def model_nodes(settings: Settings, *, simulated: bool) -> tuple[GraphNode, ...]
                 "generate_videos",
                 settings,
                 dataset="write_shards",
+                signals="encode_signals",
                 latents=latents,
                 tokenizer=tokenizer,
                 model=model,
