@@ -1,13 +1,22 @@
 """Which held-out windows are predicted, and how. Torch-free."""
 
+from typing import Annotated
+
 import pydantic
 
 from wfm.config import Config, Count, Natural, Seed, how
 from wfm.generation.config import SamplingConfig
+from wfm.models.family import FAMILIES
+from wfm.registry import Named
 
 
 class HeldOutConfig(Config):
     """Which windows, and how their futures are drawn."""
+
+    family: Annotated[str, Named(FAMILIES, "draw")] = ""
+    "Family of the world model; the pipeline says it."
+    tokenizer_family: Annotated[str, Named(FAMILIES, "network")] = "tokenizer"
+    "Family of its tokenizer."
 
     splits: tuple[str, ...] = ("test",)
     "Splits of the data set to predict; never train."

@@ -28,7 +28,7 @@ from wfm.data.motion import extrapolate
 from wfm.data.windows import Window, clip_windows, decoded_clips
 from wfm.models.finite import require_finite
 from wfm.models.folder import open_model, save_tensors, write_json
-from wfm.models.tokenizer.network import Tokenizer
+from wfm.models.video_tokenizer import VideoTokenizer
 from wfm.parts.kept import Kept
 from wfm.parts.part import PartLike
 from wfm.training.encode_config import EncodingConfig
@@ -51,7 +51,7 @@ SCHEMA = pa.schema(
 )
 
 
-_TOKENIZERS: Kept[Tokenizer] = Kept()
+_TOKENIZERS: Kept[VideoTokenizer] = Kept()
 
 
 def encode_part(part: PartLike, shards: Mapping[str, Sequence[Path]], exclude: Collection[str]) -> dict[str, int]:
@@ -59,12 +59,14 @@ def encode_part(part: PartLike, shards: Mapping[str, Sequence[Path]], exclude: C
     config, store, key = part.config, part.open_store(), part.arguments["tokenizer"]
     if config.threads:
         torch.set_num_threads(config.threads)
-    tokenizer = _TOKENIZERS.get(f"{store.url} {key}", lambda: open_model(store.artifact(key))[0])
+    tokenizer = _TOKENIZERS.get(
+        f"{store.url} {key}", lambda: open_model(store.artifact(key), config.tokenizer_family)[0]
+    )
     return encode_shards(tokenizer, shards, config, part.out, exclude)
 
 
 def encode_shards(
-    tokenizer: Tokenizer,
+    tokenizer: VideoTokenizer,
     shards: Mapping[str, Sequence[Path]],
     config: EncodingConfig,
     out: Path,
@@ -99,7 +101,7 @@ def encode_shards(
 
 @torch.no_grad()
 def encode_windows(
-    tokenizer: Tokenizer, found: Sequence[Window], config: EncodingConfig, *, mirror: bool
+    tokenizer: VideoTokenizer, found: Sequence[Window], config: EncodingConfig, *, mirror: bool
 ) -> tuple[dict[str, Tensor], list[dict[str, Any]]]:
     """Arrays and rows of windows; with `mirror` those of their mirror images follow."""
     frames = torch.from_numpy(np.stack([window.frames for window in found]))
@@ -120,7 +122,7 @@ def _extrapolated(frames: Tensor, given: int) -> Tensor:
     return torch.from_numpy(np.concatenate([pixels[:, :given], future], axis=1))
 
 
-def _encoded(tokenizer: Tokenizer, frames: Tensor, batch: int) -> Tensor:
+def _encoded(tokenizer: VideoTokenizer, frames: Tensor, batch: int) -> Tensor:
     parts: Iterator[Tensor] = (as_video(part) for part in frames.split(batch))
     if tokenizer.config.discrete:
         kind = torch.int32 if tokenizer.vocabulary_size <= 2**31 else torch.int64
