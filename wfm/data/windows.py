@@ -75,6 +75,12 @@ class Window:
         }
 
 
+def hashed_place(sample_id: str) -> bytes:
+    """Where a sample stands in an order that is as good as random, the same on every machine, and does not change for those
+    that are there already when others come."""
+    return hashlib.sha256(sample_id.encode()).digest()
+
+
 @dataclass(frozen=True)
 class DecodedClip:
     """One clip of a shard, decoded."""
@@ -173,6 +179,7 @@ def clip_signals(sample: "Sample") -> ClipSignals:
         values = np.array(table.column(column).to_pylist(), np.float32)
         tracks[member.removesuffix(".parquet")] = Track(values, note[f"{column}_spec"])
     row.setdefault("num_frames", len(next(iter(tracks.values())).values) if tracks else _count_frames(sample))
+    row.setdefault("caption", "")
     row.setdefault("clip_sha256", hashlib.sha256(sample.members["mp4"]).hexdigest())
     return ClipSignals(row, tracks)
 
