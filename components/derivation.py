@@ -124,7 +124,7 @@ def _hashes(roots: Iterable[str]) -> dict[str, str]:
         if module.split(".")[0] in PACKAGES:
             found[module] = _meaning(str(_file_of(module))).digest
         else:
-            found |= {name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in _files_of(module)}
+            found |= {name: hash_file(path)[1] for name, path in _files_of(module)}
     return found
 
 
@@ -139,6 +139,8 @@ def _roots(use: Use) -> tuple[str, ...]:
 def closure(component: str, uses: tuple[Use, ...] = ()) -> tuple[str, ...]:
     """Names of the modules of this repository that ``components.<component>`` and what its config names import, at any depth,
     sorted; of other packages that hold a plug-in, their own names."""
+    from wfm.artifacts.verified import hash_file
+
     return _reach((f"components.{component}", *(root for use in uses for root in _roots(use))))
 
 
