@@ -119,6 +119,8 @@ def module_hashes(component: str, uses: tuple[Use, ...] = ()) -> dict[str, str]:
 
 
 def _hashes(roots: Iterable[str]) -> dict[str, str]:
+    from wfm.artifacts.verified import hash_file
+
     found: dict[str, str] = {}
     for module in _reach(tuple(roots)):
         if module.split(".")[0] in PACKAGES:
@@ -139,8 +141,6 @@ def _roots(use: Use) -> tuple[str, ...]:
 def closure(component: str, uses: tuple[Use, ...] = ()) -> tuple[str, ...]:
     """Names of the modules of this repository that ``components.<component>`` and what its config names import, at any depth,
     sorted; of other packages that hold a plug-in, their own names."""
-    from wfm.artifacts.verified import hash_file
-
     return _reach((f"components.{component}", *(root for use in uses for root in _roots(use))))
 
 
