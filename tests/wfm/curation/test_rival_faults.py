@@ -20,6 +20,7 @@ import pytest
 from tests.benchmarks.rival_faults import ROOT, table
 from tests.wfm.curation.caption.caption_server import Endpoint
 from wfm.artifacts import Store
+from wfm.artifacts.verified import hash_file
 from wfm.curation.caption.answer_cache import AnswerCache
 from wfm.curation.caption.by_model import CaptionByModel
 from wfm.curation.caption.caption_config import CaptionConfig
@@ -188,7 +189,7 @@ def test_a_file_is_never_held_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     threading.Thread(target=server.serve_forever, daemon=True).start()
     tracemalloc.start()
     try:
-        own = source.hash_file(path)
+        _, own = hash_file(path)
         local, digest = source.fetch_source(store, f"http://127.0.0.1:{server.server_port}/long.mp4")
         peak = tracemalloc.get_traced_memory()[1]
     finally:
