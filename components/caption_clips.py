@@ -4,10 +4,10 @@ python -m components.caption_clips --spec SPEC --input clips=KEY --key-out PATH
 """
 
 from components.entrypoint import Context, PartContext, Result, main
-from wfm.curation import caption
-from wfm.curation.caption_expected import expected
-from wfm.curation.part import add_up
+from wfm.curation.caption import caption
+from wfm.curation.caption.expected_questions import expected
 from wfm.curation.per_clip import part_plan
+from wfm.parts.part import add_up
 
 CONFIG = caption.CaptionConfig
 

@@ -14,12 +14,12 @@ from typing import Any
 
 from components.entrypoint import Context, Result, main
 from wfm.config import how
-from wfm.curation.by_part import write_parts
-from wfm.curation.kept_clips import Space, kept_clips
 from wfm.curation.rows import CategoryRow, MixtureRow
-from wfm.curation.taxonomy import TaxonomyConfig, category_rows, classify, mixture, mixture_rows
+from wfm.curation.select.kept_clips import Space, kept_clips
+from wfm.curation.select.taxonomy import TaxonomyConfig, category_rows, classify, mixture, mixture_rows
 from wfm.models.text.config import TextConfig
 from wfm.models.text.identity import encoder_identity
+from wfm.parts.tables import write_parts
 
 
 class ClassifyClipsConfig(TaxonomyConfig):
@@ -41,7 +41,7 @@ def outside(config: ClassifyClipsConfig, inputs: Mapping[str, str], store: Any) 
 
 def run(ctx: Context[ClassifyClipsConfig]) -> Result:
     """Judge every kept clip."""
-    from wfm.curation.text_tower import text_tower_of
+    from wfm.curation.embed.text_tower import text_tower_of
     from wfm.models.text.sentences import SentenceEncoder
 
     config, selection, captions = ctx.config, ctx.inputs["selection"], ctx.inputs["captions"]

@@ -11,12 +11,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from components.entrypoint import Context, Result, main
-from wfm.curation.by_part import write_parts
-from wfm.curation.cluster import ClusterConfig, find_clusters
-from wfm.curation.kept_clips import Space, kept_clips
 from wfm.curation.rows import ClusterRow
+from wfm.curation.select.cluster import ClusterConfig, find_clusters
+from wfm.curation.select.kept_clips import Space, kept_clips
 from wfm.models.text.config import TextConfig
 from wfm.models.text.identity import encoder_identity
+from wfm.parts.tables import write_parts
 
 
 class ClusterClipsConfig(ClusterConfig):

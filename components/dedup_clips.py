@@ -10,10 +10,10 @@ from collections.abc import Mapping
 
 from components.entrypoint import Context, Result, main
 from wfm.artifacts import Artifact, Store
-from wfm.curation import dedup
-from wfm.curation.by_part import parts_of, read_folder, read_parts, read_rows, write_parts
+from wfm.curation.dedup import dedup
 from wfm.curation.rows import DuplicatePair, DuplicateRow, Score
 from wfm.errors import InputError
+from wfm.parts.tables import parts_of, read_folder, read_parts, read_rows, write_parts
 from wfm.records import Clip
 
 

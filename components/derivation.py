@@ -37,9 +37,10 @@ GROUND_FLOOR = (
     "components.derivation",
     "components.meaning",
     "wfm.curation",
-    "wfm.curation.run",
+    "wfm.parts",
+    "wfm.parts.workers",
 )
-"""Modules whose change does not change a code id: they are contracts with versions of their own, and `wfm.curation.run`,
+"""Modules whose change does not change a code id: they are contracts with versions of their own, and `wfm.parts.workers`,
 which decides where parts are made and never what is in them."""
 
 

@@ -10,9 +10,9 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from components.entrypoint import Context, PartContext, Result, main
-from wfm.curation import ingest, listing
-from wfm.curation.part import add_up
+from wfm.curation.source import ingest, listing
 from wfm.errors import ConfigError
+from wfm.parts.part import add_up
 
 if TYPE_CHECKING:
     from wfm.artifacts import Artifact, Store

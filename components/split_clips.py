@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from components.entrypoint import Context, PartContext, Result, main
 from wfm.artifacts.manifest import content_digest
-from wfm.curation import split
-from wfm.curation.part import add_up
+from wfm.curation.cut import split
+from wfm.parts.part import add_up
 
 if TYPE_CHECKING:
     from wfm.artifacts import Artifact

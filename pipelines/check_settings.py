@@ -119,7 +119,7 @@ def _leaves(config: Config, head: str) -> Iterator[tuple[str, Any, pydantic.fiel
 
 def preset_exists(asked: Asked) -> Iterator[str]:
     """The encoder knows the speed by its name."""
-    from wfm.curation.transcode import SPEEDS
+    from wfm.curation.cut.transcode import SPEEDS
 
     if asked.config.cut.preset not in SPEEDS:
         yield asked("cut.preset", f"choices are {', '.join(SPEEDS)}")
@@ -134,8 +134,8 @@ def measures_are_made(asked: Asked) -> Iterator[str]:
 
 def embedder_is_there(asked: Asked) -> Iterator[str]:
     """A trained embedder has its files, their hash, and leave to run."""
-    from wfm.curation.embed import MODEL
-    from wfm.curation.embed_models import RUNS_CODE
+    from wfm.curation.embed.embed import MODEL
+    from wfm.curation.embed.embedders import RUNS_CODE
 
     config, head = asked.config, ""
     if asked.node.stage == "score_clips":
@@ -196,7 +196,7 @@ def limits_are_measured(asked: Asked) -> Iterator[str]:
 
 def video_types_exist(asked: Asked) -> Iterator[str]:
     """Types that are refused are types that are told apart."""
-    from wfm.curation.video_type import TYPES
+    from wfm.curation.measure.video_type import TYPES
 
     if not set(asked.config.measured.drop_video_types) <= set(TYPES):
         yield asked("measured.drop_video_types", f"choices are {', '.join(TYPES)}")

@@ -38,7 +38,7 @@ class Cluster:
 
     def keys(self) -> dict[str, str]:
         """Environment by which a stage proves that it may use the workers; in no file and on no command line."""
-        from wfm.curation.run import keys_environment
+        from wfm.parts.workers import keys_environment
 
         return keys_environment()
 
@@ -55,7 +55,7 @@ class Cluster:
         try:
             import distributed  # noqa: F401  (sets the levels of its loggers, which `_hush` then changes)
 
-            from wfm.curation.run import local_cluster
+            from wfm.parts.workers import local_cluster
         except ImportError as error:
             raise MissingPackage("dask", extra="curate", purpose="curation") from error
         _hush()

@@ -140,7 +140,7 @@ def estimate(plan: "Plan", store: "Store") -> dict[str, Estimate]:
 def questions(plan: "Plan", store: "Store") -> list[str]:
     """What captioning models would be asked, for nodes that would run and whose clips are there already."""
     from components import caption_clips
-    from wfm.curation.caption_expected import expected
+    from wfm.curation.caption.expected_questions import expected
 
     found = []
     for node in plan.missing:
@@ -163,7 +163,7 @@ def _files_now(plan: "Plan", store: "Store") -> int | None:
 
 def _listed(node: "Node", plan: "Plan", store: "Store") -> int | None:
     from components import ingest_videos
-    from wfm.curation import listing
+    from wfm.curation.source import listing
 
     config = ingest_videos.CONFIG.parse(node.config)
     if config.videos:

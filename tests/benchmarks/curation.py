@@ -27,20 +27,20 @@ import av
 import numpy as np
 
 from tests.benchmarks.paired import paired, print_line, time_of
-from wfm.curation import shots
-from wfm.curation.cut import CutConfig, Cutter
-from wfm.curation.cut_ahead import CutAhead
-from wfm.curation.embed import FRAMES, SIDE, EmbedConfig, Embedded, Embedder
-from wfm.curation.embed_models import digest
-from wfm.curation.interlaced import FieldScan
+from wfm.curation.cut import shots
+from wfm.curation.cut.cut_ahead import CutAhead
+from wfm.curation.cut.cutter import CutConfig, Cutter
+from wfm.curation.cut.interlaced import FieldScan
+from wfm.curation.cut.split import SplitConfig
+from wfm.curation.embed.embed import FRAMES, SIDE, EmbedConfig, Embedded, Embedder
+from wfm.curation.embed.embedders import digest
+from wfm.curation.embed.signature import SignatureFrames
+from wfm.curation.measure.frame_sampling import still_indices
+from wfm.curation.measure.quality import Seams
+from wfm.curation.measure.score import ScoreClip, ScoreConfig
+from wfm.curation.measure.small_frames import SmallFrames
 from wfm.curation.one_pass import Consumer, Geometry, Wanted, fitted, one_pass
 from wfm.curation.one_pass_consumers import Cuts, Gather, VectorSum, spread_frames
-from wfm.curation.quality import Seams
-from wfm.curation.score import ScoreClip, ScoreConfig
-from wfm.curation.signals import still_indices
-from wfm.curation.signature import SignatureFrames
-from wfm.curation.small_frames import SmallFrames
-from wfm.curation.split import SplitConfig
 from wfm.data.decode import open_video
 from wfm.data.source import hash_file
 from wfm.data.x264 import STEADY

@@ -15,9 +15,9 @@ import io
 from pathlib import Path
 
 from wfm.artifacts.atomic import replace_on_disk
-from wfm.curation.measures import Measures
-from wfm.curation.score import ScoreClip, ScoreConfig
-from wfm.curation.shots import Cut, ShotConfig, look
+from wfm.curation.cut.shots import Cut, ShotConfig, look
+from wfm.curation.measure.measurements import Measures
+from wfm.curation.measure.score import ScoreClip, ScoreConfig
 from wfm.data.decode import open_video, to_array
 from wfm.records import Clip
 

@@ -14,7 +14,7 @@ import pytest
 
 from components import split_clips
 from wfm.artifacts import Artifact, Store
-from wfm.curation import ingest
+from wfm.curation.source import ingest
 from wfm.data import archive
 from wfm.data.source import SourceGone, hash_file
 from wfm.records import Clip, Video
@@ -117,7 +117,7 @@ def test_an_archive_that_is_packed_anew_makes_only_its_changes_again(
 
 
 def test_an_archive_that_changes_under_our_hands_is_told(shards: Path, store: Store) -> None:
-    from wfm.curation.listing import list_source
+    from wfm.curation.source.listing import list_source
 
     (file, *_) = list_source(str(shards)).files
     os.utime(shards / "000.tar.gz", ns=(7, 7))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from wfm.curation.motion import Motion, VectorMotion, turned
+from wfm.curation.measure.motion import Motion, VectorMotion, turned
 from wfm.curation.one_pass import Geometry, Moment, Wanted
 
 if TYPE_CHECKING:

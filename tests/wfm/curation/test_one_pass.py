@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.wfm.curation.plain_signals import read_signals
-from wfm.curation import shots
-from wfm.curation.embed import FRAMES, SIDE, sample_frames
+from tests.wfm.curation.measure.plain_signals import read_signals
+from wfm.curation.cut import shots
+from wfm.curation.embed.embed import FRAMES, SIDE, sample_frames
+from wfm.curation.measure.frame_sampling import SignalConfig, still_indices
 from wfm.curation.one_pass import Consumer, Geometry, Moment, Wanted, fitted, one_pass, packet_seconds
 from wfm.curation.one_pass_consumers import Cuts, Gather, VectorSum, at_middles, spread_frames
 from wfm.curation.prefetch import ahead
-from wfm.curation.signals import SignalConfig, still_indices
 from wfm.data.decode import VideoError, open_video, read_frames
 
 Writer = Callable[..., Path]

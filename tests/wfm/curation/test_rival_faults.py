@@ -18,24 +18,24 @@ import numpy as np
 import pytest
 
 from tests.benchmarks.rival_faults import ROOT, table
-from tests.wfm.curation.caption_server import Endpoint
+from tests.wfm.curation.caption.caption_server import Endpoint
 from wfm.artifacts import Store
-from wfm.curation import shots_transnet
-from wfm.curation.caption import CaptionConfig
-from wfm.curation.caption_by_model import CaptionByModel
-from wfm.curation.caption_cache import AnswerCache
-from wfm.curation.clip_table import Known, clip_row
-from wfm.curation.cut import CutConfig, Cutter
-from wfm.curation.dataset import ShardsConfig, write_samples
-from wfm.curation.dataset_card import Card
-from wfm.curation.measures import Measures
-from wfm.curation.motion import Motion, VectorMotion
-from wfm.curation.partition import Partition
+from wfm.curation.caption.answer_cache import AnswerCache
+from wfm.curation.caption.by_model import CaptionByModel
+from wfm.curation.caption.caption import CaptionConfig
+from wfm.curation.cut import shots_transnet
+from wfm.curation.cut.cutter import CutConfig, Cutter
+from wfm.curation.cut.shots import ShotConfig, Span, spans
+from wfm.curation.cut.timeline import Timeline
+from wfm.curation.dataset.clip_table import Known, clip_row
+from wfm.curation.dataset.dataset import ShardsConfig, write_samples
+from wfm.curation.dataset.dataset_card import Card
+from wfm.curation.dedup.cells import Partition
+from wfm.curation.measure.measurements import Measures
+from wfm.curation.measure.motion import Motion, VectorMotion
+from wfm.curation.measure.score import ScoreClip, ScoreConfig
 from wfm.curation.prefetch import ahead
 from wfm.curation.rows import Score, Selection
-from wfm.curation.score import ScoreClip, ScoreConfig
-from wfm.curation.shots import ShotConfig, Span, spans
-from wfm.curation.timeline import Timeline
 from wfm.data import source
 from wfm.data.decode import OpenVideo, open_video
 from wfm.data.shards import ShardWriter, iter_samples

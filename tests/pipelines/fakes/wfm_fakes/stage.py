@@ -36,7 +36,7 @@ def main() -> None:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
     print(f"hello from {node}, scheduler {spec['scheduler']!r}", flush=True)
     if spec["scheduler"]:
-        from wfm.curation.run import map_tasks
+        from wfm.parts.workers import map_tasks
 
         print(
             "workers say",

@@ -1,0 +1,238 @@
+"""Everything that is measured about a clip's pixels, in one decode. All scores are kept; `select` chooses thresholds later.
+
+A clip is decoded once (`one_pass`), and whoever measures is fed from it: codec vectors go to `motion`, small grey frames (every
+frame) to `static` and `block_flow`, larger grey stills spread over the whole clip to `sharpness`, `text_overlay`, `quality` and
+`video_type`, stills at full size to `quality.Seams`; and, if asked for, larger frames to the text detector (`text_tracks`)
+and the safety classifier (`safety`). Two tables: ``scores`` (`rows.Score`) and ``measures`` (`measurements.Measures`).
+"""
+
+import dataclasses
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import pydantic
+
+from wfm.config import how
+from wfm.curation.arrays import array_module, unit
+from wfm.curation.embed.embed import EmbedConfig, Embedded, Embedder, EmbedWatch
+from wfm.curation.measure import quality, sharpness, static, text_overlay
+from wfm.curation.measure.camera_moves import camera_moves
+from wfm.curation.measure.frame_sampling import SignalConfig, still_indices
+from wfm.curation.measure.measurements import Measures
+from wfm.curation.measure.safety import SafetyStills
+from wfm.curation.measure.small_frames import SmallFrames
+from wfm.curation.measure.text_tracks import TextConfig, TextTracks, TrackedText
+from wfm.curation.measure.video_type import look, video_type
+from wfm.curation.one_pass import Geometry, Wanted, fitted, one_pass
+from wfm.curation.one_pass_consumers import Gather, VectorSum
+from wfm.curation.per_clip import Fetch, or_skip, run_per_clip
+from wfm.curation.rows import Score
+from wfm.errors import ConfigError
+from wfm.parts.part import PartLike
+from wfm.records import Clip
+
+if TYPE_CHECKING:
+    from wfm.curation.one_pass import Consumer
+    from wfm.data.orientation import Orientation
+
+
+class ScoreConfig(SignalConfig):
+    """What is measured, and on frames of what size."""
+
+    gap_seconds: float = pydantic.Field(0.25, gt=0)
+    "Time between the frames whose difference says whether a clip is static [s]."
+    measures: bool = False
+    "Whether the second table is filled too: about one and a half times the work of the first."
+    seam_stills: int = pydantic.Field(8, ge=1)
+    "Stills at full size in which seams of coding blocks are looked for: each costs about as much as its decoding."
+    text_detector: Literal["", "ppocr"] = ""
+    "A neural detector of text beside the classical measure: ppocr (extra curate-models), or none. Needs measures."
+    text: TextConfig = TextConfig()
+    "How the detector's boxes become tracks."
+    nsfw: bool = False
+    "Whether stills are judged by the safety classifier (extra curate-models). Needs measures."
+    nsfw_stills: int = pydantic.Field(8, ge=1)
+    "Stills a clip that it looks at."
+    embed: EmbedConfig | None = None
+    """Make these embeddings (and signatures) in the same pass over a clip; embed_clips with the same config takes them over.
+    In the pipelines it is that of embed_clips if that needs no weights, unless it is given here; null: embed_clips decodes for
+    itself."""
+    device: Literal["cpu", "cuda"] = how("cpu")
+    "Where the array maths runs: cpu (numpy) or cuda (cupy)."
+    prefetch_bytes: int = how(64 << 20, ge=0, lt=2**63)
+    "Decoded pictures that may wait for a neural model [bytes]; without one nothing is decoded ahead."
+
+
+def score_part(part: PartLike) -> tuple[dict[str, int], dict[str, int]]:
+    """Score the clips of one part; writes ``scores.parquet`` and ``measures.parquet``, and with ``embed`` that stage's tables.
+
+    Returns (counts, skipped by reason).
+    """
+    import pyarrow.parquet as pq
+
+    config: ScoreConfig = part.config
+    measured: list[Measures] = []
+    embedded = Embedded(Embedder(config.embed)) if config.embed is not None else None
+    answer = run_per_clip(part, lambda fetch: ScoreClip(config, fetch, measured, embedded), Score, "scores")
+    tables = {"measures": Measures.to_table(measured), **(embedded.tables() if embedded is not None else {})}
+    for name, table in tables.items():
+        pq.write_table(table, part.out / f"{name}.parquet", compression="zstd")
+    return answer
+
+
+class ScoreClip:
+    """The step: one `Clip` -> its `Score`, and its `Measures` and embedding into what is given for them. Skips a clip that
+    cannot be decoded."""
+
+    name = "score"
+
+    def __init__(
+        self,
+        config: ScoreConfig,
+        fetch: Fetch,
+        measured: list[Measures] | None = None,
+        embedded: Embedded | None = None,
+    ) -> None:
+        self.config = config
+        self._fetch = fetch
+        if (config.text_detector or config.nsfw) and not config.measures:
+            raise ConfigError(
+                "score_clips: text_detector and nsfw write into the measures: add --set score_clips.measures=true"
+            )
+        self._measured = measured if measured is not None else []
+        self._embedded = embedded
+        neural = config.text_detector or config.nsfw or (embedded is not None and embedded.embedder.trained is not None)
+        self._ahead = config.prefetch_bytes if neural else 0
+
+    def __call__(self, item: Clip) -> Iterable[Score]:
+        """One row. Raises `Skip` with the decoder's reason code."""
+        path = self._fetch(item.path)
+        watch = Watch(self.config, self._embedded.embedder if self._embedded is not None else None)
+        or_skip(one_pass, path, watch.consumers, prefetch_bytes=self._ahead)
+        score = score_of(item, watch)
+        if self.config.measures:
+            self._measured.append(measures_of(item, path, watch))
+        if self._embedded is not None and watch.embed is not None:
+            self._embedded.add(watch.embed, item)
+        return [score]
+
+
+class Watch:
+    """Everybody who looks at a clip: add ``consumers`` to a pass, then ask each."""
+
+    def __init__(self, config: ScoreConfig, embedder: Embedder | None = None) -> None:
+        def stills(geometry: Geometry) -> set[int]:
+            return still_indices(config.stills, len(geometry.seconds))
+
+        self._vectors = VectorSum()
+        self.small = SmallFrames(
+            self._vectors,
+            side=config.thumbnail_side,
+            gap_seconds=config.gap_seconds,
+            camera=config.measures,
+            device=config.device,
+        )
+        self._stills = Gather(Wanted("gray", fitted(config.still_side, enlarge=False), frames=stills))
+        self.seams = quality.Seams(lambda geometry: still_indices(config.seam_stills, len(geometry.seconds)))
+        self.text = TextTracks(config.text) if config.text_detector == "ppocr" else None
+        self.safety = SafetyStills(config.nsfw_stills) if config.nsfw else None
+        self.embed: EmbedWatch | None = embedder.watch() if embedder is not None else None
+        self._turned = _Turned(self.seams)
+        self._measures, self._device = config.measures, config.device
+
+    @property
+    def consumers(self) -> "list[Consumer]":
+        found: list[Consumer | None] = [self._vectors, self.small, self._stills]
+        found += [self._turned if self._measures else None, self.text, self.safety]
+        return [*(one for one in found if one is not None), *(self.embed.consumers if self.embed is not None else [])]
+
+    def stills(self) -> Any:
+        """float32 [S, H, W] in 0..1, on the device; after the pass."""
+        return unit(array_module(self._device), self._stills.pictures())
+
+    @property
+    def turn(self) -> "Orientation":
+        """How the stored picture is turned upright; known after the pass."""
+        assert self._turned.turn is not None
+        return self._turned.turn
+
+
+class _Turned:
+    """The seams' consumer, which also notes how the picture stands."""
+
+    def __init__(self, inner: quality.Seams) -> None:
+        self.wants, self.feed, self.finish = inner.wants, inner.feed, inner.finish
+        self._inner = inner
+        self.turn: Orientation | None = None
+
+    def begin(self, geometry: Geometry) -> None:
+        self.turn = geometry.turn
+        self._inner.begin(geometry)
+
+
+def score_of(clip: Clip, watch: Watch) -> Score:
+    """The row of one clip, which ``watch`` has seen."""
+    stills, moved, numbers = watch.stills(), watch.small.motion(), watch.small.numbers()
+    brightness, contrast = sharpness.exposure(stills)
+    return Score(
+        clip_id=clip.clip_id,
+        clip_sha256=clip.clip_sha256,
+        motion=moved.speed,
+        motion_patch_minimum=moved.patch_minimum,
+        pan_x=moved.pan_x,
+        pan_y=moved.pan_y,
+        motion_source=moved.source,
+        static_share=static.share_of_rest(numbers.gap_change),
+        frozen_share=static.share_of_repeats(numbers.change),
+        black_share=float(numbers.black.mean()),
+        sharpness=sharpness.sharpness(stills),
+        brightness=brightness,
+        contrast=contrast,
+        text_score=text_overlay.overlay_score(stills),
+        moving_share=text_overlay.moving_share(stills),
+    )
+
+
+def measures_of(clip: Clip, path: Path, watch: Watch) -> Measures:
+    """The second row of one clip. ``path`` is its file, ``watch`` has seen it."""
+    stills, numbers, turn = watch.stills(), watch.small.numbers(), watch.turn
+    camera = camera_moves(watch.small.camera()).turned(turn.transpose, turn.mirror_x, turn.mirror_y)
+    stored = quality.borders(stills)
+    edges = stored.turned(turn.transpose, turn.mirror_x, turn.mirror_y)
+    under, over = quality.clipped_shares(stored.inside(stills))
+    seen = look(numbers.picture_change, numbers.block_change, stored.inside(stills))
+    pixels = max(clip.width * clip.height * len(numbers.seconds), 1)
+    text = watch.text.result() if watch.text is not None else TrackedText(None, None, None)
+    return Measures(
+        clip_id=clip.clip_id,
+        clip_sha256=clip.clip_sha256,
+        flow=camera.speed,
+        flow_minimum=camera.calmest,
+        camera_pan=camera.pan,
+        camera_tilt=camera.tilt,
+        camera_zoom=camera.zoom,
+        camera_roll=camera.roll,
+        camera_shake=camera.shake,
+        own_motion=camera.own_motion,
+        camera_known=camera.known,
+        camera_tags=" ".join(camera.tags),
+        **{f"border_{name}": share for name, share in dataclasses.asdict(edges).items()},
+        border_share=edges.share,
+        border_kind=edges.kind,
+        under_share=under,
+        over_share=over,
+        blockiness=watch.seams.result(),
+        bits_per_pixel=path.stat().st_size * 8 / pixels,
+        longest_freeze=quality.longest_freeze(static.repeats(numbers.change), numbers.seconds),
+        rest_share=seen.rest_share,
+        jumps=seen.jumps,
+        flat_share=seen.flat_share,
+        hard_share=seen.hard_share,
+        shades=seen.shades,
+        video_type=video_type(seen, camera),
+        ocr_share=text.overlay_share,
+        ocr_corner=text.corner,
+        ocr_scene_share=text.scene_share,
+        nsfw=watch.safety.result() if watch.safety is not None else None,
+    )
