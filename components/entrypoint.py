@@ -2,7 +2,8 @@
 
     python -m components.<component> --spec URL --input NAME=KEY ... --key-out PATH [--dry-run]
 
-The spec is one JSON object: schema_version, store, options, run_id, node, stage, config, redo, scheduler, reads_truth.
+The spec is one JSON object: schema_version, store, run_id, node, stage, component, kind, config; and where they apply redo,
+promote, scheduler, reads_truth, log_level.
 The process derives its key, answers "cached" when that key is committed, else takes the key's lease, runs, commits, and
 writes ``outcome.json`` into its attempt folder. Whoever retries decides from the outcome; the exit code says the same
 (0 done, 64 wrong input, 75 try again, 143 cancelled, 1 bug).
@@ -21,13 +22,13 @@ import sys
 import threading
 import time
 import traceback
-import uuid
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from components.context import ConfigT, Context, PartContext, Result, Usage, check_yield, store_options
 from components.derivation import PACKAGES, closure, code_id, derive_key, in_ground_floor
+from wfm.artifacts.atomic import replace_on_disk
 from wfm.config import Config
 from wfm.errors import ConfigError, InputError, TryAgain, WfmError
 from wfm.log import get_logger, set_up
@@ -272,11 +273,7 @@ def _announce(spec: dict[str, Any], path: str, key: str, store: "Store") -> None
     if slash and _named(store, f"{kind}/{name}") != key:
         store.promote(kind, name, key)
     if path:
-        target = Path(path)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        temporary = target.with_name(f"{target.name}.{uuid.uuid4().hex}")
-        temporary.write_text(key)
-        temporary.replace(target)
+        replace_on_disk(Path(path), key.encode(), fsync=False)
 
 
 def _write_outcome(spec: dict[str, Any], answer: dict[str, Any]) -> None:

@@ -45,7 +45,7 @@ def run(ctx: Context[GenerateVideosConfig]) -> Result:
     config = ctx.config
     if config.threads:
         torch.set_num_threads(config.threads)
-    world = open_world(ctx.inputs, past_frames=config.past_frames, sampling=config.sampling, into=ctx.scratch)
+    world = open_world(ctx.inputs, past_frames=config.past_frames, sampling=config.sampling)
     counts = {"inputs": 0, "outputs": 0}
     skipped: dict[str, int] = {}
     for split in config.splits:

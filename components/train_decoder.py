@@ -26,10 +26,9 @@ def outside(config: TrainDecoderConfig, inputs: dict[str, str], store: Any) -> d
 
 def run(ctx: Context[TrainDecoderConfig]) -> Result:
     """One decoder."""
-    from wfm.models.folder import save_model
+    from wfm.models.folder import open_model, save_model
     from wfm.training.fit_decoder import fit_decoder
     from wfm.training.order import read_weights
-    from wfm.training.saved import open_model
 
     tokenizer, card = open_model(ctx.inputs["tokenizer"])
     discrete, _ = open_model(ctx.inputs["tokenizer_discrete"])

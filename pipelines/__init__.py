@@ -1,10 +1,11 @@
-"""Pipelines: which stages there are, how they join, and who runs them.
+"""Pipelines: which stages there are, how they join, and who runs them. Nothing here loads torch.
 
-Read `stages.py` (the table), then `world_model.py` and `curate.py` (the DAGs), then `plan.py` (what has to run, and why),
-then `on_prefect.py` (the embedded engine). `check.py` refuses a pipeline that cannot work, `check_settings.py` options that
-cannot; `from_dataset.py` begins in the middle; `explain.py` and `estimate.py` say why and for how long; `lock.py` keeps the
-code ids; `cli.py` is the command ``wfm``.
-
-The engine's server: `prefect_server.py` (where it lives), `serve_api.py` behind `api_gate.py` (who may ask), `wfm_home.py` (the
-folder and the password), `schedule.py` and `due_runs.py` (runs by the clock). Nothing here loads torch.
+stages.py      the table: read it first
+dags/          pipelines as data: `graph`, then one file a pipeline; `from_dataset` begins in the middle
+plan.py        what has to run, and why; `check` refuses a pipeline that cannot work, `check_settings` options that cannot
+explain.py     why a stage ran; `estimate` for how long; `lock` keeps the code ids
+runs/          the book of a run: its state, its log, its metrics, what people are shown
+engines/       who starts the stages: on this machine and by the clock
+start_run.py   from a request to a finished run; `retry_failed` for what was left out; `wfm_home` is the engine's folder
+commands/      the command ``wfm``, one file a group
 """

@@ -6,7 +6,7 @@
 from collections.abc import Callable, Iterator
 
 from components.derivation import ROOT
-from pipelines.graph import Graph
+from pipelines.dags.graph import Graph
 from pipelines.stages import STAGES
 from wfm.errors import ConfigError
 

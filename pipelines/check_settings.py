@@ -19,7 +19,7 @@ from wfm.errors import ConfigError
 if TYPE_CHECKING:
     from pipelines.plan import Node, Plan
     from wfm.models.tokenizer.config import TokenizerConfig
-    from wfm.training.config import EncodingConfig
+    from wfm.training.encode_config import EncodingConfig
 
 _MOST_BY_NAME = {"threads": 4096, "workers": 4096, "concurrency": 4096, "side": 2**14, "size": 2**14}
 """By the last word of a field's name: no machine starts more threads, no picture has a longer side."""
@@ -305,6 +305,27 @@ def family_fits(asked: Asked) -> Iterator[str]:
         yield from _guess_is_made(asked, made, encoded)
 
 
+def samples_are_joined(asked: Asked) -> Iterator[str]:
+    """Signals and text are there for every sample of the latents."""
+    encoded = asked.behind("latents")
+    for name in ("signals", "text"):
+        beside, source = asked.behind(name), asked.node.inputs.get(name, "")
+        if encoded is None or beside is None:
+            continue
+        if lacking := sorted({"train", "val"} & set(encoded.splits) - set(beside.splits)):
+            yield f"{source}.splits = {beside.splits!r}: the latents have {', '.join(lacking)} too, add it"
+        if name == "text" and encoded.mirror and not beside.mirror:
+            yield f"{source}.mirror = False: {asked.node.inputs['latents']}.mirror is on, switch both on or off"
+
+
+def splits_are_known(asked: Asked) -> Iterator[str]:
+    """What is read of the data set can be there."""
+    from wfm.curation.rows import SPLITS
+
+    if not asked.config.splits or not set(asked.config.splits) <= set(SPLITS):
+        yield asked("splits", f"choices are {', '.join(SPLITS)}")
+
+
 def _states_what_follows(asked: Asked, made: "TokenizerConfig", encoded: "EncodingConfig") -> Iterator[str]:
     """What data and tokenizer decide is left out, or said as they make it (`wfm.training.config.filled`)."""
     from wfm.training.config import filled
@@ -390,7 +411,9 @@ RULES: dict[str, tuple[Rule, ...]] = {
     "classify_clips": (looks_can_be_read,),
     "train_tokenizer": (frames_have_a_size,),
     "encode_latents": (frames_have_a_size, windows_fit, splits_exist),
-    "train_world_model": (family_fits,),
+    "encode_signals": (splits_are_known,),
+    "encode_text": (splits_are_known,),
+    "train_world_model": (family_fits, samples_are_joined),
     "train_decoder": (decoder_fits,),
     "generate_videos": (past_fits, held_out_exists),
     "evaluate_model": (split_is_generated,),

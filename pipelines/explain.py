@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from pipelines.run_state import NodeState, RunState, read_state
+from pipelines.runs.state import NodeState, RunState, read_state
 from wfm.artifacts.invalidation import tombstones
 from wfm.errors import ConfigError, InputError, WfmError
 

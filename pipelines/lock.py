@@ -9,6 +9,7 @@ import json
 
 from components.derivation import LOCK_FILE, closure_hash, read_lock
 from pipelines.stages import TABLE
+from wfm.artifacts.atomic import replace_on_disk
 
 
 def current() -> dict[str, dict[str, str]]:
@@ -25,7 +26,5 @@ def stale() -> list[str]:
 def renew() -> list[str]:
     """Write the lock for the code as it stands; returns what changed."""
     changed = stale()
-    temporary = LOCK_FILE.with_suffix(".tmp")
-    temporary.write_text(json.dumps(current(), indent=2, sort_keys=True) + "\n")
-    temporary.replace(LOCK_FILE)
+    replace_on_disk(LOCK_FILE, (json.dumps(current(), indent=2, sort_keys=True) + "\n").encode())
     return changed

@@ -15,12 +15,14 @@ from components.derivation import code_id, keep_meanings
 from components.entrypoint import SPEC_VERSION, node_key
 from pipelines.check import check_graph
 from pipelines.check_settings import check_settings
-from pipelines.curate import OPTIONAL, curate, embedding_of_scores
-from pipelines.decoder import decoder, decoder_of_dataset
-from pipelines.from_dataset import SIMULATION_NODE, begin
-from pipelines.graph import Builder, Graph, GraphNode, Settings
+from pipelines.dags.curate import OPTIONAL as CURATION_OPTIONAL
+from pipelines.dags.curate import curate, embedding_of_scores
+from pipelines.dags.decoder import decoder, decoder_of_dataset
+from pipelines.dags.from_dataset import SIMULATION_NODE, begin
+from pipelines.dags.graph import Builder, Graph, GraphNode, Settings
+from pipelines.dags.world_model import OPTIONAL as MODEL_OPTIONAL
+from pipelines.dags.world_model import models_of_dataset, world_model
 from pipelines.stages import stage as stage_row
-from pipelines.world_model import models_of_dataset, world_model
 from wfm.artifacts.address import check_name
 from wfm.config import Config, assign, parse_assignment, unknown
 from wfm.errors import ConfigError
@@ -35,6 +37,8 @@ AFTER_DATASET: dict[str, Callable[[Settings, bool, str], Graph]] = {
 }
 """The same from a dataset on: (settings, whether what simulation knows is there, name for what is made) -> graph."""
 DEFAULT_DATASET = "curated"
+OPTIONAL = (*CURATION_OPTIONAL, *MODEL_OPTIONAL)
+"""Stages that are there only if a setting is made for them."""
 
 
 @dataclasses.dataclass

@@ -27,7 +27,7 @@ class StageRow(Config):
     image: Image
     "Which of ``images/`` it runs in."
     cpu: float = 1.0
-    "Cores it needs; on a larger machine the engine lets it use more (`run_node.py`)."
+    "Cores it needs; on a larger machine the engine lets it use more (`engines/run_node.py`)."
     gpu: int = 0
     "Devices a replica, on a cluster; none are needed on a laptop."
     memory_gib: float = 2.0
@@ -82,8 +82,11 @@ TABLE: tuple[StageRow, ...] = (
     _row("train_tokenizer", {"dataset": "dataset"}, "tokenizer", "training", kind="torchjob", gpu=1, memory_gib=2.5,
          timeout_seconds=7 * 86400, version=2),
     _row("encode_latents", {"dataset": "dataset", "tokenizer": "tokenizer"}, "latents", "training", gpu=1, version=2),
-    _row("train_world_model", {"latents": "latents", "tokenizer": "tokenizer", "mixture": "categories?"}, "world_model",
-         "training", kind="torchjob", gpu=8, replicas=4, memory_gib=2.5, timeout_seconds=30 * 86400, version=4),
+    _row("encode_signals", {"dataset": "dataset"}, "signals", "curation", kind="daskjob", replicas=4),
+    _row("encode_text", {"dataset": "dataset"}, "text", "training", gpu=1),
+    _row("train_world_model", {"latents": "latents", "tokenizer": "tokenizer", "signals": "signals?", "text": "text?",
+                               "mixture": "categories?"}, "world_model", "training", kind="torchjob", gpu=8, replicas=4,
+         memory_gib=2.5, timeout_seconds=30 * 86400, version=4),
     _row("train_decoder", {"latents": "latents", "tokens": "latents", "tokenizer": "tokenizer",
                            "tokenizer_discrete": "tokenizer"}, "decoder", "training", kind="torchjob", gpu=1, memory_gib=2.5,
          timeout_seconds=7 * 86400, version=2),

@@ -12,14 +12,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from components.derivation import code_id, module_hashes
-from pipelines.budget import check_budget, machine
 from pipelines.check_settings import check_files
+from pipelines.engines.budget import check_budget, machine
+from pipelines.engines.prefect import DisplayFactory, RunSummary, run_plan
+from pipelines.engines.run_node import EngineOptions
 from pipelines.estimate import share_made
-from pipelines.on_prefect import DisplayFactory, RunSummary, run_plan
 from pipelines.plan import Plan, config_class, resolve
-from pipelines.run_display import LiveDisplay, PlainDisplay
-from pipelines.run_node import EngineOptions
-from pipelines.run_state import NodeState, RunState, read_state
+from pipelines.runs.display import LiveDisplay, PlainDisplay
+from pipelines.runs.state import NodeState, RunState, read_state
 from wfm.artifacts import schema
 from wfm.errors import InputError, WfmError
 

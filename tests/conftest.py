@@ -17,7 +17,7 @@ def run_wfm(*arguments: str, store: Path, timeout: float = 900, check: bool = Tr
     """Run the command ``wfm`` as a user would, in a process of its own."""
     environment = {**os.environ, "WFM_STORE": str(store), "COLUMNS": "160", "NO_COLOR": "1"}
     done = subprocess.run(
-        [sys.executable, "-m", "pipelines.cli", *arguments],
+        [sys.executable, "-m", "pipelines.commands.cli", *arguments],
         capture_output=True,
         text=True,
         timeout=timeout,

@@ -6,6 +6,7 @@ The storeys; imports go down only (checked by ``lint-imports``):
     components/                                   one thin entry point per stage
     wfm.recipes                                   named configs: demo, smoke
     wfm.evaluation   wfm.training   wfm.generation
+    wfm.conditions                                what models are conditioned on, one file each
     wfm.models       wfm.curation   wfm.simulation
     wfm.data         wfm.parallel   wfm.parts
     wfm.artifacts  wfm.records  wfm.actions  wfm.config  wfm.errors

@@ -8,6 +8,8 @@
         workers: int = how(2)
         "Processes that cut."
 
+A field that comes later is ``added(neutral)``: with the value that means what the code did before, no key moves.
+
 Fields are frozen, unknown keys are errors that list the choices, and ``override(["a.b=1"])`` is what ``--set`` does.
 """
 
@@ -21,6 +23,7 @@ from typing import Annotated, Any, Self
 
 import pydantic
 from pydantic.fields import FieldInfo
+from pydantic_core import PydanticUndefined, to_jsonable_python
 
 from wfm.errors import ConfigError
 
@@ -33,10 +36,12 @@ def how(default: Any, **constraints: Any) -> Any:
     return pydantic.Field(default, json_schema_extra={_HALF: "how"}, **constraints)
 
 
-def added(neutral: Any, **constraints: Any) -> Any:
-    """A field that is younger than artifacts in use. `neutral`, its default, is what the code did before; with that value it
-    stays out of the key, so that no data changes its name for an option nobody used."""
-    return pydantic.Field(neutral, json_schema_extra={_ADDED: True}, **constraints)
+def added(neutral: Any, *, default: Any = PydanticUndefined, **constraints: Any) -> Any:
+    """A field that is younger than artifacts in use, be it a value or a whole section. `neutral` is what the code did before;
+    with that value it stays out of the key, so that no data changes its name for an option nobody used. The default is the
+    same unless given: it may move, the neutral never."""
+    start = neutral if default is PydanticUndefined else default
+    return pydantic.Field(start, json_schema_extra={_ADDED: neutral}, **constraints)
 
 
 def _one_of_devices(name: str) -> str:
@@ -166,9 +171,15 @@ def _is_how(field: FieldInfo) -> bool:
     return isinstance(extra, dict) and extra.get(_HALF) == "how"
 
 
-def _is_added(field: FieldInfo) -> bool:
+def _is_neutral(field: FieldInfo, value: Any) -> bool:
+    """Whether a field came later and says what was done before, whatever else its section has got since."""
     extra = field.json_schema_extra
-    return isinstance(extra, dict) and bool(extra.get(_ADDED))
+    if not isinstance(extra, dict) or _ADDED not in extra:
+        return False
+    neutral: Any = extra[_ADDED]
+    if isinstance(value, Config) and type(value) is type(neutral):
+        return value.what() == neutral.what()
+    return bool(to_jsonable_python(value) == to_jsonable_python(neutral))
 
 
 def _half(config: pydantic.BaseModel, half: str) -> dict[str, Any]:
@@ -179,13 +190,23 @@ def _half(config: pydantic.BaseModel, half: str) -> dict[str, Any]:
         if _is_how(field):
             if half == "how":
                 kept[name] = plain[name]
-        elif isinstance(value, Config):
-            nested = _half(value, half)
-            if nested or half == "what":
-                kept[name] = nested
-        elif half == "what" and not (_is_added(field) and value == field.default):
-            kept[name] = plain[name]
+        elif half == "what":
+            if not _is_neutral(field, value):
+                kept[name] = _what(value, plain[name])
+        elif isinstance(value, Config) and (nested := _half(value, half)):
+            kept[name] = nested
     return kept
+
+
+def _what(value: Any, plain: Any) -> Any:
+    """The half that enters the key of a value whose plain form is given: of configs alone, in a tuple, or by name."""
+    if isinstance(value, Config):
+        return _half(value, "what")
+    if isinstance(value, tuple | list):
+        return [_what(each, one) for each, one in zip(value, plain, strict=True)]
+    if isinstance(value, Mapping):
+        return {name: _what(each, one) for (name, one), each in zip(plain.items(), value.values(), strict=True)}
+    return plain
 
 
 def _explain(model: type[pydantic.BaseModel], error: pydantic.ValidationError) -> str:

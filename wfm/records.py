@@ -19,11 +19,6 @@ _ARROW: dict[Any, pa.DataType] = {str: pa.string(), int: pa.int64(), float: pa.f
 _METADATA = b"wfm"
 
 
-def video_id_of(digest: "hashlib._Hash") -> str:
-    """A video's id is the sha256 of its bytes, in hex."""
-    return digest.hexdigest()
-
-
 def clip_id_of(video_id: str, start_pts: int, end_pts: int) -> str:
     """A clip's id is the sha256 of its video's id and its span in presentation timestamps."""
     return hashlib.sha256(f"{video_id}:{start_pts}:{end_pts}".encode()).hexdigest()

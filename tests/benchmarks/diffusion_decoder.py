@@ -28,8 +28,8 @@ from wfm.evaluation.metrics.psnr import psnr_per_frame
 from wfm.evaluation.metrics.ssim import ssim_per_frame
 from wfm.generation.config import SamplingConfig
 from wfm.generation.token_decoder import TokenDecoder
+from wfm.models.folder import open_model
 from wfm.models.tokenizer import Tokenizer
-from wfm.training.saved import open_model
 
 SAMPLED = SamplingConfig(sampler="euler", steps=4)
 

@@ -30,8 +30,9 @@ from wfm.models.autoregressive import AutoregressiveTransformer
 from wfm.models.folder import load_model, save_model
 from wfm.models.tokenizer import Tokenizer
 from wfm.recipes import demo
-from wfm.training.config import EncodingConfig, TokenizerTrainingConfig, WorldTrainingConfig
+from wfm.training.config import TokenizerTrainingConfig, WorldTrainingConfig
 from wfm.training.encode import encode_shards, write_summary
+from wfm.training.encode_config import EncodingConfig
 from wfm.training.fit_tokenizer import fit_tokenizer
 from wfm.training.fit_world_model import Encoded, build, go_on, with_actions
 from wfm.training.loop import train

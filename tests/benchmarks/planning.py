@@ -21,8 +21,8 @@ HERE = Path(__file__).resolve().parents[2]
 
 def plan_seconds(checkout: Path, folder: Path, pipeline: str) -> float:
     """Processor seconds of one ``wfm run PIPELINE --dry-run`` of a checkout."""
-    python = checkout / ".venv" / "bin" / "python"
-    command = [python, "-m", "pipelines.cli", "run", pipeline, "--dry-run", "--store", folder / "store"]
+    wfm = checkout / ".venv" / "bin" / "wfm"
+    command = [wfm, "run", pipeline, "--dry-run", "--store", folder / "store"]
     environment = {**os.environ, "WFM_HOME": str(folder / "home"), "WFM_CACHE": str(folder / "cache")}
     process = subprocess.Popen(command, cwd=checkout, env=environment, stdout=subprocess.DEVNULL)
     _, status, used = os.wait4(process.pid, 0)

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from pipelines.cli import app
+from pipelines.commands.cli import app
 from tests.components.test_curation_stages import encode, world
 from wfm.artifacts import Artifact, Store
 from wfm.curation.rows import DuplicatePair

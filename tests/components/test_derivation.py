@@ -113,6 +113,6 @@ def test_the_lock_is_fresh() -> None:
 def test_importing_components_and_pipelines_loads_nothing_heavy() -> None:
     names = ", ".join(f"components.{row.component}" for row in TABLE)
     loaded = "[m for m in ('torch', 'dask', 'av', 'mujoco', 'cv2') if m in sys.modules]"
-    code = f"import sys, {names}, pipelines.plan, pipelines.cli\nprint({loaded})"
+    code = f"import sys, {names}, pipelines.plan, pipelines.commands.cli\nprint({loaded})"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

@@ -13,8 +13,8 @@ import pytest
 from safetensors.numpy import save_file
 from typer.testing import CliRunner
 
-from pipelines.cli import app
-from pipelines.commands_skipped import left_out
+from pipelines.commands.cli import app
+from pipelines.commands.skipped import left_out
 from tests.wfm.data.test_energon import opened
 from wfm.artifacts import Artifact, Store
 from wfm.curation.dataset.exclude import exclude_in_folder, exclude_in_store

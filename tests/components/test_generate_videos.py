@@ -17,10 +17,9 @@ from wfm.artifacts import Artifact, Store
 from wfm.data.shards import ShardWriter
 from wfm.errors import InputError
 from wfm.generation.command import generate_from_files
-from wfm.generation.from_artifacts import fetch_model
 from wfm.generation.held_out import VARIANTS
 from wfm.generation.write_video import write_mp4
-from wfm.models.folder import load_model
+from wfm.models.folder import open_model
 
 Stage = Callable[..., Artifact]
 SPEC = ActionSpec(
@@ -103,7 +102,8 @@ def trained(run_stage: Stage, dataset: Artifact, family: str) -> dict[str, Artif
         },
         "edm": {"condition_latents": [2]},
     }
-    model = run_stage("train_world_model", world, latents=latents, tokenizer=tokenizer)
+    signals = run_stage("encode_signals", {}, dataset=dataset)
+    model = run_stage("train_world_model", world, latents=latents, tokenizer=tokenizer, signals=signals)
     return {"dataset": dataset, "latents": latents, "tokenizer": tokenizer, "model": model}
 
 
@@ -117,7 +117,7 @@ def test_from_data_set_to_published_model(
     run_stage: Stage, store: Store, dataset: Artifact, tmp_path: Path, family: str
 ) -> None:
     inputs = trained(run_stage, dataset, family)
-    known = load_model(fetch_model(inputs["model"], tmp_path / "trained"))[1].extra["action_range"]
+    known = open_model(inputs["model"])[1].extra["action_range"]
     assert [len(known[end]) for end in ("low", "high")] == [SPEC.width, SPEC.width]
     made = run_stage("generate_videos", {**GENERATE, "splits": ["test", "val"]}, **inputs)
     assert made.manifest.counts["test_windows"] == 8

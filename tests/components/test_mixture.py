@@ -14,7 +14,7 @@ from wfm.artifacts import Artifact, Store
 from wfm.data.shards import ShardWriter
 from wfm.errors import ConfigError, DataError
 from wfm.generation.write_video import write_mp4
-from wfm.training.saved import open_model
+from wfm.models.folder import open_model
 
 Stage = Callable[..., Artifact]
 NETWORK: dict[str, Any] = {

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.curate import curate
+from pipelines.dags.curate import curate
 from tests.components.test_curation_stages import encode, run_stage, world
 from wfm.artifacts import Artifact, Store
 from wfm.curation.embed import embed

@@ -19,10 +19,10 @@ from wfm.errors import Cancelled, ConfigError, DataError, InputError
 from wfm.generation.from_artifacts import fetch_decoder
 from wfm.generation.token_decoder import TokenDecoder
 from wfm.generation.write_video import write_mp4
+from wfm.models.folder import open_model
 from wfm.training.config import DecoderTrainingConfig
 from wfm.training.fit_decoder import fit_decoder, joined
 from wfm.training.fit_world_model import read_encoded
-from wfm.training.saved import open_model
 
 Stage = Callable[..., Artifact]
 SHAPE: dict[str, Any] = {"size": [16, 16], "num_frames": 13}

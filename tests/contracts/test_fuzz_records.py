@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from pipelines.run_state import RunState, read_state
+from pipelines.runs.state import RunState, read_state
 from tests.contracts.test_store import KEY, OTHER, THIRD, commit
 from wfm.artifacts import Store
 from wfm.artifacts.invalidation import tombstones

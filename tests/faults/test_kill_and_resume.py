@@ -22,7 +22,7 @@ pytestmark = [pytest.mark.smoke, pytest.mark.timeout(2400)]
 
 def _start(store: Path, log: Path) -> subprocess.Popen[bytes]:
     environment = {**os.environ, "WFM_STORE": str(store)}
-    command = [sys.executable, "-m", "pipelines.cli", "run", "world_model", "--profile", "smoke"]
+    command = [sys.executable, "-m", "pipelines.commands.cli", "run", "world_model", "--profile", "smoke"]
     with log.open("ab") as output:
         return subprocess.Popen(command, env=environment, stdout=output, stderr=output, start_new_session=True)
 

@@ -30,7 +30,7 @@ def videos(tmp_path_factory: pytest.TempPathFactory, film: Film) -> Path:
 
 def test_two_runs_at_once_do_each_piece_of_work_once(videos: Path, tmp_path: Path) -> None:
     environment = {**os.environ, "WFM_STORE": str(tmp_path / "store")}
-    command = [sys.executable, "-m", "pipelines.cli", *ARGUMENTS, str(videos)]
+    command = [sys.executable, "-m", "pipelines.commands.cli", *ARGUMENTS, str(videos)]
     runs = [
         subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
         for _ in range(2)

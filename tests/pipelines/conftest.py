@@ -30,10 +30,10 @@ def cli(
     workshop: Workshop, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> Callable[..., tuple[int, str, str]]:
     """``wfm`` in this process, on the workshop's store: (exit code, output, errors)."""
-    from pipelines.cli import app
-    from pipelines.console import guarded
+    from pipelines.commands.cli import app
+    from pipelines.commands.console import guarded
 
-    monkeypatch.setattr("pipelines.console.os._exit", sys.exit)
+    monkeypatch.setattr("pipelines.commands.console.os._exit", sys.exit)
     monkeypatch.setenv("WFM_STORE", workshop.store.url)
 
     def call(*words: str) -> tuple[int, str, str]:

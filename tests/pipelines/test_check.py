@@ -4,11 +4,11 @@ import pytest
 
 from pipelines import check
 from pipelines.check import check_graph
-from pipelines.curate import OPTIONAL, curate
-from pipelines.decoder import decoder
-from pipelines.graph import Graph, GraphNode
+from pipelines.dags.curate import OPTIONAL, curate
+from pipelines.dags.decoder import decoder
+from pipelines.dags.graph import Graph, GraphNode
+from pipelines.dags.world_model import world_model
 from pipelines.stages import STAGES, TABLE
-from pipelines.world_model import world_model
 from wfm.errors import ConfigError
 
 GOOD = world_model({}, "", "curated")

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from pipelines import plan as planning
-from pipelines.budget import check_budget, machine, workers
 from pipelines.check_settings import FILES, RULES
+from pipelines.engines.budget import check_budget, machine, workers
 from pipelines.plan import recipe, resolve
 from pipelines.stages import STAGES
 from pipelines.start_run import Request, start

@@ -9,7 +9,7 @@ import pytest
 from components.derivation import code_id
 from pipelines.estimate import Estimate, estimate, share_made
 from pipelines.plan import Plan, resolve
-from pipelines.run_state import NodeState, RunState, StateWriter
+from pipelines.runs.state import NodeState, RunState, StateWriter
 from pipelines.stages import stage
 from pipelines.start_run import usual_seconds
 from wfm.artifacts import Store

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from pipelines.explain import explain_node
-from pipelines.run_state import NodeState, RunState, StateWriter
+from pipelines.runs.state import NodeState, RunState, StateWriter
 from wfm.artifacts import Store
 from wfm.artifacts.runs import Run
 from wfm.errors import InputError

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.prefect_server import running_server
+from pipelines.engines.prefect_server import running_server
 from pipelines.wfm_home import api_login, change_login, home
 from wfm.errors import InputError
 
-WFM = [sys.executable, "-P", "-m", "pipelines.cli"]
+WFM = [sys.executable, "-P", "-m", "pipelines.commands.cli"]
 
 
 @pytest.fixture(autouse=True)

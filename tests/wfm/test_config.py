@@ -103,6 +103,60 @@ def test_a_field_added_later_enters_the_key_only_when_it_is_used():
     assert Younger.parse(Younger(edge=True).what()).edge
 
 
+def test_a_section_a_choice_and_a_list_that_came_later_stay_out_too():
+    """Before, a section entered the key whatever it said, and so did a list, since its default was written as a list."""
+
+    class Edge(Config):
+        width: int = 4
+        threads: int = how(1)
+
+    class Blur(Config):
+        radius: float = 1.0
+
+    class Younger(Config):
+        edge: Edge = added(Edge())
+        either: Edge | Blur = added(Blur(radius=2))
+        names: tuple[str, ...] = added(["a"])
+        rate: float = added(0)
+        maybe: Edge | None = added(None)
+        many: tuple[Edge, ...] = added((Edge(),))
+
+    assert Younger().what() == {}
+    assert Younger(edge=Edge(threads=9)).what() == {}
+    moved = [
+        {"edge": {"width": 5}}, {"either": {"width": 4}}, {"either": {"radius": 3.0}}, {"names": ["b"]}, {"rate": 1.0},
+        {"maybe": {"width": 4}}, {"many": []},
+    ]  # fmt: skip
+    for values in moved:
+        assert Younger.parse(values).what() == values
+
+
+def test_the_default_of_a_field_may_move_and_its_neutral_value_stays():
+    class Moved(Config):
+        edge: int = added(0, default=3)
+
+    assert Moved().edge == 3
+    assert Moved().what() == {"edge": 3}
+    assert Moved(edge=0).what() == {}
+
+
+def test_configs_in_a_list_or_by_name_have_two_halves_as_well():
+    """Before, a list of configs entered the key whole: with what cannot change the result, and with neutral values."""
+
+    class One(Config):
+        width: int = 4
+        edge: int = added(0)
+        threads: int = how(1)
+
+    class Many(Config):
+        ones: tuple[One, ...] = (One(),)
+        named: dict[str, One] = {"a": One()}
+
+    assert Many().what() == {"ones": [{"width": 4}], "named": {"a": {"width": 4}}}
+    assert Many(ones=(One(threads=7),)).what() == Many().what()
+    assert Many(ones=(One(edge=1),)).what()["ones"] == [{"width": 4, "edge": 1}]
+
+
 def test_a_rule_that_did_not_reckon_with_a_value_is_an_error_of_ours():
     """It was the rule's own ZeroDivisionError."""
 

@@ -60,7 +60,7 @@ def test_no_library_is_linked_from_the_current_folder(monkeypatch: pytest.Monkey
 
 
 @pytest.mark.parametrize(
-    "start", [[str(Path(sys.executable).with_name("wfm"))], [sys.executable, "-m", "pipelines.cli"]]
+    "start", [[str(Path(sys.executable).with_name("wfm"))], [sys.executable, "-m", "pipelines.commands.cli"]]
 )
 def test_the_command_imports_no_library_from_the_current_folder(tmp_path: Path, start: list[str]) -> None:
     """Its own modules are found first (it is installed); what is imported later must not come from here either."""

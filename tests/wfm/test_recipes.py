@@ -6,8 +6,8 @@ import sys
 
 import pytest
 
-from pipelines.decoder import decoder
-from pipelines.world_model import world_model
+from pipelines.dags.decoder import decoder
+from pipelines.dags.world_model import world_model
 
 
 @pytest.mark.parametrize("profile", ["demo", "smoke"])

@@ -5,8 +5,6 @@ parts reads as one
 table; its other files keep their own path, or go to `parts/<part>/…` when several parts use the same.
 """
 
-import os
-import secrets
 import shutil
 from collections import Counter
 from collections.abc import Sequence
@@ -14,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from wfm.artifacts.address import check_name, safe_path
-from wfm.artifacts.atomic import disk_error
+from wfm.artifacts.atomic import disk_error, whole_file
 from wfm.artifacts.listing import FileEntry, check_folders
 from wfm.artifacts.verified import hash_file
 from wfm.errors import DataError, InputError
@@ -143,16 +141,12 @@ def _check_places(artifact: "Artifact", paths: Sequence[str]) -> None:
 
 def _copy(artifact: "Artifact", entry: FileEntry, target: Path) -> None:
     source = artifact.fetch(entry.path)
-    temporary = target.parent / f".{secrets.token_hex(8)}.tmp"
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(source, temporary)
-        if temporary.stat().st_size != entry.size:
-            raise DataError(f"{entry.path} of {artifact!r} changed while it was copied: pull again")
-        os.link(temporary, target)  # unlike a rename, this overwrites nothing that appeared meanwhile
+        with whole_file(target, force=False) as temporary:
+            shutil.copyfile(source, temporary)
+            if temporary.stat().st_size != entry.size:
+                raise DataError(f"{entry.path} of {artifact!r} changed while it was copied: pull again")
     except FileExistsError:
         raise InputError(f"{target} appeared while it was being pulled: is another pull at work?") from None
     except OSError as error:
         raise disk_error(error, target) from error
-    finally:
-        temporary.unlink(missing_ok=True)

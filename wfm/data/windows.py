@@ -4,6 +4,7 @@ A window never crosses a clip's border. Its source and place in the original rec
 generated video can be traced back. Clips shorter than a window give none, and are counted by whoever asks (`short`).
 """
 
+import hashlib
 import io
 import json
 import tempfile
@@ -16,6 +17,7 @@ import numpy as np
 
 from wfm.actions import ActionSpec
 from wfm.data.exclusions import read_exclusions
+from wfm.data.signals import ClipSignals, Track
 from wfm.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
 
 
 NO_ACTIONS = ActionSpec.null()
+ORBIT = "camera_orbit_rate"
 
 
 @dataclass(frozen=True)
@@ -54,6 +57,22 @@ class Window:
     def sample_id(self) -> str:
         """A name that no other window has."""
         return f"{self.clip_id}:{self.start_frame}"
+
+    def row(self) -> dict[str, Any]:
+        """What tables of windows say of one, in their order: what it is and where it comes from, without frames and actions."""
+        return {
+            "sample_id": self.sample_id,
+            "clip_id": self.clip_id,
+            "session_id": self.session_id,
+            "video_id": self.video_id,
+            "source": self.source,
+            "start_frame": self.start_frame,
+            "start_seconds": self.start_seconds,
+            "fps": self.fps,
+            "moving": self.moving,
+            "orbit_rate": constant_rate(self.actions, self.action_spec, ORBIT),
+            "caption": self.caption,
+        }
 
 
 @dataclass(frozen=True)
@@ -134,6 +153,32 @@ def read_actions(table: bytes | None, num_frames: int, name: str) -> tuple[np.nd
             f"sample {name}: {num_frames} frames but {len(actions)} actions; cut the clip and its actions alike"
         )
     return actions, spec
+
+
+def clip_signals(sample: "Sample") -> ClipSignals:
+    """A sample's row and the tracks of its sidecars, no frame decoded: of each member `<name>.parquet` the column whose
+    meaning, `<column>_spec`, stands in the table's metadata. Raises DataError for a sidecar without one."""
+    import pyarrow.parquet as pq
+
+    row = {**json.loads(sample.members["json"]), "clip_id": sample.key}
+    tracks: dict[str, Track] = {}
+    for member in sorted(name for name in sample.members if name.endswith(".parquet")):
+        table = pq.read_table(io.BytesIO(sample.members[member]))
+        note = json.loads((table.schema.metadata or {}).get(b"wfm", b"{}"))
+        column = next((name for name in table.column_names if f"{name}_spec" in note), None)
+        if column is None:
+            raise DataError(
+                f"sample {sample.key}: its {member} does not say what it means (no spec in the table's metadata)"
+            )
+        values = np.array(table.column(column).to_pylist(), np.float32)
+        tracks[member.removesuffix(".parquet")] = Track(values, note[f"{column}_spec"])
+    row.setdefault("num_frames", len(next(iter(tracks.values())).values) if tracks else _count_frames(sample))
+    row.setdefault("clip_sha256", hashlib.sha256(sample.members["mp4"]).hexdigest())
+    return ClipSignals(row, tracks)
+
+
+def _count_frames(sample: "Sample") -> int:
+    return len(decode_sample(sample, (8, 8)).frames)
 
 
 def clip_windows(clip: DecodedClip, *, num_frames: int, stride_frames: int) -> Iterator[Window]:

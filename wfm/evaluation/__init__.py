@@ -9,7 +9,7 @@ bootstrap       intervals: paired, clustered by session, that cover as often as 
 
 metric   metrics/                       a metric is a declared row: nearness to the truth, a file each, no outside weights
 features  descriptor_scale              the fixed net that some of them see with
-baselines                               what has to be beaten: repeat-last (constant motion: wfm.data.motion)
+(what has to be beaten, a still and a constant motion: wfm.data.motion)
 objects  camera  action_sensitivity     what only a known world allows to ask
 
 measure         every metric on every set of videos, in batches

@@ -7,9 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from wfm.data.motion import extrapolate
+from wfm.data.motion import extrapolate, repeat_last
 from wfm.evaluation.action_sensitivity import action_sensitivity, actions_differ
-from wfm.evaluation.baselines import repeat_last
 from wfm.evaluation.bootstrap import Bootstrap
 from wfm.evaluation.camera import camera_report
 from wfm.evaluation.config import EvaluationConfig

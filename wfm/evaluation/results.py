@@ -36,7 +36,7 @@ def write_results(
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    from wfm.evaluation.baselines import repeat_last
+    from wfm.data.motion import repeat_last
     from wfm.evaluation.example_videos import encode_mp4, panel_grid, spread
 
     out.mkdir(parents=True, exist_ok=True)

@@ -10,7 +10,7 @@ from wfm.errors import DataError, InputError
 from wfm.generation.config import SamplingConfig
 from wfm.generation.held_out import HeldOut, collect
 from wfm.generation.world_model import WorldCard, WorldModel
-from wfm.models.folder import load_model
+from wfm.models.folder import open_model
 
 if TYPE_CHECKING:
     from wfm.artifacts import Artifact, Store
@@ -18,9 +18,7 @@ if TYPE_CHECKING:
 CARD_VERSION = 1
 
 
-def open_world(
-    inputs: Mapping[str, "Artifact"], *, past_frames: int, sampling: SamplingConfig, into: Path
-) -> WorldModel:
+def open_world(inputs: Mapping[str, "Artifact"], *, past_frames: int, sampling: SamplingConfig) -> WorldModel:
     """The unpublished world model of the artifacts ``tokenizer``, ``model`` and ``latents``; the latter's geometry is
     the window.
 
@@ -32,8 +30,8 @@ def open_world(
             raise DataError(
                 f"the model was trained with {role} {trained_with[:12]}, given is {inputs[role].key[:12]}: take one run's"
             )
-    tokenizer, _ = load_model(fetch_model(inputs["tokenizer"], into / "tokenizer"))
-    model, model_card = load_model(fetch_model(inputs["model"], into / "model"))
+    tokenizer, _ = open_model(inputs["tokenizer"])
+    model, model_card = open_model(inputs["model"])
     frames, height, width = latent_shape(inputs["latents"])
     config = tokenizer.config
     card = WorldCard(
@@ -46,19 +44,6 @@ def open_world(
         inputs={role: artifact.key for role, artifact in inputs.items()},
     )
     return WorldModel(tokenizer, model, model_card, card)
-
-
-def fetch_model(artifact: "Artifact", into: Path) -> Path:
-    """Copy an artifact's one model folder below ``into`` and return it. Raises DataError unless there is exactly
-    one."""
-    found = [entry.path for entry in artifact.files() if entry.path.rpartition("/")[2] == "model.safetensors"]
-    if len(found) != 1:
-        raise DataError(
-            f"artifact {artifact.key[:12]} ({artifact.kind}) holds {len(found)} model folders, wanted 1: {found}"
-        )
-    folder = found[0].rpartition("/")[0]
-    artifact.fetch_tree(f"{folder}/" if folder else "", into)
-    return into / folder
 
 
 def latent_shape(latents: "Artifact") -> tuple[int, int, int]:

@@ -7,8 +7,8 @@ Layout of the result, for each split:
     <split>/actions.safetensors          right, shuffled: float32 [N, T, A], raw units
     <split>/truth.safetensors            video uint8 [N, T, H, W, 3]
     <split>/tokenizer.safetensors        its reconstruction: no model can do better
-    <split>/<variant>.safetensors        diffusion: sampled, mean, shuffled_action; autoregressive: greedy, sampled,
-    shuffled_action mp4/<split>-<number>-<variant>.mp4   a few of them, to look at
+    <split>/<variant>.safetensors        one file per variant of the family: sampled, mean, shuffled_action, ...
+    mp4/<split>-<number>-<variant>.mp4   a few of them, to look at
 
 The first frames of every video but the tokenizer's are the given ones, bit for bit; of the tokenizer's too, so that
 all are compared alike.
@@ -24,9 +24,10 @@ import numpy as np
 import torch
 
 from wfm.actions import ActionSpec
-from wfm.data.windows import Window, constant_rate
+from wfm.data.seeds import derived_seed
+from wfm.data.windows import Window
 from wfm.errors import Cancelled
-from wfm.generation.world_model import WorldModel, derived_seed
+from wfm.generation.world_model import WorldModel
 from wfm.generation.write_video import from_uint8, to_uint8, write_mp4
 from wfm.log import progress
 from wfm.models.folder import save_tensors
@@ -36,8 +37,6 @@ VARIANTS: dict[str, dict[str, str]] = {
     "autoregressive": {"greedy": "greedy", "mean": "mean", "sampled": "sample", "shuffled_action": "greedy"},
 }
 """Family -> variant -> mode. The shuffled twin is made as the family's headline variant is, with the same seeds."""
-
-ORBIT = "camera_orbit_rate"
 
 
 @dataclass(frozen=True)
@@ -70,23 +69,7 @@ def collect(windows: Iterable[Window], spec: ActionSpec, limit: int) -> tuple[He
     if not kept:
         return None, left
     actions = [w.actions if spec.width else w.actions[:, :0] for w in kept]
-    return HeldOut([_row(w) for w in kept], np.stack([w.frames for w in kept]), np.stack(actions)), left
-
-
-def _row(window: Window) -> dict[str, Any]:
-    return {
-        "sample_id": window.sample_id,
-        "clip_id": window.clip_id,
-        "session_id": window.session_id,
-        "video_id": window.video_id,
-        "source": window.source,
-        "start_frame": window.start_frame,
-        "start_seconds": window.start_seconds,
-        "fps": window.fps,
-        "moving": window.moving,
-        "orbit_rate": constant_rate(window.actions, window.action_spec, ORBIT),
-        "caption": window.caption,
-    }
+    return HeldOut([w.row() for w in kept], np.stack([w.frames for w in kept]), np.stack(actions)), left
 
 
 def shuffle_actions(held: HeldOut, past_frames: int, spec: ActionSpec) -> np.ndarray:

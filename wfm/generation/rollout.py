@@ -7,7 +7,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from wfm.data.plan import mix
+from wfm.data.seeds import mix
 from wfm.errors import ConfigError
 from wfm.generation.config import GuidanceConfig, SamplingConfig
 from wfm.generation.decoding import Choose, TopP, continue_tokens, expected, greedy

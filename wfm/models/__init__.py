@@ -5,6 +5,7 @@ Rooms, in reading order:
     linear            one matrix product for all linear layers, on the library that is fastest
     rotary            positions in three axes
     fused             norms, rotations and gates in few passes over memory
+    slots             where a condition enters a model: named tensors; torch-free
     layers            attention, feed-forward, adaptive norms: what the transformers share
     tokenizer/        video <-> latents or tokens: Cosmos's causal networks, with a start from principal components
     diffusion/        the diffusion transformer (DiT) over latents, and the denoiser around it: EDM or rectified flow
@@ -30,6 +31,7 @@ __all__ = [
     "linear",
     "presets",
     "rotary",
+    "slots",
     "text",
     "tokenizer",
 ]

@@ -8,13 +8,13 @@ Loading accounts for every key: a missing, extra or wrongly shaped one is refuse
 schema. There is no pickle, so a folder from elsewhere cannot run code. A model is in memory once while it is loaded.
 """
 
-import json
 import os
+import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -24,11 +24,14 @@ from wfm.config import Config
 from wfm.errors import ConfigError, DataError
 from wfm.models.convert.filling import check_entries, fill, network_for
 from wfm.models.convert.reading import Entry, open_tensors, read_json
-from wfm.models.convert.writing import find_tensors, save_sharded, save_tensors
+from wfm.models.convert.writing import find_tensors, save_sharded, save_tensors, write_json
+
+if TYPE_CHECKING:
+    from wfm.artifacts import Artifact
 
 __all__ = [
-    "FAMILIES", "SCHEMA_VERSION", "Family", "ModelCard", "count_parameters", "family_of", "load_exactly", "load_model",
-    "load_tensors", "read_card", "save_model", "save_tensors", "write_json",
+    "FAMILIES", "SCHEMA_VERSION", "Family", "ModelCard", "count_parameters", "family_of", "fetch_model", "load_exactly",
+    "load_model", "load_tensors", "open_model", "read_card", "save_model", "save_tensors", "write_json",
 ]  # fmt: skip
 
 STEM = "model"
@@ -117,6 +120,24 @@ def load_model(
     return network.eval(), card
 
 
+def open_model(artifact: "Artifact", *, device: str = "cpu") -> tuple[Any, ModelCard]:
+    """`load_model` of the one model folder in an artifact; every byte is verified on the way."""
+    with tempfile.TemporaryDirectory(prefix="wfm-model-") as scratch:
+        return load_model(fetch_model(artifact, Path(scratch)), device=device)
+
+
+def fetch_model(artifact: "Artifact", into: Path) -> Path:
+    """Copy an artifact's one model folder below `into` and return it. Raises DataError unless there is exactly one."""
+    found = [entry.path for entry in artifact.files() if entry.path.rpartition("/")[2] == f"{STEM}.safetensors"]
+    if len(found) != 1:
+        raise DataError(
+            f"artifact {artifact.key[:12]} ({artifact.kind}) holds {len(found)} model folders, wanted 1: {found}"
+        )
+    folder = found[0].rpartition("/")[0]
+    artifact.fetch_tree(f"{folder}/" if folder else "", into)
+    return into / folder
+
+
 def read_card(folder: str | os.PathLike[str]) -> ModelCard:
     """What a folder holds, without its weights."""
     path = Path(folder) / "config.json"
@@ -167,13 +188,6 @@ def load_tensors(path: Path) -> dict[str, Tensor]:
     """Read a safetensors file. Raises DataError when it is missing or not one."""
     with open_tensors(path, mapped=False) as file:
         return {name: file.read(name) for name in file.entries}
-
-
-def write_json(values: Mapping[str, Any], path: Path) -> None:
-    """Write JSON, atomically, keys sorted."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_text(json.dumps(values, indent=1, sort_keys=True) + "\n")
-    os.replace(temporary, path)
 
 
 def _resolve(name: str) -> Any:

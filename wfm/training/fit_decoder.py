@@ -12,7 +12,8 @@ import torch
 
 from wfm.data.loader import ArrayDataset, Loader
 from wfm.data.mixture import Mixture
-from wfm.data.plan import mix
+from wfm.data.psnr import psnr
+from wfm.data.seeds import mix
 from wfm.errors import ConfigError, DataError
 from wfm.models.diffusion_decoder.config import DecoderConfig
 from wfm.models.diffusion_decoder.network import DiffusionDecoder, on_grid
@@ -22,7 +23,7 @@ from wfm.models.parallelize import parallelize
 from wfm.models.seeding import seed_everything, seeded_generator
 from wfm.models.tokenizer import Tokenizer
 from wfm.training.config import DecoderTrainingConfig, filled
-from wfm.training.fit_world_model import Encoded, read_encoded
+from wfm.training.encoded import Encoded, read_encoded
 from wfm.training.loop import train
 from wfm.training.order import data_plan, mixture_note
 
@@ -139,7 +140,7 @@ def validation(
         top = config.objective.sigma_max
         noise = torch.stack([torch.randn(clean.shape[1:], generator=seeded_generator(int(s))) for s in batch["seeds"]])
         mean = model.denoise(noise * top, top, model.told(batch["tokens"], clean))
-        error = (tokenizer.decode(model.denormalise(mean)).clamp(-1, 1) - truth).square().mean(dim=(1, 2, 3, 4)) / 4
-        return {"loss": float(loss), **values, "mean_psnr": float((-10 * error.clamp(min=1e-10).log10()).mean())}
+        error = (tokenizer.decode(model.denormalise(mean)).clamp(-1, 1) - truth).square().mean(dim=(1, 2, 3, 4))
+        return {"loss": float(loss), **values, "mean_psnr": float(psnr(error, peak=2.0).mean())}
 
     return validate

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from wfm.data.loader import ArrayDataset, Loader, as_video, video_batch
 from wfm.data.mixture import Mixture
+from wfm.data.psnr import psnr
 from wfm.data.windows import Window, windows
 from wfm.errors import ConfigError
 from wfm.models.folder import count_parameters, load_model, save_model
@@ -163,6 +164,5 @@ def reconstruction_psnr(model: Tokenizer, frames: Tensor) -> float:
     values = []
     for part in frames.split(16):
         video = as_video(part)
-        error = (model(video).clamp(-1, 1) - video).square().mean(dim=(1, 2, 3, 4)) / 4
-        values.append(-10 * error.clamp(min=1e-10).log10())
+        values.append(psnr((model(video).clamp(-1, 1) - video).square().mean(dim=(1, 2, 3, 4)), peak=2.0))
     return float(torch.cat(values).mean())

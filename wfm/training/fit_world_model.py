@@ -3,22 +3,19 @@
 fit_world_model(latents, tokenizer, config, out=..., scratch=...) -> what was done
 """
 
-import json
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
-from wfm.actions import ActionSpec
 from wfm.config import Config
-from wfm.data.loader import ArrayDataset, Loader, read_latents
+from wfm.data.loader import ArrayDataset, Loader
 from wfm.data.mixture import Mixture
-from wfm.data.plan import mix
+from wfm.data.psnr import psnr
+from wfm.data.seeds import mix
 from wfm.errors import ConfigError, DataError
 from wfm.models.autoregressive import AutoregressiveConfig, AutoregressiveObjective, AutoregressiveTransformer
 from wfm.models.diffusion import Conditions, Denoiser, DenoiserConfig, DenoisingObjective
@@ -28,6 +25,7 @@ from wfm.models.parallelize import parallelize
 from wfm.models.seeding import seed_everything, seeded_generator
 from wfm.models.tokenizer import Tokenizer, TokenizerConfig
 from wfm.training.config import WorldTrainingConfig, filled
+from wfm.training.encoded import Encoded, read_encoded
 from wfm.training.loop import train
 from wfm.training.objective import Objective
 from wfm.training.order import data_plan, mixture_note
@@ -37,35 +35,23 @@ if TYPE_CHECKING:
     from wfm.artifacts import Artifact
 
 
-@dataclass
-class Encoded:
-    """What the encoding left: samples of each split, statistics and the meaning of the actions."""
-
-    train: ArrayDataset
-    val: ArrayDataset | None
-    statistics: dict[str, Any]
-    action_spec: ActionSpec
-    fps: float
-    guess_from: int = 0
-    "Frames that the samples' `guess` was made from; 0: they have none."
-    text: dict[str, Any] | None = None
-    "Which encoder made the captions' embeddings (encoder, identity, max_length, dtype); None: they were not encoded."
-
-
 def fit_world_model(
     latents: "Artifact",
     tokenizer: Tokenizer,
     config: WorldTrainingConfig,
     *,
+    signals: "Artifact | None" = None,
+    text: "Artifact | None" = None,
     out: Path,
     scratch: Path,
     stopping: Callable[[], bool] = lambda: False,
     mixture: Mixture | None = None,
 ) -> dict[str, Any]:
-    """Train on the train split, drawn by `mixture`, watch the val split; writes `out/model/` and `out/metrics.jsonl`."""
+    """Train on the train split of `latents`, with the `signals` and the `text` of the same samples, drawn by `mixture`; watch
+    the val split. Writes `out/model/` and `out/metrics.jsonl`."""
     if config.training.threads:
         torch.set_num_threads(config.training.threads)
-    data = read_encoded(latents)
+    data = read_encoded(latents, signals, text)
     seed_everything(config.training.seed)
     model, objective, card = build(config, tokenizer.config, data)
     go_on(model, card, config)
@@ -105,51 +91,6 @@ def fit_world_model(
         "validation": result.final,
         **note,
     }
-
-
-def read_encoded(latents: "Artifact") -> Encoded:
-    """Fetch and read an artifact of encoded windows. Raises DataError when it has no training samples."""
-    splits = {split: _read_split(latents, split) for split in ("train", "val")}
-    train_split = splits["train"]
-    if train_split is None:
-        raise DataError(f"latents {latents.key[:12]} hold no training samples: encode the split 'train'")
-    spec = ActionSpec.parse(json.loads(latents.fetch("action_spec.json").read_text()))
-    rates = set(latents.table("train/samples", columns=["fps"]).column("fps").to_pylist())
-    statistics = json.loads(latents.fetch("latent_statistics.json").read_text())
-    return Encoded(
-        with_actions(train_split, spec),
-        None if splits["val"] is None else with_actions(splits["val"], spec),
-        statistics,
-        spec,
-        float(np.mean(sorted(rates))),
-        int(latents.manifest.config.get("guess_from", 0)),
-        latents.manifest.extra.get("text"),
-    )
-
-
-def _read_split(latents: "Artifact", split: str) -> ArrayDataset | None:
-    paths = sorted(entry.path for entry in latents.files() if f"/{split}/" in f"/{entry.path}")
-
-    def fetched(start: str, end: str) -> list[Path]:
-        names = [path for path in paths if path.rpartition("/")[2].startswith(start) and path.endswith(end)]
-        return [latents.fetch(path) for path in names]
-
-    shards = fetched("shard-", ".safetensors")
-    if not shards:
-        return None
-    captions = list(zip(fetched("captions", ".safetensors"), fetched("captions", ".parquet"), strict=True))
-    return read_latents(shards, fetched("samples", ".parquet"), captions)
-
-
-def with_actions(samples: ArrayDataset, spec: ActionSpec) -> ArrayDataset:
-    """The samples with actions as a model sees them; without any, no `actions` at all."""
-    arrays = dict(samples.arrays)
-    raw = arrays.pop("actions")
-    if spec.width:
-        arrays["actions"] = torch.from_numpy(spec.normalise(raw.numpy()))
-    else:
-        arrays.pop("has_actions", None)
-    return ArrayDataset(samples.sample_ids, arrays, samples.captions)
 
 
 def build(
@@ -319,5 +260,4 @@ def mean_psnr(model: Denoiser, tokenizer: Tokenizer, batch: dict[str, Tensor], c
     seen = 1 + (given - 1) * tokenizer.config.temporal_compression
     made = tokenizer.decode(model.denormalise(guess))[:, :, seen:].clamp(-1, 1)
     truth = tokenizer.decode(batch["latents"])[:, :, seen:].clamp(-1, 1)
-    error = (made - truth).square().mean(dim=(1, 2, 3, 4)) / 4
-    return float((-10 * error.clamp(min=1e-10).log10()).mean())
+    return float(psnr((made - truth).square().mean(dim=(1, 2, 3, 4)), peak=2.0).mean())

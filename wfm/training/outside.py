@@ -1,12 +1,10 @@
 """Files from outside the store that training reads, by what is in them. Torch-free: keys are made of it."""
 
-import hashlib
 from pathlib import Path
 
+from wfm.artifacts.verified import hash_file
 from wfm.errors import ConfigError
 from wfm.training.config import DecoderTrainingConfig, TokenizerTrainingConfig, WorldTrainingConfig
-
-_BLOCK = 1 << 20
 
 
 def outside_files(
@@ -23,13 +21,13 @@ def outside_files(
             raise ConfigError(
                 f"training.mixture = {config.training.mixture!r} is not a file: `wfm taxonomy FILE --out FOLDER` writes one"
             )
-        found["training.mixture"] = {"table": sha256_of(path)}
+        found["training.mixture"] = {"table": hash_file(path)[1]}
     if not isinstance(config, DecoderTrainingConfig) and config.initial:
         folder = Path(config.initial)
         names = sorted(path for path in folder.glob("*") if path.suffix in (".json", ".safetensors"))
         if not any(path.name == "config.json" for path in names):
             raise ConfigError(f"initial = {config.initial!r} is not a model folder: there is no config.json in it")
-        found["initial"] = {path.name: sha256_of(path) for path in names}
+        found["initial"] = {path.name: hash_file(path)[1] for path in names}
     if isinstance(config, TokenizerTrainingConfig) and config.loss.needs_file:
         path = Path(config.loss.feature_file)
         if not path.is_file():
@@ -38,14 +36,5 @@ def outside_files(
                 f"{config.loss.feature_file!r} is not a file; give torchvision's state dict as safetensors, or use the "
                 "feature net 'offline-gabor'"
             )
-        found["loss.feature_file"] = {"weights": sha256_of(path)}
+        found["loss.feature_file"] = {"weights": hash_file(path)[1]}
     return found or None
-
-
-def sha256_of(path: Path) -> str:
-    """Hash of a file's bytes, read in blocks."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(_BLOCK):
-            digest.update(block)
-    return digest.hexdigest()

@@ -1,8 +1,7 @@
 import numpy as np
 import pytest
 
-from wfm.data.motion import FlowEstimator, extrapolate
-from wfm.evaluation.baselines import repeat_last
+from wfm.data.motion import FlowEstimator, extrapolate, repeat_last
 from wfm.evaluation.metrics.psnr import psnr_per_frame
 
 PAST = 5

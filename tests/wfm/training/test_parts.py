@@ -7,8 +7,9 @@ import torch
 from torch import nn
 
 from wfm.errors import ConfigError
-from wfm.training.config import EncodingConfig, TrainingConfig, WorldTrainingConfig
+from wfm.training.config import TrainingConfig, WorldTrainingConfig
 from wfm.training.ema import PowerEMA, gamma_of
+from wfm.training.encode_config import EncodingConfig
 from wfm.training.metrics import Curve, read_curve
 from wfm.training.optim import Optimizers, is_hidden_matrix, orthogonalise
 from wfm.training.schedule import rate

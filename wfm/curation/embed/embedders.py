@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from wfm.artifacts.verified import hash_file
 from wfm.errors import ConfigError, DataError, MissingPackage
 
 Embedder = Callable[[np.ndarray], np.ndarray]
@@ -25,8 +26,7 @@ def digest(path: Path) -> str:
     files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
     total = hashlib.sha256()
     for file in files:
-        with file.open("rb") as stream:
-            total.update(f"{file.relative_to(path)}\0{hashlib.file_digest(stream, 'sha256').hexdigest()}\n".encode())
+        total.update(f"{file.relative_to(path)}\0{hash_file(file)[1]}\n".encode())
     return total.hexdigest()
 
 

@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from wfm.curation.caption.by_model import CaptionWindow
+from wfm.artifacts.verified import hash_file
 from wfm.curation.dataset.clip_table import MORE, MORE_COLUMNS, SCORES, ClipRow, Known, clip_row
 from wfm.curation.dataset.dataset import ShardsConfig, write_caption_windows, write_card, write_samples
 from wfm.curation.exchange.cosmos_export import ACTIONS, CLIPS, METAS
 from wfm.curation.exchange.cosmos_metas import MICROSECONDS, Meta, from_meta
-from wfm.curation.rows import SPLITS, Score, Selection
+from wfm.curation.rows import SPLITS, CaptionWindow, Score, Selection
 from wfm.curation.source.rights import with_rights
 from wfm.data.energon import MEMBERS
 from wfm.errors import DataError, InputError
@@ -117,7 +117,7 @@ def _import_part(
 def _known(said: Meta, clip: Path, actions: Path, vector: np.ndarray | None) -> Known:
     """What a sample is made from. Raises DataError when the file is not the clip that the meta was written for."""
     row = said.row
-    digest = hashlib.sha256(clip.read_bytes()).hexdigest()
+    digest = hash_file(clip)[1]
     if row.clip_sha256 not in ("", digest):
         raise DataError(f"{clip} is not the clip that its meta describes (sha256 differs): export it again")
     values = {field.name: getattr(row, field.name) for field in dataclasses.fields(ClipRow)}

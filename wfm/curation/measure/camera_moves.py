@@ -17,8 +17,6 @@ SLOW_SECONDS = 0.5
 "Shake is what remains after the mean over this time."
 PAN, ZOOM, ROLL, SHAKE = 0.02, 0.03, 2.0, 0.06
 "Weakest moves that get a tag: longer sides a second, growth a second, degrees a second, longer sides a second."
-OWN_MOTION = 0.01
-"Speed beyond the camera's in the busiest 4 of 64 blocks that counts as something moving [longer sides a second]."
 
 
 @dataclasses.dataclass(frozen=True)

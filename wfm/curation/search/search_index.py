@@ -15,7 +15,6 @@ again in float32 for the hits, so both give the same numbers for the same rows.
 
 import dataclasses
 import json
-import os
 import shutil
 import uuid
 from collections.abc import Iterator
@@ -25,6 +24,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from wfm.artifacts.atomic import create_folder
 from wfm.config import Config, how
 from wfm.errors import ConfigError, DataError, MissingPackage
 
@@ -141,11 +141,8 @@ def build_index(folder: Path, stamp: str, pieces: Iterator[Piece], config: Index
         about = {"format": FORMAT, "stamp": stamp, "count": count, "flat": flat, "sizes": sizes}
         about["search_effort"] = config.search_effort
         (temporary / _ABOUT).write_text(json.dumps(about, indent=1, sort_keys=True) + "\n")
-        try:
-            os.rename(temporary, folder)
-        except OSError:
-            if not (folder / _ABOUT).is_file():
-                raise
+        if not create_folder(temporary, folder) and not (folder / _ABOUT).is_file():
+            raise DataError(f"{folder} holds something that is no index: move it away")
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 

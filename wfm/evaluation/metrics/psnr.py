@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from wfm.data.psnr import psnr
 from wfm.evaluation.metric import FrameMetric
 
 CEILING_DB = 60.0
@@ -21,9 +22,8 @@ def psnr_per_frame(video: np.ndarray, truth: np.ndarray) -> np.ndarray:
     if video.dtype != np.uint8 or truth.dtype != np.uint8:
         raise ValueError(f"video ({video.dtype}) and truth ({truth.dtype}) must be uint8")
     difference = video.astype(np.float32) - truth.astype(np.float32)
-    mse = np.mean(np.square(difference), axis=(2, 3, 4), dtype=np.float64)  # [N, T]
-    floor = 255.0**2 / 10 ** (CEILING_DB / 10)
-    return 10 * np.log10(255.0**2 / np.maximum(mse, floor))
+    mse = np.asarray(np.mean(np.square(difference), axis=(2, 3, 4), dtype=np.float64))  # [N, T]
+    return psnr(mse, peak=255.0, ceiling_db=CEILING_DB)
 
 
 METRIC = FrameMetric(

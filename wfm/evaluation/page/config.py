@@ -1,5 +1,6 @@
 """What is chosen about a page. Torch-free: components compute keys from it."""
 
+from pathlib import Path
 from typing import Annotated, Literal, Self
 
 import pydantic
@@ -18,6 +19,11 @@ def _has_gains(name: str) -> str:
         except ConfigError as error:
             raise ValueError(str(error)) from None
     return name
+
+
+HERE = Path(__file__).parent
+PARTS = ("page.html.j2", "macros.html.j2", "style.css", "script.js")
+"""The files of the page that are not Python."""
 
 
 class Target(Config):
@@ -79,3 +85,8 @@ class PageConfig(Config):
     "Rejected clips shown, spread over the reasons."
     targets: tuple[Target, ...] = TARGETS
     "Figures the result is held against."
+
+
+def template_parts() -> list[Path]:
+    """The paths of `PARTS`, in a fixed order: what they hold is in the page's key."""
+    return [HERE / name for name in PARTS]

@@ -8,13 +8,12 @@ from typing import TYPE_CHECKING, Any
 from wfm.evaluation.generated import GeneratedVideos, read_generated
 from wfm.evaluation.metrics import all_metrics
 from wfm.evaluation.page.config import PageConfig
-from wfm.evaluation.page.data import Chart, PageData, Series
+from wfm.evaluation.page.data import Chart, PageData, Series, short_source
 from wfm.evaluation.page.gather_curation import funnel, rejected
 from wfm.evaluation.page.gather_examples import action_videos, prediction_videos
 from wfm.evaluation.page.gather_stages import configs, lineage_nodes, stage_costs, training_charts
 from wfm.evaluation.page.intervals import method_name, method_role, video_order
 from wfm.evaluation.page.verdict import SUBSETS, headline, judge
-from wfm.evaluation.page.words import short_source
 from wfm.evaluation.schema import Metrics, read_metrics
 
 if TYPE_CHECKING:

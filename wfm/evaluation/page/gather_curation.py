@@ -8,8 +8,7 @@ import numpy as np
 
 from wfm.curation.step import reason_code
 from wfm.errors import WfmError
-from wfm.evaluation.page.data import FunnelStep, Rejected, Segment
-from wfm.evaluation.page.words import short_source
+from wfm.evaluation.page.data import FunnelStep, Rejected, Segment, short_source
 from wfm.log import get_logger
 
 if TYPE_CHECKING:

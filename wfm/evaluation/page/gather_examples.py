@@ -7,14 +7,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from wfm.actions import ActionSpec
-from wfm.data.motion import extrapolate
-from wfm.evaluation.baselines import repeat_last
+from wfm.data.motion import extrapolate, repeat_last
 from wfm.evaluation.example_videos import encode_mp4, panel_grid, spread
 from wfm.evaluation.generated import SHUFFLED, GeneratedVideos
-from wfm.evaluation.page.data import VideoPanels
+from wfm.evaluation.page.data import VideoPanels, short_source
 from wfm.evaluation.page.intervals import FAMILY
 from wfm.evaluation.page.verdict import signed
-from wfm.evaluation.page.words import short_source
 from wfm.evaluation.results import gain_by_window
 
 if TYPE_CHECKING:

@@ -2,18 +2,18 @@
 
 import base64
 import hashlib
-import os
 from pathlib import Path
 from typing import Any
 
 from markupsafe import Markup
 
+from wfm.artifacts.atomic import replace_on_disk
 from wfm.errors import MissingPackage
 from wfm.evaluation.page.charts import chart_rows, line_chart, role_class
+from wfm.evaluation.page.config import HERE
 from wfm.evaluation.page.data import PageData
 from wfm.evaluation.page.intervals import GainAxis, columns, method_name, method_role, rows, video_order
 from wfm.evaluation.page.lineage import lineage_svg
-from wfm.evaluation.page.parts import HERE
 from wfm.evaluation.page.verdict import SUBSETS, ends
 from wfm.evaluation.results import SHORT
 from wfm.evaluation.schema import Estimate
@@ -22,10 +22,7 @@ from wfm.evaluation.schema import Estimate
 def write_page(data: PageData, path: Path) -> int:
     """Write the page atomically; returns its size in bytes. Raises MissingPackage without jinja2."""
     html = render(data).encode("utf-8", "replace")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_bytes(html)
-    os.replace(temporary, path)
+    replace_on_disk(path, html, fsync=False)
     return len(html)
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from wfm.artifacts.atomic import whole_file
 from wfm.config import Config
 from wfm.errors import ConfigError, DataError
 from wfm.models.autoregressive.config import AutoregressiveConfig
@@ -290,9 +291,8 @@ def _write_statistics(statistics: Statistics, folder: Path) -> list[Path]:
 
 
 def _save_pickle(value: object, path: Path) -> None:
-    temporary = path.with_name(f".{path.name}.tmp")
-    torch.save(value, temporary)
-    os.replace(temporary, path)
+    with whole_file(path) as temporary, temporary.open("wb") as file:
+        torch.save(value, file)  # not to a path: its name would be in the bytes
 
 
 def _to(tensor: Tensor, dtype: torch.dtype | None) -> Tensor:

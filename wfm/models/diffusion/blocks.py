@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from wfm.models.diffusion.config import DiffusionConfig
-from wfm.models.diffusion.prepared import Shared
+from wfm.models.diffusion.prepared import Conditioning
 from wfm.models.fused import gated_sum, modulated_norm
 from wfm.models.layers import AdaLayerNormLoRA, Attention, FeedForward, Modulation
 from wfm.models.linear import Linear
@@ -63,34 +63,34 @@ class Block(nn.Module):
     def forward(
         self,
         x: Tensor,
-        shared: Shared,
+        told: Conditioning,
         modulations: tuple[Modulation, ...] | None = None,
         text: tuple[Tensor, Tensor] | None = None,
     ) -> Tensor:
         """x `[M, d]`; modulations and text (keys, values) where they are prepared."""
         if modulations is None:
-            assert shared.embedding is not None
-            assert shared.lora is not None
-            modulations = self.modulations(shared.embedding, shared.lora)
-        if shared.positions is not None:
-            x = (x.view(-1, *shared.positions.shape) + shared.positions).view(x.shape)
-        tokens = shared.rope.cos.shape[0]  # that share one table
+            assert told.embedding is not None
+            assert told.lora is not None
+            modulations = self.modulations(told.embedding, told.lora)
+        if told.positions is not None:
+            x = (x.view(-1, *told.positions.shape) + told.positions).view(x.shape)
+        tokens = told.rope.cos.shape[0]  # that share one table
 
         first, *middle, last = modulations
-        y = normed(x, first, shared.rows)
-        q, k, v = self.attn1.project(y.view(-1, tokens, y.shape[-1]), rope=shared.rope)
-        y = self.attn1.attend(q, k, v, q_segments=shared.segments, kv_segments=shared.segments)
-        x = gated(x, first, y, shared.rows)
+        y = normed(x, first, told.rows)
+        q, k, v = self.attn1.project(y.view(-1, tokens, y.shape[-1]), rope=told.rope)
+        y = self.attn1.attend(q, k, v, q_segments=told.segments, kv_segments=told.segments)
+        x = gated(x, first, y, told.rows)
         if middle:
-            y = normed(x, middle[0], shared.rows)
+            y = normed(x, middle[0], told.rows)
             q = self.attn2.project_queries(y)
             if text is None:
-                assert shared.text is not None
-                text = self.attn2.project_context(shared.text)
+                assert told.text is not None
+                text = self.attn2.project_context(told.text)
             k, v = text
-            y = self.attn2.attend(q, k, v, q_segments=shared.text_queries, kv_segments=shared.text_lengths)
-            x = gated(x, middle[0], y, shared.rows)
-        return gated(x, last, self.ff(normed(x, last, shared.rows)), shared.rows)
+            y = self.attn2.attend(q, k, v, q_segments=told.text_queries, kv_segments=told.text_lengths)
+            x = gated(x, middle[0], y, told.rows)
+        return gated(x, last, self.ff(normed(x, last, told.rows)), told.rows)
 
 
 def normed(x: Tensor, modulation: Modulation, rows: Tensor | None) -> Tensor:

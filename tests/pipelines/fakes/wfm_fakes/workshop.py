@@ -11,9 +11,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pipelines.on_prefect import RunSummary, run_plan
+from pipelines.engines.prefect import RunSummary, run_plan
+from pipelines.engines.run_node import EngineOptions
 from pipelines.plan import Node, Plan
-from pipelines.run_node import EngineOptions
 from pipelines.stages import StageRow
 from wfm.artifacts import Store
 from wfm.artifacts.runs import Run

@@ -14,7 +14,7 @@ import torch
 import transformers
 from typer.testing import CliRunner
 
-from pipelines.cli import app
+from pipelines.commands.cli import app
 from wfm.artifacts import Store
 from wfm.curation.embed.embed import EmbedConfig
 from wfm.curation.embed.embedders import digest, open_embedder

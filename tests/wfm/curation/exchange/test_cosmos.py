@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner
 
-from pipelines.commands_curate import app
+from pipelines.commands.curate import app
 from wfm.artifacts import Artifact, Store
 from wfm.curation.dataset.exclude import exclude_in_store
 from wfm.curation.exchange.cosmos_export import export_cosmos

@@ -1,0 +1,77 @@
+"""``wfm curate duplicates``: what deduplication would drop at several thresholds; nothing is written."""
+
+from pathlib import PurePath
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from pipelines.commands.console import STORE_DEFAULT, StoreOption, answers, open_store, say
+from wfm.errors import ConfigError
+
+_STAGE = "dedup_clips."
+
+
+def duplicates(
+    of: Annotated[
+        str,
+        typer.Argument(
+            metavar="DATASET_OR_KEY", help="dataset/NAME or dataset/NAME@ALIAS, or a key of duplicates or embeddings."
+        ),
+    ],
+    threshold: Annotated[
+        list[float] | None, typer.Option("--threshold", metavar="COSINE", help="To try; may be repeated.")
+    ] = None,
+    look: Annotated[bool, typer.Option("--look", help="Compare signatures too (crops, trims, letterboxes).")] = False,
+    show: Annotated[int, typer.Option("--show", help="Clips to list of those that would go; 0: none.")] = 10,
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", metavar="dedup_clips.A=1", help="Change how pairs are sought.")
+    ] = None,
+    store: StoreOption = STORE_DEFAULT,
+) -> None:
+    """Show how many clips deduplication would drop at each threshold, and which; nothing is written or dropped."""
+    from wfm.curation.dedup.dedup import DedupConfig
+    from wfm.curation.dedup.trial import read, trials
+
+    wrong = [text for text in set_ or () if not text.startswith(_STAGE)]
+    if wrong:
+        raise ConfigError(f"--set {wrong[0]!r}: only {_STAGE}... can be set here, such as {_STAGE}reach=1")
+    config = DedupConfig(look=look).override(text.removeprefix(_STAGE) for text in set_ or ())
+    opened = open_store(store)
+    tables = read(opened, opened.resolve(of), look=config.look)
+    found = trials(tables, config, threshold or (0.9, config.threshold, 0.97, 0.99))
+    seconds = sum(clip.end_seconds - clip.start_seconds for clip in tables.clips)
+    columns = [
+        "threshold",
+        "pairs",
+        "groups",
+        "largest",
+        "would go",
+        "by bytes",
+        "by look",
+        "by embedding",
+        "seconds",
+        "share",
+    ]
+    table = Table(*columns, title=f"{len(tables.clips)} clips, {seconds:.0f} s: what would go")
+    for trial in found:
+        by, lost = trial.by_tier(), sum(line.seconds for line in trial.gone)
+        tiers = [str(by.get(tier, 0)) for tier in ("bytes", "perceptual", "embedding")]
+        numbers = [str(n) for n in (trial.pairs, trial.groups, trial.largest, len(trial.gone))]
+        table.add_row(f"{trial.threshold:g}", *numbers, *tiers, f"{lost:.0f}", f"{lost / max(seconds, 1e-9):.1%}")
+    answers().print(table)
+    shown = min(found, key=lambda trial: abs(trial.threshold - config.threshold))
+    if show and shown.gone:
+        name = {c.clip_id: f"{c.clip_id[:12]}  {PurePath(c.source).name} {c.start_seconds:.1f} s" for c in tables.clips}
+        listed = Table(
+            "would go", "because of", "tier", "cosine", title=f"At {shown.threshold:g}, the least alike first"
+        )
+        for line in sorted(shown.gone, key=lambda line: (line.cosine, line.clip_id))[:show]:
+            listed.add_row(name[line.clip_id], name[line.duplicate_of], line.tier, f"{line.cosine:.4f}")
+        answers().print(listed)
+    say("nothing was written; the threshold in force is dedup_clips.threshold")
+
+
+def add_to(app: typer.Typer) -> None:
+    """Put the command into ``wfm curate``."""
+    app.command()(duplicates)

@@ -1,0 +1,54 @@
+"""What a plan would do, for people: ``wfm run --dry-run``."""
+
+from typing import TYPE_CHECKING
+
+from pipelines.commands.console import answers, say
+from pipelines.runs.display import duration
+
+if TYPE_CHECKING:
+    from pipelines.plan import Plan
+    from wfm.artifacts import Store
+
+_FEW = 3
+
+
+def show_plan(plan: "Plan", store: "Store") -> None:
+    """A table of the stages, with what each would take and why it runs; then the sums, and what people should know."""
+    from rich.table import Table
+
+    from pipelines.estimate import estimate, questions
+    from pipelines.explain import reasons
+
+    table = Table(title=f"{plan.pipeline} ({plan.profile})", title_justify="left", box=None)
+    for heading in ("stage", "runs", "key", "estimate", "why"):
+        table.add_column(heading, no_wrap=heading != "why")
+    costs = estimate(plan, store)
+    why = reasons(plan, store)
+    known = [cost.seconds for cost in costs.values() if cost.seconds is not None]
+    for node in plan.nodes:
+        seconds = costs[node.name].seconds if node.name in costs else None
+        rough = "~" if node.name in costs and costs[node.name].other else ""
+        shown = "" if node.done else "not measured yet" if seconds is None else f"{rough}{duration(seconds)}"
+        table.add_row(
+            node.name, "no" if node.done else "yes", (node.key or "")[:12], shown, why.get(node.name, node.why)
+        )
+    answers().print(table)
+    say(f"{len(plan.missing)} of {len(plan.nodes)} stages would run")
+    for note in plan.notes:
+        say(note)
+    if known:
+        cpu = sum(cost.cpu_seconds or 0.0 for cost in costs.values())
+        files = next(iter(costs.values())).files
+        of = f" for {files} videos" if files is not None else ""
+        say(
+            f"about {duration(sum(known))} one after the other and {cpu / 3600:.2f} processor hours{of}, at the "
+            f"rates of earlier runs here; {len(costs) - len(known)} stages have no figure"
+        )
+        for name, cost in costs.items():
+            if cost.other and cost.seconds is not None:
+                more = f" and {len(cost.other) - _FEW} more" if len(cost.other) > _FEW else ""
+                say(f"~ {name} was measured with other options: {', '.join(cost.other[:_FEW])}{more}")
+    elif costs:
+        say("no estimate: no stage of these has run on this store before, or the videos are not there yet")
+    for line in questions(plan, store):
+        say(line)

@@ -1,0 +1,60 @@
+"""``wfm artifacts purge``: take a video, and everything made from it, out of the store for good."""
+
+from typing import Annotated
+
+import typer
+
+from pipelines.commands.console import STORE_DEFAULT, StoreOption, open_store, say, size
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add the command to ``wfm artifacts``."""
+    app.command("purge")(purge)
+
+
+def purge(
+    video: Annotated[str, typer.Option("--video", metavar="ID", help="The video's id: the sha256 of its bytes.")],
+    reason: Annotated[str, typer.Option(help="Why; ingest gives it whenever it refuses the video.")] = "",
+    yes: Annotated[bool, typer.Option("--yes", help="Do it; without this, what would go is only shown.")] = False,
+    models: Annotated[bool, typer.Option("--models", help="Delete what has learned from it, too.")] = False,
+    store: StoreOption = STORE_DEFAULT,
+) -> None:
+    """Delete everything that holds a video or was made from it, and refuse it at every later ingest.
+
+    Shards that hold a clip of it are deleted whole; the next run of the pipeline writes them again without it, and only
+    them. Trained models are listed, and deleted with --models.
+    """
+    from wfm.artifacts.purge import carry_out, find_video, purge_of
+    from wfm.errors import InputError
+
+    opened = open_store(store)
+    found = find_video(opened, video)
+    for source in found.sources:
+        say(f"read from {source} (not ours: it stays)")
+    for each in found.held:
+        say(f"{each.area}/{each.key[:12]} {each.kind} by {each.stage}, {size(each.bytes)}: {each.why}")
+    for each in found.learned:
+        word = "goes" if models else "STAYS, it has learned from the video (--models deletes it)"
+        say(f"{each.area}/{each.key[:12]} {each.kind} by {each.stage}: {each.why}; {word}")
+    for copy in found.copies:
+        say(f"{copy}: a download of it, or of what belongs to it")
+    for name in found.names:
+        say(f"the name {name} points at one of these")
+    for note in found.notes:
+        say(f"could not be judged: {note}")
+    going = len(found.held) + (len(found.learned) if models else 0)
+    total = f"{going} commits ({size(found.bytes)}), {found.clips} clips"
+    if not (going or found.copies):
+        say("the store holds nothing of this video, nor of anything made from it")
+    before = purge_of(opened, found.video_id)
+    if before is not None:
+        say(f"purged before, at {before.created_at}: {before.reason}")
+    if not yes:
+        say(f"{total} would go; --yes --reason ... deletes them and has the video refused from then on")
+        return
+    if not (reason or before):
+        raise InputError("purge --yes needs --reason: it is what ingest answers when the video comes again")
+    carry_out(opened, found, reason or (before.reason if before else ""), models=models)
+    say(
+        f"{total} are gone; the video is refused from now on. Run the pipeline again: what held it is made anew without it"
+    )

@@ -1,0 +1,301 @@
+"""One node of a run: from "may start" to its outcome. Knows processes and outcomes, and no engine.
+
+``NodeRunner.attempt`` is what an engine calls once per try; ``may_retry`` is how it decides about another. The outcome comes
+from the ``outcome.json`` of the attempt; where a killed process left none, it is told from how the process ended, and
+written in its stead.
+"""
+
+import contextlib
+import json
+import os
+import random
+import signal
+import socket
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from components.derivation import code_id
+from pipelines.engines.budget import Budget
+from pipelines.engines.subprocess_stage import Ended, run_process
+from pipelines.plan import Node, Plan
+from pipelines.runs.display import Display, in_words
+from pipelines.runs.log import LogWriter
+from pipelines.runs.state import FINISHED, GOOD, StateWriter
+from pipelines.stages import StageRow
+from wfm.errors import WfmError
+from wfm.log import get_logger
+from wfm.process import python, safe_environment
+
+if TYPE_CHECKING:
+    from pipelines.engines.dask_cluster import Cluster
+    from wfm.artifacts import Store
+    from wfm.artifacts.runs import Run
+
+_EXIT_OUTCOMES = {0: "done", 64: "wrong_input", 75: "try_again", 143: "cancelled"}
+_THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+_KEEP_MEMORY = {"MALLOC_MMAP_THRESHOLD_": "1073741824", "MALLOC_TRIM_THRESHOLD_": "1073741824"}
+"""glibc gives large blocks back to the kernel at once, and a training step takes them again, page fault by page fault. With
+these it keeps them, at the price of a larger peak (LOG.md)."""
+_BUG_RETRIES = 1
+
+
+@dataclass(frozen=True)
+class EngineOptions:
+    """How stages are tried again and stopped; tests make these short."""
+
+    backoff_seconds: float = 2.0
+    "Wait before the second try; doubled for each further one, times a random factor in 0.5 .. 1.5 [s]."
+    backoff_limit_seconds: float = 60.0
+    grace_seconds: float = 20.0
+    "Between SIGTERM and SIGKILL [s]: time to save a checkpoint."
+    environment: Mapping[str, str] = field(default_factory=dict)
+    "Further variables for the stages."
+
+
+class NodeFailed(Exception):
+    """An attempt did not succeed; ``outcome`` says whether trying again can help, ``final`` that it cannot in this run."""
+
+    def __init__(self, node: str, outcome: str, reason: str, *, final: bool = False) -> None:
+        super().__init__(f"{node}: {outcome}: {reason}")
+        self.node, self.outcome, self.reason, self.final = node, outcome, reason, final
+
+    def may_retry(self, attempts: int, retries: int) -> bool:
+        """Whether the node gets another try after ``attempts``."""
+        return not self.final and may_retry(self.outcome, attempts, retries)
+
+
+def may_retry(outcome: str, attempts: int, retries: int) -> bool:
+    """Whether a node that has been tried ``attempts`` times in this run gets another try."""
+    if outcome == "try_again":
+        return attempts <= retries
+    if outcome == "bug":
+        return attempts <= min(retries, _BUG_RETRIES)
+    return False
+
+
+def backoff(attempts: int, options: EngineOptions) -> float:
+    """Wait before the try after ``attempts`` failed ones [s]: exponential; jitter keeps many from coming back at once."""
+    wait = min(options.backoff_seconds * 2.0 ** (attempts - 1), options.backoff_limit_seconds)
+    return wait * random.uniform(0.5, 1.5)
+
+
+def promote(store: "Store", node: Node) -> None:
+    """Let the name a node carries (``dataset/curated``) mean what it made; a name that does so already is left alone."""
+    if node.promote and node.key:
+        kind, _, name = node.promote.partition("/")
+        store.promote(kind, name, node.key)
+
+
+class NodeRunner:
+    """Runs the attempts of a plan's nodes as processes, within a budget, and keeps the books."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        run: "Run",
+        store: "Store",
+        *,
+        rows: Mapping[str, StageRow],
+        refresh: Callable[[Plan, "Store"], None],
+        budget: Budget,
+        options: EngineOptions,
+        states: StateWriter,
+        display: Display,
+        cluster: "Cluster",
+        stop: threading.Event,
+    ) -> None:
+        self._plan, self._run, self._store = plan, run, store
+        self._rows, self._refresh, self._budget, self._options = rows, refresh, budget, options
+        self._states, self._display, self._cluster, self._stop = states, display, cluster, stop
+        self._planning = threading.Lock()
+        # Looked at now: a Dask cluster sets these to 1 in this very process when it starts its workers.
+        self._asked_threads = {name: os.environ[name] for name in _THREAD_VARIABLES if name in os.environ}
+        self.run_id = run.id
+
+    def attempt(self, name: str) -> None:
+        """Try a node once; returns when its artifact is there, raises `NodeFailed` when not."""
+        with self._states.change(name) as state:
+            tried, last = state.attempts, state.outcome
+            state.attempts = tried + 1  # also a try that ends before its process begins counts
+        if tried:
+            self._pause(name, tried, last)
+        try:
+            with self._planning:
+                self._refresh(self._plan, self._store)
+                node = self._plan.node(name)
+                if node.done:
+                    self._finish(name, "cached", node.key or "")
+                    return
+            row = self._rows[node.stage]
+            with (
+                self._budget.hold(row.cpu, row.memory_gib, self._stop),
+                self._cluster.user(row, self._stop) as scheduler,
+            ):
+                key, how = self._start(node, row, tried + 1, scheduler)
+        except NodeFailed as error:
+            self._fail(error)
+            raise
+        except Exception as error:
+            get_logger(__name__).debug("starting %s failed", name, exc_info=True)
+            failure = NodeFailed(name, getattr(error, "outcome", "bug"), f"{type(error).__name__}: {error}")
+            self._fail(failure)
+            raise failure from error
+        self._finish(name, how, key)
+
+    def skip(self, name: str, reason: str) -> None:
+        """Book a node that could not be tried because of another."""
+        with self._states.change(name) as state:
+            state.state, state.reason, state.ended = (
+                ("cancelled" if self._stop.is_set() else "not_run"),
+                reason,
+                time.time(),
+            )
+        self._display.changed(name)
+
+    def _pause(self, name: str, tried: int, last: str) -> None:
+        wait = backoff(tried, self._options)
+        self._display.line(name, f"try {tried + 1} in {wait:.1f} s (the last one ended with {last})")
+        if self._stop.wait(wait):
+            failure = NodeFailed(name, "cancelled", "stopped while waiting to try again")
+            self._fail(failure)
+            raise failure
+
+    def _start(self, node: Node, row: StageRow, number: int, scheduler: str) -> tuple[str, str]:
+        """Start the process, follow it to its end; returns the artifact's key, and whether it was made now (`done`) or by
+        another run meanwhile (`cached`)."""
+        attempt = self._run.append_attempt(node.name, {"key": node.key, "why": node.why, "host": socket.gethostname()})
+        inputs = self._plan.input_keys(node)
+        spec = self._plan.spec(node, self._store, self._run.id, scheduler)
+        url = self._run.write(f"nodes/{node.name}/spec.json", json.dumps(spec, indent=1), private=True)
+        with self._states.change(node.name) as state:
+            state.state, state.attempts, state.attempt = "running", number, attempt
+            state.reason, state.outcome, state.why = "", "", node.why
+            state.started = state.started or time.time()  # waiting for the budget does not count
+        self._display.changed(node.name)
+        with (
+            tempfile.TemporaryDirectory(prefix="wfm-stage-") as folder,
+            LogWriter(self._run, node.name, attempt) as log,
+        ):
+            key_file = Path(folder) / "key"
+            ended = run_process(
+                self._command(node, url, inputs, key_file),
+                environment=self._environment(row, attempt) | (self._cluster.keys() if scheduler else {}),
+                on_line=lambda line: self._hear(node.name, log, line),
+                on_start=lambda pid: self._note_pid(node.name, pid),
+                stop=self._stop,
+                timeout_seconds=row.timeout_seconds,
+                grace_seconds=self._options.grace_seconds,
+            )
+            key = key_file.read_text().strip() if key_file.exists() else ""
+        outcome, reason = self._judge(node, attempt, row, ended)
+        with self._states.change(node.name) as state:
+            state.cpu_seconds += ended.cpu_seconds
+            state.peak_bytes = max(state.peak_bytes, ended.peak_bytes)
+        if outcome not in GOOD:
+            raise NodeFailed(node.name, outcome, reason)
+        if not key or not self._store.has(key):
+            told = key[:12] or "(no key)"
+            raise NodeFailed(
+                node.name, "bug", f"the stage says {outcome!r}, but its artifact {told} is not in the store"
+            )
+        if key != node.key:
+            self._refuse_other_code(node, key)
+        with self._planning:  # what the stage saw outside is what the run goes on with
+            node.key, node.done = key, True
+        return key, outcome
+
+    def _refuse_other_code(self, node: Node, key: str) -> None:
+        """The stage ran other code than the plan knows: mixing the two would give a run of no one code."""
+        if self._store.artifact(key).manifest.code_id != code_id(node.component):
+            reason = "its code was edited while the run was going on: run again"
+            raise NodeFailed(node.name, "try_again", reason, final=True)
+
+    def _command(self, node: Node, url: str, inputs: dict[str, str], key_file: Path) -> list[str]:
+        module = node.component if "." in node.component else f"components.{node.component}"
+        command = python("-m", module, "--spec", url)
+        for name, key in inputs.items():
+            command += ["--input", f"{name}={key}"]
+        return [*command, "--key-out", str(key_file)]
+
+    def _environment(self, row: StageRow, attempt: int) -> dict[str, str]:
+        kept = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
+        # Half of the machine: the two branches of the main job run side by side, and one thread each wastes least.
+        threads = str(max(int(min(row.cpu, self._budget.cpu)), int(self._budget.cpu) // 2, 1))
+        given = {name: self._asked_threads.get(name, threads) for name in _THREAD_VARIABLES}
+        kept = {**_KEEP_MEMORY, **kept}
+        own = {"WFM_ATTEMPT": str(attempt), "PYTHONUNBUFFERED": "1"}
+        return safe_environment({**kept, **given, **self._options.environment, **own})
+
+    def _judge(self, node: Node, attempt: int, row: StageRow, ended: Ended) -> tuple[str, str]:
+        """The attempt's outcome and reason; written for the process where it could not do so itself."""
+        written = self._run.read_outcome(node.name, attempt)
+        if ended.exit_code == 0 and written is not None and written.get("outcome") in GOOD:
+            return str(written["outcome"]), ""
+        if self._stop.is_set() and ended.stopped_by == "cancel":
+            outcome, reason = "cancelled", "stopped on request"
+        elif ended.stopped_by == "timeout":
+            outcome, reason = "try_again", f"ran longer than its {row.timeout_seconds:g} s and was stopped"
+        elif ended.exit_code is None:
+            name = signal.Signals(ended.signal).name if ended.signal else "a signal"
+            hint = "; out of memory is the usual cause" if ended.signal == signal.SIGKILL else ""
+            outcome, reason = "try_again", f"the process was killed by {name}{hint}"
+        elif written is not None and ended.exit_code != 0:
+            outcome, reason = str(written.get("outcome", "bug")), str(written.get("reason", ""))
+        else:
+            outcome = _EXIT_OUTCOMES.get(ended.exit_code, "bug")
+            outcome = "bug" if outcome == "done" else outcome
+            reason = f"the process ended with exit code {ended.exit_code} and wrote no outcome; its log tells more"
+        if outcome == "cancelled" and not self._stop.is_set():
+            outcome, reason = "try_again", "something outside this run told the stage to stop"
+        if written is None:
+            answer: dict[str, Any] = {"outcome": outcome, "reason": reason, "key": node.key or ""}
+            answer |= {
+                "seconds": ended.seconds,
+                "exit_code": ended.exit_code,
+                "signal": ended.signal,
+                "written_by": "run",
+            }
+            self._run.write_outcome(node.name, attempt, answer)
+        return outcome, reason
+
+    def _hear(self, name: str, log: LogWriter, line: str) -> None:
+        log.write(line)
+        self._display.line(name, line)
+
+    def _note_pid(self, name: str, pid: int) -> None:
+        with self._states.change(name) as state:
+            state.pid = pid
+
+    def _finish(self, name: str, how: str, key: str) -> None:
+        note, peak = "", 0
+        with contextlib.suppress(WfmError):  # a store that does not answer now: the stage is through all the same
+            manifest = self._store.artifact(key).manifest
+            note = in_words(manifest.counts, manifest.skipped)
+            peak = int(manifest.resources.get("peak_bytes", 0)) if how == "done" else 0
+        with self._states.change(name) as state:
+            state.peak_bytes = peak or state.peak_bytes  # one figure everywhere: workers on Dask count, too
+            state.state, state.key, state.outcome, state.ended, state.pid = how, key, how, time.time(), 0
+            state.note = note
+        promote(self._store, self._plan.node(name))
+        self._settled(name)
+
+    def _fail(self, failure: NodeFailed) -> None:
+        with self._states.change(failure.node) as state:
+            retries = self._rows[state.stage].retries
+            retry = not self._stop.is_set() and failure.may_retry(state.attempts, retries)
+            state.state = "retrying" if retry else "cancelled" if failure.outcome == "cancelled" else "failed"
+            state.outcome, state.reason, state.pid, state.note = failure.outcome, failure.reason, 0, ""
+            state.ended = 0.0 if retry else time.time()
+        self._settled(failure.node)
+
+    def _settled(self, name: str) -> None:
+        """Show where a node came to, and let the cluster go with the last node that needs it."""
+        self._display.changed(name)
+        states = self._states.state.nodes.values()
+        if not any(self._rows[of.stage].kind == "daskjob" and of.state not in FINISHED for of in states):
+            self._cluster.close()

@@ -1,0 +1,85 @@
+"""``wfm schedule``: a pipeline that starts when the clock says so.
+
+A full Prefect server (scheduler and UI) keeps the time, this process waits for it (`due_runs.py`), and each due run is one
+``wfm run`` in a process of its own, under the same guard as a stage. Runs never overlap: one that is due while another is at
+work waits.
+"""
+
+import fcntl
+import hashlib
+import json
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from pipelines.engines.prefect_server import apply_settings, full_server, import_prefect, stopped_by_signals
+from pipelines.wfm_home import home
+from wfm.errors import InputError
+from wfm.process import python
+
+if TYPE_CHECKING:
+    from pipelines.start_run import Request
+    from wfm.artifacts import Store
+
+
+def serve(request: "Request", cron: str, store: "Store") -> None:
+    """Serve until SIGINT or SIGTERM. Raises `ConfigError` for an unknown pipeline, `InputError` for a wrong cron line."""
+    request.plan(store)  # a wrong name must be said now, not at three in the morning
+    serve_command(command_of(request, store), f"{request.pipeline}-{request.profile}", cron)
+
+
+def serve_command(command: list[str], name: str, cron: str) -> None:
+    """Run a command line whenever ``cron`` says so, until SIGINT or SIGTERM. The command never leaves this process."""
+    check_cron(cron)
+    unique = f"{name}-{hashlib.sha256(json.dumps(command).encode()).hexdigest()[:8]}"  # two folders, two schedules
+    stop = threading.Event()
+    with stopped_by_signals(stop), _served_once(unique), full_server() as address:
+        apply_settings(PREFECT_API_URL=address)
+        import_prefect()
+        from prefect.client.orchestration import get_client
+
+        from pipelines.engines.due_runs import DueRuns
+
+        with get_client(sync_client=True) as client:
+            due = DueRuns(client, unique, cron, command)
+            where = address.removesuffix("/api")
+            print(f"{name} runs at {cron!r}; UI at {where} (`wfm password` opens it); Ctrl-C ends this", flush=True)
+            try:
+                due.serve(stop)
+            finally:
+                due.pause()
+
+
+@contextmanager
+def _served_once(name: str) -> Iterator[None]:
+    """Raises `InputError` when another process of this user serves the same."""
+    with open(home() / f"schedule-{name}.lock", "w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise InputError(f"another `wfm schedule` serves {name} already: stop it first") from None
+        yield
+
+
+def command_of(request: "Request", store: "Store") -> list[str]:
+    """The command line of one due run."""
+    command = python("-m", "pipelines.commands.cli", "run", request.pipeline, "--profile", request.profile)
+    command += ["--store", store.url, "--quiet"]
+    for name, value in (("--videos", request.videos), ("--dataset", request.dataset)):
+        command += [name, value] if value else []
+    for override in request.overrides:
+        command += ["--set", override]
+    return command
+
+
+def check_cron(cron: str) -> None:
+    """Raise `InputError` for a line that is not cron's five fields."""
+    from importlib import import_module
+
+    import_prefect()
+    croniter = import_module("prefect._vendor.croniter").croniter
+    if len(cron.split()) != 5 or not croniter.is_valid(cron):
+        raise InputError(
+            f"{cron!r} is not a cron line: five fields (minute hour day month weekday), such as '0 3 * * *'"
+        )

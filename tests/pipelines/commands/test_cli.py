@@ -1,0 +1,236 @@
+"""The command line: what a user types, reads and gets as exit code."""
+
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from wfm_fakes.workshop import Workshop
+
+from pipelines.runs.state import NodeState, RunState, StateWriter, read_state
+from wfm.artifacts import Store
+
+ROOT = Path(__file__).parents[3]
+Cli = Callable[..., tuple[int, str, str]]
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "expected"),
+    [
+        (["status"], 64, "no runs yet"),
+        (["runs"], 0, "no runs yet"),
+        (["run", "nope"], 64, "Choices: world_model, curate, decoder"),
+        (["run", "world_model", "--profile", "nope"], 64, "unknown profile 'nope'"),
+        (["bogus"], 64, "bogus"),
+        (["run"], 64, "Missing argument"),
+        (["artifacts", "show", "model/none"], 64, "model/none"),
+        (["artifacts", "verify"], 64, "--all"),
+        (["logs", "20200101", "x"], 64, "20200101"),
+        (["--store"], 64, "--store"),
+    ],
+)
+def test_wrong_input_is_one_message(cli: Cli, words: list[str], code: int, expected: str) -> None:
+    got, out, err = cli(*words)
+    assert got == code
+    assert expected in out + err
+    assert "Traceback" not in out + err
+
+
+def test_a_bug_is_said_and_its_trace_kept(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pipelines.commands.doctor.examine", lambda: 1 / 0)
+    code, out, err = cli("doctor")
+    assert code == 1
+    assert "Traceback" not in out + err
+    where = Path(err.rsplit(" ", 1)[1].strip())
+    assert "ZeroDivisionError" in where.read_text()
+    assert "wfm doctor" in where.read_text()
+
+
+@pytest.mark.parametrize("group", [[], ["artifacts"]])
+def test_every_command_has_a_help(cli: Cli, group: list[str]) -> None:
+    from pipelines.commands.artifacts import app as artifacts
+    from pipelines.commands.cli import app
+
+    commands = (artifacts if group else app).registered_commands
+    names = [command.name or str(getattr(command.callback, "__name__", "")) for command in commands]
+    assert len(names) >= 10
+    for name in names:
+        code, out, _ = cli(*group, name.rstrip("_"), "--help")
+        assert code == 0
+        assert "Usage" in out
+
+
+def test_doctor_names_the_extra_for_what_is_missing(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    from pipelines.commands import doctor
+
+    code, out, _ = cli("doctor")
+    assert code == 0
+    assert "torch" in out
+    absent = doctor.Package("no-such-package", "no_such_package", "train", "a test", needed=True)
+    monkeypatch.setattr(doctor, "PACKAGES", (absent,))
+    code, out, _ = cli("doctor")
+    assert code == 64
+    assert "wfm[train]" in out
+
+
+def test_doctor_knows_the_versions_that_break_the_engine(monkeypatch: pytest.MonkeyPatch) -> None:
+    from pipelines.commands import doctor
+
+    versions = {"fastapi": "0.155.1", "sqlalchemy": "2.0.99"}
+    monkeypatch.setattr(doctor.importlib.metadata, "version", versions.__getitem__)
+    assert [row[1] for row in doctor._clashes()] == ["fastapi"]
+
+
+def a_run(store: Store, **nodes: NodeState) -> RunState:
+    run = store.runs.create({"pipeline": "p", "profile": "demo", "nodes": []})
+    return RunState(run_id=run.id, pipeline="p", profile="demo", nodes=nodes)
+
+
+def test_status_runs_and_logs_of_a_run_that_failed(cli: Cli, workshop: Workshop) -> None:
+    store = workshop.store
+    bad = NodeState(stage="bad", state="failed", outcome="bug", reason="it [broke]", attempts=1, started=1.0, ended=3.5)
+    state = a_run(store, bad=bad, good=NodeState(stage="good", state="done", key="1" * 64, started=1.0, ended=2.0))
+    run = store.runs.open(state.run_id)
+    number = run.append_attempt("bad")
+    run.log_path("bad", number).write_text("what the stage said\n")
+    with StateWriter(run, state, lambda: None):
+        state.state = "failed"
+    code, out, _ = cli("status", run.id[:14])
+    assert code == 0
+    assert "is failed" in out
+    assert "it [broke]" in out
+    assert f"wfm logs {run.id} bad" in out
+    assert cli("logs", "last", "bad")[1] == "what the stage said\n"
+    code, _, err = cli("logs", "last", "good")
+    assert (code, "no log" in err) == (64, True)
+    code, _, err = cli("logs", "last", "spilt")
+    assert (code, "Choices: bad, good" in err) == (64, True)
+    code, out, _ = cli("runs")
+    assert run.id in out
+    assert "failed" in out
+    code, _, err = cli("cancel", run.id)
+    assert (code, "is failed" in err) == (64, True)
+
+
+def test_status_of_a_run_that_was_killed(cli: Cli, workshop: Workshop) -> None:
+    child = subprocess.Popen([sys.executable, "-S", "-c", "pass"])
+    state = a_run(workshop.store, one=NodeState(stage="one", state="running", started=time.time() - 5))
+    with StateWriter(workshop.store.runs.open(state.run_id), state, lambda: None):
+        child.wait()
+        state.pid, state.process_started = child.pid, time.time()
+    code, out, _ = cli("status")
+    assert code == 0
+    assert "is dead" in out
+    assert f"wfm rerun {state.run_id}" in out
+    assert "dead" in cli("runs")[1]
+
+
+def test_a_run_on_another_machine_is_dead_when_it_is_silent(workshop: Workshop) -> None:
+    state = a_run(workshop.store)
+    state.host, state.updated = "elsewhere", time.time()
+    assert state.seen() == "running"
+    state.updated -= 1000
+    assert state.seen() == "dead"
+
+
+def test_a_run_that_never_began(cli: Cli, workshop: Workshop) -> None:
+    run = workshop.store.runs.create({"pipeline": "p", "nodes": []})
+    assert "never began" in cli("status")[1]
+    assert "never began" in cli("runs")[1]
+    assert run.id in cli("runs")[1]
+
+
+def test_logs_follow_until_the_stage_ends(cli: Cli, workshop: Workshop) -> None:
+    state = a_run(workshop.store, one=NodeState(stage="one", state="running", started=time.time()))
+    run = workshop.store.runs.open(state.run_id)
+    log = run.log_path("one", run.append_attempt("one"))
+    log.write_text("first\n")
+    with StateWriter(run, state, lambda: None) as states:
+
+        def work() -> None:
+            time.sleep(0.7)
+            with log.open("a") as file:
+                file.write("second\n")
+            with states.change("one") as node:
+                node.state, node.ended = "done", time.time()
+
+        worker = threading.Thread(target=work)
+        worker.start()
+        _, out, _ = cli("logs", run.id, "one", "--follow")
+        worker.join()
+    assert out == "first\nsecond\n"
+
+
+def test_artifacts_from_the_cradle_to_the_grave(cli: Cli, workshop: Workshop, tmp_path: Path) -> None:
+    store, keys = workshop.store, ["a" * 64, "b" * 64]
+    for number, key in enumerate(keys):
+        with store.attempt(key) as attempt:
+            (attempt.path / "card.json").write_text(f'{{"n": {number}}}')
+            (attempt.path / "same.bin").write_bytes(b"same")
+            attempt.commit(
+                stage="make", kind="thing", config={"n": number}, counts={"outputs": 1}, skipped={"dark": number},
+                inputs={"before": keys[0]} if number else {},
+            )  # fmt: skip
+    assert "thing/x@latest is aaaaaaaaaaaa" in cli("artifacts", "promote", "aaaaaaaa", "thing/x")[1]
+    code, out, _ = cli("artifacts", "list")
+    assert "thing/x@latest" in out
+    assert "bbbbbbbbbbbb" not in out
+    assert "bbbbbbbbbbbb" in cli("artifacts", "list", "--all")[1]
+    assert '"dark": 1' in cli("artifacts", "show", "bbbbbbbb")[1]
+    assert "same.bin" in cli("artifacts", "files", "thing/x")[1]
+    out = cli("artifacts", "diff", "aaaaaaaa", "bbbbbbbb")[1]
+    assert "config.n: 0 -> 1" in out
+    assert "~ card.json" in out
+    assert "1 files are the same, 1 differ" in out
+    out = cli("artifacts", "lineage", "bbbbbbbb")[1]
+    assert "from before=aaaaaaaaaaaa" in out
+    code, out, _ = cli("artifacts", "pull", "thing/x@latest", str(tmp_path / "out"), "--what", "tables")
+    assert (code, (tmp_path / "out" / "card.json").exists()) == (0, True)
+    assert not (tmp_path / "out" / "same.bin").exists()
+    assert cli("artifacts", "pull", "thing/x@latest", str(tmp_path / "out"))[0] == 0
+    assert (tmp_path / "out" / "same.bin").exists(), "all of it unless told otherwise"
+    assert cli("artifacts", "verify", "--all")[0] == 0
+    next((tmp_path / "store" / "artifacts" / keys[0]).rglob("same.bin")).write_bytes(b"sane")
+    code, out, _ = cli("artifacts", "verify", "thing/x")
+    assert (code, "DAMAGED" in out, "same.bin" in out) == (64, True, True)
+    assert cli("artifacts", "invalidate", "thing/x", "--reason", "bits fell over")[0] == 0
+    assert not store.has(keys[0])
+    assert cli("artifacts", "gc", "--dry-run", "--min-age-hours", "0")[0] == 0
+
+
+def test_cancel_stops_a_process_on_this_machine(cli: Cli, workshop: Workshop) -> None:
+    code = """if True:
+        import sys, threading
+        from pipelines.engines.prefect import _signals
+        from pipelines.runs.state import NodeState, RunState, StateWriter
+        from wfm.artifacts import Store
+        run = Store.open(sys.argv[1]).runs.create({"pipeline": "p", "nodes": []})
+        stop = threading.Event()
+        state = RunState(run_id=run.id, pipeline="p", nodes={"one": NodeState(stage="one", state="running")})
+        with _signals(stop), StateWriter(run, state, stop.set):
+            print("up", flush=True)
+            stop.wait(30)
+            state.state = "cancelled"
+    """
+    process = subprocess.Popen([sys.executable, "-c", code, workshop.store.url], cwd=ROOT, stdout=subprocess.PIPE)
+    try:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"up\n"
+        code_, out, _ = cli("cancel")
+        assert (code_, "is cancelled" in out) == (0, True)
+        assert process.wait(timeout=10) == 0
+        state = read_state(workshop.store.runs.list()[0])
+        assert state is not None
+        assert state.state == "cancelled"
+    finally:
+        process.kill()
+        process.wait()
+
+
+def test_the_store_comes_from_the_option_then_the_environment(cli: Cli, tmp_path: Path) -> None:
+    assert str(tmp_path / "other") in cli("runs", "--store", str(tmp_path / "other"))[1]
+    assert os.environ["WFM_STORE"] in cli("runs")[1]
