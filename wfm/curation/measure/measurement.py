@@ -86,7 +86,8 @@ class Measurement:
     asked: str = ""
     "The option of score_clips that it needs beside measures=true, such as ``nsfw=true``."
     watch: "Callable[[Any], Consumer] | None" = None
-    "A consumer of its own in the pass over a clip, from the `ScoreConfig`: `Seen.own` gives it back."
+    """A consumer of its own in the pass over a clip, from the `score.Watch` that it joins, which makes the usual ones
+    (`gather`); `Seen.own` gives it back."""
     limits: tuple[Limit, ...] = ()
     place: int = LAST
     "Columns go by it."

@@ -26,7 +26,7 @@ from wfm.curation.measure.safety import SafetyStills
 from wfm.curation.measure.small_frames import FrameNumbers, SmallFrames
 from wfm.curation.measure.text_tracks import TextConfig, TextTracks, TrackedText
 from wfm.curation.measure.video_type import Look, look, video_type
-from wfm.curation.one_pass import Geometry, Wanted, fitted, one_pass
+from wfm.curation.one_pass import Channels, Geometry, Wanted, fitted, one_pass
 from wfm.curation.one_pass_consumers import Gather, VectorSum
 from wfm.curation.per_clip import Fetch, or_skip, run_per_clip
 from wfm.curation.rows import Score
@@ -126,9 +126,7 @@ class Watch:
     """Everybody who looks at a clip: add ``consumers`` to a pass, then ask each."""
 
     def __init__(self, config: ScoreConfig, embedder: Embedder | None = None) -> None:
-        def stills(geometry: Geometry) -> set[int]:
-            return still_indices(config.stills, len(geometry.seconds))
-
+        self.config = config
         self._vectors = VectorSum()
         self.small = SmallFrames(
             self._vectors,
@@ -137,25 +135,29 @@ class Watch:
             camera=config.measures,
             device=config.device,
         )
-        self._stills = Gather(Wanted("gray", fitted(config.still_side, enlarge=False), frames=stills))
+        self._stills = self.gather("gray", config.still_side)
         self.seams = quality.Seams(lambda geometry: still_indices(config.seam_stills, len(geometry.seconds)))
         self.text = TextTracks(config.text) if config.text_detector == "ppocr" else None
         self.safety = SafetyStills(config.nsfw_stills) if config.nsfw else None
         self.embed: EmbedWatch | None = embedder.watch() if embedder is not None else None
         self._turned = _Turned(self.seams)
         declared = measurements() if config.measures else ()
-        self.own = {row.name: row.watch(config) for row in declared if row.watch is not None}
-        self._measures, self._device = config.measures, config.device
+        self.own = {row.name: row.watch(self) for row in declared if row.watch is not None}
+
+    def gather(self, channels: Channels, side: int) -> Gather:
+        """A consumer that keeps stills spread over the clip, as stored, their longer side at most ``side`` [pixels]."""
+        size, count = fitted(side, enlarge=False), self.config.stills
+        return Gather(Wanted(channels, size, frames=lambda geometry: still_indices(count, len(geometry.seconds))))
 
     @property
     def consumers(self) -> "list[Consumer]":
         found: list[Consumer | None] = [self._vectors, self.small, self._stills]
-        found += [self._turned if self._measures else None, self.text, self.safety, *self.own.values()]
+        found += [self._turned if self.config.measures else None, self.text, self.safety, *self.own.values()]
         return [*(one for one in found if one is not None), *(self.embed.consumers if self.embed is not None else [])]
 
     def stills(self) -> Any:
         """float32 [S, H, W] in 0..1, on the device; after the pass."""
-        return unit(array_module(self._device), self._stills.pictures())
+        return unit(array_module(self.config.device), self._stills.pictures())
 
     @property
     def turn(self) -> "Orientation":
