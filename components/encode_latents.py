@@ -48,7 +48,7 @@ def encode_part(part: "PartContext[EncodeLatentsConfig]") -> Result:
     config, store = part.config, part.open_store()
     if config.threads:
         torch.set_num_threads(config.threads)
-    tokenizer, _ = open_model(store.artifact(part.arguments["tokenizer"]))
+    tokenizer, _ = open_model(store.artifact(part.arguments["tokenizer"]), config.tokenizer_family)
     shards, exclude = part_shards(store, part.arguments, part.name, config.splits)
     made = encode_shards(tokenizer, shards, config, part.out, exclude)
     return Result(counts={"inputs": 0, "outputs": made["windows"], **made})

@@ -7,16 +7,24 @@ Reads `dataset` (frames), `latents` (their geometry), `tokenizer` and `model`. L
     python -m components.generate_videos --spec URL --input dataset=KEY ... --input model=KEY --key-out PATH
 """
 
+from typing import Annotated
+
 import pydantic
 
 from components.entrypoint import Context, Result, main
 from wfm.config import Config, Natural, Seed, how
 from wfm.generation.config import SamplingConfig
+from wfm.models.family import FAMILIES
+from wfm.registry import Named
 
 
 class GenerateVideosConfig(Config):
     """Which windows, and how their futures are drawn."""
 
+    family: Annotated[str, Named(FAMILIES, "draw")] = ""
+    "Family of the world model; the pipeline says it."
+    tokenizer_family: Annotated[str, Named(FAMILIES, "network")] = "tokenizer"
+    "Family of its tokenizer."
     splits: tuple[str, ...] = ("test",)
     "Splits of the data set to predict; never train."
     past_frames: int = pydantic.Field(9, ge=1)

@@ -24,17 +24,19 @@ from wfm.actions import ActionSpec
 from wfm.artifacts import Artifact, Store
 from wfm.data.loader import Loader, read_latents
 from wfm.data.plan import DataPlan
+from wfm.families.tokenizer.card import TokenizerTrainingConfig
+from wfm.families.tokenizer.fit import fit_tokenizer
 from wfm.generation.decoding import continue_tokens, greedy
 from wfm.generation.medusa import continue_with_drafts
 from wfm.models.autoregressive import AutoregressiveTransformer
 from wfm.models.folder import load_model, save_model
 from wfm.models.tokenizer import Tokenizer
 from wfm.recipes import demo
-from wfm.training.config import TokenizerTrainingConfig, WorldTrainingConfig
+from wfm.training.config import WorldTrainingConfig
 from wfm.training.encode import encode_shards, write_summary
 from wfm.training.encode_config import EncodingConfig
-from wfm.training.fit_tokenizer import fit_tokenizer
-from wfm.training.fit_world_model import Encoded, build, go_on, with_actions
+from wfm.training.encoded import Encoded, with_actions
+from wfm.training.fit_world_model import build, go_on
 from wfm.training.loop import train
 
 LEVELS = (8, 8, 8, 5, 5, 5)

@@ -12,6 +12,8 @@ from components.derivation import closure, derive_key, derive_part_key
 from pipelines import lock
 from pipelines.plan import config_class
 from pipelines.stages import TABLE
+from wfm.config import Config
+from wfm.models.family import FamilyConfig
 
 
 def test_key_moves_with_each_part() -> None:
@@ -30,10 +32,19 @@ def test_key_moves_with_each_part() -> None:
     assert derive_part_key("s", "v1", {"a": 1}, {"x": "k"}) not in keys
 
 
-@pytest.mark.parametrize("component", [row.component for row in TABLE])
-def test_every_field_is_in_exactly_one_half(component: str) -> None:
+def _configs() -> list[Config]:
+    """The config of every component, by family where it has one."""
+    found: list[Config] = []
+    for kind in (config_class(row.component) for row in TABLE):
+        families = kind.choices() if issubclass(kind, FamilyConfig) else ()
+        found += [kind.parse({"family": family}) for family in families] if families else [kind()]
+    return found
+
+
+@pytest.mark.parametrize("config", _configs(), ids=lambda config: type(config).__name__)
+def test_every_field_is_in_exactly_one_half(config: Config) -> None:
     """Flip every field: a `what` field moves the key, a `how` field does not."""
-    config = config_class(component)()
+    component = type(config).__name__
     for path, value, half in _leaves(config):
         flipped = _flip(value)
         changed = _copy_with(config, path, flipped)
@@ -81,7 +92,7 @@ def _toy(root: Path, monkeypatch: pytest.MonkeyPatch, body: str) -> str:
     (root / "wfm" / "toys" / "__init__.py").write_text("")
     (root / "wfm" / "toys" / "play.py").write_text(textwrap.dedent(body))
     monkeypatch.setattr(derivation, "ROOT", root)
-    derivation.closure.cache_clear()
+    derivation._reach.cache_clear()
     derivation._meaning.cache_clear()
     return derivation.closure_hash("toy")
 
@@ -93,7 +104,7 @@ def test_comments_and_docstrings_change_nothing_and_code_does(tmp_path: Path, mo
     assert plain == spoken
     assert plain != edited
     assert closure("toy") == ("components.toy", "wfm.toys", "wfm.toys.play")
-    derivation.closure.cache_clear()
+    derivation._reach.cache_clear()
     derivation._meaning.cache_clear()
 
 

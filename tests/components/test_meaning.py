@@ -133,7 +133,7 @@ def test_an_edit_that_keeps_name_size_and_times_is_seen(tmp_path: Path, monkeypa
     toy = tmp_path / "components" / "toy.py"
 
     def hashed() -> str:
-        for cached in (derivation.closure, derivation._meaning, derivation._kept):
+        for cached in (derivation._reach, derivation._meaning, derivation._kept):
             cached.cache_clear()
         found = closure_hash("toy")
         derivation.keep_meanings()
@@ -148,7 +148,7 @@ def test_an_edit_that_keeps_name_size_and_times_is_seen(tmp_path: Path, monkeypa
     assert hashed() != first
     toy.write_text("x = 1\n")
     assert hashed() == first
-    for cached in (derivation.closure, derivation._meaning, derivation._kept):
+    for cached in (derivation._reach, derivation._meaning, derivation._kept):
         cached.cache_clear()
 
 

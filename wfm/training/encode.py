@@ -30,7 +30,7 @@ from wfm.data.windows import Window, clip_windows, decoded_clips
 from wfm.errors import DataError
 from wfm.models.finite import require_finite
 from wfm.models.folder import save_tensors, write_json
-from wfm.models.tokenizer.network import Tokenizer
+from wfm.models.video_tokenizer import VideoTokenizer
 from wfm.training.encode_config import EncodingConfig
 
 SCHEMA = pa.schema(
@@ -51,7 +51,7 @@ SCHEMA = pa.schema(
 
 
 def encode_shards(
-    tokenizer: Tokenizer,
+    tokenizer: VideoTokenizer,
     shards: Mapping[str, Sequence[Path]],
     config: EncodingConfig,
     out: Path,
@@ -86,7 +86,7 @@ def encode_shards(
 
 @torch.no_grad()
 def encode_windows(
-    tokenizer: Tokenizer, found: Sequence[Window], config: EncodingConfig, *, mirror: bool
+    tokenizer: VideoTokenizer, found: Sequence[Window], config: EncodingConfig, *, mirror: bool
 ) -> tuple[dict[str, Tensor], list[dict[str, Any]]]:
     """Arrays and rows of windows; with `mirror` those of their mirror images follow."""
     frames = torch.from_numpy(np.stack([window.frames for window in found]))
@@ -107,7 +107,7 @@ def _extrapolated(frames: Tensor, given: int) -> Tensor:
     return torch.from_numpy(np.concatenate([pixels[:, :given], future], axis=1))
 
 
-def _encoded(tokenizer: Tokenizer, frames: Tensor, batch: int) -> Tensor:
+def _encoded(tokenizer: VideoTokenizer, frames: Tensor, batch: int) -> Tensor:
     parts: Iterator[Tensor] = (as_video(part) for part in frames.split(batch))
     if tokenizer.config.discrete:
         kind = torch.int32 if tokenizer.vocabulary_size <= 2**31 else torch.int64

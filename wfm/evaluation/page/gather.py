@@ -2,15 +2,14 @@
 
 import io
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from wfm.evaluation.generated import GeneratedVideos, read_generated
+from wfm.evaluation.generated import read_generated
 from wfm.evaluation.metrics import all_metrics
 from wfm.evaluation.page.config import PageConfig
 from wfm.evaluation.page.data import Chart, PageData, Series, short_source
 from wfm.evaluation.page.gather_curation import funnel, rejected
-from wfm.evaluation.page.gather_examples import action_videos, prediction_videos
+from wfm.evaluation.page.gather_examples import Judged, action_videos, prediction_videos
 from wfm.evaluation.page.gather_stages import configs, lineage_nodes, stage_costs, training_charts
 from wfm.evaluation.page.intervals import method_name, method_role, video_order
 from wfm.evaluation.page.verdict import SUBSETS, headline, judge
@@ -21,17 +20,6 @@ if TYPE_CHECKING:
 
 FAMILIES = ("diffusion", "autoregressive")
 SHOWN_SOURCES = 20
-
-
-@dataclass(frozen=True)
-class Judged:
-    """One model: its figures, the rows behind them, its videos and the artifact they lie in."""
-
-    metrics: Metrics
-    rows: list[dict[str, Any]]
-    """One a (window, set of videos), see `report`."""
-    made: GeneratedVideos | None
-    generated_key: str
 
 
 def gather(inputs: Mapping[str, "Artifact"], store: "Store", config: PageConfig, *, run_id: str = "") -> PageData:

@@ -2,7 +2,8 @@
 
 import base64
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -14,15 +15,24 @@ from wfm.evaluation.page.data import VideoPanels, short_source
 from wfm.evaluation.page.intervals import FAMILY
 from wfm.evaluation.page.verdict import signed
 from wfm.evaluation.results import gain_by_window
-
-if TYPE_CHECKING:
-    from wfm.evaluation.page.gather import Judged
+from wfm.evaluation.schema import Metrics
 
 SCALE = 3
 SUBSET_NOTES = {"fixed_rate": "fixed rate", "changing_action": "action changes", "static": "camera rests"}
 
 
-def prediction_videos(judged: Sequence["Judged"], number: int) -> list[VideoPanels]:
+@dataclass(frozen=True)
+class Judged:
+    """One model: its figures, the rows behind them, its videos and the artifact they lie in."""
+
+    metrics: Metrics
+    rows: list[dict[str, Any]]
+    """One a (window, set of videos), see `report`."""
+    made: GeneratedVideos | None
+    generated_key: str
+
+
+def prediction_videos(judged: Sequence[Judged], number: int) -> list[VideoPanels]:
     """Windows beside each other under every model and baseline, from the worst gain of the first model to the best."""
     shown = [one for one in judged if one.made is not None]
     if not shown or not number:
@@ -35,7 +45,7 @@ def prediction_videos(judged: Sequence["Judged"], number: int) -> list[VideoPane
     return [_prediction(shown, made, window, int(ranks[window]), len(gains)) for window in spread(gains, number)]
 
 
-def _prediction(shown: list["Judged"], made: GeneratedVideos, window: int, rank: int, count: int) -> VideoPanels:
+def _prediction(shown: list[Judged], made: GeneratedVideos, window: int, rank: int, count: int) -> VideoPanels:
     sample_id, given = str(made.samples[window]["sample_id"]), made.past_frames
     panels, labels, notes = [made.truth[window]], ["Truth"], [f"rank {rank + 1} of {count}"]
     for one in shown:
@@ -70,7 +80,7 @@ def _prediction(shown: list["Judged"], made: GeneratedVideos, window: int, rank:
     )
 
 
-def action_videos(judged: Sequence["Judged"], number: int) -> list[VideoPanels]:
+def action_videos(judged: Sequence[Judged], number: int) -> list[VideoPanels]:
     """Truth, right action and shuffled action of `number` windows a model, evenly by how much the right one gains."""
     found = []
     for one in judged:
@@ -110,7 +120,7 @@ def panel_label(family: str, name: str, headline_variant: str) -> str:
     return head if name == headline_variant else f"{head} {name}"
 
 
-def _place(one: "Judged", sample_id: str) -> int | None:
+def _place(one: Judged, sample_id: str) -> int | None:
     """Where a window stands among those of another model, or None."""
     if one.made is None:
         return None
