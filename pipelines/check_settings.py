@@ -297,12 +297,12 @@ def family_fits(asked: Asked) -> Iterator[str]:
     if config.unfrozen_layers > family.layers(config):
         yield asked("unfrozen_layers", f"the network has {family.layers(config)} blocks")
     card = made.model if made is not None else None
-    try:
-        if card is not None:
+    if card is not None:
+        try:
             family.require_tokenizer(card)
-    except ConfigError as error:
-        yield asked("family", f"{error}; {asked.node.inputs['tokenizer']}.model.levels is {card.levels}")
-        return
+        except ConfigError as error:
+            yield asked("family", f"{error}; {asked.node.inputs['tokenizer']}.model.levels is {card.levels}")
+            return
     for field, advice in family.problems(config, card, encoded, asked.node.inputs["latents"]):
         yield asked(field, advice) if field else f"{asked.node.name}: {advice}"
 
