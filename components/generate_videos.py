@@ -7,43 +7,11 @@ Reads `dataset` (frames), `latents` (their geometry), `tokenizer` and `model`. L
     python -m components.generate_videos --spec URL --input dataset=KEY ... --input model=KEY --key-out PATH
 """
 
-from typing import Annotated
-
-import pydantic
-
 from components.entrypoint import Context, Result, main
-from wfm.config import Config, Natural, Seed, how
-from wfm.generation.config import SamplingConfig
-from wfm.models.family import FAMILIES
-from wfm.registry import Named
+from wfm.generation.config import GenerationConfig
 
 
-class GenerateVideosConfig(Config):
-    """Which windows, and how their futures are drawn."""
-
-    family: Annotated[str, Named(FAMILIES, "draw")] = ""
-    "Family of the world model; the pipeline says it."
-    tokenizer_family: Annotated[str, Named(FAMILIES, "network")] = "tokenizer"
-    "Family of its tokenizer."
-    splits: tuple[str, ...] = ("test",)
-    "Splits of the data set to predict; never train."
-    past_frames: int = pydantic.Field(9, ge=1)
-    "Frames given."
-    stride_frames: int = pydantic.Field(16, ge=1)
-    "Distance between the starts of windows within a clip [frames]."
-    max_windows: int = pydantic.Field(128, ge=0)
-    "Most windows a split, chosen by hash; 0: all."
-    seed: Seed = 0
-    "The seed of a window is a hash of this and its sample id."
-    sampling: SamplingConfig = SamplingConfig()
-    "Sampler and decoding."
-    examples: int = pydantic.Field(6, ge=0)
-    "Windows written as mp4 too."
-    threads: Natural = how(0)
-    "CPU threads of torch; 0: its own choice. The same number gives the same bits."
-
-
-def run(ctx: Context[GenerateVideosConfig]) -> Result:
+def run(ctx: Context[GenerationConfig]) -> Result:
     """One world model, every split."""
     import torch
 
@@ -53,7 +21,13 @@ def run(ctx: Context[GenerateVideosConfig]) -> Result:
     config = ctx.config
     if config.threads:
         torch.set_num_threads(config.threads)
-    world = open_world(ctx.inputs, past_frames=config.past_frames, sampling=config.sampling)
+    world = open_world(
+        ctx.inputs,
+        past_frames=config.past_frames,
+        sampling=config.sampling,
+        family=config.family,
+        tokenizer_family=config.tokenizer_family,
+    )
     counts = {"inputs": 0, "outputs": 0}
     skipped: dict[str, int] = {}
     for split in config.splits:
@@ -71,7 +45,7 @@ def run(ctx: Context[GenerateVideosConfig]) -> Result:
     return Result(counts=counts, skipped=skipped, extra={"family": world.card.family})
 
 
-CONFIG = GenerateVideosConfig
+CONFIG = GenerationConfig
 
 if __name__ == "__main__":
     main(__spec__.name, CONFIG, run)
