@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from components.entrypoint import Context, PartContext, Result, main
 from wfm.curation.source import ingest, listing
+from wfm.curation.source.source_files import Listing
 from wfm.errors import ConfigError
 from wfm.parts.part import add_up
 
@@ -34,7 +35,7 @@ def outside(config: ingest.IngestConfig, inputs: Mapping[str, str], store: "Stor
     return {**(seen or {}), **more} if more else seen
 
 
-def _first(found: listing.Listing, config: ingest.IngestConfig) -> listing.Listing:
+def _first(found: Listing, config: ingest.IngestConfig) -> Listing:
     return dataclasses.replace(found, files=found.files[: config.limit]) if config.limit else found
 
 
@@ -74,12 +75,12 @@ def group(part: PartContext[ingest.IngestConfig]) -> Result:
     return Result(counts=counts, skipped=skipped)
 
 
-def _listing(ctx: Context[ingest.IngestConfig]) -> listing.Listing:
+def _listing(ctx: Context[ingest.IngestConfig]) -> Listing:
     raw: Artifact | None = ctx.inputs.get("raw")
     if raw is not None:
         return _first(listing.list_artifact(raw), ctx.config)
     seen = ctx.outside if ctx.outside is not None else outside(ctx.config, {}, ctx.store)
-    return listing.Listing.from_json(seen)
+    return Listing.from_json(seen)
 
 
 if __name__ == "__main__":

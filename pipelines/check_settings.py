@@ -246,6 +246,11 @@ def held_out_exists(asked: Asked) -> Iterator[str]:
     """Futures are predicted of clips that training has not seen."""
     if not asked.config.splits or not set(asked.config.splits) <= {"val", "test"}:
         yield asked("splits", "choices are val, test: of train the model says what it has learned")
+    signals = asked.behind("signals")
+    if signals is not None and (lacking := sorted(set(asked.config.splits) - set(signals.splits))):
+        yield asked(
+            "splits", f"{asked.node.inputs['signals']}.splits = {signals.splits!r}: add {', '.join(lacking)} there"
+        )
     yield from _not_empty(asked, "splits", "dataset")
 
 

@@ -30,6 +30,7 @@ from tests.benchmarks.paired import paired, print_line, time_of
 from wfm.curation.cut.cut_ahead import CutAhead
 from wfm.curation.cut.cutter import CutConfig, Cutter, shots
 from wfm.curation.cut.interlaced import FieldScan
+from wfm.curation.cut.shot_detection import ShotConfig
 from wfm.curation.cut.split import SplitConfig
 from wfm.curation.embed.embed import FRAMES, SIDE, EmbedConfig, Embedded, Embedder
 from wfm.curation.embed.embedders import digest
@@ -46,7 +47,7 @@ from wfm.data.x264 import STEADY
 from wfm.records import Clip
 
 CUT = CutConfig(copy_codecs=())
-SHOTS = shots.ShotConfig(maximum_seconds=10.0)
+SHOTS = ShotConfig(maximum_seconds=10.0)
 SCORES = ScoreConfig(measures=True)
 EMBED = EmbedConfig(signatures=True)
 FPS = 24
@@ -107,7 +108,7 @@ def plain(path: Path, folder: Path) -> None:
 def whole(
     path: Path,
     folder: Path,
-    shot: shots.ShotConfig = SHOTS,
+    shot: ShotConfig = SHOTS,
     scores: ScoreConfig = SCORES,
     embed: EmbedConfig = EMBED,
 ) -> int:
@@ -247,7 +248,7 @@ def run_neural(folder: Path) -> None:
 
     torch.set_num_threads(1)
     path = make_video(folder / "720p.mp4", seconds=6, height=720, width=1280)
-    even = shots.ShotConfig(minimum_seconds=1.0, maximum_seconds=2.0)  # the same clips, whichever cuts a detector finds
+    even = ShotConfig(minimum_seconds=1.0, maximum_seconds=2.0)  # the same clips, whichever cuts a detector finds
     adding: dict[str, dict[str, Any]] = {
         "nothing": {},
         "TransNetV2": {"shot": even.override(["detector=transnetv2"])},

@@ -22,9 +22,11 @@ from tests.wfm.curation.caption.caption_server import Endpoint
 from wfm.artifacts import Store
 from wfm.curation.caption.answer_cache import AnswerCache
 from wfm.curation.caption.by_model import CaptionByModel
-from wfm.curation.caption.caption import CaptionConfig
-from wfm.curation.cut.cutter import CutConfig, Cutter, shots_transnet
-from wfm.curation.cut.shots import ShotConfig, Span, spans
+from wfm.curation.caption.caption_config import CaptionConfig
+from wfm.curation.cut import shots_transnet
+from wfm.curation.cut.cutter import CutConfig, Cutter
+from wfm.curation.cut.shot_detection import ShotConfig
+from wfm.curation.cut.shots import Span, spans
 from wfm.curation.cut.timeline import Timeline
 from wfm.curation.dataset.clip_table import Known, clip_row
 from wfm.curation.dataset.dataset import ShardsConfig, write_samples

@@ -25,8 +25,8 @@ import pydantic
 
 from wfm.config import Config, how
 from wfm.curation.poison import probe_seconds, watch
-from wfm.curation.source.listing import Listing, SourceFile
 from wfm.curation.source.listing_rows import RIGHTS
+from wfm.curation.source.source_files import Listing, SourceFile
 from wfm.curation.step import Skip, reason_code
 from wfm.data.archive import Archive, split_member
 from wfm.data.archive_index import Limits

@@ -31,12 +31,7 @@ from wfm.models.diffusion.inputs import (
     with_masks,
 )
 from wfm.models.diffusion.prepared import Conditioning, PreparedNoise, PreparedShape, PreparedText
-from wfm.models.layers import (
-    AdaLayerNormLoRA,
-    LearnablePositions,
-    TimestepEmbedding,
-)
-from wfm.models.linear import Linear
+from wfm.models.layers import AdaLayerNormLoRA, LearnablePositions, Linear, TimestepEmbedding
 from wfm.models.rotary import grid_positions, rope_3d
 
 BASE_FPS = 24.0
@@ -311,7 +306,7 @@ class DiffusionTransformer(nn.Module):
             assert told.embedding is not None
             assert told.lora is not None
             final = self.norm_out.modulation(told.embedding, told.lora)
-        return self.proj_out(normed(x, final, told.rows))
+        return self.proj_out(normed(self.norm_out, x, final, told.rows))
 
     # Inside
 

@@ -1,4 +1,4 @@
-"""A linear layer without bias, and the one place that chooses which matrix product it runs on.
+"""The matrix product of a linear layer without bias on a CPU: the one place that chooses which library it runs on.
 
     x [..., K], weight [N, K]  ->  [..., N]
 
@@ -6,18 +6,17 @@ On a CPU in fp32 `F.linear` calls MKL; oneDNN, which torch brings along, does th
 are not Intel's (measured on an AMD EPYC "Rome": 1.1 to 1.2 times on one thread, up to 1.35 on two). Small products are left
 to MKL, whose call costs less. Elsewhere (CUDA, other types, meta tensors) `F.linear` is already the right call.
 
-oneDNN lays out a weight for itself at every call, which costs as much as a tenth of a product of few hundred rows; inside
-`packed_weights` that is done once. For calls that repeat with weights that stay, as a sampler's.
+oneDNN lays out a weight for itself at every call, which costs as much as a tenth of a product of few hundred rows;
+`PackedWeights` does that once, for calls that repeat with weights that stay, as a sampler's. `fast_cpu` puts both to use.
 """
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from wfm.parallel.attention import under_autocast
 
@@ -115,7 +114,7 @@ def _gradients(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None]:
 
 
 class PackedWeights:
-    """What a layer keeps inside `packed_weights`: weights as oneDNN wants them, by name, each made when first used."""
+    """What a layer keeps inside `fast_cpu.packed_weights`: weights as oneDNN wants them, by name, each made when first used."""
 
     def __init__(self, *, laid_out: bool = True) -> None:
         self._laid_out = laid_out
@@ -145,25 +144,6 @@ class PackedWeights:
         return _onednn(x, packed) if _is_large(x, packed) and x.dtype == packed.dtype else None
 
 
-@contextmanager
-def packed_weights(module: nn.Module, *, laid_out: bool = True) -> Iterator[None]:
-    """Inside, the layers of `module` keep what they would otherwise make of their weights at each call: laid out for oneDNN
-    (at up to twice their memory; `laid_out=False`: not, where large products do not repeat), and put together for calls of
-    few rows, such as a decoding step's.
-
-    The weights must not change meanwhile: a change would not be seen. Calls with gradients, on other devices, or in other
-    types are as outside.
-    """
-    keepers = [part for part in module.modules() if hasattr(part, "kept")]
-    for keeper in keepers:
-        keeper.kept = PackedWeights(laid_out=laid_out)  # type: ignore[assignment]
-    try:
-        yield
-    finally:
-        for keeper in keepers:
-            keeper.kept = None  # type: ignore[assignment]
-
-
 class _Product(torch.autograd.Function):
     """`_onednn` with the gradient it lacks."""
 
@@ -173,20 +153,3 @@ class _Product(torch.autograd.Function):
         return _onednn(x, weight)
 
     backward = staticmethod(_gradients)
-
-
-class Linear(nn.Linear):
-    """`nn.Linear` without bias on `product`; same parameter, same state dict."""
-
-    kept: PackedWeights | None = None
-
-    def __init__(self, in_features: int, out_features: int) -> None:
-        super().__init__(in_features, out_features, bias=False)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """x `[..., in_features]` -> `[..., out_features]`."""
-        if self.kept is not None:
-            out = self.kept.product(x, "weight", lambda: self.weight)
-            if out is not None:
-                return out
-        return product(x, self.weight)

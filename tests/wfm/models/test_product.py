@@ -4,18 +4,16 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from wfm.models.layers import Attention
-from wfm.models.linear import Linear, packed_weights, product
-from wfm.models.rotary import grid_positions, rope_3d
+from wfm.models.product import product
 
 
 @pytest.fixture
 def _always_onednn(monkeypatch):
     """Products of any size take the way of large ones."""
-    monkeypatch.setattr("wfm.models.linear.FEW", 0)
-    monkeypatch.setattr("wfm.models.linear.FEW_OF_FEW_ROWS", 0)
-    monkeypatch.setattr("wfm.models.linear.FEW_OF_ONE_ROW", 0)
-    monkeypatch.setattr("wfm.models.linear.FEW_LEARNING", 0)
+    monkeypatch.setattr("wfm.models.product.FEW", 0)
+    monkeypatch.setattr("wfm.models.product.FEW_OF_FEW_ROWS", 0)
+    monkeypatch.setattr("wfm.models.product.FEW_OF_ONE_ROW", 0)
+    monkeypatch.setattr("wfm.models.product.FEW_LEARNING", 0)
 
 
 @pytest.mark.usefixtures("_always_onednn")
@@ -51,44 +49,6 @@ def test_views_and_second_derivatives():
         (first,) = torch.autograd.grad(compute(x, w).pow(3).sum(), x, create_graph=True)
         seconds.append(torch.autograd.grad(first.square().sum(), w)[0])
     assert (seconds[0] - seconds[1]).abs().max() <= 1e-5 * seconds[1].abs().max()
-
-
-def test_autocast_is_respected():
-    layer, x = Linear(40, 24), torch.randn(9000, 40)
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        assert layer(x).dtype == torch.bfloat16
-
-
-@torch.no_grad()
-def test_packed_weights_stand_back_under_autocast():
-    layer, x = Linear(40, 24), torch.randn(9000, 40)
-    with packed_weights(layer):
-        assert layer(x).dtype == torch.float32
-        with torch.autocast("cpu", dtype=torch.bfloat16):
-            assert layer(x).dtype == torch.bfloat16
-
-
-@torch.no_grad()
-def test_packed_weights_change_no_bit_and_leave_nothing_behind():
-    torch.manual_seed(0)
-    net = torch.nn.Sequential(Linear(40, 48), Linear(48, 40))
-    attention = Attention(24, 2)
-    rope = rope_3d(grid_positions((4, 5, 6)), 12)
-    few, many, tokens = torch.randn(3, 40), torch.randn(9000, 40), torch.randn(50, 120, 24)
-    calls = [lambda: net(few), lambda: net(many), lambda: attention(tokens), lambda: attention(tokens, rope=rope)]
-    wanted = [call() for call in calls]
-    names = set(net.state_dict())
-    with packed_weights(torch.nn.ModuleList([net, attention])):
-        for _ in range(2):  # made, then used
-            assert all(torch.equal(call(), before) for call, before in zip(calls, wanted, strict=True))
-        assert set(net.state_dict()) == names
-        assert net[0].kept is not None
-        with torch.enable_grad():
-            net(many).sum().backward()
-        assert net[0].weight.grad is not None
-    assert net[0].kept is None
-    net[0].weight.add_(1)
-    assert not torch.equal(net(many), wanted[1])
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
