@@ -4,8 +4,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from wfm.generation.config import TWICE, SamplingConfig
 from wfm.generation.rollout import future_latents
+from wfm.generation.sampler_config import TWICE, SamplerConfig
 from wfm.models.diffusion.denoiser import Denoiser
 from wfm.models.family import Ask, Drawing
 
@@ -32,7 +32,7 @@ class DiffusionDrawing(Drawing):
         """The transformer."""
         return model.network
 
-    def passes(self, model: Any, sampling: SamplingConfig, mode: str, grid: tuple[int, int, int]) -> int:
+    def passes(self, model: Any, sampling: SamplerConfig, mode: str, grid: tuple[int, int, int]) -> int:
         """One a noise level, and one more between two for samplers that ask twice."""
         steps = 1 if mode == "mean" else sampling.steps
         return 2 * steps - 1 if sampling.sampler in TWICE else steps
