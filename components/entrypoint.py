@@ -32,6 +32,7 @@ from wfm.artifacts.atomic import replace_on_disk
 from wfm.config import Config
 from wfm.errors import ConfigError, InputError, TryAgain, WfmError
 from wfm.log import get_logger, set_up
+from wfm.registry import uses
 
 if TYPE_CHECKING:
     from wfm.artifacts import Artifact, Store
@@ -100,7 +101,7 @@ def _key_and_outside(spec: dict[str, Any], inputs: dict[str, str], store: "Store
     component = importlib.import_module(f"components.{spec['component']}")
     config: Config = component.CONFIG.parse(spec["config"])
     outside = component.outside(config, inputs, store) if hasattr(component, "outside") else None
-    code, redo = code_id(spec["component"]), spec.get("redo", "")
+    code, redo = code_id(spec["component"], uses(config)), spec.get("redo", "")
     return derive_key(spec["stage"], code, config.what(), inputs, outside=outside, redo=redo), outside
 
 
@@ -150,7 +151,7 @@ def _make(
     run: Callable[[Context[ConfigT]], Result],
 ) -> None:
     attempt = store.attempt(key)
-    code = code_id(component)
+    code = code_id(component, uses(config))
     context = Context(
         stage=spec["stage"],
         component=component,
@@ -191,7 +192,7 @@ def _make(
                 "parts_made": context.parts_made,
                 "node": spec["node"],
                 "run_id": spec["run_id"],
-                "outside_closure": sorted(loaded_modules() - set(closure(component))),
+                "outside_closure": sorted(loaded_modules() - set(closure(component, uses(config)))),
             },
         )
     except BaseException:

@@ -17,22 +17,18 @@ from wfm.training.config import WorldTrainingConfig
 from wfm.training.outside import outside_files
 
 
-class TrainWorldModelConfig(WorldTrainingConfig):
-    """The family, its network and its training; see `wfm.training.config`."""
-
-
-def outside(config: TrainWorldModelConfig, inputs: dict[str, str], store: Any) -> dict[str, dict[str, str]] | None:
+def outside(config: WorldTrainingConfig, inputs: dict[str, str], store: Any) -> dict[str, dict[str, str]] | None:
     """A model to go on from and a mixture from outside the store, for the key: by their bytes."""
     return outside_files(config)
 
 
-def run(ctx: Context[TrainWorldModelConfig]) -> Result:
+def run(ctx: Context[WorldTrainingConfig]) -> Result:
     """One world model."""
     from wfm.models.folder import open_model
     from wfm.training.fit_world_model import fit_world_model
     from wfm.training.order import read_weights
 
-    tokenizer, _ = open_model(ctx.inputs["tokenizer"])
+    tokenizer, _ = open_model(ctx.inputs["tokenizer"], ctx.config.tokenizer_family)
     done = fit_world_model(
         ctx.inputs["latents"],
         tokenizer,
@@ -49,7 +45,7 @@ def run(ctx: Context[TrainWorldModelConfig]) -> Result:
     )
 
 
-CONFIG = TrainWorldModelConfig
+CONFIG = WorldTrainingConfig
 
 if __name__ == "__main__":
     main(__spec__.name, CONFIG, run)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from pipelines.explain import flat
 from wfm.config import Config
 from wfm.errors import WfmError
-from wfm.generation.config import TWICE
+from wfm.models.family import FAMILIES, FamilyConfig
 
 if TYPE_CHECKING:
     from pipelines.plan import Node, Plan
@@ -74,22 +74,14 @@ def _of_tokenizer(config: Any, files: int | None) -> float:
     return float(config.training.steps * config.training.batch_size * config.crop_frames * math.prod(config.size))
 
 
-def _of_world_model(config: Any, files: int | None) -> float:
-    if config.family == "autoregressive":
-        weights = config.autoregressive.layers * config.autoregressive.dim**2
-    else:
-        weights = config.diffusion.network.num_layers * config.diffusion.network.width**2
+def _of_training(config: Any, files: int | None) -> float:
+    weights = FAMILIES.load(config.family).weight_count(config)
     return float(config.training.steps * config.training.batch_size * weights)
-
-
-def _of_decoder(config: Any, files: int | None) -> float:
-    network = config.model.denoiser.network
-    return float(config.training.steps * config.training.batch_size * network.num_layers * network.width**2)
 
 
 def _of_generation(config: Any, files: int | None) -> float | None:
     windows = config.max_windows or files
-    passes = config.sampling.steps * (2 if config.sampling.sampler in TWICE else 1)
+    passes = FAMILIES.load(config.family).passes(config.sampling)
     return None if windows is None else float(windows * len(config.splits) * passes)
 
 
@@ -104,18 +96,8 @@ AMOUNTS: dict[str, tuple[Callable[[Any, int | None], float | None], tuple[str, .
     ),
     "encode_latents": (_of_encoding, ("num_frames", "stride_frames", "size")),
     "train_tokenizer": (_of_tokenizer, ("training.", "crop_frames", "size")),
-    "train_world_model": (
-        _of_world_model,
-        (
-            "training.",
-            "diffusion.network.num_layers",
-            "diffusion.network.num_attention_heads",
-            "diffusion.network.attention_head_dim",
-            "autoregressive.layers",
-            "autoregressive.dim",
-        ),
-    ),
-    "train_decoder": (_of_decoder, ("training.", "model.denoiser.network.num_layers")),
+    "train_world_model": (_of_training, ("training.",)),
+    "train_decoder": (_of_training, ("training.",)),
     "generate_videos": (_of_generation, ("max_windows", "splits", "sampling.", "seed")),
     "evaluate_model": (_of_one, ("seed",)),
     "publish_model": (_of_one, ("name",)),
@@ -241,6 +223,8 @@ def share_made(extra: dict[str, Any]) -> float:
 def _rate_for(node: "Node", config: Config, made: list[_Made]) -> Rate | None:
     """The rate of the artifact that says most of this node."""
     known = AMOUNTS.get(node.stage, _OF_FILES)[1]
+    if isinstance(config, FamilyConfig):
+        known = (*known, *FAMILIES.load(config.family).weight_fields)
     wanted = flat(config.what())
 
     def other(one: _Made) -> tuple[str, ...]:

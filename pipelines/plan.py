@@ -11,7 +11,7 @@ import typing
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from components.derivation import code_id, keep_meanings
+from components.derivation import code_id, keep_meanings, module_hashes
 from components.entrypoint import SPEC_VERSION, node_key
 from pipelines.check import check_graph
 from pipelines.check_settings import check_settings
@@ -24,8 +24,9 @@ from pipelines.dags.world_model import OPTIONAL as MODEL_OPTIONAL
 from pipelines.dags.world_model import models_of_dataset, world_model
 from pipelines.stages import stage as stage_row
 from wfm.artifacts.address import check_name
-from wfm.config import Config, assign, parse_assignment, unknown
+from wfm.config import Config, assign, knows, parse_assignment, unknown
 from wfm.errors import ConfigError
+from wfm.registry import uses
 
 if TYPE_CHECKING:
     from wfm.artifacts import Store
@@ -196,10 +197,20 @@ def _known(settings: dict[str, dict[str, Any]], profile: str) -> dict[str, dict[
     return settings
 
 
-def config_class(component: str) -> type[Config]:
-    """The configuration class of a component."""
+def config_class(component: str, values: Mapping[str, Any] | None = None) -> type[Config]:
+    """The configuration class of a component; with `values`, the one that they are read by (`FamilyConfig`)."""
     found: type[Config] = importlib.import_module(f"components.{component}").CONFIG
-    return found
+    return found.class_of(values) if values is not None else found
+
+
+def code_of(node: Node) -> str:
+    """The code id of a node: of its component, and of what its config names."""
+    return code_id(node.component, uses(config_class(node.component).parse(node.config)))
+
+
+def modules_of(node: Node) -> dict[str, str]:
+    """What that id is made from: module -> hash."""
+    return module_hashes(node.component, uses(config_class(node.component).parse(node.config)))
 
 
 def _node(node: GraphNode, redo: dict[str, str]) -> Node:
@@ -222,7 +233,7 @@ def _with_optional(settings: dict[str, dict[str, Any]], overrides: Sequence[str]
 
 
 def _override(nodes: list[Node], overrides: Sequence[str]) -> None:
-    """``node.field=value`` or ``stage.field=value`` (every node of that stage)."""
+    """``node.field=value`` or ``stage.field=value`` (every node of that stage that has the field: families differ)."""
     for text in overrides:
         path, value = parse_assignment(text)
         matching = [node for node in nodes if path[0] in (node.name, node.stage)]
@@ -231,8 +242,10 @@ def _override(nodes: list[Node], overrides: Sequence[str]) -> None:
                 f"override {text!r} names no stage of this pipeline; write stage.field=value. "
                 f"Choices: {', '.join(node.name for node in nodes)}"
             )
-        for node in matching:
-            assign(node.config, path[1:], value, config_class(node.component))
+        kinds = {node.name: config_class(node.component, node.config) for node in matching}
+        having = [node for node in matching if knows(path[1:], kinds[node.name])]
+        for node in having or matching:
+            assign(node.config, path[1:], value, kinds[node.name])
     for node in nodes:  # when all are set: two fields that need each other come in any order
         node.config = config_class(node.component).parse(node.config).resolved()
 
@@ -282,4 +295,4 @@ def _why(node: Node, plan: Plan) -> str:
         return f"follows {', '.join(changed)}"
     if node.redo:
         return "asked for again"
-    return f"no artifact {typing.cast(str, node.key)[:12]} yet (code {code_id(node.component)[:12]})"
+    return f"no artifact {typing.cast(str, node.key)[:12]} yet (code {code_of(node)[:12]})"

@@ -27,6 +27,7 @@ __all__ = [
     "captions",
     "dataset_parts",
     "decode",
+    "encoded",
     "energon",
     "exclusions",
     "loader",

@@ -2,17 +2,17 @@
 
 from contextlib import nullcontext
 from dataclasses import replace
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from wfm.data.seeds import mix
 from wfm.errors import ConfigError
-from wfm.generation.config import GuidanceConfig, SamplingConfig
 from wfm.generation.decoding import Choose, TopP, continue_tokens, expected, greedy
 from wfm.generation.guidance import guided
 from wfm.generation.medusa import continue_with_drafts
+from wfm.generation.sampler_config import GuidanceConfig, SamplerConfig
 from wfm.generation.samplers import noise_levels, sample, seeded_noise
 from wfm.models.autoregressive.network import AutoregressiveTransformer
 from wfm.models.diffusion.conditioning import Conditions
@@ -39,7 +39,7 @@ def draw_latents(
     *,
     seeds: list[int],
     mode: str,
-    sampling: SamplingConfig,
+    sampling: SamplerConfig,
     negative_text: Tensor | None = None,
     negative_lengths: Tensor | None = None,
 ) -> Tensor:
@@ -74,7 +74,7 @@ def future_latents(
     frames: int,
     seeds: list[int],
     mode: str,
-    sampling: SamplingConfig,
+    sampling: SamplerConfig,
     guess: Tensor | None = None,
     text: Tensor | None = None,
     text_lengths: Tensor | None = None,
@@ -117,7 +117,7 @@ def future_tokens(
     frames: int,
     seeds: list[int],
     mode: str,
-    sampling: SamplingConfig,
+    sampling: Any,
     guess: Tensor | None = None,
     text: Tensor | None = None,
     text_lengths: Tensor | None = None,

@@ -3,9 +3,9 @@
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, cast
 
-from wfm.generation.config import TWICE
+from wfm.generation.sampler_config import TWICE
 from wfm.generation.world_model import WorldModel
 from wfm.log import progress
 from wfm.models.diffusion import Denoiser
@@ -36,11 +36,11 @@ def watched(world: WorldModel, total: int, mode: str) -> Iterator[None]:
 
 def expected_passes(world: WorldModel, total: int, mode: str) -> int:
     """Passes of the network that a generation takes; with Medusa heads at most so many."""
-    card = world.card
+    card, sampling = world.card, cast(Any, world.card.sampling)
     if isinstance(world.model, Denoiser):
         windows = math.ceil((total - card.past_frames) / (card.num_frames - card.past_frames))
-        steps = 1 if mode == "mean" else card.sampling.steps
-        return windows * (2 * steps - 1 if card.sampling.sampler in TWICE else steps)
+        steps = 1 if mode == "mean" else sampling.steps
+        return windows * (2 * steps - 1 if sampling.sampler in TWICE else steps)
     config, tokenizer = world.model.config, world.tokenizer.config
     latents = math.ceil((total - card.past_frames) / tokenizer.temporal_compression)  # type: ignore[operator]
     if config.order == "frame":  # type: ignore[union-attr]

@@ -1,15 +1,20 @@
 """What windows of a data set are encoded. Torch-free, and no family's."""
 
-from typing import Self
+from typing import Annotated, Self
 
 import pydantic
 
 from wfm.config import Config, Count, Natural, how
+from wfm.models.family import FAMILIES
+from wfm.models.video_tokenizer import TokenizerCard
+from wfm.registry import Named
 
 
 class EncodingConfig(Config):
     """Which windows a tokenizer encodes for the world models."""
 
+    tokenizer_family: Annotated[str, Named(FAMILIES, "network")] = "tokenizer"
+    "Family of the tokenizer."
     splits: tuple[str, ...] = ("train", "val")
     "Splits of the data set to encode. Evaluation reads the test split itself, from frames."
     size: tuple[int, int] = (64, 64)
@@ -28,8 +33,8 @@ class EncodingConfig(Config):
     "Add the left-right mirror of every training window."
     batch_size: Count = how(32)
     "Windows encoded at once."
-    threads: Natural = how(0)
-    "CPU threads of torch; 0: as torch chooses."
+    threads: Natural = how(1)
+    "CPU threads of torch in each worker; 0: as torch chooses. The same number gives the same bits."
 
     @pydantic.model_validator(mode="after")
     def _fits(self) -> Self:
@@ -39,3 +44,11 @@ class EncodingConfig(Config):
                 f"motion to go on, and something must follow within the {self.num_frames}"
             )
         return self
+
+    def grid(self, tokenizer: TokenizerCard) -> tuple[int, int, int] | None:
+        """Latents (t, h, w) of a window; None where the tokenizer cannot take so many frames."""
+        try:
+            frames = tokenizer.latent_frames(self.num_frames)
+        except ValueError:
+            return None
+        return frames, self.size[0] // tokenizer.spatial_compression, self.size[1] // tokenizer.spatial_compression

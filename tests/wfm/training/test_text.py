@@ -12,16 +12,17 @@ from wfm.data.loader import ArrayDataset, Loader
 from wfm.data.plan import DataPlan
 from wfm.data.windows import Window
 from wfm.errors import ConfigError
+from wfm.families.diffusion.card import DiffusionTrainingConfig
 from wfm.models.diffusion import Conditions
 from wfm.models.text import TextConfig, open_encoder
 from wfm.models.text.identity import encoder_identity, encoder_note
 from wfm.models.tokenizer import TokenizerConfig
-from wfm.training.config import WorldTrainingConfig
-from wfm.training.fit_world_model import Encoded, build
+from wfm.training.encoded import Encoded
+from wfm.training.fit_world_model import build
 from wfm.training.loop import train
 
 CAPTIONS = ("the picture grows brighter", "the lights go out and it is dark")
-CONFIG = WorldTrainingConfig.parse(
+CONFIG = DiffusionTrainingConfig.parse(
     {
         "diffusion": {
             "network": {

@@ -19,11 +19,11 @@ from wfm.data.mixture import Mixture
 from wfm.data.psnr import psnr
 from wfm.data.windows import Window, windows
 from wfm.errors import ConfigError
+from wfm.families.tokenizer.card import TokenizerTrainingConfig
 from wfm.models.folder import count_parameters, load_model, save_model
 from wfm.models.seeding import seed_everything
 from wfm.models.tokenizer.network import Tokenizer
 from wfm.models.tokenizer.objective import TokenizerObjective
-from wfm.training.config import TokenizerTrainingConfig
 from wfm.training.joint import JointObjective
 from wfm.training.loop import train
 from wfm.training.objective import Rival
@@ -111,7 +111,7 @@ def first_weights(config: TokenizerTrainingConfig, frames: Tensor) -> Tokenizer:
         tokenizer.start([as_video(part) for part in frames[: config.start_windows].split(START_BATCH)])
         return tokenizer
     tokenizer, card = load_model(config.initial)
-    if card.family != "tokenizer":
+    if card.family != config.family:
         raise ConfigError(f"initial = {config.initial!r} holds a model of family {card.family!r}, not a tokenizer")
     held, wanted = card.config.resolved(), config.model.resolved()
     other = [f"{name}: {held[name]!r}, model has {wanted[name]!r}" for name in held if held[name] != wanted[name]]

@@ -15,14 +15,15 @@ from wfm.data.mixture import Mixture
 from wfm.data.psnr import psnr
 from wfm.data.seeds import mix
 from wfm.errors import ConfigError, DataError
+from wfm.families.diffusion_decoder.card import DecoderTrainingConfig
 from wfm.models.diffusion_decoder.config import DecoderConfig
 from wfm.models.diffusion_decoder.network import DiffusionDecoder, on_grid
 from wfm.models.diffusion_decoder.objective import DecoderObjective
 from wfm.models.folder import count_parameters, save_model
 from wfm.models.parallelize import parallelize
 from wfm.models.seeding import seed_everything, seeded_generator
-from wfm.models.tokenizer import Tokenizer
-from wfm.training.config import DecoderTrainingConfig, filled
+from wfm.models.video_tokenizer import VideoTokenizer
+from wfm.training.config import filled
 from wfm.training.encoded import Encoded, read_encoded
 from wfm.training.loop import train
 from wfm.training.order import data_plan, mixture_note
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
 def fit_decoder(
     latents: "Artifact",
     tokens: "Artifact",
-    tokenizer: Tokenizer,
+    tokenizer: VideoTokenizer,
     levels: tuple[int, ...],
     config: DecoderTrainingConfig,
     *,
@@ -125,7 +126,7 @@ def build_decoder(
 
 
 def validation(
-    objective: DecoderObjective, tokenizer: Tokenizer, held: ArrayDataset, config: DecoderTrainingConfig
+    objective: DecoderObjective, tokenizer: VideoTokenizer, held: ArrayDataset, config: DecoderTrainingConfig
 ) -> Callable[[Any], dict[str, float]]:
     """A function of the model: its loss on held-out windows with fixed noise, and the PSNR [dB] of the one-step mean against
     the reconstruction of the true latents, both decoded."""
