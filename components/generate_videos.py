@@ -12,7 +12,8 @@ from typing import Annotated
 import pydantic
 
 from components.entrypoint import Context, Result, main
-from wfm.config import Config, Natural, Seed, how
+from wfm.conditions.condition import CONDITIONS
+from wfm.config import Config, Natural, Seed, added, how
 from wfm.generation.config import SamplingConfig
 from wfm.models.family import FAMILIES
 from wfm.registry import Named
@@ -25,6 +26,8 @@ class GenerateVideosConfig(Config):
     "Family of the world model; the pipeline says it."
     tokenizer_family: Annotated[str, Named(FAMILIES, "network")] = "tokenizer"
     "Family of its tokenizer."
+    conditions: Annotated[tuple[str, ...], Named(CONDITIONS)] = added(())
+    "Further conditions of the model, those of its training's `conditions`."
     splits: tuple[str, ...] = ("test",)
     "Splits of the data set to predict; never train."
     past_frames: int = pydantic.Field(9, ge=1)
@@ -53,7 +56,9 @@ def run(ctx: Context[GenerateVideosConfig]) -> Result:
     config = ctx.config
     if config.threads:
         torch.set_num_threads(config.threads)
-    world = open_world(ctx.inputs, past_frames=config.past_frames, sampling=config.sampling)
+    world = open_world(
+        ctx.inputs, past_frames=config.past_frames, sampling=config.sampling, conditions=config.conditions
+    )
     counts = {"inputs": 0, "outputs": 0}
     skipped: dict[str, int] = {}
     for split in config.splits:

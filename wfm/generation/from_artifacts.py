@@ -2,11 +2,11 @@
 
 import json
 import struct
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from wfm.errors import DataError, InputError
+from wfm.errors import ConfigError, DataError, InputError
 from wfm.generation.config import SamplingConfig
 from wfm.generation.held_out import HeldOut, collect
 from wfm.generation.world_model import WorldCard, WorldModel
@@ -18,11 +18,14 @@ if TYPE_CHECKING:
 CARD_VERSION = 1
 
 
-def open_world(inputs: Mapping[str, "Artifact"], *, past_frames: int, sampling: SamplingConfig) -> WorldModel:
+def open_world(
+    inputs: Mapping[str, "Artifact"], *, past_frames: int, sampling: SamplingConfig, conditions: Iterable[str] = ()
+) -> WorldModel:
     """The unpublished world model of the artifacts ``tokenizer``, ``model`` and ``latents``; the latter's geometry is
     the window.
 
-    Raises DataError when the model was trained with another tokenizer, or on other latents, than the ones given.
+    Raises DataError when the model was trained with another tokenizer, or on other latents, than the ones given; ConfigError
+    when its further conditions are others than those that the stage's config names, whose code is in its key.
     """
     for role in ("tokenizer", "latents"):
         trained_with = inputs["model"].manifest.inputs.get(role)
@@ -43,7 +46,11 @@ def open_world(inputs: Mapping[str, "Artifact"], *, past_frames: int, sampling: 
         sampling=sampling,
         inputs={role: artifact.key for role, artifact in inputs.items()},
     )
-    return WorldModel(tokenizer, model, model_card, card)
+    world = WorldModel(tokenizer, model, model_card, card)
+    if set(world.conditions) != set(conditions):
+        has, said = (", ".join(sorted(names)) or "none" for names in (world.conditions, conditions))
+        raise ConfigError(f"conditions: the model was trained with {has}, the config names {said}: name those")
+    return world
 
 
 def latent_shape(latents: "Artifact") -> tuple[int, int, int]:

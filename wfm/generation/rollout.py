@@ -1,5 +1,6 @@
 """One window of a future, in the space of each family: latents by diffusion, tokens by autoregression."""
 
+from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import replace
 from typing import Literal
@@ -40,8 +41,7 @@ def draw_latents(
     seeds: list[int],
     mode: str,
     sampling: SamplingConfig,
-    negative_text: Tensor | None = None,
-    negative_lengths: Tensor | None = None,
+    negative: Mapping[str, Tensor] | None = None,
 ) -> Tensor:
     """Latents ``[B, C, T, H, W]`` (the tokenizer's units), one sequence a seed, of ``shape`` (C, T, H, W).
 
@@ -57,7 +57,7 @@ def draw_latents(
         drawn = seeded_noise(shape, [mix(seed, "augment") for seed in seeds], device=noise.device, dtype=noise.dtype)
         conditions = replace(conditions, augment_sigma=sampling.augment_sigma, augment_noise=drawn, release_given=True)
     guidance = sampling.guidance if mode == "sample" else GuidanceConfig()
-    denoise = guided(model, conditions, noise, guidance, negative_text=negative_text, negative_lengths=negative_lengths)
+    denoise = guided(model, conditions, noise, guidance, negative=negative)
     scale = model.config.sigma_data
     sigmas = noise_levels(sampling, steps=1 if mode == "mean" else None, sigma_data=scale)
     with packed_weights(model.network) if len(sigmas) > 1 else nullcontext():
@@ -69,30 +69,23 @@ def draw_latents(
 def future_latents(
     model: Denoiser,
     past: Tensor,
-    actions: Tensor | None,
+    tensors: Mapping[str, Tensor],
     *,
     frames: int,
     seeds: list[int],
     mode: str,
     sampling: SamplingConfig,
-    guess: Tensor | None = None,
-    text: Tensor | None = None,
-    text_lengths: Tensor | None = None,
-    negative_text: Tensor | None = None,
-    negative_lengths: Tensor | None = None,
+    negative: Mapping[str, Tensor] | None = None,
 ) -> Tensor:
     """Continue ``past [B, C, p, h, w]`` (the tokenizer's units) to ``frames`` latent frames ``[B, C, frames, h, w]``.
 
-    actions: normalised ``[B, T, A]`` or None; guess ``[B, C, frames, h, w]``: latents of the extrapolated past, for a
-    model that is shown them; text embeddings ``[B, L, D]`` with their lengths, or None; a negative prompt likewise,
-    ``[1, L, D]``. Modes: see `draw_latents`.
+    tensors: of the model's conditions, by name, ``[B, ...]`` each; negative: tensors of a negative prompt. Modes: see
+    `draw_latents`.
     """
     batch, channels, given, height, width = past.shape
-    if model.config.extrapolate and guess is None:
-        raise ConfigError("this model is shown the extrapolated past (extrapolate=True): give its latents as `guess`")
-    shown = past.new_zeros(batch, channels, frames, height, width) if guess is None else model.normalise(guess)
+    shown = past.new_zeros(batch, channels, frames, height, width)
     shown[:, :, :given] = model.normalise(past, video=frames > 1)
-    conditions = Conditions(past=shown, given=given, actions=actions, text=text, text_lengths=text_lengths)
+    conditions = Conditions(past=shown, given=given, tensors=tensors)
     shape = (channels, frames, height, width)
     latents = draw_latents(
         model,
@@ -101,8 +94,7 @@ def future_latents(
         seeds=seeds,
         mode=mode,
         sampling=sampling,
-        negative_text=negative_text,
-        negative_lengths=negative_lengths,
+        negative=negative,
     )
     latents[:, :, :given] = past
     return latents
@@ -112,17 +104,14 @@ def future_latents(
 def future_tokens(
     model: AutoregressiveTransformer,
     past: Tensor,
-    actions: Tensor | None,
+    tensors: Mapping[str, Tensor],
     *,
     frames: int,
     seeds: list[int],
     mode: str,
     sampling: SamplingConfig,
-    guess: Tensor | None = None,
-    text: Tensor | None = None,
-    text_lengths: Tensor | None = None,
 ) -> Tensor:
-    """Continue ``past`` int64 ``[B, p, h, w]`` to ``frames`` latent frames int64 ``[B, frames, h, w]``; actions as
+    """Continue ``past`` int64 ``[B, p, h, w]`` to ``frames`` latent frames int64 ``[B, frames, h, w]``; tensors as
     above.
 
     Mode "greedy" takes the most probable symbol everywhere (with the model's Medusa heads, where it has any), "sample"
@@ -133,9 +122,8 @@ def future_tokens(
     require_mode("autoregressive", mode)
     if mode == "mean" and model.config.vocabulary != "digits":
         raise ConfigError('mode "mean" needs vocabulary="digits": ids of a flat vocabulary are names, not quantities')
-    how = {"frames": frames, "guess": guess, "text": text, "text_lengths": text_lengths}
     if mode == "greedy" and model.medusa is not None:
-        return continue_with_drafts(model, past, actions, **how).tokens  # type: ignore[arg-type]
+        return continue_with_drafts(model, past, None, frames=frames, tensors=tensors).tokens
     choices: dict[str, Choose] = {"greedy": greedy, "mean": expected}
     choose = choices.get(mode) or TopP(seeds, temperature=sampling.temperature, top_p=sampling.top_p)
-    return continue_tokens(model, past, actions, choose=choose, **how)  # type: ignore[arg-type]
+    return continue_tokens(model, past, None, frames=frames, choose=choose, tensors=tensors)

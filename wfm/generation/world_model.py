@@ -9,8 +9,9 @@ A bundle is a folder: ``tokenizer/`` and ``model/`` (each a model folder, see wf
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple, Self
 
 import numpy as np
@@ -19,9 +20,12 @@ import torch
 from torch import Tensor, nn
 
 from wfm.actions import ActionSpec
+from wfm.conditions.action import Action
+from wfm.conditions.condition import View, of_slots
+from wfm.conditions.extrapolation import Extrapolation
+from wfm.conditions.text import Text
 from wfm.config import Config
 from wfm.data.loader import as_frames, as_video
-from wfm.data.motion import extrapolate
 from wfm.data.seeds import derived_seed
 from wfm.errors import ConfigError, DataError
 from wfm.generation.config import SamplingConfig
@@ -34,6 +38,7 @@ from wfm.models.diffusion.denoiser import Denoiser
 from wfm.models.finite import require_finite
 from wfm.models.folder import ModelCard, load_model
 from wfm.models.seeding import check_seed
+from wfm.models.slots import slots_of
 from wfm.models.tokenizer.network import Tokenizer
 
 SCHEMA_VERSION = 1
@@ -41,16 +46,20 @@ SCHEMA_VERSION = 1
 _log = get_logger(__name__)
 
 
-class Told(NamedTuple):
-    """Embeddings `[B, L, D]` and lengths `[B]` of the captions, and of the negative prompt (one row for all); None: none."""
+class Given(NamedTuple):
+    """What the caller gives beside the past, of B sequences."""
 
-    text: Tensor | None = None
-    lengths: Tensor | None = None
-    negative: Tensor | None = None
-    negative_lengths: Tensor | None = None
+    actions: np.ndarray | None = None
+    "Raw, `[B, T, A]`."
+    text: Mapping[str, Tensor] = MappingProxyType({})
+    "Tensors of the captions, `[B, ...]`."
+    negative: Mapping[str, Tensor] = MappingProxyType({})
+    "Tensors of the negative prompt, one row for all."
 
-
-"""Text embeddings `[B, L, D]` and lengths `[B]`, or nothing."""
+    def rows(self, index: list[int]) -> "Given":
+        """Of the sequences `index`."""
+        actions = None if self.actions is None else self.actions[index]
+        return Given(actions, {name: x[index] for name, x in self.text.items()}, self.negative)
 
 
 class WorldCard(Config):
@@ -100,6 +109,8 @@ class WorldModel:
                 f"the model was trained to be shown what follows {shown} frames, and is asked with {card.past_frames}: "
                 f"set past_frames={shown}"
             )
+        self.conditions = of_slots(getattr(model.config, "conditions", {}))
+        "Those that the model's configuration has no fields of its own for."
         self._require_motion(card.past_frames)
         for frames in (card.past_frames, card.num_frames):
             self._latent_frames(frames)
@@ -174,16 +185,14 @@ class WorldModel:
         total = self.card.num_frames if num_frames is None else num_frames
         self._check(past, total, seeds)
         require_finite(past, "the past")
-        known = self._normalised(actions, past.shape[0], total)
-        told = self._told(text, past.shape[0], negative_text)
+        self._check_actions(actions, past.shape[0], total)
+        given = self._given(actions, text, past.shape[0], negative_text)
         size = self.sampling_batch
         rows = []
         for start in range(0, past.shape[0], size):
             chosen = list(range(start, min(start + size, past.shape[0])))
             filled = chosen + [chosen[-1]] * (size - len(chosen))  # always `size` rows: see SamplingConfig.batch_size
-            acts = _rows(known, filled)
-            words = told._replace(text=_rows(told.text, filled), lengths=_rows(told.lengths, filled))
-            part = self._roll_out(past[filled], acts, words, total, [seeds[i] for i in filled], mode)
+            part = self._roll_out(past[filled], given.rows(filled), total, [seeds[i] for i in filled], mode)
             rows.append(part[: len(chosen)])
         return torch.cat(rows)
 
@@ -192,28 +201,30 @@ class WorldModel:
         """Rows of every batch that goes through the networks."""
         return self.card.sampling.batch_size
 
-    def _roll_out(
-        self, past: Tensor, actions: Tensor | None, text: Told, total: int, seeds: list[int], mode: str
-    ) -> Tensor:
+    def _roll_out(self, past: Tensor, beside: Given, total: int, seeds: list[int], mode: str) -> Tensor:
         """``[B, 3, total, H, W]``, window by window."""
-        if isinstance(self.model, AutoregressiveTransformer) and not self.model.config.extrapolate:
-            return self._roll_out_tokens(past, actions, text, total, seeds, mode)
+        if isinstance(self.model, AutoregressiveTransformer) and not self._reads_frames:
+            return self._roll_out_tokens(past, beside, total, seeds, mode)
         video, given, window = past, past.shape[2], 0
         while video.shape[2] < total:
             start = video.shape[2] - given
             length = min(self.card.num_frames, self._whole(total - start))
-            acts = None if actions is None else _window(actions, start, length)
             drawn = [seed if window == 0 else derived_seed(seed, window) for seed in seeds]
-            future = self._one_window(video[:, :, start:], acts, text, length, drawn, mode)
+            tensors = self._tensors(video[:, :, start:], beside, start, length)
+            future = self._one_window(video[:, :, start:], tensors, beside.negative, length, drawn, mode)
             video = torch.cat([video, future[:, :, given : given + total - video.shape[2]]], dim=2)
             window += 1
         return video
 
-    def _roll_out_tokens(
-        self, past: Tensor, actions: Tensor | None, text: Told, total: int, seeds: list[int], mode: str
-    ) -> Tensor:
+    @property
+    def _reads_frames(self) -> bool:
+        """Whether a condition reads the given frames of every window, so that tokens alone do not do."""
+        assert isinstance(self.model, Denoiser | AutoregressiveTransformer)
+        return self.model.config.extrapolate or bool(self.conditions)
+
+    def _roll_out_tokens(self, past: Tensor, beside: Given, total: int, seeds: list[int], mode: str) -> Tensor:
         """The same in tokens: each window goes on from the last tokens of the one before, which are never decoded and encoded
-        again, and the whole is decoded at once. (A model that is shown the extrapolated past needs frames.)"""
+        again, and the whole is decoded at once. (A model with a condition that reads the given frames needs frames.)"""
         assert isinstance(self.model, AutoregressiveTransformer)
         tokens, step = self.tokenizer.tokens(past), self.tokenizer.config.temporal_compression
         given, wanted = tokens.shape[1], self._latent_frames(self._whole(total))
@@ -224,13 +235,11 @@ class WorldModel:
             found = future_tokens(
                 self.model,
                 tokens[:, start:],
-                None if actions is None else _window(actions, start * step, 1 + (frames - 1) * step),
+                self._tensors(None, beside, start * step, 1 + (frames - 1) * step),
                 frames=frames,
                 seeds=[seed if window == 0 else derived_seed(seed, window) for seed in seeds],
                 mode=mode,
                 sampling=self.card.sampling,
-                text=text.text,
-                text_lengths=text.lengths,
             )
             tokens = torch.cat([tokens, found[:, given:]], dim=1)
             window += 1
@@ -244,92 +253,91 @@ class WorldModel:
         return self.decoder.decode(tokens, self.card.size, seeds=[derived_seed(seed, "decoder") for seed in seeds])
 
     def _one_window(
-        self, past: Tensor, actions: Tensor | None, text: Told, length: int, seeds: list[int], mode: str
+        self,
+        past: Tensor,
+        tensors: Mapping[str, Tensor],
+        negative: Mapping[str, Tensor],
+        length: int,
+        seeds: list[int],
+        mode: str,
     ) -> Tensor:
         """The decoded window ``[B, 3, length, H, W]``, clamped to [-1, 1]; its first frames are the tokenizer's
         reconstruction."""
         frames, sampling = self._latent_frames(length), self.card.sampling
-        guess = self._extrapolated(past, length)
         if isinstance(self.model, Denoiser):
             latents = future_latents(
-                self.model,
-                self.tokenizer.encode(past),
-                actions,
-                frames=frames,
-                seeds=seeds,
-                mode=mode,
-                sampling=sampling,
-                guess=None if guess is None else self.tokenizer.encode(guess),
-                text=text.text,
-                text_lengths=text.lengths,
-                negative_text=text.negative,
-                negative_lengths=text.negative_lengths,
-            )
+                self.model, self.tokenizer.encode(past), tensors, frames=frames, seeds=seeds, mode=mode, sampling=sampling,
+                negative=negative,
+            )  # fmt: skip
             return _shown(self.tokenizer.decode(latents))
         assert isinstance(self.model, AutoregressiveTransformer)
         tokens = future_tokens(
-            self.model,
-            self.tokenizer.tokens(past),
-            actions,
-            frames=frames,
-            seeds=seeds,
-            mode=mode,
-            sampling=sampling,
-            guess=None if guess is None else self.tokenizer.tokens(guess),
-            text=text.text,
-            text_lengths=text.lengths,
+            self.model, self.tokenizer.tokens(past), tensors, frames=frames, seeds=seeds, mode=mode, sampling=sampling
         )
         return self._decoded(tokens, seeds)
 
-    def _extrapolated(self, past: Tensor, length: int) -> Tensor | None:
-        """``past`` followed by what constant motion makes of it, ``[B, 3, length, H, W]``, for a model that is shown it."""
-        assert isinstance(self.model, Denoiser | AutoregressiveTransformer)
-        if not self.model.config.extrapolate:
-            return None
-        frames = as_frames(past).cpu().numpy()
-        future = torch.from_numpy(extrapolate(frames, length - frames.shape[1]))
-        return torch.cat([past, as_video(future).to(past)], dim=2)
+    def _tensors(self, past: Tensor | None, beside: Given, start: int, length: int) -> dict[str, Tensor]:
+        """What the conditions read of the window of ``length`` frames from ``start`` on; past ``[B, 3, P, H, W]``, its given
+        frames, None where no condition reads them."""
+        slots = slots_of(self.model.config)
+        weight = next(self.model.parameters())
+        signals = {} if beside.actions is None else {"actions": _window(beside.actions, start, length)}
+        frames = None if past is None else as_frames(past).cpu().numpy()
+        for name, condition in self.conditions.items():
+            assert frames is not None
+            made = [condition.track(one, self.card.fps) for one in frames]
+            if made and all(track is not None for track in made):
+                signals[name] = np.stack([track.values for track in made if track is not None])
+        view = View(signals, length, self.card.fps, {"actions": self.action_spec.resolved()})
+        readers = [*self.conditions.values(), *([Action(spec=self.action_spec)] if "action" in slots else [])]
+        found = {name: torch.from_numpy(x).to(weight.device) for one in readers for name, x in one.read(view).items()}
+        found = {name: x.to(weight.dtype) if x.is_floating_point() else x for name, x in found.items()}
+        if frames is not None and "extrapolation" in slots:
+            video = Extrapolation(given_frames=frames.shape[1]).video(frames, length)
+            whole = torch.cat([past, as_video(torch.from_numpy(video[:, frames.shape[1] :])).to(past)], dim=2)  # type: ignore[list-item]
+            discrete = self.tokenizer.config.discrete
+            found["guess"] = self.tokenizer.tokens(whole) if discrete else self.tokenizer.encode(whole)
+        return {**found, **beside.text}
 
-    def _normalised(self, actions: np.ndarray | Tensor | None, batch: int, total: int) -> Tensor | None:
+    def _check_actions(self, actions: np.ndarray | Tensor | None, batch: int, total: int) -> None:
+        """Raise ConfigError for actions that do not fit, and warn of such as are far from all that the model was shown."""
         if actions is None or self.action_spec.width == 0:
             if actions is not None and np.shape(actions)[-1] != 0:
                 raise ConfigError(f"actions of {np.shape(actions)[-1]} components were given; this model takes none")
-            return None
+            return
         raw = np.asarray(actions)
         if raw.shape[:2] != (batch, total):
             raise ConfigError(f"actions have shape {raw.shape}, wanted [{batch}, {total}, {self.action_spec.width}]")
-        weight = next(self.model.parameters())
         seen = self.action_spec.normalise(raw)
         if not np.isfinite(seen).all():
             at = tuple(np.argwhere(~np.isfinite(seen))[0])
             raise ConfigError(
                 f"actions: {self.action_spec.names[at[-1]]} is {raw[at]} in row {at[-2]}: give numbers of a size that can be"
             )
-        known = self.model_card.extra.get("action_range")
-        for name, words in self.action_spec.far(raw, known).items():
+        shown = self.model_card.extra.get("action_range")
+        for name, words in self.action_spec.far(raw, shown).items():
             if name not in self._warned:
                 self._warned.add(name)
                 _log.warning("%s", words)
-        return torch.from_numpy(seen).to(weight)
 
-    def _told(self, text: Sequence[str] | None, batch: int, negative_text: str) -> Told:
-        told = Told()
+    def _given(
+        self, actions: np.ndarray | Tensor | None, text: Sequence[str] | None, batch: int, negative_text: str
+    ) -> Given:
+        given = Given() if actions is None or not self.action_spec.width else Given(np.asarray(actions))
         if text is not None:
             if len(text) != batch:
                 raise ConfigError(f"{len(text)} captions for {batch} sequences: give one each")
-            embeddings, lengths = self._embedded(text)
-            told = told._replace(text=embeddings, lengths=lengths)
+            given = given._replace(text=self._embedded(text))
         if negative_text:
             if not isinstance(self.model, Denoiser):
                 raise ConfigError("negative_text is what guidance moves away from; autoregressive decoding has none")
-            embeddings, lengths = self._embedded([negative_text])
-            told = told._replace(negative=embeddings, negative_lengths=lengths)
-        return told
+            given = given._replace(negative=self._embedded([negative_text]))
+        return given
 
-    def _embedded(self, text: Sequence[str]) -> tuple[Tensor, Tensor]:
+    def _embedded(self, text: Sequence[str]) -> dict[str, Tensor]:
         embeddings, lengths = self.open_text().encode(text)
         weight = next(self.model.parameters())
-        return embeddings.to(weight), lengths.to(weight.device)
+        return dict(zip(Text.tensor_names(), (embeddings.to(weight), lengths.to(weight.device)), strict=True))
 
     def _check(self, past: Tensor, total: int, seeds: list[int]) -> None:
         if past.ndim != 5 or past.shape[1] != 3 or tuple(past.shape[3:]) != self.card.size:
@@ -387,11 +395,6 @@ def _shown(video: Tensor) -> Tensor:
     return require_finite(video, "the decoded future").clamp(-1, 1)
 
 
-def _rows(values: Tensor | None, index: list[int]) -> Tensor | None:
-    return None if values is None else values[index]
-
-
-def _window(actions: Tensor, start: int, length: int) -> Tensor:
+def _window(actions: np.ndarray, start: int, length: int) -> np.ndarray:
     """Rows start..start + length of ``[B, T, A]``; past the end the last row is repeated."""
-    index = torch.arange(start, start + length, device=actions.device).clamp(max=actions.shape[1] - 1)
-    return actions[:, index]
+    return actions[:, np.arange(start, start + length).clip(max=actions.shape[1] - 1)]

@@ -5,6 +5,7 @@ Rooms, in reading order:
     linear            one matrix product for all linear layers, on the library that is fastest
     rotary            positions in three axes
     fused             norms, rotations and gates in few passes over memory
+    presence          which samples of a batch have which conditions, and which training drops
     slots             where a condition enters a model: named tensors; torch-free
     layers            attention, feed-forward, adaptive norms: what the transformers share
     tokenizer/        video <-> latents or tokens: Cosmos's causal networks, with a start from principal components
@@ -29,6 +30,7 @@ __all__ = [
     "fused",
     "layers",
     "linear",
+    "presence",
     "presets",
     "rotary",
     "slots",

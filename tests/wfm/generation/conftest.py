@@ -7,10 +7,12 @@ import torch
 from torch import nn
 
 from wfm.actions import ActionSpec
+from wfm.families.autoregressive.build import transformer
+from wfm.families.diffusion.build import denoiser
 from wfm.generation.config import SamplingConfig
 from wfm.generation.world_model import WorldCard, WorldModel
-from wfm.models.autoregressive import AutoregressiveConfig, AutoregressiveTransformer
-from wfm.models.diffusion import Denoiser, DenoiserConfig, DiffusionConfig
+from wfm.models.autoregressive import AutoregressiveConfig
+from wfm.models.diffusion import DenoiserConfig, DiffusionConfig
 from wfm.models.folder import ModelCard, save_model
 from wfm.models.tokenizer import Tokenizer, TokenizerConfig
 
@@ -66,7 +68,7 @@ def make_world(family: str, spec: ActionSpec = SPEC, **sampling: Any) -> WorldMo
             action_hidden=16,
             temporal_compression=4,
         )
-        model: nn.Module = AutoregressiveTransformer(config)
+        model: nn.Module = transformer(config)
     else:
         network = DiffusionConfig(
             in_channels=3,
@@ -87,7 +89,7 @@ def make_world(family: str, spec: ActionSpec = SPEC, **sampling: Any) -> WorldMo
             linear_prior=True,
             statistics_frames=2,
         )
-        model = Denoiser(config)
+        model = denoiser(config)
     card = WorldCard(
         name=f"tiny-{family}",
         family=family,

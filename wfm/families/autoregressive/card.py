@@ -34,7 +34,7 @@ class AutoregressiveFamily(Family):
     takes = "discrete"
     title = "Autoregressive"
     config = AutoregressiveConfig
-    network = "wfm.models.autoregressive.network:AutoregressiveTransformer"
+    network = "wfm.families.autoregressive.build:transformer"
     training = AutoregressiveTrainingConfig
     weight_fields = ("autoregressive.layers", "autoregressive.dim")
     costs = "wfm.families.autoregressive.cost:cost"

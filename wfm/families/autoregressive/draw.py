@@ -19,9 +19,8 @@ class AutoregressiveDrawing(Drawing):
     def draw(self, model: AutoregressiveTransformer, ask: Ask) -> Tensor:
         """Tokens of the window."""
         return future_tokens(
-            model, ask.past, ask.actions, frames=ask.frames, seeds=ask.seeds, mode=ask.mode, sampling=ask.sampling,
-            **ask.shown,
-        )  # fmt: skip
+            model, ask.past, ask.tensors, frames=ask.frames, seeds=ask.seeds, mode=ask.mode, sampling=ask.sampling
+        )
 
     def reads_text(self, model: AutoregressiveTransformer) -> bool:
         """Whether every layer attends to text."""

@@ -67,7 +67,7 @@ class DiffusionFamily(Family):
     takes = "continuous"
     title = "Diffusion"
     config = DenoiserConfig
-    network = "wfm.models.diffusion.denoiser:Denoiser"
+    network = "wfm.families.diffusion.build:denoiser"
     training = DiffusionTrainingConfig
     weight_fields = (
         "diffusion.network.num_layers",

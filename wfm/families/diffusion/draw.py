@@ -16,8 +16,8 @@ class DiffusionDrawing(Drawing):
     def draw(self, model: Denoiser, ask: Ask) -> Tensor:
         """Latents of the window, with guidance where the sampling asks for it."""
         return future_latents(
-            model, ask.past, ask.actions, frames=ask.frames, seeds=ask.seeds, mode=ask.mode, sampling=ask.sampling,
-            **ask.shown,
+            model, ask.past, ask.tensors, frames=ask.frames, seeds=ask.seeds, mode=ask.mode, sampling=ask.sampling,
+            negative=ask.negative,
         )  # fmt: skip
 
     def reads_text(self, model: Denoiser) -> bool:
