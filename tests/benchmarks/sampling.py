@@ -24,8 +24,8 @@ from diffusers import EDMEulerScheduler
 from torch import Tensor
 
 from tests.benchmarks.paired import THREADS, paired, print_line
+from wfm.families.diffusion.draw import draw_latents
 from wfm.generation.config import GuidanceConfig, SamplingConfig
-from wfm.generation.rollout import draw_latents
 from wfm.generation.samplers import seeded_noise
 from wfm.models.diffusion import Conditions, Denoiser, DenoiserConfig
 

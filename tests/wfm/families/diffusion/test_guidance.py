@@ -2,9 +2,9 @@ import pytest
 import torch
 
 from wfm.errors import ConfigError
+from wfm.families.diffusion.draw import draw_latents
+from wfm.families.diffusion.guidance import guided, stacked
 from wfm.generation.config import GuidanceConfig, SamplingConfig
-from wfm.generation.guidance import guided, stacked
-from wfm.generation.rollout import draw_latents
 from wfm.models.diffusion import Conditions, Denoiser, DenoiserConfig
 
 NETWORK = {
