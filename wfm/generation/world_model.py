@@ -26,6 +26,7 @@ from wfm.generation.prompts import PromptEncoder
 from wfm.generation.rollout import Rollout, Shows, Told, latent_frames
 from wfm.log import get_logger
 from wfm.models.family import FAMILIES, Family
+from wfm.models.fast_cpu import fast_cpu
 from wfm.models.finite import require_finite
 from wfm.models.folder import ModelCard, load_model
 from wfm.models.seeding import check_seed
@@ -71,7 +72,8 @@ class WorldModel:
         self.family: Family = FAMILIES.load(card.family)
         self.family.require_tokenizer(tokenizer.config)
         self.drawing = self.family.drawing()
-        self.tokenizer, self.model, self.model_card, self.card = tokenizer.eval(), model.eval(), model_card, card
+        self.tokenizer, self.model = fast_cpu(tokenizer.eval()), fast_cpu(model.eval())
+        self.model_card, self.card = model_card, card
         self._prompts: PromptEncoder | None = None
         self._warned: set[str] = set()
         self.decoder: Shows | None = None

@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import save_file
 
 from wfm.artifacts import Artifact, Store
-from wfm.errors import DataError, InputError
+from wfm.errors import DataError
 from wfm.generation.config import SamplingConfig
 from wfm.generation.from_artifacts import card_values, latent_shape, open_world
 from wfm.generation.publish import write_bundle
@@ -110,10 +110,3 @@ def test_artifacts_without_what_is_wanted_say_so(run, tmp_path) -> None:
         fetch_model(run["latents"], tmp_path / "scratch")
     with pytest.raises(DataError, match="no encoded windows"):
         latent_shape(run["inputs"]["model"])
-
-
-def test_the_training_split_is_not_predicted(run) -> None:
-    from wfm.generation.from_artifacts import read_held_out
-
-    with pytest.raises(InputError, match="learned from"):
-        read_held_out(run["latents"], "train", run["world"], stride_frames=1, limit=0)

@@ -15,6 +15,7 @@ from wfm.errors import ConfigError
 from wfm.generation.config import GuidanceConfig, SamplingConfig
 from wfm.generation.samplers import Denoise, noise_levels, sample, seeded_noise
 from wfm.models.diffusion_decoder.network import DiffusionDecoder
+from wfm.models.fast_cpu import fast_cpu
 from wfm.models.finite import require_finite
 from wfm.models.folder import load_model
 from wfm.models.tokenizer.network import Tokenizer
@@ -38,7 +39,7 @@ class TokenDecoder(NamedTuple):
     def load(cls, folder: Path) -> Self:
         """The decoder of a `train_decoder` artifact's files: `model/` and `tokenizer/`, with the one-step mean, which is what
         a decoder trained for minutes does best."""
-        return cls(load_model(folder / "model")[0], load_model(folder / "tokenizer")[0])
+        return cls(fast_cpu(load_model(folder / "model")[0]), fast_cpu(load_model(folder / "tokenizer")[0]))
 
     @property
     def levels(self) -> tuple[int, ...]:
