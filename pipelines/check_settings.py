@@ -272,8 +272,6 @@ def split_is_generated(asked: Asked) -> Iterator[str]:
 def past_fits(asked: Asked) -> Iterator[str]:
     """Something is given and something is left to predict, as the model was trained."""
     past, encoded, model = asked.config.past_frames, asked.behind("latents"), asked.behind("model")
-    if asked.config.sampling.sigma_min >= asked.config.sampling.sigma_max:
-        yield asked("sampling.sigma_min", f"it is below sigma_max, {asked.config.sampling.sigma_max:g}")
     if encoded is None:
         return
     made = asked.behind("tokenizer")

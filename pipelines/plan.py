@@ -24,7 +24,7 @@ from pipelines.dags.world_model import OPTIONAL as MODEL_OPTIONAL
 from pipelines.dags.world_model import models_of_dataset, world_model
 from pipelines.stages import stage as stage_row
 from wfm.artifacts.address import check_name
-from wfm.config import Config, assign, parse_assignment, unknown
+from wfm.config import Config, assign, knows, parse_assignment, unknown
 from wfm.errors import ConfigError
 from wfm.registry import uses
 
@@ -200,7 +200,7 @@ def _known(settings: dict[str, dict[str, Any]], profile: str) -> dict[str, dict[
 def config_class(component: str, values: Mapping[str, Any] | None = None) -> type[Config]:
     """The configuration class of a component; with `values`, the one that they are read by (`FamilyConfig`)."""
     found: type[Config] = importlib.import_module(f"components.{component}").CONFIG
-    return found.reads(values) if values is not None else found
+    return found.class_of(values) if values is not None else found
 
 
 def code_of(node: Node) -> str:
@@ -233,7 +233,7 @@ def _with_optional(settings: dict[str, dict[str, Any]], overrides: Sequence[str]
 
 
 def _override(nodes: list[Node], overrides: Sequence[str]) -> None:
-    """``node.field=value`` or ``stage.field=value`` (every node of that stage)."""
+    """``node.field=value`` or ``stage.field=value`` (every node of that stage that has the field: families differ)."""
     for text in overrides:
         path, value = parse_assignment(text)
         matching = [node for node in nodes if path[0] in (node.name, node.stage)]
@@ -242,8 +242,10 @@ def _override(nodes: list[Node], overrides: Sequence[str]) -> None:
                 f"override {text!r} names no stage of this pipeline; write stage.field=value. "
                 f"Choices: {', '.join(node.name for node in nodes)}"
             )
-        for node in matching:
-            assign(node.config, path[1:], value, config_class(node.component, node.config))
+        kinds = {node.name: config_class(node.component, node.config) for node in matching}
+        having = [node for node in matching if knows(path[1:], kinds[node.name])]
+        for node in having or matching:
+            assign(node.config, path[1:], value, kinds[node.name])
     for node in nodes:  # when all are set: two fields that need each other come in any order
         node.config = config_class(node.component).parse(node.config).resolved()
 

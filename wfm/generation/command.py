@@ -14,7 +14,6 @@ from wfm.artifacts.atomic import put_in_place, require_free, write_new
 from wfm.errors import ConfigError, InputError
 from wfm.generation.action_files import read_actions
 from wfm.generation.camera_files import read_camera
-from wfm.generation.config import SamplingConfig
 from wfm.generation.from_artifacts import fetch_bundle, fetch_decoder, open_decoder
 from wfm.generation.past_clip import read_past
 from wfm.generation.watching import watched
@@ -90,7 +89,7 @@ def generate_from_files(
         for name, value in (("text", text or negative_text), ("actions", actions))
         if value is not None and len(value)
     ]
-    dropped = card.sampling.guidance.drop
+    dropped = card.sampling.guidance.drop if guidance is not None else ()  # type: ignore[attr-defined]
     if guidance not in (None, 1.0) and not set(met) & set(dropped):
         raise ConfigError(
             f"guidance is {guidance} and nothing that it moves away from is given ({', '.join(dropped)}): it would change "
@@ -164,9 +163,9 @@ def with_guidance(card: WorldCard, scale: float) -> WorldCard:
     """The card with guidance of this strength in the standard convention. Raises ConfigError for a family without it."""
     if not guides(card.sampling):
         raise ConfigError(f"guidance: the {card.family} family has none")
-    guided = {**card.sampling.resolved(), "guidance": {**card.sampling.guidance.resolved(), "scale": scale}}
-    guided["guidance"]["convention"] = "standard"
-    return card.model_copy(update={"sampling": SamplingConfig.parse(guided)})
+    values = card.sampling.resolved()
+    guided = {**values, "guidance": {**values["guidance"], "scale": scale, "convention": "standard"}}
+    return card.model_copy(update={"sampling": type(card.sampling).parse(guided)})
 
 
 def _sources(store: "Store", key: str) -> list[str]:

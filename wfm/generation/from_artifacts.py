@@ -19,11 +19,19 @@ if TYPE_CHECKING:
 CARD_VERSION = 1
 
 
-def open_world(inputs: Mapping[str, "Artifact"], *, past_frames: int, sampling: SamplingConfig) -> WorldModel:
+def open_world(
+    inputs: Mapping[str, "Artifact"],
+    *,
+    past_frames: int,
+    sampling: SamplingConfig,
+    family: str = "",
+    tokenizer_family: str = "",
+) -> WorldModel:
     """The unpublished world model of the artifacts ``tokenizer``, ``model`` and ``latents``; the latter's geometry is
     the window.
 
-    Raises DataError when the model was trained with another tokenizer, or on other latents, than the ones given.
+    Raises DataError when the model was trained with another tokenizer, or on other latents, than the ones given, and
+    ConfigError for models of other families than those said, if any.
     """
     for role in ("tokenizer", "latents"):
         trained_with = inputs["model"].manifest.inputs.get(role)
@@ -31,8 +39,8 @@ def open_world(inputs: Mapping[str, "Artifact"], *, past_frames: int, sampling: 
             raise DataError(
                 f"the model was trained with {role} {trained_with[:12]}, given is {inputs[role].key[:12]}: take one run's"
             )
-    tokenizer, _ = open_model(inputs["tokenizer"])
-    model, model_card = open_model(inputs["model"])
+    tokenizer, _ = open_model(inputs["tokenizer"], tokenizer_family)
+    model, model_card = open_model(inputs["model"], family)
     frames, height, width = latent_shape(inputs["latents"])
     config = tokenizer.config
     card = WorldCard(

@@ -21,22 +21,22 @@ from torch import Tensor, nn
 from wfm.actions import ActionSpec
 from wfm.config import Config
 from wfm.errors import ConfigError, DataError
-from wfm.generation.config import SamplingConfig
+from wfm.generation.config import SamplingConfig, with_sampling
 from wfm.generation.prompts import PromptEncoder
 from wfm.generation.rollout import Rollout, Shows, Told, latent_frames
 from wfm.log import get_logger
-from wfm.models.family import FAMILIES, Family
+from wfm.models.family import FAMILIES, Family, FamilyConfig
 from wfm.models.fast_cpu import fast_cpu
 from wfm.models.finite import require_finite
 from wfm.models.folder import ModelCard, load_model
 from wfm.models.seeding import check_seed
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 _log = get_logger(__name__)
 
 
-class WorldCard(Config):
+class WorldCard(FamilyConfig):
     """What a bundle promises: the window it was trained on and how futures are drawn from it. ``card.json`` holds
     exactly this."""
 
@@ -53,12 +53,17 @@ class WorldCard(Config):
     "Frames of a training window: given and predicted together."
     past_frames: int
     "How many of them are given."
-    sampling: SamplingConfig = pydantic.Field(default_factory=SamplingConfig)
+    sampling: pydantic.SerializeAsAny[SamplingConfig] = pydantic.Field(default_factory=SamplingConfig)
     "How futures are drawn."
     evaluation: dict[str, Any] = pydantic.Field(default_factory=dict)
     "Figures of the evaluation it was published with."
     inputs: dict[str, str] = pydantic.Field(default_factory=dict)
     "Artifacts it was made from: role -> key."
+
+    @classmethod
+    def of_family(cls, family: Family) -> type[Config] | None:
+        """With the family's sampling."""
+        return with_sampling(WorldCard, family)
 
 
 class WorldModel:
@@ -262,6 +267,10 @@ def read_card(folder: Path) -> WorldCard:
     version = values.get("schema_version") if isinstance(values, dict) else None
     if not isinstance(version, int) or version > SCHEMA_VERSION:
         raise DataError(f"{path}: schema_version {version!r}, this wfm reads up to {SCHEMA_VERSION}: use a newer wfm")
+    if version < 2:  # its sampling held what every family draws by
+        held = FAMILIES.load(str(values.get("family"))).sampling or SamplingConfig
+        own = {name: value for name, value in values.get("sampling", {}).items() if name in held.model_fields}
+        values = {**values, "schema_version": SCHEMA_VERSION, "sampling": own}
     return WorldCard.parse(values)
 
 

@@ -257,7 +257,8 @@ def test_broken_bundles_are_refused(world_of, bundle_of, tmp_path) -> None:
     (folder / "card.json").write_text(json.dumps({**card, "schema_version": 99}))
     with pytest.raises(DataError, match="newer wfm"):
         WorldModel.load(folder)
-    (folder / "card.json").write_text(json.dumps({**card, "family": "autoregressive"}))
+    other = {**card, "family": "autoregressive", "sampling": {"batch_size": 3}}
+    (folder / "card.json").write_text(json.dumps(other))
     with pytest.raises(ConfigError, match="not one bundle"):
         WorldModel.load(folder)
     (folder / "card.json").write_text("{")

@@ -7,9 +7,9 @@ import torch
 from torch import Tensor, nn
 
 from wfm.errors import ConfigError
+from wfm.families.autoregressive.card import DecodingConfig
 from wfm.families.autoregressive.decoding import Choose, TopP, continue_tokens, expected, greedy
 from wfm.families.autoregressive.medusa import continue_with_drafts
-from wfm.generation.config import SamplingConfig
 from wfm.models.autoregressive.network import AutoregressiveTransformer
 from wfm.models.family import Ask, Drawing
 
@@ -23,7 +23,7 @@ def future_tokens(
     frames: int,
     seeds: list[int],
     mode: str,
-    sampling: SamplingConfig,
+    sampling: DecodingConfig,
     guess: Tensor | None = None,
     text: Tensor | None = None,
     text_lengths: Tensor | None = None,
@@ -71,7 +71,7 @@ class AutoregressiveDrawing(Drawing):
         return model.layers[0]  # type: ignore[no-any-return]
 
     def passes(
-        self, model: AutoregressiveTransformer, sampling: SamplingConfig, mode: str, grid: tuple[int, int, int]
+        self, model: AutoregressiveTransformer, sampling: DecodingConfig, mode: str, grid: tuple[int, int, int]
     ) -> int:
         """One a frame, or one a token."""
         return grid[0] if model.config.order == "frame" else math.prod(grid)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from wfm.data.seeds import mix
 from wfm.errors import ConfigError
 from wfm.families.diffusion.guidance import guided
-from wfm.generation.config import TWICE, GuidanceConfig, SamplingConfig
+from wfm.generation.sampler_config import TWICE, GuidanceConfig, SamplerConfig
 from wfm.generation.samplers import noise_levels, sample, seeded_noise
 from wfm.models.diffusion.conditioning import Conditions
 from wfm.models.diffusion.denoiser import Denoiser
@@ -26,7 +26,7 @@ def draw_latents(
     *,
     seeds: list[int],
     mode: str,
-    sampling: SamplingConfig,
+    sampling: SamplerConfig,
     negative_text: Tensor | None = None,
     negative_lengths: Tensor | None = None,
 ) -> Tensor:
@@ -60,7 +60,7 @@ def future_latents(
     frames: int,
     seeds: list[int],
     mode: str,
-    sampling: SamplingConfig,
+    sampling: SamplerConfig,
     guess: Tensor | None = None,
     text: Tensor | None = None,
     text_lengths: Tensor | None = None,
@@ -116,7 +116,7 @@ class DiffusionDrawing(Drawing):
         """The transformer."""
         return model.network
 
-    def passes(self, model: Any, sampling: SamplingConfig, mode: str, grid: tuple[int, int, int]) -> int:
+    def passes(self, model: Any, sampling: SamplerConfig, mode: str, grid: tuple[int, int, int]) -> int:
         """One a noise level, and one more between two for samplers that ask twice."""
         steps = 1 if mode == "mean" else sampling.steps
         return 2 * steps - 1 if sampling.sampler in TWICE else steps
