@@ -24,7 +24,7 @@ from diffusers import EDMEulerScheduler
 from torch import Tensor
 
 from tests.benchmarks.paired import THREADS, paired, print_line
-from wfm.generation.rollout import draw_latents
+from wfm.families.diffusion.draw import draw_latents
 from wfm.generation.sampler_config import GuidanceConfig, SamplerConfig
 from wfm.generation.samplers import seeded_noise
 from wfm.models.diffusion import Conditions, Denoiser, DenoiserConfig
