@@ -14,7 +14,7 @@ from wfm.artifacts.invalidation import tombstones
 from wfm.errors import ConfigError, InputError, WfmError
 
 if TYPE_CHECKING:
-    from pipelines.plan import Node, Plan
+    from pipelines.nodes import Node, Plan
     from wfm.artifacts import Store
     from wfm.artifacts.manifest import Manifest
     from wfm.artifacts.runs import Run
@@ -148,7 +148,7 @@ def _latest(plan: "Plan", store: "Store") -> "dict[str, Manifest]":
 def _against(plan: "Plan", node: "Node", manifest: "Manifest", store: "Store") -> str:
     """The differences in one line."""
     from components.derivation import code_id, module_hashes
-    from pipelines.plan import config_class
+    from pipelines.nodes import config_class
 
     config = config_class(node.component)
     try:
