@@ -14,7 +14,7 @@ from typing import Any
 
 import pydantic
 
-from pipelines.plan import config_class
+from pipelines.nodes import config_class
 from pipelines.stages import TABLE
 from tests.pipelines.freeze_keys import hashes, plans
 from wfm.config import Config, added
