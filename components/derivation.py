@@ -117,12 +117,14 @@ def module_hashes(component: str, uses: tuple[Use, ...] = ()) -> dict[str, str]:
 
 
 def _hashes(roots: Iterable[str]) -> dict[str, str]:
+    from wfm.artifacts.verified import hash_file
+
     found: dict[str, str] = {}
     for module in _reach(tuple(roots)):
         if module.split(".")[0] in PACKAGES:
             found[module] = _meaning(str(_file_of(module))).digest
         else:
-            found |= {name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in _files_of(module)}
+            found |= {name: hash_file(path)[1] for name, path in _files_of(module)}
     return found
 
 
