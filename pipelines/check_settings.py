@@ -247,6 +247,11 @@ def held_out_exists(asked: Asked) -> Iterator[str]:
     """Futures are predicted of clips that training has not seen."""
     if not asked.config.splits or not set(asked.config.splits) <= {"val", "test"}:
         yield asked("splits", "choices are val, test: of train the model says what it has learned")
+    signals = asked.behind("signals")
+    if signals is not None and (lacking := sorted(set(asked.config.splits) - set(signals.splits))):
+        yield asked(
+            "splits", f"{asked.node.inputs['signals']}.splits = {signals.splits!r}: add {', '.join(lacking)} there"
+        )
     yield from _not_empty(asked, "splits", "dataset")
 
 
@@ -292,12 +297,12 @@ def family_fits(asked: Asked) -> Iterator[str]:
     if config.unfrozen_layers > family.layers(config):
         yield asked("unfrozen_layers", f"the network has {family.layers(config)} blocks")
     card = made.model if made is not None else None
-    try:
-        if card is not None:
+    if card is not None:
+        try:
             family.require_tokenizer(card)
-    except ConfigError as error:
-        yield asked("family", f"{error}; {asked.node.inputs['tokenizer']}.model.levels is {card.levels}")
-        return
+        except ConfigError as error:
+            yield asked("family", f"{error}; {asked.node.inputs['tokenizer']}.model.levels is {card.levels}")
+            return
     for field, advice in family.problems(config, card, encoded, asked.node.inputs["latents"]):
         yield asked(field, advice) if field else f"{asked.node.name}: {advice}"
 

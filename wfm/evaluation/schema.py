@@ -157,7 +157,10 @@ class Metrics(_Part):
 
     schema_version: int = SCHEMA_VERSION
     family: str
-    """"diffusion" or "autoregressive"."""
+    title: str = ""
+    """What people call the family."""
+    labels: dict[str, str] = {}
+    """What they call its variants, by name."""
     split: str
     """"test" is looked at once; choices are made on "val"."""
     windows: int

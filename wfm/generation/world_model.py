@@ -31,6 +31,7 @@ from wfm.generation.token_decoder import TokenDecoder
 from wfm.log import get_logger
 from wfm.models.autoregressive.network import AutoregressiveTransformer
 from wfm.models.diffusion.denoiser import Denoiser
+from wfm.models.fast_cpu import fast_cpu
 from wfm.models.finite import require_finite
 from wfm.models.folder import ModelCard, load_model
 from wfm.models.seeding import check_seed
@@ -90,7 +91,8 @@ class WorldModel:
             raise ConfigError("an autoregressive model needs a discrete tokenizer; this bundle's has no levels")
         if card.family == "diffusion" and tokenizer.config.discrete:
             raise ConfigError("a diffusion model needs a continuous tokenizer; this bundle's is discrete")
-        self.tokenizer, self.model, self.model_card, self.card = tokenizer.eval(), model.eval(), model_card, card
+        self.tokenizer, self.model = fast_cpu(tokenizer.eval()), fast_cpu(model.eval())
+        self.model_card, self.card = model_card, card
         self._prompts: PromptEncoder | None = None
         self._warned: set[str] = set()
         self.decoder: TokenDecoder | None = None

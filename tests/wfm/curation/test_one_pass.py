@@ -15,8 +15,9 @@ from wfm.curation.cut import shots
 from wfm.curation.cut.shot_detection import ShotConfig
 from wfm.curation.embed.embed import FRAMES, SIDE, sample_frames
 from wfm.curation.measure.frame_sampling import SignalConfig, still_indices
+from wfm.curation.measure.motion import VectorSum
 from wfm.curation.one_pass import Consumer, Geometry, Moment, Wanted, fitted, one_pass, packet_seconds
-from wfm.curation.one_pass_consumers import Cuts, Gather, VectorSum, at_middles, spread_frames
+from wfm.curation.one_pass_consumers import Cuts, Gather, at_middles, spread_frames
 from wfm.curation.prefetch import ahead
 from wfm.data.decode import VideoError, open_video, read_frames
 

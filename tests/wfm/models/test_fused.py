@@ -38,9 +38,7 @@ def test_head_norm_equals_its_plain_form_in_the_order_of_pairs(rope):
 @pytest.mark.parametrize("rope", [False, True])
 def test_gradients_of_head_norm(rope):
     x, gain = draw(2, 12, 3, 12).requires_grad_(), draw(3, 12, seed=1).requires_grad_()
-    assert torch.autograd.gradcheck(
-        lambda x, gain: head_norm(x, gain, 1e-6, TURN if rope else None), (x, gain)
-    )
+    assert torch.autograd.gradcheck(lambda x, gain: head_norm(x, gain, 1e-6, TURN if rope else None), (x, gain))
 
 
 @pytest.mark.parametrize("groups", [1, 3, fused.MANY_GROUPS + 1])

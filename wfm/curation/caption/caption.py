@@ -21,10 +21,10 @@ from wfm.curation.caption.answer_cache import AnswerCache
 from wfm.curation.caption.by_model import CaptionByModel
 from wfm.curation.caption.caption_config import CaptionConfig
 from wfm.curation.measure.frame_sampling import SignalConfig, still_indices
-from wfm.curation.measure.motion import Motion
+from wfm.curation.measure.motion import Motion, VectorSum
 from wfm.curation.measure.small_frames import SmallFrames
 from wfm.curation.one_pass import Wanted, fitted, one_pass
-from wfm.curation.one_pass_consumers import Gather, VectorSum
+from wfm.curation.one_pass_consumers import Gather
 from wfm.curation.per_clip import Fetch, or_skip, run_per_clip
 from wfm.curation.rows import CaptionWindow
 from wfm.parts.part import PartLike

@@ -21,13 +21,13 @@ from wfm.curation.measure import quality, sharpness, static, text_overlay
 from wfm.curation.measure.camera_moves import CameraMoves, camera_moves
 from wfm.curation.measure.frame_sampling import SignalConfig, still_indices
 from wfm.curation.measure.measurements import Measures, measurements, values_of
-from wfm.curation.measure.motion import Motion
+from wfm.curation.measure.motion import Motion, VectorSum
 from wfm.curation.measure.safety import SafetyStills
 from wfm.curation.measure.small_frames import FrameNumbers, SmallFrames
 from wfm.curation.measure.text_tracks import TextConfig, TextTracks, TrackedText
 from wfm.curation.measure.video_type import Look, look, video_type
 from wfm.curation.one_pass import Channels, Geometry, Wanted, fitted, one_pass
-from wfm.curation.one_pass_consumers import Gather, VectorSum
+from wfm.curation.one_pass_consumers import Gather
 from wfm.curation.per_clip import Fetch, or_skip, run_per_clip
 from wfm.curation.rows import Score
 from wfm.errors import ConfigError
