@@ -47,9 +47,13 @@ def node(
     settings: Settings,
     *,
     promote: str = "",
-    follows: Mapping[str, str] | None = None,
     **inputs: str,
 ) -> GraphNode:
     """A node whose settings are the recipe's for its name."""
     own = dict(settings.get(name, {}))
-    return GraphNode(name=name, stage=stage, inputs=inputs, settings=own, follows=dict(follows or {}), promote=promote)
+    return GraphNode(name=name, stage=stage, inputs=inputs, settings=own, promote=promote)
+
+
+def following(made: GraphNode, **nodes: str) -> GraphNode:
+    """The node, with fields of its config that follow those of other nodes."""
+    return made.model_copy(update={"follows": nodes})
