@@ -5,8 +5,8 @@ Every engine starts the same process, ``python -m components.<stage> --spec URL 
 on all of them. In flow order:
 
     simulate_videos -> ingest_videos -> split_clips -> score_clips -> caption_clips -> embed_clips -> dedup_clips
-      -> select_clips -> write_shards -> train_tokenizer -> encode_latents -> train_world_model -> generate_videos
-      -> evaluate_model -> publish_model, and write_report, which draws the page of a run
+      -> select_clips -> write_shards -> train_tokenizer -> encode_latents, encode_signals, encode_text -> train_world_model
+      -> generate_videos -> evaluate_model -> publish_model, and write_report, which draws the page of a run
 
 Importing a component loads its configuration class only, never torch: keys are computed from it.
 """

@@ -135,7 +135,7 @@ class Context(Generic[ConfigT]):
     def _run(self, payloads: dict[str, dict[str, Any]]) -> Iterator[dict[str, Any]]:
         if not payloads:
             return
-        from wfm.curation.run import map_tasks
+        from wfm.parts.workers import map_tasks
 
         work, began = Counter[str](), time.monotonic()
         with progress(len(payloads), self.node, "parts") as shown:

@@ -6,18 +6,25 @@
 The code id is the stage's version if the hash of its import closure equals the one in ``lock.json``, else that hash: a
 comment changes nothing, an edited filter changes everything it touches. The closure is read from the source (`meaning.py`:
 comments and docstrings stripped), the ground floor and this contract left out. git is never asked.
+
+What a config names (a family, a condition: `wfm.registry.Use`) has a closure, a version and a line in the lock of its own, and
+stands in the code id beside the component's: ``v4+diffusion.fit.v1``. So an edit of one family moves no key of another's. A
+plug-in of another package enters by the bytes of that package's files, and by what of this repository they import.
 """
 
 import functools
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from components.meaning import Import, KeptMeanings, Meaning
 from wfm.artifacts.address import cache_root
+from wfm.errors import ConfigError
+from wfm.registry import Use
 
 ROOT = Path(__file__).resolve().parent.parent
 LOCK_FILE = Path(__file__).resolve().parent / "lock.json"
@@ -31,16 +38,16 @@ GROUND_FLOOR = (
     "wfm.errors",
     "wfm.log",
     "wfm.process",
+    "wfm.registry",
     "components",
     "components.entrypoint",
     "components.context",
     "components.derivation",
     "components.meaning",
-    "wfm.curation",
-    "wfm.curation.run",
+    "wfm.parts.workers",
 )
-"""Modules whose change does not change a code id: they are contracts with versions of their own, and `wfm.curation.run`,
-which decides where parts are made and never what is in them."""
+"""Modules whose change does not change a code id: they are contracts with versions of their own. `wfm.parts.workers` is the
+half of `Context.map_parts` that decides where a part is made; import-linter sees that it knows nothing of what is in one."""
 
 
 def canonical(value: Any) -> bytes:
@@ -74,15 +81,23 @@ def derive_part_key(stage: str, code_id: str, what: Mapping[str, Any], inputs: A
     return hashlib.sha256(canonical(parts)).hexdigest()
 
 
-def code_id(component: str) -> str:
-    """The locked version, such as ``v1``, or the closure's own hash when the code has moved on from the lock."""
-    found = closure_hash(component)
-    locked = read_lock().get(component)
-    return f"v{locked['version']}" if locked is not None and locked["hash"] == found else found
+def code_id(component: str, uses: tuple[Use, ...] = ()) -> str:
+    """The locked version, such as ``v1``, or the closure's own hash when the code has moved on from the lock; then the same of
+    each thing that the config names."""
+    lock = read_lock()
+    ids = [_locked(lock.get(component), closure_hash(component))]
+    for use in uses:
+        name = ".".join(word for word in (use.name, use.part) if word)
+        ids.append(f"{name}.{_locked(lock.get(use.line), use_hash(use))}")
+    return "+".join(ids)
+
+
+def _locked(line: Mapping[str, str] | None, found: str) -> str:
+    return f"v{line['version']}" if line is not None and line["hash"] == found else found
 
 
 def read_lock() -> dict[str, dict[str, str]]:
-    """``{component: {version, hash}}`` as ``wfm lock`` wrote it; empty without a lock file."""
+    """``{component or line of a use: {version, hash}}`` as ``wfm lock`` wrote it; empty without a lock file."""
     return json.loads(LOCK_FILE.read_text()) if LOCK_FILE.exists() else {}
 
 
@@ -91,24 +106,86 @@ def closure_hash(component: str) -> str:
     return hashlib.sha256(canonical(module_hashes(component))).hexdigest()
 
 
-def module_hashes(component: str) -> dict[str, str]:
-    """What the closure's hash is made from: module name -> hash of its meaning."""
-    return {module: _meaning(str(_file_of(module))).digest for module in closure(component)}
+def use_hash(use: Use) -> str:
+    """The same of what a config names."""
+    return hashlib.sha256(canonical(_hashes(_roots(use)))).hexdigest()
+
+
+def module_hashes(component: str, uses: tuple[Use, ...] = ()) -> dict[str, str]:
+    """What the hashes of a code id are made from: module (or file of a plug-in) -> hash of its meaning (of its bytes)."""
+    return _hashes((f"components.{component}", *(root for use in uses for root in _roots(use))))
+
+
+def _hashes(roots: Iterable[str]) -> dict[str, str]:
+    from wfm.artifacts.verified import hash_file
+
+    found: dict[str, str] = {}
+    for module in _reach(tuple(roots)):
+        if module.split(".")[0] in PACKAGES:
+            found[module] = _meaning(str(_file_of(module))).digest
+        else:
+            found |= {name: hash_file(path)[1] for name, path in _files_of(module)}
+    return found
+
+
+def _roots(use: Use) -> tuple[str, ...]:
+    roots = use.registry.modules(use.name, use.part)
+    for root in roots:
+        if root.split(".")[0] in PACKAGES and _file_of(root) is None:
+            raise ConfigError(f"{use.registry.word} {use.name!r}: its module {root} is not there")
+    return roots
+
+
+def closure(component: str, uses: tuple[Use, ...] = ()) -> tuple[str, ...]:
+    """Names of the modules of this repository that ``components.<component>`` and what its config names import, at any depth,
+    sorted; of other packages that hold a plug-in, their own names."""
+    return _reach((f"components.{component}", *(root for use in uses for root in _roots(use))))
 
 
 @functools.cache
-def closure(component: str) -> tuple[str, ...]:
-    """Names of the modules of this repository that ``components.<component>`` imports, at any depth, sorted."""
+def _reach(roots: tuple[str, ...]) -> tuple[str, ...]:
     seen: set[str] = set()
-    waiting = [f"components.{component}"]
+    waiting = list(roots)
     while waiting:
         module = waiting.pop()
+        if module.partition(".")[0] not in ("", *PACKAGES):
+            package = module.partition(".")[0]
+            if package not in seen:
+                seen.add(package)
+                waiting += _imports_of_package(package)
+            continue
         if module in seen or in_ground_floor(module) or _file_of(module) is None:
             continue
         seen.add(module)
         waiting += _imports_of(module)
         waiting.append(module.rpartition(".")[0])  # importing a.b.c runs a.b's __init__ too
     return tuple(sorted(seen))
+
+
+def _files_of(package: str) -> Iterator[tuple[str, Path]]:
+    """Every file of a package (or module) from outside, by name. Raises ConfigError where there is none to read."""
+    spec = find_spec(package)
+    folders = [Path(folder) for folder in spec.submodule_search_locations or ()] if spec is not None else []
+    files = [path for folder in folders for path in sorted(folder.rglob("*")) if path.is_file()]
+    if not folders and spec is not None and spec.origin is not None and Path(spec.origin).is_file():
+        yield Path(spec.origin).name, Path(spec.origin)
+        return
+    if not files:
+        raise ConfigError(
+            f"plug-in {package!r}: its files cannot be found, and they are part of the key: install it as files"
+        )
+    for path in files:
+        if "__pycache__" not in path.parts:
+            folder = next(folder for folder in folders if path.is_relative_to(folder))
+            yield f"{package}/{path.relative_to(folder).as_posix()}", path
+
+
+def _imports_of_package(package: str) -> Iterator[str]:
+    """The modules of this repository that a package from outside imports."""
+    for name, path in _files_of(package):
+        if path.suffix == ".py":
+            inside = ".".join(Path(name).parent.parts)
+            yield from _resolved(ROOT, inside, _meaning(str(path)).imports)
 
 
 def in_ground_floor(module: str) -> bool:

@@ -4,10 +4,10 @@ python -m components.embed_clips --spec SPEC --input clips=KEY --input scores=KE
 """
 
 from components.entrypoint import Context, PartContext, Result, main
-from wfm.curation import embed
-from wfm.curation.aesthetic import AestheticConfig, judge_part
-from wfm.curation.part import add_up
+from wfm.curation.embed import embed
+from wfm.curation.embed.aesthetic import AestheticConfig, judge_part
 from wfm.curation.per_clip import part_plan
+from wfm.parts.part import add_up
 
 
 class EmbedClipsConfig(embed.EmbedConfig):

@@ -2,9 +2,10 @@
 
     python -m components.<component> --spec URL --input NAME=KEY ... --key-out PATH [--dry-run]
 
-The spec is one JSON object: schema_version, store, run_id, node, stage, component, kind, config, redo, promote, reads_truth.
-It is written before anything runs; what only the moment knows comes by the environment: ``DASK_SCHEDULER_ADDRESS`` (where there
-are workers), ``WFM_ATTEMPT`` (the number that whoever started it has taken for this try).
+The spec is one JSON object: schema_version, store, run_id, node, stage, component, kind, config; and where they apply redo,
+promote, reads_truth, log_level. It is written before anything runs; what only the moment knows comes by the environment:
+``DASK_SCHEDULER_ADDRESS`` (where there are workers), ``WFM_ATTEMPT`` (the number that whoever started it has taken for this
+try).
 The process derives its key, answers "cached" when that key is committed, else takes the key's lease, runs, commits, and
 writes ``outcome.json`` into its attempt folder. Whoever retries decides from the outcome; the exit code says the same
 (0 done, 64 wrong input, 75 try again, 143 cancelled, 1 bug).
@@ -23,16 +24,17 @@ import sys
 import threading
 import time
 import traceback
-import uuid
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from components.context import ConfigT, Context, PartContext, Result, Usage, check_yield, store_options
 from components.derivation import PACKAGES, closure, code_id, derive_key, in_ground_floor
+from wfm.artifacts.atomic import replace_on_disk
 from wfm.config import Config
 from wfm.errors import ConfigError, InputError, TryAgain, WfmError
 from wfm.log import get_logger, set_up
+from wfm.registry import uses
 
 if TYPE_CHECKING:
     from wfm.artifacts import Artifact, Store
@@ -103,7 +105,7 @@ def _key_and_outside(spec: dict[str, Any], inputs: dict[str, str], store: "Store
     component = importlib.import_module(f"components.{spec['component']}")
     config: Config = component.CONFIG.parse(spec["config"])
     outside = component.outside(config, inputs, store) if hasattr(component, "outside") else None
-    code, redo = code_id(spec["component"]), spec.get("redo", "")
+    code, redo = code_id(spec["component"], uses(config)), spec.get("redo", "")
     return derive_key(spec["stage"], code, config.what(), inputs, outside=outside, redo=redo), outside
 
 
@@ -153,7 +155,7 @@ def _make(
     run: Callable[[Context[ConfigT]], Result],
 ) -> None:
     attempt = store.attempt(key)
-    code = code_id(component)
+    code = code_id(component, uses(config))
     context = Context(
         stage=spec["stage"],
         component=component,
@@ -194,7 +196,7 @@ def _make(
                 "parts_made": context.parts_made,
                 "node": spec["node"],
                 "run_id": spec["run_id"],
-                "outside_closure": sorted(loaded_modules() - set(closure(component))),
+                "outside_closure": sorted(loaded_modules() - set(closure(component, uses(config)))),
             },
         )
     except BaseException:
@@ -276,11 +278,7 @@ def _announce(spec: dict[str, Any], path: str, key: str, store: "Store") -> None
     """Point the name the spec asks for at the key, and write the key where the engine reads it."""
     promote(store, spec.get("promote", ""), key)
     if path:
-        target = Path(path)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        temporary = target.with_name(f"{target.name}.{uuid.uuid4().hex}")
-        temporary.write_text(key)
-        temporary.replace(target)
+        replace_on_disk(Path(path), key.encode(), fsync=False)
 
 
 def _write_outcome(spec: dict[str, Any], answer: dict[str, Any]) -> None:

@@ -7,13 +7,21 @@ promotes it to `model/<family>@latest`.
     --key-out PATH
 """
 
+from typing import Annotated
+
 from components.entrypoint import Context, Result, main
 from wfm.config import Config
+from wfm.models.family import FAMILIES
+from wfm.registry import Named
 
 
 class PublishModelConfig(Config):
-    """How the bundle is called."""
+    """What is bundled, and how it is called."""
 
+    family: Annotated[str, Named(FAMILIES, "network")] = ""
+    "Family of the world model; the pipeline says it."
+    tokenizer_family: Annotated[str, Named(FAMILIES, "network")] = "tokenizer"
+    "Family of its tokenizer."
     name: str = ""
     "Name on the card; empty: the family."
 

@@ -4,9 +4,9 @@ python -m components.score_clips --spec SPEC --input clips=KEY --key-out PATH
 """
 
 from components.entrypoint import Context, PartContext, Result, main
-from wfm.curation import score
-from wfm.curation.part import add_up
+from wfm.curation.measure import score
 from wfm.curation.per_clip import part_plan
+from wfm.parts.part import add_up
 
 CONFIG = score.ScoreConfig
 

@@ -8,10 +8,10 @@ the parts whose decisions changed and no other.
 """
 
 from components.entrypoint import Context, Result, main
-from wfm.curation import select
-from wfm.curation.by_part import parts_of, read_optional, read_parts, read_rows, write_parts
-from wfm.curation.measures import Measures
+from wfm.curation.measure.measurements import Measures
 from wfm.curation.rows import AestheticRow, DuplicatePair, DuplicateRow, Score, Selection
+from wfm.curation.select import select
+from wfm.parts.tables import parts_of, read_optional, read_parts, read_rows, write_parts
 from wfm.records import Clip
 
 CONFIG = select.SelectConfig

@@ -26,7 +26,7 @@ def run(ctx: Context[SimulationConfig]) -> Result:
     if ctx.scheduler or ctx.config.workers == 1:
         parts = ctx.map_parts(sessions, simulate_part)
     else:
-        from wfm.curation.run import local_cluster
+        from wfm.parts.workers import local_cluster
 
         with local_cluster(ctx.config.workers) as ctx.scheduler:
             parts = ctx.map_parts(sessions, simulate_part)

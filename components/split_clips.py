@@ -1,4 +1,4 @@
-"""``videos`` -> ``clips``: shots found by PySceneDetect, cut true to pts, with their actions and attributes.
+"""``videos`` -> ``clips``: shots found by a detector of `wfm.curation.shots`, cut true to pts, with actions and attributes.
 
 python -m components.split_clips --spec SPEC --input videos=KEY --key-out PATH
 """
@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from components.entrypoint import Context, PartContext, Result, main
 from wfm.artifacts.manifest import content_digest
-from wfm.curation import split
-from wfm.curation.part import add_up
+from wfm.curation.cut import split
+from wfm.parts.part import add_up
 
 if TYPE_CHECKING:
     from wfm.artifacts import Artifact

@@ -11,29 +11,24 @@ and started again, it goes on from its last checkpoint and ends with the same bi
 from typing import Any
 
 from components.entrypoint import Context, Result, main
-from wfm.training.config import DecoderTrainingConfig
+from wfm.training.config import DecoderTraining
 from wfm.training.outside import outside_files
 
 
-class TrainDecoderConfig(DecoderTrainingConfig):
-    """The decoder and its training; see `wfm.training.config`."""
-
-
-def outside(config: TrainDecoderConfig, inputs: dict[str, str], store: Any) -> dict[str, dict[str, str]] | None:
+def outside(config: DecoderTraining, inputs: dict[str, str], store: Any) -> dict[str, dict[str, str]] | None:
     """A mixture from outside the store, for the key: by its bytes."""
     return outside_files(config)
 
 
-def run(ctx: Context[TrainDecoderConfig]) -> Result:
+def run(ctx: Context[DecoderTraining]) -> Result:
     """One decoder."""
-    from wfm.models.folder import save_model
-    from wfm.training.fit_decoder import fit_decoder
+    from wfm.models.family import FAMILIES
+    from wfm.models.folder import open_model, save_model
     from wfm.training.order import read_weights
-    from wfm.training.saved import open_model
 
-    tokenizer, card = open_model(ctx.inputs["tokenizer"])
-    discrete, _ = open_model(ctx.inputs["tokenizer_discrete"])
-    done = fit_decoder(
+    tokenizer, card = open_model(ctx.inputs["tokenizer"], ctx.config.tokenizer_family)
+    discrete, _ = open_model(ctx.inputs["tokenizer_discrete"], ctx.config.tokenizer_family)
+    done = FAMILIES.load(ctx.config.family).fitting()(
         ctx.inputs["latents"],
         ctx.inputs["tokens"],
         tokenizer,
@@ -49,7 +44,7 @@ def run(ctx: Context[TrainDecoderConfig]) -> Result:
     return Result(counts=counts, skipped={"in_one_alone": done["left_out"]}, extra=done)
 
 
-CONFIG = TrainDecoderConfig
+CONFIG = DecoderTraining
 
 if __name__ == "__main__":
     main(__spec__.name, CONFIG, run)

@@ -10,25 +10,21 @@ Killed and started again, it goes on from its last checkpoint and ends with the 
 from typing import Any
 
 from components.entrypoint import Context, Result, main
-from wfm.training.config import TokenizerTrainingConfig
+from wfm.training.config import TokenizerTraining
 from wfm.training.outside import outside_files
 
 
-class TrainTokenizerConfig(TokenizerTrainingConfig):
-    """The network, its data and its training; see `wfm.training.config`."""
-
-
-def outside(config: TrainTokenizerConfig, inputs: dict[str, str], store: Any) -> dict[str, dict[str, str]] | None:
+def outside(config: TokenizerTraining, inputs: dict[str, str], store: Any) -> dict[str, dict[str, str]] | None:
     """Weights and a mixture from outside the store, for the key: by their bytes."""
     return outside_files(config)
 
 
-def run(ctx: Context[TrainTokenizerConfig]) -> Result:
+def run(ctx: Context[TokenizerTraining]) -> Result:
     """One tokenizer, continuous or discrete."""
-    from wfm.training.fit_tokenizer import fit_tokenizer
+    from wfm.models.family import FAMILIES
     from wfm.training.order import read_weights
 
-    done = fit_tokenizer(
+    done = FAMILIES.load(ctx.config.family).fitting()(
         ctx.inputs["dataset"],
         ctx.config,
         out=ctx.out,
@@ -43,7 +39,7 @@ def run(ctx: Context[TrainTokenizerConfig]) -> Result:
     )
 
 
-CONFIG = TrainTokenizerConfig
+CONFIG = TokenizerTraining
 
 if __name__ == "__main__":
     main(__spec__.name, CONFIG, run)

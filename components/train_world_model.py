@@ -1,12 +1,13 @@
 """Train a world model on encoded windows: a diffusion transformer on latents or a causal transformer on tokens.
 
-Reads `latents`, `tokenizer` (for the meaning of the former, and to watch decoded predictions) and, where there is one, a
-`mixture` (the categories of classify_clips: how often each clip is drawn). Writes `model/` (a
+Reads `latents`, `tokenizer` (for the meaning of the former, and to watch decoded predictions) and, where there are any, the
+`signals` and the `text` of the same samples and a `mixture` (the categories of classify_clips: how often each clip is drawn).
+Writes `model/` (a
 model folder with the action spec inside) and `metrics.jsonl` (curves). Killed and started again, it goes on from its
 last checkpoint and ends with the same bits.
 
     python -m components.train_world_model --spec URL --input latents=KEY --input tokenizer=KEY \\
-        [--input mixture=KEY] --key-out PATH
+        [--input signals=KEY] [--input text=KEY] [--input mixture=KEY] --key-out PATH
 """
 
 from typing import Any
@@ -16,26 +17,24 @@ from wfm.training.config import WorldTrainingConfig
 from wfm.training.outside import outside_files
 
 
-class TrainWorldModelConfig(WorldTrainingConfig):
-    """The family, its network and its training; see `wfm.training.config`."""
-
-
-def outside(config: TrainWorldModelConfig, inputs: dict[str, str], store: Any) -> dict[str, dict[str, str]] | None:
+def outside(config: WorldTrainingConfig, inputs: dict[str, str], store: Any) -> dict[str, dict[str, str]] | None:
     """A model to go on from and a mixture from outside the store, for the key: by their bytes."""
     return outside_files(config)
 
 
-def run(ctx: Context[TrainWorldModelConfig]) -> Result:
+def run(ctx: Context[WorldTrainingConfig]) -> Result:
     """One world model."""
+    from wfm.models.folder import open_model
     from wfm.training.fit_world_model import fit_world_model
     from wfm.training.order import read_weights
-    from wfm.training.saved import open_model
 
-    tokenizer, _ = open_model(ctx.inputs["tokenizer"])
+    tokenizer, _ = open_model(ctx.inputs["tokenizer"], ctx.config.tokenizer_family)
     done = fit_world_model(
         ctx.inputs["latents"],
         tokenizer,
         ctx.config,
+        signals=ctx.inputs.get("signals"),
+        text=ctx.inputs.get("text"),
         out=ctx.out,
         scratch=ctx.scratch,
         stopping=ctx.stopping,
@@ -46,7 +45,7 @@ def run(ctx: Context[TrainWorldModelConfig]) -> Result:
     )
 
 
-CONFIG = TrainWorldModelConfig
+CONFIG = WorldTrainingConfig
 
 if __name__ == "__main__":
     main(__spec__.name, CONFIG, run)

@@ -9,7 +9,8 @@ upstream. Writes `report/index.html`: one file that opens offline.
 from typing import Any
 
 from components.entrypoint import Context, Result, main
-from wfm.evaluation.page.config import PageConfig
+from wfm.artifacts.verified import hash_file
+from wfm.evaluation.page.config import PageConfig, template_parts
 
 
 class WriteReportConfig(PageConfig):
@@ -18,11 +19,7 @@ class WriteReportConfig(PageConfig):
 
 def outside(config: WriteReportConfig, inputs: dict[str, str], store: Any) -> dict[str, str]:
     """Template, style and script are not Python, so they enter the key by what they hold."""
-    import hashlib
-
-    from wfm.evaluation.page.parts import template_parts
-
-    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in template_parts()}
+    return {path.name: hash_file(path)[1] for path in template_parts()}
 
 
 def run(ctx: Context[WriteReportConfig]) -> Result:

@@ -5,8 +5,8 @@
 """
 
 from components.entrypoint import Context, PartContext, Result, main
-from wfm.curation import dataset
-from wfm.curation.part import add_up
+from wfm.curation.dataset import dataset
+from wfm.parts.part import add_up
 
 CONFIG = dataset.ShardsConfig
 

@@ -8,7 +8,7 @@ from pipelines.asked import Asked
 
 def preset_exists(asked: Asked) -> Iterator[str]:
     """The encoder knows the speed by its name."""
-    from wfm.curation.transcode import SPEEDS
+    from wfm.curation.cut.transcode import SPEEDS
 
     if asked.config.cut.preset not in SPEEDS:
         yield asked("cut.preset", f"choices are {', '.join(SPEEDS)}")
@@ -23,8 +23,8 @@ def measures_are_made(asked: Asked) -> Iterator[str]:
 
 def embedder_is_there(asked: Asked) -> Iterator[str]:
     """A trained embedder has its files, their hash, and leave to run."""
-    from wfm.curation.embed import MODEL
-    from wfm.curation.embed_models import RUNS_CODE
+    from wfm.curation.embed.embed import MODEL
+    from wfm.curation.embed.embedders import RUNS_CODE
 
     config, head = asked.config, ""
     if asked.node.stage == "score_clips":
@@ -68,24 +68,25 @@ def signatures_are_made(asked: Asked) -> Iterator[str]:
 
 def limits_are_measured(asked: Asked) -> Iterator[str]:
     """A limit that is on is one on something that is measured."""
+    from wfm.curation.select.measurement_limits import limited
+
     scores, embed = asked.behind("scores"), asked.behind("embeddings")
     limits = asked.config.measured
     on = [name for name in type(limits).model_fields if getattr(limits, name) not in (None, False, ())]
     if scores is not None:
         for name in on:
-            if not scores.measures:
+            row = limited(name)
+            if row.table == "measures" and not scores.measures:
                 yield asked(f"measured.{name}", "nothing is measured, add --set score_clips.measures=true")
-            elif name == "maximum_nsfw" and not scores.nsfw:
-                yield asked(f"measured.{name}", "add --set score_clips.nsfw=true, or leave the limit off")
-            elif name in ("maximum_ocr_share", "drop_ocr_corner") and not scores.text_detector:
-                yield asked(f"measured.{name}", "add --set score_clips.text_detector=ppocr, or leave the limit off")
+            elif row.asked and not getattr(scores, row.asked.partition("=")[0]):
+                yield asked(f"measured.{name}", f"add --set score_clips.{row.asked}, or leave the limit off")
     if embed is not None and asked.config.minimum_aesthetic is not None and not embed.aesthetic.sha256:
         yield asked("minimum_aesthetic", "nothing gives that score, set embed_clips.aesthetic.head and its sha256")
 
 
 def video_types_exist(asked: Asked) -> Iterator[str]:
     """Types that are refused are types that are told apart."""
-    from wfm.curation.video_type import TYPES
+    from wfm.curation.measure.video_type import TYPES
 
     if not set(asked.config.measured.drop_video_types) <= set(TYPES):
         yield asked("measured.drop_video_types", f"choices are {', '.join(TYPES)}")

@@ -6,7 +6,7 @@ set. Only nodes that would run are asked: what is committed did work.
 """
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pydantic
 
@@ -27,10 +27,7 @@ from pipelines.nodes import Plan
 from wfm.artifacts.address import KEY_PATTERN, NAME_PATTERN
 from wfm.config import MOST_COUNT, MOST_NUMBER, Config
 from wfm.errors import ConfigError
-
-if TYPE_CHECKING:
-    from wfm.models.tokenizer.config import TokenizerConfig
-    from wfm.training.config import EncodingConfig
+from wfm.models.family import FAMILIES, Family
 
 _MOST_BY_NAME = {"threads": 4096, "workers": 4096, "concurrency": 4096, "side": 2**14, "size": 2**14}
 """By the last word of a field's name: no machine starts more threads, no picture has a longer side."""
@@ -120,6 +117,11 @@ def held_out_exists(asked: Asked) -> Iterator[str]:
     """Futures are predicted of clips that training has not seen."""
     if not asked.config.splits or not set(asked.config.splits) <= {"val", "test"}:
         yield asked("splits", "choices are val, test: of train the model says what it has learned")
+    signals = asked.behind("signals")
+    if signals is not None and (lacking := sorted(set(asked.config.splits) - set(signals.splits))):
+        yield asked(
+            "splits", f"{asked.node.inputs['signals']}.splits = {signals.splits!r}: add {', '.join(lacking)} there"
+        )
     yield from _not_empty(asked, "splits", "dataset")
 
 
@@ -152,88 +154,48 @@ def past_fits(asked: Asked) -> Iterator[str]:
             made.model.latent_frames(past)
         except ValueError as error:
             yield asked("past_frames", str(error))
-    if model is not None and getattr(model, model.family).extrapolate and past != encoded.guess_from:
+    if model is not None and FAMILIES.load(model.family).shown_motion(model) and past != encoded.guess_from:
         yield asked("past_frames", f"the model is shown what follows {encoded.guess_from} frames, give as many")
 
 
 def family_fits(asked: Asked) -> Iterator[str]:
-    """Each family has tokenizers and latents that it can learn from."""
+    """Each family has a tokenizer and latents that it can learn from."""
     config, made, encoded = asked.config, asked.behind("tokenizer"), asked.behind("latents")
+    family: Family = FAMILIES.load(config.family)
     if config.training.mixture and "mixture" in asked.node.inputs:
         yield asked("training.mixture", "classify_clips makes a mixture too, leave one of them out")
-    blocks = config.diffusion.network.num_layers if config.family == "diffusion" else config.autoregressive.layers
-    if config.unfrozen_layers > blocks:
-        yield asked("unfrozen_layers", f"the network has {blocks} blocks")
-    if made is not None and made.model.discrete != (config.family == "autoregressive"):
-        wanted = (
-            "a discrete tokenizer, train one with levels" if config.family == "autoregressive" else "one without levels"
-        )
-        yield asked(
-            "family", f"it needs {wanted}; {asked.node.inputs['tokenizer']}.model.levels is {made.model.levels}"
-        )
-    elif made is not None and encoded is not None:
-        yield from _states_what_follows(asked, made.model, encoded)
-        yield from _grid_fits(asked, made.model, encoded)
-    if encoded is not None and getattr(config, config.family).extrapolate:
-        yield from _guess_is_made(asked, made, encoded)
-
-
-def _states_what_follows(asked: Asked, made: "TokenizerConfig", encoded: "EncodingConfig") -> Iterator[str]:
-    """What data and tokenizer decide is left out, or said as they make it (`wfm.training.config.filled`)."""
-    from wfm.training.config import filled
-
-    config = asked.config
-    sections: list[tuple[Config, str, dict[str, Any]]]
-    if config.family == "autoregressive":
-        sections = [(config.autoregressive, "autoregressive", {"levels": list(made.levels)})]
-    else:
-        network = {"in_channels": made.latent_channels, "concat_padding_mask": False}
-        columns = {"statistics_frames": encoded.statistics_frames}
-        sections = [
-            (config.diffusion.network, "diffusion.network", network),
-            (config.diffusion, "diffusion", columns),
-        ]
-    sections.append((sections[-1][0], sections[-1][1], {"temporal_compression": made.temporal_compression}))
-    for section, name, known in sections:
+    if config.unfrozen_layers > family.layers(config):
+        yield asked("unfrozen_layers", f"the network has {family.layers(config)} blocks")
+    card = made.model if made is not None else None
+    if card is not None:
         try:
-            filled(section, known, name)
+            family.require_tokenizer(card)
         except ConfigError as error:
-            yield f"{asked.node.name}: {error}"
+            yield asked("family", f"{error}; {asked.node.inputs['tokenizer']}.model.levels is {card.levels}")
+            return
+    for field, advice in family.problems(config, card, encoded, asked.node.inputs["latents"]):
+        yield asked(field, advice) if field else f"{asked.node.name}: {advice}"
 
 
-def _grid_fits(asked: Asked, made: "TokenizerConfig", encoded: "EncodingConfig") -> Iterator[str]:
-    """The latents lie within what the network covers, in whole patches."""
-    config = asked.config
-    try:
-        frames = made.latent_frames(encoded.num_frames)
-    except ValueError:
-        return  # said of encode_latents
-    grid = (frames, *(side // made.spatial_compression for side in encoded.size))
-    if config.family == "autoregressive":
-        if any(side % config.autoregressive.patch for side in grid[1:]):
-            yield asked("autoregressive.patch", f"token frames are {grid[1]} x {grid[2]}, take a divisor of both")
-        return
-    network = config.diffusion.network
-    if any(here > most for here, most in zip(grid, network.max_size, strict=True)):
-        yield asked("diffusion.network.max_size", f"latents (t, h, w) are {grid}, cover them")
-    if any(side % patch for side, patch in zip(grid, network.patch_size, strict=True)):
-        yield asked("diffusion.network.patch_size", f"latents (t, h, w) are {grid}, take divisors")
-    field = f"{config.diffusion.objective}.condition_latents"
-    if max(config.denoising.condition_latents) >= frames:
-        yield asked(field, f"a window has {frames} latent frames, of which some are to be predicted")
+def samples_are_joined(asked: Asked) -> Iterator[str]:
+    """Signals and text are there for every sample of the latents."""
+    encoded = asked.behind("latents")
+    for name in ("signals", "text"):
+        beside, source = asked.behind(name), asked.node.inputs.get(name, "")
+        if encoded is None or beside is None:
+            continue
+        if lacking := sorted({"train", "val"} & set(encoded.splits) - set(beside.splits)):
+            yield f"{source}.splits = {beside.splits!r}: the latents have {', '.join(lacking)} too, add it"
+        if name == "text" and encoded.mirror and not beside.mirror:
+            yield f"{source}.mirror = False: {asked.node.inputs['latents']}.mirror is on, switch both on or off"
 
 
-def _guess_is_made(asked: Asked, made: Any, encoded: "EncodingConfig") -> Iterator[str]:
-    config = asked.config
-    source = asked.node.inputs["latents"]
-    if not encoded.guess_from:
-        yield asked(f"{config.family}.extrapolate", f"{source}.guess_from is 0, set it to the frames given")
-    elif made is not None and config.family == "diffusion":
-        counts = config.denoising.condition_latents
-        wanted = sorted({1 + (count - 1) * made.model.temporal_compression for count in counts})
-        if wanted != [encoded.guess_from]:
-            field = f"{config.diffusion.objective}.condition_latents"
-            yield asked(field, f"that means {wanted} given frames; {source}.guess_from is {encoded.guess_from}")
+def splits_are_known(asked: Asked) -> Iterator[str]:
+    """What is read of the data set can be there."""
+    from wfm.curation.rows import SPLITS
+
+    if not asked.config.splits or not set(asked.config.splits) <= set(SPLITS):
+        yield asked("splits", f"choices are {', '.join(SPLITS)}")
 
 
 def decoder_fits(asked: Asked) -> Iterator[str]:
@@ -262,7 +224,9 @@ RULES: dict[str, tuple[Rule, ...]] = {
     "classify_clips": (looks_can_be_read,),
     "train_tokenizer": (frames_have_a_size,),
     "encode_latents": (frames_have_a_size, windows_fit, splits_exist),
-    "train_world_model": (family_fits,),
+    "encode_signals": (splits_are_known,),
+    "encode_text": (splits_are_known,),
+    "train_world_model": (family_fits, samples_are_joined),
     "train_decoder": (decoder_fits,),
     "generate_videos": (past_fits, held_out_exists),
     "evaluate_model": (split_is_generated,),

@@ -16,6 +16,7 @@ from pipelines.explain import flat
 from wfm.config import Config
 from wfm.errors import WfmError
 from wfm.generation.config import TWICE
+from wfm.models.family import FAMILIES, FamilyConfig
 
 if TYPE_CHECKING:
     from pipelines.nodes import Node, Plan
@@ -74,17 +75,9 @@ def _of_tokenizer(config: Any, files: int | None) -> float:
     return float(config.training.steps * config.training.batch_size * config.crop_frames * math.prod(config.size))
 
 
-def _of_world_model(config: Any, files: int | None) -> float:
-    if config.family == "autoregressive":
-        weights = config.autoregressive.layers * config.autoregressive.dim**2
-    else:
-        weights = config.diffusion.network.num_layers * config.diffusion.network.width**2
+def _of_training(config: Any, files: int | None) -> float:
+    weights = FAMILIES.load(config.family).weight_count(config)
     return float(config.training.steps * config.training.batch_size * weights)
-
-
-def _of_decoder(config: Any, files: int | None) -> float:
-    network = config.model.denoiser.network
-    return float(config.training.steps * config.training.batch_size * network.num_layers * network.width**2)
 
 
 def _of_generation(config: Any, files: int | None) -> float | None:
@@ -104,18 +97,8 @@ AMOUNTS: dict[str, tuple[Callable[[Any, int | None], float | None], tuple[str, .
     ),
     "encode_latents": (_of_encoding, ("num_frames", "stride_frames", "size")),
     "train_tokenizer": (_of_tokenizer, ("training.", "crop_frames", "size")),
-    "train_world_model": (
-        _of_world_model,
-        (
-            "training.",
-            "diffusion.network.num_layers",
-            "diffusion.network.num_attention_heads",
-            "diffusion.network.attention_head_dim",
-            "autoregressive.layers",
-            "autoregressive.dim",
-        ),
-    ),
-    "train_decoder": (_of_decoder, ("training.", "model.denoiser.network.num_layers")),
+    "train_world_model": (_of_training, ("training.",)),
+    "train_decoder": (_of_training, ("training.",)),
     "generate_videos": (_of_generation, ("max_windows", "splits", "sampling.", "seed")),
     "evaluate_model": (_of_one, ("seed",)),
     "publish_model": (_of_one, ("name",)),
@@ -140,7 +123,7 @@ def estimate(plan: "Plan", store: "Store") -> dict[str, Estimate]:
 def questions(plan: "Plan", store: "Store") -> list[str]:
     """What captioning models would be asked, for nodes that would run and whose clips are there already."""
     from components import caption_clips
-    from wfm.curation.caption_expected import expected
+    from wfm.curation.caption.expected_questions import expected
 
     found = []
     for node in plan.missing:
@@ -163,7 +146,7 @@ def _files_now(plan: "Plan", store: "Store") -> int | None:
 
 def _listed(node: "Node", plan: "Plan", store: "Store") -> int | None:
     from components import ingest_videos
-    from wfm.curation import listing
+    from wfm.curation.source import listing
 
     config = ingest_videos.CONFIG.parse(node.config)
     if config.videos:
@@ -241,6 +224,8 @@ def share_made(extra: dict[str, Any]) -> float:
 def _rate_for(node: "Node", config: Config, made: list[_Made]) -> Rate | None:
     """The rate of the artifact that says most of this node."""
     known = AMOUNTS.get(node.stage, _OF_FILES)[1]
+    if isinstance(config, FamilyConfig):
+        known = (*known, *FAMILIES.load(config.family).weight_fields)
     wanted = flat(config.what())
 
     def other(one: _Made) -> tuple[str, ...]:

@@ -147,8 +147,7 @@ def _latest(plan: "Plan", store: "Store") -> "dict[str, Manifest]":
 
 def _against(plan: "Plan", node: "Node", manifest: "Manifest", store: "Store") -> str:
     """The differences in one line."""
-    from components.derivation import code_id, module_hashes
-    from pipelines.nodes import config_class
+    from pipelines.nodes import code_of, config_class, modules_of
 
     config = config_class(node.component)
     try:
@@ -160,14 +159,14 @@ def _against(plan: "Plan", node: "Node", manifest: "Manifest", store: "Store") -
         "key": manifest.key,
     }  # fmt: skip
     after = {
-        "what": config.parse(node.config).what(), "inputs": plan.input_keys(node), "code_id": code_id(node.component),
+        "what": config.parse(node.config).what(), "inputs": plan.input_keys(node), "code_id": code_of(node),
         "component": node.component, "key": node.key, "redo": node.redo,
     }  # fmt: skip
     difference = compare(before, after, {}, {})
     words = [f"{path}: {_text(old)} -> {_text(new)}" for path, (old, new) in difference.config.items()]
     if difference.code is not None:
-        now = {module: digest[:16] for module, digest in module_hashes(node.component).items()}
-        old = _modules_of_run(store, str(manifest.extra.get("run_id", "")), node.component)
+        now = {module: digest[:16] for module, digest in modules_of(node).items()}
+        old = _modules_of_run(store, str(manifest.extra.get("run_id", "")), node.name)
         changed = sorted(module for module in {*old, *now} if old.get(module) != now.get(module)) if old else []
         which = f" ({', '.join(changed[:_FEW])}{' ...' if len(changed) > _FEW else ''})" if changed else ""
         words.append(f"code: {difference.code[0][:12]} -> {difference.code[1][:12]}{which}")
@@ -178,10 +177,10 @@ def _against(plan: "Plan", node: "Node", manifest: "Manifest", store: "Store") -
     return f"differs from {manifest.key[:12]}: {'; '.join(words)}" if words else node.why
 
 
-def _modules_of_run(store: "Store", run_id: str, component: str) -> dict[str, str]:
-    """The hashes of a component's modules as a run wrote them down; empty where it is gone."""
+def _modules_of_run(store: "Store", run_id: str, node: str) -> dict[str, str]:
+    """The hashes of a node's modules as a run wrote them down; empty where it is gone."""
     try:
-        modules: dict[str, str] = store.runs.open(run_id).spec().get("modules", {}).get(component, {})
+        modules: dict[str, str] = store.runs.open(run_id).spec().get("modules", {}).get(node, {})
     except WfmError:
         return {}
     return modules
@@ -249,7 +248,7 @@ def compare(
     found.inputs = {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
     if before["code_id"] != after["code_id"]:
         found.code = (before["code_id"], after["code_id"])
-        one, two = modules_before.get(before["component"], {}), modules_after.get(after["component"], {})
+        one, two = modules_before.get(str(before.get("name")), {}), modules_after.get(str(after.get("name")), {})
         found.modules = sorted(module for module in {*one, *two} if one.get(module) != two.get(module))
     found.redo = before.get("redo", "") != after.get("redo", "")
     found.outside = not len(found) and before["key"] != after["key"]

@@ -7,13 +7,23 @@ key of its own, so nothing stale passes for new.
 
 import json
 
-from components.derivation import LOCK_FILE, closure_hash, read_lock
+from components.derivation import LOCK_FILE, closure_hash, read_lock, use_hash
 from pipelines.stages import TABLE
+from wfm.artifacts.atomic import replace_on_disk
+from wfm.models.family import FAMILIES
+from wfm.registry import Registry, Use
+
+REGISTRIES: tuple[Registry, ...] = (FAMILIES,)
+"""What configs name whose code has lines of its own: what is built in; other packages' code is known by its files alone."""
 
 
 def current() -> dict[str, dict[str, str]]:
-    """``{component: {version, hash}}`` of the code as it stands."""
-    return {row.component: {"version": str(row.version), "hash": closure_hash(row.component)} for row in TABLE}
+    """``{component or line of a use: {version, hash}}`` of the code as it stands."""
+    lines = {row.component: {"version": str(row.version), "hash": closure_hash(row.component)} for row in TABLE}
+    for registry in REGISTRIES:
+        for use in (Use(registry, name, part) for name in registry.built_in for part in registry.parts_of(name)):
+            lines[use.line] = {"version": str(registry.version(use.name, use.part)), "hash": use_hash(use)}
+    return lines
 
 
 def stale() -> list[str]:
@@ -25,7 +35,5 @@ def stale() -> list[str]:
 def renew() -> list[str]:
     """Write the lock for the code as it stands; returns what changed."""
     changed = stale()
-    temporary = LOCK_FILE.with_suffix(".tmp")
-    temporary.write_text(json.dumps(current(), indent=2, sort_keys=True) + "\n")
-    temporary.replace(LOCK_FILE)
+    replace_on_disk(LOCK_FILE, (json.dumps(current(), indent=2, sort_keys=True) + "\n").encode())
     return changed

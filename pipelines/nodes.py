@@ -5,11 +5,13 @@ import importlib
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from components.derivation import code_id, module_hashes
 from components.entrypoint import SPEC_VERSION
 from pipelines.stages import STAGES, Resources, StageRow
 from pipelines.stages import stage as stage_row
 from wfm.config import Config
 from wfm.errors import ConfigError
+from wfm.registry import uses
 
 if TYPE_CHECKING:
     from wfm.artifacts import Store
@@ -99,7 +101,17 @@ class Plan:
         }
 
 
-def config_class(component: str) -> type[Config]:
-    """The configuration class of a component."""
+def config_class(component: str, values: Mapping[str, Any] | None = None) -> type[Config]:
+    """The configuration class of a component; with `values`, the one that they are read by (`FamilyConfig`)."""
     found: type[Config] = importlib.import_module(f"components.{component}").CONFIG
-    return found
+    return found.reads(values) if values is not None else found
+
+
+def code_of(node: Node) -> str:
+    """The code id of a node: of its component, and of what its config names."""
+    return code_id(node.component, uses(config_class(node.component).parse(node.config)))
+
+
+def modules_of(node: Node) -> dict[str, str]:
+    """What that id is made from: module -> hash."""
+    return module_hashes(node.component, uses(config_class(node.component).parse(node.config)))

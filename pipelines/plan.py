@@ -10,16 +10,18 @@ import typing
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from components.derivation import code_id, keep_meanings
+from components.derivation import keep_meanings
 from components.entrypoint import node_key
 from pipelines.check import check_graph, check_resources
 from pipelines.check_settings import check_settings
-from pipelines.dags.curate import OPTIONAL, curate, embedding_of_scores
+from pipelines.dags.curate import OPTIONAL as CURATION_OPTIONAL
+from pipelines.dags.curate import curate, embedding_of_scores
 from pipelines.dags.decoder import decoder, decoder_of_dataset
 from pipelines.dags.from_dataset import SIMULATION_NODE, begin
 from pipelines.dags.graph import Builder, Graph, GraphNode, Settings
+from pipelines.dags.world_model import OPTIONAL as MODEL_OPTIONAL
 from pipelines.dags.world_model import models_of_dataset, world_model
-from pipelines.nodes import Node, Plan, config_class
+from pipelines.nodes import Node, Plan, code_of, config_class
 from pipelines.stages import Resources
 from pipelines.stages import stage as stage_row
 from wfm.artifacts.address import check_name
@@ -36,6 +38,8 @@ AFTER_DATASET: dict[str, Callable[[Settings, bool, str], Graph]] = {
 }
 """The same from a dataset on: (settings, whether what simulation knows is there, name for what is made) -> graph."""
 DEFAULT_DATASET = "curated"
+OPTIONAL = (*CURATION_OPTIONAL, *MODEL_OPTIONAL)
+"""Stages that are there only if a setting is made for them."""
 _NEEDS = "resources"
 
 
@@ -167,7 +171,7 @@ def _override(nodes: list[Node], overrides: Sequence[str]) -> None:
                 assign(needs, path[1:], value, _Needs)
                 node.resources = _Needs.parse(needs).resources
             else:
-                assign(node.config, path[1:], value, config_class(node.component))
+                assign(node.config, path[1:], value, config_class(node.component, node.config))
     for node in nodes:  # when all are set: two fields that need each other come in any order
         node.config = config_class(node.component).parse(node.config).resolved()
 
@@ -217,4 +221,4 @@ def _why(node: Node, plan: Plan) -> str:
         return f"follows {', '.join(changed)}"
     if node.redo:
         return "asked for again"
-    return f"no artifact {typing.cast(str, node.key)[:12]} yet (code {code_id(node.component)[:12]})"
+    return f"no artifact {typing.cast(str, node.key)[:12]} yet (code {code_of(node)[:12]})"

@@ -11,12 +11,11 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from components.derivation import code_id, module_hashes
 from pipelines.check_settings import check_files
 from pipelines.engines.budget import check_budget, machine
 from pipelines.engines.engine import DisplayFactory, RunSummary, choose, run_plan
 from pipelines.estimate import share_made
-from pipelines.nodes import Plan, config_class
+from pipelines.nodes import Node, Plan, code_of, config_class, modules_of
 from pipelines.plan import resolve
 from pipelines.runs.display import LiveDisplay, PlainDisplay
 from pipelines.runs.state import NodeState, RunState, read_state
@@ -68,7 +67,6 @@ class Request:
 
 def create_run(request: Request, plan: Plan, store: "Store", rerun_of: str = "") -> "Run":
     """Write down what will be done and from what each key was made (`wfm explain` compares that)."""
-    stages = {node.component for node in plan.nodes}
     return store.runs.create(
         {
             "run_spec_version": RUN_SPEC_VERSION,
@@ -79,14 +77,14 @@ def create_run(request: Request, plan: Plan, store: "Store", rerun_of: str = "")
             "given": plan.given,
             "page": plan.page,
             "nodes": [_written(node.name, plan) for node in plan.nodes],
-            "modules": {component: _short_hashes(component) for component in sorted(stages)},
+            "modules": {node.name: _short_hashes(node) for node in plan.nodes},
         }
     )
 
 
-def _short_hashes(component: str) -> dict[str, str]:
+def _short_hashes(node: Node) -> dict[str, str]:
     """16 digits tell versions of a module apart, and are not taken for an artifact's key by garbage collection."""
-    return {module: found[:16] for module, found in module_hashes(component).items()}
+    return {module: found[:16] for module, found in modules_of(node).items()}
 
 
 def _written(name: str, plan: Plan) -> dict[str, Any]:
@@ -96,7 +94,7 @@ def _written(name: str, plan: Plan) -> dict[str, Any]:
         "stage": node.stage,
         "component": node.component,
         "key": node.key,
-        "code_id": code_id(node.component),
+        "code_id": code_of(node),
         "what": config_class(node.component).parse(node.config).what(),
         "config": node.config,
         "sources": node.inputs,

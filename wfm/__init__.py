@@ -6,13 +6,14 @@ The storeys; imports go down only (checked by ``lint-imports``):
     components/                                   one thin entry point per stage
     wfm.recipes                                   named configs: demo, smoke
     wfm.evaluation   wfm.training   wfm.generation
+    wfm.conditions                                what models are conditioned on, one file each
     wfm.models       wfm.curation   wfm.simulation
-    wfm.data         wfm.parallel
+    wfm.data         wfm.parallel   wfm.parts
     wfm.artifacts  wfm.records  wfm.actions  wfm.config  wfm.errors
     wfm.log  wfm.credentials  wfm.process         the ground floor: no torch
 
 Read in this order: `pipelines/stages.py` (the table is the flow), `components/split_clips.py` (what a stage is),
-`wfm/curation/split.py` (what a step is), `wfm/artifacts/__init__.py` (what a stage leaves behind).
+`wfm/curation/cut/split.py` (what a step is), `wfm/artifacts/__init__.py` (what a stage leaves behind).
 """
 
 __all__ = ["__version__"]

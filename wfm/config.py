@@ -72,6 +72,11 @@ class Config(pydantic.BaseModel):
     model_config = pydantic.ConfigDict(extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False)
 
     @classmethod
+    def reads(cls, values: Mapping[str, Any]) -> "type[Config]":
+        """The class that reads `values`: this one, where a kind does not depend on them."""
+        return cls
+
+    @classmethod
     def parse(cls, values: Mapping[str, Any]) -> Self:
         """Build from plain values; raises `ConfigError` naming each wrong field, its value and the choices."""
         try:

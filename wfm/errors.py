@@ -65,7 +65,3 @@ class Cancelled(WfmError):
 
     outcome = "cancelled"
     exit_code = 143
-
-
-OUTCOMES: tuple[str, ...] = ("done", "cached", "wrong_input", "try_again", "bug", "cancelled")
-"""Every outcome an attempt can write."""

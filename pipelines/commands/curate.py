@@ -35,7 +35,7 @@ def exclude(
     In the store a new artifact is made that shares all parts; a name goes over to it. A later run of the pipeline selects
     anew and knows nothing of the list.
     """
-    from wfm.curation.exclude import exclude_in_folder, exclude_in_store
+    from wfm.curation.dataset.exclude import exclude_in_folder, exclude_in_store
 
     named = [*(clips or ()), *_lines(list_)]
     if not named and not shard:
@@ -74,7 +74,7 @@ def export_(
     store: StoreOption = STORE_DEFAULT,
 ) -> None:
     """Write a data set as cosmos-curate leaves one: metas/v0, clips, embeddings as Parquet."""
-    from wfm.curation.cosmos_export import export_cosmos
+    from wfm.curation.exchange.cosmos_export import export_cosmos
 
     opened = open_store(store)
     counts = export_cosmos(opened.artifact(opened.resolve(dataset)), out, force=force)
@@ -93,7 +93,7 @@ def import_(
     store: StoreOption = STORE_DEFAULT,
 ) -> None:
     """Make a data set of what cosmos-curate left: metas/v0, clips, embeddings as Parquet."""
-    from wfm.curation.cosmos_import import import_cosmos
+    from wfm.curation.exchange.cosmos_import import import_cosmos
 
     opened = open_store(store)
     made = import_cosmos(opened, folder, embeddings=embeddings)

@@ -27,9 +27,9 @@ def report(
 ) -> None:
     """Show what each threshold of select_clips would drop, with examples; nothing is changed."""
     from wfm.artifacts.atomic import require_free, write_new
-    from wfm.curation import threshold_report
-    from wfm.curation.aesthetic import aesthetic_of, load_head
-    from wfm.curation.select import SelectConfig
+    from wfm.curation.embed.aesthetic import aesthetic_of, load_head
+    from wfm.curation.select import threshold_report
+    from wfm.curation.select.select import SelectConfig
 
     require_free(out, force=force)
     wrong = [text for text in set_ or () if not text.startswith(_STAGE)]

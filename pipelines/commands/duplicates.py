@@ -30,8 +30,8 @@ def duplicates(
     store: StoreOption = STORE_DEFAULT,
 ) -> None:
     """Show how many clips deduplication would drop at each threshold, and which; nothing is written or dropped."""
-    from wfm.curation.dedup import DedupConfig
-    from wfm.curation.dedup_trial import read, trials
+    from wfm.curation.dedup.dedup import DedupConfig
+    from wfm.curation.dedup.trial import read, trials
 
     wrong = [text for text in set_ or () if not text.startswith(_STAGE)]
     if wrong:

@@ -13,9 +13,9 @@ from wfm.errors import InputError
 
 if TYPE_CHECKING:
     from wfm.artifacts import Artifact, Store
-    from wfm.curation.kept_clips import Sentences
-    from wfm.curation.search import Hit
-    from wfm.curation.search_index import SearchIndex
+    from wfm.curation.search.search import Hit
+    from wfm.curation.search.search_index import SearchIndex
+    from wfm.curation.select.kept_clips import Sentences
 
 _DatasetOption = Annotated[
     str, typer.Option("--dataset", metavar="REF", help="Data set: NAME, dataset/NAME@ALIAS or a key.")
@@ -60,7 +60,7 @@ def search(
     """Find clips of a data set by words or by an example clip; the index is built at the first search."""
     if bool(words.strip()) == bool(clip):
         raise InputError("give words or --clip ID, one of the two: wfm search 'red ball rolling' --dataset NAME")
-    from wfm.curation.search import clip_bytes, open_dataset, search_like, search_words
+    from wfm.curation.search.search import clip_bytes, open_dataset, search_like, search_words
 
     require_free(*([page] if page is not None else []), force=force)
     place = open_store(store)
@@ -76,7 +76,7 @@ def search(
     note = f"; {left} could not be compared" if left else ""
     about = f"{len(hits)} nearest of {len(index):,} clips of {dataset} ({artifact.key[:12]}), by {by}{note}."
     if page is not None:
-        from wfm.curation.search_page import write_page
+        from wfm.curation.search.search_page import write_page
 
         title = words if words else f"Clips like {clip[:16]}"
         write_page(page, title, about, hits, lambda hit: clip_bytes(artifact, hit), force=force)
@@ -99,9 +99,9 @@ def clusters(
 
     Without --clusters or --out, a data set that was made with cluster_clips shows its own.
     """
-    from wfm.curation.cluster import ClusterConfig, find_clusters
     from wfm.curation.rows import ClusterRow
-    from wfm.curation.search import open_dataset
+    from wfm.curation.search.search import indexed_clips, open_dataset
+    from wfm.curation.select.cluster import ClusterConfig, cluster_rows
 
     if out is not None:
         require_free(out / "clusters.parquet", force=force)
@@ -114,8 +114,7 @@ def clusters(
         return
     config = ClusterConfig.parse({"clusters": number or 0, "seed": seed})
     index, _ = _space(place, artifact, by, text_encoder)
-    found = find_clusters(index.all_vectors(), index.rows.column("caption").to_pylist(), config)
-    rows = found.rows(index.rows.column("clip_id").to_pylist())
+    found, rows = cluster_rows(indexed_clips(artifact, index), config)
     lines = []
     for cluster, name in enumerate(found.names):
         inside = found.labels == cluster
@@ -146,8 +145,8 @@ def taxonomy(
     Without FILE or --out, a data set that was made with classify_clips shows its own categories.
     """
     from wfm.curation.rows import CategoryRow, MixtureRow
-    from wfm.curation.search import clips_beside, open_dataset
-    from wfm.curation.taxonomy import TaxonomyConfig, category_rows, classify, mixture, mixture_rows
+    from wfm.curation.search.search import indexed_clips, open_dataset
+    from wfm.curation.select.taxonomy import TaxonomyConfig, classify_kept
 
     if out is not None:
         require_free(out / "categories.parquet", out / "mixture.parquet", force=force)
@@ -163,10 +162,8 @@ def taxonomy(
         return
     index, encode = _space(place, artifact, by, text_encoder, words=True)
     assert encode is not None
-    described = {name: encode(sentences) for name, sentences in config.categories.items()}
-    ids, splits, vectors = clips_beside(artifact, index)
-    chosen, cosines, margins = classify(vectors, described, config)
-    mixed = mixture([name for name, split in zip(chosen, splits, strict=True) if split == "train"], config)
+    found = classify_kept(indexed_clips(artifact, index), encode, config)
+    mixed, chosen = found.mixture, [row.category for row in found.categories]
     lines = []
     for name in (*config.categories, "other"):
         if name in mixed.clips:
@@ -179,12 +176,10 @@ def taxonomy(
         if name in chosen or name in config.categories:
             lines.append((name, chosen.count(name), *numbers))
     headings = ("category", "clips", "to train on", "share wanted", "share reached", "weight of a clip")
-    _table(f"{len(ids):,} clips of {dataset} by {by}", headings, lines)
+    _table(f"{len(chosen):,} clips of {dataset} by {by}", headings, lines)
     if out is not None:
-        _write_table(
-            out / "categories.parquet", CategoryRow.to_table(category_rows(ids, chosen, cosines, margins)), force
-        )
-        _write_table(out / "mixture.parquet", MixtureRow.to_table(mixture_rows(ids, chosen, mixed)), force)
+        _write_table(out / "categories.parquet", CategoryRow.to_table(found.categories), force)
+        _write_table(out / "mixture.parquet", MixtureRow.to_table(found.weights), force)
 
 
 def _values(path: Path) -> dict[str, Any]:
@@ -199,8 +194,8 @@ def _values(path: Path) -> dict[str, Any]:
 
 def _reads_words(store: "Store", dataset: "Artifact") -> bool:
     """Whether words can be compared with the data set's embeddings."""
-    from wfm.curation.search import embeddings_of
-    from wfm.curation.text_tower import has_text_tower
+    from wfm.curation.embed.text_tower import has_text_tower
+    from wfm.curation.search.search import embeddings_of
 
     try:
         return has_text_tower(embeddings_of(store, dataset))
@@ -212,7 +207,7 @@ def _space(
     store: "Store", dataset: "Artifact", by: str, text_encoder: str, *, words: bool = False
 ) -> "tuple[SearchIndex, Sentences | None]":
     """The index of a space and, for ``words``, what puts them there."""
-    from wfm.curation.search import SPACES, captions_space, embeddings_of, looks_space
+    from wfm.curation.search.search import SPACES, captions_space, embeddings_of, looks_space
     from wfm.models.text.config import TextConfig
     from wfm.models.text.sentences import SentenceEncoder
 
@@ -224,7 +219,7 @@ def _space(
         return captions_space(store, dataset, encode), encode
     if not words:
         return looks_space(store, dataset), None
-    from wfm.curation.text_tower import text_tower_of
+    from wfm.curation.embed.text_tower import text_tower_of
 
     tower = text_tower_of(embeddings_of(store, dataset), text_encoder)
     return looks_space(store, dataset), tower
@@ -232,7 +227,7 @@ def _space(
 
 def _own(dataset: "Artifact", name: str, cosine: str) -> list[tuple[str, int, str]]:
     """(name, kept clips, mean cosine) as the data set's own table has it, the largest first; empty where it has none."""
-    from wfm.curation.search import kept_rows
+    from wfm.curation.search.search import kept_rows
 
     found: dict[str, tuple[int, float]] = {}
     for table in kept_rows(dataset, [name, cosine]):

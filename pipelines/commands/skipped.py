@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from wfm.artifacts import Artifact, Store
 
 _TABLES = ("videos", "skips")
-"""Where stages write down what they left out: files, clips or spans of a file. `wfm.curation.drops` tells of a selection."""
+"""Where stages write down what they left out: files, clips or spans of a file. Of a selection tells `curation.select.drops`."""
 
 
 def add_to(app: typer.Typer) -> None:
@@ -51,7 +51,7 @@ def left_out(store: "Store", key: str) -> Iterator[dict[str, Any]]:
 
 
 def _of_stage(store: "Store", artifact: "Artifact", stage: str) -> Iterator[dict[str, Any]]:
-    from wfm.curation.drops import drops
+    from wfm.curation.select.drops import drops
 
     if artifact.kind == "selection":
         yield from ({"stage": stage, **row} for row in drops(store, artifact))

@@ -78,7 +78,7 @@ def embedding_of_scores(embed_clips: Mapping[str, Any]) -> dict[str, Any] | None
 
     A trained embedder stays in its own stage: trying another one must not score every clip again.
     """
-    from wfm.curation.embed import MODEL, EmbedConfig
+    from wfm.curation.embed.embed import MODEL, EmbedConfig
 
     wanted = {name: value for name, value in embed_clips.items() if name in EmbedConfig.model_fields}
     return wanted if wanted.get("model", MODEL) == MODEL else None

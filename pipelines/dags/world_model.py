@@ -1,14 +1,17 @@
 """The main job: raw video -> two trained, evaluated, published world models and a page about them.
 
 curation ─> dataset ─┬─ tokenizer (continuous) ─ latents ─ diffusion ──────┬─ generate ─ evaluate ─ publish ─┬─ page
-                     └─ tokenizer (discrete) ─── tokens ── autoregressive ─┴─ generate ─ evaluate ─ publish ─┘
+                     ├─ tokenizer (discrete) ─── tokens ── autoregressive ─┴─ generate ─ evaluate ─ publish ─┘
+                     └─ signals, text: of the same samples, for both models
+
+encode_text is there only if a setting is made for it (`OPTIONAL`).
 """
 
 from pipelines.dags.curate import curation_nodes
 from pipelines.dags.graph import Graph, GraphNode, Settings, node
+from wfm.models.family import FAMILIES, Family, world_families
 
-FAMILIES = {"diffusion": "continuous", "autoregressive": "discrete"}
-"""Family of world model -> the tokenizer it works on."""
+OPTIONAL = ("encode_text",)
 
 
 def world_model(settings: Settings, videos: str, dataset: str) -> Graph:
@@ -26,40 +29,64 @@ def models_of_dataset(settings: Settings, simulated: bool, name: str) -> Graph:
 
 def model_nodes(settings: Settings, *, simulated: bool) -> tuple[GraphNode, ...]:
     """The nodes after the dataset; ``simulated``: what simulation knows is there for the evaluation."""
-    nodes: list[GraphNode] = []
+    nodes: list[GraphNode] = [node("encode_signals", "encode_signals", settings, dataset="write_shards")]
+    beside = {"signals": "encode_signals"}
+    if "encode_text" in settings:
+        nodes.append(node("encode_text", "encode_text", settings, dataset="write_shards"))
+        beside["text"] = "encode_text"
     truth = {"raw": "simulate_videos"} if simulated else {}
     mixture = {"mixture": "classify_clips"} if "classify_clips" in settings else {}
-    for family, tokens in FAMILIES.items():
-        tokenizer, latents, model = f"train_tokenizer_{tokens}", f"encode_latents_{tokens}", f"train_{family}"
-        made, figures = f"generate_{family}", f"evaluate_{family}"
+    families = families_of(settings)
+    for family in families:
+        tokenizer, latents, model = f"train_tokenizer_{family.takes}", f"encode_latents_{family.takes}", train(family)
+        made, figures = f"generate_{family.name}", f"evaluate_{family.name}"
+        if all(one.name != tokenizer for one in nodes):
+            nodes += [
+                node(tokenizer, "train_tokenizer", settings, dataset="write_shards"),
+                node(latents, "encode_latents", settings, dataset="write_shards", tokenizer=tokenizer),
+            ]
+        published = f"publish_{family.name}"
+        own = {name: {"family": family.name, **settings.get(name, {})} for name in (model, made, published)}
         nodes += [
-            node(tokenizer, "train_tokenizer", settings, dataset="write_shards"),
-            node(latents, "encode_latents", settings, dataset="write_shards", tokenizer=tokenizer),
-            node(model, "train_world_model", settings, latents=latents, tokenizer=tokenizer, **mixture),
+            node(model, "train_world_model", own, latents=latents, tokenizer=tokenizer, **beside, **mixture),
             node(
                 made,
                 "generate_videos",
-                settings,
+                own,
                 dataset="write_shards",
+                signals="encode_signals",
                 latents=latents,
                 tokenizer=tokenizer,
                 model=model,
             ),
             node(figures, "evaluate_model", settings, generated=made, **truth),
             node(
-                f"publish_{family}",
+                published,
                 "publish_model",
-                settings,
-                promote=f"model/{family}",
+                own,
+                promote=f"model/{family.name}",
                 tokenizer=tokenizer,
                 model=model,
                 evaluation=figures,
             ),
         ]
-    return (*nodes, _page(settings))
+    return (*nodes, _page(settings, families))
 
 
-def _page(settings: Settings) -> GraphNode:
+def train(family: Family) -> str:
+    """The node that trains a family's model."""
+    return f"train_{family.name}"
+
+
+def families_of(settings: Settings) -> list[Family]:
+    """The families that a recipe has settings to train, in its order; without any, those that are built in."""
+    known = {train(family): family for family in world_families()}
+    named = [known[name] for name in settings if name in known]
+    return named or [family for family in known.values() if family.name in FAMILIES.built_in]
+
+
+def _page(settings: Settings, families: list[Family]) -> GraphNode:
+    tokenizers = dict.fromkeys(family.takes for family in families)
     return node(
         "write_report",
         "write_report",
@@ -68,9 +95,9 @@ def _page(settings: Settings) -> GraphNode:
         videos="ingest_videos",
         clips="split_clips",
         selection="select_clips",
-        **{family: f"evaluate_{family}" for family in FAMILIES},
-        **{f"generated_{family}": f"generate_{family}" for family in FAMILIES},
-        **{f"tokenizer_{tokens}": f"train_tokenizer_{tokens}" for tokens in FAMILIES.values()},
-        **{f"model_{family}": f"train_{family}" for family in FAMILIES},
-        **{f"published_{family}": f"publish_{family}" for family in FAMILIES},
+        **{family.name: f"evaluate_{family.name}" for family in families},
+        **{f"generated_{family.name}": f"generate_{family.name}" for family in families},
+        **{f"tokenizer_{takes}": f"train_tokenizer_{takes}" for takes in tokenizers},
+        **{f"model_{family.name}": train(family) for family in families},
+        **{f"published_{family.name}": f"publish_{family.name}" for family in families},
     )

@@ -41,7 +41,7 @@ class Cluster:
         """By which a stage finds the scheduler and proves that it may use the workers; in no file and on no command line."""
         if not scheduler:
             return {}
-        from wfm.curation.run import keys_environment
+        from wfm.parts.workers import keys_environment
 
         return {SCHEDULER: scheduler, **keys_environment()}
 
@@ -58,7 +58,7 @@ class Cluster:
         try:
             import distributed  # noqa: F401  (sets the levels of its loggers, which `_hush` then changes)
 
-            from wfm.curation.run import local_cluster
+            from wfm.parts.workers import local_cluster
         except ImportError as error:
             raise MissingPackage("dask", extra="curate", purpose="curation") from error
         _hush()

@@ -18,12 +18,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from components.derivation import code_id
 from components.entrypoint import SCHEDULER, promote
 from pipelines.engines.budget import Budget
 from pipelines.engines.compile import Step
 from pipelines.engines.subprocess_stage import Ended, run_process
-from pipelines.nodes import Node, Plan
+from pipelines.nodes import Node, Plan, code_of
 from pipelines.runs.display import Display, in_words
 from pipelines.runs.log import LogWriter
 from pipelines.runs.state import FINISHED, GOOD, StateWriter
@@ -206,7 +205,7 @@ class NodeRunner:
 
     def _refuse_other_code(self, node: Node, key: str) -> None:
         """The stage ran other code than the plan knows: mixing the two would give a run of no one code."""
-        if self._store.artifact(key).manifest.code_id != code_id(node.component):
+        if self._store.artifact(key).manifest.code_id != code_of(node):
             reason = "its code was edited while the run was going on: run again"
             raise NodeFailed(node.name, "try_again", reason, final=True)
 

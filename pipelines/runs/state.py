@@ -157,10 +157,6 @@ class StateWriter:
             yield self.state.nodes[node]
             self.save()
 
-    def whisper(self, node: str) -> NodeState:
-        """A node's state for small changes (a progress note) that may wait for the next heartbeat."""
-        return self.state.nodes[node]
-
     def save(self) -> None:
         """Write the document; a store that does not answer now must not stop the run."""
         with self._lock:

@@ -18,10 +18,10 @@ import numpy as np
 from PIL import Image
 
 from tests.benchmarks.paired import print_line
-from wfm.curation.dedup import DedupConfig, find_duplicates
-from wfm.curation.embed import EmbedClip, EmbedConfig, Embedder
+from wfm.curation.dedup.dedup import DedupConfig, find_duplicates
+from wfm.curation.embed.embed import EmbedClip, EmbedConfig, Embedder
+from wfm.curation.embed.signature import Signature, SignClip
 from wfm.curation.rows import Embedding
-from wfm.curation.signature import Signature, SignClip
 from wfm.records import Clip
 
 HEIGHT, WIDTH, FPS = 108, 192, 24

@@ -21,9 +21,9 @@ import numpy as np
 
 from tests.benchmarks.paired import print_line
 from wfm.curation.arrays import array_module
-from wfm.curation.dedup import DedupConfig
-from wfm.curation.neighbours import clustered_pairs
-from wfm.curation.partition import kmeans
+from wfm.curation.dedup.cells import kmeans
+from wfm.curation.dedup.dedup import DedupConfig
+from wfm.curation.dedup.neighbours import clustered_pairs
 
 WIDTH, COPIES, BLOCK = 384, 0.1, 8192
 

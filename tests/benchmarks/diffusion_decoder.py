@@ -24,12 +24,12 @@ from wfm.artifacts import Artifact, Store
 from wfm.data.loader import as_frames, as_video
 from wfm.data.windows import Window, windows
 from wfm.evaluation.bootstrap import Bootstrap
-from wfm.evaluation.psnr import psnr_per_frame
-from wfm.evaluation.ssim import ssim_per_frame
+from wfm.evaluation.metrics.psnr import psnr_per_frame
+from wfm.evaluation.metrics.ssim import ssim_per_frame
 from wfm.generation.config import SamplingConfig
 from wfm.generation.token_decoder import TokenDecoder
+from wfm.models.folder import open_model
 from wfm.models.tokenizer import Tokenizer
-from wfm.training.saved import open_model
 
 SAMPLED = SamplingConfig(sampler="euler", steps=4)
 

@@ -30,7 +30,7 @@ from torch import Tensor
 from tests.benchmarks.paired import THREADS, Floor, best_batch, measure_floor, paired, print_line, time_of, warm_up
 from wfm.models.diffusion.config import DiffusionConfig
 from wfm.models.diffusion.network import DiffusionTransformer
-from wfm.models.linear import packed_weights
+from wfm.models.fast_cpu import packed_weights
 from wfm.models.parallel_config import ParallelConfig
 from wfm.models.parallelize import parallelize
 

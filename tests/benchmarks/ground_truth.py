@@ -18,9 +18,9 @@ from tests.benchmarks import dedup_kinds
 from tests.benchmarks.ground_truth_clips import ALL_KINDS, OCR_TABLE, TABLE, clip_rows, measured
 from tests.benchmarks.ground_truth_shots import DETECTORS, JOINS, films, shot_row
 from wfm.artifacts.atomic import replace_on_disk
-from wfm.curation.dedup import DedupConfig
-from wfm.curation.overlay_tracks import TextConfig
-from wfm.curation.score import ScoreConfig
+from wfm.curation.dedup.dedup import DedupConfig
+from wfm.curation.measure.score import ScoreConfig
+from wfm.curation.measure.text_tracks import TextConfig
 
 PARTS = ("shots", "clips", "ocr", "duplicates")
 OCR_KINDS = ("text", "corner", "moving", "shaky", "fixed", "windowbox", "animation", "slideshow")

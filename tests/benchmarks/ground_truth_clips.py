@@ -8,10 +8,10 @@ import dataclasses
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
-from wfm.curation.measures import Measures
+from wfm.curation.measure.measurements import Measures
+from wfm.curation.measure.score import ScoreClip, ScoreConfig
 from wfm.curation.rows import Score
-from wfm.curation.score import ScoreClip, ScoreConfig
-from wfm.curation.select import Scored, SelectConfig, filters
+from wfm.curation.select.select import Scored, SelectConfig, filters
 from wfm.records import Clip
 from wfm.simulation.ground_truth import ShotScore
 from wfm.simulation.ground_truth_kinds import KINDS, write_clip

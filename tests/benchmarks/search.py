@@ -22,7 +22,7 @@ import pyarrow as pa
 
 from tests.benchmarks.dedup_scale import corpus
 from tests.benchmarks.paired import print_line
-from wfm.curation.search_index import IndexConfig, Piece, SearchIndex, build_index
+from wfm.curation.search.search_index import IndexConfig, Piece, SearchIndex, build_index
 
 NEAREST, PIECE = 10, 8192
 

@@ -27,9 +27,11 @@ from wfm.data.motion import FlowEstimator
 from wfm.data.plan import DataPlan
 from wfm.data.windows import windows
 from wfm.evaluation.features import GaborPyramid, frames_to_tensor
-from wfm.evaluation.perceptual import perceptual_distance as judged_distance
-from wfm.evaluation.psnr import psnr_per_frame
-from wfm.evaluation.ssim import ssim_per_frame
+from wfm.evaluation.metrics.perceptual_distance import perceptual_distance as judged_distance
+from wfm.evaluation.metrics.psnr import psnr_per_frame
+from wfm.evaluation.metrics.ssim import ssim_per_frame
+from wfm.families.tokenizer.card import TokenizerTrainingConfig
+from wfm.families.tokenizer.fit import first_weights, keep, rival_of
 from wfm.models.tokenizer import Tokenizer, TokenizerObjective
 from wfm.models.tokenizer.optical_flow import LucasKanade, flow_distance
 from wfm.models.tokenizer.perceptual import GaborNet, gram_distance, perceptual_distance
@@ -38,8 +40,6 @@ from wfm.simulation.camera import pose_at
 from wfm.simulation.config import SimulationConfig
 from wfm.simulation.plan import plan_session
 from wfm.simulation.render import renderer_for
-from wfm.training.config import TokenizerTrainingConfig
-from wfm.training.fit_tokenizer import first_weights, keep, rival_of
 from wfm.training.loop import train
 from wfm.training.metrics import read_curve
 

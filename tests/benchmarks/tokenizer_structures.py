@@ -23,11 +23,11 @@ from torch.utils.flop_counter import FlopCounterMode
 from tests.benchmarks.tokenizer_losses import measured, source_of, windows_of
 from wfm.data.loader import ArrayDataset, Loader, as_video, video_batch
 from wfm.data.plan import DataPlan
+from wfm.families.tokenizer.card import TokenizerTrainingConfig
+from wfm.families.tokenizer.fit import first_weights
 from wfm.models.folder import count_parameters
 from wfm.models.tokenizer import Tokenizer, TokenizerConfig, TokenizerObjective
 from wfm.recipes import demo
-from wfm.training.config import TokenizerTrainingConfig
-from wfm.training.fit_tokenizer import first_weights
 from wfm.training.loop import train
 
 RECIPE = demo.settings()["train_tokenizer_continuous"]

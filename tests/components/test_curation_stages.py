@@ -16,8 +16,8 @@ from components.derivation import code_id
 from components.entrypoint import node_key
 from wfm.actions import ActionSpec
 from wfm.artifacts import Artifact, Store
-from wfm.curation.cosmos_export import export_cosmos
-from wfm.curation.cosmos_import import import_cosmos
+from wfm.curation.exchange.cosmos_export import export_cosmos
+from wfm.curation.exchange.cosmos_import import import_cosmos
 from wfm.data.shards import iter_samples, read_index
 from wfm.data.windows import windows
 

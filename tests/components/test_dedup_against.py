@@ -9,9 +9,9 @@ from typer.testing import CliRunner
 from pipelines.commands.cli import app
 from tests.components.test_curation_stages import encode, world
 from wfm.artifacts import Artifact, Store
-from wfm.curation.by_part import read_folder
 from wfm.curation.rows import DuplicatePair
 from wfm.errors import InputError
+from wfm.parts.tables import read_folder
 
 Stage = Callable[..., Artifact]
 LOOK = {"look": True, "exact_up_to": 0}

@@ -12,6 +12,8 @@ from components.derivation import closure, derive_key, derive_part_key
 from pipelines import lock
 from pipelines.nodes import config_class
 from pipelines.stages import TABLE
+from wfm.config import Config
+from wfm.models.family import FamilyConfig
 
 
 def test_key_moves_with_each_part() -> None:
@@ -30,10 +32,19 @@ def test_key_moves_with_each_part() -> None:
     assert derive_part_key("s", "v1", {"a": 1}, {"x": "k"}) not in keys
 
 
-@pytest.mark.parametrize("component", [row.component for row in TABLE])
-def test_every_field_is_in_exactly_one_half(component: str) -> None:
+def _configs() -> list[Config]:
+    """The config of every component, by family where it has one."""
+    found: list[Config] = []
+    for kind in (config_class(row.component) for row in TABLE):
+        families = kind.choices() if issubclass(kind, FamilyConfig) else ()
+        found += [kind.parse({"family": family}) for family in families] if families else [kind()]
+    return found
+
+
+@pytest.mark.parametrize("config", _configs(), ids=lambda config: type(config).__name__)
+def test_every_field_is_in_exactly_one_half(config: Config) -> None:
     """Flip every field: a `what` field moves the key, a `how` field does not."""
-    config = config_class(component)()
+    component = type(config).__name__
     for path, value, half in _leaves(config):
         flipped = _flip(value)
         changed = _copy_with(config, path, flipped)
@@ -73,15 +84,15 @@ def _copy_with(config, path, value):  # type: ignore[no-untyped-def]
     return config.model_copy(update={path[0]: _copy_with(getattr(config, path[0]), path[1:], value)})
 
 
-def _toy(root: Path, monkeypatch: pytest.MonkeyPatch, body: str) -> str:
+def _toy(root: Path, monkeypatch: pytest.MonkeyPatch, body: str, guide: str = "") -> str:
     (root / "components").mkdir(exist_ok=True)
     (root / "components" / "__init__.py").write_text("")
     (root / "components" / "toy.py").write_text("from wfm.toys import play\nfrom wfm.errors import WfmError\n")
     (root / "wfm" / "toys").mkdir(parents=True, exist_ok=True)
-    (root / "wfm" / "toys" / "__init__.py").write_text("")
+    (root / "wfm" / "toys" / "__init__.py").write_text(guide)
     (root / "wfm" / "toys" / "play.py").write_text(textwrap.dedent(body))
     monkeypatch.setattr(derivation, "ROOT", root)
-    derivation.closure.cache_clear()
+    derivation._reach.cache_clear()
     derivation._meaning.cache_clear()
     return derivation.closure_hash("toy")
 
@@ -90,10 +101,11 @@ def test_comments_and_docstrings_change_nothing_and_code_does(tmp_path: Path, mo
     plain = _toy(tmp_path, monkeypatch, "def play():\n    return 1\n")
     spoken = _toy(tmp_path, monkeypatch, '"""Doc."""\n\n# why\ndef play():\n    "more"\n    return 1  # one\n')
     edited = _toy(tmp_path, monkeypatch, "def play():\n    return 2\n")
-    assert plain == spoken
+    listed = _toy(tmp_path, monkeypatch, "def play():\n    return 1\n", guide='"""Guide."""\n\n__all__ = ["play"]\n')
+    assert plain == spoken == listed
     assert plain != edited
     assert closure("toy") == ("components.toy", "wfm.toys", "wfm.toys.play")
-    derivation.closure.cache_clear()
+    derivation._reach.cache_clear()
     derivation._meaning.cache_clear()
 
 

@@ -17,11 +17,11 @@ from pipelines.commands.cli import app
 from pipelines.commands.skipped import left_out
 from tests.wfm.data.test_energon import opened
 from wfm.artifacts import Artifact, Store
-from wfm.curation.cosmos_export import export_cosmos
-from wfm.curation.cosmos_import import import_cosmos
-from wfm.curation.embed_models import digest
-from wfm.curation.exclude import exclude_in_folder, exclude_in_store
-from wfm.curation.threshold_report import columns, limits, read
+from wfm.curation.dataset.exclude import exclude_in_folder, exclude_in_store
+from wfm.curation.embed.embedders import digest
+from wfm.curation.exchange.cosmos_export import export_cosmos
+from wfm.curation.exchange.cosmos_import import import_cosmos
+from wfm.curation.select.threshold_report import columns, limits, read
 from wfm.data.energon import FOLDER
 from wfm.data.exclusions import exclusions_of
 from wfm.data.mixture import mixture_of
@@ -165,7 +165,7 @@ def test_a_head_belongs_to_its_hash_and_a_limit_to_a_head(
     config = {"minimum_sharpness": None, "minimum_aesthetic": limit}
     chosen = run("select_clips", config, **inputs, embeddings=made["embeddings"])
     assert chosen.manifest.skipped == {"low_aesthetic": 2}
-    from wfm.curation.select import SelectConfig
+    from wfm.curation.select.select import SelectConfig
 
     assert limits(SelectConfig.parse(config))["aesthetic"] == limit
 

@@ -86,13 +86,13 @@ def test_threads_stay_out_of_the_key_and_what_is_looked_at_does_not():
 
 
 def test_the_look_of_the_page_is_in_its_key(monkeypatch, tmp_path):
-    import wfm.evaluation.page.parts as parts
+    import wfm.evaluation.page.config as page
 
     before = outside(WriteReportConfig(), {}, None)
-    for path in parts.template_parts():
+    for path in page.template_parts():
         (tmp_path / path.name).write_text(path.read_text() + "\n")
-    monkeypatch.setattr(parts, "HERE", tmp_path)
+    monkeypatch.setattr(page, "HERE", tmp_path)
     after = outside(WriteReportConfig(), {}, None)
-    assert set(before) == set(after) == set(parts.NAMES)
+    assert set(before) == set(after) == set(page.PARTS)
     assert all(before[name] != after[name] for name in before)
     assert closure_hash("write_report")

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from wfm.artifacts import Artifact, Store
-from wfm.curation.exclude import exclude_in_store
+from wfm.curation.dataset.exclude import exclude_in_store
 from wfm.data.energon import MEMBERS, write_energon
 from wfm.data.shards import ShardWriter
 from wfm.generation.write_video import write_mp4

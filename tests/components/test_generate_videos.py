@@ -10,17 +10,16 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from safetensors.numpy import load
 
 from wfm.actions import ActionSpec
 from wfm.artifacts import Artifact, Store
 from wfm.data.shards import ShardWriter
 from wfm.errors import InputError
+from wfm.evaluation.generated import read_generated
 from wfm.generation.command import generate_from_files
-from wfm.generation.from_artifacts import fetch_model
 from wfm.generation.held_out import VARIANTS
 from wfm.generation.write_video import write_mp4
-from wfm.models.folder import load_model
+from wfm.models.folder import open_model
 
 Stage = Callable[..., Artifact]
 SPEC = ActionSpec(
@@ -103,13 +102,13 @@ def trained(run_stage: Stage, dataset: Artifact, family: str) -> dict[str, Artif
         },
         "edm": {"condition_latents": [2]},
     }
-    model = run_stage("train_world_model", world, latents=latents, tokenizer=tokenizer)
-    return {"dataset": dataset, "latents": latents, "tokenizer": tokenizer, "model": model}
+    signals = run_stage("encode_signals", {}, dataset=dataset)
+    model = run_stage("train_world_model", world, latents=latents, tokenizer=tokenizer, signals=signals)
+    return {"dataset": dataset, "signals": signals, "latents": latents, "tokenizer": tokenizer, "model": model}
 
 
-def video(artifact: Artifact, path: str) -> np.ndarray:
-    with artifact.open(path) as file:
-        return load(file.read())["video"]
+def video(artifact: Artifact, name: str, split: str = "test") -> np.ndarray:
+    return read_generated(artifact, split).videos[name]
 
 
 @pytest.mark.parametrize("family", ["diffusion", "autoregressive"])
@@ -117,27 +116,27 @@ def test_from_data_set_to_published_model(
     run_stage: Stage, store: Store, dataset: Artifact, tmp_path: Path, family: str
 ) -> None:
     inputs = trained(run_stage, dataset, family)
-    known = load_model(fetch_model(inputs["model"], tmp_path / "trained"))[1].extra["action_range"]
+    known = open_model(inputs["model"])[1].extra["action_range"]
     assert [len(known[end]) for end in ("low", "high")] == [SPEC.width, SPEC.width]
     made = run_stage("generate_videos", {**GENERATE, "splits": ["test", "val"]}, **inputs)
     assert made.manifest.counts["test_windows"] == 8
     assert made.manifest.counts["val_windows"] == 4
     for name in ("truth", "tokenizer", *VARIANTS[family]):
-        frames = video(made, f"test/{name}.safetensors")
+        frames = video(made, name)
         assert frames.shape == (8, 13, 16, 16, 3)
-        assert np.array_equal(frames[:, :5], video(made, "test/truth.safetensors")[:, :5])
+        assert np.array_equal(frames[:, :5], video(made, "truth")[:, :5])
     again = run_stage("generate_videos", {**GENERATE, "max_windows": 3}, **inputs)
     assert again.manifest.skipped == {"test_without_actions": 0, "test_over_max_windows": 5}
     for name in set(VARIANTS[family]) - {"shuffled_action"}:  # fewer windows: the same bits for those that are left
-        few = video(again, f"test/{name}.safetensors")
-        assert np.array_equal(few, video(made, f"test/{name}.safetensors")[:3])
+        few = video(again, name)
+        assert np.array_equal(few, video(made, name)[:3])
 
     report = run_stage("evaluate_model", {"resamples": 20, "examples": 1}, generated=made)
     parts: dict[str, Any] = {"tokenizer": inputs["tokenizer"], "model": inputs["model"], "evaluation": report}
     # the runner of these tests calls kinds by stage names; a run of the pipeline says "model"
     bundle = run_stage("publish_model", {"name": "tiny"}, **parts)
     bundle.fetch_tree("", tmp_path / "bundle")
-    write_mp4(tmp_path / "past.mp4", video(made, "test/truth.safetensors")[0, :5], 24.0)
+    write_mp4(tmp_path / "past.mp4", video(made, "truth")[0, :5], 24.0)
     written = generate_from_files(store, str(tmp_path / "bundle"), tmp_path / "past.mp4", out=tmp_path / "f.mp4")
     assert json.loads(written.sidecar.read_text())["lineage"]["inputs"]["model"] == inputs["model"].key
 
@@ -148,7 +147,7 @@ def test_seed_and_sampling_change_the_samples(run_stage: Stage, dataset: Artifac
     for change in ({"seed": 1}, {"sampling": {**GENERATE["sampling"], "sampler": "euler"}}):
         other = run_stage("generate_videos", {**GENERATE, **change}, **inputs)
         assert other.key != plain.key
-        assert not np.array_equal(video(plain, "test/sampled.safetensors"), video(other, "test/sampled.safetensors"))
+        assert not np.array_equal(video(plain, "sampled"), video(other, "sampled"))
 
 
 def test_the_training_split_is_refused(run_stage: Stage, dataset: Artifact) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from wfm.artifacts import Artifact, Store
-from wfm.curation import ingest
+from wfm.curation.source import ingest
 from wfm.errors import ConfigError, DataError, InputError
 from wfm.records import Video
 

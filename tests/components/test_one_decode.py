@@ -7,7 +7,7 @@ import pytest
 from pipelines.dags.curate import curate
 from tests.components.test_curation_stages import encode, run_stage, world
 from wfm.artifacts import Artifact, Store
-from wfm.curation import embed
+from wfm.curation.embed import embed
 from wfm.curation.poison import Note
 from wfm.errors import DataError
 

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from wfm.artifacts import Artifact
-from wfm.curation import shots_transnet
-from wfm.curation.shots import ShotConfig
+from wfm.curation.cut import shots_transnet
+from wfm.curation.cut.shot_detection import ShotConfig
 from wfm.data.decode import read_frames
 from wfm.records import Clip, Video
 
@@ -76,7 +76,7 @@ def test_ids_are_of_content_and_stay_when_everything_moves(run_stage: Stage, tmp
 def test_a_bad_file_is_read_once_and_stops_nothing(
     run_stage: Stage, tmp_path: Path, film: Film, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from wfm.curation import ingest
+    from wfm.curation.source import ingest
 
     read: list[str] = []
     examine = ingest.examine

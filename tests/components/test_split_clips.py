@@ -155,7 +155,7 @@ def test_a_source_that_changed_since_ingest_is_refused(run_stage: Stage, tmp_pat
 
 
 def test_one_more_video_splits_one_more(run_stage: Stage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from wfm.curation.split import SplitVideo
+    from wfm.curation.cut.split import SplitVideo
 
     write(tmp_path / "in" / "a.mp4")
     first = split(run_stage, tmp_path / "in")

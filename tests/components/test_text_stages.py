@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from safetensors.numpy import load
 
 from wfm.artifacts import Artifact, Store
 from wfm.data.shards import ShardWriter
+from wfm.evaluation.generated import read_generated
 from wfm.generation.command import generate_from_files
 from wfm.generation.write_video import write_mp4
 from wfm.models.text import TextConfig
@@ -56,10 +56,9 @@ def test_captions_from_data_set_to_published_model(
         "train_tokenizer", {"model": network, "training": fast, "crop_frames": 9, **SHAPE}, dataset=dataset
     )
     text = {"encoder": "minilm", "max_length": 16, "cache": str(tmp_path / "cache")}
-    latents = run_stage("encode_latents", {**SHAPE, "text": text}, dataset=dataset, tokenizer=tokenizer)
-    plain = run_stage("encode_latents", SHAPE, dataset=dataset, tokenizer=tokenizer)
-    assert {entry.key for entry in latents.parts}.isdisjoint(entry.key for entry in plain.parts)
-    assert latents.manifest.extra["text"]["identity"] == encoder_identity(TextConfig(encoder="minilm"))
+    latents = run_stage("encode_latents", SHAPE, dataset=dataset, tokenizer=tokenizer)
+    captions = run_stage("encode_text", {"text": text}, dataset=dataset)
+    assert captions.manifest.extra["text"]["identity"] == encoder_identity(TextConfig(encoder="minilm"))
 
     world = {
         "training": {**fast, "steps": 40},
@@ -68,13 +67,14 @@ def test_captions_from_data_set_to_published_model(
         },
         "edm": {"condition_latents": [2]},
     }
-    model = run_stage("train_world_model", world, latents=latents, tokenizer=tokenizer)
+    model = run_stage("train_world_model", world, latents=latents, tokenizer=tokenizer, text=captions)
     with model.open("model/config.json") as file:
         card = json.load(file)
     assert card["config"]["network"]["text_embed_dim"] == 384
     assert card["extra"]["text"]["encoder"] == "minilm"
 
-    inputs = {"dataset": dataset, "latents": latents, "tokenizer": tokenizer, "model": model}
+    signals = run_stage("encode_signals", {}, dataset=dataset)
+    inputs = {"dataset": dataset, "signals": signals, "latents": latents, "tokenizer": tokenizer, "model": model}
     sampling = {"steps": 2, "batch_size": 4, "guidance": {"scale": 2.0}}
     settings = {"past_frames": 5, "stride_frames": 12, "examples": 1, "sampling": sampling}
     made = run_stage("generate_videos", settings, **inputs)
@@ -84,8 +84,7 @@ def test_captions_from_data_set_to_published_model(
     parts: dict[str, Any] = {"tokenizer": tokenizer, "model": model, "evaluation": report}
     run_stage("publish_model", {"name": "told"}, **parts).fetch_tree("", tmp_path / "bundle")
     assert "--text" in (tmp_path / "bundle/README.md").read_text()
-    with made.open("test/truth.safetensors") as file:
-        write_mp4(tmp_path / "past.mp4", load(file.read())["video"][0, :5], 24.0)
+    write_mp4(tmp_path / "past.mp4", read_generated(made, "test").truth[0, :5], 24.0)
     videos = set()
     for number, caption in enumerate(WORDS):
         out = tmp_path / f"{number}.mp4"

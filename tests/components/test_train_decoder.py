@@ -16,13 +16,13 @@ from safetensors.torch import load_file
 from wfm.artifacts import Artifact, Store
 from wfm.data.shards import ShardWriter
 from wfm.errors import Cancelled, ConfigError, DataError, InputError
+from wfm.families.diffusion_decoder.card import DecoderTrainingConfig
+from wfm.families.diffusion_decoder.fit import fit_decoder, joined
 from wfm.generation.from_artifacts import fetch_decoder
 from wfm.generation.token_decoder import TokenDecoder
 from wfm.generation.write_video import write_mp4
-from wfm.training.config import DecoderTrainingConfig
-from wfm.training.fit_decoder import fit_decoder, joined
-from wfm.training.fit_world_model import read_encoded
-from wfm.training.saved import open_model
+from wfm.models.folder import open_model
+from wfm.training.encoded import read_encoded
 
 Stage = Callable[..., Artifact]
 SHAPE: dict[str, Any] = {"size": [16, 16], "num_frames": 13}

@@ -16,8 +16,7 @@ from wfm.artifacts import Artifact, Store
 from wfm.data.shards import ShardWriter
 from wfm.errors import ConfigError
 from wfm.generation.write_video import write_mp4
-from wfm.models.folder import load_model
-from wfm.training.saved import open_model
+from wfm.models.folder import load_model, open_model
 
 Stage = Callable[..., Artifact]
 CONFIG: dict[str, Any] = {

@@ -132,7 +132,7 @@ class Lists(Reader):
         self.write("x.json", b"{}")
 
     def read(self, path: Path) -> None:
-        from wfm.curation.listing import list_source
+        from wfm.curation.source.listing import list_source
 
         for file in list_source(str(path)).files:
             json.dumps(file.to_json(), ensure_ascii=False).encode()  # what a table can hold
@@ -178,8 +178,8 @@ class Sidecars(Reader):
         ]
 
     def read(self, path: Path) -> None:
-        from wfm.curation.cosmos_metas import from_meta
-        from wfm.curation.sidecars import (
+        from wfm.curation.exchange.cosmos_metas import from_meta
+        from wfm.curation.source.sidecars import (
             action_spec,
             check_actions,
             check_attributes,
@@ -224,7 +224,7 @@ class Archives(Reader):
         self.samples = [(f"a.{ending}", packed.getvalue())]
 
     def read(self, path: Path) -> None:
-        from wfm.curation.listing import list_source
+        from wfm.curation.source.listing import list_source
         from wfm.data import archive
         from wfm.data.source import open_source
         from wfm.errors import WfmError

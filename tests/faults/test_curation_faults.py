@@ -26,7 +26,7 @@ from components.context import Context
 from components.derivation import code_id
 from components.entrypoint import node_key
 from wfm.artifacts import Store
-from wfm.curation.run import local_cluster
+from wfm.parts.workers import local_cluster
 
 def stage(store, module, name, config, inputs, scheduler):
     keys = {of: artifact.key for of, artifact in inputs.items()}

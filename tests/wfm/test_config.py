@@ -5,9 +5,9 @@ import pytest
 
 from components.generate_videos import GenerateVideosConfig
 from wfm.config import Config, added, assign, how, parse_assignment
-from wfm.curation.cluster import ClusterConfig
-from wfm.curation.dedup import DedupConfig
-from wfm.curation.select import SplitRatio
+from wfm.curation.dedup.dedup import DedupConfig
+from wfm.curation.select.cluster import ClusterConfig
+from wfm.curation.select.select import SplitRatio
 from wfm.errors import ConfigError
 from wfm.evaluation.config import EvaluationConfig
 from wfm.simulation.config import SimulationConfig

@@ -75,7 +75,7 @@ def test_the_command_imports_no_library_from_the_current_folder(tmp_path: Path, 
 _DASK = """
 import sys
 from wfm.process import forget_current_folder
-from wfm.curation.run import local_cluster, map_tasks
+from wfm.parts.workers import local_cluster, map_tasks
 from wfm.curation.poison import _decode
 if __name__ == "__main__":
     sys.path.insert(0, "")  # as `python -m` does

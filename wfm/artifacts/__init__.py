@@ -2,25 +2,23 @@
 
 Read in this order:
 
-1. `store`       the facade: `Store.open(url)`, `has`, `artifact`, `attempt`, `promote`, `resolve`, `lease`, `gc`,
-`pull` ...
-2. `address`     store URLs, keys, which paths and names are allowed, and the one join of paths
-3. `manifest`    what a commit says; `listing` its trees of files and parts; `schema` how any record is read: it is data
-from outside
-4. `attempt`     a folder to write in, and the commit; `atomic` the two whole-or-nothing writes; `generations` which
-commit counts
-5. `artifact`    reading: files, tables, parts; `verified` the check; `tables` Parquet in pieces; `pull` copies for
-people
-6. `names`       kind/name@alias with history; `runs` specs, attempts, outcomes, logs; `lease` who works on a key
-7. `invalidation` tombstones; `verify` reads every byte; `lineage` where it came from; `collect` deletes what nobody
-needs; `purge` takes a video out of everything (`purge_copies`: caches and notes)
-8. `objects`     the ten verbs that all of this needs of a place; `on_disk` (file://), `on_cloud` (s3://, gs://),
-`trouble` (its errors)
+1. `store`         the facade: `Store.open(url)`, `has`, `artifact`, `attempt`, `promote`, `resolve`, `lease`, `gc`, `pull` ...;
+                   `shelf` its reading half, which all that collects, verifies and traces is given
+2. `address`       store URLs, keys, which paths and names are allowed, and the one join of paths
+3. `manifest`      what a commit says; `listing` its trees of files and parts; `schema` how any record from outside is read
+4. `attempt`       a folder to write in, and the commit; `atomic` the one way to write a file whole; `generations` which commit
+                   counts
+5. `artifact`      reading: files, tables, parts; `verified` the check; `tables` Parquet in pieces; `pull` copies for people, by
+                   `copying`
+6. `names`         kind/name@alias with history; `runs` specs, attempts, outcomes, logs; `lease` who works on a key
+7. `invalidation`  tombstones; `verify` reads every byte; `lineage` where it came from; `collect` deletes what nobody needs;
+                   `purge` takes a video out of everything (`purge_copies`: caches and notes)
+8. `objects`       the ten verbs that all of this needs of a place; `on_disk` (file://), `on_cloud` (s3://, gs://), `trouble`
+                   (its errors)
 
 Layout below the store's URL:
 
-    artifacts/<key>/manifest.json          the only commit point (manifest-<n>.json and tombstone-<n>.json after an
-    invalidation)
+    artifacts/<key>/manifest.json          the only commit point (after an invalidation manifest-<n>.json, tombstone-<n>.json)
     artifacts/<key>/attempts/<attempt>/…   the files
     parts/<part key>/…                     parts, committed the same way and shared between artifacts
     refs/<kind>/<name>/<alias>/<n>.json    names; the highest n counts

@@ -1,16 +1,19 @@
-"""Two writes that are whole or not there: create-if-absent (the commit), and replace (heartbeats).
+"""The one place where a finished file or folder gets its name: whole or not there, nothing between.
 
-On a disk: a temporary file beside the target, fsync, then `os.link` (fails when the name is taken) or `os.replace`.
+`create_on_disk` writes bytes if nothing is there (the commit), `replace_on_disk` over whatever was; `whole_file` is for a
+writer that fills a file itself; `create_folder` for a folder. On a disk: a temporary file beside the target, fsync, then
+`os.link` (fails when the name is taken) or `os.replace`.
 On an object store: a conditional put. Its reply may be lost, so a refusal is read back: what is there may be our own.
 """
 
+import contextlib
 import errno
 import itertools
 import os
 import secrets
 import shutil
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
@@ -61,6 +64,37 @@ def replace_on_disk(path: Path, data: bytes, *, fsync: bool = True, mode: int = 
         raise
 
 
+@contextlib.contextmanager
+def whole_file(path: Path, *, force: bool = True, fsync: bool = False) -> Iterator[Path]:
+    """A free path beside `path` to write to: what is there when the block ends takes the name, nothing is left when it fails.
+
+    Without ``force`` a file that appeared meanwhile stays: FileExistsError. Errors of the block itself come as they are.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = _beside(path)
+    try:
+        yield temporary
+        if fsync:
+            with open(temporary, "rb") as file:
+                os.fsync(file.fileno())
+        _name(temporary, path, force)
+    finally:
+        temporary.unlink(missing_ok=True)
+    if fsync:
+        fsync_folder(path.parent)
+
+
+def create_folder(temporary: Path, folder: Path) -> bool:
+    """Give a finished folder its name. False when another with something in it has the name: then nothing is moved."""
+    try:
+        os.rename(temporary, folder)
+    except OSError as error:
+        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+            raise disk_error(error, folder) from error
+        return False
+    return True
+
+
 def require_free(*paths: Path, force: bool) -> None:
     """Raise InputError, naming it, for a file that is there already and may not be replaced: asked before the work."""
     for path in paths:
@@ -80,17 +114,9 @@ def put_in_place(temporary: Path, path: Path, *, force: bool) -> None:
     """Give a finished file its name. Without ``force`` nothing that appeared meanwhile is replaced: InputError, and the
     temporary file is gone."""
     try:
-        if force:
-            os.replace(temporary, path)
-        else:
-            os.link(temporary, path)
+        _name(temporary, path, force)
     except FileExistsError:
         require_free(path, force=False)
-    except OSError as error:
-        if force or error.errno not in _NO_LINKS:
-            raise disk_error(error, path) from error
-        require_free(path, force=False)  # no hard links here: the window is the moment between these two lines
-        os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -102,7 +128,7 @@ def write_new(path: Path, data: bytes, *, force: bool) -> None:
 
 
 def _write_temporary(path: Path, data: bytes, fsync: bool, mode: int = 0o644) -> Path:
-    temporary = path.parent / f".{secrets.token_hex(8)}.tmp"
+    temporary = _beside(path)
     for last_try in (False, True):
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -129,6 +155,26 @@ def _write_temporary(path: Path, data: bytes, fsync: bool, mode: int = 0o644) ->
         temporary.unlink(missing_ok=True)
         raise
     return temporary
+
+
+def _name(temporary: Path, path: Path, force: bool) -> None:
+    try:
+        if force:
+            os.replace(temporary, path)
+        else:
+            os.link(temporary, path)
+    except FileExistsError:
+        raise
+    except OSError as error:
+        if force or error.errno not in _NO_LINKS:
+            raise disk_error(error, path) from error
+        if os.path.lexists(path):  # no hard links here: the window is the moment between these two lines
+            raise FileExistsError(path) from None
+        os.replace(temporary, path)
+
+
+def _beside(path: Path) -> Path:
+    return path.parent / f".{secrets.token_hex(8)}.tmp"
 
 
 def create_by_put(

@@ -2,7 +2,6 @@
 through gcsfs."""
 
 import os
-import secrets
 import threading
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -12,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from wfm.artifacts.address import Address, safe_path
-from wfm.artifacts.atomic import Mine, create_by_put
+from wfm.artifacts.atomic import Mine, create_by_put, whole_file
 from wfm.artifacts.objects import Stat
 from wfm.artifacts.schema import MAX_BYTES
 from wfm.artifacts.trouble import Patience, bare_url, is_empty_range
@@ -204,17 +203,11 @@ class CloudObjects:
         self._call(f"upload {path}", lambda: self._fs.put_file(str(local), self._full(path), **pieces))
 
     def download(self, path: str, local: Path) -> None:
-        temporary = local.parent / f".{secrets.token_hex(8)}.tmp"
-
         def get() -> None:
-            local.parent.mkdir(parents=True, exist_ok=True)
-            self._fs.get_file(self._full(path), str(temporary))
-            os.replace(temporary, local)
+            with whole_file(local) as temporary:
+                self._fs.get_file(self._full(path), str(temporary))
 
-        try:
-            self._call(f"download {path}", get)
-        finally:
-            temporary.unlink(missing_ok=True)
+        self._call(f"download {path}", get)
 
     def delete(self, path: str) -> None:
         self._delete(self._full(path))

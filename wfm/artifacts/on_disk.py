@@ -12,9 +12,9 @@ from wfm.artifacts.atomic import (
     create_on_disk,
     delete_folder,
     disk_error,
-    fsync_folder,
     open_plain,
     replace_on_disk,
+    whole_file,
 )
 from wfm.artifacts.objects import Stat
 from wfm.artifacts.schema import MAX_BYTES
@@ -102,20 +102,14 @@ class DiskObjects:
 
 
 def _copy(source: Path, target: Path, fsync: bool) -> None:
-    temporary = target.parent / f".{os.urandom(8).hex()}.tmp"
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with open(source, "rb") as reader, open(temporary, "xb") as writer:
+        with (
+            whole_file(target, fsync=fsync) as temporary,
+            open(source, "rb") as reader,
+            open(temporary, "xb") as writer,
+        ):
             shutil.copyfileobj(reader, writer, PIECE)
-            if fsync:
-                writer.flush()
-                os.fsync(writer.fileno())
-        os.replace(temporary, target)
-        if fsync:
-            fsync_folder(target.parent)
     except FileNotFoundError:
         raise
     except OSError as error:
         raise disk_error(error, target) from error
-    finally:
-        temporary.unlink(missing_ok=True)

@@ -34,7 +34,7 @@ _LEFT_SECONDS = 900.0
 _NOTES = "poison"
 """Folder of the store with notes of items that crashed, named by video or clip (`wfm.curation.poison`)."""
 _SAID = "captions"
-"""Folder of the store with models' answers, below the hash of the clip (`wfm.curation.caption_cache`)."""
+"""Folder of the store with models' answers, below the hash of the clip (`wfm.curation.caption.answer_cache`)."""
 
 
 def find_copies(digests: set[str], *, archives: bool) -> list[Path]:

@@ -13,8 +13,8 @@ from wfm.artifacts.objects import Objects
 from wfm.errors import DataError
 
 
-def hash_file(path: Path, *, fsync: bool = False) -> tuple[int, str]:
-    """(size in bytes, sha256 hex) of a file; with `fsync` its bytes are made durable too."""
+def hash_file(path: Path | str, *, fsync: bool = False) -> tuple[int, str]:
+    """(size in bytes, sha256 hex) of a file, whoever asks; with `fsync` its bytes are made durable too."""
     with open(path, "rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
         if fsync:

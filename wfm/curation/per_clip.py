@@ -10,10 +10,10 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from wfm.curation.part import PartLike
 from wfm.curation.poison import listed, watch
 from wfm.curation.step import Skip, SkippedRow, Step, run_step, skipped_by_reason
 from wfm.errors import DataError
+from wfm.parts.part import PartLike
 from wfm.records import Clip, Record
 
 if TYPE_CHECKING:

@@ -1,15 +1,15 @@
 """What curation does to an item: a `Step` makes rows of it or skips it, a `Filter` keeps it or says why not.
 
 A reason is ``code`` or ``code: words``. The code is stable (tables group by it, tests assert it), the words are for people.
-Nothing leaves the flow without one: `run_step` and `apply_filters` count every item they leave out, by code.
+Nothing leaves the flow without one: `run_step` gives every item that a step skips, and those are counted by code.
 
-    kept, rejected = apply_filters(scores, [MinimumSharpness(0.02), NoBurnedInText()])
-    skipped_by_reason(rejected)   # {"static": 3, "text_overlay": 1}
+    rows, left = run_step(step, items)
+    skipped_by_reason(left)   # {"static": 3, "text_overlay": 1}
 """
 
 import dataclasses
 from collections import Counter, deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any, Generic, Protocol, TypeVar
 
 from wfm.records import Record
@@ -108,19 +108,6 @@ def run_step(step: Step[Item, Row], items: Iterable[Item], *, ahead: int = 0) ->
     while begun:
         finish()
     return rows, left
-
-
-def apply_filters(items: Iterable[Item], filters: Sequence[Filter[Any]]) -> tuple[list[Item], list[Left[Item]]]:
-    """Items that every filter keeps, in order, and the others, each with the reason of the first filter that refused it."""
-    kept: list[Item] = []
-    left: list[Left[Item]] = []
-    for item in items:
-        reason = next((found for found in (f.reason(item) for f in filters) if found), "")
-        if reason:
-            left.append(Left(item, reason))
-        else:
-            kept.append(item)
-    return kept, left
 
 
 def skipped_by_reason(left: Iterable[Left[Any] | SkippedRow]) -> dict[str, int]:

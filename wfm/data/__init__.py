@@ -14,7 +14,9 @@ Read in this order:
     energon     what Megatron-Energon reads beside them (.nv-meta), made in the same pass
     exclusions  what is left out of a data set without writing its shards again
     windows     fixed-length windows of frames and actions over a data set's clips
+    dataset_parts  a data set's parts as the inputs of stages that encode it
     captions    text embeddings of samples, each distinct caption held once
+    signals     what lies beside the frames of clips, as named tracks that windows are cut from
     mixture     how often a sample stands in an epoch, by the weights that a taxonomy gave
     plan        which sample comes when: a pure function of lengths; loader turns it into batches
 
@@ -23,7 +25,9 @@ Nothing here knows a model or a curation step.
 
 __all__ = [
     "captions",
+    "dataset_parts",
     "decode",
+    "encoded",
     "energon",
     "exclusions",
     "loader",
@@ -32,6 +36,7 @@ __all__ = [
     "plan",
     "probe",
     "shards",
+    "signals",
     "source",
     "windows",
 ]

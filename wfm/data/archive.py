@@ -18,11 +18,11 @@ import json
 import os
 import re
 import tarfile
-import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
+from wfm.artifacts.atomic import whole_file
 from wfm.data.archive_index import ALLOWANCE, BROKEN, DAMAGED, Index, Member, named_once, walk_tar, walk_zip, zip_data
 from wfm.data.source import (
     DamagedSource,
@@ -276,11 +276,5 @@ def _load(path: Path) -> Index | None:
 
 
 def _write(path: Path, fill: Callable[[BinaryIO], Any]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{uuid.uuid4().hex}")
-    try:
-        with temporary.open("wb") as out:
-            fill(out)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with whole_file(path) as temporary, temporary.open("wb") as out:
+        fill(out)

@@ -1,20 +1,27 @@
 """Text embeddings of a data set's samples: each distinct caption is held once, a batch is padded to its longest.
 
-Layout beside the encoded windows of a split (written by `wfm.training.encode`):
+A caption is of a whole clip, so its sample is the clip, or the clip's mirror image, and windows of any length share it. Layout
+of a part (of an artifact of kind `text`, written by `wfm.training.encode_text`), for each split that it has clips of:
 
-    captions.safetensors    embeddings [sum of lengths, D], one caption after the other; lengths int32 [K]
-    captions.parquet        caption: the K texts, in the same order
+    <split>/samples.parquet         clip_id, mirrored, caption
+    <split>/captions.safetensors    embeddings [sum of lengths, D], one distinct caption after the other; lengths int32 [K]
+    <split>/captions.parquet        caption: the K texts, in the same order
 """
 
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
+from wfm.data.dataset_parts import split_files
 from wfm.errors import DataError
+
+if TYPE_CHECKING:
+    from wfm.artifacts import Artifact
 
 
 @dataclass(frozen=True)
@@ -44,6 +51,29 @@ class CaptionTable:
         return {"text": text, "text_lengths": lengths}
 
 
+def read_text(artifact: "Artifact", split: str, clips: Sequence[str], mirrored: Sequence[bool]) -> CaptionTable:
+    """The text of samples, by their clips and whether each is a mirror image. Raises DataError, with how many and one of them,
+    where there is no caption of a clip: every sample has its text, or none has."""
+    import pyarrow.parquet as pq
+
+    paths = split_files(artifact, split)
+    of: dict[tuple[str, bool], str] = {}
+    for path in (path for path in paths if path.endswith("/samples.parquet")):
+        table = pq.read_table(artifact.fetch(path)).to_pydict()
+        of |= zip(zip(table["clip_id"], table["mirrored"], strict=True), table["caption"], strict=True)
+    samples = list(zip(clips, mirrored, strict=True))
+    missing = sorted({sample for sample in samples if sample not in of})
+    if missing:
+        clip, turned = missing[0]
+        raise DataError(
+            f"{len(missing)} of {len(set(samples))} clips have no text, such as {clip}{' mirrored' if turned else ''}: encode "
+            f"the text of the same data set, with {split!r} among encode_text.splits and mirror as encode_latents has it"
+        )
+    ends = ("/captions.safetensors", "/captions.parquet")
+    files, texts = ([artifact.fetch(path) for path in paths if path.endswith(end)] for end in ends)
+    return read_captions(files, texts, [of[sample] for sample in samples])
+
+
 def read_captions(files: Iterable[Path], texts: Iterable[Path], samples: Sequence[str]) -> CaptionTable:
     """Merge the parts' embeddings into one table for samples with the captions `samples`, those that are used alone.
 
@@ -65,7 +95,7 @@ def read_captions(files: Iterable[Path], texts: Iterable[Path], samples: Sequenc
         known.update({name: part for name, part in zip(names, parts, strict=True) if name in needed})
     missing = sorted(set(samples) - set(known))
     if missing:
-        raise DataError(f"{len(missing)} captions have no embedding, such as {missing[0]!r}: encode the latents again")
+        raise DataError(f"{len(missing)} captions have no embedding, such as {missing[0]!r}: encode the text again")
     widths = {part.shape[1] for part in known.values()}
     if len(widths) > 1:
         raise DataError(f"text embeddings are {sorted(widths)} wide in different parts: one encoder must make them all")

@@ -2,8 +2,7 @@
 
     dataset = ArrayDataset(sample_ids, {"latents": ..., "actions": ...})
     loader = Loader(dataset, DataPlan(dataset.sample_ids, batch_size=16, seed=0))
-    batch = loader.next()        # {"latents": [B, ...], "actions": [B, T, A], "seeds": int64 [B]} and the state
-    moves on
+    batch = loader.next()    # {"latents": [B, ...], "actions": [B, T, A], "seeds": int64 [B]}; the state moves on
 
 `seeds` holds one hash of (run seed, sample id, epoch) per sample: noise, noise level, crop and dropout are drawn
 from it.
@@ -18,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from wfm.data.captions import CaptionTable, read_captions
+from wfm.data.captions import CaptionTable
 from wfm.data.plan import DataPlan, PlanState
 from wfm.errors import ConfigError, DataError
 
@@ -119,37 +118,25 @@ def as_frames(video: Tensor) -> Tensor:
     return ((video.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).permute(0, 2, 3, 4, 1)
 
 
-def read_latents(
-    shards: Iterable[Path], tables: Iterable[Path], text: Sequence[tuple[Path, Path]] = ()
-) -> ArrayDataset:
-    """Read encoded shards and their sample tables (in the same order) into one dataset, everything in memory.
+def read_latents(shards: Iterable[Path], tables: Iterable[Path]) -> tuple[ArrayDataset, list[dict[str, Any]]]:
+    """Read encoded shards and their sample tables (in the same order), everything in memory: a dataset, and its rows.
 
-    Arrays are `latents` fp32 `[N, C, t, h, w]` or `tokens` int64 `[N, t, h, w]`, raw `actions` fp32 `[N, T, A]`, and `fps`
-    fp32 `[N]`.
-    text: the parts' (captions.safetensors, captions.parquet); none when captions were not encoded. Raises DataError
-    when a table does not describe its shard.
+    Arrays are `latents` fp32 `[N, C, t, h, w]` or `tokens` int64 `[N, t, h, w]`, what lies beside them (`guess`), and `fps`
+    fp32 `[N]`. Raises DataError when a table does not describe its shard.
     """
     import pyarrow.parquet as pq
     from safetensors.torch import load_file
 
-    ids: list[str] = []
-    captions: list[str] = []
+    rows: list[dict[str, Any]] = []
     found: dict[str, list[Tensor]] = {}
-    for shard, table in zip(shards, tables, strict=True):
-        rows = pq.read_table(table, columns=["sample_id", "fps", *(["caption"] if text else [])])
-        names = rows.column("sample_id").to_pylist()
-        captions += rows.column("caption").to_pylist() if text else []
+    for shard, path in zip(shards, tables, strict=True):
+        table = pq.read_table(path)
         tensors = load_file(str(shard))
-        tensors["fps"] = torch.from_numpy(rows.column("fps").to_numpy().astype(np.float32))
+        tensors["fps"] = torch.from_numpy(table.column("fps").to_numpy().astype(np.float32))
         for name, tensor in tensors.items():
-            if tensor.shape[0] != len(names):
-                raise DataError(f"{shard}: {name} has {tensor.shape[0]} rows, its table {len(names)}")
+            if tensor.shape[0] != len(table):
+                raise DataError(f"{shard}: {name} has {tensor.shape[0]} rows, its table {len(table)}")
             found.setdefault(name, []).append(tensor.long() if tensor.dtype == torch.int32 else tensor)
-        ids += names
-    if "actions" in found:  # a part without any actions has them 0 wide; `has_actions` says which rows to believe
-        width = max(part.shape[-1] for part in found["actions"])
-        found["actions"] = [
-            part if part.shape[-1] else part.new_zeros(*part.shape[:-1], width) for part in found["actions"]
-        ]
-    known = read_captions([one for one, _ in text], [two for _, two in text], captions) if text else None
-    return ArrayDataset(tuple(ids), {name: torch.cat(parts) for name, parts in found.items()}, known)
+        rows += table.to_pylist()
+    arrays = {name: torch.cat(parts) for name, parts in found.items()}
+    return ArrayDataset(tuple(row["sample_id"] for row in rows), arrays), rows

@@ -1,4 +1,4 @@
-"""Dense optical flow, and the future it gives when motion goes on as before.
+"""Futures without a model: the last frame held, and dense optical flow that goes on as before.
 
 Flow: DIS (Kroeger et al. 2016) in OpenCV, on frames enlarged twice, because its patches (8 px) are large against a 64 px
 frame. OpenCV runs on one thread here: how it cuts a picture into stripes, and so the result, depends on their number.
@@ -38,6 +38,11 @@ class FlowEstimator:
             flow = self._dis.calc(self._grey(first), self._grey(second), None)
             small = self._cv2.resize(flow, (width, height), interpolation=self._cv2.INTER_AREA)
         return np.asarray(small, dtype=np.float32) / UPSAMPLING
+
+
+def repeat_last(past: np.ndarray, predicted_frames: int) -> np.ndarray:
+    """The last given frame again and again: uint8 [N, P, H, W, 3] -> [N, predicted_frames, H, W, 3]."""
+    return np.repeat(past[:, -1:], predicted_frames, axis=1)
 
 
 def extrapolate(past: np.ndarray, predicted_frames: int, *, pairs: int = PAIRS) -> np.ndarray:

@@ -16,16 +16,11 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from wfm.data.seeds import mix
 from wfm.errors import ConfigError
 
 VERSION = 1
 """Version of the order: a change of the algorithm must change it, so that an old state is refused."""
-
-
-def mix(*parts: int | str) -> int:
-    """A 63-bit hash of integers and strings: what seeds the noise, crop or dropout of (seed, sample, epoch)."""
-    text = "\x1f".join(f"{type(part).__name__[0]}{part}" for part in parts)
-    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big") >> 1
 
 
 def permute(position: int, size: int, key: int) -> int:

@@ -20,6 +20,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Self
 
+from wfm.artifacts.atomic import put_in_place
 from wfm.errors import DataError
 
 _BLOCK = tarfile.BLOCKSIZE
@@ -119,7 +120,7 @@ class ShardWriter:
         self._file.close()
         path = self._path()
         path.with_name(path.name + ".idx").write_bytes(struct.pack(f"<{len(offsets)}Q", *offsets))
-        os.replace(self._partial(), path)
+        put_in_place(self._partial(), path, force=True)
         self.shards.append(ShardEntry(path, len(self._offsets), path.stat().st_size))
         self._tar = self._file = None
 

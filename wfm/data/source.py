@@ -14,11 +14,12 @@ import re
 import stat
 import threading
 import time
-import uuid
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from wfm.artifacts.atomic import whole_file
+from wfm.artifacts.verified import hash_file
 from wfm.credentials import carries_credentials, without_credentials
 from wfm.data.places import (
     ADDRESSES_VARIABLE,
@@ -121,7 +122,7 @@ def fetch_source(store: "Store", source: str, *, want_hash: bool = True) -> tupl
         if problem:
             code = 2 if problem.startswith(("not_found", "dangling_link")) else 22
             raise OSError(code, problem, source)
-    return local, hash_file(local) if want_hash else ""
+    return local, known_hash(local) if want_hash else ""
 
 
 def store_file(store: "Store", source: str) -> tuple["Artifact", str]:
@@ -183,15 +184,11 @@ def stated_digest(store: "Store", source: str) -> str:
         raise remote_error(source, error) from None
 
 
-def hash_file(path: str | Path) -> str:
+def known_hash(path: str | Path) -> str:
     """sha256 of a local file, in hex; remembered in this process while size and times stay. Raises OSError."""
     known = _identity(path)
     if known not in _hashes:
-        digest = hashlib.sha256()
-        with open(path, "rb") as file:
-            while chunk := file.read(_CHUNK):
-                digest.update(chunk)
-        _remember(known, digest.hexdigest())
+        _remember(known, hash_file(path)[1])
     return _hashes[known]
 
 
@@ -347,8 +344,7 @@ def keep(stamp: str, name: str, size: int, chunks: Iterable[bytes], stated: Mapp
     folder.mkdir(parents=True, exist_ok=True)
     _make_room(folder, size)
     digests = {kind: hashlib.new(kind) for kind in ("sha256", *(stated or {}))}
-    temporary = folder / f".{uuid.uuid4().hex}"
-    try:
+    with whole_file(target) as temporary:
         with temporary.open("wb") as out:
             for chunk in chunks:
                 out.write(chunk)
@@ -358,9 +354,6 @@ def keep(stamp: str, name: str, size: int, chunks: Iterable[bytes], stated: Mapp
             if digests[kind].digest() != wanted:
                 words = f"its bytes have the {kind} {digests[kind].hexdigest()}, the bucket says {wanted.hex()}"
                 raise DamagedSource("checksum_mismatch", words)
-        temporary.replace(target)
-    finally:
-        temporary.unlink(missing_ok=True)
     _remember(_identity(target), digests["sha256"].hexdigest())
     return target
 

@@ -4,10 +4,11 @@ A window never crosses a clip's border. Its source and place in the original rec
 generated video can be traced back. Clips shorter than a window give none, and are counted by whoever asks (`short`).
 """
 
+import hashlib
 import io
 import json
 import tempfile
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,7 @@ import numpy as np
 
 from wfm.actions import ActionSpec
 from wfm.data.exclusions import read_exclusions
+from wfm.data.signals import ClipSignals, Track
 from wfm.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
 
 
 NO_ACTIONS = ActionSpec.null()
+ORBIT = "camera_orbit_rate"
 
 
 @dataclass(frozen=True)
@@ -54,6 +57,35 @@ class Window:
     def sample_id(self) -> str:
         """A name that no other window has."""
         return f"{self.clip_id}:{self.start_frame}"
+
+    def row(self) -> dict[str, Any]:
+        """What tables of windows say of one (`window_row`)."""
+        return window_row(vars(self), self.start_frame, self.start_seconds, self.actions, self.action_spec)
+
+
+def window_row(
+    clip: Mapping[str, Any], start_frame: int, start_seconds: float, actions: np.ndarray, spec: ActionSpec
+) -> dict[str, Any]:
+    """What tables of windows say of one: what it is and where it comes from. `actions` `[T, A]` are those of the window."""
+    return {
+        "sample_id": f"{clip['clip_id']}:{start_frame}",
+        "clip_id": clip["clip_id"],
+        "session_id": str(clip["session_id"]),
+        "video_id": str(clip["video_id"]),
+        "source": str(clip["source"]),
+        "start_frame": start_frame,
+        "start_seconds": start_seconds,
+        "fps": clip["fps"],
+        "moving": is_moving(actions[:-1], spec),
+        "orbit_rate": constant_rate(actions, spec, ORBIT),
+        "caption": clip["caption"],
+    }
+
+
+def hashed_place(sample_id: str) -> bytes:
+    """Where a sample stands in an order that is as good as random, the same on every machine, and does not change for those
+    that are there already when others come."""
+    return hashlib.sha256(sample_id.encode()).digest()
 
 
 @dataclass(frozen=True)
@@ -134,6 +166,33 @@ def read_actions(table: bytes | None, num_frames: int, name: str) -> tuple[np.nd
             f"sample {name}: {num_frames} frames but {len(actions)} actions; cut the clip and its actions alike"
         )
     return actions, spec
+
+
+def clip_signals(sample: "Sample") -> ClipSignals:
+    """A sample's row and the tracks of its sidecars, no frame decoded: of each member `<name>.parquet` the column whose
+    meaning, `<column>_spec`, stands in the table's metadata. Raises DataError for a sidecar without one."""
+    import pyarrow.parquet as pq
+
+    row = {**json.loads(sample.members["json"]), "clip_id": sample.key}
+    tracks: dict[str, Track] = {}
+    for member in sorted(name for name in sample.members if name.endswith(".parquet")):
+        table = pq.read_table(io.BytesIO(sample.members[member]))
+        note = json.loads((table.schema.metadata or {}).get(b"wfm", b"{}"))
+        column = next((name for name in table.column_names if f"{name}_spec" in note), None)
+        if column is None:
+            raise DataError(
+                f"sample {sample.key}: its {member} does not say what it means (no spec in the table's metadata)"
+            )
+        values = np.array(table.column(column).to_pylist(), np.float32)
+        tracks[member.removesuffix(".parquet")] = Track(values, note[f"{column}_spec"])
+    row.setdefault("num_frames", len(next(iter(tracks.values())).values) if tracks else _count_frames(sample))
+    row.setdefault("caption", "")
+    row.setdefault("clip_sha256", hashlib.sha256(sample.members["mp4"]).hexdigest())
+    return ClipSignals(row, tracks)
+
+
+def _count_frames(sample: "Sample") -> int:
+    return len(decode_sample(sample, (8, 8)).frames)
 
 
 def clip_windows(clip: DecodedClip, *, num_frames: int, stride_frames: int) -> Iterator[Window]:

@@ -7,9 +7,10 @@ worlds          what the simulator knows about them (there is nothing for a user
 subsets         moving, static, a fixed camera rate, a changing action
 bootstrap       intervals: paired, clustered by session, that cover as often as they say
 
-psnr  ssim  features  perceptual  kernel_distance     nearness to the truth, no outside weights (and descriptor_scale)
-baselines                                             what has to be beaten: repeat-last (constant motion: wfm.data.motion)
-objects  camera  action_sensitivity                   what only a known world allows to ask
+metric   metrics/                       a metric is a declared row: nearness to the truth, a file each, no outside weights
+features  descriptor_scale              the fixed net that some of them see with
+(what has to be beaten, a still and a constant motion: wfm.data.motion)
+objects  camera  action_sensitivity     what only a known world allows to ask
 
 measure         every metric on every set of videos, in batches
 report          puts it together: `evaluate(...)` -> Metrics

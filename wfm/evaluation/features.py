@@ -6,6 +6,7 @@ place. Energy forgives a small shift (the phase is dropped), which pixels do not
 which PSNR likes and an eye does not.
 """
 
+import functools
 import math
 
 import numpy as np
@@ -79,6 +80,12 @@ class GaborPyramid(nn.Module):
             colours = blurred[:, :, ::2, ::2].reshape(batch, channels, (height + 1) // 2, (width + 1) // 2)
         maps.append(colours)
         return maps
+
+
+@functools.cache
+def gabor_pyramid() -> GaborPyramid:
+    """The one net: it has no weights and no state."""
+    return GaborPyramid()
 
 
 def frames_to_tensor(video: np.ndarray) -> torch.Tensor:

@@ -7,16 +7,16 @@ from typing import Any
 
 import numpy as np
 
-from wfm.data.motion import extrapolate
+from wfm.data.motion import extrapolate, repeat_last
 from wfm.evaluation.action_sensitivity import action_sensitivity, actions_differ
-from wfm.evaluation.baselines import repeat_last
 from wfm.evaluation.bootstrap import Bootstrap
 from wfm.evaluation.camera import camera_report
 from wfm.evaluation.config import EvaluationConfig
 from wfm.evaluation.features import DESCRIPTION, FEATURE_NET
 from wfm.evaluation.generated import CEILING, SHUFFLED, GeneratedVideos, check
-from wfm.evaluation.kernel_distance import kernel_distance
-from wfm.evaluation.measure import Nearness, measure
+from wfm.evaluation.measure import Measured, measure
+from wfm.evaluation.metric import HEADLINE, FrameMetric, Metric, SetMetric
+from wfm.evaluation.metrics import all_metrics
 from wfm.evaluation.objects import objects_report
 from wfm.evaluation.schema import (
     CameraReport,
@@ -33,12 +33,8 @@ from wfm.evaluation.subsets import Subset, rate_column, subsets
 from wfm.evaluation.worlds import Worlds
 
 REPEAT, FLOW = "repeat_last", "flow"
-DEFINITIONS = {
-    "frames": "only predicted frames count; given frames are left out everywhere",
-    "psnr_db": "mean over frames of the PSNR of 8-bit RGB, each at most 60 dB",
-    "ssim": "Gaussian window 11, sigma 1.5, on RGB; mean over frames",
-    "perceptual_distance": "mean over frames of the squared difference of unit-length Gabor energies; 0 = alike",
-    "kernel_distance": "unbiased MMD^2, cubic polynomial kernel, on clip descriptors of the same net; 0 = alike",
+FRAMES = "only predicted frames count; given frames are left out everywhere"
+TERMS = {
     "interval": "95 %, over whole sessions, paired: jackknife deviation, Student's t widened to the side of the skewness; "
     "none from a single session (kernel_distance: from fewer than three)",
     "repeat_last": "the last given frame, held",
@@ -65,12 +61,15 @@ def evaluate(
     videos[REPEAT] = repeat_last(made.truth[:, :given], predicted)
     if given > 1:  # one picture has no motion to go on
         videos[FLOW] = extrapolate(made.truth[:, :given], predicted)
-    near, real = measure(videos, truth)
+    rows = all_metrics()
+    near, real = measure(videos, truth, rows)
 
     parts = subsets(made.moving, made.actions, made.spec, given, config.subsets)
     variants = made.variants
     metrics = Metrics(
         family=made.family,
+        title=made.title,
+        labels=dict(made.labels),
         split=made.split,
         windows=len(truth),
         sessions=len(set(made.sessions)),
@@ -85,14 +84,14 @@ def evaluate(
         feature_net_description=DESCRIPTION,
         bootstrap_resamples=config.resamples,
         bootstrap_seed=config.seed,
-        subsets={part.name: _subset(part, near, real, made, config) for part in parts},
-        horizon={part.name: _horizon(part, near, made, config) for part in parts if part.mask.any()},
+        subsets={part.name: _subset(part, rows, near, real, made, config) for part in parts},
+        horizon={part.name: _horizon(part, rows, near, made, config) for part in parts if part.mask.any()},
         action_sensitivity=_actions(made, videos, near, parts, config),
         objects=_objects(made, {**videos, "truth": truth}, worlds, config),
         camera=_camera(made, {**videos, "truth": truth}, config),
-        definitions=DEFINITIONS,
+        definitions={"frames": FRAMES, **{row.name: row.definition for row in rows}, **TERMS},
     )
-    return metrics, _rows(made, near, parts)
+    return metrics, _windows(made, rows, near, parts)
 
 
 def _drawn(made: GeneratedVideos, mask: np.ndarray, config: EvaluationConfig) -> Bootstrap:
@@ -101,36 +100,41 @@ def _drawn(made: GeneratedVideos, mask: np.ndarray, config: EvaluationConfig) ->
 
 
 def _subset(
-    part: Subset, near: dict[str, Nearness], real: np.ndarray, made: GeneratedVideos, config: EvaluationConfig
+    part: Subset,
+    rows: tuple[Metric, ...],
+    near: dict[str, Measured],
+    real: dict[str, np.ndarray],
+    made: GeneratedVideos,
+    config: EvaluationConfig,
 ) -> SubsetReport:
-    mask, count = part.mask, int(part.mask.sum())
-    if not count:
+    mask = part.mask
+    if not mask.any():
         reason = part.absent or "no window of this split is of this kind"
         return SubsetReport(description=part.description, windows=0, sessions=0, absent=reason)
     groups = [made.sessions[i] for i in np.flatnonzero(mask)]
     bootstrap = _drawn(made, mask, config)
-    psnr = {name: one.psnr_db[mask].mean(1) for name, one in near.items()}
-    ssim = {name: one.ssim[mask].mean(1) for name, one in near.items()}
+    by_clip = {
+        video: {name: values[mask].mean(1) for name, values in one.frames.items()} for video, one in near.items()
+    }
     videos = {}
-    for name, one in near.items():
-        kernel = kernel_distance(one.descriptor[mask], real[mask], groups)
-        videos[name] = Quality(
-            psnr_db=bootstrap.mean(psnr[name]),
-            ssim=bootstrap.mean(ssim[name]),
-            perceptual_distance=bootstrap.mean(one.perceptual_distance[mask].mean(1)),
-            kernel_distance=kernel
-            and Estimate(mean=kernel[0], low=kernel[1], high=kernel[2], windows=count, sessions=bootstrap.sessions),
-        )
+    for video, one in near.items():
+        figures: dict[str, Estimate | None] = {}
+        for row in rows:
+            if isinstance(row, FrameMetric):
+                figures[row.name] = bootstrap.mean(by_clip[video][row.name])
+            elif isinstance(row, SetMetric):
+                found = row.compare(one.descriptors[row.name][mask], real[row.name][mask], groups)
+                figures[row.name] = found and Estimate(
+                    mean=found[0], low=found[1], high=found[2], windows=len(groups), sessions=bootstrap.sessions
+                )
+        videos[video] = Quality.model_validate(figures)
     gains, closed = {}, {}
+    psnr = {video: figures[HEADLINE] for video, figures in by_clip.items()}
     for name in made.variants:
         gains[name] = {
-            baseline: Gain(
-                psnr_gain_db=bootstrap.mean(psnr[name] - psnr[baseline]),
-                share_of_windows=bootstrap.mean((psnr[name] > psnr[baseline]).astype(float), share=True),
-                ssim_gain=bootstrap.mean(ssim[name] - ssim[baseline]),
-            )
+            baseline: _gain(rows, by_clip[name], by_clip[baseline], bootstrap)
             for baseline in (REPEAT, FLOW)
-            if baseline in psnr
+            if baseline in by_clip
         }
         if CEILING in psnr:
             share = bootstrap.ratio(psnr[name] - psnr[REPEAT], psnr[CEILING] - psnr[REPEAT])
@@ -138,7 +142,7 @@ def _subset(
                 closed[name] = share
     return SubsetReport(
         description=part.description,
-        windows=count,
+        windows=len(groups),
         sessions=len(set(groups)),
         videos=videos,
         gains=gains,
@@ -146,29 +150,40 @@ def _subset(
     )
 
 
-def _horizon(part: Subset, near: dict[str, Nearness], made: GeneratedVideos, config: EvaluationConfig) -> Horizon:
+def _gain(
+    rows: tuple[Metric, ...], ours: dict[str, np.ndarray], theirs: dict[str, np.ndarray], bootstrap: Bootstrap
+) -> Gain:
+    """Paired, from the figures of the same clips by metric, [N] each."""
+    better = (ours[HEADLINE] > theirs[HEADLINE]).astype(float)
+    found = {"share_of_windows": bootstrap.mean(better, share=True)}
+    for row in rows:
+        if isinstance(row, FrameMetric):
+            found[row.gain_key] = bootstrap.mean(row.gain(ours[row.name], theirs[row.name]))
+    return Gain.model_validate(found)
+
+
+def _horizon(
+    part: Subset, rows: tuple[Metric, ...], near: dict[str, Measured], made: GeneratedVideos, config: EvaluationConfig
+) -> Horizon:
     bootstrap = _drawn(made, part.mask, config)
 
-    def curves(metric: str) -> dict[str, Curve]:
-        found = {}
-        for name, one in near.items():
-            mean, low, high = bootstrap.curve(getattr(one, metric)[part.mask])
-            found[name] = Curve(mean=mean, low=low, high=high)
-        return found
+    def curve(values: np.ndarray) -> Curve:
+        mean, low, high = bootstrap.curve(values[part.mask])
+        return Curve(mean=mean, low=low, high=high)
 
-    frames = next(iter(near.values())).psnr_db.shape[1]
-    return Horizon(
-        seconds=[(frame + 1) / made.fps for frame in range(frames)],
-        psnr_db=curves("psnr_db"),
-        ssim=curves("ssim"),
-        perceptual_distance=curves("perceptual_distance"),
-    )
+    frames = made.truth.shape[1] - made.past_frames
+    curves = {
+        row.name: {video: curve(one.frames[row.name]) for video, one in near.items()}
+        for row in rows
+        if isinstance(row, FrameMetric)
+    }
+    return Horizon.model_validate({"seconds": [(frame + 1) / made.fps for frame in range(frames)], **curves})
 
 
 def _actions(
     made: GeneratedVideos,
     videos: dict[str, np.ndarray],
-    near: dict[str, Nearness],
+    near: dict[str, Measured],
     parts: list[Subset],
     config: EvaluationConfig,
 ) -> dict[str, Any]:
@@ -180,7 +195,7 @@ def _actions(
     differ = actions_differ(
         made.actions, made.shuffled_actions, made.spec, made.past_frames, config.subsets.change_tolerance
     )
-    psnr = {name: near[name].psnr_db.mean(1) for name in (right, SHUFFLED)}
+    psnr = {name: near[name].frames[HEADLINE].mean(1) for name in (right, SHUFFLED)}
     seen = {name: videos[name] for name in (right, SHUFFLED)}
     return {
         right: action_sensitivity(
@@ -223,13 +238,16 @@ def _camera(made: GeneratedVideos, videos: dict[str, np.ndarray], config: Evalua
     )
 
 
-def _rows(made: GeneratedVideos, near: dict[str, Nearness], parts: list[Subset]) -> list[dict[str, Any]]:
+def _windows(
+    made: GeneratedVideos, rows: tuple[Metric, ...], near: dict[str, Measured], parts: list[Subset]
+) -> list[dict[str, Any]]:
     """One row for each (window, set of videos): whoever doubts a mean can look."""
-    rows = []
+    found = []
     for index, sample in enumerate(made.samples):
         belongs = [part.name for part in parts if part.mask[index]]
         for name, one in near.items():
-            rows.append(
+            means = {row.name: float(one.frames[row.name][index].mean()) for row in rows if row.name in one.frames}
+            found.append(
                 {
                     "sample_id": str(sample["sample_id"]),
                     "clip_id": str(sample.get("clip_id", "")),
@@ -238,10 +256,8 @@ def _rows(made: GeneratedVideos, near: dict[str, Nearness], parts: list[Subset])
                     "start_seconds": float(sample["start_seconds"]),
                     "subsets": belongs,
                     "video": name,
-                    "psnr_db": float(one.psnr_db[index].mean()),
-                    "ssim": float(one.ssim[index].mean()),
-                    "perceptual_distance": float(one.perceptual_distance[index].mean()),
-                    "psnr_db_by_frame": one.psnr_db[index].tolist(),
+                    **means,
+                    f"{HEADLINE}_by_frame": one.frames[HEADLINE][index].tolist(),
                 }
             )
-    return rows
+    return found

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from wfm.evaluation.config import EvaluationConfig
+from wfm.evaluation.metric import Metric
+from wfm.evaluation.metrics import all_metrics
 from wfm.evaluation.schema import Estimate, Metrics, SubsetReport
 
 if TYPE_CHECKING:
@@ -34,7 +36,7 @@ def write_results(
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    from wfm.evaluation.baselines import repeat_last
+    from wfm.data.motion import repeat_last
     from wfm.evaluation.example_videos import encode_mp4, panel_grid, spread
 
     out.mkdir(parents=True, exist_ok=True)
@@ -94,7 +96,8 @@ def result_table(metrics_list: Sequence[Metrics]) -> "Table":
         box=box.SIMPLE_HEAD,
     )
     table.add_column("video", no_wrap=True)
-    for column in ("PSNR", "over repeat-last", "gain", "over flow", "way closed"):
+    shown = [metric for metric in all_metrics() if metric.terminal]
+    for column in (*(metric.title for metric in shown), "over repeat-last", "gain", "over flow", "way closed"):
         table.add_column(column, justify="right")
     notes = []
     for subset in MAIN_SUBSETS:
@@ -105,7 +108,7 @@ def result_table(metrics_list: Sequence[Metrics]) -> "Table":
                 reason = metrics.subsets[subset].absent if subset in metrics.subsets else "not evaluated"
                 notes.append(f"{SHORT[subset]}, {metrics.family}: {reason}.")
         for order, metrics in enumerate(known):
-            for row in _rows_of(metrics, subset, first=order == 0):
+            for row in _rows_of(metrics, subset, shown, first=order == 0):
                 table.add_row(*row, style="bold" if len(row) == 2 else None)
     table.add_section()
     for order, metrics in enumerate(metrics_list):
@@ -117,7 +120,10 @@ def result_table(metrics_list: Sequence[Metrics]) -> "Table":
                 table.add_row("right over shuffled action", f"{one.windows_with_another_action}", style="bold")
             gain = number(one.psnr_gain_db, sign=True)
             table.add_row(
-                f"  {metrics.family} {variant}", "", gain, f"{one.share_of_windows.mean * 100:.0f}\N{NO-BREAK SPACE}%"
+                f"  {metrics.family} {variant}",
+                *[""] * len(shown),
+                gain,
+                f"{one.share_of_windows.mean * 100:.0f}\N{NO-BREAK SPACE}%",
             )
     table.caption = " ".join(
         [
@@ -129,26 +135,26 @@ def result_table(metrics_list: Sequence[Metrics]) -> "Table":
     return table
 
 
-def _rows_of(metrics: Metrics, subset: str, *, first: bool) -> list[list[str]]:
+def _rows_of(metrics: Metrics, subset: str, shown: list[Metric], *, first: bool) -> list[list[str]]:
     report = metrics.subsets[subset]
     rows = []
     if first:
         rows.append([SHORT[subset], str(report.windows)])
-        rows += [_row(report, name, LABELS[name]) for name in ("repeat_last", "flow") if name in report.videos]
+        rows += [_row(report, name, LABELS[name], shown) for name in ("repeat_last", "flow") if name in report.videos]
     for name in metrics.variants:
         if name != "shuffled_action":
-            rows.append(_row(report, name, f"{metrics.family} {name}"))
+            rows.append(_row(report, name, f"{metrics.family} {name}", shown))
     if "tokenizer" in report.videos:
-        rows.append(_row(report, "tokenizer", f"{metrics.family} ceiling"))
+        rows.append(_row(report, "tokenizer", f"{metrics.family} ceiling", shown))
     return rows
 
 
-def _row(report: SubsetReport, name: str, label: str) -> list[str]:
+def _row(report: SubsetReport, name: str, label: str, shown: list[Metric]) -> list[str]:
     quality, gains = report.videos[name], report.gains.get(name, {})
     over, flow = gains.get("repeat_last"), gains.get("flow")
     return [
         f"  {label}",
-        f"{quality.psnr_db.mean:.2f}" if quality.psnr_db else "–",
+        *(f"{one.mean:.{metric.digits}f}" if (one := quality.estimate(metric.name)) else "–" for metric in shown),
         number(over.psnr_gain_db, sign=True) if over else "",
         f"{over.share_of_windows.mean * 100:.0f}\N{NO-BREAK SPACE}%" if over and over.share_of_windows else "",
         number(flow.psnr_gain_db, sign=True) if flow else "",

@@ -6,12 +6,13 @@ could not be computed are None, or stand in `absent` with the reason; nothing is
 
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from wfm.errors import DataError
 
-SCHEMA_VERSION = 2
-"""2: an estimate may have no interval. What version 1 wrote is read too."""
+SCHEMA_VERSION = 3
+"""2: an estimate may have no interval. 3: a metric is named by its row, so there may be others than the first four. What
+versions 1 and 2 wrote is read too."""
 
 
 class _Part(BaseModel):
@@ -31,23 +32,30 @@ class Estimate(_Part):
     """Recordings that entered."""
 
 
-class Quality(_Part):
-    """One set of videos against the truth."""
+class _ByMetric(_Part):
+    """Beside its own fields one for each declared metric, named by its row (`wfm.evaluation.metric`): whoever reads a report
+    need not have the metric that wrote it."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+    __pydantic_extra__: dict[str, Estimate | None] = Field(init=False)
+
+    def estimate(self, name: str) -> Estimate | None:
+        """The metric's (or gain's) figure; None where it could not be computed or was not asked for."""
+        return dict(self).get(name)
+
+
+class Quality(_ByMetric):
+    """One set of videos against the truth, by metric: `psnr_db`, `ssim`, `perceptual_distance`, `kernel_distance`, ..."""
 
     psnr_db: Estimate | None
-    ssim: Estimate | None
-    perceptual_distance: Estimate | None
-    kernel_distance: Estimate | None
-    """Unbiased MMD^2 of the whole subset; interval by the jackknife over sessions, from three of them on."""
 
 
-class Gain(_Part):
-    """A variant against a baseline on the same windows."""
+class Gain(_ByMetric):
+    """A variant against a baseline on the same windows: by how much it is better by each metric (`ssim_gain`, ...)."""
 
     psnr_gain_db: Estimate | None
     share_of_windows: Estimate | None
-    """Share of windows with a gain above zero, 0..1."""
-    ssim_gain: Estimate | None
+    """Share of windows with a gain in PSNR above zero, 0..1."""
 
 
 class SubsetReport(_Part):
@@ -74,12 +82,16 @@ class Curve(_Part):
 
 
 class Horizon(_Part):
-    """Figures by predicted frame; entry k is k + 1 frames after the last given one."""
+    """Curves by metric and set of videos; entry k is k + 1 frames after the last given one."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+    __pydantic_extra__: dict[str, dict[str, Curve]] = Field(init=False)
 
     seconds: list[float]
-    psnr_db: dict[str, Curve]
-    ssim: dict[str, Curve]
-    perceptual_distance: dict[str, Curve]
+
+    def curves(self, metric: str) -> dict[str, Curve]:
+        """Of each set of videos; empty where the report does not have the metric."""
+        return (self.model_extra or {}).get(metric, {})
 
 
 class ActionSensitivity(_Part):
@@ -145,7 +157,10 @@ class Metrics(_Part):
 
     schema_version: int = SCHEMA_VERSION
     family: str
-    """"diffusion" or "autoregressive"."""
+    title: str = ""
+    """What people call the family."""
+    labels: dict[str, str] = {}
+    """What they call its variants, by name."""
     split: str
     """"test" is looked at once; choices are made on "val"."""
     windows: int

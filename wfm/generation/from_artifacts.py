@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from wfm.errors import DataError, InputError
 from wfm.generation.config import SamplingConfig
-from wfm.generation.held_out import HeldOut, collect
 from wfm.generation.world_model import WorldCard, WorldModel
-from wfm.models.folder import load_model
+from wfm.models.family import FAMILIES
+from wfm.models.folder import open_model
 
 if TYPE_CHECKING:
     from wfm.artifacts import Artifact, Store
@@ -18,9 +18,7 @@ if TYPE_CHECKING:
 CARD_VERSION = 1
 
 
-def open_world(
-    inputs: Mapping[str, "Artifact"], *, past_frames: int, sampling: SamplingConfig, into: Path
-) -> WorldModel:
+def open_world(inputs: Mapping[str, "Artifact"], *, past_frames: int, sampling: SamplingConfig) -> WorldModel:
     """The unpublished world model of the artifacts ``tokenizer``, ``model`` and ``latents``; the latter's geometry is
     the window.
 
@@ -32,8 +30,8 @@ def open_world(
             raise DataError(
                 f"the model was trained with {role} {trained_with[:12]}, given is {inputs[role].key[:12]}: take one run's"
             )
-    tokenizer, _ = load_model(fetch_model(inputs["tokenizer"], into / "tokenizer"))
-    model, model_card = load_model(fetch_model(inputs["model"], into / "model"))
+    tokenizer, _ = open_model(inputs["tokenizer"])
+    model, model_card = open_model(inputs["model"])
     frames, height, width = latent_shape(inputs["latents"])
     config = tokenizer.config
     card = WorldCard(
@@ -46,19 +44,6 @@ def open_world(
         inputs={role: artifact.key for role, artifact in inputs.items()},
     )
     return WorldModel(tokenizer, model, model_card, card)
-
-
-def fetch_model(artifact: "Artifact", into: Path) -> Path:
-    """Copy an artifact's one model folder below ``into`` and return it. Raises DataError unless there is exactly
-    one."""
-    found = [entry.path for entry in artifact.files() if entry.path.rpartition("/")[2] == "model.safetensors"]
-    if len(found) != 1:
-        raise DataError(
-            f"artifact {artifact.key[:12]} ({artifact.kind}) holds {len(found)} model folders, wanted 1: {found}"
-        )
-    folder = found[0].rpartition("/")[0]
-    artifact.fetch_tree(f"{folder}/" if folder else "", into)
-    return into / folder
 
 
 def latent_shape(latents: "Artifact") -> tuple[int, int, int]:
@@ -76,34 +61,15 @@ def latent_shape(latents: "Artifact") -> tuple[int, int, int]:
     raise DataError(f"artifact {latents.key[:12]} ({latents.kind}) holds no encoded windows")
 
 
-def read_held_out(
-    dataset: "Artifact", split: str, world: WorldModel, *, stride_frames: int, limit: int
-) -> tuple[HeldOut, dict[str, int]]:
-    """The windows of a split in the world's geometry, and how many were left out by reason. Raises InputError for
-    none, or for ``train``."""
-    from wfm.data.windows import windows
-
-    if split == "train":
-        raise InputError(
-            "split 'train' is what the model has learned from: predictions of it say nothing; choose val or test"
-        )
-    card = world.card
-    found = windows(dataset, split, num_frames=card.num_frames, stride_frames=stride_frames, size=card.size)
-    held, left = collect(found, world.action_spec, limit)
-    if held is None:
-        raise InputError(
-            f"split {split!r} has nothing to predict: {left['without_actions']} windows without the model's actions, "
-            f"and no other clip of {card.num_frames} frames or more"
-        )
-    return held, left
-
-
 def card_values(world: WorldModel, *, seed: int) -> dict[str, Any]:
-    """What ``card.json`` beside generated videos holds."""
-    card = world.card
+    """What ``card.json`` beside generated videos holds, but for the keys of what they were made from."""
+    card, family = world.card, FAMILIES.load(world.card.family)
     return {
         "schema_version": CARD_VERSION,
         "family": card.family,
+        "title": family.title,
+        "headline": family.headline,
+        "labels": {name: variant.label for name, variant in family.variants.items()},
         "size": list(card.size),
         "fps": card.fps,
         "num_frames": card.num_frames,
@@ -111,13 +77,7 @@ def card_values(world: WorldModel, *, seed: int) -> dict[str, Any]:
         "sampling": card.sampling.resolved(),
         "seed": seed,
         "action_spec": world.action_spec.resolved(),
-        "inputs": card.inputs,
     }
-
-
-def write_card(world: WorldModel, out: Path, *, seed: int) -> None:
-    """Write ``card.json``."""
-    (out / "card.json").write_text(json.dumps(card_values(world, seed=seed), indent=1, sort_keys=True) + "\n")
 
 
 def fetch_bundle(store: "Store", name_or_path: str, into: Path) -> tuple[Path, str]:

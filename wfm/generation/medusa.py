@@ -18,8 +18,8 @@ from torch import Tensor
 from wfm.errors import ConfigError
 from wfm.generation.decoding import greedy, require_context
 from wfm.models.autoregressive.network import AutoregressiveTransformer
+from wfm.models.fast_cpu import packed_weights
 from wfm.models.finite import require_finite
-from wfm.models.linear import packed_weights
 
 
 class Decoded(NamedTuple):

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from wfm.errors import DataError
 from wfm.generation.config import SamplingConfig
-from wfm.generation.from_artifacts import fetch_model
 from wfm.generation.world_model import WorldCard, WorldModel
+from wfm.models.folder import fetch_model
 
 if TYPE_CHECKING:
     from wfm.artifacts import Artifact, Store

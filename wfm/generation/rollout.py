@@ -7,7 +7,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from wfm.data.plan import mix
+from wfm.data.seeds import mix
 from wfm.errors import ConfigError
 from wfm.generation.config import GuidanceConfig, SamplingConfig
 from wfm.generation.decoding import Choose, TopP, continue_tokens, expected, greedy
@@ -17,7 +17,7 @@ from wfm.generation.samplers import noise_levels, sample, seeded_noise
 from wfm.models.autoregressive.network import AutoregressiveTransformer
 from wfm.models.diffusion.conditioning import Conditions
 from wfm.models.diffusion.denoiser import Denoiser
-from wfm.models.linear import packed_weights
+from wfm.models.fast_cpu import packed_weights
 
 Mode = Literal["sample", "mean", "greedy"]
 

@@ -15,6 +15,7 @@ from wfm.errors import ConfigError, DataError
 from wfm.generation.config import GuidanceConfig, SamplingConfig
 from wfm.generation.samplers import Denoise, noise_levels, sample, seeded_noise
 from wfm.models.diffusion_decoder.network import DiffusionDecoder
+from wfm.models.fast_cpu import fast_cpu
 from wfm.models.finite import require_finite
 from wfm.models.folder import load_model
 from wfm.models.tokenizer.network import Tokenizer
@@ -41,7 +42,7 @@ class TokenDecoder(NamedTuple):
         decoder, card = load_model(folder / "model")
         if card.family != "diffusion_decoder":
             raise DataError(f"{folder / 'model'} holds a model of family {card.family!r}, not a diffusion decoder")
-        return cls(decoder, load_model(folder / "tokenizer")[0])
+        return cls(fast_cpu(decoder), fast_cpu(load_model(folder / "tokenizer")[0]))
 
     def decode(self, tokens: Tensor, size: tuple[int, int], *, seeds: list[int]) -> Tensor:
         """`decode_tokens` with all that is known here."""

@@ -7,7 +7,6 @@ A bundle is a folder: ``tokenizer/`` and ``model/`` (each a model folder, see wf
     video = world.generate(past, actions, num_frames=33, seeds=[0, 1])
 """
 
-import hashlib
 import json
 import os
 from collections.abc import Sequence
@@ -23,6 +22,7 @@ from wfm.actions import ActionSpec
 from wfm.config import Config
 from wfm.data.loader import as_frames, as_video
 from wfm.data.motion import extrapolate
+from wfm.data.seeds import derived_seed
 from wfm.errors import ConfigError, DataError
 from wfm.generation.config import SamplingConfig
 from wfm.generation.prompts import PromptEncoder
@@ -31,6 +31,7 @@ from wfm.generation.token_decoder import TokenDecoder
 from wfm.log import get_logger
 from wfm.models.autoregressive.network import AutoregressiveTransformer
 from wfm.models.diffusion.denoiser import Denoiser
+from wfm.models.fast_cpu import fast_cpu
 from wfm.models.finite import require_finite
 from wfm.models.folder import ModelCard, load_model
 from wfm.models.seeding import check_seed
@@ -90,7 +91,8 @@ class WorldModel:
             raise ConfigError("an autoregressive model needs a discrete tokenizer; this bundle's has no levels")
         if card.family == "diffusion" and tokenizer.config.discrete:
             raise ConfigError("a diffusion model needs a continuous tokenizer; this bundle's is discrete")
-        self.tokenizer, self.model, self.model_card, self.card = tokenizer.eval(), model.eval(), model_card, card
+        self.tokenizer, self.model = fast_cpu(tokenizer.eval()), fast_cpu(model.eval())
+        self.model_card, self.card = model_card, card
         self._prompts: PromptEncoder | None = None
         self._warned: set[str] = set()
         self.decoder: TokenDecoder | None = None
@@ -380,12 +382,6 @@ def read_card(folder: Path) -> WorldCard:
     if not isinstance(version, int) or version > SCHEMA_VERSION:
         raise DataError(f"{path}: schema_version {version!r}, this wfm reads up to {SCHEMA_VERSION}: use a newer wfm")
     return WorldCard.parse(values)
-
-
-def derived_seed(*parts: int | str) -> int:
-    """A 63-bit seed that is a hash of ``parts``: the same on every machine, unrelated for related parts."""
-    digest = hashlib.sha256(":".join(str(part) for part in parts).encode()).digest()
-    return int.from_bytes(digest[:8], "big") >> 1
 
 
 def _shown(video: Tensor) -> Tensor:

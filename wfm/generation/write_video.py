@@ -1,11 +1,11 @@
 """Frames -> an mp4 that any player opens."""
 
-import os
 from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
 
+from wfm.artifacts.atomic import whole_file
 from wfm.data.colour import as_bt709, tag
 from wfm.data.x264 import STEADY
 from wfm.errors import ConfigError, DataError
@@ -27,20 +27,16 @@ def write_mp4(path: Path, frames: np.ndarray, fps: float, *, crf: int = 14) -> N
         raise ConfigError(f"frames are {frames.dtype} {frames.shape}; wanted uint8 [T, H, W, 3] with even H and W")
     if not 0 < fps < float("inf"):
         raise ConfigError(f"fps is {fps}; a rate is a positive number of frames a second")
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with av.open(str(temporary), "w", format="mp4", options={"movflags": "faststart"}) as container:
-            stream = container.add_stream("libx264", rate=Fraction(fps).limit_denominator(1001))
-            stream.height, stream.width, stream.pix_fmt = frames.shape[1], frames.shape[2], "yuv420p"
-            stream.options = {"crf": str(crf), "preset": "medium", **STEADY}
-            stream.thread_count = 1  # the same bytes on any machine
-            tag(stream.codec_context)
-            for frame in frames:
-                container.mux(stream.encode(as_bt709(frame)))
-            container.mux(stream.encode())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    faststart = {"movflags": "faststart"}
+    with whole_file(path) as temporary, av.open(str(temporary), "w", format="mp4", options=faststart) as container:
+        stream = container.add_stream("libx264", rate=Fraction(fps).limit_denominator(1001))
+        stream.height, stream.width, stream.pix_fmt = frames.shape[1], frames.shape[2], "yuv420p"
+        stream.options = {"crf": str(crf), "preset": "medium", **STEADY}
+        stream.thread_count = 1  # the same bytes on any machine
+        tag(stream.codec_context)
+        for frame in frames:
+            container.mux(stream.encode(as_bt709(frame)))
+        container.mux(stream.encode())
 
 
 def to_uint8(video: np.ndarray) -> np.ndarray:

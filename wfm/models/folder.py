@@ -8,13 +8,12 @@ Loading accounts for every key: a missing, extra or wrongly shaped one is refuse
 schema. There is no pickle, so a folder from elsewhere cannot run code. A model is in memory once while it is loaded.
 """
 
-import json
 import os
+import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from importlib import import_module
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -23,36 +22,22 @@ from wfm.actions import ActionSpec
 from wfm.config import Config
 from wfm.errors import ConfigError, DataError
 from wfm.models.convert.filling import check_entries, fill, network_for
-from wfm.models.convert.reading import Entry, open_tensors, read_json
-from wfm.models.convert.writing import find_tensors, save_sharded, save_tensors
+from wfm.models.convert.reading import open_tensors, read_json
+from wfm.models.convert.tensor_file import Entry
+from wfm.models.convert.writing import find_tensors, save_sharded, save_tensors, write_json
+from wfm.models.family import FAMILIES, family_of
+from wfm.models.fast_cpu import fast_cpu
+
+if TYPE_CHECKING:
+    from wfm.artifacts import Artifact
 
 __all__ = [
-    "FAMILIES", "SCHEMA_VERSION", "Family", "ModelCard", "count_parameters", "family_of", "load_exactly", "load_model",
-    "load_tensors", "read_card", "save_model", "save_tensors", "write_json",
+    "SCHEMA_VERSION", "ModelCard", "count_parameters", "fetch_model", "load_exactly", "load_model", "load_tensors",
+    "open_model", "read_card", "save_model", "save_tensors", "write_json",
 ]  # fmt: skip
 
 STEM = "model"
 SCHEMA_VERSION = 1
-
-
-class Family(NamedTuple):
-    """Where the classes of a family live: `module:config class` and `module:network class`."""
-
-    config: str
-    network: str
-
-
-FAMILIES: dict[str, Family] = {
-    "tokenizer": Family("wfm.models.tokenizer.config:TokenizerConfig", "wfm.models.tokenizer.network:Tokenizer"),
-    "diffusion": Family("wfm.models.diffusion.config:DenoiserConfig", "wfm.models.diffusion.denoiser:Denoiser"),
-    "diffusion_decoder": Family(
-        "wfm.models.diffusion_decoder.config:DecoderConfig", "wfm.models.diffusion_decoder.network:DiffusionDecoder"
-    ),
-    "autoregressive": Family(
-        "wfm.models.autoregressive.config:AutoregressiveConfig",
-        "wfm.models.autoregressive.network:AutoregressiveTransformer",
-    ),
-}
 
 
 @dataclass(frozen=True)
@@ -82,10 +67,14 @@ def save_model(
     path = Path(folder)
     path.mkdir(parents=True, exist_ok=True)
     family = family_of(config)
+    if not isinstance(config, family.config):
+        raise ConfigError(
+            f"{type(config).__name__} is a part of family {family.name}, whose models are saved with a {family.config.__name__}"
+        )
     save_sharded(module.state_dict(), path, STEM, max_shard_bytes=max_shard_bytes)
     card = {
         "schema_version": SCHEMA_VERSION,
-        "family": family,
+        "family": family.name,
         "config": config.resolved(),
         "action_spec": (action_spec or ActionSpec.null()).resolved(),
         "extra": dict(extra or {}),
@@ -103,7 +92,7 @@ def load_model(
     """
     path = Path(folder)
     card = read_card(path)
-    make = _resolve(FAMILIES[card.family].network)
+    make = FAMILIES.load(card.family).network_class()
     # Copied, not mapped: a loaded model lives long, and its folder may be replaced or collected meanwhile
     passing = device != "cpu" or isinstance(dtype, torch.dtype)
     with open_tensors(find_tensors(path, STEM), mapped=passing) as file:
@@ -115,6 +104,34 @@ def load_model(
             dtype=None if dtype == "saved" else dtype, as_built=dtype is None, device=device,
         )  # fmt: skip
     return network.eval(), card
+
+
+def open_model(artifact: "Artifact", family: str = "", *, device: str = "cpu") -> tuple[Any, ModelCard]:
+    """`load_model` of the one model folder in an artifact, on a CPU as `fast_cpu`; every byte is verified on the way.
+
+    Raises ConfigError for a model of another family than the config of a stage names: that one's code is not in its key.
+    """
+    with tempfile.TemporaryDirectory(prefix="wfm-model-") as scratch:
+        folder = fetch_model(artifact, Path(scratch))
+        found = read_card(folder).family
+        if family and found != family:
+            raise ConfigError(
+                f"{artifact.kind} {artifact.key[:12]} is of family {found}, and the config names {family}"
+            )
+        network, card = load_model(folder, device=device)
+    return fast_cpu(network), card
+
+
+def fetch_model(artifact: "Artifact", into: Path) -> Path:
+    """Copy an artifact's one model folder below `into` and return it. Raises DataError unless there is exactly one."""
+    found = [entry.path for entry in artifact.files() if entry.path.rpartition("/")[2] == f"{STEM}.safetensors"]
+    if len(found) != 1:
+        raise DataError(
+            f"artifact {artifact.key[:12]} ({artifact.kind}) holds {len(found)} model folders, wanted 1: {found}"
+        )
+    folder = found[0].rpartition("/")[0]
+    artifact.fetch_tree(f"{folder}/" if folder else "", into)
+    return into / folder
 
 
 def read_card(folder: str | os.PathLike[str]) -> ModelCard:
@@ -138,22 +155,13 @@ def read_card(folder: str | os.PathLike[str]) -> ModelCard:
     if not isinstance(version, int) or version > SCHEMA_VERSION:
         raise DataError(f"{path}: schema_version {version!r}, this wfm reads up to {SCHEMA_VERSION}: use a newer wfm")
     family = values.get("family")
-    if not isinstance(family, str) or family not in FAMILIES:
-        raise DataError(f"{path}: unknown family {family!r}; this wfm knows {', '.join(sorted(FAMILIES))}")
+    if not isinstance(family, str) or family not in FAMILIES.names():
+        raise DataError(f"{path}: unknown family {family!r}; this wfm knows {', '.join(sorted(FAMILIES.names()))}")
     said, spec, extra = values.get("config"), values.get("action_spec"), values.get("extra", {})
     if not (isinstance(said, dict) and isinstance(spec, dict) and isinstance(extra, dict)):
         raise DataError(f"{path}: config, action_spec and extra must be JSON objects")
-    config = _resolve(FAMILIES[family].config).parse(said)
+    config = FAMILIES.load(family).config.parse(said)
     return ModelCard(family, config, ActionSpec.parse(spec), extra)
-
-
-def family_of(config: Config) -> str:
-    """The family whose configuration class `config` is."""
-    here = f"{type(config).__module__}:{type(config).__name__}"
-    for name, family in FAMILIES.items():
-        if family.config == here:
-            return name
-    raise ConfigError(f"{here} is not the configuration of a model family; choose from {', '.join(sorted(FAMILIES))}")
 
 
 def load_exactly(module: nn.Module, tensors: Mapping[str, Tensor], source: str) -> None:
@@ -167,18 +175,6 @@ def load_tensors(path: Path) -> dict[str, Tensor]:
     """Read a safetensors file. Raises DataError when it is missing or not one."""
     with open_tensors(path, mapped=False) as file:
         return {name: file.read(name) for name in file.entries}
-
-
-def write_json(values: Mapping[str, Any], path: Path) -> None:
-    """Write JSON, atomically, keys sorted."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_text(json.dumps(values, indent=1, sort_keys=True) + "\n")
-    os.replace(temporary, path)
-
-
-def _resolve(name: str) -> Any:
-    module, attribute = name.split(":")
-    return getattr(import_module(module), attribute)
 
 
 def count_parameters(module: nn.Module) -> int:

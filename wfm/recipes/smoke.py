@@ -5,6 +5,8 @@ wfm run world_model --profile smoke        # at most 3 minutes on two cores
 
 from typing import Any
 
+from wfm.recipes.demo import TARGETS
+
 
 def settings() -> dict[str, dict[str, Any]]:
     """Values by node name."""
@@ -60,4 +62,5 @@ def settings() -> dict[str, dict[str, Any]]:
         "train_decoder": {"training": training, "validation_windows": 4},
         "generate_diffusion": generate,
         "generate_autoregressive": generate,
+        "write_report": {"targets": TARGETS},
     }  # fmt: skip

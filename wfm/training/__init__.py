@@ -11,10 +11,15 @@ Rooms, in reading order:
     metrics      curves as JSON lines
     loop         train(): reads top to bottom
     joint        batches of single frames among those of videos
+    order        the plan of a data set by the run's settings: seed, batch, mixture
     outside      files from outside that enter a key by their bytes
-    sources      what the three training stages read: windows for the tokenizer, encoded samples for the world models
+    encode       windows of a data set -> latents or tokens, once, so that world models train without a pixel (encode_config:
+                 which); encode_text: captions -> embeddings
+    encoded      latents with the signals and text of the same samples, as training reads them
+    fit_tokenizer, fit_world_model, fit_decoder    what a training stage does: read, build, train, save
 """
 
 __all__ = [
-    "checkpoint", "config", "ema", "joint", "loop", "metrics", "objective", "optim", "outside", "schedule", "sources",
+    "checkpoint", "config", "ema", "encode", "encode_config", "encode_text", "encoded", "fit_decoder", "fit_tokenizer",
+    "fit_world_model", "joint", "loop", "metrics", "objective", "optim", "order", "outside", "schedule",
 ]  # fmt: skip

@@ -17,6 +17,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from wfm.artifacts import schema
+from wfm.artifacts.atomic import create_folder
 from wfm.errors import DataError
 from wfm.log import get_logger
 from wfm.models.folder import load_exactly, load_tensors, save_tensors
@@ -78,7 +79,7 @@ def save_checkpoint(
     for file in temporary.iterdir():
         with file.open("rb") as handle:
             os.fsync(handle.fileno())
-    os.rename(temporary, final)
+    create_folder(temporary, final)
     for old in _folders(scratch)[:-KEPT]:
         shutil.rmtree(old, ignore_errors=True)
 

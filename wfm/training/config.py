@@ -1,19 +1,16 @@
 """Configurations of training runs. Torch-free. The budget is in steps, never in time: a result must not depend on
 the machine's load."""
 
-from typing import Any, Literal, Self
+from collections.abc import Iterator
+from typing import Annotated, Any, Literal, Self
 
 import pydantic
 
 from wfm.config import AtLeastZero, Config, Count, Decay, Natural, Seed, Share, how
 from wfm.errors import ConfigError
-from wfm.models.autoregressive.config import AutoregressiveConfig, AutoregressiveObjectiveConfig
-from wfm.models.diffusion.config import DenoiserConfig, DiffusionConfig, EDMConfig, FlowConfig
-from wfm.models.diffusion_decoder.config import DecoderConfig
+from wfm.models.family import FAMILIES, Family, FamilyConfig
 from wfm.models.parallel_config import ParallelConfig
-from wfm.models.text.config import TextConfig
-from wfm.models.tokenizer.config import TokenizerConfig
-from wfm.models.tokenizer.loss_config import ReconstructionConfig
+from wfm.registry import Named
 
 WIDEST = 0.3
 """Largest `ema_share`; see `wfm.training.ema`."""
@@ -73,200 +70,59 @@ class TrainingConfig(Config):
         return self
 
 
-class TokenizerTrainingConfig(Config):
-    """What a tokenizer is, what it learns from, and how."""
+class TrainedConfig(FamilyConfig):
+    """What training stages of every kind have in common; a family's own fields stand beside these, in its card."""
 
-    model: TokenizerConfig = TokenizerConfig(
-        patch_size=8,
-        channels=(192, 192),
-        encoder_blocks=1,
-        mid_blocks=0,
-        mid_attention=False,
-        end_kernel=1,
-        z_channels=64,  # 16 would be a bottleneck beside the linear code, whose networks start at zero
-        linear_code=True,
-    )
-    "The network; the default is the demo's. Stated in part, the rest is Cosmos's CV8x8x8."
-    loss: ReconstructionConfig = ReconstructionConfig()
-    "What counts as a good reconstruction."
-    training: TrainingConfig = TrainingConfig(
-        steps=500, batch_size=8, learning_rate=1e-3, matrix_learning_rate=0.01, validate_every=100
-    )
-    "Steps, batch and optimiser."
-    size: tuple[int, int] = (64, 64)
-    "Height and width that frames are resized to [pixels]."
-    num_frames: int = 33
-    "Frames of a window read from the data set; 1 + temporal_compression * n."
-    stride_frames: Count = 32
-    "Distance between the starts of windows within a clip [frames]."
-    crop_frames: int = 17
-    "Frames of a training crop within a window; 1 + temporal_compression * n."
-    max_windows: Natural = 2000
-    "Most windows kept in memory, chosen by hash; 0: all."
-    validation_windows: Natural = 32
-    "Windows of the val split that are watched; 0: all."
-    start_windows: Count = 256
-    "Windows from which the principal components are taken."
-    image_every: int = 0
-    "One batch in so many, from the first on, is of single frames of the windows (Cosmos's joint training); 0: none."
-    images_per_window: Count = 4
-    "Frames that an image batch takes from each window, evenly spaced."
-    initial: str = how("")
-    """Folder of a tokenizer to go on from, such as a published one for another domain; empty: none. `model` must be what it
-    holds, and its files enter the key by sha256."""
-
-    @pydantic.model_validator(mode="after")
-    def _fits(self) -> Self:
-        for name in ("num_frames", "crop_frames"):
-            try:
-                self.model.latent_frames(getattr(self, name))
-            except ValueError as error:
-                raise ValueError(f"{name} = {getattr(self, name)}: {error}") from None
-        if self.crop_frames > self.num_frames:
-            raise ValueError(f"crop_frames {self.crop_frames} is more than num_frames {self.num_frames}")
-        if 1 < self.model.temporal_compression >= self.crop_frames:
-            raise ValueError(f"crop_frames {self.crop_frames} holds no latent frame after the first: use more")
-        for side in self.size:
-            if side % self.model.spatial_compression:
-                raise ValueError(f"size {self.size} is not a multiple of {self.model.spatial_compression}")
-        if self.model.in_channels != 3:
-            raise ValueError(f"model.in_channels is {self.model.in_channels}; the frames of a data set have 3")
-        if self.image_every < 0 or self.image_every == 1:
-            raise ValueError(f"image_every is {self.image_every}; give 0 for videos only, or 2 and more")
-        if self.image_every and not 1 <= self.images_per_window <= self.crop_frames:
-            raise ValueError(
-                f"images_per_window is {self.images_per_window}; a crop has 1 to {self.crop_frames} frames to take"
-            )
-        return self
-
-
-class EncodingConfig(Config):
-    """Which windows a tokenizer encodes for the world models."""
-
-    splits: tuple[str, ...] = ("train", "val")
-    "Splits of the data set to encode. Evaluation reads the test split itself, from frames."
-    size: tuple[int, int] = (64, 64)
-    "Height and width that frames are resized to [pixels]."
-    num_frames: Count = 33
-    "Frames of a window, given and predicted together."
-    stride_frames: Count = 8
-    "Distance between the starts of windows within a clip [frames]."
-    guess_from: Natural = 0
-    """Encode too what constant motion makes of a window's first so many frames, 2 or more, for models that are shown it; 0:
-    no."""
-    statistics_frames: int = pydantic.Field(2, ge=1)
-    """Columns of the latent statistics (Cosmos: 16): one for each of the first latent frames, the last one for all from there
-    on. Only the first latent frame is of another kind, so 2 are enough; it holds one frame and serves images too."""
-    mirror: bool = False
-    "Add the left-right mirror of every training window."
-    mirror_signs: tuple[float, ...] = ()
-    "What mirroring multiplies each action component by: -1 where left and right change places. Needed with actions."
-    text: TextConfig = TextConfig()
-    "Encode the clips' captions too, for models that follow text."
-    batch_size: Count = how(32)
-    "Windows encoded at once."
-    threads: Natural = how(0)
-    "CPU threads of torch; 0: as torch chooses."
-
-    @pydantic.model_validator(mode="after")
-    def _fits(self) -> Self:
-        if self.guess_from == 1 or self.guess_from >= self.num_frames:
-            raise ValueError(
-                f"guess_from is {self.guess_from}; give 0 for no guess, or 2 to {self.num_frames - 1} frames: one frame has no "
-                f"motion to go on, and something must follow within the {self.num_frames}"
-            )
-        return self
-
-
-class WorldTrainingConfig(Config):
-    """What a world model is and how it learns. Fields that follow from the data (latent channels, columns of the
-    statistics, FSQ levels, action width, text width, compression, rate, masks) are filled in from the latents and the
-    tokenizer."""
-
-    family: Literal["diffusion", "autoregressive"] = "diffusion"
-    "Which of the two is trained; the other's configuration is not used."
-    diffusion: DenoiserConfig = DenoiserConfig(
-        network=DiffusionConfig(
-            condition_mask=True,
-            adaln_lora_dim=64,
-            max_size=(16, 64, 64),
-            rope_scale=(1.0, 1.0, 1.0),
-            zero_output=True,
-        ),
-        repeat_last=True,
-        linear_prior=True,
-    )
-    "The diffusion transformer and what is around it. Stated in part, the rest is a plain Cosmos denoiser's."
-    edm: EDMConfig = EDMConfig()
-    "Its objective where `diffusion.objective` is edm."
-    flow: FlowConfig = FlowConfig()
-    "Its objective where `diffusion.objective` is flow."
-    autoregressive: AutoregressiveConfig = AutoregressiveConfig()
-    "The causal transformer."
-    cross_entropy: AutoregressiveObjectiveConfig = AutoregressiveObjectiveConfig()
-    "Its objective."
+    family: Annotated[str, Named(FAMILIES, "fit")]
+    "The family that is trained."
     training: TrainingConfig = TrainingConfig()
     "Steps, batch and optimiser."
+
+    @classmethod
+    def of_family(cls, family: Family) -> type[Config] | None:
+        """Its training config."""
+        return family.training
+
+    def own_files(self) -> dict[str, tuple[str, str]]:
+        """Further files from outside that this family reads: field -> (path, what to say when it is no file)."""
+        return {}
+
+
+class ContinuedConfig(TrainedConfig):
+    """Training that may go on from a model."""
+
+    initial: str = how("")
+    """Folder of a trained model of the same network to go on from; empty: none. What it learned comes along, statistics too,
+    and its files enter the key by sha256."""
+
+
+class TokenizerTraining(ContinuedConfig):
+    """What training a tokenizer of any family has in common."""
+
+    family: Annotated[str, Named(FAMILIES, "fit")] = "tokenizer"
+
+
+class WorldTrainingConfig(ContinuedConfig):
+    """What training a world model of any family has in common."""
+
+    tokenizer_family: Annotated[str, Named(FAMILIES, "network")] = "tokenizer"
+    "Family of the tokenizer that made the latents and decodes what is watched."
     parallel: ParallelConfig = ParallelConfig()
     "Activation checkpointing and compiled blocks of the transformer."
-    initial: str = how("")
-    """Folder of a trained model of the same network to go on from; empty: none. Medusa heads that it lacks start new. Its
-    statistics and prior come along, and its files enter the key by sha256."""
     unfrozen_layers: int = pydantic.Field(-1, ge=-1)
-    """Transformer blocks, counted from the last, that learn, with the norm, the output and the Medusa heads behind them
-    (Cosmos trains Medusa heads with 2); -1: everything learns."""
-    whitening: Share = 1.0
-    "How far latent channels are brought to one deviation: 1 each on its own, 0 all by a common factor."
+    """Transformer blocks, counted from the last, that learn, with what stands behind them (Cosmos trains Medusa heads with
+    2); -1: everything learns."""
     validation_windows: Natural = 32
     "Windows of the val split that are watched; 0: all."
 
-    @pydantic.model_validator(mode="after")
-    def _sees_motion(self) -> Self:
-        counts = self.denoising.condition_latents
-        if self.family == "diffusion" and self.diffusion.extrapolate and max(counts) < 2:
-            raise ValueError(
-                f"diffusion.extrapolate shows what the given frames' motion leads to, and {self.diffusion.objective}."
-                f"condition_latents is {counts}: give 2 or more latent frames (one holds a single frame), or switch "
-                "extrapolate off"
-            )
-        return self
 
-    @property
-    def denoising(self) -> EDMConfig | FlowConfig:
-        """The diffusion objective that is used."""
-        return self.edm if self.diffusion.objective == "edm" else self.flow
+class DecoderTraining(TrainedConfig):
+    """What training a decoder of any family has in common."""
 
+    family: Annotated[str, Named(FAMILIES, "fit")] = "diffusion_decoder"
 
-class DecoderTrainingConfig(Config):
-    """What a diffusion decoder is and how it learns. Fields that follow from the data (latent channels, columns of the
-    statistics, FSQ levels) are filled in from the latents and the tokenizers."""
-
-    model: DecoderConfig = DecoderConfig(
-        denoiser=DenoiserConfig(
-            network=DiffusionConfig(
-                text_embed_dim=0,
-                concat_padding_mask=False,
-                adaln_lora_dim=64,
-                max_size=(16, 64, 64),
-                rope_scale=(1.0, 1.0, 1.0),
-                zero_output=True,
-            ),
-        ),
-        embedding="codes",
-        mark_first=True,
-        linear_prior=True,
-    )
-    "The denoiser and the tokens it is shown."
-    objective: EDMConfig = EDMConfig(
-        condition_latents=(0,), text_dropout=0.2, pixel_share=1.0, pure_noise_probability=0.3
-    )
-    "Its objective; `text_dropout` is the share of samples that are told nothing."
-    training: TrainingConfig = TrainingConfig()
-    "Steps, batch and optimiser."
-    parallel: ParallelConfig = ParallelConfig()
-    "Activation checkpointing and compiled blocks of the transformer."
-    validation_windows: Natural = 32
-    "Windows of the val split that are watched; 0: all."
+    tokenizer_family: Annotated[str, Named(FAMILIES, "network")] = "tokenizer"
+    "Family of both tokenizers."
 
 
 def filled(config: Config, known: dict[str, Any], name: str) -> dict[str, Any]:
@@ -281,3 +137,11 @@ def filled(config: Config, known: dict[str, Any], name: str) -> dict[str, Any]:
                 "out"
             )
     return {**values, **known}
+
+
+def misstated(config: Config, known: dict[str, Any], name: str) -> Iterator[tuple[str, str]]:
+    """The problem that `filled` would raise, as a family's `problems` tell it; nothing where there is none."""
+    try:
+        filled(config, known, name)
+    except ConfigError as error:
+        yield "", str(error)

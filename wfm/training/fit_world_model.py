@@ -1,33 +1,28 @@
-"""Train a world model, of either family, on encoded windows.
+"""Train a world model, of the family that its config names, on encoded windows.
 
 fit_world_model(latents, tokenizer, config, out=..., scratch=...) -> what was done
 """
 
-import json
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from wfm.actions import ActionSpec
 from wfm.config import Config
-from wfm.data.loader import ArrayDataset, Loader, read_latents
+from wfm.data.loader import ArrayDataset, Loader
 from wfm.data.mixture import Mixture
-from wfm.data.plan import mix
+from wfm.data.seeds import mix
 from wfm.errors import ConfigError, DataError
-from wfm.models.autoregressive import AutoregressiveConfig, AutoregressiveObjective, AutoregressiveTransformer
-from wfm.models.diffusion import Conditions, Denoiser, DenoiserConfig, DenoisingObjective
-from wfm.models.diffusion.objective import shown_past
+from wfm.models.family import FAMILIES, Family, Fitting
 from wfm.models.folder import count_parameters, load_model, save_model
 from wfm.models.parallelize import parallelize
-from wfm.models.seeding import seed_everything, seeded_generator
-from wfm.models.tokenizer import Tokenizer, TokenizerConfig
-from wfm.training.config import WorldTrainingConfig, filled
+from wfm.models.seeding import seed_everything
+from wfm.models.video_tokenizer import TokenizerCard, VideoTokenizer
+from wfm.training.config import WorldTrainingConfig
+from wfm.training.encoded import Encoded, read_encoded
 from wfm.training.loop import train
 from wfm.training.objective import Objective
 from wfm.training.order import data_plan, mixture_note
@@ -37,35 +32,23 @@ if TYPE_CHECKING:
     from wfm.artifacts import Artifact
 
 
-@dataclass
-class Encoded:
-    """What the encoding left: samples of each split, statistics and the meaning of the actions."""
-
-    train: ArrayDataset
-    val: ArrayDataset | None
-    statistics: dict[str, Any]
-    action_spec: ActionSpec
-    fps: float
-    guess_from: int = 0
-    "Frames that the samples' `guess` was made from; 0: they have none."
-    text: dict[str, Any] | None = None
-    "Which encoder made the captions' embeddings (encoder, identity, max_length, dtype); None: they were not encoded."
-
-
 def fit_world_model(
     latents: "Artifact",
-    tokenizer: Tokenizer,
+    tokenizer: VideoTokenizer,
     config: WorldTrainingConfig,
     *,
+    signals: "Artifact | None" = None,
+    text: "Artifact | None" = None,
     out: Path,
     scratch: Path,
     stopping: Callable[[], bool] = lambda: False,
     mixture: Mixture | None = None,
 ) -> dict[str, Any]:
-    """Train on the train split, drawn by `mixture`, watch the val split; writes `out/model/` and `out/metrics.jsonl`."""
+    """Train on the train split of `latents`, with the `signals` and the `text` of the same samples, drawn by `mixture`; watch
+    the val split. Writes `out/model/` and `out/metrics.jsonl`."""
     if config.training.threads:
         torch.set_num_threads(config.training.threads)
-    data = read_encoded(latents)
+    data = read_encoded(latents, signals, text)
     seed_everything(config.training.seed)
     model, objective, card = build(config, tokenizer.config, data)
     go_on(model, card, config)
@@ -107,119 +90,43 @@ def fit_world_model(
     }
 
 
-def read_encoded(latents: "Artifact") -> Encoded:
-    """Fetch and read an artifact of encoded windows. Raises DataError when it has no training samples."""
-    splits = {split: _read_split(latents, split) for split in ("train", "val")}
-    train_split = splits["train"]
-    if train_split is None:
-        raise DataError(f"latents {latents.key[:12]} hold no training samples: encode the split 'train'")
-    spec = ActionSpec.parse(json.loads(latents.fetch("action_spec.json").read_text()))
-    rates = set(latents.table("train/samples", columns=["fps"]).column("fps").to_pylist())
-    statistics = json.loads(latents.fetch("latent_statistics.json").read_text())
-    return Encoded(
-        with_actions(train_split, spec),
-        None if splits["val"] is None else with_actions(splits["val"], spec),
-        statistics,
-        spec,
-        float(np.mean(sorted(rates))),
-        int(latents.manifest.config.get("guess_from", 0)),
-        latents.manifest.extra.get("text"),
-    )
-
-
-def _read_split(latents: "Artifact", split: str) -> ArrayDataset | None:
-    paths = sorted(entry.path for entry in latents.files() if f"/{split}/" in f"/{entry.path}")
-
-    def fetched(start: str, end: str) -> list[Path]:
-        names = [path for path in paths if path.rpartition("/")[2].startswith(start) and path.endswith(end)]
-        return [latents.fetch(path) for path in names]
-
-    shards = fetched("shard-", ".safetensors")
-    if not shards:
-        return None
-    captions = list(zip(fetched("captions", ".safetensors"), fetched("captions", ".parquet"), strict=True))
-    return read_latents(shards, fetched("samples", ".parquet"), captions)
-
-
-def with_actions(samples: ArrayDataset, spec: ActionSpec) -> ArrayDataset:
-    """The samples with actions as a model sees them; without any, no `actions` at all."""
-    arrays = dict(samples.arrays)
-    raw = arrays.pop("actions")
-    if spec.width:
-        arrays["actions"] = torch.from_numpy(spec.normalise(raw.numpy()))
-    else:
-        arrays.pop("has_actions", None)
-    return ArrayDataset(samples.sample_ids, arrays, samples.captions)
-
-
-def build(
-    config: WorldTrainingConfig, tokenizer: TokenizerConfig, data: Encoded
-) -> tuple[nn.Module, Objective, Config]:
+def build(config: WorldTrainingConfig, tokenizer: TokenizerCard, data: Encoded) -> tuple[nn.Module, Objective, Config]:
     """The network, its objective, and its configuration with everything that follows from the data filled in."""
-    require_one_rate(config, data)
-    require_guess(config, tokenizer, data)
-    if config.family == "autoregressive":
-        if not tokenizer.discrete:
-            raise ConfigError("family autoregressive needs a discrete tokenizer: train one with levels")
-        known = {**_known(tokenizer, data), "levels": list(tokenizer.levels)}
-        known["text_embed_dim"] = data.train.captions.width if data.train.captions else 0
-        causal = AutoregressiveConfig.parse(filled(config.autoregressive, known, "autoregressive"))
-        transformer = AutoregressiveTransformer(causal)
-        parallelize(transformer.layers, config.parallel)
-        return transformer, AutoregressiveObjective(config.cross_entropy), causal
-    if tokenizer.discrete:
-        raise ConfigError("family diffusion needs a continuous tokenizer: train one without levels")
-    card = denoiser_config(config, tokenizer, data)
-    model = Denoiser(card)
-    parallelize(model.network.blocks, config.parallel)
-    mean = torch.tensor(data.statistics["mean"])
-    model.statistics.set(mean, whitened(torch.tensor(data.statistics["std"]), config.whitening))
-    if model.prior is not None:
-        guess = data.train.arrays["guess"] if card.extrapolate else None
-        model.prior.fit(
-            model.normalise(data.train.arrays["latents"]),
-            guess=None if guess is None else model.normalise(guess),
-            given=max(config.denoising.condition_latents),
-        )
-    return model, DenoisingObjective(config.denoising), card
+    family: Family = FAMILIES.load(config.family)
+    fitting: Fitting = family.fitting()
+    require_one_rate(data, fitting.tells_rates(config, data), fitting.rates_hint)
+    family.require_tokenizer(tokenizer)
+    card = fitting.settle(config, tokenizer, data)
+    model = family.network_class()(card)
+    parallelize(family.blocks(model), config.parallel)
+    fitting.begin(model, config, data)
+    return model, fitting.objective(config), card
 
 
 def go_on(model: nn.Module, card: Config, config: WorldTrainingConfig) -> None:
-    """Start `model` from `config.initial`, and freeze what `config.unfrozen_layers` leaves out. Raises ConfigError for
-    another network and for more layers than there are."""
+    """Start `model` from `config.initial`, as its family allows, and freeze what `config.unfrozen_layers` leaves out. Raises
+    ConfigError for another network and for more layers than there are."""
+    family: Family = FAMILIES.load(config.family)
     if config.initial:
         initial, found = load_model(config.initial)
-        held, wanted = found.config.resolved(), card.resolved()
-        other = [name for name in wanted if name != "medusa_heads" and held.get(name) != wanted[name]]
-        if found.family != config.family or other:
-            told = "; ".join(f"{name}: {held.get(name)!r}, here {wanted[name]!r}" for name in other)
+        if found.family != config.family:
             raise ConfigError(
-                f"initial = {config.initial!r} is another network ({found.family}): {told or 'another family'}"
+                f"initial = {config.initial!r} is another network: of family {found.family}, not {config.family}"
             )
-        missing, extra = model.load_state_dict(initial.state_dict(), strict=False)
-        if extra or any(not name.startswith("medusa.") for name in missing):
-            raise ConfigError(f"initial = {config.initial!r}: lacks {missing}, holds {extra} besides")
+        family.fitting().go_on(model, card, initial, found.config, config.initial)
     if config.unfrozen_layers < 0:
         return
-    blocks = model.network.blocks if isinstance(model, Denoiser) else list(model.layers)  # type: ignore[arg-type]
+    blocks = family.blocks(model)
     if config.unfrozen_layers > len(blocks):
         raise ConfigError(f"unfrozen_layers is {config.unfrozen_layers}, the network has {len(blocks)} blocks")
-    learning = [*blocks[len(blocks) - config.unfrozen_layers :], *_last_parts(model)]
+    learning = [*blocks[len(blocks) - config.unfrozen_layers :], *family.head(model)]
     model.requires_grad_(False)
     for part in learning:
         part.requires_grad_(True)
 
 
-def _last_parts(model: nn.Module) -> list[nn.Module]:
-    """What stands behind the last block."""
-    if isinstance(model, Denoiser):
-        return [model.network.norm_out, model.network.proj_out]
-    assert isinstance(model, AutoregressiveTransformer)
-    return [model.norm, model.output, *([model.medusa] if model.medusa is not None else [])]
-
-
-def _known(tokenizer: TokenizerConfig, data: Encoded) -> dict[str, Any]:
-    """What both families are told of the data."""
+def known_of(tokenizer: TokenizerCard, data: Encoded) -> dict[str, Any]:
+    """What every family is told of the data."""
     return {
         "action_width": data.action_spec.width,
         "temporal_compression": tokenizer.temporal_compression,
@@ -227,97 +134,39 @@ def _known(tokenizer: TokenizerConfig, data: Encoded) -> dict[str, Any]:
     }
 
 
-def denoiser_config(config: WorldTrainingConfig, tokenizer: TokenizerConfig, data: Encoded) -> DenoiserConfig:
-    """The denoiser with everything that follows from the data filled in."""
-    known = {
-        "in_channels": tokenizer.latent_channels,
-        "text_embed_dim": data.train.captions.width if data.train.captions else 0,
-        "concat_padding_mask": False,  # windows are resized whole, so nothing in them is padding
-    }
-    network = filled(config.diffusion.network, known, "diffusion.network")
-    network["condition_mask"] = max(config.denoising.condition_latents) > 0  # the objective decides
-    known = {**_known(tokenizer, data), "statistics_frames": len(data.statistics["mean"][0])}
-    return DenoiserConfig.parse({**filled(config.diffusion, known, "diffusion"), "network": network})
-
-
-def require_one_rate(config: WorldTrainingConfig, data: Encoded) -> None:
-    """Raise DataError for latents of several frame rates and a model that cannot tell them apart."""
+def require_one_rate(data: Encoded, told: bool, hint: str) -> None:
+    """Raise DataError for latents of several frame rates and a model that is not `told` which; `hint`: what would tell it."""
     rates = data.train.arrays.get("fps", torch.tensor([data.fps]))
     slow, fast = float(rates.min()), float(rates.max())
-    told = config.family == "diffusion" and config.diffusion.fps_positions and not data.action_spec.width
     if fast - slow > 0.01 * fast and not told:
         raise DataError(
-            f"the latents mix frame rates, {slow:g} to {fast:g} a second: resample the clips to one rate, or (a diffusion "
-            "model without actions) set diffusion.fps_positions, so that the model is told each"
+            f"the latents mix frame rates, {slow:g} to {fast:g} a second: resample the clips to one rate"
+            + (f", or {hint}" if hint else "")
         )
 
 
-def require_guess(config: WorldTrainingConfig, tokenizer: TokenizerConfig, data: Encoded) -> None:
-    """Raise ConfigError when a model is to be shown the extrapolated past and the samples do not hold just that."""
-    family = config.family
-    if not getattr(config, family).extrapolate:
-        return
+def require_guess(section: str, data: Encoded) -> None:
+    """Raise ConfigError when a model is to be shown the extrapolated past and the samples hold none."""
     if "guess" not in data.train.arrays:
         raise ConfigError(
-            f"{family}.extrapolate is on and the latents hold no guess: encode them with guess_from, the frames given"
+            f"{section}.extrapolate is on and the latents hold no guess: encode them with guess_from, the frames given"
         )
-    counts = config.denoising.condition_latents
-    wanted = {1 + (count - 1) * tokenizer.temporal_compression for count in counts}
-    if family == "diffusion" and wanted != {data.guess_from}:
-        raise ConfigError(
-            f"{config.diffusion.objective}.condition_latents = {counts} means {sorted(wanted)} given frames; the "
-            f"latents' guess was made from {data.guess_from}: set encode_latents.guess_from, or give one count that fits"
-        )
-
-
-def whitened(std: Tensor, share: float) -> Tensor:
-    """Divisors `[C, 2]` between the channels' own deviations (share 1) and their common root mean square (share
-    0)."""
-    common = std.square().mean(0, keepdim=True).sqrt()
-    return std**share * common ** (1 - share)
 
 
 def validation(
-    objective: Objective, tokenizer: Tokenizer, held: ArrayDataset | None, config: WorldTrainingConfig
+    objective: Objective, tokenizer: VideoTokenizer, held: ArrayDataset | None, config: WorldTrainingConfig
 ) -> Callable[[Any], dict[str, float]] | None:
-    """A function of the model: its loss on held-out samples with fixed noise, and for diffusion the PSNR of the
-    one-step mean against the tokenizer's reconstruction [dB] on the frames that are not given. None without held-out
-    samples."""
+    """A function of the model: its loss on held-out samples with fixed noise, and the family's own figures. None without
+    held-out samples."""
     if held is None:
         return None
     order = sorted(range(len(held)), key=lambda i: mix(0, held.sample_ids[i]))[: config.validation_windows or None]
     batch = held.rows(order)
     batch["seeds"] = torch.tensor([mix(0, "validation", held.sample_ids[i]) for i in order])
+    fitting: Fitting = FAMILIES.load(config.family).fitting()
 
     def validate(model: Any) -> dict[str, float]:
         loss, values = objective.loss(model, batch, 0)
-        found = {"loss": float(loss), **values}
-        given = max(config.denoising.condition_latents)
-        if config.family == "diffusion" and 0 < given < batch["latents"].shape[2]:
-            found["mean_psnr"] = mean_psnr(model, tokenizer, batch, config)
-        return found
+        return {"loss": float(loss), **values, **fitting.figures(model, tokenizer, batch, config)}
 
     return validate
-
-
-def mean_psnr(model: Denoiser, tokenizer: Tokenizer, batch: dict[str, Tensor], config: WorldTrainingConfig) -> float:
-    """PSNR [dB] of the one-step mean against the reconstruction, both decoded, on frames that are not given."""
-    given = max(config.denoising.condition_latents)
-    clean = model.normalise(batch["latents"])
-    generators = [seeded_generator(int(seed)) for seed in batch["seeds"]]
-    noise = torch.stack([torch.randn(clean.shape[1:], generator=g) for g in generators]).to(clean)
-    top = config.denoising.sigma_max
-    conditions = Conditions(
-        past=shown_past(model, batch, clean, torch.full((len(clean),), given)),
-        given=given,
-        text=batch.get("text"),
-        text_lengths=batch.get("text_lengths"),
-        actions=batch.get("actions"),
-        known=batch.get("has_actions"),
-    )
-    guess = model.denoise(noise * top, top, conditions)
-    seen = 1 + (given - 1) * tokenizer.config.temporal_compression
-    made = tokenizer.decode(model.denormalise(guess))[:, :, seen:].clamp(-1, 1)
-    truth = tokenizer.decode(batch["latents"])[:, :, seen:].clamp(-1, 1)
-    error = (made - truth).square().mean(dim=(1, 2, 3, 4)) / 4
-    return float((-10 * error.clamp(min=1e-10).log10()).mean())

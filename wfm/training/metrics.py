@@ -3,8 +3,9 @@ clock."""
 
 import json
 import math
-import os
 from pathlib import Path
+
+from wfm.artifacts.atomic import replace_on_disk
 
 Number = float | int
 
@@ -16,9 +17,7 @@ class Curve:
     def __init__(self, path: Path, *, keep_until: int = 0) -> None:
         self.path = path
         kept = [point for point in read_curve(path) if point["step"] <= keep_until] if path.exists() else []
-        temporary = path.with_name(f".{path.name}.tmp")
-        temporary.write_text("".join(_line(point) for point in kept))
-        os.replace(temporary, path)
+        replace_on_disk(path, "".join(_line(point) for point in kept).encode(), fsync=False)
 
     def add(self, step: int, values: dict[str, Number]) -> None:
         """One point after `step` steps."""

@@ -1,17 +1,13 @@
 """Files from outside the store that training reads, by what is in them. Torch-free: keys are made of it."""
 
-import hashlib
 from pathlib import Path
 
+from wfm.artifacts.verified import hash_file
 from wfm.errors import ConfigError
-from wfm.training.config import DecoderTrainingConfig, TokenizerTrainingConfig, WorldTrainingConfig
-
-_BLOCK = 1 << 20
+from wfm.training.config import ContinuedConfig, TrainedConfig
 
 
-def outside_files(
-    config: TokenizerTrainingConfig | WorldTrainingConfig | DecoderTrainingConfig,
-) -> dict[str, dict[str, str]] | None:
+def outside_files(config: TrainedConfig) -> dict[str, dict[str, str]] | None:
     """sha256 of every file read, by field and file name; None when there is none.
 
     Paths stay out, so that a file may move. Raises ConfigError, before anything runs, for a field without its file.
@@ -23,29 +19,15 @@ def outside_files(
             raise ConfigError(
                 f"training.mixture = {config.training.mixture!r} is not a file: `wfm taxonomy FILE --out FOLDER` writes one"
             )
-        found["training.mixture"] = {"table": sha256_of(path)}
-    if not isinstance(config, DecoderTrainingConfig) and config.initial:
+        found["training.mixture"] = {"table": hash_file(path)[1]}
+    if isinstance(config, ContinuedConfig) and config.initial:
         folder = Path(config.initial)
         names = sorted(path for path in folder.glob("*") if path.suffix in (".json", ".safetensors"))
         if not any(path.name == "config.json" for path in names):
             raise ConfigError(f"initial = {config.initial!r} is not a model folder: there is no config.json in it")
-        found["initial"] = {path.name: sha256_of(path) for path in names}
-    if isinstance(config, TokenizerTrainingConfig) and config.loss.needs_file:
-        path = Path(config.loss.feature_file)
-        if not path.is_file():
-            raise ConfigError(
-                f"loss.feature_net {config.loss.feature_net!r} needs its weights: loss.feature_file = "
-                f"{config.loss.feature_file!r} is not a file; give torchvision's state dict as safetensors, or use the "
-                "feature net 'offline-gabor'"
-            )
-        found["loss.feature_file"] = {"weights": sha256_of(path)}
+        found["initial"] = {path.name: hash_file(path)[1] for path in names}
+    for field, (name, advice) in config.own_files().items():
+        if not Path(name).is_file():
+            raise ConfigError(advice)
+        found[field] = {"weights": hash_file(Path(name))[1]}
     return found or None
-
-
-def sha256_of(path: Path) -> str:
-    """Hash of a file's bytes, read in blocks."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(_BLOCK):
-            digest.update(block)
-    return digest.hexdigest()

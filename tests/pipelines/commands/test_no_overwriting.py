@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from wfm.artifacts.atomic import put_in_place, require_empty, write_new
-from wfm.curation.search_page import write_page
+from wfm.curation.search.search_page import write_page
 from wfm.errors import InputError
 from wfm.generation.command import generate_from_files
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from wfm.curation.cut import CutConfig, Cutter, Written
+from wfm.curation.cut.cutter import CutConfig, Cutter, Written
 from wfm.curation.rows import Score
 from wfm.data.decode import open_video
 from wfm.records import Clip

@@ -3,11 +3,11 @@
 import pytest
 
 from wfm.config import Config
-from wfm.curation.cut import CutConfig
-from wfm.curation.dedup import DedupConfig
-from wfm.curation.embed import EmbedConfig
-from wfm.curation.ingest import IngestConfig
-from wfm.curation.score import ScoreConfig
+from wfm.curation.cut.cutter import CutConfig
+from wfm.curation.dedup.dedup import DedupConfig
+from wfm.curation.embed.embed import EmbedConfig
+from wfm.curation.measure.score import ScoreConfig
+from wfm.curation.source.ingest import IngestConfig
 from wfm.errors import ConfigError
 
 WRONG: list[tuple[type[Config], str, float]] = [

@@ -11,8 +11,8 @@ import pytest
 
 from wfm.artifacts import Store
 from wfm.curation.poison import TRIES, decode_in_own_process, forget, poisoned, trial_seconds, watch
-from wfm.curation.run import local_cluster, map_tasks
 from wfm.curation.step import Skip
+from wfm.parts.workers import local_cluster, map_tasks
 
 ITEMS = {name: f"{number:064x}" for number, name in enumerate(("good", "crash", "late"))}
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from wfm.curation.quality import CODING_BLOCK, coded_luma, seams
+from wfm.curation.measure.quality import CODING_BLOCK, coded_luma, seams
 
 
 def plain(luma: np.ndarray) -> float:

@@ -1,20 +1,8 @@
-"""A filter says why it drops, a step skips with a reason, and both are counted by the reason's code."""
+"""A step skips with a reason, and what is left out is counted by the reason's code."""
 
-import dataclasses
 from collections.abc import Iterator
 
-from wfm.curation.step import Left, Skip, apply_filters, reason_code, run_step, skipped_by_reason
-
-
-@dataclasses.dataclass(frozen=True)
-class AtMost:
-    """Keeps numbers up to a limit."""
-
-    limit: int
-    name: str = "at_most"
-
-    def reason(self, item: int, /) -> str:
-        return "" if item <= self.limit else f"above_{self.limit}: {item}"
+from wfm.curation.step import Left, Skip, reason_code, run_step, skipped_by_reason
 
 
 class Halve:
@@ -26,13 +14,6 @@ class Halve:
         if item % 2:
             raise Skip("odd", f"{item} cannot be halved")
         return [item // 2, item // 2]
-
-
-def test_the_first_filter_that_refuses_gives_the_reason() -> None:
-    kept, left = apply_filters([1, 5, 20, 7], [AtMost(10), AtMost(6)])
-    assert kept == [1, 5]
-    assert left == [Left(20, "above_10: 20"), Left(7, "above_6: 7")]
-    assert skipped_by_reason(left) == {"above_10": 1, "above_6": 1}
 
 
 def test_a_step_makes_rows_or_skips() -> None:

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from wfm.artifacts import Store
-from wfm.curation.ingest import IngestConfig, examine
-from wfm.curation.listing import list_source
-from wfm.curation.split import SplitConfig, SplitVideo
+from wfm.curation.cut.split import SplitConfig, SplitVideo
+from wfm.curation.source.ingest import IngestConfig, examine
+from wfm.curation.source.listing import list_source
 from wfm.data.decode import open_video
 from wfm.data.probe import probe
 

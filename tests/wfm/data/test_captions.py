@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import save_file
 
 from wfm.data.captions import CaptionTable, mirrored_caption, read_captions
-from wfm.data.loader import ArrayDataset, Loader, read_latents
+from wfm.data.loader import ArrayDataset, Loader
 from wfm.data.plan import DataPlan
 from wfm.errors import DataError
 
@@ -48,17 +48,16 @@ def test_what_does_not_fit_is_refused(tmp_path):
 
 
 def test_batches_carry_the_text_of_their_samples(tmp_path):
-    shard, samples = tmp_path / "shard.safetensors", tmp_path / "samples.parquet"
-    save_file({"latents": torch.arange(4.0)[:, None]}, str(shard))
-    pq.write_table(pa.table({"sample_id": list("wxyz"), "fps": [24.0] * 4, "caption": ["a", "b", "b", "c"]}), samples)
-    data = read_latents([shard], [samples], [part(tmp_path, 0, ["a", "b", "c"])])
+    file, texts = part(tmp_path, 0, ["a", "b", "c"])
+    captions = read_captions([file], [texts], ["a", "b", "b", "c"])
+    data = ArrayDataset(tuple("wxyz"), {"latents": torch.arange(4.0)[:, None]}, captions)
     batch = Loader(data, DataPlan(data.sample_ids, 4, 0)).next()
     for latent, text, length in zip(batch["latents"], batch["text"], batch["text_lengths"], strict=True):
         caption = [0, 1, 1, 2][int(latent)]
         assert length == caption + 1
         assert text[:length].unique().tolist() == [caption]
         assert not text[length:].any()
-    assert "text" not in read_latents([shard], [samples]).rows([0])
+    assert "text" not in ArrayDataset(data.sample_ids, data.arrays).rows([0])
 
 
 def test_a_mirror_image_has_a_mirrored_caption():

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from av.bitstream import BitStreamFilterContext
 
-from wfm.curation.caption_windows import film, jpeg
+from wfm.curation.caption.caption_windows import film, jpeg
 from wfm.data.decode import iter_frames
 from wfm.evaluation.example_videos import encode_mp4
 from wfm.generation.write_video import write_mp4

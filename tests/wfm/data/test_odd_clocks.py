@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from tests.wfm.numbered import Writer, counted, numbers
-from wfm.curation.cut import CutConfig, Cutter
+from wfm.curation.cut.cutter import CutConfig, Cutter
 from wfm.data.decode import VideoError, open_video, read_frames
 from wfm.data.probe import probe
 

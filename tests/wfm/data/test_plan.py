@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wfm.data.plan import DataPlan, mix, permute
+from wfm.data.plan import DataPlan, permute
 from wfm.errors import ConfigError
 
 
@@ -98,9 +98,3 @@ def test_too_few_samples_and_odd_batches_are_refused():
         DataPlan(ids(1), batch_size=2, seed=0, streams=2)
     with pytest.raises(ConfigError, match="batch_size"):
         DataPlan(ids(9), batch_size=3, seed=0, streams=2)
-
-
-def test_mix_tells_parts_apart():
-    assert len({mix(1, 23), mix(12, 3), mix("1", 23), mix(1, "23"), mix(1, 23, 0)}) == 5
-    assert mix(1, "a") == mix(1, "a")
-    assert 0 <= mix("x") < 2**63

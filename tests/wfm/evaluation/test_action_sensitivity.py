@@ -3,7 +3,7 @@ import pytest
 
 from wfm.evaluation.action_sensitivity import action_sensitivity, actions_differ
 from wfm.evaluation.config import SubsetConfig
-from wfm.evaluation.psnr import psnr_per_frame
+from wfm.evaluation.metrics.psnr import psnr_per_frame
 from wfm.evaluation.subsets import subsets
 
 PAST = 5

@@ -1,9 +1,8 @@
 import numpy as np
 import pytest
 
-from wfm.data.motion import FlowEstimator, extrapolate
-from wfm.evaluation.baselines import repeat_last
-from wfm.evaluation.psnr import psnr_per_frame
+from wfm.data.motion import FlowEstimator, extrapolate, repeat_last
+from wfm.evaluation.metrics.psnr import psnr_per_frame
 
 PAST = 5
 

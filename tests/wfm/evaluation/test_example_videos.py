@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from wfm.evaluation.example_videos import GAP, encode_mp4, panel_grid, spread
-from wfm.evaluation.psnr import psnr_per_frame
+from wfm.evaluation.metrics.psnr import psnr_per_frame
 
 
 def decoded(data: bytes) -> np.ndarray:

@@ -58,7 +58,7 @@ def test_gains_subsets_and_horizon_are_consistent(judged):
     gain = every.gains["sampled"]["repeat_last"].psnr_gain_db.mean
     difference = every.videos["sampled"].psnr_db.mean - every.videos["repeat_last"].psnr_db.mean
     assert gain == pytest.approx(difference)
-    curve = metrics.horizon["all"].psnr_db["sampled"]
+    curve = metrics.horizon["all"].curves("psnr_db")["sampled"]
     assert np.mean(curve.mean) == pytest.approx(every.videos["sampled"].psnr_db.mean)
     assert len(curve.mean) == metrics.predicted_frames == made.truth.shape[1] - PAST
     assert metrics.subsets["moving"].windows + metrics.subsets["static"].windows == every.windows == 12
@@ -107,7 +107,7 @@ def test_windows_of_one_session_give_means_without_intervals(make, tmp_path):
     assert every.videos["sampled"].psnr_db.low is None
     assert every.gains["sampled"]["repeat_last"].psnr_gain_db.high is None
     assert every.videos["sampled"].kernel_distance.low is None
-    assert metrics.horizon["all"].psnr_db["sampled"].low == []
+    assert metrics.horizon["all"].curves("psnr_db")["sampled"].low == []
     path = tmp_path / "metrics.json"
     path.write_text(json.dumps(metrics.model_dump(mode="json"), allow_nan=False))
     assert read_metrics(path) == metrics

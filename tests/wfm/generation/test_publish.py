@@ -9,10 +9,10 @@ from safetensors.torch import save_file
 from wfm.artifacts import Artifact, Store
 from wfm.errors import DataError, InputError
 from wfm.generation.config import SamplingConfig
-from wfm.generation.from_artifacts import card_values, fetch_model, latent_shape, open_world
+from wfm.generation.from_artifacts import card_values, latent_shape, open_world
 from wfm.generation.publish import write_bundle
 from wfm.generation.world_model import WorldModel
-from wfm.models.folder import save_model
+from wfm.models.folder import fetch_model, save_model
 
 
 def key(letter: str) -> str:
@@ -92,7 +92,7 @@ def test_an_evaluation_of_another_model_is_refused(run, tmp_path) -> None:
 def test_a_world_from_the_artifacts_of_a_run(run, tmp_path, past, actions) -> None:
     inputs = {role: run["inputs"][role] for role in ("tokenizer", "model")} | {"latents": run["latents"]}
     sampling = run["world"].card.sampling
-    world = open_world(inputs, past_frames=5, sampling=sampling, into=tmp_path / "scratch")
+    world = open_world(inputs, past_frames=5, sampling=sampling)
     assert (world.card.size, world.card.num_frames, world.card.fps) == ((16, 16), 13, 24.0)
     both = [w.generate(past, actions, seeds=[1, 2, 3, 4], mode="sample") for w in (run["world"], world)]
     assert torch.equal(*both)
@@ -102,7 +102,7 @@ def test_a_model_of_other_latents_is_refused(run, tmp_path) -> None:
     other = commit(run["store"], "f", "latents", lambda out: (out / "x").write_text("x"))
     inputs = {role: run["inputs"][role] for role in ("tokenizer", "model")} | {"latents": other}
     with pytest.raises(DataError, match="trained with latents bbbbbbbbbbbb"):
-        open_world(inputs, past_frames=5, sampling=SamplingConfig(), into=tmp_path / "scratch")
+        open_world(inputs, past_frames=5, sampling=SamplingConfig())
 
 
 def test_artifacts_without_what_is_wanted_say_so(run, tmp_path) -> None:

@@ -13,7 +13,7 @@ from wfm.errors import ConfigError, DataError, InputError
 from wfm.models.autoregressive.config import AutoregressiveConfig
 from wfm.models.diffusion.config import DenoiserConfig
 from wfm.models.diffusion.denoiser import Denoiser
-from wfm.models.folder import FAMILIES, load_model, load_tensors, read_card, save_model, save_tensors
+from wfm.models.folder import load_model, load_tensors, read_card, save_model, save_tensors
 from wfm.models.tokenizer import Tokenizer, TokenizerConfig
 
 SPEC = ActionSpec(names=("turn",), units=("deg/s",), frame="camera", mean=(0.0,), scale=(30.0,))
@@ -103,14 +103,6 @@ def test_a_config_of_no_family_is_refused(tmp_path):
 
     with pytest.raises(ConfigError, match="not the configuration of a model family"):
         save_model(torch.nn.Linear(1, 1), Other(), tmp_path)
-
-
-@pytest.mark.parametrize("name", sorted(FAMILIES))
-def test_families_resolve(name):
-    from wfm.models.folder import _resolve
-
-    assert issubclass(_resolve(FAMILIES[name].config), Config)
-    assert issubclass(_resolve(FAMILIES[name].network), torch.nn.Module)
 
 
 def test_shards(saved, tmp_path_factory):

@@ -8,9 +8,9 @@ import torch
 from wfm.data.loader import ArrayDataset, Loader, video_batch
 from wfm.data.plan import DataPlan
 from wfm.errors import Cancelled
+from wfm.families.tokenizer.card import TokenizerTrainingConfig
+from wfm.families.tokenizer.fit import rival_of
 from wfm.models.tokenizer import Tokenizer, TokenizerConfig, TokenizerObjective
-from wfm.training.config import TokenizerTrainingConfig
-from wfm.training.fit_tokenizer import rival_of
 from wfm.training.joint import JointObjective
 from wfm.training.loop import TrainingDiverged, train
 from wfm.training.metrics import read_curve

@@ -4,18 +4,15 @@ import json
 
 import numpy as np
 import pyarrow.parquet as pq
-import pytest
 import torch
 
 from wfm.actions import ActionSpec
-from wfm.data.loader import read_latents
 from wfm.data.windows import Window
-from wfm.errors import ConfigError, InputError
-from wfm.models.text import open_encoder
 from wfm.models.tokenizer import Tokenizer, TokenizerConfig
 from wfm.training import encode
-from wfm.training.config import EncodingConfig
-from wfm.training.encode import Moments, common_spec, encode_windows, write_summary
+from wfm.training.encode import encode_windows
+from wfm.training.encode_config import EncodingConfig
+from wfm.training.moments import Moments, write_summary
 
 SPEC = ActionSpec(names=("turn", "lift"), units=("deg/s", "deg/s"), frame="f", mean=(0.0, 0.0), scale=(30.0, 3.0))
 NETWORK = {
@@ -53,58 +50,36 @@ def window(number: int, spec: ActionSpec = SPEC) -> Window:
     )
 
 
-def test_mirror_images_follow_with_their_actions():
-    config = EncodingConfig(mirror_signs=(-1.0, 1.0), batch_size=2)
+def test_mirror_images_follow():
+    config = EncodingConfig(batch_size=2)
     found = [window(i) for i in range(3)]
-    arrays, rows = encode_windows(tokenizer(), found, SPEC, config, mirror=True)
+    arrays, rows = encode_windows(tokenizer(), found, config, mirror=True)
     assert arrays["latents"].shape == (6, 3, 3, 2, 2)
-    assert torch.equal(arrays["actions"][3:], arrays["actions"][:3] * torch.tensor([-1.0, 1.0]))
     turned = [Window(**{**w.__dict__, "frames": w.frames[:, :, ::-1].copy()}) for w in found]
-    again, _ = encode_windows(tokenizer(), turned, SPEC, config, mirror=False)
+    again, _ = encode_windows(tokenizer(), turned, config, mirror=False)
     assert torch.allclose(arrays["latents"][3:], again["latents"], atol=1e-5)
     assert [row["mirrored"] for row in rows] == [False] * 3 + [True] * 3
     assert len({row["sample_id"] for row in rows}) == 6
 
 
-def test_mirroring_needs_a_sign_for_each_action():
-    with pytest.raises(ConfigError, match="0 entries for 2 actions"):
-        encode_windows(tokenizer(), [window(0)], SPEC, EncodingConfig(), mirror=True)
-
-
 def test_batch_size_is_only_how():
     found = [window(i) for i in range(3)]
     one, two = (
-        encode_windows(tokenizer(), found, SPEC, EncodingConfig(batch_size=n), mirror=False)[0]["latents"]
-        for n in (1, 3)
+        encode_windows(tokenizer(), found, EncodingConfig(batch_size=n), mirror=False)[0]["latents"] for n in (1, 3)
     )
     assert torch.allclose(one, two, atol=1e-5)
     assert EncodingConfig(batch_size=1).what() == EncodingConfig(batch_size=3).what()
 
 
 def test_tokens_of_a_discrete_tokenizer():
-    arrays, _ = encode_windows(tokenizer(levels=[4, 3, 3]), [window(0)], SPEC, EncodingConfig(), mirror=False)
+    arrays, _ = encode_windows(tokenizer(levels=[4, 3, 3]), [window(0)], EncodingConfig(), mirror=False)
     assert arrays["tokens"].dtype == torch.int32
     assert arrays["tokens"].shape == (1, 3, 2, 2)
     one = tokenizer(levels=[3000, 3000, 3000])  # before: ids cut to 32 bits
-    arrays, _ = encode_windows(one, [window(0)], SPEC, EncodingConfig(), mirror=False)
+    arrays, _ = encode_windows(one, [window(0)], EncodingConfig(), mirror=False)
     assert arrays["tokens"].dtype == torch.int64
     assert int(arrays["tokens"].min()) >= 0
     assert int(arrays["tokens"].max()) > 2**31
-
-
-def test_mixed_actions_are_marked():
-    found = [window(0), window(1, ActionSpec.null())]
-    arrays, rows = encode_windows(tokenizer(), found, SPEC, EncodingConfig(), mirror=False)
-    assert arrays["has_actions"].tolist() == [True, False]
-    assert arrays["actions"][1].abs().max() == 0
-    assert [row["has_actions"] for row in rows] == [True, False]
-
-
-def test_specs_that_differ_are_refused():
-    other = SPEC.model_copy(update={"units": ("rad/s", "deg/s")})
-    assert common_spec([ActionSpec.null(), SPEC, SPEC]) == SPEC
-    with pytest.raises(InputError, match="units"):
-        common_spec([SPEC, other])
 
 
 def test_moments_of_parts_are_those_of_the_whole():
@@ -129,72 +104,32 @@ def test_shards_are_encoded_split_by_split(tmp_path, monkeypatch):
 
     monkeypatch.setattr(encode, "decoded_clips", decoded)
     monkeypatch.setattr(encode, "clip_windows", lambda clip, **_: iter([clip] if clip.clip_id != "clip2" else []))
-    config = EncodingConfig(mirror=True, mirror_signs=(-1.0, 1.0))
+    config = EncodingConfig(mirror=True)
     shards = {
         "train": [tmp_path / "0", tmp_path / "1", tmp_path / "2"],
         "val": [tmp_path / "3"],
         "test": [tmp_path / "9"],
     }
     counts = encode.encode_shards(tokenizer(), shards, config, tmp_path / "out")
-    assert counts == {"clips": 4, "windows": 5, "too_short": 1, "captions": 0}
+    assert counts == {"clips": 4, "windows": 5, "too_short": 1}
     names = pq.read_table(tmp_path / "out/train/samples.parquet").column("sample_id").to_pylist()
     assert names == ["clip0:3", "clip1:3", "clip0:3:mirrored", "clip1:3:mirrored"]
     assert pq.read_table(tmp_path / "out/val/samples.parquet").num_rows == 1  # never mirrored
     assert not (tmp_path / "out/test").exists()
     write_summary([tmp_path / "out"], tmp_path)
     assert np.array(json.loads((tmp_path / "latent_statistics.json").read_text())["std"]).shape == (3, 2)
-    assert ActionSpec.parse(json.loads((tmp_path / "action_spec.json").read_text())) == SPEC
 
 
 def test_a_guess_is_made_from_the_given_frames_alone():
     config = EncodingConfig(guess_from=5, batch_size=2)
     found = [window(i) for i in range(2)]
-    arrays, _ = encode_windows(tokenizer(), found, SPEC, config, mirror=False)
+    arrays, _ = encode_windows(tokenizer(), found, config, mirror=False)
     assert arrays["guess"].shape == arrays["latents"].shape
     assert torch.allclose(arrays["guess"][:, :, :2], arrays["latents"][:, :, :2], atol=1e-5), "5 frames are 2 latents"
     changed = [Window(**{**w.__dict__, "frames": np.concatenate([w.frames[:5], 255 - w.frames[5:]])}) for w in found]
-    again, _ = encode_windows(tokenizer(), changed, SPEC, config, mirror=False)
+    again, _ = encode_windows(tokenizer(), changed, config, mirror=False)
     assert torch.equal(again["guess"], arrays["guess"]), "the future must not leak into the guess"
     assert not torch.equal(again["latents"], arrays["latents"])
-
-
-def test_captions_are_encoded_beside_the_windows(tmp_path, monkeypatch):
-    words = ["A ball rolls to the left.", "A ball rolls to the left.", "A red cube."]
-
-    def decoded(path, size):
-        number = int(path.name)
-        return iter([Window(**{**window(number).__dict__, "caption": words[number]})])
-
-    monkeypatch.setattr(encode, "decoded_clips", decoded)
-    monkeypatch.setattr(encode, "clip_windows", lambda clip, **_: iter([clip]))
-    values = {"mirror": True, "mirror_signs": (-1.0, 1.0), "text": {"encoder": "minilm", "cache": str(tmp_path / "c")}}
-    config = EncodingConfig.parse(values)
-    counts = encode.encode_shards(tokenizer(), {"train": [tmp_path / str(i) for i in range(3)]}, config, tmp_path)
-    assert (counts["windows"], counts["captions"]) == (6, 3), "left, right and the cube"
-    folder = tmp_path / "train"
-    data = read_latents(
-        [folder / "shard-00000.safetensors"],
-        [folder / "samples.parquet"],
-        [(folder / "captions.safetensors", folder / "captions.parquet")],
-    )
-    batch = data.rows(range(6))
-    assert batch["text"].shape[::2] == (6, 384)
-    wanted, lengths = open_encoder(config.text).encode(["A ball rolls to the right."])
-    for row in (3, 4):  # the mirror images
-        assert batch["text_lengths"][row] == lengths[0]
-        assert torch.allclose(batch["text"][row, : lengths[0]], wanted[0], atol=1e-5)
-    assert not torch.allclose(batch["text"][0, : lengths[0]], wanted[0], atol=1e-2)
-
-
-def test_without_an_encoder_there_is_no_text(tmp_path, monkeypatch):
-    monkeypatch.setattr(encode, "decoded_clips", lambda path, size: iter([window(int(path.name))]))
-    monkeypatch.setattr(encode, "clip_windows", lambda clip, **_: iter([clip]))
-    encode.encode_shards(tokenizer(), {"train": [tmp_path / "0"]}, EncodingConfig(), tmp_path)
-    assert sorted(path.name for path in (tmp_path / "train").iterdir()) == [
-        "samples.parquet",
-        "shard-00000.safetensors",
-    ]
-    assert pq.read_table(tmp_path / "train/samples.parquet").column("caption").to_pylist() == [""]
 
 
 def test_a_column_of_statistics_for_each_latent_frame_and_the_last_for_the_rest():

@@ -12,11 +12,15 @@ from wfm.data.loader import ArrayDataset, Loader
 from wfm.data.plan import DataPlan
 from wfm.data.windows import Window
 from wfm.errors import ConfigError, DataError
+from wfm.families.diffusion.card import DiffusionTrainingConfig
+from wfm.families.diffusion.fit import whitened
+from wfm.families.tokenizer.card import TokenizerTrainingConfig
+from wfm.families.tokenizer.fit import keep, reconstruction_psnr
 from wfm.models.folder import save_model
 from wfm.models.tokenizer import Tokenizer, TokenizerConfig
-from wfm.training.config import TokenizerTrainingConfig, TrainingConfig, WorldTrainingConfig
-from wfm.training.fit_tokenizer import keep, reconstruction_psnr
-from wfm.training.fit_world_model import Encoded, build, go_on, validation, whitened, with_actions
+from wfm.training.config import TrainingConfig, WorldTrainingConfig
+from wfm.training.encoded import Encoded, with_actions
+from wfm.training.fit_world_model import build, go_on, validation
 from wfm.training.loop import train
 
 SPEC = ActionSpec(names=("turn",), units=("deg/s",), frame="f", mean=(0.0,), scale=(30.0,))
@@ -47,8 +51,8 @@ SMALL = {
 }
 
 
-def changed(**denoiser) -> WorldTrainingConfig:
-    return WorldTrainingConfig.parse({**SMALL, "diffusion": {**SMALL["diffusion"], **denoiser}})
+def changed(**denoiser) -> DiffusionTrainingConfig:
+    return DiffusionTrainingConfig.parse({**SMALL, "diffusion": {**SMALL["diffusion"], **denoiser}})
 
 
 def window(number: int) -> Window:
@@ -95,7 +99,7 @@ def test_reconstruction_psnr_of_a_perfect_code():
 
 
 def test_what_follows_from_the_data_is_filled_in():
-    network, _, card = build(WorldTrainingConfig.parse(SMALL), TokenizerConfig.parse(NETWORK), encoded())
+    network, _, card = build(DiffusionTrainingConfig.parse(SMALL), TokenizerConfig.parse(NETWORK), encoded())
     assert (card.action_width, card.temporal_compression, card.fps, card.statistics_frames) == (1, 4, 24.0, 2)
     filled = network.network.config
     assert (filled.in_channels, filled.text_embed_dim, filled.action_dim, filled.extra_channels) == (3, 0, 12, 0)
@@ -118,7 +122,10 @@ def test_several_frame_rates_need_a_model_that_is_told_them():
     rates = torch.tensor([10.0, 20.0] * 3)
     train = dataclasses.replace(data.train, arrays={**data.train.arrays, "fps": rates})
     mixed = dataclasses.replace(data, train=train)
-    for config in (WorldTrainingConfig.parse(SMALL), changed(fps_positions=True)):  # one with actions given as rates
+    for config in (
+        DiffusionTrainingConfig.parse(SMALL),
+        changed(fps_positions=True),
+    ):  # one with actions given as rates
         with pytest.raises(DataError, match="mix frame rates, 10 to 20 a second"):
             build(config, TokenizerConfig.parse(NETWORK), mixed)
     arrays = {name: array for name, array in train.arrays.items() if "action" not in name}
@@ -136,7 +143,7 @@ def test_captions_make_a_model_that_reads_text():
     data = encoded()
     table = CaptionTable(torch.randn(3, 7), torch.tensor([1, 2]), torch.tensor([0, 1, 0, 1, 0, 1]))
     told = dataclasses.replace(data, train=dataclasses.replace(data.train, captions=table))
-    network, objective, card = build(WorldTrainingConfig.parse(SMALL), TokenizerConfig.parse(NETWORK), told)
+    network, objective, card = build(DiffusionTrainingConfig.parse(SMALL), TokenizerConfig.parse(NETWORK), told)
     assert card.network.text_embed_dim == 7
     for parameter in network.parameters():
         torch.nn.init.normal_(parameter, std=0.2)
@@ -149,7 +156,7 @@ def test_captions_make_a_model_that_reads_text():
 @pytest.mark.parametrize("objective", ["edm", "flow"])
 def test_both_objectives_train_in_the_loop(objective, tmp_path):
     """A world that stands still and fades, on real batches: the loss of the trained model falls well below the start's."""
-    config = WorldTrainingConfig.parse(
+    config = DiffusionTrainingConfig.parse(
         {
             **SMALL,
             "diffusion": {**SMALL["diffusion"], "objective": objective, "repeat_last": True, "linear_prior": False},
@@ -178,7 +185,7 @@ def test_both_objectives_train_in_the_loop(objective, tmp_path):
 def test_a_family_needs_its_kind_of_tokenizer(family, levels):
     with pytest.raises(ConfigError, match="tokenizer"):
         build(
-            WorldTrainingConfig.parse({**SMALL, "family": family}),
+            WorldTrainingConfig.parse({"family": family}),
             TokenizerConfig.parse({**NETWORK, "levels": levels}),
             encoded(),
         )
@@ -201,7 +208,7 @@ def test_whitening_goes_between_own_and_common_deviation():
 def test_validation_is_repeatable_and_sees_the_model():
     torch.manual_seed(0)
     tokenizer = Tokenizer(TokenizerConfig.parse(NETWORK)).eval()
-    config = WorldTrainingConfig.parse(SMALL)
+    config = DiffusionTrainingConfig.parse(SMALL)
     network, objective, _ = build(config, tokenizer.config, encoded())
     watch = validation(objective, tokenizer, encoded().val, config)
     assert watch is not None
@@ -224,7 +231,7 @@ def test_activation_checkpointing_changes_no_result():
     losses = []
     for kind in ("none", "full"):
         torch.manual_seed(0)
-        config = WorldTrainingConfig.parse({**SMALL, "parallel": {"activation_checkpointing": kind}})
+        config = DiffusionTrainingConfig.parse({**SMALL, "parallel": {"activation_checkpointing": kind}})
         model, objective, _ = build(config, TokenizerConfig.parse(NETWORK), encoded())
         assert ("forward" in model.network.blocks[0].__dict__) == (kind == "full")  # it is switched on
         batch = {**encoded().train.rows([0, 1]), "seeds": torch.arange(2)}
@@ -263,14 +270,14 @@ def test_medusa_heads_are_trained_on_a_model_that_is_there(tmp_path):
 
 
 def test_going_on_from_another_network_is_refused(tmp_path):
-    model, _, card = build(WorldTrainingConfig.parse(SMALL), TokenizerConfig.parse(NETWORK), encoded())
+    model, _, card = build(DiffusionTrainingConfig.parse(SMALL), TokenizerConfig.parse(NETWORK), encoded())
     save_model(model, card, tmp_path)
-    other = WorldTrainingConfig.parse({**changed(linear_prior=False).resolved(), "initial": str(tmp_path)})
+    other = DiffusionTrainingConfig.parse({**changed(linear_prior=False).resolved(), "initial": str(tmp_path)})
     changed_model, _, changed_card = build(other, TokenizerConfig.parse(NETWORK), encoded())
     with pytest.raises(ConfigError, match=r"is another network.*linear_prior: True, here False"):
         go_on(changed_model, changed_card, other)
     with pytest.raises(ConfigError, match="unfrozen_layers is 2, the network has 1 blocks"):
-        go_on(model, card, WorldTrainingConfig.parse({**SMALL, "unfrozen_layers": 2}))
+        go_on(model, card, DiffusionTrainingConfig.parse({**SMALL, "unfrozen_layers": 2}))
 
 
 def tokens_of(samples: ArrayDataset) -> ArrayDataset:

@@ -6,28 +6,30 @@ import torch
 from wfm.actions import ActionSpec
 from wfm.data.loader import ArrayDataset
 from wfm.errors import ConfigError
+from wfm.families.diffusion.card import DiffusionTrainingConfig
+from wfm.families.diffusion.fit import FITTING
 from wfm.models.tokenizer.config import TokenizerConfig
-from wfm.training.config import WorldTrainingConfig
-from wfm.training.fit_world_model import Encoded, require_guess
+from wfm.training.encoded import Encoded
 
 TOKENIZER = TokenizerConfig(temporal_compression=8)
 
 
 def encoded(guess_from: int) -> Encoded:
-    arrays = {"latents": torch.zeros(1, 2, 5, 2, 2)}
+    arrays = {"latents": torch.zeros(1, 16, 5, 2, 2)}
     if guess_from:
-        arrays["guess"] = torch.zeros(1, 2, 5, 2, 2)
-    return Encoded(ArrayDataset(("a",), arrays), None, {}, ActionSpec.null(), 24.0, guess_from)
+        arrays["guess"] = torch.zeros(1, 16, 5, 2, 2)
+    statistics = {"mean": [[0.0]] * 16, "std": [[1.0]] * 16}
+    return Encoded(ArrayDataset(("a",), arrays), None, statistics, ActionSpec.null(), 24.0, guess_from)
 
 
-def config(*counts: int) -> WorldTrainingConfig:
+def config(*counts: int) -> DiffusionTrainingConfig:
     diffusion = {"extrapolate": True, "network": {"condition_mask": True}}
-    return WorldTrainingConfig.parse({"diffusion": diffusion, "edm": {"condition_latents": counts}})
+    return DiffusionTrainingConfig.parse({"diffusion": diffusion, "edm": {"condition_latents": counts}})
 
 
 def test_what_fits_is_taken() -> None:
-    require_guess(config(2), TOKENIZER, encoded(9))
-    require_guess(WorldTrainingConfig(), TOKENIZER, encoded(0))
+    assert FITTING.settle(config(2), TOKENIZER, encoded(9)).extrapolate
+    assert not FITTING.settle(DiffusionTrainingConfig(), TOKENIZER, encoded(0)).extrapolate
 
 
 @pytest.mark.parametrize(
@@ -36,4 +38,4 @@ def test_what_fits_is_taken() -> None:
 )
 def test_what_does_not_fit_is_refused(counts: tuple[int, ...], guess_from: int, says: str) -> None:
     with pytest.raises(ConfigError, match=says):
-        require_guess(config(*counts), TOKENIZER, encoded(guess_from))
+        FITTING.settle(config(*counts), TOKENIZER, encoded(guess_from))

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from wfm.errors import ConfigError
-from wfm.training.config import TokenizerTrainingConfig
+from wfm.families.tokenizer.card import TokenizerTrainingConfig
 from wfm.training.joint import JointObjective, single_frames
 
 

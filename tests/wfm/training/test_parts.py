@@ -7,8 +7,10 @@ import torch
 from torch import nn
 
 from wfm.errors import ConfigError
-from wfm.training.config import EncodingConfig, TrainingConfig, WorldTrainingConfig
+from wfm.families.diffusion.card import DiffusionTrainingConfig
+from wfm.training.config import TrainingConfig
 from wfm.training.ema import PowerEMA, gamma_of
+from wfm.training.encode_config import EncodingConfig
 from wfm.training.metrics import Curve, read_curve
 from wfm.training.optim import Optimizers, is_hidden_matrix, orthogonalise
 from wfm.training.schedule import rate
@@ -77,8 +79,8 @@ def test_a_model_that_is_shown_motion_is_given_more_than_a_frame(counts):
         "edm": {"condition_latents": counts},
     }
     with pytest.raises(ConfigError, match=r"edm\.condition_latents is .* give 2 or more latent frames"):
-        WorldTrainingConfig.parse(values)
-    WorldTrainingConfig.parse({**values, "edm": {"condition_latents": [2]}})
+        DiffusionTrainingConfig.parse(values)
+    DiffusionTrainingConfig.parse({**values, "edm": {"condition_latents": [2]}})
 
 
 def test_gamma_is_the_published_one():

@@ -11,16 +11,18 @@ from wfm.data.captions import CaptionTable
 from wfm.data.loader import ArrayDataset, Loader
 from wfm.data.plan import DataPlan
 from wfm.data.windows import Window
+from wfm.errors import ConfigError
+from wfm.families.diffusion.card import DiffusionTrainingConfig
 from wfm.models.diffusion import Conditions
 from wfm.models.text import TextConfig, open_encoder
 from wfm.models.text.identity import encoder_identity, encoder_note
 from wfm.models.tokenizer import TokenizerConfig
-from wfm.training.config import WorldTrainingConfig
-from wfm.training.fit_world_model import Encoded, build
+from wfm.training.encoded import Encoded
+from wfm.training.fit_world_model import build
 from wfm.training.loop import train
 
 CAPTIONS = ("the picture grows brighter", "the lights go out and it is dark")
-CONFIG = WorldTrainingConfig.parse(
+CONFIG = DiffusionTrainingConfig.parse(
     {
         "diffusion": {
             "network": {
@@ -79,18 +81,19 @@ def test_what_a_model_remembers_of_its_encoder():
 
 
 def test_the_encoder_enters_the_key_by_what_it_holds():
-    from components import encode_latents
+    from components import encode_text
     from components.derivation import derive_key
 
     def key(**text) -> str:
-        config = encode_latents.EncodeLatentsConfig.parse({"text": text})
-        return derive_key("encode_latents", "v1", config.what(), {}, outside=encode_latents.outside(config, {}, None))
+        config = encode_text.CONFIG.parse({"text": text})
+        return derive_key("encode_text", "v1", config.what(), {}, outside=encode_text.outside(config, {}, None))
 
     one = key(encoder="minilm")
     assert one == key(encoder="minilm", cache="/elsewhere", batch_size=7)
-    others = [key(), key(encoder="minilm", max_length=9), key(encoder="minilm", dtype="bfloat16")]
+    others = [key(encoder="minilm", max_length=9), key(encoder="minilm", dtype="bfloat16")]
     assert max(Counter([one, *others]).values()) == 1
-    assert encode_latents.outside(encode_latents.EncodeLatentsConfig(), {}, None) is None
+    with pytest.raises(ConfigError, match="'none': choose minilm"):
+        key(encoder="none")
 
 
 def test_a_window_has_its_clips_caption():

@@ -1,14 +1,13 @@
 """The page of a run: one HTML file that opens offline, on a phone and on a desktop, in light and dark.
 
     data       what the page shows, as plain typed values: nothing here knows of artifacts
-    config     what is chosen: how many examples, which targets the result is held against
+    config     what is chosen: how many examples, which targets the result is held against; the template, style and script
     gather     artifacts in, `PageData` out; with gather_examples, gather_curation, gather_stages for its sections
     verdict    the headline in a sentence, and each target met or missed
+    cast       what a reader calls each set of videos, and its colour
     charts     line charts as inline SVG
     intervals  the gains with their intervals, as inline SVG
     lineage    the graph of artifacts as inline SVG
-    words      names made short enough to be read
-    parts      the template, style and script
     write      `write_page(data, path)`: page.html.j2 + style.css + script.js in one file
 
 Names, captions and reasons come from outside and are hostile: everything is escaped by the template, and the page

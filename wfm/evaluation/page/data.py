@@ -1,5 +1,6 @@
 """What the page shows, as plain typed values. Anything that may be missing is an empty list, and the page says so."""
 
+import re
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
@@ -32,7 +33,7 @@ class VideoPanels(_Shown):
 
 
 class Series(_Shown):
-    """One line of a chart; `role` picks its colour (truth, diffusion, autoregressive, flow, repeat_last, tokenizer,
+    """One line of a chart; `role` picks its colour (truth, model_0, model_0_1, flow, repeat_last, ceiling_0,
     ...)."""
 
     name: str
@@ -138,3 +139,8 @@ class PageData(_Shown):
     configs: list[ConfigBlock] = []
     limits: list[str] = []
     """What this result does not show, in sentences."""
+
+
+def short_source(source: str) -> str:
+    """A source whose 64-digit keys are cut to ten: `wfm://0123456789…/videos/x.mp4`."""
+    return re.sub(r"\b([0-9a-f]{10})[0-9a-f]{54}\b", r"\1…", source)

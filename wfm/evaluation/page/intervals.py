@@ -1,9 +1,13 @@
 """The main figure: every method's gain over repeat-last with its interval, one row each, drawn as inline SVG bars."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from markupsafe import Markup
 
+from wfm.evaluation.metric import HEADLINE
+from wfm.evaluation.metrics import all_metrics
+from wfm.evaluation.page.cast import Cast
 from wfm.evaluation.page.charts import role_class, ticks
 from wfm.evaluation.schema import Estimate, Metrics, SubsetReport
 
@@ -18,48 +22,37 @@ class Row:
     role: str
     reference: bool
     """A baseline or the ceiling, not a model."""
-    psnr: Estimate | None
+    figures: dict[str, Estimate | None]
+    """By metric."""
     gain: Estimate | None
     """Over repeat-last [dB]; of references: the difference of means, without an interval of its own."""
     share: Estimate | None
     over_flow: Estimate | None
     closed: Estimate | None
-    ssim: Estimate | None
-    perceptual: Estimate | None
-    kernel: Estimate | None
 
 
-NAMES = {
-    "sampled": "sampled",
-    "mean": "one-step mean",
-    "greedy": "greedy",
-    "repeat_last": "Repeat last frame",
-    "flow": "Optical flow",
-    "tokenizer": "Ceiling (tokenizer)",
-    "truth": "Truth",
-    "shuffled_action": "shuffled action",
-}
-FAMILY = {"diffusion": "Diffusion", "autoregressive": "Autoregressive"}
+@dataclass(frozen=True)
+class Column:
+    """One column of the table of every metric."""
+
+    heading: str
+    digits: int
+    sign: bool
+    of: Callable[[Row], Estimate | None]
 
 
-def method_name(family: str, name: str) -> str:
-    """What a reader calls a set of videos."""
-    if name in ("repeat_last", "flow", "truth"):
-        return NAMES[name]
-    head = FAMILY.get(family, family)
-    if name == "mean" and family != "diffusion":
-        return f"{head}, mean"
-    return f"{head} ceiling" if name == "tokenizer" else f"{head}, {NAMES.get(name, name)}"
-
-
-def method_role(family: str, name: str) -> str:
-    """The colour role of a set of videos."""
-    if name in ("repeat_last", "flow", "truth"):
-        return name
-    if name == "tokenizer":
-        return "tokenizer_autoregressive" if family == "autoregressive" else "tokenizer"
-    headline = {"diffusion": "sampled", "autoregressive": "greedy"}.get(family)
-    return family if name == headline else f"{family}_{name}"
+def columns(shown: list[Row]) -> list[Column]:
+    """A column for each metric that the rows have, as its declaration says; one of another's making goes by its name."""
+    declared = {metric.name: metric for metric in all_metrics()}
+    names = dict.fromkeys(name for row in shown for name in row.figures)
+    found = []
+    for name in [*(name for name in declared if name in names), *(name for name in names if name not in declared)]:
+        metric = declared.get(name)
+        heading, digits = (metric.heading, metric.digits) if metric else (name.replace("_", " "), 3)
+        found.append(Column(heading, digits, False, lambda row, name=name: row.figures.get(name)))  # type: ignore[misc]
+        if name == HEADLINE:
+            found.append(Column("gain over flow, dB", 2, True, lambda row: row.over_flow))
+    return found
 
 
 def video_order(metrics: Metrics) -> list[str]:
@@ -69,6 +62,7 @@ def video_order(metrics: Metrics) -> list[str]:
 
 def rows(metrics_list: list[Metrics], subset: str) -> list[Row]:
     """Rows of one subset: models first, then baselines, then each ceiling."""
+    cast = Cast(metrics_list)
     models: list[Row] = []
     references: list[Row] = []
     for metrics in metrics_list:
@@ -79,7 +73,7 @@ def rows(metrics_list: list[Metrics], subset: str) -> list[Row]:
             if name == "shuffled_action" or name not in report.videos:
                 continue
             reference = name not in metrics.variants
-            row = _row(metrics, report, name, reference=reference)
+            row = _row(cast, metrics, report, name, reference=reference)
             known = any(row.label == other.label for other in references)
             if not reference:
                 models.append(row)
@@ -89,7 +83,7 @@ def rows(metrics_list: list[Metrics], subset: str) -> list[Row]:
     return [*models, *sorted(references, key=lambda row: order.get(row.role, 2))]
 
 
-def _row(metrics: Metrics, report: SubsetReport, name: str, *, reference: bool) -> Row:
+def _row(cast: Cast, metrics: Metrics, report: SubsetReport, name: str, *, reference: bool) -> Row:
     quality, base = report.videos[name], report.videos.get("repeat_last")
     gains = report.gains.get(name, {})
     gain = gains["repeat_last"].psnr_gain_db if "repeat_last" in gains else None
@@ -97,17 +91,14 @@ def _row(metrics: Metrics, report: SubsetReport, name: str, *, reference: bool) 
         apart = quality.psnr_db.mean - base.psnr_db.mean
         gain = quality.psnr_db.model_copy(update={"mean": apart, "low": None, "high": None})
     return Row(
-        label=method_name(metrics.family, name),
-        role=method_role(metrics.family, name),
+        label=cast.name(metrics.family, name),
+        role=cast.role(metrics.family, name),
         reference=reference,
-        psnr=quality.psnr_db,
+        figures=dict(quality),
         gain=gain,
         share=gains["repeat_last"].share_of_windows if "repeat_last" in gains else None,
         over_flow=gains["flow"].psnr_gain_db if "flow" in gains else None,
         closed=report.way_closed.get(name),
-        ssim=quality.ssim,
-        perceptual=quality.perceptual_distance,
-        kernel=quality.kernel_distance,
     )
 
 

@@ -2,9 +2,11 @@
 
 from collections.abc import Callable
 
+from wfm.evaluation.metric import HEADLINE
+from wfm.evaluation.metrics import frame_metric
+from wfm.evaluation.page.cast import Cast
 from wfm.evaluation.page.config import Target
 from wfm.evaluation.page.data import Verdict
-from wfm.evaluation.page.intervals import FAMILY, method_name
 from wfm.evaluation.schema import Estimate, Gain, Metrics
 
 SUBSETS = {
@@ -15,10 +17,10 @@ SUBSETS = {
     "changing_action": "an action changes",
 }
 FIGURES = {
-    "gain": "gain over repeat-last",
+    "gain": "{}gain over repeat-last",
     "share_of_windows": "windows better than repeat-last",
     "way_closed": "way to the tokenizer's ceiling",
-    "gain_over_flow": "gain over optical flow",
+    "gain_over_flow": "{}gain over optical flow",
     "action_gain": "right over shuffled action",
 }
 ACROSS_ZERO, NO_INTERVAL = "interval across zero", "one session: no interval"
@@ -29,8 +31,9 @@ def headline(metrics_list: list[Metrics]) -> tuple[str, list[str]]:
     """The result in one sentence that a reader may quote, about the first model; then one line for each model."""
     if not metrics_list:
         return "Nothing was evaluated.", []
-    told = [line for metrics in metrics_list if (line := _line(metrics))]
-    return _sentence(metrics_list[0]), told
+    cast = Cast(metrics_list)
+    told = [line for metrics in metrics_list if (line := _line(cast, metrics))]
+    return _sentence(cast, metrics_list[0]), told
 
 
 def _main(metrics: Metrics) -> tuple[str, Estimate, Gain] | None:
@@ -43,14 +46,14 @@ def _main(metrics: Metrics) -> tuple[str, Estimate, Gain] | None:
     return None
 
 
-def _sentence(metrics: Metrics) -> str:
+def _sentence(cast: Cast, metrics: Metrics) -> str:
     found = _main(metrics)
     if found is None:
         return "There is no figure over repeating the last frame."
     subset, psnr, _ = found
     seconds = metrics.predicted_frames / metrics.fps
     ahead = f"{seconds:.1f} s" if abs(seconds - 1) > 0.05 else "one second"
-    model = FAMILY.get(metrics.family, metrics.family)
+    model = cast.title(metrics.family)
     report = metrics.subsets[subset].gains[metrics.headline_variant].get("flow")
     flow = report.psnr_gain_db if report else None
     if _doubt(psnr) == ACROSS_ZERO:
@@ -75,7 +78,7 @@ def _doubt(estimate: Estimate) -> str:
     return ACROSS_ZERO if estimate.low <= 0 <= estimate.high else ""
 
 
-def _line(metrics: Metrics) -> str:
+def _line(cast: Cast, metrics: Metrics) -> str:
     found = _main(metrics)
     if found is None:
         return ""
@@ -84,7 +87,7 @@ def _line(metrics: Metrics) -> str:
     where = "windows" if subset == "all" else f"windows where {SUBSETS[subset]}"
     count = metrics.subsets[subset].windows
     line = (
-        f"{method_name(metrics.family, metrics.headline_variant)}: {signed(psnr.mean)} dB "
+        f"{cast.name(metrics.family, metrics.headline_variant)}: {signed(psnr.mean)} dB "
         f"[{ends(psnr, signed)}] over repeat-last, better on {share:.0f} % of {count} {where}"
     )
     closed = metrics.subsets[subset].way_closed.get(metrics.headline_variant)
@@ -107,15 +110,19 @@ def ends(estimate: Estimate, shown: Callable[[float], str]) -> str:
 
 def judge(targets: tuple[Target, ...], metrics_list: list[Metrics]) -> list[Verdict]:
     """Every target against what was measured."""
-    return [_judge(target, metrics_list) for target in targets]
+    cast = Cast(metrics_list)
+    return [_judge(cast, target, metrics_list) for target in targets]
 
 
-def _judge(target: Target, metrics_list: list[Metrics]) -> Verdict:
+def _judge(cast: Cast, target: Target, metrics_list: list[Metrics]) -> Verdict:
     percent = target.figure in SHARES
+    metric = frame_metric(target.metric)
+    unit = f" {metric.unit}" if metric.unit else ""
     end = "lower end" if target.end == "low" else "mean"
-    wanted = f"{target.at_least * 100:.0f} %" if percent else f"{target.at_least:g} dB"
+    wanted = f"{target.at_least * 100:.0f} %" if percent else f"{target.at_least:g}{unit}"
     more = "above" if target.at_least == 0 else "at least"
-    text = f"{method_name(target.family, target.variant)}: {FIGURES[target.figure]} {more} {wanted}"
+    figure = FIGURES[target.figure].format("" if target.metric == HEADLINE else f"{metric.title} ")
+    text = f"{cast.name(target.family, target.variant)}: {figure} {more} {wanted}"
     where = f"where {SUBSETS.get(target.subset, target.subset)}" if target.subset != "all" else "all windows"
     basis = f"{end}, {where}"
     estimate, reason = _find(target, metrics_list)
@@ -125,8 +132,7 @@ def _judge(target: Target, metrics_list: list[Metrics]) -> Verdict:
     if value is None:
         return Verdict(text=text, basis=basis, measured=f"not measured: {NO_INTERVAL}", met=None)
     met = value > target.at_least if target.at_least == 0 else value >= target.at_least
-    factor, unit = (100, " %") if percent else (1, " dB")
-    digits = 0 if percent else 2
+    factor, unit, digits = (100, " %", 0) if percent else (1, unit, metric.digits)
 
     def shown(value: float) -> str:
         return f"{value * factor:.{digits}f}".replace("-", "−")
@@ -152,4 +158,6 @@ def _find(target: Target, metrics_list: list[Metrics]) -> tuple[Estimate | None,
     found: Gain | None = gains.get("flow" if target.figure == "gain_over_flow" else "repeat_last")
     if found is None:
         return None, f"no videos {target.variant!r}, or no such baseline"
-    return found.share_of_windows if target.figure == "share_of_windows" else found.psnr_gain_db, "no window"
+    if target.figure == "share_of_windows":
+        return found.share_of_windows, "no window"
+    return found.estimate(frame_metric(target.metric).gain_key), f"no window, or no {target.metric} in this report"

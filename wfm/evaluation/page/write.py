@@ -2,18 +2,19 @@
 
 import base64
 import hashlib
-import os
 from pathlib import Path
 from typing import Any
 
 from markupsafe import Markup
 
+from wfm.artifacts.atomic import replace_on_disk
 from wfm.errors import MissingPackage
+from wfm.evaluation.page.cast import Cast
 from wfm.evaluation.page.charts import chart_rows, line_chart, role_class
+from wfm.evaluation.page.config import HERE
 from wfm.evaluation.page.data import PageData
-from wfm.evaluation.page.intervals import GainAxis, method_name, method_role, rows, video_order
+from wfm.evaluation.page.intervals import GainAxis, columns, rows, video_order
 from wfm.evaluation.page.lineage import lineage_svg
-from wfm.evaluation.page.parts import HERE
 from wfm.evaluation.page.verdict import SUBSETS, ends
 from wfm.evaluation.results import SHORT
 from wfm.evaluation.schema import Estimate
@@ -22,10 +23,7 @@ from wfm.evaluation.schema import Estimate
 def write_page(data: PageData, path: Path) -> int:
     """Write the page atomically; returns its size in bytes. Raises MissingPackage without jinja2."""
     html = render(data).encode("utf-8", "replace")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_bytes(html)
-    os.replace(temporary, path)
+    replace_on_disk(path, html, fsync=False)
     return len(html)
 
 
@@ -58,8 +56,7 @@ def render(data: PageData) -> str:
         chart_rows=chart_rows,
         lineage=lineage_svg(data.lineage),
         role_class=role_class,
-        method_name=method_name,
-        method_role=method_role,
+        cast=Cast(data.metrics),
         video_order=video_order,
     )
 
@@ -78,6 +75,7 @@ def _subset(name: str, data: PageData) -> dict[str, Any]:
         "sessions": known.sessions if known else 0,
         "absent": "" if known else "; ".join(dict.fromkeys(report.absent for report in reports)),
         "rows": found,
+        "columns": columns(found),
         "axis": GainAxis(found),
     }
 

@@ -5,7 +5,7 @@ Torch-free, so that keys and emitters can read it.
 """
 
 import math
-from typing import Literal, Self
+from typing import ClassVar, Literal, Self
 
 import pydantic
 from pydantic import model_validator
@@ -47,6 +47,8 @@ class AutoregressiveConfig(Config):
     token separately, given the past independently of each other: 39 logits in place of 64,000, which is what a model
     that trains for minutes can fill. Cosmos is raster + flat.
     """
+
+    FAMILY: ClassVar[str] = "autoregressive"
 
     levels: tuple[int, ...] = (8, 8, 8, 5, 5, 5)
     """FSQ levels of the tokenizer, lowest digit first; the vocabulary is their product (64,000)."""

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from wfm.data.plan import mix
+from wfm.data.seeds import mix
 from wfm.errors import ConfigError
 from wfm.models.autoregressive.config import AutoregressiveObjectiveConfig
 from wfm.models.autoregressive.network import AutoregressiveTransformer

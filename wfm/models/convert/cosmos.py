@@ -15,6 +15,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from wfm.artifacts.atomic import whole_file
 from wfm.config import Config
 from wfm.errors import ConfigError, DataError
 from wfm.models.autoregressive.config import AutoregressiveConfig
@@ -23,7 +24,8 @@ from wfm.models.convert.archive import load_pickle_file
 from wfm.models.convert.conversion import Conversion, Statistics
 from wfm.models.convert.filling import check_entries, fill, without_weights
 from wfm.models.convert.names import causal_name, reason_left_out, tokenizer_name, transformer_name
-from wfm.models.convert.reading import Entry, TensorFile, open_tensors
+from wfm.models.convert.reading import open_tensors
+from wfm.models.convert.tensor_file import Entry, TensorFile
 from wfm.models.convert.writing import INDEX_SUFFIX, find_tensors, save_sharded
 from wfm.models.diffusion.config import DenoiserConfig, DiffusionConfig
 from wfm.models.diffusion.denoiser import Denoiser
@@ -290,9 +292,8 @@ def _write_statistics(statistics: Statistics, folder: Path) -> list[Path]:
 
 
 def _save_pickle(value: object, path: Path) -> None:
-    temporary = path.with_name(f".{path.name}.tmp")
-    torch.save(value, temporary)
-    os.replace(temporary, path)
+    with whole_file(path) as temporary, temporary.open("wb") as file:
+        torch.save(value, file)  # not to a path: its name would be in the bytes
 
 
 def _to(tensor: Tensor, dtype: torch.dtype | None) -> Tensor:

@@ -7,7 +7,6 @@ Parameter names are the same on both sides, so only the configuration is transla
 that names the field: a converted model gives the same numbers or is not made.
 """
 
-import json
 import os
 import re
 from collections.abc import Mapping
@@ -22,7 +21,7 @@ from wfm.errors import ConfigError, DataError
 from wfm.models.convert.conversion import Conversion, Statistics
 from wfm.models.convert.filling import check_entries, fill, network_for
 from wfm.models.convert.reading import open_tensors, read_json
-from wfm.models.convert.writing import find_tensors, save_sharded
+from wfm.models.convert.writing import find_tensors, save_sharded, write_json
 from wfm.models.diffusion.config import DiffusionConfig
 from wfm.models.diffusion.network import DiffusionTransformer
 from wfm.models.tokenizer.config import TokenizerConfig
@@ -100,9 +99,7 @@ def to_diffusers(
     written = save_sharded(
         module.state_dict(), path, STEM, max_shard_bytes=max_shard_bytes, dtype=dtype, metadata={"format": "pt"}
     )
-    temporary = path / ".config.json.tmp"
-    temporary.write_text(json.dumps(values, indent=2, sort_keys=True) + "\n")
-    os.replace(temporary, path / "config.json")
+    write_json(values, path / "config.json", indent=2)
     return written
 
 

@@ -8,13 +8,14 @@ Both forms are those that diffusers and transformers read.
 """
 
 import json
-import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from wfm.artifacts.atomic import replace_on_disk, whole_file
 from wfm.errors import ConfigError
 
 INDEX_SUFFIX = ".safetensors.index.json"
@@ -24,11 +25,9 @@ def save_tensors(tensors: Mapping[str, Tensor], path: Path, *, metadata: Mapping
     """Write tensors as one safetensors file, atomically; the same tensors always give the same bytes."""
     from safetensors.torch import save_file
 
-    temporary = path.with_name(f".{path.name}.tmp")
-    save_file(
-        _apart({name: tensors[name] for name in sorted(tensors)}), str(temporary), dict(metadata) if metadata else None
-    )
-    os.replace(temporary, path)
+    apart = _apart({name: tensors[name] for name in sorted(tensors)})
+    with whole_file(path) as temporary:
+        save_file(apart, str(temporary), dict(metadata) if metadata else None)
 
 
 def save_sharded(
@@ -61,7 +60,7 @@ def save_sharded(
     if count > 1:
         total = sum(_bytes(tensor, dtype) for tensor in tensors.values())
         homes = {key: name for name, shard in zip(names, plan, strict=True) for key in shard}
-        _replace_json({"metadata": {"total_size": total}, "weight_map": dict(sorted(homes.items()))}, index)
+        write_json({"metadata": {"total_size": total}, "weight_map": dict(sorted(homes.items()))}, index)
         written.append(index)
     for old in [index, folder / f"{stem}.safetensors", *folder.glob(f"{stem}-[0-9]*-of-[0-9]*.safetensors")]:
         if old not in written:
@@ -110,7 +109,6 @@ def _apart(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     return apart
 
 
-def _replace_json(values: object, path: Path) -> None:
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_text(json.dumps(values, indent=1, sort_keys=True) + "\n")
-    os.replace(temporary, path)
+def write_json(values: Mapping[str, Any], path: Path, indent: int = 1) -> None:
+    """Write JSON, atomically, keys sorted."""
+    replace_on_disk(path, (json.dumps(values, indent=indent, sort_keys=True) + "\n").encode(), fsync=False)

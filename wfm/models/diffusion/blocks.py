@@ -7,10 +7,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from wfm.models.diffusion.config import DiffusionConfig
-from wfm.models.diffusion.prepared import Shared
-from wfm.models.fused import gated_sum, modulated_norm
-from wfm.models.layers import AdaLayerNormLoRA, Attention, FeedForward, Modulation
-from wfm.models.linear import Linear
+from wfm.models.diffusion.prepared import Conditioning
+from wfm.models.layers import AdaLayerNormLoRA, Attention, FeedForward, Linear, Modulation
 
 
 class PatchEmbed(nn.Module):
@@ -63,48 +61,48 @@ class Block(nn.Module):
     def forward(
         self,
         x: Tensor,
-        shared: Shared,
+        told: Conditioning,
         modulations: tuple[Modulation, ...] | None = None,
         text: tuple[Tensor, Tensor] | None = None,
     ) -> Tensor:
         """x `[M, d]`; modulations and text (keys, values) where they are prepared."""
         if modulations is None:
-            assert shared.embedding is not None
-            assert shared.lora is not None
-            modulations = self.modulations(shared.embedding, shared.lora)
-        if shared.positions is not None:
-            x = (x.view(-1, *shared.positions.shape) + shared.positions).view(x.shape)
-        tokens = shared.rope.cos.shape[0]  # that share one table
+            assert told.embedding is not None
+            assert told.lora is not None
+            modulations = self.modulations(told.embedding, told.lora)
+        if told.positions is not None:
+            x = (x.view(-1, *told.positions.shape) + told.positions).view(x.shape)
+        tokens = told.rope.cos.shape[0]  # that share one table
 
         first, *middle, last = modulations
-        y = normed(x, first, shared.rows)
-        q, k, v = self.attn1.project(y.view(-1, tokens, y.shape[-1]), rope=shared.rope)
-        y = self.attn1.attend(q, k, v, q_segments=shared.segments, kv_segments=shared.segments)
-        x = gated(x, first, y, shared.rows)
+        y = normed(self.norm1, x, first, told.rows)
+        q, k, v = self.attn1.project(y.view(-1, tokens, y.shape[-1]), rope=told.rope)
+        y = self.attn1.attend(q, k, v, q_segments=told.segments, kv_segments=told.segments)
+        x = gated(self.norm1, x, first, y, told.rows)
         if middle:
-            y = normed(x, middle[0], shared.rows)
+            y = normed(self.norm2, x, middle[0], told.rows)
             q = self.attn2.project_queries(y)
             if text is None:
-                assert shared.text is not None
-                text = self.attn2.project_context(shared.text)
+                assert told.text is not None
+                text = self.attn2.project_context(told.text)
             k, v = text
-            y = self.attn2.attend(q, k, v, q_segments=shared.text_queries, kv_segments=shared.text_lengths)
-            x = gated(x, middle[0], y, shared.rows)
-        return gated(x, last, self.ff(normed(x, last, shared.rows)), shared.rows)
+            y = self.attn2.attend(q, k, v, q_segments=told.text_queries, kv_segments=told.text_lengths)
+            x = gated(self.norm2, x, middle[0], y, told.rows)
+        return gated(self.norm3, x, last, self.ff(normed(self.norm3, x, last, told.rows)), told.rows)
 
 
-def normed(x: Tensor, modulation: Modulation, rows: Tensor | None) -> Tensor:
+def normed(norm: AdaLayerNormLoRA, x: Tensor, modulation: Modulation, rows: Tensor | None) -> Tensor:
     """LN(x) (1 + scale) + shift of x `[M, d]`, each group of tokens with its own row."""
     shift, scale = (_by_token(part, rows) for part in modulation[:2])
-    return modulated_norm(x.view(shift.shape[0], -1, x.shape[-1]), shift, scale).view(x.shape)
+    return norm.modulated(x.view(shift.shape[0], -1, x.shape[-1]), shift, scale).view(x.shape)
 
 
-def gated(x: Tensor, modulation: Modulation, y: Tensor, rows: Tensor | None) -> Tensor:
-    """x + gate * y, both `[M, d]`. y may be overwritten."""
+def gated(norm: AdaLayerNormLoRA, x: Tensor, modulation: Modulation, y: Tensor, rows: Tensor | None) -> Tensor:
+    """x + gate * y, both `[M, d]`, y what came of the `norm`."""
     assert modulation.gate is not None
     gate = _by_token(modulation.gate, rows)
     grouped = (gate.shape[0], -1, x.shape[-1])
-    return gated_sum(x.view(grouped), gate, y.view(grouped)).view(x.shape)
+    return norm.gated(x.view(grouped), gate, y.view(grouped)).view(x.shape)
 
 
 def _by_token(part: Tensor, rows: Tensor | None) -> Tensor:

@@ -1,6 +1,6 @@
 """Configurations of the diffusion family: the network and its EDM objective. Torch-free."""
 
-from typing import Literal, Self
+from typing import ClassVar, Literal, Self
 
 import pydantic
 
@@ -12,6 +12,8 @@ class DiffusionConfig(Config):
 
     The defaults are those of Cosmos 1.0 except for the size (heads, layers), which is small.
     """
+
+    FAMILY: ClassVar[str] = "diffusion"
 
     in_channels: int = pydantic.Field(16, ge=1)
     "Latent channels of the tokenizer, which are also the channels of the output."
@@ -106,6 +108,8 @@ class DiffusionConfig(Config):
 class DenoiserConfig(Config):
     """What a denoiser is: the network, the formulation around it, and what of the past it is shown. Cosmos's models
     are this with the defaults (`uncertainty=128` in training); the other options help small models."""
+
+    FAMILY: ClassVar[str] = "diffusion"
 
     network: DiffusionConfig = DiffusionConfig()
     "The transformer. `extra_channels` and `action_dim` follow from the options below: leave them at 0."

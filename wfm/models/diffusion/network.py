@@ -30,13 +30,8 @@ from wfm.models.diffusion.inputs import (
     to_patches,
     with_masks,
 )
-from wfm.models.diffusion.prepared import PreparedNoise, PreparedShape, PreparedText, Shared
-from wfm.models.layers import (
-    AdaLayerNormLoRA,
-    LearnablePositions,
-    TimestepEmbedding,
-)
-from wfm.models.linear import Linear
+from wfm.models.diffusion.prepared import Conditioning, PreparedNoise, PreparedShape, PreparedText
+from wfm.models.layers import AdaLayerNormLoRA, LearnablePositions, Linear, TimestepEmbedding
 from wfm.models.rotary import grid_positions, rope_3d
 
 BASE_FPS = 24.0
@@ -196,7 +191,8 @@ class DiffusionTransformer(nn.Module):
         if any(other != grid for other in shape.grids) or len(shape.grids) not in (1, batch):
             raise ConfigError(f"shape: prepared for tokens {shape.grids}, these latents are {batch} of {grid}")
         patches = to_patches(with_masks(config, latents, condition_mask, padding_mask), config.patch_size)
-        out = self._run(patches, [grid] * batch, c_noise, text, text_lengths, action, shape)
+        told = self.conditioning([grid] * batch, c_noise, text, text_lengths, action, shape)
+        out = self.leave(self.run_blocks(self.enter(patches), told), told)
         return from_patches(out, grid, config.patch_size)
 
     def packed(
@@ -253,30 +249,31 @@ class DiffusionTransformer(nn.Module):
         shape = self._shape(shape, [(t, h * p, w * q) for t, h, w in grids] if shape is None else [], fps)
         if shape.grids != tuple(grids) and not (len(shape.grids) == 1 and set(shape.grids) == set(grids)):
             raise ConfigError(f"shape: prepared for tokens {shape.grids}, the pack holds {tuple(grids)}")
-        return self._run(patches, list(grids), c_noise, text, text_lengths, action, shape)
+        told = self.conditioning(grids, c_noise, text, text_lengths, action, shape)
+        return self.leave(self.run_blocks(self.enter(patches), told), told)
 
-    # Inside
+    # From patches to patches: enter, the blocks, leave
 
-    def _run(
+    def conditioning(
         self,
-        patches: Tensor,
-        grids: list[Grid],
+        grids: Sequence[Grid],
         c_noise: Tensor | PreparedNoise,
         text: Tensor | PreparedText | None,
         text_lengths: Sequence[int] | Tensor | None,
         action: Tensor | None,
         shape: PreparedShape,
-    ) -> Tensor:
-        """Patches `[M, C' * p * q]` of all segments -> `[M, p * q * C]`."""
-        frames = [grid[0] for grid in grids]
-        segments = tuple(t * h * w for t, h, w in grids)
+    ) -> Conditioning:
+        """What every block, and the way out, is told besides hidden states: small, and worked out from the arguments of the
+        call alone, so that each stage of a pipeline makes its own. Arguments as in `packed_patches`."""
+        noise = c_noise if isinstance(c_noise, PreparedNoise) else None
+        prompts = text if isinstance(text, PreparedText) else None
         embedding = lora = tokens = None
         if isinstance(c_noise, PreparedNoise):
             if action is not None:
                 raise ConfigError("action: already part of the prepared noise; give it to prepare_noise only")
             count = c_noise.rows
         else:
-            embedding, lora = self._embed_noise(c_noise, action, len(grids), frames)
+            embedding, lora = self._embed_noise(c_noise, action, len(grids), [grid[0] for grid in grids])
             count = embedding.shape[0]
         if isinstance(text, PreparedText):
             if text_lengths is not None:
@@ -284,25 +281,34 @@ class DiffusionTransformer(nn.Module):
             lengths = text.lengths
         else:
             tokens, lengths = text_tokens(self.config, text, text_lengths, self.dtype)
-        shared = Shared(
-            segments, shape.rope, shape.positions, embedding, lora, rows_of_tokens(count, grids, patches.device),
-            tokens, lengths, text_queries(self.config, lengths, segments),
+        segments = tuple(t * h * w for t, h, w in grids)
+        return Conditioning(
+            segments, shape.rope, shape.positions, embedding, lora,
+            rows_of_tokens(count, grids, shape.rope.cos.device),
+            tokens, lengths, text_queries(self.config, lengths, segments), noise, prompts,
         )  # fmt: skip
-        x = self.patch_embed(patches)
-        for i, block in enumerate(self.blocks):
-            x = block(
-                x,
-                shared,
-                c_noise.blocks[i] if isinstance(c_noise, PreparedNoise) else None,
-                text.heads[i] if isinstance(text, PreparedText) else None,
-            )
-        if isinstance(c_noise, PreparedNoise):
-            final = c_noise.final
+
+    def enter(self, patches: Tensor) -> Tensor:
+        """Patches `[M, C' * p * q]` of all segments -> hidden states `[M, d]`."""
+        return self.patch_embed(patches)
+
+    def run_blocks(self, x: Tensor, told: Conditioning, first: int = 0, last: int | None = None) -> Tensor:
+        """Blocks `first` to before `last` (None: all from there) of hidden states `[M, d]`."""
+        for i, block in enumerate(self.blocks[first:last], first):
+            x = block(x, told, *told.prepared(i))
+        return x
+
+    def leave(self, x: Tensor, told: Conditioning) -> Tensor:
+        """Hidden states behind the last block -> patches `[M, p * q * C]`."""
+        if told.noise is not None:
+            final = told.noise.final
         else:
-            assert embedding is not None
-            assert lora is not None
-            final = self.norm_out.modulation(embedding, lora)
-        return self.proj_out(normed(x, final, shared.rows))
+            assert told.embedding is not None
+            assert told.lora is not None
+            final = self.norm_out.modulation(told.embedding, told.lora)
+        return self.proj_out(normed(self.norm_out, x, final, told.rows))
+
+    # Inside
 
     def _shape(
         self,

@@ -53,12 +53,13 @@ class PreparedNoise:
 
 
 @dataclass(frozen=True)
-class Shared:
-    """What all blocks of one call have in common; M tokens of S segments.
+class Conditioning:
+    """What all blocks of one call are told; M tokens of S segments.
 
     segments: tokens of each segment. rope of N positions and positions `[N, d]`, N dividing M. embedding `[G, d]` and
     lora `[G, 3d]`, or None where modulations are prepared. rows: row G of each token, int64 `[M]`, where the groups
     differ in size. text `[K, text_embed_dim]`, or None where prepared; text_lengths, and how many queries see each text.
+    noise, prompts: what was prepared, or None.
     """
 
     segments: tuple[int, ...]
@@ -70,3 +71,10 @@ class Shared:
     text: Tensor | None
     text_lengths: tuple[int, ...]
     text_queries: tuple[int, ...]
+    noise: PreparedNoise | None = None
+    prompts: PreparedText | None = None
+
+    def prepared(self, block: int) -> tuple[tuple[Modulation, ...] | None, tuple[Tensor, Tensor] | None]:
+        """Modulations, and keys and values of the text, that were prepared for a block."""
+        noise, prompts = self.noise, self.prompts
+        return None if noise is None else noise.blocks[block], None if prompts is None else prompts.heads[block]

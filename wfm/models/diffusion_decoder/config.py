@@ -1,7 +1,7 @@
 """The configuration of the diffusion decoder. Torch-free."""
 
 import math
-from typing import Literal, Self
+from typing import ClassVar, Literal, Self
 
 import pydantic
 
@@ -11,6 +11,8 @@ from wfm.models.diffusion.config import DenoiserConfig, DiffusionConfig
 
 class DecoderConfig(Config):
     """A denoiser of continuous latents that is shown discrete tokens. `released` is Cosmos's."""
+
+    FAMILY: ClassVar[str] = "diffusion_decoder"
 
     denoiser: DenoiserConfig = DenoiserConfig(
         network=DiffusionConfig(text_embed_dim=0, concat_padding_mask=False, rope_scale=(1.0, 1.0, 1.0))

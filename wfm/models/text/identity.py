@@ -10,6 +10,7 @@ import importlib.util
 from pathlib import Path
 from typing import Any
 
+from wfm.artifacts.verified import hash_file
 from wfm.errors import ConfigError, DataError, MissingPackage
 from wfm.models.text.config import TextConfig
 
@@ -80,6 +81,5 @@ def _hash_of(files: tuple[tuple[str, int, int], ...]) -> str:
     """Read once in a process for as long as sizes and times stay: T5-11B holds tens of gigabytes."""
     total = hashlib.sha256()
     for name, _, _ in files:
-        with open(name, "rb") as file:
-            total.update(f"{Path(name).name} {hashlib.file_digest(file, 'sha256').hexdigest()}\n".encode())
+        total.update(f"{Path(name).name} {hash_file(name)[1]}\n".encode())
     return total.hexdigest()

@@ -1,7 +1,7 @@
 """Configuration of the tokenizers: one class, from the demo's few layers to Cosmos's 105M. Torch-free."""
 
 import math
-from typing import Literal, Self
+from typing import ClassVar, Literal, Self
 
 import pydantic
 
@@ -14,6 +14,8 @@ MAX_LEVELS = 1 << 20
 class TokenizerConfig(Config):
     """One autoencoder of video or images; with `levels`, its latents are quantised to tokens. The defaults are
     Cosmos's CV8x8x8."""
+
+    FAMILY: ClassVar[str] = "tokenizer"
 
     dimensions: Literal[2, 3] = 3
     "3: video, causal in time. 2: images; a video is then encoded frame by frame."

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from wfm.data.psnr import psnr_value
 from wfm.models.tokenizer.discriminator import (
     PatchDiscriminator,
     accuracy,
@@ -69,8 +70,8 @@ class TokenizerObjective:
                 values["adversarial_factor"] = factor
             else:
                 total = total + verdict.weight * verdict.value
-        mse = float((rebuilt - video).detach().square().mean()) / 4  # [-1, 1] to [0, 1]
-        return total, {"psnr": -10 * float(torch.tensor(mse).clamp(min=1e-10).log10()), **values}
+        mse = (rebuilt - video).detach().square().mean()
+        return total, {"psnr": psnr_value(mse, peak=2.0), **values}
 
     def terms(self, rebuilt: Tensor, video: Tensor, step: int) -> dict[str, Term]:
         """Every term that counts at `step`, by name; `pixel` always."""

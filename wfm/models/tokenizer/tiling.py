@@ -21,6 +21,7 @@ from typing import Self
 import torch
 from torch import Tensor
 
+from wfm.data.psnr import psnr_value
 from wfm.errors import ConfigError, DataError
 from wfm.models.tokenizer.config import TokenizerConfig
 from wfm.models.tokenizer.convolution import Stream
@@ -266,7 +267,7 @@ def seam_error(tiled: Tensor, whole: Tensor, plan: TilePlan, source: Tensor | No
 
 
 def _psnr(error: Tensor) -> float:
-    return _decibels(4.0, _power(error))
+    return psnr_value(error.square().mean(), peak=2.0, ceiling_db=math.inf) if error.numel() else math.inf
 
 
 def _power(values: Tensor) -> float:

@@ -37,7 +37,7 @@ def main() -> None:
     scheduler = os.environ.get("DASK_SCHEDULER_ADDRESS", "")
     print(f"hello from {node}, scheduler {scheduler!r}", flush=True)
     if scheduler:
-        from wfm.curation.run import map_tasks
+        from wfm.parts.workers import map_tasks
 
         print(
             "workers say",

@@ -13,7 +13,7 @@ import pytest
 from safetensors.numpy import save_file
 
 from wfm.artifacts import Artifact, Store
-from wfm.curation.clip_table import ClipRow
+from wfm.curation.dataset.clip_table import ClipRow
 from wfm.evaluation.config import EvaluationConfig
 from wfm.evaluation.example_videos import encode_mp4
 from wfm.evaluation.generated import GeneratedVideos
@@ -82,6 +82,9 @@ def write_generated(made: GeneratedVideos, folder: Path) -> None:
         "past_frames": made.past_frames,
         "fps": made.fps,
         "action_spec": made.spec.resolved(),
+        "headline": made.headline,
+        "title": made.title,
+        "labels": dict(made.labels),
     }
     (folder / "card.json").write_text(json.dumps(card))
 

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 from wfm.evaluation.page.config import PageConfig
+from wfm.evaluation.page.data import short_source
 from wfm.evaluation.page.gather import gather
 from wfm.evaluation.page.gather_curation import detail
 from wfm.evaluation.page.gather_examples import compare_actions, describe_actions
 from wfm.evaluation.page.gather_stages import thinned
-from wfm.evaluation.page.words import short_source
 
 
 def test_every_section_is_filled(page_data):

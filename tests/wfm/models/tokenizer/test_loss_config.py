@@ -3,6 +3,7 @@
 import pytest
 
 from wfm.errors import ConfigError
+from wfm.families.tokenizer.card import TokenizerTrainingConfig
 from wfm.models.tokenizer.loss_config import (
     AdversarialConfig,
     ReconstructionConfig,
@@ -11,7 +12,6 @@ from wfm.models.tokenizer.loss_config import (
     cosmos_stage1,
     cosmos_stage2,
 )
-from wfm.training.config import TokenizerTrainingConfig
 
 
 def test_a_weight_changes_at_its_step_and_not_before():

@@ -1,0 +1,175 @@
+"""Latents, text and signals are artifacts of their own, joined by sample: one changes and the others stay."""
+
+import hashlib
+import io
+import json
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from wfm.actions import ActionSpec
+from wfm.artifacts import Artifact, Store
+from wfm.data.shards import ShardWriter
+from wfm.errors import ConfigError, DataError
+from wfm.generation.write_video import write_mp4
+from wfm.training.encoded import read_encoded
+
+Stage = Callable[..., Artifact]
+SHAPE = {"size": [16, 16], "num_frames": 9}
+SPEC = ActionSpec(names=("turn",), units=("deg/s",), frame="camera", rate_hz=24.0, mean=(0.0,), scale=(30.0,))
+SPLITS = ("train", "train", "train", "val")
+
+
+def members(number: int, caption: str, rate: float) -> dict[str, bytes]:
+    """A clip of 10 frames of 16x16; its caption and its action do not touch its frames."""
+    frames = np.random.default_rng(number).integers(0, 256, (10, 16, 16, 3), dtype=np.uint8)
+    path = Path(f"/tmp/wfm-test-{hashlib.sha256(str((number, caption, rate)).encode()).hexdigest()}.mp4")
+    try:
+        write_mp4(path, frames, 24.0)
+        video = path.read_bytes()
+    finally:
+        path.unlink(missing_ok=True)
+    table = pa.table({"pts_seconds": np.arange(10) / 24, "action": [[rate]] * 10})
+    actions = io.BytesIO()
+    pq.write_table(
+        table.replace_schema_metadata({b"wfm": json.dumps({"action_spec": SPEC.resolved()}).encode()}), actions
+    )
+    facts = {"session_id": f"s{number}", "video_id": f"v{number}", "source": "a", "start_seconds": 0.0, "fps": 24.0}
+    return {
+        "mp4": video,
+        "json": json.dumps({**facts, "caption": caption}).encode(),
+        "actions.parquet": actions.getvalue(),
+    }
+
+
+def dataset(
+    store: Store, numbers: Iterable[int], captions: Mapping[int, str] = {}, rates: Mapping[int, float] = {}
+) -> Artifact:
+    """One clip a part, as write_shards leaves them."""
+    entries = []
+    for number in numbers:
+        caption, rate, split = captions.get(number, "a ball rolls"), rates.get(number, 7.0), SPLITS[number % 4]
+        name = f"{number:04x}"
+        key = hashlib.sha256(f"{name} {caption} {rate}".encode()).hexdigest()
+        if not store.has_part(key):
+            with store.part_attempt(key) as attempt:
+                sample = members(number, caption, rate)
+                with ShardWriter(attempt.path / "shards" / split, name) as writer:
+                    shard = writer.write(f"clip{number}", sample)
+                row = {**json.loads(sample["json"]), "clip_id": f"clip{number}", "split": split}
+                row |= {"clip_sha256": hashlib.sha256(sample["mp4"]).hexdigest(), "shard": f"shards/{split}/{shard}"}
+                pq.write_table(pa.Table.from_pylist([row]), attempt.path / "clips.parquet")
+                attempt.commit(stage="write_shards", kind="part")
+        entries.append(store.part(key).entry(name))
+    key = hashlib.sha256("".join(entry.key for entry in entries).encode()).hexdigest()
+    return store.attempt(key).commit(stage="write_shards", kind="dataset", parts=entries)
+
+
+@pytest.fixture
+def tokenizer(run_stage: Stage, store: Store) -> Artifact:
+    network = {
+        "temporal_compression": 4, "spatial_compression": 4, "latent_channels": 3, "channels": [8, 8],
+        "mid_blocks": 0, "mid_attention": False, "linear_code": True,
+    }  # fmt: skip
+    training = {"steps": 1, "batch_size": 2, "validate_every": 0, "warmup_steps": 1}
+    settings = {"model": network, "training": training, "crop_frames": 9, **SHAPE}
+    return run_stage("train_tokenizer", settings, dataset=dataset(store, range(4)))
+
+
+def parts(artifact: Artifact) -> set[str]:
+    return {entry.key for entry in artifact.parts}
+
+
+def test_another_encoder_or_signal_leaves_the_latents_alone(
+    run_stage: Stage, store: Store, tokenizer: Artifact, tmp_path: Path
+) -> None:
+    data = dataset(store, range(4))
+    latents = run_stage("encode_latents", SHAPE, dataset=data, tokenizer=tokenizer)
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "store/parts").rglob("*") if path.is_file()}
+    text = {"encoder": "minilm", "cache": str(tmp_path / "cache")}
+    one = run_stage("encode_text", {"text": text}, dataset=data)
+    two = run_stage("encode_text", {"text": {**text, "max_length": 4}}, dataset=data)
+    signals = run_stage("encode_signals", {}, dataset=data)
+    others = run_stage("encode_signals", {"mirror_signs": {"actions": [-1]}}, dataset=data)
+    assert one.key != two.key
+    assert parts(one).isdisjoint(parts(two))
+    assert signals.key != others.key
+    again = run_stage("encode_latents", SHAPE, dataset=data, tokenizer=tokenizer)
+    assert (again.key, parts(again)) == (latents.key, parts(latents))
+    assert all(path.stat().st_mtime_ns == when for path, when in before.items())
+
+
+def test_new_captions_and_new_actions_encode_no_video_again(
+    run_stage: Stage, store: Store, tokenizer: Artifact, tmp_path: Path
+) -> None:
+    text = {"text": {"encoder": "minilm", "cache": str(tmp_path / "cache")}}
+    stages: list[tuple[str, dict[str, Any], dict[str, Artifact]]] = [
+        ("encode_latents", SHAPE, {"tokenizer": tokenizer}), ("encode_text", text, {}), ("encode_signals", {}, {}),
+    ]  # fmt: skip
+
+    def encoded(data: Artifact) -> list[set[str]]:
+        return [parts(run_stage(name, config, dataset=data, **more)) for name, config, more in stages]
+
+    base = encoded(dataset(store, range(4)))
+    said = encoded(dataset(store, range(4), captions={1: "a red cube"}))
+    acted = encoded(dataset(store, range(4), rates={2: 3.0}))
+    assert [len(one - two) for one, two in zip(said, base, strict=True)] == [0, 1, 1]
+    assert [len(one - two) for one, two in zip(acted, base, strict=True)] == [0, 0, 1]
+
+
+def test_one_percent_more_videos_redo_one_percent_of_each(
+    run_stage: Stage, store: Store, tokenizer: Artifact, tmp_path: Path
+) -> None:
+    text = {"text": {"encoder": "minilm", "cache": str(tmp_path / "cache")}}
+    for name, config, more in (
+        ("encode_latents", SHAPE, {"tokenizer": tokenizer}), ("encode_text", text, {}), ("encode_signals", {}, {}),
+    ):  # fmt: skip
+        all_parts = [
+            parts(run_stage(name, config, dataset=dataset(store, range(count)), **more)) for count in (100, 101)
+        ]
+        assert len(all_parts[1] - all_parts[0]) == 1, name
+        assert all_parts[0] < all_parts[1], name
+
+
+def test_samples_get_their_own_signals_and_text(
+    run_stage: Stage, store: Store, tokenizer: Artifact, tmp_path: Path
+) -> None:
+    data = dataset(store, range(8), captions={0: "to the left", 5: "a red cube"}, rates={0: -9.0, 5: 60.0})
+    latents = run_stage("encode_latents", {**SHAPE, "mirror": True}, dataset=data, tokenizer=tokenizer)
+    settings = {"mirror": True, "text": {"encoder": "minilm", "cache": str(tmp_path / "cache")}}
+    text = run_stage("encode_text", settings, dataset=data)
+    signals = run_stage("encode_signals", {"mirror_signs": {"actions": [-1]}}, dataset=data)
+    found = read_encoded(latents, signals, text).train
+    actions = dict(zip(found.sample_ids, found.arrays["actions"][:, 0, 0].tolist(), strict=True))
+    assert actions["clip5:0"] == 2.0  # 60 deg/s over the normaliser's 30
+    assert actions["clip5:0:mirrored"] == -2.0
+    assert actions["clip0:0:mirrored"] == pytest.approx(0.3)
+    rows = found.rows(range(len(found)))["text"]
+    by_name = dict(zip(found.sample_ids, rows, strict=True))
+    assert (by_name["clip5:0"] == by_name["clip5:0:mirrored"]).all()
+    assert not (by_name["clip0:0"] == by_name["clip0:0:mirrored"]).all(), "left and right"
+    assert not (by_name["clip5:0"] == by_name["clip0:0"]).all()
+
+
+def test_a_sample_without_text_or_signals_is_refused(
+    run_stage: Stage, store: Store, tokenizer: Artifact, tmp_path: Path
+) -> None:
+    data, fewer = dataset(store, range(8)), dataset(store, range(7))
+    latents = run_stage("encode_latents", {**SHAPE, "mirror": True}, dataset=data, tokenizer=tokenizer)
+    text = {"text": {"encoder": "minilm", "cache": str(tmp_path / "cache")}}
+    signals = run_stage("encode_signals", {"mirror_signs": {"actions": [-1]}}, dataset=data)
+    with pytest.raises(DataError, match="1 of 2 clips have no signals, such as clip7"):
+        read_encoded(latents, run_stage("encode_signals", {"mirror_signs": {"actions": [-1]}}, dataset=fewer))
+    with pytest.raises(DataError, match="1 of 2 clips have no text, such as clip7"):
+        read_encoded(latents, signals, run_stage("encode_text", {**text, "mirror": True}, dataset=fewer))
+    with pytest.raises(DataError, match="6 of 12 clips have no text, such as clip0 mirrored"):
+        read_encoded(latents, signals, run_stage("encode_text", text, dataset=data))
+    with pytest.raises(ConfigError, match=r"mirror_signs\.actions has 0 entries"):
+        read_encoded(latents, run_stage("encode_signals", {}, dataset=data))
+    more = run_stage("encode_signals", {"mirror_signs": {"actions": [-1]}}, dataset=dataset(store, range(12)))
+    assert len(read_encoded(latents, more).train) == 12, "more than the latents hold does no harm"

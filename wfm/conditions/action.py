@@ -1,0 +1,125 @@
+"""Actions per video frame -> one vector per latent frame.
+
+An action at frame t acts between frames t and t + 1. Latent frame i (i > 0) shows frames (i - 1) c + 1 ... i c at
+temporal compression c, so the actions that lead to it are those at frames (i - 1) c ... i c - 1. What a latent frame
+needs to know is how far the camera has come since the last frame that is given (the accumulated action) and how it
+moves now; both are sums that a network would otherwise have to learn to take.
+
+Absent, a learned null vector stands in its place: "no action is known" is not "nothing moves".
+"""
+
+from collections.abc import Mapping
+from typing import ClassVar, Self
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from wfm.actions import ActionSpec
+from wfm.conditions.condition import Condition, Geometry, Place, View
+from wfm.errors import ConfigError
+from wfm.models.slots import Null, Slot
+
+FREQUENCIES = (1.0, 2.0, 4.0)
+"""Of the sines and cosines of the accumulated action."""
+
+
+class Action(Condition):
+    """The action vector of each frame, as its `spec` says what it means."""
+
+    name: ClassVar[str] = "action"
+    tensors: ClassVar[tuple[str, ...]] = ("actions",)
+    slot: ClassVar[Slot] = "vector"
+    null: ClassVar[Null] = "learned"
+
+    spec: ActionSpec = ActionSpec.null()
+    "Names, units, frame of reference, rate and normaliser."
+    range: dict[str, list[float]] | None = None
+    "The least and the greatest raw value of each component that training showed; None: not known."
+
+    TRAINING: ClassVar[tuple[str, ...]] = ("dropout", "range")
+
+    def read(self, view: View) -> dict[str, np.ndarray]:
+        """Raw actions float32 `[T, A]`; nothing for a window without. Raises InputError for actions that mean something
+        else."""
+        raw = view.signals.get("actions")
+        if raw is None or not raw.shape[-1]:
+            return {}
+        self.spec.require_same(view.meanings["actions"], whose="the window")
+        return {self.reads()[0]: np.asarray(raw, np.float32)}
+
+    def width(self, geometry: Geometry) -> int:
+        """Features of a latent frame: see `ActionFeatures`."""
+        return feature_width(self.spec.width, geometry.temporal_compression)
+
+    def encoder(self, geometry: Geometry) -> nn.Module:
+        """`ActionFeatures`."""
+        return ActionFeatures(self.spec.width, geometry.temporal_compression, geometry.fps, name=self.reads()[0])
+
+    def fitted(self, tensors: Mapping[str, Tensor]) -> Self:
+        """With the range of the training samples' normalised actions."""
+        seen = tensors.get(self.reads()[0])
+        return self if seen is None else self.model_copy(update={"range": self.spec.range_of(seen.numpy())})
+
+    def require_same(self, other: Condition, *, whose: str = "the input") -> None:
+        """As of every condition; the normaliser is the model's own business."""
+        if isinstance(other, Action):
+            self.spec.require_same(other.spec, whose=whose)
+            other = other.model_copy(update={"spec": self.spec})
+        super().require_same(other, whose=whose)
+
+
+def feature_width(actions: int, compression: int) -> int:
+    """Features of one latent frame of `actions` components a video frame."""
+    return actions * (1 + 2 * len(FREQUENCIES) + compression)
+
+
+class ActionFeatures(nn.Module):
+    """The action vector of each latent frame: what has accumulated since the last given frame, its sines and cosines, and the
+    actions that lead to the frame. It has nothing to learn."""
+
+    def __init__(self, width: int, compression: int, fps: float, *, name: str = "actions") -> None:
+        super().__init__()
+        self.width, self.compression, self.fps, self.name = width, compression, fps, name
+
+    def forward(self, tensors: Mapping[str, Tensor], place: Place) -> Tensor:
+        """Normalised actions `[B, frames, A]` -> `[B, t, features]`. Raises ConfigError for another width, batch, or too few
+        frames."""
+        actions, batch = tensors[self.name], len(place.given)
+        if actions.ndim != 3 or actions.shape[0] != batch or actions.shape[-1] != self.width:
+            raise ConfigError(
+                f"actions have shape {list(actions.shape)}, wanted [{batch}, frames, {self.width}]: the model was built "
+                f"for {self.width} components"
+            )
+        groups = actions_by_latent(actions, place.frames, self.compression)
+        total = accumulated(groups, place.given) / self.fps  # seconds times the typical rate
+        waves = [f(total * k) for k in FREQUENCIES for f in (torch.sin, torch.cos)]
+        return torch.cat([total, *waves, groups.flatten(2)], dim=-1)
+
+
+def actions_by_latent(actions: Tensor, latent_frames: int, compression: int) -> Tensor:
+    """Actions `[B, T, A]` grouped by the latent frame they lead to: `[B, t, c, A]`; the first latent frame has zeros.
+
+    Only the (t - 1) c actions that act inside the video are used. Raises ConfigError when there are fewer.
+    """
+    needed = (latent_frames - 1) * compression
+    if actions.shape[1] < needed:
+        raise ConfigError(
+            f"actions: {actions.shape[1]} frames given, {needed} needed for {latent_frames} latent frames of {compression}"
+        )
+    groups = actions[:, :needed].unflatten(1, (latent_frames - 1, compression))  # [B, t - 1, c, A]
+    return (
+        torch.cat([torch.zeros_like(groups[:, :1]), groups], dim=1)
+        if latent_frames > 1
+        else groups.new_zeros(actions.shape[0], 1, compression, actions.shape[2])
+    )
+
+
+def accumulated(groups: Tensor, given: Tensor) -> Tensor:
+    """Actions summed up from the last given frame to the end of each latent frame: `[B, t, A]`, negative before it.
+
+    groups `[B, t, c, A]`, given int64 `[B]` (latent frames given; 0 counts from the first frame).
+    """
+    total = groups.sum(2).cumsum(1)  # [B, t, A]
+    last = (given - 1).clamp(min=0)[:, None, None].expand(-1, 1, total.shape[-1])
+    return total - total.gather(1, last)

@@ -1,0 +1,46 @@
+"""The extrapolated past: what constant motion makes of the given frames (`wfm.data.motion`), as a first idea of the future.
+
+The network improves on it in place of finding motion anew. Its video is encoded as the window is, and its latents or tokens
+stand beside the window's, place by place. Absent, nothing does.
+"""
+
+from typing import ClassVar
+
+import numpy as np
+import pydantic
+
+from wfm.conditions.condition import Condition, Geometry, View
+from wfm.data.motion import extrapolate
+from wfm.errors import ConfigError
+from wfm.models.slots import Slot
+
+
+class Extrapolation(Condition):
+    """The window whose frames after the given ones are what constant motion makes of those."""
+
+    name: ClassVar[str] = "extrapolation"
+    tensors: ClassVar[tuple[str, ...]] = ("guess",)
+    slot: ClassVar[Slot] = "channels"
+    encoded: ClassVar[bool] = True
+
+    given_frames: int = pydantic.Field(9, ge=2)
+    "Video frames whose motion goes on; one frame has none."
+    channels: int = pydantic.Field(16, ge=1)
+    "Latent channels of the tokenizer that encodes it."
+    dropout: float = pydantic.Field(0.0, ge=0, le=0)
+    "It is never dropped: it follows from the past, which is there."
+
+    def read(self, view: View) -> dict[str, np.ndarray]:
+        """The given frames and their future, uint8 `[T, H, W, 3]`. Raises ConfigError for another number of given frames than
+        the model knows."""
+        if len(view.past) != self.given_frames:
+            raise ConfigError(
+                f"extrapolation.given_frames is {self.given_frames} and {len(view.past)} frames are given: the model is shown "
+                f"what follows {self.given_frames} frames, give as many"
+            )
+        future = extrapolate(view.past[None], view.num_frames - self.given_frames)[0]
+        return {self.reads()[0]: np.concatenate([view.past, future])}
+
+    def width(self, geometry: Geometry) -> int:
+        """Channels beside the latents."""
+        return self.channels

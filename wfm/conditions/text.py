@@ -1,0 +1,45 @@
+"""Text: the caption's embeddings, which every block attends to with keys and values of their own.
+
+The encoder (T5, MiniLM) stands outside the model: embeddings are made once by `wfm.models.text`, and the spec says by which
+encoder, so that a prompt is encoded as the captions were. Absent, a text of zeros: it has no keys and no values, and adds
+nothing.
+"""
+
+from typing import Any, ClassVar, Literal
+
+import pydantic
+
+from wfm.conditions.condition import Condition, Geometry
+from wfm.config import Natural
+from wfm.models.slots import Slot
+
+
+class Text(Condition):
+    """Embeddings `text` `[B, L, embed_dim]` and how many of them each sample has, `text_lengths` `[B]`."""
+
+    name: ClassVar[str] = "text"
+    tensors: ClassVar[tuple[str, ...]] = ("text", "text_lengths")
+    slot: ClassVar[Slot] = "context"
+
+    embed_dim: int = pydantic.Field(1024, ge=1)
+    "Width of a token's embedding (T5-11B: 1024)."
+    encoded_by: Literal["minilm", "folder"] = "folder"
+    "Which encoder made the embeddings (`wfm.models.text.config`)."
+    identity: str = ""
+    "sha256 over its files."
+    max_length: Natural = 0
+    "Most tokens of a caption; 0: the encoder's own."
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    "How embeddings are kept."
+    dropout: float = pydantic.Field(0.2, ge=0, le=1)
+    "Share of samples trained with an empty text in place of their own (Cosmos code: 0.2; paper: 0)."
+
+    @classmethod
+    def of_note(cls, note: dict[str, Any], embed_dim: int) -> "Text":
+        """From what the encoding says of its encoder (`wfm.models.text.identity.encoder_note`)."""
+        said = {**note, "encoded_by": note["encoder"], "embed_dim": embed_dim}
+        return cls.parse({name: value for name, value in said.items() if name != "encoder"})
+
+    def width(self, geometry: Geometry) -> int:
+        """Of one token."""
+        return self.embed_dim

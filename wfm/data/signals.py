@@ -1,0 +1,228 @@
+"""Signals of a data set's clips: named tracks with one row a frame, from which any window is cut.
+
+A track is of a whole clip, so one artifact serves windows of any length and stride and every tokenizer. Nothing here knows a
+signal by name. Layout of a part (of an artifact of kind `signals`), for each split that it has clips of:
+
+    <split>/clips.parquet           one row a clip, as `CLIPS` has it
+    <split>/signals.safetensors     for each signal `<name>` [frames, ...], the tracks of the clips that have it one after the
+                                    other, and `has_<name>` bool [clips]
+    signals.json                    name -> {"shape": that of a row, "meaning": what its numbers are}, alike for every clip that
+                                    has it
+"""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from wfm.data.dataset_parts import split_files
+from wfm.errors import ConfigError, DataError, InputError
+
+if TYPE_CHECKING:
+    from wfm.artifacts import Artifact
+
+CLIPS = pa.schema(
+    [
+        ("clip_id", pa.string()),
+        ("clip_sha256", pa.string()),
+        ("session_id", pa.string()),
+        ("video_id", pa.string()),
+        ("source", pa.string()),
+        ("start_seconds", pa.float64()),
+        ("fps", pa.float64()),
+        ("num_frames", pa.int64()),
+        ("caption", pa.string()),
+    ],
+    metadata={"schema_version": "1"},
+)
+MEANINGS = "signals.json"
+_MAY_DIFFER = ("mean", "scale")
+"""Fields of a meaning that only say how numbers are normalised: the first clip's hold for all."""
+
+
+@dataclass(frozen=True)
+class Track:
+    """One signal of one clip."""
+
+    values: np.ndarray
+    "float32 [T, ...], a row for every frame, in raw units."
+    meaning: Mapping[str, Any]
+    "What the numbers are, as JSON values: names, units, frame of reference, normaliser."
+
+
+@dataclass(frozen=True)
+class ClipSignals:
+    """A clip and its tracks; a signal that it does not have is left out."""
+
+    row: Mapping[str, Any]
+    "What `CLIPS` has of it."
+    tracks: Mapping[str, Track]
+
+
+def write_signals(clips: Mapping[str, Sequence[ClipSignals]], out: Path) -> None:
+    """Write the clips of each split into the part `out`. Raises DataError for a track with other than a row a frame,
+    InputError for two clips whose signals mean different things."""
+    from safetensors.numpy import save_file
+
+    meanings: dict[str, Any] = {}
+    for split, found in sorted(clips.items()):
+        if not found:
+            continue
+        arrays: dict[str, np.ndarray] = {}
+        for name in sorted({name for clip in found for name in clip.tracks}):
+            having = [clip for clip in found if name in clip.tracks]
+            for clip in having:
+                _check(name, clip)
+                track = clip.tracks[name]
+                one = {"shape": list(track.values.shape[1:]), "meaning": dict(track.meaning)}
+                meanings[name] = _same(name, meanings.get(name), one, f"clip {clip.row['clip_id']}")
+            arrays[name] = np.concatenate([clip.tracks[name].values for clip in having])
+            arrays[f"has_{name}"] = np.array([name in clip.tracks for clip in found])
+        folder = out / split
+        folder.mkdir(parents=True, exist_ok=True)
+        save_file(arrays, folder / "signals.safetensors")
+        rows = [{field: clip.row.get(field) for field in CLIPS.names} for clip in found]
+        pq.write_table(pa.Table.from_pylist(rows, schema=CLIPS), folder / "clips.parquet")
+    (out / MEANINGS).write_text(json.dumps(meanings, indent=1, sort_keys=True) + "\n")
+
+
+def merge_meanings(parts: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+    """What the signals of all parts mean. Raises InputError where two parts differ."""
+    merged: dict[str, Any] = {}
+    for part in parts:
+        for name, meaning in part.items():
+            merged[name] = _same(name, merged.get(name), meaning, "another part of the data set")
+    return merged
+
+
+def _check(name: str, clip: ClipSignals) -> None:
+    length, frames = len(clip.tracks[name].values), clip.row["num_frames"]
+    if length != frames:
+        raise DataError(
+            f"clip {clip.row['clip_id']}: {frames} frames but {length} rows of {name}; cut the clip and its signals alike"
+        )
+
+
+def _same(name: str, known: dict[str, Any] | None, one: dict[str, Any], whose: str) -> dict[str, Any]:
+    """What was known first. Raises InputError where `one` means something else."""
+    if known is None:
+        return one
+    mine, theirs = ({"shape": each["shape"], **each["meaning"]} for each in (known, one))
+    for field in sorted({*mine, *theirs} - set(_MAY_DIFFER)):
+        if mine.get(field) != theirs.get(field):
+            raise InputError(
+                f"signal {name!r} mismatch in {field!r}: one clip of the data set has {mine.get(field)!r}, {whose} has "
+                f"{theirs.get(field)!r}. Convert them to one meaning, or leave one source out."
+            )
+    return known
+
+
+@dataclass(frozen=True)
+class SignalTable:
+    """The signals of a split's clips, in memory."""
+
+    rows: list[dict[str, Any]]
+    "One a clip, as `CLIPS` has it, and its `part`; in order of part and shard."
+    tracks: list[dict[str, np.ndarray]]
+    "The tracks of each clip, float32 `[T, ...]`."
+    meanings: Mapping[str, Any]
+    "Name -> shape of a row and meaning; a signal that no clip of the data set has is not in it."
+
+    def windows(
+        self,
+        clip_ids: Sequence[str],
+        starts: Sequence[int],
+        num_frames: Sequence[int],
+        *,
+        mirrored: Sequence[bool] = (),
+        mirror_signs: Mapping[str, Sequence[float]] | None = None,
+    ) -> dict[str, np.ndarray]:
+        """`<name>` float32 `[N, T, ...]` (zeros where a clip has none) and `has_<name>` bool `[N]` of N windows, by clip and
+        first frame; those of a mirror image times `mirror_signs[name]`.
+
+        Every window must be covered: raises DataError, with how many are not and one of them, for clips that are unknown or
+        shorter than their windows. Raises ConfigError for a mirror image of a signal without signs.
+        """
+        place = {row["clip_id"]: i for i, row in enumerate(self.rows)}
+        self._require(place, clip_ids, starts, num_frames)
+        found: dict[str, np.ndarray] = {}
+        for name, described in self.meanings.items():
+            tail = tuple(described["shape"])
+            values = np.zeros((len(clip_ids), max(num_frames, default=0), *tail), np.float32)
+            known = np.zeros(len(clip_ids), bool)
+            for i, (clip, start, length) in enumerate(zip(clip_ids, starts, num_frames, strict=True)):
+                track = self.tracks[place[clip]].get(name)
+                if track is not None:
+                    values[i, :length], known[i] = track[start : start + length], True
+            turned = np.asarray(mirrored or [False] * len(clip_ids), bool)
+            if turned.any() and known.any():
+                values[turned] *= _signs(name, tail, (mirror_signs or {}).get(name, ()), described["meaning"])
+            found |= {name: values, f"has_{name}": known}
+        return found
+
+    def _require(
+        self, place: Mapping[str, int], clips: Sequence[str], starts: Sequence[int], lengths: Sequence[int]
+    ) -> None:
+        unknown = sorted({clip for clip in clips if clip not in place})
+        if unknown:
+            raise DataError(
+                f"{len(unknown)} of {len(set(clips))} clips have no signals, such as {unknown[0]}: encode the signals of the "
+                "same data set, with the split among encode_signals.splits"
+            )
+        short = [
+            (clip, start + length)
+            for clip, start, length in zip(clips, starts, lengths, strict=True)
+            if start + length > self.rows[place[clip]]["num_frames"]
+        ]
+        if short:
+            clip, end = short[0]
+            raise DataError(
+                f"{len(short)} windows end behind their clip's signals, such as one of {clip} at frame {end} of "
+                f"{self.rows[place[clip]]['num_frames']}: windows and signals are of different cuts; encode both again"
+            )
+
+
+def _signs(name: str, shape: tuple[int, ...], signs: Sequence[float], meaning: Mapping[str, Any]) -> np.ndarray:
+    if len(signs) != (shape[-1] if shape else 1):
+        raise ConfigError(
+            f"mirror_signs.{name} has {len(signs)} entries for rows of shape {shape} ({', '.join(meaning.get('names', ()))}): "
+            "give one each, -1 where left and right change places, or switch mirror off"
+        )
+    return np.asarray(signs if shape else signs[0], np.float32)
+
+
+def read_signals(artifact: "Artifact", split: str) -> SignalTable:
+    """The signals of a split, every part of it fetched and verified. Raises DataError for a part whose files do not match;
+    a split without clips gives an empty table."""
+    from safetensors.numpy import load_file
+
+    rows: list[dict[str, Any]] = []
+    tracks: list[dict[str, np.ndarray]] = []
+    paths = split_files(artifact, split)
+    for path in (path for path in paths if path.endswith("/signals.safetensors")):
+        mine = pq.read_table(artifact.fetch(path.replace("signals.safetensors", "clips.parquet"))).to_pylist()
+        part = path.split("/")[1] if path.startswith("parts/") else ""
+        rows += [{**row, "part": part} for row in mine]
+        tracks += _cut(load_file(artifact.fetch(path)), [row["num_frames"] for row in mine], path)
+    return SignalTable(rows, tracks, json.loads(artifact.fetch(MEANINGS).read_text()))
+
+
+def _cut(arrays: Mapping[str, np.ndarray], frames: Sequence[int], path: str) -> list[dict[str, np.ndarray]]:
+    """The tracks of each clip, of a part's concatenated ones."""
+    found: list[dict[str, np.ndarray]] = [{} for _ in frames]
+    for name in (name for name in arrays if f"has_{name}" in arrays):
+        known = arrays[f"has_{name}"]
+        ends = np.cumsum([length for length, has in zip(frames, known, strict=False) if has])
+        if len(known) != len(frames) or len(arrays[name]) != (ends[-1] if len(ends) else 0):
+            raise DataError(
+                f"{path}: {name} has {len(arrays[name])} rows, its table {len(frames)} clips of other lengths"
+            )
+        pieces = iter(np.split(arrays[name], ends[:-1]))
+        for i in np.flatnonzero(known):
+            found[i][name] = next(pieces)
+    return found

@@ -1,0 +1,41 @@
+"""The metrics: one file each, found by its being here. `wfm.evaluation.metric` says what a file declares.
+
+psnr  ssim                                nearness of pixels
+perceptual_distance  kernel_distance      on the fixed Gabor pyramid (`wfm.evaluation.features`), no outside weights
+
+Keys: `from wfm.evaluation.metrics import ...` takes a name from a package, for which the code id of a stage counts every
+module of the package, so that a new file makes the reports anew.
+"""
+
+import functools
+import importlib
+import pkgutil
+
+from wfm.errors import ConfigError
+from wfm.evaluation.metric import FrameMetric, Metric
+
+__all__ = ["all_metrics", "frame_metric"]
+
+
+@functools.cache
+def all_metrics() -> tuple[Metric, ...]:
+    """The declared rows by place. Loads no torch. Raises ConfigError for a file that declares none, or a name of another's."""
+    rows: dict[str, Metric] = {}
+    for found in sorted(pkgutil.iter_modules(__path__), key=lambda found: found.name):
+        row = getattr(importlib.import_module(f"{__name__}.{found.name}"), "METRIC", None)
+        if not isinstance(row, Metric):
+            raise ConfigError(
+                f"{__name__}.{found.name}: no METRIC, which a file here must define (wfm.evaluation.metric)"
+            )
+        if row.name in rows:
+            raise ConfigError(f"{__name__}.{found.name}: a metric {row.name!r} is there already; choose another name")
+        rows[row.name] = row
+    return tuple(sorted(rows.values(), key=lambda row: (row.place, row.name)))
+
+
+def frame_metric(name: str) -> FrameMetric:
+    """The row of that name that has paired gains. Raises ConfigError with the choices."""
+    rows = {row.name: row for row in all_metrics() if isinstance(row, FrameMetric)}
+    if name not in rows:
+        raise ConfigError(f"no metric {name!r} with gains; choices: {', '.join(rows)}")
+    return rows[name]

@@ -1,0 +1,1 @@
+"""The autoregressive family: a causal transformer over tokens. Read `card` first; it opens the others."""

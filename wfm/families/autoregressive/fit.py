@@ -1,0 +1,34 @@
+"""How a causal transformer is trained: its config settled by the data, and its objective."""
+
+from wfm.families.autoregressive.card import AutoregressiveTrainingConfig
+from wfm.models.autoregressive.config import AutoregressiveConfig
+from wfm.models.autoregressive.objective import AutoregressiveObjective
+from wfm.models.family import Fitting
+from wfm.models.video_tokenizer import TokenizerCard
+from wfm.training.config import filled
+from wfm.training.encoded import Encoded
+from wfm.training.fit_world_model import known_of, require_guess
+
+
+class AutoregressiveFitting(Fitting):
+    """Of an `AutoregressiveTransformer`."""
+
+    free_fields = frozenset({"medusa_heads"})
+    new_tensors = ("medusa.",)
+
+    def settle(
+        self, config: AutoregressiveTrainingConfig, tokenizer: TokenizerCard, data: Encoded
+    ) -> AutoregressiveConfig:
+        """The transformer with everything that follows from the data filled in."""
+        if config.autoregressive.extrapolate:
+            require_guess("autoregressive", data)
+        known = {**known_of(tokenizer, data), "levels": list(tokenizer.levels)}
+        known["text_embed_dim"] = data.train.captions.width if data.train.captions else 0
+        return AutoregressiveConfig.parse(filled(config.autoregressive, known, "autoregressive"))
+
+    def objective(self, config: AutoregressiveTrainingConfig) -> AutoregressiveObjective:
+        """Cross-entropy."""
+        return AutoregressiveObjective(config.cross_entropy)
+
+
+FITTING = AutoregressiveFitting()

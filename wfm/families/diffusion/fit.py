@@ -1,0 +1,114 @@
+"""How a denoiser is trained: config settled by the data, statistics and prior in closed form, objective, what is watched."""
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from wfm.data.psnr import psnr
+from wfm.errors import ConfigError
+from wfm.families.diffusion.card import DiffusionTrainingConfig, given_frames
+from wfm.models.diffusion.conditioning import Conditions
+from wfm.models.diffusion.config import DenoiserConfig
+from wfm.models.diffusion.denoiser import Denoiser
+from wfm.models.diffusion.objective import DenoisingObjective, shown_past
+from wfm.models.family import Fitting
+from wfm.models.seeding import seeded_generator
+from wfm.models.video_tokenizer import TokenizerCard, VideoTokenizer
+from wfm.training.config import filled
+from wfm.training.encoded import Encoded
+from wfm.training.fit_world_model import known_of, require_guess
+
+
+class DiffusionFitting(Fitting):
+    """Of a `Denoiser`."""
+
+    rates_hint = "(a diffusion model without actions) set diffusion.fps_positions, so that the model is told each"
+
+    def settle(self, config: DiffusionTrainingConfig, tokenizer: TokenizerCard, data: Encoded) -> DenoiserConfig:
+        """The denoiser with everything that follows from the data filled in."""
+        if config.diffusion.extrapolate:
+            require_guess("diffusion", data)
+            require_given_frames(config, tokenizer, data)
+        known = {
+            "in_channels": tokenizer.latent_channels,
+            "text_embed_dim": data.train.captions.width if data.train.captions else 0,
+            "concat_padding_mask": False,  # windows are resized whole, so nothing in them is padding
+        }
+        network = filled(config.diffusion.network, known, "diffusion.network")
+        network["condition_mask"] = max(config.denoising.condition_latents) > 0  # the objective decides
+        known = {**known_of(tokenizer, data), "statistics_frames": len(data.statistics["mean"][0])}
+        return DenoiserConfig.parse({**filled(config.diffusion, known, "diffusion"), "network": network})
+
+    def objective(self, config: DiffusionTrainingConfig) -> DenoisingObjective:
+        """EDM or rectified flow."""
+        return DenoisingObjective(config.denoising)
+
+    def begin(self, model: Denoiser, config: DiffusionTrainingConfig, data: Encoded) -> None:
+        """Statistics of the latents, and the linear prior."""
+        mean = torch.tensor(data.statistics["mean"])
+        model.statistics.set(mean, whitened(torch.tensor(data.statistics["std"]), config.whitening))
+        if model.prior is not None:
+            guess = data.train.arrays["guess"] if model.config.extrapolate else None
+            model.prior.fit(
+                model.normalise(data.train.arrays["latents"]),
+                guess=None if guess is None else model.normalise(guess),
+                given=max(config.denoising.condition_latents),
+            )
+
+    def tells_rates(self, config: DiffusionTrainingConfig, data: Encoded) -> bool:
+        """With rotary positions in seconds, and no actions, which are given as rates."""
+        return config.diffusion.fps_positions and not data.action_spec.width
+
+    def figures(
+        self, model: Denoiser, tokenizer: VideoTokenizer, batch: Mapping[str, Tensor], config: DiffusionTrainingConfig
+    ) -> dict[str, float]:
+        """`mean_psnr`, where something is given and something is left to predict."""
+        if not 0 < max(config.denoising.condition_latents) < batch["latents"].shape[2]:
+            return {}
+        return {"mean_psnr": mean_psnr(model, tokenizer, batch, config)}
+
+
+def require_given_frames(config: DiffusionTrainingConfig, tokenizer: TokenizerCard, data: Encoded) -> None:
+    """Raise ConfigError unless every number of given latents is that of the frames which the guess was made from."""
+    counts = config.denoising.condition_latents
+    wanted = given_frames(counts, tokenizer)
+    if wanted != [data.guess_from]:
+        raise ConfigError(
+            f"{config.diffusion.objective}.condition_latents = {counts} means {wanted} given frames; the "
+            f"latents' guess was made from {data.guess_from}: set encode_latents.guess_from, or give one count that fits"
+        )
+
+
+def whitened(std: Tensor, share: float) -> Tensor:
+    """Divisors `[C, 2]` between the channels' own deviations (share 1) and their common root mean square (share
+    0)."""
+    common = std.square().mean(0, keepdim=True).sqrt()
+    return std**share * common ** (1 - share)
+
+
+def mean_psnr(
+    model: Denoiser, tokenizer: VideoTokenizer, batch: Mapping[str, Tensor], config: DiffusionTrainingConfig
+) -> float:
+    """PSNR [dB] of the one-step mean against the reconstruction, both decoded, on frames that are not given."""
+    given = max(config.denoising.condition_latents)
+    clean = model.normalise(batch["latents"])
+    generators = [seeded_generator(int(seed)) for seed in batch["seeds"]]
+    noise = torch.stack([torch.randn(clean.shape[1:], generator=g) for g in generators]).to(clean)
+    top = config.denoising.sigma_max
+    conditions = Conditions(
+        past=shown_past(model, batch, clean, torch.full((len(clean),), given)),
+        given=given,
+        text=batch.get("text"),
+        text_lengths=batch.get("text_lengths"),
+        actions=batch.get("actions"),
+        known=batch.get("has_actions"),
+    )
+    guess = model.denoise(noise * top, top, conditions)
+    seen = 1 + (given - 1) * tokenizer.config.temporal_compression
+    made = tokenizer.decode(model.denormalise(guess))[:, :, seen:].clamp(-1, 1)
+    truth = tokenizer.decode(batch["latents"])[:, :, seen:].clamp(-1, 1)
+    return float(psnr((made - truth).square().mean(dim=(1, 2, 3, 4)), peak=2.0).mean())
+
+
+FITTING = DiffusionFitting()

@@ -1,0 +1,1 @@
+"""The tokenizers: video <-> latents or tokens. Read `card` first; it opens the others."""

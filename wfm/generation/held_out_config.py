@@ -1,0 +1,38 @@
+"""Which held-out windows are predicted, and how. Torch-free."""
+
+from typing import Annotated
+
+import pydantic
+
+from wfm.config import Config, Count, Natural, Seed, how
+from wfm.generation.config import SamplingConfig
+from wfm.models.family import FAMILIES
+from wfm.registry import Named
+
+
+class HeldOutConfig(Config):
+    """Which windows, and how their futures are drawn."""
+
+    family: Annotated[str, Named(FAMILIES, "draw")] = ""
+    "Family of the world model; the pipeline says it."
+    tokenizer_family: Annotated[str, Named(FAMILIES, "network")] = "tokenizer"
+    "Family of its tokenizer."
+
+    splits: tuple[str, ...] = ("test",)
+    "Splits of the data set to predict; never train."
+    past_frames: int = pydantic.Field(9, ge=1)
+    "Frames given."
+    stride_frames: int = pydantic.Field(16, ge=1)
+    "Distance between the starts of windows within a clip [frames]."
+    max_windows: int = pydantic.Field(128, ge=0)
+    "Most windows a split, chosen by hash; 0: all."
+    seed: Seed = 0
+    "The seed of a window is a hash of this and its sample id."
+    sampling: SamplingConfig = SamplingConfig()
+    "Sampler and decoding."
+    examples: int = pydantic.Field(6, ge=0)
+    "Windows written as mp4 too."
+    windows_per_part: Count = how(256)
+    "Windows that are made together, at most: a worker's share. Each part fills whole batches of `sampling.batch_size`."
+    threads: Natural = how(1)
+    "CPU threads of torch in each worker; 0: its own choice. The same number gives the same bits."

@@ -1,0 +1,103 @@
+"""What training reads: latents, and the signals and text of the same samples, which are artifacts of their own.
+
+The latents say which samples there are and in what order. Signals and text are joined to them by clip, first frame and mirror;
+they may hold more than that (other splits, other clips), never less: a sample without its signals or text is refused.
+"""
+
+import json
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from wfm.actions import ActionSpec
+from wfm.data.captions import read_text
+from wfm.data.dataset_parts import split_files
+from wfm.data.loader import ArrayDataset, read_latents
+from wfm.data.signals import read_signals
+from wfm.errors import DataError
+
+if TYPE_CHECKING:
+    from wfm.artifacts import Artifact
+
+
+@dataclass
+class Encoded:
+    """What the encoding left: samples of each split, statistics and the meaning of the actions."""
+
+    train: ArrayDataset
+    val: ArrayDataset | None
+    statistics: dict[str, Any]
+    action_spec: ActionSpec
+    fps: float
+    guess_from: int = 0
+    "Frames that the samples' `guess` was made from; 0: they have none."
+    text: dict[str, Any] | None = None
+    "Which encoder made the captions' embeddings (encoder, identity, max_length, dtype); None: they were not encoded."
+
+
+def read_encoded(latents: "Artifact", signals: "Artifact | None" = None, text: "Artifact | None" = None) -> Encoded:
+    """Fetch and read encoded windows with what goes with them. Raises DataError when there are no training samples, or one of
+    them lacks its signals or text."""
+    splits = {split: read_split(latents, split, signals, text) for split in ("train", "val")}
+    train_split = splits["train"]
+    if train_split is None:
+        raise DataError(f"latents {latents.key[:12]} hold no training samples: encode the split 'train'")
+    meanings = json.loads(signals.fetch("signals.json").read_text()) if signals is not None else {}
+    spec = ActionSpec.parse(meanings["actions"]["meaning"]) if "actions" in meanings else ActionSpec.null()
+    return Encoded(
+        with_actions(train_split, spec),
+        None if splits["val"] is None else with_actions(splits["val"], spec),
+        json.loads(latents.fetch("latent_statistics.json").read_text()),
+        spec,
+        float(np.mean(sorted(set(latents.table("train/samples", columns=["fps"]).column("fps").to_pylist())))),
+        int(latents.manifest.config.get("guess_from", 0)),
+        text.manifest.extra["text"] if text is not None else None,
+    )
+
+
+def read_split(
+    latents: "Artifact", split: str, signals: "Artifact | None" = None, text: "Artifact | None" = None
+) -> ArrayDataset | None:
+    """The samples of a split, signals in raw units; None where none was encoded."""
+    paths = split_files(latents, split)
+
+    def fetched(end: str) -> list[Path]:
+        return [latents.fetch(path) for path in paths if path.endswith(end)]
+
+    shards = fetched(".safetensors")
+    if not shards:
+        return None
+    samples, rows = read_latents(shards, fetched("/samples.parquet"))
+    if signals is not None:
+        samples = with_signals(samples, rows, signals, split)
+    if text is not None:
+        captions = read_text(text, split, [row["clip_id"] for row in rows], [row["mirrored"] for row in rows])
+        samples = replace(samples, captions=captions)
+    return samples
+
+
+def with_signals(samples: ArrayDataset, rows: list[dict[str, Any]], signals: "Artifact", split: str) -> ArrayDataset:
+    """The samples with every signal of their windows beside what they hold. Raises DataError where one is not covered, or a
+    signal has the name of an array that is there already."""
+    found = read_signals(signals, split).windows(
+        *([row[name] for row in rows] for name in ("clip_id", "start_frame", "num_frames")),
+        mirrored=[row["mirrored"] for row in rows],
+        mirror_signs=signals.manifest.config.get("mirror_signs", {}),
+    )
+    twice = sorted(set(found) & set(samples.arrays))
+    if twice:
+        raise DataError(
+            f"signals {signals.key[:12]} hold {', '.join(twice)}, which the latents hold too: rename the sidecar"
+        )
+    return replace(samples, arrays=samples.arrays | {name: torch.from_numpy(array) for name, array in found.items()})
+
+
+def with_actions(samples: ArrayDataset, spec: ActionSpec) -> ArrayDataset:
+    """The samples with actions as a model sees them; without any, no `actions` at all."""
+    if not spec.width:
+        return samples
+    actions = torch.from_numpy(spec.normalise(samples.arrays["actions"].numpy()))
+    return replace(samples, arrays={**samples.arrays, "actions": actions})
