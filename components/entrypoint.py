@@ -2,10 +2,9 @@
 
     python -m components.<component> --spec URL --input NAME=KEY ... --key-out PATH [--dry-run]
 
-The spec is one JSON object: schema_version, store, run_id, node, stage, component, kind, config; and where they apply redo,
-promote, reads_truth, log_level. It is written before anything runs; what only the moment knows comes by the environment:
-``DASK_SCHEDULER_ADDRESS`` (where there are workers), ``WFM_ATTEMPT`` (the number that whoever started it has taken for this
-try).
+The spec is one JSON object: schema_version, store, run_id, node, stage, component, kind, config, redo, promote, reads_truth.
+It is written before anything runs; what only the moment knows comes by the environment: ``DASK_SCHEDULER_ADDRESS`` (where there
+are workers), ``WFM_ATTEMPT`` (the number that whoever started it has taken for this try).
 The process derives its key, answers "cached" when that key is committed, else takes the key's lease, runs, commits, and
 writes ``outcome.json`` into its attempt folder. Whoever retries decides from the outcome; the exit code says the same
 (0 done, 64 wrong input, 75 try again, 143 cancelled, 1 bug).

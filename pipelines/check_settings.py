@@ -142,8 +142,6 @@ def split_is_generated(asked: Asked) -> Iterator[str]:
 def past_fits(asked: Asked) -> Iterator[str]:
     """Something is given and something is left to predict, as the model was trained."""
     past, encoded, model = asked.config.past_frames, asked.behind("latents"), asked.behind("model")
-    if asked.config.sampling.sigma_min >= asked.config.sampling.sigma_max:
-        yield asked("sampling.sigma_min", f"it is below sigma_max, {asked.config.sampling.sigma_max:g}")
     if encoded is None:
         return
     made = asked.behind("tokenizer")
@@ -166,13 +164,13 @@ def family_fits(asked: Asked) -> Iterator[str]:
         yield asked("training.mixture", "classify_clips makes a mixture too, leave one of them out")
     if config.unfrozen_layers > family.layers(config):
         yield asked("unfrozen_layers", f"the network has {family.layers(config)} blocks")
-    card = made.model if made is not None else None
-    if card is not None:
-        try:
+    card: Any = made.model if made is not None else None
+    try:
+        if card is not None:
             family.require_tokenizer(card)
-        except ConfigError as error:
-            yield asked("family", f"{error}; {asked.node.inputs['tokenizer']}.model.levels is {card.levels}")
-            return
+    except ConfigError as error:
+        yield asked("family", f"{error}; {asked.node.inputs['tokenizer']}.model.levels is {card.levels}")
+        return
     for field, advice in family.problems(config, card, encoded, asked.node.inputs["latents"]):
         yield asked(field, advice) if field else f"{asked.node.name}: {advice}"
 

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 from pipelines.explain import flat
 from wfm.config import Config
 from wfm.errors import WfmError
-from wfm.generation.config import TWICE
 from wfm.models.family import FAMILIES, FamilyConfig
 
 if TYPE_CHECKING:
@@ -82,7 +81,7 @@ def _of_training(config: Any, files: int | None) -> float:
 
 def _of_generation(config: Any, files: int | None) -> float | None:
     windows = config.max_windows or files
-    passes = config.sampling.steps * (2 if config.sampling.sampler in TWICE else 1)
+    passes = FAMILIES.load(config.family).passes(config.sampling)
     return None if windows is None else float(windows * len(config.splits) * passes)
 
 

@@ -248,7 +248,7 @@ def compare(
     found.inputs = {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
     if before["code_id"] != after["code_id"]:
         found.code = (before["code_id"], after["code_id"])
-        one, two = modules_before.get(str(before.get("name")), {}), modules_after.get(str(after.get("name")), {})
+        one, two = modules_before.get(before.get("name", ""), {}), modules_after.get(after.get("name", ""), {})
         found.modules = sorted(module for module in {*one, *two} if one.get(module) != two.get(module))
     found.redo = before.get("redo", "") != after.get("redo", "")
     found.outside = not len(found) and before["key"] != after["key"]

@@ -104,7 +104,7 @@ class Plan:
 def config_class(component: str, values: Mapping[str, Any] | None = None) -> type[Config]:
     """The configuration class of a component; with `values`, the one that they are read by (`FamilyConfig`)."""
     found: type[Config] = importlib.import_module(f"components.{component}").CONFIG
-    return found.reads(values) if values is not None else found
+    return found.class_of(values) if values is not None else found
 
 
 def code_of(node: Node) -> str:

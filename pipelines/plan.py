@@ -25,7 +25,7 @@ from pipelines.nodes import Node, Plan, code_of, config_class
 from pipelines.stages import Resources
 from pipelines.stages import stage as stage_row
 from wfm.artifacts.address import check_name
-from wfm.config import Config, assign, parse_assignment, unknown
+from wfm.config import Config, assign, knows, parse_assignment, unknown
 from wfm.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -156,7 +156,8 @@ def _with_optional(settings: dict[str, dict[str, Any]], overrides: Sequence[str]
 
 
 def _override(nodes: list[Node], overrides: Sequence[str]) -> None:
-    """``node.field=value`` or ``stage.field=value`` (every node of that stage); ``node.resources.gpu=8`` for what it needs."""
+    """``node.field=value`` or ``stage.field=value`` (every node of that stage that has the field: families differ);
+    ``node.resources.gpu=8`` for what it needs."""
     for text in overrides:
         path, value = parse_assignment(text)
         matching = [node for node in nodes if path[0] in (node.name, node.stage)]
@@ -165,13 +166,16 @@ def _override(nodes: list[Node], overrides: Sequence[str]) -> None:
                 f"override {text!r} names no stage of this pipeline; write stage.field=value. "
                 f"Choices: {', '.join(node.name for node in nodes)}"
             )
-        for node in matching:
-            if path[1] == _NEEDS:
+        if path[1] == _NEEDS:
+            for node in matching:
                 needs = {_NEEDS: node.resources.resolved()}
                 assign(needs, path[1:], value, _Needs)
                 node.resources = _Needs.parse(needs).resources
-            else:
-                assign(node.config, path[1:], value, config_class(node.component, node.config))
+            continue
+        kinds = {node.name: config_class(node.component, node.config) for node in matching}
+        having = [node for node in matching if knows(path[1:], kinds[node.name])]
+        for node in having or matching:
+            assign(node.config, path[1:], value, kinds[node.name])
     for node in nodes:  # when all are set: two fields that need each other come in any order
         node.config = config_class(node.component).parse(node.config).resolved()
 

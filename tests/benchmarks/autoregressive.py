@@ -16,7 +16,7 @@ import torch
 from transformers import Qwen3Config, Qwen3ForCausalLM
 
 from tests.benchmarks.paired import THREADS, best_batch, paired, print_line
-from wfm.generation.decoding import continue_tokens, greedy
+from wfm.families.autoregressive.decoding import continue_tokens, greedy
 from wfm.models.autoregressive import AutoregressiveConfig, AutoregressiveTransformer
 
 GRID, GIVEN, FRAMES = (8, 8), 2, 4

@@ -24,8 +24,8 @@ from diffusers import EDMEulerScheduler
 from torch import Tensor
 
 from tests.benchmarks.paired import THREADS, paired, print_line
-from wfm.generation.config import GuidanceConfig, SamplingConfig
-from wfm.generation.rollout import draw_latents
+from wfm.families.diffusion.draw import draw_latents
+from wfm.generation.sampler_config import GuidanceConfig, SamplerConfig
 from wfm.generation.samplers import seeded_noise
 from wfm.models.diffusion import Conditions, Denoiser, DenoiserConfig
 
@@ -83,7 +83,7 @@ def our_sampling(
     model: Denoiser, size: tuple[int, int, int], text: Tensor, negative: Tensor, *, sampler: str, steps: int, fps: int
 ) -> Tensor:
     """The same of ours: seeds 0, 1, ... for the noise."""
-    sampling = SamplingConfig.parse(
+    sampling = SamplerConfig.parse(
         {
             "sampler": sampler,
             "steps": steps,
