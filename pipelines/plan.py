@@ -15,7 +15,7 @@ from components.entrypoint import node_key
 from pipelines.check import check_graph, check_resources
 from pipelines.check_settings import check_settings
 from pipelines.dags.curate import OPTIONAL as CURATION_OPTIONAL
-from pipelines.dags.curate import curate, embedding_of_scores
+from pipelines.dags.curate import curate
 from pipelines.dags.decoder import decoder, decoder_of_dataset
 from pipelines.dags.from_dataset import SIMULATION_NODE, begin
 from pipelines.dags.graph import Builder, Graph, GraphNode, Settings
@@ -82,9 +82,9 @@ def resolve(
     graph = _without_absent(graph, set(given))
     given = {name: key for name, key in given.items() if any(name in node.inputs.values() for node in graph.nodes)}
     nodes = [_node(node, dict(redo or {}), resources.get(node.name, {})) for node in graph.nodes]
+    _follow(nodes, graph, ())
     _override(nodes, overrides)
-    if "embed" not in settings.get("score_clips", {}) and not _sets(overrides, "score_clips", "embed"):
-        _embed_with_scores(nodes)
+    _follow(nodes, graph, overrides)
     check_graph(graph, given=set(given))
     check_resources(nodes)
     requested = {"overrides": list(overrides), "videos": videos, "dataset": dataset, "redo": dict(redo or {})}
@@ -185,13 +185,17 @@ def _sets(overrides: Sequence[str], *path: str) -> bool:
     return any(tuple(parse_assignment(text)[0][: len(path)]) == path for text in overrides)
 
 
-def _embed_with_scores(nodes: list[Node]) -> None:
-    """One decode of a clip for both, by what embed_clips was set to in the end."""
-    stages = {node.stage: node for node in nodes}
-    if {"score_clips", "embed_clips"} <= set(stages):
-        scores = stages["score_clips"]
-        embed = embedding_of_scores(stages["embed_clips"].config)
-        scores.config = config_class(scores.component).parse({**scores.config, "embed": embed}).resolved()
+def _follow(nodes: Sequence[Node], graph: Graph, overrides: Sequence[str]) -> None:
+    """Give every field that follows another node's config, and that nobody sets, what it is by now."""
+    by_name = {node.name: node for node in nodes}
+    for given in graph.nodes:
+        node = by_name[given.name]
+        for field, other in given.follows.items():
+            said = field in given.settings or any(_sets(overrides, name, field) for name in (node.name, node.stage))
+            if not said and other in by_name:
+                rule = importlib.import_module(f"components.{node.component}").FOLLOWS[field]
+                config = {**node.config, field: rule(by_name[other].config)}
+                node.config = config_class(node.component).parse(config).resolved()
 
 
 def _without_absent(graph: Graph, given: set[str]) -> Graph:
