@@ -68,17 +68,18 @@ def signatures_are_made(asked: Asked) -> Iterator[str]:
 
 def limits_are_measured(asked: Asked) -> Iterator[str]:
     """A limit that is on is one on something that is measured."""
+    from wfm.curation.select.measurement_limits import limited
+
     scores, embed = asked.behind("scores"), asked.behind("embeddings")
     limits = asked.config.measured
     on = [name for name in type(limits).model_fields if getattr(limits, name) not in (None, False, ())]
     if scores is not None:
         for name in on:
-            if not scores.measures:
+            row = limited(name)
+            if row.table == "measures" and not scores.measures:
                 yield asked(f"measured.{name}", "nothing is measured, add --set score_clips.measures=true")
-            elif name == "maximum_nsfw" and not scores.nsfw:
-                yield asked(f"measured.{name}", "add --set score_clips.nsfw=true, or leave the limit off")
-            elif name in ("maximum_ocr_share", "drop_ocr_corner") and not scores.text_detector:
-                yield asked(f"measured.{name}", "add --set score_clips.text_detector=ppocr, or leave the limit off")
+            elif row.asked and not getattr(scores, row.asked.partition("=")[0]):
+                yield asked(f"measured.{name}", f"add --set score_clips.{row.asked}, or leave the limit off")
     if embed is not None and asked.config.minimum_aesthetic is not None and not embed.aesthetic.sha256:
         yield asked("minimum_aesthetic", "nothing gives that score, set embed_clips.aesthetic.head and its sha256")
 

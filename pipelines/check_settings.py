@@ -6,7 +6,7 @@ set. Only nodes that would run are asked: what is committed did work.
 """
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pydantic
 
@@ -28,9 +28,6 @@ from wfm.artifacts.address import KEY_PATTERN, NAME_PATTERN
 from wfm.config import MOST_COUNT, MOST_NUMBER, Config
 from wfm.errors import ConfigError
 from wfm.models.family import FAMILIES, Family
-
-if TYPE_CHECKING:
-    pass
 
 _MOST_BY_NAME = {"threads": 4096, "workers": 4096, "concurrency": 4096, "side": 2**14, "size": 2**14}
 """By the last word of a field's name: no machine starts more threads, no picture has a longer side."""

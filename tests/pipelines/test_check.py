@@ -4,11 +4,12 @@ import pytest
 
 from pipelines import check
 from pipelines.check import check_graph, check_resources
-from pipelines.dags.curate import OPTIONAL, curate
+from pipelines.dags.curate import curate
 from pipelines.dags.decoder import decoder
 from pipelines.dags.graph import Graph, GraphNode
 from pipelines.dags.world_model import world_model
 from pipelines.nodes import Node
+from pipelines.plan import OPTIONAL
 from pipelines.stages import STAGES, TABLE, Resources
 from wfm.errors import ConfigError
 
