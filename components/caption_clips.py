@@ -5,14 +5,15 @@ python -m components.caption_clips --spec SPEC --input clips=KEY --key-out PATH
 
 from components.entrypoint import Context, PartContext, Result, main
 from wfm.curation.caption import caption
+from wfm.curation.caption.caption_config import CaptionConfig
 from wfm.curation.caption.expected_questions import expected
 from wfm.curation.per_clip import part_plan
 from wfm.parts.part import add_up
 
-CONFIG = caption.CaptionConfig
+CONFIG = CaptionConfig
 
 
-def run(ctx: Context[caption.CaptionConfig]) -> Result:
+def run(ctx: Context[CaptionConfig]) -> Result:
     """One part for each part of the clips."""
     if asked := expected(ctx.inputs["clips"], ctx.config):
         ctx.log.info("%s: %s", ctx.node, asked)
@@ -22,7 +23,7 @@ def run(ctx: Context[caption.CaptionConfig]) -> Result:
     return Result(counts=counts, skipped=skipped, parts=parts)
 
 
-def part(ctx: PartContext[caption.CaptionConfig]) -> Result:
+def part(ctx: PartContext[CaptionConfig]) -> Result:
     """The clips of one part -> their rows."""
     counts, skipped = caption.caption_part(ctx)
     return Result(counts=counts, skipped=skipped)

@@ -17,7 +17,7 @@ class EncodeLatentsConfig(EncodingConfig):
 
 def run(ctx: Context[EncodeLatentsConfig]) -> Result:
     """Every part of the data set, then statistics of the whole."""
-    from wfm.training.encode import write_summary
+    from wfm.training.moments import write_summary
 
     tokenizer = ctx.inputs["tokenizer"]
     weights = sorted((entry.path, entry.sha256) for entry in tokenizer.files("model/"))
@@ -40,17 +40,10 @@ def run(ctx: Context[EncodeLatentsConfig]) -> Result:
 
 def encode_part(part: "PartContext[EncodeLatentsConfig]") -> Result:
     """One part of the data set."""
-    import torch
+    from wfm.training.encode import encode_part as encoded
 
-    from wfm.models.folder import open_model
-    from wfm.training.encode import encode_shards
-
-    config, store = part.config, part.open_store()
-    if config.threads:
-        torch.set_num_threads(config.threads)
-    tokenizer, _ = open_model(store.artifact(part.arguments["tokenizer"]), config.tokenizer_family)
-    shards, exclude = part_shards(store, part.arguments, part.name, config.splits)
-    made = encode_shards(tokenizer, shards, config, part.out, exclude)
+    shards, exclude = part_shards(part.open_store(), part.arguments, part.name, part.config.splits)
+    made = encoded(part, shards, exclude)
     return Result(counts={"inputs": 0, "outputs": made["windows"], **made})
 
 

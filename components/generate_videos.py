@@ -1,82 +1,41 @@
 """Predict the futures of held-out windows with one model: right actions, shuffled actions, and the tokenizer's ceiling
 beside them.
 
-Reads `dataset` (frames), `latents` (their geometry), `tokenizer` and `model`. Layout of the output:
-`wfm.generation.held_out`.
+Reads `dataset` (frames), `signals` (which clips there are, and how they move), `latents` (their geometry), `tokenizer` and
+`model`; works in parts of windows. Layout of the output: `wfm.generation.held_out`.
 
     python -m components.generate_videos --spec URL --input dataset=KEY ... --input model=KEY --key-out PATH
 """
 
-from typing import Annotated
+import json
+from collections import Counter
 
-import pydantic
-
-from components.entrypoint import Context, Result, main
-from wfm.conditions.condition import CONDITIONS
-from wfm.config import Config, Natural, Seed, added, how
-from wfm.generation.config import SamplingConfig
-from wfm.models.family import FAMILIES
-from wfm.registry import Named
+from components.entrypoint import Context, PartContext, Result, main
+from wfm.generation.held_out_config import HeldOutConfig
 
 
-class GenerateVideosConfig(Config):
-    """Which windows, and how their futures are drawn."""
-
-    family: Annotated[str, Named(FAMILIES, "draw")] = ""
-    "Family of the world model; the pipeline says it."
-    tokenizer_family: Annotated[str, Named(FAMILIES, "network")] = "tokenizer"
-    "Family of its tokenizer."
-    conditions: Annotated[tuple[str, ...], Named(CONDITIONS)] = added(())
-    "Further conditions of the model, those of its training's `conditions`."
-    splits: tuple[str, ...] = ("test",)
-    "Splits of the data set to predict; never train."
-    past_frames: int = pydantic.Field(9, ge=1)
-    "Frames given."
-    stride_frames: int = pydantic.Field(16, ge=1)
-    "Distance between the starts of windows within a clip [frames]."
-    max_windows: int = pydantic.Field(128, ge=0)
-    "Most windows a split, chosen by hash; 0: all."
-    seed: Seed = 0
-    "The seed of a window is a hash of this and its sample id."
-    sampling: SamplingConfig = SamplingConfig()
-    "Sampler and decoding."
-    examples: int = pydantic.Field(6, ge=0)
-    "Windows written as mp4 too."
-    threads: Natural = how(0)
-    "CPU threads of torch; 0: its own choice. The same number gives the same bits."
-
-
-def run(ctx: Context[GenerateVideosConfig]) -> Result:
+def run(ctx: Context[HeldOutConfig]) -> Result:
     """One world model, every split."""
-    import torch
+    from wfm.generation.held_out_plan import plan_parts
 
-    from wfm.generation.from_artifacts import open_world, read_held_out, write_card
-    from wfm.generation.held_out import generate_split
-
-    config = ctx.config
-    if config.threads:
-        torch.set_num_threads(config.threads)
-    world = open_world(
-        ctx.inputs, past_frames=config.past_frames, sampling=config.sampling, conditions=config.conditions
-    )
-    counts = {"inputs": 0, "outputs": 0}
-    skipped: dict[str, int] = {}
-    for split in config.splits:
-        held, left = read_held_out(
-            ctx.inputs["dataset"], split, world, stride_frames=config.stride_frames, limit=config.max_windows
-        )
-        skipped |= {f"{split}_{reason}": count for reason, count in left.items()}
-        made = generate_split(
-            world, held, ctx.out, split=split, seed=config.seed, examples=config.examples, stopping=ctx.stopping
-        )
-        counts |= made
-        counts["inputs"] += len(held.rows) + sum(left.values())
-        counts["outputs"] += made[f"{split}_videos"]
-    write_card(world, ctx.out, seed=config.seed)
-    return Result(counts=counts, skipped=skipped, extra={"family": world.card.family})
+    inputs, arguments, skipped = plan_parts(ctx.inputs, ctx.config)
+    entries = ctx.map_parts(inputs, generate, arguments)
+    card = json.loads(ctx.store.part(entries[0].key).fetch("card.json").read_text())
+    card["inputs"] = {role: artifact.key for role, artifact in ctx.inputs.items()}
+    (ctx.out / "card.json").write_text(json.dumps(card, indent=1, sort_keys=True) + "\n")
+    made = sum((Counter(entry.counts) for entry in entries), Counter[str]())
+    counts = {"inputs": made.pop("windows") + sum(skipped.values()), "outputs": made.pop("videos"), **made}
+    return Result(counts=counts, skipped=skipped, parts=entries, extra={"family": card["family"]})
 
 
-CONFIG = GenerateVideosConfig
+def generate(part: "PartContext[HeldOutConfig]") -> Result:
+    """One part: windows of a split."""
+    from wfm.generation.held_out import generate_part
+
+    return Result(counts=generate_part(part))
+
+
+CONFIG = HeldOutConfig
 
 if __name__ == "__main__":
     main(__spec__.name, CONFIG, run)

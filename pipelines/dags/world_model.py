@@ -54,6 +54,7 @@ def model_nodes(settings: Settings, *, simulated: bool) -> tuple[GraphNode, ...]
                 "generate_videos",
                 own,
                 dataset="write_shards",
+                signals="encode_signals",
                 latents=latents,
                 tokenizer=tokenizer,
                 model=model,

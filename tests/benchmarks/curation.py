@@ -30,23 +30,25 @@ from tests.benchmarks.paired import paired, print_line, time_of
 from wfm.curation.cut.cut_ahead import CutAhead
 from wfm.curation.cut.cutter import CutConfig, Cutter, shots
 from wfm.curation.cut.interlaced import FieldScan
+from wfm.curation.cut.shot_detection import ShotConfig
 from wfm.curation.cut.split import SplitConfig
 from wfm.curation.embed.embed import FRAMES, SIDE, EmbedConfig, Embedded, Embedder
 from wfm.curation.embed.embedders import digest
 from wfm.curation.embed.signature import SignatureFrames
 from wfm.curation.measure.frame_sampling import still_indices
+from wfm.curation.measure.motion import VectorSum
 from wfm.curation.measure.quality import Seams
 from wfm.curation.measure.score import ScoreClip, ScoreConfig
 from wfm.curation.measure.small_frames import SmallFrames
 from wfm.curation.one_pass import Consumer, Geometry, Wanted, fitted, one_pass
-from wfm.curation.one_pass_consumers import Cuts, Gather, VectorSum, spread_frames
+from wfm.curation.one_pass_consumers import Cuts, Gather, spread_frames
 from wfm.data.decode import open_video
-from wfm.data.source import hash_file
+from wfm.data.source import known_hash
 from wfm.data.x264 import STEADY
 from wfm.records import Clip
 
 CUT = CutConfig(copy_codecs=())
-SHOTS = shots.ShotConfig(maximum_seconds=10.0)
+SHOTS = ShotConfig(maximum_seconds=10.0)
 SCORES = ScoreConfig(measures=True)
 EMBED = EmbedConfig(signatures=True)
 FPS = 24
@@ -107,7 +109,7 @@ def plain(path: Path, folder: Path) -> None:
 def whole(
     path: Path,
     folder: Path,
-    shot: shots.ShotConfig = SHOTS,
+    shot: ShotConfig = SHOTS,
     scores: ScoreConfig = SCORES,
     embed: EmbedConfig = EMBED,
 ) -> int:
@@ -145,7 +147,7 @@ def whole(
 def look_at_clip(path: Path, frames: int, scores: ScoreConfig = SCORES, embed: EmbedConfig = EMBED) -> None:
     """Score, embed and sign one clip file by the step that the stages run."""
     step = ScoreClip(scores, Path, [], Embedded(embedder(embed)))
-    list(step(clip_row(path, hash_file(path), frames)))
+    list(step(clip_row(path, known_hash(path), frames)))
 
 
 @functools.cache
@@ -247,7 +249,7 @@ def run_neural(folder: Path) -> None:
 
     torch.set_num_threads(1)
     path = make_video(folder / "720p.mp4", seconds=6, height=720, width=1280)
-    even = shots.ShotConfig(minimum_seconds=1.0, maximum_seconds=2.0)  # the same clips, whichever cuts a detector finds
+    even = ShotConfig(minimum_seconds=1.0, maximum_seconds=2.0)  # the same clips, whichever cuts a detector finds
     adding: dict[str, dict[str, Any]] = {
         "nothing": {},
         "TransNetV2": {"shot": even.override(["detector=transnetv2"])},

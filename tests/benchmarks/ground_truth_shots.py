@@ -7,7 +7,8 @@ import dataclasses
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from wfm.curation.cut.shots import Cut, Mixed, ShotConfig, look
+from wfm.curation.cut.shot_detection import Cut, Mixed, ShotConfig
+from wfm.curation.cut.shots import look
 from wfm.data.decode import open_video
 from wfm.simulation import ground_truth as gt
 

@@ -12,7 +12,6 @@ One JSON line a row: `tokens_a_pass`, `ratio` (time of greedy over time of Medus
 """
 
 import argparse
-import json
 from pathlib import Path
 from typing import Any
 
@@ -22,22 +21,27 @@ from torch import Tensor
 from tests.benchmarks.paired import THREADS, paired, print_line
 from wfm.actions import ActionSpec
 from wfm.artifacts import Artifact, Store
+from wfm.conditions.action import Action
 from wfm.data.loader import Loader, read_latents
 from wfm.data.plan import DataPlan
+from wfm.data.shards import iter_samples
+from wfm.data.signals import SignalTable
+from wfm.data.windows import clip_signals
+from wfm.families.autoregressive.decoding import continue_tokens, greedy
+from wfm.families.autoregressive.medusa import continue_with_drafts
 from wfm.families.tokenizer.card import TokenizerTrainingConfig
 from wfm.families.tokenizer.fit import fit_tokenizer
-from wfm.generation.decoding import continue_tokens, greedy
-from wfm.generation.medusa import continue_with_drafts
 from wfm.models.autoregressive import AutoregressiveTransformer
 from wfm.models.folder import load_model, save_model
 from wfm.models.tokenizer import Tokenizer
 from wfm.recipes import demo
 from wfm.training.config import WorldTrainingConfig
-from wfm.training.encode import encode_shards, write_summary
+from wfm.training.encode import encode_shards
 from wfm.training.encode_config import EncodingConfig
-from wfm.training.encoded import Encoded, with_actions
+from wfm.training.encoded import Encoded, with_conditions
 from wfm.training.fit_world_model import build, go_on
 from wfm.training.loop import train
+from wfm.training.moments import write_summary
 
 LEVELS = (8, 8, 8, 5, 5, 5)
 """Of Cosmos's discrete tokenizers: 64,000 tokens."""
@@ -62,25 +66,29 @@ def tokenizer_of(folder: Path, dataset: Artifact) -> Tokenizer:
 
 
 def encoded(folder: Path, dataset: Artifact, tokenizer: Tokenizer) -> Encoded:
-    """The tokens of the dataset's windows, from `folder` where they have been made."""
+    """The tokens of the dataset's windows, from `folder` where they have been made, with their actions."""
+    shards: dict[str, list[Path]] = {}
+    for entry in dataset.parts:
+        part = dataset.part(entry.name)
+        for split in ("train", "val"):
+            names = sorted(e.path for e in part.files(f"shards/{split}/") if e.path.endswith(".tar"))
+            shards.setdefault(split, []).extend(part.fetch(name) for name in names)
     if not (folder / "latent_statistics.json").exists():
-        shards: dict[str, list[Path]] = {}
-        for entry in dataset.parts:
-            part = dataset.part(entry.name)
-            for split in ("train", "val"):
-                names = sorted(e.path for e in part.files(f"shards/{split}/") if e.path.endswith(".tar"))
-                shards.setdefault(split, []).extend(part.fetch(name) for name in names)
-        config = EncodingConfig.parse({"stride_frames": 10})
-        encode_shards(tokenizer, shards, config, folder)
+        encode_shards(tokenizer, shards, EncodingConfig.parse({"stride_frames": 10}), folder)
         write_summary([folder], folder)
-    spec = ActionSpec.parse(json.loads((folder / "action_spec.json").read_text()))
-    train_split, val = (
-        with_actions(
-            read_latents([folder / split / "shard-00000.safetensors"], [folder / split / "samples.parquet"]), spec
+    splits, spec = [], ActionSpec.null()
+    for split in ("train", "val"):
+        clips = [clip_signals(sample) for path in shards[split] for sample in iter_samples(path)]
+        spec = ActionSpec.parse(clips[0].tracks["actions"].meaning)
+        meanings = {"actions": {"shape": [spec.width], "meaning": spec.resolved()}}
+        tracks = [{name: track.values for name, track in clip.tracks.items()} for clip in clips]
+        samples, rows = read_latents([folder / split / "shard-00000.safetensors"], [folder / split / "samples.parquet"])
+        found = SignalTable([dict(clip.row) for clip in clips], tracks, meanings).windows(
+            *([row[name] for row in rows] for name in ("clip_id", "start_frame", "num_frames"))
         )
-        for split in ("train", "val")
-    )
-    return Encoded(train_split, val, {}, spec, float(train_split.arrays["fps"][0]))
+        samples.arrays.update({name: torch.from_numpy(array) for name, array in found.items()})
+        splits.append(with_conditions(samples, [Action(spec=spec)], {"actions": spec.resolved()}, 24.0))
+    return Encoded(splits[0], splits[1], {}, spec, float(splits[0].arrays["fps"][0]))
 
 
 def trained(folder: Path, values: dict[str, Any], data: Encoded, tokenizer: Tokenizer) -> AutoregressiveTransformer:

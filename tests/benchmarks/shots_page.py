@@ -15,7 +15,8 @@ import io
 from pathlib import Path
 
 from wfm.artifacts.atomic import replace_on_disk
-from wfm.curation.cut.shots import Cut, ShotConfig, look
+from wfm.curation.cut.shot_detection import Cut, ShotConfig
+from wfm.curation.cut.shots import look
 from wfm.curation.measure.measurements import Measures
 from wfm.curation.measure.score import ScoreClip, ScoreConfig
 from wfm.data.decode import open_video, to_array

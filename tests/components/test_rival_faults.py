@@ -12,7 +12,7 @@ import pytest
 
 from wfm.artifacts import Artifact
 from wfm.curation.cut import shots_transnet
-from wfm.curation.cut.shots import ShotConfig
+from wfm.curation.cut.shot_detection import ShotConfig
 from wfm.data.decode import read_frames
 from wfm.records import Clip, Video
 

@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from safetensors.numpy import load
 
 from wfm.artifacts import Artifact, Store
 from wfm.data.shards import ShardWriter
+from wfm.evaluation.generated import read_generated
 from wfm.generation.command import generate_from_files
 from wfm.generation.write_video import write_mp4
 from wfm.models.text import TextConfig
@@ -61,6 +61,7 @@ def test_captions_from_data_set_to_published_model(
     assert captions.manifest.extra["text"]["identity"] == encoder_identity(TextConfig(encoder="minilm"))
 
     world = {
+        "family": "diffusion",
         "training": {**fast, "steps": 40},
         "diffusion": {
             "network": {"num_attention_heads": 2, "attention_head_dim": 12, "num_layers": 1, "adaln_lora_dim": 4},
@@ -73,9 +74,10 @@ def test_captions_from_data_set_to_published_model(
     assert card["config"]["network"]["text_embed_dim"] == 384
     assert card["extra"]["text"]["encoder"] == "minilm"
 
-    inputs = {"dataset": dataset, "latents": latents, "tokenizer": tokenizer, "model": model}
+    signals = run_stage("encode_signals", {}, dataset=dataset)
+    inputs = {"dataset": dataset, "signals": signals, "latents": latents, "tokenizer": tokenizer, "model": model}
     sampling = {"steps": 2, "batch_size": 4, "guidance": {"scale": 2.0}}
-    settings = {"past_frames": 5, "stride_frames": 12, "examples": 1, "sampling": sampling}
+    settings = {"family": "diffusion", "past_frames": 5, "stride_frames": 12, "examples": 1, "sampling": sampling}
     made = run_stage("generate_videos", settings, **inputs)
     assert set(made.table("test/samples", columns=["caption"]).column("caption").to_pylist()) == set(WORDS)
     report = run_stage("evaluate_model", {"resamples": 20, "examples": 1}, generated=made)
@@ -83,8 +85,7 @@ def test_captions_from_data_set_to_published_model(
     parts: dict[str, Any] = {"tokenizer": tokenizer, "model": model, "evaluation": report}
     run_stage("publish_model", {"name": "told"}, **parts).fetch_tree("", tmp_path / "bundle")
     assert "--text" in (tmp_path / "bundle/README.md").read_text()
-    with made.open("test/truth.safetensors") as file:
-        write_mp4(tmp_path / "past.mp4", load(file.read())["video"][0, :5], 24.0)
+    write_mp4(tmp_path / "past.mp4", read_generated(made, "test").truth[0, :5], 24.0)
     videos = set()
     for number, caption in enumerate(WORDS):
         out = tmp_path / f"{number}.mp4"

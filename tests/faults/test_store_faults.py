@@ -246,7 +246,7 @@ class TestAFullDisk:
             Path(target).write_bytes(b"half")
             raise OSError(errno.ENOSPC, "No space left on device")
 
-        monkeypatch.setattr("wfm.artifacts.pull.shutil.copyfile", fail)
+        monkeypatch.setattr("wfm.artifacts.copying.shutil.copyfile", fail)
         with pytest.raises(TryAgain, match="no space left"):
             store.pull(KEY, tmp_path / "out")
         assert list((tmp_path / "out").iterdir()) == []

@@ -18,7 +18,7 @@ from torch import Tensor
 from transformers import Qwen3Config, Qwen3ForCausalLM
 
 from wfm.families.autoregressive.build import transformer
-from wfm.generation.decoding import continue_tokens, greedy
+from wfm.families.autoregressive.decoding import continue_tokens, greedy
 from wfm.models.autoregressive import AutoregressiveConfig, AutoregressiveTransformer
 from wfm.models.rotary import Rope, rope_3d
 
@@ -59,8 +59,7 @@ class OneAxis(AutoregressiveTransformer):
         frequency = theta ** -(torch.arange(0, dim, 2, dtype=torch.float64) / dim)
         angle = positions[:, None].double() * frequency
         dtype = torch.promote_types(dtype, torch.float32)
-        cos, sin = angle.cos().to(dtype), angle.sin().to(dtype)
-        return Rope(cos, sin, torch.complex(cos, sin))
+        return Rope(angle.cos().to(dtype), angle.sin().to(dtype))
 
 
 def plain_angles(place: tuple[int, int, int], head_dim: int, theta: float) -> list[float]:

@@ -2,12 +2,14 @@
 
 Read in this order:
 
-1. `store`         the facade: `Store.open(url)`, `has`, `artifact`, `attempt`, `promote`, `resolve`, `lease`, `gc`, `pull` ...
+1. `store`         the facade: `Store.open(url)`, `has`, `artifact`, `attempt`, `promote`, `resolve`, `lease`, `gc`, `pull` ...;
+                   `shelf` its reading half, which all that collects, verifies and traces is given
 2. `address`       store URLs, keys, which paths and names are allowed, and the one join of paths
 3. `manifest`      what a commit says; `listing` its trees of files and parts; `schema` how any record from outside is read
 4. `attempt`       a folder to write in, and the commit; `atomic` the one way to write a file whole; `generations` which commit
                    counts
-5. `artifact`      reading: files, tables, parts; `verified` the check; `tables` Parquet in pieces; `pull` copies for people
+5. `artifact`      reading: files, tables, parts; `verified` the check; `tables` Parquet in pieces; `pull` copies for people, by
+                   `copying`
 6. `names`         kind/name@alias with history; `runs` specs, attempts, outcomes, logs; `lease` who works on a key
 7. `invalidation`  tombstones; `verify` reads every byte; `lineage` where it came from; `collect` deletes what nobody needs;
                    `purge` takes a video out of everything (`purge_copies`: caches and notes)

@@ -3,21 +3,36 @@
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
 
 from wfm.artifacts import listing, tables
 from wfm.artifacts.address import safe_path
+from wfm.artifacts.copying import copy_into
 from wfm.artifacts.listing import Child, FileEntry, PartEntry
 from wfm.artifacts.manifest import Manifest
+from wfm.artifacts.objects import Objects
+from wfm.artifacts.verified import VerifiedFiles
 from wfm.errors import DataError, InputError
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from wfm.artifacts.store import Store
-
 _READERS = 16
 _KEPT_NODES = 16  # opened list nodes kept in memory (4,096 entries each)
+
+
+class Home(Protocol):
+    """What an artifact asks of the store that it lies in (`wfm.artifacts.shelf`)."""
+
+    objects: Objects
+    verified: VerifiedFiles
+
+    @property
+    def url(self) -> str:
+        """The store's address."""
+
+    def open_generation(self, area: str, key: str, generation: int) -> "Artifact":
+        """One commit of a key."""
 
 
 class Artifact:
@@ -26,7 +41,7 @@ class Artifact:
     Paths are relative to the artifact; files of a part appear as `parts/<part name>/<path>`.
     """
 
-    def __init__(self, store: "Store", folder: str, manifest: Manifest, forbidden: tuple[str, ...] = ()) -> None:
+    def __init__(self, store: Home, folder: str, manifest: Manifest, forbidden: tuple[str, ...] = ()) -> None:
         self.manifest = manifest
         self._store = store
         self._files_folder = f"{folder}/attempts/{manifest.attempt}"
@@ -142,14 +157,12 @@ class Artifact:
         new files.
 
         Raises InputError when no file has the prefix, or when `into` holds another file of that name
-        (`wfm.artifacts.pull`).
+        (`wfm.artifacts.copying`).
         """
-        from wfm.artifacts.pull import copy_into
-
         entries = list(self.files(prefix))
         if not entries:
             raise InputError(f"{self!r} has no file under {prefix!r}")
-        return copy_into(self, [(entry, entry.path) for entry in entries], into)
+        return copy_into(self.fetch, [(entry, entry.path) for entry in entries], into, whose=repr(self))
 
     def table(self, name: str, columns: list[str] | None = None) -> "pa.Table":
         """The table `<name>.parquet` of this artifact and of all its parts, concatenated in order of part name.

@@ -34,7 +34,7 @@ from wfm.errors import DataError, InputError, TryAgain
 from wfm.log import get_logger
 
 if TYPE_CHECKING:
-    from wfm.artifacts.store import Store
+    from wfm.artifacts.shelf import Shelf
 
 _log = get_logger(__name__)
 
@@ -76,7 +76,7 @@ class GcReport:
 
 
 def collect(
-    store: "Store",
+    store: "Shelf",
     *,
     dry_run: bool = False,
     wait_seconds: float = 60.0,
@@ -111,7 +111,7 @@ def collect(
     return report
 
 
-def _sweep(store: "Store", report: GcReport, keep: Keep, unread: set[str]) -> None:
+def _sweep(store: "Shelf", report: GcReport, keep: Keep, unread: set[str]) -> None:
     """Delete what a report names. First what needs no tombstone: it makes room for those."""
     for folder in report.attempts:
         _unless_linked(report, partial(_delete_files, store, folder))
@@ -141,12 +141,12 @@ def _unless_linked(report: GcReport, action: Callable[[], None]) -> None:
         report.notes.append(f"left alone: {error}")
 
 
-def _delete_files(store: "Store", folder: str) -> None:
+def _delete_files(store: "Shelf", folder: str) -> None:
     store.objects.delete_tree(folder)
     store.clear_cached(folder)
 
 
-def _find_dead(store: "Store", live: Live, keep: Keep, report: GcReport) -> None:
+def _find_dead(store: "Shelf", live: Live, keep: Keep, report: GcReport) -> None:
     for area in AREAS:
         if area == "parts" and live.leases:
             continue
@@ -167,7 +167,7 @@ def _find_dead(store: "Store", live: Live, keep: Keep, report: GcReport) -> None
 
 
 def _judge(
-    store: "Store", live: Live, keep: Keep, of: tuple[str, str, int], stone: Tombstone | None, unread: list[str]
+    store: "Shelf", live: Live, keep: Keep, of: tuple[str, str, int], stone: Tombstone | None, unread: list[str]
 ) -> Dead | None:
     area, key, generation = of
     if area == "parts" and (key, generation) in live.parts:
@@ -198,7 +198,7 @@ def _judge(
     return Dead(area, key, generation, manifest.attempt, manifest.files.bytes, reason)
 
 
-def _spare_the_revived(store: "Store", report: GcReport, keep: Keep, sweep: str, unread_before: set[str]) -> list[Dead]:
+def _spare_the_revived(store: "Shelf", report: GcReport, keep: Keep, sweep: str, unread_before: set[str]) -> list[Dead]:
     """Look again; what became wanted during the wait gets its tombstone of this sweep taken away."""
     unread: list[str] = []
     wanted = _wanted_again(store, report, keep, unread)
@@ -222,7 +222,7 @@ def _spare_the_revived(store: "Store", report: GcReport, keep: Keep, sweep: str,
     return still
 
 
-def _wanted_again(store: "Store", report: GcReport, keep: Keep, unread: list[str]) -> set[tuple[str, str]]:
+def _wanted_again(store: "Shelf", report: GcReport, keep: Keep, unread: list[str]) -> set[tuple[str, str]]:
     """(area, key) of candidates that a name, run, lease, or an artifact committed since now needs."""
     candidates = {dead.key: dead for dead in report.dead if dead.area == "artifacts"}
     reasons, leases = wanted_keys(store, keep, unread)
@@ -249,14 +249,14 @@ def _wanted_again(store: "Store", report: GcReport, keep: Keep, unread: list[str
     return wanted
 
 
-def delete_commit(store: "Store", dead: Dead) -> None:
+def delete_commit(store: "Shelf", dead: Dead) -> None:
     """Manifest first: from then on the rest is only an unfinished attempt, which any later collection finds."""
     folder = f"{dead.area}/{dead.key}"
     store.objects.delete(generations.manifest_path(folder, dead.generation))
     _delete_files(store, f"{folder}/attempts/{dead.attempt}")
 
 
-def _find_attempts(store: "Store", live: Live, keep: Keep) -> list[str]:
+def _find_attempts(store: "Shelf", live: Live, keep: Keep) -> list[str]:
     found = []
     for area in AREAS:
         if area == "parts" and live.leases:
@@ -271,7 +271,7 @@ def _find_attempts(store: "Store", live: Live, keep: Keep) -> list[str]:
     return found
 
 
-def unfinished(store: "Store", area: str, key: str) -> Iterator[tuple[str, str]]:
+def unfinished(store: "Shelf", area: str, key: str) -> Iterator[tuple[str, str]]:
     """(folder, id) of the attempts of a key that were never committed. None where a manifest cannot be read: which attempt it
     means cannot be told then. None behind a link."""
     folder = f"{area}/{key}"
@@ -287,7 +287,7 @@ def unfinished(store: "Store", area: str, key: str) -> Iterator[tuple[str, str]]
             yield f"{folder}/attempts/{attempt}", attempt
 
 
-def _find_scratch(store: "Store", live: Live, keep: Keep) -> list[str]:
+def _find_scratch(store: "Shelf", live: Live, keep: Keep) -> list[str]:
     return [
         folder.name
         for folder in scratch_folders(store)
@@ -295,7 +295,7 @@ def _find_scratch(store: "Store", live: Live, keep: Keep) -> list[str]:
     ]
 
 
-def scratch_folders(store: "Store") -> Iterator[Path]:
+def scratch_folders(store: "Shelf") -> Iterator[Path]:
     """Scratch of every key on this machine; what else lies there is not ours."""
     try:
         root = store.local_folder("scratch")

@@ -1,18 +1,15 @@
 """Invalidation: a tombstone says that a commit must not be used, and why. Nothing is deleted here."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING
 
 from wfm.artifacts import generations, schema
 from wfm.artifacts.address import new_id, utc_now
+from wfm.artifacts.listing import PartEntry
 from wfm.artifacts.objects import Objects
 from wfm.artifacts.schema import Key, Number, Short
 from wfm.errors import InputError, TryAgain
 from wfm.log import get_logger
-
-if TYPE_CHECKING:
-    from wfm.artifacts.store import Store
 
 SCHEMA_VERSION = 1
 BY_UNKNOWN = "unknown"
@@ -45,23 +42,26 @@ class Tombstone:
         return schema.encode({"schema_version": SCHEMA_VERSION, **asdict(self)})
 
 
-def write_tombstones(store: "Store", key: str, reason: str, *, parts: bool) -> Tombstone:
+def write_tombstones(
+    objects: Objects, key: str, reason: str, parts_of: Callable[[int], Iterable[PartEntry]]
+) -> Tombstone:
     """Tombstone the artifact first, then its parts: whoever sees a part gone sees its artifact gone too. A key that only a part
     has means the part.
 
-    A manifest that cannot be read is buried too; its parts are not known then, and stay. Raises InputError when nothing is
-    committed.
+    `parts_of` a generation gives the parts to bury. A manifest that cannot be read is buried too; its parts are not known
+    then, and stay. Raises InputError when nothing is committed.
     """
-    generation = generations.read_state(store.objects, f"artifacts/{key}").current
+    generation = generations.read_state(objects, f"artifacts/{key}").current
     if generation is None:
-        of_part = generations.read_state(store.objects, f"parts/{key}").current
+        of_part = generations.read_state(objects, f"parts/{key}").current
         if of_part is None:
-            raise InputError(f"{store.url} has no committed artifact or part {key}: look at `wfm artifacts list --all`")
-        return bury(store.objects, "parts", key, of_part, reason, "invalidate")
-    tombstone = bury(store.objects, "artifacts", key, generation, reason, "invalidate")
+            url = objects.address.url
+            raise InputError(f"{url} has no committed artifact or part {key}: look at `wfm artifacts list --all`")
+        return bury(objects, "parts", key, of_part, reason, "invalidate")
+    tombstone = bury(objects, "artifacts", key, generation, reason, "invalidate")
     try:
-        for entry in store.open_generation("artifacts", key, generation).iterate_parts() if parts else ():
-            bury(store.objects, "parts", entry.key, entry.generation, f"part of {key}: {reason}", "invalidate")
+        for entry in parts_of(generation):
+            bury(objects, "parts", entry.key, entry.generation, f"part of {key}: {reason}", "invalidate")
     except InputError as error:
         _log.warning("its parts are not known, and count as before: %s", error)
     return tombstone

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from wfm.errors import DataError, InputError
 
 if TYPE_CHECKING:
-    from wfm.artifacts.store import Store
+    from wfm.artifacts.shelf import Shelf
 
 SOURCE_TABLE = "videos"
 SOURCE_COLUMN = "source"
@@ -32,7 +32,7 @@ class Ancestor:
 class Lineage:
     """The ancestors of one artifact. `ancestors` begins with the artifact; every artifact comes before its inputs."""
 
-    def __init__(self, store: "Store", ancestors: list[Ancestor]) -> None:
+    def __init__(self, store: "Shelf", ancestors: list[Ancestor]) -> None:
         self.ancestors = ancestors
         self._store = store
 
@@ -66,7 +66,7 @@ class Lineage:
                 continue
 
 
-def trace(store: "Store", key: str) -> Lineage:
+def trace(store: "Shelf", key: str) -> Lineage:
     """Walk the inputs of an artifact to the end. Raises InputError when the artifact itself is not in the store."""
     store.artifact(key)
     depths = _depths(store, key)
@@ -75,7 +75,7 @@ def trace(store: "Store", key: str) -> Lineage:
     )
 
 
-def _depths(store: "Store", key: str) -> dict[str, int]:
+def _depths(store: "Shelf", key: str) -> dict[str, int]:
     """Longest distance of every ancestor from `key`, so that each comes after all that was made from it.
 
     Raises DataError for a circle: keys are hashes of what they are made from, so an honest store has none.
@@ -101,7 +101,7 @@ def _depths(store: "Store", key: str) -> dict[str, int]:
     return depths
 
 
-def _ancestor(store: "Store", key: str, depth: int) -> Ancestor:
+def _ancestor(store: "Shelf", key: str, depth: int) -> Ancestor:
     try:
         manifest = store.artifact(key).manifest
     except InputError as error:

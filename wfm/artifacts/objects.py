@@ -7,7 +7,7 @@ everything else that can go wrong raises one of `wfm.errors`, with no credential
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 from wfm.artifacts.address import Address
 from wfm.artifacts.atomic import Mine
@@ -65,15 +65,3 @@ class Objects(Protocol):
 
     def delete_tree(self, folder: str) -> None:
         """Delete every object below a folder."""
-
-
-def open_objects(address: Address, options: dict[str, Any]) -> Objects:
-    """The objects behind an address. `options` are fsspec's storage options for a remote one, and `fsync` (bool) for
-    a disk."""
-    if address.scheme == "file":
-        from wfm.artifacts.on_disk import DiskObjects
-
-        return DiskObjects(address, options)
-    from wfm.artifacts.on_cloud import CloudObjects
-
-    return CloudObjects(address, options)

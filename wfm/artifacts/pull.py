@@ -5,26 +5,18 @@ parts reads as one
 table; its other files keep their own path, or go to `parts/<part>/…` when several parts use the same.
 """
 
-import shutil
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from wfm.artifacts.address import check_name, safe_path
-from wfm.artifacts.atomic import disk_error, whole_file
-from wfm.artifacts.listing import FileEntry, check_folders
-from wfm.artifacts.verified import hash_file
-from wfm.errors import DataError, InputError
-
-if TYPE_CHECKING:
-    from wfm.artifacts.artifact import Artifact
-
-Placed = tuple[FileEntry, str]
-"""A file of an artifact, and its path below the target folder."""
+from wfm.artifacts.address import check_name
+from wfm.artifacts.artifact import Artifact
+from wfm.artifacts.copying import Placed, copy_into
+from wfm.artifacts.listing import FileEntry
+from wfm.errors import InputError
 
 
-def pull(artifact: "Artifact", into: Path, what: str = "tables") -> list[Path]:
+def pull(artifact: Artifact, into: Path, what: str = "tables") -> list[Path]:
     """Copy a selection of an artifact below `into`; returns the files that are there now.
 
     `what`: `tables` (Parquet tables and JSON cards at the top), `split:<name>` (those, and what lies in a folder of
@@ -50,7 +42,7 @@ def pull(artifact: "Artifact", into: Path, what: str = "tables") -> list[Path]:
         raise InputError(
             f"{artifact!r} has no tables: pull all of it (`--what all`), or look at `wfm artifacts files {artifact.key[:12]}`"
         )
-    return copy_into(artifact, placed, into)
+    return copy_into(artifact.fetch, placed, into, whose=repr(artifact))
 
 
 def place(entries: Sequence[FileEntry]) -> list[Placed]:
@@ -94,59 +86,3 @@ def _in_split(target: str, split: str) -> bool:
 
 def _folders(placed: Sequence[Placed]) -> list[str]:
     return sorted({target.rpartition("/")[0] for _, target in placed if "/" in target})[:12]
-
-
-def copy_into(artifact: "Artifact", placed: Sequence[Placed], into: Path) -> list[Path]:
-    """Copy checked files to their places below `into`; returns the targets.
-
-    Raises InputError when a target exists with other bytes, or lies outside `into` through a link, DataError when two files
-    would go to one place; then nothing was copied.
-    """
-    into = into.absolute()
-    _check_places(artifact, [path for _, path in placed])
-    try:
-        into.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise disk_error(error, into) from error
-    root = into.resolve()
-    missing: list[tuple[FileEntry, Path]] = []
-    targets = []
-    for entry, path in placed:
-        target = into / path
-        targets.append(target)
-        if not target.parent.resolve().is_relative_to(root):
-            raise InputError(f"{target} lies outside {into} (a folder on the way is a link): pull into another folder")
-        if not target.is_symlink() and not target.exists():
-            missing.append((entry, target))
-        elif target.is_symlink() or not target.is_file() or hash_file(target) != (entry.size, entry.sha256):
-            raise InputError(
-                f"{target} exists and differs from {artifact!r}: move it away, or pull into another folder"
-            )
-    for entry, target in missing:
-        _copy(artifact, entry, target)
-    return targets
-
-
-def _check_places(artifact: "Artifact", paths: Sequence[str]) -> None:
-    known: set[str] = set()
-    for path in paths:
-        if safe_path(path) in known:
-            raise DataError(f"{artifact!r} has two files for {path!r}: invalidate it and rerun its stage")
-        known.add(path)
-    try:
-        check_folders(paths)
-    except ValueError as error:
-        raise DataError(f"{artifact!r} cannot be copied: {error}; invalidate it and rerun its stage") from None
-
-
-def _copy(artifact: "Artifact", entry: FileEntry, target: Path) -> None:
-    source = artifact.fetch(entry.path)
-    try:
-        with whole_file(target, force=False) as temporary:
-            shutil.copyfile(source, temporary)
-            if temporary.stat().st_size != entry.size:
-                raise DataError(f"{entry.path} of {artifact!r} changed while it was copied: pull again")
-    except FileExistsError:
-        raise InputError(f"{target} appeared while it was being pulled: is another pull at work?") from None
-    except OSError as error:
-        raise disk_error(error, target) from error

@@ -17,7 +17,7 @@ from wfm.errors import DataError, InputError
 if TYPE_CHECKING:
     from wfm.artifacts.artifact import Artifact
     from wfm.artifacts.runs import Run
-    from wfm.artifacts.store import Store
+    from wfm.artifacts.shelf import Shelf
 
 T = TypeVar("T")
 
@@ -44,7 +44,7 @@ class Keep:
     wait_seconds: float = 60.0
 
 
-def mark(store: "Store", keep: Keep) -> Live:
+def mark(store: "Shelf", keep: Keep) -> Live:
     """Find what is live. A thing younger than `keep.min_age_seconds` is."""
     live = Live()
     reasons, live.leases = wanted_keys(store, keep, live.unread)
@@ -60,7 +60,7 @@ def mark(store: "Store", keep: Keep) -> Live:
     return live
 
 
-def wanted_keys(store: "Store", keep: Keep, unread: list[str]) -> tuple[dict[str, str], set[str]]:
+def wanted_keys(store: "Shelf", keep: Keep, unread: list[str]) -> tuple[dict[str, str], set[str]]:
     """(keys that names, runs and leases point at, with the reason; keys whose lease is held). What cannot be read, and so may
     point at anything, goes into `unread`."""
     reasons: dict[str, str] = {}
@@ -87,7 +87,7 @@ def _read(action: Callable[[], T], unread: list[str]) -> T | None:
         return None
 
 
-def _close(store: "Store", reasons: dict[str, str], live: Live) -> None:
+def _close(store: "Shelf", reasons: dict[str, str], live: Live) -> None:
     waiting = list(reasons.items())
     for artifact in _half_buried(store):
         waiting += _needs(artifact, live)
@@ -111,7 +111,7 @@ def _needs(artifact: "Artifact", live: Live) -> list[tuple[str, str]]:
     return [(parent, f"input of {artifact.key[:12]}") for parent in artifact.manifest.inputs.values()]
 
 
-def _half_buried(store: "Store") -> "Iterator[Artifact]":
+def _half_buried(store: "Shelf") -> "Iterator[Artifact]":
     """Commits whose tombstone cannot be read: whether they must go is not known, so what they are made of stays too."""
     for key in generations.keys(store.objects, "artifacts"):
         state = generations.read_state(store.objects, f"artifacts/{key}")
@@ -122,7 +122,7 @@ def _half_buried(store: "Store") -> "Iterator[Artifact]":
                     yield store.open_generation("artifacts", key, stone.generation)
 
 
-def _open(store: "Store", key: str) -> "Artifact | None":
+def _open(store: "Shelf", key: str) -> "Artifact | None":
     try:
         return store.artifact(key)
     except InputError:

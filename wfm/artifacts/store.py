@@ -10,22 +10,17 @@ table = store.artifact(store.resolve("dataset/curated@latest")).table("clips")
 """
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from wfm.artifacts import generations
-from wfm.artifacts.address import Address, below, cache_root, check_key, parse_address
-from wfm.artifacts.artifact import Artifact
-from wfm.artifacts.atomic import delete_folder, disk_error
+from wfm.artifacts.address import check_key, parse_address
+from wfm.artifacts.atomic import disk_error
 from wfm.artifacts.attempt import Attempt
-from wfm.artifacts.invalidation import Tombstone, tombstones, write_tombstones
+from wfm.artifacts.invalidation import Tombstone, write_tombstones
 from wfm.artifacts.lease import Lease
-from wfm.artifacts.manifest import Manifest
-from wfm.artifacts.names import Names
-from wfm.artifacts.objects import open_objects
-from wfm.artifacts.runs import Runs
-from wfm.artifacts.verified import VerifiedFiles
+from wfm.artifacts.listing import PartEntry
+from wfm.artifacts.shelf import Shelf
 from wfm.errors import InputError
 
 if TYPE_CHECKING:
@@ -33,22 +28,10 @@ if TYPE_CHECKING:
     from wfm.artifacts.lineage import Lineage
     from wfm.artifacts.verify import VerifyReport
 
-_KEPT_MANIFESTS = 512
 
-
-class Store:
+class Store(Shelf):
     """Artifacts, parts, names, leases and runs below one URL. Cheap to open; safe to use from several threads;
     picklable."""
-
-    def __init__(self, address: Address, options: dict[str, Any]) -> None:
-        self.address = address
-        self.options = options
-        self.objects = open_objects(address, options)
-        self.cache = cache_root() / address.digest
-        self.verified = VerifiedFiles(self.objects, self.cache)
-        self.names = Names(self.objects)
-        self.runs = Runs(self.objects, self.cache)
-        self._manifests: dict[str, Manifest] = {}
 
     @classmethod
     def open(cls, url_or_path: str | os.PathLike[str], options: dict[str, Any] | None = None) -> "Store":
@@ -64,10 +47,6 @@ class Store:
         """
         return cls(parse_address(url_or_path), dict(options or {}))
 
-    @property
-    def url(self) -> str:
-        return self.address.url
-
     def __repr__(self) -> str:
         return f"Store({self.url!r})"
 
@@ -76,22 +55,6 @@ class Store:
 
     # -- artifacts and parts
 
-    def has(self, key: str) -> bool:
-        """Whether the key is committed (and not invalidated)."""
-        return self._current("artifacts", key) is not None
-
-    def has_part(self, key: str) -> bool:
-        """Whether the part key is committed (and not invalidated)."""
-        return self._current("parts", key) is not None
-
-    def artifact(self, key: str) -> Artifact:
-        """Open a committed artifact. Raises InputError when there is none of that key."""
-        return self._open("artifacts", key)
-
-    def part(self, key: str) -> Artifact:
-        """Open a committed part. Raises InputError when there is none of that key."""
-        return self._open("parts", key)
-
     def attempt(self, key: str) -> Attempt:
         """Begin an attempt at an artifact: a folder to write in, then `commit` or `discard`."""
         return self._attempt("artifacts", key)
@@ -99,55 +62,6 @@ class Store:
     def part_attempt(self, key: str) -> Attempt:
         """Begin an attempt at a part."""
         return self._attempt("parts", key)
-
-    def committed_keys(self, stem: str = "") -> Iterator[str]:
-        """Keys of all committed artifacts that begin with `stem`, in order of key."""
-        for key in generations.keys(self.objects, "artifacts", stem):
-            if generations.read_state(self.objects, f"artifacts/{key}").current is not None:
-                yield key
-
-    def known_keys(self) -> Iterator[str]:
-        """The committed keys, and those that were invalidated and not collected yet, in order of key."""
-        for key in generations.keys(self.objects, "artifacts"):
-            if generations.read_state(self.objects, f"artifacts/{key}").manifests:
-                yield key
-
-    def _keys(self, stem: str) -> list[str]:
-        """The committed keys that begin with `stem`; where there is none, those that are not committed any more."""
-        return list(self.committed_keys(stem)) or list(generations.keys(self.objects, "artifacts", stem))
-
-    def open_generation(self, area: str, key: str, generation: int) -> Artifact:
-        """Open one commit of a key in `artifacts` or `parts`, also one that was invalidated since."""
-        folder = f"{area}/{check_key(key)}"
-        path = generations.manifest_path(folder, generation)
-        manifest = self._manifests.get(path)
-        if manifest is None:
-            try:
-                data = self.objects.read(path)
-            except FileNotFoundError:
-                raise InputError(
-                    f"{self.url} has no generation {generation} of {area}/{key}: it was never committed, or was collected"
-                ) from None
-            manifest = Manifest.from_bytes(data, f"{self.url}/{path}", key=key, generation=generation)
-            while len(self._manifests) >= _KEPT_MANIFESTS:
-                self._manifests.pop(next(iter(self._manifests)), None)
-            self._manifests[path] = manifest
-        return Artifact(self, folder, manifest)
-
-    def _current(self, area: str, key: str) -> int | None:
-        return generations.read_state(self.objects, f"{area}/{check_key(key)}").current
-
-    def _open(self, area: str, key: str) -> Artifact:
-        generation = self._current(area, key)
-        if generation is None:
-            what = "artifact" if area == "artifacts" else "part"
-            stone = self.tombstone(key, area)
-            if stone is not None:
-                raise InputError(f"{what} {key} {stone.told()}; run its stage again")
-            raise InputError(
-                f"{self.url} has no committed {what} {key}: run its stage, or look at `wfm artifacts list`"
-            )
-        return self.open_generation(area, key, generation)
 
     def _attempt(self, area: str, key: str) -> Attempt:
         folder = f"{area}/{check_key(key)}"
@@ -166,18 +80,6 @@ class Store:
         except OSError as error:
             raise disk_error(error, path) from error
         return path
-
-    def clear_scratch(self, key: str) -> None:
-        """Delete the scratch folder of a key."""
-        delete_folder(self.local_folder(f"scratch/{check_key(key)}"))
-
-    def local_folder(self, path: str) -> Path:
-        """Where a folder of the store lies on this machine: in the store itself, or (a remote one) in the cache."""
-        return self.objects.local_path(path) or below(self.cache, path)
-
-    def clear_cached(self, path: str) -> None:
-        """Delete what the cache of this machine has of a folder of the store."""
-        delete_folder(below(self.cache, path))
 
     # -- names, leases, invalidation
 
@@ -213,13 +115,11 @@ class Store:
         what its parts are is not known then. A key that only a part has means the part. Raises InputError when nothing is
         committed.
         """
-        return write_tombstones(self, check_key(key), reason, parts=parts)
 
-    def tombstone(self, key: str, area: str = "artifacts") -> Tombstone | None:
-        """Why nothing is committed under a key any more; None when something is, or nothing ever was."""
-        if self._current(area, key) is not None:
-            return None
-        return max(tombstones(self.objects, area, key), key=lambda stone: stone.generation, default=None)
+        def parts_of(generation: int) -> Iterable[PartEntry]:
+            return self.open_generation("artifacts", key, generation).iterate_parts() if parts else ()
+
+        return write_tombstones(self.objects, check_key(key), reason, parts_of)
 
     def verify(self, key: str) -> "VerifyReport":
         """Read every byte of an artifact and its parts and compare with the manifests (`wfm.artifacts.verify`).

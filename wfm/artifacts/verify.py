@@ -12,7 +12,7 @@ from wfm.errors import DataError, InputError
 
 if TYPE_CHECKING:
     from wfm.artifacts.artifact import Artifact
-    from wfm.artifacts.store import Store
+    from wfm.artifacts.shelf import Shelf
 
 
 @dataclass
@@ -32,7 +32,7 @@ class VerifyReport:
         return not self.problems
 
 
-def verify(store: "Store", artifact: "Artifact") -> VerifyReport:
+def verify(store: "Shelf", artifact: "Artifact") -> VerifyReport:
     """Check an artifact and its parts: sizes, hashes, digests, lists, tombstoned parts, and that its inputs are
     still there."""
     report = VerifyReport(artifact.key, artifact.kind)
@@ -43,7 +43,7 @@ def verify(store: "Store", artifact: "Artifact") -> VerifyReport:
     return report
 
 
-def _verify_one(store: "Store", artifact: "Artifact", area: str, head: str, report: VerifyReport) -> None:
+def _verify_one(store: "Shelf", artifact: "Artifact", area: str, head: str, report: VerifyReport) -> None:
     own: list[FileEntry] = []
     folder = f"{area}/{artifact.key}"
     try:
@@ -76,7 +76,7 @@ def _verify_one(store: "Store", artifact: "Artifact", area: str, head: str, repo
 
 
 def _note_absent(
-    store: "Store", area: str, key: str, what: str, report: VerifyReport, generation: int | None = None
+    store: "Shelf", area: str, key: str, what: str, report: VerifyReport, generation: int | None = None
 ) -> bool:
     """Put down why something is not there any more: purged, which was meant, or else a problem. True where purged."""
     stones = [stone for stone in tombstones(store.objects, area, key) if generation in (None, stone.generation)]
@@ -88,7 +88,7 @@ def _note_absent(
     return False
 
 
-def _fault(store: "Store", path: str, entry: FileEntry) -> str:
+def _fault(store: "Shelf", path: str, entry: FileEntry) -> str:
     digest = hashlib.sha256()
     size = 0
     try:

@@ -52,6 +52,29 @@ class Score(Record):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class CaptionWindow(Record):
+    """What a model said of a part of a clip (table ``caption_windows``)."""
+
+    SCHEMA_VERSION = 2
+
+    clip_id: str
+    clip_sha256: str
+    start_frame: int
+    end_frame: int
+    caption: str
+    "In the model's first words."
+    model: str
+    prompt_sha256: str
+    "Of the template."
+    short: str = ""
+    medium: str = ""
+    long: str = ""
+    "Rewritten; empty where not asked for."
+    rewrite_model: str = ""
+    rewrite_prompt_sha256: str = ""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Embedding(Record):
     """The embedding of one clip; in tables the vector is a fixed-size list of float16."""
 

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from wfm.data.dataset_parts import split_files
 from wfm.errors import DataError
 
 if TYPE_CHECKING:
@@ -55,7 +56,7 @@ def read_text(artifact: "Artifact", split: str, clips: Sequence[str], mirrored: 
     where there is no caption of a clip: every sample has its text, or none has."""
     import pyarrow.parquet as pq
 
-    paths = sorted(entry.path for entry in artifact.files() if f"/{split}/" in f"/{entry.path}")
+    paths = split_files(artifact, split)
     of: dict[tuple[str, bool], str] = {}
     for path in (path for path in paths if path.endswith("/samples.parquet")):
         table = pq.read_table(artifact.fetch(path)).to_pydict()

@@ -1,4 +1,4 @@
-"""A data set's parts as the inputs of stages that encode it, part by part.
+"""A data set's parts as the inputs of stages that encode it, part by part, and the files of a split in what they make.
 
 A part depends on what is read of it and on nothing else: a new caption moves no key of encoded video, a clip in another part
 moves none here.
@@ -57,3 +57,8 @@ def part_shards(
         names = sorted(e.path for e in source.files(f"shards/{split}/") if e.path.endswith(".tar"))
         shards[split] = [source.fetch(path) for path in names if not excluded.leaves_out(path)]
     return shards, excluded.keys
+
+
+def split_files(artifact: "Artifact", split: str) -> list[str]:
+    """Paths of the files that lie in the folder `<split>` of an artifact's parts (or of itself), in order of part."""
+    return sorted(entry.path for entry in artifact.files() if entry.path.split("/")[-2:-1] == [split])

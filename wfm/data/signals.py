@@ -20,6 +20,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from wfm.data.dataset_parts import split_files
 from wfm.errors import ConfigError, DataError, InputError
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ CLIPS = pa.schema(
         ("start_seconds", pa.float64()),
         ("fps", pa.float64()),
         ("num_frames", pa.int64()),
+        ("caption", pa.string()),
     ],
     metadata={"schema_version": "1"},
 )
@@ -125,7 +127,7 @@ class SignalTable:
     """The signals of a split's clips, in memory."""
 
     rows: list[dict[str, Any]]
-    "One a clip, as `CLIPS` has it, in order of part and shard."
+    "One a clip, as `CLIPS` has it, and its `part`; in order of part and shard."
     tracks: list[dict[str, np.ndarray]]
     "The tracks of each clip, float32 `[T, ...]`."
     meanings: Mapping[str, Any]
@@ -201,10 +203,11 @@ def read_signals(artifact: "Artifact", split: str) -> SignalTable:
 
     rows: list[dict[str, Any]] = []
     tracks: list[dict[str, np.ndarray]] = []
-    paths = sorted(entry.path for entry in artifact.files() if f"/{split}/" in f"/{entry.path}")
+    paths = split_files(artifact, split)
     for path in (path for path in paths if path.endswith("/signals.safetensors")):
         mine = pq.read_table(artifact.fetch(path.replace("signals.safetensors", "clips.parquet"))).to_pylist()
-        rows += mine
+        part = path.split("/")[1] if path.startswith("parts/") else ""
+        rows += [{**row, "part": part} for row in mine]
         tracks += _cut(load_file(artifact.fetch(path)), [row["num_frames"] for row in mine], path)
     return SignalTable(rows, tracks, json.loads(artifact.fetch(MEANINGS).read_text()))
 

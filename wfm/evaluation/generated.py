@@ -1,20 +1,21 @@
 """The videos under judgement: an artifact of kind `generated`, one split of it, in memory."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from wfm.actions import ActionSpec
+from wfm.data.dataset_parts import split_files
+from wfm.data.windows import hashed_place
 from wfm.errors import DataError, InputError
 
 if TYPE_CHECKING:
     from wfm.artifacts import Artifact
 
 TRUTH, CEILING, SHUFFLED = "truth", "tokenizer", "shuffled_action"
-HEADLINE = {"diffusion": "sampled", "autoregressive": "greedy"}
-"""The variant a family is judged by first; its shuffled-action twin is made the same way."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,12 @@ class GeneratedVideos:
     """float32 [N, T, A] as given to the model, in the units of `spec`."""
     shuffled_actions: np.ndarray
     spec: ActionSpec
+    headline: str
+    """The variant that the model is judged by first; its shuffled-action twin is made the same way."""
+    title: str
+    """What people call the family."""
+    labels: Mapping[str, str]
+    """What they call its variants, by name."""
 
     @property
     def truth(self) -> np.ndarray:
@@ -42,8 +49,7 @@ class GeneratedVideos:
     def variants(self) -> list[str]:
         """The model's own videos, the headline one first."""
         own = sorted(set(self.videos) - {TRUTH, CEILING})
-        first = HEADLINE.get(self.family)
-        return sorted(own, key=lambda name: (name != first, name == SHUFFLED, name))
+        return sorted(own, key=lambda name: (name != self.headline, name == SHUFFLED, name))
 
     @property
     def sessions(self) -> list[str]:
@@ -57,41 +63,61 @@ class GeneratedVideos:
 def read_generated(artifact: "Artifact", split: str) -> GeneratedVideos:
     """Read one split. Raises InputError where the split was not generated, DataError where files contradict each
     other."""
-    import io
-
-    import pyarrow.parquet as pq
-    from safetensors.numpy import load
-
-    paths = [entry.path for entry in artifact.files(f"{split}/")]
-    if not paths:
-        found = sorted({entry.path.split("/")[0] for entry in artifact.files() if "/" in entry.path})
+    paths = split_files(artifact, split)
+    folders = sorted({path.rpartition("/")[0] for path in paths})
+    if not folders:
+        found = sorted(
+            {path.split("/")[-2] for path in (e.path for e in artifact.files()) if path.endswith("samples.parquet")}
+        )
         raise InputError(f"split {split!r} is not among the generated videos; found: {', '.join(found) or 'none'}")
-
-    def content(path: str) -> bytes:
-        with artifact.open(path) as file:
-            return file.read()
-
-    tensors = {
-        p.rsplit("/", 1)[1].removesuffix(".safetensors"): load(content(p)) for p in paths if p.endswith(".safetensors")
-    }
-    actions = tensors.pop("actions", None)
-    samples = pq.read_table(io.BytesIO(content(f"{split}/samples.parquet"))).to_pylist()
-    card = json.loads(content("card.json"))
-    if actions is None:
-        raise DataError(f"generated videos of split {split!r} lack {split}/actions.safetensors")
+    pieces = [
+        _read_folder(artifact, [path for path in paths if path.rpartition("/")[0] == folder]) for folder in folders
+    ]
+    if len({frozenset(tensors) for _, tensors in pieces}) > 1:
+        raise DataError(f"parts of the split {split!r} hold different sets of videos: generate them again")
+    samples = [row for rows, _ in pieces for row in rows]
+    tensors = {name: np.concatenate([piece[name] for _, piece in pieces]) for name in pieces[0][1]}
+    if len(pieces) > 1:  # one part is in order
+        order = sorted(range(len(samples)), key=lambda i: hashed_place(samples[i]["sample_id"]))
+        samples, tensors = [samples[i] for i in order], {name: tensor[order] for name, tensor in tensors.items()}
+    with artifact.open("card.json") as file:
+        card = json.load(file)
     made = GeneratedVideos(
         family=str(card["family"]),
         split=split,
         past_frames=int(card["past_frames"]),
         fps=float(card["fps"]),
         samples=samples,
-        videos={name: group["video"] for name, group in tensors.items()},
-        actions=actions["right"],
-        shuffled_actions=actions["shuffled"],
+        videos={name: video for name, video in tensors.items() if name not in ("right", "shuffled")},
+        actions=tensors["right"],
+        shuffled_actions=tensors["shuffled"],
         spec=ActionSpec.from_json(card["action_spec"]),
+        headline=str(card["headline"]),
+        title=str(card["title"]),
+        labels=card["labels"],
     )
     check(made)
     return made
+
+
+def _read_folder(artifact: "Artifact", paths: list[str]) -> tuple[list[dict[str, Any]], dict[str, np.ndarray]]:
+    """The rows of one part, and its videos and actions by name."""
+    import pyarrow.parquet as pq
+    from safetensors.numpy import load_file
+
+    tensors: dict[str, np.ndarray] = {}
+    rows: list[dict[str, Any]] = []
+    for path in paths:
+        folder, _, name = path.rpartition("/")
+        if name == "samples.parquet":
+            rows = pq.read_table(artifact.fetch(path)).to_pylist()
+        elif name == "actions.safetensors":
+            tensors |= load_file(artifact.fetch(path))
+        elif name.endswith(".safetensors"):
+            tensors[name.removesuffix(".safetensors")] = load_file(artifact.fetch(path))["video"]
+    if not {"right", "shuffled"} <= set(tensors):
+        raise DataError(f"generated videos lack {folder}/actions.safetensors")
+    return rows, tensors
 
 
 def check(made: GeneratedVideos) -> None:

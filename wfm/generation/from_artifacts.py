@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from wfm.errors import ConfigError, DataError, InputError
 from wfm.generation.config import SamplingConfig
-from wfm.generation.held_out import HeldOut, collect
+from wfm.generation.rollout import Shows
 from wfm.generation.world_model import WorldCard, WorldModel
-from wfm.models.folder import open_model
+from wfm.models.family import FAMILIES
+from wfm.models.folder import open_model, read_card
 
 if TYPE_CHECKING:
     from wfm.artifacts import Artifact, Store
@@ -19,13 +20,20 @@ CARD_VERSION = 1
 
 
 def open_world(
-    inputs: Mapping[str, "Artifact"], *, past_frames: int, sampling: SamplingConfig, conditions: Iterable[str] = ()
+    inputs: Mapping[str, "Artifact"],
+    *,
+    past_frames: int,
+    sampling: SamplingConfig,
+    family: str = "",
+    tokenizer_family: str = "",
+    conditions: Iterable[str] = (),
 ) -> WorldModel:
     """The unpublished world model of the artifacts ``tokenizer``, ``model`` and ``latents``; the latter's geometry is
     the window.
 
-    Raises DataError when the model was trained with another tokenizer, or on other latents, than the ones given; ConfigError
-    when its further conditions are others than those that the stage's config names, whose code is in its key.
+    Raises DataError when the model was trained with another tokenizer, or on other latents, than the ones given, and
+    ConfigError for models of other families than those said, if any, and for one whose further conditions are others: only the
+    code of what a stage's config names is in its key.
     """
     for role in ("tokenizer", "latents"):
         trained_with = inputs["model"].manifest.inputs.get(role)
@@ -33,8 +41,8 @@ def open_world(
             raise DataError(
                 f"the model was trained with {role} {trained_with[:12]}, given is {inputs[role].key[:12]}: take one run's"
             )
-    tokenizer, _ = open_model(inputs["tokenizer"])
-    model, model_card = open_model(inputs["model"])
+    tokenizer, _ = open_model(inputs["tokenizer"], tokenizer_family)
+    model, model_card = open_model(inputs["model"], family)
     frames, height, width = latent_shape(inputs["latents"])
     config = tokenizer.config
     card = WorldCard(
@@ -47,8 +55,8 @@ def open_world(
         inputs={role: artifact.key for role, artifact in inputs.items()},
     )
     world = WorldModel(tokenizer, model, model_card, card)
-    if set(world.conditions) != set(conditions):
-        has, said = (", ".join(sorted(names)) or "none" for names in (world.conditions, conditions))
+    if set(world.reading.conditions) != set(conditions):
+        has, said = (", ".join(sorted(names)) or "none" for names in (world.reading.conditions, conditions))
         raise ConfigError(f"conditions: the model was trained with {has}, the config names {said}: name those")
     return world
 
@@ -68,34 +76,15 @@ def latent_shape(latents: "Artifact") -> tuple[int, int, int]:
     raise DataError(f"artifact {latents.key[:12]} ({latents.kind}) holds no encoded windows")
 
 
-def read_held_out(
-    dataset: "Artifact", split: str, world: WorldModel, *, stride_frames: int, limit: int
-) -> tuple[HeldOut, dict[str, int]]:
-    """The windows of a split in the world's geometry, and how many were left out by reason. Raises InputError for
-    none, or for ``train``."""
-    from wfm.data.windows import windows
-
-    if split == "train":
-        raise InputError(
-            "split 'train' is what the model has learned from: predictions of it say nothing; choose val or test"
-        )
-    card = world.card
-    found = windows(dataset, split, num_frames=card.num_frames, stride_frames=stride_frames, size=card.size)
-    held, left = collect(found, world.action_spec, limit)
-    if held is None:
-        raise InputError(
-            f"split {split!r} has nothing to predict: {left['without_actions']} windows without the model's actions, "
-            f"and no other clip of {card.num_frames} frames or more"
-        )
-    return held, left
-
-
 def card_values(world: WorldModel, *, seed: int) -> dict[str, Any]:
-    """What ``card.json`` beside generated videos holds."""
-    card = world.card
+    """What ``card.json`` beside generated videos holds, but for the keys of what they were made from."""
+    card, family = world.card, FAMILIES.load(world.card.family)
     return {
         "schema_version": CARD_VERSION,
         "family": card.family,
+        "title": family.title,
+        "headline": family.headline,
+        "labels": {name: variant.label for name, variant in family.variants.items()},
         "size": list(card.size),
         "fps": card.fps,
         "num_frames": card.num_frames,
@@ -103,13 +92,7 @@ def card_values(world: WorldModel, *, seed: int) -> dict[str, Any]:
         "sampling": card.sampling.resolved(),
         "seed": seed,
         "action_spec": world.action_spec.resolved(),
-        "inputs": card.inputs,
     }
-
-
-def write_card(world: WorldModel, out: Path, *, seed: int) -> None:
-    """Write ``card.json``."""
-    (out / "card.json").write_text(json.dumps(card_values(world, seed=seed), indent=1, sort_keys=True) + "\n")
 
 
 def fetch_bundle(store: "Store", name_or_path: str, into: Path) -> tuple[Path, str]:
@@ -122,8 +105,17 @@ def fetch_bundle(store: "Store", name_or_path: str, into: Path) -> tuple[Path, s
 
 
 def fetch_decoder(store: "Store", name_or_path: str, into: Path) -> tuple[Path, str]:
-    """The same of a diffusion decoder: a folder with ``model/`` and ``tokenizer/``, a key, ``decoder/NAME@ALIAS`` or NAME."""
-    return _fetch_named(store, name_or_path, into, kind="decoder", mark="model/config.json", what="diffusion decoder")
+    """The same of a decoder of tokens: a folder with ``model/`` and ``tokenizer/``, a key, ``decoder/NAME@ALIAS`` or NAME."""
+    return _fetch_named(store, name_or_path, into, kind="decoder", mark="model/config.json", what="decoder of tokens")
+
+
+def open_decoder(folder: Path) -> Shows:
+    """The decoder in a folder with ``model/`` and ``tokenizer/``. Raises DataError for a model of another kind."""
+    family = FAMILIES.load(read_card(folder / "model").family)
+    if family.makes != "decoder":
+        raise DataError(f"{folder / 'model'} holds a model of family {family.name!r}, not a decoder of tokens")
+    opened: Shows = family.drawing().load(folder)
+    return opened
 
 
 def _fetch_named(store: "Store", name_or_path: str, into: Path, *, kind: str, mark: str, what: str) -> tuple[Path, str]:

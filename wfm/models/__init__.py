@@ -2,9 +2,7 @@
 
 Rooms, in reading order:
 
-    linear            one matrix product for all linear layers, on the library that is fastest
     rotary            positions in three axes
-    fused             norms, rotations and gates in few passes over memory
     presence          which samples of a batch have which conditions, and which training drops
     slots             where a condition enters a model: named tensors; torch-free
     layers            attention, feed-forward, adaptive norms: what the transformers share
@@ -15,6 +13,9 @@ Rooms, in reading order:
     presets           the published models by name: family and configuration; torch-free
     cost/             parameters, FLOPs, memory and tokens of any configuration, in closed form; torch-free
     convert/          weights of diffusers folders and original Cosmos checkpoints, in and out
+    fast_cpu          applied to any of them from outside: what makes calls on a CPU fast; the model files know nothing of it
+    product  fused    its matrix product, and its norms, rotations and gates in few passes over memory
+    parallelize       activation checkpointing and compilation, from outside too
     seeding  finite   generators that take 64 bits of a seed; what is no number ends the work
     folder            how a model is kept: `config.json` + `model.safetensors`, every key accounted for
 
@@ -26,12 +27,14 @@ __all__ = [
     "convert",
     "cost",
     "diffusion",
+    "fast_cpu",
     "folder",
     "fused",
     "layers",
-    "linear",
+    "parallelize",
     "presence",
     "presets",
+    "product",
     "rotary",
     "slots",
     "text",

@@ -1,4 +1,4 @@
-"""What stands between the matrix products of a transformer block, in as few passes over memory as torch allows.
+"""What stands between the matrix products of a transformer block, in as few passes over memory as torch allows on a CPU.
 
     rms_norm         RMSNorm over the last axis
     head_norm        RMSNorm of every head, and its rotation, of queries and keys together
@@ -6,8 +6,9 @@
     gated_sum        x + gate * y
     gelu             exact
 
-Each has a plain form that says what it means; that form also runs in half precision, where it computes in fp32, and under
-torch.compile, which fuses it itself. At small widths these passes are a third of a plain implementation's time.
+What each means stands in `layers`; `fast_cpu` puts these in their place, in fp32 and fp64 (`stands_back`: not in half
+precision, which computes in fp32, nor under torch.compile, which fuses the plain forms itself). At small widths these passes
+are a third of a plain implementation's time.
 """
 
 from functools import lru_cache
@@ -18,14 +19,13 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from wfm.models.rotary import Rope, apply_rope
 from wfm.parallel.attention import under_autocast
 
 MANY_GROUPS = 16
 """Up to so many groups the norm is called once a group with the modulation as its own gain and bias."""
 
 
-def plain(x: Tensor) -> bool:
+def stands_back(x: Tensor) -> bool:
     """Whether the plain form is to be used."""
     if torch.compiler.is_compiling() or x.dtype not in (torch.float32, torch.float64):
         return True
@@ -36,16 +36,17 @@ def _learning(*tensors: Tensor | None) -> bool:
     return torch.is_grad_enabled() and any(x is not None and x.requires_grad for x in tensors)
 
 
-def head_norm(x: Tensor, gain: Tensor, eps: float, rope: Rope | None = None, *, paired: bool = False) -> Tensor:
-    """RMSNorm of heads x `[R, N, H, D]` with a gain `[H, D]`, then the rotation `rope` of N positions. x may be overwritten.
+def bring_pairs_together(x: Tensor) -> Tensor:
+    """The components of `[..., head_dim]` reordered so that each rotated pair, half a head apart, stands side by side: (0, 1),
+    (2, 3) ... As a query and a key may have their components reordered alike without changing any score, a rotation is
+    then one complex product."""
+    return x.unflatten(-1, (2, -1)).transpose(-1, -2).flatten(-2)
 
-    paired: the two parts of each rotated pair are neighbours, (0, 1), (2, 3) ..., and so is the gain (see `Attention`);
-    otherwise they are half a head apart.
-    """
-    if plain(x) or (rope is not None and not paired):
-        normed = F.rms_norm(x, x.shape[-1:], None, eps) * gain
-        return normed if rope is None else apply_rope(normed, rope)
-    turn = None if rope is None else rope.turn[:, None]  # [N, 1, D / 2]
+
+def head_norm(x: Tensor, gain: Tensor, eps: float, turn: Tensor | None = None) -> Tensor:
+    """RMSNorm of heads x `[R, N, H, D]` with a gain `[H, D]`, then the rotation turn = cos + i sin, complex `[N, D / 2]`, of
+    neighbouring pairs (x and the gain are then in the order of `bring_pairs_together`). x may be overwritten."""
+    turn = None if turn is None else turn[:, None]  # [N, 1, D / 2]
     if _learning(x, gain):
         return _HeadNorm.apply(x, gain, eps, turn)
     return _turned(x.mul_(_inverse_length(x, eps)).mul_(gain), turn)
@@ -53,8 +54,6 @@ def head_norm(x: Tensor, gain: Tensor, eps: float, rope: Rope | None = None, *, 
 
 def rms_norm(x: Tensor, gain: Tensor, eps: float) -> Tensor:
     """RMSNorm over the last axis with a gain `[D]`."""
-    if plain(x):
-        return F.rms_norm(x, gain.shape, gain.to(x.dtype), eps)
     if _learning(x, gain):
         return _HeadNorm.apply(x, gain, eps, None)
     return (x * _inverse_length(x, eps)).mul_(gain)
@@ -106,8 +105,6 @@ class _HeadNorm(torch.autograd.Function):
 def modulated_norm(x: Tensor, shift: Tensor, scale: Tensor, eps: float = 1e-6) -> Tensor:
     """LN(x) (1 + scale) + shift of x `[G, n, d]` (`[..., n, d]`), shift and scale `[G, d]`."""
     dim = x.shape[-1:]
-    if plain(x):
-        return torch.addcmul(shift.unsqueeze(-2), F.layer_norm(x, dim, eps=eps), 1 + scale.unsqueeze(-2))
     groups = shift.numel() // dim[0]
     if groups == 1:
         return F.layer_norm(x, dim, (1 + scale).view(dim), shift.reshape(dim), eps)
@@ -146,13 +143,13 @@ class _ModulatedNorm(torch.autograd.Function):
 
 def gated_sum(x: Tensor, gate: Tensor, y: Tensor) -> Tensor:
     """x + gate * y of x and y `[G, n, d]`, gate `[G, d]`. y may be overwritten."""
-    if plain(x) or _learning(x, gate, y):
+    if _learning(x, gate, y):
         return torch.addcmul(x, gate.unsqueeze(-2), y)
     return torch.addcmul(x, gate.unsqueeze(-2), y, out=y)
 
 
 def gelu(x: Tensor) -> Tensor:
     """Exact GELU. x may be overwritten."""
-    if plain(x) or _learning(x):
+    if _learning(x):
         return F.gelu(x)
     return torch.ops.aten.gelu_(x)

@@ -2,8 +2,8 @@
 
 The structure is that of Cosmos 1.0 and the parameter names are those of its diffusers port (`norm1.linear_1`,
 `attn1.to_q`, `attn1.norm_q`, `ff.net.0.proj`), so that published weights find their places. Shapes: B batch, N
-tokens, d width. Reading order: norms and rotary positions, attention, the feed-forward, then the adaptive norm that
-conditions them all.
+tokens, d width. Reading order: norms, attention, the feed-forwards, then the adaptive norm that conditions them
+all. These are plain modules; what makes them fast on a CPU is `fast_cpu`, applied from outside.
 """
 
 import math
@@ -15,13 +15,15 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from wfm.errors import ConfigError
-from wfm.models.fused import gelu, head_norm, modulated_norm, plain, rms_norm
-from wfm.models.linear import Linear, PackedWeights, product
-from wfm.models.rotary import Rope, bring_pairs_together
+from wfm.models.rotary import Rope, apply_rope
 from wfm.parallel.attention import Mask, attention
 
-FEW_TOKENS = 64
-"""Below this many, copying the weights of queries, keys and values into one costs more than two further products."""
+
+class Linear(nn.Linear):
+    """`nn.Linear` without bias: every projection of the transformers is one, called as a module."""
+
+    def __init__(self, in_features: int, out_features: int) -> None:
+        super().__init__(in_features, out_features, bias=False)
 
 
 class RMSNorm(nn.Module):
@@ -33,7 +35,33 @@ class RMSNorm(nn.Module):
         self.weight = nn.Parameter(torch.ones(dim))
 
     def forward(self, x: Tensor) -> Tensor:
-        return rms_norm(x, self.weight, self.eps)
+        return F.rms_norm(x, self.weight.shape, self.weight.to(x.dtype), self.eps)
+
+
+class DotProductAttention(nn.Module):
+    """softmax(q k^T / sqrt(D)) v over a pack, nothing learned: the one place where tokens see each other.
+
+    Every `Attention` of either family holds one as `core`; another module of the same signature takes its place from
+    outside (`attention.core = ...`), as attention over several devices does.
+    """
+
+    def __init__(self, kernel: str = "auto") -> None:
+        super().__init__()
+        self.kernel = kernel
+
+    def forward(
+        self,
+        q: Tensor,
+        k: Tensor,
+        v: Tensor,
+        q_segments: Sequence[int],
+        kv_segments: Sequence[int],
+        *,
+        mask: Mask = "full",
+    ) -> Tensor:
+        """q `[Q, H, D]`, k and v `[K, H_kv, D]` with the lengths of their segments -> `[Q, H, D]`: see
+        `wfm.parallel.attention`."""
+        return attention(q, k, v, q_segments, kv_segments, mask=mask, kernel=self.kernel)
 
 
 class Attention(nn.Module):
@@ -43,8 +71,6 @@ class Attention(nn.Module):
     `num_kv_heads` below `num_heads` shares keys and values between groups of heads. Cross-attention is the same
     module with a `context` of its own for keys and values; rotary positions then apply to neither side.
     """
-
-    kept: PackedWeights | None = None
 
     def __init__(
         self,
@@ -63,74 +89,36 @@ class Attention(nn.Module):
         self.head_dim = head_dim or dim // num_heads
         if self.num_heads % self.num_kv_heads:
             raise ConfigError(f"num_kv_heads: {self.num_kv_heads} does not divide num_heads {num_heads}")
-        self.kernel = kernel
         inner, inner_kv = self.num_heads * self.head_dim, self.num_kv_heads * self.head_dim
         self.to_q = Linear(dim, inner)
         self.to_k = Linear(context_dim or dim, inner_kv)
         self.to_v = Linear(context_dim or dim, inner_kv)
         self.norm_q = RMSNorm(self.head_dim, eps)
         self.norm_k = RMSNorm(self.head_dim, eps)
+        self.core: nn.Module = DotProductAttention(kernel)
         self.to_out = nn.ModuleList([Linear(inner, dim)])
 
     def project(
         self, x: Tensor, context: Tensor | None = None, rope: Rope | None = None
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Queries `[B, N, H, D]` and keys, values `[B, M, H_kv, D]` of x `[B, N, d]`, normed and rotated.
-
-        The components of rotated queries and keys may stand in an order of their own (pairs side by side), alike in both.
-        """
-        if context is not None:
-            return self.project_queries(x), *self.project_context(context)
-        paired = rope is not None and not plain(x)
-        few = x.numel() < FEW_TOKENS * x.shape[-1]
-        fused = self.kept.plain(paired, lambda: self._fused_weight(paired)) if few and self.kept is not None else None
-        if fused is not None:
-            heads = self._heads(product(x, fused))
-        elif few:
-            heads = torch.cat([self._heads(to(x)) for to in (self.to_q, self.to_k, self.to_v)], dim=-2)
-            if paired:
-                rotated = self.num_heads + self.num_kv_heads
-                heads = torch.cat([bring_pairs_together(heads[..., :rotated, :]), heads[..., rotated:, :]], dim=-2)
-        else:
-            heads = self._heads(self._fused_product(x, paired))  # [B, N, H + 2 H_kv, D]
-        qk, v = heads.split([self.num_heads + self.num_kv_heads, self.num_kv_heads], dim=-2)
-        gain = self.kept.plain(("gain", paired), lambda: self._fused_gain(paired)) if self.kept is not None else None
-        qk = head_norm(qk, self._fused_gain(paired) if gain is None else gain, self.norm_q.eps, rope, paired=paired)
-        q, k = qk.split([self.num_heads, self.num_kv_heads], dim=-2)
+        """Queries `[B, N, H, D]` and keys, values `[B, M, H_kv, D]` of x `[B, N, d]`, normed and rotated. (The components of
+        rotated queries and keys may stand in an order of their own, alike in both.)"""
+        q = self.project_queries(x)
+        k, v = self.project_context(x if context is None else context)
+        if rope is not None and context is None:
+            q, k = apply_rope(q, rope), apply_rope(k, rope)
         return q, k, v
-
-    def _fused_product(self, x: Tensor, paired: bool) -> Tensor:
-        out = self.kept.product(x, paired, lambda: self._fused_weight(paired)) if self.kept is not None else None
-        return product(x, self._fused_weight(paired)) if out is None else out
-
-    def _fused_weight(self, paired: bool) -> Tensor:
-        """The weights of queries, keys and values as one `[(H + 2 H_kv) D, d]`; copying them costs less than three
-        products instead of one."""
-        q, k, v = (
-            w.unflatten(0, (-1, 2, self.head_dim // 2)) for w in (self.to_q.weight, self.to_k.weight, self.to_v.weight)
-        )
-        if paired:  # rows of q and k in the order of `bring_pairs_together`, those of v as they are
-            q, k, v = q.transpose(1, 2), k.transpose(1, 2), v.view(v.shape[0], -1, 2, v.shape[-1])
-        return torch.cat([q, k, v]).flatten(0, 2)
-
-    def _fused_gain(self, paired: bool) -> Tensor:
-        """The gains of the norms of queries and keys, one row a head: `[H + H_kv, D]`."""
-        gain = torch.cat(
-            [self.norm_q.weight.expand(self.num_heads, -1), self.norm_k.weight.expand(self.num_kv_heads, -1)]
-        )
-        return bring_pairs_together(gain) if paired else gain
 
     def project_queries(self, x: Tensor) -> Tensor:
         """The queries of cross-attention: x `[..., d]` -> `[..., H, D]`, normed."""
-        return head_norm(self._heads(self.to_q(x)), self.norm_q.weight, self.norm_q.eps)
+        return self.norm_q(self.heads(self.to_q(x)))
 
     def project_context(self, context: Tensor) -> tuple[Tensor, Tensor]:
         """Keys (normed) and values of a context `[..., context_dim]`, each `[..., H_kv, D]`."""
-        fused = product(context, torch.cat([self.to_k.weight, self.to_v.weight]))
-        k, v = fused.chunk(2, dim=-1)
-        return head_norm(self._heads(k), self.norm_k.weight, self.norm_k.eps), self._heads(v)
+        return self.norm_k(self.heads(self.to_k(context))), self.heads(self.to_v(context))
 
-    def _heads(self, x: Tensor) -> Tensor:
+    def heads(self, x: Tensor) -> Tensor:
+        """`[..., H D]` -> `[..., H, D]`."""
         return x.unflatten(-1, (-1, self.head_dim))
 
     def attend(
@@ -148,28 +136,15 @@ class Attention(nn.Module):
         q `[B, N, H, D]`, k and v `[B, M, H_kv, D]`, one segment a row; or q `[..., H, D]` and k, v `[..., H_kv, D]` of
         packs with the lengths of their segments, whatever the leading shape.
         """
-        if self.kernel == "auto" and q_segments is kv_segments is None and q.shape[1] == 1 and k.numel():
-            return self._attend_once(q, k, v)
-        if self.num_kv_heads != self.num_heads:
-            k, v = (y.repeat_interleave(self.num_heads // self.num_kv_heads, dim=-2) for y in (k, v))
-        out = attention(
+        out = self.core(
             q.flatten(0, -3),
             k.flatten(0, -3),
             v.flatten(0, -3),
             q_segments or (q.shape[1],) * q.shape[0],
             kv_segments or (k.shape[1],) * k.shape[0],
             mask=mask,
-            kernel=self.kernel,
         )
         return self.to_out[0](out.reshape(*q.shape[:-2], q.shape[-2] * q.shape[-1]))
-
-    def _attend_once(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        """`attend` of one query a row, which sees all keys: the query heads that share keys stand as queries of one head, so
-        that no key is copied. A step of cached decoding is this; torch's own call picks the kernel at the least cost."""
-        batch = q.shape[0]
-        grouped = q.view(batch, self.num_kv_heads, -1, self.head_dim)  # [B, H_kv, shared, D]
-        out = F.scaled_dot_product_attention(grouped, k.transpose(1, 2), v.transpose(1, 2))
-        return self.to_out[0](out.reshape(batch, 1, -1))
 
     def forward(
         self,
@@ -192,7 +167,7 @@ class GELUProjection(nn.Module):
         self.proj = Linear(dim, hidden)
 
     def forward(self, x: Tensor) -> Tensor:
-        return gelu(self.proj(x))
+        return F.gelu(self.proj(x))
 
 
 class FeedForward(nn.Module):
@@ -208,6 +183,19 @@ class FeedForward(nn.Module):
         for layer in self.net:
             x = layer(x)
         return x
+
+
+class SwiGLU(nn.Module):
+    """SwiGLU: w2(silu(w1 x) * w3 x), no biases."""
+
+    def __init__(self, dim: int, hidden: int) -> None:
+        super().__init__()
+        self.w1 = Linear(dim, hidden)
+        self.w2 = Linear(hidden, dim)
+        self.w3 = Linear(dim, hidden)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.w2(F.silu(self.w1(x)) * self.w3(x))
 
 
 class TimestepEmbedding(nn.Module):
@@ -272,11 +260,18 @@ class AdaLayerNormLoRA(nn.Module):
         mixed = self.linear_2(self.linear_1(F.silu(embedding))) + lora[..., : self.chunks * self.dim]
         return Modulation(*mixed.chunk(self.chunks, dim=-1))
 
+    def modulated(self, x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
+        """LN(x) (1 + scale) + shift of x `[..., n, d]`, shift and scale `[..., d]`."""
+        return torch.addcmul(shift.unsqueeze(-2), F.layer_norm(x, (self.dim,), eps=1e-6), 1 + scale.unsqueeze(-2))
+
+    def gated(self, x: Tensor, gate: Tensor, y: Tensor) -> Tensor:
+        """x + gate * y of x and y `[..., n, d]`, gate `[..., d]`."""
+        return torch.addcmul(x, gate.unsqueeze(-2), y)
+
     def forward(self, x: Tensor, embedding: Tensor, lora: Tensor) -> tuple[Tensor, Tensor | None]:
         """x `[..., n, d]`; embedding and lora `[..., d]` and `[..., 3d]`: one modulation for n tokens each."""
         shift, scale, gate = self.modulation(embedding, lora)
-        out = modulated_norm(x, shift, scale)
-        return out, None if gate is None else gate.unsqueeze(-2)
+        return self.modulated(x, shift, scale), None if gate is None else gate.unsqueeze(-2)
 
 
 class LearnablePositions(nn.Module):

@@ -12,8 +12,8 @@ from typing import Any
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-from wfm.models.linear import allow_compiling
 from wfm.models.parallel_config import ParallelConfig
+from wfm.models.product import allow_compiling
 
 
 def parallelize(blocks: Iterable[nn.Module], config: ParallelConfig) -> None:

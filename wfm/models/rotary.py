@@ -1,8 +1,7 @@
 """Rotary positions in three axes (time, height, width).
 
 The head is split over height and width, `(head_dim // 6) * 2` each, the rest for time. A position turns pairs of
-components: (i, i + head_dim / 2) in the order of the weights. As a query and a key may have their components reordered
-alike without changing any score, `Attention` brings pairs side by side, where a rotation is one complex product.
+components: (i, i + head_dim / 2) in the order of the weights.
 """
 
 from typing import NamedTuple
@@ -14,11 +13,10 @@ from wfm.errors import ConfigError
 
 
 class Rope(NamedTuple):
-    """The rotation of every position: cos and sin `[N, head_dim / 2]`, and turn = cos + i sin, complex."""
+    """The rotation of every position: cos and sin `[N, head_dim / 2]`."""
 
     cos: Tensor
     sin: Tensor
-    turn: Tensor
 
 
 class Yarn(NamedTuple):
@@ -76,8 +74,7 @@ def rope_3d(
         angles.append(positions[:, axis, None].double() * frequency)  # [N, dim / 2]
     angle = torch.cat(angles, dim=-1)  # [N, head_dim / 2]
     dtype = torch.promote_types(dtype, torch.float32)
-    cos, sin = angle.cos().to(dtype), angle.sin().to(dtype)
-    return Rope(cos, sin, torch.complex(cos, sin))
+    return Rope(angle.cos().to(dtype), angle.sin().to(dtype))
 
 
 def apply_rope(x: Tensor, rope: Rope) -> Tensor:
@@ -88,11 +85,6 @@ def apply_rope(x: Tensor, rope: Rope) -> Tensor:
     cos, sin = rope.cos[:, None], rope.sin[:, None]
     first, second = x.chunk(2, dim=-1)
     return torch.cat([first * cos - second * sin, second * cos + first * sin], dim=-1).to(x.dtype)
-
-
-def bring_pairs_together(x: Tensor) -> Tensor:
-    """The components of `[..., head_dim]` reordered so that each rotated pair stands side by side."""
-    return x.unflatten(-1, (2, -1)).transpose(-1, -2).flatten(-2)
 
 
 def sinusoids_3d(positions: Tensor, dim: int, *, dtype: torch.dtype = torch.float32) -> Tensor:

@@ -12,8 +12,10 @@ Segments may be empty, and so may the pack. A query that has no keys (a text wit
 of -inf, which merges as nothing; no kernel is shown such a segment (`skipping_empty`).
 
 A causal mask is aligned at the END of a segment: the last query sees every key of its segment, so that a query
-against a cache of earlier keys needs no offset. Every kernel gives `(out, lse)`; the log-sum-exp is what lets
-partial results over blocks of keys be merged exactly (ring attention), and it carries no gradient.
+against a cache of earlier keys needs no offset. Keys and values may have fewer heads than queries (grouped heads): each
+serves as many query heads, in order, and a kernel that wants equal numbers repeats them itself. Every kernel gives
+`(out, lse)`; the log-sum-exp is what lets partial results over blocks of keys be merged exactly (ring attention), and it
+carries no gradient.
 """
 
 import math
@@ -36,8 +38,8 @@ Lengths = Sequence[int]
 
 
 class Kernel(Protocol):
-    """Attention of a pack. q `[Q, H, D]`, k and v `[K, H, D]` with the lengths of their segments -> out `[Q, H, D]`, lse
-    `[Q, H]` (fp32 or better)."""
+    """Attention of a pack. q `[Q, H, D]`, k and v `[K, H_kv, D]`, H_kv dividing H, with the lengths of their segments -> out
+    `[Q, H, D]`, lse `[Q, H]` (fp32 or better)."""
 
     def __call__(
         self, q: Tensor, k: Tensor, v: Tensor, q_segments: Lengths, kv_segments: Lengths, *, causal: bool
@@ -118,6 +120,8 @@ def by_segment(dense: DenseKernel) -> Kernel:
 
 def _dense(run: DenseKernel, q: Tensor, k: Tensor, v: Tensor, batch: int, causal: bool) -> tuple[Tensor, Tensor]:
     heads, head_dim = q.shape[-2:]
+    if k.shape[-2] != heads:  # grouped heads
+        k, v = (x.repeat_interleave(heads // x.shape[-2], dim=-2) for x in (k, v))
     q, k, v = (x.reshape(batch, -1, heads, head_dim).transpose(1, 2) for x in (q, k, v))  # [B, H, S, D]
     out, lse = run(q, k, v, causal=causal)
     return out.transpose(1, 2).reshape(-1, heads, head_dim), lse.transpose(1, 2).reshape(-1, heads)
@@ -212,11 +216,11 @@ def attention(
     mask: Mask = "full",
     kernel: str = "auto",
 ) -> Tensor:
-    """Attention over a pack. q `[Q, H, D]`, k and v `[K, H, D]`; segment lengths, which may be 0, sum to Q and K. Returns
-    `[Q, H, D]`.
+    """Attention over a pack. q `[Q, H, D]`, k and v `[K, H_kv, D]`, H_kv dividing H; segment lengths, which may be 0, sum to Q
+    and K. Returns `[Q, H, D]`.
 
-    Raises ConfigError for an unknown mask or kernel, for segments that do not cover the pack, and for no heads or heads
-    of no width.
+    Raises ConfigError for an unknown mask or kernel, for segments that do not cover the pack, for heads that do not divide,
+    and for no heads or heads of no width.
     """
     return attention_with_lse(q, k, v, q_segments, kv_segments, mask=mask, kernel=kernel)[0]
 
@@ -245,10 +249,12 @@ def _check(q: Tensor, k: Tensor, v: Tensor, q_segments: Sequence[int], kv_segmen
         raise ConfigError(f"attention mask: {mask!r} is unknown; choose one of {', '.join(MASKS)}")
     if len(q_segments) != len(kv_segments):
         raise ConfigError(f"attention: {len(q_segments)} query segments against {len(kv_segments)} key segments")
-    if any(x.ndim != 3 or x.shape[1:] != q.shape[1:] or 0 in x.shape[1:] for x in (q, k, v)):
+    shaped = all(x.ndim == 3 and x.shape[2] == q.shape[2] and 0 not in x.shape[1:] for x in (q, k, v))
+    if not shaped or k.shape[1] != v.shape[1] or q.shape[1] % k.shape[1]:
         raise ConfigError(
             f"attention: queries {list(q.shape)}, keys {list(k.shape)}, values {list(v.shape)}; "
-            "wanted [tokens, heads, head_dim] with the same heads and head_dim in all three, at least 1 of each"
+            "wanted [tokens, heads, head_dim] with the same head_dim in all three, as many heads of keys as of values, and a "
+            "multiple of them of queries, at least 1 of each"
         )
     if min((*q_segments, *kv_segments), default=0) < 0:
         raise ConfigError(

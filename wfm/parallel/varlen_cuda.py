@@ -3,8 +3,8 @@
     flash_varlen     the package flash-attn (extra `gpu`), imported when it is first called
     torch_varlen     torch.nn.attention.varlen
 
-Both align a causal mask at the end of a segment and give the log-sum-exp as `[H, Q]`. They have not been run where this
-was written (no CUDA device); their arguments are tested against stand-ins that record them.
+Both align a causal mask at the end of a segment, take grouped heads as they are, and give the log-sum-exp as `[H, Q]`. They
+have not been run where this was written (no CUDA device); their arguments are tested against stand-ins that record them.
 """
 
 from collections.abc import Sequence
@@ -60,6 +60,7 @@ def torch_varlen(
         max(kv_segments),
         return_aux=AuxRequest(lse=True),
         window_size=(-1, 0) if causal else (-1, -1),
+        enable_gqa=k.shape[1] != q.shape[1],
     )
     return out, lse.detach().transpose(0, 1)
 

@@ -13,8 +13,7 @@ Signals and text of the same samples are artifacts of their own (`wfm.data.signa
 """
 
 import functools
-import json
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,11 +26,13 @@ from torch import Tensor
 from wfm.data.loader import as_video
 from wfm.data.motion import extrapolate
 from wfm.data.windows import Window, clip_windows, decoded_clips
-from wfm.errors import DataError
 from wfm.models.finite import require_finite
-from wfm.models.folder import save_tensors, write_json
+from wfm.models.folder import open_model, save_tensors, write_json
 from wfm.models.video_tokenizer import VideoTokenizer
+from wfm.parts.kept import Kept
+from wfm.parts.part import PartLike
 from wfm.training.encode_config import EncodingConfig
+from wfm.training.moments import Moments
 
 SCHEMA = pa.schema(
     [
@@ -48,6 +49,20 @@ SCHEMA = pa.schema(
     ],
     metadata={"schema_version": "2"},
 )
+
+
+_TOKENIZERS: Kept[VideoTokenizer] = Kept()
+
+
+def encode_part(part: PartLike, shards: Mapping[str, Sequence[Path]], exclude: Collection[str]) -> dict[str, int]:
+    """Make one part of the stage; the tokenizer stays open for the next. Returns counts as `encode_shards`."""
+    config, store, key = part.config, part.open_store(), part.arguments["tokenizer"]
+    if config.threads:
+        torch.set_num_threads(config.threads)
+    tokenizer = _TOKENIZERS.get(
+        f"{store.url} {key}", lambda: open_model(store.artifact(key), config.tokenizer_family)[0]
+    )
+    return encode_shards(tokenizer, shards, config, part.out, exclude)
 
 
 def encode_shards(
@@ -122,61 +137,3 @@ def _row(window: Window, *, mirrored: bool) -> dict[str, Any]:
         "num_frames": len(window.frames),
         "mirrored": mirrored,
     }
-
-
-class Moments:
-    """Sums of latents by channel and latent frame, in fp64: a column for each of the first, and the last column for all from
-    there on."""
-
-    def __init__(self, columns: int, values: dict[str, Any] | None = None) -> None:
-        self.count = np.array(values["count"]) if values else np.zeros(columns)
-        self.total = np.array(values["total"]) if values and values["total"] else None
-        self.square = np.array(values["square"]) if values and values["square"] else None
-
-    def add(self, latents: Tensor) -> None:
-        """Latents `[N, C, t, h, w]`."""
-        last = len(self.count) - 1
-        columns = [latents[:, :, i : i + 1 if i < last else None].double() for i in range(last + 1)]
-        total = np.stack([x.sum((0, 2, 3, 4)).numpy() for x in columns], axis=1)  # [C, F]
-        square = np.stack([x.square().sum((0, 2, 3, 4)).numpy() for x in columns], axis=1)
-        self._merge(np.array([x[:, 0].numel() for x in columns], dtype=float), total, square)
-
-    def merge(self, other: "Moments") -> None:
-        """Take in the sums of another part."""
-        if other.total is not None and other.square is not None:
-            self._merge(other.count, other.total, other.square)
-
-    def _merge(self, count: np.ndarray, total: np.ndarray, square: np.ndarray) -> None:
-        self.count = self.count + count
-        self.total = total if self.total is None else self.total + total
-        self.square = square if self.square is None else self.square + square
-
-    def values(self) -> dict[str, Any]:
-        """As JSON values."""
-        return {
-            "count": self.count.tolist(),
-            "total": [] if self.total is None else self.total.tolist(),
-            "square": [] if self.square is None else self.square.tolist(),
-        }
-
-    def statistics(self) -> dict[str, Any]:
-        """`mean` and `std` `[C][f]`, f the columns that windows of this length have. Empty without latents."""
-        if self.total is None or self.square is None:
-            return {"mean": [], "std": []}
-        seen = self.count > 0
-        mean = self.total[:, seen] / self.count[seen]
-        variance = np.maximum(self.square[:, seen] / self.count[seen] - mean**2, 1e-12)
-        return {"mean": mean.tolist(), "std": np.sqrt(variance).tolist()}
-
-
-def write_summary(parts: Iterable[Path], out: Path) -> None:
-    """`latent_statistics.json` of the whole from the parts' `moments.json`, in the order given."""
-    moments = None
-    for part in parts:
-        values = json.loads((part / "moments.json").read_text())
-        found = Moments(len(values["count"]), values)
-        moments = moments or Moments(len(found.count))
-        moments.merge(found)
-    if moments is None:
-        raise DataError("no parts to summarise: nothing was encoded")
-    write_json(moments.statistics(), out / "latent_statistics.json")

@@ -33,8 +33,8 @@ class EncodingConfig(Config):
     "Add the left-right mirror of every training window."
     batch_size: Count = how(32)
     "Windows encoded at once."
-    threads: Natural = how(0)
-    "CPU threads of torch; 0: as torch chooses."
+    threads: Natural = how(1)
+    "CPU threads of torch in each worker; 0: as torch chooses. The same number gives the same bits."
 
     @pydantic.model_validator(mode="after")
     def _fits(self) -> Self:

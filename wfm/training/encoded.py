@@ -17,6 +17,7 @@ from wfm.actions import ActionSpec
 from wfm.conditions.action import Action
 from wfm.conditions.condition import Condition, View
 from wfm.data.captions import read_text
+from wfm.data.dataset_parts import split_files
 from wfm.data.loader import ArrayDataset, read_latents
 from wfm.data.signals import read_signals
 from wfm.errors import DataError
@@ -76,7 +77,7 @@ def read_split(
     latents: "Artifact", split: str, signals: "Artifact | None" = None, text: "Artifact | None" = None
 ) -> ArrayDataset | None:
     """The samples of a split, signals in raw units; None where none was encoded."""
-    paths = sorted(entry.path for entry in latents.files() if f"/{split}/" in f"/{entry.path}")
+    paths = split_files(latents, split)
 
     def fetched(end: str) -> list[Path]:
         return [latents.fetch(path) for path in paths if path.endswith(end)]

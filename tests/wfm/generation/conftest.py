@@ -9,7 +9,6 @@ from torch import nn
 from wfm.actions import ActionSpec
 from wfm.families.autoregressive.build import transformer
 from wfm.families.diffusion.build import denoiser
-from wfm.generation.config import SamplingConfig
 from wfm.generation.world_model import WorldCard, WorldModel
 from wfm.models.autoregressive import AutoregressiveConfig
 from wfm.models.diffusion import DenoiserConfig, DiffusionConfig
@@ -90,15 +89,13 @@ def make_world(family: str, spec: ActionSpec = SPEC, **sampling: Any) -> WorldMo
             statistics_frames=2,
         )
         model = denoiser(config)
-    card = WorldCard(
-        name=f"tiny-{family}",
-        family=family,
-        size=(16, 16),
-        fps=24.0,
-        num_frames=13,
-        past_frames=5,
-        sampling=SamplingConfig(**{"steps": 3, "batch_size": 3, **sampling}),
-    )
+    drawn = {"steps": 3} if family == "diffusion" else {}
+    card = WorldCard.parse(
+        {
+            "name": f"tiny-{family}", "family": family, "size": (16, 16), "fps": 24.0, "num_frames": 13, "past_frames": 5,
+            "sampling": {**drawn, "batch_size": 3, **sampling},
+        }
+    )  # fmt: skip
     return WorldModel(tokenizer, shaken(model), ModelCard(family, config, spec), card)
 
 

@@ -11,7 +11,7 @@ from wfm.artifacts import Store
 from wfm.errors import ConfigError, DataError
 from wfm.families.diffusion.build import denoiser
 from wfm.generation.command import generate_from_files
-from wfm.generation.held_out import HeldOut, generate_split
+from wfm.generation.held_out import HeldOut, write_part
 from wfm.generation.prompts import PromptEncoder
 from wfm.generation.world_model import WorldModel
 from wfm.generation.write_video import write_mp4
@@ -121,8 +121,8 @@ def test_held_out_windows_bring_their_captions(world, tmp_path):
     frames = rng.integers(0, 256, (2, 13, 16, 16, 3), dtype=np.uint8)
     frames[1] = frames[0]
     rows = [{"sample_id": "same", "session_id": f"s{i}", "caption": CAPTIONS[i]} for i in range(2)]
-    held = HeldOut(rows, frames, np.zeros((2, 13, 3), np.float32))
-    generate_split(world, held, tmp_path, split="test", seed=0, examples=0)
+    held = HeldOut("test", rows, frames, np.zeros((2, 13, 3), np.float32), None, {})
+    write_part(world, held, tmp_path, seed=0)
     video = load_tensors(tmp_path / "test/sampled.safetensors")["video"]
     assert torch.equal(video[0, :5], video[1, :5])
     assert not torch.equal(video[0], video[1]), "one past, one seed, two captions"

@@ -34,7 +34,7 @@ def _fused_cpu_backward(grad, q, k, v, *rest, out_shape=None, **more) -> int:
 
 
 def _onednn_linear(x, weight, *rest, out_shape=None, **more) -> int:
-    """wfm.models.linear's product on a CPU."""
+    """wfm.models.product's product on a CPU."""
     return 2 * math.prod(x) * weight[0]
 
 

@@ -70,6 +70,21 @@ def test_gradients_equal_the_reference():
     assert torch.allclose(gradients[0], gradients[1], atol=1e-10)
 
 
+@pytest.mark.parametrize("kernel", ["naive", "fused_cpu"])
+@pytest.mark.parametrize("mask", ["full", "causal"])
+def test_grouped_heads_are_those_of_their_group(kernel, mask):
+    """Each head of keys and values serves as many query heads, in order; the broken twin takes them in turn."""
+    q = torch.randn(7, 6, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    k, v = (torch.randn(9, 2, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(i)) for i in (1, 2))
+    found, lse = attention_with_lse(q, k, v, [3, 4], [4, 5], mask=mask, kernel=kernel)
+    whole = [x.repeat_interleave(3, dim=1) for x in (k, v)]
+    wanted, its_lse = attention_with_lse(q, *whole, [3, 4], [4, 5], mask=mask, kernel=kernel)
+    assert torch.equal(found, wanted)
+    assert torch.equal(lse, its_lse)
+    in_turn = [x.repeat(1, 3, 1) for x in (k, v)]
+    assert not torch.allclose(attention(q, *in_turn, [3, 4], [4, 5], mask=mask, kernel=kernel), wanted)
+
+
 EMPTY = {
     "no keys": ([3], [0]), "no queries": ([0], [3]), "neither": ([0], [0]), "no segments": ([], []),
     "some": ([2, 0, 3, 1, 0], [4, 2, 0, 1, 0]), "in turn": ([2, 0], [0, 5]), "alike": ([2, 2, 2], [3, 0, 3]),
@@ -122,7 +137,7 @@ def test_every_kernel_is_shown_segments_that_have_tokens_only(monkeypatch):
         given.append((q_starts.diff().tolist(), k_starts.diff().tolist(), len(q), len(k)))
         return torch.ones_like(q), torch.zeros(q.shape[1], q.shape[0]), None
 
-    def own(*rest, return_aux, window_size):
+    def own(*rest, return_aux, window_size, enable_gqa):
         return flash(*rest)[:2]
 
     monkeypatch.setitem(sys.modules, "flash_attn", types.SimpleNamespace(flash_attn_varlen_func=flash))
@@ -147,13 +162,14 @@ def test_every_kernel_is_shown_segments_that_have_tokens_only(monkeypatch):
         ((4, 0, 8),) * 3,
         ((4, 3, 0),) * 3,
         ((4, 24),) * 3,
-        ((4, 3, 8), (4, 1, 8), (4, 1, 8)),
+        ((4, 3, 8), (4, 2, 8), (4, 2, 8)),
+        ((4, 4, 8), (4, 2, 8), (4, 4, 8)),
+        ((4, 2, 8), (4, 4, 8), (4, 4, 8)),
         ((4, 3, 8), (4, 3, 8), (4, 3, 4)),
     ],
     ids=str,
 )
-def test_heads_that_are_none_or_not_alike_are_refused(shapes):
-    """Before: a crash or torch's own error; keys of one head were read as those of three."""
+def test_heads_that_are_none_or_do_not_divide_are_refused(shapes):
     with pytest.raises(ConfigError, match=r"wanted \[tokens, heads, head_dim\]"):
         attention(*map(torch.zeros, shapes), [4], [4])
 
@@ -207,14 +223,16 @@ def test_cuda_kernels_are_given_offsets_and_give_lse_by_query(monkeypatch):
         assert return_attn_probs
         return *from_offsets(q, k, v, *rest, causal), None
 
-    def own(q, k, v, *rest, return_aux, window_size):
+    def own(q, k, v, *rest, return_aux, window_size, enable_gqa):
         assert return_aux.lse
+        assert enable_gqa == (k.shape[1] != q.shape[1])
         return from_offsets(q, k, v, *rest, window_size == (-1, 0))
 
     monkeypatch.setitem(sys.modules, "flash_attn", types.SimpleNamespace(flash_attn_varlen_func=flash))
     monkeypatch.setattr(torch.nn.attention.varlen, "varlen_attn", own)
     q, k, v = pack([2, 3]), pack([4, 3], seed=1), pack([4, 3], seed=2)
-    for mask in ("full", "causal"):
+    for mask, heads in (("full", 3), ("causal", 3), ("causal", 1)):  # 1: grouped, handed over as they are
+        k, v = k[:, :heads], v[:, :heads]
         wanted = attention_with_lse(q, k, v, [2, 3], [4, 3], mask=mask, kernel="naive")
         for name in ("flash", "torch_varlen"):
             found = KERNELS[name](q, k, v, [2, 3], [4, 3], causal=mask == "causal")
@@ -232,7 +250,8 @@ def test_the_efficient_kernel_of_this_torch_takes_our_arguments(mask, queries, k
 
 def test_torchs_own_kernel_takes_the_arguments_that_it_is_given():
     called = inspect.signature(torch.nn.attention.varlen.varlen_attn)
-    called.bind(1, 2, 3, 4, 5, 6, 7, return_aux=torch.nn.attention.varlen.AuxRequest(lse=True), window_size=(-1, 0))
+    aux = torch.nn.attention.varlen.AuxRequest(lse=True)
+    called.bind(1, 2, 3, 4, 5, 6, 7, return_aux=aux, window_size=(-1, 0), enable_gqa=True)
     assert list(called.parameters)[:7] == ["query", "key", "value", "cu_seq_q", "cu_seq_k", "max_q", "max_k"]
 
 

@@ -10,8 +10,9 @@ from wfm.actions import ActionSpec
 from wfm.data.windows import Window
 from wfm.models.tokenizer import Tokenizer, TokenizerConfig
 from wfm.training import encode
-from wfm.training.encode import Moments, encode_windows, write_summary
+from wfm.training.encode import encode_windows
 from wfm.training.encode_config import EncodingConfig
+from wfm.training.moments import Moments, write_summary
 
 SPEC = ActionSpec(names=("turn", "lift"), units=("deg/s", "deg/s"), frame="f", mean=(0.0, 0.0), scale=(30.0, 3.0))
 NETWORK = {

@@ -7,46 +7,21 @@ Both are kept by their own identity (`answer_cache`), so a new way of rewriting 
 ahead of the one that is waited for, so that questions of many clips are on their way, or in one batch, at once.
 """
 
-import dataclasses
 import functools
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 from wfm.curation.caption.answer_cache import AnswerCache, Question, question
+from wfm.curation.caption.caption_config import CaptionConfig
 from wfm.curation.caption.caption_windows import FEWEST_FRAMES, Window, shown_frames, windows
 from wfm.curation.caption.endpoint import Endpoint, Follow
 from wfm.curation.caption.local_model import LocalModel
 from wfm.curation.caption.prompts import rewrite_prompt, window_prompt
 from wfm.curation.per_clip import Fetch, or_skip
+from wfm.curation.rows import CaptionWindow
 from wfm.curation.step import Skip
-from wfm.records import Caption, Clip, Record
-
-if TYPE_CHECKING:
-    from wfm.curation.caption.caption import CaptionConfig
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class CaptionWindow(Record):
-    """What a model said of a part of a clip (table ``caption_windows``)."""
-
-    SCHEMA_VERSION = 2
-
-    clip_id: str
-    clip_sha256: str
-    start_frame: int
-    end_frame: int
-    caption: str
-    "In the model's first words."
-    model: str
-    prompt_sha256: str
-    "Of the template."
-    short: str = ""
-    medium: str = ""
-    long: str = ""
-    "Rewritten; empty where not asked for."
-    rewrite_model: str = ""
-    rewrite_prompt_sha256: str = ""
+from wfm.records import Caption, Clip
 
 
 class Asker(Protocol):
@@ -71,7 +46,7 @@ class CaptionByModel:
 
     name = "caption"
 
-    def __init__(self, config: "CaptionConfig", fetch: Fetch, cache: AnswerCache, said: list[CaptionWindow]) -> None:
+    def __init__(self, config: CaptionConfig, fetch: Fetch, cache: AnswerCache, said: list[CaptionWindow]) -> None:
         self.config = config
         self._fetch, self._cache, self._said = fetch, cache, said
         self._asker: Asker = (

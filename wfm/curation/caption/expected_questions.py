@@ -4,11 +4,11 @@ import dataclasses
 import math
 from typing import TYPE_CHECKING
 
+from wfm.curation.caption.caption_config import CaptionConfig
 from wfm.curation.caption.caption_windows import windows
 
 if TYPE_CHECKING:
     from wfm.artifacts import Artifact
-    from wfm.curation.caption.caption import CaptionConfig
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Expected:
         )
 
 
-def expected(clips: "Artifact", config: "CaptionConfig") -> Expected | None:
+def expected(clips: "Artifact", config: CaptionConfig) -> Expected | None:
     """Counts for the clips of an artifact; None when no model is asked."""
     if config.source not in ("endpoint", "local"):
         return None

@@ -1,12 +1,15 @@
 """Videos -> clips: one shot each, true to presentation timestamps, without loss where that is possible.
 
-split       the step
-shots       where to cut (shots_gradual: dissolves by arithmetic; shots_transnet: by a network)
-timeline    gaps in time and damage; interlaced, combing: film woven of two moments; decoded: what decoding found beside
-            what packets promised
-cutter      one span -> one file, its packets copied or its frames encoded (cut_ahead: while the video is still looked at;
-            uncommon: what few decoders take)
-transcode   frames of any kind -> a clip (tone_map: HDR to SDR; alpha: on a ground; sound, sound_in_step)
+In reading order:
+
+    split       the step
+    shots       where to cut (shot_detection: the settings, and what a detector says; shots_gradual: dissolves by arithmetic;
+                shots_transnet: by a network)
+    timeline    gaps in time and damage; interlaced, combing: film woven of two moments; decoded: what decoding found beside
+                what packets promised
+    cutter      one span -> one file, its packets copied or its frames encoded (cut_ahead: while the video is still looked at;
+                uncommon: what few decoders take)
+    transcode   frames of any kind -> a clip (tone_map: HDR to SDR; alpha: on a ground; sound, sound_in_step)
 """
 
 __all__ = [
@@ -16,6 +19,7 @@ __all__ = [
     "cutter",
     "decoded",
     "interlaced",
+    "shot_detection",
     "shots",
     "shots_gradual",
     "shots_transnet",

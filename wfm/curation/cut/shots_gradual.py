@@ -17,7 +17,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from wfm.curation.cut.shots import Mixed
+from wfm.curation.cut.shot_detection import Mixed
 
 _ROWS, _COLUMNS = 18, 32
 _LENGTHS = np.array([6, 7, 8, 9, 10, 12, 14, 16, 18, 21, 24, 28, 32, 37, 43, 50])

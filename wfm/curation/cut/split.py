@@ -19,7 +19,8 @@ from wfm.curation.cut.cut_ahead import CutAhead
 from wfm.curation.cut.cutter import CutConfig, Cutter, Written
 from wfm.curation.cut.decoded import Decoded, decoded_of
 from wfm.curation.cut.interlaced import FieldScan
-from wfm.curation.cut.shots import ShotConfig, Span, look, spans, spans_of_shot, tells_soon
+from wfm.curation.cut.shot_detection import ShotConfig
+from wfm.curation.cut.shots import Span, look, spans, spans_of_shot, tells_soon
 from wfm.curation.cut.timeline import STILL_SECONDS, Timeline
 from wfm.curation.poison import watch
 from wfm.curation.source.sidecars import cut_actions, overlapping_shot, read_actions, read_attributes

@@ -15,12 +15,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from wfm.artifacts.verified import hash_file
-from wfm.curation.caption.by_model import CaptionWindow
 from wfm.curation.dataset.clip_table import MORE, MORE_COLUMNS, SCORES, ClipRow, Known, clip_row
 from wfm.curation.dataset.dataset import ShardsConfig, write_caption_windows, write_card, write_samples
 from wfm.curation.exchange.cosmos_export import ACTIONS, CLIPS, METAS
 from wfm.curation.exchange.cosmos_metas import MICROSECONDS, Meta, from_meta
-from wfm.curation.rows import SPLITS, Score, Selection
+from wfm.curation.rows import SPLITS, CaptionWindow, Score, Selection
 from wfm.curation.source.rights import with_rights
 from wfm.data.energon import MEMBERS
 from wfm.errors import DataError, InputError

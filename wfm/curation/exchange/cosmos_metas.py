@@ -14,9 +14,9 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from wfm.curation.caption.by_model import CaptionWindow
 from wfm.curation.dataset.clip_table import ClipRow
 from wfm.curation.exchange.cosmos_windows import caption_of, from_windows, to_windows
+from wfm.curation.rows import CaptionWindow
 from wfm.curation.source.rights import COLUMNS
 from wfm.curation.source.untrusted_rows import LONGEST_NAME, checked_row, count_of, rate_of, seconds_of, text_of
 from wfm.errors import DataError

@@ -1,7 +1,7 @@
 """Captions of a clip's windows, as cosmos-curate's metas hold them, to and from rows of ``caption_windows``.
 
 There ``end_frame`` is the last frame of a window, here the one after it. There a caption's name begins with the model's; a
-rewritten one is ``{model}_enhanced_caption``. Rows are dicts with the columns of `wfm.curation.caption.by_model.CaptionWindow`.
+rewritten one is ``{model}_enhanced_caption``. Rows are dicts with the columns of `wfm.curation.rows.CaptionWindow`.
 """
 
 from collections.abc import Mapping, Sequence

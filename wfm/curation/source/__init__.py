@@ -1,20 +1,25 @@
 """Files from outside -> one row each: a readable video with its facts, or the reason why not.
 
-ingest          the step
-listing         what lies outside, seen without reading it (listing_remote: buckets; listing_archive: inside archives;
-                listing_rows: what a list says; untrusted_rows: what JSON says; endings: which files are taken)
-sidecars        actions and attributes beside a video, checked, cut by time
-rights          who may do what with it
+In reading order:
+
+    ingest          the step
+    listing         what lies outside, seen without reading it (listing_local; listing_remote: buckets; listing_archive: inside
+                    archives; source_files: what is found; extensions: which files are taken)
+    listing_rows    what a list says; untrusted_rows: what JSON says
+    sidecars        actions and attributes beside a video, checked, cut by time
+    rights          who may do what with it
 """
 
 __all__ = [
-    "endings",
+    "extensions",
     "ingest",
     "listing",
     "listing_archive",
+    "listing_local",
     "listing_remote",
     "listing_rows",
     "rights",
     "sidecars",
+    "source_files",
     "untrusted_rows",
 ]

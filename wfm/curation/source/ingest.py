@@ -25,8 +25,8 @@ import pydantic
 
 from wfm.config import Config, how
 from wfm.curation.poison import probe_seconds, watch
-from wfm.curation.source.listing import Listing, SourceFile
 from wfm.curation.source.listing_rows import RIGHTS
+from wfm.curation.source.source_files import Listing, SourceFile
 from wfm.curation.step import Skip, reason_code
 from wfm.data.archive import Archive, split_member
 from wfm.data.archive_index import Limits
@@ -88,6 +88,18 @@ class Sidecars:
     attributes: Path | None = None
     session_id: str = ""
     view: str = ""
+
+
+def purged_from(sources: set[str], artifacts: set[str], store: "Store") -> list[str]:
+    """Ids of the purged videos that came from here: what is made without them has a key of its own, so that nothing learned
+    from them is taken up again. Purges of other corpora change nothing here."""
+    from wfm.artifacts.purge import purges
+
+    return [
+        record.video_id
+        for record in purges(store)
+        if not sources.isdisjoint(record.sources) or not artifacts.isdisjoint(record.artifacts)
+    ]
 
 
 def probe_inputs(listing: Listing) -> dict[str, dict[str, Any]]:

@@ -7,17 +7,9 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 from wfm.credentials import carries_credentials
-from wfm.curation.source.endings import is_wanted
-from wfm.curation.source.listing import (
-    LISTS,
-    SIDECARS,
-    Listing,
-    SourceFile,
-    find_sidecars,
-    is_sidecar_name,
-    list_names,
-)
-from wfm.curation.source.listing_rows import LARGEST_LIST, parse_list, parse_table, shown_name, unsafe_name
+from wfm.curation.source.extensions import is_wanted
+from wfm.curation.source.listing_rows import LARGEST_LIST, Row, parse_list, parse_table, shown_name, unsafe_name
+from wfm.curation.source.source_files import LISTS, SIDECARS, Listing, SourceFile, find_sidecars, is_sidecar_name
 from wfm.data.archive import is_archive_name, split_member
 from wfm.data.places import problem_of_place
 from wfm.data.signatures import HEAD_BYTES
@@ -36,10 +28,11 @@ if TYPE_CHECKING:
     from wfm.artifacts import Store
 
 _AT_ONCE = 32  # requests in flight while the objects of a list are asked for
+_WILD = "*?["
 
 
 def list_remote(url: str, store: "Store | None") -> Listing:
-    """Every video below a prefix, of a glob, of a list, or one object.
+    """Every video below a prefix, of a glob, or one object.
 
     Raises `InputError` for a missing bucket or refused credentials, `TryAgain` when the place does not answer.
     """
@@ -49,19 +42,10 @@ def list_remote(url: str, store: "Store | None") -> Listing:
     try:
         file_system, path = remote_file_system(url, remote_options(store, url))
         scheme = url.split("://", 1)[0]
-        if any(sign in path for sign in "*?["):
+        if any(sign in path for sign in _WILD):
             entries = [e for e in file_system.glob(path, detail=True).values() if e["type"] == "file"]
             return _listing(file_system, scheme, entries, path, named=True)
         if file_system.isfile(path):
-            if path.lower().endswith(LISTS):
-                with file_system.open(path, "rb") as text:
-                    data = b"".join(_up_to(text, LARGEST_LIST + 1))
-                if len(data) > LARGEST_LIST:
-                    raise InputError(f"the list {url!r} has more than {LARGEST_LIST:,} bytes: give it in several")
-                rows = (
-                    parse_table(io.BytesIO(data), url) if path.lower().endswith(".parquet") else parse_list(data, url)
-                )
-                return list_names(rows, url.rpartition("/")[0], url, store)
             return _listing(file_system, scheme, [file_system.info(path)], path, named=True)
         entries = _find(file_system, path)
         if not entries:
@@ -71,6 +55,25 @@ def list_remote(url: str, store: "Store | None") -> Listing:
         raise
     except Exception as error:
         raise remote_error(url, error) from None
+
+
+def read_remote_list(url: str, store: "Store | None") -> Iterator[Row] | None:
+    """The rows of the list that lies there; None where ``url`` names something else. Raises like `list_remote`."""
+    if not url.lower().endswith(LISTS) or split_member(url) is not None:
+        return None
+    try:
+        file_system, path = remote_file_system(url, remote_options(store, url))
+        if any(sign in path for sign in _WILD) or not file_system.isfile(path):
+            return None
+        with file_system.open(path, "rb") as text:
+            data = b"".join(_up_to(text, LARGEST_LIST + 1))
+    except WfmError:
+        raise
+    except Exception as error:
+        raise remote_error(url, error) from None
+    if len(data) > LARGEST_LIST:
+        raise InputError(f"the list {url!r} has more than {LARGEST_LIST:,} bytes: give it in several")
+    return parse_table(io.BytesIO(data), url) if path.lower().endswith(".parquet") else parse_list(data, url)
 
 
 def remote_files(rows: list[tuple[str, dict[str, str]]], folder: str, store: "Store | None") -> list[SourceFile]:

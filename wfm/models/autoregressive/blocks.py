@@ -9,12 +9,10 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from wfm.models.autoregressive.cache import KeyValueCache
 from wfm.models.autoregressive.config import AutoregressiveConfig
-from wfm.models.layers import FEW_TOKENS, Attention, RMSNorm
-from wfm.models.linear import Linear, PackedWeights, product
+from wfm.models.layers import Attention, RMSNorm, SwiGLU
 from wfm.models.rotary import Rope
 
 
@@ -24,27 +22,6 @@ class Segment(NamedTuple):
     positions: int
     stride: int
     "Positions of a block, which see each other: 1 in raster order, a latent frame's in frame order."
-
-
-class SwiGLU(nn.Module):
-    """SwiGLU: w2(silu(w1 x) * w3 x)."""
-
-    kept: PackedWeights | None = None
-
-    def __init__(self, config: AutoregressiveConfig) -> None:
-        super().__init__()
-        self.w1 = Linear(config.dim, config.ffn_dim)
-        self.w2 = Linear(config.ffn_dim, config.dim)
-        self.w3 = Linear(config.dim, config.ffn_dim)
-
-    def forward(self, x: Tensor) -> Tensor:
-        both = None
-        if self.kept is not None and x.numel() < FEW_TOKENS * x.shape[-1]:
-            both = self.kept.plain("both", lambda: torch.cat([self.w1.weight, self.w3.weight]))
-        if both is None:
-            return self.w2(functional.silu(self.w1(x)) * self.w3(x))
-        gate, value = product(x, both).chunk(2, dim=-1)
-        return self.w2(functional.silu(gate) * value)
 
 
 class ContextKeys(NamedTuple):
@@ -83,7 +60,7 @@ class Block(nn.Module):
             )
             self.add_module(cross, attention)
         self.ffn_norm = RMSNorm(config.dim, eps=config.norm_eps)
-        self.feed_forward = SwiGLU(config)
+        self.feed_forward = SwiGLU(config.dim, config.ffn_dim)
 
     def forward(
         self,

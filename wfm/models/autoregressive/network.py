@@ -27,8 +27,7 @@ from wfm.models.autoregressive.conditioning import VectorEmbedding
 from wfm.models.autoregressive.config import AutoregressiveConfig
 from wfm.models.autoregressive.medusa import MedusaHeads
 from wfm.models.autoregressive.vocabulary import Vocabulary
-from wfm.models.layers import RMSNorm
-from wfm.models.linear import Linear, PackedWeights
+from wfm.models.layers import Linear, RMSNorm
 from wfm.models.rotary import Rope, Yarn, rope_3d, sinusoids_3d
 from wfm.models.slots import Place, of_slot
 
@@ -42,7 +41,6 @@ class AutoregressiveTransformer(nn.Module):
     """
 
     family = "autoregressive"
-    kept: PackedWeights | None = None
 
     def __init__(self, config: AutoregressiveConfig, encoders: Mapping[str, nn.Module] | None = None) -> None:
         super().__init__()
@@ -189,7 +187,7 @@ class AutoregressiveTransformer(nn.Module):
             inputs = self.vocabulary.begun(self.patchify(video[None]))[:, : -self.stride(*size)]
             condition = self.condition(None if actions is None else actions[i][None], 1, len(video))
             hints = None if guess is None else self.patchify(guess[i][None])
-            x, place = self._enter(inputs, condition, size, 0, hints)
+            x, place = self.enter(inputs, condition, size, 0, hints)
             entered.append(x)
             places.append(place)
             segments.append(Segment(x.shape[1], self.stride(*size)))
@@ -197,7 +195,7 @@ class AutoregressiveTransformer(nn.Module):
         told = self.prepare_text(text, text_lengths, batch=len(segments))
         place = torch.cat(places)
         x = torch.cat(entered, dim=1)
-        features = self._run(x, place, self._rope(place, x.dtype), segments, None, told)
+        features = self.leave(self.run_blocks(x, place, self._rope(place, x.dtype), segments, None, told))
         parts = features.split([segment.positions for segment in segments], dim=1)
         return [self.logits(part, *more)[0] for part, more in zip(parts, given, strict=True)]
 
@@ -330,15 +328,18 @@ class AutoregressiveTransformer(nn.Module):
         cache of another model.
         """
         start, stride = cache.length if cache is not None else 0, self.stride(*size)
-        self._require_positions(inputs, start, stride, cache)
-        x, place = self._enter(inputs, condition, size, start, guess)
-        rope = self._step_rope(inputs.shape[1], size, cache, x) or self._rope(place, x.dtype)
-        x = self._run(x, place, rope, [Segment(inputs.shape[1], stride)], cache, text)
+        self._require_positions(inputs, start, stride, cache, size)
+        x, place = self.enter(inputs, condition, size, start, guess)
+        rope = cache.next_rope(inputs.shape[1]) if cache is not None else None
+        rope = self._rope(place, x.dtype) if rope is None else rope
+        x = self.run_blocks(x, place, rope, [Segment(inputs.shape[1], stride)], cache, text)
         if cache is not None:
             cache.advance(inputs.shape[1])
-        return x
+        return self.leave(x)
 
-    def _enter(
+    # From ids to features: enter, the blocks, leave
+
+    def enter(
         self, inputs: Tensor, condition: Tensor, size: tuple[int, int], start: int, guess: Tensor | None
     ) -> tuple[Tensor, Tensor]:
         """What goes into the first block, ``[B, n, dim]``, and the place (t, h, w) ``[n, 3]`` of each position."""
@@ -351,24 +352,31 @@ class AutoregressiveTransformer(nn.Module):
         x = self.embed(inputs) + condition[:, predicted // places]
         hinted = self._hinted(guess, predicted)  # [B, n, slots] or None
         if hinted is not None and self.guess_embeddings is not None:
-            x = x + self._embed(hinted, self.guess_embeddings.weight)
+            x = x + self._embed(hinted, self.guess_embeddings)
         return x, self._places(positions, columns, places)
 
-    def _run(
+    def run_blocks(
         self,
         x: Tensor,
         place: Tensor,
         rope: Rope,
         segments: Sequence[Segment],
-        cache: KeyValueCache | None,
-        text: tuple[dict[str, ContextKeys], ...] | None,
+        cache: KeyValueCache | None = None,
+        text: tuple[dict[str, ContextKeys], ...] | None = None,
+        *,
+        first: int = 0,
+        last: int | None = None,
     ) -> Tensor:
-        """All blocks and the final norm."""
+        """Blocks ``first`` to before ``last`` (None: all from there) of hidden states ``[B, n, dim]``."""
         fixed = self._fixed(place, x.dtype) if self.config.absolute_embedding else None
-        for index, block in enumerate(self.layers):
+        for index, block in enumerate(self.layers[first:last], first):
             if fixed is not None:
                 x = x + fixed
             x = block(x, rope, segments, cache, {} if text is None else text[index])
+        return x
+
+    def leave(self, x: Tensor) -> Tensor:
+        """Hidden states behind the last block -> features ``[B, n, dim]``, normed."""
         return self.norm(x)
 
     def logits(self, features: Tensor, inputs: Tensor, hinted: Tensor | None = None) -> Tensor:
@@ -387,10 +395,12 @@ class AutoregressiveTransformer(nn.Module):
             return None
         return self.output(self.medusa(features)).unflatten(-1, (self.slots, self.vocabulary.width))
 
-    def _require_positions(self, inputs: Tensor, start: int, stride: int, cache: KeyValueCache | None) -> None:
+    def _require_positions(
+        self, inputs: Tensor, start: int, stride: int, cache: KeyValueCache | None, size: tuple[int, int]
+    ) -> None:
         config, end = self.config, start + inputs.shape[1]
         if cache is not None:
-            cache.require(config.layers, inputs.shape[0], config.kv_heads, config.head_dim)
+            cache.require(config.layers, inputs.shape[0], config.kv_heads, config.head_dim, size)
         if inputs.shape[1] % stride or not inputs.shape[1]:
             raise ConfigError(
                 f"{inputs.shape[1]} new positions are no whole number of blocks of {stride}: give whole latent frames"
@@ -414,38 +424,29 @@ class AutoregressiveTransformer(nn.Module):
 
     def embed(self, ids: Tensor) -> Tensor:
         """ids ``[B, n, slots]`` -> ``[B, n, dim]``: the sum over slots and symbols of one embedding row each."""
-        return self._embed(ids, self.tok_embeddings.weight)
+        return self._embed(ids, self.tok_embeddings)
 
-    def _embed(self, ids: Tensor, table: Tensor) -> Tensor:
+    def _embed(self, ids: Tensor, table: nn.Embedding) -> Tensor:
         if self.config.vocabulary == "digits":  # a product with the (narrow) one-hot matrix: its backward is one GEMM
-            return self._one_hot(ids).flatten(-2).to(table.dtype) @ table
+            return self.vocabulary.one_hot(ids).flatten(-2).to(table.weight.dtype) @ table.weight
         if self.vocabulary.begin is not None:
             begins = ids == self.vocabulary.begin
             self.vocabulary.symbols(ids.masked_fill(begins, 0))  # looks at the rest
-            return functional.embedding(ids[..., 0], table)
+            return table(ids[..., 0])
         offsets = torch.arange(self.slots, device=ids.device) * self.vocabulary.width
-        return functional.embedding(self.vocabulary.symbols(ids)[..., 0] + offsets, table).sum(dim=-2)
+        return table(self.vocabulary.symbols(ids)[..., 0] + offsets).sum(dim=-2)
 
     def new_cache(self, batch: int, frames: int, size: tuple[int, int]) -> KeyValueCache:
-        """An empty cache for ``frames`` latent frames of ``size`` tokens."""
+        """An empty cache for ``frames`` latent frames of ``size`` tokens, with the rotary tables of all their positions."""
         rows, columns = self.grid(*size)
         config, weight = self.config, self.output.weight
+        capacity = frames * rows * columns
+        positions = torch.arange(capacity, device=weight.device) - int(config.begin_token)
+        rope = self._rope(self._places(positions, columns, rows * columns), weight.dtype)
         return KeyValueCache(
-            config.layers,
-            batch,
-            frames * rows * columns,
-            config.kv_heads,
-            config.head_dim,
-            dtype=weight.dtype,
-            device=weight.device,
-        )
-
-    def _one_hot(self, ids: Tensor) -> Tensor:
-        """ids ``[..., slots]`` -> int64 ``[..., slots, vocabulary.width]`` with a one for each symbol."""
-        symbols = self.vocabulary.symbols(ids)
-        return torch.cat(
-            [functional.one_hot(symbols[..., s], size) for s, size in enumerate(self.vocabulary.sizes)], dim=-1
-        )
+            config.layers, batch, capacity, config.kv_heads, config.head_dim,
+            dtype=weight.dtype, device=weight.device, size=size, rope=rope,
+        )  # fmt: skip
 
     def _copy_scores(self, ids: Tensor, tables: nn.ParameterList) -> Tensor:
         """The learned score of each next level given this level of the same digit: ``[..., slots,
@@ -465,23 +466,6 @@ class AutoregressiveTransformer(nn.Module):
     def _fixed(self, place: Tensor, dtype: torch.dtype) -> Tensor:
         """Fixed sinusoids of the places ``[n, 3]``, zeros for the token to begin with: ``[n, dim]``."""
         return sinusoids_3d(place, self.config.dim, dtype=dtype) * (place[:, :1] >= 0)
-
-    def _step_rope(self, n: int, size: tuple[int, int], cache: KeyValueCache | None, x: Tensor) -> Rope | None:
-        """`_rope` of the n positions behind the cache, out of a table of all that is made once inside `packed_weights`;
-        None outside."""
-        if cache is None or self.kept is None:
-            return None
-        rows, columns = self.grid(*size)
-
-        def whole() -> Tensor:
-            positions = torch.arange(cache.capacity, device=x.device) - int(self.config.begin_token)
-            return self._rope(self._places(positions, columns, rows * columns), x.dtype).turn
-
-        turn = self.kept.plain(("turn", size, cache.capacity), whole)
-        if turn is None:
-            return None
-        turn = turn[cache.length : cache.length + n]
-        return Rope(turn.real, turn.imag, turn)
 
     def _places(self, positions: Tensor, columns: int, places: int) -> Tensor:
         """The place (t, h, w) ``[n, 3]`` of the input patches at positions ``[n]``; -1 all of the token to begin with, whose

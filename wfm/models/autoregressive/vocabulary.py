@@ -63,6 +63,11 @@ class Vocabulary:
             total = total * self.sizes[index] + symbols[..., index]
         return total
 
+    def one_hot(self, ids: Tensor) -> Tensor:
+        """ids ``[...]`` -> int64 ``[..., width]`` with a one for each symbol."""
+        symbols = self.symbols(ids)
+        return torch.cat([functional.one_hot(symbols[..., s], size) for s, size in enumerate(self.sizes)], dim=-1)
+
     def split(self, logits: Tensor) -> tuple[Tensor, ...]:
         """logits ``[..., width]`` -> one block ``[..., size]`` for each symbol."""
         return logits.split(self.sizes, dim=-1)

@@ -3,7 +3,8 @@
 Rooms, in reading order:
 
     names              which tensor of ours is which tensor of theirs: pure functions on names, and what may be left out
-    reading            a file of tensors, opened: names, shapes and dtypes first, the bytes of one tensor at a time after
+    tensor_file        what a file of tensors is: names, shapes and dtypes first, the bytes of one tensor at a time after
+    reading            such a file opened, of whatever kind
     archive            the zip archives that torch writes, and TorchScript read without running what is in it (module_pickle)
     filling            a network without weights, then its weights, each tensor once in memory
     writing            safetensors, in one file or in shards with an index

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from wfm.errors import DataError
 from wfm.models.convert.module_pickle import MAX_INSTRUCTIONS, Machine, Module, StoredTensor, WrongPickle
-from wfm.models.convert.reading import ByteRanges, Entry, TensorFile, item_size
+from wfm.models.convert.tensor_file import ByteRanges, Entry, TensorFile, item_size
 
 MAX_DIRECTORY_BYTES = 8 << 20
 """Longest list of zip entries taken: about 80,000."""

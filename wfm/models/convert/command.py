@@ -21,7 +21,8 @@ from wfm.models.convert.diffusers_folder import (
 )
 from wfm.models.convert.filling import WEIGHT_DTYPES, without_weights
 from wfm.models.convert.names import reason_left_out
-from wfm.models.convert.reading import Entry, open_tensors
+from wfm.models.convert.reading import open_tensors
+from wfm.models.convert.tensor_file import Entry
 from wfm.models.diffusion.config import DenoiserConfig, DiffusionConfig
 from wfm.models.diffusion.denoiser import Denoiser
 from wfm.models.folder import load_model, read_card, save_model

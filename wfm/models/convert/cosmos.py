@@ -24,7 +24,8 @@ from wfm.models.convert.archive import load_pickle_file
 from wfm.models.convert.conversion import Conversion, Statistics
 from wfm.models.convert.filling import check_entries, fill, without_weights
 from wfm.models.convert.names import causal_name, reason_left_out, tokenizer_name, transformer_name
-from wfm.models.convert.reading import Entry, TensorFile, open_tensors
+from wfm.models.convert.reading import open_tensors
+from wfm.models.convert.tensor_file import Entry, TensorFile
 from wfm.models.convert.writing import INDEX_SUFFIX, find_tensors, save_sharded
 from wfm.models.diffusion.config import DenoiserConfig, DiffusionConfig
 from wfm.models.diffusion.denoiser import Denoiser

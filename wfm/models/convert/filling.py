@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from wfm.errors import ConfigError, DataError, WfmError
-from wfm.models.convert.reading import Entry, TensorFile, drop_pages
+from wfm.models.convert.tensor_file import Entry, TensorFile, drop_pages
 from wfm.models.finite import is_finite
 
 Network = TypeVar("Network", bound=nn.Module)

@@ -11,9 +11,7 @@ from torch import Tensor, nn
 
 from wfm.models.diffusion.config import DiffusionConfig
 from wfm.models.diffusion.prepared import Conditioning
-from wfm.models.fused import gated_sum, modulated_norm
-from wfm.models.layers import AdaLayerNormLoRA, Attention, FeedForward, Modulation
-from wfm.models.linear import Linear
+from wfm.models.layers import AdaLayerNormLoRA, Attention, FeedForward, Linear, Modulation
 
 
 class PatchEmbed(nn.Module):
@@ -82,29 +80,30 @@ class Block(nn.Module):
         tokens = shared.rope.cos.shape[0]  # that share one table
 
         first, *middle, last = modulations
-        y = normed(x, first, shared.rows)
+        y = normed(self.norm1, x, first, shared.rows)
         q, k, v = self.attn1.project(y.view(-1, tokens, y.shape[-1]), rope=shared.rope)
         y = self.attn1.attend(q, k, v, q_segments=shared.segments, kv_segments=shared.segments)
-        x = gated(x, first, y, shared.rows)
+        x = gated(self.norm1, x, first, y, shared.rows)
         for name, modulation in zip(self.contexts, middle, strict=True):
             context = shared.contexts.get(name)
             if context is not None:  # one that is absent adds nothing
-                attention = self.cross_attention(name)
-                q = attention.project_queries(normed(x, modulation, shared.rows))
+                norm, attention = self.cross(name)
+                q = attention.project_queries(normed(norm, x, modulation, shared.rows))
                 if name in prepared:
                     k, v = prepared[name]
                 else:
                     assert context.tokens is not None
                     k, v = attention.project_context(context.tokens)
                 y = attention.attend(q, k, v, q_segments=context.queries, kv_segments=context.lengths)
-                x = gated(x, modulation, y, shared.rows)
-        return gated(x, last, self.ff(normed(x, last, shared.rows)), shared.rows)
+                x = gated(norm, x, modulation, y, shared.rows)
+        return gated(self.norm3, x, last, self.ff(normed(self.norm3, x, last, shared.rows)), shared.rows)
 
-    def cross_attention(self, name: str) -> Attention:
-        """The attention to a context."""
-        found = getattr(self, context_names(name)[1])
-        assert isinstance(found, Attention)
-        return found
+    def cross(self, name: str) -> tuple[AdaLayerNormLoRA, Attention]:
+        """The norm before the attention to a context, and that attention."""
+        norm, attention = (getattr(self, part) for part in context_names(name))
+        assert isinstance(norm, AdaLayerNormLoRA)
+        assert isinstance(attention, Attention)
+        return norm, attention
 
 
 def context_names(name: str) -> tuple[str, str]:
@@ -112,18 +111,18 @@ def context_names(name: str) -> tuple[str, str]:
     return ("norm2", "attn2") if name == "text" else (f"norm_{name}", f"attn_{name}")
 
 
-def normed(x: Tensor, modulation: Modulation, rows: Tensor | None) -> Tensor:
+def normed(norm: AdaLayerNormLoRA, x: Tensor, modulation: Modulation, rows: Tensor | None) -> Tensor:
     """LN(x) (1 + scale) + shift of x `[M, d]`, each group of tokens with its own row."""
     shift, scale = (_by_token(part, rows) for part in modulation[:2])
-    return modulated_norm(x.view(shift.shape[0], -1, x.shape[-1]), shift, scale).view(x.shape)
+    return norm.modulated(x.view(shift.shape[0], -1, x.shape[-1]), shift, scale).view(x.shape)
 
 
-def gated(x: Tensor, modulation: Modulation, y: Tensor, rows: Tensor | None) -> Tensor:
-    """x + gate * y, both `[M, d]`. y may be overwritten."""
+def gated(norm: AdaLayerNormLoRA, x: Tensor, modulation: Modulation, y: Tensor, rows: Tensor | None) -> Tensor:
+    """x + gate * y, both `[M, d]`, y what came of the `norm`."""
     assert modulation.gate is not None
     gate = _by_token(modulation.gate, rows)
     grouped = (gate.shape[0], -1, x.shape[-1])
-    return gated_sum(x.view(grouped), gate, y.view(grouped)).view(x.shape)
+    return norm.gated(x.view(grouped), gate, y.view(grouped)).view(x.shape)
 
 
 def _by_token(part: Tensor, rows: Tensor | None) -> Tensor:

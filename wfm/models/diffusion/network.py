@@ -35,12 +35,7 @@ from wfm.models.diffusion.inputs import (
     with_masks,
 )
 from wfm.models.diffusion.prepared import Conditioning, ContextTokens, PreparedNoise, PreparedShape, PreparedText
-from wfm.models.layers import (
-    AdaLayerNormLoRA,
-    LearnablePositions,
-    TimestepEmbedding,
-)
-from wfm.models.linear import Linear
+from wfm.models.layers import AdaLayerNormLoRA, LearnablePositions, Linear, TimestepEmbedding
 from wfm.models.rotary import grid_positions, rope_3d
 
 BASE_FPS = 24.0
@@ -156,7 +151,7 @@ class DiffusionTransformer(nn.Module):
     def prepare_context(self, name: str, context: Context) -> PreparedText:
         """Keys and values of every block of the context `name`."""
         tokens, lengths = context_tokens(self.config, name, context, self.dtype)
-        heads = tuple(block.cross_attention(name).project_context(tokens) for block in self.blocks)
+        heads = tuple(block.cross(name)[1].project_context(tokens) for block in self.blocks)
         return PreparedText(heads, lengths)
 
     def prepare_noise(
@@ -333,7 +328,7 @@ class DiffusionTransformer(nn.Module):
             assert shared.embedding is not None
             assert shared.lora is not None
             final = self.norm_out.modulation(shared.embedding, shared.lora)
-        return self.proj_out(normed(x, final, shared.rows))
+        return self.proj_out(normed(self.norm_out, x, final, shared.rows))
 
     # Inside
 

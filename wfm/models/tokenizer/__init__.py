@@ -1,7 +1,7 @@
 """The tokenizers: video or images <-> latents or tokens, as in Cosmos; video causal in time.
 
     config       TokenizerConfig: every size, from the demo's to the published ones; torch-free
-    haar         wavelet patches, and how they are folded into the convolutions beside them
+    haar         wavelet patches
     convolution  causal factorised convolutions over channels-last video; Stream: a video fed group by group
     blocks       norm, residual block, attention, halving and doubling
     image        the same in 2-D, for images
@@ -15,6 +15,7 @@
     optical_flow a differentiable flow estimator, the distance of flows
     discriminator   the second player, and both players' losses
     objective    the loss of a training step, from all these
+    fast_cpu     what makes the networks fast on a CPU: twins of their layers, put in from outside by `wfm.models.fast_cpu`
 
 1 + ct * n frames become 1 + n latent frames; latent frame i depends on frames 0 ... ct * i and no later one, and the
 frames of group i on latent frames 0 ... i.
@@ -30,6 +31,7 @@ __all__ = [
     "Tokenizer",
     "TokenizerConfig",
     "TokenizerObjective",
+    "fast_twins",
 ]
 
 _HOMES = {
@@ -49,3 +51,10 @@ def __getattr__(name: str) -> Any:
     from importlib import import_module
 
     return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+
+
+def fast_twins() -> Any:
+    """What `wfm.models.fast_cpu` puts in place of the layers here."""
+    from wfm.models.tokenizer.fast_cpu import TWINS
+
+    return TWINS

@@ -18,9 +18,6 @@ from wfm.models.tokenizer.convolution import (
     Stream,
     TemporalConv,
     opens,
-    over_space,
-    over_time,
-    with_past,
 )
 
 Layer = Callable[..., nn.Module]
@@ -35,17 +32,24 @@ class FrameNorm(nn.Module):
         self.norm = nn.GroupNorm(1, channels, eps=1e-6)
 
     def forward(self, x: Tensor, *, silu: bool = False) -> Tensor:
-        return normed(x, self.norm, silu)
+        y = by_frame(self.norm, x)
+        return F.silu(y) if silu else y
 
 
-def normed(x: Tensor, norm: nn.GroupNorm, silu: bool) -> Tensor:
-    """`norm` of every frame of `[B, T, H, W, C]`, then SiLU if asked for."""
-    y = F.group_norm(x.flatten(0, 1).permute(0, 3, 1, 2), norm.num_groups, norm.weight, norm.bias, norm.eps)
-    y = y.permute(0, 2, 3, 1).unflatten(0, x.shape[:2])
-    return F.silu(y, inplace=not torch.is_grad_enabled()) if silu else y
+def by_frame(layer: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    """What `layer` makes of every frame `[N, C, H, W]` of `[B, T, H, W, C]`."""
+    return layer(x.flatten(0, 1).permute(0, 3, 1, 2)).permute(0, 2, 3, 1).unflatten(0, x.shape[:2])
 
 
-class ResidualBlock(nn.Module):
+class Residual(nn.Module):
+    """A block beside which its input goes on."""
+
+    def joined(self, y: Tensor, x: Tensor) -> Tensor:
+        """What the block made, plus what goes past it."""
+        return y + x
+
+
+class ResidualBlock(Residual):
     """norm, SiLU, convolution, twice, plus the input (through 1x1x1 where the width changes)."""
 
     norm: ClassVar[Layer] = FrameNorm
@@ -61,10 +65,10 @@ class ResidualBlock(nn.Module):
     def forward(self, x: Tensor, stream: Stream | None = None) -> Tensor:
         y = self.conv1(self.norm1(x, silu=True), stream)
         y = self.conv2(self.norm2(y, silu=True), stream)
-        return y.add_(self.conv_shortcut(x))
+        return self.joined(y, self.conv_shortcut(x))
 
 
-class FrameAttention(nn.Module):
+class FrameAttention(Residual):
     """Full attention among the positions of a frame: one head as wide as the channels, plus the input."""
 
     kinds: ClassVar[tuple[Layer, Layer]] = (FrameNorm, PointConv)
@@ -80,7 +84,7 @@ class FrameAttention(nn.Module):
         y = self.norm(x)
         q, k, v = (each(y).flatten(2, 3) for each in (self.to_q, self.to_k, self.to_v))  # [B, T, H W, C]
         mixed = F.scaled_dot_product_attention(q, k, v).unflatten(2, x.shape[2:4])  # frames stand where heads do
-        return self.to_out[0](mixed).add_(x)
+        return self.joined(self.to_out[0](mixed), x)
 
 
 class CausalAttention(FrameAttention):
@@ -99,7 +103,7 @@ class CausalAttention(FrameAttention):
         q, k, v = (each.flatten(2, 3).transpose(1, 2) for each in (q, k, v))  # [B, H W, T, C]
         mask = causal_mask(q.shape[2], k.shape[2], window, q.device) if q.shape[2] > 1 else None
         mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=mask).transpose(1, 2).unflatten(2, x.shape[2:4])
-        return self.to_out[0](mixed).add_(x)
+        return self.joined(self.to_out[0](mixed), x)
 
 
 def causal_mask(queries: int, keys: int, window: int, device: torch.device) -> Tensor:
@@ -140,32 +144,26 @@ class Middle(Layers):
 
 
 class Downsample(nn.Module):
-    """Halve space, then time: a strided convolution plus the mean of what it halves, each in one convolution, since the
-    mean is one too; then 1x1x1."""
+    """Halve space, then time: a strided convolution plus the mean of what it halves; then 1x1x1."""
 
     def __init__(self, channels: int, *, space: bool, time: bool) -> None:
         super().__init__()
-        self.conv1 = SpatialConv(channels, channels) if space else nn.Identity()
-        self.conv2 = TemporalConv(channels) if time else nn.Identity()
+        self.conv1 = SpatialConv(channels, channels, halve=True) if space else nn.Identity()
+        self.conv2 = TemporalConv(channels, halve=True) if time else nn.Identity()
         self.conv3 = PointConv(channels, channels) if space or time else nn.Identity()
 
     def forward(self, x: Tensor, stream: Stream | None = None) -> Tensor:
         if isinstance(self.conv1, SpatialConv):
-            weight = plus_identity(self.conv1.weight[:, :, 0], [[0.25, 0.25, 0.0], [0.25, 0.25, 0.0], [0.0, 0.0, 0.0]])
-            x = over_space(F.pad(x, (0, 0, 0, 1, 0, 1)), weight, self.conv1.bias, stride=2)
+            mean = x.unflatten(3, (-1, 2)).unflatten(2, (-1, 2)).mean(dim=(3, 5))
+            x = self.conv1(x) + mean
         if isinstance(self.conv2, TemporalConv):
-            # frames (2j - 2, 2j - 1, 2j) make frame j; the mean is that of the last two
-            weight = plus_identity(self.conv2.weight[..., 0], [[0.0], [0.5], [0.5]])
-            x = over_time(with_past(x, self, stream, frames=1, repeats=2), weight, self.conv2.bias, stride=2)
+            whole = torch.cat([x[:, :1], x], dim=1) if opens(stream) else x  # the first frame is a pair with itself
+            x = self.conv2(x, stream) + whole.unflatten(1, (-1, 2)).mean(dim=2)
         return self.conv3(x)
 
 
 class Upsample(nn.Module):
-    """Double time (but the first frame), then space: repeat, and add a convolution of that; then 1x1x1.
-
-    Repeating, convolving and adding together are one transposed convolution with 4 taps an axis, which sees every
-    input once: 4/6 of the products along time and 16/36 in space.
-    """
+    """Double time (but the first frame), then space: repeat, and add a convolution of that; then 1x1x1."""
 
     def __init__(self, channels: int, *, space: bool, time: bool) -> None:
         super().__init__()
@@ -175,40 +173,17 @@ class Upsample(nn.Module):
 
     def forward(self, x: Tensor, stream: Stream | None = None) -> Tensor:
         if isinstance(self.conv1, TemporalConv):
-            weight = spread_taps(plus_identity(self.conv1.weight[..., 0], [[0.0], [0.0], [1.0]]), 2)
-            y = with_past(x, self, stream, frames=1)
-            y = F.conv_transpose2d(
-                y.flatten(2, 3).permute(0, 3, 1, 2),
-                weight.transpose(0, 1),
-                self.conv1.bias,
-                stride=(2, 1),
-                padding=(2, 0),
-            )
-            x = y.permute(0, 2, 3, 1).unflatten(2, x.shape[2:4])[:, int(opens(stream)) :]
+            x = x.repeat_interleave(2, dim=1)[:, int(opens(stream)) :]
+            x = x + self.conv1(x, stream)
         if isinstance(self.conv2, SpatialConv):
-            weight = plus_identity(self.conv2.weight[:, :, 0], [[0.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 0.0]])
-            x = over_doubled(x, weight, self.conv2.bias)
+            x = doubled(x)
+            x = x + self.conv2(x)
         return self.conv3(x)
 
 
-def plus_identity(weight: Tensor, taps: list[list[float]]) -> Tensor:
-    """`weight [C, C, kh, kw]` plus `taps [kh, kw]` from each channel to itself."""
-    eye = torch.eye(weight.shape[0], dtype=weight.dtype, device=weight.device)
-    return weight + eye[:, :, None, None] * weight.new_tensor(taps)
-
-
-def over_doubled(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """The convolution `weight [O, C, 3, 3]` of every frame doubled in height and width by repeating, padded with zeros."""
-    spread = spread_taps(spread_taps(weight, 2), 3)
-    y = F.conv_transpose2d(x.flatten(0, 1).permute(0, 3, 1, 2), spread.transpose(0, 1), bias, stride=2, padding=1)
-    return y.permute(0, 2, 3, 1).unflatten(0, x.shape[:2])
-
-
-def spread_taps(weight: Tensor, axis: int) -> Tensor:
-    """The 4 taps of the transposed convolution by stride 2 that equals repeating each input twice along `axis` and
-    convolving with the 3 taps of `weight`."""
-    w0, w1, w2 = weight.split(1, dim=axis)
-    return torch.cat([w2, w1 + w2, w0 + w1, w0], dim=axis)
+def doubled(x: Tensor) -> Tensor:
+    """Every frame of `[B, T, H, W, C]` doubled in height and width by repeating."""
+    return x.repeat_interleave(2, dim=2).repeat_interleave(2, dim=3)
 
 
 class Level(Layers):

@@ -1,8 +1,8 @@
 """Causal convolutions over channels-last video `[B, T, H, W, C]`, whole or fed group by group.
 
 Parameters have the shapes and names of Cosmos's conv3d weights; the computation does not use conv3d, which is slow on
-CPUs. A 1x3x3 kernel is a 2-D convolution of frames over channels-last views, a 3x1x1 kernel three matrix products over
-views shifted in time (or, in a stream, a 2-D convolution of the plane of time and position).
+CPUs. A 1x3x3 kernel is a 2-D convolution of frames over channels-last views, a 3x1x1 kernel one of the plane of time and
+position.
 
 **Streaming.** A causal layer needs a few frames of its past. Given no `Stream` it stands at the start of a video and
 repeats the first frame, as Cosmos does. Given one, it takes its past from there and leaves there what it needs next, so
@@ -14,14 +14,12 @@ that feeding a video group by group gives what feeding it whole gives:
 A stream belongs to one network and one video (or batch of them).
 """
 
-from typing import Any
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from wfm.errors import ConfigError
-from wfm.models.tokenizer.haar import cut_blocks, fold_analysis, fold_synthesis, join_blocks
+from wfm.models.tokenizer.haar import analyse, cut_blocks, join_blocks, synthesise
 
 
 class Stream:
@@ -96,91 +94,16 @@ def over_time(x: Tensor, weight: Tensor, bias: Tensor | None, *, stride: int = 1
     return y.permute(0, 2, 3, 1).unflatten(2, x.shape[2:4])
 
 
-class _CausalTaps(torch.autograd.Function):
-    """3 x 1 x 1 behind the first frame repeated, as matrix products over shifted views: nothing is padded, and only the
-    input is kept for the gradient.
-
-    out[t] = w2 x[t] + w1 x[t - 1] + w0 x[t - 2] + b, where x[-1] = x[-2] = x[0]
-    """
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-        """x `[B, T, N, C]` contiguous, weight `[3, O, C]`, bias `[O]` -> `[B, T, N, O]`."""
-        ctx.save_for_backward(x, weight)
-        return _shifted(x, weight, bias)
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
-        x, weight = ctx.saved_tensors
-        gradient = gradient.contiguous()
-        grad_x = grad_weight = grad_bias = None
-        if ctx.needs_input_grad[0]:
-            grad_x = _shifted(gradient, weight.mT, None, ahead=True)
-            grad_x[:, 0] += gradient[:, 0] @ (weight[0] + weight[1])  # what the repeated first frame stood for
-            if x.shape[1] > 1:
-                grad_x[:, 0] += gradient[:, 1] @ weight[0]
-        if ctx.needs_input_grad[1]:
-            grad_weight = torch.stack([_correlated(gradient, x, lag) for lag in (2, 1, 0)])
-        if ctx.needs_input_grad[2]:
-            grad_bias = gradient.sum(dim=(0, 1, 2))
-        return grad_x, grad_weight, grad_bias
-
-
-def accumulate(total: Tensor, a: Tensor, b: Tensor) -> None:
-    """`total += a @ b`, in place. (`addmm_` would do, but counters of FLOPs do not know it.)"""
-    torch.addmm(total, a, b, out=total)
-
-
-def _shifted(x: Tensor, weight: Tensor, bias: Tensor | None, *, ahead: bool = False) -> Tensor:
-    """The sum in `_CausalTaps`; `ahead`: the sum with x[t + 1] and x[t + 2], and zeros after the end."""
-    batch, frames, positions, _ = x.shape
-    w0, w1, w2 = weight.mT.contiguous()  # [C, O] each
-    out = x.new_empty(batch, frames, positions, w2.shape[1])
-    for source, target in zip(x.flatten(1, 2), out.flatten(1, 2), strict=True):  # [T N, C], [T N, O]
-        if bias is None:
-            torch.mm(source, w2, out=target)
-        else:
-            torch.addmm(bias, source, w2, out=target)
-        for lag, tap in ((1, w1), (2, w0)):
-            if lag < frames:
-                old, new = slice(None, -lag * positions), slice(lag * positions, None)
-                accumulate(target[old if ahead else new], source[new if ahead else old], tap)
-        if not ahead:
-            first = source[:positions]
-            accumulate(target[:positions], first, w0 + w1)
-            if frames > 1:
-                accumulate(target[positions : 2 * positions], first, w0)
-    return out
-
-
-def _correlated(gradient: Tensor, x: Tensor, lag: int) -> Tensor:
-    """Gradient of the tap `lag` frames back, `[O, C]`: the sum of gradient[t] x[t - lag] over t and positions."""
-    frames = x.shape[1]
-    near = min(lag, frames)
-    total = x.new_zeros(gradient.shape[-1], x.shape[-1])
-    for g, source in zip(gradient, x, strict=True):  # [T, N, O], [T, N, C]
-        if lag < frames:
-            accumulate(total, g[lag:].flatten(0, 1).T, source[: frames - lag].flatten(0, 1))
-        if near:
-            accumulate(total, g[:near].sum(0).T, source[0])
-    return total
-
-
-def causal_taps(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """`x [B, T, H, W, C]` under `weight [O, C, 3, 1, 1]`, the first frame repeated before the start."""
-    assert bias is not None
-    taps = weight[..., 0, 0].permute(2, 0, 1).to(x.dtype)
-    y = _CausalTaps.apply(x.flatten(2, 3).contiguous(), taps, bias.to(x.dtype))
-    return y.unflatten(2, x.shape[2:4])
-
-
 class SpatialConv(nn.Conv3d):
-    """1 x k x k, padded with zeros."""
+    """1 x k x k, padded with zeros; `halve`: by stride 2, padded on the right and at the bottom."""
 
-    def __init__(self, in_channels: int, out_channels: int, kernel: int = 3) -> None:
+    def __init__(self, in_channels: int, out_channels: int, kernel: int = 3, *, halve: bool = False) -> None:
         super().__init__(in_channels, out_channels, (1, kernel, kernel))
+        self.halve = halve
 
     def forward(self, x: Tensor) -> Tensor:
+        if self.halve:
+            return over_space(F.pad(x, (0, 0, 0, 1, 0, 1)), self.weight[:, :, 0], self.bias, stride=2)
         return over_space(x, self.weight[:, :, 0], self.bias, padding=self.kernel_size[1] // 2)
 
 
@@ -192,14 +115,16 @@ class PointConv(SpatialConv):
 
 
 class TemporalConv(nn.Conv3d):
-    """3 x 1 x 1, padded in front with the past, or with the first frame repeated."""
+    """3 x 1 x 1, padded in front with the past, or with the first frame repeated; `halve`: by stride 2, frames (2j - 2, 2j - 1,
+    2j) of a video make frame j."""
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int, *, halve: bool = False) -> None:
         super().__init__(channels, channels, (3, 1, 1))
+        self.halve = halve
 
     def forward(self, x: Tensor, stream: Stream | None = None) -> Tensor:
-        if stream is None:
-            return causal_taps(x, self.weight, self.bias)
+        if self.halve:
+            return over_time(with_past(x, self, stream, frames=1, repeats=2), self.weight[..., 0], self.bias, stride=2)
         return over_time(with_past(x, self, stream, frames=2), self.weight[..., 0], self.bias)
 
 
@@ -230,9 +155,7 @@ class HaarAnalysis(FactorisedConv):
 
     def forward(self, x: Tensor, stream: Stream | None = None) -> Tensor:
         blocks = cut_blocks(x, self.size, opening=opens(stream))
-        weight = fold_analysis(self.conv_s.weight[:, :, 0], self.size) * self.scale
-        y = over_space(blocks, weight, self.conv_s.bias, padding=weight.shape[-1] // 2)
-        return y if self.conv_t is None else self.conv_t(y, stream)
+        return super().forward(analyse(blocks, self.size) * self.scale, stream)
 
 
 class HaarSynthesis(FactorisedConv):
@@ -251,12 +174,5 @@ class HaarSynthesis(FactorisedConv):
         return self.conv_s if self.conv_t is None else self.conv_t
 
     def forward(self, x: Tensor, stream: Stream | None = None) -> Tensor:
-        assert self.last.bias is not None
-        weight, bias = (fold_synthesis(each, self.size) / self.scale for each in (self.last.weight, self.last.bias))
-        if self.conv_t is None:
-            blocks = over_space(x, weight[:, :, 0], bias)
-        elif stream is None:
-            blocks = causal_taps(self.conv_s(x), weight, bias)
-        else:
-            blocks = over_time(with_past(self.conv_s(x), self, stream, frames=2), weight[..., 0], bias)
+        blocks = synthesise(super().forward(x, stream) / self.scale, self.size)
         return join_blocks(blocks, self.size, opening=opens(stream))

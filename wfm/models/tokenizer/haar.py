@@ -4,8 +4,9 @@ A level of the transform halves time, height and width and gives eight bands, lo
 transforms all of them again. Scaled as Cosmos does, the coefficients of a block are H v / p^3 with a matrix H of +1
 and -1, its own inverse up to that factor, so a constant keeps its value and powers of two lose nothing to rounding.
 
-H is linear, and so is the convolution that follows it: `fold_analysis` and `fold_synthesis` put H into the weights of
-the first and the last convolution, and pixels then only have to be cut into blocks (`cut_blocks`, `join_blocks`).
+Pixels are cut into blocks (`cut_blocks`, `join_blocks`), and H takes each block to its coefficients and back (`analyse`,
+`synthesise`). H is linear, and so is the convolution that follows it: `fold_analysis` and `fold_synthesis` put H into the
+weights of the first and the last convolution instead (`fast_cpu`).
 Time is causal: the first frame is a block of its own, repeated p times; of its reconstruction the last frame counts.
 """
 
@@ -53,11 +54,31 @@ def join_tiles(tiles: Tensor, size: int) -> Tensor:
     return frames.flatten(5, 6).flatten(3, 4)
 
 
-def fold_analysis(weight: Tensor, size: int, dimensions: int = 3) -> Tensor:
-    """Weights `[O, C * size^d, ...]` over wavelet coefficients -> the same over pixels of `cut_blocks`.
+def analyse(blocks: Tensor, size: int, dimensions: int = 3) -> Tensor:
+    """Pixels of `cut_blocks` `[..., C * size^d]` -> wavelet coefficients, band-major: (band of the last level, ..., band of the
+    first level, C), as in Cosmos."""
+    count = size**dimensions
+    with without_autocast(blocks):
+        bands = blocks.unflatten(-1, (-1, count)) @ _matrix(size, dimensions, blocks).T  # [..., C, bands]
+        return bands.div(count).transpose(-1, -2).flatten(-2)
 
-    Coefficients are band-major, as in Cosmos: (band of the last level, ..., band of the first level, C).
-    """
+
+def synthesise(coefficients: Tensor, size: int, dimensions: int = 3) -> Tensor:
+    """The inverse of `analyse`: pixels for `join_blocks`."""
+    with without_autocast(coefficients):
+        bands = coefficients.unflatten(-1, (size**dimensions, -1)).transpose(-1, -2)  # [..., C, bands]
+        return (bands @ _matrix(size, dimensions, coefficients)).flatten(-2)
+
+
+def _matrix(size: int, dimensions: int, like: Tensor) -> Tensor:
+    """H `[bands, pixels]` of +1 and -1."""
+    count = size**dimensions
+    identity = torch.eye(count, dtype=like.dtype, device=like.device)
+    return _transformed(identity[:, None], int(math.log2(size)), dimensions)[:, 0]
+
+
+def fold_analysis(weight: Tensor, size: int, dimensions: int = 3) -> Tensor:
+    """Weights `[O, C * size^d, ...]` over wavelet coefficients -> the same over pixels of `cut_blocks`."""
     levels, size_d = int(math.log2(size)), size**dimensions
     bands = weight.unflatten(1, (size_d, -1)).movedim(2, 1)  # [O, C, bands, ...]
     return _transformed(bands, levels, dimensions).div(size_d).flatten(1, 2)

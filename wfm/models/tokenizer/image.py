@@ -18,20 +18,23 @@ from wfm.models.tokenizer.blocks import (
     Middle,
     ResidualBlock,
     UpBlock,
-    normed,
-    over_doubled,
+    by_frame,
+    doubled,
 )
 from wfm.models.tokenizer.convolution import Stream, over_space
-from wfm.models.tokenizer.haar import cut_tiles, fold_analysis, fold_synthesis, join_tiles
+from wfm.models.tokenizer.haar import analyse, cut_tiles, join_tiles, synthesise
 
 
 class ImageConv(nn.Conv2d):
-    """k x k over channels-last frames, padded with zeros."""
+    """k x k over channels-last frames, padded with zeros; `halve`: by stride 2, padded on the right and at the bottom."""
 
-    def __init__(self, in_channels: int, out_channels: int, kernel: int = 3) -> None:
+    def __init__(self, in_channels: int, out_channels: int, kernel: int = 3, *, halve: bool = False) -> None:
         super().__init__(in_channels, out_channels, kernel)
+        self.halve = halve
 
     def forward(self, x: Tensor, stream: Stream | None = None) -> Tensor:
+        if self.halve:
+            return over_space(F.pad(x, (0, 0, 0, 1, 0, 1)), self.weight, self.bias, stride=2)
         return over_space(x, self.weight, self.bias, padding=self.kernel_size[0] // 2)
 
 
@@ -50,8 +53,7 @@ class ImageAnalysis(ImageConv):
         self.size = size
 
     def forward(self, x: Tensor, stream: Stream | None = None) -> Tensor:
-        weight = fold_analysis(self.weight, self.size, dimensions=2)
-        return over_space(cut_tiles(x, self.size), weight, self.bias, padding=self.kernel_size[0] // 2)
+        return super().forward(analyse(cut_tiles(x, self.size), self.size, dimensions=2), stream)
 
 
 class ImageSynthesis(ImageConv):
@@ -67,9 +69,7 @@ class ImageSynthesis(ImageConv):
         return self
 
     def forward(self, x: Tensor, stream: Stream | None = None) -> Tensor:
-        assert self.bias is not None
-        weight, bias = (fold_synthesis(each, self.size, dimensions=2) for each in (self.weight, self.bias))
-        return join_tiles(over_space(x, weight, bias, padding=self.kernel_size[0] // 2), self.size)
+        return join_tiles(synthesise(super().forward(x, stream), self.size, dimensions=2), self.size)
 
 
 class ImageNorm(nn.GroupNorm):
@@ -79,7 +79,8 @@ class ImageNorm(nn.GroupNorm):
         super().__init__(32, channels, eps=1e-6)
 
     def forward(self, x: Tensor, *, silu: bool = False) -> Tensor:
-        return normed(x, self, silu)
+        y = by_frame(super().forward, x)
+        return F.silu(y) if silu else y
 
 
 class ImageBlock(ResidualBlock):
@@ -105,25 +106,25 @@ class ImageMiddle(Middle):
 
 
 class ImageDownsample(nn.Module):
-    """Halve by a strided convolution, padded on the right and at the bottom."""
+    """Halve by a strided convolution."""
 
     def __init__(self, channels: int, *, space: bool, time: bool) -> None:
         super().__init__()
-        self.conv = ImageConv(channels, channels)
+        self.conv = ImageConv(channels, channels, halve=True)
 
     def forward(self, x: Tensor, stream: Stream | None = None) -> Tensor:
-        return over_space(F.pad(x, (0, 0, 0, 1, 0, 1)), self.conv.weight, self.conv.bias, stride=2)
+        return self.conv(x)
 
 
 class ImageUpsample(nn.Module):
-    """Double by repeating, then convolve: one transposed convolution, as in the video networks."""
+    """Double by repeating, then convolve."""
 
     def __init__(self, channels: int, *, space: bool, time: bool) -> None:
         super().__init__()
         self.conv = ImageConv(channels, channels)
 
     def forward(self, x: Tensor, stream: Stream | None = None) -> Tensor:
-        return over_doubled(x, self.conv.weight, self.conv.bias)
+        return self.conv(doubled(x))
 
 
 class ImageDownBlock(DownBlock):

@@ -34,6 +34,8 @@ from wfm.errors import ConfigError, DataError
 from wfm.models.tokenizer.convolution import Stream
 from wfm.models.tokenizer.network import Tokenizer
 
+_FORMAT = 2
+"""Which layer keeps what: another number, another state."""
 _ABOUT = "stream"
 
 
@@ -126,7 +128,7 @@ class _Coder:
         """uint8 `[32]`: a hash of what a state must fit: side, the tokenizer's config and precision, its own tensors."""
         shapes = {key: list(each.shape) for key, each in state.items() if key != f"{_ABOUT}.identity"}
         precision = str(self.tokenizer.quant_conv.weight.dtype)
-        text = json.dumps([self.side, self.tokenizer.config.what(), precision, shapes], sort_keys=True)
+        text = json.dumps([_FORMAT, self.side, self.tokenizer.config.what(), precision, shapes], sort_keys=True)
         return torch.tensor(list(hashlib.sha256(text.encode()).digest()), dtype=torch.uint8)
 
 

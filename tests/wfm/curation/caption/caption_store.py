@@ -16,7 +16,9 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from wfm.artifacts import Artifact, Store
-from wfm.curation.caption.caption import CaptionConfig, CaptionWindow, caption_part
+from wfm.curation.caption.caption import caption_part
+from wfm.curation.caption.caption_config import CaptionConfig
+from wfm.curation.rows import CaptionWindow
 from wfm.curation.step import SkippedRow
 from wfm.generation.write_video import write_mp4
 from wfm.records import Caption, Clip

@@ -8,13 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from wfm.curation.caption.caption import (
-    CaptionClip,
-    CaptionConfig,
-    attribute_caption,
-    dominant_colours,
-    measured_caption,
-)
+from wfm.curation.caption.caption import CaptionClip, attribute_caption, dominant_colours, measured_caption
+from wfm.curation.caption.caption_config import CaptionConfig
 from wfm.records import Clip
 
 Make = Callable[..., Path]

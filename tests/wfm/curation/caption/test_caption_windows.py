@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from wfm.curation.caption.answer_cache import question
-from wfm.curation.caption.caption import CaptionConfig, RewriteConfig
+from wfm.curation.caption.caption_config import CaptionConfig, RewriteConfig
 from wfm.curation.caption.caption_windows import ShownConfig, Window, shown_frames, windows
 from wfm.curation.caption.prompts import FIELDS, PRESETS, window_prompt
 from wfm.curation.step import Skip

@@ -18,7 +18,7 @@ import pytest
 from tests.wfm.curation.caption.caption_server import Endpoint
 from tests.wfm.curation.caption.caption_store import TABLES, Answer, caption, light, make_clips, run_stage
 from wfm.artifacts import Artifact, Store
-from wfm.curation.caption.caption import CaptionConfig
+from wfm.curation.caption.caption_config import CaptionConfig
 from wfm.curation.caption.expected_questions import Expected, expected
 from wfm.curation.caption.prompts import LENGTHS
 from wfm.errors import ConfigError, TryAgain

@@ -17,8 +17,9 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from tests.wfm.curation.caption.caption_store import caption, make_clips, run_stage
 from wfm.artifacts import Artifact, Store
+from wfm.curation.caption import local_model
 from wfm.curation.caption.answer_cache import AnswerCache, question
-from wfm.curation.caption.caption import CaptionConfig, local_model
+from wfm.curation.caption.caption_config import CaptionConfig
 from wfm.curation.caption.caption_windows import ShownConfig, Window
 from wfm.curation.caption.local_model import LocalConfig, LocalModel
 from wfm.curation.embed.embedders import digest

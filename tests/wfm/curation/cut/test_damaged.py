@@ -87,7 +87,8 @@ def test_a_film_without_a_sound_frame_says_so(tmp_path: Path, write_video: Write
         tmp_path / "s.mp4", counted(60), codec="mpeg4", g="600", sc_threshold="1000000000", container="mp4"
     )
     late = remux(path, tmp_path / "a.mp4", lambda number, _: number >= 5)
-    from wfm.curation.cut.shots import ShotConfig, look
+    from wfm.curation.cut.shot_detection import ShotConfig
+    from wfm.curation.cut.shots import look
 
     with open_video(late) as video, pytest.raises(VideoError, match="decode_error: all of 55 frames are damaged"):
         look(video, ShotConfig(detector="whole"))

@@ -11,7 +11,8 @@ import pytest
 from tests.wfm.numbered import Writer, counted, numbers, remux
 from wfm.artifacts import Store
 from wfm.curation.cut.decoded import as_decoded
-from wfm.curation.cut.shots import ShotConfig, look, spans
+from wfm.curation.cut.shot_detection import ShotConfig
+from wfm.curation.cut.shots import look, spans
 from wfm.curation.cut.split import SplitConfig, SplitVideo
 from wfm.curation.source.ingest import IngestConfig, examine
 from wfm.curation.source.listing import list_source

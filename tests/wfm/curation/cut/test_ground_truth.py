@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from tests.benchmarks.ground_truth_shots import DETECTORS, ShotRow, WrittenFilm, cuts_of, films, shot_row
-from wfm.curation.cut.shots import Mixed, ShotConfig, Span, spans
+from wfm.curation.cut.shot_detection import Mixed, ShotConfig
+from wfm.curation.cut.shots import Span, spans
 from wfm.curation.cut.shots_gradual import GradualShots
 from wfm.curation.cut.timeline import Timeline
 from wfm.data.decode import read_frames

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from wfm.curation.cut.shots import ShotConfig, Span, look, spans
+from wfm.curation.cut.shot_detection import ShotConfig
+from wfm.curation.cut.shots import Span, look, spans
 from wfm.curation.cut.timeline import Timeline
 from wfm.data.decode import VideoError, open_video
 from wfm.errors import ConfigError

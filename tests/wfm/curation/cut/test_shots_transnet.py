@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from wfm.curation.cut import shots_transnet
-from wfm.curation.cut.shots import Mixed, ShotConfig, look, spans
+from wfm.curation.cut.shot_detection import Mixed, ShotConfig
+from wfm.curation.cut.shots import look, spans
 from wfm.curation.cut.shots_transnet import TransNetShots, transitions
 from wfm.data.decode import open_video
 from wfm.errors import ConfigError

@@ -8,7 +8,8 @@ import av
 import numpy as np
 import pytest
 
-from wfm.curation.cut.shots import ShotConfig, look, spans
+from wfm.curation.cut.shot_detection import ShotConfig
+from wfm.curation.cut.shots import look, spans
 from wfm.curation.measure.score import ScoreClip, ScoreConfig
 from wfm.curation.one_pass import one_pass
 from wfm.curation.step import run_step

@@ -13,13 +13,12 @@ import pyarrow.parquet as pq
 import pytest
 
 from wfm.artifacts import Store
-from wfm.curation.caption.by_model import CaptionWindow
 from wfm.curation.dataset.clip_table import Known, clip_row, join
 from wfm.curation.dataset.column_words import PUBLIC, columns_of
 from wfm.curation.dataset.dataset import _with_windows, sample_members, write_caption_windows
 from wfm.curation.dataset.dataset_card import Card, Distinct, Spread
 from wfm.curation.dataset.dataset_readme import readme
-from wfm.curation.rows import Score, Selection
+from wfm.curation.rows import CaptionWindow, Score, Selection
 from wfm.curation.source.rights import UNKNOWN, with_rights
 from wfm.errors import DataError
 from wfm.records import Caption, Clip, Video

@@ -11,7 +11,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from wfm.curation.source.listing import Listing, SourceFile, list_source
+from wfm.curation.source.listing import list_source
+from wfm.curation.source.source_files import Listing, SourceFile
 from wfm.errors import InputError, WfmError
 
 Touch = Callable[..., Path]

@@ -13,7 +13,8 @@ from typing import Any
 
 import pytest
 
-from wfm.curation.source.listing import Listing, SourceFile, list_source
+from wfm.curation.source.listing import list_source
+from wfm.curation.source.source_files import Listing, SourceFile
 from wfm.data.archive_index import Limits
 from wfm.data.source import open_source
 from wfm.errors import InputError

@@ -18,7 +18,8 @@ import pytest
 
 from wfm.artifacts import Store
 from wfm.curation.source.ingest import IngestConfig, examine
-from wfm.curation.source.listing import SourceFile, list_source
+from wfm.curation.source.listing import list_source
+from wfm.curation.source.source_files import SourceFile
 from wfm.data.places import ADDRESSES_VARIABLE
 from wfm.errors import InputError
 

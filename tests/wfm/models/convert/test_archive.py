@@ -13,7 +13,8 @@ import torch
 from torch import nn
 
 from wfm.errors import DataError
-from wfm.models.convert.reading import Entry, open_tensors
+from wfm.models.convert.reading import open_tensors
+from wfm.models.convert.tensor_file import Entry
 
 
 class Part(nn.Module):

@@ -8,7 +8,8 @@ from torch import nn
 from wfm.errors import DataError
 from wfm.families.diffusion.build import denoiser as build_denoiser
 from wfm.models.convert.filling import check_entries, fill, without_weights
-from wfm.models.convert.reading import Entry, open_tensors
+from wfm.models.convert.reading import open_tensors
+from wfm.models.convert.tensor_file import Entry
 
 
 class Net(nn.Module):

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
 from wfm.errors import DataError
-from wfm.models.convert.reading import MAX_HEADER_BYTES, Entry, open_tensors
+from wfm.models.convert.reading import MAX_HEADER_BYTES, open_tensors
+from wfm.models.convert.tensor_file import Entry
 
 DTYPES = [
     torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.float8_e4m3fn, torch.float8_e5m2, torch.int64,

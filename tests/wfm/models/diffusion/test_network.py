@@ -354,7 +354,7 @@ def test_a_copy_of_a_checkpointed_model_runs_its_own_weights():
 def test_compiled_blocks_compute_the_same(checkpointing, monkeypatch):
     model, eager = make(), make()
     parallelize(model.blocks, ParallelConfig(activation_checkpointing=checkpointing, compile=True))
-    monkeypatch.setattr("wfm.models.linear.FEW", 0)  # as large products are
+    monkeypatch.setattr("wfm.models.product.FEW", 0)  # as large products are
     many = batch((3, 8, 12))
     found, wanted = model(*many, fps=12), eager(*many, fps=12)
     assert_close(found.detach(), wanted.detach())

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from wfm.models.fast_cpu import fast_cpu
 from wfm.models.tokenizer import Tokenizer, TokenizerConfig
 
 TOLERANCE = 1e-10  # of the largest value; worst measured 4e-15
@@ -145,10 +146,11 @@ def make(values: dict) -> Tokenizer:
     return model
 
 
+@pytest.mark.parametrize("fast", [False, True])
 @pytest.mark.parametrize("case", CASES)
-def test_forward_and_gradients(case):
+def test_forward_and_gradients(case, fast):
     values, shape = CASES[case]
-    model = make(values)
+    model = fast_cpu(make(values)) if fast else make(values)
     state = {name: value.detach().clone().requires_grad_() for name, value in model.state_dict().items()}
     plain = Plain(state, model.config)
     video = torch.rand(shape, dtype=torch.float64) * 2 - 1
