@@ -19,7 +19,7 @@ class SamplingConfig(Config):
 @functools.cache
 def with_sampling(kind: type[Config], family: Family) -> type[Config] | None:
     """The class `kind`, whose field `sampling` is the family's own; None for a family that draws nothing."""
-    if not family.draw:
+    if family.makes != "world_model" or not family.draw:
         return None
     own = family.sampling or SamplingConfig
     return pydantic.create_model(f"{family.name}_{kind.__name__}", __base__=kind, sampling=(own, own()))

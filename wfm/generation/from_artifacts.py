@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from wfm.errors import DataError, InputError
 from wfm.generation.config import SamplingConfig
+from wfm.generation.rollout import Shows
 from wfm.generation.world_model import WorldCard, WorldModel
 from wfm.models.family import FAMILIES
-from wfm.models.folder import open_model
+from wfm.models.folder import open_model, read_card
 
 if TYPE_CHECKING:
     from wfm.artifacts import Artifact, Store
@@ -98,8 +99,17 @@ def fetch_bundle(store: "Store", name_or_path: str, into: Path) -> tuple[Path, s
 
 
 def fetch_decoder(store: "Store", name_or_path: str, into: Path) -> tuple[Path, str]:
-    """The same of a diffusion decoder: a folder with ``model/`` and ``tokenizer/``, a key, ``decoder/NAME@ALIAS`` or NAME."""
-    return _fetch_named(store, name_or_path, into, kind="decoder", mark="model/config.json", what="diffusion decoder")
+    """The same of a decoder of tokens: a folder with ``model/`` and ``tokenizer/``, a key, ``decoder/NAME@ALIAS`` or NAME."""
+    return _fetch_named(store, name_or_path, into, kind="decoder", mark="model/config.json", what="decoder of tokens")
+
+
+def open_decoder(folder: Path) -> Shows:
+    """The decoder in a folder with ``model/`` and ``tokenizer/``. Raises DataError for a model of another kind."""
+    family = FAMILIES.load(read_card(folder / "model").family)
+    if family.makes != "decoder":
+        raise DataError(f"{folder / 'model'} holds a model of family {family.name!r}, not a decoder of tokens")
+    opened: Shows = family.drawing().load(folder)
+    return opened
 
 
 def _fetch_named(store: "Store", name_or_path: str, into: Path, *, kind: str, mark: str, what: str) -> tuple[Path, str]:

@@ -40,13 +40,8 @@ if TYPE_CHECKING:
     from wfm.artifacts import Store
 
 SHUFFLED = "shuffled_action"
+"""The twin with other actions; it is made as the family's headline variant is, with the same seeds."""
 _WORLDS: Kept[WorldModel] = Kept()
-
-VARIANTS: dict[str, dict[str, str]] = {
-    "diffusion": {"sampled": "sample", "mean": "mean", "shuffled_action": "sample"},
-    "autoregressive": {"greedy": "greedy", "mean": "mean", "sampled": "sample", "shuffled_action": "greedy"},
-}
-"""Family -> variant -> mode. The shuffled twin is made as the family's headline variant is, with the same seeds."""
 
 
 @dataclass(frozen=True)
@@ -143,9 +138,7 @@ def write_part(world: WorldModel, held: HeldOut, out: Path, *, seed: int) -> dic
         folder / "actions.safetensors",
     )
     seeds = [derived_seed(seed, row["sample_id"]) for row in held.rows]
-    variants = {
-        name: mode for name, mode in VARIANTS[card.family].items() if name != SHUFFLED or held.shuffled is not None
-    }
+    variants = (*world.family.variants, *([SHUFFLED] if held.shuffled is not None else []))
     batch = card.sampling.batch_size
     for name in ("truth", "tokenizer", *variants):
         actions = shuffled if name == SHUFFLED else held.actions
@@ -153,7 +146,7 @@ def write_part(world: WorldModel, held: HeldOut, out: Path, *, seed: int) -> dic
         for start in range(0, len(made), batch):
             rows = slice(start, start + batch)
             words = [row["caption"] for row in held.rows[rows]] if world.reads_text else None
-            mode = variants.get(name, "")
+            mode = world.family.mode_of(name)
             made[rows] = _videos(world, held.frames[rows], actions[rows], words, seeds[rows], name, mode)
         save_tensors({"video": torch.from_numpy(made)}, folder / f"{name}.safetensors")
         for row, number in held.examples.items():

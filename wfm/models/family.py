@@ -70,7 +70,7 @@ class Family(ABC):
     fit: ClassVar[str]
     "`module:object`: the `Fitting` of a world model; of a tokenizer or decoder the function that trains one."
     draw: ClassVar[str] = ""
-    "`module:object`: the `Drawing` of a world model."
+    "`module:object`: the `Drawing` of a world model; of a decoder the class that shows tokens (`Shows`)."
     variants: ClassVar[Mapping[str, Variant]] = {}
     "By name, in the order in which they are made and listed. A twin with shuffled actions is made beside the headline one."
     headline: ClassVar[str] = ""

@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from wfm.errors import ConfigError
+from wfm.families.diffusion_decoder.draw import decode_to_latents, decode_tokens, windows
 from wfm.generation.sampler_config import SamplerConfig
-from wfm.generation.token_decoder import decode_to_latents, decode_tokens, windows
 from wfm.models.diffusion.config import EDMConfig
 from wfm.models.diffusion_decoder.config import DecoderConfig
 from wfm.models.diffusion_decoder.network import DiffusionDecoder, on_grid

@@ -2,8 +2,8 @@ import pytest
 import torch
 
 from wfm.errors import ConfigError
-from wfm.generation.guidance import guided, stacked
-from wfm.generation.rollout import draw_latents
+from wfm.families.diffusion.draw import draw_latents
+from wfm.families.diffusion.guidance import guided, stacked
 from wfm.generation.sampler_config import GuidanceConfig, SamplerConfig
 from wfm.models.diffusion import Conditions, Denoiser, DenoiserConfig
 
