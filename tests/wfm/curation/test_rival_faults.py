@@ -32,7 +32,7 @@ from wfm.curation.cut.timeline import Timeline
 from wfm.curation.dataset.clip_table import Known, clip_row
 from wfm.curation.dataset.dataset import ShardsConfig, write_samples
 from wfm.curation.dataset.dataset_card import Card
-from wfm.curation.dedup.cells import Partition
+from wfm.curation.dedup.cells import Cells
 from wfm.curation.measure.measurements import Measures
 from wfm.curation.measure.motion import Motion, VectorMotion
 from wfm.curation.measure.score import ScoreClip, ScoreConfig
@@ -257,7 +257,7 @@ def test_comparisons_grow_little_faster_than_the_clips() -> None:
             size=(count, 16)
         )
         points = (points / np.linalg.norm(points, axis=1, keepdims=True)).astype(np.float32)
-        work.append(sum(cell.comparisons(None) for cell in Partition(points, 0.1, leaf=64)))
+        work.append(sum(cell.comparisons(None) for cell in Cells(points, 0.1, leaf=64)))
     assert work[1] < 4**1.4 * work[0]
     assert work[1] < 8000**2 / 2 / 10
 
