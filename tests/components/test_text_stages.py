@@ -61,6 +61,7 @@ def test_captions_from_data_set_to_published_model(
     assert captions.manifest.extra["text"]["identity"] == encoder_identity(TextConfig(encoder="minilm"))
 
     world = {
+        "family": "diffusion",
         "training": {**fast, "steps": 40},
         "diffusion": {
             "network": {"num_attention_heads": 2, "attention_head_dim": 12, "num_layers": 1, "adaln_lora_dim": 4},
