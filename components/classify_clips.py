@@ -16,7 +16,7 @@ from components.entrypoint import Context, Result, main
 from wfm.config import how
 from wfm.curation.rows import CategoryRow, MixtureRow
 from wfm.curation.select.kept_clips import Space, kept_clips
-from wfm.curation.select.taxonomy import TaxonomyConfig, category_rows, classify, mixture, mixture_rows
+from wfm.curation.select.taxonomy import TaxonomyConfig, classify_kept
 from wfm.models.text.config import TextConfig
 from wfm.models.text.identity import encoder_identity
 from wfm.parts.tables import write_parts
@@ -52,19 +52,16 @@ def run(ctx: Context[ClassifyClipsConfig]) -> Result:
     else:
         encode = SentenceEncoder(config.text)
         kept = kept_clips(selection, captions, encode=encode)
-    described = {name: encode(sentences) for name, sentences in config.categories.items()}
-    chosen, cosines, margins = classify(kept.vectors, described, config)
-    mixed = mixture([name for name, split in zip(chosen, kept.splits, strict=True) if split == "train"], config)
-    empty = [name for name in config.categories if name not in mixed.clips]
+    found = classify_kept(kept, encode, config)
+    empty = [name for name in config.categories if name not in found.mixture.clips]
     if empty:
         ctx.log.warning("no clip to train on is %s: nothing of it will be drawn", ", ".join(empty))
-    rows = category_rows(kept.clip_ids, chosen, cosines, margins)
-    write_parts(rows, lambda row: kept.part_of[row.clip_id], CategoryRow, ctx.out, "categories", kept.parts)
-    weights = mixture_rows(kept.clip_ids, chosen, mixed)
-    write_parts(weights, lambda row: kept.part_of[row.clip_id], MixtureRow, ctx.out, "mixture", kept.parts)
+    write_parts(found.categories, lambda row: kept.part_of[row.clip_id], CategoryRow, ctx.out, "categories", kept.parts)
+    write_parts(found.weights, lambda row: kept.part_of[row.clip_id], MixtureRow, ctx.out, "mixture", kept.parts)
+    clips = len(kept.clip_ids)
     return Result(
-        counts={"inputs": len(rows), "outputs": len(rows), "categories": len(mixed.clips)},
-        extra={"mixture": dataclasses.asdict(mixed), "empty": empty},
+        counts={"inputs": clips, "outputs": clips, "categories": len(found.mixture.clips)},
+        extra={"mixture": dataclasses.asdict(found.mixture), "empty": empty},
     )
 
 

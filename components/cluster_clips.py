@@ -12,7 +12,7 @@ from typing import Any
 
 from components.entrypoint import Context, Result, main
 from wfm.curation.rows import ClusterRow
-from wfm.curation.select.cluster import ClusterConfig, find_clusters
+from wfm.curation.select.cluster import ClusterConfig, cluster_rows
 from wfm.curation.select.kept_clips import Space, kept_clips
 from wfm.models.text.config import TextConfig
 from wfm.models.text.identity import encoder_identity
@@ -42,9 +42,7 @@ def run(ctx: Context[ClusterClipsConfig]) -> Result:
     else:
         encode = SentenceEncoder(ctx.config.text)
         kept = kept_clips(ctx.inputs["selection"], ctx.inputs["captions"], encode=encode)
-    usable = kept.comparable
-    found = find_clusters(kept.vectors[usable], [kept.captions[row] for row in usable], ctx.config)
-    rows = found.rows([kept.clip_ids[row] for row in usable])
+    found, rows = cluster_rows(kept, ctx.config)
     write_parts(rows, lambda row: kept.part_of[row.clip_id], ClusterRow, ctx.out, "clusters", kept.parts)
     counts = {"inputs": len(kept.clip_ids), "outputs": len(rows), "clusters": len(found.names)}
     return Result(counts=counts, skipped={"not_comparable": len(kept.clip_ids) - len(rows)})

@@ -5,7 +5,6 @@
 Every file is a part of its own first (an unchanged file is never read again); then rows are put together by video id.
 """
 
-import dataclasses
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -25,32 +24,16 @@ def outside(config: ingest.IngestConfig, inputs: Mapping[str, str], store: "Stor
     """What was seen outside, for the key; None when the input artifact says it all."""
     if config.videos and "raw" in inputs:
         raise ConfigError(f"ingest_videos has both videos={config.videos!r} and the input 'raw': give one of them")
-    seen = (
-        None if "raw" in inputs else _first(listing.list_source(config.videos, store, config.limits), config).to_json()
-    )
-    purged = _purged(seen, inputs, store)
+    listed = None
+    if "raw" not in inputs:
+        listed = listing.list_source(config.videos, store, config.limits).first(config.limit)
+    seen = listed.to_json() if listed is not None else None
+    sources = {file.source for file in listed.files} if listed is not None else set()
+    purged = ingest.purged_from(sources, set(inputs.values()), store)
     more: dict[str, Any] = {"purged": purged} if purged else {}
     if seen is None and config.limit:
         more["limit"] = config.limit
     return {**(seen or {}), **more} if more else seen
-
-
-def _first(found: Listing, config: ingest.IngestConfig) -> Listing:
-    return dataclasses.replace(found, files=found.files[: config.limit]) if config.limit else found
-
-
-def _purged(seen: Any, inputs: Mapping[str, str], store: "Store") -> list[str]:
-    """Ids of the purged videos that came from here: what is made without them has a key of its own, so that nothing learned
-    from them is taken up again. Purges of other corpora change nothing here."""
-    from wfm.artifacts.purge import purges
-
-    sources = {file["source"] for file in seen["files"]} if seen is not None else set()
-    keys = set(inputs.values())
-    return [
-        record.video_id
-        for record in purges(store)
-        if not sources.isdisjoint(record.sources) or not keys.isdisjoint(record.artifacts)
-    ]
 
 
 def run(ctx: Context[ingest.IngestConfig]) -> Result:
@@ -78,7 +61,7 @@ def group(part: PartContext[ingest.IngestConfig]) -> Result:
 def _listing(ctx: Context[ingest.IngestConfig]) -> Listing:
     raw: Artifact | None = ctx.inputs.get("raw")
     if raw is not None:
-        return _first(listing.list_artifact(raw), ctx.config)
+        return listing.list_artifact(raw).first(ctx.config.limit)
     seen = ctx.outside if ctx.outside is not None else outside(ctx.config, {}, ctx.store)
     return Listing.from_json(seen)
 

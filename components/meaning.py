@@ -1,4 +1,5 @@
-"""What a source file means: the hash of its syntax tree without comments, docstrings and positions, and what it imports.
+"""What a source file means: the hash of its syntax tree without comments, docstrings, positions and the list of what it offers
+(``__all__``: a guide for readers), and what it imports.
 
 Parsing is most of what planning costs, so a meaning is kept by the sha256 of the file's bytes, for this very reader (its own
 source and Python's version name the file it is kept in). No name, time or size of a file is believed: other bytes have no
@@ -61,7 +62,7 @@ def _no_collector() -> Iterator[None]:
 
 
 def _dump(node: ast.AST, imports: list[Import]) -> str:
-    """`ast.dump` of a tree without its docstrings, in one walk that notes the imports as well."""
+    """`ast.dump` of a tree without its docstrings and lists of names, in one walk that notes the imports as well."""
     kind = node.__class__
     if kind is ast.Import:
         imports += [(0, alias.name, ()) for alias in node.names]  # type: ignore[attr-defined]
@@ -71,7 +72,7 @@ def _dump(node: ast.AST, imports: list[Import]) -> str:
     for name, optional in _fields(kind):  # type: ignore[arg-type]  # a class is hashable
         value = getattr(node, name)
         if value.__class__ is list:
-            kept = [one for one in value if not _is_text(one)] if name in _BLOCKS else value
+            kept = [one for one in value if not _means_nothing(one)] if name in _BLOCKS else value
             inner = [_dump(one, imports) if isinstance(one, ast.AST) else repr(one) for one in kept]
             words.append(f"{name}=[{', '.join(inner)}]")
         elif isinstance(value, ast.AST):
@@ -87,11 +88,15 @@ def _fields(kind: type[ast.AST]) -> tuple[tuple[str, bool], ...]:
     return tuple((name, getattr(kind, name, ...) is None) for name in kind._fields)
 
 
-def _is_text(statement: ast.AST) -> bool:
+def _means_nothing(statement: ast.AST) -> bool:
+    """A text, or the ``__all__`` of a module: nobody here writes ``import *``."""
+    if isinstance(statement, ast.Assign):
+        target = statement.targets[0]
+        return isinstance(target, ast.Name) and target.id == "__all__" and len(statement.targets) == 1
     return (
-        statement.__class__ is ast.Expr
-        and statement.value.__class__ is ast.Constant  # type: ignore[attr-defined]
-        and isinstance(statement.value.value, str)  # type: ignore[attr-defined]
+        isinstance(statement, ast.Expr)
+        and isinstance(statement.value, ast.Constant)
+        and isinstance(statement.value.value, str)
     )
 
 

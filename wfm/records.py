@@ -8,8 +8,8 @@ import dataclasses
 import hashlib
 import types
 import typing
-from collections.abc import Iterable, Sequence
-from typing import Any, ClassVar, Self
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from typing import Any, ClassVar, Self, TypeVar
 
 import pyarrow as pa
 
@@ -17,6 +17,7 @@ from wfm.errors import DataError
 
 _ARROW: dict[Any, pa.DataType] = {str: pa.string(), int: pa.int64(), float: pa.float64(), bool: pa.bool_()}
 _METADATA = b"wfm"
+Row = TypeVar("Row", bound="Record")
 
 
 def clip_id_of(video_id: str, start_pts: int, end_pts: int) -> str:
@@ -29,6 +30,8 @@ class Record:
     """Base of the rows. Fields are str, int, float, bool, an optional one of these, or a list of them."""
 
     SCHEMA_VERSION: ClassVar[int] = 1
+    column_words: ClassVar[Mapping[str, str]] = {}
+    "What columns mean that are declared elsewhere (`with_columns`)."
 
     @classmethod
     def schema(cls) -> pa.Schema:
@@ -71,6 +74,35 @@ class Record:
             raise DataError(
                 f"table of {name} has schema version {version}, this wfm reads up to {cls.SCHEMA_VERSION}: upgrade wfm"
             )
+
+
+def with_columns(
+    columns: Mapping[str, Any],
+    *,
+    after: str = "",
+    optional: Collection[str] = (),
+    words: Mapping[str, str] | None = None,
+) -> Callable[[type[Row]], type[Row]]:
+    """A record with columns (name -> type) that are declared elsewhere: a decorator below ``@dataclasses.dataclass``.
+
+    after: the field that they follow; the last one if empty. Those that are ``optional`` default to None. ``words``: what they
+    mean, kept as the class's ``column_words``. Raises ValueError for a column that the record has.
+    """
+
+    def add(record: type[Row]) -> type[Row]:
+        own = list(record.__annotations__)
+        if twice := sorted(set(own) & set(columns)):
+            raise ValueError(f"{record.__name__} has a column {twice[0]!r} already: choose another name")
+        place = own.index(after) + 1 if after else len(own)
+        held = {**record.__annotations__, **columns}
+        record.__annotations__ = {name: held[name] for name in (*own[:place], *columns, *own[place:])}
+        for name in optional:
+            if name in columns:
+                setattr(record, name, None)
+        record.column_words = {**record.column_words, **(words or {})}
+        return record
+
+    return add
 
 
 def _arrow_field(name: str, hint: Any) -> pa.Field:

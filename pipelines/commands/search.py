@@ -100,8 +100,8 @@ def clusters(
     Without --clusters or --out, a data set that was made with cluster_clips shows its own.
     """
     from wfm.curation.rows import ClusterRow
-    from wfm.curation.search.search import open_dataset
-    from wfm.curation.select.cluster import ClusterConfig, find_clusters
+    from wfm.curation.search.search import indexed_clips, open_dataset
+    from wfm.curation.select.cluster import ClusterConfig, cluster_rows
 
     if out is not None:
         require_free(out / "clusters.parquet", force=force)
@@ -114,8 +114,7 @@ def clusters(
         return
     config = ClusterConfig.parse({"clusters": number or 0, "seed": seed})
     index, _ = _space(place, artifact, by, text_encoder)
-    found = find_clusters(index.all_vectors(), index.rows.column("caption").to_pylist(), config)
-    rows = found.rows(index.rows.column("clip_id").to_pylist())
+    found, rows = cluster_rows(indexed_clips(artifact, index), config)
     lines = []
     for cluster, name in enumerate(found.names):
         inside = found.labels == cluster
@@ -146,8 +145,8 @@ def taxonomy(
     Without FILE or --out, a data set that was made with classify_clips shows its own categories.
     """
     from wfm.curation.rows import CategoryRow, MixtureRow
-    from wfm.curation.search.search import clips_beside, open_dataset
-    from wfm.curation.select.taxonomy import TaxonomyConfig, category_rows, classify, mixture, mixture_rows
+    from wfm.curation.search.search import indexed_clips, open_dataset
+    from wfm.curation.select.taxonomy import TaxonomyConfig, classify_kept
 
     if out is not None:
         require_free(out / "categories.parquet", out / "mixture.parquet", force=force)
@@ -163,10 +162,8 @@ def taxonomy(
         return
     index, encode = _space(place, artifact, by, text_encoder, words=True)
     assert encode is not None
-    described = {name: encode(sentences) for name, sentences in config.categories.items()}
-    ids, splits, vectors = clips_beside(artifact, index)
-    chosen, cosines, margins = classify(vectors, described, config)
-    mixed = mixture([name for name, split in zip(chosen, splits, strict=True) if split == "train"], config)
+    found = classify_kept(indexed_clips(artifact, index), encode, config)
+    mixed, chosen = found.mixture, [row.category for row in found.categories]
     lines = []
     for name in (*config.categories, "other"):
         if name in mixed.clips:
@@ -179,12 +176,10 @@ def taxonomy(
         if name in chosen or name in config.categories:
             lines.append((name, chosen.count(name), *numbers))
     headings = ("category", "clips", "to train on", "share wanted", "share reached", "weight of a clip")
-    _table(f"{len(ids):,} clips of {dataset} by {by}", headings, lines)
+    _table(f"{len(chosen):,} clips of {dataset} by {by}", headings, lines)
     if out is not None:
-        _write_table(
-            out / "categories.parquet", CategoryRow.to_table(category_rows(ids, chosen, cosines, margins)), force
-        )
-        _write_table(out / "mixture.parquet", MixtureRow.to_table(mixture_rows(ids, chosen, mixed)), force)
+        _write_table(out / "categories.parquet", CategoryRow.to_table(found.categories), force)
+        _write_table(out / "mixture.parquet", MixtureRow.to_table(found.weights), force)
 
 
 def _values(path: Path) -> dict[str, Any]:

@@ -36,13 +36,14 @@ from wfm.curation.embed.embed import FRAMES, SIDE, EmbedConfig, Embedded, Embedd
 from wfm.curation.embed.embedders import digest
 from wfm.curation.embed.signature import SignatureFrames
 from wfm.curation.measure.frame_sampling import still_indices
+from wfm.curation.measure.motion import VectorSum
 from wfm.curation.measure.quality import Seams
 from wfm.curation.measure.score import ScoreClip, ScoreConfig
 from wfm.curation.measure.small_frames import SmallFrames
 from wfm.curation.one_pass import Consumer, Geometry, Wanted, fitted, one_pass
-from wfm.curation.one_pass_consumers import Cuts, Gather, VectorSum, spread_frames
+from wfm.curation.one_pass_consumers import Cuts, Gather, spread_frames
 from wfm.data.decode import open_video
-from wfm.data.source import hash_file
+from wfm.data.source import known_hash
 from wfm.data.x264 import STEADY
 from wfm.records import Clip
 
@@ -146,7 +147,7 @@ def whole(
 def look_at_clip(path: Path, frames: int, scores: ScoreConfig = SCORES, embed: EmbedConfig = EMBED) -> None:
     """Score, embed and sign one clip file by the step that the stages run."""
     step = ScoreClip(scores, Path, [], Embedded(embedder(embed)))
-    list(step(clip_row(path, hash_file(path), frames)))
+    list(step(clip_row(path, known_hash(path), frames)))
 
 
 @functools.cache

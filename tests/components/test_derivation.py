@@ -10,7 +10,7 @@ import pytest
 from components import derivation
 from components.derivation import closure, derive_key, derive_part_key
 from pipelines import lock
-from pipelines.plan import config_class
+from pipelines.nodes import config_class
 from pipelines.stages import TABLE
 from wfm.config import Config
 from wfm.models.family import FamilyConfig
@@ -84,12 +84,12 @@ def _copy_with(config, path, value):  # type: ignore[no-untyped-def]
     return config.model_copy(update={path[0]: _copy_with(getattr(config, path[0]), path[1:], value)})
 
 
-def _toy(root: Path, monkeypatch: pytest.MonkeyPatch, body: str) -> str:
+def _toy(root: Path, monkeypatch: pytest.MonkeyPatch, body: str, guide: str = "") -> str:
     (root / "components").mkdir(exist_ok=True)
     (root / "components" / "__init__.py").write_text("")
     (root / "components" / "toy.py").write_text("from wfm.toys import play\nfrom wfm.errors import WfmError\n")
     (root / "wfm" / "toys").mkdir(parents=True, exist_ok=True)
-    (root / "wfm" / "toys" / "__init__.py").write_text("")
+    (root / "wfm" / "toys" / "__init__.py").write_text(guide)
     (root / "wfm" / "toys" / "play.py").write_text(textwrap.dedent(body))
     monkeypatch.setattr(derivation, "ROOT", root)
     derivation._reach.cache_clear()
@@ -101,7 +101,8 @@ def test_comments_and_docstrings_change_nothing_and_code_does(tmp_path: Path, mo
     plain = _toy(tmp_path, monkeypatch, "def play():\n    return 1\n")
     spoken = _toy(tmp_path, monkeypatch, '"""Doc."""\n\n# why\ndef play():\n    "more"\n    return 1  # one\n')
     edited = _toy(tmp_path, monkeypatch, "def play():\n    return 2\n")
-    assert plain == spoken
+    listed = _toy(tmp_path, monkeypatch, "def play():\n    return 1\n", guide='"""Guide."""\n\n__all__ = ["play"]\n')
+    assert plain == spoken == listed
     assert plain != edited
     assert closure("toy") == ("components.toy", "wfm.toys", "wfm.toys.play")
     derivation._reach.cache_clear()

@@ -17,8 +17,9 @@ from wfm.data.shards import ShardWriter
 from wfm.errors import InputError
 from wfm.evaluation.generated import read_generated
 from wfm.generation.command import generate_from_files
-from wfm.generation.held_out import VARIANTS
+from wfm.generation.held_out import SHUFFLED
 from wfm.generation.write_video import write_mp4
+from wfm.models.family import FAMILIES
 from wfm.models.folder import open_model
 
 Stage = Callable[..., Artifact]
@@ -30,8 +31,17 @@ GENERATE: dict[str, Any] = {
     "past_frames": 5,
     "stride_frames": 12,
     "examples": 1,
-    "sampling": {"steps": 2, "batch_size": 4},
 }
+SAMPLING: dict[str, dict[str, Any]] = {"diffusion": {"steps": 2, "batch_size": 4}, "autoregressive": {"batch_size": 4}}
+
+
+def generate(family: str) -> dict[str, Any]:
+    return {**GENERATE, "family": family, "sampling": SAMPLING[family]}
+
+
+def variants(family: str) -> tuple[str, ...]:
+    """What a family's windows are predicted by, the twin with other actions at the end."""
+    return (*FAMILIES.load(family).variants, SHUFFLED)
 
 
 def clip(folder: Path, number: int) -> dict[str, bytes]:
@@ -115,16 +125,16 @@ def test_from_data_set_to_published_model(
     inputs = trained(run_stage, dataset, family)
     known = open_model(inputs["model"])[1].extra["action_range"]
     assert [len(known[end]) for end in ("low", "high")] == [SPEC.width, SPEC.width]
-    made = run_stage("generate_videos", {**GENERATE, "splits": ["test", "val"]}, **inputs)
+    made = run_stage("generate_videos", {**generate(family), "splits": ["test", "val"]}, **inputs)
     assert made.manifest.counts["test_windows"] == 8
     assert made.manifest.counts["val_windows"] == 4
-    for name in ("truth", "tokenizer", *VARIANTS[family]):
+    for name in ("truth", "tokenizer", *variants(family)):
         frames = video(made, name)
         assert frames.shape == (8, 13, 16, 16, 3)
         assert np.array_equal(frames[:, :5], video(made, "truth")[:, :5])
-    again = run_stage("generate_videos", {**GENERATE, "max_windows": 3}, **inputs)
+    again = run_stage("generate_videos", {**generate(family), "max_windows": 3}, **inputs)
     assert again.manifest.skipped == {"test_without_actions": 0, "test_over_max_windows": 5}
-    for name in set(VARIANTS[family]) - {"shuffled_action"}:  # fewer windows: the same bits for those that are left
+    for name in set(variants(family)) - {SHUFFLED}:  # fewer windows: the same bits for those that are left
         few = video(again, name)
         assert np.array_equal(few, video(made, name)[:3])
 
@@ -140,13 +150,17 @@ def test_from_data_set_to_published_model(
 
 def test_seed_and_sampling_change_the_samples(run_stage: Stage, dataset: Artifact) -> None:
     inputs = trained(run_stage, dataset, "diffusion")
-    plain = run_stage("generate_videos", GENERATE, **inputs)
-    for change in ({"seed": 1}, {"sampling": {**GENERATE["sampling"], "sampler": "euler"}}):
-        other = run_stage("generate_videos", {**GENERATE, **change}, **inputs)
+    plain = run_stage("generate_videos", generate("diffusion"), **inputs)
+    for change in ({"seed": 1}, {"sampling": {**SAMPLING["diffusion"], "sampler": "euler"}}):
+        other = run_stage("generate_videos", {**generate("diffusion"), **change}, **inputs)
         assert other.key != plain.key
         assert not np.array_equal(video(plain, "sampled"), video(other, "sampled"))
 
 
 def test_the_training_split_is_refused(run_stage: Stage, dataset: Artifact) -> None:
     with pytest.raises(InputError, match="learned from"):
-        run_stage("generate_videos", {**GENERATE, "splits": ["train"]}, **trained(run_stage, dataset, "diffusion"))
+        run_stage(
+            "generate_videos",
+            {**generate("diffusion"), "splits": ["train"]},
+            **trained(run_stage, dataset, "diffusion"),
+        )

@@ -16,7 +16,7 @@ from components import split_clips
 from wfm.artifacts import Artifact, Store
 from wfm.curation.source import ingest
 from wfm.data import archive
-from wfm.data.source import SourceGone, hash_file
+from wfm.data.source import SourceGone, known_hash
 from wfm.records import Clip, Video
 
 Stage = Callable[..., Artifact]
@@ -178,7 +178,7 @@ def test_a_purge_leaves_nothing_of_a_member_but_the_archive_itself(
     assert len(cached) == 3 + 1 + 2, "films, facts, and what lies where: a list, and pieces of the stream"
     carry_out(store, find_video(store, video.video_id), "asked by its author")
     assert {path.suffix for path in (cache / "sources").iterdir()} == {".mp4"}
-    assert video.video_id not in {hash_file(path) for path in (cache / "sources").iterdir()}
+    assert video.video_id not in {known_hash(path) for path in (cache / "sources").iterdir()}
     assert list((cache / "archives").iterdir()) == []
     archive._indexes.clear()
     again = run_stage("ingest_videos", {"videos": str(shards)})

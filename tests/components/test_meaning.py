@@ -56,12 +56,16 @@ def plain_digest(data: bytes) -> str:
         for field in ("body", "orelse", "finalbody"):
             statements = getattr(node, field, None)
             if isinstance(statements, list):
-                setattr(node, field, [one for one in statements if not _is_text(one)])
+                setattr(node, field, [one for one in statements if not _is_text(one) and not _is_list_of_names(one)])
     return hashlib.sha256(ast.dump(tree, include_attributes=False).encode()).hexdigest()
 
 
 def _is_text(one: ast.AST) -> bool:
     return isinstance(one, ast.Expr) and isinstance(one.value, ast.Constant) and isinstance(one.value.value, str)
+
+
+def _is_list_of_names(one: ast.AST) -> bool:
+    return isinstance(one, ast.Assign) and [ast.unparse(target) for target in one.targets] == ["__all__"]
 
 
 def plain_hashes(component: str) -> dict[str, str]:

@@ -15,7 +15,7 @@ import pytest
 from wfm.artifacts import Artifact, Store
 from wfm.artifacts.purge import carry_out, find_video, purge_of
 from wfm.curation.poison import Note, poisoned
-from wfm.data.source import hash_file
+from wfm.data.source import known_hash
 from wfm.errors import InputError, TryAgain
 from wfm.records import Clip, Video
 
@@ -79,7 +79,7 @@ def everything(store: Store) -> dict[str, int]:
 
 def test_a_purged_video_is_gone_from_everything_and_refused(run_stage: Stage, store: Store, folder: Path) -> None:
     before = curate(run_stage, folder)
-    victim = hash_file(folder / "0.mp4")
+    victim = known_hash(folder / "0.mp4")
     clips = [row for row in Clip.from_table(before["clips"].table("clips")) if row.video_id == victim]
     model = weights(store, before["dataset"], "world_model", "a" * 64)
     page = weights(store, before["dataset"], "page", "b" * 64)
@@ -127,8 +127,8 @@ def test_a_purged_video_is_gone_from_everything_and_refused(run_stage: Stage, st
     assert after["videos"].manifest.skipped == {"purged": 2}
     assert after["videos"].key != before["videos"].key, "or a model that has learned from it would be taken for cached"
     assert {row["video_id"] for row in after["dataset"].table("clips").to_pylist()} == {
-        hash_file(folder / "1.mp4"),
-        hash_file(folder / "2.mp4"),
+        known_hash(folder / "1.mp4"),
+        known_hash(folder / "2.mp4"),
     }
     kept = {entry.key for kind in before if kind in after for entry in after[kind].parts}
     assert set(others.values()) <= kept, "what did not hold the video is not made again"
@@ -137,7 +137,7 @@ def test_a_purged_video_is_gone_from_everything_and_refused(run_stage: Stage, st
 def test_models_go_when_asked(run_stage: Stage, store: Store, folder: Path) -> None:
     videos = run_stage("ingest_videos", {"videos": str(folder)})
     model = weights(store, videos, "tokenizer", "c" * 64)
-    victim = hash_file(folder / "1.mp4")
+    victim = known_hash(folder / "1.mp4")
     found = find_video(store, victim)
     carry_out(store, found, "licence ended", models=True)
     assert not store.has(model.key)
@@ -148,7 +148,7 @@ def test_models_go_when_asked(run_stage: Stage, store: Store, folder: Path) -> N
 
 def test_a_killed_purge_goes_on(run_stage: Stage, store: Store, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run_stage("ingest_videos", {"videos": str(folder)})
-    victim = hash_file(folder / "2.mp4")
+    victim = known_hash(folder / "2.mp4")
     from wfm.artifacts import purge
 
     real = purge.delete_commit
@@ -175,7 +175,7 @@ def test_purges_of_other_corpora_change_no_key(run_stage: Stage, store: Store, f
     recording(tmp_path / "elsewhere" / "9.mp4", 9)
     first = run_stage("ingest_videos", {"videos": str(folder)})
     run_stage("ingest_videos", {"videos": str(tmp_path / "elsewhere")})
-    carry_out(store, find_video(store, hash_file(tmp_path / "elsewhere" / "9.mp4")), "theirs")
+    carry_out(store, find_video(store, known_hash(tmp_path / "elsewhere" / "9.mp4")), "theirs")
     assert store.has(first.key)
     assert run_stage("ingest_videos", {"videos": str(folder)}).key == first.key
 
@@ -237,7 +237,7 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
 def traces(cache: Path, ids: set[str], digests: set[str]) -> list[Path]:
     """Files of a cache that have one of the ids in their name, or one of the hashes."""
     files = [path for path in cache.rglob("*") if path.is_file()]
-    return [path for path in files if hash_file(path) in digests or any(each in str(path) for each in ids)]
+    return [path for path in files if known_hash(path) in digests or any(each in str(path) for each in ids)]
 
 
 @pytest.mark.parametrize("store", ["s3"], indirect=True)
@@ -251,7 +251,7 @@ def test_on_s3_a_purge_that_was_killed_goes_on_and_clears_every_cache(
 
     before = curated()
     count = len(before["scores"].table("scores"))
-    victim = hash_file(folder / "0.mp4")
+    victim = known_hash(folder / "0.mp4")
     for key, inputs in (("e" * 64, (before["clips"].key,)), ("f" * 64, ())):
         with store.lease(key, inputs=inputs):  # a training that was interrupted, and one of something else
             (store.scratch(key) / "checkpoint").write_text("weights")
@@ -261,7 +261,7 @@ def test_on_s3_a_purge_that_was_killed_goes_on_and_clears_every_cache(
     said = f"captions/{of_clip[:2]}/{of_clip}/{'0' * 64}.json"
     store.objects.replace(said, b"{}")
     assert len(found.copies) == 2, "the same bytes under two names"
-    assert {hash_file(path) for path in found.copies} == {victim}
+    assert {known_hash(path) for path in found.copies} == {victim}
     cache, elsewhere = tmp_path / "cache", tmp_path / "another machine"
     shutil.copytree(cache, elsewhere)
     assert traces(cache, found.ids, found.digests)

@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 
 from pipelines.estimate import estimate
-from pipelines.plan import Node, Plan, refresh
+from pipelines.nodes import Node, Plan
+from pipelines.plan import refresh
 from pipelines.retry_failed import failed_before, is_failure, retry_failed
 from wfm.artifacts import Artifact, Store
 from wfm.curation.poison import Note, poisoned
-from wfm.data.source import hash_file
+from wfm.data.source import known_hash
 from wfm.records import Clip, Video
 
 Stage = Callable[..., Artifact]
@@ -56,7 +57,7 @@ def statuses(artifact: Artifact) -> dict[str, str]:
 
 
 def test_what_was_poisoned_is_left_out_and_tried_again_when_asked(run_stage: Stage, store: Store, folder: Path) -> None:
-    in_ingest, in_split = (hash_file(folder / name) for name in ("0.mp4", "1.mp4"))
+    in_ingest, in_split = (known_hash(folder / name) for name in ("0.mp4", "1.mp4"))
     Note("probe", in_ingest, "0.mp4", poisoned="decoding ended by SIGSEGV, 3 times").write(store)
     Note("split", in_split, "1.mp4", poisoned="decoding ended by SIGSEGV, 3 times").write(store)
     config = {"videos": str(folder)}

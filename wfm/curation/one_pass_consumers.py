@@ -1,18 +1,13 @@
-"""Who looks at a video in one pass: shots, codec motion, frames kept in one form, frames for the embedding.
+"""Who looks at a video in one pass: shots, frames kept in one form, frames for the embedding.
 
 Each gives exactly what the step that decodes for itself gives; the tests hold them side by side.
 """
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-from wfm.curation.measure.motion import Motion, VectorMotion, turned
 from wfm.curation.one_pass import Geometry, Moment, Wanted
-
-if TYPE_CHECKING:
-    from wfm.data.orientation import Orientation
 
 
 class Gather:
@@ -47,39 +42,6 @@ class Gather:
     def seconds(self) -> np.ndarray:
         """float64 [N]."""
         return np.array(self._seconds)
-
-
-class VectorSum:
-    """Motion from the codec's vectors, of the upright picture."""
-
-    def __init__(self) -> None:
-        self._vectors: VectorMotion | None = None
-        self._turn: Orientation | None = None
-
-    def wants(self) -> Wanted:
-        return Wanted(channels=None, motion_vectors=True)
-
-    def begin(self, geometry: Geometry) -> None:
-        self._vectors, self._turn = VectorMotion(geometry.width, geometry.height), geometry.turn
-
-    def feed(self, moment: Moment) -> None:
-        assert self._vectors is not None
-        self._vectors.add(moment.frame)
-
-    def finish(self) -> None:
-        pass
-
-    @property
-    def found(self) -> bool:
-        """Whether any frame has held vectors so far."""
-        return self._vectors is not None and self._vectors.found
-
-    def result(self) -> Motion | None:
-        """None if no frame held vectors."""
-        found = self._vectors.result() if self._vectors is not None else None
-        if found is None or self._turn is None:
-            return None
-        return turned(found, self._turn.transpose, self._turn.mirror_x, self._turn.mirror_y)
 
 
 def spread_frames(count: int, size: tuple[int, int]) -> Gather:

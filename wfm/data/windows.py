@@ -8,7 +8,7 @@ import hashlib
 import io
 import json
 import tempfile
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -59,20 +59,27 @@ class Window:
         return f"{self.clip_id}:{self.start_frame}"
 
     def row(self) -> dict[str, Any]:
-        """What tables of windows say of one, in their order: what it is and where it comes from, without frames and actions."""
-        return {
-            "sample_id": self.sample_id,
-            "clip_id": self.clip_id,
-            "session_id": self.session_id,
-            "video_id": self.video_id,
-            "source": self.source,
-            "start_frame": self.start_frame,
-            "start_seconds": self.start_seconds,
-            "fps": self.fps,
-            "moving": self.moving,
-            "orbit_rate": constant_rate(self.actions, self.action_spec, ORBIT),
-            "caption": self.caption,
-        }
+        """What tables of windows say of one (`window_row`)."""
+        return window_row(vars(self), self.start_frame, self.start_seconds, self.actions, self.action_spec)
+
+
+def window_row(
+    clip: Mapping[str, Any], start_frame: int, start_seconds: float, actions: np.ndarray, spec: ActionSpec
+) -> dict[str, Any]:
+    """What tables of windows say of one: what it is and where it comes from. `actions` `[T, A]` are those of the window."""
+    return {
+        "sample_id": f"{clip['clip_id']}:{start_frame}",
+        "clip_id": clip["clip_id"],
+        "session_id": str(clip["session_id"]),
+        "video_id": str(clip["video_id"]),
+        "source": str(clip["source"]),
+        "start_frame": start_frame,
+        "start_seconds": start_seconds,
+        "fps": clip["fps"],
+        "moving": is_moving(actions[:-1], spec),
+        "orbit_rate": constant_rate(actions, spec, ORBIT),
+        "caption": clip["caption"],
+    }
 
 
 def hashed_place(sample_id: str) -> bytes:

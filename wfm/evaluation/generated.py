@@ -1,6 +1,7 @@
 """The videos under judgement: an artifact of kind `generated`, one split of it, in memory."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -15,8 +16,6 @@ if TYPE_CHECKING:
     from wfm.artifacts import Artifact
 
 TRUTH, CEILING, SHUFFLED = "truth", "tokenizer", "shuffled_action"
-HEADLINE = {"diffusion": "sampled", "autoregressive": "greedy"}
-"""The variant a family is judged by first; its shuffled-action twin is made the same way."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +34,12 @@ class GeneratedVideos:
     """float32 [N, T, A] as given to the model, in the units of `spec`."""
     shuffled_actions: np.ndarray
     spec: ActionSpec
+    headline: str
+    """The variant that the model is judged by first; its shuffled-action twin is made the same way."""
+    title: str
+    """What people call the family."""
+    labels: Mapping[str, str]
+    """What they call its variants, by name."""
 
     @property
     def truth(self) -> np.ndarray:
@@ -44,8 +49,7 @@ class GeneratedVideos:
     def variants(self) -> list[str]:
         """The model's own videos, the headline one first."""
         own = sorted(set(self.videos) - {TRUTH, CEILING})
-        first = HEADLINE.get(self.family)
-        return sorted(own, key=lambda name: (name != first, name == SHUFFLED, name))
+        return sorted(own, key=lambda name: (name != self.headline, name == SHUFFLED, name))
 
     @property
     def sessions(self) -> list[str]:
@@ -88,6 +92,9 @@ def read_generated(artifact: "Artifact", split: str) -> GeneratedVideos:
         actions=tensors["right"],
         shuffled_actions=tensors["shuffled"],
         spec=ActionSpec.from_json(card["action_spec"]),
+        headline=str(card["headline"]),
+        title=str(card["title"]),
+        labels=card["labels"],
     )
     check(made)
     return made

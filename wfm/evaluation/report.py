@@ -68,6 +68,8 @@ def evaluate(
     variants = made.variants
     metrics = Metrics(
         family=made.family,
+        title=made.title,
+        labels=dict(made.labels),
         split=made.split,
         windows=len(truth),
         sessions=len(set(made.sessions)),

@@ -15,7 +15,7 @@ import numpy as np
 
 from wfm.actions import ActionSpec
 from wfm.data.signals import SignalTable, read_signals
-from wfm.data.windows import ORBIT, constant_rate, hashed_place, is_moving
+from wfm.data.windows import hashed_place, window_row
 from wfm.errors import InputError
 from wfm.generation.held_out_config import HeldOutConfig
 from wfm.parts.prefixes import part_names
@@ -98,7 +98,7 @@ def choose_windows(
         )
     actions = _actions(table, kept, num_frames)
     rows = [
-        _row(*window, own if window[0]["clip_id"] in acting else own[:, :0], known)
+        _row(*window[:2], own if window[0]["clip_id"] in acting else own[:, :0], known)
         for window, own in zip(kept, actions, strict=True)
     ]
     return ChosenWindows(rows, [clip for clip, _, _ in kept], actions if spec.width else actions[..., :0], left)
@@ -111,21 +111,9 @@ def _actions(table: SignalTable, kept: Sequence[tuple[dict[str, Any], int, str]]
     return found.get("actions", np.zeros((len(kept), num_frames, 0), np.float32))
 
 
-def _row(clip: Mapping[str, Any], start: int, sample_id: str, actions: np.ndarray, known: ActionSpec) -> dict[str, Any]:
+def _row(clip: Mapping[str, Any], start: int, actions: np.ndarray, known: ActionSpec) -> dict[str, Any]:
     spec = known if actions.shape[-1] else ActionSpec.null()
-    return {
-        "sample_id": sample_id,
-        "clip_id": clip["clip_id"],
-        "session_id": str(clip["session_id"]),
-        "video_id": str(clip["video_id"]),
-        "source": str(clip["source"]),
-        "start_frame": start,
-        "start_seconds": clip["start_seconds"] + start / clip["fps"],
-        "fps": clip["fps"],
-        "moving": is_moving(actions[:-1], spec),
-        "orbit_rate": constant_rate(actions, spec, ORBIT),
-        "caption": clip["caption"],
-    }
+    return window_row(clip, start, clip["start_seconds"] + start / clip["fps"], actions, spec)
 
 
 def shuffle_actions(chosen: ChosenWindows, past_frames: int, spec: ActionSpec) -> np.ndarray:

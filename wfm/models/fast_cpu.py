@@ -50,7 +50,7 @@ def fast_cpu(model: ModuleT) -> ModuleT:
 def plain(model: ModuleT) -> ModuleT:
     """Take `fast_cpu` back."""
     for part in model.modules():
-        made_for = _made_for(type(part))
+        made_for = _made_for(type(part))  # type: ignore[arg-type]
         if made_for is not None:
             part.__class__ = made_for
     return model

@@ -26,6 +26,7 @@ from wfm.models.convert.reading import open_tensors, read_json
 from wfm.models.convert.tensor_file import Entry
 from wfm.models.convert.writing import find_tensors, save_sharded, save_tensors, write_json
 from wfm.models.family import FAMILIES, family_of
+from wfm.models.fast_cpu import fast_cpu
 
 if TYPE_CHECKING:
     from wfm.artifacts import Artifact
@@ -106,8 +107,10 @@ def load_model(
 
 
 def open_model(artifact: "Artifact", family: str = "", *, device: str = "cpu") -> tuple[Any, ModelCard]:
-    """`load_model` of the one model folder in an artifact; every byte is verified on the way. Raises ConfigError for a model of
-    another family than the one that a stage's config names: that one's code is not in its key."""
+    """`load_model` of the one model folder in an artifact; every byte is verified on the way. On a CPU it comes as `fast_cpu`.
+
+    Raises ConfigError for a model of another family than the one that a stage's config names: its code is not in the key.
+    """
     with tempfile.TemporaryDirectory(prefix="wfm-model-") as scratch:
         folder = fetch_model(artifact, Path(scratch))
         found = read_card(folder).family
@@ -115,7 +118,8 @@ def open_model(artifact: "Artifact", family: str = "", *, device: str = "cpu") -
             raise ConfigError(
                 f"{artifact.kind} {artifact.key[:12]} is of family {found}, and the config names {family}"
             )
-        return load_model(folder, device=device)
+        network, card = load_model(folder, device=device)
+    return fast_cpu(network), card
 
 
 def fetch_model(artifact: "Artifact", into: Path) -> Path:

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from wfm.data.loader import Loader
 from wfm.errors import Cancelled, WfmError
 from wfm.log import get_logger, progress
+from wfm.models.fast_cpu import fast_cpu
 from wfm.training.checkpoint import Player, newest_checkpoint, restore, save_checkpoint
 from wfm.training.config import TrainingConfig
 from wfm.training.ema import PowerEMA
@@ -66,7 +67,7 @@ def train(
     description: str = "training",
 ) -> TrainingResult:
     """Train `model` in place for `config.steps` steps; it ends with the averaged weights. Curves go to
-    scratch/metrics.jsonl.
+    scratch/metrics.jsonl. On a CPU it is `fast_cpu` from here on.
 
     `validate(model)` is called with the averaged weights in evaluation mode. `run`: whatever else decides the result (the
     loss, files it reads), as JSON values: a checkpoint of a run that differs in it is not resumed. Raises Cancelled
@@ -75,6 +76,7 @@ def train(
     scratch.mkdir(parents=True, exist_ok=True)
     if config.threads:
         torch.set_num_threads(config.threads)
+    fast_cpu(model)
     optimizers = Optimizers(model, config)
     average = PowerEMA(model, config.ema_share) if config.ema_share else None
     second = None if rival is None else Player(rival.module, Optimizers(rival.module, rival.config))

@@ -20,6 +20,7 @@ import pytest
 from tests.benchmarks.rival_faults import ROOT, table
 from tests.wfm.curation.caption.caption_server import Endpoint
 from wfm.artifacts import Store
+from wfm.artifacts.verified import hash_file
 from wfm.curation.caption.answer_cache import AnswerCache
 from wfm.curation.caption.by_model import CaptionByModel
 from wfm.curation.caption.caption_config import CaptionConfig
@@ -31,7 +32,7 @@ from wfm.curation.cut.timeline import Timeline
 from wfm.curation.dataset.clip_table import Known, clip_row
 from wfm.curation.dataset.dataset import ShardsConfig, write_samples
 from wfm.curation.dataset.dataset_card import Card
-from wfm.curation.dedup.cells import Partition
+from wfm.curation.dedup.cells import Cells
 from wfm.curation.measure.measurements import Measures
 from wfm.curation.measure.motion import Motion, VectorMotion
 from wfm.curation.measure.score import ScoreClip, ScoreConfig
@@ -188,7 +189,7 @@ def test_a_file_is_never_held_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     threading.Thread(target=server.serve_forever, daemon=True).start()
     tracemalloc.start()
     try:
-        own = source.hash_file(path)
+        _, own = hash_file(path)
         local, digest = source.fetch_source(store, f"http://127.0.0.1:{server.server_port}/long.mp4")
         peak = tracemalloc.get_traced_memory()[1]
     finally:
@@ -256,7 +257,7 @@ def test_comparisons_grow_little_faster_than_the_clips() -> None:
             size=(count, 16)
         )
         points = (points / np.linalg.norm(points, axis=1, keepdims=True)).astype(np.float32)
-        work.append(sum(cell.comparisons(None) for cell in Partition(points, 0.1, leaf=64)))
+        work.append(sum(cell.comparisons(None) for cell in Cells(points, 0.1, leaf=64)))
     assert work[1] < 4**1.4 * work[0]
     assert work[1] < 8000**2 / 2 / 10
 
@@ -270,7 +271,7 @@ def selected(clip: Clip) -> Selection:
 
 def test_clips_without_captions_are_written(tmp_path: Path, make_clip: Make, make_row: Row) -> None:
     path = make_clip(0)
-    clip = make_row("a", clip_sha256=source.hash_file(path))
+    clip = make_row("a", clip_sha256=source.known_hash(path))
     part: Any = SimpleNamespace(out=tmp_path / "out", name="0a", config=ShardsConfig())
     shards, _ = write_samples([Known(clip, selected(clip), None, None)], lambda _: path, part)
     (sample,) = iter_samples(tmp_path / "out" / shards["a"])

@@ -16,7 +16,7 @@ import pytest
 
 from wfm.data.archive import Archive, fetch_member, split_member
 from wfm.data.archive_index import Limits, Member
-from wfm.data.source import DamagedSource, fetch_source, hash_file
+from wfm.data.source import DamagedSource, fetch_source, known_hash
 
 KINDS = ("zip", "tar", "tar.gz", "tgz")
 Pack = Callable[..., Path]
@@ -71,7 +71,7 @@ def test_a_member_has_its_bytes_and_only_it_is_unpacked(pack: Pack, cache: Path,
         assert local.read_bytes() == files[name]
         assert local.suffix == ".mp4"
         os.utime(local, ns=(1, 1))
-        assert hash_file(local) == digest, "the hash that was found while it was written is that of the file"
+        assert known_hash(local) == digest, "the hash that was found while it was written is that of the file"
     assert len(list((cache / "sources").iterdir())) == 3
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from wfm.artifacts import Store
-from wfm.data.source import SourceGone, fetch_source, hash_file, open_source, problem_of
+from wfm.data.source import SourceGone, fetch_source, known_hash, open_source, problem_of
 from wfm.errors import InputError
 
 
@@ -31,10 +31,10 @@ def test_a_local_file_is_itself_and_checked(store: Store, tmp_path: Path) -> Non
 def test_a_change_that_keeps_size_and_name_is_seen(store: Store, tmp_path: Path) -> None:
     path = tmp_path / "a.mp4"
     path.write_bytes(b"one")
-    before = hash_file(path)
+    before = known_hash(path)
     path.write_bytes(b"two")
     os.utime(path, ns=(5, 5))
-    assert hash_file(path) != before
+    assert known_hash(path) != before
 
 
 def test_what_is_gone_or_special_is_refused_with_advice(store: Store, tmp_path: Path) -> None:

@@ -105,5 +105,8 @@ def make_generated(
         "actions": actions,
         "shuffled_actions": np.roll(actions, 1, axis=0),
         "spec": SPEC,
+        "headline": head,
+        "title": family.capitalize(),
+        "labels": {"mean": "one-step mean", "sampled": "sampled", "greedy": "greedy"},
     }
     return GeneratedVideos(**{**values, **changes})

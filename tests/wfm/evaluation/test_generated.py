@@ -29,6 +29,9 @@ def stored(made, tmp_path, card_changes=None, drop=()):
         "past_frames": made.past_frames,
         "fps": made.fps,
         "action_spec": made.spec.resolved(),
+        "headline": made.headline,
+        "title": made.title,
+        "labels": dict(made.labels),
         **(card_changes or {}),
     }
     (attempt.path / "card.json").write_text(json.dumps(card))

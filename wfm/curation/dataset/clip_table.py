@@ -5,6 +5,7 @@ columns are added, never renamed or removed, within a schema version.
 """
 
 import dataclasses
+import typing
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -13,12 +14,41 @@ import numpy as np
 from wfm.curation.measure.measurements import Measures
 from wfm.curation.rows import AestheticRow, CategoryRow, ClusterRow, Score, Selection
 from wfm.errors import DataError
-from wfm.records import Caption, Clip, Record
+from wfm.records import Caption, Clip, Record, with_columns
+
+SCORES = tuple(field.name for field in dataclasses.fields(Score) if field.name not in ("clip_id", "clip_sha256"))
+"""Names of the score columns, in order."""
+MORE: dict[str, type[Record]] = {
+    "measures": Measures, "aesthetic": AestheticRow, "clusters": ClusterRow, "categories": CategoryRow,
+}  # fmt: skip
+"""Tables that need not be there -> their records; each has a row a clip at most."""
+_KEYS = ("clip_id", "clip_sha256")
+MORE_COLUMNS = {
+    table: tuple(field.name for field in dataclasses.fields(record) if field.name not in _KEYS)
+    for table, record in MORE.items()
+}
+"""Table -> its columns in the public table."""
+MEASURED = (*SCORES, *MORE_COLUMNS["measures"], *MORE_COLUMNS["aesthetic"])
+"""Columns that say something of the clip by itself, not beside others."""
+
+
+def _nullable(record: type[Record], columns: Iterable[str]) -> dict[str, Any]:
+    """Column -> type, null where nothing is known of the clip."""
+    hints = typing.get_type_hints(record)
+    return {name: hints[name] | None for name in columns}
+
+
+def _beside() -> dict[str, Any]:
+    """The columns of the tables that need not be there."""
+    return {name: kind for table, names in MORE_COLUMNS.items() for name, kind in _nullable(MORE[table], names).items()}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+@with_columns(_nullable(Score, SCORES), after="caption_source")
+@with_columns(_beside(), optional=_beside(), words=Measures.column_words)
 class ClipRow(Record):
-    """One clip. Scores are null where the clip could not be scored."""
+    """One clip. Scores are null where the clip could not be scored; so is what stands in `MORE` where that table has no row of
+    the clip: nobody asked for it (score_clips.measures), or the clip is not kept (clusters and categories)."""
 
     clip_id: str
     clip_sha256: str
@@ -52,81 +82,12 @@ class ClipRow(Record):
     caption: str
     caption_source: str
     "``attributes``, ``measured``, or empty."
-    motion: float | None
-    motion_patch_minimum: float | None
-    pan_x: float | None
-    pan_y: float | None
-    motion_source: str | None
-    static_share: float | None
-    frozen_share: float | None
-    black_share: float | None
-    sharpness: float | None
-    brightness: float | None
-    contrast: float | None
-    text_score: float | None
-    moving_share: float | None
     shard: str
     "Path of its shard in the data set; empty if not kept."
     audio: str | None = None
     "As in `wfm.records.Clip`, like the next two; null where clips come from elsewhere, and nothing is known of it."
     interlaced: str | None = None
     uncommon: str | None = None
-    # `measures.Measures`, which has the units; null where they were not asked for (score_clips.measures)
-    flow: float | None = None
-    flow_minimum: float | None = None
-    camera_pan: float | None = None
-    camera_tilt: float | None = None
-    camera_zoom: float | None = None
-    camera_roll: float | None = None
-    camera_shake: float | None = None
-    own_motion: float | None = None
-    camera_known: float | None = None
-    camera_tags: str | None = None
-    border_top: float | None = None
-    border_bottom: float | None = None
-    border_left: float | None = None
-    border_right: float | None = None
-    border_share: float | None = None
-    border_kind: str | None = None
-    under_share: float | None = None
-    over_share: float | None = None
-    blockiness: float | None = None
-    bits_per_pixel: float | None = None
-    longest_freeze: float | None = None
-    rest_share: float | None = None
-    jumps: int | None = None
-    flat_share: float | None = None
-    hard_share: float | None = None
-    shades: int | None = None
-    video_type: str | None = None
-    ocr_share: float | None = None
-    ocr_corner: bool | None = None
-    ocr_scene_share: float | None = None
-    nsfw: float | None = None
-    # `rows`: null where no head was given, and where cluster_clips and classify_clips did not run or the clip is not kept
-    aesthetic: float | None = None
-    cluster: int | None = None
-    cluster_name: str | None = None
-    cluster_cosine: float | None = None
-    category: str | None = None
-    category_cosine: float | None = None
-    category_margin: float | None = None
-
-
-SCORES = tuple(field.name for field in dataclasses.fields(Score) if field.name not in ("clip_id", "clip_sha256"))
-"""Names of the score columns, in order."""
-MORE: dict[str, type[Record]] = {
-    "measures": Measures, "aesthetic": AestheticRow, "clusters": ClusterRow, "categories": CategoryRow,
-}  # fmt: skip
-"""Tables that need not be there -> their records; each has a row a clip at most."""
-_KEYS = ("clip_id", "clip_sha256")
-MORE_COLUMNS = {
-    table: tuple(field.name for field in dataclasses.fields(record) if field.name not in _KEYS)
-    for table, record in MORE.items()
-}
-"""Table -> its columns in the public table."""
-MEASURED = (*SCORES, *MORE_COLUMNS["measures"], *MORE_COLUMNS["aesthetic"])
-"""Columns that say something of the clip by itself, not beside others."""
 
 
 Vector = tuple[str, np.ndarray]

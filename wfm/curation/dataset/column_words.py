@@ -1,4 +1,5 @@
-"""What each column of the public tables means: the words beside the fields of the records, found where they are written."""
+"""What each column of the public tables means: the words beside the fields of the records, found where they are written; of a
+measurement, those of its row."""
 
 import ast
 import dataclasses
@@ -30,7 +31,7 @@ def columns_of(table: str) -> dict[str, str]:
 
 @functools.cache
 def _words(record: type[Record]) -> dict[str, str]:
-    """Field -> the string that stands below it in the source."""
+    """Field -> the string that stands below it in the source, or in the row that declares it."""
     (tree,) = ast.parse(inspect.getsource(record)).body
     assert isinstance(tree, ast.ClassDef)
     found = {}
@@ -41,5 +42,9 @@ def _words(record: type[Record]) -> dict[str, str]:
             and isinstance(below, ast.Expr)
             and isinstance(below.value, ast.Constant)
         ):
-            found[field.target.id] = " ".join(str(below.value.value).replace("``", "").split())
-    return found
+            found[field.target.id] = _plain(str(below.value.value))
+    return found | {name: _plain(words) for name, words in record.column_words.items()}
+
+
+def _plain(words: str) -> str:
+    return " ".join(words.replace("``", "").split())

@@ -7,6 +7,7 @@ In reading order:
     neighbours          pairs of vectors that are nearly parallel (cells: k-means, to compare within; projection: fewer
                         directions first)
     keepers             who stays
+    earlier             what an earlier run found, so that only new clips are compared
 """
 
-__all__ = ["cells", "dedup", "keepers", "neighbours", "perceptual_pairs", "projection", "trial"]
+__all__ = ["cells", "dedup", "earlier", "keepers", "neighbours", "perceptual_pairs", "projection", "trial"]

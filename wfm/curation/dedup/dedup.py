@@ -12,24 +12,21 @@ different shots at most 0.63 (`embed`, dct3d-v1). Crops, trims and letterboxes a
 the clips have signatures (``signatures`` of `embed_clips`).
 """
 
-import dataclasses
-from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Literal
+from collections.abc import Iterable, Sequence
+from typing import Literal
 
 import numpy as np
 import pyarrow as pa
 import pydantic
 
 from wfm.config import Config, Seed, how
+from wfm.curation.dedup.earlier import EarlierRun
 from wfm.curation.dedup.keepers import NO_REPEAT, choose_keepers, connected, quality_order
 from wfm.curation.dedup.neighbours import Pairs, clustered_pairs, exact_pairs
 from wfm.curation.dedup.perceptual_pairs import PerceptualConfig, perceptual_pairs
 from wfm.curation.rows import DuplicatePair, DuplicateRow, Score, vectors
-from wfm.errors import DataError, InputError
+from wfm.errors import DataError
 from wfm.records import Clip
-
-if TYPE_CHECKING:
-    from wfm.artifacts import Artifact, Store
 
 
 class DedupConfig(Config):
@@ -38,7 +35,7 @@ class DedupConfig(Config):
     threshold: float = pydantic.Field(0.95, gt=0, le=1)
     "Cosine of two embeddings at or above which clips are duplicates."
     exact_up_to: int = pydantic.Field(20_000, ge=0)
-    "Clips up to which everything is compared with everything; above, within the cells of a partition."
+    "Clips up to which everything is compared with everything; above, within overlapping cells (k-means)."
     leaf: int = pydantic.Field(2048, ge=2)
     "Clips that one is compared with, in the mean of a cell, up to which the cell is not split again."
     reach: float = pydantic.Field(0.4, ge=0)
@@ -60,29 +57,21 @@ class DedupConfig(Config):
 MOST_PAIRS = 5_000_000
 
 
-@dataclasses.dataclass(frozen=True)
-class Known:
-    """What a run before found: its pairs, and the clips it compared by id with the sha256 of their bytes."""
-
-    pairs: Sequence[DuplicatePair]
-    clips: Mapping[str, str]
-
-
 def find_duplicates(
     clips: Sequence[Clip],
     scores: Iterable[Score],
     embeddings: pa.Table,
     config: DedupConfig,
     signatures: pa.Table | None = None,
-    known: Known | None = None,
+    earlier: EarlierRun | None = None,
 ) -> tuple[list[DuplicateRow], list[DuplicatePair], dict[str, int]]:
     """(a row a clip, every pair, counts). Rows come in order of clip id, whatever order the input has.
 
-    ``signatures``: a table of `perceptual.Signature`, or None to leave that tier out. ``known``: the pairs of a run before,
+    ``signatures``: a table of `perceptual.Signature`, or None to leave that tier out. ``earlier``: the pairs of a run before,
     with the same config; only what is new to it is compared, and the answer is that of one run over everything (exactly so
     up to ``exact_up_to`` clips).
     """
-    near, looked, counts = find_pairs(clips, embeddings, config, signatures, known)
+    near, looked, counts = find_pairs(clips, embeddings, config, signatures, earlier)
     pairs = merged(near, looked)
     rows = decide(clips, scores, pairs)
     tiers = [row.tier for row in rows if row.duplicate_of]
@@ -103,11 +92,11 @@ def find_pairs(
     embeddings: pa.Table,
     config: DedupConfig,
     signatures: pa.Table | None = None,
-    known: Known | None = None,
+    earlier: EarlierRun | None = None,
 ) -> tuple[list[DuplicatePair], list[DuplicatePair], dict[str, int]]:
     """(pairs by embedding, with those of before; pairs by look; counts) of `find_duplicates`."""
     clips = sorted(clips, key=lambda clip: clip.clip_id)
-    fresh = np.array([known is None or known.clips.get(clip.clip_id) != clip.clip_sha256 for clip in clips], bool)
+    fresh = np.array([earlier is None or earlier.clips.get(clip.clip_id) != clip.clip_sha256 for clip in clips], bool)
     near, flat, cut_short = _embedding_pairs(clips, embeddings, config, fresh)
     if len(near.first) > MOST_PAIRS:
         raise DataError(
@@ -126,7 +115,7 @@ def find_pairs(
         "probes_cut_short": cut_short,
         **counts,
     }
-    return [*pairs, *_still_true(known, clips, fresh)], looked, counts
+    return [*pairs, *_still_true(earlier, clips, fresh)], looked, counts
 
 
 def decide(clips: Sequence[Clip], scores: Iterable[Score], pairs: Sequence[DuplicatePair]) -> list[DuplicateRow]:
@@ -151,17 +140,6 @@ def decide(clips: Sequence[Clip], scores: Iterable[Score], pairs: Sequence[Dupli
             )
         )
     return rows
-
-
-def duplicates_of(store: "Store", dataset: "Artifact") -> str:
-    """Key of the duplicates a data set was selected with. Raises `InputError` where it was made otherwise (an import)."""
-    of = dataset
-    while "dataset" in of.manifest.inputs:  # clips were excluded from another
-        of = store.artifact(of.manifest.inputs["dataset"])
-    selection = of.manifest.inputs.get("selection")
-    if selection is None:
-        raise InputError(f"data set {dataset.key[:12]} was not selected here, so its clips were never compared")
-    return store.artifact(selection).manifest.inputs["duplicates"]
 
 
 def _byte_links(clips: Sequence[Clip]) -> Iterable[tuple[str, str]]:
@@ -206,14 +184,14 @@ def _embedding_pairs(
     return Pairs(rows[found.first], rows[found.second], found.cosine), flat, found.cut_short
 
 
-def _still_true(known: Known | None, clips: Sequence[Clip], fresh: np.ndarray) -> list[DuplicatePair]:
+def _still_true(earlier: EarlierRun | None, clips: Sequence[Clip], fresh: np.ndarray) -> list[DuplicatePair]:
     """Pairs of before whose clips are both still here, unchanged and of different sessions."""
-    if known is None:
+    if earlier is None:
         return []
     session = {clip.clip_id: clip.session_id for clip, new in zip(clips, fresh, strict=True) if not new}
     return [
         pair
-        for pair in known.pairs
+        for pair in earlier.pairs
         if pair.clip_id in session and pair.other_id in session and session[pair.clip_id] != session[pair.other_id]
     ]
 

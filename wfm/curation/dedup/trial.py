@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import pyarrow as pa
 
-from wfm.curation.dedup.dedup import DedupConfig, decide, duplicates_of, find_pairs, merged
+from wfm.curation.dedup.dedup import DedupConfig, decide, find_pairs, merged
+from wfm.curation.dedup.earlier import duplicates_of
 from wfm.curation.rows import DuplicateRow, Score
 from wfm.errors import ConfigError, InputError
 from wfm.records import Clip

@@ -9,13 +9,14 @@ In reading order:
     text_detector, text_tracks          text by a network, followed through time
     safety          nudity, by a network
     video_type      what kind of video it is
-    measurements    the second table of scores
+    measurement, measurements/          the declared rows: column, words, limits; a file each
 """
 
 __all__ = [
     "block_flow",
     "camera_moves",
     "frame_sampling",
+    "measurement",
     "measurements",
     "motion",
     "quality",

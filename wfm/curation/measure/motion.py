@@ -12,12 +12,16 @@ saturate at about one block. Figures on worlds of known motion stand in the test
 """
 
 import dataclasses
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from array_api_compat import array_namespace
 
 from wfm.curation.arrays import block_means, to_numpy
+from wfm.curation.one_pass import Geometry, Moment, Wanted
+
+if TYPE_CHECKING:
+    from wfm.data.orientation import Orientation
 
 GRID = 16
 PATCHES = 4
@@ -99,6 +103,39 @@ class VectorMotion:
         calmest = (patches[0][covered] / patches[1][covered]).min() if covered.all() else 0.0
         pan = self._pan / self._seconds
         return Motion(float(speed), float(calmest), float(pan[0]), float(pan[1]), CODEC_VECTORS)
+
+
+class VectorSum:
+    """Motion from the codec's vectors, of the upright picture, for whoever is fed in `one_pass`."""
+
+    def __init__(self) -> None:
+        self._vectors: VectorMotion | None = None
+        self._turn: Orientation | None = None
+
+    def wants(self) -> Wanted:
+        return Wanted(channels=None, motion_vectors=True)
+
+    def begin(self, geometry: Geometry) -> None:
+        self._vectors, self._turn = VectorMotion(geometry.width, geometry.height), geometry.turn
+
+    def feed(self, moment: Moment) -> None:
+        assert self._vectors is not None
+        self._vectors.add(moment.frame)
+
+    def finish(self) -> None:
+        pass
+
+    @property
+    def found(self) -> bool:
+        """Whether any frame has held vectors so far."""
+        return self._vectors is not None and self._vectors.found
+
+    def result(self) -> Motion | None:
+        """None if no frame held vectors."""
+        found = self._vectors.result() if self._vectors is not None else None
+        if found is None or self._turn is None:
+            return None
+        return turned(found, self._turn.transpose, self._turn.mirror_x, self._turn.mirror_y)
 
 
 def turned(motion: Motion, transpose: bool, mirror_x: bool, mirror_y: bool) -> Motion:

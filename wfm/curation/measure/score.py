@@ -3,10 +3,11 @@
 A clip is decoded once (`one_pass`), and whoever measures is fed from it: codec vectors go to `motion`, small grey frames (every
 frame) to `static` and `block_flow`, larger grey stills spread over the whole clip to `sharpness`, `text_overlay`, `quality` and
 `video_type`, stills at full size to `quality.Seams`; and, if asked for, larger frames to the text detector (`text_tracks`)
-and the safety classifier (`safety`). Two tables: ``scores`` (`rows.Score`) and ``measures`` (`measurements.Measures`).
+and the safety classifier (`safety`). Two tables, ``scores`` (`rows.Score`) and ``measures`` (`measurements.Measures`), whose
+columns are declared in `measurements` and read from a `Seen`.
 """
 
-import dataclasses
+import functools
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -17,15 +18,16 @@ from wfm.config import how
 from wfm.curation.arrays import array_module, unit
 from wfm.curation.embed.embed import EmbedConfig, Embedded, Embedder, EmbedWatch
 from wfm.curation.measure import quality, sharpness, static, text_overlay
-from wfm.curation.measure.camera_moves import camera_moves
-from wfm.curation.measure.frame_sampling import SignalConfig, still_indices
-from wfm.curation.measure.measurements import Measures
+from wfm.curation.measure.camera_moves import CameraMoves, camera_moves
+from wfm.curation.measure.frame_sampling import FrameSampling, still_indices
+from wfm.curation.measure.measurements import Measures, measurements, values_of
+from wfm.curation.measure.motion import Motion, VectorSum
 from wfm.curation.measure.safety import SafetyStills
-from wfm.curation.measure.small_frames import SmallFrames
+from wfm.curation.measure.small_frames import FrameNumbers, SmallFrames
 from wfm.curation.measure.text_tracks import TextConfig, TextTracks, TrackedText
-from wfm.curation.measure.video_type import look, video_type
-from wfm.curation.one_pass import Geometry, Wanted, fitted, one_pass
-from wfm.curation.one_pass_consumers import Gather, VectorSum
+from wfm.curation.measure.video_type import Look, look, video_type
+from wfm.curation.one_pass import Channels, Geometry, Wanted, fitted, one_pass
+from wfm.curation.one_pass_consumers import Gather
 from wfm.curation.per_clip import Fetch, or_skip, run_per_clip
 from wfm.curation.rows import Score
 from wfm.errors import ConfigError
@@ -37,7 +39,7 @@ if TYPE_CHECKING:
     from wfm.data.orientation import Orientation
 
 
-class ScoreConfig(SignalConfig):
+class ScoreConfig(FrameSampling):
     """What is measured, and on frames of what size."""
 
     gap_seconds: float = pydantic.Field(0.25, gt=0)
@@ -110,9 +112,11 @@ class ScoreClip:
         path = self._fetch(item.path)
         watch = Watch(self.config, self._embedded.embedder if self._embedded is not None else None)
         or_skip(one_pass, path, watch.consumers, prefetch_bytes=self._ahead)
-        score = score_of(item, watch)
+        seen = Seen(item, path, watch)
+        of_clip: dict[str, Any] = {"clip_id": item.clip_id, "clip_sha256": item.clip_sha256}
+        score = Score(**of_clip, **values_of("scores", seen))
         if self.config.measures:
-            self._measured.append(measures_of(item, path, watch))
+            self._measured.append(Measures(**of_clip, **values_of("measures", seen)))
         if self._embedded is not None and watch.embed is not None:
             self._embedded.add(watch.embed, item)
         return [score]
@@ -122,9 +126,7 @@ class Watch:
     """Everybody who looks at a clip: add ``consumers`` to a pass, then ask each."""
 
     def __init__(self, config: ScoreConfig, embedder: Embedder | None = None) -> None:
-        def stills(geometry: Geometry) -> set[int]:
-            return still_indices(config.stills, len(geometry.seconds))
-
+        self.config = config
         self._vectors = VectorSum()
         self.small = SmallFrames(
             self._vectors,
@@ -133,23 +135,29 @@ class Watch:
             camera=config.measures,
             device=config.device,
         )
-        self._stills = Gather(Wanted("gray", fitted(config.still_side, enlarge=False), frames=stills))
+        self._stills = self.gather("gray", config.still_side)
         self.seams = quality.Seams(lambda geometry: still_indices(config.seam_stills, len(geometry.seconds)))
         self.text = TextTracks(config.text) if config.text_detector == "ppocr" else None
         self.safety = SafetyStills(config.nsfw_stills) if config.nsfw else None
         self.embed: EmbedWatch | None = embedder.watch() if embedder is not None else None
         self._turned = _Turned(self.seams)
-        self._measures, self._device = config.measures, config.device
+        declared = measurements() if config.measures else ()
+        self.own = {row.name: row.watch(self) for row in declared if row.watch is not None}
+
+    def gather(self, channels: Channels, side: int) -> Gather:
+        """A consumer that keeps stills spread over the clip, as stored, their longer side at most ``side`` [pixels]."""
+        size, count = fitted(side, enlarge=False), self.config.stills
+        return Gather(Wanted(channels, size, frames=lambda geometry: still_indices(count, len(geometry.seconds))))
 
     @property
     def consumers(self) -> "list[Consumer]":
         found: list[Consumer | None] = [self._vectors, self.small, self._stills]
-        found += [self._turned if self._measures else None, self.text, self.safety]
+        found += [self._turned if self.config.measures else None, self.text, self.safety, *self.own.values()]
         return [*(one for one in found if one is not None), *(self.embed.consumers if self.embed is not None else [])]
 
     def stills(self) -> Any:
         """float32 [S, H, W] in 0..1, on the device; after the pass."""
-        return unit(array_module(self._device), self._stills.pictures())
+        return unit(array_module(self.config.device), self._stills.pictures())
 
     @property
     def turn(self) -> "Orientation":
@@ -171,68 +179,113 @@ class _Turned:
         self._inner.begin(geometry)
 
 
-def score_of(clip: Clip, watch: Watch) -> Score:
-    """The row of one clip, which ``watch`` has seen."""
-    stills, moved, numbers = watch.stills(), watch.small.motion(), watch.small.numbers()
-    brightness, contrast = sharpness.exposure(stills)
-    return Score(
-        clip_id=clip.clip_id,
-        clip_sha256=clip.clip_sha256,
-        motion=moved.speed,
-        motion_patch_minimum=moved.patch_minimum,
-        pan_x=moved.pan_x,
-        pan_y=moved.pan_y,
-        motion_source=moved.source,
-        static_share=static.share_of_rest(numbers.gap_change),
-        frozen_share=static.share_of_repeats(numbers.change),
-        black_share=float(numbers.black.mean()),
-        sharpness=sharpness.sharpness(stills),
-        brightness=brightness,
-        contrast=contrast,
-        text_score=text_overlay.overlay_score(stills),
-        moving_share=text_overlay.moving_share(stills),
-    )
+class Seen:
+    """What a measurement is read from: a clip after the pass. Each thing is worked out when it is first asked for."""
 
+    def __init__(self, clip: Clip, path: Path, watch: Watch) -> None:
+        """``path`` is the clip's file, ``watch`` has seen it."""
+        self.clip, self.path, self._watch = clip, path, watch
 
-def measures_of(clip: Clip, path: Path, watch: Watch) -> Measures:
-    """The second row of one clip. ``path`` is its file, ``watch`` has seen it."""
-    stills, numbers, turn = watch.stills(), watch.small.numbers(), watch.turn
-    camera = camera_moves(watch.small.camera()).turned(turn.transpose, turn.mirror_x, turn.mirror_y)
-    stored = quality.borders(stills)
-    edges = stored.turned(turn.transpose, turn.mirror_x, turn.mirror_y)
-    under, over = quality.clipped_shares(stored.inside(stills))
-    seen = look(numbers.picture_change, numbers.block_change, stored.inside(stills))
-    pixels = max(clip.width * clip.height * len(numbers.seconds), 1)
-    text = watch.text.result() if watch.text is not None else TrackedText(None, None, None)
-    return Measures(
-        clip_id=clip.clip_id,
-        clip_sha256=clip.clip_sha256,
-        flow=camera.speed,
-        flow_minimum=camera.calmest,
-        camera_pan=camera.pan,
-        camera_tilt=camera.tilt,
-        camera_zoom=camera.zoom,
-        camera_roll=camera.roll,
-        camera_shake=camera.shake,
-        own_motion=camera.own_motion,
-        camera_known=camera.known,
-        camera_tags=" ".join(camera.tags),
-        **{f"border_{name}": share for name, share in dataclasses.asdict(edges).items()},
-        border_share=edges.share,
-        border_kind=edges.kind,
-        under_share=under,
-        over_share=over,
-        blockiness=watch.seams.result(),
-        bits_per_pixel=path.stat().st_size * 8 / pixels,
-        longest_freeze=quality.longest_freeze(static.repeats(numbers.change), numbers.seconds),
-        rest_share=seen.rest_share,
-        jumps=seen.jumps,
-        flat_share=seen.flat_share,
-        hard_share=seen.hard_share,
-        shades=seen.shades,
-        video_type=video_type(seen, camera),
-        ocr_share=text.overlay_share,
-        ocr_corner=text.corner,
-        ocr_scene_share=text.scene_share,
-        nsfw=watch.safety.result() if watch.safety is not None else None,
-    )
+    def own(self, name: str) -> Any:
+        """The consumer that measurement ``name`` declared, fed; None where the table of measures was not asked for."""
+        return self._watch.own.get(name)
+
+    @functools.cached_property
+    def stills(self) -> Any:
+        """float32 [S, H, W] in 0..1, on the device: grey, as stored, spread over the clip."""
+        return self._watch.stills()
+
+    @functools.cached_property
+    def numbers(self) -> FrameNumbers:
+        """Of every frame."""
+        return self._watch.small.numbers()
+
+    @functools.cached_property
+    def motion(self) -> Motion:
+        """From the codec's vectors, or else from brightness."""
+        return self._watch.small.motion()
+
+    @property
+    def static_share(self) -> float:
+        return static.share_of_rest(self.numbers.gap_change)
+
+    @property
+    def frozen_share(self) -> float:
+        return static.share_of_repeats(self.numbers.change)
+
+    @property
+    def sharpness(self) -> float:
+        return sharpness.sharpness(self.stills)
+
+    @functools.cached_property
+    def exposure(self) -> tuple[float, float]:
+        """(brightness, contrast)."""
+        return sharpness.exposure(self.stills)
+
+    @property
+    def text_score(self) -> float:
+        return text_overlay.overlay_score(self.stills)
+
+    @property
+    def moving_share(self) -> float:
+        return text_overlay.moving_share(self.stills)
+
+    @functools.cached_property
+    def camera(self) -> CameraMoves:
+        """Upright. From here on: with measures=true alone."""
+        return camera_moves(self._watch.small.camera()).turned(*self._turn)
+
+    @functools.cached_property
+    def borders(self) -> quality.Borders:
+        """Upright."""
+        return self._stored.turned(*self._turn)
+
+    @functools.cached_property
+    def picture(self) -> Any:
+        """The stills without their borders [S, h, w]."""
+        return self._stored.inside(self.stills)
+
+    @functools.cached_property
+    def clipped(self) -> tuple[float, float]:
+        """Shares of the picture that are crushed, and clipped."""
+        return quality.clipped_shares(self.picture)
+
+    @functools.cached_property
+    def look(self) -> Look:
+        return look(self.numbers.picture_change, self.numbers.block_change, self.picture)
+
+    @property
+    def video_type(self) -> str:
+        return video_type(self.look, self.camera)
+
+    @property
+    def seams(self) -> float:
+        return self._watch.seams.result()
+
+    @property
+    def bits_per_pixel(self) -> float:
+        pixels = max(self.clip.width * self.clip.height * len(self.numbers.seconds), 1)
+        return self.path.stat().st_size * 8 / pixels
+
+    @property
+    def longest_freeze(self) -> float:
+        return quality.longest_freeze(static.repeats(self.numbers.change), self.numbers.seconds)
+
+    @functools.cached_property
+    def text(self) -> TrackedText:
+        """None throughout where nobody asked for it."""
+        return self._watch.text.result() if self._watch.text is not None else TrackedText(None, None, None)
+
+    @property
+    def nsfw(self) -> float | None:
+        """None where nobody asked for it."""
+        return self._watch.safety.result() if self._watch.safety is not None else None
+
+    @functools.cached_property
+    def _stored(self) -> quality.Borders:
+        return quality.borders(self.stills)
+
+    @property
+    def _turn(self) -> tuple[bool, bool, bool]:
+        turn = self._watch.turn
+        return turn.transpose, turn.mirror_x, turn.mirror_y

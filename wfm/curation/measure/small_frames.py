@@ -14,10 +14,9 @@ from wfm.curation.arrays import array_module, to_numpy, unit
 from wfm.curation.measure import static
 from wfm.curation.measure.block_flow import PAIRS_AT_ONCE, block_flow
 from wfm.curation.measure.camera_moves import CameraTrack
-from wfm.curation.measure.motion import BlockMotion, Motion
+from wfm.curation.measure.motion import BlockMotion, Motion, VectorSum
 from wfm.curation.measure.video_type import picture_changes
 from wfm.curation.one_pass import Geometry, Moment, Wanted, fitted
-from wfm.curation.one_pass_consumers import VectorSum
 
 
 @dataclasses.dataclass

@@ -23,7 +23,7 @@ import pyarrow.compute as pc
 
 from wfm.curation.rows import vectors
 from wfm.curation.search.search_index import FORMAT, IndexConfig, Piece, SearchIndex, open_or_build
-from wfm.curation.select.kept_clips import Sentences, encoded
+from wfm.curation.select.kept_clips import KeptClips, Sentences, encoded
 from wfm.data.exclusions import Exclusions, read_exclusions
 from wfm.errors import DataError, InputError
 
@@ -105,18 +105,20 @@ def search_like(index: SearchIndex, clip_id: str, count: int, *, exact: bool = F
     return _hits(index, rows[other][:count], cosines[other][:count])
 
 
-def clips_beside(dataset: "Artifact", index: SearchIndex) -> tuple[list[str], list[str], np.ndarray]:
-    """(clip ids, splits, float32 [N, D]) of all kept clips: those of an index, then, with zeros, those it had to leave out."""
-    ids, splits = (index.rows.column(name).to_pylist() for name in ("clip_id", "split"))
+def indexed_clips(dataset: "Artifact", index: SearchIndex) -> KeptClips:
+    """All kept clips as vectors: those of an index, then, with zeros, those it had to leave out."""
+    columns = ("clip_id", "caption", "split")
+    ids, captions, splits = (index.rows.column(name).to_pylist() for name in columns)
     known = set(ids)
     for _, table in _kept(dataset):
-        for clip_id, split in zip(table.column("clip_id").to_pylist(), table.column("split").to_pylist(), strict=True):
+        for clip_id, caption, split in zip(*(table.column(name).to_pylist() for name in columns), strict=True):
             if clip_id not in known:
                 ids.append(clip_id)
+                captions.append(caption)
                 splits.append(split)
     found = np.zeros((len(ids), index.width), np.float32)
     found[: len(index)] = index.all_vectors()
-    return ids, splits, found
+    return KeptClips(ids, captions, splits, found)
 
 
 def find_clip(index: SearchIndex, clip_id: str) -> int:

@@ -16,6 +16,7 @@ import pydantic
 
 from wfm.config import Config, Count, Natural, Seed
 from wfm.curation.rows import ClusterRow
+from wfm.curation.select.kept_clips import KeptClips
 from wfm.errors import ConfigError, DataError
 
 UNNAMED = "unnamed"
@@ -62,14 +63,21 @@ class Clusters:
     names: tuple[str, ...] = ()
     "K names, each once."
 
-    def rows(self, clip_ids: Sequence[str]) -> list[ClusterRow]:
-        """A row a clip, in the order given."""
-        return [
-            ClusterRow(
-                clip_id=clip_id, cluster=int(label), cluster_name=self.names[label], cluster_cosine=float(cosine)
-            )
-            for clip_id, label, cosine in zip(clip_ids, self.labels, self.cosines, strict=True)
-        ]
+
+def cluster_rows(kept: KeptClips, config: ClusterConfig) -> tuple[Clusters, list[ClusterRow]]:
+    """(the clusters of the clips that can be compared; a row for each of these, in order). Raises like `find_clusters`."""
+    usable = kept.comparable
+    found = find_clusters(kept.vectors[usable], [kept.captions[row] for row in usable], config)
+    rows = [
+        ClusterRow(
+            clip_id=kept.clip_ids[row],
+            cluster=int(label),
+            cluster_name=found.names[label],
+            cluster_cosine=float(cosine),
+        )
+        for row, label, cosine in zip(usable, found.labels, found.cosines, strict=True)
+    ]
+    return found, rows
 
 
 def find_clusters(vectors: np.ndarray, captions: Sequence[str], config: ClusterConfig) -> Clusters:

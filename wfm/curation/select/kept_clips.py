@@ -32,7 +32,7 @@ class Sentences(Protocol):
 
 @dataclasses.dataclass(frozen=True)
 class KeptClips:
-    """N clips in order of part, then of clip id."""
+    """N clips, those of a selection in order of part, then of clip id."""
 
     clip_ids: list[str]
     captions: list[str]
@@ -40,9 +40,9 @@ class KeptClips:
     splits: list[str]
     vectors: np.ndarray
     "float32 [N, D]; zeros for a clip that cannot be compared."
-    part_of: dict[str, str]
-    "Clip id -> its part."
-    parts: list[str]
+    part_of: dict[str, str] = dataclasses.field(default_factory=dict)
+    "Clip id -> its part; empty where nothing is written by part."
+    parts: list[str] = dataclasses.field(default_factory=list)
     "Names of all parts, those without a kept clip too."
 
     @property

@@ -1,22 +1,28 @@
-"""Limits on the table of measures, each a filter with a name of its own: what `select` refuses beside its own rules.
+"""Limits on what is measured, each a filter with a name of its own: what `select` refuses beside its own rules.
 
-All are off until somebody chooses: `wfm curate report` shows what each would drop. A limit on a score that is null (nobody
-asked the detector) is an error that says how to get it, never a yes.
+Each is declared in the row of its measurement (`wfm.curation.measure.measurement`). All are off until somebody chooses:
+`wfm curate report` shows what each would drop. A limit on a score that is null (nobody asked the detector) is an error that
+says how to get it, never a yes.
 """
 
 import dataclasses
+import operator
 from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
-from wfm.config import AtLeastZero, Config, Share
-from wfm.curation.measure.measurements import Measures
+import pydantic
+
+from wfm.config import AtLeastZero, Config, Share, added
+from wfm.curation.measure.measurement import Limit, Measurement
+from wfm.curation.measure.measurements import Measures, limits, measurements
 from wfm.curation.measure.video_type import TYPES
 from wfm.errors import ConfigError
 
 Question = Callable[[Measures], bool]
 
 
-class MeasuredLimits(Config):
-    """What is refused. None and empty are off."""
+class FirstLimits(Config):
+    """What is refused. None and empty are off. Later options are made from the rows of measurements: see `MeasuredLimits`."""
 
     minimum_flow: AtLeastZero | None = None
     "Mean speed of the pixels' own flow [longer sides a second]."
@@ -43,23 +49,28 @@ class MeasuredLimits(Config):
     "Types refused, such as slideshow, screen."
 
 
-UPPER = (
-    ("shaky", "maximum_shake", "camera_shake"),
-    ("frozen", "maximum_longest_freeze", "longest_freeze"),
-    ("borders", "maximum_border_share", "border_share"),
-    ("under_exposed", "maximum_under_share", "under_share"),
-    ("over_exposed", "maximum_over_share", "over_share"),
-    ("blocky", "maximum_blockiness", "blockiness"),
-    ("ocr_text", "maximum_ocr_share", "ocr_share"),
-    ("unsafe", "maximum_nsfw", "nsfw"),
-)
-"""(reason, limit, column): refused above."""
-LOWER = (
-    ("low_flow", "minimum_flow", "flow"),
-    ("compressed", "minimum_bits_per_pixel", "bits_per_pixel"),
-)
-"""(reason, limit, column): refused below."""
-_ASK = {"ocr_share": "text_detector=ppocr", "ocr_corner": "text_detector=ppocr", "nsfw": "nsfw=true"}
+_CATEGORIES = {"drop_ocr_corner": "ocr_corner", "drop_video_types": "video_type"}
+"""Option that refuses by a word -> its column."""
+
+
+def _younger() -> dict[str, Any]:
+    """Options that rows declare and `FirstLimits` does not have -> (type, field); off, and out of keys while they are."""
+    declared = {
+        limit.ours: (row, limit) for table in ("scores", "measures") for row, limit in limits(table) if limit.ours
+    }
+    return {
+        name: ((Share if row.share else AtLeastZero) | None, added(None, description=limit.words or row.words))
+        for name, (row, limit) in declared.items()
+        if name not in FirstLimits.model_fields
+    }
+
+
+if TYPE_CHECKING:
+    MeasuredLimits = FirstLimits
+else:
+    MeasuredLimits = pydantic.create_model(
+        "MeasuredLimits", __base__=FirstLimits, __module__=__name__, __doc__=FirstLimits.__doc__, **_younger()
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,49 +83,55 @@ class MeasuredRule:
     refuses: Question
 
 
-def measured_rules(limits: MeasuredLimits) -> list[MeasuredRule]:
+def limited(option: str) -> Measurement:
+    """The measurement on which an option of `MeasuredLimits` is a limit."""
+    for row in measurements():
+        if row.name == _CATEGORIES.get(option) or any(limit.ours == option for limit in row.limits):
+            return row
+    raise KeyError(option)
+
+
+def measured_rules(given: MeasuredLimits) -> list[MeasuredRule]:
     """The limits that are on, in a fixed order. Raises `ConfigError` for an unknown video type."""
-    unknown = [name for name in limits.drop_video_types if name not in TYPES]
+    unknown = [name for name in given.drop_video_types if name not in TYPES]
     if unknown:
         raise ConfigError(
             f"select_clips.measured.drop_video_types = {unknown[0]!r}: choices are {', '.join(TYPES)}; give a list of these"
         )
     rules = [
-        MeasuredRule(reason, column, limit, question(column, limit))
-        for rows, question in ((UPPER, _above), (LOWER, _below))
-        for reason, name, column in rows
-        if (limit := getattr(limits, name)) is not None
+        MeasuredRule(limit.reason, row.name, value, _beyond(row, limit, value))
+        for row, limit in limits("measures")
+        if (value := getattr(given, limit.ours)) is not None
     ]
-    if limits.drop_ocr_corner:
+    if given.drop_ocr_corner:
         rules.append(
             MeasuredRule("ocr_corner", "ocr_corner", "drop_ocr_corner", lambda row: bool(_value(row, "ocr_corner")))
         )
     rules += [
         MeasuredRule(f"type_{name}", "video_type", "drop_video_types", _is_type(name))
         for name in TYPES
-        if name in limits.drop_video_types
+        if name in given.drop_video_types
     ]
     return rules
 
 
-def _above(column: str, limit: float) -> Question:
-    return lambda row: _value(row, column) > limit
-
-
-def _below(column: str, limit: float) -> Question:
-    return lambda row: _value(row, column) < limit
+def _beyond(row: Measurement, limit: Limit, value: float) -> Question:
+    """Whether a limit refuses."""
+    judged = limit.of or (lambda measures: _value(measures, row.name))
+    return lambda measures: judged(measures) > value if limit.above else judged(measures) < value
 
 
 def _is_type(name: str) -> Question:
-    return lambda row: row.video_type == name
+    return lambda row: bool(operator.attrgetter("video_type")(row) == name)
 
 
 def _value(row: Measures, column: str) -> float:
     """A measure that a limit asks for. Raises `ConfigError` if it was never made."""
     value = getattr(row, column)
     if value is None:
+        asked = next(one.asked for one in measurements() if one.name == column) or "measures=true"
         raise ConfigError(
             f"a limit of select_clips.measured asks for {column!r}, which was not measured for clip {row.clip_id!r}: run"
-            f" score_clips with --set score_clips.{_ASK[column]}, or leave the limit off"
+            f" score_clips with --set score_clips.{asked}, or leave the limit off"
         )
     return float(value)

@@ -15,6 +15,7 @@ smaller hash or joins two groups; if it makes a new group, at most one old group
 import dataclasses
 import hashlib
 import math
+import operator
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Self
@@ -23,14 +24,12 @@ import pydantic
 
 from wfm.config import AtLeastZero, Config, Natural, Seed, Share
 from wfm.curation.dedup.keepers import NO_REPEAT, Repeat, choose_keepers, connected
-from wfm.curation.measure.measurements import Measures
+from wfm.curation.measure.measurements import Measures, limits
 from wfm.curation.rows import SPLITS, AestheticRow, DuplicatePair, DuplicateRow, Score, Selection
 from wfm.curation.select.measurement_limits import MeasuredLimits, MeasuredRule, measured_rules
 from wfm.curation.step import Filter, reason_code
 from wfm.errors import ConfigError, DataError
 from wfm.records import Clip
-
-_MOVES = 0.33  # share of edge strength that does not stay in place
 
 
 class SplitRatio(Config):
@@ -101,12 +100,28 @@ class Judged:
 
 
 @dataclasses.dataclass
+class TooShort:
+    """Refuses a clip that has fewer frames than a window."""
+
+    limit: int
+    name: str = "too_short"
+
+    def reason(self, item: Scored) -> str:
+        """The filter's name, or empty to keep the item."""
+        return self.name if item.score is not None and item.clip.num_frames < self.limit else ""
+
+    def judged(self, item: Scored) -> Judged | None:
+        """The number of frames."""
+        return None if item.score is None else Judged("num_frames", item.clip.num_frames, self.limit)
+
+
+@dataclasses.dataclass
 class Rule:
-    """A `Filter` from a number of a clip and a limit: refuses what is above it, or below."""
+    """A `Filter` from a score and a limit that is declared on it: refuses what is above it, or below."""
 
     name: str
     measure: str
-    value: Callable[[Clip, Score], float]
+    value: Callable[[Score], float]
     limit: float
     above: bool
 
@@ -114,12 +129,12 @@ class Rule:
         """The rule's name, or empty to keep the item."""
         if item.score is None:
             return ""
-        value = self.value(item.clip, item.score)
+        value = self.value(item.score)
         return self.name if (value > self.limit if self.above else value < self.limit) else ""
 
     def judged(self, item: Scored) -> Judged | None:
         """The number that it looks at."""
-        return None if item.score is None else Judged(self.measure, self.value(item.clip, item.score), self.limit)
+        return None if item.score is None else Judged(self.measure, self.value(item.score), self.limit)
 
 
 @dataclasses.dataclass
@@ -174,29 +189,17 @@ class MeasuredFilter:
         return Judged(self.rule.column, getattr(item.measures, self.rule.column), self.rule.limit)
 
 
-def _mark(score: Score) -> float:
-    return score.text_score if score.moving_share > _MOVES else 0.0
-
-
 def filters(config: SelectConfig) -> list[Filter[Scored]]:
     """The filters that are on, in the order in which they give reasons."""
-
-    def above(name: str, limit: float | None, measure: str, value: Callable[[Score], float]) -> list[Filter[Scored]]:
-        return [] if limit is None else [Rule(name, measure, lambda _, score: value(score), limit, above=True)]
-
-    def below(name: str, limit: float | None, measure: str, value: Callable[[Score], float]) -> list[Filter[Scored]]:
-        return [] if limit is None else [Rule(name, measure, lambda _, score: value(score), limit, above=False)]
-
+    rules = [
+        Rule(limit.reason, row.name, row.judged(limit), value, limit.above)
+        for row, limit in limits("scores")
+        if (value := operator.attrgetter(limit.option)(config)) is not None
+    ]
     return [
         Unscored(),
-        Rule("too_short", "num_frames", lambda clip, _: clip.num_frames, config.minimum_frames, above=False),
-        *above("black", config.maximum_black_share, "black_share", lambda score: score.black_share),
-        *above("static", config.maximum_static_share, "static_share", lambda score: score.static_share),
-        *below("low_motion", config.minimum_motion, "motion", lambda score: score.motion),
-        *above("text_overlay", config.maximum_text_score, "text_score", lambda score: score.text_score),
-        *above("mark_overlay", config.maximum_mark_score, "text_score", _mark),
-        *below("blurred", config.minimum_sharpness, "sharpness", lambda score: score.sharpness),
-        *below("low_contrast", config.minimum_contrast, "contrast", lambda score: score.contrast),
+        TooShort(config.minimum_frames),
+        *rules,
         *([] if config.minimum_aesthetic is None else [Unpleasing(config.minimum_aesthetic)]),
         *(MeasuredFilter(rule.reason, rule) for rule in measured_rules(config.measured)),
     ]

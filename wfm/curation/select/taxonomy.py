@@ -20,6 +20,7 @@ import pydantic
 
 from wfm.config import AtLeastZero, Config, Cosine
 from wfm.curation.rows import CategoryRow, MixtureRow
+from wfm.curation.select.kept_clips import KeptClips, Sentences
 from wfm.errors import ConfigError
 
 OTHER = "other"
@@ -84,6 +85,28 @@ class Mixture:
     weights: dict[str, float]
 
 
+@dataclasses.dataclass(frozen=True)
+class Classified:
+    """What every clip was taken for, in the order of the clips, and how often each is drawn."""
+
+    categories: list[CategoryRow]
+    weights: list[MixtureRow]
+    mixture: Mixture
+
+
+def classify_kept(kept: KeptClips, encode: Sentences, config: TaxonomyConfig) -> Classified:
+    """A category for every kept clip, by descriptions as ``encode`` puts them beside the clips' vectors, and weights by
+    those of the train split. Raises like `classify` and `mixture`."""
+    described = {name: encode(sentences) for name, sentences in config.categories.items()}
+    chosen, cosines, margins = classify(kept.vectors, described, config)
+    mixed = mixture([name for name, split in zip(chosen, kept.splits, strict=True) if split == "train"], config)
+    categories = [
+        CategoryRow(clip_id=clip_id, category=name, category_cosine=float(cosine), category_margin=float(margin))
+        for clip_id, name, cosine, margin in zip(kept.clip_ids, chosen, cosines, margins, strict=True)
+    ]
+    return Classified(categories, mixture_rows(kept.clip_ids, chosen, mixed), mixed)
+
+
 def classify(
     vectors: np.ndarray, descriptions: Mapping[str, np.ndarray], config: TaxonomyConfig
 ) -> tuple[list[str], np.ndarray, np.ndarray]:
@@ -134,16 +157,6 @@ def mixture(chosen: Sequence[str], config: TaxonomyConfig) -> Mixture:
     reached = _capped(wanted, {name: config.most_repeats * counts[name] / total for name in present})
     weights = {name: reached[name] * total / counts[name] for name in present}
     return Mixture({name: counts[name] for name in present}, wanted, reached, weights)
-
-
-def category_rows(
-    clip_ids: Sequence[str], chosen: Sequence[str], cosines: np.ndarray, margins: np.ndarray
-) -> list[CategoryRow]:
-    """A row a clip, in the order given."""
-    return [
-        CategoryRow(clip_id=clip_id, category=name, category_cosine=float(cosine), category_margin=float(margin))
-        for clip_id, name, cosine, margin in zip(clip_ids, chosen, cosines, margins, strict=True)
-    ]
 
 
 def mixture_rows(clip_ids: Sequence[str], chosen: Sequence[str], mixed: Mixture) -> list[MixtureRow]:

@@ -17,9 +17,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from wfm.curation.measure.measurements import Measures
+from wfm.curation.measure.measurements import Measures, measurements
 from wfm.curation.rows import AestheticRow, Score
-from wfm.curation.select.measurement_limits import LOWER, UPPER
 from wfm.curation.select.select import Scored, SelectConfig, filters, join_scores
 from wfm.errors import DataError, WfmError
 from wfm.records import Clip
@@ -29,14 +28,8 @@ if TYPE_CHECKING:
 
 BARS, FRAME_HEIGHT, EXAMPLES = 40, 80, 3
 OPTIONS = {
-    "black_share": "maximum_black_share",
-    "static_share": "maximum_static_share",
-    "motion": "minimum_motion",
-    "text_score": "maximum_text_score",
-    "sharpness": "minimum_sharpness",
-    "contrast": "minimum_contrast",
+    **{row.name: limit.option for row in measurements() for limit in row.limits if limit.of is None},
     "aesthetic": "minimum_aesthetic",
-    **{column: f"measured.{limit}" for _, limit, column in (*UPPER, *LOWER)},
 }
 """Column -> the option of select_clips that is a threshold on it."""
 Fetch = Callable[[Clip], Path]

@@ -90,6 +90,18 @@ class Sidecars:
     view: str = ""
 
 
+def purged_from(sources: set[str], artifacts: set[str], store: "Store") -> list[str]:
+    """Ids of the purged videos that came from here: what is made without them has a key of its own, so that nothing learned
+    from them is taken up again. Purges of other corpora change nothing here."""
+    from wfm.artifacts.purge import purges
+
+    return [
+        record.video_id
+        for record in purges(store)
+        if not sources.isdisjoint(record.sources) or not artifacts.isdisjoint(record.artifacts)
+    ]
+
+
 def probe_inputs(listing: Listing) -> dict[str, dict[str, Any]]:
     """Part name -> what its key depends on, one part a file. What is said of rights changes nothing in a file."""
     return {

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 from wfm.credentials import carries_credentials
-from wfm.curation.source.endings import is_wanted
+from wfm.curation.source.extensions import is_wanted
 from wfm.curation.source.listing_rows import LARGEST_LIST, Row, parse_list, parse_table, shown_name, unsafe_name
 from wfm.curation.source.source_files import LISTS, SIDECARS, Listing, SourceFile, find_sidecars, is_sidecar_name
 from wfm.data.archive import is_archive_name, split_member

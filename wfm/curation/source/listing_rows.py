@@ -87,9 +87,8 @@ def parse_table(file: BinaryIO, where: str) -> Iterator[Row]:
         # A text that repeats stays one text: a few bytes may claim a million rows of a million characters
         table = pq.ParquetFile(file, read_dictionary=list(kinds))
         number = 0
-        for batch in table.iter_batches(
-            columns=list(kinds), use_threads=False
-        ):  # nothing of a bad list works on beside us
+        # no threads: nothing of a bad list works on beside us
+        for batch in table.iter_batches(columns=list(kinds), use_threads=False):
             columns = {name: _texts(batch[name]) for name in kinds}
             for row in zip(*columns.values(), strict=True):
                 number += 1

@@ -55,6 +55,10 @@ class Listing:
     files: tuple[SourceFile, ...]
     aside: dict[str, int] = dataclasses.field(default_factory=dict)
 
+    def first(self, limit: int) -> "Listing":
+        """At most so many files; 0: all."""
+        return dataclasses.replace(self, files=self.files[:limit]) if limit else self
+
     def to_json(self) -> dict[str, Any]:
         """Plain values: what enters a key. What was left aside does not: a note beside the videos changes no data set."""
         return {"files": [file.to_json() for file in self.files]}

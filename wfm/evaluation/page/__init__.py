@@ -4,6 +4,7 @@
     config     what is chosen: how many examples, which targets the result is held against; the template, style and script
     gather     artifacts in, `PageData` out; with gather_examples, gather_curation, gather_stages for its sections
     verdict    the headline in a sentence, and each target met or missed
+    cast       what a reader calls each set of videos, and its colour
     charts     line charts as inline SVG
     intervals  the gains with their intervals, as inline SVG
     lineage    the graph of artifacts as inline SVG

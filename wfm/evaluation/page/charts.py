@@ -11,15 +11,10 @@ WIDTH, HEIGHT = 440, 270
 LEFT, RIGHT, TOP, BOTTOM = 48, 20, 12, 40
 ROLES = (
     "truth",
-    "diffusion",
-    "diffusion_mean",
-    "autoregressive",
-    "autoregressive_sampled",
-    "autoregressive_mean",
+    *(f"model_{place}{variant}" for place in range(4) for variant in ("", "_1", "_2")),
     "flow",
     "repeat_last",
-    "tokenizer",
-    "tokenizer_autoregressive",
+    *(f"ceiling_{place}" for place in range(4)),
     "validation",
     "training",
 )

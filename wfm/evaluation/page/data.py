@@ -33,7 +33,7 @@ class VideoPanels(_Shown):
 
 
 class Series(_Shown):
-    """One line of a chart; `role` picks its colour (truth, diffusion, autoregressive, flow, repeat_last, tokenizer,
+    """One line of a chart; `role` picks its colour (truth, model_0, model_0_1, flow, repeat_last, ceiling_0,
     ...)."""
 
     name: str

@@ -6,26 +6,28 @@ from typing import TYPE_CHECKING
 
 from wfm.evaluation.generated import read_generated
 from wfm.evaluation.metrics import all_metrics
+from wfm.evaluation.page.cast import Cast
 from wfm.evaluation.page.config import PageConfig
 from wfm.evaluation.page.data import Chart, PageData, Series, short_source
 from wfm.evaluation.page.gather_curation import funnel, rejected
 from wfm.evaluation.page.gather_examples import Judged, action_videos, prediction_videos
 from wfm.evaluation.page.gather_stages import configs, lineage_nodes, stage_costs, training_charts
-from wfm.evaluation.page.intervals import method_name, method_role, video_order
+from wfm.evaluation.page.intervals import video_order
 from wfm.evaluation.page.verdict import SUBSETS, headline, judge
 from wfm.evaluation.schema import Metrics, read_metrics
+from wfm.models.family import FAMILIES
 
 if TYPE_CHECKING:
     from wfm.artifacts import Artifact, Store
 
-FAMILIES = ("diffusion", "autoregressive")
 SHOWN_SOURCES = 20
 
 
 def gather(inputs: Mapping[str, "Artifact"], store: "Store", config: PageConfig, *, run_id: str = "") -> PageData:
     """Everything the page shows. Inputs that are not there leave their section empty, which the page says."""
-    judged = [_judged(inputs, family) for family in FAMILIES if family in inputs]
+    judged = [_judged(inputs, name) for name in FAMILIES.names() if name in inputs and inputs[name].kind == "report"]
     metrics = [one.metrics for one in judged]
+    cast = Cast(metrics)
     ancestors = list({a.key: a for artifact in inputs.values() for a in store.lineage(artifact.key)}.values())
     manifests = {a.key: store.artifact(a.key).manifest for a in ancestors if not a.problem}
     sources = [short_source(source) for source in _sources(inputs.get("dataset"))]
@@ -38,10 +40,10 @@ def gather(inputs: Mapping[str, "Artifact"], store: "Store", config: PageConfig,
         verdicts=judge(config.targets, metrics) if metrics else [],
         metrics=metrics,
         predictions=prediction_videos(judged, config.examples),
-        prediction_note=_prediction_note(judged, config.examples),
+        prediction_note=_prediction_note(cast, judged, config.examples),
         actions=action_videos(judged, config.action_examples),
         horizon=horizon_charts(metrics),
-        training=training_charts(inputs),
+        training=training_charts(cast, inputs),
         funnel=funnel(inputs.get("dataset")),
         rejected=rejected(inputs.get("dataset"), inputs.get("clips"), config.rejected),
         stages=stage_costs(manifests),
@@ -49,7 +51,7 @@ def gather(inputs: Mapping[str, "Artifact"], store: "Store", config: PageConfig,
         sources=sources[:SHOWN_SOURCES],
         source_count=len(sources),
         configs=configs(manifests),
-        limits=_limits(metrics),
+        limits=_limits(cast, metrics),
     )
 
 
@@ -84,10 +86,10 @@ def _facts(metrics: list[Metrics], run_id: str) -> list[str]:
     return facts
 
 
-def _prediction_note(judged: list[Judged], number: int) -> str:
+def _prediction_note(cast: Cast, judged: list[Judged], number: int) -> str:
     if not judged or judged[0].made is None or not number:
         return ""
-    name = method_name(judged[0].metrics.family, judged[0].metrics.headline_variant)
+    name = cast.name(judged[0].metrics.family, judged[0].metrics.headline_variant)
     return (
         f"Held-out windows, not hand-picked: evenly by rank from the worst gain of {name} to the best. "
         "The grey part of the bar is what the models were given."
@@ -96,11 +98,11 @@ def _prediction_note(judged: list[Judged], number: int) -> str:
 
 def horizon_charts(metrics: list[Metrics]) -> list[Chart]:
     """Figures by time ahead: the metrics where their rows say, objects in place."""
-    charts = []
+    charts, cast = [], Cast(metrics)
     fixed = any("fixed_rate" in one.horizon for one in metrics)
     for metric in all_metrics():
         for subset in metric.charts if fixed else metric.charts and ("all",):
-            series = _horizon_series(metrics, metric.name, subset)
+            series = _horizon_series(cast, metrics, metric.name, subset)
             if series:
                 where = f"where {SUBSETS[subset]}" if subset != "all" else "all windows"
                 title = f"{metric.title[:1].upper()}{metric.title[1:]}, {where}"
@@ -108,7 +110,7 @@ def horizon_charts(metrics: list[Metrics]) -> list[Chart]:
                 charts.append(
                     Chart(title=title, x_label="time ahead, s", y_label=label, series=series, note=metric.chart_note)
                 )
-    objects = _objects_series(metrics)
+    objects = _objects_series(cast, metrics)
     if objects:
         within = metrics[0].objects.placed_within_px
         charts.append(
@@ -123,7 +125,7 @@ def horizon_charts(metrics: list[Metrics]) -> list[Chart]:
     return charts
 
 
-def _horizon_series(metrics: list[Metrics], metric: str, subset: str) -> list[Series]:
+def _horizon_series(cast: Cast, metrics: list[Metrics], metric: str, subset: str) -> list[Series]:
     found: dict[str, Series] = {}
     for one in metrics:
         horizon = one.horizon.get(subset)
@@ -134,17 +136,17 @@ def _horizon_series(metrics: list[Metrics], metric: str, subset: str) -> list[Se
             curve = curves.get(name)
             if curve is None:
                 continue
-            label, own = method_name(one.family, name), name in one.variants
+            label, own = cast.name(one.family, name), name in one.variants
             if (
                 name == "shuffled_action"
                 or label in found
-                or (own and name != one.headline_variant and one.family != "diffusion")
+                or (own and name != one.headline_variant and one is not metrics[0])
             ):
                 continue
             banded = name == one.headline_variant
             found[label] = Series(
                 name=label,
-                role=method_role(one.family, name),
+                role=cast.role(one.family, name),
                 x=horizon.seconds,
                 y=curve.mean,
                 low=curve.low if banded else [],
@@ -154,22 +156,22 @@ def _horizon_series(metrics: list[Metrics], metric: str, subset: str) -> list[Se
     return sorted(found.values(), key=lambda series: series.dashed)
 
 
-def _objects_series(metrics: list[Metrics]) -> list[Series]:
+def _objects_series(cast: Cast, metrics: list[Metrics]) -> list[Series]:
     found: dict[str, Series] = {}
     for one in metrics:
         seconds = [(frame + 1) / one.fps for frame in range(one.predicted_frames)]
         for name in video_order(one):
-            rates, label = one.objects.by_horizon.get(name), method_name(one.family, name)
+            rates, label = one.objects.by_horizon.get(name), cast.name(one.family, name)
             if rates is None or name in ("truth", "shuffled_action", "tokenizer") or label in found:
                 continue
             known = [(x, rate * 100) for x, rate in zip(seconds, rates, strict=True) if rate is not None]
-            role = method_role(one.family, name)
+            role = cast.role(one.family, name)
             xs, ys = [x for x, _ in known], [y for _, y in known]
             found[label] = Series(name=label, role=role, x=xs, y=ys, dashed=name not in one.variants)
     return sorted(found.values(), key=lambda series: series.dashed)
 
 
-def _limits(metrics: list[Metrics]) -> list[str]:
+def _limits(cast: Cast, metrics: list[Metrics]) -> list[str]:
     """What this result does not show."""
     limits = []
     for one in metrics[:1]:
@@ -189,7 +191,7 @@ def _limits(metrics: list[Metrics]) -> list[str]:
         report = one.subsets.get("static")
         gain = report.gains.get(one.headline_variant, {}).get("repeat_last") if report else None
         if gain and gain.psnr_gain_db and gain.psnr_gain_db.mean < 0:
-            name = method_name(one.family, one.headline_variant)
+            name = cast.name(one.family, one.headline_variant)
             worse = f"{-gain.psnr_gain_db.mean:.1f} dB"
             limits.append(f"{name}: where the camera rests, holding the last frame is {worse} better.")
     return limits

@@ -1,11 +1,13 @@
 """The curation section: what was found, what was kept, and examples of what was left out and why."""
 
 import base64
+import functools
 from collections import Counter, defaultdict
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from wfm.curation.measure.measurements import measurements
 from wfm.curation.step import reason_code
 from wfm.errors import WfmError
 from wfm.evaluation.page.data import FunnelStep, Rejected, Segment, short_source
@@ -15,16 +17,6 @@ if TYPE_CHECKING:
     from wfm.artifacts import Artifact
 
 SPLITS = ("train", "val", "test")
-EVIDENCE = {
-    "too_short": ("num_frames", "{:.0f} frames"),
-    "black": ("black_share", "{:.0%} of frames black"),
-    "static": ("static_share", "{:.0%} of frames unchanged"),
-    "low_motion": ("motion", "motion {:.3f} picture sides a second"),
-    "text_overlay": ("text_score", "{:.1%} of the picture under overlaid strokes"),
-    "blurred": ("sharpness", "sharpness {:.2f}"),
-    "low_contrast": ("contrast", "contrast {:.3f}"),
-}
-"""Reason -> the score that shows it, in words."""
 STRIP_HEIGHT = 90
 
 
@@ -115,9 +107,16 @@ def detail(row: dict[str, Any]) -> str:
     if row["reason"] == "duplicate":
         how = "same bytes as" if row["duplicate_tier"] == "bytes" else f"cosine {row['duplicate_cosine']:.3f} with"
         return f"{how} clip {row['duplicate_of'][:12]}"
-    column, form = EVIDENCE.get(row["reason"], ("", ""))
+    column, form = _evidence().get(row["reason"], ("", ""))
     value = row.get(column)
     return form.format(value) if value is not None else ""
+
+
+@functools.cache
+def _evidence() -> dict[str, tuple[str, str]]:
+    """Reason -> the number that shows it, and that in words."""
+    declared = {limit.reason: (row.name, row.evidence(limit)) for row in measurements() for limit in row.limits}
+    return {"too_short": ("num_frames", "{:.0f} frames"), **declared}
 
 
 def filmstrip(path: str) -> bytes:

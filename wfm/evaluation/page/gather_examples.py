@@ -11,8 +11,8 @@ from wfm.actions import ActionSpec
 from wfm.data.motion import extrapolate, repeat_last
 from wfm.evaluation.example_videos import encode_mp4, panel_grid, spread
 from wfm.evaluation.generated import SHUFFLED, GeneratedVideos
+from wfm.evaluation.page.cast import Cast
 from wfm.evaluation.page.data import VideoPanels, short_source
-from wfm.evaluation.page.intervals import FAMILY
 from wfm.evaluation.page.verdict import signed
 from wfm.evaluation.results import gain_by_window
 from wfm.evaluation.schema import Metrics
@@ -37,15 +37,17 @@ def prediction_videos(judged: Sequence[Judged], number: int) -> list[VideoPanels
     shown = [one for one in judged if one.made is not None]
     if not shown or not number:
         return []
-    first = shown[0]
+    first, cast = shown[0], Cast([one.metrics for one in judged])
     made = first.made
     assert made is not None
     gains = gain_by_window(first.rows, first.metrics.headline_variant)
     ranks = np.argsort(np.argsort(-gains, kind="stable"))
-    return [_prediction(shown, made, window, int(ranks[window]), len(gains)) for window in spread(gains, number)]
+    return [_prediction(cast, shown, made, window, int(ranks[window]), len(gains)) for window in spread(gains, number)]
 
 
-def _prediction(shown: list[Judged], made: GeneratedVideos, window: int, rank: int, count: int) -> VideoPanels:
+def _prediction(
+    cast: Cast, shown: list[Judged], made: GeneratedVideos, window: int, rank: int, count: int
+) -> VideoPanels:
     sample_id, given = str(made.samples[window]["sample_id"]), made.past_frames
     panels, labels, notes = [made.truth[window]], ["Truth"], [f"rank {rank + 1} of {count}"]
     for one in shown:
@@ -53,12 +55,12 @@ def _prediction(shown: list[Judged], made: GeneratedVideos, window: int, rank: i
         if place is None or one.made is None:
             continue
         gain = gain_by_window(one.rows, one.metrics.headline_variant)[place]
-        notes.append(f"{FAMILY.get(one.metrics.family, one.metrics.family)} {signed(gain)} dB")
+        notes.append(f"{cast.title(one.metrics.family)} {signed(gain)} dB")
         # Six panels are what a phone can show: the mean of the first model only.
         wanted = [one.metrics.headline_variant, *(["mean"] if "mean" in one.made.variants and one is shown[0] else [])]
         for name in wanted:
             panels.append(one.made.videos[name][place])
-            labels.append(panel_label(one.metrics.family, name, one.metrics.headline_variant))
+            labels.append(cast.panel(one.metrics.family, name))
     past = made.truth[window : window + 1, :given]
     ahead = made.truth.shape[1] - given
     if given > 1:
@@ -82,7 +84,7 @@ def _prediction(shown: list[Judged], made: GeneratedVideos, window: int, rank: i
 
 def action_videos(judged: Sequence[Judged], number: int) -> list[VideoPanels]:
     """Truth, right action and shuffled action of `number` windows a model, evenly by how much the right one gains."""
-    found = []
+    found, cast = [], Cast([one.metrics for one in judged])
     for one in judged:
         made = one.made
         if made is None or SHUFFLED not in made.videos or not one.metrics.action_sensitivity:
@@ -103,7 +105,7 @@ def action_videos(judged: Sequence[Judged], number: int) -> list[VideoPanels]:
                     ["Truth", "Right action", "Shuffled action"],
                     3,
                     made,
-                    title=f"{FAMILY.get(made.family, made.family)}: {compare_actions(right, other, made.spec)}",
+                    title=f"{cast.title(made.family)}: {compare_actions(right, other, made.spec)}",
                     notes=[
                         f"rank {int(ranks[place]) + 1} of {len(known)}",
                         f"right over shuffled {signed(gains[place])} dB",
@@ -112,12 +114,6 @@ def action_videos(judged: Sequence[Judged], number: int) -> list[VideoPanels]:
                 )
             )
     return found
-
-
-def panel_label(family: str, name: str, headline_variant: str) -> str:
-    """A name short enough to stand in a panel: the family alone for its headline variant."""
-    head = FAMILY.get(family, family)
-    return head if name == headline_variant else f"{head} {name}"
 
 
 def _place(one: Judged, sample_id: str) -> int | None:

@@ -6,19 +6,16 @@ import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from wfm.evaluation.page.cast import Cast
 from wfm.evaluation.page.data import Chart, ConfigBlock, LineageNode, Series, StageCost
+from wfm.models.family import FAMILIES
 
 if TYPE_CHECKING:
     from wfm.artifacts import Artifact
     from wfm.artifacts.manifest import Manifest
 
-TRAINED = {
-    "tokenizer_continuous": "Tokenizer, continuous",
-    "tokenizer_discrete": "Tokenizer, discrete",
-    "model_diffusion": "Diffusion model",
-    "model_autoregressive": "Autoregressive model",
-}
-"""Input of the page -> what was trained there."""
+TOKENIZER, MODEL = "tokenizer_", "model_"
+"""What the names of inputs begin with that were trained: a tokenizer by its kind, a model by its family."""
 PAGE_KEY = "this page"
 
 
@@ -73,14 +70,23 @@ def configs(manifests: Mapping[str, "Manifest"]) -> list[ConfigBlock]:
     ]
 
 
-def training_charts(inputs: Mapping[str, "Artifact"]) -> list[Chart]:
+def training_charts(cast: Cast, inputs: Mapping[str, "Artifact"]) -> list[Chart]:
     """Loss by step of everything that was trained, and whatever was watched in dB on validation."""
     charts = []
-    for name, title in TRAINED.items():
-        if name in inputs:
-            points = read_points(inputs[name])
-            charts += [chart for chart in (_loss(title, points), _decibels(title, points)) if chart is not None]
+    for name, title in _trained(cast, inputs).items():
+        points = read_points(inputs[name])
+        charts += [chart for chart in (_loss(title, points), _decibels(title, points)) if chart is not None]
     return charts
+
+
+def _trained(cast: Cast, inputs: Mapping[str, "Artifact"]) -> dict[str, str]:
+    """Input of the page -> what was trained there: tokenizers first, then the models in the page's order."""
+    tokenizers = sorted(name for name in inputs if name.startswith(TOKENIZER))
+    models = [f"{MODEL}{family}" for family in FAMILIES.names() if f"{MODEL}{family}" in inputs]
+    return {
+        **{name: f"Tokenizer, {name.removeprefix(TOKENIZER)}" for name in tokenizers},
+        **{name: f"{cast.title(name.removeprefix(MODEL))} model" for name in models},
+    }
 
 
 def read_points(artifact: "Artifact") -> list[dict[str, Any]]:
@@ -127,7 +133,7 @@ def _decibels(title: str, points: list[dict[str, Any]]) -> Chart | None:
         xs, ys = _column(points, name)
         if xs:
             label = name.removeprefix("validation_").removesuffix("_db").replace("_", " ")
-            roles = ("validation", "training", "flow", "tokenizer")
+            roles = ("validation", "training", "flow", "ceiling_0")
             series.append(Series(name=label, role=roles[place % len(roles)], x=xs, y=ys))
     if not series:
         return None

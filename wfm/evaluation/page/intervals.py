@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from wfm.evaluation.metric import HEADLINE
-from wfm.evaluation.metrics import all_metrics
+from wfm.evaluation.metrics import all_metrics, world_metrics
+from wfm.evaluation.page.cast import Cast
 from wfm.evaluation.page.charts import role_class, ticks
 from wfm.evaluation.schema import Estimate, Metrics, SubsetReport
 
@@ -54,37 +55,26 @@ def columns(shown: list[Row]) -> list[Column]:
     return found
 
 
-NAMES = {
-    "sampled": "sampled",
-    "mean": "one-step mean",
-    "greedy": "greedy",
-    "repeat_last": "Repeat last frame",
-    "flow": "Optical flow",
-    "tokenizer": "Ceiling (tokenizer)",
-    "truth": "Truth",
-    "shuffled_action": "shuffled action",
-}
-FAMILY = {"diffusion": "Diffusion", "autoregressive": "Autoregressive"}
+@dataclass(frozen=True)
+class WorldColumn:
+    """One column of the table of objects and camera."""
+
+    heading: str
+    digits: int
+    share: bool
+    figures: dict[str, Estimate | None]
+    """By set of videos."""
 
 
-def method_name(family: str, name: str) -> str:
-    """What a reader calls a set of videos."""
-    if name in ("repeat_last", "flow", "truth"):
-        return NAMES[name]
-    head = FAMILY.get(family, family)
-    if name == "mean" and family != "diffusion":
-        return f"{head}, mean"
-    return f"{head} ceiling" if name == "tokenizer" else f"{head}, {NAMES.get(name, name)}"
-
-
-def method_role(family: str, name: str) -> str:
-    """The colour role of a set of videos."""
-    if name in ("repeat_last", "flow", "truth"):
-        return name
-    if name == "tokenizer":
-        return "tokenizer_autoregressive" if family == "autoregressive" else "tokenizer"
-    headline = {"diffusion": "sampled", "autoregressive": "greedy"}.get(family)
-    return family if name == headline else f"{family}_{name}"
+def world_columns(metrics: Metrics) -> list[WorldColumn]:
+    """A column for each metric of these sections of which anything is known."""
+    found = []
+    for report, rows_of in ((metrics.objects, world_metrics("objects")), (metrics.camera, world_metrics("camera"))):
+        for row in rows_of:
+            figures = {name: scores.estimate(row.name) for name, scores in report.videos.items()}
+            if any(figures.values()):
+                found.append(WorldColumn(row.heading.format(**dict(report)), row.digits, row.share, figures))
+    return found
 
 
 def video_order(metrics: Metrics) -> list[str]:
@@ -94,6 +84,7 @@ def video_order(metrics: Metrics) -> list[str]:
 
 def rows(metrics_list: list[Metrics], subset: str) -> list[Row]:
     """Rows of one subset: models first, then baselines, then each ceiling."""
+    cast = Cast(metrics_list)
     models: list[Row] = []
     references: list[Row] = []
     for metrics in metrics_list:
@@ -104,7 +95,7 @@ def rows(metrics_list: list[Metrics], subset: str) -> list[Row]:
             if name == "shuffled_action" or name not in report.videos:
                 continue
             reference = name not in metrics.variants
-            row = _row(metrics, report, name, reference=reference)
+            row = _row(cast, metrics, report, name, reference=reference)
             known = any(row.label == other.label for other in references)
             if not reference:
                 models.append(row)
@@ -114,7 +105,7 @@ def rows(metrics_list: list[Metrics], subset: str) -> list[Row]:
     return [*models, *sorted(references, key=lambda row: order.get(row.role, 2))]
 
 
-def _row(metrics: Metrics, report: SubsetReport, name: str, *, reference: bool) -> Row:
+def _row(cast: Cast, metrics: Metrics, report: SubsetReport, name: str, *, reference: bool) -> Row:
     quality, base = report.videos[name], report.videos.get("repeat_last")
     gains = report.gains.get(name, {})
     gain = gains["repeat_last"].psnr_gain_db if "repeat_last" in gains else None
@@ -122,8 +113,8 @@ def _row(metrics: Metrics, report: SubsetReport, name: str, *, reference: bool) 
         apart = quality.psnr_db.mean - base.psnr_db.mean
         gain = quality.psnr_db.model_copy(update={"mean": apart, "low": None, "high": None})
     return Row(
-        label=method_name(metrics.family, name),
-        role=method_role(metrics.family, name),
+        label=cast.name(metrics.family, name),
+        role=cast.role(metrics.family, name),
         reference=reference,
         figures=dict(quality),
         gain=gain,

@@ -4,9 +4,9 @@ from collections.abc import Callable
 
 from wfm.evaluation.metric import HEADLINE
 from wfm.evaluation.metrics import frame_metric
+from wfm.evaluation.page.cast import Cast
 from wfm.evaluation.page.config import Target
 from wfm.evaluation.page.data import Verdict
-from wfm.evaluation.page.intervals import FAMILY, method_name
 from wfm.evaluation.schema import Estimate, Gain, Metrics
 
 SUBSETS = {
@@ -31,8 +31,9 @@ def headline(metrics_list: list[Metrics]) -> tuple[str, list[str]]:
     """The result in one sentence that a reader may quote, about the first model; then one line for each model."""
     if not metrics_list:
         return "Nothing was evaluated.", []
-    told = [line for metrics in metrics_list if (line := _line(metrics))]
-    return _sentence(metrics_list[0]), told
+    cast = Cast(metrics_list)
+    told = [line for metrics in metrics_list if (line := _line(cast, metrics))]
+    return _sentence(cast, metrics_list[0]), told
 
 
 def _main(metrics: Metrics) -> tuple[str, Estimate, Gain] | None:
@@ -45,14 +46,14 @@ def _main(metrics: Metrics) -> tuple[str, Estimate, Gain] | None:
     return None
 
 
-def _sentence(metrics: Metrics) -> str:
+def _sentence(cast: Cast, metrics: Metrics) -> str:
     found = _main(metrics)
     if found is None:
         return "There is no figure over repeating the last frame."
     subset, psnr, _ = found
     seconds = metrics.predicted_frames / metrics.fps
     ahead = f"{seconds:.1f} s" if abs(seconds - 1) > 0.05 else "one second"
-    model = FAMILY.get(metrics.family, metrics.family)
+    model = cast.title(metrics.family)
     report = metrics.subsets[subset].gains[metrics.headline_variant].get("flow")
     flow = report.psnr_gain_db if report else None
     if _doubt(psnr) == ACROSS_ZERO:
@@ -77,7 +78,7 @@ def _doubt(estimate: Estimate) -> str:
     return ACROSS_ZERO if estimate.low <= 0 <= estimate.high else ""
 
 
-def _line(metrics: Metrics) -> str:
+def _line(cast: Cast, metrics: Metrics) -> str:
     found = _main(metrics)
     if found is None:
         return ""
@@ -86,7 +87,7 @@ def _line(metrics: Metrics) -> str:
     where = "windows" if subset == "all" else f"windows where {SUBSETS[subset]}"
     count = metrics.subsets[subset].windows
     line = (
-        f"{method_name(metrics.family, metrics.headline_variant)}: {signed(psnr.mean)} dB "
+        f"{cast.name(metrics.family, metrics.headline_variant)}: {signed(psnr.mean)} dB "
         f"[{ends(psnr, signed)}] over repeat-last, better on {share:.0f} % of {count} {where}"
     )
     closed = metrics.subsets[subset].way_closed.get(metrics.headline_variant)
@@ -109,10 +110,11 @@ def ends(estimate: Estimate, shown: Callable[[float], str]) -> str:
 
 def judge(targets: tuple[Target, ...], metrics_list: list[Metrics]) -> list[Verdict]:
     """Every target against what was measured."""
-    return [_judge(target, metrics_list) for target in targets]
+    cast = Cast(metrics_list)
+    return [_judge(cast, target, metrics_list) for target in targets]
 
 
-def _judge(target: Target, metrics_list: list[Metrics]) -> Verdict:
+def _judge(cast: Cast, target: Target, metrics_list: list[Metrics]) -> Verdict:
     percent = target.figure in SHARES
     metric = frame_metric(target.metric)
     unit = f" {metric.unit}" if metric.unit else ""
@@ -120,7 +122,7 @@ def _judge(target: Target, metrics_list: list[Metrics]) -> Verdict:
     wanted = f"{target.at_least * 100:.0f} %" if percent else f"{target.at_least:g}{unit}"
     more = "above" if target.at_least == 0 else "at least"
     figure = FIGURES[target.figure].format("" if target.metric == HEADLINE else f"{metric.title} ")
-    text = f"{method_name(target.family, target.variant)}: {figure} {more} {wanted}"
+    text = f"{cast.name(target.family, target.variant)}: {figure} {more} {wanted}"
     where = f"where {SUBSETS.get(target.subset, target.subset)}" if target.subset != "all" else "all windows"
     basis = f"{end}, {where}"
     estimate, reason = _find(target, metrics_list)

@@ -9,10 +9,11 @@ from markupsafe import Markup
 
 from wfm.artifacts.atomic import replace_on_disk
 from wfm.errors import MissingPackage
+from wfm.evaluation.page.cast import Cast
 from wfm.evaluation.page.charts import chart_rows, line_chart, role_class
 from wfm.evaluation.page.config import HERE
 from wfm.evaluation.page.data import PageData
-from wfm.evaluation.page.intervals import GainAxis, columns, method_name, method_role, rows, video_order
+from wfm.evaluation.page.intervals import GainAxis, columns, rows, video_order, world_columns
 from wfm.evaluation.page.lineage import lineage_svg
 from wfm.evaluation.page.verdict import SUBSETS, ends
 from wfm.evaluation.results import SHORT
@@ -55,9 +56,9 @@ def render(data: PageData) -> str:
         chart_rows=chart_rows,
         lineage=lineage_svg(data.lineage),
         role_class=role_class,
-        method_name=method_name,
-        method_role=method_role,
+        cast=Cast(data.metrics),
         video_order=video_order,
+        world_columns=world_columns,
     )
 
 

@@ -274,7 +274,7 @@ class AutoregressiveTransformer(nn.Module):
         x = self.embed(inputs) + condition[:, predicted // places]
         hinted = self._hinted(guess, predicted)  # [B, n, slots] or None
         if hinted is not None and self.guess_embeddings is not None:
-            x = x + self._embed(hinted, self.guess_embeddings.weight)
+            x = x + self._embed(hinted, self.guess_embeddings)
         return x, self._places(positions, columns, places)
 
     def run_blocks(
@@ -346,17 +346,17 @@ class AutoregressiveTransformer(nn.Module):
 
     def embed(self, ids: Tensor) -> Tensor:
         """ids ``[B, n, slots]`` -> ``[B, n, dim]``: the sum over slots and symbols of one embedding row each."""
-        return self._embed(ids, self.tok_embeddings.weight)
+        return self._embed(ids, self.tok_embeddings)
 
-    def _embed(self, ids: Tensor, table: Tensor) -> Tensor:
+    def _embed(self, ids: Tensor, table: nn.Embedding) -> Tensor:
         if self.config.vocabulary == "digits":  # a product with the (narrow) one-hot matrix: its backward is one GEMM
-            return self.vocabulary.one_hot(ids).flatten(-2).to(table.dtype) @ table
+            return self.vocabulary.one_hot(ids).flatten(-2).to(table.weight.dtype) @ table.weight
         if self.vocabulary.begin is not None:
             begins = ids == self.vocabulary.begin
             self.vocabulary.symbols(ids.masked_fill(begins, 0))  # looks at the rest
-            return functional.embedding(ids[..., 0], table)
+            return table(ids[..., 0])
         offsets = torch.arange(self.slots, device=ids.device) * self.vocabulary.width
-        return functional.embedding(self.vocabulary.symbols(ids)[..., 0] + offsets, table).sum(dim=-2)
+        return table(self.vocabulary.symbols(ids)[..., 0] + offsets).sum(dim=-2)
 
     def new_cache(self, batch: int, frames: int, size: tuple[int, int]) -> KeyValueCache:
         """An empty cache for ``frames`` latent frames of ``size`` tokens, with the rotary tables of all their positions."""

@@ -13,7 +13,7 @@ from wfm.artifacts import Store
 from wfm.curation.cut.split import SplitConfig, SplitVideo
 from wfm.data.aspect import Aspects
 from wfm.data.decode import open_video, read_frames
-from wfm.data.source import hash_file
+from wfm.data.source import known_hash
 from wfm.records import Clip, Video
 
 HEIGHT, WIDTH, EACH = 72, 88, 40
@@ -65,7 +65,7 @@ def broadcast(
 def split(path: Path, out: Path, **config: Any) -> list[Clip]:
     store: Any = Store.open(out / "store")
     step = SplitVideo(SplitConfig.parse(config), store, store, out)
-    return list(step(Video(source=str(path), name="a", video_id=hash_file(path))))
+    return list(step(Video(source=str(path), name="a", video_id=known_hash(path))))
 
 
 @pytest.mark.parametrize(("codec", "b_frames"), [("mpeg2video", 0), ("mpeg2video", 2), ("libx264", 3)])

@@ -14,7 +14,7 @@ from wfm.curation.cut.split import SplitConfig, SplitVideo
 from wfm.curation.prefetch import frame_bytes
 from wfm.curation.step import Skip
 from wfm.data import decode
-from wfm.data.source import hash_file
+from wfm.data.source import known_hash
 from wfm.records import Clip, Video
 
 Writer = Callable[..., Path]
@@ -39,7 +39,7 @@ KINDS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
 
 
 def row_of(path: Path) -> Video:
-    return Video(source=str(path), name=path.name, video_id=hash_file(path))
+    return Video(source=str(path), name=path.name, video_id=known_hash(path))
 
 
 def split(

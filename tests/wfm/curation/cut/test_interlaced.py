@@ -17,7 +17,7 @@ from wfm.curation.cut.combing import KEEN, SURE, luma, woven
 from wfm.curation.cut.interlaced import Fields, whole_frames
 from wfm.curation.cut.split import SplitConfig, SplitVideo
 from wfm.data.decode import read_frames
-from wfm.data.source import hash_file
+from wfm.data.source import known_hash
 from wfm.records import Clip, Video
 
 Moment = Callable[[float], np.ndarray]
@@ -134,7 +134,7 @@ def split(path: Path, out: Path, **config: Any) -> tuple[list[Clip], list[str]]:
     """(clips, reasons of skips)."""
     store: Any = Store.open(out / "store")
     step = SplitVideo(SplitConfig.parse({"shots": {"detector": "stride"}, **config}), store, store, out)
-    clips = list(step(Video(source=str(path), name="a", video_id=hash_file(path))))
+    clips = list(step(Video(source=str(path), name="a", video_id=known_hash(path))))
     return clips, [skip.reason for skip in step.skips]
 
 

@@ -15,7 +15,7 @@ import pytest
 from wfm.artifacts import Store
 from wfm.curation.cut.cutter import Written
 from wfm.curation.cut.split import SplitConfig, SplitVideo
-from wfm.data.source import hash_file
+from wfm.data.source import known_hash
 from wfm.records import Clip, Video
 
 Cut = Callable[..., Written]
@@ -159,7 +159,7 @@ def test_a_codec_nobody_knows_costs_no_clip(
     path = unknown(film(tmp_path / "a.mov", *[track("aac")] * tracks), hidden)
     store: Any = Store.open(tmp_path / "store")
     config = SplitConfig.parse({"shots": {"detector": "whole"}, "cut": {"audio": "keep"}})
-    (clip,) = SplitVideo(config, store, store, tmp_path)(Video(source=str(path), name="a", video_id=hash_file(path)))
+    (clip,) = SplitVideo(config, store, store, tmp_path)(Video(source=str(path), name="a", video_id=known_hash(path)))
     assert isinstance(clip, Clip)
     assert (clip.audio, clip.num_frames) == (said, SECONDS * FPS)
     with av.open(str(tmp_path / clip.path)) as file:
@@ -300,7 +300,7 @@ def test_sound_of_joined_pieces_goes_with_their_pictures(tmp_path: Path, kind: s
     config = SplitConfig.parse({"shots": {"detector": "whole"}, "cut": {"audio": "keep"}})
     store: Any = Store.open(tmp_path / "store")
     clips = list(
-        SplitVideo(config, store, store, tmp_path)(Video(source=str(path), name="a", video_id=hash_file(path)))
+        SplitVideo(config, store, store, tmp_path)(Video(source=str(path), name="a", video_id=known_hash(path)))
     )
     assert [clip.num_frames for clip in clips] == [SECONDS * FPS] * 3
     for clip, silent in zip(clips, (False, kind == "none in the second", False), strict=True):

@@ -10,7 +10,7 @@ import pytest
 from wfm.artifacts import Store
 from wfm.curation.cut.split import SplitConfig, SplitVideo
 from wfm.data.probe import probe
-from wfm.data.source import hash_file
+from wfm.data.source import known_hash
 from wfm.records import Clip, Video
 
 KINDS: dict[str, tuple[dict[str, str], str]] = {
@@ -41,7 +41,7 @@ KINDS: dict[str, tuple[dict[str, str], str]] = {
 def split(path: Path, out: Path, **cut: Any) -> Clip:
     store: Any = Store.open(out / "store")
     step = SplitVideo(SplitConfig.parse({"shots": {"detector": "whole"}, "cut": cut}), store, store, out)
-    (clip,) = step(Video(source=str(path), name="a", video_id=hash_file(path)))
+    (clip,) = step(Video(source=str(path), name="a", video_id=known_hash(path)))
     return clip
 
 

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from wfm.curation.dedup.dedup import DedupConfig, Known, find_duplicates
+from wfm.curation.dedup.dedup import DedupConfig, find_duplicates
+from wfm.curation.dedup.earlier import EarlierRun
 from wfm.curation.dedup.keepers import choose_keepers, connected, quality_order
 from wfm.curation.dedup.trial import Tables, trials, would_go
 from wfm.curation.rows import EMBEDDING_WIDTH as WIDTH
@@ -247,8 +248,8 @@ def test_new_clips_against_an_index_give_what_one_run_over_all_gives() -> None:
         rows, pairs, _ = find_duplicates(clips, [], embedded(clips, numbers.tolist()), config)
         before = [clips[i] for i in old]
         _, first, _ = find_duplicates(before, [], embedded(before, [numbers[i].tolist() for i in old]), config)
-        index = Known(pairs=first, clips={clip.clip_id: clip.clip_sha256 for clip in before})
-        again, both, counts = find_duplicates(clips, [], embedded(clips, numbers.tolist()), config, known=index)
+        index = EarlierRun(pairs=first, clips={clip.clip_id: clip.clip_sha256 for clip in before})
+        again, both, counts = find_duplicates(clips, [], embedded(clips, numbers.tolist()), config, earlier=index)
         assert again == rows
         assert both == pairs
         assert counts["compared_before"] == 90
@@ -257,9 +258,11 @@ def test_new_clips_against_an_index_give_what_one_run_over_all_gives() -> None:
 
 def test_a_clip_whose_bytes_changed_is_new_to_the_index() -> None:
     clips = [_clip(name) for name in "abc"]
-    index = Known(pairs=[DuplicatePair(clip_id="a", other_id="b", cosine=1.0)], clips={"a": "older bytes", "b": "b"})
+    index = EarlierRun(
+        pairs=[DuplicatePair(clip_id="a", other_id="b", cosine=1.0)], clips={"a": "older bytes", "b": "b"}
+    )
     table = embedded(clips, [vector(0, 0), vector(0, 1), vector(0, 1)])
-    rows, pairs, counts = find_duplicates(clips, [], table, DedupConfig(), known=index)
+    rows, pairs, counts = find_duplicates(clips, [], table, DedupConfig(), earlier=index)
     assert [(pair.clip_id, pair.other_id) for pair in pairs] == [("b", "c")]
     assert counts["compared_before"] == 1
     assert [row.duplicate_of for row in rows] == ["", "", "b"]

@@ -10,11 +10,10 @@ import pytest
 from wfm.curation.measure import quality, static
 from wfm.curation.measure.block_flow import PAIRS_AT_ONCE, block_flow
 from wfm.curation.measure.camera_moves import CameraTrack, camera_moves
-from wfm.curation.measure.motion import block_motion
+from wfm.curation.measure.motion import VectorSum, block_motion
 from wfm.curation.measure.small_frames import SmallFrames
 from wfm.curation.measure.video_type import look, picture_changes
 from wfm.curation.one_pass import Geometry, Moment, one_pass
-from wfm.curation.one_pass_consumers import VectorSum
 from wfm.data.orientation import Orientation
 
 Make = Callable[..., Path]

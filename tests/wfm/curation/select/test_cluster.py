@@ -3,7 +3,16 @@
 import numpy as np
 import pytest
 
-from wfm.curation.select.cluster import UNNAMED, ClusterConfig, assign, find_clusters, name_clusters, words_of
+from wfm.curation.select.cluster import (
+    UNNAMED,
+    ClusterConfig,
+    assign,
+    cluster_rows,
+    find_clusters,
+    name_clusters,
+    words_of,
+)
+from wfm.curation.select.kept_clips import KeptClips
 from wfm.errors import ConfigError, DataError
 
 KINDS = ("a dog runs in the snow", "a red car turns", "waves on a beach", "hands that knead dough")
@@ -28,8 +37,11 @@ def test_planted_groups_are_found_and_named() -> None:
     for name, kind in zip(found.names, KINDS, strict=True):
         assert set(name.split(", ")) <= set(words_of(kind))
         assert name != UNNAMED
-    rows = found.rows([f"c{row}" for row in range(400)])
-    assert rows[7].clip_id == "c7"
+    ids = [f"c{row}" for row in range(401)]
+    kept = KeptClips(ids, ["", *captions], ["train"] * 401, np.concatenate([np.zeros((1, 32), np.float32), x]))
+    again, rows = cluster_rows(kept, ClusterConfig(clusters=4))
+    assert (again.labels == found.labels).all()
+    assert [row.clip_id for row in rows] == ids[1:], "what cannot be compared has no row"
     assert rows[7].cluster == truth[7]
     labels, cosines = assign(x, found.centres)
     assert (labels == found.labels).all()

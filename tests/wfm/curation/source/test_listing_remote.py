@@ -127,12 +127,12 @@ def test_a_bucket_is_opened_once_until_the_credentials_change(bucket: Any, monke
 
 def test_a_remote_video_is_downloaded_once_and_checked(bucket: Any, tmp_path: Any) -> None:
     from wfm.artifacts import Store
-    from wfm.data.source import hash_file
+    from wfm.data.source import known_hash
 
     store = Store.open(tmp_path / "store")
     bucket("in/a.mp4", b"some bytes")
     path = open_source(store, "s3://films/in/a.mp4")
-    digest = hash_file(path)
+    digest = known_hash(path)
     assert path.read_bytes() == b"some bytes"
     assert open_source(store, "s3://films/in/a.mp4", digest) == path
     bucket("in/a.mp4", b"some other bytes")

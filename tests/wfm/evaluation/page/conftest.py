@@ -82,6 +82,9 @@ def write_generated(made: GeneratedVideos, folder: Path) -> None:
         "past_frames": made.past_frames,
         "fps": made.fps,
         "action_spec": made.spec.resolved(),
+        "headline": made.headline,
+        "title": made.title,
+        "labels": dict(made.labels),
     }
     (folder / "card.json").write_text(json.dumps(card))
 

@@ -9,7 +9,7 @@ from wfm.evaluation.page.data import Chart, Series
 
 
 def chart(**changes) -> Chart:
-    series = [Series(name="a", role="diffusion", x=[0, 1, 2], y=[0.0, 5.0, 10.0], low=[0, 4, 9], high=[1, 6, 11])]
+    series = [Series(name="a", role="model_0", x=[0, 1, 2], y=[0.0, 5.0, 10.0], low=[0, 4, 9], high=[1, 6, 11])]
     return Chart(**{"title": "T", "x_label": "time, s", "y_label": "dB", "series": series, **changes})
 
 

@@ -2,12 +2,13 @@ import pytest
 
 from wfm.evaluation.config import EvaluationConfig
 from wfm.evaluation.generated import CEILING
-from wfm.evaluation.page.config import TARGETS, Target
+from wfm.evaluation.page.config import PageConfig, Target
 from wfm.evaluation.page.intervals import GainAxis, rows
 from wfm.evaluation.page.verdict import headline, judge, signed
 from wfm.evaluation.page.write import estimate, percent
 from wfm.evaluation.report import evaluate
 from wfm.evaluation.schema import Metrics
+from wfm.recipes.demo import TARGETS
 
 CONFIG = EvaluationConfig(split="val", resamples=100)
 
@@ -110,7 +111,7 @@ def test_the_way_to_a_ceiling_that_is_below_the_floor_is_open(make):
 
 
 def test_the_demos_targets_are_those_of_its_promise():
-    wanted = {(t.family, t.variant, t.figure): t.at_least for t in TARGETS}
+    wanted = {(t.family, t.variant, t.figure): t.at_least for t in PageConfig.parse({"targets": TARGETS}).targets}
     assert wanted["diffusion", "sampled", "gain"] == 3.0
     assert wanted["diffusion", "mean", "gain"] == 4.0
     assert wanted["diffusion", "sampled", "share_of_windows"] == 0.9

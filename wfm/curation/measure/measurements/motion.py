@@ -1,0 +1,25 @@
+"""How fast a clip moves: `wfm.curation.measure.motion`."""
+
+from wfm.curation.measure.measurement import Limit, Measurement
+
+_PLACE = 10
+MEASUREMENTS = (
+    Measurement(
+        name="motion",
+        table="scores",
+        of=lambda seen: seen.motion.speed,
+        limits=(
+            Limit(
+                reason="low_motion",
+                option="minimum_motion",
+                evidence="motion {:.3f} picture sides a second",
+                place=30,
+            ),
+        ),
+        place=_PLACE,
+    ),
+    Measurement(name="motion_patch_minimum", table="scores", of=lambda seen: seen.motion.patch_minimum, place=_PLACE),
+    Measurement(name="pan_x", table="scores", of=lambda seen: seen.motion.pan_x, place=_PLACE),
+    Measurement(name="pan_y", table="scores", of=lambda seen: seen.motion.pan_y, place=_PLACE),
+    Measurement(name="motion_source", table="scores", kind=str, of=lambda seen: seen.motion.source, place=_PLACE),
+)
