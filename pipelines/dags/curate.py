@@ -8,7 +8,7 @@ The stages of `OPTIONAL` are there only if a setting is made for them. A clip is
 score makes both, embed takes over what it finds.
 """
 
-from pipelines.dags.graph import Graph, GraphNode, Settings, node
+from pipelines.dags.graph import Graph, GraphNode, Settings, following, node
 
 OPTIONAL = {"cluster_clips": "clusters", "classify_clips": "categories"}
 """Stage -> the input of write_shards that it makes."""
@@ -32,7 +32,7 @@ def curation_nodes(settings: Settings, videos: str, dataset: str) -> tuple[Graph
     return (
         *first,
         node("split_clips", "split_clips", settings, videos="ingest_videos"),
-        node("score_clips", "score_clips", settings, follows={"embed": "embed_clips"}, clips="split_clips"),
+        following(node("score_clips", "score_clips", settings, clips="split_clips"), embed="embed_clips"),
         node("caption_clips", "caption_clips", settings, clips="split_clips"),
         node("embed_clips", "embed_clips", settings, clips="split_clips", scores="score_clips"),
         node(

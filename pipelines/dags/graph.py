@@ -41,15 +41,11 @@ Builder = Callable[[Settings, str, str], Graph]
 """(settings, videos or "", dataset name) -> graph."""
 
 
-def node(
-    name: str,
-    stage: str,
-    settings: Settings,
-    *,
-    promote: str = "",
-    follows: Mapping[str, str] | None = None,
-    **inputs: str,
-) -> GraphNode:
+def node(name: str, stage: str, settings: Settings, *, promote: str = "", **inputs: str) -> GraphNode:
     """A node whose settings are the recipe's for its name."""
-    own = dict(settings.get(name, {}))
-    return GraphNode(name=name, stage=stage, inputs=inputs, settings=own, follows=dict(follows or {}), promote=promote)
+    return GraphNode(name=name, stage=stage, inputs=inputs, settings=dict(settings.get(name, {})), promote=promote)
+
+
+def following(node: GraphNode, **others: str) -> GraphNode:
+    """The node with ``follows``: field -> the node that it follows."""
+    return node.model_copy(update={"follows": others})

@@ -14,7 +14,7 @@ from pipelines.plan import Node, Plan, refresh
 from pipelines.retry_failed import failed_before, is_failure, retry_failed
 from wfm.artifacts import Artifact, Store
 from wfm.curation.poison import Note, poisoned
-from wfm.data.source import known_hash
+from wfm.data.local_files import known_hash
 from wfm.records import Clip, Video
 
 Stage = Callable[..., Artifact]

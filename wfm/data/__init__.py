@@ -2,8 +2,8 @@
 
 Read in this order:
 
-    source      where a video's bytes are -> a local file whose bytes are known (folders, buckets, the store; archive: members
-                of one; places: what may be asked at all)
+    source      where a video's bytes are -> a local file whose bytes are known (local_files: on this machine, and the cache;
+                remote: buckets and the web; archive: members of one; places: what may be asked at all)
     signatures  whether a file without a telling name is video, by its first bytes
     decode      video files -> frames, true to presentation timestamps; `VideoError` says why not (tracks: which one is the
                 film; frame_order: each frame in its place, damage known; transport, nal_units: lost data; claims: what a
@@ -31,10 +31,12 @@ __all__ = [
     "energon",
     "exclusions",
     "loader",
+    "local_files",
     "mixture",
     "orientation",
     "plan",
     "probe",
+    "remote",
     "shards",
     "signals",
     "source",
