@@ -2,8 +2,9 @@
 
     python -m components.<component> --spec URL --input NAME=KEY ... --key-out PATH [--dry-run]
 
-The spec is one JSON object: schema_version, store, run_id, node, stage, component, kind, config; and where they apply redo,
-promote, scheduler, reads_truth, log_level.
+The spec is one JSON object: schema_version, store, run_id, node, stage, component, kind, config, redo, promote, reads_truth.
+It is written before anything runs; what only the moment knows comes by the environment: ``DASK_SCHEDULER_ADDRESS`` (where there
+are workers), ``WFM_ATTEMPT`` (the number that whoever started it has taken for this try).
 The process derives its key, answers "cached" when that key is committed, else takes the key's lease, runs, commits, and
 writes ``outcome.json`` into its attempt folder. Whoever retries decides from the outcome; the exit code says the same
 (0 done, 64 wrong input, 75 try again, 143 cancelled, 1 bug).
@@ -38,9 +39,11 @@ if TYPE_CHECKING:
     from wfm.artifacts import Artifact, Store
     from wfm.artifacts.lease import Lease
 
-__all__ = ["ConfigT", "Context", "PartContext", "Result", "main", "node_key"]
+__all__ = ["ConfigT", "Context", "PartContext", "Result", "main", "node_key", "promote"]
 
 SPEC_VERSION = 1
+SCHEDULER = "DASK_SCHEDULER_ADDRESS"
+"""Dask's own variable, which its operator sets for the runner of a DaskJob."""
 _PR_SET_PDEATHSIG = 1
 _PASSING = (
     errno.ENOSPC,
@@ -164,7 +167,7 @@ def _make(
         inputs={name: _guarded(store.artifact(of), spec) for name, of in given.items()},
         out=attempt.path,
         scratch=store.scratch(key),
-        scheduler=spec.get("scheduler", ""),
+        scheduler=os.environ.get(SCHEDULER, ""),
         outside=outside,
         redo=spec.get("redo", ""),
         stop_requested=stop.is_set,
@@ -260,19 +263,19 @@ def _read(url: str) -> bytes:
         return file.read()
 
 
-def _named(store: "Store", reference: str) -> str:
-    """The key a name points at, or nothing when there is no such name yet."""
-    try:
-        return store.resolve(reference)
-    except InputError:
-        return ""
+def promote(store: "Store", name: str, key: str) -> None:
+    """Let a node's name (``dataset/curated``; empty: it has none) mean what it made; one that does so already is left alone.
+
+    A stage does this when it is through; a planner for what was there before.
+    """
+    kind, slash, rest = name.partition("/")
+    if slash:
+        store.promote(kind, rest, key)
 
 
 def _announce(spec: dict[str, Any], path: str, key: str, store: "Store") -> None:
     """Point the name the spec asks for at the key, and write the key where the engine reads it."""
-    kind, slash, name = spec.get("promote", "").partition("/")
-    if slash and _named(store, f"{kind}/{name}") != key:
-        store.promote(kind, name, key)
+    promote(store, spec.get("promote", ""), key)
     if path:
         replace_on_disk(Path(path), key.encode(), fsync=False)
 

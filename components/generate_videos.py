@@ -14,11 +14,7 @@ from components.entrypoint import Context, PartContext, Result, main
 from wfm.generation.held_out_config import HeldOutConfig
 
 
-class GenerateVideosConfig(HeldOutConfig):
-    """Which windows, and how their futures are drawn; see `wfm.generation.held_out_config`."""
-
-
-def run(ctx: Context[GenerateVideosConfig]) -> Result:
+def run(ctx: Context[HeldOutConfig]) -> Result:
     """One world model, every split."""
     from wfm.generation.held_out_plan import plan_parts
 
@@ -32,14 +28,14 @@ def run(ctx: Context[GenerateVideosConfig]) -> Result:
     return Result(counts=counts, skipped=skipped, parts=entries, extra={"family": card["family"]})
 
 
-def generate(part: "PartContext[GenerateVideosConfig]") -> Result:
+def generate(part: "PartContext[HeldOutConfig]") -> Result:
     """One part: windows of a split."""
     from wfm.generation.held_out import generate_part
 
     return Result(counts=generate_part(part))
 
 
-CONFIG = GenerateVideosConfig
+CONFIG = HeldOutConfig
 
 if __name__ == "__main__":
     main(__spec__.name, CONFIG, run)

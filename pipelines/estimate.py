@@ -15,11 +15,10 @@ from typing import TYPE_CHECKING, Any
 from pipelines.explain import flat
 from wfm.config import Config
 from wfm.errors import WfmError
-from wfm.generation.config import TWICE
 from wfm.models.family import FAMILIES, FamilyConfig
 
 if TYPE_CHECKING:
-    from pipelines.plan import Node, Plan
+    from pipelines.nodes import Node, Plan
     from wfm.artifacts import Artifact, Store
 
 INGEST = "ingest_videos"
@@ -82,7 +81,7 @@ def _of_training(config: Any, files: int | None) -> float:
 
 def _of_generation(config: Any, files: int | None) -> float | None:
     windows = config.max_windows or files
-    passes = config.sampling.steps * (2 if config.sampling.sampler in TWICE else 1)
+    passes = FAMILIES.load(config.family).passes(config.sampling)
     return None if windows is None else float(windows * len(config.splits) * passes)
 
 
@@ -206,7 +205,7 @@ def _measured(artifact: "Artifact", store: "Store") -> _Made | None:
 
 
 def _config(component: str, values: dict[str, Any]) -> Config:
-    from pipelines.plan import config_class
+    from pipelines.nodes import config_class
 
     return config_class(component).parse(values)
 

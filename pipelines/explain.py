@@ -14,7 +14,7 @@ from wfm.artifacts.invalidation import tombstones
 from wfm.errors import ConfigError, InputError, WfmError
 
 if TYPE_CHECKING:
-    from pipelines.plan import Node, Plan
+    from pipelines.nodes import Node, Plan
     from wfm.artifacts import Store
     from wfm.artifacts.manifest import Manifest
     from wfm.artifacts.runs import Run
@@ -147,7 +147,7 @@ def _latest(plan: "Plan", store: "Store") -> "dict[str, Manifest]":
 
 def _against(plan: "Plan", node: "Node", manifest: "Manifest", store: "Store") -> str:
     """The differences in one line."""
-    from pipelines.plan import code_of, config_class, modules_of
+    from pipelines.nodes import code_of, config_class, modules_of
 
     config = config_class(node.component)
     try:
@@ -248,7 +248,7 @@ def compare(
     found.inputs = {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
     if before["code_id"] != after["code_id"]:
         found.code = (before["code_id"], after["code_id"])
-        one, two = modules_before.get(str(before.get("name")), {}), modules_after.get(str(after.get("name")), {})
+        one, two = modules_before.get(before.get("name", ""), {}), modules_after.get(after.get("name", ""), {})
         found.modules = sorted(module for module in {*one, *two} if one.get(module) != two.get(module))
     found.redo = before.get("redo", "") != after.get("redo", "")
     found.outside = not len(found) and before["key"] != after["key"]

@@ -72,7 +72,7 @@ class Config(pydantic.BaseModel):
     model_config = pydantic.ConfigDict(extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False)
 
     @classmethod
-    def reads(cls, values: Mapping[str, Any]) -> "type[Config]":
+    def class_of(cls, values: Mapping[str, Any]) -> "type[Config]":
         """The class that reads `values`: this one, where a kind does not depend on them."""
         return cls
 
@@ -136,6 +136,18 @@ def assign(values: dict[str, Any], path: list[str], value: Any, model: type[pyda
         if not isinstance(here.get(name), dict):
             raise ConfigError(f"override {'.'.join(path)!r}: {'.'.join(path[: depth + 1])!r} has no fields of its own")
         here = here[name]
+
+
+def knows(path: list[str], model: type[pydantic.BaseModel]) -> bool:
+    """Whether ``model`` has the field at ``path``, as far as its classes say: within plain values everything may stand."""
+    kind: type[pydantic.BaseModel] | None = model
+    for name in path:
+        if kind is None:
+            return True
+        if name not in kind.model_fields:
+            return False
+        kind = _nested(kind.model_fields[name])
+    return True
 
 
 def unknown(name: str, choices: Iterable[str]) -> str:

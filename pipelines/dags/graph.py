@@ -46,6 +46,6 @@ def node(name: str, stage: str, settings: Settings, *, promote: str = "", **inpu
     return GraphNode(name=name, stage=stage, inputs=inputs, settings=dict(settings.get(name, {})), promote=promote)
 
 
-def following(node: GraphNode, **others: str) -> GraphNode:
-    """The node with ``follows``: field -> the node that it follows."""
-    return node.model_copy(update={"follows": others})
+def following(made: GraphNode, **nodes: str) -> GraphNode:
+    """The node, with fields of its config that follow those of other nodes."""
+    return made.model_copy(update={"follows": nodes})

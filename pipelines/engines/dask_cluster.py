@@ -1,8 +1,8 @@
 """One Dask cluster for a run, there only while a stage needs it.
 
 It starts with the first ``daskjob`` stage that has work and goes when the last one is through, so that training has the
-memory. Stages get its address in their spec and its keys in their environment; where there is none they work in their own
-process.
+memory. Stages get its address and its keys in their environment, as a runner of a DaskJob does; where there is none they work
+in their own process.
 """
 
 import logging
@@ -10,7 +10,8 @@ import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
-from pipelines.stages import StageRow
+from components.entrypoint import SCHEDULER
+from pipelines.stages import Kind
 from wfm.errors import Cancelled, MissingPackage
 from wfm.log import get_logger
 
@@ -25,9 +26,9 @@ class Cluster:
         self._address = ""
 
     @contextmanager
-    def user(self, row: StageRow, stop: threading.Event) -> Iterator[str]:
-        """The scheduler's address for a stage of this row; empty for one that does not use Dask."""
-        if row.kind != "daskjob":
+    def user(self, kind: Kind, stop: threading.Event) -> Iterator[str]:
+        """The scheduler's address for a stage of this kind; empty for one that does not use Dask."""
+        if kind != "daskjob":
             yield ""
             return
         with self._lock:
@@ -36,11 +37,13 @@ class Cluster:
             address = self._address or self._start()
         yield address
 
-    def keys(self) -> dict[str, str]:
-        """Environment by which a stage proves that it may use the workers; in no file and on no command line."""
+    def environment(self, scheduler: str) -> dict[str, str]:
+        """By which a stage finds the scheduler and proves that it may use the workers; in no file and on no command line."""
+        if not scheduler:
+            return {}
         from wfm.parts.workers import keys_environment
 
-        return keys_environment()
+        return {SCHEDULER: scheduler, **keys_environment()}
 
     def close(self) -> None:
         """Stop the workers; the next user starts new ones."""

@@ -16,8 +16,9 @@ import torch
 from transformers import Qwen3Config, Qwen3ForCausalLM
 
 from tests.benchmarks.paired import THREADS, best_batch, paired, print_line
-from wfm.generation.decoding import continue_tokens, greedy
+from wfm.families.autoregressive.decoding import continue_tokens, greedy
 from wfm.models.autoregressive import AutoregressiveConfig, AutoregressiveTransformer
+from wfm.models.fast_cpu import fast_cpu
 
 GRID, GIVEN, FRAMES = (8, 8), 2, 4
 """Tokens of a latent frame, latent frames given, and all of them: 128 tokens given, 128 decoded."""
@@ -40,7 +41,7 @@ def models(size: str) -> tuple[AutoregressiveTransformer, Qwen3ForCausalLM]:
         ),
         attn_implementation="sdpa",
     )  # fmt: skip
-    return AutoregressiveTransformer(config).eval(), peer.eval()
+    return fast_cpu(AutoregressiveTransformer(config).eval()), peer.eval()
 
 
 def measure(size: str, pairs: int) -> None:

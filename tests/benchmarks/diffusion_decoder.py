@@ -26,12 +26,12 @@ from wfm.data.windows import Window, windows
 from wfm.evaluation.bootstrap import Bootstrap
 from wfm.evaluation.metrics.psnr import psnr_per_frame
 from wfm.evaluation.metrics.ssim import ssim_per_frame
-from wfm.generation.config import SamplingConfig
-from wfm.generation.token_decoder import TokenDecoder
+from wfm.families.diffusion_decoder.draw import TokenDecoder
+from wfm.generation.sampler_config import SamplerConfig
 from wfm.models.folder import open_model
 from wfm.models.tokenizer import Tokenizer
 
-SAMPLED = SamplingConfig(sampler="euler", steps=4)
+SAMPLED = SamplerConfig(sampler="euler", steps=4)
 
 
 def spread(found: list[Window], limit: int) -> list[Window]:

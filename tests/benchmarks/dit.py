@@ -30,7 +30,7 @@ from torch import Tensor
 from tests.benchmarks.paired import THREADS, Floor, best_batch, measure_floor, paired, print_line, time_of, warm_up
 from wfm.models.diffusion.config import DiffusionConfig
 from wfm.models.diffusion.network import DiffusionTransformer
-from wfm.models.fast_cpu import packed_weights
+from wfm.models.fast_cpu import fast_cpu, packed_weights
 from wfm.models.parallel_config import ParallelConfig
 from wfm.models.parallelize import parallelize
 
@@ -75,7 +75,7 @@ def models(row: Row) -> tuple[DiffusionTransformer, torch.nn.Module]:
             torch.nn.init.normal_(parameter, std=0.02)
     rival = peer_module.CosmosTransformer3DModel(in_channels=16, out_channels=16, **same)
     rival.load_state_dict(ours.state_dict())
-    return ours, rival
+    return fast_cpu(ours), rival
 
 
 def inputs(row: Row, batch: int) -> tuple[Tensor, Tensor, Tensor, dict[str, Any]]:

@@ -26,10 +26,10 @@ from wfm.data.plan import DataPlan
 from wfm.data.shards import iter_samples
 from wfm.data.signals import SignalTable
 from wfm.data.windows import clip_signals
+from wfm.families.autoregressive.decoding import continue_tokens, greedy
+from wfm.families.autoregressive.medusa import continue_with_drafts
 from wfm.families.tokenizer.card import TokenizerTrainingConfig
 from wfm.families.tokenizer.fit import fit_tokenizer
-from wfm.generation.decoding import continue_tokens, greedy
-from wfm.generation.medusa import continue_with_drafts
 from wfm.models.autoregressive import AutoregressiveTransformer
 from wfm.models.folder import load_model, save_model
 from wfm.models.tokenizer import Tokenizer

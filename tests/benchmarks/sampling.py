@@ -24,10 +24,11 @@ from diffusers import EDMEulerScheduler
 from torch import Tensor
 
 from tests.benchmarks.paired import THREADS, paired, print_line
-from wfm.generation.config import GuidanceConfig, SamplingConfig
-from wfm.generation.rollout import draw_latents
+from wfm.families.diffusion.draw import draw_latents
+from wfm.generation.sampler_config import GuidanceConfig, SamplerConfig
 from wfm.generation.samplers import seeded_noise
 from wfm.models.diffusion import Conditions, Denoiser, DenoiserConfig
+from wfm.models.fast_cpu import fast_cpu
 
 GRIDS = {320: (5, 16, 16), 2048: (8, 32, 32)}
 """Latent sizes (T, H, W) by tokens."""
@@ -47,7 +48,7 @@ def models(same: dict[str, Any]) -> tuple[Denoiser, torch.nn.Module]:
     """Ours and the rival's with the same weights; what starts at zero is random. same: fields that both configs have."""
     torch.manual_seed(0)
     network = {"in_channels": 16, "qk_norm_eps": 1e-5, **same}
-    ours = Denoiser(DenoiserConfig.parse({"network": network})).eval()
+    ours = fast_cpu(Denoiser(DenoiserConfig.parse({"network": network})).eval())
     for parameter in ours.parameters():
         if not parameter.any():
             torch.nn.init.normal_(parameter, std=0.02)
@@ -83,7 +84,7 @@ def our_sampling(
     model: Denoiser, size: tuple[int, int, int], text: Tensor, negative: Tensor, *, sampler: str, steps: int, fps: int
 ) -> Tensor:
     """The same of ours: seeds 0, 1, ... for the noise."""
-    sampling = SamplingConfig.parse(
+    sampling = SamplerConfig.parse(
         {
             "sampler": sampler,
             "steps": steps,

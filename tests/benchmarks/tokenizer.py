@@ -26,6 +26,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from tests.benchmarks.paired import THREADS, Floor, Paired, best_batch, measure_floor, paired, print_line
+from wfm.models.fast_cpu import fast_cpu
 from wfm.models.tokenizer import Tokenizer, TokenizerConfig
 
 SIZES = {"small": (32, 64, 128, 128), "full": (128, 256, 512, 512)}
@@ -43,7 +44,7 @@ def models(size: str) -> dict[str, nn.Module]:
     )
     ours = Tokenizer(TokenizerConfig(channels=channels))
     ours.load_state_dict(rival.state_dict())
-    return {"ours": ours.eval(), "rival": rival.eval()}
+    return {"ours": fast_cpu(ours.eval()), "rival": rival.eval()}
 
 
 def clip_of(row: str, batch: int = 1) -> Tensor:

@@ -25,6 +25,7 @@ from wfm.data.loader import ArrayDataset, Loader, as_video, video_batch
 from wfm.data.plan import DataPlan
 from wfm.families.tokenizer.card import TokenizerTrainingConfig
 from wfm.families.tokenizer.fit import first_weights
+from wfm.models.fast_cpu import fast_cpu
 from wfm.models.folder import count_parameters
 from wfm.models.tokenizer import Tokenizer, TokenizerConfig, TokenizerObjective
 from wfm.recipes import demo
@@ -89,7 +90,7 @@ def main() -> None:
     config = TokenizerTrainingConfig.parse(RECIPE)
     batch = as_video(samples.arrays["frames"][: config.training.batch_size, : config.crop_frames])
     budget = arguments.steps * step_flops(
-        Tokenizer(TokenizerConfig.parse(RECIPE["model"])), batch, TokenizerObjective(config.loss)
+        fast_cpu(Tokenizer(TokenizerConfig.parse(RECIPE["model"]))), batch, TokenizerObjective(config.loss)
     )
     for name, model, trained in structures():
         if not arguments.rows or name.startswith(tuple(arguments.rows)):

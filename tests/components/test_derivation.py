@@ -10,7 +10,7 @@ import pytest
 from components import derivation
 from components.derivation import closure, derive_key, derive_part_key
 from pipelines import lock
-from pipelines.plan import config_class
+from pipelines.nodes import config_class
 from pipelines.stages import TABLE
 from wfm.config import Config
 from wfm.models.family import FamilyConfig

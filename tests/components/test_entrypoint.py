@@ -86,7 +86,7 @@ class Stage:
         run = self.store.runs.create({"pipeline": "toy"})
         spec = {
             "schema_version": 1, "store": self.store.url, "options": {}, "run_id": run.id, "node": "toy", "stage": "toy",
-            "component": "toy", "kind": "toys", "config": config, "redo": redo, "promote": "toys/named", "scheduler": "",
+            "component": "toy", "kind": "toys", "config": config, "redo": redo, "promote": "toys/named",
             "reads_truth": False,
         }  # fmt: skip
         url = run.write("specs/toy.json", json.dumps(spec))

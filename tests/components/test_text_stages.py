@@ -61,6 +61,7 @@ def test_captions_from_data_set_to_published_model(
     assert captions.manifest.extra["text"]["identity"] == encoder_identity(TextConfig(encoder="minilm"))
 
     world = {
+        "family": "diffusion",
         "training": {**fast, "steps": 40},
         "diffusion": {
             "network": {"num_attention_heads": 2, "attention_head_dim": 12, "num_layers": 1, "adaln_lora_dim": 4},
@@ -76,7 +77,7 @@ def test_captions_from_data_set_to_published_model(
     signals = run_stage("encode_signals", {}, dataset=dataset)
     inputs = {"dataset": dataset, "signals": signals, "latents": latents, "tokenizer": tokenizer, "model": model}
     sampling = {"steps": 2, "batch_size": 4, "guidance": {"scale": 2.0}}
-    settings = {"past_frames": 5, "stride_frames": 12, "examples": 1, "sampling": sampling}
+    settings = {"family": "diffusion", "past_frames": 5, "stride_frames": 12, "examples": 1, "sampling": sampling}
     made = run_stage("generate_videos", settings, **inputs)
     assert set(made.table("test/samples", columns=["caption"]).column("caption").to_pylist()) == set(WORDS)
     report = run_stage("evaluate_model", {"resamples": 20, "examples": 1}, generated=made)

@@ -17,9 +17,9 @@ from wfm.artifacts import Artifact, Store
 from wfm.data.shards import ShardWriter
 from wfm.errors import Cancelled, ConfigError, DataError, InputError
 from wfm.families.diffusion_decoder.card import DecoderTrainingConfig
+from wfm.families.diffusion_decoder.draw import TokenDecoder
 from wfm.families.diffusion_decoder.fit import fit_decoder, joined
 from wfm.generation.from_artifacts import fetch_decoder
-from wfm.generation.token_decoder import TokenDecoder
 from wfm.generation.write_video import write_mp4
 from wfm.models.folder import open_model
 from wfm.training.encoded import read_encoded

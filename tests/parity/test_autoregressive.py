@@ -17,7 +17,7 @@ import transformers.models.qwen3.modeling_qwen3 as peer_module
 from torch import Tensor
 from transformers import Qwen3Config, Qwen3ForCausalLM
 
-from wfm.generation.decoding import continue_tokens, greedy
+from wfm.families.autoregressive.decoding import continue_tokens, greedy
 from wfm.models.autoregressive import AutoregressiveConfig, AutoregressiveTransformer
 from wfm.models.rotary import Rope, rope_3d
 

@@ -14,16 +14,17 @@ from typing import Any
 
 import pydantic
 
-from pipelines.plan import config_class
+from pipelines.nodes import config_class
 from pipelines.stages import TABLE
 from tests.pipelines.freeze_keys import hashes, plans
 from wfm.config import Config, added
+from wfm.models.family import FAMILIES, FamilyConfig
 
 FIELD = "grown_by_a_test"
 
 
 def classes() -> list[type[Config]]:
-    """Every config class that the table reaches, through sections, unions, tuples and mappings; inner ones first."""
+    """Every config class that the table reaches, through families, sections, unions, tuples and mappings; inner ones first."""
     found: list[type[Config]] = []
 
     def walk(kind: Any) -> None:
@@ -37,7 +38,10 @@ def classes() -> list[type[Config]]:
             walk(inner)
 
     for row in TABLE:
-        walk(config_class(row.component))
+        config: Any = config_class(row.component)
+        families = config.choices() if issubclass(config, FamilyConfig) else ()
+        for kind in [config.of_family(FAMILIES.load(name)) for name in families] or [config]:
+            walk(kind)
     return found
 
 

@@ -83,7 +83,7 @@ def store(tmp_path: Path) -> Store:
         ("generate_videos.past_frames=33", r"past_frames = 33: windows have 33 frames"),
         ("generate_videos.past_frames=10", r"past_frames = 10: .*nearest are 9 or 17"),
         ("generate_videos.past_frames=17", r"past_frames = 17: the model is shown what follows 9 frames"),
-        ("generate_videos.sampling.sigma_min=90", r"sampling.sigma_min = 90.0: it is below sigma_max, 80"),
+        ("generate_videos.sampling.sigma_min=90", r"sigma_min is 90; it must lie below sigma_max, 80"),
         ("train_diffusion.family=autoregressive", r"'family' = 'autoregressive', and diffusion, edm.* are of family diffusion"),
         (f"{CONTINUOUS}.model.levels=[8,8,8,8,8,8,8,8]", r"train_diffusion.family = 'diffusion': .*without levels"),
         ("train_diffusion.unfrozen_layers=3", r"train_diffusion.unfrozen_layers = 3: the network has 2 blocks"),

@@ -27,7 +27,6 @@ __all__ = [
     "captions",
     "dataset_parts",
     "decode",
-    "encoded",
     "energon",
     "exclusions",
     "loader",

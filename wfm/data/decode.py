@@ -384,12 +384,17 @@ def _open_container(path: Path) -> Any:
         container = av.open(f"file:{path}", options=options)
     except ERRORS as error:
         if head[4:8] in (b"ftyp", b"moov", b"mdat", b"wide", b"free"):
-            raise VideoError(path, "truncated", f"an mp4 without a readable index (moov): {words_of(error)}") from error
+            raise VideoError(path, "truncated", f"{_no_index(path)}: {words_of(error)}") from error
         raise VideoError(path, "not_a_video", f"no video container recognised: {words_of(error)}") from error
     if not container.streams and head[4:8] == b"ftyp":
         container.close()
-        raise VideoError(path, "truncated", f"an mp4 of {path.stat().st_size} bytes without its index (moov)")
+        raise VideoError(path, "truncated", _no_index(path))
     return container
+
+
+def _no_index(path: Path) -> str:
+    """Which of the two ways it fails in hangs on what lies in the codec library's memory: the words are the same."""
+    return f"an mp4 of {path.stat().st_size} bytes without its index (moov)"
 
 
 def _video_stream(path: Path, container: Any) -> tuple[Any, tuple[str, ...]]:

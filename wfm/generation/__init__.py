@@ -2,7 +2,8 @@
 
 Rooms, in reading order:
 
-    config          SamplingConfig: how futures are drawn; torch-free
+    config          how futures are drawn, as far as families share it: SamplingConfig; torch-free
+    sampler_config  SamplerConfig: how a denoiser is sampled; torch-free
     samplers        diffusion samplers (Euler, Heun, RES-2AB, DPM-Solver++, flow) over a plain ``denoise(x, sigma)``
     guidance        conditional and unconditional prediction in one batch
     decoding        autoregressive decoding with a key/value cache: greedy, top-p

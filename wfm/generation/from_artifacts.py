@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from wfm.errors import DataError, InputError
 from wfm.generation.config import SamplingConfig
+from wfm.generation.rollout import Shows
 from wfm.generation.world_model import WorldCard, WorldModel
 from wfm.models.family import FAMILIES
-from wfm.models.folder import open_model
+from wfm.models.folder import open_model, read_card
 
 if TYPE_CHECKING:
     from wfm.artifacts import Artifact, Store
@@ -18,11 +19,19 @@ if TYPE_CHECKING:
 CARD_VERSION = 1
 
 
-def open_world(inputs: Mapping[str, "Artifact"], *, past_frames: int, sampling: SamplingConfig) -> WorldModel:
+def open_world(
+    inputs: Mapping[str, "Artifact"],
+    *,
+    past_frames: int,
+    sampling: SamplingConfig,
+    family: str = "",
+    tokenizer_family: str = "",
+) -> WorldModel:
     """The unpublished world model of the artifacts ``tokenizer``, ``model`` and ``latents``; the latter's geometry is
     the window.
 
-    Raises DataError when the model was trained with another tokenizer, or on other latents, than the ones given.
+    Raises DataError when the model was trained with another tokenizer, or on other latents, than the ones given, and
+    ConfigError for models of other families than those said, if any.
     """
     for role in ("tokenizer", "latents"):
         trained_with = inputs["model"].manifest.inputs.get(role)
@@ -30,8 +39,8 @@ def open_world(inputs: Mapping[str, "Artifact"], *, past_frames: int, sampling: 
             raise DataError(
                 f"the model was trained with {role} {trained_with[:12]}, given is {inputs[role].key[:12]}: take one run's"
             )
-    tokenizer, _ = open_model(inputs["tokenizer"])
-    model, model_card = open_model(inputs["model"])
+    tokenizer, _ = open_model(inputs["tokenizer"], tokenizer_family)
+    model, model_card = open_model(inputs["model"], family)
     frames, height, width = latent_shape(inputs["latents"])
     config = tokenizer.config
     card = WorldCard(
@@ -90,8 +99,17 @@ def fetch_bundle(store: "Store", name_or_path: str, into: Path) -> tuple[Path, s
 
 
 def fetch_decoder(store: "Store", name_or_path: str, into: Path) -> tuple[Path, str]:
-    """The same of a diffusion decoder: a folder with ``model/`` and ``tokenizer/``, a key, ``decoder/NAME@ALIAS`` or NAME."""
-    return _fetch_named(store, name_or_path, into, kind="decoder", mark="model/config.json", what="diffusion decoder")
+    """The same of a decoder of tokens: a folder with ``model/`` and ``tokenizer/``, a key, ``decoder/NAME@ALIAS`` or NAME."""
+    return _fetch_named(store, name_or_path, into, kind="decoder", mark="model/config.json", what="decoder of tokens")
+
+
+def open_decoder(folder: Path) -> Shows:
+    """The decoder in a folder with ``model/`` and ``tokenizer/``. Raises DataError for a model of another kind."""
+    family = FAMILIES.load(read_card(folder / "model").family)
+    if family.makes != "decoder":
+        raise DataError(f"{folder / 'model'} holds a model of family {family.name!r}, not a decoder of tokens")
+    opened: Shows = family.drawing().load(folder)
+    return opened
 
 
 def _fetch_named(store: "Store", name_or_path: str, into: Path, *, kind: str, mark: str, what: str) -> tuple[Path, str]:

@@ -28,8 +28,8 @@ from wfm.data.seeds import derived_seed
 from wfm.data.shards import iter_samples
 from wfm.data.windows import decode_sample
 from wfm.errors import DataError
-from wfm.generation.config import SamplingConfig
 from wfm.generation.from_artifacts import card_values, open_world
+from wfm.generation.held_out_config import HeldOutConfig
 from wfm.generation.world_model import WorldModel
 from wfm.generation.write_video import from_uint8, to_uint8, write_mp4
 from wfm.models.folder import save_tensors
@@ -40,13 +40,8 @@ if TYPE_CHECKING:
     from wfm.artifacts import Store
 
 SHUFFLED = "shuffled_action"
+"""The twin with other actions; it is made as the family's headline variant is, with the same seeds."""
 _WORLDS: Kept[WorldModel] = Kept()
-
-VARIANTS: dict[str, dict[str, str]] = {
-    "diffusion": {"sampled": "sample", "mean": "mean", "shuffled_action": "sample"},
-    "autoregressive": {"greedy": "greedy", "mean": "mean", "sampled": "sample", "shuffled_action": "greedy"},
-}
-"""Family -> variant -> mode. The shuffled twin is made as the family's headline variant is, with the same seeds."""
 
 
 @dataclass(frozen=True)
@@ -103,7 +98,7 @@ def generate_part(part: PartLike) -> dict[str, int]:
     config, store = part.config, part.open_store()
     if config.threads:
         torch.set_num_threads(config.threads)
-    world = open_kept_world(store, part.arguments, past_frames=config.past_frames, sampling=config.sampling)
+    world = open_kept_world(store, part.arguments, config)
     held = read_held_out(
         store, part.arguments, num_frames=world.card.num_frames, size=world.card.size, width=world.action_spec.width
     )
@@ -112,16 +107,18 @@ def generate_part(part: PartLike) -> dict[str, int]:
     return {**made, **{f"{held.split}_{name}": count for name, count in made.items()}}
 
 
-def open_kept_world(
-    store: "Store", keys: Mapping[str, str], *, past_frames: int, sampling: SamplingConfig
-) -> WorldModel:
+def open_kept_world(store: "Store", keys: Mapping[str, str], config: HeldOutConfig) -> WorldModel:
     """The world model of artifacts by their keys, opened once a process."""
     roles = {role: keys[role] for role in ("tokenizer", "model", "latents")}
-    asked = json.dumps([store.url, roles, past_frames, sampling.resolved()])
+    asked = json.dumps([store.url, roles, config.past_frames, config.sampling.resolved()])
     return _WORLDS.get(
         asked,
         lambda: open_world(
-            {role: store.artifact(key) for role, key in roles.items()}, past_frames=past_frames, sampling=sampling
+            {role: store.artifact(key) for role, key in roles.items()},
+            past_frames=config.past_frames,
+            sampling=config.sampling,
+            family=config.family,
+            tokenizer_family=config.tokenizer_family,
         ),
     )
 
@@ -141,9 +138,7 @@ def write_part(world: WorldModel, held: HeldOut, out: Path, *, seed: int) -> dic
         folder / "actions.safetensors",
     )
     seeds = [derived_seed(seed, row["sample_id"]) for row in held.rows]
-    variants = {
-        name: mode for name, mode in VARIANTS[card.family].items() if name != SHUFFLED or held.shuffled is not None
-    }
+    variants = (*world.family.variants, *([SHUFFLED] if held.shuffled is not None else []))
     batch = card.sampling.batch_size
     for name in ("truth", "tokenizer", *variants):
         actions = shuffled if name == SHUFFLED else held.actions
@@ -151,7 +146,7 @@ def write_part(world: WorldModel, held: HeldOut, out: Path, *, seed: int) -> dic
         for start in range(0, len(made), batch):
             rows = slice(start, start + batch)
             words = [row["caption"] for row in held.rows[rows]] if world.reads_text else None
-            mode = variants.get(name, "")
+            mode = world.family.mode_of(name)
             made[rows] = _videos(world, held.frames[rows], actions[rows], words, seeds[rows], name, mode)
         save_tensors({"video": torch.from_numpy(made)}, folder / f"{name}.safetensors")
         for row, number in held.examples.items():

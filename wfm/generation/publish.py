@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from wfm.errors import DataError
-from wfm.generation.config import SamplingConfig
 from wfm.generation.world_model import WorldCard, WorldModel
 from wfm.models.folder import fetch_model
 
@@ -35,16 +34,13 @@ def write_bundle(store: "Store", inputs: Mapping[str, "Artifact"], out: Path, *,
         metrics = json.load(file)
     for role in ("tokenizer", "model"):
         shutil.copytree(fetch_model(inputs[role], scratch / role), out / role, dirs_exist_ok=True)
-    card = WorldCard(
-        name=name or f"{made['family']}",
-        family=made["family"],
-        size=tuple(made["size"]),
-        fps=made["fps"],
-        num_frames=made["num_frames"],
-        past_frames=made["past_frames"],
-        sampling=SamplingConfig.parse(made["sampling"]),
-        evaluation=metrics,
-        inputs={role: artifact.key for role, artifact in sorted(inputs.items())},
+    card = WorldCard.parse(
+        {
+            **{field: made[field] for field in ("family", "size", "fps", "num_frames", "past_frames", "sampling")},
+            "name": name or made["family"],
+            "evaluation": metrics,
+            "inputs": {role: artifact.key for role, artifact in sorted(inputs.items())},
+        }
     )
     (out / "card.json").write_text(json.dumps(card.resolved(), indent=1, sort_keys=True) + "\n")
     world = WorldModel.load(out)

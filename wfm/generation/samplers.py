@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 
 from wfm.errors import ConfigError
-from wfm.generation.config import SamplingConfig
+from wfm.generation.sampler_config import SamplerConfig
 from wfm.models.finite import require_finite
 from wfm.models.seeding import seeded_generator
 
@@ -56,7 +56,7 @@ def flow_sigmas(steps: int, *, shift: float = 1.0, sigma_max: float = 80.0, sigm
     return [sigma_data * time / (1 - time) for time in times]
 
 
-def noise_levels(sampling: SamplingConfig, *, steps: int | None = None, sigma_data: float = 0.5) -> list[float]:
+def noise_levels(sampling: SamplerConfig, *, steps: int | None = None, sigma_data: float = 0.5) -> list[float]:
     """The levels of a sampling configuration, or of the same with another number of ``steps``."""
     steps = sampling.steps if steps is None else steps
     if sampling.sampler.startswith("flow_"):

@@ -65,12 +65,12 @@ class Family(ABC):
     "`module:class` of the network, which is made of a config."
     training: ClassVar[type[Config]]
     "Configuration of its training stage."
-    generation: ClassVar[type[Config] | None] = None
-    "Of a world model: configuration of the stage that predicts held-out windows, with its own sampling."
+    sampling: ClassVar[type[Config] | None] = None
+    "Of a world model: how futures are drawn from it; None: as `wfm.generation.config.SamplingConfig` says, and no more."
     fit: ClassVar[str]
     "`module:object`: the `Fitting` of a world model; of a tokenizer or decoder the function that trains one."
     draw: ClassVar[str] = ""
-    "`module:object`: the `Drawing` of a world model."
+    "`module:object`: the `Drawing` of a world model; of a decoder the class that shows tokens (`Shows`)."
     variants: ClassVar[Mapping[str, Variant]] = {}
     "By name, in the order in which they are made and listed. A twin with shuffled actions is made beside the headline one."
     headline: ClassVar[str] = ""
@@ -145,6 +145,10 @@ class Family(ABC):
     def weight_count(self, config: Any) -> float:
         """Roughly how many weights a training config's model has: what the time of a step goes by."""
         return 1.0
+
+    def passes(self, sampling: Any) -> int:
+        """Roughly how often the network is asked for one window: what the time of drawing goes by."""
+        return 1
 
     def layers(self, config: Any) -> int:
         """How many blocks a training config's model has."""
@@ -272,7 +276,7 @@ class FamilyConfig(Config):
         raise NotImplementedError
 
     @classmethod
-    def reads(cls, values: Mapping[str, Any]) -> type[Config]:
+    def class_of(cls, values: Mapping[str, Any]) -> type[Config]:
         """The class that `values` are read by. Raises ConfigError for a missing or unknown family, and one of another kind."""
         name = values.get("family", cls.model_fields["family"].default)
         if not isinstance(name, str):
@@ -291,7 +295,7 @@ class FamilyConfig(Config):
     @classmethod
     def parse(cls, values: Mapping[str, Any]) -> Self:
         """The config as the named family's class, an instance of this one too."""
-        kind = cls.reads(values)
+        kind = cls.class_of(values)
         if kind is not cls:
             cls._refuse_others(values, kind)
             return kind.parse(values)  # type: ignore[return-value]

@@ -107,9 +107,9 @@ def load_model(
 
 
 def open_model(artifact: "Artifact", family: str = "", *, device: str = "cpu") -> tuple[Any, ModelCard]:
-    """`load_model` of the one model folder in an artifact, on a CPU as `fast_cpu`; every byte is verified on the way.
+    """`load_model` of the one model folder in an artifact; every byte is verified on the way. On a CPU it comes as `fast_cpu`.
 
-    Raises ConfigError for a model of another family than the config of a stage names: that one's code is not in its key.
+    Raises ConfigError for a model of another family than the one that a stage's config names: its code is not in the key.
     """
     with tempfile.TemporaryDirectory(prefix="wfm-model-") as scratch:
         folder = fetch_model(artifact, Path(scratch))

@@ -33,7 +33,7 @@ def settings() -> dict[str, dict[str, Any]]:
         "patch_size": 8, "channels": (192, 192), "encoder_blocks": 1, "decoder_blocks": 3, "mid_blocks": 0,
         "mid_attention": False, "end_kernel": 1, "z_channels": 64, "linear_code": True,
     }  # fmt: skip
-    generate = {"max_windows": 160, "stride_frames": 16, "sampling": {"sampler": "euler", "steps": 4, "batch_size": 32}}
+    windows = {"max_windows": 160, "stride_frames": 16}
     return {
         "simulate_videos": {
             "sessions": 40, "views": 2, "shots_per_video": 4, "seconds_per_shot": (2.4, 4.0), "fps": 30,
@@ -73,7 +73,7 @@ def settings() -> dict[str, dict[str, Any]]:
             "training": {"steps": 200, "batch_size": 32, "optimizer": "muon"},
         },
         "train_decoder": {"training": {"steps": 300, "optimizer": "muon"}},
-        "generate_diffusion": generate,
-        "generate_autoregressive": generate,
+        "generate_diffusion": {**windows, "sampling": {"sampler": "euler", "steps": 4, "batch_size": 32}},
+        "generate_autoregressive": {**windows, "sampling": {"batch_size": 32}},
         "write_report": {"targets": TARGETS},
     }  # fmt: skip

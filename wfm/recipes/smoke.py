@@ -23,7 +23,7 @@ def settings() -> dict[str, dict[str, Any]]:
         "mid_attention": False, "end_kernel": 1, "z_channels": 32, "linear_code": True,
     }  # fmt: skip
     training = {"steps": 24, "batch_size": 8, "learning_rate": 2e-3, "warmup_steps": 4, "validate_every": 12}
-    generate = {"max_windows": 8, "examples": 2, "sampling": {"steps": 4, "batch_size": 8}}
+    windows = {"max_windows": 8, "examples": 2}
     return {
         "simulate_videos": {
             "sessions": 6,
@@ -60,7 +60,7 @@ def settings() -> dict[str, dict[str, Any]]:
             "validation_windows": 4,
         },
         "train_decoder": {"training": training, "validation_windows": 4},
-        "generate_diffusion": generate,
-        "generate_autoregressive": generate,
+        "generate_diffusion": {**windows, "sampling": {"steps": 4, "batch_size": 8}},
+        "generate_autoregressive": {**windows, "sampling": {"batch_size": 8}},
         "write_report": {"targets": TARGETS},
     }  # fmt: skip

@@ -16,10 +16,10 @@ Rooms, in reading order:
     encode       windows of a data set -> latents or tokens, once, so that world models train without a pixel (encode_config:
                  which); encode_text: captions -> embeddings
     encoded      latents with the signals and text of the same samples, as training reads them
-    fit_tokenizer, fit_world_model, fit_decoder    what a training stage does: read, build, train, save
+    fit_world_model    what the stage does: read, build, train, save; what is a family's own stands in `wfm/families/*/fit.py`
 """
 
 __all__ = [
-    "checkpoint", "config", "ema", "encode", "encode_config", "encode_text", "encoded", "fit_decoder", "fit_tokenizer",
-    "fit_world_model", "joint", "loop", "metrics", "objective", "optim", "order", "outside", "schedule",
+    "checkpoint", "config", "ema", "encode", "encode_config", "encode_text", "encoded", "fit_world_model",
+    "joint", "loop", "metrics", "objective", "optim", "order", "outside", "schedule",
 ]  # fmt: skip

@@ -118,6 +118,39 @@ def test_a_planted_file_is_a_metric_from_report_to_page(make, plant: Plant) -> N
     assert verdict.met is not None
 
 
+def test_a_planted_figure_of_a_world_stands_beside_the_others(make, plant: Plant) -> None:
+    plant(
+        "fastest",
+        """
+import numpy as np
+from wfm.evaluation.metric import WorldMetric
+
+METRICS = (
+    WorldMetric(
+        name="fastest_flow",
+        section="camera",
+        title="fastest flow against {rate_name}",
+        unit="px/frame",
+        better="lower",
+        definition="planted",
+        of=lambda moved: (np.abs(moved.flow).max((1, 2, 3, 4)), np.ones(len(moved.flow))),
+        place=145,
+    ),
+)
+""",
+    )
+    found, _ = evaluate(make(6), None, CONFIG)
+    scores = found.camera.videos["sampled"]
+    assert list(dict(scores)) == ["flow_error_px", "fastest_flow", "rate_error"]
+    fastest = scores.estimate("fastest_flow")
+    assert fastest is not None
+    assert fastest.mean > 1
+    page = render(PageData(title="t", headline="h", metrics=[found]))
+    heads = ("flow error, px/frame", "fastest flow against camera_orbit_rate, px/frame", "camera rate error, deg/s")
+    assert "".join(f'<th scope="col">{head}</th>' for head in heads) in page
+    assert "object found again" not in page, "nobody knows these worlds"
+
+
 def test_a_report_is_shown_without_the_metric_that_wrote_it(make, plant: Plant) -> None:
     plant("mean_error", PLANTED)
     found, _ = evaluate(make(6), None, CONFIG)

@@ -7,7 +7,6 @@ import torch
 from torch import nn
 
 from wfm.actions import ActionSpec
-from wfm.generation.config import SamplingConfig
 from wfm.generation.world_model import WorldCard, WorldModel
 from wfm.models.autoregressive import AutoregressiveConfig, AutoregressiveTransformer
 from wfm.models.diffusion import Denoiser, DenoiserConfig, DiffusionConfig
@@ -88,15 +87,13 @@ def make_world(family: str, spec: ActionSpec = SPEC, **sampling: Any) -> WorldMo
             statistics_frames=2,
         )
         model = Denoiser(config)
-    card = WorldCard(
-        name=f"tiny-{family}",
-        family=family,
-        size=(16, 16),
-        fps=24.0,
-        num_frames=13,
-        past_frames=5,
-        sampling=SamplingConfig(**{"steps": 3, "batch_size": 3, **sampling}),
-    )
+    drawn = {"steps": 3} if family == "diffusion" else {}
+    card = WorldCard.parse(
+        {
+            "name": f"tiny-{family}", "family": family, "size": (16, 16), "fps": 24.0, "num_frames": 13, "past_frames": 5,
+            "sampling": {**drawn, "batch_size": 3, **sampling},
+        }
+    )  # fmt: skip
     return WorldModel(tokenizer, shaken(model), ModelCard(family, config, spec), card)
 
 

@@ -4,7 +4,8 @@ import sys
 import pydantic
 import pytest
 
-from wfm.generation.config import SamplingConfig
+from wfm.families.autoregressive.card import DecodingConfig
+from wfm.generation.sampler_config import SamplerConfig
 
 
 def test_configs_and_components_are_torch_free() -> None:
@@ -29,8 +30,9 @@ def test_configs_and_components_are_torch_free() -> None:
         {"guidance": {"scale": -1}},
         {"guidance": {"convention": "imagen"}},
         {"augment_sigma": -0.1},
+        {"sigma_min": 80.0},
     ],
 )
 def test_impossible_values_are_refused(bad: dict[str, float]) -> None:
     with pytest.raises(pydantic.ValidationError, match=next(iter(bad))):
-        SamplingConfig(**bad)  # type: ignore[arg-type]
+        (SamplerConfig if next(iter(bad)) in SamplerConfig.model_fields else DecodingConfig)(**bad)  # type: ignore[arg-type]

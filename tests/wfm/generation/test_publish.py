@@ -7,11 +7,11 @@ import torch
 from safetensors.torch import save_file
 
 from wfm.artifacts import Artifact, Store
-from wfm.errors import DataError, InputError
-from wfm.generation.config import SamplingConfig
+from wfm.errors import DataError
 from wfm.generation.from_artifacts import card_values, latent_shape, open_world
 from wfm.generation.publish import write_bundle
-from wfm.generation.world_model import WorldModel
+from wfm.generation.sampler_config import SamplerConfig
+from wfm.generation.world_model import WorldModel, read_card
 from wfm.models.folder import fetch_model, save_model
 
 
@@ -102,7 +102,7 @@ def test_a_model_of_other_latents_is_refused(run, tmp_path) -> None:
     other = commit(run["store"], "f", "latents", lambda out: (out / "x").write_text("x"))
     inputs = {role: run["inputs"][role] for role in ("tokenizer", "model")} | {"latents": other}
     with pytest.raises(DataError, match="trained with latents bbbbbbbbbbbb"):
-        open_world(inputs, past_frames=5, sampling=SamplingConfig())
+        open_world(inputs, past_frames=5, sampling=SamplerConfig())
 
 
 def test_artifacts_without_what_is_wanted_say_so(run, tmp_path) -> None:
@@ -112,8 +112,11 @@ def test_artifacts_without_what_is_wanted_say_so(run, tmp_path) -> None:
         latent_shape(run["inputs"]["model"])
 
 
-def test_the_training_split_is_not_predicted(run) -> None:
-    from wfm.generation.from_artifacts import read_held_out
-
-    with pytest.raises(InputError, match="learned from"):
-        read_held_out(run["latents"], "train", run["world"], stride_frames=1, limit=0)
+def test_a_card_of_the_first_schema_leaves_the_other_familys_sampling_out(tmp_path: Path) -> None:
+    """Cards held the fields of every family once: those of the named one are kept, the others were never read."""
+    old = {
+        "schema_version": 1, "family": "autoregressive", "size": [16, 16], "fps": 24.0, "num_frames": 13, "past_frames": 5,
+        "sampling": {"sampler": "heun", "steps": 8, "temperature": 0.7, "batch_size": 4},
+    }  # fmt: skip
+    (tmp_path / "card.json").write_text(json.dumps(old))
+    assert read_card(tmp_path).sampling.resolved() == {"batch_size": 4, "temperature": 0.7, "top_p": 0.8}

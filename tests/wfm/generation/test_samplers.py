@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from wfm.errors import ConfigError
-from wfm.generation.config import SamplingConfig
+from wfm.generation.sampler_config import SamplerConfig
 from wfm.generation.samplers import SAMPLERS, flow_sigmas, karras_sigmas, noise_levels, sample, seeded_noise
 
 MEAN, DEVIATION = 0.3, 0.5
@@ -22,7 +22,7 @@ def exact(noise: torch.Tensor, sigma_max: float) -> torch.Tensor:
 
 
 def levels(name: str, steps: int) -> list[float]:
-    return noise_levels(SamplingConfig(sampler=name, steps=steps, sigma_min=1e-4, sigma_max=80.0))
+    return noise_levels(SamplerConfig(sampler=name, steps=steps, sigma_min=1e-4, sigma_max=80.0))
 
 
 def error(name: str, steps: int) -> float:

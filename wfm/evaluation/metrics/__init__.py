@@ -2,6 +2,7 @@
 
 psnr  ssim                                nearness of pixels
 perceptual_distance  kernel_distance      on the fixed Gabor pyramid (`wfm.evaluation.features`), no outside weights
+objects  camera                           what only a known world allows to ask
 
 Keys: `from wfm.evaluation.metrics import ...` takes a name from a package, for which the code id of a stage counts every
 module of the package, so that a new file makes the reports anew.
@@ -10,11 +11,12 @@ module of the package, so that a new file makes the reports anew.
 import functools
 import importlib
 import pkgutil
+from typing import Literal
 
 from wfm.errors import ConfigError
-from wfm.evaluation.metric import FrameMetric, Metric
+from wfm.evaluation.metric import FrameMetric, Metric, WorldMetric
 
-__all__ = ["all_metrics", "frame_metric"]
+__all__ = ["all_metrics", "frame_metric", "world_metrics"]
 
 
 @functools.cache
@@ -22,15 +24,21 @@ def all_metrics() -> tuple[Metric, ...]:
     """The declared rows by place. Loads no torch. Raises ConfigError for a file that declares none, or a name of another's."""
     rows: dict[str, Metric] = {}
     for found in sorted(pkgutil.iter_modules(__path__), key=lambda found: found.name):
-        row = getattr(importlib.import_module(f"{__name__}.{found.name}"), "METRIC", None)
-        if not isinstance(row, Metric):
-            raise ConfigError(
-                f"{__name__}.{found.name}: no METRIC, which a file here must define (wfm.evaluation.metric)"
-            )
-        if row.name in rows:
-            raise ConfigError(f"{__name__}.{found.name}: a metric {row.name!r} is there already; choose another name")
-        rows[row.name] = row
+        module = importlib.import_module(f"{__name__}.{found.name}")
+        for row in getattr(module, "METRICS", (getattr(module, "METRIC", None),)):
+            if not isinstance(row, Metric):
+                raise ConfigError(
+                    f"{module.__name__}: no METRIC (nor METRICS), which a file here must define (wfm.evaluation.metric)"
+                )
+            if row.name in rows:
+                raise ConfigError(f"{module.__name__}: a metric {row.name!r} is there already; choose another name")
+            rows[row.name] = row
     return tuple(sorted(rows.values(), key=lambda row: (row.place, row.name)))
+
+
+def world_metrics(section: Literal["objects", "camera"]) -> list[WorldMetric]:
+    """The rows of a section, in their order."""
+    return [row for row in all_metrics() if isinstance(row, WorldMetric) and row.section == section]
 
 
 def frame_metric(name: str) -> FrameMetric:

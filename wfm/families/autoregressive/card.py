@@ -3,6 +3,9 @@
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
+import pydantic
+
+from wfm.generation.config import SamplingConfig
 from wfm.models.autoregressive.config import AutoregressiveConfig, AutoregressiveObjectiveConfig
 from wfm.models.family import FAMILIES, Family, Variant
 from wfm.registry import Named
@@ -26,6 +29,15 @@ class AutoregressiveTrainingConfig(WorldTrainingConfig):
     "Its objective."
 
 
+class DecodingConfig(SamplingConfig):
+    """How tokens are chosen."""
+
+    temperature: float = pydantic.Field(1.0, gt=0)
+    "Softmax temperature of sampling."
+    top_p: float = pydantic.Field(0.8, gt=0, le=1)
+    "Sampling keeps the smallest set of choices with this probability."
+
+
 class AutoregressiveFamily(Family):
     """A causal transformer over the tokens of a discrete tokenizer."""
 
@@ -36,6 +48,7 @@ class AutoregressiveFamily(Family):
     config = AutoregressiveConfig
     network = "wfm.models.autoregressive.network:AutoregressiveTransformer"
     training = AutoregressiveTrainingConfig
+    sampling = DecodingConfig
     weight_fields = ("autoregressive.layers", "autoregressive.dim")
     costs = "wfm.families.autoregressive.cost:cost"
     fit = "wfm.families.autoregressive.fit:FITTING"

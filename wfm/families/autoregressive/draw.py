@@ -3,12 +3,47 @@
 import math
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
-from wfm.generation.config import SamplingConfig
-from wfm.generation.rollout import future_tokens
+from wfm.errors import ConfigError
+from wfm.families.autoregressive.card import DecodingConfig
+from wfm.families.autoregressive.decoding import Choose, TopP, continue_tokens, expected, greedy
+from wfm.families.autoregressive.medusa import continue_with_drafts
 from wfm.models.autoregressive.network import AutoregressiveTransformer
 from wfm.models.family import Ask, Drawing
+
+
+@torch.no_grad()
+def future_tokens(
+    model: AutoregressiveTransformer,
+    past: Tensor,
+    actions: Tensor | None,
+    *,
+    frames: int,
+    seeds: list[int],
+    mode: str,
+    sampling: DecodingConfig,
+    guess: Tensor | None = None,
+    text: Tensor | None = None,
+    text_lengths: Tensor | None = None,
+) -> Tensor:
+    """Continue ``past`` int64 ``[B, p, h, w]`` to ``frames`` latent frames int64 ``[B, frames, h, w]``; actions as
+    above.
+
+    Mode "greedy" takes the most probable symbol everywhere (with the model's Medusa heads, where it has any), "sample"
+    draws with temperature and top-p, "mean" takes
+    the digit nearest to the expected one, which is this family's counterpart of the one-step mean; it needs a
+    vocabulary of digits.
+    """
+    if mode == "mean" and model.config.vocabulary != "digits":
+        raise ConfigError('mode "mean" needs vocabulary="digits": ids of a flat vocabulary are names, not quantities')
+    how = {"frames": frames, "guess": guess, "text": text, "text_lengths": text_lengths}
+    if mode == "greedy" and model.medusa is not None:
+        return continue_with_drafts(model, past, actions, **how).tokens  # type: ignore[arg-type]
+    choices: dict[str, Choose] = {"greedy": greedy, "mean": expected}
+    choose = choices.get(mode) or TopP(seeds, temperature=sampling.temperature, top_p=sampling.top_p)
+    return continue_tokens(model, past, actions, choose=choose, **how)  # type: ignore[arg-type]
 
 
 class AutoregressiveDrawing(Drawing):
@@ -36,7 +71,7 @@ class AutoregressiveDrawing(Drawing):
         return model.layers[0]  # type: ignore[no-any-return]
 
     def passes(
-        self, model: AutoregressiveTransformer, sampling: SamplingConfig, mode: str, grid: tuple[int, int, int]
+        self, model: AutoregressiveTransformer, sampling: DecodingConfig, mode: str, grid: tuple[int, int, int]
     ) -> int:
         """One a frame, or one a token."""
         return grid[0] if model.config.order == "frame" else math.prod(grid)

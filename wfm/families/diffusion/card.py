@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 import pydantic
 
 from wfm.config import Share
+from wfm.generation.sampler_config import TWICE, SamplerConfig
 from wfm.models.diffusion.config import DenoiserConfig, DiffusionConfig, EDMConfig, FlowConfig
 from wfm.models.family import FAMILIES, Family, Variant
 from wfm.registry import Named
@@ -69,6 +70,7 @@ class DiffusionFamily(Family):
     config = DenoiserConfig
     network = "wfm.models.diffusion.denoiser:Denoiser"
     training = DiffusionTrainingConfig
+    sampling = SamplerConfig
     weight_fields = (
         "diffusion.network.num_layers",
         "diffusion.network.num_attention_heads",
@@ -93,6 +95,10 @@ class DiffusionFamily(Family):
         """Layers times the square of the width."""
         network = config.diffusion.network
         return float(network.num_layers * network.width**2)
+
+    def passes(self, sampling: SamplerConfig) -> int:
+        """One a noise level, or two."""
+        return sampling.steps * (2 if sampling.sampler in TWICE else 1)
 
     def layers(self, config: DiffusionTrainingConfig) -> int:
         """Transformer blocks."""

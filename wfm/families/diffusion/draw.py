@@ -1,13 +1,97 @@
 """How futures are drawn from a denoiser: by a sampler from noise, or the one-step mean."""
 
+from contextlib import nullcontext
+from dataclasses import replace
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
-from wfm.generation.config import TWICE, SamplingConfig
-from wfm.generation.rollout import future_latents
+from wfm.data.seeds import mix
+from wfm.errors import ConfigError
+from wfm.families.diffusion.guidance import guided
+from wfm.generation.sampler_config import TWICE, GuidanceConfig, SamplerConfig
+from wfm.generation.samplers import noise_levels, sample, seeded_noise
+from wfm.models.diffusion.conditioning import Conditions
 from wfm.models.diffusion.denoiser import Denoiser
 from wfm.models.family import Ask, Drawing
+from wfm.models.fast_cpu import packed_weights
+
+
+@torch.no_grad()
+def draw_latents(
+    model: Denoiser,
+    conditions: Conditions,
+    shape: tuple[int, int, int, int],
+    *,
+    seeds: list[int],
+    mode: str,
+    sampling: SamplerConfig,
+    negative_text: Tensor | None = None,
+    negative_lengths: Tensor | None = None,
+) -> Tensor:
+    """Latents ``[B, C, T, H, W]`` (the tokenizer's units), one sequence a seed, of ``shape`` (C, T, H, W).
+
+    Mode "sample" integrates from noise, with the configured guidance; mode "mean" is the denoiser's prediction of the
+    clean latents from pure noise at sigma_max. There the input holds next to nothing of the answer, so what minimises
+    the squared error is the mean over all futures that fit the conditions: blurry, and the best single guess by PSNR.
+    It is drawn without guidance, which would lead away from the mean.
+    """
+    weight = next(model.network.parameters())
+    noise = seeded_noise(shape, seeds, device=weight.device, dtype=torch.promote_types(weight.dtype, torch.float32))
+    if sampling.augment_sigma and conditions.past is not None:
+        drawn = seeded_noise(shape, [mix(seed, "augment") for seed in seeds], device=noise.device, dtype=noise.dtype)
+        conditions = replace(conditions, augment_sigma=sampling.augment_sigma, augment_noise=drawn, release_given=True)
+    guidance = sampling.guidance if mode == "sample" else GuidanceConfig()
+    denoise = guided(model, conditions, noise, guidance, negative_text=negative_text, negative_lengths=negative_lengths)
+    scale = model.config.sigma_data
+    sigmas = noise_levels(sampling, steps=1 if mode == "mean" else None, sigma_data=scale)
+    with packed_weights(model.network) if len(sigmas) > 1 else nullcontext():
+        clean = sample(sampling.sampler, denoise, noise, sigmas, sigma_data=scale)
+    return model.denormalise(clean)
+
+
+@torch.no_grad()
+def future_latents(
+    model: Denoiser,
+    past: Tensor,
+    actions: Tensor | None,
+    *,
+    frames: int,
+    seeds: list[int],
+    mode: str,
+    sampling: SamplerConfig,
+    guess: Tensor | None = None,
+    text: Tensor | None = None,
+    text_lengths: Tensor | None = None,
+    negative_text: Tensor | None = None,
+    negative_lengths: Tensor | None = None,
+) -> Tensor:
+    """Continue ``past [B, C, p, h, w]`` (the tokenizer's units) to ``frames`` latent frames ``[B, C, frames, h, w]``.
+
+    actions: normalised ``[B, T, A]`` or None; guess ``[B, C, frames, h, w]``: latents of the extrapolated past, for a
+    model that is shown them; text embeddings ``[B, L, D]`` with their lengths, or None; a negative prompt likewise,
+    ``[1, L, D]``. Modes: see `draw_latents`.
+    """
+    batch, channels, given, height, width = past.shape
+    if model.config.extrapolate and guess is None:
+        raise ConfigError("this model is shown the extrapolated past (extrapolate=True): give its latents as `guess`")
+    shown = past.new_zeros(batch, channels, frames, height, width) if guess is None else model.normalise(guess)
+    shown[:, :, :given] = model.normalise(past, video=frames > 1)
+    conditions = Conditions(past=shown, given=given, actions=actions, text=text, text_lengths=text_lengths)
+    shape = (channels, frames, height, width)
+    latents = draw_latents(
+        model,
+        conditions,
+        shape,
+        seeds=seeds,
+        mode=mode,
+        sampling=sampling,
+        negative_text=negative_text,
+        negative_lengths=negative_lengths,
+    )
+    latents[:, :, :given] = past
+    return latents
 
 
 class DiffusionDrawing(Drawing):
@@ -32,7 +116,7 @@ class DiffusionDrawing(Drawing):
         """The transformer."""
         return model.network
 
-    def passes(self, model: Any, sampling: SamplingConfig, mode: str, grid: tuple[int, int, int]) -> int:
+    def passes(self, model: Any, sampling: SamplerConfig, mode: str, grid: tuple[int, int, int]) -> int:
         """One a noise level, and one more between two for samplers that ask twice."""
         steps = 1 if mode == "mean" else sampling.steps
         return 2 * steps - 1 if sampling.sampler in TWICE else steps

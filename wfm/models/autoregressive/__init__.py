@@ -10,7 +10,7 @@ frame.
     network        AutoregressiveTransformer
     objective      its training loss: cross-entropy and z-loss
 
-Decoding (greedy, sampled) lies in `wfm.generation.decoding`.
+Decoding (greedy, sampled) lies in `wfm.families.autoregressive.decoding`.
 """
 
 from typing import Any

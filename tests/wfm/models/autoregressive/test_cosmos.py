@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from wfm.errors import ConfigError, DataError
-from wfm.generation.decoding import continue_tokens, greedy
-from wfm.generation.medusa import continue_with_drafts
-from wfm.generation.static_decoding import continue_tokens_static
+from wfm.families.autoregressive.decoding import continue_tokens, greedy
+from wfm.families.autoregressive.medusa import continue_with_drafts
+from wfm.families.autoregressive.static_decoding import continue_tokens_static
 from wfm.models.autoregressive import AutoregressiveConfig, AutoregressiveTransformer
 from wfm.models.autoregressive.config import YarnConfig
 from wfm.models.folder import load_model, save_model

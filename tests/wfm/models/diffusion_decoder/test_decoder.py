@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from wfm.errors import ConfigError
-from wfm.generation.config import SamplingConfig
-from wfm.generation.token_decoder import decode_to_latents, decode_tokens, windows
+from wfm.families.diffusion_decoder.draw import decode_to_latents, decode_tokens, windows
+from wfm.generation.sampler_config import SamplerConfig
 from wfm.models.diffusion.config import EDMConfig
 from wfm.models.diffusion_decoder.config import DecoderConfig
 from wfm.models.diffusion_decoder.network import DiffusionDecoder, on_grid
@@ -141,7 +141,7 @@ def test_windows_cover_and_sum_to_one(frames, window, overlap):
     assert spans[-1][1] == frames
 
 
-SAMPLING = SamplingConfig(sampler="euler", steps=3, sigma_max=8.0)
+SAMPLING = SamplerConfig(sampler="euler", steps=3, sigma_max=8.0)
 
 
 def test_a_window_as_long_as_the_video_is_the_whole():

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from wfm.errors import ConfigError
-from wfm.generation.config import GuidanceConfig
+from wfm.generation.sampler_config import GuidanceConfig
 from wfm.generation.samplers import Denoise
 from wfm.models.diffusion.conditioning import Conditions
 from wfm.models.diffusion.denoiser import Denoiser

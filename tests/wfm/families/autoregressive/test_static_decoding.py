@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from wfm.errors import ConfigError, DataError
-from wfm.generation.decoding import TopP, continue_tokens, greedy
-from wfm.generation.static_decoding import continue_tokens_static
+from wfm.families.autoregressive.decoding import TopP, continue_tokens, greedy
+from wfm.families.autoregressive.static_decoding import continue_tokens_static
 from wfm.models.autoregressive import AutoregressiveConfig, AutoregressiveTransformer
 
 SMALL = {

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from wfm.errors import ConfigError
-from wfm.generation.decoding import greedy, require_context
+from wfm.families.autoregressive.decoding import greedy, require_context
 from wfm.models.autoregressive.network import AutoregressiveTransformer
 from wfm.models.fast_cpu import packed_weights
 from wfm.models.finite import require_finite

@@ -2,9 +2,9 @@ import pytest
 import torch
 
 from wfm.errors import ConfigError
-from wfm.generation.config import GuidanceConfig, SamplingConfig
-from wfm.generation.guidance import guided, stacked
-from wfm.generation.rollout import draw_latents
+from wfm.families.diffusion.draw import draw_latents
+from wfm.families.diffusion.guidance import guided, stacked
+from wfm.generation.sampler_config import GuidanceConfig, SamplerConfig
 from wfm.models.diffusion import Conditions, Denoiser, DenoiserConfig
 
 NETWORK = {
@@ -139,7 +139,7 @@ def test_a_text_without_tokens_is_the_empty_text() -> None:
 def test_guided_samples_are_drawn_per_seed_and_text_to_world_needs_no_past(sampler: str) -> None:
     network = model()
     text = torch.randn(2, 5, 6, generator=torch.Generator().manual_seed(1))
-    sampling = SamplingConfig(sampler=sampler, steps=4, guidance=GuidanceConfig(scale=2))  # type: ignore[arg-type]
+    sampling = SamplerConfig(sampler=sampler, steps=4, guidance=GuidanceConfig(scale=2))  # type: ignore[arg-type]
 
     def draw(seeds: list[int], told: torch.Tensor, mode: str = "sample") -> torch.Tensor:
         return draw_latents(network, Conditions(text=told), (3, 4, 4, 6), seeds=seeds, mode=mode, sampling=sampling)
@@ -162,7 +162,7 @@ def test_noise_on_the_given_frames_is_drawn_from_the_seed() -> None:
     network, told = model(), conditions()
 
     def draw(sigma: float, sigma_min: float = 0.02) -> torch.Tensor:
-        sampling = SamplingConfig(sampler="euler", steps=4, augment_sigma=sigma, sigma_min=sigma_min)
+        sampling = SamplerConfig(sampler="euler", steps=4, augment_sigma=sigma, sigma_min=sigma_min)
         return draw_latents(network, told, (3, 4, 4, 6), seeds=[3, 4], mode="sample", sampling=sampling)
 
     clean, noised = draw(0.0), draw(0.01)

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from wfm.errors import ConfigError
-from wfm.generation.decoding import Choose, require_context
+from wfm.families.autoregressive.decoding import Choose, require_context
 from wfm.models.autoregressive.blocks import Block, TextKeys
 from wfm.models.autoregressive.network import AutoregressiveTransformer
 from wfm.models.finite import require_finite

@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from wfm.errors import ConfigError
-from wfm.generation.decoding import continue_tokens, greedy
-from wfm.generation.medusa import continue_with_drafts
+from wfm.families.autoregressive.decoding import continue_tokens, greedy
+from wfm.families.autoregressive.medusa import continue_with_drafts
 from wfm.models.autoregressive import AutoregressiveConfig, AutoregressiveTransformer
 
 SMALL = {
