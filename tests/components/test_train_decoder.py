@@ -78,7 +78,7 @@ def test_from_tokens_to_video(run_stage: Stage, made: dict[str, Artifact], store
     trained = run_stage("train_decoder", DECODER, **made)
     assert trained.manifest.extra["validation"]["mean_psnr"] > 5
     assert trained.manifest.counts["inputs"] > 0
-    with pytest.raises(InputError, match="kind 'tokenizer', wanted a diffusion decoder"):
+    with pytest.raises(InputError, match="kind 'tokenizer', wanted a decoder of tokens"):
         fetch_decoder(store, made["tokenizer"].key, tmp_path / "fetched")
     trained.fetch_tree("", tmp_path / "fetched")
     folder, key = fetch_decoder(store, str(tmp_path / "fetched"), tmp_path / "not needed")
