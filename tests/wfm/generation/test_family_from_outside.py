@@ -1,5 +1,4 @@
-"""A family of another package, a linear predictor: it is drawn from, rolled out, judged and named by what all share, and brings no
-more than its own mathematics."""
+"""A family of another package, a linear predictor: drawn from, rolled out, judged and named by what all families share."""
 
 import dataclasses
 import json
