@@ -2,8 +2,7 @@
 
 A source is what tables hold: an absolute path, a URL (``s3://…``, ``gs://…``, ``https://…``; see `places` for which),
 ``wfm://<key>/<path>`` for a file of an artifact or part in the store, or ``<path or URL of an archive>!/<member>``
-(`wfm.data.archive`). Remote files and members come through a local cache. Credentials are taken from the environment or the
-store's own options, never from a URL, and never appear in a message.
+(`wfm.data.archive`). Remote files (`remote`) and members come through a local cache (`local`).
 """
 
 import re
