@@ -3,7 +3,7 @@
 Reads the reports and videos of the models, the data set, the trained models (their curves) and every manifest
 upstream. Writes `report/index.html`: one file that opens offline.
 
-    python -m components.write_report --spec URL --input diffusion=KEY --input autoregressive=KEY ... --key-out PATH
+    python -m components.write_report --spec URL --input evaluated_FAMILY=KEY --input generated_FAMILY=KEY ... --key-out PATH
 """
 
 from typing import Any

@@ -55,7 +55,7 @@ def test_evaluate_then_report(run, run_stage, store):
     }
 
     page = run_stage(
-        "write_report", {"examples": 1, "action_examples": 1, "rejected": 2}, **{**run, "diffusion": report}
+        "write_report", {"examples": 1, "action_examples": 1, "rejected": 2}, **{**run, "evaluated_diffusion": report}
     )
     assert page.manifest.counts["videos"] == 3
     html = page.fetch("report/index.html").read_text()

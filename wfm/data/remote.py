@@ -1,4 +1,4 @@
-"""Files in buckets and on the web: file systems that know the rules of `places`, what an object is said to be, its bytes.
+"""Remote places: which file system serves an address, what an error of it means, and what it says of an object.
 
 Credentials are taken from the environment or the store's own options, never from a URL, and never appear in a message.
 """
@@ -8,12 +8,11 @@ import contextlib
 import hashlib
 import os
 import threading
-from collections.abc import Iterable, Iterator, Mapping
-from pathlib import Path
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from wfm.credentials import carries_credentials, without_credentials
-from wfm.data.local_files import CACHE_GIB_VARIABLE, DamagedSource, cache_bytes, keep
+from wfm.data.local import DamagedSource
 from wfm.data.places import (
     ADDRESSES_VARIABLE,
     RefusedPlace,
@@ -139,41 +138,6 @@ def problem_of_error(url: str, error: WfmError) -> str:
     raise error
 
 
-def download(url: str, options: dict[str, Any]) -> Path:
-    """A remote file through the cache: ``<cache>/sources/<hash of url and etag>``. From the web, where a server may send
-    without end, none that the cache cannot hold."""
-    try:
-        file_system, path = remote_file_system(url, options)
-        info = object_info(file_system, path)
-    except Exception as error:
-        raise remote_error(url, error) from None
-    size, chunks = int(info.get("size") or 0), _chunks(file_system, path, url)
-    if is_web(url):
-        chunks = _fitting(size, chunks)
-    return keep(f"{url}\n{object_stamp(info)}", path, size, chunks, stated_digests(info))
-
-
-def _fitting(stated: int, chunks: Iterable[bytes]) -> Iterator[bytes]:
-    """Raises `RefusedPlace` at once, or where more bytes come than are stated, when the cache cannot hold them."""
-    most = cache_bytes()
-
-    def check(size: int) -> None:
-        if size > most:
-            raise RefusedPlace(
-                f"refused_place: it has {size:,} bytes or more, and {CACHE_GIB_VARIABLE} lets the cache hold {most:,.0f}"
-            )
-
-    def counted() -> Iterator[bytes]:
-        total = 0
-        for chunk in chunks:
-            total += len(chunk)
-            check(total)
-            yield chunk
-
-    check(stated)
-    return counted()
-
-
 def object_info(file_system: Any, path: str) -> dict[str, Any]:
     """What is known of an object; on S3 with the checksums it keeps, which fsspec does not ask for."""
     if "s3" not in file_system.protocol:
@@ -208,7 +172,7 @@ def stated_digests(info: Mapping[str, Any]) -> dict[str, bytes]:
     return stated
 
 
-def _chunks(file_system: Any, path: str, url: str) -> Iterator[bytes]:
+def chunks_of(file_system: Any, path: str, url: str) -> Iterator[bytes]:
     try:
         with file_system.open(path, "rb", block_size=_CHUNK, cache_type="readahead") as file:
             while chunk := file.read(_CHUNK):

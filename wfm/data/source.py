@@ -6,12 +6,22 @@ A source is what tables hold: an absolute path, a URL (``s3://…``, ``gs://…`
 """
 
 import re
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from wfm.data.archive import fetch_member, split_member
-from wfm.data.local_files import DamagedSource, known_hash, problem_of
-from wfm.data.remote import download, object_info, remote_error, remote_file_system, remote_options, stated_digests
+from wfm.data.local import CACHE_GIB_VARIABLE, DamagedSource, cache_bytes, keep, known_hash, problem_of
+from wfm.data.places import RefusedPlace, is_web
+from wfm.data.remote import (
+    chunks_of,
+    object_info,
+    object_stamp,
+    remote_error,
+    remote_file_system,
+    remote_options,
+    stated_digests,
+)
 from wfm.errors import DataError, InputError
 
 if TYPE_CHECKING:
@@ -94,3 +104,38 @@ def stated_digest(store: "Store", source: str) -> str:
         return stated_digests(object_info(file_system, path)).get("sha256", b"").hex()
     except Exception as error:
         raise remote_error(source, error) from None
+
+
+def _download(url: str, options: dict[str, Any]) -> Path:
+    """A remote file through the cache: ``<cache>/sources/<hash of url and etag>``. From the web, where a server may send
+    without end, none that the cache cannot hold."""
+    try:
+        file_system, path = remote_file_system(url, options)
+        info = object_info(file_system, path)
+    except Exception as error:
+        raise remote_error(url, error) from None
+    size, chunks = int(info.get("size") or 0), chunks_of(file_system, path, url)
+    if is_web(url):
+        chunks = _fitting(size, chunks)
+    return keep(f"{url}\n{object_stamp(info)}", path, size, chunks, stated_digests(info))
+
+
+def _fitting(stated: int, chunks: Iterable[bytes]) -> Iterator[bytes]:
+    """Raises `RefusedPlace` at once, or where more bytes come than are stated, when the cache cannot hold them."""
+    most = cache_bytes()
+
+    def check(size: int) -> None:
+        if size > most:
+            raise RefusedPlace(
+                f"refused_place: it has {size:,} bytes or more, and {CACHE_GIB_VARIABLE} lets the cache hold {most:,.0f}"
+            )
+
+    def counted() -> Iterator[bytes]:
+        total = 0
+        for chunk in chunks:
+            total += len(chunk)
+            check(total)
+            yield chunk
+
+    check(stated)
+    return counted()

@@ -3,7 +3,7 @@
 Rooms, in reading order:
 
     objective    what a family brings: loss(model, batch, step) -> (loss, metrics); and the second player of an adversarial run
-    config       TrainingConfig: steps, batch, optimiser, schedule, checkpoints; torch-free
+    config       TrainingConfig: steps, batch, optimiser, schedule, checkpoints, and what all training configs have; torch-free
     optim        parameter groups, AdamW and Muon
     schedule     the learning rate as a function of the step
     ema          the running average of the weights that sampling uses

@@ -38,7 +38,7 @@ from wfm.curation.measure.motion import Motion, VectorMotion
 from wfm.curation.measure.score import ScoreClip, ScoreConfig
 from wfm.curation.prefetch import ahead
 from wfm.curation.rows import Score, Selection
-from wfm.data import local_files, source
+from wfm.data import local, source
 from wfm.data.decode import OpenVideo, open_video
 from wfm.data.shards import ShardWriter, iter_samples
 from wfm.generation.write_video import write_mp4
@@ -271,7 +271,7 @@ def selected(clip: Clip) -> Selection:
 
 def test_clips_without_captions_are_written(tmp_path: Path, make_clip: Make, make_row: Row) -> None:
     path = make_clip(0)
-    clip = make_row("a", clip_sha256=local_files.known_hash(path))
+    clip = make_row("a", clip_sha256=local.known_hash(path))
     part: Any = SimpleNamespace(out=tmp_path / "out", name="0a", config=ShardsConfig())
     shards, _ = write_samples([ClipFacts(clip, selected(clip), None, None)], lambda _: path, part)
     (sample,) = iter_samples(tmp_path / "out" / shards["a"])

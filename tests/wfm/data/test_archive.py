@@ -16,7 +16,7 @@ import pytest
 
 from wfm.data.archive import Archive, fetch_member, split_member
 from wfm.data.archive_index import Limits, Member
-from wfm.data.local_files import DamagedSource, known_hash
+from wfm.data.local import DamagedSource, known_hash
 from wfm.data.source import fetch_source
 
 KINDS = ("zip", "tar", "tar.gz", "tgz")

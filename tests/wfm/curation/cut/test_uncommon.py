@@ -9,7 +9,7 @@ import pytest
 
 from wfm.artifacts import Store
 from wfm.curation.cut.split import SplitConfig, SplitVideo
-from wfm.data.local_files import known_hash
+from wfm.data.local import known_hash
 from wfm.data.probe import probe
 from wfm.records import Clip, Video
 
