@@ -8,6 +8,8 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 PACKAGES = ("wfm", "components", "pipelines")
+
+
 def test_no_circle() -> None:
     found = circles(imports(ROOT))
     assert not found, "\n".join(" <-> ".join(circle) for circle in found)

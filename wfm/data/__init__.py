@@ -31,7 +31,7 @@ __all__ = [
     "energon",
     "exclusions",
     "loader",
-    "local_files",
+    "local",
     "mixture",
     "orientation",
     "plan",

@@ -2,13 +2,13 @@
 
 A source is what tables hold: an absolute path, a URL (``s3://…``, ``gs://…``, ``https://…``; see `places` for which),
 ``wfm://<key>/<path>`` for a file of an artifact or part in the store, or ``<path or URL of an archive>!/<member>``
-(`wfm.data.archive`). Remote files (`remote`) and members come through a local cache (`local_files`).
+(`wfm.data.archive`). Remote files (`remote`) and members come through a local cache (`local`).
 """
 
 import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from wfm.data.archive import fetch_member, split_member
 from wfm.data.local import CACHE_GIB_VARIABLE, DamagedSource, cache_bytes, keep, known_hash, problem_of
@@ -66,7 +66,7 @@ def fetch_source(store: "Store", source: str, *, want_hash: bool = True) -> tupl
     if member is not None:
         local = fetch_member(store, *member)
     elif "://" in source:
-        local = download(source, remote_options(store, source))
+        local = _download(source, remote_options(store, source))
     else:
         local = Path(source)
         problem = problem_of(source)
