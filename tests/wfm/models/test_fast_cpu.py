@@ -36,8 +36,12 @@ def test_outputs_and_gradients_are_those_of_the_plain_model(name):
     assert list(model.state_dict()) == names
     assert len(found) == len(wanted)
     for one, other in zip(found, wanted, strict=True):
-        assert (one - other).abs().max() <= 1e-11 * wanted[0].abs().max().clamp(min=1), name  # worst measured below 1e-13
-    assert not all(torch.equal(one, other) for one, other in zip(found, wanted, strict=True))  # it does compute otherwise
+        assert (one - other).abs().max() <= 1e-11 * wanted[0].abs().max().clamp(min=1), (
+            name
+        )  # worst measured below 1e-13
+    assert not all(
+        torch.equal(one, other) for one, other in zip(found, wanted, strict=True)
+    )  # it does compute otherwise
     with torch.no_grad():
         assert torch.allclose(model(*given), wanted[0], rtol=1e-11, atol=1e-11)
         with packed_weights(model):
