@@ -12,7 +12,7 @@ Rooms, in reading order:
     loop         train(): reads top to bottom
     joint        batches of single frames among those of videos
     order        the plan of a data set by the run's settings: seed, batch, mixture
-    outside      files from outside that enter a key by their bytes
+    external_files     files from outside the store, which enter a key by their bytes
     encode       windows of a data set -> latents or tokens, once, so that world models train without a pixel (encode_config:
                  which); encode_text: captions -> embeddings
     encoded      latents with the signals and text of the same samples, as training reads them
@@ -20,6 +20,6 @@ Rooms, in reading order:
 """
 
 __all__ = [
-    "checkpoint", "config", "ema", "encode", "encode_config", "encode_text", "encoded", "fit_world_model",
-    "joint", "loop", "metrics", "objective", "optim", "order", "outside", "schedule",
+    "checkpoint", "config", "ema", "encode", "encode_config", "encode_text", "encoded",
+    "external_files", "fit_world_model", "joint", "loop", "metrics", "objective", "optim", "order", "schedule",
 ]  # fmt: skip
