@@ -59,14 +59,15 @@ def kinds_join(graph: Graph, given: set[str]) -> Iterator[str]:
         if row is None:
             continue
         for name, kind in row.inputs.items():
-            source, wanted = node.inputs.get(name), kind.rstrip("?")
-            made = STAGES[stage_of[source]].output if source in stage_of and stage_of[source] in STAGES else wanted
-            if source is None and not kind.endswith("?"):
+            if name not in node.inputs and not kind.endswith("?") and not name.endswith("*"):
                 yield f"node {node.name!r} lacks its input {name!r} of kind {kind!r}"
-            elif source is not None and made != wanted:
+        for name, source in node.inputs.items():
+            wanted = row.kind_of(name).rstrip("?")
+            made = STAGES[stage_of[source]].output if source in stage_of and stage_of[source] in STAGES else wanted
+            if not wanted:
+                yield f"node {node.name!r} has the unknown input {name!r}, choices: {', '.join(row.inputs) or 'none'}"
+            elif made != wanted:
                 yield f"node {node.name!r}: input {name!r} wants {wanted!r}, {source!r} makes {made!r}"
-        for name in sorted(set(node.inputs) - set(row.inputs)):
-            yield f"node {node.name!r} has the unknown input {name!r}, choices: {', '.join(row.inputs) or 'none'}"
 
 
 def images_exist(graph: Graph, given: set[str]) -> Iterator[str]:

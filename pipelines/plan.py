@@ -20,7 +20,7 @@ from pipelines.dags.decoder import decoder, decoder_of_dataset
 from pipelines.dags.from_dataset import SIMULATION_NODE, begin
 from pipelines.dags.graph import Builder, Graph, GraphNode, Settings
 from pipelines.dags.world_model import OPTIONAL as MODEL_OPTIONAL
-from pipelines.dags.world_model import models_of_dataset, world_model
+from pipelines.dags.world_model import is_plug_in, models_of_dataset, world_model
 from pipelines.nodes import Node, Plan, code_of, config_class
 from pipelines.stages import Resources
 from pipelines.stages import stage as stage_row
@@ -151,8 +151,8 @@ def _node(node: GraphNode, redo: dict[str, str], resources: dict[str, Any]) -> N
 
 def _with_optional(settings: dict[str, dict[str, Any]], overrides: Sequence[str]) -> dict[str, dict[str, Any]]:
     """The settings, with an empty entry for each optional stage that something is set for: so it is in the pipeline."""
-    asked = {parse_assignment(text)[0][0] for text in overrides}
-    return {**settings, **{name: settings.get(name, {}) for name in OPTIONAL if name in asked}}
+    asked = dict.fromkeys(parse_assignment(text)[0][0] for text in overrides)
+    return {**settings, **{name: settings.get(name, {}) for name in asked if name in OPTIONAL or is_plug_in(name)}}
 
 
 def _override(nodes: list[Node], overrides: Sequence[str]) -> None:
@@ -203,11 +203,11 @@ def _without_absent(graph: Graph, given: set[str]) -> Graph:
     present = given | {node.name for node in graph.nodes}
     nodes = []
     for node in graph.nodes:
-        kinds = stage_row(node.stage).inputs
+        row = stage_row(node.stage)
         inputs = {
             name: source
             for name, source in node.inputs.items()
-            if source in present or not kinds.get(name, "").endswith("?")
+            if source in present or not row.kind_of(name).endswith("?")
         }
         nodes.append(node.model_copy(update={"inputs": inputs}))
     return graph.model_copy(update={"nodes": tuple(nodes)})

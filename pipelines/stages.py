@@ -35,7 +35,8 @@ class StageRow(Config):
     name: str
     "Stage, and component ``components/<name>.py``."
     inputs: dict[str, str] = {}
-    "Input name -> kind of artifact; a trailing ``?`` on the kind: may be absent."
+    """Input name -> kind of artifact; a trailing ``?`` on the kind: may be absent. A trailing ``*`` on the name: one for each
+    family or the like, any number."""
     output: str
     "Kind of artifact it commits."
     image: Image
@@ -54,6 +55,13 @@ class StageRow(Config):
     "Whether it may open what only simulation knows (tests and evaluation)."
     watches: bool = False
     "Whether a node of it without inputs looks at files outside: they may change, so its key is sure when it has run."
+
+    def kind_of(self, name: str) -> str:
+        """Kind of the input `name`, with its ``?``; empty for an input that the stage does not have."""
+        if name in self.inputs:
+            return self.inputs[name]
+        several = (kind for known, kind in self.inputs.items() if known.endswith("*") and name.startswith(known[:-1]))
+        return next(several, "")
 
     @property
     def component(self) -> str:
@@ -118,12 +126,9 @@ TABLE: tuple[StageRow, ...] = (
     _row("evaluate_model", {"generated": "generated", "raw": "raw_videos?"}, "report", "training", reads_truth=True, version=2),
     _row("publish_model", {"tokenizer": "tokenizer", "model": "world_model", "evaluation": "report"}, "model", "control",
          version=2),
-    _row("write_report", {"diffusion": "report", "autoregressive": "report", "generated_diffusion": "generated",
-                          "generated_autoregressive": "generated", "dataset": "dataset", "videos": "videos?",
-                          "clips": "clips?", "selection": "selection?", "tokenizer_continuous": "tokenizer",
-                          "tokenizer_discrete": "tokenizer", "model_diffusion": "world_model",
-                          "model_autoregressive": "world_model", "published_diffusion": "model",
-                          "published_autoregressive": "model"},
+    _row("write_report", {"dataset": "dataset", "videos": "videos?", "clips": "clips?", "selection": "selection?",
+                          "tokenizer_*": "tokenizer", "model_*": "world_model", "generated_*": "generated",
+                          "evaluated_*": "report", "published_*": "model"},
          "page", "control", memory_gib=3, deterministic=False, version=2),  # shows timings and costs
 )
 # fmt: on

@@ -41,17 +41,9 @@ Builder = Callable[[Settings, str, str], Graph]
 """(settings, videos or "", dataset name) -> graph."""
 
 
-def node(
-    name: str,
-    stage: str,
-    settings: Settings,
-    *,
-    promote: str = "",
-    **inputs: str,
-) -> GraphNode:
+def node(name: str, stage: str, settings: Settings, *, promote: str = "", **inputs: str) -> GraphNode:
     """A node whose settings are the recipe's for its name."""
-    own = dict(settings.get(name, {}))
-    return GraphNode(name=name, stage=stage, inputs=inputs, settings=own, promote=promote)
+    return GraphNode(name=name, stage=stage, inputs=inputs, settings=dict(settings.get(name, {})), promote=promote)
 
 
 def following(made: GraphNode, **nodes: str) -> GraphNode:

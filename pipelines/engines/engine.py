@@ -119,20 +119,20 @@ def run_plan(
         stack.enter_context(metrics(state, store, os.environ.get(VARIABLE, "")))
         states = stack.enter_context(StateWriter(run, state, stop.set))
         if chosen:
-            from pipelines.engines.budget import Budget, workers
+            from pipelines.engines.budget import Budget
             from pipelines.engines.compile import compile_plan
-            from pipelines.engines.dask_cluster import Cluster
+            from pipelines.engines.dask_cluster import Clusters
             from pipelines.engines.run_node import EngineOptions, NodeRunner
             from pipelines.plan import refresh
 
             shown = stack.enter_context(display(state))
-            cluster = Cluster(workers(cpu_budget, memory_budget_gib), memory_budget_gib)
-            stack.callback(cluster.close)
+            clusters = Clusters(cpu_budget, memory_budget_gib)
+            stack.callback(clusters.close)
             steps = compile_plan(plan, run, store, rows)
             runner = NodeRunner(
                 plan, run, store, steps=steps, refresh=refresh_plan or refresh,
                 budget=Budget(cpu_budget, memory_budget_gib), options=engine_options or EngineOptions(), states=states,
-                display=shown, cluster=cluster, stop=stop,
+                display=shown, clusters=clusters, stop=stop,
             )  # fmt: skip
             job = Job(plan.pipeline, run.id, steps, runner.attempt, runner.again)
             _drive(importlib.import_module(ENGINES[chosen]).drive, job, plan, runner, states, stop)

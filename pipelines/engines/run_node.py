@@ -31,7 +31,7 @@ from wfm.log import get_logger
 from wfm.process import python, safe_environment
 
 if TYPE_CHECKING:
-    from pipelines.engines.dask_cluster import Cluster
+    from pipelines.engines.dask_cluster import Clusters
     from wfm.artifacts import Store
     from wfm.artifacts.runs import Run
 
@@ -98,13 +98,13 @@ class NodeRunner:
         options: EngineOptions,
         states: StateWriter,
         display: Display,
-        cluster: "Cluster",
+        clusters: "Clusters",
         stop: threading.Event,
     ) -> None:
         self._plan, self._run, self._store = plan, run, store
         self._steps = {step.node: step for step in steps}
         self._refresh, self._budget, self._options = refresh, budget, options
-        self._states, self._display, self._cluster, self._stop = states, display, cluster, stop
+        self._states, self._display, self._clusters, self._stop = states, display, clusters, stop
         self._planning = threading.Lock()
         # Looked at now: a Dask cluster sets these to 1 in this very process when it starts its workers.
         self._asked_threads = {name: os.environ[name] for name in _THREAD_VARIABLES if name in os.environ}
@@ -127,7 +127,7 @@ class NodeRunner:
             step = self._steps[name]
             with (
                 self._budget.hold(step.resources.cpu, step.resources.memory_gib, self._stop),
-                self._cluster.user(step.kind, self._stop) as scheduler,
+                self._clusters.user(step.kind, step.image, self._stop) as scheduler,
             ):
                 key, how = self._start(node, step, tried + 1, scheduler)
         except NodeFailed as error:
@@ -178,7 +178,7 @@ class NodeRunner:
             key_file = Path(folder) / "key"
             ended = run_process(
                 python(*step.arguments(self._plan.input_keys(node), str(key_file))),
-                environment=self._environment(step, attempt) | self._cluster.environment(scheduler),
+                environment=self._environment(step, attempt) | self._clusters.environment(scheduler),
                 on_line=lambda line: self._hear(node.name, log, line),
                 on_start=lambda pid: self._note_pid(node.name, pid),
                 stop=self._stop,
@@ -282,8 +282,10 @@ class NodeRunner:
         self._settled(failure.node)
 
     def _settled(self, name: str) -> None:
-        """Show where a node came to, and let the cluster go with the last node that needs it."""
+        """Show where a node came to, and let the workers of an image go with the last node that needs them."""
         self._display.changed(name)
         states = self._states.state.nodes
-        if not any(step.kind == "daskjob" and states[name].state not in FINISHED for name, step in self._steps.items()):
-            self._cluster.close()
+        users = {of: step.image for of, step in self._steps.items() if step.kind == "daskjob"}
+        needed = {image for of, image in users.items() if states[of].state not in FINISHED}
+        for image in set(users.values()) - needed:
+            self._clusters.close(image)

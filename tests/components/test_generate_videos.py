@@ -103,15 +103,12 @@ def trained(run_stage: Stage, dataset: Artifact, family: str) -> dict[str, Artif
     tokenizer = run_stage("train_tokenizer", network, dataset=dataset)
     latents = run_stage("encode_latents", shape, dataset=dataset, tokenizer=tokenizer)
     small = {"dim": 24, "layers": 1, "heads": 2, "kv_heads": 1, "head_dim": 12, "ffn_dim": 32, "action_hidden": 8}
-    world: dict[str, Any] = {
-        "family": family,
-        "training": FAST,
+    network = {"num_attention_heads": 2, "attention_head_dim": 12, "num_layers": 1, "adaln_lora_dim": 4}
+    own = {
+        "autoregressive": {"autoregressive": {**small, "order": "frame", "vocabulary": "digits", "patch": 2}},
+        "diffusion": {"diffusion": {"network": network}, "edm": {"condition_latents": [2]}},
     }
-    if family == "diffusion":
-        heads = {"num_attention_heads": 2, "attention_head_dim": 12, "num_layers": 1, "adaln_lora_dim": 4}
-        world |= {"diffusion": {"network": heads}, "edm": {"condition_latents": [2]}}
-    else:
-        world["autoregressive"] = {**small, "order": "frame", "vocabulary": "digits", "patch": 2}
+    world = {"family": family, "training": FAST, **own[family]}
     signals = run_stage("encode_signals", {}, dataset=dataset)
     model = run_stage("train_world_model", world, latents=latents, tokenizer=tokenizer, signals=signals)
     return {"dataset": dataset, "signals": signals, "latents": latents, "tokenizer": tokenizer, "model": model}

@@ -15,7 +15,7 @@ from pipelines.plan import refresh
 from pipelines.retry_failed import failed_before, is_failure, retry_failed
 from wfm.artifacts import Artifact, Store
 from wfm.curation.poison import Note, poisoned
-from wfm.data.source import known_hash
+from wfm.data.local import known_hash
 from wfm.records import Clip, Video
 
 Stage = Callable[..., Artifact]

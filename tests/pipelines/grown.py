@@ -1,6 +1,6 @@
 """Every config class that a stage's config reaches gets one more field, and the keys of the shipped recipes are asked again.
 
-    python -m tests.pipelines.grown added|plain          # prints one JSON object
+    python -m tests.pipelines.grown added|plain|FAMILY          # prints one JSON object; FAMILY: only that one's, as plain
 
 A process of its own, since classes are changed in place: ``hashes`` as of `freeze_keys`, ``classes``, those of them ``met`` in
 the shipped recipes, and ``still``: places where the new field was set to another value, and no key moved.
@@ -55,6 +55,14 @@ def grow(kinds: list[type[Config]], neutral: bool) -> None:
         kind.model_rebuild(force=True)
 
 
+def grow_family(name: str) -> None:
+    """Give the classes of one family the field, as one that enters the key, and none to the others."""
+    every, homes = classes(), (f"wfm.families.{name}.", f"wfm.models.{name}.")
+    grow([kind for kind in every if f"{kind.__module__}.".startswith(homes)], neutral=False)
+    for kind in every:  # those that hold them
+        kind.model_rebuild(force=True)
+
+
 def changed(value: Any, path: str = "") -> Iterator[tuple[str, type[Config], Any]]:
     """(dotted place, class that stands there, the same value with the new field of that one place set)."""
     if isinstance(value, Config):
@@ -69,8 +77,13 @@ def changed(value: Any, path: str = "") -> Iterator[tuple[str, type[Config], Any
 
 
 def main() -> None:
+    how = sys.argv[1]
+    if how in FAMILIES:
+        grow_family(how)
+        print(json.dumps({"hashes": hashes()}))
+        return
     kinds = classes()
-    grow(kinds, sys.argv[1] == "added")
+    grow(kinds, how == "added")
     met: set[str] = set()
     still: list[str] = []
     for name, plan in plans().items():

@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from wfm.errors import ConfigError
+from wfm.registry import Registry
 
 if TYPE_CHECKING:
     import numpy as np
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 
 HEADLINE = "psnr_db"
 """The metric whose gains, shares of windows and way to the ceiling stand for a model."""
+PLUG_INS = Registry("wfm.metrics", "metric", {})
+"""Metrics of other packages (`METRIC` rows by entry points), which an evaluation names (`EvaluationConfig.metrics`)."""
 TAKEN = (
     *("seconds", "share_of_windows"),
     *("sample_id", "clip_id", "session_id", "source", "start_seconds", "subsets", "video"),

@@ -10,6 +10,8 @@ Rooms, in reading order:
     diffusion/        the diffusion transformer (DiT) over latents, and the denoiser around it: EDM or rectified flow
     text/             captions -> embeddings that the transformer attends to: T5 or MiniLM, and a cache
     autoregressive/   the causal transformer over FSQ tokens, with a key/value cache
+    family            what a model family is to the rest of the house, and the registry of them (`wfm/families`); torch-free
+    video_tokenizer   what world models know of a tokenizer
     presets           the published models by name: family and configuration; torch-free
     cost/             parameters, FLOPs, memory and tokens of any configuration, in closed form; torch-free
     convert/          weights of diffusers folders and original Cosmos checkpoints, in and out
@@ -27,6 +29,7 @@ __all__ = [
     "convert",
     "cost",
     "diffusion",
+    "family",
     "fast_cpu",
     "folder",
     "fused",
@@ -39,4 +42,5 @@ __all__ = [
     "slots",
     "text",
     "tokenizer",
+    "video_tokenizer",
 ]

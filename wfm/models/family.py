@@ -324,9 +324,3 @@ def family_of(config: Config) -> Family:
             f"{', '.join(FAMILIES.names())}"
         )
     return FAMILIES.load(name)  # type: ignore[no-any-return]
-
-
-def world_families() -> tuple[Family, ...]:
-    """Every registered family of world models."""
-    found = (FAMILIES.load(name) for name in FAMILIES.names())
-    return tuple(family for family in found if family.makes == "world_model")

@@ -12,8 +12,7 @@ from wfm.curation.source.listing_rows import LARGEST_LIST, Row, parse_list, pars
 from wfm.curation.source.source_files import LISTS, SIDECARS, Listing, SourceFile, find_sidecars, is_sidecar_name
 from wfm.data.archive import is_archive_name, split_member
 from wfm.data.places import problem_of_place
-from wfm.data.signatures import HEAD_BYTES
-from wfm.data.source import (
+from wfm.data.remote import (
     NotThere,
     object_stamp,
     problem_of_error,
@@ -22,6 +21,7 @@ from wfm.data.source import (
     remote_file_system,
     remote_options,
 )
+from wfm.data.signatures import HEAD_BYTES
 from wfm.errors import InputError, WfmError
 
 if TYPE_CHECKING:

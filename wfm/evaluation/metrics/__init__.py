@@ -14,14 +14,17 @@ import pkgutil
 from typing import Literal
 
 from wfm.errors import ConfigError
-from wfm.evaluation.metric import FrameMetric, Metric, WorldMetric
+from wfm.evaluation.metric import PLUG_INS, FrameMetric, Metric, SetMetric, WorldMetric
 
 __all__ = ["all_metrics", "frame_metric", "world_metrics"]
 
 
 @functools.cache
-def all_metrics() -> tuple[Metric, ...]:
-    """The declared rows by place. Loads no torch. Raises ConfigError for a file that declares none, or a name of another's."""
+def all_metrics(plug_ins: tuple[str, ...] = ()) -> tuple[Metric, ...]:
+    """The declared rows by place, and those of other packages that are named; loads no torch.
+
+    Raises ConfigError for a file that declares none, and for the name of another's.
+    """
     rows: dict[str, Metric] = {}
     for found in sorted(pkgutil.iter_modules(__path__), key=lambda found: found.name):
         module = importlib.import_module(f"{__name__}.{found.name}")
@@ -33,6 +36,14 @@ def all_metrics() -> tuple[Metric, ...]:
             if row.name in rows:
                 raise ConfigError(f"{module.__name__}: a metric {row.name!r} is there already; choose another name")
             rows[row.name] = row
+    for name in plug_ins:
+        row = PLUG_INS.load(name)
+        if not isinstance(row, FrameMetric | SetMetric) or row.name in rows:
+            raise ConfigError(
+                f"metric {name!r} ({PLUG_INS.path(name)}): it must be a FrameMetric or a SetMetric whose name is none of"
+                f" {', '.join(rows)}"
+            )
+        rows[row.name] = row
     return tuple(sorted(rows.values(), key=lambda row: (row.place, row.name)))
 
 
