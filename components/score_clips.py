@@ -4,11 +4,14 @@ python -m components.score_clips --spec SPEC --input clips=KEY --key-out PATH
 """
 
 from components.entrypoint import Context, PartContext, Result, main
+from wfm.curation.embed.embed import without_weights
 from wfm.curation.measure import score
 from wfm.curation.per_clip import part_plan
 from wfm.parts.part import add_up
 
 CONFIG = score.ScoreConfig
+FOLLOWS = {"embed": without_weights}
+"""Field -> what it is by the config of the node that it follows in a pipeline: the embedding of embed_clips."""
 
 
 def run(ctx: Context[score.ScoreConfig]) -> Result:

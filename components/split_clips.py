@@ -1,4 +1,4 @@
-"""``videos`` -> ``clips``: shots found by a detector of `wfm.curation.shots`, cut true to pts, with actions and attributes.
+"""``videos`` -> ``clips``: shots found by a detector of `wfm.curation.cut.shots`, cut true to pts, with actions and attributes.
 
 python -m components.split_clips --spec SPEC --input videos=KEY --key-out PATH
 """

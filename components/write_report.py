@@ -3,7 +3,7 @@
 Reads the reports and videos of the models, the data set, the trained models (their curves) and every manifest
 upstream. Writes `report/index.html`: one file that opens offline.
 
-    python -m components.write_report --spec URL --input diffusion=KEY --input autoregressive=KEY ... --key-out PATH
+    python -m components.write_report --spec URL --input evaluated_FAMILY=KEY --input generated_FAMILY=KEY ... --key-out PATH
 """
 
 from typing import Any
@@ -17,7 +17,7 @@ class WriteReportConfig(PageConfig):
     """What the page shows; see `wfm.evaluation.page.config`."""
 
 
-def outside(config: WriteReportConfig, inputs: dict[str, str], store: Any) -> dict[str, str]:
+def external_inputs(config: WriteReportConfig, inputs: dict[str, str], store: Any) -> dict[str, str]:
     """Template, style and script are not Python, so they enter the key by what they hold."""
     return {path.name: hash_file(path)[1] for path in template_parts()}
 

@@ -5,76 +5,45 @@ a tokenizer cannot divide, limits on what nobody measures, files that are not th
 set. Only nodes that would run are asked: what is committed did work.
 """
 
-import dataclasses
-from collections.abc import Callable, Iterator
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator
+from typing import Any
 
 import pydantic
 
+from pipelines.asked import Asked, Rule, parsed
+from pipelines.check_curation import (
+    embedder_is_there,
+    head_is_there,
+    limits_are_measured,
+    local_model_is_there,
+    looks_can_be_read,
+    measures_are_made,
+    preset_exists,
+    signatures_are_made,
+    tower_is_there,
+    video_types_exist,
+)
+from pipelines.nodes import Plan
 from wfm.artifacts.address import KEY_PATTERN, NAME_PATTERN
 from wfm.config import MOST_COUNT, MOST_NUMBER, Config
 from wfm.errors import ConfigError
 from wfm.models.family import FAMILIES, Family
 
-if TYPE_CHECKING:
-    from pipelines.plan import Node, Plan
-
 _MOST_BY_NAME = {"threads": 4096, "workers": 4096, "concurrency": 4096, "side": 2**14, "size": 2**14}
 """By the last word of a field's name: no machine starts more threads, no picture has a longer side."""
 
 
-@dataclasses.dataclass(frozen=True)
-class Asked:
-    """A node that would run, with its config parsed, and how to find those behind it."""
-
-    node: "Node"
-    config: Any
-    plan: "Plan"
-
-    def behind(self, name: str) -> Any:
-        """The config of the node that makes an input; None where it is not part of this plan."""
-        source = self.node.inputs.get(name, "")
-        return next((parsed(node) for node in self.plan.nodes if node.name == source), None)
-
-    def before(self, name: str, stage: str) -> Any:
-        """The config of the nearest node of a stage behind an input, at any distance; None without one."""
-        waiting = [self.node.inputs.get(name, "")]
-        nodes = {node.name: node for node in self.plan.nodes}
-        while waiting:
-            node = nodes.get(waiting.pop(0))
-            if node is not None:
-                if node.stage == stage:
-                    return parsed(node)
-                waiting += node.inputs.values()
-        return None
-
-    def __call__(self, field: str, advice: str) -> str:
-        """The words of a problem: node, field, value, and what to do."""
-        value: Any = self.config
-        for name in field.split("."):
-            value = getattr(value, name)
-        return f"{self.node.name}.{field} = {value!r}: {advice}"
-
-
-def parsed(node: "Node") -> Any:
-    """A node's config, as its component reads it."""
-    from pipelines.plan import config_class
-
-    return config_class(node.component).parse(node.config)
-
-
-def check_settings(plan: "Plan") -> None:
+def check_settings(plan: Plan) -> None:
     """Raise `ConfigError` with every setting of the nodes that would run that cannot work, wherever they run."""
     _check(plan, RULES, (numbers_in_reach, hashes_are_whole))
 
 
-def check_files(plan: "Plan") -> None:
+def check_files(plan: Plan) -> None:
     """The same for what has to be on this machine: whoever starts a run here asks."""
     _check(plan, FILES, ())
 
 
-def _check(plan: "Plan", rules: "dict[str, tuple[Rule, ...]]", every: "tuple[Rule, ...]") -> None:
+def _check(plan: Plan, rules: dict[str, tuple[Rule, ...]], every: tuple[Rule, ...]) -> None:
     problems = []
     for node in plan.missing:
         asked = Asked(node, parsed(node), plan)
@@ -114,104 +83,6 @@ def _leaves(config: Config, head: str) -> Iterator[tuple[str, Any, pydantic.fiel
         else:
             for one in value if isinstance(value, tuple) else (value,):
                 yield f"{head}{name}", one, field
-
-
-def preset_exists(asked: Asked) -> Iterator[str]:
-    """The encoder knows the speed by its name."""
-    from wfm.curation.cut.transcode import SPEEDS
-
-    if asked.config.cut.preset not in SPEEDS:
-        yield asked("cut.preset", f"choices are {', '.join(SPEEDS)}")
-
-
-def measures_are_made(asked: Asked) -> Iterator[str]:
-    """What writes into the table of measures needs the table."""
-    for name in ("text_detector", "nsfw"):
-        if getattr(asked.config, name) and not asked.config.measures:
-            yield asked(name, "it writes into the measures, add --set score_clips.measures=true")
-
-
-def embedder_is_there(asked: Asked) -> Iterator[str]:
-    """A trained embedder has its files, their hash, and leave to run."""
-    from wfm.curation.embed.embed import MODEL
-    from wfm.curation.embed.embedders import RUNS_CODE
-
-    config, head = asked.config, ""
-    if asked.node.stage == "score_clips":
-        config, head = asked.config.embed, "embed."
-    if config is None or config.model == MODEL:
-        return
-    if not config.weights or not Path(config.weights).exists():
-        yield asked(f"{head}weights", f"model={config.model} needs a local file or folder, and none is there")
-    if not config.weights_sha256:
-        yield asked(
-            f"{head}weights_sha256", f"model={config.model} needs the sha256 of its weights, which enters the key"
-        )
-    if config.model in RUNS_CODE and not config.run_code:
-        yield asked(
-            f"{head}run_code", f"model={config.model} runs code that lies beside its weights; read it, then say true"
-        )
-
-
-def head_is_there(asked: Asked) -> Iterator[str]:
-    """The head over the embeddings has its file and the file's hash."""
-    head = asked.config.aesthetic
-    if bool(head.head) != bool(head.sha256):
-        yield asked("aesthetic.head", f"aesthetic.sha256 is {head.sha256!r}; give both or neither")
-    elif head.head and not Path(head.head).is_file():
-        yield asked("aesthetic.head", "there is no such file; give the head's safetensors file")
-
-
-def local_model_is_there(asked: Asked) -> Iterator[str]:
-    """A local captioner has its folder."""
-    config = asked.config
-    if config.source == "local" and not (Path(config.local.folder) / "config.json").is_file():
-        yield asked("local.folder", "there is no config.json in it; give a folder as save_pretrained writes it")
-
-
-def signatures_are_made(asked: Asked) -> Iterator[str]:
-    """The perceptual tier compares signatures."""
-    embed = asked.behind("embeddings")
-    if asked.config.look and embed is not None and not embed.signatures:
-        yield asked("look", "embed_clips makes no signatures, add --set embed_clips.signatures=true")
-
-
-def limits_are_measured(asked: Asked) -> Iterator[str]:
-    """A limit that is on is one on something that is measured."""
-    scores, embed = asked.behind("scores"), asked.behind("embeddings")
-    limits = asked.config.measured
-    on = [name for name in type(limits).model_fields if getattr(limits, name) not in (None, False, ())]
-    if scores is not None:
-        for name in on:
-            if not scores.measures:
-                yield asked(f"measured.{name}", "nothing is measured, add --set score_clips.measures=true")
-            elif name == "maximum_nsfw" and not scores.nsfw:
-                yield asked(f"measured.{name}", "add --set score_clips.nsfw=true, or leave the limit off")
-            elif name in ("maximum_ocr_share", "drop_ocr_corner") and not scores.text_detector:
-                yield asked(f"measured.{name}", "add --set score_clips.text_detector=ppocr, or leave the limit off")
-    if embed is not None and asked.config.minimum_aesthetic is not None and not embed.aesthetic.sha256:
-        yield asked("minimum_aesthetic", "nothing gives that score, set embed_clips.aesthetic.head and its sha256")
-
-
-def video_types_exist(asked: Asked) -> Iterator[str]:
-    """Types that are refused are types that are told apart."""
-    from wfm.curation.measure.video_type import TYPES
-
-    if not set(asked.config.measured.drop_video_types) <= set(TYPES):
-        yield asked("measured.drop_video_types", f"choices are {', '.join(TYPES)}")
-
-
-def looks_can_be_read(asked: Asked) -> Iterator[str]:
-    """Descriptions meet looks in the space of a CLIP alone."""
-    embed = asked.behind("embeddings")
-    if asked.config.by == "looks" and embed is not None and embed.model != "clip":
-        yield asked("by", f"embed_clips.model is {embed.model}, which reads no words; use clip, or by=captions")
-
-
-def tower_is_there(asked: Asked) -> Iterator[str]:
-    """The CLIP that reads descriptions has its folder."""
-    if asked.config.by == "looks" and asked.config.weights and not Path(asked.config.weights).exists():
-        yield asked("weights", "there is no such folder")
 
 
 def frames_have_a_size(asked: Asked) -> Iterator[str]:
@@ -343,7 +214,6 @@ def name_is_plain(asked: Asked) -> Iterator[str]:
         yield asked("name", "use letters, digits, '.', '_' and '-', or leave it empty for the family's")
 
 
-Rule = Callable[[Asked], Iterator[str]]
 RULES: dict[str, tuple[Rule, ...]] = {
     "split_clips": (preset_exists,),
     "score_clips": (measures_are_made,),

@@ -18,7 +18,7 @@ from wfm.errors import WfmError
 from wfm.models.family import FAMILIES, FamilyConfig
 
 if TYPE_CHECKING:
-    from pipelines.plan import Node, Plan
+    from pipelines.nodes import Node, Plan
     from wfm.artifacts import Artifact, Store
 
 INGEST = "ingest_videos"
@@ -205,7 +205,7 @@ def _measured(artifact: "Artifact", store: "Store") -> _Made | None:
 
 
 def _config(component: str, values: dict[str, Any]) -> Config:
-    from pipelines.plan import config_class
+    from pipelines.nodes import config_class
 
     return config_class(component).parse(values)
 

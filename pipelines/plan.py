@@ -4,29 +4,29 @@ Keys are derived before anything runs, so a plan with nothing missing starts no 
 input folder and one look at the store per node; torch is never loaded.
 """
 
-import dataclasses
 import importlib
 import pkgutil
 import typing
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from components.derivation import code_id, keep_meanings, module_hashes
-from components.entrypoint import SPEC_VERSION, node_key
-from pipelines.check import check_graph
+from components.derivation import keep_meanings
+from components.entrypoint import node_key
+from pipelines.check import check_graph, check_resources
 from pipelines.check_settings import check_settings
 from pipelines.dags.curate import OPTIONAL as CURATION_OPTIONAL
-from pipelines.dags.curate import curate, embedding_of_scores
+from pipelines.dags.curate import curate
 from pipelines.dags.decoder import decoder, decoder_of_dataset
 from pipelines.dags.from_dataset import SIMULATION_NODE, begin
 from pipelines.dags.graph import Builder, Graph, GraphNode, Settings
 from pipelines.dags.world_model import OPTIONAL as MODEL_OPTIONAL
-from pipelines.dags.world_model import models_of_dataset, world_model
+from pipelines.dags.world_model import is_plug_in, models_of_dataset, world_model
+from pipelines.nodes import Node, Plan, code_of, config_class
+from pipelines.stages import Resources
 from pipelines.stages import stage as stage_row
 from wfm.artifacts.address import check_name
 from wfm.config import Config, assign, knows, parse_assignment, unknown
 from wfm.errors import ConfigError
-from wfm.registry import uses
 
 if TYPE_CHECKING:
     from wfm.artifacts import Store
@@ -40,84 +40,13 @@ AFTER_DATASET: dict[str, Callable[[Settings, bool, str], Graph]] = {
 DEFAULT_DATASET = "curated"
 OPTIONAL = (*CURATION_OPTIONAL, *MODEL_OPTIONAL)
 """Stages that are there only if a setting is made for them."""
+_NEEDS = "resources"
 
 
-@dataclasses.dataclass
-class Node:
-    """A node with everything known that is needed to run it."""
+class _Needs(Config):
+    """What a recipe or ``--set`` says of a node beside its config."""
 
-    name: str
-    stage: str
-    component: str
-    config: dict[str, Any]
-    inputs: dict[str, str]
-    "Input name -> node name."
-    redo: str = ""
-    promote: str = ""
-    key: str | None = None
-    done: bool = False
-    why: str = ""
-
-
-@dataclasses.dataclass
-class Plan:
-    """A resolved pipeline."""
-
-    pipeline: str
-    profile: str
-    nodes: list[Node]
-    requested: dict[str, Any]
-    "What the user asked for: overrides, videos, dataset, redo."
-    given: dict[str, str] = dataclasses.field(default_factory=dict)
-    "Nodes that are not run because their artifact was named: node name -> key."
-    page: str = ""
-    notes: list[str] = dataclasses.field(default_factory=list)
-    "What people should know before it runs."
-
-    def node(self, name: str) -> Node:
-        """A node by name; raises `ConfigError` with the choices."""
-        for node in self.nodes:
-            if node.name == name:
-                return node
-        raise ConfigError(f"unknown stage {name!r} in this run. Choices: {', '.join(n.name for n in self.nodes)}")
-
-    def input_keys(self, node: Node) -> dict[str, str]:
-        """Input name -> key; raises `KeyError` while an input's key is unknown."""
-        keys = {**self.given, **{other.name: other.key for other in self.nodes if other.key}}
-        return {name: keys[source] for name, source in node.inputs.items()}
-
-    def followers(self, name: str) -> list[Node]:
-        """The nodes that need ``name``, at any distance, in order."""
-        reached = {name}
-        found = []
-        for node in self.nodes:
-            if reached & set(node.inputs.values()):
-                reached.add(node.name)
-                found.append(node)
-        return found
-
-    @property
-    def missing(self) -> list[Node]:
-        """The nodes that have to run."""
-        return [node for node in self.nodes if not node.done]
-
-    def spec(self, node: Node, store: "Store", run_id: str, scheduler: str = "") -> dict[str, Any]:
-        """What the stage process is given (`components/entrypoint.py`)."""
-        row = stage_row(node.stage)
-        return {
-            "schema_version": SPEC_VERSION,
-            "store": store.url,
-            "run_id": run_id,
-            "node": node.name,
-            "stage": node.stage,
-            "component": node.component,
-            "kind": row.output,
-            "config": node.config,
-            "redo": node.redo,
-            "promote": node.promote,
-            "scheduler": scheduler,
-            "reads_truth": row.reads_truth,
-        }
+    resources: Resources = Resources()
 
 
 def resolve(
@@ -138,7 +67,8 @@ def resolve(
     """
     if pipeline not in PIPELINES:
         raise ConfigError(f"unknown pipeline {pipeline!r}. Choices: {', '.join(PIPELINES)}")
-    settings = _with_optional(_known(recipe(profile), profile), overrides)
+    settings, resources = _apart(_known(recipe(profile), profile))
+    settings = _with_optional(settings, overrides)
     given: dict[str, str] = {}
     notes: list[str] = []
     if dataset and not videos and pipeline in AFTER_DATASET:
@@ -151,11 +81,12 @@ def resolve(
         graph = PIPELINES[pipeline](settings, videos or "", name)
     graph = _without_absent(graph, set(given))
     given = {name: key for name, key in given.items() if any(name in node.inputs.values() for node in graph.nodes)}
-    nodes = [_node(node, dict(redo or {})) for node in graph.nodes]
+    nodes = [_node(node, dict(redo or {}), resources.get(node.name, {})) for node in graph.nodes]
+    _follow(nodes, graph, ())
     _override(nodes, overrides)
-    if "embed" not in settings.get("score_clips", {}) and not _sets(overrides, "score_clips", "embed"):
-        _embed_with_scores(nodes)
+    _follow(nodes, graph, overrides)
     check_graph(graph, given=set(given))
+    check_resources(nodes)
     requested = {"overrides": list(overrides), "videos": videos, "dataset": dataset, "redo": dict(redo or {})}
     plan = Plan(pipeline, profile, nodes, requested, given, page=graph.page, notes=notes)
     refresh(plan, store)
@@ -197,30 +128,22 @@ def _known(settings: dict[str, dict[str, Any]], profile: str) -> dict[str, dict[
     return settings
 
 
-def config_class(component: str, values: Mapping[str, Any] | None = None) -> type[Config]:
-    """The configuration class of a component; with `values`, the one that they are read by (`FamilyConfig`)."""
-    found: type[Config] = importlib.import_module(f"components.{component}").CONFIG
-    return found.class_of(values) if values is not None else found
+def _apart(settings: dict[str, dict[str, Any]]) -> tuple[dict[str, dict[str, Any]], dict[str, dict[str, Any]]]:
+    """What a recipe says of each node's config, and of what it needs to run."""
+    configs = {name: {key: value for key, value in of.items() if key != _NEEDS} for name, of in settings.items()}
+    return configs, {name: of[_NEEDS] for name, of in settings.items() if _NEEDS in of}
 
 
-def code_of(node: Node) -> str:
-    """The code id of a node: of its component, and of what its config names."""
-    return code_id(node.component, uses(config_class(node.component).parse(node.config)))
-
-
-def modules_of(node: Node) -> dict[str, str]:
-    """What that id is made from: module -> hash."""
-    return module_hashes(node.component, uses(config_class(node.component).parse(node.config)))
-
-
-def _node(node: GraphNode, redo: dict[str, str]) -> Node:
+def _node(node: GraphNode, redo: dict[str, str], resources: dict[str, Any]) -> Node:
     config = config_class(node.stage).parse(node.settings)
+    needs = {_NEEDS: {**stage_row(node.stage).resources.resolved(), **resources}}
     return Node(
         name=node.name,
         stage=node.stage,
         component=stage_row(node.stage).component,
         config=config.resolved(),
         inputs=dict(node.inputs),
+        resources=_Needs.parse(needs).resources,
         redo=redo.get(node.name, ""),
         promote=node.promote,
     )
@@ -228,12 +151,13 @@ def _node(node: GraphNode, redo: dict[str, str]) -> Node:
 
 def _with_optional(settings: dict[str, dict[str, Any]], overrides: Sequence[str]) -> dict[str, dict[str, Any]]:
     """The settings, with an empty entry for each optional stage that something is set for: so it is in the pipeline."""
-    asked = {parse_assignment(text)[0][0] for text in overrides}
-    return {**settings, **{name: settings.get(name, {}) for name in OPTIONAL if name in asked}}
+    asked = dict.fromkeys(parse_assignment(text)[0][0] for text in overrides)
+    return {**settings, **{name: settings.get(name, {}) for name in asked if name in OPTIONAL or is_plug_in(name)}}
 
 
 def _override(nodes: list[Node], overrides: Sequence[str]) -> None:
-    """``node.field=value`` or ``stage.field=value`` (every node of that stage that has the field: families differ)."""
+    """``node.field=value`` or ``stage.field=value`` (every node of that stage that has the field: families differ);
+    ``node.resources.gpu=8`` for what it needs."""
     for text in overrides:
         path, value = parse_assignment(text)
         matching = [node for node in nodes if path[0] in (node.name, node.stage)]
@@ -242,6 +166,12 @@ def _override(nodes: list[Node], overrides: Sequence[str]) -> None:
                 f"override {text!r} names no stage of this pipeline; write stage.field=value. "
                 f"Choices: {', '.join(node.name for node in nodes)}"
             )
+        if path[1] == _NEEDS:
+            for node in matching:
+                needs = {_NEEDS: node.resources.resolved()}
+                assign(needs, path[1:], value, _Needs)
+                node.resources = _Needs.parse(needs).resources
+            continue
         kinds = {node.name: config_class(node.component, node.config) for node in matching}
         having = [node for node in matching if knows(path[1:], kinds[node.name])]
         for node in having or matching:
@@ -255,13 +185,17 @@ def _sets(overrides: Sequence[str], *path: str) -> bool:
     return any(tuple(parse_assignment(text)[0][: len(path)]) == path for text in overrides)
 
 
-def _embed_with_scores(nodes: list[Node]) -> None:
-    """One decode of a clip for both, by what embed_clips was set to in the end."""
-    stages = {node.stage: node for node in nodes}
-    if {"score_clips", "embed_clips"} <= set(stages):
-        scores = stages["score_clips"]
-        embed = embedding_of_scores(stages["embed_clips"].config)
-        scores.config = config_class(scores.component).parse({**scores.config, "embed": embed}).resolved()
+def _follow(nodes: Sequence[Node], graph: Graph, overrides: Sequence[str]) -> None:
+    """Give every field that follows another node's config, and that nobody sets, what it is by now."""
+    by_name = {node.name: node for node in nodes}
+    for given in graph.nodes:
+        node = by_name[given.name]
+        for field, other in given.follows.items():
+            said = field in given.settings or any(_sets(overrides, name, field) for name in (node.name, node.stage))
+            if not said and other in by_name:
+                rule = importlib.import_module(f"components.{node.component}").FOLLOWS[field]
+                config = {**node.config, field: rule(by_name[other].config)}
+                node.config = config_class(node.component).parse(config).resolved()
 
 
 def _without_absent(graph: Graph, given: set[str]) -> Graph:
@@ -269,11 +203,11 @@ def _without_absent(graph: Graph, given: set[str]) -> Graph:
     present = given | {node.name for node in graph.nodes}
     nodes = []
     for node in graph.nodes:
-        kinds = stage_row(node.stage).inputs
+        row = stage_row(node.stage)
         inputs = {
             name: source
             for name, source in node.inputs.items()
-            if source in present or not kinds.get(name, "").endswith("?")
+            if source in present or not row.kind_of(name).endswith("?")
         }
         nodes.append(node.model_copy(update={"inputs": inputs}))
     return graph.model_copy(update={"nodes": tuple(nodes)})

@@ -11,7 +11,7 @@ from wfm.artifacts.invalidation import bury
 from wfm.errors import InputError
 
 if TYPE_CHECKING:
-    from pipelines.plan import Plan
+    from pipelines.nodes import Plan
     from wfm.artifacts import Artifact, Store
 
 FAILURES = frozenset(

@@ -2,17 +2,31 @@
 
 A stage and its component have one name. ``inputs`` maps an input's name to the kind of artifact it must be; a trailing
 ``?`` marks one that may be absent. ``kind`` says how an engine on a cluster runs it: ``container`` (one pod), ``daskjob``
-(a Dask cluster of ``replicas`` workers) or ``torchjob`` (``replicas`` ranks). ``version`` is raised by hand when a change is
-meant to make new results; an unmeant change shows as a stale lock (`lock.py`).
+(a Dask cluster of workers) or ``torchjob`` (ranks). ``version`` is raised by hand when a change is meant to make new results;
+an unmeant change shows as a stale lock (`lock.py`). What a stage needs to run is a matter of node and profile
+(``resources`` in a recipe, ``--set NODE.resources.gpu=8``); here stand defaults for a laptop.
 """
 
 from typing import Literal
 
-from wfm.config import Config
+from wfm.config import AboveZero, Config, Count, Natural
 from wfm.errors import ConfigError
 
 Kind = Literal["container", "daskjob", "torchjob"]
 Image = Literal["curation", "training", "control"]
+
+
+class Resources(Config):
+    """What a node needs to run. No key knows of it."""
+
+    cpu: AboveZero = 1.0
+    "Cores of a replica; on a larger machine the engine lets it use more (`engines/run_node.py`)."
+    gpu: Natural = 0
+    "Devices of a replica; none are needed on a laptop."
+    memory_gib: AboveZero = 2.0
+    "Memory of a replica [GiB]."
+    replicas: Count = 1
+    "Workers or ranks, on a cluster."
 
 
 class StageRow(Config):
@@ -21,22 +35,17 @@ class StageRow(Config):
     name: str
     "Stage, and component ``components/<name>.py``."
     inputs: dict[str, str] = {}
-    "Input name -> kind of artifact; a trailing ``?`` on the kind: may be absent."
+    """Input name -> kind of artifact; a trailing ``?`` on the kind: may be absent. A trailing ``*`` on the name: one for each
+    family or the like, any number."""
     output: str
     "Kind of artifact it commits."
     image: Image
     "Which of ``images/`` it runs in."
-    cpu: float = 1.0
-    "Cores it needs; on a larger machine the engine lets it use more (`engines/run_node.py`)."
-    gpu: int = 0
-    "Devices a replica, on a cluster; none are needed on a laptop."
-    memory_gib: float = 2.0
-    "Memory [GiB]."
-    replicas: int = 1
-    "Workers or ranks, on a cluster."
-    retries: int = 3
+    resources: Resources = Resources()
+    "What a node of it needs where its profile says nothing: a laptop's share."
+    retries: Natural = 3
     "Further tries when the outcome says ``try_again`` or the process was killed."
-    timeout_seconds: float = 3600.0
+    timeout_seconds: AboveZero = 3600.0
     "Wall time one attempt may take [s]."
     kind: Kind = "container"
     version: int = 1
@@ -44,6 +53,15 @@ class StageRow(Config):
     "Whether the same key always means the same bytes on one machine (checked by ``tests/faults``)."
     reads_truth: bool = False
     "Whether it may open what only simulation knows (tests and evaluation)."
+    watches: bool = False
+    "Whether a node of it without inputs looks at files outside: they may change, so its key is sure when it has run."
+
+    def kind_of(self, name: str) -> str:
+        """Kind of the input `name`, with its ``?``; empty for an input that the stage does not have."""
+        if name in self.inputs:
+            return self.inputs[name]
+        several = (kind for known, kind in self.inputs.items() if known.endswith("*") and name.startswith(known[:-1]))
+        return next(several, "")
 
     @property
     def component(self) -> str:
@@ -51,24 +69,35 @@ class StageRow(Config):
         return self.name
 
 
-def _row(name: str, inputs: dict[str, str], output: str, image: Image, **more: object) -> StageRow:
-    return StageRow.parse({"name": name, "inputs": inputs, "output": output, "image": image, **more})
+def _row(
+    name: str,
+    inputs: dict[str, str],
+    output: str,
+    image: Image,
+    *,
+    cpu: float = 1.0,
+    memory_gib: float = 2.0,
+    **more: object,
+) -> StageRow:
+    resources = Resources(cpu=cpu, memory_gib=memory_gib)
+    return StageRow.parse(
+        {"name": name, "inputs": inputs, "output": output, "image": image, "resources": resources, **more}
+    )
 
 
 # fmt: off
 TABLE: tuple[StageRow, ...] = (
     # raw video -> a curated dataset
-    _row("simulate_videos", {}, "raw_videos", "curation", kind="daskjob", replicas=16, cpu=2, memory_gib=3,
+    _row("simulate_videos", {}, "raw_videos", "curation", kind="daskjob", cpu=2, memory_gib=3,
          timeout_seconds=7200, version=2),
-    _row("ingest_videos", {"raw": "raw_videos?"}, "videos", "curation", kind="daskjob", replicas=4, cpu=2,
+    _row("ingest_videos", {"raw": "raw_videos?"}, "videos", "curation", kind="daskjob", cpu=2, version=3, watches=True),
+    _row("split_clips", {"videos": "videos"}, "clips", "curation", kind="daskjob", cpu=2, version=4),
+    _row("score_clips", {"clips": "clips"}, "scores", "curation", kind="daskjob", cpu=2,
          version=3),
-    _row("split_clips", {"videos": "videos"}, "clips", "curation", kind="daskjob", replicas=16, cpu=2, version=4),
-    _row("score_clips", {"clips": "clips"}, "scores", "curation", kind="daskjob", replicas=16, cpu=2,
-         version=3),
-    _row("caption_clips", {"clips": "clips"}, "captions", "curation", kind="daskjob", replicas=4, cpu=1),
-    _row("embed_clips", {"clips": "clips", "scores": "scores?"}, "embeddings", "curation", kind="daskjob", replicas=16, cpu=2),
+    _row("caption_clips", {"clips": "clips"}, "captions", "curation", kind="daskjob", cpu=1),
+    _row("embed_clips", {"clips": "clips", "scores": "scores?"}, "embeddings", "curation", kind="daskjob", cpu=2),
     _row("dedup_clips", {"clips": "clips", "embeddings": "embeddings", "scores": "scores"}, "duplicates", "curation",
-         kind="daskjob", replicas=4, cpu=1, version=3),
+         kind="daskjob", cpu=1, version=3),
     _row("select_clips", {"clips": "clips", "scores": "scores", "duplicates": "duplicates", "embeddings": "embeddings?"},
          "selection", "curation"),
     _row("cluster_clips", {"selection": "selection", "captions": "captions", "embeddings": "embeddings?"}, "clusters",
@@ -77,33 +106,29 @@ TABLE: tuple[StageRow, ...] = (
          "training", memory_gib=3),
     _row("write_shards", {"videos": "videos", "clips": "clips", "scores": "scores", "captions": "captions",
                           "selection": "selection", "embeddings": "embeddings?", "clusters": "clusters?",
-                          "categories": "categories?"}, "dataset", "curation", kind="daskjob", replicas=4, cpu=2, version=5),
+                          "categories": "categories?"}, "dataset", "curation", kind="daskjob", cpu=2, version=5),
     # dataset -> models
-    _row("train_tokenizer", {"dataset": "dataset"}, "tokenizer", "training", kind="torchjob", gpu=1, memory_gib=2.5,
+    _row("train_tokenizer", {"dataset": "dataset"}, "tokenizer", "training", kind="torchjob", memory_gib=2.5,
          timeout_seconds=7 * 86400, version=2),
-    _row("encode_latents", {"dataset": "dataset", "tokenizer": "tokenizer"}, "latents", "training", kind="daskjob", replicas=4,
-         gpu=1, version=2),
-    _row("encode_signals", {"dataset": "dataset"}, "signals", "curation", kind="daskjob", replicas=4),
-    _row("encode_text", {"dataset": "dataset"}, "text", "training", kind="daskjob", replicas=4, gpu=1),
+    _row("encode_latents", {"dataset": "dataset", "tokenizer": "tokenizer"}, "latents", "training", kind="daskjob", version=2),
+    _row("encode_signals", {"dataset": "dataset"}, "signals", "curation", kind="daskjob"),
+    _row("encode_text", {"dataset": "dataset"}, "text", "training", kind="daskjob"),
     _row("train_world_model", {"latents": "latents", "tokenizer": "tokenizer", "signals": "signals?", "text": "text?",
-                               "mixture": "categories?"}, "world_model", "training", kind="torchjob", gpu=8, replicas=4,
-         memory_gib=2.5, timeout_seconds=30 * 86400, version=4),
+                               "mixture": "categories?"}, "world_model", "training", kind="torchjob", memory_gib=2.5,
+         timeout_seconds=30 * 86400, version=4),
     _row("train_decoder", {"latents": "latents", "tokens": "latents", "tokenizer": "tokenizer",
-                           "tokenizer_discrete": "tokenizer"}, "decoder", "training", kind="torchjob", gpu=1, memory_gib=2.5,
+                           "tokenizer_discrete": "tokenizer"}, "decoder", "training", kind="torchjob", memory_gib=2.5,
          timeout_seconds=7 * 86400, version=2),
     # models -> futures, figures, names
     _row("generate_videos", {"dataset": "dataset", "signals": "signals", "latents": "latents", "tokenizer": "tokenizer",
-                             "model": "world_model"}, "generated", "training", kind="daskjob", replicas=4, gpu=1,
+                             "model": "world_model"}, "generated", "training", kind="daskjob",
          memory_gib=2.5, version=4),
     _row("evaluate_model", {"generated": "generated", "raw": "raw_videos?"}, "report", "training", reads_truth=True, version=2),
     _row("publish_model", {"tokenizer": "tokenizer", "model": "world_model", "evaluation": "report"}, "model", "control",
          version=2),
-    _row("write_report", {"diffusion": "report", "autoregressive": "report", "generated_diffusion": "generated",
-                          "generated_autoregressive": "generated", "dataset": "dataset", "videos": "videos?",
-                          "clips": "clips?", "selection": "selection?", "tokenizer_continuous": "tokenizer",
-                          "tokenizer_discrete": "tokenizer", "model_diffusion": "world_model",
-                          "model_autoregressive": "world_model", "published_diffusion": "model",
-                          "published_autoregressive": "model"},
+    _row("write_report", {"dataset": "dataset", "videos": "videos?", "clips": "clips?", "selection": "selection?",
+                          "tokenizer_*": "tokenizer", "model_*": "world_model", "generated_*": "generated",
+                          "evaluated_*": "report", "published_*": "model"},
          "page", "control", memory_gib=3, deterministic=False, version=2),  # shows timings and costs
 )
 # fmt: on

@@ -13,16 +13,17 @@ from typing import TYPE_CHECKING, Any
 
 from pipelines.check_settings import check_files
 from pipelines.engines.budget import check_budget, machine
-from pipelines.engines.prefect import DisplayFactory, RunSummary, run_plan
-from pipelines.engines.run_node import EngineOptions
+from pipelines.engines.engine import DisplayFactory, RunSummary, choose, run_plan
 from pipelines.estimate import share_made
-from pipelines.plan import Node, Plan, code_of, config_class, modules_of, resolve
+from pipelines.nodes import Node, Plan, code_of, config_class, modules_of
+from pipelines.plan import resolve
 from pipelines.runs.display import LiveDisplay, PlainDisplay
 from pipelines.runs.state import NodeState, RunState, read_state
 from wfm.artifacts import schema
 from wfm.errors import InputError, WfmError
 
 if TYPE_CHECKING:
+    from pipelines.engines.run_node import EngineOptions
     from wfm.artifacts import Store
     from wfm.artifacts.runs import Run
 
@@ -98,6 +99,7 @@ def _written(name: str, plan: Plan) -> dict[str, Any]:
         "config": node.config,
         "sources": node.inputs,
         "inputs": plan.input_keys(node),
+        "resources": node.resources.resolved(),
         "redo": node.redo,
         "promote": node.promote,
         "done": node.done,
@@ -114,15 +116,17 @@ def start(
     cpu: float | None = None,
     memory_gib: float | None = None,
     quiet: bool = False,
-    options: EngineOptions | None = None,
+    engine: str = "",
+    options: "EngineOptions | None" = None,
 ) -> tuple[RunSummary, Plan]:
     """Run a request to its end. ``cpu`` and ``memory_gib`` bound what runs side by side; this machine's by default."""
     check_budget(cpu, memory_gib)
+    choose(engine)
     plan = plan or request.plan(store)
     run = create_run(request, plan, store, rerun_of)
     here_cpu, here_memory = machine()
     summary = run_plan(
-        plan, run, store, cpu_budget=cpu or here_cpu, memory_budget_gib=memory_gib or here_memory,
+        plan, run, store, engine=engine, cpu_budget=cpu or here_cpu, memory_budget_gib=memory_gib or here_memory,
         engine_options=options, display=display_for(store, plan, quiet),
     )  # fmt: skip
     return summary, plan

@@ -38,6 +38,10 @@ class Registry:
         """Every name, the built-in ones first, the others sorted."""
         return (*self.built_in, *sorted(_plug_ins(self.group)))
 
+    def __contains__(self, name: object) -> bool:
+        """Whether a name is registered. Other packages are looked through only where it is not built in."""
+        return name in self.built_in or name in _plug_ins(self.group)
+
     def path(self, name: str) -> str:
         """`package.module:OBJECT` of a name. Raises ConfigError with the choices for an unknown one, and for a name that two
         packages claim."""

@@ -40,7 +40,10 @@ def generate(
     out: Annotated[Path, typer.Option("--out", help="The mp4 to write.")] = Path("future.mp4"),
     seed: Annotated[int, typer.Option(help="The same seed gives bitwise the same video.")] = 0,
     mode: Annotated[
-        str, typer.Option(help="sample, mean (diffusion), greedy (autoregressive); empty: the model's own.")
+        str,
+        typer.Option(
+            help="How it is drawn, such as sample or mean (another lists the model's); empty: the model's own."
+        ),
     ] = "",
     frames: Annotated[int, typer.Option(help="Given and predicted frames together; 0: as in training.")] = 0,
     text: Annotated[str, typer.Option(help="What is to be seen, for a model that was trained with captions.")] = "",
@@ -53,7 +56,7 @@ def generate(
     ] = None,
     negative_text: Annotated[str, typer.Option(help="What guidance moves away from.")] = "",
     decoder: Annotated[
-        str, typer.Option(help="Diffusion decoder (NAME, key or folder) that shows an autoregressive model's tokens.")
+        str, typer.Option(help="Decoder (NAME, key or folder) that shows a model's tokens in place of its tokenizer.")
     ] = "",
     force: ForceOption = False,
     store: StoreOption = STORE_DEFAULT,

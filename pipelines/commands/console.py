@@ -10,12 +10,13 @@ import re
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
 from components.context import store_options
+from pipelines.runs.display import careful_console
 from pipelines.runs.state import default_store
 from pipelines.wfm_home import home, write_private
 from wfm.credentials import without_credentials
@@ -74,19 +75,6 @@ def notices() -> "Console":
 def _console(stderr: bool) -> "Console":
     stream = sys.stderr if stderr else sys.stdout
     return careful_console(stderr=stderr, width=None if stream.isatty() else _WIDTH_WITHOUT_TERMINAL)
-
-
-def careful_console(stderr: bool, width: int | None = None) -> "Console":
-    """A rich console where only rich itself commands the terminal: what stands in texts and tables is shown, not obeyed."""
-    from rich.console import Console
-    from rich.segment import Segment
-
-    class Careful(Console):
-        def render(self, *args: Any, **more: Any) -> Iterator[Segment]:
-            for part in super().render(*args, **more):
-                yield part if part.control else Segment(printable(part.text), part.style)
-
-    return Careful(stderr=stderr, width=width, markup=False, highlight=False)
 
 
 def say(text: str) -> None:

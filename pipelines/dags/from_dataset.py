@@ -56,7 +56,7 @@ def begin(reference: str, store: "Store") -> Beginning:
             given.setdefault(ancestor.stage, ancestor.key)
             for name_of, key_of in ancestor.inputs.items():
                 if ancestors[key_of].problem:
-                    node = made_by.get(STAGES[ancestor.stage].inputs.get(name_of, "").rstrip("?"), name_of)
+                    node = made_by.get(STAGES[ancestor.stage].kind_of(name_of).rstrip("?"), name_of)
                     lost.setdefault(node, ancestors[key_of].problem)
     return Beginning(given, name, lost)
 

@@ -15,6 +15,8 @@ class GraphNode(Config):
     "Input name -> node that makes it."
     settings: dict[str, Any] = {}
     "Values for the component's config; what is not named keeps its default."
+    follows: dict[str, str] = {}
+    "Field that nobody sets -> node whose config says what it is, by the rule in ``FOLLOWS`` of the component."
     promote: str = ""
     "``kind/name`` that points at the result once it is committed."
 
@@ -42,3 +44,8 @@ Builder = Callable[[Settings, str, str], Graph]
 def node(name: str, stage: str, settings: Settings, *, promote: str = "", **inputs: str) -> GraphNode:
     """A node whose settings are the recipe's for its name."""
     return GraphNode(name=name, stage=stage, inputs=inputs, settings=dict(settings.get(name, {})), promote=promote)
+
+
+def following(made: GraphNode, **nodes: str) -> GraphNode:
+    """The node, with fields of its config that follow those of other nodes."""
+    return made.model_copy(update={"follows": nodes})

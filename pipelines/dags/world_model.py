@@ -9,9 +9,12 @@ encode_text is there only if a setting is made for it (`OPTIONAL`).
 
 from pipelines.dags.curate import curation_nodes
 from pipelines.dags.graph import Graph, GraphNode, Settings, node
-from wfm.models.family import FAMILIES, Family, world_families
+from wfm.models.family import FAMILIES, Family
 
 OPTIONAL = ("encode_text",)
+OTHERS = ("train_tokenizer_continuous", "train_tokenizer_discrete", "train_decoder")
+"""What else is trained: no family is looked for under these names."""
+MADE = "world_model"
 
 
 def world_model(settings: Settings, videos: str, dataset: str) -> Graph:
@@ -79,10 +82,24 @@ def train(family: Family) -> str:
 
 
 def families_of(settings: Settings) -> list[Family]:
-    """The families that a recipe has settings to train, in its order; without any, those that are built in."""
-    known = {train(family): family for family in world_families()}
-    named = [known[name] for name in settings if name in known]
-    return named or [family for family in known.values() if family.name in FAMILIES.built_in]
+    """The families of world models that a recipe has settings to train, in its order; without any, those built in."""
+    named = [family for family in map(_trained_by, settings) if family is not None]
+    return named or [family for family in map(FAMILIES.load, FAMILIES.built_in) if family.makes == MADE]
+
+
+def is_plug_in(node_name: str) -> bool:
+    """Whether a node trains a family of another package: it is there once a setting is made for it."""
+    family = _trained_by(node_name)
+    return family is not None and family.name not in FAMILIES.built_in
+
+
+def _trained_by(node_name: str) -> Family | None:
+    """The family of world models that a node of this name trains."""
+    before, _, name = node_name.partition("_")
+    if before != "train" or node_name in OTHERS or name not in FAMILIES:
+        return None
+    family: Family = FAMILIES.load(name)
+    return family if family.makes == MADE else None
 
 
 def _page(settings: Settings, families: list[Family]) -> GraphNode:
@@ -95,7 +112,7 @@ def _page(settings: Settings, families: list[Family]) -> GraphNode:
         videos="ingest_videos",
         clips="split_clips",
         selection="select_clips",
-        **{family.name: f"evaluate_{family.name}" for family in families},
+        **{f"evaluated_{family.name}": f"evaluate_{family.name}" for family in families},
         **{f"generated_{family.name}": f"generate_{family.name}" for family in families},
         **{f"tokenizer_{takes}": f"train_tokenizer_{takes}" for takes in tokenizers},
         **{f"model_{family.name}": train(family) for family in families},

@@ -1,7 +1,8 @@
 """Engines: who starts the stages of a plan.
 
-Read `run_node` (one node: from "may start" to its outcome; a try, and whether another may help), below it `subprocess_stage`
-and `guard` (a process that dies with its run), `budget` (what runs side by side) and `dask_cluster`; then `prefect`, the
-embedded engine. Its server: `prefect_server` (where it lives), `serve_api` behind `api_gate` (who may ask), `schedule` and
-`due_runs` (runs by the clock).
+Read `compile` (a plan written down as steps), `engine` (what every engine does: names, states, the end), then the two there
+are: `local` and `prefect`. Below them `run_node` (one node on this machine: from "may start" to its outcome; a try, and whether
+another may help), `subprocess_stage` and `guard` (a process that dies with its run), `budget` (what runs side by side) and
+`dask_cluster`. Prefect's server: `prefect_package` and `prefect_server` (where it lives), `serve_api` behind `api_gate` (who
+may ask), `schedule` and `due_runs` (runs by the clock).
 """

@@ -5,6 +5,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from pipelines.stages import Image
 from wfm.errors import Cancelled, InputError
 
 
@@ -44,6 +45,10 @@ class Budget:
 
 LEAST_GIB = 0.5
 """Memory without which no stage begins, nor a worker of one [GiB]."""
+WITH_TORCH_GIB = 2.0
+"""What a worker needs that holds a model and a batch [GiB]: 1.1 in the demo (LOG.md), and room."""
+SIDE_BY_SIDE = 2
+"""Stages of the main job that run at a time after the data set: one of each family."""
 _TIMES_THE_MACHINE = 8
 """More than that many times what there is cannot be meant: a worker is started for each processor of the budget."""
 
@@ -69,9 +74,14 @@ def check_budget(cpu: float | None, memory_gib: float | None) -> None:
         raise InputError(f"--memory {memory_gib:g} lets no stage run: give {LEAST_GIB:g} GiB at least, or leave it out")
 
 
-def workers(cpu: float, memory_gib: float) -> int:
-    """How many Dask workers a budget carries: one a processor, each with the memory that one needs."""
-    return max(1, int(min(cpu, memory_gib / LEAST_GIB)))
+def workers(cpu: float, memory_gib: float, image: Image) -> int:
+    """How many Dask workers a budget carries for stages of an image: one a processor, each with the memory that one needs. 0: a
+    stage works in its own process. A worker that loads torch takes seconds to start, and where the two branches of the main job
+    fill the machine they would be paid for nothing."""
+    if image != "training":
+        return max(1, int(min(cpu, memory_gib / LEAST_GIB)))
+    count = int(min(cpu, memory_gib / WITH_TORCH_GIB))
+    return count if count > SIDE_BY_SIDE else 0
 
 
 def machine() -> tuple[float, float]:

@@ -23,12 +23,12 @@ import urllib.request
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 from urllib.parse import urlsplit
 
 from pipelines.engines.api_gate import is_wildcard
+from pipelines.engines.prefect_package import import_prefect
 from pipelines.wfm_home import api_login, home, locked, read_private, write_private
-from wfm.errors import InputError, MissingPackage, TryAgain
+from wfm.errors import InputError, TryAgain
 from wfm.process import python, safe_environment
 
 _PATIENCE_SECONDS = 300
@@ -120,29 +120,6 @@ def _serve_in_thread(port: int) -> None:
             if time.monotonic() > deadline:
                 raise TryAgain(f"the embedded Prefect server was not up after {_PATIENCE_SECONDS} s")
             time.sleep(0.02)
-
-
-def import_prefect() -> None:
-    """Import the package so that it takes its settings from our environment alone. Raises `MissingPackage`.
-
-    By itself it reads `.env`, `prefect.toml` and `pyproject.toml` of the current folder, too, and a setting among these may
-    name a file that says what is to be called to set up logging.
-    """
-    if "prefect" in sys.modules:
-        return
-    with contextlib.chdir(home()):  # where nobody else writes: settings are read while it is imported
-        try:
-            from prefect.settings import base
-            from pydantic_settings import InitSettingsSource
-        except ImportError as error:
-            raise MissingPackage("prefect", extra="prefect", purpose="running a pipeline") from error
-
-    class Nothing(InitSettingsSource):
-        def __init__(self, settings_cls: Any, **_: Any) -> None:
-            super().__init__(settings_cls, {})
-
-    for file in ("FilteredDotEnv", "PrefectTomlConfig", "PyprojectTomlConfig"):
-        setattr(base, f"{file}SettingsSource", Nothing)
 
 
 def free_port() -> int:

@@ -1,12 +1,11 @@
 """One node of a run: from "may start" to its outcome. Knows processes and outcomes, and no engine.
 
-``NodeRunner.attempt`` is what an engine calls once per try; ``may_retry`` is how it decides about another. The outcome comes
+``NodeRunner.attempt`` is what an engine calls once per try; ``again`` tells whether there is another. The outcome comes
 from the ``outcome.json`` of the attempt; where a killed process left none, it is told from how the process ended, and
 written in its stead.
 """
 
 import contextlib
-import json
 import os
 import random
 import signal
@@ -14,24 +13,25 @@ import socket
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from components.entrypoint import SCHEDULER, promote
 from pipelines.engines.budget import Budget
+from pipelines.engines.compile import Step
 from pipelines.engines.subprocess_stage import Ended, run_process
-from pipelines.plan import Node, Plan, code_of
+from pipelines.nodes import Node, Plan, code_of
 from pipelines.runs.display import Display, in_words
 from pipelines.runs.log import LogWriter
 from pipelines.runs.state import FINISHED, GOOD, StateWriter
-from pipelines.stages import StageRow
 from wfm.errors import WfmError
 from wfm.log import get_logger
 from wfm.process import python, safe_environment
 
 if TYPE_CHECKING:
-    from pipelines.engines.dask_cluster import Cluster
+    from pipelines.engines.dask_cluster import Clusters
     from wfm.artifacts import Store
     from wfm.artifacts.runs import Run
 
@@ -83,13 +83,6 @@ def backoff(attempts: int, options: EngineOptions) -> float:
     return wait * random.uniform(0.5, 1.5)
 
 
-def promote(store: "Store", node: Node) -> None:
-    """Let the name a node carries (``dataset/curated``) mean what it made; a name that does so already is left alone."""
-    if node.promote and node.key:
-        kind, _, name = node.promote.partition("/")
-        store.promote(kind, name, node.key)
-
-
 class NodeRunner:
     """Runs the attempts of a plan's nodes as processes, within a budget, and keeps the books."""
 
@@ -99,22 +92,22 @@ class NodeRunner:
         run: "Run",
         store: "Store",
         *,
-        rows: Mapping[str, StageRow],
+        steps: Sequence[Step],
         refresh: Callable[[Plan, "Store"], None],
         budget: Budget,
         options: EngineOptions,
         states: StateWriter,
         display: Display,
-        cluster: "Cluster",
+        clusters: "Clusters",
         stop: threading.Event,
     ) -> None:
         self._plan, self._run, self._store = plan, run, store
-        self._rows, self._refresh, self._budget, self._options = rows, refresh, budget, options
-        self._states, self._display, self._cluster, self._stop = states, display, cluster, stop
+        self._steps = {step.node: step for step in steps}
+        self._refresh, self._budget, self._options = refresh, budget, options
+        self._states, self._display, self._clusters, self._stop = states, display, clusters, stop
         self._planning = threading.Lock()
         # Looked at now: a Dask cluster sets these to 1 in this very process when it starts its workers.
         self._asked_threads = {name: os.environ[name] for name in _THREAD_VARIABLES if name in os.environ}
-        self.run_id = run.id
 
     def attempt(self, name: str) -> None:
         """Try a node once; returns when its artifact is there, raises `NodeFailed` when not."""
@@ -127,15 +120,16 @@ class NodeRunner:
             with self._planning:
                 self._refresh(self._plan, self._store)
                 node = self._plan.node(name)
-                if node.done:
+                if node.done:  # made by another run meanwhile
+                    promote(self._store, node.promote, node.key or "")
                     self._finish(name, "cached", node.key or "")
                     return
-            row = self._rows[node.stage]
+            step = self._steps[name]
             with (
-                self._budget.hold(row.cpu, row.memory_gib, self._stop),
-                self._cluster.user(row, self._stop) as scheduler,
+                self._budget.hold(step.resources.cpu, step.resources.memory_gib, self._stop),
+                self._clusters.user(step.kind, step.image, self._stop) as scheduler,
             ):
-                key, how = self._start(node, row, tried + 1, scheduler)
+                key, how = self._start(node, step, tried + 1, scheduler)
         except NodeFailed as error:
             self._fail(error)
             raise
@@ -145,6 +139,10 @@ class NodeRunner:
             self._fail(failure)
             raise failure from error
         self._finish(name, how, key)
+
+    def again(self, name: str) -> bool:
+        """Whether a node whose try has failed gets another."""
+        return self._states.state.nodes[name].state == "retrying"
 
     def skip(self, name: str, reason: str) -> None:
         """Book a node that could not be tried because of another."""
@@ -164,13 +162,10 @@ class NodeRunner:
             self._fail(failure)
             raise failure
 
-    def _start(self, node: Node, row: StageRow, number: int, scheduler: str) -> tuple[str, str]:
+    def _start(self, node: Node, step: Step, number: int, scheduler: str) -> tuple[str, str]:
         """Start the process, follow it to its end; returns the artifact's key, and whether it was made now (`done`) or by
         another run meanwhile (`cached`)."""
         attempt = self._run.append_attempt(node.name, {"key": node.key, "why": node.why, "host": socket.gethostname()})
-        inputs = self._plan.input_keys(node)
-        spec = self._plan.spec(node, self._store, self._run.id, scheduler)
-        url = self._run.write(f"nodes/{node.name}/spec.json", json.dumps(spec, indent=1), private=True)
         with self._states.change(node.name) as state:
             state.state, state.attempts, state.attempt = "running", number, attempt
             state.reason, state.outcome, state.why = "", "", node.why
@@ -182,16 +177,16 @@ class NodeRunner:
         ):
             key_file = Path(folder) / "key"
             ended = run_process(
-                self._command(node, url, inputs, key_file),
-                environment=self._environment(row, attempt) | (self._cluster.keys() if scheduler else {}),
+                python(*step.arguments(self._plan.input_keys(node), str(key_file))),
+                environment=self._environment(step, attempt) | self._clusters.environment(scheduler),
                 on_line=lambda line: self._hear(node.name, log, line),
                 on_start=lambda pid: self._note_pid(node.name, pid),
                 stop=self._stop,
-                timeout_seconds=row.timeout_seconds,
+                timeout_seconds=step.timeout_seconds,
                 grace_seconds=self._options.grace_seconds,
             )
             key = key_file.read_text().strip() if key_file.exists() else ""
-        outcome, reason = self._judge(node, attempt, row, ended)
+        outcome, reason = self._judge(node, attempt, step, ended)
         with self._states.change(node.name) as state:
             state.cpu_seconds += ended.cpu_seconds
             state.peak_bytes = max(state.peak_bytes, ended.peak_bytes)
@@ -214,23 +209,19 @@ class NodeRunner:
             reason = "its code was edited while the run was going on: run again"
             raise NodeFailed(node.name, "try_again", reason, final=True)
 
-    def _command(self, node: Node, url: str, inputs: dict[str, str], key_file: Path) -> list[str]:
-        module = node.component if "." in node.component else f"components.{node.component}"
-        command = python("-m", module, "--spec", url)
-        for name, key in inputs.items():
-            command += ["--input", f"{name}={key}"]
-        return [*command, "--key-out", str(key_file)]
-
-    def _environment(self, row: StageRow, attempt: int) -> dict[str, str]:
-        kept = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
+    def _environment(self, step: Step, attempt: int) -> dict[str, str]:
+        # a scheduler that stands here is of another cluster
+        kept = {
+            name: value for name, value in os.environ.items() if not name.startswith("PREFECT_") and name != SCHEDULER
+        }
         # Half of the machine: the two branches of the main job run side by side, and one thread each wastes least.
-        threads = str(max(int(min(row.cpu, self._budget.cpu)), int(self._budget.cpu) // 2, 1))
+        threads = str(max(int(min(step.resources.cpu, self._budget.cpu)), int(self._budget.cpu) // 2, 1))
         given = {name: self._asked_threads.get(name, threads) for name in _THREAD_VARIABLES}
         kept = {**_KEEP_MEMORY, **kept}
         own = {"WFM_ATTEMPT": str(attempt), "PYTHONUNBUFFERED": "1"}
         return safe_environment({**kept, **given, **self._options.environment, **own})
 
-    def _judge(self, node: Node, attempt: int, row: StageRow, ended: Ended) -> tuple[str, str]:
+    def _judge(self, node: Node, attempt: int, step: Step, ended: Ended) -> tuple[str, str]:
         """The attempt's outcome and reason; written for the process where it could not do so itself."""
         written = self._run.read_outcome(node.name, attempt)
         if ended.exit_code == 0 and written is not None and written.get("outcome") in GOOD:
@@ -238,7 +229,7 @@ class NodeRunner:
         if self._stop.is_set() and ended.stopped_by == "cancel":
             outcome, reason = "cancelled", "stopped on request"
         elif ended.stopped_by == "timeout":
-            outcome, reason = "try_again", f"ran longer than its {row.timeout_seconds:g} s and was stopped"
+            outcome, reason = "try_again", f"ran longer than its {step.timeout_seconds:g} s and was stopped"
         elif ended.exit_code is None:
             name = signal.Signals(ended.signal).name if ended.signal else "a signal"
             hint = "; out of memory is the usual cause" if ended.signal == signal.SIGKILL else ""
@@ -280,21 +271,21 @@ class NodeRunner:
             state.peak_bytes = peak or state.peak_bytes  # one figure everywhere: workers on Dask count, too
             state.state, state.key, state.outcome, state.ended, state.pid = how, key, how, time.time(), 0
             state.note = note
-        promote(self._store, self._plan.node(name))
         self._settled(name)
 
     def _fail(self, failure: NodeFailed) -> None:
         with self._states.change(failure.node) as state:
-            retries = self._rows[state.stage].retries
-            retry = not self._stop.is_set() and failure.may_retry(state.attempts, retries)
+            retry = not self._stop.is_set() and failure.may_retry(state.attempts, self._steps[failure.node].retries)
             state.state = "retrying" if retry else "cancelled" if failure.outcome == "cancelled" else "failed"
             state.outcome, state.reason, state.pid, state.note = failure.outcome, failure.reason, 0, ""
             state.ended = 0.0 if retry else time.time()
         self._settled(failure.node)
 
     def _settled(self, name: str) -> None:
-        """Show where a node came to, and let the cluster go with the last node that needs it."""
+        """Show where a node came to, and let the workers of an image go with the last node that needs them."""
         self._display.changed(name)
-        states = self._states.state.nodes.values()
-        if not any(self._rows[of.stage].kind == "daskjob" and of.state not in FINISHED for of in states):
-            self._cluster.close()
+        states = self._states.state.nodes
+        users = {of: step.image for of, step in self._steps.items() if step.kind == "daskjob"}
+        needed = {image for of, image in users.items() if states[of].state not in FINISHED}
+        for image in set(users.values()) - needed:
+            self._clusters.close(image)

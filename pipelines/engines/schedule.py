@@ -13,7 +13,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from pipelines.engines.prefect_server import apply_settings, full_server, import_prefect, stopped_by_signals
+from pipelines.engines.prefect_package import import_prefect
+from pipelines.engines.prefect_server import apply_settings, full_server, stopped_by_signals
 from pipelines.wfm_home import home
 from wfm.errors import InputError
 from wfm.process import python

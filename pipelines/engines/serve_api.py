@@ -10,7 +10,7 @@ import sys
 from collections.abc import Iterable
 
 from pipelines.engines.api_gate import Gate, own_names
-from pipelines.engines.prefect_server import import_prefect
+from pipelines.engines.prefect_package import import_prefect
 
 
 def gated_app(host: str, names: Iterable[str] = (), *, ephemeral: bool = False) -> Gate:

@@ -4,12 +4,14 @@ import re
 import sys
 import threading
 import time
-from collections.abc import Mapping
-from typing import Any, Protocol
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any, Protocol
 
-from pipelines.commands.console import careful_console
 from pipelines.runs.state import GOOD, NodeState, RunState
 from wfm.log import printable
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 _MARKS = {
     "waiting": ("·", "dim"),
@@ -52,6 +54,19 @@ def in_words(counts: Mapping[str, int], skipped: Mapping[str, int]) -> str:
     order = sorted(skipped.items(), key=lambda item: (-item[1], item[0]))
     reasons = ", ".join(f"{reason} {count}" for reason, count in order)
     return f"{words}; left out: {reasons}" if words and reasons else words
+
+
+def careful_console(stderr: bool, width: int | None = None) -> "Console":
+    """A rich console where only rich itself commands the terminal: what stands in texts and tables is shown, not obeyed."""
+    from rich.console import Console
+    from rich.segment import Segment
+
+    class Careful(Console):
+        def render(self, *args: Any, **more: Any) -> Iterator[Segment]:
+            for part in super().render(*args, **more):
+                yield part if part.control else Segment(printable(part.text), part.style)
+
+    return Careful(stderr=stderr, width=width, markup=False, highlight=False)
 
 
 class PlainDisplay:

@@ -43,7 +43,7 @@ from wfm.curation.measure.small_frames import SmallFrames
 from wfm.curation.one_pass import Consumer, Geometry, Wanted, fitted, one_pass
 from wfm.curation.one_pass_consumers import Cuts, Gather, spread_frames
 from wfm.data.decode import open_video
-from wfm.data.source import known_hash
+from wfm.data.local import known_hash
 from wfm.data.x264 import STEADY
 from wfm.records import Clip
 

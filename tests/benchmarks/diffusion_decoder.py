@@ -26,8 +26,8 @@ from wfm.data.windows import Window, windows
 from wfm.evaluation.bootstrap import Bootstrap
 from wfm.evaluation.metrics.psnr import psnr_per_frame
 from wfm.evaluation.metrics.ssim import ssim_per_frame
+from wfm.families.diffusion_decoder.draw import TokenDecoder
 from wfm.generation.sampler_config import SamplerConfig
-from wfm.generation.token_decoder import TokenDecoder
 from wfm.models.folder import open_model
 from wfm.models.tokenizer import Tokenizer
 

@@ -33,11 +33,13 @@ def stage_runner() -> Callable[[Store, Path], StageRunner]:
     return runner_of
 
 
-def runner_of(store: Store, scratch: Path) -> StageRunner:
+def runner_of(store: Store, scratch: Path, *, scheduler: str = "", redo: str = "") -> StageRunner:
+    """``scheduler``: of Dask workers for parts; ``redo``: a nonce, with which everything is made again."""
+
     def run(name: str, config: dict[str, Any] | None = None, **inputs: Artifact) -> Artifact:
         module = importlib.import_module(f"components.{name}")
         keys = {of: artifact.key for of, artifact in inputs.items()}
-        key = node_key({"component": name, "stage": name, "config": config or {}}, keys, store)
+        key = node_key({"component": name, "stage": name, "config": config or {}, "redo": redo}, keys, store)
         if store.has(key):
             return store.artifact(key)
         attempt = store.attempt(key)
@@ -52,7 +54,9 @@ def runner_of(store: Store, scratch: Path) -> StageRunner:
             store=store,
             inputs=inputs,
             out=attempt.path,
-            scratch=scratch,
+            scratch=scratch / key,
+            scheduler=scheduler,
+            redo=redo,
         )
         result = module.run(context)
         check_yield(result, name)
@@ -63,7 +67,7 @@ def runner_of(store: Store, scratch: Path) -> StageRunner:
             skipped=result.skipped,
             inputs=keys,
             parts=result.parts,
-            extra=result.extra,
+            extra={**result.extra, "parts_made": context.parts_made},
             config=context.config.resolved(),
         )
 

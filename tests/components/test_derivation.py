@@ -10,7 +10,7 @@ import pytest
 from components import derivation
 from components.derivation import closure, derive_key, derive_part_key
 from pipelines import lock
-from pipelines.plan import config_class
+from pipelines.nodes import config_class
 from pipelines.stages import TABLE
 from wfm.config import Config
 from wfm.models.family import FamilyConfig
@@ -25,7 +25,7 @@ def test_key_moves_with_each_part() -> None:
         derive_key(**{**base, "what": {"a": 2}}),
         derive_key(**{**base, "inputs": {"x": "l"}}),
         derive_key(**base, redo="1"),
-        derive_key(**base, outside=["f"]),
+        derive_key(**base, external_inputs=["f"]),
     }
     assert len(keys) == 7
     assert derive_key(**base) == derive_key(**{**base, "what": {"a": 1}})

@@ -17,8 +17,9 @@ from wfm.data.shards import ShardWriter
 from wfm.errors import InputError
 from wfm.evaluation.generated import read_generated
 from wfm.generation.command import generate_from_files
-from wfm.generation.held_out import VARIANTS
+from wfm.generation.held_out import SHUFFLED
 from wfm.generation.write_video import write_mp4
+from wfm.models.family import FAMILIES
 from wfm.models.folder import open_model
 
 Stage = Callable[..., Artifact]
@@ -36,6 +37,11 @@ SAMPLING: dict[str, dict[str, Any]] = {"diffusion": {"steps": 2, "batch_size": 4
 
 def generate(family: str) -> dict[str, Any]:
     return {**GENERATE, "family": family, "sampling": SAMPLING[family]}
+
+
+def variants(family: str) -> tuple[str, ...]:
+    """What a family's windows are predicted by, the twin with other actions at the end."""
+    return (*FAMILIES.load(family).variants, SHUFFLED)
 
 
 def clip(folder: Path, number: int) -> dict[str, bytes]:
@@ -97,15 +103,12 @@ def trained(run_stage: Stage, dataset: Artifact, family: str) -> dict[str, Artif
     tokenizer = run_stage("train_tokenizer", network, dataset=dataset)
     latents = run_stage("encode_latents", shape, dataset=dataset, tokenizer=tokenizer)
     small = {"dim": 24, "layers": 1, "heads": 2, "kv_heads": 1, "head_dim": 12, "ffn_dim": 32, "action_hidden": 8}
-    world: dict[str, Any] = {
-        "family": family,
-        "training": FAST,
+    network = {"num_attention_heads": 2, "attention_head_dim": 12, "num_layers": 1, "adaln_lora_dim": 4}
+    own = {
+        "autoregressive": {"autoregressive": {**small, "order": "frame", "vocabulary": "digits", "patch": 2}},
+        "diffusion": {"diffusion": {"network": network}, "edm": {"condition_latents": [2]}},
     }
-    if family == "diffusion":
-        heads = {"num_attention_heads": 2, "attention_head_dim": 12, "num_layers": 1, "adaln_lora_dim": 4}
-        world |= {"diffusion": {"network": heads}, "edm": {"condition_latents": [2]}}
-    else:
-        world["autoregressive"] = {**small, "order": "frame", "vocabulary": "digits", "patch": 2}
+    world = {"family": family, "training": FAST, **own[family]}
     signals = run_stage("encode_signals", {}, dataset=dataset)
     model = run_stage("train_world_model", world, latents=latents, tokenizer=tokenizer, signals=signals)
     return {"dataset": dataset, "signals": signals, "latents": latents, "tokenizer": tokenizer, "model": model}
@@ -125,13 +128,13 @@ def test_from_data_set_to_published_model(
     made = run_stage("generate_videos", {**generate(family), "splits": ["test", "val"]}, **inputs)
     assert made.manifest.counts["test_windows"] == 8
     assert made.manifest.counts["val_windows"] == 4
-    for name in ("truth", "tokenizer", *VARIANTS[family]):
+    for name in ("truth", "tokenizer", *variants(family)):
         frames = video(made, name)
         assert frames.shape == (8, 13, 16, 16, 3)
         assert np.array_equal(frames[:, :5], video(made, "truth")[:, :5])
     again = run_stage("generate_videos", {**generate(family), "max_windows": 3}, **inputs)
     assert again.manifest.skipped == {"test_without_actions": 0, "test_over_max_windows": 5}
-    for name in set(VARIANTS[family]) - {"shuffled_action"}:  # fewer windows: the same bits for those that are left
+    for name in set(variants(family)) - {SHUFFLED}:  # fewer windows: the same bits for those that are left
         few = video(again, name)
         assert np.array_equal(few, video(made, name)[:3])
 

@@ -16,7 +16,8 @@ from components import split_clips
 from wfm.artifacts import Artifact, Store
 from wfm.curation.source import ingest
 from wfm.data import archive
-from wfm.data.source import SourceGone, known_hash
+from wfm.data.local import known_hash
+from wfm.data.source import SourceGone
 from wfm.records import Clip, Video
 
 Stage = Callable[..., Artifact]

@@ -73,10 +73,7 @@ def test_scores_of_other_clips_are_refused(clips: tuple[Store, Artifact], tmp_pa
 
 
 def test_the_pipeline_asks_for_one_pass_where_the_embedding_needs_no_weights() -> None:
-    assert curate({}, "videos", "d").node("score_clips").settings["embed"] == {}
-    wanted = {"signatures": True, "aesthetic": {"head": "x"}}
-    assert curate({"embed_clips": wanted}, "", "d").node("score_clips").settings["embed"] == {"signatures": True}
-    trained = {"model": "clip", "weights": "w"}
-    assert curate({"embed_clips": trained}, "", "d").node("score_clips").settings["embed"] is None
-    asked = curate({"embed_clips": trained, "score_clips": {"embed": trained}}, "", "d")
-    assert asked.node("score_clips").settings["embed"] == trained
+    assert curate({}, "videos", "d").node("score_clips").follows == {"embed": "embed_clips"}
+    assert embed.without_weights({}) == {}
+    assert embed.without_weights({"signatures": True, "aesthetic": {"head": "x"}}) == {"signatures": True}
+    assert embed.without_weights({"model": "clip", "weights": "w"}) is None

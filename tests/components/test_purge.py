@@ -15,7 +15,7 @@ import pytest
 from wfm.artifacts import Artifact, Store
 from wfm.artifacts.purge import carry_out, find_video, purge_of
 from wfm.curation.poison import Note, poisoned
-from wfm.data.source import known_hash
+from wfm.data.local import known_hash
 from wfm.errors import InputError, TryAgain
 from wfm.records import Clip, Video
 

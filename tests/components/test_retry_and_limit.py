@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 
 from pipelines.estimate import estimate
-from pipelines.plan import Node, Plan, refresh
+from pipelines.nodes import Node, Plan
+from pipelines.plan import refresh
 from pipelines.retry_failed import failed_before, is_failure, retry_failed
 from wfm.artifacts import Artifact, Store
 from wfm.curation.poison import Note, poisoned
-from wfm.data.source import known_hash
+from wfm.data.local import known_hash
 from wfm.records import Clip, Video
 
 Stage = Callable[..., Artifact]

@@ -12,7 +12,8 @@ import tempfile
 from pathlib import Path
 
 from components.derivation import canonical
-from pipelines.plan import PIPELINES, Plan, config_class, resolve
+from pipelines.nodes import Plan, config_class
+from pipelines.plan import PIPELINES, resolve
 from wfm.artifacts import Store
 
 FILE = Path(__file__).with_name("frozen_keys.json")

@@ -1,6 +1,6 @@
 """Every config class that a stage's config reaches gets one more field, and the keys of the shipped recipes are asked again.
 
-    python -m tests.pipelines.grown added|plain          # prints one JSON object
+    python -m tests.pipelines.grown added|plain|FAMILY          # prints one JSON object; FAMILY: only that one's, as plain
 
 A process of its own, since classes are changed in place: ``hashes`` as of `freeze_keys`, ``classes``, those of them ``met`` in
 the shipped recipes, and ``still``: places where the new field was set to another value, and no key moved.
@@ -14,16 +14,17 @@ from typing import Any
 
 import pydantic
 
-from pipelines.plan import config_class
+from pipelines.nodes import config_class
 from pipelines.stages import TABLE
 from tests.pipelines.freeze_keys import hashes, plans
 from wfm.config import Config, added
+from wfm.models.family import FAMILIES, FamilyConfig
 
 FIELD = "grown_by_a_test"
 
 
 def classes() -> list[type[Config]]:
-    """Every config class that the table reaches, through sections, unions, tuples and mappings; inner ones first."""
+    """Every config class that the table reaches, through families, sections, unions, tuples and mappings; inner ones first."""
     found: list[type[Config]] = []
 
     def walk(kind: Any) -> None:
@@ -37,7 +38,10 @@ def classes() -> list[type[Config]]:
             walk(inner)
 
     for row in TABLE:
-        walk(config_class(row.component))
+        config: Any = config_class(row.component)
+        families = config.choices() if issubclass(config, FamilyConfig) else ()
+        for kind in [config.of_family(FAMILIES.load(name)) for name in families] or [config]:
+            walk(kind)
     return found
 
 
@@ -48,6 +52,14 @@ def grow(kinds: list[type[Config]], neutral: bool) -> None:
         field.annotation = int
         kind.__pydantic_fields__[FIELD] = field
     for kind in kinds:  # inner ones first: an outer schema holds theirs
+        kind.model_rebuild(force=True)
+
+
+def grow_family(name: str) -> None:
+    """Give the classes of one family the field, as one that enters the key, and none to the others."""
+    every, homes = classes(), (f"wfm.families.{name}.", f"wfm.models.{name}.")
+    grow([kind for kind in every if f"{kind.__module__}.".startswith(homes)], neutral=False)
+    for kind in every:  # those that hold them
         kind.model_rebuild(force=True)
 
 
@@ -65,8 +77,13 @@ def changed(value: Any, path: str = "") -> Iterator[tuple[str, type[Config], Any
 
 
 def main() -> None:
+    how = sys.argv[1]
+    if how in FAMILIES:
+        grow_family(how)
+        print(json.dumps({"hashes": hashes()}))
+        return
     kinds = classes()
-    grow(kinds, sys.argv[1] == "added")
+    grow(kinds, how == "added")
     met: set[str] = set()
     still: list[str] = []
     for name, plan in plans().items():

@@ -3,12 +3,14 @@
 import pytest
 
 from pipelines import check
-from pipelines.check import check_graph
-from pipelines.dags.curate import OPTIONAL, curate
+from pipelines.check import check_graph, check_resources
+from pipelines.dags.curate import curate
 from pipelines.dags.decoder import decoder
 from pipelines.dags.graph import Graph, GraphNode
 from pipelines.dags.world_model import world_model
-from pipelines.stages import STAGES, TABLE
+from pipelines.nodes import Node
+from pipelines.plan import OPTIONAL
+from pipelines.stages import STAGES, TABLE, Resources
 from wfm.errors import ConfigError
 
 GOOD = world_model({}, "", "curated")
@@ -54,10 +56,13 @@ def test_a_broken_graph_is_refused(node: str, change: dict[str, object], says: s
         check_graph(_with(**{node: GOOD.node(node).model_copy(update=change)}))
 
 
-def test_resources_over_the_quota_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(check.QUOTA, "cpu", 1.0)
-    with pytest.raises(ConfigError, match="asks for 2 cpu, the quota is 1"):
-        check_graph(GOOD)
+def test_resources_over_the_quota_are_refused() -> None:
+    needs = Resources(gpu=8, replicas=64)
+    nodes = [Node("train", "train_world_model", "train_world_model", {}, {}, resources=needs)]
+    check_resources(nodes)
+    nodes[0].resources = needs.model_copy(update={"replicas": 129})
+    with pytest.raises(ConfigError, match=r"node 'train' asks for 1032 gpu, the quota is 1024"):
+        check_resources(nodes)
 
 
 def test_images_and_components_exist() -> None:

@@ -8,7 +8,8 @@ import pytest
 
 from components.derivation import code_id
 from pipelines.estimate import Estimate, estimate, share_made
-from pipelines.plan import Plan, resolve
+from pipelines.nodes import Plan
+from pipelines.plan import resolve
 from pipelines.runs.state import NodeState, RunState, StateWriter
 from pipelines.stages import stage
 from pipelines.start_run import usual_seconds

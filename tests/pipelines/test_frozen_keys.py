@@ -37,3 +37,10 @@ def test_a_neutral_field_in_any_config_changes_no_key_and_another_value_does() -
 def test_a_field_that_is_not_declared_as_added_moves_every_key() -> None:
     now = hashes()
     assert not [name for name, key in grown("plain")["hashes"].items() if key == now[name]]
+
+
+def test_a_field_of_one_family_moves_its_own_keys_alone() -> None:
+    now = hashes()
+    moved = {name for name, key in grown("autoregressive")["hashes"].items() if key != now[name]}
+    stages = ("train_autoregressive", "generate_autoregressive")
+    assert moved == {f"{profile}/world_model/{stage}" for profile in ("smoke", "demo") for stage in stages}

@@ -100,3 +100,4 @@ def test_a_clip_is_decoded_once_for_scores_and_embedding_unless_that_is_said_oth
     assert embed("embed_clips.model=clip", "embed_clips.weights=w") is None
     assert embed("embed_clips.signatures=true", "score_clips.embed.signatures=false")["signatures"] is False
     assert embed("score_clips.embed=null") is None
+    assert embed("embed_clips.model=clip", 'score_clips.embed={"model": "clip"}')["model"] == "clip"

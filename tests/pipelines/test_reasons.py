@@ -6,7 +6,8 @@ import pytest
 
 from components import derivation
 from pipelines.explain import reasons
-from pipelines.plan import Plan, resolve
+from pipelines.nodes import Plan
+from pipelines.plan import resolve
 from pipelines.stages import stage
 from wfm.artifacts import Store
 

@@ -10,6 +10,7 @@ import pytest
 
 from pipelines.plan import resolve
 from pipelines.stages import STAGES
+from tests.pipelines.commands.test_light import FOR_WORK, loaded
 from wfm.artifacts import Store
 
 pytestmark = pytest.mark.smoke
@@ -43,6 +44,7 @@ def test_again_nothing_runs(smoke_store: Path, wfm: Wfm) -> None:
     done = wfm("run", "world_model", "--profile", "smoke", store=smoke_store)
     assert _attempts(smoke_store) == before
     assert "index.html" in done.stdout + done.stderr
+    assert loaded("run", "world_model", "--profile", "smoke", "--store", str(smoke_store), names=FOR_WORK) == []
 
 
 def test_dry_run_names_what_a_changed_option_would_run(smoke_store: Path, wfm: Wfm) -> None:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from wfm.artifacts.store import Store
 
 _DOWNLOADS = "sources"
-"""Folder of the local cache that holds what was read from remote places (`wfm.data.source`)."""
+"""Folder of the local cache that holds what was read from remote places (`wfm.data.local`)."""
 _INDEXES = "archives"
 """Folder of the local cache that holds what lies where in archives, of a ``.tar.gz`` with pieces of it (`wfm.data.archive`)."""
 _LEFT_SECONDS = 900.0

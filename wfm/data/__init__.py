@@ -2,10 +2,11 @@
 
 Read in this order:
 
-    source      where a video's bytes are -> a local file whose bytes are known (folders, buckets, the store; archive: members
-                of one; places: what may be asked at all)
+    source      where a video's bytes are -> a local file whose bytes are known (local: what may be opened, and the cache;
+                remote: buckets and the web; archive: members of one; places: what may be asked at all)
     signatures  whether a file without a telling name is video, by its first bytes
-    decode      video files -> frames, true to presentation timestamps; `VideoError` says why not (tracks: which one is the
+    decode      video files -> frames, true to presentation timestamps; `VideoError` says why not (containers: what is
+                opened at all; tracks: which one is the
                 film; frame_order: each frame in its place, damage known; transport, nal_units: lost data; claims: what a
                 file may cost; orientation, aspect, codec_names, alpha_decoder)
     probe       what a video file holds, decided by reading every packet of it (holes: when time is missing)
@@ -27,14 +28,15 @@ __all__ = [
     "captions",
     "dataset_parts",
     "decode",
-    "encoded",
     "energon",
     "exclusions",
     "loader",
+    "local",
     "mixture",
     "orientation",
     "plan",
     "probe",
+    "remote",
     "shards",
     "signals",
     "source",

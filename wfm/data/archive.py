@@ -24,17 +24,8 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from wfm.artifacts.atomic import whole_file
 from wfm.data.archive_index import ALLOWANCE, BROKEN, DAMAGED, Index, Member, named_once, walk_tar, walk_zip, zip_data
-from wfm.data.source import (
-    DamagedSource,
-    NotThere,
-    keep,
-    object_info,
-    object_stamp,
-    problem_of,
-    remote_error,
-    remote_file_system,
-    remote_options,
-)
+from wfm.data.local import DamagedSource, keep, problem_of
+from wfm.data.remote import NotThere, object_info, object_stamp, remote_error, remote_file_system, remote_options
 from wfm.errors import MissingPackage, WfmError
 
 if TYPE_CHECKING:

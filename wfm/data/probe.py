@@ -14,7 +14,8 @@ import av
 import numpy as np
 
 from wfm.data.claims import PacketCount, TooManyPackets
-from wfm.data.decode import ERRORS, OpenVideo, VideoError, open_video, words_of
+from wfm.data.containers import ERRORS, words_of
+from wfm.data.decode import OpenVideo, VideoError, open_video
 from wfm.data.frame_order import Clock
 from wfm.data.holes import HOLE_SECONDS
 from wfm.data.orientation import Orientation

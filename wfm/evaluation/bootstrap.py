@@ -12,9 +12,11 @@ end on the other side stays, so that a skewness which is only chance costs no co
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
+from wfm.evaluation.metric import WorldMetric
 from wfm.evaluation.schema import Estimate
 
 LEVEL = 0.95
@@ -62,6 +64,11 @@ class Bootstrap:
             windows=int(known.sum()),
             sessions=int(there.sum()),
         )
+
+    def world(self, row: WorldMetric, seen: Any) -> Estimate | None:
+        """The figure of a metric that is read from what a section saw of a set of videos."""
+        found = row.of(seen)
+        return None if found is None else self.ratio(*found, share=row.share)
 
     def curve(self, values: np.ndarray) -> tuple[list[float], list[float], list[float]]:
         """Mean, low and high [T] of `values` [N, T] (all finite); low and high are empty for a single session."""

@@ -5,11 +5,14 @@ read from the flow by a linear reader fitted on true frames, whose rate is known
 on; how well it reads there is reported with it.
 """
 
+from dataclasses import dataclass
+
 import numpy as np
 
 from wfm.data.motion import FlowEstimator
 from wfm.evaluation.bootstrap import Bootstrap
-from wfm.evaluation.schema import CameraReport, CameraScores
+from wfm.evaluation.metrics import world_metrics
+from wfm.evaluation.schema import CameraReport, WorldScores
 
 GRID = 4
 RIDGE = 1e-2
@@ -70,6 +73,17 @@ def known_rates(actions: np.ndarray, past_frames: int, gap: int, pairs: int) -> 
     return acting.reshape(len(actions), pairs, gap).mean(2)
 
 
+@dataclass(frozen=True)
+class Moved:
+    """How one set of videos moves beside the truth: flows [N, K, H, W, 2] in px a frame, rates [N, K] or None where there is
+    no reader of them."""
+
+    flow: np.ndarray
+    true_flow: np.ndarray
+    rate: np.ndarray | None
+    true_rate: np.ndarray
+
+
 def camera_report(
     videos: dict[str, np.ndarray],
     sessions: list[str],
@@ -91,14 +105,12 @@ def camera_report(
     if rates is not None and len(real) > 1:
         wanted = known_rates(rates, past_frames, gap, real.shape[1])
         reader = RateReader(pooled(real), wanted, sessions)
+    rows = world_metrics("camera")
     scores = {}
     for name, video in videos.items():
         seen = real if name == "truth" else flows(video, gap)
-        error = np.linalg.norm(seen - real, axis=-1).mean((1, 2, 3))  # [N]
-        off = np.abs(reader.read(pooled(seen)) - wanted).mean(1) if reader else None
-        scores[name] = CameraScores(
-            flow_error_px=bootstrap.mean(error), rate_error=bootstrap.mean(off) if off is not None else None
-        )
+        moved = Moved(seen, real, reader.read(pooled(seen)) if reader else None, wanted)
+        scores[name] = WorldScores.model_validate({row.name: bootstrap.world(row, moved) for row in rows})
     return CameraReport(
         rate_name=rate_name,
         rate_unit=rate_unit,

@@ -1,8 +1,10 @@
 """What an evaluation looks at. Torch-free: components compute keys from it."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from wfm.config import AtLeastZero, Config, Count, Natural, Seed, Share
+from wfm.config import AtLeastZero, Config, Count, Natural, Seed, Share, added
+from wfm.evaluation.metric import PLUG_INS
+from wfm.registry import Named
 
 
 class SubsetConfig(Config):
@@ -52,6 +54,8 @@ class EvaluationConfig(Config):
     "Frames between the two pictures of a flow in the camera-motion error."
     examples: Natural = 8
     "Windows written as side-by-side mp4."
+    metrics: Annotated[tuple[str, ...], Named(PLUG_INS)] = added(())
+    "Metrics of other packages that are measured beside ours: names of their entry points in the group wfm.metrics."
     subsets: SubsetConfig = SubsetConfig()
     "Bounds of the subsets."
     objects: ObjectsConfig = ObjectsConfig()

@@ -19,9 +19,10 @@ import functools
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from wfm.errors import ConfigError
+from wfm.registry import Registry
 
 if TYPE_CHECKING:
     import numpy as np
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 
 HEADLINE = "psnr_db"
 """The metric whose gains, shares of windows and way to the ceiling stand for a model."""
+PLUG_INS = Registry("wfm.metrics", "metric", {})
+"""Metrics of other packages (`METRIC` rows by entry points), which an evaluation names (`EvaluationConfig.metrics`)."""
 TAKEN = (
     *("seconds", "share_of_windows"),
     *("sample_id", "clip_id", "session_id", "source", "start_seconds", "subsets", "video"),
@@ -53,7 +56,7 @@ class Clips:
 
 @dataclass(frozen=True, kw_only=True)
 class Metric:
-    """What every metric says of itself; it is a `FrameMetric` or a `SetMetric`."""
+    """What every metric says of itself; it is a `FrameMetric`, a `SetMetric` or a `WorldMetric`."""
 
     name: str
     "Its key in `metrics.json`, its column in `windows.parquet`: snake_case, with the unit at the end where it has one."
@@ -116,3 +119,17 @@ class SetMetric(Metric):
     "Clips -> one descriptor each [N, D], which must not depend on the clips beside it."
     compare: "Callable[[np.ndarray, np.ndarray, list[str]], tuple[float, float | None, float | None] | None]"
     "(descriptors [N, D], the truth's, sessions [N]) -> (figure, low, high), low and high None without an interval; or None."
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorldMetric(Metric):
+    """A figure that two sets of pictures do not give: of objects whose places a simulated world knows, or of the camera's
+    motion. Title and unit may name fields of the section's report, such as ``{rate_unit}``."""
+
+    section: Literal["objects", "camera"]
+    "The report it stands in: `schema.ObjectsReport` or `schema.CameraReport`."
+    of: "Callable[[Any], tuple[np.ndarray, np.ndarray] | None]"
+    """What was seen of a set of videos (`objects.Marks`, `camera.Moved`) -> (over, under) [K], one entry a track or a window:
+    the figure is sum(over) / sum(under). None where it is not known."""
+    share: bool = False
+    "Whether it lies between 0 and 1, and is shown in percent."

@@ -12,7 +12,8 @@ import numpy as np
 
 from wfm.evaluation.bootstrap import Bootstrap
 from wfm.evaluation.config import ObjectsConfig
-from wfm.evaluation.schema import ObjectScores, ObjectsReport
+from wfm.evaluation.metrics import world_metrics
+from wfm.evaluation.schema import ObjectsReport, WorldScores
 
 
 @dataclass(frozen=True)
@@ -108,19 +109,26 @@ def to_hsv(video: np.ndarray) -> np.ndarray:
     return np.asarray(cv2.cvtColor(flat, cv2.COLOR_RGB2HSV)).reshape(frames, height, width, 3)
 
 
-@dataclass
-class _Marks:
-    """Of one set of videos, one row a track [K, T]: 1/0 where the frame enters, nan where it does not."""
+@dataclass(frozen=True)
+class Marks:
+    """What was found of one set of videos, one row a track [K, T]: nan where a frame does not enter."""
 
     seen: np.ndarray
+    """1 where the object was found, else 0."""
     placed: np.ndarray
+    """1 where it was found near to where it truly is, else 0."""
     error: np.ndarray
+    """Distance to its true place [px]; nan too where it was not found."""
+
+    def of(self, tracks: np.ndarray) -> "Marks":
+        """Those of some tracks, bool [K]."""
+        return Marks(self.seen[tracks], self.placed[tracks], self.error[tracks])
 
 
-def _marks(videos: dict[str, np.ndarray], found: list[Track], config: ObjectsConfig) -> dict[str, _Marks]:
+def _marks(videos: dict[str, np.ndarray], found: list[Track], config: ObjectsConfig) -> dict[str, Marks]:
     """Look for every track in every set of videos; `videos` holds "truth"."""
     frames = videos["truth"].shape[1]
-    out = {name: _Marks(*(np.full((len(found), frames), np.nan) for _ in range(3))) for name in videos}
+    out = {name: Marks(*(np.full((len(found), frames), np.nan) for _ in range(3))) for name in videos}
     size = np.array([videos["truth"].shape[3], videos["truth"].shape[2]], dtype=float)  # W, H
     by_window: dict[int, list[int]] = {}
     for index, track in enumerate(found):
@@ -168,16 +176,12 @@ def objects_report(
         resamples=resamples,
         seed=seed,
     )
+    rows = world_metrics("objects")
     scores, horizon = {}, {}
-    for name, mark in marks.items():
-        seen, placed, error = mark.seen[usable], mark.placed[usable], mark.error[usable]
-        frames, errors = (~np.isnan(seen)).sum(1), (~np.isnan(error)).sum(1)
-        scores[name] = ObjectScores(
-            permanence_rate=bootstrap.ratio(np.nansum(seen, axis=1), frames, share=True),
-            placed_rate=bootstrap.ratio(np.nansum(placed, axis=1), frames, share=True),
-            position_error_px=bootstrap.ratio(np.nansum(error, axis=1), errors),
-        )
-        column = [placed[~np.isnan(placed[:, t]), t] for t in range(placed.shape[1])]
+    for name, every in marks.items():
+        mark = every.of(usable)
+        scores[name] = WorldScores.model_validate({row.name: bootstrap.world(row, mark) for row in rows})
+        column = [mark.placed[~np.isnan(mark.placed[:, t]), t] for t in range(mark.placed.shape[1])]
         horizon[name] = [float(values.mean()) if len(values) else None for values in column]
     return ObjectsReport(
         tracks=int(usable.sum()),

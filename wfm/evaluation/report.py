@@ -61,7 +61,7 @@ def evaluate(
     videos[REPEAT] = repeat_last(made.truth[:, :given], predicted)
     if given > 1:  # one picture has no motion to go on
         videos[FLOW] = extrapolate(made.truth[:, :given], predicted)
-    rows = all_metrics()
+    rows = all_metrics(config.metrics)
     near, real = measure(videos, truth, rows)
 
     parts = subsets(made.moving, made.actions, made.spec, given, config.subsets)

@@ -113,33 +113,20 @@ class ActionSensitivity(_Part):
     absent: str = ""
 
 
-class ObjectScores(_Part):
-    """Objects found again by colour, one set of videos."""
-
-    permanence_rate: Estimate | None
-    """Share of (object, frame) seen in the truth that is found in the prediction, anywhere, 0..1."""
-    placed_rate: Estimate | None
-    """The same, and within `placed_within_px` of where it truly is: what a missing object cannot flatter."""
-    position_error_px: Estimate | None
-    """Distance to the true place, in px of the evaluated frame, over those found (read it beside the rate)."""
+class WorldScores(_ByMetric):
+    """One set of videos by the metrics of a section: `permanence_rate`, `position_error_px`, ... of objects; `flow_error_px`,
+    `rate_error` of the camera."""
 
 
 class ObjectsReport(_Part):
     tracks: int = 0
     placed_within_px: float = 0.0
     skipped: dict[str, int] = {}
-    videos: dict[str, ObjectScores] = {}
+    videos: dict[str, WorldScores] = {}
     """Including "truth": the detector's own error, the floor of the others."""
     by_horizon: dict[str, list[float | None]] = {}
     """placed rate by predicted frame."""
     absent: str = ""
-
-
-class CameraScores(_Part):
-    flow_error_px: Estimate | None
-    """Mean distance between the optical flow of the prediction and of the truth, in px a frame."""
-    rate_error: Estimate | None
-    """Mean absolute error of the camera rate read from the prediction, in the unit of `rate_unit`."""
 
 
 class CameraReport(_Part):
@@ -147,7 +134,7 @@ class CameraReport(_Part):
     rate_unit: str = ""
     rate_calibration_r2: float | None = None
     """How well the reader of the rate does on true frames of sessions it was not fitted on, 1 = perfectly."""
-    videos: dict[str, CameraScores] = {}
+    videos: dict[str, WorldScores] = {}
     absent: str = ""
     rate_absent: str = ""
 

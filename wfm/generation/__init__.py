@@ -1,19 +1,17 @@
-"""Futures: from a trained world model to video.
+"""Futures: from a trained world model of any family to video. How one window is drawn lies with the family
+(`wfm.models.family.Drawing`); what all share lies here.
 
 Rooms, in reading order:
 
     config          how futures are drawn, as far as families share it: SamplingConfig; torch-free
     sampler_config  SamplerConfig: how a denoiser is sampled; torch-free
     samplers        diffusion samplers (Euler, Heun, RES-2AB, DPM-Solver++, flow) over a plain ``denoise(x, sigma)``
-    guidance        conditional and unconditional prediction in one batch
-    decoding        autoregressive decoding with a key/value cache: greedy, top-p
-    static_decoding    the same in steps of fixed shapes, for a compiled decode
-    medusa          the same with Medusa heads, several tokens a pass
-    token_decoder   tokens to video by a diffusion decoder; long videos in overlapping windows
-    rollout         one window of either family, in latents or tokens
+    rollout         Rollout: a future of any length, window by window, each drawn by the model's family
     prompts         captions, encoded as they were in training
     world_model     WorldModel: load a bundle, ``generate(past, actions, text) -> video``; long futures window by window
-    held_out        every held-out window in every variant: what evaluation judges
+    held_out_plan   which held-out windows are predicted, with which actions, in which parts (held_out_config: as asked);
+                    torch-free
+    held_out        those of one part in every variant: what evaluation judges
     from_artifacts  world models out of the store
     publish         the bundle of a model and its evaluation
     past_clip, action_files, camera_files, command    what ``wfm generate`` does with a user's files (watching: how far it is)

@@ -14,11 +14,10 @@ from wfm.artifacts.atomic import put_in_place, require_free, write_new
 from wfm.errors import ConfigError, InputError
 from wfm.generation.action_files import read_actions
 from wfm.generation.camera_files import read_camera
-from wfm.generation.from_artifacts import fetch_bundle, fetch_decoder
+from wfm.generation.from_artifacts import fetch_bundle, fetch_decoder, open_decoder
 from wfm.generation.past_clip import read_past
-from wfm.generation.token_decoder import TokenDecoder
 from wfm.generation.watching import watched
-from wfm.generation.world_model import WorldCard, WorldModel
+from wfm.generation.world_model import WorldCard, WorldModel, guides
 from wfm.generation.write_video import from_uint8, to_uint8, write_mp4
 from wfm.models.seeding import check_seed
 
@@ -54,15 +53,13 @@ def generate_from_files(
 ) -> Written:
     """Continue a video file with a published model and write ``out`` (mp4) and ``out`` with the suffix ``.json``.
 
-    model_name_or_path: a bundle folder, ``model/NAME@ALIAS``, a key, or just NAME. mode: see
-    `wfm.generation.rollout.MODES`; empty means "sample" for diffusion and "greedy" for autoregressive. num_frames:
-    given and predicted frames together; 0 means the training window. Without a file of actions the null action is
-    used. text: a caption of the future, for a model that reads text; text_encoder: the folder of its encoder when that is no
-    package. guidance: strength in the standard convention (1 is none), in place of the model's own; negative_text:
-    what guidance moves away from. decoder: a diffusion decoder that shows an autoregressive model's tokens (a folder, a key,
-    or its name in the store). Nothing is written
-    unless everything went well; without ``force`` never over another file. Raises InputError (or a kind of it) for whatever
-    is wrong with what was given.
+    model_name_or_path: a bundle folder, ``model/NAME@ALIAS``, a key, or just NAME. mode: one of the family's
+    (`Family.modes`); empty means that of its headline variant. num_frames: given and predicted frames together; 0 means
+    the training window. Without a file of actions the null action is used. text: a caption of the future, for a model that
+    reads text; text_encoder: the folder of its encoder when that is no package. guidance: strength in the standard
+    convention (1 is none), in place of the model's own; negative_text: what guidance moves away from. decoder: one that
+    shows a model's tokens (a folder, a key, or its name in the store). Nothing is written unless everything went well;
+    without ``force`` never over another file. Raises InputError (or a kind of it) for whatever is wrong with what was given.
     """
     target = Path(out)
     _check_target(target, force)
@@ -77,14 +74,14 @@ def generate_from_files(
         decoder_key = ""
         if decoder:
             folder, decoder_key = fetch_decoder(store, decoder, Path(scratch) / "decoder")
-            world.use_decoder(TokenDecoder.load(folder))
+            world.use_decoder(open_decoder(folder))
     if guidance is not None:
         world.card = with_guidance(world.card, guidance)
     if text or negative_text:
         world.open_text(text_encoder)
     card = world.card
     total = num_frames or card.num_frames
-    mode = mode or ("greedy" if card.family == "autoregressive" else "sample")
+    mode = mode or world.family.mode_of("")
     given = read_past(Path(past), card)
     actions, note = _actions(world, action_file, camera_file, total)
     met = [
@@ -164,7 +161,7 @@ def _actions(
 
 def with_guidance(card: WorldCard, scale: float) -> WorldCard:
     """The card with guidance of this strength in the standard convention. Raises ConfigError for a family without it."""
-    if "guidance" not in type(card.sampling).model_fields:
+    if not guides(card.sampling):
         raise ConfigError(f"guidance: the {card.family} family has none")
     values = card.sampling.resolved()
     guided = {**values, "guidance": {**values["guidance"], "scale": scale, "convention": "standard"}}

@@ -40,13 +40,8 @@ if TYPE_CHECKING:
     from wfm.artifacts import Store
 
 SHUFFLED = "shuffled_action"
+"""The twin with other actions; it is made as the family's headline variant is, with the same seeds."""
 _WORLDS: Kept[WorldModel] = Kept()
-
-VARIANTS: dict[str, dict[str, str]] = {
-    "diffusion": {"sampled": "sample", "mean": "mean", "shuffled_action": "sample"},
-    "autoregressive": {"greedy": "greedy", "mean": "mean", "sampled": "sample", "shuffled_action": "greedy"},
-}
-"""Family -> variant -> mode. The shuffled twin is made as the family's headline variant is, with the same seeds."""
 
 
 @dataclass(frozen=True)
@@ -115,7 +110,7 @@ def generate_part(part: PartLike) -> dict[str, int]:
 def open_kept_world(store: "Store", keys: Mapping[str, str], config: HeldOutConfig) -> WorldModel:
     """The world model of artifacts by their keys, opened once a process."""
     roles = {role: keys[role] for role in ("tokenizer", "model", "latents")}
-    asked = json.dumps([store.url, roles, config.past_frames, config.sampling.resolved()])
+    asked = json.dumps([store.url, roles, config.past_frames, config.sampling.resolved(), config.conditions])
     return _WORLDS.get(
         asked,
         lambda: open_world(
@@ -124,6 +119,7 @@ def open_kept_world(store: "Store", keys: Mapping[str, str], config: HeldOutConf
             sampling=config.sampling,
             family=config.family,
             tokenizer_family=config.tokenizer_family,
+            conditions=config.conditions,
         ),
     )
 
@@ -143,9 +139,7 @@ def write_part(world: WorldModel, held: HeldOut, out: Path, *, seed: int) -> dic
         folder / "actions.safetensors",
     )
     seeds = [derived_seed(seed, row["sample_id"]) for row in held.rows]
-    variants = {
-        name: mode for name, mode in VARIANTS[card.family].items() if name != SHUFFLED or held.shuffled is not None
-    }
+    variants = (*world.family.variants, *([SHUFFLED] if held.shuffled is not None else []))
     batch = card.sampling.batch_size
     for name in ("truth", "tokenizer", *variants):
         actions = shuffled if name == SHUFFLED else held.actions
@@ -153,7 +147,7 @@ def write_part(world: WorldModel, held: HeldOut, out: Path, *, seed: int) -> dic
         for start in range(0, len(made), batch):
             rows = slice(start, start + batch)
             words = [row["caption"] for row in held.rows[rows]] if world.reads_text else None
-            mode = variants.get(name, "")
+            mode = world.family.mode_of(name)
             made[rows] = _videos(world, held.frames[rows], actions[rows], words, seeds[rows], name, mode)
         save_tensors({"video": torch.from_numpy(made)}, folder / f"{name}.safetensors")
         for row, number in held.examples.items():

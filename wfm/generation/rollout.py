@@ -1,141 +1,163 @@
-"""One window of a future, in the space of each family: latents by diffusion, tokens by autoregression."""
+"""A future of any length from a model of any family: window by window, each in the tokenizer's space."""
 
-from contextlib import nullcontext
-from dataclasses import replace
-from typing import Any, Literal
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import NamedTuple, Protocol
 
+import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from wfm.data.seeds import mix
+from wfm.data.seeds import derived_seed
 from wfm.errors import ConfigError
-from wfm.generation.decoding import Choose, TopP, continue_tokens, expected, greedy
-from wfm.generation.guidance import guided
-from wfm.generation.medusa import continue_with_drafts
-from wfm.generation.sampler_config import GuidanceConfig, SamplerConfig
-from wfm.generation.samplers import noise_levels, sample, seeded_noise
-from wfm.models.autoregressive.network import AutoregressiveTransformer
-from wfm.models.diffusion.conditioning import Conditions
-from wfm.models.diffusion.denoiser import Denoiser
-from wfm.models.fast_cpu import packed_weights
-
-Mode = Literal["sample", "mean", "greedy"]
-
-MODES: dict[str, tuple[str, ...]] = {"diffusion": ("sample", "mean"), "autoregressive": ("sample", "greedy", "mean")}
-"""What each family can be asked for: first a draw from its distribution, then its best single guesses."""
+from wfm.generation.config import SamplingConfig
+from wfm.models.family import Ask, Drawing
+from wfm.models.finite import require_finite
+from wfm.models.video_tokenizer import VideoTokenizer
 
 
-def require_mode(family: str, mode: str) -> None:
-    """Raise ConfigError for a mode that the family does not have."""
-    if mode not in MODES[family]:
-        raise ConfigError(f"mode {mode!r}: the {family} family can do {', '.join(MODES[family])}")
+class Given(NamedTuple):
+    """What the caller gives beside the past, of B sequences."""
+
+    actions: np.ndarray | None = None
+    "Raw, `[B, T, A]`; None: the null action."
+    text: Mapping[str, Tensor] = MappingProxyType({})
+    "Tensors of the captions, `[B, ...]`."
+    negative: Mapping[str, Tensor] = MappingProxyType({})
+    "Tensors of the negative prompt, one row for all."
+
+    def rows(self, index: list[int]) -> "Given":
+        """Of the sequences `index`."""
+        actions = None if self.actions is None else self.actions[index]
+        return Given(actions, {name: x[index] for name, x in self.text.items()}, self.negative)
 
 
-@torch.no_grad()
-def draw_latents(
-    model: Denoiser,
-    conditions: Conditions,
-    shape: tuple[int, int, int, int],
-    *,
-    seeds: list[int],
-    mode: str,
-    sampling: SamplerConfig,
-    negative_text: Tensor | None = None,
-    negative_lengths: Tensor | None = None,
-) -> Tensor:
-    """Latents ``[B, C, T, H, W]`` (the tokenizer's units), one sequence a seed, of ``shape`` (C, T, H, W).
+class Shows(Protocol):
+    """What turns tokens into video in place of their tokenizer."""
 
-    Mode "sample" integrates from noise, with the configured guidance; mode "mean" is the denoiser's prediction of the
-    clean latents from pure noise at sigma_max. There the input holds next to nothing of the answer, so what minimises
-    the squared error is the mean over all futures that fit the conditions: blurry, and the best single guess by PSNR.
-    It is drawn without guidance, which would lead away from the mean.
-    """
-    require_mode("diffusion", mode)
-    weight = next(model.network.parameters())
-    noise = seeded_noise(shape, seeds, device=weight.device, dtype=torch.promote_types(weight.dtype, torch.float32))
-    if sampling.augment_sigma and conditions.past is not None:
-        drawn = seeded_noise(shape, [mix(seed, "augment") for seed in seeds], device=noise.device, dtype=noise.dtype)
-        conditions = replace(conditions, augment_sigma=sampling.augment_sigma, augment_noise=drawn, release_given=True)
-    guidance = sampling.guidance if mode == "sample" else GuidanceConfig()
-    denoise = guided(model, conditions, noise, guidance, negative_text=negative_text, negative_lengths=negative_lengths)
-    scale = model.config.sigma_data
-    sigmas = noise_levels(sampling, steps=1 if mode == "mean" else None, sigma_data=scale)
-    with packed_weights(model.network) if len(sigmas) > 1 else nullcontext():
-        clean = sample(sampling.sampler, denoise, noise, sigmas, sigma_data=scale)
-    return model.denormalise(clean)
+    @property
+    def levels(self) -> tuple[int, ...]:
+        """Levels of the tokens that it reads."""
+
+    def decode(self, tokens: Tensor, size: tuple[int, int], *, seeds: list[int]) -> Tensor:
+        """Video ``[B, 3, T, H, W]`` in [-1, 1] of tokens ``[B, t, h, w]``, frames of `size`."""
 
 
-@torch.no_grad()
-def future_latents(
-    model: Denoiser,
-    past: Tensor,
-    actions: Tensor | None,
-    *,
-    frames: int,
-    seeds: list[int],
-    mode: str,
-    sampling: SamplerConfig,
-    guess: Tensor | None = None,
-    text: Tensor | None = None,
-    text_lengths: Tensor | None = None,
-    negative_text: Tensor | None = None,
-    negative_lengths: Tensor | None = None,
-) -> Tensor:
-    """Continue ``past [B, C, p, h, w]`` (the tokenizer's units) to ``frames`` latent frames ``[B, C, frames, h, w]``.
+class Reading(Protocol):
+    """What a model's conditions read of a window: `wfm.generation.reading`."""
 
-    actions: normalised ``[B, T, A]`` or None; guess ``[B, C, frames, h, w]``: latents of the extrapolated past, for a
-    model that is shown them; text embeddings ``[B, L, D]`` with their lengths, or None; a negative prompt likewise,
-    ``[1, L, D]``. Modes: see `draw_latents`.
-    """
-    batch, channels, given, height, width = past.shape
-    if model.config.extrapolate and guess is None:
-        raise ConfigError("this model is shown the extrapolated past (extrapolate=True): give its latents as `guess`")
-    shown = past.new_zeros(batch, channels, frames, height, width) if guess is None else model.normalise(guess)
-    shown[:, :, :given] = model.normalise(past, video=frames > 1)
-    conditions = Conditions(past=shown, given=given, actions=actions, text=text, text_lengths=text_lengths)
-    shape = (channels, frames, height, width)
-    latents = draw_latents(
-        model,
-        conditions,
-        shape,
-        seeds=seeds,
-        mode=mode,
-        sampling=sampling,
-        negative_text=negative_text,
-        negative_lengths=negative_lengths,
-    )
-    latents[:, :, :given] = past
-    return latents
+    frames: bool
+    "Whether one of them reads the given frames."
+    encoded: tuple[str, ...]
+    "Tensors that are video, for the tokenizer to encode."
+
+    def tensors(self, past: Tensor | None, beside: Given, start: int, length: int) -> dict[str, Tensor]:
+        """By name, of the window of `length` frames from `start` on; past `[B, 3, P, H, W]` its given frames, None where none
+        reads them."""
 
 
-@torch.no_grad()
-def future_tokens(
-    model: AutoregressiveTransformer,
-    past: Tensor,
-    actions: Tensor | None,
-    *,
-    frames: int,
-    seeds: list[int],
-    mode: str,
-    sampling: Any,
-    guess: Tensor | None = None,
-    text: Tensor | None = None,
-    text_lengths: Tensor | None = None,
-) -> Tensor:
-    """Continue ``past`` int64 ``[B, p, h, w]`` to ``frames`` latent frames int64 ``[B, frames, h, w]``; actions as
-    above.
+@dataclass(frozen=True)
+class Rollout:
+    """How futures are rolled out from one model."""
 
-    Mode "greedy" takes the most probable symbol everywhere (with the model's Medusa heads, where it has any), "sample"
-    draws with temperature and top-p, "mean" takes
-    the digit nearest to the expected one, which is this family's counterpart of the one-step mean; it needs a
-    vocabulary of digits.
-    """
-    require_mode("autoregressive", mode)
-    if mode == "mean" and model.config.vocabulary != "digits":
-        raise ConfigError('mode "mean" needs vocabulary="digits": ids of a flat vocabulary are names, not quantities')
-    how = {"frames": frames, "guess": guess, "text": text, "text_lengths": text_lengths}
-    if mode == "greedy" and model.medusa is not None:
-        return continue_with_drafts(model, past, actions, **how).tokens  # type: ignore[arg-type]
-    choices: dict[str, Choose] = {"greedy": greedy, "mean": expected}
-    choose = choices.get(mode) or TopP(seeds, temperature=sampling.temperature, top_p=sampling.top_p)
-    return continue_tokens(model, past, actions, choose=choose, **how)  # type: ignore[arg-type]
+    tokenizer: VideoTokenizer
+    model: nn.Module
+    drawing: Drawing
+    "How the family draws one window."
+    sampling: SamplingConfig
+    num_frames: int
+    "Frames of a window: given and predicted together."
+    size: tuple[int, int]
+    "Height and width of a frame [pixels]."
+    reading: Reading
+    "What its conditions read of a window."
+    decoder: Shows | None = None
+    "What shows tokens in place of the tokenizer."
+
+    def run(self, past: Tensor, beside: Given, total: int, seeds: list[int], mode: str) -> Tensor:
+        """``[B, 3, total, H, W]``, window by window."""
+        if self.stays_encoded:
+            return self._encoded_windows(past, beside, total, seeds, mode)
+        video, given, window = past, past.shape[2], 0
+        while video.shape[2] < total:
+            start = video.shape[2] - given
+            length = min(self.num_frames, self._whole(total - start))
+            drawn = [seed if window == 0 else derived_seed(seed, window) for seed in seeds]
+            future = self._one_window(video[:, :, start:], beside, start, length, drawn, mode)
+            video = torch.cat([video, future[:, :, given : given + total - video.shape[2]]], dim=2)
+            window += 1
+        return video
+
+    @property
+    def stays_encoded(self) -> bool:
+        """Whether a long future stays in the tokenizer's space. (A condition that reads the given frames needs frames.)"""
+        return self.drawing.keeps_tokens and not self.reading.frames
+
+    def _encoded_windows(self, past: Tensor, beside: Given, total: int, seeds: list[int], mode: str) -> Tensor:
+        """The same in the tokenizer's space: each window goes on from the last positions of the one before, which are never
+        decoded and encoded again, and the whole is decoded at once."""
+        known, step = self._encoded(past), self.tokenizer.config.temporal_compression
+        given, wanted = known.shape[-3], latent_frames(self.tokenizer, self._whole(total))
+        longest, window = latent_frames(self.tokenizer, self.num_frames), 0
+        while known.shape[-3] < wanted:
+            start = known.shape[-3] - given
+            frames = min(longest, wanted - start)
+            ask = Ask(
+                past=known[..., start:, :, :],
+                frames=frames,
+                seeds=[seed if window == 0 else derived_seed(seed, window) for seed in seeds],
+                mode=mode,
+                sampling=self.sampling,
+                tensors=self.reading.tensors(None, beside, start * step, 1 + (frames - 1) * step),
+                negative=beside.negative,
+            )
+            found = self.drawing.draw(self.model, ask)
+            known = torch.cat([known, found[..., given:, :, :]], dim=-3)
+            window += 1
+        video = self._decoded(known, seeds)
+        return torch.cat([past, video[:, :, past.shape[2] : total]], dim=2)
+
+    def _encoded(self, video: Tensor) -> Tensor:
+        """Latents, or tokens, of a video."""
+        return self.tokenizer.tokens(video) if self.tokenizer.config.discrete else self.tokenizer.encode(video)
+
+    def _decoded(self, drawn: Tensor, seeds: list[int]) -> Tensor:
+        """Video of latents or tokens, within [-1, 1]; of tokens by the decoder where there is one."""
+        if self.decoder is not None:
+            return self.decoder.decode(drawn, self.size, seeds=[derived_seed(seed, "decoder") for seed in seeds])
+        discrete = self.tokenizer.config.discrete
+        return _clamped(self.tokenizer.decode_tokens(drawn) if discrete else self.tokenizer.decode(drawn))
+
+    def _one_window(self, past: Tensor, beside: Given, start: int, length: int, seeds: list[int], mode: str) -> Tensor:
+        """The decoded window ``[B, 3, length, H, W]`` from frame ``start`` on, clamped to [-1, 1]; its first frames are the
+        tokenizer's reconstruction."""
+        tensors = self.reading.tensors(past, beside, start, length)
+        ask = Ask(
+            past=self._encoded(past),
+            frames=latent_frames(self.tokenizer, length),
+            seeds=seeds,
+            mode=mode,
+            sampling=self.sampling,
+            tensors={name: self._encoded(x) if name in self.reading.encoded else x for name, x in tensors.items()},
+            negative=beside.negative,
+        )
+        return self._decoded(self.drawing.draw(self.model, ask), seeds)
+
+    def _whole(self, frames: int) -> int:
+        """The next number of frames that the tokenizer takes."""
+        step = self.tokenizer.config.temporal_compression
+        return 1 + -(-(frames - 1) // step) * step
+
+
+def latent_frames(tokenizer: VideoTokenizer, frames: int) -> int:
+    """Latent frames of so many video frames. Raises ConfigError for a number that the tokenizer cannot take."""
+    try:
+        return tokenizer.config.latent_frames(frames)
+    except ValueError as error:
+        raise ConfigError(str(error)) from None
+
+
+def _clamped(video: Tensor) -> Tensor:
+    """Decoded frames within [-1, 1]. Raises DataError for what is not finite: clamped, infinity would be white."""
+    return require_finite(video, "the decoded future").clamp(-1, 1)

@@ -3,12 +3,10 @@
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, cast
+from typing import Any
 
-from wfm.generation.sampler_config import TWICE
 from wfm.generation.world_model import WorldModel
 from wfm.log import progress
-from wfm.models.diffusion import Denoiser
 
 
 @contextmanager
@@ -17,7 +15,7 @@ def watched(world: WorldModel, total: int, mode: str) -> Iterator[None]:
     frames = total - world.card.past_frames
     share = frames / max(expected_passes(world, total, mode), 1)
     seen = 0.0
-    network: Any = world.model.network if isinstance(world.model, Denoiser) else world.model.layers[0]  # type: ignore[index]
+    network = world.drawing.watched(world.model)
     with progress(frames, "generating", "frames") as shown:
 
         def passed(*_: Any) -> None:
@@ -35,14 +33,16 @@ def watched(world: WorldModel, total: int, mode: str) -> Iterator[None]:
 
 
 def expected_passes(world: WorldModel, total: int, mode: str) -> int:
-    """Passes of the network that a generation takes; with Medusa heads at most so many."""
-    card, sampling = world.card, cast(Any, world.card.sampling)
-    if isinstance(world.model, Denoiser):
-        windows = math.ceil((total - card.past_frames) / (card.num_frames - card.past_frames))
-        steps = 1 if mode == "mean" else sampling.steps
-        return windows * (2 * steps - 1 if sampling.sampler in TWICE else steps)
-    config, tokenizer = world.model.config, world.tokenizer.config
-    latents = math.ceil((total - card.past_frames) / tokenizer.temporal_compression)  # type: ignore[operator]
-    if config.order == "frame":  # type: ignore[union-attr]
-        return latents
-    return latents * math.prod(side // tokenizer.spatial_compression for side in card.size)  # type: ignore[operator]
+    """Passes of the network that a generation takes; with drafts at most so many."""
+    card, tokenizer = world.card, world.tokenizer.config
+    rows, columns = (side // tokenizer.spatial_compression for side in card.size)
+
+    def passes(frames: int) -> int:
+        latents = math.ceil(frames / tokenizer.temporal_compression)
+        return world.drawing.passes(world.model, card.sampling, mode, (latents, rows, columns))
+
+    if world.rollout().stays_encoded:
+        return passes(total - card.past_frames)
+    window = card.num_frames - card.past_frames
+    whole, rest = divmod(total - card.past_frames, window)
+    return whole * passes(window) + (passes(rest) if rest else 0)

@@ -11,7 +11,7 @@ import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, Self
+from typing import Any, Self
 
 import numpy as np
 import pydantic
@@ -19,40 +19,23 @@ import torch
 from torch import Tensor, nn
 
 from wfm.actions import ActionSpec
+from wfm.conditions.text import Text
 from wfm.config import Config
-from wfm.data.loader import as_frames, as_video
-from wfm.data.motion import extrapolate
-from wfm.data.seeds import derived_seed
 from wfm.errors import ConfigError, DataError
 from wfm.generation.config import SamplingConfig, with_sampling
 from wfm.generation.prompts import PromptEncoder
-from wfm.generation.rollout import future_latents, future_tokens, require_mode
-from wfm.generation.token_decoder import TokenDecoder
+from wfm.generation.reading import ConditionReading
+from wfm.generation.rollout import Given, Rollout, Shows, latent_frames
 from wfm.log import get_logger
-from wfm.models.autoregressive.network import AutoregressiveTransformer
-from wfm.models.diffusion.denoiser import Denoiser
 from wfm.models.family import FAMILIES, Family, FamilyConfig
 from wfm.models.fast_cpu import fast_cpu
 from wfm.models.finite import require_finite
 from wfm.models.folder import ModelCard, load_model
 from wfm.models.seeding import check_seed
-from wfm.models.tokenizer.network import Tokenizer
 
 SCHEMA_VERSION = 2
 
 _log = get_logger(__name__)
-
-
-class Told(NamedTuple):
-    """Embeddings `[B, L, D]` and lengths `[B]` of the captions, and of the negative prompt (one row for all); None: none."""
-
-    text: Tensor | None = None
-    lengths: Tensor | None = None
-    negative: Tensor | None = None
-    negative_lengths: Tensor | None = None
-
-
-"""Text embeddings `[B, L, D]` and lengths `[B]`, or nothing."""
 
 
 class WorldCard(FamilyConfig):
@@ -86,31 +69,32 @@ class WorldCard(FamilyConfig):
 
 
 class WorldModel:
-    """A tokenizer and a network of either family behind one ``generate``."""
+    """A tokenizer and a network of any family behind one ``generate``."""
 
-    def __init__(self, tokenizer: Tokenizer, model: nn.Module, model_card: ModelCard, card: WorldCard) -> None:
+    def __init__(self, tokenizer: Any, model: nn.Module, model_card: ModelCard, card: WorldCard) -> None:
         if model_card.family != card.family:
             raise ConfigError(
                 f"the card says family {card.family!r}, the model folder {model_card.family!r}: not one bundle"
             )
-        if card.family == "autoregressive" and not tokenizer.config.discrete:
-            raise ConfigError("an autoregressive model needs a discrete tokenizer; this bundle's has no levels")
-        if card.family == "diffusion" and tokenizer.config.discrete:
-            raise ConfigError("a diffusion model needs a continuous tokenizer; this bundle's is discrete")
+        self.family: Family = FAMILIES.load(card.family)
+        self.family.require_tokenizer(tokenizer.config)
+        self.drawing = self.family.drawing()
         self.tokenizer, self.model = fast_cpu(tokenizer.eval()), fast_cpu(model.eval())
         self.model_card, self.card = model_card, card
         self._prompts: PromptEncoder | None = None
         self._warned: set[str] = set()
-        self.decoder: TokenDecoder | None = None
+        self.decoder: Shows | None = None
         shown = model_card.extra.get("guess_from", card.past_frames)
-        if model_card.config.resolved().get("extrapolate") and shown != card.past_frames:
+        if self.drawing.shown_motion(model) and shown != card.past_frames:
             raise ConfigError(
                 f"the model was trained to be shown what follows {shown} frames, and is asked with {card.past_frames}: "
                 f"set past_frames={shown}"
             )
+        weight = next(self.model.parameters())
+        self.reading = ConditionReading(model.config, model_card.action_spec, card.fps, weight)
         self._require_motion(card.past_frames)
         for frames in (card.past_frames, card.num_frames):
-            self._latent_frames(frames)
+            latent_frames(self.tokenizer, frames)
 
     @property
     def action_spec(self) -> ActionSpec:
@@ -120,9 +104,7 @@ class WorldModel:
     @property
     def reads_text(self) -> bool:
         """Whether the model was trained with captions."""
-        assert isinstance(self.model, Denoiser | AutoregressiveTransformer)
-        network = self.model.config.network if isinstance(self.model, Denoiser) else self.model.config
-        return network.text_embed_dim > 0
+        return self.drawing.reads_text(self.model)
 
     def open_text(self, folder: str = "") -> PromptEncoder:
         """The encoder of this model's captions, opened once; `folder`: see `PromptEncoder.of_model`."""
@@ -132,12 +114,12 @@ class WorldModel:
             self._prompts = PromptEncoder.of_model(note, folder=folder, device=device)
         return self._prompts
 
-    def use_decoder(self, decoder: TokenDecoder) -> None:
-        """Show this model's tokens by a diffusion decoder. Raises ConfigError for a model without tokens, or of others."""
+    def use_decoder(self, decoder: Shows) -> None:
+        """Show this model's tokens by a decoder. Raises ConfigError for a model without tokens, or of others."""
         levels = self.tokenizer.config.levels
-        if self.card.family != "autoregressive" or decoder.decoder.decoder_config.levels != levels:
+        if not levels or decoder.levels != levels:
             raise ConfigError(
-                f"the decoder reads tokens of levels {decoder.decoder.decoder_config.levels}, this {self.card.family} model "
+                f"the decoder reads tokens of levels {decoder.levels}, this {self.card.family} model "
                 f"speaks {f'tokens of levels {levels}' if levels else 'in continuous latents'}: give the decoder of its "
                 "tokenizer"
             )
@@ -150,7 +132,7 @@ class WorldModel:
         path = Path(folder)
         card = read_card(path)
         tokenizer, tokenizer_card = load_model(path / "tokenizer", device=device)
-        if tokenizer_card.family != "tokenizer":
+        if FAMILIES.load(tokenizer_card.family).makes != "tokenizer":
             raise DataError(f"{path / 'tokenizer'} holds a model of family {tokenizer_card.family!r}, not a tokenizer")
         model, model_card = load_model(path / "model", device=device)
         return cls(tokenizer, model, model_card, card)
@@ -163,7 +145,7 @@ class WorldModel:
         *,
         num_frames: int | None = None,
         seeds: list[int],
-        mode: str = "sample",
+        mode: str = "",
         text: Sequence[str] | None = None,
         negative_text: str = "",
     ) -> Tensor:
@@ -176,168 +158,85 @@ class WorldModel:
         sequence b depends on ``past[b], actions[b], text[b], seeds[b]`` alone. T may exceed the training window: the
         future is then rolled out window by window, each started from the last P frames of the one before, with a seed
         derived from (seed, window). The same call on the same machine gives the same bits. Raises ConfigError for what
-        does not fit.
+        does not fit. mode: one of the family's; empty: its first, a draw.
         """
-        require_mode(self.card.family, mode)
+        mode = mode or self.family.modes[0]
+        if mode not in self.family.modes:
+            raise ConfigError(f"mode {mode!r}: the {self.family.name} family can do {', '.join(self.family.modes)}")
         total = self.card.num_frames if num_frames is None else num_frames
         self._check(past, total, seeds)
         require_finite(past, "the past")
-        known = self._normalised(actions, past.shape[0], total)
-        told = self._told(text, past.shape[0], negative_text)
-        size = self.sampling_batch
+        self._check_actions(actions, past.shape[0], total)
+        given = self._given(actions, text, past.shape[0], negative_text)
+        size, rollout = self.sampling_batch, self.rollout()
         rows = []
         for start in range(0, past.shape[0], size):
             chosen = list(range(start, min(start + size, past.shape[0])))
             filled = chosen + [chosen[-1]] * (size - len(chosen))  # always `size` rows: see SamplingConfig.batch_size
-            acts = _rows(known, filled)
-            words = told._replace(text=_rows(told.text, filled), lengths=_rows(told.lengths, filled))
-            part = self._roll_out(past[filled], acts, words, total, [seeds[i] for i in filled], mode)
+            part = rollout.run(past[filled], given.rows(filled), total, [seeds[i] for i in filled], mode)
             rows.append(part[: len(chosen)])
         return torch.cat(rows)
+
+    def rollout(self) -> Rollout:
+        """How futures are rolled out from this model."""
+        card = self.card
+        return Rollout(
+            self.tokenizer,
+            self.model,
+            self.drawing,
+            card.sampling,
+            card.num_frames,
+            card.size,
+            self.reading,
+            self.decoder,
+        )
 
     @property
     def sampling_batch(self) -> int:
         """Rows of every batch that goes through the networks."""
         return self.card.sampling.batch_size
 
-    def _roll_out(
-        self, past: Tensor, actions: Tensor | None, text: Told, total: int, seeds: list[int], mode: str
-    ) -> Tensor:
-        """``[B, 3, total, H, W]``, window by window."""
-        if isinstance(self.model, AutoregressiveTransformer) and not self.model.config.extrapolate:
-            return self._roll_out_tokens(past, actions, text, total, seeds, mode)
-        video, given, window = past, past.shape[2], 0
-        while video.shape[2] < total:
-            start = video.shape[2] - given
-            length = min(self.card.num_frames, self._whole(total - start))
-            acts = None if actions is None else _window(actions, start, length)
-            drawn = [seed if window == 0 else derived_seed(seed, window) for seed in seeds]
-            future = self._one_window(video[:, :, start:], acts, text, length, drawn, mode)
-            video = torch.cat([video, future[:, :, given : given + total - video.shape[2]]], dim=2)
-            window += 1
-        return video
-
-    def _roll_out_tokens(
-        self, past: Tensor, actions: Tensor | None, text: Told, total: int, seeds: list[int], mode: str
-    ) -> Tensor:
-        """The same in tokens: each window goes on from the last tokens of the one before, which are never decoded and encoded
-        again, and the whole is decoded at once. (A model that is shown the extrapolated past needs frames.)"""
-        assert isinstance(self.model, AutoregressiveTransformer)
-        tokens, step = self.tokenizer.tokens(past), self.tokenizer.config.temporal_compression
-        given, wanted = tokens.shape[1], self._latent_frames(self._whole(total))
-        longest, window = self._latent_frames(self.card.num_frames), 0
-        while tokens.shape[1] < wanted:
-            start = tokens.shape[1] - given
-            frames = min(longest, wanted - start)
-            found = future_tokens(
-                self.model,
-                tokens[:, start:],
-                None if actions is None else _window(actions, start * step, 1 + (frames - 1) * step),
-                frames=frames,
-                seeds=[seed if window == 0 else derived_seed(seed, window) for seed in seeds],
-                mode=mode,
-                sampling=self.card.sampling,
-                text=text.text,
-                text_lengths=text.lengths,
-            )
-            tokens = torch.cat([tokens, found[:, given:]], dim=1)
-            window += 1
-        video = self._decoded(tokens, seeds)
-        return torch.cat([past, video[:, :, past.shape[2] : total]], dim=2)
-
-    def _decoded(self, tokens: Tensor, seeds: list[int]) -> Tensor:
-        """Video of tokens, by the diffusion decoder where there is one."""
-        if self.decoder is None:
-            return _shown(self.tokenizer.decode_tokens(tokens))
-        return self.decoder.decode(tokens, self.card.size, seeds=[derived_seed(seed, "decoder") for seed in seeds])
-
-    def _one_window(
-        self, past: Tensor, actions: Tensor | None, text: Told, length: int, seeds: list[int], mode: str
-    ) -> Tensor:
-        """The decoded window ``[B, 3, length, H, W]``, clamped to [-1, 1]; its first frames are the tokenizer's
-        reconstruction."""
-        frames, sampling = self._latent_frames(length), self.card.sampling
-        guess = self._extrapolated(past, length)
-        if isinstance(self.model, Denoiser):
-            latents = future_latents(
-                self.model,
-                self.tokenizer.encode(past),
-                actions,
-                frames=frames,
-                seeds=seeds,
-                mode=mode,
-                sampling=sampling,  # type: ignore[arg-type]
-                guess=None if guess is None else self.tokenizer.encode(guess),
-                text=text.text,
-                text_lengths=text.lengths,
-                negative_text=text.negative,
-                negative_lengths=text.negative_lengths,
-            )
-            return _shown(self.tokenizer.decode(latents))
-        assert isinstance(self.model, AutoregressiveTransformer)
-        tokens = future_tokens(
-            self.model,
-            self.tokenizer.tokens(past),
-            actions,
-            frames=frames,
-            seeds=seeds,
-            mode=mode,
-            sampling=sampling,
-            guess=None if guess is None else self.tokenizer.tokens(guess),
-            text=text.text,
-            text_lengths=text.lengths,
-        )
-        return self._decoded(tokens, seeds)
-
-    def _extrapolated(self, past: Tensor, length: int) -> Tensor | None:
-        """``past`` followed by what constant motion makes of it, ``[B, 3, length, H, W]``, for a model that is shown it."""
-        assert isinstance(self.model, Denoiser | AutoregressiveTransformer)
-        if not self.model.config.extrapolate:
-            return None
-        frames = as_frames(past).cpu().numpy()
-        future = torch.from_numpy(extrapolate(frames, length - frames.shape[1]))
-        return torch.cat([past, as_video(future).to(past)], dim=2)
-
-    def _normalised(self, actions: np.ndarray | Tensor | None, batch: int, total: int) -> Tensor | None:
+    def _check_actions(self, actions: np.ndarray | Tensor | None, batch: int, total: int) -> None:
+        """Raise ConfigError for actions that do not fit, and warn of such as are far from all that the model was shown."""
         if actions is None or self.action_spec.width == 0:
             if actions is not None and np.shape(actions)[-1] != 0:
                 raise ConfigError(f"actions of {np.shape(actions)[-1]} components were given; this model takes none")
-            return None
+            return
         raw = np.asarray(actions)
         if raw.shape[:2] != (batch, total):
             raise ConfigError(f"actions have shape {raw.shape}, wanted [{batch}, {total}, {self.action_spec.width}]")
-        weight = next(self.model.parameters())
         seen = self.action_spec.normalise(raw)
         if not np.isfinite(seen).all():
             at = tuple(np.argwhere(~np.isfinite(seen))[0])
             raise ConfigError(
                 f"actions: {self.action_spec.names[at[-1]]} is {raw[at]} in row {at[-2]}: give numbers of a size that can be"
             )
-        known = self.model_card.extra.get("action_range")
-        for name, words in self.action_spec.far(raw, known).items():
+        shown = self.model_card.extra.get("action_range")
+        for name, words in self.action_spec.far(raw, shown).items():
             if name not in self._warned:
                 self._warned.add(name)
                 _log.warning("%s", words)
-        return torch.from_numpy(seen).to(weight)
 
-    def _told(self, text: Sequence[str] | None, batch: int, negative_text: str) -> Told:
-        told = Told()
+    def _given(
+        self, actions: np.ndarray | Tensor | None, text: Sequence[str] | None, batch: int, negative_text: str
+    ) -> Given:
+        given = Given() if actions is None or not self.action_spec.width else Given(np.asarray(actions))
         if text is not None:
             if len(text) != batch:
                 raise ConfigError(f"{len(text)} captions for {batch} sequences: give one each")
-            embeddings, lengths = self._embedded(text)
-            told = told._replace(text=embeddings, lengths=lengths)
+            given = given._replace(text=self._embedded(text))
         if negative_text:
-            if not isinstance(self.model, Denoiser):
-                raise ConfigError("negative_text is what guidance moves away from; autoregressive decoding has none")
-            embeddings, lengths = self._embedded([negative_text])
-            told = told._replace(negative=embeddings, negative_lengths=lengths)
-        return told
+            if not guides(self.card.sampling):
+                raise ConfigError(
+                    f"negative_text is what guidance moves away from; the {self.family.name} family has none"
+                )
+            given = given._replace(negative=self._embedded([negative_text]))
+        return given
 
-    def _embedded(self, text: Sequence[str]) -> tuple[Tensor, Tensor]:
+    def _embedded(self, text: Sequence[str]) -> dict[str, Tensor]:
         embeddings, lengths = self.open_text().encode(text)
         weight = next(self.model.parameters())
-        return embeddings.to(weight), lengths.to(weight.device)
+        return dict(zip(Text.tensor_names(), (embeddings.to(weight), lengths.to(weight.device)), strict=True))
 
     def _check(self, past: Tensor, total: int, seeds: list[int]) -> None:
         if past.ndim != 5 or past.shape[1] != 3 or tuple(past.shape[3:]) != self.card.size:
@@ -350,29 +249,18 @@ class WorldModel:
             check_seed(seed)
         given = past.shape[2]
         self._require_motion(given)
-        self._latent_frames(given)
+        latent_frames(self.tokenizer, given)
         if not given < min(total, self.card.num_frames):
             raise ConfigError(
                 f"{given} frames given, {total} wanted, windows of {self.card.num_frames}: nothing to predict"
             )
 
     def _require_motion(self, given: int) -> None:
-        if given < 2 and self.model_card.config.resolved().get("extrapolate"):
+        if given < 2 and self.drawing.shown_motion(self.model):
             raise ConfigError(
                 f"past_frames is {given}; this model is shown what the motion of the given frames leads to (extrapolate), and "
                 "one frame has none: give 2 or more"
             )
-
-    def _latent_frames(self, frames: int) -> int:
-        try:
-            return self.tokenizer.config.latent_frames(frames)
-        except ValueError as error:
-            raise ConfigError(str(error)) from None
-
-    def _whole(self, frames: int) -> int:
-        """The next number of frames that the tokenizer takes."""
-        step = self.tokenizer.config.temporal_compression
-        return 1 + -(-(frames - 1) // step) * step
 
 
 def read_card(folder: Path) -> WorldCard:
@@ -394,16 +282,6 @@ def read_card(folder: Path) -> WorldCard:
     return WorldCard.parse(values)
 
 
-def _shown(video: Tensor) -> Tensor:
-    """Decoded frames within [-1, 1]. Raises DataError for what is not finite: clamped, infinity would be white."""
-    return require_finite(video, "the decoded future").clamp(-1, 1)
-
-
-def _rows(values: Tensor | None, index: list[int]) -> Tensor | None:
-    return None if values is None else values[index]
-
-
-def _window(actions: Tensor, start: int, length: int) -> Tensor:
-    """Rows start..start + length of ``[B, T, A]``; past the end the last row is repeated."""
-    index = torch.arange(start, start + length, device=actions.device).clamp(max=actions.shape[1] - 1)
-    return actions[:, index]
+def guides(sampling: Config) -> bool:
+    """Whether a family draws with guidance."""
+    return "guidance" in type(sampling).model_fields

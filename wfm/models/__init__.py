@@ -3,12 +3,15 @@
 Rooms, in reading order:
 
     rotary            positions in three axes
+    presence          which samples of a batch have which conditions, and which training drops
     slots             where a condition enters a model: named tensors; torch-free
     layers            attention, feed-forward, adaptive norms: what the transformers share
     tokenizer/        video <-> latents or tokens: Cosmos's causal networks, with a start from principal components
     diffusion/        the diffusion transformer (DiT) over latents, and the denoiser around it: EDM or rectified flow
     text/             captions -> embeddings that the transformer attends to: T5 or MiniLM, and a cache
     autoregressive/   the causal transformer over FSQ tokens, with a key/value cache
+    family            what a model family is to the rest of the house, and the registry of them (`wfm/families`); torch-free
+    video_tokenizer   what world models know of a tokenizer
     presets           the published models by name: family and configuration; torch-free
     cost/             parameters, FLOPs, memory and tokens of any configuration, in closed form; torch-free
     convert/          weights of diffusers folders and original Cosmos checkpoints, in and out
@@ -26,15 +29,18 @@ __all__ = [
     "convert",
     "cost",
     "diffusion",
+    "family",
     "fast_cpu",
     "folder",
     "fused",
     "layers",
     "parallelize",
+    "presence",
     "presets",
     "product",
     "rotary",
     "slots",
     "text",
     "tokenizer",
+    "video_tokenizer",
 ]

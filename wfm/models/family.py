@@ -62,7 +62,7 @@ class Family(ABC):
     config: ClassVar[type[Config]]
     "What a model folder's `config.json` holds; its class says `FAMILY = name`."
     network: ClassVar[str]
-    "`module:class` of the network, which is made of a config."
+    "`module:class`, or a function, that makes the network of a config."
     training: ClassVar[type[Config]]
     "Configuration of its training stage."
     sampling: ClassVar[type[Config] | None] = None
@@ -70,7 +70,7 @@ class Family(ABC):
     fit: ClassVar[str]
     "`module:object`: the `Fitting` of a world model; of a tokenizer or decoder the function that trains one."
     draw: ClassVar[str] = ""
-    "`module:object`: the `Drawing` of a world model."
+    "`module:object`: the `Drawing` of a world model; of a decoder the class that shows tokens (`Shows`)."
     variants: ClassVar[Mapping[str, Variant]] = {}
     "By name, in the order in which they are made and listed. A twin with shuffled actions is made beside the headline one."
     headline: ClassVar[str] = ""
@@ -95,7 +95,7 @@ class Family(ABC):
         return tuple(path.partition(":")[0] for path in paths.get(part, ()) if path)
 
     def network_class(self) -> Any:
-        """The class of the network. Loads torch."""
+        """What makes the network of a config. Loads torch."""
         return resolve(self.network)
 
     def fitting(self) -> Any:
@@ -229,11 +229,11 @@ class Ask:
     "One of `Family.modes`."
     sampling: Any
     "The family's sampling config."
-    actions: "Tensor | None" = None
-    "Normalised, `[B, T, A]`, a row a video frame; None: the null action."
-    shown: "Mapping[str, Tensor | None]" = field(default_factory=dict)
-    """What conditions give besides, by name: `guess` (the extrapolated past, as `past` but of all frames), `text` `[B, L, D]`
-    with `text_lengths` `[B]`, `negative_text` and `negative_lengths`."""
+    tensors: "Mapping[str, Tensor]" = field(default_factory=dict)
+    """Of the model's conditions, by the names of their tensors, `[B, ...]` each (`wfm.conditions`); a condition whose tensors
+    are not here is absent."""
+    negative: "Mapping[str, Tensor]" = field(default_factory=dict)
+    "Tensors of a negative prompt, `[1, ...]`, which guidance moves away from."
 
 
 class Drawing(ABC):
@@ -324,9 +324,3 @@ def family_of(config: Config) -> Family:
             f"{', '.join(FAMILIES.names())}"
         )
     return FAMILIES.load(name)  # type: ignore[no-any-return]
-
-
-def world_families() -> tuple[Family, ...]:
-    """Every registered family of world models."""
-    found = (FAMILIES.load(name) for name in FAMILIES.names())
-    return tuple(family for family in found if family.makes == "world_model")

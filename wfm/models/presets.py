@@ -20,6 +20,7 @@ from wfm.config import Config
 from wfm.errors import ConfigError
 from wfm.models.autoregressive.config import AutoregressiveConfig
 from wfm.models.diffusion.config import DiffusionConfig
+from wfm.models.family import FAMILIES
 from wfm.models.tokenizer.config import TokenizerConfig
 
 FSQ_LEVELS = (8, 8, 8, 5, 5, 5)
@@ -105,14 +106,25 @@ PRESETS: dict[str, Preset] = {
 """Name -> (family, config). 16-fold images with patches of 2 need a third halving, which the 3 levels just hold."""
 
 
+def all_presets() -> dict[str, Preset]:
+    """The published models of every registered family; a family of another package brings its own (`Family.presets`)."""
+    found = dict(PRESETS)
+    for name in FAMILIES.names():
+        if name not in FAMILIES.built_in:
+            theirs = FAMILIES.load(name).presets()
+            found.update({short: Preset(name, config) for short, config in theirs.items() if short not in PRESETS})
+    return found
+
+
 def preset(name: str) -> Preset:
     """(family, config) of a published model. Raises ConfigError listing the names for an unknown one."""
     short = name.strip().lower()
     for prefix in _PREFIXES:
         short = short.removeprefix(prefix)
     short = short.removesuffix("-720p")  # the release's word for what is not -360p
-    if short not in PRESETS:
-        near = difflib.get_close_matches(short, PRESETS, n=1, cutoff=0.7)
+    known = all_presets()
+    if short not in known:
+        near = difflib.get_close_matches(short, known, n=1, cutoff=0.7)
         hint = f" Did you mean {near[0]!r}?" if near else ""
-        raise ConfigError(f"unknown preset {name!r}.{hint} Choices: {', '.join(PRESETS)}")
-    return PRESETS[short]
+        raise ConfigError(f"unknown preset {name!r}.{hint} Choices: {', '.join(known)}")
+    return known[short]

@@ -4,7 +4,8 @@
     smoke    the same flow, as small as it can be: every stage runs, nothing is learned
 
 `settings()` gives plain values by node name (see `pipelines/dags/world_model.py`); what a recipe does not name keeps its
-default. A recipe imports no torch and runs nothing.
+default. Under ``resources`` a node may say what it needs to run (`pipelines.stages.Resources`); no key knows of it. A recipe
+imports no torch and runs nothing.
 """
 
 __all__ = ["demo", "smoke"]

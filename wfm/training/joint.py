@@ -9,8 +9,8 @@ from torch import Tensor
 from wfm.training.objective import Objective
 
 
-class Played(Objective, Protocol):
-    """An objective that may have a second player."""
+class AdversarialObjective(Objective, Protocol):
+    """An objective that may have a discriminator, the second player."""
 
     def rival_loss(self, step: int, *, penalty_step: int | None = None) -> tuple[Tensor, dict[str, float]] | None:
         """As of `TokenizerObjective`."""
@@ -24,7 +24,7 @@ class JointObjective:
     `image_...`, for they cannot be compared with a video's.
     """
 
-    def __init__(self, objective: Played, *, every: int, per_window: int, penalty_every: int = 1) -> None:
+    def __init__(self, objective: AdversarialObjective, *, every: int, per_window: int, penalty_every: int = 1) -> None:
         self.objective, self.every, self.per_window = objective, every, per_window
         self.penalty_every = penalty_every
 

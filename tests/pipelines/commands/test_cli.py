@@ -205,7 +205,7 @@ def test_artifacts_from_the_cradle_to_the_grave(cli: Cli, workshop: Workshop, tm
 def test_cancel_stops_a_process_on_this_machine(cli: Cli, workshop: Workshop) -> None:
     code = """if True:
         import sys, threading
-        from pipelines.engines.prefect import _signals
+        from pipelines.engines.engine import _signals
         from pipelines.runs.state import NodeState, RunState, StateWriter
         from wfm.artifacts import Store
         run = Store.open(sys.argv[1]).runs.create({"pipeline": "p", "nodes": []})

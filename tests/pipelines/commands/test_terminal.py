@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from rich.table import Table
 
-from pipelines.commands.console import careful_console, guarded, say, warn
+from pipelines.commands.console import guarded, say, warn
+from pipelines.runs.display import careful_console
 from wfm.artifacts import Store
 from wfm.log import printable, set_up
 

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.plan import Plan, resolve
+from pipelines.nodes import Plan
+from pipelines.plan import resolve
 from pipelines.stages import stage
 from wfm.artifacts import Store
 from wfm.errors import ConfigError, InputError

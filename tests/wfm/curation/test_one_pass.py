@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.wfm.curation.measure.plain_signals import read_signals
+from tests.wfm.curation.measure.plain_frames import read_plain_frames
 from wfm.curation.cut import shots
 from wfm.curation.cut.shot_detection import ShotConfig
 from wfm.curation.embed.embed import FRAMES, SIDE, sample_frames
-from wfm.curation.measure.frame_sampling import SignalConfig, still_indices
+from wfm.curation.measure.frame_sampling import FrameSampling, still_indices
 from wfm.curation.measure.motion import VectorSum
 from wfm.curation.one_pass import Consumer, Geometry, Moment, Wanted, fitted, one_pass, packet_seconds
 from wfm.curation.one_pass_consumers import Cuts, Gather, at_middles, spread_frames
@@ -66,7 +66,7 @@ def test_all_consumers_get_what_their_own_decode_gives(
     everybody: list[Consumer] = [vectors, small, stills, spread, cuts]
     passed = one_pass(path, everybody, prefetch_bytes=prefetch_bytes)
     assert (passed.frames, passed.decodes) == (55, 1)
-    alone = read_signals(path, SignalConfig(), expected_frames=55)
+    alone = read_plain_frames(path, FrameSampling(), expected_frames=55)
     assert vectors.result() == alone.motion
     np.testing.assert_array_equal(small.pictures(), alone.thumbnails)
     np.testing.assert_array_equal(small.seconds(), alone.seconds)

@@ -16,7 +16,8 @@ import pytest
 
 from wfm.data.archive import Archive, fetch_member, split_member
 from wfm.data.archive_index import Limits, Member
-from wfm.data.source import DamagedSource, fetch_source, known_hash
+from wfm.data.local import DamagedSource, known_hash
+from wfm.data.source import fetch_source
 
 KINDS = ("zip", "tar", "tar.gz", "tgz")
 Pack = Callable[..., Path]

@@ -12,7 +12,8 @@ import pytest
 
 from wfm.artifacts import Store
 from wfm.data.places import ADDRESSES_VARIABLE, RefusedPlace, problem_of_address, problem_of_place
-from wfm.data.source import fetch_source, object_info, remote_error, remote_file_system
+from wfm.data.remote import object_info, remote_error, remote_file_system
+from wfm.data.source import fetch_source
 from wfm.errors import ConfigError
 
 

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from wfm.artifacts import Store
-from wfm.data.source import SourceGone, fetch_source, known_hash, open_source, problem_of
+from wfm.data.local import known_hash, problem_of
+from wfm.data.source import SourceGone, fetch_source, open_source
 from wfm.errors import InputError
 
 
@@ -79,7 +80,7 @@ def test_problems_are_told_without_opening(tmp_path: Path) -> None:
 
 
 def test_the_download_cache_lets_go_of_the_longest_unused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from wfm.data.source import CACHE_GIB_VARIABLE, _make_room
+    from wfm.data.local import CACHE_GIB_VARIABLE, _make_room
 
     monkeypatch.setenv(CACHE_GIB_VARIABLE, str(250 / 2**30))
     for index, name in enumerate(["old", "middle", "new"]):

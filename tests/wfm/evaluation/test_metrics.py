@@ -11,6 +11,7 @@ import pytest
 from rich.console import Console
 
 from components import derivation
+from wfm import registry
 from wfm.errors import ConfigError
 from wfm.evaluation import metrics
 from wfm.evaluation.config import EvaluationConfig
@@ -23,6 +24,7 @@ from wfm.evaluation.page.verdict import judge
 from wfm.evaluation.page.write import render
 from wfm.evaluation.report import evaluate
 from wfm.evaluation.results import result_table
+from wfm.registry import uses
 
 CONFIG = EvaluationConfig(split="val", resamples=100)
 PLANTED = """
@@ -116,6 +118,76 @@ def test_a_planted_file_is_a_metric_from_report_to_page(make, plant: Plant) -> N
     verdict = judge((target,), [found])[0]
     assert "mean error gain over repeat-last at least 0.5 levels" in verdict.text
     assert verdict.met is not None
+
+
+def test_a_planted_figure_of_a_world_stands_beside_the_others(make, plant: Plant) -> None:
+    plant(
+        "fastest",
+        """
+import numpy as np
+from wfm.evaluation.metric import WorldMetric
+
+METRICS = (
+    WorldMetric(
+        name="fastest_flow",
+        section="camera",
+        title="fastest flow against {rate_name}",
+        unit="px/frame",
+        better="lower",
+        definition="planted",
+        of=lambda moved: (np.abs(moved.flow).max((1, 2, 3, 4)), np.ones(len(moved.flow))),
+        place=145,
+    ),
+)
+""",
+    )
+    found, _ = evaluate(make(6), None, CONFIG)
+    scores = found.camera.videos["sampled"]
+    assert list(dict(scores)) == ["flow_error_px", "fastest_flow", "rate_error"]
+    fastest = scores.estimate("fastest_flow")
+    assert fastest is not None
+    assert fastest.mean > 1
+    page = render(PageData(title="t", headline="h", metrics=[found]))
+    heads = ("flow error, px/frame", "fastest flow against camera_orbit_rate, px/frame", "camera rate error, deg/s")
+    assert "".join(f'<th scope="col">{head}</th>' for head in heads) in page
+    assert "object found again" not in page, "nobody knows these worlds"
+
+
+def test_a_metric_of_another_package_is_measured_where_it_is_named_and_enters_the_key(
+    make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package, about = tmp_path / "far_metrics", tmp_path / "far_metrics-1.dist-info"
+    for folder in (package, about):
+        folder.mkdir()
+    (package / "__init__.py").write_text(PLANTED)
+    (about / "METADATA").write_text("Name: far-metrics\nVersion: 1\n")
+    (about / "entry_points.txt").write_text("[wfm.metrics]\nfar = far_metrics:METRIC\nnone = far_metrics:np\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    registry._plug_ins.cache_clear()
+    try:
+        asked = CONFIG.override(['metrics=["far"]'])
+        found, _ = evaluate(make(6), None, asked)
+        assert found.subsets["all"].videos["sampled"].estimate("mean_error") is not None
+        assert "mean_error" in found.definitions
+        assert evaluate(make(6), None, CONFIG)[0].subsets["all"].videos["sampled"].estimate("mean_error") is None
+        assert "metrics" not in CONFIG.what()
+        assert asked.what()["metrics"] == ["far"]
+        before = derivation.module_hashes("evaluate_model", uses(asked))
+        (package / "__init__.py").write_text(PLANTED.replace("levels", "LEVELS"))
+        after = derivation.module_hashes("evaluate_model", uses(asked))
+        assert [name for name in after if before.get(name) != after[name]] == ["far_metrics/__init__.py"]
+        assert derivation.module_hashes("evaluate_model", uses(CONFIG)).keys() == before.keys() - {
+            "far_metrics/__init__.py"
+        }
+        with pytest.raises(
+            ConfigError, match=r"metric 'none' \(far_metrics:np\): it must be a FrameMetric or a SetMetric"
+        ):
+            metrics.all_metrics(("none",))
+        with pytest.raises(ConfigError, match=r"unknown metric 'near'\. Choices: far, none"):
+            metrics.all_metrics(("near",))
+    finally:
+        registry._plug_ins.cache_clear()
+        sys.modules.pop("far_metrics", None)
 
 
 def test_a_report_is_shown_without_the_metric_that_wrote_it(make, plant: Plant) -> None:

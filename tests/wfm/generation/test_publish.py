@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import save_file
 
 from wfm.artifacts import Artifact, Store
-from wfm.errors import DataError, InputError
+from wfm.errors import DataError
 from wfm.generation.from_artifacts import card_values, latent_shape, open_world
 from wfm.generation.publish import write_bundle
 from wfm.generation.sampler_config import SamplerConfig
@@ -110,13 +110,6 @@ def test_artifacts_without_what_is_wanted_say_so(run, tmp_path) -> None:
         fetch_model(run["latents"], tmp_path / "scratch")
     with pytest.raises(DataError, match="no encoded windows"):
         latent_shape(run["inputs"]["model"])
-
-
-def test_the_training_split_is_not_predicted(run) -> None:
-    from wfm.generation.from_artifacts import read_held_out
-
-    with pytest.raises(InputError, match="learned from"):
-        read_held_out(run["latents"], "train", run["world"], stride_frames=1, limit=0)
 
 
 def test_a_card_of_the_first_schema_leaves_the_other_familys_sampling_out(tmp_path: Path) -> None:

@@ -7,22 +7,27 @@ import torch
 from wfm.actions import ActionSpec
 from wfm.data.seeds import derived_seed
 from wfm.errors import ConfigError, DataError
-from wfm.generation.decoding import continue_tokens, greedy
-from wfm.generation.rollout import MODES
-from wfm.generation.token_decoder import TokenDecoder
+from wfm.families.autoregressive.decoding import continue_tokens, greedy
+from wfm.families.diffusion_decoder.draw import TokenDecoder
 from wfm.generation.world_model import WorldModel
 from wfm.models.autoregressive import AutoregressiveTransformer
 from wfm.models.diffusion import Denoiser
 from wfm.models.diffusion_decoder.config import DecoderConfig
 from wfm.models.diffusion_decoder.network import DiffusionDecoder
+from wfm.models.family import FAMILIES
 from wfm.models.folder import ModelCard
 from wfm.models.tokenizer import Tokenizer
 
 SEEDS = [3, 1, 4, 1]
 
 
+def modes(family: str) -> tuple[str, ...]:
+    """What a family can be asked for: a draw first, then its best single guesses."""
+    return FAMILIES.load(family).modes
+
+
 def test_the_past_comes_back_bit_for_bit(world_of, family, past, actions) -> None:
-    for mode in MODES[family]:
+    for mode in modes(family):
         video = world_of(family).generate(past, actions, seeds=SEEDS, mode=mode)
         assert video.shape == (4, 3, 13, 16, 16)
         assert torch.equal(video[:, :, :5], past)
@@ -31,7 +36,7 @@ def test_the_past_comes_back_bit_for_bit(world_of, family, past, actions) -> Non
 
 
 def test_the_same_call_gives_the_same_bits(world_of, family, past, actions) -> None:
-    first, second = (world_of(family).generate(past, actions, seeds=SEEDS, mode=MODES[family][0]) for _ in range(2))
+    first, second = (world_of(family).generate(past, actions, seeds=SEEDS, mode=modes(family)[0]) for _ in range(2))
     assert torch.equal(first, second)
 
 
@@ -61,7 +66,7 @@ def test_future_actions_change_the_future(world_of, family, past, actions) -> No
     world = world_of(family)
     other = actions.copy()
     other[:, 9:, 0] += 60.0
-    mode = MODES[family][1]
+    mode = modes(family)[1]
     one, two = (world.generate(past, a, seeds=SEEDS, mode=mode) for a in (actions, other))
     assert not torch.equal(one, two)
     assert not torch.equal(one, world.generate(past, None, seeds=SEEDS, mode=mode))
@@ -96,7 +101,7 @@ def test_every_decoding_option_has_an_effect(world_of, past, actions, option) ->
 def test_long_futures_are_rolled_out_window_by_window(world_of, family, past, actions) -> None:
     world = world_of(family)
     long = np.concatenate([actions, actions[:, ::-1]], axis=1)[:, :24]
-    mode = MODES[family][0]
+    mode = modes(family)[0]
     video = world.generate(past, long, num_frames=24, seeds=SEEDS, mode=mode)
     assert video.shape[2] == 24
     first = world.generate(past, long[:, :13], seeds=SEEDS, mode=mode)
@@ -159,7 +164,7 @@ def test_a_diffusion_decoder_shows_the_tokens(world_of, past, actions) -> None:
 
 
 def test_a_short_future_may_end_anywhere(world_of, family, past, actions) -> None:
-    video = world_of(family).generate(past, actions[:, :7], num_frames=7, seeds=SEEDS, mode=MODES[family][1])
+    video = world_of(family).generate(past, actions[:, :7], num_frames=7, seeds=SEEDS, mode=modes(family)[1])
     assert video.shape[2] == 7
 
 
@@ -168,15 +173,15 @@ def test_a_bundle_brings_back_the_same_world(world_of, bundle_of, family, past, 
     again = WorldModel.load(bundle_of(world, tmp_path))
     assert again.card == world.card
     assert again.action_spec == world.action_spec
-    mode = MODES[family][0]
+    mode = modes(family)[0]
     assert torch.equal(*(w.generate(past, actions, seeds=SEEDS, mode=mode) for w in (world, again)))
 
 
 def test_a_world_without_actions(world_of, family, past) -> None:
     world = world_of(family, ActionSpec.null())
-    assert world.generate(past, None, seeds=SEEDS, mode=MODES[family][1]).shape[2] == 13
+    assert world.generate(past, None, seeds=SEEDS, mode=modes(family)[1]).shape[2] == 13
     with pytest.raises(ConfigError, match="takes none"):
-        world.generate(past, np.zeros((4, 13, 2), np.float32), seeds=SEEDS, mode=MODES[family][1])
+        world.generate(past, np.zeros((4, 13, 2), np.float32), seeds=SEEDS, mode=modes(family)[1])
 
 
 @pytest.mark.parametrize(

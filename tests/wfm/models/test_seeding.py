@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from wfm.errors import ConfigError
-from wfm.generation.decoding import TopP
+from wfm.families.autoregressive.decoding import TopP
 from wfm.generation.samplers import seeded_noise
 from wfm.models.autoregressive.config import AutoregressiveObjectiveConfig
 from wfm.models.autoregressive.objective import AutoregressiveObjective

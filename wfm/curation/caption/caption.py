@@ -20,7 +20,7 @@ import numpy as np
 from wfm.curation.caption.answer_cache import AnswerCache
 from wfm.curation.caption.by_model import CaptionByModel
 from wfm.curation.caption.caption_config import CaptionConfig
-from wfm.curation.measure.frame_sampling import SignalConfig, still_indices
+from wfm.curation.measure.frame_sampling import FrameSampling, still_indices
 from wfm.curation.measure.motion import Motion, VectorSum
 from wfm.curation.measure.small_frames import SmallFrames
 from wfm.curation.one_pass import Wanted, fitted, one_pass
@@ -94,7 +94,7 @@ def attribute_caption(clip: Clip) -> str:
 
 def measured_caption(path: Path) -> str:
     """A sentence from the clip's pixels. Raises `DataError` if they cannot be decoded."""
-    config, vectors = SignalConfig(), VectorSum()
+    config, vectors = FrameSampling(), VectorSum()
     small = SmallFrames(vectors, side=config.thumbnail_side, gap_seconds=0.0, camera=False)
     some = Wanted(
         "rgb24", fitted(config.thumbnail_side), frames=lambda clip: still_indices(config.stills, len(clip.seconds))

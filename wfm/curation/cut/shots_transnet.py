@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from wfm.curation.cut.shot_detection import Cut, Mixed, ShotConfig
-from wfm.data.source import known_hash
+from wfm.data.local import known_hash
 from wfm.errors import ConfigError, MissingPackage
 
 PICTURE = (27, 48)

@@ -26,7 +26,8 @@ from wfm.curation.poison import watch
 from wfm.curation.source.sidecars import cut_actions, overlapping_shot, read_actions, read_attributes
 from wfm.curation.step import Skip, SkippedRow, run_step, skipped_by_reason
 from wfm.data.holes import HOLE_SECONDS
-from wfm.data.source import known_hash, open_source
+from wfm.data.local import known_hash
+from wfm.data.source import open_source
 from wfm.parts.part import PartLike
 from wfm.records import Clip, Video, clip_id_of
 

@@ -60,7 +60,7 @@ class Cell:
         return sum(len(a) * (len(b) + within * (len(a) - 1) / 2) for a, b, within in self.sides(fresh))
 
 
-class Partition:
+class Cells:
     """Iterate for the cells; ``cut_short`` is complete afterwards.
 
     points float [N, d]; a row of zeros is in no cell. Pairs of points at most ``radius`` apart are to meet. A cell in which a

@@ -35,7 +35,7 @@ class DedupConfig(Config):
     threshold: float = pydantic.Field(0.95, gt=0, le=1)
     "Cosine of two embeddings at or above which clips are duplicates."
     exact_up_to: int = pydantic.Field(20_000, ge=0)
-    "Clips up to which everything is compared with everything; above, within the cells of a partition."
+    "Clips up to which everything is compared with everything; above, within overlapping cells (k-means)."
     leaf: int = pydantic.Field(2048, ge=2)
     "Clips that one is compared with, in the mean of a cell, up to which the cell is not split again."
     reach: float = pydantic.Field(0.4, ge=0)

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from wfm.curation.arrays import array_module
-from wfm.curation.dedup.cells import Partition, where
+from wfm.curation.dedup.cells import Cells, where
 from wfm.curation.dedup.projection import project
 from wfm.errors import DataError
 
@@ -89,7 +89,7 @@ def clustered_pairs(
 
     with threadpool_limits(1, "blas"):  # the products are small: more threads wait for each other more than they work
         search = _Search(array_module(device), vectors, threshold, seed, block)
-        cells = Partition(
+        cells = Cells(
             search.points,
             search.radius,
             leaf=leaf,

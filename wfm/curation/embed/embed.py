@@ -102,6 +102,13 @@ def made_by_score(config: EmbedConfig, score_config: Mapping[str, Any]) -> bool:
     return given is not None and EmbedConfig.parse(given).what() == mine
 
 
+def without_weights(embed_clips: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The embedding that a config of embed_clips names, if it needs no weights: then it is made with the scores. A trained one
+    stays in its own stage: trying another must not score every clip again."""
+    wanted = {name: value for name, value in embed_clips.items() if name in EmbedConfig.model_fields}
+    return wanted if wanted.get("model", MODEL) == MODEL else None
+
+
 def _taken_over(part: PartLike) -> tuple[dict[str, int], dict[str, int]]:
     import pyarrow.parquet as pq
 

@@ -7,7 +7,7 @@ from wfm.config import Config
 _GOLDEN = (5**0.5 - 1) / 2
 
 
-class SignalConfig(Config):
+class FrameSampling(Config):
     """Sizes and numbers of the frames that are kept."""
 
     thumbnail_side: int = pydantic.Field(64, ge=2)

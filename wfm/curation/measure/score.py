@@ -19,7 +19,7 @@ from wfm.curation.arrays import array_module, unit
 from wfm.curation.embed.embed import EmbedConfig, Embedded, Embedder, EmbedWatch
 from wfm.curation.measure import quality, sharpness, static, text_overlay
 from wfm.curation.measure.camera_moves import CameraMoves, camera_moves
-from wfm.curation.measure.frame_sampling import SignalConfig, still_indices
+from wfm.curation.measure.frame_sampling import FrameSampling, still_indices
 from wfm.curation.measure.measurements import Measures, measurements, values_of
 from wfm.curation.measure.motion import Motion, VectorSum
 from wfm.curation.measure.safety import SafetyStills
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from wfm.data.orientation import Orientation
 
 
-class ScoreConfig(SignalConfig):
+class ScoreConfig(FrameSampling):
     """What is measured, and on frames of what size."""
 
     gap_seconds: float = pydantic.Field(0.25, gt=0)

@@ -8,25 +8,26 @@ nothing is stored.
 
 import base64
 import dataclasses
-import html
 import io
 import operator
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from wfm.curation.measure.measurements import Measures, measurements
 from wfm.curation.rows import AestheticRow, Score
 from wfm.curation.select.select import Scored, SelectConfig, filters, join_scores
-from wfm.errors import DataError, WfmError
+from wfm.errors import DataError, MissingPackage, WfmError
 from wfm.records import Clip
 
 if TYPE_CHECKING:
     from wfm.artifacts import Artifact, Store
 
 BARS, FRAME_HEIGHT, EXAMPLES = 40, 80, 3
+WIDTH, HEIGHT = 800, 90
+TEMPLATE = Path(__file__).with_suffix(".html.j2")
 OPTIONS = {
     **{row.name: limit.option for row in measurements() for limit in row.limits if limit.of is None},
     "aesthetic": "minimum_aesthetic",
@@ -102,99 +103,103 @@ def read(store: "Store", key: str) -> "tuple[list[Scored], Fetch]":
 
 
 def page(scored: Sequence[Scored], config: SelectConfig, fetch: Fetch, title: str) -> str:
-    """The whole page as one file of HTML: no script, no font, no picture from outside."""
+    """The whole page as one file of HTML: no script, no font, no picture from outside. Every value is escaped by the template.
+
+    Raises MissingPackage without jinja2.
+    """
+    try:
+        from jinja2 import Environment, FileSystemLoader, StrictUndefined
+    except ImportError as error:
+        raise MissingPackage("jinja2", extra="curate", purpose="writing a page") from error
     found, together = drops(scored, config)
-    total = max(len(scored), 1)
-    rows = "".join(f"<tr><td>{d.name}<td>{d.alone}<td>{d.alone / total:.1%}<td>{d.only}" for d in found)
-    shown = columns(scored)
     held, pictures = limits(config), _Pictures(fetch)
-    sections = "".join(_section(name, values, held.get(name), scored, pictures) for name, values in shown.items())
-    return (
-        f"<!doctype html><html lang=en><meta charset=utf-8><title>{html.escape(title)}</title><style>{_STYLE}</style>"
-        f"<h1>What thresholds would drop</h1><p>{html.escape(title)}: {len(scored)} clips; the filters together drop "
-        f"<b>{together}</b> ({together / total:.1%}), before duplicates.<table><tr><th>filter<th>drops<th>share"
-        f"<th>only this one{rows}</table><p>Try others with <code>--set select_clips.maximum_static_share=0.8</code>; "
-        f"nothing is dropped until select_clips runs with them.{sections}"
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATE.parent),
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True,
+    )  # fmt: skip
+    return environment.get_template(TEMPLATE.name).render(
+        title=title,
+        count=len(scored),
+        total=max(len(scored), 1),
+        drops=found,
+        together=together,
+        width=WIDTH,
+        height=HEIGHT,
+        sections=[_section(name, values, held.get(name), scored, pictures) for name, values in columns(scored).items()],
     )
-
-
-_STYLE = (
-    "body{font:15px system-ui,sans-serif;margin:2em auto;max-width:1000px;padding:0 1em;color:#222;background:#fff}"
-    "h2{font-size:1.05em;margin:2em 0 .3em}td,th{text-align:left;padding:.15em 1.2em .15em 0}td+td{text-align:right}"
-    "svg{display:block}.s{display:flex;gap:14px;flex-wrap:wrap}figure{margin:.3em 0}figcaption{font-size:12px;color:#555}"
-    "img{height:80px;border:1px solid #ccc}.t{color:#b00020}"
-)
 
 
 def _section(
     name: str, values: np.ndarray, limit: float | None, scored: Sequence[Scored], pictures: "_Pictures"
-) -> str:
+) -> dict[str, Any]:
+    """What the template shows of one column."""
     known = np.flatnonzero(np.isfinite(values))
     if not len(known):
-        return f"<h2>{name}</h2><p>no clip has it"
+        return {"name": name, "absent": True}
     sorted_values = values[known]
     marks = [limit] if limit is not None else [float(v) for v in np.quantile(sorted_values, [0.05, 0.95])]
-    words = f"threshold {limit:g}" if limit is not None else "no threshold; examples at the 5th and 95th percentile"
-    if name in OPTIONS:
-        side = "above" if "maximum" in OPTIONS[name] else "below"
-        words += f"; <code>select_clips.{OPTIONS[name]}</code> drops what is {side} it"
     strips = []
     for mark in dict.fromkeys(marks):
-        below, above = int((sorted_values < mark).sum()), int((sorted_values > mark).sum())
         near = known[np.argsort(np.abs(sorted_values - mark), kind="stable")[:EXAMPLES]]
-        figures = "".join(_figure(scored[i].clip, values[i], pictures) for i in sorted(near, key=lambda i: values[i]))
-        strips.append(f"<p>at {mark:.4g}: {below} clips below, {above} above<div class=s>{figures}</div>")
-    missing = len(values) - len(known)
-    note = f", {missing} not measured" if missing else ""
-    shown = _histogram(sorted_values, limit)
-    return f"<h2>{name}</h2><p>{words}{note}{shown}{''.join(strips)}"
+        strips.append(
+            {
+                "at": mark,
+                "below": int((sorted_values < mark).sum()),
+                "above": int((sorted_values > mark).sum()),
+                "examples": [
+                    {"value": values[i], "clip": scored[i].clip.clip_id[:8], **pictures.of(scored[i].clip)}
+                    for i in sorted(near, key=lambda i: values[i])
+                ],
+            }
+        )
+    option = OPTIONS.get(name, "")
+    return {
+        "name": name,
+        "absent": False,
+        "limit": limit,
+        "option": option,
+        "side": "above" if "maximum" in option else "below",
+        "missing": len(values) - len(known),
+        "strips": strips,
+        **_histogram(sorted_values, limit),
+    }
 
 
-def _histogram(values: np.ndarray, limit: float | None) -> str:
-    """SVG bars; the threshold in force is a red line."""
+def _histogram(values: np.ndarray, limit: float | None) -> dict[str, Any]:
+    """Bars [pixels] and the line of the threshold in force; no bars where all values are one."""
     low, high = float(values.min()), float(values.max())
     if limit is not None:
         low, high = min(low, limit), max(high, limit)
     if high == low:
-        return f"<p>all clips: {low:.4g}"
+        return {"bars": [], "line": None, "low": low, "high": high}
     counts, _ = np.histogram(values, BARS, (low, high))
-    width, height = 800, 90
-    step = width / BARS
-    bars = "".join(
-        f'<rect x="{k * step:.1f}" y="{height - height * c / counts.max():.1f}" width="{step - 1:.1f}" '
-        f'height="{height * c / counts.max():.1f}" fill="#4878a8"><title>{c} clips</title></rect>'
-        for k, c in enumerate(counts)
-    )
-    line = ""
-    if limit is not None:
-        x = (limit - low) / (high - low) * width
-        line = f'<line x1="{x:.1f}" x2="{x:.1f}" y1="0" y2="{height}" stroke="#b00020" stroke-width="2"/>'
-    labels = (
-        f'<text x="0" y="{height + 14}" font-size="12">{low:.4g}</text>'
-        f'<text x="{width}" y="{height + 14}" font-size="12" text-anchor="end">{high:.4g}</text>'
-    )
-    return f'<svg viewBox="0 0 {width} {height + 18}" width="{width}" height="{height + 18}">{bars}{line}{labels}</svg>'
-
-
-def _figure(clip: Clip, value: float, pictures: "_Pictures") -> str:
-    words = f"{value:.4g} <code>{clip.clip_id[:8]}</code>"
-    return f"<figure>{pictures.of(clip)}<figcaption>{words}</figcaption></figure>"
+    step = WIDTH / BARS
+    return {
+        "bars": [
+            {"x": k * step, "width": step - 1, "height": HEIGHT * c / counts.max(), "clips": int(c)}
+            for k, c in enumerate(counts)
+        ],
+        "line": None if limit is None else (limit - low) / (high - low) * WIDTH,
+        "low": low,
+        "high": high,
+    }
 
 
 class _Pictures:
-    """Middle frames as HTML, each clip opened once."""
+    """Middle frames, each clip opened once."""
 
     def __init__(self, fetch: Fetch) -> None:
         self._fetch = fetch
-        self._made: dict[str, str] = {}
+        self._made: dict[str, dict[str, str]] = {}
 
-    def of(self, clip: Clip) -> str:
+    def of(self, clip: Clip) -> dict[str, str]:
+        """``jpeg`` (base64), or "" and what is the ``problem``."""
         if clip.clip_id not in self._made:
             try:
-                data = _middle_frame(self._fetch(clip), (clip.end_seconds - clip.start_seconds) / 2)
-                self._made[clip.clip_id] = f'<img alt="middle frame" src="data:image/jpeg;base64,{data}">'
+                jpeg = _middle_frame(self._fetch(clip), (clip.end_seconds - clip.start_seconds) / 2)
+                self._made[clip.clip_id] = {"jpeg": jpeg, "problem": ""}
             except WfmError as error:
-                self._made[clip.clip_id] = f"<em>{html.escape(str(error))[:80]}</em>"
+                self._made[clip.clip_id] = {"jpeg": "", "problem": str(error)[:80]}
         return self._made[clip.clip_id]
 
 

@@ -4,14 +4,14 @@ In reading order:
 
     ingest          the step
     listing         what lies outside, seen without reading it (listing_local; listing_remote: buckets; listing_archive: inside
-                    archives; source_files: what is found; endings: which files are taken)
+                    archives; source_files: what is found; extensions: which files are taken)
     listing_rows    what a list says; untrusted_rows: what JSON says
     sidecars        actions and attributes beside a video, checked, cut by time
     rights          who may do what with it
 """
 
 __all__ = [
-    "endings",
+    "extensions",
     "ingest",
     "listing",
     "listing_archive",

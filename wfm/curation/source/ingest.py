@@ -30,15 +30,10 @@ from wfm.curation.source.source_files import Listing, SourceFile
 from wfm.curation.step import Skip, reason_code
 from wfm.data.archive import Archive, split_member
 from wfm.data.archive_index import Limits
+from wfm.data.local import DamagedSource
 from wfm.data.places import RefusedPlace, is_web
-from wfm.data.source import (
-    DamagedSource,
-    NotThere,
-    fetch_source,
-    problem_of_error,
-    problem_of_source,
-    stated_digest,
-)
+from wfm.data.remote import NotThere, problem_of_error
+from wfm.data.source import fetch_source, problem_of_source, stated_digest
 from wfm.errors import InputError, TryAgain
 from wfm.parts.part import PartLike
 from wfm.parts.prefixes import part_names

@@ -16,7 +16,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
-from wfm.curation.source.endings import EXTENSIONS
+from wfm.curation.source.extensions import EXTENSIONS
 from wfm.curation.source.listing_archive import expand
 from wfm.curation.source.listing_local import list_folder, listed_file, local_file, read_local_list
 from wfm.curation.source.listing_remote import list_remote, read_remote_list, remote_files

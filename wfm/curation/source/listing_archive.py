@@ -10,13 +10,15 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from wfm.curation.source.endings import is_wanted
+from wfm.curation.source.extensions import is_wanted
 from wfm.curation.source.listing_rows import shown_name, unsafe_name
 from wfm.curation.source.source_files import Listing, SourceFile, find_sidecars, is_sidecar_name
 from wfm.data.archive import Archive, is_archive_name, split_member
 from wfm.data.archive_index import Index, Limits, Member
+from wfm.data.local import DamagedSource
+from wfm.data.remote import problem_of_error
 from wfm.data.signatures import HEAD_BYTES
-from wfm.data.source import DamagedSource, problem_of_error, problem_of_source
+from wfm.data.source import problem_of_source
 from wfm.errors import WfmError
 
 if TYPE_CHECKING:

@@ -9,12 +9,12 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
-from wfm.curation.source.endings import is_wanted
+from wfm.curation.source.extensions import is_wanted
 from wfm.curation.source.listing_rows import Row, as_text, parse_list, parse_table, shown_name, unsafe_name
 from wfm.curation.source.source_files import Listing, SourceFile, find_sidecars, is_sidecar_name
 from wfm.data.archive import Archive, is_archive_name, split_member
+from wfm.data.local import problem_of
 from wfm.data.signatures import HEAD_BYTES
-from wfm.data.source import problem_of
 from wfm.errors import InputError
 
 

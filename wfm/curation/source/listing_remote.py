@@ -7,13 +7,12 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 from wfm.credentials import carries_credentials
-from wfm.curation.source.endings import is_wanted
+from wfm.curation.source.extensions import is_wanted
 from wfm.curation.source.listing_rows import LARGEST_LIST, Row, parse_list, parse_table, shown_name, unsafe_name
 from wfm.curation.source.source_files import LISTS, SIDECARS, Listing, SourceFile, find_sidecars, is_sidecar_name
 from wfm.data.archive import is_archive_name, split_member
 from wfm.data.places import problem_of_place
-from wfm.data.signatures import HEAD_BYTES
-from wfm.data.source import (
+from wfm.data.remote import (
     NotThere,
     object_stamp,
     problem_of_error,
@@ -22,6 +21,7 @@ from wfm.data.source import (
     remote_file_system,
     remote_options,
 )
+from wfm.data.signatures import HEAD_BYTES
 from wfm.errors import InputError, WfmError
 
 if TYPE_CHECKING:

@@ -21,11 +21,13 @@ if TYPE_CHECKING:
     from wfm.artifacts import Artifact, Store
 
 SHOWN_SOURCES = 20
+EVALUATED = "evaluated_"
+"""What the name of the input begins with that is the report of a family's model."""
 
 
 def gather(inputs: Mapping[str, "Artifact"], store: "Store", config: PageConfig, *, run_id: str = "") -> PageData:
     """Everything the page shows. Inputs that are not there leave their section empty, which the page says."""
-    judged = [_judged(inputs, name) for name in FAMILIES.names() if name in inputs and inputs[name].kind == "report"]
+    judged = [_judged(inputs, name) for name in FAMILIES.names() if f"{EVALUATED}{name}" in inputs]
     metrics = [one.metrics for one in judged]
     cast = Cast(metrics)
     ancestors = list({a.key: a for artifact in inputs.values() for a in store.lineage(artifact.key)}.values())
@@ -58,7 +60,7 @@ def gather(inputs: Mapping[str, "Artifact"], store: "Store", config: PageConfig,
 def _judged(inputs: Mapping[str, "Artifact"], family: str) -> Judged:
     import pyarrow.parquet as pq
 
-    report = inputs[family]
+    report = inputs[f"{EVALUATED}{family}"]
     metrics = read_metrics(report.fetch("metrics.json"))
     with report.open("windows.parquet") as file:
         rows = pq.read_table(io.BytesIO(file.read())).to_pylist()

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from wfm.evaluation.metric import HEADLINE
-from wfm.evaluation.metrics import all_metrics
+from wfm.evaluation.metrics import all_metrics, world_metrics
 from wfm.evaluation.page.cast import Cast
 from wfm.evaluation.page.charts import role_class, ticks
 from wfm.evaluation.schema import Estimate, Metrics, SubsetReport
@@ -52,6 +52,28 @@ def columns(shown: list[Row]) -> list[Column]:
         found.append(Column(heading, digits, False, lambda row, name=name: row.figures.get(name)))  # type: ignore[misc]
         if name == HEADLINE:
             found.append(Column("gain over flow, dB", 2, True, lambda row: row.over_flow))
+    return found
+
+
+@dataclass(frozen=True)
+class WorldColumn:
+    """One column of the table of objects and camera."""
+
+    heading: str
+    digits: int
+    share: bool
+    figures: dict[str, Estimate | None]
+    """By set of videos."""
+
+
+def world_columns(metrics: Metrics) -> list[WorldColumn]:
+    """A column for each metric of these sections of which anything is known."""
+    found = []
+    for report, rows_of in ((metrics.objects, world_metrics("objects")), (metrics.camera, world_metrics("camera"))):
+        for row in rows_of:
+            figures = {name: scores.estimate(row.name) for name, scores in report.videos.items()}
+            if any(figures.values()):
+                found.append(WorldColumn(row.heading.format(**dict(report)), row.digits, row.share, figures))
     return found
 
 

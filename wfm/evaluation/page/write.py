@@ -13,7 +13,7 @@ from wfm.evaluation.page.cast import Cast
 from wfm.evaluation.page.charts import chart_rows, line_chart, role_class
 from wfm.evaluation.page.config import HERE
 from wfm.evaluation.page.data import PageData
-from wfm.evaluation.page.intervals import GainAxis, columns, rows, video_order
+from wfm.evaluation.page.intervals import GainAxis, columns, rows, video_order, world_columns
 from wfm.evaluation.page.lineage import lineage_svg
 from wfm.evaluation.page.verdict import SUBSETS, ends
 from wfm.evaluation.results import SHORT
@@ -58,6 +58,7 @@ def render(data: PageData) -> str:
         role_class=role_class,
         cast=Cast(data.metrics),
         video_order=video_order,
+        world_columns=world_columns,
     )
 
 

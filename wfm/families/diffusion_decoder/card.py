@@ -58,6 +58,7 @@ class DecoderFamily(Family):
     training = DecoderTrainingConfig
     weight_fields = ("model.denoiser.network.num_layers",)
     fit = "wfm.families.diffusion_decoder.fit:fit_decoder"
+    draw = "wfm.families.diffusion_decoder.draw:TokenDecoder"
 
     def blocks(self, model: Any) -> "list[nn.Module]":
         """The transformer's blocks."""

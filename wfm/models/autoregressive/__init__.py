@@ -3,14 +3,14 @@ frame.
 
     config         AutoregressiveConfig: the network; torch-free
     vocabulary     token ids as symbols: flat, or the FSQ digits they are made of
-    conditioning   actions per video frame -> what is added to the tokens that predict each latent frame
+    conditioning   features of a condition -> what is added to the tokens that predict each latent frame
     cache          keys and values of earlier positions
     blocks         attention, feed-forward; packs of videos
     medusa         heads that draft further tokens
     network        AutoregressiveTransformer
     objective      its training loss: cross-entropy and z-loss
 
-Decoding (greedy, sampled) lies in `wfm.generation.decoding`.
+Decoding (greedy, sampled) lies in `wfm.families.autoregressive.decoding`.
 """
 
 from typing import Any

@@ -1,7 +1,8 @@
 """Medusa heads: from the last hidden state, guesses at the tokens after the next one (Cai et al. 2024; Cosmos section 5.2.3).
 
 As in Cosmos: one SiLU layer a head with a residual, all heads merged into one matrix, the model's own unembedding shared,
-no tree. The heads only draft: `wfm.generation.medusa` checks what they say, so that greedy decoding gives the same tokens.
+no tree. The heads only draft: `wfm.families.autoregressive.medusa` checks what they say, so that greedy decoding gives the
+same tokens.
 """
 
 from torch import Tensor, nn

@@ -1,9 +1,9 @@
 """What a model costs, from its configuration alone: parameters, arithmetic, memory, tokens. Torch-free.
 
     parts        Part and Video: what the formulas are about
-    diffusion    closed formulas of the diffusion transformer and its denoiser
-    tokenizer    closed formulas of the tokenizers
-    report       all of it for a model and a video: `cost_of`
+    report       Cost: all of it for a model and a video; `cost_of` asks the model's family
+
+The closed formulas of each family are its own: `wfm/families/*/cost.py`.
 
 FLOPs are twice the multiply-adds of products, convolutions and attention, as this code runs them (a tokenizer's up-sampling
 takes fewer than its textbook form); elementwise work is left out, as torch's FlopCounterMode leaves it out.

@@ -9,5 +9,5 @@ further channels; that tokenizer then makes the video.
     prior        the best linear guess at the latents from the tokens around them
     objective    the denoising loss, a share of the samples without their tokens, for guidance
 
-Sampling, and long videos in overlapping windows, lie in `wfm.generation.token_decoder`.
+Sampling, and long videos in overlapping windows, lie in `wfm.families.diffusion_decoder.draw`.
 """

@@ -34,17 +34,19 @@ def main() -> None:
         events.write(json.dumps({"node": node, "event": "start", "time": time.time(), "pid": os.getpid()}) + "\n")
     if config.get("deaf"):
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    print(f"hello from {node}, scheduler {spec['scheduler']!r}", flush=True)
-    if spec["scheduler"]:
+    scheduler = os.environ.get("DASK_SCHEDULER_ADDRESS", "")
+    print(f"hello from {node}, scheduler {scheduler!r}", flush=True)
+    if scheduler:
         from wfm.parts.workers import map_tasks
 
         print(
             "workers say",
-            [answer for _, answer in map_tasks(len, {"a": "abc"}, scheduler=spec["scheduler"])],
+            [answer for _, answer in map_tasks(len, {"a": "abc"}, scheduler=scheduler)],
             flush=True,
         )
     tries = int(os.environ["WFM_ATTEMPT"])
     time.sleep(config.get("sleep", 0))
+    from components.entrypoint import promote
     from wfm.artifacts import Store
 
     store = Store.open(spec["store"])
@@ -64,6 +66,7 @@ def main() -> None:
         (attempt.path / "made.txt").write_text(node)
         resources = {"peak_bytes": config["peak"]} if "peak" in config else {}
         attempt.commit(stage=spec["stage"], kind=spec["kind"], resources=resources)
+    promote(store, spec["promote"], key)
     Path(arguments.key_out).write_text(key)
     store.runs.open(spec["run_id"]).write_outcome(
         node, tries, {"outcome": config.get("says", "done"), "reason": "", "key": key}

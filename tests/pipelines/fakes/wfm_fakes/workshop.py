@@ -1,6 +1,6 @@
 """Small pipelines of fake stages, run as real processes through the real engine and a real store.
 
-``python -m wfm_fakes.workshop FOLDER NODES_JSON`` runs one in a process of its own, for tests that kill it.
+``python -m wfm_fakes.workshop FOLDER NODES_JSON ENGINE`` runs one in a process of its own, for tests that kill it.
 """
 
 import dataclasses
@@ -11,10 +11,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pipelines.engines.prefect import RunSummary, run_plan
+from pipelines.engines.engine import RunSummary, run_plan
 from pipelines.engines.run_node import EngineOptions
-from pipelines.plan import Node, Plan
-from pipelines.stages import StageRow
+from pipelines.nodes import Node, Plan
+from pipelines.stages import Resources, StageRow
 from wfm.artifacts import Store
 from wfm.artifacts.runs import Run
 from wfm_fakes.stage import fake_key
@@ -28,15 +28,15 @@ Nodes = Mapping[str, tuple[list[str], dict[str, Any]]]
 class FakePlan(Plan):
     """A plan whose stages are not in the table."""
 
-    def spec(self, node: Node, store: Store, run_id: str, scheduler: str = "") -> dict[str, Any]:
+    def spec(self, node: Node, store: Store, run_id: str) -> dict[str, Any]:
         return {
             "schema_version": 1, "store": store.url, "options": {}, "run_id": run_id, "node": node.name, "stage": node.stage,
-            "component": node.component, "kind": "fake", "config": node.config, "redo": node.redo, "scheduler": scheduler,
+            "component": node.component, "kind": "fake", "config": node.config, "redo": node.redo, "promote": node.promote,
         }  # fmt: skip
 
 
 def refresh_fake(plan: Plan, store: Store) -> None:
-    for node in plan.nodes:
+    for node in plan.missing:
         node.key = fake_key(node.name, node.config, plan.input_keys(node), node.redo)
         node.done = store.has(node.key)
 
@@ -47,6 +47,7 @@ class Workshop:
 
     folder: Path
     store: Store
+    engine: str = "local"
     rows: dict[str, StageRow] = dataclasses.field(default_factory=dict)
     options: EngineOptions = dataclasses.field(
         default_factory=lambda: EngineOptions(
@@ -59,10 +60,13 @@ class Workshop:
         for name, (inputs, given) in nodes.items():
             config = dict(given)
             row = {"cpu": 0.1, "memory_gib": 0.1, "retries": 3, **config.pop("row", {})}
+            needs = Resources.parse({field: row.pop(field) for field in ("cpu", "memory_gib")})
             self.rows[name] = StageRow.parse({"name": name, "output": "fake", "image": "control", **row})
             config["folder"] = str(self.folder)
             again = (redo or {}).get(name, "")
-            made.append(Node(name, name, "wfm_fakes.stage", config, {f"in_{of}": of for of in inputs}, redo=again))
+            made.append(
+                Node(name, name, "wfm_fakes.stage", config, {f"in_{of}": of for of in inputs}, needs, redo=again)
+            )
         plan = FakePlan("fake", "test", made, {})
         refresh_fake(plan, self.store)
         return plan
@@ -70,8 +74,8 @@ class Workshop:
     def run(self, plan: Plan, cpu: float = 4.0, memory_gib: float = 4.0) -> tuple[RunSummary, Run]:
         run = self.store.runs.create({"pipeline": "fake"})
         summary = run_plan(
-            plan, run, self.store, cpu_budget=cpu, memory_budget_gib=memory_gib, engine_options=self.options,
-            rows=self.rows, refresh_plan=refresh_fake,
+            plan, run, self.store, engine=self.engine, cpu_budget=cpu, memory_budget_gib=memory_gib,
+            engine_options=self.options, rows=self.rows, refresh_plan=refresh_fake,
         )  # fmt: skip
         return summary, run
 
@@ -92,7 +96,7 @@ def _path() -> str:
 
 def main() -> None:
     folder = Path(sys.argv[1])
-    workshop = Workshop(folder / "notes", Store.open(folder / "store"))
+    workshop = Workshop(folder / "notes", Store.open(folder / "store"), sys.argv[3])
     summary, _ = workshop.run(workshop.plan(json.loads(sys.argv[2])))
     sys.stderr.flush()
     os._exit(summary.exit_code)

@@ -13,7 +13,7 @@ from wfm.artifacts import Store
 from wfm.curation.cut.split import SplitConfig, SplitVideo
 from wfm.data.aspect import Aspects
 from wfm.data.decode import open_video, read_frames
-from wfm.data.source import known_hash
+from wfm.data.local import known_hash
 from wfm.records import Clip, Video
 
 HEIGHT, WIDTH, EACH = 72, 88, 40

@@ -14,7 +14,7 @@ from wfm.curation.cut.split import SplitConfig, SplitVideo
 from wfm.curation.prefetch import frame_bytes
 from wfm.curation.step import Skip
 from wfm.data import decode
-from wfm.data.source import known_hash
+from wfm.data.local import known_hash
 from wfm.records import Clip, Video
 
 Writer = Callable[..., Path]

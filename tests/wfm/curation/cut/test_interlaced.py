@@ -17,7 +17,7 @@ from wfm.curation.cut.combing import KEEN, SURE, luma, woven
 from wfm.curation.cut.interlaced import Fields, whole_frames
 from wfm.curation.cut.split import SplitConfig, SplitVideo
 from wfm.data.decode import read_frames
-from wfm.data.source import known_hash
+from wfm.data.local import known_hash
 from wfm.records import Clip, Video
 
 Moment = Callable[[float], np.ndarray]

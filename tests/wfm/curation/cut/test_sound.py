@@ -15,7 +15,7 @@ import pytest
 from wfm.artifacts import Store
 from wfm.curation.cut.cutter import Written
 from wfm.curation.cut.split import SplitConfig, SplitVideo
-from wfm.data.source import known_hash
+from wfm.data.local import known_hash
 from wfm.records import Clip, Video
 
 Cut = Callable[..., Written]

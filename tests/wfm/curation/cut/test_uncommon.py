@@ -9,8 +9,8 @@ import pytest
 
 from wfm.artifacts import Store
 from wfm.curation.cut.split import SplitConfig, SplitVideo
+from wfm.data.local import known_hash
 from wfm.data.probe import probe
-from wfm.data.source import known_hash
 from wfm.records import Clip, Video
 
 KINDS: dict[str, tuple[dict[str, str], str]] = {

@@ -137,7 +137,7 @@ def test_a_split_spares_comparisons_and_leaves_clouds_whole_at_first() -> None:
     """The cells of a corpus hold a small part of all pairs; a coarse split joins again what it cut through."""
     points, share = project(clouds(1, (4000, 1000, *[50] * 40)), 0, 4096)
     radius = float(np.sqrt(share * 0.102))
-    work = sum(cell.comparisons(None) for cell in cells.Partition(points, radius, leaf=64, reach=0.4))
+    work = sum(cell.comparisons(None) for cell in cells.Cells(points, radius, leaf=64, reach=0.4))
     assert work < 0.25 * len(points) ** 2 / 2
 
     home, visitor = np.repeat([0, 1, 2], 100), np.concatenate([np.arange(60), np.arange(100, 160), [299]])

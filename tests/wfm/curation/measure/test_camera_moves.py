@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.wfm.curation.measure.plain_signals import read_signals
+from tests.wfm.curation.measure.plain_frames import read_plain_frames
 from wfm.curation.measure.block_flow import block_flow
 from wfm.curation.measure.camera_moves import CameraMoves, CameraTrack, camera_moves
-from wfm.curation.measure.frame_sampling import SignalConfig
+from wfm.curation.measure.frame_sampling import FrameSampling
 from wfm.curation.measure.motion import VectorMotion
 from wfm.curation.measure.quality import Borders, seams
 from wfm.simulation.ground_truth import texture
@@ -68,7 +68,7 @@ def test_a_turned_picture_turns_the_camera() -> None:
 
 
 def flow_of(path: Path) -> CameraMoves:
-    found = read_signals(path, SignalConfig(), expected_frames=48)
+    found = read_plain_frames(path, FrameSampling(), expected_frames=48)
     return camera_of(found.thumbnails, found.seconds)
 
 
@@ -87,7 +87,7 @@ def test_motion_in_the_second_half_counts_and_key_frames_at_every_half_second_do
 
     path = make_clip(1, change=late, g="12", bf="0")  # a key frame on each frame that two looks a second would see
     assert flow_of(path).speed > 0.1
-    codec = read_signals(path, SignalConfig(), expected_frames=48).motion
+    codec = read_plain_frames(path, FrameSampling(), expected_frames=48).motion
     assert codec is not None
     assert codec.speed > 0.1
 

@@ -6,15 +6,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.wfm.curation.measure.plain_signals import Signals, read_signals
-from wfm.curation.measure.frame_sampling import SignalConfig
+from tests.wfm.curation.measure.plain_frames import PlainFrames, read_plain_frames
+from wfm.curation.measure.frame_sampling import FrameSampling
 from wfm.curation.measure.motion import BLOCK_DIFFERENCE, CODEC_VECTORS, Motion, block_motion, turned
 
 Make = Callable[..., Path]
 
 
-def signals(path: Path, frames: int = 48) -> Signals:
-    return read_signals(path, SignalConfig(), expected_frames=frames)
+def signals(path: Path, frames: int = 48) -> PlainFrames:
+    return read_plain_frames(path, FrameSampling(), expected_frames=frames)
 
 
 def motion(path: Path) -> Motion:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.wfm.curation.measure.plain_signals import read_signals
+from tests.wfm.curation.measure.plain_frames import read_plain_frames
 from wfm.curation import one_pass, prefetch
 from wfm.curation.measure import sharpness, static, text_overlay
 from wfm.curation.measure.block_flow import block_flow
@@ -73,7 +73,7 @@ def test_scores_are_what_a_plain_loop_over_all_frames_gives(
     path, config = make_clip(1, **way), ScoreConfig(measures=True)
     measured: list[Measures] = []
     (score,) = ScoreClip(config, lambda _: path, measured)(make_row("a"))
-    plain = read_signals(path, config, expected_frames=way.get("frames", 48))
+    plain = read_plain_frames(path, config, expected_frames=way.get("frames", 48))
     gray, stills = plain.thumbnails.astype(np.float32) / 255, plain.stills.astype(np.float32) / 255
     moved = plain.motion or block_motion(gray, plain.seconds)
     assert score.motion_source == moved.source == ("block_difference" if "g" in way else "codec_vectors")

@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.wfm.curation.measure.plain_signals import read_signals
-from wfm.curation.measure.frame_sampling import SignalConfig
+from tests.wfm.curation.measure.plain_frames import read_plain_frames
+from wfm.curation.measure.frame_sampling import FrameSampling
 from wfm.curation.measure.text_overlay import moving_share, overlay_score
 from wfm.curation.select.select import SelectConfig
 
@@ -16,7 +16,7 @@ LIMIT = SelectConfig().maximum_text_score
 
 
 def stills(path: Path) -> np.ndarray:
-    return read_signals(path, SignalConfig(), expected_frames=48).stills.astype(np.float32) / 255
+    return read_plain_frames(path, FrameSampling(), expected_frames=48).stills.astype(np.float32) / 255
 
 
 @pytest.mark.parametrize("size", [128, 256])

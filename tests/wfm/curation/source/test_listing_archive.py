@@ -176,7 +176,8 @@ def google(monkeypatch: pytest.MonkeyPatch) -> Any:
 
 def test_a_prefix_of_google_storage_with_an_archive_in_it(google: Any, tmp_path: Path) -> None:
     from wfm.artifacts import Store
-    from wfm.data.source import DamagedSource, fetch_source
+    from wfm.data.local import DamagedSource
+    from wfm.data.source import fetch_source
 
     bucket = google()
     bucket.pipe("/films/in/videos/a b.mp4", b"video")

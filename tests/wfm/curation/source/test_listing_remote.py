@@ -127,7 +127,7 @@ def test_a_bucket_is_opened_once_until_the_credentials_change(bucket: Any, monke
 
 def test_a_remote_video_is_downloaded_once_and_checked(bucket: Any, tmp_path: Any) -> None:
     from wfm.artifacts import Store
-    from wfm.data.source import known_hash
+    from wfm.data.local import known_hash
 
     store = Store.open(tmp_path / "store")
     bucket("in/a.mp4", b"some bytes")

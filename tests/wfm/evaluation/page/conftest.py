@@ -209,7 +209,7 @@ def build_run(
         )
         run.commit(f"publish_{family}", "publish_model", "model", inputs=(names[0], names[2], f"evaluate_{family}"))
         inputs |= {
-            family: run.made[f"evaluate_{family}"],
+            f"evaluated_{family}": run.made[f"evaluate_{family}"],
             f"generated_{family}": run.made[names[3]],
             f"tokenizer_{tokens}": run.made[names[0]],
             f"model_{family}": run.made[names[2]],

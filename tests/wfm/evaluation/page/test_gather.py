@@ -87,7 +87,7 @@ def test_missing_inputs_leave_their_sections_empty(run):
     bare = gather({}, store, PageConfig())
     assert (bare.metrics, bare.predictions, bare.funnel, bare.lineage) == ([], [], [], [])
     assert bare.headline == "Nothing was evaluated."
-    one = gather({"diffusion": inputs["diffusion"]}, store, PageConfig())
+    one = gather({"evaluated_diffusion": inputs["evaluated_diffusion"]}, store, PageConfig())
     assert one.predictions == []
     assert len(one.metrics) == 1
 

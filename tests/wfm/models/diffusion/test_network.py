@@ -59,6 +59,7 @@ def test_a_text_without_tokens_says_nothing():
         torch.nn.init.zeros_(block.attn2.to_v.weight)
     assert_close(found, mute(latents, c_noise, draw(2, 7, 16)))
     assert torch.equal(model(latents, c_noise, draw(1, 0, 16), text_lengths=[0]), found)
+    assert torch.equal(model(latents, c_noise), found), "nor does none"
     assert torch.equal(model(latents, c_noise, model.prepare_text(nothing)), found)
     assert_close(torch.stack(model.packed(list(latents), c_noise, draw(0, 16), text_lengths=[0, 0])), found)
     found.sum().backward()
@@ -376,11 +377,11 @@ def test_compiled_blocks_compute_the_same(checkpointing, fast, monkeypatch):
         ({"latents": draw(2, 4, 3, 6, 4).double()}, "float64 given to a model in torch.float32"),
         ({"latents": draw(2, 4, 3, 5, 4)}, "patches of 2x2"),
         ({"latents": draw(2, 4, 7, 6, 4)}, "exceed max_size"),
-        ({"text": draw(2, 7, 15)}, "text_embed_dim"),
-        ({"text": None}, "text: wanted"),
-        ({"text": draw(3, 7, 16)}, "3 prompts for 2 samples"),
+        ({"text": draw(2, 7, 15)}, r"text: wanted \[B, L, 16\]"),
+        ({"text": None, "text_lengths": [3, 3]}, "text_lengths: given without a text"),
+        ({"text": draw(3, 7, 16)}, "text: 3 for 2 samples"),
         ({"text_lengths": [0, 3]}, "1 ... 7"),
-        ({"text_lengths": [3]}, "1 lengths for 2 prompts"),
+        ({"text_lengths": [3]}, "1 lengths for 2 samples"),
         ({"text": draw(14, 16)}, "text_lengths: needed"),
         ({"text": draw(14, 16), "text_lengths": [7, 6]}, "do not cover"),
         ({"c_noise": draw(3)}, "c_noise: got .3."),

@@ -5,14 +5,14 @@ from pathlib import Path
 
 import numpy as np
 
-from wfm.curation.measure.frame_sampling import SignalConfig, still_indices
+from wfm.curation.measure.frame_sampling import FrameSampling, still_indices
 from wfm.curation.measure.motion import Motion, VectorMotion, turned
 from wfm.data.decode import open_video, to_array
 from wfm.data.orientation import Orientation
 
 
 @dataclasses.dataclass(frozen=True)
-class Signals:
+class PlainFrames:
     """What one decode of a clip leaves."""
 
     motion: Motion | None
@@ -27,7 +27,7 @@ class Signals:
     "uint8 [S, h, w, 3], the same moments in colour, as small as the thumbnails."
 
 
-def read_signals(path: Path, config: SignalConfig, *, expected_frames: int) -> Signals:
+def read_plain_frames(path: Path, config: FrameSampling, *, expected_frames: int) -> PlainFrames:
     """Decode a clip once."""
     wanted = still_indices(config.stills, expected_frames)
     thumbnails, stills, colours, seconds = [], [], [], []
@@ -48,7 +48,7 @@ def read_signals(path: Path, config: SignalConfig, *, expected_frames: int) -> S
                 colours.append(to_array(frame, size=small, upright=False))
     assert vectors is not None
     found = vectors.result()
-    return Signals(
+    return PlainFrames(
         motion=turned(found, turn.transpose, turn.mirror_x, turn.mirror_y) if found is not None else None,
         thumbnails=np.stack(thumbnails),
         seconds=np.array(seconds),

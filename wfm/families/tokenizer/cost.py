@@ -14,8 +14,10 @@ import itertools
 import math
 from dataclasses import dataclass, replace
 
-from wfm.models.cost.parts import Part, attention, product
+from wfm.models.cost.parts import Part, Video, attention, product
+from wfm.models.cost.report import Cost, latent_size
 from wfm.models.tokenizer.config import TokenizerConfig
+from wfm.models.video_tokenizer import TokenizerCard
 
 
 @dataclass(frozen=True)
@@ -208,3 +210,40 @@ def _padded(channels: int, size: Size, frames: int) -> int:
 
 def _named(name: str, part: Part) -> Part:
     return replace(part, name=name)
+
+
+def cost(
+    config: TokenizerConfig,
+    video: Video | None,
+    *,
+    batch: int,
+    text_tokens: int,
+    tokenizer: TokenizerCard | None,
+) -> Cost:
+    """Of encoding and decoding; without a video 49 frames of 720p, or an image."""
+    video = video or Video(1 if config.dimensions == 2 else 49, 720, 1280)
+    frames, rows, columns = latent_size(config, video)
+    p, video_frames = config.patch_size, video.frames
+    if config.dimensions == 3:
+        video_frames = 1 + (video.frames - 1) // p
+    patches = Size(batch, video_frames, video.height // p, video.width // p)
+    latents = Size(batch, frames, rows, columns)
+    parts = [*encoder_parts(config, patches), *decoder_parts(config, latents)]
+    if config.linear_code:
+        parts += linear_code_parts(config, latents)
+    kind = f"FSQ {list(config.levels)}: {config.vocabulary_size:,} symbols" if config.discrete else "continuous"
+    words = (
+        f"{'video' if config.dimensions == 3 else 'image'} tokenizer {config.temporal_compression}x"
+        f"{config.spatial_compression}x{config.spatial_compression}, widths {list(config.channels)}, "
+        f"Haar patches of {p}, {kind}"
+    )
+    return Cost(
+        "tokenizer",
+        words,
+        tuple(parts),
+        video,
+        batch,
+        (config.latent_channels, frames, rows, columns),
+        frames * rows * columns,
+        once="encode and decode",
+    )

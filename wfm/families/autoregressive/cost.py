@@ -4,8 +4,14 @@ M positions in all (batch times t h w), N of one sample, L text tokens, d width,
 keys. Attention is counted in full though it is causal, as torch's counter counts it; products of the norms are left out.
 """
 
+import math
+
+from wfm.errors import ConfigError
 from wfm.models.autoregressive.config import AutoregressiveConfig
-from wfm.models.cost.parts import Part, attention, product, total
+from wfm.models.cost.parts import Part, Video, attention, product, total
+from wfm.models.cost.report import Cost, latent_size
+from wfm.models.tokenizer.config import TokenizerConfig
+from wfm.models.video_tokenizer import TokenizerCard
 
 
 def autoregressive_parts(config: AutoregressiveConfig, *, batch: int, positions: int, text: int) -> tuple[Part, ...]:
@@ -48,3 +54,44 @@ def autoregressive_parts(config: AutoregressiveConfig, *, batch: int, positions:
     parts.append(Part("norms", norms * d))
     parts.append(product(vocabulary, 2 * rows * vocabulary).times(1, "output"))
     return tuple(parts)
+
+
+def cost(
+    config: AutoregressiveConfig,
+    video: Video | None,
+    *,
+    batch: int,
+    text_tokens: int,
+    tokenizer: TokenizerCard | None,
+) -> Cost:
+    """Of one pass over a whole video of DV8x16x16's tokens. What training keeps for the backward pass is not counted."""
+    made_by = TokenizerConfig(
+        temporal_compression=config.temporal_compression, spatial_compression=16, latent_channels=len(config.levels)
+    )
+    video = video or Video(33, 640, 1024)
+    size = latent_size(made_by, video, multiple=(config.patch, config.patch))
+    positions = math.prod(size) // config.patch**2
+    if positions > config.context_positions:
+        raise ConfigError(
+            f"video {video}: {positions} positions exceed the model's context of {config.context_positions}"
+        )
+    text = text_tokens if config.text_embed_dim else 0
+    if config.vocabulary != "flat" or config.patch > 1 or config.action_width:
+        raise ConfigError("costs are known of autoregressive models over plain tokens, without patches or actions")
+    words = (
+        f"{config.layers} layers, width {config.dim}, {config.heads} heads of {config.head_dim} over {config.kv_heads} of "
+        f"keys, feed-forward {config.ffn_dim}, {config.vocabulary_size:,} symbols, "
+        + ("a token to begin with, " if config.begin_token else "")
+        + (f"text {config.text_embed_dim} wide" if text else "no text")
+    )
+    return Cost(
+        "autoregressive",
+        words,
+        autoregressive_parts(config, batch=batch, positions=positions, text=text),
+        video,
+        batch,
+        (1, *size),
+        positions,
+        text,
+        notes={"tokenizer": f"tokens of {config.temporal_compression}x16x16"},
+    )

@@ -9,8 +9,12 @@ a block    norms    3 * G (d r + 3 r d)            self    M 4 d d + 2 M N d
 
 from dataclasses import dataclass, replace
 
-from wfm.models.cost.parts import Part, attention, product
+from wfm.errors import ConfigError
+from wfm.models.cost.parts import Part, Video, attention, product, total
+from wfm.models.cost.report import Cost, latent_size
 from wfm.models.diffusion.config import DenoiserConfig, DiffusionConfig
+from wfm.models.tokenizer.config import TokenizerConfig
+from wfm.models.video_tokenizer import TokenizerCard
 
 PAPER_SAVED = 15
 """Numbers a token and a layer, over d, that the Cosmos paper counts as kept for the backward pass (section 5.1.4). Ours, more
@@ -108,3 +112,67 @@ def denoiser_parts(config: DenoiserConfig, tokens: Tokens) -> tuple[Part, ...]:
     null = config.action_dim
     beside = Part("beside the network", null + config.uncertainty)
     return (*transformer_parts(config.network_config, tokens), *([beside] if beside.parameters else []))
+
+
+def cost(
+    config: DiffusionConfig | DenoiserConfig,
+    video: Video | None,
+    *,
+    batch: int,
+    text_tokens: int,
+    tokenizer: TokenizerCard | None,
+) -> Cost:
+    """Of one denoising of latents of `tokenizer`, or of CV8x8x8's; without a video the largest that fits."""
+    network = config.network_config if isinstance(config, DenoiserConfig) else config
+    tokenizer = tokenizer or TokenizerConfig()
+    if isinstance(config, DenoiserConfig) and isinstance(
+        tokenizer, TokenizerConfig
+    ):  # it knows the compression in time
+        tokenizer = TokenizerConfig.parse({**tokenizer.resolved(), "temporal_compression": config.temporal_compression})
+    if getattr(tokenizer, "dimensions", 3) != 3:
+        raise ConfigError("tokenizer: images alone; a diffusion model works on a video tokenizer's latents")
+    if video is None:
+        video = _largest(network, tokenizer)
+    size = latent_size(tokenizer, video, multiple=network.patch_size[1:])
+    over = [f"{here} of {most}" for here, most in zip(size, network.max_size, strict=True) if here > most]
+    if over:
+        raise ConfigError(
+            f"video {video}: latents {size} exceed the model's max_size {network.max_size} ({', '.join(over)})"
+        )
+    text = text_tokens if network.text_embed_dim else 0
+    grid = tuple(side // patch for side, patch in zip(size, network.patch_size, strict=True))
+    tokens = Tokens(batch, (grid[0], grid[1], grid[2]), text)
+    parts = denoiser_parts(config, tokens) if isinstance(config, DenoiserConfig) else transformer_parts(config, tokens)
+    heads, layers = network.num_attention_heads, network.num_layers
+    words = (
+        f"{layers} layers, width {network.width}, {heads} heads of {network.attention_head_dim}, feed-forward "
+        f"{int(network.width * network.mlp_ratio)}, AdaLN-LoRA rank {network.adaln_lora_dim}, "
+        + (f"text {network.text_embed_dim} wide" if network.text_embed_dim else "no text")
+        + (", a channel for given frames" if network.condition_mask else "")
+    )
+    per_layer = tokens.all * network.width
+    whole = total(parts).saved
+    blocks = sum(part.saved for part in parts if part.name in ("self-attention", "cross-attention", "feed-forward"))
+    return Cost(
+        "diffusion",
+        words,
+        parts,
+        video,
+        batch,
+        (network.in_channels, *size),
+        tokens.each,
+        text,
+        checkpointed=whole - blocks + blocks // layers + layers * per_layer,
+        paper_saved=PAPER_SAVED * layers * per_layer,
+        notes={"tokenizer": f"latents of {tokenizer.temporal_compression}x{tokenizer.spatial_compression}"},
+    )
+
+
+def _largest(network: DiffusionConfig, tokenizer: TokenizerCard) -> Video:
+    """Cosmos's 121 frames of 704x1280, or what a smaller model's positions cover."""
+    t, h, w = network.max_size
+    frames = min(121, 1 + (t - 1) * tokenizer.temporal_compression)
+    unit = tokenizer.spatial_compression
+    steps = [unit * patch for patch in network.patch_size[1:]]
+    sides = [min(most, side * unit) // step * step for most, side, step in zip((704, 1280), (h, w), steps, strict=True)]
+    return Video(frames, sides[0], sides[1])

@@ -1,4 +1,4 @@
-"""The embedded engine on small pipelines of real processes."""
+"""Both engines on small pipelines of real processes: the same keys, attempts, outcomes, names and states."""
 
 import json
 import os
@@ -15,9 +15,10 @@ import psutil
 import pytest
 from wfm_fakes.workshop import FAKES, ROOT, Nodes, Workshop
 
-from pipelines.engines.prefect import RunSummary
+from pipelines.engines.engine import RunSummary, choose
 from pipelines.runs.state import NodeState, RunState, read_state, request_cancel
 from wfm.artifacts import Store
+from wfm.errors import InputError, MissingPackage
 
 SLEEPY: Nodes = {"a": ([], {}), "sleeper": (["a"], {"sleep": 60}), "after": (["sleeper"], {})}
 
@@ -26,10 +27,21 @@ def states(summary: Any) -> dict[str, str]:
     return {name: node.state for name, node in summary.state.nodes.items()}
 
 
-def in_process(folder: Path, nodes: Nodes) -> "subprocess.Popen[bytes]":
+@pytest.fixture(params=["prefect", "local"])
+def engine(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture
+def either(workshop: Workshop, engine: str) -> Workshop:
+    workshop.engine = engine
+    return workshop
+
+
+def in_process(folder: Path, nodes: Nodes, engine: str) -> "subprocess.Popen[bytes]":
     (folder / "notes").mkdir(exist_ok=True)
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(FAKES), str(ROOT)])}
-    command = [sys.executable, "-m", "wfm_fakes.workshop", str(folder), json.dumps(nodes)]
+    command = [sys.executable, "-m", "wfm_fakes.workshop", str(folder), json.dumps(nodes), engine]
     with (folder / "log").open("wb") as log:
         return subprocess.Popen(command, env=environment, cwd=ROOT, stdout=log, stderr=log, start_new_session=True)
 
@@ -56,11 +68,52 @@ def gone(pid: int, seconds: float) -> bool:
     return False
 
 
-def test_what_fails_twice_passes_the_third_time(workshop: Workshop) -> None:
-    summary, run = workshop.run(workshop.plan({"a": ([], {"fail": ["try_again", "kill"]}), "b": (["a"], {})}))
+def test_both_engines_make_the_same_of_the_same_pipeline(tmp_path: Path) -> None:
+    """A diamond with a branch that fails for good, one that passes at the third try, and a name, in a store each."""
+    nodes: Nodes = {
+        "root": ([], {}), "left": (["root"], {"fail": ["try_again", "kill"]}), "right": (["root"], {}),
+        "join": (["left", "right"], {}), "wrong": (["root"], {"fail": ["wrong_input"]}), "after_wrong": (["wrong", "join"], {}),
+    }  # fmt: skip
+    told = []
+    for engine in ("prefect", "local"):
+        (tmp_path / engine).mkdir()
+        workshop = Workshop(tmp_path / engine, Store.open(tmp_path / engine / "store", {"fsync": False}), engine)
+        plan = workshop.plan(nodes)
+        plan.node("join").promote = "fake/joined"
+        summary, run = workshop.run(plan)
+        saved = read_state(run)
+        assert saved is not None
+        books = {
+            name: (node.state, node.key, node.outcome, node.attempts, node.reason) for name, node in saved.nodes.items()
+        }
+        tries = [(one.node, one.number, (one.outcome or {})["outcome"]) for one in run.read_outcomes()]
+        told.append((saved.state, summary.exit_code, books, tries, workshop.store.resolve("fake/joined")))
+    assert told[0] == told[1]
+    assert told[0][:2] == ("failed", 64)
+    assert {name: state for name, (state, *_) in told[0][2].items()} == {
+        "root": "done", "left": "done", "right": "done", "join": "done", "wrong": "failed", "after_wrong": "not_run",
+    }  # fmt: skip
+
+
+def test_without_prefect_the_plain_engine_runs_and_is_the_only_choice(
+    workshop: Workshop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert choose("") == "prefect"
+    with pytest.raises(InputError, match=r"unknown engine 'argo'. Choices: prefect, local"):
+        choose("argo")
+    monkeypatch.setitem(sys.modules, "prefect", None)  # what Python takes for a package that is not there
+    with pytest.raises(MissingPackage, match=r"--engine local needs no package"):
+        choose("prefect")
+    workshop.engine = ""
+    summary, _ = workshop.run(workshop.plan({"a": ([], {}), "b": (["a"], {})}))
+    assert (summary.engine, states(summary)) == ("local", {"a": "done", "b": "done"})
+
+
+def test_what_fails_twice_passes_the_third_time(either: Workshop) -> None:
+    summary, run = either.run(either.plan({"a": ([], {"fail": ["try_again", "kill"]}), "b": (["a"], {})}))
     assert states(summary) == {"a": "done", "b": "done"}
-    assert (summary.exit_code, summary.engine_started) == (0, True)
-    assert workshop.started() == ["a", "a", "a", "b"]
+    assert (summary.exit_code, summary.engine) == (0, either.engine)
+    assert either.started() == ["a", "a", "a", "b"]
     outcomes = [attempt.outcome for attempt in run.read_outcomes("a")]
     assert [one and one["outcome"] for one in outcomes] == ["try_again", "try_again", "done"]
     assert outcomes[1] is not None
@@ -73,7 +126,7 @@ def test_what_fails_twice_passes_the_third_time(workshop: Workshop) -> None:
     assert saved.nodes["a"].cpu_seconds > 0
 
 
-def test_what_always_fails_stops_its_branch_only_and_rerun_does_the_rest(workshop: Workshop) -> None:
+def test_what_always_fails_stops_its_branch_only_and_rerun_does_the_rest(either: Workshop) -> None:
     nodes: dict[str, Any] = {
         "root": ([], {}),
         "bad": (["root"], {"fail": ["try_again"] * 9, "row": {"retries": 1}}),
@@ -81,27 +134,27 @@ def test_what_always_fails_stops_its_branch_only_and_rerun_does_the_rest(worksho
         "good": (["root"], {}),
         "after_good": (["good"], {}),
     }
-    summary, _ = workshop.run(workshop.plan(nodes))
+    summary, _ = either.run(either.plan(nodes))
     assert states(summary) == {
         "root": "done", "bad": "failed", "after_bad": "not_run", "good": "done", "after_good": "done",
     }  # fmt: skip
-    assert workshop.started().count("bad") == 2
+    assert either.started().count("bad") == 2
     assert summary.exit_code == 75
     assert "bad" in summary.state.nodes["after_bad"].reason
     assert "told to fail" in summary.state.nodes["bad"].reason
 
-    workshop.forget()
+    either.forget()
     nodes["bad"] = (["root"], {})  # mended
-    summary, _ = workshop.run(workshop.plan(nodes))
-    assert workshop.started() == ["bad", "after_bad"]
+    summary, _ = either.run(either.plan(nodes))
+    assert either.started() == ["bad", "after_bad"]
     assert summary.exit_code == 0
     assert states(summary)["good"] == "cached"
 
 
-def test_the_outcome_decides_about_another_try(workshop: Workshop) -> None:
+def test_the_outcome_decides_about_another_try(either: Workshop) -> None:
     nodes: Nodes = {how: ([], {"fail": [how] * 9}) for how in ("wrong_input", "bug", "exit_3")}
-    summary, _ = workshop.run(workshop.plan(nodes))
-    assert {how: workshop.started().count(how) for how in nodes} == {"wrong_input": 1, "bug": 2, "exit_3": 2}
+    summary, _ = either.run(either.plan(nodes))
+    assert {how: either.started().count(how) for how in nodes} == {"wrong_input": 1, "bug": 2, "exit_3": 2}
     assert summary.exit_code == 1
 
 
@@ -133,10 +186,10 @@ def test_a_stage_that_takes_too_long_is_stopped_and_tried_again(workshop: Worksh
 def test_nothing_missing_starts_no_engine(workshop: Workshop, monkeypatch: pytest.MonkeyPatch) -> None:
     nodes: Nodes = {"a": ([], {}), "b": (["a"], {})}
     workshop.run(workshop.plan(nodes))
-    monkeypatch.setattr("pipelines.engines.prefect._drive", lambda *_: pytest.fail("an engine was started"))
+    monkeypatch.setattr("pipelines.engines.engine._drive", lambda *_: pytest.fail("an engine was started"))
     summary, run = workshop.run(workshop.plan(nodes))
     assert states(summary) == {"a": "cached", "b": "cached"}
-    assert (summary.exit_code, summary.engine_started) == (0, False)
+    assert (summary.exit_code, summary.engine) == (0, "")
     assert run.nodes() == []
 
 
@@ -177,32 +230,32 @@ def test_the_budget_bounds_what_runs_side_by_side(
     assert peak == most
 
 
-def test_names_follow_what_was_made_and_what_was_there(workshop: Workshop) -> None:
-    store = workshop.store
+def test_names_follow_what_was_made_and_what_was_there(either: Workshop) -> None:
+    store = either.store
     for value in (1, 2, 1):
-        plan = workshop.plan({"a": ([], {"value": value})})
+        plan = either.plan({"a": ([], {"value": value})})
         plan.nodes[0].promote = "fake/thing"
-        workshop.run(plan)
+        either.run(plan)
         assert store.resolve("fake/thing@latest") == plan.nodes[0].key
-    assert len(workshop.started()) == 2, "the third run found what the first had made"
+    assert len(either.started()) == 2, "the third run found what the first had made"
 
 
-def test_a_cancel_request_in_the_store_stops_a_run(workshop: Workshop) -> None:
+def test_a_cancel_request_in_the_store_stops_a_run(either: Workshop) -> None:
     def ask() -> None:
-        wait_for_start(workshop.folder.parent, "sleeper")
-        request_cancel(workshop.store.runs.list()[0], "a test")
+        wait_for_start(either.folder.parent, "sleeper")
+        request_cancel(either.store.runs.list()[0], "a test")
 
     asking = threading.Thread(target=ask)
     asking.start()
-    summary, run = workshop.run(workshop.plan(SLEEPY))
+    summary, run = either.run(either.plan(SLEEPY))
     asking.join()
     assert states(summary) == {"a": "done", "sleeper": "cancelled", "after": "cancelled"}
     assert (summary.state.state, summary.exit_code) == ("cancelled", 143)
     assert run.read_outcomes("sleeper")[0].outcome["outcome"] == "cancelled"  # type: ignore[index]
 
 
-def test_a_signal_stops_the_stages_in_order(tmp_path: Path) -> None:
-    process = in_process(tmp_path, SLEEPY)
+def test_a_signal_stops_the_stages_in_order(tmp_path: Path, engine: str) -> None:
+    process = in_process(tmp_path, SLEEPY, engine)
     try:
         stage = wait_for_start(tmp_path, "sleeper")
         process.send_signal(signal.SIGTERM)
@@ -216,8 +269,8 @@ def test_a_signal_stops_the_stages_in_order(tmp_path: Path) -> None:
         process.wait()
 
 
-def test_a_killed_run_is_seen_as_dead_and_leaves_no_orphan(tmp_path: Path) -> None:
-    process = in_process(tmp_path, SLEEPY)
+def test_a_killed_run_is_seen_as_dead_and_leaves_no_orphan(tmp_path: Path, engine: str) -> None:
+    process = in_process(tmp_path, SLEEPY, engine)
     try:
         stage = wait_for_start(tmp_path, "sleeper")
         run = Store.open(tmp_path / "store").runs.list()[0]
@@ -232,6 +285,12 @@ def test_a_killed_run_is_seen_as_dead_and_leaves_no_orphan(tmp_path: Path) -> No
         after = read_state(run)
         assert after is not None
         assert (after.state, after.seen()) == ("running", "dead")
+        other = "local" if engine == "prefect" else "prefect"  # the store knows what is there, not the engine
+        workshop = Workshop(tmp_path / "notes", Store.open(tmp_path / "store"), other)
+        workshop.forget()
+        summary, _ = workshop.run(workshop.plan({**SLEEPY, "sleeper": (["a"], {})}))
+        assert states(summary) == {"a": "cached", "sleeper": "done", "after": "done"}
+        assert workshop.started() == ["sleeper", "after"]
     finally:
         process.kill()
         process.wait()
@@ -253,13 +312,13 @@ def test_curation_stages_share_one_dask_cluster_that_goes_with_the_last_of_them(
     nodes: Nodes = {"a": ([], {"row": dask}), "b": (["a"], {"row": dask}), "training": (["b"], {"sleep": 1})}
     summary, run = workshop.run(workshop.plan(nodes), cpu=1)
     assert summary.exit_code == 0
-    addresses = {node: json.loads(run.read(f"nodes/{node}/spec.json") or b"{}")["scheduler"] for node in nodes}
+    addresses = {node: run.read_log(node).partition("scheduler '")[2].partition("'")[0] for node in nodes}
     assert addresses["a"].startswith("tls://127.0.0.1:")
     for node in ("a", "b"):
         assert "workers say [3]" in run.read_log(node)  # the stage has the keys
-        spec = workshop.store.objects.local_path(f"runs/{run.id}/nodes/{node}/spec.json")
+        spec = workshop.store.objects.local_path(f"runs/{run.id}/specs/{node}.json")
         assert spec is not None
-        assert spec.stat().st_mode & 0o777 == 0o600  # 644 before, and the address let anybody in
+        assert addresses[node] not in spec.read_text()  # it was written before there was a cluster
         assert "PRIVATE KEY" not in spec.read_text() + run.read_log(node)
     assert addresses["b"] == addresses["a"]
     assert addresses["training"] == ""
@@ -269,13 +328,13 @@ def test_curation_stages_share_one_dask_cluster_that_goes_with_the_last_of_them(
 
 
 def test_a_stage_imports_nothing_from_the_current_folder(
-    workshop: Workshop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    either: Workshop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "videos").mkdir()
     for name in ("hashlib", "argparse", "wfm_fakes"):
         (tmp_path / "videos" / f"{name}.py").write_text(f"open({str(tmp_path / 'mark')!r}, 'w').close()\n")
     monkeypatch.chdir(tmp_path / "videos")
-    summary, _ = workshop.run(workshop.plan({"a": ([], {})}))
+    summary, _ = either.run(either.plan({"a": ([], {})}))
     assert not (tmp_path / "mark").exists()  # it ran before, and the stage failed
     assert "." not in sys.path  # Prefect's migrations put it there, and Dask's workers got it
     assert summary.exit_code == 0
