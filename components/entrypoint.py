@@ -19,6 +19,7 @@ import json
 import os
 import platform
 import signal
+import socket
 import sys
 import threading
 import time
@@ -38,6 +39,7 @@ from wfm.registry import uses
 if TYPE_CHECKING:
     from wfm.artifacts import Artifact, Store
     from wfm.artifacts.lease import Lease
+    from wfm.artifacts.runs import Run
 
 __all__ = ["ConfigT", "Context", "PartContext", "Result", "main", "node_key", "promote"]
 
@@ -73,6 +75,7 @@ def main(module: str, config_class: type[ConfigT], run: Callable[[Context[Config
         sys.exit(0)
     started = time.time()
     key, outcome, reason, code = "", "bug", "", 1
+    attempt = int(os.environ.get("WFM_ATTEMPT") or 0) or _open_attempt(spec)
     log = get_logger("wfm.stage")
     try:
         key, outcome = _execute(component, spec, arguments, config_class, run, stop)
@@ -89,23 +92,23 @@ def main(module: str, config_class: type[ConfigT], run: Callable[[Context[Config
             outcome, code = "try_again", TryAgain.exit_code
         log.error("%s: %s: %s\n%s", spec["node"], outcome, reason, traceback.format_exc())
     answer = {"outcome": outcome, "reason": reason, "key": key, "seconds": time.time() - started, "exit_code": code}
-    _write_outcome(spec, answer)
+    _write_outcome(spec, attempt, answer)
     sys.stderr.flush()
     os._exit(code)  # not sys.exit: threads of libraries must not keep a finished stage alive
 
 
 def node_key(spec: dict[str, Any], inputs: dict[str, str], store: "Store") -> str:
     """The key of a node from its spec and its inputs' keys: the same answer in the planner and in the stage process."""
-    return _key_and_outside(spec, inputs, store)[0]
+    return _key_and_external(spec, inputs, store)[0]
 
 
-def _key_and_outside(spec: dict[str, Any], inputs: dict[str, str], store: "Store") -> tuple[str, Any]:
-    """The key, and what the component saw outside while deriving it (a listing, looked at once)."""
+def _key_and_external(spec: dict[str, Any], inputs: dict[str, str], store: "Store") -> tuple[str, Any]:
+    """The key, and what the component saw outside the store while deriving it (a listing, looked at once)."""
     component = importlib.import_module(f"components.{spec['component']}")
     config: Config = component.CONFIG.parse(spec["config"])
-    outside = component.outside(config, inputs, store) if hasattr(component, "outside") else None
+    external = component.external_inputs(config, inputs, store) if hasattr(component, "external_inputs") else None
     code, redo = code_id(spec["component"], uses(config)), spec.get("redo", "")
-    return derive_key(spec["stage"], code, config.what(), inputs, outside=outside, redo=redo), outside
+    return derive_key(spec["stage"], code, config.what(), inputs, external_inputs=external, redo=redo), external
 
 
 def _execute(
@@ -125,7 +128,7 @@ def _execute(
     config = config_class.parse(spec["config"])
     store = Store.open(spec["store"], store_options())
     given = dict(_pair(text) for text in arguments.input)
-    key, outside = _key_and_outside({**spec, "component": component}, given, store)
+    key, external = _key_and_external({**spec, "component": component}, given, store)
     log = get_logger("wfm.stage")
     if not store.has(key):
         lease = store.lease(key, inputs=tuple(given.values())).acquire(stopping=stop.is_set)
@@ -133,7 +136,7 @@ def _execute(
             if store.has(key):  # another starter finished it while we waited
                 log.info("%s: %s was made by another run meanwhile", spec["node"], key[:12])
             else:
-                _make(component, spec, config, store, given, key, lease, outside, stop, run)
+                _make(component, spec, config, store, given, key, lease, external, stop, run)
                 _announce(spec, arguments.key_out, key, store)
                 return key, "done"
     _announce(spec, arguments.key_out, key, store)
@@ -149,7 +152,7 @@ def _make(
     given: dict[str, str],
     key: str,
     lease: "Lease",
-    outside: Any,
+    external: Any,
     stop: threading.Event,
     run: Callable[[Context[ConfigT]], Result],
 ) -> None:
@@ -168,7 +171,7 @@ def _make(
         out=attempt.path,
         scratch=store.scratch(key),
         scheduler=os.environ.get(SCHEDULER, ""),
-        outside=outside,
+        external_inputs=external,
         redo=spec.get("redo", ""),
         stop_requested=stop.is_set,
     )
@@ -280,14 +283,27 @@ def _announce(spec: dict[str, Any], path: str, key: str, store: "Store") -> None
         replace_on_disk(Path(path), key.encode(), fsync=False)
 
 
-def _write_outcome(spec: dict[str, Any], answer: dict[str, Any]) -> None:
-    """Best effort on a broken store: the exit code still tells."""
+def _run_of(spec: dict[str, Any]) -> "Run":
     from wfm.artifacts import Store
 
+    return Store.open(spec["store"], store_options()).runs.open(spec["run_id"])
+
+
+def _open_attempt(spec: dict[str, Any]) -> int:
+    """A number for this try where whoever started it took none; before any work, so that a kill leaves a record. 0 when the
+    store does not take it now."""
     try:
-        run = Store.open(spec["store"], store_options()).runs.open(spec["run_id"])
-        number = int(os.environ.get("WFM_ATTEMPT") or 0) or run.append_attempt(spec["node"])
-        run.write_outcome(spec["node"], number, answer)
+        return _run_of(spec).append_attempt(spec["node"], {"host": socket.gethostname()})
+    except Exception as error:
+        get_logger("wfm.stage").error("attempt could not be noted: %s: %s", type(error).__name__, error)
+        return 0
+
+
+def _write_outcome(spec: dict[str, Any], attempt: int, answer: dict[str, Any]) -> None:
+    """Best effort on a broken store: the exit code still tells."""
+    try:
+        run = _run_of(spec)
+        run.write_outcome(spec["node"], attempt or run.append_attempt(spec["node"]), answer)
     except Exception as error:
         get_logger("wfm.stage").error("outcome could not be written: %s: %s", type(error).__name__, error)
 

@@ -1,5 +1,6 @@
 """The stage contract, with real processes: outcomes, keys, parts, leases, stopping."""
 
+import ast
 import json
 import os
 import signal
@@ -12,6 +13,8 @@ from typing import Any
 
 import pytest
 
+from components.derivation import ROOT
+from pipelines.stages import TABLE
 from wfm.artifacts import Store
 from wfm.artifacts.runs import Run
 
@@ -201,6 +204,17 @@ def test_term_keeps_the_scratch_and_says_cancelled(stage: Stage) -> None:
     assert list(stage.folder.glob("store/scratch/*/checkpoint"))
 
 
+def test_a_kill_leaves_a_record_of_the_try(stage: Stage) -> None:
+    """Whoever started it took no number: before, it was taken for the outcome, which a killed process never wrote."""
+    process, run = stage.start(act="wait")
+    until = time.monotonic() + 30
+    while not stage.trace.exists() and time.monotonic() < until:
+        time.sleep(0.02)
+    process.kill()
+    process.communicate(timeout=30)
+    assert [(one.number, one.outcome) for one in run.read_outcomes("toy")] == [(1, None)]
+
+
 def test_truth_is_closed(stage: Stage) -> None:
     with stage.store.attempt("0" * 64) as attempt:
         (attempt.path / "truth").mkdir()
@@ -215,3 +229,12 @@ def test_two_starters_do_the_work_once(stage: Stage) -> None:
     processes = [stage.start(parts=["a", "b", "c", "d"])[0] for _ in range(2)]
     assert [process.communicate(timeout=60) and process.returncode for process in processes] == [0, 0]
     assert sorted(stage.trace.read_text().split()) == ["a", "b", "c", "d"]
+
+
+@pytest.mark.parametrize("component", sorted({row.component for row in TABLE}))
+def test_every_function_of_a_stage_is_one_that_somebody_calls(component: str) -> None:
+    """`run` and `external_inputs` are called by the contract; a misspelt one would be a stage whose key forgets its files."""
+    tree = ast.parse((ROOT / f"components/{component}.py").read_text())
+    own = {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
+    named = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
+    assert own - named - {"run", "external_inputs"} == set()

@@ -23,10 +23,10 @@ from wfm.models.seeding import seed_everything
 from wfm.models.video_tokenizer import TokenizerCard, VideoTokenizer
 from wfm.training.config import WorldTrainingConfig
 from wfm.training.encoded import Encoded, read_encoded
+from wfm.training.external_files import external_files
 from wfm.training.loop import train
 from wfm.training.objective import Objective
 from wfm.training.order import data_plan, mixture_note
-from wfm.training.outside import outside_files
 
 if TYPE_CHECKING:
     from wfm.artifacts import Artifact
@@ -63,7 +63,7 @@ def fit_world_model(
         scratch=scratch,
         stopping=stopping,
         validate=validation(objective, tokenizer, data.val, config),
-        run={"config": config.what(), "files": outside_files(config), **note},
+        run={"config": config.what(), "files": external_files(config), **note},
         description=config.family,
     )
     save_model(

@@ -14,6 +14,7 @@ from wfm.models.cost import Video, cost_of
 from wfm.models.diffusion.config import DenoiserConfig, DiffusionConfig
 from wfm.models.diffusion.denoiser import Denoiser
 from wfm.models.diffusion.network import DiffusionTransformer
+from wfm.models.fast_cpu import fast_cpu
 from wfm.models.presets import PRESETS
 from wfm.models.tokenizer import Tokenizer, TokenizerConfig
 
@@ -33,7 +34,7 @@ def _fused_cpu_backward(grad, q, k, v, *rest, out_shape=None, **more) -> int:
 
 
 def _onednn_linear(x, weight, *rest, out_shape=None, **more) -> int:
-    """wfm.models.product's product on a CPU."""
+    """What `fast_cpu` multiplies with."""
     return 2 * math.prod(x) * weight[0]
 
 
@@ -128,7 +129,7 @@ def test_flops_of_the_tokenizers(kind, frames, height, width, batch):
     config = TOKENIZERS[kind]
     cost = cost_of(config, Video(frames, height, width), batch=batch)
     torch.manual_seed(0)
-    network = Tokenizer(config)
+    network = fast_cpu(Tokenizer(config))
     assert cost.parameters == sum(parameter.numel() for parameter in network.parameters())
     video = torch.randn(batch, config.in_channels, frames, height, width)
     encoding = sum(part.flops for part in cost.parts if "encod" in part.name or part.name == "to latents")
@@ -142,7 +143,7 @@ def test_flops_of_the_tokenizers(kind, frames, height, width, batch):
 def test_flops_of_a_published_tokenizer():
     """The 105M default at a size that runs in seconds."""
     config = PRESETS["cv8x8x8"].config
-    network, video = Tokenizer(config), torch.randn(1, 3, 9, 64, 64)
+    network, video = fast_cpu(Tokenizer(config)), torch.randn(1, 3, 9, 64, 64)
     with torch.no_grad():
         assert cost_of(config, Video(9, 64, 64)).flops == pytest.approx(counted(lambda: network(video)), rel=0.01)
 

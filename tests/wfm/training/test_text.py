@@ -86,7 +86,9 @@ def test_the_encoder_enters_the_key_by_what_it_holds():
 
     def key(**text) -> str:
         config = encode_text.CONFIG.parse({"text": text})
-        return derive_key("encode_text", "v1", config.what(), {}, outside=encode_text.outside(config, {}, None))
+        return derive_key(
+            "encode_text", "v1", config.what(), {}, external_inputs=encode_text.external_inputs(config, {}, None)
+        )
 
     one = key(encoder="minilm")
     assert one == key(encoder="minilm", cache="/elsewhere", batch_size=7)

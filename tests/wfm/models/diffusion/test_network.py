@@ -14,6 +14,7 @@ from wfm.errors import ConfigError
 from wfm.models.diffusion.config import DiffusionConfig
 from wfm.models.diffusion.inputs import from_patches, to_patches
 from wfm.models.diffusion.network import DiffusionTransformer
+from wfm.models.fast_cpu import fast_cpu
 from wfm.models.layers import AdaLayerNormLoRA
 from wfm.models.parallel_config import ParallelConfig
 from wfm.models.parallelize import parallelize
@@ -349,9 +350,9 @@ def test_a_copy_of_a_checkpointed_model_runs_its_own_weights():
     assert not torch.equal(model(*batch(), fps=12), before)
 
 
-@pytest.mark.parametrize("checkpointing", ["none", "full"])
-def test_compiled_blocks_compute_the_same(checkpointing, monkeypatch):
-    model, eager = make(), make()
+@pytest.mark.parametrize(("checkpointing", "fast"), [("none", False), ("full", True)])
+def test_compiled_blocks_compute_the_same(checkpointing, fast, monkeypatch):
+    model, eager = fast_cpu(make()) if fast else make(), make()
     parallelize(model.blocks, ParallelConfig(activation_checkpointing=checkpointing, compile=True))
     monkeypatch.setattr("wfm.models.product.FEW", 0)  # as large products are
     many = batch((3, 8, 12))
