@@ -19,6 +19,7 @@ import json
 import os
 import platform
 import signal
+import socket
 import sys
 import threading
 import time
@@ -38,6 +39,7 @@ from wfm.registry import uses
 if TYPE_CHECKING:
     from wfm.artifacts import Artifact, Store
     from wfm.artifacts.lease import Lease
+    from wfm.artifacts.runs import Run
 
 __all__ = ["ConfigT", "Context", "PartContext", "Result", "main", "node_key", "promote"]
 
@@ -73,6 +75,7 @@ def main(module: str, config_class: type[ConfigT], run: Callable[[Context[Config
         sys.exit(0)
     started = time.time()
     key, outcome, reason, code = "", "bug", "", 1
+    attempt = int(os.environ.get("WFM_ATTEMPT") or 0) or _open_attempt(spec)
     log = get_logger("wfm.stage")
     try:
         key, outcome = _execute(component, spec, arguments, config_class, run, stop)
@@ -89,7 +92,7 @@ def main(module: str, config_class: type[ConfigT], run: Callable[[Context[Config
             outcome, code = "try_again", TryAgain.exit_code
         log.error("%s: %s: %s\n%s", spec["node"], outcome, reason, traceback.format_exc())
     answer = {"outcome": outcome, "reason": reason, "key": key, "seconds": time.time() - started, "exit_code": code}
-    _write_outcome(spec, answer)
+    _write_outcome(spec, attempt, answer)
     sys.stderr.flush()
     os._exit(code)  # not sys.exit: threads of libraries must not keep a finished stage alive
 
@@ -280,14 +283,27 @@ def _announce(spec: dict[str, Any], path: str, key: str, store: "Store") -> None
         replace_on_disk(Path(path), key.encode(), fsync=False)
 
 
-def _write_outcome(spec: dict[str, Any], answer: dict[str, Any]) -> None:
-    """Best effort on a broken store: the exit code still tells."""
+def _run_of(spec: dict[str, Any]) -> "Run":
     from wfm.artifacts import Store
 
+    return Store.open(spec["store"], store_options()).runs.open(spec["run_id"])
+
+
+def _open_attempt(spec: dict[str, Any]) -> int:
+    """A number for this try where whoever started it took none; before any work, so that a kill leaves a record. 0 when the
+    store does not take it now."""
     try:
-        run = Store.open(spec["store"], store_options()).runs.open(spec["run_id"])
-        number = int(os.environ.get("WFM_ATTEMPT") or 0) or run.append_attempt(spec["node"])
-        run.write_outcome(spec["node"], number, answer)
+        return _run_of(spec).append_attempt(spec["node"], {"host": socket.gethostname()})
+    except Exception as error:
+        get_logger("wfm.stage").error("attempt could not be noted: %s: %s", type(error).__name__, error)
+        return 0
+
+
+def _write_outcome(spec: dict[str, Any], attempt: int, answer: dict[str, Any]) -> None:
+    """Best effort on a broken store: the exit code still tells."""
+    try:
+        run = _run_of(spec)
+        run.write_outcome(spec["node"], attempt or run.append_attempt(spec["node"]), answer)
     except Exception as error:
         get_logger("wfm.stage").error("outcome could not be written: %s: %s", type(error).__name__, error)
 

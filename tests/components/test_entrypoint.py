@@ -204,6 +204,17 @@ def test_term_keeps_the_scratch_and_says_cancelled(stage: Stage) -> None:
     assert list(stage.folder.glob("store/scratch/*/checkpoint"))
 
 
+def test_a_kill_leaves_a_record_of_the_try(stage: Stage) -> None:
+    """Whoever started it took no number: before, it was taken for the outcome, which a killed process never wrote."""
+    process, run = stage.start(act="wait")
+    until = time.monotonic() + 30
+    while not stage.trace.exists() and time.monotonic() < until:
+        time.sleep(0.02)
+    process.kill()
+    process.communicate(timeout=30)
+    assert [(one.number, one.outcome) for one in run.read_outcomes("toy")] == [(1, None)]
+
+
 def test_truth_is_closed(stage: Stage) -> None:
     with stage.store.attempt("0" * 64) as attempt:
         (attempt.path / "truth").mkdir()

@@ -17,6 +17,7 @@ import transformers.models.qwen3.modeling_qwen3 as peer_module
 from torch import Tensor
 from transformers import Qwen3Config, Qwen3ForCausalLM
 
+from wfm.families.autoregressive.build import transformer
 from wfm.families.autoregressive.decoding import continue_tokens, greedy
 from wfm.models.autoregressive import AutoregressiveConfig, AutoregressiveTransformer
 from wfm.models.rotary import Rope, rope_3d
@@ -226,7 +227,7 @@ def test_rotary_tables_against_the_plain_twin(head_dim, theta) -> None:
 def test_gradients_flow_from_the_past_alone(order, monkeypatch) -> None:
     """d logits[k] / d input[j] is exactly zero for j behind k's own block, and nowhere else."""
     torch.manual_seed(4)
-    model = AutoregressiveTransformer(AutoregressiveConfig(**{**SMALL, "order": order})).double()
+    model = transformer(AutoregressiveConfig(**{**SMALL, "order": order})).double()
     ids = tokens(4, batch=1)
     stride = model.stride(*SIZE)
     inputs = model.embed(model.patchify(ids)[:, :-stride]).detach().requires_grad_()
