@@ -1,5 +1,6 @@
 """A condition of one file and no name anywhere else: it makes its signal of frames, trains, samples, and is followed."""
 
+import json
 from typing import ClassVar
 
 import numpy as np
@@ -9,12 +10,20 @@ import torch
 from wfm import registry
 from wfm.actions import ActionSpec
 from wfm.conditions.condition import Condition, View, parse
+from wfm.conditions.tracks import with_tracks
 from wfm.data.loader import ArrayDataset, Loader
 from wfm.data.plan import DataPlan
+from wfm.data.shards import Sample
 from wfm.data.signals import Track
+from wfm.data.windows import clip_signals
 from wfm.errors import ConfigError, InputError
-from wfm.generation.config import SamplingConfig
-from wfm.generation.rollout import future_latents, future_tokens
+from wfm.families.autoregressive.card import DecodingConfig
+from wfm.families.autoregressive.draw import future_tokens
+from wfm.families.diffusion.draw import future_latents
+from wfm.generation.reading import ConditionReading
+from wfm.generation.rollout import Given
+from wfm.generation.sampler_config import SamplerConfig
+from wfm.models.autoregressive.config import AutoregressiveConfig
 from wfm.models.folder import load_model, save_model
 from wfm.models.presence import tensors_of
 from wfm.models.slots import Geometry, Null, Slot
@@ -49,9 +58,9 @@ def planted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(registry, "_plug_ins", lambda group: points.get(group, {}))
 
 
-COUNT, STEPS = 64, 150
+COUNT = 64
 SIGNAL = (np.arange(COUNT) % 2 * 2 - 1).astype(np.float32)  # dark, bright, dark ...
-TRAINING = {"steps": STEPS, "batch_size": 16, "learning_rate": 4e-3, "warmup_steps": 5, "ema_share": 0.0}
+TRAINING = {"batch_size": 16, "learning_rate": 4e-3, "warmup_steps": 5, "ema_share": 0.0}
 FAMILIES = {
     "diffusion": {
         "diffusion": {
@@ -90,10 +99,15 @@ def data(family: str, conditions: dict[str, Condition]) -> Encoded:
     return Encoded(samples, None, statistics, ActionSpec.null(), 24.0, conditions=conditions)
 
 
-@pytest.mark.parametrize("family", FAMILIES)
-def test_it_trains_samples_and_is_followed(family, tmp_path) -> None:
+@pytest.mark.parametrize(("family", "steps"), [("diffusion", 80), ("autoregressive", 50)])
+def test_it_trains_samples_and_is_followed(family, steps, tmp_path) -> None:
     config = WorldTrainingConfig.parse(
-        {"family": family, "conditions": {"brightness": {}}, "training": TRAINING, **FAMILIES[family]}
+        {
+            "family": family,
+            "conditions": {"brightness": {}},
+            "training": {**TRAINING, "steps": steps},
+            **FAMILIES[family],
+        }
     )
     found = data(family, parse(config.conditions))
     assert found.train.arrays["brightness"].shape == (COUNT, 1)
@@ -112,15 +126,40 @@ def test_it_trains_samples_and_is_followed(family, tmp_path) -> None:
     def future(brightness: float | None) -> float:
         window = found.train.arrays["latents" if family == "diffusion" else "tokens"][:1, ..., :1, :, :]
         tensors = {} if brightness is None else {"brightness": torch.tensor([[brightness]])}
-        how = {"frames": 3, "seeds": [0], "mode": "mean", "sampling": SamplingConfig()}
+        how = {"frames": 3, "seeds": [0], "mode": "mean"}
         if family == "diffusion":
-            return float(future_latents(model, window, tensors, **how)[:, :, 1:].mean())
-        tokens = future_tokens(model, found.train.arrays["tokens"][:1, :1], tensors, **how)[:, 1:]
+            return float(future_latents(model, window, tensors, sampling=SamplerConfig(), **how)[:, :, 1:].mean())
+        tokens = future_tokens(model, found.train.arrays["tokens"][:1, :1], tensors, sampling=DecodingConfig(), **how)[
+            :, 1:
+        ]
         return float(tokens.float().mean() / 7.5 - 1)
 
     assert future(1.0) > 0.7
     assert future(-1.0) < -0.7
     assert tensors_of(model.config.slots, found.train.rows([0, 1]))["brightness"].flatten().tolist() == [-1, 1]
+
+
+def test_its_signal_is_made_of_frames_when_signals_are_encoded(write_video, tmp_path) -> None:
+    frames = np.broadcast_to(np.arange(20, dtype=np.uint8)[:, None, None, None] * 10, (20, 32, 48, 3)).copy()
+    video = write_video(tmp_path / "clip.mp4", frames, pixel_format="yuv444p", qp="0").read_bytes()
+    row = {"session_id": "s", "video_id": "v", "source": "a.mp4", "start_seconds": 0.0, "fps": 24.0, "num_frames": 20}
+    sample = Sample("c", {"mp4": video, "json": json.dumps(row).encode()})
+    plain = clip_signals(sample)
+    assert with_tracks(plain, sample, {}, (16, 24)) is plain
+    made = with_tracks(plain, sample, parse({"brightness": {}}), (16, 24)).tracks["brightness"]
+    assert np.allclose(made.values[:, 0], np.arange(20) * 10 / 127.5 - 1, atol=0.03)
+    with pytest.raises(ConfigError, match=r"encode_signals\.conditions\.camera: camera makes no signal of frames"):
+        with_tracks(plain, sample, parse({"camera": {}}), (16, 24))
+
+
+def test_a_future_reads_the_given_frames_of_every_window() -> None:
+    slot = Brightness().slot_config(Geometry(4, 24.0)).resolved()
+    config = AutoregressiveConfig.parse({"levels": (4, 4), "dim": 24, "conditions": {"brightness": slot}})
+    reading = ConditionReading(config, ActionSpec.null(), 24.0, torch.zeros(()))
+    assert reading.frames
+    past = torch.stack([torch.full((3, 5, 16, 16), level) for level in (-1.0, 0.5)])
+    found = reading.tensors(past, Given(), 0, 9)
+    assert found["brightness"].flatten().tolist() == pytest.approx([-1.0, 0.5], abs=0.01)
 
 
 def test_another_spec_and_an_unknown_field_are_refused() -> None:
