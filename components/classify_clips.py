@@ -33,7 +33,7 @@ class ClassifyClipsConfig(TaxonomyConfig):
     "For looks: local folder of the CLIP; empty: where embed_clips found it."
 
 
-def outside(config: ClassifyClipsConfig, inputs: Mapping[str, str], store: Any) -> dict[str, str] | None:
+def external_inputs(config: ClassifyClipsConfig, inputs: Mapping[str, str], store: Any) -> dict[str, str] | None:
     """The text encoder comes from outside, so it enters the key by the hash of its files; a CLIP's is in that of the
     embeddings."""
     return {"text_encoder": encoder_identity(config.text)} if config.by == "captions" else None

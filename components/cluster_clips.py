@@ -28,7 +28,7 @@ class ClusterClipsConfig(ClusterConfig):
     "The sentence encoder, for captions."
 
 
-def outside(config: ClusterClipsConfig, inputs: Mapping[str, str], store: Any) -> dict[str, str] | None:
+def external_inputs(config: ClusterClipsConfig, inputs: Mapping[str, str], store: Any) -> dict[str, str] | None:
     """The text encoder comes from outside, so it enters the key by the hash of its files."""
     return {"text_encoder": encoder_identity(config.text)} if config.by == "captions" else None
 

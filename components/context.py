@@ -87,7 +87,7 @@ class Context(Generic[ConfigT]):
     "Local folder kept between attempts at this key: checkpoints to resume from."
     scheduler: str = ""
     "Address of a Dask scheduler; empty: in this process."
-    outside: Any = None
+    external_inputs: Any = None
     redo: str = ""
     "Nonce of a stage that was asked for again: its parts are made again too."
     log: logging.Logger = dataclasses.field(default_factory=lambda: get_logger("wfm.stage"))

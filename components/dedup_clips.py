@@ -24,7 +24,7 @@ class DedupClipsConfig(DedupConfig):
     "An earlier duplicates artifact, or the dataset made with it (dataset/NAME or a key): its pairs are not sought again."
 
 
-def outside(config: DedupClipsConfig, inputs: Mapping[str, str], store: Store) -> dict[str, str] | None:
+def external_inputs(config: DedupClipsConfig, inputs: Mapping[str, str], store: Store) -> dict[str, str] | None:
     """The earlier artifact is named in the config, so it enters the key by its own."""
     return {"against": find_earlier(store, config.against).key} if config.against else None
 

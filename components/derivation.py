@@ -1,6 +1,6 @@
 """Keys: what an artifact is called before it exists.
 
-    key      = sha256(stage, code id, ``what`` half of the config, keys of the inputs, what was seen outside, redo nonce)
+    key      = sha256(stage, code id, ``what`` half of the config, keys of the inputs, external inputs, redo nonce)
     part key = sha256(stage, code id, ``what`` half of the config, digests of the part's own inputs)
 
 The code id is the stage's version if the hash of its import closure equals the one in ``lock.json``, else that hash: a
@@ -61,13 +61,13 @@ def derive_key(
     what: Mapping[str, Any],
     inputs: Mapping[str, str],
     *,
-    outside: Any = None,
+    external_inputs: Any = None,
     redo: str = "",
 ) -> str:
     """The key of an artifact, 64 hex digits."""
     parts: dict[str, Any] = {"stage": stage, "code": code_id, "what": dict(what), "inputs": dict(inputs)}
-    if outside is not None:
-        parts["outside"] = outside
+    if external_inputs is not None:
+        parts["external inputs"] = external_inputs
     if redo:
         parts["redo"] = redo
     return hashlib.sha256(canonical(parts)).hexdigest()

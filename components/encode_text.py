@@ -36,7 +36,7 @@ class EncodeTextConfig(Config):
         return self
 
 
-def outside(config: EncodeTextConfig, inputs: Mapping[str, str], store: Any) -> dict[str, str]:
+def external_inputs(config: EncodeTextConfig, inputs: Mapping[str, str], store: Any) -> dict[str, str]:
     """The text encoder comes from outside, so it enters the key by the hash of its files."""
     from wfm.models.text.identity import encoder_identity
 
@@ -47,7 +47,7 @@ def run(ctx: Context[EncodeTextConfig]) -> Result:
     """Every part of the data set."""
     from wfm.models.text.identity import encoder_note
 
-    seen = ctx.outside if ctx.outside is not None else outside(ctx.config, {}, ctx.store)
+    seen = ctx.external_inputs if ctx.external_inputs is not None else external_inputs(ctx.config, {}, ctx.store)
     inputs, arguments = part_plan(ctx.inputs["dataset"], TEXT, seen)
     entries = ctx.map_parts(inputs, encode_part, arguments)
     clips, captions = (sum(entry.counts[name] for entry in entries) for name in ("clips", "captions"))

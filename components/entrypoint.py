@@ -99,16 +99,16 @@ def main(module: str, config_class: type[ConfigT], run: Callable[[Context[Config
 
 def node_key(spec: dict[str, Any], inputs: dict[str, str], store: "Store") -> str:
     """The key of a node from its spec and its inputs' keys: the same answer in the planner and in the stage process."""
-    return _key_and_outside(spec, inputs, store)[0]
+    return _key_and_external(spec, inputs, store)[0]
 
 
-def _key_and_outside(spec: dict[str, Any], inputs: dict[str, str], store: "Store") -> tuple[str, Any]:
-    """The key, and what the component saw outside while deriving it (a listing, looked at once)."""
+def _key_and_external(spec: dict[str, Any], inputs: dict[str, str], store: "Store") -> tuple[str, Any]:
+    """The key, and what the component saw outside the store while deriving it (a listing, looked at once)."""
     component = importlib.import_module(f"components.{spec['component']}")
     config: Config = component.CONFIG.parse(spec["config"])
-    outside = component.outside(config, inputs, store) if hasattr(component, "outside") else None
+    external = component.external_inputs(config, inputs, store) if hasattr(component, "external_inputs") else None
     code, redo = code_id(spec["component"], uses(config)), spec.get("redo", "")
-    return derive_key(spec["stage"], code, config.what(), inputs, outside=outside, redo=redo), outside
+    return derive_key(spec["stage"], code, config.what(), inputs, external_inputs=external, redo=redo), external
 
 
 def _execute(
@@ -128,7 +128,7 @@ def _execute(
     config = config_class.parse(spec["config"])
     store = Store.open(spec["store"], store_options())
     given = dict(_pair(text) for text in arguments.input)
-    key, outside = _key_and_outside({**spec, "component": component}, given, store)
+    key, external = _key_and_external({**spec, "component": component}, given, store)
     log = get_logger("wfm.stage")
     if not store.has(key):
         lease = store.lease(key, inputs=tuple(given.values())).acquire(stopping=stop.is_set)
@@ -136,7 +136,7 @@ def _execute(
             if store.has(key):  # another starter finished it while we waited
                 log.info("%s: %s was made by another run meanwhile", spec["node"], key[:12])
             else:
-                _make(component, spec, config, store, given, key, lease, outside, stop, run)
+                _make(component, spec, config, store, given, key, lease, external, stop, run)
                 _announce(spec, arguments.key_out, key, store)
                 return key, "done"
     _announce(spec, arguments.key_out, key, store)
@@ -152,7 +152,7 @@ def _make(
     given: dict[str, str],
     key: str,
     lease: "Lease",
-    outside: Any,
+    external: Any,
     stop: threading.Event,
     run: Callable[[Context[ConfigT]], Result],
 ) -> None:
@@ -171,7 +171,7 @@ def _make(
         out=attempt.path,
         scratch=store.scratch(key),
         scheduler=os.environ.get(SCHEDULER, ""),
-        outside=outside,
+        external_inputs=external,
         redo=spec.get("redo", ""),
         stop_requested=stop.is_set,
     )

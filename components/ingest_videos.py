@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 CONFIG = ingest.IngestConfig
 
 
-def outside(config: ingest.IngestConfig, inputs: Mapping[str, str], store: "Store") -> Any:
+def external_inputs(config: ingest.IngestConfig, inputs: Mapping[str, str], store: "Store") -> Any:
     """What was seen outside, for the key; None when the input artifact says it all."""
     if config.videos and "raw" in inputs:
         raise ConfigError(f"ingest_videos has both videos={config.videos!r} and the input 'raw': give one of them")
@@ -62,7 +62,7 @@ def _listing(ctx: Context[ingest.IngestConfig]) -> Listing:
     raw: Artifact | None = ctx.inputs.get("raw")
     if raw is not None:
         return listing.list_artifact(raw).first(ctx.config.limit)
-    seen = ctx.outside if ctx.outside is not None else outside(ctx.config, {}, ctx.store)
+    seen = ctx.external_inputs if ctx.external_inputs is not None else external_inputs(ctx.config, {}, ctx.store)
     return Listing.from_json(seen)
 
 

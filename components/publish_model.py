@@ -18,7 +18,7 @@ from wfm.registry import Named
 class PublishModelConfig(Config):
     """What is bundled, and how it is called."""
 
-    family: Annotated[str, Named(FAMILIES, "network")] = ""
+    family: Annotated[str, Named(FAMILIES, "draw")] = ""
     "Family of the world model; the pipeline says it."
     tokenizer_family: Annotated[str, Named(FAMILIES, "network")] = "tokenizer"
     "Family of its tokenizer."

@@ -20,7 +20,7 @@ def simulate_part(part: PartContext[SimulationConfig]) -> Result:
 
 def run(ctx: Context[SimulationConfig]) -> Result:
     """All sessions: on the run's Dask workers, or on `workers` processes of our own where there are none."""
-    from wfm.simulation.plan import session_name
+    from wfm.simulation.session import session_name
 
     sessions = {session_name(index): {"session": index} for index in range(ctx.config.sessions)}
     if ctx.scheduler or ctx.config.workers == 1:

@@ -12,12 +12,12 @@ from typing import Any
 
 from components.entrypoint import Context, Result, main
 from wfm.training.config import DecoderTraining
-from wfm.training.outside import outside_files
+from wfm.training.external_files import external_files
 
 
-def outside(config: DecoderTraining, inputs: dict[str, str], store: Any) -> dict[str, dict[str, str]] | None:
+def external_inputs(config: DecoderTraining, inputs: dict[str, str], store: Any) -> dict[str, dict[str, str]] | None:
     """A mixture from outside the store, for the key: by its bytes."""
-    return outside_files(config)
+    return external_files(config)
 
 
 def run(ctx: Context[DecoderTraining]) -> Result:

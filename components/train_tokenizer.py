@@ -11,12 +11,12 @@ from typing import Any
 
 from components.entrypoint import Context, Result, main
 from wfm.training.config import TokenizerTraining
-from wfm.training.outside import outside_files
+from wfm.training.external_files import external_files
 
 
-def outside(config: TokenizerTraining, inputs: dict[str, str], store: Any) -> dict[str, dict[str, str]] | None:
+def external_inputs(config: TokenizerTraining, inputs: dict[str, str], store: Any) -> dict[str, dict[str, str]] | None:
     """Weights and a mixture from outside the store, for the key: by their bytes."""
-    return outside_files(config)
+    return external_files(config)
 
 
 def run(ctx: Context[TokenizerTraining]) -> Result:
@@ -35,7 +35,7 @@ def run(ctx: Context[TokenizerTraining]) -> Result:
     return Result(
         counts={"inputs": done["windows"] + done["windows_left_out"], "outputs": 1, "steps": done["steps"]},
         skipped={"over_max_windows": done["windows_left_out"]},
-        extra={**done, "outside": ctx.outside},
+        extra={**done, "external_inputs": ctx.external_inputs},
     )
 
 

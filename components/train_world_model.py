@@ -14,12 +14,14 @@ from typing import Any
 
 from components.entrypoint import Context, Result, main
 from wfm.training.config import WorldTrainingConfig
-from wfm.training.outside import outside_files
+from wfm.training.external_files import external_files
 
 
-def outside(config: WorldTrainingConfig, inputs: dict[str, str], store: Any) -> dict[str, dict[str, str]] | None:
+def external_inputs(
+    config: WorldTrainingConfig, inputs: dict[str, str], store: Any
+) -> dict[str, dict[str, str]] | None:
     """A model to go on from and a mixture from outside the store, for the key: by their bytes."""
-    return outside_files(config)
+    return external_files(config)
 
 
 def run(ctx: Context[WorldTrainingConfig]) -> Result:
@@ -41,7 +43,8 @@ def run(ctx: Context[WorldTrainingConfig]) -> Result:
         mixture=read_weights(ctx.config.training, ctx.inputs.get("mixture")),
     )
     return Result(
-        counts={"inputs": done["samples"], "outputs": 1, "steps": done["steps"]}, extra={**done, "outside": ctx.outside}
+        counts={"inputs": done["samples"], "outputs": 1, "steps": done["steps"]},
+        extra={**done, "external_inputs": ctx.external_inputs},
     )
 
 

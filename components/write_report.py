@@ -17,7 +17,7 @@ class WriteReportConfig(PageConfig):
     """What the page shows; see `wfm.evaluation.page.config`."""
 
 
-def outside(config: WriteReportConfig, inputs: dict[str, str], store: Any) -> dict[str, str]:
+def external_inputs(config: WriteReportConfig, inputs: dict[str, str], store: Any) -> dict[str, str]:
     """Template, style and script are not Python, so they enter the key by what they hold."""
     return {path.name: hash_file(path)[1] for path in template_parts()}
 

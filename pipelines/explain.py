@@ -1,6 +1,6 @@
 """Why a stage of a run ran, or did not: its key against the nearest earlier one, part by part.
 
-A key is made from code, config, inputs, what was seen outside, and a redo nonce (`components/derivation.py`). Every run's
+A key is made from code, config, inputs, external inputs, and a redo nonce (`components/derivation.py`). Every run's
 spec holds these parts for each node; the nearest earlier one is the run whose key of that node differs in the fewest.
 """
 
@@ -34,11 +34,11 @@ class Difference:
     code: tuple[str, str] | None = None
     modules: list[str] = field(default_factory=list)
     redo: bool = False
-    outside: bool = False
+    external_inputs: bool = False
     "Nothing else differs, and yet the key does."
 
     def __len__(self) -> int:
-        return len(self.config) + len(self.inputs) + (self.code is not None) + self.redo + self.outside
+        return len(self.config) + len(self.inputs) + (self.code is not None) + self.redo + self.external_inputs
 
 
 def explain_node(store: "Store", run: "Run", name: str) -> list[str]:
@@ -172,8 +172,10 @@ def _against(plan: "Plan", node: "Node", manifest: "Manifest", store: "Store") -
         words.append(f"code: {difference.code[0][:12]} -> {difference.code[1][:12]}{which}")
     words += [f"input {name} ({node.inputs.get(name, name)}) is another" for name in difference.inputs]
     words += ["asked for again"] if difference.redo else []
-    if difference.outside:
-        words.append(f"what it saw outside changed ({'; '.join(_seen(manifest.config, node.config)) or _FILES})")
+    if difference.external_inputs:
+        words.append(
+            f"what it saw outside the store changed ({'; '.join(_seen(manifest.config, node.config)) or _FILES})"
+        )
     return f"differs from {manifest.key[:12]}: {'; '.join(words)}" if words else node.why
 
 
@@ -251,7 +253,7 @@ def compare(
         one, two = modules_before.get(before.get("name", ""), {}), modules_after.get(after.get("name", ""), {})
         found.modules = sorted(module for module in {*one, *two} if one.get(module) != two.get(module))
     found.redo = before.get("redo", "") != after.get("redo", "")
-    found.outside = not len(found) and before["key"] != after["key"]
+    found.external_inputs = not len(found) and before["key"] != after["key"]
     return found
 
 
@@ -280,8 +282,8 @@ def _described(difference: Difference, before: Mapping[str, Any], node: Mapping[
         yield f"Input {name} ({source}): {was[:12] or 'none'} -> {now[:12] or 'none'}; wfm explain RUN {source} says why"
     if difference.redo:
         yield "It was asked for again (rerun --from), or an earlier time had been."
-    if difference.outside:
-        yield f"Code, options and inputs are the same: what it saw outside changed ({_FILES})."
+    if difference.external_inputs:
+        yield f"Code, options and inputs are the same: what it saw outside the store changed ({_FILES})."
         yield from (f"    {words}" for words in _seen(before.get("config"), node.get("config")))
 
 

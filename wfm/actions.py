@@ -68,17 +68,6 @@ class ActionSpec(Config):
                     "Convert the actions, or use a model that was trained with them."
                 )
 
-    def with_normaliser(self, actions: np.ndarray) -> "ActionSpec":
-        """A copy whose mean is zero and whose scale is the root mean square of ``actions`` [N, A].
-
-        The mean stays zero so that "no motion" is the zero vector for the model too. A component that never moves
-        keeps scale 1.
-        """
-        self._check(actions)
-        rms = np.sqrt(np.mean(np.square(np.asarray(actions, dtype=np.float64).reshape(-1, self.width)), axis=0))
-        scale = tuple(float(value) if value > 1e-6 else 1.0 for value in rms)
-        return self.model_copy(update={"mean": (0.0,) * self.width, "scale": scale})
-
     def range_of(self, seen: np.ndarray) -> dict[str, list[float]]:
         """The least and the greatest raw value of each component in ``seen`` [..., A], normalised: what a model was shown."""
         raw = self.denormalise(seen).reshape(-1, self.width)

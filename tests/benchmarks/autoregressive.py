@@ -16,6 +16,7 @@ import torch
 from transformers import Qwen3Config, Qwen3ForCausalLM
 
 from tests.benchmarks.paired import THREADS, best_batch, paired, print_line
+from wfm.families.autoregressive.build import transformer
 from wfm.families.autoregressive.decoding import continue_tokens, greedy
 from wfm.models.autoregressive import AutoregressiveConfig, AutoregressiveTransformer
 from wfm.models.fast_cpu import fast_cpu
@@ -41,7 +42,7 @@ def models(size: str) -> tuple[AutoregressiveTransformer, Qwen3ForCausalLM]:
         ),
         attn_implementation="sdpa",
     )  # fmt: skip
-    return fast_cpu(AutoregressiveTransformer(config).eval()), peer.eval()
+    return fast_cpu(transformer(config).eval()), peer.eval()
 
 
 def measure(size: str, pairs: int) -> None:

@@ -21,6 +21,7 @@ from torch import Tensor
 from tests.benchmarks.paired import THREADS, paired, print_line
 from wfm.actions import ActionSpec
 from wfm.artifacts import Artifact, Store
+from wfm.conditions.action import Action
 from wfm.data.loader import Loader, read_latents
 from wfm.data.plan import DataPlan
 from wfm.data.shards import iter_samples
@@ -37,7 +38,7 @@ from wfm.recipes import demo
 from wfm.training.config import WorldTrainingConfig
 from wfm.training.encode import encode_shards
 from wfm.training.encode_config import EncodingConfig
-from wfm.training.encoded import Encoded, with_actions
+from wfm.training.encoded import Encoded, with_conditions
 from wfm.training.fit_world_model import build, go_on
 from wfm.training.loop import train
 from wfm.training.moments import write_summary
@@ -86,7 +87,7 @@ def encoded(folder: Path, dataset: Artifact, tokenizer: Tokenizer) -> Encoded:
             *([row[name] for row in rows] for name in ("clip_id", "start_frame", "num_frames"))
         )
         samples.arrays.update({name: torch.from_numpy(array) for name, array in found.items()})
-        splits.append(with_actions(samples, spec))
+        splits.append(with_conditions(samples, [Action(spec=spec)], {"actions": spec.resolved()}, 24.0))
     return Encoded(splits[0], splits[1], {}, spec, float(splits[0].arrays["fps"][0]))
 
 

@@ -24,6 +24,7 @@ from diffusers import EDMEulerScheduler
 from torch import Tensor
 
 from tests.benchmarks.paired import THREADS, paired, print_line
+from wfm.families.diffusion.build import denoiser
 from wfm.families.diffusion.draw import draw_latents
 from wfm.generation.sampler_config import GuidanceConfig, SamplerConfig
 from wfm.generation.samplers import seeded_noise
@@ -48,7 +49,7 @@ def models(same: dict[str, Any]) -> tuple[Denoiser, torch.nn.Module]:
     """Ours and the rival's with the same weights; what starts at zero is random. same: fields that both configs have."""
     torch.manual_seed(0)
     network = {"in_channels": 16, "qk_norm_eps": 1e-5, **same}
-    ours = fast_cpu(Denoiser(DenoiserConfig.parse({"network": network})).eval())
+    ours = fast_cpu(denoiser(DenoiserConfig.parse({"network": network})).eval())
     for parameter in ours.parameters():
         if not parameter.any():
             torch.nn.init.normal_(parameter, std=0.02)

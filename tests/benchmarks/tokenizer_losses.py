@@ -38,8 +38,8 @@ from wfm.models.tokenizer.perceptual import GaborNet, gram_distance, perceptual_
 from wfm.recipes import demo
 from wfm.simulation.camera import pose_at
 from wfm.simulation.config import SimulationConfig
-from wfm.simulation.plan import plan_session
 from wfm.simulation.render import renderer_for
+from wfm.simulation.session import plan_session
 from wfm.training.loop import train
 from wfm.training.metrics import read_curve
 

@@ -25,7 +25,7 @@ def test_key_moves_with_each_part() -> None:
         derive_key(**{**base, "what": {"a": 2}}),
         derive_key(**{**base, "inputs": {"x": "l"}}),
         derive_key(**base, redo="1"),
-        derive_key(**base, outside=["f"]),
+        derive_key(**base, external_inputs=["f"]),
     }
     assert len(keys) == 7
     assert derive_key(**base) == derive_key(**{**base, "what": {"a": 1}})

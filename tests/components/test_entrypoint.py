@@ -1,5 +1,6 @@
 """The stage contract, with real processes: outcomes, keys, parts, leases, stopping."""
 
+import ast
 import json
 import os
 import signal
@@ -12,6 +13,8 @@ from typing import Any
 
 import pytest
 
+from components.derivation import ROOT
+from pipelines.stages import TABLE
 from wfm.artifacts import Store
 from wfm.artifacts.runs import Run
 
@@ -226,3 +229,12 @@ def test_two_starters_do_the_work_once(stage: Stage) -> None:
     processes = [stage.start(parts=["a", "b", "c", "d"])[0] for _ in range(2)]
     assert [process.communicate(timeout=60) and process.returncode for process in processes] == [0, 0]
     assert sorted(stage.trace.read_text().split()) == ["a", "b", "c", "d"]
+
+
+@pytest.mark.parametrize("component", sorted({row.component for row in TABLE}))
+def test_every_function_of_a_stage_is_one_that_somebody_calls(component: str) -> None:
+    """`run` and `external_inputs` are called by the contract; a misspelt one would be a stage whose key forgets its files."""
+    tree = ast.parse((ROOT / f"components/{component}.py").read_text())
+    own = {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
+    named = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
+    assert own - named - {"run", "external_inputs"} == set()

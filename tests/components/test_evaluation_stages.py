@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from components.derivation import closure_hash
-from components.write_report import WriteReportConfig, outside
+from components.write_report import WriteReportConfig, external_inputs
 from wfm.errors import InputError
 from wfm.evaluation.schema import read_metrics
 
@@ -88,11 +88,11 @@ def test_threads_stay_out_of_the_key_and_what_is_looked_at_does_not():
 def test_the_look_of_the_page_is_in_its_key(monkeypatch, tmp_path):
     import wfm.evaluation.page.config as page
 
-    before = outside(WriteReportConfig(), {}, None)
+    before = external_inputs(WriteReportConfig(), {}, None)
     for path in page.template_parts():
         (tmp_path / path.name).write_text(path.read_text() + "\n")
     monkeypatch.setattr(page, "HERE", tmp_path)
-    after = outside(WriteReportConfig(), {}, None)
+    after = external_inputs(WriteReportConfig(), {}, None)
     assert set(before) == set(after) == set(page.PARTS)
     assert all(before[name] != after[name] for name in before)
     assert closure_hash("write_report")

@@ -59,7 +59,7 @@ def test_a_mixture_reaches_training(run_stage: Stage, dataset: Artifact, tmp_pat
     assert train(weights, "moved").key == mixed.key, "its content is in the key, not its place"
     other = train([1.0, 1.0, 1.0, 3.0, 1.0, 0.0])
     assert len({other.key, mixed.key, plain.key}) == 3
-    states = [open_model(made, "diffusion")[0].state_dict() for made in (mixed, plain, other)]
+    states = [open_model(made)[0].state_dict() for made in (mixed, plain, other)]
     assert not all(torch.equal(states[0][name], states[1][name]) for name in states[0])
     assert not all(torch.equal(states[0][name], states[2][name]) for name in states[0])
     with pytest.raises(DataError, match=r"nothing to train on of 'x' \(1 clips\)"):

@@ -19,7 +19,7 @@ from wfm.errors import Cancelled, ConfigError, DataError, InputError
 from wfm.families.diffusion_decoder.card import DecoderTrainingConfig
 from wfm.families.diffusion_decoder.draw import TokenDecoder
 from wfm.families.diffusion_decoder.fit import fit_decoder, joined
-from wfm.generation.from_artifacts import fetch_decoder
+from wfm.generation.from_artifacts import fetch_decoder, open_decoder
 from wfm.generation.write_video import write_mp4
 from wfm.models.folder import open_model
 from wfm.training.encoded import read_encoded
@@ -78,20 +78,21 @@ def test_from_tokens_to_video(run_stage: Stage, made: dict[str, Artifact], store
     trained = run_stage("train_decoder", DECODER, **made)
     assert trained.manifest.extra["validation"]["mean_psnr"] > 5
     assert trained.manifest.counts["inputs"] > 0
-    with pytest.raises(InputError, match="kind 'tokenizer', wanted a diffusion decoder"):
+    with pytest.raises(InputError, match="kind 'tokenizer', wanted a decoder of tokens"):
         fetch_decoder(store, made["tokenizer"].key, tmp_path / "fetched")
     trained.fetch_tree("", tmp_path / "fetched")
     folder, key = fetch_decoder(store, str(tmp_path / "fetched"), tmp_path / "not needed")
     assert not key
-    decoder = TokenDecoder.load(folder)
+    decoder = open_decoder(folder)
+    assert isinstance(decoder, TokenDecoder)
     tokens = read_encoded(made["tokens"]).val.arrays["tokens"][:2]
     video = decoder.decode(tokens, (16, 16), seeds=[1, 2])
     assert video.shape == (2, 3, 13, 16, 16)
     windows = decoder._replace(window=2, overlap=1, mode="sample").decode(tokens, (16, 16), seeds=[1, 2])
     assert windows.isfinite().all()
     made["tokenizer"].fetch_tree("model/", tmp_path / "other")
-    with pytest.raises(DataError, match="not a diffusion decoder"):
-        TokenDecoder.load(tmp_path / "other")
+    with pytest.raises(DataError, match="not a decoder of tokens"):
+        open_decoder(tmp_path / "other")
 
 
 def test_killed_and_resumed_is_the_same(made: dict[str, Artifact], tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ import transformers.models.qwen3.modeling_qwen3 as peer_module
 from torch import Tensor
 from transformers import Qwen3Config, Qwen3ForCausalLM
 
+from wfm.families.autoregressive.build import transformer
 from wfm.families.autoregressive.decoding import continue_tokens, greedy
 from wfm.models.autoregressive import AutoregressiveConfig, AutoregressiveTransformer
 from wfm.models.rotary import Rope, rope_3d
@@ -156,8 +157,9 @@ def tokens(frames: int, batch: int = 2) -> Tensor:
 @pytest.mark.parametrize("axes", [1, 3])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=["fp32", "fp64"])
 @pytest.mark.parametrize("case", CASES)
-def test_logits_and_gradients_are_the_peers(case, dtype, axes, monkeypatch) -> None:
+def test_logits_and_gradients_are_the_peers(case, dtype, axes, monkeypatch, way) -> None:
     ours, peer = pair(CASES[case], dtype, axes, monkeypatch)
+    ours = way(ours)
     ids = tokens(3)
     mine = ours(ids)[:, :, 0]  # [B, N - 1, vocabulary]
     theirs = peer(input_ids=ids.flatten(1)[:, :-1]).logits
@@ -226,7 +228,7 @@ def test_rotary_tables_against_the_plain_twin(head_dim, theta) -> None:
 def test_gradients_flow_from_the_past_alone(order, monkeypatch) -> None:
     """d logits[k] / d input[j] is exactly zero for j behind k's own block, and nowhere else."""
     torch.manual_seed(4)
-    model = AutoregressiveTransformer(AutoregressiveConfig(**{**SMALL, "order": order})).double()
+    model = transformer(AutoregressiveConfig(**{**SMALL, "order": order})).double()
     ids = tokens(4, batch=1)
     stride = model.stride(*SIZE)
     inputs = model.embed(model.patchify(ids)[:, :-stride]).detach().requires_grad_()

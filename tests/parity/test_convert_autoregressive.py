@@ -8,6 +8,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from wfm.errors import ConfigError, DataError
+from wfm.families.autoregressive.build import transformer
 from wfm.models.autoregressive import AutoregressiveConfig, AutoregressiveTransformer
 from wfm.models.convert import from_cosmos, to_cosmos
 
@@ -17,7 +18,7 @@ KINDS = {"plain": {}, "text": {"text_embed_dim": 10, "absolute_embedding": True,
 
 def make(**changes) -> AutoregressiveTransformer:
     torch.manual_seed(0)
-    model = AutoregressiveTransformer(AutoregressiveConfig(**{**SMALL, **changes}))
+    model = transformer(AutoregressiveConfig(**{**SMALL, **changes}))
     for parameter in model.parameters():
         torch.nn.init.normal_(parameter, std=0.3)
     return model.eval()

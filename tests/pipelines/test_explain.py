@@ -69,7 +69,7 @@ def test_code_names_the_module(store: Store) -> None:
 
 def test_asked_for_again_and_the_world_outside(store: Store) -> None:
     past_run(store)
-    assert "saw outside changed" in told(store, past_run(store, key="3" * 64))
+    assert "saw outside the store changed" in told(store, past_run(store, key="3" * 64))
     assert "asked for again" in told(store, past_run(store, key="2" * 64, redo="nonce"))
 
 

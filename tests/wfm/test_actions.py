@@ -40,12 +40,6 @@ def test_lengths_must_agree() -> None:
         ActionSpec.parse({"names": ["a", "b"], "units": ["m"], "mean": [0, 0], "scale": [1, 1]})
 
 
-def test_normaliser_from_data_keeps_zero_at_zero() -> None:
-    fitted = SPEC.with_normaliser(np.array([[30.0, 0.0], [-30.0, 0.0]]))
-    assert fitted.mean == (0.0, 0.0)
-    assert fitted.scale == (30.0, 1.0)
-
-
 def test_null_action_has_no_width() -> None:
     assert ActionSpec.null().width == 0
     assert ActionSpec.null().normalise(np.zeros((5, 0))).shape == (5, 0)

@@ -3,18 +3,19 @@
 import pydantic
 import pytest
 
-from components.generate_videos import GenerateVideosConfig
-from wfm.config import Config, added, assign, how, parse_assignment
+from wfm.config import Config, added, assign, how, knows, parse_assignment
 from wfm.curation.dedup.dedup import DedupConfig
 from wfm.curation.select.cluster import ClusterConfig
 from wfm.curation.select.select import SplitRatio
 from wfm.errors import ConfigError
 from wfm.evaluation.config import EvaluationConfig
+from wfm.generation.held_out_config import HeldOutConfig
 from wfm.simulation.config import SimulationConfig
 from wfm.training.config import TrainingConfig
 
+FUTURES = type(HeldOutConfig.parse({"family": "diffusion"}))
 SEEDED = (
-    ClusterConfig, DedupConfig, EvaluationConfig, GenerateVideosConfig, SimulationConfig, SplitRatio, TrainingConfig,
+    ClusterConfig, DedupConfig, EvaluationConfig, FUTURES, SimulationConfig, SplitRatio, TrainingConfig,
 )  # fmt: skip
 
 
@@ -171,3 +172,10 @@ def test_a_rule_that_did_not_reckon_with_a_value_is_an_error_of_ours():
 
     with pytest.raises(ConfigError, match=r"Halves: these values cannot be \(ZeroDivisionError"):
         Halves.parse({"parts": 0})
+
+
+def test_a_stage_wide_override_asks_who_has_the_field() -> None:
+    assert knows(["inner", "width"], Outer)
+    assert knows(["maybe", "workers"], Outer)
+    assert not knows(["inner", "widht"], Outer)
+    assert not knows(["nothing"], Outer)

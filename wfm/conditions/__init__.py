@@ -7,6 +7,7 @@ knows none of these; the data carry named tensors, and each condition reads its 
     text             the caption's embeddings
     action           the action vector of each frame
     camera           the camera's rates alone
+    tracks           the signals that conditions make of a clip's frames
 
 A new one is one file: a class with its reads, encoder, slot, null, dropout and spec, registered here or, from another
 package, by an entry point of group `wfm.conditions`.
@@ -14,7 +15,7 @@ package, by an entry point of group `wfm.conditions`.
 
 from typing import Any
 
-__all__ = ["Condition", "Geometry", "Place", "View", "condition_class", "names", "parse"]
+__all__ = ["CONDITIONS", "Condition", "View", "condition_class", "encoders", "of_slots", "parse"]
 
 
 def __getattr__(name: str) -> Any:

@@ -9,16 +9,16 @@ Absent, a learned null vector stands in its place: "no action is known" is not "
 """
 
 from collections.abc import Mapping
-from typing import ClassVar, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from wfm.actions import ActionSpec
-from wfm.conditions.condition import Condition, Geometry, Place, View
+from wfm.conditions.condition import Condition, View, action_spec
 from wfm.errors import ConfigError
-from wfm.models.slots import Null, Slot
+from wfm.models.slots import Geometry, Null, Place, Slot, SlotConfig
 
 FREQUENCIES = (1.0, 2.0, 4.0)
 """Of the sines and cosines of the accumulated action."""
@@ -34,19 +34,27 @@ class Action(Condition):
 
     spec: ActionSpec = ActionSpec.null()
     "Names, units, frame of reference, rate and normaliser."
-    range: dict[str, list[float]] | None = None
-    "The least and the greatest raw value of each component that training showed; None: not known."
 
-    TRAINING: ClassVar[tuple[str, ...]] = ("dropout", "range")
+    def described(self, meanings: Mapping[str, Mapping[str, Any]]) -> Self:
+        """With the spec of the data's actions."""
+        return self._of(action_spec(meanings))
+
+    def _of(self, found: ActionSpec) -> Self:
+        if self.spec.width:
+            self.spec.require_same(found, whose="the data set")
+            return self
+        return self.model_copy(update={"spec": found})
 
     def read(self, view: View) -> dict[str, np.ndarray]:
-        """Raw actions float32 `[T, A]`; nothing for a window without. Raises InputError for actions that mean something
-        else."""
+        """Normalised actions float32 `[N, T, A]`; nothing without any."""
         raw = view.signals.get("actions")
-        if raw is None or not raw.shape[-1]:
+        if raw is None or not self.spec.width:
             return {}
-        self.spec.require_same(view.meanings["actions"], whose="the window")
-        return {self.reads()[0]: np.asarray(raw, np.float32)}
+        return self._with_presence(self.spec.normalise(raw), view)
+
+    def _with_presence(self, values: np.ndarray, view: View) -> dict[str, np.ndarray]:
+        name, has = self.tensor_names()[0], view.signals.get("has_actions")
+        return {name: values} | ({} if has is None else {f"has_{name}": has})
 
     def width(self, geometry: Geometry) -> int:
         """Features of a latent frame: see `ActionFeatures`."""
@@ -54,12 +62,13 @@ class Action(Condition):
 
     def encoder(self, geometry: Geometry) -> nn.Module:
         """`ActionFeatures`."""
-        return ActionFeatures(self.spec.width, geometry.temporal_compression, geometry.fps, name=self.reads()[0])
+        return ActionFeatures(self.spec.width, geometry.temporal_compression, geometry.fps, name=self.tensor_names()[0])
 
-    def fitted(self, tensors: Mapping[str, Tensor]) -> Self:
-        """With the range of the training samples' normalised actions."""
-        seen = tensors.get(self.reads()[0])
-        return self if seen is None else self.model_copy(update={"range": self.spec.range_of(seen.numpy())})
+    @classmethod
+    def encoder_of(cls, slot: SlotConfig, geometry: Geometry) -> nn.Module:
+        """As many components as the slot is wide for: a model's configuration knows no more of them."""
+        width = slot.width // feature_width(1, geometry.temporal_compression)
+        return ActionFeatures(width, geometry.temporal_compression, geometry.fps, name=slot.tensors[0])
 
     def require_same(self, other: Condition, *, whose: str = "the input") -> None:
         """As of every condition; the normaliser is the model's own business."""

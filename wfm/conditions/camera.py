@@ -4,13 +4,15 @@ A model that is told the camera's path and not what acts in the scene is conditi
 reads a camera path as an action whose other components are zero (`wfm.generation.camera_files`).
 """
 
-from typing import ClassVar
+from collections.abc import Mapping
+from typing import Any, ClassVar, Self
 
 import numpy as np
 
 from wfm.actions import ActionSpec
 from wfm.conditions.action import Action
-from wfm.conditions.condition import View
+from wfm.conditions.condition import View, action_spec
+from wfm.errors import InputError
 
 PREFIX = "camera"
 ORBIT = "camera_orbit_rate"
@@ -21,15 +23,25 @@ class Camera(Action):
 
     name: ClassVar[str] = "camera"
     tensors: ClassVar[tuple[str, ...]] = ("camera",)
+    replaces: ClassVar[tuple[str, ...]] = ("action",)
+
+    def described(self, meanings: Mapping[str, Mapping[str, Any]]) -> Self:
+        """With the camera's part of the spec of the data's actions. Raises InputError where no action moves the camera."""
+        found = camera_spec(action_spec(meanings))
+        if not found.width:
+            raise InputError(
+                f"condition 'camera': the data set's actions are {', '.join(action_spec(meanings).names) or 'none'}, of which "
+                f"none begins with {PREFIX!r}; leave it out"
+            )
+        return self._of(found)
 
     def read(self, view: View) -> dict[str, np.ndarray]:
-        """Raw rates float32 `[T, A]`; nothing for a window whose actions do not move the camera."""
-        spec = view.meanings.get("actions", ActionSpec.null())
-        chosen = columns(spec)
-        if not chosen:
+        """Normalised rates float32 `[N, T, A]`; nothing without actions."""
+        raw = view.signals.get("actions")
+        if raw is None:
             return {}
-        self.spec.require_same(camera_spec(spec), whose="the window")
-        return {self.name: np.asarray(view.signals["actions"][:, chosen], np.float32)}
+        chosen = columns(action_spec(view.meanings))
+        return self._with_presence(self.spec.normalise(raw[..., chosen]), view)
 
 
 def columns(spec: ActionSpec) -> list[int]:

@@ -2,7 +2,8 @@
 
 A condition says, in one file,
 
-    reads      what it takes of a window: `read(view)` -> named arrays, the same in training and in generation
+    reads      what it takes of windows: `read(view)` -> named arrays, the same in training and in generation; and, where the
+               data have no such signal, `track(frames)`: how it is made of a clip's frames
     encoder    a module: the batch's tensors -> what enters the model, at the width that `width` says
     slot       where that enters (`wfm.models.slots`)
     null       what stands there where it is absent: `nothing` (exactly the model without it) or something learned
@@ -13,11 +14,9 @@ More come from other packages, by an entry point of group `wfm.conditions` (name
 one imports its file: keep what is heavy inside `encoder` where planning should stay light.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from importlib import import_module
-from importlib.metadata import entry_points
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 import pydantic
@@ -25,58 +24,41 @@ import pydantic
 from wfm.actions import ActionSpec
 from wfm.config import Config, Share
 from wfm.errors import ConfigError, InputError
-from wfm.models.slots import Null, Slot, SlotConfig
+from wfm.models.slots import Geometry, Null, Slot, SlotConfig
+from wfm.registry import Registry
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import nn
 
-GROUP = "wfm.conditions"
-"""Entry points of this group register conditions of other packages."""
+    from wfm.data.signals import Track
 
-BUILT_IN: dict[str, str] = {
-    "past": "wfm.conditions.past:Past",
-    "extrapolation": "wfm.conditions.extrapolation:Extrapolation",
-    "text": "wfm.conditions.text:Text",
-    "action": "wfm.conditions.action:Action",
-    "camera": "wfm.conditions.camera:Camera",
-}
+CONDITIONS = Registry(
+    "wfm.conditions",
+    "condition",
+    {
+        "past": "wfm.conditions.past:Past",
+        "extrapolation": "wfm.conditions.extrapolation:Extrapolation",
+        "text": "wfm.conditions.text:Text",
+        "action": "wfm.conditions.action:Action",
+        "camera": "wfm.conditions.camera:Camera",
+    },
+)
 
 
 @dataclass(frozen=True)
 class View:
-    """What a condition may look at of one window: in training of one that is known whole, in generation of one whose future
-    is not there yet. What it reads must be the same in both."""
+    """What a condition may look at of N windows: in training of such as are known whole, in generation of such whose future is
+    not there yet. What it reads must be the same in both."""
 
-    past: np.ndarray
-    "The given frames, uint8 `[P, H, W, 3]`."
+    signals: Mapping[str, np.ndarray]
+    """By name, `[N, T, ...]` in raw units, a row a frame, of the clips' sidecars or the caller's files. Of one that a condition
+    makes of the frames (`track`) generation holds the given frames' rows alone: no others may be read."""
     num_frames: int
     "T: given and predicted frames together."
     fps: float
     "Frames a second [1/s]."
-    signals: Mapping[str, np.ndarray] = field(default_factory=dict)
-    "What lies beside the video by frame, `[T, ...]` each, in raw units: of the clip's sidecars, or of the caller's files."
-    meanings: Mapping[str, ActionSpec] = field(default_factory=dict)
-    "What the components of a signal mean, where it says so: names, units, frame, rate."
-    text: str = ""
-    "The caption."
-
-
-class Geometry(NamedTuple):
-    """What an encoder is told of its model's window."""
-
-    temporal_compression: int
-    "Video frames per latent frame after the first."
-    fps: float
-    "Frames a second of the training video [1/s]."
-
-
-class Place(NamedTuple):
-    """The latent frames of a batch that an encoder speaks of."""
-
-    frames: int
-    "t: latent frames."
-    given: "Tensor"
-    "int64 `[B]`: how many of them are given."
+    meanings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    "What the numbers of a signal are, as the clips' sidecars say it."
 
 
 class Condition(Config):
@@ -89,6 +71,8 @@ class Condition(Config):
     slot: ClassVar[Slot]
     "Where it enters."
     null: ClassVar[Null] = "nothing"
+    replaces: ClassVar[tuple[str, ...]] = ()
+    "Conditions that a model with this one goes without."
     dropout: Share = pydantic.Field(0.1)
     """Share of samples trained as if it were absent. (An objective that has a field of its own for it, such as
     `action_dropout`, goes before.)"""
@@ -97,22 +81,23 @@ class Condition(Config):
     "Fields that say how it is trained and not what it means: they may differ."
 
     @classmethod
-    def reads(cls) -> tuple[str, ...]:
+    def tensor_names(cls) -> tuple[str, ...]:
         """Names of its tensors in a batch."""
         return cls.tensors or (cls.name,)
 
-    @classmethod
-    def presence(cls) -> str:
-        """The tensor bool `[B]` of a batch that says which samples have it; none in the batch: all have."""
-        return f"has_{cls.reads()[0]}"
+    def track(self, frames: np.ndarray, fps: float) -> "Track | None":
+        """The signal that it makes of a clip's frames uint8 `[T, H, W, 3]`, kept under the condition's name; None: it makes
+        none, and reads what the data have."""
+        return None
 
-    encoded: ClassVar[bool] = False
-    """Whether what `read` gives is video uint8 `[T, H, W, 3]`, which the model's own tokenizer encodes as it does the window:
-    the tensor is then like the window's latents or tokens."""
+    def described(self, meanings: Mapping[str, Mapping[str, Any]]) -> Self:
+        """This condition with what the data say of their signals taken into its spec. Raises InputError where that is
+        another."""
+        return self
 
     def read(self, view: View) -> dict[str, np.ndarray]:
-        """The arrays of one window by the names of `reads()`; shapes are alike for all windows of a model. Empty: the window
-        has none, and the null stands for it. Raises DataError for what cannot be."""
+        """The arrays `[N, ...]` of windows by the names of `tensor_names()`; `has_<name>` bool `[N]` beside the first where
+        not all have it. Empty: none has, and the null stands for it. Raises DataError for what cannot be."""
         raise NotImplementedError(f"{type(self).__name__} reads nothing")
 
     def width(self, geometry: Geometry) -> int:
@@ -124,13 +109,21 @@ class Condition(Config):
         `Place` they speak of -> what its slot takes. None: its one tensor enters as it is."""
         return None
 
-    def fitted(self, tensors: Mapping[str, "Tensor"]) -> Self:
-        """This condition with what is learned from the training samples, such as a normaliser: `[N, ...]` each."""
-        return self
+    @classmethod
+    def encoder_of(cls, slot: SlotConfig, geometry: Geometry) -> "nn.Module | None":
+        """The encoder of a model that holds it as `slot`."""
+        return cls.parse(slot.spec).encoder(geometry)
 
     def slot_config(self, geometry: Geometry) -> SlotConfig:
         """What a model's configuration holds of it."""
-        return SlotConfig(slot=self.slot, width=self.width(geometry), null=self.null, spec=self.resolved())
+        return SlotConfig(
+            slot=self.slot,
+            width=self.width(geometry),
+            tensors=self.tensor_names(),
+            null=self.null,
+            dropout=self.dropout,
+            spec=self.resolved(),
+        )
 
     def require_same(self, other: "Condition", *, whose: str = "the input") -> None:
         """Raise InputError unless `other` means the same, naming the field, both values and what to do."""
@@ -145,27 +138,11 @@ class Condition(Config):
                 )
 
 
-def names() -> tuple[str, ...]:
-    """Every condition there is: those of this package, then those of others."""
-    return (*BUILT_IN, *sorted({entry.name for entry in entry_points(group=GROUP)} - set(BUILT_IN)))
-
-
 def condition_class(name: str) -> type[Condition]:
-    """The class registered as `name`. Raises ConfigError for an unknown name and for an entry point that is no condition, of
-    another name, or that takes a name of ours."""
-    if name in BUILT_IN:
-        return _resolve(BUILT_IN[name])
-    found = [entry for entry in entry_points(group=GROUP) if entry.name == name]
-    if not found:
-        raise ConfigError(
-            f"unknown condition {name!r}. Choices: {', '.join(names())}; another package adds one by an entry point of "
-            f"group {GROUP!r}"
-        )
-    if len(found) > 1:
-        raise ConfigError(f"condition {name!r} is registered {len(found)} times: {', '.join(e.value for e in found)}")
-    made = found[0].load()
+    """The class registered as `name`. Raises ConfigError for an unknown name, and for what is no condition of that name."""
+    made = CONDITIONS.load(name)
     if not (isinstance(made, type) and issubclass(made, Condition)) or made.name != name:
-        raise ConfigError(f"condition {name!r}: {found[0].value} is no Condition of that name")
+        raise ConfigError(f"condition {name!r}: {CONDITIONS.path(name)} is no Condition of that name")
     return made
 
 
@@ -180,7 +157,21 @@ def parse(values: Mapping[str, Mapping[str, Any]]) -> dict[str, Condition]:
     return found
 
 
-def _resolve(path: str) -> type[Condition]:
-    module, attribute = path.split(":")
-    found: type[Condition] = getattr(import_module(module), attribute)
-    return found
+def of_slots(slots: Mapping[str, SlotConfig]) -> dict[str, Condition]:
+    """The conditions that a model's configuration holds by spec."""
+    return parse({name: slot.spec for name, slot in slots.items()})
+
+
+def encoders(
+    slots: Mapping[str, SlotConfig], geometry: Geometry, known: Iterable[type[Condition]] = ()
+) -> "dict[str, nn.Module]":
+    """The encoders of a model's conditions, of those that have one; `known`: classes of those that it has fields for. Raises
+    ConfigError for a condition that is not here."""
+    own = {kind.name: kind for kind in known}
+    found = {name: (own.get(name) or condition_class(name)).encoder_of(slot, geometry) for name, slot in slots.items()}
+    return {name: one for name, one in found.items() if one is not None}
+
+
+def action_spec(meanings: Mapping[str, Mapping[str, Any]]) -> ActionSpec:
+    """What the actions of the data mean; the null action where they have none."""
+    return ActionSpec.parse(meanings["actions"]) if "actions" in meanings else ActionSpec.null()

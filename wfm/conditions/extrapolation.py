@@ -9,10 +9,10 @@ from typing import ClassVar
 import numpy as np
 import pydantic
 
-from wfm.conditions.condition import Condition, Geometry, View
+from wfm.conditions.condition import Condition
 from wfm.data.motion import extrapolate
 from wfm.errors import ConfigError
-from wfm.models.slots import Slot
+from wfm.models.slots import Geometry, Slot, SlotConfig
 
 
 class Extrapolation(Condition):
@@ -21,7 +21,6 @@ class Extrapolation(Condition):
     name: ClassVar[str] = "extrapolation"
     tensors: ClassVar[tuple[str, ...]] = ("guess",)
     slot: ClassVar[Slot] = "channels"
-    encoded: ClassVar[bool] = True
 
     given_frames: int = pydantic.Field(9, ge=2)
     "Video frames whose motion goes on; one frame has none."
@@ -30,17 +29,21 @@ class Extrapolation(Condition):
     dropout: float = pydantic.Field(0.0, ge=0, le=0)
     "It is never dropped: it follows from the past, which is there."
 
-    def read(self, view: View) -> dict[str, np.ndarray]:
-        """The given frames and their future, uint8 `[T, H, W, 3]`. Raises ConfigError for another number of given frames than
-        the model knows."""
-        if len(view.past) != self.given_frames:
+    def video(self, past: np.ndarray, num_frames: int) -> np.ndarray:
+        """Windows uint8 `[N, T, H, W, 3]` of their given frames `[N, P, H, W, 3]` and what follows from those, for the model's
+        own tokenizer to encode. Raises ConfigError for another number of given frames than the model knows."""
+        if past.shape[1] != self.given_frames:
             raise ConfigError(
-                f"extrapolation.given_frames is {self.given_frames} and {len(view.past)} frames are given: the model is shown "
+                f"extrapolation.given_frames is {self.given_frames} and {past.shape[1]} frames are given: the model is shown "
                 f"what follows {self.given_frames} frames, give as many"
             )
-        future = extrapolate(view.past[None], view.num_frames - self.given_frames)[0]
-        return {self.reads()[0]: np.concatenate([view.past, future])}
+        return np.concatenate([past, extrapolate(past, num_frames - self.given_frames)], axis=1)
 
     def width(self, geometry: Geometry) -> int:
         """Channels beside the latents."""
         return self.channels
+
+    @classmethod
+    def encoder_of(cls, slot: SlotConfig, geometry: Geometry) -> None:
+        """None: its latents or tokens enter as they are."""
+        return None

@@ -6,12 +6,10 @@ are. `repeat_last` shows the last of them beside every frame too. Absent, nothin
 
 from typing import ClassVar
 
-import numpy as np
-
-from wfm.conditions.condition import Condition, Geometry, View
+from wfm.conditions.condition import Condition
 from wfm.config import Natural
 from wfm.errors import ConfigError
-from wfm.models.slots import Slot
+from wfm.models.slots import Geometry, Slot
 
 
 class Past(Condition):
@@ -19,16 +17,11 @@ class Past(Condition):
 
     name: ClassVar[str] = "past"
     slot: ClassVar[Slot] = "sequence"
-    encoded: ClassVar[bool] = True
 
     frames: Natural = 9
     "Given video frames; 0: none. 1 + temporal_compression * n."
     repeat_last: bool = False
     "Whether the last given latent frame is shown beside every frame."
-
-    def read(self, view: View) -> dict[str, np.ndarray]:
-        """The given frames `[P, H, W, 3]`; nothing where none is given."""
-        return {self.name: view.past} if len(view.past) else {}
 
     def latent_frames(self, geometry: Geometry) -> int:
         """Given latent frames. Raises ConfigError for frames that are no whole number of them."""

@@ -9,9 +9,9 @@ from typing import Any, ClassVar, Literal
 
 import pydantic
 
-from wfm.conditions.condition import Condition, Geometry
+from wfm.conditions.condition import Condition
 from wfm.config import Natural
-from wfm.models.slots import Slot
+from wfm.models.slots import Geometry, Slot, SlotConfig
 
 
 class Text(Condition):
@@ -43,3 +43,8 @@ class Text(Condition):
     def width(self, geometry: Geometry) -> int:
         """Of one token."""
         return self.embed_dim
+
+    @classmethod
+    def encoder_of(cls, slot: SlotConfig, geometry: Geometry) -> None:
+        """None: embeddings enter as they are."""
+        return None

@@ -15,7 +15,6 @@ from wfm.errors import DataError
 
 CACHE_GIB_VARIABLE = "WFM_SOURCE_CACHE_GIB"
 """Environment variable: how much of the local cache downloaded videos may fill [GiB]; 20 by default."""
-_CHUNK = 4 << 20
 _IN_USE_SECONDS = 900  # a download touched this recently may still be open somewhere
 _HASHES_KEPT = 4096
 _hashes: dict[tuple[str, int, int, int], str] = {}

@@ -8,8 +8,10 @@ Rooms, in reading order:
     samplers        diffusion samplers (Euler, Heun, RES-2AB, DPM-Solver++, flow) over a plain ``denoise(x, sigma)``
     rollout         Rollout: a future of any length, window by window, each drawn by the model's family
     prompts         captions, encoded as they were in training
-    world_model     WorldModel: load a bundle, ``generate(past, actions, text) -> video``
-    held_out        every held-out window in every variant: what evaluation judges (held_out_config, held_out_plan: which ones)
+    world_model     WorldModel: load a bundle, ``generate(past, actions, text) -> video``; long futures window by window
+    held_out_plan   which held-out windows are predicted, with which actions, in which parts (held_out_config: as asked);
+                    torch-free
+    held_out        those of one part in every variant: what evaluation judges
     from_artifacts  world models out of the store
     publish         the bundle of a model and its evaluation
     past_clip, action_files, camera_files, command    what ``wfm generate`` does with a user's files (watching: how far it is)

@@ -1,6 +1,7 @@
 """How futures are drawn, as far as every family shares it. Torch-free: keys are computed from it."""
 
 import functools
+from copy import copy
 
 import pydantic
 
@@ -18,8 +19,11 @@ class SamplingConfig(Config):
 
 @functools.cache
 def with_sampling(kind: type[Config], family: Family) -> type[Config] | None:
-    """The class `kind`, whose field `sampling` is the family's own; None for a family that draws nothing."""
+    """The class `kind` of a family, whose field `sampling` is the family's own; None for one that draws no futures."""
     if family.makes != "world_model" or not family.draw:
         return None
-    own = family.sampling or SamplingConfig
-    return pydantic.create_model(f"{family.name}_{kind.__name__}", __base__=kind, sampling=(own, own()))
+    own, named = family.sampling or SamplingConfig, copy(kind.model_fields["family"])
+    named.default = family.name
+    return pydantic.create_model(
+        f"{family.name}_{kind.__name__}", __base__=kind, family=(str, named), sampling=(own, own())
+    )

@@ -2,11 +2,11 @@
 
 import json
 import struct
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from wfm.errors import DataError, InputError
+from wfm.errors import ConfigError, DataError, InputError
 from wfm.generation.config import SamplingConfig
 from wfm.generation.rollout import Shows
 from wfm.generation.world_model import WorldCard, WorldModel
@@ -26,12 +26,14 @@ def open_world(
     sampling: SamplingConfig,
     family: str = "",
     tokenizer_family: str = "",
+    conditions: Iterable[str] = (),
 ) -> WorldModel:
     """The unpublished world model of the artifacts ``tokenizer``, ``model`` and ``latents``; the latter's geometry is
     the window.
 
     Raises DataError when the model was trained with another tokenizer, or on other latents, than the ones given, and
-    ConfigError for models of other families than those said, if any.
+    ConfigError for models of other families than those said, if any, and for one whose further conditions are others: only the
+    code of what a stage's config names is in its key.
     """
     for role in ("tokenizer", "latents"):
         trained_with = inputs["model"].manifest.inputs.get(role)
@@ -52,7 +54,11 @@ def open_world(
         sampling=sampling,
         inputs={role: artifact.key for role, artifact in inputs.items()},
     )
-    return WorldModel(tokenizer, model, model_card, card)
+    world = WorldModel(tokenizer, model, model_card, card)
+    if set(world.reading.conditions) != set(conditions):
+        has, said = (", ".join(sorted(names)) or "none" for names in (world.reading.conditions, conditions))
+        raise ConfigError(f"conditions: the model was trained with {has}, the config names {said}: name those")
+    return world
 
 
 def latent_shape(latents: "Artifact") -> tuple[int, int, int]:

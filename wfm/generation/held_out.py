@@ -110,7 +110,7 @@ def generate_part(part: PartLike) -> dict[str, int]:
 def open_kept_world(store: "Store", keys: Mapping[str, str], config: HeldOutConfig) -> WorldModel:
     """The world model of artifacts by their keys, opened once a process."""
     roles = {role: keys[role] for role in ("tokenizer", "model", "latents")}
-    asked = json.dumps([store.url, roles, config.past_frames, config.sampling.resolved()])
+    asked = json.dumps([store.url, roles, config.past_frames, config.sampling.resolved(), config.conditions])
     return _WORLDS.get(
         asked,
         lambda: open_world(
@@ -119,6 +119,7 @@ def open_kept_world(store: "Store", keys: Mapping[str, str], config: HeldOutConf
             sampling=config.sampling,
             family=config.family,
             tokenizer_family=config.tokenizer_family,
+            conditions=config.conditions,
         ),
     )
 

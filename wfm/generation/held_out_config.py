@@ -4,7 +4,8 @@ from typing import Annotated
 
 import pydantic
 
-from wfm.config import Config, Count, Natural, Seed, how
+from wfm.conditions.condition import CONDITIONS
+from wfm.config import Config, Count, Natural, Seed, added, how
 from wfm.generation.config import SamplingConfig, with_sampling
 from wfm.models.family import FAMILIES, Family, FamilyConfig
 from wfm.registry import Named
@@ -17,6 +18,8 @@ class HeldOutConfig(FamilyConfig):
     "Family of the world model."
     tokenizer_family: Annotated[str, Named(FAMILIES, "network")] = "tokenizer"
     "Family of its tokenizer."
+    conditions: Annotated[tuple[str, ...], Named(CONDITIONS)] = added(())
+    "Further conditions of the model, those of its training's `conditions`."
     splits: tuple[str, ...] = ("test",)
     "Splits of the data set to predict; never train."
     past_frames: int = pydantic.Field(9, ge=1)

@@ -1,13 +1,14 @@
 """A future of any length from a model of any family: window by window, each in the tokenizer's space."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import NamedTuple, Protocol
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
-from wfm.data.loader import as_frames, as_video
-from wfm.data.motion import extrapolate
 from wfm.data.seeds import derived_seed
 from wfm.errors import ConfigError
 from wfm.generation.config import SamplingConfig
@@ -16,23 +17,20 @@ from wfm.models.finite import require_finite
 from wfm.models.video_tokenizer import VideoTokenizer
 
 
-class Told(NamedTuple):
-    """Embeddings `[B, L, D]` and lengths `[B]` of the captions, and of the negative prompt (one row for all); None: none."""
+class Given(NamedTuple):
+    """What the caller gives beside the past, of B sequences."""
 
-    text: Tensor | None = None
-    lengths: Tensor | None = None
-    negative: Tensor | None = None
-    negative_lengths: Tensor | None = None
+    actions: np.ndarray | None = None
+    "Raw, `[B, T, A]`; None: the null action."
+    text: Mapping[str, Tensor] = MappingProxyType({})
+    "Tensors of the captions, `[B, ...]`."
+    negative: Mapping[str, Tensor] = MappingProxyType({})
+    "Tensors of the negative prompt, one row for all."
 
-    def shown(self) -> dict[str, Tensor | None]:
-        """As `Ask.shown` has it: what is there, by name."""
-        named = {
-            "text": self.text,
-            "text_lengths": self.lengths,
-            "negative_text": self.negative,
-            "negative_lengths": self.negative_lengths,
-        }
-        return {name: value for name, value in named.items() if value is not None}
+    def rows(self, index: list[int]) -> "Given":
+        """Of the sequences `index`."""
+        actions = None if self.actions is None else self.actions[index]
+        return Given(actions, {name: x[index] for name, x in self.text.items()}, self.negative)
 
 
 class Shows(Protocol):
@@ -44,6 +42,19 @@ class Shows(Protocol):
 
     def decode(self, tokens: Tensor, size: tuple[int, int], *, seeds: list[int]) -> Tensor:
         """Video ``[B, 3, T, H, W]`` in [-1, 1] of tokens ``[B, t, h, w]``, frames of `size`."""
+
+
+class Reading(Protocol):
+    """What a model's conditions read of a window: `wfm.generation.reading`."""
+
+    frames: bool
+    "Whether one of them reads the given frames."
+    encoded: tuple[str, ...]
+    "Tensors that are video, for the tokenizer to encode."
+
+    def tensors(self, past: Tensor | None, beside: Given, start: int, length: int) -> dict[str, Tensor]:
+        """By name, of the window of `length` frames from `start` on; past `[B, 3, P, H, W]` its given frames, None where none
+        reads them."""
 
 
 @dataclass(frozen=True)
@@ -59,32 +70,31 @@ class Rollout:
     "Frames of a window: given and predicted together."
     size: tuple[int, int]
     "Height and width of a frame [pixels]."
+    reading: Reading
+    "What its conditions read of a window."
     decoder: Shows | None = None
     "What shows tokens in place of the tokenizer."
 
-    def run(self, past: Tensor, actions: Tensor | None, text: Told, total: int, seeds: list[int], mode: str) -> Tensor:
+    def run(self, past: Tensor, beside: Given, total: int, seeds: list[int], mode: str) -> Tensor:
         """``[B, 3, total, H, W]``, window by window."""
         if self.stays_encoded:
-            return self._encoded_windows(past, actions, text, total, seeds, mode)
+            return self._encoded_windows(past, beside, total, seeds, mode)
         video, given, window = past, past.shape[2], 0
         while video.shape[2] < total:
             start = video.shape[2] - given
             length = min(self.num_frames, self._whole(total - start))
-            acts = None if actions is None else _window(actions, start, length)
             drawn = [seed if window == 0 else derived_seed(seed, window) for seed in seeds]
-            future = self._one_window(video[:, :, start:], acts, text, length, drawn, mode)
+            future = self._one_window(video[:, :, start:], beside, start, length, drawn, mode)
             video = torch.cat([video, future[:, :, given : given + total - video.shape[2]]], dim=2)
             window += 1
         return video
 
     @property
     def stays_encoded(self) -> bool:
-        """Whether a long future stays in the tokenizer's space. (A model that is shown the extrapolated past needs frames.)"""
-        return self.drawing.keeps_tokens and not self.drawing.shown_motion(self.model)
+        """Whether a long future stays in the tokenizer's space. (A condition that reads the given frames needs frames.)"""
+        return self.drawing.keeps_tokens and not self.reading.frames
 
-    def _encoded_windows(
-        self, past: Tensor, actions: Tensor | None, text: Told, total: int, seeds: list[int], mode: str
-    ) -> Tensor:
+    def _encoded_windows(self, past: Tensor, beside: Given, total: int, seeds: list[int], mode: str) -> Tensor:
         """The same in the tokenizer's space: each window goes on from the last positions of the one before, which are never
         decoded and encoded again, and the whole is decoded at once."""
         known, step = self._encoded(past), self.tokenizer.config.temporal_compression
@@ -99,8 +109,8 @@ class Rollout:
                 seeds=[seed if window == 0 else derived_seed(seed, window) for seed in seeds],
                 mode=mode,
                 sampling=self.sampling,
-                actions=None if actions is None else _window(actions, start * step, 1 + (frames - 1) * step),
-                shown=text.shown(),
+                tensors=self.reading.tensors(None, beside, start * step, 1 + (frames - 1) * step),
+                negative=beside.negative,
             )
             found = self.drawing.draw(self.model, ask)
             known = torch.cat([known, found[..., given:, :, :]], dim=-3)
@@ -119,31 +129,20 @@ class Rollout:
         discrete = self.tokenizer.config.discrete
         return _clamped(self.tokenizer.decode_tokens(drawn) if discrete else self.tokenizer.decode(drawn))
 
-    def _one_window(
-        self, past: Tensor, actions: Tensor | None, text: Told, length: int, seeds: list[int], mode: str
-    ) -> Tensor:
-        """The decoded window ``[B, 3, length, H, W]``, clamped to [-1, 1]; its first frames are the tokenizer's
-        reconstruction."""
-        guess = self._extrapolated(past, length)
-        shown = {} if guess is None else {"guess": self._encoded(guess)}
+    def _one_window(self, past: Tensor, beside: Given, start: int, length: int, seeds: list[int], mode: str) -> Tensor:
+        """The decoded window ``[B, 3, length, H, W]`` from frame ``start`` on, clamped to [-1, 1]; its first frames are the
+        tokenizer's reconstruction."""
+        tensors = self.reading.tensors(past, beside, start, length)
         ask = Ask(
             past=self._encoded(past),
             frames=latent_frames(self.tokenizer, length),
             seeds=seeds,
             mode=mode,
             sampling=self.sampling,
-            actions=actions,
-            shown={**shown, **text.shown()},
+            tensors={name: self._encoded(x) if name in self.reading.encoded else x for name, x in tensors.items()},
+            negative=beside.negative,
         )
         return self._decoded(self.drawing.draw(self.model, ask), seeds)
-
-    def _extrapolated(self, past: Tensor, length: int) -> Tensor | None:
-        """``past`` followed by what constant motion makes of it, ``[B, 3, length, H, W]``, for a model that is shown it."""
-        if not self.drawing.shown_motion(self.model):
-            return None
-        frames = as_frames(past).cpu().numpy()
-        future = torch.from_numpy(extrapolate(frames, length - frames.shape[1]))
-        return torch.cat([past, as_video(future).to(past)], dim=2)
 
     def _whole(self, frames: int) -> int:
         """The next number of frames that the tokenizer takes."""
@@ -162,9 +161,3 @@ def latent_frames(tokenizer: VideoTokenizer, frames: int) -> int:
 def _clamped(video: Tensor) -> Tensor:
     """Decoded frames within [-1, 1]. Raises DataError for what is not finite: clamped, infinity would be white."""
     return require_finite(video, "the decoded future").clamp(-1, 1)
-
-
-def _window(actions: Tensor, start: int, length: int) -> Tensor:
-    """Rows start..start + length of ``[B, T, A]``; past the end the last row is repeated."""
-    index = torch.arange(start, start + length, device=actions.device).clamp(max=actions.shape[1] - 1)
-    return actions[:, index]

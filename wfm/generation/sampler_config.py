@@ -16,8 +16,8 @@ class GuidanceConfig(Config):
     convention: Literal["standard", "cosmos"] = "standard"
     """standard: uncond + scale (cond - uncond), 1 is none; cosmos: cond + scale (cond - uncond), 0 is none. Cosmos's
     published 7 is 8 in the standard convention."""
-    drop: tuple[Literal["text", "actions"], ...] = pydantic.Field(("text", "actions"), min_length=1)
-    "What the unconditional prediction is made without. It keeps the given frames."
+    drop: tuple[str, ...] = pydantic.Field(("text", "action"), min_length=1)
+    "Conditions that the unconditional prediction is made without, of those that the model has. It keeps the given frames."
 
     @property
     def standard_scale(self) -> float:

@@ -19,11 +19,13 @@ import torch
 from torch import Tensor, nn
 
 from wfm.actions import ActionSpec
+from wfm.conditions.text import Text
 from wfm.config import Config
 from wfm.errors import ConfigError, DataError
 from wfm.generation.config import SamplingConfig, with_sampling
 from wfm.generation.prompts import PromptEncoder
-from wfm.generation.rollout import Rollout, Shows, Told, latent_frames
+from wfm.generation.reading import ConditionReading
+from wfm.generation.rollout import Given, Rollout, Shows, latent_frames
 from wfm.log import get_logger
 from wfm.models.family import FAMILIES, Family, FamilyConfig
 from wfm.models.fast_cpu import fast_cpu
@@ -88,6 +90,8 @@ class WorldModel:
                 f"the model was trained to be shown what follows {shown} frames, and is asked with {card.past_frames}: "
                 f"set past_frames={shown}"
             )
+        weight = next(self.model.parameters())
+        self.reading = ConditionReading(model.config, model_card.action_spec, card.fps, weight)
         self._require_motion(card.past_frames)
         for frames in (card.past_frames, card.num_frames):
             latent_frames(self.tokenizer, frames)
@@ -162,16 +166,14 @@ class WorldModel:
         total = self.card.num_frames if num_frames is None else num_frames
         self._check(past, total, seeds)
         require_finite(past, "the past")
-        known = self._normalised(actions, past.shape[0], total)
-        told = self._told(text, past.shape[0], negative_text)
+        self._check_actions(actions, past.shape[0], total)
+        given = self._given(actions, text, past.shape[0], negative_text)
         size, rollout = self.sampling_batch, self.rollout()
         rows = []
         for start in range(0, past.shape[0], size):
             chosen = list(range(start, min(start + size, past.shape[0])))
             filled = chosen + [chosen[-1]] * (size - len(chosen))  # always `size` rows: see SamplingConfig.batch_size
-            acts = _rows(known, filled)
-            words = told._replace(text=_rows(told.text, filled), lengths=_rows(told.lengths, filled))
-            part = rollout.run(past[filled], acts, words, total, [seeds[i] for i in filled], mode)
+            part = rollout.run(past[filled], given.rows(filled), total, [seeds[i] for i in filled], mode)
             rows.append(part[: len(chosen)])
         return torch.cat(rows)
 
@@ -179,7 +181,14 @@ class WorldModel:
         """How futures are rolled out from this model."""
         card = self.card
         return Rollout(
-            self.tokenizer, self.model, self.drawing, card.sampling, card.num_frames, card.size, self.decoder
+            self.tokenizer,
+            self.model,
+            self.drawing,
+            card.sampling,
+            card.num_frames,
+            card.size,
+            self.reading,
+            self.decoder,
         )
 
     @property
@@ -187,48 +196,47 @@ class WorldModel:
         """Rows of every batch that goes through the networks."""
         return self.card.sampling.batch_size
 
-    def _normalised(self, actions: np.ndarray | Tensor | None, batch: int, total: int) -> Tensor | None:
+    def _check_actions(self, actions: np.ndarray | Tensor | None, batch: int, total: int) -> None:
+        """Raise ConfigError for actions that do not fit, and warn of such as are far from all that the model was shown."""
         if actions is None or self.action_spec.width == 0:
             if actions is not None and np.shape(actions)[-1] != 0:
                 raise ConfigError(f"actions of {np.shape(actions)[-1]} components were given; this model takes none")
-            return None
+            return
         raw = np.asarray(actions)
         if raw.shape[:2] != (batch, total):
             raise ConfigError(f"actions have shape {raw.shape}, wanted [{batch}, {total}, {self.action_spec.width}]")
-        weight = next(self.model.parameters())
         seen = self.action_spec.normalise(raw)
         if not np.isfinite(seen).all():
             at = tuple(np.argwhere(~np.isfinite(seen))[0])
             raise ConfigError(
                 f"actions: {self.action_spec.names[at[-1]]} is {raw[at]} in row {at[-2]}: give numbers of a size that can be"
             )
-        known = self.model_card.extra.get("action_range")
-        for name, words in self.action_spec.far(raw, known).items():
+        shown = self.model_card.extra.get("action_range")
+        for name, words in self.action_spec.far(raw, shown).items():
             if name not in self._warned:
                 self._warned.add(name)
                 _log.warning("%s", words)
-        return torch.from_numpy(seen).to(weight)
 
-    def _told(self, text: Sequence[str] | None, batch: int, negative_text: str) -> Told:
-        told = Told()
+    def _given(
+        self, actions: np.ndarray | Tensor | None, text: Sequence[str] | None, batch: int, negative_text: str
+    ) -> Given:
+        given = Given() if actions is None or not self.action_spec.width else Given(np.asarray(actions))
         if text is not None:
             if len(text) != batch:
                 raise ConfigError(f"{len(text)} captions for {batch} sequences: give one each")
-            embeddings, lengths = self._embedded(text)
-            told = told._replace(text=embeddings, lengths=lengths)
+            given = given._replace(text=self._embedded(text))
         if negative_text:
             if not guides(self.card.sampling):
                 raise ConfigError(
                     f"negative_text is what guidance moves away from; the {self.family.name} family has none"
                 )
-            embeddings, lengths = self._embedded([negative_text])
-            told = told._replace(negative=embeddings, negative_lengths=lengths)
-        return told
+            given = given._replace(negative=self._embedded([negative_text]))
+        return given
 
-    def _embedded(self, text: Sequence[str]) -> tuple[Tensor, Tensor]:
+    def _embedded(self, text: Sequence[str]) -> dict[str, Tensor]:
         embeddings, lengths = self.open_text().encode(text)
         weight = next(self.model.parameters())
-        return embeddings.to(weight), lengths.to(weight.device)
+        return dict(zip(Text.tensor_names(), (embeddings.to(weight), lengths.to(weight.device)), strict=True))
 
     def _check(self, past: Tensor, total: int, seeds: list[int]) -> None:
         if past.ndim != 5 or past.shape[1] != 3 or tuple(past.shape[3:]) != self.card.size:
@@ -277,7 +285,3 @@ def read_card(folder: Path) -> WorldCard:
 def guides(sampling: Config) -> bool:
     """Whether a family draws with guidance."""
     return "guidance" in type(sampling).model_fields
-
-
-def _rows(values: Tensor | None, index: list[int]) -> Tensor | None:
-    return None if values is None else values[index]

@@ -3,6 +3,7 @@
 Rooms, in reading order:
 
     rotary            positions in three axes
+    presence          which samples of a batch have which conditions, and which training drops
     slots             where a condition enters a model: named tensors; torch-free
     layers            attention, feed-forward, adaptive norms: what the transformers share
     tokenizer/        video <-> latents or tokens: Cosmos's causal networks, with a start from principal components
@@ -34,6 +35,7 @@ __all__ = [
     "fused",
     "layers",
     "parallelize",
+    "presence",
     "presets",
     "product",
     "rotary",

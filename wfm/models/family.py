@@ -62,7 +62,7 @@ class Family(ABC):
     config: ClassVar[type[Config]]
     "What a model folder's `config.json` holds; its class says `FAMILY = name`."
     network: ClassVar[str]
-    "`module:class` of the network, which is made of a config."
+    "`module:class`, or a function, that makes the network of a config."
     training: ClassVar[type[Config]]
     "Configuration of its training stage."
     sampling: ClassVar[type[Config] | None] = None
@@ -95,7 +95,7 @@ class Family(ABC):
         return tuple(path.partition(":")[0] for path in paths.get(part, ()) if path)
 
     def network_class(self) -> Any:
-        """The class of the network. Loads torch."""
+        """What makes the network of a config. Loads torch."""
         return resolve(self.network)
 
     def fitting(self) -> Any:
@@ -117,8 +117,9 @@ class Family(ABC):
             raise ConfigError(f"family {self.name} needs a {self.takes} tokenizer: train one {wanted}")
 
     def blocks(self, model: Any) -> "list[nn.Module]":
-        """The repeated blocks of its network, first to last: what is checkpointed, compiled, sharded and frozen one by one."""
-        return list(model.blocks)
+        """The repeated blocks of its network, first to last: what is checkpointed, compiled, sharded and frozen one by one. A
+        network without any has none."""
+        return list(getattr(model, "blocks", ()))
 
     def head(self, model: Any) -> "list[nn.Module]":
         """What stands behind the last block, and learns with it."""
@@ -229,11 +230,11 @@ class Ask:
     "One of `Family.modes`."
     sampling: Any
     "The family's sampling config."
-    actions: "Tensor | None" = None
-    "Normalised, `[B, T, A]`, a row a video frame; None: the null action."
-    shown: "Mapping[str, Tensor | None]" = field(default_factory=dict)
-    """What conditions give besides, by name: `guess` (the extrapolated past, as `past` but of all frames), `text` `[B, L, D]`
-    with `text_lengths` `[B]`, `negative_text` and `negative_lengths`."""
+    tensors: "Mapping[str, Tensor]" = field(default_factory=dict)
+    """Of the model's conditions, by the names of their tensors, `[B, ...]` each (`wfm.conditions`); a condition whose tensors
+    are not here is absent."""
+    negative: "Mapping[str, Tensor]" = field(default_factory=dict)
+    "Tensors of a negative prompt, `[1, ...]`, which guidance moves away from."
 
 
 class Drawing(ABC):

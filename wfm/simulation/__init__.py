@@ -4,7 +4,7 @@ config     what a corpus is made of (torch-free and MuJoCo-free: keys are comput
 scene      one world as plain data: objects, floor, walls
 actions    what is commanded at each frame: camera rates, the actor's velocity
 camera     where the cameras are: an orbit about the centre, poses, projection
-plan       a session from (seed, index): views, shots, junk and copies
+session    a session from (seed, index): views, shots, junk and copies
 
 backend    the one import of MuJoCo
 world      the physics: one model whose slots are filled anew for each scene

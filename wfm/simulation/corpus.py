@@ -13,8 +13,8 @@ from wfm.log import progress
 from wfm.simulation.camera import pose_at
 from wfm.simulation.config import SimulationConfig
 from wfm.simulation.overlay import burn_in
-from wfm.simulation.plan import Session, Shot, plan_session, session_name
 from wfm.simulation.render import Renderer, renderer_for
+from wfm.simulation.session import Session, Shot, plan_session, session_name
 from wfm.simulation.sidecars import Sidecars, shot_times
 from wfm.simulation.write import SCHEMA_VERSION, Mp4Writer, reencode, write_json
 

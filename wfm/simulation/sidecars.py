@@ -10,8 +10,8 @@ import pyarrow as pa
 from wfm.simulation.actions import action_spec
 from wfm.simulation.camera import FOV_Y_DEGREES, View, pose_at, project
 from wfm.simulation.config import SimulationConfig
-from wfm.simulation.plan import Session, Shot
 from wfm.simulation.scene import COLORS
+from wfm.simulation.session import Session, Shot
 from wfm.simulation.write import SCHEMA_VERSION, write_json, write_table
 
 ACTION_SCHEMA = pa.schema(

@@ -12,14 +12,14 @@ Rooms, in reading order:
     loop         train(): reads top to bottom
     joint        batches of single frames among those of videos
     order        the plan of a data set by the run's settings: seed, batch, mixture
-    outside      files from outside that enter a key by their bytes
+    external_files     files from outside the store, which enter a key by their bytes
     encode       windows of a data set -> latents or tokens, once, so that world models train without a pixel (encode_config:
-                 which); encode_text: captions -> embeddings
+                 which; moments: their statistics over all parts); encode_text: captions -> embeddings
     encoded      latents with the signals and text of the same samples, as training reads them
     fit_world_model    what the stage does: read, build, train, save; what is a family's own stands in `wfm/families/*/fit.py`
 """
 
 __all__ = [
-    "checkpoint", "config", "ema", "encode", "encode_config", "encode_text", "encoded", "fit_world_model",
-    "joint", "loop", "metrics", "objective", "optim", "order", "outside", "schedule",
+    "checkpoint", "config", "ema", "encode", "encode_config", "encode_text", "encoded",
+    "external_files", "fit_world_model", "joint", "loop", "metrics", "moments", "objective", "optim", "order", "schedule",
 ]  # fmt: skip

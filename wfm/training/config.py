@@ -6,7 +6,8 @@ from typing import Annotated, Any, Literal, Self
 
 import pydantic
 
-from wfm.config import AtLeastZero, Config, Count, Decay, Natural, Seed, Share, how
+from wfm.conditions.condition import CONDITIONS
+from wfm.config import AtLeastZero, Config, Count, Decay, Natural, Seed, Share, added, how
 from wfm.errors import ConfigError
 from wfm.models.family import FAMILIES, Family, FamilyConfig
 from wfm.models.parallel_config import ParallelConfig
@@ -107,6 +108,9 @@ class WorldTrainingConfig(ContinuedConfig):
 
     tokenizer_family: Annotated[str, Named(FAMILIES, "network")] = "tokenizer"
     "Family of the tokenizer that made the latents and decodes what is watched."
+    conditions: Annotated[dict[str, dict[str, Any]], Named(CONDITIONS)] = added({})
+    """What the model is conditioned on besides its past, text and actions: a condition's name (`wfm.conditions`, or another
+    package's) -> its fields."""
     parallel: ParallelConfig = ParallelConfig()
     "Activation checkpointing and compiled blocks of the transformer."
     unfrozen_layers: int = pydantic.Field(-1, ge=-1)

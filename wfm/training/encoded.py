@@ -5,7 +5,8 @@ they may hold more than that (other splits, other clips), never less: a sample w
 """
 
 import json
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,8 @@ import numpy as np
 import torch
 
 from wfm.actions import ActionSpec
+from wfm.conditions.action import Action
+from wfm.conditions.condition import Condition, View
 from wfm.data.captions import read_text
 from wfm.data.dataset_parts import split_files
 from wfm.data.loader import ArrayDataset, read_latents
@@ -36,25 +39,37 @@ class Encoded:
     "Frames that the samples' `guess` was made from; 0: they have none."
     text: dict[str, Any] | None = None
     "Which encoder made the captions' embeddings (encoder, identity, max_length, dtype); None: they were not encoded."
+    conditions: Mapping[str, Condition] = field(default_factory=dict)
+    "What the model is conditioned on besides, as the data describe it."
 
 
-def read_encoded(latents: "Artifact", signals: "Artifact | None" = None, text: "Artifact | None" = None) -> Encoded:
-    """Fetch and read encoded windows with what goes with them. Raises DataError when there are no training samples, or one of
-    them lacks its signals or text."""
+def read_encoded(
+    latents: "Artifact",
+    signals: "Artifact | None" = None,
+    text: "Artifact | None" = None,
+    conditions: Mapping[str, Condition] | None = None,
+) -> Encoded:
+    """Fetch and read encoded windows with what goes with them; `conditions` read theirs of the signals. Raises DataError when
+    there are no training samples, or one of them lacks its signals or text."""
     splits = {split: read_split(latents, split, signals, text) for split in ("train", "val")}
     train_split = splits["train"]
     if train_split is None:
         raise DataError(f"latents {latents.key[:12]} hold no training samples: encode the split 'train'")
-    meanings = json.loads(signals.fetch("signals.json").read_text()) if signals is not None else {}
-    spec = ActionSpec.parse(meanings["actions"]["meaning"]) if "actions" in meanings else ActionSpec.null()
+    said = json.loads(signals.fetch("signals.json").read_text()) if signals is not None else {}
+    meanings = {name: one["meaning"] for name, one in said.items()}
+    action = Action().described(meanings)
+    more = {name: one.described(meanings) for name, one in (conditions or {}).items()}
+    fps = float(np.mean(sorted(set(latents.table("train/samples", columns=["fps"]).column("fps").to_pylist()))))
+    readers = [*more.values(), action]  # the actions last: what they read of is then what the model sees of them
     return Encoded(
-        with_actions(train_split, spec),
-        None if splits["val"] is None else with_actions(splits["val"], spec),
+        with_conditions(train_split, readers, meanings, fps),
+        None if splits["val"] is None else with_conditions(splits["val"], readers, meanings, fps),
         json.loads(latents.fetch("latent_statistics.json").read_text()),
-        spec,
-        float(np.mean(sorted(set(latents.table("train/samples", columns=["fps"]).column("fps").to_pylist())))),
+        action.spec,
+        fps,
         int(latents.manifest.config.get("guess_from", 0)),
         text.manifest.extra["text"] if text is not None else None,
+        more,
     )
 
 
@@ -95,9 +110,13 @@ def with_signals(samples: ArrayDataset, rows: list[dict[str, Any]], signals: "Ar
     return replace(samples, arrays=samples.arrays | {name: torch.from_numpy(array) for name, array in found.items()})
 
 
-def with_actions(samples: ArrayDataset, spec: ActionSpec) -> ArrayDataset:
-    """The samples with actions as a model sees them; without any, no `actions` at all."""
-    if not spec.width:
-        return samples
-    actions = torch.from_numpy(spec.normalise(samples.arrays["actions"].numpy()))
-    return replace(samples, arrays={**samples.arrays, "actions": actions})
+def with_conditions(
+    samples: ArrayDataset, conditions: Iterable[Condition], meanings: Mapping[str, Mapping[str, Any]], fps: float
+) -> ArrayDataset:
+    """The samples with what each condition reads of their signals."""
+    for condition in conditions:
+        signals = {name: array.numpy() for name, array in samples.arrays.items()}
+        frames = max((signals[name].shape[1] for name in meanings if name in signals), default=0)
+        read = condition.read(View(signals, frames, fps, meanings))
+        samples = replace(samples, arrays=samples.arrays | {name: torch.from_numpy(one) for name, one in read.items()})
+    return samples

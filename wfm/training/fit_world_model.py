@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
+from wfm.conditions.condition import parse
 from wfm.config import Config
 from wfm.data.loader import ArrayDataset, Loader
 from wfm.data.mixture import Mixture
@@ -20,13 +21,14 @@ from wfm.models.family import FAMILIES, Family, Fitting
 from wfm.models.folder import count_parameters, load_model, save_model
 from wfm.models.parallelize import parallelize
 from wfm.models.seeding import seed_everything
+from wfm.models.slots import Geometry
 from wfm.models.video_tokenizer import TokenizerCard, VideoTokenizer
 from wfm.training.config import WorldTrainingConfig
 from wfm.training.encoded import Encoded, read_encoded
+from wfm.training.external_files import external_files
 from wfm.training.loop import train
 from wfm.training.objective import Objective
 from wfm.training.order import data_plan, mixture_note
-from wfm.training.outside import outside_files
 
 if TYPE_CHECKING:
     from wfm.artifacts import Artifact
@@ -48,7 +50,7 @@ def fit_world_model(
     the val split. Writes `out/model/` and `out/metrics.jsonl`."""
     if config.training.threads:
         torch.set_num_threads(config.training.threads)
-    data = read_encoded(latents, signals, text)
+    data = read_encoded(latents, signals, text, parse(config.conditions))
     seed_everything(config.training.seed)
     model, objective, card = build(config, tokenizer.config, data)
     go_on(model, card, config)
@@ -63,7 +65,7 @@ def fit_world_model(
         scratch=scratch,
         stopping=stopping,
         validate=validation(objective, tokenizer, data.val, config),
-        run={"config": config.what(), "files": outside_files(config), **note},
+        run={"config": config.what(), "files": external_files(config), **note},
         description=config.family,
     )
     save_model(
@@ -126,9 +128,12 @@ def go_on(model: nn.Module, card: Config, config: WorldTrainingConfig) -> None:
 
 
 def known_of(tokenizer: TokenizerCard, data: Encoded) -> dict[str, Any]:
-    """What every family is told of the data."""
+    """What every family takes from the data."""
+    geometry = Geometry(tokenizer.temporal_compression, data.fps)
+    replaced = {name for one in data.conditions.values() for name in one.replaces}
     return {
-        "action_width": data.action_spec.width,
+        "action_width": 0 if "action" in replaced else data.action_spec.width,
+        "conditions": {name: one.slot_config(geometry).resolved() for name, one in data.conditions.items()},
         "temporal_compression": tokenizer.temporal_compression,
         "fps": data.fps,
     }

@@ -1,23 +1,21 @@
 """The registry of conditions, and what each reads, means and refuses."""
 
-from collections.abc import Callable
-from importlib.metadata import EntryPoint
 from typing import ClassVar
 
 import numpy as np
 import pytest
 import torch
 
+from wfm import registry
 from wfm.actions import ActionSpec
-from wfm.conditions import condition
 from wfm.conditions.action import Action, ActionFeatures
 from wfm.conditions.camera import Camera, camera_spec, constant_rate, is_moving
-from wfm.conditions.condition import BUILT_IN, Condition, Geometry, Place, View, condition_class, names, parse
+from wfm.conditions.condition import CONDITIONS, Condition, View, condition_class, parse
 from wfm.conditions.extrapolation import Extrapolation
 from wfm.conditions.past import Past
 from wfm.conditions.text import Text
 from wfm.errors import ConfigError, InputError
-from wfm.models.slots import Slot, SlotConfig
+from wfm.models.slots import Geometry, Place, Slot, SlotConfig
 
 SPEC = ActionSpec(
     names=("camera_orbit_rate", "actor_velocity_x"), units=("deg/s", "m/s"), frame="world", mean=(0.0, 0.0),
@@ -26,11 +24,11 @@ SPEC = ActionSpec(
 GEOMETRY = Geometry(temporal_compression=8, fps=24.0)
 
 
-def view(given: int = 9, actions: np.ndarray | None = None) -> View:
-    past = np.random.default_rng(0).integers(0, 256, (given, 32, 32, 3), dtype=np.uint8)
+def view(actions: np.ndarray | None = None) -> View:
+    """Two windows of 33 frames."""
     if actions is None:
-        return View(past, 33, 24.0)
-    return View(past, 33, 24.0, {"actions": actions}, {"actions": SPEC})
+        return View({}, 33, 24.0)
+    return View({"actions": np.stack([actions, 2 * actions])}, 33, 24.0, {"actions": SPEC.resolved()})
 
 
 class Brightness(Condition):
@@ -40,11 +38,10 @@ class Brightness(Condition):
 
 
 def test_every_condition_is_registered_under_its_own_name_and_its_spec_comes_back() -> None:
-    for name in BUILT_IN:
+    for name in CONDITIONS.built_in:
         kind = condition_class(name)
         assert kind.name == name
         assert kind.parse(kind().resolved()) == kind()
-    assert names()[: len(BUILT_IN)] == tuple(BUILT_IN)
 
 
 def test_an_unknown_condition_or_field_is_refused_with_the_choices() -> None:
@@ -55,14 +52,12 @@ def test_an_unknown_condition_or_field_is_refused_with_the_choices() -> None:
 
 
 def test_a_condition_of_another_package_comes_by_entry_point(monkeypatch: pytest.MonkeyPatch) -> None:
-    def points(value: str) -> Callable[[str], list[EntryPoint]]:
-        return lambda group: [EntryPoint("brightness", value, group)]
-
-    monkeypatch.setattr(condition, "entry_points", points(f"{__name__}:Brightness"))
+    value = [f"{__name__}:Brightness"]
+    monkeypatch.setattr(registry, "_plug_ins", lambda group: {"brightness": tuple(value)})
     assert condition_class("brightness") is Brightness
-    assert "brightness" in names()
+    assert "brightness" in CONDITIONS.names()
     assert parse({"brightness": {"of": "future"}})["brightness"].resolved()["of"] == "future"
-    monkeypatch.setattr(condition, "entry_points", points(f"{__name__}:view"))
+    value[0] = f"{__name__}:view"
     with pytest.raises(ConfigError, match="is no Condition of that name"):
         condition_class("brightness")
 
@@ -76,7 +71,7 @@ def test_another_spec_is_refused_by_field_and_value_and_the_dropout_is_no_part_o
         mine.require_same(Text(identity="bb", embed_dim=384), whose="the prompt")
     with pytest.raises(InputError, match="action spec mismatch in 'units'"):
         Action(spec=SPEC).require_same(Action(spec=SPEC.model_copy(update={"units": ("rad/s", "m/s")})))
-    Action(spec=SPEC).require_same(Action(spec=SPEC.model_copy(update={"scale": (1.0, 1.0)}), range={"low": []}))
+    Action(spec=SPEC).require_same(Action(spec=SPEC.model_copy(update={"scale": (1.0, 1.0)})))
     with pytest.raises(InputError, match="condition 'past': the input gives 'text'"):
         Past().require_same(mine)
 
@@ -85,28 +80,33 @@ def test_the_past_is_a_whole_number_of_latent_frames() -> None:
     assert [Past(frames=n).latent_frames(GEOMETRY) for n in (0, 1, 9, 17)] == [0, 1, 2, 3]
     with pytest.raises(ConfigError, match=r"past\.frames is 8; with 8 frames to a latent frame give 1, 9, 17"):
         Past(frames=8).latent_frames(GEOMETRY)
-    assert not Past(frames=0).read(view(0))
 
 
 def test_the_extrapolated_past_begins_with_the_given_frames_and_asks_for_as_many_as_it_knows() -> None:
-    seen = view(9)
-    read = Extrapolation(given_frames=9).read(seen)["guess"]
-    assert read.shape == (33, 32, 32, 3)
-    assert np.array_equal(read[:9], seen.past)
+    past = np.random.default_rng(0).integers(0, 256, (2, 9, 32, 32, 3), dtype=np.uint8)
+    video = Extrapolation(given_frames=9).video(past, 33)
+    assert video.shape == (2, 33, 32, 32, 3)
+    assert np.array_equal(video[:, :9], past)
     with pytest.raises(ConfigError, match="given_frames is 5 and 9 frames are given"):
-        Extrapolation(given_frames=5).read(seen)
+        Extrapolation(given_frames=5).video(past, 33)
 
 
 def test_actions_and_camera_rates_are_read_by_what_they_mean() -> None:
     actions = np.stack([np.full(33, 30.0), np.arange(33)], axis=1).astype(np.float32)
-    assert np.array_equal(Action(spec=SPEC).read(view(9, actions))["actions"], actions)
-    camera = Camera(spec=camera_spec(SPEC))
+    seen, meanings = view(actions), {"actions": SPEC.resolved()}
+    read = Action().described(meanings).read(seen)
+    assert np.array_equal(read["actions"], SPEC.normalise(seen.signals["actions"]))
+    camera = Camera().described(meanings)
     assert camera.spec.names == ("camera_orbit_rate",)
-    assert np.array_equal(camera.read(view(9, actions))["camera"], actions[:, :1])
+    assert np.array_equal(camera.read(seen)["camera"][..., 0], [[1.0] * 33, [2.0] * 33])
+    some = View({**seen.signals, "has_actions": np.array([True, False])}, 33, 24.0, seen.meanings)
+    assert camera.read(some)["has_camera"].tolist() == [True, False]
     assert not Action(spec=SPEC).read(view())
     assert not camera.read(view())
     with pytest.raises(InputError, match="action spec mismatch in 'names'"):
-        Action(spec=camera_spec(SPEC)).read(view(9, actions))
+        Action(spec=camera_spec(SPEC)).described(meanings)
+    with pytest.raises(InputError, match="the data set's actions are none, of which none begins with 'camera'"):
+        Camera().described({})
     assert is_moving(actions, SPEC)
     assert not is_moving(actions * [0, 1], SPEC)
     assert constant_rate(actions, SPEC) == 30.0
@@ -121,7 +121,7 @@ def test_the_features_of_an_action_say_how_far_and_how_fast() -> None:
     assert found.shape == (2, 5, action.width(GEOMETRY))
     assert torch.allclose(found[0, :, 0], torch.tensor([-8.0, 0.0, 8.0, 16.0, 24.0]) / 24)
     assert action.slot_config(GEOMETRY) == SlotConfig(
-        slot="vector", width=found.shape[-1], null="learned", spec=action.resolved()
+        slot="vector", width=found.shape[-1], tensors=("actions",), null="learned", dropout=0.1, spec=action.resolved()
     )
     with pytest.raises(ConfigError, match=r"actions have shape \[2, 33, 3\], wanted \[2, frames, 2\]"):
         encode({"actions": torch.ones(2, 33, 3)}, Place(5, torch.tensor([2, 2])))
@@ -129,4 +129,4 @@ def test_the_features_of_an_action_say_how_far_and_how_fast() -> None:
 
 def test_only_a_vector_learns_its_null() -> None:
     with pytest.raises(ConfigError, match="null is 'learned' in slot 'context'"):
-        SlotConfig.parse({"slot": "context", "width": 3, "null": "learned"})
+        SlotConfig.parse({"slot": "context", "width": 3, "tensors": ["a"], "null": "learned"})

@@ -29,7 +29,7 @@ from wfm.curation.cut.cutter import CutConfig, Cutter
 from wfm.curation.cut.shot_detection import ShotConfig
 from wfm.curation.cut.shots import Span, spans
 from wfm.curation.cut.timeline import Timeline
-from wfm.curation.dataset.clip_table import Known, clip_row
+from wfm.curation.dataset.clip_table import ClipFacts, clip_row
 from wfm.curation.dataset.dataset import ShardsConfig, write_samples
 from wfm.curation.dataset.dataset_card import Card
 from wfm.curation.dedup.cells import Cells
@@ -273,7 +273,7 @@ def test_clips_without_captions_are_written(tmp_path: Path, make_clip: Make, mak
     path = make_clip(0)
     clip = make_row("a", clip_sha256=local.known_hash(path))
     part: Any = SimpleNamespace(out=tmp_path / "out", name="0a", config=ShardsConfig())
-    shards, _ = write_samples([Known(clip, selected(clip), None, None)], lambda _: path, part)
+    shards, _ = write_samples([ClipFacts(clip, selected(clip), None, None)], lambda _: path, part)
     (sample,) = iter_samples(tmp_path / "out" / shards["a"])
     assert sample.members["mp4"] == path.read_bytes()
     assert sample.members["txt"] == b""
@@ -287,7 +287,9 @@ def test_the_summary_does_not_grow_with_the_videos(make_row: Row, make_score: Ca
         for number in range(count):
             clip = make_row(f"clip {number}")
             card.add_video("ok", {"source": f"/in/{number}.mp4", "licence": "CC0", "consent": "given"})
-            rows.append(clip_row(Known(clip, selected(clip), make_score(clip), None), "shards/train/overflow/a-0.tar"))
+            rows.append(
+                clip_row(ClipFacts(clip, selected(clip), make_score(clip), None), "shards/train/overflow/a-0.tar")
+            )
         card.add_clips([row.__dict__ for row in rows], {})
         sizes.append(len(json.dumps(card.values())))
     assert sizes[1] < 1.1 * sizes[0]

@@ -7,9 +7,11 @@ import torch
 from torch import nn
 
 from wfm.actions import ActionSpec
+from wfm.families.autoregressive.build import transformer
+from wfm.families.diffusion.build import denoiser
 from wfm.generation.world_model import WorldCard, WorldModel
-from wfm.models.autoregressive import AutoregressiveConfig, AutoregressiveTransformer
-from wfm.models.diffusion import Denoiser, DenoiserConfig, DiffusionConfig
+from wfm.models.autoregressive import AutoregressiveConfig
+from wfm.models.diffusion import DenoiserConfig, DiffusionConfig
 from wfm.models.folder import ModelCard, save_model
 from wfm.models.tokenizer import Tokenizer, TokenizerConfig
 
@@ -65,7 +67,7 @@ def make_world(family: str, spec: ActionSpec = SPEC, **sampling: Any) -> WorldMo
             action_hidden=16,
             temporal_compression=4,
         )
-        model: nn.Module = AutoregressiveTransformer(config)
+        model: nn.Module = transformer(config)
     else:
         network = DiffusionConfig(
             in_channels=3,
@@ -86,7 +88,7 @@ def make_world(family: str, spec: ActionSpec = SPEC, **sampling: Any) -> WorldMo
             linear_prior=True,
             statistics_frames=2,
         )
-        model = Denoiser(config)
+        model = denoiser(config)
     drawn = {"steps": 3} if family == "diffusion" else {}
     card = WorldCard.parse(
         {

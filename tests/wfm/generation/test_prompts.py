@@ -9,12 +9,13 @@ import torch
 
 from wfm.artifacts import Store
 from wfm.errors import ConfigError, DataError
+from wfm.families.diffusion.build import denoiser
 from wfm.generation.command import generate_from_files
 from wfm.generation.held_out import HeldOut, write_part
 from wfm.generation.prompts import PromptEncoder
 from wfm.generation.world_model import WorldModel
 from wfm.generation.write_video import write_mp4
-from wfm.models.diffusion import Denoiser, DenoiserConfig
+from wfm.models.diffusion import DenoiserConfig
 from wfm.models.folder import ModelCard, load_tensors, save_model
 from wfm.models.text import TextConfig
 from wfm.models.text.identity import encoder_identity
@@ -34,7 +35,7 @@ def world(world_of) -> WorldModel:
     values = plain.model_card.config.resolved()
     config = DenoiserConfig.parse({**values, "network": {**values["network"], "text_embed_dim": 384}})
     torch.manual_seed(3)
-    model = Denoiser(config)
+    model = denoiser(config)
     for parameter in model.parameters():
         torch.nn.init.normal_(parameter, std=0.15)
     card = ModelCard("diffusion", config, plain.action_spec, {"text": note()})

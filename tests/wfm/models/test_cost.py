@@ -9,11 +9,13 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
 from wfm.errors import ConfigError
-from wfm.models.autoregressive import AutoregressiveConfig, AutoregressiveTransformer
+from wfm.families.autoregressive.build import transformer
+from wfm.families.diffusion.build import denoiser as build_denoiser
+from wfm.models.autoregressive import AutoregressiveConfig
 from wfm.models.cost import Video, cost_of
 from wfm.models.diffusion.config import DenoiserConfig, DiffusionConfig
-from wfm.models.diffusion.denoiser import Denoiser
 from wfm.models.diffusion.network import DiffusionTransformer
+from wfm.models.fast_cpu import fast_cpu
 from wfm.models.presets import PRESETS
 from wfm.models.tokenizer import Tokenizer, TokenizerConfig
 
@@ -33,7 +35,7 @@ def _fused_cpu_backward(grad, q, k, v, *rest, out_shape=None, **more) -> int:
 
 
 def _onednn_linear(x, weight, *rest, out_shape=None, **more) -> int:
-    """wfm.models.product's product on a CPU."""
+    """What `fast_cpu` multiplies with."""
     return 2 * math.prod(x) * weight[0]
 
 
@@ -104,7 +106,7 @@ def test_what_a_denoiser_learns_beside_its_network():
         network=network, action_width=3, uncertainty=128, repeat_last=True, linear_prior=True, temporal_compression=4
     )
     cost = cost_of(config, Video(17, 128, 128), text_tokens=12)
-    module = Denoiser(config)
+    module = build_denoiser(config)
     assert cost.parameters == sum(parameter.numel() for parameter in module.parameters() if parameter.requires_grad)
     assert cost.latents[1] == 5, "it knows the compression in time that it was made for"
 
@@ -128,7 +130,7 @@ def test_flops_of_the_tokenizers(kind, frames, height, width, batch):
     config = TOKENIZERS[kind]
     cost = cost_of(config, Video(frames, height, width), batch=batch)
     torch.manual_seed(0)
-    network = Tokenizer(config)
+    network = fast_cpu(Tokenizer(config))
     assert cost.parameters == sum(parameter.numel() for parameter in network.parameters())
     video = torch.randn(batch, config.in_channels, frames, height, width)
     encoding = sum(part.flops for part in cost.parts if "encod" in part.name or part.name == "to latents")
@@ -142,7 +144,7 @@ def test_flops_of_the_tokenizers(kind, frames, height, width, batch):
 def test_flops_of_a_published_tokenizer():
     """The 105M default at a size that runs in seconds."""
     config = PRESETS["cv8x8x8"].config
-    network, video = Tokenizer(config), torch.randn(1, 3, 9, 64, 64)
+    network, video = fast_cpu(Tokenizer(config)), torch.randn(1, 3, 9, 64, 64)
     with torch.no_grad():
         assert cost_of(config, Video(9, 64, 64)).flops == pytest.approx(counted(lambda: network(video)), rel=0.01)
 
@@ -220,7 +222,7 @@ def test_costs_need_no_torch():
 def test_flops_of_the_autoregressive_transformer_are_torchs(values, video, batch):
     small = {"dim": 96, "layers": 2, "heads": 4, "kv_heads": 2, "head_dim": 24, "ffn_dim": 160, "levels": (5, 5, 3)}
     config = AutoregressiveConfig(**{**small, **values})
-    model, size = AutoregressiveTransformer(config), Video.parse(video)
+    model, size = transformer(config), Video.parse(video)
     cost = cost_of(config, size, batch=batch, text_tokens=7)
     _, frames, rows, columns = cost.latents
     ids = torch.zeros(batch, frames * rows * columns, 1, dtype=torch.int64)

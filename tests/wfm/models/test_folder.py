@@ -10,9 +10,9 @@ import torch
 from wfm.actions import ActionSpec
 from wfm.config import Config
 from wfm.errors import ConfigError, DataError, InputError
+from wfm.families.diffusion.build import denoiser as build_denoiser
 from wfm.models.autoregressive.config import AutoregressiveConfig
 from wfm.models.diffusion.config import DenoiserConfig
-from wfm.models.diffusion.denoiser import Denoiser
 from wfm.models.folder import load_model, load_tensors, read_card, save_model, save_tensors
 from wfm.models.tokenizer import Tokenizer, TokenizerConfig
 
@@ -156,7 +156,7 @@ def test_an_absurd_configuration_is_refused_before_memory_is_taken(tmp_path, cha
     """Of the old code those of num_layers 10**400, num_attention_heads and statistics_frames had not ended after 25 s, that of
     mlp_ratio ended with RuntimeError: can't allocate memory."""
     config = DenoiserConfig.parse({"network": {"num_layers": 1, "num_attention_heads": 1, "attention_head_dim": 6}})
-    save_model(Denoiser(config), config, tmp_path)
+    save_model(build_denoiser(config), config, tmp_path)
     load_model(tmp_path)
     values = json.loads((tmp_path / "config.json").read_text())
     values["config"]["network"] |= changed.get("network", {})

@@ -14,7 +14,7 @@ from wfm.actions import ActionSpec
 from wfm.simulation.camera import FOV_Y_DEGREES
 from wfm.simulation.config import SimulationConfig
 from wfm.simulation.corpus import simulate_corpus, simulate_session
-from wfm.simulation.plan import plan_session
+from wfm.simulation.session import plan_session
 
 
 def hashes(folder: Path) -> dict[str, str]:

@@ -5,9 +5,9 @@ import pytest
 
 from wfm.simulation.camera import View, pose_at, project
 from wfm.simulation.config import SimulationConfig
-from wfm.simulation.plan import plan_session
 from wfm.simulation.render import Renderer, renderer_for
 from wfm.simulation.scene import COLORS, Scene
+from wfm.simulation.session import plan_session
 
 CONFIG = SimulationConfig(size=96)
 VIEW = View(index=0, azimuth_offset=0.0, elevation_offset=0.0, distance=5.5)

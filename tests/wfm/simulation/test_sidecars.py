@@ -4,7 +4,7 @@ from dataclasses import replace
 import numpy as np
 
 from wfm.simulation.config import SimulationConfig
-from wfm.simulation.plan import Shot, plan_session
+from wfm.simulation.session import Shot, plan_session
 from wfm.simulation.sidecars import camera_words, motion_words, shot_times
 
 CONFIG = SimulationConfig()

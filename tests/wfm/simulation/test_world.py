@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from wfm.simulation.config import SimulationConfig
-from wfm.simulation.plan import Shot, plan_session
 from wfm.simulation.scene import ARENA_RADIUS
+from wfm.simulation.session import Shot, plan_session
 from wfm.simulation.world import World
 
 CONFIG = SimulationConfig()

@@ -61,7 +61,8 @@ def test_a_model_learns_to_follow_its_text(table, tmp_path):
 
     def future(text: torch.Tensor | None, lengths: torch.Tensor | None) -> torch.Tensor:
         noise = 80 * torch.randn(2, 3, 3, 4, 4, generator=torch.Generator().manual_seed(1))
-        conditions = Conditions(past=torch.zeros(2, 3, 3, 4, 4), given=1, text=text, text_lengths=lengths)
+        tensors = {} if text is None or lengths is None else {"text": text, "text_lengths": lengths}
+        conditions = Conditions(past=torch.zeros(2, 3, 3, 4, 4), given=1, tensors=tensors)
         with torch.no_grad():
             return model.denormalise(model.denoise(noise, 80.0, conditions))[:, :, 1:].mean((1, 2, 3, 4))
 
@@ -86,7 +87,9 @@ def test_the_encoder_enters_the_key_by_what_it_holds():
 
     def key(**text) -> str:
         config = encode_text.CONFIG.parse({"text": text})
-        return derive_key("encode_text", "v1", config.what(), {}, outside=encode_text.outside(config, {}, None))
+        return derive_key(
+            "encode_text", "v1", config.what(), {}, external_inputs=encode_text.external_inputs(config, {}, None)
+        )
 
     one = key(encoder="minilm")
     assert one == key(encoder="minilm", cache="/elsewhere", batch_size=7)
@@ -107,6 +110,6 @@ def test_a_window_has_its_clips_caption():
         "fps": 24.0,
         "caption": "a ball",
     }
-    clip = DecodedClip("c", row, np.zeros((9, 4, 4, 3), np.uint8), np.zeros((9, 0), np.float32), ActionSpec.null())
+    clip = DecodedClip("c", row, np.zeros((9, 4, 4, 3), np.uint8))
     found: list[Window] = list(clip_windows(clip, num_frames=5, stride_frames=4))
     assert [window.caption for window in found] == ["a ball", "a ball"]

@@ -95,7 +95,7 @@ Vector = tuple[str, np.ndarray]
 
 
 @dataclasses.dataclass(frozen=True)
-class Known:
+class ClipFacts:
     """What the stages found out about one clip."""
 
     clip: Clip
@@ -127,7 +127,7 @@ def join(
     captions: Iterable[Caption],
     embeddings: Mapping[str, Vector] | None = None,
     more: Mapping[str, Iterable[Record]] | None = None,
-) -> list[Known]:
+) -> list[ClipFacts]:
     """The tables of one part, clip by clip in order of clip id; ``more`` has those of `MORE` that are there.
 
     Raises `DataError` if a clip has no decision, or if a score or caption was made from other bytes than the clip's: a caption
@@ -155,11 +155,11 @@ def join(
         made_from, vector = (embeddings or {}).get(clip.clip_id, (clip.clip_sha256, None))
         if made_from != clip.clip_sha256:
             raise DataError(f"the embedding of clip {clip.clip_id!r} was made from other bytes: rerun embed_clips")
-        known.append(Known(clip, chosen[clip.clip_id], score, caption, vector, found))
+        known.append(ClipFacts(clip, chosen[clip.clip_id], score, caption, vector, found))
     return known
 
 
-def clip_row(known: Known, shard: str) -> ClipRow:
+def clip_row(known: ClipFacts, shard: str) -> ClipRow:
     """The public row of one clip; ``shard`` is empty for one that is not kept."""
     caption = known.caption
     values: dict[str, Any] = {name: getattr(known.clip, name) for name in _FROM_CLIP}

@@ -21,7 +21,7 @@ import numpy as np
 from wfm.config import Bytes, Config
 from wfm.curation.cut.decoded import Decoded, as_decoded
 from wfm.curation.dataset.bins import shard_bin
-from wfm.curation.dataset.clip_table import MORE, ClipRow, Known, Vector, clip_row, join
+from wfm.curation.dataset.clip_table import MORE, ClipFacts, ClipRow, Vector, clip_row, join
 from wfm.curation.dataset.dataset_card import SCHEMA_VERSION, Card
 from wfm.curation.dataset.dataset_readme import SHOWN_SOURCES, Source, readme
 from wfm.curation.rows import SPLITS, Score, Selection
@@ -117,7 +117,7 @@ def dataset_part(part: PartLike) -> tuple[dict[str, int], dict[str, int]]:
     return {"inputs": len(rows), "outputs": len(shards), "videos": len(videos)}, dict(sorted(refused.items()))
 
 
-def write_caption_windows(known: Iterable[Known], schema: "pa.Schema | None", out: Path) -> None:
+def write_caption_windows(known: Iterable[ClipFacts], schema: "pa.Schema | None", out: Path) -> None:
     """Write ``caption_windows.parquet`` of the kept clips; nothing where no window was captioned."""
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -128,11 +128,11 @@ def write_caption_windows(known: Iterable[Known], schema: "pa.Schema | None", ou
 
 
 def write_samples(
-    known: Iterable[Known], fetch: Any, part: PartLike
+    known: Iterable[ClipFacts], fetch: Any, part: PartLike
 ) -> tuple[dict[str, str], list[dict[str, str | int]]]:
     """Write the kept clips, folder by folder (split, then bin) in order of clip id; returns clip id -> path of its shard, and
     where each member lies."""
-    by_folder: dict[str, list[Known]] = defaultdict(list)
+    by_folder: dict[str, list[ClipFacts]] = defaultdict(list)
     for item in known:
         if not item.selection.kept:
             continue
@@ -152,7 +152,7 @@ def write_samples(
     return written, members
 
 
-def sample_members(known: Known, fetch: Any) -> dict[str, bytes]:
+def sample_members(known: ClipFacts, fetch: Any) -> dict[str, bytes]:
     """The members of one sample. Raises `DataError` if the clip's bytes are not those its row speaks of."""
     clip = known.clip
     video = Path(fetch(clip.path)).read_bytes()
@@ -262,7 +262,7 @@ def _more(store: "Store", arguments: Any) -> dict[str, list[Any]]:
     return found
 
 
-def _with_windows(store: "Store", arguments: Any, known: list[Known]) -> tuple[list[Known], "pa.Schema | None"]:
+def _with_windows(store: "Store", arguments: Any, known: list[ClipFacts]) -> tuple[list[ClipFacts], "pa.Schema | None"]:
     """The clips with what a model said of their windows, and the schema of that table; None where there is none."""
     if "captions" not in arguments or not store.part(arguments["captions"]).has_file("caption_windows.parquet"):
         return known, None

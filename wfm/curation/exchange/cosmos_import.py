@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from wfm.artifacts.verified import hash_file
-from wfm.curation.dataset.clip_table import MORE, MORE_COLUMNS, SCORES, ClipRow, Known, clip_row
+from wfm.curation.dataset.clip_table import MORE, MORE_COLUMNS, SCORES, ClipFacts, ClipRow, clip_row
 from wfm.curation.dataset.dataset import ShardsConfig, write_caption_windows, write_card, write_samples
 from wfm.curation.exchange.cosmos_export import ACTIONS, CLIPS, METAS
 from wfm.curation.exchange.cosmos_metas import MICROSECONDS, Meta, from_meta
@@ -114,7 +114,7 @@ def _import_part(
         )
 
 
-def _known(said: Meta, clip: Path, actions: Path, vector: np.ndarray | None) -> Known:
+def _known(said: Meta, clip: Path, actions: Path, vector: np.ndarray | None) -> ClipFacts:
     """What a sample is made from. Raises DataError when the file is not the clip that the meta was written for."""
     row = said.row
     digest = hash_file(clip)[1]
@@ -133,7 +133,7 @@ def _known(said: Meta, clip: Path, actions: Path, vector: np.ndarray | None) -> 
     }
     score: dict[str, Any] = {name: values[name] for name in SCORES}
     named: dict[str, Any] = {"clip_id": row.clip_id, "clip_sha256": digest}
-    return Known(
+    return ClipFacts(
         Clip(**{**_fields(Clip, values), **cut}),
         Selection(**_fields(Selection, values)),
         Score(**named, **score) if all(value is not None for value in score.values()) else None,
@@ -164,7 +164,7 @@ def _split(group: str) -> str:
     return "train" if draw < 0.9 else "val" if draw < 0.95 else "test"
 
 
-def _videos(known: list[Known], told: dict[str, Meta]) -> tuple[list[Video], list[Rights]]:
+def _videos(known: list[ClipFacts], told: dict[str, Meta]) -> tuple[list[Video], list[Rights]]:
     """(one row a source video, as far as metas tell, its rights): its file was not at hand."""
     first = {item.clip.video_id: item.clip for item in reversed(known)}
     videos, rights = [], []

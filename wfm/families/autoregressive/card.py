@@ -46,7 +46,7 @@ class AutoregressiveFamily(Family):
     takes = "discrete"
     title = "Autoregressive"
     config = AutoregressiveConfig
-    network = "wfm.models.autoregressive.network:AutoregressiveTransformer"
+    network = "wfm.families.autoregressive.build:transformer"
     training = AutoregressiveTrainingConfig
     sampling = DecodingConfig
     weight_fields = ("autoregressive.layers", "autoregressive.dim")

@@ -6,7 +6,7 @@ exactly. Noise of sequence b comes from a generator of its own, seeded by ``seed
 other sequences share the batch.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor
@@ -88,6 +88,7 @@ def continue_tokens(
     guess: Tensor | None = None,
     text: Tensor | None = None,
     text_lengths: Tensor | None = None,
+    tensors: Mapping[str, Tensor] | None = None,
     use_cache: bool = True,
 ) -> Tensor:
     """Continue ``past`` int64 ``[B, p, h, w]`` to ``frames`` latent frames: int64 ``[B, frames, h, w]``, the first p
@@ -95,7 +96,8 @@ def continue_tokens(
 
     actions: normalised ``[B, T, A]`` for all T = 1 + (frames - 1) * temporal_compression video frames, or None (the
     null action). guess int64 ``[B, frames, h, w]``: tokens of the extrapolated past, for a model that is shown them.
-    text ``[B, L, D]`` with text_lengths ``[B]``, for a model that reads text. Raises ConfigError, before it begins, for more
+    text ``[B, L, D]`` with text_lengths ``[B]``, for a model that reads text. tensors: those of any condition by name, these
+    among them. Raises ConfigError, before it begins, for more
     frames than the model's context holds.
     ``use_cache=False`` recomputes everything at each step: the same result up to rounding, for tests.
     """
@@ -104,10 +106,12 @@ def continue_tokens(
         raise ConfigError(f"{given} latent frames given, {frames} wanted: at least 1 must be given and 1 predicted")
     size = (height, width)
     require_context(model, frames, size)
-    condition = model.condition(actions, batch, frames)
+    named = {"actions": actions, "guess": guess, "text": text, "text_lengths": text_lengths}
+    tensors = dict(tensors or {}) | {name: x for name, x in named.items() if x is not None}
+    condition = model.condition(tensors.get("actions"), batch, frames, tensors=tensors)
     patches = model.patchify(past)  # [B, n, slots]
-    hints = None if guess is None else model.patchify(guess)
-    told = model.prepare_text(text, text_lengths, batch=batch)
+    hints = model.patchify(tensors["guess"]) if "guess" in tensors and model.config.extrapolate else None
+    contexts = model.prepare_contexts(tensors, batch=batch)
     rows, columns = model.grid(height, width)
     cache = model.new_cache(batch, frames, size) if use_cache else None
     fresh = model.vocabulary.begun(patches)
@@ -115,7 +119,7 @@ def continue_tokens(
         while patches.shape[1] < frames * rows * columns:
             inputs = fresh if use_cache else model.vocabulary.begun(patches)
             logits = model.step(
-                inputs, condition, size, cache, last=True, guess=hints, text=told
+                inputs, condition, size, cache, last=True, guess=hints, text=contexts
             )  # [B, stride, slots, width]
             require_finite(logits, "logits")  # the largest of NaN is a symbol like any other
             symbols = torch.stack([choose(block) for block in model.vocabulary.split(logits)], dim=-1)

@@ -1,6 +1,7 @@
 """How futures are drawn from a causal transformer: token by token, or frame by frame."""
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -18,18 +19,15 @@ from wfm.models.family import Ask, Drawing
 def future_tokens(
     model: AutoregressiveTransformer,
     past: Tensor,
-    actions: Tensor | None,
+    tensors: Mapping[str, Tensor],
     *,
     frames: int,
     seeds: list[int],
     mode: str,
     sampling: DecodingConfig,
-    guess: Tensor | None = None,
-    text: Tensor | None = None,
-    text_lengths: Tensor | None = None,
 ) -> Tensor:
-    """Continue ``past`` int64 ``[B, p, h, w]`` to ``frames`` latent frames int64 ``[B, frames, h, w]``; actions as
-    above.
+    """Continue ``past`` int64 ``[B, p, h, w]`` to ``frames`` latent frames int64 ``[B, frames, h, w]``. tensors: of the model's
+    conditions, by name, ``[B, ...]`` each.
 
     Mode "greedy" takes the most probable symbol everywhere (with the model's Medusa heads, where it has any), "sample"
     draws with temperature and top-p, "mean" takes
@@ -38,12 +36,11 @@ def future_tokens(
     """
     if mode == "mean" and model.config.vocabulary != "digits":
         raise ConfigError('mode "mean" needs vocabulary="digits": ids of a flat vocabulary are names, not quantities')
-    how = {"frames": frames, "guess": guess, "text": text, "text_lengths": text_lengths}
     if mode == "greedy" and model.medusa is not None:
-        return continue_with_drafts(model, past, actions, **how).tokens  # type: ignore[arg-type]
+        return continue_with_drafts(model, past, None, frames=frames, tensors=tensors).tokens
     choices: dict[str, Choose] = {"greedy": greedy, "mean": expected}
     choose = choices.get(mode) or TopP(seeds, temperature=sampling.temperature, top_p=sampling.top_p)
-    return continue_tokens(model, past, actions, choose=choose, **how)  # type: ignore[arg-type]
+    return continue_tokens(model, past, None, frames=frames, choose=choose, tensors=tensors)
 
 
 class AutoregressiveDrawing(Drawing):
@@ -54,9 +51,8 @@ class AutoregressiveDrawing(Drawing):
     def draw(self, model: AutoregressiveTransformer, ask: Ask) -> Tensor:
         """Tokens of the window."""
         return future_tokens(
-            model, ask.past, ask.actions, frames=ask.frames, seeds=ask.seeds, mode=ask.mode, sampling=ask.sampling,
-            **ask.shown,
-        )  # fmt: skip
+            model, ask.past, ask.tensors, frames=ask.frames, seeds=ask.seeds, mode=ask.mode, sampling=ask.sampling
+        )
 
     def reads_text(self, model: AutoregressiveTransformer) -> bool:
         """Whether every layer attends to text."""

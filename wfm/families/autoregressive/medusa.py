@@ -10,6 +10,7 @@ fp32 a pass over several tokens rounds otherwise than one over one, and a tie wi
 sequences of a batch share one cache and keep as many drafts as the least lucky of them.
 """
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import torch
@@ -41,6 +42,7 @@ def continue_with_drafts(
     guess: Tensor | None = None,
     text: Tensor | None = None,
     text_lengths: Tensor | None = None,
+    tensors: Mapping[str, Tensor] | None = None,
 ) -> Decoded:
     """Continue ``past`` int64 ``[B, p, h, w]`` to ``frames`` latent frames; arguments as in `continue_tokens`. Raises
     ConfigError for a model without heads."""
@@ -51,16 +53,18 @@ def continue_with_drafts(
         raise ConfigError(f"{given} latent frames given, {frames} wanted: at least 1 must be given and 1 predicted")
     size = (height, width)
     require_context(model, frames, size)
-    condition = model.condition(actions, batch, frames)
-    hints = None if guess is None else model.patchify(guess)
-    told = model.prepare_text(text, text_lengths, batch=batch)
+    named = {"actions": actions, "guess": guess, "text": text, "text_lengths": text_lengths}
+    tensors = dict(tensors or {}) | {name: x for name, x in named.items() if x is not None}
+    condition = model.condition(tensors.get("actions"), batch, frames, tensors=tensors)
+    hints = model.patchify(tensors["guess"]) if "guess" in tensors and model.config.extrapolate else None
+    contexts = model.prepare_contexts(tensors, batch=batch)
     cache = model.new_cache(batch, frames, size)
     patches, total, passes = model.patchify(past), frames * height * width, 0
     # What goes through the network: the last `drafted` of it are not sure yet.
     fresh, drafted = model.vocabulary.begun(patches), 0
     with packed_weights(model, laid_out=False):
         while True:
-            features = model.features(fresh, condition, size, cache, guess=hints, text=told)
+            features = model.features(fresh, condition, size, cache, guess=hints, text=contexts)
             passes += 1
             tail = slice(fresh.shape[1] - 1 - drafted, None)  # the last sure position and the drafts behind it
             chosen = _best(

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from wfm.errors import ConfigError
 from wfm.families.autoregressive.decoding import Choose, require_context
-from wfm.models.autoregressive.blocks import Block, TextKeys
+from wfm.models.autoregressive.blocks import Block, ContextKeys
 from wfm.models.autoregressive.network import AutoregressiveTransformer
 from wfm.models.finite import require_finite
 from wfm.models.layers import Attention
@@ -34,7 +34,7 @@ class StaticStep(nn.Module):
         batch: int,
         frames: int,
         size: tuple[int, int],
-        text: tuple[TextKeys, ...] | None = None,
+        text: tuple[dict[str, ContextKeys], ...] | None = None,
     ) -> None:
         super().__init__()
         config, weight = model.config, model.output.weight
@@ -68,10 +68,11 @@ class StaticStep(nn.Module):
             keys.index_copy_(1, position, k.to(keys.dtype))  # autocast has others
             values.index_copy_(1, position, v.to(values.dtype))
             x = x + attended(block.attention, q, keys, values, visible)
-            if block.cross_attention is not None and self.text is not None:
-                told = self.text[index]
-                queries = block.cross_attention.project_queries(block.cross_attention_norm(x))
-                x = x + block.cross_attention.attend(queries, told.keys, told.values, kv_segments=told.lengths)
+            for name, context in ({} if self.text is None else self.text[index]).items():
+                norm, cross = block.cross(name)
+                x = x + cross.attend(
+                    cross.project_queries(norm(x)), context.keys, context.values, kv_segments=context.lengths
+                )
             x = x + block.feed_forward(block.ffn_norm(x))
         return self.model.logits(self.model.norm(x), ids)
 

@@ -68,7 +68,7 @@ class DiffusionFamily(Family):
     takes = "continuous"
     title = "Diffusion"
     config = DenoiserConfig
-    network = "wfm.models.diffusion.denoiser:Denoiser"
+    network = "wfm.families.diffusion.build:denoiser"
     training = DiffusionTrainingConfig
     sampling = SamplerConfig
     weight_fields = (

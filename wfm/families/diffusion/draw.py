@@ -1,5 +1,6 @@
 """How futures are drawn from a denoiser: by a sampler from noise, or the one-step mean."""
 
+from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
@@ -8,7 +9,6 @@ import torch
 from torch import Tensor, nn
 
 from wfm.data.seeds import mix
-from wfm.errors import ConfigError
 from wfm.families.diffusion.guidance import guided
 from wfm.generation.sampler_config import TWICE, GuidanceConfig, SamplerConfig
 from wfm.generation.samplers import noise_levels, sample, seeded_noise
@@ -27,8 +27,7 @@ def draw_latents(
     seeds: list[int],
     mode: str,
     sampling: SamplerConfig,
-    negative_text: Tensor | None = None,
-    negative_lengths: Tensor | None = None,
+    negative: Mapping[str, Tensor] | None = None,
 ) -> Tensor:
     """Latents ``[B, C, T, H, W]`` (the tokenizer's units), one sequence a seed, of ``shape`` (C, T, H, W).
 
@@ -43,7 +42,7 @@ def draw_latents(
         drawn = seeded_noise(shape, [mix(seed, "augment") for seed in seeds], device=noise.device, dtype=noise.dtype)
         conditions = replace(conditions, augment_sigma=sampling.augment_sigma, augment_noise=drawn, release_given=True)
     guidance = sampling.guidance if mode == "sample" else GuidanceConfig()
-    denoise = guided(model, conditions, noise, guidance, negative_text=negative_text, negative_lengths=negative_lengths)
+    denoise = guided(model, conditions, noise, guidance, negative=negative)
     scale = model.config.sigma_data
     sigmas = noise_levels(sampling, steps=1 if mode == "mean" else None, sigma_data=scale)
     with packed_weights(model.network) if len(sigmas) > 1 else nullcontext():
@@ -55,30 +54,23 @@ def draw_latents(
 def future_latents(
     model: Denoiser,
     past: Tensor,
-    actions: Tensor | None,
+    tensors: Mapping[str, Tensor],
     *,
     frames: int,
     seeds: list[int],
     mode: str,
     sampling: SamplerConfig,
-    guess: Tensor | None = None,
-    text: Tensor | None = None,
-    text_lengths: Tensor | None = None,
-    negative_text: Tensor | None = None,
-    negative_lengths: Tensor | None = None,
+    negative: Mapping[str, Tensor] | None = None,
 ) -> Tensor:
     """Continue ``past [B, C, p, h, w]`` (the tokenizer's units) to ``frames`` latent frames ``[B, C, frames, h, w]``.
 
-    actions: normalised ``[B, T, A]`` or None; guess ``[B, C, frames, h, w]``: latents of the extrapolated past, for a
-    model that is shown them; text embeddings ``[B, L, D]`` with their lengths, or None; a negative prompt likewise,
-    ``[1, L, D]``. Modes: see `draw_latents`.
+    tensors: of the model's conditions, by name, ``[B, ...]`` each; negative: tensors of a negative prompt. Modes: see
+    `draw_latents`.
     """
     batch, channels, given, height, width = past.shape
-    if model.config.extrapolate and guess is None:
-        raise ConfigError("this model is shown the extrapolated past (extrapolate=True): give its latents as `guess`")
-    shown = past.new_zeros(batch, channels, frames, height, width) if guess is None else model.normalise(guess)
+    shown = past.new_zeros(batch, channels, frames, height, width)
     shown[:, :, :given] = model.normalise(past, video=frames > 1)
-    conditions = Conditions(past=shown, given=given, actions=actions, text=text, text_lengths=text_lengths)
+    conditions = Conditions(past=shown, given=given, tensors=tensors)
     shape = (channels, frames, height, width)
     latents = draw_latents(
         model,
@@ -87,8 +79,7 @@ def future_latents(
         seeds=seeds,
         mode=mode,
         sampling=sampling,
-        negative_text=negative_text,
-        negative_lengths=negative_lengths,
+        negative=negative,
     )
     latents[:, :, :given] = past
     return latents
@@ -100,8 +91,8 @@ class DiffusionDrawing(Drawing):
     def draw(self, model: Denoiser, ask: Ask) -> Tensor:
         """Latents of the window, with guidance where the sampling asks for it."""
         return future_latents(
-            model, ask.past, ask.actions, frames=ask.frames, seeds=ask.seeds, mode=ask.mode, sampling=ask.sampling,
-            **ask.shown,
+            model, ask.past, ask.tensors, frames=ask.frames, seeds=ask.seeds, mode=ask.mode, sampling=ask.sampling,
+            negative=ask.negative,
         )  # fmt: skip
 
     def reads_text(self, model: Denoiser) -> bool:

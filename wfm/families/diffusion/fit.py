@@ -11,8 +11,9 @@ from wfm.families.diffusion.card import DiffusionTrainingConfig, given_frames
 from wfm.models.diffusion.conditioning import Conditions
 from wfm.models.diffusion.config import DenoiserConfig
 from wfm.models.diffusion.denoiser import Denoiser
-from wfm.models.diffusion.objective import DenoisingObjective, shown_past
+from wfm.models.diffusion.objective import DenoisingObjective
 from wfm.models.family import Fitting
+from wfm.models.presence import present_of, tensors_of
 from wfm.models.seeding import seeded_generator
 from wfm.models.video_tokenizer import TokenizerCard, VideoTokenizer
 from wfm.training.config import filled
@@ -96,13 +97,9 @@ def mean_psnr(
     generators = [seeded_generator(int(seed)) for seed in batch["seeds"]]
     noise = torch.stack([torch.randn(clean.shape[1:], generator=g) for g in generators]).to(clean)
     top = config.denoising.sigma_max
+    slots = model.config.slots
     conditions = Conditions(
-        past=shown_past(model, batch, clean, torch.full((len(clean),), given)),
-        given=given,
-        text=batch.get("text"),
-        text_lengths=batch.get("text_lengths"),
-        actions=batch.get("actions"),
-        known=batch.get("has_actions"),
+        past=clean, given=given, tensors=tensors_of(slots, batch), present=present_of(slots, batch, {})
     )
     guess = model.denoise(noise * top, top, conditions)
     seen = 1 + (given - 1) * tokenizer.config.temporal_compression

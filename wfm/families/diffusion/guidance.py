@@ -6,6 +6,7 @@
 Given frames are the past in both predictions, so guidance leaves them alone.
 """
 
+from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any
 
@@ -18,6 +19,7 @@ from wfm.generation.sampler_config import GuidanceConfig
 from wfm.generation.samplers import Denoise
 from wfm.models.diffusion.conditioning import Conditions
 from wfm.models.diffusion.denoiser import Denoiser
+from wfm.models.slots import SlotConfig
 
 
 def guided(
@@ -26,24 +28,25 @@ def guided(
     like: Tensor,
     guidance: GuidanceConfig,
     *,
-    negative_text: Tensor | None = None,
-    negative_lengths: Tensor | None = None,
+    negative: Mapping[str, Tensor] | None = None,
 ) -> Denoise:
     """The denoiser of a sampler for latents of the shape, dtype and device of ``like`` `[B, C, T, H, W]`.
 
     With guidance each call runs the network once on 2 B samples, the second half unconditional (``guidance.drop``; a
-    negative prompt takes the place of the empty text). What no noise level changes is computed here, once.
+    ``negative`` prompt's tensors take the place of the empty text). What no noise level changes is computed here, once.
 
     Where nothing that is to be dropped is given, both predictions are one, which is computed once. Raises ConfigError for a
     negative prompt that would not be read.
     """
     scale = guidance.standard_scale
-    _require_reader(guidance, negative_text)
-    if scale == 1 or (negative_text is None and not drops(guidance, conditions)):
+    slots = model.config.slots
+    _require_reader(guidance, negative)
+    _require_known(guidance, slots)
+    if scale == 1 or (not negative and not drops(guidance, slots, conditions)):
         ready = model.prepare(conditions, like)
         return lambda x, sigma: model.denoise(x, sigma, ready)
-    twin = conditions.without(*guidance.drop, text=negative_text, text_lengths=negative_lengths)
-    both = model.prepare(stacked(conditions, twin, like.shape[0]), torch.cat([like, like]))
+    twin = conditions.without(slots, *guidance.drop, instead=negative)
+    both = model.prepare(stacked(slots, conditions, twin, like.shape[0]), torch.cat([like, like]))
 
     def denoise(x: Tensor, sigma: Tensor | float) -> Tensor:
         if isinstance(sigma, Tensor) and (
@@ -56,28 +59,42 @@ def guided(
     return denoise
 
 
-def drops(guidance: GuidanceConfig, conditions: Conditions) -> tuple[str, ...]:
+def drops(guidance: GuidanceConfig, slots: Mapping[str, SlotConfig], conditions: Conditions) -> tuple[str, ...]:
     """What of the conditions the unconditional prediction is made without."""
-    return tuple(name for name in guidance.drop if getattr(conditions, name) is not None)
+    return tuple(name for name in guidance.drop if name in slots and slots[name].tensors[0] in conditions.tensors)
 
 
-def _require_reader(guidance: GuidanceConfig, negative_text: Tensor | None) -> None:
-    if negative_text is not None and ("text" not in guidance.drop or guidance.standard_scale == 1):
+def _require_known(guidance: GuidanceConfig, slots: Mapping[str, SlotConfig]) -> None:
+    unknown = [name for name in guidance.drop if name not in slots and name not in GuidanceConfig().drop]
+    if unknown:
+        raise ConfigError(f"guidance.drop: {unknown[0]!r}; this model's conditions: {', '.join(slots) or 'none'}")
+
+
+def _require_reader(guidance: GuidanceConfig, negative: Mapping[str, Tensor] | None) -> None:
+    if negative and ("text" not in guidance.drop or guidance.standard_scale == 1):
         raise ConfigError(
             f"negative_text needs guidance that drops the text: guidance.drop is {guidance.drop}, its scale {guidance.scale} "
             f"({guidance.convention})"
         )
 
 
-def stacked(first: Conditions, second: Conditions, batch: int) -> Conditions:
+def stacked(slots: Mapping[str, SlotConfig], first: Conditions, second: Conditions, batch: int) -> Conditions:
     """Conditions of 2 B samples from those of twice B."""
     found: dict[str, Any] = {}
     for one in fields(Conditions):
         a, b = getattr(first, one.name), getattr(second, one.name)
-        if one.name in ("text", "text_lengths", "actions", "known"):
-            continue
-        found[one.name] = torch.cat([_rows(a, batch), _rows(b, batch)]) if isinstance(a, Tensor) and a.ndim else a
-    return Conditions(**found, **_stacked_text(first, second, batch), **_stacked_actions(first, second, batch))
+        if one.name not in ("tensors", "present"):
+            found[one.name] = torch.cat([_rows(a, batch), _rows(b, batch)]) if isinstance(a, Tensor) and a.ndim else a
+    tensors: dict[str, Tensor] = {}
+    present: dict[str, Tensor] = {}
+    for name, slot in slots.items():
+        if slot.slot == "context":
+            tensors |= _stacked_context(slot.tensors, first, second, batch)
+        else:
+            more, mask = _stacked(name, slot.tensors, first, second, batch)
+            tensors |= more
+            present |= mask
+    return Conditions(**found, tensors=tensors, present=present)
 
 
 def _rows(x: Tensor, batch: int) -> Tensor:
@@ -85,34 +102,42 @@ def _rows(x: Tensor, batch: int) -> Tensor:
     return x.expand(batch, *x.shape[1:]) if x.shape[0] == 1 else x
 
 
-def _stacked_text(first: Conditions, second: Conditions, batch: int) -> dict[str, Any]:
-    """Text of both, the shorter padded with zeros that no query sees; one that is absent or has no tokens is zeros of one
+def _stacked_context(names: tuple[str, ...], first: Conditions, second: Conditions, batch: int) -> dict[str, Tensor]:
+    """A context of both, the shorter padded with zeros that no query sees; one that is absent or has no tokens is zeros of one
     token."""
-    both = [None if one.text is None or not one.text.shape[1] else one.text for one in (first, second)]
-    known = [text for text in both if text is not None]
+    name, *more = names
+    both = [one.tensors.get(name) for one in (first, second)]
+    both = [None if tokens is None or not tokens.shape[1] else tokens for tokens in both]
+    known = [tokens for tokens in both if tokens is not None]
     if not known:
         return {}
     texts, lengths = [], []
     for one, said in zip((first, second), both, strict=True):
-        text = known[0].new_zeros(batch, 1, known[0].shape[-1]) if said is None else _rows(said, batch)
-        given = None if said is None else one.text_lengths
-        texts.append(text)
-        lengths.append(torch.full((batch,), text.shape[1]) if given is None else _rows(given, batch).cpu())
-    longest = max(text.shape[1] for text in texts)
-    text = torch.cat([F.pad(text, (0, 0, 0, longest - text.shape[1])) for text in texts])
+        tokens = known[0].new_zeros(batch, 1, known[0].shape[-1]) if said is None else _rows(said, batch)
+        given = one.tensors.get(more[0]) if more and said is not None else None
+        texts.append(tokens)
+        lengths.append(torch.full((batch,), tokens.shape[1]) if given is None else _rows(given, batch).cpu())
+    longest = max(tokens.shape[1] for tokens in texts)
+    found = {name: torch.cat([F.pad(tokens, (0, 0, 0, longest - tokens.shape[1])) for tokens in texts])}
     seen = torch.cat(lengths)
-    return {"text": text, "text_lengths": None if bool((seen == longest).all()) else seen}
+    return found if not more or bool((seen == longest).all()) else {**found, more[0]: seen}
 
 
-def _stacked_actions(first: Conditions, second: Conditions, batch: int) -> dict[str, Any]:
-    """Actions of both; where one has none its rows are marked unknown."""
-    present = [one.actions for one in (first, second) if one.actions is not None]
-    if not present:
-        return {}
-    actions, known = [], []
+def _stacked(
+    name: str, names: tuple[str, ...], first: Conditions, second: Conditions, batch: int
+) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Tensors of both; where one has none its rows are marked absent."""
+    some = next((one for one in (first, second) if names[0] in one.tensors), None)
+    if some is None:
+        return {}, {}
+    like = {tensor: _rows(some.tensors[tensor], batch) for tensor in names if tensor in some.tensors}
+    masks = []
+    parts: dict[str, list[Tensor]] = {tensor: [] for tensor in like}
     for one in (first, second):
-        some = one.actions is not None
-        actions.append(_rows(one.actions, batch) if one.actions is not None else torch.zeros_like(present[0]))
-        mask = torch.full((batch,), some, device=present[0].device)
-        known.append(mask if one.known is None else mask & one.known)
-    return {"actions": torch.cat(actions), "known": torch.cat(known)}
+        for tensor, value in like.items():
+            parts[tensor].append(
+                _rows(one.tensors[tensor], batch) if tensor in one.tensors else torch.zeros_like(value)
+            )
+        mask = torch.full((batch,), names[0] in one.tensors, device=like[names[0]].device)
+        masks.append(mask & one.present[name] if name in one.present else mask)
+    return {tensor: torch.cat(both) for tensor, both in parts.items()}, {name: torch.cat(masks)}

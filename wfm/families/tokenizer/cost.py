@@ -5,8 +5,9 @@
     factorised convolution    P 9 C O + P 3 O O    times 2 for multiply and add; 1x1x1 has P C O
     attention                 4 P C C + 2 P (h w) C over a frame, 4 P C C + 2 P t C back in time
 
-Halving and doubling are single convolutions here (see wfm.models.tokenizer.blocks): doubling takes 4 taps an axis of each
-input, which is less than repeating and convolving.
+Halving and doubling count as the single convolutions that they are on a CPU (wfm.models.tokenizer.fast_cpu): doubling takes 4
+taps an axis of each input, which is less than repeating and convolving; and the wavelets as folded into the convolution
+beside them.
 """
 
 import itertools

@@ -24,11 +24,11 @@ from wfm.models.folder import count_parameters, load_model, save_model
 from wfm.models.seeding import seed_everything
 from wfm.models.tokenizer.network import Tokenizer
 from wfm.models.tokenizer.objective import TokenizerObjective
+from wfm.training.external_files import external_files
 from wfm.training.joint import JointObjective
 from wfm.training.loop import train
 from wfm.training.objective import Rival
 from wfm.training.order import data_plan, mixture_note
-from wfm.training.outside import outside_files
 
 if TYPE_CHECKING:
     from wfm.artifacts import Artifact
@@ -84,7 +84,7 @@ def fit_tokenizer(
         stopping=stopping,
         validate=lambda model: {"psnr": reconstruction_psnr(model, watched)},
         rival=rival_of(objective, config, joint),
-        run={"config": config.what(), "files": outside_files(config), **note},
+        run={"config": config.what(), "files": external_files(config), **note},
         description="tokenizer",
     )
     save_model(tokenizer, config.model, out / "model", extra={"validation": result.final})

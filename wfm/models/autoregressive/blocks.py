@@ -3,7 +3,8 @@
 `[B, n, dim]` in and out. Tokens may be a pack: one row, with the lengths of its segments.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import NamedTuple
 
 import torch
@@ -23,8 +24,8 @@ class Segment(NamedTuple):
     "Positions of a block, which see each other: 1 in raster order, a latent frame's in frame order."
 
 
-class TextKeys(NamedTuple):
-    """What one layer's cross-attention sees of a text: keys and values of all samples, one behind the other."""
+class ContextKeys(NamedTuple):
+    """What one layer's cross-attention sees of a context (a text): keys and values of all samples, one behind the other."""
 
     keys: Tensor
     "`[sum of lengths, kv_heads, head_dim]`, normed."
@@ -34,7 +35,10 @@ class TextKeys(NamedTuple):
 
 
 class Block(nn.Module):
-    """x + attention(norm(x)), x + cross_attention(norm(x), text) where there is text, x + feed_forward(norm(x))."""
+    """x + attention(norm(x)), x + cross_attention(norm(x), context) for each context that is there, x + feed_forward(norm(x)).
+
+    The text's are `cross_attention_norm` and `cross_attention` (Cosmos), those of another context end in `_<name>`.
+    """
 
     def __init__(self, config: AutoregressiveConfig, layer: int) -> None:
         super().__init__()
@@ -43,17 +47,18 @@ class Block(nn.Module):
         self.attention = Attention(
             config.dim, config.heads, num_kv_heads=config.kv_heads, head_dim=config.head_dim, eps=config.norm_eps
         )
-        self.cross_attention: Attention | None = None
-        if config.text_embed_dim:
-            self.cross_attention_norm = RMSNorm(config.dim, eps=config.norm_eps)
-            self.cross_attention = Attention(
+        for name, width in config.contexts.items():
+            norm, cross = context_names(name)
+            self.add_module(norm, RMSNorm(config.dim, eps=config.norm_eps))
+            attention = Attention(
                 config.dim,
                 config.heads,
                 num_kv_heads=config.kv_heads,
-                context_dim=config.text_embed_dim,
+                context_dim=width,
                 head_dim=config.head_dim,
                 eps=config.norm_eps,
             )
+            self.add_module(cross, attention)
         self.ffn_norm = RMSNorm(config.dim, eps=config.norm_eps)
         self.feed_forward = SwiGLU(config.dim, config.ffn_dim)
 
@@ -63,21 +68,27 @@ class Block(nn.Module):
         rope: Rope,
         segments: Sequence[Segment],
         cache: KeyValueCache | None = None,
-        text: TextKeys | None = None,
+        contexts: Mapping[str, ContextKeys] = MappingProxyType({}),
     ) -> Tensor:
         """x `[B, n, dim]`, the n newest positions of B videos of one segment each, or `[1, n, dim]`, a pack of several;
-        queries see keys of their own block and older."""
+        queries see keys of their own block and older. contexts: by name; one that is absent adds nothing."""
         q, k, v = self.attention.project(self.attention_norm(x), rope=rope)
         if cache is not None:
             k, v = cache.extend(self.layer, k, v)  # [B, all so far, kv_heads, head_dim]
         x = x + self._attend(q, k, v, segments)
-        if self.cross_attention is not None and text is not None:
-            queries = self.cross_attention.project_queries(self.cross_attention_norm(x))
-            own = [segment.positions for segment in segments] if len(segments) > 1 else None
-            x = x + self.cross_attention.attend(
-                queries, text.keys, text.values, q_segments=own, kv_segments=text.lengths
-            )
+        own = [segment.positions for segment in segments] if len(segments) > 1 else None
+        for name, context in contexts.items():
+            norm, cross = self.cross(name)
+            queries = cross.project_queries(norm(x))
+            x = x + cross.attend(queries, context.keys, context.values, q_segments=own, kv_segments=context.lengths)
         return x + self.feed_forward(self.ffn_norm(x))
+
+    def cross(self, name: str) -> tuple[RMSNorm, Attention]:
+        """The norm before the attention to a context, and that attention."""
+        norm, cross = (getattr(self, part) for part in context_names(name))
+        assert isinstance(norm, RMSNorm)
+        assert isinstance(cross, Attention)
+        return norm, cross
 
     def _attend(self, q: Tensor, k: Tensor, v: Tensor, segments: Sequence[Segment]) -> Tensor:
         if len(segments) == 1:
@@ -98,3 +109,9 @@ class Block(nn.Module):
             end = before + start + stride
             out.append(self.attention.attend(q[:, start : start + stride], k[:, :end], v[:, :end]))
         return torch.cat(out, dim=1)
+
+
+def context_names(name: str) -> tuple[str, str]:
+    """What a block calls the norm before the attention to a context, and that attention."""
+    end = "" if name == "text" else f"_{name}"
+    return f"cross_attention_norm{end}", f"cross_attention{end}"

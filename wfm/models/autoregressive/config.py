@@ -11,6 +11,7 @@ import pydantic
 from pydantic import model_validator
 
 from wfm.config import AboveZero, AtLeastZero, Config, Count, Natural, Share, added
+from wfm.models.slots import SlotConfig, of_slot, require_names
 
 
 class YarnConfig(Config):
@@ -100,11 +101,14 @@ class AutoregressiveConfig(Config):
     action_width: Natural = 0
     """Numbers per video frame in the action spec; 0 = the null action only."""
     action_hidden: Count = 512
-    """Inner width of the two-layer action embedding."""
+    """Inner width of the two-layer embedding of the action, and of every other vector."""
     fps: AboveZero = 24.0
     """Frames a second of the training video [1/s]; an action given as a rate acts for 1 / fps seconds."""
     temporal_compression: Count = 8
     """Video frames per latent frame after the first (the tokenizer's), so how many actions lead to one latent frame."""
+    conditions: dict[str, SlotConfig] = added({})
+    """Further conditions by name, which the fields above know nothing of (`wfm.conditions`): vectors that are added to the
+    inputs which predict a latent frame, contexts that every layer attends to."""
 
     @classmethod
     def cosmos(cls, name: Literal["4b", "5b", "12b", "13b"]) -> Self:
@@ -118,6 +122,24 @@ class AutoregressiveConfig(Config):
             text_embed_dim=1024 if reads else 0,
             begin_token=reads,
         )
+
+    @property
+    def slots(self) -> dict[str, SlotConfig]:
+        """Every condition but the past by name: those that have fields of their own, then `conditions`."""
+        found: dict[str, SlotConfig] = {}
+        if self.extrapolate:
+            found["extrapolation"] = SlotConfig(slot="channels", width=1, tensors=("guess",))
+        if self.text_embed_dim:
+            found["text"] = SlotConfig(slot="context", width=self.text_embed_dim, tensors=("text", "text_lengths"))
+        if self.action_width:
+            width = self.action_width * (7 + self.temporal_compression)
+            found["action"] = SlotConfig(slot="vector", width=width, tensors=("actions",), null="learned")
+        return found | self.conditions
+
+    @property
+    def contexts(self) -> dict[str, int]:
+        """Name -> width of a token of every condition that the layers attend to, in order."""
+        return {name: one.width for name, one in of_slot(self.slots, "context").items()}
 
     @property
     def vocabulary_size(self) -> int:
@@ -148,6 +170,10 @@ class AutoregressiveConfig(Config):
             raise ValueError('copy_bias=True needs vocabulary="digits"')
         if min(self.levels, default=0) < 2:
             raise ValueError(f"levels={self.levels}: each FSQ digit needs at least 2 levels")
+        fields = {
+            "past": "its order", "extrapolation": "extrapolate", "text": "text_embed_dim", "action": "action_width",
+        }  # fmt: skip
+        require_names(self.conditions, fields, ("vector", "context"))
         return self
 
 

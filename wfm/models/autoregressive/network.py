@@ -14,42 +14,50 @@ ordinary causal mask. The action that leads to the latent frame being PREDICTED 
 that predicts it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from wfm.errors import ConfigError
-from wfm.models.autoregressive.blocks import Block, Segment, TextKeys
+from wfm.models.autoregressive.blocks import Block, ContextKeys, Segment
 from wfm.models.autoregressive.cache import KeyValueCache
-from wfm.models.autoregressive.conditioning import ActionEmbedding
+from wfm.models.autoregressive.conditioning import VectorEmbedding
 from wfm.models.autoregressive.config import AutoregressiveConfig
 from wfm.models.autoregressive.medusa import MedusaHeads
 from wfm.models.autoregressive.vocabulary import Vocabulary
 from wfm.models.layers import Linear, RMSNorm
 from wfm.models.rotary import Rope, Yarn, rope_3d, sinusoids_3d
+from wfm.models.slots import Place, of_slot
 
 
 class AutoregressiveTransformer(nn.Module):
-    """Predicts the next tokens of a video from all earlier ones and the actions (see the module for positions)."""
+    """Predicts the next tokens of a video from all earlier ones and its conditions (see the module for positions).
+
+    What it is conditioned on comes as named tensors: `tensors` `[B, ...]` each, and `present` bool `[B]` by condition, false
+    where one is absent. `actions` with `known`, `guess` and `text` with `text_lengths` stand for those of the conditions that
+    have fields of their own. encoders: `wfm.models.slots.Encoder` by condition; the tensor of one without enters as it is.
+    """
 
     family = "autoregressive"
 
-    def __init__(self, config: AutoregressiveConfig) -> None:
+    def __init__(self, config: AutoregressiveConfig, encoders: Mapping[str, nn.Module] | None = None) -> None:
         super().__init__()
         self.config = config
+        unknown = sorted(set(encoders or ()) - set(config.slots))
+        if unknown:
+            raise ConfigError(
+                f"encoders: {', '.join(unknown)}; this model's conditions: {', '.join(config.slots) or 'none'}"
+            )
+        self.encoders = nn.ModuleDict(dict(encoders or {}))
+        vectors = of_slot(config.slots, "vector")
         self.vocabulary = Vocabulary(config.levels, digits=config.vocabulary == "digits", begins=config.begin_token)
         self.slots = config.patch**2  # tokens of one position
         width = self.slots * self.vocabulary.width
         self.tok_embeddings = nn.Embedding(config.embedding_rows if config.begin_token else width, config.dim)
-        self.action = ActionEmbedding(
-            config.action_width,
-            config.dim,
-            hidden=config.action_hidden,
-            compression=config.temporal_compression,
-            fps=config.fps,
-        )
+        for name in vectors:
+            self._add_vector(name)
         self.layers = nn.ModuleList(Block(config, layer) for layer in range(config.layers))
         self.norm = RMSNorm(config.dim, eps=config.norm_eps)
         self.output = Linear(config.dim, width)
@@ -59,13 +67,20 @@ class AutoregressiveTransformer(nn.Module):
         self.copy_guess = self._copy_tables() if config.copy_bias and config.extrapolate else None
         self.reset_parameters()
 
+    def _add_vector(self, name: str) -> None:
+        slot, config = self.config.slots[name], self.config
+        made = VectorEmbedding(slot.width, config.dim, hidden=config.action_hidden, null=slot.null)
+        self.add_module(vector_name(name), made)
+
     def _copy_tables(self) -> nn.ParameterList:
         return nn.ParameterList(nn.Parameter(torch.zeros(n, n)) for n in self.vocabulary.sizes)
 
     def reset_parameters(self) -> None:
         """Truncated normal of std 0.02; what writes into the residual stream is scaled down with depth (Cosmos)."""
+        vectors = (f"{vector_name(name)}." for name in of_slot(self.config.slots, "vector"))
+        own = (*vectors, "encoders.", "copy.", "copy_guess.")
         for name, parameter in self.named_parameters():
-            if parameter.ndim >= 2 and not name.startswith(("action.", "copy.", "copy_guess.")):
+            if parameter.ndim >= 2 and not name.startswith(own):
                 nn.init.trunc_normal_(parameter, std=0.02)
         for name, parameter in self.named_parameters():
             if name.endswith(("to_out.0.weight", "w2.weight")):
@@ -113,17 +128,20 @@ class AutoregressiveTransformer(nn.Module):
         guess: Tensor | None = None,
         text: Tensor | None = None,
         text_lengths: Tensor | None = None,
+        *,
+        tensors: Mapping[str, Tensor] | None = None,
+        present: Mapping[str, Tensor] | None = None,
     ) -> Tensor:
         """Teacher-forced logits for every token that can be predicted.
 
         tokens int64 ``[B, t, h, w]``; actions normalised ``[B, T, A]`` for all T = 1 + (t - 1) * temporal_compression
         video frames, or None (the null action); known bool ``[B]``: false where a sample's actions are not to be
         used; guess int64 ``[B, t, h, w]``: tokens of the extrapolated past, for a model that is shown them; text and
-        text_lengths: see ``prepare_text``. Returns
+        text_lengths: see ``prepare_text``; tensors, present: see the class. Returns
         ``[B, N - stride, slots, vocabulary.width]`` (N rows with ``begin_token``); row k scores what
         ``targets(tokens)[:, k]`` holds.
         """
-        return self.with_drafts(tokens, actions, known, guess, text, text_lengths)[0]
+        return self.with_drafts(tokens, actions, known, guess, text, text_lengths, tensors=tensors, present=present)[0]
 
     def with_drafts(
         self,
@@ -133,15 +151,21 @@ class AutoregressiveTransformer(nn.Module):
         guess: Tensor | None = None,
         text: Tensor | None = None,
         text_lengths: Tensor | None = None,
+        *,
+        tensors: Mapping[str, Tensor] | None = None,
+        present: Mapping[str, Tensor] | None = None,
     ) -> tuple[Tensor, Tensor | None]:
         """``forward``, and what the Medusa heads say of the same rows: ``[B, N - 1, K, slots, vocabulary.width]``, where
         [:, k, j] scores ``targets(tokens)[:, k + 1 + j]``; None without heads."""
         frames, height, width = tokens.shape[1:]
         inputs = self.vocabulary.begun(self.patchify(tokens))[:, : -self.stride(height, width)]
-        condition = self.condition(actions, tokens.shape[0], frames, known)
-        told = self.prepare_text(text, text_lengths, batch=tokens.shape[0])
-        hints = None if guess is None else self.patchify(guess)
-        features = self.features(inputs, condition, (height, width), guess=hints, text=told)
+        named = {"actions": actions, "guess": guess, "text": text, "text_lengths": text_lengths}
+        given = dict(tensors or {}) | {name: x for name, x in named.items() if x is not None}
+        kept = dict(present or {}) | ({} if known is None else {"action": known})
+        condition = self.condition(given.get("actions"), tokens.shape[0], frames, tensors=given, present=kept)
+        contexts = self.prepare_contexts(given, batch=tokens.shape[0], present=kept)
+        hints = self.patchify(given["guess"]) if "guess" in given and self.config.extrapolate else None
+        features = self.features(inputs, condition, (height, width), guess=hints, text=contexts)
         ahead = None if hints is None else hints[:, self.stride(height, width) :]
         return self.logits(features, inputs, ahead), self.drafts(features)
 
@@ -177,38 +201,92 @@ class AutoregressiveTransformer(nn.Module):
 
     def prepare_text(
         self, text: Tensor | None, lengths: Tensor | None = None, *, batch: int
-    ) -> tuple[TextKeys, ...] | None:
-        """Keys and values of every layer, worked out once for all steps of a decoding.
+    ) -> tuple[dict[str, ContextKeys], ...] | None:
+        """`prepare_contexts` of a text alone."""
+        named = {"text": text, "text_lengths": lengths}
+        return self.prepare_contexts({name: x for name, x in named.items() if x is not None}, batch=batch)
 
-        text ``[B, L, text_embed_dim]``; lengths int64 ``[B]``: embeddings from there on are not seen, None: all are, as
-        in Cosmos. None without text, which is the same as a text of zeros. Raises ConfigError for what does not fit.
+    def prepare_contexts(
+        self, tensors: Mapping[str, Tensor], *, batch: int, present: Mapping[str, Tensor] | None = None
+    ) -> tuple[dict[str, ContextKeys], ...] | None:
+        """Keys and values of every layer by context, worked out once for all steps of a decoding.
+
+        Of each the tokens ``[B, L, width]`` and, where not all are seen (Cosmos: all), their numbers int64 ``[B]``; where
+        ``present`` is false they are zeros, which add nothing. None without any. Raises ConfigError for what does not fit.
         """
-        if text is None:
-            return None
-        width = self.config.text_embed_dim
-        if not width:
+        if "text" in tensors and "text" not in self.config.contexts:
             raise ConfigError("text was given and this model reads none (text_embed_dim=0)")
-        if text.ndim != 3 or text.shape[0] != batch or text.shape[2] != width or not text.shape[1]:
-            raise ConfigError(f"text has shape {list(text.shape)}, wanted [{batch}, 1 or more, {width}]")
-        counts = [text.shape[1]] * batch if lengths is None else [int(n) for n in lengths]
-        if len(counts) != batch or not all(1 <= n <= text.shape[1] for n in counts):
-            raise ConfigError(f"text_lengths is {counts}; give {batch} numbers from 1 to {text.shape[1]}")
-        packed = torch.cat([row[:n] for row, n in zip(text, counts, strict=True)])  # [sum of lengths, D]
-        told = []
-        for block in self.layers:
-            assert isinstance(block, Block)
-            assert block.cross_attention is not None  # text_embed_dim is not 0
-            keys, values = block.cross_attention.project_context(packed)
-            told.append(TextKeys(keys, values, tuple(counts)))
-        return tuple(told)
+        found: list[dict[str, ContextKeys]] = [{} for _ in self.layers]
+        for name, slot in of_slot(self.config.slots, "context").items():
+            tokens = self._encoded(name, tensors, Place(0, torch.zeros(batch, dtype=torch.int64)))
+            if tokens is None:
+                continue
+            if present is not None and name in present:
+                tokens = tokens * present[name][:, None, None].to(tokens)
+            lengths = tensors.get(slot.tensors[1]) if len(slot.tensors) > 1 else None
+            packed, counts = self._packed_context(name, tokens, lengths, batch, slot.width)
+            for mine, block in zip(found, self.layers, strict=True):
+                assert isinstance(block, Block)
+                keys, values = block.cross(name)[1].project_context(packed)
+                mine[name] = ContextKeys(keys, values, counts)
+        return tuple(found) if any(found) else None
+
+    def _packed_context(
+        self, name: str, tokens: Tensor, lengths: Tensor | None, batch: int, width: int
+    ) -> tuple[Tensor, tuple[int, ...]]:
+        """Tokens that are seen, ``[sum of lengths, width]``, and how many of each sample."""
+        if tokens.ndim != 3 or tokens.shape[0] != batch or tokens.shape[2] != width or not tokens.shape[1]:
+            raise ConfigError(f"{name} has shape {list(tokens.shape)}, wanted [{batch}, 1 or more, {width}]")
+        counts = [tokens.shape[1]] * batch if lengths is None else [int(n) for n in lengths]
+        if len(counts) != batch or not all(1 <= n <= tokens.shape[1] for n in counts):
+            raise ConfigError(f"{name}_lengths is {counts}; give {batch} numbers from 1 to {tokens.shape[1]}")
+        return torch.cat([row[:n] for row, n in zip(tokens, counts, strict=True)]), tuple(counts)
+
+    def _encoded(self, name: str, tensors: Mapping[str, Tensor], place: Place) -> Tensor | None:
+        """What a condition puts into its slot; None: it is absent."""
+        names = self.config.slots[name].tensors
+        if names[0] not in tensors:
+            return None
+        if name not in self.encoders:
+            return tensors[names[0]]
+        return self.encoders[name]({one: tensors[one] for one in names if one in tensors}, place)
 
     def targets(self, tokens: Tensor) -> Tensor:
         """tokens ``[B, t, h, w]`` -> the ids that ``forward`` scores, ``[B, N - stride, slots]`` (N with ``begin_token``)."""
         return self.vocabulary.begun(self.patchify(tokens))[:, self.stride(*tokens.shape[2:]) :]
 
-    def condition(self, actions: Tensor | None, batch: int, frames: int, known: Tensor | None = None) -> Tensor:
-        """What to add to the inputs that predict each latent frame: ``[B, t, dim]``."""
-        return self.action(actions, known, batch=batch, latent_frames=frames)
+    def condition(
+        self,
+        actions: Tensor | None,
+        batch: int,
+        frames: int,
+        known: Tensor | None = None,
+        *,
+        tensors: Mapping[str, Tensor] | None = None,
+        present: Mapping[str, Tensor] | None = None,
+    ) -> Tensor:
+        """What to add to the inputs that predict each latent frame: ``[B, t, dim]``, of all vectors together. Raises
+        ConfigError for what does not fit, or for actions given to a model without."""
+        given = dict(tensors or {}) | ({} if actions is None else {"actions": actions})
+        kept = dict(present or {}) | ({} if known is None else {"action": known})
+        if actions is not None and actions.shape[-1] and not self.config.action_width:
+            raise ConfigError(f"actions have {actions.shape[-1]} components, the model was built for 0")
+        weight = self.output.weight
+        total: Tensor | None = None
+        place = Place(frames, torch.ones(batch, dtype=torch.int64, device=weight.device))
+        for name, slot in of_slot(self.config.slots, "vector").items():
+            features = self._encoded(name, given, place)
+            if features is not None and features.ndim == 2:
+                features = features[:, None].expand(-1, frames, -1)
+            if features is not None and features.shape != (batch, frames, slot.width):
+                raise ConfigError(f"{name}: features {list(features.shape)}, wanted {[batch, frames, slot.width]}")
+            if features is not None or slot.null == "learned":
+                embed = getattr(self, vector_name(name))
+                added = embed(features, kept.get(name), batch=batch, frames=frames)
+                total = added if total is None else total + added
+        if total is None:
+            return torch.zeros(batch, frames, self.config.dim, dtype=weight.dtype, device=weight.device)
+        return total
 
     def step(
         self,
@@ -219,7 +297,7 @@ class AutoregressiveTransformer(nn.Module):
         *,
         last: bool = False,
         guess: Tensor | None = None,
-        text: tuple[TextKeys, ...] | None = None,
+        text: tuple[dict[str, ContextKeys], ...] | None = None,
     ) -> Tensor:
         """Logits ``[B, n, slots, vocabulary.width]`` of n new positions; with ``last`` only of the final ``stride``.
         Arguments as in ``features``."""
@@ -238,7 +316,7 @@ class AutoregressiveTransformer(nn.Module):
         cache: KeyValueCache | None = None,
         *,
         guess: Tensor | None = None,
-        text: tuple[TextKeys, ...] | None = None,
+        text: tuple[dict[str, ContextKeys], ...] | None = None,
     ) -> Tensor:
         """The last hidden state ``[B, n, dim]``, normed, of n new positions: what ``logits`` and the Medusa heads read.
 
@@ -284,7 +362,7 @@ class AutoregressiveTransformer(nn.Module):
         rope: Rope,
         segments: Sequence[Segment],
         cache: KeyValueCache | None = None,
-        text: tuple[TextKeys, ...] | None = None,
+        text: tuple[dict[str, ContextKeys], ...] | None = None,
         *,
         first: int = 0,
         last: int | None = None,
@@ -294,7 +372,7 @@ class AutoregressiveTransformer(nn.Module):
         for index, block in enumerate(self.layers[first:last], first):
             if fixed is not None:
                 x = x + fixed
-            x = block(x, rope, segments, cache, None if text is None else text[index])
+            x = block(x, rope, segments, cache, {} if text is None else text[index])
         return x
 
     def leave(self, x: Tensor) -> Tensor:
@@ -395,3 +473,8 @@ class AutoregressiveTransformer(nn.Module):
         inside = positions % places
         place = torch.stack([positions // places, inside // columns, inside % columns], dim=-1)
         return place.where(positions[:, None] >= 0, -1) if self.config.begin_token else place
+
+
+def vector_name(condition: str) -> str:
+    """What the embedding of a vector is called among a transformer's modules."""
+    return "action" if condition == "action" else f"{condition}_embedding"

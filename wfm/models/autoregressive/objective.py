@@ -11,18 +11,19 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from wfm.data.seeds import mix
 from wfm.errors import ConfigError
 from wfm.models.autoregressive.config import AutoregressiveObjectiveConfig
 from wfm.models.autoregressive.network import AutoregressiveTransformer
 from wfm.models.autoregressive.vocabulary import Vocabulary
+from wfm.models.presence import kept, present_of, tensors_of
 from wfm.models.seeding import seeded_generator
+from wfm.models.slots import SlotConfig
 
 
 class AutoregressiveObjective:
-    """Loss of an `AutoregressiveTransformer`. Batch: tokens int ``[B, t, h, w]``, seeds int64 ``[B]``, actions ``[B,
-    T, A]`` normalised (absent without actions), has_actions bool ``[B]`` (absent: all have them), text ``[B, L, D]`` and
-    text_lengths ``[B]`` for a model that reads text. All randomness of a sample comes from its own seed."""
+    """Loss of an `AutoregressiveTransformer`. Batch: tokens int ``[B, t, h, w]``, seeds int64 ``[B]``, the
+    tensors of the model's conditions that there are, and ``has_<tensor>`` bool ``[B]`` of those that not all samples have.
+    All randomness of a sample comes from its own seed."""
 
     def __init__(self, config: AutoregressiveObjectiveConfig) -> None:
         self.config = config
@@ -34,15 +35,13 @@ class AutoregressiveObjective:
         predicted right; with Medusa heads also `draft_accuracy`, that of the first head."""
         tokens = batch["tokens"].long()
         vocabulary = model.vocabulary
-        noisy, known = self.draw(batch["seeds"], tokens, vocabulary)
-        known = known.to(tokens.device)
-        if "has_actions" in batch:
-            known = known & batch["has_actions"]
-        guess = batch["guess"] if model.config.extrapolate else None
-        text, lengths = batch.get("text"), batch.get("text_lengths")
-        if text is not None:  # the empty text is zeros, as without any
-            text = text * self.told(batch["seeds"]).to(text)[:, None, None]
-        logits, drafts = model.with_drafts(noisy, batch.get("actions"), known, guess, text, lengths)
+        noisy, keeps_action = self.draw(batch["seeds"], tokens, vocabulary)
+        slots = model.config.slots
+        keep = {name: self.keep(name, slot, batch["seeds"]).to(tokens.device) for name, slot in slots.items()}
+        keep["action"] = keeps_action.to(tokens.device)
+        logits, drafts = model.with_drafts(
+            noisy, tensors=tensors_of(slots, batch), present=present_of(slots, batch, keep)
+        )
         symbols = vocabulary.symbols(model.targets(tokens))  # [B, n, slots, S]
         loss, values = self._of(logits, symbols, vocabulary)
         if drafts is not None:
@@ -72,10 +71,10 @@ class AutoregressiveObjective:
             right = values["accuracy"] if j == 0 else right
         return total, right
 
-    def told(self, seeds: Tensor) -> Tensor:
-        """Which samples keep their text, bool ``[B]``: from the seed alone."""
-        drawn = [torch.rand((), generator=seeded_generator(mix(int(seed), "text"))) for seed in seeds]
-        return torch.stack(drawn) >= self.config.text_dropout
+    def keep(self, name: str, slot: SlotConfig, seeds: Tensor) -> Tensor:
+        """Which samples keep a condition, bool ``[B]``: from the seed alone."""
+        dropout = self.config.text_dropout if name == "text" else slot.dropout
+        return torch.stack([kept(int(seed), name, dropout) for seed in seeds])
 
     def _cross_entropy(self, logits: Tensor, target: Tensor) -> Tensor:
         """logits ``[M, size]``, target int64 ``[M]`` -> mean cross-entropy [nats]."""
@@ -87,15 +86,16 @@ class AutoregressiveObjective:
         return functional.cross_entropy(logits, wanted.to(logits.dtype), label_smoothing=config.label_smoothing)
 
     def draw(self, seeds: Tensor, tokens: Tensor, vocabulary: Vocabulary) -> tuple[Tensor, Tensor]:
-        """Noisy input tokens ``[B, t, h, w]`` and ``known`` bool ``[B]``, each row from its own seed alone."""
+        """Noisy input tokens ``[B, t, h, w]``, and which samples keep their actions, bool ``[B]``: each row from its own seed
+        alone."""
         if not len(seeds):
             raise ConfigError("a batch of no samples: there is nothing to learn from")
-        noisy, known = [], []
+        noisy, keep = [], []
         for seed, row in zip(seeds.tolist(), tokens, strict=True):
             generator = seeded_generator(int(seed))
-            known.append(bool(torch.rand((), generator=generator) >= self.config.action_dropout))
+            keep.append(bool(torch.rand((), generator=generator) >= self.config.action_dropout))
             noisy.append(self._disturb(row, vocabulary, generator) if self.config.input_noise > 0 else row)
-        return torch.stack(noisy), torch.tensor(known)
+        return torch.stack(noisy), torch.tensor(keep)
 
     def _disturb(self, tokens: Tensor, vocabulary: Vocabulary, generator: torch.Generator) -> Tensor:
         """tokens ``[t, h, w]`` with a drawn share of symbols changed."""

@@ -6,7 +6,7 @@
     blocks         one transformer block
     network        DiffusionTransformer: the raw network F, of a dense batch or a pack
     statistics     the tokenizer's units <-> latents of one deviation, by channel and latent frame
-    conditioning   Conditions: what a denoiser is told; actions per video frame -> one vector per latent frame
+    conditioning   Conditions: given frames, and named tensors in slots; what stands for those that are absent
     prior          the linear guess of the future that the network improves on, in closed form (an option)
     edm, flow      the two formulations: preconditioning and the law of the noise
     denoiser       Denoiser: F inside its formulation, D(x; sigma); what training saves and samplers call

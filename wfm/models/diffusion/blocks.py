@@ -3,6 +3,9 @@
 Tokens are one axis, `[M, d]`; a modulation has one row for all of them, for each segment or for each latent frame.
 """
 
+from collections.abc import Mapping
+from types import MappingProxyType
+
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -23,23 +26,23 @@ class PatchEmbed(nn.Module):
         return self.proj(patches)
 
 
-class ActionMLP(nn.Module):
-    """Action features -> an addend of the time embedding: linear, tanh GELU, linear, with biases; starts at zero."""
+class VectorMLP(nn.Module):
+    """Features of a condition -> an addend of the time embedding: linear, tanh GELU, linear, with biases; starts at zero."""
 
-    def __init__(self, action_dim: int, hidden: int, out: int) -> None:
+    def __init__(self, features: int, hidden: int, out: int) -> None:
         super().__init__()
-        self.fc1 = nn.Linear(action_dim, hidden)
+        self.fc1 = nn.Linear(features, hidden)
         self.fc2 = nn.Linear(hidden, out)
 
-    def forward(self, action: Tensor) -> Tensor:
-        """`[G, action_dim]` -> `[G, out]`."""
-        return self.fc2(F.gelu(self.fc1(action), approximate="tanh"))
+    def forward(self, features: Tensor) -> Tensor:
+        """`[G, features]` -> `[G, out]`."""
+        return self.fc2(F.gelu(self.fc1(features), approximate="tanh"))
 
 
 class Block(nn.Module):
-    """Self-attention, cross-attention to the text, feed-forward; each behind an AdaLN-LoRA norm and a gate.
+    """Self-attention, cross-attention to each context, feed-forward; each behind an AdaLN-LoRA norm and a gate.
 
-    Without text (`text_embed_dim` 0) `norm2` and `attn2` are absent.
+    The text's are `norm2` and `attn2` (diffusers'), those of another context `norm_<name>` and `attn_<name>`.
     """
 
     def __init__(self, config: DiffusionConfig) -> None:
@@ -47,12 +50,14 @@ class Block(nn.Module):
         dim, rank, eps = config.width, config.adaln_lora_dim, config.qk_norm_eps
         self.norm1 = AdaLayerNormLoRA(dim, rank)
         self.attn1 = Attention(dim, config.num_attention_heads, eps=eps)
-        if config.text_embed_dim:
-            self.norm2 = AdaLayerNormLoRA(dim, rank)
-            self.attn2 = Attention(dim, config.num_attention_heads, context_dim=config.text_embed_dim, eps=eps)
+        for name, width in config.contexts.items():
+            norm, cross = context_names(name)
+            self.add_module(norm, AdaLayerNormLoRA(dim, rank))
+            self.add_module(cross, Attention(dim, config.num_attention_heads, context_dim=width, eps=eps))
         self.norm3 = AdaLayerNormLoRA(dim, rank)
         self.ff = FeedForward(dim, config.mlp_ratio)
-        self.norm_names = ("norm1", "norm2", "norm3") if config.text_embed_dim else ("norm1", "norm3")
+        self.contexts = tuple(config.contexts)
+        self.norm_names = ("norm1", *(context_names(name)[0] for name in self.contexts), "norm3")
 
     def modulations(self, embedding: Tensor, lora: Tensor) -> tuple[Modulation, ...]:
         """Of each norm in order; embedding `[G, d]`, lora `[G, 3d]`."""
@@ -61,34 +66,49 @@ class Block(nn.Module):
     def forward(
         self,
         x: Tensor,
-        told: Conditioning,
+        shared: Conditioning,
         modulations: tuple[Modulation, ...] | None = None,
-        text: tuple[Tensor, Tensor] | None = None,
+        prepared: Mapping[str, tuple[Tensor, Tensor]] = MappingProxyType({}),
     ) -> Tensor:
-        """x `[M, d]`; modulations and text (keys, values) where they are prepared."""
+        """x `[M, d]`; modulations, and keys and values of contexts by name, where they are prepared."""
         if modulations is None:
-            assert told.embedding is not None
-            assert told.lora is not None
-            modulations = self.modulations(told.embedding, told.lora)
-        if told.positions is not None:
-            x = (x.view(-1, *told.positions.shape) + told.positions).view(x.shape)
-        tokens = told.rope.cos.shape[0]  # that share one table
+            assert shared.embedding is not None
+            assert shared.lora is not None
+            modulations = self.modulations(shared.embedding, shared.lora)
+        if shared.positions is not None:
+            x = (x.view(-1, *shared.positions.shape) + shared.positions).view(x.shape)
+        tokens = shared.rope.cos.shape[0]  # that share one table
 
         first, *middle, last = modulations
-        y = normed(self.norm1, x, first, told.rows)
-        q, k, v = self.attn1.project(y.view(-1, tokens, y.shape[-1]), rope=told.rope)
-        y = self.attn1.attend(q, k, v, q_segments=told.segments, kv_segments=told.segments)
-        x = gated(self.norm1, x, first, y, told.rows)
-        if middle:
-            y = normed(self.norm2, x, middle[0], told.rows)
-            q = self.attn2.project_queries(y)
-            if text is None:
-                assert told.text is not None
-                text = self.attn2.project_context(told.text)
-            k, v = text
-            y = self.attn2.attend(q, k, v, q_segments=told.text_queries, kv_segments=told.text_lengths)
-            x = gated(self.norm2, x, middle[0], y, told.rows)
-        return gated(self.norm3, x, last, self.ff(normed(self.norm3, x, last, told.rows)), told.rows)
+        y = normed(self.norm1, x, first, shared.rows)
+        q, k, v = self.attn1.project(y.view(-1, tokens, y.shape[-1]), rope=shared.rope)
+        y = self.attn1.attend(q, k, v, q_segments=shared.segments, kv_segments=shared.segments)
+        x = gated(self.norm1, x, first, y, shared.rows)
+        for name, modulation in zip(self.contexts, middle, strict=True):
+            context = shared.contexts.get(name)
+            if context is not None:  # one that is absent adds nothing
+                norm, attention = self.cross(name)
+                q = attention.project_queries(normed(norm, x, modulation, shared.rows))
+                if name in prepared:
+                    k, v = prepared[name]
+                else:
+                    assert context.tokens is not None
+                    k, v = attention.project_context(context.tokens)
+                y = attention.attend(q, k, v, q_segments=context.queries, kv_segments=context.lengths)
+                x = gated(norm, x, modulation, y, shared.rows)
+        return gated(self.norm3, x, last, self.ff(normed(self.norm3, x, last, shared.rows)), shared.rows)
+
+    def cross(self, name: str) -> tuple[AdaLayerNormLoRA, Attention]:
+        """The norm before the attention to a context, and that attention."""
+        norm, attention = (getattr(self, part) for part in context_names(name))
+        assert isinstance(norm, AdaLayerNormLoRA)
+        assert isinstance(attention, Attention)
+        return norm, attention
+
+
+def context_names(name: str) -> tuple[str, str]:
+    """What a block calls the norm before the attention to a context, and that attention."""
+    return ("norm2", "attn2") if name == "text" else (f"norm_{name}", f"attn_{name}")
 
 
 def normed(norm: AdaLayerNormLoRA, x: Tensor, modulation: Modulation, rows: Tensor | None) -> Tensor:

@@ -4,7 +4,8 @@ from typing import ClassVar, Literal, Self
 
 import pydantic
 
-from wfm.config import AtLeastZero, Config, Share
+from wfm.config import AtLeastZero, Config, Share, added
+from wfm.models.slots import SlotConfig, of_slot, require_names
 
 
 class DiffusionConfig(Config):
@@ -49,6 +50,8 @@ class DiffusionConfig(Config):
     "Epsilon of the norms of queries and keys: 1e-6 in Cosmos's own code, 1e-5 in diffusers."
     action_dim: int = pydantic.Field(0, ge=0)
     "Width of the action features that join the time embedding; 0: no action."
+    conditions: dict[str, SlotConfig] = added({})
+    "Further conditions by name: vectors that join the time embedding, contexts that every block attends to."
     open_gates: bool = False
     "Start with the gates of all blocks at 1 and not near 0 (Cosmos): a short run cannot wait for them to open."
     zero_output: bool = False
@@ -99,6 +102,18 @@ class DiffusionConfig(Config):
         return self.latent_channels + self.condition_mask + self.concat_padding_mask
 
     @property
+    def vectors(self) -> dict[str, int]:
+        """Name -> features of every condition that joins the time embedding."""
+        own = {"action": self.action_dim} if self.action_dim else {}
+        return own | {name: one.features for name, one in of_slot(self.conditions, "vector").items()}
+
+    @property
+    def contexts(self) -> dict[str, int]:
+        """Name -> width of a token of every condition that the blocks attend to, in order."""
+        own = {"text": self.text_embed_dim} if self.text_embed_dim else {}
+        return own | {name: one.width for name, one in of_slot(self.conditions, "context").items()}
+
+    @property
     def max_grid(self) -> tuple[int, int, int]:
         """`max_size` in tokens."""
         (t, h, w), (p, q, r) = self.max_size, self.patch_size
@@ -139,31 +154,53 @@ class DenoiserConfig(Config):
     "Channels of a hint that the caller puts beside the latents (`Prepared.extra`): the diffusion decoder's tokens."
     linear_prior: bool = False
     "Denoise around the best linear guess from the last given frame, fitted in closed form before training."
+    conditions: dict[str, SlotConfig] = added({})
+    "Further conditions by name, which the fields above know nothing of (`wfm.conditions`)."
+
+    @property
+    def slots(self) -> dict[str, SlotConfig]:
+        """Every condition but the past by name: those that have fields of their own, then `conditions`."""
+        found: dict[str, SlotConfig] = {}
+        if self.extrapolate:
+            found["extrapolation"] = SlotConfig(slot="channels", width=self.network.in_channels, tensors=("guess",))
+        if self.network.text_embed_dim:
+            found["text"] = SlotConfig(
+                slot="context", width=self.network.text_embed_dim, tensors=("text", "text_lengths")
+            )
+        if self.action_width:
+            found["action"] = SlotConfig(slot="vector", width=self.action_dim - 1, tensors=("actions",), null="learned")
+        return found | self.conditions
 
     @property
     def extra_channels(self) -> int:
         """Channels that are concatenated after the latents."""
-        return self.network.in_channels * (self.repeat_last + self.extrapolate) + self.hint_channels
+        more = sum(one.width for one in of_slot(self.conditions, "channels").values())
+        return self.network.in_channels * (self.repeat_last + self.extrapolate) + more + self.hint_channels
 
     @property
     def action_dim(self) -> int:
-        """Width of the action feature vector of one latent frame (see `conditioning.ActionFeatures`)."""
+        """Width of the action feature vector of one latent frame (see `wfm.conditions.action`), a leading 1 included."""
         return self.action_width * (7 + self.temporal_compression) + 1 if self.action_width else 0
 
     @property
     def network_config(self) -> DiffusionConfig:
         """The network with what follows from the other fields filled in."""
-        derived = {"extra_channels": self.extra_channels, "action_dim": self.action_dim}
+        derived = {"extra_channels": self.extra_channels, "action_dim": self.action_dim, "conditions": self.conditions}
         return DiffusionConfig.parse({**self.network.resolved(), **derived})
 
     @pydantic.model_validator(mode="after")
     def _one_story(self) -> Self:
-        for name in ("extra_channels", "action_dim"):
+        for name, nothing in (("extra_channels", 0), ("action_dim", 0), ("conditions", {})):
             stated, derived = getattr(self.network, name), getattr(self, name)
-            if stated not in (0, derived):
+            if stated not in (nothing, derived):
                 raise ValueError(
-                    f"network.{name} is {stated} and follows from the other fields, which make it {derived}: leave it 0"
+                    f"network.{name} is {stated} and follows from the other fields, which make it {derived}: leave it {nothing}"
                 )
+        fields = {
+            "past": "network.condition_mask and repeat_last", "extrapolation": "extrapolate",
+            "text": "network.text_embed_dim", "action": "action_width",
+        }  # fmt: skip
+        require_names(self.conditions, fields, ("vector", "context", "channels"))
         reads = [name for name in ("repeat_last", "extrapolate", "linear_prior") if getattr(self, name)]
         if reads and not self.network.condition_mask:
             raise ValueError(f"{', '.join(reads)} need a given past: set network.condition_mask, or switch them off")

@@ -10,7 +10,7 @@ latents are (c_in at the past's own small noise level, whatever the level of the
 output is the past itself. Cosmos scales the past by c_in(s_aug) / c_in(s) and then everything by c_in(s): the same.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,11 +19,13 @@ from torch import Tensor, nn
 
 from wfm.errors import ConfigError
 from wfm.models.diffusion import edm, flow
-from wfm.models.diffusion.conditioning import ActionFeatures, Conditions, given_mask, last_given
+from wfm.models.diffusion.conditioning import Conditions, LearnedNull, given_mask, last_given
 from wfm.models.diffusion.config import DenoiserConfig
+from wfm.models.diffusion.inputs import Context, Vector
 from wfm.models.diffusion.network import DiffusionTransformer
 from wfm.models.diffusion.prior import LinearPrior
 from wfm.models.diffusion.statistics import LatentStatistics
+from wfm.models.slots import Place, of_slot
 
 
 @dataclass(frozen=True)
@@ -64,11 +66,19 @@ class RandomFourier(nn.Module):
 
 
 class Denoiser(nn.Module):
-    """See the module. Latents are `[B, C, T, H, W]`; inside, in units whose deviation is `sigma_data`."""
+    """See the module. Latents are `[B, C, T, H, W]`; inside, in units whose deviation is `sigma_data`.
 
-    def __init__(self, config: DenoiserConfig) -> None:
+    encoders: `wfm.models.slots.Encoder` by condition; the tensor of one without enters its slot as it is.
+    """
+
+    def __init__(self, config: DenoiserConfig, encoders: Mapping[str, nn.Module] | None = None) -> None:
         super().__init__()
         self.config = config
+        unknown = sorted(set(encoders or ()) - set(config.slots))
+        if unknown:
+            raise ConfigError(
+                f"encoders: {', '.join(unknown)}; this model's conditions: {', '.join(config.slots) or 'none'}"
+            )
         network = config.network_config
         channels = network.in_channels
         self.network = DiffusionTransformer(network)
@@ -78,9 +88,10 @@ class Denoiser(nn.Module):
         self.prior: LinearPrior | None = None
         if config.linear_prior:
             self.prior = LinearPrior(channels, network.max_size[0], config.sigma_data, guess=config.extrapolate)
-        self.actions: ActionFeatures | None = None
-        if config.action_width:
-            self.actions = ActionFeatures(config.action_width, config.temporal_compression, config.fps)
+        self.encoders = nn.ModuleDict(dict(encoders or {}))
+        for name, slot in of_slot(config.slots, "vector").items():
+            if slot.null == "learned":
+                self.add_module(null_name(name), LearnedNull(slot.width))
         self.logvar: nn.Sequential | None = None
         if config.uncertainty:
             head = nn.Linear(config.uncertainty, 1, bias=False)
@@ -174,6 +185,7 @@ class Denoiser(nn.Module):
             raise ConfigError(
                 f"latents have shape {list(like.shape)}, wanted [B, {self.config.network.in_channels}, T, H, W]"
             )
+        conditions.require_known(self.config.slots)
         given = torch.as_tensor(conditions.given, dtype=torch.int64, device=like.device).expand(len(like))
         past, mask = self._given(conditions, given, like)
         sigma_data = torch.tensor(self.config.sigma_data, dtype=like.dtype, device=like.device)
@@ -189,8 +201,9 @@ class Denoiser(nn.Module):
                 mean, deviation = self.prior(shown, given)
             extra = self._extra(shown, given)
         return Prepared(
-            past, mask, seen, release, extra, mean, deviation, self._network_arguments(conditions, given, mask, like)
-        )
+            past, mask, seen, release, self._channels(conditions, extra, given, like), mean, deviation,
+            self._network_arguments(conditions, given, mask, like),
+        )  # fmt: skip
 
     def _given(self, conditions: Conditions, given: Tensor, like: Tensor) -> tuple[Tensor | None, Tensor | None]:
         """The past and its mask, checked; (None, None) for a model without either."""
@@ -214,7 +227,18 @@ class Denoiser(nn.Module):
             raise ConfigError(f"augment_noise has shape {list(noise.shape)}, wanted {list(like.shape)}")
         if noise is None and bool((torch.as_tensor(conditions.augment_sigma) != 0).any()):
             raise ConfigError("augment_sigma is not 0: give the unit noise, `augment_noise`, as well")
-        return past, given_mask(given, frames)
+        return self._with_extrapolation(past, given_mask(given, frames), conditions), given_mask(given, frames)
+
+    def _with_extrapolation(self, past: Tensor, mask: Tensor, conditions: Conditions) -> Tensor:
+        """The past, and where it is not given its extrapolation, for a model that is shown one."""
+        guess = conditions.tensors.get("guess")
+        if guess is None:
+            if self.config.extrapolate and conditions.past is not None:
+                raise ConfigError(
+                    "this model is shown the extrapolated past (extrapolate=True): give its latents as `guess`"
+                )
+            return past
+        return torch.where(mask, past, self.normalise(guess).to(past))
 
     def _extra(self, shown: Tensor, given: Tensor) -> Tensor | None:
         """Channels beside the latents, at unit deviation: the last given frame everywhere, the past and its guess."""
@@ -225,33 +249,82 @@ class Denoiser(nn.Module):
             parts.append(shown)
         return torch.cat(parts, dim=1) / self.config.sigma_data if parts else None
 
+    def _channels(self, conditions: Conditions, extra: Tensor | None, given: Tensor, like: Tensor) -> Tensor | None:
+        """`extra` and what further conditions put beside the latents; zeros for one that is absent."""
+        parts = [] if extra is None else [extra]
+        for name, slot in of_slot(self.config.conditions, "channels").items():
+            found = self._encoded(name, conditions, given, like)
+            if found is None:
+                found = like.new_zeros(()).expand(like.shape[0], slot.width, *like.shape[2:])
+            elif name in conditions.present:
+                found = torch.where(conditions.present[name][:, None, None, None, None], found, torch.zeros_like(found))
+            if found.shape != (like.shape[0], slot.width, *like.shape[2:]):
+                raise ConfigError(
+                    f"{name}: {list(found.shape)} beside latents {list(like.shape)}, wanted {slot.width} channels of their size"
+                )
+            parts.append(found.to(like))
+        return torch.cat(parts, dim=1) if len(parts) > 1 else next(iter(parts), None)
+
     def _network_arguments(
         self, conditions: Conditions, given: Tensor, mask: Tensor | None, like: Tensor
     ) -> dict[str, Any]:
         """Everything the network is given besides latents and noise level."""
-        config, frames = self.config.network, like.shape[2]
         arguments: dict[str, Any] = {"padding_mask": conditions.padding_mask}
-        text, lengths = conditions.text, conditions.text_lengths
-        if config.text_embed_dim and text is None:  # zeros give no keys and no values: cross-attention adds nothing
-            text, lengths = like.new_zeros(1, 1, config.text_embed_dim), None
+        contexts = self._contexts(conditions, given, like)
         fps = conditions.fps
         if fps is None and self.config.fps_positions:
             fps = self.config.fps
         if torch.is_grad_enabled():  # in training every call has weights of its own
-            arguments |= {"text": text, "text_lengths": lengths, "fps": fps}
+            arguments |= {"contexts": contexts, "fps": fps}
         else:
-            arguments["text"] = None if text is None else self.network.prepare_text(text, lengths)
+            arguments["contexts"] = {name: self.network.prepare_context(name, one) for name, one in contexts.items()}
             arguments["shape"] = self.network.prepare_shape(like.shape[2:], fps)
         if mask is not None:
             arguments["condition_mask"] = mask
-        if self.actions is not None:
-            arguments["action"] = self.actions(conditions.actions, conditions.known, frames, given)
-            arguments["action"] = arguments["action"].to(self.network.dtype)
-        elif conditions.actions is not None:
-            raise ConfigError(
-                f"actions of {conditions.actions.shape[-1]} components were given; this model takes none (action_width=0)"
-            )
-        return arguments
+        return {**arguments, "vectors": self._vectors(conditions, given, like)}
+
+    def _encoded(self, name: str, conditions: Conditions, given: Tensor, like: Tensor) -> Tensor | None:
+        """What a condition puts into its slot; None: it is absent."""
+        tensors = self.config.slots[name].tensors
+        if tensors[0] not in conditions.tensors:
+            return None
+        if name not in self.encoders:
+            return conditions.tensors[tensors[0]]
+        mine = {tensor: conditions.tensors[tensor] for tensor in tensors if tensor in conditions.tensors}
+        return self.encoders[name](mine, Place(like.shape[2], given))
+
+    def _contexts(self, conditions: Conditions, given: Tensor, like: Tensor) -> dict[str, Context]:
+        """Those that are there; in samples without one it is zeros, which have no keys and no values and add nothing."""
+        found = {}
+        for name, slot in of_slot(self.config.slots, "context").items():
+            tokens = self._encoded(name, conditions, given, like)
+            if tokens is None:
+                continue
+            if name in conditions.present:
+                tokens = tokens * conditions.present[name][:, None, None].to(tokens)
+            found[name] = Context(tokens, conditions.tensors.get(slot.tensors[1]) if len(slot.tensors) > 1 else None)
+        return found
+
+    def _vectors(self, conditions: Conditions, given: Tensor, like: Tensor) -> dict[str, Vector]:
+        """`[B, T, features]` of each that is there or has a learned null."""
+        found, (batch, frames) = {}, (like.shape[0], like.shape[2])
+        for name, slot in of_slot(self.config.slots, "vector").items():
+            features, present = self._encoded(name, conditions, given, like), conditions.present.get(name)
+            if features is not None and features.ndim == 2:
+                features = features[:, None].expand(-1, frames, -1)
+            if features is not None and features.shape != (batch, frames, slot.width):
+                raise ConfigError(f"{name}: features {list(features.shape)}, wanted {[batch, frames, slot.width]}")
+            if slot.null == "learned":
+                null = getattr(self, null_name(name))
+                found[name] = Vector(null(features, present, batch, frames).to(self.network.dtype))
+            elif features is not None:
+                found[name] = Vector(features.to(self.network.dtype), present)
+        return found
+
+
+def null_name(condition: str) -> str:
+    """What the learned null of a condition is called among a denoiser's modules."""
+    return "actions" if condition == "action" else f"{condition}_null"
 
 
 def spread(levels: Tensor) -> Tensor:

@@ -7,7 +7,8 @@ The two orders differ in Cosmos and published weights depend on it.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -18,6 +19,24 @@ from wfm.models.diffusion.config import DiffusionConfig
 
 Grid = tuple[int, int, int]
 """Tokens of one segment along (t, h, w)."""
+
+
+class Vector(NamedTuple):
+    """What joins the time embedding."""
+
+    features: Tensor
+    "`[S, width]` or `[S, T, width]`; in a pack `[S, width]` or `[sum of T, width]`."
+    present: Tensor | None = None
+    "bool `[S]`: where False nothing joins; None: all have it."
+
+
+class Context(NamedTuple):
+    """What the blocks attend to."""
+
+    tokens: Tensor
+    "`[B or 1, L, width]`, or a pack `[sum of lengths, width]`."
+    lengths: Sequence[int] | Tensor | None = None
+    "Tokens used of each; None: all L."
 
 
 def grid_of(config: DiffusionConfig, size: Sequence[int]) -> Grid:
@@ -111,20 +130,25 @@ def from_patches(tokens: Tensor, grid: Grid, patch: tuple[int, int, int]) -> Ten
 
 
 def noise_rows(
-    c_noise: Tensor, action: Tensor | None, segments: int, frames: Sequence[int]
-) -> tuple[Tensor, Tensor | None]:
-    """Noise levels and actions brought to the same rows: one for all, one a segment, or one a latent frame.
+    c_noise: Tensor, vectors: Mapping[str, Vector], segments: int, frames: Sequence[int]
+) -> tuple[Tensor, dict[str, Vector]]:
+    """Noise levels and vectors brought to the same rows: one for all, one a segment, or one a latent frame.
 
-    c_noise: a number, `[1]`, `[segments]`, `[segments, T]` (equal lengths) or `[sum of frames]`; action like it with its
-    features last; frames: latent frames of each segment. Returns `[G]` and `[G, A]`. Raises ConfigError.
+    c_noise: a number, `[1]`, `[segments]`, `[segments, T]` (equal lengths) or `[sum of frames]`; vectors like it with their
+    features last; frames: latent frames of each segment. Returns `[G]` and vectors of `[G, A]` and `[G]`. Raises ConfigError.
     """
     c_noise = _rows("c_noise", c_noise, segments, frames)
-    if action is None:
-        return c_noise, None
-    width = action.shape[-1]
-    action = _rows("action", action.reshape(-1, width) if action.ndim < 3 else action, segments, frames, features=True)
-    most = max(c_noise.shape[0], action.shape[0])
-    return _spread(c_noise, most, segments, frames), _spread(action, most, segments, frames)
+    found: dict[str, Vector] = {}
+    for name, (x, present) in vectors.items():
+        flat = x.reshape(-1, x.shape[-1]) if x.ndim < 3 else x
+        known = None if present is None else _rows(f"{name}: present", present, segments, frames)
+        found[name] = Vector(_rows(name, flat, segments, frames, features=True), known)
+    most = max(x.shape[0] for x in (c_noise, *(part for one in found.values() for part in one if part is not None)))
+    spread = {
+        name: Vector(*(None if x is None else _spread(x, most, segments, frames) for x in one))  # type: ignore[arg-type]
+        for name, one in found.items()
+    }
+    return _spread(c_noise, most, segments, frames), spread
 
 
 def _rows(name: str, x: Tensor, segments: int, frames: Sequence[int], *, features: bool = False) -> Tensor:
@@ -152,47 +176,40 @@ def _spread(x: Tensor, rows: int, segments: int, frames: Sequence[int]) -> Tenso
     return x.repeat_interleave(torch.tensor(list(frames), device=x.device), dim=0, output_size=rows)
 
 
-def text_tokens(
-    config: DiffusionConfig, text: Tensor | None, text_lengths: Sequence[int] | Tensor | None, dtype: torch.dtype
-) -> tuple[Tensor | None, tuple[int, ...]]:
-    """The used tokens of all prompts as a pack `[K, text_embed_dim]`, and how many each has; (None, ()) without text.
-
-    text: `[B, L, D]` with the lengths used (None: all L), or a pack `[sum of lengths, D]` with its lengths. Raises
-    ConfigError.
-    """
-    width = config.text_embed_dim
-    if not width:
-        if text is not None or text_lengths is not None:
-            raise ConfigError("text: given to a model without cross-attention (config.text_embed_dim=0)")
-        return None, ()
-    if text is None or text.ndim not in (2, 3) or text.shape[-1] != width:
-        given = "none" if text is None else f"{list(text.shape)}"
-        raise ConfigError(f"text: wanted [B, L, {width}] (config.text_embed_dim), got {given}")
-    if text.ndim == 2 and text_lengths is None:
-        raise ConfigError("text_lengths: needed to tell the prompts of a pack of text apart")
-    text = text.to(dtype)
-    if text_lengths is None:
-        return text.flatten(0, 1), (text.shape[1],) * text.shape[0]
-    listed = text_lengths.tolist() if isinstance(text_lengths, Tensor) else text_lengths
+def context_tokens(
+    config: DiffusionConfig, name: str, context: Context, dtype: torch.dtype
+) -> tuple[Tensor, tuple[int, ...]]:
+    """The used tokens of all samples' context (of all prompts) as a pack `[K, width]`, and how many each has. Raises
+    ConfigError."""
+    tokens, width = context.tokens, config.contexts.get(name)
+    if width is None:
+        known = ", ".join(config.contexts) or "none"
+        raise ConfigError(f"{name}: given to a model without cross-attention to it; it attends to {known}")
+    if tokens.ndim not in (2, 3) or tokens.shape[-1] != width:
+        raise ConfigError(f"{name}: wanted [B, L, {width}], got {list(tokens.shape)}")
+    if tokens.ndim == 2 and context.lengths is None:
+        raise ConfigError(f"{name}_lengths: needed to tell the samples of a pack apart")
+    tokens = tokens.to(dtype)
+    if context.lengths is None:
+        return tokens.flatten(0, 1), (tokens.shape[1],) * tokens.shape[0]
+    listed = context.lengths.tolist() if isinstance(context.lengths, Tensor) else context.lengths
     lengths = tuple(int(n) for n in listed)
-    longest = text.shape[1] if text.ndim == 3 else text.shape[0]
+    longest = tokens.shape[1] if tokens.ndim == 3 else tokens.shape[0]
     if not lengths or min(lengths) < min(1, longest) or max(lengths) > longest:
-        raise ConfigError(f"text_lengths: {lengths} must lie in {min(1, longest)} ... {longest}")
-    if text.ndim == 2:
-        if sum(lengths) != text.shape[0]:
-            raise ConfigError(f"text_lengths: {lengths} do not cover a pack of {text.shape[0]} tokens")
-        return text, lengths
-    if len(lengths) != text.shape[0]:
-        raise ConfigError(f"text_lengths: {len(lengths)} lengths for {text.shape[0]} prompts")
-    return torch.cat([prompt[:length] for prompt, length in zip(text, lengths, strict=True)]), lengths
+        raise ConfigError(f"{name}_lengths: {lengths} must lie in {min(1, longest)} ... {longest}")
+    if tokens.ndim == 2:
+        if sum(lengths) != tokens.shape[0]:
+            raise ConfigError(f"{name}_lengths: {lengths} do not cover a pack of {tokens.shape[0]} tokens")
+        return tokens, lengths
+    if len(lengths) != tokens.shape[0]:
+        raise ConfigError(f"{name}_lengths: {len(lengths)} lengths for {tokens.shape[0]} samples")
+    return torch.cat([one[:length] for one, length in zip(tokens, lengths, strict=True)]), lengths
 
 
-def text_queries(config: DiffusionConfig, lengths: tuple[int, ...], segments: tuple[int, ...]) -> tuple[int, ...]:
-    """How many tokens see each prompt: those of one segment, or all if there is one prompt. Raises ConfigError."""
-    if not config.text_embed_dim:
-        return ()
+def context_queries(name: str, lengths: tuple[int, ...], segments: tuple[int, ...]) -> tuple[int, ...]:
+    """How many tokens see each sample's context: those of one segment, or all if there is one for all. Raises ConfigError."""
     if len(lengths) not in (1, len(segments)):
-        raise ConfigError(f"text: {len(lengths)} prompts for {len(segments)} samples; give one for each or one for all")
+        raise ConfigError(f"{name}: {len(lengths)} for {len(segments)} samples; give one for each or one for all")
     return segments if len(lengths) == len(segments) else (sum(segments),)
 
 

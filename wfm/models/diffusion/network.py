@@ -1,36 +1,40 @@
 """The diffusion transformer F: Cosmos 1.0's DiT (paper section 5.1, released code `general_dit.py`).
 
-    c_noise -> sinusoid (+ action) -> RMSNorm -> embedding -> AdaLN-LoRA of every norm          one a sample or a frame
-    latents + masks -> patches -> blocks [ + positions, self-attention (rope), text, feed-forward ] -> AdaLN -> latents
+    c_noise -> sinusoid (+ vectors) -> RMSNorm -> embedding -> AdaLN-LoRA of every norm          one a sample or a frame
+    latents + masks -> patches -> blocks [ + positions, self-attention (rope), contexts, feed-forward ] -> AdaLN -> latents
 
 Inside, tokens are one axis: `[M, d]` with the lengths of the segments, whether they came as a dense batch (`forward`)
-or as a pack of any sizes (`packed`). Parameter names are those of diffusers' CosmosTransformer3DModel, those of the
-action hook are Cosmos's own. Preconditioning, latent statistics and what of the past is given are the denoiser's.
+or as a pack of any sizes (`packed`). Its conditions come as named tensors in slots: `vectors` join the time embedding,
+`contexts` are attended to; `action` and `text` stand for those two of them, which Cosmos has. Parameter names are those of
+diffusers' CosmosTransformer3DModel, those of the action hook are Cosmos's own. Preconditioning, latent statistics and what of
+the past is given are the denoiser's.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from wfm.errors import ConfigError
-from wfm.models.diffusion.blocks import ActionMLP, Block, PatchEmbed, normed
+from wfm.models.diffusion.blocks import Block, PatchEmbed, VectorMLP, normed
 from wfm.models.diffusion.config import DiffusionConfig
 from wfm.models.diffusion.inputs import (
+    Context,
     Grid,
+    Vector,
     check_latents,
+    context_queries,
+    context_tokens,
     from_patches,
     grid_of,
     noise_rows,
     rates_of,
     rows_of_tokens,
-    text_queries,
-    text_tokens,
     to_patches,
     with_masks,
 )
-from wfm.models.diffusion.prepared import Conditioning, PreparedNoise, PreparedShape, PreparedText
+from wfm.models.diffusion.prepared import Conditioning, ContextTokens, PreparedNoise, PreparedShape, PreparedText
 from wfm.models.layers import AdaLayerNormLoRA, LearnablePositions, Linear, TimestepEmbedding
 from wfm.models.rotary import grid_positions, rope_3d
 
@@ -48,9 +52,9 @@ class DiffusionTransformer(nn.Module):
         self.patch_embed = PatchEmbed(config.patch_channels * patch, dim)
         self.learnable_pos_embed = LearnablePositions(config.max_grid, dim) if config.extra_pos_embed else None
         self.time_embed = TimestepEmbedding(dim)
-        if config.action_dim:
-            self.action_embedder_B_D = ActionMLP(config.action_dim, 4 * dim, dim)
-            self.action_embedder_B_3D = ActionMLP(config.action_dim, 4 * dim, 3 * dim)
+        for name, features in config.vectors.items():
+            self.add_module(f"{name}_embedder_B_D", VectorMLP(features, 4 * dim, dim))
+            self.add_module(f"{name}_embedder_B_3D", VectorMLP(features, 4 * dim, 3 * dim))
         self.transformer_blocks = nn.ModuleList(Block(config) for _ in range(config.num_layers))
         self.norm_out = AdaLayerNormLoRA(dim, config.adaln_lora_dim, chunks=2)
         self.proj_out = Linear(dim, config.in_channels * patch)
@@ -72,8 +76,8 @@ class DiffusionTransformer(nn.Module):
         if self.learnable_pos_embed is not None:
             for table in self.learnable_pos_embed.parameters():
                 nn.init.trunc_normal_(table, std=0.02)
-        if self.config.action_dim:
-            for mlp in (self.action_embedder_B_D, self.action_embedder_B_3D):
+        for name in self.config.vectors:
+            for mlp in self._vector_embedders(name):
                 nn.init.zeros_(mlp.fc2.weight)
         if self.config.zero_output:
             nn.init.zeros_(self.norm_out.linear_2.weight)
@@ -142,18 +146,24 @@ class DiffusionTransformer(nn.Module):
     def prepare_text(self, text: Tensor, text_lengths: Sequence[int] | Tensor | None = None) -> PreparedText:
         """Keys and values of every block: text `[B, L, D]` (or `[1, L, D]` for all samples) and the lengths used, or a pack
         `[sum of lengths, D]` with its lengths."""
-        tokens, lengths = text_tokens(self.config, text, text_lengths, self.dtype)
-        if tokens is None:
-            raise ConfigError("text: this model has no cross-attention (config.text_embed_dim=0)")
-        return PreparedText(tuple(block.attn2.project_context(tokens) for block in self.blocks), lengths)
+        return self.prepare_context("text", Context(text, text_lengths))
 
-    def prepare_noise(self, c_noise: Tensor, action: Tensor | None = None) -> PreparedNoise:
+    def prepare_context(self, name: str, context: Context) -> PreparedText:
+        """Keys and values of every block of the context `name`."""
+        tokens, lengths = context_tokens(self.config, name, context, self.dtype)
+        heads = tuple(block.cross(name)[1].project_context(tokens) for block in self.blocks)
+        return PreparedText(heads, lengths)
+
+    def prepare_noise(
+        self, c_noise: Tensor, action: Tensor | None = None, *, vectors: Mapping[str, Vector] | None = None
+    ) -> PreparedNoise:
         """Modulations of every block: c_noise a number, `[1]` (all samples alike), `[B]` or `[B, T]`; action `[B, A]` or
         `[B, T, A]`."""
-        per_frame = [x for x in (c_noise, None if action is None else action[..., 0]) if x is not None and x.ndim == 2]
-        segments = max(x.shape[0] for x in (torch.atleast_1d(c_noise), action) if x is not None)
-        frames = [per_frame[0].shape[1] if per_frame else 1] * segments
-        embedding, lora = self._embed_noise(c_noise, action, segments, frames)
+        joined = _with_action(vectors, action)
+        shapes = [torch.atleast_1d(c_noise).shape, *(one.features.shape[:-1] for one in joined.values())]
+        segments = max(shape[0] for shape in shapes)
+        frames = [next((shape[1] for shape in shapes if len(shape) == 2), 1)] * segments
+        embedding, lora = self._embed_noise(c_noise, joined, segments, frames)
         return PreparedNoise(
             tuple(block.modulations(embedding, lora) for block in self.blocks),
             self.norm_out.modulation(embedding, lora),
@@ -172,6 +182,8 @@ class DiffusionTransformer(nn.Module):
         padding_mask: Tensor | None = None,
         condition_mask: Tensor | None = None,
         action: Tensor | None = None,
+        vectors: Mapping[str, Vector] | None = None,
+        contexts: Mapping[str, Context | PreparedText] | None = None,
         shape: PreparedShape | None = None,
     ) -> Tensor:
         """F of a dense batch: latents `[B, C, T, H, W]` (the tokenizer's channels, then any extra ones) -> `[B, C, T, H, W]`.
@@ -179,7 +191,8 @@ class DiffusionTransformer(nn.Module):
         c_noise: `[B]`, `[B, T]` for a level of each latent frame, `[1]` for one of all samples. text `[B or 1, L, D]`;
         text_lengths: tokens used of each, None: all L. fps [1/s]: a number or `[B]`; None: plain positions. padding_mask
         `[B or 1, 1, H', W']`, 1 where padded; condition_mask `[B, 1, T, H, W]`, 1 where given. action `[B, A]` or
-        `[B, T, A]`. Raises ConfigError naming what does not fit.
+        `[B, T, A]`. vectors, contexts: of other conditions, by name; one that is absent adds nothing. Raises ConfigError naming
+        what does not fit.
         """
         config = self.config
         check_latents(config, latents, ndim=5, dtype=self.dtype)
@@ -191,8 +204,10 @@ class DiffusionTransformer(nn.Module):
         if any(other != grid for other in shape.grids) or len(shape.grids) not in (1, batch):
             raise ConfigError(f"shape: prepared for tokens {shape.grids}, these latents are {batch} of {grid}")
         patches = to_patches(with_masks(config, latents, condition_mask, padding_mask), config.patch_size)
-        told = self.conditioning([grid] * batch, c_noise, text, text_lengths, action, shape)
-        out = self.leave(self.run_blocks(self.enter(patches), told), told)
+        shared = self.conditioning(
+            [grid] * batch, c_noise, shape, _with_action(vectors, action), _with_text(contexts, text, text_lengths)
+        )
+        out = self.leave(self.run_blocks(self.enter(patches), shared), shared)
         return from_patches(out, grid, config.patch_size)
 
     def packed(
@@ -206,6 +221,8 @@ class DiffusionTransformer(nn.Module):
         padding_mask: Sequence[Tensor | None] | None = None,
         condition_mask: Sequence[Tensor] | None = None,
         action: Tensor | None = None,
+        vectors: Mapping[str, Vector] | None = None,
+        contexts: Mapping[str, Context | PreparedText] | None = None,
         shape: PreparedShape | None = None,
     ) -> list[Tensor]:
         """F of a pack: segments `[C, T, H, W]` of any sizes -> as many outputs; no segment sees another.
@@ -226,8 +243,9 @@ class DiffusionTransformer(nn.Module):
             full = with_masks(config, segment[None], given, None if padding is None else padding[None])
             patches.append(to_patches(full, config.patch_size))
         out = self.packed_patches(
-            torch.cat(patches), grids, c_noise, text, text_lengths=text_lengths, fps=fps, action=action, shape=shape
-        )
+            torch.cat(patches), grids, c_noise, text, text_lengths=text_lengths, fps=fps, action=action, vectors=vectors,
+            contexts=contexts, shape=shape,
+        )  # fmt: skip
         pieces = out.split([t * h * w for t, h, w in grids])
         return [from_patches(o, grid, config.patch_size)[0] for o, grid in zip(pieces, grids, strict=True)]
 
@@ -241,6 +259,8 @@ class DiffusionTransformer(nn.Module):
         text_lengths: Sequence[int] | Tensor | None = None,
         fps: float | Sequence[float] | Tensor | None = None,
         action: Tensor | None = None,
+        vectors: Mapping[str, Vector] | None = None,
+        contexts: Mapping[str, Context | PreparedText] | None = None,
         shape: PreparedShape | None = None,
     ) -> Tensor:
         """F of what is cut into patches already: `[M, C' * p * q]` (`inputs.to_patches`, masks included) with the grid of
@@ -249,8 +269,10 @@ class DiffusionTransformer(nn.Module):
         shape = self._shape(shape, [(t, h * p, w * q) for t, h, w in grids] if shape is None else [], fps)
         if shape.grids != tuple(grids) and not (len(shape.grids) == 1 and set(shape.grids) == set(grids)):
             raise ConfigError(f"shape: prepared for tokens {shape.grids}, the pack holds {tuple(grids)}")
-        told = self.conditioning(grids, c_noise, text, text_lengths, action, shape)
-        return self.leave(self.run_blocks(self.enter(patches), told), told)
+        shared = self.conditioning(
+            grids, c_noise, shape, _with_action(vectors, action), _with_text(contexts, text, text_lengths)
+        )
+        return self.leave(self.run_blocks(self.enter(patches), shared), shared)
 
     # From patches to patches: enter, the blocks, leave
 
@@ -258,55 +280,55 @@ class DiffusionTransformer(nn.Module):
         self,
         grids: Sequence[Grid],
         c_noise: Tensor | PreparedNoise,
-        text: Tensor | PreparedText | None,
-        text_lengths: Sequence[int] | Tensor | None,
-        action: Tensor | None,
         shape: PreparedShape,
+        vectors: Mapping[str, Vector],
+        contexts: Mapping[str, Context | PreparedText],
     ) -> Conditioning:
-        """What every block, and the way out, is told besides hidden states: small, and worked out from the arguments of the
-        call alone, so that each stage of a pipeline makes its own. Arguments as in `packed_patches`."""
+        """What every block, and the way out, takes besides hidden states: small, and worked out from the arguments of the
+        call alone, so that each stage of a pipeline makes its own. Arguments as in `packed_patches`, those of a name of their
+        own (action, text) among the vectors and contexts."""
         noise = c_noise if isinstance(c_noise, PreparedNoise) else None
-        prompts = text if isinstance(text, PreparedText) else None
-        embedding = lora = tokens = None
+        embedding = lora = None
         if isinstance(c_noise, PreparedNoise):
-            if action is not None:
-                raise ConfigError("action: already part of the prepared noise; give it to prepare_noise only")
+            if vectors:
+                name = next(iter(vectors))
+                raise ConfigError(f"{name}: already part of the prepared noise; give it to prepare_noise only")
             count = c_noise.rows
         else:
-            embedding, lora = self._embed_noise(c_noise, action, len(grids), [grid[0] for grid in grids])
+            embedding, lora = self._embed_noise(c_noise, vectors, len(grids), [grid[0] for grid in grids])
             count = embedding.shape[0]
-        if isinstance(text, PreparedText):
-            if text_lengths is not None:
-                raise ConfigError("text_lengths: already part of the prepared text; give them to prepare_text only")
-            lengths = text.lengths
-        else:
-            tokens, lengths = text_tokens(self.config, text, text_lengths, self.dtype)
         segments = tuple(t * h * w for t, h, w in grids)
         return Conditioning(
             segments, shape.rope, shape.positions, embedding, lora,
             rows_of_tokens(count, grids, shape.rope.cos.device),
-            tokens, lengths, text_queries(self.config, lengths, segments), noise, prompts,
+            {name: self._context(name, one, segments) for name, one in contexts.items()}, noise,
         )  # fmt: skip
+
+    def _context(self, name: str, context: Context | PreparedText, segments: tuple[int, ...]) -> ContextTokens:
+        if isinstance(context, PreparedText):
+            return ContextTokens(None, context.lengths, context_queries(name, context.lengths, segments), context)
+        tokens, lengths = context_tokens(self.config, name, context, self.dtype)
+        return ContextTokens(tokens, lengths, context_queries(name, lengths, segments))
 
     def enter(self, patches: Tensor) -> Tensor:
         """Patches `[M, C' * p * q]` of all segments -> hidden states `[M, d]`."""
         return self.patch_embed(patches)
 
-    def run_blocks(self, x: Tensor, told: Conditioning, first: int = 0, last: int | None = None) -> Tensor:
+    def run_blocks(self, x: Tensor, shared: Conditioning, first: int = 0, last: int | None = None) -> Tensor:
         """Blocks `first` to before `last` (None: all from there) of hidden states `[M, d]`."""
         for i, block in enumerate(self.blocks[first:last], first):
-            x = block(x, told, *told.prepared(i))
+            x = block(x, shared, *shared.prepared(i))
         return x
 
-    def leave(self, x: Tensor, told: Conditioning) -> Tensor:
+    def leave(self, x: Tensor, shared: Conditioning) -> Tensor:
         """Hidden states behind the last block -> patches `[M, p * q * C]`."""
-        if told.noise is not None:
-            final = told.noise.final
+        if shared.noise is not None:
+            final = shared.noise.final
         else:
-            assert told.embedding is not None
-            assert told.lora is not None
-            final = self.norm_out.modulation(told.embedding, told.lora)
-        return self.proj_out(normed(self.norm_out, x, final, told.rows))
+            assert shared.embedding is not None
+            assert shared.lora is not None
+            final = self.norm_out.modulation(shared.embedding, shared.lora)
+        return self.proj_out(normed(self.norm_out, x, final, shared.rows))
 
     # Inside
 
@@ -323,18 +345,56 @@ class DiffusionTransformer(nn.Module):
         return shape
 
     def _embed_noise(
-        self, c_noise: Tensor, action: Tensor | None, segments: int, frames: Sequence[int]
+        self, c_noise: Tensor, vectors: Mapping[str, Vector], segments: int, frames: Sequence[int]
     ) -> tuple[Tensor, Tensor]:
-        """Time embedding `[G, d]` and AdaLN vector `[G, 3d]`, with the action in both."""
-        width = self.config.action_dim
-        if (action is None) != (width == 0) or (action is not None and action.shape[-1] != width):
-            given = "none" if action is None else f"{list(action.shape)}"
-            raise ConfigError(
-                f"action: {given} given, the model was built for features of width {width} (config.action_dim)"
-            )
+        """Time embedding `[G, d]` and AdaLN vector `[G, 3d]`, with the vectors in both."""
+        self._require_vectors(vectors)
         if not c_noise.is_floating_point():
             raise ConfigError(f"c_noise: wanted floating point (ln(sigma) / 4 in EDM), got {c_noise.dtype}")
-        rows, action = noise_rows(c_noise, action, segments, frames)
-        if action is None:
-            return self.time_embed(rows)
-        return self.time_embed(rows, self.action_embedder_B_D(action), self.action_embedder_B_3D(action))
+        rows, spread = noise_rows(c_noise, vectors, segments, frames)
+        addends: tuple[Tensor, ...] = ()
+        for name, one in spread.items():
+            mine = tuple(_where(one.present, mlp(one.features)) for mlp in self._vector_embedders(name))
+            addends = tuple(a + b for a, b in zip(addends, mine, strict=True)) if addends else mine
+        return self.time_embed(rows, *addends)
+
+    def _vector_embedders(self, name: str) -> tuple[VectorMLP, VectorMLP]:
+        """What makes addends of the embedding, `[G, d]`, and of the AdaLN vector, `[G, 3d]`."""
+        first, second = getattr(self, f"{name}_embedder_B_D"), getattr(self, f"{name}_embedder_B_3D")
+        assert isinstance(first, VectorMLP)
+        assert isinstance(second, VectorMLP)
+        return first, second
+
+    def _require_vectors(self, vectors: Mapping[str, Vector]) -> None:
+        """Raise ConfigError for one of another width, one that the model does not know, and an action that is missing: what
+        stands for no action is the denoiser's."""
+        wanted = self.config.vectors
+        for name in {**dict.fromkeys(vectors), **({"action": None} if "action" in wanted else {})}:
+            one, width = vectors.get(name), wanted.get(name, 0)
+            if one is None or one.features.shape[-1] != width:
+                given = "none" if one is None else f"{list(one.features.shape)}"
+                field = "config.action_dim" if name == "action" else f"config.conditions.{name}"
+                raise ConfigError(f"{name}: {given} given, the model was built for features of width {width} ({field})")
+
+
+def _with_action(vectors: Mapping[str, Vector] | None, action: Tensor | None) -> dict[str, Vector]:
+    return ({} if action is None else {"action": Vector(action)}) | dict(vectors or {})
+
+
+def _with_text(
+    contexts: Mapping[str, Context | PreparedText] | None,
+    text: Tensor | PreparedText | None,
+    lengths: Sequence[int] | Tensor | None,
+) -> dict[str, Context | PreparedText]:
+    found = dict(contexts or {})
+    if lengths is not None and not isinstance(text, Tensor):
+        said = "already part of the prepared text; give them to prepare_text only" if text else "given without a text"
+        raise ConfigError(f"text_lengths: {said}")
+    if text is not None:
+        found["text"] = text if isinstance(text, PreparedText) else Context(text, lengths)
+    return found
+
+
+def _where(present: Tensor | None, x: Tensor) -> Tensor:
+    """x `[G, d]`, exactly 0 in rows that are not present (bool `[G]`)."""
+    return x if present is None else torch.where(present[:, None], x, torch.zeros_like(x))

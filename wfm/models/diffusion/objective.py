@@ -23,23 +23,23 @@ from wfm.models.diffusion import edm, flow
 from wfm.models.diffusion.conditioning import Conditions, given_mask
 from wfm.models.diffusion.config import EDMConfig, FlowConfig
 from wfm.models.diffusion.denoiser import Denoiser, Prepared, spread
+from wfm.models.presence import kept, present_of, tensors_of
 from wfm.models.seeding import seeded_generator
 
+OWN_DRAWS = ("action", "text")
+"""Conditions whose dropout is drawn with everything else of a sample, as it was before there were others, each of which has a
+generator of its own: so one more changes no draw."""
 
-def shown_past(model: Denoiser, batch: Mapping[str, Tensor], clean: Tensor, given: Tensor) -> Tensor:
-    """The past of `Conditions` `[B, C, T, H, W]`: the clean latents, and where they are not given the batch's `guess`
-    (tokenizer's units) if the model is shown one."""
-    if not model.config.extrapolate:
-        return clean
-    if "guess" not in batch:
-        raise ConfigError("this model is shown the extrapolated past (extrapolate=True): the batch needs its `guess`")
-    return torch.where(given_mask(given, clean.shape[2]), clean, model.normalise(batch["guess"]))
+
+def drop_names(model: Denoiser) -> list[str]:
+    """The conditions that training drops in a share of the samples."""
+    return [name for name, slot in model.config.slots.items() if name in OWN_DRAWS or slot.dropout]
 
 
 class DenoisingObjective:
-    """Loss of a `Denoiser`. Batch: latents `[B, C, T, H, W]` in the tokenizer's units, seeds int64 `[B]`; where there
-    are any, actions `[B, frames, A]` normalised and has_actions bool `[B]`, text `[B, L, D]` and text_lengths `[B]`,
-    fps `[B]` for a model that reads it (`fps_positions`), padding_mask `[B, 1, h, w]`, guess like the latents."""
+    """Loss of a `Denoiser`. Batch: latents `[B, C, T, H, W]` in the tokenizer's units, seeds int64 `[B]`, the tensors of the
+    model's conditions that there are, and `has_<tensor>` bool `[B]` of those that not all samples have; fps `[B]` for a model
+    that reads it (`fps_positions`), padding_mask `[B, 1, h, w]`."""
 
     def __init__(self, config: EDMConfig | FlowConfig) -> None:
         self.config = config
@@ -83,20 +83,14 @@ class DenoisingObjective:
     def conditions(
         self, model: Denoiser, batch: Mapping[str, Tensor], clean: Tensor, draw: Mapping[str, Tensor]
     ) -> Conditions:
-        """What the model is told of a batch, with everything dropped that the draw says."""
-        known, text = draw["known"], batch.get("text")
-        if "has_actions" in batch:  # a data set may mix video with and without actions
-            known = known & batch["has_actions"]
-        if text is not None:  # the empty text is zeros, as without any
-            text = text * draw["told"][:, None, None].to(text)
+        """The conditions of a batch, with everything dropped that the draw says."""
+        slots = model.config.slots
         takes_past = model.config.network.condition_mask
         return Conditions(
-            past=shown_past(model, batch, clean, draw["given"]) if takes_past else None,
+            past=clean if takes_past else None,
             given=draw["given"],
-            text=text,
-            text_lengths=batch.get("text_lengths"),
-            actions=batch.get("actions"),
-            known=known,
+            tensors=tensors_of(slots, batch),
+            present=present_of(slots, batch, {name: draw[f"keep_{name}"] for name in drop_names(model)}),
             fps=batch.get("fps") if model.config.fps_positions else None,
             padding_mask=batch.get("padding_mask"),
             augment_sigma=draw["augment"].to(clean) if takes_past else 0.0,
@@ -114,8 +108,9 @@ class DenoisingObjective:
         return weight / weight.mean(dim=(1, 2), keepdim=True)
 
     def draw(self, model: Denoiser, seeds: Tensor, shape: torch.Size) -> dict[str, Tensor]:
-        """Everything random of each sample, from its seed alone. sigma `[B]` or `[B, T]`; given, known, told (of the
-        text), augment `[B]`; noise, augment_noise `[B, C, T, H, W]`; shape is that of the batch or of one sample."""
+        """Everything random of each sample, from its seed alone. sigma `[B]` or `[B, T]`; given, augment, and
+        keep_<condition> (false: dropped) `[B]`; noise, augment_noise `[B, C, T, H, W]`; shape is that of the batch or of one
+        sample."""
         if not len(seeds):
             raise ConfigError("a batch of no samples: there is nothing to learn from")
         rows = [self._draw_one(model, int(seed), shape[-4:]) for seed in seeds]
@@ -140,8 +135,13 @@ class DenoisingObjective:
             "given": torch.tensor(
                 min(count, frames - 1)
             ),  # of an image nothing is given: one frame is left to learn from
-            "known": uniform[2] >= config.action_dropout,
-            "told": uniform[3] >= config.text_dropout,
+            "keep_action": uniform[2] >= config.action_dropout,
+            "keep_text": uniform[3] >= config.text_dropout,
+            **{
+                f"keep_{name}": kept(seed, name, slot.dropout)
+                for name, slot in model.config.conditions.items()
+                if slot.dropout
+            },
             "augment": math.exp(config.augment_mean) * torch.exp(config.augment_std * normal[0]),
             "noise": torch.randn(shape, generator=generator),
             "augment_noise": torch.randn(shape, generator=generator),

@@ -9,6 +9,7 @@ Over the steps of a sampler shape and text stay; a conditional and an unconditio
 noise. Prepared values belong to the weights they were made with: make them anew after a training step.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from torch import Tensor
@@ -32,8 +33,8 @@ class PreparedShape:
 
 @dataclass(frozen=True)
 class PreparedText:
-    """Keys and values of each block, `[sum of lengths, H, head_dim]`, and the lengths of the prompts. One prompt serves
-    a batch of any size."""
+    """Keys and values of each block, `[sum of lengths, H, head_dim]`, and the lengths of the prompts (or of another context).
+    One prompt serves a batch of any size."""
 
     heads: tuple[tuple[Tensor, Tensor], ...]
     lengths: tuple[int, ...]
@@ -53,13 +54,23 @@ class PreparedNoise:
 
 
 @dataclass(frozen=True)
+class ContextTokens:
+    """A context as all blocks see it: tokens `[K, width]`, or None where keys and values are prepared; the lengths of its K
+    tokens' segments, and how many queries see each."""
+
+    tokens: Tensor | None
+    lengths: tuple[int, ...]
+    queries: tuple[int, ...]
+    prepared: PreparedText | None = None
+
+
+@dataclass(frozen=True)
 class Conditioning:
-    """What all blocks of one call are told; M tokens of S segments.
+    """What all blocks of one call share; M tokens of S segments.
 
     segments: tokens of each segment. rope of N positions and positions `[N, d]`, N dividing M. embedding `[G, d]` and
     lora `[G, 3d]`, or None where modulations are prepared. rows: row G of each token, int64 `[M]`, where the groups
-    differ in size. text `[K, text_embed_dim]`, or None where prepared; text_lengths, and how many queries see each text.
-    noise, prompts: what was prepared, or None.
+    differ in size. contexts: what is attended to, by name; one that is absent is left out. noise: what was prepared, or None.
     """
 
     segments: tuple[int, ...]
@@ -68,13 +79,10 @@ class Conditioning:
     embedding: Tensor | None
     lora: Tensor | None
     rows: Tensor | None
-    text: Tensor | None
-    text_lengths: tuple[int, ...]
-    text_queries: tuple[int, ...]
+    contexts: Mapping[str, ContextTokens]
     noise: PreparedNoise | None = None
-    prompts: PreparedText | None = None
 
-    def prepared(self, block: int) -> tuple[tuple[Modulation, ...] | None, tuple[Tensor, Tensor] | None]:
-        """Modulations, and keys and values of the text, that were prepared for a block."""
-        noise, prompts = self.noise, self.prompts
-        return None if noise is None else noise.blocks[block], None if prompts is None else prompts.heads[block]
+    def prepared(self, block: int) -> tuple[tuple[Modulation, ...] | None, dict[str, tuple[Tensor, Tensor]]]:
+        """Modulations, and keys and values of each context by name, that were prepared for a block."""
+        ready = {name: one.prepared.heads[block] for name, one in self.contexts.items() if one.prepared is not None}
+        return None if self.noise is None else self.noise.blocks[block], ready

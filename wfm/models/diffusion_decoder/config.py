@@ -41,10 +41,10 @@ class DecoderConfig(Config):
                 f"denoiser.hint_channels is {denoiser.hint_channels} and follows from the tokens: leave it 0"
             )
         told = [name for name in ("repeat_last", "extrapolate", "linear_prior") if getattr(denoiser, name)]
-        if told or denoiser.network.condition_mask or denoiser.action_width:
+        if told or denoiser.network.condition_mask or denoiser.action_width or denoiser.conditions:
             raise ValueError(
-                "denoiser: the decoder is given tokens alone; leave repeat_last, extrapolate, linear_prior, action_width and "
-                "network.condition_mask off"
+                "denoiser: the decoder is given tokens alone; leave repeat_last, extrapolate, linear_prior, action_width, "
+                "conditions and network.condition_mask off"
             )
         return self
 

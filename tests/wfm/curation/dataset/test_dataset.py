@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from wfm.artifacts import Store
-from wfm.curation.dataset.clip_table import Known, clip_row, join
+from wfm.curation.dataset.clip_table import ClipFacts, clip_row, join
 from wfm.curation.dataset.column_words import PUBLIC, columns_of
 from wfm.curation.dataset.dataset import _with_windows, sample_members, write_caption_windows
 from wfm.curation.dataset.dataset_card import Card, Distinct, Spread
@@ -27,7 +27,9 @@ Row = Callable[..., Clip]
 VIDEO = b"not decoded here"
 
 
-def known(make_row: Row, make_score: Callable[..., Score], name: str = "a", reason: str = "", **facts: Any) -> Known:
+def known(
+    make_row: Row, make_score: Callable[..., Score], name: str = "a", reason: str = "", **facts: Any
+) -> ClipFacts:
     clip = make_row(name, clip_sha256=hashlib.sha256(VIDEO).hexdigest(), **facts)
     selection = Selection(
         clip_id=name,
@@ -40,7 +42,7 @@ def known(make_row: Row, make_score: Callable[..., Score], name: str = "a", reas
         group=clip.session_id,
     )
     text = Caption(clip_id=name, clip_sha256=clip.clip_sha256, caption="Ein Würfel.", caption_source="measured")
-    return Known(clip, selection, make_score(clip), text)
+    return ClipFacts(clip, selection, make_score(clip), text)
 
 
 @pytest.fixture
@@ -78,7 +80,7 @@ def test_other_bytes_than_the_row_says_are_refused(
         sample_members(known(make_row, make_score), lambda _: tmp_path / "x")
 
 
-def card_of(items: list[Known], rights: dict[str, tuple[str, str]] | None = None) -> Card:
+def card_of(items: list[ClipFacts], rights: dict[str, tuple[str, str]] | None = None) -> Card:
     card = Card()
     for status in ("ok", "ok", "truncated"):
         card.add_video(status, {"source": "/in/a.mp4", "view": "", "licence": "CC-BY-4.0", "consent": UNKNOWN})
@@ -203,7 +205,7 @@ def test_windows_a_model_captioned_are_in_the_sample_and_in_a_table(
 ) -> None:
     kept, refused = known(make_row, make_score, "a"), known(make_row, make_score, "b", "static")
 
-    def said(item: Known, start: int, text: str, **changed: str) -> CaptionWindow:
+    def said(item: ClipFacts, start: int, text: str, **changed: str) -> CaptionWindow:
         of = {"clip_id": item.clip.clip_id, "clip_sha256": item.clip.clip_sha256, **changed}
         return CaptionWindow(
             **of, start_frame=start, end_frame=start + 24, caption=text, model="vlm", prompt_sha256="p"

@@ -2,6 +2,7 @@ import pytest
 import torch
 
 from wfm.errors import ConfigError
+from wfm.families.autoregressive.build import transformer
 from wfm.families.autoregressive.decoding import TopP, continue_tokens, expected, greedy
 from wfm.families.autoregressive.static_decoding import continue_tokens_static
 from wfm.models.autoregressive import AutoregressiveConfig, AutoregressiveTransformer
@@ -28,7 +29,7 @@ def build(**form) -> AutoregressiveTransformer:
         **form,
     )
     torch.manual_seed(0)
-    model = AutoregressiveTransformer(config).double().eval()
+    model = transformer(config).double().eval()
     for parameter in model.parameters():
         torch.nn.init.normal_(parameter, std=0.3)
     return model

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from wfm.errors import ConfigError
+from wfm.families.autoregressive.build import transformer
 from wfm.families.autoregressive.decoding import continue_tokens, greedy
 from wfm.families.autoregressive.medusa import continue_with_drafts
 from wfm.models.autoregressive import AutoregressiveConfig, AutoregressiveTransformer
@@ -16,7 +17,7 @@ SMALL = {
 
 def build(seed: int, **more) -> AutoregressiveTransformer:
     torch.manual_seed(seed)
-    model = AutoregressiveTransformer(AutoregressiveConfig.parse({**SMALL, "medusa_heads": 3, **more})).double().eval()
+    model = transformer(AutoregressiveConfig.parse({**SMALL, "medusa_heads": 3, **more})).double().eval()
     for parameter in model.parameters():
         torch.nn.init.normal_(parameter, std=0.3)
     return model

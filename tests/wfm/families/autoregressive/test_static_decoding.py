@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from wfm.errors import ConfigError, DataError
+from wfm.families.autoregressive.build import transformer
 from wfm.families.autoregressive.decoding import TopP, continue_tokens, greedy
 from wfm.families.autoregressive.static_decoding import continue_tokens_static
 from wfm.models.autoregressive import AutoregressiveConfig, AutoregressiveTransformer
@@ -16,7 +17,7 @@ SMALL = {
 
 def build(dtype: torch.dtype = torch.float64, **more) -> AutoregressiveTransformer:
     torch.manual_seed(0)
-    model = AutoregressiveTransformer(AutoregressiveConfig.parse({**SMALL, **more}))
+    model = transformer(AutoregressiveConfig.parse({**SMALL, **more}))
     for parameter in model.parameters():
         torch.nn.init.normal_(parameter, std=0.3)
     return model.to(dtype).eval()

@@ -2,6 +2,7 @@ import pytest
 import torch
 
 from wfm.errors import ConfigError
+from wfm.families.diffusion.build import denoiser
 from wfm.families.diffusion.draw import draw_latents
 from wfm.families.diffusion.guidance import guided, stacked
 from wfm.generation.sampler_config import GuidanceConfig, SamplerConfig
@@ -17,7 +18,7 @@ LIKE = torch.zeros(2, 3, 4, 4, 6)
 def model() -> Denoiser:
     torch.manual_seed(0)
     values = {"network": NETWORK, "action_width": 2, "temporal_compression": 4, "repeat_last": True}
-    made = Denoiser(DenoiserConfig.parse(values))
+    made = denoiser(DenoiserConfig.parse(values))
     for parameter in made.parameters():
         torch.nn.init.normal_(parameter, std=0.2)
     return made.eval()
@@ -31,7 +32,14 @@ def conditions(**change: object) -> Conditions:
         "text": torch.randn(2, 5, 6, generator=generator),
         "actions": torch.randn(2, 13, 2, generator=generator),
     }
-    return Conditions(**{**values, **change})  # type: ignore[arg-type]
+    return told_by(**{**values, **change})
+
+
+def told_by(**values: object) -> Conditions:
+    """Conditions whose tensors are named like all the rest; None is absent."""
+    names = ("text", "text_lengths", "actions")
+    tensors = {name: values.pop(name) for name in names if name in values}
+    return Conditions(tensors={k: v for k, v in tensors.items() if v is not None}, **values)  # type: ignore[arg-type,misc]
 
 
 def noisy() -> torch.Tensor:
@@ -41,7 +49,7 @@ def noisy() -> torch.Tensor:
 @torch.no_grad()
 def predictions(network: Denoiser, **negative: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     told = conditions()
-    twin = Conditions(past=told.past, given=told.given, **negative)  # type: ignore[arg-type]
+    twin = told_by(past=told.past, given=told.given, **negative)
     return network.denoise(noisy(), 0.8, told), network.denoise(noisy(), 0.8, twin)
 
 
@@ -78,8 +86,8 @@ def test_what_is_dropped_can_be_chosen() -> None:
     network, told = model(), conditions()
     for drop, twin in (
         (("text",), conditions(text=None)),
-        (("actions",), conditions(actions=None)),
-        (("text", "actions"), conditions(text=None, actions=None)),
+        (("action",), conditions(actions=None)),
+        (("text", "action"), conditions(text=None, actions=None)),
     ):
         made = guided(network, told, LIKE, GuidanceConfig(scale=3, drop=drop))(noisy(), 0.8)
         cond, uncond = network.denoise(noisy(), 0.8, told), network.denoise(noisy(), 0.8, twin)
@@ -91,7 +99,7 @@ def test_a_negative_prompt_takes_the_place_of_the_empty_text() -> None:
     network = model()
     negative = torch.randn(2, 3, 6, generator=torch.Generator().manual_seed(7))
     cond, uncond = predictions(network, text=negative)
-    made = guided(network, conditions(), LIKE, GuidanceConfig(scale=4), negative_text=negative)(noisy(), 0.8)
+    made = guided(network, conditions(), LIKE, GuidanceConfig(scale=4), negative={"text": negative})(noisy(), 0.8)
     assert torch.allclose(made, uncond + 4 * (cond - uncond), atol=1e-4)
 
 
@@ -100,8 +108,8 @@ def test_the_network_runs_once_a_call_and_is_prepared_once() -> None:
     network, calls = model(), []
     network.network.register_forward_hook(lambda module, inputs, out: calls.append(inputs[0].shape[0]))
     prepared = []
-    plain_prepare = network.network.prepare_text
-    network.network.prepare_text = lambda *a: prepared.append(1) or plain_prepare(*a)  # type: ignore[method-assign]
+    plain_prepare = network.network.prepare_context
+    network.network.prepare_context = lambda *a: prepared.append(1) or plain_prepare(*a)  # type: ignore[method-assign]
     denoise = guided(network, conditions(), LIKE, GuidanceConfig(scale=8))
     for sigma in (5.0, 1.0, 0.2):
         denoise(noisy(), sigma)
@@ -113,12 +121,11 @@ def test_the_network_runs_once_a_call_and_is_prepared_once() -> None:
 
 def test_stacked_conditions_keep_each_half_as_it_was() -> None:
     one, two = conditions(text_lengths=torch.tensor([5, 2])), conditions(text=torch.ones(1, 3, 6), actions=None)
-    both = stacked(one, two, 2)
-    assert both.text is not None
-    assert both.actions is not None
-    assert both.text.shape == (4, 5, 6)
-    assert both.text_lengths.tolist() == [5, 2, 3, 3]  # type: ignore[union-attr]
-    assert both.known.tolist() == [True, True, False, False]  # type: ignore[union-attr]
+    both = stacked(model().config.slots, one, two, 2)
+    assert both.tensors["text"].shape == (4, 5, 6)
+    assert both.tensors["text_lengths"].tolist() == [5, 2, 3, 3]
+    assert both.tensors["actions"].shape == (4, 13, 2)
+    assert both.present["action"].tolist() == [True, True, False, False]
     assert both.given.tolist() == [2, 1, 2, 1]  # type: ignore[union-attr]
 
 
@@ -131,7 +138,7 @@ def test_a_text_without_tokens_is_the_empty_text() -> None:
         found = guided(network, conditions(text=none, text_lengths=lengths), LIKE, guidance)(noisy(), 0.8)
         assert torch.allclose(found, wanted, atol=1e-5)
     wanted = guided(network, conditions(), LIKE, guidance)(noisy(), 0.8)
-    found = guided(network, conditions(), LIKE, guidance, negative_text=none[:1])(noisy(), 0.8)
+    found = guided(network, conditions(), LIKE, guidance, negative={"text": none[:1]})(noisy(), 0.8)
     assert torch.allclose(found, wanted, atol=1e-5)
 
 
@@ -142,7 +149,7 @@ def test_guided_samples_are_drawn_per_seed_and_text_to_world_needs_no_past(sampl
     sampling = SamplerConfig(sampler=sampler, steps=4, guidance=GuidanceConfig(scale=2))  # type: ignore[arg-type]
 
     def draw(seeds: list[int], told: torch.Tensor, mode: str = "sample") -> torch.Tensor:
-        return draw_latents(network, Conditions(text=told), (3, 4, 4, 6), seeds=seeds, mode=mode, sampling=sampling)
+        return draw_latents(network, told_by(text=told), (3, 4, 4, 6), seeds=seeds, mode=mode, sampling=sampling)
 
     first = draw([3, 4], text)
     assert first.shape == (2, 3, 4, 4, 6)
@@ -152,7 +159,7 @@ def test_guided_samples_are_drawn_per_seed_and_text_to_world_needs_no_past(sampl
     assert not torch.allclose(first, draw([3, 4], text + 1))
     mean = draw([3, 4], text, mode="mean")  # guidance leads away from the mean and is left out of it
     plain = draw_latents(
-        network, Conditions(text=text), (3, 4, 4, 6), seeds=[3, 4], mode="mean",
+        network, told_by(text=text), (3, 4, 4, 6), seeds=[3, 4], mode="mean",
         sampling=sampling.model_copy(update={"guidance": GuidanceConfig()}),
     )  # fmt: skip
     assert torch.equal(mean, plain)
@@ -180,7 +187,9 @@ def test_levels_of_each_sample_serve_its_twin_too(sigma: torch.Tensor) -> None:
     network = model()
     told = conditions()
     found = guided(network, told, LIKE, GuidanceConfig(scale=3.0))(noisy(), sigma)
-    cond, uncond = (network.denoise(noisy(), sigma, c) for c in (told, told.without("text", "actions")))
+    cond, uncond = (
+        network.denoise(noisy(), sigma, c) for c in (told, told.without(network.config.slots, "text", "action"))
+    )
     torch.testing.assert_close(found, torch.lerp(uncond, cond, 3.0), rtol=1e-5, atol=1e-5)
 
 
@@ -188,7 +197,7 @@ def test_levels_of_each_sample_serve_its_twin_too(sigma: torch.Tensor) -> None:
 def test_where_nothing_is_dropped_the_network_runs_on_one_batch() -> None:
     network, sizes = model(), []
     network.network.register_forward_pre_hook(lambda _, inputs: sizes.append(len(inputs[0])))
-    for told, drop in ((conditions(text=None, actions=None), ("text", "actions")), (conditions(text=None), ("text",))):
+    for told, drop in ((conditions(text=None, actions=None), ("text", "action")), (conditions(text=None), ("text",))):
         found = guided(network, told, LIKE, GuidanceConfig(scale=3.0, drop=drop))(noisy(), 0.8)
         assert torch.equal(found, network.denoise(noisy(), 0.8, told))
     assert set(sizes) == {2}
@@ -196,8 +205,8 @@ def test_where_nothing_is_dropped_the_network_runs_on_one_batch() -> None:
 
 def test_a_negative_prompt_that_would_not_be_read_is_refused() -> None:
     network = model()
-    for kept in (GuidanceConfig(scale=3.0, drop=("actions",)), GuidanceConfig()):
+    for kept in (GuidanceConfig(scale=3.0, drop=("action",)), GuidanceConfig()):
         with pytest.raises(ConfigError, match="negative_text needs guidance that drops the text"):
-            guided(network, conditions(), LIKE, kept, negative_text=torch.zeros(1, 2, 6))
+            guided(network, conditions(), LIKE, kept, negative={"text": torch.zeros(1, 2, 6)})
     with pytest.raises(ConfigError, match="drop"):
         GuidanceConfig.parse({"drop": ()})

@@ -4,6 +4,7 @@ from typing import Any
 import pytest
 import torch
 
+from wfm.families.autoregressive.build import transformer
 from wfm.models.autoregressive import AutoregressiveConfig, AutoregressiveTransformer
 
 SMALL: dict[str, Any] = {
@@ -36,7 +37,7 @@ def build() -> Callable[..., AutoregressiveTransformer]:
 
     def make(dtype: torch.dtype = torch.float64, **changes: Any) -> AutoregressiveTransformer:
         torch.manual_seed(0)
-        model = AutoregressiveTransformer(AutoregressiveConfig(**{**SMALL, **changes}))
+        model = transformer(AutoregressiveConfig(**{**SMALL, **changes}))
         for parameter in model.parameters():
             torch.nn.init.normal_(parameter, std=0.2)
         return model.to(dtype).eval()

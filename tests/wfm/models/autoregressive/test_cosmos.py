@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from wfm.errors import ConfigError, DataError
+from wfm.families.autoregressive.build import transformer
 from wfm.families.autoregressive.decoding import continue_tokens, greedy
 from wfm.families.autoregressive.medusa import continue_with_drafts
 from wfm.families.autoregressive.static_decoding import continue_tokens_static
@@ -31,7 +32,7 @@ def text(batch: int = 2, length: int = 5) -> torch.Tensor:
 @pytest.mark.parametrize(("name", "count"), PUBLISHED.items())
 def test_counts_are_the_published_ones(name, count):
     with torch.device("meta"):
-        model = AutoregressiveTransformer(AutoregressiveConfig.cosmos(name))
+        model = transformer(AutoregressiveConfig.cosmos(name))
     assert sum(parameter.numel() for parameter in model.parameters()) == count
 
 
@@ -148,7 +149,7 @@ def test_cross_attention_is_torchs(build, sample):
     k, v = heads(words @ cross.to_k.weight.T, 2, cross.norm_k.weight), heads(words @ cross.to_v.weight.T, 2)
     out = torch.nn.functional.scaled_dot_product_attention(q, k, v, enable_gqa=True).transpose(1, 2).flatten(2)
     wanted = out @ cross.to_out[0].weight.T
-    told = model.prepare_text(words, batch=1)[0]
+    told = model.prepare_text(words, batch=1)[0]["text"]
     found = cross.attend(
         cross.project_queries(block.cross_attention_norm(x)), told.keys, told.values, kv_segments=told.lengths
     )
@@ -219,7 +220,7 @@ def test_the_table_has_rows_for_the_token_to_begin_with_and_the_output_has_none(
     found = {}
     for name in PUBLISHED:
         with torch.device("meta"):
-            model = AutoregressiveTransformer(AutoregressiveConfig.cosmos(name))
+            model = transformer(AutoregressiveConfig.cosmos(name))
         found[name] = (len(model.tok_embeddings.weight), len(model.output.weight), model.vocabulary.begin)
     plain, begins = (64_000, 64_000, None), (64_064, 64_000, 64_000)
     assert found == {"4b": plain, "5b": begins, "12b": plain, "13b": begins}

@@ -3,7 +3,8 @@ import torch
 from torch.nn import functional
 
 from wfm.errors import ConfigError
-from wfm.models.autoregressive import AutoregressiveConfig, AutoregressiveTransformer
+from wfm.families.autoregressive.build import transformer
+from wfm.models.autoregressive import AutoregressiveConfig
 from wfm.models.autoregressive.blocks import Segment
 from wfm.models.folder import load_model, save_model
 from wfm.models.parallel_config import ParallelConfig
@@ -129,7 +130,7 @@ def test_a_folder_brings_back_the_same_network(build, sample, tmp_path) -> None:
 def test_parameter_counts_of_cosmos() -> None:
     """The defaults are Cosmos's 4B model: 4,014,088,192 parameters, besides what embeds actions."""
     with torch.device("meta"):
-        model = AutoregressiveTransformer(AutoregressiveConfig())
+        model = transformer(AutoregressiveConfig())
     total = sum(p.numel() for name, p in model.named_parameters() if not name.startswith("action."))
     assert total == 4_014_088_192
 
@@ -181,7 +182,7 @@ def test_checkpointed_gradients_are_the_plain_ones(build, form, sample) -> None:
 
 def test_medusa_heads_share_the_output_and_start_as_the_model(build, sample) -> None:
     torch.manual_seed(0)
-    model = AutoregressiveTransformer(build(medusa_heads=2).config).double()
+    model = transformer(build(medusa_heads=2).config).double()
     logits, drafts = model.with_drafts(*sample)
     assert drafts.shape == (2, 63, 2, 1, 24)
     assert torch.allclose(drafts[:, :, 0], logits)

@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import nn
 
+from wfm.families.diffusion.build import denoiser as build_denoiser
 from wfm.models.diffusion.config import DenoiserConfig, DiffusionConfig
-from wfm.models.diffusion.denoiser import Denoiser
 from wfm.models.diffusion.network import DiffusionTransformer
 from wfm.models.tokenizer.config import TokenizerConfig
 from wfm.models.tokenizer.network import Tokenizer
@@ -36,7 +36,7 @@ def make(name: str, dtype: torch.dtype = torch.float32) -> nn.Module:
     config = CONFIGS[name]
     torch.manual_seed(0)
     if isinstance(config, DenoiserConfig):
-        module: nn.Module = Denoiser(config)
+        module: nn.Module = build_denoiser(config)
     else:
         module = DiffusionTransformer(config) if isinstance(config, DiffusionConfig) else Tokenizer(config)
     with torch.no_grad():

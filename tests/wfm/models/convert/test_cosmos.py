@@ -5,6 +5,7 @@ import torch
 
 from tests.wfm.models.convert.conftest import CONFIGS, DENOISER, DIT, VIDEO, make, same
 from wfm.errors import ConfigError, DataError
+from wfm.families.diffusion.build import denoiser as build_denoiser
 from wfm.models.convert import Statistics, from_cosmos, read_cosmos, to_cosmos
 from wfm.models.convert.command import export_weights, import_weights
 from wfm.models.diffusion.denoiser import Denoiser
@@ -34,7 +35,7 @@ def test_a_denoiser_imported_keeps_its_uncertainty(tmp_path, monkeypatch):
     outer = DENOISER.model_copy(update={"uncertainty": 128})
     monkeypatch.setitem(presets.PRESETS, "tiny", presets.Preset("diffusion", DIT))
     torch.manual_seed(0)
-    module = Denoiser(outer)
+    module = build_denoiser(outer)
     to_cosmos(module, tmp_path / "model.pt")
     read = import_weights(tmp_path / "model.pt", tmp_path / "ours", preset="tiny", allow_pickle_file=True)
     assert not read.left_out
@@ -72,7 +73,7 @@ def test_what_the_original_cannot_say_is_refused(tmp_path, field, value):
 def test_a_denoiser_that_is_more_is_refused(tmp_path):
     outer = DENOISER.model_copy(update={"repeat_last": True})
     with pytest.raises(ConfigError, match="repeat_last"):
-        to_cosmos(Denoiser(outer), tmp_path)
-    save_model(Denoiser(outer), outer, tmp_path / "model")
+        to_cosmos(build_denoiser(outer), tmp_path)
+    save_model(build_denoiser(outer), outer, tmp_path / "model")
     with pytest.raises(ConfigError, match="repeat_last"):
         export_weights(tmp_path / "model", tmp_path / "out", to="diffusers", dry_run=True)

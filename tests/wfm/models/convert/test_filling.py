@@ -6,6 +6,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from wfm.errors import DataError
+from wfm.families.diffusion.build import denoiser as build_denoiser
 from wfm.models.convert.filling import check_entries, fill, without_weights
 from wfm.models.convert.reading import open_tensors
 from wfm.models.convert.tensor_file import Entry
@@ -132,12 +133,11 @@ def big(tmp_path_factory):
     """A transformer of about 500 MB: a model folder, the original's names as safetensors and as .pt."""
     from wfm.models.convert import to_cosmos
     from wfm.models.diffusion.config import DenoiserConfig, DiffusionConfig
-    from wfm.models.diffusion.denoiser import Denoiser
     from wfm.models.folder import save_model
 
     config = DiffusionConfig(num_attention_heads=12, attention_head_dim=128, num_layers=3, extra_pos_embed=False)
     outer = DenoiserConfig(network=config)
-    model = Denoiser(outer)
+    model = build_denoiser(outer)
     nbytes = sum(parameter.nbytes for parameter in model.parameters())
     assert 400e6 < nbytes < 700e6
     root = tmp_path_factory.mktemp("big")

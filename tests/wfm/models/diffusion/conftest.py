@@ -4,6 +4,7 @@ from typing import Any
 import pytest
 import torch
 
+from wfm.families.diffusion.build import denoiser as build
 from wfm.models.diffusion import Denoiser, DenoiserConfig
 
 NETWORK = {
@@ -16,7 +17,7 @@ def make_denoiser(*, shaken: bool = True, network: dict[str, Any] | None = None,
     """A small denoiser of 3 channels, temporal compression 4, that takes a past; `shaken`: every layer does something."""
     torch.manual_seed(0)
     values = {"network": {**NETWORK, **(network or {})}, "temporal_compression": 4, "statistics_frames": 2, **more}
-    model = Denoiser(DenoiserConfig.parse(values))
+    model = build(DenoiserConfig.parse(values))
     for name, parameter in model.named_parameters():
         if shaken and float(parameter.detach().abs().max()) == 0:  # zero-initialised layers would hide every effect
             torch.nn.init.normal_(parameter, std=0.1 if "null" in name else 0.3)

@@ -19,7 +19,8 @@ ACTIONS = torch.randn(2, 13, 2, generator=torch.Generator().manual_seed(3))
 
 @torch.no_grad()
 def denoise(model, sigma=1.0, noisy=None, **conditions):
-    conditions = {"past": latents(2), "given": 2, **conditions}
+    tensors = {name: conditions.pop(name) for name in ("text", "text_lengths", "actions") if name in conditions}
+    conditions = {"past": latents(2), "given": 2, "tensors": tensors, **conditions}
     return model.denoise(latents() if noisy is None else noisy, sigma, Conditions(**conditions))
 
 
@@ -99,11 +100,15 @@ def test_options_change_what_they_claim_to(denoiser):
     assert denoiser().config.network_config.extra_channels == 0
     assert denoiser(repeat_last=True).config.network_config.extra_channels == 3
     assert denoiser(repeat_last=True, extrapolate=True).config.network_config.extra_channels == 6
-    shown = latents(2)
-    shown[:, :, 2:] += 1
-    for option, same in (({}, True), ({"extrapolate": True}, False)):
-        model = denoiser(**option)
-        assert torch.equal(denoise(model), denoise(model, past=shown)) == same
+    model, guess = denoiser(extrapolate=True), latents(2)
+    given, future = guess.clone(), guess.clone()
+    given[:, :, :2] += 1
+    future[:, :, 2:] += 1
+    made, other, same = (denoise(model, tensors={"guess": shown}) for shown in (guess, future, given))
+    assert not torch.equal(made, other)
+    assert torch.equal(made, same), "where frames are given they are what is shown"
+    with pytest.raises(ConfigError, match="give its latents as `guess`"):
+        denoise(model)
 
 
 # Actions and text
@@ -120,7 +125,7 @@ def test_actions_matter_each_for_its_own_sample(denoiser):
 def test_unknown_actions_are_the_null_action(denoiser):
     model = denoiser(action_width=2)
     none = denoise(model)
-    masked = denoise(model, actions=ACTIONS, known=torch.tensor([False, True]))
+    masked = denoise(model, actions=ACTIONS, present={"action": torch.tensor([False, True])})
     assert torch.allclose(none[0], masked[0], atol=1e-6)
     assert torch.allclose(masked[1], denoise(model, actions=ACTIONS)[1], atol=1e-6)
     assert not torch.allclose(none[1], masked[1])
@@ -202,7 +207,7 @@ def test_a_fresh_flow_predicts_no_velocity_and_edm_no_residual(denoiser):
 def test_prepared_once_is_the_same_as_every_time(denoiser):
     model = denoiser(network=TEXT, action_width=2, repeat_last=True, linear_prior=True)
     text = torch.randn(2, 5, 6, generator=torch.Generator().manual_seed(4))
-    conditions = Conditions(past=latents(2), given=2, text=text, actions=ACTIONS, fps=30.0)
+    conditions = Conditions(past=latents(2), given=2, tensors={"text": text, "actions": ACTIONS}, fps=30.0)
     plain = model.denoise(latents(), 0.7, conditions)  # with gradients nothing is prepared
     with torch.no_grad():
         ready = model.prepare(conditions, latents())
@@ -259,7 +264,7 @@ def test_uncertainty_starts_at_nothing(denoiser):
         ({"sigma": torch.ones(2, 3)}, r"\[2, 4\]"),
         ({"augment_sigma": 0.1}, "augment_noise"),
         ({"augment_sigma": 0.1, "augment_noise": latents(frames=3)}, "augment_noise has shape"),
-        ({"text": torch.zeros(2, 5, 6)}, "cross-attention"),
+        ({"text": torch.zeros(2, 5, 6)}, r"text \[2, 5, 6\] given, and this model takes none; its conditions: action"),
     ],
 )
 def test_wrong_input_is_refused(denoiser, change, words):

@@ -14,6 +14,7 @@ from wfm.errors import ConfigError
 from wfm.models.diffusion.config import DiffusionConfig
 from wfm.models.diffusion.inputs import from_patches, to_patches
 from wfm.models.diffusion.network import DiffusionTransformer
+from wfm.models.fast_cpu import fast_cpu
 from wfm.models.layers import AdaLayerNormLoRA
 from wfm.models.parallel_config import ParallelConfig
 from wfm.models.parallelize import parallelize
@@ -58,6 +59,7 @@ def test_a_text_without_tokens_says_nothing():
         torch.nn.init.zeros_(block.attn2.to_v.weight)
     assert_close(found, mute(latents, c_noise, draw(2, 7, 16)))
     assert torch.equal(model(latents, c_noise, draw(1, 0, 16), text_lengths=[0]), found)
+    assert torch.equal(model(latents, c_noise), found), "nor does none"
     assert torch.equal(model(latents, c_noise, model.prepare_text(nothing)), found)
     assert_close(torch.stack(model.packed(list(latents), c_noise, draw(0, 16), text_lengths=[0, 0])), found)
     found.sum().backward()
@@ -349,9 +351,9 @@ def test_a_copy_of_a_checkpointed_model_runs_its_own_weights():
     assert not torch.equal(model(*batch(), fps=12), before)
 
 
-@pytest.mark.parametrize("checkpointing", ["none", "full"])
-def test_compiled_blocks_compute_the_same(checkpointing, monkeypatch):
-    model, eager = make(), make()
+@pytest.mark.parametrize(("checkpointing", "fast"), [("none", False), ("full", True)])
+def test_compiled_blocks_compute_the_same(checkpointing, fast, monkeypatch):
+    model, eager = fast_cpu(make()) if fast else make(), make()
     parallelize(model.blocks, ParallelConfig(activation_checkpointing=checkpointing, compile=True))
     monkeypatch.setattr("wfm.models.product.FEW", 0)  # as large products are
     many = batch((3, 8, 12))
@@ -375,11 +377,11 @@ def test_compiled_blocks_compute_the_same(checkpointing, monkeypatch):
         ({"latents": draw(2, 4, 3, 6, 4).double()}, "float64 given to a model in torch.float32"),
         ({"latents": draw(2, 4, 3, 5, 4)}, "patches of 2x2"),
         ({"latents": draw(2, 4, 7, 6, 4)}, "exceed max_size"),
-        ({"text": draw(2, 7, 15)}, "text_embed_dim"),
-        ({"text": None}, "text: wanted"),
-        ({"text": draw(3, 7, 16)}, "3 prompts for 2 samples"),
+        ({"text": draw(2, 7, 15)}, r"text: wanted \[B, L, 16\]"),
+        ({"text": None, "text_lengths": [3, 3]}, "text_lengths: given without a text"),
+        ({"text": draw(3, 7, 16)}, "text: 3 for 2 samples"),
         ({"text_lengths": [0, 3]}, "1 ... 7"),
-        ({"text_lengths": [3]}, "1 lengths for 2 prompts"),
+        ({"text_lengths": [3]}, "1 lengths for 2 samples"),
         ({"text": draw(14, 16)}, "text_lengths: needed"),
         ({"text": draw(14, 16), "text_lengths": [7, 6]}, "do not cover"),
         ({"c_noise": draw(3)}, "c_noise: got .3."),

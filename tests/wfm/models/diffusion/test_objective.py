@@ -24,6 +24,10 @@ def batch(seeds=(1, 2, 3, 4)) -> dict:
     }
 
 
+def without_actions() -> dict:
+    return {name: x for name, x in batch().items() if name != "actions"}
+
+
 def draw(model, count: int = 1500, kind=EDMConfig, shape=(1, 1, 1, 1), **values) -> dict:
     return DenoisingObjective(kind(**values)).draw(model, torch.arange(count), torch.Size(shape))
 
@@ -40,7 +44,7 @@ def test_a_sample_draws_the_same_in_any_batch(denoiser, kind, per_frame):
     assert alone["sigma"].shape == ((1, 3) if per_frame else (1,))
     for name, found in alone.items():
         assert torch.equal(found[0], together[name][1])
-        assert name in ("given", "known", "told") or not torch.equal(together[name][0], together[name][1])
+        assert name in ("given", "keep_action", "keep_text") or not torch.equal(together[name][0], together[name][1])
 
 
 def test_noise_is_drawn_from_the_whole_seed(denoiser):
@@ -177,8 +181,8 @@ def test_options_do_what_they_say(denoiser):
     quiet = draw(model, pure_noise_probability=0.0, noise_mean=-1.0, noise_std=0.5)["sigma"].log()
     assert float(quiet.mean()) == pytest.approx(-1.0, abs=0.06)
     assert float(quiet.std()) == pytest.approx(0.5, abs=0.05)
-    assert (~draw(model, action_dropout=0.3)["known"]).float().mean() == pytest.approx(0.3, abs=0.05)
-    assert (~draw(model, text_dropout=0.4)["told"]).float().mean() == pytest.approx(0.4, abs=0.05)
+    assert (~draw(model, action_dropout=0.3)["keep_action"]).float().mean() == pytest.approx(0.3, abs=0.05)
+    assert (~draw(model, text_dropout=0.4)["keep_text"]).float().mean() == pytest.approx(0.4, abs=0.05)
     counts = draw(model, condition_latents=(0, 2), shape=(1, 3, 1, 1))["given"]
     assert set(counts.tolist()) == {0, 2}
     assert (counts == 2).float().mean() == pytest.approx(0.5, abs=0.06)
@@ -216,7 +220,7 @@ def test_frames_have_noise_levels_of_their_own(denoiser):
     assert sigma.shape == (1500, 2)
     assert abs(float(torch.corrcoef(sigma.T)[0, 1])) < 0.1
     model = denoiser(objective="edm")
-    assert value(DenoisingObjective(EDMConfig(per_frame=True)), model, {**batch(), "actions": None}) > 0
+    assert value(DenoisingObjective(EDMConfig(per_frame=True)), model, {**without_actions()}) > 0
 
 
 def test_samples_without_actions_see_the_null_action(denoiser):
@@ -232,7 +236,7 @@ def test_samples_without_actions_see_the_null_action(denoiser):
 def test_text_is_dropped_as_often_as_said(denoiser):
     model = denoiser(network={"text_embed_dim": 6})
     text = torch.randn(4, 5, 6, generator=torch.Generator().manual_seed(1))
-    one = {**batch(), "actions": None, "text": text, "text_lengths": torch.tensor([5, 1, 3, 2])}
+    one = {**without_actions(), "text": text, "text_lengths": torch.tensor([5, 1, 3, 2])}
     other = {**one, "text": text + 1}
     always, never = (DenoisingObjective(EDMConfig(text_dropout=p)) for p in (1.0, 0.0))
     assert value(always, model, one) == value(always, model, other)
@@ -245,7 +249,7 @@ def test_uncertainty_weighs_the_loss(denoiser, per_frame):
     plain, with_u = denoiser(), denoiser(uncertainty=16)
     with_u.load_state_dict(plain.state_dict(), strict=False)
     objective = DenoisingObjective(EDMConfig(per_frame=per_frame, loss_scale=10.0))
-    one = {**batch(), "actions": None}
+    one = {**without_actions()}
     torch.nn.init.zeros_(with_u.logvar[1].weight)
     assert value(objective, with_u, one) == pytest.approx(value(objective, plain, one), rel=1e-6)
     optimiser = torch.optim.Adam(with_u.logvar.parameters(), lr=0.2)
@@ -300,7 +304,7 @@ def test_what_does_not_fit_is_refused(denoiser):
     with pytest.raises(ConfigError, match="takes no past"):
         DenoisingObjective(EDMConfig()).loss(denoiser(network={"condition_mask": False}), batch(), 0)
     with pytest.raises(ConfigError, match="`guess`"):
-        DenoisingObjective(EDMConfig()).loss(denoiser(extrapolate=True), {**batch(), "actions": None}, 0)
+        DenoisingObjective(EDMConfig()).loss(denoiser(extrapolate=True), {**without_actions()}, 0)
     with pytest.raises(ConfigError, match="time_std"):
         FlowConfig.parse({"time_std": 0})
 

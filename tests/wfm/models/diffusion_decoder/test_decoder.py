@@ -102,7 +102,7 @@ def test_the_prior_finds_a_linear_code():
 def test_the_share_that_is_told_nothing_comes_from_the_seeds():
     model, (tokens, latents) = build(), pair()
     objective = DecoderObjective(EDMConfig(condition_latents=(0,), text_dropout=0.2))
-    drawn = objective.draw(model, torch.arange(2000), latents.shape)["told"]
+    drawn = objective.draw(model, torch.arange(2000), latents.shape)["keep_text"]
     assert 0.17 < 1 - float(drawn.float().mean()) < 0.23
     batch = {"tokens": tokens, "latents": latents, "seeds": torch.tensor([5, 6])}
     alone = {name: value[1:] for name, value in batch.items()}

@@ -3,7 +3,7 @@ import itertools
 import numpy as np
 
 from wfm.simulation.config import SimulationConfig
-from wfm.simulation.plan import Session, _generator, plan_session
+from wfm.simulation.session import Session, _generator, plan_session
 
 CONFIG = SimulationConfig()
 

@@ -7,7 +7,7 @@ from wfm.errors import ConfigError
 from wfm.training.config import ContinuedConfig, TrainedConfig
 
 
-def outside_files(config: TrainedConfig) -> dict[str, dict[str, str]] | None:
+def external_files(config: TrainedConfig) -> dict[str, dict[str, str]] | None:
     """sha256 of every file read, by field and file name; None when there is none.
 
     Paths stay out, so that a file may move. Raises ConfigError, before anything runs, for a field without its file.

@@ -1,0 +1,132 @@
+"""A condition of one file and no name anywhere else: it makes its signal of frames, trains, samples, and is followed."""
+
+from typing import ClassVar
+
+import numpy as np
+import pytest
+import torch
+
+from wfm import registry
+from wfm.actions import ActionSpec
+from wfm.conditions.condition import Condition, View, parse
+from wfm.data.loader import ArrayDataset, Loader
+from wfm.data.plan import DataPlan
+from wfm.data.signals import Track
+from wfm.errors import ConfigError, InputError
+from wfm.generation.config import SamplingConfig
+from wfm.generation.rollout import future_latents, future_tokens
+from wfm.models.folder import load_model, save_model
+from wfm.models.presence import tensors_of
+from wfm.models.slots import Geometry, Null, Slot
+from wfm.models.tokenizer import TokenizerConfig
+from wfm.training.config import WorldTrainingConfig
+from wfm.training.encoded import Encoded, with_conditions
+from wfm.training.fit_world_model import build
+from wfm.training.loop import train
+
+
+class Brightness(Condition):
+    """Mean brightness of the first frame, -1 to 1."""
+
+    name: ClassVar[str] = "brightness"
+    slot: ClassVar[Slot] = "vector"
+    null: ClassVar[Null] = "nothing"
+    gamma: float = 1.0
+
+    def track(self, frames: np.ndarray, fps: float) -> Track:
+        return Track(frames.mean(axis=(1, 2, 3))[:, None].astype(np.float32) / 127.5 - 1, {"unit": "1"})
+
+    def read(self, view: View) -> dict[str, np.ndarray]:
+        return {self.name: view.signals[self.name][:, 0] ** self.gamma}
+
+    def width(self, geometry: Geometry) -> int:
+        return 1
+
+
+@pytest.fixture(autouse=True)
+def planted(monkeypatch: pytest.MonkeyPatch) -> None:
+    points = {"wfm.conditions": {"brightness": (f"{__name__}:Brightness",)}}
+    monkeypatch.setattr(registry, "_plug_ins", lambda group: points.get(group, {}))
+
+
+COUNT, STEPS = 64, 150
+SIGNAL = (np.arange(COUNT) % 2 * 2 - 1).astype(np.float32)  # dark, bright, dark ...
+TRAINING = {"steps": STEPS, "batch_size": 16, "learning_rate": 4e-3, "warmup_steps": 5, "ema_share": 0.0}
+FAMILIES = {
+    "diffusion": {
+        "diffusion": {
+            "network": {
+                "num_attention_heads": 2, "attention_head_dim": 12, "num_layers": 1, "adaln_lora_dim": 4,
+                "condition_mask": True, "max_size": [4, 8, 8], "zero_output": True, "concat_padding_mask": False,
+            },
+            "repeat_last": False, "linear_prior": False,
+        },
+        "edm": {"condition_latents": [1], "pure_noise_probability": 0.5},
+    },
+    "autoregressive": {
+        "autoregressive": {
+            "dim": 24, "layers": 1, "heads": 2, "kv_heads": 1, "head_dim": 12, "ffn_dim": 32, "order": "frame",
+            "vocabulary": "digits", "context_positions": 64, "action_hidden": 16,
+        }
+    },
+}  # fmt: skip
+
+
+def data(family: str, conditions: dict[str, Condition]) -> Encoded:
+    """Windows of noise in their first latent frame, whose later ones are what the brightness says."""
+    generator = torch.Generator().manual_seed(0)
+    tracks = np.repeat(SIGNAL[:, None, None], 9, axis=1)
+    said = torch.from_numpy(SIGNAL)
+    if family == "diffusion":
+        windows = torch.randn(COUNT, 3, 3, 4, 4, generator=generator)
+        windows[:, :, 1:] = said[:, None, None, None, None]
+    else:
+        windows = torch.randint(0, 16, (COUNT, 3, 2, 2), generator=generator)
+        windows[:, 1:] = torch.where(said > 0, 15, 0)[:, None, None, None]
+    arrays = {"latents" if family == "diffusion" else "tokens": windows, "brightness": torch.from_numpy(tracks)}
+    samples = ArrayDataset(tuple(f"s{i}" for i in range(COUNT)), arrays)
+    samples = with_conditions(samples, conditions.values(), {"brightness": {"unit": "1"}}, 24.0)
+    statistics = {"mean": [[0.0, 0.0]] * 3, "std": [[1.0, 1.0]] * 3}
+    return Encoded(samples, None, statistics, ActionSpec.null(), 24.0, conditions=conditions)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_it_trains_samples_and_is_followed(family, tmp_path) -> None:
+    config = WorldTrainingConfig.parse(
+        {"family": family, "conditions": {"brightness": {}}, "training": TRAINING, **FAMILIES[family]}
+    )
+    found = data(family, parse(config.conditions))
+    assert found.train.arrays["brightness"].shape == (COUNT, 1)
+    levels = {} if family == "diffusion" else {"levels": (4, 4)}
+    tokenizer = TokenizerConfig.parse(
+        {"temporal_compression": 4, "spatial_compression": 4, "latent_channels": 3 if not levels else 2, **levels}
+    )
+    torch.manual_seed(0)
+    model, objective, card = build(config, tokenizer, found)
+    loader = Loader(found.train, DataPlan(found.train.sample_ids, 16, 0))
+    train(model, objective, loader, config.training, scratch=tmp_path / "scratch")
+    save_model(model, card, tmp_path / "model")
+    model, saved = load_model(tmp_path / "model")
+    assert saved.config.conditions["brightness"].spec == Brightness().resolved()
+
+    def future(brightness: float | None) -> float:
+        window = found.train.arrays["latents" if family == "diffusion" else "tokens"][:1, ..., :1, :, :]
+        tensors = {} if brightness is None else {"brightness": torch.tensor([[brightness]])}
+        how = {"frames": 3, "seeds": [0], "mode": "mean", "sampling": SamplingConfig()}
+        if family == "diffusion":
+            return float(future_latents(model, window, tensors, **how)[:, :, 1:].mean())
+        tokens = future_tokens(model, found.train.arrays["tokens"][:1, :1], tensors, **how)[:, 1:]
+        return float(tokens.float().mean() / 7.5 - 1)
+
+    assert future(1.0) > 0.7
+    assert future(-1.0) < -0.7
+    assert tensors_of(model.config.slots, found.train.rows([0, 1]))["brightness"].flatten().tolist() == [-1, 1]
+
+
+def test_another_spec_and_an_unknown_field_are_refused() -> None:
+    with pytest.raises(
+        InputError, match=r"condition 'brightness' mismatch in 'gamma': the model was trained with 1\.0"
+    ):
+        Brightness().require_same(Brightness(gamma=2.0))
+    with pytest.raises(ConfigError, match=r"unknown field 'gama'\. Did you mean 'gamma'"):
+        parse({"brightness": {"gama": 2.0}})

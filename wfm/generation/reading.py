@@ -1,0 +1,54 @@
+"""What the conditions of a model read of each window of a future."""
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from wfm.actions import ActionSpec
+from wfm.conditions.action import Action
+from wfm.conditions.condition import Condition, View, of_slots
+from wfm.conditions.extrapolation import Extrapolation
+from wfm.data.loader import as_frames, as_video
+from wfm.generation.rollout import Given
+from wfm.models.slots import slots_of
+
+
+class ConditionReading:
+    """Of a model with `config`, whose actions mean `spec`, at `fps` frames a second; tensors are like `weight`."""
+
+    def __init__(self, config: Any, spec: ActionSpec, fps: float, weight: Tensor) -> None:
+        slots = slots_of(config)
+        self.conditions: dict[str, Condition] = of_slots(getattr(config, "conditions", {}))
+        "Those that the model's configuration has no fields of its own for."
+        self.spec, self.fps, self.weight = spec, fps, weight
+        self.readers = [*self.conditions.values(), *([Action(spec=spec)] if "action" in slots else [])]
+        self.extrapolates = "extrapolation" in slots
+        self.encoded: tuple[str, ...] = Extrapolation.tensor_names() if self.extrapolates else ()
+        self.frames = self.extrapolates or bool(self.conditions)
+
+    def tensors(self, past: Tensor | None, beside: Given, start: int, length: int) -> dict[str, Tensor]:
+        """See `wfm.generation.rollout.Reading`."""
+        pixels = None if past is None else as_frames(past).cpu().numpy()
+        view = View(self._signals(pixels, beside, start, length), length, self.fps, {"actions": self.spec.resolved()})
+        read = {name: torch.from_numpy(x) for reader in self.readers for name, x in reader.read(view).items()}
+        found = {name: x.to(self.weight if x.is_floating_point() else self.weight.device) for name, x in read.items()}
+        if past is not None and pixels is not None and self.extrapolates:
+            given = pixels.shape[1]
+            future = torch.from_numpy(Extrapolation(given_frames=given).video(pixels, length)[:, given:])
+            found[self.encoded[0]] = torch.cat([past, as_video(future).to(past)], dim=2)
+        return {**found, **beside.text}
+
+    def _signals(self, pixels: np.ndarray | None, beside: Given, start: int, length: int) -> dict[str, np.ndarray]:
+        """What the caller gave of the window's frames, past the end the last row again; and what conditions make of those that
+        are given."""
+        signals: dict[str, np.ndarray] = {}
+        if beside.actions is not None:
+            rows = np.arange(start, start + length).clip(max=beside.actions.shape[1] - 1)
+            signals["actions"] = beside.actions[:, rows]
+        for name, condition in self.conditions.items() if pixels is not None else ():
+            made = [track for track in (condition.track(one, self.fps) for one in pixels) if track is not None]  # type: ignore[union-attr]
+            if made:
+                signals[name] = np.stack([track.values for track in made])
+        return signals
