@@ -157,8 +157,9 @@ def tokens(frames: int, batch: int = 2) -> Tensor:
 @pytest.mark.parametrize("axes", [1, 3])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=["fp32", "fp64"])
 @pytest.mark.parametrize("case", CASES)
-def test_logits_and_gradients_are_the_peers(case, dtype, axes, monkeypatch) -> None:
+def test_logits_and_gradients_are_the_peers(case, dtype, axes, monkeypatch, way) -> None:
     ours, peer = pair(CASES[case], dtype, axes, monkeypatch)
+    ours = way(ours)
     ids = tokens(3)
     mine = ours(ids)[:, :, 0]  # [B, N - 1, vocabulary]
     theirs = peer(input_ids=ids.flatten(1)[:, :-1]).logits

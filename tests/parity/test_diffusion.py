@@ -89,9 +89,10 @@ def inputs(values: dict, size: tuple[int, int, int], dtype: torch.dtype) -> dict
     return drawn
 
 
-def both(values: dict, size: tuple[int, int, int], fps: int | None, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-    """Outputs of ours and of the peer."""
+def both(values: dict, size: tuple[int, int, int], fps: int | None, dtype: torch.dtype, way=lambda model: model):
+    """Outputs of ours and of the peer; way: what is done to ours."""
     ours, peer = pair(values, dtype)
+    ours = way(ours)
     given = inputs(values, size, dtype)
     theirs = dict(zip(("hidden_states", "timestep", "encoder_hidden_states"), list(given.values())[:3], strict=True))
     masks = {name: given[name] for name in ("condition_mask", "padding_mask") if name in given}
@@ -101,16 +102,17 @@ def both(values: dict, size: tuple[int, int, int], fps: int | None, dtype: torch
 @torch.no_grad()
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("case", CASES)
-def test_forward(case, dtype):
-    found, wanted = both(*CASES[case], dtype)
+def test_forward(case, dtype, way):
+    found, wanted = both(*CASES[case], dtype, way)
     assert found.shape == wanted.shape
     assert (found - wanted).abs().max() <= FORWARD[dtype] * wanted.abs().max()
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_gradients(case):
+def test_gradients(case, way):
     values, size, fps = CASES[case]
     ours, peer = pair(values, torch.float32)
+    ours = way(ours)
     given = inputs(values, size, torch.float32)
     weight = torch.randn(2, 4, *size, generator=torch.Generator().manual_seed(2))
     gradients = []

@@ -1,4 +1,4 @@
-"""Windows of a data set's clips: a fixed number of frames with the actions that act between them.
+"""Windows of a data set's clips: a fixed number of frames. What lies beside them by frame is read apart (`clip_signals`).
 
 A window never crosses a clip's border. Its source and place in the original recording travel with it, so that a
 generated video can be traced back. Clips shorter than a window give none, and are counted by whoever asks (`short`).
@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from wfm.actions import ActionSpec
 from wfm.data.exclusions import read_exclusions
 from wfm.data.signals import ClipSignals, Track
 from wfm.errors import ConfigError, DataError
@@ -23,10 +22,6 @@ from wfm.errors import ConfigError, DataError
 if TYPE_CHECKING:
     from wfm.artifacts import Artifact
     from wfm.data.shards import Sample
-
-
-NO_ACTIONS = ActionSpec.null()
-ORBIT = "camera_orbit_rate"
 
 
 @dataclass(frozen=True)
@@ -44,12 +39,6 @@ class Window:
     fps: float
     frames: np.ndarray
     "uint8 [T, H, W, 3]."
-    actions: np.ndarray
-    "float32 [T, A] in raw units; width 0 without actions."
-    moving: bool
-    "Whether any camera action in the window is not zero; without actions, whether any action is known to act."
-    action_spec: ActionSpec = NO_ACTIONS
-    "What the actions mean."
     caption: str = ""
     "The caption of the whole clip."
 
@@ -60,13 +49,11 @@ class Window:
 
     def row(self) -> dict[str, Any]:
         """What tables of windows say of one (`window_row`)."""
-        return window_row(vars(self), self.start_frame, self.start_seconds, self.actions, self.action_spec)
+        return window_row(vars(self), self.start_frame, self.start_seconds)
 
 
-def window_row(
-    clip: Mapping[str, Any], start_frame: int, start_seconds: float, actions: np.ndarray, spec: ActionSpec
-) -> dict[str, Any]:
-    """What tables of windows say of one: what it is and where it comes from. `actions` `[T, A]` are those of the window."""
+def window_row(clip: Mapping[str, Any], start_frame: int, start_seconds: float) -> dict[str, Any]:
+    """What tables of windows say of one: what it is and where it comes from."""
     return {
         "sample_id": f"{clip['clip_id']}:{start_frame}",
         "clip_id": clip["clip_id"],
@@ -76,8 +63,6 @@ def window_row(
         "start_frame": start_frame,
         "start_seconds": start_seconds,
         "fps": clip["fps"],
-        "moving": is_moving(actions[:-1], spec),
-        "orbit_rate": constant_rate(actions, spec, ORBIT),
         "caption": clip["caption"],
     }
 
@@ -95,8 +80,6 @@ class DecodedClip:
     clip_id: str
     row: dict[str, Any]
     frames: np.ndarray
-    actions: np.ndarray
-    action_spec: ActionSpec
 
 
 def windows(
@@ -123,7 +106,7 @@ def split_shards(dataset: "Artifact", split: str) -> Sequence[Path]:
 
 
 def decoded_clips(shard: Path, size: tuple[int, int], exclude: Collection[str] = ()) -> Iterator[DecodedClip]:
-    """The clips of one shard with frames uint8 `[T, H, W, 3]` and actions float32 `[T, A]`, without the keys of `exclude`."""
+    """The clips of one shard with frames uint8 `[T, H, W, 3]`, without the keys of `exclude`."""
     from wfm.data.shards import iter_samples
 
     for sample in iter_samples(shard):
@@ -132,7 +115,7 @@ def decoded_clips(shard: Path, size: tuple[int, int], exclude: Collection[str] =
 
 
 def decode_sample(sample: "Sample", size: tuple[int, int]) -> DecodedClip:
-    """Decode one sample. Raises DataError when a member is missing or actions and frames do not match."""
+    """Decode one sample. Raises DataError when a member is missing."""
     from wfm.data.decode import read_frames
 
     for part in ("mp4", "json"):
@@ -143,29 +126,7 @@ def decode_sample(sample: "Sample", size: tuple[int, int]) -> DecodedClip:
         file.write(sample.members["mp4"])
         file.flush()
         frames, _ = read_frames(file.name, size=size)
-    actions, spec = read_actions(sample.members.get("actions.parquet"), len(frames), sample.key)
-    return DecodedClip(sample.key, row, frames, actions, spec)
-
-
-def read_actions(table: bytes | None, num_frames: int, name: str) -> tuple[np.ndarray, ActionSpec]:
-    """Actions `[T, A]` of a clip and what they mean; width 0 and the null spec without a table."""
-    if table is None:
-        return np.zeros((num_frames, 0), np.float32), ActionSpec.null()
-    import pyarrow.parquet as pq
-
-    rows = pq.read_table(io.BytesIO(table))
-    note = json.loads((rows.schema.metadata or {}).get(b"wfm", b"{}"))
-    if "action_spec" not in note:
-        raise DataError(
-            f"sample {name}: its actions do not say what they mean (no action_spec in the table's metadata)"
-        )
-    spec = ActionSpec.parse(note["action_spec"])
-    actions = np.array(rows.column("action").to_pylist(), np.float32).reshape(len(rows), spec.width)
-    if len(actions) != num_frames:
-        raise DataError(
-            f"sample {name}: {num_frames} frames but {len(actions)} actions; cut the clip and its actions alike"
-        )
-    return actions, spec
+    return DecodedClip(sample.key, row, frames)
 
 
 def clip_signals(sample: "Sample") -> ClipSignals:
@@ -199,7 +160,6 @@ def clip_windows(clip: DecodedClip, *, num_frames: int, stride_frames: int) -> I
     """The windows of one decoded clip."""
     row, fps = clip.row, float(clip.row["fps"])
     for start in range(0, len(clip.frames) - num_frames + 1, stride_frames):
-        actions = clip.actions[start : start + num_frames]
         yield Window(
             clip_id=clip.clip_id,
             session_id=str(row["session_id"]),
@@ -209,22 +169,5 @@ def clip_windows(clip: DecodedClip, *, num_frames: int, stride_frames: int) -> I
             start_seconds=float(row["start_seconds"]) + start / fps,
             fps=fps,
             frames=clip.frames[start : start + num_frames],
-            actions=actions,
-            moving=is_moving(actions[:-1], clip.action_spec),
-            action_spec=clip.action_spec,
             caption=str(row.get("caption", "")),
         )
-
-
-def is_moving(actions: np.ndarray, spec: ActionSpec) -> bool:
-    """Whether the camera moves by the actions `[T, A]`; without a camera action, whether anything does."""
-    camera = [i for i, name in enumerate(spec.names) if name.startswith("camera")] or list(range(spec.width))
-    return bool(np.any(np.abs(actions[:, camera]) > 1e-6))
-
-
-def constant_rate(actions: np.ndarray, spec: ActionSpec, name: str) -> float | None:
-    """The value of action `name` over a window when it never changes, else None; None for a spec without it."""
-    if name not in spec.names or not len(actions):
-        return None
-    values = actions[:-1, spec.names.index(name)]
-    return float(values[0]) if np.allclose(values, values[0], rtol=0, atol=1e-4) else None

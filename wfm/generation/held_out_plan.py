@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from wfm.actions import ActionSpec
+from wfm.conditions.camera import constant_rate, is_moving
 from wfm.data.signals import SignalTable, read_signals
 from wfm.data.windows import hashed_place, window_row
 from wfm.errors import InputError
@@ -113,7 +114,8 @@ def _actions(table: SignalTable, kept: Sequence[tuple[dict[str, Any], int, str]]
 
 def _row(clip: Mapping[str, Any], start: int, actions: np.ndarray, known: ActionSpec) -> dict[str, Any]:
     spec = known if actions.shape[-1] else ActionSpec.null()
-    return window_row(clip, start, clip["start_seconds"] + start / clip["fps"], actions, spec)
+    row = window_row(clip, start, clip["start_seconds"] + start / clip["fps"])
+    return {**row, "moving": is_moving(actions[:-1], spec), "orbit_rate": constant_rate(actions, spec)}
 
 
 def shuffle_actions(chosen: ChosenWindows, past_frames: int, spec: ActionSpec) -> np.ndarray:

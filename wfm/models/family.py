@@ -117,8 +117,9 @@ class Family(ABC):
             raise ConfigError(f"family {self.name} needs a {self.takes} tokenizer: train one {wanted}")
 
     def blocks(self, model: Any) -> "list[nn.Module]":
-        """The repeated blocks of its network, first to last: what is checkpointed, compiled, sharded and frozen one by one."""
-        return list(model.blocks)
+        """The repeated blocks of its network, first to last: what is checkpointed, compiled, sharded and frozen one by one. A
+        network without any has none."""
+        return list(getattr(model, "blocks", ()))
 
     def head(self, model: Any) -> "list[nn.Module]":
         """What stands behind the last block, and learns with it."""

@@ -37,9 +37,9 @@ def denoiser() -> None:
     config = {"network": {**NETWORK, "in_channels": 4, "text_embed_dim": 10, "condition_mask": True}, "action_width": 3,
               "temporal_compression": 2, "fps": 10, "uncertainty": 6}  # fmt: skip
     model = tiny.drawn(Denoiser(DenoiserConfig.parse(config)))
-    latents, actions = tiny.draw(2, 4, 3, 8, 4), tiny.draw(2, 5, 3)
+    latents, actions = tiny.draw(2, 4, 3, 8, 4), tiny.draw(2, 3, 27)
     with seen(model):
-        told = Conditions(past=latents, given=1, actions=actions, text=tiny.draw(2, 5, 10))
+        told = Conditions(past=latents, given=1, tensors={"actions": actions, "text": tiny.draw(2, 5, 10)})
         model.denoise(latents, 1.0, told)
         model.uncertainty(torch.ones(1, dtype=torch.float64))
 
@@ -52,7 +52,7 @@ def autoregressive() -> None:
     )  # fmt: skip
     model = tiny.drawn(AutoregressiveTransformer(config))
     with seen(model):
-        model.with_drafts(tiny.tokens()[0], tiny.draw(2, 5, 3), text=tiny.draw(2, 5, 10))
+        model.with_drafts(tiny.tokens()[0], tiny.draw(2, 3, 27), text=tiny.draw(2, 5, 10))
 
 
 def tokenizer() -> None:
@@ -73,7 +73,7 @@ def images() -> None:
 
 def decoder() -> None:
     """The diffusion decoder."""
-    config = {"denoiser": {"network": {**NETWORK, "in_channels": 4}}, "levels": (4, 4), "token_channels": 5,
+    config = {"denoiser": {"network": {**NETWORK, "in_channels": 4, "text_embed_dim": 0}}, "levels": (4, 4), "token_channels": 5,
               "embedding": "codes"}  # fmt: skip
     model = tiny.drawn(DiffusionDecoder(DecoderConfig.parse(config)))
     like = tiny.draw(2, 4, 3, 8, 4)

@@ -6,7 +6,6 @@ import numpy as np
 import pyarrow.parquet as pq
 import torch
 
-from wfm.actions import ActionSpec
 from wfm.data.windows import Window
 from wfm.models.tokenizer import Tokenizer, TokenizerConfig
 from wfm.training import encode
@@ -14,7 +13,6 @@ from wfm.training.encode import encode_windows
 from wfm.training.encode_config import EncodingConfig
 from wfm.training.moments import Moments, write_summary
 
-SPEC = ActionSpec(names=("turn", "lift"), units=("deg/s", "deg/s"), frame="f", mean=(0.0, 0.0), scale=(30.0, 3.0))
 NETWORK = {
     "temporal_compression": 4,
     "spatial_compression": 4,
@@ -33,7 +31,7 @@ def tokenizer(**more) -> Tokenizer:
     return Tokenizer(TokenizerConfig.parse({**NETWORK, **more})).eval()
 
 
-def window(number: int, spec: ActionSpec = SPEC) -> Window:
+def window(number: int) -> Window:
     rng = np.random.default_rng(number)
     return Window(
         clip_id=f"clip{number}",
@@ -44,9 +42,6 @@ def window(number: int, spec: ActionSpec = SPEC) -> Window:
         start_seconds=0.5,
         fps=24.0,
         frames=rng.integers(0, 256, (9, 8, 8, 3), dtype=np.uint8),
-        actions=rng.normal(size=(9, spec.width)).astype(np.float32),
-        moving=True,
-        action_spec=spec,
     )
 
 

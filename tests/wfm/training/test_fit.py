@@ -58,7 +58,7 @@ def changed(**denoiser) -> DiffusionTrainingConfig:
 
 def window(number: int) -> Window:
     frames = np.full((5, 8, 8, 3), number, np.uint8)
-    return Window(f"c{number}", "s", "v", "x", 0, 0.0, 24.0, frames, np.zeros((5, 0), np.float32), False)
+    return Window(f"c{number}", "s", "v", "x", 0, 0.0, 24.0, frames)
 
 
 def samples(count: int = 6) -> ArrayDataset:

@@ -110,6 +110,6 @@ def test_a_window_has_its_clips_caption():
         "fps": 24.0,
         "caption": "a ball",
     }
-    clip = DecodedClip("c", row, np.zeros((9, 4, 4, 3), np.uint8), np.zeros((9, 0), np.float32), ActionSpec.null())
+    clip = DecodedClip("c", row, np.zeros((9, 4, 4, 3), np.uint8))
     found: list[Window] = list(clip_windows(clip, num_frames=5, stride_frames=4))
     assert [window.caption for window in found] == ["a ball", "a ball"]
