@@ -23,7 +23,7 @@ def settings() -> dict[str, dict[str, Any]]:
         "encode_latents_continuous": {"stride_frames": 4, **SIZE},
         "train_toy_linear": {
             "conditions": {**BRIGHTNESS, "action": {}},
-            "training": {**training, "steps": 150, "learning_rate": 2e-2},
+            "training": {**training, "steps": 300, "learning_rate": 2e-2},
         },
         "train_diffusion": {
             "conditions": BRIGHTNESS, "training": {**training, "steps": 4},

@@ -13,12 +13,10 @@ from wfm.training.config import WorldTrainingConfig
 
 
 class LinearConfig(Config):
-    """What a predictor is; but for `history` it follows from the data."""
+    """What a predictor is; all of it follows from the data."""
 
     FAMILY: ClassVar[str] = "toy_linear"
 
-    history: Count = 2
-    "Latent frames that the next one is predicted from."
     channels: Count = 16
     "Latent channels of the tokenizer."
     temporal_compression: Count = 8

@@ -19,7 +19,7 @@ class LinearDrawing(Drawing):
         """Latents of the window."""
         window, given = ask.past, ask.past.shape[2]
         whole = window.new_zeros(*window.shape[:2], ask.frames, *window.shape[3:])
-        told = model.vectors(ask.tensors, {}, whole, given)
+        told = model.vectors(ask.tensors, {}, whole)
         spread = model.log_deviation.exp().square()[:, None, None, None]
         for frame in range(given, ask.frames):
             mean = model(torch.cat([window, window[:, :, -1:]], 2), told[:, : frame + 1])[:, :, -1:]

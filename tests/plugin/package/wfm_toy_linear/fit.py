@@ -1,4 +1,4 @@
-"""How it is trained: by the likelihood of each latent frame, given those before it."""
+"""How it is trained: by the likelihood of each latent frame, given the one before it."""
 
 from collections.abc import Mapping
 
@@ -16,7 +16,8 @@ from wfm_toy_linear.network import LinearPredictor
 
 
 class Likelihood:
-    """The negative log-likelihood of a normal error, a place of the latents, in nats."""
+    """The negative log-likelihood of a normal error, a number of the latents, in nats. The first latent frame shows one video
+    frame, the others several each: nothing is predicted from it."""
 
     def loss(self, model: LinearPredictor, batch: Mapping[str, Tensor], step: int) -> tuple[Tensor, dict[str, float]]:
         """See `wfm.training.objective.Objective`."""
@@ -25,8 +26,8 @@ class Likelihood:
             name: torch.stack([kept(int(seed), name, slot.dropout) for seed in batch["seeds"]])
             for name, slot in slots.items()
         }
-        told = model.vectors(tensors_of(slots, batch), present_of(slots, batch, keeps), latents, given=1)
-        error = latents[:, :, 1:] - model(latents, told)
+        told = model.vectors(tensors_of(slots, batch), present_of(slots, batch, keeps), latents)
+        error = latents[:, :, 2:] - model(latents[:, :, 1:], told[:, 1:])
         spread = model.log_deviation[:, None, None, None]
         loss = (0.5 * (error * torch.exp(-spread)).square() + spread).mean()
         return loss, {"squared_error": float(error.detach().square().mean())}

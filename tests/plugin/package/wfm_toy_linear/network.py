@@ -11,13 +11,13 @@ from wfm_toy_linear.card import LinearConfig
 
 
 class LinearPredictor(nn.Module):
-    """The next latent frame, of the `history` before it and of the vectors that condition it. New, it repeats the last."""
+    """The next latent frame, of the one before it and of the vectors that condition it. New, it repeats the last."""
 
     def __init__(self, config: LinearConfig, encoders: Mapping[str, nn.Module]) -> None:
         super().__init__()
         self.config = config
         self.encoders = nn.ModuleDict(encoders)
-        width = config.channels * config.history + sum(slot.width for slot in config.slots.values())
+        width = config.channels + sum(slot.width for slot in config.slots.values())
         self.blocks = nn.ModuleList([nn.Linear(width, config.channels)])
         nn.init.zeros_(self.blocks[0].weight)
         nn.init.zeros_(self.blocks[0].bias)
@@ -25,17 +25,17 @@ class LinearPredictor(nn.Module):
 
     def forward(self, latents: Tensor, vectors: Tensor) -> Tensor:
         """Latents `[B, C, t, h, w]`, vectors `[B, t, features]` -> the means of frames 1 ... t - 1, `[B, C, t - 1, h, w]`."""
-        b, _, t, h, w = latents.shape
-        frames = torch.arange(1, t, device=latents.device)
-        before = [latents[:, :, (frames - k).clamp(min=0)] for k in range(1, self.config.history + 1)]
-        told = vectors[:, 1:, None, None].expand(b, t - 1, h, w, vectors.shape[-1])
-        change = self.blocks[0](torch.cat([torch.cat(before, 1).movedim(1, -1), told], -1))
-        return latents[:, :, :-1] + change.movedim(-1, 1)
+        before = latents[:, :, :-1]
+        b, _, t, h, w = before.shape
+        told = vectors[:, 1:, None, None].expand(b, t, h, w, vectors.shape[-1])
+        return before + self.blocks[0](torch.cat([before.movedim(1, -1), told], -1)).movedim(-1, 1)
 
-    def vectors(self, tensors: Mapping[str, Tensor], present: Mapping[str, Tensor], like: Tensor, given: int) -> Tensor:
-        """What conditions each latent frame of `like` `[B, C, t, h, w]`: `[B, t, features]`, zeros where there is none."""
+    def vectors(self, tensors: Mapping[str, Tensor], present: Mapping[str, Tensor], like: Tensor) -> Tensor:
+        """What conditions each latent frame of `like` `[B, C, t, h, w]`: `[B, t, features]`, zeros where there is none. Of all
+        frames alike, so that what accumulates counts from the first."""
         shape = (like.shape[0], like.shape[2])
-        place, found = Place(shape[1], torch.full(shape[:1], given, device=like.device)), [like.new_zeros(*shape, 0)]
+        place = Place(shape[1], torch.ones(shape[0], dtype=torch.int64, device=like.device))
+        found = [like.new_zeros(*shape, 0)]
         for name, slot in self.config.slots.items():
             if slot.tensors[0] not in tensors:
                 found.append(like.new_zeros(*shape, slot.width))
