@@ -10,10 +10,11 @@ import json
 from components.derivation import LOCK_FILE, closure_hash, read_lock, use_hash
 from pipelines.stages import TABLE
 from wfm.artifacts.atomic import replace_on_disk
+from wfm.conditions.condition import CONDITIONS
 from wfm.models.family import FAMILIES
 from wfm.registry import Registry, Use
 
-REGISTRIES: tuple[Registry, ...] = (FAMILIES,)
+REGISTRIES: tuple[Registry, ...] = (FAMILIES, CONDITIONS)
 """What configs name whose code has lines of its own: what is built in; other packages' code is known by its files alone."""
 
 

@@ -21,6 +21,7 @@ SHAPE = {"size": [16, 16], "num_frames": 9}
 FAST = {"steps": 1, "batch_size": 2, "validate_every": 0, "warmup_steps": 1}
 SPLITS = ("train", "val", "test")
 PREDICT = {
+    "family": "diffusion",
     "past_frames": 5, "examples": 2, "max_windows": 0, "windows_per_part": 2, "sampling": {"steps": 2, "batch_size": 4},
 }  # fmt: skip
 

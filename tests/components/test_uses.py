@@ -146,12 +146,8 @@ def test_a_stage_spans_the_modules_of_the_families_that_its_config_names() -> No
             for name in set(packages) - named:
                 foreign = [module for module in spanned if _within(module, packages[name])]
                 shared = name == "diffusion" and "diffusion_decoder" in named  # it is a denoiser
-                assert shared or set(foreign) <= BORROWED, (stage, family, foreign)
+                assert shared or not foreign, (stage, family, foreign)
             assert not [m for m in closure(stage) for each in packages.values() if _within(m, each)], stage
-
-
-BORROWED = {"wfm.models.diffusion", "wfm.models.diffusion.conditioning"}
-"""What the autoregressive family takes of another: how actions of frames are gathered to latent frames."""
 
 
 def _within(module: str, packages: tuple[str, ...]) -> bool:

@@ -25,6 +25,7 @@ Cli = Callable[..., tuple[int, str, str]]
         (["runs"], 0, "no runs yet"),
         (["run", "nope"], 64, "Choices: world_model, curate, decoder"),
         (["run", "world_model", "--profile", "nope"], 64, "unknown profile 'nope'"),
+        (["run", "world_model", "--engine", "nope"], 64, "unknown engine 'nope'. Choices: prefect, local"),
         (["bogus"], 64, "bogus"),
         (["run"], 64, "Missing argument"),
         (["artifacts", "show", "model/none"], 64, "model/none"),

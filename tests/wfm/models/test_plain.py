@@ -73,8 +73,8 @@ def images() -> None:
 
 def decoder() -> None:
     """The diffusion decoder."""
-    config = {"denoiser": {"network": {**NETWORK, "in_channels": 4, "text_embed_dim": 0}}, "levels": (4, 4), "token_channels": 5,
-              "embedding": "codes"}  # fmt: skip
+    network = {**NETWORK, "in_channels": 4, "text_embed_dim": 0}
+    config = {"denoiser": {"network": network}, "levels": (4, 4), "token_channels": 5, "embedding": "codes"}
     model = tiny.drawn(DiffusionDecoder(DecoderConfig.parse(config)))
     like = tiny.draw(2, 4, 3, 8, 4)
     with seen(model):

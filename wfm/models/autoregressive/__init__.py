@@ -3,7 +3,8 @@ frame.
 
     config         AutoregressiveConfig: the network; torch-free
     vocabulary     token ids as symbols: flat, or the FSQ digits they are made of
-    conditioning   features of a condition -> what is added to the tokens that predict each latent frame
+    conditioning   features of a condition -> what is added to the tokens that predict each latent frame; a context as a pack
+    positions      where tokens stand: patches, positions, places, their rotation
     cache          keys and values of earlier positions
     blocks         attention, feed-forward; packs of videos
     medusa         heads that draft further tokens

@@ -1,9 +1,11 @@
-"""Features of a condition per latent frame -> what is added to the tokens that predict each latent frame."""
+"""What a condition gives the transformer: features per latent frame -> what is added to the tokens that predict it, and
+tokens of a context as a pack."""
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from wfm.errors import ConfigError
 from wfm.models.slots import Null
 
 
@@ -30,3 +32,20 @@ class VectorEmbedding(nn.Module):
             return null
         out = self.linear_2(functional.gelu(self.linear_1(features), approximate="tanh"))
         return out if present is None else torch.where(present[:, None, None], out, null)
+
+
+def packed_context(
+    name: str, tokens: Tensor, lengths: Tensor | None, batch: int, width: int
+) -> tuple[Tensor, tuple[int, ...]]:
+    """Tokens that are seen, ``[sum of lengths, width]``, and how many of each sample."""
+    if tokens.ndim != 3 or tokens.shape[0] != batch or tokens.shape[2] != width or not tokens.shape[1]:
+        raise ConfigError(f"{name} has shape {list(tokens.shape)}, wanted [{batch}, 1 or more, {width}]")
+    counts = [tokens.shape[1]] * batch if lengths is None else [int(n) for n in lengths]
+    if len(counts) != batch or not all(1 <= n <= tokens.shape[1] for n in counts):
+        raise ConfigError(f"{name}_lengths is {counts}; give {batch} numbers from 1 to {tokens.shape[1]}")
+    return torch.cat([row[:n] for row, n in zip(tokens, counts, strict=True)]), tuple(counts)
+
+
+def vector_name(condition: str) -> str:
+    """What the embedding of a vector is called among a transformer's modules."""
+    return "action" if condition == "action" else f"{condition}_embedding"

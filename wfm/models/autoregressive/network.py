@@ -23,16 +23,17 @@ from torch.nn import functional
 from wfm.errors import ConfigError
 from wfm.models.autoregressive.blocks import Block, ContextKeys, Segment
 from wfm.models.autoregressive.cache import KeyValueCache
-from wfm.models.autoregressive.conditioning import VectorEmbedding
+from wfm.models.autoregressive.conditioning import VectorEmbedding, packed_context, vector_name
 from wfm.models.autoregressive.config import AutoregressiveConfig
 from wfm.models.autoregressive.medusa import MedusaHeads
+from wfm.models.autoregressive.positions import Positions
 from wfm.models.autoregressive.vocabulary import Vocabulary
 from wfm.models.layers import Linear, RMSNorm
-from wfm.models.rotary import Rope, Yarn, rope_3d, sinusoids_3d
+from wfm.models.rotary import Rope
 from wfm.models.slots import Place, of_slot
 
 
-class AutoregressiveTransformer(nn.Module):
+class AutoregressiveTransformer(Positions, nn.Module):
     """Predicts the next tokens of a video from all earlier ones and its conditions (see the module for positions).
 
     What it is conditioned on comes as named tensors: `tensors` `[B, ...]` each, and `present` bool `[B]` by condition, false
@@ -88,35 +89,6 @@ class AutoregressiveTransformer(nn.Module):
                 nn.init.trunc_normal_(parameter, std=0.02 / (2 * (depth + 1)) ** 0.5)
         if self.medusa is not None:
             nn.init.zeros_(self.medusa.merged.weight)
-
-    # Tokens <-> positions
-
-    def grid(self, height: int, width: int) -> tuple[int, int]:
-        """Positions per latent frame ``(rows, columns)`` for token frames of ``height x width``."""
-        patch = self.config.patch
-        if min(height, width) < 1 or height % patch or width % patch:
-            raise ConfigError(f"token frames of {height} x {width} do not divide into patches of {patch} x {patch}")
-        return height // patch, width // patch
-
-    def stride(self, height: int, width: int) -> int:
-        """How many positions one step predicts: 1 in raster order, a whole frame in frame order."""
-        rows, columns = self.grid(height, width)
-        return rows * columns if self.config.order == "frame" else 1
-
-    def patchify(self, tokens: Tensor) -> Tensor:
-        """tokens ``[B, t, h, w]`` -> ``[B, t * rows * columns, slots]`` in raster order."""
-        batch, frames, height, width = tokens.shape
-        rows, columns = self.grid(height, width)
-        patch = self.config.patch
-        x = tokens.view(batch, frames, rows, patch, columns, patch).permute(0, 1, 2, 4, 3, 5)
-        return x.reshape(batch, frames * rows * columns, self.slots)
-
-    def unpatchify(self, patches: Tensor, height: int, width: int) -> Tensor:
-        """The inverse: ``[B, t * rows * columns, slots, ...]`` -> ``[B, t, h, w, ...]``."""
-        rows, columns = self.grid(height, width)
-        patch, batch, rest = self.config.patch, patches.shape[0], patches.shape[3:]
-        x = patches.reshape(batch, -1, rows, columns, patch, patch, *rest).transpose(3, 4)
-        return x.reshape(batch, -1, height, width, *rest)
 
     # The pass
 
@@ -224,23 +196,12 @@ class AutoregressiveTransformer(nn.Module):
             if present is not None and name in present:
                 tokens = tokens * present[name][:, None, None].to(tokens)
             lengths = tensors.get(slot.tensors[1]) if len(slot.tensors) > 1 else None
-            packed, counts = self._packed_context(name, tokens, lengths, batch, slot.width)
+            packed, counts = packed_context(name, tokens, lengths, batch, slot.width)
             for mine, block in zip(found, self.layers, strict=True):
                 assert isinstance(block, Block)
                 keys, values = block.cross(name)[1].project_context(packed)
                 mine[name] = ContextKeys(keys, values, counts)
         return tuple(found) if any(found) else None
-
-    def _packed_context(
-        self, name: str, tokens: Tensor, lengths: Tensor | None, batch: int, width: int
-    ) -> tuple[Tensor, tuple[int, ...]]:
-        """Tokens that are seen, ``[sum of lengths, width]``, and how many of each sample."""
-        if tokens.ndim != 3 or tokens.shape[0] != batch or tokens.shape[2] != width or not tokens.shape[1]:
-            raise ConfigError(f"{name} has shape {list(tokens.shape)}, wanted [{batch}, 1 or more, {width}]")
-        counts = [tokens.shape[1]] * batch if lengths is None else [int(n) for n in lengths]
-        if len(counts) != batch or not all(1 <= n <= tokens.shape[1] for n in counts):
-            raise ConfigError(f"{name}_lengths is {counts}; give {batch} numbers from 1 to {tokens.shape[1]}")
-        return torch.cat([row[:n] for row, n in zip(tokens, counts, strict=True)]), tuple(counts)
 
     def _encoded(self, name: str, tensors: Mapping[str, Tensor], place: Place) -> Tensor | None:
         """What a condition puts into its slot; None: it is absent."""
@@ -395,22 +356,6 @@ class AutoregressiveTransformer(nn.Module):
             return None
         return self.output(self.medusa(features)).unflatten(-1, (self.slots, self.vocabulary.width))
 
-    def _require_positions(
-        self, inputs: Tensor, start: int, stride: int, cache: KeyValueCache | None, size: tuple[int, int]
-    ) -> None:
-        config, end = self.config, start + inputs.shape[1]
-        if cache is not None:
-            cache.require(config.layers, inputs.shape[0], config.kv_heads, config.head_dim, size)
-        if inputs.shape[1] % stride or not inputs.shape[1]:
-            raise ConfigError(
-                f"{inputs.shape[1]} new positions are no whole number of blocks of {stride}: give whole latent frames"
-            )
-        if end > config.context_positions:
-            raise ConfigError(
-                f"{end} positions are more than this model's context of {config.context_positions}: give fewer latent frames, "
-                "or go on from the last of them"
-            )
-
     def _hinted(self, guess: Tensor | None, predicted: Tensor) -> Tensor | None:
         """The guess's ids ``[B, n, slots]`` at the positions that are predicted. Raises ConfigError where a model that is
         shown a guess gets none."""
@@ -453,28 +398,3 @@ class AutoregressiveTransformer(nn.Module):
         vocabulary.width]``."""
         symbols = self.vocabulary.symbols(ids)
         return torch.cat([functional.embedding(symbols[..., s], table) for s, table in enumerate(tables)], dim=-1)
-
-    def _rope(self, place: Tensor, dtype: torch.dtype) -> Rope:
-        """Rotary tables of input patches at the places (t, h, w) ``[n, 3]``."""
-        config, yarn = self.config, None
-        if config.yarn is not None:
-            frames, rows, _ = config.yarn.original_shape  # Cosmos's code measures both sides by the rows
-            yarn = Yarn((frames, rows, rows), config.yarn.beta_fast, config.yarn.beta_slow, config.yarn.scale)
-        place = place.clamp(min=0) if config.begin_token else place
-        return rope_3d(place, config.head_dim, theta=config.rope_theta, yarn=yarn, dtype=dtype)
-
-    def _fixed(self, place: Tensor, dtype: torch.dtype) -> Tensor:
-        """Fixed sinusoids of the places ``[n, 3]``, zeros for the token to begin with: ``[n, dim]``."""
-        return sinusoids_3d(place, self.config.dim, dtype=dtype) * (place[:, :1] >= 0)
-
-    def _places(self, positions: Tensor, columns: int, places: int) -> Tensor:
-        """The place (t, h, w) ``[n, 3]`` of the input patches at positions ``[n]``; -1 all of the token to begin with, whose
-        position is -1."""
-        inside = positions % places
-        place = torch.stack([positions // places, inside // columns, inside % columns], dim=-1)
-        return place.where(positions[:, None] >= 0, -1) if self.config.begin_token else place
-
-
-def vector_name(condition: str) -> str:
-    """What the embedding of a vector is called among a transformer's modules."""
-    return "action" if condition == "action" else f"{condition}_embedding"
