@@ -116,12 +116,10 @@ def actions_by_latent(actions: Tensor, latent_frames: int, compression: int) -> 
         raise ConfigError(
             f"actions: {actions.shape[1]} frames given, {needed} needed for {latent_frames} latent frames of {compression}"
         )
+    if latent_frames < 2:
+        return actions.new_zeros(actions.shape[0], latent_frames, compression, actions.shape[2])
     groups = actions[:, :needed].unflatten(1, (latent_frames - 1, compression))  # [B, t - 1, c, A]
-    return (
-        torch.cat([torch.zeros_like(groups[:, :1]), groups], dim=1)
-        if latent_frames > 1
-        else groups.new_zeros(actions.shape[0], 1, compression, actions.shape[2])
-    )
+    return torch.cat([torch.zeros_like(groups[:, :1]), groups], dim=1)
 
 
 def accumulated(groups: Tensor, given: Tensor) -> Tensor:
@@ -130,5 +128,7 @@ def accumulated(groups: Tensor, given: Tensor) -> Tensor:
     groups `[B, t, c, A]`, given int64 `[B]` (latent frames given; 0 counts from the first frame).
     """
     total = groups.sum(2).cumsum(1)  # [B, t, A]
+    if not total.shape[1]:
+        return total
     last = (given - 1).clamp(min=0)[:, None, None].expand(-1, 1, total.shape[-1])
     return total - total.gather(1, last)
