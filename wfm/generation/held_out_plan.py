@@ -36,14 +36,14 @@ def plan_parts(
     files = [[entry.path, entry.sha256] for role in MODELS for entry in inputs[role].files("model/")]
     models = {"models": sorted(files), "num_frames": encoded["num_frames"], "size": encoded["size"]}
     keys = {role: inputs[role].key for role in ("dataset", "latents", *MODELS)}
+    of_frames = inputs["signals"].manifest.config.get("conditions", {})
     made: tuple[dict[str, Any], dict[str, Any], dict[str, int]] = ({}, {}, {})
     for split in config.splits:
         chosen = choose_windows(
             inputs["signals"], split, spec, num_frames=encoded["num_frames"], stride_frames=config.stride_frames,
             limit=config.max_windows,
         )  # fmt: skip
-        made = inputs["signals"].manifest.config.get("conditions", {})
-        chosen = replace(chosen, signals=read_beside(chosen.signals, made) if config.conditions else {})
+        chosen = replace(chosen, signals=read_beside(chosen.signals, of_frames) if config.conditions else {})
         shuffled = shuffle_actions(chosen, config.past_frames, spec)
         depends, given = plan_split(
             chosen, shuffled, split, examples=config.examples, windows_per_part=config.windows_per_part
