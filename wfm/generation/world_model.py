@@ -153,7 +153,7 @@ class WorldModel:
         as given, bit for bit.
 
         actions: raw units ``[B, T, A]`` (a row for every frame; the row of frame t acts between t and t + 1), or None
-        for the null action. text: a caption for each sequence, or None for the empty text. negative_text: what guidance moves
+        where none are known. text: a caption for each sequence, or None for the empty text. negative_text: what guidance moves
         away from, in place of the empty text; it needs guidance that drops the text. seeds: one for each sequence;
         sequence b depends on ``past[b], actions[b], text[b], seeds[b]`` alone. T may exceed the training window: the
         future is then rolled out window by window, each started from the last P frames of the one before, with a seed
