@@ -9,7 +9,7 @@ A bundle is a folder: ``tokenizer/`` and ``model/`` (each a model folder, see wf
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -275,11 +275,22 @@ def read_card(folder: Path) -> WorldCard:
     version = values.get("schema_version") if isinstance(values, dict) else None
     if not isinstance(version, int) or version > SCHEMA_VERSION:
         raise DataError(f"{path}: schema_version {version!r}, this wfm reads up to {SCHEMA_VERSION}: use a newer wfm")
-    if version < 2:  # its sampling held what every family draws by
-        held = FAMILIES.load(str(values.get("family"))).sampling or SamplingConfig
-        own = {name: value for name, value in values.get("sampling", {}).items() if name in held.model_fields}
-        values = {**values, "schema_version": SCHEMA_VERSION, "sampling": own}
+    if version < 2:
+        values = {**values, "schema_version": SCHEMA_VERSION, "sampling": _sampling_of_version_1(values, path)}
     return WorldCard.parse(values)
+
+
+def _sampling_of_version_1(values: Mapping[str, Any], path: Path) -> dict[str, Any]:
+    """The sampling of a card that was written before families had samplings of their own: it held what every family draws
+    by, and what guidance drops was called ``actions``, not by its condition's name."""
+    held = FAMILIES.load(str(values.get("family"))).sampling or SamplingConfig
+    said = values.get("sampling", {})
+    guidance = said.get("guidance", {}) if isinstance(said, dict) else None
+    if not isinstance(guidance, dict) or not isinstance(guidance.get("drop", []), list):
+        raise DataError(f"{path}: sampling must be a JSON object, and its guidance.drop a list")
+    if "drop" in guidance:
+        guidance = {**guidance, "drop": ["action" if name == "actions" else name for name in guidance["drop"]]}
+    return {name: value for name, value in {**said, "guidance": guidance}.items() if name in held.model_fields}
 
 
 def guides(sampling: Config) -> bool:

@@ -6,8 +6,9 @@
 A twin is a subclass with the same parameters under the same names that computes the same by fewer and larger calls: one product
 for queries, keys and values, rotated pairs side by side, norms and gates in few passes (`fused`), the library that is fastest
 for a product (`product`). So a model's state dict, its checkpoints and `isinstance` know nothing of it; only the class of a
-layer changes, and swapping it back and forth copies nothing. A twin reads weights of the layers inside it, past their hooks:
-it is for one process on a CPU, the last pass of all (`parallelize`), and not for parameters that are spread over ranks.
+layer changes, and swapping it back and forth copies nothing. A twin reads weights of the layers inside it, past their
+`forward` (`reads`): it is for one process on a CPU, the last pass of all (`parallelize`), and not for parameters that are
+spread over ranks; where such a layer was replaced, wrapped or hooked, the one around it stays as it is.
 
 Layers here are those of `layers`. A package of a network with twins of its own says so by a function `fast_twins` in its
 `__init__`; whatever has no twin stays as it is.
@@ -42,9 +43,18 @@ def fast_cpu(model: ModuleT) -> ModuleT:
     if all(parameter.device.type == "cpu" for parameter in model.parameters()):
         for part in model.modules():
             twin = _twins_around(type(part)).get(type(part))
-            if twin is not None:
+            reads: Mapping[str, type[nn.Module]] = getattr(twin, "reads", {})
+            if twin is not None and all(_is_as_written(getattr(part, name), kind) for name, kind in reads.items()):
                 part.__class__ = twin
     return model
+
+
+def _is_as_written(layer: nn.Module | None, kind: type[nn.Module]) -> bool:
+    """Whether a layer is the network's own, of class `kind`, and nobody listens to its calls; one that is not there is."""
+    if layer is None or type(layer) is nn.Identity:
+        return True
+    heard = layer._forward_hooks or layer._forward_pre_hooks or layer._backward_hooks or layer._backward_pre_hooks
+    return not heard and (_made_for(type(layer)) or type(layer)) is kind
 
 
 def plain(model: ModuleT) -> ModuleT:
@@ -122,6 +132,8 @@ class FastRMSNorm(RMSNorm):
 
 class FastAttention(_Keeps, Attention):
     """One product for queries, keys and values, one norm and one rotation for queries and keys, pairs side by side."""
+
+    reads = {"to_q": Linear, "to_k": Linear, "to_v": Linear, "norm_q": RMSNorm, "norm_k": RMSNorm}
 
     def project(
         self, x: Tensor, context: Tensor | None = None, rope: Rope | None = None
@@ -240,6 +252,8 @@ class FastGELUProjection(GELUProjection):
 
 class FastSwiGLU(_Keeps, SwiGLU):
     """One product for gate and value of few rows, where weights are kept."""
+
+    reads = {"w1": Linear, "w3": Linear}
 
     def forward(self, x: Tensor) -> Tensor:
         both = None

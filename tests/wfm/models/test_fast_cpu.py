@@ -130,3 +130,51 @@ def test_packed_weights_change_no_bit_and_leave_nothing_behind():
     assert net[0].kept is None
     net[0].weight.add_(1)
     assert not torch.equal(net(many), wanted[1])
+
+
+class Wrapped(nn.Module):
+    """A layer around another, as an adapter is, with no `weight` of its own."""
+
+    def __init__(self, inner: nn.Module) -> None:
+        super().__init__()
+        self.inner, self.calls = inner, 0
+
+    def forward(self, *arguments, **more):
+        self.calls += 1
+        return 1.5 * self.inner(*arguments, **more)
+
+
+@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("how", ["wrapped", "subclass", "hooked"])
+def test_a_layer_that_somebody_has_put_in_or_listens_to_is_never_read_past(name, how):
+    make, inputs = MODELS[name]
+    model, given = make(), inputs()
+    seen: list[nn.Module] = []
+
+    def change(part: nn.Module, child: str, layer: nn.Module) -> None:
+        if how == "wrapped":
+            made = Wrapped(layer)
+            seen.append(made)
+            if isinstance(part, nn.ModuleList | nn.Sequential):
+                part[int(child)] = made
+            else:
+                setattr(part, child, made)
+        elif how == "subclass":
+            kind = type(layer)
+            layer.__class__ = type("Adapted", (kind,), {"forward": lambda self, x: 1.5 * kind.forward(self, x)})
+        else:
+            layer.register_forward_hook(lambda layer, given, out: 1.5 * out)
+
+    for part in list(model.modules()):
+        for child, layer in list(part.named_children()):
+            if type(layer) in (Linear, nn.Linear):
+                change(part, child, layer)
+    with torch.no_grad():
+        wanted = model(*given)
+        assert not torch.allclose(wanted, make()(*given))
+        before = [one.calls for one in seen]
+        assert all(before)
+        assert torch.allclose(fast_cpu(model)(*given), wanted, rtol=1e-11, atol=1e-11)
+        assert [one.calls for one in seen] == [2 * calls for calls in before]
+        with packed_weights(model):
+            assert torch.allclose(model(*given), wanted, rtol=1e-11, atol=1e-11)

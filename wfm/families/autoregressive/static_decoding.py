@@ -37,7 +37,7 @@ class StaticStep(nn.Module):
         text: tuple[dict[str, ContextKeys], ...] | None = None,
     ) -> None:
         super().__init__()
-        config, weight = model.config, model.output.weight
+        config, weight = model.config, next(model.parameters())
         if config.order != "raster" or config.extrapolate:
             raise ConfigError(
                 f"order={config.order!r}, extrapolate={config.extrapolate}: static decoding is for raster order without a "

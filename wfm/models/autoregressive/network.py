@@ -232,7 +232,7 @@ class AutoregressiveTransformer(Positions, nn.Module):
         kept = dict(present or {}) | ({} if known is None else {"action": known})
         if actions is not None and actions.shape[-1] and not self.config.action_width:
             raise ConfigError(f"actions have {actions.shape[-1]} components, the model was built for 0")
-        weight = self.output.weight
+        weight = next(self.parameters())
         total: Tensor | None = None
         place = Place(frames, torch.ones(batch, dtype=torch.int64, device=weight.device))
         for name, slot in of_slot(self.config.slots, "vector").items():
@@ -384,7 +384,7 @@ class AutoregressiveTransformer(Positions, nn.Module):
     def new_cache(self, batch: int, frames: int, size: tuple[int, int]) -> KeyValueCache:
         """An empty cache for ``frames`` latent frames of ``size`` tokens, with the rotary tables of all their positions."""
         rows, columns = self.grid(*size)
-        config, weight = self.config, self.output.weight
+        config, weight = self.config, next(self.parameters())
         capacity = frames * rows * columns
         positions = torch.arange(capacity, device=weight.device) - int(config.begin_token)
         rope = self._rope(self._places(positions, columns, rows * columns), weight.dtype)

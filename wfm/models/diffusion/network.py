@@ -90,7 +90,7 @@ class DiffusionTransformer(nn.Module):
         middle noise level, and noise levels look much alike to the sinusoid. (All zero, a gate lets its block learn
         only once it has opened.)"""
         dim, layers = self.config.width, self.time_embed.t_embedder
-        middle = torch.zeros((), device=self.proj_out.weight.device)
+        middle = torch.zeros((), device=next(self.parameters()).device)
         hidden = F.silu(layers["linear_1"](self.time_embed.sinusoid(middle)[None])[0])
         weight = dict(layers.named_parameters())["linear_2.weight"]
         weight[2 * dim :] = hidden / hidden.square().sum()
@@ -98,7 +98,7 @@ class DiffusionTransformer(nn.Module):
     @property
     def dtype(self) -> torch.dtype:
         """What the network computes in: latents and prepared parts must have it."""
-        return self.proj_out.weight.dtype
+        return next(self.parameters()).dtype
 
     @property
     def blocks(self) -> list[Block]:
@@ -127,7 +127,7 @@ class DiffusionTransformer(nn.Module):
         if len(rates) == 1 and len(set(grids)) == 1:
             grids = grids[:1]
         rates = rates * (len(grids) // len(rates))
-        device = self.proj_out.weight.device
+        device = next(self.parameters()).device
         positions = [
             grid_positions(grid, time_scale=1.0 if rate is None else BASE_FPS / rate, device=device)
             for grid, rate in zip(grids, rates, strict=True)

@@ -33,7 +33,7 @@ class TokenEmbedding(nn.Module):
         if self.table is not None:
             return self.table(ids).movedim(-1, 1)
         assert self.linear is not None
-        return self.linear(self.quantizer.codes(ids).to(self.linear.weight).movedim(1, -1)).movedim(-1, 1)
+        return self.linear(self.quantizer.codes(ids).to(next(self.linear.parameters())).movedim(1, -1)).movedim(-1, 1)
 
 
 class DiffusionDecoder(Denoiser):

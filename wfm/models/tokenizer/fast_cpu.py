@@ -40,6 +40,7 @@ from wfm.models.tokenizer.image import (
     ImageAnalysis,
     ImageAttention,
     ImageBlock,
+    ImageConv,
     ImageNorm,
     ImageSynthesis,
     ImageUpsample,
@@ -141,6 +142,8 @@ class FastTemporalConv(TemporalConv):
 class FastHaarAnalysis(HaarAnalysis):
     """H within the weights."""
 
+    reads = {"conv_s": SpatialConv}
+
     def forward(self, x: Tensor, stream: Stream | None = None) -> Tensor:
         blocks = cut_blocks(x, self.size, opening=opens(stream))
         weight = fold_analysis(self.conv_s.weight[:, :, 0], self.size) * self.scale
@@ -150,6 +153,8 @@ class FastHaarAnalysis(HaarAnalysis):
 
 class FastHaarSynthesis(HaarSynthesis):
     """H within the weights."""
+
+    reads = {"conv_s": SpatialConv, "conv_t": TemporalConv}
 
     def forward(self, x: Tensor, stream: Stream | None = None) -> Tensor:
         assert self.last.bias is not None
@@ -186,6 +191,8 @@ class FastImageSynthesis(ImageSynthesis):
 class FastDownsample(Downsample):
     """Convolution and mean in one."""
 
+    reads = {"conv1": SpatialConv, "conv2": TemporalConv}
+
     def forward(self, x: Tensor, stream: Stream | None = None) -> Tensor:
         if isinstance(self.conv1, SpatialConv):
             weight = plus_identity(self.conv1.weight[:, :, 0], [[0.25, 0.25, 0.0], [0.25, 0.25, 0.0], [0.0, 0.0, 0.0]])
@@ -200,6 +207,8 @@ class FastDownsample(Downsample):
 class FastUpsample(Upsample):
     """Repeating, convolving and adding together are one transposed convolution with 4 taps an axis, which sees every
     input once: 4/6 of the products along time and 16/36 in space."""
+
+    reads = {"conv1": TemporalConv, "conv2": SpatialConv}
 
     def forward(self, x: Tensor, stream: Stream | None = None) -> Tensor:
         if isinstance(self.conv1, TemporalConv):
@@ -231,6 +240,8 @@ def _behind_last(x: Tensor, layer: TemporalConv, stream: Stream | None) -> Tenso
 
 class FastImageUpsample(ImageUpsample):
     """Repeating and convolving in one."""
+
+    reads = {"conv": ImageConv}
 
     def forward(self, x: Tensor, stream: Stream | None = None) -> Tensor:
         return over_doubled(x, self.conv.weight, self.conv.bias)
