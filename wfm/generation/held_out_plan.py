@@ -101,16 +101,16 @@ def choose_windows(
             f"split {split!r} has nothing to predict: {left['without_actions']} windows without the model's actions, "
             f"and no other clip of {num_frames} frames or more"
         )
-    signals = table.windows(
+    found = table.windows(
         [clip["clip_id"] for clip, _, _ in kept], [start for _, start, _ in kept], [num_frames] * len(kept)
     )
-    actions = signals.get("actions", np.zeros((len(kept), num_frames, 0), np.float32))
+    actions = found.get("actions", np.zeros((len(kept), num_frames, 0), np.float32))
     rows = [
         _row(*window[:2], own if window[0]["clip_id"] in acting else own[:, :0], known)
         for window, own in zip(kept, actions, strict=True)
     ]
     acted = actions if spec.width else actions[..., :0]
-    return ChosenWindows(rows, [clip for clip, _, _ in kept], acted, left, signals)
+    return ChosenWindows(rows, [clip for clip, _, _ in kept], acted, left, found)
 
 
 def read_beside(signals: Mapping[str, np.ndarray], made: Collection[str]) -> dict[str, np.ndarray]:
