@@ -94,7 +94,7 @@ def frames_have_a_size(asked: Asked) -> Iterator[str]:
 def windows_fit(asked: Asked) -> Iterator[str]:
     """The tokenizer divides the windows, in time and in space."""
     config, made = asked.config, asked.behind("tokenizer")
-    for name in ("num_frames", "guess_from"):
+    for name in ("num_frames", "extrapolate_from"):
         if made is not None and getattr(config, name):
             try:
                 made.model.latent_frames(getattr(config, name))
@@ -152,8 +152,8 @@ def past_fits(asked: Asked) -> Iterator[str]:
             made.model.latent_frames(past)
         except ValueError as error:
             yield asked("past_frames", str(error))
-    if model is not None and FAMILIES.load(model.family).shown_motion(model) and past != encoded.guess_from:
-        yield asked("past_frames", f"the model is shown what follows {encoded.guess_from} frames, give as many")
+    if model is not None and FAMILIES.load(model.family).shown_motion(model) and past != encoded.extrapolate_from:
+        yield asked("past_frames", f"the model is shown what follows {encoded.extrapolate_from} frames, give as many")
 
 
 def family_fits(asked: Asked) -> Iterator[str]:

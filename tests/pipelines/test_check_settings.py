@@ -71,7 +71,7 @@ def store(tmp_path: Path) -> Store:
         ("dedup_clips.look=true", r"dedup_clips.look = True: .*embed_clips.signatures=true"),
         ("classify_clips.by=looks", r"classify_clips.by = 'looks': embed_clips.model is dct3d-v1"),
         ("encode_latents.num_frames=32", r"encode_latents_continuous.num_frames = 32: .*nearest are 25 or 33"),
-        ("encode_latents.guess_from=33", r"guess_from is 33; give 0 for no guess, or 2 to 32 frames"),
+        ("encode_latents.extrapolate_from=33", r"extrapolate_from is 33; give 0 for none, or 2 to 32 frames"),
         ("encode_latents.size=[60,64]", r"size = \(60, 64\): the tokenizer needs multiples of 8"),
         ('encode_latents.splits=["val"]', r"splits = \('val',\): choices are train, val, test, train among them"),
         ('encode_latents.splits=["train","tset"]', r"choices are train, val, test"),
@@ -99,7 +99,7 @@ def store(tmp_path: Path) -> Store:
         ("train_diffusion.edm.condition_latents=[5]", r"edm.condition_latents = \(5,\): a window has 5 latent frames"),
         ("train_diffusion.edm.condition_latents=[1]", r"edm.condition_latents is \(1,\): give 2 or more latent frames"),
         ("train_diffusion.edm.condition_latents=[3]", r"edm.condition_latents = \(3,\): that means \[17\] given frames"),
-        ("encode_latents.guess_from=0", r"diffusion.extrapolate = True: encode_latents_continuous.guess_from is 0"),
+        ("encode_latents.extrapolate_from=0", r"diffusion.extrapolate = True: encode_latents_continuous.extrapolate_from is 0"),
         ("publish_model.name=a/b", r"publish_diffusion.name = 'a/b': use letters, digits"),
         # Files.
         ("embed_clips.model=clip embed_clips.weights=/nonexistent/x", r"embed_clips.weights = '/nonexistent/x': model=clip"),
