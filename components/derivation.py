@@ -44,6 +44,7 @@ GROUND_FLOOR = (
     "components.context",
     "components.derivation",
     "components.meaning",
+    "wfm.parts",
     "wfm.parts.workers",
 )
 """Modules whose change does not change a code id: they are contracts with versions of their own. `wfm.parts.workers` is the

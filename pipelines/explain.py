@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 _RUNS_LOOKED_AT = 50
 _SHOWN = 12
 _FEW = 3
+_HASH = 64
+_ABSENT = object()
+"In place of an option that one key does not have: it is neutral there, or there was no such option."
 _FILES = "new, changed or removed files"
 
 
@@ -169,7 +172,7 @@ def _against(plan: "Plan", node: "Node", manifest: "Manifest", store: "Store") -
         old = _modules_of_run(store, str(manifest.extra.get("run_id", "")), node.name)
         changed = sorted(module for module in {*old, *now} if old.get(module) != now.get(module)) if old else []
         which = f" ({', '.join(changed[:_FEW])}{' ...' if len(changed) > _FEW else ''})" if changed else ""
-        words.append(f"code: {difference.code[0][:12]} -> {difference.code[1][:12]}{which}")
+        words.append(f"code: {_code_words(*difference.code)}{which}")
     words += [f"input {name} ({node.inputs.get(name, name)}) is another" for name in difference.inputs]
     words += ["asked for again"] if difference.redo else []
     if difference.external_inputs:
@@ -242,9 +245,8 @@ def compare(
     """What differs between the parts of two keys."""
     found = Difference()
     old, new = flat(before["what"]), flat(after["what"])
-    found.config = {
-        path: (old.get(path), new.get(path)) for path in sorted({*old, *new}) if old.get(path) != new.get(path)
-    }
+    pairs_of = ((path, (old.get(path, _ABSENT), new.get(path, _ABSENT))) for path in sorted({*old, *new}))
+    found.config = {path: pair for path, pair in pairs_of if pair[0] != pair[1]}
     names = sorted({*before["inputs"], *after["inputs"]})
     pairs = {name: (before["inputs"].get(name, ""), after["inputs"].get(name, "")) for name in names}
     found.inputs = {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
@@ -270,10 +272,11 @@ def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 def _described(difference: Difference, before: Mapping[str, Any], node: Mapping[str, Any]) -> Iterator[str]:
     if difference.code is not None:
-        old, new = difference.code
-        yield f"Code: {old[:12]} -> {new[:12]}"
+        yield f"Code: {_code_words(*difference.code)}"
         yield from (f"    {module} is not what it was" for module in difference.modules[:_SHOWN])
-        if not difference.modules and {len(old), len(new)} != {64}:
+        if not difference.modules and any(
+            len(one) != _HASH for pair in _code_pairs(*difference.code) for one in pair[1:]
+        ):
             yield "    the version in the table was raised, or the lock was renewed; no module reads differently"
     for path, (old, new) in list(difference.config.items())[:_SHOWN]:
         yield f"Option {node['name']}.{path}: {_text(old)} -> {_text(new)}"
@@ -314,5 +317,25 @@ def _same_key(store: "Store", before: "Run", name: str) -> Iterator[str]:
         yield f"That run did not finish it: {one.reason or one.state}."
 
 
+def _code_pairs(old: str, new: str) -> list[tuple[str, str, str]]:
+    """(what, before, now) of each code that differs: the component's own, named "", and of each thing its config names."""
+    before, now = ({one.rpartition(".")[0]: one.rpartition(".")[2] for one in code.split("+")} for code in (old, new))
+    return [
+        (name, before.get(name, "none"), now.get(name, "none"))
+        for name in (*before, *(name for name in now if name not in before))
+        if before.get(name) != now.get(name)
+    ]
+
+
+def _code_words(old: str, new: str) -> str:
+    """Such as ``v1 -> v2, diffusion.fit: v1 -> 5ec2d71082f7``."""
+    pairs = _code_pairs(old, new)
+    return ", ".join(
+        f"{name}: {was[:12]} -> {now[:12]}" if name else f"{was[:12]} -> {now[:12]}" for name, was, now in pairs
+    )
+
+
 def _text(value: Any) -> str:
+    if value is _ABSENT:
+        return "none stated"
     return json.dumps(value, sort_keys=True, ensure_ascii=False)

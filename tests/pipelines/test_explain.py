@@ -67,6 +67,24 @@ def test_code_names_the_module(store: Store) -> None:
     assert "wfm.a" not in said
 
 
+def test_code_of_what_a_config_names(store: Store) -> None:
+    """Two ids were cut at 12 characters each, and read the same: "v1+diffusion -> v1+diffusion"."""
+    past_run(store, code_id="v1+diffusion.fit.v1+tokenizer.network.v3")
+    past_run(store, key="2" * 64, code_id=f"v1+diffusion.fit.{'f' * 64}+tokenizer.network.v3")
+    run = past_run(store, key="3" * 64, code_id=f"v2+diffusion.fit.{'f' * 64}+action.condition.v1")
+    assert "Code: v1 -> v2, tokenizer.network: v3 -> none, action.condition: none -> v1\n" in told(store, run)
+    before = store.runs.list()[1]
+    assert "Code: diffusion.fit: v1 -> ffffffffffff\n" in told(store, before)
+
+
+def test_an_option_that_one_key_lacks(store: Store) -> None:
+    """None is a value: it read as what the world outside showed."""
+    past_run(store)
+    said = told(store, past_run(store, key="2" * 64, what={**BASE["what"], "limit": None}))
+    assert "Option split.limit: none stated -> null" in said
+    assert "outside the store" not in said
+
+
 def test_asked_for_again_and_the_world_outside(store: Store) -> None:
     past_run(store)
     assert "saw outside the store changed" in told(store, past_run(store, key="3" * 64))

@@ -29,7 +29,8 @@ class PromptEncoder:
         without text or a folder that is not given, DataError for another encoder than it was trained with."""
         if not note:
             raise ConfigError(
-                "text was given and this model reads none: train it on latents encoded with text.encoder set"
+                "text was given and this model reads none: leave it out, or train one on captions (wfm run world_model --set "
+                "encode_text.text.encoder=minilm)"
             )
         if note["encoder"] == "folder" and not folder:
             raise ConfigError(

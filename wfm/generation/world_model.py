@@ -9,7 +9,7 @@ A bundle is a folder: ``tokenizer/`` and ``model/`` (each a model folder, see wf
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -148,13 +148,15 @@ class WorldModel:
         mode: str = "",
         text: Sequence[str] | None = None,
         negative_text: str = "",
+        signals: Mapping[str, np.ndarray] | None = None,
     ) -> Tensor:
         """Continue ``past [B, 3, P, H, W]`` in [-1, 1] to ``num_frames = T`` frames ``[B, 3, T, H, W]``; the first P
         as given, bit for bit.
 
         actions: raw units ``[B, T, A]`` (a row for every frame; the row of frame t acts between t and t + 1), or None
         for the null action. text: a caption for each sequence, or None for the empty text. negative_text: what guidance moves
-        away from, in place of the empty text; it needs guidance that drops the text. seeds: one for each sequence;
+        away from, in place of the empty text; it needs guidance that drops the text. signals: what further conditions read, by
+        name, raw units ``[B, T, ...]``, and ``has_<name>`` bool ``[B]`` where not every sequence has it. seeds: one each;
         sequence b depends on ``past[b], actions[b], text[b], seeds[b]`` alone. T may exceed the training window: the
         future is then rolled out window by window, each started from the last P frames of the one before, with a seed
         derived from (seed, window). The same call on the same machine gives the same bits. Raises ConfigError for what
@@ -167,7 +169,7 @@ class WorldModel:
         self._check(past, total, seeds)
         require_finite(past, "the past")
         self._check_actions(actions, past.shape[0], total)
-        given = self._given(actions, text, past.shape[0], negative_text)
+        given = self._given(actions, text, past.shape[0], negative_text)._replace(signals=dict(signals or {}))
         size, rollout = self.sampling_batch, self.rollout()
         rows = []
         for start in range(0, past.shape[0], size):
@@ -275,11 +277,22 @@ def read_card(folder: Path) -> WorldCard:
     version = values.get("schema_version") if isinstance(values, dict) else None
     if not isinstance(version, int) or version > SCHEMA_VERSION:
         raise DataError(f"{path}: schema_version {version!r}, this wfm reads up to {SCHEMA_VERSION}: use a newer wfm")
-    if version < 2:  # its sampling held what every family draws by
-        held = FAMILIES.load(str(values.get("family"))).sampling or SamplingConfig
-        own = {name: value for name, value in values.get("sampling", {}).items() if name in held.model_fields}
-        values = {**values, "schema_version": SCHEMA_VERSION, "sampling": own}
+    if version < 2:
+        values = {**values, "schema_version": SCHEMA_VERSION, "sampling": _sampling_of_version_1(values, path)}
     return WorldCard.parse(values)
+
+
+def _sampling_of_version_1(values: Mapping[str, Any], path: Path) -> dict[str, Any]:
+    """The sampling of a card that was written before families had samplings of their own: it held what every family draws
+    by, and what guidance drops was called ``actions``, not by its condition's name."""
+    held = FAMILIES.load(str(values.get("family"))).sampling or SamplingConfig
+    said = values.get("sampling", {})
+    guidance = said.get("guidance", {}) if isinstance(said, dict) else None
+    if not isinstance(guidance, dict) or not isinstance(guidance.get("drop", []), list):
+        raise DataError(f"{path}: sampling must be a JSON object, and its guidance.drop a list")
+    if "drop" in guidance:
+        guidance = {**guidance, "drop": ["action" if name == "actions" else name for name in guidance["drop"]]}
+    return {name: value for name, value in {**said, "guidance": guidance}.items() if name in held.model_fields}
 
 
 def guides(sampling: Config) -> bool:

@@ -264,3 +264,19 @@ def test_broken_bundles_are_refused(world_of, bundle_of, tmp_path) -> None:
     (folder / "card.json").write_text("{")
     with pytest.raises(DataError, match="not JSON"):
         WorldModel.load(folder)
+
+
+def test_a_card_of_before_families_had_samplings_of_their_own_is_read(world_of, bundle_of, family, tmp_path) -> None:
+    folder = bundle_of(world_of(family), tmp_path)
+    path = folder / "card.json"
+    card = json.loads(path.read_text())
+    every = {"batch_size": 3, "steps": 4, "sigma_max": 80.0, "top_p": 0.7, "temperature": 1.0}
+    guidance = {"scale": 3.0, "convention": "standard", "drop": ["text", "actions"]}
+    path.write_text(json.dumps({**card, "schema_version": 1, "sampling": {**every, "guidance": guidance}}))
+    sampling = WorldModel.load(folder).card.sampling.resolved()
+    assert sampling["batch_size"] == 3
+    assert sampling.get("guidance", {}).get("drop") == (["text", "action"] if family == "diffusion" else None)
+    for wrong in ([], {"guidance": 3}, {"guidance": {"drop": "text"}}):
+        path.write_text(json.dumps({**card, "schema_version": 1, "sampling": wrong}))
+        with pytest.raises(DataError, match="sampling must be a JSON object"):
+            WorldModel.load(folder)
