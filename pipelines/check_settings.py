@@ -26,7 +26,7 @@ from pipelines.check_curation import (
 from pipelines.nodes import Plan
 from wfm.artifacts.address import KEY_PATTERN, NAME_PATTERN
 from wfm.config import MOST_COUNT, MOST_NUMBER, Config
-from wfm.errors import ConfigError
+from wfm.errors import ConfigError, InputError
 from wfm.models.family import FAMILIES, Family
 
 _MOST_BY_NAME = {"threads": 4096, "workers": 4096, "concurrency": 4096, "side": 2**14, "size": 2**14}
@@ -175,6 +175,27 @@ def family_fits(asked: Asked) -> Iterator[str]:
         yield asked(field, advice) if field else f"{asked.node.name}: {advice}"
 
 
+def signals_are_made(asked: Asked) -> Iterator[str]:
+    """What conditions make of frames is made, by the very fields that training reads it with."""
+    from wfm.conditions.condition import Condition, parse
+
+    made = asked.behind("signals")
+    if made is None or not asked.config.conditions:
+        return
+    source, found = asked.node.inputs["signals"], parse(made.conditions)
+    for name, condition in parse(asked.config.conditions).items():
+        if type(condition).track is Condition.track:
+            continue
+        try:
+            if name not in found:
+                raise InputError(
+                    f"it is made of frames, and {source}.conditions has {', '.join(found) or 'none'}: add it there"
+                )
+            condition.require_same(found[name], whose=source)
+        except InputError as error:
+            yield f"{asked.node.name}.conditions.{name}: {error}"
+
+
 def samples_are_joined(asked: Asked) -> Iterator[str]:
     """Signals and text are there for every sample of the latents."""
     encoded = asked.behind("latents")
@@ -224,7 +245,7 @@ RULES: dict[str, tuple[Rule, ...]] = {
     "encode_latents": (frames_have_a_size, windows_fit, splits_exist),
     "encode_signals": (splits_are_known,),
     "encode_text": (splits_are_known,),
-    "train_world_model": (family_fits, samples_are_joined),
+    "train_world_model": (family_fits, samples_are_joined, signals_are_made),
     "train_decoder": (decoder_fits,),
     "generate_videos": (past_fits, held_out_exists),
     "evaluate_model": (split_is_generated,),

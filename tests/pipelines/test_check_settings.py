@@ -1,18 +1,26 @@
 """Settings that cannot work are refused before anything runs. What the old code did stands beside each group."""
 
+import json
 import sys
 from pathlib import Path
+from typing import ClassVar
 
+import numpy as np
 import pytest
 
+from components import derivation
 from pipelines import plan as planning
 from pipelines.check_settings import FILES, RULES
 from pipelines.engines.budget import check_budget, machine, workers
 from pipelines.plan import recipe, resolve
 from pipelines.stages import STAGES
 from pipelines.start_run import Request, start
+from wfm import registry
 from wfm.artifacts import Store
+from wfm.conditions.condition import Condition
+from wfm.data.signals import Track
 from wfm.errors import ConfigError, InputError
+from wfm.models.slots import Slot
 
 CONTINUOUS = "train_tokenizer_continuous"
 LOCAL = f"caption_clips.local.folder=/no/x caption_clips.local.folder_sha256={'0' * 64} caption_clips.source=local"
@@ -209,3 +217,40 @@ def test_the_field_and_its_value_are_named(store: Store, setting: str, words: st
     with pytest.raises(InputError, match=words):
         resolve("world_model", profile="smoke", store=store, overrides=[setting])
     resolve("world_model", profile="smoke", store=store, overrides=["score_clips.measures=true"])  # where it belongs
+
+
+class Glow(Condition):
+    """A condition that makes its signal of frames."""
+
+    name: ClassVar[str] = "glow"
+    slot: ClassVar[Slot] = "vector"
+    frames: int = 5
+
+    def track(self, frames: np.ndarray, fps: float) -> Track:
+        return Track(frames.mean(axis=(1, 2, 3))[:, None].astype(np.float32), {})
+
+
+@pytest.mark.parametrize(
+    ("made", "says"),
+    [
+        (
+            {},
+            r"train_diffusion.conditions.glow: it is made of frames, and encode_signals.conditions has none: add it there",
+        ),
+        ({"glow": {"frames": 4}}, r"'glow' mismatch in 'frames': the model was trained with 5, encode_signals has 4"),
+        ({"glow": {"dropout": 0.3}}, ""),
+    ],
+)
+def test_what_a_condition_makes_of_frames_is_asked_for_before_anything_runs(
+    store: Store, monkeypatch: pytest.MonkeyPatch, made: dict[str, dict[str, object]], says: str
+) -> None:
+    monkeypatch.setattr(registry, "_plug_ins", lambda group: {"glow": (f"{__name__}:Glow",)} if "cond" in group else {})
+    monkeypatch.setattr(derivation, "_files_of", lambda package: iter(()))
+    asked = [f"encode_signals.conditions={json.dumps(made)}", 'train_diffusion.conditions={"glow": {}}']
+    if says:
+        with pytest.raises(ConfigError, match=says):
+            resolve("world_model", profile="smoke", store=store, overrides=asked)
+        return
+    plan = resolve("world_model", profile="smoke", store=store, overrides=asked)
+    assert plan.node("generate_diffusion").config["conditions"] == ["glow"], "they follow the training's"
+    assert plan.node("generate_autoregressive").config["conditions"] == []
