@@ -53,12 +53,11 @@ class AutoregressiveTransformer(Positions, nn.Module):
                 f"encoders: {', '.join(unknown)}; this model's conditions: {', '.join(config.slots) or 'none'}"
             )
         self.encoders = nn.ModuleDict(dict(encoders or {}))
-        vectors = of_slot(config.slots, "vector")
         self.vocabulary = Vocabulary(config.levels, digits=config.vocabulary == "digits", begins=config.begin_token)
         self.slots = config.patch**2  # tokens of one position
         width = self.slots * self.vocabulary.width
         self.tok_embeddings = nn.Embedding(config.embedding_rows if config.begin_token else width, config.dim)
-        for name in vectors:
+        for name in of_slot(config.slots, "vector"):
             self._add_vector(name)
         self.layers = nn.ModuleList(Block(config, layer) for layer in range(config.layers))
         self.norm = RMSNorm(config.dim, eps=config.norm_eps)
@@ -109,14 +108,12 @@ class AutoregressiveTransformer(Positions, nn.Module):
 
         tokens int64 ``[B, t, h, w]``; actions normalised ``[B, T, A]`` for all T = 1 + (t - 1) * temporal_compression
         video frames, or None (the null action); has_actions bool ``[B]``: false where a sample's actions are not to be
-        used; extrapolated int64 ``[B, t, h, w]``: tokens of the extrapolated past, for a model that is shown them; text and
-        text_lengths: see ``prepare_text``; tensors, present: see the class. Returns
-        ``[B, N - stride, slots, vocabulary.width]`` (N rows with ``begin_token``); row k scores what
-        ``targets(tokens)[:, k]`` holds.
+        used; extrapolated int64 ``[B, t, h, w]``: tokens of the extrapolated past, for a model that is shown them; text,
+        text_lengths: see ``prepare_text``; tensors, present: see the class. Returns ``[B, N - stride, slots,
+        vocabulary.width]`` (N rows with ``begin_token``); row k scores what ``targets(tokens)[:, k]`` holds.
         """
-        return self.with_drafts(
-            tokens, actions, has_actions, extrapolated, text, text_lengths, tensors=tensors, present=present
-        )[0]
+        given = (actions, has_actions, extrapolated, text, text_lengths)
+        return self.with_drafts(tokens, *given, tensors=tensors, present=present)[0]
 
     def with_drafts(
         self,
