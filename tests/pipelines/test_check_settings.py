@@ -181,7 +181,7 @@ def test_a_budget_far_beyond_the_machine_or_too_small_for_a_stage_is_refused(sto
         check_budget(None, 0.001)
     assert store.runs.list() == []
     check_budget(*machine())
-    assert [workers(cpu, memory) for cpu, memory in ((2, 8), (0.5, 8), (8, 1), (4, 0.5))] == [2, 1, 2, 1]
+    assert [workers(cpu, memory, "curation") for cpu, memory in ((2, 8), (0.5, 8), (8, 1), (4, 0.5))] == [2, 1, 2, 1]
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ class Given(NamedTuple):
     """What the caller gives beside the past, of B sequences."""
 
     actions: np.ndarray | None = None
-    "Raw, `[B, T, A]`; None: the null action."
+    "Raw, `[B, T, A]`; None: none are known."
     text: Mapping[str, Tensor] = MappingProxyType({})
     "Tensors of the captions, `[B, ...]`."
     negative: Mapping[str, Tensor] = MappingProxyType({})

@@ -154,7 +154,7 @@ class WorldModel:
         as given, bit for bit.
 
         actions: raw units ``[B, T, A]`` (a row for every frame; the row of frame t acts between t and t + 1), or None
-        for the null action. text: a caption for each sequence, or None for the empty text. negative_text: what guidance moves
+        where none are known. text: a caption for each sequence, or None for the empty text. negative_text: what guidance moves
         away from, in place of the empty text; it needs guidance that drops the text. signals: what further conditions read, by
         name, raw units ``[B, T, ...]``, and ``has_<name>`` bool ``[B]`` where not every sequence has it. seeds: one each;
         sequence b depends on ``past[b], actions[b], text[b], seeds[b]`` alone. T may exceed the training window: the

@@ -26,7 +26,7 @@ from wfm.generation.sampler_config import SamplerConfig
 from wfm.models.autoregressive.config import AutoregressiveConfig
 from wfm.models.folder import load_model, save_model
 from wfm.models.presence import tensors_of
-from wfm.models.slots import Geometry, Null, Slot
+from wfm.models.slots import Geometry, Slot
 from wfm.models.tokenizer import TokenizerConfig
 from wfm.training.config import WorldTrainingConfig
 from wfm.training.encoded import Encoded, with_conditions
@@ -39,7 +39,6 @@ class Brightness(Condition):
 
     name: ClassVar[str] = "brightness"
     slot: ClassVar[Slot] = "vector"
-    null: ClassVar[Null] = "nothing"
     gamma: float = 1.0
 
     def track(self, frames: np.ndarray, fps: float) -> Track:

@@ -109,10 +109,8 @@ def _named(name: str, part: Part) -> Part:
 
 
 def denoiser_parts(config: DenoiserConfig, tokens: Tokens) -> tuple[Part, ...]:
-    """The network of a denoiser and what it learns beside it: the null action and the uncertainty. (The linear prior is
-    fitted, not learned.)"""
-    null = config.action_dim
-    beside = Part("beside the network", null + config.uncertainty)
+    """The network of a denoiser and what it learns beside it: the uncertainty. (The linear prior is fitted, not learned.)"""
+    beside = Part("beside the network", config.uncertainty)
     return (*transformer_parts(config.network_config, tokens), *([beside] if beside.parameters else []))
 
 
