@@ -42,8 +42,8 @@ def plan_parts(
             inputs["signals"], split, spec, num_frames=encoded["num_frames"], stride_frames=config.stride_frames,
             limit=config.max_windows,
         )  # fmt: skip
-        made = inputs["signals"].manifest.config.get("conditions", {})
-        chosen = replace(chosen, signals=read_beside(chosen.signals, made) if config.conditions else {})
+        of_frames = inputs["signals"].manifest.config.get("conditions", {})
+        chosen = replace(chosen, signals=read_beside(chosen.signals, of_frames) if config.conditions else {})
         shuffled = shuffle_actions(chosen, config.past_frames, spec)
         depends, given = plan_split(
             chosen, shuffled, split, examples=config.examples, windows_per_part=config.windows_per_part
@@ -101,16 +101,16 @@ def choose_windows(
             f"split {split!r} has nothing to predict: {left['without_actions']} windows without the model's actions, "
             f"and no other clip of {num_frames} frames or more"
         )
-    signals = table.windows(
+    found = table.windows(
         [clip["clip_id"] for clip, _, _ in kept], [start for _, start, _ in kept], [num_frames] * len(kept)
     )
-    actions = signals.get("actions", np.zeros((len(kept), num_frames, 0), np.float32))
+    actions = found.get("actions", np.zeros((len(kept), num_frames, 0), np.float32))
     rows = [
         _row(*window[:2], own if window[0]["clip_id"] in acting else own[:, :0], known)
         for window, own in zip(kept, actions, strict=True)
     ]
     acted = actions if spec.width else actions[..., :0]
-    return ChosenWindows(rows, [clip for clip, _, _ in kept], acted, left, signals)
+    return ChosenWindows(rows, [clip for clip, _, _ in kept], acted, left, found)
 
 
 def read_beside(signals: Mapping[str, np.ndarray], made: Collection[str]) -> dict[str, np.ndarray]:

@@ -32,8 +32,8 @@ class Given(NamedTuple):
     def rows(self, index: list[int]) -> "Given":
         """Of the sequences `index`."""
         actions = None if self.actions is None else self.actions[index]
-        text, signals = ({name: x[index] for name, x in of.items()} for of in (self.text, self.signals))
-        return Given(actions, text, self.negative, signals)
+        text = {name: x[index] for name, x in self.text.items()}
+        return Given(actions, text, self.negative, {name: x[index] for name, x in self.signals.items()})
 
 
 class Shows(Protocol):
