@@ -36,6 +36,8 @@ def generate(part: "PartContext[HeldOutConfig]") -> Result:
 
 
 CONFIG = HeldOutConfig
+FOLLOWS = {"conditions": lambda training: tuple(training["conditions"])}
+"""Field -> what it is by the config of the node that it follows in a pipeline: the conditions of train_world_model."""
 
 if __name__ == "__main__":
     main(__spec__.name, CONFIG, run)

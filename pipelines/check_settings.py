@@ -26,7 +26,7 @@ from pipelines.check_curation import (
 from pipelines.nodes import Plan
 from wfm.artifacts.address import KEY_PATTERN, NAME_PATTERN
 from wfm.config import MOST_COUNT, MOST_NUMBER, Config
-from wfm.errors import ConfigError
+from wfm.errors import ConfigError, InputError
 from wfm.models.family import FAMILIES, Family
 
 _MOST_BY_NAME = {"threads": 4096, "workers": 4096, "concurrency": 4096, "side": 2**14, "size": 2**14}
@@ -94,7 +94,7 @@ def frames_have_a_size(asked: Asked) -> Iterator[str]:
 def windows_fit(asked: Asked) -> Iterator[str]:
     """The tokenizer divides the windows, in time and in space."""
     config, made = asked.config, asked.behind("tokenizer")
-    for name in ("num_frames", "guess_from"):
+    for name in ("num_frames", "extrapolate_from"):
         if made is not None and getattr(config, name):
             try:
                 made.model.latent_frames(getattr(config, name))
@@ -152,8 +152,8 @@ def past_fits(asked: Asked) -> Iterator[str]:
             made.model.latent_frames(past)
         except ValueError as error:
             yield asked("past_frames", str(error))
-    if model is not None and FAMILIES.load(model.family).shown_motion(model) and past != encoded.guess_from:
-        yield asked("past_frames", f"the model is shown what follows {encoded.guess_from} frames, give as many")
+    if model is not None and FAMILIES.load(model.family).shown_motion(model) and past != encoded.extrapolate_from:
+        yield asked("past_frames", f"the model is shown what follows {encoded.extrapolate_from} frames, give as many")
 
 
 def family_fits(asked: Asked) -> Iterator[str]:
@@ -173,6 +173,27 @@ def family_fits(asked: Asked) -> Iterator[str]:
         return
     for field, advice in family.problems(config, card, encoded, asked.node.inputs["latents"]):
         yield asked(field, advice) if field else f"{asked.node.name}: {advice}"
+
+
+def signals_are_made(asked: Asked) -> Iterator[str]:
+    """What conditions make of frames is made, by the very fields that training reads it with."""
+    from wfm.conditions.condition import Condition, parse
+
+    made = asked.behind("signals")
+    if made is None or not asked.config.conditions:
+        return
+    source, found = asked.node.inputs["signals"], parse(made.conditions)
+    for name, condition in parse(asked.config.conditions).items():
+        if type(condition).track is Condition.track:
+            continue
+        try:
+            if name not in found:
+                raise InputError(
+                    f"it is made of frames, and {source}.conditions has {', '.join(found) or 'none'}: add it there"
+                )
+            condition.require_same(found[name], whose=source)
+        except InputError as error:
+            yield f"{asked.node.name}.conditions.{name}: {error}"
 
 
 def samples_are_joined(asked: Asked) -> Iterator[str]:
@@ -224,7 +245,7 @@ RULES: dict[str, tuple[Rule, ...]] = {
     "encode_latents": (frames_have_a_size, windows_fit, splits_exist),
     "encode_signals": (splits_are_known,),
     "encode_text": (splits_are_known,),
-    "train_world_model": (family_fits, samples_are_joined),
+    "train_world_model": (family_fits, samples_are_joined, signals_are_made),
     "train_decoder": (decoder_fits,),
     "generate_videos": (past_fits, held_out_exists),
     "evaluate_model": (split_is_generated,),

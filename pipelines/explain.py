@@ -102,7 +102,7 @@ def _other_maker(store: "Store", key: str, run_id: str) -> str:
 def _gone(store: "Store", key: str) -> str:
     """``, which was invalidated at ...: reason`` where it was, else nothing."""
     stone = store.tombstone(key) if key else None
-    return f", which {stone.told()}" if stone is not None else ""
+    return f", which {stone.described()}" if stone is not None else ""
 
 
 def _was_made(state: RunState, name: str) -> bool:
@@ -126,7 +126,7 @@ def reasons(plan: "Plan", store: "Store") -> dict[str, str]:
     for node in plan.missing:
         stone = store.tombstone(node.key) if node.key else None
         if stone is not None:
-            found[node.name] = f"{(node.key or '')[:12]} {stone.told()}"
+            found[node.name] = f"{(node.key or '')[:12]} {stone.described()}"
         elif node.name in latest:
             found[node.name] = _against(plan, node, latest[node.name], store)
     return found
@@ -308,7 +308,7 @@ def _same_key(store: "Store", before: "Run", name: str) -> Iterator[str]:
     elif one.state in ("done", "cached"):
         stones = list(tombstones(store.objects, "artifacts", one.key))
         if stones:
-            yield f"That run {'made' if one.state == 'done' else 'found'} it; it {stones[-1].told()}."
+            yield f"That run {'made' if one.state == 'done' else 'found'} it; it {stones[-1].described()}."
         elif store.has(one.key):
             yield f"That run {'made' if one.state == 'done' else 'found'} it, and it is there: a rerun takes it up."
         else:

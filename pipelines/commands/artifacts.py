@@ -49,7 +49,7 @@ def list_(
     for key in keys:
         if not opened.has(key):
             stone = opened.tombstone(key)
-            gone = stone.told() if stone else "no longer there"
+            gone = stone.described() if stone else "no longer there"
             rows.append(("", [", ".join(names.get(key, [])), "", key[:12], gone, "", "", "", ""]))
             continue
         try:

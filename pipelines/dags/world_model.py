@@ -8,7 +8,7 @@ encode_text is there only if a setting is made for it (`OPTIONAL`).
 """
 
 from pipelines.dags.curate import curation_nodes
-from pipelines.dags.graph import Graph, GraphNode, Settings, node
+from pipelines.dags.graph import Graph, GraphNode, Settings, following, node
 from wfm.models.family import FAMILIES, Family
 
 OPTIONAL = ("encode_text",)
@@ -52,15 +52,18 @@ def model_nodes(settings: Settings, *, simulated: bool) -> tuple[GraphNode, ...]
         own = {name: {"family": family.name, **settings.get(name, {})} for name in (model, made, published)}
         nodes += [
             node(model, "train_world_model", own, latents=latents, tokenizer=tokenizer, **beside, **mixture),
-            node(
-                made,
-                "generate_videos",
-                own,
-                dataset="write_shards",
-                signals="encode_signals",
-                latents=latents,
-                tokenizer=tokenizer,
-                model=model,
+            following(
+                node(
+                    made,
+                    "generate_videos",
+                    own,
+                    dataset="write_shards",
+                    signals="encode_signals",
+                    latents=latents,
+                    tokenizer=tokenizer,
+                    model=model,
+                ),
+                conditions=model,
             ),
             node(figures, "evaluate_model", settings, generated=made, **truth),
             node(

@@ -48,7 +48,7 @@ def told_nothing(one: TokenDecoder, tokens: Tensor, grid: tuple[int, int], seeds
     decoder = one.decoder
     shape = (len(tokens), decoder.config.network.in_channels, tokens.shape[1], *grid)
     noise = torch.stack([torch.randn(shape[1:], generator=torch.Generator().manual_seed(seed)) for seed in seeds])
-    ready = decoder.told(tokens, noise, keep=torch.zeros(len(tokens), dtype=torch.bool))
+    ready = decoder.conditioned(tokens, noise, keep=torch.zeros(len(tokens), dtype=torch.bool))
     top = one.sampling.sigma_max
     return one.tokenizer.decode(decoder.denormalise(decoder.denoise(noise * top, top, ready))).clamp(-1, 1)
 

@@ -1,18 +1,26 @@
 """Settings that cannot work are refused before anything runs. What the old code did stands beside each group."""
 
+import json
 import sys
 from pathlib import Path
+from typing import ClassVar
 
+import numpy as np
 import pytest
 
+from components import derivation
 from pipelines import plan as planning
 from pipelines.check_settings import FILES, RULES
 from pipelines.engines.budget import check_budget, machine, workers
 from pipelines.plan import recipe, resolve
 from pipelines.stages import STAGES
 from pipelines.start_run import Request, start
+from wfm import registry
 from wfm.artifacts import Store
+from wfm.conditions.condition import Condition
+from wfm.data.signals import Track
 from wfm.errors import ConfigError, InputError
+from wfm.models.slots import Slot
 
 CONTINUOUS = "train_tokenizer_continuous"
 LOCAL = f"caption_clips.local.folder=/no/x caption_clips.local.folder_sha256={'0' * 64} caption_clips.source=local"
@@ -71,7 +79,7 @@ def store(tmp_path: Path) -> Store:
         ("dedup_clips.look=true", r"dedup_clips.look = True: .*embed_clips.signatures=true"),
         ("classify_clips.by=looks", r"classify_clips.by = 'looks': embed_clips.model is dct3d-v1"),
         ("encode_latents.num_frames=32", r"encode_latents_continuous.num_frames = 32: .*nearest are 25 or 33"),
-        ("encode_latents.guess_from=33", r"guess_from is 33; give 0 for no guess, or 2 to 32 frames"),
+        ("encode_latents.extrapolate_from=33", r"extrapolate_from is 33; give 0 for none, or 2 to 32 frames"),
         ("encode_latents.size=[60,64]", r"size = \(60, 64\): the tokenizer needs multiples of 8"),
         ('encode_latents.splits=["val"]', r"splits = \('val',\): choices are train, val, test, train among them"),
         ('encode_latents.splits=["train","tset"]', r"choices are train, val, test"),
@@ -99,7 +107,7 @@ def store(tmp_path: Path) -> Store:
         ("train_diffusion.edm.condition_latents=[5]", r"edm.condition_latents = \(5,\): a window has 5 latent frames"),
         ("train_diffusion.edm.condition_latents=[1]", r"edm.condition_latents is \(1,\): give 2 or more latent frames"),
         ("train_diffusion.edm.condition_latents=[3]", r"edm.condition_latents = \(3,\): that means \[17\] given frames"),
-        ("encode_latents.guess_from=0", r"diffusion.extrapolate = True: encode_latents_continuous.guess_from is 0"),
+        ("encode_latents.extrapolate_from=0", r"diffusion.extrapolate = True: encode_latents_continuous.extrapolate_from is 0"),
         ("publish_model.name=a/b", r"publish_diffusion.name = 'a/b': use letters, digits"),
         # Files.
         ("embed_clips.model=clip embed_clips.weights=/nonexistent/x", r"embed_clips.weights = '/nonexistent/x': model=clip"),
@@ -173,7 +181,7 @@ def test_a_budget_far_beyond_the_machine_or_too_small_for_a_stage_is_refused(sto
         check_budget(None, 0.001)
     assert store.runs.list() == []
     check_budget(*machine())
-    assert [workers(cpu, memory) for cpu, memory in ((2, 8), (0.5, 8), (8, 1), (4, 0.5))] == [2, 1, 2, 1]
+    assert [workers(cpu, memory, "curation") for cpu, memory in ((2, 8), (0.5, 8), (8, 1), (4, 0.5))] == [2, 1, 2, 1]
 
 
 @pytest.mark.parametrize(
@@ -209,3 +217,40 @@ def test_the_field_and_its_value_are_named(store: Store, setting: str, words: st
     with pytest.raises(InputError, match=words):
         resolve("world_model", profile="smoke", store=store, overrides=[setting])
     resolve("world_model", profile="smoke", store=store, overrides=["score_clips.measures=true"])  # where it belongs
+
+
+class Glow(Condition):
+    """A condition that makes its signal of frames."""
+
+    name: ClassVar[str] = "glow"
+    slot: ClassVar[Slot] = "vector"
+    frames: int = 5
+
+    def track(self, frames: np.ndarray, fps: float) -> Track:
+        return Track(frames.mean(axis=(1, 2, 3))[:, None].astype(np.float32), {})
+
+
+@pytest.mark.parametrize(
+    ("made", "says"),
+    [
+        (
+            {},
+            r"train_diffusion.conditions.glow: it is made of frames, and encode_signals.conditions has none: add it there",
+        ),
+        ({"glow": {"frames": 4}}, r"'glow' mismatch in 'frames': the model was trained with 5, encode_signals has 4"),
+        ({"glow": {"dropout": 0.3}}, ""),
+    ],
+)
+def test_what_a_condition_makes_of_frames_is_asked_for_before_anything_runs(
+    store: Store, monkeypatch: pytest.MonkeyPatch, made: dict[str, dict[str, object]], says: str
+) -> None:
+    monkeypatch.setattr(registry, "_plug_ins", lambda group: {"glow": (f"{__name__}:Glow",)} if "cond" in group else {})
+    monkeypatch.setattr(derivation, "_files_of", lambda package: iter(()))
+    asked = [f"encode_signals.conditions={json.dumps(made)}", 'train_diffusion.conditions={"glow": {}}']
+    if says:
+        with pytest.raises(ConfigError, match=says):
+            resolve("world_model", profile="smoke", store=store, overrides=asked)
+        return
+    plan = resolve("world_model", profile="smoke", store=store, overrides=asked)
+    assert plan.node("generate_diffusion").config["conditions"] == ["glow"], "they follow the training's"
+    assert plan.node("generate_autoregressive").config["conditions"] == []

@@ -183,7 +183,9 @@ def _judge(
         words = str(error)
         if stone is not None:  # the advice of those words was taken
             where = f"{store.url}/{generations.manifest_path(f'{area}/{key}', generation)}"
-            words = f"{where} {stone.told()}; it cannot be read, and its files stay: nobody can tell which they are"
+            words = (
+                f"{where} {stone.described()}; it cannot be read, and its files stay: nobody can tell which they are"
+            )
         elif words in unread:
             return None
         unread.append(words)

@@ -30,7 +30,7 @@ class Tombstone:
     `BY_UNKNOWN` for one that cannot be read: it counts all the same."""
     token: Short
 
-    def told(self) -> str:
+    def described(self) -> str:
         """What happened, when (where that is known) and why, to follow a name: ``was invalidated at 2026-...: reason``."""
         if self.by == BY_UNKNOWN:
             return f"does not count: {self.reason}"

@@ -95,7 +95,7 @@ class Shelf:
             what = "artifact" if area == "artifacts" else "part"
             stone = self.tombstone(key, area)
             if stone is not None:
-                raise InputError(f"{what} {key} {stone.told()}; run its stage again")
+                raise InputError(f"{what} {key} {stone.described()}; run its stage again")
             raise InputError(
                 f"{self.url} has no committed {what} {key}: run its stage, or look at `wfm artifacts list`"
             )

@@ -82,9 +82,9 @@ def _note_absent(
     stones = [stone for stone in tombstones(store.objects, area, key) if generation in (None, stone.generation)]
     last = max(stones, key=lambda stone: stone.generation, default=None)
     if last is not None and last.by == "purge":
-        report.purged.append(f"{what} {last.told()}")
+        report.purged.append(f"{what} {last.described()}")
         return True
-    report.problems.append(f"{what} {last.told() if last is not None else 'is not in the store any more'}")
+    report.problems.append(f"{what} {last.described() if last is not None else 'is not in the store any more'}")
     return False
 
 

@@ -19,7 +19,7 @@ class Extrapolation(Condition):
     """The window whose frames after the given ones are what constant motion makes of those."""
 
     name: ClassVar[str] = "extrapolation"
-    tensors: ClassVar[tuple[str, ...]] = ("guess",)
+    tensors: ClassVar[tuple[str, ...]] = ("extrapolated",)
     slot: ClassVar[Slot] = "channels"
 
     given_frames: int = pydantic.Field(9, ge=2)

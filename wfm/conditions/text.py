@@ -5,7 +5,7 @@ encoder, so that a prompt is encoded as the captions were. Absent, a text of zer
 nothing.
 """
 
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import pydantic
 
@@ -33,12 +33,6 @@ class Text(Condition):
     "How embeddings are kept."
     dropout: float = pydantic.Field(0.2, ge=0, le=1)
     "Share of samples trained with an empty text in place of their own (Cosmos code: 0.2; paper: 0)."
-
-    @classmethod
-    def of_note(cls, note: dict[str, Any], embed_dim: int) -> "Text":
-        """From what the encoding says of its encoder (`wfm.models.text.identity.encoder_note`)."""
-        said = {**note, "encoded_by": note["encoder"], "embed_dim": embed_dim}
-        return cls.parse({name: value for name, value in said.items() if name != "encoder"})
 
     def width(self, geometry: Geometry) -> int:
         """Of one token."""

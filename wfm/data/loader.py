@@ -121,8 +121,8 @@ def as_frames(video: Tensor) -> Tensor:
 def read_latents(shards: Iterable[Path], tables: Iterable[Path]) -> tuple[ArrayDataset, list[dict[str, Any]]]:
     """Read encoded shards and their sample tables (in the same order), everything in memory: a dataset, and its rows.
 
-    Arrays are `latents` fp32 `[N, C, t, h, w]` or `tokens` int64 `[N, t, h, w]`, what lies beside them (`guess`), and `fps`
-    fp32 `[N]`. Raises DataError when a table does not describe its shard.
+    Arrays are `latents` fp32 `[N, C, t, h, w]` or `tokens` int64 `[N, t, h, w]`, what lies beside them (`extrapolated`), and
+    `fps` fp32 `[N]`. Raises DataError when a table does not describe its shard.
     """
     import pyarrow.parquet as pq
     from safetensors.torch import load_file

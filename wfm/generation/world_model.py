@@ -84,7 +84,7 @@ class WorldModel:
         self._prompts: PromptEncoder | None = None
         self._warned: set[str] = set()
         self.decoder: Shows | None = None
-        shown = model_card.extra.get("guess_from", card.past_frames)
+        shown = model_card.extra.get("extrapolate_from", card.past_frames)
         if self.drawing.shown_motion(model) and shown != card.past_frames:
             raise ConfigError(
                 f"the model was trained to be shown what follows {shown} frames, and is asked with {card.past_frames}: "

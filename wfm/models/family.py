@@ -203,8 +203,8 @@ class Fitting(ABC):
         held, wanted = found.resolved(), card.resolved()
         other = [name for name in wanted if name not in self.free_fields and held.get(name) != wanted[name]]
         if other:
-            told = "; ".join(f"{name}: {held.get(name)!r}, here {wanted[name]!r}" for name in other)
-            raise ConfigError(f"initial = {source!r} is another network: {told}")
+            differing = "; ".join(f"{name}: {held.get(name)!r}, here {wanted[name]!r}" for name in other)
+            raise ConfigError(f"initial = {source!r} is another network: {differing}")
         missing, extra = model.load_state_dict(initial.state_dict(), strict=False)
         if extra or any(not name.startswith(self.new_tensors) for name in missing):
             raise ConfigError(f"initial = {source!r}: lacks {missing}, holds {extra} besides")

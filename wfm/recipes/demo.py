@@ -47,8 +47,8 @@ def settings() -> dict[str, dict[str, Any]]:
             "model": {**tokenizer, "latent_channels": 10, "levels": (8, 8, 8, 8, 5, 5, 5, 5, 5, 5)},
             "training": {"steps": 200, "batch_size": 8, "learning_rate": 1e-3},
         },
-        "encode_latents_continuous": {"stride_frames": 10, "guess_from": 9},
-        "encode_latents_discrete": {"stride_frames": 10, "guess_from": 9},
+        "encode_latents_continuous": {"stride_frames": 10, "extrapolate_from": 9},
+        "encode_latents_discrete": {"stride_frames": 10, "extrapolate_from": 9},
         "train_diffusion": {
             "family": "diffusion",
             "diffusion": {

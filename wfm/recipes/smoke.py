@@ -35,8 +35,8 @@ def settings() -> dict[str, dict[str, Any]]:
         },
         "train_tokenizer_continuous": {"model": {**small, "latent_channels": 8}, **tokenizer},
         "train_tokenizer_discrete": {"model": {**small, "latent_channels": 6, "levels": (8, 8, 8, 5, 5, 5)}, **tokenizer},
-        "encode_latents_continuous": {"stride_frames": 8, "guess_from": 9},
-        "encode_latents_discrete": {"stride_frames": 8, "guess_from": 9},
+        "encode_latents_continuous": {"stride_frames": 8, "extrapolate_from": 9},
+        "encode_latents_discrete": {"stride_frames": 8, "extrapolate_from": 9},
         "train_diffusion": {
             "family": "diffusion",
             "diffusion": {

@@ -4,8 +4,8 @@ Works in parts, those of the data set. Layout of a part (of an artifact of kind 
 
     <split>/shard-00000.safetensors   latents  float32 [N, C, t, h, w], or
                                       tokens   int32 [N, t, h, w] (int64 for a vocabulary beyond 2^31)
-                                      guess    like the latents or tokens: those of the window's constant-motion
-                                               extrapolation, when `guess_from` is set
+                                      extrapolated  like the latents or tokens: those of the window's constant-motion
+                                               extrapolation, when `extrapolate_from` is set
     <split>/samples.parquet           one row a sample, in the same order
     moments.json                      sums of the train split's latents, from which statistics of the whole follow
 
@@ -108,9 +108,9 @@ def encode_windows(
     name = "tokens" if tokenizer.config.discrete else "latents"
     pictures = [frames, frames.flip(3)] if mirror else [frames]
     arrays = {name: torch.cat([_encoded(tokenizer, each, config.batch_size) for each in pictures])}
-    if config.guess_from:
-        guessed = [_extrapolated(each, config.guess_from) for each in pictures]
-        arrays["guess"] = torch.cat([_encoded(tokenizer, each, config.batch_size) for each in guessed])
+    if config.extrapolate_from:
+        extrapolated = [_extrapolated(each, config.extrapolate_from) for each in pictures]
+        arrays["extrapolated"] = torch.cat([_encoded(tokenizer, each, config.batch_size) for each in extrapolated])
     rows = [_row(window, mirrored=False) for window in found]
     return arrays, [*rows, *(_row(window, mirrored=True) for window in found if mirror)]
 

@@ -23,7 +23,7 @@ class EncodingConfig(Config):
     "Frames of a window, given and predicted together."
     stride_frames: Count = 8
     "Distance between the starts of windows within a clip [frames]."
-    guess_from: Natural = 0
+    extrapolate_from: Natural = 0
     """Encode too what constant motion makes of a window's first so many frames, 2 or more, for models that are shown it; 0:
     no."""
     statistics_frames: int = pydantic.Field(2, ge=1)
@@ -38,10 +38,10 @@ class EncodingConfig(Config):
 
     @pydantic.model_validator(mode="after")
     def _fits(self) -> Self:
-        if self.guess_from == 1 or self.guess_from >= self.num_frames:
+        if self.extrapolate_from == 1 or self.extrapolate_from >= self.num_frames:
             raise ValueError(
-                f"guess_from is {self.guess_from}; give 0 for no guess, or 2 to {self.num_frames - 1} frames: one frame has no "
-                f"motion to go on, and something must follow within the {self.num_frames}"
+                f"extrapolate_from is {self.extrapolate_from}; give 0 for none, or 2 to {self.num_frames - 1} frames: one "
+                f"frame has no motion to go on, and something must follow within the {self.num_frames}"
             )
         return self
 

@@ -35,8 +35,8 @@ class Encoded:
     statistics: dict[str, Any]
     action_spec: ActionSpec
     fps: float
-    guess_from: int = 0
-    "Frames that the samples' `guess` was made from; 0: they have none."
+    extrapolate_from: int = 0
+    "Frames that the samples' `extrapolated` was made from; 0: they have none."
     text: dict[str, Any] | None = None
     "Which encoder made the captions' embeddings (encoder, identity, max_length, dtype); None: they were not encoded."
     conditions: Mapping[str, Condition] = field(default_factory=dict)
@@ -67,7 +67,7 @@ def read_encoded(
         json.loads(latents.fetch("latent_statistics.json").read_text()),
         action.spec,
         fps,
-        int(latents.manifest.config.get("guess_from", 0)),
+        int(latents.manifest.config.get("extrapolate_from", 0)),
         text.manifest.extra["text"] if text is not None else None,
         more,
     )

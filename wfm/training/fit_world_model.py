@@ -75,7 +75,7 @@ def fit_world_model(
         action_spec=data.action_spec,
         extra={
             "validation": result.final,
-            "guess_from": data.guess_from,
+            "extrapolate_from": data.extrapolate_from,
             **({"text": data.text} if data.text else {}),
             **({"action_range": data.action_spec.range_of(seen.numpy())} if seen is not None else {}),
         },
@@ -139,22 +139,23 @@ def known_of(tokenizer: TokenizerCard, data: Encoded) -> dict[str, Any]:
     }
 
 
-def require_one_rate(data: Encoded, told: bool, hint: str) -> None:
-    """Raise DataError for latents of several frame rates and a model that is not `told` which; `hint`: what would tell it."""
+def require_one_rate(data: Encoded, tells_rates: bool, hint: str) -> None:
+    """Raise DataError for latents of several frame rates and a model that is not told which; `hint`: what would tell it."""
     rates = data.train.arrays.get("fps", torch.tensor([data.fps]))
     slow, fast = float(rates.min()), float(rates.max())
-    if fast - slow > 0.01 * fast and not told:
+    if fast - slow > 0.01 * fast and not tells_rates:
         raise DataError(
             f"the latents mix frame rates, {slow:g} to {fast:g} a second: resample the clips to one rate"
             + (f", or {hint}" if hint else "")
         )
 
 
-def require_guess(section: str, data: Encoded) -> None:
+def require_extrapolation(section: str, data: Encoded) -> None:
     """Raise ConfigError when a model is to be shown the extrapolated past and the samples hold none."""
-    if "guess" not in data.train.arrays:
+    if "extrapolated" not in data.train.arrays:
         raise ConfigError(
-            f"{section}.extrapolate is on and the latents hold no guess: encode them with guess_from, the frames given"
+            f"{section}.extrapolate is on and the latents hold no extrapolated past: encode them with extrapolate_from, the "
+            "frames given"
         )
 
 

@@ -120,6 +120,6 @@ def test_what_a_tombstone_without_words_tells(store: Store) -> None:
     """It said "was collected at : its tombstone cannot be read"."""
     store.objects.replace(f"artifacts/{MODEL}/tombstone-1.json", b"{")
     store.objects.replace(f"artifacts/{CLIPS}/tombstone-1.json", b"")
-    told = [store.tombstone(key).told() for key in (MODEL, CLIPS)]  # type: ignore[union-attr]
+    told = [store.tombstone(key).described() for key in (MODEL, CLIPS)]  # type: ignore[union-attr]
     assert told[0].startswith("does not count: its tombstone cannot be read: ")
     assert told[1] == "was collected: nothing needed it"

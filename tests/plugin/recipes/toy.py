@@ -29,8 +29,8 @@ def settings() -> dict[str, dict[str, Any]]:
             "conditions": BRIGHTNESS, "training": {**training, "steps": 4},
             "diffusion": {"network": network}, "edm": {"condition_latents": (2,)},
         },
-        "generate_toy_linear": {**FUTURES, "conditions": ("brightness", "action"), "sampling": {"steps": 4, "batch_size": 4}},
-        "generate_diffusion": {**FUTURES, "conditions": ("brightness",), "sampling": {"steps": 2, "batch_size": 4}},
+        "generate_toy_linear": {**FUTURES, "sampling": {"steps": 4, "batch_size": 4}},
+        "generate_diffusion": {**FUTURES, "sampling": {"steps": 2, "batch_size": 4}},
         "evaluate_toy_linear": {"resamples": 20, "examples": 1},
         "evaluate_diffusion": {"resamples": 20, "examples": 1},
     }  # fmt: skip

@@ -35,7 +35,7 @@ def drawn(*shape: int, seed: int = 0) -> Tensor:
 TENSORS = {
     "depth": drawn(B, FRAMES, 3), "story": drawn(B, 6, 5), "story_lengths": torch.tensor([6, 2]),
     "flow": drawn(B, 2, FRAMES, 4, 4), "actions": drawn(B, 13, 2), "camera": drawn(B, 13, 2, seed=3), "text": drawn(B, 6, 7),
-    "text_lengths": torch.tensor([3, 6]), "guess": drawn(B, 3, FRAMES, 4, 4),
+    "text_lengths": torch.tensor([3, 6]), "extrapolated": drawn(B, 3, FRAMES, 4, 4),
 }  # fmt: skip
 
 

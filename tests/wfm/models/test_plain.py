@@ -78,7 +78,7 @@ def decoder() -> None:
     model = tiny.drawn(DiffusionDecoder(DecoderConfig.parse(config)))
     like = tiny.draw(2, 4, 3, 8, 4)
     with seen(model):
-        model.denoise(like, 1.0, model.told(torch.randint(0, 16, (2, 3, 4, 2)), like))
+        model.denoise(like, 1.0, model.conditioned(torch.randint(0, 16, (2, 3, 4, 2)), like))
 
 
 @contextmanager

@@ -8,6 +8,7 @@ from wfm.generation.samplers import seeded_noise
 from wfm.models.autoregressive.config import AutoregressiveObjectiveConfig
 from wfm.models.autoregressive.objective import AutoregressiveObjective
 from wfm.models.seeding import check_seed, seed_everything, seeded_generator
+from wfm.models.slots import SlotConfig
 
 LARGE = (7 + 2**32, 7 + 2**33, 7 + 2**63)
 """Seeds that are alike in their lower half, and like 7."""
@@ -61,9 +62,10 @@ def test_sampling_and_training_see_all_of_it():
     logits = torch.zeros(2, 64, 1, 50)
     one, other = TopP([7, LARGE[0]])(logits)
     assert not torch.equal(one, other)
-    told = AutoregressiveObjective(AutoregressiveObjectiveConfig(text_dropout=0.5)).told
+    objective = AutoregressiveObjective(AutoregressiveObjectiveConfig(text_dropout=0.5))
+    text = SlotConfig(slot="context", width=4, tensors=("text", "text_lengths"))
     seeds = torch.tensor([i << 32 for i in range(64)])
-    assert 0 < int(told(seeds).sum()) < 64
+    assert 0 < int(objective.keep("text", text, seeds).sum()) < 64
 
 
 @pytest.mark.parametrize("wrong", [-1, 2**64, 1.5, "7", True, None])

@@ -116,14 +116,16 @@ def test_shards_are_encoded_split_by_split(tmp_path, monkeypatch):
 
 
 def test_a_guess_is_made_from_the_given_frames_alone():
-    config = EncodingConfig(guess_from=5, batch_size=2)
+    config = EncodingConfig(extrapolate_from=5, batch_size=2)
     found = [window(i) for i in range(2)]
     arrays, _ = encode_windows(tokenizer(), found, config, mirror=False)
-    assert arrays["guess"].shape == arrays["latents"].shape
-    assert torch.allclose(arrays["guess"][:, :, :2], arrays["latents"][:, :, :2], atol=1e-5), "5 frames are 2 latents"
+    assert arrays["extrapolated"].shape == arrays["latents"].shape
+    assert torch.allclose(arrays["extrapolated"][:, :, :2], arrays["latents"][:, :, :2], atol=1e-5), (
+        "5 frames are 2 latents"
+    )
     changed = [Window(**{**w.__dict__, "frames": np.concatenate([w.frames[:5], 255 - w.frames[5:]])}) for w in found]
     again, _ = encode_windows(tokenizer(), changed, config, mirror=False)
-    assert torch.equal(again["guess"], arrays["guess"]), "the future must not leak into the guess"
+    assert torch.equal(again["extrapolated"], arrays["extrapolated"]), "the future must not leak into the extrapolation"
     assert not torch.equal(again["latents"], arrays["latents"])
 
 

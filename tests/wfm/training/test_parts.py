@@ -65,11 +65,11 @@ def test_the_widest_average_has_an_exponent_and_wider_ones_have_none():
             gamma_of(width)
 
 
-@pytest.mark.parametrize("guess_from", [1, 33, 40])
-def test_a_guess_needs_motion_to_go_on(guess_from):
+@pytest.mark.parametrize("extrapolate_from", [1, 33, 40])
+def test_a_guess_needs_motion_to_go_on(extrapolate_from):
     # Before: ValueError of the optical flow in the middle of encoding.
-    with pytest.raises(ConfigError, match=f"guess_from is {guess_from}; give 0 for no guess, or 2 to 32"):
-        EncodingConfig.parse({"guess_from": guess_from})
+    with pytest.raises(ConfigError, match=f"extrapolate_from is {extrapolate_from}; give 0 for none, or 2 to 32"):
+        EncodingConfig.parse({"extrapolate_from": extrapolate_from})
 
 
 @pytest.mark.parametrize("counts", [[1], [0, 1], [0]])

@@ -89,8 +89,8 @@ class AutoregressiveFamily(Family):
         source: str,
     ) -> Iterator[tuple[str, str]]:
         """What is stated and follows from the data; token frames that are no whole number of patches."""
-        if encoded is not None and config.autoregressive.extrapolate and not encoded.guess_from:
-            yield "autoregressive.extrapolate", f"{source}.guess_from is 0, set it to the frames given"
+        if encoded is not None and config.autoregressive.extrapolate and not encoded.extrapolate_from:
+            yield "autoregressive.extrapolate", f"{source}.extrapolate_from is 0, set it to the frames given"
         if tokenizer is None or encoded is None:
             return
         known = {"levels": list(tokenizer.levels), "temporal_compression": tokenizer.temporal_compression}

@@ -37,13 +37,13 @@ def autoregressive_parts(config: AutoregressiveConfig, *, batch: int, positions:
         linear(d, 3 * config.ffn_dim, rows).times(config.layers, "feed-forward"),
     ]
     if config.text_embed_dim:
-        told = product(
+        context = product(
             2 * keys * config.text_embed_dim, 4 * batch * text * keys * config.text_embed_dim, fixed_input=True
         )
         cross = total(
             [
                 linear(d, inner, rows),
-                told,
+                context,
                 attention(rows, text, inner),
                 linear(inner, d, rows),
                 Part("", 2 * config.head_dim),

@@ -85,7 +85,7 @@ def continue_tokens(
     *,
     frames: int,
     choose: Choose,
-    guess: Tensor | None = None,
+    extrapolated: Tensor | None = None,
     text: Tensor | None = None,
     text_lengths: Tensor | None = None,
     tensors: Mapping[str, Tensor] | None = None,
@@ -95,7 +95,7 @@ def continue_tokens(
     as given.
 
     actions: normalised ``[B, T, A]`` for all T = 1 + (frames - 1) * temporal_compression video frames, or None (none
-    are known). guess int64 ``[B, frames, h, w]``: tokens of the extrapolated past, for a model that is shown them.
+    are known). extrapolated int64 ``[B, frames, h, w]``: tokens of the extrapolated past, for a model that is shown them.
     text ``[B, L, D]`` with text_lengths ``[B]``, for a model that reads text. tensors: those of any condition by name, these
     among them. Raises ConfigError, before it begins, for more
     frames than the model's context holds.
@@ -106,11 +106,11 @@ def continue_tokens(
         raise ConfigError(f"{given} latent frames given, {frames} wanted: at least 1 must be given and 1 predicted")
     size = (height, width)
     require_context(model, frames, size)
-    named = {"actions": actions, "guess": guess, "text": text, "text_lengths": text_lengths}
+    named = {"actions": actions, "extrapolated": extrapolated, "text": text, "text_lengths": text_lengths}
     tensors = dict(tensors or {}) | {name: x for name, x in named.items() if x is not None}
     condition = model.condition(tensors.get("actions"), batch, frames, tensors=tensors)
     patches = model.patchify(past)  # [B, n, slots]
-    hints = model.patchify(tensors["guess"]) if "guess" in tensors and model.config.extrapolate else None
+    hints = model.patchify(tensors["extrapolated"]) if "extrapolated" in tensors and model.config.extrapolate else None
     contexts = model.prepare_contexts(tensors, batch=batch)
     rows, columns = model.grid(height, width)
     cache = model.new_cache(batch, frames, size) if use_cache else None
@@ -119,7 +119,7 @@ def continue_tokens(
         while patches.shape[1] < frames * rows * columns:
             inputs = fresh if use_cache else model.vocabulary.begun(patches)
             logits = model.step(
-                inputs, condition, size, cache, last=True, guess=hints, text=contexts
+                inputs, condition, size, cache, last=True, extrapolated=hints, text=contexts
             )  # [B, stride, slots, width]
             require_finite(logits, "logits")  # the largest of NaN is a symbol like any other
             symbols = torch.stack([choose(block) for block in model.vocabulary.split(logits)], dim=-1)

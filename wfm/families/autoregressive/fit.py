@@ -7,7 +7,7 @@ from wfm.models.family import Fitting
 from wfm.models.video_tokenizer import TokenizerCard
 from wfm.training.config import filled
 from wfm.training.encoded import Encoded
-from wfm.training.fit_world_model import known_of, require_guess
+from wfm.training.fit_world_model import known_of, require_extrapolation
 
 
 class AutoregressiveFitting(Fitting):
@@ -21,7 +21,7 @@ class AutoregressiveFitting(Fitting):
     ) -> AutoregressiveConfig:
         """The transformer with everything that follows from the data filled in."""
         if config.autoregressive.extrapolate:
-            require_guess("autoregressive", data)
+            require_extrapolation("autoregressive", data)
         known = {**known_of(tokenizer, data), "levels": list(tokenizer.levels)}
         known["text_embed_dim"] = data.train.captions.width if data.train.captions else 0
         return AutoregressiveConfig.parse(filled(config.autoregressive, known, "autoregressive"))

@@ -39,7 +39,7 @@ def continue_with_drafts(
     actions: Tensor | None,
     *,
     frames: int,
-    guess: Tensor | None = None,
+    extrapolated: Tensor | None = None,
     text: Tensor | None = None,
     text_lengths: Tensor | None = None,
     tensors: Mapping[str, Tensor] | None = None,
@@ -53,10 +53,10 @@ def continue_with_drafts(
         raise ConfigError(f"{given} latent frames given, {frames} wanted: at least 1 must be given and 1 predicted")
     size = (height, width)
     require_context(model, frames, size)
-    named = {"actions": actions, "guess": guess, "text": text, "text_lengths": text_lengths}
+    named = {"actions": actions, "extrapolated": extrapolated, "text": text, "text_lengths": text_lengths}
     tensors = dict(tensors or {}) | {name: x for name, x in named.items() if x is not None}
     condition = model.condition(tensors.get("actions"), batch, frames, tensors=tensors)
-    hints = model.patchify(tensors["guess"]) if "guess" in tensors and model.config.extrapolate else None
+    hints = model.patchify(tensors["extrapolated"]) if "extrapolated" in tensors and model.config.extrapolate else None
     contexts = model.prepare_contexts(tensors, batch=batch)
     cache = model.new_cache(batch, frames, size)
     patches, total, passes = model.patchify(past), frames * height * width, 0
@@ -64,7 +64,7 @@ def continue_with_drafts(
     fresh, drafted = model.vocabulary.begun(patches), 0
     with packed_weights(model, laid_out=False):
         while True:
-            features = model.features(fresh, condition, size, cache, guess=hints, text=contexts)
+            features = model.features(fresh, condition, size, cache, extrapolated=hints, text=contexts)
             passes += 1
             tail = slice(fresh.shape[1] - 1 - drafted, None)  # the last sure position and the drafts behind it
             chosen = _best(
@@ -90,7 +90,7 @@ def _best(model: AutoregressiveTransformer, logits: Tensor) -> Tensor:
 
 
 def _ahead(hints: Tensor | None, end: int, n: int) -> Tensor | None:
-    """What the guess has at the positions that the last n before ``end`` predict."""
+    """What the extrapolated past has at the positions that the last n before ``end`` predict."""
     return None if hints is None else hints[:, end - n + 1 : end + 1]
 
 

@@ -40,8 +40,8 @@ class StaticStep(nn.Module):
         config, weight = model.config, next(model.parameters())
         if config.order != "raster" or config.extrapolate:
             raise ConfigError(
-                f"order={config.order!r}, extrapolate={config.extrapolate}: static decoding is for raster order without a "
-                "guess; use continue_tokens"
+                f"order={config.order!r}, extrapolate={config.extrapolate}: static decoding is for raster order without an "
+                "extrapolated past; use continue_tokens"
             )
         rows, columns = model.grid(*size)
         self.model, self.text, self.capacity = model, text, frames * rows * columns
@@ -103,8 +103,8 @@ def continue_tokens_static(
         raise ConfigError(f"{given} latent frames given, {frames} wanted: at least 1 must be given and 1 predicted")
     require_context(model, frames, (height, width))
     model.vocabulary.symbols(past)  # looks whether the ids are this vocabulary's, which no compiled step does
-    told = model.prepare_text(text, text_lengths, batch=batch)
-    step = StaticStep(model, batch, frames, (height, width), told)
+    contexts = model.prepare_text(text, text_lengths, batch=batch)
+    step = StaticStep(model, batch, frames, (height, width), contexts)
     run = step if compiled is None else compiled(step)
     condition = model.condition(actions, batch, frames)
     patches, places, begin = model.vocabulary.begun(model.patchify(past)), height * width, int(model.config.begin_token)

@@ -138,10 +138,10 @@ class DiffusionFamily(Family):
         if max(counts) >= grid[0]:
             yield field, f"a window has {grid[0]} latent frames, of which some are to be predicted"
         wanted = given_frames(counts, tokenizer)
-        if config.diffusion.extrapolate and not encoded.guess_from:
-            yield "diffusion.extrapolate", f"{source}.guess_from is 0, set it to the frames given"
-        elif config.diffusion.extrapolate and wanted != [encoded.guess_from]:
-            yield field, f"that means {wanted} given frames; {source}.guess_from is {encoded.guess_from}"
+        if config.diffusion.extrapolate and not encoded.extrapolate_from:
+            yield "diffusion.extrapolate", f"{source}.extrapolate_from is 0, set it to the frames given"
+        elif config.diffusion.extrapolate and wanted != [encoded.extrapolate_from]:
+            yield field, f"that means {wanted} given frames; {source}.extrapolate_from is {encoded.extrapolate_from}"
 
 
 def given_frames(counts: tuple[int, ...], tokenizer: "TokenizerCard") -> list[int]:

@@ -18,7 +18,7 @@ from wfm.models.seeding import seeded_generator
 from wfm.models.video_tokenizer import TokenizerCard, VideoTokenizer
 from wfm.training.config import filled
 from wfm.training.encoded import Encoded
-from wfm.training.fit_world_model import known_of, require_guess
+from wfm.training.fit_world_model import known_of, require_extrapolation
 
 
 class DiffusionFitting(Fitting):
@@ -29,7 +29,7 @@ class DiffusionFitting(Fitting):
     def settle(self, config: DiffusionTrainingConfig, tokenizer: TokenizerCard, data: Encoded) -> DenoiserConfig:
         """The denoiser with everything that follows from the data filled in."""
         if config.diffusion.extrapolate:
-            require_guess("diffusion", data)
+            require_extrapolation("diffusion", data)
             require_given_frames(config, tokenizer, data)
         known = {
             "in_channels": tokenizer.latent_channels,
@@ -50,10 +50,10 @@ class DiffusionFitting(Fitting):
         mean = torch.tensor(data.statistics["mean"])
         model.statistics.set(mean, whitened(torch.tensor(data.statistics["std"]), config.whitening))
         if model.prior is not None:
-            guess = data.train.arrays["guess"] if model.config.extrapolate else None
+            extrapolated = data.train.arrays["extrapolated"] if model.config.extrapolate else None
             model.prior.fit(
                 model.normalise(data.train.arrays["latents"]),
-                guess=None if guess is None else model.normalise(guess),
+                extrapolated=None if extrapolated is None else model.normalise(extrapolated),
                 given=max(config.denoising.condition_latents),
             )
 
@@ -71,13 +71,14 @@ class DiffusionFitting(Fitting):
 
 
 def require_given_frames(config: DiffusionTrainingConfig, tokenizer: TokenizerCard, data: Encoded) -> None:
-    """Raise ConfigError unless every number of given latents is that of the frames which the guess was made from."""
+    """Raise ConfigError unless every number of given latents is that of the frames which the extrapolation was made from."""
     counts = config.denoising.condition_latents
     wanted = given_frames(counts, tokenizer)
-    if wanted != [data.guess_from]:
+    if wanted != [data.extrapolate_from]:
         raise ConfigError(
             f"{config.diffusion.objective}.condition_latents = {counts} means {wanted} given frames; the "
-            f"latents' guess was made from {data.guess_from}: set encode_latents.guess_from, or give one count that fits"
+            f"latents' extrapolation was made from {data.extrapolate_from}: set encode_latents.extrapolate_from, or give one "
+            "count that fits"
         )
 
 
@@ -101,9 +102,9 @@ def mean_psnr(
     conditions = Conditions(
         past=clean, given=given, tensors=tensors_of(slots, batch), present=present_of(slots, batch, {})
     )
-    guess = model.denoise(noise * top, top, conditions)
+    mean = model.denoise(noise * top, top, conditions)
     seen = 1 + (given - 1) * tokenizer.config.temporal_compression
-    made = tokenizer.decode(model.denormalise(guess))[:, :, seen:].clamp(-1, 1)
+    made = tokenizer.decode(model.denormalise(mean))[:, :, seen:].clamp(-1, 1)
     truth = tokenizer.decode(batch["latents"])[:, :, seen:].clamp(-1, 1)
     return float(psnr((made - truth).square().mean(dim=(1, 2, 3, 4)), peak=2.0).mean())
 

@@ -129,13 +129,13 @@ def windows(frames: int, window: int, overlap: int) -> tuple[list[tuple[int, int
 def _denoiser(decoder: DiffusionDecoder, tokens: Tensor, like: Tensor, start: int, scale: float) -> Denoise:
     """The denoiser of a window; with guidance both predictions run in one batch."""
     if scale == 1.0:
-        ready = decoder.told(tokens, like, start=start)
+        ready = decoder.conditioned(tokens, like, start=start)
         return lambda x, sigma: decoder.denoise(x, sigma, ready)
     keep = torch.arange(2 * len(like), device=like.device) < len(like)
-    both = decoder.told(torch.cat([tokens, tokens]), torch.cat([like, like]), keep=keep, start=start)
+    both = decoder.conditioned(torch.cat([tokens, tokens]), torch.cat([like, like]), keep=keep, start=start)
 
     def denoise(x: Tensor, sigma: Tensor | float) -> Tensor:
-        told, untold = decoder.denoise(torch.cat([x, x]), sigma, both).chunk(2)
-        return torch.lerp(untold, told, scale)
+        conditional, unconditional = decoder.denoise(torch.cat([x, x]), sigma, both).chunk(2)
+        return torch.lerp(unconditional, conditional, scale)
 
     return denoise

@@ -128,7 +128,7 @@ class AutoregressiveConfig(Config):
         """Every condition but the past by name: those that have fields of their own, then `conditions`."""
         found: dict[str, SlotConfig] = {}
         if self.extrapolate:
-            found["extrapolation"] = SlotConfig(slot="channels", width=1, tensors=("guess",))
+            found["extrapolation"] = SlotConfig(slot="channels", width=1, tensors=("extrapolated",))
         if self.text_embed_dim:
             found["text"] = SlotConfig(slot="context", width=self.text_embed_dim, tensors=("text", "text_lengths"))
         if self.action_width:

@@ -37,8 +37,9 @@ class AutoregressiveTransformer(Positions, nn.Module):
     """Predicts the next tokens of a video from all earlier ones and its conditions (see the module for positions).
 
     What it is conditioned on comes as named tensors: `tensors` `[B, ...]` each, and `present` bool `[B]` by condition, false
-    where one is absent. `actions` with `known`, `guess` and `text` with `text_lengths` stand for those of the conditions that
-    have fields of their own. encoders: `wfm.models.slots.Encoder` by condition; the tensor of one without enters as it is.
+    where one is absent. `actions` with `has_actions`, `extrapolated` and `text` with `text_lengths` stand for those of the
+    conditions that have fields of their own. encoders: `wfm.models.slots.Encoder` by condition; the tensor of one without
+    enters as it is.
     """
 
     family = "autoregressive"
@@ -52,20 +53,19 @@ class AutoregressiveTransformer(Positions, nn.Module):
                 f"encoders: {', '.join(unknown)}; this model's conditions: {', '.join(config.slots) or 'none'}"
             )
         self.encoders = nn.ModuleDict(dict(encoders or {}))
-        vectors = of_slot(config.slots, "vector")
         self.vocabulary = Vocabulary(config.levels, digits=config.vocabulary == "digits", begins=config.begin_token)
         self.slots = config.patch**2  # tokens of one position
         width = self.slots * self.vocabulary.width
         self.tok_embeddings = nn.Embedding(config.embedding_rows if config.begin_token else width, config.dim)
-        for name in vectors:
+        for name in of_slot(config.slots, "vector"):
             self._add_vector(name)
         self.layers = nn.ModuleList(Block(config, layer) for layer in range(config.layers))
         self.norm = RMSNorm(config.dim, eps=config.norm_eps)
         self.output = Linear(config.dim, width)
-        self.guess_embeddings = nn.Embedding(width, config.dim) if config.extrapolate else None
+        self.extrapolated_embeddings = nn.Embedding(width, config.dim) if config.extrapolate else None
         self.medusa = MedusaHeads(config.dim, config.medusa_heads) if config.medusa_heads else None
         self.copy = self._copy_tables() if config.copy_bias else None
-        self.copy_guess = self._copy_tables() if config.copy_bias and config.extrapolate else None
+        self.copy_extrapolated = self._copy_tables() if config.copy_bias and config.extrapolate else None
         self.reset_parameters()
 
     def _add_vector(self, name: str) -> None:
@@ -79,7 +79,7 @@ class AutoregressiveTransformer(Positions, nn.Module):
     def reset_parameters(self) -> None:
         """Truncated normal of std 0.02; what writes into the residual stream is scaled down with depth (Cosmos)."""
         vectors = (f"{vector_name(name)}." for name in of_slot(self.config.slots, "vector"))
-        own = (*vectors, "encoders.", "copy.", "copy_guess.")
+        own = (*vectors, "encoders.", "copy.", "copy_extrapolated.")
         for name, parameter in self.named_parameters():
             if parameter.ndim >= 2 and not name.startswith(own):
                 nn.init.trunc_normal_(parameter, std=0.02)
@@ -96,8 +96,8 @@ class AutoregressiveTransformer(Positions, nn.Module):
         self,
         tokens: Tensor,
         actions: Tensor | None = None,
-        known: Tensor | None = None,
-        guess: Tensor | None = None,
+        has_actions: Tensor | None = None,
+        extrapolated: Tensor | None = None,
         text: Tensor | None = None,
         text_lengths: Tensor | None = None,
         *,
@@ -107,20 +107,20 @@ class AutoregressiveTransformer(Positions, nn.Module):
         """Teacher-forced logits for every token that can be predicted.
 
         tokens int64 ``[B, t, h, w]``; actions normalised ``[B, T, A]`` for all T = 1 + (t - 1) * temporal_compression
-        video frames, or None (no actions are known); known bool ``[B]``: false where a sample's actions are not to be
-        used; guess int64 ``[B, t, h, w]``: tokens of the extrapolated past, for a model that is shown them; text and
-        text_lengths: see ``prepare_text``; tensors, present: see the class. Returns
-        ``[B, N - stride, slots, vocabulary.width]`` (N rows with ``begin_token``); row k scores what
-        ``targets(tokens)[:, k]`` holds.
+        video frames, or None (none are known); has_actions bool ``[B]``: false where a sample's actions are not to be
+        used; extrapolated int64 ``[B, t, h, w]``: tokens of the extrapolated past, for a model that is shown them; text,
+        text_lengths: see ``prepare_text``; tensors, present: see the class. Returns ``[B, N - stride, slots,
+        vocabulary.width]`` (N rows with ``begin_token``); row k scores what ``targets(tokens)[:, k]`` holds.
         """
-        return self.with_drafts(tokens, actions, known, guess, text, text_lengths, tensors=tensors, present=present)[0]
+        given = (actions, has_actions, extrapolated, text, text_lengths)
+        return self.with_drafts(tokens, *given, tensors=tensors, present=present)[0]
 
     def with_drafts(
         self,
         tokens: Tensor,
         actions: Tensor | None = None,
-        known: Tensor | None = None,
-        guess: Tensor | None = None,
+        has_actions: Tensor | None = None,
+        extrapolated: Tensor | None = None,
         text: Tensor | None = None,
         text_lengths: Tensor | None = None,
         *,
@@ -131,13 +131,13 @@ class AutoregressiveTransformer(Positions, nn.Module):
         [:, k, j] scores ``targets(tokens)[:, k + 1 + j]``; None without heads."""
         frames, height, width = tokens.shape[1:]
         inputs = self.vocabulary.begun(self.patchify(tokens))[:, : -self.stride(height, width)]
-        named = {"actions": actions, "guess": guess, "text": text, "text_lengths": text_lengths}
+        named = {"actions": actions, "extrapolated": extrapolated, "text": text, "text_lengths": text_lengths}
         given = dict(tensors or {}) | {name: x for name, x in named.items() if x is not None}
-        kept = dict(present or {}) | ({} if known is None else {"action": known})
+        kept = dict(present or {}) | ({} if has_actions is None else {"action": has_actions})
         condition = self.condition(given.get("actions"), tokens.shape[0], frames, tensors=given, present=kept)
         contexts = self.prepare_contexts(given, batch=tokens.shape[0], present=kept)
-        hints = self.patchify(given["guess"]) if "guess" in given and self.config.extrapolate else None
-        features = self.features(inputs, condition, (height, width), guess=hints, text=contexts)
+        hints = self.patchify(given["extrapolated"]) if "extrapolated" in given and self.config.extrapolate else None
+        features = self.features(inputs, condition, (height, width), extrapolated=hints, text=contexts)
         ahead = None if hints is None else hints[:, self.stride(height, width) :]
         return self.logits(features, inputs, ahead), self.drafts(features)
 
@@ -145,12 +145,12 @@ class AutoregressiveTransformer(Positions, nn.Module):
         self,
         tokens: Sequence[Tensor],
         actions: Sequence[Tensor] | None = None,
-        guess: Sequence[Tensor] | None = None,
+        extrapolated: Sequence[Tensor] | None = None,
         text: Tensor | None = None,
         text_lengths: Tensor | None = None,
     ) -> list[Tensor]:
         """``forward`` of videos of any sizes as one pack: each int64 ``[t, h, w]`` -> as many logits ``[N - stride, slots,
-        width]``; none sees another. actions ``[T, A]`` and guess ``[t, h, w]`` of each; text ``[S, L, D]``."""
+        width]``; none sees another. actions ``[T, A]`` and extrapolated ``[t, h, w]`` of each; text ``[S, L, D]``."""
         if not len(tokens):
             raise ConfigError("tokens: an empty pack; give at least one video [t, h, w]")
         entered, places, segments, given = [], [], [], []
@@ -158,16 +158,16 @@ class AutoregressiveTransformer(Positions, nn.Module):
             size = (video.shape[1], video.shape[2])
             inputs = self.vocabulary.begun(self.patchify(video[None]))[:, : -self.stride(*size)]
             condition = self.condition(None if actions is None else actions[i][None], 1, len(video))
-            hints = None if guess is None else self.patchify(guess[i][None])
+            hints = None if extrapolated is None else self.patchify(extrapolated[i][None])
             x, place = self.enter(inputs, condition, size, 0, hints)
             entered.append(x)
             places.append(place)
             segments.append(Segment(x.shape[1], self.stride(*size)))
             given.append((inputs, None if hints is None else hints[:, self.stride(*size) :]))
-        told = self.prepare_text(text, text_lengths, batch=len(segments))
+        contexts = self.prepare_text(text, text_lengths, batch=len(segments))
         place = torch.cat(places)
         x = torch.cat(entered, dim=1)
-        features = self.leave(self.run_blocks(x, place, self._rope(place, x.dtype), segments, None, told))
+        features = self.leave(self.run_blocks(x, place, self._rope(place, x.dtype), segments, None, contexts))
         parts = features.split([segment.positions for segment in segments], dim=1)
         return [self.logits(part, *more)[0] for part, more in zip(parts, given, strict=True)]
 
@@ -221,7 +221,7 @@ class AutoregressiveTransformer(Positions, nn.Module):
         actions: Tensor | None,
         batch: int,
         frames: int,
-        known: Tensor | None = None,
+        has_actions: Tensor | None = None,
         *,
         tensors: Mapping[str, Tensor] | None = None,
         present: Mapping[str, Tensor] | None = None,
@@ -229,7 +229,7 @@ class AutoregressiveTransformer(Positions, nn.Module):
         """What to add to the inputs that predict each latent frame: ``[B, t, dim]``, of all vectors together. Raises
         ConfigError for what does not fit, or for actions given to a model without."""
         given = dict(tensors or {}) | ({} if actions is None else {"actions": actions})
-        kept = dict(present or {}) | ({} if known is None else {"action": known})
+        kept = dict(present or {}) | ({} if has_actions is None else {"action": has_actions})
         if actions is not None and actions.shape[-1] and not self.config.action_width:
             raise ConfigError(f"actions have {actions.shape[-1]} components, the model was built for 0")
         weight = next(self.parameters())
@@ -257,17 +257,17 @@ class AutoregressiveTransformer(Positions, nn.Module):
         cache: KeyValueCache | None = None,
         *,
         last: bool = False,
-        guess: Tensor | None = None,
+        extrapolated: Tensor | None = None,
         text: tuple[dict[str, ContextKeys], ...] | None = None,
     ) -> Tensor:
         """Logits ``[B, n, slots, vocabulary.width]`` of n new positions; with ``last`` only of the final ``stride``.
         Arguments as in ``features``."""
-        features = self.features(inputs, condition, size, cache, guess=guess, text=text)
+        features = self.features(inputs, condition, size, cache, extrapolated=extrapolated, text=text)
         end, stride = inputs.shape[1] if cache is None else cache.length, self.stride(*size)
         if last:
             features, inputs = features[:, -stride:], inputs[:, -stride:]
         predicted = slice(end + stride - inputs.shape[1], end + stride)
-        return self.logits(features, inputs, None if guess is None else guess[:, predicted])
+        return self.logits(features, inputs, None if extrapolated is None else extrapolated[:, predicted])
 
     def features(
         self,
@@ -276,7 +276,7 @@ class AutoregressiveTransformer(Positions, nn.Module):
         size: tuple[int, int],
         cache: KeyValueCache | None = None,
         *,
-        guess: Tensor | None = None,
+        extrapolated: Tensor | None = None,
         text: tuple[dict[str, ContextKeys], ...] | None = None,
     ) -> Tensor:
         """The last hidden state ``[B, n, dim]``, normed, of n new positions: what ``logits`` and the Medusa heads read.
@@ -284,13 +284,13 @@ class AutoregressiveTransformer(Positions, nn.Module):
         inputs: ids ``[B, n, slots]``, the positions right after those in ``cache`` (from 0 without one; the first of all is
         the token to begin with, where there is one: ``vocabulary.begun``); condition
         ``[B, t, dim]`` for all t latent frames of the video; size: token frame (height, width). text: of
-        ``prepare_text``. guess: ids ``[B, all positions, slots]`` of the
+        ``prepare_text``. extrapolated: ids ``[B, all positions, slots]`` of the
         extrapolated past. Raises ConfigError for a part of a block, more positions than the model's context, and a
         cache of another model.
         """
         start, stride = cache.length if cache is not None else 0, self.stride(*size)
         self._require_positions(inputs, start, stride, cache, size)
-        x, place = self.enter(inputs, condition, size, start, guess)
+        x, place = self.enter(inputs, condition, size, start, extrapolated)
         rope = cache.next_rope(inputs.shape[1]) if cache is not None else None
         rope = self._rope(place, x.dtype) if rope is None else rope
         x = self.run_blocks(x, place, rope, [Segment(inputs.shape[1], stride)], cache, text)
@@ -301,7 +301,7 @@ class AutoregressiveTransformer(Positions, nn.Module):
     # From ids to features: enter, the blocks, leave
 
     def enter(
-        self, inputs: Tensor, condition: Tensor, size: tuple[int, int], start: int, guess: Tensor | None
+        self, inputs: Tensor, condition: Tensor, size: tuple[int, int], start: int, extrapolated: Tensor | None
     ) -> tuple[Tensor, Tensor]:
         """What goes into the first block, ``[B, n, dim]``, and the place (t, h, w) ``[n, 3]`` of each position."""
         rows, columns = self.grid(*size)
@@ -311,9 +311,9 @@ class AutoregressiveTransformer(Positions, nn.Module):
         positions = torch.arange(start, start + inputs.shape[1], device=inputs.device) - int(self.config.begin_token)
         predicted = positions + self.stride(*size)
         x = self.embed(inputs) + condition[:, predicted // places]
-        hinted = self._hinted(guess, predicted)  # [B, n, slots] or None
-        if hinted is not None and self.guess_embeddings is not None:
-            x = x + self._embed(hinted, self.guess_embeddings)
+        hinted = self._hinted(extrapolated, predicted)  # [B, n, slots] or None
+        if hinted is not None and self.extrapolated_embeddings is not None:
+            x = x + self._embed(hinted, self.extrapolated_embeddings)
         return x, self._places(positions, columns, places)
 
     def run_blocks(
@@ -344,7 +344,7 @@ class AutoregressiveTransformer(Positions, nn.Module):
         """Scores ``[B, n, slots, vocabulary.width]`` of features ``[B, n, dim]``; inputs: ids ``[B, n, slots]`` of the same
         positions; hinted: those that the extrapolated past has at the positions that are predicted."""
         scores = self.output(features).unflatten(-1, (self.slots, self.vocabulary.width))
-        for tables, ids in ((self.copy, inputs), (self.copy_guess, hinted)):
+        for tables, ids in ((self.copy, inputs), (self.copy_extrapolated, hinted)):
             if tables is not None and ids is not None:
                 scores = scores + self._copy_scores(ids, tables)
         return scores
@@ -356,16 +356,16 @@ class AutoregressiveTransformer(Positions, nn.Module):
             return None
         return self.output(self.medusa(features)).unflatten(-1, (self.slots, self.vocabulary.width))
 
-    def _hinted(self, guess: Tensor | None, predicted: Tensor) -> Tensor | None:
-        """The guess's ids ``[B, n, slots]`` at the positions that are predicted. Raises ConfigError where a model that is
-        shown a guess gets none."""
-        if self.guess_embeddings is None:
+    def _hinted(self, extrapolated: Tensor | None, predicted: Tensor) -> Tensor | None:
+        """The extrapolated past's ids ``[B, n, slots]`` at the positions that are predicted. Raises ConfigError where a model
+        that is shown one gets none."""
+        if self.extrapolated_embeddings is None:
             return None
-        if guess is None:
+        if extrapolated is None:
             raise ConfigError(
-                "this model is shown the extrapolated past (extrapolate=True): give its tokens as `guess`"
+                "this model is shown the extrapolated past (extrapolate=True): give its tokens as `extrapolated`"
             )
-        return guess[:, predicted]
+        return extrapolated[:, predicted]
 
     def embed(self, ids: Tensor) -> Tensor:
         """ids ``[B, n, slots]`` -> ``[B, n, dim]``: the sum over slots and symbols of one embedding row each."""

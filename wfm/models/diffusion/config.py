@@ -162,7 +162,9 @@ class DenoiserConfig(Config):
         """Every condition but the past by name: those that have fields of their own, then `conditions`."""
         found: dict[str, SlotConfig] = {}
         if self.extrapolate:
-            found["extrapolation"] = SlotConfig(slot="channels", width=self.network.in_channels, tensors=("guess",))
+            found["extrapolation"] = SlotConfig(
+                slot="channels", width=self.network.in_channels, tensors=("extrapolated",)
+            )
         if self.network.text_embed_dim:
             found["text"] = SlotConfig(
                 slot="context", width=self.network.text_embed_dim, tensors=("text", "text_lengths")

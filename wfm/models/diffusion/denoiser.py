@@ -87,7 +87,7 @@ class Denoiser(nn.Module):
         )
         self.prior: LinearPrior | None = None
         if config.linear_prior:
-            self.prior = LinearPrior(channels, network.max_size[0], config.sigma_data, guess=config.extrapolate)
+            self.prior = LinearPrior(channels, network.max_size[0], config.sigma_data, extrapolated=config.extrapolate)
         self.encoders = nn.ModuleDict(dict(encoders or {}))
         self.logvar: nn.Sequential | None = None
         if config.uncertainty:
@@ -228,17 +228,17 @@ class Denoiser(nn.Module):
 
     def _with_extrapolation(self, past: Tensor, mask: Tensor, conditions: Conditions) -> Tensor:
         """The past, and where it is not given its extrapolation, for a model that is shown one."""
-        guess = conditions.tensors.get("guess")
-        if guess is None:
+        extrapolated = conditions.tensors.get("extrapolated")
+        if extrapolated is None:
             if self.config.extrapolate and conditions.past is not None:
                 raise ConfigError(
-                    "this model is shown the extrapolated past (extrapolate=True): give its latents as `guess`"
+                    "this model is shown the extrapolated past (extrapolate=True): give its latents as `extrapolated`"
                 )
             return past
-        return torch.where(mask, past, self.normalise(guess).to(past))
+        return torch.where(mask, past, self.normalise(extrapolated).to(past))
 
     def _extra(self, shown: Tensor, given: Tensor) -> Tensor | None:
-        """Channels beside the latents, at unit deviation: the last given frame everywhere, the past and its guess."""
+        """Channels beside the latents, at unit deviation: the last given frame everywhere, the past and its extrapolation."""
         parts = []
         if self.config.repeat_last:
             parts.append(last_given(shown, given).expand(-1, -1, shown.shape[2], -1, -1))

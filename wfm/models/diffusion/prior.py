@@ -8,7 +8,7 @@ d of what is left, for each channel and each distance from the past:
 
 which is EDM of the residual, in the units of the latents: samplers need not know. m is the best linear function, in
 squared error, of the 3 x 3 neighbourhood in the last given latent frame (and, for a model that is shown it, in the
-guess of this very frame that constant motion gives), found in closed form. Left unfitted, m = 0 and d = sigma_data:
+extrapolation of this very frame by constant motion), found in closed form. Left unfitted, m = 0 and d = sigma_data:
 plain EDM.
 """
 
@@ -23,23 +23,23 @@ KINDS = 2
 
 class LinearPrior(nn.Module):
     """Buffers by kind of the last given frame and by lag 1 ... L behind it: weight `[2, L, C, F]`, bias and deviation
-    `[2, L, C]`; F = 9 C features, 18 C with a guess."""
+    `[2, L, C]`; F = 9 C features, 18 C with an extrapolation."""
 
     weight: Tensor
     bias: Tensor
     deviation: Tensor
 
-    def __init__(self, channels: int, max_lag: int, sigma_data: float, *, guess: bool = False) -> None:
+    def __init__(self, channels: int, max_lag: int, sigma_data: float, *, extrapolated: bool = False) -> None:
         super().__init__()
-        self.sigma_data, self.max_lag, self.guess = sigma_data, max_lag, guess
-        features = NEIGHBOURS * channels * (2 if guess else 1)
+        self.sigma_data, self.max_lag, self.extrapolated = sigma_data, max_lag, extrapolated
+        features = NEIGHBOURS * channels * (2 if extrapolated else 1)
         self.register_buffer("weight", torch.zeros(KINDS, max_lag, channels, features))
         self.register_buffer("bias", torch.zeros(KINDS, max_lag, channels))
         self.register_buffer("deviation", torch.full((KINDS, max_lag, channels), sigma_data))
 
     def forward(self, condition: Tensor, given: Tensor) -> tuple[Tensor, Tensor]:
         """Mean `[B, C, t, H, W]` and deviation `[B, C, t, 1, 1]` of latents whose first `given` int64 `[B]` frames
-        are those of `condition` `[B, C, t, H, W]` (normalised units), whose others are the guess. Zero and sigma_data
+        are those of `condition` `[B, C, t, H, W]` (normalised units), whose others are the extrapolation. Zero and sigma_data
         where nothing is given."""
         batch, channels, frames, rows, columns = condition.shape
         place = (given - 1).clamp(min=0)[:, None, None, None, None].expand(-1, channels, 1, rows, columns)
@@ -53,29 +53,29 @@ class LinearPrior(nn.Module):
         )  # [B, t, C, 9C], ...
         around = _neighbourhood(last)[:, None]  # [B, 1, 9C, HW]
         mean = weight[..., : NEIGHBOURS * channels] @ around + bias[..., None]  # [B, t, C, HW]
-        if self.guess:
-            guesses = _neighbourhood(condition.transpose(1, 2).flatten(0, 1)).unflatten(0, (batch, frames))
-            mean = mean + weight[..., NEIGHBOURS * channels :] @ guesses
+        if self.extrapolated:
+            extrapolations = _neighbourhood(condition.transpose(1, 2).flatten(0, 1)).unflatten(0, (batch, frames))
+            mean = mean + weight[..., NEIGHBOURS * channels :] @ extrapolations
         mean = mean.view(batch, frames, channels, rows, columns).transpose(1, 2)
         deviation = self.deviation[kind[:, None], lag].transpose(1, 2)[..., None, None]  # [B, C, t, 1, 1]
         known = (given > 0)[:, None, None, None, None]
         return mean * known, torch.where(known, deviation, torch.full_like(deviation, self.sigma_data))
 
     @torch.no_grad()
-    def fit(self, latents: Tensor, *, guess: Tensor | None = None, given: int = 0, floor: float = 0.02) -> None:
-        """Least squares over all windows `[N, C, t, H, W]` (normalised units) and all places in them; with a `guess`
+    def fit(self, latents: Tensor, *, extrapolated: Tensor | None = None, given: int = 0, floor: float = 0.02) -> None:
+        """Least squares over all windows `[N, C, t, H, W]` (normalised units) and all places in them; with an `extrapolated`
         of the same shape, made from the first `given` frames, over what follows those.
 
         Lags beyond the windows' length take the longest one fitted; `floor` is the smallest deviation, in units of
         sigma_data.
         """
         frames = latents.shape[2]
-        for kind in range(KINDS) if guess is None else [int(given > 1)]:
+        for kind in range(KINDS) if extrapolated is None else [int(given > 1)]:
             fitted = 0
-            for lag in range(1, min(self.max_lag, frames - (1 + kind if guess is None else given)) + 1):
-                lasts = [given - 1] if guess is not None else [0] if kind == 0 else list(range(1, frames - lag))
+            for lag in range(1, min(self.max_lag, frames - (1 + kind if extrapolated is None else given)) + 1):
+                lasts = [given - 1] if extrapolated is not None else [0] if kind == 0 else list(range(1, frames - lag))
                 wanted = [i + lag for i in lasts]
-                seen = [latents[:, :, lasts], *([guess[:, :, wanted]] if guess is not None else [])]
+                seen = [latents[:, :, lasts], *([extrapolated[:, :, wanted]] if extrapolated is not None else [])]
                 self._fit_one(kind, lag - 1, seen, latents[:, :, wanted], floor)
                 fitted = lag
             if fitted:

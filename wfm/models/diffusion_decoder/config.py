@@ -40,8 +40,8 @@ class DecoderConfig(Config):
             raise ValueError(
                 f"denoiser.hint_channels is {denoiser.hint_channels} and follows from the tokens: leave it 0"
             )
-        told = [name for name in ("repeat_last", "extrapolate", "linear_prior") if getattr(denoiser, name)]
-        if told or denoiser.network.condition_mask or denoiser.action_width or denoiser.conditions:
+        needs = [name for name in ("repeat_last", "extrapolate", "linear_prior") if getattr(denoiser, name)]
+        if needs or denoiser.network.condition_mask or denoiser.action_width or denoiser.conditions:
             raise ValueError(
                 "denoiser: the decoder is given tokens alone; leave repeat_last, extrapolate, linear_prior, action_width, "
                 "conditions and network.condition_mask off"

@@ -37,9 +37,9 @@ class TokenEmbedding(nn.Module):
 
 
 class DiffusionDecoder(Denoiser):
-    """A `Denoiser` of continuous latents `[B, C, T, H, W]` told tokens int64 `[B, T, h, w]`, whose grid divides the latents'.
+    """A `Denoiser` of continuous latents `[B, C, T, H, W]` shown tokens int64 `[B, T, h, w]`, whose grid divides the latents'.
 
-    ready = model.told(tokens, like)            # once; what `denoise` and the samplers take as conditions
+    ready = model.conditioned(tokens, like)            # once; what `denoise` and the samplers take as conditions
     latents = model.denoise(noisy, sigma, ready)
     """
 
@@ -51,10 +51,10 @@ class DiffusionDecoder(Denoiser):
         if config.linear_prior:
             self.token_prior = TokenPrior(len(config.levels), self.config.network.in_channels, self.config.sigma_data)
 
-    def told(self, tokens: Tensor, like: Tensor, *, keep: Tensor | None = None, start: int = 0) -> Prepared:
+    def conditioned(self, tokens: Tensor, like: Tensor, *, keep: Tensor | None = None, start: int = 0) -> Prepared:
         """Conditions for latents of the shape, dtype and device of `like`.
 
-        keep bool `[B]`: where False nothing is told (zeros, and no guess), as guidance's other half wants it. start: which
+        keep bool `[B]`: where False nothing is shown (zeros, and no guess), as guidance's other half wants it. start: which
         latent frame of its video the first is. Raises ConfigError for ids out of range and a grid that does not fit.
         """
         self.require_tokens(tokens, like)

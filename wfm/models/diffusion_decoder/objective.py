@@ -31,7 +31,7 @@ class DecoderObjective(DenoisingObjective):
     ) -> Prepared:
         assert isinstance(model, DiffusionDecoder)
         tokens = batch["tokens"].long()[:, self.start :]
-        return model.told(tokens, clean, keep=draw["keep_text"], start=self.start)
+        return model.conditioned(tokens, clean, keep=draw["keep_text"], start=self.start)
 
     def deviations(self, model: Denoiser, frames: int) -> Tensor:
         return model.statistics.of(frames + self.start)[1][:, self.start :]

@@ -119,20 +119,21 @@ def test_expected_is_the_level_nearest_to_the_mean() -> None:
 
 @pytest.mark.parametrize("form", FORMS, ids=str)
 def test_a_guess_is_read_where_it_predicts(form, given) -> None:
-    """With and without cache alike; another guess of the last frame changes the last frame only."""
+    """With and without cache alike; another extrapolation of the last frame changes the last frame only."""
     past, actions = given
     model = build(**form, extrapolate=True)
-    guess = torch.randint(0, 24, (3, 4, 4, 4), generator=torch.Generator().manual_seed(2))
-    other = guess.clone()
+    extrapolated = torch.randint(0, 24, (3, 4, 4, 4), generator=torch.Generator().manual_seed(2))
+    other = extrapolated.clone()
     other[:, 3] = (other[:, 3] + 5) % 24
-    cached = continue_tokens(model, past, actions, frames=4, choose=greedy, guess=guess)
+    cached = continue_tokens(model, past, actions, frames=4, choose=greedy, extrapolated=extrapolated)
     assert torch.equal(
-        cached, continue_tokens(model, past, actions, frames=4, choose=greedy, guess=guess, use_cache=False)
+        cached,
+        continue_tokens(model, past, actions, frames=4, choose=greedy, extrapolated=extrapolated, use_cache=False),
     )
-    changed = continue_tokens(model, past, actions, frames=4, choose=greedy, guess=other)
+    changed = continue_tokens(model, past, actions, frames=4, choose=greedy, extrapolated=other)
     assert torch.equal(cached[:, :3], changed[:, :3])
     assert not torch.equal(cached[:, 3], changed[:, 3])
-    with pytest.raises(ConfigError, match="give its tokens as `guess`"):
+    with pytest.raises(ConfigError, match="give its tokens as `extrapolated`"):
         continue_tokens(model, past, actions, frames=4, choose=greedy)
 
 

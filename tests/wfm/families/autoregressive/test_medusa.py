@@ -52,10 +52,10 @@ def test_ties_fall_as_they_do_in_greedy_decoding():
 
 def test_a_guess_is_seen_where_it_belongs():
     model, (past, actions) = build(4, vocabulary="digits", copy_bias=True, extrapolate=True), given(4, 2)
-    guess = torch.randint(0, 24, (2, 3, 4, 4), generator=torch.Generator().manual_seed(9))
-    wanted = continue_tokens(model, past, actions, frames=3, choose=greedy, guess=guess)
-    assert torch.equal(continue_with_drafts(model, past, actions, frames=3, guess=guess).tokens, wanted)
-    other = continue_with_drafts(model, past, actions, frames=3, guess=guess.flip(1)).tokens
+    extrapolated = torch.randint(0, 24, (2, 3, 4, 4), generator=torch.Generator().manual_seed(9))
+    wanted = continue_tokens(model, past, actions, frames=3, choose=greedy, extrapolated=extrapolated)
+    assert torch.equal(continue_with_drafts(model, past, actions, frames=3, extrapolated=extrapolated).tokens, wanted)
+    other = continue_with_drafts(model, past, actions, frames=3, extrapolated=extrapolated.flip(1)).tokens
     assert not torch.equal(other, wanted)
 
 

@@ -14,12 +14,12 @@ from wfm.training.encoded import Encoded
 TOKENIZER = TokenizerConfig(temporal_compression=8)
 
 
-def encoded(guess_from: int) -> Encoded:
+def encoded(extrapolate_from: int) -> Encoded:
     arrays = {"latents": torch.zeros(1, 16, 5, 2, 2)}
-    if guess_from:
-        arrays["guess"] = torch.zeros(1, 16, 5, 2, 2)
+    if extrapolate_from:
+        arrays["extrapolated"] = torch.zeros(1, 16, 5, 2, 2)
     statistics = {"mean": [[0.0]] * 16, "std": [[1.0]] * 16}
-    return Encoded(ArrayDataset(("a",), arrays), None, statistics, ActionSpec.null(), 24.0, guess_from)
+    return Encoded(ArrayDataset(("a",), arrays), None, statistics, ActionSpec.null(), 24.0, extrapolate_from)
 
 
 def config(*counts: int) -> DiffusionTrainingConfig:
@@ -33,9 +33,9 @@ def test_what_fits_is_taken() -> None:
 
 
 @pytest.mark.parametrize(
-    ("counts", "guess_from", "says"),
-    [((2,), 0, "hold no guess"), ((2,), 17, "made from 17"), ((1, 2), 9, r"means \[1, 9\] given frames")],
+    ("counts", "extrapolate_from", "says"),
+    [((2,), 0, "hold no extrapolated past"), ((2,), 17, "made from 17"), ((1, 2), 9, r"means \[1, 9\] given frames")],
 )
-def test_what_does_not_fit_is_refused(counts: tuple[int, ...], guess_from: int, says: str) -> None:
+def test_what_does_not_fit_is_refused(counts: tuple[int, ...], extrapolate_from: int, says: str) -> None:
     with pytest.raises(ConfigError, match=says):
-        FITTING.settle(config(*counts), TOKENIZER, encoded(guess_from))
+        FITTING.settle(config(*counts), TOKENIZER, encoded(extrapolate_from))

@@ -81,7 +81,7 @@ def test_the_null_action_is_learned_and_is_not_the_zero_action(build, sample) ->
     with torch.no_grad():
         none = model(tokens, None)
         assert not torch.allclose(none, model(tokens, torch.zeros_like(actions)))
-        unknown = model(tokens, actions, known=torch.tensor([False, True]))
+        unknown = model(tokens, actions, has_actions=torch.tensor([False, True]))
         assert torch.equal(unknown[0], none[0])
         assert torch.equal(unknown[1], model(tokens, actions)[1])
 
@@ -100,8 +100,8 @@ def test_the_copy_bias_scores_the_level_that_is_there(build, sample) -> None:
             table.copy_(1e3 * torch.eye(len(table)))
         logits = model(tokens)
     blocks = model.vocabulary.split(logits)
-    guess = model.vocabulary.ids(torch.stack([block.argmax(-1) for block in blocks], dim=-1))
-    assert torch.equal(guess, model.patchify(tokens)[:, :-16])
+    extrapolated = model.vocabulary.ids(torch.stack([block.argmax(-1) for block in blocks], dim=-1))
+    assert torch.equal(extrapolated, model.patchify(tokens)[:, :-16])
 
 
 def test_attention_block_against_torch(build) -> None:
@@ -156,13 +156,15 @@ def test_a_pack_equals_its_videos_one_by_one(build, form) -> None:
     model = build(**form, extrapolate=True, text_embed_dim=5)
     generator = torch.Generator().manual_seed(3)
     sizes = [(3, 4, 4), (2, 2, 6), (4, 2, 2), (3, 4, 4)]
-    tokens, guess = ([torch.randint(0, 24, size, generator=generator) for size in sizes] for _ in range(2))
+    tokens, extrapolated = ([torch.randint(0, 24, size, generator=generator) for size in sizes] for _ in range(2))
     actions = [torch.randn(1 + 4 * (t - 1), 3, generator=generator, dtype=torch.float64) for t, _, _ in sizes]
     text = torch.randn(4, 6, 5, generator=generator, dtype=torch.float64)
     lengths = torch.tensor([6, 1, 3, 4])
-    found = model.packed(tokens, actions, guess, text, lengths)
+    found = model.packed(tokens, actions, extrapolated, text, lengths)
     for i, out in enumerate(found):
-        alone = model(tokens[i][None], actions[i][None], None, guess[i][None], text[i : i + 1], lengths[i : i + 1])
+        alone = model(
+            tokens[i][None], actions[i][None], None, extrapolated[i][None], text[i : i + 1], lengths[i : i + 1]
+        )
         assert (out - alone[0]).abs().max() < 1e-10 * alone.abs().max()
     plain = build(**form)
     assert (plain.packed(tokens[:1])[0] - plain(tokens[0][None])[0]).abs().max() < 1e-10

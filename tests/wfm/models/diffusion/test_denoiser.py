@@ -100,14 +100,14 @@ def test_options_change_what_they_claim_to(denoiser):
     assert denoiser().config.network_config.extra_channels == 0
     assert denoiser(repeat_last=True).config.network_config.extra_channels == 3
     assert denoiser(repeat_last=True, extrapolate=True).config.network_config.extra_channels == 6
-    model, guess = denoiser(extrapolate=True), latents(2)
-    given, future = guess.clone(), guess.clone()
+    model, extrapolated = denoiser(extrapolate=True), latents(2)
+    given, future = extrapolated.clone(), extrapolated.clone()
     given[:, :, :2] += 1
     future[:, :, 2:] += 1
-    made, other, same = (denoise(model, tensors={"guess": shown}) for shown in (guess, future, given))
+    made, other, same = (denoise(model, tensors={"extrapolated": shown}) for shown in (extrapolated, future, given))
     assert not torch.equal(made, other)
     assert torch.equal(made, same), "where frames are given they are what is shown"
-    with pytest.raises(ConfigError, match="give its latents as `guess`"):
+    with pytest.raises(ConfigError, match="give its latents as `extrapolated`"):
         denoise(model)
 
 

@@ -165,7 +165,7 @@ def test_given_frames_cost_nothing(denoiser, name):
 @pytest.mark.parametrize("name", BOTH)
 def test_of_an_image_nothing_is_given(denoiser, name):
     objective = DenoisingObjective(BOTH[name](condition_latents=(0, 1, 2)))
-    images = {key: x[:, :, :1] if key == "latents" else x for key, x in batch().items() if key != "guess"}
+    images = {key: x[:, :, :1] if key == "latents" else x for key, x in batch().items() if key != "extrapolated"}
     model = denoiser(objective=name, action_width=1)
     drawn = objective.draw(model, torch.arange(50), images["latents"].shape)
     assert (drawn["given"] == 0).all()
@@ -303,7 +303,7 @@ def test_what_does_not_fit_is_refused(denoiser):
         DenoisingObjective(EDMConfig()).loss(denoiser(objective="flow"), batch(), 0)
     with pytest.raises(ConfigError, match="takes no past"):
         DenoisingObjective(EDMConfig()).loss(denoiser(network={"condition_mask": False}), batch(), 0)
-    with pytest.raises(ConfigError, match="`guess`"):
+    with pytest.raises(ConfigError, match="`extrapolated`"):
         DenoisingObjective(EDMConfig()).loss(denoiser(extrapolate=True), {**without_actions()}, 0)
     with pytest.raises(ConfigError, match="time_std"):
         FlowConfig.parse({"time_std": 0})

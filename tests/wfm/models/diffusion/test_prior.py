@@ -89,23 +89,27 @@ def test_an_untrained_model_with_a_prior_predicts_it(denoiser, objective):
 
 
 def test_it_takes_a_good_guess_and_corrects_it():
-    """The truth is the guess of the same frame, brightened: nothing of the last given frame is needed."""
+    """The truth is the extrapolation of the same frame, brightened: nothing of the last given frame is needed."""
     torch.manual_seed(0)
-    guess = torch.randn(200, 3, 5, 6, 6)
-    latents = 1.5 * guess
-    prior = LinearPrior(3, 6, 0.5, guess=True)
-    prior.fit(latents, guess=guess, given=2)
-    condition = torch.cat([latents[:, :, :2], guess[:, :, 2:]], dim=2)
+    extrapolated = torch.randn(200, 3, 5, 6, 6)
+    latents = 1.5 * extrapolated
+    prior = LinearPrior(3, 6, 0.5, extrapolated=True)
+    prior.fit(latents, extrapolated=extrapolated, given=2)
+    condition = torch.cat([latents[:, :, :2], extrapolated[:, :, 2:]], dim=2)
     mean, deviation = prior(condition, torch.full((200,), 2))
     assert (mean - latents)[:, :, 2:].abs().max() < 0.02
     assert deviation[:, :, 2:].max() <= 0.0101
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
-@pytest.mark.parametrize("guess", [False, True])
-def test_a_model_in_half_answers_a_state_in_fp32(dtype, guess):
+@pytest.mark.parametrize("extrapolated", [False, True])
+def test_a_model_in_half_answers_a_state_in_fp32(dtype, extrapolated):
     # As samplers ask; before: "expected scalar type Float but found BFloat16".
-    prior, latents, given = LinearPrior(3, 4, 0.5, guess=guess), torch.randn(2, 3, 4, 5, 5), torch.tensor([1, 2])
+    prior, latents, given = (
+        LinearPrior(3, 4, 0.5, extrapolated=extrapolated),
+        torch.randn(2, 3, 4, 5, 5),
+        torch.tensor([1, 2]),
+    )
     torch.nn.init.normal_(prior.weight, std=0.2)
     wanted, (mean, _) = prior(latents, given)[0], prior.to(dtype)(latents, given)
     assert mean.dtype == torch.float32

@@ -53,7 +53,7 @@ def test_tokens_are_channels_beside_the_latents(form):
     model = build(**form).double()
     tokens, noisy = pair()
     noisy, sigma = noisy.double(), 0.7
-    ready = model.told(tokens, noisy)
+    ready = model.conditioned(tokens, noisy)
     beside = [on_grid(model.embedding(tokens), noisy)]
     if "mark_first" in form:
         mark = torch.zeros(2, 1, 4, 4, 4, dtype=torch.float64)
@@ -77,10 +77,10 @@ def test_told_nothing_says_the_same_of_any_tokens(form):
     model = build(**form)
     tokens, noisy = pair()
     none = torch.zeros(2, dtype=torch.bool)
-    one, other = (model.denoise(noisy, 1.0, model.told(ids, noisy, keep=none)) for ids in (tokens, 11 - tokens))
+    one, other = (model.denoise(noisy, 1.0, model.conditioned(ids, noisy, keep=none)) for ids in (tokens, 11 - tokens))
     assert torch.equal(one, other)
-    assert not torch.equal(model.denoise(noisy, 1.0, model.told(tokens, noisy)), one)
-    mixed = model.denoise(noisy, 1.0, model.told(tokens, noisy, keep=torch.tensor([True, False])))
+    assert not torch.equal(model.denoise(noisy, 1.0, model.conditioned(tokens, noisy)), one)
+    mixed = model.denoise(noisy, 1.0, model.conditioned(tokens, noisy, keep=torch.tensor([True, False])))
     assert torch.allclose(mixed[1], one[1], atol=1e-6)
 
 
@@ -177,7 +177,7 @@ def test_a_folder_brings_it_back(tmp_path):
     again, card = load_model(tmp_path)
     assert card.family == "diffusion_decoder"
     with torch.no_grad():
-        wanted, found = (m.denoise(noisy, 1.0, m.told(tokens, noisy)) for m in (model, again))
+        wanted, found = (m.denoise(noisy, 1.0, m.conditioned(tokens, noisy)) for m in (model, again))
     assert torch.equal(wanted, found)
 
 
@@ -198,7 +198,7 @@ def test_what_does_not_fit_is_refused():
         (tokens.float(), "wanted integers"),
     ):
         with pytest.raises(ConfigError, match=says):
-            model.told(given, noisy)
+            model.conditioned(given, noisy)
     with pytest.raises(ConfigError, match="overlap is 4; windows of 4"):
         decode_to_latents(model, pair(9)[0], (4, 4), seeds=[1, 2], sampling=SAMPLING, window=4, overlap=4)
     other = Tokenizer(TokenizerConfig(latent_channels=4, channels=(8, 8, 8, 8)))
@@ -216,8 +216,8 @@ def test_a_decoder_in_half_answers_a_state_in_fp32(dtype):
     # As samplers ask; before: "expected scalar type Float but found BFloat16".
     tokens, noisy = pair()
     model = build(linear_prior=True)
-    wanted = model.denoise(noisy, 1.0, model.told(tokens, noisy))
+    wanted = model.denoise(noisy, 1.0, model.conditioned(tokens, noisy))
     model = model.to(dtype)
-    found = model.denoise(noisy, 1.0, model.told(tokens, noisy))
+    found = model.denoise(noisy, 1.0, model.conditioned(tokens, noisy))
     assert found.dtype == torch.float32
     assert (found - wanted).norm() < 0.05 * wanted.norm()
