@@ -1,9 +1,9 @@
-"""What each of two ranks runs under torchrun (see test_plain.py): FSDP2 over the plain models, compared with one process.
+"""What each of two ranks runs under torchrun (see test_plain.py): FSDP2 over a plain model, compared with one process.
 
-    python -m torch.distributed.run --nproc-per-node 2 -m tests.wfm.models.fsdp_ranks OUT
+    python -m torch.distributed.run --nproc-per-node 2 -m tests.wfm.models.fsdp_ranks OUT MODEL
 
-Every rank has half of the batch; parameters are spread over both. OUT gets one JSON line: by model, the worst difference of
-outputs and of gradients, relative to the largest, to those of the whole batch in one process.
+MODEL is a name of `tiny.MODELS`. Every rank has half of the batch; parameters are spread over both. OUT gets one JSON line: by
+rank, the worst difference of outputs and of gradients, relative to the largest, to those of the whole batch in one process.
 """
 
 import json
@@ -54,8 +54,8 @@ def main() -> None:
     torch.set_num_threads(1)
     dist.init_process_group("gloo")
     rank, world = dist.get_rank(), dist.get_world_size()
-    found = {name: compared(name, rank, world) for name in MODELS}
-    everyone: list[dict[str, dict[str, float]] | None] = [None] * world
+    found = compared(sys.argv[2], rank, world)
+    everyone: list[dict[str, float] | None] = [None] * world
     dist.all_gather_object(everyone, found)
     if rank == 0:
         Path(sys.argv[1]).write_text(json.dumps(everyone))

@@ -196,14 +196,16 @@ def outcome(model: nn.Module, given: list[Tensor]) -> list[Tensor]:
     return [out.detach(), *(p.grad.clone() for p in model.parameters() if p.grad is not None)]
 
 
-@pytest.mark.long
+@pytest.mark.parametrize("backend", ["aot_eager", pytest.param("inductor", marks=pytest.mark.long)])
 @pytest.mark.parametrize("name", tiny.MODELS)
-def test_torch_compile_takes_the_plain_model(name):
+def test_torch_compile_takes_the_plain_model(name, backend):
+    """`aot_eager` traces forward and backward as `inductor` does; that then calls a C++ compiler, which takes far longer."""
     make, given = tiny.MODELS[name]
     wanted, model = outcome(make(), given()), make()
     torch._dynamo.reset()
+    torch._dynamo.utils.counters.clear()
     for block in tiny.blocks_of(model):
-        block.compile(dynamic=False)
+        block.compile(dynamic=False, backend=backend)
     with torch._dynamo.config.patch(error_on_recompile=False, suppress_errors=False):
         found = outcome(model, given())
     assert torch._dynamo.utils.counters["frames"]["ok"] > 0
@@ -213,17 +215,19 @@ def test_torch_compile_takes_the_plain_model(name):
         assert (one - other).abs().max() <= 1e-12 * largest  # fp64; worst measured: see LOG
 
 
-@pytest.mark.long
-def test_fsdp2_on_two_ranks_takes_the_plain_models(tmp_path):
+@pytest.mark.parametrize(
+    "name", [name if name == "dit" else pytest.param(name, marks=pytest.mark.long) for name in tiny.MODELS]
+)
+def test_fsdp2_on_two_ranks_takes_the_plain_model(name, tmp_path):
     """Half a batch a rank, parameters spread over both: outputs, and gradients once put together, of the whole batch."""
     out = tmp_path / "found.json"
     launched = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     done = subprocess.run(
-        [*launched, "-m", "tests.wfm.models.fsdp_ranks", str(out)],
+        [*launched, "-m", "tests.wfm.models.fsdp_ranks", str(out), name],
         cwd=ROOT, capture_output=True, text=True, timeout=300, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-4000:]
-    for found in json.loads(out.read_text()):
-        assert set(found) == set(tiny.MODELS)
-        for name, off in found.items():
-            assert max(off.values()) <= 1e-12, (name, off)  # fp64; worst measured 1e-15
+    ranks = json.loads(out.read_text())
+    assert len(ranks) == 2
+    for off in ranks:
+        assert max(off.values()) <= 1e-12, off  # fp64; worst measured 1e-15
