@@ -27,8 +27,9 @@ import av
 import numpy as np
 
 from tests.benchmarks.paired import paired, print_line, time_of
+from wfm.curation.cut import shots
 from wfm.curation.cut.cut_ahead import CutAhead
-from wfm.curation.cut.cutter import CutConfig, Cutter, shots
+from wfm.curation.cut.cutter import CutConfig, Cutter
 from wfm.curation.cut.interlaced import FieldScan
 from wfm.curation.cut.shot_detection import ShotConfig
 from wfm.curation.cut.split import SplitConfig

@@ -5,7 +5,7 @@ temporal compression c, so the actions that lead to it are those at frames (i - 
 needs to know is how far the camera has come since the last frame that is given (the accumulated action) and how it
 moves now; both are sums that a network would otherwise have to learn to take.
 
-Absent, a learned null vector stands in its place: "no action is known" is not "nothing moves".
+Absent, nothing joins: "no action is known" is not "nothing moves", which is a vector of its own (actions of zero).
 """
 
 from collections.abc import Mapping
@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from wfm.actions import ActionSpec
 from wfm.conditions.condition import Condition, View, action_spec
 from wfm.errors import ConfigError
-from wfm.models.slots import Geometry, Null, Place, Slot, SlotConfig
+from wfm.models.slots import Geometry, Place, Slot, SlotConfig
 
 FREQUENCIES = (1.0, 2.0, 4.0)
 """Of the sines and cosines of the accumulated action."""
@@ -30,7 +30,6 @@ class Action(Condition):
     name: ClassVar[str] = "action"
     tensors: ClassVar[tuple[str, ...]] = ("actions",)
     slot: ClassVar[Slot] = "vector"
-    null: ClassVar[Null] = "learned"
 
     spec: ActionSpec = ActionSpec.null()
     "Names, units, frame of reference, rate and normaliser."

@@ -6,7 +6,7 @@ A condition says, in one file,
                data have no such signal, `track(frames)`: how it is made of a clip's frames
     encoder    a module: the batch's tensors -> what enters the model, at the width that `width` says
     slot       where that enters (`wfm.models.slots`)
-    null       what stands there where it is absent: `nothing` (exactly the model without it) or something learned
+    null       where it is absent nothing enters: the model is then exactly the one without it
     dropout    the share of samples that training shows without it
     spec       its fields: saved with the model, and refused on mismatch (`require_same`)
 
@@ -24,7 +24,7 @@ import pydantic
 from wfm.actions import ActionSpec
 from wfm.config import Config, Share
 from wfm.errors import ConfigError, InputError
-from wfm.models.slots import Geometry, Null, Slot, SlotConfig
+from wfm.models.slots import Geometry, Slot, SlotConfig
 from wfm.registry import Registry
 
 if TYPE_CHECKING:
@@ -70,7 +70,6 @@ class Condition(Config):
     "Names of its tensors in a batch, the first of which is the condition itself; empty: one, called as the condition is."
     slot: ClassVar[Slot]
     "Where it enters."
-    null: ClassVar[Null] = "nothing"
     replaces: ClassVar[tuple[str, ...]] = ()
     "Conditions that a model with this one goes without."
     dropout: Share = pydantic.Field(0.1)
@@ -97,7 +96,7 @@ class Condition(Config):
 
     def read(self, view: View) -> dict[str, np.ndarray]:
         """The arrays `[N, ...]` of windows by the names of `tensor_names()`; `has_<name>` bool `[N]` beside the first where
-        not all have it. Empty: none has, and the null stands for it. Raises DataError for what cannot be."""
+        not all have it. Empty: none has it. Raises DataError for what cannot be."""
         raise NotImplementedError(f"{type(self).__name__} reads nothing")
 
     def width(self, geometry: Geometry) -> int:
@@ -120,7 +119,6 @@ class Condition(Config):
             slot=self.slot,
             width=self.width(geometry),
             tensors=self.tensor_names(),
-            null=self.null,
             dropout=self.dropout,
             spec=self.resolved(),
         )
@@ -173,5 +171,5 @@ def encoders(
 
 
 def action_spec(meanings: Mapping[str, Mapping[str, Any]]) -> ActionSpec:
-    """What the actions of the data mean; the null action where they have none."""
+    """What the actions of the data mean; the spec of none where they have none."""
     return ActionSpec.parse(meanings["actions"]) if "actions" in meanings else ActionSpec.null()

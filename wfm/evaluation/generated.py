@@ -15,6 +15,9 @@ from wfm.errors import DataError, InputError
 if TYPE_CHECKING:
     from wfm.artifacts import Artifact
 
+CARD_FIELDS = ("family", "past_frames", "fps", "action_spec", "headline", "title", "labels")
+"""What is read of `card.json`."""
+
 TRUTH, CEILING, SHUFFLED = "truth", "tokenizer", "shuffled_action"
 
 
@@ -61,8 +64,8 @@ class GeneratedVideos:
 
 
 def read_generated(artifact: "Artifact", split: str) -> GeneratedVideos:
-    """Read one split. Raises InputError where the split was not generated, DataError where files contradict each
-    other."""
+    """Read one split. Raises InputError where the split was not generated or the artifact is older than what is read of it,
+    DataError where files contradict each other."""
     paths = split_files(artifact, split)
     folders = sorted({path.rpartition("/")[0] for path in paths})
     if not folders:
@@ -82,6 +85,12 @@ def read_generated(artifact: "Artifact", split: str) -> GeneratedVideos:
         samples, tensors = [samples[i] for i in order], {name: tensor[order] for name, tensor in tensors.items()}
     with artifact.open("card.json") as file:
         card = json.load(file)
+    lacking = [name for name in CARD_FIELDS if name not in card]
+    if lacking:
+        raise InputError(
+            f"artifact {artifact.key[:12]} ({artifact.kind}): its card.json lacks {', '.join(lacking)}; an older wfm made "
+            "it: generate again with this one"
+        )
     made = GeneratedVideos(
         family=str(card["family"]),
         split=split,

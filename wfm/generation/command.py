@@ -57,7 +57,7 @@ def generate_from_files(
 
     model_name_or_path: a bundle folder, ``model/NAME@ALIAS``, a key, or just NAME. mode: one of the family's
     (`Family.modes`); empty means that of its headline variant. num_frames: given and predicted frames together; 0 means
-    the training window. Without a file of actions the null action is used. text: a caption of the future, for a model that
+    the training window. Without a file of actions the model runs without them. text: a caption of the future, for a model that
     reads text; text_encoder: the folder of its encoder when that is no package. guidance: strength in the standard
     convention (1 is none), in place of the model's own; negative_text: what guidance moves away from. decoder: one that
     shows a model's tokens (a folder, a key, or its name in the store). Nothing is written unless everything went well;
@@ -136,7 +136,7 @@ def _actions(
 ) -> tuple[np.ndarray | None, dict[str, Any]]:
     """Raw actions ``[total, A]`` or None, and what was done to get them."""
     if action_file is None and camera_file is None:
-        return None, {"kind": "null", "words": "no action was given: the model's null action"}
+        return None, {"kind": "none", "words": "no action was given: the model without its actions"}
     if action_file is not None:
         kind, name, rows = "action", Path(action_file).name, read_actions(Path(action_file), world.action_spec)
     else:

@@ -17,7 +17,7 @@ the bit, on what else is in its part.
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -58,6 +58,8 @@ class HeldOut:
     "The same with other futures (`held_out_plan.shuffle_actions`); None where nothing is to be shuffled."
     examples: Mapping[int, int]
     "Rows that are written as mp4 too -> their number in the split."
+    signals: Mapping[str, np.ndarray] = field(default_factory=dict)
+    "Further signals that conditions read, by name: `[N, T, ...]`, raw units, and `has_<name>` bool `[N]`."
 
 
 def read_held_out(
@@ -90,7 +92,14 @@ def read_held_out(
         np.asarray(arguments["right"], np.float32).reshape(shape),
         np.asarray(arguments["shuffled"], np.float32).reshape(shape) if "shuffled" in arguments else None,
         {int(row): number for row, number in arguments["examples"].items()},
+        {name: as_signal(values) for name, values in arguments.get("signals", {}).items()},
     )
+
+
+def as_signal(values: list[Any]) -> np.ndarray:
+    """A signal of a part's arguments as it was."""
+    made = np.asarray(values)
+    return made if made.dtype == bool else made.astype(np.float32)
 
 
 def generate_part(part: PartLike) -> dict[str, int]:
@@ -148,7 +157,8 @@ def write_part(world: WorldModel, held: HeldOut, out: Path, *, seed: int) -> dic
             rows = slice(start, start + batch)
             words = [row["caption"] for row in held.rows[rows]] if world.reads_text else None
             mode = world.family.mode_of(name)
-            made[rows] = _videos(world, held.frames[rows], actions[rows], words, seeds[rows], name, mode)
+            beside = {signal: values[rows] for signal, values in held.signals.items()}
+            made[rows] = _videos(world, held.frames[rows], actions[rows], beside, words, seeds[rows], name, mode)
         save_tensors({"video": torch.from_numpy(made)}, folder / f"{name}.safetensors")
         for row, number in held.examples.items():
             write_mp4(out / "mp4" / f"{held.split}-{number:03d}-{name}.mp4", made[row], card.fps)
@@ -160,6 +170,7 @@ def _videos(
     world: WorldModel,
     truth: np.ndarray,
     actions: np.ndarray,
+    signals: Mapping[str, np.ndarray],
     captions: list[str] | None,
     seeds: list[int],
     name: str,
@@ -176,7 +187,13 @@ def _videos(
     else:
         known = actions if world.action_spec.width else None
         made = world.generate(
-            video[:, :, :given], known, num_frames=truth.shape[1], seeds=seeds, mode=mode, text=captions
+            video[:, :, :given],
+            known,
+            num_frames=truth.shape[1],
+            seeds=seeds,
+            mode=mode,
+            text=captions,
+            signals=signals,
         )
     frames = to_uint8(made.cpu().numpy())
     frames[:, :given] = truth[:, :given]

@@ -7,15 +7,15 @@ leaves it alone; it depends on its windows, their clips' bytes, the actions that
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from wfm.actions import ActionSpec
 from wfm.conditions.camera import constant_rate, is_moving
-from wfm.data.signals import SignalTable, read_signals
+from wfm.data.signals import read_signals
 from wfm.data.windows import hashed_place, window_row
 from wfm.errors import InputError
 from wfm.generation.held_out_config import HeldOutConfig
@@ -42,6 +42,8 @@ def plan_parts(
             inputs["signals"], split, spec, num_frames=encoded["num_frames"], stride_frames=config.stride_frames,
             limit=config.max_windows,
         )  # fmt: skip
+        made = inputs["signals"].manifest.config.get("conditions", {})
+        chosen = replace(chosen, signals=read_beside(chosen.signals, made) if config.conditions else {})
         shuffled = shuffle_actions(chosen, config.past_frames, spec)
         depends, given = plan_split(
             chosen, shuffled, split, examples=config.examples, windows_per_part=config.windows_per_part
@@ -64,6 +66,8 @@ class ChosenWindows:
     "float32 [N, T, A], raw units; width 0 for a model without actions."
     left: dict[str, int]
     "How many were left out, by reason."
+    signals: Mapping[str, np.ndarray] = field(default_factory=dict)
+    "Everything else that the data know of them, as `SignalTable.windows` gives it."
 
 
 def choose_windows(
@@ -97,19 +101,23 @@ def choose_windows(
             f"split {split!r} has nothing to predict: {left['without_actions']} windows without the model's actions, "
             f"and no other clip of {num_frames} frames or more"
         )
-    actions = _actions(table, kept, num_frames)
+    signals = table.windows(
+        [clip["clip_id"] for clip, _, _ in kept], [start for _, start, _ in kept], [num_frames] * len(kept)
+    )
+    actions = signals.get("actions", np.zeros((len(kept), num_frames, 0), np.float32))
     rows = [
         _row(*window[:2], own if window[0]["clip_id"] in acting else own[:, :0], known)
         for window, own in zip(kept, actions, strict=True)
     ]
-    return ChosenWindows(rows, [clip for clip, _, _ in kept], actions if spec.width else actions[..., :0], left)
+    acted = actions if spec.width else actions[..., :0]
+    return ChosenWindows(rows, [clip for clip, _, _ in kept], acted, left, signals)
 
 
-def _actions(table: SignalTable, kept: Sequence[tuple[dict[str, Any], int, str]], num_frames: int) -> np.ndarray:
-    found = table.windows(
-        [clip["clip_id"] for clip, _, _ in kept], [start for _, start, _ in kept], [num_frames] * len(kept)
-    )
-    return found.get("actions", np.zeros((len(kept), num_frames, 0), np.float32))
+def read_beside(signals: Mapping[str, np.ndarray], made: Collection[str]) -> dict[str, np.ndarray]:
+    """Those that are given as they are: the actions are given apart, and what conditions make of frames (`made`) is made of the
+    given frames alone."""
+    apart = {"actions", *made}
+    return {name: values for name, values in signals.items() if name.removeprefix("has_") not in apart}
 
 
 def _row(clip: Mapping[str, Any], start: int, actions: np.ndarray, known: ActionSpec) -> dict[str, Any]:
@@ -153,7 +161,8 @@ def plan_split(
     """(inputs, arguments) of ``map_parts`` for the windows of a split, models left out.
 
     A part's arguments are its ``rows``, the data set's ``parts`` that hold their clips, the actions ``right`` and ``shuffled``
-    (lists; no ``shuffled`` where nothing is to be shuffled), and the ``examples`` among its rows: row -> number in the split.
+    (lists; no ``shuffled`` where nothing is to be shuffled), further ``signals`` by name, if any, and the ``examples`` among
+    its rows: row -> number in the split.
     """
     places = [hashlib.sha256(row["clip_id"].encode()).hexdigest() for row in chosen.rows]
     named = part_names(Counter(places), windows_per_part, 0)
@@ -179,6 +188,12 @@ def plan_split(
             "actions": {of: hashlib.sha256(values.tobytes()).hexdigest() for of, values in acted.items()},
             "examples": arguments[name]["examples"],
         }
+        if chosen.signals:
+            beside = {of: values[rows] for of, values in chosen.signals.items()}
+            arguments[name]["signals"] = {of: values.tolist() for of, values in beside.items()}
+            inputs[name]["signals"] = {
+                of: hashlib.sha256(values.tobytes()).hexdigest() for of, values in beside.items()
+            }
     return inputs, arguments
 
 

@@ -11,6 +11,7 @@ from wfm.conditions.action import Action
 from wfm.conditions.condition import Condition, View, of_slots
 from wfm.conditions.extrapolation import Extrapolation
 from wfm.data.loader import as_frames, as_video
+from wfm.errors import ConfigError
 from wfm.generation.rollout import Given
 from wfm.models.slots import slots_of
 
@@ -32,7 +33,8 @@ class ConditionReading:
         """See `wfm.generation.rollout.Reading`."""
         pixels = None if past is None else as_frames(past).cpu().numpy()
         view = View(self._signals(pixels, beside, start, length), length, self.fps, {"actions": self.spec.resolved()})
-        read = {name: torch.from_numpy(x) for reader in self.readers for name, x in reader.read(view).items()}
+        arrays = {name: x for reader in self.readers for name, x in _of_all(reader, view).items()}
+        read = {name: torch.from_numpy(x) for name, x in arrays.items()}
         found = {name: x.to(self.weight if x.is_floating_point() else self.weight.device) for name, x in read.items()}
         if past is not None and pixels is not None and self.extrapolates:
             given = pixels.shape[1]
@@ -43,12 +45,27 @@ class ConditionReading:
     def _signals(self, pixels: np.ndarray | None, beside: Given, start: int, length: int) -> dict[str, np.ndarray]:
         """What the caller gave of the window's frames, past the end the last row again; and what conditions make of those that
         are given."""
-        signals: dict[str, np.ndarray] = {}
-        if beside.actions is not None:
-            rows = np.arange(start, start + length).clip(max=beside.actions.shape[1] - 1)
-            signals["actions"] = beside.actions[:, rows]
+        told = {**beside.signals, **({} if beside.actions is None else {"actions": beside.actions})}
+        signals = {name: x if x.ndim == 1 else x[:, _rows(start, length, x.shape[1])] for name, x in told.items()}
         for name, condition in self.conditions.items() if pixels is not None else ():
             made = [track for track in (condition.track(one, self.fps) for one in pixels) if track is not None]  # type: ignore[union-attr]
             if made:
                 signals[name] = np.stack([track.values for track in made])
         return signals
+
+
+def _of_all(reader: Condition, view: View) -> dict[str, np.ndarray]:
+    """What a condition reads of sequences that all have it, or that all have not. Raises ConfigError for some of both."""
+    read = reader.read(view)
+    has = np.concatenate([read.pop(name) for name in list(read) if name.startswith("has_")] or [np.ones(1, bool)])
+    if not has.any():
+        return {}
+    if not has.all():
+        raise ConfigError(
+            f"condition {reader.name!r}: {int((~has).sum())} of {len(has)} sequences lack it; ask for these by themselves"
+        )
+    return read
+
+
+def _rows(start: int, length: int, known: int) -> np.ndarray:
+    return np.arange(start, start + length).clip(max=known - 1)

@@ -21,16 +21,19 @@ class Given(NamedTuple):
     """What the caller gives beside the past, of B sequences."""
 
     actions: np.ndarray | None = None
-    "Raw, `[B, T, A]`; None: the null action."
+    "Raw, `[B, T, A]`; None: none are known."
     text: Mapping[str, Tensor] = MappingProxyType({})
     "Tensors of the captions, `[B, ...]`."
     negative: Mapping[str, Tensor] = MappingProxyType({})
     "Tensors of the negative prompt, one row for all."
+    signals: Mapping[str, np.ndarray] = MappingProxyType({})
+    "What further conditions read, raw: `[B, T, ...]`, and `has_<name>` bool `[B]`."
 
     def rows(self, index: list[int]) -> "Given":
         """Of the sequences `index`."""
         actions = None if self.actions is None else self.actions[index]
-        return Given(actions, {name: x[index] for name, x in self.text.items()}, self.negative)
+        text, signals = ({name: x[index] for name, x in of.items()} for of in (self.text, self.signals))
+        return Given(actions, text, self.negative, signals)
 
 
 class Shows(Protocol):

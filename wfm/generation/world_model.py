@@ -148,13 +148,15 @@ class WorldModel:
         mode: str = "",
         text: Sequence[str] | None = None,
         negative_text: str = "",
+        signals: Mapping[str, np.ndarray] | None = None,
     ) -> Tensor:
         """Continue ``past [B, 3, P, H, W]`` in [-1, 1] to ``num_frames = T`` frames ``[B, 3, T, H, W]``; the first P
         as given, bit for bit.
 
         actions: raw units ``[B, T, A]`` (a row for every frame; the row of frame t acts between t and t + 1), or None
-        for the null action. text: a caption for each sequence, or None for the empty text. negative_text: what guidance moves
-        away from, in place of the empty text; it needs guidance that drops the text. seeds: one for each sequence;
+        where none are known. text: a caption for each sequence, or None for the empty text. negative_text: what guidance moves
+        away from, in place of the empty text; it needs guidance that drops the text. signals: what further conditions read, by
+        name, raw units ``[B, T, ...]``, and ``has_<name>`` bool ``[B]`` where not every sequence has it. seeds: one each;
         sequence b depends on ``past[b], actions[b], text[b], seeds[b]`` alone. T may exceed the training window: the
         future is then rolled out window by window, each started from the last P frames of the one before, with a seed
         derived from (seed, window). The same call on the same machine gives the same bits. Raises ConfigError for what
@@ -167,7 +169,7 @@ class WorldModel:
         self._check(past, total, seeds)
         require_finite(past, "the past")
         self._check_actions(actions, past.shape[0], total)
-        given = self._given(actions, text, past.shape[0], negative_text)
+        given = self._given(actions, text, past.shape[0], negative_text)._replace(signals=dict(signals or {}))
         size, rollout = self.sampling_batch, self.rollout()
         rows = []
         for start in range(0, past.shape[0], size):

@@ -7,13 +7,14 @@
                 `[B, t, h, w]`
     sequence    places of the sequence itself: latent frames, or tokens, that are given
 
-A network knows a condition by its name, its slot and its width and nothing else. What the tensors mean, where they come from
+A network knows a condition by its name, its slot and its width and nothing else. Where it is absent nothing enters: the model
+is then exactly the one without it. What the tensors mean, where they come from
 and how they are encoded is `wfm.conditions`'.
 """
 
 import re
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, Self
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
 import pydantic
 
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 Slot = Literal["vector", "context", "channels", "sequence"]
-Null = Literal["nothing", "learned"]
 
 
 class SlotConfig(Config):
@@ -35,29 +35,15 @@ class SlotConfig(Config):
     "Features of a latent frame, of a token or of a place."
     tensors: tuple[str, ...] = pydantic.Field(min_length=1)
     "Names of its tensors in a batch, the condition itself first; of a context the second is the number of tokens of each."
-    null: Null = "nothing"
-    """What stands in its place where it is absent: nothing, so that the model is exactly the one without it, or (a vector
-    only) something learned."""
     dropout: Share = 0.0
     "Share of samples trained as if it were absent, where the objective has no field of its own for it."
     spec: dict[str, Any] = {}
     "What the condition means: the values of its class in `wfm.conditions`."
 
-    @pydantic.model_validator(mode="after")
-    def _null_fits(self) -> Self:
-        if self.null == "learned" and self.slot != "vector":
-            raise ValueError(f"null is 'learned' in slot {self.slot!r}: only a vector has one; use 'nothing'")
-        return self
-
     @property
     def presence(self) -> str:
         """The tensor bool `[B]` of a batch that says which samples have it; none in the batch: all have."""
         return f"has_{self.tensors[0]}"
-
-    @property
-    def features(self) -> int:
-        """Width that a network reads: a vector with a learned null begins with a 1 (a null's own first entry starts at 0)."""
-        return self.width + (self.null == "learned")
 
 
 class Geometry(NamedTuple):

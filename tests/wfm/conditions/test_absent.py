@@ -16,6 +16,7 @@ from wfm.models.slots import SlotConfig
 VECTOR = {"depth": {"slot": "vector", "width": 3, "tensors": ["depth"]}}
 CONTEXT = {"story": {"slot": "context", "width": 5, "tensors": ["story", "story_lengths"]}}
 CHANNELS = {"flow": {"slot": "channels", "width": 2, "tensors": ["flow"]}}
+CAMERA = {"camera": {"slot": "vector", "width": 2 * (7 + 4), "tensors": ["camera"]}}
 NETWORK = {
     "in_channels": 3, "condition_mask": True, "concat_padding_mask": False, "text_embed_dim": 0,
     "num_attention_heads": 2, "attention_head_dim": 12, "num_layers": 2, "adaln_lora_dim": 4, "max_size": [8, 16, 16],
@@ -33,7 +34,7 @@ def drawn(*shape: int, seed: int = 0) -> Tensor:
 
 TENSORS = {
     "depth": drawn(B, FRAMES, 3), "story": drawn(B, 6, 5), "story_lengths": torch.tensor([6, 2]),
-    "flow": drawn(B, 2, FRAMES, 4, 4), "actions": drawn(B, 13, 2), "text": drawn(B, 6, 7),
+    "flow": drawn(B, 2, FRAMES, 4, 4), "actions": drawn(B, 13, 2), "camera": drawn(B, 13, 2, seed=3), "text": drawn(B, 6, 7),
     "text_lengths": torch.tensor([3, 6]), "guess": drawn(B, 3, FRAMES, 4, 4),
 }  # fmt: skip
 
@@ -98,9 +99,13 @@ CASES = [
     (diffusion, "depth", {"conditions": VECTOR}),
     (diffusion, "story", {"conditions": CONTEXT}),
     (diffusion, "text", {"network": {"text_embed_dim": 7}}),
+    (diffusion, "action", {"action_width": 2}),
+    (diffusion, "camera", {"conditions": CAMERA}),
     (autoregressive, "depth", {"conditions": VECTOR}),
     (autoregressive, "story", {"conditions": CONTEXT}),
     (autoregressive, "text", {"text_embed_dim": 7}),
+    (autoregressive, "action", {"action_width": 2}),
+    (autoregressive, "camera", {"conditions": CAMERA}),
 ]
 
 
@@ -118,13 +123,9 @@ def test_absent_is_bit_for_bit_the_model_without_it(family, name, more) -> None:
 
 
 @pytest.mark.parametrize("family", [diffusion, autoregressive])
-def test_the_null_of_the_action_is_learned_and_stands_for_all_that_have_none(family) -> None:
+def test_no_action_is_known_and_nothing_moves_are_two_things(family) -> None:
     model = family(action_width=2)
-    actions = {"actions": TENSORS["actions"]}
-    none, some = model({}), model(actions, {"action": torch.tensor([True, False])})
-    assert torch.allclose(some[1], none[1], atol=1e-6)
-    assert not torch.allclose(some[0], none[0])
-    assert not torch.allclose(none, family()({})), "which is something"
+    assert not torch.allclose(model({"actions": torch.zeros_like(TENSORS["actions"])}), model({}))
 
 
 def test_channels_that_are_absent_are_zeros() -> None:

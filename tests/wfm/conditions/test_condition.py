@@ -121,12 +121,7 @@ def test_the_features_of_an_action_say_how_far_and_how_fast() -> None:
     assert found.shape == (2, 5, action.width(GEOMETRY))
     assert torch.allclose(found[0, :, 0], torch.tensor([-8.0, 0.0, 8.0, 16.0, 24.0]) / 24)
     assert action.slot_config(GEOMETRY) == SlotConfig(
-        slot="vector", width=found.shape[-1], tensors=("actions",), null="learned", dropout=0.1, spec=action.resolved()
+        slot="vector", width=found.shape[-1], tensors=("actions",), dropout=0.1, spec=action.resolved()
     )
     with pytest.raises(ConfigError, match=r"actions have shape \[2, 33, 3\], wanted \[2, frames, 2\]"):
         encode({"actions": torch.ones(2, 33, 3)}, Place(5, torch.tensor([2, 2])))
-
-
-def test_only_a_vector_learns_its_null() -> None:
-    with pytest.raises(ConfigError, match="null is 'learned' in slot 'context'"):
-        SlotConfig.parse({"slot": "context", "width": 3, "tensors": ["a"], "null": "learned"})

@@ -26,7 +26,7 @@ from wfm.generation.sampler_config import SamplerConfig
 from wfm.models.autoregressive.config import AutoregressiveConfig
 from wfm.models.folder import load_model, save_model
 from wfm.models.presence import tensors_of
-from wfm.models.slots import Geometry, Null, Slot
+from wfm.models.slots import Geometry, Slot
 from wfm.models.tokenizer import TokenizerConfig
 from wfm.training.config import WorldTrainingConfig
 from wfm.training.encoded import Encoded, with_conditions
@@ -39,7 +39,6 @@ class Brightness(Condition):
 
     name: ClassVar[str] = "brightness"
     slot: ClassVar[Slot] = "vector"
-    null: ClassVar[Null] = "nothing"
     gamma: float = 1.0
 
     def track(self, frames: np.ndarray, fps: float) -> Track:
@@ -160,6 +159,37 @@ def test_a_future_reads_the_given_frames_of_every_window() -> None:
     past = torch.stack([torch.full((3, 5, 16, 16), level) for level in (-1.0, 0.5)])
     found = reading.tensors(past, Given(), 0, 9)
     assert found["brightness"].flatten().tolist() == pytest.approx([-1.0, 0.5], abs=0.01)
+
+
+class Depth(Brightness):
+    """That of a sidecar, at the end of the window."""
+
+    name: ClassVar[str] = "depth"
+
+    def track(self, frames: np.ndarray, fps: float) -> None:
+        return None
+
+    def read(self, view: View) -> dict[str, np.ndarray]:
+        has = view.signals.get("has_depth")
+        return {"depth": view.signals["depth"][:, -1], **({} if has is None else {"has_depth": has})}
+
+
+def test_a_future_reads_what_the_caller_gives_of_its_own_frames(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(registry, "_plug_ins", lambda group: {"depth": (f"{__name__}:Depth",)})
+    slot = Depth().slot_config(Geometry(4, 24.0)).resolved()
+    config = AutoregressiveConfig.parse({"levels": (4, 4), "dim": 24, "conditions": {"depth": slot}})
+    reading = ConditionReading(config, ActionSpec.null(), 24.0, torch.zeros(()))
+    depth = np.stack([np.arange(13.0), -np.arange(13.0)]).astype(np.float32)[..., None]
+    past = torch.zeros(2, 3, 5, 16, 16)
+    for start, ends in ((0, [8, -8]), (4, [12, -12]), (8, [12, -12])):  # past its end the last row again
+        given = Given(signals={"depth": depth, "has_depth": np.ones(2, bool)})
+        assert reading.tensors(past, given, start, 9)["depth"].flatten().tolist() == ends
+        assert list(reading.tensors(past, given.rows([1]), start, 9)["depth"].flatten()) == ends[1:]
+    absent = Given(signals={"depth": depth, "has_depth": np.zeros(2, bool)})
+    assert reading.tensors(past, absent, 0, 9) == {}
+    some = Given(signals={"depth": depth, "has_depth": np.array([True, False])})
+    with pytest.raises(ConfigError, match="condition 'depth': 1 of 2 sequences lack it; ask for these by themselves"):
+        reading.tensors(past, some, 0, 9)
 
 
 def test_another_spec_and_an_unknown_field_are_refused() -> None:

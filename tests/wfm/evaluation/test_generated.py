@@ -34,6 +34,7 @@ def stored(made, tmp_path, card_changes=None, drop=()):
         "labels": dict(made.labels),
         **(card_changes or {}),
     }
+    card = {name: value for name, value in card.items() if name not in drop}
     (attempt.path / "card.json").write_text(json.dumps(card))
     return attempt.commit(stage="generate_videos", kind="generated")
 
@@ -58,6 +59,12 @@ def test_videos_without_actions_are_read(make, tmp_path):
 def test_another_split_is_refused_and_the_choices_are_named(make, tmp_path):
     with pytest.raises(InputError, match=r"'test'.*val"):
         read_generated(stored(make(2), tmp_path), "test")
+
+
+def test_videos_of_an_older_version_are_refused_with_what_to_do(make, tmp_path):
+    artifact = stored(make(2), tmp_path, drop=("headline", "title", "labels"))
+    with pytest.raises(InputError, match=rf"{artifact.key[:12]} .*lacks headline, title, labels; .*generate again"):
+        read_generated(artifact, "val")
 
 
 @pytest.mark.parametrize(

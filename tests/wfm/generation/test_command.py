@@ -52,7 +52,7 @@ def test_a_video_and_its_sidecar(store, bundle, past, made, tmp_path) -> None:
     assert seconds[1] == pytest.approx(1 / 24, abs=1e-3)
     note = json.loads(written.sidecar.read_text())
     assert note["seed"] == 7
-    assert note["actions"]["kind"] == "null"
+    assert note["actions"]["kind"] == "none"
     assert note["model"]["key"] == ""
     assert note["past"]["crop_top_left_height_width"] == [2, 0, 16, 16]
     assert note["past"]["resampled"] is False

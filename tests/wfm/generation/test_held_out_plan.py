@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,8 @@ from wfm.actions import ActionSpec
 from wfm.artifacts import Artifact, Store
 from wfm.data.signals import MEANINGS, ClipSignals, Track, write_signals
 from wfm.errors import InputError
-from wfm.generation.held_out_plan import ChosenWindows, choose_windows, plan_split, shuffle_actions
+from wfm.generation.held_out import as_signal
+from wfm.generation.held_out_plan import ChosenWindows, choose_windows, plan_split, read_beside, shuffle_actions
 
 SPEC = ActionSpec(
     names=("camera_orbit_rate", "camera_elevation_rate", "actor_velocity_x"),
@@ -94,6 +96,27 @@ def test_windows_without_the_models_actions_are_left_out_and_counted(tmp_path: P
 def test_actions_that_mean_something_else_are_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="'units'"):
         chosen(tmp_path, [clip(1)], SPEC.model_copy(update={"units": ("rad/s", "deg/s", "m/s")}))
+
+
+def test_what_further_conditions_read_goes_along_and_what_is_made_of_frames_does_not(tmp_path: Path) -> None:
+    depth = {f"clip{n}": np.full((13, 1), n, np.float32) for n in range(4)}
+    clips = [
+        replace(one, tracks={**one.tracks, "depth": Track(depth[one.row["clip_id"]], {}), "made": Track(rows, {})})
+        for one, rows in ((clip(n), np.zeros((13, 2), np.float32)) for n in range(4))
+    ]
+    held = chosen(tmp_path, clips)
+    beside = read_beside(held.signals, {"made": {}})
+    assert sorted(beside) == ["depth", "has_depth"]
+    inputs, arguments = planned(replace(held, signals=beside), 64)
+    (part,) = arguments.values()
+    found = {name: as_signal(values) for name, values in part["signals"].items()}
+    assert found["depth"].dtype == np.float32
+    assert np.array_equal(found["depth"], np.stack([depth[row["clip_id"]] for row in part["rows"]]))
+    assert found["has_depth"].all()
+    other = {**beside, "depth": beside["depth"] + 1}
+    assert planned(replace(held, signals=other), 64)[0] != inputs
+    plain_inputs, plain = planned(replace(held, signals={}), 64)
+    assert not any("signals" in one for one in (*plain.values(), *plain_inputs.values())), "keys of before"
 
 
 def planned(held: ChosenWindows, windows_per_part: int, **more: Any) -> tuple[dict[str, Any], dict[str, Any]]:

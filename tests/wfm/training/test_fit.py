@@ -107,7 +107,7 @@ def test_what_follows_from_the_data_is_filled_in():
     network, _, card = build(DiffusionTrainingConfig.parse(SMALL), TokenizerConfig.parse(NETWORK), encoded())
     assert (card.action_width, card.temporal_compression, card.fps, card.statistics_frames) == (1, 4, 24.0, 2)
     filled = network.network.config
-    assert (filled.in_channels, filled.text_embed_dim, filled.action_dim, filled.extra_channels) == (3, 0, 12, 0)
+    assert (filled.in_channels, filled.text_embed_dim, filled.action_dim, filled.extra_channels) == (3, 0, 11, 0)
     assert filled.condition_mask
     assert not filled.concat_padding_mask
     assert network.statistics.std.tolist() == [[2.0, 1.0]] * 3

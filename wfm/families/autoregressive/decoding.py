@@ -94,8 +94,8 @@ def continue_tokens(
     """Continue ``past`` int64 ``[B, p, h, w]`` to ``frames`` latent frames: int64 ``[B, frames, h, w]``, the first p
     as given.
 
-    actions: normalised ``[B, T, A]`` for all T = 1 + (frames - 1) * temporal_compression video frames, or None (the
-    null action). guess int64 ``[B, frames, h, w]``: tokens of the extrapolated past, for a model that is shown them.
+    actions: normalised ``[B, T, A]`` for all T = 1 + (frames - 1) * temporal_compression video frames, or None (none
+    are known). guess int64 ``[B, frames, h, w]``: tokens of the extrapolated past, for a model that is shown them.
     text ``[B, L, D]`` with text_lengths ``[B]``, for a model that reads text. tensors: those of any condition by name, these
     among them. Raises ConfigError, before it begins, for more
     frames than the model's context holds.

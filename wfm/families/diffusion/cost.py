@@ -72,10 +72,12 @@ def transformer_parts(config: DiffusionConfig, tokens: Tokens) -> tuple[Part, ..
     return tuple(part for part in parts if part.parameters)
 
 
-_SAVED_SELF, _SAVED_TEXT, _SAVED_FEED = 10, 6, 2
+_SAVED_SELF, _SAVED_TEXT, _SAVED_FEED = 10, 7, 4
 """Numbers a token that a block keeps for the backward pass, over d, beside the feed-forward's hidden ones before and after
-GELU: norms their inputs and outputs, attention q and k before and after their norms, v and its output, gates what they
-multiply. Statistics of norms and scores are left out. Counted from what autograd holds, to which a test compares."""
+GELU: of norms their inputs, and outputs before and after scale and shift, of attention q and k before and after their norms, v
+and its output, of gates what they multiply. Statistics of norms and scores are left out. This is the plain model with norms of
+one kernel each, as a GPU has them, because that is where memory is planned for; `fast_cpu` keeps up to a tenth less. Counted
+from what autograd holds, to which a test compares."""
 
 
 def _block(config: DiffusionConfig, tokens: Tokens) -> list[Part]:
@@ -107,10 +109,8 @@ def _named(name: str, part: Part) -> Part:
 
 
 def denoiser_parts(config: DenoiserConfig, tokens: Tokens) -> tuple[Part, ...]:
-    """The network of a denoiser and what it learns beside it: the null action and the uncertainty. (The linear prior is
-    fitted, not learned.)"""
-    null = config.action_dim
-    beside = Part("beside the network", null + config.uncertainty)
+    """The network of a denoiser and what it learns beside it: the uncertainty. (The linear prior is fitted, not learned.)"""
+    beside = Part("beside the network", config.uncertainty)
     return (*transformer_parts(config.network_config, tokens), *([beside] if beside.parameters else []))
 
 

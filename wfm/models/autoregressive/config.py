@@ -99,7 +99,7 @@ class AutoregressiveConfig(Config):
     """Medusa heads, each of which drafts one token more after the next (Cosmos: 9 serve best); 0: none. They need
     ``order="raster"``: in frame order a step predicts a whole frame as it is."""
     action_width: Natural = 0
-    """Numbers per video frame in the action spec; 0 = the null action only."""
+    """Numbers per video frame in the action spec; 0: no actions."""
     action_hidden: Count = 512
     """Inner width of the two-layer embedding of the action, and of every other vector."""
     fps: AboveZero = 24.0
@@ -133,7 +133,7 @@ class AutoregressiveConfig(Config):
             found["text"] = SlotConfig(slot="context", width=self.text_embed_dim, tensors=("text", "text_lengths"))
         if self.action_width:
             width = self.action_width * (7 + self.temporal_compression)
-            found["action"] = SlotConfig(slot="vector", width=width, tensors=("actions",), null="learned")
+            found["action"] = SlotConfig(slot="vector", width=width, tensors=("actions",))
         return found | self.conditions
 
     @property
@@ -192,7 +192,7 @@ class AutoregressiveObjectiveConfig(Config):
     """Width of the Gaussian, in levels, that replaces the one-hot target of a digit; 0 = one-hot. Neighbouring levels
     are nearly right."""
     action_dropout: Share = 0.1
-    """Share of samples trained with the null action in place of their own."""
+    """Share of samples trained without their actions."""
     text_dropout: float = pydantic.Field(0.2, ge=0, le=1)
     """Share of samples trained with an empty text in place of their own."""
     medusa_weight: float = pydantic.Field(0.2, ge=0)

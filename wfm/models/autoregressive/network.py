@@ -70,7 +70,7 @@ class AutoregressiveTransformer(Positions, nn.Module):
 
     def _add_vector(self, name: str) -> None:
         slot, config = self.config.slots[name], self.config
-        made = VectorEmbedding(slot.width, config.dim, hidden=config.action_hidden, null=slot.null)
+        made = VectorEmbedding(slot.width, config.dim, hidden=config.action_hidden)
         self.add_module(vector_name(name), made)
 
     def _copy_tables(self) -> nn.ParameterList:
@@ -107,7 +107,7 @@ class AutoregressiveTransformer(Positions, nn.Module):
         """Teacher-forced logits for every token that can be predicted.
 
         tokens int64 ``[B, t, h, w]``; actions normalised ``[B, T, A]`` for all T = 1 + (t - 1) * temporal_compression
-        video frames, or None (the null action); known bool ``[B]``: false where a sample's actions are not to be
+        video frames, or None (no actions are known); known bool ``[B]``: false where a sample's actions are not to be
         used; guess int64 ``[B, t, h, w]``: tokens of the extrapolated past, for a model that is shown them; text and
         text_lengths: see ``prepare_text``; tensors, present: see the class. Returns
         ``[B, N - stride, slots, vocabulary.width]`` (N rows with ``begin_token``); row k scores what
@@ -237,14 +237,14 @@ class AutoregressiveTransformer(Positions, nn.Module):
         place = Place(frames, torch.ones(batch, dtype=torch.int64, device=weight.device))
         for name, slot in of_slot(self.config.slots, "vector").items():
             features = self._encoded(name, given, place)
-            if features is not None and features.ndim == 2:
+            if features is None:
+                continue
+            if features.ndim == 2:
                 features = features[:, None].expand(-1, frames, -1)
-            if features is not None and features.shape != (batch, frames, slot.width):
+            if features.shape != (batch, frames, slot.width):
                 raise ConfigError(f"{name}: features {list(features.shape)}, wanted {[batch, frames, slot.width]}")
-            if features is not None or slot.null == "learned":
-                embed = getattr(self, vector_name(name))
-                added = embed(features, kept.get(name), batch=batch, frames=frames)
-                total = added if total is None else total + added
+            added = getattr(self, vector_name(name))(features, kept.get(name))
+            total = added if total is None else total + added
         if total is None:
             return torch.zeros(batch, frames, self.config.dim, dtype=weight.dtype, device=weight.device)
         return total

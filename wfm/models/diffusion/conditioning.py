@@ -1,30 +1,14 @@
-"""What a denoiser is conditioned on: the given frames, named tensors in slots, and what stands for those that are absent."""
+"""What a denoiser is conditioned on: the given frames, named tensors in slots."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Self
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from wfm.errors import ConfigError
 from wfm.models.slots import SlotConfig
-
-
-class LearnedNull(nn.Module):
-    """Features of a vector with a 1 before them; where it is absent a learned vector (its first entry starts at 0)."""
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.null = nn.Parameter(torch.zeros(1 + width))
-
-    def forward(self, features: Tensor | None, present: Tensor | None, batch: int, frames: int) -> Tensor:
-        """features `[B, T, width]` or None, present bool `[B]` or None (all) -> `[B, T, 1 + width]`."""
-        null = self.null.expand(batch, frames, -1)
-        if features is None:
-            return null
-        found = torch.cat([torch.ones_like(features[..., :1]), features], dim=-1)
-        return found if present is None else torch.where(present[:, None, None], found, null)
 
 
 @dataclass(frozen=True)
@@ -39,7 +23,7 @@ class Conditions:
     """Of the conditions, by the names of their tensors, `[B, ...]` each; a condition whose tensors are not here is absent.
     Those of a context are its tokens `[B or 1, L, D]` and, where not all are used, their number `[B]`."""
     present: Mapping[str, Tensor] = field(default_factory=dict)
-    "bool `[B]` by name of the condition: where False its null stands in its place; none: all have it."
+    "bool `[B]` by name of the condition: where False it is absent; none: all have it."
     fps: float | Tensor | None = None
     """Frames a second [1/s] for the rotary positions, a number or `[B]`; None: the model's own rate with
     `fps_positions`, else plain positions."""

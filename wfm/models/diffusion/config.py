@@ -105,7 +105,7 @@ class DiffusionConfig(Config):
     def vectors(self) -> dict[str, int]:
         """Name -> features of every condition that joins the time embedding."""
         own = {"action": self.action_dim} if self.action_dim else {}
-        return own | {name: one.features for name, one in of_slot(self.conditions, "vector").items()}
+        return own | {name: one.width for name, one in of_slot(self.conditions, "vector").items()}
 
     @property
     def contexts(self) -> dict[str, int]:
@@ -168,7 +168,7 @@ class DenoiserConfig(Config):
                 slot="context", width=self.network.text_embed_dim, tensors=("text", "text_lengths")
             )
         if self.action_width:
-            found["action"] = SlotConfig(slot="vector", width=self.action_dim - 1, tensors=("actions",), null="learned")
+            found["action"] = SlotConfig(slot="vector", width=self.action_dim, tensors=("actions",))
         return found | self.conditions
 
     @property
@@ -179,8 +179,8 @@ class DenoiserConfig(Config):
 
     @property
     def action_dim(self) -> int:
-        """Width of the action feature vector of one latent frame (see `wfm.conditions.action`), a leading 1 included."""
-        return self.action_width * (7 + self.temporal_compression) + 1 if self.action_width else 0
+        """Width of the action feature vector of one latent frame (see `wfm.conditions.action`)."""
+        return self.action_width * (7 + self.temporal_compression)
 
     @property
     def network_config(self) -> DiffusionConfig:
@@ -225,7 +225,7 @@ class ObjectiveConfig(Config):
     pixel_share: Share = 0.0
     "How far errors count by channel as they count in pixels: 0 all channels alike (Cosmos), 1 by their variance."
     action_dropout: float = pydantic.Field(0.1, ge=0, le=1)
-    "Share of samples trained with the null action in place of their own."
+    "Share of samples trained without their actions."
     text_dropout: float = pydantic.Field(0.2, ge=0, le=1)
     "Share of samples trained with an empty text in place of their own (Cosmos code: 0.2; paper: 0)."
     loss_scale: float = pydantic.Field(1.0, gt=0)

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from wfm.errors import ConfigError
 from wfm.models.diffusion import edm, flow
-from wfm.models.diffusion.conditioning import Conditions, LearnedNull, given_mask, last_given
+from wfm.models.diffusion.conditioning import Conditions, given_mask, last_given
 from wfm.models.diffusion.config import DenoiserConfig
 from wfm.models.diffusion.inputs import Context, Vector
 from wfm.models.diffusion.network import DiffusionTransformer
@@ -89,9 +89,6 @@ class Denoiser(nn.Module):
         if config.linear_prior:
             self.prior = LinearPrior(channels, network.max_size[0], config.sigma_data, guess=config.extrapolate)
         self.encoders = nn.ModuleDict(dict(encoders or {}))
-        for name, slot in of_slot(config.slots, "vector").items():
-            if slot.null == "learned":
-                self.add_module(null_name(name), LearnedNull(slot.width))
         self.logvar: nn.Sequential | None = None
         if config.uncertainty:
             head = nn.Linear(config.uncertainty, 1, bias=False)
@@ -306,25 +303,18 @@ class Denoiser(nn.Module):
         return found
 
     def _vectors(self, conditions: Conditions, given: Tensor, like: Tensor) -> dict[str, Vector]:
-        """`[B, T, features]` of each that is there or has a learned null."""
+        """`[B, T, features]` of each that is there."""
         found, (batch, frames) = {}, (like.shape[0], like.shape[2])
         for name, slot in of_slot(self.config.slots, "vector").items():
-            features, present = self._encoded(name, conditions, given, like), conditions.present.get(name)
-            if features is not None and features.ndim == 2:
+            features = self._encoded(name, conditions, given, like)
+            if features is None:
+                continue
+            if features.ndim == 2:
                 features = features[:, None].expand(-1, frames, -1)
-            if features is not None and features.shape != (batch, frames, slot.width):
+            if features.shape != (batch, frames, slot.width):
                 raise ConfigError(f"{name}: features {list(features.shape)}, wanted {[batch, frames, slot.width]}")
-            if slot.null == "learned":
-                null = getattr(self, null_name(name))
-                found[name] = Vector(null(features, present, batch, frames).to(self.network.dtype))
-            elif features is not None:
-                found[name] = Vector(features.to(self.network.dtype), present)
+            found[name] = Vector(features.to(self.network.dtype), conditions.present.get(name))
         return found
-
-
-def null_name(condition: str) -> str:
-    """What the learned null of a condition is called among a denoiser's modules."""
-    return "actions" if condition == "action" else f"{condition}_null"
 
 
 def spread(levels: Tensor) -> Tensor:

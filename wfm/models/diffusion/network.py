@@ -366,15 +366,14 @@ class DiffusionTransformer(nn.Module):
         return first, second
 
     def _require_vectors(self, vectors: Mapping[str, Vector]) -> None:
-        """Raise ConfigError for one of another width, one that the model does not know, and an action that is missing: what
-        stands for no action is the denoiser's."""
-        wanted = self.config.vectors
-        for name in {**dict.fromkeys(vectors), **({"action": None} if "action" in wanted else {})}:
-            one, width = vectors.get(name), wanted.get(name, 0)
-            if one is None or one.features.shape[-1] != width:
-                given = "none" if one is None else f"{list(one.features.shape)}"
+        """Raise ConfigError for one of another width, and for one that the model does not know."""
+        for name, one in vectors.items():
+            width = self.config.vectors.get(name, 0)
+            if one.features.shape[-1] != width:
                 field = "config.action_dim" if name == "action" else f"config.conditions.{name}"
-                raise ConfigError(f"{name}: {given} given, the model was built for features of width {width} ({field})")
+                raise ConfigError(
+                    f"{name}: {list(one.features.shape)} given, the model was built for features of width {width} ({field})"
+                )
 
 
 def _with_action(vectors: Mapping[str, Vector] | None, action: Tensor | None) -> dict[str, Vector]:

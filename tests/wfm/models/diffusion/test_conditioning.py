@@ -1,29 +1,16 @@
-"""What stands for conditions that are absent; the given frames."""
+"""What a denoiser is conditioned on, and the twin without some of it; the given frames."""
 
 import pytest
 import torch
 
 from wfm.errors import ConfigError
-from wfm.models.diffusion.conditioning import Conditions, LearnedNull, last_given
+from wfm.models.diffusion.conditioning import Conditions, last_given
 from wfm.models.slots import SlotConfig
 
 SLOTS = {
     "text": SlotConfig(slot="context", width=2, tensors=("text", "text_lengths")),
-    "action": SlotConfig(slot="vector", width=3, tensors=("actions",), null="learned"),
+    "action": SlotConfig(slot="vector", width=3, tensors=("actions",)),
 }
-
-
-def test_the_null_is_learned_and_takes_the_place_of_what_is_absent():
-    layer = LearnedNull(3)
-    torch.nn.init.normal_(layer.null)
-    features = torch.randn(2, 3, 3)
-    none, mixed = layer(None, None, 2, 3), layer(features, torch.tensor([True, False]), 2, 3)
-    assert torch.equal(none, layer.null.expand(2, 3, -1))
-    assert torch.equal(mixed[1], none[1])
-    assert torch.equal(mixed[0], layer(features, None, 2, 3)[0])
-    assert torch.equal(mixed[0], torch.cat([torch.ones(3, 1), features[0]], dim=1))
-    mixed.sum().backward()
-    assert (layer.null.grad == 3).all()
 
 
 def test_last_given_frame():

@@ -297,7 +297,7 @@ def test_configs_that_contradict_themselves_are_refused(values, words):
 
 def test_the_feature_width_of_the_config_is_that_of_the_features(denoiser):
     model = denoiser(action_width=2)
-    assert model.config.action_dim == len(model.actions.null)
+    assert model.config.action_dim == 2 * (7 + model.config.temporal_compression)
     assert model.network.config.action_dim == model.config.action_dim
 
 

@@ -409,8 +409,6 @@ def test_more_that_is_refused():
         model(latents, c_noise, text, **given | {"condition_mask": torch.zeros(2, 1, 2, 6, 4)})
     with pytest.raises(ConfigError, match="features of width 3"):
         model(latents, c_noise, text, **given | {"action": draw(2, 4)})
-    with pytest.raises(ConfigError, match="action: none given"):
-        model(latents, c_noise, text, condition_mask=given["condition_mask"])
     with pytest.raises(ConfigError, match="shape: prepared for"):
         model(latents, c_noise, text, **given, shape=model.prepare_shape((2, 6, 4)))
     with pytest.raises(ConfigError, match="fps: already part"):
