@@ -196,6 +196,19 @@ def signals_are_made(asked: Asked) -> Iterator[str]:
             yield f"{asked.node.name}.conditions.{name}: {error}"
 
 
+def models_are_named(asked: Asked) -> Iterator[str]:
+    """A stage names the families and conditions of the models it is given: of theirs only what it names is in its key, so
+    it would refuse others, after they were trained."""
+    for field, role in (("family", "model"), ("tokenizer_family", "tokenizer")):
+        made, said = asked.behind(role), getattr(asked.config, field, "")
+        if made is not None and said and said != made.family:
+            yield asked(field, f"{asked.node.inputs[role]}.family is {made.family}, name that")
+    model = asked.behind("model")
+    if model is not None and set(getattr(asked.config, "conditions", model.conditions)) != set(model.conditions):
+        trained = f"{asked.node.inputs['model']}.conditions has {', '.join(sorted(model.conditions)) or 'none'}"
+        yield asked("conditions", f"{trained}, name the same")
+
+
 def samples_are_joined(asked: Asked) -> Iterator[str]:
     """Signals and text are there for every sample of the latents."""
     encoded = asked.behind("latents")
@@ -242,14 +255,14 @@ RULES: dict[str, tuple[Rule, ...]] = {
     "select_clips": (limits_are_measured, video_types_exist),
     "classify_clips": (looks_can_be_read,),
     "train_tokenizer": (frames_have_a_size,),
-    "encode_latents": (frames_have_a_size, windows_fit, splits_exist),
+    "encode_latents": (frames_have_a_size, models_are_named, windows_fit, splits_exist),
     "encode_signals": (splits_are_known,),
     "encode_text": (splits_are_known,),
-    "train_world_model": (family_fits, samples_are_joined, signals_are_made),
-    "train_decoder": (decoder_fits,),
-    "generate_videos": (past_fits, held_out_exists),
+    "train_world_model": (models_are_named, family_fits, samples_are_joined, signals_are_made),
+    "train_decoder": (models_are_named, decoder_fits),
+    "generate_videos": (models_are_named, past_fits, held_out_exists),
     "evaluate_model": (split_is_generated,),
-    "publish_model": (name_is_plain,),
+    "publish_model": (models_are_named, name_is_plain),
 }
 """Stage -> what is asked of a node of it."""
 

@@ -43,7 +43,7 @@ OPTIONAL = (*CURATION_OPTIONAL, *MODEL_OPTIONAL)
 _NEEDS = "resources"
 
 
-class _Needs(Config):
+class NodeNeeds(Config):
     """What a recipe or ``--set`` says of a node beside its config."""
 
     resources: Resources = Resources()
@@ -143,7 +143,7 @@ def _node(node: GraphNode, redo: dict[str, str], resources: dict[str, Any]) -> N
         component=stage_row(node.stage).component,
         config=config.resolved(),
         inputs=dict(node.inputs),
-        resources=_Needs.parse(needs).resources,
+        resources=NodeNeeds.parse(needs).resources,
         redo=redo.get(node.name, ""),
         promote=node.promote,
     )
@@ -169,8 +169,8 @@ def _override(nodes: list[Node], overrides: Sequence[str]) -> None:
         if path[1] == _NEEDS:
             for node in matching:
                 needs = {_NEEDS: node.resources.resolved()}
-                assign(needs, path[1:], value, _Needs)
-                node.resources = _Needs.parse(needs).resources
+                assign(needs, path[1:], value, NodeNeeds)
+                node.resources = NodeNeeds.parse(needs).resources
             continue
         kinds = {node.name: config_class(node.component, node.config) for node in matching}
         having = [node for node in matching if knows(path[1:], kinds[node.name])]

@@ -53,7 +53,7 @@ class Registry:
                 f"{self.word} {name!r} is registered {len(claimed)} times ({', '.join(claimed)}): uninstall all but one"
             )
         if not claimed:
-            raise ConfigError(f"unknown {self.word} {name!r}. Choices: {', '.join(self.names())}")
+            raise ConfigError(f"unknown {self.word} {name!r}. Choices: {', '.join(self.names()) or 'none'}")
         return claimed[0]
 
     def load(self, name: str) -> Any:

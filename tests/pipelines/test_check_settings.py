@@ -108,6 +108,10 @@ def store(tmp_path: Path) -> Store:
         ("train_diffusion.edm.condition_latents=[1]", r"edm.condition_latents is \(1,\): give 2 or more latent frames"),
         ("train_diffusion.edm.condition_latents=[3]", r"edm.condition_latents = \(3,\): that means \[17\] given frames"),
         ("encode_latents.extrapolate_from=0", r"diffusion.extrapolate = True: encode_latents_continuous.extrapolate_from is 0"),
+        ("publish_diffusion.family=autoregressive", r"autoregressive.: train_diffusion.family is diffusion, name that"),
+        ("generate_videos.tokenizer_family=diffusion", r"'diffusion': train_tokenizer_continuous.family is tokenizer, name"),
+        ('generate_diffusion.conditions=["camera"]', r"\('camera',\): train_diffusion.conditions has none, name the same"),
+        ("train_diffusion.resources.gpu=x", r"NodeNeeds: field 'resources.gpu' = 'x': .* valid integer"),
         ("publish_model.name=a/b", r"publish_diffusion.name = 'a/b': use letters, digits"),
         # Files.
         ("embed_clips.model=clip embed_clips.weights=/nonexistent/x", r"embed_clips.weights = '/nonexistent/x': model=clip"),

@@ -11,6 +11,8 @@ import numpy as np
 import torch
 
 from wfm.artifacts.atomic import put_in_place, require_free, write_new
+from wfm.conditions.action import Action
+from wfm.conditions.text import Text
 from wfm.errors import ConfigError, InputError
 from wfm.generation.action_files import read_actions
 from wfm.generation.camera_files import read_camera
@@ -86,7 +88,7 @@ def generate_from_files(
     actions, note = _actions(world, action_file, camera_file, total)
     met = [
         name
-        for name, value in (("text", text or negative_text), ("actions", actions))
+        for name, value in ((Text.name, text or negative_text), (Action.name, actions))
         if value is not None and len(value)
     ]
     dropped = card.sampling.guidance.drop if guidance is not None else ()  # type: ignore[attr-defined]

@@ -75,6 +75,19 @@ def test_actions_for_all_frames_or_for_the_future(store, bundle, past, made, tmp
     assert turned.video.read_bytes() != written.video.read_bytes()
 
 
+def test_actions_may_be_guided_by(store, world_of, bundle_of, past, made, tmp_path) -> None:
+    """The command called them by another name than guidance does, and refused: nothing to move away from."""
+    folder = bundle_of(world_of("diffusion"), tmp_path / "guided")
+    path = actions_csv(tmp_path / "a.csv", 13)
+    plain, guided = (
+        generate_from_files(
+            store, str(folder), past, action_file=path, out=tmp_path / "out" / f"{scale}.mp4", guidance=scale
+        )
+        for scale in (1.0, 3.0)
+    )
+    assert plain.video.read_bytes() != guided.video.read_bytes()
+
+
 def test_a_camera_file(store, bundle, past, made, tmp_path) -> None:
     path = tmp_path / "camera.csv"
     path.write_text("camera_orbit_rate,camera_elevation_rate\n" + "30,0\n" * 13)
