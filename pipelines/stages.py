@@ -93,7 +93,7 @@ TABLE: tuple[StageRow, ...] = (
     _row("ingest_videos", {"raw": "raw_videos?"}, "videos", "curation", kind="daskjob", cpu=2, version=3, watches=True),
     _row("split_clips", {"videos": "videos"}, "clips", "curation", kind="daskjob", cpu=2, version=4),
     _row("score_clips", {"clips": "clips"}, "scores", "curation", kind="daskjob", cpu=2,
-         version=3),
+         version=4),
     _row("caption_clips", {"clips": "clips"}, "captions", "curation", kind="daskjob", cpu=1),
     _row("embed_clips", {"clips": "clips", "scores": "scores?"}, "embeddings", "curation", kind="daskjob", cpu=2),
     _row("dedup_clips", {"clips": "clips", "embeddings": "embeddings", "scores": "scores"}, "duplicates", "curation",
@@ -106,30 +106,30 @@ TABLE: tuple[StageRow, ...] = (
          "training", memory_gib=3),
     _row("write_shards", {"videos": "videos", "clips": "clips", "scores": "scores", "captions": "captions",
                           "selection": "selection", "embeddings": "embeddings?", "clusters": "clusters?",
-                          "categories": "categories?"}, "dataset", "curation", kind="daskjob", cpu=2, version=5),
+                          "categories": "categories?"}, "dataset", "curation", kind="daskjob", cpu=2, version=6),
     # dataset -> models
     _row("train_tokenizer", {"dataset": "dataset"}, "tokenizer", "training", kind="torchjob", memory_gib=2.5,
          timeout_seconds=7 * 86400, version=2),
-    _row("encode_latents", {"dataset": "dataset", "tokenizer": "tokenizer"}, "latents", "training", kind="daskjob", version=2),
+    _row("encode_latents", {"dataset": "dataset", "tokenizer": "tokenizer"}, "latents", "training", kind="daskjob", version=3),
     _row("encode_signals", {"dataset": "dataset"}, "signals", "curation", kind="daskjob"),
     _row("encode_text", {"dataset": "dataset"}, "text", "training", kind="daskjob"),
     _row("train_world_model", {"latents": "latents", "tokenizer": "tokenizer", "signals": "signals?", "text": "text?",
                                "mixture": "categories?"}, "world_model", "training", kind="torchjob", memory_gib=2.5,
-         timeout_seconds=30 * 86400, version=4),
+         timeout_seconds=30 * 86400, version=5),
     _row("train_decoder", {"latents": "latents", "tokens": "latents", "tokenizer": "tokenizer",
                            "tokenizer_discrete": "tokenizer"}, "decoder", "training", kind="torchjob", memory_gib=2.5,
          timeout_seconds=7 * 86400, version=2),
     # models -> futures, figures, names
     _row("generate_videos", {"dataset": "dataset", "signals": "signals", "latents": "latents", "tokenizer": "tokenizer",
                              "model": "world_model"}, "generated", "training", kind="daskjob",
-         memory_gib=2.5, version=4),
-    _row("evaluate_model", {"generated": "generated", "raw": "raw_videos?"}, "report", "training", reads_truth=True, version=2),
+         memory_gib=2.5, version=5),
+    _row("evaluate_model", {"generated": "generated", "raw": "raw_videos?"}, "report", "training", reads_truth=True, version=3),
     _row("publish_model", {"tokenizer": "tokenizer", "model": "world_model", "evaluation": "report"}, "model", "control",
          version=2),
     _row("write_report", {"dataset": "dataset", "videos": "videos?", "clips": "clips?", "selection": "selection?",
                           "tokenizer_*": "tokenizer", "model_*": "world_model", "generated_*": "generated",
                           "evaluated_*": "report", "published_*": "model"},
-         "page", "control", memory_gib=3, deterministic=False, version=2),  # shows timings and costs
+         "page", "control", memory_gib=3, deterministic=False, version=3),  # shows timings and costs
 )
 # fmt: on
 

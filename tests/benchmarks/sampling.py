@@ -95,12 +95,12 @@ def our_sampling(
     )
     latents = draw_latents(
         model,
-        Conditions(text=text, fps=float(fps)),
+        Conditions(tensors={"text": text}, fps=float(fps)),
         (16, *size),
         seeds=list(range(len(text))),
         mode="sample",
         sampling=sampling,
-        negative_text=negative,
+        negative={"text": negative},
     )
     return model.normalise(latents)
 
