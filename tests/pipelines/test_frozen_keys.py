@@ -1,6 +1,7 @@
 """The keys of what is shipped move only when somebody means it."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -13,7 +14,9 @@ ROOT = Path(__file__).parents[2]
 
 def grown(how: str) -> dict[str, Any]:
     command = [sys.executable, "-m", "tests.pipelines.grown", how]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    # by PYTHONPATH: a Dask cluster of another test leaves PYTHONSAFEPATH behind
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True)
     answer: dict[str, Any] = json.loads(done.stdout)
     return answer
 

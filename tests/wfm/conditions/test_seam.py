@@ -17,6 +17,8 @@ OWN = (
 ASKED = ("slots", "conditions", "condition", "condition.name", "replaced", "replaces", "readers")
 """How an expression ends that holds names of conditions. (`text`, `action` and `camera` are words of much else.)"""
 LEFT = {
+    "wfm/generation/command.py: imports action",
+    "wfm/generation/command.py: imports text",
     "wfm/generation/held_out_plan.py: imports camera",
     "wfm/generation/reading.py: asks for action",
     "wfm/generation/reading.py: asks for extrapolation",
