@@ -3,6 +3,7 @@ paper expects it. What makes them fast on a CPU stands outside (`test_fast_cpu.p
 
 import ast
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -224,8 +225,8 @@ def test_fsdp2_on_two_ranks_takes_the_plain_model(name, tmp_path):
     launched = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     done = subprocess.run(
         [*launched, "-m", "tests.wfm.models.fsdp_ranks", str(out), name],
-        cwd=ROOT, capture_output=True, text=True, timeout=300, check=False,
-    )  # fmt: skip
+        cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, timeout=300, check=False,
+    )  # fmt: skip  # by PYTHONPATH: a Dask cluster of another test leaves PYTHONSAFEPATH behind
     assert done.returncode == 0, done.stderr[-4000:]
     ranks = json.loads(out.read_text())
     assert len(ranks) == 2
