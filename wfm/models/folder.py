@@ -38,6 +38,7 @@ __all__ = [
 
 STEM = "model"
 SCHEMA_VERSION = 1
+_OLDER = "If an older wfm trained it, train it again, or open it with that version"
 
 
 @dataclass(frozen=True)
@@ -98,7 +99,7 @@ def load_model(
     with open_tensors(find_tensors(path, STEM), mapped=passing) as file:
         network = network_for(lambda: make(card.config), file.entries, str(path / "config.json"))
         wanted = network.state_dict()
-        check_entries(wanted, file.entries, str(path))
+        check_entries(wanted, file.entries, str(path), hint=_OLDER)
         fill(
             network, dict.fromkeys(wanted, file), {name: name for name in wanted},
             dtype=None if dtype == "saved" else dtype, as_built=dtype is None, device=device,
