@@ -34,6 +34,7 @@ GROUND_FLOOR = (
     "wfm.artifacts",
     "wfm.records",
     "wfm.config",
+    "wfm.crash_points",
     "wfm.credentials",
     "wfm.errors",
     "wfm.log",
