@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from components.derivation import derive_part_key
 from wfm.config import Config
+from wfm.crash_points import crash_point
 from wfm.errors import Cancelled, DataError, InputError
 from wfm.log import get_logger, progress
 
@@ -228,6 +229,7 @@ def _make_part(store: "Store", key: str, payload: dict[str, Any], usage: Usage, 
             after_death=lease.adopted,
         )
         result = function(context)
+        crash_point("part_made")
         attempt.commit(
             stage=payload["stage"],
             kind="part",
@@ -244,6 +246,7 @@ def _make_part(store: "Store", key: str, payload: dict[str, Any], usage: Usage, 
     except BaseException:
         attempt.discard()
         raise
+    crash_point("part_committed")
     return context.work
 
 

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from wfm.artifacts import schema
 from wfm.artifacts.atomic import create_folder
+from wfm.crash_points import crash_point
 from wfm.errors import DataError
 from wfm.log import get_logger
 from wfm.models.folder import load_exactly, load_tensors, save_tensors
@@ -68,6 +69,7 @@ def save_checkpoint(
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
     save_tensors(module.state_dict(), temporary / "model.safetensors")
+    crash_point("checkpoint_half_written")
     save_tensors(optimizers.tensors(), temporary / "optimizer.safetensors")
     if average is not None:
         save_tensors(average.state_dict(), temporary / "average.safetensors")
@@ -79,7 +81,9 @@ def save_checkpoint(
     for file in temporary.iterdir():
         with file.open("rb") as handle:
             os.fsync(handle.fileno())
+    crash_point("checkpoint_unnamed")
     create_folder(temporary, final)
+    crash_point("checkpoint_named")
     for old in _folders(scratch)[:-KEPT]:
         shutil.rmtree(old, ignore_errors=True)
 

@@ -20,6 +20,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
+from wfm.crash_points import crash_point
 from wfm.data.loader import Loader
 from wfm.errors import Cancelled, WfmError
 from wfm.log import get_logger, progress
@@ -131,6 +132,7 @@ def train(
                 keep(done)
                 saved = time.monotonic()
             shown.advance(1, note=f"loss {number:.4f}")
+            crash_point("step_done")
     if average is not None:
         average.swap(model)
     model.eval()
