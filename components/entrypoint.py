@@ -33,6 +33,7 @@ from components.make_artifact import SCHEDULER, Task, make
 from components.stage_attempt import StageAttempt
 from wfm.artifacts.atomic import replace_on_disk
 from wfm.config import Config
+from wfm.crash_points import crash_point
 from wfm.errors import ConfigError, InputError, TryAgain, WfmError
 from wfm.log import get_logger, set_up
 from wfm.registry import uses
@@ -71,15 +72,18 @@ def main(module: str, config_class: type[ConfigT], run: Callable[[Context[Config
         sys.exit(0)
     started = time.time()
     attempt = StageAttempt(spec)
+    crash_point("attempt_noted")
     key, reason = "", ""
     try:
         key, outcome = _execute(component, spec, arguments, config_class, run, stop.is_set)
         code = 0
     except Exception as error:
         outcome, reason, code = _judge(error, spec["node"])
+    crash_point("before_outcome")
     attempt.close(
         {"outcome": outcome, "reason": reason, "key": key, "seconds": time.time() - started, "exit_code": code}
     )
+    crash_point("after_outcome")
     sys.stderr.flush()
     os._exit(code)  # not sys.exit: threads of libraries must not keep a finished stage alive
 
@@ -135,6 +139,7 @@ def _execute(
     outcome = "cached"
     if not store.has(key):
         with store.lease(key, inputs=tuple(given.values())).acquire(stopping=stopping) as lease:
+            crash_point("lease_held")
             if not store.has(key):  # else another starter finished it while we waited
                 make(Task(component, spec, config, store, given, key, external, run, stopping), lease)
                 outcome = "done"
@@ -181,7 +186,9 @@ def promote(store: "Store", name: str, key: str) -> None:
 
 def _announce(spec: dict[str, Any], path: str, key: str, store: "Store") -> None:
     """Point the name the spec asks for at the key, and write the key where the engine reads it."""
+    crash_point("before_promotion")
     promote(store, spec.get("promote", ""), key)
+    crash_point("before_key_out")
     if path:
         replace_on_disk(Path(path), key.encode(), fsync=False)
 

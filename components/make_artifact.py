@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Generic
 
 from components.context import ConfigT, Context, Result, Usage, check_yield
 from components.derivation import PACKAGES, closure, code_id, in_ground_floor
+from wfm.crash_points import crash_point
 from wfm.registry import uses
 
 if TYPE_CHECKING:
@@ -65,7 +66,9 @@ def make(task: Task[ConfigT], lease: "Lease") -> None:
     )
     started, usage = time.time(), Usage()
     try:
+        crash_point("before_run")
         result = task.run(context)
+        crash_point("after_run")
         check_yield(result, task.spec["stage"])
         (attempt.path / "config.json").write_text(json.dumps(task.config.resolved(), indent=2, sort_keys=True))
         attempt.commit(
@@ -86,6 +89,7 @@ def make(task: Task[ConfigT], lease: "Lease") -> None:
     except BaseException:
         attempt.discard()
         raise
+    crash_point("after_commit")
     task.store.clear_scratch(task.key)  # checkpoints of a finished key are of no more use
 
 

@@ -221,6 +221,11 @@ class _Watch:
         self.abandoned = is_gone(self._holder) or now - self._since > self._holder.ttl_seconds
         return number, self.abandoned
 
+    @property
+    def beat(self) -> tuple[int, bytes]:
+        """What was seen last: whose lease, and its beat."""
+        return self._holder.number if self._holder else 0, self._beat
+
     def _read_beat(self, number: int) -> bytes:
         try:
             return self._objects.read(f"{self._folder}/{number:08d}.beat", _LONGEST_BEAT)
@@ -282,10 +287,10 @@ def start_of(pid: Any) -> str:
     return "" if fields[0] in "ZX" else fields[19]
 
 
-def held(objects: Objects, problems: list[str] | None = None) -> dict[str, Holder | None]:
-    """Leases that are not over, by key, for garbage collection. One beat is read; silence is judged by the caller's
-    patience: a lease whose holder cannot be seen to be gone counts as held. So does one that cannot be read, with None; why
-    goes into `problems`, or is logged."""
+def held(objects: Objects, problems: list[str] | None = None, patience: float = 0.0) -> dict[str, Holder | None]:
+    """Leases that are not over, by key, for garbage collection. A holder on another machine cannot be seen to be gone: its
+    lease counts as held, unless it stays silent for its `ttl_seconds` while we watch, `patience` seconds at most. One that
+    cannot be read counts too, with None; why goes into `problems`, or is logged."""
     found: dict[str, Holder | None] = {}
     for key in generations.keys(objects, "leases"):
         folder = f"leases/{key}"
@@ -304,7 +309,30 @@ def held(objects: Objects, problems: list[str] | None = None) -> dict[str, Holde
             continue
         if holder is not None and not is_gone(holder):
             found[key] = holder
+    for key in _silent(objects, {key: holder for key, holder in found.items() if holder}, patience):
+        del found[key]
     return found
+
+
+def _silent(objects: Objects, holders: dict[str, Holder], patience: float) -> list[str]:
+    """Keys of the leases, of holders on other machines, that ran out while we watched."""
+    here, began = _machine(), time.monotonic()
+    elsewhere = [key for key, holder in holders.items() if not here or holder.machine != here]
+    watches = {key: _Watch(objects, f"leases/{key}") for key in elsewhere if holders[key].ttl_seconds <= patience}
+    first, over = {}, []
+    for key, watch in watches.items():
+        watch.look()
+        first[key] = watch.beat
+    while watches:
+        time.sleep(min(min(holders[key].ttl_seconds for key in watches) / 8, 1.0))
+        late = time.monotonic() - began > patience + 1.0
+        for key, watch in list(watches.items()):
+            _, free = watch.look()
+            if free:
+                over.append(key)
+            if free or late or watch.beat != first[key]:
+                del watches[key]
+    return over
 
 
 def trim(objects: Objects, key: str) -> None:

@@ -1,0 +1,70 @@
+"""Kill a stage at a point, start it again on a machine that has seen nothing, and compare the end with that of a calm run."""
+
+import dataclasses
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+from tests.faults.stage_runs import LEASE_SECONDS, Job, Place, Scene, Undisturbed, content, left_after_collection
+from tests.faults.stage_scenes import INTERVAL
+from wfm.curation import poison
+
+CHECKPOINTS_OUTLIVE_THE_MACHINE = False
+
+
+@dataclasses.dataclass(frozen=True)
+class Calm:
+    """A scene, stores for it, and how it ends when nobody is killed."""
+
+    scene: Scene
+    undisturbed: Undisturbed
+    new_place: Callable[[Path], Place]
+    "A new store that holds the inputs; the folder is for those on disk."
+
+
+def kill_and_finish(calm: Calm, name: str, at: int, folder: Path, *, committed: bool | None = None) -> None:
+    """``at``: the number of the pass. ``committed``: whether the artifact must be there then; None: either."""
+    order = calm.undisturbed.order
+    passes = [index for index, passed in enumerate(order) if passed == name]
+    job = Job(calm.scene, calm.new_place(folder / "store"), folder / "job")
+    code = job.end(f"{name}:{at}")
+    assert code == -signal.SIGKILL, f"it did not die at pass {at} of {name}: exit code {code}\n{job.printed()}"
+    key, found = calm.undisturbed.key, job.store.has(calm.undisturbed.key)
+    assert found == committed or committed is None, (
+        f"after a death at {name} the artifact is {'there' if found else 'not there'}"
+    )
+    if not found:
+        assert not list(job.store.names.all(calm.scene.kind)), "a name without an artifact"
+    job.move()
+    code = job.end()
+    assert code == 0, f"started again after {name}:{at} it ended with {code}\n{job.printed()}"
+    assert job.key == key
+    whole(job, calm)
+    ends = job.outcomes()
+    told = name == "after_outcome" or (name == "new_file_named" and at == len(passes))
+    assert ends == ["done" if told else "", "cached" if found else "done"], ends
+    if calm.scene.component.startswith("train") and not found:
+        at_least_resumed(job, order[: passes[at - 1] + 1].count("step_done"))
+
+
+def at_least_resumed(job: Job, done: int) -> None:
+    """At most one interval between checkpoints is lost of the steps that were done."""
+    resumed = job.artifact().manifest.extra["resumed_from"]
+    assert isinstance(resumed, int)
+    if CHECKPOINTS_OUTLIVE_THE_MACHINE:
+        assert done - resumed <= INTERVAL, f"{done} steps were done, and it went on from step {resumed}"
+
+
+def whole(job: Job, calm: Calm) -> None:
+    """The bytes of a calm run under the same key, sound; its name; nothing poisoned, no lease held, nothing left behind."""
+    key = calm.undisturbed.key
+    assert content(job) == calm.undisturbed.digest, "other bytes than those of an undisturbed run"
+    report = job.store.verify(key)
+    assert report.ok, report.problems
+    assert job.store.resolve(f"{calm.scene.kind}/named@latest") == key
+    assert not poison.poisoned(job.store)
+    assert not job.store.objects.names("poison/split"), "a note of an item that nobody works on"
+    left = left_after_collection(job)
+    assert not left - calm.undisturbed.files, f"garbage collection leaves {sorted(left - calm.undisturbed.files)}"
+    assert not calm.undisturbed.files - left, f"gone: {sorted(calm.undisturbed.files - left)}"
+    job.store.lease(key).acquire(wait_seconds=4 * LEASE_SECONDS).release()
