@@ -96,7 +96,7 @@ class Watch:
     def __init__(self, longest: float, clock: Callable[[], float] = time.monotonic) -> None:
         self._longest, self._clock = longest, clock
         self._looked = clock()
-        self._seen: dict[str, tuple[Sign, float]] = {}
+        self._seen: dict[str, tuple[Sign | None, float]] = {}
 
     def look(self, signs: Mapping[str, Sign]) -> list[Late]:
         """Those that are late, the longest silent first."""
@@ -104,7 +104,7 @@ class Watch:
         passed, self._looked = min(now - self._looked, self._longest), now
         late = []
         for name, one in signs.items():
-            before, silent = self._seen.get(name, (one, 0.0))
+            before, silent = self._seen.get(name, (None, 0.0))
             silent = silent + passed if before == one else 0.0
             self._seen[name] = one, silent
             if silent > one.limit:
