@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipelines.check_settings import check_files
-from pipelines.engines.budget import check_budget, machine
+from pipelines.engines.budget import check_budget, check_devices, machine
 from pipelines.engines.engine import DisplayFactory, RunSummary, choose, run_plan
 from pipelines.estimate import share_made
 from pipelines.nodes import Node, Plan, code_of, config_class, modules_of
@@ -123,6 +123,7 @@ def start(
     check_budget(cpu, memory_gib)
     choose(engine)
     plan = plan or request.plan(store)
+    check_devices(plan.missing)
     run = create_run(request, plan, store, rerun_of)
     here_cpu, here_memory = machine()
     summary = run_plan(
