@@ -39,6 +39,7 @@ GROUND_FLOOR = (
     "wfm.errors",
     "wfm.log",
     "wfm.process",
+    "wfm.pulse",
     "wfm.registry",
     "components",
     "components.entrypoint",
