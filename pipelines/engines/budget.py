@@ -2,7 +2,7 @@
 
 import math
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 from pipelines.stages import Image
@@ -72,6 +72,17 @@ def check_budget(cpu: float | None, memory_gib: float | None) -> None:
             )
     if memory_gib is not None and memory_gib < LEAST_GIB:
         raise InputError(f"--memory {memory_gib:g} lets no stage run: give {LEAST_GIB:g} GiB at least, or leave it out")
+
+
+def check_ranks(ranks: Mapping[str, int], cpu: float, memory_gib: float) -> None:
+    """Raise `InputError` for a node (name -> ranks) with more ranks than a budget carries: each is a process with a core."""
+    most = max(1, int(min(cpu, memory_gib / LEAST_GIB)))
+    for name, asked in ranks.items():
+        if asked > most:
+            raise InputError(
+                f"{name}.ranks = {asked}: this run has {cpu:g} processors and {memory_gib:.3g} GiB, enough for {most}: each rank "
+                "wants a processor of its own. Set fewer, or raise --cpu and --memory if there are more"
+            )
 
 
 def workers(cpu: float, memory_gib: float, image: Image) -> int:
