@@ -37,7 +37,15 @@ if TYPE_CHECKING:
 
 _EXIT_OUTCOMES = {0: "done", 64: "wrong_input", 75: "try_again", 143: "cancelled"}
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
-_PLACE_VARIABLES = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT", "WFM_RANKS_FOLDER")
+_PLACE_VARIABLES = (
+    "RANK",
+    "LOCAL_RANK",
+    "WORLD_SIZE",
+    "LOCAL_WORLD_SIZE",
+    "MASTER_ADDR",
+    "MASTER_PORT",
+    "WFM_RANKS_FOLDER",
+)
 """What says to a stage that it is one rank of several; where this process is one itself, its stages are not."""
 _KEEP_MEMORY = {"MALLOC_MMAP_THRESHOLD_": "1073741824", "MALLOC_TRIM_THRESHOLD_": "1073741824"}
 """glibc gives large blocks back to the kernel at once, and a training step takes them again, page fault by page fault. With

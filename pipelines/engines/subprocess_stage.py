@@ -69,7 +69,9 @@ def run_process(
         folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="wfm-ranks-")) if ranks > 1 else ""
         of_ranks = {"GLOO_SOCKET_IFNAME": _LOOPBACK} if ranks > 1 else {}
         guarded = [str(grace_seconds), str(ranks), folder, *command]
-        return _run(guarded, {**environment, **of_ranks}, on_line, stop, timeout_seconds, grace_seconds, on_start, directory)
+        return _run(
+            guarded, {**environment, **of_ranks}, on_line, stop, timeout_seconds, grace_seconds, on_start, directory
+        )
 
 
 def _run(
