@@ -47,6 +47,7 @@ GROUND_FLOOR = (
     "components.derivation",
     "components.make_artifact",
     "components.meaning",
+    "components.part_range",
     "components.stage_attempt",
     "wfm.parts",
     "wfm.parts.workers",
