@@ -46,7 +46,9 @@ GROUND_FLOOR = (
     "components.entrypoint",
     "components.context",
     "components.derivation",
+    "components.make_artifact",
     "components.meaning",
+    "components.stage_attempt",
     "wfm.parts",
     "wfm.parts.workers",
 )
