@@ -81,7 +81,9 @@ def save_checkpoint(
     for file in temporary.iterdir():
         with file.open("rb") as handle:
             os.fsync(handle.fileno())
+    crash_point("checkpoint_unnamed")
     create_folder(temporary, final)
+    crash_point("checkpoint_named")
     for old in _folders(scratch)[:-KEPT]:
         shutil.rmtree(old, ignore_errors=True)
 
