@@ -43,6 +43,10 @@ _TTL, _TTL_VARIABLE = 30.0, "WFM_LEASE_SECONDS"
 _log = get_logger(__name__)
 
 
+class LeaseHeld(TryAgain):
+    """Another process holds the lease."""
+
+
 @dataclass(frozen=True)
 class Holder:
     """Who holds a lease: what its record says."""
@@ -83,7 +87,7 @@ class Lease:
     def acquire(self, wait_seconds: float | None = None, stopping: Callable[[], bool] | None = None) -> "Lease":
         """Take the lease, waiting while another holds it (for ever with None).
 
-        Raises TryAgain when `wait_seconds` are over, Cancelled when `stopping()` turns true.
+        Raises LeaseHeld (a TryAgain) when `wait_seconds` are over, Cancelled when `stopping()` turns true.
         """
         watch = _Watch(self._objects, self._folder)
         start = time.monotonic()
@@ -97,7 +101,7 @@ class Lease:
             if stopping is not None and stopping():
                 raise Cancelled(f"stopped while waiting for the lease of {self.key[:12]}")
             if wait_seconds is not None and now - start >= wait_seconds:
-                raise TryAgain(
+                raise LeaseHeld(
                     f"another process works on {self.key[:12]} ({watch.describe()}); waited {wait_seconds:g} s for it"
                 )
             if now - told > 30:
