@@ -6,6 +6,7 @@ percent. Parts are committed one by one, wherever they ran, before the artifact 
 """
 
 import dataclasses
+import functools
 import importlib
 import json
 import logging
@@ -25,7 +26,9 @@ from wfm.log import get_logger, progress
 if TYPE_CHECKING:
     from wfm.artifacts import Artifact, PartEntry, Store
     from wfm.artifacts.lease import Lease
+    from wfm.parallel.ranks import Ranks
 
+_SECONDS_OF_A_CALL = 7 * 86400.0
 ConfigT = TypeVar("ConfigT", bound=Config)
 
 
@@ -96,6 +99,14 @@ class Context(Generic[ConfigT]):
     "What the parts used in other processes."
     parts_made: dict[str, int] = dataclasses.field(default_factory=lambda: {"made": 0, "of": 0})
     "How many parts were made now, of how many: what a stage took says nothing of parts that were there already."
+
+    @functools.cached_property
+    def ranks(self) -> "Ranks":
+        """The processes that share this training; `ALONE` where it is one. Only a torchjob asks. How long another one may be
+        silent is for the watch of the ranks to judge (`components/gang.py`), not for each call."""
+        from wfm.parallel.ranks import join
+
+        return join(timeout_seconds=_SECONDS_OF_A_CALL)
 
     def stopping(self) -> bool:
         """Whether someone asked this stage to stop: keep what is whole and raise `Cancelled`."""

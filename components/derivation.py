@@ -43,6 +43,8 @@ GROUND_FLOOR = (
     "wfm.registry",
     "components",
     "components.entrypoint",
+    "components.board",
+    "components.gang",
     "components.context",
     "components.derivation",
     "components.make_artifact",

@@ -9,8 +9,10 @@ import json
 import os
 import platform
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic
 
 from components.context import ConfigT, Context, Result, Usage, check_yield
@@ -46,23 +48,7 @@ class Task(Generic[ConfigT]):
 def make(task: Task[ConfigT], lease: "Lease") -> None:
     """Run the component and commit its artifact; what was half made goes when it fails. Raises what the component raises."""
     attempt = task.store.attempt(task.key)
-    context = Context(
-        stage=task.spec["stage"],
-        component=task.component,
-        node=task.spec["node"],
-        run_id=task.spec["run_id"],
-        key=task.key,
-        code_id=code_id(task.component, uses(task.config)),
-        config=task.config,
-        store=task.store,
-        inputs={name: _guarded(task.store.artifact(of), task.spec) for name, of in task.inputs.items()},
-        out=attempt.path,
-        scratch=task.store.scratch(task.key),
-        scheduler=os.environ.get(SCHEDULER, ""),
-        external_inputs=task.external,
-        redo=task.spec.get("redo", ""),
-        stop_requested=task.stopping,
-    )
+    context = _context(task, attempt.path)
     started, usage = time.time(), Usage()
     try:
         result = task.run(context)
@@ -87,6 +73,32 @@ def make(task: Task[ConfigT], lease: "Lease") -> None:
         attempt.discard()
         raise
     task.store.clear_scratch(task.key)  # checkpoints of a finished key are of no more use
+
+
+def follow(task: Task[ConfigT]) -> None:
+    """The same as a rank that only works along: rank 0 commits, what this one wrote goes."""
+    with tempfile.TemporaryDirectory(prefix="wfm-rank-") as folder:
+        task.run(_context(task, Path(folder)))
+
+
+def _context(task: Task[ConfigT], out: Path) -> Context[ConfigT]:
+    return Context(
+        stage=task.spec["stage"],
+        component=task.component,
+        node=task.spec["node"],
+        run_id=task.spec["run_id"],
+        key=task.key,
+        code_id=code_id(task.component, uses(task.config)),
+        config=task.config,
+        store=task.store,
+        inputs={name: _guarded(task.store.artifact(of), task.spec) for name, of in task.inputs.items()},
+        out=out,
+        scratch=task.store.scratch(task.key),
+        scheduler=os.environ.get(SCHEDULER, ""),
+        external_inputs=task.external,
+        redo=task.spec.get("redo", ""),
+        stop_requested=task.stopping,
+    )
 
 
 def _extra(task: Task[ConfigT], context: Context[ConfigT], result: Result) -> dict[str, Any]:
