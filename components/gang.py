@@ -114,14 +114,15 @@ class Said:
 class Gang:
     """The ranks of this stage. Raises nothing by itself; a process of it leaves by `end`, or is ended by its watch."""
 
-    def __init__(self, spec: Mapping[str, Any], stop: threading.Event) -> None:
-        """`spec` is that of the stage, `stop` set where it is asked to stop. Opens the attempt, as rank 0."""
+    def __init__(self, spec: Mapping[str, Any], stop: threading.Event, *, parts: str = "") -> None:
+        """`spec` is that of the stage, `stop` set where it is asked to stop, `parts` a range of a stage in parts. Opens the
+        attempt, as rank 0."""
         self._misplaced: ConfigError | None = None
         try:
             self.rank, self.size = place()
         except ConfigError as error:
             self.rank, self.size, self._misplaced = 0, 1, error
-        self._attempt, self._stop = StageAttempt(spec, opens=self.leads), stop
+        self.attempt, self._stop = StageAttempt(spec, parts, opens=self.leads), stop
         self._board: Board | None = None
         self._own: dict[str, Any] = {}
         self._seen: dict[int, Said] = {}
@@ -169,7 +170,7 @@ class Gang:
     def announce(self, plan: Literal["make", "leave"], key: str) -> None:
         """Tell the others what is to be done."""
         crash_point("before_ranks_are_told")
-        self._say(plan=plan, key=key, attempt=self._attempt.number)
+        self._say(plan=plan, key=key, attempt=self.attempt.number)
 
     def hear(self, key: str) -> bool:
         """Wait for rank 0's word; True when there is something to make. Raises InputError when it derived another key,
@@ -184,7 +185,7 @@ class Gang:
                 if self._stop.is_set():
                     raise Cancelled("asked to stop before rank 0 told what to do")
                 self._look_soon()
-        self._attempt.number = said.attempt
+        self.attempt.number = said.attempt
         if said.key != key:
             raise InputError(
                 f"this rank derives the key {key[:12]}, rank 0 on host {said.host} {said.key[:12]}: their code, spec or inputs "
@@ -231,7 +232,7 @@ class Gang:
             answer["stacks"] = dict(stacks)
         if self.rank:
             answer["written_by"] = f"rank {self.rank}"
-        writing = threading.Thread(target=self._attempt.close, args=(answer,), daemon=True)
+        writing = threading.Thread(target=self.attempt.close, args=(answer,), daemon=True)
         writing.start()
         writing.join(_STORE_SECONDS)
         crash_point("after_outcome")
@@ -365,7 +366,7 @@ class Gang:
         first = self._seen.get(0)
         if first is None:
             return
-        self._attempt.number = first.attempt or self._attempt.number
+        self.attempt.number = first.attempt or self.attempt.number
         if first.asks and not self._own.get("stacks"):
             self._say(stacks=stacks_of_all_threads())
         if first.end is not None:

@@ -27,6 +27,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from wfm.errors import Cancelled, ConfigError, InputError, TryAgain, WfmError
+from wfm.pulse import waiting
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -39,6 +40,8 @@ MOST_BYTES = 2**20
 """Largest value of `gather` and `broadcast`: these carry decisions, not data."""
 
 Row = Sequence[float]
+_WIDTH = 3
+"""Numbers of a call in a row, beside its label and number."""
 
 
 class RankLost(TryAgain):
@@ -67,13 +70,20 @@ class Ranks:
 
     # What all agree on
 
+    def any_of(self, *flags: bool, label: str = "any") -> tuple[bool, ...]:
+        """Whether each of up to three flags holds on any rank."""
+        if self.size == 1:
+            return flags
+        rows = self._exchange(label, *map(float, flags))
+        return tuple(any(row[place] for row in rows) for place in range(len(flags)))
+
     def any(self, flag: bool, label: str = "any") -> bool:
         """Whether `flag` holds on any rank."""
-        return flag if self.size == 1 else any(row[0] for row in self._exchange(label, float(flag)))
+        return self.any_of(flag, label=label)[0]
 
     def all(self, flag: bool, label: str = "all") -> bool:
         """Whether `flag` holds on every rank."""
-        return flag if self.size == 1 else all(row[0] for row in self._exchange(label, float(flag)))
+        return not self.any_of(not flag, label=label)[0]
 
     def barrier(self, label: str) -> None:
         """Wait until every rank is here."""
@@ -93,6 +103,13 @@ class Ranks:
     def broadcast(self, value: Any, label: str = "broadcast") -> Any:
         """Rank 0's JSON value; what the others give is not looked at."""
         return self.gather(value if self.leads else None, label)[0]
+
+    def require_equal(self, value: Any, what: str) -> None:
+        """Raise RanksDiffer, naming the ranks, unless `value`, a small JSON value, is rank 0's on all."""
+        found = self.gather(value, what)
+        other = [f"{found[rank]!r} on rank {rank}" for rank in range(self.size) if found[rank] != found[0]]
+        if other:
+            raise RanksDiffer(f"{what} is {found[0]!r} on rank 0 and {', '.join(other[:4])} of {self.size}")
 
     @contextmanager
     def telling(self) -> Iterator[None]:
@@ -129,9 +146,7 @@ class Ranks:
 
         learning = [p for p in module.parameters() if p.requires_grad]
         has = bytes(p.grad is not None for p in learning)
-        rows = self._exchange(label, self.share * number, float(zlib.crc32(has)), float(len(has)))
-        if len({row[2] for row in rows}) > 1:
-            raise RanksDiffer(f"{label}: the ranks' models have {[int(row[2]) for row in rows]} learning parameters")
+        rows = self._exchange(label, self.share * number, float(zlib.crc32(has)))
         with torch.no_grad(), self._only_together():
             if len({row[1] for row in rows}) > 1:
                 counts = torch.tensor(list(has), dtype=torch.int32)
@@ -156,8 +171,10 @@ class Ranks:
         import torch
 
         refuse_batch_statistics(module)
+        tensors = (*module.parameters(), *module.buffers())
+        self.require_equal(sum(tensor.numel() for tensor in tensors), "the model's size")
         with torch.no_grad(), self._only_together():
-            for tensor in (*module.parameters(), *module.buffers()):
+            for tensor in tensors:
                 self._from_first(tensor, "first weights")
 
     def require_alike(self, *modules: "nn.Module", label: str) -> None:
@@ -184,7 +201,7 @@ class Ranks:
         if self._over:
             raise RankLost(f"{label}: the ranks have parted")
         self._calls += 1
-        padded = (*values, *[0.0] * (3 - len(values)))
+        padded = (*values, *[0.0] * (_WIDTH - len(values)))
         rows = self._rows((float(zlib.crc32(label.encode())), float(self._calls), *padded), label)
         if len({tuple(row[:2]) for row in rows}) > 1:
             self._part(label, None)
@@ -194,12 +211,13 @@ class Ranks:
         """Tell the others why this rank is not where they are, or hear why they are not; the ranks part with it. Raises what
         another rank failed of, or returns, if it was this one first."""
         if error is not None:  # the others see it in the row that they are waiting for
-            self._rows((-1.0, 0.0, 0.0, 0.0, 0.0), label)
+            self._rows((-1.0, *[0.0] * (_WIDTH + 1)), label)
         self._over = True
         words = f"{type(error).__name__}: {error}"[:4000] if error is not None else label
-        outcome = "" if error is None else getattr(error, "outcome", "bug")
+        passing = TryAgain.outcome if isinstance(error, MemoryError) else WfmError.outcome
+        outcome = getattr(error, "outcome", passing)
         text = json.dumps({"failed": error is not None, "outcome": outcome, "words": words}).encode()
-        longest = int(max(row[0] for row in self._rows((float(len(text)), 0.0, 0.0, 0.0, 0.0), label)))
+        longest = int(max(row[0] for row in self._rows((float(len(text)),), label)))
         said = [json.loads(found) for found in self._texts(label, text, longest)]
         if error is not None:
             return
@@ -261,10 +279,10 @@ class ProcessRanks(Ranks):
         import torch.distributed as dist
 
         mine = torch.tensor(row, dtype=torch.float64)
-        rows = [torch.empty_like(mine) for _ in range(self.size)]
+        rows = torch.empty(self.size * len(row), dtype=torch.float64)
         with self._reaching(label):
-            dist.all_gather(rows, mine)
-        return [found.tolist() for found in rows]
+            dist.all_gather_into_tensor(rows, mine)
+        return [found.tolist() for found in rows.view(self.size, -1)]
 
     def _sum(self, tensor: "Tensor", label: str) -> None:
         import torch.distributed as dist
@@ -282,7 +300,8 @@ class ProcessRanks(Ranks):
     def _reaching(self, label: str) -> Iterator[None]:
         """Raises RankLost for what torch says of a rank that is not there."""
         try:
-            yield
+            with waiting(label):
+                yield
         except RuntimeError as error:
             self._over = True
             raise RankLost(
