@@ -47,4 +47,4 @@ def run(ctx: Context[DecoderTraining]) -> Result:
 CONFIG = DecoderTraining
 
 if __name__ == "__main__":
-    main(__spec__.name, CONFIG, run)
+    main(__spec__.name, CONFIG, run, ranks=True)

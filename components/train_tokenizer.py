@@ -42,4 +42,4 @@ def run(ctx: Context[TokenizerTraining]) -> Result:
 CONFIG = TokenizerTraining
 
 if __name__ == "__main__":
-    main(__spec__.name, CONFIG, run)
+    main(__spec__.name, CONFIG, run, ranks=True)

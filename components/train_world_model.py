@@ -51,4 +51,4 @@ def run(ctx: Context[WorldTrainingConfig]) -> Result:
 CONFIG = WorldTrainingConfig
 
 if __name__ == "__main__":
-    main(__spec__.name, CONFIG, run)
+    main(__spec__.name, CONFIG, run, ranks=True)

@@ -44,7 +44,7 @@ def kill_and_finish(calm: Calm, name: str, at: int, folder: Path, *, committed: 
     told = name == "after_outcome" or (name == "new_file_named" and at == len(passes))
     assert ends == ["done" if told else "", "cached" if found else "done"], ends
     if calm.scene.component.startswith("train") and not found:
-        at_least_resumed(job, order[: passes[at - 1] + 1].count("step_done"))
+        at_least_resumed(job, order[: passes[at - 1] + 1].count("after_step"))
 
 
 def at_least_resumed(job: Job, done: int) -> None:
