@@ -1,6 +1,7 @@
 """The contract of a stage process, shared by every component and every engine.
 
     python -m components.<component> --spec URL --input NAME=KEY ... --key-out PATH [--dry-run]
+    python -m components.<component> --spec URL --input NAME=KEY ... --parts 3/7
 
 The spec is one JSON object: schema_version, store, run_id, node, stage, component, kind, config, redo, promote, reads_truth.
 It is written before anything runs; what only the moment knows comes by the environment: ``DASK_SCHEDULER_ADDRESS`` (where there
@@ -8,6 +9,8 @@ are workers), ``WFM_ATTEMPT`` (the number that whoever started it has taken for 
 The process derives its key, answers "cached" when that key is committed, else takes the key's lease, runs, commits, and
 writes ``outcome.json`` into its attempt folder. Whoever retries decides from the outcome; the exit code says the same
 (0 done, 64 wrong input, 75 try again, 143 cancelled, 1 bug).
+
+With ``--parts`` it makes a range of the parts, commits no artifact and takes no lease of the key (`part_range.py`).
 
 The attempt's record is kept by `stage_attempt.py`, the work itself done by `make_artifact.py`.
 """
@@ -29,7 +32,8 @@ from typing import TYPE_CHECKING, Any
 
 from components.context import ConfigT, Context, PartContext, Result, store_options
 from components.derivation import code_id, derive_key
-from components.make_artifact import SCHEDULER, Task, make
+from components.make_artifact import SCHEDULER, Task, make, make_range
+from components.part_range import PartRange, check_in_parts, with_index
 from components.stage_attempt import StageAttempt
 from wfm.artifacts.atomic import replace_on_disk
 from wfm.config import Config
@@ -70,10 +74,10 @@ def main(module: str, config_class: type[ConfigT], run: Callable[[Context[Config
         print(json.dumps(config_class.parse(spec["config"]).resolved(), indent=2, sort_keys=True))
         sys.exit(0)
     started = time.time()
-    attempt = StageAttempt(spec)
+    attempt = StageAttempt(spec, parts=arguments.parts)
     key, reason = "", ""
     try:
-        key, outcome = _execute(component, spec, arguments, config_class, run, stop.is_set)
+        key, outcome = _execute(component, spec, arguments, config_class, run, stop.is_set, attempt)
         code = 0
     except Exception as error:
         outcome, reason, code = _judge(error, spec["node"])
@@ -120,25 +124,31 @@ def _execute(
     config_class: type[ConfigT],
     run: Callable[[Context[ConfigT]], Result],
     stopping: Callable[[], bool],
+    attempt: StageAttempt,
 ) -> tuple[str, str]:
-    """Make the artifact, or find it made; returns its key, and ``done`` or ``cached``."""
+    """Make the artifact (or a range of its parts), or find it made; returns its key, and ``done`` or ``cached``."""
     from wfm.artifacts import Store
 
     if spec.get("schema_version", 0) > SPEC_VERSION:
         raise InputError(
             f"spec version {spec['schema_version']} is newer than {SPEC_VERSION}: upgrade wfm on this machine"
         )
+    part_range = _part_range(component, arguments)
     config = config_class.parse(spec["config"])
     store = Store.open(spec["store"], store_options())
     given = dict(_pair(text) for text in arguments.input)
     key, external = _key_and_external({**spec, "component": component}, given, store)
-    outcome = "cached"
+    task, outcome = Task(component, spec, config, store, given, key, external, run, stopping), "cached"
+    if part_range is not None and not store.has(key):
+        attempt.notes |= make_range(task, part_range)
+        return key, "done"
     if not store.has(key):
         with store.lease(key, inputs=tuple(given.values())).acquire(stopping=stopping) as lease:
             if not store.has(key):  # else another starter finished it while we waited
-                make(Task(component, spec, config, store, given, key, external, run, stopping), lease)
+                make(task, lease)
                 outcome = "done"
-    _announce(spec, arguments.key_out, key, store)
+    if part_range is None:
+        _announce(spec, arguments.key_out, key, store)
     if outcome == "cached":
         get_logger("wfm.stage").info("%s: cached as %s", spec["node"], key[:12])
     return key, outcome
@@ -149,8 +159,26 @@ def _parse(component: str, argv: Sequence[str] | None = None) -> argparse.Namesp
     parser.add_argument("--spec", required=True, help="URL or path of the node's spec (JSON)")
     parser.add_argument("--input", action="append", default=[], metavar="NAME=KEY", help="an input artifact's key")
     parser.add_argument("--key-out", default="", metavar="PATH", help="file to write the artifact's key to")
+    parser.add_argument(
+        "--parts",
+        default="",
+        metavar="I/N",
+        type=with_index,
+        help="make range I (0 to N-1) of N ranges of the stage's parts and no artifact; I may be a variable of the "
+        "environment that holds the number: JOB_COMPLETION_INDEX/7",
+    )
     parser.add_argument("--dry-run", action="store_true", help="print the resolved config and stop")
     return parser.parse_args(argv)
+
+
+def _part_range(component: str, arguments: argparse.Namespace) -> PartRange | None:
+    if not arguments.parts:
+        return None
+    part_range = PartRange.parse(arguments.parts)
+    check_in_parts(component)
+    if arguments.key_out:
+        raise ConfigError("--parts makes no artifact, so there is no key to write: leave --key-out out")
+    return part_range
 
 
 def _pair(text: str) -> tuple[str, str]:

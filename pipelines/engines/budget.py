@@ -75,6 +75,17 @@ def check_budget(cpu: float | None, memory_gib: float | None) -> None:
         raise InputError(f"--memory {memory_gib:g} lets no stage run: give {LEAST_GIB:g} GiB at least, or leave it out")
 
 
+def check_ranks(nodes: Iterable[Node], cpu: float, memory_gib: float) -> None:
+    """Raise `InputError` for a node with more ranks than this machine carries: each is a process at work all the time."""
+    most = max(1, int(min(cpu, memory_gib / LEAST_GIB)))
+    for node in nodes:
+        if node.resources.ranks > most:
+            raise InputError(
+                f"{node.name}.ranks is {node.resources.ranks}, and this run has {cpu:g} processors and {memory_gib:.3g} GiB: each "
+                f"rank wants a processor of its own. Give {most} at most, or raise --cpu and --memory if there are more"
+            )
+
+
 def devices() -> int:
     """CUDA devices of this machine, by their device files: torch is not loaded to count them."""
     import os
