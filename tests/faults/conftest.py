@@ -64,6 +64,7 @@ def calm(tmp_path_factory, film):
         scenes = {
             "split_clips": lambda folder: stage_scenes.splitting(folder, film),
             "encode_latents": stage_scenes.encoding,
+            "encode_latents --parts": functools.partial(stage_scenes.encoding, ranges=2),
             "train_world_model": stage_scenes.learning,
         }
         return scenes[name](root / name)

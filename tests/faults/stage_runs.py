@@ -49,6 +49,12 @@ class Scene:
     "Keys by role."
     seed: Path
     "A store on disk that holds the inputs."
+    ranges: int = 0
+    "Processes that make a range of the parts each, before the plain call; the first one is killed. 0: the plain call alone."
+
+    def calls(self) -> list[tuple[str, ...]]:
+        """What is run to the end, one after another: arguments."""
+        return [*(("--parts", f"{index}/{self.ranges}") for index in range(self.ranges)), ()]
 
 
 class Place(Protocol):
@@ -150,6 +156,13 @@ class Job:
         """What was printed, on every machine."""
         return "\n".join(f"-- {path.name}\n{path.read_text()[-3000:]}" for path in sorted(self.folder.glob("*.txt")))
 
+    def finish(self) -> None:
+        """Run all that is to be run, each call on a machine of its own."""
+        for arguments in self.scene.calls():
+            self.move()
+            code = self.end(arguments=arguments)
+            assert code == 0, f"{arguments} ended with {code}\n{self.printed()}"
+
     def end(self, crash: str = "", **more: Any) -> int:
         """Start it, wait for its end; its exit code (-9: killed)."""
         process = self.start(crash, **more)
@@ -164,9 +177,7 @@ class Job:
         for folder in self.folder.iterdir():
             if folder.is_dir():
                 shutil.rmtree(folder)
-        shutil.rmtree(
-            Path(self.place.url, "scratch"), ignore_errors=True
-        )  # of a store on disk; else it is in the cache
+        shutil.rmtree(Path(self.place.url, "scratch"), ignore_errors=True)  # of a store on disk
 
     @property
     def key(self) -> str:
@@ -225,8 +236,10 @@ class Undisturbed:
 def undisturbed(job: Job) -> Undisturbed:
     """Run a scene to its end and look at everything."""
     record = job.folder / "points"
-    code = job.end(record=record)
+    code = job.end(record=record, arguments=job.scene.calls()[0])
     assert code == 0, job.printed()
+    if job.scene.ranges:
+        job.finish()
     return Undisturbed(job.key, content(job), record.read_text().split(), left_after_collection(job))
 
 

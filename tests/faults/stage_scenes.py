@@ -38,10 +38,10 @@ def splitting(folder: Path, film: Callable[..., Path]) -> Scene:
     return Scene("split_clips", "clips", {}, {"videos": videos.key}, folder / "store")
 
 
-def encoding(folder: Path) -> Scene:
+def encoding(folder: Path, *, ranges: int = 0) -> Scene:
     """Four clips, each a part of its own."""
     _, inputs = _encoded(folder, clips=4)
-    return Scene("encode_latents", "latents", {**SHAPE, "threads": 1}, _keys(inputs), folder / "store")
+    return Scene("encode_latents", "latents", {**SHAPE, "threads": 1}, _keys(inputs), folder / "store", ranges)
 
 
 def learning(folder: Path, *, steps: int = STEPS, interval: int = INTERVAL) -> Scene:

@@ -15,8 +15,9 @@ import pytest
 from components.derivation import ROOT
 from tests.faults.kills import Calm, kill_and_finish
 
-SPLIT, ENCODE, TRAIN = "split_clips", "encode_latents", "train_world_model"
-ALL, PARTS = (SPLIT, ENCODE, TRAIN), (SPLIT, ENCODE)
+SPLIT, ENCODE, RANGE, TRAIN = "split_clips", "encode_latents", "encode_latents --parts", "train_world_model"
+SCENES = (SPLIT, ENCODE, RANGE, TRAIN)
+WHOLE, PARTS = (SPLIT, ENCODE, TRAIN), (SPLIT, ENCODE, RANGE)
 
 
 class Point(NamedTuple):
@@ -36,19 +37,20 @@ class Point(NamedTuple):
 DISK, S3 = ("disk",), ("s3",)
 TABLE: dict[str, Point] = {
     # the record of the try, the lease
-    "attempt_noted": Point(ALL, "the record of a try that never said how it ended"),
-    "lease_recorded": Point(ALL, "a lease that never beat"),
-    "lease_held": Point(ALL, "a lease that nobody renews"),
-    "before_release": Point(ALL, "the lease of what is committed", committed=True),
-    "lease_released": Point(ALL, "a released lease with its last beat", committed=True),
+    "attempt_noted": Point(SCENES, "the record of a try that never said how it ended"),
+    "lease_recorded": Point(SCENES, "a lease that never beat"),
+    "after_lease": Point(SCENES, "a lease that nobody renews"),
+    "before_release": Point(SCENES, "the lease of what is committed", committed=True),
+    "lease_released": Point(SCENES, "a released lease with its last beat", committed=True),
     # the work
-    "attempt_opened": Point(ALL, "an empty folder"),
-    "before_run": Point(ALL, "an empty folder and the lease"),
-    "before_ranks_are_told": Point(ALL, "a lease, and ranks that wait"),
+    "attempt_opened": Point(SCENES, "an empty folder"),
+    "before_run": Point(WHOLE, "an empty folder and the lease"),
+    "before_ranks_are_told": Point(WHOLE, "a lease, and ranks that wait"),
     "before_part_commit": Point(PARTS, "a part's files without a manifest"),
     "after_part_commit": Point(PARTS, "a part whose lease nobody gives back"),
     "after_part": Point(PARTS, "all parts and no artifact"),
-    "after_run": Point(ALL, "the artifact's files without a manifest"),
+    "after_range": Point((RANGE,), "parts, leases given back, and a try that did not say so"),
+    "after_run": Point(WHOLE, "the artifact's files without a manifest"),
     "after_step": Point((TRAIN,), "all steps, the last of them in no checkpoint"),
     "before_checkpoint": Point((TRAIN,), "the same"),
     "half_checkpoint": Point((TRAIN,), "a nameless folder with half of a checkpoint"),
@@ -57,21 +59,21 @@ TABLE: dict[str, Point] = {
     "after_checkpoint": Point((TRAIN,), "all checkpoints and no model"),
     "before_end": Point((TRAIN,), "the same"),
     # the commit
-    "files_hashed": Point(ALL, "files that may not be durable"),
-    "file_uploaded": Point(ALL, "some of the files", on=S3),
-    "files_durable": Point(ALL, "all files and no manifest"),
-    "manifest_written": Point(ALL, "an artifact without a name", committed=True),
-    "after_commit": Point(ALL, "scratch of a key that is done", committed=True),
+    "files_hashed": Point(SCENES, "files that may not be durable"),
+    "file_uploaded": Point(SCENES, "some of the files", on=S3),
+    "files_durable": Point(SCENES, "all files and no manifest"),
+    "manifest_written": Point(SCENES, "an artifact without a name", committed=True),
+    "after_commit": Point(WHOLE, "scratch of a key that is done", committed=True),
     # what is told of it
-    "before_promotion": Point(ALL, "an artifact without a name", committed=True),
-    "name_promoted": Point(ALL, "an artifact whose key nobody was told", committed=True),
-    "before_key_out": Point(ALL, "the same", committed=True),
-    "before_outcome": Point(ALL, "a try that did all and did not say so", committed=True),
-    "after_outcome": Point(ALL, "nothing", committed=True),
+    "before_promotion": Point(WHOLE, "an artifact without a name", committed=True),
+    "name_promoted": Point(WHOLE, "an artifact whose key nobody was told", committed=True),
+    "before_key_out": Point(WHOLE, "the same", committed=True),
+    "before_outcome": Point(SCENES, "a try that did all and did not say so", committed=True),
+    "after_outcome": Point(SCENES, "nothing", committed=True),
     # files that get their names
-    "new_file_unnamed": Point(ALL, "a nameless file: the manifest", on=DISK, of_manifest=True),
-    "new_file_named": Point(ALL, "a second name of the manifest", committed=True, on=DISK, of_manifest=True),
-    "replacement_unnamed": Point(ALL, "a nameless file", committed=None),
+    "new_file_unnamed": Point(SCENES, "a nameless file: the manifest", on=DISK, of_manifest=True),
+    "new_file_named": Point(SCENES, "a second name of the manifest", committed=True, on=DISK, of_manifest=True),
+    "replacement_unnamed": Point(SCENES, "a nameless file", committed=None),
 }
 
 
@@ -129,7 +131,7 @@ def test_a_point_is_found_wherever_it_stands() -> None:
     assert sorted(points_in(source, "a.py")) == [("inner", "a.py:3"), ("outer", "a.py:4")]
 
 
-@pytest.mark.parametrize("scene", ALL)
+@pytest.mark.parametrize("scene", SCENES)
 def test_a_stage_passes_the_points_that_the_table_says(scene: str, calm: Callable[[str, str], Calm]) -> None:
     passed = set(calm(scene, "disk").undisturbed.order)
     assert passed == {name for name, point in TABLE.items() if scene in point.passed_by and "disk" in point.on}
