@@ -32,8 +32,7 @@ LEASE_SECONDS = 1.5
 PATIENCE = 180.0
 _server = multiprocessing.get_context("forkserver")
 _IMPORTED = """torch av s3fs wfm.artifacts.on_cloud wfm.artifacts.verify wfm.training.fit_world_model wfm.training.encode
-wfm.families.diffusion.fit wfm.families.diffusion.build wfm.curation.cut.split components.train_world_model
-components.encode_latents components.split_clips"""
+wfm.families.diffusion.fit wfm.families.diffusion.build wfm.curation.cut.split components.entrypoint"""
 _server.set_forkserver_preload(_IMPORTED.split())
 _machines = itertools.count(1)
 
@@ -140,7 +139,7 @@ class Job:
             "WFM_CACHE": str(self.folder / name / "cache"), "OMP_NUM_THREADS": "1", VARIABLE: crash,
             "PYTHONPATH": str(ROOT), **more,
         }  # fmt: skip
-        command = ["--spec", self.spec, "--key-out", str(self.folder / "key"), *arguments]
+        command = ["--spec", self.spec, *(arguments or ("--key-out", str(self.folder / "key")))]
         command += [f"--input={role}={key}" for role, key in self.scene.inputs.items()]
         process = _server.Process(
             target=_stage, args=(self.scene.component, command, environment, name, self.log(name), record)
