@@ -37,6 +37,7 @@ def run(ctx: Context[DecoderTraining]) -> Result:
         out=ctx.out,
         scratch=ctx.scratch,
         stopping=ctx.stopping,
+        ranks=ctx.ranks,
         mixture=read_weights(ctx.config.training),
     )
     save_model(tokenizer, card.config, ctx.out / "tokenizer", extra=card.extra)

@@ -30,6 +30,7 @@ def run(ctx: Context[TokenizerTraining]) -> Result:
         out=ctx.out,
         scratch=ctx.scratch,
         stopping=ctx.stopping,
+        ranks=ctx.ranks,
         mixture=read_weights(ctx.config.training),
     )
     return Result(

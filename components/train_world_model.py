@@ -40,6 +40,7 @@ def run(ctx: Context[WorldTrainingConfig]) -> Result:
         out=ctx.out,
         scratch=ctx.scratch,
         stopping=ctx.stopping,
+        ranks=ctx.ranks,
         mixture=read_weights(ctx.config.training, ctx.inputs.get("mixture")),
     )
     return Result(
