@@ -332,7 +332,6 @@ def _make_part(store: "Store", key: str, payload: dict[str, Any], usage: Usage, 
     except BaseException:
         attempt.discard()
         raise
-    crash_point("part_committed")
     return context.work
 
 

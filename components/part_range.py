@@ -1,6 +1,6 @@
 """Part ranges: a process that makes a share of a stage's parts and no artifact; the plain call finds the parts and commits.
 
-    --parts 3/7                       the fourth of seven ranges: counted from 0, as Kubernetes counts the pods of an Indexed Job
+    --parts 3/7                       the fourth of seven ranges, counted from 0 as Kubernetes counts the pods of an Indexed Job
     --parts JOB_COMPLETION_INDEX/7    the same, its number taken from a variable that the cluster sets in each of them
 
 A range is every seventh part in order of name, beginning with the third. The stage's key says which parts there are, so all
