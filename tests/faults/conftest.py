@@ -66,6 +66,7 @@ def calm(tmp_path_factory, film):
             "encode_latents": stage_scenes.encoding,
             "encode_latents --parts": functools.partial(stage_scenes.encoding, ranges=2),
             "train_world_model": stage_scenes.learning,
+            "train_world_model ranks=2": functools.partial(stage_scenes.learning, ranks=2),
         }
         return scenes[name](root / name)
 

@@ -15,6 +15,7 @@ import runpy
 import shutil
 import socket
 import sys
+import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -27,6 +28,7 @@ from wfm.artifacts import Artifact, Store
 from wfm.artifacts.nameless import NAMELESS
 from wfm.artifacts.runs import Run
 from wfm.crash_points import VARIABLE
+from wfm.errors import TryAgain
 
 LEASE_SECONDS = 1.5
 PATIENCE = 180.0
@@ -50,6 +52,9 @@ class Scene:
     "A store on disk that holds the inputs."
     ranges: int = 0
     "Processes that make a range of the parts each, before the plain call; the first one is killed. 0: the plain call alone."
+
+    ranks: int = 1
+    "Processes that share the work, on one machine."
 
     def calls(self) -> list[tuple[str, ...]]:
         """What is run to the end, one after another: arguments."""
@@ -128,9 +133,10 @@ class Job:
         record: Path | None = None,
         arguments: tuple[str, ...] = (),
         **more: str,
-    ) -> BaseProcess:
-        """Start the stage. ``crash``: where it dies. ``machine``: one that was there before; empty: a new one, with nothing in
-        its cache. ``record``: a file that is told the points that are passed. ``more``: of the environment."""
+    ) -> list[BaseProcess]:
+        """Start the stage, a process for each rank. ``crash``: where it dies. ``machine``: one that was there before; empty: a
+        new one, with nothing in its cache. ``record``: a file that is told the points that rank 0 passes. ``more``: of the
+        environment."""
         name = machine or f"machine-{next(_machines)}"
         environment = {
             **{of: value for of, value in os.environ.items() if not of.startswith(("WFM_", "AWS_"))},
@@ -141,11 +147,25 @@ class Job:
         }  # fmt: skip
         command = ["--spec", self.spec, *(arguments or ("--key-out", str(self.folder / "key")))]
         command += [f"--input={role}={key}" for role, key in self.scene.inputs.items()]
-        process = _server.Process(
-            target=_stage, args=(self.scene.component, command, environment, name, self.log(name), record)
-        )
-        process.start()
-        return process
+        processes = []
+        for place in self._places():
+            told = (self.scene.component, command, environment | place, name, self.log(name))
+            processes.append(_server.Process(target=_stage, args=(*told, None if processes else record)))
+            processes[-1].start()
+        return processes
+
+    def _places(self) -> list[dict[str, str]]:
+        """What torchrun tells each of its processes."""
+        if self.scene.ranks == 1:
+            return [{}]
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            at = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1]), "GLOO_SOCKET_IFNAME": "lo"}
+        size = str(self.scene.ranks)
+        ranks = [str(rank) for rank in range(self.scene.ranks)]
+        return [
+            {**at, "RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": size, "LOCAL_WORLD_SIZE": size} for rank in ranks
+        ]
 
     def log(self, machine: str = "") -> Path:
         """What was printed on one machine."""
@@ -159,17 +179,23 @@ class Job:
         """Run all that is to be run, each call on a machine of its own."""
         for arguments in self.scene.calls():
             self.move()
-            code = self.end(arguments=arguments)
+            until = time.monotonic() + 6 * LEASE_SECONDS + 10
+            # ranks hold devices: they do not wait for the lease of the dead, whoever started them starts them again
+            while (code := self.end(arguments=arguments)) == TryAgain.exit_code and time.monotonic() < until:
+                time.sleep(LEASE_SECONDS / 4)
             assert code == 0, f"{arguments} ended with {code}\n{self.printed()}"
 
     def end(self, crash: str = "", **more: Any) -> int:
-        """Start it, wait for its end; its exit code (-9: killed)."""
-        process = self.start(crash, **more)
-        process.join(PATIENCE)
-        if process.exitcode is None:
+        """Start it, wait for its end; its exit code (-9: killed), of ranks the least."""
+        processes = self.start(crash, **more)
+        until = time.monotonic() + PATIENCE
+        for process in processes:
+            process.join(max(until - time.monotonic(), 0.0))
+        codes = [process.exitcode for process in processes]
+        for process in processes:
             process.kill()
-            raise AssertionError(f"{crash or 'undisturbed'}: still at work after {PATIENCE:g} s\n{self.printed()}")
-        return process.exitcode
+        assert None not in codes, f"{crash or 'undisturbed'}: {codes} after {PATIENCE:g} s\n{self.printed()}"
+        return min(code for code in codes if code is not None)
 
     def move(self) -> None:
         """What lay on the machine is gone with it."""
@@ -189,7 +215,10 @@ class Job:
 
     def outcomes(self) -> list[str]:
         """How the attempts ended, in order; empty: a kill."""
-        return [str((one.outcome or {}).get("outcome", "")) for one in self.run.read_outcomes("node")]
+        ends = [one.outcome or {} for one in self.run.read_outcomes("node")]
+        for end in ends:
+            assert end.get("reason") or end.get("outcome", "done") in ("done", "cached"), f"no reason: {end}"
+        return [str(end.get("outcome", "")) for end in ends]
 
 
 def _stage(

@@ -44,12 +44,12 @@ def encoding(folder: Path, *, ranges: int = 0) -> Scene:
     return Scene("encode_latents", "latents", {**SHAPE, "threads": 1}, _keys(inputs), folder / "store", ranges)
 
 
-def learning(folder: Path, *, steps: int = STEPS, interval: int = INTERVAL) -> Scene:
+def learning(folder: Path, *, steps: int = STEPS, interval: int = INTERVAL, ranks: int = 1) -> Scene:
     """A denoiser that learns for a few steps."""
     store, inputs = _encoded(folder, clips=8)
     latents = runner_of(store, folder / "scratch")("encode_latents", SHAPE, **inputs)
     given = {"latents": latents.key, "tokenizer": inputs["tokenizer"].key}
-    return Scene("train_world_model", "world_model", training(steps, interval), given, folder / "store")
+    return Scene("train_world_model", "world_model", training(steps, interval), given, folder / "store", ranks=ranks)
 
 
 def _encoded(folder: Path, clips: int) -> tuple[Store, dict[str, Artifact]]:

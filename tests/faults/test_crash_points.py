@@ -16,8 +16,9 @@ from components.derivation import ROOT
 from tests.faults.kills import Calm, kill_and_finish
 
 SPLIT, ENCODE, RANGE, TRAIN = "split_clips", "encode_latents", "encode_latents --parts", "train_world_model"
-SCENES = (SPLIT, ENCODE, RANGE, TRAIN)
-WHOLE, PARTS = (SPLIT, ENCODE, TRAIN), (SPLIT, ENCODE, RANGE)
+RANKS = "train_world_model ranks=2"
+SCENES = (SPLIT, ENCODE, RANGE, TRAIN, RANKS)
+WHOLE, PARTS, TRAININGS = (SPLIT, ENCODE, TRAIN, RANKS), (SPLIT, ENCODE, RANGE), (TRAIN, RANKS)
 
 
 class Point(NamedTuple):
@@ -51,13 +52,13 @@ TABLE: dict[str, Point] = {
     "after_part": Point(PARTS, "all parts and no artifact"),
     "after_range": Point((RANGE,), "parts, leases given back, and a try that did not say so"),
     "after_run": Point(WHOLE, "the artifact's files without a manifest"),
-    "after_step": Point((TRAIN,), "all steps, the last of them in no checkpoint"),
-    "before_checkpoint": Point((TRAIN,), "the same"),
-    "half_checkpoint": Point((TRAIN,), "a nameless folder with half of a checkpoint"),
-    "checkpoint_unnamed": Point((TRAIN,), "a whole checkpoint without its name"),
-    "checkpoint_named": Point((TRAIN,), "one checkpoint more than are kept"),
-    "after_checkpoint": Point((TRAIN,), "all checkpoints and no model"),
-    "before_end": Point((TRAIN,), "the same"),
+    "after_step": Point(TRAININGS, "all steps, the last of them in no checkpoint"),
+    "before_checkpoint": Point(TRAININGS, "the same"),
+    "half_checkpoint": Point(TRAININGS, "a nameless folder with half of a checkpoint"),
+    "checkpoint_unnamed": Point(TRAININGS, "a whole checkpoint without its name"),
+    "checkpoint_named": Point(TRAININGS, "one checkpoint more than are kept"),
+    "after_checkpoint": Point(TRAININGS, "all checkpoints and no model"),
+    "before_end": Point(TRAININGS, "the same"),
     # the commit
     "files_hashed": Point(SCENES, "files that may not be durable"),
     "file_uploaded": Point(SCENES, "some of the files", on=S3),
@@ -142,7 +143,7 @@ def test_a_stage_that_died_there_ends_as_if_it_had_not(
     name: str, calm: Callable[[str, str], Calm], tmp_path: Path
 ) -> None:
     point = TABLE[name]
-    scene = ENCODE if ENCODE in point.passed_by else point.passed_by[-1]
+    scene = ENCODE if ENCODE in point.passed_by else point.passed_by[0]
     there = calm(scene, point.on[0])
     order = there.undisturbed.order
     end = len(order) - order[::-1].index("manifest_written") if point.of_manifest else None
