@@ -131,7 +131,7 @@ class Gang:
         self._poke = threading.Event()
         self._ending = threading.Lock()
         self._signs, self._marks = Watch[int](3 * _LONGEST_TICK), Watch[int](3 * _LONGEST_TICK)
-        self._gone: dict[int, int] = {}
+        self._gone: dict[int, tuple[int, float]] = {}
         self._failed_since = 0.0
         self._began = time.time()
 
@@ -165,7 +165,7 @@ class Gang:
         elastic = "TORCHELASTIC_RUN_ID" in os.environ
         waits = self._board is None and not elastic
         lease = store.lease(key, inputs=inputs, owner=_owner() if elastic else "")
-        return lease.acquire(wait_seconds=None if waits else 0.0, stopping=self._stop.is_set)
+        return lease.acquire(stopping=self._stop.is_set, leave=not waits)
 
     def announce(self, plan: Literal["make", "leave"], key: str) -> None:
         """Tell the others what is to be done."""
@@ -349,7 +349,9 @@ class Gang:
             return True
         if not self._is_here(said) or start_of(said.pid) == said.pid_start:
             return False
-        return self._rounds >= self._gone.setdefault(rank, self._rounds) + 2
+        rounds, since = self._gone.setdefault(rank, (self._rounds, time.monotonic()))
+        board_is_gone_too = time.monotonic() - since > _ANSWER_SECONDS  # with the rank that hosted it
+        return self._rounds >= rounds + 2 or board_is_gone_too
 
     def _judge_the_others(self) -> None:
         failed = self._failed()

@@ -148,20 +148,19 @@ class Job:
         command = ["--spec", self.spec, *(arguments or ("--key-out", str(self.folder / "key")))]
         command += [f"--input={role}={key}" for role, key in self.scene.inputs.items()]
         processes = []
-        for place in self._places():
+        for place in self._places(self.folder / name / "ranks"):
             told = (self.scene.component, command, environment | place, name, self.log(name))
             processes.append(_server.Process(target=_stage, args=(*told, None if processes else record)))
             processes[-1].start()
         return processes
 
-    def _places(self) -> list[dict[str, str]]:
-        """What torchrun tells each of its processes."""
+    def _places(self, folder: Path) -> list[dict[str, str]]:
+        """What our own guard tells each rank."""
         if self.scene.ranks == 1:
             return [{}]
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            at = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1]), "GLOO_SOCKET_IFNAME": "lo"}
-        size = str(self.scene.ranks)
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        at, size = {"WFM_RANKS_FOLDER": str(folder), "GLOO_SOCKET_IFNAME": "lo"}, str(self.scene.ranks)
         ranks = [str(rank) for rank in range(self.scene.ranks)]
         return [
             {**at, "RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": size, "LOCAL_WORLD_SIZE": size} for rank in ranks
