@@ -168,7 +168,6 @@ def _parse(component: str, argv: Sequence[str] | None = None) -> argparse.Namesp
     parser.add_argument("--key-out", default="", metavar="PATH", help="file to write the artifact's key to")
     parser.add_argument(
         "--parts",
-        default="",
         metavar="I/N",
         type=with_index,
         help="make range I (0 to N-1) of N ranges of the stage's parts and no artifact; I may be a variable of the "
@@ -179,7 +178,7 @@ def _parse(component: str, argv: Sequence[str] | None = None) -> argparse.Namesp
 
 
 def _part_range(component: str, arguments: argparse.Namespace) -> PartRange | None:
-    if not arguments.parts:
+    if arguments.parts is None:
         return None
     part_range = PartRange.parse(arguments.parts)
     check_in_parts(component)
