@@ -181,7 +181,9 @@ class Context(Generic[ConfigT]):
         with progress(len(payloads), self.node, "parts") as shown:
             while payloads:
                 held = {}
-                for name, answer in self._tasks({name: {**one, "wait": wait_seconds} for name, one in payloads.items()}):
+                for name, answer in self._tasks(
+                    {name: {**one, "wait": wait_seconds} for name, one in payloads.items()}
+                ):
                     if answer["held"]:
                         held[name] = payloads[name]
                     else:

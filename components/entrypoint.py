@@ -16,14 +16,11 @@ The attempt's record is kept by `stage_attempt.py`, the work itself done by `mak
 """
 
 import argparse
-import ctypes
 import errno
 import importlib
 import json
 import os
-import signal
 import sys
-import threading
 import time
 import traceback
 from collections.abc import Callable, Sequence
@@ -35,9 +32,10 @@ from components.derivation import code_id, derive_key
 from components.make_artifact import SCHEDULER, Task, make, make_range
 from components.part_range import PartRange, check_in_parts, with_index
 from components.stage_attempt import StageAttempt
+from wfm import caches, stopping
 from wfm.artifacts.atomic import replace_on_disk
 from wfm.config import Config
-from wfm.errors import ConfigError, InputError, TryAgain, WfmError
+from wfm.errors import Cancelled, ConfigError, InputError, TryAgain, WfmError
 from wfm.log import get_logger, set_up
 from wfm.registry import uses
 
@@ -47,7 +45,6 @@ if TYPE_CHECKING:
 __all__ = ["SCHEDULER", "ConfigT", "Context", "PartContext", "Result", "main", "node_key", "promote"]
 
 SPEC_VERSION = 1
-_PR_SET_PDEATHSIG = 1
 _PASSING = (
     errno.ENOSPC,
     errno.EDQUOT,
@@ -65,9 +62,7 @@ def main(module: str, config_class: type[ConfigT], run: Callable[[Context[Config
     """Run a component as a process; never returns."""
     component = module.rpartition(".")[2]
     arguments = _parse(component)
-    _die_with_parent()
-    stop = threading.Event()
-    signal.signal(signal.SIGTERM, lambda *_: stop.set())
+    stopping.listen()
     spec = json.loads(_read(arguments.spec))
     set_up(spec.get("log_level", "INFO"))
     if arguments.dry_run:
@@ -77,7 +72,8 @@ def main(module: str, config_class: type[ConfigT], run: Callable[[Context[Config
     attempt = StageAttempt(spec, parts=arguments.parts)
     key, reason = "", ""
     try:
-        key, outcome = _execute(component, spec, arguments, config_class, run, stop.is_set, attempt)
+        caches.prepare()
+        key, outcome = _execute(component, spec, arguments, config_class, run, stopping.asked.is_set, attempt)
         code = 0
     except Exception as error:
         outcome, reason, code = _judge(error, spec["node"])
@@ -97,6 +93,9 @@ def _judge(error: Exception, node: str) -> tuple[str, str, int]:
     if isinstance(error, MemoryError):
         log.error("%s: out of memory: %s", node, error)
         return TryAgain.outcome, f"out of memory: {error}", TryAgain.exit_code
+    if stopping.asked.is_set():  # a signal to the whole group took something that this process needed
+        log.error("%s: asked to stop, then: %s", node, reason)
+        return Cancelled.outcome, f"asked to stop, then: {reason}", Cancelled.exit_code
     passing = isinstance(error, OSError) and error.errno in _PASSING
     outcome, code = (TryAgain.outcome, TryAgain.exit_code) if passing else (WfmError.outcome, WfmError.exit_code)
     log.error("%s: %s: %s\n%s", node, outcome, reason, traceback.format_exc())
@@ -212,9 +211,3 @@ def _announce(spec: dict[str, Any], path: str, key: str, store: "Store") -> None
     promote(store, spec.get("promote", ""), key)
     if path:
         replace_on_disk(Path(path), key.encode(), fsync=False)
-
-
-def _die_with_parent() -> None:
-    """An orphan dies with its parent (Linux): the engine's death must not leave a stage burning."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
