@@ -33,6 +33,7 @@ GROUND_FLOOR = (
     "wfm",
     "wfm.artifacts",
     "wfm.records",
+    "wfm.caches",
     "wfm.config",
     "wfm.container",
     "wfm.crash_points",

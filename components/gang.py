@@ -270,9 +270,9 @@ class Gang:
         here, mark = this_process(), 0
         others = range(1, self.size) if self.leads else (0,)
         while True:
-            mark += 1
+            mark, now = mark + 1, pulse.sign()
             try:
-                said = Said(mark=mark, sign=pulse.sign(), **{**here, **self._own})
+                said = Said(mark=mark, sign=now, **{**here, **self._own})
                 self._board.put(self.rank, schema.encode({"schema_version": _VERSION, **dataclasses.asdict(said)}))
                 notes = self._board.ended()  # before the words: whoever ended had said why by then
                 for rank, data in self._board.read(others).items():
@@ -281,8 +281,14 @@ class Gang:
                 self._rounds += 1
             except (BoardLost, DataError, OSError) as error:
                 _log.debug("rank %d: %s", self.rank, error)
-            self._poke.wait(_tick(pulse.sign()))
-            self._poke.clear()
+            self._rest(now)
+
+    def _rest(self, told: Sign) -> None:
+        """Until the next word is due, somebody waits for it, or less silence is allowed than the others were told."""
+        deadline = time.monotonic() + _tick(told)
+        while time.monotonic() < deadline and pulse.sign().limit >= told.limit and not self._poke.wait(_SHORTEST_TICK):
+            pass
+        self._poke.clear()
 
     # The watch
 

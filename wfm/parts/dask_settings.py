@@ -41,7 +41,7 @@ _HEALTH = ["distributed.http.health"]
 
 
 def local_settings() -> dict[str, Any]:
-    """The settings of a cluster on this machine: ours, and what the user chose. Raises InputError for a choice that breaks it."""
+    """The settings of a cluster on this machine: ours, and what the user chose. Raises InputError for one that breaks it."""
     import dask
 
     given = dask.config.collect()  # the user's alone, without the defaults of the package

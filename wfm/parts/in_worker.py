@@ -8,11 +8,12 @@ import contextlib
 import os
 from typing import Any
 
-from wfm import stopping
+from wfm import caches, stopping
 
 
 def dask_setup(worker: Any) -> None:
     """Called by Dask in the worker's process, before it takes tasks."""
+    caches.prepare()
     if worker.nanny:  # without one, the process is its own nanny, and hears the signals of its pod
         with contextlib.suppress(PermissionError):  # it leads a session already
             os.setpgid(0, 0)
