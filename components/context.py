@@ -24,6 +24,7 @@ from wfm.log import get_logger, progress
 
 if TYPE_CHECKING:
     from wfm.artifacts import Artifact, PartEntry, Store
+    from wfm.artifacts.checkpoints import Checkpoints
     from wfm.artifacts.lease import Lease
 
 ConfigT = TypeVar("ConfigT", bound=Config)
@@ -84,7 +85,9 @@ class Context(Generic[ConfigT]):
     out: Path
     "Folder of this attempt: what is written here is committed with the artifact."
     scratch: Path
-    "Local folder kept between attempts at this key: checkpoints to resume from."
+    "Local folder kept between attempts at this key."
+    fence: int = 0
+    "Number of the lease under which this runs."
     scheduler: str = ""
     "Address of a Dask scheduler; empty: in this process."
     external_inputs: Any = None
@@ -96,6 +99,10 @@ class Context(Generic[ConfigT]):
     "What the parts used in other processes."
     parts_made: dict[str, int] = dataclasses.field(default_factory=lambda: {"made": 0, "of": 0})
     "How many parts were made now, of how many: what a stage took says nothing of parts that were there already."
+
+    def checkpoints(self) -> "Checkpoints":
+        """What a training would go on from: in `scratch`, and in the store, where it outlives this machine."""
+        return self.store.checkpoints(self.key, fence=self.fence)
 
     def stopping(self) -> bool:
         """Whether someone asked this stage to stop: keep what is whole and raise `Cancelled`."""

@@ -170,6 +170,7 @@ def _make(
         inputs={name: _guarded(store.artifact(of), spec) for name, of in given.items()},
         out=attempt.path,
         scratch=store.scratch(key),
+        fence=lease.number,
         scheduler=os.environ.get(SCHEDULER, ""),
         external_inputs=external,
         redo=spec.get("redo", ""),
@@ -204,7 +205,7 @@ def _make(
     except BaseException:
         attempt.discard()
         raise
-    store.clear_scratch(key)  # checkpoints of a finished key are of no more use
+    context.checkpoints().clear()  # of a finished key they are of no more use
 
 
 def _guarded(artifact: "Artifact", spec: dict[str, Any]) -> "Artifact":

@@ -24,7 +24,7 @@ from wfm.data.loader import Loader
 from wfm.errors import Cancelled, WfmError
 from wfm.log import get_logger, progress
 from wfm.models.fast_cpu import fast_cpu
-from wfm.training.checkpoint import Player, newest_checkpoint, restore, save_checkpoint
+from wfm.training.checkpoint import Keeper, Learning, Player, Scratch
 from wfm.training.config import TrainingConfig
 from wfm.training.ema import PowerEMA
 from wfm.training.metrics import Curve
@@ -49,6 +49,8 @@ class TrainingResult:
     seconds: float
     "Wall time of this attempt [s]."
     samples_per_second: float
+    curve: Path
+    "Its curves: JSON lines."
     final: dict[str, float] = field(default_factory=dict)
     "The last validation."
 
@@ -59,21 +61,20 @@ def train(
     data: Loader,
     config: TrainingConfig,
     *,
-    scratch: Path,
+    scratch: Scratch,
     stopping: Callable[[], bool] = lambda: False,
     validate: Validate | None = None,
     rival: Rival | None = None,
     run: Mapping[str, Any] | None = None,
     description: str = "training",
 ) -> TrainingResult:
-    """Train `model` in place for `config.steps` steps; it ends with the averaged weights. Curves go to
-    scratch/metrics.jsonl. On a CPU it is `fast_cpu` from here on.
+    """Train `model` in place for `config.steps` steps; it ends with the averaged weights. `scratch`: what it would go on from
+    (`wfm.training.checkpoint`). On a CPU it is `fast_cpu` from here on.
 
     `validate(model)` is called with the averaged weights in evaluation mode. `run`: whatever else decides the result (the
     loss, files it reads), as JSON values: a checkpoint of a run that differs in it is not resumed. Raises Cancelled
     (after writing a checkpoint) when `stopping()` turns true, TrainingDiverged for a loss or gradient that is not finite.
     """
-    scratch.mkdir(parents=True, exist_ok=True)
     if config.threads:
         torch.set_num_threads(config.threads)
     fast_cpu(model)
@@ -81,19 +82,14 @@ def train(
     average = PowerEMA(model, config.ema_share) if config.ema_share else None
     second = None if rival is None else Player(rival.module, Optimizers(rival.module, rival.config))
     fingerprint = fingerprint_of(model, config, data, rival, run)
-    found = newest_checkpoint(scratch, fingerprint)
+    keeper = Keeper(scratch, Learning(Player(model, optimizers), average, second), fingerprint, config)
+    found = keeper.resume()
     first = 0
     if found is not None:
-        restore(found, model, optimizers, average, second)
         data.restore(found.state["data"])
         first = found.step
         get_logger(__name__).info("%s: resumed at step %d of %d", description, first, config.steps)
-    curve = Curve(scratch / "metrics.jsonl", keep_until=first)
-
-    def keep(step: int) -> None:
-        save_checkpoint(
-            scratch, step, model, optimizers, average, data=data.state(), fingerprint=fingerprint, rival=second
-        )
+    curve = Curve(keeper.curve, keep_until=first)
 
     model.train()
     began = saved = time.monotonic()
@@ -101,8 +97,8 @@ def train(
     with progress(config.steps, description, "steps", before=first) as shown:
         for step in range(first, config.steps):
             if stopping():
-                keep(step)
-                raise Cancelled(f"{description}: asked to stop; step {step} of {config.steps} is kept")
+                keeper.keep(step, data.state(), last=True)
+                raise Cancelled(f"{description}: asked to stop; step {step} of {config.steps} is kept{keeper.drain()}")
             loss, values = objective.loss(model, data.next(), step)
             loss.backward()
             norm = _clip(model, config.gradient_clip)
@@ -128,9 +124,10 @@ def train(
                 final = _validated(model, average, validate)
                 curve.add(done, {f"validation_{name}": value for name, value in final.items()})
             if last or done % config.checkpoint_every == 0 or time.monotonic() - saved > config.checkpoint_seconds:
-                keep(done)
+                keeper.keep(done, data.state(), last=last)
                 saved = time.monotonic()
             shown.advance(1, note=f"loss {number:.4f}")
+    keeper.drain()
     if average is not None:
         average.swap(model)
     model.eval()
@@ -139,7 +136,12 @@ def train(
             final = validate(model)
     seconds = time.monotonic() - began
     return TrainingResult(
-        config.steps, first, seconds, (config.steps - first) * config.batch_size / max(seconds, 1e-9), final
+        config.steps,
+        first,
+        seconds,
+        (config.steps - first) * config.batch_size / max(seconds, 1e-9),
+        keeper.curve,
+        final,
     )
 
 

@@ -23,6 +23,7 @@ from wfm.models.folder import count_parameters, save_model
 from wfm.models.parallelize import parallelize
 from wfm.models.seeding import seed_everything, seeded_generator
 from wfm.models.video_tokenizer import VideoTokenizer
+from wfm.training.checkpoint import Scratch
 from wfm.training.config import filled
 from wfm.training.encoded import Encoded, read_encoded
 from wfm.training.loop import train
@@ -40,7 +41,7 @@ def fit_decoder(
     config: DecoderTrainingConfig,
     *,
     out: Path,
-    scratch: Path,
+    scratch: Scratch,
     stopping: Callable[[], bool] = lambda: False,
     mixture: Mixture | None = None,
 ) -> dict[str, Any]:
@@ -69,7 +70,7 @@ def fit_decoder(
         description="decoder",
     )
     save_model(model, model.decoder_config, out / "model", extra={"validation": result.final})
-    shutil.copyfile(scratch / "metrics.jsonl", out / "metrics.jsonl")
+    shutil.copyfile(result.curve, out / "metrics.jsonl")
     return {
         "samples": len(samples),
         "left_out": len(continuous.train) + len(discrete.train) - 2 * len(samples),
