@@ -1,7 +1,8 @@
 """One thin entry point per stage: parse, configure, one call into wfm, commit.
 
 Every engine starts the same process, ``python -m components.<stage> --spec URL --input NAME=KEY ... --key-out PATH``
-(`entrypoint.py` is that contract; `derivation.py` and `meaning.py` make the keys), so resume, caching and lineage are alike
+(`entrypoint.py` is that contract: `stage_attempt.py` keeps the record of the try, `make_artifact.py` does the work with a
+`context.py` for the component; `derivation.py` and `meaning.py` make the keys), so resume, caching and lineage are alike
 on all of them. In flow order:
 
     simulate_videos -> ingest_videos -> split_clips -> score_clips -> caption_clips -> embed_clips -> dedup_clips

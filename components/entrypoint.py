@@ -1,6 +1,7 @@
 """The contract of a stage process, shared by every component and every engine.
 
     python -m components.<component> --spec URL --input NAME=KEY ... --key-out PATH [--dry-run]
+    python -m components.<component> --spec URL --input NAME=KEY ... --parts 3/7
 
 The spec is one JSON object: schema_version, store, run_id, node, stage, component, kind, config, redo, promote, reads_truth.
 It is written before anything runs; what only the moment knows comes by the environment: ``DASK_SCHEDULER_ADDRESS`` (where there
@@ -8,18 +9,19 @@ are workers), ``WFM_ATTEMPT`` (the number that whoever started it has taken for 
 The process derives its key, answers "cached" when that key is committed, else takes the key's lease, runs, commits, and
 writes ``outcome.json`` into its attempt folder. Whoever retries decides from the outcome; the exit code says the same
 (0 done, 64 wrong input, 75 try again, 143 cancelled, 1 bug).
+
+With ``--parts`` it makes a range of the parts, commits no artifact and takes no lease of the key (`part_range.py`).
+
+The attempt's record is kept by `stage_attempt.py`, the work itself done by `make_artifact.py`.
 """
 
 import argparse
 import ctypes
 import errno
 import importlib
-import importlib.metadata
 import json
 import os
-import platform
 import signal
-import socket
 import sys
 import threading
 import time
@@ -28,8 +30,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from components.context import ConfigT, Context, PartContext, Result, Usage, check_yield, store_options
-from components.derivation import PACKAGES, closure, code_id, derive_key, in_ground_floor
+from components.context import ConfigT, Context, PartContext, Result, store_options
+from components.derivation import code_id, derive_key
+from components.make_artifact import SCHEDULER, Task, make, make_range
+from components.part_range import PartRange, check_in_parts, with_index
+from components.stage_attempt import StageAttempt
 from wfm.artifacts.atomic import replace_on_disk
 from wfm.config import Config
 from wfm.errors import ConfigError, InputError, TryAgain, WfmError
@@ -37,15 +42,11 @@ from wfm.log import get_logger, set_up
 from wfm.registry import uses
 
 if TYPE_CHECKING:
-    from wfm.artifacts import Artifact, Store
-    from wfm.artifacts.lease import Lease
-    from wfm.artifacts.runs import Run
+    from wfm.artifacts import Store
 
-__all__ = ["ConfigT", "Context", "PartContext", "Result", "main", "node_key", "promote"]
+__all__ = ["SCHEDULER", "ConfigT", "Context", "PartContext", "Result", "main", "node_key", "promote"]
 
 SPEC_VERSION = 1
-SCHEDULER = "DASK_SCHEDULER_ADDRESS"
-"""Dask's own variable, which its operator sets for the runner of a DaskJob."""
 _PR_SET_PDEATHSIG = 1
 _PASSING = (
     errno.ENOSPC,
@@ -58,7 +59,6 @@ _PASSING = (
     errno.ETIMEDOUT,
 )
 """Errors of the system that may be gone at the next try: a disk that was full, a device that hiccuped."""
-_VERSIONS = ("numpy", "pyarrow", "torch", "av", "dask", "mujoco", "scenedetect", "safetensors")
 
 
 def main(module: str, config_class: type[ConfigT], run: Callable[[Context[ConfigT]], Result]) -> None:
@@ -74,27 +74,33 @@ def main(module: str, config_class: type[ConfigT], run: Callable[[Context[Config
         print(json.dumps(config_class.parse(spec["config"]).resolved(), indent=2, sort_keys=True))
         sys.exit(0)
     started = time.time()
-    key, outcome, reason, code = "", "bug", "", 1
-    attempt = int(os.environ.get("WFM_ATTEMPT") or 0) or _open_attempt(spec)
-    log = get_logger("wfm.stage")
+    attempt = StageAttempt(spec, parts=arguments.parts)
+    key, reason = "", ""
     try:
-        key, outcome = _execute(component, spec, arguments, config_class, run, stop)
+        key, outcome = _execute(component, spec, arguments, config_class, run, stop.is_set, attempt)
         code = 0
-    except WfmError as error:
-        outcome, reason, code = error.outcome, f"{type(error).__name__}: {error}", error.exit_code
-        log.error("%s: %s", spec["node"], reason)
-    except MemoryError as error:
-        outcome, reason, code = "try_again", f"out of memory: {error}", 75
-        log.error("%s: %s", spec["node"], reason)
     except Exception as error:
-        reason = f"{type(error).__name__}: {error}"
-        if isinstance(error, OSError) and error.errno in _PASSING:
-            outcome, code = "try_again", TryAgain.exit_code
-        log.error("%s: %s: %s\n%s", spec["node"], outcome, reason, traceback.format_exc())
-    answer = {"outcome": outcome, "reason": reason, "key": key, "seconds": time.time() - started, "exit_code": code}
-    _write_outcome(spec, attempt, answer)
+        outcome, reason, code = _judge(error, spec["node"])
+    attempt.close(
+        {"outcome": outcome, "reason": reason, "key": key, "seconds": time.time() - started, "exit_code": code}
+    )
     sys.stderr.flush()
     os._exit(code)  # not sys.exit: threads of libraries must not keep a finished stage alive
+
+
+def _judge(error: Exception, node: str) -> tuple[str, str, int]:
+    """What an exception means: outcome, reason, exit code; told in the log."""
+    log, reason = get_logger("wfm.stage"), f"{type(error).__name__}: {error}"
+    if isinstance(error, WfmError):
+        log.error("%s: %s", node, reason)
+        return error.outcome, reason, error.exit_code
+    if isinstance(error, MemoryError):
+        log.error("%s: out of memory: %s", node, error)
+        return TryAgain.outcome, f"out of memory: {error}", TryAgain.exit_code
+    passing = isinstance(error, OSError) and error.errno in _PASSING
+    outcome, code = (TryAgain.outcome, TryAgain.exit_code) if passing else (WfmError.outcome, WfmError.exit_code)
+    log.error("%s: %s: %s\n%s", node, outcome, reason, traceback.format_exc())
+    return outcome, reason, code
 
 
 def node_key(spec: dict[str, Any], inputs: dict[str, str], store: "Store") -> str:
@@ -117,129 +123,35 @@ def _execute(
     arguments: argparse.Namespace,
     config_class: type[ConfigT],
     run: Callable[[Context[ConfigT]], Result],
-    stop: threading.Event,
+    stopping: Callable[[], bool],
+    attempt: StageAttempt,
 ) -> tuple[str, str]:
+    """Make the artifact (or a range of its parts), or find it made; returns its key, and ``done`` or ``cached``."""
     from wfm.artifacts import Store
 
     if spec.get("schema_version", 0) > SPEC_VERSION:
         raise InputError(
             f"spec version {spec['schema_version']} is newer than {SPEC_VERSION}: upgrade wfm on this machine"
         )
+    part_range = _part_range(component, arguments)
     config = config_class.parse(spec["config"])
     store = Store.open(spec["store"], store_options())
     given = dict(_pair(text) for text in arguments.input)
     key, external = _key_and_external({**spec, "component": component}, given, store)
-    log = get_logger("wfm.stage")
+    task, outcome = Task(component, spec, config, store, given, key, external, run, stopping), "cached"
+    if part_range is not None and not store.has(key):
+        attempt.notes |= make_range(task, part_range)
+        return key, "done"
     if not store.has(key):
-        lease = store.lease(key, inputs=tuple(given.values())).acquire(stopping=stop.is_set)
-        with lease:
-            if store.has(key):  # another starter finished it while we waited
-                log.info("%s: %s was made by another run meanwhile", spec["node"], key[:12])
-            else:
-                _make(component, spec, config, store, given, key, lease, external, stop, run)
-                _announce(spec, arguments.key_out, key, store)
-                return key, "done"
-    _announce(spec, arguments.key_out, key, store)
-    log.info("%s: cached as %s", spec["node"], key[:12])
-    return key, "cached"
-
-
-def _make(
-    component: str,
-    spec: dict[str, Any],
-    config: ConfigT,
-    store: "Store",
-    given: dict[str, str],
-    key: str,
-    lease: "Lease",
-    external: Any,
-    stop: threading.Event,
-    run: Callable[[Context[ConfigT]], Result],
-) -> None:
-    attempt = store.attempt(key)
-    code = code_id(component, uses(config))
-    context = Context(
-        stage=spec["stage"],
-        component=component,
-        node=spec["node"],
-        run_id=spec["run_id"],
-        key=key,
-        code_id=code,
-        config=config,
-        store=store,
-        inputs={name: _guarded(store.artifact(of), spec) for name, of in given.items()},
-        out=attempt.path,
-        scratch=store.scratch(key),
-        fence=lease.number,
-        scheduler=os.environ.get(SCHEDULER, ""),
-        external_inputs=external,
-        redo=spec.get("redo", ""),
-        stop_requested=stop.is_set,
-    )
-    started, usage = time.time(), Usage()
-    try:
-        result = run(context)
-        check_yield(result, spec["stage"])
-        (attempt.path / "config.json").write_text(json.dumps(config.resolved(), indent=2, sort_keys=True))
-        attempt.commit(
-            stage=spec["stage"],
-            kind=spec["kind"],
-            counts=result.counts,
-            skipped=result.skipped,
-            config=config.resolved(),
-            code_id=code,
-            inputs=given,
-            parts=result.parts,
-            timings={"started": started, "finished": time.time()},
-            resources=_resources(usage, context, time.time() - started),
-            fence=lease.number,
-            versions=_versions(),
-            extra={
-                **result.extra,
-                "parts_made": context.parts_made,
-                "node": spec["node"],
-                "run_id": spec["run_id"],
-                "outside_closure": sorted(loaded_modules() - set(closure(component, uses(config)))),
-            },
-        )
-    except BaseException:
-        attempt.discard()
-        raise
-    context.checkpoints().clear()  # of a finished key they are of no more use
-
-
-def _guarded(artifact: "Artifact", spec: dict[str, Any]) -> "Artifact":
-    """Curation and training cannot open what only tests and evaluation may know."""
-    return artifact if spec.get("reads_truth") else artifact.without("truth/")
-
-
-def loaded_modules() -> set[str]:
-    """Modules of this repository that this process has loaded, the ground floor left out: all must lie in the closure, or
-    an edit of one would not move the key (a test looks at what the manifests say)."""
-    ours = {name for name in sys.modules if name.split(".")[0] in PACKAGES}
-    return {name for name in ours if not in_ground_floor(name)}
-
-
-def _resources(usage: Usage, context: Context[ConfigT], seconds: float) -> dict[str, float]:
-    """What the stage used, its parts in other processes included."""
-    own, remote = usage.read(), context.remote_usage if context.scheduler else {"cpu_seconds": 0.0, "peak_bytes": 0.0}
-    torch = sys.modules.get("torch")
-    on_gpu = torch is not None and torch.cuda.is_available() and torch.cuda.is_initialized()
-    return {
-        "cpu_seconds": own["cpu_seconds"] + remote["cpu_seconds"],
-        "gpu_seconds": seconds if on_gpu else 0.0,
-        "peak_bytes": max(own["peak_bytes"], remote["peak_bytes"]),
-    }
-
-
-def _versions() -> dict[str, str]:
-    found = {"python": platform.python_version()}
-    for name in _VERSIONS:
-        try:
-            found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return found
+        with store.lease(key, inputs=tuple(given.values())).acquire(stopping=stopping) as lease:
+            if not store.has(key):  # else another starter finished it while we waited
+                make(task, lease)
+                outcome = "done"
+    if part_range is None:
+        _announce(spec, arguments.key_out, key, store)
+    if outcome == "cached":
+        get_logger("wfm.stage").info("%s: cached as %s", spec["node"], key[:12])
+    return key, outcome
 
 
 def _parse(component: str, argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -247,8 +159,26 @@ def _parse(component: str, argv: Sequence[str] | None = None) -> argparse.Namesp
     parser.add_argument("--spec", required=True, help="URL or path of the node's spec (JSON)")
     parser.add_argument("--input", action="append", default=[], metavar="NAME=KEY", help="an input artifact's key")
     parser.add_argument("--key-out", default="", metavar="PATH", help="file to write the artifact's key to")
+    parser.add_argument(
+        "--parts",
+        default="",
+        metavar="I/N",
+        type=with_index,
+        help="make range I (0 to N-1) of N ranges of the stage's parts and no artifact; I may be a variable of the "
+        "environment that holds the number: JOB_COMPLETION_INDEX/7",
+    )
     parser.add_argument("--dry-run", action="store_true", help="print the resolved config and stop")
     return parser.parse_args(argv)
+
+
+def _part_range(component: str, arguments: argparse.Namespace) -> PartRange | None:
+    if not arguments.parts:
+        return None
+    part_range = PartRange.parse(arguments.parts)
+    check_in_parts(component)
+    if arguments.key_out:
+        raise ConfigError("--parts makes no artifact, so there is no key to write: leave --key-out out")
+    return part_range
 
 
 def _pair(text: str) -> tuple[str, str]:
@@ -282,31 +212,6 @@ def _announce(spec: dict[str, Any], path: str, key: str, store: "Store") -> None
     promote(store, spec.get("promote", ""), key)
     if path:
         replace_on_disk(Path(path), key.encode(), fsync=False)
-
-
-def _run_of(spec: dict[str, Any]) -> "Run":
-    from wfm.artifacts import Store
-
-    return Store.open(spec["store"], store_options()).runs.open(spec["run_id"])
-
-
-def _open_attempt(spec: dict[str, Any]) -> int:
-    """A number for this try where whoever started it took none; before any work, so that a kill leaves a record. 0 when the
-    store does not take it now."""
-    try:
-        return _run_of(spec).append_attempt(spec["node"], {"host": socket.gethostname()})
-    except Exception as error:
-        get_logger("wfm.stage").error("attempt could not be noted: %s: %s", type(error).__name__, error)
-        return 0
-
-
-def _write_outcome(spec: dict[str, Any], attempt: int, answer: dict[str, Any]) -> None:
-    """Best effort on a broken store: the exit code still tells."""
-    try:
-        run = _run_of(spec)
-        run.write_outcome(spec["node"], attempt or run.append_attempt(spec["node"]), answer)
-    except Exception as error:
-        get_logger("wfm.stage").error("outcome could not be written: %s: %s", type(error).__name__, error)
 
 
 def _die_with_parent() -> None:

@@ -13,6 +13,7 @@ no harm.
 """
 
 import json
+import math
 import os
 import random
 import re
@@ -31,13 +32,19 @@ from wfm.artifacts import generations, schema
 from wfm.artifacts.address import new_id, utc_now
 from wfm.artifacts.objects import Objects
 from wfm.artifacts.schema import Key, Number, Short
+from wfm.crash_points import crash_point
 from wfm.errors import Cancelled, DataError, InputError, TryAgain, WfmError
 from wfm.log import get_logger
 
 SCHEMA_VERSION = 1
 _RECORD = re.compile(r"([0-9]{8}|[1-9][0-9]{8,13})\.(json|beat|released)")
 _LONGEST_BEAT = 10_000  # bytes
+_TTL, _TTL_VARIABLE = 30.0, "WFM_LEASE_SECONDS"
 _log = get_logger(__name__)
+
+
+class LeaseHeld(TryAgain):
+    """Another process holds the lease."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +87,7 @@ class Lease:
     def acquire(self, wait_seconds: float | None = None, stopping: Callable[[], bool] | None = None) -> "Lease":
         """Take the lease, waiting while another holds it (for ever with None).
 
-        Raises TryAgain when `wait_seconds` are over, Cancelled when `stopping()` turns true.
+        Raises LeaseHeld (a TryAgain) when `wait_seconds` are over, Cancelled when `stopping()` turns true.
         """
         watch = _Watch(self._objects, self._folder)
         start = time.monotonic()
@@ -94,7 +101,7 @@ class Lease:
             if stopping is not None and stopping():
                 raise Cancelled(f"stopped while waiting for the lease of {self.key[:12]}")
             if wait_seconds is not None and now - start >= wait_seconds:
-                raise TryAgain(
+                raise LeaseHeld(
                     f"another process works on {self.key[:12]} ({watch.describe()}); waited {wait_seconds:g} s for it"
                 )
             if now - told > 30:
@@ -115,6 +122,7 @@ class Lease:
         }
         if not self._objects.create(f"{self._folder}/{number:08d}.json", schema.encode(record)):
             return False
+        crash_point("lease_recorded")
         # Old numbers may have been collected: a number that was free proves nothing while a higher one stands.
         if max(numbers(self._objects, self._folder), default=0) > number:
             self._objects.delete(f"{self._folder}/{number:08d}.json")
@@ -154,12 +162,14 @@ class Lease:
         """Give the lease back. A second call does nothing."""
         if not self.number:
             return
+        crash_point("before_release")
         self._stop.set()
         if self._thread is not None:
             self._thread.join(timeout=self.ttl_seconds)
         number, self.number = self.number, 0
         try:
             self._objects.create(f"{self._folder}/{number:08d}.released", self._token.encode())
+            crash_point("lease_released")
             self._objects.delete(f"{self._folder}/{number:08d}.beat")
         except (WfmError, OSError) as error:  # the work is done; the lease runs out by itself
             _log.warning("the lease of %s could not be released and runs out: %s", self.key[:12], error)
@@ -171,6 +181,18 @@ class Lease:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.release()
+
+
+def ttl_of_environment() -> float:
+    """How long a lease may be silent before it is over [s]: ``WFM_LEASE_SECONDS``, else 30. Raises InputError."""
+    given = os.environ.get(_TTL_VARIABLE, "")
+    try:
+        seconds = float(given or _TTL)
+    except ValueError:
+        seconds = math.nan
+    if not 0 < seconds < math.inf:
+        raise InputError(f"{_TTL_VARIABLE} is {given!r}: give seconds, such as {_TTL:g}")
+    return seconds
 
 
 class _Watch:

@@ -9,6 +9,7 @@ runs twice (its worker died after the commit) does no harm.
 """
 
 import contextlib
+import sys
 import tempfile
 from collections.abc import Callable, Generator, Iterator, Mapping
 from typing import Any, TypeVar
@@ -120,6 +121,19 @@ def local_cluster(workers: int = 2, memory: str | int = "auto") -> Iterator[str]
             cluster.close(timeout=10)
 
 
+def own_memory() -> int | None:
+    """The limit of the Dask worker that this process is [bytes], at which its nanny stops it; None where there is none."""
+    if "distributed.worker" not in sys.modules:
+        return None
+    from distributed import get_worker
+
+    try:
+        limit: int | None = get_worker().memory_manager.memory_limit
+    except ValueError:  # not inside one
+        return None
+    return limit or None
+
+
 def keys_environment() -> dict[str, str]:
     """Environment by which another process of this user can reach the cluster that is up here; empty when none is.
 
@@ -128,9 +142,12 @@ def keys_environment() -> dict[str, str]:
     import dask
 
     found = {name: dask.config.get(name, None) for name in _KEYS.values()}
-    return {
-        f"DASK_{name.upper().replace('.', '__').replace('-', '_')}": value for name, value in found.items() if value
-    }
+    return {_variable(name): value for name, value in found.items() if value}
+
+
+def _variable(setting: str) -> str:
+    """The variable of the environment by which Dask takes a setting."""
+    return f"DASK_{setting.upper().replace('.', '__').replace('-', '_')}"
 
 
 def _in_process(
@@ -190,7 +207,11 @@ def _answer(name: str, future: Any) -> Any:
     try:
         return future.result()
     except KilledWorker as error:
-        words = f"its worker died {WORKER_LOSSES_ALLOWED + 1} times (out of memory, or a crash in a codec)"
+        words = (
+            f"lost its worker {error.allowed_failures + 1} times (evictions, spot machines, memory or crashes; the last one was "
+            f"{error.last_worker.address}). Where many are lost, give the scheduler a higher "
+            f"{_variable('distributed.scheduler.allowed-failures')}: it is {error.allowed_failures}"
+        )
         raise TryAgain(f"task {name!r}: {words}") from error
     except (FutureCancelledError, CommClosedError) as error:  # before the answer was asked for, or while
         raise TryAgain(f"task {name!r}: the Dask scheduler went away") from error

@@ -10,7 +10,8 @@ newest are kept. Where the scratch folder is that of a key in a store, each goes
 Restoring takes the newest that is whole, from here or from the store (`Checkpoints.rank`): every byte is compared, every
 tensor's name and shape, and every parameter must have the optimiser's state that it had. One that is not whole is passed over
 with a warning; when none is left the run begins anew, and says what was lost. A checkpoint of another run (`fingerprint`) is
-never resumed; on this machine it is removed: it would take the place of this run's.
+never resumed; on this machine it is removed: it would take the place of this run's. With several ranks the first chooses, and
+only what all can read counts: with scratch folders of their own that is what lies in the store.
 """
 
 import errno
@@ -34,6 +35,7 @@ from wfm.log import get_logger
 from wfm.models.convert.filling import check_entries
 from wfm.models.convert.reading import open_tensors
 from wfm.models.folder import load_exactly, load_tensors, save_tensors
+from wfm.parallel.ranks import ALONE, Ranks
 from wfm.training.config import TrainingConfig
 from wfm.training.ema import PowerEMA
 from wfm.training.optim import Optimizers
@@ -68,6 +70,7 @@ class Learning:
         stateless = {}
         for stem, optimizer, player in self._players():
             save_tensors(player.module.state_dict(), folder / f"{stem}.safetensors")
+            crash_point("half_checkpoint")
             save_tensors(player.optimizers.tensors(), folder / f"{optimizer}.safetensors")
             stateless[optimizer] = player.optimizers.stateless()
         if self.average is not None:
@@ -107,9 +110,17 @@ class _Found:
 
 
 class Keeper:
-    """Keeps the checkpoints of one run: `resume` once, `keep` now and then, `drain` before the end."""
+    """Keeps the checkpoints of one run. All ranks `resume`, once; the first alone keeps: `keep` now and then, `drain` before
+    the end."""
 
-    def __init__(self, scratch: Scratch, learning: Learning, fingerprint: str, config: TrainingConfig) -> None:
+    def __init__(
+        self,
+        scratch: Scratch,
+        learning: Learning,
+        fingerprint: str,
+        config: TrainingConfig,
+        ranks: Ranks = ALONE,
+    ) -> None:
         self._store = scratch if isinstance(scratch, Checkpoints) else None
         self.folder: Path = scratch.scratch if isinstance(scratch, Checkpoints) else scratch
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -117,7 +128,8 @@ class Keeper:
         self._learning = learning
         self._fingerprint = fingerprint
         self._config = config
-        self._uploads = None if self._store is None else Uploads(self._store)
+        self._ranks = ranks
+        self._uploads = Uploads(self._store) if self._store is not None and ranks.leads else None
         self._offered = -float("inf")
         self._passed: list[int] = []
 
@@ -126,29 +138,47 @@ class Keeper:
     def resume(self) -> CheckpointRecord | None:
         """Put the newest whole checkpoint of this run back in place, curves included. None: there is none, nothing was touched.
 
-        Raises TryAgain when the store does not answer.
+        Raises TryAgain when the store does not answer, RanksDiffer for ranks of different runs.
         """
-        for leftover in self.folder.glob(f".{_PREFIX}*"):
-            shutil.rmtree(leftover, ignore_errors=True)
-        for found in self._found():
-            try:
-                folder = self._fetched(found)
-                self._learning.check(folder, found.record.state["stateless"])
-            except (DataError, OSError) as error:
-                if not _is_damage(error):
-                    raise
-                self._pass_over(found.record.step, error)
-                continue
-            self._clear_above(found.record.step)
-            self._go_on(found, folder)
-            return found.record
-        self._clear_above(-1)
+        self._ranks.require_equal(self._fingerprint, "the fingerprint of data, model and config")
+        candidates = iter(self._found() if self._ranks.leads else ())
+        while (proposed := self._proposed(candidates)) is not None:
+            found, folder = proposed
+            if self._ranks.all(folder is not None, "checkpoint") and folder is not None:
+                self._go_on(found, folder)
+                return found.record
+        if self._ranks.leads:
+            self._clear_above(-1)
         if self._passed:
             _log.warning(
                 "no whole checkpoint is left: the training begins anew, and up to %d steps are made again",
                 max(self._passed),
             )
         return None
+
+    def _proposed(self, candidates: Iterator[_Found]) -> tuple[_Found, Path | None] | None:
+        """The first rank's next candidate that it finds whole, and where this rank has it, if it has."""
+        mine = next(((found, folder) for found in candidates if (folder := self._whole(found)) is not None), None)
+        if self._ranks.size == 1:
+            return mine
+        told = None if mine is None else [mine[0].record.to_bytes().decode(), mine[0].name and list(mine[0].name)]
+        told = self._ranks.broadcast(told, "checkpoint")
+        if self._ranks.leads or told is None:
+            return mine
+        found = _Found(CheckpointRecord.from_bytes(told[0].encode(), "what rank 0 says"), told[1] and Name(*told[1]))
+        return found, self._whole(found)
+
+    def _whole(self, found: _Found) -> Path | None:
+        """The folder of this machine that holds a checkpoint, checked; None, with a warning, when it is not whole."""
+        try:
+            folder = self._fetched(found)
+            self._learning.check(folder, found.record.state["stateless"])
+        except (DataError, OSError) as error:
+            if not _is_damage(error):
+                raise
+            self._pass_over(found.record.step, error)
+            return None
+        return folder
 
     def _go_on(self, found: _Found, folder: Path) -> None:
         again = max(self._passed, default=0) - found.record.step
@@ -157,6 +187,9 @@ class Keeper:
                 "the checkpoint of step %d is whole: %d steps are made again", found.record.step, max(again, 0)
             )
         self._learning.load(folder)
+        if not self._ranks.leads:
+            return
+        self._clear_above(found.record.step)
         if (folder / CURVE).exists():
             shutil.copyfile(folder / CURVE, self.curve)
         if self._store is None or self._uploads is None:
@@ -179,6 +212,8 @@ class Keeper:
 
     def _found(self) -> list[_Found]:
         """What there is of this run, that which counts most first. What is here and in the store counts as the store's."""
+        for leftover in self.folder.glob(f".{_PREFIX}*"):
+            shutil.rmtree(leftover, ignore_errors=True)
         here = list(self._here())
         if self._store is None:
             return sorted(here, key=lambda each: each.record.step, reverse=True)
@@ -230,7 +265,8 @@ class Keeper:
         try:
             self._store.fetch(found.name, found.record, temporary)
             shutil.rmtree(final, ignore_errors=True)
-            create_folder(temporary, final)
+            if not create_folder(temporary, final):  # another rank of this machine was first
+                verify(final, found.record)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
         return final
@@ -242,7 +278,6 @@ class Keeper:
         final = self._place(step)
         if not final.exists():
             self._write(final, step, data)
-            crash_point("after_checkpoint")
         config, now = self._config, time.monotonic()
         if self._uploads is not None and (last or now - self._offered >= config.checkpoint_store_seconds):
             self._offered = now
@@ -269,8 +304,9 @@ class Keeper:
             file.write(record.to_bytes())
             file.flush()
             os.fsync(file.fileno())
-        crash_point("before_checkpoint")
+        crash_point("checkpoint_unnamed")
         create_folder(temporary, final)
+        crash_point("checkpoint_named")
 
     def drain(self) -> str:
         """Wait for the store, at most `checkpoint_drain_seconds`; says which step is safe there, empty without a store."""

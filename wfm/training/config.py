@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, Self
 import pydantic
 
 from wfm.conditions.condition import CONDITIONS
-from wfm.config import AtLeastZero, Config, Count, Decay, Natural, Seed, Share, added, how
+from wfm.config import AboveZero, AtLeastZero, Config, Count, Decay, Natural, Seed, Share, added, how
 from wfm.errors import ConfigError
 from wfm.models.family import FAMILIES, Family, FamilyConfig
 from wfm.models.parallel_config import ParallelConfig
@@ -65,6 +65,9 @@ class TrainingConfig(Config):
     "Longest wait for the store at a stop and at the end: shorter than the grace between SIGTERM and SIGKILL."
     threads: Natural = how(0)
     "CPU threads of torch; 0: as torch chooses."
+    stall_seconds: AboveZero = how(600.0)
+    """Seconds without a step, a validation or a save after which a run counts as hanging; its first step may take three times
+    as long."""
 
     @pydantic.model_validator(mode="after")
     def _sane(self) -> Self:
