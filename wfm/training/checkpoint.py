@@ -30,7 +30,7 @@ from wfm.artifacts.checkpoint_record import RECORD, CheckpointRecord, list_files
 from wfm.artifacts.checkpoints import Checkpoints, Name
 from wfm.artifacts.uploads import Uploads
 from wfm.crash_points import crash_point
-from wfm.errors import DataError
+from wfm.errors import DataError, TryAgain
 from wfm.log import get_logger
 from wfm.models.convert.filling import check_entries
 from wfm.models.convert.reading import open_tensors
@@ -138,7 +138,8 @@ class Keeper:
     def resume(self) -> CheckpointRecord | None:
         """Put the newest whole checkpoint of this run back in place, curves included. None: there is none, nothing was touched.
 
-        Raises TryAgain when the store does not answer, RanksDiffer for ranks of different runs.
+        Raises TryAgain when the store does not answer, or where there is none and a rank cannot read what another can;
+        RanksDiffer for ranks of different runs.
         """
         self._ranks.require_equal(self._fingerprint, "the fingerprint of data, model and config")
         candidates = iter(self._found() if self._ranks.leads else ())
@@ -147,6 +148,7 @@ class Keeper:
             if self._ranks.all(folder is not None, "checkpoint") and folder is not None:
                 self._go_on(found, folder)
                 return found.record
+            self._require_store(found.record.step)
         if self._ranks.leads:
             self._clear_above(-1)
         if self._passed:
@@ -155,6 +157,13 @@ class Keeper:
                 max(self._passed),
             )
         return None
+
+    def _require_store(self, step: int) -> None:
+        """One that some ranks cannot read is passed over where there may be another in the store, which all can."""
+        if self._store is None:
+            raise TryAgain(f"rank 0 goes on from step {step}, and another rank cannot read that checkpoint")
+        if self._ranks.leads:
+            self._pass_over(step, DataError("it is not in the store, and another rank cannot read it here"))
 
     def _proposed(self, candidates: Iterator[_Found]) -> tuple[_Found, Path | None] | None:
         """The first rank's next candidate that it finds whole, and where this rank has it, if it has."""
