@@ -257,6 +257,6 @@ def gc(
     verb = "would go" if dry_run else "are gone"
     rest = (
         f"{len(report.attempts)} unfinished attempts, {len(report.scratch)} scratch folders, {len(report.nameless)} nameless "
-        "files"
+        f"files, checkpoints of {len(report.checkpoints)} keys"
     )
     say(f"{len(report.dead)} commits ({size(report.bytes)}), {rest} {verb}; {len(report.live)} artifacts stay")
