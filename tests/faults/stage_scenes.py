@@ -23,7 +23,8 @@ def training(steps: int, interval: int) -> dict[str, Any]:
     """A tiny denoiser's config."""
     return {
         "family": "diffusion", "diffusion": {"network": _NETWORK}, "edm": {"condition_latents": [2]},
-        "training": {**QUICK, "steps": steps, "checkpoint_every": interval, "validate_every": interval, "log_every": 1},
+        "training": {**QUICK, "steps": steps, "checkpoint_every": interval, "validate_every": interval, "log_every": 1,
+                     "checkpoint_store_seconds": 0},
     }  # fmt: skip
 
 

@@ -28,11 +28,14 @@ class Point(NamedTuple):
     leaves: str
     "What a death there leaves behind, at the last pass."
     committed: bool | None = False
-    "Whether the artifact is there after a death at the last pass. None: the heart beat passes it too, so its first is meant."
+    """Whether the artifact is there after a death at the last pass. None: a thread passes it (the heart beat, uploads), how often
+    is a matter of time; its first pass is meant."""
     on: tuple[str, ...] = ("disk", "s3")
     "Kinds of stores where it is passed."
     of_manifest: bool = False
     "The pass of the artifact's manifest is meant, not the last one."
+    resumed: bool = False
+    "Only a start after a death passes it."
 
 
 DISK, S3 = ("disk",), ("s3",)
@@ -59,6 +62,12 @@ TABLE: dict[str, Point] = {
     "checkpoint_named": Point(TRAININGS, "one checkpoint more than are kept"),
     "after_checkpoint": Point(TRAININGS, "all checkpoints and no model"),
     "before_end": Point(TRAININGS, "the same"),
+    # checkpoints in the store
+    "half_checkpoint_upload": Point(TRAININGS, "some files of a checkpoint", committed=None),
+    "before_checkpoint_manifest": Point(TRAININGS, "all files of a checkpoint without a record", committed=None),
+    "after_checkpoint_manifest": Point(TRAININGS, "one checkpoint more than are kept", committed=None),
+    "half_checkpoint_prune": Point(TRAININGS, "files of an old checkpoint without a record", committed=None),
+    "half_checkpoint_fetch": Point(TRAININGS, "half of a checkpoint on the new machine", committed=None, resumed=True),
     # the commit
     "files_hashed": Point(SCENES, "files that may not be durable"),
     "file_uploaded": Point(SCENES, "some of the files", on=S3),
@@ -135,7 +144,9 @@ def test_a_point_is_found_wherever_it_stands() -> None:
 @pytest.mark.parametrize("scene", SCENES)
 def test_a_stage_passes_the_points_that_the_table_says(scene: str, calm: Callable[[str, str], Calm]) -> None:
     passed = set(calm(scene, "disk").undisturbed.order)
-    assert passed == {name for name, point in TABLE.items() if scene in point.passed_by and "disk" in point.on}
+    mine = {name: point for name, point in TABLE.items() if scene in point.passed_by and "disk" in point.on}
+    assert passed <= mine.keys()
+    assert mine.keys() - passed <= {name for name, point in mine.items() if point.committed is None}
 
 
 @pytest.mark.parametrize("name", sorted(TABLE))
@@ -148,4 +159,4 @@ def test_a_stage_that_died_there_ends_as_if_it_had_not(
     order = there.undisturbed.order
     end = len(order) - order[::-1].index("manifest_written") if point.of_manifest else None
     at = 1 if point.committed is None else order[:end].count(name)
-    kill_and_finish(there, name, at, tmp_path, committed=point.committed)
+    kill_and_finish(there, name, at, tmp_path, committed=point.committed, resumed=point.resumed)

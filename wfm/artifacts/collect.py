@@ -127,7 +127,9 @@ def _sweep(store: "Shelf", report: GcReport, keep: Keep, unread: set[str]) -> No
         store.clear_scratch(key)
     for path in report.nameless:
         path.unlink(missing_ok=True)
-    for key in set(report.checkpoints).difference(lease.held(store.objects) if report.checkpoints else ()):
+    for key in set(report.checkpoints).difference(
+        lease.held(store.objects, patience=keep.wait_seconds) if report.checkpoints else ()
+    ):
         _unless_linked(report, partial(checkpoints.remove, store.objects, key))
     for key in generations.keys(store.objects, "leases"):
         lease.trim(store.objects, key)
