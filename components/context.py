@@ -10,7 +10,6 @@ import importlib
 import json
 import logging
 import os
-import resource
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
@@ -18,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from components.derivation import derive_part_key
+from components.usage import Usage
 from wfm.config import Config
 from wfm.errors import Cancelled, DataError, InputError
 from wfm.log import get_logger, progress
@@ -179,23 +179,6 @@ def rates(work: Mapping[str, float], seconds: float) -> str:
     names = {"video_seconds": "video-seconds", "bytes": "MB"}
     shown = {names.get(of, of): work[of] / unit / max(seconds, 1e-9) for of, unit in units.items() if work.get(of)}
     return ", ".join(f"{rate:.3g} {name}/s" for name, rate in shown.items())
-
-
-class Usage:
-    """What this process and its children have used since it was made."""
-
-    def __init__(self) -> None:
-        self._before = _cpu_seconds()
-
-    def read(self) -> dict[str, float]:
-        """``cpu_seconds`` since the start, and ``peak_bytes`` of the largest process so far."""
-        kilobytes = max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
-        return {"cpu_seconds": _cpu_seconds() - self._before, "peak_bytes": kilobytes * 1024.0}
-
-
-def _cpu_seconds() -> float:
-    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
-    return sum(usage.ru_utime + usage.ru_stime for usage in used)
 
 
 def run_part(payload: dict[str, Any]) -> dict[str, Any]:

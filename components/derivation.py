@@ -47,6 +47,8 @@ GROUND_FLOOR = (
     "components.make_artifact",
     "components.meaning",
     "components.stage_attempt",
+    "components.stage_log",
+    "components.usage",
     "wfm.parts",
     "wfm.parts.workers",
 )

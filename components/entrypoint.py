@@ -3,11 +3,14 @@
     python -m components.<component> --spec URL --input NAME=KEY ... --key-out PATH [--dry-run]
 
 The spec is one JSON object: schema_version, store, run_id, node, stage, component, kind, config, redo, promote, reads_truth.
-It is written before anything runs; what only the moment knows comes by the environment: ``DASK_SCHEDULER_ADDRESS`` (where there
-are workers), ``WFM_ATTEMPT`` (the number that whoever started it has taken for this try).
-The process derives its key, answers "cached" when that key is committed, else takes the key's lease, runs, commits, and
-writes ``outcome.json`` into its attempt folder. Whoever retries decides from the outcome; the exit code says the same
-(0 done, 64 wrong input, 75 try again, 143 cancelled, 1 bug).
+It is written before anything runs; what only the moment knows comes by the environment: ``DASK_SCHEDULER_ADDRESS`` (where
+there are workers), ``WFM_ATTEMPT`` (a token by which whoever started it finds its attempt), ``WFM_ENGINE`` and ``POD_NAME`` (for
+the record).
+
+The process opens its attempt, derives its key, answers "cached" when that key is committed, leaves at once when earlier tries
+of this run at that key ended for good, else takes the key's lease, runs, commits, and writes ``outcome.json`` into its
+attempt folder. Whoever retries decides from the outcome; the exit code says the same (0 done, 78 wrong input, 75 try again,
+143 cancelled, 1 bug).
 
 The attempt's record is kept by `stage_attempt.py`, the work itself done by `make_artifact.py`.
 """
@@ -21,7 +24,6 @@ import os
 import signal
 import sys
 import threading
-import time
 import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -30,7 +32,7 @@ from typing import TYPE_CHECKING, Any
 from components.context import ConfigT, Context, PartContext, Result, store_options
 from components.derivation import code_id, derive_key
 from components.make_artifact import SCHEDULER, Task, make
-from components.stage_attempt import StageAttempt
+from components.stage_attempt import StageAttempt, patiently
 from wfm.artifacts.atomic import replace_on_disk
 from wfm.config import Config
 from wfm.errors import ConfigError, InputError, TryAgain, WfmError
@@ -64,23 +66,22 @@ def main(module: str, config_class: type[ConfigT], run: Callable[[Context[Config
     _die_with_parent()
     stop = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
-    spec = json.loads(_read(arguments.spec))
-    set_up(spec.get("log_level", "INFO"))
     if arguments.dry_run:
+        spec = json.loads(_read(arguments.spec, stop))
         print(json.dumps(config_class.parse(spec["config"]).resolved(), indent=2, sort_keys=True))
         sys.exit(0)
-    started = time.time()
-    attempt = StageAttempt(spec)
-    key, reason = "", ""
+    attempt = StageAttempt(stop)
+    reason, code, failure = "", 0, None
     try:
-        key, outcome = _execute(component, spec, arguments, config_class, run, stop.is_set)
-        code = 0
+        spec = json.loads(_read(arguments.spec, stop))
+        set_up(spec.get("log_level", "INFO"))
+        attempt.open(spec)
+        outcome = _execute(component, spec, arguments, config_class, run, attempt, stop.is_set)
     except Exception as error:
-        outcome, reason, code = _judge(error, spec["node"])
-    attempt.close(
-        {"outcome": outcome, "reason": reason, "key": key, "seconds": time.time() - started, "exit_code": code}
-    )
-    sys.stderr.flush()
+        set_up()
+        outcome, reason, code = _judge(error, component)
+        failure = error
+    attempt.close(outcome, reason, code, failure)
     os._exit(code)  # not sys.exit: threads of libraries must not keep a finished stage alive
 
 
@@ -119,9 +120,10 @@ def _execute(
     arguments: argparse.Namespace,
     config_class: type[ConfigT],
     run: Callable[[Context[ConfigT]], Result],
+    attempt: StageAttempt,
     stopping: Callable[[], bool],
-) -> tuple[str, str]:
-    """Make the artifact, or find it made; returns its key, and ``done`` or ``cached``."""
+) -> str:
+    """Make the artifact, or find it made: ``done`` or ``cached``."""
     from wfm.artifacts import Store
 
     if spec.get("schema_version", 0) > SPEC_VERSION:
@@ -132,16 +134,19 @@ def _execute(
     store = Store.open(spec["store"], store_options())
     given = dict(_pair(text) for text in arguments.input)
     key, external = _key_and_external({**spec, "component": component}, given, store)
+    attempt.makes(key)
     outcome = "cached"
     if not store.has(key):
+        attempt.leave_if_final()
         with store.lease(key, inputs=tuple(given.values())).acquire(stopping=stopping) as lease:
             if not store.has(key):  # else another starter finished it while we waited
-                make(Task(component, spec, config, store, given, key, external, run, stopping), lease)
+                task = Task(component, spec, config, store, given, key, external, run, stopping, attempt.usage.remote)
+                make(task, lease)
                 outcome = "done"
     _announce(spec, arguments.key_out, key, store)
     if outcome == "cached":
         get_logger("wfm.stage").info("%s: cached as %s", spec["node"], key[:12])
-    return key, outcome
+    return outcome
 
 
 def _parse(component: str, argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -160,13 +165,24 @@ def _pair(text: str) -> tuple[str, str]:
     return name, key
 
 
-def _read(url: str) -> bytes:
+def _read(url: str, stop: threading.Event) -> bytes:
+    """The spec, which lies in the run. Raises InputError when it is not there, TryAgain when its store does not answer."""
     import fsspec
 
-    with fsspec.open(
-        url, "rb", **(store_options() or {} if "://" in url and not url.startswith("file:") else {})
-    ) as file:
-        return file.read()
+    options = store_options() or {} if "://" in url and not url.startswith("file:") else {}
+
+    def ask() -> bytes:
+        try:
+            with fsspec.open(url, "rb", **options) as file:
+                return bytes(file.read())
+        except FileNotFoundError:
+            raise InputError(f"there is no spec at {url}: whoever starts a stage writes it first") from None
+        except PermissionError as error:
+            raise InputError(f"the spec at {url} cannot be read: {error}") from None
+        except Exception as error:  # what a client of an object store raises has no common name
+            raise TryAgain(f"the spec at {url} cannot be read now: {type(error).__name__}: {error}") from error
+
+    return patiently(ask, stop, "the spec")
 
 
 def promote(store: "Store", name: str, key: str) -> None:

@@ -13,8 +13,9 @@ import time
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Generic
 
-from components.context import ConfigT, Context, Result, Usage, check_yield
+from components.context import ConfigT, Context, Result, check_yield
 from components.derivation import PACKAGES, closure, code_id, in_ground_floor
+from components.usage import Usage
 from wfm.registry import uses
 
 if TYPE_CHECKING:
@@ -41,11 +42,14 @@ class Task(Generic[ConfigT]):
     "What the component saw outside the store while its key was derived."
     run: Callable[[Context[ConfigT]], Result]
     stopping: Callable[[], bool]
+    remote_usage: dict[str, float]
+    "What parts use on Dask workers is added here."
 
 
 def make(task: Task[ConfigT], lease: "Lease") -> None:
     """Run the component and commit its artifact; what was half made goes when it fails. Raises what the component raises."""
     attempt = task.store.attempt(task.key)
+    scheduler = os.environ.get(SCHEDULER, "")
     context = Context(
         stage=task.spec["stage"],
         component=task.component,
@@ -58,10 +62,12 @@ def make(task: Task[ConfigT], lease: "Lease") -> None:
         inputs={name: _guarded(task.store.artifact(of), task.spec) for name, of in task.inputs.items()},
         out=attempt.path,
         scratch=task.store.scratch(task.key),
-        scheduler=os.environ.get(SCHEDULER, ""),
+        scheduler=scheduler,
         external_inputs=task.external,
         redo=task.spec.get("redo", ""),
         stop_requested=task.stopping,
+        # parts made here are counted with this process
+        remote_usage=task.remote_usage if scheduler else {"cpu_seconds": 0.0, "peak_bytes": 0.0},
     )
     started, usage = time.time(), Usage()
     try:

@@ -25,7 +25,7 @@ from pipelines.commands.console import (
 )
 from pipelines.commands.plan_display import show_plan
 from pipelines.runs.display import duration, node_table
-from pipelines.runs.state import GOOD, RunState, read_state, request_cancel
+from pipelines.runs.state import GOOD, RunState, read_state
 from wfm.errors import InputError
 from wfm.log import printable
 
@@ -368,7 +368,7 @@ def cancel(run_id: _RUN = LAST, store: StoreOption = STORE_DEFAULT) -> None:
     state = read_state(found)
     if state is None or state.seen() != "running":
         raise InputError(f"run {found.id} is not running: it is {state.seen() if state else 'not begun'}")
-    request_cancel(found, f"{socket.gethostname()}")
+    found.request_cancel()
     if state.host == socket.gethostname():
         os.kill(state.pid, signal.SIGTERM)
     deadline = time.monotonic() + _PATIENCE_SECONDS

@@ -25,6 +25,10 @@ import time
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
 _ORPHAN_GRACE_SECONDS = 5.0
+_LOG_PROCESS = "wfm-log"
+_LOG_SECONDS = 4.0
+"""What the process that ships a stage's log (`components/stage_log.py`) gets to bring the last lines home [s]."""
+_KILL_SECONDS = 2.0
 
 
 def _prctl(option: int, value: int) -> None:
@@ -51,7 +55,7 @@ def _start(command: list[str]) -> int:
         os.execvp(command[0], command)
     except OSError as error:
         os.write(2, f"cannot start {command[0]!r}: {error}\n".encode())
-    os._exit(64)
+    os._exit(78)
 
 
 def _children() -> list[int]:
@@ -63,12 +67,25 @@ def _children() -> list[int]:
         return []
 
 
+def _name(pid: int) -> str:
+    try:
+        with open(f"/proc/{pid}/comm") as file:
+            return file.read().strip()
+    except OSError:
+        return ""
+
+
 def _kill_all(group: int) -> None:
-    """SIGKILL to the stage's group and to whatever has been re-parented here, until nothing is left."""
-    for _ in range(200):
+    """SIGKILL to the stage's group and to whatever has been re-parented here, until nothing is left; what ships the log ends by
+    itself, if soon."""
+    began = time.monotonic()
+    while time.monotonic() - began < _LOG_SECONDS + _KILL_SECONDS:
+        spared = time.monotonic() - began < _LOG_SECONDS
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(group, signal.SIGKILL)
         for pid in _children():
+            if spared and _name(pid) == _LOG_PROCESS:
+                continue
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         try:

@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from wfm.artifacts.runs import Run
 
 STATE_FILE = "state.json"
-CANCEL_FILE = "cancel.json"
 SCHEMA_VERSION = 1
 HEARTBEAT_SECONDS = 3.0
 SILENCE_SECONDS = 45.0
@@ -122,11 +121,6 @@ def read_state(run: "Run") -> RunState | None:
         raise DataError(f"{error}; what the run made is still there: `wfm rerun {run.id}` goes on from it") from None
 
 
-def request_cancel(run: "Run", who: str) -> None:
-    """Ask a run to stop, wherever it runs: its heartbeat finds the request."""
-    run.write(CANCEL_FILE, f'{{"schema_version": 1, "by": "{who}", "time": {time.time()}}}'.encode())
-
-
 class StateWriter:
     """The one writer of a run's state: changes from any thread, a heartbeat, an ear for `wfm cancel`."""
 
@@ -170,7 +164,7 @@ class StateWriter:
         while not self._over.wait(HEARTBEAT_SECONDS):
             self.save()
             try:
-                if self._run.read(CANCEL_FILE) is not None:
+                if self._run.cancelled_by():
                     self._on_cancel()
             except Exception as error:
                 get_logger(__name__).warning("cannot look for a cancel request: %s", error)

@@ -10,10 +10,11 @@ import json
 import os
 import signal
 import sys
+import threading
 import time
 from pathlib import Path
 
-CODES = {"try_again": 75, "bug": 1, "wrong_input": 64}
+CODES = {"try_again": 75, "bug": 1, "wrong_input": 78}
 
 
 def fake_key(node: str, config: dict, inputs: dict, redo: str) -> str:
@@ -34,6 +35,10 @@ def main() -> None:
         events.write(json.dumps({"node": node, "event": "start", "time": time.time(), "pid": os.getpid()}) + "\n")
     if config.get("deaf"):
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    from components.stage_attempt import StageAttempt
+
+    attempt = StageAttempt(threading.Event())
+    attempt.open(spec)
     scheduler = os.environ.get("DASK_SCHEDULER_ADDRESS", "")
     print(f"hello from {node}, scheduler {scheduler!r}", flush=True)
     if scheduler:
@@ -44,7 +49,7 @@ def main() -> None:
             [answer for _, answer in map_tasks(len, {"a": "abc"}, scheduler=scheduler)],
             flush=True,
         )
-    tries = int(os.environ["WFM_ATTEMPT"])
+    tries = attempt.number
     time.sleep(config.get("sleep", 0))
     from components.entrypoint import promote
     from wfm.artifacts import Store
@@ -57,20 +62,17 @@ def main() -> None:
             os.kill(os.getpid(), signal.SIGKILL)
         if how == "exit_3":
             sys.exit(3)
-        store.runs.open(spec["run_id"]).write_outcome(
-            node, tries, {"outcome": how, "reason": f"told to fail with {how}", "key": ""}
-        )
-        sys.exit(CODES[how])
+        attempt.close(how, f"told to fail with {how}", CODES[how])
+        os._exit(CODES[how])
     key = fake_key(node, config, dict(text.split("=") for text in arguments.input), spec["redo"])
-    with store.attempt(key) as attempt:
-        (attempt.path / "made.txt").write_text(node)
+    with store.attempt(key) as making:
+        (making.path / "made.txt").write_text(node)
         resources = {"peak_bytes": config["peak"]} if "peak" in config else {}
-        attempt.commit(stage=spec["stage"], kind=spec["kind"], resources=resources)
+        making.commit(stage=spec["stage"], kind=spec["kind"], resources=resources)
     promote(store, spec["promote"], key)
     Path(arguments.key_out).write_text(key)
-    store.runs.open(spec["run_id"]).write_outcome(
-        node, tries, {"outcome": config.get("says", "done"), "reason": "", "key": key}
-    )
+    attempt.makes(key)
+    attempt.close(config.get("says", "done"), "", 0)
     with open(folder / "events", "a") as events:
         events.write(json.dumps({"node": node, "event": "end", "time": time.time()}) + "\n")
 
