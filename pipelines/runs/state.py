@@ -41,7 +41,7 @@ class NodeState(pydantic.BaseModel):
 
     stage: str
     state: str = "waiting"
-    "waiting | running | retrying | done | cached | failed | cancelled | not_run"
+    "waiting | running | retrying | done | cached | failed | cancelled | not_run; as `seen.py` sees it, also silent | lost"
     key: str = ""
     why: str = ""
     "Why it has to run, or why not."
@@ -57,6 +57,8 @@ class NodeState(pydantic.BaseModel):
     "Unix time at which the first attempt of this run began [s]; 0: not yet."
     ended: _Seconds = 0.0
     cpu_seconds: _Seconds = 0.0
+    "Of all tries."
+    gpu_seconds: _Seconds = 0.0
     peak_bytes: Annotated[int, pydantic.Field(ge=0)] = 0
     note: str = ""
     "Last progress the stage told."
