@@ -2,10 +2,12 @@
 
 A stage over a corpus calls ``ctx.map_parts``: one part per prefix of the video id. A part's key depends on its own inputs
 only, so a part that another artifact has made already is taken as it is, and one percent more videos redoes about one
-percent. Parts are committed one by one, wherever they ran, before the artifact that names them.
+percent. Parts are committed one by one, wherever they ran, before the artifact that names them. Each is made under a lease of
+its own: what another process makes at this moment (`components.part_range`) is left to it and waited for at the end.
 """
 
 import dataclasses
+import functools
 import importlib
 import json
 import logging
@@ -17,16 +19,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from components.derivation import derive_part_key
-from components.usage import Usage
+from components.part_range import PartRange, RangeDone
+from components.usage import Usage, add_usage, no_usage
 from wfm.config import Config
+from wfm.crash_points import crash_point
 from wfm.errors import Cancelled, DataError, InputError
 from wfm.log import get_logger, progress
 
 if TYPE_CHECKING:
     from wfm.artifacts import Artifact, PartEntry, Store
     from wfm.artifacts.lease import Lease
+    from wfm.parallel.ranks import Ranks
 
+_SECONDS_OF_A_CALL = 7 * 86400.0
 ConfigT = TypeVar("ConfigT", bound=Config)
+_WAIT_SECONDS = 60.0
+"""How long a part that another process makes is waited for at a time; longer than a lease of a dead one lasts."""
 
 
 @dataclasses.dataclass
@@ -92,10 +100,22 @@ class Context(Generic[ConfigT]):
     "Nonce of a stage that was asked for again: its parts are made again too."
     log: logging.Logger = dataclasses.field(default_factory=lambda: get_logger("wfm.stage"))
     stop_requested: Callable[[], bool] = lambda: False
-    remote_usage: dict[str, float] = dataclasses.field(default_factory=lambda: {"cpu_seconds": 0.0, "peak_bytes": 0.0})
+    remote_usage: dict[str, float] = dataclasses.field(default_factory=lambda: no_usage())
     "What the parts used in other processes."
     parts_made: dict[str, int] = dataclasses.field(default_factory=lambda: {"made": 0, "of": 0})
     "How many parts were made now, of how many: what a stage took says nothing of parts that were there already."
+    parts_before: dict[str, float] = dataclasses.field(default_factory=lambda: {"parts": 0, **no_usage()})
+    "Parts that ranges and earlier tries made for this very key, and what they used."
+    part_range: PartRange | None = None
+    "The range of parts to make; None: all of them, and the artifact."
+
+    @functools.cached_property
+    def ranks(self) -> "Ranks":
+        """The processes that share this training; `ALONE` where it is one. Only a torchjob asks. How long another one may be
+        silent is for the watch of the ranks to judge (`components/gang.py`), not for each call."""
+        from wfm.parallel.ranks import join
+
+        return join(timeout_seconds=_SECONDS_OF_A_CALL)
 
     def stopping(self) -> bool:
         """Whether someone asked this stage to stop: keep what is whole and raise `Cancelled`."""
@@ -106,45 +126,92 @@ class Context(Generic[ConfigT]):
         parts: Mapping[str, Any],
         function: "Callable[[PartContext[ConfigT]], Result]",
         arguments: Mapping[str, Any] | None = None,
+        *,
+        more_follow: bool = False,
     ) -> list["PartEntry"]:
         """Make every part that is not there yet and return their entries in name order.
 
         ``parts`` maps a part's name to the plain values its key depends on, ``arguments`` to what else it needs.
-        ``function`` is a module-level function; it may run in another process.
-        """
-        from wfm.artifacts import PartEntry
+        ``function`` is a module-level function; it may run in another process. ``more_follow``: parts made from these follow.
 
+        A process that has a range makes its share of them and raises `RangeDone`; it goes on only where more follow and the
+        parts of the other ranges are there too.
+        """
         keys = {
             name: derive_part_key(self.stage, self.code_id, self.config.what(), inputs, redo=self.redo)
             for name, inputs in parts.items()
         }
-        missing = [name for name in sorted(parts) if not self.store.has_part(keys[name])]
-        self.log.info("%s: %d parts, %d of them done before", self.stage, len(parts), len(parts) - len(missing))
-        self.parts_made["made"] += len(missing)
-        self.parts_made["of"] += len(parts)
+        mine = sorted(parts) if self.part_range is None else self.part_range.among(parts)
+        missing = [name for name in mine if not self.store.has_part(keys[name])]
+        self.log.info("%s: %d parts, %d of them done before", self.stage, len(mine), len(mine) - len(missing))
+        self.parts_made["of"] += len(mine)
         payloads = {
             name: self._payload(name, keys[name], parts[name], (arguments or {}).get(name), function)
             for name in missing
         }
-        for answer in self._run(payloads):
-            self.remote_usage["cpu_seconds"] += answer["cpu_seconds"]
-            self.remote_usage["peak_bytes"] = max(self.remote_usage["peak_bytes"], answer["peak_bytes"])
-        entries: list[PartEntry] = [self.store.part(keys[name]).entry(name) for name in sorted(parts)]
+        made = set()
+        for name, answer in self._run(payloads):
+            if answer["made"]:
+                made.add(keys[name])
+                self.parts_made["made"] += 1
+            add_usage(self.remote_usage, answer)
+        if self.part_range is not None:
+            self._leave_range(self.part_range, keys, more_follow)
+        return self._entries(keys, made)
+
+    def _leave_range(self, part_range: PartRange, keys: Mapping[str, str], more_follow: bool) -> None:
+        """Raise `RangeDone` unless parts follow for which all of these are there."""
+        if not more_follow:
+            raise RangeDone
+        others = set(keys).difference(part_range.among(keys))
+        if missing := sum(not self.store.has_part(keys[name]) for name in others):
+            raise RangeDone(
+                f"what is made from these is left to the plain call: {missing} of {len(keys)} are missing, of other ranges"
+            )
+
+    def _entries(self, keys: Mapping[str, str], made: set[str]) -> list["PartEntry"]:
+        """What the artifact lists; counts what was used for its parts before."""
+        entries, counted = [], set(made)
+        for name in sorted(keys):
+            part = self.store.part(keys[name])
+            entries.append(part.entry(name))
+            if part.key not in counted and part.manifest.extra.get("made_for") == self.key:
+                self.parts_before["parts"] += 1
+                add_usage(self.parts_before, part.manifest.resources)
+            counted.add(part.key)
         return entries
 
-    def _run(self, payloads: dict[str, dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    def _run(self, payloads: dict[str, dict[str, Any]]) -> Iterator[tuple[str, dict[str, Any]]]:
+        """(name, answer) of every part. Those that others make at this moment come last: by then they are there, or theirs have
+        died."""
         if not payloads:
             return
+        work, began, wait_seconds = Counter[str](), time.monotonic(), 0.0
+        with progress(len(payloads), self.node, "parts") as shown:
+            while payloads:
+                held = {}
+                for name, answer in self._tasks(
+                    {name: {**one, "wait": wait_seconds} for name, one in payloads.items()}
+                ):
+                    if answer["held"]:
+                        held[name] = payloads[name]
+                    else:
+                        work.update(answer["work"])
+                        shown.advance(note=rates(work, time.monotonic() - began))
+                        yield name, answer
+                        crash_point("after_part")
+                    if self.stopping():
+                        raise Cancelled(f"{self.node}: asked to stop; the parts made so far are kept")
+                if held:
+                    self.log.info("%s: other processes make %d of the parts: waiting for them", self.stage, len(held))
+                payloads, wait_seconds = held, _WAIT_SECONDS
+
+    def _tasks(self, payloads: dict[str, dict[str, Any]]) -> Iterator[tuple[str, dict[str, Any]]]:
         from wfm.parts.workers import map_tasks
 
-        work, began = Counter[str](), time.monotonic()
-        with progress(len(payloads), self.node, "parts") as shown:
-            for _, answer in map_tasks(run_part, payloads, scheduler=self.scheduler):
-                work.update(answer["work"])
-                shown.advance(note=rates(work, time.monotonic() - began))
-                yield answer
-                if self.stopping():
-                    raise Cancelled(f"{self.node}: asked to stop; the parts made so far are kept")
+        # a worker cannot be asked whether the stage is to stop
+        function = run_part if self.scheduler else functools.partial(run_part, stopping=self.stop_requested)
+        return map_tasks(function, payloads, scheduler=self.scheduler)
 
     def _payload(
         self, name: str, key: str, inputs: Any, arguments: Any, function: Callable[..., Any]
@@ -160,6 +227,8 @@ class Context(Generic[ConfigT]):
             "config": self.config.resolved(),
             "inputs": inputs,
             "arguments": arguments,
+            "made_for": self.key,
+            "needs": [artifact.key for artifact in self.inputs.values()],
             "function": f"{module}:{function.__qualname__}",
         }
 
@@ -181,17 +250,25 @@ def rates(work: Mapping[str, float], seconds: float) -> str:
     return ", ".join(f"{rate:.3g} {name}/s" for name, rate in shown.items())
 
 
-def run_part(payload: dict[str, Any]) -> dict[str, Any]:
-    """Make one part and commit it; called in a worker process. Returns what it used, and how much it did."""
+def run_part(payload: dict[str, Any], stopping: Callable[[], bool] | None = None) -> dict[str, Any]:
+    """Make one part and commit it; called in a worker process.
+
+    Returns what it used, how much it did, whether it was ``made`` now, and whether another process ``held`` its lease for
+    longer than this one was to ``wait`` [s]. Raises Cancelled when ``stopping()`` turns true in that time.
+    """
     from wfm.artifacts import Store
+    from wfm.artifacts.lease import LeaseHeld
 
     store = Store.open(payload["store"], store_options())
     key = payload["key"]
-    usage, work = Usage(), Counter[str]()
-    with store.lease(key) as lease:
-        if not store.has_part(key):
-            work = _make_part(store, key, payload, usage, lease)
-    return {**usage.read(), "work": dict(work)}
+    usage, work, made, held = Usage(), Counter[str](), False, False
+    try:
+        with store.lease(key, inputs=tuple(payload["needs"])).acquire(payload["wait"], stopping) as lease:
+            if not store.has_part(key):
+                work, made = _make_part(store, key, payload, usage, lease), True
+    except LeaseHeld:
+        held = True
+    return {**usage.read(), "work": dict(work), "made": made, "held": held}
 
 
 def _make_part(store: "Store", key: str, payload: dict[str, Any], usage: Usage, lease: "Lease") -> Counter[str]:
@@ -211,6 +288,7 @@ def _make_part(store: "Store", key: str, payload: dict[str, Any], usage: Usage, 
             after_death=lease.adopted,
         )
         result = function(context)
+        crash_point("before_part_commit")
         attempt.commit(
             stage=payload["stage"],
             kind="part",
@@ -222,8 +300,9 @@ def _make_part(store: "Store", key: str, payload: dict[str, Any], usage: Usage, 
             timings={"started": started, "finished": time.time()},
             resources=usage.read(),
             fence=lease.number,
-            extra={**result.extra, "inputs": payload["inputs"]},
+            extra={**result.extra, "inputs": payload["inputs"], "made_for": payload["made_for"]},
         )
+        crash_point("after_part_commit")
     except BaseException:
         attempt.discard()
         raise

@@ -1,29 +1,33 @@
 """The contract of a stage process, shared by every component and every engine.
 
     python -m components.<component> --spec URL --input NAME=KEY ... --key-out PATH [--dry-run]
+    python -m components.<component> --spec URL --input NAME=KEY ... --parts 3/7
 
 The spec is one JSON object: schema_version, store, run_id, node, stage, component, kind, config, redo, promote, reads_truth.
 It is written before anything runs; what only the moment knows comes by the environment: ``DASK_SCHEDULER_ADDRESS`` (where
-there are workers), ``WFM_ATTEMPT`` (a token by which whoever started it finds its attempt), ``WFM_ENGINE`` and ``POD_NAME`` (for
-the record).
+there are workers), ``WFM_ATTEMPT`` (a token by which whoever started it finds its attempt), and for the record ``WFM_ENGINE``
+and ``POD_NAME``.
 
 The process opens its attempt, derives its key, answers "cached" when that key is committed, leaves at once when earlier tries
 of this run at that key ended for good, else takes the key's lease, runs, commits, and writes ``outcome.json`` into its
 attempt folder. Whoever retries decides from the outcome; the exit code says the same (0 done, 78 wrong input, 75 try again,
 143 cancelled, 1 bug).
 
+With ``--parts`` it makes a range of the parts, commits no artifact and takes no lease of the key (`part_range.py`).
+
 The attempt's record is kept by `stage_attempt.py`, the work itself done by `make_artifact.py`.
+
+A training may be several processes of this same command, its ranks (torchrun sets ``RANK`` and ``WORLD_SIZE``): rank 0 does all
+of the above, the others work along and end as it does (`gang.py`).
 """
 
 import argparse
-import ctypes
 import errno
+import faulthandler
 import importlib
 import json
 import os
-import signal
 import sys
-import threading
 import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -31,11 +35,15 @@ from typing import TYPE_CHECKING, Any
 
 from components.context import ConfigT, Context, PartContext, Result, store_options
 from components.derivation import code_id, derive_key
-from components.make_artifact import SCHEDULER, Task, make
-from components.stage_attempt import StageAttempt, patiently
+from components.gang import End, Gang
+from components.make_artifact import SCHEDULER, Task, follow, make, make_range
+from components.part_range import PartRange, check_in_parts, with_index
+from components.stage_attempt import patiently
+from components.stage_log import StageLog
+from wfm import caches, stopping
 from wfm.artifacts.atomic import replace_on_disk
 from wfm.config import Config
-from wfm.errors import ConfigError, InputError, TryAgain, WfmError
+from wfm.errors import Cancelled, ConfigError, InputError, TryAgain, WfmError
 from wfm.log import get_logger, set_up
 from wfm.registry import uses
 
@@ -45,7 +53,6 @@ if TYPE_CHECKING:
 __all__ = ["SCHEDULER", "ConfigT", "Context", "PartContext", "Result", "main", "node_key", "promote"]
 
 SPEC_VERSION = 1
-_PR_SET_PDEATHSIG = 1
 _PASSING = (
     errno.ENOSPC,
     errno.EDQUOT,
@@ -59,45 +66,55 @@ _PASSING = (
 """Errors of the system that may be gone at the next try: a disk that was full, a device that hiccuped."""
 
 
-def main(module: str, config_class: type[ConfigT], run: Callable[[Context[ConfigT]], Result]) -> None:
-    """Run a component as a process; never returns."""
+def main(
+    module: str, config_class: type[ConfigT], run: Callable[[Context[ConfigT]], Result], *, ranks: bool = False
+) -> None:
+    """Run a component as a process; never returns. `ranks`: several processes may share its work."""
     component = module.rpartition(".")[2]
     arguments = _parse(component)
-    _die_with_parent()
-    stop = threading.Event()
-    signal.signal(signal.SIGTERM, lambda *_: stop.set())
+    stopping.listen()
     if arguments.dry_run:
-        spec = json.loads(_read(arguments.spec, stop))
+        spec = json.loads(_read(arguments.spec))
         print(json.dumps(config_class.parse(spec["config"]).resolved(), indent=2, sort_keys=True))
         sys.exit(0)
-    attempt = StageAttempt(stop)
-    reason, code, failure = "", 0, None
+    log = StageLog.begin()
+    faulthandler.enable()  # where a crash was, in the log
+    set_up()
     try:
-        spec = json.loads(_read(arguments.spec, stop))
+        spec = json.loads(_read(arguments.spec))
         set_up(spec.get("log_level", "INFO"))
-        attempt.open(spec)
-        outcome = _execute(component, spec, arguments, config_class, run, attempt, stop.is_set)
+        gang = Gang(spec, log, stopping.asked, parts=arguments.parts)
+    except Exception as error:  # nothing says where its attempt belongs
+        end = _judge(error, component)
+        log.end()
+        os._exit(end.exit_code)
+    key = ""
+    try:
+        gang.start(ranks, component)
+        caches.prepare()
+        key, outcome = _execute(component, spec, arguments, config_class, run, gang, stopping.asked.is_set)
+        end = End(outcome, "", 0)
     except Exception as error:
-        set_up()
-        outcome, reason, code = _judge(error, component)
-        failure = error
-    attempt.close(outcome, reason, code, failure)
-    os._exit(code)  # not sys.exit: threads of libraries must not keep a finished stage alive
+        end = _judge(error, spec["node"])
+    gang.end(end, key)
 
 
-def _judge(error: Exception, node: str) -> tuple[str, str, int]:
-    """What an exception means: outcome, reason, exit code; told in the log."""
+def _judge(error: Exception, node: str) -> End:
+    """What an exception means; told in the log."""
     log, reason = get_logger("wfm.stage"), f"{type(error).__name__}: {error}"
     if isinstance(error, WfmError):
         log.error("%s: %s", node, reason)
-        return error.outcome, reason, error.exit_code
+        return End(error.outcome, reason, error.exit_code)
     if isinstance(error, MemoryError):
         log.error("%s: out of memory: %s", node, error)
-        return TryAgain.outcome, f"out of memory: {error}", TryAgain.exit_code
+        return End(TryAgain.outcome, f"out of memory: {error}", TryAgain.exit_code)
+    if stopping.asked.is_set():  # a signal to the whole group took something that this process needed
+        log.error("%s: asked to stop, then: %s", node, reason)
+        return End(Cancelled.outcome, f"asked to stop, then: {reason}", Cancelled.exit_code)
     passing = isinstance(error, OSError) and error.errno in _PASSING
-    outcome, code = (TryAgain.outcome, TryAgain.exit_code) if passing else (WfmError.outcome, WfmError.exit_code)
-    log.error("%s: %s: %s\n%s", node, outcome, reason, traceback.format_exc())
-    return outcome, reason, code
+    kind = TryAgain if passing else WfmError
+    log.error("%s: %s: %s\n%s", node, kind.outcome, reason, traceback.format_exc())
+    return End(kind.outcome, reason, kind.exit_code)
 
 
 def node_key(spec: dict[str, Any], inputs: dict[str, str], store: "Store") -> str:
@@ -120,33 +137,47 @@ def _execute(
     arguments: argparse.Namespace,
     config_class: type[ConfigT],
     run: Callable[[Context[ConfigT]], Result],
-    attempt: StageAttempt,
+    gang: Gang,
     stopping: Callable[[], bool],
-) -> str:
-    """Make the artifact, or find it made: ``done`` or ``cached``."""
+) -> tuple[str, str]:
+    """Make the artifact (or a range of its parts), or find it made; returns its key, and ``done`` or ``cached``."""
     from wfm.artifacts import Store
 
     if spec.get("schema_version", 0) > SPEC_VERSION:
         raise InputError(
             f"spec version {spec['schema_version']} is newer than {SPEC_VERSION}: upgrade wfm on this machine"
         )
+    part_range = _part_range(component, arguments)
     config = config_class.parse(spec["config"])
     store = Store.open(spec["store"], store_options())
     given = dict(_pair(text) for text in arguments.input)
     key, external = _key_and_external({**spec, "component": component}, given, store)
-    attempt.makes(key)
-    outcome = "cached"
+    gang.attempt.makes(key)
+    if gang.leads and not store.has(key):
+        gang.attempt.leave_if_final()
+    usage = gang.attempt.usage.remote
+    task, outcome = Task(component, spec, config, store, given, key, external, run, stopping, usage), "cached"
+    if part_range is not None and not store.has(key):
+        gang.attempt.notes |= make_range(task, part_range)
+        return key, "done"
+    if not gang.leads:
+        if gang.hear(key):
+            follow(task)
+            outcome = "done"
+        return key, outcome
     if not store.has(key):
-        attempt.leave_if_final()
-        with store.lease(key, inputs=tuple(given.values())).acquire(stopping=stopping) as lease:
+        with gang.lease(store, key, tuple(given.values())) as lease:
             if not store.has(key):  # else another starter finished it while we waited
-                task = Task(component, spec, config, store, given, key, external, run, stopping, attempt.usage.remote)
+                gang.announce("make", key)
                 make(task, lease)
                 outcome = "done"
-    _announce(spec, arguments.key_out, key, store)
+    if outcome == "cached":
+        gang.announce("leave", key)
+    if part_range is None:
+        _announce(spec, arguments.key_out, key, store)
     if outcome == "cached":
         get_logger("wfm.stage").info("%s: cached as %s", spec["node"], key[:12])
-    return outcome
+    return key, outcome
 
 
 def _parse(component: str, argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -154,8 +185,25 @@ def _parse(component: str, argv: Sequence[str] | None = None) -> argparse.Namesp
     parser.add_argument("--spec", required=True, help="URL or path of the node's spec (JSON)")
     parser.add_argument("--input", action="append", default=[], metavar="NAME=KEY", help="an input artifact's key")
     parser.add_argument("--key-out", default="", metavar="PATH", help="file to write the artifact's key to")
+    parser.add_argument(
+        "--parts",
+        metavar="I/N",
+        type=with_index,
+        help="make range I (0 to N-1) of N ranges of the stage's parts and no artifact; I may be a variable of the "
+        "environment that holds the number: JOB_COMPLETION_INDEX/7",
+    )
     parser.add_argument("--dry-run", action="store_true", help="print the resolved config and stop")
     return parser.parse_args(argv)
+
+
+def _part_range(component: str, arguments: argparse.Namespace) -> PartRange | None:
+    if arguments.parts is None:
+        return None
+    part_range = PartRange.parse(arguments.parts)
+    check_in_parts(component)
+    if arguments.key_out:
+        raise ConfigError("--parts makes no artifact, so there is no key to write: leave --key-out out")
+    return part_range
 
 
 def _pair(text: str) -> tuple[str, str]:
@@ -165,7 +213,7 @@ def _pair(text: str) -> tuple[str, str]:
     return name, key
 
 
-def _read(url: str, stop: threading.Event) -> bytes:
+def _read(url: str) -> bytes:
     """The spec, which lies in the run. Raises InputError when it is not there, TryAgain when its store does not answer."""
     import fsspec
 
@@ -182,7 +230,7 @@ def _read(url: str, stop: threading.Event) -> bytes:
         except Exception as error:  # what a client of an object store raises has no common name
             raise TryAgain(f"the spec at {url} cannot be read now: {type(error).__name__}: {error}") from error
 
-    return patiently(ask, stop, "the spec")
+    return patiently(ask, "the spec cannot be read")
 
 
 def promote(store: "Store", name: str, key: str) -> None:
@@ -200,9 +248,3 @@ def _announce(spec: dict[str, Any], path: str, key: str, store: "Store") -> None
     promote(store, spec.get("promote", ""), key)
     if path:
         replace_on_disk(Path(path), key.encode(), fsync=False)
-
-
-def _die_with_parent() -> None:
-    """An orphan dies with its parent (Linux): the engine's death must not leave a stage burning."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)

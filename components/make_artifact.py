@@ -9,13 +9,17 @@ import json
 import os
 import platform
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic
 
 from components.context import ConfigT, Context, Result, check_yield
 from components.derivation import PACKAGES, closure, code_id, in_ground_floor
-from components.usage import Usage
+from components.part_range import PartRange, RangeDone
+from components.usage import Usage, add_usage, no_usage
+from wfm.crash_points import crash_point
 from wfm.registry import uses
 
 if TYPE_CHECKING:
@@ -49,26 +53,7 @@ class Task(Generic[ConfigT]):
 def make(task: Task[ConfigT], lease: "Lease") -> None:
     """Run the component and commit its artifact; what was half made goes when it fails. Raises what the component raises."""
     attempt = task.store.attempt(task.key)
-    scheduler = os.environ.get(SCHEDULER, "")
-    context = Context(
-        stage=task.spec["stage"],
-        component=task.component,
-        node=task.spec["node"],
-        run_id=task.spec["run_id"],
-        key=task.key,
-        code_id=code_id(task.component, uses(task.config)),
-        config=task.config,
-        store=task.store,
-        inputs={name: _guarded(task.store.artifact(of), task.spec) for name, of in task.inputs.items()},
-        out=attempt.path,
-        scratch=task.store.scratch(task.key),
-        scheduler=scheduler,
-        external_inputs=task.external,
-        redo=task.spec.get("redo", ""),
-        stop_requested=task.stopping,
-        # parts made here are counted with this process
-        remote_usage=task.remote_usage if scheduler else {"cpu_seconds": 0.0, "peak_bytes": 0.0},
-    )
+    context = _context(task, attempt.path)
     started, usage = time.time(), Usage()
     try:
         result = task.run(context)
@@ -84,7 +69,7 @@ def make(task: Task[ConfigT], lease: "Lease") -> None:
             inputs=task.inputs,
             parts=result.parts,
             timings={"started": started, "finished": time.time()},
-            resources=_resources(usage, context, time.time() - started),
+            resources=_resources(usage, context),
             fence=lease.number,
             versions=_versions(),
             extra=_extra(task, context, result),
@@ -95,10 +80,53 @@ def make(task: Task[ConfigT], lease: "Lease") -> None:
     task.store.clear_scratch(task.key)  # checkpoints of a finished key are of no more use
 
 
+def follow(task: Task[ConfigT]) -> None:
+    """The same as a rank that only works along: rank 0 commits, what this one wrote goes."""
+    with tempfile.TemporaryDirectory(prefix="wfm-rank-") as folder:
+        task.run(_context(task, Path(folder)))
+
+
+def make_range(task: Task[ConfigT], part_range: PartRange) -> dict[str, Any]:
+    """Make one range of the parts under leases of theirs, and no artifact. Returns how many were made of how many it has, and
+    in ``left`` what is left to the plain call besides the artifact."""
+    with task.store.attempt(task.key) as attempt:
+        context = _context(task, attempt.path, part_range)
+        try:
+            task.run(context)
+        except RangeDone as done:
+            crash_point("after_range")
+            return {"parts_made": context.parts_made, "left": str(done)}
+    raise RuntimeError(f"{task.component} is said to work in parts, and made none")
+
+
+def _context(task: Task[ConfigT], out: Path, part_range: PartRange | None = None) -> Context[ConfigT]:
+    scheduler = os.environ.get(SCHEDULER, "")
+    return Context(
+        stage=task.spec["stage"],
+        component=task.component,
+        node=task.spec["node"],
+        run_id=task.spec["run_id"],
+        key=task.key,
+        code_id=code_id(task.component, uses(task.config)),
+        config=task.config,
+        store=task.store,
+        inputs={name: _guarded(task.store.artifact(of), task.spec) for name, of in task.inputs.items()},
+        out=out,
+        scratch=task.store.scratch(task.key),
+        scheduler=scheduler,
+        remote_usage=task.remote_usage if scheduler else no_usage(),  # parts made here are counted with this process
+        external_inputs=task.external,
+        redo=task.spec.get("redo", ""),
+        stop_requested=task.stopping,
+        part_range=part_range,
+    )
+
+
 def _extra(task: Task[ConfigT], context: Context[ConfigT], result: Result) -> dict[str, Any]:
     return {
         **result.extra,
         "parts_made": context.parts_made,
+        "parts_before": context.parts_before,
         "node": task.spec["node"],
         "run_id": task.spec["run_id"],
         "outside_closure": sorted(loaded_modules() - set(closure(task.component, uses(task.config)))),
@@ -117,16 +145,13 @@ def loaded_modules() -> set[str]:
     return {name for name in ours if not in_ground_floor(name)}
 
 
-def _resources(usage: Usage, context: Context[ConfigT], seconds: float) -> dict[str, float]:
-    """What the stage used, its parts in other processes included."""
-    own, remote = usage.read(), context.remote_usage if context.scheduler else {"cpu_seconds": 0.0, "peak_bytes": 0.0}
-    torch = sys.modules.get("torch")
-    on_gpu = torch is not None and torch.cuda.is_available() and torch.cuda.is_initialized()
-    return {
-        "cpu_seconds": own["cpu_seconds"] + remote["cpu_seconds"],
-        "gpu_seconds": seconds if on_gpu else 0.0,
-        "peak_bytes": max(own["peak_bytes"], remote["peak_bytes"]),
-    }
+def _resources(usage: Usage, context: Context[ConfigT]) -> dict[str, float]:
+    """What the artifact took: this process, its parts in other processes, and those that were made for this key before."""
+    total = usage.read()
+    if context.scheduler:  # else its parts were made in this process
+        add_usage(total, context.remote_usage)
+    add_usage(total, context.parts_before)
+    return total
 
 
 def _versions() -> dict[str, str]:

@@ -71,9 +71,9 @@ class StageLog:
                 stream.reconfigure(line_buffering=True)
         return cls(ours, child)
 
-    def ship_to(self, store_url: str, run_id: str, node: str, attempt: int) -> None:
-        """Say which attempt's log this is."""
-        self._say({"store": store_url, "run": run_id, "node": node, "attempt": attempt})
+    def ship_to(self, store_url: str, run_id: str, node: str, attempt: int, rank: int = 0) -> None:
+        """Say which attempt's log this is, and which rank's."""
+        self._say({"store": store_url, "run": run_id, "node": node, "attempt": attempt, "rank": rank})
 
     def flush(self) -> None:
         """Wait until what was printed lies in the store, or the child has given up."""
@@ -188,7 +188,7 @@ class _Keeper:
                 self._wake.set()
         return bool(data)
 
-    def _ship(self, store: str, run: str, node: str, attempt: int) -> None:
+    def _ship(self, store: str, run: str, node: str, attempt: int, rank: int) -> None:
         """Ship every few seconds what has come; after the end once more, until that is through."""
         opened: Store | None = None
         wait = FIRST_SECONDS
@@ -198,7 +198,7 @@ class _Keeper:
             over, asked = self._over.is_set(), self._asked.is_set()
             try:
                 opened = opened or open_store(store)
-                opened.runs.of(run).ship_log(node, attempt, self._pieces)
+                opened.runs.of(run).ship_log(node, attempt, self._pieces, rank)
             except Exception as error:
                 with contextlib.suppress(OSError):
                     os.write(2, f"the log cannot be shipped now: {type(error).__name__}: {error}\n".encode())

@@ -8,7 +8,7 @@ import resource
 import sys
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 _KINDS = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
@@ -18,22 +18,38 @@ class Usage:
     """What this process and its children have used since it was made."""
 
     def __init__(self) -> None:
-        self._before = _cpu_seconds()
+        self._before, self._began = _cpu_seconds(), time.monotonic()
 
     def read(self) -> dict[str, float]:
-        """``cpu_seconds`` since the start, and ``peak_bytes`` of the largest process so far."""
-        return {"cpu_seconds": _cpu_seconds() - self._before, "peak_bytes": _peak_bytes()}
+        """``cpu_seconds``, ``gpu_seconds`` (of holding one) since the start, ``peak_bytes`` of the largest process so far."""
+        return {
+            "cpu_seconds": _cpu_seconds() - self._before,
+            "gpu_seconds": time.monotonic() - self._began if _torch_holds_one() else 0.0,
+            "peak_bytes": _peak_bytes(),
+        }
+
+
+def no_usage() -> dict[str, float]:
+    """What `Usage.read` says of nothing."""
+    return {"cpu_seconds": 0.0, "gpu_seconds": 0.0, "peak_bytes": 0.0}
+
+
+def add_usage(total: dict[str, float], more: Mapping[str, float]) -> None:
+    """Add what another process used to `total`."""
+    for name in ("cpu_seconds", "gpu_seconds"):
+        total[name] += more.get(name, 0.0)
+    total["peak_bytes"] = max(total["peak_bytes"], more.get("peak_bytes", 0.0))
 
 
 class StageUsage:
-    """What a stage has used since its process began: itself, its children that ended and those that run, its parts on Dask
-    workers (whoever hands them out adds to `remote`). Devices are integrated over the times it is read."""
+    """What a stage process (each rank for itself) has used since it began: itself, its children that ended and those that run,
+    its parts on Dask workers (whoever hands them out adds to `remote`). Devices are integrated over the times it is read."""
 
-    def __init__(self, ranks: int = 1) -> None:
-        self.remote = {"cpu_seconds": 0.0, "peak_bytes": 0.0}
-        self._ranks = ranks
+    def __init__(self) -> None:
+        self.remote = no_usage()
         self._lock = threading.Lock()
-        self._cpu = self._peak = self._gpu_seconds = 0.0
+        self._most = no_usage()
+        self._held_seconds = 0.0
         self._looked = time.monotonic()
 
     def read(self) -> dict[str, float]:
@@ -41,12 +57,16 @@ class StageUsage:
         with self._lock:
             family = _family()
             now = time.monotonic()
-            self._gpu_seconds += (now - self._looked) * _devices_held(self._ranks, [pid for pid, _, _ in family])
+            self._held_seconds += (now - self._looked) * _devices_held([pid for pid, _, _ in family])
             self._looked = now
-            running = sum(seconds for _, seconds, _ in family)
-            self._cpu = max(self._cpu, _cpu_seconds() + running + self.remote["cpu_seconds"])
-            self._peak = max([self._peak, _peak_bytes(), self.remote["peak_bytes"], *(peak for _, _, peak in family)])
-            return {"cpu_seconds": self._cpu, "gpu_seconds": self._gpu_seconds, "peak_bytes": self._peak}
+            used = {
+                "cpu_seconds": _cpu_seconds() + sum(seconds for _, seconds, _ in family),
+                "gpu_seconds": self._held_seconds,
+                "peak_bytes": max([_peak_bytes(), *(peak for _, _, peak in family)]),
+            }
+            add_usage(used, self.remote)
+            self._most = {name: max(value, self._most[name]) for name, value in used.items()}
+            return dict(self._most)
 
 
 def _cpu_seconds() -> float:
@@ -73,12 +93,14 @@ def _family() -> list[tuple[int, float, float]]:
     return found
 
 
-def _devices_held(ranks: int, children: Iterable[int]) -> int:
-    """How many GPUs this stage holds: one for each rank once torch has taken this process's, else as the driver sees it."""
+def _torch_holds_one() -> bool:
     cuda: Any = getattr(sys.modules.get("torch"), "cuda", None)
-    if cuda is not None and cuda.is_initialized():
-        return max(ranks, 1)
-    return _devices_by_driver({*children})
+    return cuda is not None and cuda.is_initialized()
+
+
+def _devices_held(children: Iterable[int]) -> int:
+    """How many GPUs this process and its children hold: one once torch has taken it, else as the driver sees it."""
+    return 1 if _torch_holds_one() else _devices_by_driver({*children})
 
 
 def _devices_by_driver(children: set[int]) -> int:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipelines.check_settings import check_files
-from pipelines.engines.budget import check_budget, machine
+from pipelines.engines.budget import check_budget, check_devices, check_ranks, machine
 from pipelines.engines.engine import DisplayFactory, RunSummary, choose, run_plan
 from pipelines.estimate import share_made
 from pipelines.nodes import Node, Plan, code_of, config_class, modules_of
@@ -140,8 +140,10 @@ def start(
     check_budget(cpu, memory_gib)
     choose(engine)
     plan = plan or request.plan(store)
-    run = create_run(request, plan, store, rerun_of, run_id)
+    check_devices(plan.missing)
     here_cpu, here_memory = machine()
+    check_ranks(plan.missing, cpu or here_cpu, memory_gib or here_memory)
+    run = create_run(request, plan, store, rerun_of, run_id)
     summary = run_plan(
         plan, run, store, engine=engine, cpu_budget=cpu or here_cpu, memory_budget_gib=memory_gib or here_memory,
         engine_options=options, display=display_for(store, plan, quiet),

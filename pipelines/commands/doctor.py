@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pipelines.commands.console import size
-from pipelines.engines.budget import machine
+from pipelines.engines.budget import devices, machine
 from pipelines.runs.state import default_store
 
 if TYPE_CHECKING:
@@ -133,6 +133,6 @@ def _machine() -> list[Row]:
         ("!" if little else "✔", "memory free", f"{memory:.1f} GiB", f"{_LEAST_MEMORY_GIB:g} GiB for the demo", ""),
         ("!" if free < _LEAST_DISK_BYTES else "✔", "disk free", size(free), f"the store ({store})", ""),
     ]
-    gpus = [name for name in os.listdir("/dev") if name.startswith("nvidia") and name[6:].isdigit()]
-    rows.append(("✔" if gpus else "–", "CUDA devices", str(len(gpus)), "bigger recipes; the demo needs none", ""))
+    gpus = devices()
+    rows.append(("✔" if gpus else "–", "CUDA devices", str(gpus), "bigger recipes; the demo needs none", ""))
     return rows

@@ -39,6 +39,16 @@ if TYPE_CHECKING:
     from wfm.artifacts.runs import Run
 
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+_PLACE_VARIABLES = (
+    "RANK",
+    "LOCAL_RANK",
+    "WORLD_SIZE",
+    "LOCAL_WORLD_SIZE",
+    "MASTER_ADDR",
+    "MASTER_PORT",
+    "WFM_RANKS_FOLDER",
+)
+"""What says to a stage that it is one rank of several; where this process is one itself, its stages are not."""
 _KEEP_MEMORY = {"MALLOC_MMAP_THRESHOLD_": "1073741824", "MALLOC_TRIM_THRESHOLD_": "1073741824"}
 """glibc gives large blocks back to the kernel at once, and a training step takes them again, page fault by page fault. With
 these it keeps them, at the price of a larger peak (LOG.md)."""
@@ -119,7 +129,7 @@ class NodeRunner:
                     return
             step = self._steps[name]
             with (
-                self._budget.hold(step.resources.cpu, step.resources.memory_gib, self._stop),
+                self._budget.hold(step.cpu, step.memory_gib, self._stop),
                 self._clusters.user(step.kind, step.image, self._stop) as scheduler,
             ):
                 key, how = self._start(node, step, tried + 1, scheduler)
@@ -175,6 +185,7 @@ class NodeRunner:
                 stop=self._stop,
                 timeout_seconds=step.timeout_seconds,
                 grace_seconds=self._options.grace_seconds,
+                ranks=step.resources.ranks,
             )
             key = key_file.read_text().strip() if key_file.exists() else ""
         attempt = self._run.attempt_with(node.name, token) or self._note_attempt(node, token, heard)
@@ -216,13 +227,16 @@ class NodeRunner:
         return number
 
     def _environment(self, step: Step, token: str) -> dict[str, str]:
-        # a scheduler that stands here is of another cluster
+        # a scheduler that stands here is of another cluster, a rank of another job
         kept = {
-            name: value for name, value in os.environ.items() if not name.startswith("PREFECT_") and name != SCHEDULER
+            name: value
+            for name, value in os.environ.items()
+            if not name.startswith(("PREFECT_", "TORCHELASTIC_")) and name not in (SCHEDULER, *_PLACE_VARIABLES)
         }
         # Half of the machine: the two branches of the main job run side by side, and one thread each wastes least.
-        threads = str(max(int(min(step.resources.cpu, self._budget.cpu)), int(self._budget.cpu) // 2, 1))
-        given = {name: self._asked_threads.get(name, threads) for name in _THREAD_VARIABLES}
+        # Ranks share what one process would get.
+        threads = max(int(min(step.cpu, self._budget.cpu)), int(self._budget.cpu) // 2) // step.resources.ranks
+        given = {name: self._asked_threads.get(name, str(max(threads, 1))) for name in _THREAD_VARIABLES}
         kept = {**_KEEP_MEMORY, **kept}
         own = {TOKEN: token, ENGINE: self._engine, "PYTHONUNBUFFERED": "1"}
         return safe_environment({**kept, **given, **self._options.environment, **own})
@@ -238,12 +252,13 @@ class NodeRunner:
             outcome, reason = "cancelled", "stopped on request"
         elif ended.stopped_by == "timeout":
             outcome, reason = "try_again", f"ran longer than its {step.timeout_seconds:g} s and was stopped"
+        elif written is not None and ended.exit_code != 0:  # also by another rank for one that was killed
+            outcome, reason = str(written.get("outcome", "bug")), str(written.get("reason", ""))
         elif ended.exit_code is None:
             name = signal.Signals(ended.signal).name if ended.signal else "a signal"
             hint = "; out of memory is the usual cause" if ended.signal == signal.SIGKILL else ""
-            outcome, reason = "try_again", f"the process was killed by {name}{hint}"
-        elif written is not None and ended.exit_code != 0:
-            outcome, reason = str(written.get("outcome", "bug")), str(written.get("reason", ""))
+            who = f"rank {ended.rank}" if step.resources.ranks > 1 else "the process"
+            outcome, reason = "try_again", f"{who} was killed by {name}{hint}"
         else:
             outcome = EXIT_OUTCOMES.get(ended.exit_code, "bug")
             outcome = "bug" if outcome == "done" else outcome

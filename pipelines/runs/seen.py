@@ -48,6 +48,8 @@ class Try:
     beat: str
     "When it last beat, by its own clock."
     every: float
+    parts: str
+    "The range of parts that it was a try at; empty for the whole."
 
     @property
     def wasted(self) -> bool:
@@ -113,12 +115,16 @@ def _try(one: "AttemptRecord") -> Try:
     outcome, usage, record = one.outcome or {}, one.usage or {}, one.record
     used: Mapping[str, Any] = {**usage, **outcome}
     at = _text(usage, "at") or _text(record, "started_at")
+
+    def spent(name: str) -> float:
+        return _number(used, name) + sum(_number(other, name) for other in one.others)
+
     found = Try(
         one.node, one.number, _text(outcome, "outcome") or "running", _text(outcome, "reason"), _text(outcome, "key"),
         host=_text(record, "pod") or _text(record, "host"), started=_unix(_text(record, "started_at")),
-        seconds=_number(used, "seconds"), cpu_seconds=_number(used, "cpu_seconds"), gpu_seconds=_number(used, "gpu_seconds"),
-        peak_bytes=_number(used, "peak_bytes"), progress=_text(usage, "progress"), beat=at,
-        every=_number(usage, "every") or BEAT_SECONDS,
+        seconds=_number(used, "seconds"), cpu_seconds=spent("cpu_seconds"), gpu_seconds=spent("gpu_seconds"),
+        peak_bytes=max(_number(each, "peak_bytes") for each in (used, *one.others)), progress=_text(usage, "progress"), beat=at,
+        every=_number(usage, "every") or BEAT_SECONDS, parts=_text(record, "parts"),
     )  # fmt: skip
     if one.outcome is not None:
         return found
@@ -189,9 +195,13 @@ def _derived(state: RunState, tries: list[Try], cancelled_by: str, *, engine: bo
 
 def _tell(node: NodeState, tries: list[Try]) -> None:
     """What the tries at a node say of it."""
-    last = tries[-1]
+    living = [one for one in tries if one.state in ("running", "silent")]
+    whole = [one for one in tries if not one.parts]
+    last = (living or whole or tries)[-1]
     shown = {"wrong_input": "failed", "bug": "failed", "try_again": "retrying"}
     node.state = shown.get(last.state, last.state)
+    if last.parts and last.state in GOOD:  # a range is made; the call that makes the artifact is to come
+        node.state = "waiting"
     node.outcome = "" if last.state in ("running", "silent", "lost") else last.state
     node.key, node.reason, node.note = last.key or node.key, last.reason, last.progress
     node.attempts, node.attempt = len(tries), last.number

@@ -17,6 +17,7 @@ from components.derivation import ROOT
 from pipelines.stages import TABLE
 from wfm.artifacts import Store
 from wfm.artifacts.runs import Run
+from wfm.errors import InputError
 
 TOY = '''
 """A stage for tests."""
@@ -29,10 +30,12 @@ class ToyConfig(Config):
     act: str = "write"
     number: int = 1
     parts: tuple[str, ...] = ()
+    seconds: float = how(0.0)
     log_level: str = how("INFO")
 
 def part(ctx):
     (ctx.out / "value.txt").write_text(ctx.inputs * ctx.config.number)
+    time.sleep(ctx.config.seconds)
     with open(os.environ["WFM_TOY_TRACE"], "a") as trace:
         trace.write(ctx.name + "\\n")
     return Result(counts={"inputs": 1, "outputs": 1})
@@ -68,7 +71,8 @@ if __name__ == "__main__":
     main(__spec__.name, CONFIG, run)
 '''
 START = """
-import runpy, components
+import runpy, components, components.part_range
+components.part_range.IN_PARTS += ("toy",)
 components.__path__.append({folder!r})
 runpy.run_module('components.toy', run_name='__main__')
 """
@@ -94,7 +98,7 @@ class Stage:
         }  # fmt: skip
         url = run.write("specs/toy.json", json.dumps(spec))
         command = [sys.executable, "-c", START.format(folder=str(self.folder)), "--spec", url]
-        command += ["--key-out", str(self.folder / "key"), *extra]
+        command += [*([] if "--parts" in extra else ["--key-out", str(self.folder / "key")]), *extra]
         for name, key in (inputs or {}).items():
             command += ["--input", f"{name}={key}"]
         environment = {**os.environ, "WFM_TOY_TRACE": str(self.trace)}
@@ -202,6 +206,16 @@ def test_term_keeps_the_scratch_and_says_cancelled(stage: Stage) -> None:
     assert outcome is not None
     assert outcome["outcome"] == "cancelled"
     assert list(stage.folder.glob("store/scratch/*/checkpoint"))
+
+
+def test_a_home_that_cannot_be_written_to_is_no_trouble(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/dev/null/x")
+    monkeypatch.setenv("TMPDIR", str(stage.folder))
+    assert stage.run()[1]["outcome"] == "done"
+    monkeypatch.setenv("WFM_CACHE", "/dev/null/y")
+    code, outcome, _ = stage.run(number=2)
+    assert (code, outcome["outcome"]) == (InputError.exit_code, "wrong_input")
+    assert "WFM_CACHE is '/dev/null/y'" in outcome["reason"]
 
 
 def test_a_kill_leaves_a_record_of_the_try(stage: Stage) -> None:

@@ -11,7 +11,7 @@ import pytest
 from components import derivation
 from pipelines import plan as planning
 from pipelines.check_settings import FILES, RULES
-from pipelines.engines.budget import check_budget, machine, workers
+from pipelines.engines.budget import check_budget, devices, machine, workers
 from pipelines.plan import recipe, resolve
 from pipelines.stages import STAGES
 from pipelines.start_run import Request, start
@@ -171,6 +171,17 @@ def test_a_budget_that_lets_nothing_run_is_refused_before_planning(store: Store,
     with pytest.raises(InputError, match=r"--memory .* GiB above 0"):
         start(Request("curate", "smoke"), store, memory_gib=amount)
     assert store.runs.list() == []
+
+
+def test_devices_that_this_machine_does_not_have_are_refused_before_a_run(store: Store) -> None:
+    """The old code took a stage sized for a cluster's card and began to train it on the processor."""
+    more = devices() + 1
+    asked = Request("world_model", "smoke", overrides=(f"train_diffusion.resources.gpu={more}",))
+    with pytest.raises(InputError, match=rf"train_diffusion.resources.gpu is {more}, and this machine has .* device"):
+        start(asked, store)
+    assert store.runs.list() == []
+    alone = Request("world_model", "smoke", overrides=("train_diffusion.resources.cpu=100",))
+    assert alone.plan(store).node("train_diffusion").resources.cpu == 100
 
 
 def test_a_budget_far_beyond_the_machine_or_too_small_for_a_stage_is_refused(store: Store) -> None:

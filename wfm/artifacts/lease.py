@@ -13,6 +13,7 @@ no harm.
 """
 
 import json
+import math
 import os
 import random
 import re
@@ -31,13 +32,19 @@ from wfm.artifacts import generations, schema
 from wfm.artifacts.address import new_id, utc_now
 from wfm.artifacts.objects import Objects
 from wfm.artifacts.schema import Key, Number, Short
+from wfm.crash_points import crash_point
 from wfm.errors import Cancelled, DataError, InputError, TryAgain, WfmError
 from wfm.log import get_logger
 
 SCHEMA_VERSION = 1
 _RECORD = re.compile(r"([0-9]{8}|[1-9][0-9]{8,13})\.(json|beat|released)")
 _LONGEST_BEAT = 10_000  # bytes
+_TTL, _TTL_VARIABLE = 30.0, "WFM_LEASE_SECONDS"
 _log = get_logger(__name__)
+
+
+class LeaseHeld(TryAgain):
+    """Another process holds the lease."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +61,9 @@ class Holder:
     acquired_at: Short
     ttl_seconds: Annotated[float, Field(gt=0, allow_inf_nan=False)]
     inputs: tuple[Key, ...]
+    owner: Short = ""
+    """The job that this is the lease of, where it may be started again while its last processes still seem to live: ranks whose
+    launcher restarts them. Empty, and in records from before there was such a thing: this process alone."""
 
 
 class Lease:
@@ -63,7 +73,9 @@ class Lease:
     when it was lost.
     """
 
-    def __init__(self, objects: Objects, key: str, ttl_seconds: float, *, inputs: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self, objects: Objects, key: str, ttl_seconds: float, *, inputs: tuple[str, ...] = (), owner: str = ""
+    ) -> None:
         self.key = key
         self.ttl_seconds = ttl_seconds
         self.number = 0
@@ -71,6 +83,7 @@ class Lease:
         self._objects = objects
         self._folder = f"leases/{key}"
         self._inputs = inputs
+        self._owner = owner
         self._token = ""
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
@@ -80,21 +93,22 @@ class Lease:
     def acquire(self, wait_seconds: float | None = None, stopping: Callable[[], bool] | None = None) -> "Lease":
         """Take the lease, waiting while another holds it (for ever with None).
 
-        Raises TryAgain when `wait_seconds` are over, Cancelled when `stopping()` turns true.
+        Raises LeaseHeld (a TryAgain) when `wait_seconds` are over, Cancelled when `stopping()` turns true.
         """
         watch = _Watch(self._objects, self._folder)
         start = time.monotonic()
         told = 0.0
         while True:
             number, free = watch.look()
-            if free and self._take(number + 1):
+            if (free or watch.is_of(self._owner)) and self._take(number + 1):
                 self.adopted = watch.abandoned
+                crash_point("after_lease")
                 return self
             now = time.monotonic()
             if stopping is not None and stopping():
                 raise Cancelled(f"stopped while waiting for the lease of {self.key[:12]}")
             if wait_seconds is not None and now - start >= wait_seconds:
-                raise TryAgain(
+                raise LeaseHeld(
                     f"another process works on {self.key[:12]} ({watch.describe()}); waited {wait_seconds:g} s for it"
                 )
             if now - told > 30:
@@ -112,9 +126,11 @@ class Lease:
             "acquired_at": utc_now(),
             "ttl_seconds": self.ttl_seconds,
             "inputs": list(self._inputs),
+            "owner": self._owner,
         }
         if not self._objects.create(f"{self._folder}/{number:08d}.json", schema.encode(record)):
             return False
+        crash_point("lease_recorded")
         # Old numbers may have been collected: a number that was free proves nothing while a higher one stands.
         if max(numbers(self._objects, self._folder), default=0) > number:
             self._objects.delete(f"{self._folder}/{number:08d}.json")
@@ -154,12 +170,14 @@ class Lease:
         """Give the lease back. A second call does nothing."""
         if not self.number:
             return
+        crash_point("before_release")
         self._stop.set()
         if self._thread is not None:
             self._thread.join(timeout=self.ttl_seconds)
         number, self.number = self.number, 0
         try:
             self._objects.create(f"{self._folder}/{number:08d}.released", self._token.encode())
+            crash_point("lease_released")
             self._objects.delete(f"{self._folder}/{number:08d}.beat")
         except (WfmError, OSError) as error:  # the work is done; the lease runs out by itself
             _log.warning("the lease of %s could not be released and runs out: %s", self.key[:12], error)
@@ -171,6 +189,18 @@ class Lease:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.release()
+
+
+def ttl_of_environment() -> float:
+    """How long a lease may be silent before it is over [s]: ``WFM_LEASE_SECONDS``, else 30. Raises InputError."""
+    given = os.environ.get(_TTL_VARIABLE, "")
+    try:
+        seconds = float(given or _TTL)
+    except ValueError:
+        seconds = math.nan
+    if not 0 < seconds < math.inf:
+        raise InputError(f"{_TTL_VARIABLE} is {given!r}: give seconds, such as {_TTL:g}")
+    return seconds
 
 
 class _Watch:
@@ -208,6 +238,10 @@ class _Watch:
             return self._objects.read(f"{self._folder}/{number:08d}.beat", _LONGEST_BEAT)
         except FileNotFoundError:
             return b""
+
+    def is_of(self, owner: str) -> bool:
+        """Whether the lease that was looked at is of this job: it was started again, and its last start is over."""
+        return bool(owner) and self._holder is not None and self._holder.owner == owner
 
     def describe(self) -> str:
         holder = self._holder

@@ -70,7 +70,7 @@ def delete_said(store: "Store", ids: set[str], digests: set[str]) -> None:
         if not folder.endswith("/") or not NAME_PATTERN.fullmatch(folder[:-1]):
             continue  # not ours
         for name in store.objects.names(f"{_NOTES}/{folder[:-1]}"):
-            if name.removesuffix(".json") in ids:
+            if name.partition(".")[0] in ids:  # its note, and what witnesses wrote of it
                 store.objects.delete(f"{_NOTES}/{folder}{name}")
 
 

@@ -7,6 +7,7 @@ read only this.
                                        /usage.json            the attempt's beat: what it has used until now
                                        /outcome.json          created if absent: the first word stands
                                        /log/<offset>.txt      pieces of the log (`attempt_log.py`)
+                                       /usage-<r>.json, log-<r>/   the same of its other ranks
     runs/<id>/<anything else>                                 files of the run (node specs, the report page)
 
 An id that we make sorts by time; one that is given (a cron's tick, a workflow's uid) stands where its spec says it was made.
@@ -33,6 +34,8 @@ _NUMBER = re.compile(r"(?:[0-9]{4}|[1-9][0-9]{4,8})/")
 """A folder of an attempt, as `_attempt_path` writes it."""
 _CANCEL = "cancel.json"
 _READS_AT_ONCE = 8
+_MOST_RANKS = 100_000
+"""A record that speaks of more is not followed."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +48,8 @@ class AttemptRecord:
     record: dict[str, Any]
     outcome: dict[str, Any] | None
     usage: dict[str, Any] | None = None
+    others: tuple[dict[str, Any], ...] = ()
+    "The last beats of its other ranks."
 
 
 class Runs:
@@ -125,6 +130,11 @@ class Runs:
         found = self._ids()
         newest = sorted(found, key=lambda name: (found[name], name), reverse=True)
         return [Run(self._objects, self._cache, name) for name in newest[:limit]]
+
+
+def _of_rank(name: str, rank: int) -> str:
+    """What rank 0 writes has the plain name."""
+    return f"{name}-{rank}" if rank else name
 
 
 def _check_same(run: "Run", spec: Mapping[str, Any], fields: Iterable[str]) -> None:
@@ -240,14 +250,17 @@ class Run:
         """How an attempt ended, or None."""
         return self._record(self._attempt_path(node, number, "outcome.json"))
 
-    def write_usage(self, node: str, number: int, usage: Mapping[str, Any]) -> None:
-        """Replace the attempt's beat: what it has used until now, and how far it is. Its owner alone writes it."""
+    def write_usage(self, node: str, number: int, usage: Mapping[str, Any], rank: int = 0) -> None:
+        """Replace the attempt's beat (that of one of its ranks): what it has used until now, and how far it is. Its owner alone
+        writes it."""
         document = {"schema_version": SCHEMA_VERSION, "at": utc_now(), **usage}
-        self._objects.replace(self._attempt_path(node, number, "usage.json"), schema.encode(document))
+        self._objects.replace(
+            self._attempt_path(node, number, _of_rank("usage", rank) + ".json"), schema.encode(document)
+        )
 
-    def read_usage(self, node: str, number: int) -> dict[str, Any] | None:
-        """An attempt's last beat, or None."""
-        return self._record(self._attempt_path(node, number, "usage.json"))
+    def read_usage(self, node: str, number: int, rank: int = 0) -> dict[str, Any] | None:
+        """An attempt's last beat (that of one of its ranks), or None."""
+        return self._record(self._attempt_path(node, number, _of_rank("usage", rank) + ".json"))
 
     def read_outcomes(self, node: str | None = None) -> list[AttemptRecord]:
         """Every attempt (at one node, or at all), by node and number."""
@@ -257,8 +270,11 @@ class Run:
 
     def _read_whole(self, node: str, number: int) -> AttemptRecord:
         outcome = self.read_outcome(node, number)
-        usage = self.read_usage(node, number)
-        return AttemptRecord(node, number, self.read_attempt(node, number) or {}, outcome, usage)
+        usage, record = self.read_usage(node, number), self.read_attempt(node, number) or {}
+        ranks = record.get("ranks")
+        others = range(1, min(ranks, _MOST_RANKS)) if isinstance(ranks, int) else ()
+        found = tuple(usage for rank in others if (usage := self.read_usage(node, number, rank)) is not None)
+        return AttemptRecord(node, number, record, outcome, usage, found)
 
     # -- cancel
 
@@ -277,9 +293,9 @@ class Run:
 
     # -- logs
 
-    def ship_log(self, node: str, number: int, pieces: LogPieces) -> None:
-        """Write what the store lacks of an attempt's log; for its owner alone."""
-        pieces.ship(self._objects, self._attempt_path(node, number, "log"))
+    def ship_log(self, node: str, number: int, pieces: LogPieces, rank: int = 0) -> None:
+        """Write what the store lacks of an attempt's log (that of one of its ranks); for its owner alone."""
+        pieces.ship(self._objects, self._attempt_path(node, number, _of_rank("log", rank)))
 
     def write_log(self, node: str, number: int, text: str) -> None:
         """Write an attempt's log at once."""
@@ -287,9 +303,9 @@ class Run:
         pieces.add(text.encode(errors="replace"))
         self.ship_log(node, number, pieces)
 
-    def read_log(self, node: str, number: int | None = None, start: int = 0) -> str:
-        """The log of an attempt, of the last one by default, from byte `start` on; "" when there is none yet. What was left
-        out of a long one is said in a line of its own. Raises InputError for an unknown node."""
+    def read_log(self, node: str, number: int | None = None, rank: int = 0) -> str:
+        """The log of an attempt, of the last one by default (that of one of its ranks); "" when there is none yet. What was
+        left out of a long one is said in a line of its own. Raises InputError for an unknown node."""
         if number is None:
             numbers = self.attempts(node)
             if not numbers:
@@ -297,11 +313,11 @@ class Run:
                     f"run {self.id} has no attempt at node {node!r}: it has {', '.join(self.nodes()) or 'none'}"
                 )
             number = numbers[-1]
-        return self.follow_log(node, number, start)[0].decode(errors="replace")
+        return self.follow_log(node, number, rank=rank)[0].decode(errors="replace")
 
-    def follow_log(self, node: str, number: int, start: int = 0) -> tuple[bytes, int]:
+    def follow_log(self, node: str, number: int, start: int = 0, rank: int = 0) -> tuple[bytes, int]:
         """What an attempt's log has from byte `start` on, and where it ends now: the start of the next call."""
-        folder = self._attempt_path(node, number, "log")
+        folder = self._attempt_path(node, number, _of_rank("log", rank))
         pieces: list[Piece] = pieces_of(self._objects, folder)
         if pieces:
             return read_from(self._objects, folder, pieces, start)

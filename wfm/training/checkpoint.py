@@ -18,7 +18,8 @@ from torch import Tensor, nn
 
 from wfm.artifacts import schema
 from wfm.artifacts.atomic import create_folder
-from wfm.errors import DataError
+from wfm.crash_points import crash_point
+from wfm.errors import DataError, TryAgain
 from wfm.log import get_logger
 from wfm.models.folder import load_exactly, load_tensors, save_tensors
 from wfm.training.ema import PowerEMA
@@ -68,6 +69,7 @@ def save_checkpoint(
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
     save_tensors(module.state_dict(), temporary / "model.safetensors")
+    crash_point("half_checkpoint")
     save_tensors(optimizers.tensors(), temporary / "optimizer.safetensors")
     if average is not None:
         save_tensors(average.state_dict(), temporary / "average.safetensors")
@@ -79,7 +81,9 @@ def save_checkpoint(
     for file in temporary.iterdir():
         with file.open("rb") as handle:
             os.fsync(handle.fileno())
+    crash_point("checkpoint_unnamed")
     create_folder(temporary, final)
+    crash_point("checkpoint_named")
     for old in _folders(scratch)[:-KEPT]:
         shutil.rmtree(old, ignore_errors=True)
 
@@ -103,6 +107,18 @@ def newest_checkpoint(scratch: Path, fingerprint: str) -> Checkpoint | None:
             get_logger(__name__).warning("%s is a checkpoint of another run: removed", path)
             shutil.rmtree(path)
     return newest
+
+
+def checkpoint_at(scratch: Path, step: int, fingerprint: str) -> Checkpoint:
+    """The checkpoint of this step, which rank 0 found and goes on from. Raises TryAgain where this process cannot read it."""
+    path = scratch / f"{_PREFIX}{step:08d}"
+    try:
+        state = schema.decode((path / "state.json").read_bytes(), str(path / "state.json"), SCHEMA_VERSION)
+        if (state.get("fingerprint"), state.get("step")) != (fingerprint, step):
+            raise DataError(f"{path} is a checkpoint of another run")
+    except (OSError, DataError) as error:
+        raise TryAgain(f"rank 0 goes on from step {step}, and this rank cannot: {error}") from error
+    return Checkpoint(path, step, state)
 
 
 def restore(

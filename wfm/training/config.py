@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, Self
 import pydantic
 
 from wfm.conditions.condition import CONDITIONS
-from wfm.config import AtLeastZero, Config, Count, Decay, Natural, Seed, Share, added, how
+from wfm.config import AboveZero, AtLeastZero, Config, Count, Decay, Natural, Seed, Share, added, how
 from wfm.errors import ConfigError
 from wfm.models.family import FAMILIES, Family, FamilyConfig
 from wfm.models.parallel_config import ParallelConfig
@@ -60,6 +60,9 @@ class TrainingConfig(Config):
     "Seconds after which a checkpoint is written at the next step even so."
     threads: Natural = how(0)
     "CPU threads of torch; 0: as torch chooses."
+    stall_seconds: AboveZero = how(600.0)
+    """Seconds without a step, a validation or a save after which a run counts as hanging; its first step may take three times
+    as long."""
 
     @pydantic.model_validator(mode="after")
     def _sane(self) -> Self:

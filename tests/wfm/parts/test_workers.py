@@ -103,7 +103,7 @@ def test_a_lost_worker_is_replaced_and_the_task_tried_again(cluster: str, tmp_pa
 
 def test_a_task_that_kills_every_worker_is_given_up(cluster: str, tmp_path: Path) -> None:
     tries = tmp_path / "tries"
-    with pytest.raises(TryAgain, match=r"task 'killer'.*died 3 times"):
+    with pytest.raises(TryAgain, match=r"task 'killer'.*lost its worker 3 times.*ALLOWED_FAILURES"):
         list(map_tasks(die_always, {"killer": str(tries)}, scheduler=cluster))
     assert tries.read_text() == "xxx"
 

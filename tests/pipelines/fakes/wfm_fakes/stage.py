@@ -10,7 +10,6 @@ import json
 import os
 import signal
 import sys
-import threading
 import time
 from pathlib import Path
 
@@ -36,9 +35,10 @@ def main() -> None:
     if config.get("deaf"):
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
     from components.stage_attempt import StageAttempt
+    from components.stage_log import StageLog
 
-    attempt = StageAttempt(threading.Event())
-    attempt.open(spec)
+    attempt = StageAttempt(spec, StageLog.begin())
+    attempt.open()
     scheduler = os.environ.get("DASK_SCHEDULER_ADDRESS", "")
     print(f"hello from {node}, scheduler {scheduler!r}", flush=True)
     if scheduler:
@@ -62,7 +62,8 @@ def main() -> None:
             os.kill(os.getpid(), signal.SIGKILL)
         if how == "exit_3":
             sys.exit(3)
-        attempt.close(how, f"told to fail with {how}", CODES[how])
+        attempt.close({"outcome": how, "reason": f"told to fail with {how}", "exit_code": CODES[how]})
+        attempt.leave()
         os._exit(CODES[how])
     key = fake_key(node, config, dict(text.split("=") for text in arguments.input), spec["redo"])
     with store.attempt(key) as making:
@@ -71,8 +72,8 @@ def main() -> None:
         making.commit(stage=spec["stage"], kind=spec["kind"], resources=resources)
     promote(store, spec["promote"], key)
     Path(arguments.key_out).write_text(key)
-    attempt.makes(key)
-    attempt.close(config.get("says", "done"), "", 0)
+    attempt.close({"outcome": config.get("says", "done"), "reason": "", "key": key, "exit_code": 0})
+    attempt.leave()
     with open(folder / "events", "a") as events:
         events.write(json.dumps({"node": node, "event": "end", "time": time.time()}) + "\n")
 
