@@ -22,7 +22,6 @@ import os
 import re
 import signal
 import socket
-import sys
 import tempfile
 import threading
 import time
@@ -33,6 +32,7 @@ from pydantic import Field
 
 from components.board import Board, BoardLost, open_board, place
 from components.stage_attempt import StageAttempt
+from components.stage_log import StageLog
 from wfm import pulse
 from wfm.artifacts import schema
 from wfm.artifacts.lease import start_of, this_process
@@ -114,15 +114,18 @@ class Said:
 class Gang:
     """The ranks of this stage. Raises nothing by itself; a process of it leaves by `end`, or is ended by its watch."""
 
-    def __init__(self, spec: Mapping[str, Any], stop: threading.Event, *, parts: str | None = None) -> None:
-        """`spec` is that of the stage, `stop` set where it is asked to stop, `parts` a range of a stage in parts. Opens the
-        attempt, as rank 0."""
+    def __init__(
+        self, spec: Mapping[str, Any], log: StageLog, stop: threading.Event, *, parts: str | None = None
+    ) -> None:
+        """`spec` is that of the stage, `log` what it prints, `stop` set where it is asked to stop, `parts` a range of a stage
+        in parts."""
         self._misplaced: ConfigError | None = None
         try:
             self.rank, self.size = place()
         except ConfigError as error:
             self.rank, self.size, self._misplaced = 0, 1, error
-        self.attempt, self._stop = StageAttempt(spec, parts, opens=self.leads), stop
+        self.attempt = StageAttempt(spec, log, parts, rank=self.rank, size=self.size)
+        self._stop = stop
         self._board: Board | None = None
         self._own: dict[str, Any] = {}
         self._seen: dict[int, Said] = {}
@@ -141,8 +144,11 @@ class Gang:
         return self.rank == 0
 
     def start(self, ranks: bool, component: str) -> None:
-        """Say that this rank is here, and begin to watch; nothing of it for a component that has no `ranks`. Raises ConfigError
-        for an environment that does not fit, BoardLost when the others cannot be reached."""
+        """Open the attempt, as rank 0; say that this rank is here, and begin to watch: the latter not for a component that has
+        no `ranks`. Raises ConfigError for an environment that does not fit, BoardLost when the others cannot be reached, and
+        what `StageAttempt.open` raises."""
+        if self.leads:
+            self.attempt.open()
         if self._misplaced is not None:
             raise self._misplaced
         if not ranks:
@@ -185,7 +191,7 @@ class Gang:
                 if self._stop.is_set():
                     raise Cancelled("asked to stop before rank 0 told what to do")
                 self._look_soon()
-        self.attempt.number = said.attempt
+        self.attempt.joins(said.attempt)
         if said.key != key:
             raise InputError(
                 f"this rank derives the key {key[:12]}, rank 0 on host {said.host} {said.key[:12]}: their code, spec or inputs "
@@ -246,7 +252,7 @@ class Gang:
             others = range(1, self.size)
             while time.monotonic() < deadline and not all(r in self._seen and self._seen[r].heard for r in others):
                 self._look_soon()
-        sys.stderr.flush()
+        self.attempt.leave()
         os._exit(end.exit_code)  # not sys.exit: threads of libraries must not keep a finished stage alive
 
     # The board
@@ -370,7 +376,7 @@ class Gang:
         first = self._seen.get(0)
         if first is None:
             return
-        self.attempt.number = first.attempt or self.attempt.number
+        self.attempt.joins(first.attempt)
         if first.asks and not self._own.get("stacks"):
             self._say(stacks=stacks_of_all_threads())
         if first.end is not None:
