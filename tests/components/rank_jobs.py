@@ -19,6 +19,7 @@ import psutil
 from components.derivation import ROOT
 from components.entrypoint import node_key
 from components.stage_log import PROCESS_NAME
+from components.stage_log import PROCESS_NAME
 from pipelines.engines.subprocess_stage import Ended, run_process
 from wfm.artifacts import Store
 from wfm.artifacts.runs import Run
@@ -121,7 +122,8 @@ class Job:
                 given = process.environ() if process.status() != psutil.STATUS_ZOMBIE else {}
                 if process.name() == PROCESS_NAME:  # it ships a rank's log
                     continue
-                if given.get("WFM_TEST_JOB") == self._name and any("train_tokenizer" in w for w in process.cmdline()):
+                ours = given.get("WFM_TEST_JOB") == self._name and process.name() != PROCESS_NAME
+                if ours and any("train_tokenizer" in w for w in process.cmdline()):
                     found[-1 if "torch.distributed.run" in process.cmdline() else int(given.get("RANK", "-1"))] = (
                         process
                     )
