@@ -19,7 +19,6 @@ import psutil
 from components.derivation import ROOT
 from components.entrypoint import node_key
 from components.stage_log import PROCESS_NAME
-from components.stage_log import PROCESS_NAME
 from pipelines.engines.subprocess_stage import Ended, run_process
 from wfm.artifacts import Store
 from wfm.artifacts.runs import Run
