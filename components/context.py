@@ -28,6 +28,7 @@ from wfm.log import get_logger, progress
 
 if TYPE_CHECKING:
     from wfm.artifacts import Artifact, PartEntry, Store
+    from wfm.artifacts.checkpoints import Checkpoints
     from wfm.artifacts.lease import Lease
     from wfm.parallel.ranks import Ranks
 
@@ -92,7 +93,9 @@ class Context(Generic[ConfigT]):
     out: Path
     "Folder of this attempt: what is written here is committed with the artifact."
     scratch: Path
-    "Local folder kept between attempts at this key: checkpoints to resume from."
+    "Local folder kept between attempts at this key."
+    fence: int = 0
+    "Number of the lease under which this runs."
     scheduler: str = ""
     "Address of a Dask scheduler; empty: in this process."
     external_inputs: Any = None
@@ -108,6 +111,10 @@ class Context(Generic[ConfigT]):
     "Parts that ranges and earlier tries made for this very key, and what they used."
     part_range: PartRange | None = None
     "The range of parts to make; None: all of them, and the artifact."
+
+    def checkpoints(self) -> "Checkpoints":
+        """What a training would go on from: in `scratch`, and in the store, where it outlives this machine."""
+        return self.store.checkpoints(self.key, fence=self.fence)
 
     @functools.cached_property
     def ranks(self) -> "Ranks":
