@@ -31,7 +31,9 @@ from wfm.log import get_logger, progress
 if TYPE_CHECKING:
     from wfm.artifacts import Artifact, PartEntry, Store
     from wfm.artifacts.lease import Lease
+    from wfm.parallel.ranks import Ranks
 
+_SECONDS_OF_A_CALL = 7 * 86400.0
 ConfigT = TypeVar("ConfigT", bound=Config)
 _WAIT_SECONDS = 60.0
 """How long a part that another process makes is waited for at a time; longer than a lease of a dead one lasts."""
@@ -108,6 +110,14 @@ class Context(Generic[ConfigT]):
     "Parts that ranges and earlier tries made for this very key, and what they used."
     part_range: PartRange | None = None
     "The range of parts to make; None: all of them, and the artifact."
+
+    @functools.cached_property
+    def ranks(self) -> "Ranks":
+        """The processes that share this training; `ALONE` where it is one. Only a torchjob asks. How long another one may be
+        silent is for the watch of the ranks to judge (`components/gang.py`), not for each call."""
+        from wfm.parallel.ranks import join
+
+        return join(timeout_seconds=_SECONDS_OF_A_CALL)
 
     def stopping(self) -> bool:
         """Whether someone asked this stage to stop: keep what is whole and raise `Cancelled`."""

@@ -13,6 +13,9 @@ writes ``outcome.json`` into its attempt folder. Whoever retries decides from th
 With ``--parts`` it makes a range of the parts, commits no artifact and takes no lease of the key (`part_range.py`).
 
 The attempt's record is kept by `stage_attempt.py`, the work itself done by `make_artifact.py`.
+
+A training may be several processes of this same command, its ranks (torchrun sets ``RANK`` and ``WORLD_SIZE``): rank 0 does all
+of the above, the others work along and end as it does (`gang.py`).
 """
 
 import argparse
@@ -20,11 +23,9 @@ import ctypes
 import errno
 import importlib
 import json
-import os
 import signal
 import sys
 import threading
-import time
 import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -32,9 +33,9 @@ from typing import TYPE_CHECKING, Any
 
 from components.context import ConfigT, Context, PartContext, Result, store_options
 from components.derivation import code_id, derive_key
-from components.make_artifact import SCHEDULER, Task, make, make_range
+from components.gang import End, Gang
+from components.make_artifact import SCHEDULER, Task, follow, make, make_range
 from components.part_range import PartRange, check_in_parts, with_index
-from components.stage_attempt import StageAttempt
 from wfm.artifacts.atomic import replace_on_disk
 from wfm.config import Config
 from wfm.errors import ConfigError, InputError, TryAgain, WfmError
@@ -61,8 +62,10 @@ _PASSING = (
 """Errors of the system that may be gone at the next try: a disk that was full, a device that hiccuped."""
 
 
-def main(module: str, config_class: type[ConfigT], run: Callable[[Context[ConfigT]], Result]) -> None:
-    """Run a component as a process; never returns."""
+def main(
+    module: str, config_class: type[ConfigT], run: Callable[[Context[ConfigT]], Result], *, ranks: bool = False
+) -> None:
+    """Run a component as a process; never returns. `ranks`: several processes may share its work."""
     component = module.rpartition(".")[2]
     arguments = _parse(component)
     _die_with_parent()
@@ -73,34 +76,30 @@ def main(module: str, config_class: type[ConfigT], run: Callable[[Context[Config
     if arguments.dry_run:
         print(json.dumps(config_class.parse(spec["config"]).resolved(), indent=2, sort_keys=True))
         sys.exit(0)
-    started = time.time()
-    attempt = StageAttempt(spec, parts=arguments.parts)
-    key, reason = "", ""
+    gang = Gang(spec, stop, parts=arguments.parts)
+    key = ""
     try:
-        key, outcome = _execute(component, spec, arguments, config_class, run, stop.is_set, attempt)
-        code = 0
+        gang.start(ranks, component)
+        key, outcome = _execute(component, spec, arguments, config_class, run, gang, stop.is_set)
+        end = End(outcome, "", 0)
     except Exception as error:
-        outcome, reason, code = _judge(error, spec["node"])
-    attempt.close(
-        {"outcome": outcome, "reason": reason, "key": key, "seconds": time.time() - started, "exit_code": code}
-    )
-    sys.stderr.flush()
-    os._exit(code)  # not sys.exit: threads of libraries must not keep a finished stage alive
+        end = _judge(error, spec["node"])
+    gang.end(end, key)
 
 
-def _judge(error: Exception, node: str) -> tuple[str, str, int]:
-    """What an exception means: outcome, reason, exit code; told in the log."""
+def _judge(error: Exception, node: str) -> End:
+    """What an exception means; told in the log."""
     log, reason = get_logger("wfm.stage"), f"{type(error).__name__}: {error}"
     if isinstance(error, WfmError):
         log.error("%s: %s", node, reason)
-        return error.outcome, reason, error.exit_code
+        return End(error.outcome, reason, error.exit_code)
     if isinstance(error, MemoryError):
         log.error("%s: out of memory: %s", node, error)
-        return TryAgain.outcome, f"out of memory: {error}", TryAgain.exit_code
+        return End(TryAgain.outcome, f"out of memory: {error}", TryAgain.exit_code)
     passing = isinstance(error, OSError) and error.errno in _PASSING
-    outcome, code = (TryAgain.outcome, TryAgain.exit_code) if passing else (WfmError.outcome, WfmError.exit_code)
-    log.error("%s: %s: %s\n%s", node, outcome, reason, traceback.format_exc())
-    return outcome, reason, code
+    kind = TryAgain if passing else WfmError
+    log.error("%s: %s: %s\n%s", node, kind.outcome, reason, traceback.format_exc())
+    return End(kind.outcome, reason, kind.exit_code)
 
 
 def node_key(spec: dict[str, Any], inputs: dict[str, str], store: "Store") -> str:
@@ -123,8 +122,8 @@ def _execute(
     arguments: argparse.Namespace,
     config_class: type[ConfigT],
     run: Callable[[Context[ConfigT]], Result],
+    gang: Gang,
     stopping: Callable[[], bool],
-    attempt: StageAttempt,
 ) -> tuple[str, str]:
     """Make the artifact (or a range of its parts), or find it made; returns its key, and ``done`` or ``cached``."""
     from wfm.artifacts import Store
@@ -140,13 +139,21 @@ def _execute(
     key, external = _key_and_external({**spec, "component": component}, given, store)
     task, outcome = Task(component, spec, config, store, given, key, external, run, stopping), "cached"
     if part_range is not None and not store.has(key):
-        attempt.notes |= make_range(task, part_range)
+        gang.attempt.notes |= make_range(task, part_range)
         return key, "done"
+    if not gang.leads:
+        if gang.hear(key):
+            follow(task)
+            outcome = "done"
+        return key, outcome
     if not store.has(key):
-        with store.lease(key, inputs=tuple(given.values())).acquire(stopping=stopping) as lease:
+        with gang.lease(store, key, tuple(given.values())) as lease:
             if not store.has(key):  # else another starter finished it while we waited
+                gang.announce("make", key)
                 make(task, lease)
                 outcome = "done"
+    if outcome == "cached":
+        gang.announce("leave", key)
     if part_range is None:
         _announce(spec, arguments.key_out, key, store)
     if outcome == "cached":
