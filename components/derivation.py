@@ -33,6 +33,7 @@ GROUND_FLOOR = (
     "wfm",
     "wfm.artifacts",
     "wfm.records",
+    "wfm.caches",
     "wfm.config",
     "wfm.container",
     "wfm.crash_points",
@@ -54,6 +55,8 @@ GROUND_FLOOR = (
     "components.part_range",
     "components.stage_attempt",
     "wfm.parts",
+    "wfm.parts.dask_settings",
+    "wfm.parts.in_worker",
     "wfm.parts.workers",
 )
 """Modules whose change does not change a code id: they are contracts with versions of their own. `wfm.parts.workers` is the

@@ -19,13 +19,10 @@ of the above, the others work along and end as it does (`gang.py`).
 """
 
 import argparse
-import ctypes
 import errno
 import importlib
 import json
-import signal
 import sys
-import threading
 import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -36,9 +33,10 @@ from components.derivation import code_id, derive_key
 from components.gang import End, Gang
 from components.make_artifact import SCHEDULER, Task, follow, make, make_range
 from components.part_range import PartRange, check_in_parts, with_index
+from wfm import caches, stopping
 from wfm.artifacts.atomic import replace_on_disk
 from wfm.config import Config
-from wfm.errors import ConfigError, InputError, TryAgain, WfmError
+from wfm.errors import Cancelled, ConfigError, InputError, TryAgain, WfmError
 from wfm.log import get_logger, set_up
 from wfm.registry import uses
 
@@ -48,7 +46,6 @@ if TYPE_CHECKING:
 __all__ = ["SCHEDULER", "ConfigT", "Context", "PartContext", "Result", "main", "node_key", "promote"]
 
 SPEC_VERSION = 1
-_PR_SET_PDEATHSIG = 1
 _PASSING = (
     errno.ENOSPC,
     errno.EDQUOT,
@@ -68,19 +65,18 @@ def main(
     """Run a component as a process; never returns. `ranks`: several processes may share its work."""
     component = module.rpartition(".")[2]
     arguments = _parse(component)
-    _die_with_parent()
-    stop = threading.Event()
-    signal.signal(signal.SIGTERM, lambda *_: stop.set())
+    stopping.listen()
     spec = json.loads(_read(arguments.spec))
     set_up(spec.get("log_level", "INFO"))
     if arguments.dry_run:
         print(json.dumps(config_class.parse(spec["config"]).resolved(), indent=2, sort_keys=True))
         sys.exit(0)
-    gang = Gang(spec, stop, parts=arguments.parts)
+    gang = Gang(spec, stopping.asked, parts=arguments.parts)
     key = ""
     try:
+        caches.prepare()
         gang.start(ranks, component)
-        key, outcome = _execute(component, spec, arguments, config_class, run, gang, stop.is_set)
+        key, outcome = _execute(component, spec, arguments, config_class, run, gang, stopping.asked.is_set)
         end = End(outcome, "", 0)
     except Exception as error:
         end = _judge(error, spec["node"])
@@ -96,6 +92,9 @@ def _judge(error: Exception, node: str) -> End:
     if isinstance(error, MemoryError):
         log.error("%s: out of memory: %s", node, error)
         return End(TryAgain.outcome, f"out of memory: {error}", TryAgain.exit_code)
+    if stopping.asked.is_set():  # a signal to the whole group took something that this process needed
+        log.error("%s: asked to stop, then: %s", node, reason)
+        return End(Cancelled.outcome, f"asked to stop, then: {reason}", Cancelled.exit_code)
     passing = isinstance(error, OSError) and error.errno in _PASSING
     kind = TryAgain if passing else WfmError
     log.error("%s: %s: %s\n%s", node, kind.outcome, reason, traceback.format_exc())
@@ -218,9 +217,3 @@ def _announce(spec: dict[str, Any], path: str, key: str, store: "Store") -> None
     promote(store, spec.get("promote", ""), key)
     if path:
         replace_on_disk(Path(path), key.encode(), fsync=False)
-
-
-def _die_with_parent() -> None:
-    """An orphan dies with its parent (Linux): the engine's death must not leave a stage burning."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)

@@ -114,7 +114,7 @@ class Said:
 class Gang:
     """The ranks of this stage. Raises nothing by itself; a process of it leaves by `end`, or is ended by its watch."""
 
-    def __init__(self, spec: Mapping[str, Any], stop: threading.Event, *, parts: str = "") -> None:
+    def __init__(self, spec: Mapping[str, Any], stop: threading.Event, *, parts: str | None = None) -> None:
         """`spec` is that of the stage, `stop` set where it is asked to stop, `parts` a range of a stage in parts. Opens the
         attempt, as rank 0."""
         self._misplaced: ConfigError | None = None

@@ -17,6 +17,7 @@ from components.derivation import ROOT
 from pipelines.stages import TABLE
 from wfm.artifacts import Store
 from wfm.artifacts.runs import Run
+from wfm.errors import InputError
 
 TOY = '''
 """A stage for tests."""
@@ -205,6 +206,16 @@ def test_term_keeps_the_scratch_and_says_cancelled(stage: Stage) -> None:
     assert outcome is not None
     assert outcome["outcome"] == "cancelled"
     assert list(stage.folder.glob("store/scratch/*/checkpoint"))
+
+
+def test_a_home_that_cannot_be_written_to_is_no_trouble(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/dev/null/x")
+    monkeypatch.setenv("TMPDIR", str(stage.folder))
+    assert stage.run()[1]["outcome"] == "done"
+    monkeypatch.setenv("WFM_CACHE", "/dev/null/y")
+    code, outcome, _ = stage.run(number=2)
+    assert (code, outcome["outcome"]) == (InputError.exit_code, "wrong_input")
+    assert "WFM_CACHE is '/dev/null/y'" in outcome["reason"]
 
 
 def test_a_kill_leaves_a_record_of_the_try(stage: Stage) -> None:

@@ -1,21 +1,16 @@
 """A training of two processes: rank 0 alone leases, commits and tells; whatever happens to one ends both, soon, and rightly."""
 
-import json
-import os
 import signal
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from components.derivation import ROOT
 from tests.components.rank_jobs import STALL_SECONDS, Job, copy_of
 from tests.components.test_train_tokenizer import dataset
 from wfm.artifacts import Store
-from wfm.artifacts.lease import Holder, this_process
 
 SOON = 10.0
 """How long after a stall is seen everything may still take [s]."""
