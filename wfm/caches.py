@@ -60,8 +60,8 @@ def _root() -> Path:
             return _made(Path(named).absolute())
         except OSError as error:
             raise InputError(
-                f"WFM_CACHE is {named!r}, which cannot be written to ({error.strerror}): name a folder on a disk of this machine "
-                "or pod (an emptyDir) that this user may write"
+                f"WFM_CACHE is {named!r}, which cannot be written to ({error.strerror}): name a folder on a disk of this "
+                "machine or pod (an emptyDir) that this user may write"
             ) from None
     for folder in _temporary():
         with contextlib.suppress(OSError):
