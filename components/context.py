@@ -2,8 +2,8 @@
 
 A stage over a corpus calls ``ctx.map_parts``: one part per prefix of the video id. A part's key depends on its own inputs
 only, so a part that another artifact has made already is taken as it is, and one percent more videos redoes about one
-percent. Parts are committed one by one, wherever they ran, before the artifact that names them. Each is made under a lease of its
-own: what another process makes at this moment (`components.part_range`) is left to it and waited for at the end.
+percent. Parts are committed one by one, wherever they ran, before the artifact that names them. Each is made under a lease of
+its own: what another process makes at this moment (`components.part_range`) is left to it and waited for at the end.
 """
 
 import dataclasses
@@ -30,7 +30,9 @@ from wfm.log import get_logger, progress
 if TYPE_CHECKING:
     from wfm.artifacts import Artifact, PartEntry, Store
     from wfm.artifacts.lease import Lease
+    from wfm.parallel.ranks import Ranks
 
+_SECONDS_OF_A_CALL = 7 * 86400.0
 ConfigT = TypeVar("ConfigT", bound=Config)
 _WAIT_SECONDS = 60.0
 """How long a part that another process makes is waited for at a time; longer than a lease of a dead one lasts."""
@@ -108,6 +110,14 @@ class Context(Generic[ConfigT]):
     part_range: PartRange | None = None
     "The range of parts to make; None: all of them, and the artifact."
 
+    @functools.cached_property
+    def ranks(self) -> "Ranks":
+        """The processes that share this training; `ALONE` where it is one. Only a torchjob asks. How long another one may be
+        silent is for the watch of the ranks to judge (`components/gang.py`), not for each call."""
+        from wfm.parallel.ranks import join
+
+        return join(timeout_seconds=_SECONDS_OF_A_CALL)
+
     def stopping(self) -> bool:
         """Whether someone asked this stage to stop: keep what is whole and raise `Cancelled`."""
         return self.stop_requested()
@@ -157,7 +167,7 @@ class Context(Generic[ConfigT]):
         others = set(keys).difference(part_range.among(keys))
         if missing := sum(not self.store.has_part(keys[name]) for name in others):
             raise RangeDone(
-                f"parts that are made from these are left to the plain call: {missing} of {len(keys)} are missing, of other ranges"
+                f"what is made from these is left to the plain call: {missing} of {len(keys)} are missing, of other ranges"
             )
 
     def _entries(self, keys: Mapping[str, str], made: set[str]) -> list["PartEntry"]:
@@ -248,7 +258,7 @@ class Usage:
         self._before, self._began = _cpu_seconds(), time.monotonic()
 
     def read(self) -> dict[str, float]:
-        """``cpu_seconds`` and ``gpu_seconds`` (of holding one) since the start, ``peak_bytes`` of the largest process so far."""
+        """``cpu_seconds``, ``gpu_seconds`` (of holding one) since the start, ``peak_bytes`` of the largest process so far."""
         kilobytes = max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
         torch = sys.modules.get("torch")
         on_gpu = torch is not None and torch.cuda.is_available() and torch.cuda.is_initialized()
@@ -279,8 +289,8 @@ def _cpu_seconds() -> float:
 def run_part(payload: dict[str, Any], stopping: Callable[[], bool] | None = None) -> dict[str, Any]:
     """Make one part and commit it; called in a worker process.
 
-    Returns what it used, how much it did, whether it was ``made`` now, and whether another process ``held`` its lease for longer
-    than this one was to ``wait`` [s]. Raises Cancelled when ``stopping()`` turns true in that time.
+    Returns what it used, how much it did, whether it was ``made`` now, and whether another process ``held`` its lease for
+    longer than this one was to ``wait`` [s]. Raises Cancelled when ``stopping()`` turns true in that time.
     """
     from wfm.artifacts import Store
     from wfm.artifacts.lease import LeaseHeld
@@ -332,7 +342,6 @@ def _make_part(store: "Store", key: str, payload: dict[str, Any], usage: Usage, 
     except BaseException:
         attempt.discard()
         raise
-    crash_point("part_committed")
     return context.work
 
 

@@ -46,6 +46,8 @@ GROUND_FLOOR = (
     "wfm.stopping",
     "components",
     "components.entrypoint",
+    "components.board",
+    "components.gang",
     "components.context",
     "components.derivation",
     "components.make_artifact",

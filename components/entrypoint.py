@@ -13,15 +13,16 @@ writes ``outcome.json`` into its attempt folder. Whoever retries decides from th
 With ``--parts`` it makes a range of the parts, commits no artifact and takes no lease of the key (`part_range.py`).
 
 The attempt's record is kept by `stage_attempt.py`, the work itself done by `make_artifact.py`.
+
+A training may be several processes of this same command, its ranks (torchrun sets ``RANK`` and ``WORLD_SIZE``): rank 0 does all
+of the above, the others work along and end as it does (`gang.py`).
 """
 
 import argparse
 import errno
 import importlib
 import json
-import os
 import sys
-import time
 import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -29,9 +30,9 @@ from typing import TYPE_CHECKING, Any
 
 from components.context import ConfigT, Context, PartContext, Result, store_options
 from components.derivation import code_id, derive_key
-from components.make_artifact import SCHEDULER, Task, make, make_range
+from components.gang import End, Gang
+from components.make_artifact import SCHEDULER, Task, follow, make, make_range
 from components.part_range import PartRange, check_in_parts, with_index
-from components.stage_attempt import StageAttempt
 from wfm import caches, stopping
 from wfm.artifacts.atomic import replace_on_disk
 from wfm.config import Config
@@ -58,8 +59,10 @@ _PASSING = (
 """Errors of the system that may be gone at the next try: a disk that was full, a device that hiccuped."""
 
 
-def main(module: str, config_class: type[ConfigT], run: Callable[[Context[ConfigT]], Result]) -> None:
-    """Run a component as a process; never returns."""
+def main(
+    module: str, config_class: type[ConfigT], run: Callable[[Context[ConfigT]], Result], *, ranks: bool = False
+) -> None:
+    """Run a component as a process; never returns. `ranks`: several processes may share its work."""
     component = module.rpartition(".")[2]
     arguments = _parse(component)
     stopping.listen()
@@ -68,38 +71,34 @@ def main(module: str, config_class: type[ConfigT], run: Callable[[Context[Config
     if arguments.dry_run:
         print(json.dumps(config_class.parse(spec["config"]).resolved(), indent=2, sort_keys=True))
         sys.exit(0)
-    started = time.time()
-    attempt = StageAttempt(spec, parts=arguments.parts)
-    key, reason = "", ""
+    gang = Gang(spec, stopping.asked, parts=arguments.parts)
+    key = ""
     try:
         caches.prepare()
-        key, outcome = _execute(component, spec, arguments, config_class, run, stopping.asked.is_set, attempt)
-        code = 0
+        gang.start(ranks, component)
+        key, outcome = _execute(component, spec, arguments, config_class, run, gang, stopping.asked.is_set)
+        end = End(outcome, "", 0)
     except Exception as error:
-        outcome, reason, code = _judge(error, spec["node"])
-    attempt.close(
-        {"outcome": outcome, "reason": reason, "key": key, "seconds": time.time() - started, "exit_code": code}
-    )
-    sys.stderr.flush()
-    os._exit(code)  # not sys.exit: threads of libraries must not keep a finished stage alive
+        end = _judge(error, spec["node"])
+    gang.end(end, key)
 
 
-def _judge(error: Exception, node: str) -> tuple[str, str, int]:
-    """What an exception means: outcome, reason, exit code; told in the log."""
+def _judge(error: Exception, node: str) -> End:
+    """What an exception means; told in the log."""
     log, reason = get_logger("wfm.stage"), f"{type(error).__name__}: {error}"
     if isinstance(error, WfmError):
         log.error("%s: %s", node, reason)
-        return error.outcome, reason, error.exit_code
+        return End(error.outcome, reason, error.exit_code)
     if isinstance(error, MemoryError):
         log.error("%s: out of memory: %s", node, error)
-        return TryAgain.outcome, f"out of memory: {error}", TryAgain.exit_code
+        return End(TryAgain.outcome, f"out of memory: {error}", TryAgain.exit_code)
     if stopping.asked.is_set():  # a signal to the whole group took something that this process needed
         log.error("%s: asked to stop, then: %s", node, reason)
-        return Cancelled.outcome, f"asked to stop, then: {reason}", Cancelled.exit_code
+        return End(Cancelled.outcome, f"asked to stop, then: {reason}", Cancelled.exit_code)
     passing = isinstance(error, OSError) and error.errno in _PASSING
-    outcome, code = (TryAgain.outcome, TryAgain.exit_code) if passing else (WfmError.outcome, WfmError.exit_code)
-    log.error("%s: %s: %s\n%s", node, outcome, reason, traceback.format_exc())
-    return outcome, reason, code
+    kind = TryAgain if passing else WfmError
+    log.error("%s: %s: %s\n%s", node, kind.outcome, reason, traceback.format_exc())
+    return End(kind.outcome, reason, kind.exit_code)
 
 
 def node_key(spec: dict[str, Any], inputs: dict[str, str], store: "Store") -> str:
@@ -122,8 +121,8 @@ def _execute(
     arguments: argparse.Namespace,
     config_class: type[ConfigT],
     run: Callable[[Context[ConfigT]], Result],
+    gang: Gang,
     stopping: Callable[[], bool],
-    attempt: StageAttempt,
 ) -> tuple[str, str]:
     """Make the artifact (or a range of its parts), or find it made; returns its key, and ``done`` or ``cached``."""
     from wfm.artifacts import Store
@@ -139,13 +138,21 @@ def _execute(
     key, external = _key_and_external({**spec, "component": component}, given, store)
     task, outcome = Task(component, spec, config, store, given, key, external, run, stopping), "cached"
     if part_range is not None and not store.has(key):
-        attempt.notes |= make_range(task, part_range)
+        gang.attempt.notes |= make_range(task, part_range)
         return key, "done"
+    if not gang.leads:
+        if gang.hear(key):
+            follow(task)
+            outcome = "done"
+        return key, outcome
     if not store.has(key):
-        with store.lease(key, inputs=tuple(given.values())).acquire(stopping=stopping) as lease:
+        with gang.lease(store, key, tuple(given.values())) as lease:
             if not store.has(key):  # else another starter finished it while we waited
+                gang.announce("make", key)
                 make(task, lease)
                 outcome = "done"
+    if outcome == "cached":
+        gang.announce("leave", key)
     if part_range is None:
         _announce(spec, arguments.key_out, key, store)
     if outcome == "cached":
@@ -160,7 +167,6 @@ def _parse(component: str, argv: Sequence[str] | None = None) -> argparse.Namesp
     parser.add_argument("--key-out", default="", metavar="PATH", help="file to write the artifact's key to")
     parser.add_argument(
         "--parts",
-        default="",
         metavar="I/N",
         type=with_index,
         help="make range I (0 to N-1) of N ranges of the stage's parts and no artifact; I may be a variable of the "
@@ -171,7 +177,7 @@ def _parse(component: str, argv: Sequence[str] | None = None) -> argparse.Namesp
 
 
 def _part_range(component: str, arguments: argparse.Namespace) -> PartRange | None:
-    if not arguments.parts:
+    if arguments.parts is None:
         return None
     part_range = PartRange.parse(arguments.parts)
     check_in_parts(component)

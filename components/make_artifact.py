@@ -9,6 +9,7 @@ import json
 import os
 import platform
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -74,6 +75,12 @@ def make(task: Task[ConfigT], lease: "Lease") -> None:
         attempt.discard()
         raise
     task.store.clear_scratch(task.key)  # checkpoints of a finished key are of no more use
+
+
+def follow(task: Task[ConfigT]) -> None:
+    """The same as a rank that only works along: rank 0 commits, what this one wrote goes."""
+    with tempfile.TemporaryDirectory(prefix="wfm-rank-") as folder:
+        task.run(_context(task, Path(folder)))
 
 
 def make_range(task: Task[ConfigT], part_range: PartRange) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """Part ranges: a process that makes a share of a stage's parts and no artifact; the plain call finds the parts and commits.
 
-    --parts 3/7                        the fourth of seven ranges: counted from 0, as Kubernetes counts the pods of an Indexed Job
-    --parts JOB_COMPLETION_INDEX/7     the same, its number taken from a variable that the cluster sets in each of them
+    --parts 3/7                       the fourth of seven ranges, counted from 0 as Kubernetes counts the pods of an Indexed Job
+    --parts JOB_COMPLETION_INDEX/7    the same, its number taken from a variable that the cluster sets in each of them
 
 A range is every seventh part in order of name, beginning with the third. The stage's key says which parts there are, so all
 ranges of a key see the same ones: together they are all parts, each is in one range, and no range has two more than another.
@@ -29,8 +29,8 @@ IN_PARTS = (
     "split_clips",
     "write_shards",
 )
-"""Components that make their work in parts (`Context.map_parts`). The others look at the whole at once: dedup_clips compares every
-clip with every other, select_clips, cluster_clips and classify_clips choose among all of them from tables alone,
+"""Components that make their work in parts (`Context.map_parts`). The others look at the whole at once: dedup_clips compares
+every clip with every other, select_clips, cluster_clips and classify_clips choose among all of them from tables alone,
 evaluate_model's intervals are over all windows, a training has ranks instead."""
 MOST_RANGES = 1_000_000
 _VARIABLE = re.compile(r"[A-Z][A-Z0-9_]*")
@@ -62,9 +62,8 @@ class PartRange:
         if match is None:
             name = text.partition("/")[0]
             hint = f"; no variable {name} is set here" if _VARIABLE.fullmatch(name) else ""
-            raise ConfigError(
-                f"--parts {text[:100]!r} is not of the form I/N, such as 3/7, or VARIABLE/N, such as JOB_COMPLETION_INDEX/7{hint}"
-            )
+            forms = "I/N, such as 3/7, or VARIABLE/N, such as JOB_COMPLETION_INDEX/7"
+            raise ConfigError(f"--parts {text[:100]!r} is not of the form {forms}{hint}")
         index, of = int(match[1]), int(match[2])
         if not 1 <= of <= MOST_RANGES:
             raise ConfigError(f"--parts {text}: {of} ranges; choose 1 to {MOST_RANGES}")

@@ -15,11 +15,12 @@ if TYPE_CHECKING:
 class StageAttempt:
     """One try at the node of a spec."""
 
-    def __init__(self, spec: Mapping[str, Any], parts: str = "") -> None:
+    def __init__(self, spec: Mapping[str, Any], parts: str | None = None, *, opens: bool = True) -> None:
+        """`opens`: not for a rank that only follows; its `number` is what rank 0 tells it."""
         self._spec = spec
-        self.notes: dict[str, Any] = {"parts": parts} if parts else {}
+        self.notes: dict[str, Any] = {} if parts is None else {"parts": parts[:100]}
         "What record and outcome say besides: the range of parts that this is a try at."
-        self.number = int(os.environ.get("WFM_ATTEMPT") or 0) or self._open()
+        self.number = int(os.environ.get("WFM_ATTEMPT") or 0) or (self._open() if opens else 0)
 
     def _open(self) -> int:
         """A number for this try where whoever started it took none; before any work, so that a kill leaves a record. 0 when

@@ -37,6 +37,7 @@ def run(ctx: Context[DecoderTraining]) -> Result:
         out=ctx.out,
         scratch=ctx.scratch,
         stopping=ctx.stopping,
+        ranks=ctx.ranks,
         mixture=read_weights(ctx.config.training),
     )
     save_model(tokenizer, card.config, ctx.out / "tokenizer", extra=card.extra)
@@ -47,4 +48,4 @@ def run(ctx: Context[DecoderTraining]) -> Result:
 CONFIG = DecoderTraining
 
 if __name__ == "__main__":
-    main(__spec__.name, CONFIG, run)
+    main(__spec__.name, CONFIG, run, ranks=True)

@@ -40,6 +40,7 @@ def run(ctx: Context[WorldTrainingConfig]) -> Result:
         out=ctx.out,
         scratch=ctx.scratch,
         stopping=ctx.stopping,
+        ranks=ctx.ranks,
         mixture=read_weights(ctx.config.training, ctx.inputs.get("mixture")),
     )
     return Result(
@@ -51,4 +52,4 @@ def run(ctx: Context[WorldTrainingConfig]) -> Result:
 CONFIG = WorldTrainingConfig
 
 if __name__ == "__main__":
-    main(__spec__.name, CONFIG, run)
+    main(__spec__.name, CONFIG, run, ranks=True)

@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 START_SECONDS = 3600.0
 """How long a process may be silent while nothing said what to expect: it reads, builds, prepares."""
@@ -33,18 +34,21 @@ class Sign:
     "Whether it waits for other processes: then another one is to blame."
 
 
+NameT = TypeVar("NameT")
+
+
 @dataclass(frozen=True)
-class Late:
+class Late(Generic[NameT]):
     """A process that did not get on."""
 
-    name: str
+    name: NameT
     sign: Sign
     seconds: float
     "For how long."
 
     def __str__(self) -> str:
         verb = "waits for others in" if self.sign.waits else "is at"
-        return f"{self.name} did not get on for {self.seconds:.0f} s: it {verb} {self.sign.what!r} (beat {self.sign.count})"
+        return f"did not get on for {self.seconds:.0f} s: it {verb} {self.sign.what!r} (beat {self.sign.count})"
 
 
 _now = Sign(0, "start", START_SECONDS)
@@ -86,7 +90,7 @@ def _inside(what: str, seconds: float, waits: bool) -> Iterator[None]:
         _now = Sign(_now.count + 1, outer.what, outer.limit, outer.waits)
 
 
-class Watch:
+class Watch(Generic[NameT]):
     """Looks at signs again and again and says who is late.
 
     Silence is counted from look to look, `longest` seconds a look at most: a watcher that was stopped itself, or starved, has
@@ -96,9 +100,9 @@ class Watch:
     def __init__(self, longest: float, clock: Callable[[], float] = time.monotonic) -> None:
         self._longest, self._clock = longest, clock
         self._looked = clock()
-        self._seen: dict[str, tuple[Sign | None, float]] = {}
+        self._seen: dict[NameT, tuple[Sign | None, float]] = {}
 
-    def look(self, signs: Mapping[str, Sign]) -> list[Late]:
+    def look(self, signs: Mapping[NameT, Sign]) -> list[Late[NameT]]:
         """Those that are late, the longest silent first."""
         now = self._clock()
         passed, self._looked = min(now - self._looked, self._longest), now

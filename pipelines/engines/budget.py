@@ -81,8 +81,8 @@ def check_ranks(nodes: Iterable[Node], cpu: float, memory_gib: float) -> None:
     for node in nodes:
         if node.resources.ranks > most:
             raise InputError(
-                f"{node.name}.ranks is {node.resources.ranks}, and this run has {cpu:g} processors and {memory_gib:.3g} GiB: each "
-                f"rank wants a processor of its own. Give {most} at most, or raise --cpu and --memory if there are more"
+                f"{node.name}.ranks is {node.resources.ranks}, and this run has {cpu:g} processors and {memory_gib:.3g} GiB: "
+                f"each rank wants a processor of its own. Give {most} at most, or raise --cpu and --memory if there are more"
             )
 
 

@@ -61,9 +61,9 @@ def run_process(
     """Run ``command`` to its end; ``on_line`` gets each line of its output (both streams), from another thread.
 
     When ``stop`` is set or ``timeout_seconds`` have passed the process gets SIGTERM, and after ``grace_seconds`` SIGKILL
-    together with all it started. ``on_start`` is told the process id. ``ranks`` above 1: so many processes of this command, which
-    meet in a folder of their own that only this user can open (`guard.py`) and end together; what they need to listen at is
-    theirs, and bound to this machine (``GLOO_SOCKET_IFNAME``).
+    together with all it started. ``on_start`` is told the process id. ``ranks`` above 1: so many processes of this command,
+    which meet in a folder of their own that only this user can open (`guard.py`) and end together; what torch makes them
+    listen at is bound to this machine (``GLOO_SOCKET_IFNAME``).
     """
     with contextlib.ExitStack() as stack:
         folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="wfm-ranks-")) if ranks > 1 else ""

@@ -30,10 +30,12 @@ class ToyConfig(Config):
     act: str = "write"
     number: int = 1
     parts: tuple[str, ...] = ()
+    seconds: float = how(0.0)
     log_level: str = how("INFO")
 
 def part(ctx):
     (ctx.out / "value.txt").write_text(ctx.inputs * ctx.config.number)
+    time.sleep(ctx.config.seconds)
     with open(os.environ["WFM_TOY_TRACE"], "a") as trace:
         trace.write(ctx.name + "\\n")
     return Result(counts={"inputs": 1, "outputs": 1})
@@ -69,7 +71,8 @@ if __name__ == "__main__":
     main(__spec__.name, CONFIG, run)
 '''
 START = """
-import runpy, components
+import runpy, components, components.part_range
+components.part_range.IN_PARTS += ("toy",)
 components.__path__.append({folder!r})
 runpy.run_module('components.toy', run_name='__main__')
 """
@@ -95,7 +98,7 @@ class Stage:
         }  # fmt: skip
         url = run.write("specs/toy.json", json.dumps(spec))
         command = [sys.executable, "-c", START.format(folder=str(self.folder)), "--spec", url]
-        command += ["--key-out", str(self.folder / "key"), *extra]
+        command += [*([] if "--parts" in extra else ["--key-out", str(self.folder / "key")]), *extra]
         for name, key in (inputs or {}).items():
             command += ["--input", f"{name}={key}"]
         environment = {**os.environ, "WFM_TOY_TRACE": str(self.trace)}

@@ -47,7 +47,7 @@ def test_a_limit_that_is_none_is_refused(seconds: float) -> None:
 
 def test_who_is_silent_for_too_long_is_named_and_who_gets_on_is_not() -> None:
     clock = Clock()
-    watch = Watch(longest=5.0, clock=clock)
+    watch = Watch[str](longest=5.0, clock=clock)
     for second in range(11):
         clock.now += 2.0
         late = watch.look({"rank 0": Sign(second, "step", 20.0), "rank 1": Sign(7, "gradients", 20.0, waits=True)})
@@ -55,12 +55,12 @@ def test_who_is_silent_for_too_long_is_named_and_who_gets_on_is_not() -> None:
     clock.now += 2.0
     (found,) = watch.look({"rank 0": Sign(99, "step", 20.0), "rank 1": Sign(7, "gradients", 20.0, waits=True)})
     assert (found.name, found.seconds) == ("rank 1", 22.0)
-    assert str(found) == "rank 1 did not get on for 22 s: it waits for others in 'gradients' (beat 7)"
+    assert str(found) == "did not get on for 22 s: it waits for others in 'gradients' (beat 7)"
 
 
 def test_a_watcher_that_was_stopped_itself_accuses_nobody() -> None:
     clock = Clock()
-    watch = Watch(longest=5.0, clock=clock)
+    watch = Watch[str](longest=5.0, clock=clock)
     still = {"rank 1": Sign(7, "step", 20.0)}
     watch.look(still)
     clock.now += 3600.0  # a laptop that slept, SIGSTOP

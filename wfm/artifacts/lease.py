@@ -61,6 +61,9 @@ class Holder:
     acquired_at: Short
     ttl_seconds: Annotated[float, Field(gt=0, allow_inf_nan=False)]
     inputs: tuple[Key, ...]
+    owner: Short = ""
+    """The job that this is the lease of, where it may be started again while its last processes still seem to live: ranks whose
+    launcher restarts them. Empty, and in records from before there was such a thing: this process alone."""
 
 
 class Lease:
@@ -70,7 +73,9 @@ class Lease:
     when it was lost.
     """
 
-    def __init__(self, objects: Objects, key: str, ttl_seconds: float, *, inputs: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self, objects: Objects, key: str, ttl_seconds: float, *, inputs: tuple[str, ...] = (), owner: str = ""
+    ) -> None:
         self.key = key
         self.ttl_seconds = ttl_seconds
         self.number = 0
@@ -78,6 +83,7 @@ class Lease:
         self._objects = objects
         self._folder = f"leases/{key}"
         self._inputs = inputs
+        self._owner = owner
         self._token = ""
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
@@ -94,8 +100,9 @@ class Lease:
         told = 0.0
         while True:
             number, free = watch.look()
-            if free and self._take(number + 1):
+            if (free or watch.is_of(self._owner)) and self._take(number + 1):
                 self.adopted = watch.abandoned
+                crash_point("after_lease")
                 return self
             now = time.monotonic()
             if stopping is not None and stopping():
@@ -119,6 +126,7 @@ class Lease:
             "acquired_at": utc_now(),
             "ttl_seconds": self.ttl_seconds,
             "inputs": list(self._inputs),
+            "owner": self._owner,
         }
         if not self._objects.create(f"{self._folder}/{number:08d}.json", schema.encode(record)):
             return False
@@ -230,6 +238,10 @@ class _Watch:
             return self._objects.read(f"{self._folder}/{number:08d}.beat", _LONGEST_BEAT)
         except FileNotFoundError:
             return b""
+
+    def is_of(self, owner: str) -> bool:
+        """Whether the lease that was looked at is of this job: it was started again, and its last start is over."""
+        return bool(owner) and self._holder is not None and self._holder.owner == owner
 
     def describe(self) -> str:
         holder = self._holder

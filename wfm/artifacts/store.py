@@ -100,13 +100,16 @@ class Store(Shelf):
         if they are unique."""
         return self.names.resolve(reference, self._keys)
 
-    def lease(self, key: str, ttl_seconds: float | None = None, *, inputs: tuple[str, ...] = ()) -> Lease:
+    def lease(
+        self, key: str, ttl_seconds: float | None = None, *, inputs: tuple[str, ...] = (), owner: str = ""
+    ) -> Lease:
         """The lease of a key, not taken yet: `with store.lease(key) as lease:` waits for it (`wfm.artifacts.lease`).
 
         `ttl_seconds`: how long it may be silent before it is over (None: `lease.ttl_of_environment`). `inputs`: keys that must
-        stay while it is held (garbage collection asks).
+        stay while it is held (garbage collection asks). `owner`: a job that may be started again; a lease of the same owner is
+        its own, and taken over at once.
         """
-        return Lease(self.objects, check_key(key), ttl_seconds or ttl_of_environment(), inputs=inputs)
+        return Lease(self.objects, check_key(key), ttl_seconds or ttl_of_environment(), inputs=inputs, owner=owner)
 
     def invalidate(self, key: str, reason: str, *, parts: bool = True) -> Tombstone:
         """Tombstone the current commit of a key, and of its parts (else a rerun would only put the same parts

@@ -311,7 +311,8 @@ class ProcessRanks(Ranks):
 
 
 def join(timeout_seconds: float = TIMEOUT_SECONDS, environment: Mapping[str, str] = os.environ) -> Ranks:
-    """The ranks that the environment names, as torchrun and the training operators set it; ALONE for one process.
+    """The ranks that the environment names, as torchrun and the training operators set it; ALONE for one process. Ranks that our
+    own engine started on this machine meet in its folder (``WFM_RANKS_FOLDER``), where nothing listens.
 
     Every call waits at most `timeout_seconds` for the others. Raises ConfigError for an environment that names no rank,
     RankLost when the others do not come.
@@ -323,8 +324,10 @@ def join(timeout_seconds: float = TIMEOUT_SECONDS, environment: Mapping[str, str
     numbers = {
         name: int(given[name]) if given[name].isdecimal() else -1 for name in ("RANK", "WORLD_SIZE", "MASTER_PORT")
     }
-    rank, size = numbers["RANK"], numbers["WORLD_SIZE"]
-    if not (0 <= rank < size and numbers["MASTER_PORT"] >= 0 and given["MASTER_ADDR"]):
+    rank, size, folder = numbers["RANK"], numbers["WORLD_SIZE"], environment.get("WFM_RANKS_FOLDER", "")
+    where = folder or ":".join((given["MASTER_ADDR"], given["MASTER_PORT"]))
+    meet = folder or (numbers["MASTER_PORT"] >= 0 and given["MASTER_ADDR"])
+    if not (0 <= rank < size and meet):
         raise ConfigError(
             f"ranks: the environment says {', '.join(f'{name}={value!r}' for name, value in given.items())}; wanted are RANK "
             "from 0 to WORLD_SIZE - 1, and where rank 0 listens. torchrun sets all four; for one process unset the "
@@ -337,10 +340,16 @@ def join(timeout_seconds: float = TIMEOUT_SECONDS, environment: Mapping[str, str
 
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
     try:
-        dist.init_process_group(backend, rank=rank, world_size=size, timeout=timedelta(seconds=timeout_seconds))
+        dist.init_process_group(
+            backend,
+            init_method=f"file://{folder}/rendezvous" if folder else "env://",
+            rank=rank,
+            world_size=size,
+            timeout=timedelta(seconds=timeout_seconds),
+        )
     except RuntimeError as error:
         raise RankLost(
-            f"rank {rank} of {size} did not meet the others at {given['MASTER_ADDR']}:{given['MASTER_PORT']} within "
+            f"rank {rank} of {size} did not meet the others at {where} within "
             f"{timeout_seconds:g} s ({str(error).splitlines()[0][:300]})"
         ) from error
     return ProcessRanks(rank, size, timeout_seconds)

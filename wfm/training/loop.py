@@ -124,7 +124,7 @@ def train(
         began = saved = time.monotonic()
         final: dict[str, float] = {}
         limit = config.stall_seconds
-        with _shown(config.steps, description, first, ranks) as advance:
+        with _shown(config.steps, description, first, ranks) as advance, expecting("training", limit):
             for step in range(first, config.steps):
                 overdue = time.monotonic() - saved > config.checkpoint_seconds
                 stop, overdue = ranks.any_of(stopping(), overdue, label="stop or save")
