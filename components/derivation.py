@@ -33,6 +33,7 @@ GROUND_FLOOR = (
     "wfm",
     "wfm.artifacts",
     "wfm.records",
+    "wfm.caches",
     "wfm.config",
     "wfm.container",
     "wfm.crash_points",
@@ -53,7 +54,11 @@ GROUND_FLOOR = (
     "components.meaning",
     "components.part_range",
     "components.stage_attempt",
+    "components.stage_log",
+    "components.usage",
     "wfm.parts",
+    "wfm.parts.dask_settings",
+    "wfm.parts.in_worker",
     "wfm.parts.workers",
 )
 """Modules whose change does not change a code id: they are contracts with versions of their own. `wfm.parts.workers` is the

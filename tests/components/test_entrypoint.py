@@ -17,6 +17,7 @@ from components.derivation import ROOT
 from pipelines.stages import TABLE
 from wfm.artifacts import Store
 from wfm.artifacts.runs import Run
+from wfm.errors import InputError
 
 TOY = '''
 """A stage for tests."""
@@ -157,11 +158,11 @@ def test_how_does_not_move_the_key_and_redo_does(stage: Stage) -> None:
 @pytest.mark.parametrize(
     ("act", "code", "outcome", "says"),
     [
-        ("wrong", 64, "wrong_input", "choose another"),
+        ("wrong", 78, "wrong_input", "choose another"),
         ("again", 75, "try_again", "the peer went away"),
         ("full", 75, "try_again", "No space left"),
         ("bug", 1, "bug", "ZeroDivisionError: ours"),
-        ("nothing", 64, "wrong_input", "3 inputs gave no output at all. Skipped by reason: too_dark: 3"),
+        ("nothing", 78, "wrong_input", "3 inputs gave no output at all. Skipped by reason: too_dark: 3"),
     ],
 )
 def test_failures_say_what_they_are_and_leave_nothing(
@@ -179,7 +180,7 @@ def test_failures_say_what_they_are_and_leave_nothing(
 
 def test_wrong_config_field_names_the_choices(stage: Stage) -> None:
     code, answer, _ = stage.run(nubmer=3)
-    assert code == 64
+    assert code == 78
     assert "Did you mean 'number'" in answer["reason"]
 
 
@@ -219,6 +220,16 @@ def test_term_keeps_the_scratch_and_says_cancelled(stage: Stage) -> None:
     assert list(stage.folder.glob("store/scratch/*/checkpoint"))
 
 
+def test_a_home_that_cannot_be_written_to_is_no_trouble(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/dev/null/x")
+    monkeypatch.setenv("TMPDIR", str(stage.folder))
+    assert stage.run()[1]["outcome"] == "done"
+    monkeypatch.setenv("WFM_CACHE", "/dev/null/y")
+    code, outcome, _ = stage.run(number=2)
+    assert (code, outcome["outcome"]) == (InputError.exit_code, "wrong_input")
+    assert "WFM_CACHE is '/dev/null/y'" in outcome["reason"]
+
+
 def test_a_kill_leaves_a_record_of_the_try(stage: Stage) -> None:
     """Whoever started it took no number: before, it was taken for the outcome, which a killed process never wrote."""
     process, run = stage.start(act="wait")
@@ -236,7 +247,7 @@ def test_truth_is_closed(stage: Stage) -> None:
         (attempt.path / "truth" / "known.txt").write_text("secret")
         attempt.commit(stage="simulate", kind="raw_videos")
     code, answer, _ = stage.run(act="truth", inputs={"raw": "0" * 64})
-    assert code == 64
+    assert code == 78
     assert "truth" in answer["reason"]
 
 

@@ -140,6 +140,8 @@ class _Seen:
         """Why the process died, as far as it is the item's doing; "" when it is not, or nobody knows."""
         if path in self.why:
             return self.why[path]
+        if len(self.items) > 1:  # a worker of several threads: nobody knows which item it was
+            return ""
         if self.fullest >= NEAR:
             return f"held {self.fullest:.0%} of the memory it may have"
         if self.asked:

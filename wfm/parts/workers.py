@@ -11,36 +11,19 @@ runs twice (its worker died after the commit) does no harm.
 import contextlib
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Generator, Iterator, Mapping
 from typing import Any, TypeVar
 
 from wfm.errors import InputError, MissingPackage, TryAgain, WfmError
 from wfm.log import Progress, get_logger
+from wfm.parts.dask_settings import local_settings, variable
 
 Payload = TypeVar("Payload")
 Answer = TypeVar("Answer")
 
-WORKER_LOSSES_ALLOWED = 2
-"""How often a task may lose its worker before it is given up: a task that kills every worker it meets must not go on."""
-
 _CONNECT_SECONDS = 30
-_SETTINGS = {
-    # A worker that nears its limit is stopped and its task tried elsewhere: never written to a disk nobody asked for.
-    "distributed.worker.memory.target": False,
-    "distributed.worker.memory.spill": False,
-    "distributed.worker.memory.pause": False,
-    "distributed.worker.memory.terminate": 0.95,
-    "distributed.scheduler.allowed-failures": WORKER_LOSSES_ALLOWED,
-    "distributed.scheduler.work-stealing": False,
-    "distributed.deploy.lost-worker-timeout": "1000 days",  # nannies bring workers back: one lost twice in 15 s is not given up
-    "distributed.comm.timeouts.connect": "30s",
-    "distributed.admin.tick.limit": "30s",
-    "distributed.scheduler.http.routes": [],  # pages in clear, open to all
-    "distributed.worker.http.routes": [],
-    "distributed.nanny.pre-spawn-environ.PYTHONSAFEPATH": "1",  # `wfm.process`
-    # A worker whose last heartbeat meets a scheduler that has just gone is no error to tell of; tasks' own come as answers.
-    "distributed.nanny.pre-spawn-environ.DASK_LOGGING__DISTRIBUTED": "critical",
-}
+_RECOUNT_SECONDS = 5.0  # between looks at how many workers there are
 
 _KEYS = {
     "tls_ca_file": "distributed.comm.tls.ca-file",
@@ -65,9 +48,9 @@ def map_tasks(
     """(name, result) of every task, as they finish.
 
     ``scheduler`` is the address of a running Dask scheduler; empty runs the tasks here, in order. At most ``max_in_flight``
-    tasks are handed out at a time (0: two for each worker thread). A task whose worker dies is given to another one, at most
-    `WORKER_LOSSES_ALLOWED` times, then `TryAgain` names it. Any error of a task is raised here with the task's name, and the
-    tasks that wait are cancelled. Raises `TryAgain` when the scheduler cannot be reached.
+    tasks are handed out at a time (0: two for each worker thread). A task whose worker is lost is given to another one, as
+    often as its scheduler allows (`dask_settings`), then `TryAgain` names it. Any error of a task is raised here with its name,
+    and the tasks that wait are cancelled. Raises `TryAgain` when the scheduler cannot be reached.
     """
     done = _in_process(function, tasks) if not scheduler else _on_dask(function, tasks, scheduler, max_in_flight)
     with contextlib.closing(done):
@@ -84,7 +67,7 @@ def local_cluster(workers: int = 2, memory: str | int = "auto") -> Iterator[str]
     ``memory`` is the limit of each worker (bytes, ``"1GiB"``, or ``"auto"``: an even share). The workers end with this
     process, even when it is killed: each watches its parent. Whoever reaches a Dask scheduler runs code on it, so it speaks
     TLS with keys made for it, which are in this process's settings of Dask for as long as it lives; another process of the
-    run gets them by `keys_environment`.
+    run gets them by `keys_environment`. What a user set for Dask by its own variables holds (`dask_settings`).
     """
     if workers < 1:
         raise InputError(f"workers must be at least 1, got {workers}")
@@ -96,11 +79,13 @@ def local_cluster(workers: int = 2, memory: str | int = "auto") -> Iterator[str]
         security = Security.temporary()
     except ImportError as error:
         raise MissingPackage("cryptography", extra="curate", purpose="curation side by side") from error
+    settings = local_settings()
+    place = dask.config.get("temporary-directory", None, config=dask.config.collect())
     keys = {setting: getattr(security, field) for field, setting in _KEYS.items()}
     with (
         # Its own folder: Dask imports from its scratch folder too, and /tmp/dask-scratch-space may be another user's.
-        tempfile.TemporaryDirectory(prefix="wfm-dask-", ignore_cleanup_errors=True) as scratch,
-        dask.config.set({**_SETTINGS, **keys, "temporary-directory": scratch}),
+        tempfile.TemporaryDirectory(prefix="wfm-dask-", dir=place, ignore_cleanup_errors=True) as scratch,
+        dask.config.set({**settings, **keys, "temporary-directory": scratch}),
     ):
         cluster = LocalCluster(
             security=security,
@@ -142,12 +127,7 @@ def keys_environment() -> dict[str, str]:
     import dask
 
     found = {name: dask.config.get(name, None) for name in _KEYS.values()}
-    return {_variable(name): value for name, value in found.items() if value}
-
-
-def _variable(setting: str) -> str:
-    """The variable of the environment by which Dask takes a setting."""
-    return f"DASK_{setting.upper().replace('.', '__').replace('-', '_')}"
+    return {variable(name): value for name, value in found.items() if value}
 
 
 def _in_process(
@@ -177,7 +157,7 @@ def _on_dask(
     names: dict[Any, str] = {}
     finished = as_completed(loop=client.loop)
     try:
-        limit = max_in_flight or 2 * max(1, sum(client.nthreads().values()))
+        limit = _Limit(client, max_in_flight)
 
         def hand_out() -> None:
             for name, payload in waiting:
@@ -185,7 +165,7 @@ def _on_dask(
                 future = client.submit(function, payload, pure=False, retries=0)
                 names[future.key] = name
                 finished.add(future)
-                if len(names) >= limit:
+                if len(names) >= limit():
                     return
 
         hand_out()
@@ -199,6 +179,22 @@ def _on_dask(
             client.close(timeout=5)
 
 
+class _Limit:
+    """How many tasks may be out: as asked for, or two for each thread that there is now (workers of a cluster come late)."""
+
+    def __init__(self, client: Any, asked: int) -> None:
+        self._client, self._asked = client, asked
+        self._looked, self._found = float("-inf"), 0
+
+    def __call__(self) -> int:
+        if self._asked:
+            return self._asked
+        if time.monotonic() - self._looked > _RECOUNT_SECONDS:
+            self._found = 2 * max(1, sum(self._client.nthreads().values()))
+            self._looked = time.monotonic()
+        return self._found
+
+
 def _answer(name: str, future: Any) -> Any:
     from distributed.client import FutureCancelledError
     from distributed.comm import CommClosedError
@@ -208,9 +204,9 @@ def _answer(name: str, future: Any) -> Any:
         return future.result()
     except KilledWorker as error:
         words = (
-            f"lost its worker {error.allowed_failures + 1} times (evictions, spot machines, memory or crashes; the last one was "
+            f"lost its worker {error.allowed_failures + 1} times (evictions, spot machines, memory or crashes; the last one at "
             f"{error.last_worker.address}). Where many are lost, give the scheduler a higher "
-            f"{_variable('distributed.scheduler.allowed-failures')}: it is {error.allowed_failures}"
+            f"{variable('distributed.scheduler.allowed-failures')}: it is {error.allowed_failures}"
         )
         raise TryAgain(f"task {name!r}: {words}") from error
     except (FutureCancelledError, CommClosedError) as error:  # before the answer was asked for, or while
