@@ -74,7 +74,13 @@ class Job:
         url = self.run.write("specs/train.json", json.dumps(self.spec))
         stage = ["-m", "components.train_tokenizer", "--spec", url, "--input", f"dataset={self.dataset}"]
         environment = safe_environment(
-            {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "WFM_TEST_JOB": self._name, **self.environment}
+            {
+                **os.environ,
+                "PYTHONPATH": str(ROOT),
+                "OMP_NUM_THREADS": "1",
+                "WFM_TEST_JOB": self._name,
+                **self.environment,
+            }
         )
         if self.launcher == "guard":
             self.ended = run_process(
@@ -102,7 +108,9 @@ class Job:
             try:
                 given = process.environ() if process.status() != psutil.STATUS_ZOMBIE else {}
                 if given.get("WFM_TEST_JOB") == self._name and any("train_tokenizer" in w for w in process.cmdline()):
-                    found[-1 if "torch.distributed.run" in process.cmdline() else int(given.get("RANK", "-1"))] = process
+                    found[-1 if "torch.distributed.run" in process.cmdline() else int(given.get("RANK", "-1"))] = (
+                        process
+                    )
             except psutil.Error:
                 continue
         return found
