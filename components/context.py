@@ -12,8 +12,6 @@ import importlib
 import json
 import logging
 import os
-import resource
-import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
@@ -23,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from components.derivation import derive_part_key
 from components.part_range import PartRange, RangeDone
+from components.usage import Usage, add_usage, no_usage
 from wfm.config import Config
 from wfm.crash_points import crash_point
 from wfm.errors import Cancelled, DataError, InputError
@@ -30,6 +29,7 @@ from wfm.log import get_logger, progress
 
 if TYPE_CHECKING:
     from wfm.artifacts import Artifact, PartEntry, Store
+    from wfm.artifacts.checkpoints import Checkpoints
     from wfm.artifacts.lease import Lease
     from wfm.parallel.ranks import Ranks
 
@@ -94,7 +94,9 @@ class Context(Generic[ConfigT]):
     out: Path
     "Folder of this attempt: what is written here is committed with the artifact."
     scratch: Path
-    "Local folder kept between attempts at this key: checkpoints to resume from."
+    "Local folder kept between attempts at this key."
+    fence: int = 0
+    "Number of the lease under which this runs."
     scheduler: str = ""
     "Address of a Dask scheduler; empty: in this process."
     external_inputs: Any = None
@@ -110,6 +112,10 @@ class Context(Generic[ConfigT]):
     "Parts that ranges and earlier tries made for this very key, and what they used."
     part_range: PartRange | None = None
     "The range of parts to make; None: all of them, and the artifact."
+
+    def checkpoints(self) -> "Checkpoints":
+        """What a training would go on from: in `scratch`, and in the store, where it outlives this machine."""
+        return self.store.checkpoints(self.key, fence=self.fence)
 
     @functools.cached_property
     def ranks(self) -> "Ranks":
@@ -274,41 +280,6 @@ def rates(work: Mapping[str, float], seconds: float) -> str:
     names = {"video_seconds": "video-seconds", "bytes": "MB"}
     shown = {names.get(of, of): work[of] / unit / max(seconds, 1e-9) for of, unit in units.items() if work.get(of)}
     return ", ".join(f"{rate:.3g} {name}/s" for name, rate in shown.items())
-
-
-class Usage:
-    """What this process and its children have used since it was made."""
-
-    def __init__(self) -> None:
-        self._before, self._began = _cpu_seconds(), time.monotonic()
-
-    def read(self) -> dict[str, float]:
-        """``cpu_seconds``, ``gpu_seconds`` (of holding one) since the start, ``peak_bytes`` of the largest process so far."""
-        kilobytes = max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
-        torch = sys.modules.get("torch")
-        on_gpu = torch is not None and torch.cuda.is_available() and torch.cuda.is_initialized()
-        return {
-            "cpu_seconds": _cpu_seconds() - self._before,
-            "gpu_seconds": time.monotonic() - self._began if on_gpu else 0.0,
-            "peak_bytes": kilobytes * 1024.0,
-        }
-
-
-def no_usage() -> dict[str, float]:
-    """What `Usage.read` says of nothing."""
-    return {"cpu_seconds": 0.0, "gpu_seconds": 0.0, "peak_bytes": 0.0}
-
-
-def add_usage(total: dict[str, float], more: Mapping[str, float]) -> None:
-    """Add what another process used to `total`."""
-    for name in ("cpu_seconds", "gpu_seconds"):
-        total[name] += more.get(name, 0.0)
-    total["peak_bytes"] = max(total["peak_bytes"], more.get("peak_bytes", 0.0))
-
-
-def _cpu_seconds() -> float:
-    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
-    return sum(usage.ru_utime + usage.ru_stime for usage in used)
 
 
 def run_part(payload: dict[str, Any], stopping: Callable[[], bool] | None = None) -> dict[str, Any]:

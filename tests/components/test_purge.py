@@ -103,7 +103,11 @@ def test_a_purged_video_is_gone_from_everything_and_refused(run_stage: Stage, st
     assert found.names == ["world_model/mine@latest"]
     assert not {one.key for one in found.held} & set(others.values()), "parts of other videos are shared and stay"
 
+    begun = store.part_attempt("f" * 64)
+    (begun.path / "clip.mp4").write_bytes(b"it may be this one")
+    ahead = begun.path.rename(begun.path.with_name("20990101T000000000-00000000"))  # of a machine whose clock is ahead
     record = carry_out(store, found, "asked by its author")
+    assert not ahead.exists(), "the old code left it alone"
     assert record == purge_of(store, victim)
     assert record.models_kept == [model.key]
     assert store.has(model.key)

@@ -97,7 +97,7 @@ def test_a_wrong_call_ends_as_wrong_input_before_any_work(stage: Stage) -> None:
         (["--parts", "0/2", "--key-out", str(stage.folder / "key")], "leave --key-out out"),
     ):
         code, outcome, _ = stage.run(*extra, parts=EIGHT)
-        assert (code, outcome["outcome"]) == (64, "wrong_input")
+        assert (code, outcome["outcome"]) == (78, "wrong_input")
         assert says in outcome["reason"]
     assert not stage.trace.exists()
 

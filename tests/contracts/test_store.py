@@ -13,6 +13,7 @@ import pytest
 
 from tests.contracts.conftest import SECRET
 from wfm.artifacts import PartEntry, Store, generations
+from wfm.artifacts.attempt_log import LogPieces
 from wfm.errors import Cancelled, DataError, InputError, TryAgain
 
 KEY, OTHER, THIRD = "a" * 64, "b" * 64, "c" * 64
@@ -503,11 +504,13 @@ class TestRuns:
         run = store.runs.create({})
         number = run.append_attempt("split")
         assert run.read_log("split") == ""
-        run.log_path("split", number).write_text("line 1\n")
-        assert run.read_log("split") == "line 1\n"
-        run.write_log("split", number)
-        assert Store.open(*place).runs.open(run.id).read_log("split", 1) == "line 1\n"
-        run.write_log("split", number, "all \udcff new\n")
+        pieces = LogPieces(piece=10, head=1, tail=1)
+        for line in ("line 1\n", "and \udcff 2\n", "third\n"):
+            pieces.add(line.encode(errors="replace"))
+            run.ship_log("split", number, pieces)
+        told = Store.open(*place).runs.open(run.id).read_log("split", 1)
+        assert told == "line 1\n\n[... 8 bytes of this log are left out here ...]\nthird\n"
+        run.write_log("split", run.append_attempt("split"), "all \udcff new\n")
         assert run.read_log("split") == "all ? new\n"
         with pytest.raises(InputError, match="no attempt at node 'train': it has split"):
             run.read_log("train")

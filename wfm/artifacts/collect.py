@@ -5,7 +5,8 @@ on one that is about
 to go; whoever had looked before has the wait to take a lease or write a name, which the second look finds.
 
 What cannot be read (damaged, or of a newer wfm) is never deleted, nor is what it might need: while a name, a run, a lease or an
-artifact that counts cannot be read, only unfinished attempts, scratch and what was invalidated by hand go. On a full disk these
+artifact that counts cannot be read, only unfinished attempts, scratch, checkpoints of what is committed, and what was
+invalidated by hand go. On a full disk these
 go first, without a byte written; a tombstone that has no room is written without its words.
 """
 
@@ -18,7 +19,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from wfm.artifacts import generations, lease
+from wfm.artifacts import checkpoints, generations, lease
 from wfm.artifacts.address import KEY_PATTERN, id_time, new_id
 from wfm.artifacts.generations import AREAS
 from wfm.artifacts.invalidation import (
@@ -62,6 +63,8 @@ class GcReport:
     """Folders of attempts that were never committed."""
     scratch: list[str] = field(default_factory=list)
     """Keys whose scratch folders go."""
+    checkpoints: list[str] = field(default_factory=list)
+    """Keys whose checkpoints in the store go."""
     live: dict[str, str] = field(default_factory=dict)
     """Live artifacts and why."""
     notes: list[str] = field(default_factory=list)
@@ -99,6 +102,7 @@ def collect(
     _find_dead(store, live, keep, report)
     report.attempts = _find_attempts(store, live, keep)
     report.scratch = _find_scratch(store, live, keep)
+    report.checkpoints = _find_checkpoints(store, live, keep)
     if live.leases:
         report.notes.append(f"{len(live.leases)} leases are held: no part and no unfinished part was touched")
     if report.spared:
@@ -117,6 +121,8 @@ def _sweep(store: "Shelf", report: GcReport, keep: Keep, unread: set[str]) -> No
         _unless_linked(report, partial(_delete_files, store, folder))
     for key in report.scratch:
         store.clear_scratch(key)
+    for key in set(report.checkpoints).difference(lease.held(store.objects) if report.checkpoints else ()):
+        _unless_linked(report, partial(checkpoints.remove, store.objects, key))
     for key in generations.keys(store.objects, "leases"):
         lease.trim(store.objects, key)
     sweep = f"gc {new_id()}"
@@ -296,6 +302,23 @@ def _find_scratch(store: "Shelf", live: Live, keep: Keep) -> list[str]:
         folder.name
         for folder in scratch_folders(store)
         if folder.name not in live.leases and time.time() - _newest(folder) >= keep.min_age_seconds
+    ]
+
+
+def _find_checkpoints(store: "Shelf", live: Live, keep: Keep) -> list[str]:
+    """Of keys that are committed; and of those that nobody works at, no run names, and nobody has worked at for long."""
+    return [
+        key
+        for key in checkpoints.keys(store.objects)
+        if key not in live.leases
+        and (
+            store.has(key)
+            or (
+                key not in live.wanted
+                and not live.unread  # a run that cannot be read may name it
+                and time.time() - checkpoints.newest_time(store.objects, key) >= keep.min_age_seconds
+            )
+        )
     ]
 
 

@@ -109,9 +109,8 @@ class Lease:
             if stopping is not None and stopping():
                 raise Cancelled(f"stopped while waiting for the lease of {self.key[:12]}")
             if wait_seconds is not None and now - start >= wait_seconds:
-                raise LeaseHeld(
-                    f"another process works on {self.key[:12]} ({watch.describe()}); waited {wait_seconds:g} s for it"
-                )
+                waited = f"; waited {wait_seconds:g} s for it" if wait_seconds else ""
+                raise LeaseHeld(f"another process works on {self.key[:12]} ({watch.describe()}){waited}")
             if now - told > 30:
                 told = now
                 _log.info("waiting for %s: %s works on it", self.key[:12], watch.describe())

@@ -29,6 +29,8 @@ class Live:
     artifacts: dict[str, str] = field(default_factory=dict)
     parts: set[tuple[str, int]] = field(default_factory=set)
     leases: set[str] = field(default_factory=set)
+    wanted: set[str] = field(default_factory=set)
+    """Keys that names, runs and leases point at, committed or not."""
     unmade: set[str] = field(default_factory=set)
     """Keys that something points at and that are not committed: their parts may be there already."""
     unread: list[str] = field(default_factory=list)
@@ -50,6 +52,7 @@ def mark(store: "Shelf", keep: Keep) -> Live:
     """Find what is live. A thing younger than `keep.min_age_seconds` is."""
     live = Live()
     reasons, live.leases = wanted_keys(store, keep, live.unread)
+    live.wanted = set(reasons)
     for key in store.committed_keys():
         try:
             created_at = store.artifact(key).manifest.created_at

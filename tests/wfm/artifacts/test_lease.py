@@ -1,10 +1,14 @@
+import json
 import os
 import subprocess
 import sys
 from dataclasses import replace
 
+import pytest
+
 from wfm.artifacts import Store
-from wfm.artifacts.lease import Holder, _machine, held, is_gone, start_of
+from wfm.artifacts.lease import Holder, _machine, held, is_gone, read_holder, start_of
+from wfm.errors import TryAgain
 
 KEY = "a" * 64
 
@@ -37,6 +41,34 @@ def test_another_process_with_the_same_number_is_not_the_holder():
 def test_of_other_machines_nothing_is_known():
     assert not is_gone(holder(machine="other", pid=2**30))
     assert not is_gone(holder(machine="", pid=2**30))
+
+
+def test_a_job_takes_its_own_lease_up_at_once_and_no_other_does(tmp_path):
+    store = Store.open(tmp_path)
+    first = store.lease(KEY, owner="job-1").acquire()
+    for owner in ("job-2", ""):
+        with pytest.raises(TryAgain, match=f"another process works on {KEY[:12]}"):
+            store.lease(KEY, owner=owner).acquire(wait_seconds=0.0)
+    with store.lease(KEY, owner="job-1").acquire(wait_seconds=0.0) as again:
+        assert (again.number, again.adopted) == (2, False)
+        assert read_holder(store.objects, f"leases/{KEY}", 2).owner == "job-1"
+    first.release()
+
+
+def test_what_is_no_job_s_is_not_taken_from_another_one(tmp_path):
+    store = Store.open(tmp_path)
+    with store.lease(KEY), pytest.raises(TryAgain, match="another process works"):
+        store.lease(KEY).acquire(wait_seconds=0.0)
+
+
+def test_a_lease_from_before_there_were_owners_is_read(tmp_path):
+    store = Store.open(tmp_path)
+    with store.lease(KEY) as lease:
+        path = f"leases/{KEY}/{lease.number:08d}.json"
+        record = json.loads(store.objects.read(path))
+        del record["owner"]
+        store.objects.replace(path, json.dumps(record).encode())
+        assert read_holder(store.objects, f"leases/{KEY}", lease.number).owner == ""
 
 
 def test_held_leases_are_listed(tmp_path):
