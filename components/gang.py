@@ -55,6 +55,8 @@ _SHORTEST_TICK, _LONGEST_TICK = 0.1, 2.0
 _PATIENCE = {"cancelled": 20.0}
 """How long rank 0 may take to end by itself after another rank has said it ended with this [s]: to keep a checkpoint."""
 _USUAL_PATIENCE = 3.0
+_LEAVE_SECONDS = 90.0
+"""For a lease of another machine to be seen alive, or not to be; ranks wait for none that is."""
 _LAST_WORDS_SECONDS = 3.0
 """For the others to show their stacks, or to hear the outcome."""
 _ANSWER_SECONDS = 10.0
@@ -171,7 +173,7 @@ class Gang:
         elastic = "TORCHELASTIC_RUN_ID" in os.environ
         waits = self._board is None and not elastic
         lease = store.lease(key, inputs=inputs, owner=_owner() if elastic else "")
-        return lease.acquire(wait_seconds=None if waits else 0.0, stopping=self._stop.is_set)
+        return lease.acquire(None if waits else _LEAVE_SECONDS, self._stop.is_set, leave=not waits)
 
     def announce(self, plan: Literal["make", "leave"], key: str) -> None:
         """Tell the others what is to be done."""
@@ -238,6 +240,7 @@ class Gang:
             answer["stacks"] = dict(stacks)
         if self.rank:
             answer["written_by"] = f"rank {self.rank}"
+        crash_point("before_outcome")
         writing = threading.Thread(target=self.attempt.close, args=(answer,), daemon=True)
         writing.start()
         writing.join(_STORE_SECONDS)

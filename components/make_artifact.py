@@ -56,7 +56,9 @@ def make(task: Task[ConfigT], lease: "Lease") -> None:
     context = _context(task, attempt.path, fence=lease.number)
     started, usage = time.time(), Usage()
     try:
+        crash_point("before_run")
         result = task.run(context)
+        crash_point("after_run")
         check_yield(result, task.spec["stage"])
         (attempt.path / "config.json").write_text(json.dumps(task.config.resolved(), indent=2, sort_keys=True))
         attempt.commit(
@@ -77,6 +79,7 @@ def make(task: Task[ConfigT], lease: "Lease") -> None:
     except BaseException:
         attempt.discard()
         raise
+    crash_point("after_commit")
     context.checkpoints().clear()  # of a finished key they are of no more use
 
 

@@ -1,8 +1,11 @@
 """A training of two processes: rank 0 alone leases, commits and tells; whatever happens to one ends both, soon, and rightly."""
 
+import itertools
 import json
 import signal
 import sys
+import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -172,6 +175,13 @@ def held_elsewhere(training: Job, owner: str) -> None:
         "owner": owner,
     }  # fmt: skip
     training.store.objects.create(f"leases/{training.key}/00000001.json", json.dumps(record).encode())
+
+    def beat() -> None:
+        for count in itertools.count():
+            training.store.objects.replace(f"leases/{training.key}/00000001.beat", str(count).encode())
+            time.sleep(0.3)
+
+    threading.Thread(target=beat, daemon=True).start()
 
 
 @pytest.mark.long

@@ -30,6 +30,7 @@ from wfm.artifacts.invalidation import (
     read_tombstone,
     tombstones,
 )
+from wfm.artifacts.nameless import find_nameless
 from wfm.artifacts.roots import Keep, Live, age_seconds, mark, wanted_keys
 from wfm.errors import DataError, InputError, TryAgain
 from wfm.log import get_logger
@@ -63,6 +64,8 @@ class GcReport:
     """Folders of attempts that were never committed."""
     scratch: list[str] = field(default_factory=list)
     """Keys whose scratch folders go."""
+    nameless: list[Path] = field(default_factory=list)
+    """Files of writers that were killed before they gave them a name."""
     checkpoints: list[str] = field(default_factory=list)
     """Keys whose checkpoints in the store go."""
     live: dict[str, str] = field(default_factory=dict)
@@ -90,18 +93,19 @@ def collect(
     """Delete what no name, run or lease needs.
 
     `keep_runs`: what the newest runs made or read stays; `keep_promotions`: so many of each name's history stay;
-    `min_age_seconds`: what
-    is younger stays. While any lease is held, no part is deleted: the holder may be about to list it.
+    `min_age_seconds`: what is younger stays. While any lease is held, no part is deleted: the holder may be about to list it. A
+    lease of another machine that stays silent for its time within `wait_seconds` is over.
     """
     for name, value in (("wait_seconds", wait_seconds), ("keep_runs", keep_runs), ("min_age_seconds", min_age_seconds)):
         if not (value >= 0 and math.isfinite(value)):  # nothing is younger than NaN: all of it would go
             raise InputError(f"{name} is {value:g}: give a number, 0 or more")
     keep = Keep(keep_runs, max(keep_promotions, 1), min_age_seconds, wait_seconds)
-    live = mark(store, keep)
+    live = mark(store, keep, patience=0.0 if dry_run else wait_seconds)
     report = GcReport(dry_run, live=dict(live.artifacts), unread=list(live.unread))
     _find_dead(store, live, keep, report)
     report.attempts = _find_attempts(store, live, keep)
     report.scratch = _find_scratch(store, live, keep)
+    report.nameless = find_nameless(store, min_age_seconds)
     report.checkpoints = _find_checkpoints(store, live, keep)
     if live.leases:
         report.notes.append(f"{len(live.leases)} leases are held: no part and no unfinished part was touched")
@@ -121,7 +125,11 @@ def _sweep(store: "Shelf", report: GcReport, keep: Keep, unread: set[str]) -> No
         _unless_linked(report, partial(_delete_files, store, folder))
     for key in report.scratch:
         store.clear_scratch(key)
-    for key in set(report.checkpoints).difference(lease.held(store.objects) if report.checkpoints else ()):
+    for path in report.nameless:
+        path.unlink(missing_ok=True)
+    for key in set(report.checkpoints).difference(
+        lease.held(store.objects, patience=keep.wait_seconds) if report.checkpoints else ()
+    ):
         _unless_linked(report, partial(checkpoints.remove, store.objects, key))
     for key in generations.keys(store.objects, "leases"):
         lease.trim(store.objects, key)
@@ -235,7 +243,7 @@ def _spare_the_revived(store: "Shelf", report: GcReport, keep: Keep, sweep: str,
 def _wanted_again(store: "Shelf", report: GcReport, keep: Keep, unread: list[str]) -> set[tuple[str, str]]:
     """(area, key) of candidates that a name, run, lease, or an artifact committed since now needs."""
     candidates = {dead.key: dead for dead in report.dead if dead.area == "artifacts"}
-    reasons, leases = wanted_keys(store, keep, unread)
+    reasons, leases = wanted_keys(store, keep, unread, keep.wait_seconds)
     wanted: set[tuple[str, str]] = set()
     if leases:
         wanted |= {(dead.area, dead.key) for dead in report.dead if dead.area == "parts"}

@@ -8,7 +8,7 @@ import pytest
 
 from wfm.artifacts import Store
 from wfm.artifacts.lease import Holder, _machine, held, is_gone, read_holder, start_of
-from wfm.errors import TryAgain
+from wfm.errors import InputError, TryAgain
 
 KEY = "a" * 64
 
@@ -85,3 +85,36 @@ def test_the_package_opens_its_rooms_when_asked():
     subprocess.run(
         [sys.executable, "-c", code + "; assert not {'torch', 'fsspec', 'pyarrow'} & set(sys.modules)"], check=True
     )
+
+
+def elsewhere(store, ttl):
+    """A lease that another machine holds."""
+    lease = store.lease(KEY, ttl_seconds=ttl)
+    lease.acquire()
+    path = f"leases/{KEY}/{lease.number:08d}.json"
+    record = json.loads(store.objects.read(path))
+    store.objects.replace(path, json.dumps({**record, "machine": "other"}).encode())
+    return lease
+
+
+def test_a_silent_lease_of_another_machine_is_over_for_who_has_the_patience(tmp_path):
+    store = Store.open(tmp_path)
+    lease = elsewhere(store, 0.4)
+    assert list(held(store.objects, patience=1.0)) == [KEY], "it beats"
+    lease._stop.set()
+    lease._thread.join()
+    assert list(held(store.objects)) == [KEY]
+    assert list(held(store.objects, patience=0.3)) == [KEY], "not watched for long enough"
+    assert held(store.objects, patience=0.5) == {}
+
+
+def test_the_environment_says_how_long_a_lease_may_be_silent(tmp_path, monkeypatch):
+    store = Store.open(tmp_path)
+    assert store.lease(KEY).ttl_seconds == 30
+    monkeypatch.setenv("WFM_LEASE_SECONDS", "2.5")
+    assert store.lease(KEY).ttl_seconds == 2.5
+    assert store.lease(KEY, 7).ttl_seconds == 7
+    for wrong in ("0", "-1", "nan", "inf", "soon"):
+        monkeypatch.setenv("WFM_LEASE_SECONDS", wrong)
+        with pytest.raises(InputError, match="WFM_LEASE_SECONDS is"):
+            store.lease(KEY)
