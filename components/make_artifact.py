@@ -15,9 +15,10 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic
 
-from components.context import ConfigT, Context, Result, Usage, add_usage, check_yield
+from components.context import ConfigT, Context, Result, check_yield
 from components.derivation import PACKAGES, closure, code_id, in_ground_floor
 from components.part_range import PartRange, RangeDone
+from components.usage import Usage, add_usage, no_usage
 from wfm.crash_points import crash_point
 from wfm.registry import uses
 
@@ -45,6 +46,8 @@ class Task(Generic[ConfigT]):
     "What the component saw outside the store while its key was derived."
     run: Callable[[Context[ConfigT]], Result]
     stopping: Callable[[], bool]
+    remote_usage: dict[str, float]
+    "What parts use on Dask workers is added here."
 
 
 def make(task: Task[ConfigT], lease: "Lease") -> None:
@@ -102,6 +105,7 @@ def make_range(task: Task[ConfigT], part_range: PartRange) -> dict[str, Any]:
 def _context(
     task: Task[ConfigT], out: Path, part_range: PartRange | None = None, *, fence: int = 0
 ) -> Context[ConfigT]:
+    scheduler = os.environ.get(SCHEDULER, "")
     return Context(
         stage=task.spec["stage"],
         component=task.component,
@@ -115,7 +119,8 @@ def _context(
         out=out,
         scratch=task.store.scratch(task.key),
         fence=fence,
-        scheduler=os.environ.get(SCHEDULER, ""),
+        scheduler=scheduler,
+        remote_usage=task.remote_usage if scheduler else no_usage(),  # parts made here are counted with this process
         external_inputs=task.external,
         redo=task.spec.get("redo", ""),
         stop_requested=task.stopping,

@@ -204,6 +204,8 @@ def _judge(
             return None
         unread.append(words)
         return None
+    if area == "parts" and stone is None and str(manifest.extra.get("made_for")) in live.unmade:
+        return None  # ranges, or a try that was stopped, made it for an artifact that a run still asks for
     since = manifest.created_at if stone is None else stone.created_at
     by_sweep = stone is not None and stone.by.startswith("gc ")  # one that was killed in its wait, or is in it now
     # the age of one without words is not known, and this sweep waits too

@@ -89,6 +89,7 @@ class Lease:
         self._thread: threading.Thread | None = None
         self._last_beat = 0.0
         self._lost = ""
+        self._beaten = False
 
     def acquire(
         self,
@@ -144,6 +145,7 @@ class Lease:
         self.number = number
         self._last_beat = time.monotonic()
         self._lost = ""
+        self._beaten = False
         self._stop.clear()
         self._thread = threading.Thread(target=self._beat, name=f"lease-{self.key[:8]}", daemon=True)
         self._thread.start()
@@ -153,6 +155,7 @@ class Lease:
         count = 0
         while not self._stop.wait(self.ttl_seconds / 4):
             count += 1
+            self._beaten = True  # also when it seems to fail: it may have come through
             try:
                 self._objects.replace(f"{self._folder}/{self.number:08d}.beat", json.dumps({"count": count}).encode())
                 if max(numbers(self._objects, self._folder), default=0) > self.number:
@@ -184,7 +187,8 @@ class Lease:
         try:
             self._objects.create(f"{self._folder}/{number:08d}.released", self._token.encode())
             crash_point("lease_released")
-            self._objects.delete(f"{self._folder}/{number:08d}.beat")
+            if self._beaten:
+                self._objects.delete(f"{self._folder}/{number:08d}.beat")
         except (WfmError, OSError) as error:  # the work is done; the lease runs out by itself
             _log.warning("the lease of %s could not be released and runs out: %s", self.key[:12], error)
 

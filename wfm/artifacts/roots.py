@@ -31,6 +31,8 @@ class Live:
     leases: set[str] = field(default_factory=set)
     wanted: set[str] = field(default_factory=set)
     """Keys that names, runs and leases point at, committed or not."""
+    unmade: set[str] = field(default_factory=set)
+    """Keys that something points at and that are not committed: their parts may be there already."""
     unread: list[str] = field(default_factory=list)
     """What counts and cannot be read, in words. It may need anything."""
 
@@ -101,8 +103,9 @@ def _close(store: "Shelf", reasons: dict[str, str], live: Live) -> None:
         if key in live.artifacts:
             continue
         opened = _open(store, key)
-        if opened is None:
-            continue  # not committed (yet), or a run's other hash that looks like a key
+        if opened is None:  # not committed (yet), or a run's other hash that looks like a key
+            live.unmade.add(key)
+            continue
         live.artifacts[key] = reason
         waiting += _needs(opened, live)
 
