@@ -54,6 +54,8 @@ GROUND_FLOOR = (
     "components.meaning",
     "components.part_range",
     "components.stage_attempt",
+    "components.stage_log",
+    "components.usage",
     "wfm.parts",
     "wfm.parts.dask_settings",
     "wfm.parts.in_worker",

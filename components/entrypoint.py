@@ -4,11 +4,14 @@
     python -m components.<component> --spec URL --input NAME=KEY ... --parts 3/7
 
 The spec is one JSON object: schema_version, store, run_id, node, stage, component, kind, config, redo, promote, reads_truth.
-It is written before anything runs; what only the moment knows comes by the environment: ``DASK_SCHEDULER_ADDRESS`` (where there
-are workers), ``WFM_ATTEMPT`` (the number that whoever started it has taken for this try).
-The process derives its key, answers "cached" when that key is committed, else takes the key's lease, runs, commits, and
-writes ``outcome.json`` into its attempt folder. Whoever retries decides from the outcome; the exit code says the same
-(0 done, 64 wrong input, 75 try again, 143 cancelled, 1 bug).
+It is written before anything runs; what only the moment knows comes by the environment: ``DASK_SCHEDULER_ADDRESS`` (where
+there are workers), ``WFM_ATTEMPT`` (a token by which whoever started it finds its attempt), and for the record ``WFM_ENGINE``
+and ``POD_NAME``.
+
+The process opens its attempt, derives its key, answers "cached" when that key is committed, leaves at once when earlier tries
+of this run at that key ended for good, else takes the key's lease, runs, commits, and writes ``outcome.json`` into its
+attempt folder. Whoever retries decides from the outcome; the exit code says the same (0 done, 78 wrong input, 75 try again,
+143 cancelled, 1 bug).
 
 With ``--parts`` it makes a range of the parts, commits no artifact and takes no lease of the key (`part_range.py`).
 
@@ -20,8 +23,10 @@ of the above, the others work along and end as it does (`gang.py`).
 
 import argparse
 import errno
+import faulthandler
 import importlib
 import json
+import os
 import sys
 import traceback
 from collections.abc import Callable, Sequence
@@ -33,9 +38,12 @@ from components.derivation import code_id, derive_key
 from components.gang import End, Gang
 from components.make_artifact import SCHEDULER, Task, follow, make, make_range
 from components.part_range import PartRange, check_in_parts, with_index
+from components.stage_attempt import patiently
+from components.stage_log import StageLog
 from wfm import caches, stopping
 from wfm.artifacts.atomic import replace_on_disk
 from wfm.config import Config
+from wfm.crash_points import crash_point
 from wfm.errors import Cancelled, ConfigError, InputError, TryAgain, WfmError
 from wfm.log import get_logger, set_up
 from wfm.registry import uses
@@ -66,16 +74,25 @@ def main(
     component = module.rpartition(".")[2]
     arguments = _parse(component)
     stopping.listen()
-    spec = json.loads(_read(arguments.spec))
-    set_up(spec.get("log_level", "INFO"))
     if arguments.dry_run:
+        spec = json.loads(_read(arguments.spec))
         print(json.dumps(config_class.parse(spec["config"]).resolved(), indent=2, sort_keys=True))
         sys.exit(0)
-    gang = Gang(spec, stopping.asked, parts=arguments.parts)
+    log = StageLog.begin()
+    faulthandler.enable()  # where a crash was, in the log
+    set_up()
+    try:
+        spec = json.loads(_read(arguments.spec))
+        set_up(spec.get("log_level", "INFO"))
+        gang = Gang(spec, log, stopping.asked, parts=arguments.parts)
+    except Exception as error:  # nothing says where its attempt belongs
+        end = _judge(error, component)
+        log.end()
+        os._exit(end.exit_code)
     key = ""
     try:
-        caches.prepare()
         gang.start(ranks, component)
+        caches.prepare()
         key, outcome = _execute(component, spec, arguments, config_class, run, gang, stopping.asked.is_set)
         end = End(outcome, "", 0)
     except Exception as error:
@@ -136,7 +153,11 @@ def _execute(
     store = Store.open(spec["store"], store_options())
     given = dict(_pair(text) for text in arguments.input)
     key, external = _key_and_external({**spec, "component": component}, given, store)
-    task, outcome = Task(component, spec, config, store, given, key, external, run, stopping), "cached"
+    gang.attempt.makes(key)
+    if gang.leads and not store.has(key):
+        gang.attempt.leave_if_final()
+    usage = gang.attempt.usage.remote
+    task, outcome = Task(component, spec, config, store, given, key, external, run, stopping, usage), "cached"
     if part_range is not None and not store.has(key):
         gang.attempt.notes |= make_range(task, part_range)
         return key, "done"
@@ -194,12 +215,23 @@ def _pair(text: str) -> tuple[str, str]:
 
 
 def _read(url: str) -> bytes:
+    """The spec, which lies in the run. Raises InputError when it is not there, TryAgain when its store does not answer."""
     import fsspec
 
-    with fsspec.open(
-        url, "rb", **(store_options() or {} if "://" in url and not url.startswith("file:") else {})
-    ) as file:
-        return file.read()
+    options = store_options() or {} if "://" in url and not url.startswith("file:") else {}
+
+    def ask() -> bytes:
+        try:
+            with fsspec.open(url, "rb", **options) as file:
+                return bytes(file.read())
+        except FileNotFoundError:
+            raise InputError(f"there is no spec at {url}: whoever starts a stage writes it first") from None
+        except PermissionError as error:
+            raise InputError(f"the spec at {url} cannot be read: {error}") from None
+        except Exception as error:  # what a client of an object store raises has no common name
+            raise TryAgain(f"the spec at {url} cannot be read now: {type(error).__name__}: {error}") from error
+
+    return patiently(ask, "the spec cannot be read")
 
 
 def promote(store: "Store", name: str, key: str) -> None:
@@ -214,6 +246,8 @@ def promote(store: "Store", name: str, key: str) -> None:
 
 def _announce(spec: dict[str, Any], path: str, key: str, store: "Store") -> None:
     """Point the name the spec asks for at the key, and write the key where the engine reads it."""
+    crash_point("before_promotion")
     promote(store, spec.get("promote", ""), key)
+    crash_point("before_key_out")
     if path:
         replace_on_disk(Path(path), key.encode(), fsync=False)

@@ -15,9 +15,10 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic
 
-from components.context import ConfigT, Context, Result, Usage, add_usage, check_yield
+from components.context import ConfigT, Context, Result, check_yield
 from components.derivation import PACKAGES, closure, code_id, in_ground_floor
 from components.part_range import PartRange, RangeDone
+from components.usage import Usage, add_usage, no_usage
 from wfm.crash_points import crash_point
 from wfm.registry import uses
 
@@ -45,15 +46,19 @@ class Task(Generic[ConfigT]):
     "What the component saw outside the store while its key was derived."
     run: Callable[[Context[ConfigT]], Result]
     stopping: Callable[[], bool]
+    remote_usage: dict[str, float]
+    "What parts use on Dask workers is added here."
 
 
 def make(task: Task[ConfigT], lease: "Lease") -> None:
     """Run the component and commit its artifact; what was half made goes when it fails. Raises what the component raises."""
     attempt = task.store.attempt(task.key)
-    context = _context(task, attempt.path)
+    context = _context(task, attempt.path, fence=lease.number)
     started, usage = time.time(), Usage()
     try:
+        crash_point("before_run")
         result = task.run(context)
+        crash_point("after_run")
         check_yield(result, task.spec["stage"])
         (attempt.path / "config.json").write_text(json.dumps(task.config.resolved(), indent=2, sort_keys=True))
         attempt.commit(
@@ -74,7 +79,8 @@ def make(task: Task[ConfigT], lease: "Lease") -> None:
     except BaseException:
         attempt.discard()
         raise
-    task.store.clear_scratch(task.key)  # checkpoints of a finished key are of no more use
+    crash_point("after_commit")
+    context.checkpoints().clear()  # of a finished key they are of no more use
 
 
 def follow(task: Task[ConfigT]) -> None:
@@ -96,7 +102,10 @@ def make_range(task: Task[ConfigT], part_range: PartRange) -> dict[str, Any]:
     raise RuntimeError(f"{task.component} is said to work in parts, and made none")
 
 
-def _context(task: Task[ConfigT], out: Path, part_range: PartRange | None = None) -> Context[ConfigT]:
+def _context(
+    task: Task[ConfigT], out: Path, part_range: PartRange | None = None, *, fence: int = 0
+) -> Context[ConfigT]:
+    scheduler = os.environ.get(SCHEDULER, "")
     return Context(
         stage=task.spec["stage"],
         component=task.component,
@@ -109,7 +118,9 @@ def _context(task: Task[ConfigT], out: Path, part_range: PartRange | None = None
         inputs={name: _guarded(task.store.artifact(of), task.spec) for name, of in task.inputs.items()},
         out=out,
         scratch=task.store.scratch(task.key),
-        scheduler=os.environ.get(SCHEDULER, ""),
+        fence=fence,
+        scheduler=scheduler,
+        remote_usage=task.remote_usage if scheduler else no_usage(),  # parts made here are counted with this process
         external_inputs=task.external,
         redo=task.spec.get("redo", ""),
         stop_requested=task.stopping,

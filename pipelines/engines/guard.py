@@ -32,9 +32,13 @@ _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
 _FOLDER = "WFM_RANKS_FOLDER"
 _ORPHAN_GRACE_SECONDS = 5.0
+_LOG_PROCESS = "wfm-log"
+_LOG_SECONDS = 4.0
+"""What the process that ships a stage's log (`components/stage_log.py`) gets to bring the last lines home [s]."""
+_KILL_SECONDS = 2.0
 _AFTER_RANK_0_SECONDS = 5.0
 """For the other ranks to see that rank 0 is through."""
-_AFTER_A_FAILURE_SECONDS = 8.0
+_AFTER_A_FAILURE_SECONDS = 12.0
 """For the other ranks to keep what is whole, and for rank 0 to write the outcome."""
 _WITNESS_SECONDS = 10.0
 _CRASHES = (signal.SIGSEGV, signal.SIGBUS, signal.SIGFPE, signal.SIGILL, signal.SIGABRT)
@@ -68,7 +72,7 @@ def _start(command: list[str], group: int, environment: dict[str, str]) -> int:
         os.execvpe(command[0], command, {**os.environ, **environment})
     except OSError as error:
         os.write(2, f"cannot start {command[0]!r}: {error}\n".encode())
-    os._exit(64)
+    os._exit(78)
 
 
 def _start_ranks(command: list[str], ranks: int, folder: str) -> list[int]:
@@ -91,12 +95,25 @@ def _children() -> list[int]:
         return []
 
 
+def _name(pid: int) -> str:
+    try:
+        with open(f"/proc/{pid}/comm") as file:
+            return file.read().strip()
+    except OSError:
+        return ""
+
+
 def _kill_all(group: int) -> None:
-    """SIGKILL to the stage's group and to whatever has been re-parented here, until nothing is left."""
-    for _ in range(200):
+    """SIGKILL to the stage's group and to whatever has been re-parented here, until nothing is left; what ships the log ends by
+    itself, if soon."""
+    began = time.monotonic()
+    while time.monotonic() - began < _LOG_SECONDS + _KILL_SECONDS:
+        spared = time.monotonic() - began < _LOG_SECONDS
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(group, signal.SIGKILL)
         for pid in _children():
+            if spared and _name(pid) == _LOG_PROCESS:
+                continue
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         try:

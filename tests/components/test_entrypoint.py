@@ -146,11 +146,11 @@ def test_how_does_not_move_the_key_and_redo_does(stage: Stage) -> None:
 @pytest.mark.parametrize(
     ("act", "code", "outcome", "says"),
     [
-        ("wrong", 64, "wrong_input", "choose another"),
+        ("wrong", 78, "wrong_input", "choose another"),
         ("again", 75, "try_again", "the peer went away"),
         ("full", 75, "try_again", "No space left"),
         ("bug", 1, "bug", "ZeroDivisionError: ours"),
-        ("nothing", 64, "wrong_input", "3 inputs gave no output at all. Skipped by reason: too_dark: 3"),
+        ("nothing", 78, "wrong_input", "3 inputs gave no output at all. Skipped by reason: too_dark: 3"),
     ],
 )
 def test_failures_say_what_they_are_and_leave_nothing(
@@ -168,7 +168,7 @@ def test_failures_say_what_they_are_and_leave_nothing(
 
 def test_wrong_config_field_names_the_choices(stage: Stage) -> None:
     code, answer, _ = stage.run(nubmer=3)
-    assert code == 64
+    assert code == 78
     assert "Did you mean 'number'" in answer["reason"]
 
 
@@ -235,7 +235,7 @@ def test_truth_is_closed(stage: Stage) -> None:
         (attempt.path / "truth" / "known.txt").write_text("secret")
         attempt.commit(stage="simulate", kind="raw_videos")
     code, answer, _ = stage.run(act="truth", inputs={"raw": "0" * 64})
-    assert code == 64
+    assert code == 78
     assert "truth" in answer["reason"]
 
 

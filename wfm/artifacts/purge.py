@@ -50,6 +50,7 @@ LEARNED_KINDS = ("tokenizer", "world_model", "decoder", "model")
 """Kinds of artifact that hold weights."""
 
 _FOLDER = "purged"
+_PATIENCE = 60.0  # seconds: a lease of another machine that is silent for its time meanwhile is over
 _ID = re.compile(r"[0-9a-f]{64}")
 Commit = tuple[str, str, int]
 """(area, key, generation)."""
@@ -187,7 +188,7 @@ def carry_out(store: "Store", purge: Purge, reason: str, *, models: bool = False
 
     Raises TryAgain while a stage is at work on the store: it may be reading the video at this moment.
     """
-    working = lease.held(store.objects)
+    working = lease.held(store.objects, patience=_PATIENCE)
     if working:
         raise TryAgain(f"{len(working)} stages are at work on {store.url}: purge when they have ended")
     going = purge.held + (purge.learned if models else [])

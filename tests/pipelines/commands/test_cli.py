@@ -13,6 +13,7 @@ from wfm_fakes.workshop import Workshop
 
 from pipelines.runs.state import NodeState, RunState, StateWriter, read_state
 from wfm.artifacts import Store
+from wfm.artifacts.attempt_log import LogPieces
 
 ROOT = Path(__file__).parents[3]
 Cli = Callable[..., tuple[int, str, str]]
@@ -21,17 +22,17 @@ Cli = Callable[..., tuple[int, str, str]]
 @pytest.mark.parametrize(
     ("words", "code", "expected"),
     [
-        (["status"], 64, "no runs yet"),
+        (["status"], 78, "no runs yet"),
         (["runs"], 0, "no runs yet"),
-        (["run", "nope"], 64, "Choices: world_model, curate, decoder"),
-        (["run", "world_model", "--profile", "nope"], 64, "unknown profile 'nope'"),
-        (["run", "world_model", "--engine", "nope"], 64, "unknown engine 'nope'. Choices: prefect, local"),
-        (["bogus"], 64, "bogus"),
-        (["run"], 64, "Missing argument"),
-        (["artifacts", "show", "model/none"], 64, "model/none"),
-        (["artifacts", "verify"], 64, "--all"),
-        (["logs", "20200101", "x"], 64, "20200101"),
-        (["--store"], 64, "--store"),
+        (["run", "nope"], 78, "Choices: world_model, curate, decoder"),
+        (["run", "world_model", "--profile", "nope"], 78, "unknown profile 'nope'"),
+        (["run", "world_model", "--engine", "nope"], 78, "unknown engine 'nope'. Choices: prefect, local"),
+        (["bogus"], 78, "bogus"),
+        (["run"], 78, "Missing argument"),
+        (["artifacts", "show", "model/none"], 78, "model/none"),
+        (["artifacts", "verify"], 78, "--all"),
+        (["logs", "20200101", "x"], 78, "20200101"),
+        (["--store"], 78, "--store"),
     ],
 )
 def test_wrong_input_is_one_message(cli: Cli, words: list[str], code: int, expected: str) -> None:
@@ -74,7 +75,7 @@ def test_doctor_names_the_extra_for_what_is_missing(cli: Cli, monkeypatch: pytes
     absent = doctor.Package("no-such-package", "no_such_package", "train", "a test", needed=True)
     monkeypatch.setattr(doctor, "PACKAGES", (absent,))
     code, out, _ = cli("doctor")
-    assert code == 64
+    assert code == 78
     assert "wfm[train]" in out
 
 
@@ -116,8 +117,7 @@ def test_status_runs_and_logs_of_a_run_that_failed(cli: Cli, workshop: Workshop)
     bad = NodeState(stage="bad", state="failed", outcome="bug", reason="it [broke]", attempts=1, started=1.0, ended=3.5)
     state = a_run(store, bad=bad, good=NodeState(stage="good", state="done", key="1" * 64, started=1.0, ended=2.0))
     run = store.runs.open(state.run_id)
-    number = run.append_attempt("bad")
-    run.log_path("bad", number).write_text("what the stage said\n")
+    run.write_log("bad", run.append_attempt("bad"), "what the stage said\n")
     with StateWriter(run, state, lambda: None):
         state.state = "failed"
     code, out, _ = cli("status", run.id[:14])
@@ -127,14 +127,14 @@ def test_status_runs_and_logs_of_a_run_that_failed(cli: Cli, workshop: Workshop)
     assert f"wfm logs {run.id} bad" in out
     assert cli("logs", "last", "bad")[1] == "what the stage said\n"
     code, _, err = cli("logs", "last", "good")
-    assert (code, "no log" in err) == (64, True)
+    assert (code, "no log" in err) == (78, True)
     code, _, err = cli("logs", "last", "spilt")
-    assert (code, "Choices: bad, good" in err) == (64, True)
+    assert (code, "Choices: bad, good" in err) == (78, True)
     code, out, _ = cli("runs")
     assert run.id in out
     assert "failed" in out
     code, _, err = cli("cancel", run.id)
-    assert (code, "is failed" in err) == (64, True)
+    assert (code, "is failed" in err) == (78, True)
 
 
 def test_status_of_a_run_that_was_killed(cli: Cli, workshop: Workshop) -> None:
@@ -168,14 +168,15 @@ def test_a_run_that_never_began(cli: Cli, workshop: Workshop) -> None:
 def test_logs_follow_until_the_stage_ends(cli: Cli, workshop: Workshop) -> None:
     state = a_run(workshop.store, one=NodeState(stage="one", state="running", started=time.time()))
     run = workshop.store.runs.open(state.run_id)
-    log = run.log_path("one", run.append_attempt("one"))
-    log.write_text("first\n")
+    log, number = LogPieces(), run.append_attempt("one")
+    log.add(b"first\n")
+    run.ship_log("one", number, log)
     with StateWriter(run, state, lambda: None) as states:
 
         def work() -> None:
             time.sleep(0.7)
-            with log.open("a") as file:
-                file.write("second\n")
+            log.add(b"second\n")
+            run.ship_log("one", number, log)
             with states.change("one") as node:
                 node.state, node.ended = "done", time.time()
 
@@ -218,7 +219,7 @@ def test_artifacts_from_the_cradle_to_the_grave(cli: Cli, workshop: Workshop, tm
     assert cli("artifacts", "verify", "--all")[0] == 0
     next((tmp_path / "store" / "artifacts" / keys[0]).rglob("same.bin")).write_bytes(b"sane")
     code, out, _ = cli("artifacts", "verify", "thing/x")
-    assert (code, "DAMAGED" in out, "same.bin" in out) == (64, True, True)
+    assert (code, "DAMAGED" in out, "same.bin" in out) == (78, True, True)
     assert cli("artifacts", "invalidate", "thing/x", "--reason", "bits fell over")[0] == 0
     assert not store.has(keys[0])
     assert cli("artifacts", "gc", "--dry-run", "--min-age-hours", "0")[0] == 0
