@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from pipelines.runs.seen import cost_in_words, read_tries
 from tests.faults.kills import Calm, whole
 from tests.faults.stage_runs import Disk, Job, undisturbed
 from tests.faults.stage_scenes import learning
@@ -59,6 +60,10 @@ def storm(folder: Path, *, steps: int, kills: int, seed: int) -> None:
     assert ends[-1] == "done"
     assert set(ends[:-1]) <= {"", "cancelled"}
     assert ends.count("cancelled") >= len(told)
+    tries = read_tries(job.run)
+    assert all(one.cpu_seconds > 0 for one in tries), "those that were killed cost too"
+    spent = sum(one.cpu_seconds for one in tries)
+    assert cost_in_words(tries).startswith(f"{len(ends)} tries: cpu {spent:.1f} s"), cost_in_words(tries)
     assert kills + 1 - sum(at is None for at in done) <= len(ends) <= kills + 1, "each end is an attempt"
 
 
