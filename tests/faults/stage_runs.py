@@ -96,9 +96,9 @@ class Bucket:
         self._client = boto3.client("s3", endpoint_url=endpoint, **keys)
         self._client.create_bucket(Bucket=name)
         for path in (path for path in seed.rglob("*") if path.is_file()):
-            self._client.put_object(
-                Bucket=name, Key=f"store/{path.relative_to(seed).as_posix()}", Body=path.read_bytes()
-            )
+            key = path.relative_to(seed).as_posix()
+            if not key.startswith("scratch/"):  # that of a bucket is in each machine's cache
+                self._client.put_object(Bucket=name, Key=f"store/{key}", Body=path.read_bytes())
 
     def files(self) -> list[str]:
         """See `Place`."""
