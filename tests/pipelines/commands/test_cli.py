@@ -247,7 +247,7 @@ def test_a_run_of_a_given_id_is_one_run(cli: Cli, workshop: Workshop) -> None:
     assert {create_run(wanted, plan, workshop.store, run_id="tick-1").id for _ in range(2)} == {"tick-1"}
     assert [run.id for run in workshop.store.runs.list()] == ["tick-1"]
     ask = ("run", "world_model", "--profile", "smoke", "--engine", "local", "--run-id")
-    code, _, err = cli(*ask, "tick-1", "--set", "train_diffusion.steps=3")
+    code, _, err = cli(*ask, "tick-1", "--set", "train_diffusion.training.steps=3")
     assert (code, "tick-1 is there already, and something else was asked of it" in err) == (78, True)
     code, _, err = cli(*ask, "../tick")
     assert (code, "run id '../tick' is not allowed" in err) == (78, True)
