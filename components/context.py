@@ -15,6 +15,7 @@ import os
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
@@ -28,6 +29,7 @@ from wfm.log import get_logger, progress
 
 if TYPE_CHECKING:
     from wfm.artifacts import Artifact, PartEntry, Store
+    from wfm.artifacts.checkpoints import Checkpoints
     from wfm.artifacts.lease import Lease
     from wfm.parallel.ranks import Ranks
 
@@ -35,6 +37,8 @@ _SECONDS_OF_A_CALL = 7 * 86400.0
 ConfigT = TypeVar("ConfigT", bound=Config)
 _WAIT_SECONDS = 60.0
 """How long a part that another process makes is waited for at a time; longer than a lease of a dead one lasts."""
+_LOOKS, _LOOKS_AT_ONCE = 512, 16
+"""Parts that are looked for between two questions whether to stop, and requests at a time."""
 
 
 @dataclasses.dataclass
@@ -71,9 +75,7 @@ class PartContext(Generic[ConfigT]):
 
     def open_store(self) -> "Store":
         """The store the stage works on."""
-        from wfm.artifacts import Store
-
-        return Store.open(self.store_url, store_options())
+        return open_store(self.store_url)
 
 
 @dataclasses.dataclass
@@ -92,7 +94,9 @@ class Context(Generic[ConfigT]):
     out: Path
     "Folder of this attempt: what is written here is committed with the artifact."
     scratch: Path
-    "Local folder kept between attempts at this key: checkpoints to resume from."
+    "Local folder kept between attempts at this key."
+    fence: int = 0
+    "Number of the lease under which this runs."
     scheduler: str = ""
     "Address of a Dask scheduler; empty: in this process."
     external_inputs: Any = None
@@ -108,6 +112,10 @@ class Context(Generic[ConfigT]):
     "Parts that ranges and earlier tries made for this very key, and what they used."
     part_range: PartRange | None = None
     "The range of parts to make; None: all of them, and the artifact."
+
+    def checkpoints(self) -> "Checkpoints":
+        """What a training would go on from: in `scratch`, and in the store, where it outlives this machine."""
+        return self.store.checkpoints(self.key, fence=self.fence)
 
     @functools.cached_property
     def ranks(self) -> "Ranks":
@@ -137,49 +145,62 @@ class Context(Generic[ConfigT]):
         A process that has a range makes its share of them and raises `RangeDone`; it goes on only where more follow and the
         parts of the other ranges are there too.
         """
+        from wfm.artifacts import PartEntry
+
         keys = {
             name: derive_part_key(self.stage, self.code_id, self.config.what(), inputs, redo=self.redo)
             for name, inputs in parts.items()
         }
         mine = sorted(parts) if self.part_range is None else self.part_range.among(parts)
-        missing = [name for name in mine if not self.store.has_part(keys[name])]
-        self.log.info("%s: %d parts, %d of them done before", self.stage, len(mine), len(mine) - len(missing))
+        counted: set[str] = set()
+        entries = self._find({name: keys[name] for name in mine}, counted)
+        missing = [name for name in mine if name not in entries]
+        self.log.info("%s: %d parts, %d of them done before", self.stage, len(mine), len(entries))
         self.parts_made["of"] += len(mine)
         payloads = {
             name: self._payload(name, keys[name], parts[name], (arguments or {}).get(name), function)
             for name in missing
         }
-        made = set()
         for name, answer in self._run(payloads):
             if answer["made"]:
-                made.add(keys[name])
+                entries[name] = PartEntry(**answer["made"])
+                counted.add(keys[name])
                 self.parts_made["made"] += 1
             add_usage(self.remote_usage, answer)
-        if self.part_range is not None:
-            self._leave_range(self.part_range, keys, more_follow)
-        return self._entries(keys, made)
-
-    def _leave_range(self, part_range: PartRange, keys: Mapping[str, str], more_follow: bool) -> None:
-        """Raise `RangeDone` unless parts follow for which all of these are there."""
-        if not more_follow:
+        if self.part_range is not None and not more_follow:
             raise RangeDone
-        others = set(keys).difference(part_range.among(keys))
-        if missing := sum(not self.store.has_part(keys[name]) for name in others):
+        # those that other processes made, now or before
+        entries |= self._find({name: key for name, key in keys.items() if name not in entries}, counted)
+        gone = sorted(parts.keys() - entries)
+        if gone and self.part_range is not None:
             raise RangeDone(
-                f"what is made from these is left to the plain call: {missing} of {len(keys)} are missing, of other ranges"
+                f"what is made of these parts is left to the plain call: {len(gone)} of {len(parts)} are missing"
             )
+        if gone:
+            self.store.part(keys[gone[0]])  # raises, with the words for it: it was invalidated a moment ago
+        return [entries[name] for name in sorted(entries)]
 
-    def _entries(self, keys: Mapping[str, str], made: set[str]) -> list["PartEntry"]:
-        """What the artifact lists; counts what was used for its parts before."""
-        entries, counted = [], set(made)
-        for name in sorted(keys):
-            part = self.store.part(keys[name])
-            entries.append(part.entry(name))
-            if part.key not in counted and part.manifest.extra.get("made_for") == self.key:
-                self.parts_before["parts"] += 1
-                add_usage(self.parts_before, part.manifest.resources)
-            counted.add(part.key)
-        return entries
+    def _find(self, keys: Mapping[str, str], counted: set[str]) -> dict[str, "PartEntry"]:
+        """What an artifact lists of those parts (name -> key) that are there. Counts what was used for them before, each key
+        once (``counted``)."""
+        found, names = {}, list(keys)
+        with ThreadPoolExecutor(_LOOKS_AT_ONCE) as pool:  # in a bucket each is two requests
+            for start in range(0, len(names), _LOOKS):
+                some = names[start : start + _LOOKS]
+                for name, part in zip(some, pool.map(self.store.find_part, [keys[name] for name in some]), strict=True):
+                    if part is None:
+                        continue
+                    found[name] = part.entry(name)
+                    if part.key not in counted and part.manifest.extra.get("made_for") == self.key:
+                        self.parts_before["parts"] += 1
+                        add_usage(self.parts_before, part.manifest.resources)
+                    counted.add(part.key)
+                self._go_on()
+        return found
+
+    def _go_on(self) -> None:
+        if self.stopping():
+            raise Cancelled(f"{self.node}: asked to stop; the parts made so far are kept")
 
     def _run(self, payloads: dict[str, dict[str, Any]]) -> Iterator[tuple[str, dict[str, Any]]]:
         """(name, answer) of every part. Those that others make at this moment come last: by then they are there, or theirs have
@@ -200,8 +221,7 @@ class Context(Generic[ConfigT]):
                         shown.advance(note=rates(work, time.monotonic() - began))
                         yield name, answer
                         crash_point("after_part")
-                    if self.stopping():
-                        raise Cancelled(f"{self.node}: asked to stop; the parts made so far are kept")
+                    self._go_on()
                 if held:
                     self.log.info("%s: other processes make %d of the parts: waiting for them", self.stage, len(held))
                 payloads, wait_seconds = held, _WAIT_SECONDS
@@ -242,6 +262,18 @@ def store_options() -> dict[str, Any] | None:
         raise InputError('WFM_STORE_OPTIONS is not a JSON object, such as {"endpoint_url": "http://..."}') from None
 
 
+def open_store(url: str) -> "Store":
+    """The store of that address; one for all parts that a process makes, with the manifests that it has read."""
+    return _kept_store(url, os.environ.get("WFM_STORE_OPTIONS", ""), os.getpid())
+
+
+@functools.lru_cache(maxsize=2)
+def _kept_store(url: str, _options: str, _pid: int) -> "Store":
+    from wfm.artifacts import Store
+
+    return Store.open(url, store_options())
+
+
 def rates(work: Mapping[str, float], seconds: float) -> str:
     """``{"clips": 30, "video_seconds": 90, "bytes": 2e6}`` in 10 s -> ``3 clips/s, 9 video-seconds/s, 0.2 MB/s``."""
     units = {"videos": 1.0, "clips": 1.0, "video_seconds": 1.0, "bytes": 1e6}
@@ -253,25 +285,28 @@ def rates(work: Mapping[str, float], seconds: float) -> str:
 def run_part(payload: dict[str, Any], stopping: Callable[[], bool] | None = None) -> dict[str, Any]:
     """Make one part and commit it; called in a worker process.
 
-    Returns what it used, how much it did, whether it was ``made`` now, and whether another process ``held`` its lease for
+    Returns what it used, how much it did, its entry if it was ``made`` now, and whether another process ``held`` its lease for
     longer than this one was to ``wait`` [s]. Raises Cancelled when ``stopping()`` turns true in that time.
     """
-    from wfm.artifacts import Store
     from wfm.artifacts.lease import LeaseHeld
 
-    store = Store.open(payload["store"], store_options())
+    store = open_store(payload["store"])
     key = payload["key"]
-    usage, work, made, held = Usage(), Counter[str](), False, False
+    usage, work, held = Usage(), Counter[str](), False
+    made: dict[str, Any] | None = None
     try:
         with store.lease(key, inputs=tuple(payload["needs"])).acquire(payload["wait"], stopping) as lease:
             if not store.has_part(key):
-                work, made = _make_part(store, key, payload, usage, lease), True
+                part, work = _make_part(store, key, payload, usage, lease)
+                made = dataclasses.asdict(part.entry(payload["name"]))
     except LeaseHeld:
         held = True
     return {**usage.read(), "work": dict(work), "made": made, "held": held}
 
 
-def _make_part(store: "Store", key: str, payload: dict[str, Any], usage: Usage, lease: "Lease") -> Counter[str]:
+def _make_part(
+    store: "Store", key: str, payload: dict[str, Any], usage: Usage, lease: "Lease"
+) -> tuple["Artifact", Counter[str]]:
     module, _, name = payload["function"].partition(":")
     function = getattr(importlib.import_module(module), name)
     config_class = importlib.import_module(f"components.{payload['component']}").CONFIG
@@ -289,7 +324,7 @@ def _make_part(store: "Store", key: str, payload: dict[str, Any], usage: Usage, 
         )
         result = function(context)
         crash_point("before_part_commit")
-        attempt.commit(
+        part = attempt.commit(
             stage=payload["stage"],
             kind="part",
             counts=result.counts,
@@ -306,7 +341,7 @@ def _make_part(store: "Store", key: str, payload: dict[str, Any], usage: Usage, 
     except BaseException:
         attempt.discard()
         raise
-    return context.work
+    return part, context.work
 
 
 def check_yield(result: Result, stage: str) -> None:

@@ -43,6 +43,7 @@ from components.stage_log import StageLog
 from wfm import caches, stopping
 from wfm.artifacts.atomic import replace_on_disk
 from wfm.config import Config
+from wfm.crash_points import crash_point
 from wfm.errors import Cancelled, ConfigError, InputError, TryAgain, WfmError
 from wfm.log import get_logger, set_up
 from wfm.registry import uses
@@ -245,6 +246,8 @@ def promote(store: "Store", name: str, key: str) -> None:
 
 def _announce(spec: dict[str, Any], path: str, key: str, store: "Store") -> None:
     """Point the name the spec asks for at the key, and write the key where the engine reads it."""
+    crash_point("before_promotion")
     promote(store, spec.get("promote", ""), key)
+    crash_point("before_key_out")
     if path:
         replace_on_disk(Path(path), key.encode(), fsync=False)

@@ -40,7 +40,7 @@ from wfm.artifacts.schema import Count, Short
 from wfm.crash_points import crash_point
 from wfm.errors import Cancelled, ConfigError, DataError, InputError, TryAgain
 from wfm.log import get_logger
-from wfm.pulse import Late, Sign, Watch
+from wfm.pulse import Sign, Watch
 
 if TYPE_CHECKING:
     from wfm.artifacts import Store
@@ -55,6 +55,8 @@ _SHORTEST_TICK, _LONGEST_TICK = 0.1, 2.0
 _PATIENCE = {"cancelled": 20.0}
 """How long rank 0 may take to end by itself after another rank has said it ended with this [s]: to keep a checkpoint."""
 _USUAL_PATIENCE = 3.0
+_LEAVE_SECONDS = 90.0
+"""For a lease of another machine to be seen alive, or not to be; ranks wait for none that is."""
 _LAST_WORDS_SECONDS = 3.0
 """For the others to show their stacks, or to hear the outcome."""
 _ANSWER_SECONDS = 10.0
@@ -134,7 +136,7 @@ class Gang:
         self._poke = threading.Event()
         self._ending = threading.Lock()
         self._signs, self._marks = Watch[int](3 * _LONGEST_TICK), Watch[int](3 * _LONGEST_TICK)
-        self._gone: dict[int, int] = {}
+        self._gone: dict[int, float] = {}
         self._failed_since = 0.0
         self._began = time.time()
 
@@ -171,7 +173,7 @@ class Gang:
         elastic = "TORCHELASTIC_RUN_ID" in os.environ
         waits = self._board is None and not elastic
         lease = store.lease(key, inputs=inputs, owner=_owner() if elastic else "")
-        return lease.acquire(wait_seconds=None if waits else 0.0, stopping=self._stop.is_set)
+        return lease.acquire(None if waits else _LEAVE_SECONDS, self._stop.is_set, leave=not waits)
 
     def announce(self, plan: Literal["make", "leave"], key: str) -> None:
         """Tell the others what is to be done."""
@@ -238,6 +240,7 @@ class Gang:
             answer["stacks"] = dict(stacks)
         if self.rank:
             answer["written_by"] = f"rank {self.rank}"
+        crash_point("before_outcome")
         writing = threading.Thread(target=self.attempt.close, args=(answer,), daemon=True)
         writing.start()
         writing.join(_STORE_SECONDS)
@@ -309,37 +312,34 @@ class Gang:
                 self._end_as_stalled(late)
 
     def _late(self) -> dict[int, str]:
-        """Who does not get on (rank -> words), and is not only waiting for somebody who does not. -1: what they write on."""
+        """Who does not get on (rank -> words), and is not only waiting for somebody who does not."""
         mine = pulse.sign()
         signs = {rank: said.sign for rank, said in self._seen.items() if said.end is None} | {self.rank: mine}
         late = {one.name: one for one in self._signs.look(signs)}
-        silent = self._marks.look(self._all_marks(mine))
+        silent = self._marks.look(self._all_marks())
         if silent:
-            return {one.name: self._silence(one) for one in silent}
+            words = "{name} did not answer for {seconds:.0f} s; the last it said was {what!r}"
+            return {
+                one.name: words.format(name=self.name(one.name), seconds=one.seconds, what=one.sign.what)
+                for one in silent
+            }
         if not self.leads:  # a rank that hangs in sight of rank 0 is for that to judge
             return {}
         all_wait = all(sign.waits for sign in signs.values())
         return {rank: f"{self.name(rank)} {one}" for rank, one in late.items() if all_wait or not one.sign.waits}
 
-    def _all_marks(self, mine: Sign) -> dict[int, Sign]:
-        """A sign for each rank that this one looks at: it answers."""
+    def _all_marks(self) -> dict[int, Sign]:
+        """A sign for each rank that this one looks at: that it answers, and what they write on lets it be heard."""
         if self._board is None:
             return {}
         unseen = Sign(0, "start", pulse.START_SECONDS)
-        marks = {-1: Sign(self._rounds, "", mine.limit)}
+        marks = {}
         ended = self._own.get("end")  # one that has lost another does not wait as long to see which
         answers = _ANSWER_SECONDS if ended is not None and ended.borrowed else math.inf
         for rank in range(1, self.size) if self.leads else (0,):
             said = self._seen.get(rank)
             marks[rank] = unseen if said is None else Sign(said.mark, said.sign.what, min(said.sign.limit, answers))
         return marks
-
-    def _silence(self, late: Late[int]) -> str:
-        if late.name == -1:
-            return f"what the ranks tell one another could not be written or read for {late.seconds:.0f} s"
-        return (
-            f"{self.name(late.name)} did not answer for {late.seconds:.0f} s; the last it said was {late.sign.what!r}"
-        )
 
     def _failed(self) -> End | None:
         """What another rank ended with, if not well: first what nothing can be done about, last what only tells of another."""
@@ -355,12 +355,13 @@ class Gang:
         return next(iter(found), None)
 
     def _has_died(self, rank: int, said: Said) -> bool:
-        """Whether a rank ended without a word: as the guard noted, or as seen here twice (its last word may be on its way)."""
+        """Whether a rank ended without a word: as the guard noted, or as seen here a while ago (a last word takes a tick)."""
         if self._notes.get(rank):
             return True
         if not self._is_here(said) or start_of(said.pid) == said.pid_start:
             return False
-        return self._rounds >= self._gone.setdefault(rank, self._rounds) + 2
+        now = time.monotonic()
+        return now - self._gone.setdefault(rank, now) > 2 * _tick(pulse.sign())
 
     def _judge_the_others(self) -> None:
         failed = self._failed()
@@ -398,7 +399,7 @@ class Gang:
         if self.leads:
             self._say(asks=True)
             deadline = time.monotonic() + _LAST_WORDS_SECONDS
-            while time.monotonic() < deadline and not all(s.stacks for r, s in self._seen.items() if r not in late):
+            while time.monotonic() < deadline and not all(said.stacks for said in self._seen.values()):
                 self._look_soon()
             stacks |= {self.name(rank): said.stacks for rank, said in self._seen.items() if said.stacks}
         for name, text in stacks.items():

@@ -53,10 +53,12 @@ class Task(Generic[ConfigT]):
 def make(task: Task[ConfigT], lease: "Lease") -> None:
     """Run the component and commit its artifact; what was half made goes when it fails. Raises what the component raises."""
     attempt = task.store.attempt(task.key)
-    context = _context(task, attempt.path)
+    context = _context(task, attempt.path, fence=lease.number)
     started, usage = time.time(), Usage()
     try:
+        crash_point("before_run")
         result = task.run(context)
+        crash_point("after_run")
         check_yield(result, task.spec["stage"])
         (attempt.path / "config.json").write_text(json.dumps(task.config.resolved(), indent=2, sort_keys=True))
         attempt.commit(
@@ -77,7 +79,8 @@ def make(task: Task[ConfigT], lease: "Lease") -> None:
     except BaseException:
         attempt.discard()
         raise
-    task.store.clear_scratch(task.key)  # checkpoints of a finished key are of no more use
+    crash_point("after_commit")
+    context.checkpoints().clear()  # of a finished key they are of no more use
 
 
 def follow(task: Task[ConfigT]) -> None:
@@ -99,7 +102,9 @@ def make_range(task: Task[ConfigT], part_range: PartRange) -> dict[str, Any]:
     raise RuntimeError(f"{task.component} is said to work in parts, and made none")
 
 
-def _context(task: Task[ConfigT], out: Path, part_range: PartRange | None = None) -> Context[ConfigT]:
+def _context(
+    task: Task[ConfigT], out: Path, part_range: PartRange | None = None, *, fence: int = 0
+) -> Context[ConfigT]:
     scheduler = os.environ.get(SCHEDULER, "")
     return Context(
         stage=task.spec["stage"],
@@ -113,6 +118,7 @@ def _context(task: Task[ConfigT], out: Path, part_range: PartRange | None = None
         inputs={name: _guarded(task.store.artifact(of), task.spec) for name, of in task.inputs.items()},
         out=out,
         scratch=task.store.scratch(task.key),
+        fence=fence,
         scheduler=scheduler,
         remote_usage=task.remote_usage if scheduler else no_usage(),  # parts made here are counted with this process
         external_inputs=task.external,

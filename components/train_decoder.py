@@ -35,7 +35,7 @@ def run(ctx: Context[DecoderTraining]) -> Result:
         discrete.config.levels,
         ctx.config,
         out=ctx.out,
-        scratch=ctx.scratch,
+        scratch=ctx.checkpoints(),
         stopping=ctx.stopping,
         ranks=ctx.ranks,
         mixture=read_weights(ctx.config.training),

@@ -28,7 +28,7 @@ def run(ctx: Context[TokenizerTraining]) -> Result:
         ctx.inputs["dataset"],
         ctx.config,
         out=ctx.out,
-        scratch=ctx.scratch,
+        scratch=ctx.checkpoints(),
         stopping=ctx.stopping,
         ranks=ctx.ranks,
         mixture=read_weights(ctx.config.training),

@@ -38,7 +38,7 @@ def run(ctx: Context[WorldTrainingConfig]) -> Result:
         signals=ctx.inputs.get("signals"),
         text=ctx.inputs.get("text"),
         out=ctx.out,
-        scratch=ctx.scratch,
+        scratch=ctx.checkpoints(),
         stopping=ctx.stopping,
         ranks=ctx.ranks,
         mixture=read_weights(ctx.config.training, ctx.inputs.get("mixture")),

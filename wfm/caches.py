@@ -34,7 +34,7 @@ def prepare() -> None:
     """Give every library a place that can be written to. Raises InputError when there is none, or ``WFM_CACHE`` is none."""
     _name_user()
     home = os.environ.get("HOME", "")
-    homeless = not _can_be_written(Path(home)) if home else True
+    homeless = not can_be_written(Path(home)) if home else True
     if not (homeless or os.environ.get("WFM_CACHE")):
         return
     root = _root()
@@ -48,7 +48,7 @@ def prepare() -> None:
         os.environ["HOME"] = str(_made(root / "home"))
     for variable, folder in wanted.items():
         os.environ.setdefault(variable, str(root / "libraries" / folder))
-    if not any(map(_can_be_written, _temporary())):
+    if not any(map(can_be_written, _temporary())):
         os.environ["TMPDIR"] = str(_made(root / "tmp"))
         tempfile.tempdir = None  # looked for again
 
@@ -60,8 +60,8 @@ def _root() -> Path:
             return _made(Path(named).absolute())
         except OSError as error:
             raise InputError(
-                f"WFM_CACHE is {named!r}, which cannot be written to ({error.strerror}): name a folder on a disk of this machine "
-                "or pod (an emptyDir) that this user may write"
+                f"WFM_CACHE is {named!r}, which cannot be written to ({error.strerror}): name a folder on a disk of this "
+                "machine or pod (an emptyDir) that this user may write"
             ) from None
     for folder in _temporary():
         with contextlib.suppress(OSError):
@@ -83,7 +83,8 @@ def _made(folder: Path, mode: int = 0o777) -> Path:
         return folder
 
 
-def _can_be_written(folder: Path) -> bool:
+def can_be_written(folder: Path) -> bool:
+    """Whether the folder is there, and this user may make files in it."""
     return folder.is_dir() and os.access(folder, os.W_OK | os.X_OK)
 
 

@@ -255,5 +255,8 @@ def gc(
     for note in report.notes:
         say(note)
     verb = "would go" if dry_run else "are gone"
-    rest = f"{len(report.attempts)} unfinished attempts, {len(report.scratch)} scratch folders"
+    rest = (
+        f"{len(report.attempts)} unfinished attempts, {len(report.scratch)} scratch folders, {len(report.nameless)} nameless "
+        f"files, checkpoints of {len(report.checkpoints)} keys"
+    )
     say(f"{len(report.dead)} commits ({size(report.bytes)}), {rest} {verb}; {len(report.live)} artifacts stay")

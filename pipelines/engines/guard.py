@@ -38,7 +38,7 @@ _LOG_SECONDS = 4.0
 _KILL_SECONDS = 2.0
 _AFTER_RANK_0_SECONDS = 5.0
 """For the other ranks to see that rank 0 is through."""
-_AFTER_A_FAILURE_SECONDS = 8.0
+_AFTER_A_FAILURE_SECONDS = 12.0
 """For the other ranks to keep what is whole, and for rank 0 to write the outcome."""
 
 

@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -34,7 +35,8 @@ STALL_SECONDS = 4.0
 
 @dataclass
 class Job:
-    """One start of a training on a store. `launcher`: torchrun, guard, or alone (one process of the same command)."""
+    """One start of a training on a store. `launcher`: torchrun, guard, operator (which only sets the variables, as those of a
+    cluster do, and restarts and kills nothing), or alone (one process of the same command)."""
 
     store: Store
     dataset: str
@@ -92,10 +94,19 @@ class Job:
             return
         torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--rdzv-backend", "c10d"]
         command = [*torchrun, "--rdzv-endpoint", "127.0.0.1:0", "--shutdown-timeout", "15", *self.options, *stage]
-        if self.launcher == "alone":
+        if self.launcher in ("alone", "operator"):
             command = [sys.executable, *stage]
+        if self.launcher == "operator":
+            environment |= {
+                "MASTER_ADDR": "127.0.0.1",
+                "MASTER_PORT": str(_free_port()),
+                "WORLD_SIZE": "2",
+                "RANK": "1",
+            }
+            subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=ROOT)
+            environment |= {"RANK": "0"}
         process = subprocess.Popen(
-            command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=self.store.cache
+            command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=ROOT
         )
         assert process.stdout is not None
         for line in process.stdout:
@@ -110,7 +121,8 @@ class Job:
                 given = process.environ() if process.status() != psutil.STATUS_ZOMBIE else {}
                 if process.name() == PROCESS_NAME:  # it ships a rank's log
                     continue
-                if given.get("WFM_TEST_JOB") == self._name and any("train_tokenizer" in w for w in process.cmdline()):
+                ours = given.get("WFM_TEST_JOB") == self._name and process.name() != PROCESS_NAME
+                if ours and any("train_tokenizer" in w for w in process.cmdline()):
                     found[-1 if "torch.distributed.run" in process.cmdline() else int(given.get("RANK", "-1"))] = (
                         process
                     )
@@ -131,9 +143,11 @@ class Job:
     def wait(self, seconds: float) -> dict[str, Any]:
         """Wait for the end of all processes within a time; the outcome of the last attempt."""
         try:
+            deadline = time.monotonic() + seconds
             self._thread.join(timeout=seconds)
-            assert not self._thread.is_alive(), f"still there after {seconds:g} s: {self.processes()}\n{self.log}"
-            assert not {rank: p for rank, p in self.processes().items() if rank >= 0}, self.log
+            while self._thread.is_alive() or self.processes():
+                assert time.monotonic() < deadline, f"still there after {seconds:g} s: {self.processes()}\n{self.log}"
+                time.sleep(0.1)
         finally:
             for process in self.processes().values():
                 process.send_signal(signal.SIGKILL)
@@ -143,6 +157,12 @@ class Job:
     @property
     def log(self) -> str:
         return "\n".join(self.lines)
+
+
+def _free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
 
 
 def copy_of(folder: Path, into: Path) -> Store:

@@ -1,14 +1,18 @@
 """A training of two processes: rank 0 alone leases, commits and tells; whatever happens to one ends both, soon, and rightly."""
 
+import itertools
+import json
 import signal
 import sys
+import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.components.rank_jobs import STALL_SECONDS, Job, copy_of
+from tests.components.rank_jobs import FOR_EVER, STALL_SECONDS, Job, copy_of
 from tests.components.test_train_tokenizer import dataset
 from wfm.artifacts import Store
 
@@ -28,8 +32,11 @@ def job(base: tuple[Path, str], tmp_path: Path) -> Start:
     """``job("torchrun", steps=20)``: a training, on the way."""
     store = copy_of(base[0], tmp_path / "store")
 
-    def start(launcher: str, **more: Any) -> Job:
-        return Job(store, base[1], launcher, **more).start()
+    def start(launcher: str, held_by: str = "", **more: Any) -> Job:
+        training = Job(store, base[1], launcher, **more)
+        if held_by:
+            held_elsewhere(training, held_by)
+        return training.start()
 
     return start
 
@@ -58,6 +65,9 @@ def test_two_processes_make_it_once_and_find_it_made_then(job: Start) -> None:
         pytest.param("torchrun", signal.SIGSTOP, 1, marks=pytest.mark.long),
         pytest.param("torchrun", signal.SIGKILL, 0, marks=pytest.mark.long),
         pytest.param("torchrun", signal.SIGKILL, 1, marks=pytest.mark.long),
+        pytest.param("operator", signal.SIGSTOP, 0, marks=pytest.mark.long),
+        pytest.param("operator", signal.SIGSTOP, 1, marks=pytest.mark.long),
+        pytest.param("operator", signal.SIGKILL, 0, marks=pytest.mark.long),
     ],
 )
 def test_a_rank_that_dies_or_hangs_ends_all_as_try_again(
@@ -75,7 +85,30 @@ def test_a_rank_that_dies_or_hangs_ends_all_as_try_again(
     if number == signal.SIGSTOP:
         (stacks,) = outcome["stacks"].values()
         assert "loop.py" in stacks, "the living rank shows where it waits"
-        assert "stacks of rank" in training.log
+        assert "stacks of rank" in training.log or (launcher, rank) == ("operator", 0)  # where only rank 0 is heard
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("rank", [0, 1])
+def test_a_rank_whose_work_hangs_is_named_and_shows_where(job: Start, rank: int, tmp_path: Path) -> None:
+    script = tmp_path / "rank"  # SIGUSR1: the main thread sleeps for ever, the others go on
+    script.write_text(
+        f"#!{sys.executable}\nimport runpy, signal, sys, time\n"
+        "def hangs_here(*_):\n    time.sleep(3600)\n"
+        "signal.signal(signal.SIGUSR1, hangs_here)\n"
+        "module, sys.argv = sys.argv[2], sys.argv[2:]\n"
+        "runpy.run_module(module, run_name='__main__', alter_sys=True)\n"
+    )
+    script.chmod(0o755)
+    training = job("guard", python=str(script))
+    training.in_training()[rank].send_signal(signal.SIGUSR1)
+    outcome = training.wait(STALL_SECONDS + SOON)
+    assert outcome["outcome"] == "try_again", training.log
+    assert outcome["reason"].startswith(f"rank {rank} on host ")
+    assert "did not get on for" in outcome["reason"]
+    assert len(outcome["stacks"]) == 2
+    (where,) = (text for name, text in outcome["stacks"].items() if name.startswith(f"rank {rank} "))
+    assert "hangs_here" in where
 
 
 def test_what_a_rank_cannot_read_is_final_for_all(job: Start, tmp_path: Path) -> None:
@@ -88,3 +121,111 @@ def test_what_a_rank_cannot_read_is_final_for_all(job: Start, tmp_path: Path) ->
     assert outcome["outcome"] == "wrong_input", training.log
     assert outcome["reason"].startswith("rank 1 on host ")
     assert "WFM_STORE_OPTIONS is not a JSON object" in outcome["reason"]
+
+
+def test_a_rank_of_other_inputs_is_refused(job: Start, tmp_path: Path) -> None:
+    script = tmp_path / "rank"
+    script.write_text(
+        f"#!{sys.executable}\nimport json, os, sys\n"
+        "arguments = sys.argv[1:]\n"
+        "if os.environ['RANK'] == '1':\n"
+        "    at = arguments.index('--spec') + 1\n"
+        f"    spec = {{**json.load(open(arguments[at].removeprefix('file://'))), 'redo': 'other'}}\n"
+        f"    json.dump(spec, open({str(tmp_path / 'spec.json')!r}, 'w'))\n"
+        f"    arguments[at] = {str(tmp_path / 'spec.json')!r}\n"
+        "os.execv(sys.executable, [sys.executable, *arguments])\n"
+    )
+    script.chmod(0o755)
+    outcome = job("guard", python=str(script)).wait(60)
+    assert outcome["outcome"] == "wrong_input"
+    assert "this rank derives the key" in outcome["reason"]
+    assert outcome["reason"].startswith("rank 1 on host ")
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("launcher", ["guard", "torchrun"])
+def test_no_number_is_a_bug_for_all(job: Start, launcher: str) -> None:
+    training = job(launcher, training={"learning_rate": 1e30, "optimizer": "adamw", "gradient_clip": 0.0})
+    outcome = training.wait(90)
+    assert outcome["outcome"] == "bug", training.log
+    assert "TrainingDiverged" in outcome["reason"]
+
+
+@pytest.mark.parametrize(
+    ("launcher", "told"),
+    [
+        ("guard", [1]),
+        pytest.param("guard", [0], marks=pytest.mark.long),
+        pytest.param("guard", [0, 1], marks=pytest.mark.long),
+        pytest.param("torchrun", [0], marks=pytest.mark.long),
+        pytest.param("torchrun", [1], marks=pytest.mark.long),
+        pytest.param("torchrun", [-1], marks=pytest.mark.long),
+        pytest.param("torchrun", [-1, 0, 1], marks=pytest.mark.long),
+    ],
+)
+def test_whoever_is_told_to_stop_all_keep_a_checkpoint_and_say_cancelled(
+    job: Start, launcher: str, told: list[int]
+) -> None:
+    training = job(launcher, training={"checkpoint_every": FOR_EVER, "checkpoint_seconds": 3600.0})
+    ranks = training.in_training()
+    scratch = training.store.scratch(training.key)
+    assert not list(scratch.rglob("*.safetensors"))
+    for rank in told:
+        ranks[rank].send_signal(signal.SIGTERM)
+    outcome = training.wait(20)
+    assert outcome["outcome"] == "cancelled", (outcome, training.log)
+    assert list(scratch.rglob("*.safetensors")), "a checkpoint is kept"
+    assert launcher == "torchrun" or training.code == 143
+
+
+def test_a_job_of_ranks_does_not_wait_for_another_that_works_on_it(job: Start) -> None:
+    holder = job("alone")
+    holder.in_training()
+    second = job("guard")
+    outcome = second.wait(60)
+    assert outcome["outcome"] == "try_again", second.log
+    assert f"another process works on {second.key[:12]}" in outcome["reason"]
+    assert second.code == 75
+    holder.processes()[-1].send_signal(signal.SIGTERM)
+    assert holder.wait(20)["outcome"] == "cancelled"
+
+
+def held_elsewhere(training: Job, owner: str) -> None:
+    """A lease of the job's key that a live process of another machine holds."""
+    record = {
+        "schema_version": 1, "number": 1, "token": "20261129T224126671-58e8af9f", "machine": "another", "host": "pod-7",
+        "pid": 1, "pid_start": "1", "acquired_at": "2026-11-29T22:41:26.671Z", "ttl_seconds": 3600.0, "inputs": [],
+        "owner": owner,
+    }  # fmt: skip
+    training.store.objects.create(f"leases/{training.key}/00000001.json", json.dumps(record).encode())
+
+    def beat() -> None:
+        for count in itertools.count():
+            training.store.objects.replace(f"leases/{training.key}/00000001.beat", str(count).encode())
+            time.sleep(0.3)
+
+    threading.Thread(target=beat, daemon=True).start()
+
+
+@pytest.mark.long
+def test_an_elastic_job_takes_its_own_lease_up_at_each_start(job: Start) -> None:
+    training = job(
+        "torchrun", steps=40, training={"checkpoint_every": 10}, environment={"WFM_CRASH_AT": "after_step:25/0"},
+        options=("--max-restarts", "1", "--monitor-interval", "0.1", "--rdzv-id", "job-1"), held_by="torchelastic job-1",
+    )  # fmt: skip
+    outcomes = [training.wait(180), *[record.outcome for record in training.run.read_outcomes("train")]]
+    assert [outcome["outcome"] for outcome in outcomes if outcome] == ["done", "try_again", "done"], training.log
+    assert "resumed at step 20" in training.log
+    assert "rank 0 on host" in outcomes[1]["reason"]
+    assert training.code == 0
+    leases = [name for name in training.store.objects.names(f"leases/{training.key}") if name.endswith(".json")]
+    assert leases == ["00000001.json", "00000002.json", "00000003.json"]
+
+
+@pytest.mark.long
+def test_an_elastic_job_leaves_at_once_where_another_one_works(job: Start) -> None:
+    training = job("torchrun", options=("--rdzv-id", "job-2"), held_by="torchelastic job-1")
+    outcome = training.wait(60)
+    assert outcome["outcome"] == "try_again", training.log
+    assert "process 1 on pod-7" in outcome["reason"]
+    assert "waited 0 s" not in outcome["reason"]

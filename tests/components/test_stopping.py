@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from tests.components.conftest import runner_of
@@ -119,6 +120,8 @@ def test_splitting_on_workers_of_the_run(stage: Stage, tmp_path: Path, film: Cal
         environment = {"DASK_SCHEDULER_ADDRESS": address, **keys_environment()}
         process, run = stage.start("split_clips", {}, environment, videos=videos)
         wait_until(process, lambda: len(parts(stage.store)) > before)
+        workers = psutil.Process().children(recursive=True)
+        assert [found for one in workers for found in shared_memory(one.pid)] == []
         told(process, "SIGTERM group twice")
         ended_in_order(process, run, "split_clips")
     assert not list(stage.store.objects.walk("poison")), "nobody died at a video"
@@ -129,9 +132,19 @@ def test_training(stage: Stage, how: str, tmp_path: Path) -> None:
     data = dataset(stage.store, tmp_path, "a", dark=False)
     process, run = stage.start("train_tokenizer", LONG, dataset=data)
     wait_until(process, lambda: learning(tmp_path))
+    assert shared_memory(process.pid) == [], "the 64 MB that a pod has of it are no matter"
     told(process, how)
     ended_in_order(process, run, "train_tokenizer")
     assert list((tmp_path / "store").rglob("*.safetensors")), "what was learnt is kept"
+
+
+def shared_memory(pid: int) -> list[str]:
+    """What a process has mapped of /dev/shm, locks (one page each) left out."""
+    try:
+        lines = Path(f"/proc/{pid}/maps").read_text().splitlines()
+    except OSError:  # it has ended
+        return []
+    return [line for line in lines if "/dev/shm/" in line and "/dev/shm/sem." not in line]
 
 
 def learning(folder: Path) -> bool:

@@ -588,6 +588,18 @@ class TestCollection:
         assert commit(store, loose, {"a": b"new"}).manifest.generation > gone.manifest.generation
         assert self.gc(store).dead[0].key == loose
 
+    def test_parts_that_ranges_made_for_what_a_run_still_asks_for_stay(self, store):
+        """Days may lie between the ranges and the call that commits; nothing lists the parts until then."""
+        for key, made_for in ((OTHER, KEY), (THIRD, ["not", "a key"])):
+            with store.part_attempt(key) as attempt:
+                attempt.commit(stage="s", kind="part", extra={"made_for": made_for})
+        run = store.runs.create({})
+        run.write_outcome("n", run.append_attempt("n", {"parts": "0/2"}), {"outcome": "done", "key": KEY})
+        assert [d.key for d in self.gc(store, keep_runs=5).dead] == [THIRD]
+        assert store.has_part(OTHER)
+        commit(store, KEY, {})  # without the part: nobody asks for it any more
+        assert [d.key for d in self.gc(store, keep_runs=5).dead] == [OTHER]
+
     def test_young_things_and_the_newest_promotions_stay(self, store):
         commit(store, KEY, {"a": b"1"})
         assert self.gc(store, min_age_seconds=3600).dead == []

@@ -11,7 +11,7 @@ import pytest
 from components import derivation
 from pipelines import plan as planning
 from pipelines.check_settings import FILES, RULES
-from pipelines.engines.budget import check_budget, devices, machine, workers
+from pipelines.engines.budget import check_budget, check_ranks, devices, machine, workers
 from pipelines.plan import recipe, resolve
 from pipelines.stages import STAGES
 from pipelines.start_run import Request, start
@@ -111,6 +111,8 @@ def store(tmp_path: Path) -> Store:
         ("publish_diffusion.family=autoregressive", r"autoregressive.: train_diffusion.family is diffusion, name that"),
         ("generate_videos.tokenizer_family=diffusion", r"'diffusion': train_tokenizer_continuous.family is tokenizer, name"),
         ('generate_diffusion.conditions=["camera"]', r"\('camera',\): train_diffusion.conditions has none, name the same"),
+        ("train_diffusion.ranks=0", r"NodeNeeds: field 'resources.ranks' = 0"),
+        ("generate_diffusion.ranks=2", r"generate_diffusion.ranks = 2: generate_videos is one process; ranks share a training"),
         ("train_diffusion.resources.gpu=x", r"NodeNeeds: field 'resources.gpu' = 'x': .* valid integer"),
         ("publish_model.name=a/b", r"publish_diffusion.name = 'a/b': use letters, digits"),
         # Files.
@@ -182,6 +184,22 @@ def test_devices_that_this_machine_does_not_have_are_refused_before_a_run(store:
     assert store.runs.list() == []
     alone = Request("world_model", "smoke", overrides=("train_diffusion.resources.cpu=100",))
     assert alone.plan(store).node("train_diffusion").resources.cpu == 100
+
+
+def test_ranks_are_a_matter_of_the_machine_and_of_no_key(store: Store) -> None:
+    alone = Request("world_model", "smoke").plan(store).node("train_diffusion")
+    for words in ("train_diffusion.ranks=2", "train_diffusion.resources.ranks=2", "train_world_model.ranks=2"):
+        split = Request("world_model", "smoke", overrides=(words,)).plan(store).node("train_diffusion")
+        assert (split.resources.ranks, split.key, split.config) == (2, alone.key, alone.config)
+    check_ranks([split], cpu=2.0, memory_gib=8.0)
+    with pytest.raises(
+        InputError, match=r"train_diffusion.ranks is 2, and this run has 1 processors .* Give 1 at most"
+    ):
+        check_ranks([split], cpu=1.0, memory_gib=8.0)
+    many = Request("world_model", "smoke", overrides=("train_diffusion.ranks=500",))
+    with pytest.raises(InputError, match=r"train_diffusion\.ranks is 500"):
+        start(many, store)
+    assert not store.runs.list(), "refused before a run is created"
 
 
 def test_a_budget_far_beyond_the_machine_or_too_small_for_a_stage_is_refused(store: Store) -> None:

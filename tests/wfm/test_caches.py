@@ -44,7 +44,7 @@ def test_what_an_image_brought_along_is_still_read(environment: pytest.MonkeyPat
     home = tmp_path / "home"
     (home / ".cache/huggingface").mkdir(parents=True)
     os.environ["HOME"] = str(home)
-    environment.setattr(caches, "_can_be_written", lambda folder: folder != home)
+    environment.setattr(caches, "can_be_written", lambda folder: folder != home)
     caches.prepare()
     assert os.environ["HF_HOME"] == str(home / ".cache/huggingface")
     assert os.environ["HOME"] != str(home)

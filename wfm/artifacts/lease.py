@@ -89,11 +89,19 @@ class Lease:
         self._thread: threading.Thread | None = None
         self._last_beat = 0.0
         self._lost = ""
+        self._beaten = False
 
-    def acquire(self, wait_seconds: float | None = None, stopping: Callable[[], bool] | None = None) -> "Lease":
-        """Take the lease, waiting while another holds it (for ever with None).
+    def acquire(
+        self,
+        wait_seconds: float | None = None,
+        stopping: Callable[[], bool] | None = None,
+        *,
+        leave: bool = False,
+    ) -> "Lease":
+        """Take the lease, waiting while another holds it (for ever with None). `leave`: not for one that is seen to be alive;
+        whether a holder on another machine is takes until its next beat to see, or its `ttl_seconds` when it is not.
 
-        Raises LeaseHeld (a TryAgain) when `wait_seconds` are over, Cancelled when `stopping()` turns true.
+        Raises LeaseHeld (a TryAgain) when `wait_seconds` are over or it is to leave, Cancelled when `stopping()` turns true.
         """
         watch = _Watch(self._objects, self._folder)
         start = time.monotonic()
@@ -107,10 +115,9 @@ class Lease:
             now = time.monotonic()
             if stopping is not None and stopping():
                 raise Cancelled(f"stopped while waiting for the lease of {self.key[:12]}")
-            if wait_seconds is not None and now - start >= wait_seconds:
-                raise LeaseHeld(
-                    f"another process works on {self.key[:12]} ({watch.describe()}); waited {wait_seconds:g} s for it"
-                )
+            if (wait_seconds is not None and now - start >= wait_seconds) or (leave and watch.alive):
+                waited = f"; waited {now - start:.0f} s for it" if now - start >= 1 else ""
+                raise LeaseHeld(f"another process works on {self.key[:12]} ({watch.describe()}){waited}")
             if now - told > 30:
                 told = now
                 _log.info("waiting for %s: %s works on it", self.key[:12], watch.describe())
@@ -138,6 +145,7 @@ class Lease:
         self.number = number
         self._last_beat = time.monotonic()
         self._lost = ""
+        self._beaten = False
         self._stop.clear()
         self._thread = threading.Thread(target=self._beat, name=f"lease-{self.key[:8]}", daemon=True)
         self._thread.start()
@@ -147,6 +155,7 @@ class Lease:
         count = 0
         while not self._stop.wait(self.ttl_seconds / 4):
             count += 1
+            self._beaten = True  # also when it seems to fail: it may have come through
             try:
                 self._objects.replace(f"{self._folder}/{self.number:08d}.beat", json.dumps({"count": count}).encode())
                 if max(numbers(self._objects, self._folder), default=0) > self.number:
@@ -178,7 +187,8 @@ class Lease:
         try:
             self._objects.create(f"{self._folder}/{number:08d}.released", self._token.encode())
             crash_point("lease_released")
-            self._objects.delete(f"{self._folder}/{number:08d}.beat")
+            if self._beaten:
+                self._objects.delete(f"{self._folder}/{number:08d}.beat")
         except (WfmError, OSError) as error:  # the work is done; the lease runs out by itself
             _log.warning("the lease of %s could not be released and runs out: %s", self.key[:12], error)
 
@@ -208,6 +218,8 @@ class _Watch:
 
     def __init__(self, objects: Objects, folder: str) -> None:
         self.abandoned = False
+        self.alive = False
+        "Whether the holder is seen to be: its process on this machine, or a beat while we watch."
         self._objects = objects
         self._folder = folder
         self._holder: Holder | None = None
@@ -224,12 +236,13 @@ class _Watch:
         now = time.monotonic()
         if self._holder is None or self._holder.number != number:
             self._holder = read_holder(self._objects, self._folder, number)
-            self._beat, self._since = b"", now
+            self._beat, self._since = self._read_beat(number), now
+            self.alive = self._holder is not None and is_here(self._holder) and not is_gone(self._holder)
         if self._holder is None:  # released and collected between the two requests
             return number, False
         beat = self._read_beat(number)
         if beat != self._beat:
-            self._beat, self._since = beat, now
+            self._beat, self._since, self.alive = beat, now, True
         self.abandoned = is_gone(self._holder) or now - self._since > self._holder.ttl_seconds
         return number, self.abandoned
 
@@ -262,10 +275,12 @@ def read_holder(objects: Objects, folder: str, number: int) -> Holder | None:
 
 def is_gone(holder: Holder) -> bool:
     """True when the holder was a process of this machine, and that process has ended."""
-    here = this_process()
-    if holder.machine != here["machine"] or not holder.machine:
-        return False
-    return start_of(holder.pid) != holder.pid_start
+    return is_here(holder) and start_of(holder.pid) != holder.pid_start
+
+
+def is_here(holder: Holder) -> bool:
+    """Whether the holder is a process of this machine, which can be seen from here."""
+    return bool(holder.machine) and holder.machine == _machine()
 
 
 def numbers(objects: Objects, folder: str) -> list[int]:
@@ -298,10 +313,10 @@ def start_of(pid: Any) -> str:
     return "" if fields[0] in "ZX" else fields[19]
 
 
-def held(objects: Objects, problems: list[str] | None = None) -> dict[str, Holder | None]:
-    """Leases that are not over, by key, for garbage collection. One beat is read; silence is judged by the caller's
-    patience: a lease whose holder cannot be seen to be gone counts as held. So does one that cannot be read, with None; why
-    goes into `problems`, or is logged."""
+def held(objects: Objects, problems: list[str] | None = None, patience: float = 0.0) -> dict[str, Holder | None]:
+    """Leases that are not over, by key, for garbage collection. A holder on another machine cannot be seen to be gone: its
+    lease counts as held, unless it stays silent for its `ttl_seconds` while we watch, `patience` seconds at most. One that
+    cannot be read counts too, with None; why goes into `problems`, or is logged."""
     found: dict[str, Holder | None] = {}
     for key in generations.keys(objects, "leases"):
         folder = f"leases/{key}"
@@ -320,7 +335,26 @@ def held(objects: Objects, problems: list[str] | None = None) -> dict[str, Holde
             continue
         if holder is not None and not is_gone(holder):
             found[key] = holder
+    for key in _silent(objects, {key: holder for key, holder in found.items() if holder}, patience):
+        del found[key]
     return found
+
+
+def _silent(objects: Objects, holders: dict[str, Holder], patience: float) -> list[str]:
+    """Keys of the leases, of holders on other machines, that ran out while we watched."""
+    began, over = time.monotonic(), []
+    elsewhere = [key for key, holder in holders.items() if not is_here(holder) and holder.ttl_seconds <= patience]
+    watches = {key: _Watch(objects, f"leases/{key}") for key in elsewhere}
+    while watches:
+        late = time.monotonic() - began > patience + 1.0
+        for key, watch in list(watches.items()):
+            _, free = watch.look()
+            if free:
+                over.append(key)
+            if free or late or watch.alive:
+                del watches[key]
+        time.sleep(min([holders[key].ttl_seconds / 8 for key in watches] + [1.0]) if watches else 0.0)
+    return over
 
 
 def trim(objects: Objects, key: str) -> None:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from wfm.artifacts.address import check_key, parse_address
 from wfm.artifacts.atomic import disk_error
 from wfm.artifacts.attempt import Attempt
+from wfm.artifacts.checkpoints import Checkpoints
 from wfm.artifacts.invalidation import Tombstone, write_tombstones
 from wfm.artifacts.lease import Lease, ttl_of_environment
 from wfm.artifacts.listing import PartEntry
@@ -80,6 +81,13 @@ class Store(Shelf):
         except OSError as error:
             raise disk_error(error, path) from error
         return path
+
+    def checkpoints(self, key: str, *, fence: int = 0) -> Checkpoints:
+        """Checkpoints of a key: in its scratch folder, and in the store, where they outlive this machine.
+
+        `fence`: the number of the lease that the caller holds (`wfm.artifacts.checkpoints`).
+        """
+        return Checkpoints(self.objects, check_key(key), fence, self.scratch(key))
 
     # -- names, leases, invalidation
 

@@ -58,6 +58,11 @@ class TrainingConfig(Config):
     "Steps between checkpoints."
     checkpoint_seconds: AtLeastZero = how(60.0)
     "Seconds after which a checkpoint is written at the next step even so."
+    checkpoint_store_seconds: AtLeastZero = how(0.0)
+    """Least seconds between checkpoints that go to the store, where they outlive the machine; 0: each, as fast as the store
+    takes them. The last one before a stop always goes."""
+    checkpoint_drain_seconds: AtLeastZero = how(15.0)
+    "Longest wait for the store at a stop and at the end: shorter than the grace between SIGTERM and SIGKILL."
     threads: Natural = how(0)
     "CPU threads of torch; 0: as torch chooses."
     stall_seconds: AboveZero = how(600.0)

@@ -24,6 +24,7 @@ from wfm.models.seeding import seed_everything
 from wfm.models.slots import Geometry
 from wfm.models.video_tokenizer import TokenizerCard, VideoTokenizer
 from wfm.parallel.ranks import ALONE, Ranks
+from wfm.training.checkpoint import Scratch
 from wfm.training.config import WorldTrainingConfig
 from wfm.training.encoded import Encoded, read_encoded
 from wfm.training.external_files import external_files
@@ -43,7 +44,7 @@ def fit_world_model(
     signals: "Artifact | None" = None,
     text: "Artifact | None" = None,
     out: Path,
-    scratch: Path,
+    scratch: Scratch,
     stopping: Callable[[], bool] = lambda: False,
     mixture: Mixture | None = None,
     ranks: Ranks = ALONE,
@@ -84,7 +85,7 @@ def fit_world_model(
                 **({"action_range": data.action_spec.range_of(seen.numpy())} if seen is not None else {}),
             },
         )
-        shutil.copyfile(scratch / "metrics.jsonl", out / "metrics.jsonl")
+        shutil.copyfile(result.curve, out / "metrics.jsonl")
     return {
         "samples": len(data.train),
         "parameters": count_parameters(model),

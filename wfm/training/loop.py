@@ -31,7 +31,7 @@ from wfm.log import get_logger, progress
 from wfm.models.fast_cpu import fast_cpu
 from wfm.parallel.ranks import ALONE, Ranks
 from wfm.pulse import beat, expecting
-from wfm.training.checkpoint import Checkpoint, Player, checkpoint_at, newest_checkpoint, restore, save_checkpoint
+from wfm.training.checkpoint import Keeper, Learning, Player, Scratch
 from wfm.training.config import TrainingConfig
 from wfm.training.ema import PowerEMA
 from wfm.training.metrics import Curve, mean_of_ranks
@@ -59,6 +59,8 @@ class TrainingResult:
     seconds: float
     "Wall time of this attempt [s]."
     samples_per_second: float
+    curve: Path
+    "Its curves: JSON lines, written by rank 0."
     final: dict[str, float] = field(default_factory=dict)
     "The last validation."
 
@@ -69,7 +71,7 @@ def train(
     data: Loader,
     config: TrainingConfig,
     *,
-    scratch: Path,
+    scratch: Scratch,
     stopping: Callable[[], bool] = lambda: False,
     validate: Validate | None = None,
     rival: Rival | None = None,
@@ -77,8 +79,8 @@ def train(
     description: str = "training",
     ranks: Ranks = ALONE,
 ) -> TrainingResult:
-    """Train `model` in place for `config.steps` steps; it ends with the averaged weights. Curves go to
-    scratch/metrics.jsonl. On a CPU it is `fast_cpu` from here on.
+    """Train `model` in place for `config.steps` steps; it ends with the averaged weights. `scratch`: where it
+    keeps what it would go on from (`wfm.training.checkpoint`). On a CPU it is `fast_cpu` from here on.
 
     `validate(model)` is called with the averaged weights in evaluation mode. `run`: whatever else decides the result (the
     loss, files it reads), as JSON values: a checkpoint of a run that differs in it is not resumed. Raises Cancelled
@@ -87,7 +89,6 @@ def train(
     Each of `ranks` calls this with the same model and data and takes its share of every batch; all of them end alike,
     whichever was asked to stop or failed. Rank 0 alone writes. All validate: as quick as one of them would be, and none waits.
     """
-    scratch.mkdir(parents=True, exist_ok=True)
     if config.threads:
         torch.set_num_threads(config.threads)
     fast_cpu(model)
@@ -100,23 +101,21 @@ def train(
         average = PowerEMA(model, config.ema_share) if config.ema_share else None
         second = None if rival is None else Player(rival.module, Optimizers(rival.module, rival.config))
         fingerprint = fingerprint_of(model, config, data, rival, run)
-        found = _agreed_checkpoint(scratch, fingerprint, ranks)
+        keeper = Keeper(scratch, Learning(Player(model, optimizers), average, second), fingerprint, config, ranks)
+        found = keeper.resume()
         first = 0
         if found is not None:
-            restore(found, model, optimizers, average, second)
             data.restore(found.state["data"])
             first = found.step
             get_logger(__name__).info("%s: resumed at step %d of %d", description, first, config.steps)
-        curve = Curve(scratch / "metrics.jsonl", keep_until=first) if ranks.leads else None
+        curve = Curve(keeper.curve, keep_until=first) if ranks.leads else None
         beat("load")
 
-        def keep(step: int) -> None:
+        def keep(step: int, *, last: bool = False) -> None:
             ranks.require_alike(*modules, label=f"{description}, step {step}")
             if ranks.leads:
                 crash_point("before_checkpoint")
-                save_checkpoint(
-                    scratch, step, model, optimizers, average, data=data.state(), fingerprint=fingerprint, rival=second
-                )
+                keeper.keep(step, data.state(), last=last)
                 crash_point("after_checkpoint")
             beat("save")
 
@@ -129,8 +128,9 @@ def train(
                 overdue = time.monotonic() - saved > config.checkpoint_seconds
                 stop, overdue = ranks.any_of(stopping(), overdue, label="stop or save")
                 if stop:
-                    keep(step)
-                    raise Cancelled(f"{description}: asked to stop; step {step} of {config.steps} is kept")
+                    keep(step, last=True)
+                    safe = keeper.drain()
+                    raise Cancelled(f"{description}: asked to stop; step {step} of {config.steps} is kept{safe}")
                 with expecting("step", limit if step > first else FIRST_STEP * limit):
                     batch = data.next()
                     ranks.share = data.share
@@ -166,9 +166,10 @@ def train(
                         curve.add(done, {f"validation_{name}": value for name, value in final.items()})
                 if last or done % config.checkpoint_every == 0 or overdue:
                     with expecting("save", limit):
-                        keep(done)
+                        keep(done, last=last)
                     saved = time.monotonic()
                 advance(f"loss {number:.4f}")
+        keeper.drain()
         if average is not None:
             average.swap(model)
         model.eval()
@@ -179,17 +180,13 @@ def train(
         ranks.barrier("end")
     seconds = time.monotonic() - began
     return TrainingResult(
-        config.steps, first, seconds, (config.steps - first) * config.batch_size / max(seconds, 1e-9), final
+        config.steps,
+        first,
+        seconds,
+        (config.steps - first) * config.batch_size / max(seconds, 1e-9),
+        keeper.curve,
+        final,
     )
-
-
-def _agreed_checkpoint(scratch: Path, fingerprint: str, ranks: Ranks) -> Checkpoint | None:
-    """The checkpoint that all ranks go on from: rank 0 chooses. Raises RanksDiffer for ranks of different runs, TryAgain where
-    one cannot read it."""
-    ranks.require_equal(fingerprint, "the fingerprint of data, model and config")
-    found = newest_checkpoint(scratch, fingerprint) if ranks.leads else None
-    step = ranks.broadcast(None if found is None else found.step, "checkpoint")
-    return found if ranks.leads or step is None else checkpoint_at(scratch, step, fingerprint)
 
 
 @contextmanager

@@ -80,6 +80,26 @@ def test_doctor_names_the_extra_for_what_is_missing(cli: Cli, monkeypatch: pytes
     assert "wfm[train]" in out
 
 
+def test_doctor_tells_what_is_other_in_a_pod(monkeypatch: pytest.MonkeyPatch) -> None:
+    from pipelines.commands import doctor
+
+    for name in ("WFM_CACHE", "WFM_STORE_OPTIONS"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", str(Path.cwd()))
+    monkeypatch.setattr(doctor, "_LEAST_SHARED_BYTES", 0)
+    assert [row[:2] for row in doctor._pod()] == [("✔", "shared memory")]
+    monkeypatch.setattr(doctor, "_LEAST_SHARED_BYTES", 1 << 60)
+    monkeypatch.setenv("HOME", "/dev/null/x")
+    monkeypatch.setenv("WFM_STORE_OPTIONS", '{"key": "k", "secret": "hush"}')
+    rows = doctor._pod()
+    assert [row[:2] for row in rows] == [("!", "shared memory"), ("!", "HOME"), ("!", "keys of the store")]
+    words = " ".join(" ".join(row) for row in rows)
+    assert "emptyDir of medium Memory" in words
+    assert "set WFM_CACHE" in words
+    assert "key, secret: leave them to a profile" in words
+    assert "hush" not in words
+
+
 def test_doctor_knows_the_versions_that_break_the_engine(monkeypatch: pytest.MonkeyPatch) -> None:
     from pipelines.commands import doctor
 

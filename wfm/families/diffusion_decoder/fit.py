@@ -24,6 +24,7 @@ from wfm.models.parallelize import parallelize
 from wfm.models.seeding import seed_everything, seeded_generator
 from wfm.models.video_tokenizer import VideoTokenizer
 from wfm.parallel.ranks import ALONE, Ranks
+from wfm.training.checkpoint import Scratch
 from wfm.training.config import filled
 from wfm.training.encoded import Encoded, read_encoded
 from wfm.training.loop import train
@@ -41,7 +42,7 @@ def fit_decoder(
     config: DecoderTrainingConfig,
     *,
     out: Path,
-    scratch: Path,
+    scratch: Scratch,
     stopping: Callable[[], bool] = lambda: False,
     mixture: Mixture | None = None,
     ranks: Ranks = ALONE,
@@ -73,7 +74,7 @@ def fit_decoder(
     )
     if ranks.leads:
         save_model(model, model.decoder_config, out / "model", extra={"validation": result.final})
-        shutil.copyfile(scratch / "metrics.jsonl", out / "metrics.jsonl")
+        shutil.copyfile(result.curve, out / "metrics.jsonl")
     return {
         "samples": len(samples),
         "left_out": len(continuous.train) + len(discrete.train) - 2 * len(samples),

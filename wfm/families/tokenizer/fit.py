@@ -25,6 +25,7 @@ from wfm.models.seeding import seed_everything
 from wfm.models.tokenizer.network import Tokenizer
 from wfm.models.tokenizer.objective import TokenizerObjective
 from wfm.parallel.ranks import ALONE, Ranks
+from wfm.training.checkpoint import Scratch
 from wfm.training.external_files import external_files
 from wfm.training.joint import JointObjective
 from wfm.training.loop import train
@@ -50,7 +51,7 @@ def fit_tokenizer(
     config: TokenizerTrainingConfig,
     *,
     out: Path,
-    scratch: Path,
+    scratch: Scratch,
     stopping: Callable[[], bool] = lambda: False,
     mixture: Mixture | None = None,
     ranks: Ranks = ALONE,
@@ -92,7 +93,7 @@ def fit_tokenizer(
     )
     if ranks.leads:
         save_model(tokenizer, config.model, out / "model", extra={"validation": result.final})
-        shutil.copyfile(scratch / "metrics.jsonl", out / "metrics.jsonl")
+        shutil.copyfile(result.curve, out / "metrics.jsonl")
     return {
         "windows": len(data.dataset),
         "windows_left_out": data.left_out,
