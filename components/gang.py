@@ -399,7 +399,7 @@ class Gang:
         if self.leads:
             self._say(asks=True)
             deadline = time.monotonic() + _LAST_WORDS_SECONDS
-            while time.monotonic() < deadline and not all(s.stacks for r, s in self._seen.items() if r not in late):
+            while time.monotonic() < deadline and not all(said.stacks for said in self._seen.values()):
                 self._look_soon()
             stacks |= {self.name(rank): said.stacks for rank, said in self._seen.items() if said.stacks}
         for name, text in stacks.items():

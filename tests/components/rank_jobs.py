@@ -121,7 +121,8 @@ class Job:
                 given = process.environ() if process.status() != psutil.STATUS_ZOMBIE else {}
                 if process.name() == PROCESS_NAME:  # it ships a rank's log
                     continue
-                if given.get("WFM_TEST_JOB") == self._name and any("train_tokenizer" in w for w in process.cmdline()):
+                ours = given.get("WFM_TEST_JOB") == self._name and process.name() != PROCESS_NAME
+                if ours and any("train_tokenizer" in w for w in process.cmdline()):
                     found[-1 if "torch.distributed.run" in process.cmdline() else int(given.get("RANK", "-1"))] = (
                         process
                     )

@@ -134,6 +134,18 @@ def test_done_then_cached_and_named(stage: Stage) -> None:
     assert (code, outcome["outcome"]) == (0, "cached")
 
 
+def test_checkpoints_of_a_finished_key_are_of_no_more_use(stage: Stage) -> None:
+    """Here and in the store; those of another key stay."""
+    stage.run(number=3)
+    stage.store.invalidate(stage.key, "to be made again")
+    for key in (stage.key, "e" * 64):
+        (stage.store.scratch(key) / "checkpoint").write_text("here")
+        stage.store.objects.replace(f"checkpoints/{key}/00000001-0000000007-20260101T000000000-00000000.json", b"there")
+    assert stage.run(number=3)[1]["outcome"] == "done"
+    assert [stat.path.split("/")[1] for stat in stage.store.objects.walk("checkpoints")] == ["e" * 64]
+    assert [path.parent.name for path in stage.folder.glob("store/scratch/*/checkpoint")] == ["e" * 64]
+
+
 def test_how_does_not_move_the_key_and_redo_does(stage: Stage) -> None:
     stage.run(number=3)
     first = stage.key

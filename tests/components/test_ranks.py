@@ -88,6 +88,29 @@ def test_a_rank_that_dies_or_hangs_ends_all_as_try_again(
         assert "stacks of rank" in training.log or (launcher, rank) == ("operator", 0)  # where only rank 0 is heard
 
 
+@pytest.mark.long
+@pytest.mark.parametrize("rank", [0, 1])
+def test_a_rank_whose_work_hangs_is_named_and_shows_where(job: Start, rank: int, tmp_path: Path) -> None:
+    script = tmp_path / "rank"  # SIGUSR1: the main thread sleeps for ever, the others go on
+    script.write_text(
+        f"#!{sys.executable}\nimport runpy, signal, sys, time\n"
+        "def hangs_here(*_):\n    time.sleep(3600)\n"
+        "signal.signal(signal.SIGUSR1, hangs_here)\n"
+        "module, sys.argv = sys.argv[2], sys.argv[2:]\n"
+        "runpy.run_module(module, run_name='__main__', alter_sys=True)\n"
+    )
+    script.chmod(0o755)
+    training = job("guard", python=str(script))
+    training.in_training()[rank].send_signal(signal.SIGUSR1)
+    outcome = training.wait(STALL_SECONDS + SOON)
+    assert outcome["outcome"] == "try_again", training.log
+    assert outcome["reason"].startswith(f"rank {rank} on host ")
+    assert "did not get on for" in outcome["reason"]
+    assert len(outcome["stacks"]) == 2
+    (where,) = (text for name, text in outcome["stacks"].items() if name.startswith(f"rank {rank} "))
+    assert "hangs_here" in where
+
+
 def test_what_a_rank_cannot_read_is_final_for_all(job: Start, tmp_path: Path) -> None:
     script = tmp_path / "rank"
     spoils = f'#!/bin/sh\nif [ "$RANK" = 1 ]; then export WFM_STORE_OPTIONS=spoilt; fi\nexec {sys.executable} "$@"\n'

@@ -192,10 +192,12 @@ def test_ranks_are_a_matter_of_the_machine_and_of_no_key(store: Store) -> None:
         split = Request("world_model", "smoke", overrides=(words,)).plan(store).node("train_diffusion")
         assert (split.resources.ranks, split.key, split.config) == (2, alone.key, alone.config)
     check_ranks([split], cpu=2.0, memory_gib=8.0)
-    with pytest.raises(InputError, match=r"train_diffusion.ranks is 2, and this run has 1 processors .* Give 1 at most"):
+    with pytest.raises(
+        InputError, match=r"train_diffusion.ranks is 2, and this run has 1 processors .* Give 1 at most"
+    ):
         check_ranks([split], cpu=1.0, memory_gib=8.0)
     many = Request("world_model", "smoke", overrides=("train_diffusion.ranks=500",))
-    with pytest.raises(InputError, match="train_diffusion.ranks is 500"):
+    with pytest.raises(InputError, match=r"train_diffusion\.ranks is 500"):
         start(many, store)
     assert not store.runs.list(), "refused before a run is created"
 

@@ -311,8 +311,8 @@ class ProcessRanks(Ranks):
 
 
 def join(timeout_seconds: float = TIMEOUT_SECONDS, environment: Mapping[str, str] = os.environ) -> Ranks:
-    """The ranks that the environment names, as torchrun and the training operators set it; ALONE for one process. Ranks that our
-    own engine started on this machine meet in its folder (``WFM_RANKS_FOLDER``), where nothing listens.
+    """The ranks that the environment names, as torchrun and the training operators set it; ALONE for one process. Ranks that
+    our own engine started on this machine meet in its folder (``WFM_RANKS_FOLDER``), where nothing listens.
 
     Every call waits at most `timeout_seconds` for the others. Raises ConfigError for an environment that names no rank,
     RankLost when the others do not come.

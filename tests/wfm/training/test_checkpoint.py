@@ -1,19 +1,27 @@
 """Checkpoints that are found: the newest whole one of this run, here or in the store."""
 
 import json
+import os
 import pickle
 import shutil
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
+from tests.wfm.parallel.threads import in_threads
+from tests.wfm.training.dying_training import POINTS
+from tests.wfm.training.rank_runs import run as rank_run
 from tests.wfm.training.test_loop import configuration, loader, run, same
 from wfm.artifacts import Store
 from wfm.artifacts.checkpoint_record import RECORD, CheckpointRecord, list_files, read_folder
+from wfm.artifacts.checkpoints import Checkpoints
 from wfm.errors import Cancelled
 from wfm.models.folder import load_tensors, save_tensors
+from wfm.parallel.ranks import ALONE, Ranks
 from wfm.training import checkpoint as room
 
 KEY = "c" * 64
@@ -278,3 +286,64 @@ def test_the_data_goes_on_where_it_stood(tmp_path):
     for _ in range(9):
         other.next()
     assert torch.equal(data.next()["seeds"], other.next()["seeds"])
+
+
+def test_killed_at_every_point_and_its_machine_gone(place, tmp_path):
+    """On a disk and on S3: the same bytes as of a run that nobody killed, and at most one interval is lost."""
+    url, options = place
+    root = Path(__file__).parents[3]
+    environment = {**os.environ, "PYTHONPATH": str(root), "WFM_CACHE": str(tmp_path / "cache"), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "tests.wfm.training.dying_training", url, str(tmp_path / "told")]
+    done = subprocess.run(
+        command,
+        env={**environment, "WFM_STORE_OPTIONS": json.dumps(options)},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    told = json.loads((tmp_path / "told").read_text())
+    assert {point: each["deaths"] for point, each in told.items()} == {point: int(bool(point)) for point in POINTS}
+    assert {point: each["resumed_from"] for point, each in told.items()} == POINTS
+    assert len({(each["weights"], each["curve"]) for each in told.values()}) == 1
+    for point, each in told.items():
+        records = [name.removesuffix(".json") for name in each["left"] if name.endswith(".json")]
+        assert len(records) == 2, point
+        assert sorted(records) == sorted(name for name in each["left"] if not name.endswith(".json")), point
+
+
+def of_rank(store: Store, folder: Path, ranks: Ranks) -> Checkpoints:
+    """A rank on a machine of its own."""
+    return Checkpoints(store.objects, KEY, 1 if ranks.leads else 0, folder / f"machine {ranks.rank}")
+
+
+def stop_at(step: int):
+    calls = iter(range(10**6))
+    return lambda: next(calls) == step
+
+
+def test_ranks_with_folders_of_their_own_go_on_from_the_store(store, tmp_path):
+    def work(stop: int):
+        return in_threads(
+            2,
+            lambda ranks: rank_run(
+                "counted", of_rank(store, tmp_path, ranks), ranks, steps=12, checkpoint_every=5, stopping=stop_at(stop)
+            ),
+        )
+
+    assert all(isinstance(end, Cancelled) for end in work(9))
+    assert not list((tmp_path / "machine 1").glob("checkpoint-*")), "rank 0 alone keeps"
+    assert [end.result.resumed_from for end in work(-1)] == [9, 9]
+    assert list((tmp_path / "machine 1").glob("checkpoint-00000009"))
+
+
+def test_what_only_rank_0_has_gives_way_to_what_all_can_read(store, tmp_path, caplog):
+    for stop in (9, 2):
+        with pytest.raises(Cancelled):
+            rank_run("counted", of_rank(store, tmp_path, ALONE), steps=12, checkpoint_every=50, stopping=stop_at(stop))
+    newest = store.checkpoints(KEY).committed()[0]
+    assert newest.step == 11
+    store.objects.delete(f"checkpoints/{KEY}/{newest}.json")
+    ends = in_threads(2, lambda ranks: rank_run("counted", of_rank(store, tmp_path, ranks), ranks, steps=12))
+    assert [end.result.resumed_from for end in ends] == [9, 9]
+    assert "step 11 is passed over: it is not in the store, and another rank cannot read it here" in caplog.text
