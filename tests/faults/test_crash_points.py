@@ -50,6 +50,8 @@ TABLE: dict[str, Point] = {
     "attempt_opened": Point(SCENES, "an empty folder"),
     "before_run": Point(WHOLE, "an empty folder and the lease"),
     "before_ranks_are_told": Point(WHOLE, "a lease, and ranks that wait"),
+    "item_noted": Point((SPLIT,), "the note of a video that nobody works on: no proof against it"),
+    "item_done": Point((SPLIT,), "the same, of one that went well"),
     "before_part_commit": Point(PARTS, "a part's files without a manifest"),
     "after_part_commit": Point(PARTS, "a part whose lease nobody gives back"),
     "after_part": Point(PARTS, "all parts and no artifact"),

@@ -51,8 +51,8 @@ def map_tasks(
     ``scheduler`` is the address of a running Dask scheduler; empty runs the tasks here, in order. At most ``max_in_flight``
     tasks are handed out at a time (0: two for each worker thread). A task whose worker is lost is given to another one, as
     often as its scheduler allows (`dask_settings`), then `TryAgain` names it. Any error of a task is raised here with its name,
-    and the tasks that wait are cancelled. Raises `TryAgain` when the scheduler cannot be reached, `Cancelled` when ``stopping()``
-    turns true while workers are at work: what they have committed stays.
+    and the tasks that wait are cancelled. Raises `TryAgain` when the scheduler cannot be reached, `Cancelled` when
+    ``stopping()`` turns true while workers are at work: what they have committed stays.
     """
     done = (
         _in_process(function, tasks) if not scheduler else _on_dask(function, tasks, scheduler, max_in_flight, stopping)

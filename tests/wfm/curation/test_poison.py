@@ -189,12 +189,20 @@ def test_the_kernels_kill_blames_whoever_filled_the_container(
 def test_a_container_is_read_in_both_versions(tmp_path: Path, version: int) -> None:
     from wfm import container
 
-    written = {
-        1: {"memory.limit_in_bytes": "100", "memory.usage_in_bytes": "70",
-            "memory.stat": "inactive_file 1\ntotal_inactive_file 20", "memory.failcnt": "5", "memory.oom_control": "oom_kill_disable 0\noom_kill 2"},
-        2: {"memory.max": "100", "memory.current": "70", "memory.stat": "inactive_file 20",
-            "memory.events": "oom 5\noom_kill 2\noom_group_kill 0"},
-    }[version]  # fmt: skip
+    first = {
+        "memory.limit_in_bytes": "100",
+        "memory.usage_in_bytes": "70",
+        "memory.stat": "inactive_file 1\ntotal_inactive_file 20",
+        "memory.failcnt": "5",
+        "memory.oom_control": "oom_kill_disable 0\noom_kill 2",
+    }
+    second = {
+        "memory.max": "100",
+        "memory.current": "70",
+        "memory.stat": "inactive_file 20",
+        "memory.events": "oom 5\noom_kill 2\noom_group_kill 0",
+    }
+    written = {1: first, 2: second}[version]
     for name, text in written.items():
         (tmp_path / name).write_text(text + "\n")
     assert (container.memory_limit(tmp_path), container.memory_used(tmp_path)) == (100, 50)
