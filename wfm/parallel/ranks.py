@@ -341,7 +341,7 @@ def join(timeout_seconds: float = TIMEOUT_SECONDS, environment: Mapping[str, str
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
     try:
         patience = timedelta(seconds=timeout_seconds)
-        url = f"file://{folder}/rendezvous?rank={rank}&world_size={size}" if folder else "env://"
+        url = f"file://{folder}/rendezvous" if folder else "env://"
         store, _, _ = next(iter(dist.rendezvous(url, rank, size, timeout=patience)))
         # torchrun keeps its store when it starts ranks anew: they must not look for those before them where these listened
         store = dist.PrefixStore(f"start {environment.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)
