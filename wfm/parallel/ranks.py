@@ -342,9 +342,10 @@ def join(timeout_seconds: float = TIMEOUT_SECONDS, environment: Mapping[str, str
     try:
         patience = timedelta(seconds=timeout_seconds)
         url = f"file://{folder}/rendezvous" if folder else "env://"
-        store, _, _ = next(iter(dist.rendezvous(url, rank, size, timeout=patience)))
+        store, _, _ = next(iter(dist.rendezvous(url, rank, size, timeout=patience)))  # type: ignore[attr-defined]
         # torchrun keeps its store when it starts ranks anew: they must not look for those before them where these listened
-        store = dist.PrefixStore(f"start {environment.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)
+        start = environment.get("TORCHELASTIC_RESTART_COUNT", "0")
+        store = dist.PrefixStore(f"start {start}", store)  # type: ignore[attr-defined]
         dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=patience)
     except RuntimeError as error:
         raise RankLost(
