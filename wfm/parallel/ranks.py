@@ -340,13 +340,13 @@ def join(timeout_seconds: float = TIMEOUT_SECONDS, environment: Mapping[str, str
 
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
     try:
-        dist.init_process_group(
-            backend,
-            init_method=f"file://{folder}/rendezvous" if folder else "env://",
-            rank=rank,
-            world_size=size,
-            timeout=timedelta(seconds=timeout_seconds),
-        )
+        patience = timedelta(seconds=timeout_seconds)
+        url = f"file://{folder}/rendezvous" if folder else "env://"
+        store, _, _ = next(iter(dist.rendezvous(url, rank, size, timeout=patience)))  # type: ignore[attr-defined]
+        # torchrun keeps its store when it starts ranks anew: they must not look for those before them where these listened
+        start = environment.get("TORCHELASTIC_RESTART_COUNT", "0")
+        store = dist.PrefixStore(f"start {start}", store)  # type: ignore[attr-defined]
+        dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=patience)
     except RuntimeError as error:
         raise RankLost(
             f"rank {rank} of {size} did not meet the others at {where} within "
