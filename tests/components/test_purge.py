@@ -259,7 +259,9 @@ def test_on_s3_a_purge_that_was_killed_goes_on_and_clears_every_cache(
     for key, inputs in (("e" * 64, (before["clips"].key,)), ("f" * 64, ())):
         with store.lease(key, inputs=inputs):  # a training that was interrupted, and one of something else
             (store.scratch(key) / "checkpoint").write_text("weights")
-            store.objects.replace(f"checkpoints/{key}/00000001-0000000007-20260101T000000000-00000000/model", b"weights")
+            store.objects.replace(
+                f"checkpoints/{key}/00000001-0000000007-20260101T000000000-00000000/model", b"weights"
+            )
     found = find_video(store, victim)
     Note("score", min(found.ids), "0.mp4", poisoned="for a test").write(store)
     of_clip = next(row.clip_sha256 for row in Clip.from_table(before["clips"].table("clips")) if row.video_id == victim)
