@@ -231,7 +231,7 @@ class Context(Generic[ConfigT]):
 
         # a worker cannot be asked whether the stage is to stop
         function = run_part if self.scheduler else functools.partial(run_part, stopping=self.stop_requested)
-        return map_tasks(function, payloads, scheduler=self.scheduler)
+        return map_tasks(function, payloads, scheduler=self.scheduler, stopping=self.stop_requested)
 
     def _payload(
         self, name: str, key: str, inputs: Any, arguments: Any, function: Callable[..., Any]

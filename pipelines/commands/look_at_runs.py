@@ -24,7 +24,7 @@ from pipelines.commands.console import (
     warn,
 )
 from pipelines.runs.display import duration, node_table
-from pipelines.runs.seen import cost_in_words, read_tries, see
+from pipelines.runs.seen import cost_in_words, ranges_in_words, read_tries, see
 from pipelines.runs.state import GOOD, RunState, read_state
 from wfm.errors import InputError
 from wfm.log import printable
@@ -111,9 +111,10 @@ def status(run_id: RunArgument = LAST, store: StoreOption = STORE_DEFAULT) -> No
         )
     if state.state == "waiting":
         say("no stage of it runs now, and no engine of ours looks after it: another may begin the next")
-    cost = cost_in_words(read_tries(found))
-    if cost:
-        say(cost)
+    tries = read_tries(found)
+    cost = cost_in_words(tries)
+    for words in [*ranges_in_words(tries), *([cost] if cost else [])]:
+        say(words)
     for name, node in state.nodes.items():
         if node.state in ("failed", "lost"):
             how = f"failed ({node.outcome})" if node.state == "failed" else "has no outcome"

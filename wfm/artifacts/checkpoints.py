@@ -142,9 +142,8 @@ class Checkpoints:
         committed, unfinished = _names(self._objects, self.key)
         others = [name for name in committed if name not in self._vouched and self._print_of(name) in (fingerprint, "")]
         others.sort(key=self.rank)
-        if len(self._vouched) == 1 and others:
-            others.pop()
-        doomed = others + [name for name in unfinished if name.fence <= self.fence]
+        spared = [name for name in others if self._print_of(name)][-1:] if len(self._vouched) == 1 else []
+        doomed = [name for name in others if name not in spared] + [name for name in unfinished if name.fence <= self.fence]
         if doomed:
             self._require_fence()
         for name in doomed:

@@ -106,6 +106,8 @@ class Uploads:
                 _log.warning("%s: checkpoints stay on this machine from here on", error)
                 return
             except Exception as error:  # whatever it is: the training needs no store until its end
+                if not job.folder.exists():  # the key was finished meanwhile
+                    return
                 _log.warning(
                     "the checkpoint of step %d could not be sent (try %d): %s: %s; again in %.3g s",
                     job.record.step, tries, type(error).__name__, error, pause,

@@ -129,7 +129,7 @@ def train(
                 stop, overdue = ranks.any_of(stopping(), overdue, label="stop or save")
                 if stop:
                     keep(step, last=True)
-                    safe = keeper.drain()
+                    safe = ranks.broadcast(keeper.drain(), "drain")
                     raise Cancelled(f"{description}: asked to stop; step {step} of {config.steps} is kept{safe}")
                 with expecting("step", limit if step > first else FIRST_STEP * limit):
                     batch = data.next()
