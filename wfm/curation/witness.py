@@ -99,7 +99,7 @@ class Witness:
         finally:
             os.close(end)
         self._owner = os.getpid()
-        faulthandler.enable(self._pipe, all_threads=False)
+        faulthandler.enable(self._pipe)
         stopping.when_asked(self.asked)
 
 
