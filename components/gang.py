@@ -38,7 +38,7 @@ from wfm.artifacts import schema
 from wfm.artifacts.lease import start_of, this_process
 from wfm.artifacts.schema import Count, Short
 from wfm.crash_points import crash_point
-from wfm.errors import Cancelled, ConfigError, DataError, InputError, TryAgain
+from wfm.errors import Cancelled, ConfigError, DataError, InputError, Outcome, TryAgain
 from wfm.log import get_logger
 from wfm.pulse import Sign, Watch
 
@@ -74,7 +74,7 @@ _log = get_logger("wfm.stage")
 class End:
     """How a rank ended, or all of them."""
 
-    outcome: Annotated[str, Field(pattern="^(done|cached|wrong_input|try_again|cancelled|bug)$")]
+    outcome: Outcome
     reason: Annotated[str, Field(max_length=100_000)]
     exit_code: Annotated[int, Field(ge=0, lt=256)]
 
