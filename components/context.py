@@ -35,8 +35,6 @@ if TYPE_CHECKING:
 
 _SECONDS_OF_A_CALL = 7 * 86400.0
 ConfigT = TypeVar("ConfigT", bound=Config)
-_WAIT_SECONDS = 60.0
-"""How long a part that another process makes is waited for at a time; longer than a lease of a dead one lasts."""
 _LOOKS, _LOOKS_AT_ONCE = 512, 16
 """Parts that are looked for between two questions whether to stop, and requests at a time."""
 
@@ -207,13 +205,11 @@ class Context(Generic[ConfigT]):
         died."""
         if not payloads:
             return
-        work, began, wait_seconds = Counter[str](), time.monotonic(), 0.0
+        work, began, patient = Counter[str](), time.monotonic(), False
         with progress(len(payloads), self.node, "parts") as shown:
             while payloads:
                 held = {}
-                for name, answer in self._tasks(
-                    {name: {**one, "wait": wait_seconds} for name, one in payloads.items()}
-                ):
+                for name, answer in self._tasks({name: {**one, "patient": patient} for name, one in payloads.items()}):
                     if answer["held"]:
                         held[name] = payloads[name]
                     else:
@@ -224,14 +220,14 @@ class Context(Generic[ConfigT]):
                     self._go_on()
                 if held:
                     self.log.info("%s: other processes make %d of the parts: waiting for them", self.stage, len(held))
-                payloads, wait_seconds = held, _WAIT_SECONDS
+                payloads, patient = held, True
 
     def _tasks(self, payloads: dict[str, dict[str, Any]]) -> Iterator[tuple[str, dict[str, Any]]]:
         from wfm.parts.workers import map_tasks
 
         # a worker cannot be asked whether the stage is to stop
         function = run_part if self.scheduler else functools.partial(run_part, stopping=self.stop_requested)
-        return map_tasks(function, payloads, scheduler=self.scheduler)
+        return map_tasks(function, payloads, scheduler=self.scheduler, stopping=self.stop_requested)
 
     def _payload(
         self, name: str, key: str, inputs: Any, arguments: Any, function: Callable[..., Any]
@@ -285,8 +281,8 @@ def rates(work: Mapping[str, float], seconds: float) -> str:
 def run_part(payload: dict[str, Any], stopping: Callable[[], bool] | None = None) -> dict[str, Any]:
     """Make one part and commit it; called in a worker process.
 
-    Returns what it used, how much it did, its entry if it was ``made`` now, and whether another process ``held`` its lease for
-    longer than this one was to ``wait`` [s]. Raises Cancelled when ``stopping()`` turns true in that time.
+    Returns what it used, how much it did, its entry if it was ``made`` now, and whether another process ``held`` its lease; one
+    that is ``patient`` waits for that lease instead. Raises Cancelled when ``stopping()`` turns true while it waits.
     """
     from wfm.artifacts.lease import LeaseHeld
 
@@ -295,7 +291,9 @@ def run_part(payload: dict[str, Any], stopping: Callable[[], bool] | None = None
     usage, work, held = Usage(), Counter[str](), False
     made: dict[str, Any] | None = None
     try:
-        with store.lease(key, inputs=tuple(payload["needs"])).acquire(payload["wait"], stopping) as lease:
+        with store.lease(key, inputs=tuple(payload["needs"])).acquire(
+            None if payload["patient"] else 0, stopping
+        ) as lease:
             if not store.has_part(key):
                 part, work = _make_part(store, key, payload, usage, lease)
                 made = dataclasses.asdict(part.entry(payload["name"]))

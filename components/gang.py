@@ -240,7 +240,6 @@ class Gang:
             answer["stacks"] = dict(stacks)
         if self.rank:
             answer["written_by"] = f"rank {self.rank}"
-        crash_point("before_outcome")
         writing = threading.Thread(target=self.attempt.close, args=(answer,), daemon=True)
         writing.start()
         writing.join(_STORE_SECONDS)

@@ -112,3 +112,27 @@ class ActionSpec(Config):
             raise ConfigError(
                 f"actions have shape {np.shape(actions)}; the spec has {self.width} components: {', '.join(self.names)}"
             )
+
+
+CAMERA = "camera"
+"""How the names of components begin that move the camera."""
+ORBIT = "camera_orbit_rate"
+
+
+def camera_columns(spec: ActionSpec) -> list[int]:
+    """Which components move the camera."""
+    return [i for i, name in enumerate(spec.names) if name.startswith(CAMERA)]
+
+
+def is_moving(actions: np.ndarray, spec: ActionSpec) -> bool:
+    """Whether the camera moves by the actions `[T, A]`; without a camera action, whether anything does."""
+    chosen = camera_columns(spec) or list(range(spec.width))
+    return bool(np.any(np.abs(actions[:, chosen]) > 1e-6))
+
+
+def constant_rate(actions: np.ndarray, spec: ActionSpec, name: str = ORBIT) -> float | None:
+    """The value of action `name` over a window when it never changes, else None; None for a spec without it."""
+    if name not in spec.names or not len(actions):
+        return None
+    values = actions[:-1, spec.names.index(name)]
+    return float(values[0]) if np.allclose(values, values[0], rtol=0, atol=1e-4) else None

@@ -24,7 +24,7 @@ from pipelines.commands.console import (
     warn,
 )
 from pipelines.runs.display import duration, node_table
-from pipelines.runs.seen import cost_in_words, read_tries, see
+from pipelines.runs.seen import cost_in_words, ranges_in_words, read_tries, see
 from pipelines.runs.state import GOOD, RunState, read_state
 from wfm.errors import InputError
 from wfm.log import printable
@@ -111,9 +111,10 @@ def status(run_id: RunArgument = LAST, store: StoreOption = STORE_DEFAULT) -> No
         )
     if state.state == "waiting":
         say("no stage of it runs now, and no engine of ours looks after it: another may begin the next")
-    cost = cost_in_words(read_tries(found))
-    if cost:
-        say(cost)
+    tries = read_tries(found)
+    cost = cost_in_words(tries)
+    for words in [*ranges_in_words(tries), *([cost] if cost else [])]:
+        say(words)
     for name, node in state.nodes.items():
         if node.state in ("failed", "lost"):
             how = f"failed ({node.outcome})" if node.state == "failed" else "has no outcome"
@@ -138,6 +139,7 @@ def logs(
     stage: StageArgument,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on as the stage writes, until it ends.")] = False,
     attempt: Annotated[int | None, typer.Option(help="Which try (default: the last).")] = None,
+    rank: Annotated[int, typer.Option(min=0, help="Of a stage of several processes: whose log.")] = 0,
     store: StoreOption = STORE_DEFAULT,
 ) -> None:
     """Print what a stage wrote."""
@@ -149,10 +151,10 @@ def logs(
         one = state.nodes[stage] if state is not None else None
         why = f"it was {one.state}" if one is not None else "it never began"
         raise InputError(f"stage {stage} of run {found.id} has no log: {why} ({one.reason or one.why if one else ''})")
-    _print_log(found, stage, attempt, follow)
+    _print_log(found, stage, attempt, rank, follow)
 
 
-def _print_log(found: "Run", stage: str, attempt: int | None, follow: bool) -> None:
+def _print_log(found: "Run", stage: str, attempt: int | None, rank: int, follow: bool) -> None:
     """Print a try's log; with `follow` as it grows, try after try, until the stage has ended."""
     number, at, decoder = attempt or 0, 0, _decoder()
     while True:
@@ -161,7 +163,7 @@ def _print_log(found: "Run", stage: str, attempt: int | None, follow: bool) -> N
         if attempt is None and tries and tries[-1] != number:
             number, at, decoder = tries[-1], 0, _decoder()
         if number in tries:
-            data, at = found.follow_log(stage, number, at)
+            data, at = found.follow_log(stage, number, at, rank)
             print(printable(decoder.decode(data, final=over)), end="", flush=True)
         if over:
             return

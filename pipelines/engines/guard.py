@@ -9,8 +9,8 @@ they meet; nothing listens for that.
   checkpoint), then after the grace (at most 5 s for an orphan) SIGKILL to everything the stage ever started.
 - A rank ends: how is noted in FOLDER (``ended-<rank>``), where the others look. Those that do not end soon after rank 0, or
   after one that failed, are killed: they wait for one that is gone.
-- The stage ends: what it left behind is killed; children that fled to a session of their own are re-parented to the
-  guard (it is a sub-reaper), so they are found too.
+- The stage ends: what it left behind is killed (after a crash, those who saw it may first write down what they saw);
+  children that fled to a session of their own are re-parented to the guard (it is a sub-reaper), so they are found too.
 - The guard itself is killed: the kernel kills the stage (PR_SET_PDEATHSIG), and the run kills the stage's group.
 
 It writes two JSON lines to REPORT_FD: ``{"pid": ...}`` at the start; exit code, signal (of rank 0, or of the rank that made it
@@ -40,6 +40,9 @@ _AFTER_RANK_0_SECONDS = 5.0
 """For the other ranks to see that rank 0 is through."""
 _AFTER_A_FAILURE_SECONDS = 12.0
 """For the other ranks to keep what is whole, and for rank 0 to write the outcome."""
+_WITNESS_SECONDS = 10.0
+_CRASHES = (signal.SIGSEGV, signal.SIGBUS, signal.SIGFPE, signal.SIGILL, signal.SIGABRT)
+"""Signals of a process's own making."""
 
 
 def _prctl(option: int, value: int) -> None:
@@ -119,6 +122,15 @@ def _kill_all(group: int) -> None:
         except ChildProcessError:
             return
         time.sleep(0.01)
+
+
+def _hear_witnesses() -> None:
+    """A stage that crashed may have somebody beside it who now writes down at what (`wfm.curation.witness`)."""
+    until = time.monotonic() + _WITNESS_SECONDS
+    while _children() and time.monotonic() < until:
+        with contextlib.suppress(ChildProcessError):
+            os.waitpid(-1, os.WNOHANG)
+        time.sleep(0.02)
 
 
 def _watch(stage: list[int], grace: float, folder: str) -> dict[int, int]:
@@ -210,6 +222,8 @@ def main() -> None:
     stage = _start_ranks(command, ranks, folder)
     _report(report_fd, {"pid": stage[0]})
     ended = _watch(stage, grace, folder)
+    if any(os.WIFSIGNALED(status) and os.WTERMSIG(status) in _CRASHES for status in ended.values()):
+        _hear_witnesses()
     _kill_all(stage[0])
     rank = _decisive(ended)
     code = os.waitstatus_to_exitcode(ended[rank])

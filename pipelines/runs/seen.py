@@ -26,6 +26,7 @@ _FRESH_BEATS, _WATCHED_BEATS = 4.5, 2.5
 _SKEW_SECONDS = 900.0
 """Clocks are not that far apart: a beat older than this is not waited for."""
 _LOOK_SECONDS = 0.5
+_RANGES_TOLD = 8
 
 
 @dataclass(frozen=True)
@@ -104,6 +105,24 @@ def cost_in_words(tries: Iterable[Try]) -> str:
         return ""
     words = f"{len(found)} {'tries' if len(found) > 1 else 'try'}: {_spent(found)}"
     return f"{words}, of that {_spent(wasted)} in {len(wasted)} that made nothing" if wasted else words
+
+
+def ranges_in_words(tries: Iterable[Try]) -> list[str]:
+    """``encode_latents, of 7 ranges of parts: 4 done, 1 not begun; 3/7 lost: …; 6/7 running``: a line for each node, and number
+    of ranges, that was tried in ranges. The last try at a range counts."""
+    last: dict[tuple[str, str], dict[str, Try]] = {}
+    for one in tries:
+        if one.parts:
+            last.setdefault((one.node, one.parts.partition("/")[2]), {})[one.parts] = one
+    lines = []
+    for (node, of), ranges in last.items():
+        rest = [one for one in ranges.values() if one.state not in GOOD]
+        idle = int(of) - len(ranges) if of.isdecimal() and len(of) < 8 else 0
+        words = f"{len(ranges) - len(rest)} done" + (f", {idle} not begun" if idle > 0 else "")
+        told = [f"{one.parts} {one.state}" + (f": {one.reason}" if one.reason else "") for one in rest[:_RANGES_TOLD]]
+        more = [f"and {len(rest) - len(told)} more"] if len(rest) > len(told) else []
+        lines.append(f"{node}, of {of} ranges of parts: {'; '.join([words, *told, *more])}")
+    return lines
 
 
 def _spent(tries: Iterable[Try]) -> str:

@@ -52,7 +52,7 @@ def measure(size: str, pairs: int) -> None:
     new = (FRAMES - GIVEN) * places
 
     def decode() -> object:
-        return continue_tokens(ours, past, None, frames=FRAMES, choose=greedy)
+        return continue_tokens(ours, {"past": past}, frames=FRAMES, choose=greedy)
 
     def rival(batch: int) -> Callable[[], object]:
         ids = past.view(1, -1).expand(batch, -1)
@@ -76,7 +76,7 @@ def measure(size: str, pairs: int) -> None:
     @torch.no_grad()
     def prefill() -> object:
         cache = ours.new_cache(1, FRAMES, GRID)
-        condition = ours.condition(None, 1, FRAMES)
+        condition = ours.condition({}, 1, FRAMES)
         return ours.step(ours.patchify(past), condition, GRID, cache, last=True)
 
     def rival_prefill() -> object:

@@ -120,8 +120,8 @@ def passes(model: AutoregressiveTransformer, clips: list[tuple[Tensor, Tensor | 
     for tokens, actions in clips:
         given = tokens[:, :GIVEN]
         told = None if actions is None else actions.to(weight.dtype)
-        found = continue_with_drafts(model, given, told, frames=tokens.shape[1])
-        wanted = continue_tokens(model, given, told, frames=tokens.shape[1], choose=greedy)
+        found = continue_with_drafts(model, {"past": given, "actions": told}, frames=tokens.shape[1])
+        wanted = continue_tokens(model, {"past": given, "actions": told}, frames=tokens.shape[1], choose=greedy)
         made += tokens[:, GIVEN:].numel()
         counted += found.passes
         same += int(torch.equal(found.tokens, wanted))
@@ -178,8 +178,14 @@ def report(model: AutoregressiveTransformer, heads: int, clips: list[tuple[Tenso
         return run
 
     result = paired(
-        both(lambda past, actions, frames: continue_with_drafts(model, past, actions, frames=frames)),
-        both(lambda past, actions, frames: continue_tokens(model, past, actions, frames=frames, choose=greedy)),
+        both(
+            lambda past, actions, frames: continue_with_drafts(model, {"past": past, "actions": actions}, frames=frames)
+        ),
+        both(
+            lambda past, actions, frames: continue_tokens(
+                model, {"past": past, "actions": actions}, frames=frames, choose=greedy
+            )
+        ),
         pairs=pairs,
     )
     assert model.medusa is not None

@@ -38,7 +38,7 @@ class Node:
         *, redo: str = "",
     ) -> None:  # fmt: skip
         self.store, self.component = store, component
-        self.run: Run = store.runs.create({"pipeline": "test"})
+        self.run: Run = store.runs.create({"pipeline": "test", "nodes": [{"name": component, "stage": component}]})
         spec = {
             "schema_version": 1, "store": store.url, "run_id": self.run.id, "node": component, "stage": component,
             "component": component, "kind": "things", "config": dict(config), "redo": redo, "promote": "things/named",

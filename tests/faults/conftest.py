@@ -71,14 +71,14 @@ def calm(tmp_path_factory, film):
         return scenes[name](root / name)
 
     @functools.cache
-    def endpoint():
+    def server():
         return servers.enter_context(stage_runs.s3_server())
 
     def new_place(name, kind, folder):
         seed = scene(name).seed
         if kind == "disk":
             return stage_runs.Disk(seed, folder)
-        return stage_runs.Bucket(seed, f"bucket-{next(numbers)}", endpoint())
+        return stage_runs.Bucket(seed, f"bucket-{next(numbers)}", server().endpoint)
 
     def of(name, kind):
         if (name, kind) not in made:

@@ -24,7 +24,7 @@ class Calm:
 def kill_and_finish(
     calm: Calm, name: str, at: int, folder: Path, *, committed: bool | None = None, resumed: bool = False
 ) -> None:
-    """``at``: the number of the pass. ``committed``: whether the artifact must be there then; None: either. ``resumed``: another
+    """``at``: the number of the pass. ``committed``: whether the artifact must be there then; None: either. ``resumed``: a
     death comes before, in the middle of the work, since only who goes on from there passes the point."""
     order = calm.undisturbed.order
     passes = [index for index, passed in enumerate(order) if passed == name]

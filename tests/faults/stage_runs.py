@@ -290,8 +290,9 @@ def left_after_collection(job: Job) -> Counter[str]:
 
 
 @contextmanager
-def s3_server() -> Iterator[str]:
-    """moto's server behind a proxy that lets one put pass at a time, as S3 does; yields its address."""
+def s3_server() -> Iterator[Any]:
+    """moto's server behind a proxy that lets one put pass at a time, as S3 does; yields the proxy's class, with its address as
+    `endpoint` and the `plan` of what it spoils."""
     import threading
     from http.server import ThreadingHTTPServer
 
@@ -307,7 +308,8 @@ def s3_server() -> Iterator[str]:
     server.daemon_threads = True
     server.handle_error = lambda *_: None  # type: ignore[method-assign]  # a client that was killed hangs up
     threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_port}"
+    handler.endpoint = f"http://127.0.0.1:{server.server_port}"  # type: ignore[attr-defined]
+    yield handler
     server.shutdown()
     server.server_close()
     upstream.stop()

@@ -28,7 +28,7 @@ class Point(NamedTuple):
     leaves: str
     "What a death there leaves behind, at the last pass."
     committed: bool | None = False
-    """Whether the artifact is there after a death at the last pass. None: a thread passes it (the heart beat, uploads), how often
+    """Whether the artifact is there after a death at the last pass. None: a thread passes it (heart beat, uploads), how often
     is a matter of time; its first pass is meant."""
     on: tuple[str, ...] = ("disk", "s3")
     "Kinds of stores where it is passed."
@@ -41,7 +41,7 @@ class Point(NamedTuple):
 DISK, S3 = ("disk",), ("s3",)
 TABLE: dict[str, Point] = {
     # the record of the try, the lease
-    "attempt_noted": Point(SCENES, "the record of a try that never said how it ended"),
+    "after_attempt_open": Point(SCENES, "the record of a try that never said how it ended"),
     "lease_recorded": Point(SCENES, "a lease that never beat"),
     "after_lease": Point(SCENES, "a lease that nobody renews"),
     "before_release": Point(SCENES, "the lease of what is committed", committed=True),
@@ -50,6 +50,8 @@ TABLE: dict[str, Point] = {
     "attempt_opened": Point(SCENES, "an empty folder"),
     "before_run": Point(WHOLE, "an empty folder and the lease"),
     "before_ranks_are_told": Point(WHOLE, "a lease, and ranks that wait"),
+    "item_noted": Point((SPLIT,), "the note of a video that nobody works on: no proof against it"),
+    "item_done": Point((SPLIT,), "the same, of one that went well"),
     "before_part_commit": Point(PARTS, "a part's files without a manifest"),
     "after_part_commit": Point(PARTS, "a part whose lease nobody gives back"),
     "after_part": Point(PARTS, "all parts and no artifact"),

@@ -194,7 +194,7 @@ def test_greedy_tokens_are_those_of_the_peers_generate(axes, monkeypatch) -> Non
     )
     assert len(theirs[:, given:].unique()) > 5  # a sequence that repeats one token would agree by chance
     for use_cache in (True, False):
-        mine = continue_tokens(ours, past, None, frames=frames, choose=greedy, use_cache=use_cache)
+        mine = continue_tokens(ours, {"past": past}, frames=frames, choose=greedy, use_cache=use_cache)
         assert torch.equal(mine.flatten(1), theirs)
 
 

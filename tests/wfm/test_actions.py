@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from wfm.actions import ActionSpec
+from wfm.actions import ActionSpec, constant_rate, is_moving
 from wfm.errors import ConfigError, InputError
 
 SPEC = ActionSpec(
@@ -59,3 +59,26 @@ def test_what_lies_far_outside_of_training_is_named() -> None:
     assert "x" not in about
     with pytest.raises(ConfigError, match="wanted low and high of yaw, x"):
         SPEC.far(track, {"low": [0.0], "high": [1.0]})
+
+
+CAMERA_SPEC = ActionSpec(
+    names=("camera_orbit_rate", "actor_velocity"), units=("deg/s", "m/s"), frame="f", mean=(0.0, 0.0), scale=(30.0, 1.0)
+)
+
+
+def test_only_the_camera_counts_as_motion() -> None:
+    actions = np.zeros((5, 2), np.float32)
+    actions[:, 1] = 1
+    assert not is_moving(actions, CAMERA_SPEC)
+    actions[2, 0] = -20
+    assert is_moving(actions, CAMERA_SPEC)
+    assert is_moving(np.ones((3, 1)), ActionSpec(names=("x",), units=("m",), mean=(0.0,), scale=(1.0,)))
+
+
+def test_constant_rate_ignores_the_action_after_the_window() -> None:
+    actions = np.full((5, 2), 40.0, np.float32)
+    actions[-1] = 0
+    assert constant_rate(actions, CAMERA_SPEC, "camera_orbit_rate") == 40
+    actions[2, 0] = 41
+    assert constant_rate(actions, CAMERA_SPEC, "camera_orbit_rate") is None
+    assert constant_rate(actions, CAMERA_SPEC, "zoom") is None

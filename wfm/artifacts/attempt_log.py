@@ -28,7 +28,7 @@ class Piece(NamedTuple):
     name: str
 
 
-@dataclass
+@dataclass(eq=False)
 class _Growing:
     start: int
     size: int = 0
@@ -79,12 +79,13 @@ class LogPieces:
     def ship(self, objects: Objects, folder: str) -> None:
         """Write what the store lacks, and delete what fell out; always to the same place. Raises what the store raises; the
         next call goes on."""
-        while True:
+        with self._lock:  # looked at once: one who writes on meanwhile must not keep this going
+            unsaved = [piece for piece in self._pieces if piece.unsaved]
+        for piece in unsaved:
             with self._lock:
-                piece = next((each for each in self._pieces if each.unsaved), None)
-                if piece is None:
-                    break
                 data, piece.unsaved = bytes(piece.data), False
+                if piece not in self._pieces:  # fallen out by now
+                    continue
                 piece.stored = True  # or may be, if the next line raises: to be deleted when it falls out
             try:
                 objects.replace(_path(folder, piece), data)

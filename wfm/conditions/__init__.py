@@ -2,10 +2,10 @@
 knows none of these; the data carry named tensors, and each condition reads its own.
 
     condition        Condition: the protocol; View, what it may read of a window; the registry and its entry points
-    past             the given frames
+    past             the given frames, in pixels, latents or tokens
     extrapolation    what constant motion makes of them
     text             the caption's embeddings
-    action           the action vector of each frame
+    action           the action vector of each frame; action_features: a vector of each latent frame of it
     camera           the camera's rates alone
     tracks           the signals that conditions make of a clip's frames
 

@@ -9,13 +9,10 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 
-from wfm.actions import ActionSpec
+from wfm.actions import CAMERA, ActionSpec, camera_columns
 from wfm.conditions.action import Action
 from wfm.conditions.condition import View, action_spec
 from wfm.errors import InputError
-
-PREFIX = "camera"
-ORBIT = "camera_orbit_rate"
 
 
 class Camera(Action):
@@ -31,7 +28,7 @@ class Camera(Action):
         if not found.width:
             raise InputError(
                 f"condition 'camera': the data set's actions are {', '.join(action_spec(meanings).names) or 'none'}, of which "
-                f"none begins with {PREFIX!r}; leave it out"
+                f"none begins with {CAMERA!r}; leave it out"
             )
         return self._of(found)
 
@@ -40,31 +37,12 @@ class Camera(Action):
         raw = view.signals.get("actions")
         if raw is None:
             return {}
-        chosen = columns(action_spec(view.meanings))
+        chosen = camera_columns(action_spec(view.meanings))
         return self._with_presence(self.spec.normalise(raw[..., chosen]), view)
-
-
-def columns(spec: ActionSpec) -> list[int]:
-    """Which components move the camera."""
-    return [i for i, name in enumerate(spec.names) if name.startswith(PREFIX)]
 
 
 def camera_spec(spec: ActionSpec) -> ActionSpec:
     """The camera's part of an action spec; null without any."""
-    chosen = columns(spec)
+    chosen = camera_columns(spec)
     parts = {name: tuple(getattr(spec, name)[i] for i in chosen) for name in ("names", "units", "mean", "scale")}
     return spec.model_copy(update=parts) if chosen else ActionSpec.null()
-
-
-def is_moving(actions: np.ndarray, spec: ActionSpec) -> bool:
-    """Whether the camera moves by the actions `[T, A]`; without a camera action, whether anything does."""
-    chosen = columns(spec) or list(range(spec.width))
-    return bool(np.any(np.abs(actions[:, chosen]) > 1e-6))
-
-
-def constant_rate(actions: np.ndarray, spec: ActionSpec, name: str = ORBIT) -> float | None:
-    """The value of action `name` over a window when it never changes, else None; None for a spec without it."""
-    if name not in spec.names or not len(actions):
-        return None
-    values = actions[:-1, spec.names.index(name)]
-    return float(values[0]) if np.allclose(values, values[0], rtol=0, atol=1e-4) else None

@@ -2,8 +2,9 @@
 
 A condition says, in one file,
 
-    reads      what it takes of windows: `read(view)` -> named arrays, the same in training and in generation; and, where the
-               data have no such signal, `track(frames)`: how it is made of a clip's frames
+    reads      what it takes of windows: `read(view)` -> named arrays, the same in training and in generation, those that are
+               video for the model's tokenizer to encode; and, where the data have no such signal, `track(frames)`: how it is
+               made of a clip's frames
     encoder    a module: the batch's tensors -> what enters the model, at the width that `width` says
     slot       where that enters (`wfm.models.slots`)
     null       where it is absent nothing enters: the model is then exactly the one without it
@@ -16,7 +17,7 @@ one imports its file: keep what is heavy inside `encoder` where planning should 
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 import numpy as np
 import pydantic
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
     from torch import nn
 
     from wfm.data.signals import Track
+
+Reads = Literal["past", "frames", "signals", "actions", "captions"]
 
 CONDITIONS = Registry(
     "wfm.conditions",
@@ -59,6 +62,9 @@ class View:
     "Frames a second [1/s]."
     meanings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     "What the numbers of a signal are, as the clips' sidecars say it."
+    frames: np.ndarray | None = None
+    """The given frames uint8 `[N, P, H, W, 3]`, in generation; None in training, where windows were encoded before, and what is
+    video among a condition's tensors with them (`encode_latents`)."""
 
 
 class Condition(Config):
@@ -70,6 +76,12 @@ class Condition(Config):
     "Names of its tensors in a batch, the first of which is the condition itself; empty: one, called as the condition is."
     slot: ClassVar[Slot]
     "Where it enters."
+    encoded: ClassVar[tuple[str, ...]] = ()
+    """Those of its tensors that are latents or tokens: `read` gives video uint8 `[N, T, H, W, 3]`, the given frames first, for
+    the model's own tokenizer to encode."""
+    reads: ClassVar[tuple[Reads, ...]] = ("frames", "signals")
+    """What it reads: the past as it is (pixels or encoded), pixels of the given frames, signals, the actions among these,
+    captions. A long future stays encoded between windows unless one reads pixels."""
     replaces: ClassVar[tuple[str, ...]] = ()
     "Conditions that a model with this one goes without."
     dropout: Share = pydantic.Field(0.1)
@@ -93,6 +105,15 @@ class Condition(Config):
         """This condition with what the data say of their signals taken into its spec. Raises InputError where that is
         another."""
         return self
+
+    def require_given(self, frames: int) -> None:
+        """Raise ConfigError where a past of so many video frames is none that this condition can follow."""
+        return None
+
+    def own_fields(self) -> dict[str, Any]:
+        """What the configuration of a network that has fields of its own for this condition says in them, as far as it follows
+        from what the data mean."""
+        return {}
 
     def read(self, view: View) -> dict[str, np.ndarray]:
         """The arrays `[N, ...]` of windows by the names of `tensor_names()`; `has_<name>` bool `[N]` beside the first where
@@ -155,9 +176,11 @@ def parse(values: Mapping[str, Mapping[str, Any]]) -> dict[str, Condition]:
     return found
 
 
-def of_slots(slots: Mapping[str, SlotConfig]) -> dict[str, Condition]:
-    """The conditions that a model's configuration holds by spec."""
-    return parse({name: slot.spec for name, slot in slots.items()})
+def of_slots(slots: Mapping[str, SlotConfig], meanings: Mapping[str, Mapping[str, Any]]) -> dict[str, Condition]:
+    """The conditions of a model, by the specs in its configuration; those that this has fields for mean what its card says
+    (`meanings`)."""
+    found = parse({name: slot.spec for name, slot in slots.items()})
+    return {name: one if slots[name].spec else one.described(meanings) for name, one in found.items()}
 
 
 def encoders(

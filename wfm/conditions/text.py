@@ -7,9 +7,10 @@ nothing.
 
 from typing import ClassVar, Literal
 
+import numpy as np
 import pydantic
 
-from wfm.conditions.condition import Condition
+from wfm.conditions.condition import Condition, Reads, View
 from wfm.config import Natural
 from wfm.models.slots import Geometry, Slot, SlotConfig
 
@@ -19,6 +20,7 @@ class Text(Condition):
 
     name: ClassVar[str] = "text"
     tensors: ClassVar[tuple[str, ...]] = ("text", "text_lengths")
+    reads: ClassVar[tuple[Reads, ...]] = ("captions",)
     slot: ClassVar[Slot] = "context"
 
     embed_dim: int = pydantic.Field(1024, ge=1)
@@ -33,6 +35,10 @@ class Text(Condition):
     "How embeddings are kept."
     dropout: float = pydantic.Field(0.2, ge=0, le=1)
     "Share of samples trained with an empty text in place of their own (Cosmos code: 0.2; paper: 0)."
+
+    def read(self, view: View) -> dict[str, np.ndarray]:
+        """Nothing of a window's signals: embeddings stand beside them, of training captions and of prompts alike."""
+        return {}
 
     def width(self, geometry: Geometry) -> int:
         """Of one token."""

@@ -28,6 +28,7 @@ from typing import TYPE_CHECKING, Any
 from wfm.artifacts import schema
 from wfm.artifacts.address import NAME_PATTERN
 from wfm.artifacts.schema import Count, Short
+from wfm.crash_points import crash_point
 from wfm.curation.step import Skip
 from wfm.curation.trial import decode_in_own_process
 from wfm.curation.witness import Witness
@@ -122,6 +123,7 @@ def watch(
             raise Skip(CODE, note.poisoned)
     _witness.begins(store, note.stem, own_memory())
     dataclasses.replace(note, worker=_this_worker()).write(store)
+    crash_point("item_noted")
     end = threading.Timer(seconds or 0, _give_up, (note.stem, seconds))
     end.daemon = True
     if seconds:
@@ -131,6 +133,7 @@ def watch(
     finally:  # also after an exception, which is not a crash
         end.cancel()
         _witness.ends(note.stem)
+        crash_point("item_done")
         store.objects.delete(note.path)
         if suspect:
             _delete_deaths(store, note)

@@ -11,8 +11,7 @@ import numpy as np
 import torch
 
 from wfm.artifacts.atomic import put_in_place, require_free, write_new
-from wfm.conditions.action import Action
-from wfm.conditions.text import Text
+from wfm.conditions.condition import Reads
 from wfm.errors import ConfigError, InputError
 from wfm.generation.action_files import read_actions
 from wfm.generation.camera_files import read_camera
@@ -86,13 +85,10 @@ def generate_from_files(
     mode = mode or world.family.mode_of("")
     given = read_past(Path(past), card)
     actions, note = _actions(world, action_file, camera_file, total)
-    met = [
-        name
-        for name, value in ((Text.name, text or negative_text), (Action.name, actions))
-        if value is not None and len(value)
-    ]
+    told: dict[Reads, Any] = {"captions": text or negative_text or None, "actions": actions}
+    met = world.reading.that_read(*(what for what, value in told.items() if value is not None))
     dropped = card.sampling.guidance.drop if guidance is not None else ()  # type: ignore[attr-defined]
-    if guidance not in (None, 1.0) and not set(met) & set(dropped):
+    if guidance not in (None, 1.0) and not met.keys() & set(dropped):
         raise ConfigError(
             f"guidance is {guidance} and nothing that it moves away from is given ({', '.join(dropped)}): it would change "
             "nothing; give a caption, actions or a camera path, or leave it out"

@@ -55,8 +55,8 @@ def open_world(
         inputs={role: artifact.key for role, artifact in inputs.items()},
     )
     world = WorldModel(tokenizer, model, model_card, card)
-    if set(world.reading.conditions) != set(conditions):
-        has, said = (", ".join(sorted(names)) or "none" for names in (world.reading.conditions, conditions))
+    if set(world.reading.further) != set(conditions):
+        has, said = (", ".join(sorted(names)) or "none" for names in (world.reading.further, conditions))
         raise ConfigError(f"conditions: the model was trained with {has}, the config names {said}: name those")
     return world
 

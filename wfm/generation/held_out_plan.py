@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from wfm.actions import ActionSpec
-from wfm.conditions.camera import constant_rate, is_moving
+from wfm.actions import ActionSpec, constant_rate, is_moving
 from wfm.data.signals import read_signals
 from wfm.data.windows import hashed_place, window_row
 from wfm.errors import InputError

@@ -1,5 +1,7 @@
 """What the conditions of a model read of each window of a future."""
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -7,9 +9,7 @@ import torch
 from torch import Tensor
 
 from wfm.actions import ActionSpec
-from wfm.conditions.action import Action
-from wfm.conditions.condition import Condition, View, of_slots
-from wfm.conditions.extrapolation import Extrapolation
+from wfm.conditions.condition import Condition, Reads, View, of_slots
 from wfm.data.loader import as_frames, as_video
 from wfm.errors import ConfigError
 from wfm.generation.rollout import Given
@@ -17,29 +17,45 @@ from wfm.models.slots import slots_of
 
 
 class ConditionReading:
-    """Of a model with `config`, whose actions mean `spec`, at `fps` frames a second; tensors are like `weight`."""
+    """Of a model with `config`, whose actions mean `spec`, at `fps` frames a second; tensors are like `weight`. meanings: what
+    else its card says of what conditions mean."""
 
-    def __init__(self, config: Any, spec: ActionSpec, fps: float, weight: Tensor) -> None:
-        slots = slots_of(config)
-        self.conditions: dict[str, Condition] = of_slots(getattr(config, "conditions", {}))
-        "Those that the model's configuration has no fields of its own for."
-        self.spec, self.fps, self.weight = spec, fps, weight
-        self.readers = [*self.conditions.values(), *([Action(spec=spec)] if "action" in slots else [])]
-        self.extrapolates = "extrapolation" in slots
-        self.encoded: tuple[str, ...] = Extrapolation.tensor_names() if self.extrapolates else ()
-        self.frames = self.extrapolates or bool(self.conditions)
+    def __init__(
+        self,
+        config: Any,
+        spec: ActionSpec,
+        fps: float,
+        weight: Tensor,
+        meanings: Mapping[str, Mapping[str, Any]] = MappingProxyType({}),
+    ) -> None:
+        self.meanings = {"actions": spec.resolved(), **meanings}
+        self.conditions: dict[str, Condition] = of_slots(slots_of(config), self.meanings)
+        self.further = tuple(getattr(config, "conditions", {}))
+        "Those that its configuration has no fields of its own for."
+        self.fps, self.weight = fps, weight
+        self.encoded = tuple(name for one in self.conditions.values() for name in one.encoded)
+        self.frames = bool(self.that_read("frames"))
+
+    def that_read(self, *what: Reads) -> dict[str, Condition]:
+        """The conditions that read any of these."""
+        return {name: one for name, one in self.conditions.items() if set(what) & set(one.reads)}
+
+    def require_given(self, frames: int) -> None:
+        """Raise ConfigError where a condition cannot follow a past of so many video frames."""
+        for condition in self.conditions.values():
+            condition.require_given(frames)
 
     def tensors(self, past: Tensor | None, beside: Given, start: int, length: int) -> dict[str, Tensor]:
         """See `wfm.generation.rollout.Reading`."""
         pixels = None if past is None else as_frames(past).cpu().numpy()
-        view = View(self._signals(pixels, beside, start, length), length, self.fps, {"actions": self.spec.resolved()})
-        arrays = {name: x for reader in self.readers for name, x in _of_all(reader, view).items()}
+        view = View(self._signals(pixels, beside, start, length), length, self.fps, self.meanings, pixels)
+        arrays = {name: x for one in self.conditions.values() for name, x in _of_all(one, view).items()}
         read = {name: torch.from_numpy(x) for name, x in arrays.items()}
         found = {name: x.to(self.weight if x.is_floating_point() else self.weight.device) for name, x in read.items()}
-        if past is not None and pixels is not None and self.extrapolates:
-            given = pixels.shape[1]
-            future = torch.from_numpy(Extrapolation(given_frames=given).video(pixels, length)[:, given:])
-            found[self.encoded[0]] = torch.cat([past, as_video(future).to(past)], dim=2)
+        if past is not None:  # what is given enters as it is, not by 8 bits a colour
+            given = past.shape[2]
+            for name in read.keys() & set(self.encoded):
+                found[name] = torch.cat([past, as_video(read[name][:, given:]).to(past)], dim=2)
         return {**found, **beside.text}
 
     def _signals(self, pixels: np.ndarray | None, beside: Given, start: int, length: int) -> dict[str, np.ndarray]:

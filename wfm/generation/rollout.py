@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from wfm.data.seeds import derived_seed
 from wfm.errors import ConfigError
 from wfm.generation.config import SamplingConfig
-from wfm.models.family import Ask, Drawing
+from wfm.models.family import PAST, Ask, Drawing
 from wfm.models.finite import require_finite
 from wfm.models.video_tokenizer import VideoTokenizer
 
@@ -57,7 +57,7 @@ class Reading(Protocol):
 
     def tensors(self, past: Tensor | None, beside: Given, start: int, length: int) -> dict[str, Tensor]:
         """By name, of the window of `length` frames from `start` on; past `[B, 3, P, H, W]` its given frames, None where none
-        reads them."""
+        reads them and they stay encoded."""
 
 
 @dataclass(frozen=True)
@@ -107,12 +107,14 @@ class Rollout:
             start = known.shape[-3] - given
             frames = min(longest, wanted - start)
             ask = Ask(
-                past=known[..., start:, :, :],
                 frames=frames,
                 seeds=[seed if window == 0 else derived_seed(seed, window) for seed in seeds],
                 mode=mode,
                 sampling=self.sampling,
-                tensors=self.reading.tensors(None, beside, start * step, 1 + (frames - 1) * step),
+                tensors={
+                    **self.reading.tensors(None, beside, start * step, 1 + (frames - 1) * step),
+                    PAST: known[..., start:, :, :],
+                },
                 negative=beside.negative,
             )
             found = self.drawing.draw(self.model, ask)
@@ -137,7 +139,6 @@ class Rollout:
         tokenizer's reconstruction."""
         tensors = self.reading.tensors(past, beside, start, length)
         ask = Ask(
-            past=self._encoded(past),
             frames=latent_frames(self.tokenizer, length),
             seeds=seeds,
             mode=mode,

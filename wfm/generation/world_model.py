@@ -19,7 +19,6 @@ import torch
 from torch import Tensor, nn
 
 from wfm.actions import ActionSpec
-from wfm.conditions.text import Text
 from wfm.config import Config
 from wfm.errors import ConfigError, DataError
 from wfm.generation.config import SamplingConfig, with_sampling
@@ -84,15 +83,10 @@ class WorldModel:
         self._prompts: PromptEncoder | None = None
         self._warned: set[str] = set()
         self.decoder: Shows | None = None
-        shown = model_card.extra.get("extrapolate_from", card.past_frames)
-        if self.drawing.shown_motion(model) and shown != card.past_frames:
-            raise ConfigError(
-                f"the model was trained to be shown what follows {shown} frames, and is asked with {card.past_frames}: "
-                f"set past_frames={shown}"
-            )
         weight = next(self.model.parameters())
-        self.reading = ConditionReading(model.config, model_card.action_spec, card.fps, weight)
-        self._require_motion(card.past_frames)
+        meanings = {"extrapolated": {"given_frames": model_card.extra.get("extrapolate_from", 0)}}
+        self.reading = ConditionReading(model.config, model_card.action_spec, card.fps, weight, meanings)
+        self.reading.require_given(card.past_frames)
         for frames in (card.past_frames, card.num_frames):
             latent_frames(self.tokenizer, frames)
 
@@ -104,7 +98,7 @@ class WorldModel:
     @property
     def reads_text(self) -> bool:
         """Whether the model was trained with captions."""
-        return self.drawing.reads_text(self.model)
+        return bool(self.reading.that_read("captions"))
 
     def open_text(self, folder: str = "") -> PromptEncoder:
         """The encoder of this model's captions, opened once; `folder`: see `PromptEncoder.of_model`."""
@@ -238,7 +232,8 @@ class WorldModel:
     def _embedded(self, text: Sequence[str]) -> dict[str, Tensor]:
         embeddings, lengths = self.open_text().encode(text)
         weight = next(self.model.parameters())
-        return dict(zip(Text.tensor_names(), (embeddings.to(weight), lengths.to(weight.device)), strict=True))
+        (reader,) = self.reading.that_read("captions").values()  # as `open_text` has looked
+        return dict(zip(reader.tensor_names(), (embeddings.to(weight), lengths.to(weight.device)), strict=True))
 
     def _check(self, past: Tensor, total: int, seeds: list[int]) -> None:
         if past.ndim != 5 or past.shape[1] != 3 or tuple(past.shape[3:]) != self.card.size:
@@ -250,18 +245,11 @@ class WorldModel:
         for seed in seeds:
             check_seed(seed)
         given = past.shape[2]
-        self._require_motion(given)
+        self.reading.require_given(given)
         latent_frames(self.tokenizer, given)
         if not given < min(total, self.card.num_frames):
             raise ConfigError(
                 f"{given} frames given, {total} wanted, windows of {self.card.num_frames}: nothing to predict"
-            )
-
-    def _require_motion(self, given: int) -> None:
-        if given < 2 and self.drawing.shown_motion(self.model):
-            raise ConfigError(
-                f"past_frames is {given}; this model is shown what the motion of the given frames leads to (extrapolate), and "
-                "one frame has none: give 2 or more"
             )
 
 

@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 PARTS = ("card", "network", "fit", "draw")
 """Into what a family's code is divided for keys: reading its labels, running its network, training it, drawing from it."""
 
+PAST = "past"
+"""The tensor of the given frames."""
+
 FAMILIES = Registry(
     "wfm.families",
     "family",
@@ -173,6 +176,8 @@ class Fitting(ABC):
     `config` is the family's training config, `data` a `wfm.training.encoded.Encoded`.
     """
 
+    own: ClassVar[tuple[str, ...]] = ()
+    "Names of the conditions that the network's config has fields for; of all others it is told as `conditions`."
     free_fields: ClassVar[frozenset[str]] = frozenset()
     "Fields of the network's config in which a model that training goes on from may differ."
     new_tensors: ClassVar[tuple[str, ...]] = ()
@@ -220,8 +225,6 @@ class Fitting(ABC):
 class Ask:
     """One window that a `Drawing` is to fill: past given, future wanted, in the tokenizer's space."""
 
-    past: "Tensor"
-    "Latents `[B, C, p, h, w]` in the tokenizer's units, or tokens int64 `[B, p, h, w]`."
     frames: int
     "Latent frames of the whole window, the given ones included."
     seeds: list[int]
@@ -231,10 +234,15 @@ class Ask:
     sampling: Any
     "The family's sampling config."
     tensors: "Mapping[str, Tensor]" = field(default_factory=dict)
-    """Of the model's conditions, by the names of their tensors, `[B, ...]` each (`wfm.conditions`); a condition whose tensors
-    are not here is absent."""
+    """Of the model's conditions, by the names of their tensors, `[B, ...]` each (`wfm.conditions`), the past among them; a
+    condition whose tensors are not here is absent."""
     negative: "Mapping[str, Tensor]" = field(default_factory=dict)
     "Tensors of a negative prompt, `[1, ...]`, which guidance moves away from."
+
+    @property
+    def past(self) -> "Tensor":
+        """What is given: latents `[B, C, p, h, w]` in the tokenizer's units, or tokens int64 `[B, p, h, w]`."""
+        return self.tensors[PAST]
 
 
 class Drawing(ABC):
@@ -247,14 +255,6 @@ class Drawing(ABC):
     def draw(self, model: Any, ask: Ask) -> "Tensor":
         """The whole window, `[B, C, frames, h, w]` or `[B, frames, h, w]`, its given frames as they are. Raises ConfigError
         for a mode that this model does not have."""
-
-    def reads_text(self, model: Any) -> bool:
-        """Whether the model was trained with captions."""
-        return False
-
-    def shown_motion(self, model: Any) -> bool:
-        """Whether the model is shown what constant motion makes of the past."""
-        return False
 
     def watched(self, model: Any) -> "nn.Module":
         """The module whose passes progress is counted by."""

@@ -63,6 +63,13 @@ class DotProductAttention(nn.Module):
         `wfm.parallel.attention`."""
         return attention(q, k, v, q_segments, kv_segments, mask=mask, kernel=self.kernel)
 
+    def visible(self, q: Tensor, k: Tensor, v: Tensor, seen: Tensor) -> Tensor:
+        """A dense batch against keys of which some are not there yet: q `[B, N, H, D]`, k and v `[B, M, H_kv, D]`, seen bool
+        `[M]` -> `[B, N, H, D]`. Of fixed shapes, for a compiled decode."""
+        q, k, v = (part.transpose(1, 2) for part in (q, k, v))
+        out = F.scaled_dot_product_attention(q, k, v, attn_mask=seen[None, None, None], enable_gqa=True)
+        return out.transpose(1, 2)
+
 
 class Attention(nn.Module):
     """Multi-head attention with per-head RMSNorm on queries and keys, rotary positions, no biases (Cosmos section
@@ -145,6 +152,11 @@ class Attention(nn.Module):
             mask=mask,
         )
         return self.to_out[0](out.reshape(*q.shape[:-2], q.shape[-2] * q.shape[-1]))
+
+    def attend_visible(self, q: Tensor, k: Tensor, v: Tensor, seen: Tensor) -> Tensor:
+        """`attend` to those keys of `[B, M, H_kv, D]` that are `seen` (bool `[M]`), by the core's `visible`: `[B, N, d]`."""
+        found = self.core.visible(q, k, v, seen)  # type: ignore[operator]
+        return self.to_out[0](found.flatten(2))
 
     def forward(
         self,

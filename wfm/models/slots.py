@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 import pydantic
 
 from wfm.config import Config, Share
+from wfm.errors import ConfigError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -81,6 +82,20 @@ def slots_of(config: Any) -> dict[str, SlotConfig]:
 def of_slot(conditions: Mapping[str, SlotConfig], slot: Slot) -> dict[str, SlotConfig]:
     """Those that enter at `slot`, in order."""
     return {name: one for name, one in conditions.items() if one.slot == slot}
+
+
+def require_known(
+    tensors: "Mapping[str, Tensor]", present: "Mapping[str, Tensor]", slots: Mapping[str, SlotConfig]
+) -> None:
+    """Raise ConfigError for a tensor or a condition that a model of these `slots` does not have."""
+    known = {tensor for one in slots.values() for tensor in one.tensors}
+    its = ", ".join(slots) or "none"
+    for name, found in tensors.items():
+        if name not in known:
+            raise ConfigError(f"{name} {list(found.shape)} given, and this model takes none; its conditions: {its}")
+    for name in present:
+        if name not in slots:
+            raise ConfigError(f"present.{name}: this model has no such condition; its: {its}")
 
 
 def require_names(conditions: Mapping[str, SlotConfig], taken: Mapping[str, str], slots: tuple[Slot, ...]) -> None:

@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Generator, Iterator, Mapping
 from typing import Any, TypeVar
 
-from wfm.errors import InputError, MissingPackage, TryAgain, WfmError
+from wfm.errors import Cancelled, InputError, MissingPackage, TryAgain, WfmError
 from wfm.log import Progress, get_logger
 from wfm.parts.dask_settings import local_settings, variable
 
@@ -44,15 +44,19 @@ def map_tasks(
     scheduler: str = "",
     progress: Progress | None = None,
     max_in_flight: int = 0,
+    stopping: Callable[[], bool] = lambda: False,
 ) -> Iterator[tuple[str, Answer]]:
     """(name, result) of every task, as they finish.
 
     ``scheduler`` is the address of a running Dask scheduler; empty runs the tasks here, in order. At most ``max_in_flight``
     tasks are handed out at a time (0: two for each worker thread). A task whose worker is lost is given to another one, as
     often as its scheduler allows (`dask_settings`), then `TryAgain` names it. Any error of a task is raised here with its name,
-    and the tasks that wait are cancelled. Raises `TryAgain` when the scheduler cannot be reached.
+    and the tasks that wait are cancelled. Raises `TryAgain` when the scheduler cannot be reached, `Cancelled` when
+    ``stopping()`` turns true while workers are at work: what they have committed stays.
     """
-    done = _in_process(function, tasks) if not scheduler else _on_dask(function, tasks, scheduler, max_in_flight)
+    done = (
+        _in_process(function, tasks) if not scheduler else _on_dask(function, tasks, scheduler, max_in_flight, stopping)
+    )
     with contextlib.closing(done):
         for name, answer in done:
             if progress is not None:
@@ -142,7 +146,11 @@ def _in_process(
 
 
 def _on_dask(
-    function: Callable[[Payload], Answer], tasks: Mapping[str, Payload], scheduler: str, max_in_flight: int
+    function: Callable[[Payload], Answer],
+    tasks: Mapping[str, Payload],
+    scheduler: str,
+    max_in_flight: int,
+    stopping: Callable[[], bool],
 ) -> Generator[tuple[str, Answer], None, None]:
     import dask
     from distributed import Client, as_completed
@@ -169,7 +177,7 @@ def _on_dask(
                     return
 
         hand_out()
-        for future in finished:
+        for future in _each(finished, stopping):
             name = names.pop(future.key)
             yield name, _answer(name, future)
             hand_out()
@@ -177,6 +185,21 @@ def _on_dask(
         finished.clear()
         with contextlib.suppress(Exception):
             client.close(timeout=5)
+
+
+def _each(finished: Any, stopping: Callable[[], bool]) -> Iterator[Any]:
+    """The futures of Dask's `as_completed`, while nobody asks to stop: a part may take longer than a stage is given to end."""
+    while True:
+        while not finished.has_ready() and not finished.is_empty():
+            if stopping():
+                raise Cancelled("asked to stop while workers were at work; what they have made is kept")
+            with finished.thread_condition:
+                finished.thread_condition.wait(timeout=0.1)
+        try:
+            future = next(finished)
+        except StopIteration:
+            return
+        yield future
 
 
 class _Limit:

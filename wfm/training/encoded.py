@@ -14,8 +14,7 @@ import numpy as np
 import torch
 
 from wfm.actions import ActionSpec
-from wfm.conditions.action import Action
-from wfm.conditions.condition import Condition, View
+from wfm.conditions.condition import Condition, View, action_spec
 from wfm.data.captions import read_text
 from wfm.data.dataset_parts import split_files
 from wfm.data.loader import ArrayDataset, read_latents
@@ -41,6 +40,9 @@ class Encoded:
     "Which encoder made the captions' embeddings (encoder, identity, max_length, dtype); None: they were not encoded."
     conditions: Mapping[str, Condition] = field(default_factory=dict)
     "What the model is conditioned on besides, as the data describe it."
+    own: Mapping[str, Condition] = field(default_factory=dict)
+    """Conditions that the network's configuration has fields for, as the data describe them; of one that another replaces, what
+    it is without data."""
 
 
 def read_encoded(
@@ -48,28 +50,35 @@ def read_encoded(
     signals: "Artifact | None" = None,
     text: "Artifact | None" = None,
     conditions: Mapping[str, Condition] | None = None,
+    own: Mapping[str, Condition] | None = None,
 ) -> Encoded:
-    """Fetch and read encoded windows with what goes with them; `conditions` read theirs of the signals. Raises DataError when
-    there are no training samples, or one of them lacks its signals or text."""
+    """Fetch and read encoded windows with what goes with them; `conditions`, and those that the network has fields of its
+    `own` for, read theirs of the signals. Raises DataError when there are no training samples, or one of them lacks its signals
+    or text."""
     splits = {split: read_split(latents, split, signals, text) for split in ("train", "val")}
     train_split = splits["train"]
     if train_split is None:
         raise DataError(f"latents {latents.key[:12]} hold no training samples: encode the split 'train'")
     said = json.loads(signals.fetch("signals.json").read_text()) if signals is not None else {}
     meanings = {name: one["meaning"] for name, one in said.items()}
-    action = Action().described(meanings)
-    more = {name: one.described(meanings) for name, one in (conditions or {}).items()}
+    extrapolate_from = int(latents.manifest.config.get("extrapolate_from", 0))
+    known = {**meanings, "extrapolated": {"given_frames": extrapolate_from}}
+    more, described = (
+        {name: one.described(known) for name, one in (which or {}).items()} for which in (conditions, own)
+    )
+    replaced = {name for one in more.values() for name in one.replaces}
     fps = float(np.mean(sorted(set(latents.table("train/samples", columns=["fps"]).column("fps").to_pylist()))))
-    readers = [*more.values(), action]  # the actions last: what they read of is then what the model sees of them
+    readers = [*more.values(), *described.values()]  # own last: the actions that others read are as the data have them
     return Encoded(
         with_conditions(train_split, readers, meanings, fps),
         None if splits["val"] is None else with_conditions(splits["val"], readers, meanings, fps),
         json.loads(latents.fetch("latent_statistics.json").read_text()),
-        action.spec,
+        action_spec(meanings),
         fps,
-        int(latents.manifest.config.get("extrapolate_from", 0)),
+        extrapolate_from,
         text.manifest.extra["text"] if text is not None else None,
         more,
+        {name: one if name in replaced else described[name] for name, one in (own or {}).items()},
     )
 
 

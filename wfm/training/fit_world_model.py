@@ -53,7 +53,8 @@ def fit_world_model(
     the val split. Rank 0 writes `out/model/` and `out/metrics.jsonl`."""
     if config.training.threads:
         torch.set_num_threads(config.training.threads)
-    data = read_encoded(latents, signals, text, parse(config.conditions))
+    own = FAMILIES.load(config.family).fitting().own
+    data = read_encoded(latents, signals, text, parse(config.conditions), parse({name: {} for name in own}))
     seed_everything(config.training.seed)
     model, objective, card = build(config, tokenizer.config, data)
     go_on(model, card, config)
@@ -135,9 +136,8 @@ def go_on(model: nn.Module, card: Config, config: WorldTrainingConfig) -> None:
 def known_of(tokenizer: TokenizerCard, data: Encoded) -> dict[str, Any]:
     """What every family takes from the data."""
     geometry = Geometry(tokenizer.temporal_compression, data.fps)
-    replaced = {name for one in data.conditions.values() for name in one.replaces}
     return {
-        "action_width": 0 if "action" in replaced else data.action_spec.width,
+        **{name: value for one in data.own.values() for name, value in one.own_fields().items()},
         "conditions": {name: one.slot_config(geometry).resolved() for name, one in data.conditions.items()},
         "temporal_compression": tokenizer.temporal_compression,
         "fps": data.fps,
@@ -152,15 +152,6 @@ def require_one_rate(data: Encoded, tells_rates: bool, hint: str) -> None:
         raise DataError(
             f"the latents mix frame rates, {slow:g} to {fast:g} a second: resample the clips to one rate"
             + (f", or {hint}" if hint else "")
-        )
-
-
-def require_extrapolation(section: str, data: Encoded) -> None:
-    """Raise ConfigError when a model is to be shown the extrapolated past and the samples hold none."""
-    if "extrapolated" not in data.train.arrays:
-        raise ConfigError(
-            f"{section}.extrapolate is on and the latents hold no extrapolated past: encode them with extrapolate_from, the "
-            "frames given"
         )
 
 

@@ -12,6 +12,7 @@ import pytest
 from wfm_fakes.workshop import Workshop
 
 from pipelines.runs.state import NodeState, RunState, StateWriter, read_state
+from pipelines.start_run import Request, create_run
 from wfm.artifacts import Store
 from wfm.artifacts.attempt_log import LogPieces
 
@@ -257,3 +258,23 @@ def test_cancel_stops_a_process_on_this_machine(cli: Cli, workshop: Workshop) ->
 def test_the_store_comes_from_the_option_then_the_environment(cli: Cli, tmp_path: Path) -> None:
     assert str(tmp_path / "other") in cli("runs", "--store", str(tmp_path / "other"))[1]
     assert os.environ["WFM_STORE"] in cli("runs")[1]
+
+
+def test_a_run_of_a_given_id_is_one_run(cli: Cli, workshop: Workshop) -> None:
+    """A cron's tick told twice, a workflow's step tried again: the same run, unless something else is asked of it."""
+    wanted = Request("world_model", profile="smoke")
+    plan = wanted.plan(workshop.store)
+    assert {create_run(wanted, plan, workshop.store, run_id="tick-1").id for _ in range(2)} == {"tick-1"}
+    assert [run.id for run in workshop.store.runs.list()] == ["tick-1"]
+    ask = ("run", "world_model", "--profile", "smoke", "--engine", "local", "--run-id")
+    code, _, err = cli(*ask, "tick-1", "--set", "train_diffusion.training.steps=3")
+    assert (code, "tick-1 is there already, and something else was asked of it" in err) == (78, True)
+    code, _, err = cli(*ask, "../tick")
+    assert (code, "run id '../tick' is not allowed" in err) == (78, True)
+    run = workshop.store.runs.open("tick-1")
+    with StateWriter(run, RunState(run_id=run.id, pipeline="world_model"), lambda: None):
+        code, _, err = cli(*ask, "tick-1")
+    assert (code, "tick-1 is at work already" in err) == (75, True)
+    run.request_cancel("me")
+    code, _, err = cli(*ask, "tick-1")
+    assert (code, "was cancelled (me asked for it) and stays so" in err) == (78, True)

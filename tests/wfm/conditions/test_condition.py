@@ -7,12 +7,13 @@ import pytest
 import torch
 
 from wfm import registry
-from wfm.actions import ActionSpec
-from wfm.conditions.action import Action, ActionFeatures
-from wfm.conditions.camera import Camera, camera_spec, constant_rate, is_moving
+from wfm.actions import ActionSpec, constant_rate, is_moving
+from wfm.conditions.action import Action
+from wfm.conditions.action_features import ActionFeatures
+from wfm.conditions.camera import Camera, camera_spec
 from wfm.conditions.condition import CONDITIONS, Condition, View, condition_class, parse
 from wfm.conditions.extrapolation import Extrapolation
-from wfm.conditions.past import Past
+from wfm.conditions.past import Past, video_frames
 from wfm.conditions.text import Text
 from wfm.errors import ConfigError, InputError
 from wfm.models.slots import Geometry, Place, Slot, SlotConfig
@@ -47,8 +48,8 @@ def test_every_condition_is_registered_under_its_own_name_and_its_spec_comes_bac
 def test_an_unknown_condition_or_field_is_refused_with_the_choices() -> None:
     with pytest.raises(ConfigError, match=r"conditions.depth: unknown condition 'depth'. Choices: past, extrapolation"):
         parse({"depth": {}})
-    with pytest.raises(ConfigError, match=r"conditions\.past: Past: unknown field 'frame'. Did you mean 'frames'\?"):
-        parse({"past": {"frame": 3}})
+    with pytest.raises(ConfigError, match=r"conditions\.text: Text: unknown field 'dropuot'. Did you mean 'dropout'\?"):
+        parse({"text": {"dropuot": 0.3}})
 
 
 def test_a_condition_of_another_package_comes_by_entry_point(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -76,10 +77,13 @@ def test_another_spec_is_refused_by_field_and_value_and_the_dropout_is_no_part_o
         Past().require_same(mine)
 
 
-def test_the_past_is_a_whole_number_of_latent_frames() -> None:
-    assert [Past(frames=n).latent_frames(GEOMETRY) for n in (0, 1, 9, 17)] == [0, 1, 2, 3]
-    with pytest.raises(ConfigError, match=r"past\.frames is 8; with 8 frames to a latent frame give 1, 9, 17"):
-        Past(frames=8).latent_frames(GEOMETRY)
+def test_the_past_is_the_given_frames() -> None:
+    assert [video_frames(n, 8) for n in range(4)] == [0, 1, 9, 17]
+    assert Past().read(view()) == {}
+    frames = np.zeros((2, 9, 4, 4, 3), np.uint8)
+    assert Past().read(View({}, 33, 24.0, frames=frames))["past"] is frames
+    assert Past.tensor_names() == ("past", "given")
+    assert Past.encoded == ("past",)
 
 
 def test_the_extrapolated_past_begins_with_the_given_frames_and_asks_for_as_many_as_it_knows() -> None:

@@ -124,13 +124,11 @@ def test_it_trains_samples_and_is_followed(family, steps, tmp_path) -> None:
 
     def future(brightness: float | None) -> float:
         window = found.train.arrays["latents" if family == "diffusion" else "tokens"][:1, ..., :1, :, :]
-        tensors = {} if brightness is None else {"brightness": torch.tensor([[brightness]])}
+        tensors = {"past": window} | ({} if brightness is None else {"brightness": torch.tensor([[brightness]])})
         how = {"frames": 3, "seeds": [0], "mode": "mean"}
         if family == "diffusion":
-            return float(future_latents(model, window, tensors, sampling=SamplerConfig(), **how)[:, :, 1:].mean())
-        tokens = future_tokens(model, found.train.arrays["tokens"][:1, :1], tensors, sampling=DecodingConfig(), **how)[
-            :, 1:
-        ]
+            return float(future_latents(model, tensors, sampling=SamplerConfig(), **how)[:, :, 1:].mean())
+        tokens = future_tokens(model, tensors, sampling=DecodingConfig(), **how)[:, 1:]
         return float(tokens.float().mean() / 7.5 - 1)
 
     assert future(1.0) > 0.7
@@ -186,7 +184,7 @@ def test_a_future_reads_what_the_caller_gives_of_its_own_frames(monkeypatch: pyt
         assert reading.tensors(past, given, start, 9)["depth"].flatten().tolist() == ends
         assert list(reading.tensors(past, given.rows([1]), start, 9)["depth"].flatten()) == ends[1:]
     absent = Given(signals={"depth": depth, "has_depth": np.zeros(2, bool)})
-    assert reading.tensors(past, absent, 0, 9) == {}
+    assert list(reading.tensors(past, absent, 0, 9)) == ["past"]
     some = Given(signals={"depth": depth, "has_depth": np.array([True, False])})
     with pytest.raises(ConfigError, match="condition 'depth': 1 of 2 sequences lack it; ask for these by themselves"):
         reading.tensors(past, some, 0, 9)

@@ -2,9 +2,11 @@
 
 import ctypes
 import json
+import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -124,6 +126,92 @@ def test_crashes_in_other_pods_poison_though_the_trial_goes_well(tmp_path: Path)
     assert [note.item for note in poisoned(store)] == ["b" * 64]
     assert len(forget(store)) == 1
     assert not list(store.objects.walk("poison")), "nor of the deaths"
+
+
+def test_a_crash_of_a_stage_under_the_guard_is_written_down(tmp_path: Path) -> None:
+    """The guard ends whatever a stage leaves behind; the witness of a crash may finish first."""
+    from pipelines.engines.subprocess_stage import run_process
+
+    store = Store.open(tmp_path / "store")
+    program = f"""
+import ctypes
+from pathlib import Path
+from wfm.artifacts import Store
+from wfm.curation.poison import watch
+with watch(Store.open({store.url!r}), "step", "d" * 64, Path("x.mp4"), "x"):
+    ctypes.string_at(0)
+"""
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])}
+    ended = run_process(
+        [sys.executable, "-c", program],
+        environment=environment,
+        on_line=print,
+        stop=threading.Event(),
+        grace_seconds=1.0,
+    )
+    assert ended.signal == signal.SIGSEGV
+    names = store.objects.names("poison/step")
+    assert [name.rsplit(".", 1)[1] for name in names] == ["death", "json"]
+
+
+@pytest.mark.parametrize(
+    ("limit_met", "killed", "left", "blamed"),
+    [
+        (1, 1, 10, True),
+        (0, 1, 10, False),  # the whole machine was full: a neighbour's memory
+        (0, 0, 10, False),  # an eviction
+        (1, 1, 70, False),  # another process of this container holds most
+    ],
+)
+def test_the_kernels_kill_blames_whoever_filled_the_container(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit_met: int, killed: int, left: int, blamed: bool
+) -> None:
+    from wfm import container
+    from wfm.curation.witness import _Seen
+
+    monkeypatch.setattr(container, "own_group", lambda: tmp_path)
+    monkeypatch.setattr(container, "resident", lambda pid: left << 20)
+    (tmp_path / "memory.max").write_text(f"{100 << 20}")
+    (tmp_path / "cgroup.procs").write_text("7\n")
+    events = tmp_path / "memory.events"
+    events.write_text("low 0\noom 3\noom_kill 2\n")
+    seen = _Seen(pid=1)
+    seen.hear(b'{"begins": "poison/step/x", "store": "", "options": {}, "memory": null}')
+    events.write_text(f"low 0\noom {3 + limit_met}\noom_kill {2 + killed}\n")
+    assert seen.verdict("poison/step/x").startswith("killed by the kernel") is blamed
+    seen.hear(b"Fatal Python error: Bus error")
+    assert bool(seen.verdict("poison/step/x")), "a crash of its own counts"
+    seen.hear(b'{"begins": "poison/step/y", "store": "", "options": {}, "memory": null}')
+    assert seen.verdict("poison/step/x") == "", "of two items at work nobody knows which it was"
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_a_container_is_read_in_both_versions(tmp_path: Path, version: int) -> None:
+    from wfm import container
+
+    first = {
+        "memory.limit_in_bytes": "100",
+        "memory.usage_in_bytes": "70",
+        "memory.stat": "inactive_file 1\ntotal_inactive_file 20",
+        "memory.failcnt": "5",
+        "memory.oom_control": "oom_kill_disable 0\noom_kill 2",
+    }
+    second = {
+        "memory.max": "100",
+        "memory.current": "70",
+        "memory.stat": "inactive_file 20",
+        "memory.events": "oom 5\noom_kill 2\noom_group_kill 0",
+    }
+    written = {1: first, 2: second}[version]
+    for name, text in written.items():
+        (tmp_path / name).write_text(text + "\n")
+    assert (container.memory_limit(tmp_path), container.memory_used(tmp_path)) == (100, 50)
+    assert container.kills(tmp_path) == (5, 2)
+    (tmp_path / ("memory.max" if version == 2 else "memory.limit_in_bytes")).write_text(
+        "max\n" if version == 2 else f"{2**63 - 4096}\n"
+    )
+    assert container.memory_limit(tmp_path) is None
+    assert container.own_group().is_dir()
 
 
 def hog(payload: tuple[str, str]) -> int:

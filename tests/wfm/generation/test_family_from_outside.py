@@ -94,7 +94,7 @@ def test_a_long_future_is_rolled_out_and_watched(world, past) -> None:
 
 def ask(world: WorldModel, past: Tensor) -> Ask:
     with torch.no_grad():
-        return Ask(world.tokenizer.encode(past), 4, [0, 1, 2], "line", world.card.sampling)
+        return Ask(4, [0, 1, 2], "line", world.card.sampling, {"past": world.tokenizer.encode(past)})
 
 
 def test_its_windows_are_judged_and_called_by_its_own_names(world, tmp_path) -> None:

@@ -133,7 +133,7 @@ def test_long_token_futures_pass_their_tokens_on(world_of, past, actions, monkey
             (4, 3),
         ):  # windows of 4 latent frames, 2 of them given, from frame 4 * start on
             window = normal[:, 4 * start : 4 * start + 4 * frames - 3]
-            found = continue_tokens(world.model, held, window, frames=frames, choose=greedy)
+            found = continue_tokens(world.model, {"past": held, "actions": window}, frames=frames, choose=greedy)
             made, held = torch.cat([made, found[:, 2:]], dim=1), found[:, 2:]
         wanted = world.tokenizer.decode_tokens(made[:, :7]).clamp(-1, 1)
     assert torch.allclose(video[:, :, 5:], wanted[:, :, 5:], atol=1e-6)

@@ -14,15 +14,24 @@ from wfm.families.diffusion.build import denoiser as build_denoiser
 from wfm.models.autoregressive import AutoregressiveConfig
 from wfm.models.cost import Video, cost_of
 from wfm.models.diffusion.config import DenoiserConfig, DiffusionConfig
+from wfm.models.diffusion.inputs import Context, Vector
 from wfm.models.diffusion.network import DiffusionTransformer
 from wfm.models.fast_cpu import FastRMSNorm, fast_cpu
 from wfm.models.layers import RMSNorm
 from wfm.models.presets import PRESETS
+from wfm.models.slots import SlotConfig
 from wfm.models.tokenizer import Tokenizer, TokenizerConfig
 
 SMALL = DiffusionConfig(
     num_attention_heads=4, attention_head_dim=24, num_layers=3, text_embed_dim=40, adaln_lora_dim=16
 )
+
+
+CONDITIONS = {
+    "depth": SlotConfig(slot="vector", width=3, tensors=("depth",)),
+    "story": SlotConfig(slot="context", width=5, tensors=("story",)),
+    "flow": SlotConfig(slot="channels", width=6, tensors=("flow",)),
+}
 
 
 def _fused_cpu_attention(q, k, v, *rest, out_shape=None, **more) -> int:
@@ -76,11 +85,16 @@ def diffusion(config: DiffusionConfig, video: str, batch: int, text_tokens: int)
     cost = cost_of(config, Video.parse(video), batch=batch, text_tokens=text_tokens)
     torch.manual_seed(0)
     text = torch.randn(batch, text_tokens, config.text_embed_dim) if config.text_embed_dim else None
-    action = torch.randn(batch, config.action_dim) if config.action_dim else None
+    vectors = {name: Vector(torch.randn(batch, width)) for name, width in config.vectors.items()}
+    contexts = {
+        name: Context(torch.randn(batch, 77, width)) for name, width in config.contexts.items() if name != "text"
+    }
     mask = torch.zeros(batch, 1, 1, 1, 1) if config.condition_mask else None
     network = DiffusionTransformer(config)
     latents = torch.randn(batch, *cost.latents)
-    return cost, network, lambda: network(latents, torch.zeros(batch), text, action=action, condition_mask=mask)
+    channels = {name: torch.randn(batch, width, *cost.latents[1:]) for name, width in config.channels.items()}
+    told = {"condition_mask": mask, "vectors": vectors, "contexts": contexts, "channels": channels}
+    return cost, network, lambda: network(latents, torch.zeros(batch), text, **told)
 
 
 @pytest.mark.parametrize(
@@ -90,6 +104,7 @@ def diffusion(config: DiffusionConfig, video: str, batch: int, text_tokens: int)
         ({"condition_mask": True, "action_dim": 9, "mlp_ratio": 3.0}, "9x128x128", 2, 77),
         ({"text_embed_dim": 0, "concat_padding_mask": False, "extra_pos_embed": False}, "33x128x64", 3, 0),
         ({"num_attention_heads": 8, "attention_head_dim": 64, "text_embed_dim": 1024}, "1x256x256", 1, 512),
+        ({"conditions": CONDITIONS}, "9x64x64", 2, 77),
     ],
 )
 def test_flops_of_the_transformer(change, video, batch, text_tokens):
@@ -236,7 +251,10 @@ def test_flops_of_the_autoregressive_transformer_are_torchs(values, video, batch
     counter = FlopCounterMode(display=False, custom_mapping=COUNTED_TOO)
     with torch.no_grad(), counter:
         model.step(
-            ids, model.condition(None, batch, frames + 1), (rows, columns), text=model.prepare_text(words, batch=batch)
+            ids,
+            model.condition({}, batch, frames + 1),
+            (rows, columns),
+            contexts=model.prepare_contexts({"text": words}, batch=batch),
         )
     assert cost.flops == pytest.approx(counter.get_total_flops(), rel=0.01)
     assert cost.parameters == sum(parameter.numel() for parameter in model.parameters())

@@ -53,7 +53,7 @@ def autoregressive() -> None:
     )  # fmt: skip
     model = tiny.drawn(AutoregressiveTransformer(config))
     with seen(model):
-        model.with_drafts(tiny.tokens()[0], tiny.draw(2, 3, 27), text=tiny.draw(2, 5, 10))
+        model.with_drafts(tiny.tokens()[0], {"actions": tiny.draw(2, 3, 27), "text": tiny.draw(2, 5, 10)})
 
 
 def tokenizer() -> None:

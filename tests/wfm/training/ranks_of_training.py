@@ -22,8 +22,8 @@ from wfm.parallel.ranks import ProcessRanks, Ranks
 from wfm.training.objective import Objective
 
 EXACT = {
-    2: ("diffusion", "autoregressive", "tokenizer", "adversarial"),
-    4: ("diffusion", "autoregressive", "adversarial"),
+    2: ("diffusion", "autoregressive", "adversarial"),
+    4: ("diffusion", "autoregressive", "tokenizer"),
 }
 STOPPED_AT, BEGUN_BY_ONE = 7, 9
 

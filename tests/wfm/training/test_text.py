@@ -62,7 +62,7 @@ def test_a_model_learns_to_follow_its_text(table, tmp_path):
     def future(text: torch.Tensor | None, lengths: torch.Tensor | None) -> torch.Tensor:
         noise = 80 * torch.randn(2, 3, 3, 4, 4, generator=torch.Generator().manual_seed(1))
         tensors = {} if text is None or lengths is None else {"text": text, "text_lengths": lengths}
-        conditions = Conditions(past=torch.zeros(2, 3, 3, 4, 4), given=1, tensors=tensors)
+        conditions = Conditions({"past": torch.zeros(2, 3, 1, 4, 4), **tensors})
         with torch.no_grad():
             return model.denormalise(model.denoise(noise, 80.0, conditions))[:, :, 1:].mean((1, 2, 3, 4))
 

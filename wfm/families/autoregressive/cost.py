@@ -8,14 +8,17 @@ import math
 
 from wfm.errors import ConfigError
 from wfm.models.autoregressive.config import AutoregressiveConfig
-from wfm.models.cost.parts import Part, Video, attention, product, total
+from wfm.models.cost.parts import Part, Video, attention, encoders_apart, product, total
 from wfm.models.cost.report import Cost, latent_size
+from wfm.models.slots import of_slot
 from wfm.models.tokenizer.config import TokenizerConfig
 from wfm.models.video_tokenizer import TokenizerCard
 
 
-def autoregressive_parts(config: AutoregressiveConfig, *, batch: int, positions: int, text: int) -> tuple[Part, ...]:
-    """Embedding, attention, cross-attention, feed-forward, norms and output."""
+def autoregressive_parts(
+    config: AutoregressiveConfig, *, batch: int, positions: int, frames: int, text: int
+) -> tuple[Part, ...]:
+    """Embedding, attention, cross-attention to each context, feed-forward, vectors, norms and output."""
     d, rows = config.dim, batch * positions
     inner, keys = config.heads * config.head_dim, config.kv_heads * config.head_dim
     vocabulary = config.vocabulary_size * d
@@ -36,10 +39,8 @@ def autoregressive_parts(config: AutoregressiveConfig, *, batch: int, positions:
         own.times(config.layers, "self-attention"),
         linear(d, 3 * config.ffn_dim, rows).times(config.layers, "feed-forward"),
     ]
-    if config.text_embed_dim:
-        context = product(
-            2 * keys * config.text_embed_dim, 4 * batch * text * keys * config.text_embed_dim, fixed_input=True
-        )
+    for name, width in config.contexts.items():
+        context = product(2 * keys * width, 4 * batch * text * keys * width, fixed_input=True)
         cross = total(
             [
                 linear(d, inner, rows),
@@ -49,8 +50,14 @@ def autoregressive_parts(config: AutoregressiveConfig, *, batch: int, positions:
                 Part("", 2 * config.head_dim),
             ]
         )
-        parts.append(cross.times(config.layers, "cross-attention"))
-    norms = config.layers * (2 + (config.text_embed_dim > 0)) + 1
+        parts.append(cross.times(config.layers, "cross-attention" + ("" if name == "text" else f" to {name}")))
+    hidden = config.action_hidden
+    for name, slot in of_slot(config.slots, "vector").items():
+        first = product((slot.width + 1) * hidden, 2 * batch * frames * slot.width * hidden, fixed_input=True)
+        parts.append((first + product((hidden + 1) * d, 2 * batch * frames * hidden * d)).times(1, name))
+    if config.extrapolate:
+        parts.append(Part("extrapolated tokens", vocabulary))
+    norms = config.layers * (2 + len(config.contexts)) + 1
     parts.append(Part("norms", norms * d))
     parts.append(product(vocabulary, 2 * rows * vocabulary).times(1, "output"))
     return tuple(parts)
@@ -75,19 +82,20 @@ def cost(
         raise ConfigError(
             f"video {video}: {positions} positions exceed the model's context of {config.context_positions}"
         )
-    text = text_tokens if config.text_embed_dim else 0
-    if config.vocabulary != "flat" or config.patch > 1 or config.action_width:
-        raise ConfigError("costs are known of autoregressive models over plain tokens, without patches or actions")
+    text = text_tokens if config.contexts else 0
+    if config.vocabulary != "flat" or config.patch > 1:
+        raise ConfigError("costs are known of autoregressive models over plain tokens, without patches")
     words = (
         f"{config.layers} layers, width {config.dim}, {config.heads} heads of {config.head_dim} over {config.kv_heads} of "
         f"keys, feed-forward {config.ffn_dim}, {config.vocabulary_size:,} symbols, "
         + ("a token to begin with, " if config.begin_token else "")
-        + (f"text {config.text_embed_dim} wide" if text else "no text")
+        + (f"text {config.text_embed_dim} wide" if config.text_embed_dim else "no text")
+        + encoders_apart(config.conditions)
     )
     return Cost(
         "autoregressive",
         words,
-        autoregressive_parts(config, batch=batch, positions=positions, text=text),
+        autoregressive_parts(config, batch=batch, positions=positions, frames=size[0], text=text),
         video,
         batch,
         (1, *size),

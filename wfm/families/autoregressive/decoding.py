@@ -80,38 +80,27 @@ def require_context(model: AutoregressiveTransformer, frames: int, size: tuple[i
 @torch.no_grad()
 def continue_tokens(
     model: AutoregressiveTransformer,
-    past: Tensor,
-    actions: Tensor | None,
+    tensors: Mapping[str, Tensor],
     *,
     frames: int,
     choose: Choose,
-    extrapolated: Tensor | None = None,
-    text: Tensor | None = None,
-    text_lengths: Tensor | None = None,
-    tensors: Mapping[str, Tensor] | None = None,
     use_cache: bool = True,
 ) -> Tensor:
-    """Continue ``past`` int64 ``[B, p, h, w]`` to ``frames`` latent frames: int64 ``[B, frames, h, w]``, the first p
-    as given.
+    """Continue a past to ``frames`` latent frames: int64 ``[B, frames, h, w]``, the first p as given.
 
-    actions: normalised ``[B, T, A]`` for all T = 1 + (frames - 1) * temporal_compression video frames, or None (none
-    are known). extrapolated int64 ``[B, frames, h, w]``: tokens of the extrapolated past, for a model that is shown them.
-    text ``[B, L, D]`` with text_lengths ``[B]``, for a model that reads text. tensors: those of any condition by name, these
-    among them. Raises ConfigError, before it begins, for more
-    frames than the model's context holds.
+    tensors: of the model's conditions by name, ``past`` int64 ``[B, p, h, w]`` among them; see `AutoregressiveTransformer` (of
+    the window are all ``frames``). Raises ConfigError, before it begins, for more frames than the model's context holds.
     ``use_cache=False`` recomputes everything at each step: the same result up to rounding, for tests.
     """
+    past = tensors["past"]
     batch, given, height, width = past.shape
     if not 1 <= given < frames:
         raise ConfigError(f"{given} latent frames given, {frames} wanted: at least 1 must be given and 1 predicted")
     size = (height, width)
     require_context(model, frames, size)
-    named = {"actions": actions, "extrapolated": extrapolated, "text": text, "text_lengths": text_lengths}
-    tensors = dict(tensors or {}) | {name: x for name, x in named.items() if x is not None}
-    condition = model.condition(tensors.get("actions"), batch, frames, tensors=tensors)
+    condition = model.condition(tensors, batch, frames)
     patches = model.patchify(past)  # [B, n, slots]
-    hints = model.patchify(tensors["extrapolated"]) if "extrapolated" in tensors and model.config.extrapolate else None
-    contexts = model.prepare_contexts(tensors, batch=batch)
+    hints, contexts = model.hints(tensors), model.prepare_contexts(tensors, batch=batch)
     rows, columns = model.grid(height, width)
     cache = model.new_cache(batch, frames, size) if use_cache else None
     fresh = model.vocabulary.begun(patches)
@@ -119,7 +108,7 @@ def continue_tokens(
         while patches.shape[1] < frames * rows * columns:
             inputs = fresh if use_cache else model.vocabulary.begun(patches)
             logits = model.step(
-                inputs, condition, size, cache, last=True, extrapolated=hints, text=contexts
+                inputs, condition, size, cache, last=True, hints=hints, contexts=contexts
             )  # [B, stride, slots, width]
             require_finite(logits, "logits")  # the largest of NaN is a symbol like any other
             symbols = torch.stack([choose(block) for block in model.vocabulary.split(logits)], dim=-1)

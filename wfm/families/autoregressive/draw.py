@@ -18,7 +18,6 @@ from wfm.models.family import Ask, Drawing
 @torch.no_grad()
 def future_tokens(
     model: AutoregressiveTransformer,
-    past: Tensor,
     tensors: Mapping[str, Tensor],
     *,
     frames: int,
@@ -26,21 +25,20 @@ def future_tokens(
     mode: str,
     sampling: DecodingConfig,
 ) -> Tensor:
-    """Continue ``past`` int64 ``[B, p, h, w]`` to ``frames`` latent frames int64 ``[B, frames, h, w]``. tensors: of the model's
-    conditions, by name, ``[B, ...]`` each.
+    """Continue a past to ``frames`` latent frames int64 ``[B, frames, h, w]``. tensors: of the model's conditions, by name,
+    ``[B, ...]`` each, ``past`` int64 ``[B, p, h, w]`` among them.
 
     Mode "greedy" takes the most probable symbol everywhere (with the model's Medusa heads, where it has any), "sample"
-    draws with temperature and top-p, "mean" takes
-    the digit nearest to the expected one, which is this family's counterpart of the one-step mean; it needs a
-    vocabulary of digits.
+    draws with temperature and top-p, "mean" takes the digit nearest to the expected one, which is this
+    family's counterpart of the one-step mean; it needs a vocabulary of digits.
     """
     if mode == "mean" and model.config.vocabulary != "digits":
         raise ConfigError('mode "mean" needs vocabulary="digits": ids of a flat vocabulary are names, not quantities')
     if mode == "greedy" and model.medusa is not None:
-        return continue_with_drafts(model, past, None, frames=frames, tensors=tensors).tokens
+        return continue_with_drafts(model, tensors, frames=frames).tokens
     choices: dict[str, Choose] = {"greedy": greedy, "mean": expected}
     choose = choices.get(mode) or TopP(seeds, temperature=sampling.temperature, top_p=sampling.top_p)
-    return continue_tokens(model, past, None, frames=frames, choose=choose, tensors=tensors)
+    return continue_tokens(model, tensors, frames=frames, choose=choose)
 
 
 class AutoregressiveDrawing(Drawing):
@@ -51,16 +49,8 @@ class AutoregressiveDrawing(Drawing):
     def draw(self, model: AutoregressiveTransformer, ask: Ask) -> Tensor:
         """Tokens of the window."""
         return future_tokens(
-            model, ask.past, ask.tensors, frames=ask.frames, seeds=ask.seeds, mode=ask.mode, sampling=ask.sampling
+            model, ask.tensors, frames=ask.frames, seeds=ask.seeds, mode=ask.mode, sampling=ask.sampling
         )
-
-    def reads_text(self, model: AutoregressiveTransformer) -> bool:
-        """Whether every layer attends to text."""
-        return model.config.text_embed_dim > 0
-
-    def shown_motion(self, model: AutoregressiveTransformer) -> bool:
-        """Whether extrapolated tokens join the input."""
-        return model.config.extrapolate
 
     def watched(self, model: Any) -> nn.Module:
         """The first layer."""

@@ -1,5 +1,6 @@
 """How a causal transformer is trained: its config settled by the data, and its objective."""
 
+from wfm.conditions.extrapolation import require_encoded
 from wfm.families.autoregressive.card import AutoregressiveTrainingConfig
 from wfm.models.autoregressive.config import AutoregressiveConfig
 from wfm.models.autoregressive.objective import AutoregressiveObjective
@@ -7,12 +8,13 @@ from wfm.models.family import Fitting
 from wfm.models.video_tokenizer import TokenizerCard
 from wfm.training.config import filled
 from wfm.training.encoded import Encoded
-from wfm.training.fit_world_model import known_of, require_extrapolation
+from wfm.training.fit_world_model import known_of
 
 
 class AutoregressiveFitting(Fitting):
     """Of an `AutoregressiveTransformer`."""
 
+    own = ("past", "extrapolation", "text", "action")
     free_fields = frozenset({"medusa_heads"})
     new_tensors = ("medusa.",)
 
@@ -21,7 +23,7 @@ class AutoregressiveFitting(Fitting):
     ) -> AutoregressiveConfig:
         """The transformer with everything that follows from the data filled in."""
         if config.autoregressive.extrapolate:
-            require_extrapolation("autoregressive", data)
+            require_encoded("autoregressive", data.train.arrays)
         known = {**known_of(tokenizer, data), "levels": list(tokenizer.levels)}
         known["text_embed_dim"] = data.train.captions.width if data.train.captions else 0
         return AutoregressiveConfig.parse(filled(config.autoregressive, known, "autoregressive"))

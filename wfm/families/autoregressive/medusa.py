@@ -18,6 +18,7 @@ from torch import Tensor
 
 from wfm.errors import ConfigError
 from wfm.families.autoregressive.decoding import greedy, require_context
+from wfm.models.autoregressive.conditioning import Hints
 from wfm.models.autoregressive.network import AutoregressiveTransformer
 from wfm.models.fast_cpu import packed_weights
 from wfm.models.finite import require_finite
@@ -33,38 +34,26 @@ class Decoded(NamedTuple):
 
 
 @torch.no_grad()
-def continue_with_drafts(
-    model: AutoregressiveTransformer,
-    past: Tensor,
-    actions: Tensor | None,
-    *,
-    frames: int,
-    extrapolated: Tensor | None = None,
-    text: Tensor | None = None,
-    text_lengths: Tensor | None = None,
-    tensors: Mapping[str, Tensor] | None = None,
-) -> Decoded:
-    """Continue ``past`` int64 ``[B, p, h, w]`` to ``frames`` latent frames; arguments as in `continue_tokens`. Raises
-    ConfigError for a model without heads."""
+def continue_with_drafts(model: AutoregressiveTransformer, tensors: Mapping[str, Tensor], *, frames: int) -> Decoded:
+    """Continue a past to ``frames`` latent frames; arguments as in `continue_tokens`. Raises ConfigError for a model without
+    heads."""
     if model.medusa is None:
         raise ConfigError("this model has no Medusa heads (medusa_heads=0): decode it with continue_tokens")
+    past = tensors["past"]
     batch, given, height, width = past.shape
     if not 1 <= given < frames:
         raise ConfigError(f"{given} latent frames given, {frames} wanted: at least 1 must be given and 1 predicted")
     size = (height, width)
     require_context(model, frames, size)
-    named = {"actions": actions, "extrapolated": extrapolated, "text": text, "text_lengths": text_lengths}
-    tensors = dict(tensors or {}) | {name: x for name, x in named.items() if x is not None}
-    condition = model.condition(tensors.get("actions"), batch, frames, tensors=tensors)
-    hints = model.patchify(tensors["extrapolated"]) if "extrapolated" in tensors and model.config.extrapolate else None
-    contexts = model.prepare_contexts(tensors, batch=batch)
+    condition = model.condition(tensors, batch, frames)
+    hints, contexts = model.hints(tensors), model.prepare_contexts(tensors, batch=batch)
     cache = model.new_cache(batch, frames, size)
     patches, total, passes = model.patchify(past), frames * height * width, 0
     # What goes through the network: the last `drafted` of it are not sure yet.
     fresh, drafted = model.vocabulary.begun(patches), 0
     with packed_weights(model, laid_out=False):
         while True:
-            features = model.features(fresh, condition, size, cache, extrapolated=hints, text=contexts)
+            features = model.features(fresh, condition, size, cache, hints=hints, contexts=contexts)
             passes += 1
             tail = slice(fresh.shape[1] - 1 - drafted, None)  # the last sure position and the drafts behind it
             chosen = _best(
@@ -89,9 +78,9 @@ def _best(model: AutoregressiveTransformer, logits: Tensor) -> Tensor:
     return model.vocabulary.ids(torch.stack([greedy(block) for block in model.vocabulary.split(logits)], dim=-1))
 
 
-def _ahead(hints: Tensor | None, end: int, n: int) -> Tensor | None:
+def _ahead(hints: Hints | None, end: int, n: int) -> Hints | None:
     """What the extrapolated past has at the positions that the last n before ``end`` predict."""
-    return None if hints is None else hints[:, end - n + 1 : end + 1]
+    return None if hints is None else hints.at(slice(end - n + 1, end + 1))
 
 
 def _agreeing(chosen: Tensor, drafts: Tensor) -> int:

@@ -6,10 +6,9 @@ serves every step. That costs attention to the whole length, which on a GPU is l
 costs (gpt-fast, which Cosmos follows, does the same). On a CPU use `decoding`. Not run on CUDA.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from wfm.errors import ConfigError
@@ -17,7 +16,6 @@ from wfm.families.autoregressive.decoding import Choose, require_context
 from wfm.models.autoregressive.blocks import Block, ContextKeys
 from wfm.models.autoregressive.network import AutoregressiveTransformer
 from wfm.models.finite import require_finite
-from wfm.models.layers import Attention
 from wfm.models.rotary import Rope
 
 
@@ -34,7 +32,7 @@ class StaticStep(nn.Module):
         batch: int,
         frames: int,
         size: tuple[int, int],
-        text: tuple[dict[str, ContextKeys], ...] | None = None,
+        contexts: tuple[dict[str, ContextKeys], ...] | None = None,
     ) -> None:
         super().__init__()
         config, weight = model.config, next(model.parameters())
@@ -44,7 +42,7 @@ class StaticStep(nn.Module):
                 "extrapolated past; use continue_tokens"
             )
         rows, columns = model.grid(*size)
-        self.model, self.text, self.capacity = model, text, frames * rows * columns
+        self.model, self.contexts, self.capacity = model, contexts, frames * rows * columns
         shape = (config.layers, batch, self.capacity, config.kv_heads, config.head_dim)
         self.register_buffer("keys", torch.zeros(shape, dtype=weight.dtype, device=weight.device), persistent=False)
         self.register_buffer("values", torch.zeros_like(self.keys), persistent=False)
@@ -58,7 +56,7 @@ class StaticStep(nn.Module):
         """ids int64 `[B, 1, slots]`; position int64 `[1]`; condition `[B, 1, dim]`: what the action adds to this step."""
         x = self.model.embed(ids) + condition
         rope = Rope(*(part.index_select(0, position) for part in self.rope))
-        visible = (self.positions <= position)[None, None, None]  # [1, 1, 1, capacity]
+        visible = self.positions <= position  # [capacity]
         for index, block in enumerate(self.model.layers):
             assert isinstance(block, Block)
             if self.fixed is not None:
@@ -67,8 +65,8 @@ class StaticStep(nn.Module):
             keys, values = self.keys[index], self.values[index]
             keys.index_copy_(1, position, k.to(keys.dtype))  # autocast has others
             values.index_copy_(1, position, v.to(values.dtype))
-            x = x + attended(block.attention, q, keys, values, visible)
-            for name, context in ({} if self.text is None else self.text[index]).items():
+            x = x + block.attention.attend_visible(q, keys, values, visible)
+            for name, context in ({} if self.contexts is None else self.contexts[index]).items():
                 norm, cross = block.cross(name)
                 x = x + cross.attend(
                     cross.project_queries(norm(x)), context.keys, context.values, kv_segments=context.lengths
@@ -77,36 +75,27 @@ class StaticStep(nn.Module):
         return self.model.logits(self.model.norm(x), ids)
 
 
-def attended(attention: Attention, q: Tensor, keys: Tensor, values: Tensor, visible: Tensor) -> Tensor:
-    """Attention of q `[B, 1, H, D]` to the visible of all keys and values `[B, capacity, H_kv, D]`, projected: `[B, 1, d]`."""
-    q, keys, values = (part.transpose(1, 2) for part in (q, keys, values))
-    out = F.scaled_dot_product_attention(q, keys, values, attn_mask=visible, enable_gqa=True)
-    return attention.to_out[0](out.transpose(1, 2).flatten(2))
-
-
 @torch.no_grad()
 def continue_tokens_static(
     model: AutoregressiveTransformer,
-    past: Tensor,
-    actions: Tensor | None,
+    tensors: Mapping[str, Tensor],
     *,
     frames: int,
     choose: Choose,
-    text: Tensor | None = None,
-    text_lengths: Tensor | None = None,
     compiled: Callable[[nn.Module], Callable[..., Tensor]] | None = None,
 ) -> Tensor:
     """`decoding.continue_tokens` in steps of fixed shapes. compiled: what makes a step of a `StaticStep`, such as
     `lambda step: torch.compile(step, mode="reduce-overhead", fullgraph=True)`; None: the step as it is."""
+    past = tensors["past"]
     batch, given, height, width = past.shape
     if not 1 <= given < frames:
         raise ConfigError(f"{given} latent frames given, {frames} wanted: at least 1 must be given and 1 predicted")
     require_context(model, frames, (height, width))
     model.vocabulary.symbols(past)  # looks whether the ids are this vocabulary's, which no compiled step does
-    contexts = model.prepare_text(text, text_lengths, batch=batch)
+    contexts = model.prepare_contexts(tensors, batch=batch)
     step = StaticStep(model, batch, frames, (height, width), contexts)
     run = step if compiled is None else compiled(step)
-    condition = model.condition(actions, batch, frames)
+    condition = model.condition(tensors, batch, frames)
     patches, places, begin = model.vocabulary.begun(model.patchify(past)), height * width, int(model.config.begin_token)
     for at in range(step.capacity - 1 + begin):
         position = torch.tensor([at], device=past.device)

@@ -3,12 +3,13 @@
 from wfm.conditions.action import Action
 from wfm.conditions.condition import encoders
 from wfm.conditions.extrapolation import Extrapolation
+from wfm.conditions.past import Past
 from wfm.conditions.text import Text
 from wfm.models.diffusion.config import DenoiserConfig
 from wfm.models.diffusion.denoiser import Denoiser
 from wfm.models.slots import Geometry
 
-OWN = (Action, Extrapolation, Text)
+OWN = (Past, Extrapolation, Text, Action)
 """Conditions that the configuration has fields for."""
 
 

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 import pydantic
 
+from wfm.conditions.past import video_frames
 from wfm.config import Share
 from wfm.generation.sampler_config import TWICE, SamplerConfig
 from wfm.models.diffusion.config import DenoiserConfig, DiffusionConfig, EDMConfig, FlowConfig
@@ -146,7 +147,7 @@ class DiffusionFamily(Family):
 
 def given_frames(counts: tuple[int, ...], tokenizer: "TokenizerCard") -> list[int]:
     """Video frames that so many given latent frames are, each number once, sorted."""
-    return sorted({1 + (count - 1) * tokenizer.temporal_compression for count in counts})
+    return sorted({video_frames(count, tokenizer.temporal_compression) for count in counts})
 
 
 FAMILY = DiffusionFamily()

@@ -10,7 +10,7 @@ a block    norms    3 * G (d r + 3 r d)            self    M 4 d d + 2 M N d
 from dataclasses import dataclass, replace
 
 from wfm.errors import ConfigError
-from wfm.models.cost.parts import Part, Video, attention, product, total
+from wfm.models.cost.parts import Part, Video, attention, encoders_apart, product, total
 from wfm.models.cost.report import Cost, latent_size
 from wfm.models.diffusion.config import DenoiserConfig, DiffusionConfig
 from wfm.models.tokenizer.config import TokenizerConfig
@@ -29,7 +29,7 @@ class Tokens:
     grid: tuple[int, int, int]
     "Tokens of one sample along (t, h, w)."
     text: int
-    "Text tokens of one sample that are attended to."
+    "Tokens of one sample's text, and of any other context, that are attended to."
 
     @property
     def each(self) -> int:
@@ -64,11 +64,15 @@ def transformer_parts(config: DiffusionConfig, tokens: Tokens) -> tuple[Part, ..
         *(part.times(config.num_layers) for part in _block(config, tokens)),
         _named("last layer", last),
     ]
-    if config.action_dim:
-        for out in (d, 3 * d):
-            mlp = linear(config.action_dim, 4 * d, samples, bias=True, fixed_input=True)
-            parts.append(_named("action", mlp + linear(4 * d, out, samples, bias=True)))
-        parts[-2:] = [parts[-2] + parts[-1]]
+    for name, width in config.channels.items():
+        beside = linear(width * patch, d, rows, fixed_input=True, saved=rows * width * patch)
+        parts.append(_named(f"{name} channels", beside))
+    for name, width in config.vectors.items():
+        mlps = [
+            linear(width, 4 * d, samples, bias=True, fixed_input=True) + linear(4 * d, out, samples, bias=True)
+            for out in (d, 3 * d)
+        ]
+        parts.append(_named(name, mlps[0] + mlps[1]))
     return tuple(part for part in parts if part.parameters)
 
 
@@ -82,9 +86,9 @@ from what autograd holds, to which a test compares."""
 
 def _block(config: DiffusionConfig, tokens: Tokens) -> list[Part]:
     """One block, by kind of layer."""
-    d, rows, text = config.width, tokens.all, config.text_embed_dim
+    d, rows, contexts = config.width, tokens.all, config.contexts
     hidden, gains = int(d * config.mlp_ratio), Part("", 2 * config.attention_head_dim)
-    norms = _modulation(d, config.adaln_lora_dim, 3, tokens.batch).times(3 if text else 2)
+    norms = _modulation(d, config.adaln_lora_dim, 3, tokens.batch).times(2 + len(contexts))
     own = linear(d, d, rows).times(4) + attention(rows, tokens.each, d, saved=_SAVED_SELF * rows * d) + gains
     kept = rows * (2 * hidden + _SAVED_FEED * d)
     parts = [
@@ -92,11 +96,12 @@ def _block(config: DiffusionConfig, tokens: Tokens) -> list[Part]:
         _named("self-attention", own),
         _named("feed-forward", linear(d, hidden, rows) + linear(hidden, d, rows, saved=kept)),
     ]
-    if text:
-        context = tokens.batch * tokens.text
-        cross = linear(d, d, rows).times(2) + linear(text, d, context, fixed_input=True).times(2)
+    context = tokens.batch * tokens.text
+    for name, width in contexts.items():
+        cross = linear(d, d, rows).times(2) + linear(width, d, context, fixed_input=True).times(2)
         kept = _SAVED_TEXT * rows * d + 4 * context * d
-        parts.insert(2, _named("cross-attention", cross + attention(rows, tokens.text, d, saved=kept) + gains))
+        part = cross + attention(rows, tokens.text, d, saved=kept) + gains
+        parts.insert(-1, _named("cross-attention" + ("" if name == "text" else f" to {name}"), part))
     return parts
 
 
@@ -139,7 +144,7 @@ def cost(
         raise ConfigError(
             f"video {video}: latents {size} exceed the model's max_size {network.max_size} ({', '.join(over)})"
         )
-    text = text_tokens if network.text_embed_dim else 0
+    text = text_tokens if network.contexts else 0
     grid = tuple(side // patch for side, patch in zip(size, network.patch_size, strict=True))
     tokens = Tokens(batch, (grid[0], grid[1], grid[2]), text)
     parts = denoiser_parts(config, tokens) if isinstance(config, DenoiserConfig) else transformer_parts(config, tokens)
@@ -148,11 +153,13 @@ def cost(
         f"{layers} layers, width {network.width}, {heads} heads of {network.attention_head_dim}, feed-forward "
         f"{int(network.width * network.mlp_ratio)}, AdaLN-LoRA rank {network.adaln_lora_dim}, "
         + (f"text {network.text_embed_dim} wide" if network.text_embed_dim else "no text")
-        + (", a channel for given frames" if network.condition_mask else "")
+        + (", a channel for given frames" if network.condition_mask or "given" in network.channels else "")
+        + encoders_apart(network.conditions)
     )
     per_layer = tokens.all * network.width
     whole = total(parts).saved
-    blocks = sum(part.saved for part in parts if part.name in ("self-attention", "cross-attention", "feed-forward"))
+    inside = ("self-attention", "cross-attention", "feed-forward")
+    blocks = sum(part.saved for part in parts if part.name.startswith(inside))
     return Cost(
         "diffusion",
         words,

@@ -38,7 +38,7 @@ def draw_latents(
     """
     weight = next(model.network.parameters())
     noise = seeded_noise(shape, seeds, device=weight.device, dtype=torch.promote_types(weight.dtype, torch.float32))
-    if sampling.augment_sigma and conditions.past is not None:
+    if sampling.augment_sigma and "past" in conditions.tensors:
         drawn = seeded_noise(shape, [mix(seed, "augment") for seed in seeds], device=noise.device, dtype=noise.dtype)
         conditions = replace(conditions, augment_sigma=sampling.augment_sigma, augment_noise=drawn, release_given=True)
     guidance = sampling.guidance if mode == "sample" else GuidanceConfig()
@@ -53,7 +53,6 @@ def draw_latents(
 @torch.no_grad()
 def future_latents(
     model: Denoiser,
-    past: Tensor,
     tensors: Mapping[str, Tensor],
     *,
     frames: int,
@@ -62,20 +61,17 @@ def future_latents(
     sampling: SamplerConfig,
     negative: Mapping[str, Tensor] | None = None,
 ) -> Tensor:
-    """Continue ``past [B, C, p, h, w]`` (the tokenizer's units) to ``frames`` latent frames ``[B, C, frames, h, w]``.
+    """Continue a past to ``frames`` latent frames ``[B, C, frames, h, w]`` (the tokenizer's units).
 
-    tensors: of the model's conditions, by name, ``[B, ...]`` each; negative: tensors of a negative prompt. Modes: see
-    `draw_latents`.
+    tensors: of the model's conditions, by name, ``[B, ...]`` each, ``past [B, C, p, h, w]`` among them; negative: tensors of a
+    negative prompt. Modes: see `draw_latents`.
     """
-    batch, channels, given, height, width = past.shape
-    shown = past.new_zeros(batch, channels, frames, height, width)
-    shown[:, :, :given] = model.normalise(past, video=frames > 1)
-    conditions = Conditions(past=shown, given=given, tensors=tensors)
-    shape = (channels, frames, height, width)
+    past = tensors["past"]
+    _, channels, given, height, width = past.shape
     latents = draw_latents(
         model,
-        conditions,
-        shape,
+        Conditions(tensors),
+        (channels, frames, height, width),
         seeds=seeds,
         mode=mode,
         sampling=sampling,
@@ -91,17 +87,9 @@ class DiffusionDrawing(Drawing):
     def draw(self, model: Denoiser, ask: Ask) -> Tensor:
         """Latents of the window, with guidance where the sampling asks for it."""
         return future_latents(
-            model, ask.past, ask.tensors, frames=ask.frames, seeds=ask.seeds, mode=ask.mode, sampling=ask.sampling,
+            model, ask.tensors, frames=ask.frames, seeds=ask.seeds, mode=ask.mode, sampling=ask.sampling,
             negative=ask.negative,
         )  # fmt: skip
-
-    def reads_text(self, model: Denoiser) -> bool:
-        """Whether there is cross-attention."""
-        return model.config.network.text_embed_dim > 0
-
-    def shown_motion(self, model: Denoiser) -> bool:
-        """Whether extrapolated latents are concatenated."""
-        return model.config.extrapolate
 
     def watched(self, model: Denoiser) -> nn.Module:
         """The transformer."""

@@ -5,6 +5,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
+from wfm.conditions.extrapolation import require_encoded
+from wfm.conditions.past import video_frames
 from wfm.data.psnr import psnr
 from wfm.errors import ConfigError
 from wfm.families.diffusion.card import DiffusionTrainingConfig, given_frames
@@ -18,18 +20,19 @@ from wfm.models.seeding import seeded_generator
 from wfm.models.video_tokenizer import TokenizerCard, VideoTokenizer
 from wfm.training.config import filled
 from wfm.training.encoded import Encoded
-from wfm.training.fit_world_model import known_of, require_extrapolation
+from wfm.training.fit_world_model import known_of
 
 
 class DiffusionFitting(Fitting):
     """Of a `Denoiser`."""
 
+    own = ("past", "extrapolation", "text", "action")
     rates_hint = "(a diffusion model without actions) set diffusion.fps_positions, so that the model is told each"
 
     def settle(self, config: DiffusionTrainingConfig, tokenizer: TokenizerCard, data: Encoded) -> DenoiserConfig:
         """The denoiser with everything that follows from the data filled in."""
         if config.diffusion.extrapolate:
-            require_extrapolation("diffusion", data)
+            require_encoded("diffusion", data.train.arrays)
             require_given_frames(config, tokenizer, data)
         known = {
             "in_channels": tokenizer.latent_channels,
@@ -50,12 +53,14 @@ class DiffusionFitting(Fitting):
         mean = torch.tensor(data.statistics["mean"])
         model.statistics.set(mean, whitened(torch.tensor(data.statistics["std"]), config.whitening))
         if model.prior is not None:
-            extrapolated = data.train.arrays["extrapolated"] if model.config.extrapolate else None
-            model.prior.fit(
-                model.normalise(data.train.arrays["latents"]),
-                extrapolated=None if extrapolated is None else model.normalise(extrapolated),
-                given=max(config.denoising.condition_latents),
-            )
+            latents = model.normalise(data.train.arrays["latents"])
+            model.prior.fit(latents)
+            if model.prior_extrapolated is not None:
+                model.prior_extrapolated.fit(
+                    latents,
+                    extrapolated=model.normalise(data.train.arrays["extrapolated"]),
+                    given=max(config.denoising.condition_latents),
+                )
 
     def tells_rates(self, config: DiffusionTrainingConfig, data: Encoded) -> bool:
         """With rotary positions in seconds, and no actions, which are given as rates."""
@@ -99,11 +104,10 @@ def mean_psnr(
     noise = torch.stack([torch.randn(clean.shape[1:], generator=g) for g in generators]).to(clean)
     top = config.denoising.sigma_max
     slots = model.config.slots
-    conditions = Conditions(
-        past=clean, given=given, tensors=tensors_of(slots, batch), present=present_of(slots, batch, {})
-    )
+    tensors = tensors_of(slots, batch) | {"past": batch["latents"][:, :, :given]}
+    conditions = Conditions(tensors, present_of(slots, batch, {}))
     mean = model.denoise(noise * top, top, conditions)
-    seen = 1 + (given - 1) * tokenizer.config.temporal_compression
+    seen = video_frames(given, tokenizer.config.temporal_compression)
     made = tokenizer.decode(model.denormalise(mean))[:, :, seen:].clamp(-1, 1)
     truth = tokenizer.decode(batch["latents"])[:, :, seen:].clamp(-1, 1)
     return float(psnr((made - truth).square().mean(dim=(1, 2, 3, 4)), peak=2.0).mean())

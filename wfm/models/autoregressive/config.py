@@ -125,8 +125,8 @@ class AutoregressiveConfig(Config):
 
     @property
     def slots(self) -> dict[str, SlotConfig]:
-        """Every condition but the past by name: those that have fields of their own, then `conditions`."""
-        found: dict[str, SlotConfig] = {}
+        """Every condition by name: those that have fields of their own, then `conditions`."""
+        found = {"past": SlotConfig(slot="sequence", width=1, tensors=("past",))}
         if self.extrapolate:
             found["extrapolation"] = SlotConfig(slot="channels", width=1, tensors=("extrapolated",))
         if self.text_embed_dim:

@@ -23,23 +23,30 @@ from torch.nn import functional
 from wfm.errors import ConfigError
 from wfm.models.autoregressive.blocks import Block, ContextKeys, Segment
 from wfm.models.autoregressive.cache import KeyValueCache
-from wfm.models.autoregressive.conditioning import VectorEmbedding, packed_context, vector_name
+from wfm.models.autoregressive.conditioning import (
+    Hints,
+    PickedRows,
+    VectorEmbedding,
+    packed_context,
+    packed_keys,
+    vector_name,
+)
 from wfm.models.autoregressive.config import AutoregressiveConfig
 from wfm.models.autoregressive.medusa import MedusaHeads
 from wfm.models.autoregressive.positions import Positions
 from wfm.models.autoregressive.vocabulary import Vocabulary
 from wfm.models.layers import Linear, RMSNorm
 from wfm.models.rotary import Rope
-from wfm.models.slots import Place, of_slot
+from wfm.models.slots import Place, of_slot, require_known
 
 
 class AutoregressiveTransformer(Positions, nn.Module):
     """Predicts the next tokens of a video from all earlier ones and its conditions (see the module for positions).
 
     What it is conditioned on comes as named tensors: `tensors` `[B, ...]` each, and `present` bool `[B]` by condition, false
-    where one is absent. `actions` with `has_actions`, `extrapolated` and `text` with `text_lengths` stand for those of the
-    conditions that have fields of their own. encoders: `wfm.models.slots.Encoder` by condition; the tensor of one without
-    enters as it is.
+    where one is absent, which adds nothing. Of the conditions that have fields of their own these are `actions` `[B, T, A]`,
+    normalised, for all T = 1 + (t - 1) * temporal_compression video frames, `extrapolated` int64 `[B, t, h, w]`, and `text`
+    with `text_lengths`. encoders: `wfm.models.slots.Encoder` by condition; the tensor of one without enters as it is.
     """
 
     family = "autoregressive"
@@ -56,13 +63,14 @@ class AutoregressiveTransformer(Positions, nn.Module):
         self.vocabulary = Vocabulary(config.levels, digits=config.vocabulary == "digits", begins=config.begin_token)
         self.slots = config.patch**2  # tokens of one position
         width = self.slots * self.vocabulary.width
-        self.tok_embeddings = nn.Embedding(config.embedding_rows if config.begin_token else width, config.dim)
+        rows = PickedRows if config.vocabulary == "digits" else nn.Embedding
+        self.tok_embeddings = rows(config.embedding_rows if config.begin_token else width, config.dim)
         for name in of_slot(config.slots, "vector"):
             self._add_vector(name)
         self.layers = nn.ModuleList(Block(config, layer) for layer in range(config.layers))
         self.norm = RMSNorm(config.dim, eps=config.norm_eps)
         self.output = Linear(config.dim, width)
-        self.extrapolated_embeddings = nn.Embedding(width, config.dim) if config.extrapolate else None
+        self.extrapolated_embeddings = rows(width, config.dim) if config.extrapolate else None
         self.medusa = MedusaHeads(config.dim, config.medusa_heads) if config.medusa_heads else None
         self.copy = self._copy_tables() if config.copy_bias else None
         self.copy_extrapolated = self._copy_tables() if config.copy_bias and config.extrapolate else None
@@ -95,35 +103,19 @@ class AutoregressiveTransformer(Positions, nn.Module):
     def forward(
         self,
         tokens: Tensor,
-        actions: Tensor | None = None,
-        has_actions: Tensor | None = None,
-        extrapolated: Tensor | None = None,
-        text: Tensor | None = None,
-        text_lengths: Tensor | None = None,
-        *,
         tensors: Mapping[str, Tensor] | None = None,
         present: Mapping[str, Tensor] | None = None,
     ) -> Tensor:
         """Teacher-forced logits for every token that can be predicted.
 
-        tokens int64 ``[B, t, h, w]``; actions normalised ``[B, T, A]`` for all T = 1 + (t - 1) * temporal_compression
-        video frames, or None (none are known); has_actions bool ``[B]``: false where a sample's actions are not to be
-        used; extrapolated int64 ``[B, t, h, w]``: tokens of the extrapolated past, for a model that is shown them; text,
-        text_lengths: see ``prepare_text``; tensors, present: see the class. Returns ``[B, N - stride, slots,
-        vocabulary.width]`` (N rows with ``begin_token``); row k scores what ``targets(tokens)[:, k]`` holds.
+        tokens int64 ``[B, t, h, w]``; tensors, present: see the class. Returns ``[B, N - stride, slots, vocabulary.width]`` (N
+        rows with ``begin_token``); row k scores what ``targets(tokens)[:, k]`` holds.
         """
-        given = (actions, has_actions, extrapolated, text, text_lengths)
-        return self.with_drafts(tokens, *given, tensors=tensors, present=present)[0]
+        return self.with_drafts(tokens, tensors, present)[0]
 
     def with_drafts(
         self,
         tokens: Tensor,
-        actions: Tensor | None = None,
-        has_actions: Tensor | None = None,
-        extrapolated: Tensor | None = None,
-        text: Tensor | None = None,
-        text_lengths: Tensor | None = None,
-        *,
         tensors: Mapping[str, Tensor] | None = None,
         present: Mapping[str, Tensor] | None = None,
     ) -> tuple[Tensor, Tensor | None]:
@@ -131,52 +123,35 @@ class AutoregressiveTransformer(Positions, nn.Module):
         [:, k, j] scores ``targets(tokens)[:, k + 1 + j]``; None without heads."""
         frames, height, width = tokens.shape[1:]
         inputs = self.vocabulary.begun(self.patchify(tokens))[:, : -self.stride(height, width)]
-        named = {"actions": actions, "extrapolated": extrapolated, "text": text, "text_lengths": text_lengths}
-        given = dict(tensors or {}) | {name: x for name, x in named.items() if x is not None}
-        kept = dict(present or {}) | ({} if has_actions is None else {"action": has_actions})
-        condition = self.condition(given.get("actions"), tokens.shape[0], frames, tensors=given, present=kept)
-        contexts = self.prepare_contexts(given, batch=tokens.shape[0], present=kept)
-        hints = self.patchify(given["extrapolated"]) if "extrapolated" in given and self.config.extrapolate else None
-        features = self.features(inputs, condition, (height, width), extrapolated=hints, text=contexts)
-        ahead = None if hints is None else hints[:, self.stride(height, width) :]
+        tensors = tensors or {}
+        condition = self.condition(tensors, tokens.shape[0], frames, present)
+        contexts = self.prepare_contexts(tensors, batch=tokens.shape[0], present=present)
+        hints = self.hints(tensors, present)
+        features = self.features(inputs, condition, (height, width), hints=hints, contexts=contexts)
+        ahead = None if hints is None else hints.at(slice(self.stride(height, width), None))
         return self.logits(features, inputs, ahead), self.drafts(features)
 
-    def packed(
-        self,
-        tokens: Sequence[Tensor],
-        actions: Sequence[Tensor] | None = None,
-        extrapolated: Sequence[Tensor] | None = None,
-        text: Tensor | None = None,
-        text_lengths: Tensor | None = None,
-    ) -> list[Tensor]:
-        """``forward`` of videos of any sizes as one pack: each int64 ``[t, h, w]`` -> as many logits ``[N - stride, slots,
-        width]``; none sees another. actions ``[T, A]`` and extrapolated ``[t, h, w]`` of each; text ``[S, L, D]``."""
+    def packed(self, tokens: Sequence[Tensor], tensors: Sequence[Mapping[str, Tensor]] | None = None) -> list[Tensor]:
+        """``forward`` of videos of any sizes as one pack: each int64 ``[t, h, w]``, with its own tensors (no batch axis) -> as
+        many logits ``[N - stride, slots, width]``; none sees another. A context is of all of them or of none."""
         if not len(tokens):
             raise ConfigError("tokens: an empty pack; give at least one video [t, h, w]")
-        entered, places, segments, given = [], [], [], []
-        for i, video in enumerate(tokens):
-            size = (video.shape[1], video.shape[2])
+        entered, places, segments, given, told = [], [], [], [], []
+        for video, mine in zip(tokens, tensors or [{}] * len(tokens), strict=True):
+            size, own = (video.shape[1], video.shape[2]), {name: x[None] for name, x in mine.items()}
             inputs = self.vocabulary.begun(self.patchify(video[None]))[:, : -self.stride(*size)]
-            condition = self.condition(None if actions is None else actions[i][None], 1, len(video))
-            hints = None if extrapolated is None else self.patchify(extrapolated[i][None])
-            x, place = self.enter(inputs, condition, size, 0, hints)
+            hints = self.hints(own)
+            x, place = self.enter(inputs, self.condition(own, 1, len(video)), size, 0, hints)
             entered.append(x)
             places.append(place)
             segments.append(Segment(x.shape[1], self.stride(*size)))
-            given.append((inputs, None if hints is None else hints[:, self.stride(*size) :]))
-        contexts = self.prepare_text(text, text_lengths, batch=len(segments))
-        place = torch.cat(places)
+            given.append((inputs, None if hints is None else hints.at(slice(self.stride(*size), None))))
+            told.append(self.prepare_contexts(own, batch=1))
+        contexts, place = packed_keys(told), torch.cat(places)
         x = torch.cat(entered, dim=1)
         features = self.leave(self.run_blocks(x, place, self._rope(place, x.dtype), segments, None, contexts))
         parts = features.split([segment.positions for segment in segments], dim=1)
         return [self.logits(part, *more)[0] for part, more in zip(parts, given, strict=True)]
-
-    def prepare_text(
-        self, text: Tensor | None, lengths: Tensor | None = None, *, batch: int
-    ) -> tuple[dict[str, ContextKeys], ...] | None:
-        """`prepare_contexts` of a text alone."""
-        named = {"text": text, "text_lengths": lengths}
-        return self.prepare_contexts({name: x for name, x in named.items() if x is not None}, batch=batch)
 
     def prepare_contexts(
         self, tensors: Mapping[str, Tensor], *, batch: int, present: Mapping[str, Tensor] | None = None
@@ -186,8 +161,6 @@ class AutoregressiveTransformer(Positions, nn.Module):
         Of each the tokens ``[B, L, width]`` and, where not all are seen (Cosmos: all), their numbers int64 ``[B]``; where
         ``present`` is false they are zeros, which add nothing. None without any. Raises ConfigError for what does not fit.
         """
-        if "text" in tensors and "text" not in self.config.contexts:
-            raise ConfigError("text was given and this model reads none (text_embed_dim=0)")
         found: list[dict[str, ContextKeys]] = [{} for _ in self.layers]
         for name, slot in of_slot(self.config.slots, "context").items():
             tokens = self._encoded(name, tensors, Place(0, torch.zeros(batch, dtype=torch.int64)))
@@ -217,26 +190,16 @@ class AutoregressiveTransformer(Positions, nn.Module):
         return self.vocabulary.begun(self.patchify(tokens))[:, self.stride(*tokens.shape[2:]) :]
 
     def condition(
-        self,
-        actions: Tensor | None,
-        batch: int,
-        frames: int,
-        has_actions: Tensor | None = None,
-        *,
-        tensors: Mapping[str, Tensor] | None = None,
-        present: Mapping[str, Tensor] | None = None,
+        self, tensors: Mapping[str, Tensor], batch: int, frames: int, present: Mapping[str, Tensor] | None = None
     ) -> Tensor:
         """What to add to the inputs that predict each latent frame: ``[B, t, dim]``, of all vectors together. Raises
-        ConfigError for what does not fit, or for actions given to a model without."""
-        given = dict(tensors or {}) | ({} if actions is None else {"actions": actions})
-        kept = dict(present or {}) | ({} if has_actions is None else {"action": has_actions})
-        if actions is not None and actions.shape[-1] and not self.config.action_width:
-            raise ConfigError(f"actions have {actions.shape[-1]} components, the model was built for 0")
-        weight = next(self.parameters())
+        ConfigError for what does not fit, and for tensors of a condition that this model does not have."""
+        require_known(tensors, present or {}, self.config.slots)
+        kept, weight = present or {}, next(self.parameters())
         total: Tensor | None = None
         place = Place(frames, torch.ones(batch, dtype=torch.int64, device=weight.device))
         for name, slot in of_slot(self.config.slots, "vector").items():
-            features = self._encoded(name, given, place)
+            features = self._encoded(name, tensors, place)
             if features is None:
                 continue
             if features.ndim == 2:
@@ -257,17 +220,17 @@ class AutoregressiveTransformer(Positions, nn.Module):
         cache: KeyValueCache | None = None,
         *,
         last: bool = False,
-        extrapolated: Tensor | None = None,
-        text: tuple[dict[str, ContextKeys], ...] | None = None,
+        hints: Hints | None = None,
+        contexts: tuple[dict[str, ContextKeys], ...] | None = None,
     ) -> Tensor:
         """Logits ``[B, n, slots, vocabulary.width]`` of n new positions; with ``last`` only of the final ``stride``.
         Arguments as in ``features``."""
-        features = self.features(inputs, condition, size, cache, extrapolated=extrapolated, text=text)
+        features = self.features(inputs, condition, size, cache, hints=hints, contexts=contexts)
         end, stride = inputs.shape[1] if cache is None else cache.length, self.stride(*size)
         if last:
             features, inputs = features[:, -stride:], inputs[:, -stride:]
         predicted = slice(end + stride - inputs.shape[1], end + stride)
-        return self.logits(features, inputs, None if extrapolated is None else extrapolated[:, predicted])
+        return self.logits(features, inputs, None if hints is None else hints.at(predicted))
 
     def features(
         self,
@@ -276,24 +239,23 @@ class AutoregressiveTransformer(Positions, nn.Module):
         size: tuple[int, int],
         cache: KeyValueCache | None = None,
         *,
-        extrapolated: Tensor | None = None,
-        text: tuple[dict[str, ContextKeys], ...] | None = None,
+        hints: Hints | None = None,
+        contexts: tuple[dict[str, ContextKeys], ...] | None = None,
     ) -> Tensor:
         """The last hidden state ``[B, n, dim]``, normed, of n new positions: what ``logits`` and the Medusa heads read.
 
         inputs: ids ``[B, n, slots]``, the positions right after those in ``cache`` (from 0 without one; the first of all is
         the token to begin with, where there is one: ``vocabulary.begun``); condition
-        ``[B, t, dim]`` for all t latent frames of the video; size: token frame (height, width). text: of
-        ``prepare_text``. extrapolated: ids ``[B, all positions, slots]`` of the
-        extrapolated past. Raises ConfigError for a part of a block, more positions than the model's context, and a
-        cache of another model.
+        ``[B, t, dim]`` for all t latent frames of the video; size: token frame (height, width). contexts: of
+        ``prepare_contexts``; hints: of ``hints``, at all positions. Raises ConfigError for a part of a block, more positions
+        than the model's context, and a cache of another model.
         """
         start, stride = cache.length if cache is not None else 0, self.stride(*size)
         self._require_positions(inputs, start, stride, cache, size)
-        x, place = self.enter(inputs, condition, size, start, extrapolated)
+        x, place = self.enter(inputs, condition, size, start, hints)
         rope = cache.next_rope(inputs.shape[1]) if cache is not None else None
         rope = self._rope(place, x.dtype) if rope is None else rope
-        x = self.run_blocks(x, place, rope, [Segment(inputs.shape[1], stride)], cache, text)
+        x = self.run_blocks(x, place, rope, [Segment(inputs.shape[1], stride)], cache, contexts)
         if cache is not None:
             cache.advance(inputs.shape[1])
         return self.leave(x)
@@ -301,7 +263,7 @@ class AutoregressiveTransformer(Positions, nn.Module):
     # From ids to features: enter, the blocks, leave
 
     def enter(
-        self, inputs: Tensor, condition: Tensor, size: tuple[int, int], start: int, extrapolated: Tensor | None
+        self, inputs: Tensor, condition: Tensor, size: tuple[int, int], start: int, hints: Hints | None
     ) -> tuple[Tensor, Tensor]:
         """What goes into the first block, ``[B, n, dim]``, and the place (t, h, w) ``[n, 3]`` of each position."""
         rows, columns = self.grid(*size)
@@ -311,9 +273,9 @@ class AutoregressiveTransformer(Positions, nn.Module):
         positions = torch.arange(start, start + inputs.shape[1], device=inputs.device) - int(self.config.begin_token)
         predicted = positions + self.stride(*size)
         x = self.embed(inputs) + condition[:, predicted // places]
-        hinted = self._hinted(extrapolated, predicted)  # [B, n, slots] or None
-        if hinted is not None and self.extrapolated_embeddings is not None:
-            x = x + self._embed(hinted, self.extrapolated_embeddings)
+        if hints is not None and self.extrapolated_embeddings is not None:
+            ahead = hints.at(predicted)
+            x = x + ahead.kept(self._embed(ahead.ids, self.extrapolated_embeddings))
         return x, self._places(positions, columns, places)
 
     def run_blocks(
@@ -323,7 +285,7 @@ class AutoregressiveTransformer(Positions, nn.Module):
         rope: Rope,
         segments: Sequence[Segment],
         cache: KeyValueCache | None = None,
-        text: tuple[dict[str, ContextKeys], ...] | None = None,
+        contexts: tuple[dict[str, ContextKeys], ...] | None = None,
         *,
         first: int = 0,
         last: int | None = None,
@@ -333,20 +295,21 @@ class AutoregressiveTransformer(Positions, nn.Module):
         for index, block in enumerate(self.layers[first:last], first):
             if fixed is not None:
                 x = x + fixed
-            x = block(x, rope, segments, cache, {} if text is None else text[index])
+            x = block(x, rope, segments, cache, {} if contexts is None else contexts[index])
         return x
 
     def leave(self, x: Tensor) -> Tensor:
         """Hidden states behind the last block -> features ``[B, n, dim]``, normed."""
         return self.norm(x)
 
-    def logits(self, features: Tensor, inputs: Tensor, hinted: Tensor | None = None) -> Tensor:
+    def logits(self, features: Tensor, inputs: Tensor, ahead: Hints | None = None) -> Tensor:
         """Scores ``[B, n, slots, vocabulary.width]`` of features ``[B, n, dim]``; inputs: ids ``[B, n, slots]`` of the same
-        positions; hinted: those that the extrapolated past has at the positions that are predicted."""
+        positions; ahead: what the extrapolated past has at the positions that are predicted."""
         scores = self.output(features).unflatten(-1, (self.slots, self.vocabulary.width))
-        for tables, ids in ((self.copy, inputs), (self.copy_extrapolated, hinted)):
-            if tables is not None and ids is not None:
-                scores = scores + self._copy_scores(ids, tables)
+        if self.copy is not None:
+            scores = scores + self._copy_scores(inputs, self.copy)
+        if self.copy_extrapolated is not None and ahead is not None:
+            scores = scores + ahead.kept(self._copy_scores(ahead.ids, self.copy_extrapolated))
         return scores
 
     def drafts(self, features: Tensor) -> Tensor | None:
@@ -356,24 +319,21 @@ class AutoregressiveTransformer(Positions, nn.Module):
             return None
         return self.output(self.medusa(features)).unflatten(-1, (self.slots, self.vocabulary.width))
 
-    def _hinted(self, extrapolated: Tensor | None, predicted: Tensor) -> Tensor | None:
-        """The extrapolated past's ids ``[B, n, slots]`` at the positions that are predicted. Raises ConfigError where a model
-        that is shown one gets none."""
-        if self.extrapolated_embeddings is None:
-            return None
-        if extrapolated is None:
-            raise ConfigError(
-                "this model is shown the extrapolated past (extrapolate=True): give its tokens as `extrapolated`"
-            )
-        return extrapolated[:, predicted]
+    def hints(self, tensors: Mapping[str, Tensor], present: Mapping[str, Tensor] | None = None) -> Hints | None:
+        """The tokens beside the window's, of a model that is shown such and a batch that has them."""
+        for name, slot in of_slot(self.config.slots, "channels").items():
+            if slot.tensors[0] in tensors:
+                return Hints(self.patchify(tensors[slot.tensors[0]]), (present or {}).get(name))
+        return None
 
     def embed(self, ids: Tensor) -> Tensor:
         """ids ``[B, n, slots]`` -> ``[B, n, dim]``: the sum over slots and symbols of one embedding row each."""
         return self._embed(ids, self.tok_embeddings)
 
     def _embed(self, ids: Tensor, table: nn.Embedding) -> Tensor:
-        if self.config.vocabulary == "digits":  # a product with the (narrow) one-hot matrix: its backward is one GEMM
-            return self.vocabulary.one_hot(ids).flatten(-2).to(table.weight.dtype) @ table.weight
+        if isinstance(table, PickedRows):
+            picked: Tensor = table(self.vocabulary.one_hot(ids).flatten(-2))
+            return picked
         if self.vocabulary.begin is not None:
             begins = ids == self.vocabulary.begin
             self.vocabulary.symbols(ids.masked_fill(begins, 0))  # looks at the rest

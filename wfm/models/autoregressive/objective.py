@@ -37,7 +37,11 @@ class AutoregressiveObjective:
         vocabulary = model.vocabulary
         noisy, keeps_action = self.draw(batch["seeds"], tokens, vocabulary)
         slots = model.config.slots
-        keep = {name: self.keep(name, slot, batch["seeds"]).to(tokens.device) for name, slot in slots.items()}
+        keep = {
+            name: self.keep(name, slot, batch["seeds"]).to(tokens.device)
+            for name, slot in slots.items()
+            if name == "text" or slot.dropout
+        }
         keep["action"] = keeps_action.to(tokens.device)
         logits, drafts = model.with_drafts(
             noisy, tensors=tensors_of(slots, batch), present=present_of(slots, batch, keep)

@@ -83,7 +83,7 @@ def read_cosmos(
     """As `from_cosmos`, with the configuration, the latents' statistics and what was left out."""
     path, config = Path(source), _config_of(preset)
     if denoiser and isinstance(config, DiffusionConfig):
-        config = DenoiserConfig(network=config, uncertainty=128)
+        config = DenoiserConfig(network=config, uncertainty=128, published_mask=config.condition_mask)
     network = without_weights(lambda: network_of(config))
     mapped = mapped or dtype is not None or device != "cpu"  # what changes is only passing through
     files = [open_tensors(file, allow_pickle_file=allow_pickle_file, mapped=mapped) for file in files_of(path)]
@@ -186,6 +186,8 @@ def _refuse_denoiser(config: DenoiserConfig) -> None:
     for field, value in (("repeat_last", False), ("extrapolate", False), ("linear_prior", False), ("objective", "edm")):
         if getattr(config, field) != value:
             raise ConfigError(f"{field} is {getattr(config, field)!r}, but the original has no other than {value!r}")
+    if config.network.condition_mask and not config.published_mask:
+        raise ConfigError("published_mask is False, but the original has one product for latents and mask")
 
 
 def _refuse_causal(config: AutoregressiveConfig) -> None:

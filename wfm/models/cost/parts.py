@@ -2,6 +2,7 @@
 
 import math
 import re
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Self
 
@@ -52,6 +53,12 @@ def attention(queries: int, keys: int, width: int, *, saved: int = 0) -> Part:
 def total(parts: "tuple[Part, ...] | list[Part]", name: str = "all") -> Part:
     """The sum of parts."""
     return sum(parts, Part(name, 0))
+
+
+def encoders_apart(conditions: Collection[str]) -> str:
+    """What a network's words say where further conditions may have encoders with weights of their own: those are not counted,
+    what the network makes of them is."""
+    return f"; not counted: encoders of {', '.join(conditions)}" if conditions else ""
 
 
 @dataclass(frozen=True)

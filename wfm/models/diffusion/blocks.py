@@ -6,6 +6,7 @@ Tokens are one axis, `[M, d]`; a modulation has one row for all of them, for eac
 from collections.abc import Mapping
 from types import MappingProxyType
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -15,15 +16,53 @@ from wfm.models.layers import AdaLayerNormLoRA, Attention, FeedForward, Linear, 
 
 
 class PatchEmbed(nn.Module):
-    """Patches -> tokens; a module of its own for the key `patch_embed.proj`."""
+    """Patches -> tokens: `patch_embed.proj`, and for the channels of each condition a product of its own, `proj_<name>`, which
+    is added. Where they are absent nothing is; of zeros the product is exactly zero. (In one product with the latents zeros
+    would not be nothing: with more addends its sums run in another order.)"""
 
-    def __init__(self, features: int, dim: int) -> None:
+    def __init__(self, config: DiffusionConfig) -> None:
         super().__init__()
-        self.proj = Linear(features, dim)
+        area = config.patch_size[1] * config.patch_size[2]
+        self.proj = Linear(config.patch_channels * area, config.width)
+        self.padding = config.concat_padding_mask * area
+        self.channels = tuple(config.channels)
+        for name, count in config.channels.items():
+            self.add_module(f"proj_{name}", Linear(count * area, config.width))
 
-    def forward(self, patches: Tensor) -> Tensor:
-        """`[M, C * p * q]` -> `[M, d]`."""
-        return self.proj(patches)
+    @torch.no_grad()
+    def initialise(self) -> None:
+        """Xavier, as one matrix over all channels: what the products are added up to is one product in all but rounding."""
+        proj, more = self.proj, [self.beside(name) for name in self.channels]
+        if not more:
+            nn.init.xavier_uniform_(proj.weight)
+            return
+        first = proj.in_features - self.padding
+        whole = proj.weight.new_empty(proj.out_features, proj.in_features + sum(part.in_features for part in more))
+        nn.init.xavier_uniform_(whole)
+        head, *middle, last = whole.split([first, *(part.in_features for part in more), self.padding], dim=1)
+        proj.weight.copy_(torch.cat([head, last], dim=1))
+        for part, values in zip(more, middle, strict=True):
+            part.weight.copy_(values)
+
+    def beside(self, name: str) -> Linear:
+        """The product of a condition's channels."""
+        part = getattr(self, f"proj_{name}")
+        assert isinstance(part, Linear)
+        return part
+
+    def added(self, channels: Mapping[str, Tensor]) -> Tensor | None:
+        """Patches `[M, n * p * q]` of the conditions that are there -> what joins the tokens, `[M, d]`; None without any."""
+        total: Tensor | None = None
+        for name in self.channels:
+            if name in channels:
+                mine = self.beside(name)(channels[name])
+                total = mine if total is None else total + mine
+        return total
+
+    def forward(self, patches: Tensor, added: Tensor | None = None) -> Tensor:
+        """`[M, C * p * q]` and what `added` makes of the channels of conditions -> `[M, d]`."""
+        x = self.proj(patches)
+        return x if added is None else x + added
 
 
 class VectorMLP(nn.Module):

@@ -7,21 +7,17 @@ from typing import Self
 import torch
 from torch import Tensor
 
-from wfm.errors import ConfigError
 from wfm.models.slots import SlotConfig
 
 
 @dataclass(frozen=True)
 class Conditions:
-    """Everything but the noisy latents that a denoiser is told. B samples, T latent frames; units as the model's."""
+    """Everything but the noisy latents that a denoiser is told. B samples, T latent frames."""
 
-    past: Tensor | None = None
-    "Latents `[B, C, T, H, W]`, normalised, of which the first `given` frames are read."
-    given: Tensor | int = 0
-    "Given latent frames, int64 `[B]` or one number for all."
     tensors: Mapping[str, Tensor] = field(default_factory=dict)
     """Of the conditions, by the names of their tensors, `[B, ...]` each; a condition whose tensors are not here is absent.
-    Those of a context are its tokens `[B or 1, L, D]` and, where not all are used, their number `[B]`."""
+    Latents (`past` `[B, C, P, H, W]`, P at most T, of which the first `given` int64 `[B]`, or all, are read) are in the
+    tokenizer's units. Those of a context are its tokens `[B or 1, L, D]` and, where not all are used, their number `[B]`."""
     present: Mapping[str, Tensor] = field(default_factory=dict)
     "bool `[B]` by name of the condition: where False it is absent; none: all have it."
     fps: float | Tensor | None = None
@@ -45,20 +41,6 @@ class Conditions:
         dropped = {tensor for name in names if name in slots for tensor in slots[name].tensors}
         kept = {name: x for name, x in self.tensors.items() if name not in dropped} | dict(instead or {})
         return replace(self, tensors=kept, present={k: v for k, v in self.present.items() if k not in names})
-
-    def require_known(self, slots: Mapping[str, SlotConfig]) -> None:
-        """Raise ConfigError for a tensor or a condition that a model of these `slots` does not have."""
-        known = {tensor for one in slots.values() for tensor in one.tensors}
-        for name, found in self.tensors.items():
-            if name not in known:
-                raise ConfigError(
-                    f"{name} {list(found.shape)} given, and this model takes none; its conditions: {', '.join(slots) or 'none'}"
-                )
-        for name in self.present:
-            if name not in slots:
-                raise ConfigError(
-                    f"present.{name}: this model has no such condition; its: {', '.join(slots) or 'none'}"
-                )
 
 
 def given_mask(given: Tensor, frames: int) -> Tensor:

@@ -21,7 +21,8 @@ class DiffusionConfig(Config):
     extra_channels: int = pydantic.Field(0, ge=0)
     "Further channels that the caller concatenates after the latents (what it shows of the past, tokens, ...)."
     condition_mask: bool = False
-    "One more channel says which latent frames are given (video2world; diffusers counts it into in_channels: 17)."
+    """One more channel says which latent frames are given (video2world; diffusers counts it into in_channels: 17), in a product
+    with the latents as in the published weights. (In a `DenoiserConfig`: that there is a past; see `published_mask`)"""
     concat_padding_mask: bool = True
     "One more channel, the last, says which pixels are padding."
     num_attention_heads: int = pydantic.Field(4, ge=1)
@@ -51,7 +52,8 @@ class DiffusionConfig(Config):
     action_dim: int = pydantic.Field(0, ge=0)
     "Width of the action features that join the time embedding; 0: no action."
     conditions: dict[str, SlotConfig] = added({})
-    "Further conditions by name: vectors that join the time embedding, contexts that every block attends to."
+    """Further conditions by name: vectors that join the time embedding, contexts that every block attends to, channels that
+    join the tokens by a product of their own."""
     open_gates: bool = False
     "Start with the gates of all blocks at 1 and not near 0 (Cosmos): a short run cannot wait for them to open."
     zero_output: bool = False
@@ -102,6 +104,11 @@ class DiffusionConfig(Config):
         return self.latent_channels + self.condition_mask + self.concat_padding_mask
 
     @property
+    def channels(self) -> dict[str, int]:
+        """Name -> channels of every condition that stands beside the latents, in order."""
+        return {name: one.width for name, one in of_slot(self.conditions, "channels").items()}
+
+    @property
     def vectors(self) -> dict[str, int]:
         """Name -> features of every condition that joins the time embedding."""
         own = {"action": self.action_dim} if self.action_dim else {}
@@ -150,6 +157,9 @@ class DenoiserConfig(Config):
     "Concatenate the last given latent frame to the input of every frame."
     extrapolate: bool = False
     "Show the network, and the prior, the latents of the past's constant-motion extrapolation (wfm.data.motion)."
+    published_mask: bool = added(False)
+    """Which frames are given stands in one product with the latents, as Cosmos's published weights have it, and not in one of
+    its own, which a model without a given frame does without."""
     hint_channels: int = pydantic.Field(0, ge=0)
     "Channels of a hint that the caller puts beside the latents (`Prepared.extra`): the diffusion decoder's tokens."
     linear_prior: bool = False
@@ -159,12 +169,12 @@ class DenoiserConfig(Config):
 
     @property
     def slots(self) -> dict[str, SlotConfig]:
-        """Every condition but the past by name: those that have fields of their own, then `conditions`."""
-        found: dict[str, SlotConfig] = {}
+        """Every condition by name: those that have fields of their own, then `conditions`."""
+        found, channels = {}, self.network.in_channels
+        if self.network.condition_mask:
+            found["past"] = SlotConfig(slot="sequence", width=channels, tensors=("past", "given"))
         if self.extrapolate:
-            found["extrapolation"] = SlotConfig(
-                slot="channels", width=self.network.in_channels, tensors=("extrapolated",)
-            )
+            found["extrapolation"] = SlotConfig(slot="channels", width=channels, tensors=("extrapolated",))
         if self.network.text_embed_dim:
             found["text"] = SlotConfig(
                 slot="context", width=self.network.text_embed_dim, tensors=("text", "text_lengths")
@@ -176,8 +186,7 @@ class DenoiserConfig(Config):
     @property
     def extra_channels(self) -> int:
         """Channels that are concatenated after the latents."""
-        more = sum(one.width for one in of_slot(self.conditions, "channels").values())
-        return self.network.in_channels * (self.repeat_last + self.extrapolate) + more + self.hint_channels
+        return self.hint_channels
 
     @property
     def action_dim(self) -> int:
@@ -187,7 +196,24 @@ class DenoiserConfig(Config):
     @property
     def network_config(self) -> DiffusionConfig:
         """The network with what follows from the other fields filled in."""
-        derived = {"extra_channels": self.extra_channels, "action_dim": self.action_dim, "conditions": self.conditions}
+        mask = self.network.condition_mask
+        widths = {
+            "past": self.network.in_channels * self.repeat_last,
+            "extrapolation": self.network.in_channels * self.extrapolate,
+            **dict.fromkeys(self.conditions, 0),
+            "given": int(mask and not self.published_mask),
+        }
+        made = {
+            name: SlotConfig(slot="channels", width=width, tensors=(name,)) for name, width in widths.items() if width
+        }
+        derived = {
+            "extra_channels": self.extra_channels,
+            "action_dim": self.action_dim,
+            "condition_mask": mask and self.published_mask,
+            "conditions": {
+                name: made.get(name) or self.conditions[name] for name in widths if name in made | self.conditions
+            },
+        }
         return DiffusionConfig.parse({**self.network.resolved(), **derived})
 
     @pydantic.model_validator(mode="after")

@@ -5,9 +5,10 @@
 The factors are those of `edm` or `flow`; m and the deviation they are made for come from the linear prior (0 and
 sigma_data without one). Noise levels are one number a sample `[B]`, or one a latent frame `[B, T]`.
 
-Given frames (video2world, Cosmos section 5.1.3): the network's input holds the past there, scaled as nearly clean
-latents are (c_in at the past's own small noise level, whatever the level of the rest), the mask channel says so, and the
-output is the past itself. Cosmos scales the past by c_in(s_aug) / c_in(s) and then everything by c_in(s): the same.
+Given frames (video2world, Cosmos section 5.1.3) are a condition as any, `past`: absent, this is text2world. The network's
+input holds the past there, scaled as nearly clean latents are (c_in at the past's own small noise level, whatever the level of
+the rest), a channel says so, and the output is the past itself. Cosmos scales the past by c_in(s_aug) / c_in(s) and then
+everything by c_in(s): the same.
 """
 
 from collections.abc import Callable, Mapping
@@ -15,6 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from wfm.errors import ConfigError
@@ -25,7 +27,7 @@ from wfm.models.diffusion.inputs import Context, Vector
 from wfm.models.diffusion.network import DiffusionTransformer
 from wfm.models.diffusion.prior import LinearPrior
 from wfm.models.diffusion.statistics import LatentStatistics
-from wfm.models.slots import Place, of_slot
+from wfm.models.slots import Place, of_slot, require_known
 
 
 @dataclass(frozen=True)
@@ -41,7 +43,7 @@ class Prepared:
     release_below: Tensor | None
     "`[B, 1, 1, 1, 1]`: noise level at and below which given frames are denoised too; None: never."
     extra: Tensor | None
-    "Channels concatenated after the latents."
+    "Channels concatenated after the latents: what the diffusion decoder shows of its tokens."
     mean: Tensor | None
     "The prior's guess `[B, C, T, H, W]`; None: 0."
     deviation: Tensor
@@ -86,8 +88,13 @@ class Denoiser(nn.Module):
             channels, config.statistics_frames, config.sigma_data, image=config.image_statistics
         )
         self.prior: LinearPrior | None = None
+        self.prior_extrapolated: LinearPrior | None = None
         if config.linear_prior:
-            self.prior = LinearPrior(channels, network.max_size[0], config.sigma_data, extrapolated=config.extrapolate)
+            self.prior = LinearPrior(channels, network.max_size[0], config.sigma_data)
+            if config.extrapolate:
+                self.prior_extrapolated = LinearPrior(
+                    channels, network.max_size[0], config.sigma_data, extrapolated=True
+                )
         self.encoders = nn.ModuleDict(dict(encoders or {}))
         self.logvar: nn.Sequential | None = None
         if config.uncertainty:
@@ -182,88 +189,111 @@ class Denoiser(nn.Module):
             raise ConfigError(
                 f"latents have shape {list(like.shape)}, wanted [B, {self.config.network.in_channels}, T, H, W]"
             )
-        conditions.require_known(self.config.slots)
-        given = torch.as_tensor(conditions.given, dtype=torch.int64, device=like.device).expand(len(like))
-        past, mask = self._given(conditions, given, like)
+        require_known(conditions.tensors, conditions.present, self.config.slots)
+        past, given = self._past(conditions, like)
         sigma_data = torch.tensor(self.config.sigma_data, dtype=like.dtype, device=like.device)
-        shown, seen, mean, deviation, release, extra = past, None, None, sigma_data, None, None
-        if past is not None and mask is not None:
+        mask, shown, seen, release = None, None, None, None
+        if past is not None:
+            mask = given_mask(given, like.shape[2])
             augment = self.levels(conditions.augment_sigma, like)
+            shown = past
             if conditions.augment_noise is not None:
                 shown = past + spread(augment).to(past.dtype) * conditions.augment_noise.to(past) * mask
-            assert shown is not None
             seen = (shown * self.scaling(spread(augment), sigma_data).inside).to(like.dtype)
             release = spread(augment) if conditions.release_given else None
-            if self.prior is not None:
-                mean, deviation = self.prior(shown, given)
-            extra = self._extra(shown, given)
+        extrapolated = self._extrapolated(conditions, shown, mask, like)
+        mean, deviation = self._guess(conditions, shown, extrapolated, given)
+        channels = self._channels(conditions, shown, extrapolated, given, like)
         return Prepared(
-            past, mask, seen, release, self._channels(conditions, extra, given, like), mean, deviation,
-            self._network_arguments(conditions, given, mask, like),
+            past, mask, seen, release, None, mean, sigma_data if deviation is None else deviation,
+            self._network_arguments(conditions, channels, given, mask, like),
         )  # fmt: skip
 
-    def _given(self, conditions: Conditions, given: Tensor, like: Tensor) -> tuple[Tensor | None, Tensor | None]:
-        """The past and its mask, checked; (None, None) for a model without either."""
-        past, frames = conditions.past, like.shape[2]
-        if past is None and bool((given != 0).any()):
-            raise ConfigError(f"given is {given.tolist()} and there is no `past`: give its latents")
-        if not self.config.network.condition_mask:
-            if past is not None:
-                raise ConfigError("this model takes no past (network.condition_mask is off): a text2world model")
-            return None, None
-        past = torch.zeros_like(like) if past is None else past.to(like)
-        if past.shape != like.shape:
-            raise ConfigError(
-                f"past has shape {list(past.shape)}, wanted {list(like.shape)}: all frames, of which the first `given` "
-                "are read"
-            )
-        if int(given.max()) > frames or int(given.min()) < 0:
-            raise ConfigError(f"given is {given.tolist()} of {frames} latent frames: use 0 to {frames}")
-        noise = conditions.augment_noise
+    def _past(self, conditions: Conditions, like: Tensor) -> tuple[Tensor | None, Tensor]:
+        """The past of the window's length, normalised, and how many of its frames are given, `[B]`; (None, zeros) where there
+        is none."""
+        noise, frames = conditions.augment_noise, like.shape[2]
         if noise is not None and noise.shape != like.shape:
             raise ConfigError(f"augment_noise has shape {list(noise.shape)}, wanted {list(like.shape)}")
         if noise is None and bool((torch.as_tensor(conditions.augment_sigma) != 0).any()):
             raise ConfigError("augment_sigma is not 0: give the unit noise, `augment_noise`, as well")
-        return self._with_extrapolation(past, given_mask(given, frames), conditions), given_mask(given, frames)
+        past, said = conditions.tensors.get("past"), conditions.tensors.get("given")
+        if past is None:
+            if said is not None and bool((said != 0).any()):
+                raise ConfigError(f"given is {said.tolist()} and there is no `past`: give its latents")
+            return None, torch.zeros(len(like), dtype=torch.int64, device=like.device)
+        if (
+            past.ndim != 5
+            or past.shape[:2] + past.shape[3:] != like.shape[:2] + like.shape[3:]
+            or past.shape[2] > frames
+        ):
+            raise ConfigError(
+                f"past has shape {list(past.shape)}, wanted {list(like.shape)} or fewer frames, of which the first `given` "
+                "are read"
+            )
+        given = torch.as_tensor(past.shape[2] if said is None else said, device=like.device).expand(len(like))
+        if int(given.max()) > past.shape[2] or int(given.min()) < 0:
+            raise ConfigError(f"given is {given.tolist()} of {past.shape[2]} latent frames: use 0 to {past.shape[2]}")
+        if "past" in conditions.present:
+            given = given * conditions.present["past"].to(given)
+        past = self.normalise(past, video=frames > 1).to(like)
+        return F.pad(past, (0, 0, 0, 0, 0, frames - past.shape[2])), given
 
-    def _with_extrapolation(self, past: Tensor, mask: Tensor, conditions: Conditions) -> Tensor:
-        """The past, and where it is not given its extrapolation, for a model that is shown one."""
-        extrapolated = conditions.tensors.get("extrapolated")
-        if extrapolated is None:
-            if self.config.extrapolate and conditions.past is not None:
-                raise ConfigError(
-                    "this model is shown the extrapolated past (extrapolate=True): give its latents as `extrapolated`"
-                )
-            return past
-        return torch.where(mask, past, self.normalise(extrapolated).to(past))
+    def _extrapolated(
+        self, conditions: Conditions, shown: Tensor | None, mask: Tensor | None, like: Tensor
+    ) -> Tensor | None:
+        """The past, and where it is not given its extrapolation, for a model that is shown one; None: it is absent."""
+        found = conditions.tensors.get("extrapolated")
+        if found is None:
+            return None
+        found = self.normalise(found).to(like)
+        return found if shown is None or mask is None else torch.where(mask, shown, found)
 
-    def _extra(self, shown: Tensor, given: Tensor) -> Tensor | None:
-        """Channels beside the latents, at unit deviation: the last given frame everywhere, the past and its extrapolation."""
-        parts = []
-        if self.config.repeat_last:
-            parts.append(last_given(shown, given).expand(-1, -1, shown.shape[2], -1, -1))
-        if self.config.extrapolate:
-            parts.append(shown)
-        return torch.cat(parts, dim=1) / self.config.sigma_data if parts else None
+    def _guess(
+        self, conditions: Conditions, shown: Tensor | None, extrapolated: Tensor | None, given: Tensor
+    ) -> tuple[Tensor | None, Tensor | None]:
+        """Mean and deviation of the priors: of that which sees the extrapolation, in samples that have one."""
+        if shown is None or self.prior is None:
+            return None, None
+        if extrapolated is None or self.prior_extrapolated is None:
+            found: tuple[Tensor, Tensor] = self.prior(shown, given)
+            return found
+        mean, deviation = self.prior_extrapolated(extrapolated, given)
+        has = conditions.present.get("extrapolation")
+        if has is not None and not bool(has.all()):
+            rows = has.to(mean.device)[:, None, None, None, None]
+            plain, missed = self.prior(shown, given)
+            mean, deviation = torch.where(rows, mean, plain), torch.where(rows, deviation, missed)
+        return mean, deviation
 
-    def _channels(self, conditions: Conditions, extra: Tensor | None, given: Tensor, like: Tensor) -> Tensor | None:
-        """`extra` and what further conditions put beside the latents; zeros for one that is absent."""
-        parts = [] if extra is None else [extra]
-        for name, slot in of_slot(self.config.conditions, "channels").items():
-            found = self._encoded(name, conditions, given, like)
-            if found is None:
-                found = like.new_zeros(()).expand(like.shape[0], slot.width, *like.shape[2:])
-            elif name in conditions.present:
-                found = torch.where(conditions.present[name][:, None, None, None, None], found, torch.zeros_like(found))
-            if found.shape != (like.shape[0], slot.width, *like.shape[2:]):
-                raise ConfigError(
-                    f"{name}: {list(found.shape)} beside latents {list(like.shape)}, wanted {slot.width} channels of their size"
-                )
-            parts.append(found.to(like))
-        return torch.cat(parts, dim=1) if len(parts) > 1 else next(iter(parts), None)
+    def _channels(
+        self, conditions: Conditions, shown: Tensor | None, extrapolated: Tensor | None, given: Tensor, like: Tensor
+    ) -> dict[str, Tensor]:
+        """What stands beside the latents, `[B, width, T, H, W]` by name: of the past, at unit deviation, the last given frame
+        everywhere and which frames are given; of each condition its own, zeros in samples without it."""
+        found: dict[str, Tensor] = {}
+        if shown is not None and self.config.repeat_last:
+            found["past"] = last_given(shown, given).expand(-1, -1, shown.shape[2], -1, -1) / self.config.sigma_data
+        if extrapolated is not None:
+            found["extrapolation"] = extrapolated / self.config.sigma_data
+        for name in of_slot(self.config.conditions, "channels"):
+            channels = self._encoded(name, conditions, given, like)
+            if channels is not None:
+                found[name] = channels
+        for name in found.keys() & conditions.present.keys() - {"past"}:
+            has = conditions.present[name][:, None, None, None, None]
+            found[name] = torch.where(has, found[name], torch.zeros_like(found[name]))
+        if shown is not None and not self.config.published_mask:
+            found["given"] = given_mask(given, like.shape[2]).expand(-1, -1, -1, *like.shape[3:])
+        return {name: x.to(self.network.dtype) for name, x in found.items()}
 
     def _network_arguments(
-        self, conditions: Conditions, given: Tensor, mask: Tensor | None, like: Tensor
+        self,
+        conditions: Conditions,
+        channels: dict[str, Tensor],
+        given: Tensor,
+        mask: Tensor | None,
+        like: Tensor,
     ) -> dict[str, Any]:
         """Everything the network is given besides latents and noise level."""
         arguments: dict[str, Any] = {"padding_mask": conditions.padding_mask}
@@ -272,12 +302,13 @@ class Denoiser(nn.Module):
         if fps is None and self.config.fps_positions:
             fps = self.config.fps
         if torch.is_grad_enabled():  # in training every call has weights of its own
-            arguments |= {"contexts": contexts, "fps": fps}
+            arguments |= {"contexts": contexts, "channels": channels, "fps": fps}
         else:
             arguments["contexts"] = {name: self.network.prepare_context(name, one) for name, one in contexts.items()}
+            arguments["channels"] = self.network.prepare_channels(channels)
             arguments["shape"] = self.network.prepare_shape(like.shape[2:], fps)
-        if mask is not None:
-            arguments["condition_mask"] = mask
+        if self.config.published_mask and self.config.network.condition_mask:
+            arguments["condition_mask"] = given_mask(given, like.shape[2]) if mask is None else mask
         return {**arguments, "vectors": self._vectors(conditions, given, like)}
 
     def _encoded(self, name: str, conditions: Conditions, given: Tensor, like: Tensor) -> Tensor | None:

@@ -1,6 +1,7 @@
 """What enters the diffusion transformer, checked and cut into patches, and what leaves it, put together again.
 
     channels of a patch, in order: latents, what the caller adds, condition mask, padding mask     [B, C', T, H, W]
+    channels of a condition: patches and a product of their own
     order inside a token on the way in: (channel, row, column); on the way out: (row, column, channel)
 
 The two orders differ in Cosmos and published weights depend on it.
@@ -111,6 +112,15 @@ def _padding(mask: Tensor | None, latents: Tensor) -> Tensor:
         raise ConfigError(f"padding_mask: wanted [{batch} or 1, 1, H, W], got {list(mask.shape)}")
     resized = F.interpolate(mask.to(latents.dtype), size=(rows, columns), mode="nearest")
     return resized[:, :, None].expand(batch, 1, frames, rows, columns)
+
+
+def known_channels(config: DiffusionConfig, channels: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Those that are given. Raises ConfigError for one that the model has not."""
+    for name in channels:
+        if name not in config.channels:
+            known = ", ".join(config.channels) or "none"
+            raise ConfigError(f"{name}: given as channels to a model without them; beside its latents stand {known}")
+    return dict(channels)
 
 
 def to_patches(x: Tensor, patch: tuple[int, int, int]) -> Tensor:

@@ -5,9 +5,10 @@
 
 Inside, tokens are one axis: `[M, d]` with the lengths of the segments, whether they came as a dense batch (`forward`)
 or as a pack of any sizes (`packed`). Its conditions come as named tensors in slots: `vectors` join the time embedding,
-`contexts` are attended to; `action` and `text` stand for those two of them, which Cosmos has. Parameter names are those of
-diffusers' CosmosTransformer3DModel, those of the action hook are Cosmos's own. Preconditioning, latent statistics and what of
-the past is given are the denoiser's.
+`contexts` are attended to, `channels` join the tokens. What the released code calls by a name of its own keeps it, so that a
+call of its model is one of this: `text` with `text_lengths`, `condition_mask`, `padding_mask`, `fps`. Parameter names are those
+of diffusers' CosmosTransformer3DModel, those of the action hook are Cosmos's own. Preconditioning, latent statistics and what
+of the past is given are the denoiser's.
 """
 
 from collections.abc import Mapping, Sequence
@@ -28,13 +29,21 @@ from wfm.models.diffusion.inputs import (
     context_tokens,
     from_patches,
     grid_of,
+    known_channels,
     noise_rows,
     rates_of,
     rows_of_tokens,
     to_patches,
     with_masks,
 )
-from wfm.models.diffusion.prepared import Conditioning, ContextTokens, PreparedNoise, PreparedShape, PreparedText
+from wfm.models.diffusion.prepared import (
+    Conditioning,
+    ContextTokens,
+    PreparedChannels,
+    PreparedNoise,
+    PreparedShape,
+    PreparedText,
+)
 from wfm.models.layers import AdaLayerNormLoRA, LearnablePositions, Linear, TimestepEmbedding
 from wfm.models.rotary import grid_positions, rope_3d
 
@@ -49,7 +58,7 @@ class DiffusionTransformer(nn.Module):
         super().__init__()
         self.config = config
         dim, patch = config.width, config.patch_size[1] * config.patch_size[2]
-        self.patch_embed = PatchEmbed(config.patch_channels * patch, dim)
+        self.patch_embed = PatchEmbed(config)
         self.learnable_pos_embed = LearnablePositions(config.max_grid, dim) if config.extra_pos_embed else None
         self.time_embed = TimestepEmbedding(dim)
         for name, features in config.vectors.items():
@@ -63,7 +72,8 @@ class DiffusionTransformer(nn.Module):
     @torch.no_grad()
     def _initialise(self) -> None:
         """Cosmos's: Xavier, small time embedding, closed gates. Options: see the config."""
-        for module in self.modules():
+        self.patch_embed.initialise()
+        for module in (part for child in self.children() for part in child.modules() if child is not self.patch_embed):
             if isinstance(module, nn.Linear):
                 nn.init.xavier_uniform_(module.weight)
                 if module.bias is not None:
@@ -154,12 +164,16 @@ class DiffusionTransformer(nn.Module):
         heads = tuple(block.cross(name)[1].project_context(tokens) for block in self.blocks)
         return PreparedText(heads, lengths)
 
-    def prepare_noise(
-        self, c_noise: Tensor, action: Tensor | None = None, *, vectors: Mapping[str, Vector] | None = None
-    ) -> PreparedNoise:
-        """Modulations of every block: c_noise a number, `[1]` (all samples alike), `[B]` or `[B, T]`; action `[B, A]` or
-        `[B, T, A]`."""
-        joined = _with_action(vectors, action)
+    def prepare_channels(self, channels: Mapping[str, Tensor]) -> PreparedChannels:
+        """What conditions beside the latents add to the tokens, of `[B, width, T, H, W]` each by name."""
+        return PreparedChannels(
+            self._added(channels, next((x.shape[0:1] + x.shape[2:] for x in channels.values()), ()))
+        )
+
+    def prepare_noise(self, c_noise: Tensor, vectors: Mapping[str, Vector] | None = None) -> PreparedNoise:
+        """Modulations of every block: c_noise a number, `[1]` (all samples alike), `[B]` or `[B, T]`; vectors: features
+        `[B, width]` or `[B, T, width]` by name."""
+        joined = dict(vectors or {})
         shapes = [torch.atleast_1d(c_noise).shape, *(one.features.shape[:-1] for one in joined.values())]
         segments = max(shape[0] for shape in shapes)
         frames = [next((shape[1] for shape in shapes if len(shape) == 2), 1)] * segments
@@ -181,18 +195,18 @@ class DiffusionTransformer(nn.Module):
         fps: float | Sequence[float] | Tensor | None = None,
         padding_mask: Tensor | None = None,
         condition_mask: Tensor | None = None,
-        action: Tensor | None = None,
         vectors: Mapping[str, Vector] | None = None,
         contexts: Mapping[str, Context | PreparedText] | None = None,
+        channels: Mapping[str, Tensor] | PreparedChannels | None = None,
         shape: PreparedShape | None = None,
     ) -> Tensor:
         """F of a dense batch: latents `[B, C, T, H, W]` (the tokenizer's channels, then any extra ones) -> `[B, C, T, H, W]`.
 
         c_noise: `[B]`, `[B, T]` for a level of each latent frame, `[1]` for one of all samples. text `[B or 1, L, D]`;
         text_lengths: tokens used of each, None: all L. fps [1/s]: a number or `[B]`; None: plain positions. padding_mask
-        `[B or 1, 1, H', W']`, 1 where padded; condition_mask `[B, 1, T, H, W]`, 1 where given. action `[B, A]` or
-        `[B, T, A]`. vectors, contexts: of other conditions, by name; one that is absent adds nothing. Raises ConfigError naming
-        what does not fit.
+        `[B or 1, 1, H', W']`, 1 where padded; condition_mask `[B, 1, T, H, W]`, 1 where given. vectors, contexts, channels
+        (`[B, width, T, H, W]`): of conditions, by name; one that is absent adds nothing. Raises ConfigError naming what does
+        not fit.
         """
         config = self.config
         check_latents(config, latents, ndim=5, dtype=self.dtype)
@@ -204,10 +218,15 @@ class DiffusionTransformer(nn.Module):
         if any(other != grid for other in shape.grids) or len(shape.grids) not in (1, batch):
             raise ConfigError(f"shape: prepared for tokens {shape.grids}, these latents are {batch} of {grid}")
         patches = to_patches(with_masks(config, latents, condition_mask, padding_mask), config.patch_size)
-        shared = self.conditioning(
-            [grid] * batch, c_noise, shape, _with_action(vectors, action), _with_text(contexts, text, text_lengths)
+        added = (
+            channels.added
+            if isinstance(channels, PreparedChannels)
+            else self._added(channels, [batch, *latents.shape[2:]])
         )
-        out = self.leave(self.run_blocks(self.enter(patches), shared), shared)
+        shared = self.conditioning(
+            [grid] * batch, c_noise, shape, vectors or {}, _with_text(contexts, text, text_lengths)
+        )
+        out = self.leave(self.run_blocks(self.enter(patches, added), shared), shared)
         return from_patches(out, grid, config.patch_size)
 
     def packed(
@@ -220,16 +239,16 @@ class DiffusionTransformer(nn.Module):
         fps: float | Sequence[float] | Tensor | None = None,
         padding_mask: Sequence[Tensor | None] | None = None,
         condition_mask: Sequence[Tensor] | None = None,
-        action: Tensor | None = None,
         vectors: Mapping[str, Vector] | None = None,
         contexts: Mapping[str, Context | PreparedText] | None = None,
+        channels: Mapping[str, Sequence[Tensor]] | None = None,
         shape: PreparedShape | None = None,
     ) -> list[Tensor]:
         """F of a pack: segments `[C, T, H, W]` of any sizes -> as many outputs; no segment sees another.
 
         c_noise `[S]` for a level a segment or `[sum of T]` for one a latent frame; text `[S, L, D]` or a pack
-        `[sum of lengths, D]`, with text_lengths; fps a number or one a segment; masks of each segment without the batch
-        axis; action `[S, A]` or `[sum of T, A]`. Otherwise as `forward`.
+        `[sum of lengths, D]`, with text_lengths; fps a number or one a segment; masks and channels of each segment without the
+        batch axis; vectors `[S, width]` or `[sum of T, width]`. Otherwise as `forward`.
         """
         if not len(latents):
             raise ConfigError("latents: an empty pack; give at least one segment [C, T, H, W]")
@@ -242,9 +261,13 @@ class DiffusionTransformer(nn.Module):
             given = None if condition_mask is None else condition_mask[i][None]
             full = with_masks(config, segment[None], given, None if padding is None else padding[None])
             patches.append(to_patches(full, config.patch_size))
+        beside = {
+            name: torch.cat([to_patches(one[None], config.patch_size) for one in each])
+            for name, each in (channels or {}).items()
+        }
         out = self.packed_patches(
-            torch.cat(patches), grids, c_noise, text, text_lengths=text_lengths, fps=fps, action=action, vectors=vectors,
-            contexts=contexts, shape=shape,
+            torch.cat(patches), grids, c_noise, text, text_lengths=text_lengths, fps=fps, vectors=vectors, contexts=contexts,
+            channels=beside, shape=shape,
         )  # fmt: skip
         pieces = out.split([t * h * w for t, h, w in grids])
         return [from_patches(o, grid, config.patch_size)[0] for o, grid in zip(pieces, grids, strict=True)]
@@ -258,21 +281,20 @@ class DiffusionTransformer(nn.Module):
         *,
         text_lengths: Sequence[int] | Tensor | None = None,
         fps: float | Sequence[float] | Tensor | None = None,
-        action: Tensor | None = None,
         vectors: Mapping[str, Vector] | None = None,
         contexts: Mapping[str, Context | PreparedText] | None = None,
+        channels: Mapping[str, Tensor] | None = None,
         shape: PreparedShape | None = None,
     ) -> Tensor:
         """F of what is cut into patches already: `[M, C' * p * q]` (`inputs.to_patches`, masks included) with the grid of
-        each segment -> `[M, p * q * C]` (`inputs.from_patches`)."""
+        each segment -> `[M, p * q * C]` (`inputs.from_patches`). channels: cut likewise."""
         _, p, q = self.config.patch_size
         shape = self._shape(shape, [(t, h * p, w * q) for t, h, w in grids] if shape is None else [], fps)
         if shape.grids != tuple(grids) and not (len(shape.grids) == 1 and set(shape.grids) == set(grids)):
             raise ConfigError(f"shape: prepared for tokens {shape.grids}, the pack holds {tuple(grids)}")
-        shared = self.conditioning(
-            grids, c_noise, shape, _with_action(vectors, action), _with_text(contexts, text, text_lengths)
-        )
-        return self.leave(self.run_blocks(self.enter(patches), shared), shared)
+        shared = self.conditioning(grids, c_noise, shape, vectors or {}, _with_text(contexts, text, text_lengths))
+        added = self.patch_embed.added(known_channels(self.config, channels or {}))
+        return self.leave(self.run_blocks(self.enter(patches, added), shared), shared)
 
     # From patches to patches: enter, the blocks, leave
 
@@ -285,8 +307,8 @@ class DiffusionTransformer(nn.Module):
         contexts: Mapping[str, Context | PreparedText],
     ) -> Conditioning:
         """What every block, and the way out, takes besides hidden states: small, and worked out from the arguments of the
-        call alone, so that each stage of a pipeline makes its own. Arguments as in `packed_patches`, those of a name of their
-        own (action, text) among the vectors and contexts."""
+        call alone, so that each stage of a pipeline makes its own. Arguments as in `packed_patches`, the text among the
+        contexts."""
         noise = c_noise if isinstance(c_noise, PreparedNoise) else None
         embedding = lora = None
         if isinstance(c_noise, PreparedNoise):
@@ -310,9 +332,20 @@ class DiffusionTransformer(nn.Module):
         tokens, lengths = context_tokens(self.config, name, context, self.dtype)
         return ContextTokens(tokens, lengths, context_queries(name, lengths, segments))
 
-    def enter(self, patches: Tensor) -> Tensor:
-        """Patches `[M, C' * p * q]` of all segments -> hidden states `[M, d]`."""
-        return self.patch_embed(patches)
+    def _added(self, channels: Mapping[str, Tensor] | None, size: Sequence[int]) -> Tensor | None:
+        """What channels `[B, width, T, H, W]` add to the tokens, for latents of `size` (B, T, H, W)."""
+        known = known_channels(self.config, channels or {})
+        for name, x in known.items():
+            wanted = (size[0], self.config.channels[name], *size[1:])
+            if x.shape != wanted:
+                raise ConfigError(
+                    f"{name}: {list(x.shape)} beside the latents, wanted {list(wanted)}: channels of their size"
+                )
+        return self.patch_embed.added({name: to_patches(x, self.config.patch_size) for name, x in known.items()})
+
+    def enter(self, patches: Tensor, added: Tensor | None = None) -> Tensor:
+        """Patches `[M, C' * p * q]` of all segments, and what the channels of conditions add -> hidden states `[M, d]`."""
+        return self.patch_embed(patches, added)
 
     def run_blocks(self, x: Tensor, shared: Conditioning, first: int = 0, last: int | None = None) -> Tensor:
         """Blocks `first` to before `last` (None: all from there) of hidden states `[M, d]`."""
@@ -374,10 +407,6 @@ class DiffusionTransformer(nn.Module):
                 raise ConfigError(
                     f"{name}: {list(one.features.shape)} given, the model was built for features of width {width} ({field})"
                 )
-
-
-def _with_action(vectors: Mapping[str, Vector] | None, action: Tensor | None) -> dict[str, Vector]:
-    return ({} if action is None else {"action": Vector(action)}) | dict(vectors or {})
 
 
 def _with_text(

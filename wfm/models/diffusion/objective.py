@@ -85,11 +85,10 @@ class DenoisingObjective:
     ) -> Conditions:
         """The conditions of a batch, with everything dropped that the draw says."""
         slots = model.config.slots
-        takes_past = model.config.network.condition_mask
+        takes_past = "past" in slots
+        given = {"past": batch["latents"], "given": draw["given"]} if takes_past else {}
         return Conditions(
-            past=clean if takes_past else None,
-            given=draw["given"],
-            tensors=tensors_of(slots, batch),
+            tensors=tensors_of(slots, batch) | given,
             present=present_of(slots, batch, {name: draw[f"keep_{name}"] for name in drop_names(model)}),
             fps=batch.get("fps") if model.config.fps_positions else None,
             padding_mask=batch.get("padding_mask"),

@@ -2,7 +2,8 @@
 
     shape = model.prepare_shape(latents.shape[2:], fps)        rotary tables and learned positions
     text  = model.prepare_text(embeddings, lengths)            keys and values of every block's cross-attention
-    noise = model.prepare_noise(c_noise, action)               shift, scale and gate of every block
+    noise = model.prepare_noise(c_noise, vectors)              shift, scale and gate of every block
+    channels = model.prepare_channels(channels)                what stands beside the latents, as it joins the tokens
     model(latents, noise, text, shape=shape)                   the same numbers as the plain call
 
 Over the steps of a sampler shape and text stay; a conditional and an unconditional branch in one batch share shape and
@@ -38,6 +39,13 @@ class PreparedText:
 
     heads: tuple[tuple[Tensor, Tensor], ...]
     lengths: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class PreparedChannels:
+    """What the channels of conditions add to the tokens, `[M, d]`; None: nothing."""
+
+    added: Tensor | None
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,9 @@ d of what is left, for each channel and each distance from the past:
 
 which is EDM of the residual, in the units of the latents: samplers need not know. m is the best linear function, in
 squared error, of the 3 x 3 neighbourhood in the last given latent frame (and, for a model that is shown it, in the
-extrapolation of this very frame by constant motion), found in closed form. Left unfitted, m = 0 and d = sigma_data:
-plain EDM.
+extrapolation of this very frame by constant motion), found in closed form. Such a model has both
+priors, so that without an extrapolation its guess is that of a model which knows none. Left unfitted, m = 0 and
+d = sigma_data: plain EDM.
 """
 
 import torch

@@ -34,8 +34,8 @@ def given(seed: int, batch: int) -> tuple[torch.Tensor, torch.Tensor]:
 def test_the_same_tokens_as_greedy(more, batch):
     for seed in range(6):
         model, (past, actions) = build(seed, **more), given(seed, batch)
-        wanted = continue_tokens(model, past, actions, frames=3, choose=greedy)
-        found = continue_with_drafts(model, past, actions, frames=3)
+        wanted = continue_tokens(model, {"past": past, "actions": actions}, frames=3, choose=greedy)
+        found = continue_with_drafts(model, {"past": past, "actions": actions}, frames=3)
         assert torch.equal(found.tokens, wanted)
         assert found.passes <= 32
 
@@ -44,8 +44,10 @@ def test_ties_fall_as_they_do_in_greedy_decoding():
     """Scores that are all equal: the lowest id everywhere, in as few passes as the heads allow."""
     model, (past, actions) = build(0), given(0, 2)
     torch.nn.init.zeros_(model.output.weight)
-    found = continue_with_drafts(model, past, actions, frames=3)
-    assert torch.equal(found.tokens, continue_tokens(model, past, actions, frames=3, choose=greedy))
+    found = continue_with_drafts(model, {"past": past, "actions": actions}, frames=3)
+    assert torch.equal(
+        found.tokens, continue_tokens(model, {"past": past, "actions": actions}, frames=3, choose=greedy)
+    )
     assert found.tokens[:, 1:].max() == 0
     assert found.passes == 1 + -(-31 // 4)  # one token from the first pass, four from each that follows
 
@@ -53,24 +55,34 @@ def test_ties_fall_as_they_do_in_greedy_decoding():
 def test_a_guess_is_seen_where_it_belongs():
     model, (past, actions) = build(4, vocabulary="digits", copy_bias=True, extrapolate=True), given(4, 2)
     extrapolated = torch.randint(0, 24, (2, 3, 4, 4), generator=torch.Generator().manual_seed(9))
-    wanted = continue_tokens(model, past, actions, frames=3, choose=greedy, extrapolated=extrapolated)
-    assert torch.equal(continue_with_drafts(model, past, actions, frames=3, extrapolated=extrapolated).tokens, wanted)
-    other = continue_with_drafts(model, past, actions, frames=3, extrapolated=extrapolated.flip(1)).tokens
+    wanted = continue_tokens(
+        model, {"past": past, "actions": actions, "extrapolated": extrapolated}, frames=3, choose=greedy
+    )
+    assert torch.equal(
+        continue_with_drafts(model, {"past": past, "actions": actions, "extrapolated": extrapolated}, frames=3).tokens,
+        wanted,
+    )
+    other = continue_with_drafts(
+        model, {"past": past, "actions": actions, "extrapolated": extrapolated.flip(1)}, frames=3
+    ).tokens
     assert not torch.equal(other, wanted)
 
 
 def test_sequences_share_what_is_kept():
     """Heads that know everything of one sequence and nothing of another: together they are as slow as the other."""
     model, (past, actions) = build(1), given(1, 2)
-    alone = [continue_with_drafts(model, past[i : i + 1], actions[i : i + 1], frames=3).passes for i in range(2)]
-    assert continue_with_drafts(model, past, actions, frames=3).passes >= max(alone)
+    alone = [
+        continue_with_drafts(model, {"past": past[i : i + 1], "actions": actions[i : i + 1]}, frames=3).passes
+        for i in range(2)
+    ]
+    assert continue_with_drafts(model, {"past": past, "actions": actions}, frames=3).passes >= max(alone)
 
 
 def test_wrong_use_is_refused():
     past, actions = given(0, 1)
     with pytest.raises(ConfigError, match="no Medusa heads"):
-        continue_with_drafts(build(0, medusa_heads=0), past, actions, frames=3)
+        continue_with_drafts(build(0, medusa_heads=0), {"past": past, "actions": actions}, frames=3)
     with pytest.raises(ConfigError, match="1 predicted"):
-        continue_with_drafts(build(0), past, actions, frames=1)
+        continue_with_drafts(build(0), {"past": past, "actions": actions}, frames=1)
     with pytest.raises(ConfigError, match='need order="raster"'):
         AutoregressiveConfig.parse({**SMALL, "order": "frame", "medusa_heads": 2})

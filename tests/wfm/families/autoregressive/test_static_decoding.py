@@ -33,17 +33,17 @@ ACTIONS = torch.randn(2, 9, 2, generator=torch.Generator().manual_seed(2), dtype
 def test_the_same_tokens(more):
     model = build(**more)
     for choose in (lambda: greedy, lambda: TopP([1, 2])):
-        wanted = continue_tokens(model, PAST, ACTIONS, frames=3, choose=choose())
-        found = continue_tokens_static(model, PAST, ACTIONS, frames=3, choose=choose())
+        wanted = continue_tokens(model, {"past": PAST, "actions": ACTIONS}, frames=3, choose=choose())
+        found = continue_tokens_static(model, {"past": PAST, "actions": ACTIONS}, frames=3, choose=choose())
         assert torch.equal(found, wanted)
 
 
 def test_text_is_followed():
     model = build(text_embed_dim=5)
     text = torch.randn(2, 3, 5, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
-    told = {"frames": 2, "choose": greedy, "text": text, "text_lengths": torch.tensor([3, 2])}
-    wanted = continue_tokens(model, PAST, None, **told)
-    assert torch.equal(continue_tokens_static(model, PAST, None, **told), wanted)
+    told = {"past": PAST, "text": text, "text_lengths": torch.tensor([3, 2])}
+    wanted = continue_tokens(model, told, frames=2, choose=greedy)
+    assert torch.equal(continue_tokens_static(model, told, frames=2, choose=greedy), wanted)
 
 
 def test_scores_that_are_no_numbers_are_refused():
@@ -51,7 +51,7 @@ def test_scores_that_are_no_numbers_are_refused():
     model = build()
     model.output.weight.data[3] = float("nan")
     with pytest.raises(DataError, match=r"logits: .* not finite"):
-        continue_tokens_static(model, PAST, ACTIONS, frames=3, choose=greedy)
+        continue_tokens_static(model, {"past": PAST, "actions": ACTIONS}, frames=3, choose=greedy)
 
 
 @pytest.mark.long
@@ -68,22 +68,28 @@ def test_one_graph_serves_every_step():
 
         return torch.compile(step, backend=backend, fullgraph=True, dynamic=False)
 
-    found = continue_tokens_static(model, PAST, ACTIONS.float(), frames=3, choose=greedy, compiled=compiled)
+    found = continue_tokens_static(
+        model, {"past": PAST, "actions": ACTIONS.float()}, frames=3, choose=greedy, compiled=compiled
+    )
     assert len(made) == 1
-    assert torch.equal(found, continue_tokens(model, PAST, ACTIONS.float(), frames=3, choose=greedy))
+    assert torch.equal(
+        found, continue_tokens(model, {"past": PAST, "actions": ACTIONS.float()}, frames=3, choose=greedy)
+    )
 
 
 def test_what_it_cannot_do_is_refused():
     with pytest.raises(ConfigError, match="static decoding is for raster order"):
-        continue_tokens_static(build(order="frame"), PAST, ACTIONS, frames=3, choose=greedy)
+        continue_tokens_static(build(order="frame"), {"past": PAST, "actions": ACTIONS}, frames=3, choose=greedy)
     with pytest.raises(ConfigError, match="at least 1 must be given"):
-        continue_tokens_static(build(), PAST, ACTIONS, frames=1, choose=greedy)
+        continue_tokens_static(build(), {"past": PAST, "actions": ACTIONS}, frames=1, choose=greedy)
     with pytest.raises(DataError, match="token ids span"):
-        continue_tokens_static(build(), PAST + 24, ACTIONS, frames=3, choose=greedy)
+        continue_tokens_static(build(), {"past": PAST + 24, "actions": ACTIONS}, frames=3, choose=greedy)
 
 
 def test_static_decoding_runs_under_autocast():
     """Before: "index_copy_(): self and source expected to have the same dtype"."""
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        found = continue_tokens_static(build().float(), PAST, ACTIONS.float(), frames=3, choose=greedy)
+        found = continue_tokens_static(
+            build().float(), {"past": PAST, "actions": ACTIONS.float()}, frames=3, choose=greedy
+        )
     assert torch.equal(found[:, : PAST.shape[1]], PAST)

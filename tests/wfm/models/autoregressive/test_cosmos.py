@@ -99,21 +99,21 @@ def test_sinusoids_are_those_of_a_plain_twin():
 def test_cached_decoding_equals_one_pass(build, sample, form, change):
     tokens, actions = sample
     model = build(**form, **change)
-    words = text() if model.config.text_embed_dim else None
+    words = {"text": text()} if model.config.text_embed_dim else {}
     with torch.no_grad():
-        whole = model(tokens, actions, text=words)
+        whole = model(tokens, {"actions": actions, **words})
         patches, stride = model.patchify(tokens), model.stride(4, 4)
         told, condition, cache = (
-            model.prepare_text(words, batch=2),
-            model.condition(actions, 2, 4),
+            model.prepare_contexts(words, batch=2),
+            model.condition({"actions": actions}, 2, 4),
             model.new_cache(2, 4, (4, 4)),
         )
         pieces = [
-            model.step(patches[:, i : i + stride], condition, (4, 4), cache, text=told)
+            model.step(patches[:, i : i + stride], condition, (4, 4), cache, contexts=told)
             for i in range(0, patches.shape[1] - stride, stride)
         ]
         without = build(**form)
-        plain = AutoregressiveTransformer.forward(without, tokens, actions)
+        plain = AutoregressiveTransformer.forward(without, tokens, {"actions": actions})
     assert (torch.cat(pieces, dim=1) - whole).abs().max() < 1e-10  # seen: 4e-15
     assert not torch.allclose(whole, plain)
 
@@ -123,14 +123,19 @@ def test_text_is_seen_as_far_as_its_length_and_zeros_are_none(build, sample):
     model, words = build(**RASTER, text_embed_dim=10), text()
     lengths = torch.tensor([2, 5])
     with torch.no_grad():
-        both = model(tokens, actions, text=words, text_lengths=lengths)
-        apart = [model(tokens[i : i + 1], actions[i : i + 1], text=words[i : i + 1, : lengths[i]]) for i in range(2)]
+        both = model(tokens, {"actions": actions, "text": words, "text_lengths": lengths})
+        apart = [
+            model(tokens[i : i + 1], {"actions": actions[i : i + 1], "text": words[i : i + 1, : lengths[i]]})
+            for i in range(2)
+        ]
         assert (both - torch.cat(apart)).abs().max() < 1e-12
         other = words.clone()
         other[0, 2:] = 7.0  # past the end
-        assert torch.equal(model(tokens, actions, text=other, text_lengths=lengths), both)
-        assert not torch.allclose(model(tokens, actions, text=words), both)
-        assert (model(tokens, actions, text=torch.zeros_like(words)) - model(tokens, actions)).abs().max() < 1e-12
+        assert torch.equal(model(tokens, {"actions": actions, "text": other, "text_lengths": lengths}), both)
+        assert not torch.allclose(model(tokens, {"actions": actions, "text": words}), both)
+        assert (
+            model(tokens, {"actions": actions, "text": torch.zeros_like(words)}) - model(tokens, {"actions": actions})
+        ).abs().max() < 1e-12
 
 
 def test_cross_attention_is_torchs(build, sample):
@@ -149,7 +154,7 @@ def test_cross_attention_is_torchs(build, sample):
     k, v = heads(words @ cross.to_k.weight.T, 2, cross.norm_k.weight), heads(words @ cross.to_v.weight.T, 2)
     out = torch.nn.functional.scaled_dot_product_attention(q, k, v, enable_gqa=True).transpose(1, 2).flatten(2)
     wanted = out @ cross.to_out[0].weight.T
-    told = model.prepare_text(words, batch=1)[0]["text"]
+    told = model.prepare_contexts({"text": words}, batch=1)[0]["text"]
     found = cross.attend(
         cross.project_queries(block.cross_attention_norm(x)), told.keys, told.values, kv_segments=told.lengths
     )
@@ -159,7 +164,7 @@ def test_cross_attention_is_torchs(build, sample):
 def test_a_cache_is_cut_back_and_goes_on_as_if_nothing_had_been(build, sample):
     tokens, actions = sample
     model = build(**RASTER)
-    patches, condition = model.patchify(tokens), model.condition(actions, 2, 4)
+    patches, condition = model.patchify(tokens), model.condition({"actions": actions}, 2, 4)
     with torch.no_grad():
         cache = model.new_cache(2, 4, (4, 4))
         model.step(patches[:, :20], condition, (4, 4), cache)
@@ -174,7 +179,7 @@ def test_a_cache_is_cut_back_and_goes_on_as_if_nothing_had_been(build, sample):
 def test_what_does_not_fit_is_refused(build, sample, form):
     tokens, actions = sample
     model = build(**form)
-    patches, stride, condition = model.patchify(tokens), model.stride(4, 4), model.condition(actions, 2, 4)
+    patches, stride, condition = model.patchify(tokens), model.stride(4, 4), model.condition({"actions": actions}, 2, 4)
     with pytest.raises(ConfigError, match="this model and batch need"):
         model.step(patches[:, :stride], condition, (4, 4), model.new_cache(1, 4, (4, 4)))
     with pytest.raises(ConfigError, match="this model and batch need"):
@@ -184,9 +189,9 @@ def test_what_does_not_fit_is_refused(build, sample, form):
             model.step(patches[:, : stride - 1], condition, (4, 4))
     short = build(**form, context_positions=2 * stride if stride > 1 else 32)
     with pytest.raises(ConfigError, match="more than this model's context of"):
-        continue_tokens(short, tokens[:, :1], actions, frames=4, choose=greedy)
-    with pytest.raises(ConfigError, match="this model reads none"):
-        model(tokens, actions, text=text())
+        continue_tokens(short, {"past": tokens[:, :1], "actions": actions}, frames=4, choose=greedy)
+    with pytest.raises(ConfigError, match=r"text \[2, 5, 10\] given, and this model takes none"):
+        model(tokens, {"actions": actions, "text": text()})
 
 
 @pytest.mark.parametrize(
@@ -201,7 +206,8 @@ def test_what_does_not_fit_is_refused(build, sample, form):
 )
 def test_text_that_does_not_fit_is_refused(build, words, lengths, says):
     with pytest.raises(ConfigError, match=says):
-        build(**RASTER, text_embed_dim=10).prepare_text(words, lengths, batch=2)
+        more = {} if lengths is None else {"text_lengths": lengths}
+        build(**RASTER, text_embed_dim=10).prepare_contexts({"text": words, **more}, batch=2)
 
 
 @pytest.mark.parametrize("values", [{"beta_fast": 0.5}, {"original_shape": (0, 40, 64)}])
@@ -244,7 +250,9 @@ def by_hand(model, tokens, actions, words):
         plain_angles(place, config.head_dim, config.rope_theta, None) for place in grid.tolist()
     ]
     angles = torch.tensor(angles, dtype=torch.float64)[:, None]  # no rotation of the first
-    x = torch.stack(rows) + model.condition(actions, 1, len(tokens))[0].repeat_interleave(tokens[0].numel(), 0)
+    x = torch.stack(rows) + model.condition({"actions": actions}, 1, len(tokens))[0].repeat_interleave(
+        tokens[0].numel(), 0
+    )
 
     def heads(y, count, gain=None, turned=False):
         y = y.unflatten(-1, (count, config.head_dim))
@@ -278,7 +286,7 @@ def test_every_sequence_begins_with_a_token_of_its_own(build, sample):
     """Row k scores token k, the first from the token to begin with alone; places shift by none."""
     (tokens, actions), model = sample, build(**BEGINS)
     with torch.no_grad():
-        found = model(tokens, actions, text=text())
+        found = model(tokens, {"actions": actions, "text": text()})
         assert found.shape == (2, 64, 1, 24)
         assert torch.equal(model.targets(tokens)[..., 0], tokens.flatten(1))
         for i in range(2):
@@ -286,12 +294,12 @@ def test_every_sequence_begins_with_a_token_of_its_own(build, sample):
                 found[i, :, 0] - by_hand(model, tokens[i], actions[i : i + 1], text()[i])
             ).abs().max() < 1e-10  # seen: 2e-14
         other = (tokens + 1) % 24
-        assert torch.equal(model(other, actions, text=text())[:, 0], found[:, 0])
-        assert not torch.allclose(model(other, actions, text=text())[:, 1], found[:, 1])
-        packed = model.packed(list(tokens), list(actions), text=text())
+        assert torch.equal(model(other, {"actions": actions, "text": text()})[:, 0], found[:, 0])
+        assert not torch.allclose(model(other, {"actions": actions, "text": text()})[:, 1], found[:, 1])
+        packed = model.packed(list(tokens), [{"actions": a, "text": t} for a, t in zip(actions, text(), strict=True)])
         assert (torch.stack(packed) - found).abs().max() < 1e-10
     model.tok_embeddings.weight.grad = None
-    model(tokens, actions, text=text()).square().sum().backward()
+    model(tokens, {"actions": actions, "text": text()}).square().sum().backward()
     reached = model.tok_embeddings.weight.grad.abs().amax(dim=1) > 0
     assert reached[24]
     assert not reached[25:].any()
@@ -302,25 +310,33 @@ def test_decoding_begins_with_the_token_too(build, sample, use_cache):
     """Greedy: each chosen token is the best scored of one whole pass over the result; all three ways agree."""
     (tokens, actions), words = sample, text()
     model = build(**BEGINS, medusa_heads=2)
-    how = {"frames": 4, "text": words}
-    found = continue_tokens(model, tokens[:, :2], actions, choose=greedy, use_cache=use_cache, **how)
+    how, told = {"frames": 4}, {"past": tokens[:, :2], "actions": actions, "text": words}
+    found = continue_tokens(model, told, choose=greedy, use_cache=use_cache, **how)
     assert torch.equal(found[:, :2], tokens[:, :2])
     with torch.no_grad():
-        best = model(found, actions, text=words)[:, :, 0].argmax(-1)
+        best = model(found, {"actions": actions, "text": words})[:, :, 0].argmax(-1)
     assert torch.equal(best[:, 32:], found.flatten(1)[:, 32:])
-    assert torch.equal(continue_tokens_static(model, tokens[:, :2], actions, choose=greedy, **how), found)
-    assert torch.equal(continue_with_drafts(model, tokens[:, :2], actions, **how).tokens, found)
+    assert torch.equal(continue_tokens_static(model, told, choose=greedy, **how), found)
+    assert torch.equal(continue_with_drafts(model, told, **how).tokens, found)
     assert not torch.equal(
-        continue_tokens(build(**{**BEGINS, "begin_token": False}), tokens[:, :2], actions, choose=greedy, **how), found
+        continue_tokens(build(**{**BEGINS, "begin_token": False}), told, choose=greedy, **how), found
     )
 
 
 def test_the_context_counts_video_tokens_alone(build, sample):
     (tokens, actions), words = sample, text()
-    continue_tokens(build(**BEGINS, context_positions=64), tokens[:, :1], actions, frames=4, choose=greedy, text=words)
+    continue_tokens(
+        build(**BEGINS, context_positions=64),
+        {"past": tokens[:, :1], "actions": actions, "text": words},
+        frames=4,
+        choose=greedy,
+    )
     with pytest.raises(ConfigError, match=r"64 positions, more than this model.s context of 63: continue to 3 at most"):
         continue_tokens(
-            build(**BEGINS, context_positions=63), tokens[:, :1], actions, frames=4, choose=greedy, text=words
+            build(**BEGINS, context_positions=63),
+            {"past": tokens[:, :1], "actions": actions, "text": words},
+            frames=4,
+            choose=greedy,
         )
 
 
@@ -329,13 +345,13 @@ def test_the_token_to_begin_with_is_none_of_a_video(build, sample):
     tokens = tokens.clone()
     tokens[0, 1, 2, 3] = 24
     for given in (
-        lambda: model(tokens, actions),
-        lambda: continue_tokens(model, tokens[:, :2], actions, frames=4, choose=greedy),
+        lambda: model(tokens, {"actions": actions}),
+        lambda: continue_tokens(model, {"past": tokens[:, :2], "actions": actions}, frames=4, choose=greedy),
     ):
         with pytest.raises(DataError, match=r"token ids span 0\.\.24"):
             given()
     with pytest.raises(DataError, match="begin with token 24: put it in front"):
-        model.step(model.patchify(sample[0]), model.condition(actions, 2, 4), (4, 4))
+        model.step(model.patchify(sample[0]), model.condition({"actions": actions}, 2, 4), (4, 4))
     for values in ({"order": "frame"}, {"vocabulary": "digits"}, {"extrapolate": True}):
         with pytest.raises(ConfigError, match="begin_token=True with"):
             AutoregressiveConfig.parse({**RASTER, "begin_token": True, **values})
@@ -350,7 +366,7 @@ def test_a_model_saved_before_opens_as_it_was(build, sample, tmp_path):
     (tmp_path / "config.json").write_text(json.dumps(card))
     again, _ = load_model(tmp_path, dtype="saved")
     with torch.no_grad():
-        assert torch.equal(again(*sample, text=text()), model(*sample, text=text()))
+        assert torch.equal(again(sample[0], {"text": text()}), model(sample[0], {"text": text()}))
     assert "begin_token" not in model.config.what()
     assert AutoregressiveConfig(begin_token=True).what()["begin_token"] is True
 
@@ -359,7 +375,10 @@ def test_a_video_of_no_frames_adds_nothing_to_a_pack(build, sample):
     # As without the token to begin with; there it was an IndexError at first, "index 0 is out of bounds for dimension 1".
     tokens, actions = sample
     model = build(**BEGINS)
-    told = {"actions": [actions[0], actions[0, :0]], "text": torch.randn(2, 3, 10, dtype=torch.float64)}
-    one, none = model.packed([tokens[0], tokens[0, :0]], **told)
+    words = torch.randn(2, 3, 10, dtype=torch.float64)
+    told = [{"actions": actions[0], "text": words[0]}, {"actions": actions[0, :0], "text": words[1]}]
+    one, none = model.packed([tokens[0], tokens[0, :0]], told)
     assert none.shape == (0, 1, 24)
-    assert torch.allclose(one, model.packed(tokens[:1], actions[:1], text=told["text"][:1])[0])
+    assert torch.allclose(one, model.packed(tokens[:1], told[:1])[0])
+    with pytest.raises(ConfigError, match=r"contexts of a pack: .* give each video the same, or pack these apart"):
+        model.packed([tokens[0], tokens[0]], [told[0], {}])

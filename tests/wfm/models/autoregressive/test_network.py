@@ -15,9 +15,9 @@ def test_cached_decoding_equals_one_pass(build, sample, form) -> None:
     tokens, actions = sample
     model = build(**form)
     with torch.no_grad():
-        whole = model(tokens, actions)
+        whole = model(tokens, {"actions": actions})
         patches, stride = model.patchify(tokens), model.stride(4, 4)
-        cache, condition = model.new_cache(2, 4, (4, 4)), model.condition(actions, 2, 4)
+        cache, condition = model.new_cache(2, 4, (4, 4)), model.condition({"actions": actions}, 2, 4)
         pieces = [
             model.step(patches[:, i : i + stride], condition, (4, 4), cache)
             for i in range(0, patches.shape[1] - stride, stride)
@@ -31,8 +31,8 @@ def test_cache_prefilled_with_several_frames_equals_one_pass(build, sample, form
     model = build(**form)
     places = model.patchify(tokens[:, :1]).shape[1]
     with torch.no_grad():
-        whole = model(tokens, actions)
-        cache, condition = model.new_cache(2, 4, (4, 4)), model.condition(actions, 2, 4)
+        whole = model(tokens, {"actions": actions})
+        cache, condition = model.new_cache(2, 4, (4, 4)), model.condition({"actions": actions}, 2, 4)
         first = model.step(model.patchify(tokens[:, :2]), condition, (4, 4), cache)
     assert cache.length == 2 * places
     assert (first - whole[:, : 2 * places]).abs().max() < 1e-10
@@ -43,10 +43,10 @@ def test_a_prediction_depends_on_the_past_alone(build, sample, form) -> None:
     model = build(**form)
     stride = model.stride(4, 4)
     with torch.no_grad():
-        before = model(tokens, actions)
+        before = model(tokens, {"actions": actions})
         changed = tokens.clone()
         changed[:, 2, 1, 2] = (changed[:, 2, 1, 2] + 1) % 24
-        after = model(changed, actions)
+        after = model(changed, {"actions": actions})
     rows = ((before - after).abs().amax(dim=(0, 2, 3)) > 1e-12).nonzero().flatten()
     position = int((model.patchify(changed) != model.patchify(tokens)).any(dim=-1)[0].nonzero())
     assert rows.min() == position // stride * stride  # its own block at the earliest: nothing before the change moves
@@ -57,7 +57,7 @@ def test_what_a_row_scores_is_its_target(build, sample, form) -> None:
     tokens, actions = sample
     model = build(**form)
     targets = model.targets(tokens)
-    assert targets.shape[:2] == model(tokens, actions).shape[:2]
+    assert targets.shape[:2] == model(tokens, {"actions": actions}).shape[:2]
     assert torch.equal(targets, model.patchify(tokens)[:, model.stride(4, 4) :])
     assert torch.equal(model.unpatchify(model.patchify(tokens), 4, 4), tokens)
 
@@ -68,7 +68,7 @@ def test_an_action_moves_the_frames_it_leads_to_and_later_ones(build, sample, fo
     other = actions.clone()
     other[:, 4:8] += 1.0  # leads to latent frame 2
     with torch.no_grad():
-        change = (model(tokens, actions) - model(tokens, other)).abs().amax(dim=(0, 2, 3))
+        change = (model(tokens, {"actions": actions}) - model(tokens, {"actions": other})).abs().amax(dim=(0, 2, 3))
     places = model.patchify(tokens[:, :1]).shape[1]
     predicted = (torch.arange(len(change)) + model.stride(4, 4)) // places  # latent frame that each row predicts
     assert change[predicted < 2].max() < 1e-12
@@ -80,16 +80,16 @@ def test_the_null_action_is_learned_and_is_not_the_zero_action(build, sample) ->
     model = build(order="frame")
     with torch.no_grad():
         none = model(tokens, None)
-        assert not torch.allclose(none, model(tokens, torch.zeros_like(actions)))
-        unknown = model(tokens, actions, has_actions=torch.tensor([False, True]))
+        assert not torch.allclose(none, model(tokens, {"actions": torch.zeros_like(actions)}))
+        unknown = model(tokens, {"actions": actions}, {"action": torch.tensor([False, True])})
         assert torch.equal(unknown[0], none[0])
-        assert torch.equal(unknown[1], model(tokens, actions)[1])
+        assert torch.equal(unknown[1], model(tokens, {"actions": actions})[1])
 
 
 def test_actions_of_another_width_are_refused(build, sample) -> None:
     tokens, actions = sample
     with pytest.raises(ConfigError, match="built for 3"):
-        build()(tokens, actions[..., :2])
+        build()(tokens, {"actions": actions[..., :2]})
 
 
 def test_the_copy_bias_scores_the_level_that_is_there(build, sample) -> None:
@@ -160,11 +160,12 @@ def test_a_pack_equals_its_videos_one_by_one(build, form) -> None:
     actions = [torch.randn(1 + 4 * (t - 1), 3, generator=generator, dtype=torch.float64) for t, _, _ in sizes]
     text = torch.randn(4, 6, 5, generator=generator, dtype=torch.float64)
     lengths = torch.tensor([6, 1, 3, 4])
-    found = model.packed(tokens, actions, extrapolated, text, lengths)
-    for i, out in enumerate(found):
-        alone = model(
-            tokens[i][None], actions[i][None], None, extrapolated[i][None], text[i : i + 1], lengths[i : i + 1]
-        )
+    told = [
+        {"actions": actions[i], "extrapolated": extrapolated[i], "text": text[i], "text_lengths": lengths[i]}
+        for i in range(4)
+    ]
+    for i, out in enumerate(model.packed(tokens, told)):
+        alone = model(tokens[i][None], {name: x[None] for name, x in told[i].items()})
         assert (out - alone[0]).abs().max() < 1e-10 * alone.abs().max()
     plain = build(**form)
     assert (plain.packed(tokens[:1])[0] - plain(tokens[0][None])[0]).abs().max() < 1e-10
@@ -176,7 +177,7 @@ def test_checkpointed_gradients_are_the_plain_ones(build, form, sample) -> None:
     for kind in ("none", "full"):
         model = build(**form)
         parallelize(model.layers, ParallelConfig(activation_checkpointing=kind))
-        model(tokens, actions).square().mean().backward()
+        model(tokens, {"actions": actions}).square().mean().backward()
         gradients.append([p.grad for p in model.parameters() if p.grad is not None])
     assert len(gradients[0]) == len(gradients[1]) > 10
     assert all(torch.equal(one, other) for one, other in zip(*gradients, strict=True))
@@ -185,11 +186,12 @@ def test_checkpointed_gradients_are_the_plain_ones(build, form, sample) -> None:
 def test_medusa_heads_share_the_output_and_start_as_the_model(build, sample) -> None:
     torch.manual_seed(0)
     model = transformer(build(medusa_heads=2).config).double()
-    logits, drafts = model.with_drafts(*sample)
+    told = (sample[0], {"actions": sample[1]})
+    logits, drafts = model.with_drafts(*told)
     assert drafts.shape == (2, 63, 2, 1, 24)
     assert torch.allclose(drafts[:, :, 0], logits)
-    assert model.with_drafts(*sample)[0].shape == model(*sample).shape
-    plain, none = build().with_drafts(*sample)
+    assert model.with_drafts(*told)[0].shape == model(*told).shape
+    plain, none = build().with_drafts(*told)
     assert none is None
     assert plain.shape == logits.shape
 

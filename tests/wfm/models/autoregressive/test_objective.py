@@ -21,7 +21,7 @@ def loss(model, tokens, actions, **changes):
 def test_is_cross_entropy_plus_the_z_loss(build, sample) -> None:
     tokens, actions = sample
     model = build(order="raster", vocabulary="flat")
-    logits, target = model(tokens, actions).flatten(0, 2), model.targets(tokens).flatten()
+    logits, target = model(tokens, {"actions": actions}).flatten(0, 2), model.targets(tokens).flatten()
     entropy, z = functional.cross_entropy(logits, target), logits.logsumexp(-1).square().mean()
     assert torch.allclose(loss(model, tokens, actions, z_loss=0.0)[0], entropy)
     assert torch.allclose(loss(model, tokens, actions, z_loss=0.5)[0], entropy + 0.5 * z)
@@ -114,7 +114,7 @@ def test_medusa_heads_learn_the_tokens_further_on(build, sample) -> None:
     tokens, actions = sample
     model = build(medusa_heads=2)
     with torch.no_grad():
-        logits, drafts = model.with_drafts(tokens, actions)
+        logits, drafts = model.with_drafts(tokens, {"actions": actions})
     target = model.targets(tokens)[..., 0]  # [B, n]
     wanted = functional.cross_entropy(logits.flatten(0, 2), target.flatten())
     for j, weight in enumerate((0.3, 0.3 * 0.5)):
@@ -134,7 +134,7 @@ def test_with_a_token_to_begin_with_every_token_counts(build, sample):
     config = AutoregressiveObjectiveConfig(action_dropout=0.0, z_loss=0.0)
     batch = {"tokens": tokens, "actions": actions, "seeds": torch.tensor([1, 2])}
     loss, _ = AutoregressiveObjective(config).loss(model, batch, 0)
-    scores = model(tokens, actions)[:, :, 0].log_softmax(-1)
+    scores = model(tokens, {"actions": actions})[:, :, 0].log_softmax(-1)
     wanted = -scores.gather(-1, tokens.flatten(1)[..., None]).mean()
     assert float(loss - wanted) == pytest.approx(0, abs=1e-12)
     assert scores.shape[1] == tokens[0].numel()

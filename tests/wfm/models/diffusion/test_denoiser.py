@@ -19,9 +19,17 @@ ACTIONS = torch.randn(2, 13, 2, generator=torch.Generator().manual_seed(3))
 
 @torch.no_grad()
 def denoise(model, sigma=1.0, noisy=None, **conditions):
-    tensors = {name: conditions.pop(name) for name in ("text", "text_lengths", "actions") if name in conditions}
-    conditions = {"past": latents(2), "given": 2, "tensors": tensors, **conditions}
-    return model.denoise(latents() if noisy is None else noisy, sigma, Conditions(**conditions))
+    """By the names of tensors; the past in normalised units, in which it comes back."""
+    names = ("text", "text_lengths", "actions", "extrapolated")
+    tensors = {name: conditions.pop(name) for name in names if name in conditions}
+    past = conditions.pop("past", latents(2))
+    told = {} if past is None else past_of(past, conditions.pop("given", 2))
+    return model.denoise(latents() if noisy is None else noisy, sigma, Conditions(told | tensors, **conditions))
+
+
+def past_of(past, given):
+    """Tensors of a past in normalised units, whose deviation is 0.5."""
+    return {"past": 2 * past, "given": torch.as_tensor(given)}
 
 
 # The given past
@@ -61,7 +69,8 @@ def test_video2world_is_what_cosmos_does(denoiser):
     mask = given_mask(torch.tensor([2, 1]), 4)
     mixed = torch.where(mask, (past + a * noise) * c_in(a) / c_in(s), latents().double())
     with torch.no_grad():
-        raw = model.network(mixed * c_in(s), sigma.log() / 4, condition_mask=mask.double())
+        shown = mask.double().expand(-1, -1, -1, 4, 6)
+        raw = model.network(mixed * c_in(s), sigma.log() / 4, channels={"given": shown})
     plain = 0.25 / (s**2 + 0.25) * latents().double() + s * 0.5 * c_in(s) * raw
     wanted = torch.where(mask, past, plain)
     made = denoise(
@@ -93,22 +102,41 @@ def test_numbers_of_given_frames_differ_within_a_batch(denoiser):
 
 def test_nothing_given_is_the_same_as_no_past(denoiser):
     model = denoiser(repeat_last=True)
-    assert torch.equal(denoise(model, given=0), denoise(model, past=None, given=0))
+    assert torch.equal(denoise(model, given=0), denoise(model, past=None))
+
+
+def test_a_past_without_its_number_is_given_whole(denoiser):
+    model = denoiser(repeat_last=True)
+    with torch.no_grad():
+        made = model.denoise(latents(), 1.0, Conditions({"past": 2 * latents(2)[:, :, :2]}))
+    assert torch.equal(made, denoise(model))
+
+
+def test_the_mask_of_published_weights_stands_in_one_product_with_the_latents(denoiser):
+    """The same model either way, up to rounding: columns of one matrix, or a matrix of their own."""
+    apart, one = denoiser().double(), denoiser(published_mask=True).double()
+    state = apart.state_dict()
+    given = state.pop("network.patch_embed.proj_given.weight")
+    state["network.patch_embed.proj.weight"] = torch.cat([state["network.patch_embed.proj.weight"], given], dim=1)
+    one.load_state_dict(state)
+    noisy, past = latents().double(), latents(2).double()
+    for how in ({"given": 2}, {"given": torch.tensor([0, 3])}):
+        assert torch.allclose(denoise(one, 1.0, noisy, past=past, **how), denoise(apart, 1.0, noisy, past=past, **how))
+    assert torch.allclose(denoise(one, 1.0, noisy, past=None), denoise(apart, 1.0, noisy, past=None))
 
 
 def test_options_change_what_they_claim_to(denoiser):
-    assert denoiser().config.network_config.extra_channels == 0
-    assert denoiser(repeat_last=True).config.network_config.extra_channels == 3
-    assert denoiser(repeat_last=True, extrapolate=True).config.network_config.extra_channels == 6
+    assert denoiser().config.network_config.channels == {"given": 1}
+    assert denoiser(repeat_last=True).config.network_config.channels == {"past": 3, "given": 1}
+    both = {"repeat_last": True, "extrapolate": True, "published_mask": True}
+    assert denoiser(**both).config.network_config.channels == {"past": 3, "extrapolation": 3}
     model, extrapolated = denoiser(extrapolate=True), latents(2)
     given, future = extrapolated.clone(), extrapolated.clone()
     given[:, :, :2] += 1
     future[:, :, 2:] += 1
-    made, other, same = (denoise(model, tensors={"extrapolated": shown}) for shown in (extrapolated, future, given))
+    made, other, same = (denoise(model, extrapolated=shown) for shown in (extrapolated, future, given))
     assert not torch.equal(made, other)
     assert torch.equal(made, same), "where frames are given they are what is shown"
-    with pytest.raises(ConfigError, match="give its latents as `extrapolated`"):
-        denoise(model)
 
 
 # Actions and text
@@ -207,7 +235,7 @@ def test_a_fresh_flow_predicts_no_velocity_and_edm_no_residual(denoiser):
 def test_prepared_once_is_the_same_as_every_time(denoiser):
     model = denoiser(network=TEXT, action_width=2, repeat_last=True, linear_prior=True)
     text = torch.randn(2, 5, 6, generator=torch.Generator().manual_seed(4))
-    conditions = Conditions(past=latents(2), given=2, tensors={"text": text, "actions": ACTIONS}, fps=30.0)
+    conditions = Conditions({**past_of(latents(2), 2), "text": text, "actions": ACTIONS}, fps=30.0)
     plain = model.denoise(latents(), 0.7, conditions)  # with gradients nothing is prepared
     with torch.no_grad():
         ready = model.prepare(conditions, latents())
@@ -222,7 +250,7 @@ def test_time_in_seconds_is_by_the_models_own_rate_unless_another_is_given(denoi
     assert torch.equal(denoise(seconds), denoise(counted, fps=12.0))
     assert torch.equal(denoise(seconds, fps=24.0), denoise(counted))  # 24 is the unit of time
     assert not torch.equal(denoise(seconds), denoise(counted))
-    told = seconds.denoise(latents(), 1.0, Conditions(past=latents(2), given=2))  # with gradients nothing is prepared
+    told = seconds.denoise(latents(), 1.0, Conditions(past_of(latents(2), 2)))  # with gradients nothing is prepared
     assert torch.allclose(told, denoise(seconds), atol=1e-6)
 
 
@@ -256,15 +284,19 @@ def test_uncertainty_starts_at_nothing(denoiser):
         ({"actions": torch.zeros(2, 11, 2)}, "12 needed"),
         ({"given": 5}, "use 0 to 4"),
         ({"given": -1}, "use 0 to 4"),
-        ({"past": None}, "give its latents"),
-        ({"past": latents(frames=3)}, "past has shape"),
+        ({"past": latents(frames=5)}, "past has shape"),
+        ({"past": latents(frames=3)[:, :2], "given": 2}, "past has shape"),
+        ({"past": latents(frames=3), "given": 4}, r"given is \[4, 4\] of 3 latent frames: use 0 to 3"),
         ({"noisy": torch.zeros(2, 4, 4, 4, 6)}, r"wanted \[B, 3, T, H, W\]"),
         ({"noisy": torch.zeros(2, 3, 4, 6)}, r"wanted \[B, 3, T, H, W\]"),
         ({"sigma": torch.ones(3)}, r"sigma has shape \[3\]"),
         ({"sigma": torch.ones(2, 3)}, r"\[2, 4\]"),
         ({"augment_sigma": 0.1}, "augment_noise"),
         ({"augment_sigma": 0.1, "augment_noise": latents(frames=3)}, "augment_noise has shape"),
-        ({"text": torch.zeros(2, 5, 6)}, r"text \[2, 5, 6\] given, and this model takes none; its conditions: action"),
+        (
+            {"text": torch.zeros(2, 5, 6)},
+            r"text \[2, 5, 6\] given, and this model takes none; its conditions: past, action",
+        ),
     ],
 )
 def test_wrong_input_is_refused(denoiser, change, words):
@@ -272,10 +304,15 @@ def test_wrong_input_is_refused(denoiser, change, words):
         denoise(denoiser(action_width=2), **change)
 
 
+def test_frames_that_are_given_of_no_past_are_refused(denoiser):
+    with pytest.raises(ConfigError, match=r"given is \[2\] and there is no `past`: give its latents"):
+        denoiser().denoise(latents(), 1.0, Conditions({"given": torch.tensor([2])}))
+
+
 def test_what_a_model_was_not_built_for_is_refused(denoiser):
     with pytest.raises(ConfigError, match="takes none"):
         denoise(denoiser(), actions=ACTIONS)
-    with pytest.raises(ConfigError, match="takes no past"):
+    with pytest.raises(ConfigError, match=r"past \[2, 3, 4, 4, 6\] given, and this model takes none"):
         denoise(denoiser(network={"condition_mask": False}))
 
 

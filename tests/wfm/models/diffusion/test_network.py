@@ -12,7 +12,7 @@ from torch import Tensor
 
 from wfm.errors import ConfigError
 from wfm.models.diffusion.config import DiffusionConfig
-from wfm.models.diffusion.inputs import from_patches, to_patches
+from wfm.models.diffusion.inputs import Vector, from_patches, to_patches
 from wfm.models.diffusion.network import DiffusionTransformer
 from wfm.models.fast_cpu import fast_cpu
 from wfm.models.layers import AdaLayerNormLoRA
@@ -93,12 +93,19 @@ def test_a_pack_equals_its_segments_one_by_one(packed_text):
     padding = [None, torch.ones(1, 32, 32), None, torch.ones(1, 6, 4).tril()]
     shown = torch.cat([t[:n] for t, n in zip(text, lengths, strict=True)]) if packed_text else text
     found = model.packed(
-        pieces, c_noise, shown, text_lengths=lengths, fps=fps, action=action, condition_mask=given, padding_mask=padding
+        pieces,
+        c_noise,
+        shown,
+        text_lengths=lengths,
+        fps=fps,
+        vectors={"action": Vector(action)},
+        condition_mask=given,
+        padding_mask=padding,
     )
     for i, piece in enumerate(pieces):
         wanted = model(
             piece[None], c_noise[i : i + 1], text[i : i + 1], text_lengths=lengths[i : i + 1], fps=fps[i],
-            action=action[i : i + 1], condition_mask=given[i][None],
+            vectors={"action": Vector(action[i : i + 1])}, condition_mask=given[i][None],
             padding_mask=None if padding[i] is None else padding[i][None],
         )  # fmt: skip
         assert_close(found[i], wanted[0])
@@ -161,12 +168,12 @@ def test_prepared_parts_give_the_same_bits(per_frame):
     action = draw(2, 3, seed=5)
     if per_frame:
         c_noise, action = draw(2, 3, seed=2), draw(2, 3, 3, seed=5)
-    wanted = model(latents, c_noise, text, text_lengths=[4, 7], fps=16, action=action)
+    wanted = model(latents, c_noise, text, text_lengths=[4, 7], fps=16, vectors={"action": Vector(action)})
     shape = model.prepare_shape(latents.shape[2:], fps=16)
     prompt = model.prepare_text(text, [4, 7])
-    noise = model.prepare_noise(c_noise, action)
+    noise = model.prepare_noise(c_noise, {"action": Vector(action)})
     assert torch.equal(model(latents, noise, prompt, shape=shape), wanted)
-    assert torch.equal(model(latents, c_noise, prompt, shape=shape, action=action), wanted)
+    assert torch.equal(model(latents, c_noise, prompt, shape=shape, vectors={"action": Vector(action)}), wanted)
     assert torch.equal(model(latents, noise, text, text_lengths=[4, 7], fps=16), wanted)
 
 
@@ -205,11 +212,15 @@ def test_every_input_matters_to_its_own_sample():
         "latents": latents, "c_noise": c_noise, "text": text, "action": draw(2, 3, seed=5), "fps": [12.0, 24.0],
         "condition_mask": torch.zeros(2, 1, 3, 6, 4), "padding_mask": torch.zeros(2, 1, 6, 4), "text_lengths": [5, 6],
     }  # fmt: skip
-    before = model(**plain)
+
+    def run(action: Tensor, **given) -> Tensor:
+        return model(vectors={"action": Vector(action)}, **given)
+
+    before = run(**plain)
     for name, value in plain.items():
         changed = value.clone() if isinstance(value, Tensor) else list(value)
         changed[0] = changed[0] + 1
-        after = model(**{**plain, name: changed})
+        after = run(**{**plain, name: changed})
         assert not torch.allclose(before[0], after[0]), name
         assert_close(after[1], before[1])
 
@@ -233,11 +244,17 @@ def test_noise_and_action_may_differ_in_detail():
     latents, c_noise, text = batch()
     action = draw(2, 3, 3, seed=5)
     spread = c_noise[:, None].expand(2, 3)
-    assert_close(model(latents, c_noise, text, action=action), model(latents, spread, text, action=action))
+    assert_close(
+        model(latents, c_noise, text, vectors={"action": Vector(action)}),
+        model(latents, spread, text, vectors={"action": Vector(action)}),
+    )
     levels = draw(2, 3, seed=6)
     once = draw(2, 3, seed=7)
     everywhere = once[:, None].expand(2, 3, 3)
-    assert_close(model(latents, levels, text, action=once), model(latents, levels, text, action=everywhere))
+    assert_close(
+        model(latents, levels, text, vectors={"action": Vector(once)}),
+        model(latents, levels, text, vectors={"action": Vector(everywhere)}),
+    )
 
 
 @torch.no_grad()
@@ -389,7 +406,7 @@ def test_compiled_blocks_compute_the_same(checkpointing, fast, monkeypatch):
         ({"c_noise": torch.tensor([1, 2])}, "floating point"),
         ({"fps": 0}, "fps: 0"),
         ({"fps": [1.0, 2.0, 3.0]}, "fps: 3 values for 2 samples"),
-        ({"action": draw(2, 3)}, "action_dim"),
+        ({"vectors": {"action": Vector(draw(2, 3))}}, "action_dim"),
         ({"condition_mask": torch.zeros(2, 1, 3, 6, 4)}, "without that channel"),
         ({"padding_mask": torch.zeros(3, 1, 6, 4)}, "padding_mask: wanted"),
     ],
@@ -402,18 +419,18 @@ def test_wrong_inputs_are_refused(change, words):
 
 def test_more_that_is_refused():
     model, (latents, c_noise, text) = make(action_dim=3, condition_mask=True), batch()
-    given = {"condition_mask": torch.zeros(2, 1, 3, 6, 4), "action": draw(2, 3)}
+    given = {"condition_mask": torch.zeros(2, 1, 3, 6, 4), "vectors": {"action": Vector(draw(2, 3))}}
     with pytest.raises(ConfigError, match="condition_mask: this model is told"):
-        model(latents, c_noise, text, action=given["action"])
+        model(latents, c_noise, text, vectors=given["vectors"])
     with pytest.raises(ConfigError, match="condition_mask: wanted"):
         model(latents, c_noise, text, **given | {"condition_mask": torch.zeros(2, 1, 2, 6, 4)})
     with pytest.raises(ConfigError, match="features of width 3"):
-        model(latents, c_noise, text, **given | {"action": draw(2, 4)})
+        model(latents, c_noise, text, **given | {"vectors": {"action": Vector(draw(2, 4))}})
     with pytest.raises(ConfigError, match="shape: prepared for"):
         model(latents, c_noise, text, **given, shape=model.prepare_shape((2, 6, 4)))
     with pytest.raises(ConfigError, match="fps: already part"):
         model(latents, c_noise, text, **given, fps=24, shape=model.prepare_shape((3, 6, 4)))
-    noise = model.prepare_noise(c_noise, given["action"])
+    noise = model.prepare_noise(c_noise, given["vectors"])
     with pytest.raises(ConfigError, match="action: already part"):
         model(latents, noise, text, **given)
     with pytest.raises(ConfigError, match="prepared for 2 rows"):

@@ -81,7 +81,7 @@ def test_an_untrained_model_with_a_prior_predicts_it(denoiser, objective):
     latents, noise = torch.randn(50, 3, 4, 4, 4) * 0.5, torch.randn(50, 3, 4, 4, 4)
     model.prior.fit(latents)
     with torch.no_grad():
-        out = model.denoise(noise * 8000, 8000.0, Conditions(past=latents, given=2))
+        out = model.denoise(noise * 8000, 8000.0, Conditions({"past": latents / 0.5, "given": torch.tensor(2)}))
     mean, deviation = model.prior(latents, torch.full((50,), 2))
     wanted = mean + (deviation * noise if objective == "flow" else 0)
     assert torch.allclose(out[:, :, 2:], wanted[:, :, 2:], atol=0.005)

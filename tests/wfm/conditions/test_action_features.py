@@ -2,7 +2,8 @@
 
 import torch
 
-from wfm.conditions.action import ActionFeatures, accumulated, actions_by_latent, feature_width
+from wfm.conditions.action import feature_width
+from wfm.conditions.action_features import ActionFeatures, accumulated, actions_by_latent
 from wfm.models.slots import Place
 
 
