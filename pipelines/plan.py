@@ -8,7 +8,7 @@ import importlib
 import pkgutil
 import typing
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from components.derivation import keep_meanings
 from components.entrypoint import node_key
@@ -41,6 +41,7 @@ DEFAULT_DATASET = "curated"
 OPTIONAL = (*CURATION_OPTIONAL, *MODEL_OPTIONAL)
 """Stages that are there only if a setting is made for them."""
 _NEEDS = "resources"
+Made = TypeVar("Made")
 
 
 class NodeNeeds(Config):
@@ -101,7 +102,8 @@ def refresh(plan: Plan, store: "Store") -> None:
         if node.done:
             continue
         spec = plan.spec(node, store, run_id="")
-        node.key = node_key(spec, plan.input_keys(node), store)
+        inputs = plan.input_keys(node)
+        node.key = _said_of(node, lambda spec=spec, inputs=inputs: node_key(spec, inputs, store))
         node.done = store.has(node.key)
         node.why = f"committed as {node.key[:12]}" if node.done else _why(node, plan)
     keep_meanings()
@@ -172,12 +174,22 @@ def _override(nodes: list[Node], overrides: Sequence[str]) -> None:
                 assign(needs, path[1:], value, NodeNeeds)
                 node.resources = NodeNeeds.parse(needs).resources
             continue
-        kinds = {node.name: config_class(node.component, node.config) for node in matching}
+        kinds = {
+            node.name: _said_of(node, lambda node=node: config_class(node.component, node.config)) for node in matching
+        }
         having = [node for node in matching if knows(path[1:], kinds[node.name])]
         for node in having or matching:
             assign(node.config, path[1:], value, kinds[node.name])
     for node in nodes:  # when all are set: two fields that need each other come in any order
-        node.config = config_class(node.component).parse(node.config).resolved()
+        node.config = _said_of(node, lambda node=node: config_class(node.component).parse(node.config).resolved())
+
+
+def _said_of(node: Node, made: Callable[[], Made]) -> Made:
+    """What `made` makes of a node's config; an error says which node's."""
+    try:
+        return made()
+    except ConfigError as error:
+        raise ConfigError(f"{node.name}: {error}") from None
 
 
 def _sets(overrides: Sequence[str], *path: str) -> bool:

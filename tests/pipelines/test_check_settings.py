@@ -111,6 +111,15 @@ def store(tmp_path: Path) -> Store:
         ("publish_diffusion.family=autoregressive", r"autoregressive.: train_diffusion.family is diffusion, name that"),
         ("generate_videos.tokenizer_family=diffusion", r"'diffusion': train_tokenizer_continuous.family is tokenizer, name"),
         ('generate_diffusion.conditions=["camera"]', r"\('camera',\): train_diffusion.conditions has none, name the same"),
+        ('train_diffusion.conditions={"depth":{}}', r"train_diffusion: conditions: unknown condition 'depth'. Choices: past,"),
+        ('train_diffusion.conditions={"text":{}}', r"train_diffusion.conditions = .* has fields of its own for text"),
+        ('train_diffusion.conditions={"camera":{"foo":1}}', r"train_diffusion.conditions.camera: Camera: unknown field 'foo'"),
+        ('encode_signals.conditions={"depth":{}}', r"encode_signals: conditions: unknown condition 'depth'"),
+        ("train_diffusion.family=foo", r"train_diffusion: field 'family': unknown family 'foo'. Choices: tokenizer, "),
+        (
+            'train_diffusion.diffusion.conditions={"text":{"slot":"context","width":3,"tensors":["text"]}}',
+            r"train_diffusion: .*field 'diffusion': conditions.text: this model states it by network.text_embed_dim",
+        ),
         ("train_diffusion.resources.gpu=x", r"NodeNeeds: field 'resources.gpu' = 'x': .* valid integer"),
         ("publish_model.name=a/b", r"publish_diffusion.name = 'a/b': use letters, digits"),
         # Files.

@@ -9,10 +9,11 @@ import torch
 from torch import Tensor
 
 from wfm.actions import ActionSpec
-from wfm.conditions.condition import Condition, Reads, View, of_slots
+from wfm.conditions.condition import Condition, Reads, View, condition_class, of_slots
 from wfm.data.loader import as_frames, as_video
 from wfm.errors import ConfigError
 from wfm.generation.rollout import Given
+from wfm.models.family import PAST
 from wfm.models.slots import slots_of
 
 
@@ -29,7 +30,8 @@ class ConditionReading:
         meanings: Mapping[str, Mapping[str, Any]] = MappingProxyType({}),
     ) -> None:
         self.meanings = {"actions": spec.resolved(), **meanings}
-        self.conditions: dict[str, Condition] = of_slots(slots_of(config), self.meanings)
+        found = of_slots(slots_of(config), self.meanings)
+        self.conditions: dict[str, Condition] = {PAST: condition_class(PAST)(), **found}  # which every model continues
         self.further = tuple(getattr(config, "conditions", {}))
         "Those that its configuration has no fields of its own for."
         self.fps, self.weight = fps, weight
