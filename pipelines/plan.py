@@ -7,8 +7,9 @@ input folder and one look at the store per node; torch is never loaded.
 import importlib
 import pkgutil
 import typing
-from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, TypeVar
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
 
 from components.derivation import keep_meanings
 from components.entrypoint import node_key
@@ -41,7 +42,6 @@ DEFAULT_DATASET = "curated"
 OPTIONAL = (*CURATION_OPTIONAL, *MODEL_OPTIONAL)
 """Stages that are there only if a setting is made for them."""
 _NEEDS = "resources"
-Made = TypeVar("Made")
 
 
 class NodeNeeds(Config):
@@ -102,8 +102,8 @@ def refresh(plan: Plan, store: "Store") -> None:
         if node.done:
             continue
         spec = plan.spec(node, store, run_id="")
-        inputs = plan.input_keys(node)
-        node.key = _said_of(node, lambda spec=spec, inputs=inputs: node_key(spec, inputs, store))
+        with _said_of(node):
+            node.key = node_key(spec, plan.input_keys(node), store)
         node.done = store.has(node.key)
         node.why = f"committed as {node.key[:12]}" if node.done else _why(node, plan)
     keep_meanings()
@@ -174,20 +174,23 @@ def _override(nodes: list[Node], overrides: Sequence[str]) -> None:
                 assign(needs, path[1:], value, NodeNeeds)
                 node.resources = NodeNeeds.parse(needs).resources
             continue
-        kinds = {
-            node.name: _said_of(node, lambda node=node: config_class(node.component, node.config)) for node in matching
-        }
+        kinds: dict[str, type[Config]] = {}
+        for node in matching:
+            with _said_of(node):
+                kinds[node.name] = config_class(node.component, node.config)
         having = [node for node in matching if knows(path[1:], kinds[node.name])]
         for node in having or matching:
             assign(node.config, path[1:], value, kinds[node.name])
     for node in nodes:  # when all are set: two fields that need each other come in any order
-        node.config = _said_of(node, lambda node=node: config_class(node.component).parse(node.config).resolved())
+        with _said_of(node):
+            node.config = config_class(node.component).parse(node.config).resolved()
 
 
-def _said_of(node: Node, made: Callable[[], Made]) -> Made:
-    """What `made` makes of a node's config; an error says which node's."""
+@contextmanager
+def _said_of(node: Node) -> Iterator[None]:
+    """Inside, an error of a config says whose it is."""
     try:
-        return made()
+        yield
     except ConfigError as error:
         raise ConfigError(f"{node.name}: {error}") from None
 
