@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 
 from wfm.actions import ActionSpec
-from wfm.conditions.condition import Condition, Reads, View, condition_class, of_slots
+from wfm.conditions.condition import Condition, Reads, View, of_slots
+from wfm.conditions.past import Past
 from wfm.data.loader import as_frames, as_video
 from wfm.errors import ConfigError
 from wfm.generation.rollout import Given
-from wfm.models.family import PAST
 from wfm.models.slots import slots_of
 
 
@@ -31,7 +31,7 @@ class ConditionReading:
     ) -> None:
         self.meanings = {"actions": spec.resolved(), **meanings}
         found = of_slots(slots_of(config), self.meanings)
-        self.conditions: dict[str, Condition] = {PAST: condition_class(PAST)(), **found}  # which every model continues
+        self.conditions: dict[str, Condition] = {Past.name: Past(), **found}  # every world model continues one
         self.further = tuple(getattr(config, "conditions", {}))
         "Those that its configuration has no fields of its own for."
         self.fps, self.weight = fps, weight
