@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: help demo smoke setup setup-dev system test test-all check fuzz camera-films lock clean
+.PHONY: help demo smoke setup setup-dev system test test-all check fuzz crash-matrix camera-films lock clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-13s %s\n", $$1, $$2}'
@@ -48,6 +48,10 @@ test-all: check ## the long matrices too
 
 fuzz: setup-dev ## ten thousand seeded mutations of everything that is read from outside (about an hour)
 	$(BIN)/python -m pytest -m long tests/faults/test_fuzz.py tests/contracts/test_fuzz_records.py
+
+crash-matrix: setup-dev ## every point where a stage may die, in every scene, on a disk and on S3; thirty preemptions (about an hour)
+	$(BIN)/python -m pytest -m long tests/faults/test_kill_matrix.py tests/faults/test_preemption_storm.py \
+		tests/faults/test_two_copies.py tests/faults/test_store_in_trouble.py
 
 camera-films: setup-dev ## old cameras' films, downloaded from Debian: all their frames come out
 	$(BIN)/python -m pytest -m long tests/wfm/data/test_camera_files.py

@@ -1,8 +1,10 @@
 """One thin entry point per stage: parse, configure, one call into wfm, commit.
 
 Every engine starts the same process, ``python -m components.<stage> --spec URL --input NAME=KEY ... --key-out PATH``
-(`entrypoint.py` is that contract; `derivation.py` and `meaning.py` make the keys), so resume, caching and lineage are alike
-on all of them. In flow order:
+(`entrypoint.py` is that contract: `stage_attempt.py` keeps the record of the try, `make_artifact.py` does the work with a
+`context.py` for the component, whole or a range of its parts (`part_range.py`); `gang.py` and `board.py` hold the processes
+of one training together; `derivation.py` and `meaning.py` make the keys), so resume, caching and lineage are alike on all of
+them. In flow order:
 
     simulate_videos -> ingest_videos -> split_clips -> score_clips -> caption_clips -> embed_clips -> dedup_clips
       -> select_clips -> write_shards -> train_tokenizer -> encode_latents, encode_signals, encode_text -> train_world_model

@@ -1,52 +1,59 @@
 """The contract of a stage process, shared by every component and every engine.
 
     python -m components.<component> --spec URL --input NAME=KEY ... --key-out PATH [--dry-run]
+    python -m components.<component> --spec URL --input NAME=KEY ... --parts 3/7
 
 The spec is one JSON object: schema_version, store, run_id, node, stage, component, kind, config, redo, promote, reads_truth.
-It is written before anything runs; what only the moment knows comes by the environment: ``DASK_SCHEDULER_ADDRESS`` (where there
-are workers), ``WFM_ATTEMPT`` (the number that whoever started it has taken for this try).
-The process derives its key, answers "cached" when that key is committed, else takes the key's lease, runs, commits, and
-writes ``outcome.json`` into its attempt folder. Whoever retries decides from the outcome; the exit code says the same
-(0 done, 64 wrong input, 75 try again, 143 cancelled, 1 bug).
+It is written before anything runs; what only the moment knows comes by the environment: ``DASK_SCHEDULER_ADDRESS`` (where
+there are workers), ``WFM_ATTEMPT`` (a token by which whoever started it finds its attempt), and for the record ``WFM_ENGINE``
+and ``POD_NAME``.
+
+The process opens its attempt, derives its key, answers "cached" when that key is committed, leaves at once when earlier tries
+of this run at that key ended for good, else takes the key's lease, runs, commits, and writes ``outcome.json`` into its
+attempt folder. Whoever retries decides from the outcome; the exit code says the same (0 done, 78 wrong input, 75 try again,
+143 cancelled, 1 bug).
+
+With ``--parts`` it makes a range of the parts, commits no artifact and takes no lease of the key (`part_range.py`).
+
+The attempt's record is kept by `stage_attempt.py`, the work itself done by `make_artifact.py`.
+
+A training may be several processes of this same command, its ranks (torchrun sets ``RANK`` and ``WORLD_SIZE``): rank 0 does all
+of the above, the others work along and end as it does (`gang.py`).
 """
 
 import argparse
-import ctypes
 import errno
+import faulthandler
 import importlib
-import importlib.metadata
 import json
 import os
-import platform
-import signal
-import socket
 import sys
-import threading
-import time
 import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from components.context import ConfigT, Context, PartContext, Result, Usage, check_yield, store_options
-from components.derivation import PACKAGES, closure, code_id, derive_key, in_ground_floor
+from components.context import ConfigT, Context, PartContext, Result, store_options
+from components.derivation import code_id, derive_key
+from components.gang import End, Gang
+from components.make_artifact import SCHEDULER, Task, follow, make, make_range
+from components.part_range import PartRange, check_in_parts, with_index
+from components.stage_attempt import patiently
+from components.stage_log import StageLog
+from wfm import caches, stopping
 from wfm.artifacts.atomic import replace_on_disk
 from wfm.config import Config
-from wfm.errors import ConfigError, InputError, TryAgain, WfmError
+from wfm.crash_points import crash_point
+from wfm.errors import Cancelled, ConfigError, InputError, TryAgain, WfmError
 from wfm.log import get_logger, set_up
 from wfm.registry import uses
 
 if TYPE_CHECKING:
-    from wfm.artifacts import Artifact, Store
-    from wfm.artifacts.lease import Lease
-    from wfm.artifacts.runs import Run
+    from wfm.artifacts import Store
 
-__all__ = ["ConfigT", "Context", "PartContext", "Result", "main", "node_key", "promote"]
+__all__ = ["SCHEDULER", "ConfigT", "Context", "PartContext", "Result", "main", "node_key", "promote"]
 
 SPEC_VERSION = 1
-SCHEDULER = "DASK_SCHEDULER_ADDRESS"
-"""Dask's own variable, which its operator sets for the runner of a DaskJob."""
-_PR_SET_PDEATHSIG = 1
 _PASSING = (
     errno.ENOSPC,
     errno.EDQUOT,
@@ -58,43 +65,57 @@ _PASSING = (
     errno.ETIMEDOUT,
 )
 """Errors of the system that may be gone at the next try: a disk that was full, a device that hiccuped."""
-_VERSIONS = ("numpy", "pyarrow", "torch", "av", "dask", "mujoco", "scenedetect", "safetensors")
 
 
-def main(module: str, config_class: type[ConfigT], run: Callable[[Context[ConfigT]], Result]) -> None:
-    """Run a component as a process; never returns."""
+def main(
+    module: str, config_class: type[ConfigT], run: Callable[[Context[ConfigT]], Result], *, ranks: bool = False
+) -> None:
+    """Run a component as a process; never returns. `ranks`: several processes may share its work."""
     component = module.rpartition(".")[2]
     arguments = _parse(component)
-    _die_with_parent()
-    stop = threading.Event()
-    signal.signal(signal.SIGTERM, lambda *_: stop.set())
-    spec = json.loads(_read(arguments.spec))
-    set_up(spec.get("log_level", "INFO"))
+    stopping.listen()
     if arguments.dry_run:
+        spec = json.loads(_read(arguments.spec))
         print(json.dumps(config_class.parse(spec["config"]).resolved(), indent=2, sort_keys=True))
         sys.exit(0)
-    started = time.time()
-    key, outcome, reason, code = "", "bug", "", 1
-    attempt = int(os.environ.get("WFM_ATTEMPT") or 0) or _open_attempt(spec)
-    log = get_logger("wfm.stage")
+    log = StageLog.begin()
+    faulthandler.enable()  # where a crash was, in the log
+    set_up()
     try:
-        key, outcome = _execute(component, spec, arguments, config_class, run, stop)
-        code = 0
-    except WfmError as error:
-        outcome, reason, code = error.outcome, f"{type(error).__name__}: {error}", error.exit_code
-        log.error("%s: %s", spec["node"], reason)
-    except MemoryError as error:
-        outcome, reason, code = "try_again", f"out of memory: {error}", 75
-        log.error("%s: %s", spec["node"], reason)
+        spec = json.loads(_read(arguments.spec))
+        set_up(spec.get("log_level", "INFO"))
+        gang = Gang(spec, log, stopping.asked, parts=arguments.parts)
+    except Exception as error:  # nothing says where its attempt belongs
+        end = _judge(error, component)
+        log.end()
+        os._exit(end.exit_code)
+    key = ""
+    try:
+        gang.start(ranks, component)
+        caches.prepare()
+        key, outcome = _execute(component, spec, arguments, config_class, run, gang, stopping.asked.is_set)
+        end = End(outcome, "", 0)
     except Exception as error:
-        reason = f"{type(error).__name__}: {error}"
-        if isinstance(error, OSError) and error.errno in _PASSING:
-            outcome, code = "try_again", TryAgain.exit_code
-        log.error("%s: %s: %s\n%s", spec["node"], outcome, reason, traceback.format_exc())
-    answer = {"outcome": outcome, "reason": reason, "key": key, "seconds": time.time() - started, "exit_code": code}
-    _write_outcome(spec, attempt, answer)
-    sys.stderr.flush()
-    os._exit(code)  # not sys.exit: threads of libraries must not keep a finished stage alive
+        end = _judge(error, spec["node"])
+    gang.end(end, key)
+
+
+def _judge(error: Exception, node: str) -> End:
+    """What an exception means; told in the log."""
+    log, reason = get_logger("wfm.stage"), f"{type(error).__name__}: {error}"
+    if isinstance(error, WfmError):
+        log.error("%s: %s", node, reason)
+        return End(error.outcome, reason, error.exit_code)
+    if isinstance(error, MemoryError):
+        log.error("%s: out of memory: %s", node, error)
+        return End(TryAgain.outcome, f"out of memory: {error}", TryAgain.exit_code)
+    if stopping.asked.is_set():  # a signal to the whole group took something that this process needed
+        log.error("%s: asked to stop, then: %s", node, reason)
+        return End(Cancelled.outcome, f"asked to stop, then: {reason}", Cancelled.exit_code)
+    passing = isinstance(error, OSError) and error.errno in _PASSING
+    kind = TryAgain if passing else WfmError
+    log.error("%s: %s: %s\n%s", node, kind.outcome, reason, traceback.format_exc())
+    return End(kind.outcome, reason, kind.exit_code)
 
 
 def node_key(spec: dict[str, Any], inputs: dict[str, str], store: "Store") -> str:
@@ -117,128 +138,47 @@ def _execute(
     arguments: argparse.Namespace,
     config_class: type[ConfigT],
     run: Callable[[Context[ConfigT]], Result],
-    stop: threading.Event,
+    gang: Gang,
+    stopping: Callable[[], bool],
 ) -> tuple[str, str]:
+    """Make the artifact (or a range of its parts), or find it made; returns its key, and ``done`` or ``cached``."""
     from wfm.artifacts import Store
 
     if spec.get("schema_version", 0) > SPEC_VERSION:
         raise InputError(
             f"spec version {spec['schema_version']} is newer than {SPEC_VERSION}: upgrade wfm on this machine"
         )
+    part_range = _part_range(component, arguments)
     config = config_class.parse(spec["config"])
     store = Store.open(spec["store"], store_options())
     given = dict(_pair(text) for text in arguments.input)
     key, external = _key_and_external({**spec, "component": component}, given, store)
-    log = get_logger("wfm.stage")
+    gang.attempt.makes(key)
+    if gang.leads and not store.has(key):
+        gang.attempt.leave_if_final()
+    usage = gang.attempt.usage.remote
+    task, outcome = Task(component, spec, config, store, given, key, external, run, stopping, usage), "cached"
+    if part_range is not None and not store.has(key):
+        gang.attempt.notes |= make_range(task, part_range)
+        return key, "done"
+    if not gang.leads:
+        if gang.hear(key):
+            follow(task)
+            outcome = "done"
+        return key, outcome
     if not store.has(key):
-        lease = store.lease(key, inputs=tuple(given.values())).acquire(stopping=stop.is_set)
-        with lease:
-            if store.has(key):  # another starter finished it while we waited
-                log.info("%s: %s was made by another run meanwhile", spec["node"], key[:12])
-            else:
-                _make(component, spec, config, store, given, key, lease, external, stop, run)
-                _announce(spec, arguments.key_out, key, store)
-                return key, "done"
-    _announce(spec, arguments.key_out, key, store)
-    log.info("%s: cached as %s", spec["node"], key[:12])
-    return key, "cached"
-
-
-def _make(
-    component: str,
-    spec: dict[str, Any],
-    config: ConfigT,
-    store: "Store",
-    given: dict[str, str],
-    key: str,
-    lease: "Lease",
-    external: Any,
-    stop: threading.Event,
-    run: Callable[[Context[ConfigT]], Result],
-) -> None:
-    attempt = store.attempt(key)
-    code = code_id(component, uses(config))
-    context = Context(
-        stage=spec["stage"],
-        component=component,
-        node=spec["node"],
-        run_id=spec["run_id"],
-        key=key,
-        code_id=code,
-        config=config,
-        store=store,
-        inputs={name: _guarded(store.artifact(of), spec) for name, of in given.items()},
-        out=attempt.path,
-        scratch=store.scratch(key),
-        scheduler=os.environ.get(SCHEDULER, ""),
-        external_inputs=external,
-        redo=spec.get("redo", ""),
-        stop_requested=stop.is_set,
-    )
-    started, usage = time.time(), Usage()
-    try:
-        result = run(context)
-        check_yield(result, spec["stage"])
-        (attempt.path / "config.json").write_text(json.dumps(config.resolved(), indent=2, sort_keys=True))
-        attempt.commit(
-            stage=spec["stage"],
-            kind=spec["kind"],
-            counts=result.counts,
-            skipped=result.skipped,
-            config=config.resolved(),
-            code_id=code,
-            inputs=given,
-            parts=result.parts,
-            timings={"started": started, "finished": time.time()},
-            resources=_resources(usage, context, time.time() - started),
-            fence=lease.number,
-            versions=_versions(),
-            extra={
-                **result.extra,
-                "parts_made": context.parts_made,
-                "node": spec["node"],
-                "run_id": spec["run_id"],
-                "outside_closure": sorted(loaded_modules() - set(closure(component, uses(config)))),
-            },
-        )
-    except BaseException:
-        attempt.discard()
-        raise
-    store.clear_scratch(key)  # checkpoints of a finished key are of no more use
-
-
-def _guarded(artifact: "Artifact", spec: dict[str, Any]) -> "Artifact":
-    """Curation and training cannot open what only tests and evaluation may know."""
-    return artifact if spec.get("reads_truth") else artifact.without("truth/")
-
-
-def loaded_modules() -> set[str]:
-    """Modules of this repository that this process has loaded, the ground floor left out: all must lie in the closure, or
-    an edit of one would not move the key (a test looks at what the manifests say)."""
-    ours = {name for name in sys.modules if name.split(".")[0] in PACKAGES}
-    return {name for name in ours if not in_ground_floor(name)}
-
-
-def _resources(usage: Usage, context: Context[ConfigT], seconds: float) -> dict[str, float]:
-    """What the stage used, its parts in other processes included."""
-    own, remote = usage.read(), context.remote_usage if context.scheduler else {"cpu_seconds": 0.0, "peak_bytes": 0.0}
-    torch = sys.modules.get("torch")
-    on_gpu = torch is not None and torch.cuda.is_available() and torch.cuda.is_initialized()
-    return {
-        "cpu_seconds": own["cpu_seconds"] + remote["cpu_seconds"],
-        "gpu_seconds": seconds if on_gpu else 0.0,
-        "peak_bytes": max(own["peak_bytes"], remote["peak_bytes"]),
-    }
-
-
-def _versions() -> dict[str, str]:
-    found = {"python": platform.python_version()}
-    for name in _VERSIONS:
-        try:
-            found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return found
+        with gang.lease(store, key, tuple(given.values())) as lease:
+            if not store.has(key):  # else another starter finished it while we waited
+                gang.announce("make", key)
+                make(task, lease)
+                outcome = "done"
+    if outcome == "cached":
+        gang.announce("leave", key)
+    if part_range is None:
+        _announce(spec, arguments.key_out, key, store)
+    if outcome == "cached":
+        get_logger("wfm.stage").info("%s: cached as %s", spec["node"], key[:12])
+    return key, outcome
 
 
 def _parse(component: str, argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -246,8 +186,25 @@ def _parse(component: str, argv: Sequence[str] | None = None) -> argparse.Namesp
     parser.add_argument("--spec", required=True, help="URL or path of the node's spec (JSON)")
     parser.add_argument("--input", action="append", default=[], metavar="NAME=KEY", help="an input artifact's key")
     parser.add_argument("--key-out", default="", metavar="PATH", help="file to write the artifact's key to")
+    parser.add_argument(
+        "--parts",
+        metavar="I/N",
+        type=with_index,
+        help="make range I (0 to N-1) of N ranges of the stage's parts and no artifact; I may be a variable of the "
+        "environment that holds the number: JOB_COMPLETION_INDEX/7",
+    )
     parser.add_argument("--dry-run", action="store_true", help="print the resolved config and stop")
     return parser.parse_args(argv)
+
+
+def _part_range(component: str, arguments: argparse.Namespace) -> PartRange | None:
+    if arguments.parts is None:
+        return None
+    part_range = PartRange.parse(arguments.parts)
+    check_in_parts(component)
+    if arguments.key_out:
+        raise ConfigError("--parts makes no artifact, so there is no key to write: leave --key-out out")
+    return part_range
 
 
 def _pair(text: str) -> tuple[str, str]:
@@ -258,12 +215,23 @@ def _pair(text: str) -> tuple[str, str]:
 
 
 def _read(url: str) -> bytes:
+    """The spec, which lies in the run. Raises InputError when it is not there, TryAgain when its store does not answer."""
     import fsspec
 
-    with fsspec.open(
-        url, "rb", **(store_options() or {} if "://" in url and not url.startswith("file:") else {})
-    ) as file:
-        return file.read()
+    options = store_options() or {} if "://" in url and not url.startswith("file:") else {}
+
+    def ask() -> bytes:
+        try:
+            with fsspec.open(url, "rb", **options) as file:
+                return bytes(file.read())
+        except FileNotFoundError:
+            raise InputError(f"there is no spec at {url}: whoever starts a stage writes it first") from None
+        except PermissionError as error:
+            raise InputError(f"the spec at {url} cannot be read: {error}") from None
+        except Exception as error:  # what a client of an object store raises has no common name
+            raise TryAgain(f"the spec at {url} cannot be read now: {type(error).__name__}: {error}") from error
+
+    return patiently(ask, "the spec cannot be read")
 
 
 def promote(store: "Store", name: str, key: str) -> None:
@@ -278,37 +246,8 @@ def promote(store: "Store", name: str, key: str) -> None:
 
 def _announce(spec: dict[str, Any], path: str, key: str, store: "Store") -> None:
     """Point the name the spec asks for at the key, and write the key where the engine reads it."""
+    crash_point("before_promotion")
     promote(store, spec.get("promote", ""), key)
+    crash_point("before_key_out")
     if path:
         replace_on_disk(Path(path), key.encode(), fsync=False)
-
-
-def _run_of(spec: dict[str, Any]) -> "Run":
-    from wfm.artifacts import Store
-
-    return Store.open(spec["store"], store_options()).runs.open(spec["run_id"])
-
-
-def _open_attempt(spec: dict[str, Any]) -> int:
-    """A number for this try where whoever started it took none; before any work, so that a kill leaves a record. 0 when the
-    store does not take it now."""
-    try:
-        return _run_of(spec).append_attempt(spec["node"], {"host": socket.gethostname()})
-    except Exception as error:
-        get_logger("wfm.stage").error("attempt could not be noted: %s: %s", type(error).__name__, error)
-        return 0
-
-
-def _write_outcome(spec: dict[str, Any], attempt: int, answer: dict[str, Any]) -> None:
-    """Best effort on a broken store: the exit code still tells."""
-    try:
-        run = _run_of(spec)
-        run.write_outcome(spec["node"], attempt or run.append_attempt(spec["node"]), answer)
-    except Exception as error:
-        get_logger("wfm.stage").error("outcome could not be written: %s: %s", type(error).__name__, error)
-
-
-def _die_with_parent() -> None:
-    """An orphan dies with its parent (Linux): the engine's death must not leave a stage burning."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)

@@ -39,7 +39,7 @@ def external_inputs(config: ingest.IngestConfig, inputs: Mapping[str, str], stor
 def run(ctx: Context[ingest.IngestConfig]) -> Result:
     """List, read each file that is new, group by video id."""
     found = _listing(ctx)
-    probes = ctx.map_parts(ingest.probe_inputs(found), probe)
+    probes = ctx.map_parts(ingest.probe_inputs(found), probe, more_follow=True)
     inputs, arguments = ingest.group_plan(probes, ctx.store, found, ctx.config)
     parts = ctx.map_parts(inputs, group, arguments)
     counts, skipped = add_up(ctx.store, parts)

@@ -6,6 +6,8 @@ the number of workers. `truth/` is for evaluation and tests only.
     python -m components.simulate_videos --spec URL --key-out PATH
 """
 
+from dataclasses import replace
+
 from components.entrypoint import Context, PartContext, Result, main
 from wfm.simulation.config import SimulationConfig
 
@@ -28,8 +30,8 @@ def run(ctx: Context[SimulationConfig]) -> Result:
     else:
         from wfm.parts.workers import local_cluster
 
-        with local_cluster(ctx.config.workers) as ctx.scheduler:
-            parts = ctx.map_parts(sessions, simulate_part)
+        with local_cluster(ctx.config.workers) as address:  # children: what they use is counted with this process
+            parts = replace(ctx, scheduler=address).map_parts(sessions, simulate_part)
     counts = {
         name: sum(part.counts.get(name, 0) for part in parts)
         for name in ("inputs", "outputs", "videos", "frames", "duplicates", "static_videos")

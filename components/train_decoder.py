@@ -35,8 +35,9 @@ def run(ctx: Context[DecoderTraining]) -> Result:
         discrete.config.levels,
         ctx.config,
         out=ctx.out,
-        scratch=ctx.scratch,
+        scratch=ctx.checkpoints(),
         stopping=ctx.stopping,
+        ranks=ctx.ranks,
         mixture=read_weights(ctx.config.training),
     )
     save_model(tokenizer, card.config, ctx.out / "tokenizer", extra=card.extra)
@@ -47,4 +48,4 @@ def run(ctx: Context[DecoderTraining]) -> Result:
 CONFIG = DecoderTraining
 
 if __name__ == "__main__":
-    main(__spec__.name, CONFIG, run)
+    main(__spec__.name, CONFIG, run, ranks=True)

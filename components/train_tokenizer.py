@@ -28,8 +28,9 @@ def run(ctx: Context[TokenizerTraining]) -> Result:
         ctx.inputs["dataset"],
         ctx.config,
         out=ctx.out,
-        scratch=ctx.scratch,
+        scratch=ctx.checkpoints(),
         stopping=ctx.stopping,
+        ranks=ctx.ranks,
         mixture=read_weights(ctx.config.training),
     )
     return Result(
@@ -42,4 +43,4 @@ def run(ctx: Context[TokenizerTraining]) -> Result:
 CONFIG = TokenizerTraining
 
 if __name__ == "__main__":
-    main(__spec__.name, CONFIG, run)
+    main(__spec__.name, CONFIG, run, ranks=True)

@@ -38,8 +38,9 @@ def run(ctx: Context[WorldTrainingConfig]) -> Result:
         signals=ctx.inputs.get("signals"),
         text=ctx.inputs.get("text"),
         out=ctx.out,
-        scratch=ctx.scratch,
+        scratch=ctx.checkpoints(),
         stopping=ctx.stopping,
+        ranks=ctx.ranks,
         mixture=read_weights(ctx.config.training, ctx.inputs.get("mixture")),
     )
     return Result(
@@ -51,4 +52,4 @@ def run(ctx: Context[WorldTrainingConfig]) -> Result:
 CONFIG = WorldTrainingConfig
 
 if __name__ == "__main__":
-    main(__spec__.name, CONFIG, run)
+    main(__spec__.name, CONFIG, run, ranks=True)

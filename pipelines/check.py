@@ -85,9 +85,15 @@ def components_exist(graph: Graph, given: set[str]) -> Iterator[str]:
 
 
 def check_resources(nodes: Sequence[Node]) -> None:
-    """Raise `ConfigError` for every node that asks for more than the quota."""
+    """Raise `ConfigError` for every node that asks for more than the quota, or for ranks that its stage cannot use."""
     problems = []
     for node in nodes:
+        if node.resources.ranks > 1 and STAGES[node.stage].kind != "torchjob":
+            trainings = sorted(name for name, row in STAGES.items() if row.kind == "torchjob")
+            problems.append(
+                f"{node.name}.ranks = {node.resources.ranks}: {node.stage} is one process; ranks share a training "
+                f"({', '.join(trainings)}). Leave it out, or set 1"
+            )
         asked = {"cpu": node.resources.cpu, "memory_gib": node.resources.memory_gib}
         asked["gpu"] = node.resources.gpu * node.resources.replicas
         problems += [

@@ -200,7 +200,8 @@ def _measured(artifact: "Artifact", store: "Store") -> _Made | None:
     if not amount:
         return None
     seconds = (timings["finished"] - timings["started"]) / amount / share
-    cpu = manifest.resources.get("cpu_seconds", 0.0) / amount / share
+    before = manifest.extra.get("parts_before", {}).get("cpu_seconds", 0.0)
+    cpu = (manifest.resources.get("cpu_seconds", 0.0) - before) / amount / share
     return _Made(str(manifest.extra.get("node", "")), config, share, manifest.created_at, seconds, cpu)
 
 

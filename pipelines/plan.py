@@ -42,6 +42,7 @@ DEFAULT_DATASET = "curated"
 OPTIONAL = (*CURATION_OPTIONAL, *MODEL_OPTIONAL)
 """Stages that are there only if a setting is made for them."""
 _NEEDS = "resources"
+_RANKS = "ranks"
 
 
 class NodeNeeds(Config):
@@ -159,7 +160,7 @@ def _with_optional(settings: dict[str, dict[str, Any]], overrides: Sequence[str]
 
 def _override(nodes: list[Node], overrides: Sequence[str]) -> None:
     """``node.field=value`` or ``stage.field=value`` (every node of that stage that has the field: families differ);
-    ``node.resources.gpu=8`` for what it needs."""
+    ``node.resources.gpu=8`` for what it needs, ``node.ranks=2`` being short for ``node.resources.ranks=2``."""
     for text in overrides:
         path, value = parse_assignment(text)
         matching = [node for node in nodes if path[0] in (node.name, node.stage)]
@@ -168,6 +169,8 @@ def _override(nodes: list[Node], overrides: Sequence[str]) -> None:
                 f"override {text!r} names no stage of this pipeline; write stage.field=value. "
                 f"Choices: {', '.join(node.name for node in nodes)}"
             )
+        if path[1:] == [_RANKS]:
+            path = [path[0], _NEEDS, _RANKS]
         if path[1] == _NEEDS:
             for node in matching:
                 needs = {_NEEDS: node.resources.resolved()}

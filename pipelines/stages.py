@@ -27,6 +27,9 @@ class Resources(Config):
     "Memory of a replica [GiB]."
     replicas: Count = 1
     "Workers or ranks, on a cluster."
+    ranks: Count = 1
+    """Processes of this machine that one training is split over (``--set NODE.ranks=2``), each with the above; of a torchjob
+    only. The model is the same for any number, up to rounding."""
 
 
 class StageRow(Config):

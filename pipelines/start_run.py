@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipelines.check_settings import check_files
-from pipelines.engines.budget import check_budget, machine
+from pipelines.engines.budget import check_budget, check_devices, check_ranks, machine
 from pipelines.engines.engine import DisplayFactory, RunSummary, choose, run_plan
 from pipelines.estimate import share_made
 from pipelines.nodes import Node, Plan, code_of, config_class, modules_of
@@ -20,7 +20,7 @@ from pipelines.plan import resolve
 from pipelines.runs.display import LiveDisplay, PlainDisplay
 from pipelines.runs.state import NodeState, RunState, read_state
 from wfm.artifacts import schema
-from wfm.errors import InputError, WfmError
+from wfm.errors import InputError, TryAgain, WfmError
 
 if TYPE_CHECKING:
     from pipelines.engines.run_node import EngineOptions
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 _RUNS_LOOKED_AT = 10
 RUN_SPEC_VERSION = 1
+_ASKED = ("pipeline", "profile", "request")
+"""What two that ask for a run of one id must agree in; what is there already, and why, changes while it goes on."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,9 +67,13 @@ class Request:
         return schema.fit(cls, asked, f"what was asked of run {run.id} ({run.path_of('spec.json')})")
 
 
-def create_run(request: Request, plan: Plan, store: "Store", rerun_of: str = "") -> "Run":
-    """Write down what will be done and from what each key was made (`wfm explain` compares that)."""
-    return store.runs.create(
+def create_run(request: Request, plan: Plan, store: "Store", rerun_of: str = "", run_id: str = "") -> "Run":
+    """Write down what will be done and from what each key was made (`wfm explain` compares that).
+
+    A `run_id` that is there already is that run, and goes on. Raises InputError when something else was asked of it, or it was
+    cancelled; TryAgain when another process of an engine works on it.
+    """
+    run = store.runs.create(
         {
             "run_spec_version": RUN_SPEC_VERSION,
             "pipeline": plan.pipeline,
@@ -78,8 +84,18 @@ def create_run(request: Request, plan: Plan, store: "Store", rerun_of: str = "")
             "page": plan.page,
             "nodes": [_written(node.name, plan) for node in plan.nodes],
             "modules": {node.name: _short_hashes(node) for node in plan.nodes},
-        }
+        },
+        run_id,
+        same=_ASKED,
     )
+    by, state = (run.cancelled_by(), read_state(run)) if run_id else ("", None)
+    if by:
+        raise InputError(
+            f"run {run.id} was cancelled ({by} asked for it) and stays so: `wfm rerun {run.id}` begins another"
+        )
+    if state is not None and state.seen() == "running":
+        raise TryAgain(f"run {run.id} is at work already (pid {state.pid} on {state.host})")
+    return run
 
 
 def _short_hashes(node: Node) -> dict[str, str]:
@@ -113,6 +129,7 @@ def start(
     *,
     plan: Plan | None = None,
     rerun_of: str = "",
+    run_id: str = "",
     cpu: float | None = None,
     memory_gib: float | None = None,
     quiet: bool = False,
@@ -123,8 +140,10 @@ def start(
     check_budget(cpu, memory_gib)
     choose(engine)
     plan = plan or request.plan(store)
-    run = create_run(request, plan, store, rerun_of)
+    check_devices(plan.missing)
     here_cpu, here_memory = machine()
+    check_ranks(plan.missing, cpu or here_cpu, memory_gib or here_memory)
+    run = create_run(request, plan, store, rerun_of, run_id)
     summary = run_plan(
         plan, run, store, engine=engine, cpu_budget=cpu or here_cpu, memory_budget_gib=memory_gib or here_memory,
         engine_options=options, display=display_for(store, plan, quiet),

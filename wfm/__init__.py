@@ -11,7 +11,7 @@ The storeys; imports go down only (checked by ``lint-imports``):
     wfm.models       wfm.curation   wfm.simulation
     wfm.data         wfm.parallel   wfm.parts
     wfm.artifacts  wfm.records  wfm.actions  wfm.registry  wfm.config  wfm.errors
-    wfm.log  wfm.credentials  wfm.process  wfm.crash_points  the ground floor: no torch
+    wfm.log  wfm.credentials  wfm.process  wfm.crash_points  wfm.pulse  the ground floor: no torch
 
 Read in this order: `pipelines/stages.py` (the table is the flow), `components/split_clips.py` (what a stage is),
 `wfm/curation/cut/split.py` (what a step is), `wfm/artifacts/__init__.py` (what a stage leaves behind).

@@ -7,7 +7,8 @@ take ``?key=`` or ``?apikey=``. What is such a name is decided here, once.
 
 import os
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
+from typing import Any
 from urllib.parse import unquote
 
 _WORDS = (
@@ -44,6 +45,15 @@ def carries_credentials(url: str) -> bool:
         return True
     _, *rest = re.split(r"[?&;#]", url)
     return any(names_credential(each.partition("=")[0]) for each in rest if "=" in each)
+
+
+def fixed_keys(options: Mapping[str, Any]) -> list[str]:
+    """Names of the options of a store on S3 that hold keys: such ones stay as they are, and end when they expire."""
+    found = [name for name in ("key", "secret", "token") if options.get(name)]
+    client = options.get("client_kwargs") or {}
+    return found + [
+        name for name in ("aws_access_key_id", "aws_secret_access_key", "aws_session_token") if client.get(name)
+    ]
 
 
 def without_credentials(text: str, more: Collection[str] = ()) -> str:

@@ -1,10 +1,12 @@
 """The errors of wfm, and what each means to whoever decides about a retry.
 
-Lower storeys raise these; only ``components/entrypoint.py`` and the CLI turn them into outcomes and exit codes.
+Lower storeys raise these; only ``components/entrypoint.py`` and the CLI turn them into outcomes and exit codes. 78 is what
+sysexits.h calls a configuration error; 64 and 65 are codes of Argo's own, and 64 was ours for wrong input before: records of
+that time say so. `may_retry` and `is_final` are the one place that decides about another try, for engines and stages alike.
 
 | error            | outcome       | exit code | retried? |
 |------------------|---------------|-----------|----------|
-| `InputError`     | `wrong_input` | 64        | never: the same input gives the same answer |
+| `InputError`     | `wrong_input` | 78        | never: the same input gives the same answer |
 | `TryAgain`       | `try_again`   | 75        | with back-off, up to the stage's limit |
 | `Cancelled`      | `cancelled`   | 143       | by whoever cancelled; work so far is kept |
 | any other        | `bug`         | 1         | once at most: it is ours to mend |
@@ -12,7 +14,11 @@ Lower storeys raise these; only ``components/entrypoint.py`` and the CLI turn th
 A message names the field or file, the value seen, the choices, and what to do.
 """
 
+from collections.abc import Sequence
 from typing import ClassVar
+
+BUG_RETRIES = 1
+"""A bug is tried once more: it may have been the machine."""
 
 
 class WfmError(Exception):
@@ -26,7 +32,7 @@ class InputError(WfmError):
     """Wrong input or configuration: trying again cannot help."""
 
     outcome = "wrong_input"
-    exit_code = 64
+    exit_code = 78
 
 
 class ConfigError(InputError):
@@ -65,3 +71,28 @@ class Cancelled(WfmError):
 
     outcome = "cancelled"
     exit_code = 143
+
+
+EXIT_OUTCOMES = {
+    0: "done",
+    **{kind.exit_code: kind.outcome for kind in (InputError, TryAgain, Cancelled)},
+}
+"""What a stage says by its exit code, where it wrote no outcome; any other code is a bug."""
+
+
+def exit_code_of(outcome: str) -> int:
+    """The exit code that says the same as an outcome."""
+    codes = {kind.outcome: kind.exit_code for kind in (InputError, TryAgain, Cancelled)}
+    return 0 if outcome in ("done", "cached") else codes.get(outcome, WfmError.exit_code)
+
+
+def is_final(outcomes: Sequence[str]) -> bool:
+    """Whether a node whose tries of this key in this run ended so (in order) is beyond help, whatever an engine thinks."""
+    if not outcomes:
+        return False
+    return outcomes[-1] == "wrong_input" or (outcomes[-1] == "bug" and outcomes.count("bug") > BUG_RETRIES)
+
+
+def may_retry(outcomes: Sequence[str], retries: int) -> bool:
+    """Whether an engine that may try `retries` times more than once gives a node another try after these."""
+    return len(outcomes) <= retries and outcomes[-1] in ("try_again", "bug") and not is_final(outcomes)

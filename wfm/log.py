@@ -79,6 +79,14 @@ def progress(total: float | None, description: str, unit: str = "items", *, befo
         lines.close()
 
 
+_told = ""
+
+
+def last_progress() -> str:
+    """The last line of progress that this process told, whatever of; "" before the first."""
+    return _told
+
+
 class _Lines:
     """Progress as log lines, at most one every few seconds."""
 
@@ -96,12 +104,14 @@ class _Lines:
             self._print(now, note)
 
     def _print(self, now: float, note: str) -> None:
+        global _told
         seconds = max(now - self._start, 1e-9)
         rate = (self._done - self._before) / seconds
         of = f"/{self._total:g}" if self._total else ""
         left = f", {(self._total - self._done) / rate:.0f} s left" if self._total and rate > 0 else ""
         note = f", {note}" if note else ""
-        self._log.info("%s: %g%s %s, %.3g/s%s%s", self._description, self._done, of, self._unit, rate, left, note)
+        _told = f"{self._description}: {self._done:g}{of} {self._unit}, {rate:.3g}/s{left}{note}"
+        self._log.info("%s", _told)
 
     def close(self) -> None:
         seconds = time.monotonic() - self._start

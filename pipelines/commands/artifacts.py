@@ -26,6 +26,7 @@ _REFERENCE = Annotated[
     str, typer.Argument(metavar="ARTIFACT", help="kind/name\\[@alias], a key, or its first 8+ digits.")
 ]
 _MANY = 20
+_ABSENT = "(absent)"
 
 
 @app.command("list")
@@ -125,10 +126,10 @@ def diff(first: _REFERENCE, second: _REFERENCE, store: StoreOption = STORE_DEFAU
     }
     for group in ("config", "inputs", "counts", "skipped"):
         old, new = flat(getattr(one.manifest, group)), flat(getattr(two.manifest, group))
-        parts |= {f"{group}.{name}": (old.get(name), new.get(name)) for name in sorted({*old, *new})}
+        parts |= {f"{group}.{name}": (old.get(name, _ABSENT), new.get(name, _ABSENT)) for name in sorted({*old, *new})}
     for name, (before, after) in parts.items():
         if before != after:
-            say(f"{name}: {before!r} -> {after!r}")
+            say(f"{name}: {' -> '.join(value if value is _ABSENT else repr(value) for value in (before, after))}")
     old_files, new_files = ({entry.path: entry.sha256 for entry in artifact.files()} for artifact in (one, two))
     changes = [("-", path) for path in sorted(old_files.keys() - new_files.keys())]
     changes += [("+", path) for path in sorted(new_files.keys() - old_files.keys())]
@@ -254,5 +255,8 @@ def gc(
     for note in report.notes:
         say(note)
     verb = "would go" if dry_run else "are gone"
-    rest = f"{len(report.attempts)} unfinished attempts, {len(report.scratch)} scratch folders"
+    rest = (
+        f"{len(report.attempts)} unfinished attempts, {len(report.scratch)} scratch folders, {len(report.nameless)} nameless "
+        f"files, checkpoints of {len(report.checkpoints)} keys"
+    )
     say(f"{len(report.dead)} commits ({size(report.bytes)}), {rest} {verb}; {len(report.live)} artifacts stay")

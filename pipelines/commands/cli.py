@@ -1,6 +1,6 @@
 """The command ``wfm``. One file a group of commands: `runs` (start and watch), `artifacts`, the rest here.
 
-Exit codes: 0 done, 64 wrong input, 75 try again, 143 stopped on request, 1 a bug of ours.
+Exit codes: 0 done, 78 wrong input, 75 try again, 143 stopped on request, 1 a bug of ours.
 """
 
 from pathlib import Path

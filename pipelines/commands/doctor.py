@@ -1,22 +1,28 @@
 """``wfm doctor``: what is installed, what is missing for what, and how to get it. Looks, never imports what is heavy."""
 
+import contextlib
 import importlib.metadata
 import importlib.util
 import os
 import shutil
 import sys
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from components.context import store_options
 from pipelines.commands.console import size
-from pipelines.engines.budget import machine
+from pipelines.engines.budget import devices, machine
 from pipelines.runs.state import default_store
+from wfm.caches import can_be_written
+from wfm.credentials import fixed_keys
 
 if TYPE_CHECKING:
     from rich.table import Table
 
 _LEAST_MEMORY_GIB = 6.0
 _LEAST_DISK_BYTES = 2 * 2**30
+_LEAST_SHARED_BYTES = 2**30
 
 
 @dataclass(frozen=True)
@@ -74,7 +80,7 @@ def examine() -> "tuple[Table, bool]":
     for heading in ("", "what", "found", "for", "to get it"):
         table.add_column(heading, no_wrap=heading in ("", "what", "found"))
     fit = True
-    for mark, what, found, purpose, cure in [*_packages(), *_clashes(), *_machine()]:
+    for mark, what, found, purpose, cure in [*_packages(), *_clashes(), *_machine(), *_pod()]:
         fit = fit and mark != "✘"
         table.add_row(mark, what, found, purpose, cure, style={"✘": "red", "–": "dim"}.get(mark, ""))
     return table, fit
@@ -133,6 +139,35 @@ def _machine() -> list[Row]:
         ("!" if little else "✔", "memory free", f"{memory:.1f} GiB", f"{_LEAST_MEMORY_GIB:g} GiB for the demo", ""),
         ("!" if free < _LEAST_DISK_BYTES else "✔", "disk free", size(free), f"the store ({store})", ""),
     ]
-    gpus = [name for name in os.listdir("/dev") if name.startswith("nvidia") and name[6:].isdigit()]
-    rows.append(("✔" if gpus else "–", "CUDA devices", str(len(gpus)), "bigger recipes; the demo needs none", ""))
+    gpus = devices()
+    rows.append(("✔" if gpus else "–", "CUDA devices", str(gpus), "bigger recipes; the demo needs none", ""))
+    return rows
+
+
+def _pod(shared: str = "/dev/shm") -> list[Row]:
+    """What is other in a pod than on a laptop: little shared memory, a home of nobody's, keys that end."""
+    rows = []
+    with contextlib.suppress(OSError):
+        total = shutil.disk_usage(shared).total
+        little = total < _LEAST_SHARED_BYTES
+        cure = "in a pod: an emptyDir of medium Memory at /dev/shm" if little else ""
+        purpose = "NCCL between GPUs of a machine; data loaders use none"
+        rows.append(("!" if little else "✔", "shared memory", size(total), purpose, cure))
+    given = os.environ.get("WFM_CACHE", "")
+    home = os.environ.get("HOME", "")
+    for name, place in (("WFM_CACHE", given), ("HOME", home)):
+        if place and not can_be_written(Path(place)):
+            cure = "set WFM_CACHE to a folder that can be" if name == "HOME" and not given else ""
+            rows.append(("!", name, "read-only", f"caches of libraries ({place})", cure))
+    if fixed := fixed_keys(store_options() or {}):
+        cure = "leave them to a profile, a credential_process or the pod's role"
+        rows.append(
+            (
+                "!",
+                "keys of the store",
+                "fixed",
+                "long stages: fixed keys cannot be renewed",
+                f"{', '.join(fixed)}: {cure}",
+            )
+        )
     return rows

@@ -1,12 +1,8 @@
-"""``wfm run``, ``runs``, ``status``, ``logs``, ``rerun``, ``cancel``, ``explain``: start runs and look at them.
+"""``wfm run``, ``rerun``, ``explain``: start runs. Looking at them is `look_at_runs.py`.
 
 All of it reads ``runs/<id>/`` in the store, never an engine's database.
 """
 
-import os
-import signal
-import socket
-import time
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -15,7 +11,6 @@ from pipelines.commands.console import (
     LAST,
     STORE_DEFAULT,
     StoreOption,
-    age,
     answers,
     notices,
     open_run,
@@ -23,20 +18,18 @@ from pipelines.commands.console import (
     say,
     warn,
 )
+from pipelines.commands.look_at_runs import RunArgument, StageArgument, cancel, logs, runs, status, where
 from pipelines.commands.plan_display import show_plan
 from pipelines.runs.display import duration, node_table
-from pipelines.runs.state import GOOD, RunState, read_state, request_cancel
+from pipelines.runs.seen import see
+from pipelines.runs.state import GOOD, RunState
 from wfm.errors import InputError
-from wfm.log import printable
 
 if TYPE_CHECKING:
     from pipelines.nodes import Plan
     from pipelines.start_run import Request
     from wfm.artifacts import Store
-    from wfm.artifacts.runs import Run
 
-_RUN = Annotated[str, typer.Argument(metavar="[RUN]", help="Run id, the beginning of one, or `last`.")]
-_STAGE = Annotated[str, typer.Argument(metavar="STAGE", help="A node of the run, as `wfm status` names it.")]
 _CPU = Annotated[float | None, typer.Option(help="Processors that stages may share (default: this machine's).")]
 _MEMORY = Annotated[float | None, typer.Option(help="Memory that stages may share [GiB] (default: what is free).")]
 _ENGINE = Annotated[
@@ -56,7 +49,6 @@ _RETRY = Annotated[
     bool,
     typer.Option("--retry-failed", help="Try again what failed or was poisoned before; what was refused stays so."),
 ]
-_PATIENCE_SECONDS = 60.0
 
 
 def add_to(app: typer.Typer) -> None:
@@ -82,6 +74,12 @@ def run(
     set_: _SET = None,
     limit: _LIMIT = 0,
     retry_failed: _RETRY = False,
+    run_id: Annotated[
+        str,
+        typer.Option(
+            metavar="ID", help="Give the run this id (of a cron's tick, a workflow): asked twice, it is one run."
+        ),
+    ] = "",
     dry_run: _DRY = False,
     cpu: _CPU = None,
     memory: _MEMORY = None,
@@ -97,7 +95,7 @@ def run(
     opened = open_store(store)
     if retry_failed:
         _retry(wanted, opened, dry_run)
-    _start(wanted, opened, dry_run=dry_run, cpu=cpu, memory=memory, engine=engine, quiet=quiet)
+    _start(wanted, opened, dry_run=dry_run, cpu=cpu, memory=memory, engine=engine, quiet=quiet, run_id=run_id)
 
 
 def _retry(wanted: "Request", store: "Store", dry_run: bool) -> None:
@@ -138,7 +136,7 @@ def curate(
 
 
 def rerun(
-    run_id: _RUN = LAST,
+    run_id: RunArgument = LAST,
     from_: Annotated[
         str, typer.Option("--from", metavar="STAGE", help="Make this stage again, and all that follows.")
     ] = "",
@@ -155,14 +153,12 @@ def rerun(
     opened = open_store(store)
     before = open_run(opened, run_id)
     try:
-        state = read_state(before)
+        state = see(before)
     except InputError as error:  # to run again is the way out: leases keep it from work that another does
         warn(str(error))
         state = None
-    if state is not None and state.seen() == "running":
-        raise InputError(
-            f"run {before.id} is still running (pid {state.pid} on {state.host}): `wfm cancel {before.id}` stops it"
-        )
+    if state is not None and state.state == "running":
+        raise InputError(f"run {before.id} is still running ({where(state)}): `wfm cancel {before.id}` stops it")
     wanted = Request.of_run(before)
     if from_:
         wanted.plan(opened).node(from_)  # an unknown name must fail here, with the choices
@@ -180,6 +176,7 @@ def _start(
     engine: str,
     quiet: bool,
     rerun_of: str = "",
+    run_id: str = "",
 ) -> None:
     from pipelines.engines.budget import check_budget
     from pipelines.engines.engine import choose
@@ -197,7 +194,15 @@ def _start(
     for note in plan.notes:
         notices().print(note)
     summary, plan = start(
-        wanted, store, plan=plan, rerun_of=rerun_of, cpu=cpu, memory_gib=memory, engine=engine, quiet=quiet
+        wanted,
+        store,
+        plan=plan,
+        rerun_of=rerun_of,
+        run_id=run_id,
+        cpu=cpu,
+        memory_gib=memory,
+        engine=engine,
+        quiet=quiet,
     )
     _conclude(summary.state, plan, store)
     raise typer.Exit(summary.exit_code)
@@ -239,149 +244,7 @@ def _conclude(state: RunState, plan: "Plan", store: "Store") -> None:
         say(f"run {state.run_id} is {state.state}; what was made stays. To go on: wfm rerun {state.run_id}")
 
 
-def runs(
-    limit: Annotated[int, typer.Option(help="How many, newest first.")] = 20,
-    store: StoreOption = STORE_DEFAULT,
-) -> None:
-    """List the runs of a store, newest first."""
-    from rich.table import Table
-
-    opened = open_store(store)
-    table = Table(box=None)
-    for heading in ("run", "pipeline", "profile", "state", "started", "took", "made", "there", "failed"):
-        table.add_column(heading, no_wrap=True)
-    found = opened.runs.list(limit=limit)
-    problems = []
-    for each in found:
-        try:
-            state = read_state(each)
-            if state is None:
-                spec = each.spec()
-                table.add_row(each.id, str(spec.get("pipeline", "")), str(spec.get("profile", "")), "never began")
-                continue
-        except InputError as error:  # one run's file must not hide the others
-            table.add_row(each.id, "", "", "cannot be read")
-            problems.append(str(error))
-            continue
-        counts = [sum(node.state == wanted for node in state.nodes.values()) for wanted in ("done", "cached", "failed")]
-        took = duration((state.ended or state.updated) - state.started)
-        table.add_row(each.id, state.pipeline, state.profile, state.seen(), age(state.started), took, *map(str, counts))
-    if found:
-        answers().print(table)
-    else:
-        say(f"{opened.url} has no runs yet: `wfm run world_model` makes one")
-    for problem in problems:
-        warn(problem)
-
-
-def status(run_id: _RUN = LAST, store: StoreOption = STORE_DEFAULT) -> None:
-    """Show where a run stands, also one whose process was killed."""
-    opened = open_store(store)
-    found = open_run(opened, run_id)
-    try:
-        state = read_state(found)
-    except InputError as error:
-        warn(str(error))
-        _tell_attempts(found)
-        return
-    if state is None:
-        say(f"run {found.id} was written down and never began: wfm rerun {found.id}")
-        return
-    seen = state.seen()
-    if seen == "dead":
-        for node in state.nodes.values():
-            if node.state in ("running", "retrying", "waiting"):
-                node.state, node.ended = ("cancelled" if node.started else "not_run"), node.started and state.updated
-                node.reason = "its run died"
-    took = duration((state.ended or (state.updated if seen == "dead" else time.time())) - state.started)
-    title = f"run {state.run_id}: {state.pipeline} ({state.profile}) is {seen}, {took} since {age(state.started)}"
-    answers().print(node_table(state, {}, title=title))
-    if state.reason:
-        say(state.reason)
-    if seen == "dead":
-        last = age(state.updated)
-        say(
-            f"its process (pid {state.pid} on {state.host}) is gone; its last word was at {last}. wfm rerun {state.run_id}"
-        )
-    for name, node in state.nodes.items():
-        if node.state == "failed":
-            say(f"{name} failed ({node.outcome}): {node.reason}\n    its log: wfm logs {state.run_id} {name}")
-
-
-def _tell_attempts(found: "Run") -> None:
-    """What is known of a run without its state: the attempts at each stage."""
-    say(f"run {found.id}: its state cannot be read; what its stages wrote:")
-    for node in found.nodes():
-        for number in found.attempts(node):
-            try:
-                outcome = found.read_outcome(node, number)
-                ended = str(outcome.get("outcome", "")) if outcome else "no outcome: it runs, or was killed"
-            except InputError as error:
-                ended = str(error)
-            say(f"    {node}, try {number}: {ended}")
-
-
-def logs(
-    run_id: _RUN,
-    stage: _STAGE,
-    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on as the stage writes, until it ends.")] = False,
-    attempt: Annotated[int | None, typer.Option(help="Which try (default: the last).")] = None,
-    store: StoreOption = STORE_DEFAULT,
-) -> None:
-    """Print what a stage wrote."""
-    found = open_run(open_store(store), run_id)
-    state = read_state(found)
-    if state is not None and stage not in state.nodes:
-        raise InputError(f"run {found.id} has no stage {stage!r}. Choices: {', '.join(state.nodes)}")
-    if not found.attempts(stage) and not follow:
-        one = state.nodes[stage] if state is not None else None
-        why = f"it was {one.state}" if one is not None else "it never began"
-        raise InputError(f"stage {stage} of run {found.id} has no log: {why} ({one.reason or one.why if one else ''})")
-    _print_log(found, stage, attempt, follow)
-
-
-def _print_log(found: "Run", stage: str, attempt: int | None, follow: bool) -> None:
-    shown, number = 0, attempt
-    while True:
-        state = read_state(found)
-        tries = found.attempts(stage)
-        if attempt is None and tries and tries[-1] != number:
-            number, shown = tries[-1], 0
-        text = found.read_log(stage, number) if number is not None and tries else ""
-        if len(text) > shown:
-            print(printable(text[shown:]), end="", flush=True)
-            shown = len(text)
-        over = (
-            state is None
-            or state.seen() != "running"
-            or state.nodes[stage].ended > 0
-            or state.nodes[stage].state in GOOD
-        )
-        if not follow or over:
-            return
-        time.sleep(0.5)
-
-
-def cancel(run_id: _RUN = LAST, store: StoreOption = STORE_DEFAULT) -> None:
-    """Stop a run in order: its stages save what they have; `wfm rerun` goes on from there."""
-    found = open_run(open_store(store), run_id)
-    state = read_state(found)
-    if state is None or state.seen() != "running":
-        raise InputError(f"run {found.id} is not running: it is {state.seen() if state else 'not begun'}")
-    request_cancel(found, f"{socket.gethostname()}")
-    if state.host == socket.gethostname():
-        os.kill(state.pid, signal.SIGTERM)
-    deadline = time.monotonic() + _PATIENCE_SECONDS
-    while time.monotonic() < deadline:
-        state = read_state(found)
-        if state is None or state.seen() != "running":
-            break
-        time.sleep(0.3)
-    seen = state.seen() if state else "gone"
-    say(f"run {found.id} is {seen}" + ("; it was asked to stop and is still at it" if seen == "running" else ""))
-
-
-def explain(run_id: _RUN, stage: _STAGE, store: StoreOption = STORE_DEFAULT) -> None:
+def explain(run_id: RunArgument, stage: StageArgument, store: StoreOption = STORE_DEFAULT) -> None:
     """Say why a stage ran, or why not: which part of its key differs from the nearest earlier one."""
     from pipelines.explain import explain_node
 

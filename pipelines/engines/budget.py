@@ -2,9 +2,10 @@
 
 import math
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
+from pipelines.nodes import Node
 from pipelines.stages import Image
 from wfm.errors import Cancelled, InputError
 
@@ -72,6 +73,36 @@ def check_budget(cpu: float | None, memory_gib: float | None) -> None:
             )
     if memory_gib is not None and memory_gib < LEAST_GIB:
         raise InputError(f"--memory {memory_gib:g} lets no stage run: give {LEAST_GIB:g} GiB at least, or leave it out")
+
+
+def check_ranks(nodes: Iterable[Node], cpu: float, memory_gib: float) -> None:
+    """Raise `InputError` for a node with more ranks than this machine carries: each is a process at work all the time."""
+    most = max(1, int(min(cpu, memory_gib / LEAST_GIB)))
+    for node in nodes:
+        if node.resources.ranks > most:
+            raise InputError(
+                f"{node.name}.ranks is {node.resources.ranks}, and this run has {cpu:g} processors and {memory_gib:.3g} GiB: "
+                f"each rank wants a processor of its own. Give {most} at most, or raise --cpu and --memory if there are more"
+            )
+
+
+def devices() -> int:
+    """CUDA devices of this machine, by their device files: torch is not loaded to count them."""
+    import os
+
+    return sum(name.startswith("nvidia") and name[6:].isdigit() for name in os.listdir("/dev"))
+
+
+def check_devices(nodes: Iterable[Node]) -> None:
+    """Raise `InputError` for nodes that need devices which this machine does not have. Processors and memory beyond it only
+    mean that a stage runs alone (`Budget`); a device cannot be shared out like that."""
+    here = devices()
+    for node in nodes:
+        if node.resources.gpu > here:
+            raise InputError(
+                f"{node.name}.resources.gpu is {node.resources.gpu}, and this machine has {here or 'no'} CUDA "
+                f"device{'s' * (here != 1)}: give {here} with --set {node.name}.resources.gpu={here}, or run it where they are"
+            )
 
 
 def workers(cpu: float, memory_gib: float, image: Image) -> int:

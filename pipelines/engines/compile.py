@@ -39,6 +39,16 @@ class Step:
     retries: int
     timeout_seconds: float
 
+    @property
+    def cpu(self) -> float:
+        """Cores of all its ranks here."""
+        return self.resources.cpu * self.resources.ranks
+
+    @property
+    def memory_gib(self) -> float:
+        """Memory of all its ranks here [GiB]."""
+        return self.resources.memory_gib * self.resources.ranks
+
     def arguments(self, keys: Mapping[str, str], key_out: str) -> list[str]:
         """What follows ``python``; ``keys`` are those of all inputs, ``key_out`` a file for the artifact's own."""
         given = [word for name, key in keys.items() for word in ("--input", f"{name}={key}")]

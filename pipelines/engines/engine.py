@@ -65,7 +65,7 @@ class RunSummary:
 
     @property
     def exit_code(self) -> int:
-        """0 all there, 143 cancelled, else what the failed nodes say: a bug (1) before wrong input (64) before 75."""
+        """0 all there, 143 cancelled, else what the failed nodes say: a bug (1) before wrong input (78) before 75."""
         if self.state.state == "cancelled":
             return Cancelled.exit_code
         outcomes = {node.outcome for node in self.state.nodes.values() if node.state == "failed"}
@@ -132,7 +132,7 @@ def run_plan(
             runner = NodeRunner(
                 plan, run, store, steps=steps, refresh=refresh_plan or refresh,
                 budget=Budget(cpu_budget, memory_budget_gib), options=engine_options or EngineOptions(), states=states,
-                display=shown, clusters=clusters, stop=stop,
+                display=shown, clusters=clusters, stop=stop, engine=chosen,
             )  # fmt: skip
             job = Job(plan.pipeline, run.id, steps, runner.attempt, runner.again)
             _drive(importlib.import_module(ENGINES[chosen]).drive, job, plan, runner, states, stop)

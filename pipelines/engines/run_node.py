@@ -1,8 +1,9 @@
 """One node of a run: from "may start" to its outcome. Knows processes and outcomes, and no engine.
 
-``NodeRunner.attempt`` is what an engine calls once per try; ``again`` tells whether there is another. The outcome comes
-from the ``outcome.json`` of the attempt; where a killed process left none, it is told from how the process ended, and
-written in its stead.
+``NodeRunner.attempt`` is what an engine calls once per try; ``again`` tells whether there is another. The stage opens its
+attempt and ships its log itself (`components/stage_attempt.py`); the runner finds the attempt by the token that it gave. The
+outcome comes from the ``outcome.json`` of the attempt; where a killed process left none, it is told from how the process ended,
+and written in its stead, as is the attempt of one that ended before it could open any.
 """
 
 import contextlib
@@ -19,14 +20,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from components.entrypoint import SCHEDULER, promote
+from components.stage_attempt import ENGINE, TOKEN
 from pipelines.engines.budget import Budget
 from pipelines.engines.compile import Step
 from pipelines.engines.subprocess_stage import Ended, run_process
 from pipelines.nodes import Node, Plan, code_of
 from pipelines.runs.display import Display, in_words
-from pipelines.runs.log import LogWriter
 from pipelines.runs.state import FINISHED, GOOD, StateWriter
-from wfm.errors import WfmError
+from wfm.artifacts.address import new_id
+from wfm.artifacts.attempt_log import LogPieces
+from wfm.errors import EXIT_OUTCOMES, WfmError, may_retry
 from wfm.log import get_logger
 from wfm.process import python, safe_environment
 
@@ -35,12 +38,22 @@ if TYPE_CHECKING:
     from wfm.artifacts import Store
     from wfm.artifacts.runs import Run
 
-_EXIT_OUTCOMES = {0: "done", 64: "wrong_input", 75: "try_again", 143: "cancelled"}
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+_PLACE_VARIABLES = (
+    "RANK",
+    "LOCAL_RANK",
+    "WORLD_SIZE",
+    "LOCAL_WORLD_SIZE",
+    "MASTER_ADDR",
+    "MASTER_PORT",
+    "WFM_RANKS_FOLDER",
+)
+"""What says to a stage that it is one rank of several; where this process is one itself, its stages are not."""
 _KEEP_MEMORY = {"MALLOC_MMAP_THRESHOLD_": "1073741824", "MALLOC_TRIM_THRESHOLD_": "1073741824"}
 """glibc gives large blocks back to the kernel at once, and a training step takes them again, page fault by page fault. With
 these it keeps them, at the price of a larger peak (LOG.md)."""
-_BUG_RETRIES = 1
+_HEARD_BYTES = 64 * 2**10
+"""The beginning and the end of what a stage prints are kept for one that does not live to open its attempt: each so long."""
 
 
 @dataclass(frozen=True)
@@ -62,19 +75,6 @@ class NodeFailed(Exception):
     def __init__(self, node: str, outcome: str, reason: str, *, final: bool = False) -> None:
         super().__init__(f"{node}: {outcome}: {reason}")
         self.node, self.outcome, self.reason, self.final = node, outcome, reason, final
-
-    def may_retry(self, attempts: int, retries: int) -> bool:
-        """Whether the node gets another try after ``attempts``."""
-        return not self.final and may_retry(self.outcome, attempts, retries)
-
-
-def may_retry(outcome: str, attempts: int, retries: int) -> bool:
-    """Whether a node that has been tried ``attempts`` times in this run gets another try."""
-    if outcome == "try_again":
-        return attempts <= retries
-    if outcome == "bug":
-        return attempts <= min(retries, _BUG_RETRIES)
-    return False
 
 
 def backoff(attempts: int, options: EngineOptions) -> float:
@@ -100,11 +100,14 @@ class NodeRunner:
         display: Display,
         clusters: "Clusters",
         stop: threading.Event,
+        engine: str = "",
     ) -> None:
         self._plan, self._run, self._store = plan, run, store
         self._steps = {step.node: step for step in steps}
         self._refresh, self._budget, self._options = refresh, budget, options
         self._states, self._display, self._clusters, self._stop = states, display, clusters, stop
+        self._engine = engine
+        self._outcomes: dict[str, list[str]] = {step.node: [] for step in steps}
         self._planning = threading.Lock()
         # Looked at now: a Dask cluster sets these to 1 in this very process when it starts its workers.
         self._asked_threads = {name: os.environ[name] for name in _THREAD_VARIABLES if name in os.environ}
@@ -126,7 +129,7 @@ class NodeRunner:
                     return
             step = self._steps[name]
             with (
-                self._budget.hold(step.resources.cpu, step.resources.memory_gib, self._stop),
+                self._budget.hold(step.cpu, step.memory_gib, self._stop),
                 self._clusters.user(step.kind, step.image, self._stop) as scheduler,
             ):
                 key, how = self._start(node, step, tried + 1, scheduler)
@@ -165,29 +168,30 @@ class NodeRunner:
     def _start(self, node: Node, step: Step, number: int, scheduler: str) -> tuple[str, str]:
         """Start the process, follow it to its end; returns the artifact's key, and whether it was made now (`done`) or by
         another run meanwhile (`cached`)."""
-        attempt = self._run.append_attempt(node.name, {"key": node.key, "why": node.why, "host": socket.gethostname()})
+        token = new_id()
         with self._states.change(node.name) as state:
-            state.state, state.attempts, state.attempt = "running", number, attempt
+            state.state, state.attempts = "running", number
             state.reason, state.outcome, state.why = "", "", node.why
             state.started = state.started or time.time()  # waiting for the budget does not count
         self._display.changed(node.name)
-        with (
-            tempfile.TemporaryDirectory(prefix="wfm-stage-") as folder,
-            LogWriter(self._run, node.name, attempt) as log,
-        ):
+        heard = LogPieces(_HEARD_BYTES, 1, 1)
+        with tempfile.TemporaryDirectory(prefix="wfm-stage-") as folder:
             key_file = Path(folder) / "key"
             ended = run_process(
                 python(*step.arguments(self._plan.input_keys(node), str(key_file))),
-                environment=self._environment(step, attempt) | self._clusters.environment(scheduler),
-                on_line=lambda line: self._hear(node.name, log, line),
+                environment=self._environment(step, token) | self._clusters.environment(scheduler),
+                on_line=lambda line: self._hear(node.name, heard, line),
                 on_start=lambda pid: self._note_pid(node.name, pid),
                 stop=self._stop,
                 timeout_seconds=step.timeout_seconds,
                 grace_seconds=self._options.grace_seconds,
+                ranks=step.resources.ranks,
             )
             key = key_file.read_text().strip() if key_file.exists() else ""
+        attempt = self._run.attempt_with(node.name, token) or self._note_attempt(node, token, heard)
         outcome, reason = self._judge(node, attempt, step, ended)
         with self._states.change(node.name) as state:
+            state.attempt = attempt
             state.cpu_seconds += ended.cpu_seconds
             state.peak_bytes = max(state.peak_bytes, ended.peak_bytes)
         if outcome not in GOOD:
@@ -209,16 +213,32 @@ class NodeRunner:
             reason = "its code was edited while the run was going on: run again"
             raise NodeFailed(node.name, "try_again", reason, final=True)
 
-    def _environment(self, step: Step, attempt: int) -> dict[str, str]:
-        # a scheduler that stands here is of another cluster
+    def _note_attempt(self, node: Node, token: str, heard: LogPieces) -> int:
+        """The attempt and the log of a process that ended before it opened one."""
+        record = {
+            "token": token,
+            "key": node.key,
+            "why": node.why,
+            "host": socket.gethostname(),
+            "engine": self._engine,
+        }
+        number = self._run.append_attempt(node.name, record)
+        self._run.ship_log(node.name, number, heard)
+        return number
+
+    def _environment(self, step: Step, token: str) -> dict[str, str]:
+        # a scheduler that stands here is of another cluster, a rank of another job
         kept = {
-            name: value for name, value in os.environ.items() if not name.startswith("PREFECT_") and name != SCHEDULER
+            name: value
+            for name, value in os.environ.items()
+            if not name.startswith(("PREFECT_", "TORCHELASTIC_")) and name not in (SCHEDULER, *_PLACE_VARIABLES)
         }
         # Half of the machine: the two branches of the main job run side by side, and one thread each wastes least.
-        threads = str(max(int(min(step.resources.cpu, self._budget.cpu)), int(self._budget.cpu) // 2, 1))
-        given = {name: self._asked_threads.get(name, threads) for name in _THREAD_VARIABLES}
+        # Ranks share what one process would get.
+        threads = max(int(min(step.cpu, self._budget.cpu)), int(self._budget.cpu) // 2) // step.resources.ranks
+        given = {name: self._asked_threads.get(name, str(max(threads, 1))) for name in _THREAD_VARIABLES}
         kept = {**_KEEP_MEMORY, **kept}
-        own = {"WFM_ATTEMPT": str(attempt), "PYTHONUNBUFFERED": "1"}
+        own = {TOKEN: token, ENGINE: self._engine, "PYTHONUNBUFFERED": "1"}
         return safe_environment({**kept, **given, **self._options.environment, **own})
 
     def _judge(self, node: Node, attempt: int, step: Step, ended: Ended) -> tuple[str, str]:
@@ -226,18 +246,21 @@ class NodeRunner:
         written = self._run.read_outcome(node.name, attempt)
         if ended.exit_code == 0 and written is not None and written.get("outcome") in GOOD:
             return str(written["outcome"]), ""
+        if self._run.cancelled_by():  # the stage may have seen it before this process did
+            self._stop.set()
         if self._stop.is_set() and ended.stopped_by == "cancel":
             outcome, reason = "cancelled", "stopped on request"
         elif ended.stopped_by == "timeout":
             outcome, reason = "try_again", f"ran longer than its {step.timeout_seconds:g} s and was stopped"
+        elif written is not None and ended.exit_code != 0:  # also by another rank for one that was killed
+            outcome, reason = str(written.get("outcome", "bug")), str(written.get("reason", ""))
         elif ended.exit_code is None:
             name = signal.Signals(ended.signal).name if ended.signal else "a signal"
             hint = "; out of memory is the usual cause" if ended.signal == signal.SIGKILL else ""
-            outcome, reason = "try_again", f"the process was killed by {name}{hint}"
-        elif written is not None and ended.exit_code != 0:
-            outcome, reason = str(written.get("outcome", "bug")), str(written.get("reason", ""))
+            who = f"rank {ended.rank}" if step.resources.ranks > 1 else "the process"
+            outcome, reason = "try_again", f"{who} was killed by {name}{hint}"
         else:
-            outcome = _EXIT_OUTCOMES.get(ended.exit_code, "bug")
+            outcome = EXIT_OUTCOMES.get(ended.exit_code, "bug")
             outcome = "bug" if outcome == "done" else outcome
             reason = f"the process ended with exit code {ended.exit_code} and wrote no outcome; its log tells more"
         if outcome == "cancelled" and not self._stop.is_set():
@@ -248,13 +271,15 @@ class NodeRunner:
                 "seconds": ended.seconds,
                 "exit_code": ended.exit_code,
                 "signal": ended.signal,
+                "cpu_seconds": ended.cpu_seconds,
+                "peak_bytes": ended.peak_bytes,
                 "written_by": "run",
             }
             self._run.write_outcome(node.name, attempt, answer)
         return outcome, reason
 
-    def _hear(self, name: str, log: LogWriter, line: str) -> None:
-        log.write(line)
+    def _hear(self, name: str, heard: LogPieces, line: str) -> None:
+        heard.add(f"{line}\n".encode(errors="replace"))
         self._display.line(name, line)
 
     def _note_pid(self, name: str, pid: int) -> None:
@@ -275,7 +300,10 @@ class NodeRunner:
 
     def _fail(self, failure: NodeFailed) -> None:
         with self._states.change(failure.node) as state:
-            retry = not self._stop.is_set() and failure.may_retry(state.attempts, self._steps[failure.node].retries)
+            tried = self._outcomes[failure.node]
+            tried.append(failure.outcome)
+            again = not failure.final and may_retry(tried, self._steps[failure.node].retries)
+            retry = again and not self._stop.is_set()
             state.state = "retrying" if retry else "cancelled" if failure.outcome == "cancelled" else "failed"
             state.outcome, state.reason, state.pid, state.note = failure.outcome, failure.reason, 0, ""
             state.ended = 0.0 if retry else time.time()

@@ -9,6 +9,8 @@ import json
 import os
 import signal
 import subprocess
+import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -18,6 +20,7 @@ from pathlib import Path
 from wfm.process import python
 
 _GUARD = str(Path(__file__).with_name("guard.py"))
+_LOOPBACK = "lo" if sys.platform == "linux" else "lo0"
 _POLL_SECONDS = 0.1
 _GUARD_SECONDS = 5.0
 """Time beyond the grace in which the guard must have killed all; then the guard itself is killed."""
@@ -39,6 +42,8 @@ class Ended:
     "User and system time of the process and its children [s]."
     peak_bytes: int
     "Largest resident set among the process and its children [bytes]."
+    rank: int = 0
+    "Of several ranks, whose end this is: that of rank 0, unless it had to be killed because another one failed."
 
 
 def run_process(
@@ -51,17 +56,39 @@ def run_process(
     grace_seconds: float = 20.0,
     on_start: Callable[[int], None] = lambda pid: None,
     directory: Path | None = None,
+    ranks: int = 1,
 ) -> Ended:
     """Run ``command`` to its end; ``on_line`` gets each line of its output (both streams), from another thread.
 
     When ``stop`` is set or ``timeout_seconds`` have passed the process gets SIGTERM, and after ``grace_seconds`` SIGKILL
-    together with all it started. ``on_start`` is told the process id.
+    together with all it started. ``on_start`` is told the process id. ``ranks`` above 1: so many processes of this command,
+    which meet in a folder of their own that only this user can open (`guard.py`) and end together; what torch makes them
+    listen at is bound to this machine (``GLOO_SOCKET_IFNAME``).
     """
+    with contextlib.ExitStack() as stack:
+        folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="wfm-ranks-")) if ranks > 1 else ""
+        of_ranks = {"GLOO_SOCKET_IFNAME": _LOOPBACK} if ranks > 1 else {}
+        guarded = [str(grace_seconds), str(ranks), folder, *command]
+        return _run(
+            guarded, {**environment, **of_ranks}, on_line, stop, timeout_seconds, grace_seconds, on_start, directory
+        )
+
+
+def _run(
+    guarded: Sequence[str],
+    environment: Mapping[str, str],
+    on_line: Callable[[str], None],
+    stop: threading.Event,
+    timeout_seconds: float | None,
+    grace_seconds: float,
+    on_start: Callable[[int], None],
+    directory: Path | None,
+) -> Ended:
     report_read, report_write = os.pipe()
     started = time.monotonic()
     try:
         guard = subprocess.Popen(
-            [*python("-S", "-E", _GUARD), str(report_write), str(grace_seconds), *command],
+            [*python("-S", "-E", _GUARD), str(report_write), *guarded],
             stdin=subprocess.PIPE,  # never written to: its end of file tells the guard that the run is dead
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -97,6 +124,7 @@ def run_process(
         seconds=time.monotonic() - started,
         cpu_seconds=float(usage.get("cpu_seconds", 0.0)),
         peak_bytes=int(usage.get("peak_bytes", 0)),
+        rank=int(usage.get("rank", 0)),
     )
 
 

@@ -22,6 +22,8 @@ _MARKS = {
     "failed": ("✘", "red"),
     "cancelled": ("■", "yellow"),
     "not_run": ("–", "dim"),
+    "silent": ("?", "yellow"),
+    "lost": ("✘", "red"),
 }
 _PROGRESS = re.compile(r"wfm\.progress: (?P<text>.*?\d+(?:\.\d+)?(?:e[+-]?\d+)?(?:/\S+)? .*)$")
 _CLOCK = re.compile(r"^\d\d:\d\d:\d\d ")

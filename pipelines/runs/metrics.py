@@ -50,6 +50,7 @@ class RunCollector:
         plain = {
             "seconds": Gauge("wfm_node_seconds", "Wall time of a node so far [s].", labels=_LABELS),
             "cpu_seconds": Gauge("wfm_node_cpu_seconds", "Processor time of its ended tries [s].", labels=_LABELS),
+            "gpu_seconds": Gauge("wfm_node_gpu_seconds", "Time x devices held by its ended tries [s].", labels=_LABELS),
             "peak_bytes": Gauge("wfm_node_peak_bytes", "Largest resident set of its ended tries.", labels=_LABELS),
             "attempts": Gauge("wfm_node_attempts", "Tries in this run.", labels=_LABELS),
         }

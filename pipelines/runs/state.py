@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from wfm.artifacts.runs import Run
 
 STATE_FILE = "state.json"
-CANCEL_FILE = "cancel.json"
 SCHEMA_VERSION = 1
 HEARTBEAT_SECONDS = 3.0
 SILENCE_SECONDS = 45.0
@@ -42,7 +41,7 @@ class NodeState(pydantic.BaseModel):
 
     stage: str
     state: str = "waiting"
-    "waiting | running | retrying | done | cached | failed | cancelled | not_run"
+    "waiting | running | retrying | done | cached | failed | cancelled | not_run; as `seen.py` sees it, also silent | lost"
     key: str = ""
     why: str = ""
     "Why it has to run, or why not."
@@ -58,6 +57,8 @@ class NodeState(pydantic.BaseModel):
     "Unix time at which the first attempt of this run began [s]; 0: not yet."
     ended: _Seconds = 0.0
     cpu_seconds: _Seconds = 0.0
+    "Of all tries."
+    gpu_seconds: _Seconds = 0.0
     peak_bytes: Annotated[int, pydantic.Field(ge=0)] = 0
     note: str = ""
     "Last progress the stage told."
@@ -122,11 +123,6 @@ def read_state(run: "Run") -> RunState | None:
         raise DataError(f"{error}; what the run made is still there: `wfm rerun {run.id}` goes on from it") from None
 
 
-def request_cancel(run: "Run", who: str) -> None:
-    """Ask a run to stop, wherever it runs: its heartbeat finds the request."""
-    run.write(CANCEL_FILE, f'{{"schema_version": 1, "by": "{who}", "time": {time.time()}}}'.encode())
-
-
 class StateWriter:
     """The one writer of a run's state: changes from any thread, a heartbeat, an ear for `wfm cancel`."""
 
@@ -170,7 +166,7 @@ class StateWriter:
         while not self._over.wait(HEARTBEAT_SECONDS):
             self.save()
             try:
-                if self._run.read(CANCEL_FILE) is not None:
+                if self._run.cancelled_by():
                     self._on_cancel()
             except Exception as error:
                 get_logger(__name__).warning("cannot look for a cancel request: %s", error)

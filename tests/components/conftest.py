@@ -10,6 +10,7 @@ import pytest
 from components.context import Context, check_yield
 from components.derivation import code_id
 from components.entrypoint import node_key
+from components.part_range import PartRange
 from pipelines.stages import stage
 from wfm.artifacts import Artifact, Store
 
@@ -33,8 +34,11 @@ def stage_runner() -> Callable[[Store, Path], StageRunner]:
     return runner_of
 
 
-def runner_of(store: Store, scratch: Path, *, scheduler: str = "", redo: str = "") -> StageRunner:
-    """``scheduler``: of Dask workers for parts; ``redo``: a nonce, with which everything is made again."""
+def runner_of(
+    store: Store, scratch: Path, *, scheduler: str = "", redo: str = "", part_range: PartRange | None = None
+) -> StageRunner:
+    """``scheduler``: of Dask workers for parts; ``redo``: a nonce, with which everything is made again; ``part_range``: of a
+    range, which ends with `RangeDone`."""
 
     def run(name: str, config: dict[str, Any] | None = None, **inputs: Artifact) -> Artifact:
         module = importlib.import_module(f"components.{name}")
@@ -57,6 +61,7 @@ def runner_of(store: Store, scratch: Path, *, scheduler: str = "", redo: str = "
             scratch=scratch / key,
             scheduler=scheduler,
             redo=redo,
+            part_range=part_range,
         )
         result = module.run(context)
         check_yield(result, name)

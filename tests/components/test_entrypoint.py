@@ -17,6 +17,7 @@ from components.derivation import ROOT
 from pipelines.stages import TABLE
 from wfm.artifacts import Store
 from wfm.artifacts.runs import Run
+from wfm.errors import InputError
 
 TOY = '''
 """A stage for tests."""
@@ -29,10 +30,12 @@ class ToyConfig(Config):
     act: str = "write"
     number: int = 1
     parts: tuple[str, ...] = ()
+    seconds: float = how(0.0)
     log_level: str = how("INFO")
 
 def part(ctx):
     (ctx.out / "value.txt").write_text(ctx.inputs * ctx.config.number)
+    time.sleep(ctx.config.seconds)
     with open(os.environ["WFM_TOY_TRACE"], "a") as trace:
         trace.write(ctx.name + "\\n")
     return Result(counts={"inputs": 1, "outputs": 1})
@@ -68,7 +71,8 @@ if __name__ == "__main__":
     main(__spec__.name, CONFIG, run)
 '''
 START = """
-import runpy, components
+import runpy, components, components.part_range
+components.part_range.IN_PARTS += ("toy",)
 components.__path__.append({folder!r})
 runpy.run_module('components.toy', run_name='__main__')
 """
@@ -94,7 +98,7 @@ class Stage:
         }  # fmt: skip
         url = run.write("specs/toy.json", json.dumps(spec))
         command = [sys.executable, "-c", START.format(folder=str(self.folder)), "--spec", url]
-        command += ["--key-out", str(self.folder / "key"), *extra]
+        command += [*([] if "--parts" in extra else ["--key-out", str(self.folder / "key")]), *extra]
         for name, key in (inputs or {}).items():
             command += ["--input", f"{name}={key}"]
         environment = {**os.environ, "WFM_TOY_TRACE": str(self.trace)}
@@ -130,6 +134,18 @@ def test_done_then_cached_and_named(stage: Stage) -> None:
     assert (code, outcome["outcome"]) == (0, "cached")
 
 
+def test_checkpoints_of_a_finished_key_are_of_no_more_use(stage: Stage) -> None:
+    """Here and in the store; those of another key stay."""
+    stage.run(number=3)
+    stage.store.invalidate(stage.key, "to be made again")
+    for key in (stage.key, "e" * 64):
+        (stage.store.scratch(key) / "checkpoint").write_text("here")
+        stage.store.objects.replace(f"checkpoints/{key}/00000001-0000000007-20260101T000000000-00000000.json", b"there")
+    assert stage.run(number=3)[1]["outcome"] == "done"
+    assert [stat.path.split("/")[1] for stat in stage.store.objects.walk("checkpoints")] == ["e" * 64]
+    assert [path.parent.name for path in stage.folder.glob("store/scratch/*/checkpoint")] == ["e" * 64]
+
+
 def test_how_does_not_move_the_key_and_redo_does(stage: Stage) -> None:
     stage.run(number=3)
     first = stage.key
@@ -142,11 +158,11 @@ def test_how_does_not_move_the_key_and_redo_does(stage: Stage) -> None:
 @pytest.mark.parametrize(
     ("act", "code", "outcome", "says"),
     [
-        ("wrong", 64, "wrong_input", "choose another"),
+        ("wrong", 78, "wrong_input", "choose another"),
         ("again", 75, "try_again", "the peer went away"),
         ("full", 75, "try_again", "No space left"),
         ("bug", 1, "bug", "ZeroDivisionError: ours"),
-        ("nothing", 64, "wrong_input", "3 inputs gave no output at all. Skipped by reason: too_dark: 3"),
+        ("nothing", 78, "wrong_input", "3 inputs gave no output at all. Skipped by reason: too_dark: 3"),
     ],
 )
 def test_failures_say_what_they_are_and_leave_nothing(
@@ -164,7 +180,7 @@ def test_failures_say_what_they_are_and_leave_nothing(
 
 def test_wrong_config_field_names_the_choices(stage: Stage) -> None:
     code, answer, _ = stage.run(nubmer=3)
-    assert code == 64
+    assert code == 78
     assert "Did you mean 'number'" in answer["reason"]
 
 
@@ -204,6 +220,16 @@ def test_term_keeps_the_scratch_and_says_cancelled(stage: Stage) -> None:
     assert list(stage.folder.glob("store/scratch/*/checkpoint"))
 
 
+def test_a_home_that_cannot_be_written_to_is_no_trouble(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/dev/null/x")
+    monkeypatch.setenv("TMPDIR", str(stage.folder))
+    assert stage.run()[1]["outcome"] == "done"
+    monkeypatch.setenv("WFM_CACHE", "/dev/null/y")
+    code, outcome, _ = stage.run(number=2)
+    assert (code, outcome["outcome"]) == (InputError.exit_code, "wrong_input")
+    assert "WFM_CACHE is '/dev/null/y'" in outcome["reason"]
+
+
 def test_a_kill_leaves_a_record_of_the_try(stage: Stage) -> None:
     """Whoever started it took no number: before, it was taken for the outcome, which a killed process never wrote."""
     process, run = stage.start(act="wait")
@@ -221,7 +247,7 @@ def test_truth_is_closed(stage: Stage) -> None:
         (attempt.path / "truth" / "known.txt").write_text("secret")
         attempt.commit(stage="simulate", kind="raw_videos")
     code, answer, _ = stage.run(act="truth", inputs={"raw": "0" * 64})
-    assert code == 64
+    assert code == 78
     assert "truth" in answer["reason"]
 
 

@@ -71,7 +71,8 @@ def test_any_number_of_workers_gives_the_same_bytes(store: Store, inputs: dict[s
 
 def test_a_killed_stage_finds_its_finished_parts(store: Store, inputs: dict[str, Artifact], tmp_path: Path) -> None:
     spec = {
-        "schema_version": 1, "store": store.url, "options": {}, "run_id": "killed", "node": "encode_latents",
+        "schema_version": 1, "store": store.url, "options": {}, "run_id": store.runs.create({}).id,
+        "node": "encode_latents",
         "stage": "encode_latents", "component": "encode_latents", "kind": "latents", "redo": "again", "promote": "",
         "config": {**SHAPE, "stride_frames": 1}, "reads_truth": False,
     }  # fmt: skip

@@ -103,7 +103,11 @@ def test_a_purged_video_is_gone_from_everything_and_refused(run_stage: Stage, st
     assert found.names == ["world_model/mine@latest"]
     assert not {one.key for one in found.held} & set(others.values()), "parts of other videos are shared and stay"
 
+    begun = store.part_attempt("f" * 64)
+    (begun.path / "clip.mp4").write_bytes(b"it may be this one")
+    ahead = begun.path.rename(begun.path.with_name("20990101T000000000-00000000"))  # of a machine whose clock is ahead
     record = carry_out(store, found, "asked by its author")
+    assert not ahead.exists(), "the old code left it alone"
     assert record == purge_of(store, victim)
     assert record.models_kept == [model.key]
     assert store.has(model.key)
@@ -255,6 +259,9 @@ def test_on_s3_a_purge_that_was_killed_goes_on_and_clears_every_cache(
     for key, inputs in (("e" * 64, (before["clips"].key,)), ("f" * 64, ())):
         with store.lease(key, inputs=inputs):  # a training that was interrupted, and one of something else
             (store.scratch(key) / "checkpoint").write_text("weights")
+            store.objects.replace(
+                f"checkpoints/{key}/00000001-0000000007-20260101T000000000-00000000/model", b"weights"
+            )
     found = find_video(store, victim)
     Note("score", min(found.ids), "0.mp4", poisoned="for a test").write(store)
     of_clip = next(row.clip_sha256 for row in Clip.from_table(before["clips"].table("clips")) if row.video_id == victim)
@@ -282,6 +289,7 @@ def test_on_s3_a_purge_that_was_killed_goes_on_and_clears_every_cache(
     assert len(list((cache / "sources").iterdir())) == 2, "other videos' downloads stay"
     assert not (store.scratch("e" * 64) / "checkpoint").exists()
     assert (store.scratch("f" * 64) / "checkpoint").exists()
+    assert [stat.path.split("/")[1] for stat in store.objects.walk("checkpoints")] == ["f" * 64]
 
     monkeypatch.setenv("WFM_CACHE", str(elsewhere))
     assert traces(elsewhere, found.ids, found.digests)

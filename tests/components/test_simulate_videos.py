@@ -60,5 +60,11 @@ def test_one_part_a_session_and_nothing_twice(tmp_path: Path, monkeypatch: pytes
 
 def test_workers_change_no_byte(tmp_path: Path) -> None:
     alone = simulate_videos.run(context(tmp_path / "one", CONFIG)).parts
-    together = simulate_videos.run(context(tmp_path / "two", CONFIG.override(["workers=2"]))).parts
+    ctx = context(tmp_path / "two", CONFIG.override(["workers=2"]))
+    together = simulate_videos.run(ctx).parts
     assert [dataclasses.astuple(part)[:3] for part in alone] == [dataclasses.astuple(part)[:3] for part in together]
+    assert ctx.remote_usage["cpu_seconds"] > 0
+    assert ctx.scheduler == "", (
+        "children are counted with this process: as workers elsewhere they would be counted again"
+    )
+    assert ctx.parts_made == {"made": 2, "of": 2}

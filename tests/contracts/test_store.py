@@ -13,6 +13,7 @@ import pytest
 
 from tests.contracts.conftest import SECRET
 from wfm.artifacts import PartEntry, Store, generations
+from wfm.artifacts.attempt_log import LogPieces
 from wfm.errors import Cancelled, DataError, InputError, TryAgain
 
 KEY, OTHER, THIRD = "a" * 64, "b" * 64, "c" * 64
@@ -503,11 +504,13 @@ class TestRuns:
         run = store.runs.create({})
         number = run.append_attempt("split")
         assert run.read_log("split") == ""
-        run.log_path("split", number).write_text("line 1\n")
-        assert run.read_log("split") == "line 1\n"
-        run.write_log("split", number)
-        assert Store.open(*place).runs.open(run.id).read_log("split", 1) == "line 1\n"
-        run.write_log("split", number, "all \udcff new\n")
+        pieces = LogPieces(piece=10, head=1, tail=1)
+        for line in ("line 1\n", "and \udcff 2\n", "third\n"):
+            pieces.add(line.encode(errors="replace"))
+            run.ship_log("split", number, pieces)
+        told = Store.open(*place).runs.open(run.id).read_log("split", 1)
+        assert told == "line 1\n\n[... 8 bytes of this log are left out here ...]\nthird\n"
+        run.write_log("split", run.append_attempt("split"), "all \udcff new\n")
         assert run.read_log("split") == "all ? new\n"
         with pytest.raises(InputError, match="no attempt at node 'train': it has split"):
             run.read_log("train")
@@ -584,6 +587,18 @@ class TestCollection:
         assert fresh.verify(named).ok
         assert commit(store, loose, {"a": b"new"}).manifest.generation > gone.manifest.generation
         assert self.gc(store).dead[0].key == loose
+
+    def test_parts_that_ranges_made_for_what_a_run_still_asks_for_stay(self, store):
+        """Days may lie between the ranges and the call that commits; nothing lists the parts until then."""
+        for key, made_for in ((OTHER, KEY), (THIRD, ["not", "a key"])):
+            with store.part_attempt(key) as attempt:
+                attempt.commit(stage="s", kind="part", extra={"made_for": made_for})
+        run = store.runs.create({})
+        run.write_outcome("n", run.append_attempt("n", {"parts": "0/2"}), {"outcome": "done", "key": KEY})
+        assert [d.key for d in self.gc(store, keep_runs=5).dead] == [THIRD]
+        assert store.has_part(OTHER)
+        commit(store, KEY, {})  # without the part: nobody asks for it any more
+        assert [d.key for d in self.gc(store, keep_runs=5).dead] == [OTHER]
 
     def test_young_things_and_the_newest_promotions_stay(self, store):
         commit(store, KEY, {"a": b"1"})

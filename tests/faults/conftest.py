@@ -1,11 +1,14 @@
 """An S3 that fails when a test says so."""
 
+import contextlib
+import functools
 import itertools
 import threading
 from http.server import ThreadingHTTPServer
 
 import pytest
 
+from tests.faults import kills, stage_runs, stage_scenes
 from tests.faults.spoiling_proxy import SpoilingProxy
 from wfm.artifacts import Store
 
@@ -47,3 +50,43 @@ def proxy(upstream, monkeypatch, tmp_path):
     yield handler
     server.shutdown()
     server.server_close()
+
+
+@pytest.fixture(scope="session")
+def calm(tmp_path_factory, film):
+    """``calm("split_clips", "disk")`` -> the scene, stores to run it on, and how it ends undisturbed."""
+    root, servers, made = tmp_path_factory.mktemp("calm"), contextlib.ExitStack(), {}
+    numbers = itertools.count()
+
+    @functools.cache
+    def scene(name):
+        (root / name).mkdir()
+        scenes = {
+            "split_clips": lambda folder: stage_scenes.splitting(folder, film),
+            "encode_latents": stage_scenes.encoding,
+            "encode_latents --parts": functools.partial(stage_scenes.encoding, ranges=2),
+            "train_world_model": stage_scenes.learning,
+            "train_world_model ranks=2": functools.partial(stage_scenes.learning, ranks=2),
+        }
+        return scenes[name](root / name)
+
+    @functools.cache
+    def server():
+        return servers.enter_context(stage_runs.s3_server())
+
+    def new_place(name, kind, folder):
+        seed = scene(name).seed
+        if kind == "disk":
+            return stage_runs.Disk(seed, folder)
+        return stage_runs.Bucket(seed, f"bucket-{next(numbers)}", server().endpoint)
+
+    def of(name, kind):
+        if (name, kind) not in made:
+            places = functools.partial(new_place, name, kind)
+            folder = root / f"{name} {kind}"
+            job = stage_runs.Job(scene(name), places(folder / "store"), folder / "job")
+            made[name, kind] = kills.Calm(scene(name), stage_runs.undisturbed(job), places)
+        return made[name, kind]
+
+    with servers:
+        yield of

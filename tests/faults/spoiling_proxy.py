@@ -19,10 +19,16 @@ class SpoilingProxy(BaseHTTPRequestHandler):
     upstream = ("", 0)
     plan = staticmethod(lambda method, path: None)
     one_put = threading.Lock()
+    refuses = staticmethod(lambda token: "")
+    """The code with which a request with this session token is refused; empty: it is not."""
 
     def serve(self):
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         fault = type(self).plan(self.command, self.path)
+        refusal = type(self).refuses(self.headers.get("X-Amz-Security-Token") or "")
+        if refusal:
+            status = 403 if refusal == "RequestTimeTooSkewed" else 400
+            return self.answer(status, {}, f"<Error><Code>{refusal}</Code><Message>m</Message></Error>".encode())
         if fault in ERRORS:
             return self.answer(
                 int(fault), {}, f"<Error><Code>{ERRORS[fault]}</Code><Message>spoilt</Message></Error>".encode()

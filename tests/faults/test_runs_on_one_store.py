@@ -82,7 +82,7 @@ def test_a_run_on_s3_and_again(
 
 def test_a_missing_bucket_is_one_clear_line(bucket: str, videos: Path, tmp_path: Path, wfm: Wfm) -> None:
     done = wfm(*ARGUMENTS, str(videos), "--store", "s3://nowhere/store", store=tmp_path / "unused", check=False)
-    assert done.returncode == 64
+    assert done.returncode == 78
     assert "nowhere" in done.stdout + done.stderr
     assert "Traceback" not in done.stdout + done.stderr
     assert "SeCrEt" not in done.stdout + done.stderr

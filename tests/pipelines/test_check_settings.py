@@ -11,7 +11,7 @@ import pytest
 from components import derivation
 from pipelines import plan as planning
 from pipelines.check_settings import FILES, RULES
-from pipelines.engines.budget import check_budget, machine, workers
+from pipelines.engines.budget import check_budget, check_ranks, devices, machine, workers
 from pipelines.plan import recipe, resolve
 from pipelines.stages import STAGES
 from pipelines.start_run import Request, start
@@ -120,6 +120,8 @@ def store(tmp_path: Path) -> Store:
             'train_diffusion.diffusion.conditions={"text":{"slot":"context","width":3,"tensors":["text"]}}',
             r"train_diffusion: .*field 'diffusion': conditions.text: this model states it by network.text_embed_dim",
         ),
+        ("train_diffusion.ranks=0", r"NodeNeeds: field 'resources.ranks' = 0"),
+        ("generate_diffusion.ranks=2", r"generate_diffusion.ranks = 2: generate_videos is one process; ranks share a training"),
         ("train_diffusion.resources.gpu=x", r"NodeNeeds: field 'resources.gpu' = 'x': .* valid integer"),
         ("publish_model.name=a/b", r"publish_diffusion.name = 'a/b': use letters, digits"),
         # Files.
@@ -180,6 +182,33 @@ def test_a_budget_that_lets_nothing_run_is_refused_before_planning(store: Store,
     with pytest.raises(InputError, match=r"--memory .* GiB above 0"):
         start(Request("curate", "smoke"), store, memory_gib=amount)
     assert store.runs.list() == []
+
+
+def test_devices_that_this_machine_does_not_have_are_refused_before_a_run(store: Store) -> None:
+    """The old code took a stage sized for a cluster's card and began to train it on the processor."""
+    more = devices() + 1
+    asked = Request("world_model", "smoke", overrides=(f"train_diffusion.resources.gpu={more}",))
+    with pytest.raises(InputError, match=rf"train_diffusion.resources.gpu is {more}, and this machine has .* device"):
+        start(asked, store)
+    assert store.runs.list() == []
+    alone = Request("world_model", "smoke", overrides=("train_diffusion.resources.cpu=100",))
+    assert alone.plan(store).node("train_diffusion").resources.cpu == 100
+
+
+def test_ranks_are_a_matter_of_the_machine_and_of_no_key(store: Store) -> None:
+    alone = Request("world_model", "smoke").plan(store).node("train_diffusion")
+    for words in ("train_diffusion.ranks=2", "train_diffusion.resources.ranks=2", "train_world_model.ranks=2"):
+        split = Request("world_model", "smoke", overrides=(words,)).plan(store).node("train_diffusion")
+        assert (split.resources.ranks, split.key, split.config) == (2, alone.key, alone.config)
+    check_ranks([split], cpu=2.0, memory_gib=8.0)
+    with pytest.raises(
+        InputError, match=r"train_diffusion.ranks is 2, and this run has 1 processors .* Give 1 at most"
+    ):
+        check_ranks([split], cpu=1.0, memory_gib=8.0)
+    many = Request("world_model", "smoke", overrides=("train_diffusion.ranks=500",))
+    with pytest.raises(InputError, match=r"train_diffusion\.ranks is 500"):
+        start(many, store)
+    assert not store.runs.list(), "refused before a run is created"
 
 
 def test_a_budget_far_beyond_the_machine_or_too_small_for_a_stage_is_refused(store: Store) -> None:

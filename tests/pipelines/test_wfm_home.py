@@ -87,9 +87,9 @@ def test_it_is_shown_and_changed_by_a_command(own_home: Path) -> None:
     assert second == api_login() != first
     assert wfm("--change", given="correct-horse-battery\n").stdout.strip() == api_login() == "wfm:correct-horse-battery"
     refused = wfm("--change", given="short\n")
-    assert refused.returncode == 64
+    assert refused.returncode == 78
     assert "at least 12" in refused.stderr
-    assert wfm("--change").returncode == 64
+    assert wfm("--change").returncode == 78
     assert api_login() == "wfm:correct-horse-battery"
 
 

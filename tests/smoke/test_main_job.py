@@ -113,6 +113,6 @@ def test_commands_answer(smoke_store: Path, wfm: Wfm) -> None:
 
 def test_an_unknown_name_is_one_clear_line(smoke_store: Path, wfm: Wfm) -> None:
     done: subprocess.CompletedProcess[str] = wfm("artifacts", "show", "model/nothing", store=smoke_store, check=False)
-    assert done.returncode == 64
+    assert done.returncode == 78
     assert "Traceback" not in done.stdout + done.stderr
     assert "nothing" in done.stdout + done.stderr

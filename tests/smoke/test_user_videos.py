@@ -94,7 +94,7 @@ def test_an_empty_folder_is_wrong_input_and_not_tried_again(tmp_path: Path, wfm:
     empty = tmp_path / "empty"
     empty.mkdir()
     done = wfm("run", "curate", "--profile", "smoke", "--videos", str(empty), store=tmp_path / "store", check=False)
-    assert done.returncode == 64
+    assert done.returncode == 78
     assert str(empty) in (done.stdout + done.stderr).replace("\n", "")
     assert "Traceback" not in done.stdout + done.stderr
     assert len(list((tmp_path / "store").glob("runs/*/nodes/*/attempts/*"))) <= 1

@@ -8,6 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tests.contracts.conftest import place as place
+from tests.contracts.conftest import s3_options as s3_options
+from tests.contracts.conftest import store as store
+
 VideoWriter = Callable[..., Path]
 
 

@@ -193,6 +193,12 @@ def new_id() -> str:
     return f"{stamp}{now % 1000:03d}-{secrets.token_hex(4)}"
 
 
+def id_stamp(identifier: str) -> str:
+    """When `new_id` made this id, as `utc_now` writes times."""
+    day, clock = identifier[:8], identifier[9:18]
+    return f"{day[:4]}-{day[4:6]}-{day[6:]}T{clock[:2]}:{clock[2:4]}:{clock[4:6]}.{clock[6:]}Z"
+
+
 def id_time(identifier: str) -> float:
     """Unix seconds at which `new_id` made this id; 0.0 for an id of another shape."""
     import calendar

@@ -84,9 +84,10 @@ class Artifact:
             raise InputError(
                 f"{self!r} has no part {name!r}: it has {self.manifest.parts.count} parts ({', '.join(names)} ...)"
             )
-        return self._open_part(PartEntry(**row))
+        return self.open_part(PartEntry(**row))
 
-    def _open_part(self, entry: PartEntry) -> "Artifact":
+    def open_part(self, entry: PartEntry) -> "Artifact":
+        """Open a part by its entry; several threads may. Raises DataError like `part`."""
         part = self._store.open_generation("parts", entry.key, entry.generation)
         if part.manifest.digest != entry.digest:
             raise DataError(
@@ -118,7 +119,7 @@ class Artifact:
         for entry in self.iterate_parts():
             head = f"parts/{entry.name}/"
             if head.startswith(prefix) or prefix.startswith(head):
-                for inner in self._open_part(entry).files(prefix[len(head) :]):
+                for inner in self.open_part(entry).files(prefix[len(head) :]):
                     yield FileEntry(head + inner.path, inner.size, inner.sha256)
 
     def file(self, path: str) -> FileEntry:
@@ -182,7 +183,7 @@ class Artifact:
         for entry in self._table_files(name):
             yield "", tables.read(self.fetch(entry.path), columns, entry.path)
         for part in self.iterate_parts():
-            opened = self._open_part(part)
+            opened = self.open_part(part)
             for entry in opened._table_files(name):
                 yield part.name, tables.read(opened.fetch(entry.path), columns, f"parts/{part.name}/{entry.path}")
 
@@ -235,7 +236,7 @@ class Artifact:
     def total_bytes(self) -> int:
         """Size of the files, those of the parts included (shared with other artifacts or not)."""
         with ThreadPoolExecutor(_READERS) as readers:  # in a bucket each is a request
-            parts = readers.map(self._open_part, self.iterate_parts())
+            parts = readers.map(self.open_part, self.iterate_parts())
             return self.manifest.files.bytes + sum(part.manifest.files.bytes for part in parts)
 
     def summary(self) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
+from wfm.crash_points import crash_point
 from wfm.errors import DataError, InputError, TryAgain
 
 _NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EXDEV)
@@ -32,8 +33,10 @@ def create_on_disk(path: Path, data: bytes, mine: Mine | None = None, *, fsync: 
     Raises TryAgain when the disk is full (nothing is left behind), InputError when the file system has no hard links.
     """
     temporary = _write_temporary(path, data, fsync)
+    crash_point("new_file_unnamed")
     try:
         os.link(temporary, path)
+        crash_point("new_file_named")
     except FileExistsError:
         with open_plain(path) as file:
             found = file.read()
@@ -57,6 +60,7 @@ def replace_on_disk(path: Path, data: bytes, *, fsync: bool = True, mode: int = 
     The file has `mode` (less the umask) from its first byte on.
     """
     temporary = _write_temporary(path, data, fsync, mode)
+    crash_point("replacement_unnamed")
     try:
         os.replace(temporary, path)
     except BaseException:

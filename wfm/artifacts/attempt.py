@@ -24,6 +24,7 @@ from wfm.artifacts.listing import NODE_FOLDER, PARTS_FOLDER, FileEntry, PartEntr
 from wfm.artifacts.manifest import Manifest, content_digest
 from wfm.artifacts.objects import Objects
 from wfm.artifacts.verified import hash_file
+from wfm.crash_points import crash_point
 from wfm.errors import InputError, TryAgain
 from wfm.log import get_logger
 
@@ -53,6 +54,7 @@ class Attempt:
             self.path.mkdir(parents=True)
         except OSError as error:
             raise disk_error(error, self.path) from error
+        crash_point("attempt_opened")
 
     def commit(
         self,
@@ -105,7 +107,9 @@ class Attempt:
             "extra": dict(extra or {}),
         }
         _manifest(1, fields).to_bytes()  # what cannot be written is found before anything is sent
+        crash_point("files_hashed")
         self._make_durable(files)
+        crash_point("files_durable")
         generation = self._publish(fields)
         return self._open_generation(generation)
 
@@ -116,6 +120,7 @@ class Attempt:
             path = generations.manifest_path(self._folder, generation)
             if self._objects.create(path, data, partial(self._is_mine, path, generation)):
                 self._committed = True
+                crash_point("manifest_written")
                 return generation
             if generations.read_state(self._objects, self._folder).current == generation:
                 _log.info("%s was committed by another attempt first; this one is discarded", self.key[:12])
@@ -181,10 +186,12 @@ class Attempt:
         nodes = self.path / NODE_FOLDER
         paths = [entry.path for entry in files] + sorted(f"{NODE_FOLDER}/{node.name}" for node in nodes.glob("*.json"))
         with ThreadPoolExecutor(AT_ONCE) as pool:
-            for _ in pool.map(
-                lambda path: self._objects.upload(self.path / path, f"{self._files_folder}/{path}"), paths
-            ):
+            for _ in pool.map(self._upload, paths):
                 pass
+
+    def _upload(self, path: str) -> None:
+        self._objects.upload(self.path / path, f"{self._files_folder}/{path}")
+        crash_point("file_uploaded")
 
 
 def _manifest(generation: int, fields: dict[str, Any]) -> Manifest:

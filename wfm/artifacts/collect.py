@@ -5,7 +5,8 @@ on one that is about
 to go; whoever had looked before has the wait to take a lease or write a name, which the second look finds.
 
 What cannot be read (damaged, or of a newer wfm) is never deleted, nor is what it might need: while a name, a run, a lease or an
-artifact that counts cannot be read, only unfinished attempts, scratch and what was invalidated by hand go. On a full disk these
+artifact that counts cannot be read, only unfinished attempts, scratch, checkpoints of what is committed, and what was
+invalidated by hand go. On a full disk these
 go first, without a byte written; a tombstone that has no room is written without its words.
 """
 
@@ -18,7 +19,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from wfm.artifacts import generations, lease
+from wfm.artifacts import checkpoints, generations, lease
 from wfm.artifacts.address import KEY_PATTERN, id_time, new_id
 from wfm.artifacts.generations import AREAS
 from wfm.artifacts.invalidation import (
@@ -29,6 +30,7 @@ from wfm.artifacts.invalidation import (
     read_tombstone,
     tombstones,
 )
+from wfm.artifacts.nameless import find_nameless
 from wfm.artifacts.roots import Keep, Live, age_seconds, mark, wanted_keys
 from wfm.errors import DataError, InputError, TryAgain
 from wfm.log import get_logger
@@ -62,6 +64,10 @@ class GcReport:
     """Folders of attempts that were never committed."""
     scratch: list[str] = field(default_factory=list)
     """Keys whose scratch folders go."""
+    nameless: list[Path] = field(default_factory=list)
+    """Files of writers that were killed before they gave them a name."""
+    checkpoints: list[str] = field(default_factory=list)
+    """Keys whose checkpoints in the store go."""
     live: dict[str, str] = field(default_factory=dict)
     """Live artifacts and why."""
     notes: list[str] = field(default_factory=list)
@@ -87,18 +93,20 @@ def collect(
     """Delete what no name, run or lease needs.
 
     `keep_runs`: what the newest runs made or read stays; `keep_promotions`: so many of each name's history stay;
-    `min_age_seconds`: what
-    is younger stays. While any lease is held, no part is deleted: the holder may be about to list it.
+    `min_age_seconds`: what is younger stays. While any lease is held, no part is deleted: the holder may be about to list it. A
+    lease of another machine that stays silent for its time within `wait_seconds` is over.
     """
     for name, value in (("wait_seconds", wait_seconds), ("keep_runs", keep_runs), ("min_age_seconds", min_age_seconds)):
         if not (value >= 0 and math.isfinite(value)):  # nothing is younger than NaN: all of it would go
             raise InputError(f"{name} is {value:g}: give a number, 0 or more")
     keep = Keep(keep_runs, max(keep_promotions, 1), min_age_seconds, wait_seconds)
-    live = mark(store, keep)
+    live = mark(store, keep, patience=0.0 if dry_run else wait_seconds)
     report = GcReport(dry_run, live=dict(live.artifacts), unread=list(live.unread))
     _find_dead(store, live, keep, report)
     report.attempts = _find_attempts(store, live, keep)
     report.scratch = _find_scratch(store, live, keep)
+    report.nameless = find_nameless(store, min_age_seconds)
+    report.checkpoints = _find_checkpoints(store, live, keep)
     if live.leases:
         report.notes.append(f"{len(live.leases)} leases are held: no part and no unfinished part was touched")
     if report.spared:
@@ -117,6 +125,12 @@ def _sweep(store: "Shelf", report: GcReport, keep: Keep, unread: set[str]) -> No
         _unless_linked(report, partial(_delete_files, store, folder))
     for key in report.scratch:
         store.clear_scratch(key)
+    for path in report.nameless:
+        path.unlink(missing_ok=True)
+    for key in set(report.checkpoints).difference(
+        lease.held(store.objects, patience=keep.wait_seconds) if report.checkpoints else ()
+    ):
+        _unless_linked(report, partial(checkpoints.remove, store.objects, key))
     for key in generations.keys(store.objects, "leases"):
         lease.trim(store.objects, key)
     sweep = f"gc {new_id()}"
@@ -190,6 +204,8 @@ def _judge(
             return None
         unread.append(words)
         return None
+    if area == "parts" and stone is None and str(manifest.extra.get("made_for")) in live.unmade:
+        return None  # ranges, or a try that was stopped, made it for an artifact that a run still asks for
     since = manifest.created_at if stone is None else stone.created_at
     by_sweep = stone is not None and stone.by.startswith("gc ")  # one that was killed in its wait, or is in it now
     # the age of one without words is not known, and this sweep waits too
@@ -227,7 +243,7 @@ def _spare_the_revived(store: "Shelf", report: GcReport, keep: Keep, sweep: str,
 def _wanted_again(store: "Shelf", report: GcReport, keep: Keep, unread: list[str]) -> set[tuple[str, str]]:
     """(area, key) of candidates that a name, run, lease, or an artifact committed since now needs."""
     candidates = {dead.key: dead for dead in report.dead if dead.area == "artifacts"}
-    reasons, leases = wanted_keys(store, keep, unread)
+    reasons, leases = wanted_keys(store, keep, unread, keep.wait_seconds)
     wanted: set[tuple[str, str]] = set()
     if leases:
         wanted |= {(dead.area, dead.key) for dead in report.dead if dead.area == "parts"}
@@ -294,6 +310,23 @@ def _find_scratch(store: "Shelf", live: Live, keep: Keep) -> list[str]:
         folder.name
         for folder in scratch_folders(store)
         if folder.name not in live.leases and time.time() - _newest(folder) >= keep.min_age_seconds
+    ]
+
+
+def _find_checkpoints(store: "Shelf", live: Live, keep: Keep) -> list[str]:
+    """Of keys that are committed; and of those that nobody works at, no run names, and nobody has worked at for long."""
+    return [
+        key
+        for key in checkpoints.keys(store.objects)
+        if key not in live.leases
+        and (
+            store.has(key)
+            or (
+                key not in live.wanted
+                and not live.unread  # a run that cannot be read may name it
+                and time.time() - checkpoints.newest_time(store.objects, key) >= keep.min_age_seconds
+            )
+        )
     ]
 
 

@@ -13,6 +13,7 @@ no harm.
 """
 
 import json
+import math
 import os
 import random
 import re
@@ -31,13 +32,19 @@ from wfm.artifacts import generations, schema
 from wfm.artifacts.address import new_id, utc_now
 from wfm.artifacts.objects import Objects
 from wfm.artifacts.schema import Key, Number, Short
+from wfm.crash_points import crash_point
 from wfm.errors import Cancelled, DataError, InputError, TryAgain, WfmError
 from wfm.log import get_logger
 
 SCHEMA_VERSION = 1
 _RECORD = re.compile(r"([0-9]{8}|[1-9][0-9]{8,13})\.(json|beat|released)")
 _LONGEST_BEAT = 10_000  # bytes
+_TTL, _TTL_VARIABLE = 30.0, "WFM_LEASE_SECONDS"
 _log = get_logger(__name__)
+
+
+class LeaseHeld(TryAgain):
+    """Another process holds the lease."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +61,9 @@ class Holder:
     acquired_at: Short
     ttl_seconds: Annotated[float, Field(gt=0, allow_inf_nan=False)]
     inputs: tuple[Key, ...]
+    owner: Short = ""
+    """The job that this is the lease of, where it may be started again while its last processes still seem to live: ranks whose
+    launcher restarts them. Empty, and in records from before there was such a thing: this process alone."""
 
 
 class Lease:
@@ -63,7 +73,9 @@ class Lease:
     when it was lost.
     """
 
-    def __init__(self, objects: Objects, key: str, ttl_seconds: float, *, inputs: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self, objects: Objects, key: str, ttl_seconds: float, *, inputs: tuple[str, ...] = (), owner: str = ""
+    ) -> None:
         self.key = key
         self.ttl_seconds = ttl_seconds
         self.number = 0
@@ -71,32 +83,41 @@ class Lease:
         self._objects = objects
         self._folder = f"leases/{key}"
         self._inputs = inputs
+        self._owner = owner
         self._token = ""
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
         self._last_beat = 0.0
         self._lost = ""
+        self._beaten = False
 
-    def acquire(self, wait_seconds: float | None = None, stopping: Callable[[], bool] | None = None) -> "Lease":
-        """Take the lease, waiting while another holds it (for ever with None).
+    def acquire(
+        self,
+        wait_seconds: float | None = None,
+        stopping: Callable[[], bool] | None = None,
+        *,
+        leave: bool = False,
+    ) -> "Lease":
+        """Take the lease, waiting while another holds it (for ever with None). `leave`: not for one that is seen to be alive;
+        whether a holder on another machine is takes until its next beat to see, or its `ttl_seconds` when it is not.
 
-        Raises TryAgain when `wait_seconds` are over, Cancelled when `stopping()` turns true.
+        Raises LeaseHeld (a TryAgain) when `wait_seconds` are over or it is to leave, Cancelled when `stopping()` turns true.
         """
         watch = _Watch(self._objects, self._folder)
         start = time.monotonic()
         told = 0.0
         while True:
             number, free = watch.look()
-            if free and self._take(number + 1):
+            if (free or watch.is_of(self._owner)) and self._take(number + 1):
                 self.adopted = watch.abandoned
+                crash_point("after_lease")
                 return self
             now = time.monotonic()
             if stopping is not None and stopping():
                 raise Cancelled(f"stopped while waiting for the lease of {self.key[:12]}")
-            if wait_seconds is not None and now - start >= wait_seconds:
-                raise TryAgain(
-                    f"another process works on {self.key[:12]} ({watch.describe()}); waited {wait_seconds:g} s for it"
-                )
+            if (wait_seconds is not None and now - start >= wait_seconds) or (leave and watch.alive):
+                waited = f"; waited {now - start:.0f} s for it" if now - start >= 1 else ""
+                raise LeaseHeld(f"another process works on {self.key[:12]} ({watch.describe()}){waited}")
             if now - told > 30:
                 told = now
                 _log.info("waiting for %s: %s works on it", self.key[:12], watch.describe())
@@ -112,9 +133,11 @@ class Lease:
             "acquired_at": utc_now(),
             "ttl_seconds": self.ttl_seconds,
             "inputs": list(self._inputs),
+            "owner": self._owner,
         }
         if not self._objects.create(f"{self._folder}/{number:08d}.json", schema.encode(record)):
             return False
+        crash_point("lease_recorded")
         # Old numbers may have been collected: a number that was free proves nothing while a higher one stands.
         if max(numbers(self._objects, self._folder), default=0) > number:
             self._objects.delete(f"{self._folder}/{number:08d}.json")
@@ -122,6 +145,7 @@ class Lease:
         self.number = number
         self._last_beat = time.monotonic()
         self._lost = ""
+        self._beaten = False
         self._stop.clear()
         self._thread = threading.Thread(target=self._beat, name=f"lease-{self.key[:8]}", daemon=True)
         self._thread.start()
@@ -131,6 +155,7 @@ class Lease:
         count = 0
         while not self._stop.wait(self.ttl_seconds / 4):
             count += 1
+            self._beaten = True  # also when it seems to fail: it may have come through
             try:
                 self._objects.replace(f"{self._folder}/{self.number:08d}.beat", json.dumps({"count": count}).encode())
                 if max(numbers(self._objects, self._folder), default=0) > self.number:
@@ -154,13 +179,16 @@ class Lease:
         """Give the lease back. A second call does nothing."""
         if not self.number:
             return
+        crash_point("before_release")
         self._stop.set()
         if self._thread is not None:
             self._thread.join(timeout=self.ttl_seconds)
         number, self.number = self.number, 0
         try:
             self._objects.create(f"{self._folder}/{number:08d}.released", self._token.encode())
-            self._objects.delete(f"{self._folder}/{number:08d}.beat")
+            crash_point("lease_released")
+            if self._beaten:
+                self._objects.delete(f"{self._folder}/{number:08d}.beat")
         except (WfmError, OSError) as error:  # the work is done; the lease runs out by itself
             _log.warning("the lease of %s could not be released and runs out: %s", self.key[:12], error)
 
@@ -173,11 +201,25 @@ class Lease:
         self.release()
 
 
+def ttl_of_environment() -> float:
+    """How long a lease may be silent before it is over [s]: ``WFM_LEASE_SECONDS``, else 30. Raises InputError."""
+    given = os.environ.get(_TTL_VARIABLE, "")
+    try:
+        seconds = float(given or _TTL)
+    except ValueError:
+        seconds = math.nan
+    if not 0 < seconds < math.inf:
+        raise InputError(f"{_TTL_VARIABLE} is {given!r}: give seconds, such as {_TTL:g}")
+    return seconds
+
+
 class _Watch:
     """Watches the highest lease of a key, to say when it is over."""
 
     def __init__(self, objects: Objects, folder: str) -> None:
         self.abandoned = False
+        self.alive = False
+        "Whether the holder is seen to be: its process on this machine, or a beat while we watch."
         self._objects = objects
         self._folder = folder
         self._holder: Holder | None = None
@@ -194,12 +236,13 @@ class _Watch:
         now = time.monotonic()
         if self._holder is None or self._holder.number != number:
             self._holder = read_holder(self._objects, self._folder, number)
-            self._beat, self._since = b"", now
+            self._beat, self._since = self._read_beat(number), now
+            self.alive = self._holder is not None and is_here(self._holder) and not is_gone(self._holder)
         if self._holder is None:  # released and collected between the two requests
             return number, False
         beat = self._read_beat(number)
         if beat != self._beat:
-            self._beat, self._since = beat, now
+            self._beat, self._since, self.alive = beat, now, True
         self.abandoned = is_gone(self._holder) or now - self._since > self._holder.ttl_seconds
         return number, self.abandoned
 
@@ -208,6 +251,10 @@ class _Watch:
             return self._objects.read(f"{self._folder}/{number:08d}.beat", _LONGEST_BEAT)
         except FileNotFoundError:
             return b""
+
+    def is_of(self, owner: str) -> bool:
+        """Whether the lease that was looked at is of this job: it was started again, and its last start is over."""
+        return bool(owner) and self._holder is not None and self._holder.owner == owner
 
     def describe(self) -> str:
         holder = self._holder
@@ -228,10 +275,12 @@ def read_holder(objects: Objects, folder: str, number: int) -> Holder | None:
 
 def is_gone(holder: Holder) -> bool:
     """True when the holder was a process of this machine, and that process has ended."""
-    here = this_process()
-    if holder.machine != here["machine"] or not holder.machine:
-        return False
-    return start_of(holder.pid) != holder.pid_start
+    return is_here(holder) and start_of(holder.pid) != holder.pid_start
+
+
+def is_here(holder: Holder) -> bool:
+    """Whether the holder is a process of this machine, which can be seen from here."""
+    return bool(holder.machine) and holder.machine == _machine()
 
 
 def numbers(objects: Objects, folder: str) -> list[int]:
@@ -264,10 +313,10 @@ def start_of(pid: Any) -> str:
     return "" if fields[0] in "ZX" else fields[19]
 
 
-def held(objects: Objects, problems: list[str] | None = None) -> dict[str, Holder | None]:
-    """Leases that are not over, by key, for garbage collection. One beat is read; silence is judged by the caller's
-    patience: a lease whose holder cannot be seen to be gone counts as held. So does one that cannot be read, with None; why
-    goes into `problems`, or is logged."""
+def held(objects: Objects, problems: list[str] | None = None, patience: float = 0.0) -> dict[str, Holder | None]:
+    """Leases that are not over, by key, for garbage collection. A holder on another machine cannot be seen to be gone: its
+    lease counts as held, unless it stays silent for its `ttl_seconds` while we watch, `patience` seconds at most. One that
+    cannot be read counts too, with None; why goes into `problems`, or is logged."""
     found: dict[str, Holder | None] = {}
     for key in generations.keys(objects, "leases"):
         folder = f"leases/{key}"
@@ -286,7 +335,26 @@ def held(objects: Objects, problems: list[str] | None = None) -> dict[str, Holde
             continue
         if holder is not None and not is_gone(holder):
             found[key] = holder
+    for key in _silent(objects, {key: holder for key, holder in found.items() if holder}, patience):
+        del found[key]
     return found
+
+
+def _silent(objects: Objects, holders: dict[str, Holder], patience: float) -> list[str]:
+    """Keys of the leases, of holders on other machines, that ran out while we watched."""
+    began, over = time.monotonic(), []
+    elsewhere = [key for key, holder in holders.items() if not is_here(holder) and holder.ttl_seconds <= patience]
+    watches = {key: _Watch(objects, f"leases/{key}") for key in elsewhere}
+    while watches:
+        late = time.monotonic() - began > patience + 1.0
+        for key, watch in list(watches.items()):
+            _, free = watch.look()
+            if free:
+                over.append(key)
+            if free or late or watch.alive:
+                del watches[key]
+        time.sleep(min([holders[key].ttl_seconds / 8 for key in watches] + [1.0]) if watches else 0.0)
+    return over
 
 
 def trim(objects: Objects, key: str) -> None:

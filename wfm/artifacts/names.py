@@ -13,6 +13,7 @@ from wfm.artifacts import schema
 from wfm.artifacts.address import KEY_PATTERN, NAME_PATTERN, check_key, check_name, new_id, utc_now
 from wfm.artifacts.objects import Objects
 from wfm.artifacts.schema import Key, Number, Short, Word
+from wfm.crash_points import crash_point
 from wfm.errors import DataError, InputError, TryAgain
 from wfm.log import get_logger
 
@@ -57,6 +58,7 @@ class Names:
             promotion = Promotion(kind, name, alias, number, key, utc_now(), new_id())
             data = schema.encode({"schema_version": SCHEMA_VERSION, **asdict(promotion)})
             if self._objects.create(f"{self._folder(kind, name, alias)}/{number:08d}.json", data):
+                crash_point("name_promoted")
                 return number
         raise TryAgain(f"{kind}/{name}@{alias} is promoted by many others at this moment")
 

@@ -3,6 +3,7 @@ through gcsfs."""
 
 import os
 import threading
+import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from importlib import import_module
@@ -14,13 +15,15 @@ from wfm.artifacts.address import Address, safe_path
 from wfm.artifacts.atomic import Mine, create_by_put, whole_file
 from wfm.artifacts.objects import Stat
 from wfm.artifacts.schema import MAX_BYTES
-from wfm.artifacts.trouble import Patience, bare_url, is_empty_range
+from wfm.artifacts.trouble import Patience, bare_url, is_empty_range, is_nameless
+from wfm.credentials import fixed_keys
 from wfm.errors import DataError, InputError, MissingPackage, TryAgain, WfmError
 
 PIECE = 8 * 2**20  # bytes a request when streaming, and of a multipart upload
 UPLOADS_AT_ONCE = 4  # pieces of one file
 _CLIENTS = {"s3": ("s3fs", "S3FileSystem", "s3"), "gs": ("gcsfs", "GCSFileSystem", "gcs")}
 _ENDPOINTS = {"s3": ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"), "gs": ("STORAGE_EMULATOR_HOST",)}
+_RENEWED_SECONDS = 5.0
 _PROBE = "probe/create-if-absent"
 _PROBES = 3
 _probed: set[tuple[str, str]] = set()
@@ -40,6 +43,8 @@ class CloudObjects:
         self._patience = Patience(f"{address.scheme}://{self._bucket}", options, seconds)
         self._s3 = address.scheme == "s3"
         self._service = _service(address.scheme, options)
+        self._options = options
+        self._renewing, self._renewed = threading.Lock(), float("-inf")
         self._fs = self._open_client(options)
         self._check_bucket()
 
@@ -76,7 +81,32 @@ class CloudObjects:
             ) from None
 
     def _call(self, what: str, action: Callable[[], Any]) -> Any:
-        return self._patience.call(what, action)
+        return self._patience.call(what, partial(self._told, action), self._renew)
+
+    def _told(self, action: Callable[[], Any]) -> Any:
+        """The result of `action()`, or an error that says why: S3's answer to a HEAD has no body."""
+        try:
+            return action()
+        except Exception as error:
+            if self._s3 and is_nameless(error):
+                self._fs.call_s3("list_objects_v2", Bucket=self._bucket, Prefix=f"{self._root}/", MaxKeys=1)
+            raise
+
+    def _renew(self) -> str:
+        """Ask whoever gives credentials for fresh ones (a session looks at its files, processes and roles when it is made);
+        returns what to do when those have expired, too."""
+        if not self._s3:
+            return "renew GOOGLE_APPLICATION_CREDENTIALS"
+        if fixed := fixed_keys(self._options):
+            return (
+                f"they are fixed in the store's options ({', '.join(fixed)} in WFM_STORE_OPTIONS), so nobody can renew them: "
+                "take them out, and let a profile, a credential_process or the role of the pod give them"
+            )
+        with self._renewing:
+            if time.monotonic() - self._renewed > _RENEWED_SECONDS:  # else another thread did so, a moment ago
+                self._fs.connect(refresh=True)
+                self._renewed = time.monotonic()
+        return "fresh ones were asked for, and have expired, too: renew what AWS_PROFILE or the environment names"
 
     def _full(self, path: str) -> str:
         return f"{self._root}/{safe_path(path)}"

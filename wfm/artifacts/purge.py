@@ -26,14 +26,13 @@ Copies that people pulled, names of files in logs, and re-encoded copies (other 
 import itertools
 import json
 import re
-import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from wfm.artifacts import generations, lease, schema, tables
-from wfm.artifacts.address import KEY_PATTERN, id_time, utc_now
+from wfm.artifacts.address import KEY_PATTERN, utc_now
 from wfm.artifacts.collect import Dead, delete_commit, unfinished
 from wfm.artifacts.generations import AREAS
 from wfm.artifacts.invalidation import bury
@@ -51,6 +50,7 @@ LEARNED_KINDS = ("tokenizer", "world_model", "decoder", "model")
 """Kinds of artifact that hold weights."""
 
 _FOLDER = "purged"
+_PATIENCE = 60.0  # seconds: a lease of another machine that is silent for its time meanwhile is over
 _ID = re.compile(r"[0-9a-f]{64}")
 Commit = tuple[str, str, int]
 """(area, key, generation)."""
@@ -188,7 +188,7 @@ def carry_out(store: "Store", purge: Purge, reason: str, *, models: bool = False
 
     Raises TryAgain while a stage is at work on the store: it may be reading the video at this moment.
     """
-    working = lease.held(store.objects)
+    working = lease.held(store.objects, patience=_PATIENCE)
     if working:
         raise TryAgain(f"{len(working)} stages are at work on {store.url}: purge when they have ended")
     going = purge.held + (purge.learned if models else [])
@@ -350,7 +350,6 @@ def _delete_unfinished(store: "Store") -> None:
     """Attempts that were never committed may hold anything; nobody is at work, so nobody needs them."""
     for area in AREAS:
         for key in generations.keys(store.objects, area):
-            for folder, attempt in unfinished(store, area, key):
-                if id_time(attempt) < time.time():
-                    store.objects.delete_tree(folder)
-                    store.clear_cached(folder)
+            for folder, _ in unfinished(store, area, key):  # whatever their ids say: clocks may be ahead of this one
+                store.objects.delete_tree(folder)
+                store.clear_cached(folder)

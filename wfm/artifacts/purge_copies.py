@@ -3,8 +3,8 @@
     copies = find_copies(digests, archives=False)    # looks
     delete_copies(copies)
 
-All of it is this machine's. Caches of other machines that have worked with the store are cleared by calling the purge there
-again: what they hold is known by its bytes, and by the store no longer having it.
+Downloads, caches and scratch are this machine's. Those of other machines that have worked with the store are cleared by calling
+the purge there again: what they hold is known by its bytes, and by the store no longer having it.
 """
 
 import contextlib
@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from wfm.artifacts import generations, lease
+from wfm.artifacts import checkpoints, generations, lease
 from wfm.artifacts.address import KEY_PATTERN, NAME_PATTERN, cache_root
 from wfm.artifacts.collect import scratch_folders
 from wfm.artifacts.generations import AREAS
@@ -70,7 +70,7 @@ def delete_said(store: "Store", ids: set[str], digests: set[str]) -> None:
         if not folder.endswith("/") or not NAME_PATTERN.fullmatch(folder[:-1]):
             continue  # not ours
         for name in store.objects.names(f"{_NOTES}/{folder[:-1]}"):
-            if name.removesuffix(".json") in ids:
+            if name.partition(".")[0] in ids:  # its note, and what witnesses wrote of it
                 store.objects.delete(f"{_NOTES}/{folder}{name}")
 
 
@@ -83,11 +83,18 @@ def clear_cached(store: "Store") -> None:
 
 
 def clear_scratch(store: "Store", keys: set[str]) -> None:
-    """Delete scratch of these keys, and of unfinished stages that had one of them as an input, such as checkpoints of a
-    training that was interrupted; where a stage's inputs are not known, its scratch goes too."""
+    """Delete scratch and checkpoints of these keys, and of unfinished stages that had one of them as an input, such as a
+    training that was interrupted; where a stage's inputs are not known, what it left goes too."""
+
+    def goes(key: str) -> bool:
+        return key in keys or (not store.has(key) and _read_from(store, key, keys))
+
     for folder in scratch_folders(store):
-        if folder.name in keys or (not store.has(folder.name) and _read_from(store, folder.name, keys)):
+        if goes(folder.name):
             store.clear_scratch(folder.name)
+    for key in checkpoints.keys(store.objects):
+        if goes(key):
+            checkpoints.remove(store.objects, key)
 
 
 def _read_from(store: "Store", key: str, keys: set[str]) -> bool:

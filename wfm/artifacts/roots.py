@@ -29,6 +29,10 @@ class Live:
     artifacts: dict[str, str] = field(default_factory=dict)
     parts: set[tuple[str, int]] = field(default_factory=set)
     leases: set[str] = field(default_factory=set)
+    wanted: set[str] = field(default_factory=set)
+    """Keys that names, runs and leases point at, committed or not."""
+    unmade: set[str] = field(default_factory=set)
+    """Keys that something points at and that are not committed: their parts may be there already."""
     unread: list[str] = field(default_factory=list)
     """What counts and cannot be read, in words. It may need anything."""
 
@@ -44,10 +48,11 @@ class Keep:
     wait_seconds: float = 60.0
 
 
-def mark(store: "Shelf", keep: Keep) -> Live:
-    """Find what is live. A thing younger than `keep.min_age_seconds` is."""
+def mark(store: "Shelf", keep: Keep, patience: float = 0.0) -> Live:
+    """Find what is live. A thing younger than `keep.min_age_seconds` is. `patience`: see `lease.held`."""
     live = Live()
-    reasons, live.leases = wanted_keys(store, keep, live.unread)
+    reasons, live.leases = wanted_keys(store, keep, live.unread, patience)
+    live.wanted = set(reasons)
     for key in store.committed_keys():
         try:
             created_at = store.artifact(key).manifest.created_at
@@ -60,9 +65,11 @@ def mark(store: "Shelf", keep: Keep) -> Live:
     return live
 
 
-def wanted_keys(store: "Shelf", keep: Keep, unread: list[str]) -> tuple[dict[str, str], set[str]]:
+def wanted_keys(
+    store: "Shelf", keep: Keep, unread: list[str], patience: float = 0.0
+) -> tuple[dict[str, str], set[str]]:
     """(keys that names, runs and leases point at, with the reason; keys whose lease is held). What cannot be read, and so may
-    point at anything, goes into `unread`."""
+    point at anything, goes into `unread`. `patience`: see `lease.held`."""
     reasons: dict[str, str] = {}
     for kind, name, alias in store.names.all():
         for number in store.names.numbers(kind, name, alias)[: keep.promotions]:
@@ -72,7 +79,7 @@ def wanted_keys(store: "Shelf", keep: Keep, unread: list[str]) -> tuple[dict[str
     for run in store.runs.list(limit=keep.runs):
         for key in _keys_of_run(run, unread):
             reasons.setdefault(key, f"run {run.id}")
-    leases = lease.held(store.objects, unread)
+    leases = lease.held(store.objects, unread, patience)
     for key, holder in leases.items():
         for needed in (key, *(holder.inputs if holder else ())):
             reasons.setdefault(needed, f"lease {holder.number if holder else 'that cannot be read'} of {key[:12]}")
@@ -96,8 +103,9 @@ def _close(store: "Shelf", reasons: dict[str, str], live: Live) -> None:
         if key in live.artifacts:
             continue
         opened = _open(store, key)
-        if opened is None:
-            continue  # not committed (yet), or a run's other hash that looks like a key
+        if opened is None:  # not committed (yet), or a run's other hash that looks like a key
+            live.unmade.add(key)
+            continue
         live.artifacts[key] = reason
         waiting += _needs(opened, live)
 

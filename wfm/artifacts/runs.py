@@ -1,24 +1,29 @@
-"""Runs: what was asked for, every attempt at every node, its outcome and its log. `wfm status` and `wfm logs` read
-only this.
+"""Runs: what was asked for, every attempt at every node, what it used, its outcome and its log. `wfm status` and `wfm logs`
+read only this.
 
     runs/<id>/spec.json                                       the resolved spec; written once
+    runs/<id>/cancel.json                                     somebody asked the run to stop: its stages read it
     runs/<id>/nodes/<node>/attempts/<n>/attempt.json          created if absent: numbers are never shared
+                                       /usage.json            the attempt's beat: what it has used until now
                                        /outcome.json          created if absent: the first word stands
-                                       /log.txt
+                                       /log/<offset>.txt      pieces of the log (`attempt_log.py`)
+                                       /usage-<r>.json, log-<r>/   the same of its other ranks
     runs/<id>/<anything else>                                 files of the run (node specs, the report page)
 
-Run ids sort by time.
+An id that we make sorts by time; one that is given (a cron's tick, a workflow's uid) stands where its spec says it was made.
 """
 
 import re
-from collections.abc import Mapping
+import socket
+from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from wfm.artifacts import schema
-from wfm.artifacts.address import ID_PATTERN, NAME_PATTERN, below, check_name, new_id, safe_path, utc_now
-from wfm.artifacts.atomic import disk_error
+from wfm.artifacts.address import ID_PATTERN, NAME_PATTERN, check_name, id_stamp, new_id, safe_path, utc_now
+from wfm.artifacts.attempt_log import LogPieces, Piece, pieces_of, read_from
 from wfm.artifacts.objects import Objects
 from wfm.errors import DataError, InputError, TryAgain, WfmError
 from wfm.log import get_logger
@@ -27,17 +32,24 @@ SCHEMA_VERSION = 1
 _log = get_logger(__name__)
 _NUMBER = re.compile(r"(?:[0-9]{4}|[1-9][0-9]{4,8})/")
 """A folder of an attempt, as `_attempt_path` writes it."""
+_CANCEL = "cancel.json"
+_READS_AT_ONCE = 8
+_MOST_RANKS = 100_000
+"""A record that speaks of more is not followed."""
 
 
 @dataclass(frozen=True)
 class AttemptRecord:
-    """One attempt at a node: what was written when it began, and its outcome (None while it runs, or when it was
-    killed)."""
+    """One attempt at a node: what was written when it began, its outcome (None while it runs, or when it was killed), and its
+    last beat with what it had used by then (None before the first)."""
 
     node: str
     number: int
     record: dict[str, Any]
     outcome: dict[str, Any] | None
+    usage: dict[str, Any] | None = None
+    others: tuple[dict[str, Any], ...] = ()
+    "The last beats of its other ranks."
 
 
 class Runs:
@@ -47,20 +59,32 @@ class Runs:
         self._objects = objects
         self._cache = cache
 
-    def create(self, spec: Mapping[str, Any]) -> "Run":
-        """Begin a run; its spec never changes afterwards."""
+    def create(self, spec: Mapping[str, Any], run_id: str = "", *, same: Iterable[str] | None = None) -> "Run":
+        """Begin a run; its spec never changes afterwards.
+
+        With a `run_id` the run of that id is opened if it is there already: whoever asks again (a cron's tick told twice, a
+        workflow's step tried again) gets the same one, and of several at once one creates it. Its spec must then be equal in
+        the fields `same` (all of them by default). Raises InputError when it is not, or when the id is not allowed.
+        """
         document = {"schema_version": SCHEMA_VERSION, "created_at": utc_now(), **spec}
+        if run_id:
+            run = Run(self._objects, self._cache, check_name(run_id, "run id"))
+            if not self._write_spec(run, document):
+                _check_same(run, spec, spec if same is None else same)
+            return run
         for _ in range(8):
             run = Run(self._objects, self._cache, new_id())
-            data = schema.encode({**document, "run_id": run.id})
             try:
-                if self._objects.create(f"runs/{run.id}/spec.json", data):
+                if self._write_spec(run, document):
                     return run
             except (WfmError, OSError):
                 if self._objects.local_path("runs") is not None:
                     self._objects.delete_tree(f"runs/{run.id}")  # else an empty folder would be listed as a run
                 raise
         raise TryAgain("no free run id was found")
+
+    def _write_spec(self, run: "Run", document: dict[str, Any]) -> bool:
+        return self._objects.create(f"runs/{run.id}/spec.json", schema.encode({**document, "run_id": run.id}))
 
     def open(self, run_id: str) -> "Run":
         """Open a run by its id, or by the beginning of it if only one run has it. Raises InputError when there is
@@ -71,20 +95,64 @@ class Runs:
             some = ", ".join(run.id for run in self.list(limit=5)) or "none"
             reason = f"is the beginning of {len(found)} runs" if found else "is not the id of a run"
             raise InputError(f"{run_id!r} {reason}: the newest are {some} (`wfm runs` lists them)")
-        return Run(self._objects, self._cache, run_id if run_id in found else found[0])
+        return Run(self._objects, self._cache, run_id if run_id in found else next(iter(found)))
 
-    def _ids(self, stem: str = "") -> list[str]:
-        found = []
-        for name in self._objects.names("runs", stem):
-            if name.endswith("/") and ID_PATTERN.fullmatch(name[:-1]):
-                found.append(name[:-1])
-            elif not stem:
+    def of(self, run_id: str) -> "Run":
+        """The run of an id that is known to be there, whole: nothing is asked."""
+        return Run(self._objects, self._cache, check_name(run_id, "run id"))
+
+    def _ids(self, stem: str = "") -> dict[str, str]:
+        """Ids of the runs that begin with `stem`, and when each was made. A folder of a name that we do not make is one when
+        its spec says so."""
+        folders = [name[:-1] for name in self._objects.names("runs", stem) if name.endswith("/")]
+        found = {name: id_stamp(name) for name in folders if ID_PATTERN.fullmatch(name)}
+        given = [name for name in folders if name not in found and NAME_PATTERN.fullmatch(name)]
+        with ThreadPoolExecutor(max_workers=_READS_AT_ONCE) as pool:
+            made = dict(zip(given, pool.map(self._made_at, given), strict=True))
+        for name in folders:
+            if name not in found and made.get(name):
+                found[name] = made[name]
+            elif name not in found and not stem:
                 _log.debug("passed over: %r in runs is not the folder of a run, it was not made by wfm", name)
         return found
 
+    def _made_at(self, run_id: str) -> str:
+        """When the run of a given id was made, as its spec says; "" for a folder that is none."""
+        try:
+            spec = Run(self._objects, self._cache, run_id).spec()
+        except InputError:
+            return ""
+        made = spec.get("created_at")
+        return made if spec.get("run_id") == run_id and isinstance(made, str) else ""
+
     def list(self, limit: int | None = None) -> "list[Run]":
         """Runs, newest first. What else lies among them is not ours: it is passed over."""
-        return [Run(self._objects, self._cache, name) for name in sorted(self._ids(), reverse=True)[:limit]]
+        found = self._ids()
+        newest = sorted(found, key=lambda name: (found[name], name), reverse=True)
+        return [Run(self._objects, self._cache, name) for name in newest[:limit]]
+
+
+def _of_rank(name: str, rank: int) -> str:
+    """What rank 0 writes has the plain name."""
+    return f"{name}-{rank}" if rank else name
+
+
+def _check_same(run: "Run", spec: Mapping[str, Any], fields: Iterable[str]) -> None:
+    there = run.spec()
+    # as it reads back: a tuple is a list there
+    asked = schema.decode(schema.encode({"schema_version": SCHEMA_VERSION, **spec}), "the spec", SCHEMA_VERSION)
+    other = [field for field in fields if there.get(field) != asked.get(field)]
+    if other:
+        field = other[0]
+        raise InputError(
+            f"run {run.id} is there already, and something else was asked of it: its {field} is {_short(there.get(field))}, "
+            f"now it is {_short(asked.get(field))}. Give another run id, or ask for the same"
+        )
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 300 else f"{text[:300]}..."
 
 
 class Run:
@@ -146,7 +214,9 @@ class Run:
         return [name[:-1] for name in names if name.endswith("/") and NAME_PATTERN.fullmatch(name[:-1])]
 
     def append_attempt(self, node: str, record: Mapping[str, Any] | None = None) -> int:
-        """Note that an attempt at a node begins; returns its number (1, 2 ...), which no other attempt has."""
+        """Note that an attempt at a node begins; returns its number (1, 2 ...), which no other attempt has.
+
+        Its `token` is a new one unless the record brings one, by which whoever gave it finds the attempt (`attempt_with`)."""
         document = {"schema_version": SCHEMA_VERSION, "started_at": utc_now(), "token": new_id(), **(record or {})}
         data = schema.encode(document)
         for _ in range(64):
@@ -154,6 +224,13 @@ class Run:
             if self._objects.create(self._attempt_path(node, number, "attempt.json"), data):
                 return number
         raise TryAgain(f"node {node} of run {self.id} is begun by many others at this moment")
+
+    def attempt_with(self, node: str, token: str) -> int:
+        """Number of the attempt with this token; 0 when there is none."""
+        for number in reversed(self.attempts(node)):
+            if (self.read_attempt(node, number) or {}).get("token") == token:
+                return number
+        return 0
 
     def attempts(self, node: str) -> list[int]:
         """Numbers of the attempts at a node, in order."""
@@ -173,41 +250,62 @@ class Run:
         """How an attempt ended, or None."""
         return self._record(self._attempt_path(node, number, "outcome.json"))
 
+    def write_usage(self, node: str, number: int, usage: Mapping[str, Any], rank: int = 0) -> None:
+        """Replace the attempt's beat (that of one of its ranks): what it has used until now, and how far it is. Its owner alone
+        writes it."""
+        document = {"schema_version": SCHEMA_VERSION, "at": utc_now(), **usage}
+        self._objects.replace(
+            self._attempt_path(node, number, _of_rank("usage", rank) + ".json"), schema.encode(document)
+        )
+
+    def read_usage(self, node: str, number: int, rank: int = 0) -> dict[str, Any] | None:
+        """An attempt's last beat (that of one of its ranks), or None."""
+        return self._record(self._attempt_path(node, number, _of_rank("usage", rank) + ".json"))
+
     def read_outcomes(self, node: str | None = None) -> list[AttemptRecord]:
         """Every attempt (at one node, or at all), by node and number."""
-        found = []
-        for each in [node] if node is not None else self.nodes():
-            for number in self.attempts(each):
-                record = self.read_attempt(each, number) or {}
-                found.append(AttemptRecord(each, number, record, self.read_outcome(each, number)))
-        return found
+        tries = [(each, n) for each in ([node] if node is not None else self.nodes()) for n in self.attempts(each)]
+        with ThreadPoolExecutor(max_workers=_READS_AT_ONCE) as pool:
+            return list(pool.map(lambda one: self._read_whole(*one), tries))
+
+    def _read_whole(self, node: str, number: int) -> AttemptRecord:
+        outcome = self.read_outcome(node, number)
+        usage, record = self.read_usage(node, number), self.read_attempt(node, number) or {}
+        ranks = record.get("ranks")
+        others = range(1, min(ranks, _MOST_RANKS)) if isinstance(ranks, int) else ()
+        found = tuple(usage for rank in others if (usage := self.read_usage(node, number, rank)) is not None)
+        return AttemptRecord(node, number, record, outcome, usage, found)
+
+    # -- cancel
+
+    def request_cancel(self, by: str = "") -> None:
+        """Ask whoever works on this run to stop, wherever: its engine and its stages read the mark."""
+        mark = {"schema_version": SCHEMA_VERSION, "by": by or socket.gethostname(), "at": utc_now()}
+        self._objects.replace(f"{self._folder}/{_CANCEL}", schema.encode(mark))
+
+    def cancelled_by(self) -> str:
+        """Who asked this run to stop; "" when nobody did. A mark that cannot be read is one, too."""
+        try:
+            mark = self._record(f"{self._folder}/{_CANCEL}")
+        except DataError:
+            return "somebody"
+        return "" if mark is None else str(mark.get("by") or "somebody")
 
     # -- logs
 
-    def log_path(self, node: str, number: int) -> Path:
-        """A local file to stream a log into. On a local store it is the log; on a remote one `write_log` without
-        text uploads it."""
-        path = self._attempt_path(node, number, "log.txt")
-        local = self._objects.local_path(path) or below(self._cache, path)
-        try:
-            local.parent.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise disk_error(error, local) from error
-        return local
+    def ship_log(self, node: str, number: int, pieces: LogPieces, rank: int = 0) -> None:
+        """Write what the store lacks of an attempt's log (that of one of its ranks); for its owner alone."""
+        pieces.ship(self._objects, self._attempt_path(node, number, _of_rank("log", rank)))
 
-    def write_log(self, node: str, number: int, text: str | None = None) -> None:
-        """Write an attempt's log: `text`, or (None) what was streamed into `log_path`."""
-        path = self._attempt_path(node, number, "log.txt")
-        if text is not None:
-            self._objects.replace(path, text.encode(errors="replace"))
-            return
-        local = self.log_path(node, number)
-        if self._objects.local_path(path) is None and local.exists():
-            self._objects.upload(local, path)
+    def write_log(self, node: str, number: int, text: str) -> None:
+        """Write an attempt's log at once."""
+        pieces = LogPieces()
+        pieces.add(text.encode(errors="replace"))
+        self.ship_log(node, number, pieces)
 
-    def read_log(self, node: str, number: int | None = None) -> str:
-        """The log of an attempt, of the last one by default; "" when there is none yet. Raises InputError for an
-        unknown node."""
+    def read_log(self, node: str, number: int | None = None, rank: int = 0) -> str:
+        """The log of an attempt, of the last one by default (that of one of its ranks); "" when there is none yet. What was
+        left out of a long one is said in a line of its own. Raises InputError for an unknown node."""
         if number is None:
             numbers = self.attempts(node)
             if not numbers:
@@ -215,12 +313,19 @@ class Run:
                     f"run {self.id} has no attempt at node {node!r}: it has {', '.join(self.nodes()) or 'none'}"
                 )
             number = numbers[-1]
-        path = self._attempt_path(node, number, "log.txt")
-        try:
-            return self._objects.read(path, None).decode(errors="replace")
+        return self.follow_log(node, number, rank=rank)[0].decode(errors="replace")
+
+    def follow_log(self, node: str, number: int, start: int = 0, rank: int = 0) -> tuple[bytes, int]:
+        """What an attempt's log has from byte `start` on, and where it ends now: the start of the next call."""
+        folder = self._attempt_path(node, number, _of_rank("log", rank))
+        pieces: list[Piece] = pieces_of(self._objects, folder)
+        if pieces:
+            return read_from(self._objects, folder, pieces, start)
+        try:  # one file, as the engine wrote it before the stage shipped its own
+            data = self._objects.read(self._attempt_path(node, number, "log.txt"), None)
         except FileNotFoundError:
-            local = below(self._cache, path)  # being written by a process of this machine
-            return local.read_text(errors="replace") if local.is_file() else ""
+            data = b""
+        return data[start:], max(start, len(data))
 
     def _attempt_path(self, node: str, number: int, name: str) -> str:
         return f"{self._folder}/nodes/{check_name(node, 'node')}/attempts/{number:04d}/{name}"

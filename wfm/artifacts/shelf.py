@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 from wfm.artifacts import generations
@@ -31,6 +32,7 @@ class Shelf:
         self.names = Names(self.objects)
         self.runs = Runs(self.objects, self.cache)
         self._manifests: dict[str, Manifest] = {}
+        self._keeping = Lock()
 
     @property
     def url(self) -> str:
@@ -43,6 +45,11 @@ class Shelf:
     def has_part(self, key: str) -> bool:
         """Whether the part key is committed (and not invalidated)."""
         return self._current("parts", key) is not None
+
+    def find_part(self, key: str) -> Artifact | None:
+        """Open a part if it is committed: one request less than `has_part` and `part`."""
+        generation = self._current("parts", key)
+        return None if generation is None else self.open_generation("parts", key, generation)
 
     def artifact(self, key: str) -> Artifact:
         """Open a committed artifact. Raises InputError when there is none of that key."""
@@ -81,9 +88,10 @@ class Shelf:
                     f"{self.url} has no generation {generation} of {area}/{key}: it was never committed, or was collected"
                 ) from None
             manifest = Manifest.from_bytes(data, f"{self.url}/{path}", key=key, generation=generation)
-            while len(self._manifests) >= _KEPT_MANIFESTS:
-                self._manifests.pop(next(iter(self._manifests)), None)
-            self._manifests[path] = manifest
+            with self._keeping:  # parts are looked at by several threads
+                while len(self._manifests) >= _KEPT_MANIFESTS:
+                    self._manifests.pop(next(iter(self._manifests)))
+                self._manifests[path] = manifest
         return Artifact(self, folder, manifest)
 
     def _current(self, area: str, key: str) -> int | None:

@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING, Any
 from wfm.artifacts.address import check_key, parse_address
 from wfm.artifacts.atomic import disk_error
 from wfm.artifacts.attempt import Attempt
+from wfm.artifacts.checkpoints import Checkpoints
 from wfm.artifacts.invalidation import Tombstone, write_tombstones
-from wfm.artifacts.lease import Lease
+from wfm.artifacts.lease import Lease, ttl_of_environment
 from wfm.artifacts.listing import PartEntry
 from wfm.artifacts.shelf import Shelf
 from wfm.errors import InputError
@@ -81,6 +82,13 @@ class Store(Shelf):
             raise disk_error(error, path) from error
         return path
 
+    def checkpoints(self, key: str, *, fence: int = 0) -> Checkpoints:
+        """Checkpoints of a key: in its scratch folder, and in the store, where they outlive this machine.
+
+        `fence`: the number of the lease that the caller holds (`wfm.artifacts.checkpoints`).
+        """
+        return Checkpoints(self.objects, check_key(key), fence, self.scratch(key))
+
     # -- names, leases, invalidation
 
     def promote(self, kind: str, name: str, key: str, alias: str = "latest") -> int:
@@ -100,12 +108,16 @@ class Store(Shelf):
         if they are unique."""
         return self.names.resolve(reference, self._keys)
 
-    def lease(self, key: str, ttl_seconds: float = 30.0, *, inputs: tuple[str, ...] = ()) -> Lease:
+    def lease(
+        self, key: str, ttl_seconds: float | None = None, *, inputs: tuple[str, ...] = (), owner: str = ""
+    ) -> Lease:
         """The lease of a key, not taken yet: `with store.lease(key) as lease:` waits for it (`wfm.artifacts.lease`).
 
-        `inputs`: keys that must stay while it is held (garbage collection asks).
+        `ttl_seconds`: how long it may be silent before it is over (None: `lease.ttl_of_environment`). `inputs`: keys that must
+        stay while it is held (garbage collection asks). `owner`: a job that may be started again; a lease of the same owner is
+        its own, and taken over at once.
         """
-        return Lease(self.objects, check_key(key), ttl_seconds, inputs=inputs)
+        return Lease(self.objects, check_key(key), ttl_seconds or ttl_of_environment(), inputs=inputs, owner=owner)
 
     def invalidate(self, key: str, reason: str, *, parts: bool = True) -> Tombstone:
         """Tombstone the current commit of a key, and of its parts (else a rerun would only put the same parts

@@ -3,9 +3,11 @@
 All retries are here: the client libraries' own are switched off, so that the waiting has one cap.
 """
 
+import contextlib
 import random
 import time
 from collections.abc import Callable
+from email.utils import parsedate_to_datetime
 from typing import Any, Literal, TypeVar
 from urllib.parse import urlsplit
 
@@ -13,7 +15,9 @@ from wfm.artifacts.atomic import disk_error
 from wfm.credentials import SECRET_OPTION, without_credentials
 from wfm.errors import InputError, TryAgain, WfmError
 
-Meaning = Literal["missing", "no_bucket", "taken", "unsupported", "transient", "denied", "disk", "other"]
+Meaning = Literal[
+    "missing", "no_bucket", "taken", "unsupported", "transient", "expired", "skewed", "denied", "disk", "other"
+]
 T = TypeVar("T")
 
 _TRANSIENT_NAMES = {
@@ -54,13 +58,12 @@ _DENIED_CODES = {
     "AccessDenied",
     "InvalidAccessKeyId",
     "SignatureDoesNotMatch",
-    "ExpiredToken",
-    "InvalidToken",
     "AuthorizationHeaderMalformed",
-    "RequestTimeTooSkewed",
     "AuthFailure",
     "InvalidClientTokenId",
 }
+_EXPIRED_CODES = {"ExpiredToken", "ExpiredTokenException", "RequestExpired", "TokenRefreshRequired", "InvalidToken"}
+"""A token is not the right one any more: another may be. (One that never was right is found when the fresh one is refused.)"""
 
 
 def meaning(error: BaseException) -> Meaning:
@@ -73,6 +76,10 @@ def meaning(error: BaseException) -> Meaning:
         return "taken"
     if code == "NotImplemented" or status == 501:  # it will not learn it while we wait
         return "unsupported"
+    if code in _EXPIRED_CODES:
+        return "expired"
+    if code == "RequestTimeTooSkewed":
+        return "skewed"
     if code in _DENIED_CODES or names & _DENIED_NAMES or status in (401, 403):
         return "denied"
     if code in _TRANSIENT_CODES or status in (408, 409, 425, 429) or status >= 500 or names & _TRANSIENT_NAMES:
@@ -86,6 +93,22 @@ def meaning(error: BaseException) -> Meaning:
     if isinstance(error, OSError) and error.errno is not None and disk_error(error, "") is not error:
         return "disk"
     return "other"
+
+
+def is_nameless(error: BaseException) -> bool:
+    """Whether S3 refused a HEAD, whose answer has no body to say why: its code is the bare status."""
+    return _code(error)[0] in ("400", "403")
+
+
+def seconds_ahead(error: BaseException) -> float:
+    """By how much this machine's clock is ahead of the service's, as its answer tells [s]; 0.0 when it does not."""
+    for link in _chain(error):
+        response = getattr(link, "response", None)
+        if isinstance(response, dict):
+            date = response.get("ResponseMetadata", {}).get("HTTPHeaders", {}).get("date", "")
+            with contextlib.suppress(ValueError, TypeError):
+                return time.time() - parsedate_to_datetime(date).timestamp()
+    return 0.0
 
 
 def is_empty_range(error: BaseException) -> bool:
@@ -165,11 +188,12 @@ class Patience:
         self._first_pause = first_pause
         self._longest_pause = longest_pause
 
-    def call(self, what: str, action: Callable[[], T]) -> T:
-        """The result of `action()`; `what` names it in errors ("read artifacts/…")."""
+    def call(self, what: str, action: Callable[[], T], renew: Callable[[], str] = lambda: "") -> T:
+        """The result of `action()`; `what` names it in errors ("read artifacts/…"). Credentials that have expired are renewed
+        once by `renew()`, which returns what to do when that cannot help."""
         deadline = time.monotonic() + self._seconds
         pause = self._first_pause
-        tries = 0
+        tries, advice = 0, ""
         while True:
             tries += 1
             try:
@@ -178,9 +202,12 @@ class Patience:
                 raise
             except Exception as error:
                 sorted_as = meaning(error)
+                if sorted_as == "expired" and not advice:
+                    advice = renew()
+                    continue
                 wait = pause * random.uniform(0.5, 1.0)
                 if sorted_as != "transient" or time.monotonic() + wait > deadline:
-                    raised = self._translate(error, sorted_as, what, tries)
+                    raised = self._translate(error, sorted_as, what, tries, advice)
                 else:
                     raised = None
             if raised is not None:
@@ -188,7 +215,7 @@ class Patience:
             time.sleep(wait)
             pause = min(pause * 2, self._longest_pause)
 
-    def _translate(self, error: Exception, sorted_as: Meaning, what: str, tries: int) -> Exception:
+    def _translate(self, error: Exception, sorted_as: Meaning, what: str, tries: int, advice: str) -> Exception:
         reason = self._redact(f"{type(error).__name__}: {error}")[:400]
         if sorted_as == "missing":
             return FileNotFoundError(what)
@@ -196,7 +223,17 @@ class Patience:
             return FileExistsError(what)
         if sorted_as == "no_bucket":
             return InputError(f"there is no bucket {self._bucket_url}: create it, or correct the store's URL")
-        if sorted_as == "denied":
+        if sorted_as == "skewed":
+            ahead = seconds_ahead(error)
+            return TryAgain(
+                f"{self._bucket_url} refuses signatures of this machine's clock, which is {abs(ahead):.0f} s "
+                f"{'ahead of' if ahead > 0 else 'behind'} its own (could not {what}; {reason}): let the machine keep time (NTP)"
+            )
+        if sorted_as == "expired" and _code(error)[0] != "InvalidToken":
+            return TryAgain(
+                f"the credentials for {self._bucket_url} have expired (could not {what}; {reason}): {advice}"
+            )
+        if sorted_as in ("denied", "expired"):
             return InputError(
                 f"{self._bucket_url} refuses these credentials (could not {what}; {reason}): check AWS_ACCESS_KEY_ID, "
                 "AWS_SECRET_ACCESS_KEY and AWS_SESSION_TOKEN (or the profile, or GOOGLE_APPLICATION_CREDENTIALS), the "

@@ -14,7 +14,7 @@
 What the wings share lies here. `step`: a Step makes rows or skips with a reason, a Filter keeps or says why not. `rows`: the
 tables between the wings. `per_clip`: a step over the clips of a part. `one_pass` feeds whoever looks at a video from one decode
 (one_pass_consumers, prefetch). `arrays`: numpy or cupy. `poison` keeps the list of videos and clips that crash whoever opens
-them. Parts and their workers: `wfm.parts`.
+them, by what a `trial` and a `witness` say. Parts and their workers: `wfm.parts`.
 
 Read `step` first, then `cut/split`. Nothing is dropped without a reason that is counted.
 """
@@ -38,4 +38,6 @@ __all__ = [
     "select",
     "source",
     "step",
+    "trial",
+    "witness",
 ]

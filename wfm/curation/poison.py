@@ -5,9 +5,12 @@
 
 While an item is worked on, a note with the process's id lies in the store. A note whose process is gone names the suspect, so
 no part has to be split to find it. (Clips have notes only in a part at which a worker has died: see `per_clip`.) A suspect is
-first decoded in a process of its own, which may crash without harm: when that process is killed by a signal `TRIES` times, or
-the item has taken `TRIES` workers although the trial goes well, it enters the list, ``poison/<step>/<id>.json``. A worker
-that died because its whole run was killed is no death of the item's. `forget` (``--retry-failed``) takes items off the list.
+first decoded in a process of its own (`trial`): when that crashes `TRIES` times, or the item has taken `TRIES` workers although
+the trial goes well, it enters the list, ``poison/<step>/<id>.json``.
+
+A worker that vanished is no death of the item's: evictions, spot machines, a neighbour's memory, another container and killed
+runs are nobody's fault, and an item may meet any number of them. What counts is what a `witness` saw beside the worker.
+`forget` (``--retry-failed``) takes items off the list.
 """
 
 import contextlib
@@ -15,39 +18,37 @@ import dataclasses
 import json
 import os
 import re
-import resource
 import signal
-import subprocess
-import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from wfm.artifacts import schema
 from wfm.artifacts.address import NAME_PATTERN
-from wfm.artifacts.schema import Count
+from wfm.artifacts.schema import Count, Short
+from wfm.crash_points import crash_point
 from wfm.curation.step import Skip
+from wfm.curation.trial import decode_in_own_process
+from wfm.curation.witness import Witness
 from wfm.errors import DataError
 from wfm.log import get_logger
-from wfm.process import python, safe_environment
+from wfm.parts.workers import own_memory
 
 if TYPE_CHECKING:
     from wfm.artifacts import Store
 
 TRIES = 3
 CODE = "poisoned"
-TRIAL_SECONDS = 3600.0
-"""A trial that takes longer than this hangs, and counts as a crash [s]; that of a small file sooner, see `trial_seconds`."""
-TRIAL_BYTES = 4 << 30
-"""A trial that needs more memory than this counts as a crash [bytes]: the 17 pictures of 8K that a decoder may keep fit."""
 
 _FOLDER = "poison"
 _ITEM = re.compile(r"[0-9a-f]{64}\.json")
-_LEAST_SECONDS, _SLOWEST = 120.0, 50_000  # bytes of video a second, of the slowest decoding there is
+_DEATH = re.compile(r"[0-9a-f]{64}\.[0-9A-Za-z-]+\.death")
 _LEAST_PROBE_SECONDS = 300.0
-_OUT_OF_MEMORY = 86
-"""Exit code of a trial that was refused memory."""
+_WITNESS_SECONDS = 10.0
+"""How long a witness of this machine may take to write what it saw [s]."""
+_witness = Witness()
 Trial = Callable[[Path], str]
 """Local file -> "" when it can be decoded without a crash, else what ended the process."""
 
@@ -60,9 +61,9 @@ class Note:
     item: str
     source: str
     deaths: Count = 0
-    "Workers that it has taken."
+    "Workers that it has taken, by the evidence there was when it was last judged."
     worker: dict[str, Any] = dataclasses.field(default_factory=dict)
-    "The process at work on it: machine, pid, pid_start, and the same of its parent."
+    "The process at work on it: machine, pid, pid_start, and the same of its witness."
     poisoned: str = ""
     "Why it is on the list; empty when it is not."
 
@@ -71,31 +72,23 @@ class Note:
         """Where it lies in the store."""
         return f"{_FOLDER}/{self.step}/{self.item}.json"
 
+    @property
+    def stem(self) -> str:
+        """How the names of its note and of what witnesses wrote of it begin."""
+        return self.path.removesuffix(".json")
+
     def write(self, store: "Store") -> None:
         """Write over what is there."""
         store.objects.replace(self.path, json.dumps(dataclasses.asdict(self), sort_keys=True).encode())
 
 
-def decode_in_own_process(path: Path) -> str:
-    """Decode every frame in a process of its own, of bounded memory and time. Python's errors are no crash: whoever decodes
-    next reports them."""
-    seconds = trial_seconds(path)
-    command, environment = python("-m", "wfm.curation.poison", str(path)), safe_environment(os.environ)
-    try:
-        code = subprocess.run(
-            command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, timeout=seconds, check=False, env=environment
-        ).returncode
-    except subprocess.TimeoutExpired:
-        return f"decoding took longer than {seconds:g} s"
-    if code == _OUT_OF_MEMORY:
-        return f"decoding took more than {TRIAL_BYTES:,} bytes of memory"
-    return f"decoding ended by {signal.Signals(-code).name}" if code < 0 else ""
+@dataclasses.dataclass(frozen=True)
+class Death:
+    """A worker that an item has taken: what its witness wrote."""
 
-
-def trial_seconds(path: Path) -> float:
-    """How long the trial of a file may take [s]: what the slowest decoding takes, two minutes at least."""
-    size = path.stat().st_size if path.exists() else 0
-    return min(TRIAL_SECONDS, _LEAST_SECONDS + round(size / _SLOWEST))
+    reason: Short
+    pid: Count = 0
+    host: Short = ""
 
 
 def probe_seconds(path: Path) -> float:
@@ -111,24 +104,27 @@ def watch(
     path: Path,
     source: str,
     *,
-    trial: Trial = decode_in_own_process,
+    trial: Trial | None = None,
     seconds: float | None = None,
 ) -> Iterator[None]:
     """Guard the work on one item (``item``: 64 hex digits). Raises `Skip` with the code ``poisoned``.
 
     ``seconds``: this process ends itself when the work takes longer, since a call of the codec library cannot be broken off;
-    the item is a suspect then, as after any crash.
+    the item is a suspect then, as after any crash. ``trial``: another one than decoding it in a process of its own.
     """
     note = _read(store, step, item) or Note(step, item, source)
     if note.poisoned:
         raise Skip(CODE, note.poisoned)
-    if note.worker and not _lives(note.worker):
-        note = _judge(note, path, trial)
+    suspect = bool(note.worker) and not _lives(note.worker)
+    if suspect:
+        note = _judge(store, note, path, trial or (lambda path: decode_in_own_process(path, own_memory())))
         if note.poisoned:
             note.write(store)
             raise Skip(CODE, note.poisoned)
+    _witness.begins(store, note.stem, own_memory())
     dataclasses.replace(note, worker=_this_worker()).write(store)
-    end = threading.Timer(seconds or 0, os.kill, (os.getpid(), signal.SIGKILL))
+    crash_point("item_noted")
+    end = threading.Timer(seconds or 0, _give_up, (note.stem, seconds))
     end.daemon = True
     if seconds:
         end.start()
@@ -136,12 +132,23 @@ def watch(
         yield
     finally:  # also after an exception, which is not a crash
         end.cancel()
+        _witness.ends(note.stem)
+        crash_point("item_done")
         store.objects.delete(note.path)
+        if suspect:
+            _delete_deaths(store, note)
+
+
+def _give_up(stem: str, seconds: float) -> None:
+    _witness.gives_up(stem, f"took longer than {seconds:g} s")
+    os.kill(os.getpid(), signal.SIGKILL)
 
 
 def listed(store: "Store", step: str) -> frozenset[str]:
     """Items of a step that the store has a note of: on the list, suspect, or at work."""
-    return frozenset(name.removesuffix(".json") for name in store.objects.names(f"{_FOLDER}/{step}"))
+    return frozenset(
+        name.removesuffix(".json") for name in store.objects.names(f"{_FOLDER}/{step}") if _ITEM.fullmatch(name)
+    )
 
 
 def poisoned(store: "Store") -> list[Note]:
@@ -165,23 +172,57 @@ def forget(store: "Store") -> list[Note]:
     found = poisoned(store)
     for note in found:
         store.objects.delete(note.path)
+        _delete_deaths(store, note)
     return found
 
 
-def _judge(note: Note, path: Path, trial: Trial) -> Note:
-    """The note of a suspect after its trial: poisoned, or with one death more."""
-    deaths = note.deaths + _was_its_fault(note.worker)
+def _judge(store: "Store", note: Note, path: Path, trial: Trial) -> Note:
+    """The note of a suspect after its trial: poisoned, or with the deaths that speak against it."""
     log = get_logger(__name__)
-    log.warning("%s: a process died at it in step %r: trying it in a process of its own", note.source, note.step)
+    log.warning("%s: a process vanished at it in step %r: trying it in a process of its own", note.source, note.step)
     ends: list[str] = []
     while len(ends) < TRIES and (end := trial(path)):
         ends.append(end)
+    _wait_for_witness(note.worker)
+    deaths = _deaths(store, note)
+    note = dataclasses.replace(note, deaths=len(deaths))
     if len(ends) == TRIES:
-        return dataclasses.replace(note, deaths=deaths, worker={}, poisoned=f"{ends[-1]}, {TRIES} times")
-    if deaths >= TRIES:
-        words = f"{deaths} workers died at it, though it can be decoded by itself (out of memory, or a crash elsewhere)"
-        return dataclasses.replace(note, deaths=deaths, worker={}, poisoned=words)
-    return dataclasses.replace(note, deaths=deaths)
+        return dataclasses.replace(note, worker={}, poisoned=f"{ends[-1]}, {TRIES} times")
+    if len(deaths) >= TRIES:
+        words = f"{len(deaths)} workers died at it, though it can be decoded by itself ({deaths[-1].reason})"
+        return dataclasses.replace(note, worker={}, poisoned=words)
+    return note
+
+
+def _deaths(store: "Store", note: Note) -> list[Death]:
+    """What witnesses wrote of an item, in order of time."""
+    found = []
+    for name in _death_names(store, note):
+        try:
+            path = f"{_FOLDER}/{note.step}/{name}"
+            found.append(schema.fit(Death, schema.parse(store.objects.read(path), path), path))
+        except (DataError, FileNotFoundError) as error:
+            get_logger(__name__).warning("%s: this death counts for nothing", error)
+    return found
+
+
+def _death_names(store: "Store", note: Note) -> list[str]:
+    return [name for name in store.objects.names(f"{_FOLDER}/{note.step}", note.item) if _DEATH.fullmatch(name)]
+
+
+def _delete_deaths(store: "Store", note: Note) -> None:
+    for name in _death_names(store, note):
+        store.objects.delete(f"{_FOLDER}/{note.step}/{name}")
+
+
+def _wait_for_witness(worker: dict[str, Any]) -> None:
+    """Let a witness of this machine finish; one elsewhere has had the time of the trial."""
+    from wfm.artifacts.lease import start_of, this_process
+
+    until = time.monotonic() + _WITNESS_SECONDS
+    here = worker.get("machine") == this_process()["machine"] and worker.get("witness_start")
+    while here and start_of(worker.get("witness")) == worker["witness_start"] and time.monotonic() < until:
+        time.sleep(0.02)
 
 
 def _read(store: "Store", step: str, item: str) -> Note | None:
@@ -201,8 +242,7 @@ def _read(store: "Store", step: str, item: str) -> Note | None:
 def _this_worker() -> dict[str, Any]:
     from wfm.artifacts.lease import start_of, this_process
 
-    parent = os.getppid()
-    return {**this_process(), "parent": parent, "parent_start": start_of(parent)}
+    return {**this_process(), "witness": _witness.pid, "witness_start": start_of(_witness.pid)}
 
 
 def _lives(worker: dict[str, Any]) -> bool:
@@ -211,40 +251,3 @@ def _lives(worker: dict[str, Any]) -> bool:
 
     here = this_process()
     return worker.get("machine") == here["machine"] and start_of(worker.get("pid")) == worker.get("pid_start")
-
-
-def _was_its_fault(worker: dict[str, Any]) -> bool:
-    """A worker whose parent outlived it died alone; when both are gone the run was killed."""
-    from wfm.artifacts.lease import start_of, this_process
-
-    if worker.get("machine") != this_process()["machine"]:
-        return True
-    return bool(worker.get("parent_start")) and start_of(worker.get("parent")) == worker["parent_start"]
-
-
-def _decode(path: str) -> None:
-    from wfm.data.decode import VideoError, open_video
-
-    _bound_memory()
-    try:
-        with open_video(path) as video:
-            for _ in video.shown():
-                pass
-    except MemoryError:
-        sys.exit(_OUT_OF_MEMORY)
-    except VideoError as error:
-        if isinstance(error.__cause__, MemoryError) and error.code != "too_large":
-            sys.exit(_OUT_OF_MEMORY)
-
-
-def _bound_memory() -> None:
-    """At most `TRIAL_BYTES` beyond what the libraries have mapped by now; the decoder is refused more."""
-    import psutil
-
-    most = psutil.Process().memory_info().vms + TRIAL_BYTES
-    _, hard = resource.getrlimit(resource.RLIMIT_AS)
-    resource.setrlimit(resource.RLIMIT_AS, (most if hard == resource.RLIM_INFINITY else min(most, hard), hard))
-
-
-if __name__ == "__main__":
-    _decode(sys.argv[1])

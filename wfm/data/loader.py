@@ -53,7 +53,8 @@ class ArrayDataset:
 
 
 class Loader:
-    """Endless batches in planned order; `state()` and `restore()` make it resumable.
+    """Endless batches in planned order, whole or a rank's share of each; `state()` and `restore()` make it resumable, with any
+    number of ranks.
 
     `transform(batch) -> batch` runs on each batch (decode, crop, normalise); it may use `batch["seeds"]` and nothing
     else random.
@@ -65,21 +66,29 @@ class Loader:
         plan: DataPlan,
         *,
         transform: Callable[[Batch], Batch] | None = None,
-        rank: int = 0,
-        world: int = 1,
     ) -> None:
         if not len(dataset):
             raise ConfigError("the dataset is empty: there is nothing to train on")
         if tuple(plan.sample_ids) != dataset.sample_ids:
             raise ConfigError("the plan was made for other samples than the dataset holds")
         self.dataset, self.plan, self.transform = dataset, plan, transform
-        self.rank, self.world = rank, world
+        self.share = 1.0
+        "Of the global batch, the part that the last batch was."
+        self._rank, self._world = 0, 1
         self._state: PlanState = plan.start()
+
+    def share_with(self, rank: int, world: int) -> None:
+        """From here on batches are what `rank` of `world` has of each global batch. A rank that has nothing of it is given its
+        first sample, with a `share` of 0: it takes part in all that ranks do together, and counts for nothing."""
+        self._rank, self._world = rank, world
 
     def next(self) -> Batch:
         """The next batch of this rank."""
         planned, self._state = self.plan.next(self._state)
-        mine = planned.of_rank(self.rank, self.world)
+        mine = planned.of_rank(self._rank, self._world)
+        self.share = len(mine.indices) / len(planned.indices)
+        if not self.share:
+            mine = planned.of_rank(0, len(planned.indices))
         batch = self.dataset.rows(mine.indices)
         batch["seeds"] = torch.from_numpy(np.ascontiguousarray(mine.seeds))
         return batch if self.transform is None else self.transform(batch)

@@ -77,9 +77,8 @@ class PlannedBatch:
     seeds: np.ndarray
 
     def of_rank(self, rank: int, world: int) -> "PlannedBatch":
-        """The share of one data-parallel rank: every world-th sample from `rank` on."""
-        if len(self.indices) % world:
-            raise ConfigError(f"a batch of {len(self.indices)} cannot be shared by {world} ranks; use a multiple")
+        """The share of one data-parallel rank: every world-th sample from `rank` on. Shares differ by one sample where the
+        ranks do not divide the batch, and some are empty where there are more ranks than samples."""
         return PlannedBatch(self.indices[rank::world], self.epochs[rank::world], self.seeds[rank::world])
 
 

@@ -8,9 +8,11 @@ import contextlib
 import hashlib
 import os
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from wfm.artifacts.trouble import is_nameless, meaning
 from wfm.credentials import carries_credentials, without_credentials
 from wfm.data.local import DamagedSource
 from wfm.data.places import (
@@ -37,7 +39,6 @@ _WRONG = (
     "InvalidAccessKeyId",
     "SignatureDoesNotMatch",
     "InvalidToken",
-    "ExpiredToken",
     "Forbidden",
     "NoCredentials",
     "PartialCredentials",
@@ -107,12 +108,16 @@ def _make_file_system(url: str, scheme: str, options: dict[str, Any]) -> Any:
 
 
 def remote_error(url: str, error: BaseException) -> WfmError:
-    """What a remote place's error means: `NotThere`, `InputError` for refused credentials, else `TryAgain`."""
+    """What a remote place's error means: `NotThere`, `InputError` for refused credentials, else `TryAgain`: credentials
+    that have expired are no fault of the place's."""
     text = without_credentials(f"{type(error).__name__}: {error}")[:300]
     if isinstance(error, WfmError):
         return error
     if refusal := refusal_in(error):
         return RefusedPlace(refusal)
+    now = {"expired": "the credentials have expired: renew them", "skewed": "let this machine keep time (NTP)"}
+    if cure := now.get(meaning(error)):
+        return TryAgain(f"{url!r} cannot be read now; {cure} ({text})")
     silent = is_web(url) and error.__cause__ is not None and not hasattr(error.__cause__, "status")
     if isinstance(error, FileNotFoundError) and not silent:  # fsspec says it of a host that does not answer, too
         return NotThere(f"{url!r} is not there: check the bucket and the path ({text})")
@@ -143,8 +148,25 @@ def object_info(file_system: Any, path: str) -> dict[str, Any]:
     if "s3" not in file_system.protocol:
         return dict(file_system.info(path))
     bucket, key, _ = file_system.split_path(path)
-    head = file_system.call_s3("head_object", Bucket=bucket, Key=key, ChecksumMode="ENABLED")
+    look = partial(file_system.call_s3, "head_object", Bucket=bucket, Key=key, ChecksumMode="ENABLED")
+    try:
+        head = look()
+    except Exception as error:
+        if is_nameless(error):  # the answer to a GET says why
+            _with_fresh_keys(file_system, partial(file_system.call_s3, "list_objects_v2", Bucket=bucket, MaxKeys=1))
+        head = _with_fresh_keys(file_system, look)
     return {**head, "size": head["ContentLength"]}
+
+
+def _with_fresh_keys(file_system: Any, ask: Callable[[], Any]) -> Any:
+    """The answer; where the keys have expired, to the same question with the fresh ones that a new session is given."""
+    try:
+        return ask()
+    except Exception as error:
+        if meaning(error) != "expired":
+            raise
+    file_system.connect(refresh=True)
+    return ask()
 
 
 def object_stamp(info: Mapping[str, Any]) -> str:

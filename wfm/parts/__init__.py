@@ -5,9 +5,11 @@
     tables      tables that global steps read and write part by part
     kept        models that a worker keeps open from one part to the next
     workers     where parts are made: in this process, or on the workers of a Dask scheduler
+    dask_settings   what Dask is told, by us and by the user, here and on a cluster
+    in_worker   what a Dask worker does before its first task
 
 A part is made once and shared between artifacts; its key is `components.context`'s. Where it is made decides nothing of what
-is in it, so `workers` enters no key.
+is in it, so `workers` and what it is told enter no key.
 """
 
-__all__ = ["kept", "part", "prefixes", "tables", "workers"]
+__all__ = ["dask_settings", "in_worker", "kept", "part", "prefixes", "tables", "workers"]

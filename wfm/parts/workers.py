@@ -9,37 +9,21 @@ runs twice (its worker died after the commit) does no harm.
 """
 
 import contextlib
+import sys
 import tempfile
+import time
 from collections.abc import Callable, Generator, Iterator, Mapping
 from typing import Any, TypeVar
 
-from wfm.errors import InputError, MissingPackage, TryAgain, WfmError
+from wfm.errors import Cancelled, InputError, MissingPackage, TryAgain, WfmError
 from wfm.log import Progress, get_logger
+from wfm.parts.dask_settings import local_settings, variable
 
 Payload = TypeVar("Payload")
 Answer = TypeVar("Answer")
 
-WORKER_LOSSES_ALLOWED = 2
-"""How often a task may lose its worker before it is given up: a task that kills every worker it meets must not go on."""
-
 _CONNECT_SECONDS = 30
-_SETTINGS = {
-    # A worker that nears its limit is stopped and its task tried elsewhere: never written to a disk nobody asked for.
-    "distributed.worker.memory.target": False,
-    "distributed.worker.memory.spill": False,
-    "distributed.worker.memory.pause": False,
-    "distributed.worker.memory.terminate": 0.95,
-    "distributed.scheduler.allowed-failures": WORKER_LOSSES_ALLOWED,
-    "distributed.scheduler.work-stealing": False,
-    "distributed.deploy.lost-worker-timeout": "1000 days",  # nannies bring workers back: one lost twice in 15 s is not given up
-    "distributed.comm.timeouts.connect": "30s",
-    "distributed.admin.tick.limit": "30s",
-    "distributed.scheduler.http.routes": [],  # pages in clear, open to all
-    "distributed.worker.http.routes": [],
-    "distributed.nanny.pre-spawn-environ.PYTHONSAFEPATH": "1",  # `wfm.process`
-    # A worker whose last heartbeat meets a scheduler that has just gone is no error to tell of; tasks' own come as answers.
-    "distributed.nanny.pre-spawn-environ.DASK_LOGGING__DISTRIBUTED": "critical",
-}
+_RECOUNT_SECONDS = 5.0  # between looks at how many workers there are
 
 _KEYS = {
     "tls_ca_file": "distributed.comm.tls.ca-file",
@@ -60,15 +44,19 @@ def map_tasks(
     scheduler: str = "",
     progress: Progress | None = None,
     max_in_flight: int = 0,
+    stopping: Callable[[], bool] = lambda: False,
 ) -> Iterator[tuple[str, Answer]]:
     """(name, result) of every task, as they finish.
 
     ``scheduler`` is the address of a running Dask scheduler; empty runs the tasks here, in order. At most ``max_in_flight``
-    tasks are handed out at a time (0: two for each worker thread). A task whose worker dies is given to another one, at most
-    `WORKER_LOSSES_ALLOWED` times, then `TryAgain` names it. Any error of a task is raised here with the task's name, and the
-    tasks that wait are cancelled. Raises `TryAgain` when the scheduler cannot be reached.
+    tasks are handed out at a time (0: two for each worker thread). A task whose worker is lost is given to another one, as
+    often as its scheduler allows (`dask_settings`), then `TryAgain` names it. Any error of a task is raised here with its name,
+    and the tasks that wait are cancelled. Raises `TryAgain` when the scheduler cannot be reached, `Cancelled` when
+    ``stopping()`` turns true while workers are at work: what they have committed stays.
     """
-    done = _in_process(function, tasks) if not scheduler else _on_dask(function, tasks, scheduler, max_in_flight)
+    done = (
+        _in_process(function, tasks) if not scheduler else _on_dask(function, tasks, scheduler, max_in_flight, stopping)
+    )
     with contextlib.closing(done):
         for name, answer in done:
             if progress is not None:
@@ -83,7 +71,7 @@ def local_cluster(workers: int = 2, memory: str | int = "auto") -> Iterator[str]
     ``memory`` is the limit of each worker (bytes, ``"1GiB"``, or ``"auto"``: an even share). The workers end with this
     process, even when it is killed: each watches its parent. Whoever reaches a Dask scheduler runs code on it, so it speaks
     TLS with keys made for it, which are in this process's settings of Dask for as long as it lives; another process of the
-    run gets them by `keys_environment`.
+    run gets them by `keys_environment`. What a user set for Dask by its own variables holds (`dask_settings`).
     """
     if workers < 1:
         raise InputError(f"workers must be at least 1, got {workers}")
@@ -95,11 +83,13 @@ def local_cluster(workers: int = 2, memory: str | int = "auto") -> Iterator[str]
         security = Security.temporary()
     except ImportError as error:
         raise MissingPackage("cryptography", extra="curate", purpose="curation side by side") from error
+    settings = local_settings()
+    place = dask.config.get("temporary-directory", None, config=dask.config.collect())
     keys = {setting: getattr(security, field) for field, setting in _KEYS.items()}
     with (
         # Its own folder: Dask imports from its scratch folder too, and /tmp/dask-scratch-space may be another user's.
-        tempfile.TemporaryDirectory(prefix="wfm-dask-", ignore_cleanup_errors=True) as scratch,
-        dask.config.set({**_SETTINGS, **keys, "temporary-directory": scratch}),
+        tempfile.TemporaryDirectory(prefix="wfm-dask-", dir=place, ignore_cleanup_errors=True) as scratch,
+        dask.config.set({**settings, **keys, "temporary-directory": scratch}),
     ):
         cluster = LocalCluster(
             security=security,
@@ -120,6 +110,19 @@ def local_cluster(workers: int = 2, memory: str | int = "auto") -> Iterator[str]
             cluster.close(timeout=10)
 
 
+def own_memory() -> int | None:
+    """The limit of the Dask worker that this process is [bytes], at which its nanny stops it; None where there is none."""
+    if "distributed.worker" not in sys.modules:
+        return None
+    from distributed import get_worker
+
+    try:
+        limit: int | None = get_worker().memory_manager.memory_limit
+    except ValueError:  # not inside one
+        return None
+    return limit or None
+
+
 def keys_environment() -> dict[str, str]:
     """Environment by which another process of this user can reach the cluster that is up here; empty when none is.
 
@@ -128,9 +131,7 @@ def keys_environment() -> dict[str, str]:
     import dask
 
     found = {name: dask.config.get(name, None) for name in _KEYS.values()}
-    return {
-        f"DASK_{name.upper().replace('.', '__').replace('-', '_')}": value for name, value in found.items() if value
-    }
+    return {variable(name): value for name, value in found.items() if value}
 
 
 def _in_process(
@@ -145,7 +146,11 @@ def _in_process(
 
 
 def _on_dask(
-    function: Callable[[Payload], Answer], tasks: Mapping[str, Payload], scheduler: str, max_in_flight: int
+    function: Callable[[Payload], Answer],
+    tasks: Mapping[str, Payload],
+    scheduler: str,
+    max_in_flight: int,
+    stopping: Callable[[], bool],
 ) -> Generator[tuple[str, Answer], None, None]:
     import dask
     from distributed import Client, as_completed
@@ -160,7 +165,7 @@ def _on_dask(
     names: dict[Any, str] = {}
     finished = as_completed(loop=client.loop)
     try:
-        limit = max_in_flight or 2 * max(1, sum(client.nthreads().values()))
+        limit = _Limit(client, max_in_flight)
 
         def hand_out() -> None:
             for name, payload in waiting:
@@ -168,11 +173,11 @@ def _on_dask(
                 future = client.submit(function, payload, pure=False, retries=0)
                 names[future.key] = name
                 finished.add(future)
-                if len(names) >= limit:
+                if len(names) >= limit():
                     return
 
         hand_out()
-        for future in finished:
+        for future in _each(finished, stopping):
             name = names.pop(future.key)
             yield name, _answer(name, future)
             hand_out()
@@ -180,6 +185,37 @@ def _on_dask(
         finished.clear()
         with contextlib.suppress(Exception):
             client.close(timeout=5)
+
+
+def _each(finished: Any, stopping: Callable[[], bool]) -> Iterator[Any]:
+    """The futures of Dask's `as_completed`, while nobody asks to stop: a part may take longer than a stage is given to end."""
+    while True:
+        while not finished.has_ready() and not finished.is_empty():
+            if stopping():
+                raise Cancelled("asked to stop while workers were at work; what they have made is kept")
+            with finished.thread_condition:
+                finished.thread_condition.wait(timeout=0.1)
+        try:
+            future = next(finished)
+        except StopIteration:
+            return
+        yield future
+
+
+class _Limit:
+    """How many tasks may be out: as asked for, or two for each thread that there is now (workers of a cluster come late)."""
+
+    def __init__(self, client: Any, asked: int) -> None:
+        self._client, self._asked = client, asked
+        self._looked, self._found = float("-inf"), 0
+
+    def __call__(self) -> int:
+        if self._asked:
+            return self._asked
+        if time.monotonic() - self._looked > _RECOUNT_SECONDS:
+            self._found = 2 * max(1, sum(self._client.nthreads().values()))
+            self._looked = time.monotonic()
+        return self._found
 
 
 def _answer(name: str, future: Any) -> Any:
@@ -190,7 +226,11 @@ def _answer(name: str, future: Any) -> Any:
     try:
         return future.result()
     except KilledWorker as error:
-        words = f"its worker died {WORKER_LOSSES_ALLOWED + 1} times (out of memory, or a crash in a codec)"
+        words = (
+            f"lost its worker {error.allowed_failures + 1} times (evictions, spot machines, memory or crashes; the last one at "
+            f"{error.last_worker.address}). Where many are lost, give the scheduler a higher "
+            f"{variable('distributed.scheduler.allowed-failures')}: it is {error.allowed_failures}"
+        )
         raise TryAgain(f"task {name!r}: {words}") from error
     except (FutureCancelledError, CommClosedError) as error:  # before the answer was asked for, or while
         raise TryAgain(f"task {name!r}: the Dask scheduler went away") from error

@@ -1,32 +1,52 @@
 """Checkpoints: everything a killed run needs to go on as if nothing had happened.
 
-    <scratch>/checkpoint-00000300/   model.safetensors  average.safetensors  optimizer.safetensors  state.json
+    <scratch>/checkpoint-00000300/   model.safetensors  average.safetensors  optimizer.safetensors  metrics.jsonl  state.json
                                      with a second player: rival.safetensors  rival_optimizer.safetensors
 
-A checkpoint is written beside its name and renamed into place, so a folder of that name is whole; the two newest are
-kept. A checkpoint of another run (`fingerprint`) is never resumed, and is removed: it would take the place of this run's.
+A checkpoint is written beside its name on this machine and renamed into place, so a folder of that name is whole; the two
+newest are kept. Where the scratch folder is that of a key in a store, each goes to the store too, behind the training's back
+(`wfm.artifacts.uploads`), and outlives the machine. `state.json` has the sha256 of every file.
+
+Restoring takes the newest that is whole, from here or from the store (`Checkpoints.rank`): every byte is compared, every
+tensor's name and shape, and every parameter must have the optimiser's state that it had. One that is not whole is passed over
+with a warning; when none is left the run begins anew, and says what was lost. A checkpoint of another run (`fingerprint`) is
+never resumed; on this machine it is removed: it would take the place of this run's. With several ranks the first chooses, and
+only what all can read counts: with scratch folders of their own that is what lies in the store.
 """
 
-import json
+import errno
 import os
 import shutil
+import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
 
-from wfm.artifacts import schema
 from wfm.artifacts.atomic import create_folder
-from wfm.errors import DataError
+from wfm.artifacts.checkpoint_record import RECORD, CheckpointRecord, list_files, read_folder, verify
+from wfm.artifacts.checkpoints import Checkpoints, Name
+from wfm.artifacts.uploads import Uploads
+from wfm.crash_points import crash_point
+from wfm.errors import DataError, TryAgain
 from wfm.log import get_logger
+from wfm.models.convert.filling import check_entries
+from wfm.models.convert.reading import open_tensors
 from wfm.models.folder import load_exactly, load_tensors, save_tensors
+from wfm.parallel.ranks import ALONE, Ranks
+from wfm.training.config import TrainingConfig
 from wfm.training.ema import PowerEMA
 from wfm.training.optim import Optimizers
 
-SCHEMA_VERSION = 1
 KEPT = 2
+CURVE = "metrics.jsonl"
 _PREFIX = "checkpoint-"
+_log = get_logger(__name__)
+
+Scratch = Path | Checkpoints
+"""Where a training keeps what it would go on from: a folder of this machine, or the checkpoints of a key in a store."""
 
 
 @dataclass(frozen=True)
@@ -37,90 +57,306 @@ class Player:
     optimizers: Optimizers
 
 
-@dataclass
-class Checkpoint:
-    """A whole checkpoint on disk."""
+@dataclass(frozen=True)
+class Learning:
+    """Everything in a run that changes as it learns."""
 
-    path: Path
-    step: int
-    state: dict[str, Any]
+    model: Player
+    average: PowerEMA | None = None
+    rival: Player | None = None
 
-    def tensors(self, name: str) -> dict[str, Tensor]:
-        return load_tensors(self.path / f"{name}.safetensors")
+    def save(self, folder: Path) -> dict[str, list[str]]:
+        """Write every tensor. Returns the parameters without an optimiser's state, by file: those that had no gradient yet."""
+        stateless = {}
+        for stem, optimizer, player in self._players():
+            save_tensors(player.module.state_dict(), folder / f"{stem}.safetensors")
+            crash_point("half_checkpoint")
+            save_tensors(player.optimizers.tensors(), folder / f"{optimizer}.safetensors")
+            stateless[optimizer] = player.optimizers.stateless()
+        if self.average is not None:
+            save_tensors(self.average.state_dict(), folder / "average.safetensors")
+        return stateless
 
+    def check(self, folder: Path, stateless: dict[str, list[str]]) -> None:
+        """Raise DataError unless `load` would find exactly the tensors that it needs. Reads headers only."""
+        for stem, optimizer, player in self._players():
+            _check(folder, stem, player.module.state_dict())
+            if optimizer not in stateless:
+                raise DataError(f"{folder}: it does not say which parameters of {optimizer} have no state")
+            _check(folder, optimizer, player.optimizers.wanted(set(stateless[optimizer])))
+        if self.average is not None:
+            _check(folder, "average", self.average.state_dict())
 
-def save_checkpoint(
-    scratch: Path,
-    step: int,
-    module: nn.Module,
-    optimizers: Optimizers,
-    average: PowerEMA | None,
-    *,
-    data: dict[str, Any],
-    fingerprint: str,
-    rival: Player | None = None,
-) -> None:
-    """Write the state after `step` steps, then drop all but the newest."""
-    final = scratch / f"{_PREFIX}{step:08d}"
-    if final.exists():
-        return
-    temporary = scratch / f".{final.name}.{os.getpid()}"
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
-    save_tensors(module.state_dict(), temporary / "model.safetensors")
-    save_tensors(optimizers.tensors(), temporary / "optimizer.safetensors")
-    if average is not None:
-        save_tensors(average.state_dict(), temporary / "average.safetensors")
-    if rival is not None:
-        save_tensors(rival.module.state_dict(), temporary / "rival.safetensors")
-        save_tensors(rival.optimizers.tensors(), temporary / "rival_optimizer.safetensors")
-    state = {"schema_version": SCHEMA_VERSION, "step": step, "data": data, "fingerprint": fingerprint}
-    (temporary / "state.json").write_text(json.dumps(state, sort_keys=True))
-    for file in temporary.iterdir():
-        with file.open("rb") as handle:
-            os.fsync(handle.fileno())
-    create_folder(temporary, final)
-    for old in _folders(scratch)[:-KEPT]:
-        shutil.rmtree(old, ignore_errors=True)
+    def load(self, folder: Path) -> None:
+        """Put the tensors of a checkpoint that was checked back in place, all of them."""
+        for stem, optimizer, player in self._players():
+            load_exactly(player.module, _tensors(folder, stem), str(folder))
+            player.optimizers.restore(_tensors(folder, optimizer))
+        if self.average is not None:
+            self.average.load_state_dict(_tensors(folder, "average"))
+
+    def _players(self) -> Iterator[tuple[str, str, Player]]:
+        yield "model", "optimizer", self.model
+        if self.rival is not None:
+            yield "rival", "rival_optimizer", self.rival
 
 
-def newest_checkpoint(scratch: Path, fingerprint: str) -> Checkpoint | None:
-    """The newest checkpoint of this very run, or None. Leftovers of writes that were cut short, and checkpoints of other
-    runs, are removed."""
-    for leftover in scratch.glob(f".{_PREFIX}*"):
-        shutil.rmtree(leftover, ignore_errors=True)
-    newest: Checkpoint | None = None
-    for path in _folders(scratch):
+@dataclass(frozen=True)
+class _Found:
+    """A checkpoint that may be resumed: on this machine, or (with a `name`) in the store."""
+
+    record: CheckpointRecord
+    name: Name | None = None
+
+
+class Keeper:
+    """Keeps the checkpoints of one run. All ranks `resume`, once; the first alone keeps: `keep` now and then, `drain` before
+    the end."""
+
+    def __init__(
+        self,
+        scratch: Scratch,
+        learning: Learning,
+        fingerprint: str,
+        config: TrainingConfig,
+        ranks: Ranks = ALONE,
+    ) -> None:
+        self._store = scratch if isinstance(scratch, Checkpoints) else None
+        self.folder: Path = scratch.scratch if isinstance(scratch, Checkpoints) else scratch
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.curve = self.folder / CURVE
+        self._learning = learning
+        self._fingerprint = fingerprint
+        self._config = config
+        self._ranks = ranks
+        self._uploads = Uploads(self._store) if self._store is not None and ranks.leads else None
+        self._offered = -float("inf")
+        self._passed: list[int] = []
+
+    # -- going on
+
+    def resume(self) -> CheckpointRecord | None:
+        """Put the newest whole checkpoint of this run back in place, curves included. None: there is none, nothing was touched.
+
+        Raises TryAgain when the store does not answer, or where there is none and a rank cannot read what another can;
+        RanksDiffer for ranks of different runs.
+        """
+        self._ranks.require_equal(self._fingerprint, "the fingerprint of data, model and config")
+        candidates = iter(self._found() if self._ranks.leads else ())
+        while (proposed := self._proposed(candidates)) is not None:
+            found, folder = proposed
+            if self._ranks.all(folder is not None, "checkpoint") and folder is not None:
+                self._go_on(found, folder)
+                return found.record
+            self._require_store(found.record.step)
+        if self._ranks.leads:
+            self._clear_above(-1)
+        if self._passed:
+            _log.warning(
+                "no whole checkpoint is left: the training begins anew, and up to %d steps are made again",
+                max(self._passed),
+            )
+        return None
+
+    def _require_store(self, step: int) -> None:
+        """One that some ranks cannot read is passed over where there may be another in the store, which all can."""
+        if self._store is None:
+            raise TryAgain(f"rank 0 goes on from step {step}, and another rank cannot read that checkpoint")
+        if self._ranks.leads:
+            self._pass_over(step, DataError("it is not in the store, and another rank cannot read it here"))
+
+    def _proposed(self, candidates: Iterator[_Found]) -> tuple[_Found, Path | None] | None:
+        """The first rank's next candidate that it finds whole, and where this rank has it, if it has."""
+        mine = next(((found, folder) for found in candidates if (folder := self._whole(found)) is not None), None)
+        if self._ranks.size == 1:
+            return mine
+        told = None if mine is None else [mine[0].record.to_bytes().decode(), mine[0].name and list(mine[0].name)]
+        told = self._ranks.broadcast(told, "checkpoint")
+        if self._ranks.leads or told is None:
+            return mine
+        found = _Found(CheckpointRecord.from_bytes(told[0].encode(), "what rank 0 says"), told[1] and Name(*told[1]))
+        return found, self._whole(found)
+
+    def _whole(self, found: _Found) -> Path | None:
+        """The folder of this machine that holds a checkpoint, checked; None, with a warning, when it is not whole."""
         try:
-            state = schema.decode((path / "state.json").read_bytes(), str(path / "state.json"), SCHEMA_VERSION)
-        except DataError as error:  # the one before it goes on; this one would stand in the way of the next of its step
-            get_logger(__name__).warning("%s: this checkpoint is removed", error)
-            shutil.rmtree(path)
-            continue
-        if state.get("fingerprint") == fingerprint and isinstance(state.get("step"), int):
-            newest = Checkpoint(path, state["step"], state)
+            folder = self._fetched(found)
+            self._learning.check(folder, found.record.state["stateless"])
+        except (DataError, OSError) as error:
+            if not _is_damage(error):
+                raise
+            self._pass_over(found.record.step, error)
+            return None
+        return folder
+
+    def _go_on(self, found: _Found, folder: Path) -> None:
+        again = max(self._passed, default=0) - found.record.step
+        if self._passed:
+            _log.warning(
+                "the checkpoint of step %d is whole: %d steps are made again", found.record.step, max(again, 0)
+            )
+        self._learning.load(folder)
+        if not self._ranks.leads:
+            return
+        self._clear_above(found.record.step)
+        if (folder / CURVE).exists():
+            shutil.copyfile(folder / CURVE, self.curve)
+        if self._store is None or self._uploads is None:
+            return
+        if found.name is None:
+            self._uploads.offer(folder, found.record)
         else:
-            get_logger(__name__).warning("%s is a checkpoint of another run: removed", path)
-            shutil.rmtree(path)
-    return newest
+            self._store.vouch(found.name)
+            self._uploads.safe = found.record.step
+
+    def _pass_over(self, step: int, error: Exception) -> None:
+        _log.warning("the checkpoint of step %d is passed over: %s", step, error)
+        self._passed.append(step)
+
+    def _clear_above(self, step: int) -> None:
+        """Damaged ones, and those of a holder that does not count any more: they would pass for this one's."""
+        for path in self._folders():
+            if _step_of(path) > step:
+                shutil.rmtree(path)
+
+    def _found(self) -> list[_Found]:
+        """What there is of this run, that which counts most first. What is here and in the store counts as the store's."""
+        for leftover in self.folder.glob(f".{_PREFIX}*"):
+            shutil.rmtree(leftover, ignore_errors=True)
+        here = list(self._here())
+        if self._store is None:
+            return sorted(here, key=lambda each: each.record.step, reverse=True)
+        there = []
+        for name in self._store.committed():
+            try:
+                record = self._store.record(name)
+            except DataError as error:
+                self._pass_over(name.step, error)
+                continue
+            if record.fingerprint == self._fingerprint:
+                there.append(_Found(record, name))
+            else:
+                _log.warning("checkpoint %s in the store is of another run: it is left alone", name)
+        sent = {(each.record.step, each.record.files) for each in there}
+        found = there + [each for each in here if (each.record.step, each.record.files) not in sent]
+        rank = self._store.rank
+        return sorted(found, key=lambda each: rank(each.record), reverse=True)
+
+    def _here(self) -> Iterator[_Found]:
+        for path in self._folders():
+            try:
+                record = read_folder(path)
+                if record.step != _step_of(path):
+                    raise DataError(f"{path} is a checkpoint of step {record.step} under another name")
+            except DataError as error:  # the one before it goes on; this would stand in the way of the next of its step
+                self._pass_over(_step_of(path), error)
+                shutil.rmtree(path)
+                continue
+            if record.fingerprint == self._fingerprint:
+                yield _Found(record)
+            else:
+                _log.warning("%s is a checkpoint of another run: removed", path)
+                shutil.rmtree(path)
+
+    def _fetched(self, found: _Found) -> Path:
+        """The folder of this machine that holds a checkpoint, checked byte by byte."""
+        final = self._place(found.record.step)
+        if found.name is None:
+            verify(final, found.record)
+            return final
+        assert self._store is not None  # or it would have no name
+        try:
+            verify(final, found.record)  # it came from here
+            return final
+        except DataError:
+            pass
+        temporary = self._temporary(final)
+        try:
+            self._store.fetch(found.name, found.record, temporary)
+            shutil.rmtree(final, ignore_errors=True)
+            if not create_folder(temporary, final):  # another rank of this machine was first
+                verify(final, found.record)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+        return final
+
+    # -- keeping
+
+    def keep(self, step: int, data: dict[str, Any], *, last: bool = False) -> None:
+        """Write the state after `step` steps on this machine and offer it to the store (`last`: whatever the interval is)."""
+        final = self._place(step)
+        if not final.exists():
+            self._write(final, step, data)
+        config, now = self._config, time.monotonic()
+        if self._uploads is not None and (last or now - self._offered >= config.checkpoint_store_seconds):
+            self._offered = now
+            self._uploads.offer(final, read_folder(final))
+        using = self._uploads.using() if self._uploads is not None else set()
+        for old in self._folders()[:-KEPT]:
+            if old not in using:
+                shutil.rmtree(old, ignore_errors=True)
+
+    def _write(self, final: Path, step: int, data: dict[str, Any]) -> None:
+        temporary = self._temporary(final)
+        stateless = self._learning.save(temporary)
+        if self.curve.exists():
+            shutil.copyfile(self.curve, temporary / CURVE)
+        record = CheckpointRecord(
+            step,
+            self._fingerprint,
+            list_files(temporary),
+            {"data": data, "stateless": stateless},
+            fence=0 if self._store is None else self._store.fence,
+            key="" if self._store is None else self._store.key,
+        )
+        with open(temporary / RECORD, "wb") as file:
+            file.write(record.to_bytes())
+            file.flush()
+            os.fsync(file.fileno())
+        crash_point("checkpoint_unnamed")
+        create_folder(temporary, final)
+        crash_point("checkpoint_named")
+
+    def drain(self) -> str:
+        """Wait for the store, at most `checkpoint_drain_seconds`; says which step is safe there, empty without a store."""
+        if self._uploads is None:
+            return ""
+        done = self._uploads.drain(self._config.checkpoint_drain_seconds)
+        safe = "none" if self._uploads.safe is None else f"that of step {self._uploads.safe}"
+        if done:
+            return f"; the newest checkpoint in the store is {safe}"
+        why = self._uploads.lost or f"the upload took more than {self._config.checkpoint_drain_seconds:g} s"
+        return f"; the newest checkpoint in the store is {safe} ({why})"
+
+    def _place(self, step: int) -> Path:
+        return self.folder / f"{_PREFIX}{step:08d}"
+
+    def _temporary(self, final: Path) -> Path:
+        temporary = final.with_name(f".{final.name}.{os.getpid()}")
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir(parents=True)
+        return temporary
+
+    def _folders(self) -> list[Path]:
+        return sorted(
+            path for path in self.folder.glob(f"{_PREFIX}*") if path.is_dir() and path.name[len(_PREFIX) :].isdigit()
+        )
 
 
-def restore(
-    checkpoint: Checkpoint,
-    module: nn.Module,
-    optimizers: Optimizers,
-    average: PowerEMA | None,
-    rival: Player | None = None,
-) -> None:
-    """Put a checkpoint's tensors back in place, all of them."""
-    load_exactly(module, checkpoint.tensors("model"), str(checkpoint.path))
-    optimizers.restore(checkpoint.tensors("optimizer"))
-    if average is not None:
-        average.load_state_dict(checkpoint.tensors("average"))
-    if rival is not None:
-        load_exactly(rival.module, checkpoint.tensors("rival"), str(checkpoint.path))
-        rival.optimizers.restore(checkpoint.tensors("rival_optimizer"))
+def _step_of(folder: Path) -> int:
+    return int(folder.name[len(_PREFIX) :])
 
 
-def _folders(scratch: Path) -> list[Path]:
-    return sorted(path for path in scratch.glob(f"{_PREFIX}*") if (path / "state.json").exists())
+def _is_damage(error: Exception) -> bool:
+    """Whether a checkpoint itself is at fault, and no trouble that passes."""
+    gone = isinstance(error, FileNotFoundError | NotADirectoryError)
+    return isinstance(error, DataError) or gone or (isinstance(error, OSError) and error.errno == errno.EIO)
+
+
+def _check(folder: Path, stem: str, wanted: dict[str, Tensor]) -> None:
+    with open_tensors(folder / f"{stem}.safetensors") as file:
+        check_entries(wanted, file.entries, str(file.path))
+
+
+def _tensors(folder: Path, stem: str) -> dict[str, Tensor]:
+    return load_tensors(folder / f"{stem}.safetensors")

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, Self
 import pydantic
 
 from wfm.conditions.condition import CONDITIONS
-from wfm.config import AtLeastZero, Config, Count, Decay, Natural, Seed, Share, added, how
+from wfm.config import AboveZero, AtLeastZero, Config, Count, Decay, Natural, Seed, Share, added, how
 from wfm.errors import ConfigError
 from wfm.models.family import FAMILIES, Family, FamilyConfig
 from wfm.models.parallel_config import ParallelConfig
@@ -58,8 +58,16 @@ class TrainingConfig(Config):
     "Steps between checkpoints."
     checkpoint_seconds: AtLeastZero = how(60.0)
     "Seconds after which a checkpoint is written at the next step even so."
+    checkpoint_store_seconds: AtLeastZero = how(0.0)
+    """Least seconds between checkpoints that go to the store, where they outlive the machine; 0: each, as fast as the store
+    takes them. The last one before a stop always goes."""
+    checkpoint_drain_seconds: AtLeastZero = how(15.0)
+    "Longest wait for the store at a stop and at the end: shorter than the grace between SIGTERM and SIGKILL."
     threads: Natural = how(0)
     "CPU threads of torch; 0: as torch chooses."
+    stall_seconds: AboveZero = how(600.0)
+    """Seconds without a step, a validation or a save after which a run counts as hanging; its first step may take three times
+    as long."""
 
     @pydantic.model_validator(mode="after")
     def _sane(self) -> Self:

@@ -23,6 +23,8 @@ from wfm.models.parallelize import parallelize
 from wfm.models.seeding import seed_everything
 from wfm.models.slots import Geometry
 from wfm.models.video_tokenizer import TokenizerCard, VideoTokenizer
+from wfm.parallel.ranks import ALONE, Ranks
+from wfm.training.checkpoint import Scratch
 from wfm.training.config import WorldTrainingConfig
 from wfm.training.encoded import Encoded, read_encoded
 from wfm.training.external_files import external_files
@@ -42,12 +44,13 @@ def fit_world_model(
     signals: "Artifact | None" = None,
     text: "Artifact | None" = None,
     out: Path,
-    scratch: Path,
+    scratch: Scratch,
     stopping: Callable[[], bool] = lambda: False,
     mixture: Mixture | None = None,
+    ranks: Ranks = ALONE,
 ) -> dict[str, Any]:
     """Train on the train split of `latents`, with the `signals` and the `text` of the same samples, drawn by `mixture`; watch
-    the val split. Writes `out/model/` and `out/metrics.jsonl`."""
+    the val split. Rank 0 writes `out/model/` and `out/metrics.jsonl`."""
     if config.training.threads:
         torch.set_num_threads(config.training.threads)
     own = FAMILIES.load(config.family).own
@@ -68,20 +71,22 @@ def fit_world_model(
         validate=validation(objective, tokenizer, data.val, config),
         run={"config": config.what(), "files": external_files(config), **note},
         description=config.family,
+        ranks=ranks,
     )
-    save_model(
-        model,
-        card,
-        out / "model",
-        action_spec=data.action_spec,
-        extra={
-            "validation": result.final,
-            "extrapolate_from": data.extrapolate_from,
-            **({"text": data.text} if data.text else {}),
-            **({"action_range": data.action_spec.range_of(seen.numpy())} if seen is not None else {}),
-        },
-    )
-    shutil.copyfile(scratch / "metrics.jsonl", out / "metrics.jsonl")
+    if ranks.leads:
+        save_model(
+            model,
+            card,
+            out / "model",
+            action_spec=data.action_spec,
+            extra={
+                "validation": result.final,
+                "extrapolate_from": data.extrapolate_from,
+                **({"text": data.text} if data.text else {}),
+                **({"action_range": data.action_spec.range_of(seen.numpy())} if seen is not None else {}),
+            },
+        )
+        shutil.copyfile(result.curve, out / "metrics.jsonl")
     return {
         "samples": len(data.train),
         "parameters": count_parameters(model),

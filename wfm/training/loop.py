@@ -4,6 +4,9 @@ A run is a pure function of its configuration, its data and the network's initia
 from counters and hashes, the budget is in steps. Killed at any moment and started again on the same scratch folder
 it ends with the same weights, bit for bit, on the same machine and number of threads.
 
+A run may have several ranks (`wfm.parallel.ranks`), which see the same batches together as one process alone; a checkpoint is
+of the run, whatever number of ranks wrote it or goes on from it.
+
 An adversarial run has a second player, the `Rival`: it takes its step right after the model's, on what the model has just
 made, and is part of every checkpoint.
 """
@@ -12,7 +15,8 @@ import hashlib
 import json
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -20,20 +24,26 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
+from wfm.crash_points import crash_point
 from wfm.data.loader import Loader
 from wfm.errors import Cancelled, WfmError
 from wfm.log import get_logger, progress
 from wfm.models.fast_cpu import fast_cpu
-from wfm.training.checkpoint import Player, newest_checkpoint, restore, save_checkpoint
+from wfm.parallel.ranks import ALONE, Ranks
+from wfm.pulse import beat, expecting
+from wfm.training.checkpoint import Keeper, Learning, Player, Scratch
 from wfm.training.config import TrainingConfig
 from wfm.training.ema import PowerEMA
-from wfm.training.metrics import Curve
+from wfm.training.metrics import Curve, mean_of_ranks
 from wfm.training.objective import Objective, Rival
 from wfm.training.optim import Optimizers
 from wfm.training.schedule import rate
 
 ModuleT = TypeVar("ModuleT", bound=nn.Module)
 Validate = Callable[[Any], dict[str, float]]
+
+FIRST_STEP = 3
+"""The first step may take so many times as long as any other: it compiles, and fills caches."""
 
 
 class TrainingDiverged(WfmError):
@@ -49,6 +59,8 @@ class TrainingResult:
     seconds: float
     "Wall time of this attempt [s]."
     samples_per_second: float
+    curve: Path
+    "Its curves: JSON lines, written by rank 0."
     final: dict[str, float] = field(default_factory=dict)
     "The last validation."
 
@@ -59,99 +71,146 @@ def train(
     data: Loader,
     config: TrainingConfig,
     *,
-    scratch: Path,
+    scratch: Scratch,
     stopping: Callable[[], bool] = lambda: False,
     validate: Validate | None = None,
     rival: Rival | None = None,
     run: Mapping[str, Any] | None = None,
     description: str = "training",
+    ranks: Ranks = ALONE,
 ) -> TrainingResult:
-    """Train `model` in place for `config.steps` steps; it ends with the averaged weights. Curves go to
-    scratch/metrics.jsonl. On a CPU it is `fast_cpu` from here on.
+    """Train `model` in place for `config.steps` steps; it ends with the averaged weights. `scratch`: where it
+    keeps what it would go on from (`wfm.training.checkpoint`). On a CPU it is `fast_cpu` from here on.
 
     `validate(model)` is called with the averaged weights in evaluation mode. `run`: whatever else decides the result (the
     loss, files it reads), as JSON values: a checkpoint of a run that differs in it is not resumed. Raises Cancelled
     (after writing a checkpoint) when `stopping()` turns true, TrainingDiverged for a loss or gradient that is not finite.
+
+    Each of `ranks` calls this with the same model and data and takes its share of every batch; all of them end alike,
+    whichever was asked to stop or failed. Rank 0 alone writes. All validate: as quick as one of them would be, and none waits.
     """
-    scratch.mkdir(parents=True, exist_ok=True)
     if config.threads:
         torch.set_num_threads(config.threads)
     fast_cpu(model)
-    optimizers = Optimizers(model, config)
-    average = PowerEMA(model, config.ema_share) if config.ema_share else None
-    second = None if rival is None else Player(rival.module, Optimizers(rival.module, rival.config))
-    fingerprint = fingerprint_of(model, config, data, rival, run)
-    found = newest_checkpoint(scratch, fingerprint)
-    first = 0
-    if found is not None:
-        restore(found, model, optimizers, average, second)
-        data.restore(found.state["data"])
-        first = found.step
-        get_logger(__name__).info("%s: resumed at step %d of %d", description, first, config.steps)
-    curve = Curve(scratch / "metrics.jsonl", keep_until=first)
+    data.share_with(ranks.rank, ranks.size)
+    modules = [model] if rival is None else [model, rival.module]
+    with ranks.telling():
+        for module in modules:
+            ranks.begin_alike(module)
+        optimizers = Optimizers(model, config)
+        average = PowerEMA(model, config.ema_share) if config.ema_share else None
+        second = None if rival is None else Player(rival.module, Optimizers(rival.module, rival.config))
+        fingerprint = fingerprint_of(model, config, data, rival, run)
+        keeper = Keeper(scratch, Learning(Player(model, optimizers), average, second), fingerprint, config, ranks)
+        found = keeper.resume()
+        first = 0
+        if found is not None:
+            data.restore(found.state["data"])
+            first = found.step
+            get_logger(__name__).info("%s: resumed at step %d of %d", description, first, config.steps)
+        curve = Curve(keeper.curve, keep_until=first) if ranks.leads else None
+        beat("load")
 
-    def keep(step: int) -> None:
-        save_checkpoint(
-            scratch, step, model, optimizers, average, data=data.state(), fingerprint=fingerprint, rival=second
-        )
+        def keep(step: int, *, last: bool = False) -> None:
+            ranks.require_alike(*modules, label=f"{description}, step {step}")
+            if ranks.leads:
+                crash_point("before_checkpoint")
+                keeper.keep(step, data.state(), last=last)
+                crash_point("after_checkpoint")
+            beat("save")
 
-    model.train()
-    began = saved = time.monotonic()
-    final: dict[str, float] = {}
-    with progress(config.steps, description, "steps", before=first) as shown:
-        for step in range(first, config.steps):
-            if stopping():
-                keep(step)
-                raise Cancelled(f"{description}: asked to stop; step {step} of {config.steps} is kept")
-            loss, values = objective.loss(model, data.next(), step)
-            loss.backward()
-            norm = _clip(model, config.gradient_clip)
-            number = float(loss.detach())
-            _require_finite(number, norm, description, step, config)
-            factor = rate(step, config)
-            optimizers.step(factor)
-            if rival is not None and second is not None:
-                values = {**values, **_rival_step(rival, second.optimizers, factor, description, step)}
-            done = step + 1
-            if average is not None:
-                average.update(model, done)
-            if done % config.log_every == 0 or done == config.steps:
-                point = {
-                    "loss": number,
-                    "learning_rate": config.learning_rate * factor,
-                    "gradient_norm": norm,
-                    **values,
-                }
-                curve.add(done, point)
-            last = done == config.steps
-            if validate is not None and (last or (config.validate_every and done % config.validate_every == 0)):
-                final = _validated(model, average, validate)
-                curve.add(done, {f"validation_{name}": value for name, value in final.items()})
-            if last or done % config.checkpoint_every == 0 or time.monotonic() - saved > config.checkpoint_seconds:
-                keep(done)
-                saved = time.monotonic()
-            shown.advance(1, note=f"loss {number:.4f}")
-    if average is not None:
-        average.swap(model)
-    model.eval()
-    if validate is not None and not final:  # killed between the last step and the end
-        with torch.no_grad():
-            final = validate(model)
+        model.train()
+        began = saved = time.monotonic()
+        final: dict[str, float] = {}
+        limit = config.stall_seconds
+        with _shown(config.steps, description, first, ranks) as advance, expecting("training", limit):
+            for step in range(first, config.steps):
+                overdue = time.monotonic() - saved > config.checkpoint_seconds
+                stop, overdue = ranks.any_of(stopping(), overdue, label="stop or save")
+                if stop:
+                    keep(step, last=True)
+                    safe = ranks.broadcast(keeper.drain(), "drain")
+                    raise Cancelled(f"{description}: asked to stop; step {step} of {config.steps} is kept{safe}")
+                with expecting("step", limit if step > first else FIRST_STEP * limit):
+                    batch = data.next()
+                    ranks.share = data.share
+                    loss, values = objective.loss(model, batch, step)
+                    loss.backward()
+                    number = ranks.average(model, loss)
+                    norm = _clip(model, config.gradient_clip)
+                    _require_finite(number, norm, description, step, config)
+                    factor = rate(step, config)
+                    optimizers.step(factor)
+                    if rival is not None and second is not None:
+                        values = {**values, **_rival_step(rival, second.optimizers, factor, description, step, ranks)}
+                    done = step + 1
+                    if average is not None:
+                        average.update(model, done)
+                beat("step")
+                crash_point("after_step")
+                if done % config.log_every == 0 or done == config.steps:
+                    point = {
+                        "loss": number,
+                        "learning_rate": config.learning_rate * factor,
+                        "gradient_norm": norm,
+                        **mean_of_ranks(values, ranks),
+                    }
+                    if curve is not None:
+                        curve.add(done, point)
+                last = done == config.steps
+                if validate is not None and (last or (config.validate_every and done % config.validate_every == 0)):
+                    with expecting("validation", limit):
+                        final = ranks.broadcast(_validated(model, average, validate), "validation")
+                    beat("validation")
+                    if curve is not None:
+                        curve.add(done, {f"validation_{name}": value for name, value in final.items()})
+                if last or done % config.checkpoint_every == 0 or overdue:
+                    with expecting("save", limit):
+                        keep(done, last=last)
+                    saved = time.monotonic()
+                advance(f"loss {number:.4f}")
+        keeper.drain()
+        if average is not None:
+            average.swap(model)
+        model.eval()
+        if validate is not None and not final:  # killed between the last step and the end
+            with torch.no_grad():
+                final = ranks.broadcast(validate(model), "validation")
+        crash_point("before_end")
+        ranks.barrier("end")
     seconds = time.monotonic() - began
     return TrainingResult(
-        config.steps, first, seconds, (config.steps - first) * config.batch_size / max(seconds, 1e-9), final
+        config.steps,
+        first,
+        seconds,
+        (config.steps - first) * config.batch_size / max(seconds, 1e-9),
+        keeper.curve,
+        final,
     )
 
 
-def _rival_step(rival: Rival, optimizers: Optimizers, factor: float, description: str, step: int) -> dict[str, float]:
+@contextmanager
+def _shown(steps: int, description: str, first: int, ranks: Ranks) -> Iterator[Callable[[str], None]]:
+    """Progress, by rank 0: call with a note after each step."""
+    if not ranks.leads:
+        yield lambda note: None
+        return
+    with progress(steps, description, "steps", before=first) as bar:
+        yield lambda note: bar.advance(1, note=note)
+
+
+def _rival_step(
+    rival: Rival, optimizers: Optimizers, factor: float, description: str, step: int, ranks: Ranks
+) -> dict[str, float]:
     """The second player's step, and what it has to say; nothing as long as it does not learn."""
     given = rival.loss(step)
     if given is None:
         return {}
     loss, values = given
     loss.backward()
+    number = ranks.average(rival.module, loss)
     norm = _clip(rival.module, rival.config.gradient_clip)
-    _require_finite(float(loss.detach()), norm, f"{description} (second player)", step, rival.config)
+    _require_finite(number, norm, f"{description} (second player)", step, rival.config)
     optimizers.step(factor)
     return values
 

@@ -16,6 +16,10 @@ class Objective(Protocol):
     W]`; `actions` `[B, T, A]` normalised when there are any; `seeds` int64 `[B]`, one hash of (run seed, sample id,
     epoch) per sample. Whatever is random in a loss is drawn from `seeds` and nothing else, so that a batch gives the
     same loss on any rank and after any kill.
+
+    The loss is the mean over the batch of what each sample gives, all alike: ranks weigh theirs by how many samples they have.
+    What is not (a mean over as many tokens as happen to count, a norm of the whole batch) takes its statistic from all ranks,
+    by `Ranks.mean` or `Ranks.norm` (`wfm.parallel.ranks`).
     """
 
     def loss(self, model: Any, batch: Mapping[str, Tensor], step: int) -> tuple[Tensor, dict[str, float]]:

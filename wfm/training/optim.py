@@ -100,6 +100,22 @@ class Optimizers:
                 for key, value in state.items():
                     yield self.names[parameter], key, value
 
+    def stateless(self) -> list[str]:
+        """Parameters without state: none has had a gradient yet."""
+        return sorted(set(self.names.values()) - {name for name, _, _ in self._states()})
+
+    def wanted(self, stateless: set[str]) -> dict[str, Tensor]:
+        """What `tensors` gives when every parameter but these has its state: tensors of the same names, shapes and dtypes."""
+        number = torch.zeros((), dtype=torch.float32)
+        return {
+            f"{self.names[parameter]}/{key}": number if key == "step" else parameter
+            for optimizer, _ in self.members
+            for group in optimizer.param_groups
+            for parameter in group["params"]
+            for key in (("momentum",) if isinstance(optimizer, Muon) else ("exp_avg", "exp_avg_sq", "step"))
+            if self.names[parameter] not in stateless
+        }
+
     def restore(self, tensors: dict[str, Tensor]) -> None:
         """The inverse of `tensors`. Raises KeyError for state of a parameter that is not here."""
         by_name: dict[str, dict[str, Tensor]] = {}

@@ -12,7 +12,9 @@ import pytest
 from wfm_fakes.workshop import Workshop
 
 from pipelines.runs.state import NodeState, RunState, StateWriter, read_state
+from pipelines.start_run import Request, create_run
 from wfm.artifacts import Store
+from wfm.artifacts.attempt_log import LogPieces
 
 ROOT = Path(__file__).parents[3]
 Cli = Callable[..., tuple[int, str, str]]
@@ -21,17 +23,17 @@ Cli = Callable[..., tuple[int, str, str]]
 @pytest.mark.parametrize(
     ("words", "code", "expected"),
     [
-        (["status"], 64, "no runs yet"),
+        (["status"], 78, "no runs yet"),
         (["runs"], 0, "no runs yet"),
-        (["run", "nope"], 64, "Choices: world_model, curate, decoder"),
-        (["run", "world_model", "--profile", "nope"], 64, "unknown profile 'nope'"),
-        (["run", "world_model", "--engine", "nope"], 64, "unknown engine 'nope'. Choices: prefect, local"),
-        (["bogus"], 64, "bogus"),
-        (["run"], 64, "Missing argument"),
-        (["artifacts", "show", "model/none"], 64, "model/none"),
-        (["artifacts", "verify"], 64, "--all"),
-        (["logs", "20200101", "x"], 64, "20200101"),
-        (["--store"], 64, "--store"),
+        (["run", "nope"], 78, "Choices: world_model, curate, decoder"),
+        (["run", "world_model", "--profile", "nope"], 78, "unknown profile 'nope'"),
+        (["run", "world_model", "--engine", "nope"], 78, "unknown engine 'nope'. Choices: prefect, local"),
+        (["bogus"], 78, "bogus"),
+        (["run"], 78, "Missing argument"),
+        (["artifacts", "show", "model/none"], 78, "model/none"),
+        (["artifacts", "verify"], 78, "--all"),
+        (["logs", "20200101", "x"], 78, "20200101"),
+        (["--store"], 78, "--store"),
     ],
 )
 def test_wrong_input_is_one_message(cli: Cli, words: list[str], code: int, expected: str) -> None:
@@ -74,8 +76,28 @@ def test_doctor_names_the_extra_for_what_is_missing(cli: Cli, monkeypatch: pytes
     absent = doctor.Package("no-such-package", "no_such_package", "train", "a test", needed=True)
     monkeypatch.setattr(doctor, "PACKAGES", (absent,))
     code, out, _ = cli("doctor")
-    assert code == 64
+    assert code == 78
     assert "wfm[train]" in out
+
+
+def test_doctor_tells_what_is_other_in_a_pod(monkeypatch: pytest.MonkeyPatch) -> None:
+    from pipelines.commands import doctor
+
+    for name in ("WFM_CACHE", "WFM_STORE_OPTIONS"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", str(Path.cwd()))
+    monkeypatch.setattr(doctor, "_LEAST_SHARED_BYTES", 0)
+    assert [row[:2] for row in doctor._pod()] == [("✔", "shared memory")]
+    monkeypatch.setattr(doctor, "_LEAST_SHARED_BYTES", 1 << 60)
+    monkeypatch.setenv("HOME", "/dev/null/x")
+    monkeypatch.setenv("WFM_STORE_OPTIONS", '{"key": "k", "secret": "hush"}')
+    rows = doctor._pod()
+    assert [row[:2] for row in rows] == [("!", "shared memory"), ("!", "HOME"), ("!", "keys of the store")]
+    words = " ".join(" ".join(row) for row in rows)
+    assert "emptyDir of medium Memory" in words
+    assert "set WFM_CACHE" in words
+    assert "key, secret: leave them to a profile" in words
+    assert "hush" not in words
 
 
 def test_doctor_knows_the_versions_that_break_the_engine(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -96,8 +118,7 @@ def test_status_runs_and_logs_of_a_run_that_failed(cli: Cli, workshop: Workshop)
     bad = NodeState(stage="bad", state="failed", outcome="bug", reason="it [broke]", attempts=1, started=1.0, ended=3.5)
     state = a_run(store, bad=bad, good=NodeState(stage="good", state="done", key="1" * 64, started=1.0, ended=2.0))
     run = store.runs.open(state.run_id)
-    number = run.append_attempt("bad")
-    run.log_path("bad", number).write_text("what the stage said\n")
+    run.write_log("bad", run.append_attempt("bad"), "what the stage said\n")
     with StateWriter(run, state, lambda: None):
         state.state = "failed"
     code, out, _ = cli("status", run.id[:14])
@@ -107,14 +128,14 @@ def test_status_runs_and_logs_of_a_run_that_failed(cli: Cli, workshop: Workshop)
     assert f"wfm logs {run.id} bad" in out
     assert cli("logs", "last", "bad")[1] == "what the stage said\n"
     code, _, err = cli("logs", "last", "good")
-    assert (code, "no log" in err) == (64, True)
+    assert (code, "no log" in err) == (78, True)
     code, _, err = cli("logs", "last", "spilt")
-    assert (code, "Choices: bad, good" in err) == (64, True)
+    assert (code, "Choices: bad, good" in err) == (78, True)
     code, out, _ = cli("runs")
     assert run.id in out
     assert "failed" in out
     code, _, err = cli("cancel", run.id)
-    assert (code, "is failed" in err) == (64, True)
+    assert (code, "is failed" in err) == (78, True)
 
 
 def test_status_of_a_run_that_was_killed(cli: Cli, workshop: Workshop) -> None:
@@ -148,14 +169,15 @@ def test_a_run_that_never_began(cli: Cli, workshop: Workshop) -> None:
 def test_logs_follow_until_the_stage_ends(cli: Cli, workshop: Workshop) -> None:
     state = a_run(workshop.store, one=NodeState(stage="one", state="running", started=time.time()))
     run = workshop.store.runs.open(state.run_id)
-    log = run.log_path("one", run.append_attempt("one"))
-    log.write_text("first\n")
+    log, number = LogPieces(), run.append_attempt("one")
+    log.add(b"first\n")
+    run.ship_log("one", number, log)
     with StateWriter(run, state, lambda: None) as states:
 
         def work() -> None:
             time.sleep(0.7)
-            with log.open("a") as file:
-                file.write("second\n")
+            log.add(b"second\n")
+            run.ship_log("one", number, log)
             with states.change("one") as node:
                 node.state, node.ended = "done", time.time()
 
@@ -185,6 +207,7 @@ def test_artifacts_from_the_cradle_to_the_grave(cli: Cli, workshop: Workshop, tm
     assert "same.bin" in cli("artifacts", "files", "thing/x")[1]
     out = cli("artifacts", "diff", "aaaaaaaa", "bbbbbbbb")[1]
     assert "config.n: 0 -> 1" in out
+    assert "inputs.before: (absent) -> 'aaaaaaaa" in out
     assert "~ card.json" in out
     assert "1 files are the same, 1 differ" in out
     out = cli("artifacts", "lineage", "bbbbbbbb")[1]
@@ -197,7 +220,7 @@ def test_artifacts_from_the_cradle_to_the_grave(cli: Cli, workshop: Workshop, tm
     assert cli("artifacts", "verify", "--all")[0] == 0
     next((tmp_path / "store" / "artifacts" / keys[0]).rglob("same.bin")).write_bytes(b"sane")
     code, out, _ = cli("artifacts", "verify", "thing/x")
-    assert (code, "DAMAGED" in out, "same.bin" in out) == (64, True, True)
+    assert (code, "DAMAGED" in out, "same.bin" in out) == (78, True, True)
     assert cli("artifacts", "invalidate", "thing/x", "--reason", "bits fell over")[0] == 0
     assert not store.has(keys[0])
     assert cli("artifacts", "gc", "--dry-run", "--min-age-hours", "0")[0] == 0
@@ -235,3 +258,23 @@ def test_cancel_stops_a_process_on_this_machine(cli: Cli, workshop: Workshop) ->
 def test_the_store_comes_from_the_option_then_the_environment(cli: Cli, tmp_path: Path) -> None:
     assert str(tmp_path / "other") in cli("runs", "--store", str(tmp_path / "other"))[1]
     assert os.environ["WFM_STORE"] in cli("runs")[1]
+
+
+def test_a_run_of_a_given_id_is_one_run(cli: Cli, workshop: Workshop) -> None:
+    """A cron's tick told twice, a workflow's step tried again: the same run, unless something else is asked of it."""
+    wanted = Request("world_model", profile="smoke")
+    plan = wanted.plan(workshop.store)
+    assert {create_run(wanted, plan, workshop.store, run_id="tick-1").id for _ in range(2)} == {"tick-1"}
+    assert [run.id for run in workshop.store.runs.list()] == ["tick-1"]
+    ask = ("run", "world_model", "--profile", "smoke", "--engine", "local", "--run-id")
+    code, _, err = cli(*ask, "tick-1", "--set", "train_diffusion.training.steps=3")
+    assert (code, "tick-1 is there already, and something else was asked of it" in err) == (78, True)
+    code, _, err = cli(*ask, "../tick")
+    assert (code, "run id '../tick' is not allowed" in err) == (78, True)
+    run = workshop.store.runs.open("tick-1")
+    with StateWriter(run, RunState(run_id=run.id, pipeline="world_model"), lambda: None):
+        code, _, err = cli(*ask, "tick-1")
+    assert (code, "tick-1 is at work already" in err) == (75, True)
+    run.request_cancel("me")
+    code, _, err = cli(*ask, "tick-1")
+    assert (code, "was cancelled (me asked for it) and stays so" in err) == (78, True)

@@ -88,5 +88,5 @@ def test_what_is_wrong_is_said(arguments, words):
 def test_it_is_a_command_of_wfm(wfm, tmp_path):
     assert "cv8x16x16" in wfm("models", "list", store=tmp_path).stdout
     refused = wfm("models", "show", "nothing", store=tmp_path, check=False)
-    assert refused.returncode == 64
+    assert refused.returncode == 78
     assert "unknown preset 'nothing'" in refused.stderr

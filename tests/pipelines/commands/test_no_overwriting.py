@@ -81,7 +81,7 @@ def test_every_command_says_so_before_it_works(tmp_path: Path, command: tuple[st
     if command[0] != "weights":
         whole += ["--store", "store"]
     done = subprocess.run(whole, cwd=tmp_path, capture_output=True, text=True, env=_environment())
-    assert done.returncode == 64, done.stderr
+    assert done.returncode == 78, done.stderr
     assert f"{path.name} is there already" in done.stderr
     assert path.read_bytes() == THEIRS
 

@@ -161,7 +161,7 @@ def test_people_are_told_in_a_line(tmp_path):
         [sys.executable, "-m", "pipelines.commands.cli", "weights", "inspect", str(file)],
         capture_output=True, text=True, timeout=120,
     )  # fmt: skip
-    assert done.returncode == 64, done.stderr
+    assert done.returncode == 78, done.stderr
     assert "truncated" in done.stderr
     assert "Traceback" not in done.stderr
 

@@ -88,7 +88,7 @@ def test_a_run_that_was_never_whole_does_not_stand_before_the_others(cli: Cli, s
     code, out, err = cli("status")
     assert (code, f"run {run.id} was written down" in out, "passed over" in err) == (0, True, True)
     code, _, err = cli("rerun", "--dry-run")
-    assert (code, "videos '/nowhere': there is no such" in err) == (64, True)  # what this run had asked for
+    assert (code, "videos '/nowhere': there is no such" in err) == (78, True)  # what this run had asked for
 
 
 @pytest.mark.parametrize(
@@ -97,7 +97,7 @@ def test_a_run_that_was_never_whole_does_not_stand_before_the_others(cli: Cli, s
 def test_a_request_that_is_none_is_wrong_input(cli: Cli, store: Store, asked: dict[str, object]) -> None:
     run = store.runs.create({"pipeline": "p", "request": asked})
     code, _, err = cli("rerun", run.id)
-    assert code == 64
+    assert code == 78
     assert f"{run.id}/spec.json" in err
 
 
@@ -110,15 +110,15 @@ MANIFEST, REFERENCE = f"artifacts/{TWO}/manifest.json", "refs/dataset/d/latest/0
         (MANIFEST, b'{"schema', "artifacts list", 0, "dataset/d@latest"),
         (MANIFEST, b'{"schema', "artifacts list --all", 0, "dataset/d@latest"),
         (MANIFEST, b'{"schema', "artifacts gc --dry-run", 0, "1 artifacts stay"),
-        (MANIFEST, b'{"schema', "artifacts verify --all", 64, "111111111111 dataset: whole"),
-        (MANIFEST, b'{"schema', f"artifacts show {TWO}", 64, "wfm artifacts invalidate"),
+        (MANIFEST, b'{"schema', "artifacts verify --all", 78, "111111111111 dataset: whole"),
+        (MANIFEST, b'{"schema', f"artifacts show {TWO}", 78, "wfm artifacts invalidate"),
         (MANIFEST, b'{"schema_version": 99}', "artifacts list", 0, "dataset/d@latest"),
         (MANIFEST, b'{"schema_version": 99}', "artifacts gc --dry-run", 0, "upgrade wfm"),
         (MANIFEST, b"[" * 100_000, "artifacts list", 0, "dataset/d@latest"),
-        (MANIFEST, b"[" * 100_000, f"artifacts files {TWO}", 64, "nested too deep"),
+        (MANIFEST, b"[" * 100_000, f"artifacts files {TWO}", 78, "nested too deep"),
         (REFERENCE, b'{"schema_version": 1}', "artifacts list", 0, "dataset/e@latest"),
         (REFERENCE, b'{"schema_version": 1}', "artifacts gc --dry-run", 0, "wfm artifacts promote"),
-        (REFERENCE, b'{"schema_version": 1}', "artifacts show dataset/d", 64, "wfm artifacts promote"),
+        (REFERENCE, b'{"schema_version": 1}', "artifacts show dataset/d", 78, "wfm artifacts promote"),
         (f"artifacts/{TWO}/tombstone-1.json", b"{", "artifacts gc --dry-run", 0, "cannot be read"),
         (f"artifacts/{TWO}/tombstone-1.json", b"{", "artifacts list", 0, "does not count"),
         (f"leases/{ONE}/00000001.json", b'{"schema_version": 1}', "artifacts gc --dry-run", 0, "delete this lease"),
@@ -148,7 +148,7 @@ def test_one_damaged_file(
 
 
 def test_a_damaged_manifest_is_invalidated_and_made_anew(cli: Cli, store: Store) -> None:
-    """Before: exit code 64, "is not valid JSON", and the next commit failed with the same words."""
+    """Before: exit code of wrong input, "is not valid JSON", and the next commit failed with the same words."""
     store.objects.replace(MANIFEST, b'{"schema')
     code, out, _ = cli("artifacts", "invalidate", TWO, "--reason", "cut off")
     assert (code, "does not count any more" in out) == (0, True)

@@ -29,12 +29,18 @@ def test_batches_follow_the_plan_and_resume():
     assert [other.next()["value"].tolist() for _ in range(5)] == rest
 
 
-def test_ranks_get_their_share():
+@pytest.mark.parametrize("world", [1, 2, 3, 4, 6])
+def test_ranks_get_their_share_and_one_without_any_has_a_stand_in_that_does_not_count(world):
     data = dataset()
-    plan = DataPlan(data.sample_ids, 4, 0)
-    whole = Loader(data, plan).next()["value"]
-    shares = [Loader(data, plan, rank=rank, world=2).next()["value"] for rank in range(2)]
-    assert torch.stack(shares, 1).flatten().tolist() == whole.tolist()
+    loaders = [Loader(data, DataPlan(data.sample_ids, 4, 0)) for _ in range(world + 1)]
+    for rank in range(world):
+        loaders[rank].share_with(rank, world)
+    for _ in range(5):
+        whole = loaders[-1].next()["value"].tolist()
+        shares = [loader.next()["value"].tolist() for loader in loaders[:-1]]
+        assert all(share == whole[rank::world] or share == whole[:1] for rank, share in enumerate(shares))
+        assert [loader.share for loader in loaders[:-1]] == [len(whole[rank::world]) / 4 for rank in range(world)]
+        assert loaders[0].state() == loaders[-1].state()
 
 
 def test_video_crops_depend_on_the_seed_alone():

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 import urllib.request
 from collections.abc import Iterator
@@ -16,7 +17,7 @@ import psutil
 import pytest
 
 from wfm.data.decode import VideoError
-from wfm.errors import DataError, InputError, TryAgain
+from wfm.errors import Cancelled, DataError, InputError, TryAgain
 from wfm.parts.workers import keys_environment, local_cluster, map_tasks
 
 
@@ -103,9 +104,19 @@ def test_a_lost_worker_is_replaced_and_the_task_tried_again(cluster: str, tmp_pa
 
 def test_a_task_that_kills_every_worker_is_given_up(cluster: str, tmp_path: Path) -> None:
     tries = tmp_path / "tries"
-    with pytest.raises(TryAgain, match=r"task 'killer'.*died 3 times"):
+    with pytest.raises(TryAgain, match=r"task 'killer'.*lost its worker 3 times.*ALLOWED_FAILURES"):
         list(map_tasks(die_always, {"killer": str(tries)}, scheduler=cluster))
     assert tries.read_text() == "xxx"
+
+
+def test_a_wish_to_stop_is_heard_while_a_task_is_long(cluster: str, tmp_path: Path) -> None:
+    """A part may take an hour, and whoever asks to stop gives half a minute: the old code asked after each answer only."""
+    begun = time.monotonic()
+    stop = threading.Event()
+    threading.Timer(1.0, stop.set).start()
+    with pytest.raises(Cancelled, match="asked to stop"):
+        list(map_tasks(time.sleep, {"long": 30.0}, scheduler=cluster, stopping=stop.is_set))
+    assert time.monotonic() - begun < 20
 
 
 def words_of_a_worker(_: int) -> int:

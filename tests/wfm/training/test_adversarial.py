@@ -1,15 +1,18 @@
 """A run with a second player: resumed with the same bits, each player learns its own, curves show both."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
 
+from wfm.artifacts.checkpoint_record import RECORD, list_files, read_folder
 from wfm.data.loader import ArrayDataset, Loader, video_batch
 from wfm.data.plan import DataPlan
 from wfm.errors import Cancelled
 from wfm.families.tokenizer.card import TokenizerTrainingConfig
 from wfm.families.tokenizer.fit import rival_of
+from wfm.models.folder import load_tensors, save_tensors
 from wfm.models.tokenizer import Tokenizer, TokenizerConfig, TokenizerObjective
 from wfm.training.joint import JointObjective
 from wfm.training.loop import TrainingDiverged, train
@@ -112,12 +115,13 @@ def test_a_checkpoint_without_the_discriminators_moments_would_end_elsewhere(tmp
     """The comparison above can fail: the second player's optimiser matters."""
     with pytest.raises(Cancelled):
         run(tmp_path, settings(), stop_at=8)
-    from wfm.models.folder import load_tensors, save_tensors
-
-    path = tmp_path / "checkpoint-00000008" / "rival_optimizer.safetensors"
-    moments = load_tensors(path)
+    folder = tmp_path / "checkpoint-00000008"
+    moments = load_tensors(folder / "rival_optimizer.safetensors")
     assert any(name.endswith("exp_avg_sq") for name in moments)
-    save_tensors({name: t if name.endswith("step") else torch.zeros_like(t) for name, t in moments.items()}, path)
+    forgotten = {name: t if name.endswith("step") else torch.zeros_like(t) for name, t in moments.items()}
+    save_tensors(forgotten, folder / "rival_optimizer.safetensors")
+    remade = replace(read_folder(folder), files=list_files(folder))
+    (folder / RECORD).write_bytes(remade.to_bytes())
     assert not same(run(tmp_path, settings())[1], whole[1])
 
 

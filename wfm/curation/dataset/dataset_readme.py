@@ -59,32 +59,8 @@ Source = tuple[str, ...]
 
 def readme(card: dict[str, Any], sources: Iterable[Source]) -> str:
     """The page; `sources` are the first usable videos, at most `SHOWN_SOURCES`."""
-    clips, videos = card["clips"], card["videos"]
-    seconds = sum(split["seconds"] for split in card["splits"].values())
-    simulated = videos["simulated"]
-    title = {0: "Video clips", videos["total"]: "Simulated video clips"}.get(simulated, "Video clips, some simulated")
-    without = sum(card["videos_without_clips"].values())
-    spans = sum(found["spans"] for found in card["spans_not_cut"].values())
     lines = [
-        f"# {title} for training world models",
-        "",
-        f"{clips['kept']:,} clips ({seconds / 3600:,.2f} h) from {videos['ok'] - without:,} videos. Of {videos['total']:,} "
-        f"files {videos['total'] - videos['ok']:,} were not used and {without:,} gave no clip; of "
-        f"{clips['total'] + spans:,} spans {spans:,} were not cut and {clips['total'] - clips['kept']:,} were refused as "
-        "clips. The reasons stand below.",
-        "",
-        *(
-            [f"{simulated:,} of the files are simulated: rendered by a physics engine, not filmed.", ""]
-            if simulated
-            else []
-        ),
-        "WebDataset shards under `shards/<split>/`; Megatron-Energon opens the folder as it is (below). A sample has",
-        "`.mp4`, `.json` (facts, scores, caption), `.txt` (caption), and where known `.emb.npy` and `.actions.parquet`.",
-        "`clips.parquet` has every clip ever cut, kept or not; `skips.parquet` every span that was not cut; `videos.parquet`",
-        "every input file with its rights. What `exclude` of `.nv-meta/split.yaml` names (shards, and samples as `shard/key`)",
-        "is still in the shards: Energon and `wfm` leave it out, other readers must do so themselves",
-        "(`wfm.data.exclusions.exclusions_of`).",
-        "",
+        *_beginning(card),
         "## Splits",
         "",
         "No source video, no session and no group of duplicates is in two splits.",
@@ -120,6 +96,37 @@ def readme(card: dict[str, Any], sources: Iterable[Source]) -> str:
         *_columns(card["filled_columns"]),
     ]
     return "\n".join(lines)
+
+
+def _beginning(card: dict[str, Any]) -> list[str]:
+    """How much there is, and how to read it."""
+    clips, videos = card["clips"], card["videos"]
+    seconds = sum(split["seconds"] for split in card["splits"].values())
+    simulated = videos["simulated"]
+    title = {0: "Video clips", videos["total"]: "Simulated video clips"}.get(simulated, "Video clips, some simulated")
+    without = sum(card["videos_without_clips"].values())
+    spans = sum(found["spans"] for found in card["spans_not_cut"].values())
+    return [
+        f"# {title} for training world models",
+        "",
+        f"{clips['kept']:,} clips ({seconds / 3600:,.2f} h) from {videos['ok'] - without:,} videos. Of {videos['total']:,} "
+        f"files {videos['total'] - videos['ok']:,} were not used and {without:,} gave no clip; of "
+        f"{clips['total'] + spans:,} spans {spans:,} were not cut and {clips['total'] - clips['kept']:,} were refused as "
+        "clips. The reasons stand below.",
+        "",
+        *(
+            [f"{simulated:,} of the files are simulated: rendered by a physics engine, not filmed.", ""]
+            if simulated
+            else []
+        ),
+        "WebDataset shards under `shards/<split>/`; Megatron-Energon opens the folder as it is (below). A sample has",
+        "`.mp4`, `.json` (facts, scores, caption), `.txt` (caption), and where known `.emb.npy` and `.actions.parquet`.",
+        "`clips.parquet` has every clip ever cut, kept or not; `skips.parquet` every span that was not cut; `videos.parquet`",
+        "every input file with its rights. What `exclude` of `.nv-meta/split.yaml` names (shards, and samples as `shard/key`)",
+        "is still in the shards: Energon and `wfm` leave it out, other readers must do so themselves",
+        "(`wfm.data.exclusions.exclusions_of`).",
+        "",
+    ]
 
 
 def with_excluded(page: str, entries: int) -> str:

@@ -23,6 +23,8 @@ from wfm.models.folder import count_parameters, save_model
 from wfm.models.parallelize import parallelize
 from wfm.models.seeding import seed_everything, seeded_generator
 from wfm.models.video_tokenizer import VideoTokenizer
+from wfm.parallel.ranks import ALONE, Ranks
+from wfm.training.checkpoint import Scratch
 from wfm.training.config import filled
 from wfm.training.encoded import Encoded, read_encoded
 from wfm.training.loop import train
@@ -40,12 +42,13 @@ def fit_decoder(
     config: DecoderTrainingConfig,
     *,
     out: Path,
-    scratch: Path,
+    scratch: Scratch,
     stopping: Callable[[], bool] = lambda: False,
     mixture: Mixture | None = None,
+    ranks: Ranks = ALONE,
 ) -> dict[str, Any]:
     """Train on the windows that both `latents` and `tokens` hold; `tokenizer` is the continuous one, `levels` are the discrete
-    one's. Writes `out/model/` and `out/metrics.jsonl`."""
+    one's. Rank 0 writes `out/model/` and `out/metrics.jsonl`."""
     if config.training.threads:
         torch.set_num_threads(config.training.threads)
     continuous, discrete = read_encoded(latents), read_encoded(tokens)
@@ -67,9 +70,11 @@ def fit_decoder(
         validate=None if held is None else validation(objective, tokenizer, held, config),
         run={"config": config.what(), **note},
         description="decoder",
+        ranks=ranks,
     )
-    save_model(model, model.decoder_config, out / "model", extra={"validation": result.final})
-    shutil.copyfile(scratch / "metrics.jsonl", out / "metrics.jsonl")
+    if ranks.leads:
+        save_model(model, model.decoder_config, out / "model", extra={"validation": result.final})
+        shutil.copyfile(result.curve, out / "metrics.jsonl")
     return {
         "samples": len(samples),
         "left_out": len(continuous.train) + len(discrete.train) - 2 * len(samples),

@@ -24,6 +24,8 @@ from wfm.models.folder import count_parameters, load_model, save_model
 from wfm.models.seeding import seed_everything
 from wfm.models.tokenizer.network import Tokenizer
 from wfm.models.tokenizer.objective import TokenizerObjective
+from wfm.parallel.ranks import ALONE, Ranks
+from wfm.training.checkpoint import Scratch
 from wfm.training.external_files import external_files
 from wfm.training.joint import JointObjective
 from wfm.training.loop import train
@@ -49,11 +51,12 @@ def fit_tokenizer(
     config: TokenizerTrainingConfig,
     *,
     out: Path,
-    scratch: Path,
+    scratch: Scratch,
     stopping: Callable[[], bool] = lambda: False,
     mixture: Mixture | None = None,
+    ranks: Ranks = ALONE,
 ) -> dict[str, Any]:
-    """Train on the train split, drawn by `mixture`, watch the val split; writes `out/model/` and `out/metrics.jsonl`.
+    """Train on the train split, drawn by `mixture`, watch the val split; rank 0 writes `out/model/` and `out/metrics.jsonl`.
     Returns what was counted."""
     if config.training.threads:
         torch.set_num_threads(config.training.threads)
@@ -61,7 +64,7 @@ def fit_tokenizer(
     held = keep(_read(dataset, "val", config), config.validation_windows)
     seed_everything(config.training.seed)
     tokenizer = first_weights(config, data.dataset.arrays["frames"])
-    objective = TokenizerObjective(config.loss, channels=config.model.in_channels)
+    objective = TokenizerObjective(config.loss, channels=config.model.in_channels, ranks=ranks)
     joint = JointObjective(
         objective,
         every=config.image_every,
@@ -86,9 +89,11 @@ def fit_tokenizer(
         rival=rival_of(objective, config, joint),
         run={"config": config.what(), "files": external_files(config), **note},
         description="tokenizer",
+        ranks=ranks,
     )
-    save_model(tokenizer, config.model, out / "model", extra={"validation": result.final})
-    shutil.copyfile(scratch / "metrics.jsonl", out / "metrics.jsonl")
+    if ranks.leads:
+        save_model(tokenizer, config.model, out / "model", extra={"validation": result.final})
+        shutil.copyfile(result.curve, out / "metrics.jsonl")
     return {
         "windows": len(data.dataset),
         "windows_left_out": data.left_out,

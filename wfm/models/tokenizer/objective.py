@@ -30,6 +30,7 @@ from wfm.models.tokenizer.discriminator import (
 from wfm.models.tokenizer.loss_config import ReconstructionConfig
 from wfm.models.tokenizer.optical_flow import LucasKanade, flow_distance
 from wfm.models.tokenizer.perceptual import feature_net, gram_distance, perceptual_distance
+from wfm.parallel.ranks import ALONE, Ranks
 
 
 class Term(NamedTuple):
@@ -44,11 +45,11 @@ class TokenizerObjective:
     Batch: video `[B, C, T, H, W]` in [-1, 1].
 
     Nets with weights are made here: fixed ones from a file, the discriminator at random (from torch's global generator).
-    Raises ConfigError or DataError for a feature net without its file.
+    `ranks`: who has the rest of each batch. Raises ConfigError or DataError for a feature net without its file.
     """
 
-    def __init__(self, config: ReconstructionConfig, *, channels: int = 3) -> None:
-        self.config = config
+    def __init__(self, config: ReconstructionConfig, *, channels: int = 3, ranks: Ranks = ALONE) -> None:
+        self.config, self.ranks = config, ranks
         path = Path(config.feature_file) if config.feature_file else None
         self.features = feature_net(config.feature_net, path) if config.needs_features else None
         self.flow = LucasKanade() if config.flow.ever else None
@@ -66,7 +67,8 @@ class TokenizerObjective:
         total = weighted_sum(terms)
         if verdict is not None:
             if self.config.adversarial.adaptive and rebuilt.requires_grad:
-                total, factor = balanced(total, verdict, rebuilt, self.config.adversarial.adaptive_limit)
+                limit = self.config.adversarial.adaptive_limit
+                total, factor = balanced(total, verdict, rebuilt, limit, self.ranks)
                 values["adversarial_factor"] = factor
             else:
                 total = total + verdict.weight * verdict.value
@@ -147,15 +149,16 @@ def weighted_sum(terms: Mapping[str, Term]) -> Tensor:
     return total
 
 
-def balanced(total: Tensor, verdict: Term, rebuilt: Tensor, limit: float) -> tuple[Tensor, float]:
-    """`total` plus the verdict, the latter scaled until it pulls at the reconstruction (weight apart) as hard as the former,
-    and the factor. (VQGAN compares the pulls at the last layer; at its output it takes no knowledge of the network.)
+def balanced(total: Tensor, verdict: Term, rebuilt: Tensor, limit: float, ranks: Ranks = ALONE) -> tuple[Tensor, float]:
+    """`total` plus the verdict, the latter scaled until it pulls at the reconstructions of all ranks (weight apart) as hard as
+    the former, and the factor. (VQGAN compares the pulls at the last layer; at its output it takes no knowledge of the
+    network.)
 
     Each side is differentiated once: the sum's gradient at the reconstruction is put together here.
     """
     (pull,) = torch.autograd.grad(total, rebuilt)
     (push,) = torch.autograd.grad(verdict.value, rebuilt)
-    factor = (pull.norm() / push.norm().clamp(min=1e-12)).clamp(max=limit)
+    factor = (ranks.norm(pull) / ranks.norm(push).clamp(min=1e-12)).clamp(max=limit)
     value = total.detach() + verdict.weight * factor * verdict.value.detach()
     return _WithGradient.apply(rebuilt, value, pull + verdict.weight * factor * push), float(factor)
 

@@ -13,7 +13,7 @@ import sys
 import time
 from pathlib import Path
 
-CODES = {"try_again": 75, "bug": 1, "wrong_input": 64}
+CODES = {"try_again": 75, "bug": 1, "wrong_input": 78}
 
 
 def fake_key(node: str, config: dict, inputs: dict, redo: str) -> str:
@@ -34,6 +34,11 @@ def main() -> None:
         events.write(json.dumps({"node": node, "event": "start", "time": time.time(), "pid": os.getpid()}) + "\n")
     if config.get("deaf"):
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    from components.stage_attempt import StageAttempt
+    from components.stage_log import StageLog
+
+    attempt = StageAttempt(spec, StageLog.begin())
+    attempt.open()
     scheduler = os.environ.get("DASK_SCHEDULER_ADDRESS", "")
     print(f"hello from {node}, scheduler {scheduler!r}", flush=True)
     if scheduler:
@@ -44,7 +49,7 @@ def main() -> None:
             [answer for _, answer in map_tasks(len, {"a": "abc"}, scheduler=scheduler)],
             flush=True,
         )
-    tries = int(os.environ["WFM_ATTEMPT"])
+    tries = attempt.number
     time.sleep(config.get("sleep", 0))
     from components.entrypoint import promote
     from wfm.artifacts import Store
@@ -57,20 +62,18 @@ def main() -> None:
             os.kill(os.getpid(), signal.SIGKILL)
         if how == "exit_3":
             sys.exit(3)
-        store.runs.open(spec["run_id"]).write_outcome(
-            node, tries, {"outcome": how, "reason": f"told to fail with {how}", "key": ""}
-        )
-        sys.exit(CODES[how])
+        attempt.close({"outcome": how, "reason": f"told to fail with {how}", "exit_code": CODES[how]})
+        attempt.leave()
+        os._exit(CODES[how])
     key = fake_key(node, config, dict(text.split("=") for text in arguments.input), spec["redo"])
-    with store.attempt(key) as attempt:
-        (attempt.path / "made.txt").write_text(node)
+    with store.attempt(key) as making:
+        (making.path / "made.txt").write_text(node)
         resources = {"peak_bytes": config["peak"]} if "peak" in config else {}
-        attempt.commit(stage=spec["stage"], kind=spec["kind"], resources=resources)
+        making.commit(stage=spec["stage"], kind=spec["kind"], resources=resources)
     promote(store, spec["promote"], key)
     Path(arguments.key_out).write_text(key)
-    store.runs.open(spec["run_id"]).write_outcome(
-        node, tries, {"outcome": config.get("says", "done"), "reason": "", "key": key}
-    )
+    attempt.close({"outcome": config.get("says", "done"), "reason": "", "key": key, "exit_code": 0})
+    attempt.leave()
     with open(folder / "events", "a") as events:
         events.write(json.dumps({"node": node, "event": "end", "time": time.time()}) + "\n")
 

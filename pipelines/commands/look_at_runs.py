@@ -1,0 +1,202 @@
+"""``wfm runs``, ``status``, ``logs``, ``cancel``: look at runs and stop them, whoever started their stages.
+
+All of it reads ``runs/<id>/`` in the store, never an engine's database.
+"""
+
+import codecs
+import os
+import signal
+import socket
+import time
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from pipelines.commands.console import (
+    LAST,
+    STORE_DEFAULT,
+    StoreOption,
+    age,
+    answers,
+    open_run,
+    open_store,
+    say,
+    warn,
+)
+from pipelines.runs.display import duration, node_table
+from pipelines.runs.seen import cost_in_words, ranges_in_words, read_tries, see
+from pipelines.runs.state import GOOD, RunState, read_state
+from wfm.errors import InputError
+from wfm.log import printable
+
+if TYPE_CHECKING:
+    from wfm.artifacts.runs import Run
+
+RunArgument = Annotated[str, typer.Argument(metavar="[RUN]", help="Run id, the beginning of one, or `last`.")]
+StageArgument = Annotated[str, typer.Argument(metavar="STAGE", help="A node of the run, as `wfm status` names it.")]
+_PATIENCE_SECONDS = 60.0
+_FOLLOW_SECONDS = 0.5
+
+
+def runs(
+    limit: Annotated[int, typer.Option(help="How many, newest first.")] = 20,
+    store: StoreOption = STORE_DEFAULT,
+) -> None:
+    """List the runs of a store, newest first."""
+    from rich.table import Table
+
+    opened = open_store(store)
+    table = Table(box=None)
+    for heading in ("run", "pipeline", "profile", "state", "started", "took", "made", "there", "failed"):
+        table.add_column(heading, no_wrap=True)
+    found = opened.runs.list(limit=limit)
+    problems = []
+    for each in found:
+        try:
+            state = see(each) if _open_ended(each) else read_state(each)
+            if state is None:
+                spec = each.spec()
+                table.add_row(each.id, str(spec.get("pipeline", "")), str(spec.get("profile", "")), "never began")
+                continue
+        except InputError as error:  # one run's file must not hide the others
+            table.add_row(each.id, "", "", "cannot be read")
+            problems.append(str(error))
+            continue
+        counts = [sum(node.state == wanted for node in state.nodes.values()) for wanted in ("done", "cached", "failed")]
+        took = duration(max((state.ended or state.updated) - state.started, 0.0))
+        table.add_row(each.id, state.pipeline, state.profile, state.state, age(state.started), took, *map(str, counts))
+    if found:
+        answers().print(table)
+    else:
+        say(f"{opened.url} has no runs yet: `wfm run world_model` makes one")
+    for problem in problems:
+        warn(problem)
+
+
+def _open_ended(run: "Run") -> bool:
+    """Whether only its tries tell where a run stands: no engine says so, or one that is gone."""
+    state = read_state(run)
+    return state is None or state.seen() == "dead"
+
+
+def where(state: RunState) -> str:
+    """Who works on a run."""
+    return f"pid {state.pid} on {state.host}" if state.pid and state.alive() else "its stages are at work"
+
+
+def status(run_id: RunArgument = LAST, store: StoreOption = STORE_DEFAULT) -> None:
+    """Show where a run stands and what all its tries have cost; also one that was killed, or whose engine is elsewhere."""
+    opened = open_store(store)
+    found = open_run(opened, run_id)
+    try:
+        state = see(found, patient=True)
+    except InputError as error:
+        warn(str(error))
+        _tell_attempts(found)
+        return
+    if state is None:
+        say(f"run {found.id} was written down and never began: wfm rerun {found.id}")
+        return
+    took = duration((state.ended or (state.updated if state.state == "dead" else time.time())) - state.started)
+    title = (
+        f"run {state.run_id}: {state.pipeline} ({state.profile}) is {state.state}, {took} since {age(state.started)}"
+    )
+    answers().print(node_table(state, {}, title=title))
+    if state.reason:
+        say(state.reason)
+    if state.state == "dead":
+        last = age(state.updated)
+        say(
+            f"its process (pid {state.pid} on {state.host}) is gone; its last word was at {last}. wfm rerun {state.run_id}"
+        )
+    if state.state == "waiting":
+        say("no stage of it runs now, and no engine of ours looks after it: another may begin the next")
+    tries = read_tries(found)
+    cost = cost_in_words(tries)
+    for words in [*ranges_in_words(tries), *([cost] if cost else [])]:
+        say(words)
+    for name, node in state.nodes.items():
+        if node.state in ("failed", "lost"):
+            how = f"failed ({node.outcome})" if node.state == "failed" else "has no outcome"
+            say(f"{name} {how}: {node.reason}\n    its log: wfm logs {state.run_id} {name}")
+
+
+def _tell_attempts(found: "Run") -> None:
+    """What is known of a run without its state: the attempts at each stage."""
+    say(f"run {found.id}: its state cannot be read; what its stages wrote:")
+    for node in found.nodes():
+        for number in found.attempts(node):
+            try:
+                outcome = found.read_outcome(node, number)
+                ended = str(outcome.get("outcome", "")) if outcome else "no outcome: it runs, or was killed or lost"
+            except InputError as error:
+                ended = str(error)
+            say(f"    {node}, try {number}: {ended}")
+
+
+def logs(
+    run_id: RunArgument,
+    stage: StageArgument,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on as the stage writes, until it ends.")] = False,
+    attempt: Annotated[int | None, typer.Option(help="Which try (default: the last).")] = None,
+    rank: Annotated[int, typer.Option(min=0, help="Of a stage of several processes: whose log.")] = 0,
+    store: StoreOption = STORE_DEFAULT,
+) -> None:
+    """Print what a stage wrote."""
+    found = open_run(open_store(store), run_id)
+    state = see(found)
+    if state is not None and state.nodes and stage not in state.nodes:
+        raise InputError(f"run {found.id} has no stage {stage!r}. Choices: {', '.join(state.nodes)}")
+    if not found.attempts(stage) and not follow:
+        one = state.nodes[stage] if state is not None else None
+        why = f"it was {one.state}" if one is not None else "it never began"
+        raise InputError(f"stage {stage} of run {found.id} has no log: {why} ({one.reason or one.why if one else ''})")
+    _print_log(found, stage, attempt, rank, follow)
+
+
+def _print_log(found: "Run", stage: str, attempt: int | None, rank: int, follow: bool) -> None:
+    """Print a try's log; with `follow` as it grows, try after try, until the stage has ended."""
+    number, at, decoder = attempt or 0, 0, _decoder()
+    while True:
+        over = not follow or _ended(found, stage, attempt)  # asked before the log is read: what follows is in it then
+        tries = found.attempts(stage)
+        if attempt is None and tries and tries[-1] != number:
+            number, at, decoder = tries[-1], 0, _decoder()
+        if number in tries:
+            data, at = found.follow_log(stage, number, at, rank)
+            print(printable(decoder.decode(data, final=over)), end="", flush=True)
+        if over:
+            return
+        time.sleep(_FOLLOW_SECONDS)
+
+
+def _decoder() -> codecs.IncrementalDecoder:
+    return codecs.getincrementaldecoder("utf-8")(errors="replace")
+
+
+def _ended(found: "Run", stage: str, attempt: int | None) -> bool:
+    """Whether nothing more will come of a stage (of one try)."""
+    state = read_state(found)
+    if state is not None and state.seen() == "running" and stage in state.nodes and attempt is None:
+        return state.nodes[stage].ended > 0 or state.nodes[stage].state in GOOD
+    tries = [one for one in read_tries(found) if one.node == stage and attempt in (None, one.number)]
+    if not tries:
+        return state is not None and state.seen() != "running"
+    return tries[-1].state not in ("running", "silent")
+
+
+def cancel(run_id: RunArgument = LAST, store: StoreOption = STORE_DEFAULT) -> None:
+    """Stop a run in order, whoever started its stages: they save what they have; `wfm rerun` goes on from there."""
+    found = open_run(open_store(store), run_id)
+    state = see(found)
+    if state is None or state.state not in ("running", "waiting"):
+        raise InputError(f"run {found.id} is not running: it is {state.state if state else 'not begun'}")
+    found.request_cancel()
+    if state.host == socket.gethostname() and state.alive():
+        os.kill(state.pid, signal.SIGTERM)
+    deadline = time.monotonic() + _PATIENCE_SECONDS
+    while state is not None and state.state == "running" and time.monotonic() < deadline:
+        time.sleep(0.3)
+        state = see(found)
+    seen = state.state if state else "gone"
+    say(f"run {found.id} is {seen}" + ("; it was asked to stop and is still at it" if seen == "running" else ""))

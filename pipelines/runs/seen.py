@@ -1,0 +1,263 @@
+"""What can be seen of a run from anywhere, whoever starts its stages: the tries at its nodes, which of them live, their cost.
+
+The stages write all of it (`components/stage_attempt.py`). The state that an engine of this machine keeps (`state.py`) comes
+first while that engine lives; without one (a cluster's engine keeps none, and one that was killed keeps none any more) the
+state is derived here. Clocks that disagree turn no live try dead: one whose beat looks old is watched for longer than a beat,
+and counts as lost only when nothing changed by then.
+"""
+
+import calendar
+import math
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from pipelines.runs.state import FINISHED, GOOD, NodeState, RunState, read_state
+from wfm.artifacts.lease import start_of, this_process
+from wfm.errors import InputError
+
+if TYPE_CHECKING:
+    from wfm.artifacts.runs import AttemptRecord, Run
+
+BEAT_SECONDS = 10.0
+"""What a beat is taken for that does not say how often it comes."""
+_FRESH_BEATS, _WATCHED_BEATS = 4.5, 2.5
+_SKEW_SECONDS = 900.0
+"""Clocks are not that far apart: a beat older than this is not waited for."""
+_LOOK_SECONDS = 0.5
+_RANGES_TOLD = 8
+
+
+@dataclass(frozen=True)
+class Try:
+    """One attempt at a node, as it looks from here."""
+
+    node: str
+    number: int
+    state: str
+    "running | silent (its last beat looks old, and nobody waited for the next) | lost | an outcome of `wfm.errors`"
+    reason: str
+    key: str
+    host: str
+    started: float
+    seconds: float
+    cpu_seconds: float
+    gpu_seconds: float
+    peak_bytes: float
+    progress: str
+    beat: str
+    "When it last beat, by its own clock."
+    every: float
+    parts: str
+    "The range of parts that it was a try at; empty for the whole."
+
+    @property
+    def wasted(self) -> bool:
+        """Whether it made nothing."""
+        return self.state not in (*GOOD, "running", "silent")
+
+
+def see(run: "Run", *, patient: bool = False) -> RunState | None:
+    """Where a run stands; None for one that never began. `patient`: watch tries whose beat looks old, instead of calling
+    them silent; that may take half a minute. Raises InputError when its state cannot be read.
+
+    `state` is what an onlooker should call it: besides those of `RunState` it may be ``dead`` (its engine was killed) or
+    ``waiting`` (no engine of ours, no stage at this moment: the next may begin).
+    """
+    state = read_state(run)
+    alive = state is not None and state.state == "running" and state.alive()
+    open_ended = state is None or (state.state == "running" and not alive)
+    tries = read_tries(run, patient=patient and open_ended)
+    if state is None and not tries:
+        return None
+    if open_ended:
+        state = _derived(state or _from_spec(run), tries, run.cancelled_by(), engine=state is not None)
+    assert state is not None
+    for name, of in by_node(tries).items():
+        if name in state.nodes:
+            node = state.nodes[name]
+            node.cpu_seconds = sum(one.cpu_seconds for one in of)
+            node.gpu_seconds = sum(one.gpu_seconds for one in of)
+            node.peak_bytes = max(node.peak_bytes, *(int(one.peak_bytes) for one in of))
+    return state
+
+
+def read_tries(run: "Run", *, patient: bool = False) -> list[Try]:
+    """Every try at every node of a run, by node and number."""
+    tries = [_try(one) for one in run.read_outcomes()]
+    return _watched(run, tries) if patient and any(one.state == "silent" for one in tries) else tries
+
+
+def by_node(tries: Iterable[Try]) -> dict[str, list[Try]]:
+    """Node -> its tries, in order."""
+    found: dict[str, list[Try]] = {}
+    for one in tries:
+        found.setdefault(one.node, []).append(one)
+    return found
+
+
+def cost_in_words(tries: Iterable[Try]) -> str:
+    """``12 tries: cpu 340.1 s, gpu 0.0 s, of that cpu 12.0 s, gpu 0.0 s in 2 that made nothing``; empty without tries."""
+    found = list(tries)
+    wasted = [one for one in found if one.wasted]
+    if not found:
+        return ""
+    words = f"{len(found)} {'tries' if len(found) > 1 else 'try'}: {_spent(found)}"
+    return f"{words}, of that {_spent(wasted)} in {len(wasted)} that made nothing" if wasted else words
+
+
+def ranges_in_words(tries: Iterable[Try]) -> list[str]:
+    """``encode_latents, of 7 ranges of parts: 4 done, 1 not begun; 3/7 lost: …; 6/7 running``: a line for each node, and number
+    of ranges, that was tried in ranges. The last try at a range counts."""
+    last: dict[tuple[str, str], dict[str, Try]] = {}
+    for one in tries:
+        if one.parts:
+            last.setdefault((one.node, one.parts.partition("/")[2]), {})[one.parts] = one
+    lines = []
+    for (node, of), ranges in last.items():
+        rest = [one for one in ranges.values() if one.state not in GOOD]
+        idle = int(of) - len(ranges) if of.isdecimal() and len(of) < 8 else 0
+        words = f"{len(ranges) - len(rest)} done" + (f", {idle} not begun" if idle > 0 else "")
+        told = [f"{one.parts} {one.state}" + (f": {one.reason}" if one.reason else "") for one in rest[:_RANGES_TOLD]]
+        more = [f"and {len(rest) - len(told)} more"] if len(rest) > len(told) else []
+        lines.append(f"{node}, of {of} ranges of parts: {'; '.join([words, *told, *more])}")
+    return lines
+
+
+def _spent(tries: Iterable[Try]) -> str:
+    found = list(tries)
+    return f"cpu {sum(one.cpu_seconds for one in found):.1f} s, gpu {sum(one.gpu_seconds for one in found):.1f} s"
+
+
+def _try(one: "AttemptRecord") -> Try:
+    outcome, usage, record = one.outcome or {}, one.usage or {}, one.record
+    used: Mapping[str, Any] = {**usage, **outcome}
+    at = _text(usage, "at") or _text(record, "started_at")
+
+    def spent(name: str) -> float:
+        return _number(used, name) + sum(_number(other, name) for other in one.others)
+
+    found = Try(
+        one.node, one.number, _text(outcome, "outcome") or "running", _text(outcome, "reason"), _text(outcome, "key"),
+        host=_text(record, "pod") or _text(record, "host"), started=_unix(_text(record, "started_at")),
+        seconds=_number(used, "seconds"), cpu_seconds=spent("cpu_seconds"), gpu_seconds=spent("gpu_seconds"),
+        peak_bytes=max(_number(each, "peak_bytes") for each in (used, *one.others)), progress=_text(usage, "progress"), beat=at,
+        every=_number(usage, "every") or BEAT_SECONDS, parts=_text(record, "parts"),
+    )  # fmt: skip
+    if one.outcome is not None:
+        return found
+    here = this_process()
+    if here["machine"] and record.get("machine") == here["machine"]:  # a process that can be seen from here
+        lives = start_of(record.get("pid")) not in ("", None) and start_of(record.get("pid")) == record.get("pid_start")
+        return found if lives else _lost(found)
+    age = time.time() - _unix(at)
+    if age < _FRESH_BEATS * found.every:
+        return found
+    return replace(found, state="silent", reason=_last_sign(found)) if age < _SKEW_SECONDS else _lost(found)
+
+
+def _lost(one: Try) -> Try:
+    return replace(one, state="lost", reason=f"killed or lost: {_last_sign(one)}")
+
+
+def _last_sign(one: Try) -> str:
+    seconds = max(time.time() - _unix(one.beat), 0.0)
+    return f"its last sign was {seconds:.0f} s ago by its clock, on {one.host or 'a machine it did not name'}"
+
+
+def _watched(run: "Run", tries: list[Try]) -> list[Try]:
+    """The same once each silent one has been watched: it lives when its beat changes while we look, by our clock."""
+    silent = {(one.node, one.number): one for one in tries if one.state == "silent"}
+    until = time.monotonic() + _WATCHED_BEATS * max(one.every for one in silent.values())
+    seen: dict[tuple[str, int], Try] = {}
+    while time.monotonic() < until and len(seen) < len(silent):
+        time.sleep(_LOOK_SECONDS)
+        for place, one in silent.items():
+            usage = run.read_usage(*place) or {}
+            if place not in seen and (_text(usage, "at") or one.beat) != one.beat:
+                seen[place] = replace(one, state="running", reason="", progress=_text(usage, "progress"))
+    return [
+        seen.get((one.node, one.number)) or (_lost(one) if one.state == "silent" else one)
+        for one in tries
+    ]  # fmt: skip
+
+
+def _derived(state: RunState, tries: list[Try], cancelled_by: str, *, engine: bool) -> RunState:
+    """The state of a run that no engine of ours keeps (any more); `engine`: there was one, and it was killed."""
+    of_node = by_node(tries)
+    for name, node in state.nodes.items():
+        if name in of_node:
+            _tell(node, of_node[name])
+        elif node.state not in FINISHED:  # what an engine that is gone said last
+            node.state = "waiting"
+    states = {node.state for node in state.nodes.values()}
+    began = [one.started for one in tries if one.started]
+    state.started = state.started or min(began, default=0.0)
+    if states & {"running", "silent"}:
+        state.state = "running"
+    elif state.nodes and states <= set(GOOD):
+        state.state = "done"
+    elif cancelled_by:
+        state.state, state.reason = "cancelled", f"{cancelled_by} asked it to stop"
+    elif engine:
+        state.state = "dead"
+    else:
+        state.state = "failed" if "failed" in states else "waiting"
+    if engine and state.state in ("dead", "cancelled"):
+        for node in state.nodes.values():
+            if node.state not in FINISHED and node.state != "lost":
+                node.state, node.ended = ("cancelled" if node.started else "not_run"), node.started and state.updated
+                node.reason = node.reason or "its run died"
+    return state
+
+
+def _tell(node: NodeState, tries: list[Try]) -> None:
+    """What the tries at a node say of it."""
+    living = [one for one in tries if one.state in ("running", "silent")]
+    whole = [one for one in tries if not one.parts]
+    last = (living or whole or tries)[-1]
+    shown = {"wrong_input": "failed", "bug": "failed", "try_again": "retrying"}
+    node.state = shown.get(last.state, last.state)
+    if last.parts and last.state in GOOD:  # a range is made; the call that makes the artifact is to come
+        node.state = "waiting"
+    node.outcome = "" if last.state in ("running", "silent", "lost") else last.state
+    node.key, node.reason, node.note = last.key or node.key, last.reason, last.progress
+    node.attempts, node.attempt = len(tries), last.number
+    node.started = tries[0].started
+    node.ended = 0.0 if node.state in ("running", "silent", "retrying") else last.started + last.seconds
+
+
+def _from_spec(run: "Run") -> RunState:
+    """A state before anything began, from what the run was written down as."""
+    spec = run.spec()
+    state = RunState(run_id=run.id, pipeline=str(spec.get("pipeline", "")), profile=str(spec.get("profile", "")))
+    nodes = spec.get("nodes")
+    for node in nodes if isinstance(nodes, list) else []:
+        if not isinstance(node, dict) or not isinstance(node.get("name"), str):
+            raise InputError(f"{run.path_of('spec.json')}: its nodes cannot be read: each has a name")
+        state.nodes[node["name"]] = NodeState(
+            stage=str(node.get("stage", "")), key=str(node.get("key") or ""), why=str(node.get("why", "")),
+            state="cached" if node.get("done") is True else "waiting",
+        )  # fmt: skip
+    return state
+
+
+def _text(record: Mapping[str, Any], name: str) -> str:
+    value = record.get(name)
+    return value if isinstance(value, str) else ""
+
+
+def _number(record: Mapping[str, Any], name: str) -> float:
+    """A figure that a stage wrote; anything else counts as nothing."""
+    value = record.get(name)
+    plain = isinstance(value, int | float) and not isinstance(value, bool)
+    return float(value) if plain and math.isfinite(value) and 0 <= value < 1e18 else 0.0  # type: ignore[operator, arg-type]
+
+
+def _unix(written: str) -> float:
+    """Unix seconds of a time of `utc_now`; 0 for another text."""
+    try:
+        return calendar.timegm(time.strptime(written[:19], "%Y-%m-%dT%H:%M:%S")) + float(written[19:-1] or 0)
+    except ValueError:
+        return 0.0

@@ -1,0 +1,81 @@
+"""Runs under a given id, marks of a cancel, attempts found by their token."""
+
+import json
+import multiprocessing
+import time
+from pathlib import Path
+
+import pytest
+
+from wfm.artifacts import Store
+from wfm.errors import InputError
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store.open(tmp_path / "store", {"fsync": False})
+
+
+def create(url: str, number: int) -> str:
+    run = Store.open(url, {"fsync": False}).runs.create({"asked": "x", "by": number}, "tick-1", same=("asked",))
+    return str(run.spec()["by"])
+
+
+def test_the_same_id_from_many_processes_at_once_is_one_run(store: Store) -> None:
+    with multiprocessing.get_context("spawn").Pool(3) as pool:
+        told = pool.starmap(create, [(store.url, number) for number in range(9)])
+    assert len(set(told)) == 1, "all see the spec of the one that was first"
+    assert [run.id for run in store.runs.list()] == ["tick-1"]
+
+
+def test_the_same_id_with_another_spec_is_refused_with_words(store: Store) -> None:
+    store.runs.create({"pipeline": "curate", "request": {"videos": "a"}, "done": 1}, "tick-1")
+    assert store.runs.create({"pipeline": "curate", "request": {"videos": "a"}, "done": 1}, "tick-1").id == "tick-1"
+    asked = ("pipeline", "request")
+    assert store.runs.create({"pipeline": "curate", "request": {"videos": "a"}, "done": 2}, "tick-1", same=asked)
+    with pytest.raises(InputError, match=r"tick-1 is there already.*its request is \{'videos': 'a'\}, now it is .*'b'"):
+        store.runs.create({"pipeline": "curate", "request": {"videos": "b"}}, "tick-1", same=asked)
+
+
+@pytest.mark.parametrize("wrong", ["../x", "a/b", "-x", "a b", "x" * 129, "\u0430"])
+def test_an_id_that_is_no_plain_word_is_refused(store: Store, wrong: str) -> None:
+    with pytest.raises(InputError, match=r"run id .* is not allowed"):
+        store.runs.create({}, wrong)
+
+
+def test_given_ids_are_listed_by_their_time_among_our_own(store: Store) -> None:
+    ids = []
+    for given in ("zz-first", "", "aa-third", ""):
+        ids.append(store.runs.create({}, given).id)
+        time.sleep(0.002)
+    assert [run.id for run in store.runs.list()] == ids[::-1]
+    assert store.runs.open("zz").id == "zz-first"
+    store.objects.replace("runs/notes/spec.json", b"{")
+    store.objects.replace("runs/stolen/spec.json", json.dumps({"schema_version": 1, "run_id": "aa-third"}).encode())
+    assert [run.id for run in store.runs.list()] == ids[::-1], "a folder is a run when its spec says so"
+    with pytest.raises(InputError, match="not the id of a run"):
+        store.runs.open("notes")
+
+
+def test_a_mark_asks_a_run_to_stop(store: Store) -> None:
+    run = store.runs.create({})
+    assert run.cancelled_by() == ""
+    run.request_cancel("me")
+    assert store.runs.open(run.id).cancelled_by() == "me"
+    run.write("cancel.json", b"{")
+    assert run.cancelled_by() == "somebody", "a mark that cannot be read is one"
+
+
+def test_an_attempt_is_found_by_its_token(store: Store) -> None:
+    run = store.runs.create({})
+    numbers = [run.append_attempt("n", {"token": token}) for token in ("a", "b")]
+    assert [run.attempt_with("n", token) for token in ("a", "b", "c")] == [*numbers, 0]
+
+
+def test_what_an_attempt_uses_is_there_while_it_runs(store: Store) -> None:
+    run = store.runs.create({})
+    number = run.append_attempt("n")
+    for seconds in (1.0, 2.0):
+        run.write_usage("n", number, {"cpu_seconds": seconds})
+    (found,) = run.read_outcomes()
+    assert (found.outcome, (found.usage or {})["cpu_seconds"]) == (None, 2.0)

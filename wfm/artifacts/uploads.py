@@ -1,0 +1,120 @@
+"""Checkpoints go to the store behind the training's back: one thread, one upload at a time, one that waits.
+
+The step never waits for the store. A checkpoint that is offered while one is on its way waits; a newer one takes its place
+(`replaced` counts those). An upload that fails is tried again with growing pauses, and given up when a newer one waits. Nothing
+that happens here ends the training: it is logged.
+"""
+
+import threading
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from wfm.artifacts.checkpoint_record import CheckpointRecord
+from wfm.artifacts.checkpoints import Checkpoints, FenceLost, Name
+from wfm.log import get_logger
+
+_log = get_logger(__name__)
+
+
+@dataclass(frozen=True)
+class _Job:
+    folder: Path
+    record: CheckpointRecord
+    name: Name
+    sent: set[str] = field(default_factory=set)
+
+
+class Uploads:
+    """`offer` from the training's thread; `drain` waits."""
+
+    def __init__(self, place: Checkpoints, *, first_pause: float = 1.0, longest_pause: float = 60.0) -> None:
+        self.safe: int | None = None
+        """Step of the newest checkpoint that is committed in the store; None: none is known to be."""
+        self.replaced = 0
+        """Checkpoints that were never sent, or never got through, because a newer one took their place."""
+        self.lost = ""
+        """Why nothing is sent any more; empty as long as the lease is ours."""
+        self._place = place
+        self._first_pause = first_pause
+        self._longest_pause = longest_pause
+        self._changed = threading.Condition()
+        self._waiting: _Job | None = None
+        self._current: _Job | None = None
+        self._working = False
+
+    def offer(self, folder: Path, record: CheckpointRecord) -> None:
+        """Send a checkpoint when its turn comes. `folder` must stay as long as `using` names it."""
+        with self._changed:
+            if self.lost or record.step in (self.safe, self._last()):
+                return
+            if self._waiting is not None:
+                self._replace(self._waiting)
+            self._waiting = _Job(folder, record, self._place.new_name(record.step))
+            if not self._working:
+                self._working = True
+                threading.Thread(target=self._work, name="checkpoints", daemon=True).start()
+            self._changed.notify_all()
+
+    def using(self) -> set[Path]:
+        """Folders that are not to be deleted now."""
+        with self._changed:
+            return {job.folder for job in (self._waiting, self._current) if job is not None}
+
+    def drain(self, seconds: float) -> bool:
+        """Wait at most so long until everything offered is in the store; whether it is."""
+        with self._changed:
+            done = self._changed.wait_for(lambda: self._waiting is None and self._current is None, seconds)
+            return done and not self.lost
+
+    def _last(self) -> int | None:
+        job = self._waiting or self._current
+        return job.record.step if job else None
+
+    def _replace(self, job: _Job) -> None:
+        self.replaced += 1
+        _log.warning(
+            "the store is slower than checkpoints are made: that of step %d is not sent (%d so far)",
+            job.record.step, self.replaced,
+        )  # fmt: skip
+
+    def _work(self) -> None:
+        while True:
+            with self._changed:
+                self._current, self._waiting = self._waiting, None
+                self._changed.notify_all()
+                job = self._current
+                if job is None:
+                    self._working = False
+                    return
+            self._send(job)
+
+    def _send(self, job: _Job) -> None:
+        began, pause, tries = time.monotonic(), self._first_pause, 0
+        while True:
+            tries += 1
+            try:
+                if self.safe != job.record.step:
+                    self._place.send(job.folder, job.record, job.name, job.sent)
+                    self.safe = job.record.step
+                    _log.info("step %d is in the store (%.1f s)", self.safe, time.monotonic() - began)
+                self._place.prune(job.record.fingerprint)
+                return
+            except FenceLost as error:
+                with self._changed:
+                    self.lost, self._waiting = str(error), None
+                _log.warning("%s: checkpoints stay on this machine from here on", error)
+                return
+            except Exception as error:  # whatever it is: the training needs no store until its end
+                if not job.folder.exists():  # the key was finished meanwhile
+                    return
+                _log.warning(
+                    "the checkpoint of step %d could not be sent (try %d): %s: %s; again in %.3g s",
+                    job.record.step, tries, type(error).__name__, error, pause,
+                )  # fmt: skip
+            with self._changed:
+                if self._changed.wait_for(lambda: self._waiting is not None, pause):
+                    if self.safe != job.record.step:
+                        self._replace(job)
+                    return
+            pause = min(2 * pause, self._longest_pause)
