@@ -54,7 +54,7 @@ def fit_world_model(
     the val split. Rank 0 writes `out/model/` and `out/metrics.jsonl`."""
     if config.training.threads:
         torch.set_num_threads(config.training.threads)
-    own = FAMILIES.load(config.family).fitting().own
+    own = FAMILIES.load(config.family).own
     data = read_encoded(latents, signals, text, parse(config.conditions), parse({name: {} for name in own}))
     seed_everything(config.training.seed)
     model, objective, card = build(config, tokenizer.config, data)
