@@ -6,8 +6,6 @@ import signal
 import sys
 import threading
 import time
-import threading
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
