@@ -324,8 +324,10 @@ class Gang:
             }
         if not self.leads:  # a rank that hangs in sight of rank 0 is for that to judge
             return {}
-        all_wait = all(sign.waits for sign in signs.values())
-        return {rank: f"{self.name(rank)} {one}" for rank, one in late.items() if all_wait or not one.sign.waits}
+        stuck = [one for one in late.values() if not one.sign.waits]
+        if not stuck and len(late) == len(signs):  # each waits for the others: the one that got least far first
+            stuck = sorted(late.values(), key=lambda one: one.sign.count)
+        return {one.name: f"{self.name(one.name)} {one}" for one in stuck}
 
     def _all_marks(self) -> dict[int, Sign]:
         """A sign for each rank that this one looks at: that it answers, and what they write on lets it be heard."""

@@ -24,6 +24,7 @@ from wfm.models.seeding import seed_everything
 from wfm.models.slots import Geometry
 from wfm.models.video_tokenizer import TokenizerCard, VideoTokenizer
 from wfm.parallel.ranks import ALONE, Ranks
+from wfm.pulse import beat
 from wfm.training.checkpoint import Scratch
 from wfm.training.config import WorldTrainingConfig
 from wfm.training.encoded import Encoded, read_encoded
@@ -169,6 +170,7 @@ def validation(
 
     def validate(model: Any) -> dict[str, float]:
         loss, values = objective.loss(model, batch, 0)
+        beat("validation")
         return {"loss": float(loss), **values, **fitting.figures(model, tokenizer, batch, config)}
 
     return validate
