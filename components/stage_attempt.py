@@ -85,7 +85,7 @@ class StageAttempt:
             return self._run.append_attempt(self._spec["node"], record)
 
         self._noted(patiently(note, "the beginning of this try cannot be noted"))
-        crash_point("attempt_noted")
+        crash_point("after_attempt_open")
 
     def joins(self, number: int) -> None:
         """Belong to the attempt that rank 0 has opened. A second call does nothing."""
@@ -123,6 +123,7 @@ class StageAttempt:
         """Note how it ended, with all it printed and used, if nobody did yet. On a store that stays broken the exit code still
         tells."""
         self._over.set()
+        crash_point("before_outcome")
         if self.number:
             outcome = {**answer, "key": answer.get("key") or self._key, **self.notes}
             if not self._rank:
