@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from wfm.artifacts.schema import Count, Short
+from wfm.errors import Outcome
 from wfm.pulse import Sign
 
 _MOST_WORDS = 20_000
@@ -20,7 +21,7 @@ _OF_ANOTHER = re.compile(r"\brank [0-9]+ of [0-9]+[:,]")
 class End:
     """How a rank ended, or all of them."""
 
-    outcome: Annotated[str, Field(pattern="^(done|cached|wrong_input|try_again|cancelled|bug)$")]
+    outcome: Outcome
     reason: Annotated[str, Field(max_length=100_000)]
     exit_code: Annotated[int, Field(ge=0, lt=256)]
 

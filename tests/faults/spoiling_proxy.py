@@ -6,7 +6,9 @@ import time
 from collections import Counter
 from http.server import BaseHTTPRequestHandler
 
-ERRORS = {"500": "InternalError", "503": "SlowDown", "409": "ConditionalRequestConflict"}
+ERRORS = {
+    "500": "InternalError", "503": "SlowDown", "409": "ConditionalRequestConflict", "400": "ExpiredToken",
+}  # fmt: skip
 
 
 class SpoilingProxy(BaseHTTPRequestHandler):

@@ -87,18 +87,18 @@ class Disk:
 class Bucket:
     """A prefix in a bucket of moto's server."""
 
-    def __init__(self, seed: Path, name: str, endpoint: str) -> None:
+    def __init__(self, seed: Path, name: str, endpoint: str, **options: Any) -> None:
         import boto3
 
         self._name, self.url = name, f"s3://{name}/store"
-        self.options = {"key": "k", "secret": "SeCrEt-0123456789", "endpoint_url": endpoint}
+        self.options = {"key": "k", "secret": "SeCrEt-0123456789", "endpoint_url": endpoint, **options}
         keys = {"aws_access_key_id": "k", "aws_secret_access_key": "SeCrEt-0123456789", "region_name": "us-east-1"}
         self._client = boto3.client("s3", endpoint_url=endpoint, **keys)
         self._client.create_bucket(Bucket=name)
         for path in (path for path in seed.rglob("*") if path.is_file()):
-            self._client.put_object(
-                Bucket=name, Key=f"store/{path.relative_to(seed).as_posix()}", Body=path.read_bytes()
-            )
+            key = path.relative_to(seed).as_posix()
+            if not key.startswith("scratch/"):  # that of a bucket is in each machine's cache
+                self._client.put_object(Bucket=name, Key=f"store/{key}", Body=path.read_bytes())
 
     def files(self) -> list[str]:
         """See `Place`."""
@@ -234,6 +234,8 @@ def _stage(
             os.dup2(output.fileno(), stream)
     lease._machine = lambda: machine  # as a process sees itself in another pod
     socket.gethostname = lambda: machine
+    if environment.get("WFM_TEST_CHATTER"):
+        crash_points.crash_point.__code__ = _chattered.__code__
     if record is not None:
         os.environ["WFM_TEST_RECORD"] = str(record)
         crash_points.crash_point.__code__ = _passed.__code__
@@ -246,6 +248,14 @@ def _passed(name: str) -> None:
     handle = os.open(os.environ["WFM_TEST_RECORD"], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.write(handle, f"{name}\n".encode())
     os.close(handle)
+
+
+def _chattered(name: str) -> None:
+    """The same, of a stage that prints so many lines of a hundred bytes at each step."""
+    if name == "after_step":
+        lines = int(os.environ["WFM_TEST_CHATTER"])
+        for line in range(lines):
+            os.write(1, f"{line:098d}\n".encode())
 
 
 @dataclasses.dataclass(frozen=True)

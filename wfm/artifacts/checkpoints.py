@@ -143,7 +143,9 @@ class Checkpoints:
         others = [name for name in committed if name not in self._vouched and self._print_of(name) in (fingerprint, "")]
         others.sort(key=self.rank)
         spared = [name for name in others if self._print_of(name)][-1:] if len(self._vouched) == 1 else []
-        doomed = [name for name in others if name not in spared] + [name for name in unfinished if name.fence <= self.fence]
+        doomed = [name for name in others if name not in spared] + [
+            name for name in unfinished if name.fence <= self.fence
+        ]
         if doomed:
             self._require_fence()
         for name in doomed:
