@@ -86,7 +86,7 @@ class Gang:
         self._poke = threading.Event()
         self._ending = threading.Lock()
         self._signs, self._marks = Watch[int](3 * _LONGEST_TICK), Watch[int](3 * _LONGEST_TICK)
-        self._gone: dict[int, float] = {}
+        self._gone: dict[int, tuple[int, float]] = {}
         self._failed_since = 0.0
         self._began = time.time()
 
@@ -306,13 +306,13 @@ class Gang:
         return next(iter(found), None)
 
     def _has_died(self, rank: int, said: Said) -> bool:
-        """Whether a rank ended without a word: as the guard noted, or as seen here a while ago (a last word takes a tick)."""
+        """Whether a rank ended without a word: as the guard noted, or as seen here, and the board was read since."""
         if self._notes.get(rank):
             return True
         if not self._is_here(said) or start_of(said.pid) == said.pid_start:
             return False
-        now = time.monotonic()
-        return now - self._gone.setdefault(rank, now) > 2 * _tick(pulse.sign())
+        rounds, since = self._gone.setdefault(rank, (self._rounds, time.monotonic()))
+        return self._rounds >= rounds + 2 or time.monotonic() - since > 2 * _LONGEST_TICK
 
     def _judge_the_others(self) -> None:
         failed = self._failed()
