@@ -15,7 +15,7 @@ from wfm.artifacts.atomic import replace_on_disk
 from wfm.errors import ConfigError, TryAgain
 
 if TYPE_CHECKING:
-    from torch.distributed import Store as TorchStore
+    from torch.distributed import Store as TorchStore  # type: ignore[attr-defined]
 
 FOLDER = "WFM_RANKS_FOLDER"
 _JOIN_SECONDS = 300.0
@@ -129,7 +129,7 @@ def open_board(rank: int, size: int, environment: Mapping[str, str] = os.environ
         )
     import datetime
 
-    from torch.distributed import PrefixStore, rendezvous
+    from torch.distributed import PrefixStore, rendezvous  # type: ignore[attr-defined]
 
     try:
         store, _, _ = next(iter(rendezvous("env://", rank, size, timeout=datetime.timedelta(seconds=_JOIN_SECONDS))))

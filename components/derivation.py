@@ -48,6 +48,7 @@ GROUND_FLOOR = (
     "components.entrypoint",
     "components.board",
     "components.gang",
+    "components.rank_words",
     "components.context",
     "components.derivation",
     "components.make_artifact",

@@ -44,7 +44,7 @@ from wfm import caches, stopping
 from wfm.artifacts.atomic import replace_on_disk
 from wfm.config import Config
 from wfm.crash_points import crash_point
-from wfm.errors import Cancelled, ConfigError, InputError, TryAgain, WfmError
+from wfm.errors import Cancelled, ConfigError, InputError, Outcome, TryAgain, WfmError
 from wfm.log import get_logger, set_up
 from wfm.registry import uses
 
@@ -140,7 +140,7 @@ def _execute(
     run: Callable[[Context[ConfigT]], Result],
     gang: Gang,
     stopping: Callable[[], bool],
-) -> tuple[str, str]:
+) -> tuple[str, Outcome]:
     """Make the artifact (or a range of its parts), or find it made; returns its key, and ``done`` or ``cached``."""
     from wfm.artifacts import Store
 
@@ -157,7 +157,8 @@ def _execute(
     if gang.leads and not store.has(key):
         gang.attempt.leave_if_final()
     usage = gang.attempt.usage.remote
-    task, outcome = Task(component, spec, config, store, given, key, external, run, stopping, usage), "cached"
+    task = Task(component, spec, config, store, given, key, external, run, stopping, usage)
+    outcome: Outcome = "cached"
     if part_range is not None and not store.has(key):
         gang.attempt.notes |= make_range(task, part_range)
         return key, "done"

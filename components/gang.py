@@ -16,29 +16,24 @@ A process alone is a gang of one: it watches itself only.
 """
 
 import dataclasses
-import faulthandler
 import math
 import os
-import re
 import signal
 import socket
-import tempfile
 import threading
 import time
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
+from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
-from pydantic import Field
-
-from components.board import Board, BoardLost, open_board, place
+from components.board import Board, open_board, place
+from components.rank_words import End, Said, stacks_of_all_threads
 from components.stage_attempt import StageAttempt
 from components.stage_log import StageLog
 from wfm import pulse
 from wfm.artifacts import schema
 from wfm.artifacts.lease import start_of, this_process
-from wfm.artifacts.schema import Count, Short
 from wfm.crash_points import crash_point
-from wfm.errors import Cancelled, ConfigError, DataError, InputError, TryAgain
+from wfm.errors import Cancelled, ConfigError, InputError, TryAgain, WfmError
 from wfm.log import get_logger
 from wfm.pulse import Sign, Watch
 
@@ -63,54 +58,9 @@ _ANSWER_SECONDS = 10.0
 """Silence of rank 0 that is enough for one that lost some rank."""
 _STORE_SECONDS = 150.0
 """For a store that does not answer, to take the outcome; the exit code tells too."""
-_MOST_STACKS = 20_000  # characters of one rank
 _NO_RUN_IDS = ("", "none")
 """What torchrun says where it was given none."""
-_OF_ANOTHER = re.compile(r"\brank [0-9]+ of [0-9]+[:,]")
 _log = get_logger("wfm.stage")
-
-
-@dataclasses.dataclass(frozen=True)
-class End:
-    """How a rank ended, or all of them."""
-
-    outcome: Literal["done", "cached", "wrong_input", "try_again", "cancelled", "bug"]
-    reason: Annotated[str, Field(max_length=100_000)]
-    exit_code: Annotated[int, Field(ge=0, lt=256)]
-
-    @property
-    def good(self) -> bool:
-        """Whether it came to its end as it should."""
-        return self.outcome in ("done", "cached")
-
-    @property
-    def borrowed(self) -> bool:
-        """Whether it only says that another rank failed or was lost (`wfm.parallel.ranks`)."""
-        return bool(_OF_ANOTHER.search(self.reason))
-
-
-@dataclasses.dataclass(frozen=True)
-class Said:
-    """What a rank says of itself; its whole word, rewritten again and again."""
-
-    mark: Count
-    "Counted up each time: a rank whose mark stands still does not answer."
-    sign: Sign
-    machine: Short
-    host: Short
-    pid: Annotated[int, Field(ge=0, lt=2**31)]
-    pid_start: Short
-    plan: Literal["", "make", "leave"] = ""
-    "Rank 0's word on the key: there is something to make, or it is there already."
-    key: Short = ""
-    attempt: Count = 0
-    "Number of the attempt that rank 0 opened."
-    asks: bool = False
-    "Rank 0 wants to see the stacks."
-    stacks: Annotated[str, Field(max_length=10 * _MOST_STACKS)] = ""
-    end: End | None = None
-    heard: bool = False
-    "This rank knows how all ended and leaves."
 
 
 class Gang:
@@ -136,7 +86,7 @@ class Gang:
         self._poke = threading.Event()
         self._ending = threading.Lock()
         self._signs, self._marks = Watch[int](3 * _LONGEST_TICK), Watch[int](3 * _LONGEST_TICK)
-        self._gone: dict[int, float] = {}
+        self._gone: dict[int, tuple[int, float]] = {}
         self._failed_since = 0.0
         self._began = time.time()
 
@@ -209,7 +159,7 @@ class Gang:
             if end.borrowed or end.outcome == "cancelled":
                 end = self._cause(end)
             self._conclude(end, key)
-        self._say(end=end)
+        self._say(end=end.told)
         with pulse.waiting("rank 0's outcome"):
             while True:
                 said = self._seen.get(0)
@@ -248,7 +198,7 @@ class Gang:
 
     def _leave(self, end: End) -> NoReturn:
         """Exit as all do, once the others can know how."""
-        self._say(end=end, heard=True)
+        self._say(end=end.told, heard=True)
         deadline = time.monotonic() + _LAST_WORDS_SECONDS
         if self.leads and self._board is not None and self._board.hosted:
             others = range(1, self.size)
@@ -286,7 +236,7 @@ class Gang:
                     self._seen[rank] = schema.read(Said, data, f"the word of rank {rank}", _VERSION)
                 self._notes = notes
                 self._rounds += 1
-            except (BoardLost, DataError, OSError) as error:
+            except (WfmError, OSError) as error:
                 _log.debug("rank %d: %s", self.rank, error)
             self._rest(now)
 
@@ -324,8 +274,10 @@ class Gang:
             }
         if not self.leads:  # a rank that hangs in sight of rank 0 is for that to judge
             return {}
-        all_wait = all(sign.waits for sign in signs.values())
-        return {rank: f"{self.name(rank)} {one}" for rank, one in late.items() if all_wait or not one.sign.waits}
+        stuck = [one for one in late.values() if not one.sign.waits]
+        if not stuck and len(late) == len(signs):  # each waits for the others: the one that got least far first
+            stuck = sorted(late.values(), key=lambda one: one.sign.count)
+        return {one.name: f"{self.name(one.name)} {one}" for one in stuck}
 
     def _all_marks(self) -> dict[int, Sign]:
         """A sign for each rank that this one looks at: that it answers, and what they write on lets it be heard."""
@@ -354,13 +306,13 @@ class Gang:
         return next(iter(found), None)
 
     def _has_died(self, rank: int, said: Said) -> bool:
-        """Whether a rank ended without a word: as the guard noted, or as seen here a while ago (a last word takes a tick)."""
+        """Whether a rank ended without a word: as the guard noted, or as seen here, and the board was read since."""
         if self._notes.get(rank):
             return True
         if not self._is_here(said) or start_of(said.pid) == said.pid_start:
             return False
-        now = time.monotonic()
-        return now - self._gone.setdefault(rank, now) > 2 * _tick(pulse.sign())
+        rounds, since = self._gone.setdefault(rank, (self._rounds, time.monotonic()))
+        return self._rounds >= rounds + 2 or time.monotonic() - since > 2 * _LONGEST_TICK
 
     def _judge_the_others(self) -> None:
         failed = self._failed()
@@ -429,11 +381,3 @@ def _owner() -> str:
 
 def _tick(sign: Sign) -> float:
     return min(max(sign.limit / _TICKS, _SHORTEST_TICK), _LONGEST_TICK)
-
-
-def stacks_of_all_threads() -> str:
-    """Where every thread of this process is now."""
-    with tempfile.TemporaryFile() as file:
-        faulthandler.dump_traceback(file=file, all_threads=True)
-        file.seek(0)
-        return file.read(_MOST_STACKS).decode(errors="replace")

@@ -27,7 +27,7 @@ from wfm import stopping
 from wfm.artifacts.address import new_id
 from wfm.artifacts.lease import this_process
 from wfm.crash_points import crash_point
-from wfm.errors import Cancelled, InputError, TryAgain, WfmError, exit_code_of, is_final
+from wfm.errors import Cancelled, InputError, Outcome, TryAgain, WfmError, exit_code_of, is_final
 from wfm.log import get_logger, last_progress
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ Answer = TypeVar("Answer")
 class EndedBefore(WfmError):
     """An earlier try of this run at the same key ended for good; so does this one, with the same outcome."""
 
-    def __init__(self, number: int, outcome: str, reason: str) -> None:
+    def __init__(self, number: int, outcome: Outcome, reason: str) -> None:
         super().__init__(f"try {number} of this run ended for good, so this one does not begin: {reason}")
         self.outcome, self.exit_code = outcome, exit_code_of(outcome)  # type: ignore[misc]
 
@@ -116,7 +116,8 @@ class StageAttempt:
         if is_final([str(ended.get("outcome", "")) for _, ended in same]):
             number, last = next((one for one in reversed(same) if "repeats" not in one[1]), same[-1])
             self.notes["repeats"] = number
-            raise EndedBefore(number, str(last["outcome"]), str(last.get("reason", "")))
+            outcome: Outcome = "wrong_input" if last["outcome"] == "wrong_input" else "bug"
+            raise EndedBefore(number, outcome, str(last.get("reason", "")))
 
     def close(self, answer: Mapping[str, Any]) -> None:
         """Note how it ended, with all it printed and used, if nobody did yet. On a store that stays broken the exit code still

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING
 
 from components.context import store_options
 from wfm.artifacts.attempt_log import LogPieces
+from wfm.crash_points import VARIABLE
 
 if TYPE_CHECKING:
     from wfm.artifacts import Store
@@ -106,6 +107,7 @@ def _keep(pipe: int, control: socket.socket) -> None:
     """The child: never returns."""
     code = 1
     try:
+        os.environ.pop(VARIABLE, None)  # it is the stage that a test wants to see dead
         os.setsid()  # a signal to the stage's group is not meant for it, and it must outlive the stage by a moment
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGPIPE):
             signal.signal(number, signal.SIG_IGN)

@@ -6,7 +6,7 @@ set. Only nodes that would run are asked: what is committed did work.
 """
 
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pydantic
 
@@ -28,6 +28,9 @@ from wfm.artifacts.address import KEY_PATTERN, NAME_PATTERN
 from wfm.config import MOST_COUNT, MOST_NUMBER, Config
 from wfm.errors import ConfigError, InputError
 from wfm.models.family import FAMILIES, Family
+
+if TYPE_CHECKING:
+    from wfm.conditions.condition import Condition
 
 _MOST_BY_NAME = {"threads": 4096, "workers": 4096, "concurrency": 4096, "side": 2**14, "size": 2**14}
 """By the last word of a field's name: no machine starts more threads, no picture has a longer side."""
@@ -177,13 +180,14 @@ def family_fits(asked: Asked) -> Iterator[str]:
 
 def signals_are_made(asked: Asked) -> Iterator[str]:
     """What conditions make of frames is made, by the very fields that training reads it with."""
-    from wfm.conditions.condition import Condition, parse
+    from wfm.conditions.condition import Condition
 
     made = asked.behind("signals")
     if made is None or not asked.config.conditions:
         return
-    source, found = asked.node.inputs["signals"], parse(made.conditions)
-    for name, condition in parse(asked.config.conditions).items():
+    source = asked.node.inputs["signals"]
+    found = _conditions(source, made)
+    for name, condition in _conditions(asked.node.name, asked.config).items():
         if type(condition).track is Condition.track:
             continue
         try:
@@ -194,6 +198,24 @@ def signals_are_made(asked: Asked) -> Iterator[str]:
             condition.require_same(found[name], whose=source)
         except InputError as error:
             yield f"{asked.node.name}.conditions.{name}: {error}"
+
+
+def _conditions(node: str, config: Any) -> "dict[str, Condition]":
+    """Those of a node's config. Raises ConfigError naming node, condition and field."""
+    from wfm.conditions.condition import parse
+
+    try:
+        return parse(config.conditions)
+    except ConfigError as error:
+        raise ConfigError(f"{node}.{error}") from None
+
+
+def conditions_are_further(asked: Asked) -> Iterator[str]:
+    """A model is not told twice of what its family has fields for."""
+    names, family = getattr(asked.config, "conditions", ()), getattr(asked.config, "family", "")
+    for name in names if family else ():
+        if name in FAMILIES.load(family).own:
+            yield asked("conditions", f"a {family} model has fields of its own for {name}: leave it out here")
 
 
 def models_are_named(asked: Asked) -> Iterator[str]:
@@ -258,7 +280,7 @@ RULES: dict[str, tuple[Rule, ...]] = {
     "encode_latents": (frames_have_a_size, models_are_named, windows_fit, splits_exist),
     "encode_signals": (splits_are_known,),
     "encode_text": (splits_are_known,),
-    "train_world_model": (models_are_named, family_fits, samples_are_joined, signals_are_made),
+    "train_world_model": (models_are_named, conditions_are_further, family_fits, samples_are_joined, signals_are_made),
     "train_decoder": (models_are_named, decoder_fits),
     "generate_videos": (models_are_named, past_fits, held_out_exists),
     "evaluate_model": (split_is_generated,),

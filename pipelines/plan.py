@@ -7,7 +7,8 @@ input folder and one look at the store per node; torch is never loaded.
 import importlib
 import pkgutil
 import typing
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from components.derivation import keep_meanings
@@ -102,7 +103,8 @@ def refresh(plan: Plan, store: "Store") -> None:
         if node.done:
             continue
         spec = plan.spec(node, store, run_id="")
-        node.key = node_key(spec, plan.input_keys(node), store)
+        with _said_of(node):
+            node.key = node_key(spec, plan.input_keys(node), store)
         node.done = store.has(node.key)
         node.why = f"committed as {node.key[:12]}" if node.done else _why(node, plan)
     keep_meanings()
@@ -175,12 +177,25 @@ def _override(nodes: list[Node], overrides: Sequence[str]) -> None:
                 assign(needs, path[1:], value, NodeNeeds)
                 node.resources = NodeNeeds.parse(needs).resources
             continue
-        kinds = {node.name: config_class(node.component, node.config) for node in matching}
+        kinds: dict[str, type[Config]] = {}
+        for node in matching:
+            with _said_of(node):
+                kinds[node.name] = config_class(node.component, node.config)
         having = [node for node in matching if knows(path[1:], kinds[node.name])]
         for node in having or matching:
             assign(node.config, path[1:], value, kinds[node.name])
     for node in nodes:  # when all are set: two fields that need each other come in any order
-        node.config = config_class(node.component).parse(node.config).resolved()
+        with _said_of(node):
+            node.config = config_class(node.component).parse(node.config).resolved()
+
+
+@contextmanager
+def _said_of(node: Node) -> Iterator[None]:
+    """Inside, an error of a config says whose it is."""
+    try:
+        yield
+    except ConfigError as error:
+        raise ConfigError(f"{node.name}: {error}") from None
 
 
 def _sets(overrides: Sequence[str], *path: str) -> bool:

@@ -15,7 +15,10 @@ A message names the field or file, the value seen, the choices, and what to do.
 """
 
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import ClassVar, Literal
+
+Outcome = Literal["done", "cached", "wrong_input", "try_again", "cancelled", "bug"]
+"""How a try ends."""
 
 BUG_RETRIES = 1
 """A bug is tried once more: it may have been the machine."""
@@ -24,7 +27,7 @@ BUG_RETRIES = 1
 class WfmError(Exception):
     """Base of every error that wfm raises on purpose."""
 
-    outcome: ClassVar[str] = "bug"
+    outcome: ClassVar[Outcome] = "bug"
     exit_code: ClassVar[int] = 1
 
 
@@ -82,7 +85,7 @@ EXIT_OUTCOMES = {
 
 def exit_code_of(outcome: str) -> int:
     """The exit code that says the same as an outcome."""
-    codes = {kind.outcome: kind.exit_code for kind in (InputError, TryAgain, Cancelled)}
+    codes: dict[str, int] = {kind.outcome: kind.exit_code for kind in (InputError, TryAgain, Cancelled)}
     return 0 if outcome in ("done", "cached") else codes.get(outcome, WfmError.exit_code)
 
 

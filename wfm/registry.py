@@ -98,7 +98,7 @@ class Use(NamedTuple):
 
 
 def uses(config: Config) -> tuple[Use, ...]:
-    """What a config names, sorted, each once."""
+    """What a config names, sorted, each once. Raises ConfigError for an unknown name, saying its field."""
     found = {(use.registry.group, use.name, use.part): use for use in _uses(config)}
     return tuple(found[name] for name in sorted(found))
 
@@ -109,15 +109,20 @@ def resolve(path: str) -> Any:
     return getattr(import_module(module), name)
 
 
-def _uses(config: Config) -> Iterator[Use]:
+def _uses(config: Config, inside: str = "") -> Iterator[Use]:
     for field_name, field in type(config).model_fields.items():
         value = getattr(config, field_name)
         if isinstance(value, Config):
-            yield from _uses(value)
+            yield from _uses(value, f"{inside}{field_name}.")
         for mark in field.metadata:
             if isinstance(mark, Named):
                 names = (value,) if isinstance(value, str) else value
-                yield from (Use(mark.registry, name, mark.part) for name in names if name)
+                for name in filter(None, names):
+                    try:
+                        mark.registry.path(name)
+                    except ConfigError as error:
+                        raise ConfigError(f"{inside}{field_name}: {error}") from None
+                    yield Use(mark.registry, name, mark.part)
 
 
 @functools.cache

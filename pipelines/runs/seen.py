@@ -7,7 +7,6 @@ and counts as lost only when nothing changed by then.
 """
 
 import calendar
-import math
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipelines.runs.state import FINISHED, GOOD, NodeState, RunState, read_state
 from wfm.artifacts.lease import start_of, this_process
+from wfm.artifacts.runs import figure
 from wfm.errors import InputError
 
 if TYPE_CHECKING:
@@ -134,16 +134,12 @@ def _try(one: "AttemptRecord") -> Try:
     outcome, usage, record = one.outcome or {}, one.usage or {}, one.record
     used: Mapping[str, Any] = {**usage, **outcome}
     at = _text(usage, "at") or _text(record, "started_at")
-
-    def spent(name: str) -> float:
-        return _number(used, name) + sum(_number(other, name) for other in one.others)
-
     found = Try(
         one.node, one.number, _text(outcome, "outcome") or "running", _text(outcome, "reason"), _text(outcome, "key"),
         host=_text(record, "pod") or _text(record, "host"), started=_unix(_text(record, "started_at")),
-        seconds=_number(used, "seconds"), cpu_seconds=spent("cpu_seconds"), gpu_seconds=spent("gpu_seconds"),
-        peak_bytes=max(_number(each, "peak_bytes") for each in (used, *one.others)), progress=_text(usage, "progress"), beat=at,
-        every=_number(usage, "every") or BEAT_SECONDS, parts=_text(record, "parts"),
+        seconds=figure(used, "seconds"), cpu_seconds=sum(one.used("cpu_seconds")), gpu_seconds=sum(one.used("gpu_seconds")),
+        peak_bytes=max(one.used("peak_bytes")), progress=_text(usage, "progress"), beat=at,
+        every=figure(usage, "every") or BEAT_SECONDS, parts=_text(record, "parts"),
     )  # fmt: skip
     if one.outcome is not None:
         return found
@@ -246,13 +242,6 @@ def _from_spec(run: "Run") -> RunState:
 def _text(record: Mapping[str, Any], name: str) -> str:
     value = record.get(name)
     return value if isinstance(value, str) else ""
-
-
-def _number(record: Mapping[str, Any], name: str) -> float:
-    """A figure that a stage wrote; anything else counts as nothing."""
-    value = record.get(name)
-    plain = isinstance(value, int | float) and not isinstance(value, bool)
-    return float(value) if plain and math.isfinite(value) and 0 <= value < 1e18 else 0.0  # type: ignore[operator, arg-type]
 
 
 def _unix(written: str) -> float:

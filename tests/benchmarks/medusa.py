@@ -88,7 +88,8 @@ def encoded(folder: Path, dataset: Artifact, tokenizer: Tokenizer) -> Encoded:
         )
         samples.arrays.update({name: torch.from_numpy(array) for name, array in found.items()})
         splits.append(with_conditions(samples, [Action(spec=spec)], {"actions": spec.resolved()}, 24.0))
-    return Encoded(splits[0], splits[1], {}, spec, float(splits[0].arrays["fps"][0]))
+    rate, own = float(splits[0].arrays["fps"][0]), {"action": Action(spec=spec)}
+    return Encoded(splits[0], splits[1], {}, spec, rate, own=own)
 
 
 def trained(folder: Path, values: dict[str, Any], data: Encoded, tokenizer: Tokenizer) -> AutoregressiveTransformer:

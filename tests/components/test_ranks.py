@@ -104,7 +104,7 @@ def test_a_rank_whose_work_hangs_is_named_and_shows_where(job: Start, rank: int,
     training.in_training()[rank].send_signal(signal.SIGUSR1)
     outcome = training.wait(STALL_SECONDS + SOON)
     assert outcome["outcome"] == "try_again", training.log
-    assert outcome["reason"].startswith(f"rank {rank} on host ")
+    assert f"rank {rank} on host " in outcome["reason"]  # both, where the sleeper was caught inside of a call of all
     assert "did not get on for" in outcome["reason"]
     assert len(outcome["stacks"]) == 2
     (where,) = (text for name, text in outcome["stacks"].items() if name.startswith(f"rank {rank} "))
@@ -225,16 +225,6 @@ def test_an_elastic_job_takes_its_own_lease_up_at_each_start(job: Start) -> None
 @pytest.mark.long
 def test_an_elastic_job_leaves_at_once_where_another_one_works(job: Start) -> None:
     training = job("torchrun", options=("--rdzv-id", "job-2"), held_by="torchelastic job-1")
-    over, beat = threading.Event(), f"leases/{training.key}/00000001.beat"
-
-    def live() -> None:
-        while not over.wait(0.5):
-            training.store.objects.replace(beat, json.dumps({"now": time.time()}).encode())
-
-    threading.Thread(target=live).start()
-    try:
-        outcome = training.wait(60)
-    finally:
-        over.set()
+    outcome = training.wait(60)
     assert outcome["outcome"] == "try_again", training.log
     assert "process 1 on pod-7" in outcome["reason"]

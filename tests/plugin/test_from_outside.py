@@ -161,9 +161,9 @@ def test_a_condition_of_another_package_enters_both_families_and_is_followed(ran
         past = torch.zeros(1, 3, 5, 16, 16)
         assert world.generate(past, num_frames=13, seeds=[0]).shape == (1, 3, 13, 16, 16)
         assert abs(float(world.reading.tensors(past + 0.5, Given(), 0, 13)["brightness"]) - 0.5) < 0.01
-        ask = Ask(torch.zeros(1, 8, 2, 4, 4), 4, [0], "mean", world.card.sampling)
+        ask = Ask(4, [0], "mean", world.card.sampling, {"past": torch.zeros(1, 8, 2, 4, 4)})
         dark, bright = (
-            world.drawing.draw(world.model, replace(ask, tensors={"brightness": torch.tensor([[x]])}))
+            world.drawing.draw(world.model, replace(ask, tensors={**ask.tensors, "brightness": torch.tensor([[x]])}))
             for x in (-1.0, 1.0)
         )
         assert (dark - bright).abs().max() > 1e-3, family

@@ -58,20 +58,22 @@ class CheckpointRecord:
         something else, of another schema."""
         try:
             document = schema.decode(data, where, SCHEMA_VERSION)
+            digest = document.pop("digest", None)
+            whole = digest == _digest(document)
         except DataError:
             raise
         except InputError as error:  # a newer wfm's: no use to this one, and no fault of whoever started it
-            raise DataError(str(error)) from None
+            raise DataError(f"{where} cannot be used: {error}") from None
         if document["schema_version"] != SCHEMA_VERSION:
             raise DataError(f"{where} was written by an older wfm (schema version {document['schema_version']})")
-        if document.pop("digest", None) != _digest(document):
+        if not whole:
             raise DataError(f"{where} is damaged: its bytes are not those that were written")
         record = schema.fit(cls, document, where)
         for name, expected in place.items():
             if getattr(record, name) != expected:
                 raise DataError(f"{where} is that of something else: {name} is {getattr(record, name)!r}")
         names = [entry.path for entry in record.files]
-        if len(set(names)) != len(names) or any("/" in name for name in [*names]) or RECORD in names:
+        if len(set(names)) != len(names) or any("/" in name for name in names) or RECORD in names:
             raise DataError(f"{where} is damaged: its list of files holds a name twice, or one that is none")
         return record
 

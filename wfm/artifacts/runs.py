@@ -51,6 +51,11 @@ class AttemptRecord:
     others: tuple[dict[str, Any], ...] = ()
     "The last beats of its other ranks."
 
+    def used(self, name: str) -> list[float]:
+        """A figure of what each of its ranks used, such as ``cpu_seconds``, as its outcome says, else its last beat. What is no
+        figure counts as nothing."""
+        return [figure(each, name) for each in ({**(self.usage or {}), **(self.outcome or {})}, *self.others)]
+
 
 class Runs:
     """The runs of a store."""
@@ -130,6 +135,14 @@ class Runs:
         found = self._ids()
         newest = sorted(found, key=lambda name: (found[name], name), reverse=True)
         return [Run(self._objects, self._cache, name) for name in newest[:limit]]
+
+
+def figure(record: Mapping[str, Any], name: str) -> float:
+    """A figure that a stage wrote down; 0 for anything else that stands there."""
+    value = record.get(name)
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 1e18:
+        return 0.0
+    return float(value)
 
 
 def _of_rank(name: str, rank: int) -> str:
@@ -273,7 +286,7 @@ class Run:
         usage, record = self.read_usage(node, number), self.read_attempt(node, number) or {}
         ranks = record.get("ranks")
         others = range(1, min(ranks, _MOST_RANKS)) if isinstance(ranks, int) else ()
-        found = tuple(usage for rank in others if (usage := self.read_usage(node, number, rank)) is not None)
+        found = tuple(told for rank in others if (told := self.read_usage(node, number, rank)) is not None)
         return AttemptRecord(node, number, record, outcome, usage, found)
 
     # -- cancel

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from wfm.actions import ActionSpec
 from wfm.conditions.condition import Condition, Reads, View, of_slots
+from wfm.conditions.past import Past
 from wfm.data.loader import as_frames, as_video
 from wfm.errors import ConfigError
 from wfm.generation.rollout import Given
@@ -29,7 +30,8 @@ class ConditionReading:
         meanings: Mapping[str, Mapping[str, Any]] = MappingProxyType({}),
     ) -> None:
         self.meanings = {"actions": spec.resolved(), **meanings}
-        self.conditions: dict[str, Condition] = of_slots(slots_of(config), self.meanings)
+        found = of_slots(slots_of(config), self.meanings)
+        self.conditions: dict[str, Condition] = {Past.name: Past(), **found}  # every world model continues one
         self.further = tuple(getattr(config, "conditions", {}))
         "Those that its configuration has no fields of its own for."
         self.fps, self.weight = fps, weight

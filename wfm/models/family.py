@@ -29,7 +29,7 @@ PARTS = ("card", "network", "fit", "draw")
 """Into what a family's code is divided for keys: reading its labels, running its network, training it, drawing from it."""
 
 PAST = "past"
-"""The tensor of the given frames."""
+"""The condition that every world model has, and its tensor: the given frames."""
 
 FAMILIES = Registry(
     "wfm.families",
@@ -80,6 +80,8 @@ class Family(ABC):
     "The variant that the family is judged by first."
     modes: ClassVar[tuple[str, ...]] = ()
     "Every mode that `Drawing.draw` knows, a draw from the distribution first, then best single guesses."
+    own: ClassVar[tuple[str, ...]] = ()
+    "Names of the conditions that the network's config has fields for; of all others it is told as `conditions`."
     weight_fields: ClassVar[tuple[str, ...]] = ()
     "Fields of the training config that `weight_count` is made of."
     costs: ClassVar[str] = ""
@@ -176,8 +178,6 @@ class Fitting(ABC):
     `config` is the family's training config, `data` a `wfm.training.encoded.Encoded`.
     """
 
-    own: ClassVar[tuple[str, ...]] = ()
-    "Names of the conditions that the network's config has fields for; of all others it is told as `conditions`."
     free_fields: ClassVar[frozenset[str]] = frozenset()
     "Fields of the network's config in which a model that training goes on from may differ."
     new_tensors: ClassVar[tuple[str, ...]] = ()
@@ -282,6 +282,8 @@ class FamilyConfig(Config):
         name = values.get("family", cls.model_fields["family"].default)
         if not isinstance(name, str):
             raise ConfigError(f"{cls.__name__}: field 'family': say which; choices: {', '.join(cls.choices())}")
+        if name not in FAMILIES:
+            raise ConfigError(f"field 'family': unknown family {name!r}. Choices: {', '.join(FAMILIES.names())}")
         kind = cls.of_family(FAMILIES.load(name))
         if kind is None or not issubclass(kind, cls):
             raise ConfigError(f"{cls.__name__}: field 'family' = {name!r}: choices are {', '.join(cls.choices())}")

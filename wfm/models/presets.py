@@ -3,7 +3,8 @@
     family, config = preset("diffusion-7b")
 
     diffusion-7b, -14b [-v2w]        Cosmos 1.0's transformers for text (and, v2w, video) to world: the network alone;
-                                     `DenoiserConfig(network=config)` is what training wraps around it
+                                     `DenoiserConfig(network=config)` is what training wraps around it (`published_mask=True`
+                                     for v2w)
     ar-4b, -5b, -12b, -13b           Cosmos 1.0's autoregressive models over the tokens of dv8x16x16; 5b and 13b follow text
     cv8x8x8 ... dv8x16x16            video tokenizers; the figures are compression in time and along each side
     ci8x8 ... di16x16                image tokenizers

@@ -126,14 +126,14 @@ class Ranks:
 
     def mean(self, value: float, label: str = "mean") -> float:
         """The mean over the global batch of a number that is a mean over this rank's share."""
-        return value if self.size == 1 else math.fsum(row[0] for row in self._exchange(label, self.share * value))
+        return value if self.size == 1 else sum(row[0] for row in self._exchange(label, self.share * value))
 
     def norm(self, tensor: "Tensor", label: str = "norm") -> "Tensor":
         """The norm over the global batch of what is a gradient at this rank's samples, of a mean over its share."""
         if self.size == 1:
             return tensor.norm()
         rows = self._exchange(label, self.share * float(tensor.norm()))
-        return tensor.new_tensor(math.sqrt(math.fsum(row[0] ** 2 for row in rows)))
+        return tensor.new_tensor(math.sqrt(sum(row[0] * row[0] for row in rows)))
 
     def average(self, module: "nn.Module", loss: "Tensor", label: str = "average") -> float:
         """Make the gradients of `module`, of the mean `loss` over this rank's share, those of the mean over the global batch,
@@ -159,7 +159,7 @@ class Ranks:
                 self._sum(flat, label)
                 for gradient, summed in zip(bucket, flat.split([g.numel() for g in bucket]), strict=True):
                     gradient.copy_(summed.view_as(gradient))
-        return math.fsum(row[0] for row in rows)
+        return sum(row[0] for row in rows)
 
     # Weights
 
@@ -340,13 +340,13 @@ def join(timeout_seconds: float = TIMEOUT_SECONDS, environment: Mapping[str, str
 
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
     try:
-        dist.init_process_group(
-            backend,
-            init_method=f"file://{folder}/rendezvous" if folder else "env://",
-            rank=rank,
-            world_size=size,
-            timeout=timedelta(seconds=timeout_seconds),
-        )
+        patience = timedelta(seconds=timeout_seconds)
+        url = f"file://{folder}/rendezvous" if folder else "env://"
+        store, _, _ = next(iter(dist.rendezvous(url, rank, size, timeout=patience)))  # type: ignore[attr-defined]
+        # torchrun keeps its store when it starts ranks anew: they must not look for those before them where these listened
+        start = environment.get("TORCHELASTIC_RESTART_COUNT", "0")
+        store = dist.PrefixStore(f"start {start}", store)  # type: ignore[attr-defined]
+        dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=patience)
     except RuntimeError as error:
         raise RankLost(
             f"rank {rank} of {size} did not meet the others at {where} within "

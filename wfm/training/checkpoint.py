@@ -19,12 +19,13 @@ import os
 import shutil
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
 
+from wfm.artifacts import schema
 from wfm.artifacts.atomic import create_folder
 from wfm.artifacts.checkpoint_record import RECORD, CheckpointRecord, list_files, read_folder, verify
 from wfm.artifacts.checkpoints import Checkpoints, Name
@@ -99,6 +100,16 @@ class Learning:
         yield "model", "optimizer", self.model
         if self.rival is not None:
             yield "rival", "rival_optimizer", self.rival
+
+
+@dataclass(frozen=True)
+class _State:
+    """The plain values of a checkpoint."""
+
+    data: dict[str, Any]
+    """Where the loader stands."""
+    stateless: dict[str, list[str]]
+    """Parameters without an optimiser's state, by file."""
 
 
 @dataclass(frozen=True)
@@ -180,8 +191,11 @@ class Keeper:
     def _whole(self, found: _Found) -> Path | None:
         """The folder of this machine that holds a checkpoint, checked; None, with a warning, when it is not whole."""
         try:
+            state = schema.fit(_State, found.record.state, f"the state of step {found.record.step}")
+            if found.record.step > self._config.steps:
+                raise DataError(f"the run has {self._config.steps} steps")
             folder = self._fetched(found)
-            self._learning.check(folder, found.record.state["stateless"])
+            self._learning.check(folder, state.stateless)
         except (DataError, OSError) as error:
             if not _is_damage(error):
                 raise
@@ -305,7 +319,7 @@ class Keeper:
             step,
             self._fingerprint,
             list_files(temporary),
-            {"data": data, "stateless": stateless},
+            asdict(_State(data, stateless)),
             fence=0 if self._store is None else self._store.fence,
             key="" if self._store is None else self._store.key,
         )

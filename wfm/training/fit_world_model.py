@@ -24,6 +24,7 @@ from wfm.models.seeding import seed_everything
 from wfm.models.slots import Geometry
 from wfm.models.video_tokenizer import TokenizerCard, VideoTokenizer
 from wfm.parallel.ranks import ALONE, Ranks
+from wfm.pulse import beat
 from wfm.training.checkpoint import Scratch
 from wfm.training.config import WorldTrainingConfig
 from wfm.training.encoded import Encoded, read_encoded
@@ -53,7 +54,7 @@ def fit_world_model(
     the val split. Rank 0 writes `out/model/` and `out/metrics.jsonl`."""
     if config.training.threads:
         torch.set_num_threads(config.training.threads)
-    own = FAMILIES.load(config.family).fitting().own
+    own = FAMILIES.load(config.family).own
     data = read_encoded(latents, signals, text, parse(config.conditions), parse({name: {} for name in own}))
     seed_everything(config.training.seed)
     model, objective, card = build(config, tokenizer.config, data)
@@ -169,6 +170,7 @@ def validation(
 
     def validate(model: Any) -> dict[str, float]:
         loss, values = objective.loss(model, batch, 0)
+        beat("validation")
         return {"loss": float(loss), **values, **fitting.figures(model, tokenizer, batch, config)}
 
     return validate

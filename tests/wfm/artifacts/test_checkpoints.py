@@ -1,20 +1,23 @@
 """Checkpoints in the store, on a disk and on S3: who may commit, which counts, what stays, and that nothing is believed."""
 
+import contextlib
 import dataclasses
 import hashlib
 import json
+import random
 import threading
 import time
 from pathlib import Path
 
 import pytest
 
-from wfm.artifacts import Store, checkpoints
+from tests.contracts.test_fuzz_records import mutated
+from wfm.artifacts import Store, checkpoints, schema
 from wfm.artifacts.address import new_id
 from wfm.artifacts.checkpoint_record import RECORD, CheckpointRecord, list_files, read_folder, verify
 from wfm.artifacts.checkpoints import Checkpoints, FenceLost, Name
 from wfm.artifacts.uploads import Uploads
-from wfm.errors import DataError, TryAgain
+from wfm.errors import DataError, InputError, TryAgain
 
 KEY, OTHER = "a" * 64, "b" * 64
 RUN, ANOTHER = "1" * 64, "2" * 64
@@ -173,8 +176,6 @@ def encoded(record: CheckpointRecord, **changes) -> bytes:
     """A record with other fields, and a digest that fits: a forger's."""
     document = json.loads(record.to_bytes()) | changes
     del document["digest"]
-    from wfm.artifacts import schema
-
     return schema.encode({**document, "digest": hashlib.sha256(schema.encode(document)).hexdigest()})
 
 
@@ -212,6 +213,26 @@ def test_no_record_is_believed(store):
         store.objects.replace(f"checkpoints/{KEY}/{name}.json", spoil(good))
         with pytest.raises(DataError):
             pytest.fail(f"{kind} was believed: {place.record(name)}")
+
+
+def test_mutated_records_end_in_our_errors(tmp_path):
+    """Seeded; half of them with a digest that fits."""
+    _, record = make(tmp_path, 7)
+    honest, rng, refused = record.to_bytes(), random.Random(3), 0
+    for turn in range(2000):
+        data = mutated(honest, rng)
+        if turn % 2:
+            with contextlib.suppress(ValueError, TypeError, AttributeError, RecursionError, InputError):
+                document = json.loads(data)
+                document.pop("digest", None)
+                data = json.dumps({**document, "digest": hashlib.sha256(schema.encode(document)).hexdigest()}).encode()
+        try:
+            read = CheckpointRecord.from_bytes(data, "mutated")
+        except DataError:
+            refused += 1
+        else:
+            assert all("/" not in entry.path for entry in read.files)
+    assert refused > 1500
 
 
 @pytest.mark.parametrize("kind", ["flipped", "short", "long", "missing"])

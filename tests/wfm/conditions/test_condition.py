@@ -1,5 +1,7 @@
 """The registry of conditions, and what each reads, means and refuses."""
 
+import subprocess
+import sys
 from typing import ClassVar
 
 import numpy as np
@@ -129,3 +131,21 @@ def test_the_features_of_an_action_say_how_far_and_how_fast() -> None:
     )
     with pytest.raises(ConfigError, match=r"actions have shape \[2, 33, 3\], wanted \[2, frames, 2\]"):
         encode({"actions": torch.ones(2, 33, 3)}, Place(5, torch.tensor([2, 2])))
+
+
+def test_a_plan_that_names_a_condition_loads_nothing_for_work() -> None:
+    # Before: `action` loaded torch.
+    code = """
+import sys
+from wfm.conditions.condition import CONDITIONS, parse
+parse({name: {} for name in CONDITIONS.built_in})
+{first}
+sys.exit(", ".join(name for name in ("torch", "cv2", "av", "scipy", "transformers") if name in sys.modules) or 0)
+"""
+
+    def loaded(first: str = "") -> str:
+        done = subprocess.run([sys.executable, "-c", code.replace("{first}", first)], capture_output=True, text=True)
+        return done.stderr.strip()
+
+    assert loaded() == ""
+    assert loaded("import wfm.conditions.action_features") == "torch", "and that sees one"

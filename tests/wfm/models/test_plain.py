@@ -34,14 +34,14 @@ NETWORK = {
 
 
 def denoiser() -> None:
-    """With everything that a denoiser can have: text, actions, given frames, learned uncertainty."""
+    """With everything that a denoiser can have: text, actions, given frames and what follows them, learned uncertainty."""
     config = {"network": {**NETWORK, "in_channels": 4, "text_embed_dim": 10, "condition_mask": True}, "action_width": 3,
-              "temporal_compression": 2, "fps": 10, "uncertainty": 6}  # fmt: skip
+              "temporal_compression": 2, "fps": 10, "uncertainty": 6, "repeat_last": True, "extrapolate": True}  # fmt: skip
     model = tiny.drawn(Denoiser(DenoiserConfig.parse(config)))
     latents, actions = tiny.draw(2, 4, 3, 8, 4), tiny.draw(2, 3, 27)
     with seen(model):
-        told = Conditions(past=latents, given=1, tensors={"actions": actions, "text": tiny.draw(2, 5, 10)})
-        model.denoise(latents, 1.0, told)
+        told = {"past": latents[:, :, :1], "extrapolated": latents, "actions": actions, "text": tiny.draw(2, 5, 10)}
+        model.denoise(latents, 1.0, Conditions(told))
         model.uncertainty(torch.ones(1, dtype=torch.float64))
 
 
@@ -54,6 +54,17 @@ def autoregressive() -> None:
     model = tiny.drawn(AutoregressiveTransformer(config))
     with seen(model):
         model.with_drafts(tiny.tokens()[0], {"actions": tiny.draw(2, 3, 27), "text": tiny.draw(2, 5, 10)})
+
+
+def digits() -> None:
+    """Tokens spelt by their digits, with those of the extrapolated past beside them."""
+    config = AutoregressiveConfig(
+        levels=(4, 4), dim=24, layers=1, heads=2, kv_heads=2, head_dim=12, ffn_dim=40, patch=2, order="frame",
+        vocabulary="digits", extrapolate=True,
+    )  # fmt: skip
+    model = tiny.drawn(AutoregressiveTransformer(config))
+    with seen(model):
+        model(tiny.tokens()[0], {"extrapolated": tiny.tokens()[0]})
 
 
 def tokenizer() -> None:
@@ -99,7 +110,7 @@ def seen(model: nn.Module) -> Iterator[None]:
     assert not wanted - called, sorted(wanted - called)
 
 
-@pytest.mark.parametrize("model", [denoiser, autoregressive, tokenizer, images, decoder])
+@pytest.mark.parametrize("model", [denoiser, autoregressive, digits, tokenizer, images, decoder])
 def test_every_projection_is_called_as_a_module(model):
     model()
 

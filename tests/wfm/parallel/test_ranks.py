@@ -1,6 +1,7 @@
 """Ranks: the same answers on all, means over unequal shares, and words for every way of not being together."""
 
 import json
+import math
 import os
 import subprocess
 import sys
@@ -112,6 +113,19 @@ def test_a_norm_over_the_whole_batch():
 
     for found in in_threads(3, work):
         assert float(found) == pytest.approx(float((whole / 7).norm()))
+
+
+def test_what_is_not_finite_stays_so_on_all():
+    """A loss of infinity on one rank and minus infinity on another, a norm whose square is beyond fp64."""
+
+    def work(ranks):
+        ranks.share = 0.5
+        infinite = torch.tensor((math.inf, -math.inf)[ranks.rank])
+        return ranks.average(nn.Linear(1, 1), infinite), float(ranks.norm(torch.tensor([1e200], dtype=torch.float64)))
+
+    for loss, norm in in_threads(2, work):
+        assert math.isnan(loss)
+        assert norm == math.inf
 
 
 def test_all_begin_with_the_weights_of_rank_0():

@@ -35,6 +35,14 @@ def whole(tmp_path_factory):
     return run(folder)[0], (folder / "metrics.jsonl").read_bytes()
 
 
+@pytest.fixture(scope="module")
+def halfway(tmp_path_factory):
+    """The folder of a run that was stopped after 16 steps; copy it."""
+    folder = tmp_path_factory.mktemp("halfway")
+    stopped(folder, 16)
+    return folder
+
+
 def stopped(scratch, step: int, **more):
     with pytest.raises(Cancelled, match="is kept") as caught:
         run(scratch, stop_at=step, **more)
@@ -77,9 +85,9 @@ DAMAGE = {
 
 
 @pytest.mark.parametrize("kind", DAMAGE)
-def test_a_damaged_one_falls_back_to_the_one_before(tmp_path, whole, caplog, kind):
+def test_a_damaged_one_falls_back_to_the_one_before(tmp_path, halfway, whole, caplog, kind):
     """Before: a bug of ours at every start, or other weights without a word."""
-    stopped(tmp_path, 16)
+    shutil.copytree(halfway, tmp_path, dirs_exist_ok=True)
     DAMAGE[kind](tmp_path / "checkpoint-00000016")
     network, result = run(tmp_path)
     assert result.resumed_from == 14
@@ -89,8 +97,8 @@ def test_a_damaged_one_falls_back_to_the_one_before(tmp_path, whole, caplog, kin
     assert "2 steps are made again" in caplog.text
 
 
-def test_a_twin_that_believes_its_files_ends_elsewhere(tmp_path, whole, monkeypatch):
-    stopped(tmp_path, 16)
+def test_a_twin_that_believes_its_files_ends_elsewhere(tmp_path, halfway, whole, monkeypatch):
+    shutil.copytree(halfway, tmp_path, dirs_exist_ok=True)
     flip(tmp_path / "checkpoint-00000016/optimizer.safetensors", 0.99)
     monkeypatch.setattr(room, "verify", lambda folder, record: None)
     network, result = run(tmp_path)
@@ -129,9 +137,9 @@ WRONG = {
 
 
 @pytest.mark.parametrize("kind", WRONG)
-def test_one_that_lacks_something_does_not_count(tmp_path, whole, caplog, kind):
+def test_one_that_lacks_something_does_not_count(tmp_path, halfway, whole, caplog, kind):
     """Each with a record that fits: its bytes are what was written, and still it is refused, never filled with fresh state."""
-    stopped(tmp_path, 16)
+    shutil.copytree(halfway, tmp_path, dirs_exist_ok=True)
     WRONG[kind](tmp_path / "checkpoint-00000016")
     remake(tmp_path / "checkpoint-00000016")
     network, result = run(tmp_path)
@@ -140,8 +148,8 @@ def test_one_that_lacks_something_does_not_count(tmp_path, whole, caplog, kind):
     assert "step 16 is passed over" in caplog.text
 
 
-def test_when_none_is_whole_the_run_begins_anew_and_says_what_is_lost(tmp_path, whole, caplog):
-    stopped(tmp_path, 16)
+def test_when_none_is_whole_the_run_begins_anew_and_says_what_is_lost(tmp_path, halfway, whole, caplog):
+    shutil.copytree(halfway, tmp_path, dirs_exist_ok=True)
     for folder in tmp_path.glob("checkpoint-*"):
         cut(folder / "model.safetensors")
     network, result = run(tmp_path)
@@ -347,3 +355,13 @@ def test_what_only_rank_0_has_gives_way_to_what_all_can_read(store, tmp_path, ca
     ends = in_threads(2, lambda ranks: rank_run("counted", of_rank(store, tmp_path, ranks), ranks, steps=12))
     assert [end.result.resumed_from for end in ends] == [9, 9]
     assert "step 11 is passed over: it is not in the store, and another rank cannot read it here" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "state", [{}, {"data": {}}, {"data": [], "stateless": {}}, {"data": {}, "stateless": {"optimizer": 3}}]
+)
+def test_a_state_of_another_form_does_not_count(tmp_path, halfway, state):
+    shutil.copytree(halfway, tmp_path, dirs_exist_ok=True)
+    folder = tmp_path / "checkpoint-00000016"
+    (folder / RECORD).write_bytes(replace(read_folder(folder), state=state).to_bytes())
+    assert run(tmp_path)[1].resumed_from == 14

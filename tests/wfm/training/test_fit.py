@@ -77,7 +77,8 @@ def with_actions(found: ArrayDataset, spec: ActionSpec) -> ArrayDataset:
 
 def encoded() -> Encoded:
     statistics = {"mean": [[0.5, 0.25]] * 3, "std": [[2.0, 1.0]] * 3}
-    return Encoded(with_actions(samples(), SPEC), with_actions(samples(4), SPEC), statistics, SPEC, 24.0)
+    own = {"action": Action(spec=SPEC)}
+    return Encoded(with_actions(samples(), SPEC), with_actions(samples(4), SPEC), statistics, SPEC, 24.0, own=own)
 
 
 def test_kept_windows_do_not_depend_on_order_or_on_how_many_there_are():
@@ -108,7 +109,7 @@ def test_what_follows_from_the_data_is_filled_in():
     assert (card.action_width, card.temporal_compression, card.fps, card.statistics_frames) == (1, 4, 24.0, 2)
     filled = network.network.config
     assert (filled.in_channels, filled.text_embed_dim, filled.action_dim, filled.extra_channels) == (3, 0, 11, 0)
-    assert filled.condition_mask
+    assert filled.channels["given"] == 1
     assert not filled.concat_padding_mask
     assert network.statistics.std.tolist() == [[2.0, 1.0]] * 3
     assert network.prior.weight.abs().max() > 0
@@ -134,7 +135,9 @@ def test_several_frame_rates_need_a_model_that_is_told_them():
         with pytest.raises(DataError, match="mix frame rates, 10 to 20 a second"):
             build(config, TokenizerConfig.parse(NETWORK), mixed)
     arrays = {name: array for name, array in train.arrays.items() if "action" not in name}
-    mixed = dataclasses.replace(mixed, train=dataclasses.replace(train, arrays=arrays), action_spec=ActionSpec.null())
+    mixed = dataclasses.replace(
+        mixed, train=dataclasses.replace(train, arrays=arrays), action_spec=ActionSpec.null(), own={"action": Action()}
+    )
     model, objective, _ = build(changed(fps_positions=True), TokenizerConfig.parse(NETWORK), mixed)
     for parameter in model.parameters():
         torch.nn.init.normal_(parameter, std=0.2)

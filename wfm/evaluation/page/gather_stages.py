@@ -6,12 +6,13 @@ import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from wfm.errors import InputError
 from wfm.evaluation.page.cast import Cast
 from wfm.evaluation.page.data import Chart, ConfigBlock, LineageNode, Series, StageCost
 from wfm.models.family import FAMILIES
 
 if TYPE_CHECKING:
-    from wfm.artifacts import Artifact
+    from wfm.artifacts import Artifact, Store
     from wfm.artifacts.manifest import Manifest
 
 TOKENIZER, MODEL = "tokenizer_", "model_"
@@ -29,22 +30,37 @@ def in_order(manifests: Mapping[str, "Manifest"]) -> list["Manifest"]:
     return sorted(manifests.values(), key=lambda m: (m.timings.get("finished", 0.0), m.created_at, m.key))
 
 
-def stage_costs(manifests: Mapping[str, "Manifest"]) -> list[StageCost]:
-    """What each stage took."""
+def stage_costs(manifests: Mapping[str, "Manifest"], store: "Store | None" = None) -> list[StageCost]:
+    """What each stage took; processor and device time of all its tries, those that made nothing too, as the `store` says."""
+    spent = {key: _spent(manifest, store) for key, manifest in manifests.items()}
     return [
         StageCost(
             node=node_name(manifest),
             stage=manifest.stage,
             key=manifest.key,
             seconds=max(0.0, manifest.timings.get("finished", 0.0) - manifest.timings.get("started", 0.0)),
-            cpu_seconds=manifest.resources.get("cpu_seconds", 0.0),
-            gpu_seconds=manifest.resources.get("gpu_seconds", 0.0),
+            cpu_seconds=spent[manifest.key]["cpu_seconds"],
+            gpu_seconds=spent[manifest.key]["gpu_seconds"],
             peak_bytes=manifest.resources.get("peak_bytes", 0.0),
             counts=manifest.counts,
             skipped=manifest.skipped,
         )
         for manifest in in_order(manifests)
     ]
+
+
+def _spent(manifest: "Manifest", store: "Store | None") -> dict[str, float]:
+    """What all tries at its node used in the run that made an artifact; what its manifest says where that run is not there."""
+    names = ("cpu_seconds", "gpu_seconds")
+    own = {name: manifest.resources.get(name, 0.0) for name in names}
+    run_id, node = manifest.extra.get("run_id"), manifest.extra.get("node")
+    if store is None or not isinstance(run_id, str) or not isinstance(node, str):
+        return own
+    try:
+        tries = store.runs.of(run_id).read_outcomes(node)
+    except InputError:  # records of another wfm, or names that are none
+        return own
+    return {name: max(own[name], sum(sum(one.used(name)) for one in tries)) for name in names}
 
 
 def lineage_nodes(manifests: Mapping[str, "Manifest"], inputs: Mapping[str, "Artifact"]) -> list[LineageNode]:

@@ -49,6 +49,7 @@ class AutoregressiveFamily(Family):
     network = "wfm.families.autoregressive.build:transformer"
     training = AutoregressiveTrainingConfig
     sampling = DecodingConfig
+    own = ("past", "extrapolation", "text", "action")
     weight_fields = ("autoregressive.layers", "autoregressive.dim")
     costs = "wfm.families.autoregressive.cost:cost"
     fit = "wfm.families.autoregressive.fit:FITTING"

@@ -14,7 +14,6 @@ from wfm.training.fit_world_model import known_of
 class AutoregressiveFitting(Fitting):
     """Of an `AutoregressiveTransformer`."""
 
-    own = ("past", "extrapolation", "text", "action")
     free_fields = frozenset({"medusa_heads"})
     new_tensors = ("medusa.",)
 

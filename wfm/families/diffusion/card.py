@@ -72,6 +72,7 @@ class DiffusionFamily(Family):
     network = "wfm.families.diffusion.build:denoiser"
     training = DiffusionTrainingConfig
     sampling = SamplerConfig
+    own = ("past", "extrapolation", "text", "action")
     weight_fields = (
         "diffusion.network.num_layers",
         "diffusion.network.num_attention_heads",

@@ -26,7 +26,6 @@ from wfm.training.fit_world_model import known_of
 class DiffusionFitting(Fitting):
     """Of a `Denoiser`."""
 
-    own = ("past", "extrapolation", "text", "action")
     rates_hint = "(a diffusion model without actions) set diffusion.fps_positions, so that the model is told each"
 
     def settle(self, config: DiffusionTrainingConfig, tokenizer: TokenizerCard, data: Encoded) -> DenoiserConfig:

@@ -24,6 +24,7 @@ from wfm.models.parallelize import parallelize
 from wfm.models.seeding import seed_everything, seeded_generator
 from wfm.models.video_tokenizer import VideoTokenizer
 from wfm.parallel.ranks import ALONE, Ranks
+from wfm.pulse import beat
 from wfm.training.checkpoint import Scratch
 from wfm.training.config import filled
 from wfm.training.encoded import Encoded, read_encoded
@@ -142,6 +143,7 @@ def validation(
 
     def validate(model: DiffusionDecoder) -> dict[str, float]:
         loss, values = objective.loss(model, batch, 0)
+        beat("validation")
         clean = model.normalise(batch["latents"])
         top = config.objective.sigma_max
         noise = torch.stack([torch.randn(clean.shape[1:], generator=seeded_generator(int(s))) for s in batch["seeds"]])

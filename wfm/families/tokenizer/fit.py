@@ -25,6 +25,7 @@ from wfm.models.seeding import seed_everything
 from wfm.models.tokenizer.network import Tokenizer
 from wfm.models.tokenizer.objective import TokenizerObjective
 from wfm.parallel.ranks import ALONE, Ranks
+from wfm.pulse import beat
 from wfm.training.checkpoint import Scratch
 from wfm.training.external_files import external_files
 from wfm.training.joint import JointObjective
@@ -170,4 +171,5 @@ def reconstruction_psnr(model: Tokenizer, frames: Tensor) -> float:
     for part in frames.split(16):
         video = as_video(part)
         values.append(psnr((model(video).clamp(-1, 1) - video).square().mean(dim=(1, 2, 3, 4)), peak=2.0))
+        beat("validation")
     return float(torch.cat(values).mean())

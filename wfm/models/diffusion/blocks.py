@@ -33,7 +33,7 @@ class PatchEmbed(nn.Module):
     def initialise(self) -> None:
         """Xavier, as one matrix over all channels: what the products are added up to is one product in all but rounding."""
         proj, more = self.proj, [self.beside(name) for name in self.channels]
-        if not more:
+        if not more or proj.weight.is_meta:
             nn.init.xavier_uniform_(proj.weight)
             return
         first = proj.in_features - self.padding

@@ -225,7 +225,7 @@ class DenoiserConfig(Config):
                     f"network.{name} is {stated} and follows from the other fields, which make it {derived}: leave it {nothing}"
                 )
         fields = {
-            "past": "network.condition_mask and repeat_last", "extrapolation": "extrapolate",
+            "past": "network.condition_mask and repeat_last", "given": "network.condition_mask", "extrapolation": "extrapolate",
             "text": "network.text_embed_dim", "action": "action_width",
         }  # fmt: skip
         require_names(self.conditions, fields, ("vector", "context", "channels"))

@@ -5,12 +5,13 @@ import av
 import numpy as np
 import pytest
 
+from wfm.artifacts import Store
 from wfm.evaluation.page.config import PageConfig
 from wfm.evaluation.page.data import short_source
 from wfm.evaluation.page.gather import gather
 from wfm.evaluation.page.gather_curation import detail
 from wfm.evaluation.page.gather_examples import compare_actions, describe_actions
-from wfm.evaluation.page.gather_stages import thinned
+from wfm.evaluation.page.gather_stages import stage_costs, thinned
 
 
 def test_every_section_is_filled(page_data):
@@ -123,3 +124,24 @@ def test_keys_in_sources_are_cut_and_nothing_else_is():
     key = "0123456789" + "a" * 54
     assert short_source(f"wfm://{key}/videos/x.mp4") == "wfm://0123456789…/videos/x.mp4"
     assert short_source("/videos/0123456789abcdef.mp4") == "/videos/0123456789abcdef.mp4"
+
+
+def test_tries_that_made_nothing_cost_too(tmp_path):
+    """A try that was killed (no outcome) and one that failed stand beside the one that made the artifact."""
+    store = Store.open(tmp_path / "store", {"fsync": False})
+    run = store.runs.create({})
+    for outcome in (None, "try_again", "done"):
+        number = run.append_attempt("split", {"ranks": 2})
+        run.write_usage("split", number, {"cpu_seconds": 4.0, "gpu_seconds": 1.0})
+        run.write_usage("split", number, {"cpu_seconds": 3.0, "gpu_seconds": "none"}, 1)
+        if outcome:
+            run.write_outcome("split", number, {"outcome": outcome, "cpu_seconds": 5.0})
+    with store.attempt("1" * 64) as attempt:
+        made = attempt.commit(
+            stage="split", kind="k", resources={"cpu_seconds": 8.0}, extra={"run_id": run.id, "node": "split"}
+        )
+    (cost,) = stage_costs({made.key: made.manifest}, store)
+    assert (cost.cpu_seconds, cost.gpu_seconds) == (4.0 + 5.0 + 5.0 + 3 * 3.0, 3.0)
+    store.objects.delete_tree(f"runs/{run.id}")
+    (cost,) = stage_costs({made.key: made.manifest}, store)
+    assert cost.cpu_seconds == 8.0, "its run is gone: what the manifest says"

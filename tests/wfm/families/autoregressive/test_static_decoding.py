@@ -54,6 +54,17 @@ def test_scores_that_are_no_numbers_are_refused():
         continue_tokens_static(model, {"past": PAST, "actions": ACTIONS}, frames=3, choose=greedy)
 
 
+def test_attention_is_the_core_s():
+    # Before: past it, so that a core of another's making was not asked.
+    model, asked = build(), []
+    told = {"past": PAST, "actions": ACTIONS}
+    plain = continue_tokens_static(model, told, frames=3, choose=greedy)
+    for layer in model.layers:
+        layer.attention.core.visible = lambda q, k, v, seen: asked.append(seen.sum()) or torch.zeros_like(q)
+    assert not torch.equal(continue_tokens_static(model, told, frames=3, choose=greedy), plain)
+    assert len(asked) == 2 * 47, "each layer at each position but the last"
+
+
 @pytest.mark.long
 def test_one_graph_serves_every_step():
     """Compiled with constant shapes, in one graph: a second shape would be a second compilation, which is refused here."""

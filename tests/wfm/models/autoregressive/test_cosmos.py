@@ -205,9 +205,9 @@ def test_what_does_not_fit_is_refused(build, sample, form):
     ],
 )
 def test_text_that_does_not_fit_is_refused(build, words, lengths, says):
+    told = {"text": words} | ({} if lengths is None else {"text_lengths": lengths})
     with pytest.raises(ConfigError, match=says):
-        more = {} if lengths is None else {"text_lengths": lengths}
-        build(**RASTER, text_embed_dim=10).prepare_contexts({"text": words, **more}, batch=2)
+        build(**RASTER, text_embed_dim=10).prepare_contexts(told, batch=2)
 
 
 @pytest.mark.parametrize("values", [{"beta_fast": 0.5}, {"original_shape": (0, 40, 64)}])

@@ -27,7 +27,7 @@ IMAGE = TokenizerConfig(
     dimensions=2, temporal_compression=1, spatial_compression=16, channels=(32, 32, 64, 64), latent_channels=4, z_channels=4,
     encoder_blocks=1, decoder_blocks=2,
 )  # fmt: skip
-DENOISER = DenoiserConfig(network=DIT, uncertainty=8, statistics_frames=2)
+DENOISER = DenoiserConfig(network=DIT, uncertainty=8, statistics_frames=2, published_mask=True)
 CONFIGS = {"dit": DIT, "action": ACTION, "video": VIDEO, "discrete": DISCRETE, "image": IMAGE, "denoiser": DENOISER}
 
 

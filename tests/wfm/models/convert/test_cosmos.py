@@ -70,6 +70,11 @@ def test_what_the_original_cannot_say_is_refused(tmp_path, field, value):
         to_cosmos(Tokenizer(VIDEO.model_copy(update={field: value})), tmp_path)
 
 
+def test_a_denoiser_whose_mask_has_a_product_of_its_own_is_refused(tmp_path):
+    with pytest.raises(ConfigError, match="published_mask is False, but the original has one product"):
+        to_cosmos(build_denoiser(DENOISER.model_copy(update={"published_mask": False})), tmp_path)
+
+
 def test_a_denoiser_that_is_more_is_refused(tmp_path):
     outer = DENOISER.model_copy(update={"repeat_last": True})
     with pytest.raises(ConfigError, match="repeat_last"):
