@@ -115,7 +115,7 @@ START_SECONDS = 10.0
 """For a rank to come: its `stall_seconds`."""
 
 
-@pytest.mark.parametrize("missing", [True, False])
+@pytest.mark.parametrize("missing", [True, pytest.param(False, marks=pytest.mark.long)])
 def test_a_rank_that_never_comes_is_named_and_ends_all(job: Start, missing: bool, tmp_path: Path) -> None:
     """Not started, or dead before its first word. Before: the others waited for it in torch's rendezvous, or for an hour."""
     dies = f'#!/bin/sh\nif [ "$RANK" = 1 ]; then kill -9 $$; fi\nexec {sys.executable} "$@"\n'

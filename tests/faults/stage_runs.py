@@ -13,7 +13,6 @@ import os
 import re
 import runpy
 import shutil
-import signal
 import socket
 import sys
 import time
