@@ -132,6 +132,24 @@ class TestAnObjectStoreThatFails:
             f"artifacts/{KEY}/attempts/{dead.id}"
         ]
 
+    def test_what_a_killed_attempt_left_in_the_cache_alone_is_collected(self, proxy):
+        """Before: no listing of the bucket names it, so it filled the disk of each machine for ever."""
+        store = proxy.open()
+        made = write(store.attempt(KEY), a=b"kept").commit(stage="s", kind="k")
+        store.promote("k", "n", KEY)
+        now = {"wait_seconds": 0, "min_age_seconds": 0, "keep_runs": 0}
+        dead = [write(store.attempt(KEY), a=b"half"), write(store.part_attempt(OTHER), a=b"half")]
+        with store.lease(KEY, ttl_seconds=10):
+            assert store.gc(**now, dry_run=True).attempts == [], "somebody works on it"
+        assert store.gc(**{**now, "min_age_seconds": 60}).attempts == []
+        names = [f"artifacts/{KEY}/attempts/{dead[0].id}", f"parts/{OTHER}/attempts/{dead[1].id}"]
+        assert store.gc(**now, dry_run=True).attempts == names
+        assert all(each.path.exists() for each in dead)
+        assert store.gc(**now).attempts == names
+        assert not any(each.path.exists() for each in dead)
+        assert (store.cache / f"artifacts/{KEY}/attempts/{made.manifest.attempt}/a").read_bytes() == b"kept"
+        assert store.gc(**now).attempts == []
+
     def test_a_body_that_breaks_off_is_read_again(self, proxy, tmp_path, monkeypatch):
         data = os.urandom(300_000)
         write(proxy.open().attempt(KEY), a=data).commit(stage="s", kind="k")

@@ -11,6 +11,7 @@ go first, without a byte written; a tombstone that has no room is written withou
 """
 
 import math
+import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -20,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from wfm.artifacts import checkpoints, generations, lease
-from wfm.artifacts.address import KEY_PATTERN, id_time, new_id
+from wfm.artifacts.address import ID_PATTERN, KEY_PATTERN, id_time, new_id
 from wfm.artifacts.generations import AREAS
 from wfm.artifacts.invalidation import (
     BY_COLLECTION_WITHOUT_ROOM,
@@ -286,7 +287,30 @@ def _find_attempts(store: "Shelf", live: Live, keep: Keep) -> list[str]:
                     for folder, attempt in unfinished(store, area, key)
                     if time.time() - id_time(attempt) >= keep.min_age_seconds
                 ]
+        for key, attempt in _only_cached(store, area):
+            if key not in live.leases and time.time() - id_time(attempt) >= keep.min_age_seconds:
+                found.append(f"{area}/{key}/attempts/{attempt}")
     return found
+
+
+def _only_cached(store: "Shelf", area: str) -> Iterator[tuple[str, str]]:
+    """(key, id) of attempts that this machine's cache of a remote store holds, and the store does not: killed before anything
+    was uploaded, or deleted there from another machine. None behind a link."""
+    if store.objects.local_path(area) is not None:
+        return
+    for key in filter(KEY_PATTERN.fullmatch, _names_here(store, area)):
+        here = [name for name in _names_here(store, f"{area}/{key}/attempts") if ID_PATTERN.fullmatch(name)]
+        there = set(generations.attempts(store.objects, f"{area}/{key}")) if here else ()
+        yield from ((key, name) for name in here if name not in there)
+
+
+def _names_here(store: "Shelf", path: str) -> list[str]:
+    try:
+        folder = store.local_folder(path)
+    except DataError as error:
+        _log.warning("left alone: %s", error)
+        return []
+    return sorted(os.listdir(folder)) if folder.is_dir() else []
 
 
 def unfinished(store: "Shelf", area: str, key: str) -> Iterator[tuple[str, str]]:
