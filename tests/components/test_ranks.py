@@ -160,6 +160,7 @@ def test_no_number_is_a_bug_for_all(job: Start, launcher: str) -> None:
         ("guard", [1]),
         pytest.param("guard", [0], marks=pytest.mark.long),
         pytest.param("guard", [0, 1], marks=pytest.mark.long),
+        pytest.param("guard", [], marks=pytest.mark.long),
         pytest.param("torchrun", [0], marks=pytest.mark.long),
         pytest.param("torchrun", [1], marks=pytest.mark.long),
         pytest.param("torchrun", [-1], marks=pytest.mark.long),
@@ -175,7 +176,9 @@ def test_whoever_is_told_to_stop_all_keep_a_checkpoint_and_say_cancelled(
     assert not list(scratch.rglob("*.safetensors"))
     for rank in told:
         ranks[rank].send_signal(signal.SIGTERM)
-    outcome = training.wait(20)
+    if not told:  # `wfm cancel` from anywhere: rank 0 alone looks for it
+        training.run.request_cancel()
+    outcome = training.wait(30)
     assert outcome["outcome"] == "cancelled", (outcome, training.log)
     assert list(scratch.rglob("*.safetensors")), "a checkpoint is kept"
     assert launcher == "torchrun" or training.code == 143
