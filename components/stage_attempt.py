@@ -83,7 +83,10 @@ class StageAttempt:
         }  # fmt: skip
 
         def note() -> int:
-            self._run = open_store(self._spec["store"]).runs.open(self._spec["run_id"])
+            run = open_store(self._spec["store"]).runs.open(self._spec["run_id"])
+            if run.id != self._spec["run_id"]:  # one whose id begins so
+                raise InputError(f"there is no run {self._spec['run_id']} in {self._spec['store']}")
+            self._run = run
             return self._run.append_attempt(self._spec["node"], record)
 
         self._noted(patiently(note, "the beginning of this try cannot be noted"))
