@@ -225,7 +225,10 @@ def _read(url: str) -> bytes:
     """The spec, which lies in the run. Raises InputError when it is not there, TryAgain when its store does not answer."""
     import fsspec
 
+    from wfm.artifacts.trouble import meaning
+
     options = store_options() or {} if "://" in url and not url.startswith("file:") else {}
+    options.pop("retry_seconds", None)  # our own, which no client knows
 
     def ask() -> bytes:
         try:
@@ -233,9 +236,9 @@ def _read(url: str) -> bytes:
                 return bytes(file.read())
         except FileNotFoundError:
             raise InputError(f"there is no spec at {url}: whoever starts a stage writes it first") from None
-        except PermissionError as error:
-            raise InputError(f"the spec at {url} cannot be read: {error}") from None
         except Exception as error:  # what a client of an object store raises has no common name
+            if isinstance(error, PermissionError) and meaning(error) != "expired":
+                raise InputError(f"the spec at {url} cannot be read: {error}") from None
             raise TryAgain(f"the spec at {url} cannot be read now: {type(error).__name__}: {error}") from error
 
     return patiently(ask, "the spec cannot be read")

@@ -125,14 +125,14 @@ TABLE: tuple[StageRow, ...] = (
     # models -> futures, figures, names
     _row("generate_videos", {"dataset": "dataset", "signals": "signals", "latents": "latents", "tokenizer": "tokenizer",
                              "model": "world_model"}, "generated", "training", kind="daskjob",
-         memory_gib=2.5, version=5),
+         memory_gib=2.5, version=6),
     _row("evaluate_model", {"generated": "generated", "raw": "raw_videos?"}, "report", "training", reads_truth=True, version=3),
     _row("publish_model", {"tokenizer": "tokenizer", "model": "world_model", "evaluation": "report"}, "model", "control",
          version=2),
     _row("write_report", {"dataset": "dataset", "videos": "videos?", "clips": "clips?", "selection": "selection?",
                           "tokenizer_*": "tokenizer", "model_*": "world_model", "generated_*": "generated",
                           "evaluated_*": "report", "published_*": "model"},
-         "page", "control", memory_gib=3, deterministic=False, version=3),  # shows timings and costs
+         "page", "control", memory_gib=3, deterministic=False, version=4),  # shows timings and costs
 )
 # fmt: on
 

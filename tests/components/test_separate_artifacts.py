@@ -8,6 +8,7 @@ import pytest
 
 from tests.components.one_clip_parts import dataset
 from wfm.artifacts import Artifact, Store
+from wfm.conditions.action import Action
 from wfm.errors import ConfigError, DataError
 from wfm.training.encoded import read_encoded
 
@@ -89,7 +90,7 @@ def test_samples_get_their_own_signals_and_text(
     settings = {"mirror": True, "text": {"encoder": "minilm", "cache": str(tmp_path / "cache")}}
     text = run_stage("encode_text", settings, dataset=data)
     signals = run_stage("encode_signals", {"mirror_signs": {"actions": [-1]}}, dataset=data)
-    found = read_encoded(latents, signals, text).train
+    found = read_encoded(latents, signals, text, own={"action": Action()}).train
     actions = dict(zip(found.sample_ids, found.arrays["actions"][:, 0, 0].tolist(), strict=True))
     assert actions["clip5:0"] == 2.0  # 60 deg/s over the normaliser's 30
     assert actions["clip5:0:mirrored"] == -2.0

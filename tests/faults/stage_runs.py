@@ -185,12 +185,12 @@ class Job:
                 time.sleep(LEASE_SECONDS / 4)
             assert code == 0, f"{arguments} ended with {code}\n{self.printed()}"
 
-    def end(self, crash: str = "", **more: Any) -> int:
+    def end(self, crash: str = "", *, patience: float = PATIENCE, **more: Any) -> int:
         """Start it, wait for its end; its exit code (-9: killed), of ranks the least. When rank 0 is killed the others get
         `LAST_WORDS`, then a launcher kills them: one that was not heard of yet cannot be missed by them."""
         first, *others = self.start(crash, **more)
-        until = time.monotonic() + PATIENCE
-        first.join(PATIENCE)
+        until = time.monotonic() + patience
+        first.join(patience)
         if first.exitcode == -signal.SIGKILL:
             until = time.monotonic() + LAST_WORDS
         for process in others:
@@ -201,7 +201,7 @@ class Job:
         codes = [process.exitcode for process in (first, *others)]
         for process in (first, *others):
             process.kill()
-        assert None not in codes, f"{crash or 'undisturbed'}: {codes} after {PATIENCE:g} s\n{self.printed()}"
+        assert None not in codes, f"{crash or 'undisturbed'}: {codes} after {patience:g} s\n{self.printed()}"
         return min(code for code in codes if code is not None)
 
     def move(self) -> None:

@@ -64,7 +64,7 @@ def test_a_store_that_is_down_for_a_minute(fault: str, calm: Calm, s3: Any, tmp_
     job = job_on(s3, calm.scene, tmp_path)
     trouble = Trouble(fault, 60.0)
     s3.plan = staticmethod(trouble)
-    assert job.end() == 0, job.printed()
+    assert job.end(patience=600) == 0, job.printed()
     assert trouble.began
     assert job.outcomes() == ["done"]
     whole(job, calm)
@@ -73,7 +73,7 @@ def test_a_store_that_is_down_for_a_minute(fault: str, calm: Calm, s3: Any, tmp_
 def test_a_store_that_stays_away_ends_it_as_try_again(calm: Calm, s3: Any, tmp_path: Path) -> None:
     job = job_on(s3, calm.scene, tmp_path, retry_seconds=3.0)
     s3.plan = staticmethod(Trouble("503", 1e9))
-    assert job.end(machine="here") == TryAgain.exit_code, job.printed()
+    assert job.end(machine="here", patience=600) == TryAgain.exit_code, job.printed()
     assert "kept failing" in job.log("here").read_text()
     s3.plan = staticmethod(lambda method, path: None)
     job.finish()
@@ -85,7 +85,7 @@ def test_a_token_that_expires_in_the_middle_is_asked_for_again(calm: Calm, s3: A
     job = job_on(s3, calm.scene, tmp_path)
     trouble = Trouble("400", 1e9, most=1)
     s3.plan = staticmethod(trouble)
-    assert job.end() == 0, job.printed()
+    assert job.end(patience=600) == 0, job.printed()
     assert trouble.left == 0
     whole(job, calm)
 
@@ -93,7 +93,7 @@ def test_a_token_that_expires_in_the_middle_is_asked_for_again(calm: Calm, s3: A
 def test_a_token_that_stays_expired_ends_it_as_try_again(calm: Calm, s3: Any, tmp_path: Path) -> None:
     job = job_on(s3, calm.scene, tmp_path)
     s3.plan = staticmethod(Trouble("400", 1e9))
-    assert job.end(machine="here") == TryAgain.exit_code, job.printed()
+    assert job.end(machine="here", patience=600) == TryAgain.exit_code, job.printed()
     printed = job.log("here").read_text()
     assert "have expired" in printed
     assert "SeCrEt" not in printed
@@ -104,7 +104,7 @@ def test_a_token_that_stays_expired_ends_it_as_try_again(calm: Calm, s3: Any, tm
 
 def test_a_log_of_a_hundred_megabytes(calm: Calm, s3: Any, tmp_path: Path) -> None:
     job = job_on(s3, calm.scene, tmp_path)
-    assert job.end(WFM_TEST_CHATTER=str(1_000_000 // STEPS)) == 0, job.printed()
+    assert job.end(patience=600, WFM_TEST_CHATTER=str(1_000_000 // STEPS)) == 0, job.printed()
     whole(job, calm)
     kept = job.run.read_log("node")
     assert len(kept) <= KEPT_BYTES + 2 * PIECE_BYTES

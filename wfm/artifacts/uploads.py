@@ -42,6 +42,8 @@ class Uploads:
         self._waiting: _Job | None = None
         self._current: _Job | None = None
         self._working = False
+        self._hurried = False
+        """Somebody waits: what failed is tried again now, and not after its pause."""
 
     def offer(self, folder: Path, record: CheckpointRecord) -> None:
         """Send a checkpoint when its turn comes. `folder` must stay as long as `using` names it."""
@@ -62,8 +64,11 @@ class Uploads:
             return {job.folder for job in (self._waiting, self._current) if job is not None}
 
     def drain(self, seconds: float) -> bool:
-        """Wait at most so long until everything offered is in the store; whether it is."""
+        """Wait at most so long until everything offered is in the store; whether it is. What rests after a failure is tried at
+        once: the store may have been back for most of its pause."""
         with self._changed:
+            self._hurried = True
+            self._changed.notify_all()
             done = self._changed.wait_for(lambda: self._waiting is None and self._current is None, seconds)
             return done and not self.lost
 
@@ -113,8 +118,10 @@ class Uploads:
                     job.record.step, tries, type(error).__name__, error, pause,
                 )  # fmt: skip
             with self._changed:
-                if self._changed.wait_for(lambda: self._waiting is not None, pause):
+                self._changed.wait_for(lambda: self._waiting is not None or self._hurried, pause)
+                if self._waiting is not None:
                     if self.safe != job.record.step:
                         self._replace(job)
                     return
-            pause = min(2 * pause, self._longest_pause)
+                pause = self._first_pause if self._hurried else min(2 * pause, self._longest_pause)
+                self._hurried = False

@@ -64,7 +64,8 @@ class Action(Condition):
         """`wfm.conditions.action_features.ActionFeatures`."""
         from wfm.conditions.action_features import ActionFeatures
 
-        return ActionFeatures(self.spec.width, geometry.temporal_compression, geometry.fps, name=self.tensor_names()[0])
+        width, name = self.spec.width, self.tensor_names()[0]
+        return ActionFeatures(width, geometry.temporal_compression, geometry.fps, FREQUENCIES, name=name)
 
     @classmethod
     def encoder_of(cls, slot: SlotConfig, geometry: Geometry) -> "nn.Module":
@@ -72,7 +73,7 @@ class Action(Condition):
         from wfm.conditions.action_features import ActionFeatures
 
         width = slot.width // feature_width(1, geometry.temporal_compression)
-        return ActionFeatures(width, geometry.temporal_compression, geometry.fps, name=slot.tensors[0])
+        return ActionFeatures(width, geometry.temporal_compression, geometry.fps, FREQUENCIES, name=slot.tensors[0])
 
     def require_same(self, other: Condition, *, whose: str = "the input") -> None:
         """As of every condition; the normaliser is the model's own business."""

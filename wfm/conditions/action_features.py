@@ -6,23 +6,25 @@ needs to know is how far the camera has come since the last frame that is given 
 moves now; both are sums that a network would otherwise have to learn to take.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
 
-from wfm.conditions.action import FREQUENCIES
 from wfm.errors import ConfigError
 from wfm.models.slots import Place
 
 
 class ActionFeatures(nn.Module):
-    """The action vector of each latent frame: what has accumulated since the last given frame, its sines and cosines, and the
-    actions that lead to the frame. It has nothing to learn."""
+    """The action vector of each latent frame: what has accumulated since the last given frame, its sines and cosines at
+    `frequencies`, and the actions that lead to the frame. It has nothing to learn."""
 
-    def __init__(self, width: int, compression: int, fps: float, *, name: str = "actions") -> None:
+    def __init__(
+        self, width: int, compression: int, fps: float, frequencies: Sequence[float], *, name: str = "actions"
+    ) -> None:
         super().__init__()
         self.width, self.compression, self.fps, self.name = width, compression, fps, name
+        self.frequencies = tuple(frequencies)
 
     def forward(self, tensors: Mapping[str, Tensor], place: Place) -> Tensor:
         """Normalised actions `[B, frames, A]` -> `[B, t, features]`. Raises ConfigError for another width, batch, or too few
@@ -35,7 +37,7 @@ class ActionFeatures(nn.Module):
             )
         groups = actions_by_latent(actions, place.frames, self.compression)
         total = accumulated(groups, place.given) / self.fps  # seconds times the typical rate
-        waves = [f(total * k) for k in FREQUENCIES for f in (torch.sin, torch.cos)]
+        waves = [f(total * k) for k in self.frequencies for f in (torch.sin, torch.cos)]
         return torch.cat([total, *waves, groups.flatten(2)], dim=-1)
 
 

@@ -35,7 +35,7 @@ class Extrapolation(Condition):
 
     def described(self, meanings: Mapping[str, Mapping[str, Any]]) -> Self:
         """With the number of frames that the data's extrapolations were made from."""
-        found = int(meanings.get(self.name, {}).get("given_frames", 0))
+        found = int(meanings.get(self.tensors[0], {}).get("given_frames", 0))
         return self.model_copy(update={"given_frames": found}) if found else self
 
     def require_given(self, frames: int) -> None:

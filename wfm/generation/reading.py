@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from wfm.actions import ActionSpec
+from wfm.conditions.action import Action
 from wfm.conditions.condition import Condition, Reads, View, of_slots
 from wfm.conditions.past import Past
 from wfm.data.loader import as_frames, as_video
@@ -29,7 +30,7 @@ class ConditionReading:
         weight: Tensor,
         meanings: Mapping[str, Mapping[str, Any]] = MappingProxyType({}),
     ) -> None:
-        self.meanings = {"actions": spec.resolved(), **meanings}
+        self.meanings = {Action.tensors[0]: spec.resolved(), **meanings}
         found = of_slots(slots_of(config), self.meanings)
         self.conditions: dict[str, Condition] = {Past.name: Past(), **found}  # every world model continues one
         self.further = tuple(getattr(config, "conditions", {}))

@@ -37,6 +37,7 @@ from wfm.models.convert.filling import check_entries
 from wfm.models.convert.reading import open_tensors
 from wfm.models.folder import load_exactly, load_tensors, save_tensors
 from wfm.parallel.ranks import ALONE, Ranks
+from wfm.pulse import beat
 from wfm.training.config import TrainingConfig
 from wfm.training.ema import PowerEMA
 from wfm.training.optim import Optimizers
@@ -72,10 +73,13 @@ class Learning:
         for stem, optimizer, player in self._players():
             save_tensors(player.module.state_dict(), folder / f"{stem}.safetensors")
             crash_point("half_checkpoint")
+            beat("save")
             save_tensors(player.optimizers.tensors(), folder / f"{optimizer}.safetensors")
+            beat("save")
             stateless[optimizer] = player.optimizers.stateless()
         if self.average is not None:
             save_tensors(self.average.state_dict(), folder / "average.safetensors")
+            beat("save")
         return stateless
 
     def check(self, folder: Path, stateless: dict[str, list[str]]) -> None:

@@ -129,7 +129,7 @@ def train(
                 stop, overdue = ranks.any_of(stopping(), overdue, label="stop or save")
                 if stop:
                     keep(step, last=True)
-                    safe = ranks.broadcast(keeper.drain(), "drain")
+                    safe = _drained(keeper, ranks, config)
                     raise Cancelled(f"{description}: asked to stop; step {step} of {config.steps} is kept{safe}")
                 with expecting("step", limit if step > first else FIRST_STEP * limit):
                     batch = data.next()
@@ -169,15 +169,16 @@ def train(
                         keep(done, last=last)
                     saved = time.monotonic()
                 advance(f"loss {number:.4f}")
-        keeper.drain()
-        if average is not None:
-            average.swap(model)
-        model.eval()
-        if validate is not None and not final:  # killed between the last step and the end
-            with torch.no_grad():
-                final = ranks.broadcast(validate(model), "validation")
-        crash_point("before_end")
-        ranks.barrier("end")
+        with expecting("the end", limit):
+            _drained(keeper, ranks, config)
+            if average is not None:
+                average.swap(model)
+            model.eval()
+            if validate is not None and not final:  # killed between the last step and the end
+                with torch.no_grad():
+                    final = ranks.broadcast(validate(model), "validation")
+            crash_point("before_end")
+            ranks.barrier("end")
     seconds = time.monotonic() - began
     return TrainingResult(
         config.steps,
@@ -187,6 +188,12 @@ def train(
         keeper.curve,
         final,
     )
+
+
+def _drained(keeper: Keeper, ranks: Ranks, config: TrainingConfig) -> str:
+    """Let the store catch up, which has a time of its own; what rank 0 says of it."""
+    with expecting("drain", config.stall_seconds + config.checkpoint_drain_seconds):
+        return str(ranks.broadcast(keeper.drain(), "drain"))
 
 
 @contextmanager

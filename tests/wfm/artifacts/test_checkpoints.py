@@ -380,6 +380,20 @@ def test_a_store_that_is_away_is_asked_again(slow, caplog):
     assert caplog.text.count("TryAgain: the store is away") == 3
 
 
+def test_whoever_waits_at_the_end_does_not_sit_out_the_pause_after_a_failure(slow):
+    """Before: SIGTERM's 15 s could pass in a pause of 60 s, while the store was back."""
+    place, _, _ = slow
+    uploads = Uploads(place, first_pause=600.0)
+    place.gate.set()
+    place.failures = 1
+    uploads.offer(*make(place.scratch, 1))
+    until = time.monotonic() + 20
+    while place.failures and time.monotonic() < until:
+        time.sleep(0.01)
+    assert uploads.drain(20)
+    assert steps(place) == [1]
+
+
 def test_a_newer_one_takes_the_place_of_one_that_fails(slow):
     place, uploads, _ = slow
     place.failures = 10**6

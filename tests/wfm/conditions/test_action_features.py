@@ -2,7 +2,7 @@
 
 import torch
 
-from wfm.conditions.action import feature_width
+from wfm.conditions.action import FREQUENCIES, feature_width
 from wfm.conditions.action_features import ActionFeatures, accumulated, actions_by_latent
 from wfm.models.slots import Place
 
@@ -27,7 +27,7 @@ def test_accumulated_counts_from_the_last_given_frame() -> None:
 
 
 def features(actions: torch.Tensor) -> torch.Tensor:
-    found = ActionFeatures(1, 4, 24.0)({"actions": actions}, Place(3, torch.tensor([1])))
+    found = ActionFeatures(1, 4, 24.0, FREQUENCIES)({"actions": actions}, Place(3, torch.tensor([1])))
     assert isinstance(found, torch.Tensor)
     return found
 

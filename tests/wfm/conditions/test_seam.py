@@ -17,8 +17,9 @@ OWN = (
 ASKED = ("slots", "conditions", "condition", "condition.name", "replaced", "replaces", "readers")
 """How an expression ends that holds names of conditions. (`text`, `action` and `camera` are words of much else.)"""
 
-LEFT = {"wfm/generation/reading.py: imports past"}
-"""Every world model continues a past, whether its configuration says so or not: a stage that draws from one runs its code."""
+LEFT = {"wfm/generation/reading.py: imports past", "wfm/generation/reading.py: imports action"}
+"""Every world model continues a past, whether its configuration says so or not, and every model's card says what its actions
+mean: a stage that opens one runs their code, which must be in its key even where its config names no condition."""
 
 
 def faults(tree: ast.Module) -> Iterator[str]:

@@ -214,6 +214,13 @@ def test_one_frame_is_no_past_for_a_model_that_is_shown_motion(world_of, family,
     with pytest.raises(ConfigError, match="past_frames is 1; this model is shown"):
         world.generate(past[:, :, :1], actions, seeds=SEEDS, mode="sample")
     assert plain.generate(past[:, :, :1], actions, seeds=SEEDS, mode="sample").shape[2] == 13
+    note = ModelCard(family, config, plain.action_spec, extra={"extrapolate_from": 9})
+    with pytest.raises(ConfigError, match="trained to be shown what follows 9 frames, and is asked with 5"):
+        WorldModel(plain.tokenizer, network, note, plain.card)
+    note = ModelCard(family, config, plain.action_spec, extra={"extrapolate_from": 5})
+    world = WorldModel(plain.tokenizer, network, note, plain.card)
+    with pytest.raises(ConfigError, match="what follows 5 frames, and is asked with 9"):
+        world.generate(past.repeat(1, 1, 2, 1, 1)[:, :, :9], actions, seeds=SEEDS, mode="sample")
 
 
 @pytest.mark.parametrize("where", ["model", "tokenizer"])

@@ -17,6 +17,8 @@ from torch import Tensor
 
 from tests.wfm.parallel.forked import fork_ranks
 from tests.wfm.training.rank_runs import Done, run
+from tests.wfm.training.whole_fit import fit
+from wfm.artifacts import Store
 from wfm.models.folder import save_tensors
 from wfm.parallel.ranks import ProcessRanks, Ranks
 from wfm.training.objective import Objective
@@ -64,6 +66,8 @@ def work(out: Path) -> Callable[[Ranks], None]:
             note("stopped", "diffusion", stopping=lambda: next(asked) == STOPPED_AT and ranks.rank == 1)
             note("begun_by_one", "diffusion")
             note("nan", "tokenizer", change=lambda objective: Spoilt(objective, ranks))
+            mine, again = folder / f"fit{ranks.rank}", ProcessRanks(ranks.rank, ranks.size, 60.0)
+            ends["fit"] = fit(Store.open(out / "store"), mine / "out", mine / "scratch", again)
         (folder / f"rank{ranks.rank}.json").write_text(json.dumps(ends))
 
     return ranks_work

@@ -6,6 +6,8 @@ import pickle
 import shutil
 import subprocess
 import sys
+import time
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,7 +17,8 @@ import torch
 from tests.wfm.parallel.threads import in_threads
 from tests.wfm.training.dying_training import POINTS
 from tests.wfm.training.rank_runs import run as rank_run
-from tests.wfm.training.test_loop import configuration, loader, run, same
+from tests.wfm.training.test_loop import Network, configuration, loader, run, same
+from wfm import pulse
 from wfm.artifacts import Store
 from wfm.artifacts.checkpoint_record import RECORD, CheckpointRecord, list_files, read_folder
 from wfm.artifacts.checkpoints import Checkpoints
@@ -23,6 +26,8 @@ from wfm.errors import Cancelled
 from wfm.models.folder import load_tensors, save_tensors
 from wfm.parallel.ranks import ALONE, Ranks
 from wfm.training import checkpoint as room
+from wfm.training.ema import PowerEMA
+from wfm.training.optim import Optimizers
 
 KEY = "c" * 64
 FILES = ("model", "optimizer", "average")
@@ -263,6 +268,39 @@ def test_a_checkpoint_of_another_run_in_the_store_is_left_alone(store, tmp_path,
 def test_seconds_between_those_that_go_to_the_store(store):
     stopped(store.checkpoints(KEY, fence=1), 22, config=configuration(checkpoint_store_seconds=3600))
     assert [name.step for name in store.checkpoints(KEY, fence=1).committed()] == [22, 7]
+
+
+class Seen(Checkpoints):
+    """Notes what the training's thread is at when the last of its checkpoints comes through."""
+
+    at: pulse.Sign | None = None
+
+    def send(self, folder, record, name, sent):
+        until = time.monotonic() + 10
+        while (pulse.sign().what, pulse.sign().waits) != ("drain", False) and time.monotonic() < until:
+            time.sleep(0.01)
+        self.at = pulse.sign()
+        super().send(folder, record, name, sent)
+
+
+@pytest.mark.parametrize("stop_at", [3, None])
+def test_waiting_for_the_store_is_not_hanging_however_little_a_step_may_take(tmp_path, stop_at):
+    """Before: a watch that allows 5 s of silence would have ended the run while it waited for the store."""
+    store = Store.open(tmp_path / "store")
+    place = Seen(store.objects, KEY, 1, store.scratch(KEY))
+    config = configuration(stall_seconds=5, checkpoint_drain_seconds=30, checkpoint_every=100)
+    with pytest.raises(Cancelled) if stop_at else nullcontext():
+        run(place, config=config, stop_at=stop_at)
+    assert place.at is not None
+    assert (place.at.what, place.at.limit) == ("drain", 35.0)
+
+
+def test_a_save_shows_after_each_file_that_it_gets_on(tmp_path):
+    network = Network()
+    optimizers = Optimizers(network, configuration())
+    before = pulse.sign().count
+    room.Learning(room.Player(network, optimizers), PowerEMA(network, 0.1)).save(tmp_path)
+    assert pulse.sign().count - before == len(list(tmp_path.iterdir())) == 3
 
 
 def test_no_pickle_on_the_way_there_and_back(tmp_path, monkeypatch):

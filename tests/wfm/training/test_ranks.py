@@ -27,6 +27,8 @@ from tests.wfm.training.rank_runs import (
     worst,
 )
 from tests.wfm.training.ranks_of_training import BEGUN_BY_ONE, EXACT, STOPPED_AT, Spoilt
+from tests.wfm.training.whole_fit import fit, make_latents
+from wfm.artifacts import Store
 from wfm.artifacts.checkpoint_record import read_folder
 from wfm.errors import Cancelled, DataError, InputError, TryAgain
 from wfm.models.folder import load_tensors
@@ -71,6 +73,7 @@ def processes(tmp_path_factory):
     """What two and four processes made of them: folders, and what each rank told."""
     out = tmp_path_factory.mktemp("processes")
     stopped_after(BEGUN_BY_ONE, out / "2" / "begun_by_one")
+    make_latents(Store.open(out / "store"))
     done = subprocess.run(
         [sys.executable, "-m", "tests.wfm.training.ranks_of_training", str(out)], cwd=ROOT, capture_output=True, text=True,
         env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}, timeout=500, check=False,
@@ -91,13 +94,30 @@ def test_processes_end_with_the_weights_of_one(processes, alone, size, name):
     same_curves(out / f"{size}/{name}/metrics.jsonl", scratch / "metrics.jsonl")
 
 
-def same_curves(one: Path, two: Path) -> None:
+def test_a_world_model_fitted_by_two_processes_is_that_of_one_and_rank_0_alone_writes(processes, tmp_path):
+    out, told = processes
+    one = fit(Store.open(out / "store"), tmp_path / "out", tmp_path / "scratch")
+    theirs, mine = out / "2/fit0/out", tmp_path / "out"
+    assert not [path for path in (out / "2/fit1").rglob("*") if path.is_file()], (
+        "it would have, with a whole run of its own"
+    )
+    weights = [load_tensors(folder / "model/model.safetensors") for folder in (theirs, mine)]
+    assert worst(*weights) < BOUND
+    cards = [json.loads((folder / "model/config.json").read_text()) for folder in (theirs, mine)]
+    found = [card["extra"].pop("validation") for card in cards]
+    assert cards[0] == cards[1]
+    for done in (*found, *(rank["fit"]["validation"] for rank in told[2])):
+        assert done == pytest.approx(one["validation"], rel=1e-9)
+    same_curves(theirs / "metrics.jsonl", mine / "metrics.jsonl", steps=12)
+
+
+def same_curves(one: Path, two: Path, steps: int = 20) -> None:
     points = [
         [{name: value for name, value in point.items() if "validation" not in name} for point in read_curve(path)]
         for path in (one, two)
     ]
     points = [[point for point in curve if len(point) > 1] for curve in points]
-    assert len(points[0]) == len(points[1]) == 20
+    assert len(points[0]) == len(points[1]) == steps
     for mine, theirs in zip(*points, strict=True):
         assert mine == pytest.approx(theirs, rel=1e-5, abs=1e-9)  # written with seven digits
 

@@ -84,6 +84,7 @@ class DiffusionFamily(Family):
     variants = {"sampled": Variant("sample", "sampled"), "mean": Variant("mean", "one-step mean")}
     headline = "sampled"
     modes = ("sample", "mean")
+    versions = {"network": 2, "fit": 2}
 
     def blocks(self, model: Any) -> "list[nn.Module]":
         """The transformer's blocks."""

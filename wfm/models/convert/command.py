@@ -8,7 +8,6 @@ from typing import Any, Literal
 
 import torch
 
-from wfm.config import Config
 from wfm.errors import ConfigError, DataError
 from wfm.models.convert.conversion import Conversion, Statistics
 from wfm.models.convert.cosmos import bare_name, cosmos_names, files_of, network_of, read_cosmos, to_cosmos
@@ -214,13 +213,14 @@ def as_denoiser(read: Conversion, table: Statistics | None = None) -> Conversion
     if isinstance(read.module, Denoiser):
         network, uncertainty = read.module.network, read.module.logvar
     assert isinstance(read.config, DiffusionConfig | DenoiserConfig)
-    inner: Config = read.config.network if isinstance(read.config, DenoiserConfig) else read.config
+    inner = read.config.network if isinstance(read.config, DenoiserConfig) else read.config
     config = DenoiserConfig.parse(
         {
             "network": inner.resolved(),
             "uncertainty": 0 if uncertainty is None else uncertainty[1].in_features,
             "statistics_frames": 16 if table is None else table.mean.shape[1],
             "image_statistics": table is not None and table.image_mean is not None,
+            "published_mask": inner.condition_mask,
         }
     )
     denoiser = without_weights(lambda: Denoiser(config))

@@ -1,0 +1,61 @@
+"""A world model fitted from its artifacts on, by one process or by ranks, in fp64 (see test_ranks.py)."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from safetensors.torch import save_file
+
+from wfm.artifacts import Store
+from wfm.families.diffusion.card import DiffusionTrainingConfig
+from wfm.models.tokenizer import Tokenizer, TokenizerConfig
+from wfm.parallel.ranks import ALONE, Ranks
+from wfm.training.fit_world_model import fit_world_model
+
+LATENTS = "e" * 64
+_TOKENIZER = {
+    "temporal_compression": 4, "spatial_compression": 4, "latent_channels": 3, "channels": [8, 8], "mid_blocks": 0,
+    "encoder_blocks": 1, "decoder_blocks": 1, "mid_attention": False, "linear_code": True,
+}  # fmt: skip
+_NETWORK = {
+    "num_attention_heads": 2, "attention_head_dim": 12, "num_layers": 1, "adaln_lora_dim": 4, "condition_mask": True,
+}  # fmt: skip
+CONFIG = {
+    "diffusion": {"network": _NETWORK, "linear_prior": True},
+    "training": {"steps": 12, "batch_size": 5, "warmup_steps": 2, "log_every": 1, "validate_every": 6},
+    "validation_windows": 3,
+}
+
+
+def make_latents(store: Store) -> None:
+    """Windows of both splits, as encode_latents leaves them."""
+    with store.attempt(LATENTS) as attempt:
+        for number, (split, count) in enumerate((("train", 11), ("val", 3))):
+            folder = attempt.path / split
+            folder.mkdir()
+            noise = torch.Generator().manual_seed(number)
+            drawn = torch.randn(count, 3, 3, 2, 2, generator=noise, dtype=torch.float64)
+            save_file({"latents": drawn.cumsum(dim=2)}, folder / "windows.safetensors")
+            names = [f"{split}{i}" for i in range(count)]
+            table = {"sample_id": names, "clip_id": names, "mirrored": [False] * count, "fps": [24.0] * count}
+            pq.write_table(pa.table(table), folder / "samples.parquet")
+        statistics = {"mean": [[0.0] * 3] * 3, "std": [[1.0, 1.4, 1.7]] * 3}
+        (attempt.path / "latent_statistics.json").write_text(json.dumps(statistics))
+        attempt.commit(stage="encode_latents", kind="latents")
+
+
+def fit(store: Store, out: Path, scratch: Path, ranks: Ranks = ALONE) -> dict[str, Any]:
+    """What `fit_world_model` says that it did."""
+    out.mkdir(parents=True, exist_ok=True)
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64)
+    try:
+        torch.manual_seed(0)
+        tokenizer = Tokenizer(TokenizerConfig.parse(_TOKENIZER)).eval()
+        config = DiffusionTrainingConfig.parse(CONFIG)
+        return fit_world_model(store.artifact(LATENTS), tokenizer, config, out=out, scratch=scratch, ranks=ranks)
+    finally:
+        torch.set_default_dtype(before)
