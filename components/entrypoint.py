@@ -78,6 +78,11 @@ def main(
         spec = json.loads(_read(arguments.spec))
         print(json.dumps(config_class.parse(spec["config"]).resolved(), indent=2, sort_keys=True))
         sys.exit(0)
+    homeless: InputError | None = None
+    try:
+        caches.prepare()  # first of all: who opens a store, be it to say how this ended, asks for its cache
+    except InputError as error:
+        homeless = error
     log = StageLog.begin()
     faulthandler.enable()  # where a crash was, in the log
     set_up()
@@ -92,7 +97,8 @@ def main(
     key = ""
     try:
         gang.start(ranks, component)
-        caches.prepare()
+        if homeless is not None:
+            raise homeless
         key, outcome = _execute(component, spec, arguments, config_class, run, gang, stopping.asked.is_set)
         end = End(outcome, "", 0)
     except Exception as error:

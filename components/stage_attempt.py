@@ -37,6 +37,8 @@ TOKEN = "WFM_ATTEMPT"
 """What whoever starts a stage may give it: a token by which to find the attempt that the stage opens."""
 ENGINE = "WFM_ENGINE"
 POD = "POD_NAME"
+LEASE_HELD = "lease_held"
+"""What an outcome says besides when the try ended because another process works on the key: nothing failed."""
 BEAT_SECONDS = 10.0
 PATIENCE_SECONDS = 150.0
 """How long the store is asked to take the beginning or the end of a try [s]: longer than a minute's absence, and than the
@@ -81,7 +83,10 @@ class StageAttempt:
         }  # fmt: skip
 
         def note() -> int:
-            self._run = open_store(self._spec["store"]).runs.open(self._spec["run_id"])
+            run = open_store(self._spec["store"]).runs.open(self._spec["run_id"])
+            if run.id != self._spec["run_id"]:  # one whose id begins so
+                raise InputError(f"there is no run {self._spec['run_id']} in {self._spec['store']}")
+            self._run = run
             return self._run.append_attempt(self._spec["node"], record)
 
         self._noted(patiently(note, "the beginning of this try cannot be noted"))

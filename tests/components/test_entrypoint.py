@@ -230,6 +230,21 @@ def test_a_home_that_cannot_be_written_to_is_no_trouble(stage: Stage, monkeypatc
     assert "WFM_CACHE is '/dev/null/y'" in outcome["reason"]
 
 
+def test_a_user_without_name_and_home_is_no_trouble(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A pod may run under any number; before, opening the store to note the try asked for a home, and that was a bug."""
+    unknown = "import pwd\ndef nobody(number):\n    raise KeyError(number)\npwd.getpwuid = nobody\n"
+    monkeypatch.setitem(globals(), "START", unknown + START)
+    monkeypatch.delenv("HOME")
+    monkeypatch.delenv("WFM_CACHE", raising=False)
+    monkeypatch.setenv("TMPDIR", str(stage.folder))
+    code, outcome, printed = stage.run()
+    assert (code, outcome["outcome"]) == (0, "done"), printed
+    assert "cannot be shipped" not in printed
+    monkeypatch.setenv("TMPDIR", "/dev/null")
+    code, _, printed = stage.run(number=2)
+    assert (code, "set WFM_CACHE" in printed) == (InputError.exit_code, True), printed
+
+
 def test_a_kill_leaves_a_record_of_the_try(stage: Stage) -> None:
     """Whoever started it took no number: before, it was taken for the outcome, which a killed process never wrote."""
     process, run = stage.start(act="wait")

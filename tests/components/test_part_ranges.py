@@ -106,7 +106,8 @@ def tree(store: Store, key: str) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(
-    "stage", ["split_clips", "encode_latents", pytest.param("generate_videos", marks=pytest.mark.long)]
+    "stage",
+    ["split_clips", *(pytest.param(name, marks=pytest.mark.long) for name in ("encode_latents", "generate_videos"))],
 )
 def test_seven_ranges_in_three_processes_killed_and_repeated_equal_the_plain_run(
     corpus: tuple[Path, dict[str, Artifact]], tmp_path: Path, stage: str

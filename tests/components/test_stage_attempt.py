@@ -209,3 +209,6 @@ def test_a_run_that_is_not_there_is_wrong_input(trial: Trial) -> None:
     trial.store.objects.delete_tree(f"runs/{gone.id}")
     code, out = trial.end(trial.start(gone))
     assert (code, "is not the id of a run" in out) == (78, True)
+    trial.store.runs.create({}, f"{gone.id}-other")
+    code, out = trial.end(trial.start(gone))
+    assert (code, f"there is no run {gone.id} in" in out) == (78, True)

@@ -1,6 +1,7 @@
 """A training whose store goes away in the middle: it goes on, and what the store has missed it gets when it is back."""
 
 import shutil
+import time
 
 import pytest
 import torch
@@ -23,12 +24,15 @@ def run(place, objective=None, stop_at=None, **training):
 
 
 class Away(Regression):
-    """The store is away between two steps."""
+    """The store is away between two steps, and not back before `seen()`: the steps take no time."""
 
-    def __init__(self, proxy, gone: int, back: int) -> None:
-        self.proxy, self.gone, self.back = proxy, gone, back
+    def __init__(self, proxy, gone: int, back: int, seen=lambda: True) -> None:
+        self.proxy, self.gone, self.back, self.seen = proxy, gone, back, seen
 
     def loss(self, model, batch, step):
+        until = time.monotonic() + 30
+        while step == self.back and not self.seen() and time.monotonic() < until:
+            time.sleep(0.01)
         if step in (self.gone, self.back):
             fault = "503" if step == self.gone else None
             self.proxy.plan = staticmethod(lambda method, path: fault if "checkpoints/" in path else None)
@@ -38,9 +42,10 @@ class Away(Regression):
 def test_a_store_that_is_away_for_a_while(proxy, tmp_path, caplog):
     whole, _ = run(tmp_path / "whole")
     place = proxy.open(retry_seconds=0.2).checkpoints(KEY, fence=1)
-    network, _ = run(place, Away(proxy, 5, 20))
+    words = "could not be sent (try 1): TryAgain"
+    network, _ = run(place, Away(proxy, 5, 20, lambda: words in caplog.text))
     assert same(network, whole), "nothing of it reaches the weights"
-    assert "could not be sent (try 1): TryAgain" in caplog.text
+    assert words in caplog.text
     assert place.committed()[0].step == 24, "and the last one is there"
 
 

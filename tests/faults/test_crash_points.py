@@ -1,14 +1,15 @@
 """Every place where a stage may die: its name is found in the sources, stands in the table here, and a stage is killed there.
 
-The table says which scenes pass a point and what their death leaves. Each point is tried here by one stage on a disk; all of
-them, at their first pass and their last, in every scene and on S3 too, by `test_kill_matrix.py` (``make crash-matrix``).
+The table says which scenes pass a point and what their death leaves. Each point is tried here by one stage on a disk, but for
+those that leave what another leaves and those of S3 alone, which are for the long tests; all of them, at their first pass and
+their last, in every scene and on S3 too, by `test_kill_matrix.py` (``make crash-matrix``).
 """
 
 import ast
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -151,7 +152,14 @@ def test_a_stage_passes_the_points_that_the_table_says(scene: str, calm: Callabl
     assert mine.keys() - passed <= {name for name, point in mine.items() if point.committed is None}
 
 
-@pytest.mark.parametrize("name", sorted(TABLE))
+def tried() -> Iterator[Any]:
+    """The points; as long tests those that leave the same as another, or are passed on S3 alone."""
+    for name, point in sorted(TABLE.items()):
+        long = point.leaves.startswith("the same") or "disk" not in point.on
+        yield pytest.param(name, marks=pytest.mark.long) if long else name
+
+
+@pytest.mark.parametrize("name", tried())
 def test_a_stage_that_died_there_ends_as_if_it_had_not(
     name: str, calm: Callable[[str, str], Calm], tmp_path: Path
 ) -> None:

@@ -217,4 +217,7 @@ def utc_now() -> str:
 
 def cache_root() -> Path:
     """The local cache for remote stores: $WFM_CACHE, else ~/.cache/wfm."""
-    return Path(os.environ.get("WFM_CACHE") or Path.home() / ".cache" / "wfm").absolute()
+    try:
+        return Path(os.environ.get("WFM_CACHE") or Path.home() / ".cache" / "wfm").absolute()
+    except RuntimeError:  # no HOME, and a user that no list knows
+        raise InputError("this user has no home: set WFM_CACHE to a folder on a disk of this machine or pod") from None
