@@ -37,6 +37,8 @@ TOKEN = "WFM_ATTEMPT"
 """What whoever starts a stage may give it: a token by which to find the attempt that the stage opens."""
 ENGINE = "WFM_ENGINE"
 POD = "POD_NAME"
+LEASE_HELD = "lease_held"
+"""What an outcome says besides when the try ended because another process works on the key: nothing failed."""
 BEAT_SECONDS = 10.0
 PATIENCE_SECONDS = 150.0
 """How long the store is asked to take the beginning or the end of a try [s]: longer than a minute's absence, and than the

@@ -174,8 +174,9 @@ def _override(nodes: list[Node], overrides: Sequence[str]) -> None:
         if path[1] == _NEEDS:
             for node in matching:
                 needs = {_NEEDS: node.resources.resolved()}
-                assign(needs, path[1:], value, NodeNeeds)
-                node.resources = NodeNeeds.parse(needs).resources
+                with _said_of(node):
+                    assign(needs, path[1:], value, NodeNeeds)
+                    node.resources = NodeNeeds.parse(needs).resources
             continue
         kinds: dict[str, type[Config]] = {}
         for node in matching:

@@ -4,10 +4,11 @@ The request is what a user asked for, not what it resolved to: `wfm rerun` resol
 """
 
 import dataclasses
+import hashlib
 import secrets
 import sys
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,7 @@ from pipelines.plan import resolve
 from pipelines.runs.display import LiveDisplay, PlainDisplay
 from pipelines.runs.state import NodeState, RunState, read_state
 from wfm.artifacts import schema
+from wfm.artifacts.lease import LeaseHeld
 from wfm.errors import InputError, TryAgain, WfmError
 
 if TYPE_CHECKING:
@@ -144,11 +146,25 @@ def start(
     here_cpu, here_memory = machine()
     check_ranks(plan.missing, cpu or here_cpu, memory_gib or here_memory)
     run = create_run(request, plan, store, rerun_of, run_id)
-    summary = run_plan(
-        plan, run, store, engine=engine, cpu_budget=cpu or here_cpu, memory_budget_gib=memory_gib or here_memory,
-        engine_options=options, display=display_for(store, plan, quiet),
-    )  # fmt: skip
+    with for_itself(run, store) if run_id else nullcontext():
+        summary = run_plan(
+            plan, run, store, engine=engine, cpu_budget=cpu or here_cpu, memory_budget_gib=memory_gib or here_memory,
+            engine_options=options, display=display_for(store, plan, quiet),
+        )  # fmt: skip
     return summary, plan
+
+
+@contextmanager
+def for_itself(run: "Run", store: "Store") -> Iterator[None]:
+    """Inside, no other process works on this run: of two that ask for one id at the same moment, both find no state yet.
+    Raises TryAgain where another does."""
+    lease = store.lease(hashlib.sha256(f"run {run.id}".encode()).hexdigest())
+    try:
+        lease.acquire(leave=True)
+    except LeaseHeld as error:
+        raise TryAgain(f"run {run.id} is at work already: {error}") from None
+    with lease:
+        yield
 
 
 def display_for(store: "Store", plan: Plan, quiet: bool) -> DisplayFactory:

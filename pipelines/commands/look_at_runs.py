@@ -151,7 +151,21 @@ def logs(
         one = state.nodes[stage] if state is not None else None
         why = f"it was {one.state}" if one is not None else "it never began"
         raise InputError(f"stage {stage} of run {found.id} has no log: {why} ({one.reason or one.why if one else ''})")
+    tries = found.attempts(stage)
+    if attempt is not None and attempt not in tries and not follow:
+        told = f"its tries are {', '.join(map(str, tries))}"
+        raise InputError(f"--attempt {attempt}: stage {stage} of run {found.id} has no such try: {told}")
+    number = attempt or max(tries, default=0)
+    if rank and number in tries and rank >= (ranks := _ranks(found, stage, number)):
+        many = f"{ranks} processes, 0 to {ranks - 1}" if ranks > 1 else "one process: leave --rank out"
+        raise InputError(f"--rank {rank}: try {number} at stage {stage} of run {found.id} was {many}")
     _print_log(found, stage, attempt, rank, follow)
+
+
+def _ranks(found: "Run", stage: str, attempt: int) -> int:
+    """Of how many processes a try was."""
+    ranks = (found.read_attempt(stage, attempt) or {}).get("ranks")
+    return ranks if isinstance(ranks, int) else 1
 
 
 def _print_log(found: "Run", stage: str, attempt: int | None, rank: int, follow: bool) -> None:

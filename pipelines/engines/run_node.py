@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from components.entrypoint import SCHEDULER, promote
-from components.stage_attempt import ENGINE, TOKEN
+from components.stage_attempt import ENGINE, LEASE_HELD, TOKEN
 from pipelines.engines.budget import Budget
 from pipelines.engines.compile import Step
 from pipelines.engines.subprocess_stage import Ended, run_process
@@ -70,11 +70,12 @@ class EngineOptions:
 
 
 class NodeFailed(Exception):
-    """An attempt did not succeed; ``outcome`` says whether trying again can help, ``final`` that it cannot in this run."""
+    """An attempt did not succeed; ``outcome`` says whether trying again can help, ``final`` that it cannot in this run,
+    ``held`` that another process works on the key."""
 
-    def __init__(self, node: str, outcome: str, reason: str, *, final: bool = False) -> None:
+    def __init__(self, node: str, outcome: str, reason: str, *, final: bool = False, held: bool = False) -> None:
         super().__init__(f"{node}: {outcome}: {reason}")
-        self.node, self.outcome, self.reason, self.final = node, outcome, reason, final
+        self.node, self.outcome, self.reason, self.final, self.held = node, outcome, reason, final, held
 
 
 def backoff(attempts: int, options: EngineOptions) -> float:
@@ -113,35 +114,65 @@ class NodeRunner:
         self._asked_threads = {name: os.environ[name] for name in _THREAD_VARIABLES if name in os.environ}
 
     def attempt(self, name: str) -> None:
-        """Try a node once; returns when its artifact is there, raises `NodeFailed` when not."""
+        """Try a node once; returns when its artifact is there, raises `NodeFailed` when not. A process that left because
+        another run makes the same was no try: the other one's end is waited for here, where that costs nothing."""
         with self._states.change(name) as state:
             tried, last = state.attempts, state.outcome
             state.attempts = tried + 1  # also a try that ends before its process begins counts
         if tried:
             self._pause(name, tried, last)
+        while True:
+            try:
+                how, key = self._try(name, tried + 1)
+            except NodeFailed as error:
+                if error.held and self._other_has_ended(name, error.reason):
+                    continue
+                self._fail(error)
+                raise
+            except Exception as error:
+                get_logger(__name__).debug("starting %s failed", name, exc_info=True)
+                failure = NodeFailed(name, getattr(error, "outcome", "bug"), f"{type(error).__name__}: {error}")
+                self._fail(failure)
+                raise failure from error
+            self._finish(name, how, key)
+            return
+
+    def _try(self, name: str, number: int) -> tuple[str, str]:
+        """(``done`` or ``cached``, key of the artifact)."""
+        with self._planning:
+            self._refresh(self._plan, self._store)
+            node = self._plan.node(name)
+            if node.done:  # made by another run meanwhile
+                promote(self._store, node.promote, node.key or "")
+                return "cached", node.key or ""
+        step = self._steps[name]
+        with (
+            self._budget.hold(step.cpu, step.memory_gib, self._stop),
+            self._clusters.user(step.kind, step.image, self._stop) as scheduler,
+        ):
+            key, how = self._start(node, step, number, scheduler)
+        return how, key
+
+    def _other_has_ended(self, name: str, reason: str) -> bool:
+        """Wait for the process that works on a node's key elsewhere; False when it cannot be seen. Raises `NodeFailed` when
+        this run is stopped meanwhile."""
+        key = self._plan.node(name).key
+        if not key:
+            return False
+        with self._states.change(name) as state:
+            state.state, state.reason, state.pid = "retrying", reason, 0
+        self._display.line(name, f"waiting: {reason}")
+        self._display.changed(name)
         try:
-            with self._planning:
-                self._refresh(self._plan, self._store)
-                node = self._plan.node(name)
-                if node.done:  # made by another run meanwhile
-                    promote(self._store, node.promote, node.key or "")
-                    self._finish(name, "cached", node.key or "")
-                    return
-            step = self._steps[name]
-            with (
-                self._budget.hold(step.cpu, step.memory_gib, self._stop),
-                self._clusters.user(step.kind, step.image, self._stop) as scheduler,
-            ):
-                key, how = self._start(node, step, tried + 1, scheduler)
-        except NodeFailed as error:
-            self._fail(error)
-            raise
-        except Exception as error:
-            get_logger(__name__).debug("starting %s failed", name, exc_info=True)
-            failure = NodeFailed(name, getattr(error, "outcome", "bug"), f"{type(error).__name__}: {error}")
+            self._store.lease(key).await_end(self._stop.is_set)
+        except (WfmError, OSError) as error:  # then it is a try like any other
+            get_logger(__name__).warning("%s: the lease of its key cannot be looked at: %s", name, error)
+            return False
+        if self._stop.is_set():
+            failure = NodeFailed(name, "cancelled", f"stopped while waiting: {reason}")
             self._fail(failure)
-            raise failure from error
-        self._finish(name, how, key)
+            raise failure
+        return True
 
     def again(self, name: str) -> bool:
         """Whether a node whose try has failed gets another."""
@@ -195,7 +226,8 @@ class NodeRunner:
             state.cpu_seconds += ended.cpu_seconds
             state.peak_bytes = max(state.peak_bytes, ended.peak_bytes)
         if outcome not in GOOD:
-            raise NodeFailed(node.name, outcome, reason)
+            held = outcome == "try_again" and (self._run.read_outcome(node.name, attempt) or {}).get(LEASE_HELD) is True
+            raise NodeFailed(node.name, outcome, reason, held=held)
         if not key or not self._store.has(key):
             told = key[:12] or "(no key)"
             raise NodeFailed(

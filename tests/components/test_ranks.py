@@ -2,7 +2,9 @@
 
 import itertools
 import json
+import os
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -12,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from components.derivation import ROOT
 from tests.components.rank_jobs import FOR_EVER, STALL_SECONDS, Job, copy_of
 from tests.components.test_train_tokenizer import dataset
 from wfm.artifacts import Store
@@ -157,6 +160,7 @@ def test_no_number_is_a_bug_for_all(job: Start, launcher: str) -> None:
         ("guard", [1]),
         pytest.param("guard", [0], marks=pytest.mark.long),
         pytest.param("guard", [0, 1], marks=pytest.mark.long),
+        pytest.param("guard", [], marks=pytest.mark.long),
         pytest.param("torchrun", [0], marks=pytest.mark.long),
         pytest.param("torchrun", [1], marks=pytest.mark.long),
         pytest.param("torchrun", [-1], marks=pytest.mark.long),
@@ -172,7 +176,9 @@ def test_whoever_is_told_to_stop_all_keep_a_checkpoint_and_say_cancelled(
     assert not list(scratch.rglob("*.safetensors"))
     for rank in told:
         ranks[rank].send_signal(signal.SIGTERM)
-    outcome = training.wait(20)
+    if not told:  # `wfm cancel` from anywhere: rank 0 alone looks for it
+        training.run.request_cancel()
+    outcome = training.wait(30)
     assert outcome["outcome"] == "cancelled", (outcome, training.log)
     assert list(scratch.rglob("*.safetensors")), "a checkpoint is kept"
     assert launcher == "torchrun" or training.code == 143
@@ -188,6 +194,28 @@ def test_a_job_of_ranks_does_not_wait_for_another_that_works_on_it(job: Start) -
     assert second.code == 75
     holder.processes()[-1].send_signal(signal.SIGTERM)
     assert holder.wait(20)["outcome"] == "cancelled"
+
+
+@pytest.mark.parametrize(
+    ("component", "says"),
+    [("split_clips", "is one process: start it without torchrun"), ("train_tokenizer", "MASTER_ADDR")],
+)
+def test_a_rank_that_can_hear_nobody_ends_by_itself(tmp_path: Path, component: str, says: str) -> None:
+    spec = tmp_path / "spec.json"
+    spec.write_text(json.dumps({"store": str(tmp_path / "store"), "run_id": "r", "node": component}))
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("MASTER_")}
+    ended = subprocess.run(
+        [sys.executable, "-m", f"components.{component}", "--spec", str(spec)], cwd=ROOT, capture_output=True, text=True,
+        env={**environment, "RANK": "1", "WORLD_SIZE": "2"}, timeout=90,
+    )  # fmt: skip
+    assert (ended.returncode, says in ended.stderr) == (78, True), ended.stderr
+
+
+def test_a_job_of_one_rank_does_not_wait_either(job: Start) -> None:
+    training = job("alone", environment={"RANK": "0", "WORLD_SIZE": "1"}, held_by="another")
+    outcome = training.wait(60)
+    assert (outcome["outcome"], outcome["lease_held"]) == ("try_again", True), training.log
+    assert "process 1 on pod-7" in outcome["reason"]
 
 
 def held_elsewhere(training: Job, owner: str) -> None:

@@ -99,6 +99,18 @@ def create_folder(temporary: Path, folder: Path) -> bool:
     return True
 
 
+def second_name(source: Path, target: Path) -> bool:
+    """Give a file a second name, in place of a copy; False where that is not possible. Raises FileNotFoundError."""
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        os.link(source, target)
+    except FileNotFoundError:
+        raise
+    except OSError:
+        return False
+    return True
+
+
 def require_free(*paths: Path, force: bool) -> None:
     """Raise InputError, naming it, for a file that is there already and may not be replaced: asked before the work."""
     for path in paths:

@@ -22,7 +22,6 @@ On a disk, files are hard links to those of the scratch folder, which lies in th
 """
 
 import dataclasses
-import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -30,7 +29,7 @@ from typing import NamedTuple
 
 from wfm.artifacts import generations, lease
 from wfm.artifacts.address import ID_PATTERN, id_time, new_id
-from wfm.artifacts.atomic import delete_folder, fsync_folder
+from wfm.artifacts.atomic import delete_folder, fsync_folder, second_name
 from wfm.artifacts.checkpoint_record import RECORD, CheckpointRecord, verify
 from wfm.artifacts.objects import Objects
 from wfm.crash_points import crash_point
@@ -94,7 +93,7 @@ class Checkpoints:
             path = f"{self._folder}/{name}/{entry.path}"
             here = self._objects.local_path(path)
             try:
-                if here is None or not _linked(here, into / entry.path):
+                if here is None or not second_name(here, into / entry.path):
                     self._objects.download(path, into / entry.path)
             except FileNotFoundError:
                 raise DataError(f"{self._objects.address.url}/{path} is missing") from None
@@ -121,7 +120,7 @@ class Checkpoints:
             if entry.path in sent:
                 continue
             here = self._objects.local_path(f"{where}/{entry.path}")
-            if here is None or not _linked(folder / entry.path, here):
+            if here is None or not second_name(folder / entry.path, here):
                 self._objects.upload(folder / entry.path, f"{where}/{entry.path}")
             sent.add(entry.path)
             crash_point("half_checkpoint_upload")
@@ -212,15 +211,3 @@ def _names(objects: Objects, key: str) -> tuple[list[Name], list[Name]]:
         if match:
             (folders if listed.endswith("/") else files).add(Name(int(match[1]), int(match[2]), match[3]))
     return list(files), list(folders - files)
-
-
-def _linked(source: Path, target: Path) -> bool:
-    """Give a file a second name; False where that is not possible."""
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        os.link(source, target)
-    except FileNotFoundError:
-        raise
-    except OSError:
-        return False
-    return True

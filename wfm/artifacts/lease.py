@@ -123,6 +123,12 @@ class Lease:
                 _log.info("waiting for %s: %s works on it", self.key[:12], watch.describe())
             time.sleep(min(self.ttl_seconds / 8, 1.0) * random.uniform(0.5, 1.0))
 
+    def await_end(self, stopping: Callable[[], bool]) -> None:
+        """Wait until nobody holds the lease any more, or `stopping()` turns true. It is not taken."""
+        watch = _Watch(self._objects, self._folder)
+        while not stopping() and not watch.look()[1]:
+            time.sleep(min(self.ttl_seconds / 8, 1.0) * random.uniform(0.5, 1.0))
+
     def _take(self, number: int) -> bool:
         self._token = new_id()
         record = {

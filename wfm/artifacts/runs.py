@@ -53,7 +53,9 @@ class AttemptRecord:
 
     def used(self, name: str) -> list[float]:
         """A figure of what each of its ranks used, such as ``cpu_seconds``, as its outcome says, else its last beat. What is no
-        figure counts as nothing."""
+        figure counts as nothing. Of one that was killed, whoever started it may have written what all of them used together."""
+        if self.outcome and self.outcome.get("written_by") == "run" and name in self.outcome:
+            return [figure(self.outcome, name)]
         return [figure(each, name) for each in ({**(self.usage or {}), **(self.outcome or {})}, *self.others)]
 
 

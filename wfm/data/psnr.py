@@ -1,5 +1,7 @@
 """Peak signal-to-noise ratio from a mean squared error: the one formula, for numpy arrays and for tensors."""
 
+import math
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
@@ -22,6 +24,12 @@ def psnr(mse: "Errors", *, peak: float, ceiling_db: float = CEILING_DB) -> "Erro
 def psnr_value(mse: "Tensor", *, peak: float, ceiling_db: float = CEILING_DB) -> float:
     """The same of one error, as a plain number."""
     return 10 * float(_bels(mse, peak, ceiling_db))
+
+
+def mean_psnr(found: "Sequence[tuple[float, float]]") -> float:
+    """The PSNR [dB] of a mean squared error of which others hold shares: (share, its PSNR) of each."""
+    error = math.fsum(share * 10 ** (-value / 10) for share, value in found) / math.fsum(share for share, _ in found)
+    return -10 * math.log10(error)
 
 
 def _bels(mse: "Errors", peak: float, ceiling_db: float) -> "Errors":

@@ -6,6 +6,7 @@ import math
 from pathlib import Path
 
 from wfm.artifacts.atomic import replace_on_disk
+from wfm.data.psnr import mean_psnr
 from wfm.parallel.ranks import Ranks
 
 Number = float | int
@@ -46,13 +47,9 @@ def mean_of_ranks(values: dict[str, Number], ranks: Ranks) -> dict[str, Number]:
     means = {}
     for name in {name: None for _, one in found for name in one}:
         rows = [(share, one[name]) for share, one in found if share and name in one]
-        mean = math.fsum(share * _linear(name, value) for share, value in rows) / math.fsum(share for share, _ in rows)
-        means[name] = -10 * math.log10(mean) if name.endswith("psnr") else mean
+        of_shares = math.fsum(share * value for share, value in rows) / math.fsum(share for share, _ in rows)
+        means[name] = mean_psnr(rows) if name.endswith("psnr") else of_shares
     return means
-
-
-def _linear(name: str, value: Number) -> float:
-    return 10 ** (-value / 10) if name.endswith("psnr") else value
 
 
 def _line(values: dict[str, Number]) -> str:

@@ -12,7 +12,7 @@ import pytest
 from wfm_fakes.workshop import Workshop
 
 from pipelines.runs.state import NodeState, RunState, StateWriter, read_state
-from pipelines.start_run import Request, create_run
+from pipelines.start_run import Request, create_run, for_itself
 from wfm.artifacts import Store
 from wfm.artifacts.attempt_log import LogPieces
 
@@ -274,7 +274,13 @@ def test_a_run_of_a_given_id_is_one_run(cli: Cli, workshop: Workshop) -> None:
     run = workshop.store.runs.open("tick-1")
     with StateWriter(run, RunState(run_id=run.id, pipeline="world_model"), lambda: None):
         code, _, err = cli(*ask, "tick-1")
-    assert (code, "tick-1 is at work already" in err) == (75, True)
+    assert (code, "tick-1 is at work already (pid" in err) == (75, True)
+    other = create_run(
+        wanted, plan, workshop.store, run_id="tick-2"
+    )  # at the same moment: neither has written its state
+    with for_itself(other, workshop.store):
+        code, _, err = cli(*ask, "tick-2")
+    assert (code, "tick-2 is at work already: another process" in err) == (75, True)
     run.request_cancel("me")
     code, _, err = cli(*ask, "tick-1")
     assert (code, "was cancelled (me asked for it) and stays so" in err) == (78, True)

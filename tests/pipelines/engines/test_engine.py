@@ -158,6 +158,47 @@ def test_the_outcome_decides_about_another_try(either: Workshop) -> None:
     assert summary.exit_code == 1
 
 
+def test_what_another_run_works_on_is_waited_for_and_costs_no_try(either: Workshop) -> None:
+    plan = either.plan({"a": ([], {"fail": ["held", "held"], "row": {"retries": 0}})})
+    other = either.store.lease(plan.node("a").key or "").acquire()
+    released: list[float] = []
+
+    def end() -> None:
+        while len(either.started()) < 1:
+            time.sleep(0.05)
+        time.sleep(3.0)
+        released.append(time.time())
+        other.release()
+
+    ending = threading.Thread(target=end)
+    ending.start()
+    summary, run = either.run(plan)
+    ending.join()
+    assert states(summary) == {"a": "done"}
+    assert summary.state.nodes["a"].attempts == 1
+    _, second, third = [event["time"] for event in either.events() if event["event"] == "start"]
+    assert released[0] < second < third
+    assert len(run.attempts("a")) == 3
+
+
+def test_a_run_that_waits_for_another_can_be_stopped(workshop: Workshop) -> None:
+    plan = workshop.plan({"a": ([], {"fail": ["held"] * 9})})
+
+    def ask() -> None:
+        while not any(run.read_outcomes("a") for run in workshop.store.runs.list()):
+            time.sleep(0.1)
+        time.sleep(1.0)
+        workshop.store.runs.list()[0].request_cancel()
+
+    asking = threading.Thread(target=ask)
+    asking.start()
+    with workshop.store.lease(plan.node("a").key or ""):
+        summary, _ = workshop.run(plan)
+    asking.join()
+    assert (states(summary), summary.exit_code) == ({"a": "cancelled"}, 143)
+    assert len(workshop.started()) == 1
+
+
 @pytest.mark.parametrize(
     ("run", "outcomes", "code"),
     [

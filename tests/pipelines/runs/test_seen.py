@@ -1,5 +1,6 @@
 """What is seen of a run that no engine of ours looks after: by its tries, their beats and their outcomes."""
 
+import re
 import threading
 import time
 from collections.abc import Callable
@@ -114,6 +115,28 @@ def test_all_tries_cost(run: Run) -> None:
     assert state is not None
     assert (state.nodes["split"].cpu_seconds, state.nodes["train"].cpu_seconds) == (40.0, 11.0)
     assert [one.state for one in by_node(tries)["split"]] == ["try_again", "lost", "bug", "done"]
+
+
+def test_ranks_that_were_killed_are_not_counted_twice(run: Run) -> None:
+    number = a_try(run, "train", cpu=1.0, ranks=2)
+    run.write_usage("train", number, {"cpu_seconds": 5.0, "gpu_seconds": 2.0}, rank=1)
+    run.write_outcome("train", number, {"outcome": "try_again", "cpu_seconds": 7.0, "written_by": "run"})  # of both
+    (one,) = read_tries(run)
+    assert (one.cpu_seconds, one.gpu_seconds) == (7.0, 4.0)
+
+
+def test_a_log_that_is_not_there_is_not_an_empty_one(run: Run, cli: Cli) -> None:
+    a_try(run, "split", outcome="done")
+    a_try(run, "train", outcome="done", ranks=2)
+    for arguments, says in (
+        (("split", "--attempt", "9"), "--attempt 9: stage split of run .* its tries are 1"),
+        (("split", "--rank", "1"), "--rank 1: try 1 at stage split .* one process"),
+        (("train", "--rank", "2"), "--rank 2: try 1 at stage train .* 2 processes, 0 to 1"),
+    ):
+        code, _, err = cli("logs", run.id, *arguments)
+        assert code == 78
+        assert re.search(says, " ".join(err.split())), err
+    assert cli("logs", run.id, "train", "--rank", "1")[0] == 0
 
 
 def test_status_logs_and_cancel_need_no_engine(run: Run, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,7 +1,7 @@
 """A stage process that does what its config says: sleep, fail a number of times, be deaf, hang; then commits a file.
 
 Config: folder (where it counts its tries and notes its times), fail (list of outcomes, one a try: try_again, bug, wrong_input,
-kill, exit_3), sleep (seconds), deaf (ignore SIGTERM), peak (bytes that the manifest says), says (its last outcome).
+held, kill, exit_3), sleep (seconds), deaf (ignore SIGTERM), peak (bytes that the manifest says), says (its last outcome).
 """
 
 import argparse
@@ -13,7 +13,7 @@ import sys
 import time
 from pathlib import Path
 
-CODES = {"try_again": 75, "bug": 1, "wrong_input": 78}
+CODES = {"try_again": 75, "held": 75, "bug": 1, "wrong_input": 78}
 
 
 def fake_key(node: str, config: dict, inputs: dict, redo: str) -> str:
@@ -34,7 +34,7 @@ def main() -> None:
         events.write(json.dumps({"node": node, "event": "start", "time": time.time(), "pid": os.getpid()}) + "\n")
     if config.get("deaf"):
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    from components.stage_attempt import StageAttempt
+    from components.stage_attempt import LEASE_HELD, StageAttempt
     from components.stage_log import StageLog
 
     attempt = StageAttempt(spec, StageLog.begin())
@@ -62,7 +62,10 @@ def main() -> None:
             os.kill(os.getpid(), signal.SIGKILL)
         if how == "exit_3":
             sys.exit(3)
-        attempt.close({"outcome": how, "reason": f"told to fail with {how}", "exit_code": CODES[how]})
+        answer = {"outcome": how, "reason": f"told to fail with {how}", "exit_code": CODES[how]}
+        if how == "held":
+            answer |= {"outcome": "try_again", LEASE_HELD: True}
+        attempt.close(answer)
         attempt.leave()
         os._exit(CODES[how])
     key = fake_key(node, config, dict(text.split("=") for text in arguments.input), spec["redo"])
