@@ -7,6 +7,8 @@ StoreBoard     torch's store, as torchrun and the training operators set it up: 
 """
 
 import os
+import socket
+import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -18,8 +20,9 @@ if TYPE_CHECKING:
     from torch.distributed import Store as TorchStore  # type: ignore[attr-defined]
 
 FOLDER = "WFM_RANKS_FOLDER"
-_JOIN_SECONDS = 300.0
-"""How long torch's store may take to answer at first: pods of one job start minutes apart."""
+_CONNECT_SECONDS, _PAUSE_SECONDS = 5.0, 0.2
+_CALL_SECONDS = 300.0
+"""For one call of torch's store, once it listens."""
 
 
 class BoardLost(TryAgain):
@@ -116,9 +119,11 @@ def place(environment: Mapping[str, str] = os.environ) -> tuple[int, int]:
     )
 
 
-def open_board(rank: int, size: int, environment: Mapping[str, str] = os.environ) -> Board:
-    """The board of the ranks that the environment names. Raises ConfigError when it does not say where they meet, BoardLost
-    when torch's store does not answer."""
+def open_board(rank: int, size: int, seconds: float, environment: Mapping[str, str] = os.environ) -> Board:
+    """The board of the ranks that the environment names; torch's store may take `seconds` to answer at first.
+
+    Raises ConfigError when it does not say where they meet, BoardLost when that store does not answer.
+    """
     if environment.get(FOLDER):
         return FolderBoard(Path(environment[FOLDER]))
     missing = [name for name in ("MASTER_ADDR", "MASTER_PORT") if not environment.get(name)]
@@ -127,16 +132,36 @@ def open_board(rank: int, size: int, environment: Mapping[str, str] = os.environ
             f"WORLD_SIZE is {size}, but {' and '.join(missing)} does not say where the ranks meet: start them with torchrun "
             "(python -m torch.distributed.run), or one process without RANK and WORLD_SIZE"
         )
+    host, port = environment["MASTER_ADDR"], environment["MASTER_PORT"]
+    if not (port.isdecimal() and 0 < int(port) < 65536):
+        raise ConfigError(f"MASTER_PORT={port!r} is no port: give a number from 1 to 65535, the same to all ranks")
+    hosted = rank == 0 and environment.get("TORCHELASTIC_USE_AGENT_STORE") != "True"
+    if not hosted:
+        _await_listener(host, int(port), seconds, rank)
     import datetime
 
-    from torch.distributed import PrefixStore, rendezvous  # type: ignore[attr-defined]
+    from torch.distributed import PrefixStore, TCPStore  # type: ignore[attr-defined]
 
-    try:
-        store, _, _ = next(iter(rendezvous("env://", rank, size, timeout=datetime.timedelta(seconds=_JOIN_SECONDS))))
-    except (RuntimeError, ValueError) as error:
-        where = f"{environment['MASTER_ADDR']}:{environment['MASTER_PORT']}"
-        raise BoardLost(f"rank {rank} of {size} met nobody at {where}: {str(error).splitlines()[0][:300]}") from error
+    patience = datetime.timedelta(seconds=_CALL_SECONDS)
+    try:  # not torch's rendezvous, which waits for all ranks and cannot say who is missing
+        store = TCPStore(host, int(port), None, hosted, patience, wait_for_workers=False, multi_tenant=True)
+    except RuntimeError as error:
+        raise BoardLost(f"rank {rank}, torch's store at {host}:{port}: {str(error).splitlines()[0][:300]}") from error
     # an agent's store outlives a restart of the ranks: theirs must not read what those before them said
     start = environment.get("TORCHELASTIC_RESTART_COUNT", "0")
-    hosted = rank == 0 and environment.get("TORCHELASTIC_USE_AGENT_STORE") != "True"
     return StoreBoard(PrefixStore(f"wfm/{start}/{size}", store), hosted=hosted)
+
+
+def _await_listener(host: str, port: int, seconds: float, rank: int) -> None:
+    """Wait until something listens there; torch's own wait may take half as long again. Raises BoardLost."""
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            socket.create_connection((host, port), _CONNECT_SECONDS).close()
+            return
+        except OSError as error:  # no such name yet, too: that of a pod comes with it
+            if time.monotonic() > deadline:
+                raise BoardLost(
+                    f"rank {rank}: rank 0 did not come within {seconds:.0f} s: nothing listens at {host}:{port} ({error})"
+                ) from error
+        time.sleep(_PAUSE_SECONDS)

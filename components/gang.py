@@ -35,7 +35,7 @@ from wfm.artifacts.lease import LeaseHeld, start_of, this_process
 from wfm.crash_points import crash_point
 from wfm.errors import Cancelled, ConfigError, InputError, TryAgain, WfmError
 from wfm.log import get_logger
-from wfm.pulse import Sign, Watch
+from wfm.pulse import Late, Sign, Watch
 
 if TYPE_CHECKING:
     from wfm.artifacts import Store
@@ -44,6 +44,10 @@ if TYPE_CHECKING:
 __all__ = ["End", "Gang"]
 
 _VERSION = 1
+_START_SECONDS = 600.0
+"""How long a rank may take to its first word, where the config has no `stall_seconds`: pods of one job start minutes apart."""
+_SHORTEST_START = 10.0
+"""However short a step may be: an interpreter and its libraries take their time."""
 _TICKS = 20
 """Looks within the time that a process may be silent."""
 _SHORTEST_TICK, _LONGEST_TICK = 0.1, 2.0
@@ -76,8 +80,9 @@ class Gang:
             self.rank, self.size = place()
         except ConfigError as error:
             self.rank, self.size, self._misplaced = 0, 1, error
+        self._watched = range(1, self.size) if self.rank == 0 else range(1)
         self.attempt = StageAttempt(spec, log, parts, rank=self.rank, size=self.size)
-        self._stop = stop
+        self._stop, self._start_seconds = stop, _start_seconds(spec)
         self._board: Board | None = None
         self._own: dict[str, Any] = {}
         self._seen: dict[int, Said] = {}
@@ -110,10 +115,21 @@ class Gang:
                 )
             return
         if self.size > 1:
-            self._board = open_board(self.rank, self.size)
+            self._board = open_board(self.rank, self.size, self._start_seconds)
         for work in (self._exchange_for_ever, self._judge_for_ever):
             if self._board is not None or work == self._judge_for_ever:
                 threading.Thread(target=work, name=work.__name__.strip("_"), daemon=True).start()
+        if self._board is not None and self._board.hosted:
+            self._meet()
+
+    def _meet(self) -> None:
+        """Wait for the first word of each rank: one that comes when this process has ended would find no board. The watch ends
+        the wait for one that does not come. Raises Cancelled on SIGTERM."""
+        with pulse.waiting("the other ranks"):
+            while len(self._seen) < self.size - 1:
+                if self._stop.is_set():
+                    raise Cancelled("asked to stop before all ranks had come")
+                self._look_soon()
 
     # What rank 0 does alone
 
@@ -159,10 +175,9 @@ class Gang:
     # How it ends
 
     def end(self, end: End, key: str = "") -> NoReturn:
-        """The end of this rank's work: rank 0 writes the outcome down, the others wait for it, where they can hear it. Never
-        returns."""
-        if not self.leads and self._board is None:  # it never came to a place where it could
-            self._leave(end)
+        """The end of this rank's work: rank 0 writes the outcome down, the others wait for it. Never returns."""
+        if self._board is None and self.rank:
+            self._conclude(end, key)  # it met nobody who could end it
         if self.leads:
             if end.borrowed or end.outcome == "cancelled":
                 end = self._cause(end)
@@ -209,8 +224,9 @@ class Gang:
         self._say(end=end.told, heard=True)
         deadline = time.monotonic() + _LAST_WORDS_SECONDS
         if self.leads and self._board is not None and self._board.hosted:
-            others = range(1, self.size)
-            while time.monotonic() < deadline and not all(r in self._seen and self._seen[r].heard for r in others):
+            while time.monotonic() < deadline and not all(
+                r in self._seen and self._seen[r].heard for r in self._watched
+            ):
                 self._look_soon()
         self.attempt.leave()
         os._exit(end.exit_code)  # not sys.exit: threads of libraries must not keep a finished stage alive
@@ -233,14 +249,13 @@ class Gang:
     def _exchange_for_ever(self) -> None:
         assert self._board is not None
         here, mark = this_process(), 0
-        others = range(1, self.size) if self.leads else (0,)
         while True:
             mark, now = mark + 1, pulse.sign()
             try:
                 said = Said(mark=mark, sign=now, **{**here, **self._own})
                 self._board.put(self.rank, schema.encode({"schema_version": _VERSION, **dataclasses.asdict(said)}))
                 notes = self._board.ended()  # before the words: whoever ended had said why by then
-                for rank, data in self._board.read(others).items():
+                for rank, data in self._board.read(self._watched).items():
                     self._seen[rank] = schema.read(Said, data, f"the word of rank {rank}", _VERSION)
                 self._notes = notes
                 self._rounds += 1
@@ -275,11 +290,7 @@ class Gang:
         late = {one.name: one for one in self._signs.look(signs)}
         silent = self._marks.look(self._all_marks())
         if silent:
-            words = "{name} did not answer for {seconds:.0f} s; the last it said was {what!r}"
-            return {
-                one.name: words.format(name=self.name(one.name), seconds=one.seconds, what=one.sign.what)
-                for one in silent
-            }
+            return {one.name: f"{self.name(one.name)} did not {self._what_is_silent(one)}" for one in silent}
         if not self.leads:  # a rank that hangs in sight of rank 0 is for that to judge
             return {}
         stuck = [one for one in late.values() if not one.sign.waits]
@@ -287,15 +298,20 @@ class Gang:
             stuck = sorted(late.values(), key=lambda one: one.sign.count)
         return {one.name: f"{self.name(one.name)} {one}" for one in stuck}
 
+    def _what_is_silent(self, late: Late[int]) -> str:
+        if late.name not in self._seen:
+            return f"come within {late.seconds:.0f} s: it never started, or died before it said anything"
+        return f"answer for {late.seconds:.0f} s; the last it said was {late.sign.what!r}"
+
     def _all_marks(self) -> dict[int, Sign]:
         """A sign for each rank that this one looks at: that it answers, and what they write on lets it be heard."""
         if self._board is None:
             return {}
-        unseen = Sign(0, "start", pulse.START_SECONDS)
+        unseen = Sign(0, "start", self._start_seconds)
         marks = {}
         ended = self._own.get("end")  # one that has lost another does not wait as long to see which
         answers = _ANSWER_SECONDS if ended is not None and ended.borrowed else math.inf
-        for rank in range(1, self.size) if self.leads else (0,):
+        for rank in self._watched:
             said = self._seen.get(rank)
             marks[rank] = unseen if said is None else Sign(said.mark, said.sign.what, min(said.sign.limit, answers))
         return marks
@@ -303,21 +319,23 @@ class Gang:
     def _failed(self) -> End | None:
         """What another rank ended with, if not well: first what nothing can be done about, last what only tells of another."""
         found = []
-        for rank, said in sorted(self._seen.items()):
-            if said.end is not None and not said.end.good:
-                found.append(dataclasses.replace(said.end, reason=f"{self.name(rank)}: {said.end.reason}"))
-            elif said.end is None and self._has_died(rank, said):
+        for rank in self._watched:
+            said = self._seen.get(rank)
+            if said is not None and said.end is not None:
+                if not said.end.good:
+                    found.append(dataclasses.replace(said.end, reason=f"{self.name(rank)}: {said.end.reason}"))
+            elif self._has_died(rank, said):
                 code = self._notes.get(rank, 0)
                 how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
                 found.append(End("try_again", f"{self.name(rank)} {how if code else 'is gone'}", TryAgain.exit_code))
         found.sort(key=lambda end: (end.borrowed, end.outcome not in ("wrong_input", "bug")))
         return next(iter(found), None)
 
-    def _has_died(self, rank: int, said: Said) -> bool:
+    def _has_died(self, rank: int, said: Said | None) -> bool:
         """Whether a rank ended without a word: as the guard noted, or as seen here, and the board was read since."""
         if self._notes.get(rank):
             return True
-        if not self._is_here(said) or start_of(said.pid) == said.pid_start:
+        if said is None or not self._is_here(said) or start_of(said.pid) == said.pid_start:
             return False
         rounds, since = self._gone.setdefault(rank, (self._rounds, time.monotonic()))
         return self._rounds >= rounds + 2 or time.monotonic() - since > 2 * _LONGEST_TICK
@@ -385,6 +403,16 @@ def _owner() -> str:
     run_id, here = os.environ["TORCHELASTIC_RUN_ID"], this_process()
     launcher = f"{here['machine']} {os.getppid()} {start_of(os.getppid())}"
     return f"torchelastic {run_id if run_id not in _NO_RUN_IDS else launcher}"
+
+
+def _start_seconds(spec: Mapping[str, Any]) -> float:
+    """How long a rank may take to its first word [s]: as long as one may be silent later. The config is not checked yet."""
+    config = spec.get("config")
+    training = config.get("training") if isinstance(config, dict) else None
+    given = training.get("stall_seconds") if isinstance(training, dict) else None
+    if isinstance(given, int | float) and 0 < given < math.inf:
+        return max(float(given), _SHORTEST_START)
+    return _START_SECONDS
 
 
 def _tick(sign: Sign) -> float:

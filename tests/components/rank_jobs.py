@@ -47,11 +47,15 @@ class Job:
     python: str = sys.executable
     options: tuple[str, ...] = ()
     "Of torchrun."
+    missing: bool = False
+    "An operator's rank 1 never starts."
     run: Run = field(init=False)
     ended: Ended | None = None
     "How it ended, by the guard."
     code: int = -1
-    "Exit code of the launcher."
+    "Exit code of the launcher; with an operator, which is none, of rank 0."
+    second: "subprocess.Popen[bytes] | None" = None
+    "An operator's rank 1."
     lines: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -95,7 +99,7 @@ class Job:
         torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--rdzv-backend", "c10d"]
         command = [*torchrun, "--rdzv-endpoint", "127.0.0.1:0", "--shutdown-timeout", "15", *self.options, *stage]
         if self.launcher in ("alone", "operator"):
-            command = [sys.executable, *stage]
+            command = [self.python, *stage]
         if self.launcher == "operator":
             environment |= {
                 "MASTER_ADDR": "127.0.0.1",
@@ -103,7 +107,9 @@ class Job:
                 "WORLD_SIZE": "2",
                 "RANK": "1",
             }
-            subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=ROOT)
+            if not self.missing:
+                null = subprocess.DEVNULL
+                self.second = subprocess.Popen(command, env=environment, stdout=null, stderr=null, cwd=ROOT)
             environment |= {"RANK": "0"}
         process = subprocess.Popen(
             command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=ROOT

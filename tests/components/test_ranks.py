@@ -114,6 +114,60 @@ def test_a_rank_whose_work_hangs_is_named_and_shows_where(job: Start, rank: int,
     assert "hangs_here" in where
 
 
+START_SECONDS = 10.0
+"""For a rank to come: its `stall_seconds`."""
+
+
+@pytest.mark.parametrize("missing", [True, pytest.param(False, marks=pytest.mark.long)])
+def test_a_rank_that_never_comes_is_named_and_ends_all(job: Start, missing: bool, tmp_path: Path) -> None:
+    """Not started, or dead before its first word. Before: the others waited for it in torch's rendezvous, or for an hour."""
+    dies = f'#!/bin/sh\nif [ "$RANK" = 1 ]; then kill -9 $$; fi\nexec {sys.executable} "$@"\n'
+    training = job(
+        "operator", missing=missing, python=script(tmp_path, dies), training={"stall_seconds": START_SECONDS}
+    )
+    outcome = training.wait(START_SECONDS + SOON)
+    assert (training.code, outcome["outcome"]) == (75, "try_again"), training.log
+    assert outcome["reason"].startswith("rank 1 did not come within 1"), outcome["reason"]
+    assert not training.store.objects.names(f"leases/{training.key}"), "nothing was begun"
+
+
+def test_the_others_end_when_rank_0_dies_before_its_first_word(job: Start) -> None:
+    """Before: one that met nobody waited for the outcome for ever."""
+    crash = {"WFM_CRASH_AT": "after_attempt_open/0"}
+    training = job("operator", environment=crash, training={"stall_seconds": START_SECONDS})
+    training.wait(START_SECONDS + SOON)
+    assert training.code == -signal.SIGKILL
+    assert training.second is not None
+    assert training.second.wait(5.0) == 75
+
+
+@pytest.mark.long
+def test_the_others_end_when_rank_0_and_torchs_store_die_on_another_machine(job: Start, tmp_path: Path) -> None:
+    elsewhere = (
+        f"#!{sys.executable}\nimport os, runpy, sys\n"
+        "from wfm.artifacts import lease\n"
+        "lease._machine = lambda: 'machine ' + os.environ['RANK']\n"
+        "module, sys.argv = sys.argv[2], sys.argv[2:]\n"
+        "runpy.run_module(module, run_name='__main__', alter_sys=True)\n"
+    )
+    training = job("operator", python=script(tmp_path, elsewhere), training={"stall_seconds": 600.0})
+    training.in_training()[0].send_signal(signal.SIGKILL)
+    outcome = training.wait(20.0 + SOON)  # it does not wait for `stall_seconds`: what it lost, nobody else can mend
+    assert outcome["outcome"] == "try_again"
+    assert outcome["reason"].startswith("rank 0 on host"), outcome["reason"]
+    assert outcome["written_by"] == "rank 1"
+    assert training.second is not None
+    assert training.second.wait(5.0) == 75
+
+
+def script(folder: Path, text: str) -> str:
+    """A program that a rank is started with, in place of the interpreter."""
+    path = folder / "rank"
+    path.write_text(text)
+    path.chmod(0o755)
+    return str(path)
+
+
 def test_what_a_rank_cannot_read_is_final_for_all(job: Start, tmp_path: Path) -> None:
     script = tmp_path / "rank"
     spoils = f'#!/bin/sh\nif [ "$RANK" = 1 ]; then export WFM_STORE_OPTIONS=spoilt; fi\nexec {sys.executable} "$@"\n'

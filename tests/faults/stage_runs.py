@@ -13,7 +13,6 @@ import os
 import re
 import runpy
 import shutil
-import signal
 import socket
 import sys
 import time
@@ -32,7 +31,7 @@ from wfm.crash_points import VARIABLE
 from wfm.errors import TryAgain
 
 LEASE_SECONDS = 1.5
-PATIENCE, LAST_WORDS = 180.0, 45.0
+PATIENCE = 180.0
 _server = multiprocessing.get_context("forkserver")
 _IMPORTED = """torch av s3fs wfm.artifacts.on_cloud wfm.artifacts.verify wfm.training.fit_world_model wfm.training.encode
 wfm.families.diffusion.fit wfm.families.diffusion.build wfm.curation.cut.split components.entrypoint"""
@@ -186,20 +185,14 @@ class Job:
             assert code == 0, f"{arguments} ended with {code}\n{self.printed()}"
 
     def end(self, crash: str = "", *, patience: float = PATIENCE, **more: Any) -> int:
-        """Start it, wait for its end; its exit code (-9: killed), of ranks the least. When rank 0 is killed the others get
-        `LAST_WORDS`, then a launcher kills them: one that was not heard of yet cannot be missed by them."""
-        first, *others = self.start(crash, **more)
+        """Start it, wait for its end; its exit code (-9: killed), of ranks the least. No launcher ends the others when one of
+        them dies: they do so by themselves."""
+        processes = self.start(crash, **more)
         until = time.monotonic() + patience
-        first.join(patience)
-        if first.exitcode == -signal.SIGKILL:
-            until = time.monotonic() + LAST_WORDS
-        for process in others:
+        for process in processes:
             process.join(max(until - time.monotonic(), 0.0))
-            if process.exitcode is None and first.exitcode == -signal.SIGKILL:
-                process.kill()
-                process.join()
-        codes = [process.exitcode for process in (first, *others)]
-        for process in (first, *others):
+        codes = [process.exitcode for process in processes]
+        for process in processes:
             process.kill()
         assert None not in codes, f"{crash or 'undisturbed'}: {codes} after {patience:g} s\n{self.printed()}"
         return min(code for code in codes if code is not None)

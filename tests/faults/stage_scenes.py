@@ -12,6 +12,8 @@ from wfm.artifacts import Artifact, Store
 SHAPE = {"size": [16, 16], "num_frames": 9}
 QUICK = {"batch_size": 2, "warmup_steps": 1, "threads": 1}
 STEPS, INTERVAL = 12, 4
+STALL_SECONDS = 20.0
+"""Also for a rank to come."""
 _TOKENIZER = {
     "temporal_compression": 4, "spatial_compression": 4, "latent_channels": 3, "channels": [8, 8], "mid_blocks": 0,
     "mid_attention": False, "linear_code": True,
@@ -24,7 +26,7 @@ def training(steps: int, interval: int) -> dict[str, Any]:
     return {
         "family": "diffusion", "diffusion": {"network": _NETWORK}, "edm": {"condition_latents": [2]},
         "training": {**QUICK, "steps": steps, "checkpoint_every": interval, "validate_every": interval, "log_every": 1,
-                     "checkpoint_store_seconds": 0},
+                     "checkpoint_store_seconds": 0, "stall_seconds": STALL_SECONDS},
     }  # fmt: skip
 
 

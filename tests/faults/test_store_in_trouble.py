@@ -93,7 +93,7 @@ def test_a_token_that_expires_in_the_middle_is_asked_for_again(calm: Calm, s3: A
 def test_a_token_that_stays_expired_ends_it_as_try_again(calm: Calm, s3: Any, tmp_path: Path) -> None:
     job = job_on(s3, calm.scene, tmp_path)
     s3.plan = staticmethod(Trouble("400", 1e9))
-    assert job.end(machine="here", patience=600) == TryAgain.exit_code, job.printed()
+    assert job.end(machine="here", patience=300) == TryAgain.exit_code, job.printed()
     printed = job.log("here").read_text()
     assert "have expired" in printed
     assert "SeCrEt" not in printed

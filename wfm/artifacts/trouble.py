@@ -193,7 +193,7 @@ class Patience:
         once by `renew()`, which returns what to do when that cannot help."""
         deadline = time.monotonic() + self._seconds
         pause = self._first_pause
-        tries, advice = 0, ""
+        tries, renewed, advice = 0, False, ""
         while True:
             tries += 1
             try:
@@ -202,8 +202,8 @@ class Patience:
                 raise
             except Exception as error:
                 sorted_as = meaning(error)
-                if sorted_as == "expired" and not advice:
-                    advice = renew()
+                if sorted_as == "expired" and not renewed:
+                    renewed, advice = True, self._renewed(renew)
                     continue
                 wait = pause * random.uniform(0.5, 1.0)
                 if sorted_as != "transient" or time.monotonic() + wait > deadline:
@@ -214,6 +214,15 @@ class Patience:
                 raise raised  # outside the handler: a chained original could carry a secret
             time.sleep(wait)
             pause = min(pause * 2, self._longest_pause)
+
+    def _renewed(self, renew: Callable[[], str]) -> str:
+        """What to do when fresh credentials do not help, or cannot be had: then the next try tells."""
+        try:
+            return renew() or "renew them"
+        except WfmError:
+            raise
+        except Exception as error:
+            return self._redact(f"fresh ones cannot be had ({type(error).__name__}: {error})")[:400]
 
     def _translate(self, error: Exception, sorted_as: Meaning, what: str, tries: int, advice: str) -> Exception:
         reason = self._redact(f"{type(error).__name__}: {error}")[:400]

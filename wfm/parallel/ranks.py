@@ -281,7 +281,7 @@ class ProcessRanks(Ranks):
         mine = torch.tensor(row, dtype=torch.float64)
         rows = torch.empty(self.size * len(row), dtype=torch.float64)
         with self._reaching(label):
-            dist.all_gather_into_tensor(rows, mine)
+            dist.all_gather_single(rows, mine)
         return [found.tolist() for found in rows.view(self.size, -1)]
 
     def _sum(self, tensor: "Tensor", label: str) -> None:

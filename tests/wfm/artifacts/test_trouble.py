@@ -132,6 +132,38 @@ class TestPatience:
             self.patience().call("read x", action)
         assert len(calls) == 1
 
+    @pytest.mark.parametrize("advice", ["", "ask somebody"])
+    def test_what_has_expired_is_renewed_once(self, advice):
+        """Before: with no advice to give it was renewed for ever."""
+        calls = []
+
+        def renew():
+            calls.append("renew")
+            return advice
+
+        def action():
+            calls.append("action")
+            raise client_error("ExpiredToken", 400)
+
+        with pytest.raises(TryAgain, match=f"have expired.*: {advice or 'renew them'}$"):
+            self.patience().call("read x", action, renew)
+        assert calls == ["action", "renew", "action"]
+
+    def test_without_anybody_to_renew_them_it_ends_too(self):
+        with pytest.raises(TryAgain, match="renew them"):
+            self.patience().call("read x", lambda: (_ for _ in ()).throw(client_error("ExpiredToken", 400)))
+
+    def test_a_failed_renewal_tells_no_secret_and_is_worth_another_try(self):
+        def renew():
+            raise ValueError("the program printed sesame-open")
+
+        def action():
+            raise client_error("ExpiredToken", 400)
+
+        with pytest.raises(TryAgain, match="fresh ones cannot be had") as caught:
+            self.patience(secret="sesame-open").call("read x", action, renew)
+        assert "sesame" not in str(caught.value)
+
     def test_no_secret_and_no_chain_leaves(self):
         def action():
             raise ValueError("signing with sesame-open at X-Amz-Signature=abc123&x")
