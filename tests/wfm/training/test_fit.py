@@ -19,6 +19,7 @@ from wfm.families.tokenizer.card import TokenizerTrainingConfig
 from wfm.families.tokenizer.fit import keep, reconstruction_psnr
 from wfm.models.folder import save_model
 from wfm.models.tokenizer import Tokenizer, TokenizerConfig
+from wfm.pulse import sign
 from wfm.training.config import TrainingConfig, WorldTrainingConfig
 from wfm.training.encoded import Encoded, with_conditions
 from wfm.training.fit_world_model import build, go_on, validation
@@ -221,7 +222,9 @@ def test_validation_is_repeatable_and_sees_the_model():
     watch = validation(objective, tokenizer, encoded().val, config)
     assert watch is not None
     with torch.no_grad():
+        before = sign().count
         first = watch(network)
+        assert sign().count >= before + 3, "each part of it shows that it gets on"
         assert watch(network) == first
         assert {"loss", "mse", "mean_psnr"} == set(first)
         torch.nn.init.normal_(network.network.proj_out.weight)

@@ -18,6 +18,7 @@ from wfm.models.family import Fitting
 from wfm.models.presence import present_of, tensors_of
 from wfm.models.seeding import seeded_generator
 from wfm.models.video_tokenizer import TokenizerCard, VideoTokenizer
+from wfm.pulse import beat
 from wfm.training.config import filled
 from wfm.training.encoded import Encoded
 from wfm.training.fit_world_model import known_of
@@ -106,8 +107,10 @@ def mean_psnr(
     tensors = tensors_of(slots, batch) | {"past": batch["latents"][:, :, :given]}
     conditions = Conditions(tensors, present_of(slots, batch, {}))
     mean = model.denoise(noise * top, top, conditions)
+    beat("validation")
     seen = video_frames(given, tokenizer.config.temporal_compression)
     made = tokenizer.decode(model.denormalise(mean))[:, :, seen:].clamp(-1, 1)
+    beat("validation")
     truth = tokenizer.decode(batch["latents"])[:, :, seen:].clamp(-1, 1)
     return float(psnr((made - truth).square().mean(dim=(1, 2, 3, 4)), peak=2.0).mean())
 

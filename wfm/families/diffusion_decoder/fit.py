@@ -148,6 +148,7 @@ def validation(
         top = config.objective.sigma_max
         noise = torch.stack([torch.randn(clean.shape[1:], generator=seeded_generator(int(s))) for s in batch["seeds"]])
         mean = model.denoise(noise * top, top, model.conditioned(batch["tokens"], clean))
+        beat("validation")
         error = (tokenizer.decode(model.denormalise(mean)).clamp(-1, 1) - truth).square().mean(dim=(1, 2, 3, 4))
         return {"loss": float(loss), **values, "mean_psnr": float(psnr(error, peak=2.0).mean())}
 
