@@ -73,9 +73,9 @@ def test_resources_belong_to_node_and_profile_and_enter_no_key(store: Store, mon
     assert [node.key for node in large.nodes] == [node.key for node in plain.nodes]
     steps = compiled(large, store)
     needs = {name: tuple(step.resources.resolved().values()) for name, step in steps.items()}
-    assert needs["train_diffusion"] == (1.0, 8, 1800.0, 4)
-    assert needs["train_autoregressive"] == (1.0, 0, 1800.0, 1)
-    assert needs["split_clips"] == (2.0, 0, 2.0, 16)
+    assert needs["train_diffusion"] == (1.0, 8, 1800.0, 4, 1)
+    assert needs["train_autoregressive"] == (1.0, 0, 1800.0, 1, 1)
+    assert needs["split_clips"] == (2.0, 0, 2.0, 16, 1)
 
 
 @pytest.mark.parametrize(
