@@ -132,7 +132,7 @@ class TestOtherRecordsThatCannotBeRead:
         def meanwhile(_):
             store.objects.replace("refs/dataset/n/latest/00000001.json", b"{")
 
-        monkeypatch.setattr("wfm.artifacts.collect.time.sleep", meanwhile)
+        monkeypatch.setattr("wfm.artifacts.collect._pause", meanwhile)
         report = store.gc(**{**NOW, "wait_seconds": 1})
         assert report.dead == []
         assert "00000001.json" in report.unread[0]

@@ -638,7 +638,7 @@ class TestCollection:
             seen.append((seconds, store.has(KEY), store.has_part(OTHER)))
             store.names.promote("things", "n", "latest", KEY)
 
-        monkeypatch.setattr("wfm.artifacts.collect.time.sleep", meanwhile)
+        monkeypatch.setattr("wfm.artifacts.collect._pause", meanwhile)
         report = self.gc(store, wait_seconds=9)
         assert seen == [(9, False, False)]  # tombstoned during the wait
         assert report.dead == []
@@ -653,7 +653,7 @@ class TestCollection:
         def killed(_):
             raise KeyboardInterrupt
 
-        monkeypatch.setattr("wfm.artifacts.collect.time.sleep", killed)
+        monkeypatch.setattr("wfm.artifacts.collect._pause", killed)
         with pytest.raises(KeyboardInterrupt):
             self.gc(store, wait_seconds=1)
         assert not store.has(KEY)

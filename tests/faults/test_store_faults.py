@@ -340,7 +340,7 @@ class TestCollectionWhereNothingCanBeWritten:
             store.names.promote("k", "n", "latest", KEY)
 
         self.full(monkeypatch)
-        monkeypatch.setattr("wfm.artifacts.collect.time.sleep", meanwhile)
+        monkeypatch.setattr("wfm.artifacts.collect._pause", meanwhile)
         assert store.gc(**{**NOW, "wait_seconds": 1}).dead == []
         assert (seen, store.has(KEY)) == ([False], True)
 
@@ -353,7 +353,7 @@ class TestCollectionWhereNothingCanBeWritten:
 
         with monkeypatch.context() as patch:
             self.full(patch)
-            patch.setattr("wfm.artifacts.collect.time.sleep", killed)
+            patch.setattr("wfm.artifacts.collect._pause", killed)
             with pytest.raises(KeyboardInterrupt):
                 store.gc(**{**NOW, "wait_seconds": 1})
         assert not store.has(KEY)

@@ -120,6 +120,11 @@ def collect(
     return report
 
 
+def _pause(seconds: float) -> None:
+    """A wait of this file's own: tests let something happen in it, and in no other thread's."""
+    time.sleep(seconds)
+
+
 def _sweep(store: "Shelf", report: GcReport, keep: Keep, unread: set[str]) -> None:
     """Delete what a report names. First what needs no tombstone: it makes room for those."""
     for folder in report.attempts:
@@ -143,7 +148,7 @@ def _sweep(store: "Shelf", report: GcReport, keep: Keep, unread: set[str]) -> No
             f"{error}; not even an empty file fits: delete any file on this disk by hand and collect again"
         ) from None
     if report.dead and keep.wait_seconds:
-        time.sleep(keep.wait_seconds)
+        _pause(keep.wait_seconds)
     report.dead = _spare_the_revived(store, report, keep, sweep, unread)
     for dead in report.dead:
         _unless_linked(report, partial(delete_commit, store, dead))
