@@ -43,9 +43,9 @@ def test_there_and_back_gives_the_same_bits_and_logits(tmp_path, kind, prefix):
     again = from_cosmos(written, model.config)
     assert all(torch.equal(again.state_dict()[name], tensor) for name, tensor in model.state_dict().items())
     tokens = torch.randint(0, 24, (2, 2, 3, 3), generator=torch.Generator().manual_seed(1))
-    words = torch.randn(2, 3, 10, generator=torch.Generator().manual_seed(2)) if kind == "text" else None
+    words = {"text": torch.randn(2, 3, 10, generator=torch.Generator().manual_seed(2))} if kind == "text" else {}
     with torch.no_grad():
-        assert torch.equal(again(tokens, text=words), model(tokens, text=words))
+        assert torch.equal(again(tokens, words), model(tokens, words))
 
 
 def test_queries_are_the_queries(tmp_path):
