@@ -123,8 +123,8 @@ runpy.run_module("components.caption_clips", run_name="__main__", alter_sys=True
 def run_stage(store: Store, clips: Artifact, folder: Path, config: CaptionConfig, *, dies_after: int = 0) -> str:
     """The stage as a process; returns its artifact's key, or nothing when it was killed after so many answers."""
     spec = {
-        "schema_version": 1, "store": store.url, "run_id": "r", "node": "caption_clips", "stage": "caption_clips",
-        "component": "caption_clips", "kind": "captions", "config": config.resolved(),
+        "schema_version": 1, "store": store.url, "run_id": store.runs.create({}).id, "node": "caption_clips",
+        "stage": "caption_clips", "component": "caption_clips", "kind": "captions", "config": config.resolved(),
     }  # fmt: skip
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "spec.json").write_text(json.dumps(spec))
