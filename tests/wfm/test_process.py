@@ -76,7 +76,7 @@ _DASK = """
 import sys
 from wfm.process import forget_current_folder
 from wfm.parts.workers import local_cluster, map_tasks
-from wfm.curation.poison import _decode
+from wfm.curation.trial import _decode
 if __name__ == "__main__":
     sys.path.insert(0, "")  # as `python -m` does
     if sys.argv[1] == "forget":

@@ -1,10 +1,14 @@
 """A process that does not get on is found, with its name and for how long; one that does, or may be silent now, is not."""
 
 import contextlib
+import os
+import subprocess
+from pathlib import Path
 
 import pytest
 
 from wfm import pulse
+from wfm.process import python
 from wfm.pulse import START_SECONDS, Sign, Watch, beat, expecting, waiting
 
 
@@ -19,11 +23,19 @@ class Clock:
 
 
 def test_a_beat_counts_and_says_what() -> None:
-    before = pulse.sign().count
+    before = pulse.sign()
     beat("step")
     beat("save")
-    assert (pulse.sign().count, pulse.sign().what) == (before + 2, "save")
-    assert pulse.sign().limit == START_SECONDS
+    assert (pulse.sign().count, pulse.sign().what) == (before.count + 2, "save")
+    assert pulse.sign().limit == before.limit
+
+
+def test_a_process_that_begins_has_the_limit_of_the_start() -> None:
+    said = subprocess.run(
+        python("-c", "from wfm.pulse import sign; print(sign().limit)"), capture_output=True, text=True, check=True,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+    )  # fmt: skip
+    assert float(said.stdout) == START_SECONDS
 
 
 def test_the_innermost_limit_holds_and_the_outer_one_comes_back() -> None:

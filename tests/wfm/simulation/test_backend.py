@@ -19,11 +19,11 @@ def run(code: str) -> str:
 
 def test_no_opengl_is_wrong_input_with_advice() -> None:
     said = run(RUN.format(backend="disabled"))
-    assert said.startswith("InputError 64")
+    assert said.startswith("InputError 78")
     assert "libosmesa6" in said
 
 
 def test_no_mujoco_names_the_extra() -> None:
     said = run("import sys; sys.modules['mujoco'] = None\n" + RUN.format(backend="osmesa"))
-    assert said.startswith("MissingPackage 64")
+    assert said.startswith("MissingPackage 78")
     assert "wfm[curate]" in said
