@@ -214,7 +214,7 @@ def full_server(host: str = "127.0.0.1", port: int = 0, names: Sequence[str] = (
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
     with locked("start"), open(home() / "server.log", "ab") as log:
         process = subprocess.Popen(
-            [*python("-S", "-E", guard), str(report_write), "10", *command],
+            [*python("-S", "-E", guard), str(report_write), "10", "1", "", *command],
             stdin=subprocess.PIPE,
             stdout=log,
             stderr=log,
