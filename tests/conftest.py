@@ -51,6 +51,29 @@ def _world(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
     return coarse.repeat(12, axis=0).repeat(12, axis=1)[:height, :width]
 
 
+ALONE = "WFM_TEST_ALONE"  # the id of the test that this process was started for
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
+    """Run a test that is marked ``alone`` in a process of its own.
+
+    What traces memory is: until Python 3.12.9 ``tracemalloc.stop`` crashes a process whose native threads call into
+    Python meanwhile (cpython issue 128679), and other tests leave such threads behind.
+    """
+    if not pyfuncitem.get_closest_marker("alone") or os.environ.get(ALONE) == pyfuncitem.nodeid:
+        return None
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", pyfuncitem.nodeid],
+        cwd=pyfuncitem.config.rootpath,
+        env={**os.environ, ALONE: pyfuncitem.nodeid},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return True
+
+
 @pytest.fixture(scope="session")
 def film() -> Callable[..., Path]:
     """``film(path, seed, frames=, size=, pixel_format=)`` writes a small video with a hard cut."""

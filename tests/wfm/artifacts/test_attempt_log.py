@@ -50,6 +50,7 @@ def test_what_follows_is_read_from_where_the_last_call_ended(run: Run) -> None:
     assert run.follow_log("n", number, at) == (b"", at)
 
 
+@pytest.mark.alone
 def test_a_hundred_megabytes_keep_their_head_and_tail_in_bounded_memory(run: Run) -> None:
     pieces, number = LogPieces(), run.append_attempt("n")
     block = b"".join(lines(12_500))  # 1 MB
@@ -60,7 +61,6 @@ def test_a_hundred_megabytes_keep_their_head_and_tail_in_bounded_memory(run: Run
             run.ship_log("n", number, pieces)
     run.ship_log("n", number, pieces)
     peak = tracemalloc.get_traced_memory()[1]
-    tracemalloc.stop()
     assert peak < KEPT_BYTES + 8 * PIECE_BYTES, "what was written is let go, and never more is held than is kept"
     text = run.read_log("n")
     assert text.startswith("0 is the turn\n")

@@ -177,6 +177,7 @@ class Ranges(http.server.BaseHTTPRequestHandler):
         pass
 
 
+@pytest.mark.alone
 def test_a_file_is_never_held_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """80 MiB are hashed, and fetched into the cache, within 48."""
     monkeypatch.setenv("WFM_CACHE", str(tmp_path / "cache"))
@@ -193,7 +194,6 @@ def test_a_file_is_never_held_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         local, digest = source.fetch_source(store, f"http://127.0.0.1:{server.server_port}/long.mp4")
         peak = tracemalloc.get_traced_memory()[1]
     finally:
-        tracemalloc.stop()
         server.shutdown()
         server.server_close()
     assert local != path

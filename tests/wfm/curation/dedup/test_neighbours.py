@@ -165,6 +165,7 @@ def test_the_share_of_a_distance_that_few_directions_hold() -> None:
     assert project(differences[:, :128], 0, 4096)[1] == kept_share(64, 64) == 1.0
 
 
+@pytest.mark.alone
 def test_memory_is_that_of_the_tiles_however_large_a_cell() -> None:
     """One round cloud that is compared whole: no matrix of all with all, and no float copy of its vectors."""
     rows = clouds(2, (4_000,))
@@ -172,7 +173,6 @@ def test_memory_is_that_of_the_tiles_however_large_a_cell() -> None:
     tracemalloc.start()
     found = clustered_pairs(rows, np.arange(len(rows)), 0.95, leaf=10**9, block=128)
     _, peak = tracemalloc.get_traced_memory()
-    tracemalloc.stop()
     points, tiles = len(rows) * (64 + 66) * 4, 2 * 2**20
     assert peak < points + tiles < 0.8 * rows.size * 4
     assert len(found.first) > 250
