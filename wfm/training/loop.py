@@ -37,6 +37,7 @@ from wfm.training.ema import PowerEMA
 from wfm.training.metrics import Curve, mean_of_ranks
 from wfm.training.objective import Objective, Rival
 from wfm.training.optim import Optimizers
+from wfm.training.pace import Pace
 from wfm.training.schedule import rate
 
 ModuleT = TypeVar("ModuleT", bound=nn.Module)
@@ -52,7 +53,7 @@ class TrainingDiverged(WfmError):
 
 @dataclass
 class TrainingResult:
-    """What a finished run reports. Nothing here but `seconds` and `samples_per_second` depends on the clock."""
+    """What a finished run reports. Nothing here but `seconds`, `samples_per_second` and `waited` depends on the clock."""
 
     steps: int
     resumed_from: int
@@ -63,6 +64,8 @@ class TrainingResult:
     "Its curves: JSON lines, written by rank 0."
     final: dict[str, float] = field(default_factory=dict)
     "The last validation."
+    waited: float = 0.0
+    "Of `seconds`, those in which the training waited for the store (`wfm.training.pace`)."
 
 
 def train(
@@ -108,6 +111,7 @@ def train(
             data.restore(found.state["data"])
             first = found.step
             get_logger(__name__).info("%s: resumed at step %d of %d", description, first, config.steps)
+        pace = Pace(config, ranks, keeper.uploads, first)
         curve = Curve(keeper.curve, keep_until=first) if ranks.leads else None
         beat("load")
 
@@ -117,6 +121,7 @@ def train(
                 crash_point("before_checkpoint")
                 keeper.keep(step, data.state(), last=last)
                 crash_point("after_checkpoint")
+            pace.kept(step)
             beat("save")
 
         model.train()
@@ -126,7 +131,9 @@ def train(
         with _shown(config.steps, description, first, ranks) as advance, expecting("training", limit):
             for step in range(first, config.steps):
                 overdue = time.monotonic() - saved > config.checkpoint_seconds
-                stop, overdue = ranks.any_of(stopping(), overdue, label="stop or save")
+                stop, overdue, behind = ranks.any_of(stopping(), overdue, pace.behind(step), label="stop or save")
+                if behind and not stop:
+                    stop = pace.await_store(step, stopping)
                 if stop:
                     keep(step, last=True)
                     safe = _drained(keeper, ranks, config)
@@ -164,11 +171,11 @@ def train(
                     beat("validation")
                     if curve is not None:
                         curve.add(done, {f"validation_{name}": value for name, value in final.items()})
-                if last or done % config.checkpoint_every == 0 or overdue:
+                if last or overdue or pace.due(done):
                     with expecting("save", limit):
                         keep(done, last=last)
                     saved = time.monotonic()
-                advance(f"loss {number:.4f}")
+                advance(f"loss {number:.4f}{pace.words()}")
         with expecting("the end", limit):
             _drained(keeper, ranks, config)
             if average is not None:
@@ -187,6 +194,7 @@ def train(
         (config.steps - first) * config.batch_size / max(seconds, 1e-9),
         keeper.curve,
         final,
+        pace.waited,
     )
 
 
