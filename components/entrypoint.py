@@ -38,10 +38,11 @@ from components.derivation import code_id, derive_key
 from components.gang import End, Gang
 from components.make_artifact import SCHEDULER, Task, follow, make, make_range
 from components.part_range import PartRange, check_in_parts, with_index
-from components.stage_attempt import patiently
+from components.stage_attempt import LEASE_HELD, patiently
 from components.stage_log import StageLog
 from wfm import caches, stopping
 from wfm.artifacts.atomic import replace_on_disk
+from wfm.artifacts.lease import LeaseHeld
 from wfm.config import Config
 from wfm.crash_points import crash_point
 from wfm.errors import Cancelled, ConfigError, InputError, Outcome, TryAgain, WfmError
@@ -103,6 +104,8 @@ def main(
         end = End(outcome, "", 0)
     except Exception as error:
         end = _judge(error, spec["node"])
+        if isinstance(error, LeaseHeld):  # whoever tries again waits for the other first
+            gang.attempt.notes[LEASE_HELD] = True
     gang.end(end, key)
 
 

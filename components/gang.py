@@ -27,11 +27,11 @@ from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 from components.board import Board, open_board, place
 from components.rank_words import End, Said, stacks_of_all_threads
-from components.stage_attempt import LEASE_HELD, StageAttempt
+from components.stage_attempt import StageAttempt
 from components.stage_log import StageLog
 from wfm import pulse
 from wfm.artifacts import schema
-from wfm.artifacts.lease import LeaseHeld, start_of, this_process
+from wfm.artifacts.lease import start_of, this_process
 from wfm.crash_points import crash_point
 from wfm.errors import Cancelled, ConfigError, InputError, TryAgain, WfmError
 from wfm.log import get_logger
@@ -135,16 +135,11 @@ class Gang:
 
     def lease(self, store: "Store", key: str, inputs: tuple[str, ...]) -> "Lease":
         """The lease of a key. A process alone waits for another that works on it; ranks do not, nor does what a cluster or
-        torchrun started as a job of ranks, if only of one: they would hold devices meanwhile. Raises TryAgain then, which the
-        outcome tells apart (`LEASE_HELD`)."""
+        torchrun started as a job of ranks, if only of one: they would hold devices meanwhile. Raises LeaseHeld then."""
         elastic = "TORCHELASTIC_RUN_ID" in os.environ
         waits = self._board is None and "WORLD_SIZE" not in os.environ
         lease = store.lease(key, inputs=inputs, owner=_owner() if elastic else "")
-        try:
-            return lease.acquire(None if waits else _LEAVE_SECONDS, self._stop.is_set, leave=not waits)
-        except LeaseHeld:
-            self.attempt.notes[LEASE_HELD] = True
-            raise
+        return lease.acquire(None if waits else _LEAVE_SECONDS, self._stop.is_set, leave=not waits)
 
     def announce(self, plan: Literal["make", "leave"], key: str) -> None:
         """Tell the others what is to be done."""

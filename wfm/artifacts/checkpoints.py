@@ -23,7 +23,7 @@ On a disk, files are hard links to those of the scratch folder, which lies in th
 
 import dataclasses
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -59,11 +59,15 @@ class Name(NamedTuple):
 class Checkpoints:
     """Checkpoints of one key under one fence, and the folder of this machine beside them. Used by one thread at a time."""
 
-    def __init__(self, objects: Objects, key: str, fence: int, scratch: Path) -> None:
+    def __init__(
+        self, objects: Objects, key: str, fence: int, scratch: Path, taken_over: Callable[[], str] = lambda: ""
+    ) -> None:
         self.key = key
         self.fence = fence
         self.scratch = scratch
         """Folder of this machine that stays between the attempts at the key."""
+        self.taken_over = taken_over
+        """Who has taken over the lease that the fence is the number of; empty as long as nobody has."""
         self._objects = objects
         self._folder = f"{AREA}/{key}"
         self._vouched: list[Name] = []

@@ -146,7 +146,7 @@ class Uploads:
             except FenceLost as error:
                 with self._changed:
                     self.lost, self._waiting = str(error), None
-                _log.warning("%s: checkpoints stay on this machine from here on", error)
+                _log.warning("%s: nothing more is sent", error)
                 return
             except CutShort:
                 self._replace(job)

@@ -336,6 +336,12 @@ class Keeper:
         create_folder(temporary, final)
         crash_point("checkpoint_named")
 
+    def taken_over(self) -> str:
+        """Who works at this now, in the place of whoever keeps these; empty as long as that is this process."""
+        if self._store is None or self.uploads is None:
+            return ""
+        return self.uploads.lost or self._store.taken_over()
+
     def drain(self) -> str:
         """Wait for the store, at most `checkpoint_drain_seconds`; says which step is safe there, empty without a store."""
         if self.uploads is None:

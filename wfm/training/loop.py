@@ -24,6 +24,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
+from wfm.artifacts.lease import LeaseHeld
 from wfm.crash_points import crash_point
 from wfm.data.loader import Loader
 from wfm.errors import Cancelled, WfmError
@@ -87,7 +88,8 @@ def train(
 
     `validate(model)` is called with the averaged weights in evaluation mode. `run`: whatever else decides the result (the
     loss, files it reads), as JSON values: a checkpoint of a run that differs in it is not resumed. Raises Cancelled
-    (after writing a checkpoint) when `stopping()` turns true, TrainingDiverged for a loss or gradient that is not finite.
+    (after writing a checkpoint) when `stopping()` turns true, LeaseHeld (without one) when another process has taken the work
+    over, TrainingDiverged for a loss or gradient that is not finite.
 
     Each of `ranks` calls this with the same model and data and takes its share of every batch; all of them end alike,
     whichever was asked to stop or failed. Rank 0 alone writes. All validate: as quick as one of them would be, and none waits.
@@ -124,6 +126,9 @@ def train(
             pace.kept(step)
             beat("save")
 
+        def leaving() -> bool:
+            return stopping() or bool(keeper.taken_over())
+
         model.train()
         began = saved = time.monotonic()
         final: dict[str, float] = {}
@@ -131,10 +136,11 @@ def train(
         with _shown(config.steps, description, first, ranks) as advance, expecting("training", limit):
             for step in range(first, config.steps):
                 overdue = time.monotonic() - saved > config.checkpoint_seconds
-                stop, overdue, behind = ranks.any_of(stopping(), overdue, pace.behind(step), label="stop or save")
+                stop, overdue, behind = ranks.any_of(leaving(), overdue, pace.behind(step), label="stop or save")
                 if behind and not stop:
-                    stop = pace.await_store(step, stopping)
+                    stop = pace.await_store(step, leaving)
                 if stop:
+                    _leave_to_another(keeper, ranks, description, step)
                     keep(step, last=True)
                     safe = _drained(keeper, ranks, config)
                     raise Cancelled(f"{description}: asked to stop; step {step} of {config.steps} is kept{safe}")
@@ -196,6 +202,13 @@ def train(
         final,
         pace.waited,
     )
+
+
+def _leave_to_another(keeper: Keeper, ranks: Ranks, description: str, step: int) -> None:
+    """Raise LeaseHeld on all ranks where another process has taken the work over: two would only burn it twice."""
+    other = ranks.broadcast(keeper.taken_over(), "who works at it")
+    if other:
+        raise LeaseHeld(f"{description}: left at step {step}, since another process has taken it over ({other})")
 
 
 def _drained(keeper: Keeper, ranks: Ranks, config: TrainingConfig) -> str:
