@@ -5,8 +5,8 @@
 
 The spec is one JSON object: schema_version, store, run_id, node, stage, component, kind, config, redo, promote, reads_truth.
 It is written before anything runs; what only the moment knows comes by the environment: ``DASK_SCHEDULER_ADDRESS`` (where
-there are workers), ``WFM_ATTEMPT`` (a token by which whoever started it finds its attempt), and for the record ``WFM_ENGINE``
-and ``POD_NAME``.
+there are workers), ``WFM_ATTEMPT`` (a token by which whoever started it finds its attempt), ``WFM_GRACE_SECONDS`` (between
+SIGTERM and SIGKILL; 30 where nobody says), and for the record ``WFM_ENGINE`` and ``POD_NAME``.
 
 The process opens its attempt, derives its key, answers "cached" when that key is committed, leaves at once when earlier tries
 of this run at that key ended for good, else takes the key's lease, runs, commits, and writes ``outcome.json`` into its

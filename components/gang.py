@@ -7,7 +7,8 @@ there is anything to make, work with it, and end with its outcome and exit code.
 - A rank that died or hangs is seen by its silence: rank 0 watches all, all watch rank 0 (`wfm.pulse`). Whoever sees it has the
   stacks of the living gathered, writes the outcome as ``try_again`` with the name of the late one, kills it where that is on
   the same machine, and leaves. So an attempt ends even when rank 0 itself is the one that hangs.
-- SIGTERM to any rank stops all of them (the training loop agrees on the step).
+- SIGTERM to any rank stops all of them (the training loop agrees on the step). Where the grace comes to its end before that is
+  through, the rank that was told writes the outcome and leaves.
 
 None of this needs a collective, and the end is ``os._exit``: a process that waits in one for a rank that is gone cannot return
 from it. Two threads do it: one writes and reads the board and may be held up by it, the other judges and is not.
@@ -29,7 +30,7 @@ from components.board import Board, open_board, place
 from components.rank_words import End, Said, stacks_of_all_threads
 from components.stage_attempt import StageAttempt
 from components.stage_log import StageLog
-from wfm import pulse
+from wfm import pulse, stopping
 from wfm.artifacts import schema
 from wfm.artifacts.lease import start_of, this_process
 from wfm.crash_points import crash_point
@@ -108,6 +109,7 @@ class Gang:
             self.attempt.open()
         if self._misplaced is not None:
             raise self._misplaced
+        stopping.grace_seconds()  # it is no number: better said now
         if not ranks:
             if self.size > 1:
                 raise ConfigError(
@@ -270,7 +272,9 @@ class Gang:
 
     def _judge_for_ever(self) -> None:
         while True:
-            time.sleep(_tick(pulse.sign()))
+            stopping.rest(min(_tick(pulse.sign()), stopping.left(stopping.FOR_THE_OUTCOME)))
+            if not stopping.left(stopping.FOR_THE_OUTCOME):
+                self._end_in_time()
             late = self._late()
             if self.leads:
                 self._judge_the_others()
@@ -363,6 +367,15 @@ class Gang:
         failed = self._failed() if first.end is None else None
         if failed is not None:
             self._conclude(failed)
+
+    def _end_in_time(self) -> NoReturn:
+        """Write the outcome of a stop while there is time for that, wherever the work is."""
+        reason = (
+            f"asked to stop, and {self.name(self.rank)} was at {pulse.sign().what!r} when the {stopping.grace_seconds():g} s "
+            f"of grace ({stopping.GRACE}) came to their end: what was not kept by then is made again"
+        )
+        _log.warning("%s", reason)
+        self._conclude(End(Cancelled.outcome, reason, Cancelled.exit_code))
 
     def _end_as_stalled(self, late: Mapping[int, str]) -> NoReturn:
         """End the attempt for all, with the stacks of those that live."""

@@ -1,5 +1,5 @@
-"""A training whose machine froze for longer than its lease: another one goes on with the work, and the first, when it wakes, leaves
-it to that one at once."""
+"""A training whose machine froze for longer than its lease: another one goes on with the work, and the first, when it wakes,
+leaves it to that one at once."""
 
 import os
 import signal

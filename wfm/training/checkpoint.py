@@ -342,15 +342,15 @@ class Keeper:
             return ""
         return self.uploads.lost or self._store.taken_over()
 
-    def drain(self) -> str:
-        """Wait for the store, at most `checkpoint_drain_seconds`; says which step is safe there, empty without a store."""
+    def drain(self, seconds: float) -> str:
+        """Wait for the store, at most so long; says which step is safe there, empty without a store."""
         if self.uploads is None:
             return ""
-        done = self.uploads.drain(self._config.checkpoint_drain_seconds)
+        done = self.uploads.drain(seconds)
         safe = "none" if self.uploads.safe is None else f"that of step {self.uploads.safe}"
         if done:
             return f"; the newest checkpoint in the store is {safe}"
-        why = self.uploads.lost or f"the upload took more than {self._config.checkpoint_drain_seconds:g} s"
+        why = self.uploads.lost or f"the upload took more than {seconds:.3g} s"
         return f"; the newest checkpoint in the store is {safe} ({why})"
 
     def _place(self, step: int) -> Path:

@@ -32,6 +32,7 @@ from wfm.log import get_logger, progress
 from wfm.models.fast_cpu import fast_cpu
 from wfm.parallel.ranks import ALONE, Ranks
 from wfm.pulse import beat, expecting
+from wfm.stopping import FOR_THE_END, left
 from wfm.training.checkpoint import Keeper, Learning, Player, Scratch
 from wfm.training.config import TrainingConfig
 from wfm.training.ema import PowerEMA
@@ -212,9 +213,10 @@ def _leave_to_another(keeper: Keeper, ranks: Ranks, description: str, step: int)
 
 
 def _drained(keeper: Keeper, ranks: Ranks, config: TrainingConfig) -> str:
-    """Let the store catch up, which has a time of its own; what rank 0 says of it."""
+    """Let the store catch up, which has a time of its own, but no more than whoever stops a rank leaves; what rank 0 says."""
     with expecting("drain", config.stall_seconds + config.checkpoint_drain_seconds):
-        return str(ranks.broadcast(keeper.drain(), "drain"))
+        seconds = min(ranks.gather(min(config.checkpoint_drain_seconds, left(FOR_THE_END)), "time to drain"))
+        return str(ranks.broadcast(keeper.drain(seconds), "drain"))
 
 
 @contextmanager
