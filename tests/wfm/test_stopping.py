@@ -21,7 +21,7 @@ if sys.argv[1] == "child":  # its signals are its own
         os._exit(0)
     os.waitpid(child, 0)
     stopping.rest(0.1)
-    print(json.dumps({"left": stopping.left() < 1e9, "asked": stopping.asked.is_set()}))
+    print(json.dumps({"left": stopping.left() < 1e9, "asked": stopping.asked.is_set()}), flush=True)
     os._exit(0)
 told = {}
 
