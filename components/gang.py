@@ -106,6 +106,7 @@ class Gang:
         what `StageAttempt.open` raises."""
         if self.leads:
             self.attempt.open()
+            self._own["attempt"] = self.attempt.number  # in its first word: who misses it later knows where to say so
         if self._misplaced is not None:
             raise self._misplaced
         if not ranks:
@@ -114,6 +115,8 @@ class Gang:
                     f"WORLD_SIZE is {self.size}, and {component} is one process: start it without torchrun"
                 )
             return
+        if not self.leads:
+            self.attempt.look_around()
         if self.size > 1:
             self._board = open_board(self.rank, self.size, self._start_seconds)
         for work in (self._exchange_for_ever, self._judge_for_ever):
@@ -149,7 +152,7 @@ class Gang:
     def announce(self, plan: Literal["make", "leave"], key: str) -> None:
         """Tell the others what is to be done."""
         crash_point("before_ranks_are_told")
-        self._say(plan=plan, key=key, attempt=self.attempt.number)
+        self._say(plan=plan, key=key)
 
     def hear(self, key: str) -> bool:
         """Wait for rank 0's word; True when there is something to make. Raises InputError when it derived another key,
@@ -178,6 +181,8 @@ class Gang:
         """The end of this rank's work: rank 0 writes the outcome down, the others wait for it, where they can hear it. Never
         returns."""
         if not self.leads and self._board is None:  # it never came to a place where it could
+            if end.outcome == TryAgain.outcome:  # rank 0 was waited for, and nobody else may have seen that
+                self._conclude(end)
             self._leave(end)
         if self.leads:
             if end.borrowed or end.outcome == "cancelled":
@@ -214,11 +219,19 @@ class Gang:
             answer["stacks"] = dict(stacks)
         if self.rank:
             answer["written_by"] = f"rank {self.rank}"
-        writing = threading.Thread(target=self.attempt.close, args=(answer,), daemon=True)
+        writing = threading.Thread(target=self._write, args=(answer,), daemon=True)
         writing.start()
         writing.join(_STORE_SECONDS)
         crash_point("after_outcome")
         self._leave(end)
+
+    def _write(self, answer: dict[str, Any]) -> None:
+        if self.rank and not self.attempt.number:
+            try:
+                answer["reason"] += f"; {self.attempt.stands_in()}"
+            except (WfmError, OSError) as error:  # the exit code still tells
+                _log.error("nobody notes this end: %s: %s", type(error).__name__, error)
+        self.attempt.close(answer)
 
     def _leave(self, end: End) -> NoReturn:
         """Exit as all do, once the others can know how."""
