@@ -318,13 +318,18 @@ class Gang:
         return f"answer for {late.seconds:.0f} s; the last it said was {late.sign.what!r}"
 
     def _all_marks(self) -> dict[int, Sign]:
-        """A sign for each rank that this one looks at: that it answers, and what they write on lets it be heard."""
+        """A sign for each rank that this one looks at: that it answers.
+
+        It may be silent for as long as it last said, or as this one may be, where this one's work waits for the others: what was
+        last heard of a rank may be older than its work, and of a longer patience than what they are both at now."""
         if self._board is None:
             return {}
         unseen = Sign(0, "start", self._start_seconds)
         marks = {}
         ended = self._own.get("end")  # one that has lost another does not wait as long to see which
         answers = _ANSWER_SECONDS if ended is not None and ended.borrowed else math.inf
+        mine = pulse.sign()
+        answers = min(answers, mine.limit) if mine.waits else answers
         for rank in self._watched:
             said = self._seen.get(rank)
             marks[rank] = unseen if said is None else Sign(said.mark, said.sign.what, min(said.sign.limit, answers))

@@ -81,7 +81,8 @@ def test_a_rank_that_dies_or_hangs_ends_all_as_try_again(
     job: Start, launcher: str, number: signal.Signals, rank: int
 ) -> None:
     training = job(launcher)
-    ranks = training.in_training()
+    # right after the first step, which may take longer: what the others have heard by then allows for more than `stall_seconds`
+    ranks = training.in_training(steps=1)
     assert sorted(r for r in ranks if r >= 0) == [0, 1]
     ranks[rank].send_signal(number)
     outcome = training.wait(STALL_SECONDS + SOON)
