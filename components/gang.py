@@ -92,6 +92,7 @@ class Gang:
         self._ending = threading.Lock()
         self._signs, self._marks = Watch[int](3 * _LONGEST_TICK), Watch[int](3 * _LONGEST_TICK)
         self._gone: dict[int, tuple[int, float]] = {}
+        self._silent: set[int] = set()
         self._failed_since = 0.0
         self._began = time.time()
 
@@ -235,11 +236,12 @@ class Gang:
 
     def _leave(self, end: End) -> NoReturn:
         """Exit as all do, once the others can know how."""
-        self._say(end=end.told, heard=True)
+        if 0 not in self._silent:  # else nobody reads it
+            self._say(end=end.told, heard=True)
         deadline = time.monotonic() + _LAST_WORDS_SECONDS
         if self.leads and self._board is not None and self._board.hosted:
             while time.monotonic() < deadline and not all(
-                r in self._seen and self._seen[r].heard for r in self._watched
+                r in self._silent or (r in self._seen and self._seen[r].heard) for r in self._watched
             ):
                 self._look_soon()
         self.attempt.leave()
@@ -303,6 +305,7 @@ class Gang:
         signs = {rank: said.sign for rank, said in self._seen.items() if said.end is None} | {self.rank: mine}
         late = {one.name: one for one in self._signs.look(signs)}
         silent = self._marks.look(self._all_marks())
+        self._silent = {one.name for one in silent}
         if silent:
             return {one.name: f"{self.name(one.name)} did not {self._what_is_silent(one)}" for one in silent}
         if not self.leads:  # a rank that hangs in sight of rank 0 is for that to judge
@@ -395,7 +398,9 @@ class Gang:
         if self.leads:
             self._say(asks=True)
             deadline = time.monotonic() + _LAST_WORDS_SECONDS
-            while time.monotonic() < deadline and not all(said.stacks for said in self._seen.values()):
+            while time.monotonic() < deadline and not all(
+                rank in self._silent or said.stacks for rank, said in self._seen.items()
+            ):
                 self._look_soon()
             stacks |= {self.name(rank): said.stacks for rank, said in self._seen.items() if said.stacks}
         for name, text in stacks.items():
