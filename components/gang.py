@@ -323,8 +323,8 @@ class Gang:
     def _all_marks(self) -> dict[int, Sign]:
         """A sign for each rank that this one looks at: that it answers.
 
-        It may be silent for as long as it last said, or as this one may be, where this one's work waits for the others: what was
-        last heard of a rank may be older than its work, and of a longer patience than what they are both at now."""
+        It may be silent for as long as it last said, or as this one may be, where this one's work waits for the others: what
+        was last heard of a rank may be older than its work, and of a longer patience than what they are both at now."""
         if self._board is None:
             return {}
         unseen = Sign(0, "start", self._start_seconds)
