@@ -190,9 +190,6 @@ class Ranks:
                 "this was kept: the last checkpoint is whole"
             )
 
-    def leave(self) -> None:
-        """Let go of the others. Called once, at the end."""
-
     # How it travels
 
     def _exchange(self, label: str, *values: float) -> list[Row]:
@@ -265,13 +262,6 @@ class ProcessRanks(Ranks):
     def __init__(self, rank: int, size: int, timeout_seconds: float) -> None:
         super().__init__(rank, size)
         self.timeout_seconds = timeout_seconds
-
-    def leave(self) -> None:
-        import torch.distributed as dist
-
-        self._over = True
-        if dist.is_initialized():
-            dist.destroy_process_group()
 
     def _rows(self, row: Row, label: str) -> list[Row]:
         import torch
