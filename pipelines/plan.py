@@ -26,6 +26,7 @@ from pipelines.nodes import Node, Plan, code_of, config_class
 from pipelines.stages import Resources
 from pipelines.stages import stage as stage_row
 from wfm.artifacts.address import check_name
+from wfm.cluster.settings import ClusterSettings
 from wfm.config import Config, assign, knows, parse_assignment, unknown
 from wfm.errors import ConfigError
 
@@ -88,7 +89,7 @@ def resolve(
     _override(nodes, overrides)
     _follow(nodes, graph, overrides)
     check_graph(graph, given=set(given))
-    check_resources(nodes)
+    check_resources(nodes, ClusterSettings.here())
     requested = {"overrides": list(overrides), "videos": videos, "dataset": dataset, "redo": dict(redo or {})}
     plan = Plan(pipeline, profile, nodes, requested, given, page=graph.page, notes=notes)
     refresh(plan, store)
