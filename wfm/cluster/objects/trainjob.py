@@ -74,7 +74,7 @@ def _patch(
         "volumes": made,
         "containers": [{"name": CONTAINER, "volumeMounts": mounts}],
         "terminationGracePeriodSeconds": resources.grace_seconds,
-        **pod.placement(settings, avoid),
+        **pod.placement(resources, settings, avoid),
     }
     pods = {"metadata": {"labels": found, "annotations": told}, "spec": spec}
     job = {"name": JOB, "template": {"spec": {"template": pods}}}
