@@ -148,7 +148,7 @@ KEPT = [
         "memoize",
         "workflow",
         "a step",
-        put(f"{STEP} memoize", {"key": "x", "maxAge": "1h", "cache": {"configMap": {"name": "memory", "key": "x"}}}),
+        put(f"{STEP} memoize", {"key": "x", "maxAge": "1h", "cache": {"configMap": {"name": "memory"}}}),
     ),
     m("archive-logs", "workflow", "all", put("spec archiveLogs", True)),
     m("archive-logs", "workflow", "of a step", put(f"{STEP} archiveLocation", {"archiveLogs": True})),
