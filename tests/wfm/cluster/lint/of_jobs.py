@@ -228,9 +228,9 @@ QUEUES = [
     m("managed-by", "training", "MultiKueue", put("spec runPolicy managedBy", "kueue.x-k8s.io/multikueue")),
     m("managed-by", "trainjob", "MultiKueue", put("spec managedBy", "kueue.x-k8s.io/multikueue")),
     m("managed-by", "evaluation", "another's", put("spec managedBy", "example.com/mine")),
-    m("stopped-queue", "queue", "held", put("spec stopPolicy", "HoldAndDrain", of=1)),
-    m("stopped-queue", "queue", "local queue held", put("spec stopPolicy", "Hold", of=3)),
-    m("stopped-queue", "queue", "of no ClusterQueue", put("spec clusterQueue", "reserch", of=3)),
+    m("open-queue", "queue", "held", put("spec stopPolicy", "HoldAndDrain", of=1)),
+    m("open-queue", "queue", "local queue held", put("spec stopPolicy", "Hold", of=3)),
+    m("open-queue", "queue", "of no ClusterQueue", put("spec clusterQueue", "reserch", of=3)),
     m("disruption-budget", "queue", "none may go", put("spec maxUnavailable", 0, of=5)),
     m("disruption-budget", "queue", "0 %", put("spec maxUnavailable", "0%", of=5)),
     m(
@@ -268,7 +268,14 @@ QUEUES = [
     ),
     m("quota", "trainjob", "nodes", put("spec trainer numNodes", 9)),
     m("quota", "curation", "memory times workers", put(f"{CLUSTER} worker replicas", 4000)),
-    m("quota", "ranges", "cpu times ranges", put("spec completions", 2000), put("spec parallelism", 2000)),
+    m(
+        "quota",
+        "ranges",
+        "cpu times ranges",
+        put("spec completions", 2000),
+        put("spec parallelism", 2000),
+        put("spec template spec containers 0 command -1", "JOB_COMPLETION_INDEX/2000"),
+    ),
     m("quota", "queue", "beyond nominal and borrowing", put(f"{_GPUS} borrowingLimit", "8", of=1)),
     m("quota", "queue", "nothing to borrow", put(f"{_GPUS} nominalQuota", "8", of=2)),
     m("quota", "queue", "nothing is lent", put(f"{_GPUS} lendingLimit", "8", of=2)),
@@ -545,7 +552,72 @@ DASK = [
     ),
 ]
 
-ALL = [*NAMES, *QUEUES, *TRAINING, *RETRIES, *DASK]
+_LONG_DASK = "dask-" * 8 + "q"
+STAGES = [
+    m("main-container", "training", "another name", put(f"{MAIN} name", "main")),
+    m(
+        "main-container",
+        "trainjob",
+        "runtime",
+        put(f"{RUNTIME} template spec containers 0 name", "ranks", of=1),
+        put(f"{RUNTIME} podFailurePolicy rules 0 onExitCodes containerName", "ranks", of=1),
+    ),
+    m("main-container", "ranges", "none", put("spec template spec containers", []), valid=False),
+    m(
+        "stage-command",
+        "ranges",
+        "none",
+        drop("spec template spec containers 0 command"),
+        put("spec completions", 1),
+        put("spec parallelism", 1),
+    ),
+    m(
+        "stage-command",
+        "training",
+        "without torchrun",
+        put(f"{MAIN} command", ["python", "-m", "components.train_world_model"]),
+    ),
+    m("stage-command", "trainjob", "none", drop("spec trainer command")),
+    m("stage-command", "curation", "of the runner", put(f"{RUNNER} containers 0 command", ["python", "mine.py"])),
+    *(
+        m("stage-account", on, "none", drop(f"{path} serviceAccountName"))
+        for on, path in (
+            ("training", POD),
+            ("encoding", WORKER),
+            ("curation", RUNNER),
+            ("ranges", "spec template spec"),
+        )
+    ),
+    m("stage-account", "trainjob", "another", put(f"{RUNTIME} template spec serviceAccountName", "admin", of=1)),
+    *(
+        m("pod-priority", on, "none", drop(f"{path} priorityClassName"))
+        for on, path in (
+            ("training", POD),
+            ("encoding", WORKER),
+            ("curation", RUNNER),
+            ("ranges", "spec template spec"),
+        )
+    ),
+    m(
+        "name",
+        "curation",
+        "a DaskJob of 41",
+        put("metadata name", _LONG_DASK),
+        put(f"{LABELS} {LABEL_JOB}", _LONG_DASK),
+        put(f"{CLUSTER} worker metadata labels {LABEL_JOB}", _LONG_DASK),
+    ),
+    m("ranks", "trainjob", "no number of machines", drop("spec trainer numNodes")),
+    m("job-indices", "ranges", "fewer indices than ranges", put("spec completions", 8)),
+    m("job-indices", "evaluation", "a stage twice", put("spec completions", 2)),
+    m("open-queue", "queue", "of no namespace", drop("spec namespaceSelector", of=1)),
+    m(
+        "open-queue",
+        "queue",
+        "covers something else",
+        put("spec resourceGroups 0 coveredResources 5", "example.com/fpga", of=1),
+    ),
+]
+ALL = [*NAMES, *STAGES, *QUEUES, *TRAINING, *RETRIES, *DASK]
 OTHER_SETTINGS = [
     (
         "integration",
