@@ -7,7 +7,8 @@ there is anything to make, work with it, and end with its outcome and exit code.
 - A rank that died or hangs is seen by its silence: rank 0 watches all, all watch rank 0 (`wfm.pulse`). Whoever sees it has the
   stacks of the living gathered, writes the outcome as ``try_again`` with the name of the late one, kills it where that is on
   the same machine, and leaves. So an attempt ends even when rank 0 itself is the one that hangs.
-- SIGTERM to any rank stops all of them (the training loop agrees on the step).
+- SIGTERM to any rank stops all of them (the training loop agrees on the step). Where the grace comes to its end before that is
+  through, the rank that was told writes the outcome and leaves.
 
 None of this needs a collective, and the end is ``os._exit``: a process that waits in one for a rank that is gone cannot return
 from it. Two threads do it: one writes and reads the board and may be held up by it, the other judges and is not.
@@ -27,11 +28,11 @@ from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 from components.board import Board, open_board, place
 from components.rank_words import End, Said, stacks_of_all_threads
-from components.stage_attempt import LEASE_HELD, StageAttempt
+from components.stage_attempt import StageAttempt
 from components.stage_log import StageLog
-from wfm import pulse
+from wfm import pulse, stopping
 from wfm.artifacts import schema
-from wfm.artifacts.lease import LeaseHeld, start_of, this_process
+from wfm.artifacts.lease import start_of, this_process
 from wfm.crash_points import crash_point
 from wfm.errors import Cancelled, ConfigError, InputError, TryAgain, WfmError
 from wfm.log import get_logger
@@ -110,6 +111,7 @@ class Gang:
             self._own["attempt"] = self.attempt.number  # in its first word: who misses it later knows where to say so
         if self._misplaced is not None:
             raise self._misplaced
+        stopping.grace_seconds()  # it is no number: better said now
         if not ranks:
             if self.size > 1:
                 raise ConfigError(
@@ -139,16 +141,11 @@ class Gang:
 
     def lease(self, store: "Store", key: str, inputs: tuple[str, ...]) -> "Lease":
         """The lease of a key. A process alone waits for another that works on it; ranks do not, nor does what a cluster or
-        torchrun started as a job of ranks, if only of one: they would hold devices meanwhile. Raises TryAgain then, which the
-        outcome tells apart (`LEASE_HELD`)."""
+        torchrun started as a job of ranks, if only of one: they would hold devices meanwhile. Raises LeaseHeld then."""
         elastic = "TORCHELASTIC_RUN_ID" in os.environ
         waits = self._board is None and "WORLD_SIZE" not in os.environ
         lease = store.lease(key, inputs=inputs, owner=_owner() if elastic else "")
-        try:
-            return lease.acquire(None if waits else _LEAVE_SECONDS, self._stop.is_set, leave=not waits)
-        except LeaseHeld:
-            self.attempt.notes[LEASE_HELD] = True
-            raise
+        return lease.acquire(None if waits else _LEAVE_SECONDS, self._stop.is_set, leave=not waits)
 
     def announce(self, plan: Literal["make", "leave"], key: str) -> None:
         """Tell the others what is to be done."""
@@ -290,7 +287,9 @@ class Gang:
 
     def _judge_for_ever(self) -> None:
         while True:
-            time.sleep(_tick(pulse.sign()))
+            stopping.rest(min(_tick(pulse.sign()), stopping.left(stopping.FOR_THE_OUTCOME)))
+            if not stopping.left(stopping.FOR_THE_OUTCOME):
+                self._end_in_time()
             late = self._late()
             if self.leads:
                 self._judge_the_others()
@@ -389,6 +388,15 @@ class Gang:
         failed = self._failed() if first.end is None else None
         if failed is not None:
             self._conclude(failed)
+
+    def _end_in_time(self) -> NoReturn:
+        """Write the outcome of a stop while there is time for that, wherever the work is."""
+        reason = (
+            f"asked to stop, and {self.name(self.rank)} was at {pulse.sign().what!r} when the {stopping.grace_seconds():g} s "
+            f"of grace ({stopping.GRACE}) came to their end: what was not kept by then is made again"
+        )
+        _log.warning("%s", reason)
+        self._conclude(End(Cancelled.outcome, reason, Cancelled.exit_code))
 
     def _end_as_stalled(self, late: Mapping[int, str]) -> NoReturn:
         """End the attempt for all, with the stacks of those that live."""

@@ -62,7 +62,8 @@ class TrainingConfig(Config):
     """Least seconds between checkpoints that go to the store, where they outlive the machine; 0: each, as fast as the store
     takes them. The last one before a stop always goes."""
     checkpoint_drain_seconds: AtLeastZero = how(15.0)
-    "Longest wait for the store at a stop and at the end: shorter than the grace between SIGTERM and SIGKILL."
+    """Longest wait for the store at a stop and at the end. Of the grace between SIGTERM and SIGKILL (``WFM_GRACE_SECONDS``) it
+    gets what step and save have left at most."""
     threads: Natural = how(0)
     "CPU threads of torch; 0: as torch chooses."
     stall_seconds: AboveZero = how(600.0)
