@@ -22,7 +22,6 @@ of the above, the others work along and end as it does (`gang.py`).
 """
 
 import argparse
-import errno
 import faulthandler
 import importlib
 import json
@@ -45,7 +44,7 @@ from wfm.artifacts.atomic import replace_on_disk
 from wfm.artifacts.lease import LeaseHeld
 from wfm.config import Config
 from wfm.crash_points import crash_point
-from wfm.errors import Cancelled, ConfigError, InputError, Outcome, TryAgain, WfmError
+from wfm.errors import Cancelled, ConfigError, InputError, Outcome, TryAgain, WfmError, exit_code_of, outcome_of
 from wfm.log import get_logger, set_up
 from wfm.registry import uses
 
@@ -55,17 +54,6 @@ if TYPE_CHECKING:
 __all__ = ["SCHEDULER", "ConfigT", "Context", "PartContext", "Result", "main", "node_key", "promote"]
 
 SPEC_VERSION = 1
-_PASSING = (
-    errno.ENOSPC,
-    errno.EDQUOT,
-    errno.EIO,
-    errno.EMFILE,
-    errno.ENFILE,
-    errno.EAGAIN,
-    errno.ENOMEM,
-    errno.ETIMEDOUT,
-)
-"""Errors of the system that may be gone at the next try: a disk that was full, a device that hiccuped."""
 
 
 def main(
@@ -121,10 +109,9 @@ def _judge(error: Exception, node: str) -> End:
     if stopping.asked.is_set():  # a signal to the whole group took something that this process needed
         log.error("%s: asked to stop, then: %s", node, reason)
         return End(Cancelled.outcome, f"asked to stop, then: {reason}", Cancelled.exit_code)
-    passing = isinstance(error, OSError) and error.errno in _PASSING
-    kind = TryAgain if passing else WfmError
-    log.error("%s: %s: %s\n%s", node, kind.outcome, reason, traceback.format_exc())
-    return End(kind.outcome, reason, kind.exit_code)
+    outcome = outcome_of(error)
+    log.error("%s: %s: %s\n%s", node, outcome, reason, traceback.format_exc())
+    return End(outcome, reason, exit_code_of(outcome))
 
 
 def node_key(spec: dict[str, Any], inputs: dict[str, str], store: "Store") -> str:

@@ -1,7 +1,7 @@
 """Configurations of training runs. Torch-free. The budget is in steps, never in time: a result must not depend on
 the machine's load."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Literal, Self
 
 import pydantic
@@ -127,6 +127,21 @@ class WorldTrainingConfig(ContinuedConfig):
     2); -1: everything learns."""
     validation_windows: Natural = 32
     "Windows of the val split that are watched; 0: all."
+
+    @pydantic.model_validator(mode="before")
+    @classmethod
+    def _slots_follow(cls, given: Any) -> Any:
+        """What a network calls its conditions are the slots of those above, which follow from the data: whoever states some
+        there means these."""
+        for name, section in given.items() if isinstance(given, Mapping) else ():
+            network = section.get("network") if isinstance(section, Mapping) else None
+            for path, stated in ((name, section), (f"{name}.network", network)):
+                if name != "conditions" and isinstance(stated, Mapping) and stated.get("conditions"):
+                    raise ValueError(
+                        f"{path}.conditions is {stated['conditions']!r} and follows from the stage's own field 'conditions' "
+                        'and the data: leave it out, and name there what the model is told, as in conditions={"camera":{}}'
+                    )
+        return given
 
 
 class DecoderTraining(TrainedConfig):
