@@ -98,7 +98,8 @@ class Gang:
             )  # in its first word: who misses it later knows where to say so
         if self._misplaced is not None:
             raise self._misplaced
-        stopping.grace_seconds()  # it is no number: better said now
+        stopping.grace_seconds()  # where it is no number, that is better said now
+        threading.Thread(target=self._keep_time, name="grace", daemon=True).start()
         if not ranks:
             if self.size > 1:
                 raise ConfigError(
@@ -236,9 +237,7 @@ class Gang:
 
     def _judge_for_ever(self) -> None:
         while True:
-            stopping.rest(min(tick(pulse.sign()), stopping.left(stopping.FOR_THE_OUTCOME)))
-            if not stopping.left(stopping.FOR_THE_OUTCOME):
-                self._end_in_time()
+            time.sleep(tick(pulse.sign()))
             late = self._late()
             if self.leads:
                 self._judge_the_others()
@@ -293,8 +292,10 @@ class Gang:
         if failed is not None:
             self._conclude(failed)
 
-    def _end_in_time(self) -> NoReturn:
+    def _keep_time(self) -> NoReturn:
         """Write the outcome of a stop while there is time for that, wherever the work is."""
+        while seconds := stopping.left(stopping.FOR_THE_OUTCOME):
+            stopping.rest(min(seconds, LONGEST_TICK))
         reason = (
             f"asked to stop, and {self._others.name(self.rank)} was at {pulse.sign().what!r} when the "
             f"{stopping.grace_seconds():g} s of grace ({stopping.GRACE}) came to their end: "
