@@ -62,8 +62,7 @@ def containers(made: Any) -> list[Json]:
 
 
 def mib(quantity: str) -> int:
-    assert quantity.endswith("Mi")
-    return int(quantity[:-2])
+    return int(quantity[:-2]) * {"Mi": 1, "Gi": 1024}[quantity[-2:]]
 
 
 def test_an_api_server_takes_every_object_of_every_stage_whole() -> None:
@@ -312,6 +311,20 @@ def test_the_last_stop_of_a_job_leaves_time_for_what_comes_before_it_begins() ->
         for cluster in (BARE, FULL):
             (stop,) = re.findall(r'"activeDeadlineSeconds": (\d+)', json.dumps(build(request(kind), cluster)))
             assert int(stop) >= request(kind).timeout_seconds + 600 + 900 + 120
+
+
+def test_every_try_of_a_range_has_the_time_of_one_and_the_job_that_of_all() -> None:
+    made = build(request("embed_clips", parts=256, resources={"replicas": 100}, retries=1), BARE)["spec"]
+    each = made["template"]["spec"]["activeDeadlineSeconds"]
+    assert made["activeDeadlineSeconds"] == each * 3 * 2
+    assert "activeDeadlineSeconds" not in build(request("select_clips"), BARE)["spec"]["template"]["spec"]
+
+
+def test_amounts_are_written_as_the_server_writes_them() -> None:
+    (one,) = containers(build(request("select_clips", resources={"cpu": 0.1, "memory_gib": 1.5, "shm_gib": 0.5}), BARE))
+    assert one["resources"]["limits"] == {"cpu": "100m", "memory": "2Gi", "ephemeral-storage": "10Gi"}
+    (one,) = containers(build(request("select_clips", resources={"cpu": 2.0, "memory_gib": 1.5, "shm_gib": 0}), BARE))
+    assert one["resources"]["limits"] == {"cpu": "2", "memory": "1536Mi", "ephemeral-storage": "10Gi"}
 
 
 def test_settings_without_an_image_are_refused_by_name() -> None:
