@@ -23,6 +23,7 @@ from wfm.cluster.names import (
 from wfm.cluster.request import JobRequest
 from wfm.cluster.resources import LOGS_GIB, Resources
 from wfm.cluster.settings import ClusterSettings
+from wfm.stopping import GRACE
 
 Json = dict[str, Any]
 
@@ -36,6 +37,7 @@ KEY_FILE = f"{TEMPORARY}/key"
 USER = 1000
 "Of the images; root of none."
 ENGINE = "kubernetes"
+_THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 _SHARES = {"home": (HOME, 0.1), "cache": (CACHE, 0.5), "tmp": (TEMPORARY, 0.4)}
 """Of the disk that is not for logs: volume -> where it is mounted, its share."""
 
@@ -86,7 +88,10 @@ def environment(
         devices["NVIDIA_DRIVER_CAPABILITIES"] = "compute,utility,video"
     if resources.gpu and request.kind == "torchjob":
         devices |= {"TORCH_NCCL_ASYNC_ERROR_HANDLING": "1", **settings.nccl}
+    # libraries start a thread for each core of the machine, whatever the pod may use of it
+    threads = str(max(1, int(resources.pod()["cpu"] / (resources.processes if request.kind == "torchjob" else 1))))
     return {
+        **dict.fromkeys(_THREADS, threads),
         **settings.environment,
         **devices,
         "HOME": HOME,
@@ -95,7 +100,7 @@ def environment(
         "PYTHONSAFEPATH": "1",
         "WFM_ENGINE": ENGINE,
         "WFM_ATTEMPT": f"{name}.{attempt}",
-        "WFM_GRACE_SECONDS": str(resources.grace_seconds),
+        GRACE: str(resources.grace_seconds),
     }
 
 

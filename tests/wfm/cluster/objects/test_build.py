@@ -270,6 +270,14 @@ def test_devices_of_a_training_come_with_rdma_and_nccl() -> None:
     assert "NCCL_IB_HCA" not in json.dumps(one)
 
 
+def test_threads_are_as_many_as_the_cores_of_a_process() -> None:
+    for needs, threads in (({"cpu": 112, "gpu": 8}, "14"), ({"cpu": 4, "ranks": 2}, "4"), ({"cpu": 0.5}, "1")):
+        (one,) = containers(build(request(resources=needs), BARE))
+        assert {"name": "OMP_NUM_THREADS", "value": threads} in one["env"]
+    (one,) = containers(build(request(), settings(environment={"OMP_NUM_THREADS": "3"})))
+    assert {"name": "OMP_NUM_THREADS", "value": "3"} in one["env"], "the platform team's word"
+
+
 def test_ranges_of_parts_are_an_indexed_job_that_knows_final_codes() -> None:
     made = build(request("embed_clips", parts=256, resources={"replicas": 64}, retries=3), BARE)["spec"]
     assert (made["completionMode"], made["completions"], made["parallelism"]) == ("Indexed", 256, 64)
