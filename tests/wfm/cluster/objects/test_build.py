@@ -33,7 +33,7 @@ NEEDS: tuple[dict[str, Any], ...] = (
     {
         "cpu": 0.1,
         "memory_gib": 0.25,
-        "shm_gib": 0,
+        "shm_gib": 0.0625,
         "ephemeral_gib": 0.5,
         "priority": "high",
         "workload_priority": "research",
@@ -331,7 +331,9 @@ def test_every_try_of_a_range_has_the_time_of_one_and_the_job_that_of_all() -> N
 def test_amounts_are_written_as_the_server_writes_them() -> None:
     (one,) = containers(build(request("select_clips", resources={"cpu": 0.1, "memory_gib": 1.5, "shm_gib": 0.5}), BARE))
     assert one["resources"]["limits"] == {"cpu": "100m", "memory": "2Gi", "ephemeral-storage": "10Gi"}
-    (one,) = containers(build(request("select_clips", resources={"cpu": 2.0, "memory_gib": 1.5, "shm_gib": 0}), BARE))
+    (one,) = containers(
+        build(request("select_clips", resources={"cpu": 2.0, "memory_gib": 1.25, "shm_gib": 0.25}), BARE)
+    )
     assert one["resources"]["limits"] == {"cpu": "2", "memory": "1536Mi", "ephemeral-storage": "10Gi"}
 
 
