@@ -8,7 +8,7 @@ from typing import Literal, Self
 
 import pydantic
 
-from wfm.config import AboveZero, AtLeastZero, Config, Count, Natural
+from wfm.config import AboveZero, Config, Count, Natural
 
 Kind = Literal["container", "daskjob", "torchjob"]
 """How a cluster runs a stage: one pod, a Dask cluster of workers, ranks."""
@@ -38,9 +38,9 @@ class Resources(Config):
     ranks: Count = 1
     """Processes of one machine that one training is split over (``--set NODE.ranks=2``); of a torchjob only. The model is the
     same for any number, up to rounding. With devices there is one rank for each, and this is left out or the same number."""
-    shm_gib: AtLeastZero = 1.0
+    shm_gib: AboveZero = 1.0
     """Size of /dev/shm of a replica, on a cluster [GiB]: loader workers of torch and NCCL hand on through it, and a pod's own
-    holds 64 MB. It is memory: the pod's limit is the sum of both. 0: none is mounted."""
+    holds 64 MB. It is memory: the pod's limit is the sum of both."""
     ephemeral_gib: AboveZero = 10.0
     "Disk of a replica, on a cluster [GiB]: home, caches, temporary files, and the part of it that logs fill."
     rdma: Natural = 0
@@ -82,7 +82,7 @@ class Resources(Config):
         return self.model_copy(update={**few, "gpu": 0, "rdma": 0, "replicas": 1, "ranks": 1, "parts": 0})
 
     def scheduler(self) -> "Resources":
-        """What the scheduler of a DaskJob needs."""
+        """What the scheduler of a DaskJob needs; no model is there, so nothing is at /dev/shm."""
         more = {"cpu": SCHEDULER_CPU, "memory_gib": SCHEDULER_GIB, "shm_gib": 0.0, "ephemeral_gib": 2.0}
         return self.runner().model_copy(update=more)
 

@@ -562,7 +562,7 @@ STAGES = [
         put(f"{RUNTIME} template spec containers 0 name", "ranks", of=1),
         put(f"{RUNTIME} podFailurePolicy rules 0 onExitCodes containerName", "ranks", of=1),
     ),
-    m("main-container", "ranges", "none", put("spec template spec containers", []), valid=False),
+    m("main-container", "ranges", "none", put("spec template spec containers", [])),
     m(
         "stage-command",
         "ranges",
