@@ -374,8 +374,8 @@ def meaning(
         if name and reason == "NotFound" and "could not find the requested resource" not in said:
             return NotFound(f"there is no {resource} {name} in the namespace {namespace!r}")
         return NoSuchResource(
-            f"{what}: this cluster does not know {resource.kind} ({resource.group or 'core'}/{resource.version}), in the namespace "
-            f"{namespace!r} or elsewhere: its CRD is not installed. Install its operator, or choose another kind of job in the "
+            f"{what}: this cluster does not know {resource.kind} ({resource.group or 'core'}/{resource.version}), in the "
+            f"namespace {namespace!r} or elsewhere: its CRD is not installed. Install its operator, or choose another kind of job in the "
             "settings of the cluster"
         )
     if status == 409 and reason == "AlreadyExists":

@@ -356,8 +356,8 @@ def _differs(view: View, job: Job) -> str:
         if asked and found != asked and (found or what == "key"):
             return (
                 f"the job {job.name} is there already, and was made for something else: its {what} is "
-                f"{found[:64] or 'not given'}, asked for is {asked[:64]}; its images are {', '.join(job.images)}. Wait until it "
-                "is through, or cancel the run that it is for"
+                f"{found[:64] or 'not given'}, asked for is {asked[:64]}; its images are {', '.join(job.images)}. Wait until "
+                "it is through, or cancel the run that it is for"
             )
     return ""
 
