@@ -139,6 +139,7 @@ class Api:
 
     def __init__(self, client: Any, namespace: str) -> None:
         self._client, self.namespace = client, namespace
+        self._accepted = False
         self.requests = 0
         "How many were sent: figures of `tests/benchmarks/launcher.py`."
 
@@ -279,12 +280,14 @@ class Api:
         path = f"{resource.path}/namespaces/{self.namespace}/{resource.plural}" + (f"/{name}" if name else "")
         self.requests += 1
         try:
-            return self._client.call_api(
+            response = self._client.call_api(
                 path, method, query_params=list((query or {}).items()),
                 header_params={"Accept": "application/json", "Content-Type": kind}, body=dict(body) if body else None,
                 auth_settings=["BearerToken"], _preload_content=False, _return_http_data_only=True,
                 _request_timeout=limits,
             )  # fmt: skip
+            self._accepted = True
+            return response
         except ApiException as error:
             body_text = error.body if isinstance(error.body, bytes | str) else b""
             what = f"{verb} {resource}" + (f" {name}" if name else "")
@@ -375,8 +378,8 @@ def meaning(
             return NotFound(f"there is no {resource} {name} in the namespace {namespace!r}")
         return NoSuchResource(
             f"{what}: this cluster does not know {resource.kind} ({resource.group or 'core'}/{resource.version}), in the "
-            f"namespace {namespace!r} or elsewhere: its CRD is not installed. Install its operator, or choose another kind of job in the "
-            "settings of the cluster"
+            f"namespace {namespace!r} or elsewhere: its CRD is not installed. Install its operator, or choose another kind of "
+            "job in the settings of the cluster"
         )
     if status == 409 and reason == "AlreadyExists":
         return AlreadyExists(f"{resource} {name or ''} is there already: {said}")

@@ -39,13 +39,15 @@ from wfm.cluster.api import (
     QuotaExceeded,
     Resource,
 )
-from wfm.cluster.decide import Decision, End, View, decide, next_request, try_of
+from wfm.cluster.decide import decide
 from wfm.cluster.names import ANNOTATION_RUNS, LABEL_JOB, LABEL_NODE, PREFIX
 from wfm.cluster.objects import build
 from wfm.cluster.records import Records, Said, Try, read_said, still_need, write_said
 from wfm.cluster.request import JobKind, JobRequest, kind_of
 from wfm.cluster.settings import ClusterSettings
 from wfm.cluster.states import RUNNER, Job, Pod, Workload, read_job, read_pod, read_workload, runs_of
+from wfm.cluster.verdict import next_request
+from wfm.cluster.view import Decision, End, View, try_of
 from wfm.cluster.watch import Clock, Mirror
 from wfm.errors import InputError, TryAgain, WfmError
 from wfm.log import get_logger
@@ -66,7 +68,11 @@ LOOK_SECONDS = 60.0
 API_PATIENCE_SECONDS = 900.0
 STORE_PATIENCE_SECONDS = 900.0
 FIRST_PAUSE, LONGEST_PAUSE = 5.0, 300.0
-"""Between a try and the next [s]: doubled each time."""
+"""Between a try and the next [s]: doubled each time that it counts against the stage."""
+HELD_PAUSE = 60.0
+"""After one that left because another process works on the key [s]."""
+_BUSY_IN_A_ROW = 3
+"""So many requests that are not served in one pass: it is the server, and not what was asked."""
 _ASK_AGAIN_SECONDS = 20.0
 """What was asked to go is not asked again before [s]: a mirror may be behind."""
 _SHORTEST_REST = 0.2
@@ -115,6 +121,7 @@ class _Entry:
     pause_words: str = ""
     swept: bool = True
     quota: Backoff = dataclasses.field(default_factory=lambda: Backoff(first=5.0, longest=120.0))
+    unserved: Backoff = dataclasses.field(default_factory=lambda: Backoff(patience=API_PATIENCE_SECONDS))
     trouble: Backoff = dataclasses.field(
         default_factory=lambda: Backoff(first=1.0, longest=30.0, patience=STORE_PATIENCE_SECONDS)
     )
@@ -247,14 +254,33 @@ class Launcher:
         if self._pool is not None:
             list(self._pool.map(lambda entry: self._look_for_cancel(entry, now), entries))
         waits: list[float] = []
+        busy = 0
         for entry in entries:
             if self._pool is None:
                 self._look_for_cancel(entry, now)
-            if now < entry.trouble.until:
-                waits.append(entry.trouble.until - now)
+            until = max(entry.trouble.until, entry.unserved.until)
+            if now < until:
+                waits.append(until - now)
                 continue
-            waits.append(self._step(entry, now, jobs, pods, departed, places))
+            try:
+                waits.append(self._step(entry, now, jobs, pods, departed, places))
+                entry.unserved.worked()
+            except Busy as error:
+                busy += 1
+                waits.append(self._unserved(entry, error))
+                if busy >= _BUSY_IN_A_ROW:
+                    raise
         return waits
+
+    def _unserved(self, entry: _Entry, error: Busy) -> float:
+        """The server did not serve this one request: a webhook that fails, a moment's trouble."""
+        now = self._clock.now()
+        wait = entry.unserved.failed(now, error.retry_after)
+        if entry.unserved.over(now):
+            self._end(entry, End.of("try_again", f"given up for now, the job goes on: {error}"), through=False)
+        else:
+            self._say(entry, f"asked again in a moment: {error}")
+        return wait
 
     # -- one request
 
@@ -345,13 +371,12 @@ class Launcher:
     def _look(self, entry: _Entry, now: float, job: Job | None) -> None:
         """Ask the store."""
         entry.tries = entry.records.read()
-        entry.job_tries = entry.tries
-        if job is not None:
-            owner = _owner(job)
-            if owner[0] and owner != (entry.whole.run_id, entry.whole.node):
-                if entry.job_records is None or (entry.job_records.run.id, entry.job_records.node) != owner:
-                    entry.job_records = Records(self._store.runs.of(owner[0]), owner[1])
-                entry.job_tries = entry.job_records.read()
+        owner = _owner(job) if job is not None else ("", "")
+        if owner == (entry.whole.run_id, entry.whole.node):
+            entry.job_records = None
+        elif owner[0] and (entry.job_records is None or (entry.job_records.run.id, entry.job_records.node) != owner):
+            entry.job_records = Records(self._store.runs.of(owner[0]), owner[1])
+        entry.job_tries = entry.tries if entry.job_records is None else entry.job_records.read()
         if not entry.committed and self._store.has(
             entry.whole.key
         ):  # after the tries: a stage commits before it says so
@@ -359,10 +384,9 @@ class Launcher:
         entry.looked_at = now
         ended = sum(bool(one.outcome) for one in entry.tries)
         if entry.ended_tries not in (-1, ended) and ended:
-            last = [one for one in entry.tries if one.outcome][-1]
-            wait = min(FIRST_PAUSE * 2.0 ** min(_in_a_row(entry.tries) - 1, 10), LONGEST_PAUSE)
+            last, wait = _pause(entry.tries)
             entry.pause_until = now + wait
-            entry.pause_words = f": the last one ended with {last.outcome}: {last.reason}"
+            entry.pause_words = f"next try in {wait:.0f} s: the last one ended with {last.outcome}: {last.reason}"
         entry.ended_tries = ended
 
     def _view(
@@ -387,7 +411,7 @@ class Launcher:
             patience=self._settings.patience, queued=bool(self._settings.queue) and kind != "daskjob", now=now,
             committed=entry.committed, committed_since=entry.committed_since,
             cancelled_by=entry.cancelled_by, cancelled_since=entry.cancelled_since, tries=entry.tries, job=job,
-            mine=job is None or _owner(job) in (("", ""), (entry.whole.run_id, entry.whole.node)),
+            mine=entry.job_records is None,
             noted=entry.whole.run_id in runs, job_tries=entry.job_tries, others=entry.others, pods=pods, departed=departed,
             workload=place, quiet_since=entry.quiet_since, told_since=entry.told_since, pause_until=entry.pause_until,
             pause_words=entry.pause_words, swept=entry.swept,
@@ -426,10 +450,14 @@ class Launcher:
             self._end(entry, decision.end)
 
     def _tell(self, entry: _Entry, view: View, death: Any) -> bool:
-        records = entry.records
-        shared = death.token.find("-shared-") >= 0
-        if view.job is not None and not view.mine and not shared and entry.job_records is not None:
-            records = entry.job_records
+        if death.absent:
+            try:
+                found = read_pod(self._api.get(POD, death.absent))
+            except NotFound:
+                found = None
+            if found is not None and found.live:
+                return False
+        records = entry.job_records if death.theirs and entry.job_records is not None else entry.records
         return records.tell(death, entry.whole.key, view.now)
 
     def _ask_the_others(self, entry: _Entry, view: View) -> tuple[View, Decision]:
@@ -560,5 +588,13 @@ def _signature(
     return job and (job.uid, job.over, job.suspended, job.deleting), of_pods, len(departed), place and place.state
 
 
-def _in_a_row(tries: Sequence[Try]) -> int:
-    return sum(1 for one in tries if one.outcome and not one.parts) or 1
+def _pause(tries: Sequence[Try]) -> tuple[Try, float]:
+    """(the last try that ended, how long to wait after it [s])."""
+    ended = [one for one in tries if one.outcome]
+    last = ended[-1]
+    if last.held:
+        return last, HELD_PAUSE
+    if last.disruption or last.outcome == "cancelled":
+        return last, FIRST_PAUSE
+    failed = sum(not (one.disruption or one.held or one.parts) for one in ended)
+    return last, min(FIRST_PAUSE * 2.0 ** min(max(failed - 1, 0), 10), LONGEST_PAUSE)

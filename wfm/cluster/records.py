@@ -48,6 +48,8 @@ class Try:
     "Whether no node could take it: then the next one is not kept from any."
     ends_job: bool = False
     "Whether the launcher ended it, and with it the job that it was a try of."
+    gives_up: bool = False
+    "Whether no further try is to be made by this run."
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,6 +66,12 @@ class Death:
     nodes: tuple[str, ...] = ()
     unschedulable: bool = False
     ends_job: bool = False
+    gives_up: bool = False
+    "Whether no further try is to be made by this run: somebody put the job out of the queue."
+    absent: str = ""
+    "Pod whose absence is all that tells of this death: to be made sure of, a view may be behind."
+    theirs: bool = False
+    "Of the run that the job was made for, where that is another than ours."
 
 
 class Records:
@@ -93,6 +101,7 @@ class Records:
             disruption=outcome.get("disruption") is True, held=outcome.get(_LEASE_HELD) is True,
             nodes=tuple(_texts(outcome.get("nodes"))),
             unschedulable=outcome.get("unschedulable") is True, ends_job=outcome.get("ends_job") is True,
+            gives_up=outcome.get("gives_up") is True,
         )  # fmt: skip
 
     def tell(self, death: Death, key: str, now: float) -> bool:
@@ -103,7 +112,7 @@ class Records:
             words = {
                 "outcome": death.outcome, "reason": death.reason, "key": key, "written_by": ENGINE,
                 "disruption": death.disruption, "nodes": list(death.nodes), "unschedulable": death.unschedulable,
-                "ends_job": death.ends_job, **({"parts": death.parts} if death.parts else {}),
+                "ends_job": death.ends_job, "gives_up": death.gives_up, **({"parts": death.parts} if death.parts else {}),
             }  # fmt: skip
             self.run.write_outcome(self.node, number, words)
         return number > 0
