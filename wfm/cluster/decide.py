@@ -41,7 +41,7 @@ def decide(view: View) -> Decision:
 def _clean_up(view: View) -> Decision:
     """The key is there: nothing of the job may hold on to devices."""
     job, waited = view.job, view.now - view.committed_since
-    end = End.of("done" if view.tries else "cached")
+    end = End.of("done" if view.tries else "cached", key=view.made_key)
     if job is None and not view.pods:
         last = "its work was in the store, and its last words never came"
         return Decision(

@@ -47,7 +47,7 @@ from wfm.cluster.request import JobKind, JobRequest, kind_of
 from wfm.cluster.settings import ClusterSettings
 from wfm.cluster.states import RUNNER, Job, Pod, Workload, read_job, read_pod, read_workload, runs_of
 from wfm.cluster.verdict import next_request
-from wfm.cluster.view import Decision, End, View, try_of
+from wfm.cluster.view import GOOD, Decision, End, View, try_of
 from wfm.cluster.watch import Clock, Mirror
 from wfm.errors import InputError, TryAgain, WfmError
 from wfm.log import get_logger
@@ -102,6 +102,7 @@ class _Entry:
     said: Said
     tries: tuple[Try, ...] = ()
     committed: bool = False
+    made_key: str = ""
     committed_since: float = 0.0
     cancelled_by: str = ""
     cancelled_since: float = 0.0
@@ -381,6 +382,9 @@ class Launcher:
             entry.whole.key
         ):  # after the tries: a stage commits before it says so
             entry.committed, entry.committed_since = True, now
+        elif not entry.committed:
+            entry.made_key = self._made_otherwise(entry)
+            entry.committed, entry.committed_since = bool(entry.made_key), now
         entry.looked_at = now
         ended = sum(bool(one.outcome) for one in entry.tries)
         if entry.ended_tries not in (-1, ended) and ended:
@@ -388,6 +392,16 @@ class Launcher:
             entry.pause_until = now + wait
             entry.pause_words = f"next try in {wait:.0f} s: the last one ended with {last.outcome}: {last.reason}"
         entry.ended_tries = ended
+
+    def _made_otherwise(self, entry: _Entry) -> str:
+        """The key that the stage made instead of the one asked for, by the same code: it looks at files outside, which have
+        changed since; empty when it did not."""
+        last = entry.tries[-1] if entry.tries else None
+        if last is None or last.outcome not in GOOD or last.key in ("", entry.whole.key) or last.parts:
+            return ""
+        if not entry.whole.code or not self._store.has(last.key):
+            return ""
+        return last.key if self._store.artifact(last.key).manifest.code_id == entry.whole.code else ""
 
     def _view(
         self,
@@ -409,7 +423,7 @@ class Launcher:
         return View(
             request=request, name=request.name(self._settings), kind=kind, image=self._settings.image(request.image),
             patience=self._settings.patience, queued=bool(self._settings.queue) and kind != "daskjob", now=now,
-            committed=entry.committed, committed_since=entry.committed_since,
+            committed=entry.committed, made_key=entry.made_key, committed_since=entry.committed_since,
             cancelled_by=entry.cancelled_by, cancelled_since=entry.cancelled_since, tries=entry.tries, job=job,
             mine=entry.job_records is None,
             noted=entry.whole.run_id in runs, job_tries=entry.job_tries, others=entry.others, pods=pods, departed=departed,

@@ -65,8 +65,8 @@ def _verdict_of(tries: Sequence[Try], retries: int, parts: str) -> End | None:
 
 
 def _counts(one: Try) -> bool:
-    """Whether a try counts against the stage: not one that was nobody's fault, that left for another process, or that was stopped
-    though nobody asked its run to (asked here of runs that nobody did): by a drain, a preemption."""
+    """Whether a try counts against the stage: not one that was nobody's fault, that left for another process, or that was
+    stopped though nobody asked its run to (asked here of runs that nobody did): by a drain, a preemption."""
     return not (one.disruption or one.held or one.outcome == "cancelled")
 
 

@@ -20,11 +20,13 @@ class End:
     outcome: str
     reason: str
     exit_code: int
+    key: str = ""
+    "Of what was made, where it is another than asked for: a stage that looks at files outside saw others."
 
     @classmethod
-    def of(cls, outcome: str, reason: str = "") -> "End":
+    def of(cls, outcome: str, reason: str = "", key: str = "") -> "End":
         """With the exit code that says the same."""
-        return cls(outcome, reason, exit_code_of(outcome))
+        return cls(outcome, reason, exit_code_of(outcome), key)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,6 +45,8 @@ class View:
     "Whether its kind waits in a queue here."
     now: float
     committed: bool = False
+    made_key: str = ""
+    "The key that is there, where it is another than that of the request."
     committed_since: float = 0.0
     cancelled_by: str = ""
     cancelled_since: float = 0.0
