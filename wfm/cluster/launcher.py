@@ -40,6 +40,7 @@ from wfm.cluster.api import (
     Resource,
 )
 from wfm.cluster.decide import decide
+from wfm.cluster.lint import check
 from wfm.cluster.names import ANNOTATION_RUNS, LABEL_JOB, LABEL_NODE, PREFIX
 from wfm.cluster.objects import build
 from wfm.cluster.records import Records, Said, Try, read_said, still_need, write_said
@@ -530,6 +531,7 @@ class Launcher:
                 return
         body = build(request, self._settings, attempt=decision.create, avoid=decision.avoid)
         body["metadata"]["annotations"][ANNOTATION_OWNER] = f"{entry.whole.run_id}/{entry.whole.node}"
+        check([body], self._settings)
         resource = RESOURCES[view.kind]
         try:
             made = self._api.create(resource, body)
