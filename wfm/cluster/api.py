@@ -293,6 +293,8 @@ class Api:
             what = f"{verb} {resource}" + (f" {name}" if name else "")
             if not error.status:
                 raise Refused(f"{what}: the API server's certificate is not accepted: {_short(error.reason)}") from None
+            if error.status == 401 and self._accepted:  # a token that is about to be replaced
+                raise Busy(f"{what}: the API server does not know this account any more (401)") from None
             raise meaning(
                 error.status, dict(error.headers or {}), body_text, verb, resource, self.namespace, name
             ) from None
@@ -409,9 +411,11 @@ def _load(config: Any, settings: Any) -> str:
             ) from None
         own = service / "namespace"
         return own.read_text().strip() if own.is_file() else ""
+    # named: the client has looked at the environment when it was imported
+    named = os.pathsep.join(str(Path(place).expanduser()) for place in places)
     try:
-        config.load_kube_config(client_configuration=settings)
-        _, context = config.list_kube_config_contexts()
+        config.load_kube_config(config_file=named, client_configuration=settings)
+        _, context = config.list_kube_config_contexts(config_file=named)
     except Exception as error:  # YAML, certificates, plug-ins: they have no common name
         raise InputError(f"the kubeconfig at {' or '.join(places)} cannot be used: {_short(error)}") from None
     return str((context.get("context") or {}).get("namespace") or "")
