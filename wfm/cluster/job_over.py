@@ -20,7 +20,7 @@ def over(view: View, job: Job) -> Death | None:
     tries = [one for one in view.job_tries if one.number >= try_of(job)]
     ended = next((one for one in tries if one.ends_job), None)
     if ended is not None:
-        return Death(ended.reason, ended.outcome, ends_job=True)
+        return Death(ended.reason, ended.outcome, number=ended.number, ends_job=True)
     live = [pod for pod in view.pods if pod.live]
     if job.over:
         # an elastic job has succeeded when one of its pods has; a failed one may have survivors that hold devices

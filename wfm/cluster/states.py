@@ -173,7 +173,8 @@ def read_pod(found: Mapping[str, Any]) -> Pod | None:
     scheduled = time_of(placed.get("lastTransitionTime")) if placed.get("status") == "True" else 0.0
     state, words, since = _pod_state(status, node, conditions, statuses)
     disrupted = conditions.get("DisruptionTarget", {}).get("status") == "True"
-    end = pod_end(found) if state == "failed" or disrupted or meta.get("deletionTimestamp") else None
+    going = disrupted or bool(meta.get("deletionTimestamp"))
+    end = pod_end(found) if state == "failed" or (going and state != "succeeded") else None
     index = _text(labels, "training.kubeflow.org/replica-index") or _text(
         labels, "batch.kubernetes.io/job-completion-index"
     )
@@ -264,6 +265,8 @@ def pod_end(found: Mapping[str, Any]) -> PodEnd:
                 return PodEnd(
                     f"its node {node} does not know any more what became of it", "lost", disruption=True, blames=True
                 )
+            if _ended_on_request(found, ended):
+                break
             name = _text(one, "name")
             how = f"was killed by signal {code - 128}" if code > 128 else f"ended with exit code {code}"
             said = _short(ended.get("message"))
@@ -276,6 +279,15 @@ def pod_end(found: Mapping[str, Any]) -> PodEnd:
     if _of(found, "metadata").get("deletionTimestamp"):
         return PodEnd("its pod was deleted", "deleted", disruption=True)
     return PodEnd(f"failed on node {node}: {reason or 'no reason'} {message}".rstrip(), blames=True)
+
+
+def _ended_on_request(found: Mapping[str, Any], ended: Mapping[str, Any]) -> bool:
+    """Whether a container ended after its pod was asked to go: its exit code says nothing of it then."""
+    meta = _of(found, "metadata")
+    grace = meta.get("deletionGracePeriodSeconds")
+    gone = time_of(meta.get("deletionTimestamp"))
+    asked = gone - (grace if isinstance(grace, int) else 0)
+    return bool(gone) and time_of(ended.get("finishedAt")) >= asked
 
 
 def _containers(status: Mapping[str, Any]) -> list[Mapping[str, Any]]:
