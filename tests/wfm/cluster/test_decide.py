@@ -42,7 +42,7 @@ def pod(name: str = "train-x-worker-0", state: str = "running", **more: Any) -> 
     given: dict[str, Any] = {
         "name": name, "uid": f"uid-{name}", "job": "train-x", "role": "", "index": name[-1], "node": "n1", "state": state,
         "words": f"it is {state}", "created": NOW - 400, "scheduled": NOW - 390, "started": NOW - 380, "since": NOW - 390,
-        "deleting": 0.0, "end": None,
+        "deleting": 0.0, "going_since": 0.0, "end": None,
     }  # fmt: skip
     return Pod(**{**given, **more})
 
@@ -111,6 +111,13 @@ def test_tries_that_were_nobodys_fault_do_not_count() -> None:
     assert decide(view(tries=tuple(tries))).create == 33
     broken = [dataclasses.replace(one, disruption=False, held=False) for one in tries]
     assert decide(view(tries=tuple(broken))).end is not None
+
+
+def test_a_cluster_that_has_no_room_is_no_fault_of_the_stage_but_has_an_end() -> None:
+    full = tuple(ended(n, "try_again", unschedulable=True) for n in range(1, 5))
+    assert decide(view(tries=(*full[:2], ended(3, "try_again")))).create == 4
+    assert decide(view(tries=full[:2])).create == 3
+    assert decide(view(tries=full)).end is not None
 
 
 def test_tries_of_other_code_are_not_ours() -> None:
@@ -295,7 +302,7 @@ def test_the_cause_is_memory_or_the_machine_before_the_exit_codes_that_follow() 
 
 
 def test_of_ranks_that_all_fail_no_machine_is_blamed() -> None:
-    pods = (died(blames=True, exit_code=1), died(name="train-x-worker-1", blames=True, exit_code=1, node="n2"))
+    pods = (died(blames=True, exit_code=139), died(name="train-x-worker-1", blames=True, exit_code=139, node="n2"))
     assert decide(view(job=job(over="failed", over_at=NOW - 60), pods=pods, tries=(OPEN,))).blame == ()
     assert decide(view(job=job(over="failed", over_at=NOW - 60), pods=pods[:1], tries=(OPEN,))).blame == ("n1",)
 
@@ -372,6 +379,23 @@ def test_a_gang_of_which_some_never_come() -> None:
     alone = pod(started=NOW - 901)
     decision = decide(view(job=job(), pods=(alone,)))
     assert decision.deaths[0].reason == "only 1 of 2 pods came in 901 s"
+
+
+def test_one_kept_from_nodes_does_not_wait_as_long_for_others() -> None:
+    waits = pod(state="unschedulable", since=NOW - 121, node="")
+    assert not decide(view(job=job(), pods=(waits,))).remove
+    kept = job(annotations={**OURS, "wfm.dev/avoid": "n1"})
+    assert decide(view(job=kept, pods=(waits,))).deaths[0].unschedulable
+
+
+def test_a_pod_deleted_by_hand_is_why_its_job_failed_and_one_that_its_controller_deleted_is_not() -> None:
+    taken = died("its pod was deleted", "deleted", disruption=True, deleting=NOW - 60, going_since=NOW - 90)
+    failed = job(over="failed", over_at=NOW - 80, words="too many failed indexes")
+    assert decide(view(job=failed, pods=(taken,))).deaths[0].disruption
+    deadline = dataclasses.replace(failed, words="Job was active longer than specified deadline")
+    for found in (deadline, dataclasses.replace(failed, over_at=NOW - 100)):
+        (death,) = decide(view(job=found, pods=(taken,))).deaths
+        assert (death.disruption, found.words in death.reason) == (False, True)
 
 
 # -- running time

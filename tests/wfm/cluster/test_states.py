@@ -63,7 +63,7 @@ def test_a_pod_that_is(found: dict[str, Any], state: str, words: str) -> None:
         (pod("Failed", container=ended(137, "OOMKilled")), "out of memory", "memory", False, False, "try_again"),
         (pod("Failed", container=ended(137)), "was killed by signal 9 on node n1", "exit", False, True, "try_again"),
         (pod("Failed", container=ended(139)), "was killed by signal 11", "exit", False, True, "try_again"),
-        (pod("Failed", container=ended(1)), "ended with exit code 1", "exit", False, True, "bug"),
+        (pod("Failed", container=ended(1)), "ended with exit code 1", "exit", False, False, "bug"),
         (pod("Failed", container=ended(78)), "ended with exit code 78", "exit", False, False, "wrong_input"),
         (pod("Failed", container=ended(75)), "ended with exit code 75", "exit", False, False, "try_again"),
         (pod("Failed", container=ended(143)), "killed by signal 15", "exit", False, False, "try_again"),
