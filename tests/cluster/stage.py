@@ -114,6 +114,16 @@ class Stage:
         if self.rank == 0:
             self._open(now)
 
+    @staticmethod
+    def identity(pod: Json) -> tuple[str, str]:
+        """(key, generation) that a pod works for."""
+        return annotations(pod).get(KEY, ""), annotations(pod).get(GENERATION, "1")
+
+    @staticmethod
+    def owner(pod: Json) -> str:
+        """Uid of what made it."""
+        return str((pod["metadata"].get("ownerReferences") or [{"uid": pod["metadata"]["uid"]}])[0]["uid"])
+
     # -- rank 0
 
     def _open(self, now: float) -> None:
@@ -226,6 +236,8 @@ class Stage:
     def _finish(self) -> None:
         how = self.end.how
         if how in ("done", "commit_fail", "commit_hang"):
+            self.progress.kept += self._done
+            self._done = 0.0
             if not self.parts:
                 commit(self.desk.store, self.key, self.spec)
                 self.desk.told(f"{self.name}: commits {self.key[:6]}")

@@ -75,7 +75,7 @@ class RealClock:
         time.sleep(seconds)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Asked:
     """A node of a run, to be launched."""
 
@@ -115,6 +115,7 @@ class World:
     quota: int = 16
     patience: dict[str, float] = field(default_factory=dict)
     integrations: tuple[str, ...] = ("pytorchjob", "trainjob", "job", "pod")
+    training_job: str = "pytorchjob"
 
     def __post_init__(self) -> None:
         self.rng = random.Random(self.seed)
@@ -132,7 +133,7 @@ class World:
         self.launchers: list[Launching] = []
         self.began = self.clock.now()
         self.settings = settings(
-            patience={**PATIENCE, **self.patience}, integrations=list(self.integrations)
+            patience={**PATIENCE, **self.patience}, integrations=list(self.integrations), training_job=self.training_job
         )
         if not self.real:
             self._start_model()
@@ -319,6 +320,14 @@ class World:
             job for kind in KINDS for job in self.door.all(kind, NAMESPACE)
             if KEY in annotations(job) and key in ("", annotations(job)[KEY])
             and not any(owner["kind"] in ("JobSet", "TrainJob") for owner in job["metadata"].get("ownerReferences", ()))
+        ]  # fmt: skip
+
+    def jobs_stored(self) -> list[Json]:
+        """The same of the model, without a request."""
+        return [
+            one.object for kind in KINDS for one in self.storage.of(kind, NAMESPACE)
+            if KEY in annotations(one.object)
+            and not any(owner["kind"] in ("JobSet", "TrainJob") for owner in one.object["metadata"].get("ownerReferences", ()))
         ]  # fmt: skip
 
     def pods(self, key: str = "") -> list[Json]:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from tests.cluster.controllers.pods import active, gpus, labels, phase, running
-from tests.cluster.controllers.table import GONE, SAME, Row, See, Table
+from tests.cluster.controllers.table import SAME, Row, See, Table
 from tests.cluster.server.api import Api, condition, condition_of, drop_conditions, holds, seconds_of, set_condition
 from tests.cluster.server.kinds import BY_NAME, Resource
 from tests.cluster.server.storage import Json
@@ -249,7 +249,7 @@ PODS = Table(
         Row("free, admitted", "the pod has ended", "finished", _POD + "Finished",
             lambda see: phase(see.obj) in ("Succeeded", "Failed"),
             lambda see: _on_workload(see, condition("Finished", "True", "Succeeded", "Pod finished"))),
-        Row("evicted", "its workload is evicted: the pod is deleted", GONE, _POD + "Stop",
+        Row("evicted", "its workload is evicted: the pod is deleted", SAME, _POD + "Stop",
             lambda see: phase(see.obj) not in ("Succeeded", "Failed"), _put_out),
     ),
     wants=lambda see: _top(see) and _managed(see) and not see.deleting,
@@ -304,7 +304,20 @@ def _fits(see: See) -> bool:
     queue = _queue(see)
     if queue is None or _stopped(queue) or not see.spec.get("active", True) or _backing_off(see):
         return False
-    return sum(_demand(one) for one in _others(see, queue)) + _demand(see.obj) <= nominal(queue)
+    free = nominal(queue) - sum(_demand(one) for one in _others(see, queue))
+    first = (one for one in _rivals(see) if _demand(one) <= free)  # the queue is ordered by priority
+    return _demand(see.obj) <= free and next(first, None) is None
+
+
+def _rivals(see: See) -> list[Json]:
+    """Workloads of higher priority that wait in the same queue."""
+    waiting = []
+    for one in see.api.storage.of(WORKLOADS, see.namespace):
+        spec, told = one.object["spec"], one.object.get("status", {})
+        if spec["queueName"] == see.spec["queueName"] and spec.get("priority", 0) > see.spec.get("priority", 0):
+            if spec.get("active", True) and not told.get("admission") and not holds(one.object, "Finished"):
+                waiting.append(one.object)
+    return waiting
 
 
 def _backing_off(see: See) -> bool:

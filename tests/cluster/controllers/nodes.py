@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable
 
 from tests.cluster.controllers.pods import active, gpus, labels, phase
-from tests.cluster.controllers.table import GONE, SAME, Row, See, Table
+from tests.cluster.controllers.table import SAME, Row, See, Table
 from tests.cluster.server.api import condition, condition_of, seconds_of, set_condition
 from tests.cluster.server.storage import Json
 
@@ -227,10 +227,10 @@ POD_GC = Table(
     ("pods",),
     _node_state,
     (
-        Row("orphaned", "its node is no more", GONE, _GC + "gcOrphaned",
+        Row("orphaned", "its node is no more", SAME, _GC + "gcOrphaned",
             lambda see: _orphaned_long(see) and (_released(see) or phase(see.obj) not in ("Succeeded", "Failed")),
             _force("DeletionByPodGC", "PodGC: node no longer exists")),
-        Row("bound", "it ends on a node that is out of service", GONE, _GC + "gcTerminating",
+        Row("bound", "it ends on a node that is out of service", SAME, _GC + "gcTerminating",
             lambda see: _out_of_service(see) and (_released(see) or phase(see.obj) not in ("Succeeded", "Failed")),
             _force("", "")),
     ),

@@ -194,12 +194,14 @@ class Controllers:
             if self.api.storage.revision == before:
                 continue
             self.fired[name] = self.fired.get(name, 0) + 1
-            self._check(table, row, state, key)
+            self._check(table, row, state, key, see.deleting)
             return True
         return False
 
-    def _check(self, table: Table, row: Row, state: str, key: Key) -> None:
+    def _check(self, table: Table, row: Row, state: str, key: Key, deleting: bool) -> None:
         found = self.api.storage.get(key)
+        if found is None and deleting:
+            return  # the last that held it back
         now = GONE if found is None else table.state_of(See(self.api, self.options, found.object, key.resource))
         wanted = state if row.next == SAME else row.next
         if now not in (wanted, GONE if row.next == SAME else wanted):
