@@ -5,8 +5,8 @@
 
 The spec is one JSON object: schema_version, store, run_id, node, stage, component, kind, config, redo, promote, reads_truth.
 It is written before anything runs; what only the moment knows comes by the environment: ``DASK_SCHEDULER_ADDRESS`` (where
-there are workers), ``WFM_ATTEMPT`` (a token by which whoever started it finds its attempt), and for the record ``WFM_ENGINE``
-and ``POD_NAME``.
+there are workers), ``WFM_ATTEMPT`` (a token by which whoever started it finds its attempt), ``WFM_GRACE_SECONDS`` (between
+SIGTERM and SIGKILL; 30 where nobody says), and for the record ``WFM_ENGINE`` and ``POD_NAME``.
 
 The process opens its attempt, derives its key, answers "cached" when that key is committed, leaves at once when earlier tries
 of this run at that key ended for good, else takes the key's lease, runs, commits, and writes ``outcome.json`` into its
@@ -22,7 +22,6 @@ of the above, the others work along and end as it does (`gang.py`).
 """
 
 import argparse
-import errno
 import faulthandler
 import importlib
 import json
@@ -38,13 +37,14 @@ from components.derivation import code_id, derive_key
 from components.gang import End, Gang
 from components.make_artifact import SCHEDULER, Task, follow, make, make_range
 from components.part_range import PartRange, check_in_parts, with_index
-from components.stage_attempt import patiently
+from components.stage_attempt import LEASE_HELD, patiently
 from components.stage_log import StageLog
 from wfm import caches, stopping
 from wfm.artifacts.atomic import replace_on_disk
+from wfm.artifacts.lease import LeaseHeld
 from wfm.config import Config
 from wfm.crash_points import crash_point
-from wfm.errors import Cancelled, ConfigError, InputError, Outcome, TryAgain, WfmError
+from wfm.errors import Cancelled, ConfigError, InputError, Outcome, TryAgain, WfmError, exit_code_of, outcome_of
 from wfm.log import get_logger, set_up
 from wfm.registry import uses
 
@@ -54,17 +54,6 @@ if TYPE_CHECKING:
 __all__ = ["SCHEDULER", "ConfigT", "Context", "PartContext", "Result", "main", "node_key", "promote"]
 
 SPEC_VERSION = 1
-_PASSING = (
-    errno.ENOSPC,
-    errno.EDQUOT,
-    errno.EIO,
-    errno.EMFILE,
-    errno.ENFILE,
-    errno.EAGAIN,
-    errno.ENOMEM,
-    errno.ETIMEDOUT,
-)
-"""Errors of the system that may be gone at the next try: a disk that was full, a device that hiccuped."""
 
 
 def main(
@@ -103,6 +92,8 @@ def main(
         end = End(outcome, "", 0)
     except Exception as error:
         end = _judge(error, spec["node"])
+        if isinstance(error, LeaseHeld):  # whoever tries again waits for the other first
+            gang.attempt.notes[LEASE_HELD] = True
     gang.end(end, key)
 
 
@@ -118,10 +109,9 @@ def _judge(error: Exception, node: str) -> End:
     if stopping.asked.is_set():  # a signal to the whole group took something that this process needed
         log.error("%s: asked to stop, then: %s", node, reason)
         return End(Cancelled.outcome, f"asked to stop, then: {reason}", Cancelled.exit_code)
-    passing = isinstance(error, OSError) and error.errno in _PASSING
-    kind = TryAgain if passing else WfmError
-    log.error("%s: %s: %s\n%s", node, kind.outcome, reason, traceback.format_exc())
-    return End(kind.outcome, reason, kind.exit_code)
+    outcome = outcome_of(error)
+    log.error("%s: %s: %s\n%s", node, outcome, reason, traceback.format_exc())
+    return End(outcome, reason, exit_code_of(outcome))
 
 
 def node_key(spec: dict[str, Any], inputs: dict[str, str], store: "Store") -> str:

@@ -7,9 +7,9 @@ that lies in the run (``runs/<id>/specs/<node>.json``), with what it needs, how 
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from pipelines.nodes import Plan
+from pipelines.nodes import Node, Plan, code_of
 from pipelines.stages import Image, Kind, Resources, StageRow
 
 if TYPE_CHECKING:
@@ -60,10 +60,23 @@ def compile_plan(plan: Plan, run: "Run", store: "Store", rows: Mapping[str, Stag
     return tuple(_step(plan, name, run, store, rows) for name in [node.name for node in plan.missing])
 
 
+def _needs(node: Node, row: StageRow) -> dict[str, Any]:
+    """What a launcher reads in a node's spec beside what the stage itself does (`wfm.cluster.request`)."""
+    return {
+        "job_kind": row.kind,
+        "image": row.image,
+        "resources": node.resources.resolved(),
+        "timeout_seconds": row.timeout_seconds,
+        "retries": row.retries,
+        "parts": node.resources.parts,
+        "code": code_of(node),
+    }
+
+
 def _step(plan: Plan, name: str, run: "Run", store: "Store", rows: Mapping[str, StageRow]) -> Step:
     node = plan.node(name)
     row = rows[node.stage]
-    spec = json.dumps(plan.spec(node, store, run.id), indent=1)
+    spec = json.dumps({**plan.spec(node, store, run.id), **_needs(node, row)}, indent=1)
     unsure = plan.unsure(rows)
     return Step(
         node=name,

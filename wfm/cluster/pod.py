@@ -181,7 +181,7 @@ def pod_spec(one: Json, resources: Resources, settings: ClusterSettings, avoid: 
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
         "terminationGracePeriodSeconds": resources.grace_seconds,
-        **placement(settings, avoid),
+        **placement(resources, settings, avoid),
     }
     if settings.service_account:
         made["serviceAccountName"] = settings.service_account
@@ -193,13 +193,15 @@ def pod_spec(one: Json, resources: Resources, settings: ClusterSettings, avoid: 
     return made
 
 
-def placement(settings: ClusterSettings, avoid: Sequence[str] = ()) -> Json:
+def placement(resources: Resources, settings: ClusterSettings, avoid: Sequence[str] = ()) -> Json:
     """On which machines; ``avoid`` are those where the job failed before."""
     made: Json = {}
-    if settings.node_selector:
-        made["nodeSelector"] = dict(settings.node_selector)
-    if settings.tolerations:
-        made["tolerations"] = [one.plain() for one in settings.tolerations]
+    selector = {**settings.node_selector, **(settings.gpu_node_selector if resources.gpu else {})}
+    if selector:
+        made["nodeSelector"] = selector
+    borne = (*settings.tolerations, *(settings.gpu_tolerations if resources.gpu else ()))
+    if borne:
+        made["tolerations"] = [one.plain() for one in borne]
     if avoid:
         others = {"key": HOSTNAME, "operator": "NotIn", "values": sorted(set(avoid))}
         terms = {"nodeSelectorTerms": [{"matchExpressions": [others]}]}

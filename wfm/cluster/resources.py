@@ -14,6 +14,8 @@ Kind = Literal["container", "daskjob", "torchjob"]
 """How a cluster runs a stage: one pod, a Dask cluster of workers, ranks."""
 SCHEDULER_CPU, SCHEDULER_GIB = 1.0, 4.0
 """What the scheduler of a DaskJob asks for: it keeps a few hundred bytes of each task that waits."""
+RUNNER_CPU, RUNNER_GIB = 2.0, 8.0
+"""The most that its runner asks for: it plans, hands out, and commits; the work is the workers'."""
 LOGS_GIB = 0.1
 """Of the disk of a pod, what its own output may fill (the kubelet turns it over at 50 MiB)."""
 
@@ -31,6 +33,8 @@ class Resources(Config):
     "Memory of a replica, or of each rank where ``ranks`` says several [GiB]. What lies in /dev/shm comes on top."
     replicas: Count = 1
     "Pods side by side, on a cluster: workers, machines of a training, part ranges at a time."
+    parts: Natural = 0
+    """Ranges that the parts of a stage are divided into, on a cluster: an Indexed Job in place of a Dask cluster. 0: none."""
     ranks: Count = 1
     """Processes of one machine that one training is split over (``--set NODE.ranks=2``); of a torchjob only. The model is the
     same for any number, up to rounding. With devices there is one rank for each, and this is left out or the same number."""
@@ -73,8 +77,9 @@ class Resources(Config):
         }
 
     def runner(self) -> "Resources":
-        """What the runner of a DaskJob needs: it plans, waits for workers and commits; a worker's share without devices."""
-        return self.model_copy(update={"gpu": 0, "rdma": 0, "replicas": 1, "ranks": 1})
+        """What the runner of a DaskJob needs: at most a worker's share, without devices."""
+        few = {"cpu": min(self.cpu, RUNNER_CPU), "memory_gib": min(self.memory_gib, RUNNER_GIB)}
+        return self.model_copy(update={**few, "gpu": 0, "rdma": 0, "replicas": 1, "ranks": 1, "parts": 0})
 
     def scheduler(self) -> "Resources":
         """What the scheduler of a DaskJob needs."""
@@ -82,6 +87,14 @@ class Resources(Config):
         return self.runner().model_copy(update=more)
 
     def total(self, kind: Kind = "container") -> dict[str, float]:
-        """What the node as a whole asks for: that of a pod times the replicas, and of a DaskJob its runner and scheduler."""
-        others = [self.runner().pod(), self.scheduler().pod()] if kind == "daskjob" else []
-        return {name: amount * self.replicas + sum(one[name] for one in others) for name, amount in self.pod().items()}
+        """What the node as a whole asks for at a time: that of a pod times the replicas, and of a DaskJob (a daskjob
+        that is not divided into ranges) its runner and scheduler."""
+        beside = self.beside(kind)
+        return {
+            name: amount * self.replicas + sum(one.pod()[name] for one in beside.values())
+            for name, amount in self.pod().items()
+        }
+
+    def beside(self, kind: Kind) -> dict[str, "Resources"]:
+        """The pods that a node has beside its replicas: of a DaskJob its runner and its scheduler."""
+        return {"runner": self.runner(), "scheduler": self.scheduler()} if kind == "daskjob" and not self.parts else {}

@@ -105,7 +105,12 @@ class ClusterSettings(Config):
     nccl: dict[str, str] = {}
     """Variables of trainings that have devices, such as NCCL_IB_HCA or NCCL_SOCKET_IFNAME."""
     node_selector: dict[str, str] = {}
+    "Labels of the machines that pods of stages go to."
     tolerations: tuple[Toleration, ...] = ()
+    "Taints that these pods bear."
+    gpu_node_selector: dict[str, str] = {}
+    "The same of pods that have devices, on top."
+    gpu_tolerations: tuple[Toleration, ...] = ()
     integrations: tuple[Integration, ...] = ("job", "jobset", "trainjob", "pod", "deployment")
     "Kinds that Kueue takes up here (by default all it knows of ours but pytorchjob, which has to be switched on)."
     quota: Quota = Quota()

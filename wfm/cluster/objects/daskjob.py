@@ -12,7 +12,7 @@ from wfm.cluster.pod import Json
 from wfm.cluster.request import JobRequest
 from wfm.cluster.resources import Resources
 from wfm.cluster.settings import ClusterSettings
-from wfm.parts.dask_settings import dask_environment
+from wfm.parts.dask_settings import PRELOAD, dask_environment
 
 SCHEDULER_PORT, HEALTH_PORT = 8786, 8787
 _MEMORY_SHARE = 0.95
@@ -69,15 +69,7 @@ def build(request: JobRequest, settings: ClusterSettings, attempt: int, avoid: S
 
 
 def _scheduler() -> list[str]:
-    return [
-        "python",
-        "-m",
-        "distributed.cli.dask_scheduler",
-        "--port",
-        str(SCHEDULER_PORT),
-        "--dashboard-address",
-        f":{HEALTH_PORT}",
-    ]
+    return ["dask", "scheduler", "--port", str(SCHEDULER_PORT), "--dashboard-address", f":{HEALTH_PORT}"]
 
 
 def _worker(resources: Resources) -> list[str]:
@@ -85,11 +77,16 @@ def _worker(resources: Resources) -> list[str]:
     was. The operator names the worker and says where the scheduler is, by the environment."""
     processes = max(1, resources.gpu)
     memory = f"{int(resources.memory_gib * _MEMORY_SHARE * 2**30 / processes)}B"
-    begin = ["dask", "cuda", "worker"] if resources.gpu else ["dask", "worker"]
+    # the preload is named, though it stands in the environment: dask-cuda's own takes its place
     return [
-        *begin, "--name", "$(DASK_WORKER_NAME)", "--nthreads", "1", "--memory-limit", memory,
-        "--local-directory", pod.DASK_FOLDER, "--no-dashboard",
-    ]  # fmt: skip
+        *(["dask", "cuda", "worker"] if resources.gpu else ["dask", "worker"]),
+        *("--name", "$(DASK_WORKER_NAME)"),
+        *("--nthreads", "1"),
+        *("--memory-limit", memory),
+        *("--local-directory", pod.DASK_FOLDER),
+        *("--preload", PRELOAD),
+        "--no-dashboard",
+    ]
 
 
 def _service(name: str) -> Json:

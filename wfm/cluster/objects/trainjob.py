@@ -24,6 +24,7 @@ def build(request: JobRequest, settings: ClusterSettings, attempt: int, avoid: S
     name, resources = request.name(settings), request.resources
     found, told = pod.labels(request, name), pod.annotations(request, attempt)
     values = pod.environment(request, settings, name, attempt)
+    patience = int(settings.patience.start_seconds)  # names of pods that start minutes apart come late
     return {
         "apiVersion": "trainer.kubeflow.org/v1alpha1",
         "kind": "TrainJob",
@@ -43,7 +44,16 @@ def build(request: JobRequest, settings: ClusterSettings, attempt: int, avoid: S
             "trainer": {
                 "image": settings.image(request.image),
                 "command": ["python", "-m", "torch.distributed.run"],
-                "args": ["--rdzv-id", name, "--max-restarts", "0", "--module", *pod.command(request)],
+                "args": [
+                    "--rdzv-id",
+                    name,
+                    "--max-restarts",
+                    "0",
+                    "--rdzv-conf",
+                    f"timeout={patience}",
+                    "--module",
+                    *pod.command(request),
+                ],
                 "env": pod.variables(values),
                 "numNodes": resources.replicas,
                 "numProcPerNode": resources.processes,
@@ -64,7 +74,7 @@ def _patch(
         "volumes": made,
         "containers": [{"name": CONTAINER, "volumeMounts": mounts}],
         "terminationGracePeriodSeconds": resources.grace_seconds,
-        **pod.placement(settings, avoid),
+        **pod.placement(resources, settings, avoid),
     }
     pods = {"metadata": {"labels": found, "annotations": told}, "spec": spec}
     job = {"name": JOB, "template": {"spec": {"template": pods}}}
