@@ -13,6 +13,7 @@ from wfm.cluster.names import (
     ANNOTATION_GENERATION,
     ANNOTATION_KEY,
     ANNOTATION_RUNS,
+    ANNOTATION_TIMEOUT,
     ANNOTATION_TRY,
     LABEL_JOB,
     LABEL_NODE,
@@ -57,6 +58,7 @@ def annotations(request: JobRequest, attempt: int) -> dict[str, str]:
         ANNOTATION_GENERATION: str(request.generation),
         ANNOTATION_TRY: str(attempt),
         ANNOTATION_RUNS: request.run_id,
+        ANNOTATION_TIMEOUT: str(math.ceil(request.timeout_seconds)),
     }
     return {**found, ANNOTATION_CODE: request.code} if request.code else found
 

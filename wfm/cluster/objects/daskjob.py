@@ -15,6 +15,9 @@ from wfm.cluster.settings import ClusterSettings
 from wfm.parts.dask_settings import PRELOAD, dask_environment
 
 SCHEDULER_PORT, HEALTH_PORT = 8786, 8787
+IDLE_SECONDS = 6 * 3600
+"""A cluster that computes nothing for so long [s] is ended: its runner was taken away, and the operator itself never ends it.
+Far longer than a stage reads listings or commits."""
 _MEMORY_SHARE = 0.95
 "Of a worker's memory, without /dev/shm: Dask stops it there, before the kernel does."
 
@@ -44,7 +47,7 @@ def build(request: JobRequest, settings: ClusterSettings, attempt: int, avoid: S
     scheduler["readinessProbe"] = {**health, "initialDelaySeconds": 5, "periodSeconds": 10}
     scheduler["livenessProbe"] = {**health, "initialDelaySeconds": 30, "periodSeconds": 20, "failureThreshold": 6}
     workers = {key: value for key, value in dask.items() if key != "WFM_ATTEMPT"}
-    worker = pod.container("worker", image, _worker(resources), workers, resources, settings)
+    worker = pod.container("worker", image, [*_worker(resources), *_death(settings)], workers, resources, settings)
     return {
         "apiVersion": "kubernetes.dask.org/v1",
         "kind": "DaskJob",
@@ -53,6 +56,7 @@ def build(request: JobRequest, settings: ClusterSettings, attempt: int, avoid: S
             "job": {"spec": {**pods(runner, resources.runner()), "restartPolicy": "Never"}},
             "cluster": {
                 "spec": {
+                    "idleTimeout": IDLE_SECONDS,
                     "scheduler": {
                         "spec": pods(scheduler, resources.scheduler()),
                         "service": _service(name),
@@ -87,6 +91,11 @@ def _worker(resources: Resources) -> list[str]:
         *("--preload", PRELOAD),
         "--no-dashboard",
     ]
+
+
+def _death(settings: ClusterSettings) -> list[str]:
+    """A worker whose scheduler is gone ends, and frees its devices."""
+    return ["--death-timeout", f"{settings.patience.lost_node_seconds:g}"]
 
 
 def _service(name: str) -> Json:
