@@ -64,7 +64,7 @@ def main(
     arguments = _parse(component)
     stopping.listen()
     if arguments.dry_run:
-        spec = json.loads(_read(arguments.spec))
+        spec = json.loads(read_spec(arguments.spec))
         print(json.dumps(config_class.parse(spec["config"]).resolved(), indent=2, sort_keys=True))
         sys.exit(0)
     homeless: InputError | None = None
@@ -76,7 +76,7 @@ def main(
     faulthandler.enable()  # where a crash was, in the log
     set_up()
     try:
-        spec = json.loads(_read(arguments.spec))
+        spec = json.loads(read_spec(arguments.spec))
         set_up(spec.get("log_level", "INFO"))
         gang = Gang(spec, log, stopping.asked, parts=arguments.parts)
     except Exception as error:  # nothing says where its attempt belongs
@@ -128,6 +128,17 @@ def _key_and_external(spec: dict[str, Any], inputs: dict[str, str], store: "Stor
     return derive_key(spec["stage"], code, config.what(), inputs, external_inputs=external, redo=redo), external
 
 
+def refuse_other_code(spec: dict[str, Any]) -> None:
+    """Raise ConfigError where the planner that wrote a spec was of other code than what stands here: keys would differ."""
+    config: Config = importlib.import_module(f"components.{spec['component']}").CONFIG.parse(spec["config"])
+    own, planned = code_id(spec["component"], uses(config)), spec.get("code", "")
+    if planned and planned != own:
+        raise ConfigError(
+            f"{spec['node']}: the planner's code id of {spec['component']} is {str(planned)[:64]}, here it is {own}: planner, "
+            "launcher and stages must be of one image digest. Plan again with this image, or name the planner's"
+        )
+
+
 def _execute(
     component: str,
     spec: dict[str, Any],
@@ -147,7 +158,7 @@ def _execute(
     part_range = _part_range(component, arguments)
     config = config_class.parse(spec["config"])
     store = Store.open(spec["store"], store_options())
-    given = dict(_pair(text) for text in arguments.input)
+    given = given_inputs(arguments.input)
     key, external = _key_and_external({**spec, "component": component}, given, store)
     gang.attempt.makes(key)
     if gang.leads and not store.has(key):
@@ -204,14 +215,18 @@ def _part_range(component: str, arguments: argparse.Namespace) -> PartRange | No
     return part_range
 
 
-def _pair(text: str) -> tuple[str, str]:
-    name, equals, key = text.partition("=")
-    if not equals or not name or not key:
-        raise ConfigError(f"--input {text!r} is not of the form NAME=KEY")
-    return name, key
+def given_inputs(pairs: Sequence[str]) -> dict[str, str]:
+    """``NAME=KEY`` of each ``--input``. Raises ConfigError for another form."""
+    found = {}
+    for text in pairs:
+        name, equals, key = text.partition("=")
+        if not equals or not name or not key:
+            raise ConfigError(f"--input {text!r} is not of the form NAME=KEY")
+        found[name] = key
+    return found
 
 
-def _read(url: str) -> bytes:
+def read_spec(url: str) -> bytes:
     """The spec, which lies in the run. Raises InputError when it is not there, TryAgain when its store does not answer."""
     import fsspec
 

@@ -124,7 +124,7 @@ def amounts(resources: Resources, settings: ClusterSettings) -> Json:
         "ephemeral-storage": _size(pod["ephemeral_gib"]),
     }
     if resources.gpu:
-        found[settings.gpu_resource] = str(resources.gpu)
+        found[settings.gpu_resource] = f"{pod['gpu']:.0f}"
     if resources.rdma:
         found[settings.rdma_resource] = str(resources.rdma)
     return {"requests": dict(found), "limits": dict(found)}

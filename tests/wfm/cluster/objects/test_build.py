@@ -205,11 +205,14 @@ def test_a_pytorchjob_has_workers_alone_that_meet_under_its_name() -> None:
     assert one["command"][:5] == ["python", "-m", "torch.distributed.run", "--module", "components.train_world_model"]
 
 
-def test_ranks_of_a_training_are_its_devices_or_what_was_asked_for() -> None:
-    for needs, processes in (({}, "1"), ({"ranks": 2}, "2"), ({"gpu": 8}, "8"), ({"gpu": 8, "ranks": 8}, "8")):
-        assert build(request(resources=needs), BARE)["spec"]["nprocPerNode"] == processes
-    with pytest.raises(ConfigError, match=r"ranks = 3 with gpu = 8: a rank uses one device"):
-        request(resources={"gpu": 8, "ranks": 3})
+def test_a_training_has_a_rank_for_each_device() -> None:
+    for needs, ranks, devices in (
+        ({}, "1", None), ({"ranks": 2}, "2", None), ({"gpu": 8}, "8", "8"), ({"gpu": 1, "ranks": 8}, "8", "8"),
+        ({"gpu": 2, "ranks": 2}, "4", "4"),
+    ):  # fmt: skip
+        made = build(request(resources=needs), BARE)
+        assert made["spec"]["nprocPerNode"] == ranks
+        assert containers(made)[0]["resources"]["limits"].get("nvidia.com/gpu") == devices
 
 
 def test_a_trainjob_says_what_its_runtime_does_not() -> None:
