@@ -3,7 +3,8 @@
     python -m components.<component> --spec URL --input NAME=KEY ... --key-out PATH [--dry-run]
     python -m components.<component> --spec URL --input NAME=KEY ... --parts 3/7
 
-The spec is one JSON object: schema_version, store, run_id, node, stage, component, kind, config, redo, promote, reads_truth.
+The spec is one JSON object: schema_version, store, run_id, node, stage, component, kind, config, redo, promote, reads_truth,
+and under ``planned`` the code id and the image that the planner saw (`image.py`).
 It is written before anything runs; what only the moment knows comes by the environment: ``DASK_SCHEDULER_ADDRESS`` (where
 there are workers), ``WFM_ATTEMPT`` (a token by which whoever started it finds its attempt), and for the record ``WFM_ENGINE``
 and ``POD_NAME``.
@@ -36,6 +37,7 @@ from typing import TYPE_CHECKING, Any
 from components.context import ConfigT, Context, PartContext, Result, store_options
 from components.derivation import code_id, derive_key
 from components.gang import End, Gang
+from components.image import refuse_other
 from components.make_artifact import SCHEDULER, Task, follow, make, make_range
 from components.part_range import PartRange, check_in_parts, with_index
 from components.stage_attempt import patiently
@@ -129,6 +131,12 @@ def node_key(spec: dict[str, Any], inputs: dict[str, str], store: "Store") -> st
     return _key_and_external(spec, inputs, store)[0]
 
 
+def node_code(spec: dict[str, Any]) -> str:
+    """The code id of a node from its spec: of its component, and of what its config names."""
+    component = importlib.import_module(f"components.{spec['component']}")
+    return code_id(spec["component"], uses(component.CONFIG.parse(spec["config"])))
+
+
 def _key_and_external(spec: dict[str, Any], inputs: dict[str, str], store: "Store") -> tuple[str, Any]:
     """The key, and what the component saw outside the store while deriving it (a listing, looked at once)."""
     component = importlib.import_module(f"components.{spec['component']}")
@@ -158,6 +166,7 @@ def _execute(
     config = config_class.parse(spec["config"])
     store = Store.open(spec["store"], store_options())
     given = dict(_pair(text) for text in arguments.input)
+    refuse_other(spec, node_code({**spec, "component": component}))
     key, external = _key_and_external({**spec, "component": component}, given, store)
     gang.attempt.makes(key)
     if gang.leads and not store.has(key):

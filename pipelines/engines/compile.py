@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from pipelines.nodes import Plan
+from pipelines.nodes import Plan, code_of
 from pipelines.stages import Image, Kind, Resources, StageRow
 
 if TYPE_CHECKING:
@@ -63,12 +63,13 @@ def compile_plan(plan: Plan, run: "Run", store: "Store", rows: Mapping[str, Stag
 def _step(plan: Plan, name: str, run: "Run", store: "Store", rows: Mapping[str, StageRow]) -> Step:
     node = plan.node(name)
     row = rows[node.stage]
-    spec = json.dumps(plan.spec(node, store, run.id), indent=1)
+    ours = "." not in node.component  # a stage of another package has no code id
+    spec = json.dumps(plan.spec(node, store, run.id) | ({"planned": {"code": code_of(node)}} if ours else {}), indent=1)
     unsure = plan.unsure(rows)
     return Step(
         node=name,
         stage=node.stage,
-        module=node.component if "." in node.component else f"components.{node.component}",
+        module=f"components.{node.component}" if ours else node.component,
         spec=run.write(f"specs/{name}.json", spec, private=True),
         inputs=dict(node.inputs),
         keys={of: key for of, key in plan.input_keys(node).items() if node.inputs[of] not in unsure},
