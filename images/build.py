@@ -7,6 +7,7 @@ carries and the build checks.
 
 import argparse
 import hashlib
+import json
 import os
 import shlex
 import subprocess
@@ -30,7 +31,8 @@ def command(asked: argparse.Namespace, rest: Sequence[str], roles: dict[str, dic
     if asked.role not in roles:
         raise SystemExit(f"unknown role {asked.role!r}. Choices: {', '.join(roles)}")
     role, more = roles[asked.role], [name for name in asked.more.split(",") if name]
-    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extras = project["optional-dependencies"]
     if unknown := [name for name in more if name not in extras]:
         raise SystemExit(f"unknown extra {', '.join(unknown)}. Choices: {', '.join(extras)}")
     lines = [line for name in more for line in extras[name]]
@@ -43,7 +45,7 @@ def command(asked: argparse.Namespace, rest: Sequence[str], roles: dict[str, dic
         "COMPILED": " ".join(line.partition(";")[0] for line in lines if line.startswith(SOURCES_ALONE)),
         "DEBIAN": " ".join(role["debian"]),
         "CODE": digest(),
-        "PACKAGES": _packages(),
+        "PACKAGES": _packages(roles, project),
         "REVISION": asked.revision,
         **{name: os.environ[name] for name in PIP if os.environ.get(name)},
     }
@@ -54,10 +56,15 @@ def command(asked: argparse.Namespace, rest: Sequence[str], roles: dict[str, dic
     ]  # fmt: skip
 
 
-def _packages() -> str:
+def _packages(roles: dict[str, dict[str, list[str]]], project: dict[str, object]) -> str:
     """Digest of what says which packages are installed: a builder's cache does not look into what a layer only mounts."""
-    names = ("pyproject.toml", "constraints.txt", "images/install.py", "images/roles.toml")
-    return hashlib.sha256(b"".join((ROOT / name).read_bytes() for name in names)).hexdigest()
+    asked = [
+        project["dependencies"],
+        project["optional-dependencies"],
+        {name: role["extras"] for name, role in roles.items()},
+    ]
+    files = [(ROOT / name).read_text() for name in ("constraints.txt", "images/install.py")]
+    return hashlib.sha256(json.dumps([asked, files]).encode()).hexdigest()
 
 
 def main() -> None:
