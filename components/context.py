@@ -93,8 +93,8 @@ class Context(Generic[ConfigT]):
     "Folder of this attempt: what is written here is committed with the artifact."
     scratch: Path
     "Local folder kept between attempts at this key."
-    fence: int = 0
-    "Number of the lease under which this runs."
+    lease: "Lease | None" = None
+    "Under which this runs; None on a rank that only works along, and for parts."
     scheduler: str = ""
     "Address of a Dask scheduler; empty: in this process."
     external_inputs: Any = None
@@ -113,7 +113,10 @@ class Context(Generic[ConfigT]):
 
     def checkpoints(self) -> "Checkpoints":
         """What a training would go on from: in `scratch`, and in the store, where it outlives this machine."""
-        return self.store.checkpoints(self.key, fence=self.fence)
+        if self.lease is None:
+            return self.store.checkpoints(self.key)
+        lease = self.lease
+        return self.store.checkpoints(self.key, fence=lease.number, taken_over=lambda: lease.taken_over)
 
     @functools.cached_property
     def ranks(self) -> "Ranks":

@@ -4,10 +4,10 @@
     python -m components.<component> --spec URL --input NAME=KEY ... --parts 3/7
 
 The spec is one JSON object: schema_version, store, run_id, node, stage, component, kind, config, redo, promote, reads_truth,
-and under ``planned`` the code id and the image that the planner saw (`image.py`).
+and the code id and image that the planner saw (``code``, ``image_reference``: `image.py`).
 It is written before anything runs; what only the moment knows comes by the environment: ``DASK_SCHEDULER_ADDRESS`` (where
-there are workers), ``WFM_ATTEMPT`` (a token by which whoever started it finds its attempt), and for the record ``WFM_ENGINE``
-and ``POD_NAME``.
+there are workers), ``WFM_ATTEMPT`` (a token by which whoever started it finds its attempt), ``WFM_GRACE_SECONDS`` (between
+SIGTERM and SIGKILL; 30 where nobody says), and for the record ``WFM_ENGINE`` and ``POD_NAME``.
 
 The process opens its attempt, derives its key, answers "cached" when that key is committed, leaves at once when earlier tries
 of this run at that key ended for good, else takes the key's lease, runs, commits, and writes ``outcome.json`` into its
@@ -23,7 +23,6 @@ of the above, the others work along and end as it does (`gang.py`).
 """
 
 import argparse
-import errno
 import faulthandler
 import importlib
 import json
@@ -40,13 +39,14 @@ from components.gang import End, Gang
 from components.image import refuse_other
 from components.make_artifact import SCHEDULER, Task, follow, make, make_range
 from components.part_range import PartRange, check_in_parts, with_index
-from components.stage_attempt import patiently
+from components.stage_attempt import LEASE_HELD, patiently
 from components.stage_log import StageLog
 from wfm import caches, stopping
 from wfm.artifacts.atomic import replace_on_disk
+from wfm.artifacts.lease import LeaseHeld
 from wfm.config import Config
 from wfm.crash_points import crash_point
-from wfm.errors import Cancelled, ConfigError, InputError, Outcome, TryAgain, WfmError
+from wfm.errors import Cancelled, ConfigError, InputError, Outcome, TryAgain, WfmError, exit_code_of, outcome_of
 from wfm.log import get_logger, set_up
 from wfm.registry import uses
 
@@ -56,17 +56,6 @@ if TYPE_CHECKING:
 __all__ = ["SCHEDULER", "ConfigT", "Context", "PartContext", "Result", "main", "node_key", "promote"]
 
 SPEC_VERSION = 1
-_PASSING = (
-    errno.ENOSPC,
-    errno.EDQUOT,
-    errno.EIO,
-    errno.EMFILE,
-    errno.ENFILE,
-    errno.EAGAIN,
-    errno.ENOMEM,
-    errno.ETIMEDOUT,
-)
-"""Errors of the system that may be gone at the next try: a disk that was full, a device that hiccuped."""
 
 
 def main(
@@ -105,6 +94,8 @@ def main(
         end = End(outcome, "", 0)
     except Exception as error:
         end = _judge(error, spec["node"])
+        if isinstance(error, LeaseHeld):  # whoever tries again waits for the other first
+            gang.attempt.notes[LEASE_HELD] = True
     gang.end(end, key)
 
 
@@ -120,10 +111,9 @@ def _judge(error: Exception, node: str) -> End:
     if stopping.asked.is_set():  # a signal to the whole group took something that this process needed
         log.error("%s: asked to stop, then: %s", node, reason)
         return End(Cancelled.outcome, f"asked to stop, then: {reason}", Cancelled.exit_code)
-    passing = isinstance(error, OSError) and error.errno in _PASSING
-    kind = TryAgain if passing else WfmError
-    log.error("%s: %s: %s\n%s", node, kind.outcome, reason, traceback.format_exc())
-    return End(kind.outcome, reason, kind.exit_code)
+    outcome = outcome_of(error)
+    log.error("%s: %s: %s\n%s", node, outcome, reason, traceback.format_exc())
+    return End(outcome, reason, exit_code_of(outcome))
 
 
 def node_key(spec: dict[str, Any], inputs: dict[str, str], store: "Store") -> str:
@@ -131,10 +121,10 @@ def node_key(spec: dict[str, Any], inputs: dict[str, str], store: "Store") -> st
     return _key_and_external(spec, inputs, store)[0]
 
 
-def node_code(spec: dict[str, Any]) -> str:
-    """The code id of a node from its spec: of its component, and of what its config names."""
-    component = importlib.import_module(f"components.{spec['component']}")
-    return code_id(spec["component"], uses(component.CONFIG.parse(spec["config"])))
+def refuse_other_code(spec: dict[str, Any], who: str = "this stage") -> None:
+    """Raise InputError where the planner that wrote a spec was of other code, or of another image, than this process."""
+    config: Config = importlib.import_module(f"components.{spec['component']}").CONFIG.parse(spec["config"])
+    refuse_other(spec, code_id(spec["component"], uses(config)), who)
 
 
 def _key_and_external(spec: dict[str, Any], inputs: dict[str, str], store: "Store") -> tuple[str, Any]:
@@ -166,7 +156,7 @@ def _execute(
     config = config_class.parse(spec["config"])
     store = Store.open(spec["store"], store_options())
     given = dict(_pair(text) for text in arguments.input)
-    refuse_other(spec, node_code({**spec, "component": component}))
+    refuse_other_code({**spec, "component": component})
     key, external = _key_and_external({**spec, "component": component}, given, store)
     gang.attempt.makes(key)
     if gang.leads and not store.has(key):

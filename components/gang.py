@@ -7,7 +7,8 @@ there is anything to make, work with it, and end with its outcome and exit code.
 - A rank that died or hangs is seen by its silence: rank 0 watches all, all watch rank 0 (`wfm.pulse`). Whoever sees it has the
   stacks of the living gathered, writes the outcome as ``try_again`` with the name of the late one, kills it where that is on
   the same machine, and leaves. So an attempt ends even when rank 0 itself is the one that hangs.
-- SIGTERM to any rank stops all of them (the training loop agrees on the step).
+- SIGTERM to any rank stops all of them (the training loop agrees on the step). Where the grace comes to its end before that is
+  through, the rank that was told writes the outcome and leaves.
 
 None of this needs a collective, and the end is ``os._exit``: a process that waits in one for a rank that is gone cannot return
 from it. Two threads do it: one writes and reads the board and may be held up by it, the other judges and is not.
@@ -27,11 +28,11 @@ from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 from components.board import Board, open_board, place
 from components.rank_words import End, Said, stacks_of_all_threads
-from components.stage_attempt import LEASE_HELD, StageAttempt
+from components.stage_attempt import StageAttempt
 from components.stage_log import StageLog
-from wfm import pulse
+from wfm import pulse, stopping
 from wfm.artifacts import schema
-from wfm.artifacts.lease import LeaseHeld, start_of, this_process
+from wfm.artifacts.lease import start_of, this_process
 from wfm.crash_points import crash_point
 from wfm.errors import Cancelled, ConfigError, InputError, TryAgain, WfmError
 from wfm.log import get_logger
@@ -92,6 +93,7 @@ class Gang:
         self._ending = threading.Lock()
         self._signs, self._marks = Watch[int](3 * _LONGEST_TICK), Watch[int](3 * _LONGEST_TICK)
         self._gone: dict[int, tuple[int, float]] = {}
+        self._silent: set[int] = set()
         self._failed_since = 0.0
         self._began = time.time()
 
@@ -106,14 +108,18 @@ class Gang:
         what `StageAttempt.open` raises."""
         if self.leads:
             self.attempt.open()
+            self._own["attempt"] = self.attempt.number  # in its first word: who misses it later knows where to say so
         if self._misplaced is not None:
             raise self._misplaced
+        stopping.grace_seconds()  # it is no number: better said now
         if not ranks:
             if self.size > 1:
                 raise ConfigError(
                     f"WORLD_SIZE is {self.size}, and {component} is one process: start it without torchrun"
                 )
             return
+        if not self.leads:
+            self.attempt.look_around()
         if self.size > 1:
             self._board = open_board(self.rank, self.size, self._start_seconds)
         for work in (self._exchange_for_ever, self._judge_for_ever):
@@ -135,21 +141,16 @@ class Gang:
 
     def lease(self, store: "Store", key: str, inputs: tuple[str, ...]) -> "Lease":
         """The lease of a key. A process alone waits for another that works on it; ranks do not, nor does what a cluster or
-        torchrun started as a job of ranks, if only of one: they would hold devices meanwhile. Raises TryAgain then, which the
-        outcome tells apart (`LEASE_HELD`)."""
+        torchrun started as a job of ranks, if only of one: they would hold devices meanwhile. Raises LeaseHeld then."""
         elastic = "TORCHELASTIC_RUN_ID" in os.environ
         waits = self._board is None and "WORLD_SIZE" not in os.environ
         lease = store.lease(key, inputs=inputs, owner=_owner() if elastic else "")
-        try:
-            return lease.acquire(None if waits else _LEAVE_SECONDS, self._stop.is_set, leave=not waits)
-        except LeaseHeld:
-            self.attempt.notes[LEASE_HELD] = True
-            raise
+        return lease.acquire(None if waits else _LEAVE_SECONDS, self._stop.is_set, leave=not waits)
 
     def announce(self, plan: Literal["make", "leave"], key: str) -> None:
         """Tell the others what is to be done."""
         crash_point("before_ranks_are_told")
-        self._say(plan=plan, key=key, attempt=self.attempt.number)
+        self._say(plan=plan, key=key)
 
     def hear(self, key: str) -> bool:
         """Wait for rank 0's word; True when there is something to make. Raises InputError when it derived another key,
@@ -178,6 +179,8 @@ class Gang:
         """The end of this rank's work: rank 0 writes the outcome down, the others wait for it, where they can hear it. Never
         returns."""
         if not self.leads and self._board is None:  # it never came to a place where it could
+            if end.outcome == TryAgain.outcome:  # rank 0 was waited for, and nobody else may have seen that
+                self._conclude(end)
             self._leave(end)
         if self.leads:
             if end.borrowed or end.outcome == "cancelled":
@@ -214,19 +217,28 @@ class Gang:
             answer["stacks"] = dict(stacks)
         if self.rank:
             answer["written_by"] = f"rank {self.rank}"
-        writing = threading.Thread(target=self.attempt.close, args=(answer,), daemon=True)
+        writing = threading.Thread(target=self._write, args=(answer,), daemon=True)
         writing.start()
         writing.join(_STORE_SECONDS)
         crash_point("after_outcome")
         self._leave(end)
 
+    def _write(self, answer: dict[str, Any]) -> None:
+        if self.rank and not self.attempt.number:
+            try:
+                answer["reason"] += f"; {self.attempt.stands_in()}"
+            except (WfmError, OSError) as error:  # the exit code still tells
+                _log.error("nobody notes this end: %s: %s", type(error).__name__, error)
+        self.attempt.close(answer)
+
     def _leave(self, end: End) -> NoReturn:
         """Exit as all do, once the others can know how."""
-        self._say(end=end.told, heard=True)
+        if 0 not in self._silent:  # else nobody reads it
+            self._say(end=end.told, heard=True)
         deadline = time.monotonic() + _LAST_WORDS_SECONDS
         if self.leads and self._board is not None and self._board.hosted:
             while time.monotonic() < deadline and not all(
-                r in self._seen and self._seen[r].heard for r in self._watched
+                r in self._silent or (r in self._seen and self._seen[r].heard) for r in self._watched
             ):
                 self._look_soon()
         self.attempt.leave()
@@ -275,7 +287,9 @@ class Gang:
 
     def _judge_for_ever(self) -> None:
         while True:
-            time.sleep(_tick(pulse.sign()))
+            stopping.rest(min(_tick(pulse.sign()), stopping.left(stopping.FOR_THE_OUTCOME)))
+            if not stopping.left(stopping.FOR_THE_OUTCOME):
+                self._end_in_time()
             late = self._late()
             if self.leads:
                 self._judge_the_others()
@@ -290,6 +304,7 @@ class Gang:
         signs = {rank: said.sign for rank, said in self._seen.items() if said.end is None} | {self.rank: mine}
         late = {one.name: one for one in self._signs.look(signs)}
         silent = self._marks.look(self._all_marks())
+        self._silent = {one.name for one in silent}
         if silent:
             return {one.name: f"{self.name(one.name)} did not {self._what_is_silent(one)}" for one in silent}
         if not self.leads:  # a rank that hangs in sight of rank 0 is for that to judge
@@ -305,13 +320,18 @@ class Gang:
         return f"answer for {late.seconds:.0f} s; the last it said was {late.sign.what!r}"
 
     def _all_marks(self) -> dict[int, Sign]:
-        """A sign for each rank that this one looks at: that it answers, and what they write on lets it be heard."""
+        """A sign for each rank that this one looks at: that it answers.
+
+        It may be silent for as long as it last said, or as this one may be, where this one's work waits for the others: what
+        was last heard of a rank may be older than its work, and of a longer patience than what they are both at now."""
         if self._board is None:
             return {}
         unseen = Sign(0, "start", self._start_seconds)
         marks = {}
         ended = self._own.get("end")  # one that has lost another does not wait as long to see which
         answers = _ANSWER_SECONDS if ended is not None and ended.borrowed else math.inf
+        mine = pulse.sign()
+        answers = min(answers, mine.limit) if mine.waits else answers
         for rank in self._watched:
             said = self._seen.get(rank)
             marks[rank] = unseen if said is None else Sign(said.mark, said.sign.what, min(said.sign.limit, answers))
@@ -369,6 +389,15 @@ class Gang:
         if failed is not None:
             self._conclude(failed)
 
+    def _end_in_time(self) -> NoReturn:
+        """Write the outcome of a stop while there is time for that, wherever the work is."""
+        reason = (
+            f"asked to stop, and {self.name(self.rank)} was at {pulse.sign().what!r} when the {stopping.grace_seconds():g} s "
+            f"of grace ({stopping.GRACE}) came to their end: what was not kept by then is made again"
+        )
+        _log.warning("%s", reason)
+        self._conclude(End(Cancelled.outcome, reason, Cancelled.exit_code))
+
     def _end_as_stalled(self, late: Mapping[int, str]) -> NoReturn:
         """End the attempt for all, with the stacks of those that live."""
         reason = "; ".join(list(late.values())[:8])
@@ -377,7 +406,9 @@ class Gang:
         if self.leads:
             self._say(asks=True)
             deadline = time.monotonic() + _LAST_WORDS_SECONDS
-            while time.monotonic() < deadline and not all(said.stacks for said in self._seen.values()):
+            while time.monotonic() < deadline and not all(
+                rank in self._silent or said.stacks for rank, said in self._seen.items()
+            ):
                 self._look_soon()
             stacks |= {self.name(rank): said.stacks for rank, said in self._seen.items() if said.stacks}
         for name, text in stacks.items():

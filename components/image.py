@@ -2,8 +2,8 @@
 
 An image carries `image.json` beside the code: ``{"role", "code"}``, the latter a digest of the code of all stages
 (`pipelines/lock.py`). By what reference it was started nothing in it can know: whoever starts it says so in ``WFM_IMAGE``
-(name@sha256:…). The spec of a node says under ``planned`` what the planner saw, ``{"code", "image"}``: the node's code id, and
-the reference in the cluster's settings. Launcher and stage compare both: no run is made of two codes, or images, in silence.
+(name@sha256:…). The spec of a node says what the planner saw: ``code``, the node's code id, and ``image_reference``, that of
+the cluster's settings. Launcher and stage compare both: no run is made of two codes, or images, in silence.
 
     python -m components.image              the health check of an image: says what it is, exits 1 with what is wrong
 """
@@ -50,17 +50,16 @@ def identity(root: Path = ROOT) -> Identity:
 def refuse_other(spec: Mapping[str, Any], code: str, who: str = "this stage") -> None:
     """Raise InputError when `code`, the node's code id here, or the image is another than the planner saw. What either of them
     does not know is not compared."""
-    planned, here = spec.get("planned") or {}, identity()
-    node, image = spec["node"], str(planned.get("image", ""))
-    if planned.get("code", code) != code:
+    planned, image, here = spec.get("code") or code, str(spec.get("image_reference", "")), identity()
+    if planned != code:
         raise InputError(
-            f"{node}: the plan was made with code {planned['code']} (image: {image or 'none'}), {who} runs code {code} "
+            f"{spec['node']}: the plan was made with code {planned} (image: {image or 'none'}), {who} runs code {code} "
             f"(image: {here}). Start it from the image that was planned, or plan again with the code of this one (wfm run)"
         )
     if image and here.image and image != here.image:
         raise InputError(
-            f"{node}: the plan names the image {image}, {who} runs in {here.image}; their code is the same ({code}), what they "
-            "have installed may not be. Start it from the image that was planned, or plan again with this one in the settings"
+            f"{spec['node']}: the plan names the image {image}, {who} runs in {here.image}; their code is the same ({code}), "
+            "what they have installed may not be. Start it from the image that was planned, or plan again with this one"
         )
 
 

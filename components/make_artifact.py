@@ -53,7 +53,7 @@ class Task(Generic[ConfigT]):
 def make(task: Task[ConfigT], lease: "Lease") -> None:
     """Run the component and commit its artifact; what was half made goes when it fails. Raises what the component raises."""
     attempt = task.store.attempt(task.key)
-    context = _context(task, attempt.path, fence=lease.number)
+    context = _context(task, attempt.path, lease=lease)
     started, usage = time.time(), Usage()
     try:
         crash_point("before_run")
@@ -103,7 +103,7 @@ def make_range(task: Task[ConfigT], part_range: PartRange) -> dict[str, Any]:
 
 
 def _context(
-    task: Task[ConfigT], out: Path, part_range: PartRange | None = None, *, fence: int = 0
+    task: Task[ConfigT], out: Path, part_range: PartRange | None = None, *, lease: "Lease | None" = None
 ) -> Context[ConfigT]:
     scheduler = os.environ.get(SCHEDULER, "")
     return Context(
@@ -118,7 +118,7 @@ def _context(
         inputs={name: _guarded(task.store.artifact(of), task.spec) for name, of in task.inputs.items()},
         out=out,
         scratch=task.store.scratch(task.key),
-        fence=fence,
+        lease=lease,
         scheduler=scheduler,
         remote_usage=task.remote_usage if scheduler else no_usage(),  # parts made here are counted with this process
         external_inputs=task.external,

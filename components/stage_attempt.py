@@ -13,6 +13,7 @@ stage as SIGTERM does: so `wfm cancel` works with no engine alive. A try that ca
 asked for `PATIENCE_SECONDS`, then the stage ends as try_again.
 
 Of a stage of several processes rank 0 opens and closes the attempt; each other `joins` it with a log and a usage of its own.
+Where rank 0 is gone before it told the others, one of them `stands_in`: it takes up rank 0's attempt, or opens one.
 """
 
 import os
@@ -21,6 +22,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from components.board import FOLDER
 from components.stage_log import StageLog, open_store
 from components.usage import StageUsage
 from wfm import stopping
@@ -72,25 +74,53 @@ class StageAttempt:
         self._started = time.time()
         self._key = ""
         self._run: Run | None = None
+        self._earlier = 0
         self._over = threading.Event()
         self._beating = threading.Lock()
 
     def open(self) -> None:
         """Note that this try begins. Raises TryAgain when the store does not take it, InputError when there is no such run."""
-        record = {
-            **this_process(), "pod": os.environ.get(POD, ""), "engine": os.environ.get(ENGINE, ""), "ranks": self._size,
-            "token": os.environ.get(TOKEN) or new_id(), "started": self._started, **self.notes,
-        }  # fmt: skip
 
         def note() -> int:
-            run = open_store(self._spec["store"]).runs.open(self._spec["run_id"])
-            if run.id != self._spec["run_id"]:  # one whose id begins so
-                raise InputError(f"there is no run {self._spec['run_id']} in {self._spec['store']}")
-            self._run = run
-            return self._run.append_attempt(self._spec["node"], record)
+            return self._checked_run().append_attempt(self._spec["node"], record)
 
+        record = self._record()
         self._noted(patiently(note, "the beginning of this try cannot be noted"))
         crash_point("after_attempt_open")
+
+    def _record(self) -> dict[str, Any]:
+        return {
+            **this_process(), "pod": os.environ.get(POD, ""), "engine": os.environ.get(ENGINE, ""), "ranks": self._size,
+            "token": _token(self._size), "started": self._started, **self.notes,
+        }  # fmt: skip
+
+    def look_around(self) -> None:
+        """As another rank, before it looks for rank 0: see which attempts are of earlier starts, so that `stands_in` takes none
+        of them for this one's. A store that does not answer now is none of this rank's business yet."""
+        try:
+            newest = max(self._its_run().attempts(self._spec["node"]), default=0)
+            ended = newest and self._its_run().read_outcome(self._spec["node"], newest) is not None
+        except (WfmError, OSError) as error:
+            _log.debug("the attempts before this one cannot be seen: %s", error)
+            return
+        self._earlier = newest if ended else max(newest - 1, 0)
+
+    def stands_in(self) -> str:
+        """As another rank: belong to the attempt that rank 0 opened in this start, or open it in its stead, once for all ranks;
+        returns in words when rank 0 was last heard. Raises TryAgain when the store does not take it."""
+        node, record = self._spec["node"], {**self._record(), "opened_by": f"rank {self._rank}"}
+
+        def note() -> str:
+            run = self._checked_run()
+            number = run.append_attempt(node, record, unless_after=self._earlier)
+            there, usage = run.read_attempt(node, number) or {}, run.read_usage(node, number) or {}
+            self.joins(number)
+            if "opened_by" in there:
+                return "rank 0 opened no attempt"
+            heard = usage.get("at") or there.get("started_at")
+            return f"rank 0 opened this attempt on host {there.get('host')} and was last heard at {heard}"
+
+        return patiently(note, "the end of rank 0 cannot be noted", whatever_is_asked=True)
 
     def joins(self, number: int) -> None:
         """Belong to the attempt that rank 0 has opened. A second call does nothing."""
@@ -150,6 +180,14 @@ class StageAttempt:
             self._beat()
         self._log.end()
 
+    def _checked_run(self) -> "Run":
+        """Raises InputError when there is no such run."""
+        run = open_store(self._spec["store"]).runs.open(self._spec["run_id"])
+        if run.id != self._spec["run_id"]:  # one whose id begins so
+            raise InputError(f"there is no run {self._spec['run_id']} in {self._spec['store']}")
+        self._run = run
+        return run
+
     def _its_run(self) -> "Run":
         if self._run is None:
             self._run = open_store(self._spec["store"]).runs.of(self._spec["run_id"])
@@ -176,6 +214,15 @@ class StageAttempt:
         if by:
             _log.info("%s: %s asked this run to stop", self._spec["node"], by)
             stopping.ask()
+
+
+def _token(size: int) -> str:
+    """By which to find the attempt: as given, else one that the ranks of a job have in common, for they meet in one place."""
+    given = os.environ.get(TOKEN, "")
+    if size > 1 and not given:
+        meeting = [os.environ.get(name, "") for name in (FOLDER, "MASTER_ADDR", "MASTER_PORT")]
+        return f"ranks at {':'.join(filter(None, meeting))}"
+    return given or new_id()
 
 
 def patiently(ask: Callable[[], Answer], what: str, *, whatever_is_asked: bool = False) -> Answer:

@@ -23,6 +23,7 @@ import time
 from typing import TYPE_CHECKING
 
 from components.context import store_options
+from wfm import stopping
 from wfm.artifacts.attempt_log import LogPieces
 from wfm.crash_points import VARIABLE
 
@@ -37,6 +38,7 @@ DRAIN_SECONDS = 0.3
 """A pipe that others still hold (workers of the stage) counts as dry when nothing came for this long after its end [s]."""
 LAST_SECONDS = 15.0
 """How long the last lines may take into a store that does not answer [s]."""
+_SHORTEST_SECONDS = 0.2
 _PR_SET_NAME = 15
 _PIPE_BYTES = 2**20
 _NEWLINES = re.compile(rb"[\r\n]+")
@@ -81,7 +83,7 @@ class StageLog:
         sys.stdout.flush()
         sys.stderr.flush()
         self._say({})
-        self._control.settimeout(LAST_SECONDS)
+        self._control.settimeout(max(min(LAST_SECONDS, stopping.left() / 3), _SHORTEST_SECONDS))
         with contextlib.suppress(OSError):
             self._control.recv(1)
 
@@ -93,7 +95,7 @@ class StageLog:
         for descriptor in (1, 2):
             os.dup2(null, descriptor)
         self._control.close()
-        until = time.monotonic() + LAST_SECONDS + 5.0
+        until = time.monotonic() + min(LAST_SECONDS + 5.0, stopping.left() / 2)
         with contextlib.suppress(ChildProcessError):
             while os.waitpid(self._child, os.WNOHANG) == (0, 0) and time.monotonic() < until:
                 time.sleep(0.01)

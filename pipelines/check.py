@@ -3,19 +3,23 @@
 ``wfm run --dry-run`` and every emitter call `check_graph`; a broken rule is a `ConfigError` that names the node.
 """
 
+import math
 import tomllib
 from collections.abc import Callable, Iterator, Sequence
 
 from components.derivation import ROOT
+from components.part_range import IN_PARTS
 from pipelines.dags.graph import Graph
 from pipelines.nodes import Node
-from pipelines.stages import STAGES
+from pipelines.stages import STAGES, Kind, Resources
+from wfm.cluster.settings import ClusterSettings
 from wfm.errors import ConfigError
 
 Rule = Callable[[Graph, set[str]], Iterator[str]]
 
-QUOTA = {"cpu": 512.0, "gpu": 1024, "memory_gib": 2048.0}
-"""The most one node may ask for, replicas included for devices; platform teams lower it in ``manifests/base``."""
+QUOTA = {"cpu": 128 * 128.0, "gpu": 128 * 8.0, "memory_gib": 128 * 2048.0}
+"""The most one node may ask for, with all its replicas, where the settings of the cluster (``quota`` in the file that
+``WFM_CLUSTER`` names) do not say: 128 machines of 8 devices. More is a slip of the keyboard."""
 
 
 def check_graph(graph: Graph, given: set[str] | None = None) -> None:
@@ -88,25 +92,45 @@ def components_exist(graph: Graph, given: set[str]) -> Iterator[str]:
             yield f"stage {name!r} has no components/{STAGES[name].component}.py"
 
 
-def check_resources(nodes: Sequence[Node]) -> None:
-    """Raise `ConfigError` for every node that asks for more than the quota, or for ranks that its stage cannot use."""
+def check_resources(nodes: Sequence[Node], settings: ClusterSettings | None = None) -> None:
+    """Raise `ConfigError` for every node that asks for more than the quota, for ranks, replicas or part ranges that
+    its stage cannot use. ``settings``: those of the cluster, where there is one."""
+    quota = {**QUOTA, **(settings.quota.limits() if settings is not None else {})}
     problems = []
     for node in nodes:
-        if node.resources.ranks > 1 and STAGES[node.stage].kind != "torchjob":
+        needs, kind = node.resources, STAGES[node.stage].kind
+        if needs.ranks > 1 and kind != "torchjob":
             trainings = sorted(name for name, row in STAGES.items() if row.kind == "torchjob")
             problems.append(
-                f"{node.name}.ranks = {node.resources.ranks}: {node.stage} is one process; ranks share a training "
+                f"{node.name}.ranks = {needs.ranks}: {node.stage} is one process; ranks share a training "
                 f"({', '.join(trainings)}). Leave it out, or set 1"
             )
-        asked = {"cpu": node.resources.cpu, "memory_gib": node.resources.memory_gib}
-        asked["gpu"] = node.resources.gpu * node.resources.replicas
+        if needs.replicas > 1 and kind == "container":
+            problems.append(
+                f"{node.name}.resources.replicas = {needs.replicas}: {node.stage} is one process. Leave it out, or set 1"
+            )
+        if needs.parts and node.component not in IN_PARTS:
+            problems.append(
+                f"{node.name}.resources.parts = {needs.parts}: {node.stage} does not work in parts. Leave it out, or set 0; "
+                f"those that do: {', '.join(IN_PARTS)}"
+            )
         problems += [
-            f"node {node.name!r} asks for {amount:g} {resource}, the quota is {QUOTA[resource]:g}"
-            for resource, amount in asked.items()
-            if amount > QUOTA[resource]
+            f"node {node.name!r} asks for {amount:g} {name}{_spelt_out(needs, kind, name)}, the quota is {quota[name]:g}"
+            for name, amount in needs.total(kind).items()
+            if amount > quota.get(name, math.inf)
         ]
     if problems:
         raise ConfigError("; ".join(problems))
+
+
+def _spelt_out(needs: Resources, kind: Kind, name: str) -> str:
+    """What an amount is made of, where it is not that of one pod."""
+    one, beside = needs.pod()[name], needs.beside(kind)
+    words = [
+        f"{one:g} a {'worker' if beside else 'replica'}" + (f" times {needs.replicas}" if needs.replicas > 1 else "")
+    ]
+    words += [f"its {who} {of.pod()[name]:g}" for who, of in beside.items()]
+    return f" ({', '.join(words)})" if needs.replicas > 1 or beside else ""
 
 
 RULES: tuple[Rule, ...] = (

@@ -22,10 +22,11 @@ from pipelines.dags.from_dataset import SIMULATION_NODE, begin
 from pipelines.dags.graph import Builder, Graph, GraphNode, Settings
 from pipelines.dags.world_model import OPTIONAL as MODEL_OPTIONAL
 from pipelines.dags.world_model import is_plug_in, models_of_dataset, world_model
+from pipelines.needs import CLUSTER, NEEDS, ClusterNeeds, NodeNeeds, apart, follow_devices, give_devices
 from pipelines.nodes import Node, Plan, code_of, config_class
-from pipelines.stages import Resources
 from pipelines.stages import stage as stage_row
 from wfm.artifacts.address import check_name
+from wfm.cluster.settings import ClusterSettings
 from wfm.config import Config, assign, knows, parse_assignment, unknown
 from wfm.errors import ConfigError
 
@@ -41,14 +42,7 @@ AFTER_DATASET: dict[str, Callable[[Settings, bool, str], Graph]] = {
 DEFAULT_DATASET = "curated"
 OPTIONAL = (*CURATION_OPTIONAL, *MODEL_OPTIONAL)
 """Stages that are there only if a setting is made for them."""
-_NEEDS = "resources"
 _RANKS = "ranks"
-
-
-class NodeNeeds(Config):
-    """What a recipe or ``--set`` says of a node beside its config."""
-
-    resources: Resources = Resources()
 
 
 def resolve(
@@ -67,9 +61,10 @@ def resolve(
     the new dataset is published under. Raises `ConfigError` for an unknown pipeline, profile, node or field, `InputError` for
     a name that is none.
     """
+    asked = list(overrides)
     if pipeline not in PIPELINES:
         raise ConfigError(f"unknown pipeline {pipeline!r}. Choices: {', '.join(PIPELINES)}")
-    settings, resources = _apart(_known(recipe(profile), profile))
+    settings, resources, cluster, overrides = apart(_known(recipe(profile), profile), overrides)
     settings = _with_optional(settings, overrides)
     given: dict[str, str] = {}
     notes: list[str] = []
@@ -85,11 +80,13 @@ def resolve(
     given = {name: key for name, key in given.items() if any(name in node.inputs.values() for node in graph.nodes)}
     nodes = [_node(node, dict(redo or {}), resources.get(node.name, {})) for node in graph.nodes]
     _follow(nodes, graph, ())
+    give_devices(nodes, cluster)
     _override(nodes, overrides)
+    follow_devices(nodes, settings, overrides)
     _follow(nodes, graph, overrides)
     check_graph(graph, given=set(given))
-    check_resources(nodes)
-    requested = {"overrides": list(overrides), "videos": videos, "dataset": dataset, "redo": dict(redo or {})}
+    check_resources(nodes, ClusterSettings.here())
+    requested = {"overrides": asked, "videos": videos, "dataset": dataset, "redo": dict(redo or {})}
     plan = Plan(pipeline, profile, nodes, requested, given, page=graph.page, notes=notes)
     refresh(plan, store)
     check_settings(plan)
@@ -125,21 +122,16 @@ def _known(settings: dict[str, dict[str, Any]], profile: str) -> dict[str, dict[
     """The settings, if each is of a node that some pipeline has: a misspelt one would be ignored."""
     everything = {**settings, **{name: {} for name in OPTIONAL}}
     names = {node.name for build in PIPELINES.values() for node in build(everything, "", DEFAULT_DATASET).nodes}
+    names.add(CLUSTER)
     wrong = [unknown(name, names).replace("field", "node", 1) for name in settings if name not in names]
     if wrong:
         raise ConfigError(f"recipe {profile!r}: " + "; ".join(wrong))
     return settings
 
 
-def _apart(settings: dict[str, dict[str, Any]]) -> tuple[dict[str, dict[str, Any]], dict[str, dict[str, Any]]]:
-    """What a recipe says of each node's config, and of what it needs to run."""
-    configs = {name: {key: value for key, value in of.items() if key != _NEEDS} for name, of in settings.items()}
-    return configs, {name: of[_NEEDS] for name, of in settings.items() if _NEEDS in of}
-
-
 def _node(node: GraphNode, redo: dict[str, str], resources: dict[str, Any]) -> Node:
     config = config_class(node.stage).parse(node.settings)
-    needs = {_NEEDS: {**stage_row(node.stage).resources.resolved(), **resources}}
+    needs = {NEEDS: {**stage_row(node.stage).resources.resolved(), **resources}}
     return Node(
         name=node.name,
         stage=node.stage,
@@ -167,13 +159,13 @@ def _override(nodes: list[Node], overrides: Sequence[str]) -> None:
         if not matching or len(path) < 2:
             raise ConfigError(
                 f"override {text!r} names no stage of this pipeline; write stage.field=value. "
-                f"Choices: {', '.join(node.name for node in nodes)}"
+                f"Choices: {', '.join(node.name for node in nodes)}, and {CLUSTER} ({', '.join(ClusterNeeds.model_fields)})"
             )
         if path[1:] == [_RANKS]:
-            path = [path[0], _NEEDS, _RANKS]
-        if path[1] == _NEEDS:
+            path = [path[0], NEEDS, _RANKS]
+        if path[1] == NEEDS:
             for node in matching:
-                needs = {_NEEDS: node.resources.resolved()}
+                needs = {NEEDS: node.resources.resolved()}
                 with _said_of(node):
                     assign(needs, path[1:], value, NodeNeeds)
                     node.resources = NodeNeeds.parse(needs).resources

@@ -7,29 +7,12 @@ an unmeant change shows as a stale lock (`lock.py`). What a stage needs to run i
 (``resources`` in a recipe, ``--set NODE.resources.gpu=8``); here stand defaults for a laptop.
 """
 
-from typing import Literal
-
-from wfm.config import AboveZero, Config, Count, Natural
+from wfm.cluster.resources import Kind, Resources
+from wfm.cluster.settings import Image
+from wfm.config import AboveZero, Config, Natural
 from wfm.errors import ConfigError
 
-Kind = Literal["container", "daskjob", "torchjob"]
-Image = Literal["curation", "training", "control"]
-
-
-class Resources(Config):
-    """What a node needs to run. No key knows of it."""
-
-    cpu: AboveZero = 1.0
-    "Cores of a replica; on a larger machine the engine lets it use more (`engines/run_node.py`)."
-    gpu: Natural = 0
-    "Devices of a replica; none are needed on a laptop."
-    memory_gib: AboveZero = 2.0
-    "Memory of a replica [GiB]."
-    replicas: Count = 1
-    "Workers or ranks, on a cluster."
-    ranks: Count = 1
-    """Processes of this machine that one training is split over (``--set NODE.ranks=2``), each with the above; of a torchjob
-    only. The model is the same for any number, up to rounding."""
+__all__ = ["STAGES", "TABLE", "Image", "Kind", "Resources", "StageRow", "stage"]
 
 
 class StageRow(Config):
@@ -100,7 +83,7 @@ TABLE: tuple[StageRow, ...] = (
     _row("caption_clips", {"clips": "clips"}, "captions", "curation", kind="daskjob", cpu=1),
     _row("embed_clips", {"clips": "clips", "scores": "scores?"}, "embeddings", "curation", kind="daskjob", cpu=2),
     _row("dedup_clips", {"clips": "clips", "embeddings": "embeddings", "scores": "scores"}, "duplicates", "curation",
-         kind="daskjob", cpu=1, version=3),
+         cpu=1, version=3),
     _row("select_clips", {"clips": "clips", "scores": "scores", "duplicates": "duplicates", "embeddings": "embeddings?"},
          "selection", "curation"),
     _row("cluster_clips", {"selection": "selection", "captions": "captions", "embeddings": "embeddings?"}, "clusters",

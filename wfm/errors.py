@@ -2,7 +2,8 @@
 
 Lower storeys raise these; only ``components/entrypoint.py`` and the CLI turn them into outcomes and exit codes. 78 is what
 sysexits.h calls a configuration error; 64 and 65 are codes of Argo's own, and 64 was ours for wrong input before: records of
-that time say so. `may_retry` and `is_final` are the one place that decides about another try, for engines and stages alike.
+that time say so. `outcome_of` says what an error means, wherever it is caught; `may_retry` and `is_final` are the one place
+that decides about another try, for engines and stages alike.
 
 | error            | outcome       | exit code | retried? |
 |------------------|---------------|-----------|----------|
@@ -14,6 +15,7 @@ that time say so. `may_retry` and `is_final` are the one place that decides abou
 A message names the field or file, the value seen, the choices, and what to do.
 """
 
+import errno
 from collections.abc import Sequence
 from typing import ClassVar, Literal
 
@@ -22,6 +24,19 @@ Outcome = Literal["done", "cached", "wrong_input", "try_again", "cancelled", "bu
 
 BUG_RETRIES = 1
 """A bug is tried once more: it may have been the machine."""
+
+
+_PASSING = (
+    errno.ENOSPC,
+    errno.EDQUOT,
+    errno.EIO,
+    errno.EMFILE,
+    errno.ENFILE,
+    errno.EAGAIN,
+    errno.ENOMEM,
+    errno.ETIMEDOUT,
+)
+"""Errors of the system that may be gone at the next try: a disk that was full, a device that hiccuped."""
 
 
 class WfmError(Exception):
@@ -81,6 +96,14 @@ EXIT_OUTCOMES = {
     **{kind.exit_code: kind.outcome for kind in (InputError, TryAgain, Cancelled)},
 }
 """What a stage says by its exit code, where it wrote no outcome; any other code is a bug."""
+
+
+def outcome_of(error: BaseException) -> Outcome:
+    """What an error means for whoever decides about another try."""
+    if isinstance(error, WfmError):
+        return error.outcome
+    passing = isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno in _PASSING)
+    return TryAgain.outcome if passing else WfmError.outcome
 
 
 def exit_code_of(outcome: str) -> int:

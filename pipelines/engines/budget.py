@@ -94,14 +94,18 @@ def devices() -> int:
 
 
 def check_devices(nodes: Iterable[Node]) -> None:
-    """Raise `InputError` for nodes that need devices which this machine does not have. Processors and memory beyond it only
-    mean that a stage runs alone (`Budget`); a device cannot be shared out like that."""
+    """Raise `InputError` for nodes that need devices, each of their ranks its own, which this machine does not have. Processors
+    and memory beyond it only mean that a stage runs alone (`Budget`); a device cannot be shared out like that."""
     here = devices()
     for node in nodes:
-        if node.resources.gpu > here:
+        gpu, ranks = node.resources.gpu, node.resources.ranks
+        if gpu * ranks > here:
+            of_ranks = f" for each of {ranks} ranks, {gpu * ranks} together," if ranks > 1 else ","
+            fewer = " or fewer ranks" if ranks > 1 else ""
             raise InputError(
-                f"{node.name}.resources.gpu is {node.resources.gpu}, and this machine has {here or 'no'} CUDA "
-                f"device{'s' * (here != 1)}: give {here} with --set {node.name}.resources.gpu={here}, or run it where they are"
+                f"{node.name}.resources.gpu is {gpu}{of_ranks} and this machine has {here or 'no'} CUDA "
+                f"device{'s' * (here != 1)}: give {here // ranks} with --set {node.name}.resources.gpu={here // ranks}{fewer}, "
+                "or run it where they are"
             )
 
 

@@ -7,10 +7,11 @@ that lies in the run (``runs/<id>/specs/<node>.json``), with what it needs, how 
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from pipelines.nodes import Plan, code_of
+from pipelines.nodes import Node, Plan, code_of
 from pipelines.stages import Image, Kind, Resources, StageRow
+from wfm.cluster.settings import ClusterSettings
 
 if TYPE_CHECKING:
     from wfm.artifacts import Store
@@ -60,16 +61,31 @@ def compile_plan(plan: Plan, run: "Run", store: "Store", rows: Mapping[str, Stag
     return tuple(_step(plan, name, run, store, rows) for name in [node.name for node in plan.missing])
 
 
+def _needs(node: Node, row: StageRow) -> dict[str, Any]:
+    """What a launcher reads in a node's spec beside what the stage does (`wfm.cluster.request`), and which code and image
+    the planner saw (`components.image`)."""
+    cluster = ClusterSettings.here()
+    return {
+        "job_kind": row.kind,
+        "image": row.image,
+        "resources": node.resources.resolved(),
+        "timeout_seconds": row.timeout_seconds,
+        "retries": row.retries,
+        "parts": node.resources.parts,
+        "code": code_of(node),
+        "image_reference": getattr(cluster.images, row.image) if cluster else "",
+    }
+
+
 def _step(plan: Plan, name: str, run: "Run", store: "Store", rows: Mapping[str, StageRow]) -> Step:
     node = plan.node(name)
     row = rows[node.stage]
-    ours = "." not in node.component  # a stage of another package has no code id
-    spec = json.dumps(plan.spec(node, store, run.id) | ({"planned": {"code": code_of(node)}} if ours else {}), indent=1)
+    spec = json.dumps({**plan.spec(node, store, run.id), **_needs(node, row)}, indent=1)
     unsure = plan.unsure(rows)
     return Step(
         node=name,
         stage=node.stage,
-        module=f"components.{node.component}" if ours else node.component,
+        module=node.component if "." in node.component else f"components.{node.component}",
         spec=run.write(f"specs/{name}.json", spec, private=True),
         inputs=dict(node.inputs),
         keys={of: key for of, key in plan.input_keys(node).items() if node.inputs[of] not in unsure},

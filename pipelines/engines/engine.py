@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +31,7 @@ from wfm.log import get_logger
 if TYPE_CHECKING:
     from pipelines.engines.compile import Step
     from pipelines.engines.run_node import EngineOptions, NodeRunner
+    from pipelines.runs.seen import Try
     from wfm.artifacts import Store
     from wfm.artifacts.runs import Run
 
@@ -52,6 +54,8 @@ class Job:
     "One try at a node as a process of this machine, to its end; raises `NodeFailed` when its artifact is not there then."
     again: Callable[[str], bool]
     "Whether a node whose try has failed gets another."
+    tries: "Callable[[str | None], list[Try]]"
+    "The tries at a node until now, or at all (None), as the store has them: outcome, reason, cost."
 
 
 @dataclass(frozen=True)
@@ -124,6 +128,7 @@ def run_plan(
             from pipelines.engines.dask_cluster import Clusters
             from pipelines.engines.run_node import EngineOptions, NodeRunner
             from pipelines.plan import refresh
+            from pipelines.runs.seen import read_tries
 
             shown = stack.enter_context(display(state))
             clusters = Clusters(cpu_budget, memory_budget_gib)
@@ -134,7 +139,7 @@ def run_plan(
                 budget=Budget(cpu_budget, memory_budget_gib), options=engine_options or EngineOptions(), states=states,
                 display=shown, clusters=clusters, stop=stop, engine=chosen,
             )  # fmt: skip
-            job = Job(plan.pipeline, run.id, steps, runner.attempt, runner.again)
+            job = Job(plan.pipeline, run.id, steps, runner.attempt, runner.again, partial(read_tries, run))
             _drive(importlib.import_module(ENGINES[chosen]).drive, job, plan, runner, states, stop)
         _conclude(state, stop)
     return RunSummary(run.id, state, chosen)

@@ -1,8 +1,8 @@
 """The embedded engine: Prefect runs a job's steps on this machine, no cluster and no server to set up.
 
 Prefect decides what may start (a step after those it needs, a failed one stops its own branch only), tries again, and keeps the
-history that its UI shows. What a try is, and whether another may help, the job says (`engine.py`); the truth about the run is
-``runs/<id>/`` in the store.
+history that its UI shows, with the tries at each node and their cost (`prefect_tries.py`). What a try is, and whether another
+may help, the job says (`engine.py`); the truth about the run is ``runs/<id>/`` in the store.
 """
 
 from typing import Any
@@ -10,6 +10,7 @@ from typing import Any
 from pipelines.engines.engine import Job
 from pipelines.engines.prefect_package import import_prefect
 from pipelines.engines.prefect_server import server_for_run
+from pipelines.engines.prefect_tries import show_tries
 from pipelines.engines.run_node import NodeFailed
 
 
@@ -23,7 +24,10 @@ def drive(job: Job) -> None:
     from prefect.task_runners import ThreadPoolTaskRunner
 
     def attempt(node: str) -> None:
-        job.attempt(node)
+        try:
+            job.attempt(node)
+        finally:
+            show_tries(lambda: job.tries(node), job.pipeline, node)
 
     def retry(_task: Any, _run: Any, state: Any) -> bool:
         return isinstance(state.data, NodeFailed) and job.again(state.data.node)
@@ -53,6 +57,7 @@ def drive(job: Job) -> None:
             futures[step.node] = made.submit(node=step.node, wait_for=before, return_state=False)
         for future in futures.values():
             future.wait()
+        show_tries(lambda: job.tries(None), job.pipeline)
         return [future.state for future in futures.values()]
 
     pipeline(return_state=True)

@@ -32,6 +32,7 @@ from wfm.artifacts.attempt_log import LogPieces
 from wfm.errors import EXIT_OUTCOMES, WfmError, may_retry
 from wfm.log import get_logger
 from wfm.process import python, safe_environment
+from wfm.stopping import GRACE
 
 if TYPE_CHECKING:
     from pipelines.engines.dask_cluster import Clusters
@@ -270,7 +271,12 @@ class NodeRunner:
         threads = max(int(min(step.cpu, self._budget.cpu)), int(self._budget.cpu) // 2) // step.resources.ranks
         given = {name: self._asked_threads.get(name, str(max(threads, 1))) for name in _THREAD_VARIABLES}
         kept = {**_KEEP_MEMORY, **kept}
-        own = {TOKEN: token, ENGINE: self._engine, "PYTHONUNBUFFERED": "1"}
+        own = {
+            TOKEN: token,
+            ENGINE: self._engine,
+            GRACE: f"{self._options.grace_seconds:g}",
+            "PYTHONUNBUFFERED": "1",
+        }
         return safe_environment({**kept, **given, **self._options.environment, **own})
 
     def _judge(self, node: Node, attempt: int, step: Step, ended: Ended) -> tuple[str, str]:

@@ -83,9 +83,9 @@ def see(run: "Run", *, patient: bool = False) -> RunState | None:
     return state
 
 
-def read_tries(run: "Run", *, patient: bool = False) -> list[Try]:
-    """Every try at every node of a run, by node and number."""
-    tries = [_try(one) for one in run.read_outcomes()]
+def read_tries(run: "Run", node: str | None = None, *, patient: bool = False) -> list[Try]:
+    """Every try at a node of a run, or at all of them, by node and number."""
+    tries = [_try(one) for one in run.read_outcomes(node)]
     return _watched(run, tries) if patient and any(one.state == "silent" for one in tries) else tries
 
 

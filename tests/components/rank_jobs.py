@@ -49,13 +49,15 @@ class Job:
     "Of torchrun."
     missing: bool = False
     "An operator's rank 1 never starts."
+    size: int = 2
+    "How many ranks an operator starts."
     run: Run = field(init=False)
     ended: Ended | None = None
     "How it ended, by the guard."
     code: int = -1
     "Exit code of the launcher; with an operator, which is none, of rank 0."
-    second: "subprocess.Popen[bytes] | None" = None
-    "An operator's rank 1."
+    others: "list[subprocess.Popen[bytes]]" = field(default_factory=list)
+    "An operator's other ranks."
     lines: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -104,13 +106,14 @@ class Job:
             environment |= {
                 "MASTER_ADDR": "127.0.0.1",
                 "MASTER_PORT": str(_free_port()),
-                "WORLD_SIZE": "2",
-                "RANK": "1",
+                "WORLD_SIZE": str(self.size),
+                "RANK": "0",
             }
-            if not self.missing:
-                null = subprocess.DEVNULL
-                self.second = subprocess.Popen(command, env=environment, stdout=null, stderr=null, cwd=ROOT)
-            environment |= {"RANK": "0"}
+            null = subprocess.DEVNULL
+            self.others = [
+                subprocess.Popen(command, env={**environment, "RANK": str(n)}, stdout=null, stderr=null, cwd=ROOT)
+                for n in range(1 + self.missing, self.size)
+            ]
         process = subprocess.Popen(
             command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=ROOT
         )

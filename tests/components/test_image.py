@@ -21,7 +21,7 @@ from wfm.errors import InputError
 A, B = "registry.example/wfm-training@sha256:" + "a" * 64, "registry.example/wfm-training@sha256:" + "b" * 64
 
 
-def stage(folder: Path, planned: Any, **environment: str) -> tuple[int, dict[str, Any]]:
+def stage(folder: Path, planned: dict[str, str], **environment: str) -> tuple[int, dict[str, Any]]:
     """A real stage over an empty folder; its exit code and outcome."""
     (folder / "films").mkdir(parents=True)
     store = Store.open(folder / "store")
@@ -29,7 +29,7 @@ def stage(folder: Path, planned: Any, **environment: str) -> tuple[int, dict[str
     spec = {
         "schema_version": 1, "store": store.url, "run_id": run.id, "node": "ingest", "stage": "ingest_videos",
         "component": "ingest_videos", "kind": "videos", "config": {"videos": str(folder / "films")}, "redo": "",
-        "promote": "", "reads_truth": False, "planned": planned,
+        "promote": "", "reads_truth": False, **planned,
     }  # fmt: skip
     url = run.write("specs/ingest.json", json.dumps(spec))
     done = subprocess.run(
@@ -42,20 +42,20 @@ def stage(folder: Path, planned: Any, **environment: str) -> tuple[int, dict[str
 
 
 def test_a_stage_of_other_code_than_the_plan_ends_as_wrong_input_before_it_works(tmp_path: Path) -> None:
-    code, outcome = stage(tmp_path, {"code": "v1+other", "image": A}, **{IMAGE: B})
+    code, outcome = stage(tmp_path, {"code": "v1+other", "image_reference": A}, **{IMAGE: B})
     assert (code, outcome["outcome"], outcome["key"]) == (78, "wrong_input", "")
     for said in ("ingest", "code v1+other", A, B, code_id("ingest_videos"), "or plan again"):
         assert said in outcome["reason"]
 
 
 def test_a_stage_of_the_planned_code_works(tmp_path: Path) -> None:
-    code, outcome = stage(tmp_path, {"code": code_id("ingest_videos"), "image": A}, **{IMAGE: A})
+    code, outcome = stage(tmp_path, {"code": code_id("ingest_videos"), "image_reference": A}, **{IMAGE: A})
     assert code == 78
     assert "nothing else in it" in outcome["reason"], "it came as far as the empty folder"
 
 
 def test_the_image_is_told_from_the_code_and_what_nobody_knows_is_not_compared(monkeypatch: pytest.MonkeyPatch) -> None:
-    spec: dict[str, Any] = {"node": "train", "planned": {"code": "v4", "image": A}}
+    spec: dict[str, Any] = {"node": "train", "code": "v4", "image_reference": A}
     monkeypatch.setenv(IMAGE, B)
     with pytest.raises(
         InputError, match=r"train: the plan names the image .*a{64}, the launcher runs in .*b{64}.*same \(v4\)"
@@ -66,17 +66,22 @@ def test_the_image_is_told_from_the_code_and_what_nobody_knows_is_not_compared(m
     monkeypatch.delenv(IMAGE)
     refuse_other(spec, "v4")
     refuse_other({"node": "train"}, "v4")
-    refuse_other({"node": "train", "planned": {"code": "v4"}}, "v4")
+    refuse_other({"node": "train", "code": "v4"}, "v4")
     with pytest.raises(InputError, match=r"code v4 \(image: none\), this stage runs code v5 \(image: no image\)"):
-        refuse_other({"node": "train", "planned": {"code": "v4"}}, "v5")
+        refuse_other({"node": "train", "code": "v4"}, "v5")
 
 
-def test_every_spec_that_a_planner_writes_says_its_code(tmp_path: Path) -> None:
+def test_every_spec_that_a_planner_writes_says_its_code_and_the_image_it_knows_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "cluster.json").write_text(json.dumps({"images": {"training": A}}))
+    monkeypatch.setenv("WFM_CLUSTER", str(tmp_path / "cluster.json"))
     store = Store.open(tmp_path / "store", {"fsync": False})
     plan = resolve("world_model", profile="smoke", store=store)
     for step in compile_plan(plan, store.runs.create({"pipeline": "p"}), store, STAGES):
         spec = json.loads(Path(step.spec.removeprefix("file://")).read_text())
-        assert spec["planned"]["code"] == code_of(plan.node(step.node))
+        assert spec["code"] == code_of(plan.node(step.node))
+        assert spec["image_reference"] == (A if step.image == "training" else "")
 
 
 def test_an_image_says_what_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from components.derivation import ROOT
+from components.stage_attempt import TOKEN
 from tests.components.rank_jobs import FOR_EVER, STALL_SECONDS, Job, copy_of
 from tests.components.test_train_tokenizer import dataset
 from wfm.artifacts import Store
@@ -35,8 +36,11 @@ def job(base: tuple[Path, str], tmp_path: Path) -> Start:
     """``job("torchrun", steps=20)``: a training, on the way."""
     store = copy_of(base[0], tmp_path / "store")
 
-    def start(launcher: str, held_by: str = "", **more: Any) -> Job:
+    def start(launcher: str, held_by: str = "", ended_before: str = "", **more: Any) -> Job:
         training = Job(store, base[1], launcher, **more)
+        if ended_before:  # an earlier start of the same job, which has the same token
+            number = training.run.append_attempt("train", {"token": ended_before})
+            training.run.write_outcome("train", number, {"outcome": "try_again", "reason": "evicted"})
         if held_by:
             held_elsewhere(training, held_by)
         return training.start()
@@ -77,7 +81,8 @@ def test_a_rank_that_dies_or_hangs_ends_all_as_try_again(
     job: Start, launcher: str, number: signal.Signals, rank: int
 ) -> None:
     training = job(launcher)
-    ranks = training.in_training()
+    # right after the first step, which may take longer: what the others have heard by then allows for more than `stall_seconds`
+    ranks = training.in_training(steps=1)
     assert sorted(r for r in ranks if r >= 0) == [0, 1]
     ranks[rank].send_signal(number)
     outcome = training.wait(STALL_SECONDS + SOON)
@@ -94,16 +99,7 @@ def test_a_rank_that_dies_or_hangs_ends_all_as_try_again(
 @pytest.mark.long
 @pytest.mark.parametrize("rank", [0, 1])
 def test_a_rank_whose_work_hangs_is_named_and_shows_where(job: Start, rank: int, tmp_path: Path) -> None:
-    script = tmp_path / "rank"  # SIGUSR1: the main thread sleeps for ever, the others go on
-    script.write_text(
-        f"#!{sys.executable}\nimport runpy, signal, sys, time\n"
-        "def hangs_here(*_):\n    time.sleep(3600)\n"
-        "signal.signal(signal.SIGUSR1, hangs_here)\n"
-        "module, sys.argv = sys.argv[2], sys.argv[2:]\n"
-        "runpy.run_module(module, run_name='__main__', alter_sys=True)\n"
-    )
-    script.chmod(0o755)
-    training = job("guard", python=str(script))
+    training = job("guard", python=at_sigusr1(tmp_path, "time.sleep(3600)"))  # the main thread, the others go on
     training.in_training()[rank].send_signal(signal.SIGUSR1)
     outcome = training.wait(STALL_SECONDS + SOON)
     assert outcome["outcome"] == "try_again", training.log
@@ -111,7 +107,7 @@ def test_a_rank_whose_work_hangs_is_named_and_shows_where(job: Start, rank: int,
     assert "did not get on for" in outcome["reason"]
     assert len(outcome["stacks"]) == 2
     (where,) = (text for name, text in outcome["stacks"].items() if name.startswith(f"rank {rank} "))
-    assert "hangs_here" in where
+    assert "happens_here" in where
 
 
 START_SECONDS, LOADING = 10.0, 20.0
@@ -131,14 +127,35 @@ def test_a_rank_that_never_comes_is_named_and_ends_all(job: Start, missing: bool
     assert not training.store.objects.names(f"leases/{training.key}"), "nothing was begun"
 
 
-def test_the_others_end_when_rank_0_dies_before_its_first_word(job: Start) -> None:
-    """Before: one that met nobody waited for the outcome for ever."""
-    crash = {"WFM_CRASH_AT": "after_attempt_open/0"}
-    training = job("operator", environment=crash, training={"stall_seconds": START_SECONDS})
+@pytest.mark.parametrize("moment", ["before", "after_attempt_open", pytest.param("told", marks=pytest.mark.long)])
+def test_another_rank_tells_the_end_of_rank_0_that_dies_before_it_told_anything(
+    job: Start, moment: str, tmp_path: Path
+) -> None:
+    """Before: nobody did, and where rank 0 had opened no attempt there was none."""
+    dies = f'#!/bin/sh\nif [ "$RANK" = 0 ]; then kill -9 $$; fi\nexec {sys.executable} "$@"\n'
+    more: dict[str, Any] = {
+        "before": {"python": script(tmp_path, dies), "environment": {TOKEN: "job-1"}, "ended_before": "job-1"},
+        "after_attempt_open": {"environment": {"WFM_CRASH_AT": "after_attempt_open/0"}},
+        "told": {"environment": {"WFM_CRASH_AT": "before_ranks_are_told/0"}},
+    }[moment]
+    training = job("operator", size=3, training={"stall_seconds": START_SECONDS}, **more)
     training.wait(LOADING + START_SECONDS + SOON)
     assert training.code == -signal.SIGKILL
-    assert training.second is not None
-    assert training.second.wait(5.0) == 75
+    assert [other.wait(5.0) for other in training.others] == [75, 75]
+    *earlier, record = training.run.read_outcomes("train")
+    assert len(earlier) == (moment == "before"), "one for this start"
+    assert record.outcome is not None
+    reason = record.outcome["reason"]
+    assert (record.outcome["outcome"], record.record["ranks"]) == ("try_again", 3)
+    assert record.outcome["written_by"] in ("rank 1", "rank 2")
+    assert record.record.get("opened_by", "rank 0") in (("rank 1", "rank 2") if moment == "before" else ("rank 0",))
+    if moment == "told":
+        assert (reason.startswith("rank 0 on host"), "is gone" in reason) == (True, True), reason
+        return
+    assert "rank 0 did not come within 10 s: nothing listens at 127.0.0.1:" in reason
+    heard = "rank 0 opened no attempt" if moment == "before" else "rank 0 opened this attempt on host "
+    assert heard in reason
+    assert moment == "before" or f"and was last heard at {(record.usage or {})['at']}" in reason
 
 
 @pytest.mark.long
@@ -156,8 +173,29 @@ def test_the_others_end_when_rank_0_and_torchs_store_die_on_another_machine(job:
     assert outcome["outcome"] == "try_again"
     assert outcome["reason"].startswith("rank 0 on host"), outcome["reason"]
     assert outcome["written_by"] == "rank 1"
-    assert training.second is not None
-    assert training.second.wait(5.0) == 75
+    assert [other.wait(5.0) for other in training.others] == [75]
+
+
+@pytest.mark.long
+def test_a_disk_that_is_full_for_another_rank_is_nobodys_bug(job: Start, tmp_path: Path) -> None:
+    training = job("guard", python=at_sigusr1(tmp_path, "raise OSError(28, 'No space left on device', '/tmp/x')"))
+    training.in_training()[1].send_signal(signal.SIGUSR1)
+    outcome = training.wait(30.0)
+    assert (training.code, outcome["outcome"]) == (75, "try_again"), training.log
+    assert outcome["reason"].startswith("rank 1 on host"), outcome["reason"]
+    assert "No space left on device" in outcome["reason"]
+
+
+def at_sigusr1(folder: Path, act: str) -> str:
+    """An interpreter whose main thread does something at SIGUSR1."""
+    return script(
+        folder,
+        f"#!{sys.executable}\nimport runpy, signal, sys, time\n"
+        f"def happens_here(*_):\n    {act}\n"
+        "signal.signal(signal.SIGUSR1, happens_here)\n"
+        "module, sys.argv = sys.argv[2], sys.argv[2:]\n"
+        "runpy.run_module(module, run_name='__main__', alter_sys=True)\n",
+    )
 
 
 def script(folder: Path, text: str) -> str:

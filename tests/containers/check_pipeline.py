@@ -64,7 +64,7 @@ def test_the_smoke_pipeline_in_containers_makes_what_prefect_made(tmp_path: Path
     for step in steps:  # what a planner that knows the cluster's images writes
         path = Path(step.spec.removeprefix("file://"))
         spec = json.loads(path.read_text())
-        spec["planned"]["image"] = image(step.image)
+        spec["image_reference"] = image(step.image)
         path.write_text(json.dumps(spec))
     made: dict[str, str] = {}
     for step in steps:

@@ -57,7 +57,7 @@ def kill_and_finish(
         assert went_on == safe, f"the store had the checkpoint of step {safe}, and it went on from step {went_on}"
         if passes and committed is not None:
             lost = order[: passes[at - 1] + 1].count("after_step") - went_on
-            assert lost < 2 * INTERVAL, f"{lost} steps were lost: an interval, and what was on its way at most"
+            assert lost <= INTERVAL, f"{lost} steps were lost: an interval is {INTERVAL}"
 
 
 def newest_in_store(job: Job, key: str) -> int:

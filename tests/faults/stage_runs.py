@@ -237,6 +237,8 @@ def _stage(
     socket.gethostname = lambda: machine
     if environment.get("WFM_TEST_CHATTER"):
         crash_points.crash_point.__code__ = _chattered.__code__
+    if environment.get("WFM_TEST_SLOW"):
+        crash_points.crash_point.__code__ = _slowed.__code__
     if record is not None:
         os.environ["WFM_TEST_RECORD"] = str(record)
         crash_points.crash_point.__code__ = _passed.__code__
@@ -257,6 +259,20 @@ def _chattered(name: str) -> None:
         lines = int(os.environ["WFM_TEST_CHATTER"])
         for line in range(lines):
             os.write(1, f"{line:098d}\n".encode())
+
+
+def _slowed(name: str) -> None:
+    """The same, of a stage for which a pass takes long: ``after_step:6=60 …`` (seconds). It says so."""
+    import time
+
+    _passes[name] += 1  # type: ignore[name-defined]  # noqa: F821
+    for wish in os.environ["WFM_TEST_SLOW"].split():
+        at, _, seconds = wish.partition("=")
+        if at == f"{name}:{_passes[name]}":  # type: ignore[name-defined]  # noqa: F821
+            os.write(1, f"slow at {at}\n".encode())
+            until = time.monotonic() + float(seconds)
+            while time.monotonic() < until:
+                time.sleep(0.01)
 
 
 @dataclasses.dataclass(frozen=True)

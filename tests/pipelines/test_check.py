@@ -61,7 +61,9 @@ def test_resources_over_the_quota_are_refused() -> None:
     nodes = [Node("train", "train_world_model", "train_world_model", {}, {}, resources=needs)]
     check_resources(nodes)
     nodes[0].resources = needs.model_copy(update={"replicas": 129})
-    with pytest.raises(ConfigError, match=r"node 'train' asks for 1032 gpu, the quota is 1024"):
+    with pytest.raises(
+        ConfigError, match=r"node 'train' asks for 1032 gpu \(8 a replica times 129\), the quota is 1024"
+    ):
         check_resources(nodes)
 
 

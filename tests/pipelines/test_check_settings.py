@@ -1,5 +1,6 @@
 """Settings that cannot work are refused before anything runs. What the old code did stands beside each group."""
 
+import dataclasses
 import json
 import sys
 from pathlib import Path
@@ -11,9 +12,9 @@ import pytest
 from components import derivation
 from pipelines import plan as planning
 from pipelines.check_settings import FILES, RULES
-from pipelines.engines.budget import check_budget, check_ranks, devices, machine, workers
+from pipelines.engines.budget import check_budget, check_devices, check_ranks, devices, machine, workers
 from pipelines.plan import recipe, resolve
-from pipelines.stages import STAGES
+from pipelines.stages import STAGES, Resources
 from pipelines.start_run import Request, start
 from wfm import registry
 from wfm.artifacts import Store
@@ -118,8 +119,12 @@ def store(tmp_path: Path) -> Store:
         ("train_diffusion.family=foo", r"train_diffusion: field 'family': unknown family 'foo'. Choices: tokenizer, "),
         (
             'train_diffusion.diffusion.conditions={"text":{"slot":"context","width":3,"tensors":["text"]}}',
-            r"train_diffusion: .*field 'diffusion': conditions.text: this model states it by network.text_embed_dim",
+            r"train_diffusion: .*: diffusion.conditions is .*'text'.* follows from the stage's own field 'conditions'",
         ),
+        # The old code said what a slot lacks, or began to train and then said to leave it out.
+        ('train_diffusion.diffusion.conditions={"camera":{}}', r"name there what .* as in conditions={\"camera\":{}}"),
+        ('train_diffusion.diffusion.network.conditions={"x":1}', r"diffusion.network.conditions is {'x': 1} and follows"),
+        ('train_autoregressive.autoregressive.conditions={"camera":{}}', r"autoregressive.conditions is .* and follows"),
         ("train_diffusion.ranks=0", r"NodeNeeds: field 'resources.ranks' = 0"),
         ("generate_diffusion.ranks=2", r"generate_diffusion.ranks = 2: generate_videos is one process; ranks share a training"),
         ("train_diffusion.resources.gpu=x", r"NodeNeeds: field 'resources.gpu' = 'x': .* valid integer"),
@@ -184,13 +189,23 @@ def test_a_budget_that_lets_nothing_run_is_refused_before_planning(store: Store,
     assert store.runs.list() == []
 
 
-def test_devices_that_this_machine_does_not_have_are_refused_before_a_run(store: Store) -> None:
+def test_devices_that_this_machine_does_not_have_are_refused_before_a_run(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The old code took a stage sized for a cluster's card and began to train it on the processor."""
     more = devices() + 1
     asked = Request("world_model", "smoke", overrides=(f"train_diffusion.resources.gpu={more}",))
     with pytest.raises(InputError, match=rf"train_diffusion.resources.gpu is {more}, and this machine has .* device"):
         start(asked, store)
     assert store.runs.list() == []
+    node = asked.plan(store).node("train_diffusion")
+    monkeypatch.setattr("pipelines.engines.budget.devices", lambda: 3)
+    two = dataclasses.replace(node, resources=Resources(gpu=2, ranks=2))
+    with pytest.raises(
+        InputError, match=r"gpu is 2 for each of 2 ranks, 4 together, and .* 3 CUDA devices: give 1 with"
+    ):
+        check_devices([two])  # the old code let each of them take the same two
+    check_devices([dataclasses.replace(node, resources=Resources(gpu=1, ranks=3))])
     alone = Request("world_model", "smoke", overrides=("train_diffusion.resources.cpu=100",))
     assert alone.plan(store).node("train_diffusion").resources.cpu == 100
 

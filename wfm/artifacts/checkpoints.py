@@ -23,7 +23,7 @@ On a disk, files are hard links to those of the scratch folder, which lies in th
 
 import dataclasses
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -31,7 +31,7 @@ from wfm.artifacts import generations, lease
 from wfm.artifacts.address import ID_PATTERN, id_time, new_id
 from wfm.artifacts.atomic import delete_folder, fsync_folder, second_name
 from wfm.artifacts.checkpoint_record import RECORD, CheckpointRecord, verify
-from wfm.artifacts.objects import Objects
+from wfm.artifacts.objects import GoOn, Objects, going_on
 from wfm.crash_points import crash_point
 from wfm.errors import DataError, TryAgain, WfmError
 from wfm.log import get_logger
@@ -59,11 +59,15 @@ class Name(NamedTuple):
 class Checkpoints:
     """Checkpoints of one key under one fence, and the folder of this machine beside them. Used by one thread at a time."""
 
-    def __init__(self, objects: Objects, key: str, fence: int, scratch: Path) -> None:
+    def __init__(
+        self, objects: Objects, key: str, fence: int, scratch: Path, taken_over: Callable[[], str] = lambda: ""
+    ) -> None:
         self.key = key
         self.fence = fence
         self.scratch = scratch
         """Folder of this machine that stays between the attempts at the key."""
+        self.taken_over = taken_over
+        """Who has taken over the lease that the fence is the number of; empty as long as nobody has."""
         self._objects = objects
         self._folder = f"{AREA}/{key}"
         self._vouched: list[Name] = []
@@ -109,8 +113,9 @@ class Checkpoints:
         """A name for an upload, which no other has."""
         return Name(self.fence, step, new_id())
 
-    def send(self, folder: Path, record: CheckpointRecord, name: Name, sent: set[str]) -> None:
+    def send(self, folder: Path, record: CheckpointRecord, name: Name, sent: set[str], go_on: GoOn = going_on) -> None:
         """Upload the files of `folder` and commit them. `sent` remembers what is there, for a second call after an error.
+        `go_on` is called between files and pieces of them, and before the commit: what it raises ends the upload.
 
         Raises FenceLost when the key is another's by now, TryAgain or another WfmError when the store does not take it.
         """
@@ -119,15 +124,17 @@ class Checkpoints:
         for entry in record.files:
             if entry.path in sent:
                 continue
+            go_on()
             here = self._objects.local_path(f"{where}/{entry.path}")
             if here is None or not second_name(folder / entry.path, here):
-                self._objects.upload(folder / entry.path, f"{where}/{entry.path}")
+                self._objects.upload(folder / entry.path, f"{where}/{entry.path}", go_on)
             sent.add(entry.path)
             crash_point("half_checkpoint_upload")
         here = self._objects.local_path(where)
         if here is not None and self._objects.fsync:
             fsync_folder(here)
         crash_point("before_checkpoint_manifest")
+        go_on()
         self._require_fence()
         ours = dataclasses.replace(record, key=self.key, fence=self.fence)
         self._objects.create(f"{where}.json", ours.to_bytes())

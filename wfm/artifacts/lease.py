@@ -80,6 +80,8 @@ class Lease:
         self.ttl_seconds = ttl_seconds
         self.number = 0
         self.adopted = False
+        self.taken_over = ""
+        "Who has taken it from us, and is at the work now; empty as long as nobody has."
         self._objects = objects
         self._folder = f"leases/{key}"
         self._inputs = inputs
@@ -150,7 +152,7 @@ class Lease:
             return False
         self.number = number
         self._last_beat = time.monotonic()
-        self._lost = ""
+        self._lost = self.taken_over = ""
         self._beaten = False
         self._stop.clear()
         self._thread = threading.Thread(target=self._beat, name=f"lease-{self.key[:8]}", daemon=True)
@@ -164,8 +166,10 @@ class Lease:
             self._beaten = True  # also when it seems to fail: it may have come through
             try:
                 self._objects.replace(f"{self._folder}/{self.number:08d}.beat", json.dumps({"count": count}).encode())
-                if max(numbers(self._objects, self._folder), default=0) > self.number:
+                highest = max(numbers(self._objects, self._folder), default=0)
+                if highest > self.number:
                     self._lost = "another process took it over"
+                    self.taken_over = describe(read_holder(self._objects, self._folder, highest))
                     return
                 self._last_beat = time.monotonic()
             except (WfmError, OSError) as error:  # it goes on trying; check() tells the holder when that took too long
@@ -263,8 +267,12 @@ class _Watch:
         return bool(owner) and self._holder is not None and self._holder.owner == owner
 
     def describe(self) -> str:
-        holder = self._holder
-        return f"process {holder.pid} on {holder.host} since {holder.acquired_at}" if holder else "another process"
+        return describe(self._holder)
+
+
+def describe(holder: Holder | None) -> str:
+    """Who it is, for people."""
+    return f"process {holder.pid} on {holder.host} since {holder.acquired_at}" if holder else "another process"
 
 
 def read_holder(objects: Objects, folder: str, number: int) -> Holder | None:

@@ -5,7 +5,7 @@ that was read from a store leads out of it. A path that is not there raises File
 everything else that can go wrong raises one of `wfm.errors`, with no credentials in the text.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
@@ -19,6 +19,13 @@ class Stat(NamedTuple):
 
     path: str
     size: int
+
+
+GoOn = Callable[[], None]
+
+
+def going_on() -> None:
+    """An upload that nobody cuts short."""
 
 
 class Objects(Protocol):
@@ -54,8 +61,8 @@ class Objects(Protocol):
     def replace(self, path: str, data: bytes, *, private: bool = False) -> None:
         """Write over whatever is there, whole or not at all. `private`: on a disk, no other user can read it."""
 
-    def upload(self, local: Path, path: str) -> None:
-        """Copy a local file to `path`."""
+    def upload(self, local: Path, path: str, go_on: GoOn = going_on) -> None:
+        """Copy a local file to `path`. `go_on` is called after each piece of it; a WfmError that it raises ends the upload."""
 
     def download(self, path: str, local: Path) -> None:
         """Copy an object to a local file, which is whole or absent afterwards."""

@@ -13,7 +13,7 @@ from typing import Any
 
 from wfm.artifacts.address import Address, safe_path
 from wfm.artifacts.atomic import Mine, create_by_put, whole_file
-from wfm.artifacts.objects import Stat
+from wfm.artifacts.objects import GoOn, Stat, going_on
 from wfm.artifacts.schema import MAX_BYTES
 from wfm.artifacts.trouble import Patience, bare_url, is_empty_range, is_nameless
 from wfm.credentials import fixed_keys
@@ -228,9 +228,10 @@ class CloudObjects:
     def replace(self, path: str, data: bytes, *, private: bool = False) -> None:
         self._call(f"write {path}", lambda: self._fs.pipe_file(self._full(path), data))
 
-    def upload(self, local: Path, path: str) -> None:
+    def upload(self, local: Path, path: str, go_on: GoOn = going_on) -> None:
         pieces = {"chunksize": PIECE, "max_concurrency": UPLOADS_AT_ONCE} if self._s3 else {}
-        self._call(f"upload {path}", lambda: self._fs.put_file(str(local), self._full(path), **pieces))
+        asking = _asking(go_on)
+        self._call(f"upload {path}", lambda: self._fs.put_file(str(local), self._full(path), callback=asking, **pieces))
 
     def download(self, path: str, local: Path) -> None:
         def get() -> None:
@@ -251,6 +252,17 @@ class CloudObjects:
             self._call(f"delete {whole}", lambda: self._fs.rm_file(whole))
         except FileNotFoundError:
             return
+
+
+def _asking(go_on: GoOn) -> Any:
+    """What fsspec calls after each piece of an upload."""
+    from fsspec.callbacks import Callback
+
+    class Asking(Callback):  # type: ignore[misc]
+        def relative_update(self, inc: int = 1) -> None:
+            go_on()
+
+    return Asking()
 
 
 async def _get_from_s3(filesystem: Any, whole: str, at_most: int | None) -> bytes | None:

@@ -1,7 +1,6 @@
 """Objects on a local or mounted disk (`file://`)."""
 
 import os
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ from wfm.artifacts.atomic import (
     replace_on_disk,
     whole_file,
 )
-from wfm.artifacts.objects import Stat
+from wfm.artifacts.objects import GoOn, Stat, going_on
 from wfm.artifacts.schema import MAX_BYTES
 from wfm.errors import DataError, InputError
 
@@ -84,8 +83,8 @@ class DiskObjects:
     def replace(self, path: str, data: bytes, *, private: bool = False) -> None:
         replace_on_disk(self.local_path(path), data, fsync=self.fsync, mode=0o600 if private else 0o644)
 
-    def upload(self, local: Path, path: str) -> None:
-        _copy(local, self.local_path(path), self.fsync)
+    def upload(self, local: Path, path: str, go_on: GoOn = going_on) -> None:
+        _copy(local, self.local_path(path), self.fsync, go_on)
 
     def download(self, path: str, local: Path) -> None:
         _copy(self.local_path(path), local, self.fsync)
@@ -101,14 +100,16 @@ class DiskObjects:
         delete_folder(self.local_path(folder))
 
 
-def _copy(source: Path, target: Path, fsync: bool) -> None:
+def _copy(source: Path, target: Path, fsync: bool, go_on: GoOn = going_on) -> None:
     try:
         with (
             whole_file(target, fsync=fsync) as temporary,
             open(source, "rb") as reader,
             open(temporary, "xb") as writer,
         ):
-            shutil.copyfileobj(reader, writer, PIECE)
+            while piece := reader.read(PIECE):
+                writer.write(piece)
+                go_on()
     except FileNotFoundError:
         raise
     except OSError as error:

@@ -228,22 +228,30 @@ class Run:
         names = self._objects.names(f"{self._folder}/nodes")
         return [name[:-1] for name in names if name.endswith("/") and NAME_PATTERN.fullmatch(name[:-1])]
 
-    def append_attempt(self, node: str, record: Mapping[str, Any] | None = None) -> int:
+    def append_attempt(
+        self, node: str, record: Mapping[str, Any] | None = None, *, unless_after: int | None = None
+    ) -> int:
         """Note that an attempt at a node begins; returns its number (1, 2 ...), which no other attempt has.
 
-        Its `token` is a new one unless the record brings one, by which whoever gave it finds the attempt (`attempt_with`)."""
+        Its `token` is a new one unless the record brings one, by which whoever gave it finds the attempt (`attempt_with`). With
+        `unless_after` an attempt of that token with a number above it is returned instead, if there is one: of several at once
+        one notes it, and all get the same."""
         document = {"schema_version": SCHEMA_VERSION, "started_at": utc_now(), "token": new_id(), **(record or {})}
         data = schema.encode(document)
         for _ in range(64):
             number = max(self.attempts(node), default=0) + 1
+            # listed again: one that comes after that has this number, and no second is made of it
+            there = 0 if unless_after is None else self.attempt_with(node, document["token"], unless_after)
+            if there:
+                return there
             if self._objects.create(self._attempt_path(node, number, "attempt.json"), data):
                 return number
         raise TryAgain(f"node {node} of run {self.id} is begun by many others at this moment")
 
-    def attempt_with(self, node: str, token: str) -> int:
-        """Number of the attempt with this token; 0 when there is none."""
+    def attempt_with(self, node: str, token: str, after: int = 0) -> int:
+        """Number of the last attempt with this token, if above `after`; 0 when there is none."""
         for number in reversed(self.attempts(node)):
-            if (self.read_attempt(node, number) or {}).get("token") == token:
+            if number > after and (self.read_attempt(node, number) or {}).get("token") == token:
                 return number
         return 0
 

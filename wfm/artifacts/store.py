@@ -82,12 +82,12 @@ class Store(Shelf):
             raise disk_error(error, path) from error
         return path
 
-    def checkpoints(self, key: str, *, fence: int = 0) -> Checkpoints:
+    def checkpoints(self, key: str, *, fence: int = 0, taken_over: Callable[[], str] = lambda: "") -> Checkpoints:
         """Checkpoints of a key: in its scratch folder, and in the store, where they outlive this machine.
 
-        `fence`: the number of the lease that the caller holds (`wfm.artifacts.checkpoints`).
+        `fence`: the number of the lease that the caller holds (`wfm.artifacts.checkpoints`), `taken_over` who has taken it.
         """
-        return Checkpoints(self.objects, check_key(key), fence, self.scratch(key))
+        return Checkpoints(self.objects, check_key(key), fence, self.scratch(key), taken_over)
 
     # -- names, leases, invalidation
 

@@ -26,7 +26,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from wfm.errors import Cancelled, ConfigError, InputError, TryAgain, WfmError
+from wfm.errors import Cancelled, ConfigError, InputError, TryAgain, WfmError, outcome_of
 from wfm.pulse import waiting
 
 if TYPE_CHECKING:
@@ -190,9 +190,6 @@ class Ranks:
                 "this was kept: the last checkpoint is whole"
             )
 
-    def leave(self) -> None:
-        """Let go of the others. Called once, at the end."""
-
     # How it travels
 
     def _exchange(self, label: str, *values: float) -> list[Row]:
@@ -214,8 +211,7 @@ class Ranks:
             self._rows((-1.0, *[0.0] * (_WIDTH + 1)), label)
         self._over = True
         words = f"{type(error).__name__}: {error}"[:4000] if error is not None else label
-        passing = TryAgain.outcome if isinstance(error, MemoryError) else WfmError.outcome
-        outcome = getattr(error, "outcome", passing)
+        outcome = WfmError.outcome if error is None else outcome_of(error)
         text = json.dumps({"failed": error is not None, "outcome": outcome, "words": words}).encode()
         longest = int(max(row[0] for row in self._rows((float(len(text)),), label)))
         said = [json.loads(found) for found in self._texts(label, text, longest)]
@@ -266,13 +262,6 @@ class ProcessRanks(Ranks):
     def __init__(self, rank: int, size: int, timeout_seconds: float) -> None:
         super().__init__(rank, size)
         self.timeout_seconds = timeout_seconds
-
-    def leave(self) -> None:
-        import torch.distributed as dist
-
-        self._over = True
-        if dist.is_initialized():
-            dist.destroy_process_group()
 
     def _rows(self, row: Row, label: str) -> list[Row]:
         import torch

@@ -9,6 +9,7 @@ Rooms, in reading order:
     ema          the running average of the weights that sampling uses
     checkpoint   what a killed run resumes from, bit for bit
     metrics      curves as JSON lines
+    pace         when to save, and how far a training may run ahead of the store
     loop         train(): reads top to bottom
     joint        batches of single frames among those of videos
     order        the plan of a data set by the run's settings: seed, batch, mixture
@@ -21,5 +22,6 @@ Rooms, in reading order:
 
 __all__ = [
     "checkpoint", "config", "ema", "encode", "encode_config", "encode_text", "encoded",
-    "external_files", "fit_world_model", "joint", "loop", "metrics", "moments", "objective", "optim", "order", "schedule",
+    "external_files", "fit_world_model", "joint", "loop", "metrics", "moments", "objective", "optim", "order", "pace",
+    "schedule",
 ]  # fmt: skip

@@ -144,7 +144,8 @@ class Keeper:
         self._fingerprint = fingerprint
         self._config = config
         self._ranks = ranks
-        self._uploads = Uploads(self._store) if self._store is not None and ranks.leads else None
+        self.uploads = Uploads(self._store) if self._store is not None and ranks.leads else None
+        "On their way to the store; None without one, and on other ranks."
         self._offered = -float("inf")
         self._passed: list[int] = []
 
@@ -219,13 +220,13 @@ class Keeper:
         self._clear_above(found.record.step)
         if (folder / CURVE).exists():
             shutil.copyfile(folder / CURVE, self.curve)
-        if self._store is None or self._uploads is None:
+        if self._store is None or self.uploads is None:
             return
         if found.name is None:
-            self._uploads.offer(folder, found.record)
+            self.uploads.offer(folder, found.record)
         else:
             self._store.vouch(found.name)
-            self._uploads.safe = found.record.step
+            self.uploads.safe = found.record.step
 
     def _pass_over(self, step: int, error: Exception) -> None:
         _log.warning("the checkpoint of step %d is passed over: %s", step, error)
@@ -306,10 +307,10 @@ class Keeper:
         if not final.exists():
             self._write(final, step, data)
         config, now = self._config, time.monotonic()
-        if self._uploads is not None and (last or now - self._offered >= config.checkpoint_store_seconds):
+        if self.uploads is not None and (last or now - self._offered >= config.checkpoint_store_seconds):
             self._offered = now
-            self._uploads.offer(final, read_folder(final))
-        using = self._uploads.using() if self._uploads is not None else set()
+            self.uploads.offer(final, read_folder(final), urgent=last)
+        using = self.uploads.using() if self.uploads is not None else set()
         for old in self._folders()[:-KEPT]:
             if old not in using:
                 shutil.rmtree(old, ignore_errors=True)
@@ -335,15 +336,21 @@ class Keeper:
         create_folder(temporary, final)
         crash_point("checkpoint_named")
 
-    def drain(self) -> str:
-        """Wait for the store, at most `checkpoint_drain_seconds`; says which step is safe there, empty without a store."""
-        if self._uploads is None:
+    def taken_over(self) -> str:
+        """Who works at this now, in the place of whoever keeps these; empty as long as that is this process."""
+        if self._store is None or self.uploads is None:
             return ""
-        done = self._uploads.drain(self._config.checkpoint_drain_seconds)
-        safe = "none" if self._uploads.safe is None else f"that of step {self._uploads.safe}"
+        return self.uploads.lost or self._store.taken_over()
+
+    def drain(self, seconds: float) -> str:
+        """Wait for the store, at most so long; says which step is safe there, empty without a store."""
+        if self.uploads is None:
+            return ""
+        done = self.uploads.drain(seconds)
+        safe = "none" if self.uploads.safe is None else f"that of step {self.uploads.safe}"
         if done:
             return f"; the newest checkpoint in the store is {safe}"
-        why = self._uploads.lost or f"the upload took more than {self._config.checkpoint_drain_seconds:g} s"
+        why = self.uploads.lost or f"the upload took more than {seconds:.3g} s"
         return f"; the newest checkpoint in the store is {safe} ({why})"
 
     def _place(self, step: int) -> Path:

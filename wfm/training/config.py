@@ -1,7 +1,7 @@
 """Configurations of training runs. Torch-free. The budget is in steps, never in time: a result must not depend on
 the machine's load."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Literal, Self
 
 import pydantic
@@ -62,7 +62,8 @@ class TrainingConfig(Config):
     """Least seconds between checkpoints that go to the store, where they outlive the machine; 0: each, as fast as the store
     takes them. The last one before a stop always goes."""
     checkpoint_drain_seconds: AtLeastZero = how(15.0)
-    "Longest wait for the store at a stop and at the end: shorter than the grace between SIGTERM and SIGKILL."
+    """Longest wait for the store at a stop and at the end. Of the grace between SIGTERM and SIGKILL (``WFM_GRACE_SECONDS``) it
+    gets what step and save have left at most."""
     threads: Natural = how(0)
     "CPU threads of torch; 0: as torch chooses."
     stall_seconds: AboveZero = how(600.0)
@@ -126,6 +127,21 @@ class WorldTrainingConfig(ContinuedConfig):
     2); -1: everything learns."""
     validation_windows: Natural = 32
     "Windows of the val split that are watched; 0: all."
+
+    @pydantic.model_validator(mode="before")
+    @classmethod
+    def _slots_follow(cls, given: Any) -> Any:
+        """What a network calls its conditions are the slots of those above, which follow from the data: whoever states some
+        there means these."""
+        for name, section in given.items() if isinstance(given, Mapping) else ():
+            network = section.get("network") if isinstance(section, Mapping) else None
+            for path, stated in ((name, section), (f"{name}.network", network)):
+                if name != "conditions" and isinstance(stated, Mapping) and stated.get("conditions"):
+                    raise ValueError(
+                        f"{path}.conditions is {stated['conditions']!r} and follows from the stage's own field 'conditions' "
+                        'and the data: leave it out, and name there what the model is told, as in conditions={"camera":{}}'
+                    )
+        return given
 
 
 class DecoderTraining(TrainedConfig):

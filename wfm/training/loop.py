@@ -24,6 +24,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
+from wfm.artifacts.lease import LeaseHeld
 from wfm.crash_points import crash_point
 from wfm.data.loader import Loader
 from wfm.errors import Cancelled, WfmError
@@ -31,12 +32,14 @@ from wfm.log import get_logger, progress
 from wfm.models.fast_cpu import fast_cpu
 from wfm.parallel.ranks import ALONE, Ranks
 from wfm.pulse import beat, expecting
+from wfm.stopping import FOR_THE_END, left
 from wfm.training.checkpoint import Keeper, Learning, Player, Scratch
 from wfm.training.config import TrainingConfig
 from wfm.training.ema import PowerEMA
 from wfm.training.metrics import Curve, mean_of_ranks
 from wfm.training.objective import Objective, Rival
 from wfm.training.optim import Optimizers
+from wfm.training.pace import Pace
 from wfm.training.schedule import rate
 
 ModuleT = TypeVar("ModuleT", bound=nn.Module)
@@ -52,7 +55,7 @@ class TrainingDiverged(WfmError):
 
 @dataclass
 class TrainingResult:
-    """What a finished run reports. Nothing here but `seconds` and `samples_per_second` depends on the clock."""
+    """What a finished run reports. Nothing here but `seconds`, `samples_per_second` and `waited` depends on the clock."""
 
     steps: int
     resumed_from: int
@@ -63,6 +66,8 @@ class TrainingResult:
     "Its curves: JSON lines, written by rank 0."
     final: dict[str, float] = field(default_factory=dict)
     "The last validation."
+    waited: float = 0.0
+    "Of `seconds`, those in which the training waited for the store (`wfm.training.pace`)."
 
 
 def train(
@@ -84,7 +89,8 @@ def train(
 
     `validate(model)` is called with the averaged weights in evaluation mode. `run`: whatever else decides the result (the
     loss, files it reads), as JSON values: a checkpoint of a run that differs in it is not resumed. Raises Cancelled
-    (after writing a checkpoint) when `stopping()` turns true, TrainingDiverged for a loss or gradient that is not finite.
+    (after writing a checkpoint) when `stopping()` turns true, LeaseHeld (without one) when another process has taken the work
+    over, TrainingDiverged for a loss or gradient that is not finite.
 
     Each of `ranks` calls this with the same model and data and takes its share of every batch; all of them end alike,
     whichever was asked to stop or failed. Rank 0 alone writes. All validate: as quick as one of them would be, and none waits.
@@ -108,6 +114,7 @@ def train(
             data.restore(found.state["data"])
             first = found.step
             get_logger(__name__).info("%s: resumed at step %d of %d", description, first, config.steps)
+        pace = Pace(config, ranks, keeper.uploads, first)
         curve = Curve(keeper.curve, keep_until=first) if ranks.leads else None
         beat("load")
 
@@ -117,7 +124,11 @@ def train(
                 crash_point("before_checkpoint")
                 keeper.keep(step, data.state(), last=last)
                 crash_point("after_checkpoint")
+            pace.kept(step)
             beat("save")
+
+        def leaving() -> bool:
+            return stopping() or bool(keeper.taken_over())
 
         model.train()
         began = saved = time.monotonic()
@@ -126,8 +137,11 @@ def train(
         with _shown(config.steps, description, first, ranks) as advance, expecting("training", limit):
             for step in range(first, config.steps):
                 overdue = time.monotonic() - saved > config.checkpoint_seconds
-                stop, overdue = ranks.any_of(stopping(), overdue, label="stop or save")
+                stop, overdue, behind = ranks.any_of(leaving(), overdue, pace.behind(step), label="stop or save")
+                if behind and not stop:
+                    stop = pace.await_store(step, leaving)
                 if stop:
+                    _leave_to_another(keeper, ranks, description, step)
                     keep(step, last=True)
                     safe = _drained(keeper, ranks, config)
                     raise Cancelled(f"{description}: asked to stop; step {step} of {config.steps} is kept{safe}")
@@ -164,11 +178,11 @@ def train(
                     beat("validation")
                     if curve is not None:
                         curve.add(done, {f"validation_{name}": value for name, value in final.items()})
-                if last or done % config.checkpoint_every == 0 or overdue:
+                if last or overdue or pace.due(done):
                     with expecting("save", limit):
                         keep(done, last=last)
                     saved = time.monotonic()
-                advance(f"loss {number:.4f}")
+                advance(f"loss {number:.4f}{pace.words()}")
         with expecting("the end", limit):
             _drained(keeper, ranks, config)
             if average is not None:
@@ -187,13 +201,22 @@ def train(
         (config.steps - first) * config.batch_size / max(seconds, 1e-9),
         keeper.curve,
         final,
+        pace.waited,
     )
 
 
+def _leave_to_another(keeper: Keeper, ranks: Ranks, description: str, step: int) -> None:
+    """Raise LeaseHeld on all ranks where another process has taken the work over: two would only burn it twice."""
+    other = ranks.broadcast(keeper.taken_over(), "who works at it")
+    if other:
+        raise LeaseHeld(f"{description}: left at step {step}, since another process has taken it over ({other})")
+
+
 def _drained(keeper: Keeper, ranks: Ranks, config: TrainingConfig) -> str:
-    """Let the store catch up, which has a time of its own; what rank 0 says of it."""
+    """Let the store catch up, which has a time of its own, but no more than whoever stops a rank leaves; what rank 0 says."""
     with expecting("drain", config.stall_seconds + config.checkpoint_drain_seconds):
-        return str(ranks.broadcast(keeper.drain(), "drain"))
+        seconds = min(ranks.gather(min(config.checkpoint_drain_seconds, left(FOR_THE_END)), "time to drain"))
+        return str(ranks.broadcast(keeper.drain(seconds), "drain"))
 
 
 @contextmanager

@@ -16,6 +16,7 @@ from wfm.artifacts import Store, checkpoints, schema
 from wfm.artifacts.address import new_id
 from wfm.artifacts.checkpoint_record import RECORD, CheckpointRecord, list_files, read_folder, verify
 from wfm.artifacts.checkpoints import Checkpoints, FenceLost, Name
+from wfm.artifacts.objects import going_on
 from wfm.artifacts.uploads import Uploads
 from wfm.errors import DataError, InputError, TryAgain
 
@@ -333,12 +334,12 @@ class Slow(Checkpoints):
     gate: threading.Event
     failures: int = 0
 
-    def send(self, folder, record, name, sent):
+    def send(self, folder, record, name, sent, go_on=going_on):
         self.gate.wait(20)
         if self.failures:
             self.failures -= 1
             raise TryAgain("the store is away")
-        super().send(folder, record, name, sent)
+        super().send(folder, record, name, sent, go_on)
 
 
 @pytest.fixture
@@ -405,6 +406,58 @@ def test_a_newer_one_takes_the_place_of_one_that_fails(slow):
     assert uploads.drain(20)
     assert uploads.safe == 2
     assert steps(place)[0] == 2
+
+
+class Piecewise(Checkpoints):
+    """A store on its way for as long as the gate is shut, which leaves a piece there; notes the steps."""
+
+    gate: threading.Event
+    begun: list[int]
+
+    def send(self, folder, record, name, sent, go_on=going_on):
+        self.begun.append(record.step)
+        self._objects.replace(f"checkpoints/{KEY}/{name}/model.safetensors", b"half")
+        while record.step == 1 and not self.gate.wait(0.01):
+            go_on()
+        super().send(folder, record, name, sent, go_on)
+
+
+@pytest.mark.parametrize("urgent", [True, False])
+def test_one_that_is_urgent_cuts_an_older_one_short(store, caplog, urgent):
+    """A stop brings it: the seconds that are left are for the newest. The twin that is not urgent comes too late."""
+    place = Piecewise(store.objects, KEY, taken(store), store.scratch(KEY))
+    place.gate, place.begun = threading.Event(), []
+    uploads = Uploads(place)
+    uploads.offer(*make(place.scratch, 1))
+    until = time.monotonic() + 20
+    while not place.begun and time.monotonic() < until:
+        time.sleep(0.01)
+    uploads.offer(*make(place.scratch, 2), urgent=urgent)
+    assert uploads.drain(20 if urgent else 0.5) == urgent
+    assert steps(place) == ([2] if urgent else []), "never one of which some is missing"
+    assert ("that of step 1 is not sent" in caplog.text) == urgent
+    place.gate.set()
+    assert uploads.drain(20)
+    if urgent:
+        assert place.begun == [1, 2]
+        assert {path.split("/")[2].removesuffix(".json") for path in below(store)} == {str(place.committed()[0])}
+        assert uploads.using() == set()
+
+
+def test_an_upload_is_cut_between_its_pieces_and_nothing_is_there(store, tmp_path):
+    big, pieces = tmp_path / "big", []
+    big.write_bytes(b"x" * (3 * 8 * 2**20))
+
+    def cut():
+        pieces.append(1)
+        raise TryAgain("enough")
+
+    with pytest.raises(TryAgain, match="enough"):
+        store.objects.upload(big, "checkpoints/big", cut)
+    assert pieces
+    assert not list(store.objects.walk("checkpoints"))
+    store.objects.upload(big, "checkpoints/big")
+    assert [stat.size for stat in store.objects.walk("checkpoints")] == [big.stat().st_size]
 
 
 def test_after_the_lease_is_lost_nothing_is_sent(slow, caplog):

@@ -72,6 +72,22 @@ def test_an_attempt_is_found_by_its_token(store: Store) -> None:
     assert [run.attempt_with("n", token) for token in ("a", "b", "c")] == [*numbers, 0]
 
 
+def note(url: str, run_id: str, once: bool) -> int:
+    run = Store.open(url, {"fsync": False}).runs.of(run_id)
+    return run.append_attempt("n", {"token": "a"}, unless_after=1 if once else None)
+
+
+@pytest.mark.parametrize("once", [True, False], ids=["once", "the twin: each its own"])
+def test_of_many_that_note_the_same_attempt_at_once_one_does(store: Store, once: bool) -> None:
+    run = store.runs.create({})
+    run.append_attempt("n", {"token": "a"})  # of an earlier start
+    run.append_attempt("n", {"token": "b"})  # of another job
+    with multiprocessing.get_context("spawn").Pool(3) as pool:
+        told = pool.starmap(note, [(store.url, run.id, once)] * 9)
+    assert sorted(told) == ([3] * 9 if once else list(range(3, 12)))
+    assert run.attempts("n") == [1, 2, *sorted(set(told))]
+
+
 def test_what_an_attempt_uses_is_there_while_it_runs(store: Store) -> None:
     run = store.runs.create({})
     number = run.append_attempt("n")

@@ -1,4 +1,4 @@
-"""Ranks that lose one of theirs (see test_ranks.py): by `HOW`, rank 1 of two is killed, stops, or leaves between two calls.
+"""Ranks that lose one of theirs (see test_ranks.py): by `HOW`, rank 1 of two is killed, stops, or exits between two calls.
 
     python -m tests.wfm.parallel.lost_ranks OUT
 
@@ -21,7 +21,7 @@ from wfm.parallel.ranks import RankLost, Ranks
 
 SECONDS = 4.0
 """For each call."""
-HOW = ("SIGKILL", "SIGSTOP", "leave")
+HOW = ("SIGKILL", "SIGSTOP", "exit")
 
 
 def losing(how: str, out: Path) -> Callable[[Ranks], None]:
@@ -35,8 +35,7 @@ def losing(how: str, out: Path) -> Callable[[Ranks], None]:
         ranks.barrier("before")
         if ranks.rank == 1:
             (out / "pid").write_text(str(os.getpid()))
-            if how == "leave":
-                ranks.leave()
+            if how == "exit":
                 os._exit(0)
             os.kill(os.getpid(), signal.Signals[how])
         began = time.monotonic()

@@ -4,6 +4,7 @@ Weights are compared in fp64 after 20 steps. Worst difference measured: 3e-12 (t
 weigh unequal shares alike differ by 1e-3 and more.
 """
 
+import errno
 import json
 import os
 import shutil
@@ -30,8 +31,9 @@ from tests.wfm.training.ranks_of_training import BEGUN_BY_ONE, EXACT, STOPPED_AT
 from tests.wfm.training.whole_fit import fit, make_latents
 from wfm.artifacts import Store
 from wfm.artifacts.checkpoint_record import read_folder
-from wfm.errors import Cancelled, DataError, InputError, TryAgain
+from wfm.errors import Cancelled, DataError, InputError, Outcome, TryAgain, WfmError
 from wfm.models.folder import load_tensors
+from wfm.parallel import ranks as ranks_module
 from wfm.parallel.ranks import ALONE, Ranks, RanksDiffer
 from wfm.training.loop import TrainingDiverged
 from wfm.training.metrics import read_curve
@@ -216,9 +218,13 @@ def raising(error):
 
 @pytest.mark.parametrize(
     ("error", "kind"),
-    [(DataError("a bad row"), InputError), (MemoryError("no more"), TryAgain), (TryAgain("busy"), TryAgain)],
+    [
+        (DataError("a bad row"), InputError), (MemoryError("no more"), TryAgain), (TryAgain("busy"), TryAgain),
+        (OSError(errno.ENOSPC, "no space"), TryAgain), (OSError(errno.EMFILE, "files"), TryAgain),
+        (OSError(errno.EACCES, "not yours"), WfmError), (OSError("no number"), WfmError),
+    ],
     ids=lambda value: getattr(value, "__name__", ""),
-)
+)  # fmt: skip
 @pytest.mark.parametrize("failing", [0, 2])
 def test_what_fails_on_one_rank_ends_all_with_its_words_and_outcome(tmp_path, error, kind, failing):
     change = on_rank(failing, raising(error))
@@ -227,6 +233,18 @@ def test_what_fails_on_one_rank_ends_all_with_its_words_and_outcome(tmp_path, er
     others = [end for rank, end in enumerate(ends) if rank != failing]
     assert all(type(end) is kind for end in others)
     assert {str(end) for end in others} == {f"rank {failing} of 3: {type(error).__name__}: {error}"}
+
+
+def test_a_judge_that_knows_no_passing_errors_calls_a_full_disk_a_bug_on_the_others(tmp_path, monkeypatch):
+    """The twin of the test above, as it was: a bug is tried once more, and no longer."""
+
+    def knows_memory_alone(error: BaseException) -> Outcome:
+        return getattr(error, "outcome", "try_again" if isinstance(error, MemoryError) else "bug")
+
+    monkeypatch.setattr(ranks_module, "outcome_of", knows_memory_alone)
+    change = on_rank(1, raising(OSError(errno.ENOSPC, "no space")))
+    ends = in_threads(2, lambda ranks: run("counted", tmp_path, ranks, change=change(ranks)))
+    assert type(ends[0]) is WfmError
 
 
 def test_a_rank_that_cannot_validate_ends_all(tmp_path):

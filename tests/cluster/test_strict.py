@@ -1,0 +1,116 @@
+"""The checker itself: a twin of a good object with one fault is refused, whatever kind of fault it is."""
+
+import copy
+import datetime
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from tests.cluster import strict
+from tests.wfm.cluster.requests import request, settings
+from wfm.cluster.objects import build, trainjob
+
+Json = dict[str, Any]
+
+
+def job(kind: str) -> Json:
+    if kind == "TrainingRuntime":
+        return trainjob.runtime(settings())
+    stage = {"DaskJob": "embed_clips", "Job": "select_clips"}.get(kind, "train_world_model")
+    return build(request(stage), settings(training_job="trainjob" if kind == "TrainJob" else "pytorchjob"))
+
+
+def worker(made: Json) -> Json:
+    found: Json = made["spec"]["pytorchReplicaSpecs"]["Worker"]["template"]["spec"]["containers"][0]
+    return found
+
+
+def twice(values: list[Json]) -> None:
+    values.append(copy.deepcopy(values[0]))
+
+
+FAULTS: dict[str, tuple[str, Callable[[Json], Any], str]] = {
+    "misspelt in the spec": (
+        "PyTorchJob",
+        lambda it: it["spec"].update(nProcPerNode="8"),
+        "unknown field 'nProcPerNode'",
+    ),
+    "misspelt in a pod": ("PyTorchJob", lambda it: worker(it).update(volumeMount=[]), "unknown field 'volumeMount'"),
+    "misspelt in a patch": (
+        "TrainJob",
+        lambda it: it["spec"]["runtimePatches"][0]["trainingRuntimeSpec"].update(templates={}),
+        "unknown field 'templates'",
+    ),
+    "misspelt at the top": ("DaskJob", lambda it: it.update(specs={}), "unknown field 'specs'"),
+    "misspelt metadata": ("DaskJob", lambda it: it["metadata"].update(label={}), "'label' was unexpected"),
+    "what the schema drops": (
+        "DaskJob",
+        lambda it: it["spec"]["cluster"].update(metadata={}),
+        "unknown field 'metadata'",
+    ),
+    "text for a number": ("PyTorchJob", lambda it: it["spec"]["elasticPolicy"].update(minReplicas="1"), "no integer"),
+    "a number for text": ("PyTorchJob", lambda it: it["spec"].update(nprocPerNode=8), "no string"),
+    "truth for a number": ("TrainJob", lambda it: it["spec"]["trainer"].update(numNodes=True), "no integer"),
+    "an object for a list": ("DaskJob", lambda it: it["spec"]["job"]["spec"].update(containers={}), "no array"),
+    "null": ("PyTorchJob", lambda it: it["spec"].update(nprocPerNode=None), "null"),
+    "none of the choices": (
+        "TrainingRuntime",
+        lambda it: it["spec"]["template"]["spec"]["failurePolicy"].update(restartStrategy="Again"),
+        "is none of",
+    ),
+    "missing": ("TrainJob", lambda it: it["spec"]["runtimeRef"].pop("name"), "'name' is missing"),
+    "no quantity": (
+        "PyTorchJob",
+        lambda it: worker(it)["resources"]["limits"].update(memory="2 GiB"),
+        "is not of the form",
+    ),
+    "beyond 32 bits": (
+        "PyTorchJob",
+        lambda it: it["spec"]["elasticPolicy"].update(maxReplicas=2**31),
+        "no int32",
+    ),
+    "a name twice": ("TrainJob", lambda it: twice(it["spec"]["trainer"]["env"]), "stands there twice"),
+    "a rule of the kind": ("TrainJob", lambda it: it["metadata"].update(name="9-lives"), "RFC 1035"),
+    "a name too long": ("TrainJob", lambda it: it["metadata"].update(name="a" * 64), "63"),
+    "a key in a label": ("PyTorchJob", lambda it: it["metadata"]["labels"].update(key="0" * 64), "no value of a label"),
+    "a pod of the wrong type": (
+        "PyTorchJob",
+        lambda it: worker(it)["securityContext"].update(readOnlyRootFilesystem="yes"),
+        "no boolean",
+    ),
+    "misspelt in a Job": ("Job", lambda it: it["spec"].update(backoffLimitPerIndexes=1), "unexpected"),
+    "a Job of the wrong type": ("Job", lambda it: it["spec"].update(completions="1"), "is not of type 'integer'"),
+    "a kind that is none": ("Job", lambda it: it.update(kind="Jobs"), "find schema"),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_broken_twin_is_refused(fault: str) -> None:
+    kind, change, says = FAULTS[fault]
+    made = job(kind)
+    assert made["kind"] == kind
+    assert strict.faults(made) == []
+    change(made)
+    found = strict.faults(made)
+    assert any(says in one for one in found), found
+
+
+def test_every_rule_of_every_schema_is_checked_or_named_as_not() -> None:
+    assert strict.rules() == {*strict.RULES, *strict.NOT_CHECKED}
+
+
+def test_the_rules_of_a_runtime_hold_and_are_broken_by_two_frameworks() -> None:
+    made = trainjob.runtime(
+        settings(secrets=["store"], pod_priority="high", image_pull_secrets=["pull"], service_account="a")
+    )
+    assert strict.faults(made) == []
+    made["spec"]["mlPolicy"]["jax"] = {}
+    assert len(strict.faults(made)) == 1
+
+
+def test_formats_of_moments() -> None:
+    schema = {"type": "string", "format": "date-time"}
+    now = datetime.datetime.now(datetime.UTC).isoformat()
+    assert list(strict._checked(schema, now, "at")) == []
+    assert list(strict._checked(schema, "yesterday", "at")) == ["at: 'yesterday' is no date-time"]

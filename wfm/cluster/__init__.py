@@ -1,0 +1,11 @@
+"""Kubernetes: what a stage asks of a cluster, the objects that it becomes, and the launcher that makes or adopts them.
+
+Read in this order:
+
+1. `names`       keys and nodes -> names, labels and annotations
+2. `resources`   what a node needs to run; `settings` what is known of a cluster; `request` what the launcher is asked for
+3. `pod`         the pod of a stage; `objects` the four kinds of job as plain dicts: ``build(request, settings)``
+
+No torch here, and the client of Kubernetes (extra ``k8s``) in one file alone, loaded when it is used. Nothing here decides what
+is made: the store does.
+"""

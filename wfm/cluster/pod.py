@@ -1,0 +1,221 @@
+"""The pod of a stage: what every kind of job puts into its template.
+
+It may do nothing but work: no root, nothing to write to but sized folders of its own, no token for the API of Kubernetes.
+Requests are limits, so nothing it was promised is taken from it. What lies in /dev/shm is memory and is counted as such.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from wfm.cluster.names import (
+    ANNOTATION_CODE,
+    ANNOTATION_GENERATION,
+    ANNOTATION_KEY,
+    ANNOTATION_RUNS,
+    ANNOTATION_TRY,
+    LABEL_JOB,
+    LABEL_NODE,
+    LABEL_RUN,
+    LABEL_STAGE,
+    label_value,
+)
+from wfm.cluster.request import JobRequest
+from wfm.cluster.resources import LOGS_GIB, Resources
+from wfm.cluster.settings import ClusterSettings
+
+Json = dict[str, Any]
+
+QUEUE = "kueue.x-k8s.io/queue-name"
+WORKLOAD_PRIORITY = "kueue.x-k8s.io/priority-class"
+HOSTNAME = "kubernetes.io/hostname"
+HOME, CACHE, TEMPORARY = "/home/wfm", "/cache", "/tmp"
+"""Where a pod may write."""
+DASK_FOLDER = f"{TEMPORARY}/dask"
+KEY_FILE = f"{TEMPORARY}/key"
+USER = 1000
+"Of the images; root of none."
+ENGINE = "kubernetes"
+_SHARES = {"home": (HOME, 0.1), "cache": (CACHE, 0.5), "tmp": (TEMPORARY, 0.4)}
+"""Of the disk that is not for logs: volume -> where it is mounted, its share."""
+
+
+def labels(request: JobRequest, name: str) -> dict[str, str]:
+    """By which a job and its pods are found."""
+    return {
+        LABEL_JOB: name,
+        LABEL_RUN: label_value(request.run_id),
+        LABEL_NODE: label_value(request.node),
+        LABEL_STAGE: label_value(request.stage),
+    }
+
+
+def annotations(request: JobRequest, attempt: int) -> dict[str, str]:
+    """What is too long for a label, or changes."""
+    found = {
+        ANNOTATION_KEY: request.key,
+        ANNOTATION_GENERATION: str(request.generation),
+        ANNOTATION_TRY: str(attempt),
+        ANNOTATION_RUNS: request.run_id,
+    }
+    return {**found, ANNOTATION_CODE: request.code} if request.code else found
+
+
+def queue_labels(resources: Resources, settings: ClusterSettings) -> dict[str, str]:
+    """By which Kueue takes up what holds devices; none without a queue."""
+    if not settings.queue:
+        return {}
+    priority = resources.workload_priority or settings.workload_priority
+    return {QUEUE: settings.queue, **({WORKLOAD_PRIORITY: priority} if priority else {})}
+
+
+def command(request: JobRequest) -> list[str]:
+    """The stage's own command line, as every engine starts it."""
+    given = [word for name, key in sorted(request.inputs.items()) for word in ("--input", f"{name}={key}")]
+    last = ["--parts", f"JOB_COMPLETION_INDEX/{request.parts}"] if request.parts else ["--key-out", KEY_FILE]
+    return [f"components.{request.component}", "--spec", request.spec_url, *given, *last]
+
+
+def environment(request: JobRequest, settings: ClusterSettings, name: str, attempt: int) -> dict[str, str]:
+    """The variables of a stage process; the platform team's own come first, ours hold."""
+    resources = request.resources
+    devices: dict[str, str] = {}
+    if resources.gpu:
+        # `video` brings the libraries of NVDEC into the container: without it a device decodes nothing
+        devices["NVIDIA_DRIVER_CAPABILITIES"] = "compute,utility,video"
+    if resources.gpu and request.kind == "torchjob":
+        devices |= {"TORCH_NCCL_ASYNC_ERROR_HANDLING": "1", **settings.nccl}
+    return {
+        **settings.environment,
+        **devices,
+        "HOME": HOME,
+        "WFM_CACHE": CACHE,
+        "TMPDIR": TEMPORARY,
+        "PYTHONSAFEPATH": "1",
+        "WFM_ENGINE": ENGINE,
+        "WFM_ATTEMPT": f"{name}.{attempt}",
+        "WFM_GRACE_SECONDS": str(resources.grace_seconds),
+    }
+
+
+def variables(values: Mapping[str, str]) -> list[Json]:
+    """Variables as a container lists them, with its pod and its machine."""
+    told = {"POD_NAME": "metadata.name", "NODE_NAME": "spec.nodeName"}
+    return [
+        *({"name": name, "value": value} for name, value in sorted(values.items()) if name not in told),
+        *({"name": name, "valueFrom": {"fieldRef": {"fieldPath": path}}} for name, path in told.items()),
+    ]
+
+
+def amounts(resources: Resources, settings: ClusterSettings) -> Json:
+    """Requests and limits, which are the same."""
+    pod = resources.pod()
+    found = {
+        "cpu": f"{math.ceil(pod['cpu'] * 1000)}m",
+        "memory": _mib(pod["memory_gib"]),
+        "ephemeral-storage": _mib(pod["ephemeral_gib"]),
+    }
+    if resources.gpu:
+        found[settings.gpu_resource] = str(resources.gpu)
+    if resources.rdma:
+        found[settings.rdma_resource] = str(resources.rdma)
+    return {"requests": dict(found), "limits": dict(found)}
+
+
+def volumes(resources: Resources) -> tuple[list[Json], list[Json]]:
+    """(volumes, mounts): what a pod may write to, each with its size."""
+    disk = max(resources.ephemeral_gib - LOGS_GIB, resources.ephemeral_gib / 2)
+    made = [{"name": name, "emptyDir": {"sizeLimit": _mib(disk * share)}} for name, (_, share) in _SHARES.items()]
+    mounts = [{"name": name, "mountPath": place} for name, (place, _) in _SHARES.items()]
+    if resources.shm_gib:
+        made.append({"name": "shm", "emptyDir": {"medium": "Memory", "sizeLimit": _mib(resources.shm_gib)}})
+        mounts.append({"name": "shm", "mountPath": "/dev/shm"})
+    return made, mounts
+
+
+def container(
+    name: str,
+    image: str,
+    words: Sequence[str],
+    values: Mapping[str, str],
+    resources: Resources,
+    settings: ClusterSettings,
+) -> Json:
+    """A container that works and no more; ``words`` are its command line."""
+    made: Json = {
+        "name": name,
+        "image": image,
+        "command": list(words),
+        "env": variables(values),
+        "resources": amounts(resources, settings),
+        "volumeMounts": volumes(resources)[1],
+        "securityContext": confined(),
+    }
+    if settings.secrets:
+        made["envFrom"] = secrets(settings)
+    return made
+
+
+def secrets(settings: ClusterSettings) -> list[Json]:
+    """Secrets whose entries become variables."""
+    return [{"secretRef": {"name": secret}} for secret in settings.secrets]
+
+
+def confined() -> Json:
+    """What a container may not."""
+    return {"allowPrivilegeEscalation": False, "readOnlyRootFilesystem": True, "capabilities": {"drop": ["ALL"]}}
+
+
+def nobody() -> Json:
+    """As whom a pod works."""
+    ids = {"runAsUser": USER, "runAsGroup": USER, "fsGroup": USER}
+    return {"runAsNonRoot": True, **ids, "seccompProfile": {"type": "RuntimeDefault"}}
+
+
+def pod_spec(one: Json, resources: Resources, settings: ClusterSettings, avoid: Sequence[str] = ()) -> Json:
+    """The pod around a container."""
+    made: Json = {
+        "containers": [one],
+        "volumes": volumes(resources)[0],
+        "securityContext": nobody(),
+        "automountServiceAccountToken": False,
+        "enableServiceLinks": False,
+        "terminationGracePeriodSeconds": resources.grace_seconds,
+        **placement(resources, settings, avoid),
+    }
+    if settings.service_account:
+        made["serviceAccountName"] = settings.service_account
+    if settings.image_pull_secrets:
+        made["imagePullSecrets"] = [{"name": name} for name in settings.image_pull_secrets]
+    priority = resources.priority or settings.pod_priority
+    if priority:
+        made["priorityClassName"] = priority
+    return made
+
+
+def placement(resources: Resources, settings: ClusterSettings, avoid: Sequence[str] = ()) -> Json:
+    """On which machines; ``avoid`` are those where the job failed before."""
+    made: Json = {}
+    selector = {**settings.node_selector, **(settings.gpu_node_selector if resources.gpu else {})}
+    if selector:
+        made["nodeSelector"] = selector
+    borne = (*settings.tolerations, *(settings.gpu_tolerations if resources.gpu else ()))
+    if borne:
+        made["tolerations"] = [one.plain() for one in borne]
+    if avoid:
+        others = {"key": HOSTNAME, "operator": "NotIn", "values": sorted(set(avoid))}
+        terms = {"nodeSelectorTerms": [{"matchExpressions": [others]}]}
+        made["affinity"] = {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": terms}}
+    return made
+
+
+def deadline(request: JobRequest, settings: ClusterSettings) -> int:
+    """The last stop of a job, from its admission on [s]: what an attempt may take, and all that may come before it begins. The
+    launcher, which knows when it began, is stricter."""
+    patience = settings.patience
+    before = patience.unschedulable_seconds + patience.image_pull_seconds + patience.start_seconds
+    return math.ceil(request.timeout_seconds + before + request.resources.grace_seconds)
+
+
+def _mib(gib: float) -> str:
+    return f"{max(1, math.ceil(gib * 1024))}Mi"
