@@ -109,8 +109,9 @@ class Container:
 
     def kill(self) -> None:
         """End it, if it runs."""
-        podman("rm", "--force", "--time", "0", self.name, check=False)
-        self.join(30.0)
+        if self._code is None:
+            podman("rm", "--force", "--time", "0", self.name, check=False)
+            self.join(30.0)
 
     def address(self) -> str:
         """On its bridge."""
