@@ -17,6 +17,7 @@ _SECRET_VALUE = re.compile(
     r"\b(AKIA|ASIA)[A-Z0-9]{16}\b|-----BEGIN [A-Z ]*PRIVATE KEY|\bgh[pousr]_[A-Za-z0-9]{30,}|\bhf_[A-Za-z0-9]{30,}"
     r"|\bsk-[A-Za-z0-9_-]{20,}|\bxox[bpars]-[A-Za-z0-9-]{10,}|\bglpat-[A-Za-z0-9_-]{20,}|\beyJ[\w-]{10,}\.eyJ[\w-]{10,}\."
 )
+_SECRET_OPTION = re.compile(r"(?i)--?[\w-]*(token|password|passwd|secret|api[-_]?key|access[-_]?key)")
 _HIDDEN = "(not shown)"
 
 
@@ -133,9 +134,21 @@ def literal_secret(seen: Seen) -> Iterator[Found]:
                 if _is_secret(word(entry, "name"), word(entry, "value")):
                     says = f"{word(entry, 'name')} stands here for all to read: use valueFrom.secretKeyRef or envFrom.secretRef"
                     yield Found(f"{each.where}.env.{place}.value", _HIDDEN, says)
+            for place, option in enumerate(each.words[:-1]):
+                if _SECRET_OPTION.fullmatch(option) and not each.words[place + 1].startswith(("-", "/", "$(", "{{")):
+                    yield Found(
+                        f"{each.where}.command[{option}]",
+                        _HIDDEN,
+                        "it stands here for all to read: use a variable of a Secret",
+                    )
     for thing in seen.things:
         if thing.kind == "Secret":
             continue
+        for name, value in table(thing.content, "data").items() if thing.kind == "ConfigMap" else ():
+            if isinstance(value, str) and _is_secret(name, value):
+                yield Found(
+                    thing.where(f"data[{name}]"), _HIDDEN, "it stands here for all to read: keep it in a Secret"
+                )
         for path, text in _texts(thing.content):
             if _SECRET_VALUE.search(text) or (
                 "://" in text and any(map(carries_credentials, re.findall(r"\S+://\S+", text)))

@@ -97,8 +97,14 @@ class Container:
         return word(self.env.get(name), "value")
 
     @property
+    def words(self) -> list[str]:
+        """Command and arguments, an option and its value apart (``--a=b`` as two)."""
+        given = [*words(self.content, "command"), *words(self.content, "args")]
+        return [part for each in given for part in (each.split("=", 1) if each.startswith("--") else (each,))]
+
+    @property
     def command(self) -> str:
-        """Command and arguments in one line."""
+        """Command, arguments and script in one line."""
         return " ".join([*words(self.content, "command"), *words(self.content, "args"), word(self.content, "source")])
 
     def amount_of(self, kind: Literal["requests", "limits"], resource: str) -> Any:

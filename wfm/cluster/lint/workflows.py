@@ -198,6 +198,11 @@ def skipped_output(seen: Seen) -> Iterator[Found]:
 @rule("graph", "templates, tasks and dependencies that are named are there")
 def graph(seen: Seen) -> Iterator[Found]:
     """The entry point, each task's template, each dependency; and one way to name them."""
+    for thing in seen.of(*WORKFLOWS):
+        flow = table(thing.content, WORKFLOWS[thing.kind])
+        if not rows(flow, "templates") and not word(flow, "workflowTemplateRef.name"):
+            says = "give templates, or the workflowTemplateRef that has them"
+            yield Found(thing.where(f"{WORKFLOWS[thing.kind]}.templates"), flow.get("templates"), says)
     for thing, base, flow in flows(seen):
         names = {word(each, "name") for _, each in rows(flow, "templates")}
         choices = f"choices: {', '.join(sorted(names))}"
@@ -210,6 +215,10 @@ def graph(seen: Seen) -> Iterator[Found]:
                 where = thing.where(f"{base}.templates.{place}.{path}")
                 if "template" in task and word(task, "template") not in names:
                     yield Found(f"{where}.template", task["template"], f"there is no such template; {choices}")
+                if "inline" in task:
+                    yield Found(
+                        f"{where}.inline", task["inline"], "nobody looks into it: give it a name among the templates"
+                    )
                 if "depends" in task and ("dependencies" in task or "continueOn" in task):
                     says = "depends says all of it: leave out dependencies and continueOn"
                     yield Found(f"{where}.depends", task["depends"], says)
@@ -217,6 +226,16 @@ def graph(seen: Seen) -> Iterator[Found]:
                 if unknown:
                     says = f"there is no task {', '.join(unknown)}; choices: {', '.join(sorted(several))}"
                     yield Found(f"{where}.depends", task.get("depends") or task.get("dependencies"), says)
+
+
+@rule("resource-template", "jobs are made by the launcher")
+def resource_template(seen: Seen) -> Iterator[Found]:
+    """A ``resource`` template makes a second one when it is tried again, and believes its conditions."""
+    for thing, base, flow in flows(seen):
+        for path, each in _templates(flow):
+            if each.get("resource") is not None:
+                says = "start components.launch_job in a container: it makes or adopts the one job of a key, and asks the store"
+                yield Found(thing.where(f"{base}.{path}.resource"), at(each, "resource.action"), says)
 
 
 @rule("memoize", "the store alone remembers")
@@ -337,34 +356,23 @@ def _needs(task: dict[str, Any]) -> set[str]:
 
 
 def _skippable(template: dict[str, Any]) -> set[str]:
-    """Tasks that may never run: those with ``when``, and those that wait for one without saying what else would do."""
+    """Tasks that may never run: those with ``when``, and those that ask for the success of one. (A name alone in ``depends``
+    is content with a task that was skipped.)"""
     tasks = [task for _, task in _tasks(template)]
     found = {word(task, "name") for task in tasks if word(task, "when").strip()}
     for _ in tasks:
-        more = {
-            word(task, "name")
-            for task in tasks
-            if found & _needs(task) and re.search(r"\.(Skipped|Omitted)", word(task, "depends")) is None
-        }
-        more = {name for name in more if name} - found
-        plain = {
-            word(task, "name") for task in tasks if "depends" in task and not re.search(r"\.", word(task, "depends"))
-        }
-        # `a` alone means Succeeded, Skipped or Daemoned: a skipped `a` lets the next one run
-        more = {
-            name
-            for name in more
-            if name not in plain and "depends" in next(t for t in tasks if word(t, "name") == name)
-        }
-        if not more:
-            break
-        found |= more
+        for task in tasks:
+            needed = re.findall(
+                r"([A-Za-z0-9][-\w]*)\.(?:Succeeded|Failed|Errored|AnySucceeded|AllFailed)", word(task, "depends")
+            )
+            if found & set(needed) and not re.search(r"\.(Skipped|Omitted)", word(task, "depends")):
+                found.add(word(task, "name"))
     return found
 
 
 def _guarded(output: dict[str, Any]) -> bool:
     """Whether an output of a DAG says itself what to do where there is nothing."""
-    return "??" in word(output, "valueFrom.expression") or "?" in word(output, "valueFrom.expression")
+    return "?" in word(output, "valueFrom.expression")  # ?? or ? :
 
 
 def _artifacts_from(template: dict[str, Any], name: str) -> Iterator[tuple[str, dict[str, Any]]]:

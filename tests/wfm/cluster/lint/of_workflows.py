@@ -145,10 +145,31 @@ GRAPH: list[Any] = [
 ]
 KEPT = [
     m(
+        "resource-template",
+        "workflow",
+        "makes a job",
+        add("spec templates", {"name": "job", "resource": {"action": "create", "manifest": "kind: PyTorchJob"}}),
+    ),
+    m("graph", "workflow", "no templates", put("spec", {})),
+    m(
+        "graph",
+        "workflow",
+        "a template inside",
+        add(f"{DAG} tasks", {"name": "more", "inline": {"container": {"image": "busybox"}}}),
+    ),
+    m(
+        "skipped-output",
+        "workflow",
+        "of what waits for success",
+        put(f"{DAG} tasks 2 depends", "plan"),
+        put(f"{DAG} tasks 1 depends", "train.Succeeded"),
+        put(f"{STEP} outputs", {"parameters": [{"name": "key", "valueFrom": {"path": "/work/key"}}]}),
+    ),
+    m(
         "memoize",
         "workflow",
         "a step",
-        put(f"{STEP} memoize", {"key": "x", "maxAge": "1h", "cache": {"configMap": {"name": "memory", "key": "x"}}}),
+        put(f"{STEP} memoize", {"key": "x", "maxAge": "1h", "cache": {"configMap": {"name": "memory"}}}),
     ),
     m("archive-logs", "workflow", "all", put("spec archiveLogs", True)),
     m("archive-logs", "workflow", "of a step", put(f"{STEP} archiveLocation", {"archiveLogs": True})),
