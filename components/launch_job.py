@@ -56,7 +56,7 @@ def launch(arguments: argparse.Namespace) -> End:
 
     caches.prepare()
     spec = json.loads(read_spec(arguments.spec))
-    refuse_other_code(spec)
+    refuse_other_code(spec, "the launcher")
     store, given = Store.open(spec["store"], store_options()), given_inputs(arguments.input)
     key = node_key(spec, given, store)
     generation = generations.read_state(store.objects, f"artifacts/{key}").next

@@ -4,6 +4,7 @@
 """
 
 import math
+import tomllib
 from collections.abc import Callable, Iterator, Sequence
 
 from components.derivation import ROOT
@@ -77,10 +78,13 @@ def kinds_join(graph: Graph, given: set[str]) -> Iterator[str]:
 
 
 def images_exist(graph: Graph, given: set[str]) -> Iterator[str]:
-    """The image of every stage has a Containerfile."""
-    for image in sorted({STAGES[node.stage].image for node in graph.nodes if node.stage in STAGES}):
-        if not (ROOT / "images" / f"{image}.Containerfile").is_file() and (ROOT / "images").is_dir():
-            yield f"image {image!r} has no images/{image}.Containerfile"
+    """The image of every stage has its table in images/roles.toml, where that is: an image holds no images."""
+    path = ROOT / "images" / "roles.toml"
+    if not path.exists():
+        return
+    roles = tomllib.loads(path.read_text())
+    for image in sorted({STAGES[node.stage].image for node in graph.nodes if node.stage in STAGES} - roles.keys()):
+        yield f"image {image!r} has no table in images/roles.toml, choices: {', '.join(roles)}"
 
 
 def components_exist(graph: Graph, given: set[str]) -> Iterator[str]:
