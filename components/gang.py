@@ -8,7 +8,7 @@ there is anything to make, work with it, and end with its outcome and exit code.
   stacks of the living gathered, writes the outcome as ``try_again`` with the name of the late one, kills it where that is on
   the same machine, and leaves. So an attempt ends even when rank 0 itself is the one that hangs.
 - SIGTERM to any rank stops all of them (the training loop agrees on the step). Where the grace comes to its end before that is
-  through, the rank that was told writes the outcome and leaves.
+  through, the rank that was told writes the outcome and leaves. One whose work is done by then leaves, and rank 0 commits.
 
 None of this needs a collective, and the end is ``os._exit``: a process that waits in one for a rank that is gone cannot return
 from it. Two threads do it: one writes and reads the board and may be held up by it (`other_ranks.py`), the other judges and is
@@ -296,6 +296,10 @@ class Gang:
         """Write the outcome of a stop while there is time for that, wherever the work is."""
         while seconds := stopping.left(stopping.FOR_THE_OUTCOME):
             stopping.rest(min(seconds, LONGEST_TICK))
+        said = self._others.own.get("end")
+        if not self.leads and said is not None and said.good:  # its work is done; what is left is rank 0's, and goes on
+            self.attempt.leave()
+            os._exit(said.exit_code)
         reason = (
             f"asked to stop, and {self._others.name(self.rank)} was at {pulse.sign().what!r} when the "
             f"{stopping.grace_seconds():g} s of grace ({stopping.GRACE}) came to their end: "
