@@ -17,6 +17,7 @@ not.
 A process alone is a gang of one: it watches itself only.
 """
 
+import contextlib
 import dataclasses
 import math
 import os
@@ -326,7 +327,8 @@ class Gang:
         for rank in late.keys() & self._others.seen.keys():
             said = self._others.seen[rank]
             if self._others.is_here(said) and start_of(said.pid) == said.pid_start:
-                os.kill(said.pid, signal.SIGKILL)  # it would hold its memory and devices, and waits for nobody
+                with contextlib.suppress(OSError):  # it has ended meanwhile
+                    os.kill(said.pid, signal.SIGKILL)  # it would hold its memory and devices, and waits for nobody
         self._conclude(End("try_again", reason, TryAgain.exit_code), stacks=stacks)
 
 

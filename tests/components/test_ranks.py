@@ -278,7 +278,7 @@ def test_whoever_is_told_to_stop_all_keep_a_checkpoint_and_say_cancelled(
 
 @pytest.mark.long
 def test_a_rank_whose_work_is_done_may_go_while_rank_0_commits(job: Start, tmp_path: Path) -> None:
-    """Its pod is evicted. Before: it called the try cancelled when its grace ended, and rank 0 left in the middle of the commit."""
+    """Its pod is evicted. Before: it called the try cancelled when its grace ended, and rank 0 left, even out of the commit."""
     begun = tmp_path / "begun"
     slow = (
         f"#!{sys.executable}\nimport os, pathlib, runpy, sys, time\n"
