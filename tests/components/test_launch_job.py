@@ -91,7 +91,9 @@ def refuse(verb: str, plural: str, answer: bytes) -> Callable[[Asked], Iterator[
         if asked.path.endswith(f"/{plural}") and asked.method == verb:
             yield answer
         elif asked.method == "POST":
-            yield whole(asked.json)
+            now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+            meta = {**asked.json["metadata"], "uid": "u", "resourceVersion": "2", "creationTimestamp": now}
+            yield whole({**asked.json, "metadata": meta})
         else:
             yield whole(EMPTY)
 
