@@ -13,7 +13,7 @@ A rule is one small function in the file of what it looks at, entered in `RULES`
 `queues`      Kueue's labels, suspend, budgets of disruption
 `training`    ranks, rendezvous, restarts; `dask` workers and idle clusters
 `retries`     exit codes, tries, deadlines, grace of jobs
-`workflows`   Argo: tries (`expression` evaluates them), time, graph; `cron` what runs at times
+`workflows`   Argo: tries (`expression` evaluates them), time; `graph` what tasks name and leave out; `cron` times
 
 Objects are plain dicts and may come from outside: a rule never fails on one, whatever it holds.
 """
@@ -25,6 +25,7 @@ from wfm.cluster.lint import (
     cron,
     dask,
     demand,
+    graph,
     images,
     naming,
     queues,
@@ -43,7 +44,7 @@ from wfm.log import printable
 
 __all__ = ["FILES", "RULES", "Fault", "Rule", "check", "lint"]
 
-FILES = (naming, stages, images, security, volumes, demand, queues, training, dask, retries, workflows, cron)
+FILES = (naming, stages, images, security, volumes, demand, queues, training, dask, retries, workflows, graph, cron)
 """The files that hold rules."""
 _MOST_TOLD = 50
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from wfm.cluster.lint.fault import Found, rule
-from wfm.cluster.lint.seen import STAGE_ROLES, Container, Pod, Seen, at, rows, table, word
+from wfm.cluster.lint.seen import STAGE_ROLES, Container, Pod, Seen, at, rows, table, texts, word
 from wfm.credentials import SECRET_OPTION, carries_credentials, fixed_keys
 
 _CAPABILITIES = ("IPC_LOCK",)
@@ -149,7 +149,7 @@ def literal_secret(seen: Seen) -> Iterator[Found]:
                 yield Found(
                     thing.where(f"data[{name}]"), _HIDDEN, "it stands here for all to read: keep it in a Secret"
                 )
-        for path, text in _texts(thing.content):
+        for path, text in texts(thing.content):
             if _SECRET_VALUE.search(text) or (
                 "://" in text and any(map(carries_credentials, re.findall(r"\S+://\S+", text)))
             ):
@@ -191,16 +191,3 @@ def _security(pod: Pod, container: Container, name: str) -> Any:
     """A field of the security context: the container's, else the pod's."""
     own = table(container.content, "securityContext")
     return own[name] if name in own else table(pod.content, "securityContext").get(name)
-
-
-def _texts(value: Any, path: str = "") -> Iterator[tuple[str, str]]:
-    """Every string below, with its path. Not by recursion: what is read from a file may be deep."""
-    waiting = [(path, value)]
-    while waiting:
-        where, each = waiting.pop()
-        if isinstance(each, str):
-            yield where, each
-        elif isinstance(each, dict):
-            waiting += [(f"{where}.{name}".lstrip("."), inner) for name, inner in each.items()]
-        elif isinstance(each, list):
-            waiting += [(f"{where}.{place}".lstrip("."), inner) for place, inner in enumerate(each)]

@@ -1,7 +1,7 @@
 """What rules look at: the objects of one set, and every pod that any of them would make, wherever its template stands.
 
-Objects are data from outside: every look into one goes through `at`, `table`, `rows` and `word`, which give an empty answer
-where something of another type stands (that is the schema's part) and never fail.
+Objects are data from outside: every look into one goes through `at`, `table`, `rows`, `word` and `texts`, which give an
+empty answer where something of another type stands (that is the schema's part) and never fail.
 """
 
 from collections.abc import Iterator, Sequence
@@ -63,6 +63,19 @@ def word(value: Any, path: str = "") -> str:
     """The string at a path; empty where there is none."""
     found = at(value, path)
     return found if isinstance(found, str) else ""
+
+
+def texts(value: Any, path: str = "") -> Iterator[tuple[str, str]]:
+    """Every string below, with its path. Not by recursion: what is read from a file may be deep."""
+    waiting = [(path, value)]
+    while waiting:
+        where, each = waiting.pop()
+        if isinstance(each, str):
+            yield where, each
+        elif isinstance(each, dict):
+            waiting += [(f"{where}.{name}".lstrip("."), inner) for name, inner in each.items()]
+        elif isinstance(each, list):
+            waiting += [(f"{where}.{place}".lstrip("."), inner) for place, inner in enumerate(each)]
 
 
 @dataclass(frozen=True)

@@ -43,7 +43,7 @@ RETRIES = [
     m("retry-limit", "workflow", "none", drop(f"{RETRY} limit")),
     *(
         m("retry-limit", "workflow", f"{value!r}", put(f"{RETRY} limit", value))
-        for value in ("", "many", "{{inputs.parameters.n}}", -1, 10**6)
+        for value in ("", "many", "{{workflow.parameters.n}}", -1, 10**6)
     ),
     m("retry-limit", "workflow", "no strategy", drop(RETRY)),
     m("retry-expression", "workflow", "none", drop(f"{RETRY} expression")),
@@ -211,4 +211,15 @@ CRONS = [
         )
     ),
 ]
-ALL = [*RETRIES, *TIME, *GRAPH, *KEPT, *CRONS]
+NAMED = [
+    m("graph", "workflow", "a template that does nothing", drop("spec templates 1 container")),
+    m("reference", "workflow", "an output that is not there", drop("spec templates 1 outputs")),
+    m(
+        "reference",
+        "workflow",
+        "an input that is not there",
+        add(f"{STEP} container command", "{{inputs.parameters.key}}"),
+    ),
+    m("reference", "cron", "misspelt", put(f"{CRON} templates 1 outputs parameters 0 name", "missed")),
+]
+ALL = [*NAMED, *RETRIES, *TIME, *GRAPH, *KEPT, *CRONS]
