@@ -233,7 +233,9 @@ class World:
         for one in asked:
             launcher.add(one.request)
         self.launchers.append(launching)
-        self.tell(f"{launching.name} starts, for {', '.join(f'{one.request.node} of {one.run.id[-4:]}' for one in asked)}")
+        self.tell(
+            f"{launching.name} starts, for {', '.join(f'{one.request.node} of {one.run.id[-4:]}' for one in asked)}"
+        )
         return launching
 
     def crash(self, launching: Launching) -> None:

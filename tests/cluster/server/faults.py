@@ -40,7 +40,11 @@ class Faults:
     def take(self, verb: str, resource: str) -> str:
         """The fault that this request meets; "" for none."""
         for fault in self.planned:
-            if fault.verb in ("", verb) and fault.resource in ("", resource) and (fault.what in WATCH) <= (verb == "watch"):
+            if (
+                fault.verb in ("", verb)
+                and fault.resource in ("", resource)
+                and (fault.what in WATCH) <= (verb == "watch")
+            ):
                 fault.times -= 1
                 if fault.times <= 0:
                     self.planned.remove(fault)
