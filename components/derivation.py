@@ -49,6 +49,7 @@ GROUND_FLOOR = (
     "components.board",
     "components.gang",
     "components.image",
+    "components.other_ranks",
     "components.rank_words",
     "components.context",
     "components.derivation",

@@ -66,7 +66,7 @@ def main(
     arguments = _parse(component)
     stopping.listen()
     if arguments.dry_run:
-        spec = json.loads(_read(arguments.spec))
+        spec = json.loads(read_spec(arguments.spec))
         print(json.dumps(config_class.parse(spec["config"]).resolved(), indent=2, sort_keys=True))
         sys.exit(0)
     homeless: InputError | None = None
@@ -78,7 +78,7 @@ def main(
     faulthandler.enable()  # where a crash was, in the log
     set_up()
     try:
-        spec = json.loads(_read(arguments.spec))
+        spec = json.loads(read_spec(arguments.spec))
         set_up(spec.get("log_level", "INFO"))
         gang = Gang(spec, log, stopping.asked, parts=arguments.parts)
     except Exception as error:  # nothing says where its attempt belongs
@@ -155,7 +155,7 @@ def _execute(
     part_range = _part_range(component, arguments)
     config = config_class.parse(spec["config"])
     store = Store.open(spec["store"], store_options())
-    given = dict(_pair(text) for text in arguments.input)
+    given = given_inputs(arguments.input)
     refuse_other_code({**spec, "component": component})
     key, external = _key_and_external({**spec, "component": component}, given, store)
     gang.attempt.makes(key)
@@ -213,14 +213,18 @@ def _part_range(component: str, arguments: argparse.Namespace) -> PartRange | No
     return part_range
 
 
-def _pair(text: str) -> tuple[str, str]:
-    name, equals, key = text.partition("=")
-    if not equals or not name or not key:
-        raise ConfigError(f"--input {text!r} is not of the form NAME=KEY")
-    return name, key
+def given_inputs(pairs: Sequence[str]) -> dict[str, str]:
+    """``NAME=KEY`` of each ``--input``. Raises ConfigError for another form."""
+    found = {}
+    for text in pairs:
+        name, equals, key = text.partition("=")
+        if not equals or not name or not key:
+            raise ConfigError(f"--input {text!r} is not of the form NAME=KEY")
+        found[name] = key
+    return found
 
 
-def _read(url: str) -> bytes:
+def read_spec(url: str) -> bytes:
     """The spec, which lies in the run. Raises InputError when it is not there, TryAgain when its store does not answer."""
     import fsspec
 

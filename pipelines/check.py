@@ -20,6 +20,8 @@ Rule = Callable[[Graph, set[str]], Iterator[str]]
 QUOTA = {"cpu": 128 * 128.0, "gpu": 128 * 8.0, "memory_gib": 128 * 2048.0}
 """The most one node may ask for, with all its replicas, where the settings of the cluster (``quota`` in the file that
 ``WFM_CLUSTER`` names) do not say: 128 machines of 8 devices. More is a slip of the keyboard."""
+MOST_GPUS = 16
+"""Devices of the largest machines there are."""
 
 
 def check_graph(graph: Graph, given: set[str] | None = None) -> None:
@@ -104,6 +106,12 @@ def check_resources(nodes: Sequence[Node], settings: ClusterSettings | None = No
             problems.append(
                 f"{node.name}.ranks = {needs.ranks}: {node.stage} is one process; ranks share a training "
                 f"({', '.join(trainings)}). Leave it out, or set 1"
+            )
+        if needs.pod()["gpu"] > MOST_GPUS:
+            of_ranks = f" for each of {needs.ranks} ranks" if needs.ranks > 1 else ""
+            problems.append(
+                f"{node.name}.resources.gpu = {needs.gpu}{of_ranks}: no machine has {needs.pod()['gpu']:g} devices. "
+                "It counts for each rank of a replica; replicas are further machines"
             )
         if needs.replicas > 1 and kind == "container":
             problems.append(

@@ -72,7 +72,7 @@ def _needs(node: Node, row: StageRow) -> dict[str, Any]:
         "timeout_seconds": row.timeout_seconds,
         "retries": row.retries,
         "parts": node.resources.parts,
-        "code": code_of(node),
+        "code": code_of(node) if "." not in node.component else "",  # a component of another package has none of ours
         "image_reference": getattr(cluster.images, row.image) if cluster else "",
     }
 

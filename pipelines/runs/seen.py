@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from pipelines.runs.state import FINISHED, GOOD, NodeState, RunState, read_state
 from wfm.artifacts.lease import start_of, this_process
 from wfm.artifacts.runs import figure
+from wfm.cluster.records import said_of
 from wfm.errors import InputError
 
 if TYPE_CHECKING:
@@ -73,6 +74,7 @@ def see(run: "Run", *, patient: bool = False) -> RunState | None:
         return None
     if open_ended:
         state = _derived(state or _from_spec(run), tries, run.cancelled_by(), engine=state is not None)
+        _tell_of_launchers(run, state)
     assert state is not None
     for name, of in by_node(tries).items():
         if name in state.nodes:
@@ -222,6 +224,17 @@ def _tell(node: NodeState, tries: list[Try]) -> None:
     node.attempts, node.attempt = len(tries), last.number
     node.started = tries[0].started
     node.ended = 0.0 if node.state in ("running", "silent", "retrying") else last.started + last.seconds
+
+
+def _tell_of_launchers(run: "Run", state: RunState) -> None:
+    """What keeps a node from running on a cluster, as its launcher says: queued, waiting for quota, pulling its image."""
+    for name, said in said_of(run).items():
+        node = state.nodes.get(name)
+        if node is None or said.ended or node.state in GOOD or node.state in ("running", "silent"):
+            continue
+        if state.state in ("running", "waiting"):
+            node.state = "retrying" if node.attempts else "waiting"  # a try that was stopped is not the end of it
+            node.reason = said.words
 
 
 def _from_spec(run: "Run") -> RunState:

@@ -8,6 +8,7 @@ read only this.
                                        /outcome.json          created if absent: the first word stands
                                        /log/<offset>.txt      pieces of the log (`attempt_log.py`)
                                        /usage-<r>.json, log-<r>/   the same of its other ranks
+    runs/<id>/launcher/<node>.json                            what its launcher on a cluster says of it (`wfm.cluster.records`)
     runs/<id>/<anything else>                                 files of the run (node specs, the report page)
 
 An id that we make sorts by time; one that is given (a cron's tick, a workflow's uid) stands where its spec says it was made.

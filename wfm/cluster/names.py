@@ -28,6 +28,8 @@ ANNOTATION_TRY = f"{PREFIX}try"
 "Annotation: the how manieth try this is, from 1 on."
 ANNOTATION_RUNS = f"{PREFIX}runs"
 "Annotation: ids of the runs that need the job, with commas."
+ANNOTATION_TIMEOUT = f"{PREFIX}timeout-seconds"
+"Annotation: the seconds that one attempt may take."
 ANNOTATION_CODE = f"{PREFIX}code"
 "Annotation: code id of the stage."
 

@@ -1,0 +1,57 @@
+"""Worlds for scenarios: the model server and its controllers, or with ``--api URL`` any API server."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.cluster.invariants import Invariants
+from tests.cluster.world import Asked, World
+
+MakeWorld = Callable[..., World]
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--api", default="", help="URL of an API server for tests/cluster/scenarios; default: the model")
+
+
+@pytest.fixture
+def make_world(tmp_path: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[MakeWorld]:
+    """``make_world(machines=2, ...)``; the last one's timeline is shown when the test fails."""
+    monkeypatch.setenv("WFM_HOME", str(tmp_path / "home"))
+    made: list[World] = []
+
+    def make(**choices: Any) -> World:
+        url = str(request.config.getoption("--api", default=""))
+        made.append(World(tmp_path / f"world{len(made)}", url=url, **choices))
+        return made[-1]
+
+    yield make
+    for world in made:
+        print(world.timeline())
+        world.close()
+
+
+@pytest.fixture
+def world(make_world: MakeWorld) -> World:
+    return make_world()
+
+
+def follow(world: World, *asked: Asked, limit: float = 7200.0, lost: int = 0, hangs: int = 0) -> dict[str, Any]:
+    """A launcher for each, to its end, with all invariants looked at; key -> End."""
+    look = Invariants(world, list(asked))
+    look.hangs = hangs
+    launching = [world.launcher(one) for one in asked]
+    world.until(lambda: all(one.key in each.ended for one, each in zip(asked, launching, strict=True)), limit)
+    finish(world, look, {one: each.ended[one.key] for one, each in zip(asked, launching, strict=True)}, lost=lost)
+    return {one.key: each.ended[one.key] for one, each in zip(asked, launching, strict=True)}
+
+
+def finish(world: World, look: Invariants, ends: dict[Asked, Any], *, lost: int = 0) -> None:
+    """Let things settle, then look at the invariants once more."""
+    for launching in list(world.launchers):
+        world.launchers.remove(launching)
+    world.pass_time(60.0)
+    look.finish({(one.run.id, one.request.node): end for one, end in ends.items()}, lost=lost)
+    look.check()

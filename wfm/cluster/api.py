@@ -1,0 +1,450 @@
+"""The Kubernetes API server, over the official client: seven verbs on any resource, and every refusal in words.
+
+    api = Api.connect(namespace="training")             # kubeconfig, else the pod's service account; url= in tests
+    api.create(PYTORCHJOB, job)
+    for job in api.list(PYTORCHJOB, selector="wfm.dev/job").objects: ...
+
+Nothing is asked twice in here: a passing refusal (429, 5xx, no connection, 403 "exceeded quota") is raised with how long to
+wait, and whoever asked waits by its own clock (`Backoff`), so that one busy moment does not hold up five hundred jobs. Each
+request has a time limit, and each answer a size.
+"""
+
+import json
+import random
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from wfm.errors import InputError, MissingPackage, TryAgain, WfmError
+
+CONNECT_SECONDS = 10.0
+READ_SECONDS = 60.0
+PAGE = 250
+"""Objects of a list that are asked for at once."""
+MOST_BYTES = 64 * 2**20
+"""Of one answer; a page of the largest objects that etcd takes is larger, and none of ours is a hundredth of that."""
+MOST_LINE = 8 * 2**20
+"""Of one event of a watch: etcd takes objects of 1.5 MB."""
+_WORDS = 600
+_USER = re.compile(r'User "([^"]{1,300})"')
+
+
+@dataclass(frozen=True)
+class Resource:
+    """A kind of object that the server has below a URL of its own."""
+
+    group: str
+    "Empty for the oldest ones."
+    version: str
+    plural: str
+    kind: str
+
+    @property
+    def path(self) -> str:
+        """What comes before the namespace in its URL."""
+        return f"/apis/{self.group}/{self.version}" if self.group else f"/api/{self.version}"
+
+    def __str__(self) -> str:
+        return f"{self.plural}.{self.group}" if self.group else self.plural
+
+
+POD = Resource("", "v1", "pods", "Pod")
+SERVICE = Resource("", "v1", "services", "Service")
+DEPLOYMENT = Resource("apps", "v1", "deployments", "Deployment")
+JOB = Resource("batch", "v1", "jobs", "Job")
+PYTORCHJOB = Resource("kubeflow.org", "v1", "pytorchjobs", "PyTorchJob")
+TRAINJOB = Resource("trainer.kubeflow.org", "v1alpha1", "trainjobs", "TrainJob")
+DASKJOB = Resource("kubernetes.dask.org", "v1", "daskjobs", "DaskJob")
+DASKCLUSTER = Resource("kubernetes.dask.org", "v1", "daskclusters", "DaskCluster")
+WORKLOAD = Resource("kueue.x-k8s.io", "v1beta2", "workloads", "Workload")
+
+
+class NotFound(WfmError):
+    """There is no such object (any more): the state of things, and no verdict on anything."""
+
+
+class AlreadyExists(WfmError):
+    """An object of this name is there: whoever creates by a fixed name reads it."""
+
+
+class Conflict(WfmError):
+    """The object is another than the one that was read (version or uid): read it again."""
+
+
+class Gone(WfmError):
+    """The server does not remember that far back: list anew."""
+
+
+class Busy(TryAgain):
+    """The server does not take this now; `retry_after` is how long it wants to be left alone, where it says so [s]."""
+
+    def __init__(self, message: str, retry_after: float = 0.0) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class QuotaExceeded(Busy):
+    """A ResourceQuota of the namespace is used up: it will be free when others end."""
+
+
+class Forbidden(InputError):
+    """This account may not do that."""
+
+
+class NoSuchResource(InputError):
+    """The cluster does not know this kind (its CRD is not installed), or not this namespace."""
+
+
+class Refused(InputError):
+    """The server, or a webhook of it, takes the request for wrong."""
+
+
+@dataclass(frozen=True)
+class Listing:
+    """Objects, and the version of the whole from which a watch goes on."""
+
+    objects: list[dict[str, Any]]
+    version: str
+
+
+class Backoff:
+    """How long to leave something alone that does not work now: doubled each time, with jitter, bounded.
+
+    `patience` seconds after the first failure in a row `over` turns true: then it is no passing trouble any more."""
+
+    def __init__(self, first: float = 1.0, longest: float = 60.0, patience: float = 600.0) -> None:
+        self.first, self.longest, self.patience = first, longest, patience
+        self._failures, self._since, self.until = 0, 0.0, 0.0
+
+    def failed(self, now: float, at_least: float = 0.0) -> float:
+        """Note a failure; returns how long to wait [s]."""
+        self._since = self._since if self._failures else now
+        wait = max(min(self.first * 2.0**self._failures, self.longest) * random.uniform(0.5, 1.5), at_least)
+        self._failures = min(self._failures + 1, 30)
+        self.until = now + wait
+        return wait
+
+    def worked(self) -> None:
+        """Note that it works again."""
+        self._failures, self.until = 0, 0.0
+
+    def over(self, now: float) -> bool:
+        """Whether it has not worked for longer than `patience`."""
+        return self._failures > 0 and now - self._since > self.patience
+
+
+class Api:
+    """The server as one account sees it, in one namespace."""
+
+    def __init__(self, client: Any, namespace: str) -> None:
+        self._client, self.namespace = client, namespace
+        self._accepted = False
+        self.requests = 0
+        "How many were sent: figures of `tests/benchmarks/launcher.py`."
+
+    @classmethod
+    def connect(cls, *, namespace: str = "", url: str = "") -> "Api":
+        """From `url` (plain, without an account: tests), else ``KUBECONFIG`` or ``~/.kube/config``, else the service account of
+        the pod this runs in. `namespace`: empty means that of the kubeconfig's context, or of the pod. Raises InputError when
+        there is nothing of this, MissingPackage without the client."""
+        try:
+            from kubernetes import client, config
+        except ImportError as error:
+            raise MissingPackage("kubernetes", extra="k8s", purpose="a launcher") from error
+        settings = client.Configuration()
+        own = ""
+        if url:
+            settings.host = url.rstrip("/")
+        else:
+            own = _load(config, settings)
+        settings.retries = False  # it would wait by a clock of its own, and ask for changes twice
+        settings.connection_pool_maxsize = 16
+        return cls(client.ApiClient(settings), namespace or own or "default")
+
+    # -- verbs
+
+    def get(self, resource: Resource, name: str) -> dict[str, Any]:
+        """One object. Raises NotFound."""
+        return self._json("GET", "get", resource, name)
+
+    def list(self, resource: Resource, selector: str = "", limit: int = PAGE) -> Listing:
+        """All objects that `selector` names, page by page. A list that the server has forgotten in the middle is begun anew."""
+        for _ in range(3):
+            try:
+                found: list[dict[str, Any]] = []
+                version = ""
+                for page in self.pages(resource, selector, limit):
+                    found += page.objects
+                    version = page.version
+                return Listing(found, version)
+            except Gone:
+                continue
+        raise Busy(f"the list of {resource} is forgotten by the API server faster than it can be read")
+
+    def pages(self, resource: Resource, selector: str = "", limit: int = PAGE) -> Iterator[Listing]:
+        """The same a page at a time, so that a caller need not hold all of it. Raises Gone in the middle."""
+        token = ""
+        while True:
+            asked = {"limit": str(limit), **({"continue": token} if token else {})}
+            answer = self._json("GET", "list", resource, query=_with(asked, labelSelector=selector))
+            meta = answer.get("metadata") or {}
+            items = answer.get("items")
+            yield Listing(items if isinstance(items, list) else [], str(meta.get("resourceVersion") or ""))
+            token = str(meta.get("continue") or "")
+            if not token:
+                return
+
+    def watch(self, resource: Resource, version: str, selector: str = "", seconds: float = 300.0) -> "Lines":
+        """The lines of one watch from `version` on, until the server ends it (after `seconds` by itself), or it is silent for
+        much longer. Raises Gone at once for a version that is too old."""
+        query = {
+            "watch": "true", "allowWatchBookmarks": "true", "resourceVersion": version,
+            "timeoutSeconds": str(max(1, round(seconds))),
+        }  # fmt: skip
+        query = _with(query, labelSelector=selector)
+        limits = (CONNECT_SECONDS, seconds + 30.0)
+        return Lines(self._call("GET", "watch", resource, query=query, limits=limits), resource)
+
+    def create(self, resource: Resource, body: Mapping[str, Any]) -> dict[str, Any]:
+        """Make an object of a fixed name. Raises AlreadyExists, QuotaExceeded."""
+        return self._json("POST", "create", resource, body=body)
+
+    def patch(self, resource: Resource, name: str, body: Mapping[str, Any]) -> dict[str, Any]:
+        """A merge patch; with ``metadata.resourceVersion`` in it only of the object that was read. Raises Conflict,
+        NotFound."""
+        return self._json("PATCH", "patch", resource, name, body=body)
+
+    def delete(
+        self, resource: Resource, name: str, *, uid: str = "", version: str = "", grace: float | None = None
+    ) -> bool:
+        """Ask for an object to go, and what belongs to it after it; False when it is gone already, or is another by now
+        (`uid`), or was changed (`version`).
+
+        `grace`: seconds its processes get, 0 for none: then a pod's name is free although its machine may not answer."""
+        body: dict[str, Any] = {"propagationPolicy": "Background"}
+        if uid or version:
+            body["preconditions"] = _with({}, uid=uid, resourceVersion=version)
+        if grace is not None:
+            body["gracePeriodSeconds"] = max(0, round(grace))
+        try:
+            self._json("DELETE", "delete", resource, name, body=body)
+        except (NotFound, Conflict):
+            return False
+        return True
+
+    # -- one request
+
+    def _json(
+        self,
+        method: str,
+        verb: str,
+        resource: Resource,
+        name: str = "",
+        *,
+        query: Mapping[str, str] | None = None,
+        body: Mapping[str, Any] | None = None,
+    ) -> dict[str, Any]:
+        import urllib3
+
+        response = self._call(method, verb, resource, name, query=query, body=body)
+        try:
+            data = response.read(MOST_BYTES + 1)
+            if len(data) > MOST_BYTES:
+                raise Refused(f"the answer to {verb} {resource} has more than {MOST_BYTES} bytes: it is not read")
+            answer = json.loads(data)
+        except (urllib3.exceptions.HTTPError, OSError, ValueError, RecursionError) as error:
+            raise Busy(f"the answer to {verb} {resource} broke off or is no JSON: {_short(error)}") from error
+        finally:
+            response.close()
+            response.release_conn()
+        if not isinstance(answer, dict):
+            raise Busy(f"the answer to {verb} {resource} is no object")
+        return answer
+
+    def _call(
+        self,
+        method: str,
+        verb: str,
+        resource: Resource,
+        name: str = "",
+        *,
+        query: Mapping[str, str] | None = None,
+        body: Mapping[str, Any] | None = None,
+        limits: tuple[float, float] = (CONNECT_SECONDS, READ_SECONDS),
+    ) -> Any:
+        import urllib3
+        from kubernetes.client.exceptions import ApiException
+
+        kind = "application/merge-patch+json" if method == "PATCH" else "application/json"
+        path = f"{resource.path}/namespaces/{self.namespace}/{resource.plural}" + (f"/{name}" if name else "")
+        self.requests += 1
+        try:
+            response = self._client.call_api(
+                path, method, query_params=list((query or {}).items()),
+                header_params={"Accept": "application/json", "Content-Type": kind}, body=dict(body) if body else None,
+                auth_settings=["BearerToken"], _preload_content=False, _return_http_data_only=True,
+                _request_timeout=limits,
+            )  # fmt: skip
+            self._accepted = True
+            return response
+        except ApiException as error:
+            body_text = error.body if isinstance(error.body, bytes | str) else b""
+            what = f"{verb} {resource}" + (f" {name}" if name else "")
+            if not error.status:
+                raise Refused(f"{what}: the API server's certificate is not accepted: {_short(error.reason)}") from None
+            if error.status == 401 and self._accepted:  # a token that is about to be replaced
+                raise Busy(f"{what}: the API server does not know this account any more (401)") from None
+            raise meaning(
+                error.status, dict(error.headers or {}), body_text, verb, resource, self.namespace, name
+            ) from None
+        except (urllib3.exceptions.HTTPError, OSError) as error:
+            raise Busy(
+                f"the API server at {self._client.configuration.host} does not answer: {_short(error)}"
+            ) from error
+
+
+class Lines:
+    """The lines of a watch, whole: bytes that end in the middle of one are no line."""
+
+    def __init__(self, response: Any, resource: Resource) -> None:
+        self._response, self._resource = response, resource
+
+    def __iter__(self) -> Iterator[bytes]:
+        """Raises Busy when the connection breaks, or says nothing for too long."""
+        import urllib3
+
+        rest = b""
+        try:
+            while True:
+                piece = self._response.read1(65536)
+                if not piece:
+                    return
+                *lines, rest = (rest + piece).split(b"\n")
+                yield from (line for line in lines if line.strip())
+                if len(rest) > MOST_LINE:
+                    raise Busy(f"an event of {self._resource} has more than {MOST_LINE} bytes")
+        except (urllib3.exceptions.HTTPError, OSError, ValueError) as error:
+            raise Busy(f"the watch of {self._resource} broke off: {_short(error)}") from error
+        finally:
+            self.close()
+
+    def close(self) -> None:
+        """Give the connection up."""
+        self._response.close()
+
+    def shut(self) -> None:
+        """Make a read that waits in another thread return."""
+        import contextlib
+        import socket
+
+        connection = getattr(self._response, "_connection", None) or getattr(self._response, "connection", None)
+        sock = getattr(connection, "sock", None)
+        if sock is not None:
+            with contextlib.suppress(OSError):
+                sock.shutdown(socket.SHUT_RDWR)
+
+
+def meaning(
+    status: int,
+    headers: Mapping[str, str],
+    body: bytes | str,
+    verb: str,
+    resource: Resource,
+    namespace: str,
+    name: str = "",
+) -> WfmError:
+    """What a refusal of the API server means."""
+    said, reason, details = _status(body)
+    what = f"{verb} {resource}" + (f" {name}" if name else "")
+    after = _retry_after(headers)
+    if status == 401:
+        return Forbidden(
+            f"{what}: the API server does not know this account (401): the kubeconfig's token or certificate has run out; "
+            "log in again, or give the pod a service account"
+        )
+    if status == 403 and "exceeded quota" in said:
+        return QuotaExceeded(f"waiting for quota: {said}", after)
+    if status == 403:
+        found = _USER.search(said)
+        who = f" ({found[1]})" if found else ""
+        hint = "" if "cannot" in said or not said else f". The server says: {said}"
+        return Forbidden(
+            f"no permission: this account{who} may not {verb} {resource} in the namespace {namespace!r}: give it a Role with "
+            f"the verb {verb!r} on {resource.plural!r} of the API group {resource.group!r}{hint}"
+        )
+    if status == 404:
+        if details.get("kind") == "namespaces":
+            return NoSuchResource(f"{what}: the cluster has no namespace {namespace!r}: create it, or name another one")
+        if name and reason == "NotFound" and "could not find the requested resource" not in said:
+            return NotFound(f"there is no {resource} {name} in the namespace {namespace!r}")
+        return NoSuchResource(
+            f"{what}: this cluster does not know {resource.kind} ({resource.group or 'core'}/{resource.version}), in the "
+            f"namespace {namespace!r} or elsewhere: its CRD is not installed. Install its operator, or choose another kind of "
+            "job in the settings of the cluster"
+        )
+    if status == 409 and reason == "AlreadyExists":
+        return AlreadyExists(f"{resource} {name or ''} is there already: {said}")
+    if status == 409:
+        return Conflict(f"{what}: it was changed meanwhile: {said}")
+    if status == 410:
+        return Gone(f"{what}: {said or 'too old'}")
+    if status in (408, 425, 429) or status >= 500 or (status == 504 or reason in ("Timeout", "ServerTimeout")):
+        return Busy(f"{what}: the API server is in trouble ({status} {reason}): {said}", after)
+    return Refused(f"{what}: the API server refuses it ({status} {reason}): {said}")
+
+
+def _load(config: Any, settings: Any) -> str:
+    """Fill `settings` with where the server is and who we are; returns the namespace that goes with it."""
+    import os
+    from pathlib import Path
+
+    service = Path("/var/run/secrets/kubernetes.io/serviceaccount")
+    places = [place for place in os.environ.get("KUBECONFIG", "~/.kube/config").split(os.pathsep) if place]
+    if not any(Path(place).expanduser().is_file() for place in places):
+        try:
+            config.load_incluster_config(client_configuration=settings)
+        except config.ConfigException as error:
+            raise InputError(
+                f"no cluster to talk to: there is no kubeconfig at {' or '.join(places)} (KUBECONFIG names another place), and "
+                f"this is no pod with a service account ({error})"
+            ) from None
+        own = service / "namespace"
+        return own.read_text().strip() if own.is_file() else ""
+    # named: the client has looked at the environment when it was imported
+    named = os.pathsep.join(str(Path(place).expanduser()) for place in places)
+    try:
+        config.load_kube_config(config_file=named, client_configuration=settings)
+        _, context = config.list_kube_config_contexts(config_file=named)
+    except Exception as error:  # YAML, certificates, plug-ins: they have no common name
+        raise InputError(f"the kubeconfig at {' or '.join(places)} cannot be used: {_short(error)}") from None
+    return str((context.get("context") or {}).get("namespace") or "")
+
+
+def _status(body: bytes | str) -> tuple[str, str, Mapping[str, Any]]:
+    """(message, reason, details) of a Status; of anything else its text."""
+    text = body.decode(errors="replace") if isinstance(body, bytes) else body
+    try:
+        status = json.loads(text)
+    except (ValueError, RecursionError):
+        return " ".join(text.split())[:_WORDS], "", {}
+    if not isinstance(status, dict):
+        return " ".join(text.split())[:_WORDS], "", {}
+    details = status.get("details")
+    message = " ".join(str(status.get("message") or "").split())[:_WORDS]
+    return message, str(status.get("reason") or ""), details if isinstance(details, dict) else {}
+
+
+def _retry_after(headers: Mapping[str, str]) -> float:
+    for name, value in headers.items():
+        if name.lower() == "retry-after" and value.isdecimal():
+            return min(float(value), 600.0)
+    return 0.0
+
+
+def _with(query: dict[str, str], **more: str) -> dict[str, str]:
+    return {**query, **{name: value for name, value in more.items() if value}}
+
+
+def _short(error: object) -> str:
+    return f"{type(error).__name__}: {error}"[:_WORDS] if isinstance(error, Exception) else str(error)[:_WORDS]
