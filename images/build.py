@@ -15,6 +15,7 @@ import sys
 import tomllib
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from pipelines.lock import digest
 
@@ -56,13 +57,11 @@ def command(asked: argparse.Namespace, rest: Sequence[str], roles: dict[str, dic
     ]  # fmt: skip
 
 
-def _packages(roles: dict[str, dict[str, list[str]]], project: dict[str, object]) -> str:
-    """Digest of what says which packages are installed: a builder's cache does not look into what a layer only mounts."""
-    asked = [
-        project["dependencies"],
-        project["optional-dependencies"],
-        {name: role["extras"] for name, role in roles.items()},
-    ]
+def _packages(roles: dict[str, dict[str, list[str]]], project: dict[str, Any]) -> str:
+    """Digest of what says which packages lie below `more`: a builder's cache does not look into what a layer only mounts."""
+    extras = {extra for role in roles.values() for extra in (*role["extras"], "s3", "gcs")}
+    asked = [project["dependencies"], {extra: project["optional-dependencies"][extra] for extra in sorted(extras)}]
+    asked.append({name: role["extras"] for name, role in roles.items()})
     files = [(ROOT / name).read_text() for name in ("constraints.txt", "images/install.py")]
     return hashlib.sha256(json.dumps([asked, files]).encode()).hexdigest()
 
