@@ -16,6 +16,7 @@ Of a stage of several processes rank 0 opens and closes the attempt; each other 
 Where rank 0 is gone before it told the others, one of them `stands_in`: it takes up rank 0's attempt, or opens one.
 """
 
+import json
 import os
 import threading
 import time
@@ -41,6 +42,10 @@ ENGINE = "WFM_ENGINE"
 POD = "POD_NAME"
 LEASE_HELD = "lease_held"
 """What an outcome says besides when the try ended because another process works on the key: nothing failed."""
+_ON_A_CLUSTER = "kubernetes"
+"""The engine of pods that a launcher watches (`wfm.cluster.pod`)."""
+LAUNCHER_SECONDS = 120.0
+"""How long a launcher may take to stop what somebody wants stopped [s]."""
 BEAT_SECONDS = 10.0
 PATIENCE_SECONDS = 150.0
 """How long the store is asked to take the beginning or the end of a try [s]: longer than a minute's absence, and than the
@@ -77,6 +82,7 @@ class StageAttempt:
         self._earlier = 0
         self._over = threading.Event()
         self._beating = threading.Lock()
+        self._heard = 0.0
 
     def open(self) -> None:
         """Note that this try begins. Raises TryAgain when the store does not take it, InputError when there is no such run."""
@@ -206,6 +212,8 @@ class StageAttempt:
             usage |= self.usage.read()
             self._its_run().write_usage(self._spec["node"], self.number, usage, self._rank)
             by = "" if self._rank or stopping.asked.is_set() else self._its_run().cancelled_by()
+            if by and self._is_its_launchers():
+                by = ""
         except Exception as error:
             _log.debug("no beat: %s: %s", type(error).__name__, error)
             return
@@ -214,6 +222,16 @@ class StageAttempt:
         if by:
             _log.info("%s: %s asked this run to stop", self._spec["node"], by)
             stopping.ask()
+
+    def _is_its_launchers(self) -> bool:
+        """Whether a wish to stop is the launcher's to fulfil, on a cluster: it ends the job unless another run needs it, and
+        says so in the run (`wfm.cluster.records`). One that does neither for long is not there: the stage stops itself."""
+        if os.environ.get(ENGINE) != _ON_A_CLUSTER:
+            return False
+        self._heard = self._heard or time.monotonic()
+        said = self._its_run().read(f"launcher/{self._spec['node']}.json")
+        left = said is not None and json.loads(said).get("ended") == Cancelled.outcome
+        return left or time.monotonic() - self._heard < LAUNCHER_SECONDS
 
 
 def _token(size: int) -> str:

@@ -67,7 +67,7 @@ if __name__ == "__main__":
 '''
 START = """
 import runpy, components, components.stage_attempt as attempt
-attempt.BEAT_SECONDS, attempt.PATIENCE_SECONDS = {beat}, {patience}
+attempt.BEAT_SECONDS, attempt.PATIENCE_SECONDS, attempt.LAUNCHER_SECONDS = {beat}, {patience}, 2.0
 components.__path__.append({folder!r})
 runpy.run_module('components.toy', run_name='__main__')
 """
@@ -202,6 +202,21 @@ def test_a_cancel_is_heard_with_no_engine_alive(trial: Trial) -> None:
     assert trial.end(process)[0] == 143
     assert trial.outcomes() == ["cancelled"]
     assert trial.end(trial.start(act="wait"))[0] == 143, "none that follows begins"
+
+
+@pytest.mark.parametrize("left", [True, False])
+def test_a_cancel_on_a_cluster_is_for_the_launcher(trial: Trial, left: bool) -> None:
+    """It leaves the job to another run that needs it, and says so; where no launcher does anything the stage stops itself."""
+    trial.environment["WFM_ENGINE"] = "kubernetes"
+    process = trial.start(act="wait")
+    trial.at_work(process)
+    if left:
+        trial.run.write("launcher/toy.json", '{"schema_version": 1, "ended": "cancelled"}')
+    trial.run.request_cancel("a test")
+    if left:
+        time.sleep(3.0)
+        trial.sign.write_text("enough")
+    assert trial.end(process)[0] == (0 if left else 143)
 
 
 def test_a_run_that_is_not_there_is_wrong_input(trial: Trial) -> None:

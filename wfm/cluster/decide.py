@@ -185,7 +185,9 @@ def _put_down(view: View, job: Job, ended: Death) -> Decision:
     death = dataclasses.replace(ended, theirs=not view.mine)
     deaths = [dataclasses.replace(death, number=one.number, pod=one.pod, parts=one.parts) for one in still_open(tries)]
     deaths += [dataclasses.replace(one, theirs=not view.mine) for one in _unrecorded(view, job, tries)]
-    if not tries and not deaths:
+    started = [pod for pod in (*view.pods, *view.departed) if pod.leads and pod.started and pod.created >= job.created]
+    if not deaths and not ended.number and (ended.ends_job or len(tries) < max(1, len({pod.uid for pod in started}))):
+        # none was opened that could say it: by no pod, or not by the one that came after a suspension
         deaths.append(dataclasses.replace(death, token=job.uid))
     told = [one for one in tries if one.outcome]
     words = ended.reason if deaths or not told else f"its try ended with {told[-1].outcome}: {told[-1].reason}"

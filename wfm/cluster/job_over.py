@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from wfm.cluster.names import PREFIX
 from wfm.cluster.records import Death
 from wfm.cluster.states import RUNNER, Job, Pod
 from wfm.cluster.verdict import blamed, worst
@@ -9,6 +10,10 @@ from wfm.cluster.view import View, try_of
 
 LINGER_SECONDS = 30.0
 """For a stage whose work is in the store, or whose job is over, to say its last words [s]."""
+ANNOTATION_AVOID = f"{PREFIX}avoid"
+"""Annotation: nodes that a job is kept from."""
+AVOID_SECONDS = 120.0
+"""So long a job is kept from nodes that failed when no other can take it; the next try is kept from none [s]."""
 QUIET_SECONDS = 60.0
 """A job whose pods are all gone or through, and whose controller says nothing, is over after this [s]."""
 _NEVER = ("not found", "manifest unknown", "unauthorized", "denied", "authentication required", "does not exist")
@@ -20,7 +25,7 @@ def over(view: View, job: Job) -> Death | None:
     tries = [one for one in view.job_tries if one.number >= try_of(job)]
     ended = next((one for one in tries if one.ends_job), None)
     if ended is not None:
-        return Death(ended.reason, ended.outcome, ends_job=True)
+        return Death(ended.reason, ended.outcome, number=ended.number, ends_job=True)
     live = [pod for pod in view.pods if pod.live]
     if job.over:
         # an elastic job has succeeded when one of its pods has; a failed one may have survivors that hold devices
@@ -47,8 +52,12 @@ def _by_pods(view: View, job: Job) -> Death:
     """The death of a job whose pods, or whose controller, have ended it."""
     pods = [pod for pod in (*view.pods, *view.departed) if pod.created >= job.created - 1]
     found = worst(pods)
-    if found is not None and found.end is not None and not (found.end.cause == "deleted" and job.words):
-        end = found.end
+    end = found.end if found is not None else None
+    if end is not None and end.cause == "deleted" and job.over:
+        # taken away by hand, and that failed the job; or by the controller, because it had failed, or ran too long
+        by_hand = found is not None and found.going_since <= job.over_at and "deadline" not in job.words.lower()
+        end = end if by_hand else None
+    if found is not None and end is not None:
         who = f"{found.name}: " if len(pods) > 1 else ""
         return Death(f"{who}{end.words}", end.outcome, disruption=end.disruption, nodes=blamed(pods), pod=found.name)
     if job.over == "failed":
@@ -73,7 +82,8 @@ def _stuck(view: View, job: Job) -> Death | None:
         if pod.state == "no_image" and since > patience.image_pull_seconds:
             final = any(word in pod.words.lower() for word in _NEVER)
             return Death(pod.words, "wrong_input" if final else "try_again", ends_job=True)
-        if pod.state == "unschedulable" and since > patience.unschedulable_seconds:
+        kept_away = ANNOTATION_AVOID in job.annotations
+        if pod.state == "unschedulable" and since > (AVOID_SECONDS if kept_away else patience.unschedulable_seconds):
             return Death(pod.words, unschedulable=True, ends_job=True)
         if pod.state == "creating" and since > patience.start_seconds:
             return Death(f"{pod.words}, for {since:.0f} s on node {pod.node}", nodes=(pod.node,), ends_job=True)

@@ -40,6 +40,7 @@ from wfm.cluster.api import (
     Resource,
 )
 from wfm.cluster.decide import decide
+from wfm.cluster.job_over import ANNOTATION_AVOID
 from wfm.cluster.lint import check
 from wfm.cluster.names import ANNOTATION_RUNS, LABEL_JOB, LABEL_NODE, PREFIX
 from wfm.cluster.objects import build
@@ -531,6 +532,8 @@ class Launcher:
                 return
         body = build(request, self._settings, attempt=decision.create, avoid=decision.avoid)
         body["metadata"]["annotations"][ANNOTATION_OWNER] = f"{entry.whole.run_id}/{entry.whole.node}"
+        if decision.avoid:
+            body["metadata"]["annotations"][ANNOTATION_AVOID] = ",".join(decision.avoid)
         check([body], self._settings)
         resource = RESOURCES[view.kind]
         try:
@@ -543,6 +546,11 @@ class Launcher:
             return
         entry.quota.worked()
         entry.fresh, entry.fresh_until = read_job(made), view.now + 30.0
+        if entry.fresh is None:
+            raise InputError(
+                f"a {resource.kind} {view.name} is there already, and it is none of ours (no label {LABEL_JOB}): who made it? "
+                "Delete it, or use another namespace"
+            )
 
     def _say(self, entry: _Entry, words: str, warning: str = "") -> None:
         """Tell a state once."""

@@ -93,6 +93,8 @@ class Pod:
     "When it came into its state, as far as that is told."
     deleting: float
     "When it is to be gone, grace included; 0: nobody wants it to."
+    going_since: float
+    "When it was asked to."
     end: PodEnd | None
 
     @property
@@ -173,7 +175,8 @@ def read_pod(found: Mapping[str, Any]) -> Pod | None:
     scheduled = time_of(placed.get("lastTransitionTime")) if placed.get("status") == "True" else 0.0
     state, words, since = _pod_state(status, node, conditions, statuses)
     disrupted = conditions.get("DisruptionTarget", {}).get("status") == "True"
-    end = pod_end(found) if state == "failed" or disrupted or meta.get("deletionTimestamp") else None
+    going = disrupted or bool(meta.get("deletionTimestamp"))
+    end = pod_end(found) if state == "failed" or (going and state != "succeeded") else None
     index = _text(labels, "training.kubeflow.org/replica-index") or _text(
         labels, "batch.kubernetes.io/job-completion-index"
     )
@@ -184,7 +187,7 @@ def read_pod(found: Mapping[str, Any]) -> Pod | None:
         scheduled=scheduled or (time_of(status.get("startTime")) if node else 0.0),
         started=min((one for one in begun if one), default=0.0),
         since=since or scheduled or time_of(meta.get("creationTimestamp")),
-        deleting=time_of(meta.get("deletionTimestamp")), end=end,
+        deleting=time_of(meta.get("deletionTimestamp")), going_since=_asked_to_go(meta), end=end,
     )  # fmt: skip
 
 
@@ -264,11 +267,13 @@ def pod_end(found: Mapping[str, Any]) -> PodEnd:
                 return PodEnd(
                     f"its node {node} does not know any more what became of it", "lost", disruption=True, blames=True
                 )
+            if _ended_on_request(found, ended):
+                break
             name = _text(one, "name")
             how = f"was killed by signal {code - 128}" if code > 128 else f"ended with exit code {code}"
             said = _short(ended.get("message"))
             words = f"container {name} {how} on node {node}" + (f": {said}" if said else "")
-            return PodEnd(words, "exit", blames=code not in EXIT_OUTCOMES, exit_code=code)
+            return PodEnd(words, "exit", blames=code > 128 and code not in EXIT_OUTCOMES, exit_code=code)
     if target.get("status") == "True":
         return PodEnd(
             f"stopped by its node {node}: {_short(target.get('message'))}", "lost", disruption=True, blames=True
@@ -276,6 +281,18 @@ def pod_end(found: Mapping[str, Any]) -> PodEnd:
     if _of(found, "metadata").get("deletionTimestamp"):
         return PodEnd("its pod was deleted", "deleted", disruption=True)
     return PodEnd(f"failed on node {node}: {reason or 'no reason'} {message}".rstrip(), blames=True)
+
+
+def _ended_on_request(found: Mapping[str, Any], ended: Mapping[str, Any]) -> bool:
+    """Whether a container ended after its pod was asked to go: its exit code says nothing of it then."""
+    asked = _asked_to_go(_of(found, "metadata"))
+    return bool(asked) and time_of(ended.get("finishedAt")) >= asked
+
+
+def _asked_to_go(meta: Mapping[str, Any]) -> float:
+    grace = meta.get("deletionGracePeriodSeconds")
+    gone = time_of(meta.get("deletionTimestamp"))
+    return gone - (grace if gone and isinstance(grace, int) else 0)
 
 
 def _containers(status: Mapping[str, Any]) -> list[Mapping[str, Any]]:

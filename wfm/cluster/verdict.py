@@ -1,5 +1,6 @@
 """What the tries of a run say together, and what the ends of their pods do: whether another try may help, and where."""
 
+import itertools
 from collections.abc import Sequence
 
 from wfm.cluster.records import Try
@@ -33,6 +34,9 @@ def verdict(view: View) -> End | None:
         return End.of("wrong_input", _other_code(view, last))
     if same and same[-1].gives_up:
         return End.of(same[-1].outcome, same[-1].reason)
+    unplaced = len(list(itertools.takewhile(lambda one: one.unschedulable, reversed(same))))
+    if unplaced > request.retries:
+        return End.of("try_again", f"tried {unplaced} times in a row; the last time: {same[-1].reason}")
     if sum(not _counts(one) for one in same) > MOST_DISRUPTIONS:
         return End.of(
             "try_again", f"{MOST_DISRUPTIONS} tries were cut short by the cluster; the last: {same[-1].reason}"
@@ -65,9 +69,10 @@ def _verdict_of(tries: Sequence[Try], retries: int, parts: str) -> End | None:
 
 
 def _counts(one: Try) -> bool:
-    """Whether a try counts against the stage: not one that was nobody's fault, that left for another process, or that was
-    stopped though nobody asked its run to (asked here of runs that nobody did): by a drain, a preemption."""
-    return not (one.disruption or one.held or one.outcome == "cancelled")
+    """Whether a try counts against the stage: not one that was nobody's fault or found no room, that left for another
+    process, or that was stopped though nobody asked its run to (asked here of runs that nobody did): by a drain, a
+    preemption."""
+    return not (one.disruption or one.held or one.unschedulable or one.outcome == "cancelled")
 
 
 def _other_code(view: View, last: Try) -> str:

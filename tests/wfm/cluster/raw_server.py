@@ -43,10 +43,8 @@ def whole(document: Any, status: int = 200, **headers: str) -> bytes:
     """An answer at once."""
     body = document if isinstance(document, bytes) else json.dumps(document).encode()
     more = "".join(f"{name.replace('_', '-')}: {value}\r\n" for name, value in headers.items())
-    return (
-        f"HTTP/1.1 {status} X\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\nConnection: close\r\n{more}\r\n".encode()
-        + body
-    )
+    head = f"HTTP/1.1 {status} X\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n"
+    return f"{head}Connection: close\r\n{more}\r\n".encode() + body
 
 
 def status(code: int, reason: str, message: str, **more: Any) -> bytes:

@@ -160,7 +160,7 @@ def test_a_server_that_says_nothing_is_left() -> None:
         hang.wait(20)
 
     with served(answer) as (url, _):
-        mirror = mirror_at(url, seconds=-29.0)  # what is asked of the server, half a minute less than is waited for it
+        mirror = mirror_at(url, seconds=-26.0)  # what is asked of the server, half a minute less than is waited for it
         mirror.catch_up()
         began = time.monotonic()
         with pytest.raises(Busy, match="broke off"):
