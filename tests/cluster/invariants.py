@@ -135,7 +135,7 @@ class Invariants:
         for key, script in self.world.desk.scripts.items():
             worked = sum(p.worked for (k, _), p in self.world.desk.progress.items() if k == key)
             kept = sum(p.kept for (k, _), p in self.world.desk.progress.items() if k == key)
-            if any(one.run.id in self.cancelled for one in self.asked if one.key == key):
+            if any(one.run.id in self.cancelled for one in self.asked if one.key == key) or not self.world.store.has(key):
                 continue
             if worked - kept > (lost + 1) * script.interval + 1:
                 self.fail(PREEMPTIONS, f"{worked - kept:.0f} s of {key[:6]} were lost by {lost} disruptions")

@@ -337,6 +337,11 @@ class World:
     def running(self, key: str = "") -> list[Json]:
         return [pod for pod in self.pods(key) if phase(pod) == "Running" and "deletionTimestamp" not in pod["metadata"]]
 
+    def running_all(self) -> list[Json]:
+        """Pods of anybody that run."""
+        found = self.door.all("pods", NAMESPACE)
+        return [pod for pod in found if phase(pod) == "Running" and "deletionTimestamp" not in pod["metadata"]]
+
     def holding(self, key: str = "") -> list[Json]:
         """Pods that hold devices."""
         return [

@@ -54,8 +54,9 @@ def _conclude(see: See, kind: str, message: str) -> None:
                 set_condition(job, condition("Running", "False", "PyTorchJobRunning", message), now)
             drop_conditions(job, ["Restarting"])
             status.setdefault("completionTime", now)
-        status.setdefault("startTime", now)
-        status["replicaStatuses"] = _counts(see)
+        if kind != "Created":
+            status.setdefault("startTime", now)
+            status["replicaStatuses"] = _counts(see)
         set_condition(job, condition(kind, "True", f"PyTorchJob{kind}", message), now)
 
     see.change(alter)
