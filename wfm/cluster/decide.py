@@ -218,13 +218,17 @@ def _dead_within(view: View, job: Job) -> tuple[tuple[Death, ...], tuple[tuple[P
     for one in still_open(tries):
         pod = pods.get(one.pod)
         newer = any(other.number > one.number and other.pod == one.pod and other.parts == one.parts for other in tries)
-        if not newer and pod is not None and pod.live and view.request.parts and pod.started:
+        if not newer and pod is not None and pod.live and view.request.parts and pod.started and not pod.deleting:
             if now - pod.started > view.request.timeout_seconds:
                 limit = view.request.timeout_seconds
                 deaths.append(
                     Death(f"ran longer than its {limit:g} s and was stopped", number=one.number, parts=one.parts)
                 )
                 stop.append((pod, None))
+            continue
+        if not newer and pod is not None and is_lost(view, pod):
+            words = f"its node {pod.node} is lost: nothing was heard of it for {view.patience.lost_node_seconds:.0f} s"
+            deaths.append(Death(words, number=one.number, parts=one.parts, disruption=True, nodes=(pod.node,)))
             continue
         present = pod is not None and pod.state not in ("failed", "succeeded")
         if not one.pod:

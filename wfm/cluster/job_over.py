@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from wfm.cluster.names import PREFIX
 from wfm.cluster.records import Death
+from wfm.cluster.settings import Patience
 from wfm.cluster.states import RUNNER, Job, Pod
 from wfm.cluster.verdict import blamed, worst
 from wfm.cluster.view import View, try_of
@@ -141,9 +142,15 @@ def _expected(view: View) -> int:
 
 
 def is_lost(view: View, pod: Pod) -> bool:
+    """Whether nothing was heard of a pod's node for too long."""
+    return lost_now(pod, view.now, view.patience)
+
+
+def lost_now(pod: Pod, now: float, patience: Patience) -> bool:
+    """The same at a time."""
     if pod.deleting:
-        return pod.live and view.now - pod.deleting > view.patience.lost_node_seconds
-    return pod.state == "lost" and view.now - pod.since > view.patience.lost_node_seconds
+        return pod.live and now - pod.deleting > patience.lost_node_seconds
+    return pod.state == "lost" and now - pod.since > patience.lost_node_seconds
 
 
 def began_waiting(view: View, job: Job) -> float:

@@ -40,7 +40,7 @@ from wfm.cluster.api import (
     Resource,
 )
 from wfm.cluster.decide import decide
-from wfm.cluster.job_over import ANNOTATION_AVOID
+from wfm.cluster.job_over import ANNOTATION_AVOID, lost_now
 from wfm.cluster.lint import check
 from wfm.cluster.names import ANNOTATION_RUNS, LABEL_JOB, LABEL_NODE, PREFIX
 from wfm.cluster.objects import build
@@ -416,7 +416,8 @@ class Launcher:
     ) -> View:
         request = next_request(entry.whole, entry.tries)
         kind = kind_of(request, self._settings)
-        quiet = job is not None and not job.suspended and not job.over and _is_quiet(job, kind, pods, departed)
+        there = [pod for pod in pods if not lost_now(pod, now, self._settings.patience)]
+        quiet = job is not None and not job.suspended and not job.over and _is_quiet(job, kind, there, departed)
         entry.quiet_since = (entry.quiet_since or now) if quiet else 0.0
         of_job = [one for one in entry.job_tries if job is not None and one.number >= try_of(job)]
         told = bool(of_job) and all(one.outcome for one in of_job) and not entry.whole.parts
