@@ -62,7 +62,9 @@ class Invariants:
         job = change.new.object
         if any(owner["kind"] in ("JobSet", "TrainJob") for owner in job["metadata"].get("ownerReferences", ())):
             return
-        self.world.tell(f"{job['kind']} {job['metadata']['name']} is created, try {annotations(job).get('wfm.dev/try')}")
+        self.world.tell(
+            f"{job['kind']} {job['metadata']['name']} is created, try {annotations(job).get('wfm.dev/try')}"
+        )
         same = [one for one in self.world.jobs_stored() if _identity(one) == _identity(job) and _live(one)]
         if len({one["metadata"]["uid"] for one in same}) > 1:
             self.fail(ONE_JOB, f"{' and '.join(one['metadata']['name'] for one in same)} live at once")
@@ -82,7 +84,9 @@ class Invariants:
         for process in self.world.kubelet.processes.values():
             if process.works and not process.ended and Stage.identity(process.pod) == here and here[0]:
                 if Stage.owner(process.pod) != Stage.owner(pod):
-                    self.fail(ONE_JOB, f"{pod['metadata']['name']} starts while {process.name} of another job still works")
+                    self.fail(
+                        ONE_JOB, f"{pod['metadata']['name']} starts while {process.name} of another job still works"
+                    )
 
     def _look(self) -> None:
         now = self.world.clock.now()
@@ -135,7 +139,9 @@ class Invariants:
         for key, script in self.world.desk.scripts.items():
             worked = sum(p.worked for (k, _), p in self.world.desk.progress.items() if k == key)
             kept = sum(p.kept for (k, _), p in self.world.desk.progress.items() if k == key)
-            if any(one.run.id in self.cancelled for one in self.asked if one.key == key) or not self.world.store.has(key):
+            if any(one.run.id in self.cancelled for one in self.asked if one.key == key) or not self.world.store.has(
+                key
+            ):
                 continue
             if worked - kept > (lost + 1) * script.interval + 1:
                 self.fail(PREEMPTIONS, f"{worked - kept:.0f} s of {key[:6]} were lost by {lost} disruptions")
@@ -148,7 +154,9 @@ class Invariants:
             self.fail(COMMITTED if made else VERDICT, f"{one.request.node} of {one.run.id[-4:]} never came to an end")
             return
         if (end.outcome in GOOD) != made and one.run.id not in self.cancelled:
-            self.fail(VERDICT, f"{one.request.node} ended as {end.outcome}, and is {'' if made else 'not '}made: {end.reason}")
+            self.fail(
+                VERDICT, f"{one.request.node} ended as {end.outcome}, and is {'' if made else 'not '}made: {end.reason}"
+            )
         told = self.world.outcomes(one)
         if end.outcome not in GOOD and one.run.id not in self.cancelled and one.key not in self.excused:
             final = end.outcome in told and (is_final(told) or end.outcome in ("try_again", "bug"))
@@ -161,7 +169,9 @@ class Invariants:
             if not outcome.get("outcome"):
                 self.fail(RECORDED, f"try {record.number} of {one.request.node} has no end")
             elif outcome["outcome"] not in GOOD and not str(outcome.get("reason", "")).strip():
-                self.fail(RECORDED, f"try {record.number} of {one.request.node} ended as {outcome['outcome']} for no reason")
+                self.fail(
+                    RECORDED, f"try {record.number} of {one.request.node} ended as {outcome['outcome']} for no reason"
+                )
             late = "ran longer" in str(outcome.get("reason", "")) or "timeout" in str(outcome.get("reason", ""))
             if late and not self.hangs:
                 self.fail(QUEUE, f"try {record.number} of {one.request.node}: {outcome['reason']}")
@@ -182,7 +192,11 @@ def _identity(found: Json) -> tuple[str, str]:
 def _live(job: Json) -> bool:
     status = job.get("status", {})
     ended = any(holds(job, kind) for kind in ("Succeeded", "Failed", "Complete"))
-    return not ended and status.get("jobStatus") not in ("Successful", "Failed") and "deletionTimestamp" not in job["metadata"]
+    return (
+        not ended
+        and status.get("jobStatus") not in ("Successful", "Failed")
+        and "deletionTimestamp" not in job["metadata"]
+    )
 
 
 def _origin(job: Json) -> tuple[str, str]:

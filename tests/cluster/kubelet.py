@@ -174,7 +174,9 @@ def _remove(life: Life) -> None:
 def _put_out(life: Life) -> None:
     message = life.kubelet.evictions[life.name]
     told = condition("DisruptionTarget", "True", "TerminationByKubelet", message)
-    life.write(phase="Failed", reason="Evicted", message=message, conditions=life.conditions(told), containerStatuses=[])
+    life.write(
+        phase="Failed", reason="Evicted", message=message, conditions=life.conditions(told), containerStatuses=[]
+    )
     life.kubelet.forget(life.pod)
     del life.kubelet.evictions[life.name]
 
@@ -231,7 +233,9 @@ class Kubelet:
         """Register nodes."""
         for machine in machines:
             self.machines[machine.name] = machine
-            self.door.create("nodes", "", {"metadata": {"name": machine.name, "labels": {HOSTNAME: machine.name}}, "spec": {}})
+            self.door.create(
+                "nodes", "", {"metadata": {"name": machine.name, "labels": {HOSTNAME: machine.name}}, "spec": {}}
+            )
             capacity = {"nvidia.com/gpu": str(machine.gpus), "cpu": "64", "memory": "512Gi", "pods": "110"}
             ready = {**condition("Ready", "True", "KubeletReady"), "lastTransitionTime": timestamp(0)}
             status = {"capacity": capacity, "allocatable": capacity, "conditions": [ready]}
@@ -337,4 +341,3 @@ class Kubelet:
         for process in self.processes.values():
             if process.name == pod:
                 process.kill("OOMKilled")
-

@@ -73,7 +73,9 @@ class Schedule:
             last = End(rng.choices(("done", "wrong_input", "commit_fail", "commit_hang"), (12, 1, 1, 1))[0], 50)
             if self.kind == "parts" and last.how.startswith("commit"):
                 last = End()  # ranges commit nothing
-            script = Script(rng.uniform(100, 500), 60, (*ends, last), heeds=rng.random() < 0.7, closing=rng.choice([2.0, 8.0]))
+            script = Script(
+                rng.uniform(100, 500), 60, (*ends, last), heeds=rng.random() < 0.7, closing=rng.choice([2.0, 8.0])
+            )
             one = world.ask(
                 f"node{number}", kind=kind, replicas=many if self.kind != "parts" else 2, gpu=rng.choice([1, 4, 8]) // many or 1,
                 parts=3 if self.kind == "parts" else 0, retries=RETRIES, timeout=1200, grace=rng.choice([10, 30]), script=script,
@@ -89,14 +91,18 @@ class Schedule:
                 ))  # fmt: skip
         self.played.invariants.asked = self.asked
         for one in self.asked:
-            finals = ("wrong_input",) if world.desk.scripts[one.key].ends[-1].how == "wrong_input" else ("done", "cached")
+            finals = (
+                ("wrong_input",) if world.desk.scripts[one.key].ends[-1].how == "wrong_input" else ("done", "cached")
+            )
             self.played.expected[one.run.id, one.request.node] = finals
 
     # -- what goes wrong
 
     def launch(self, one: Asked) -> None:
         if one not in self.over:
-            self.launching[one].append(self.world.launcher(one, name=f"launcher {sum(map(len, self.launching.values()))}"))
+            self.launching[one].append(
+                self.world.launcher(one, name=f"launcher {sum(map(len, self.launching.values()))}")
+            )
 
     def _live(self) -> list[tuple[Asked, Launching]]:
         return [(one, each) for one in self.asked for each in self.launching[one] if each in self.world.launchers]
@@ -200,7 +206,9 @@ class Schedule:
         """What TTL does: a job that is over disappears."""
         for job in self.world.jobs():
             conditions = job.get("status", {}).get("conditions", ())
-            if any(one["type"] in ("Succeeded", "Failed", "Complete") and one["status"] == "True" for one in conditions):
+            if any(
+                one["type"] in ("Succeeded", "Failed", "Complete") and one["status"] == "True" for one in conditions
+            ):
                 self.world.delete_job(job["metadata"]["annotations"]["wfm.dev/key"])
                 return
 
@@ -216,11 +224,18 @@ class Schedule:
             "template": {"spec": {"containers": [container], "restartPolicy": "Never"}},
         }  # fmt: skip
         self.world.door.create("jobs.batch", NAMESPACE, {"metadata": {"name": name, "labels": labels}, "spec": spec})
-        self._soon(lambda: self.world.door.delete("jobs.batch", NAMESPACE, name, propagationPolicy="Background"), 100, 400)
+        self._soon(
+            lambda: self.world.door.delete("jobs.batch", NAMESPACE, name, propagationPolicy="Background"), 100, 400
+        )
 
     def quota(self) -> None:
         self.world.tell("the namespace's quota of jobs is used up")
-        for kind in ("pytorchjobs.kubeflow.org", "trainjobs.trainer.kubeflow.org", "jobs.batch", "daskjobs.kubernetes.dask.org"):
+        for kind in (
+            "pytorchjobs.kubeflow.org",
+            "trainjobs.trainer.kubeflow.org",
+            "jobs.batch",
+            "daskjobs.kubernetes.dask.org",
+        ):
             self.world.api.quota[kind] = 0
         self._soon(self.world.api.quota.clear, 60, 300)
 

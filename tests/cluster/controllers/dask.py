@@ -163,7 +163,9 @@ def _make_workers(see: See) -> None:
         made = from_template({"spec": see.spec["worker"]["spec"]}, name, env=env)
         template = {"metadata": {"labels": theirs, "annotations": told}, "spec": made["spec"]}
         spec = {"replicas": 1, "selector": {"matchLabels": theirs}, "template": template}
-        see.create("deployments.apps", {"metadata": {"name": name, "labels": theirs, "annotations": told}, "spec": spec})
+        see.create(
+            "deployments.apps", {"metadata": {"name": name, "labels": theirs, "annotations": told}, "spec": spec}
+        )
 
 
 WORKERS = Table(

@@ -190,7 +190,9 @@ def _wanted(see: See) -> list[int]:
 
 
 def _rested(see: See, index: int) -> bool:
-    counted = [pod for pod in see.pods if phase(pod) == "Failed" and _index(pod) == index and _action(see, pod) != "Ignore"]
+    counted = [
+        pod for pod in see.pods if phase(pod) == "Failed" and _index(pod) == index and _action(see, pod) != "Ignore"
+    ]
     if not counted:
         return True
     wait = min(see.options.job_backoff * 2.0 ** (len(counted) - 1), _LONGEST_BACKOFF)

@@ -34,7 +34,10 @@ def webhook(api: Api, integrations: Callable[[], Any]) -> Callable[[Resource, Js
     def look(row: Resource, found: Json) -> None:
         if QUEUE not in labels(found) or INTEGRATIONS.get(row.name) not in integrations():
             return
-        if any(owner["kind"] in ("TrainJob", "JobSet", "PyTorchJob", "Job") for owner in found["metadata"].get("ownerReferences", ())):
+        if any(
+            owner["kind"] in ("TrainJob", "JobSet", "PyTorchJob", "Job")
+            for owner in found["metadata"].get("ownerReferences", ())
+        ):
             return  # its ancestor is managed
         if row.name == "pods":
             found["spec"].setdefault("schedulingGates", []).append({"name": GATE})
@@ -77,7 +80,11 @@ def _all_pods(see: See) -> list[Json]:
     if see.resource != "trainjobs.trainer.kubeflow.org":
         return see.pods
     mine = f"{see.name}-"
-    return [pod.object for pod in see.api.storage.of("pods", see.namespace) if pod.object["metadata"]["name"].startswith(mine)]
+    return [
+        pod.object
+        for pod in see.api.storage.of("pods", see.namespace)
+        if pod.object["metadata"]["name"].startswith(mine)
+    ]
 
 
 def _ready(see: See) -> bool:
@@ -109,8 +116,14 @@ def _pod_sets(see: See) -> list[Json]:
         return [{"name": "main", "count": see.spec.get("parallelism", 1), "template": see.spec["template"]}]
     if see.resource == "trainjobs.trainer.kubeflow.org":
         trainer = see.spec.get("trainer", {})
-        container = {"name": "node", "image": trainer.get("image", "i"), "resources": trainer.get("resourcesPerNode", {})}
-        return [{"name": "node", "count": trainer.get("numNodes", 1), "template": {"spec": {"containers": [container]}}}]
+        container = {
+            "name": "node",
+            "image": trainer.get("image", "i"),
+            "resources": trainer.get("resourcesPerNode", {}),
+        }
+        return [
+            {"name": "node", "count": trainer.get("numNodes", 1), "template": {"spec": {"containers": [container]}}}
+        ]
     return [
         {"name": kind.lower(), "count": spec.get("replicas", 1), "template": spec["template"]}
         for kind, spec in see.spec["pytorchReplicaSpecs"].items()

@@ -31,7 +31,9 @@ def _fits(see: See, node: Json) -> bool:
         return False
     if any(labels(node).get(key) != value for key, value in (see.spec.get("nodeSelector") or {}).items()):
         return False
-    affinity = ((see.spec.get("affinity") or {}).get("nodeAffinity") or {}).get("requiredDuringSchedulingIgnoredDuringExecution")
+    affinity = ((see.spec.get("affinity") or {}).get("nodeAffinity") or {}).get(
+        "requiredDuringSchedulingIgnoredDuringExecution"
+    )
     terms = (affinity or {}).get("nodeSelectorTerms") or ()
     if terms and not any(all(_matches(rule, node) for rule in term.get("matchExpressions") or ()) for term in terms):
         return False
@@ -45,7 +47,9 @@ def _fits(see: See, node: Json) -> bool:
     ]  # fmt: skip
     used = sum(gpus(pod["spec"]) for pod in there)
     wanted = gpus(see.spec)
-    return len(there) < int(capacity.get("pods", 110)) and (not wanted or used + wanted <= int(capacity.get("nvidia.com/gpu", 0)))
+    return len(there) < int(capacity.get("pods", 110)) and (
+        not wanted or used + wanted <= int(capacity.get("nvidia.com/gpu", 0))
+    )
 
 
 def _matches(rule: Json, node: Json) -> bool:
@@ -84,7 +88,9 @@ def _unschedulable(see: See) -> None:
     total = len(see.api.storage.of("nodes"))
     wanted = "Insufficient nvidia.com/gpu" if gpus(see.spec) else "node(s) didn't match Pod's node affinity/selector"
     message = f"0/{total} nodes are available: {total} {wanted}."
-    see.change(lambda pod: set_condition(pod, condition("PodScheduled", "False", "Unschedulable", message), see.api.time()))
+    see.change(
+        lambda pod: set_condition(pod, condition("PodScheduled", "False", "Unschedulable", message), see.api.time())
+    )
     see.event("FailedScheduling", message, "Warning")
 
 
@@ -127,11 +133,15 @@ def _lose(see: See) -> None:
     told = condition("Ready", "Unknown", "NodeStatusUnknown", "Kubelet stopped posting node status.")
     see.change(lambda node: set_condition(node, told, see.api.time()))
     kept = list(see.spec.get("taints") or ())
-    new = [{"key": UNREACHABLE, "effect": effect, "timeAdded": see.api.time()} for effect in ("NoSchedule", "NoExecute")]
+    new = [
+        {"key": UNREACHABLE, "effect": effect, "timeAdded": see.api.time()} for effect in ("NoSchedule", "NoExecute")
+    ]
     see.change(_taints(kept + new), status=False)
     for pod in _here(see):
         if phase(pod) == "Running":
-            _patch_pod(see, pod, lambda found: set_condition(found, condition("Ready", "False", "NodeLost"), see.api.time()))
+            _patch_pod(
+                see, pod, lambda found: set_condition(found, condition("Ready", "False", "NodeLost"), see.api.time())
+            )
     see.event("NodeNotReady", f"Node {see.name} status is now: NodeNotReady")
 
 
@@ -153,7 +163,9 @@ def _patch_pod(see: See, pod: Json, alter: Callable[[Json], object]) -> None:
 
 def _intolerant(see: See) -> list[Json]:
     """Pods whose patience with the unreachable node is over."""
-    since = next((seconds_of(taint["timeAdded"]) for taint in see.spec.get("taints") or () if taint["key"] == UNREACHABLE), 0.0)
+    since = next(
+        (seconds_of(taint["timeAdded"]) for taint in see.spec.get("taints") or () if taint["key"] == UNREACHABLE), 0.0
+    )
     found = []
     for pod in _here(see):
         wish = [one for one in pod["spec"].get("tolerations") or () if one.get("key") == UNREACHABLE]
@@ -164,7 +176,9 @@ def _intolerant(see: See) -> list[Json]:
 
 
 def _evict(see: See) -> None:
-    told = condition("DisruptionTarget", "True", "DeletionByTaintManager", "Taint manager: deleting due to NoExecute taint")
+    told = condition(
+        "DisruptionTarget", "True", "DeletionByTaintManager", "Taint manager: deleting due to NoExecute taint"
+    )
     for pod in _intolerant(see):
         _patch_pod(see, pod, lambda found: set_condition(found, told, see.api.time()))
         see.delete(pod)

@@ -9,7 +9,9 @@ from tests.cluster.server.storage import Json
 ENDED = ("Succeeded", "Failed")
 
 
-def from_template(template: Json, name: str, *, labels: Json | None = None, env: Json | None = None, **more: Any) -> Json:
+def from_template(
+    template: Json, name: str, *, labels: Json | None = None, env: Json | None = None, **more: Any
+) -> Json:
     """A pod of a template. `env`: variables that every container gets where it has none of that name. `more`: fields of its
     metadata."""
     made = json.loads(json.dumps(template))

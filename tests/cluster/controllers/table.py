@@ -155,7 +155,9 @@ class Controllers:
                         self._run(table)
                 if self.api.storage.revision == before:
                     return
-        raise WrongTable(f"the controllers do not come to rest: {dict(sorted(self.fired.items(), key=lambda i: -i[1])[:5])}")
+        raise WrongTable(
+            f"the controllers do not come to rest: {dict(sorted(self.fired.items(), key=lambda i: -i[1])[:5])}"
+        )
 
     def _run(self, table: Table) -> None:
         storage = self.api.storage

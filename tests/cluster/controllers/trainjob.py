@@ -58,11 +58,15 @@ def _make(see: See) -> None:
             {"name": "PET_MASTER_ADDR", "value": f"{see.name}-node-0-0.{see.name}"},
         ]  # fmt: skip
     spec["suspend"] = bool(see.spec.get("suspend"))
-    see.create("jobsets.jobset.x-k8s.io", {"metadata": {"name": see.name, "labels": see.meta.get("labels", {})}, "spec": spec})
+    see.create(
+        "jobsets.jobset.x-k8s.io", {"metadata": {"name": see.name, "labels": see.meta.get("labels", {})}, "spec": spec}
+    )
 
 
 def _note(kind: str, status: str, reason: str) -> Callable[[See], None]:
-    return lambda see: see.change(lambda job: set_condition(job, condition(kind, status, reason, reason), see.api.time()))
+    return lambda see: see.change(
+        lambda job: set_condition(job, condition(kind, status, reason, reason), see.api.time())
+    )
 
 
 def _told(kind: str, as_kind: str) -> Callable[[See], None]:

@@ -64,7 +64,9 @@ def test_a_cancel_does_not_take_the_job_of_another_run(world: World, who: str) -
     if of[stopped] in world.launchers:
         world.launchers.remove(of[stopped])
     world.go(60)
-    assert [each["metadata"]["uid"] for each in world.jobs(one.key)] == [job], "the job is gone, though another run needs it"
+    assert [each["metadata"]["uid"] for each in world.jobs(one.key)] == [job], (
+        "the job is gone, though another run needs it"
+    )
     world.until(lambda: left.key in of[left].ended, 3600)
     assert of[left].ended[left.key].outcome in ("done", "cached")
     finish(world, look, {stopped: of[stopped].ended[stopped.key], left: of[left].ended[left.key]}, lost=1)

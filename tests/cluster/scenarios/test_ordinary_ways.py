@@ -31,7 +31,9 @@ def test_a_try_that_failed_is_followed_by_another(make_world: MakeWorld, kind: s
 
 @pytest.mark.parametrize(("kind", "training"), KINDS)
 @pytest.mark.parametrize(("how", "tries"), [("wrong_input", 1), ("bug", 2)])
-def test_what_is_final_is_not_tried_again(make_world: MakeWorld, kind: str, training: str, how: str, tries: int) -> None:
+def test_what_is_final_is_not_tried_again(
+    make_world: MakeWorld, kind: str, training: str, how: str, tries: int
+) -> None:
     world = make_world(training_job=training)
     asked = world.ask("node", kind=kind, script=Script(ends=(End(how, 50),)))
     end = follow(world, asked, lost=tries)[asked.key]
@@ -67,7 +69,9 @@ def test_a_try_that_hangs_is_stopped_after_its_time(world: World) -> None:
 
 
 def test_one_launcher_follows_many(world: World) -> None:
-    many = [world.ask(f"node{number}", gpu=2, kind=kind) for number, kind in enumerate(("torchjob", "container", "daskjob"))]
+    many = [
+        world.ask(f"node{number}", gpu=2, kind=kind) for number, kind in enumerate(("torchjob", "container", "daskjob"))
+    ]
     launching = world.launcher(*many)
     world.until(lambda: len(launching.ended) == 3, 3600)
     assert {end.outcome for end in launching.ended.values()} == {"done"}

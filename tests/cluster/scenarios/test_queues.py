@@ -14,7 +14,11 @@ def _others(world: World, name: str = "others", *, gpus: int = 8, priority: str 
     """A job of another team that holds its part of the quota."""
     labels = {"kueue.x-k8s.io/queue-name": "research"}
     labels |= {"kueue.x-k8s.io/priority-class": priority} if priority else {}
-    container = {"name": "c", "image": "registry.example/other:1", "resources": {"limits": {"nvidia.com/gpu": str(gpus)}}}
+    container = {
+        "name": "c",
+        "image": "registry.example/other:1",
+        "resources": {"limits": {"nvidia.com/gpu": str(gpus)}},
+    }
     spec: Json = {
         "completions": 2, "parallelism": 2, "completionMode": "Indexed",
         "template": {"spec": {"containers": [container], "restartPolicy": "Never"}},
@@ -37,8 +41,12 @@ def test_time_in_the_queue_is_no_running_time(world: World, kind: str) -> None:
     assert world.outcomes(asked) == ["done"]
 
 
-@pytest.mark.parametrize(("kind", "training"), [("torchjob", "pytorchjob"), ("torchjob", "trainjob"), ("container", "pytorchjob")])
-def test_who_is_preempted_comes_back_and_loses_an_interval_at_most(make_world: MakeWorld, kind: str, training: str) -> None:
+@pytest.mark.parametrize(
+    ("kind", "training"), [("torchjob", "pytorchjob"), ("torchjob", "trainjob"), ("container", "pytorchjob")]
+)
+def test_who_is_preempted_comes_back_and_loses_an_interval_at_most(
+    make_world: MakeWorld, kind: str, training: str
+) -> None:
     world = make_world(training_job=training)
     asked = world.ask("node", kind=kind, retries=0, timeout=700, script=Script(seconds=600, heeds=False))
     world.at(200, lambda: _others(world, priority="urgent"))
@@ -46,6 +54,26 @@ def test_who_is_preempted_comes_back_and_loses_an_interval_at_most(make_world: M
     assert follow(world, asked, lost=1)[asked.key].outcome == "done"
     assert len(world.records(asked)) == 2, "a preempted job goes on, by another try"
     assert "try_again" in world.outcomes(asked)[0] or "cancelled" in world.outcomes(asked)[0]
+
+
+@pytest.mark.parametrize("heeds", [True, False])
+def test_a_preempted_job_keeps_its_place(world: World, heeds: bool) -> None:
+    """It is suspended and resumed, not made anew: a new one would wait behind all others."""
+    asked = world.ask("node", script=Script(heeds=heeds))
+    look = Invariants(world, [asked])
+    launching = world.launcher(asked)
+    world.until(lambda: world.running(asked.key), 600)
+    world.go(100)
+    job = world.jobs(asked.key)[0]["metadata"]["uid"]
+    _others(world, priority="urgent")
+    world.go(600)
+    world.kubelet.start_seconds = 40.0  # for a while it is let in, and has no pods yet
+    _leave(world)
+    world.until(lambda: world.running(asked.key), 600)
+    world.go(40)
+    assert [one["metadata"]["uid"] for one in world.jobs(asked.key)] == [job]
+    world.until(lambda: asked.key in launching.ended, 3600)
+    finish(world, look, {asked: launching.ended[asked.key]}, lost=1)
 
 
 def test_a_training_that_is_suspended_and_resumed_has_its_whole_time_again(world: World) -> None:
@@ -92,7 +120,9 @@ def test_pods_that_were_late_once_get_another_turn(make_world: MakeWorld) -> Non
 
 
 @pytest.mark.parametrize("kind", ["torchjob", "container"])
-def test_an_integration_that_is_off_is_noticed(make_world: MakeWorld, kind: str, caplog: pytest.LogCaptureFixture) -> None:
+def test_an_integration_that_is_off_is_noticed(
+    make_world: MakeWorld, kind: str, caplog: pytest.LogCaptureFixture
+) -> None:
     """The label says research, and nobody takes it up: the job runs beside the queue."""
     world = make_world(options=Options(integrations=()))
     asked = world.ask("node", kind=kind)

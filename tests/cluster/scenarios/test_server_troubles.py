@@ -11,7 +11,9 @@ from tests.cluster.world import NAMESPACE, World
 @pytest.fixture
 def world(make_world: MakeWorld, request: pytest.FixtureRequest) -> World:
     if request.config.getoption("--api", default=""):
-        pytest.fail("these plan faults of the model server, and cannot be run on another: leave --api out, or this file")
+        pytest.fail(
+            "these plan faults of the model server, and cannot be run on another: leave --api out, or this file"
+        )
     return make_world()
 
 

@@ -28,7 +28,13 @@ class ApiError(Exception):
 
     def __init__(self, code: int, reason: str, message: str, *, retry_after: int = 0, **details: Any) -> None:
         super().__init__(message)
-        self.code, self.reason, self.message, self.retry_after, self.details = code, reason, message, retry_after, details
+        self.code, self.reason, self.message, self.retry_after, self.details = (
+            code,
+            reason,
+            message,
+            retry_after,
+            details,
+        )
 
     def status(self) -> Json:
         details = {**self.details, **({"retryAfterSeconds": self.retry_after} if self.retry_after else {})}
@@ -101,7 +107,14 @@ class Api:
         return found.object if found else None
 
     def select(
-        self, resource: str, namespace: str = "", *, labels: str = "", fields: str = "", limit: int = 0, continue_: str = ""
+        self,
+        resource: str,
+        namespace: str = "",
+        *,
+        labels: str = "",
+        fields: str = "",
+        limit: int = 0,
+        continue_: str = "",
     ) -> tuple[list[Stored], Json]:
         """(objects, the list's metadata). A continued list goes on at the revision of its first page, as far as the history
         reaches."""
@@ -115,7 +128,9 @@ class Api:
                 token = json.loads(base64.urlsafe_b64decode(continue_))
                 revision, after = token["rv"], token["start"]
                 if revision < self.storage.compacted:
-                    raise ApiError(410, "Expired", "The provided continue parameter is too old to display a consistent list")
+                    raise ApiError(
+                        410, "Expired", "The provided continue parameter is too old to display a consistent list"
+                    )
             found = [one for one in self._at(resource, namespace, revision) if fits(one.object)]
         metadata: Json = {"resourceVersion": str(revision)}
         if limit or after:
@@ -157,7 +172,9 @@ class Api:
         metadata["uid"], metadata["creationTimestamp"] = str(uuid.UUID(int=self.rng.getrandbits(128))), self.time()
         if not metadata.get("name"):
             if not metadata.get("generateName"):
-                raise ApiError(422, "Invalid", f"{resource}: metadata.name: Required value: name or generateName is required")
+                raise ApiError(
+                    422, "Invalid", f"{resource}: metadata.name: Required value: name or generateName is required"
+                )
             metadata["name"] = metadata["generateName"][:58] + "".join(self.rng.choices(_SUFFIX, k=5))
         if row.status:
             metadata["generation"] = 1
@@ -168,7 +185,9 @@ class Api:
                 look(row, found)
             key = Key(resource, metadata.get("namespace", "") if row.namespaced else "", metadata["name"])
             if self.storage.get(key) is not None:
-                raise ApiError(409, "AlreadyExists", f'{resource} "{key.name}" already exists', name=key.name, kind=resource)
+                raise ApiError(
+                    409, "AlreadyExists", f'{resource} "{key.name}" already exists', name=key.name, kind=resource
+                )
             used = sum(1 for _ in self.storage.of(resource, namespace))
             if used >= self.quota.get(resource, used + 1):
                 raise ApiError(
@@ -185,7 +204,9 @@ class Api:
             old = self.stored(resource, namespace, name)
             asked = document.get("metadata", {}).get("resourceVersion")
             if row.crd and not asked:
-                raise ApiError(422, "Invalid", f"{resource} {name!r}: metadata.resourceVersion: must be specified for an update")
+                raise ApiError(
+                    422, "Invalid", f"{resource} {name!r}: metadata.resourceVersion: must be specified for an update"
+                )
             return self._replace(row, old, json.loads(json.dumps(document)), status)
 
     def patch(
@@ -283,7 +304,9 @@ class Api:
     def evict(self, namespace: str, name: str) -> None:
         """pods/eviction: ``pkg/registry/core/pod/storage/eviction.go``."""
         pod = self.stored("pods", namespace, name).fresh()
-        set_condition(pod, condition("DisruptionTarget", "True", "EvictionByEvictionAPI", "Eviction API: evicting"), self.time())
+        set_condition(
+            pod, condition("DisruptionTarget", "True", "EvictionByEvictionAPI", "Eviction API: evicting"), self.time()
+        )
         self.update("pods", namespace, name, pod, status=True)
         self.delete("pods", namespace, name)
 

@@ -32,6 +32,8 @@ class Faults:
     kinds: tuple[str, ...] = BEFORE + AFTER + WATCH
     spared: str = ""
     "A client (its User-Agent) that meets none: the scenario's own."
+    gone_as: str = ""
+    "How a watch from before the history is refused: http (410), event (ERROR); either where nothing is said."
     met: dict[str, int] = field(default_factory=dict)
 
     def plan(self, what: str, verb: str = "", resource: str = "", times: int = 1) -> None:
@@ -40,7 +42,11 @@ class Faults:
     def take(self, verb: str, resource: str) -> str:
         """The fault that this request meets; "" for none."""
         for fault in self.planned:
-            if fault.verb in ("", verb) and fault.resource in ("", resource) and (fault.what in WATCH) <= (verb == "watch"):
+            if (
+                fault.verb in ("", verb)
+                and fault.resource in ("", resource)
+                and (fault.what in WATCH) <= (verb == "watch")
+            ):
                 fault.times -= 1
                 if fault.times <= 0:
                     self.planned.remove(fault)

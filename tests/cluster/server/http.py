@@ -138,7 +138,9 @@ class _Handler(socketserver.StreamRequestHandler):
             self.server.front.requests.append((self._verb, self._resource, code))
         return True
 
-    def _send(self, code: int, data: bytes, kind: str = "application/json", extra: dict[str, str] | None = None) -> None:
+    def _send(
+        self, code: int, data: bytes, kind: str = "application/json", extra: dict[str, str] | None = None
+    ) -> None:
         lines = [f"HTTP/1.1 {code} {HTTPStatus(code).phrase}", f"Content-Type: {kind}", f"Content-Length: {len(data)}"]
         lines += [f"{name}: {value}" for name, value in (extra or {}).items()]
         self.wfile.write("\r\n".join(lines).encode() + b"\r\n\r\n" + data)
@@ -170,7 +172,11 @@ class _Handler(socketserver.StreamRequestHandler):
 
     def _discover(self, path: str) -> int:
         _, _, group, version = path.split("/")
-        rows = [r for r in RESOURCES if (r.group, r.version) == (group, version) and r.name in self.server.front.api.installed]
+        rows = [
+            r
+            for r in RESOURCES
+            if (r.group, r.version) == (group, version) and r.name in self.server.front.api.installed
+        ]
         if not rows:
             raise ApiError(404, "", "404 page not found")
         verbs = ["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"]
@@ -178,7 +184,13 @@ class _Handler(socketserver.StreamRequestHandler):
         return self._give(200, {"kind": "APIResourceList", "groupVersion": f"{group}/{version}", "resources": found})
 
     def _do(
-        self, method: str, row: Resource, match: "re.Match[str]", query: dict[str, str], headers: dict[str, str], document: Any
+        self,
+        method: str,
+        row: Resource,
+        match: "re.Match[str]",
+        query: dict[str, str],
+        headers: dict[str, str],
+        document: Any,
     ) -> int:
         front, api = self.server.front, self.server.front.api
         namespace, name, sub = match["namespace"] or "", match["name"] or "", match["sub"] or ""
@@ -258,8 +270,12 @@ class _Handler(socketserver.StreamRequestHandler):
         asked = query.get("resourceVersion") or ""
         if asked not in ("", "0"):
             expired = fault in ("gone", "gone_event") or int(asked) < storage.compacted
-            if expired and fault != "gone_event" and (fault == "gone" or front.faults.rng.random() < 0.5):
+            way = {"gone": "http", "gone_event": "event"}.get(fault) or front.faults.gone_as
+            if expired and (way or front.faults.rng.choice(("http", "event"))) == "http":
                 raise ApiError(410, "Expired", f"too old resource version: {asked} ({storage.compacted})")
+            if int(asked) > storage.revision + 1000:
+                words = f"Too large resource version: {asked}, current: {storage.revision}"
+                raise ApiError(504, "Timeout", words, retry_after=1)
             self._begin()
             if expired:
                 error = ApiError(410, "Expired", f"too old resource version: {asked} ({storage.compacted})")
@@ -327,7 +343,9 @@ def _is_true(word: str | None) -> bool:
 
 def _before(fault: str) -> None:
     if fault == "429":
-        raise ApiError(429, "TooManyRequests", "the server has received too many requests, please try again later", retry_after=1)
+        raise ApiError(
+            429, "TooManyRequests", "the server has received too many requests, please try again later", retry_after=1
+        )
     if fault in ("500", "503", "504"):
         reason = {"500": "InternalError", "503": "ServiceUnavailable", "504": "Timeout"}[fault]
         raise ApiError(int(fault), reason, "etcdserver: request timed out" if fault == "504" else "the server is ill")
