@@ -48,6 +48,8 @@ GROUND_FLOOR = (
     "components.entrypoint",
     "components.board",
     "components.gang",
+    "components.image",
+    "components.other_ranks",
     "components.rank_words",
     "components.context",
     "components.derivation",

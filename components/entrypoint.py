@@ -3,7 +3,8 @@
     python -m components.<component> --spec URL --input NAME=KEY ... --key-out PATH [--dry-run]
     python -m components.<component> --spec URL --input NAME=KEY ... --parts 3/7
 
-The spec is one JSON object: schema_version, store, run_id, node, stage, component, kind, config, redo, promote, reads_truth.
+The spec is one JSON object: schema_version, store, run_id, node, stage, component, kind, config, redo, promote, reads_truth,
+and the code id and image that the planner saw (``code``, ``image_reference``: `image.py`).
 It is written before anything runs; what only the moment knows comes by the environment: ``DASK_SCHEDULER_ADDRESS`` (where
 there are workers), ``WFM_ATTEMPT`` (a token by which whoever started it finds its attempt), ``WFM_GRACE_SECONDS`` (between
 SIGTERM and SIGKILL; 30 where nobody says), and for the record ``WFM_ENGINE`` and ``POD_NAME``.
@@ -35,6 +36,7 @@ from typing import TYPE_CHECKING, Any
 from components.context import ConfigT, Context, PartContext, Result, store_options
 from components.derivation import code_id, derive_key
 from components.gang import End, Gang
+from components.image import refuse_other
 from components.make_artifact import SCHEDULER, Task, follow, make, make_range
 from components.part_range import PartRange, check_in_parts, with_index
 from components.stage_attempt import LEASE_HELD, patiently
@@ -119,6 +121,12 @@ def node_key(spec: dict[str, Any], inputs: dict[str, str], store: "Store") -> st
     return _key_and_external(spec, inputs, store)[0]
 
 
+def refuse_other_code(spec: dict[str, Any], who: str = "this stage") -> None:
+    """Raise InputError where the planner that wrote a spec was of other code, or of another image, than this process."""
+    config: Config = importlib.import_module(f"components.{spec['component']}").CONFIG.parse(spec["config"])
+    refuse_other(spec, code_id(spec["component"], uses(config)), who)
+
+
 def _key_and_external(spec: dict[str, Any], inputs: dict[str, str], store: "Store") -> tuple[str, Any]:
     """The key, and what the component saw outside the store while deriving it (a listing, looked at once)."""
     component = importlib.import_module(f"components.{spec['component']}")
@@ -126,17 +134,6 @@ def _key_and_external(spec: dict[str, Any], inputs: dict[str, str], store: "Stor
     external = component.external_inputs(config, inputs, store) if hasattr(component, "external_inputs") else None
     code, redo = code_id(spec["component"], uses(config)), spec.get("redo", "")
     return derive_key(spec["stage"], code, config.what(), inputs, external_inputs=external, redo=redo), external
-
-
-def refuse_other_code(spec: dict[str, Any]) -> None:
-    """Raise ConfigError where the planner that wrote a spec was of other code than what stands here: keys would differ."""
-    config: Config = importlib.import_module(f"components.{spec['component']}").CONFIG.parse(spec["config"])
-    own, planned = code_id(spec["component"], uses(config)), spec.get("code", "")
-    if planned and planned != own:
-        raise ConfigError(
-            f"{spec['node']}: the planner's code id of {spec['component']} is {str(planned)[:64]}, here it is {own}: planner, "
-            "launcher and stages must be of one image digest. Plan again with this image, or name the planner's"
-        )
 
 
 def _execute(
@@ -159,6 +156,7 @@ def _execute(
     config = config_class.parse(spec["config"])
     store = Store.open(spec["store"], store_options())
     given = given_inputs(arguments.input)
+    refuse_other_code({**spec, "component": component})
     key, external = _key_and_external({**spec, "component": component}, given, store)
     gang.attempt.makes(key)
     if gang.leads and not store.has(key):

@@ -4,6 +4,7 @@
 """
 
 import math
+import tomllib
 from collections.abc import Callable, Iterator, Sequence
 
 from components.derivation import ROOT
@@ -19,6 +20,8 @@ Rule = Callable[[Graph, set[str]], Iterator[str]]
 QUOTA = {"cpu": 128 * 128.0, "gpu": 128 * 8.0, "memory_gib": 128 * 2048.0}
 """The most one node may ask for, with all its replicas, where the settings of the cluster (``quota`` in the file that
 ``WFM_CLUSTER`` names) do not say: 128 machines of 8 devices. More is a slip of the keyboard."""
+MOST_GPUS = 16
+"""Devices of the largest machines there are."""
 
 
 def check_graph(graph: Graph, given: set[str] | None = None) -> None:
@@ -75,10 +78,13 @@ def kinds_join(graph: Graph, given: set[str]) -> Iterator[str]:
 
 
 def images_exist(graph: Graph, given: set[str]) -> Iterator[str]:
-    """The image of every stage has a Containerfile."""
-    for image in sorted({STAGES[node.stage].image for node in graph.nodes if node.stage in STAGES}):
-        if not (ROOT / "images" / f"{image}.Containerfile").is_file() and (ROOT / "images").is_dir():
-            yield f"image {image!r} has no images/{image}.Containerfile"
+    """The image of every stage has its table in images/roles.toml, where that is: an image holds no images."""
+    path = ROOT / "images" / "roles.toml"
+    if not path.exists():
+        return
+    roles = tomllib.loads(path.read_text())
+    for image in sorted({STAGES[node.stage].image for node in graph.nodes if node.stage in STAGES} - roles.keys()):
+        yield f"image {image!r} has no table in images/roles.toml, choices: {', '.join(roles)}"
 
 
 def components_exist(graph: Graph, given: set[str]) -> Iterator[str]:
@@ -100,6 +106,12 @@ def check_resources(nodes: Sequence[Node], settings: ClusterSettings | None = No
             problems.append(
                 f"{node.name}.ranks = {needs.ranks}: {node.stage} is one process; ranks share a training "
                 f"({', '.join(trainings)}). Leave it out, or set 1"
+            )
+        if needs.pod()["gpu"] > MOST_GPUS:
+            of_ranks = f" for each of {needs.ranks} ranks" if needs.ranks > 1 else ""
+            problems.append(
+                f"{node.name}.resources.gpu = {needs.gpu}{of_ranks}: no machine has {needs.pod()['gpu']:g} devices. "
+                "It counts for each rank of a replica; replicas are further machines"
             )
         if needs.replicas > 1 and kind == "container":
             problems.append(

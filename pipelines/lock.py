@@ -5,9 +5,10 @@ when a change is known to make the same results (a rename, a faster path tested 
 key of its own, so nothing stale passes for new.
 """
 
+import hashlib
 import json
 
-from components.derivation import LOCK_FILE, closure_hash, read_lock, use_hash
+from components.derivation import LOCK_FILE, canonical, closure_hash, read_lock, use_hash
 from pipelines.stages import TABLE
 from wfm.artifacts.atomic import replace_on_disk
 from wfm.conditions.condition import CONDITIONS
@@ -25,6 +26,11 @@ def current() -> dict[str, dict[str, str]]:
         for use in (Use(registry, name, part) for name in registry.built_in for part in registry.parts_of(name)):
             lines[use.line] = {"version": str(registry.version(use.name, use.part)), "hash": use_hash(use)}
     return lines
+
+
+def digest() -> str:
+    """Of `current`: one word for the code of all stages, by which an image names its own (`components/image.py`)."""
+    return hashlib.sha256(canonical(current())).hexdigest()
 
 
 def stale() -> list[str]:

@@ -35,7 +35,8 @@ class ClusterNeeds(Config):
     gpu_curation: bool = False
     """The curation works on devices: each worker of split_clips, score_clips and embed_clips, and the pod of dedup_clips, has
     one (or as many as its own ``resources.gpu`` says), workers are those of ``dask cuda worker`` (extra gpu), and their
-    ``device`` is cuda."""
+    ``device`` is cuda. Pictures are still decoded on the workers' cores: a device's decoder tells neither the motion vectors
+    that scoring reads nor which pictures are damaged. Its library is in the pods all the same."""
 
 
 class NodeNeeds(Config):

@@ -83,7 +83,7 @@ TABLE: tuple[StageRow, ...] = (
     _row("caption_clips", {"clips": "clips"}, "captions", "curation", kind="daskjob", cpu=1),
     _row("embed_clips", {"clips": "clips", "scores": "scores?"}, "embeddings", "curation", kind="daskjob", cpu=2),
     _row("dedup_clips", {"clips": "clips", "embeddings": "embeddings", "scores": "scores"}, "duplicates", "curation",
-         cpu=1, version=3),
+         version=3),
     _row("select_clips", {"clips": "clips", "scores": "scores", "duplicates": "duplicates", "embeddings": "embeddings?"},
          "selection", "curation"),
     _row("cluster_clips", {"selection": "selection", "captions": "captions", "embeddings": "embeddings?"}, "clusters",

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipelines.nodes import Node, Plan, code_of
 from pipelines.stages import Image, Kind, Resources, StageRow
+from wfm.cluster.settings import ClusterSettings
 
 if TYPE_CHECKING:
     from wfm.artifacts import Store
@@ -61,7 +62,9 @@ def compile_plan(plan: Plan, run: "Run", store: "Store", rows: Mapping[str, Stag
 
 
 def _needs(node: Node, row: StageRow) -> dict[str, Any]:
-    """What a launcher reads in a node's spec beside what the stage itself does (`wfm.cluster.request`)."""
+    """What a launcher reads in a node's spec beside what the stage does (`wfm.cluster.request`), and which code and image
+    the planner saw (`components.image`)."""
+    cluster = ClusterSettings.here()
     return {
         "job_kind": row.kind,
         "image": row.image,
@@ -69,7 +72,8 @@ def _needs(node: Node, row: StageRow) -> dict[str, Any]:
         "timeout_seconds": row.timeout_seconds,
         "retries": row.retries,
         "parts": node.resources.parts,
-        "code": code_of(node),
+        "code": code_of(node) if "." not in node.component else "",  # a component of another package has none of ours
+        "image_reference": getattr(cluster.images, row.image) if cluster else "",
     }
 
 

@@ -24,6 +24,8 @@ VERSION = "1.34"
 "Of Kubernetes, whose own kinds and pods are meant."
 kubernetes_validate.utils.schema_contents = functools.cache(kubernetes_validate.utils.schema_contents)
 "Else it parses its megabytes again for each pod."
+_OPEN = {"x-kubernetes-preserve-unknown-fields": True}
+"Within ``anyOf`` and the like a schema says only what it says: other fields are the business of the outer one."
 _RESERVED = ("apiVersion", "kind", "metadata")
 _TYPES: dict[str, Callable[[Any], bool]] = {
     "object": lambda value: isinstance(value, Mapping),
@@ -264,7 +266,7 @@ def _checked(schema: Mapping[str, Any], value: Any, path: str, *, top: bool = Fa
     elif isinstance(value, list):
         yield from _items(schema, value, path)
     for name in ("allOf", "anyOf", "oneOf"):
-        fitting = sum(not list(_checked({**each, **_open(each)}, value, path)) for each in schema.get(name, []))
+        fitting = sum(not list(_checked({**each, **_OPEN}, value, path)) for each in schema.get(name, []))
         least = {"allOf": len(schema.get(name, [])), "anyOf": 1, "oneOf": 1}[name]
         if name in schema and (fitting < least or (name == "oneOf" and fitting > 1)):
             yield f"{path}: {value!r} fits {fitting} of {name}"
@@ -272,11 +274,6 @@ def _checked(schema: Mapping[str, Any], value: Any, path: str, *, top: bool = Fa
         words = rule["rule"]
         if "oldSelf" not in words and words not in NOT_CHECKED and not RULES[words](value):
             yield f"{path}: {rule.get('message') or words}"
-
-
-def _open(schema: Mapping[str, Any]) -> dict[str, Any]:
-    """Within ``anyOf`` and the like a schema says only what it says: other fields are the business of the outer one."""
-    return {"x-kubernetes-preserve-unknown-fields": True}
 
 
 def _bounds(schema: Mapping[str, Any], value: Any, path: str) -> Iterator[str]:

@@ -100,6 +100,86 @@ def test_every_rule_of_every_schema_is_checked_or_named_as_not() -> None:
     assert strict.rules() == {*strict.RULES, *strict.NOT_CHECKED}
 
 
+FLAVOR = {"name": "a", "resources": [{"name": "cpu"}]}
+PAIRS: dict[str, tuple[Any, Any]] = {
+    "self.metadata.name.matches": ({"metadata": {"name": "a-1"}}, {"metadata": {"name": "a-"}}),
+    "size(self.metadata.name)": ({"metadata": {"name": "a" * 63}}, {"metadata": {"name": "a" * 64}}),
+    "self == ''": ("s3://bucket", "bucket"),
+    "trainjob-controller": ("kueue.x-k8s.io/multikueue", "somebody"),
+    "self.lastUpdatedTime": ({"lastUpdatedTime": "now"}, {}),
+    "has(self.torch), has(self.mpi)": ({"torch": {}}, {"torch": {}, "flux": {}}),
+    "self >= 1": (1, 0),
+    "c == 'node'": (["other"], ["node"]),
+    "startupPolicyOrder": (
+        {"startupPolicy": {"startupPolicyOrder": "AnyOrder"}, "replicatedJobs": [{"dependsOn": []}]},
+        {"startupPolicy": {"startupPolicyOrder": "InOrder"}, "replicatedJobs": [{"dependsOn": []}]},
+    ),
+    "self.templates.all": ({"templates": [{"metadata": {}}]}, {"templates": [{"metadata": {"namespace": "a"}}]}),
+    "has(self.priorityClassName) ?": ({"priorityClassName": "a", "priority": 1}, {"priorityClassName": "a"}),
+    "self.minCount <= self.count": ({"count": 2, "minCount": 2}, {"count": 2, "minCount": 3}),
+    "!has(x.key) ?": ([{"operator": "Exists"}], [{"operator": "Equal"}]),
+    "x.tolerationSeconds": ([{"tolerationSeconds": 1, "effect": "NoExecute"}], [{"tolerationSeconds": 1}]),
+    "x.operator in": ([{"operator": "Equal"}], [{"operator": "Like"}]),
+    "!has(x.value) : true": ([{"operator": "Exists"}], [{"operator": "Exists", "value": "a"}]),
+    "!has(x.effect) ||": ([{}], [{"effect": "Never"}]),
+    "self.all(x, x.effect in": ([{"effect": "NoExecute"}], [{}]),
+    "!has(self.priorityClassRef)": ({"priorityClassRef": {}, "priority": 1}, {"priorityClassRef": {}}),
+    "== 'scheduling.k8s.io')": (
+        {"group": "scheduling.k8s.io", "kind": "PriorityClass"},
+        {"group": "scheduling.k8s.io", "kind": "WorkloadPriorityClass"},
+    ),
+    "== 'kueue.x-k8s.io')": (
+        {"group": "kueue.x-k8s.io", "kind": "WorkloadPriorityClass"},
+        {"group": "kueue.x-k8s.io", "kind": "PriorityClass"},
+    ),
+    "size(self.coveredResources)": (
+        {"coveredResources": ["cpu"], "flavors": [FLAVOR]},
+        {"coveredResources": ["cpu", "memory"], "flavors": [FLAVOR]},
+    ),
+    "j == i": ([{"nodeLabel": "a"}, {"nodeLabel": "b"}], [{"nodeLabel": "a"}, {"nodeLabel": "a"}]),
+    "i.nodeLabel ==": (
+        [{"nodeLabel": "rack"}, {"nodeLabel": "kubernetes.io/hostname"}],
+        [{"nodeLabel": "kubernetes.io/hostname"}, {"nodeLabel": "rack"}],
+    ),
+    **{
+        f"!has(self.{name}) && has(self.resourceGroups)": (
+            {name: "all", "resourceGroups": [{"flavors": [{"resources": [{"borrowingLimit": 1}]}]}]},
+            {"resourceGroups": [{"flavors": [{"resources": [{"borrowingLimit": 1}]}]}]},
+        )
+        for name in ("cohort", "cohortName")
+    },
+    "!has(self.preference)": (
+        {"preference": "a", "whenCanBorrow": "TryNextFlavor", "whenCanPreempt": "TryNextFlavor"},
+        {"preference": "a", "whenCanBorrow": "Borrow", "whenCanPreempt": "TryNextFlavor"},
+    ),
+    "self.reclaimWithinCohort": (
+        {"reclaimWithinCohort": "Any", "borrowWithinCohort": {"policy": "LowerPriority"}},
+        {"reclaimWithinCohort": "Never", "borrowWithinCohort": {"policy": "LowerPriority"}},
+    ),
+    "!has(self.topologyName) || self.nodeLabels": (
+        {"topologyName": "a", "nodeLabels": {"b": "c"}},
+        {"topologyName": "a"},
+    ),
+    "!has(self.clusterName) ||": (
+        {"clusterName": "a", "nominatedClusterNames": []},
+        {"clusterName": "a", "nominatedClusterNames": ["b"]},
+    ),
+}
+"""Words of a rule -> what it lets pass, what it refuses."""
+
+
+@pytest.mark.parametrize("words", PAIRS)
+def test_a_rule_lets_one_pass_and_refuses_its_twin(words: str) -> None:
+    (rule,) = [rule for rule in strict.RULES if words in rule]
+    good, bad = PAIRS[words]
+    assert strict.RULES[rule](good)
+    assert not strict.RULES[rule](bad)
+
+
+def test_every_rule_has_its_twins() -> None:
+    assert all(any(words in rule for words in PAIRS) for rule in strict.RULES)
+
+
 def test_the_rules_of_a_runtime_hold_and_are_broken_by_two_frameworks() -> None:
     made = trainjob.runtime(
         settings(secrets=["store"], pod_priority="high", image_pull_secrets=["pull"], service_account="a")

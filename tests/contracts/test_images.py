@@ -1,16 +1,25 @@
-"""The images: their user can run the code and not rewrite it. No container engine builds them here, so their text is read."""
+"""The images: what their text promises. That it holds when they are built and run, ``make containers`` shows."""
 
 import re
+import runpy
 import subprocess
+import sys
+import tomllib
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from pipelines.lock import digest
+from pipelines.stages import TABLE
+
 ROOT = Path(__file__).parents[2]
-IMAGES = sorted((ROOT / "images").glob("*.Containerfile"))
+IMAGES = ROOT / "images"
+ROLES: dict[str, Any] = tomllib.loads((IMAGES / "roles.toml").read_text())
+PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
 
-def instructions(path: Path) -> list[tuple[str, str]]:
+def instructions(path: Path = IMAGES / "Containerfile") -> list[tuple[str, str]]:
     """(INSTRUCTION, its arguments), continued lines joined."""
     lines = [line for line in path.read_text().splitlines() if line.strip() and not line.startswith("#")]
     return [
@@ -19,43 +28,117 @@ def instructions(path: Path) -> list[tuple[str, str]]:
     ]
 
 
-@pytest.mark.parametrize("path", IMAGES, ids=lambda path: path.stem)
-def test_the_user_of_an_image_cannot_rewrite_its_code(path: Path, tmp_path: Path) -> None:
-    found = instructions(path)
-    users = [(place, rest) for place, (word, rest) in enumerate(found) if word == "USER"]
-    assert [rest for _, rest in users] == ["1000"]  # root until then
-    written = [place for place, (word, _) in enumerate(found) if word in ("RUN", "COPY", "ADD")]
-    assert max(written) < users[0][0]
+def stages() -> list[list[tuple[str, str]]]:
+    """The instructions of each build stage; the last one is the image."""
+    found: list[list[tuple[str, str]]] = [[]]
+    for word, rest in instructions():
+        if word == "FROM":
+            found.append([])
+        found[-1].append((word, rest))
+    return found[1:]
+
+
+def test_there_is_a_role_for_each_image_of_the_stage_table_and_no_other() -> None:
+    assert ROLES.keys() == {row.image for row in TABLE} == {"curation", "training", "control"}
+
+
+def test_the_user_of_an_image_cannot_rewrite_its_code(tmp_path: Path) -> None:
+    image, code = stages()[-1], next(stage for stage in stages() if stage[0][1].endswith(" AS code"))
+    users = [place for place, (word, _) in enumerate(image) if word == "USER"]
+    assert [image[place][1] for place in users] == ["1000"]  # root until then
+    assert max(place for place, (word, _) in enumerate(image) if word in ("RUN", "COPY", "ADD")) < users[0]
     assert not [
-        rest for _, rest in found if re.search(r"chown|--chmod|chmod\s+(\S*\s+)*\S*(\+\S*w|[0-7]*[2367]\b)", rest)
+        rest
+        for _, rest in instructions()
+        if re.search(r"chown|--chmod|chmod\s+(\S*\s+)*\S*(\+\S*w|[0-7]*[2367]\b)", rest)
     ]
-    closing = [rest for word, rest in found if word == "RUN" and "chmod" in rest]
-    assert len(closing) == 1  # before: `chown -R wfm /opt/wfm`
-    assert found.index(("RUN", closing[0])) == max(written)  # after all that is put there
+    assert ("COPY", "--from=code /opt/wfm /opt/wfm") in image
+    word, closing = code[-1]
+    assert word == "RUN"
+    command = closing.split("&&")[-1].replace("/opt/wfm", str(tmp_path / "opt/wfm"))
+    assert "chmod" in command, "after all that is put there"
     # the command does what it is there for
-    code = tmp_path / "opt" / "wfm" / "pipelines"
-    code.mkdir(parents=True)
-    (code / "cli.py").write_text("")
-    (code / "cli.py").chmod(0o666)
-    code.chmod(0o777)
-    command = next(part for part in closing[0].split("&&") if "chmod" in part).replace(
-        "/opt/wfm", str(tmp_path / "opt/wfm")
-    )
+    package = tmp_path / "opt" / "wfm" / "pipelines"
+    package.mkdir(parents=True)
+    (package / "cli.py").write_text("")
+    (package / "cli.py").chmod(0o666)
+    package.chmod(0o777)
     subprocess.run(command, shell=True, check=True)
-    modes = {each.name: each.stat().st_mode & 0o777 for each in (code.parent, code, code / "cli.py")}
-    (code.parent).chmod(0o755)
-    code.chmod(0o755)
+    modes = {each.name: each.stat().st_mode & 0o777 for each in (package.parent, package, package / "cli.py")}
+    package.parent.chmod(0o755)
+    package.chmod(0o755)
     assert modes == {"wfm": 0o555, "pipelines": 0o555, "cli.py": 0o444}
 
 
-@pytest.mark.parametrize("path", IMAGES, ids=lambda path: path.stem)
-def test_an_image_starts_outside_its_code_and_imports_nothing_from_where_it_stands(path: Path) -> None:
-    found = instructions(path)
-    environment = " ".join(rest for word, rest in found if word == "ENV").split()
-    assert "PYTHONSAFEPATH=1" in environment
-    assert "PYTHONNOUSERSITE=1" in environment
-    assert [rest for word, rest in found if word == "WORKDIR"][-1] == "/home/wfm"
+def test_an_image_starts_outside_its_code_and_imports_nothing_from_where_it_stands() -> None:
+    image = stages()[-1]
+    environment = " ".join(rest for word, rest in image if word == "ENV").split()
+    assert {"PYTHONSAFEPATH=1", "PYTHONNOUSERSITE=1"} <= set(environment)
+    assert [rest for word, rest in image if word == "WORKDIR"][-1] == "/home/wfm"
+    assert image[-1] == ("ENTRYPOINT", '["tini", "--", "python", "-m"]'), "process 1 reaps, and passes signals on"
+    assert "components.image" in next(rest for word, rest in image if word == "HEALTHCHECK")
 
 
-def test_there_are_three_images() -> None:
-    assert [path.stem for path in IMAGES] == ["control", "curation", "training"]
+def test_what_changes_often_lies_above_what_weighs() -> None:
+    image = stages()[-1]
+    place = {rest.split()[-1] if word == "RUN" else rest: at for at, (word, rest) in enumerate(image)}
+    order = ["shared", '"${EXTRAS}"', '"${MORE_EXTRAS}"', "--from=code /opt/wfm /opt/wfm"]
+    assert [place[name] for name in order] == sorted(place[name] for name in order)
+    role = next(at for at, (word, rest) in enumerate(image) if (word, rest) == ("ARG", "ROLE"))
+    assert role > place["--from=code /opt/wfm /opt/wfm"], "an argument that tells roles apart parts all layers above it"
+
+
+def test_no_cache_of_a_package_manager_is_left_behind() -> None:
+    for word, rest in stages()[-1]:
+        if word == "RUN" and "apt-get" in rest:
+            assert "rm -rf /var/lib/apt/lists/*" in rest
+            assert "--no-install-recommends" in rest
+    assert "PIP_NO_CACHE_DIR=1" in " ".join(rest for word, rest in stages()[-1] if word == "ENV")
+
+
+def test_the_layers_of_a_role_are_its_extras_each_requirement_once() -> None:
+    install = runpy.run_path(str(IMAGES / "install.py"))
+    common = install["shared"](PROJECT, ROLES)
+    assert set(PROJECT["dependencies"]) < set(common)
+    assert any(line.startswith("s3fs") for line in common)
+    assert not any(line.startswith("torch") for line in common), "curation needs none"
+    for role in ROLES.values():
+        own = install["requirements"](PROJECT, [*role["extras"], *role["more"]])
+        wanted = {*common, *own}
+        assert {line for extra in role["extras"] for line in PROJECT["optional-dependencies"][extra]} <= wanted
+        assert any(line.startswith("dask") for line in wanted), "daskjobs of its image need workers"
+    with pytest.raises(SystemExit, match=r"unknown extra curat\. Choices: curate"):
+        install["requirements"](PROJECT, ["curat"])
+
+
+def build(*words: str, **environment: str) -> "subprocess.CompletedProcess[str]":
+    """What build.py would call."""
+    return subprocess.run(
+        [sys.executable, str(IMAGES / "build.py"), *words, "--tag", "x", "--builder", "echo"],
+        capture_output=True, text=True, env={"PATH": "/usr/bin:/bin", "PYTHONPATH": str(ROOT), **environment},
+    )  # fmt: skip
+
+
+def test_the_builder_is_told_what_the_role_and_the_code_say() -> None:
+    told = build(
+        "control", "--base", "some/cuda", "--more", "gpu", PIP_INDEX_URL="https://packages.example/simple"
+    ).stdout
+    assert f"CODE={digest()}" in told
+    for word in ("EXTRAS=train,dask", "MORE_EXTRAS=k8s,gpu", "BASE_IMAGE=some/cuda", "BUILD_IMAGE=some/cuda"):
+        assert f"--build-arg {word}" in told
+    assert "COMPILED=flash-attn>=2.8" in told, "PyPI has its sources alone"
+    assert "PIP_INDEX_URL=https://packages.example/simple" in told
+    assert "COMPILED= " in build("training").stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (("trainig",), "unknown role 'trainig'. Choices: curation, training, control"),
+        (("training", "--more", "gpus"), "unknown extra gpus. Choices: curate"),
+    ],
+)
+def test_a_wrong_build_is_refused_with_the_choices(words: tuple[str, ...], says: str) -> None:
+    done = build(*words)
+    assert done.returncode != 0
+    assert says in done.stderr

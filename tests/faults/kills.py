@@ -19,6 +19,8 @@ class Calm:
     undisturbed: Undisturbed
     new_place: Callable[[Path], Place]
     "A new store that holds the inputs; the folder is for those on disk."
+    job: type[Job] = Job
+    "How the stage is started: as a process here, or in a container."
 
 
 def kill_and_finish(
@@ -28,7 +30,7 @@ def kill_and_finish(
     death comes before, in the middle of the work, since only who goes on from there passes the point."""
     order = calm.undisturbed.order
     passes = [index for index, passed in enumerate(order) if passed == name]
-    job = Job(calm.scene, calm.new_place(folder / "store"), folder / "job")
+    job = calm.job(calm.scene, calm.new_place(folder / "store"), folder / "job")
     if resumed:
         assert job.end(f"after_step:{2 * INTERVAL + INTERVAL // 2}/0") == -signal.SIGKILL
         job.move()

@@ -317,9 +317,9 @@ def left_after_collection(job: Job) -> Counter[str]:
 
 
 @contextmanager
-def s3_server() -> Iterator[Any]:
-    """moto's server behind a proxy that lets one put pass at a time, as S3 does; yields the proxy's class, with its address as
-    `endpoint` and the `plan` of what it spoils."""
+def s3_server(address: str = "127.0.0.1") -> Iterator[Any]:
+    """moto's server behind a proxy at `address` that lets one put pass at a time, as S3 does; yields the proxy's class, with
+    its URL as `endpoint` and the `plan` of what it spoils."""
     import threading
     from http.server import ThreadingHTTPServer
 
@@ -331,11 +331,11 @@ def s3_server() -> Iterator[Any]:
     upstream = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     upstream.start()
     handler = type("Handler", (SpoilingProxy,), {"upstream": upstream.get_host_and_port()})
-    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    server = ThreadingHTTPServer((address, 0), handler)
     server.daemon_threads = True
     server.handle_error = lambda *_: None  # type: ignore[method-assign]  # a client that was killed hangs up
     threading.Thread(target=server.serve_forever, daemon=True).start()
-    handler.endpoint = f"http://127.0.0.1:{server.server_port}"  # type: ignore[attr-defined]
+    handler.endpoint = f"http://{address}:{server.server_port}"  # type: ignore[attr-defined]
     yield handler
     server.shutdown()
     server.server_close()

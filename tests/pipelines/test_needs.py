@@ -72,6 +72,7 @@ def test_a_device_asked_for_by_hand_is_worked_on(store: Store) -> None:
         ("clusters.gpu_curation=true", r"names no stage of this pipeline.*and cluster \(gpu_curation\)"),
         ("select_clips.resources.replicas=2", r"select_clips.resources.replicas = 2: select_clips is one process"),
         ("dedup_clips.resources.parts=2", r"dedup_clips.resources.parts = 2: dedup_clips does not work in parts"),
+        ("train_diffusion.resources.gpu=64", r"train_diffusion.resources.gpu = 64: no machine has 64 devices"),
         ("train_diffusion.resources.shm_gib=-1", r"field 'resources.shm_gib' = -1"),
         ("train_diffusion.resources.rmda=8", r"unknown field 'resources.rmda'. Did you mean 'rdma'"),
     ],

@@ -50,7 +50,9 @@ def test_every_family_is_whole(name: str) -> None:
 
     family = FAMILIES.load(name)
     assert family.name == family.config.FAMILY == name
-    assert issubclass(type(family.network_class()(family.config())), torch.nn.Module)
+    with torch.device("meta"):  # its default size takes gigabytes and minutes to fill
+        network = family.network_class()(family.config())
+    assert isinstance(network, torch.nn.Module)
     assert family.fitting() is not None
     assert family.training.parse({"family": name}).family == name
     if family.makes == "world_model":

@@ -108,6 +108,7 @@ def _without_job(view: View) -> Decision:
     deaths = [_death_of(view, one) for one in still_open(view.tries)]
     if not view.mine:
         deaths += [dataclasses.replace(_death_of(view, one), theirs=True) for one in still_open(view.job_tries)]
+    deaths += _inherited(view)
     if deaths:
         return Decision("its job is gone", deaths=tuple(deaths))
     if not view.swept:
@@ -191,21 +192,26 @@ def _put_down(view: View, job: Job, ended: Death) -> Decision:
         deaths.append(dataclasses.replace(death, token=job.uid))
     told = [one for one in tries if one.outcome]
     words = ended.reason if deaths or not told else f"its try ended with {told[-1].outcome}: {told[-1].reason}"
-    if not view.mine and view.noted:
-        deaths += _inherited(view, job, tries)
+    deaths += _inherited(view, ended.gives_up)
     pods = [pod for pod in (*view.pods, *view.departed) if pod.end is not None and pod.created >= job.created]
     return Decision(words.removesuffix(": "), deaths=tuple(deaths), blame=blamed(pods) or ended.nodes, remove=True)
 
 
-def _inherited(view: View, job: Job, tries: Sequence[Try]) -> list[Death]:
+def _inherited(view: View, gives_up: bool = False) -> list[Death]:
     """A job of another run that this one waited for ended for good: so does this one, instead of doing the same again."""
-    outcomes = [one.outcome for one in tries if one.outcome and one.key in ("", view.request.key)]
+    uid, first = view.shared
+    if view.mine or not uid or any(one.token.startswith(uid) for one in view.tries):
+        return []
+    tries = [one for one in view.job_tries if one.number >= first and one.outcome and one.key in ("", view.request.key)]
+    why = f"the job that this run shared with another ended so: {tries[-1].reason}" if tries else ""
+    if gives_up or (tries and tries[-1].gives_up):
+        return [Death(why or "the job that this run shared was put out of the queue", token=uid, gives_up=True)]
+    outcomes = [one.outcome for one in tries]
     if not is_final(outcomes):
         return []
-    why = f"the job that this run shared with another ended so: {tries[-1].reason}"
     # as often as it takes to be final: the other run tried that often
     count = 1 + BUG_RETRIES if outcomes[-1] == "bug" else 1
-    return [Death(why, outcomes[-1], token=f"{job.uid}.{i}") for i in range(count)]
+    return [Death(why, outcomes[-1], token=f"{uid}.{i}") for i in range(count)]
 
 
 def _dead_within(view: View, job: Job) -> tuple[tuple[Death, ...], tuple[tuple[Pod, float | None], ...]]:

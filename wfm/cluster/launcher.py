@@ -114,6 +114,7 @@ class _Entry:
     "What the cluster showed at the last look."
     job_records: Records | None = None
     job_tries: tuple[Try, ...] = ()
+    shared: tuple[str, int] = ("", 0)
     fresh: Job | None = None
     fresh_until: float = 0.0
     asked: dict[str, float] = dataclasses.field(default_factory=dict)
@@ -423,12 +424,14 @@ class Launcher:
         told = bool(of_job) and all(one.outcome for one in of_job) and not entry.whole.parts
         entry.told_since = (entry.told_since or now) if told else 0.0
         runs = runs_of(job) if job is not None else ()
+        if job is not None and entry.job_records is not None and entry.whole.run_id in runs:
+            entry.shared = (job.uid, try_of(job))
         return View(
             request=request, name=request.name(self._settings), kind=kind, image=self._settings.image(request.image),
             patience=self._settings.patience, queued=bool(self._settings.queue) and kind != "daskjob", now=now,
             committed=entry.committed, made_key=entry.made_key, committed_since=entry.committed_since,
             cancelled_by=entry.cancelled_by, cancelled_since=entry.cancelled_since, tries=entry.tries, job=job,
-            mine=entry.job_records is None,
+            mine=entry.job_records is None, shared=entry.shared,
             noted=entry.whole.run_id in runs, job_tries=entry.job_tries, others=entry.others, pods=pods, departed=departed,
             workload=place, quiet_since=entry.quiet_since, told_since=entry.told_since, pause_until=entry.pause_until,
             pause_words=entry.pause_words, swept=entry.swept,

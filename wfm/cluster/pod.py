@@ -24,6 +24,7 @@ from wfm.cluster.names import (
 from wfm.cluster.request import JobRequest
 from wfm.cluster.resources import LOGS_GIB, Resources
 from wfm.cluster.settings import ClusterSettings
+from wfm.stopping import GRACE
 
 Json = dict[str, Any]
 
@@ -37,6 +38,7 @@ KEY_FILE = f"{TEMPORARY}/key"
 USER = 1000
 "Of the images; root of none."
 ENGINE = "kubernetes"
+_THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 _SHARES = {"home": (HOME, 0.1), "cache": (CACHE, 0.5), "tmp": (TEMPORARY, 0.4)}
 """Of the disk that is not for logs: volume -> where it is mounted, its share."""
 
@@ -78,16 +80,20 @@ def command(request: JobRequest) -> list[str]:
     return [f"components.{request.component}", "--spec", request.spec_url, *given, *last]
 
 
-def environment(request: JobRequest, settings: ClusterSettings, name: str, attempt: int) -> dict[str, str]:
-    """The variables of a stage process; the platform team's own come first, ours hold."""
-    resources = request.resources
+def environment(
+    request: JobRequest, settings: ClusterSettings, name: str, attempt: int, resources: Resources
+) -> dict[str, str]:
+    """The variables of a process with these resources; where the platform team's own are others, ours hold."""
     devices: dict[str, str] = {}
     if resources.gpu:
         # `video` brings the libraries of NVDEC into the container: without it a device decodes nothing
         devices["NVIDIA_DRIVER_CAPABILITIES"] = "compute,utility,video"
     if resources.gpu and request.kind == "torchjob":
         devices |= {"TORCH_NCCL_ASYNC_ERROR_HANDLING": "1", **settings.nccl}
+    # libraries start a thread for each core of the machine, whatever the pod may use of it
+    threads = str(max(1, int(resources.pod()["cpu"] / (resources.processes if request.kind == "torchjob" else 1))))
     return {
+        **dict.fromkeys(_THREADS, threads),
         **settings.environment,
         **devices,
         "HOME": HOME,
@@ -96,7 +102,7 @@ def environment(request: JobRequest, settings: ClusterSettings, name: str, attem
         "PYTHONSAFEPATH": "1",
         "WFM_ENGINE": ENGINE,
         "WFM_ATTEMPT": f"{name}.{attempt}",
-        "WFM_GRACE_SECONDS": str(resources.grace_seconds),
+        GRACE: str(resources.grace_seconds),
     }
 
 
@@ -113,12 +119,12 @@ def amounts(resources: Resources, settings: ClusterSettings) -> Json:
     """Requests and limits, which are the same."""
     pod = resources.pod()
     found = {
-        "cpu": f"{math.ceil(pod['cpu'] * 1000)}m",
-        "memory": _mib(pod["memory_gib"]),
-        "ephemeral-storage": _mib(pod["ephemeral_gib"]),
+        "cpu": _cores(pod["cpu"]),
+        "memory": _size(pod["memory_gib"]),
+        "ephemeral-storage": _size(pod["ephemeral_gib"]),
     }
     if resources.gpu:
-        found[settings.gpu_resource] = str(resources.gpu)
+        found[settings.gpu_resource] = f"{pod['gpu']:.0f}"
     if resources.rdma:
         found[settings.rdma_resource] = str(resources.rdma)
     return {"requests": dict(found), "limits": dict(found)}
@@ -127,10 +133,10 @@ def amounts(resources: Resources, settings: ClusterSettings) -> Json:
 def volumes(resources: Resources) -> tuple[list[Json], list[Json]]:
     """(volumes, mounts): what a pod may write to, each with its size."""
     disk = max(resources.ephemeral_gib - LOGS_GIB, resources.ephemeral_gib / 2)
-    made = [{"name": name, "emptyDir": {"sizeLimit": _mib(disk * share)}} for name, (_, share) in _SHARES.items()]
+    made = [{"name": name, "emptyDir": {"sizeLimit": _size(disk * share)}} for name, (_, share) in _SHARES.items()]
     mounts = [{"name": name, "mountPath": place} for name, (place, _) in _SHARES.items()]
     if resources.shm_gib:
-        made.append({"name": "shm", "emptyDir": {"medium": "Memory", "sizeLimit": _mib(resources.shm_gib)}})
+        made.append({"name": "shm", "emptyDir": {"medium": "Memory", "sizeLimit": _size(resources.shm_gib)}})
         mounts.append({"name": "shm", "mountPath": "/dev/shm"})
     return made, mounts
 
@@ -219,5 +225,12 @@ def deadline(request: JobRequest, settings: ClusterSettings) -> int:
     return math.ceil(request.timeout_seconds + before + request.resources.grace_seconds)
 
 
-def _mib(gib: float) -> str:
-    return f"{max(1, math.ceil(gib * 1024))}Mi"
+def _cores(cpu: float) -> str:
+    """As Kubernetes itself would write it: what comes back from the server is what was sent."""
+    thousandths = math.ceil(round(cpu * 1000, 6))
+    return str(thousandths // 1000) if thousandths % 1000 == 0 else f"{thousandths}m"
+
+
+def _size(gib: float) -> str:
+    mebibytes = max(1, math.ceil(round(gib * 1024, 6)))
+    return f"{mebibytes // 1024}Gi" if mebibytes % 1024 == 0 else f"{mebibytes}Mi"

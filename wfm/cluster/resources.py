@@ -4,11 +4,9 @@ A profile says it by node (``"resources": {...}`` in a recipe), a user by ``--se
 stages holds a laptop's share. On a laptop only cpu, memory_gib, gpu and ranks are read.
 """
 
-from typing import Literal, Self
+from typing import Literal
 
-import pydantic
-
-from wfm.config import AboveZero, AtLeastZero, Config, Count, Natural
+from wfm.config import AboveZero, Config, Count, Natural
 
 Kind = Literal["container", "daskjob", "torchjob"]
 """How a cluster runs a stage: one pod, a Dask cluster of workers, ranks."""
@@ -27,8 +25,8 @@ class Resources(Config):
     """Cores of a replica, or of each rank where ``ranks`` says several; on a larger machine the engine lets it use more
     (`engines/run_node.py`)."""
     gpu: Natural = 0
-    """Devices of a replica; none are needed on a laptop. Of a DaskJob each worker has so many and is started by ``dask cuda
-    worker``; a training has a rank for each."""
+    """Devices of a replica, or of each rank where ``ranks`` says several; none are needed on a laptop. Of a DaskJob each worker
+    has so many and is started by ``dask cuda worker``; on a cluster a training has a rank for each."""
     memory_gib: AboveZero = 2.0
     "Memory of a replica, or of each rank where ``ranks`` says several [GiB]. What lies in /dev/shm comes on top."
     replicas: Count = 1
@@ -36,11 +34,11 @@ class Resources(Config):
     parts: Natural = 0
     """Ranges that the parts of a stage are divided into, on a cluster: an Indexed Job in place of a Dask cluster. 0: none."""
     ranks: Count = 1
-    """Processes of one machine that one training is split over (``--set NODE.ranks=2``); of a torchjob only. The model is the
-    same for any number, up to rounding. With devices there is one rank for each, and this is left out or the same number."""
-    shm_gib: AtLeastZero = 1.0
+    """Processes of one machine that one training is split over (``--set NODE.ranks=2``), each with so many cores, memory and
+    devices; of a torchjob only. The model is the same for any number, up to rounding."""
+    shm_gib: AboveZero = 1.0
     """Size of /dev/shm of a replica, on a cluster [GiB]: loader workers of torch and NCCL hand on through it, and a pod's own
-    holds 64 MB. It is memory: the pod's limit is the sum of both. 0: none is mounted."""
+    holds 64 MB. It is memory: the pod's limit is the sum of both."""
     ephemeral_gib: AboveZero = 10.0
     "Disk of a replica, on a cluster [GiB]: home, caches, temporary files, and the part of it that logs fill."
     rdma: Natural = 0
@@ -52,26 +50,17 @@ class Resources(Config):
     workload_priority: str = ""
     "WorkloadPriorityClass of Kueue, for what waits in a queue; empty: that of the cluster's settings."
 
-    @pydantic.model_validator(mode="after")
-    def _a_rank_a_device(self) -> Self:
-        if self.gpu and self.ranks not in (1, self.gpu):
-            raise ValueError(
-                f"ranks = {self.ranks} with gpu = {self.gpu}: a rank uses one device. Leave ranks out (a training has a rank "
-                f"for each device), or give ranks = {self.gpu}, or gpu = {self.ranks}"
-            )
-        return self
-
     @property
     def processes(self) -> int:
-        """Ranks of a replica of a training."""
-        return max(self.ranks, self.gpu, 1)
+        """Ranks of a replica of a training on a cluster: each uses one device, so what has several is several."""
+        return self.ranks * max(self.gpu, 1)
 
     def pod(self) -> dict[str, float]:
         """What one pod is charged: cpu [cores], memory_gib with /dev/shm, gpu, rdma, ephemeral_gib."""
         return {
             "cpu": self.cpu * self.ranks,
             "memory_gib": self.memory_gib * self.ranks + self.shm_gib,
-            "gpu": float(self.gpu),
+            "gpu": float(self.gpu * self.ranks),
             "rdma": float(self.rdma),
             "ephemeral_gib": self.ephemeral_gib,
         }
@@ -82,7 +71,7 @@ class Resources(Config):
         return self.model_copy(update={**few, "gpu": 0, "rdma": 0, "replicas": 1, "ranks": 1, "parts": 0})
 
     def scheduler(self) -> "Resources":
-        """What the scheduler of a DaskJob needs."""
+        """What the scheduler of a DaskJob needs; no model is there, so nothing is at /dev/shm."""
         more = {"cpu": SCHEDULER_CPU, "memory_gib": SCHEDULER_GIB, "shm_gib": 0.0, "ephemeral_gib": 2.0}
         return self.runner().model_copy(update=more)
 

@@ -101,9 +101,11 @@ class ClusterSettings(Config):
     training_runtime: str = "wfm-torch"
     "TrainingRuntime that trainjobs refer to (`wfm.cluster.objects.trainjob.runtime` makes it)."
     gpu_resource: str = "nvidia.com/gpu"
+    "What devices are called here."
     rdma_resource: str = "rdma/hca"
+    "What RDMA devices are called here; their machines must let a pod lock memory (LimitMEMLOCK of the container runtime)."
     nccl: dict[str, str] = {}
-    """Variables of trainings that have devices, such as NCCL_IB_HCA or NCCL_SOCKET_IFNAME."""
+    "Variables of trainings that have devices, such as NCCL_IB_HCA or NCCL_SOCKET_IFNAME."
     node_selector: dict[str, str] = {}
     "Labels of the machines that pods of stages go to."
     tolerations: tuple[Toleration, ...] = ()

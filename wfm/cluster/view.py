@@ -59,6 +59,8 @@ class View:
     "Whether this run is noted on the job."
     job_tries: tuple[Try, ...] = ()
     "Tries of the run that the job was made for."
+    shared: tuple[str, int] = ("", 0)
+    "uid and first try of the last job of another run that this one was noted on."
     others: tuple[str, ...] = ()
     "Other runs that need the job, as far as it matters (when this one is cancelled)."
     pods: tuple[Pod, ...] = ()

@@ -65,63 +65,74 @@ def generate_from_files(
     target = Path(out)
     _check_target(target, force)
     check_seed(seed)
-    if action_file is not None and camera_file is not None:
-        raise InputError(
-            "both an action file and a camera file were given: give one (an action file may hold camera actions)"
-        )
-    with tempfile.TemporaryDirectory(prefix="wfm-generate-") as scratch:
-        folder, key = fetch_bundle(store, model_name_or_path, Path(scratch) / "bundle")
-        world = WorldModel.load(folder)
-        decoder_key = ""
-        if decoder:
-            folder, decoder_key = fetch_decoder(store, decoder, Path(scratch) / "decoder")
-            world.use_decoder(open_decoder(folder))
+    _check_one_file(action_file, camera_file)
+    world, key, decoder_key = _open(store, model_name_or_path, decoder)
     if guidance is not None:
         world.card = with_guidance(world.card, guidance)
     if text or negative_text:
         world.open_text(text_encoder)
-    card = world.card
-    total = num_frames or card.num_frames
+    total = num_frames or world.card.num_frames
     mode = mode or world.family.mode_of("")
-    given = read_past(Path(past), card)
+    given = read_past(Path(past), world.card)
     actions, note = _actions(world, action_file, camera_file, total)
-    told: dict[Reads, Any] = {"captions": text or negative_text or None, "actions": actions}
-    met = world.reading.that_read(*(what for what, value in told.items() if value is not None))
-    dropped = card.sampling.guidance.drop if guidance is not None else ()  # type: ignore[attr-defined]
-    if guidance not in (None, 1.0) and not met.keys() & set(dropped):
-        raise ConfigError(
-            f"guidance is {guidance} and nothing that it moves away from is given ({', '.join(dropped)}): it would change "
-            "nothing; give a caption, actions or a camera path, or leave it out"
-        )
+    _check_guidance(world, guidance, {"captions": text or negative_text or None, "actions": actions})
     with watched(world, total, mode):
         video = world.generate(
             torch.from_numpy(np.ascontiguousarray(from_uint8(given.frames)))[None],
             None if actions is None else actions[None],
-            num_frames=total,
-            seeds=[seed],
-            mode=mode,
-            text=[text] if text else None,
-            negative_text=negative_text,
-        )
+            num_frames=total, seeds=[seed], mode=mode, text=[text] if text else None, negative_text=negative_text,
+        )  # fmt: skip
     sidecar = {
-        "schema_version": SIDECAR_VERSION,
-        "model": {"name": card.name, "key": key, "given_as": model_name_or_path, "family": card.family},
+        **_of_model(world, model_name_or_path, key, _sources(store, key)),
         "seed": seed,
         "mode": mode,
         "num_frames": total,
-        "past_frames": card.past_frames,
-        "fps": card.fps,
-        "sampling": card.sampling.resolved(),
         "past": given.choices,
         "actions": note,
         "text": {"caption": text, "negative": negative_text, "encoder": world.model_card.extra["text"]}
         if text or negative_text
         else None,
         "decoder": {"given_as": decoder, "key": decoder_key} if decoder else None,
-        "action_spec": world.action_spec.resolved(),
-        "lineage": {"inputs": card.inputs, "sources": _sources(store, key)},
     }
-    return _write(target, to_uint8(video[0].numpy()), card.fps, sidecar, force)
+    return _write(target, to_uint8(video[0].numpy()), world.card.fps, sidecar, force)
+
+
+def _open(store: "Store", model: str, decoder: str) -> tuple[WorldModel, str, str]:
+    """The model, its key and that of the decoder that shows its tokens; empty where there is none in the store."""
+    with tempfile.TemporaryDirectory(prefix="wfm-generate-") as scratch:
+        folder, key = fetch_bundle(store, model, Path(scratch) / "bundle")
+        world, decoder_key = WorldModel.load(folder), ""
+        if decoder:
+            folder, decoder_key = fetch_decoder(store, decoder, Path(scratch) / "decoder")
+            world.use_decoder(open_decoder(folder))
+    return world, key, decoder_key
+
+
+def _check_guidance(world: WorldModel, guidance: float | None, told: dict[Reads, Any]) -> None:
+    """Raise ConfigError for guidance that moves away from nothing: of what the model is told, it must drop something."""
+    if guidance in (None, 1.0):
+        return
+    met = world.reading.that_read(*(what for what, value in told.items() if value is not None))
+    dropped = world.card.sampling.guidance.drop  # type: ignore[attr-defined]
+    if not met.keys() & set(dropped):
+        raise ConfigError(
+            f"guidance is {guidance} and nothing that it moves away from is given ({', '.join(dropped)}): it would change "
+            "nothing; give a caption, actions or a camera path, or leave it out"
+        )
+
+
+def _of_model(world: WorldModel, given_as: str, key: str, sources: list[str]) -> dict[str, Any]:
+    """What the sidecar says of the model alone."""
+    card = world.card
+    return {
+        "schema_version": SIDECAR_VERSION,
+        "model": {"name": card.name, "key": key, "given_as": given_as, "family": card.family},
+        "past_frames": card.past_frames,
+        "fps": card.fps,
+        "sampling": card.sampling.resolved(),
+        "action_spec": world.action_spec.resolved(),
+        "lineage": {"inputs": card.inputs, "sources": sources},
+    }
 
 
 def _actions(
@@ -170,6 +181,13 @@ def _sources(store: "Store", key: str) -> list[str]:
     """The files that the model was trained from, as far as the store still knows; empty for a bundle that is not in
     it."""
     return sorted(set(store.lineage(key).sources())) if key else []
+
+
+def _check_one_file(action_file: str | os.PathLike[str] | None, camera_file: str | os.PathLike[str] | None) -> None:
+    if action_file is not None and camera_file is not None:
+        raise InputError(
+            "both an action file and a camera file were given: give one (an action file may hold camera actions)"
+        )
 
 
 def _check_target(target: Path, force: bool) -> None:

@@ -158,7 +158,7 @@ def _on_dask(
     if scheduler.startswith("tls://") and not dask.config.get("distributed.comm.tls.ca-file", None):
         raise InputError(f"the Dask scheduler at {scheduler} asks for keys: set {', '.join(_VARIABLES)}")
     try:
-        client = Client(scheduler, timeout=_CONNECT_SECONDS, set_as_default=False)
+        client = Client(scheduler, timeout=_patience(), set_as_default=False)
     except (OSError, TimeoutError) as error:
         raise TryAgain(f"the Dask scheduler at {scheduler} cannot be reached: {error}") from error
     waiting = iter(tasks.items())
@@ -185,6 +185,15 @@ def _on_dask(
         finished.clear()
         with contextlib.suppress(Exception):
             client.close(timeout=5)
+
+
+def _patience() -> float:
+    """How long to look for the scheduler [s]; where a cluster starts it together with the runner, it says so by Dask's own
+    variable."""
+    import dask
+    from dask.utils import parse_timedelta
+
+    return max(_CONNECT_SECONDS, parse_timedelta(dask.config.get("distributed.comm.timeouts.connect", 0)))
 
 
 def _each(finished: Any, stopping: Callable[[], bool]) -> Iterator[Any]:

@@ -291,10 +291,7 @@ class Api:
             key = Key(resource, namespace if row.namespaced else "", name)
             if not metadata.get("finalizers") and grace == 0:
                 return self.storage.delete(key, document).object
-            if "deletionTimestamp" not in metadata:
-                metadata["deletionTimestamp"] = timestamp(self.now() + grace)
-                metadata["deletionGracePeriodSeconds"] = grace
-            elif grace < metadata["deletionGracePeriodSeconds"]:
+            if "deletionTimestamp" not in metadata or grace < metadata["deletionGracePeriodSeconds"]:
                 metadata["deletionTimestamp"] = timestamp(self.now() + grace)
                 metadata["deletionGracePeriodSeconds"] = grace
             if document != old.object:

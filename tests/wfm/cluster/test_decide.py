@@ -267,10 +267,24 @@ def test_a_job_that_has_failed_is_never_adopted() -> None:
 
 def test_what_ended_a_shared_job_for_good_ends_this_run_too() -> None:
     theirs = (ended(1, "wrong_input"),)
-    decision = decide(view(job=job(over="failed", over_at=NOW - 90), mine=False, noted=True, job_tries=theirs))
-    assert [(one.outcome, one.theirs) for one in decision.deaths] == [("wrong_input", False)]
-    passing = decide(view(job=job(over="failed", over_at=NOW - 90), mine=False, job_tries=(ended(1, "try_again"),)))
-    assert passing.deaths == ()
+    for there in (job(over="failed", over_at=NOW - 90), None):
+        decision = decide(view(job=there, mine=False, shared=("job-1", 1), job_tries=theirs))
+        assert [(one.outcome, one.theirs) for one in decision.deaths] == [("wrong_input", False)]
+    told = dataclasses.replace(ended(1, "wrong_input"), token="job-1.0")
+    assert decide(view(mine=False, shared=("job-1", 1), job_tries=theirs, tries=(told,))).end is not None
+    passing = (ended(1, "try_again"),)
+    assert (
+        decide(
+            view(job=job(over="failed", over_at=NOW - 90), mine=False, shared=("job-1", 1), job_tries=passing)
+        ).deaths
+        == ()
+    )
+    assert decide(view(mine=False, shared=("job-1", 1), job_tries=passing)).create == 1
+    out = Workload("w", "w", "job-1", "deactivated", "deactivated: by hand", NOW, "")
+    stopped = decide(
+        view(job=job(suspended=True), workload=out, mine=False, shared=("job-1", 1), job_tries=(ended(1, "cancelled"),))
+    )
+    assert [(one.gives_up, one.theirs) for one in stopped.deaths] == [(True, True), (True, False)]
 
 
 # -- conditions are no verdict

@@ -76,7 +76,6 @@ def test_a_request_comes_from_the_spec_of_a_stage() -> None:
         ({"job_kind": "mpijob"}, "job_kind"),
         ({"image": "../curation"}, "image"),
         ({"resources": {"gpus": 1}}, "resources.gpus"),
-        ({"resources": {"gpu": 2, "ranks": 3}}, "a rank uses one device"),
         ({"node": "a/../b"}, "node"),
         ({"parts": -1}, "parts"),
         ({"timeout_seconds": 0}, "timeout_seconds"),
@@ -104,7 +103,7 @@ def test_parts_and_stages_of_one_pod_are_indexed_jobs() -> None:
 
 
 def test_memory_counts_dev_shm_and_totals_count_everything() -> None:
-    needs = Resources(cpu=4, memory_gib=10, ranks=2, replicas=3, shm_gib=5, gpu=2, rdma=1, ephemeral_gib=20)
+    needs = Resources(cpu=4, memory_gib=10, ranks=2, replicas=3, shm_gib=5, gpu=1, rdma=1, ephemeral_gib=20)
     assert needs.pod() == {"cpu": 8, "memory_gib": 25, "gpu": 2, "rdma": 1, "ephemeral_gib": 20}
     assert needs.total("torchjob") == {"cpu": 24, "memory_gib": 75, "gpu": 6, "rdma": 3, "ephemeral_gib": 60}
     workers = Resources(cpu=8, memory_gib=64, replicas=10, shm_gib=1, gpu=1)

@@ -18,7 +18,7 @@ import pytest
 
 from wfm.data.decode import VideoError
 from wfm.errors import Cancelled, DataError, InputError, TryAgain
-from wfm.parts.workers import keys_environment, local_cluster, map_tasks
+from wfm.parts.workers import _patience, keys_environment, local_cluster, map_tasks
 
 
 def double(payload: int) -> int:
@@ -267,3 +267,12 @@ def _alive(pid: int) -> bool:
         return "\nState:\tZ" not in Path(f"/proc/{pid}/status").read_text()
     except OSError:
         return False
+
+
+def test_whoever_starts_a_runner_beside_its_scheduler_says_how_long_to_look_for_it() -> None:
+    import dask
+
+    for told, seconds in (("900s", 900.0), ("5s", 30.0)):
+        with dask.config.set({"distributed.comm.timeouts.connect": told}):
+            assert _patience() == seconds
+    assert _patience() == 30.0

@@ -6,13 +6,14 @@
 A rule is one small function in the file of what it looks at, entered in `RULES` by its name:
 
 `seen`        what rules look at: objects and the pods they would make; `fault` a rule and what it finds
+`stages`      the container that works, its command line, account and priority
 `security`    what a pod may do: root, rights, host, tokens, secrets
 `volumes`     where it writes: /dev/shm, home and caches, claims; `demand` what it asks for, quota
 `images`      digests, one set; `naming` names, labels, annotations, namespaces
 `queues`      Kueue's labels, suspend, budgets of disruption
 `training`    ranks, rendezvous, restarts; `dask` workers and idle clusters
 `retries`     exit codes, tries, deadlines, grace of jobs
-`workflows`   Argo: tries (`expression` evaluates them), time, graph; `cron` what runs at times
+`workflows`   Argo: tries (`expression` evaluates them), time; `graph` what tasks name and leave out; `cron` times
 
 Objects are plain dicts and may come from outside: a rule never fails on one, whatever it holds.
 """
@@ -20,7 +21,21 @@ Objects are plain dicts and may come from outside: a rule never fails on one, wh
 from collections.abc import Sequence
 from typing import Any
 
-from wfm.cluster.lint import cron, dask, demand, images, naming, queues, retries, security, training, volumes, workflows
+from wfm.cluster.lint import (
+    cron,
+    dask,
+    demand,
+    graph,
+    images,
+    naming,
+    queues,
+    retries,
+    security,
+    stages,
+    training,
+    volumes,
+    workflows,
+)
 from wfm.cluster.lint.fault import RULES, Fault, Rule, shown
 from wfm.cluster.lint.seen import look
 from wfm.cluster.settings import ClusterSettings
@@ -29,7 +44,7 @@ from wfm.log import printable
 
 __all__ = ["FILES", "RULES", "Fault", "Rule", "check", "lint"]
 
-FILES = (naming, images, security, volumes, demand, queues, training, dask, retries, workflows, cron)
+FILES = (naming, stages, images, security, volumes, demand, queues, training, dask, retries, workflows, graph, cron)
 """The files that hold rules."""
 _MOST_TOLD = 50
 

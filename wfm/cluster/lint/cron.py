@@ -1,6 +1,8 @@
 """What runs at times: in a zone that is named, once, and also after a while in which nobody looked."""
 
+import functools
 import re
+import zoneinfo
 from collections.abc import Iterator
 from typing import Any
 
@@ -101,7 +103,11 @@ def _line_fault(line: Any) -> str:
 
 
 def _is_zone(name: str) -> bool:
-    from zoneinfo import available_timezones
-
-    known = available_timezones()
+    known = _zones()
     return name in known if known else re.fullmatch(r"[A-Z][A-Za-z]+(/[A-Z][\w+-]+){1,2}|UTC", name) is not None
+
+
+@functools.cache
+def _zones() -> frozenset[str]:
+    """The zones that this machine knows; none where it has no data of them."""
+    return frozenset(zoneinfo.available_timezones())

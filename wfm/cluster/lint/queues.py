@@ -5,7 +5,7 @@ from typing import Any
 
 from wfm.cluster.lint.fault import Found, rule
 from wfm.cluster.lint.naming import KINDS
-from wfm.cluster.lint.seen import HOLDERS, WORKFLOWS, Seen, Thing, at, table, word
+from wfm.cluster.lint.seen import HOLDERS, WORKFLOWS, Seen, Thing, at, rows, table, word, words
 from wfm.cluster.pod import QUEUE, WORKLOAD_PRIORITY
 
 _PREFIX = "kueue.x-k8s.io/"
@@ -143,14 +143,25 @@ def managed_by(seen: Seen) -> Iterator[Found]:
             )
 
 
-@rule("stopped-queue", "the queue is open")
-def stopped_queue(seen: Seen) -> Iterator[Found]:
-    """``stopPolicy`` keeps everything out, or throws it out."""
+@rule("open-queue", "the queue is open")
+def open_queue(seen: Seen) -> Iterator[Found]:
+    """``stopPolicy`` keeps everything out; so do a selector of no namespaces, and flavours that cover something else."""
     for thing in seen.of("ClusterQueue", "LocalQueue"):
         value = at(thing.content, "spec.stopPolicy")
         if value not in (None, "None"):
             says = "nothing would be admitted: None, or leave it out"
             yield Found(thing.where("spec.stopPolicy"), value, says)
+    for thing in seen.of("ClusterQueue"):
+        if not isinstance(at(thing.content, "spec.namespaceSelector"), dict):
+            says = "without one it takes nothing from any namespace: {} is all of them"
+            yield Found(thing.where("spec.namespaceSelector"), at(thing.content, "spec.namespaceSelector"), says)
+        for place, group in rows(thing.content, "spec.resourceGroups"):
+            covered = words(group, "coveredResources")
+            for number, flavour in rows(group, "flavors"):
+                listed = [word(each, "name") for _, each in rows(flavour, "resources")]
+                if sorted(listed) != sorted(covered):
+                    says = f"it must list what the group covers, {', '.join(covered)}: the webhook refuses it"
+                    yield Found(thing.where(f"spec.resourceGroups.{place}.flavors.{number}.resources"), listed, says)
     clusters = {thing.name for thing in seen.of("ClusterQueue")}
     for thing in seen.of("LocalQueue"):
         value = word(thing.content, "spec.clusterQueue")

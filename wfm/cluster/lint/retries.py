@@ -1,11 +1,12 @@
 """Tries and time of jobs: what an exit code means, how often, how long, and how much notice a pod gets."""
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
 from wfm.cluster.lint.fault import Found, rule
 from wfm.cluster.lint.quantity import seconds, whole
-from wfm.cluster.lint.seen import STAGE_ROLES, WORKFLOWS, Container, Pod, Seen, at, rows, table, word
+from wfm.cluster.lint.seen import STAGE_ROLES, WORKFLOWS, Container, Pod, Seen, Thing, at, rows, table, word
 from wfm.cluster.names import ANNOTATION_TIMEOUT
 from wfm.errors import Cancelled, InputError, TryAgain
 
@@ -72,6 +73,7 @@ def job_indices(seen: Seen) -> Iterator[Found]:
         elif parallelism is None or not 1 <= parallelism <= completions:
             says = f"give 1 to {completions} (completions): more are asked of the queue and never used, 0 never runs"
             yield Found(thing.where("spec.parallelism"), spec.get("parallelism"), says)
+        yield from _ranges(seen, thing, completions)
         limit = whole(spec.get("backoffLimitPerIndex"))
         if limit is None or limit < 0:
             says = "give the further tries of a range, 0 or more: without it one range uses up the tries of all"
@@ -82,6 +84,18 @@ def job_indices(seen: Seen) -> Iterator[Found]:
         if spec.get("successPolicy") is not None:
             says = "some ranges would be cut off and count as done: leave it out"
             yield Found(thing.where("spec.successPolicy"), spec["successPolicy"], says)
+
+
+def _ranges(seen: Seen, thing: Thing, completions: int | None) -> Iterator[Found]:
+    """An index for each range of ``--parts i/n``: fewer leave ranges undone, and more than one without ranges double it."""
+    for pod in seen.pods_of(thing):
+        if pod.main is None:
+            continue
+        asked = re.search(r"--parts[ =]\S*?/(\d{1,9})\b", pod.main.command)
+        count = int(asked[1]) if asked else 1
+        if completions is not None and completions != count:
+            says = f"the command line asks for {count} ranges: give as many"
+            yield Found(thing.where("spec.completions"), completions, says)
 
 
 @rule("pod-replacement", "no second pod while the first still ends")
@@ -205,9 +219,14 @@ def grace(seen: Seen) -> Iterator[Found]:
 def _jobs(seen: Seen) -> Iterator[tuple[Pod, str, dict[str, Any]]]:
     """Every spec of a batch/v1 Job that runs a stage, by itself or in a JobSet: its pod, its path, itself."""
     for pod in seen.pods:
-        if pod.owner.kind in ("Job", "JobSet", "TrainingRuntime", "ClusterTrainingRuntime") and pod.role in (
-            "index",
-            "rank",
+        if (
+            pod.owner.kind in ("Job", "JobSet", "TrainingRuntime", "ClusterTrainingRuntime")
+            and pod.role
+            in (
+                "index",
+                "rank",
+            )
+            and pod.main
         ):
             path = pod.path.removesuffix(".template.spec")
             yield pod, path, table(pod.owner.content, path)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from wfm.cluster.lint.fault import Found, rule
-from wfm.cluster.lint.seen import STAGE_ROLES, Container, Pod, Seen, at, rows, table, word
+from wfm.cluster.lint.seen import STAGE_ROLES, Container, Pod, Seen, at, rows, table, texts, word
 from wfm.credentials import SECRET_OPTION, carries_credentials, fixed_keys
 
 _CAPABILITIES = ("IPC_LOCK",)
@@ -17,6 +17,7 @@ _SECRET_VALUE = re.compile(
     r"\b(AKIA|ASIA)[A-Z0-9]{16}\b|-----BEGIN [A-Z ]*PRIVATE KEY|\bgh[pousr]_[A-Za-z0-9]{30,}|\bhf_[A-Za-z0-9]{30,}"
     r"|\bsk-[A-Za-z0-9_-]{20,}|\bxox[bpars]-[A-Za-z0-9-]{10,}|\bglpat-[A-Za-z0-9_-]{20,}|\beyJ[\w-]{10,}\.eyJ[\w-]{10,}\."
 )
+_SECRET_OPTION = re.compile(r"(?i)--?[\w-]*(token|password|passwd|secret|api[-_]?key|access[-_]?key)")
 _HIDDEN = "(not shown)"
 
 
@@ -133,10 +134,22 @@ def literal_secret(seen: Seen) -> Iterator[Found]:
                 if _is_secret(word(entry, "name"), word(entry, "value")):
                     says = f"{word(entry, 'name')} stands here for all to read: use valueFrom.secretKeyRef or envFrom.secretRef"
                     yield Found(f"{each.where}.env.{place}.value", _HIDDEN, says)
+            for place, option in enumerate(each.words[:-1]):
+                if _SECRET_OPTION.fullmatch(option) and not each.words[place + 1].startswith(("-", "/", "$(", "{{")):
+                    yield Found(
+                        f"{each.where}.command[{option}]",
+                        _HIDDEN,
+                        "it stands here for all to read: use a variable of a Secret",
+                    )
     for thing in seen.things:
         if thing.kind == "Secret":
             continue
-        for path, text in _texts(thing.content):
+        for name, value in table(thing.content, "data").items() if thing.kind == "ConfigMap" else ():
+            if isinstance(value, str) and _is_secret(name, value):
+                yield Found(
+                    thing.where(f"data[{name}]"), _HIDDEN, "it stands here for all to read: keep it in a Secret"
+                )
+        for path, text in texts(thing.content):
             if _SECRET_VALUE.search(text) or (
                 "://" in text and any(map(carries_credentials, re.findall(r"\S+://\S+", text)))
             ):
@@ -178,16 +191,3 @@ def _security(pod: Pod, container: Container, name: str) -> Any:
     """A field of the security context: the container's, else the pod's."""
     own = table(container.content, "securityContext")
     return own[name] if name in own else table(pod.content, "securityContext").get(name)
-
-
-def _texts(value: Any, path: str = "") -> Iterator[tuple[str, str]]:
-    """Every string below, with its path. Not by recursion: what is read from a file may be deep."""
-    waiting = [(path, value)]
-    while waiting:
-        where, each = waiting.pop()
-        if isinstance(each, str):
-            yield where, each
-        elif isinstance(each, dict):
-            waiting += [(f"{where}.{name}".lstrip("."), inner) for name, inner in each.items()]
-        elif isinstance(each, list):
-            waiting += [(f"{where}.{place}".lstrip("."), inner) for place, inner in enumerate(each)]

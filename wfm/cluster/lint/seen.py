@@ -1,7 +1,7 @@
 """What rules look at: the objects of one set, and every pod that any of them would make, wherever its template stands.
 
-Objects are data from outside: every look into one goes through `at`, `table`, `rows` and `word`, which give an empty answer
-where something of another type stands (that is the schema's part) and never fail.
+Objects are data from outside: every look into one goes through `at`, `table`, `rows`, `word` and `texts`, which give an
+empty answer where something of another type stands (that is the schema's part) and never fail.
 """
 
 from collections.abc import Iterator, Sequence
@@ -65,6 +65,19 @@ def word(value: Any, path: str = "") -> str:
     return found if isinstance(found, str) else ""
 
 
+def texts(value: Any, path: str = "") -> Iterator[tuple[str, str]]:
+    """Every string below, with its path. Not by recursion: what is read from a file may be deep."""
+    waiting = [(path, value)]
+    while waiting:
+        where, each = waiting.pop()
+        if isinstance(each, str):
+            yield where, each
+        elif isinstance(each, dict):
+            waiting += [(f"{where}.{name}".lstrip("."), inner) for name, inner in each.items()]
+        elif isinstance(each, list):
+            waiting += [(f"{where}.{place}".lstrip("."), inner) for place, inner in enumerate(each)]
+
+
 @dataclass(frozen=True)
 class Thing:
     """One object, and how it is named in a fault."""
@@ -97,8 +110,14 @@ class Container:
         return word(self.env.get(name), "value")
 
     @property
+    def words(self) -> list[str]:
+        """Command and arguments, an option and its value apart (``--a=b`` as two)."""
+        given = [*words(self.content, "command"), *words(self.content, "args")]
+        return [part for each in given for part in (each.split("=", 1) if each.startswith("--") else (each,))]
+
+    @property
     def command(self) -> str:
-        """Command and arguments in one line."""
+        """Command, arguments and script in one line."""
         return " ".join([*words(self.content, "command"), *words(self.content, "args"), word(self.content, "source")])
 
     def amount_of(self, kind: Literal["requests", "limits"], resource: str) -> Any:

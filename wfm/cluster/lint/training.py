@@ -63,6 +63,13 @@ def ranks(seen: Seen) -> Iterator[Found]:
                 "two fields say it: leave this one out, and set spec.nprocPerNode",
             )
     for thing in seen.of("TrainJob"):
+        nodes = at(thing.content, "spec.trainer.numNodes")
+        if (whole(nodes) or 0) < 1:
+            yield Found(
+                thing.where("spec.trainer.numNodes"),
+                nodes,
+                "give 1 or more: else the runtime's own number counts",
+            )
         yield from _ranks(seen, thing, seen.pods_of(thing), "spec.trainer.numProcPerNode")
     for pod in seen.pods:
         if pod.role == "rank" and pod.main is not None:

@@ -143,8 +143,12 @@ def scratch_size(seen: Seen) -> Iterator[Found]:
 
 @rule("mounts", "what is mounted is there")
 def mounts(seen: Seen) -> Iterator[Found]:
-    """Each ``volumeMounts`` entry names a volume of the pod."""
+    """Each ``volumeMounts`` entry names a volume of the pod, and each volume says what it is."""
     for pod in seen.furnished:
+        for place, volume in rows(pod.content, "volumes"):
+            if not any(isinstance(each, dict) for each in volume.values()):
+                says = "it does not say what it is: give it an emptyDir with a size, or another source"
+                yield Found(pod.where(f"volumes.{place}"), volume, says)
         for each in pod.containers:
             for place, mount in rows(each.content, "volumeMounts"):
                 name = word(mount, "name")

@@ -153,7 +153,7 @@ def exit_handler(seen: Seen) -> Iterator[Found]:
     """It is lost at a deadline and when a workflow is terminated; one that fails turns success into failure."""
     for thing, base, flow in flows(seen):
         templates = {word(each, "name"): each for _, each in rows(flow, "templates")}
-        for path, name in _handlers(flow):
+        for path, name in handlers(flow):
             todo, known = [name], set()
             while todo:
                 called = todo.pop()
@@ -161,7 +161,7 @@ def exit_handler(seen: Seen) -> Iterator[Found]:
                     continue
                 known.add(called)
                 template = templates.get(called, {})
-                todo += [word(task, "template") for _, task in _tasks(template)]
+                todo += [word(task, "template") for _, task in tasks(template)]
                 mine = [pod for pod in seen.pods_of(thing) if word(pod.content, "name") == called]
                 if "resource" in template or any(_is_ours(seen, pod) for pod in mine):
                     says = "our code runs in it, and it may never run: keep it for a notice, and records to the stage itself"
@@ -169,54 +169,14 @@ def exit_handler(seen: Seen) -> Iterator[Found]:
                     break
 
 
-@rule("skipped-output", "what a skipped task would have said has a default")
-def skipped_output(seen: Seen) -> Iterator[Found]:
-    """Outputs of a task with ``when`` (or after one): ``valueFrom.default`` or ``??``, else the run ends in an error."""
+@rule("resource-template", "jobs are made by the launcher")
+def resource_template(seen: Seen) -> Iterator[Found]:
+    """A ``resource`` template makes a second one when it is tried again, and believes its conditions."""
     for thing, base, flow in flows(seen):
-        numbered = {word(each, "name"): (place, each) for place, each in rows(flow, "templates")}
-        for template in (each for _, each in rows(flow, "templates")):
-            skippable = _skippable(template)
-            for _, task in _tasks(template):
-                place, called = numbered.get(word(task, "template"), (0, {}))
-                if word(task, "name") not in skippable:
-                    continue
-                for number, output in rows(called, "outputs.parameters"):
-                    if (
-                        at(output, "valueFrom.default") is None
-                        and at(output, "default") is None
-                        and not _guarded(output)
-                    ):
-                        path = f"{base}.templates.{place}.outputs.parameters.{number}.valueFrom.default"
-                        says = f"task {word(task, 'name')} may be skipped, and then this output is an error: give a default"
-                        yield Found(thing.where(path), None, says)
-                for path, argument in _artifacts_from(template, word(task, "name")):
-                    if not argument.get("optional"):
-                        says = f"task {word(task, 'name')} may be skipped: optional: true"
-                        yield Found(thing.where(f"{base} … {path}.optional"), argument.get("optional"), says)
-
-
-@rule("graph", "templates, tasks and dependencies that are named are there")
-def graph(seen: Seen) -> Iterator[Found]:
-    """The entry point, each task's template, each dependency; and one way to name them."""
-    for thing, base, flow in flows(seen):
-        names = {word(each, "name") for _, each in rows(flow, "templates")}
-        choices = f"choices: {', '.join(sorted(names))}"
-        for path, name in [("entrypoint", word(flow, "entrypoint")), *_handlers(flow)]:
-            if name not in names and (name or thing.kind in ("Workflow", "CronWorkflow")):
-                yield Found(thing.where(f"{base}.{path}"), name or None, f"there is no such template; {choices}")
-        for place, template in rows(flow, "templates"):
-            several = {word(task, "name") for _, task in _tasks(template)}
-            for path, task in _tasks(template):
-                where = thing.where(f"{base}.templates.{place}.{path}")
-                if "template" in task and word(task, "template") not in names:
-                    yield Found(f"{where}.template", task["template"], f"there is no such template; {choices}")
-                if "depends" in task and ("dependencies" in task or "continueOn" in task):
-                    says = "depends says all of it: leave out dependencies and continueOn"
-                    yield Found(f"{where}.depends", task["depends"], says)
-                unknown = sorted(_needs(task) - several)
-                if unknown:
-                    says = f"there is no task {', '.join(unknown)}; choices: {', '.join(sorted(several))}"
-                    yield Found(f"{where}.depends", task.get("depends") or task.get("dependencies"), says)
+        for path, each in _templates(flow):
+            if each.get("resource") is not None:
+                says = "start components.launch_job in a container: it makes or adopts the one job of a key, and asks the store"
+                yield Found(thing.where(f"{base}.{path}.resource"), at(each, "resource.action"), says)
 
 
 @rule("memoize", "the store alone remembers")
@@ -291,7 +251,7 @@ def _templates(flow: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
 
 def _pods(seen: Seen) -> list[Pod]:
     """Pods of workflows, without those of exit handlers: a notice that fails is not tried again."""
-    notices = {(id(thing), name) for thing, _, flow in flows(seen) for _, name in _handlers(flow)}
+    notices = {(id(thing), name) for thing, _, flow in flows(seen) for _, name in handlers(flow)}
     return [
         pod
         for pod in seen.pods
@@ -299,12 +259,12 @@ def _pods(seen: Seen) -> list[Pod]:
     ]
 
 
-def _handlers(flow: dict[str, Any]) -> list[tuple[str, str]]:
+def handlers(flow: dict[str, Any]) -> list[tuple[str, str]]:
     """(path, template) of what runs when the whole, a hook's moment, or a task ends."""
     found = [("onExit", word(flow, "onExit"))] if "onExit" in flow else []
     found += [(f"hooks.{name}.template", word(hook, "template")) for name, hook in table(flow, "hooks").items()]
     for place, template in rows(flow, "templates"):
-        for path, task in _tasks(template):
+        for path, task in tasks(template):
             base = f"templates.{place}.{path}"
             found += [(f"{base}.onExit", word(task, "onExit"))] if "onExit" in task else []
             found += [
@@ -318,60 +278,13 @@ def _is_ours(seen: Seen, pod: Pod) -> bool:
     return any(_OURS.search(each.command) or each.content.get("image") in images for each in pod.containers)
 
 
-def _tasks(template: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
+def tasks(template: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
     """Tasks of a DAG, or steps, with their paths."""
     found = [(f"dag.tasks.{place}", each) for place, each in rows(template, "dag.tasks")]
     groups = template.get("steps")
     for place, group in enumerate(groups if isinstance(groups, list) else ()):
         found += [(f"steps.{place}.{number}", each) for number, each in rows(group)]
     return found
-
-
-def _needs(task: dict[str, Any]) -> set[str]:
-    """Tasks that a task waits for."""
-    given = task.get("dependencies")
-    listed = {each for each in given if isinstance(each, str)} if isinstance(given, list) else set()
-    return listed | {
-        each.partition(".")[0] for each in re.findall(r"[A-Za-z0-9][-\w]*(?:\.\w+)?", word(task, "depends"))
-    }
-
-
-def _skippable(template: dict[str, Any]) -> set[str]:
-    """Tasks that may never run: those with ``when``, and those that wait for one without saying what else would do."""
-    tasks = [task for _, task in _tasks(template)]
-    found = {word(task, "name") for task in tasks if word(task, "when").strip()}
-    for _ in tasks:
-        more = {
-            word(task, "name")
-            for task in tasks
-            if found & _needs(task) and re.search(r"\.(Skipped|Omitted)", word(task, "depends")) is None
-        }
-        more = {name for name in more if name} - found
-        plain = {
-            word(task, "name") for task in tasks if "depends" in task and not re.search(r"\.", word(task, "depends"))
-        }
-        # `a` alone means Succeeded, Skipped or Daemoned: a skipped `a` lets the next one run
-        more = {
-            name
-            for name in more
-            if name not in plain and "depends" in next(t for t in tasks if word(t, "name") == name)
-        }
-        if not more:
-            break
-        found |= more
-    return found
-
-
-def _guarded(output: dict[str, Any]) -> bool:
-    """Whether an output of a DAG says itself what to do where there is nothing."""
-    return "??" in word(output, "valueFrom.expression") or "?" in word(output, "valueFrom.expression")
-
-
-def _artifacts_from(template: dict[str, Any], name: str) -> Iterator[tuple[str, dict[str, Any]]]:
-    for path, task in _tasks(template):
-        for place, each in rows(task, "arguments.artifacts"):
-            if re.search(rf"(tasks|steps)\.{re.escape(name)}\.outputs", word(each, "from")):
-                yield f"{path}.arguments.artifacts.{place}", each
 
 
 def _keys_of(patch: Any) -> set[str]:

@@ -12,7 +12,7 @@ from wfm.cluster.pod import Json
 from wfm.cluster.request import JobRequest
 from wfm.cluster.resources import Resources
 from wfm.cluster.settings import ClusterSettings
-from wfm.parts.dask_settings import PRELOAD, dask_environment
+from wfm.parts.dask_settings import PRELOAD, dask_environment, variable
 
 SCHEDULER_PORT, HEALTH_PORT = 8786, 8787
 IDLE_SECONDS = 6 * 3600
@@ -26,41 +26,31 @@ def build(request: JobRequest, settings: ClusterSettings, attempt: int, avoid: S
     """The job; its pods are ``<name>-runner``, ``<name>-scheduler-…`` and ``<name>-default-worker-…``."""
     name, resources = request.name(settings), request.resources
     found, told = pod.labels(request, name), pod.annotations(request, attempt)
-    image = settings.image(request.image)
-    values = pod.environment(request, settings, name, attempt)
-    dask = {**values, **dask_environment(pod.DASK_FOLDER)}
-    without = {key: value for key, value in dask.items() if key not in ("NVIDIA_DRIVER_CAPABILITIES", "WFM_ATTEMPT")}
+    alone, controls = resources.runner(), resources.scheduler()
 
-    def pods(container: Json, needs: Resources) -> Json:
-        return pod.pod_spec(container, needs, settings, avoid)
+    def container(part: str, words: list[str], needs: Resources, more: dict[str, str]) -> Json:
+        values = {**pod.environment(request, settings, name, attempt, needs), **more}
+        return pod.container(part, settings.image(request.image), words, values, needs, settings)
 
-    runner = pod.container(
-        "runner", image, ["python", "-m", *pod.command(request)],
-        {key: value for key, value in values.items() if key != "NVIDIA_DRIVER_CAPABILITIES"}, resources.runner(), settings,
-    )  # fmt: skip
-    scheduler = pod.container("scheduler", image, _scheduler(), without, resources.scheduler(), settings)
-    scheduler["ports"] = [
-        {"name": "tcp-comm", "containerPort": SCHEDULER_PORT, "protocol": "TCP"},
-        {"name": "http-dashboard", "containerPort": HEALTH_PORT, "protocol": "TCP"},
-    ]
-    health = {"httpGet": {"port": "http-dashboard", "path": "/health"}}
-    scheduler["readinessProbe"] = {**health, "initialDelaySeconds": 5, "periodSeconds": 10}
-    scheduler["livenessProbe"] = {**health, "initialDelaySeconds": 30, "periodSeconds": 20, "failureThreshold": 6}
-    workers = {key: value for key, value in dask.items() if key != "WFM_ATTEMPT"}
-    worker = pod.container("worker", image, [*_worker(resources), *_death(settings)], workers, resources, settings)
+    def pods(one: Json, needs: Resources) -> Json:
+        return pod.pod_spec(one, needs, settings, avoid)
+
+    dask = dask_environment(pod.DASK_FOLDER)
+    # the runner starts together with the scheduler that it looks for
+    patience = {variable("distributed.comm.timeouts.connect"): f"{settings.patience.start_seconds:g}s"}
+    runner = container("runner", ["python", "-m", *pod.command(request)], alone, patience)
+    scheduler = {**container("scheduler", _scheduler(), controls, dask), **_served()}
+    worker = container("worker", [*_worker(resources), *_death(settings)], resources, dask)
     return {
         "apiVersion": "kubernetes.dask.org/v1",
         "kind": "DaskJob",
         "metadata": {"name": name, "namespace": settings.namespace, "labels": found, "annotations": told},
         "spec": {
-            "job": {"spec": {**pods(runner, resources.runner()), "restartPolicy": "Never"}},
+            "job": {"spec": {**pods(runner, alone), "restartPolicy": "Never"}},
             "cluster": {
                 "spec": {
                     "idleTimeout": IDLE_SECONDS,
-                    "scheduler": {
-                        "spec": pods(scheduler, resources.scheduler()),
-                        "service": _service(name),
-                    },
+                    "scheduler": {"spec": pods(scheduler, controls), "service": _service(name)},
                     "worker": {
                         "replicas": resources.replicas,
                         "metadata": {"labels": {**found, **pod.queue_labels(resources, settings)}},
@@ -74,6 +64,19 @@ def build(request: JobRequest, settings: ClusterSettings, attempt: int, avoid: S
 
 def _scheduler() -> list[str]:
     return ["dask", "scheduler", "--port", str(SCHEDULER_PORT), "--dashboard-address", f":{HEALTH_PORT}"]
+
+
+def _served() -> Json:
+    """The ports of the scheduler, and the page by which the cluster sees that it is there."""
+    health = {"httpGet": {"port": "http-dashboard", "path": "/health"}}
+    return {
+        "ports": [
+            {"name": "tcp-comm", "containerPort": SCHEDULER_PORT, "protocol": "TCP"},
+            {"name": "http-dashboard", "containerPort": HEALTH_PORT, "protocol": "TCP"},
+        ],
+        "readinessProbe": {**health, "initialDelaySeconds": 5, "periodSeconds": 10},
+        "livenessProbe": {**health, "initialDelaySeconds": 30, "periodSeconds": 20, "failureThreshold": 6},
+    }
 
 
 def _worker(resources: Resources) -> list[str]:
@@ -94,8 +97,8 @@ def _worker(resources: Resources) -> list[str]:
 
 
 def _death(settings: ClusterSettings) -> list[str]:
-    """A worker whose scheduler is gone ends, and frees its devices."""
-    return ["--death-timeout", f"{settings.patience.lost_node_seconds:g}"]
+    """A worker ends whose scheduler is gone, or does not come while a job of several pods may still begin."""
+    return ["--death-timeout", f"{settings.patience.start_seconds:g}"]
 
 
 def _service(name: str) -> Json:

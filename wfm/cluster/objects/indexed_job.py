@@ -5,6 +5,7 @@ was taken away counts for nothing. A range is tried again by the cluster; a stag
 out the machine where it failed.
 """
 
+import math
 from collections.abc import Sequence
 
 from wfm.cluster import pod
@@ -23,9 +24,15 @@ def build(request: JobRequest, settings: ClusterSettings, attempt: int, avoid: S
     name, resources = request.name(settings), request.resources
     found, told = pod.labels(request, name), pod.annotations(request, attempt)
     words = ["python", "-m", *pod.command(request)]
-    values = pod.environment(request, settings, name, attempt)
+    values = pod.environment(request, settings, name, attempt, resources)
     one = pod.container(CONTAINER, settings.image(request.image), words, values, resources, settings)
     ranges = request.parts or 1
+    at_a_time = min(resources.replicas, ranges)
+    stop = pod.deadline(request, settings)
+    spec = {**pod.pod_spec(one, resources, settings, avoid), "restartPolicy": "Never"}
+    if request.parts:  # each try of a range has the time of one, all together that of as many as come one after another
+        spec["activeDeadlineSeconds"] = stop
+        stop *= math.ceil(ranges / at_a_time) * (request.retries + 1)
     return {
         "apiVersion": "batch/v1",
         "kind": "Job",
@@ -38,16 +45,13 @@ def build(request: JobRequest, settings: ClusterSettings, attempt: int, avoid: S
         "spec": {
             "completionMode": "Indexed",
             "completions": ranges,
-            "parallelism": min(resources.replicas, ranges),
+            "parallelism": at_a_time,
             "backoffLimitPerIndex": request.retries if request.parts else 0,
             "maxFailedIndexes": ranges // FAILED_SHARE,
             "podReplacementPolicy": "Failed",
             "podFailurePolicy": {"rules": _rules("FailIndex" if request.parts else "FailJob")},
-            "activeDeadlineSeconds": pod.deadline(request, settings),
-            "template": {
-                "metadata": {"labels": found, "annotations": told},
-                "spec": {**pod.pod_spec(one, resources, settings, avoid), "restartPolicy": "Never"},
-            },
+            "activeDeadlineSeconds": stop,
+            "template": {"metadata": {"labels": found, "annotations": told}, "spec": spec},
         },
     }
 

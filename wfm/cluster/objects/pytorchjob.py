@@ -22,7 +22,7 @@ def build(request: JobRequest, settings: ClusterSettings, attempt: int, avoid: S
     """The job; its pods are ``<name>-worker-<i>``."""
     name, resources = request.name(settings), request.resources
     found, told = pod.labels(request, name), pod.annotations(request, attempt)
-    values = pod.environment(request, settings, name, attempt)
+    values = pod.environment(request, settings, name, attempt, resources)
     words = ["python", "-m", "torch.distributed.run", "--module", *pod.command(request)]
     one = pod.container(CONTAINER, settings.image(request.image), words, values, resources, settings)
     one["ports"] = [{"name": "pytorchjob-port", "containerPort": PORT}]

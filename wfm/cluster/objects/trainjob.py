@@ -23,7 +23,7 @@ def build(request: JobRequest, settings: ClusterSettings, attempt: int, avoid: S
     """The job; its pods are ``<name>-node-0-<i>-…``."""
     name, resources = request.name(settings), request.resources
     found, told = pod.labels(request, name), pod.annotations(request, attempt)
-    values = pod.environment(request, settings, name, attempt)
+    values = pod.environment(request, settings, name, attempt, resources)
     patience = int(settings.patience.start_seconds)  # names of pods that start minutes apart come late
     return {
         "apiVersion": "trainer.kubeflow.org/v1alpha1",

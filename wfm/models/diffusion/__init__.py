@@ -4,6 +4,7 @@
     inputs         what enters the network, checked and cut into patches, and what leaves it
     prepared       what depends on the shape, the prompt or the noise level alone, computed once
     blocks         one transformer block
+    initial        what the network's weights begin as
     network        DiffusionTransformer: the raw network F, of a dense batch or a pack
     statistics     the tokenizer's units <-> latents of one deviation, by channel and latent frame
     conditioning   Conditions: given frames, and named tensors in slots; what stands for those that are absent

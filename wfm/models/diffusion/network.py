@@ -14,12 +14,12 @@ of the past is given are the denoiser's.
 from collections.abc import Mapping, Sequence
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from wfm.errors import ConfigError
 from wfm.models.diffusion.blocks import Block, PatchEmbed, VectorMLP, normed
 from wfm.models.diffusion.config import DiffusionConfig
+from wfm.models.diffusion.initial import initialise
 from wfm.models.diffusion.inputs import (
     Context,
     Grid,
@@ -67,43 +67,7 @@ class DiffusionTransformer(nn.Module):
         self.transformer_blocks = nn.ModuleList(Block(config) for _ in range(config.num_layers))
         self.norm_out = AdaLayerNormLoRA(dim, config.adaln_lora_dim, chunks=2)
         self.proj_out = Linear(dim, config.in_channels * patch)
-        self._initialise()
-
-    @torch.no_grad()
-    def _initialise(self) -> None:
-        """Cosmos's: Xavier, small time embedding, closed gates. Options: see the config."""
-        self.patch_embed.initialise()
-        for module in (part for child in self.children() for part in child.modules() if child is not self.patch_embed):
-            if isinstance(module, nn.Linear):
-                nn.init.xavier_uniform_(module.weight)
-                if module.bias is not None:
-                    nn.init.zeros_(module.bias)
-        for weight in self.time_embed.t_embedder.parameters():
-            nn.init.normal_(weight, std=0.02)
-        for module in self.transformer_blocks.modules():
-            if isinstance(module, AdaLayerNormLoRA):
-                nn.init.zeros_(module.linear_2.weight)
-        if self.learnable_pos_embed is not None:
-            for table in self.learnable_pos_embed.parameters():
-                nn.init.trunc_normal_(table, std=0.02)
-        for name in self.config.vectors:
-            for mlp in self._vector_embedders(name):
-                nn.init.zeros_(mlp.fc2.weight)
-        if self.config.zero_output:
-            nn.init.zeros_(self.norm_out.linear_2.weight)
-            nn.init.zeros_(self.proj_out.weight)
-        if self.config.open_gates:
-            self._open_gates()
-
-    def _open_gates(self) -> None:
-        """Start every gate near 1: the rows of `linear_2` that make the shared gate are set to answer 1 to the
-        middle noise level, and noise levels look much alike to the sinusoid. (All zero, a gate lets its block learn
-        only once it has opened.)"""
-        dim, layers = self.config.width, self.time_embed.t_embedder
-        middle = torch.zeros((), device=next(self.parameters()).device)
-        hidden = F.silu(layers["linear_1"](self.time_embed.sinusoid(middle)[None])[0])
-        weight = dict(layers.named_parameters())["linear_2.weight"]
-        weight[2 * dim :] = hidden / hidden.square().sum()
+        initialise(self)
 
     @property
     def dtype(self) -> torch.dtype:
@@ -114,6 +78,13 @@ class DiffusionTransformer(nn.Module):
     def blocks(self) -> list[Block]:
         """The transformer blocks, in order."""
         return [block for block in self.transformer_blocks if isinstance(block, Block)]
+
+    def vector_embedders(self, name: str) -> tuple[VectorMLP, VectorMLP]:
+        """What makes addends of the embedding, `[G, d]`, and of the AdaLN vector, `[G, 3d]`."""
+        first, second = getattr(self, f"{name}_embedder_B_D"), getattr(self, f"{name}_embedder_B_3D")
+        assert isinstance(first, VectorMLP)
+        assert isinstance(second, VectorMLP)
+        return first, second
 
     # Prepared parts
 
@@ -387,16 +358,9 @@ class DiffusionTransformer(nn.Module):
         rows, spread = noise_rows(c_noise, vectors, segments, frames)
         addends: tuple[Tensor, ...] = ()
         for name, one in spread.items():
-            mine = tuple(_where(one.present, mlp(one.features)) for mlp in self._vector_embedders(name))
+            mine = tuple(_where(one.present, mlp(one.features)) for mlp in self.vector_embedders(name))
             addends = tuple(a + b for a, b in zip(addends, mine, strict=True)) if addends else mine
         return self.time_embed(rows, *addends)
-
-    def _vector_embedders(self, name: str) -> tuple[VectorMLP, VectorMLP]:
-        """What makes addends of the embedding, `[G, d]`, and of the AdaLN vector, `[G, 3d]`."""
-        first, second = getattr(self, f"{name}_embedder_B_D"), getattr(self, f"{name}_embedder_B_3D")
-        assert isinstance(first, VectorMLP)
-        assert isinstance(second, VectorMLP)
-        return first, second
 
     def _require_vectors(self, vectors: Mapping[str, Vector]) -> None:
         """Raise ConfigError for one of another width, and for one that the model does not know."""

@@ -58,7 +58,7 @@ NAMES = [
     m("name", "workflow", "64 long", put("metadata name", "w" * 64)),
     m("name", "workflow", "underscore", put("metadata name", "world_model")),
     m("name", "cron", "53 long", put("metadata name", "n" * 53)),
-    m("name", "queue", "capitals in a queue", put("metadata name", "Products", of=2)),
+    m("name", "queue", "capitals in a queue", put("metadata name", "Products", of=2), valid=False),
     m("name", "jobset", "64 long", put("metadata name", "g" * 64)),
     m("name", "jobset", "a digit first", put("metadata name", "4-gang")),
     m("name", "jobset", "a dot", put("metadata name", "gang.one")),
@@ -140,11 +140,11 @@ NAMES = [
     m("namespace", "training", "another", put("metadata namespace", "default")),
     m("namespace", "training", "none", drop("metadata namespace")),
     m("namespace", "queue", "a queue elsewhere", put("metadata namespace", "queues", of=3)),
-    m("label-form", "training", "64 long", put(f"{LABELS} team", "t" * 64)),
-    m("label-form", "training", "a slash", put(f"{LABELS} stage", "a/b")),
+    m("label-form", "training", "64 long", put(f"{LABELS} team", "t" * 64), valid=False),
+    m("label-form", "training", "a slash", put(f"{LABELS} stage", "a/b"), valid=False),
     m("label-form", "workflow", "on pods", put("spec podMetadata", {"labels": {"spec": "s3://bucket/x"}})),
     m("label-form", "curation", "a long name", put(f"{LABELS} {_LONG}", "x")),
-    m("key-in-label", "training", "whole", put(f"{LABELS} wfm.dev/key", KEY)),
+    m("key-in-label", "training", "whole", put(f"{LABELS} wfm.dev/key", KEY), valid=False),
     m("key-in-label", "training", "cut to 63", put(f"{LABELS} wfm.dev/key", KEY[:63])),
     m("key-in-label", "training", "on pods", put(f"{TEMPLATE} metadata labels wfm.dev/key", f"k-{KEY[:40]}")),
     m("key-in-label", "encoding", "on workers", put(f"{CLUSTER} worker metadata labels wfm.dev/key", KEY)),
@@ -228,9 +228,9 @@ QUEUES = [
     m("managed-by", "training", "MultiKueue", put("spec runPolicy managedBy", "kueue.x-k8s.io/multikueue")),
     m("managed-by", "trainjob", "MultiKueue", put("spec managedBy", "kueue.x-k8s.io/multikueue")),
     m("managed-by", "evaluation", "another's", put("spec managedBy", "example.com/mine")),
-    m("stopped-queue", "queue", "held", put("spec stopPolicy", "HoldAndDrain", of=1)),
-    m("stopped-queue", "queue", "local queue held", put("spec stopPolicy", "Hold", of=3)),
-    m("stopped-queue", "queue", "of no ClusterQueue", put("spec clusterQueue", "reserch", of=3)),
+    m("open-queue", "queue", "held", put("spec stopPolicy", "HoldAndDrain", of=1)),
+    m("open-queue", "queue", "local queue held", put("spec stopPolicy", "Hold", of=3)),
+    m("open-queue", "queue", "of no ClusterQueue", put("spec clusterQueue", "reserch", of=3)),
     m("disruption-budget", "queue", "none may go", put("spec maxUnavailable", 0, of=5)),
     m("disruption-budget", "queue", "0 %", put("spec maxUnavailable", "0%", of=5)),
     m(
@@ -268,7 +268,14 @@ QUEUES = [
     ),
     m("quota", "trainjob", "nodes", put("spec trainer numNodes", 9)),
     m("quota", "curation", "memory times workers", put(f"{CLUSTER} worker replicas", 4000)),
-    m("quota", "ranges", "cpu times ranges", put("spec completions", 2000), put("spec parallelism", 2000)),
+    m(
+        "quota",
+        "ranges",
+        "cpu times ranges",
+        put("spec completions", 2000),
+        put("spec parallelism", 2000),
+        put("spec template spec containers 0 command -1", "JOB_COMPLETION_INDEX/2000"),
+    ),
     m("quota", "queue", "beyond nominal and borrowing", put(f"{_GPUS} borrowingLimit", "8", of=1)),
     m("quota", "queue", "nothing to borrow", put(f"{_GPUS} nominalQuota", "8", of=2)),
     m("quota", "queue", "nothing is lent", put(f"{_GPUS} lendingLimit", "8", of=2)),
@@ -347,7 +354,7 @@ TRAINING = [
     m("elastic", "training", "as an option", put(f"{MAIN} command 3", "--max_restarts=3"), add(f"{MAIN} command", "x")),
     m("elastic", "trainjob", "restarts", put("spec trainer args 3", "3")),
     m("reserved-variable", "training", "PET_", env(MAIN, "PET_RDZV_ID", "x")),
-    m("reserved-variable", "trainjob", "PET_", env("spec trainer", "PET_NNODES", "4"), valid=False),
+    m("reserved-variable", "trainjob", "PET_", env("spec trainer", "PET_NNODES", "4")),
     m("reserved-variable", "ranges", "the index", env("spec template spec containers 0", "JOB_COMPLETION_INDEX", "0")),
     m("runtime", "trainjob", "another", put("spec runtimeRef name", "torch-distributed")),
     m("runtime", "trainjob", "of the whole cluster", put("spec runtimeRef kind", "ClusterTrainingRuntime")),
@@ -387,7 +394,7 @@ RETRIES = [
     m("passing-exit-code", "ranges", "all are final", put(f"{RULES} 2", _codes("FailIndex", "NotIn", [0]))),
     m("passing-exit-code", "ranges", "a drained machine counts", drop(f"{RULES} 1")),
     m("passing-exit-code", "evaluation", "a drained machine is final", put(f"{RULES} 1 action", "FailJob")),
-    m("job-indices", "ranges", "NonIndexed", put("spec completionMode", "NonIndexed"), valid=False),
+    m("job-indices", "ranges", "NonIndexed", put("spec completionMode", "NonIndexed")),
     m("job-indices", "ranges", "mode unset", drop("spec completionMode")),
     m("job-indices", "ranges", "no completions", drop("spec completions")),
     m("job-indices", "ranges", "more pods than ranges", put("spec parallelism", 17)),
@@ -545,7 +552,72 @@ DASK = [
     ),
 ]
 
-ALL = [*NAMES, *QUEUES, *TRAINING, *RETRIES, *DASK]
+_LONG_DASK = "dask-" * 8 + "q"
+STAGES = [
+    m("main-container", "training", "another name", put(f"{MAIN} name", "main")),
+    m(
+        "main-container",
+        "trainjob",
+        "runtime",
+        put(f"{RUNTIME} template spec containers 0 name", "ranks", of=1),
+        put(f"{RUNTIME} podFailurePolicy rules 0 onExitCodes containerName", "ranks", of=1),
+    ),
+    m("main-container", "ranges", "none", put("spec template spec containers", [])),
+    m(
+        "stage-command",
+        "ranges",
+        "none",
+        drop("spec template spec containers 0 command"),
+        put("spec completions", 1),
+        put("spec parallelism", 1),
+    ),
+    m(
+        "stage-command",
+        "training",
+        "without torchrun",
+        put(f"{MAIN} command", ["python", "-m", "components.train_world_model"]),
+    ),
+    m("stage-command", "trainjob", "none", drop("spec trainer command")),
+    m("stage-command", "curation", "of the runner", put(f"{RUNNER} containers 0 command", ["python", "mine.py"])),
+    *(
+        m("stage-account", on, "none", drop(f"{path} serviceAccountName"))
+        for on, path in (
+            ("training", POD),
+            ("encoding", WORKER),
+            ("curation", RUNNER),
+            ("ranges", "spec template spec"),
+        )
+    ),
+    m("stage-account", "trainjob", "another", put(f"{RUNTIME} template spec serviceAccountName", "admin", of=1)),
+    *(
+        m("pod-priority", on, "none", drop(f"{path} priorityClassName"))
+        for on, path in (
+            ("training", POD),
+            ("encoding", WORKER),
+            ("curation", RUNNER),
+            ("ranges", "spec template spec"),
+        )
+    ),
+    m(
+        "name",
+        "curation",
+        "a DaskJob of 41",
+        put("metadata name", _LONG_DASK),
+        put(f"{LABELS} {LABEL_JOB}", _LONG_DASK),
+        put(f"{CLUSTER} worker metadata labels {LABEL_JOB}", _LONG_DASK),
+    ),
+    m("ranks", "trainjob", "no number of machines", drop("spec trainer numNodes")),
+    m("job-indices", "ranges", "fewer indices than ranges", put("spec completions", 8)),
+    m("job-indices", "evaluation", "a stage twice", put("spec completions", 2)),
+    m("open-queue", "queue", "of no namespace", drop("spec namespaceSelector", of=1)),
+    m(
+        "open-queue",
+        "queue",
+        "covers something else",
+        put("spec resourceGroups 0 coveredResources 5", "example.com/fpga", of=1),
+    ),
+]
+ALL = [*NAMES, *STAGES, *QUEUES, *TRAINING, *RETRIES, *DASK]
 OTHER_SETTINGS = [
     (
         "integration",

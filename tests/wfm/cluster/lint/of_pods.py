@@ -399,4 +399,36 @@ IMAGES: list[Mutation] = [
         add(f"{INDEX} containers", _sidecar(name="second", image=f"registry.example/proxy@sha256:{'f' * 64}")),
     ),
 ]
-ALL = [*SECURITY, *VOLUMES, *AMOUNTS, *IMAGES]
+MORE = [
+    m(
+        "mounts",
+        "encoding",
+        "a volume of nothing",
+        put(f"{WORKER} volumes 3", {"name": "cuda"}),
+        drop(f"{WORKER} containers 0 volumeMounts 3"),
+        add(f"{WORKER} volumes", {"name": "shm", "emptyDir": {"medium": "Memory", "sizeLimit": "512Mi"}}),
+        add(f"{WORKER} containers 0 volumeMounts", {"name": "shm", "mountPath": "/dev/shm"}),
+    ),
+    m("literal-secret", "evaluation", "as an option", add(f"{INDEX} containers 0 command", "--api-key=abcdefabcdef")),
+    m(
+        "literal-secret",
+        "evaluation",
+        "as two words",
+        add(f"{INDEX} containers 0 command", "--token"),
+        add(f"{INDEX} containers 0 command", "abcdefabcdef"),
+    ),
+    m(
+        "literal-secret",
+        "workflow",
+        "in a ConfigMap",
+        more(
+            {
+                "apiVersion": "v1",
+                "kind": "ConfigMap",
+                "metadata": {"name": "c", "namespace": "wfm"},
+                "data": {"HF_TOKEN": "abcdefabcdef"},
+            }
+        ),
+    ),
+]
+ALL = [*MORE, *SECURITY, *VOLUMES, *AMOUNTS, *IMAGES]

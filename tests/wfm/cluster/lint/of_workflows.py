@@ -43,7 +43,7 @@ RETRIES = [
     m("retry-limit", "workflow", "none", drop(f"{RETRY} limit")),
     *(
         m("retry-limit", "workflow", f"{value!r}", put(f"{RETRY} limit", value))
-        for value in ("", "many", "{{inputs.parameters.n}}", -1, 10**6)
+        for value in ("", "many", "{{workflow.parameters.n}}", -1, 10**6)
     ),
     m("retry-limit", "workflow", "no strategy", drop(RETRY)),
     m("retry-expression", "workflow", "none", drop(f"{RETRY} expression")),
@@ -145,10 +145,31 @@ GRAPH: list[Any] = [
 ]
 KEPT = [
     m(
+        "resource-template",
+        "workflow",
+        "makes a job",
+        add("spec templates", {"name": "job", "resource": {"action": "create", "manifest": "kind: PyTorchJob"}}),
+    ),
+    m("graph", "workflow", "no templates", put("spec", {})),
+    m(
+        "graph",
+        "workflow",
+        "a template inside",
+        add(f"{DAG} tasks", {"name": "more", "inline": {"container": {"image": "busybox"}}}),
+    ),
+    m(
+        "skipped-output",
+        "workflow",
+        "of what waits for success",
+        put(f"{DAG} tasks 2 depends", "plan"),
+        put(f"{DAG} tasks 1 depends", "train.Succeeded"),
+        put(f"{STEP} outputs", {"parameters": [{"name": "key", "valueFrom": {"path": "/work/key"}}]}),
+    ),
+    m(
         "memoize",
         "workflow",
         "a step",
-        put(f"{STEP} memoize", {"key": "x", "maxAge": "1h", "cache": {"configMap": {"name": "memory", "key": "x"}}}),
+        put(f"{STEP} memoize", {"key": "x", "maxAge": "1h", "cache": {"configMap": {"name": "memory"}}}),
     ),
     m("archive-logs", "workflow", "all", put("spec archiveLogs", True)),
     m("archive-logs", "workflow", "of a step", put(f"{STEP} archiveLocation", {"archiveLogs": True})),
@@ -190,4 +211,15 @@ CRONS = [
         )
     ),
 ]
-ALL = [*RETRIES, *TIME, *GRAPH, *KEPT, *CRONS]
+NAMED = [
+    m("graph", "workflow", "a template that does nothing", drop("spec templates 1 container")),
+    m("reference", "workflow", "an output that is not there", drop("spec templates 1 outputs")),
+    m(
+        "reference",
+        "workflow",
+        "an input that is not there",
+        add(f"{STEP} container command", "{{inputs.parameters.key}}"),
+    ),
+    m("reference", "cron", "misspelt", put(f"{CRON} templates 1 outputs parameters 0 name", "missed")),
+]
+ALL = [*NAMED, *RETRIES, *TIME, *GRAPH, *KEPT, *CRONS]

@@ -33,7 +33,7 @@ NEEDS: tuple[dict[str, Any], ...] = (
     {
         "cpu": 0.1,
         "memory_gib": 0.25,
-        "shm_gib": 0,
+        "shm_gib": 0.0625,
         "ephemeral_gib": 0.5,
         "priority": "high",
         "workload_priority": "research",
@@ -62,8 +62,7 @@ def containers(made: Any) -> list[Json]:
 
 
 def mib(quantity: str) -> int:
-    assert quantity.endswith("Mi")
-    return int(quantity[:-2])
+    return int(quantity[:-2]) * {"Mi": 1, "Gi": 1024}[quantity[-2:]]
 
 
 def test_an_api_server_takes_every_object_of_every_stage_whole() -> None:
@@ -206,11 +205,14 @@ def test_a_pytorchjob_has_workers_alone_that_meet_under_its_name() -> None:
     assert one["command"][:5] == ["python", "-m", "torch.distributed.run", "--module", "components.train_world_model"]
 
 
-def test_ranks_of_a_training_are_its_devices_or_what_was_asked_for() -> None:
-    for needs, processes in (({}, "1"), ({"ranks": 2}, "2"), ({"gpu": 8}, "8"), ({"gpu": 8, "ranks": 8}, "8")):
-        assert build(request(resources=needs), BARE)["spec"]["nprocPerNode"] == processes
-    with pytest.raises(ConfigError, match=r"ranks = 3 with gpu = 8: a rank uses one device"):
-        request(resources={"gpu": 8, "ranks": 3})
+def test_a_training_has_a_rank_for_each_device() -> None:
+    for needs, ranks, devices in (
+        ({}, "1", None), ({"ranks": 2}, "2", None), ({"gpu": 8}, "8", "8"), ({"gpu": 1, "ranks": 8}, "8", "8"),
+        ({"gpu": 2, "ranks": 2}, "4", "4"),
+    ):  # fmt: skip
+        made = build(request(resources=needs), BARE)
+        assert made["spec"]["nprocPerNode"] == ranks
+        assert containers(made)[0]["resources"]["limits"].get("nvidia.com/gpu") == devices
 
 
 def test_a_trainjob_says_what_its_runtime_does_not() -> None:
@@ -271,6 +273,14 @@ def test_devices_of_a_training_come_with_rdma_and_nccl() -> None:
     assert "NCCL_IB_HCA" not in json.dumps(one)
 
 
+def test_threads_are_as_many_as_the_cores_of_a_process() -> None:
+    for needs, threads in (({"cpu": 112, "gpu": 8}, "14"), ({"cpu": 4, "ranks": 2}, "4"), ({"cpu": 0.5}, "1")):
+        (one,) = containers(build(request(resources=needs), BARE))
+        assert {"name": "OMP_NUM_THREADS", "value": threads} in one["env"]
+    (one,) = containers(build(request(), settings(environment={"OMP_NUM_THREADS": "3"})))
+    assert {"name": "OMP_NUM_THREADS", "value": "3"} in one["env"], "the platform team's word"
+
+
 def test_ranges_of_parts_are_an_indexed_job_that_knows_final_codes() -> None:
     made = build(request("embed_clips", parts=256, resources={"replicas": 64}, retries=3), BARE)["spec"]
     assert (made["completionMode"], made["completions"], made["parallelism"]) == ("Indexed", 256, 64)
@@ -312,6 +322,22 @@ def test_the_last_stop_of_a_job_leaves_time_for_what_comes_before_it_begins() ->
         for cluster in (BARE, FULL):
             (stop,) = re.findall(r'"activeDeadlineSeconds": (\d+)', json.dumps(build(request(kind), cluster)))
             assert int(stop) >= request(kind).timeout_seconds + 600 + 900 + 120
+
+
+def test_every_try_of_a_range_has_the_time_of_one_and_the_job_that_of_all() -> None:
+    made = build(request("embed_clips", parts=256, resources={"replicas": 100}, retries=1), BARE)["spec"]
+    each = made["template"]["spec"]["activeDeadlineSeconds"]
+    assert made["activeDeadlineSeconds"] == each * 3 * 2
+    assert "activeDeadlineSeconds" not in build(request("select_clips"), BARE)["spec"]["template"]["spec"]
+
+
+def test_amounts_are_written_as_the_server_writes_them() -> None:
+    (one,) = containers(build(request("select_clips", resources={"cpu": 0.1, "memory_gib": 1.5, "shm_gib": 0.5}), BARE))
+    assert one["resources"]["limits"] == {"cpu": "100m", "memory": "2Gi", "ephemeral-storage": "10Gi"}
+    (one,) = containers(
+        build(request("select_clips", resources={"cpu": 2.0, "memory_gib": 1.25, "shm_gib": 0.25}), BARE)
+    )
+    assert one["resources"]["limits"] == {"cpu": "2", "memory": "1536Mi", "ephemeral-storage": "10Gi"}
 
 
 def test_settings_without_an_image_are_refused_by_name() -> None:

@@ -1,0 +1,81 @@
+"""Which code this process runs, and in which image; refused where the plan saw another.
+
+An image carries `image.json` beside the code: ``{"role", "code"}``, the latter a digest of the code of all stages
+(`pipelines/lock.py`). By what reference it was started nothing in it can know: whoever starts it says so in ``WFM_IMAGE``
+(name@sha256:…). The spec of a node says what the planner saw: ``code``, the node's code id, and ``image_reference``, that of
+the cluster's settings. Launcher and stage compare both: no run is made of two codes, or images, in silence.
+
+    python -m components.image              the health check of an image: says what it is, exits 1 with what is wrong
+"""
+
+import json
+import os
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from components.derivation import ROOT
+from wfm import caches
+from wfm.errors import InputError
+
+IMAGE = "WFM_IMAGE"
+FILE = "image.json"
+
+
+@dataclass(frozen=True)
+class Identity:
+    """What is known of the image of this process: the reference it was started by, its role, the digest of its code."""
+
+    image: str
+    role: str
+    code: str
+
+    def __str__(self) -> str:
+        image = self.image or (f"a {self.role} image whose starter set no {IMAGE}" if self.role else "no image")
+        return f"{image}, code {self.code[:12]}" if self.code else image
+
+
+def identity(root: Path = ROOT) -> Identity:
+    """Of this process. Raises InputError for an image.json that is none."""
+    path = root / FILE
+    try:
+        said = json.loads(path.read_text()) if path.exists() else {"role": "", "code": ""}
+        return Identity(os.environ.get(IMAGE, ""), str(said["role"]), str(said["code"]))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{path} does not say which image this is ({error!r}): build the image again") from None
+
+
+def refuse_other(spec: Mapping[str, Any], code: str, who: str = "this stage") -> None:
+    """Raise InputError when `code`, the node's code id here, or the image is another than the planner saw. What either of them
+    does not know is not compared."""
+    planned, image, here = spec.get("code") or code, str(spec.get("image_reference", "")), identity()
+    if planned != code:
+        raise InputError(
+            f"{spec['node']}: the plan was made with code {planned} (image: {image or 'none'}), {who} runs code {code} "
+            f"(image: {here}). Start it from the image that was planned, or plan again with the code of this one (wfm run)"
+        )
+    if image and here.image and image != here.image:
+        raise InputError(
+            f"{spec['node']}: the plan names the image {image}, {who} runs in {here.image}; their code is the same ({code}), "
+            "what they have installed may not be. Start it from the image that was planned, or plan again with this one"
+        )
+
+
+def faults(root: Path = ROOT) -> list[str]:
+    """What is wrong with this container, in words: as its user, here, now."""
+    wrong = [] if (root / FILE).exists() else [f"{root / FILE} is not there: this is no image of wfm"]
+    wrong += [f"the user {os.getuid()} can write the code in {root}: it must be root's"] * caches.can_be_written(root)
+    wrong += ["it runs as root: start it as user 1000"] * (os.getuid() == 0)
+    try:
+        caches.prepare()
+    except InputError as error:
+        wrong.append(str(error))
+    return wrong
+
+
+if __name__ == "__main__":
+    found = faults()
+    print("\n".join(found) or identity())
+    sys.exit(bool(found))

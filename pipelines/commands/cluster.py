@@ -1,0 +1,113 @@
+"""``wfm cluster``: what is looked at before a cluster is asked."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from pipelines.commands.console import answers, say
+from wfm.errors import DataError, InputError, MissingPackage
+
+app = typer.Typer(help="Look at objects for a Kubernetes cluster.", no_args_is_help=True)
+
+_MOST_BYTES = 4 * 2**20
+"""Of a file: an object of a cluster has 1.5 MB at most, and a file may hold some."""
+_MOST_OBJECTS = 2000
+_MOST_DEPTH = 100
+_MOST_SHOWN = 200
+
+
+@app.command()
+def lint(
+    files: Annotated[list[Path], typer.Argument(help="YAML or JSON, each with one object or several.")],
+    cluster: Annotated[
+        str,
+        typer.Option(
+            "--cluster",
+            metavar="FILE",
+            envvar="WFM_CLUSTER",
+            help="Settings of the cluster: its namespace, queue, images.",
+        ),
+    ] = "",
+) -> None:
+    """Find what a cluster takes and punishes later: a lost queue label, a tag for an image, a retry of wrong input. Files are
+    looked at together, so hand along the queues, claims and templates that belong to a job."""
+    from rich.table import Table
+
+    from wfm.cluster.lint import RULES
+    from wfm.cluster.lint import lint as find
+    from wfm.cluster.settings import ClusterSettings
+
+    settings = ClusterSettings.read(cluster) if cluster else None
+    objects = [each for file in files for each in _objects(file)]
+    if not objects:
+        raise InputError(f"there is no object in {', '.join(map(str, files))}: give files of objects for Kubernetes")
+    faults = find(objects, settings)
+    if not faults:
+        say(f"{len(objects)} objects, {len(RULES)} rules, no fault")
+        return
+    table = Table(box=None)
+    for heading in ("rule", "where", "value", "what to do"):
+        table.add_column(heading, no_wrap=heading == "rule", overflow="fold")
+    for fault in faults[:_MOST_SHOWN]:
+        table.add_row(*(_plain(text) for text in (fault.rule, fault.where, fault.value, fault.says)))
+    answers().print(table)
+    more = f", {_MOST_SHOWN} shown" if len(faults) > _MOST_SHOWN else ""
+    say(f"{len(faults)} faults in {len(objects)} objects{more}")
+    raise typer.Exit(InputError.exit_code)
+
+
+def _plain(text: str) -> Any:
+    """Text of others: nothing in it is markup."""
+    from rich.text import Text
+
+    return Text(text)
+
+
+def _objects(file: Path) -> list[Any]:
+    """What a file holds. Raises InputError where it cannot be read, DataError where it is no YAML or too much of it."""
+    try:
+        with file.open("rb") as opened:
+            data = opened.read(_MOST_BYTES + 1)
+    except OSError as error:
+        raise InputError(f"{str(file)!r} cannot be read: {error.strerror}") from None
+    if len(data) > _MOST_BYTES:
+        raise DataError(f"{str(file)!r} has more than {_MOST_BYTES} bytes: split it")
+    found = _parsed(data, str(file))
+    if len(found) > _MOST_OBJECTS:
+        raise DataError(f"{str(file)!r} holds {len(found)} objects: at most {_MOST_OBJECTS} are looked at together")
+    return found
+
+
+def _parsed(data: bytes, file: str) -> list[Any]:
+    try:
+        import yaml
+    except ImportError:
+        raise MissingPackage("pyyaml", extra="k8s", purpose="reading objects of Kubernetes") from None
+
+    class Loader(yaml.SafeLoader):  # type: ignore[misc]
+        """YAML as Kubernetes reads it: a date is text."""
+
+        yaml_implicit_resolvers = {
+            first: [(tag, pattern) for tag, pattern in several if not tag.endswith(":timestamp")]
+            for first, several in yaml.SafeLoader.yaml_implicit_resolvers.items()
+        }
+
+    try:
+        _refuse_bombs(data, file)
+        return [each for each in yaml.load_all(data, Loader) if each is not None]
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: a number that cannot be
+        raise DataError(f"{file!r} is no YAML: {' '.join(str(error).split())[:300]}") from None
+
+
+def _refuse_bombs(data: bytes, file: str) -> None:
+    """Raises DataError for aliases, by which a few lines become millions of values, and for what is nested too deep."""
+    import yaml
+
+    depth = 0
+    for event in yaml.parse(data, Loader=yaml.SafeLoader):
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if isinstance(event, yaml.AliasEvent):
+            raise DataError(f"{file!r} has an alias (*{event.anchor}): write out what it stands for")
+        if depth > _MOST_DEPTH:
+            raise DataError(f"{file!r} is nested more than {_MOST_DEPTH} levels deep")

@@ -1,0 +1,143 @@
+"""The graph of a workflow: what is named is there, and what may be skipped leaves no hole.
+
+Argo finds both only when it comes to the task.
+"""
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+from wfm.cluster.lint.fault import Found, rule
+from wfm.cluster.lint.seen import WORKFLOWS, Seen, at, rows, table, texts, word
+from wfm.cluster.lint.workflows import flows, handlers, tasks
+
+_TYPES = ("container", "script", "containerSet", "dag", "steps", "suspend", "http", "plugin", "data", "resource")
+_OUTPUT = re.compile(r"(?:tasks|steps)\.([A-Za-z0-9][-\w]*)\.outputs\.parameters\.([A-Za-z0-9][-\w]*)")
+_INPUT = re.compile(r"inputs\.parameters\.([A-Za-z0-9][-\w]*)")
+
+
+@rule("skipped-output", "what a skipped task would have said has a default")
+def skipped_output(seen: Seen) -> Iterator[Found]:
+    """Outputs of a task with ``when`` (or after one): ``valueFrom.default`` or ``??``, else the run ends in an error."""
+    for thing, base, flow in flows(seen):
+        numbered = {word(each, "name"): (place, each) for place, each in rows(flow, "templates")}
+        for template in (each for _, each in rows(flow, "templates")):
+            skippable = _skippable(template)
+            for _, task in tasks(template):
+                place, called = numbered.get(word(task, "template"), (0, {}))
+                if word(task, "name") not in skippable:
+                    continue
+                for number, output in rows(called, "outputs.parameters"):
+                    if (
+                        at(output, "valueFrom.default") is None
+                        and at(output, "default") is None
+                        and not _guarded(output)
+                    ):
+                        path = f"{base}.templates.{place}.outputs.parameters.{number}.valueFrom.default"
+                        says = f"task {word(task, 'name')} may be skipped, and then this output is an error: give a default"
+                        yield Found(thing.where(path), None, says)
+                for path, argument in _artifacts_from(template, word(task, "name")):
+                    if not argument.get("optional"):
+                        says = f"task {word(task, 'name')} may be skipped: optional: true"
+                        yield Found(thing.where(f"{base} … {path}.optional"), argument.get("optional"), says)
+
+
+@rule("graph", "templates, tasks and dependencies that are named are there")
+def graph(seen: Seen) -> Iterator[Found]:
+    """The entry point, each task's template, each dependency; and one way to name them."""
+    for thing in seen.of(*WORKFLOWS):
+        flow = table(thing.content, WORKFLOWS[thing.kind])
+        if not rows(flow, "templates") and not word(flow, "workflowTemplateRef.name"):
+            says = "give templates, or the workflowTemplateRef that has them"
+            yield Found(thing.where(f"{WORKFLOWS[thing.kind]}.templates"), flow.get("templates"), says)
+    for thing, base, flow in flows(seen):
+        names = {word(each, "name") for _, each in rows(flow, "templates")}
+        choices = f"choices: {', '.join(sorted(names))}"
+        for path, name in [("entrypoint", word(flow, "entrypoint")), *handlers(flow)]:
+            if name not in names and (name or thing.kind in ("Workflow", "CronWorkflow")):
+                yield Found(thing.where(f"{base}.{path}"), name or None, f"there is no such template; {choices}")
+        for place, template in rows(flow, "templates"):
+            several = {word(task, "name") for _, task in tasks(template)}
+            if not any(kind in template for kind in _TYPES):
+                says = f"it does nothing; choices: {', '.join(_TYPES)}"
+                yield Found(thing.where(f"{base}.templates.{place}"), word(template, "name"), says)
+            for path, task in tasks(template):
+                where = thing.where(f"{base}.templates.{place}.{path}")
+                if "template" in task and word(task, "template") not in names:
+                    yield Found(f"{where}.template", task["template"], f"there is no such template; {choices}")
+                if "inline" in task:
+                    yield Found(
+                        f"{where}.inline", task["inline"], "nobody looks into it: give it a name among the templates"
+                    )
+                if "depends" in task and ("dependencies" in task or "continueOn" in task):
+                    says = "depends says all of it: leave out dependencies and continueOn"
+                    yield Found(f"{where}.depends", task["depends"], says)
+                unknown = sorted(_needs(task) - several)
+                if unknown:
+                    says = f"there is no task {', '.join(unknown)}; choices: {', '.join(sorted(several))}"
+                    yield Found(f"{where}.depends", task.get("depends") or task.get("dependencies"), says)
+
+
+@rule("reference", "parameters that are used are declared")
+def reference(seen: Seen) -> Iterator[Found]:
+    """``{{tasks.a.outputs.parameters.b}}``: the template of task a has an output b; and inputs likewise."""
+    for thing, base, flow in flows(seen):
+        outputs = {word(each, "name"): _declared(each, "outputs") for _, each in rows(flow, "templates")}
+        for place, template in rows(flow, "templates"):
+            called = {
+                word(task, "name"): word(task, "template") for _, task in tasks(template) if "templateRef" not in task
+            }
+            text = " ".join(each for _, each in texts(template))
+            for task, name in sorted(set(_OUTPUT.findall(text))):
+                known = outputs.get(called.get(task, ""))
+                if known is not None and name not in known:
+                    says = (
+                        f"template {called[task]} has no output {name}; choices: {', '.join(sorted(known)) or 'none'}"
+                    )
+                    yield Found(
+                        thing.where(f"{base}.templates.{place}"), f"tasks.{task}.outputs.parameters.{name}", says
+                    )
+            known = _declared(template, "inputs")
+            for name in sorted(set(_INPUT.findall(text)) - known):
+                says = f"the template has no input {name}; choices: {', '.join(sorted(known)) or 'none'}"
+                yield Found(thing.where(f"{base}.templates.{place}"), f"inputs.parameters.{name}", says)
+
+
+def _needs(task: dict[str, Any]) -> set[str]:
+    """Tasks that a task waits for."""
+    given = task.get("dependencies")
+    listed = {each for each in given if isinstance(each, str)} if isinstance(given, list) else set()
+    return listed | {
+        each.partition(".")[0] for each in re.findall(r"[A-Za-z0-9][-\w]*(?:\.\w+)?", word(task, "depends"))
+    }
+
+
+def _skippable(template: dict[str, Any]) -> set[str]:
+    """Tasks that may never run: those with ``when``, and those that ask for the success of one. (A name alone in ``depends``
+    is content with a task that was skipped.)"""
+    several = [task for _, task in tasks(template)]
+    found = {word(task, "name") for task in several if word(task, "when").strip()}
+    for _ in several:
+        for task in several:
+            needed = re.findall(
+                r"([A-Za-z0-9][-\w]*)\.(?:Succeeded|Failed|Errored|AnySucceeded|AllFailed)", word(task, "depends")
+            )
+            if found & set(needed) and not re.search(r"\.(Skipped|Omitted)", word(task, "depends")):
+                found.add(word(task, "name"))
+    return found
+
+
+def _guarded(output: dict[str, Any]) -> bool:
+    """Whether an output of a DAG says itself what to do where there is nothing."""
+    return "?" in word(output, "valueFrom.expression")  # ?? or ? :
+
+
+def _artifacts_from(template: dict[str, Any], name: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    for path, task in tasks(template):
+        for place, each in rows(task, "arguments.artifacts"):
+            if re.search(rf"(tasks|steps)\.{re.escape(name)}\.outputs", word(each, "from")):
+                yield f"{path}.arguments.artifacts.{place}", each
+
+
+def _declared(template: dict[str, Any], kind: str) -> set[str]:
+    return {word(each, "name") for _, each in rows(template, f"{kind}.parameters")}

@@ -1,0 +1,69 @@
+"""The pod of a stage: the container that its controller looks for, what it runs, as whom, how urgent."""
+
+from collections.abc import Iterator
+
+from wfm.cluster.lint.fault import Found, rule
+from wfm.cluster.lint.seen import HOLDERS, STAGE_ROLES, Pod, Seen, at, word
+
+_NAMES = {"PyTorchJob": "pytorch", "TrainingRuntime": "node", "ClusterTrainingRuntime": "node"}
+"""Names by which controllers find the container that they give ranks and addresses to."""
+_RUNS = {"rank": "torch.distributed.run", "index": "components.", "runner": "components."}
+"""What stands in the command line of each role."""
+
+
+@rule("main-container", "a pod has a container that works, under the name its controller looks for")
+def main_container(seen: Seen) -> Iterator[Found]:
+    """``pytorch`` for the training operator, ``node`` for Trainer: another gets no ranks and no addresses."""
+    for pod in seen.pods:
+        if pod.main is None:
+            yield Found(pod.where("containers"), at(pod.content, "containers"), "give it a container")
+            continue
+        wanted, given = _NAMES.get(pod.owner.kind), word(pod.main.content, "name")
+        if wanted and given != wanted:
+            yield Found(f"{pod.main.where}.name", given, f"{wanted}: its controller looks for that name")
+
+
+@rule("stage-command", "a pod of a stage starts the stage")
+def stage_command(seen: Seen) -> Iterator[Found]:
+    """Its command line stands in the object, whatever the image would start by itself."""
+    for pod in seen.furnished:
+        if pod.main is None or pod.role not in _RUNS or pod.owner.kind == "JobSet":
+            continue
+        for part in dict.fromkeys((_RUNS[pod.role], "components.")):
+            if part not in pod.main.command:
+                says = f"it does not start {part}: give the stage's own command line (wfm.cluster.pod.command)"
+                yield Found(f"{pod.main.where}.command", pod.main.command or None, says)
+
+
+@rule("stage-account", "a pod of a stage has the account of the settings")
+def stage_account(seen: Seen) -> Iterator[Found]:
+    """By it the store lets the pod in; the default one is nobody there."""
+    wanted = seen.settings.service_account
+    for pod in _own(seen):
+        given = pod.content.get("serviceAccountName")
+        if wanted and given != wanted:
+            yield Found(
+                pod.where("serviceAccountName"),
+                given,
+                f"{wanted}, of the settings of the cluster: the store knows that one",
+            )
+
+
+@rule("pod-priority", "a pod of a stage has a priority, where the settings name one")
+def pod_priority(seen: Seen) -> Iterator[Found]:
+    """Without one it is the first to be thrown out when a machine is full."""
+    wanted = seen.settings.pod_priority
+    for pod in _own(seen):
+        given = pod.content.get("priorityClassName")
+        if wanted and not given:
+            yield Found(
+                pod.where("priorityClassName"),
+                given,
+                f"{wanted}, of the settings of the cluster, or the node's own",
+            )
+
+
+def _own(seen: Seen) -> list[Pod]:
+    """Pods of stages whose rights stand among the objects."""
+    kinds = (*HOLDERS, "DaskJob", "TrainingRuntime", "ClusterTrainingRuntime")
+    return [pod for pod in seen.confined if pod.role in STAGE_ROLES and pod.owner.kind in kinds]
