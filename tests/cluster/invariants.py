@@ -22,7 +22,7 @@ PREEMPTIONS = "N preemptions lose at most N checkpoint intervals and poison noth
 NEEDED = "a job that another run needs is not cancelled"
 GOOD = ("done", "cached")
 CANCEL_SLACK, COMMIT_SLACK = 90.0, 240.0
-"""What a launcher may take to hear of a cancel and to act, and to see a commit, in time in which it lives and is answered [s]."""
+"""What a launcher may take to hear of a cancel and to act, and to see a commit, while it lives and is answered [s]."""
 
 
 @dataclass
@@ -41,6 +41,7 @@ class Invariants:
     "Keys whose end may be another than done: somebody put them out for good."
     _waited: dict[tuple[int, str, str], float] = field(default_factory=dict)
     _last: float = 0.0
+    _polled: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         self._last = self.world.clock.now()
@@ -62,10 +63,21 @@ class Invariants:
         job = change.new.object
         if any(owner["kind"] in ("JobSet", "TrainJob") for owner in job["metadata"].get("ownerReferences", ())):
             return
+        self._made(job, self.world.jobs_stored())
+
+    def poll(self) -> None:
+        """The same where the server is another process."""
+        jobs = self.world.jobs()
+        for job in jobs:
+            if job["metadata"]["uid"] not in self._polled:
+                self._polled.add(job["metadata"]["uid"])
+                self._made(job, jobs)
+
+    def _made(self, job: Json, jobs: list[Json]) -> None:
         self.world.tell(
             f"{job['kind']} {job['metadata']['name']} is created, try {annotations(job).get('wfm.dev/try')}"
         )
-        same = [one for one in self.world.jobs_stored() if _identity(one) == _identity(job) and _live(one)]
+        same = [one for one in jobs if _identity(one) == _identity(job) and _live(one)]
         if len({one["metadata"]["uid"] for one in same}) > 1:
             self.fail(ONE_JOB, f"{' and '.join(one['metadata']['name'] for one in same)} live at once")
         run_id, node = _origin(job)
@@ -82,11 +94,9 @@ class Invariants:
         if not _words(pod["spec"]):
             return  # a scheduler or a worker
         for process in self.world.kubelet.processes.values():
-            if process.works and not process.ended and Stage.identity(process.pod) == here and here[0]:
-                if Stage.owner(process.pod) != Stage.owner(pod):
-                    self.fail(
-                        ONE_JOB, f"{pod['metadata']['name']} starts while {process.name} of another job still works"
-                    )
+            same = process.works and not process.ended and Stage.identity(process.pod) == here and here[0]
+            if same and Stage.owner(process.pod) != Stage.owner(pod):
+                self.fail(ONE_JOB, f"{pod['metadata']['name']} starts while {process.name} of another job works")
 
     def _look(self) -> None:
         now = self.world.clock.now()

@@ -95,6 +95,11 @@ def _reason(life: Life) -> str:
     return str((found.get("state", {}).get("waiting") or {}).get("reason", ""))
 
 
+def _lacks_config(life: Life) -> bool:
+    told = _reason(life) == "CreateContainerConfigError"
+    return life.kubelet.no_config and _image(life) not in life.kubelet.no_image and not told
+
+
 def _start(life: Life) -> None:
     life.kubelet.processes[life.pod["metadata"]["uid"]] = Stage(life.kubelet.desk, life.pod, life.now)
     life.write(
@@ -189,8 +194,7 @@ ROWS: tuple[Row, ...] = (
     Row("waiting", "its image could not be pulled: back-off", SAME, _IMAGES + "EnsureImageExists",
         lambda life: _image(life) in life.kubelet.no_image and _reason(life) == "ErrImagePull",
         _waiting("ImagePullBackOff", "Back-off pulling image")),
-    Row("waiting", "a secret or config map is missing", SAME, _RUNTIME + "generateContainerConfig",
-        lambda life: life.kubelet.no_config and _image(life) not in life.kubelet.no_image and _reason(life) != "CreateContainerConfigError",
+    Row("waiting", "a secret or config map is missing", SAME, _RUNTIME + "generateContainerConfig", _lacks_config,
         _waiting("CreateContainerConfigError", 'secret "store" not found')),
     Row("waiting", "its container starts", "running", _RUNTIME + "startContainer",
         lambda life: _old_enough(life) and _image(life) not in life.kubelet.no_image and not life.kubelet.no_config, _start),

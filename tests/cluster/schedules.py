@@ -77,8 +77,9 @@ class Schedule:
                 rng.uniform(100, 500), 60, (*ends, last), heeds=rng.random() < 0.7, closing=rng.choice([2.0, 8.0])
             )
             one = world.ask(
-                f"node{number}", kind=kind, replicas=many if self.kind != "parts" else 2, gpu=rng.choice([1, 4, 8]) // many or 1,
-                parts=3 if self.kind == "parts" else 0, retries=RETRIES, timeout=1200, grace=rng.choice([10, 30]), script=script,
+                f"node{number}", kind=kind, replicas=many if self.kind != "parts" else 2,
+                gpu=rng.choice([1, 4, 8]) // many or 1, parts=3 if self.kind == "parts" else 0, retries=RETRIES,
+                timeout=1200, grace=rng.choice([10, 30]), script=script,
             )  # fmt: skip
             self.asked.append(one)
             self.played.invariants.hangs += sum(end.how == "hang" for end in ends)

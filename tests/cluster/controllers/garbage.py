@@ -105,6 +105,7 @@ DEPLOYMENTS = Table(
     ("deployments.apps",),
     lambda see: "deleting" if see.deleting else "wanted",
     (
-        Row("wanted", "fewer active pods than replicas", SAME, _SETS + "manageReplicas", lambda see: _lacks(see) > 0, _make_pods),
+        Row("wanted", "fewer active pods than replicas", SAME, _SETS + "manageReplicas",
+            lambda see: _lacks(see) > 0, _make_pods),
     ),
 )  # fmt: skip

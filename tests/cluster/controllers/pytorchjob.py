@@ -197,7 +197,8 @@ def _rows() -> list[Row]:
     ]  # fmt: skip
     for state in _LIVE:
         rows += [
-            Row(state, "suspend is set: its pods are deleted", "suspended", _JOB + "DeletePodsAndServices", _suspended, _suspend),
+            Row(state, "suspend is set: its pods are deleted", "suspended", _JOB + "DeletePodsAndServices",
+                _suspended, _suspend),
             Row(state, "activeDeadlineSeconds after StartTime", "failed", _JOB + "PastActiveDeadline", _past_deadline,
                 _fail("has failed because it was active longer than specified deadline")),
         ]  # fmt: skip
