@@ -107,7 +107,9 @@ class Invariants:
             if self.cancelled.get(one.run.id) is not None and not self._others_need(one):
                 if known:
                     self._wait(one, "cancel", spent)
-                if self._waited.get((0, one.key, "cancel"), 0.0) > one.request.resources.grace_seconds + CANCEL_SLACK:
+                if self._waited.get((0, one.key, "cancel"), 0.0) > one.request.resources.grace_seconds + self._slack(
+                    CANCEL_SLACK
+                ):
                     reached = {name for name, machine in self.world.kubelet.machines.items() if machine.up}
                     for pod in self.world.holding(one.key):
                         if pod["spec"]["nodeName"] in reached:
@@ -122,14 +124,17 @@ class Invariants:
             self._waited[0, one.key, "committed"] = 1.0
         return (0, one.key, "committed") in self._waited
 
+    def _slack(self, seconds: float) -> float:
+        return max(seconds * self.world.pace, 10.0)
+
     def _wait(self, one: Asked, what: str, spent: float) -> None:
         self._waited[0, one.key, what] = self._waited.get((0, one.key, what), 0.0) + spent
 
     def _wait_of(self, each: Launching, one: Asked, spent: float) -> None:
         place = (id(each), one.key, "commit")
         self._waited[place] = self._waited.get(place, 0.0) + spent
-        if self._waited[place] > COMMIT_SLACK:
-            self.fail(COMMITTED, f"{each.name} still waits for {one.request.node} of {one.run.id[-4:]}")
+        if self._waited[place] > self._slack(COMMIT_SLACK):
+            self.fail(COMMITTED, f"{each.name} still waits for {self.world.called(one)}")
 
     def _others_need(self, one: Asked) -> bool:
         return any(other.key == one.key and other.run.id not in self.cancelled for other in self.asked)
@@ -161,7 +166,7 @@ class Invariants:
     def _judge(self, one: Asked, end: Any) -> None:
         made = self.world.store.has(one.key)
         if end is None:
-            self.fail(COMMITTED if made else VERDICT, f"{one.request.node} of {one.run.id[-4:]} never came to an end")
+            self.fail(COMMITTED if made else VERDICT, f"{self.world.called(one)} never came to an end")
             return
         if (end.outcome in GOOD) != made and one.run.id not in self.cancelled:
             self.fail(

@@ -49,6 +49,11 @@ class Script:
     closing: float = 5.0
     "What a checkpoint at SIGTERM takes."
 
+    def at_pace(self, pace: float) -> "Script":
+        """The same in so much of the time."""
+        ends = tuple(End(end.how, end.after * pace) for end in self.ends)
+        return Script(self.seconds * pace, self.interval * pace, ends, self.heeds, self.closing * pace)
+
 
 @dataclass
 class Progress:

@@ -82,7 +82,7 @@ class Play:
 
     def __init__(self, seed: int, folder: Path, cluster: Cluster) -> None:
         self.rng, self.folder, self.cluster = random.Random(seed), folder, cluster
-        self.world = World(folder / "world", url=cluster.url, seed=seed, patience=PATIENCE, machines=3)
+        self.world = World(folder / "world", url=cluster.url, seed=seed, patience=PATIENCE, machines=3, pace=1.0)
         self.world.kubelet.start_seconds = 0.3
         self.look = Invariants(self.world)
         self.processes: list[tuple[Asked, subprocess.Popen[bytes]]] = []

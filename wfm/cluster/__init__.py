@@ -5,7 +5,8 @@ Read in this order:
 1. `names`       keys and nodes -> names, labels and annotations
 2. `resources`   what a node needs to run; `settings` what is known of a cluster; `request` what the launcher is asked for
 3. `pod`         the pod of a stage; `objects` the four kinds of job as plain dicts: ``build(request, settings)``
-4. `launcher`    makes or adopts a job and follows it: what it does next is `decide`, a pure function; `records` the tries in
+4. `lint`        what a cluster takes and punishes later, refused by name before anything is made
+5. `launcher`    makes or adopts a job and follows it: what it does next is `decide`, a pure function; `records` the tries in
                  the store, `states` the cluster's objects in plain words, `api` the server, `watch` mirrors of what it has
 
 No torch here, and the client of Kubernetes (extra ``k8s``) in one file alone, loaded when it is used. Nothing here decides what

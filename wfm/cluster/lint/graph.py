@@ -11,8 +11,11 @@ from wfm.cluster.lint.fault import Found, rule
 from wfm.cluster.lint.seen import WORKFLOWS, Seen, at, rows, table, texts, word
 from wfm.cluster.lint.workflows import flows, handlers, tasks
 
+_FEW = 20
+"""Of the choices that are told."""
 _TYPES = ("container", "script", "containerSet", "dag", "steps", "suspend", "http", "plugin", "data", "resource")
-_OUTPUT = re.compile(r"(?:tasks|steps)\.([A-Za-z0-9][-\w]*)\.outputs\.parameters\.([A-Za-z0-9][-\w]*)")
+_OUTPUT = re.compile(r"(?:tasks|steps)\.([A-Za-z0-9][-\w]{0,127})\.outputs\.parameters\.([A-Za-z0-9][-\w]{0,127})")
+_SUCCESS = re.compile(r"(?<![-\w])([A-Za-z0-9][-\w]{0,127})\.(?:Succeeded|Failed|Errored|AnySucceeded|AllFailed)")
 _INPUT = re.compile(r"inputs\.parameters\.([A-Za-z0-9][-\w]*)")
 
 
@@ -36,10 +39,10 @@ def skipped_output(seen: Seen) -> Iterator[Found]:
                         path = f"{base}.templates.{place}.outputs.parameters.{number}.valueFrom.default"
                         says = f"task {word(task, 'name')} may be skipped, and then this output is an error: give a default"
                         yield Found(thing.where(path), None, says)
-                for path, argument in _artifacts_from(template, word(task, "name")):
-                    if not argument.get("optional"):
-                        says = f"task {word(task, 'name')} may be skipped: optional: true"
-                        yield Found(thing.where(f"{base} … {path}.optional"), argument.get("optional"), says)
+            for path, source, argument in _artifacts(template):
+                if source in skippable and not argument.get("optional"):
+                    says = f"task {source} may be skipped: optional: true"
+                    yield Found(thing.where(f"{base} … {path}.optional"), argument.get("optional"), says)
 
 
 @rule("graph", "templates, tasks and dependencies that are named are there")
@@ -52,7 +55,7 @@ def graph(seen: Seen) -> Iterator[Found]:
             yield Found(thing.where(f"{WORKFLOWS[thing.kind]}.templates"), flow.get("templates"), says)
     for thing, base, flow in flows(seen):
         names = {word(each, "name") for _, each in rows(flow, "templates")}
-        choices = f"choices: {', '.join(sorted(names))}"
+        choices = f"choices: {', '.join(sorted(names)[:_FEW])}"
         for path, name in [("entrypoint", word(flow, "entrypoint")), *handlers(flow)]:
             if name not in names and (name or thing.kind in ("Workflow", "CronWorkflow")):
                 yield Found(thing.where(f"{base}.{path}"), name or None, f"there is no such template; {choices}")
@@ -74,7 +77,7 @@ def graph(seen: Seen) -> Iterator[Found]:
                     yield Found(f"{where}.depends", task["depends"], says)
                 unknown = sorted(_needs(task) - several)
                 if unknown:
-                    says = f"there is no task {', '.join(unknown)}; choices: {', '.join(sorted(several))}"
+                    says = f"there is no task {', '.join(unknown[:_FEW])}; choices: {', '.join(sorted(several)[:_FEW])}"
                     yield Found(f"{where}.depends", task.get("depends") or task.get("dependencies"), says)
 
 
@@ -117,13 +120,15 @@ def _skippable(template: dict[str, Any]) -> set[str]:
     is content with a task that was skipped.)"""
     several = [task for _, task in tasks(template)]
     found = {word(task, "name") for task in several if word(task, "when").strip()}
-    for _ in several:
-        for task in several:
-            needed = re.findall(
-                r"([A-Za-z0-9][-\w]*)\.(?:Succeeded|Failed|Errored|AnySucceeded|AllFailed)", word(task, "depends")
-            )
-            if found & set(needed) and not re.search(r"\.(Skipped|Omitted)", word(task, "depends")):
-                found.add(word(task, "name"))
+    ask = {
+        word(task, "name"): set(_SUCCESS.findall(word(task, "depends")))
+        for task in several
+        if not re.search(r"\.(Skipped|Omitted)", word(task, "depends"))
+    }
+    more = found
+    while more:
+        more = {name for name, needed in ask.items() if name not in found and needed & found}
+        found |= more
     return found
 
 
@@ -132,11 +137,13 @@ def _guarded(output: dict[str, Any]) -> bool:
     return "?" in word(output, "valueFrom.expression")  # ?? or ? :
 
 
-def _artifacts_from(template: dict[str, Any], name: str) -> Iterator[tuple[str, dict[str, Any]]]:
+def _artifacts(template: dict[str, Any]) -> Iterator[tuple[str, str, dict[str, Any]]]:
+    """(path, task that it comes from, argument) of each artifact that a task takes from another."""
     for path, task in tasks(template):
         for place, each in rows(task, "arguments.artifacts"):
-            if re.search(rf"(tasks|steps)\.{re.escape(name)}\.outputs", word(each, "from")):
-                yield f"{path}.arguments.artifacts.{place}", each
+            found = re.search(r"(?:tasks|steps)\.([A-Za-z0-9][-\w]{0,127})\.outputs", word(each, "from"))
+            if found:
+                yield f"{path}.arguments.artifacts.{place}", found[1], each
 
 
 def _declared(template: dict[str, Any], kind: str) -> set[str]:

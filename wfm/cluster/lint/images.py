@@ -44,7 +44,7 @@ def image_set(seen: Seen) -> Iterator[Found]:
     for thing in seen.of("DaskJob"):
         mains = {word(pod.main.content, "image") for pod in seen.pods_of(thing) if pod.main}
         if len(mains) > 1 and all(map(_REFERENCE.fullmatch, mains)) and len({*map(_repository, mains)}) > 1:
-            says = "runner, scheduler and workers pickle nothing to each other but are one program: give them one image"
+            says = "runner, scheduler and workers hand each other functions: give them one image"
             yield Found(thing.where("spec"), sorted(mains), says)
 
 

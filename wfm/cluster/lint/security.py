@@ -7,7 +7,7 @@ from typing import Any
 
 from wfm.cluster.lint.fault import Found, rule
 from wfm.cluster.lint.seen import STAGE_ROLES, Container, Pod, Seen, at, rows, table, texts, word
-from wfm.credentials import SECRET_OPTION, carries_credentials, fixed_keys
+from wfm.credentials import SECRET_OPTION, carries_credentials, fixed_keys, names_credential
 
 _CAPABILITIES = ("IPC_LOCK",)
 """RDMA pins memory; nothing of ours needs more."""
@@ -15,9 +15,10 @@ _SECRET_NAME = re.compile(r"(?i)secret|token|passw|credential|api_?key|(access|p
 _HARMLESS_NAME = re.compile(r"(?i)(_file|_path|_dir|_name|_arn|_url|_uri)$|^tokenizers_")
 _SECRET_VALUE = re.compile(
     r"\b(AKIA|ASIA)[A-Z0-9]{16}\b|-----BEGIN [A-Z ]*PRIVATE KEY|\bgh[pousr]_[A-Za-z0-9]{30,}|\bhf_[A-Za-z0-9]{30,}"
-    r"|\bsk-[A-Za-z0-9_-]{20,}|\bxox[bpars]-[A-Za-z0-9-]{10,}|\bglpat-[A-Za-z0-9_-]{20,}|\beyJ[\w-]{10,}\.eyJ[\w-]{10,}\."
+    r"|\bsk-[A-Za-z0-9_-]{20,}|\bxox[bpars]-[A-Za-z0-9-]{10,}|\bglpat-[A-Za-z0-9_-]{20,}|\beyJ[\w-]{10,200}\.eyJ[\w-]{10}"
 )
 _SECRET_OPTION = re.compile(r"(?i)--?[\w-]*(token|password|passwd|secret|api[-_]?key|access[-_]?key)")
+_SCHEME, _HOST = 20, 300
 _HIDDEN = "(not shown)"
 
 
@@ -150,13 +151,19 @@ def literal_secret(seen: Seen) -> Iterator[Found]:
                     thing.where(f"data[{name}]"), _HIDDEN, "it stands here for all to read: keep it in a Secret"
                 )
         for path, text in texts(thing.content):
-            if _SECRET_VALUE.search(text) or (
-                "://" in text and any(map(carries_credentials, re.findall(r"\S+://\S+", text)))
-            ):
+            if _SECRET_VALUE.search(text) or any(map(_is_signed, (word for word in text.split() if "://" in word))):
                 if re.search(r"\.env\.\d+\.value$", path) and _named_secret(thing.content, path):
                     continue
                 says = "this looks like a key or a password, for all to read: keep it in a Secret, and name that"
                 yield Found(thing.where(path), _HIDDEN, says)
+
+
+def _is_signed(address: str) -> bool:
+    """Whether an address has a user or a signature in it. Its beginning is enough to find the user: it may be very long."""
+    start = max(0, address.index("://") - _SCHEME)
+    return carries_credentials(address[start : start + _HOST]) or any(
+        names_credential(each.partition("=")[0]) for each in re.split(r"[?&;#]", address)[1:] if "=" in each
+    )
 
 
 def _named_secret(content: dict[str, Any], path: str) -> bool:

@@ -6,6 +6,7 @@ empty answer where something of another type stands (that is the schema's part) 
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any, Literal
 
 from wfm.cluster.lint.quantity import whole
@@ -186,7 +187,14 @@ class Seen:
 
     def pods_of(self, thing: Thing) -> list[Pod]:
         """The pods that one object would make."""
-        return [pod for pod in self.pods if pod.owner is thing]
+        return self._by_owner[id(thing)]
+
+    @cached_property
+    def _by_owner(self) -> dict[int, list[Pod]]:
+        found: dict[int, list[Pod]] = {id(thing): [] for thing in self.things}
+        for pod in self.pods:
+            found[id(pod.owner)].append(pod)
+        return found
 
 
 def look(objects: Sequence[Any], settings: ClusterSettings | None) -> Seen:

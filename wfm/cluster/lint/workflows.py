@@ -118,7 +118,7 @@ def launcher_deadline(seen: Seen) -> Iterator[Found]:
                 says = "leave it out: the launcher bounds attempts itself, and this counts the time in the queue"
                 yield Found(pod.where(name), pod.content[name], says)
     for thing, base, flow in flows(seen):
-        pods = [pod for pod in _pods(seen) if pod.owner is thing]
+        pods = seen.pods_of(thing)
         spans = [
             seconds(pod.content.get(name)) or 0.0
             for pod in pods

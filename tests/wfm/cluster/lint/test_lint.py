@@ -166,6 +166,45 @@ def test_what_comes_from_outside_never_fails_a_rule(name):
                 assert str(fault).isprintable()
 
 
+@pytest.mark.parametrize(
+    "text", ["a" * 10**6, "://" + "a" * 10**6, "eyJ-" * 250_000, "x://a?b=" * 100_000, "://b " * 200_000]
+)
+def test_a_long_text_is_no_trap(text):
+    """Patterns that try every beginning against every end would take hours."""
+    workflow = json.loads(json.dumps(good.workflow()))
+    workflow["spec"]["arguments"] = {"parameters": [{"name": "a", "value": text}]}
+    workflow["spec"]["templates"][2]["retryStrategy"]["expression"] = text
+    workflow["spec"]["templates"][2]["container"]["image"] = text
+    workflow["metadata"]["labels"] = {"a": text}
+    workflow["spec"]["templates"][0]["dag"]["tasks"][1]["depends"] = text
+    assert {"retry-expression", "image-digest", "graph"} <= {fault.rule for fault in lint([workflow], good.SETTINGS)}
+
+
+def test_many_tasks_are_no_trap():
+    workflow = json.loads(json.dumps(good.workflow()))
+    tasks = [{"name": f"t{n}", "template": "select-clips", "depends": f"t{n + 1}.Succeeded"} for n in range(1000)]
+    workflow["spec"]["templates"][0]["dag"]["tasks"] = [
+        *tasks,
+        {"name": "t1000", "template": "train", "when": "a == b"},
+    ]
+    assert lint([workflow], good.SETTINGS) == []
+
+
+def test_a_cron_job_is_held_to_the_same():
+    job = {"spec": good.evaluation()["spec"]["template"]["spec"]}
+    spec = {"schedule": "0 25 * * *", "jobTemplate": {"spec": {"template": job}}}
+    cron = {"apiVersion": "batch/v1", "kind": "CronJob", "metadata": {"name": "c", "namespace": "wfm"}, "spec": spec}
+    rules = {fault.rule for fault in lint([cron], good.SETTINGS)}
+    assert rules == {"cron-zone", "cron-deadline", "cron-concurrency", "cron-schedule"}
+    spec |= {
+        "schedule": "0 5 * * *",
+        "timeZone": "Etc/UTC",
+        "startingDeadlineSeconds": 600,
+        "concurrencyPolicy": "Forbid",
+    }
+    assert lint([cron], good.SETTINGS) == []
+
+
 def test_no_object_at_all():
     assert lint([], None) == []
     assert {fault.rule for fault in lint([None, 3, [], {}, {"kind": "Pod"}], good.SETTINGS)} == {"object"}
