@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: help demo smoke setup setup-dev system test test-all check fuzz crash-matrix camera-films containers lock clean
+.PHONY: help demo smoke setup setup-dev system test test-all check fuzz crash-matrix launcher-schedules camera-films containers lock clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-13s %s\n", $$1, $$2}'
