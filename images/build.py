@@ -48,6 +48,7 @@ def command(asked: argparse.Namespace, rest: Sequence[str], roles: dict[str, dic
         "CODE": digest(),
         "PACKAGES": _packages(roles, project),
         "REVISION": asked.revision,
+        "SOURCE": asked.source,
         **{name: os.environ[name] for name in PIP if os.environ.get(name)},
     }
     arguments = [word for name, value in given.items() for word in ("--build-arg", f"{name}={value}")]
@@ -74,7 +75,10 @@ def main() -> None:
     parser.add_argument("--base", default="debian:bookworm-slim", help="Debian's or CUDA's image")
     parser.add_argument("--build-base", default="", help="the image that compiles, if another: CUDA's devel image")
     parser.add_argument("--more", default="", help="further extras of pyproject.toml: gpu, curate-models, text, …")
-    parser.add_argument("--revision", default="", help="what the label org.opencontainers.image.revision says")
+    parser.add_argument(
+        "--revision", default="", help="label org.opencontainers.image.revision (default: the code's digest)"
+    )
+    parser.add_argument("--source", default="", help="label org.opencontainers.image.source: where the repository lies")
     # docker's format: that of OCI has no health check
     parser.add_argument("--builder", default="buildah bud --layers --format docker")
     words = [*sys.argv[1:], "--"]
