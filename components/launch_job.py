@@ -56,13 +56,13 @@ def launch(arguments: argparse.Namespace) -> End:
 
     caches.prepare()
     spec = json.loads(read_spec(arguments.spec))
-    refuse_other_code(spec, "the launcher")
     store, given = Store.open(spec["store"], store_options()), given_inputs(arguments.input)
     key = node_key(spec, given, store)
     generation = generations.read_state(store.objects, f"artifacts/{key}").next
     request = JobRequest.of_spec(spec, arguments.spec, given, key, generation)
     try:
         settings = ClusterSettings.read(arguments.cluster)
+        refuse_other_code(spec, "the launcher", starts=settings.image(request.image))
         api = Api.connect(namespace=settings.namespace, url=arguments.api)
         end = Launcher(api, store, settings, RealClock()).run(request)
     except InputError:
