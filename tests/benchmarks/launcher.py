@@ -30,10 +30,11 @@ ROOT = Path(__file__).resolve().parents[2]
 PAUSE_SECONDS = 0.1
 
 
-def serve() -> None:
-    """The API server and its controllers, until this process is ended."""
+def serve(many: bool) -> None:
+    """The API server and its controllers (`many`: in their place one that only starts pods), until this process is ended."""
     from tests.cluster.controllers import ALL, Controllers, Options
     from tests.cluster.controllers.kueue import webhook
+    from tests.cluster.doors import DirectDoor
     from tests.cluster.server.api import Api
     from tests.cluster.server.faults import Faults
     from tests.cluster.server.http import HttpServer
@@ -42,15 +43,41 @@ def serve() -> None:
 
     storage, options = Storage(), Options()
     api = Api(storage, time.time, random.Random(1))
-    api.admission.append(webhook(api, lambda: options.integrations))
+    if not many:
+        api.admission.append(webhook(api, lambda: options.integrations))
     for name in ("default", "kube-node-lease", NAMESPACE):
         document = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "uid": name}}
         storage.put(Key("namespaces", "", name), document)
     print(HttpServer(api, Faults(random.Random(2))).start().url, flush=True)
     controllers = Controllers(api, ALL, options)
     while True:
-        controllers.settle()
+        run_pods(DirectDoor(api)) if many else controllers.settle()
         time.sleep(PAUSE_SECONDS)
+
+
+def run_pods(door: Any) -> None:
+    """Two running pods for each training that has none, in place of controllers, a queue and kubelets: a model of these in one
+    process would be what is measured."""
+    from tests.cluster.world import NAMESPACE
+
+    for job in door.all("pytorchjobs.kubeflow.org", NAMESPACE):
+        name = job["metadata"]["name"]
+        if job.get("status"):
+            continue
+        template = job["spec"]["pytorchReplicaSpecs"]["Worker"]["template"]
+        now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+        for index in range(2):
+            labels = {**template["metadata"]["labels"], "training.kubeflow.org/replica-index": str(index)}
+            meta = {
+                "name": f"{name}-worker-{index}",
+                "labels": labels,
+                "annotations": template["metadata"]["annotations"],
+            }
+            door.create("pods", NAMESPACE, {"metadata": meta, "spec": {**template["spec"], "nodeName": "node-0"}})
+            container = {"name": "pytorch", "state": {"running": {"startedAt": now}}}
+            status = {"phase": "Running", "containerStatuses": [container]}
+            door.patch("pods", NAMESPACE, meta["name"], {"status": status}, status=True)
+        door.patch("pytorchjobs.kubeflow.org", NAMESPACE, name, {"status": {"startTime": now}}, status=True)
 
 
 def follow(folder: Path, url: str, minutes: float) -> None:
@@ -113,7 +140,7 @@ def watch(jobs: int, minutes: float) -> None:
     try:
         with (
             tempfile.TemporaryDirectory() as folder,
-            World(Path(folder), url=url, machines=jobs // 4 + 1, quota=2 * jobs) as world,
+            World(Path(folder), url=url, machines=1) as world,
         ):
             lines = []
             for number in range(jobs):
@@ -130,9 +157,7 @@ def watch(jobs: int, minutes: float) -> None:
             told = Path(folder) / "told.txt"
             with told.open("w") as out:
                 launcher = process("follow", "--folder", folder, "--url", url, "--minutes", str(minutes), stdout=out)
-            while launcher.poll() is None:
-                # once all run the kubelets rest: what they change would be counted with the launcher's work
-                world.pass_time(1.0) if "all run" not in told.read_text() else time.sleep(1.0)
+            assert launcher.wait() == 0
             figures = json.loads(told.read_text().splitlines()[-1])
             print_line(what="watch", jobs=jobs, pods=2 * jobs, minutes=minutes, **figures)
     finally:
@@ -194,9 +219,10 @@ def main() -> None:
     parser.add_argument("--times", type=int, default=5)
     parser.add_argument("--folder", type=Path, default=Path("."))
     parser.add_argument("--url", default="")
+    parser.add_argument("--many", action="store_true")
     given = parser.parse_args()
     if given.what == "serve":
-        serve()
+        serve(given.many)
     elif given.what == "follow":
         follow(given.folder, given.url, given.minutes)
     elif given.what == "watch":

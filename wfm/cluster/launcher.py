@@ -15,20 +15,16 @@ image" from anywhere; in the log each state is told once.
 import dataclasses
 import threading
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 from wfm import stopping
 from wfm.cluster.api import (
     DASKCLUSTER,
-    DASKJOB,
     DEPLOYMENT,
-    JOB,
     POD,
-    PYTORCHJOB,
     SERVICE,
-    TRAINJOB,
     WORKLOAD,
     AlreadyExists,
     Api,
@@ -40,39 +36,27 @@ from wfm.cluster.api import (
     Resource,
 )
 from wfm.cluster.decide import decide
-from wfm.cluster.job_over import ANNOTATION_AVOID, lost_now
+from wfm.cluster.entry import ANNOTATION_OWNER, API_PATIENCE_SECONDS, RESOURCES, Entry, phases, signature
+from wfm.cluster.job_over import ANNOTATION_AVOID
 from wfm.cluster.lint import check
-from wfm.cluster.names import ANNOTATION_RUNS, LABEL_JOB, LABEL_NODE, PREFIX
+from wfm.cluster.names import ANNOTATION_RUNS, LABEL_JOB
 from wfm.cluster.objects import build
-from wfm.cluster.records import Records, Said, Try, read_said, still_need, write_said
-from wfm.cluster.request import JobKind, JobRequest, kind_of
+from wfm.cluster.records import Records, Said, read_said, still_need, write_said
+from wfm.cluster.request import JobRequest, kind_of
 from wfm.cluster.settings import ClusterSettings
-from wfm.cluster.states import RUNNER, Job, Pod, Workload, read_job, read_pod, read_workload, runs_of
-from wfm.cluster.verdict import next_request
-from wfm.cluster.view import GOOD, Decision, End, View, try_of
+from wfm.cluster.states import Job, Pod, Workload, read_job, read_pod, read_workload, runs_of
+from wfm.cluster.view import Decision, End, View, try_of
 from wfm.cluster.watch import Clock, Mirror
-from wfm.errors import InputError, TryAgain, WfmError
+from wfm.errors import InputError, TryAgain
 from wfm.log import get_logger
 
 if TYPE_CHECKING:
     from wfm.artifacts import Store
-    from wfm.artifacts.runs import Run
 
 __all__ = ["Clock", "End", "Launcher", "RealClock"]
 
-RESOURCES: dict[JobKind, Resource] = {
-    "pytorchjob": PYTORCHJOB, "trainjob": TRAINJOB, "daskjob": DASKJOB, "indexed_job": JOB,
-}  # fmt: skip
-ANNOTATION_OWNER = f"{PREFIX}owner"
-"Annotation: ``run/node`` that a job was made for; the tries of its pods stand there."
 LOOK_SECONDS = 60.0
 """How often the store is asked about a job of which nothing is heard [s]; a change at its job asks at once."""
-API_PATIENCE_SECONDS = 900.0
-STORE_PATIENCE_SECONDS = 900.0
-FIRST_PAUSE, LONGEST_PAUSE = 5.0, 300.0
-"""Between a try and the next [s]: doubled each time that it counts against the stage."""
-HELD_PAUSE = 60.0
-"""After one that left because another process works on the key [s]."""
 _BUSY_IN_A_ROW = 3
 """So many requests that are not served in one pass: it is the server, and not what was asked."""
 _ASK_AGAIN_SECONDS = 20.0
@@ -94,43 +78,6 @@ class RealClock:
         stopping.asked.wait(seconds)
 
 
-@dataclasses.dataclass
-class _Entry:
-    """One request, and what this launcher remembers of it: nothing that the next one could not do without."""
-
-    whole: JobRequest
-    run: "Run"
-    records: Records
-    said: Said
-    tries: tuple[Try, ...] = ()
-    committed: bool = False
-    made_key: str = ""
-    committed_since: float = 0.0
-    cancelled_by: str = ""
-    cancelled_since: float = 0.0
-    others: tuple[str, ...] = ()
-    looked_at: float = -1e18
-    seen: Any = None
-    "What the cluster showed at the last look."
-    job_records: Records | None = None
-    job_tries: tuple[Try, ...] = ()
-    shared: tuple[str, int] = ("", 0)
-    fresh: Job | None = None
-    fresh_until: float = 0.0
-    asked: dict[str, float] = dataclasses.field(default_factory=dict)
-    quiet_since: float = 0.0
-    told_since: float = 0.0
-    ended_tries: int = -1
-    pause_until: float = 0.0
-    pause_words: str = ""
-    swept: bool = True
-    quota: Backoff = dataclasses.field(default_factory=lambda: Backoff(first=5.0, longest=120.0))
-    unserved: Backoff = dataclasses.field(default_factory=lambda: Backoff(patience=API_PATIENCE_SECONDS))
-    trouble: Backoff = dataclasses.field(
-        default_factory=lambda: Backoff(first=1.0, longest=30.0, patience=STORE_PATIENCE_SECONDS)
-    )
-
-
 class Launcher:
     """Follows requests against one API server and one store."""
 
@@ -138,7 +85,7 @@ class Launcher:
         """`threads`: mirrors stream in threads of their own; without, each tick reads what there is."""
         self.ended: dict[str, End] = {}
         self._api, self._store, self._settings, self._clock, self._threads = api, store, settings, clock, threads
-        self._entries: dict[tuple[str, str, str], _Entry] = {}
+        self._entries: dict[tuple[str, str, str], Entry] = {}
         self._mirrors: dict[Resource, Mirror[Any]] = {}
         self._server = Backoff(first=1.0, longest=60.0, patience=API_PATIENCE_SECONDS)
         self._wake = threading.Event()
@@ -152,11 +99,11 @@ class Launcher:
         run = self._store.runs.create({"pipeline": "", "engine": "launcher", "nodes": nodes}, request.run_id, same=())
         before = read_said(run, request.node)
         said = Said(request.key, job=request.name(self._settings), nodes=before.nodes if before else {})
-        entry = _Entry(request, run, Records(run, request.node), said)
+        entry = Entry(request, self._store, self._settings, run, Records(run, request.node), said)
         entry.swept = kind_of(request, self._settings) != "daskjob"
         self._entries[request.key, request.run_id, request.node] = entry
         self.ended.pop(request.key, None)
-        for phase in _phases(request):
+        for phase in phases(request):
             kind = kind_of(phase, self._settings)
             self._mirror(RESOURCES[kind], read_job, LABEL_JOB)
         self._mirror(POD, read_pod, LABEL_JOB)
@@ -256,12 +203,12 @@ class Launcher:
             places = {one.owner: one for one in self._mirrors[WORKLOAD].objects().values()}
         entries = list(self._entries.values())
         if self._pool is not None:
-            list(self._pool.map(lambda entry: self._look_for_cancel(entry, now), entries))
+            list(self._pool.map(lambda entry: entry.look_for_cancel(now), entries))
         waits: list[float] = []
         busy = 0
         for entry in entries:
             if self._pool is None:
-                self._look_for_cancel(entry, now)
+                entry.look_for_cancel(now)
             until = max(entry.trouble.until, entry.unserved.until)
             if now < until:
                 waits.append(until - now)
@@ -276,7 +223,7 @@ class Launcher:
                     raise
         return waits
 
-    def _unserved(self, entry: _Entry, error: Busy) -> float:
+    def _unserved(self, entry: Entry, error: Busy) -> float:
         """The server did not serve this one request: a webhook that fails, a moment's trouble."""
         now = self._clock.now()
         wait = entry.unserved.failed(now, error.retry_after)
@@ -290,7 +237,7 @@ class Launcher:
 
     def _step(
         self,
-        entry: _Entry,
+        entry: Entry,
         now: float,
         jobs: dict[Resource, dict[str, Job]],
         pods: dict[str, list[Pod]],
@@ -299,17 +246,17 @@ class Launcher:
     ) -> float:
         poll = self._settings.patience.poll_seconds
         try:
-            shown = self._shown(entry, now, jobs, pods, departed, places)
-            signature = _signature(*shown)
-            looked = entry.seen != signature or now - entry.looked_at >= LOOK_SECONDS or shown[0] is None
+            shown = entry.shown(now, jobs, pods, departed, places)
+            sign = signature(*shown)
+            looked = entry.seen != sign or now - entry.looked_at >= LOOK_SECONDS or shown[0] is None
             if looked:
-                self._look(entry, now, shown[0])
-                entry.seen = signature
-            view = self._view(entry, now, *shown)
+                entry.look(now, shown[0])
+                entry.seen = sign
+            view = entry.view(now, *shown)
             decision = decide(view)
             if not looked and decision != Decision(decision.words, look_in=decision.look_in):
-                self._look(entry, now, shown[0])  # never act on what the store said a while ago
-                view = self._view(entry, now, *shown)
+                entry.look(now, shown[0])  # never act on what the store said a while ago
+                view = entry.view(now, *shown)
                 decision = decide(view)
             self._act(entry, view, decision)
             entry.trouble.worked()
@@ -329,118 +276,9 @@ class Launcher:
             return wait
         return poll
 
-    def _shown(
-        self,
-        entry: _Entry,
-        now: float,
-        jobs: dict[Resource, dict[str, Job]],
-        pods: dict[str, list[Pod]],
-        departed: dict[str, list[Pod]],
-        places: dict[str, Workload],
-    ) -> tuple[Job | None, tuple[Pod, ...], tuple[Pod, ...], Workload | None]:
-        """What the cluster shows of a request: its job, pods, pods that are gone, place in the queue."""
-        job: Job | None = None
-        own: list[Pod] = []
-        gone: list[Pod] = []
-        for request in _phases(entry.whole):
-            name = request.name(self._settings)
-            job = job or jobs[RESOURCES[kind_of(request, self._settings)]].get(name)
-            own += pods.get(name, [])
-            gone += departed.get(name, [])
-        fresh = entry.fresh
-        if fresh is not None:
-            known = job is not None and (job.uid == fresh.uid or job.created > fresh.created)
-            if known or now >= entry.fresh_until:
-                entry.fresh = None
-            else:  # made a moment ago: the mirror is behind
-                job = fresh
-        place = places.get(job.uid) if job is not None else None
-        for pod in own:  # of a DaskJob each worker has its own place
-            found = places.get(pod.uid)
-            if found is not None and (place is None or found.state != "admitted"):
-                place = found
-        return job, tuple(sorted(own, key=lambda pod: pod.name)), tuple(gone), place
-
-    def _look_for_cancel(self, entry: _Entry, now: float) -> None:
-        if entry.cancelled_by:
-            return
-        try:
-            entry.cancelled_by = entry.run.cancelled_by()
-        except (WfmError, OSError) as error:
-            _log.debug("%s: cannot look for a wish to stop: %s", entry.whole.node, error)
-            return
-        if entry.cancelled_by:
-            entry.cancelled_since = now
-
-    def _look(self, entry: _Entry, now: float, job: Job | None) -> None:
-        """Ask the store."""
-        entry.tries = entry.records.read()
-        owner = _owner(job) if job is not None else ("", "")
-        if owner == (entry.whole.run_id, entry.whole.node):
-            entry.job_records = None
-        elif owner[0] and (entry.job_records is None or (entry.job_records.run.id, entry.job_records.node) != owner):
-            entry.job_records = Records(self._store.runs.of(owner[0]), owner[1])
-        entry.job_tries = entry.tries if entry.job_records is None else entry.job_records.read()
-        if not entry.committed and self._store.has(
-            entry.whole.key
-        ):  # after the tries: a stage commits before it says so
-            entry.committed, entry.committed_since = True, now
-        elif not entry.committed:
-            entry.made_key = self._made_otherwise(entry)
-            entry.committed, entry.committed_since = bool(entry.made_key), now
-        entry.looked_at = now
-        ended = sum(bool(one.outcome) for one in entry.tries)
-        if entry.ended_tries not in (-1, ended) and ended:
-            last, wait = _pause(entry.tries)
-            entry.pause_until = now + wait
-            entry.pause_words = f"next try in {wait:.0f} s: the last one ended with {last.outcome}: {last.reason}"
-        entry.ended_tries = ended
-
-    def _made_otherwise(self, entry: _Entry) -> str:
-        """The key that the stage made instead of the one asked for, by the same code: it looks at files outside, which have
-        changed since; empty when it did not."""
-        last = entry.tries[-1] if entry.tries else None
-        if last is None or last.outcome not in GOOD or last.key in ("", entry.whole.key) or last.parts:
-            return ""
-        if not entry.whole.code or not self._store.has(last.key):
-            return ""
-        return last.key if self._store.artifact(last.key).manifest.code_id == entry.whole.code else ""
-
-    def _view(
-        self,
-        entry: _Entry,
-        now: float,
-        job: Job | None,
-        pods: tuple[Pod, ...],
-        departed: tuple[Pod, ...],
-        place: Workload | None,
-    ) -> View:
-        request = next_request(entry.whole, entry.tries)
-        kind = kind_of(request, self._settings)
-        there = [pod for pod in pods if not lost_now(pod, now, self._settings.patience)]
-        quiet = job is not None and not job.suspended and not job.over and _is_quiet(job, kind, there, departed)
-        entry.quiet_since = (entry.quiet_since or now) if quiet else 0.0
-        of_job = [one for one in entry.job_tries if job is not None and one.number >= try_of(job)]
-        told = bool(of_job) and all(one.outcome for one in of_job) and not entry.whole.parts
-        entry.told_since = (entry.told_since or now) if told else 0.0
-        runs = runs_of(job) if job is not None else ()
-        if job is not None and entry.job_records is not None and entry.whole.run_id in runs:
-            entry.shared = (job.uid, try_of(job))
-        return View(
-            request=request, name=request.name(self._settings), kind=kind, image=self._settings.image(request.image),
-            patience=self._settings.patience, queued=bool(self._settings.queue) and kind != "daskjob", now=now,
-            committed=entry.committed, made_key=entry.made_key, committed_since=entry.committed_since,
-            cancelled_by=entry.cancelled_by, cancelled_since=entry.cancelled_since, tries=entry.tries, job=job,
-            mine=entry.job_records is None, shared=entry.shared,
-            noted=entry.whole.run_id in runs, job_tries=entry.job_tries, others=entry.others, pods=pods, departed=departed,
-            workload=place, quiet_since=entry.quiet_since, told_since=entry.told_since, pause_until=entry.pause_until,
-            pause_words=entry.pause_words, swept=entry.swept,
-            nodes=tuple((int(number), tuple(names)) for number, names in entry.said.nodes.items()),
-        )  # fmt: skip
-
     # -- what is done
 
-    def _act(self, entry: _Entry, view: View, decision: Decision) -> None:
+    def _act(self, entry: Entry, view: View, decision: Decision) -> None:
         if view.cancelled_by and not view.committed and view.job is not None:
             view, decision = self._ask_the_others(entry, view)
         if decision.end is None:
@@ -469,7 +307,7 @@ class Launcher:
                 _log.warning("%s: %s", entry.whole.node, decision.warning)
             self._end(entry, decision.end)
 
-    def _tell(self, entry: _Entry, view: View, death: Any) -> bool:
+    def _tell(self, entry: Entry, view: View, death: Any) -> bool:
         if death.absent:
             try:
                 found = read_pod(self._api.get(POD, death.absent))
@@ -480,7 +318,7 @@ class Launcher:
         records = entry.job_records if death.theirs and entry.job_records is not None else entry.records
         return records.tell(death, entry.whole.key, view.now)
 
-    def _ask_the_others(self, entry: _Entry, view: View) -> tuple[View, Decision]:
+    def _ask_the_others(self, entry: Entry, view: View) -> tuple[View, Decision]:
         """Before a job is stopped for a cancel: who else needs it, as noted on it at this moment."""
         assert view.job is not None
         found = read_job(self._api.get(RESOURCES[view.kind], view.job.name))
@@ -501,7 +339,7 @@ class Launcher:
         notes = {ANNOTATION_RUNS: ",".join(runs)}
         self._api.patch(resource, job.name, {"metadata": {"resourceVersion": found.version, "annotations": notes}})
 
-    def _remove(self, entry: _Entry, view: View, job: Job) -> None:
+    def _remove(self, entry: Entry, view: View, job: Job) -> None:
         entry.swept = entry.swept and view.kind != "daskjob"
         if not job.deleting and self._may_ask(entry, job.uid, view.now):
             careful = bool(view.cancelled_by) and not view.committed
@@ -511,7 +349,7 @@ class Launcher:
             elif entry.fresh is not None and entry.fresh.uid == job.uid:
                 entry.fresh = None
 
-    def _may_ask(self, entry: _Entry, what: str, now: float) -> bool:
+    def _may_ask(self, entry: Entry, what: str, now: float) -> bool:
         if now - entry.asked.get(what, -1e18) < _ASK_AGAIN_SECONDS:
             return False
         entry.asked = {name: at for name, at in entry.asked.items() if now - at < 10 * _ASK_AGAIN_SECONDS}
@@ -527,11 +365,11 @@ class Launcher:
                 self._api.delete(resource, each["metadata"]["name"], uid=each["metadata"]["uid"])
         return not found
 
-    def _create(self, entry: _Entry, view: View, decision: Decision) -> None:
+    def _create(self, entry: Entry, view: View, decision: Decision) -> None:
         request = view.request
         if view.now < entry.quota.until:
             return
-        for phase in _phases(entry.whole):  # mirrors may be behind: no try begins beside the pods of the last one
+        for phase in phases(entry.whole):  # mirrors may be behind: no try begins beside the pods of the last one
             if next(self._api.pages(POD, f"{LABEL_JOB}={phase.name(self._settings)}", limit=1)).objects:
                 return
         body = build(request, self._settings, attempt=decision.create, avoid=decision.avoid)
@@ -556,7 +394,7 @@ class Launcher:
                 "Delete it, or use another namespace"
             )
 
-    def _say(self, entry: _Entry, words: str, warning: str = "") -> None:
+    def _say(self, entry: Entry, words: str, warning: str = "") -> None:
         """Tell a state once."""
         if warning and warning not in entry.said.warnings:
             entry.said.warnings.append(warning)
@@ -569,7 +407,7 @@ class Launcher:
             except (TryAgain, OSError) as error:
                 _log.debug("%s: its state cannot be written now: %s", entry.whole.node, error)
 
-    def _end(self, entry: _Entry, end: End, *, through: bool = True) -> None:
+    def _end(self, entry: Entry, end: End, *, through: bool = True) -> None:
         """The end of a request here; not ``through`` when the next launcher is to go on with its job."""
         entry.said.ended = end.outcome if through else ""
         entry.said.words = ""
@@ -578,51 +416,8 @@ class Launcher:
         del self._entries[entry.whole.key, entry.whole.run_id, entry.whole.node]
 
 
-def _phases(whole: JobRequest) -> tuple[JobRequest, ...]:
-    return (whole, whole.closing()) if whole.parts else (whole,)
-
-
-def _owner(job: Job) -> tuple[str, str]:
-    """(run, node) that a job was made for."""
-    run_id, _, node = job.annotations.get(ANNOTATION_OWNER, "").partition("/")
-    if run_id and node:
-        return run_id, node
-    runs = runs_of(job)
-    return (runs[0], job.labels.get(LABEL_NODE, "")) if runs and job.labels.get(LABEL_NODE) else ("", "")
-
-
-def _is_quiet(job: Job, kind: JobKind, pods: Sequence[Pod], departed: Sequence[Pod]) -> bool:
-    """Whether nothing of a job runs or is about to, although it should."""
-    if kind == "daskjob":
-        there = [pod for pod in (*pods, *departed) if pod.role == RUNNER]
-        if not there and job.status != "Running":
-            return False  # its runner is yet to come
-        pods = [pod for pod in pods if pod.role == RUNNER]
-    return all(pod.state in ("failed", "succeeded") for pod in pods)
-
-
 def _by_job(pods: Iterable[Pod]) -> dict[str, list[Pod]]:
     found: dict[str, list[Pod]] = {}
     for pod in pods:
         found.setdefault(pod.job, []).append(pod)
     return found
-
-
-def _signature(
-    job: Job | None, pods: tuple[Pod, ...], departed: tuple[Pod, ...], place: Workload | None
-) -> tuple[Any, ...]:
-    """What must change for the store to be asked at once."""
-    of_pods = tuple((pod.uid, pod.state, bool(pod.deleting)) for pod in pods)
-    return job and (job.uid, job.over, job.suspended, job.deleting), of_pods, len(departed), place and place.state
-
-
-def _pause(tries: Sequence[Try]) -> tuple[Try, float]:
-    """(the last try that ended, how long to wait after it [s])."""
-    ended = [one for one in tries if one.outcome]
-    last = ended[-1]
-    if last.held:
-        return last, HELD_PAUSE
-    if last.disruption or last.outcome == "cancelled":
-        return last, FIRST_PAUSE
-    failed = sum(not (one.disruption or one.held or one.parts) for one in ended)
-    return last, min(FIRST_PAUSE * 2.0 ** min(max(failed - 1, 0), 10), LONGEST_PAUSE)
