@@ -22,7 +22,7 @@ PREEMPTIONS = "N preemptions lose at most N checkpoint intervals and poison noth
 NEEDED = "a job that another run needs is not cancelled"
 GOOD = ("done", "cached")
 CANCEL_SLACK, COMMIT_SLACK = 90.0, 240.0
-"""What a launcher may take to hear of a cancel and to act, and to see a commit, in time in which it lives and is answered [s]."""
+"""What a launcher may take to hear of a cancel and to act, and to see a commit, while it lives and is answered [s]."""
 
 
 @dataclass
@@ -41,6 +41,7 @@ class Invariants:
     "Keys whose end may be another than done: somebody put them out for good."
     _waited: dict[tuple[int, str, str], float] = field(default_factory=dict)
     _last: float = 0.0
+    _polled: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         self._last = self.world.clock.now()
@@ -62,10 +63,21 @@ class Invariants:
         job = change.new.object
         if any(owner["kind"] in ("JobSet", "TrainJob") for owner in job["metadata"].get("ownerReferences", ())):
             return
+        self._made(job, self.world.jobs_stored())
+
+    def poll(self) -> None:
+        """The same where the server is another process."""
+        jobs = self.world.jobs()
+        for job in jobs:
+            if job["metadata"]["uid"] not in self._polled:
+                self._polled.add(job["metadata"]["uid"])
+                self._made(job, jobs)
+
+    def _made(self, job: Json, jobs: list[Json]) -> None:
         self.world.tell(
             f"{job['kind']} {job['metadata']['name']} is created, try {annotations(job).get('wfm.dev/try')}"
         )
-        same = [one for one in self.world.jobs_stored() if _identity(one) == _identity(job) and _live(one)]
+        same = [one for one in jobs if _identity(one) == _identity(job) and _live(one)]
         if len({one["metadata"]["uid"] for one in same}) > 1:
             self.fail(ONE_JOB, f"{' and '.join(one['metadata']['name'] for one in same)} live at once")
         run_id, node = _origin(job)
@@ -82,11 +94,9 @@ class Invariants:
         if not _words(pod["spec"]):
             return  # a scheduler or a worker
         for process in self.world.kubelet.processes.values():
-            if process.works and not process.ended and Stage.identity(process.pod) == here and here[0]:
-                if Stage.owner(process.pod) != Stage.owner(pod):
-                    self.fail(
-                        ONE_JOB, f"{pod['metadata']['name']} starts while {process.name} of another job still works"
-                    )
+            same = process.works and not process.ended and Stage.identity(process.pod) == here and here[0]
+            if same and Stage.owner(process.pod) != Stage.owner(pod):
+                self.fail(ONE_JOB, f"{pod['metadata']['name']} starts while {process.name} of another job works")
 
     def _look(self) -> None:
         now = self.world.clock.now()
@@ -97,7 +107,9 @@ class Invariants:
             if self.cancelled.get(one.run.id) is not None and not self._others_need(one):
                 if known:
                     self._wait(one, "cancel", spent)
-                if self._waited.get((0, one.key, "cancel"), 0.0) > one.request.resources.grace_seconds + CANCEL_SLACK:
+                if self._waited.get((0, one.key, "cancel"), 0.0) > one.request.resources.grace_seconds + self._slack(
+                    CANCEL_SLACK
+                ):
                     reached = {name for name, machine in self.world.kubelet.machines.items() if machine.up}
                     for pod in self.world.holding(one.key):
                         if pod["spec"]["nodeName"] in reached:
@@ -112,14 +124,17 @@ class Invariants:
             self._waited[0, one.key, "committed"] = 1.0
         return (0, one.key, "committed") in self._waited
 
+    def _slack(self, seconds: float) -> float:
+        return max(seconds * self.world.pace, 10.0)
+
     def _wait(self, one: Asked, what: str, spent: float) -> None:
         self._waited[0, one.key, what] = self._waited.get((0, one.key, what), 0.0) + spent
 
     def _wait_of(self, each: Launching, one: Asked, spent: float) -> None:
         place = (id(each), one.key, "commit")
         self._waited[place] = self._waited.get(place, 0.0) + spent
-        if self._waited[place] > COMMIT_SLACK:
-            self.fail(COMMITTED, f"{each.name} still waits for {one.request.node} of {one.run.id[-4:]}")
+        if self._waited[place] > self._slack(COMMIT_SLACK):
+            self.fail(COMMITTED, f"{each.name} still waits for {self.world.called(one)}")
 
     def _others_need(self, one: Asked) -> bool:
         return any(other.key == one.key and other.run.id not in self.cancelled for other in self.asked)
@@ -139,7 +154,9 @@ class Invariants:
         for key, script in self.world.desk.scripts.items():
             worked = sum(p.worked for (k, _), p in self.world.desk.progress.items() if k == key)
             kept = sum(p.kept for (k, _), p in self.world.desk.progress.items() if k == key)
-            if any(one.run.id in self.cancelled for one in self.asked if one.key == key):
+            if any(one.run.id in self.cancelled for one in self.asked if one.key == key) or not self.world.store.has(
+                key
+            ):
                 continue
             if worked - kept > (lost + 1) * script.interval + 1:
                 self.fail(PREEMPTIONS, f"{worked - kept:.0f} s of {key[:6]} were lost by {lost} disruptions")
@@ -149,7 +166,7 @@ class Invariants:
     def _judge(self, one: Asked, end: Any) -> None:
         made = self.world.store.has(one.key)
         if end is None:
-            self.fail(COMMITTED if made else VERDICT, f"{one.request.node} of {one.run.id[-4:]} never came to an end")
+            self.fail(COMMITTED if made else VERDICT, f"{self.world.called(one)} never came to an end")
             return
         if (end.outcome in GOOD) != made and one.run.id not in self.cancelled:
             self.fail(

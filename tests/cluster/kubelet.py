@@ -76,7 +76,7 @@ def _state(life: Life) -> str:
     if phase(life.pod) in ("Succeeded", "Failed"):
         return "ended"
     if life.process is None:
-        return "waiting"
+        return "lost" if phase(life.pod) == "Running" else "waiting"
     return "stopping" if life.deleted else "running"
 
 
@@ -93,6 +93,11 @@ def _waiting(reason: str, message: str) -> Callable[[Life], None]:
 def _reason(life: Life) -> str:
     found = (life.pod.get("status", {}).get("containerStatuses") or [{}])[0]
     return str((found.get("state", {}).get("waiting") or {}).get("reason", ""))
+
+
+def _lacks_config(life: Life) -> bool:
+    told = _reason(life) == "CreateContainerConfigError"
+    return life.kubelet.no_config and _image(life) not in life.kubelet.no_image and not told
 
 
 def _start(life: Life) -> None:
@@ -121,6 +126,15 @@ def _exit(life: Life) -> None:
         conditions=life.conditions(condition("Ready", "False", "PodCompleted" if code == 0 else "PodFailed")),
     )  # fmt: skip
     life.kubelet.forget(life.pod)
+
+
+def _unknown(life: Life) -> None:
+    state = {"exitCode": 137, "reason": "ContainerStatusUnknown", "finishedAt": timestamp(life.now),
+             "message": "The container could not be located when the pod was terminated"}  # fmt: skip
+    life.write(
+        phase="Failed", containerStatuses=life.container({"terminated": state}),
+        conditions=life.conditions(condition("Ready", "False", "PodFailed")),
+    )  # fmt: skip
 
 
 def _restart(life: Life) -> None:
@@ -180,11 +194,12 @@ ROWS: tuple[Row, ...] = (
     Row("waiting", "its image could not be pulled: back-off", SAME, _IMAGES + "EnsureImageExists",
         lambda life: _image(life) in life.kubelet.no_image and _reason(life) == "ErrImagePull",
         _waiting("ImagePullBackOff", "Back-off pulling image")),
-    Row("waiting", "a secret or config map is missing", SAME, _RUNTIME + "generateContainerConfig",
-        lambda life: life.kubelet.no_config and _reason(life) != "CreateContainerConfigError",
+    Row("waiting", "a secret or config map is missing", SAME, _RUNTIME + "generateContainerConfig", _lacks_config,
         _waiting("CreateContainerConfigError", 'secret "store" not found')),
     Row("waiting", "its container starts", "running", _RUNTIME + "startContainer",
         lambda life: _old_enough(life) and _image(life) not in life.kubelet.no_image and not life.kubelet.no_config, _start),
+    Row("lost", "its machine was started anew: nobody knows its container", "ended",
+        _PODS + "convertToAPIContainerStatuses", lambda life: True, _unknown),
     Row("running", "the node is short of disk or memory: evicted", "ended", _EVICTION + "evictPod",
         lambda life: life.name in life.kubelet.evictions, _put_out),
     Row("running", "its container ended, and restarts in place", SAME, _KUBELET + "SyncPod", _restarts, _restart),

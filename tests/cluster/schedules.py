@@ -14,7 +14,7 @@ from tests.cluster.controllers import ALL, Options
 from tests.cluster.controllers.pods import phase
 from tests.cluster.invariants import Invariants
 from tests.cluster.stage import End, Script
-from tests.cluster.world import NAMESPACE, Asked, Launching, World
+from tests.cluster.world import NAMESPACE, Asked, Launching, World, settings
 
 HORIZON = 900.0
 """Until then things go wrong [s]."""
@@ -40,6 +40,7 @@ class Schedule:
 
     def __init__(self, seed: int, folder: Path) -> None:
         self.rng = rng = random.Random(seed)
+        random.seed(seed)  # of the launcher's own jitter
         options = Options(
             pods_ready_timeout=rng.choice([0.0, 0.0, 300.0]), requeue_limit=20, toleration=rng.choice([60.0, 300.0]),
             integrations=Options.integrations if rng.random() < 0.9 else ("batch/job",),
@@ -47,8 +48,6 @@ class Schedule:
         kind = rng.choices(("torchjob", "trainjob", "daskjob", "container", "parts"), (4, 2, 2, 2, 1))[0]
         self.world = World(folder, seed=seed, direct=True, options=options, machines=3, quota=16)
         if kind == "trainjob":
-            from tests.cluster.world import settings
-
             self.world.settings = settings(training_job="trainjob")
         self.played = Played(self.world, Invariants(self.world))
         self.kind = kind
@@ -77,8 +76,9 @@ class Schedule:
                 rng.uniform(100, 500), 60, (*ends, last), heeds=rng.random() < 0.7, closing=rng.choice([2.0, 8.0])
             )
             one = world.ask(
-                f"node{number}", kind=kind, replicas=many if self.kind != "parts" else 2, gpu=rng.choice([1, 4, 8]) // many or 1,
-                parts=3 if self.kind == "parts" else 0, retries=RETRIES, timeout=1200, grace=rng.choice([10, 30]), script=script,
+                f"node{number}", kind=kind, replicas=many if self.kind != "parts" else 2,
+                gpu=rng.choice([1, 4, 8]) // many or 1, parts=3 if self.kind == "parts" else 0, retries=RETRIES,
+                timeout=1200, grace=rng.choice([10, 30]), script=script,
             )  # fmt: skip
             self.asked.append(one)
             self.played.invariants.hangs += sum(end.how == "hang" for end in ends)
@@ -323,7 +323,7 @@ class Schedule:
         for place, wanted in self.played.expected.items():
             end = self.played.ends[place]
             if wanted and end.outcome not in wanted:
-                words = f"{place[1]} of {place[0][-4:]} ended as {end.outcome} ({end.reason}), and not as {' or '.join(wanted)}"
+                words = f"{place[1]} ended as {end.outcome} ({end.reason}), and not as {' or '.join(wanted)}"
                 self.played.invariants.fail(Invariants.NAMES[4], words)
 
 

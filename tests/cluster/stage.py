@@ -1,5 +1,5 @@
-"""A stage's process inside a pod, as far as the cluster and the store can see one: it opens an attempt, beats, keeps checkpoints,
-commits or not, hears SIGTERM or not. The store is the real one; time is the caller's.
+"""A stage's process inside a pod, as far as the cluster and the store can see one: it opens an attempt, beats, keeps
+checkpoints, commits or not, hears SIGTERM or not. The store is the real one; time is the caller's.
 
 What it does is a `Script` by key: how long the work takes, and how each try ends. Of several ranks rank 0 alone writes; the
 others end when it does, and it notices a lost one. Not modelled: the lease's own beats (who works on a key is known to `Desk`).
@@ -48,6 +48,11 @@ class Script:
     "Whether SIGTERM is heard."
     closing: float = 5.0
     "What a checkpoint at SIGTERM takes."
+
+    def at_pace(self, pace: float) -> "Script":
+        """The same in so much of the time."""
+        ends = tuple(End(end.how, end.after * pace) for end in self.ends)
+        return Script(self.seconds * pace, self.interval * pace, ends, self.heeds, self.closing * pace)
 
 
 @dataclass

@@ -7,10 +7,12 @@
     world.until(lambda: asked.key in launcher.ended, 3600)
 
 In the model's time a watch ends when all is told, and controllers and kubelets work in steps between the launchers' ticks.
+On another server times are real, and shorter: `pace` of those that a scenario names (``WFM_TEST_PACE``).
 """
 
 import hashlib
 import json
+import os
 import random
 import time
 from collections.abc import Callable, Iterable
@@ -64,7 +66,7 @@ class SimulatedClock:
         return self.time
 
     def sleep(self, seconds: float) -> None:
-        self._world.pass_time(seconds)
+        self._world.pass_time(seconds)  # as long as it says: the model's pace is 1
 
 
 class RealClock:
@@ -116,11 +118,16 @@ class World:
     patience: dict[str, float] = field(default_factory=dict)
     integrations: tuple[str, ...] = ("pytorchjob", "trainjob", "job", "pod")
     training_job: str = "pytorchjob"
+    pace: float = 0.0
+    "0: 1 in the model, ``WFM_TEST_PACE`` on another server."
+    longest = 1e9
+    "However long anybody waits: less where a planted bug would make it long."
 
     def __post_init__(self) -> None:
         self.rng = random.Random(self.seed)
         self.lines: list[str] = []
         self.real = bool(self.url)
+        self.pace = self.pace or (float(os.environ.get("WFM_TEST_PACE", "0.05")) if self.real else 1.0)
         self.clock: Any = RealClock() if self.real else SimulatedClock(self)
         self.server: HttpServer | None = None
         self.model: Controllers | None = None
@@ -131,9 +138,11 @@ class World:
         self.slow: Callable[[], Iterable[str]] = lambda: ()
         "Controllers that do nothing in this step."
         self.launchers: list[Launching] = []
+        self._runs: dict[str, str] = {}
         self.began = self.clock.now()
+        patience = {name: value * self.pace for name, value in {**PATIENCE, **self.patience}.items()}
         self.settings = settings(
-            patience={**PATIENCE, **self.patience}, integrations=list(self.integrations), training_job=self.training_job
+            patience=patience, integrations=list(self.integrations), training_job=self.training_job
         )
         if not self.real:
             self._start_model()
@@ -141,6 +150,7 @@ class World:
         self.store = Store.open(self.folder / "store", {"fsync": False})
         self.desk = Desk(self.store, {}, self.tell)
         self.kubelet = Kubelet(self.door, self.desk)
+        self.kubelet.start_seconds *= self.pace
         self._furnish()
 
     def _start_model(self) -> None:
@@ -189,6 +199,10 @@ class World:
     def __exit__(self, *error: object) -> None:
         self.close()
 
+    def called(self, asked: Asked) -> str:
+        """What the timeline calls it."""
+        return f"{asked.request.node} of {self._runs.get(asked.run.id, asked.run.id)}"
+
     # -- what is told
 
     def tell(self, words: str) -> None:
@@ -207,6 +221,8 @@ class World:
     ) -> Asked:  # fmt: skip
         """A run (or one more node of `run`) that needs a key, whose stage goes by `script`."""
         run = run or self.store.runs.create({"recipe": "test", "plan": {}})
+        self._runs.setdefault(run.id, f"run {len(self._runs)}")
+        grace, timeout = max(round(grace * self.pace), 1), timeout * self.pace
         key = key or hashlib.sha256(f"{self.seed} {name}".encode()).hexdigest()
         component = {"torchjob": "train_world_model", "daskjob": "split_clips"}.get(kind, "generate_videos")
         needs = Resources.parse({"gpu": gpu, "replicas": replicas, "grace_seconds": grace, **resources})
@@ -219,7 +235,8 @@ class World:
             stage=component, component=component, node=name, kind=kind, image="training", key=key, generation=generation,  # type: ignore[arg-type]
             run_id=run.id, spec_url=url, resources=needs, timeout_seconds=timeout, retries=retries, parts=parts,
         )  # fmt: skip
-        self.desk.scripts[key] = script or self.desk.scripts.get(key) or Script()
+        if script is not None or key not in self.desk.scripts:
+            self.desk.scripts[key] = (script or Script()).at_pace(self.pace)
         return Asked(run, request)
 
     def launcher(self, *asked: Asked, name: str = "") -> Launching:
@@ -228,14 +245,12 @@ class World:
         from wfm.cluster.launcher import Launcher
 
         found = LauncherApi.connect(namespace=NAMESPACE, url=self.url)
-        launcher = Launcher(found, self.store, self.settings, self.clock, threads=False)
+        launcher = Launcher(found, self.store, self.settings, self.clock, threads=self.real)
         launching = Launching(name or f"launcher {len(self.launchers)}", launcher, list(asked))
         for one in asked:
             launcher.add(one.request)
         self.launchers.append(launching)
-        self.tell(
-            f"{launching.name} starts, for {', '.join(f'{one.request.node} of {one.run.id[-4:]}' for one in asked)}"
-        )
+        self.tell(f"{launching.name} starts, for {', '.join(map(self.called, asked))}")
         return launching
 
     def crash(self, launching: Launching) -> None:
@@ -253,7 +268,7 @@ class World:
 
     def at(self, seconds: float, do: Callable[[], None]) -> None:
         """Let something happen so many seconds after the beginning."""
-        self.due.append((self.began + seconds, do))
+        self.due.append((self.began + seconds * self.pace, do))
         self.due.sort(key=lambda one: one[0])
 
     def step(self) -> None:
@@ -269,6 +284,9 @@ class World:
 
     def pass_time(self, seconds: float) -> None:
         """Let time pass without any launcher."""
+        self._pass(seconds * self.pace)
+
+    def _pass(self, seconds: float) -> None:
         if self.real:
             end = time.monotonic() + seconds
             while True:
@@ -292,6 +310,7 @@ class World:
 
     def until(self, over: Callable[[], Any], limit: float) -> None:
         """Go on until `over()`. Fails, with what happened, when it is not within `limit` seconds."""
+        limit = min(limit, self.longest) * self.pace + (60.0 if self.real else 0.0)
         end = self.clock.now() + limit
         while True:
             self.tick()
@@ -301,12 +320,12 @@ class World:
             if now >= end:
                 raise AssertionError(f"not within {limit:.0f} s\n{self.timeline()}")
             due = min((launching.due for launching in self.launchers), default=end)
-            self.pass_time(max(min(due, now + 4 * STEP, end) - now, 0.1 if self.real else 1.0))
+            self._pass(0.1 if self.real else max(min(due, now + 4 * STEP, end) - now, 1.0))
 
     def go(self, seconds: float) -> None:
         """Go on for so long."""
-        end = self.clock.now() + seconds
-        self.until(lambda: self.clock.now() >= end, seconds + 1)
+        end = self.clock.now() + seconds * self.pace
+        self.until(lambda: self.clock.now() >= end, max(seconds, 1.0) + 1.0)
 
     def run(self, asked: Asked, limit: float = 7200.0) -> Any:
         """A launcher for it, to its end."""
@@ -339,6 +358,11 @@ class World:
     def running(self, key: str = "") -> list[Json]:
         return [pod for pod in self.pods(key) if phase(pod) == "Running" and "deletionTimestamp" not in pod["metadata"]]
 
+    def running_all(self) -> list[Json]:
+        """Pods of anybody that run."""
+        found = self.door.all("pods", NAMESPACE)
+        return [pod for pod in found if phase(pod) == "Running" and "deletionTimestamp" not in pod["metadata"]]
+
     def holding(self, key: str = "") -> list[Json]:
         """Pods that hold devices."""
         return [
@@ -359,7 +383,7 @@ class World:
     # -- doing, through the API
 
     def cancel(self, asked: Asked) -> None:
-        self.tell(f"run {asked.run.id[-4:]} is cancelled")
+        self.tell(f"{self.called(asked)} is cancelled")
         asked.run.request_cancel("a test")
 
     def delete_job(self, key: str, **options: Any) -> None:

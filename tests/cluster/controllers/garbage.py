@@ -37,6 +37,10 @@ def _dependents(see: See) -> list[Json]:
     return [one for one in see.owned() if "deletionTimestamp" not in one["metadata"]]
 
 
+def _policy(see: See, found: Json) -> str:
+    return "Foreground" if see.api.storage.owned(found["metadata"]["uid"]) else "Background"
+
+
 def _without(see: See, finalizer: str) -> None:
     left = [one for one in see.meta["finalizers"] if one != finalizer]
     see.api.patch(see.resource, see.namespace, see.name, {"metadata": {"finalizers": left or None}})
@@ -58,7 +62,7 @@ GARBAGE = Table(
         Row("owned", "no owner is left", SAME, _GC + "attemptToDeleteItem", _ownerless,
             lambda see: see.delete(see.obj, see.resource, propagationPolicy="Background")),
         Row("waits for its dependents", "dependents are left", SAME, _GC + "processDeletingDependentsItem", _dependents,
-            lambda see: [see.delete(one, _resource(one), propagationPolicy="Foreground") for one in _dependents(see)]),
+            lambda see: [see.delete(one, _resource(one), propagationPolicy=_policy(see, one)) for one in _dependents(see)]),
         Row("waits for its dependents", "none is left", GONE, _GC + "processDeletingDependentsItem",
             lambda see: not see.owned(), lambda see: _without(see, FOREGROUND)),
         Row("lets its dependents go", "it is seen", GONE, _GC + "orphanDependents", lambda see: True, _let_go),
@@ -101,6 +105,7 @@ DEPLOYMENTS = Table(
     ("deployments.apps",),
     lambda see: "deleting" if see.deleting else "wanted",
     (
-        Row("wanted", "fewer active pods than replicas", SAME, _SETS + "manageReplicas", lambda see: _lacks(see) > 0, _make_pods),
+        Row("wanted", "fewer active pods than replicas", SAME, _SETS + "manageReplicas",
+            lambda see: _lacks(see) > 0, _make_pods),
     ),
 )  # fmt: skip

@@ -1,15 +1,15 @@
 """Kueue: what waits in a queue, what is let in, and what is put out again.
 
-Two tables: of the jobs that it manages (`JOBS`, and `PODS` of single pods), and of the Workloads.
+Two tables of the jobs that it manages: `JOBS`, and `PODS` of single pods; `kueue_workloads.py` is that of the Workloads.
 """
 
 import hashlib
 from collections.abc import Callable
 from typing import Any
 
-from tests.cluster.controllers.pods import active, gpus, labels, phase, running
+from tests.cluster.controllers.pods import active, labels, phase, running
 from tests.cluster.controllers.table import SAME, Row, See, Table
-from tests.cluster.server.api import Api, condition, condition_of, drop_conditions, holds, seconds_of, set_condition
+from tests.cluster.server.api import Api, condition, condition_of, drop_conditions, holds, set_condition
 from tests.cluster.server.kinds import BY_NAME, Resource
 from tests.cluster.server.storage import Json
 
@@ -21,9 +21,6 @@ INTEGRATIONS = {
     "trainjobs.trainer.kubeflow.org": "trainer.kubeflow.org/trainjob", "pods": "pod",
 }  # fmt: skip
 _JOBS = "kubernetes-sigs/kueue@v0.19.2 pkg/controller/jobframework/reconciler.go "
-_CORE = "kubernetes-sigs/kueue@v0.19.2 pkg/controller/core/workload_controller.go "
-_SCHEDULER = "kubernetes-sigs/kueue@v0.19.2 pkg/scheduler/scheduler.go "
-_PREEMPT = "kubernetes-sigs/kueue@v0.19.2 pkg/scheduler/preemption/preemption.go "
 _POD = "kubernetes-sigs/kueue@v0.19.2 pkg/controller/jobs/pod/pod_controller.go "
 
 
@@ -147,7 +144,7 @@ def _suspend(see: See, wish: bool, why: str) -> None:
     see.event("Started" if not wish else "Stopped", why)
 
 
-def _on_workload(see: See, *told: Json, clear: bool = False, **status: Any) -> None:
+def on_workload(see: See, *told: Json, clear: bool = False, **status: Any) -> None:
     found = _workload(see) if see.resource != WORKLOADS else see.obj
     assert found is not None
     document = see.api.stored(WORKLOADS, see.namespace, found["metadata"]["name"]).fresh()
@@ -173,7 +170,7 @@ def _reserved(see: See) -> bool:
 def _give_up_quota(see: See) -> None:
     why = condition_of(_workload(see) or {}, "Evicted")
     again = why["reason"] in ("Preempted", "NodeFailures")
-    _on_workload(
+    on_workload(
         see, condition("QuotaReserved", "False", "Pending", why["message"]), condition("Admitted", "False", "NoReservation"),
         condition("Requeued", str(again), why["reason"], why["message"]), clear=True,
     )  # fmt: skip
@@ -181,7 +178,7 @@ def _give_up_quota(see: See) -> None:
 
 def _finish(see: See) -> None:
     failed = holds(see.obj, "Failed")
-    _on_workload(see, condition("Finished", "True", "Failed" if failed else "Succeeded", "Job finished"))
+    on_workload(see, condition("Finished", "True", "Failed" if failed else "Succeeded", "Job finished"))
 
 
 def _ready_condition(see: See) -> Json:
@@ -215,7 +212,7 @@ JOBS = Table(
         Row("admitted, running", "its pods are ready, or not any more", SAME, _JOBS + "generatePodsReadyCondition",
             lambda see: see.options.pods_ready_timeout
             and condition_of(_workload(see) or {}, "PodsReady").get("status") != str(_ready(see)),
-            lambda see: _on_workload(see, _ready_condition(see))),
+            lambda see: on_workload(see, _ready_condition(see))),
     ),
     wants=lambda see: _top(see) and not see.deleting,
 )  # fmt: skip
@@ -261,218 +258,9 @@ PODS = Table(
         Row("gated, admitted", "its workload is admitted", "free, admitted", _POD + "Run", lambda see: True, _ungate),
         Row("free, admitted", "the pod has ended", "finished", _POD + "Finished",
             lambda see: phase(see.obj) in ("Succeeded", "Failed"),
-            lambda see: _on_workload(see, condition("Finished", "True", "Succeeded", "Pod finished"))),
+            lambda see: on_workload(see, condition("Finished", "True", "Succeeded", "Pod finished"))),
         Row("evicted", "its workload is evicted: the pod is deleted", SAME, _POD + "Stop",
             lambda see: phase(see.obj) not in ("Succeeded", "Failed"), _put_out),
     ),
     wants=lambda see: _top(see) and _managed(see) and not see.deleting,
-)  # fmt: skip
-
-
-# -- workloads
-
-
-def state_of(see: See) -> str:
-    if holds(see.obj, "Finished"):
-        return "finished"
-    if holds(see.obj, "Evicted"):
-        return "evicted"
-    if holds(see.obj, "Admitted"):
-        return "admitted"
-    return "pending" if condition_of(see.obj, "QuotaReserved") else "new"
-
-
-def _queue(see: See) -> Json | None:
-    local = see.api.find("localqueues.kueue.x-k8s.io", see.namespace, see.spec["queueName"])
-    return see.api.find("clusterqueues.kueue.x-k8s.io", "", local["spec"]["clusterQueue"]) if local else None
-
-
-def _demand(found: Json) -> int:
-    return sum(one["count"] * gpus(one["template"]["spec"]) for one in found["spec"]["podSets"])
-
-
-def nominal(queue: Json) -> int:
-    """GPUs of a ClusterQueue."""
-    return sum(
-        int(resource["nominalQuota"]) for group in queue["spec"].get("resourceGroups", ())
-        for flavor in group["flavors"] for resource in flavor["resources"] if resource["name"] == "nvidia.com/gpu"
-    )  # fmt: skip
-
-
-def _others(see: See, queue: Json) -> list[Json]:
-    """Workloads that hold quota of the same ClusterQueue."""
-    found = []
-    for one in see.api.storage.of(WORKLOADS):
-        held = one.object.get("status", {}).get("admission")
-        if held and held["clusterQueue"] == queue["metadata"]["name"] and not holds(one.object, "Finished"):
-            found.append(one.object)
-    return found
-
-
-def _stopped(queue: Json) -> bool:
-    return queue["spec"].get("stopPolicy", "None") != "None"
-
-
-def _fits(see: See) -> bool:
-    queue = _queue(see)
-    if queue is None or _stopped(queue) or not see.spec.get("active", True) or _backing_off(see):
-        return False
-    free = nominal(queue) - sum(_demand(one) for one in _others(see, queue))
-    first = (one for one in _rivals(see) if _demand(one) <= free)  # the queue is ordered by priority
-    return _demand(see.obj) <= free and next(first, None) is None
-
-
-def _rivals(see: See) -> list[Json]:
-    """Workloads of higher priority that wait in the same queue."""
-    waiting = []
-    for one in see.api.storage.of(WORKLOADS, see.namespace):
-        spec, told = one.object["spec"], one.object.get("status", {})
-        if spec["queueName"] == see.spec["queueName"] and spec.get("priority", 0) > see.spec.get("priority", 0):
-            if spec.get("active", True) and not told.get("admission") and not holds(one.object, "Finished"):
-                waiting.append(one.object)
-    return waiting
-
-
-def _backing_off(see: See) -> bool:
-    at = (see.status.get("requeueState") or {}).get("requeueAt")
-    return bool(at) and see.now < seconds_of(at)
-
-
-def _admit(see: See) -> None:
-    queue = _queue(see)
-    assert queue is not None
-    pods = [
-        {"name": one["name"], "count": one["count"], "flavors": {"nvidia.com/gpu": "default"}, "resourceUsage": {}}
-        for one in see.spec["podSets"]
-    ]
-    name = queue["metadata"]["name"]
-
-    def alter(found: Json) -> None:
-        found["status"]["admission"] = {"clusterQueue": name, "podSetAssignments": pods}
-        drop_conditions(found, ["Evicted", "Preempted", "Requeued", "PodsReady"])
-        for kind, reason in (("QuotaReserved", "QuotaReserved"), ("Admitted", "Admitted")):
-            set_condition(found, condition(kind, "True", reason, f"in ClusterQueue {name}"), see.api.time())
-
-    see.change(alter)
-    see.event("Admitted", f"Admitted by ClusterQueue {name}")
-
-
-def _pend(reason: str, message: str) -> Callable[[See], None]:
-    return lambda see: _on_workload(see, condition("QuotaReserved", "False", reason, message))
-
-
-def _evicted(reason: str, message: str) -> Callable[[See], None]:
-    def do(see: See) -> None:
-        _on_workload(see, condition("Evicted", "True", reason, message))
-        see.event(f"EvictedDueTo{reason}", message)
-
-    return do
-
-
-def _victims(see: See) -> list[Json]:
-    """Those of lower priority whose quota would be enough, the lowest first."""
-    queue = _queue(see)
-    within = ((queue or {}).get("spec", {}).get("preemption") or {}).get("withinClusterQueue", "Never")
-    if queue is None or within == "Never" or _stopped(queue) or _backing_off(see) or not see.spec.get("active", True):
-        return []
-    others = _others(see, queue)
-    if any(holds(one, "Evicted") for one in others):
-        return []  # somebody is on the way out already
-    missing = sum(_demand(one) for one in others) + _demand(see.obj) - nominal(queue)
-    found: list[Json] = []
-    for one in sorted(others, key=lambda other: other["spec"].get("priority", 0)):
-        if missing > 0 and one["spec"].get("priority", 0) < see.spec.get("priority", 0):
-            found.append(one)
-            missing -= _demand(one)
-    return found if missing <= 0 else []
-
-
-def _preempt(see: See) -> None:
-    for one in _victims(see):
-        document = see.api.stored(WORKLOADS, see.namespace, one["metadata"]["name"]).fresh()
-        message = f"Preempted to accommodate a workload (UID: {see.uid}) due to prioritization in the ClusterQueue"
-        set_condition(document, condition("Evicted", "True", "Preempted", message), see.api.time())
-        set_condition(document, condition("Preempted", "True", "InClusterQueue", message), see.api.time())
-        see.api.update(WORKLOADS, see.namespace, one["metadata"]["name"], document, status=True)
-
-
-def _not_ready_long(see: See) -> bool:
-    told = condition_of(see.obj, "PodsReady")
-    limit = see.options.pods_ready_timeout
-    return bool(limit) and told.get("status") == "False" and see.since(told["lastTransitionTime"]) >= limit
-
-
-def _requeues(see: See) -> int:
-    return int((see.status.get("requeueState") or {}).get("count", 0))
-
-
-def _too_slow(see: See) -> None:
-    from tests.cluster.server.api import timestamp
-
-    count = _requeues(see) + 1
-    at = timestamp(see.now + 60 * 2 ** (count - 1))
-    told = condition("Evicted", "True", "PodsReadyTimeout", "Exceeded the PodsReady timeout")
-    _on_workload(see, told, requeueState={"count": count, "requeueAt": at})
-
-
-def _deactivate(see: See) -> None:
-    see.change(lambda found: found["spec"].update(active=False), status=False)
-
-
-def _ran_long(see: See) -> bool:
-    limit = see.spec.get("maximumExecutionTimeSeconds")
-    return limit is not None and see.since(condition_of(see.obj, "Admitted")["lastTransitionTime"]) > limit
-
-
-def _waits_for(see: See) -> str:
-    if _queue(see) is None:
-        return f"LocalQueue {see.spec['queueName']} doesn't exist"
-    if _stopped(_queue(see) or {}):
-        return "ClusterQueue is inactive: stopped"
-    return "couldn't assign flavors to pod set: insufficient unused quota for nvidia.com/gpu in flavor default"
-
-
-def _pending_rows(state: str) -> list[Row]:
-    def untold(see: See) -> bool:
-        return condition_of(see.obj, "QuotaReserved").get("message") != _waits_for(see)
-
-    return [
-        Row(state, "its quota is free", "admitted", _SCHEDULER + "admit", _fits, _admit),
-        Row(state, "its queue does not exist", "pending", _CORE + "reconcileOnLocalQueueActiveState",
-            lambda see: _queue(see) is None and untold(see), lambda see: _pend("Inadmissible", _waits_for(see))(see)),
-        Row(state, "others of lower priority hold its quota", "pending", _PREEMPT + "IssuePreemptions", _victims,
-            lambda see: (_preempt(see), _pend("Pending", "Preempting workloads")(see))),
-        Row(state, "no quota is free", "pending", _SCHEDULER + "requeueAndUpdate",
-            lambda see: untold(see) and condition_of(see.obj, "QuotaReserved").get("message") != "Preempting workloads",
-            lambda see: _pend("Pending", _waits_for(see))(see)),
-    ]  # fmt: skip
-
-
-WORKLOAD = Table(
-    "kueue's workloads",
-    (WORKLOADS,),
-    state_of,
-    (
-        *(Row(state, "spec.active is false", "evicted", _CORE + "Reconcile (deactivated)",
-              lambda see: not see.spec.get("active", True), _evicted("Deactivated", "The workload is deactivated"))
-          for state in ("new", "pending", "admitted")),
-        *_pending_rows("new"),
-        *_pending_rows("pending"),
-        Row("admitted", "its queue is stopped and drained", "evicted", _CORE + "reconcileOnClusterQueueActiveState",
-            lambda see: ((_queue(see) or {}).get("spec") or {}).get("stopPolicy") == "HoldAndDrain",
-            _evicted("ClusterQueueStopped", "The ClusterQueue is stopped")),
-        Row("admitted", "not ready for too long, and too often", SAME, _CORE + "triggerDeactivation",
-            lambda see: _not_ready_long(see) and _requeues(see) + 1 > see.options.requeue_limit, _deactivate),
-        Row("admitted", "not ready for too long", "evicted", _CORE + "reconcileNotReadyTimeout", _not_ready_long, _too_slow),
-        Row("admitted", "it ran longer than its label allows", SAME, _CORE + "reconcileMaxExecutionTime", _ran_long, _deactivate),
-        Row("evicted", "it is out, and may come back", "pending", _CORE + "Reconcile (requeued)",
-            lambda see: not holds(see.obj, "QuotaReserved") and see.spec.get("active", True)
-            and not _backing_off(see) and condition_of(see.obj, "QuotaReserved"),
-            lambda see: see.change(lambda found: (
-                drop_conditions(found, ["Evicted"]), set_condition(found, condition("Requeued", "True", "BackoffFinished"),
-                                                                   see.api.time())))),
-        Row("evicted", "spec.active is false: it stays out", SAME, _CORE + "Reconcile (deactivated)",
-            lambda see: not see.spec.get("active", True)),
-    ),
-    wants=lambda see: not see.deleting,
 )  # fmt: skip

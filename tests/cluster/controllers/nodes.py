@@ -62,9 +62,9 @@ def _matches(rule: Json, node: Json) -> bool:
 
 def _tolerates(spec: Json, taint: Json) -> bool:
     for one in spec.get("tolerations") or ():
-        if one.get("key") in (None, "", taint["key"]) and one.get("effect") in (None, "", taint["effect"]):
-            if one.get("operator", "Equal") == "Exists" or one.get("value", "") == taint.get("value", ""):
-                return True
+        meant = one.get("key") in (None, "", taint["key"]) and one.get("effect") in (None, "", taint["effect"])
+        if meant and (one.get("operator", "Equal") == "Exists" or one.get("value", "") == taint.get("value", "")):
+            return True
     return False
 
 

@@ -54,8 +54,9 @@ def _conclude(see: See, kind: str, message: str) -> None:
                 set_condition(job, condition("Running", "False", "PyTorchJobRunning", message), now)
             drop_conditions(job, ["Restarting"])
             status.setdefault("completionTime", now)
-        status.setdefault("startTime", now)
-        status["replicaStatuses"] = _counts(see)
+        if kind != "Created":
+            status.setdefault("startTime", now)
+            status["replicaStatuses"] = _counts(see)
         set_condition(job, condition(kind, "True", f"PyTorchJob{kind}", message), now)
 
     see.change(alter)
@@ -196,7 +197,8 @@ def _rows() -> list[Row]:
     ]  # fmt: skip
     for state in _LIVE:
         rows += [
-            Row(state, "suspend is set: its pods are deleted", "suspended", _JOB + "DeletePodsAndServices", _suspended, _suspend),
+            Row(state, "suspend is set: its pods are deleted", "suspended", _JOB + "DeletePodsAndServices",
+                _suspended, _suspend),
             Row(state, "activeDeadlineSeconds after StartTime", "failed", _JOB + "PastActiveDeadline", _past_deadline,
                 _fail("has failed because it was active longer than specified deadline")),
         ]  # fmt: skip

@@ -1,7 +1,7 @@
 """Controllers as tables: in this state, at this event, that is done, and then it is in that state, as this source says.
 
-A row is tried when the object is in its state (`ANY` for any); the first whose event has come is done, and afterwards the object
-must be in the row's next state (`SAME`: the one it was in; `GONE`): else the table is wrong, and says so. A row without
+A row is tried when the object is in its state (`ANY` for any); the first whose event has come is done, and afterwards the
+object must be in the row's next state (`SAME`: the one it was in; `GONE`): else the table is wrong, and says so. A row without
 anything to do tells that nothing happens where somebody might expect it; it fires once an object.
 """
 

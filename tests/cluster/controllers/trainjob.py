@@ -53,7 +53,8 @@ def _make(see: See) -> None:
         if "resourcesPerNode" in trainer:
             container["resources"] = trainer["resourcesPerNode"]
         container["env"] = [
-            *container.get("env", ()), *trainer.get("env", ()), {"name": "PET_NNODES", "value": str(trainer.get("numNodes", 1))},
+            *container.get("env", ()), *trainer.get("env", ()),
+            {"name": "PET_NNODES", "value": str(trainer.get("numNodes", 1))},
             {"name": "PET_NPROC_PER_NODE", "value": str(trainer.get("numProcPerNode", "auto"))},
             {"name": "PET_MASTER_ADDR", "value": f"{see.name}-node-0-0.{see.name}"},
         ]  # fmt: skip

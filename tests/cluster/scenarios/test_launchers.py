@@ -127,14 +127,11 @@ def test_a_killed_launcher_between_delete_and_create_doubles_nothing(world: Worl
     asked = world.ask("node", script=Script(ends=(End("crash", 100), End("crash", 100), End())))
     look = Invariants(world, [asked])
     for _ in range(40):  # a new launcher every 20 s
-        launching = world.launcher(asked)
+        hasty = world.launcher(asked)
         world.go(20)
-        if asked.key in launching.ended:
-            break
-        world.crash(launching)
-    else:
-        launching = world.launcher(asked)
-        world.until(lambda: asked.key in launching.ended, 3600)
+        world.crash(hasty)
+    launching = world.launcher(asked)
+    world.until(lambda: asked.key in launching.ended, 3600)
     finish(world, look, {asked: launching.ended[asked.key]}, lost=2)
     assert launching.ended[asked.key].outcome == "done"
 

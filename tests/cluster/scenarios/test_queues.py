@@ -56,6 +56,26 @@ def test_who_is_preempted_comes_back_and_loses_an_interval_at_most(
     assert "try_again" in world.outcomes(asked)[0] or "cancelled" in world.outcomes(asked)[0]
 
 
+@pytest.mark.parametrize("heeds", [True, False])
+def test_a_preempted_job_keeps_its_place(world: World, heeds: bool) -> None:
+    """It is suspended and resumed, not made anew: a new one would wait behind all others."""
+    asked = world.ask("node", script=Script(heeds=heeds))
+    look = Invariants(world, [asked])
+    launching = world.launcher(asked)
+    world.until(lambda: world.running(asked.key), 600)
+    world.go(100)
+    job = world.jobs(asked.key)[0]["metadata"]["uid"]
+    _others(world, priority="urgent")
+    world.go(600)
+    world.kubelet.start_seconds = 40.0  # for a while it is let in, and has no pods yet
+    _leave(world)
+    world.until(lambda: world.running(asked.key), 600)
+    world.go(40)
+    assert [one["metadata"]["uid"] for one in world.jobs(asked.key)] == [job]
+    world.until(lambda: asked.key in launching.ended, 3600)
+    finish(world, look, {asked: launching.ended[asked.key]}, lost=1)
+
+
 def test_a_training_that_is_suspended_and_resumed_has_its_whole_time_again(world: World) -> None:
     """The operator sets StartTime anew, and so does our own bound: 500 s before and 400 s after, with 600 s allowed."""
     asked = world.ask("node", timeout=600, retries=0, script=Script(seconds=800))

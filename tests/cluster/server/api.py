@@ -1,8 +1,8 @@
 """The verbs of the API server over `Storage`: what a request means, and which error it gets.
 
-Both the controllers (in this process) and HTTP (`http.py`) call these; only HTTP is subject to `refuse`, the forbidden verbs and
-the faults. Sources: kubernetes/kubernetes ``staging/src/k8s.io/apiserver/pkg/registry/generic/registry/store.go`` (create,
-update, delete, preconditions, finalizers), ``pkg/registry/batch/job/strategy.go`` (jobs keep their pods unless asked),
+Both the controllers (in this process) and HTTP (`http.py`) call these; only HTTP knows forbidden verbs and faults. Sources:
+kubernetes/kubernetes ``staging/src/k8s.io/apiserver/pkg/registry/generic/registry/store.go`` (create, update, delete,
+preconditions, finalizers), ``pkg/registry/batch/job/strategy.go`` (jobs keep their pods unless asked),
 ``pkg/registry/core/pod/strategy.go`` (grace).
 """
 

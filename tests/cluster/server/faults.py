@@ -32,6 +32,8 @@ class Faults:
     kinds: tuple[str, ...] = BEFORE + AFTER + WATCH
     spared: str = ""
     "A client (its User-Agent) that meets none: the scenario's own."
+    gone_as: str = ""
+    "How a watch from before the history is refused: http (410), event (ERROR); either where nothing is said."
     met: dict[str, int] = field(default_factory=dict)
 
     def plan(self, what: str, verb: str = "", resource: str = "", times: int = 1) -> None:

@@ -270,8 +270,12 @@ class _Handler(socketserver.StreamRequestHandler):
         asked = query.get("resourceVersion") or ""
         if asked not in ("", "0"):
             expired = fault in ("gone", "gone_event") or int(asked) < storage.compacted
-            if expired and fault != "gone_event" and (fault == "gone" or front.faults.rng.random() < 0.5):
+            way = {"gone": "http", "gone_event": "event"}.get(fault) or front.faults.gone_as
+            if expired and (way or front.faults.rng.choice(("http", "event"))) == "http":
                 raise ApiError(410, "Expired", f"too old resource version: {asked} ({storage.compacted})")
+            if int(asked) > storage.revision + 1000:
+                words = f"Too large resource version: {asked}, current: {storage.revision}"
+                raise ApiError(504, "Timeout", words, retry_after=1)
             self._begin()
             if expired:
                 error = ApiError(410, "Expired", f"too old resource version: {asked} ({storage.compacted})")
