@@ -2,7 +2,7 @@
 
     api = Api.connect(namespace="training")             # kubeconfig, else the pod's service account; url= in tests
     api.create(PYTORCHJOB, job)
-    for job in api.list(PYTORCHJOB, selector="wfm.dev/job").objects: ...
+    for job in api.list(PYTORCHJOB, selector=LABEL_JOB).objects: ...
 
 Nothing is asked twice in here: a passing refusal (429, 5xx, no connection, 403 "exceeded quota") is raised with how long to
 wait, and whoever asked waits by its own clock (`Backoff`), so that one busy moment does not hold up five hundred jobs. Each
