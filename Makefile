@@ -55,6 +55,9 @@ crash-matrix: setup-dev ## every point where a stage may die, in every scene, on
 		tests/faults/test_expired_credentials.py tests/components/test_ranks.py tests/components/test_part_ranges.py \
 		tests/components/test_stopping.py tests/wfm/training/test_ranks.py tests/wfm/parts/test_dask_settings.py
 
+launcher-schedules: setup-dev ## three hundred seeded schedules of a launcher against the model of a cluster, and ten with real processes
+	$(BIN)/python -m pytest -s -m long tests/cluster/test_schedules.py tests/cluster/test_processes.py
+
 camera-films: setup-dev ## old cameras' films, downloaded from Debian: all their frames come out
 	$(BIN)/python -m pytest -m long tests/wfm/data/test_camera_files.py
 
