@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: help demo smoke setup setup-dev system test test-all check fuzz crash-matrix launcher-schedules camera-films lock clean
+.PHONY: help demo smoke setup setup-dev system test test-all check fuzz crash-matrix launcher-schedules camera-films containers lock clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-13s %s\n", $$1, $$2}'
@@ -60,6 +60,12 @@ launcher-schedules: setup-dev ## three hundred seeded schedules of a launcher ag
 
 camera-films: setup-dev ## old cameras' films, downloaded from Debian: all their frames come out
 	$(BIN)/python -m pytest -m long tests/wfm/data/test_camera_files.py
+
+containers: setup-dev ## the images are built and run: what they promise, the smoke pipeline, two ranks, kill points (needs root, 15 GB)
+	bash .ci/system_packages podman runc buildah debootstrap netavark aardvark-dns iproute2
+	$(BIN)/python tests/containers/make_images.py
+	$(BIN)/python -m pytest -s -o timeout=3600 tests/containers/check_images.py tests/containers/check_pipeline.py \
+		tests/containers/check_ranks.py tests/containers/check_kill_points.py
 
 lock: setup ## renew components/lock.json: which code each stage's version stands for
 	$(BIN)/wfm lock

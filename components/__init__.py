@@ -10,5 +10,7 @@ them. In flow order:
       -> select_clips -> write_shards -> train_tokenizer -> encode_latents, encode_signals, encode_text -> train_world_model
       -> generate_videos -> evaluate_model -> publish_model, and write_report, which draws the page of a run
 
+On a cluster an engine starts `launch_job.py` with a stage's own command line: it makes the stage's job and follows it.
+
 Importing a component loads its configuration class only, never torch: keys are computed from it.
 """

@@ -121,10 +121,11 @@ def node_key(spec: dict[str, Any], inputs: dict[str, str], store: "Store") -> st
     return _key_and_external(spec, inputs, store)[0]
 
 
-def refuse_other_code(spec: dict[str, Any], who: str = "this stage") -> None:
-    """Raise InputError where the planner that wrote a spec was of other code, or of another image, than this process."""
+def refuse_other_code(spec: dict[str, Any], who: str = "this stage", starts: str | None = None) -> None:
+    """Raise InputError where the planner that wrote a spec was of other code, or of another image, than this process (or than
+    the image that it `starts`)."""
     config: Config = importlib.import_module(f"components.{spec['component']}").CONFIG.parse(spec["config"])
-    refuse_other(spec, code_id(spec["component"], uses(config)), who)
+    refuse_other(spec, code_id(spec["component"], uses(config)), who, starts)
 
 
 def _key_and_external(spec: dict[str, Any], inputs: dict[str, str], store: "Store") -> tuple[str, Any]:

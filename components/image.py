@@ -5,7 +5,7 @@ An image carries `image.json` beside the code: ``{"role", "code"}``, the latter 
 (name@sha256:…). The spec of a node says what the planner saw: ``code``, the node's code id, and ``image_reference``, that of
 the cluster's settings. Launcher and stage compare both: no run is made of two codes, or images, in silence.
 
-    python -m components.image              the health check of an image: says what it is, exits 1 with what is wrong
+``python -m components.image`` is the health check of an image: says what it is, and exits 1 with what is wrong.
 """
 
 import json
@@ -20,13 +20,12 @@ from components.derivation import ROOT
 from wfm import caches
 from wfm.errors import InputError
 
-IMAGE = "WFM_IMAGE"
-FILE = "image.json"
+IMAGE, FILE = "WFM_IMAGE", "image.json"
 
 
 @dataclass(frozen=True)
 class Identity:
-    """What is known of the image of this process: the reference it was started by, its role, the digest of its code."""
+    """What is known of an image: the reference it was started by, its role, the digest of its code."""
 
     image: str
     role: str
@@ -47,25 +46,27 @@ def identity(root: Path = ROOT) -> Identity:
         raise InputError(f"{path} does not say which image this is ({error!r}): build the image again") from None
 
 
-def refuse_other(spec: Mapping[str, Any], code: str, who: str = "this stage") -> None:
-    """Raise InputError when `code`, the node's code id here, or the image is another than the planner saw. What either of them
-    does not know is not compared."""
+def refuse_other(spec: Mapping[str, Any], code: str, who: str = "this stage", starts: str | None = None) -> None:
+    """Raise InputError when `code` (the node's code id here) or the image (of this process, or what it `starts`) is another
+    than the planner saw. What either of them does not know is not compared."""
     planned, image, here = spec.get("code") or code, str(spec.get("image_reference", "")), identity()
+    other = here.image if starts is None else starts
     if planned != code:
         raise InputError(
             f"{spec['node']}: the plan was made with code {planned} (image: {image or 'none'}), {who} runs code {code} "
             f"(image: {here}). Start it from the image that was planned, or plan again with the code of this one (wfm run)"
         )
-    if image and here.image and image != here.image:
+    if image and other and image != other:
+        verb = "runs in" if starts is None else "would start"
         raise InputError(
-            f"{spec['node']}: the plan names the image {image}, {who} runs in {here.image}; their code is the same ({code}), "
-            "what they have installed may not be. Start it from the image that was planned, or plan again with this one"
+            f"{spec['node']}: the plan names the image {image}, {who} {verb} {other}; the code is the same ({code}), what is "
+            "installed may not be. Name the image that was planned, or plan again with this one"
         )
 
 
 def faults(root: Path = ROOT) -> list[str]:
     """What is wrong with this container, in words: as its user, here, now."""
-    wrong = [] if (root / FILE).exists() else [f"{root / FILE} is not there: this is no image of wfm"]
+    wrong = [f"{root / FILE} is not there: this is no image of wfm"] * (not (root / FILE).exists())
     wrong += [f"the user {os.getuid()} can write the code in {root}: it must be root's"] * caches.can_be_written(root)
     wrong += ["it runs as root: start it as user 1000"] * (os.getuid() == 0)
     try:

@@ -1,8 +1,10 @@
-"""Make or adopt the job of a stage on Kubernetes, and follow it until its artifact is there (`wfm.cluster.launcher`).
+"""Make or adopt the job of a stage on Kubernetes, and follow it until its artifact is there: what an engine on a cluster starts
+in place of the stage itself (`wfm.cluster.launcher`).
 
     python -m components.launch_job --spec URL --input NAME=KEY ... --key-out PATH [--cluster FILE] [--api URL]
 
-What the pods need stands in the spec. Exit codes are the stage's. SIGTERM only detaches (75); `wfm cancel` ends the job (143).
+The command line of a stage; what its pods need stands in its spec. Exit codes are the stage's, too. SIGTERM only detaches (75):
+the job goes on, and the next launcher adopts it; `wfm cancel` ends it (143).
 """
 
 import argparse
@@ -23,7 +25,7 @@ from wfm.log import get_logger, set_up
 def main() -> None:
     """Launch; never returns."""
     parser = argparse.ArgumentParser(prog="python -m components.launch_job", description="Run one stage as a job.")
-    parser.add_argument("--spec", required=True, help="URL or path of the node's spec")
+    parser.add_argument("--spec", required=True, help="URL or path of the node's spec (JSON)")
     parser.add_argument("--input", action="append", default=[], metavar="NAME=KEY", help="an input artifact's key")
     parser.add_argument("--key-out", default="", metavar="PATH", help="file to write the artifact's key to")
     parser.add_argument("--cluster", default="", metavar="FILE", help="settings of the cluster (default: WFM_CLUSTER)")
@@ -49,19 +51,18 @@ def launch(arguments: argparse.Namespace) -> End:
     from wfm.artifacts import Store, generations
     from wfm.cluster.api import Api
     from wfm.cluster.launcher import Launcher, RealClock
-    from wfm.cluster.request import JobRequest, refuse_other_image
+    from wfm.cluster.request import JobRequest
     from wfm.cluster.settings import ClusterSettings
 
     caches.prepare()
     spec = json.loads(read_spec(arguments.spec))
-    refuse_other_code({**spec, "image_reference": ""}, "the launcher")  # whose own image is of another role
     store, given = Store.open(spec["store"], store_options()), given_inputs(arguments.input)
     key = node_key(spec, given, store)
     generation = generations.read_state(store.objects, f"artifacts/{key}").next
     request = JobRequest.of_spec(spec, arguments.spec, given, key, generation)
     try:
         settings = ClusterSettings.read(arguments.cluster)
-        refuse_other_image(spec, settings)
+        refuse_other_code(spec, "the launcher", starts=settings.image(request.image))
         api = Api.connect(namespace=settings.namespace, url=arguments.api)
         end = Launcher(api, store, settings, RealClock()).run(request)
     except InputError:

@@ -15,6 +15,7 @@ import sys
 import tomllib
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from pipelines.lock import digest
 
@@ -47,6 +48,7 @@ def command(asked: argparse.Namespace, rest: Sequence[str], roles: dict[str, dic
         "CODE": digest(),
         "PACKAGES": _packages(roles, project),
         "REVISION": asked.revision,
+        "SOURCE": asked.source,
         **{name: os.environ[name] for name in PIP if os.environ.get(name)},
     }
     arguments = [word for name, value in given.items() for word in ("--build-arg", f"{name}={value}")]
@@ -56,13 +58,11 @@ def command(asked: argparse.Namespace, rest: Sequence[str], roles: dict[str, dic
     ]  # fmt: skip
 
 
-def _packages(roles: dict[str, dict[str, list[str]]], project: dict[str, object]) -> str:
-    """Digest of what says which packages are installed: a builder's cache does not look into what a layer only mounts."""
-    asked = [
-        project["dependencies"],
-        project["optional-dependencies"],
-        {name: role["extras"] for name, role in roles.items()},
-    ]
+def _packages(roles: dict[str, dict[str, list[str]]], project: dict[str, Any]) -> str:
+    """Digest of what says which packages lie below `more`: a builder's cache does not look into what a layer only mounts."""
+    extras = {extra for role in roles.values() for extra in (*role["extras"], "s3", "gcs")}
+    asked = [project["dependencies"], {extra: project["optional-dependencies"][extra] for extra in sorted(extras)}]
+    asked.append({name: role["extras"] for name, role in roles.items()})
     files = [(ROOT / name).read_text() for name in ("constraints.txt", "images/install.py")]
     return hashlib.sha256(json.dumps([asked, files]).encode()).hexdigest()
 
@@ -75,7 +75,10 @@ def main() -> None:
     parser.add_argument("--base", default="debian:bookworm-slim", help="Debian's or CUDA's image")
     parser.add_argument("--build-base", default="", help="the image that compiles, if another: CUDA's devel image")
     parser.add_argument("--more", default="", help="further extras of pyproject.toml: gpu, curate-models, text, …")
-    parser.add_argument("--revision", default="", help="what the label org.opencontainers.image.revision says")
+    parser.add_argument(
+        "--revision", default="", help="label org.opencontainers.image.revision (default: the code's digest)"
+    )
+    parser.add_argument("--source", default="", help="label org.opencontainers.image.source: where the repository lies")
     # docker's format: that of OCI has no health check
     parser.add_argument("--builder", default="buildah bud --layers --format docker")
     words = [*sys.argv[1:], "--"]

@@ -63,7 +63,7 @@ PACKAGES: tuple[Package, ...] = (
     Package("kubernetes", "kubernetes", "k8s", "jobs on a cluster"),
     Package("kubeflow-training", "kubeflow.training", "k8s", "PyTorchJobs"),
     Package("flash-attn", "flash_attn", "gpu", "attention on CUDA"),
-    Package("cupy-cuda12x", "cupy", "gpu", "curation on CUDA"),
+    Package("cupy-cuda13x", "cupy", "gpu", "curation on CUDA"),
     Package("dask-cuda", "dask_cuda", "gpu", "curation on CUDA"),
 )
 BROKEN_PAIRS: tuple[tuple[str, tuple[int, ...], str], ...] = (

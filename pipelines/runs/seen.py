@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from pipelines.runs.state import FINISHED, GOOD, NodeState, RunState, read_state
 from wfm.artifacts.lease import start_of, this_process
 from wfm.artifacts.runs import figure
-from wfm.cluster.records import said_of
+from wfm.cluster.records import Said, said_of
 from wfm.errors import InputError
 
 if TYPE_CHECKING:
@@ -70,11 +70,12 @@ def see(run: "Run", *, patient: bool = False) -> RunState | None:
     alive = state is not None and state.state == "running" and state.alive()
     open_ended = state is None or (state.state == "running" and not alive)
     tries = read_tries(run, patient=patient and open_ended)
-    if state is None and not tries:
+    launchers = said_of(run) if open_ended else {}
+    if state is None and not tries and not launchers:
         return None
     if open_ended:
         state = _derived(state or _from_spec(run), tries, run.cancelled_by(), engine=state is not None)
-        _tell_of_launchers(run, state)
+        _tell_of_launchers(state, launchers)
     assert state is not None
     for name, of in by_node(tries).items():
         if name in state.nodes:
@@ -226,9 +227,9 @@ def _tell(node: NodeState, tries: list[Try]) -> None:
     node.ended = 0.0 if node.state in ("running", "silent", "retrying") else last.started + last.seconds
 
 
-def _tell_of_launchers(run: "Run", state: RunState) -> None:
+def _tell_of_launchers(state: RunState, launchers: Mapping[str, Said]) -> None:
     """What keeps a node from running on a cluster, as its launcher says: queued, waiting for quota, pulling its image."""
-    for name, said in said_of(run).items():
+    for name, said in launchers.items():
         node = state.nodes.get(name)
         if node is None or said.ended or node.state in GOOD or node.state in ("running", "silent"):
             continue

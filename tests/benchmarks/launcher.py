@@ -134,7 +134,7 @@ def watch(jobs: int, minutes: float) -> None:
     from tests.cluster.stage import Script
     from tests.cluster.world import World
 
-    server = process("serve")
+    server = process("serve", "--many")
     assert server.stdout is not None
     url = server.stdout.readline().strip()
     try:

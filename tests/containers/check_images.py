@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import subprocess
+import time
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +12,7 @@ import pytest
 from components.derivation import ROOT, code_id
 from pipelines.lock import digest
 from tests.containers.make_images import ROLES, build, layers
-from tests.containers.podman import USER, Container, give, image, podman
+from tests.containers.podman import PODMAN, USER, Container, give, image, podman
 from wfm.artifacts import Store
 
 
@@ -45,15 +47,30 @@ def test_it_says_what_it_is(role: str, tmp_path: Path) -> None:
 
 
 def test_its_health_check_is_run_by_podman_and_sees_what_is_wrong(tmp_path: Path) -> None:
-    name = "wfm-health"
-    words = ["--detach", "--rm", "--read-only", "--network", "none", "--name", name, "--entrypoint", "sleep"]
-    podman(
-        "run", *words, "localhost/wfm-control", "300", check=False
-    )  # no systemd here keeps its time: it is run below
+    name = "wfm-health"  # where there is systemd it keeps the check's time; here it is asked for
+    words = [
+        "run",
+        "--rm",
+        "--read-only",
+        "--network",
+        "none",
+        "--name",
+        name,
+        "--entrypoint",
+        "sleep",
+        "localhost/wfm-control",
+    ]
+    with (tmp_path / "log").open("w") as log:
+        running = subprocess.Popen([*PODMAN, *words, "300"], stdout=log, stderr=log)
     try:
+        deadline = time.monotonic() + 60
+        while podman("ps", "--quiet", "--filter", f"name={name}") == "":
+            assert time.monotonic() < deadline, (tmp_path / "log").read_text()
+            time.sleep(0.2)
         podman("healthcheck", "run", name)
     finally:
         podman("rm", "--force", "--time", "0", name, check=False)
+        running.wait(30)
     code, printed = said("control", tmp_path, "components.image", options=("--user", "0"))
     assert (code, printed) == (1, "it runs as root: start it as user 1000")
     code, printed = said("control", tmp_path, "components.image", options=("--env", "WFM_CACHE=/opt/none"))

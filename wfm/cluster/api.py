@@ -2,7 +2,7 @@
 
     api = Api.connect(namespace="training")             # kubeconfig, else the pod's service account; url= in tests
     api.create(PYTORCHJOB, job)
-    for job in api.list(PYTORCHJOB, selector="wfm.dev/job").objects: ...
+    for job in api.list(PYTORCHJOB, selector=LABEL_JOB).objects: ...
 
 Nothing is asked twice in here: a passing refusal (429, 5xx, no connection, 403 "exceeded quota") is raised with how long to
 wait, and whoever asked waits by its own clock (`Backoff`), so that one busy moment does not hold up five hundred jobs. Each
@@ -57,6 +57,7 @@ PYTORCHJOB = Resource("kubeflow.org", "v1", "pytorchjobs", "PyTorchJob")
 TRAINJOB = Resource("trainer.kubeflow.org", "v1alpha1", "trainjobs", "TrainJob")
 DASKJOB = Resource("kubernetes.dask.org", "v1", "daskjobs", "DaskJob")
 DASKCLUSTER = Resource("kubernetes.dask.org", "v1", "daskclusters", "DaskCluster")
+EVENT = Resource("", "v1", "events", "Event")
 WORKLOAD = Resource("kueue.x-k8s.io", "v1beta2", "workloads", "Workload")
 
 
@@ -182,12 +183,17 @@ class Api:
                 continue
         raise Busy(f"the list of {resource} is forgotten by the API server faster than it can be read")
 
-    def pages(self, resource: Resource, selector: str = "", limit: int = PAGE) -> Iterator[Listing]:
-        """The same a page at a time, so that a caller need not hold all of it. Raises Gone in the middle."""
+    def pages(
+        self, resource: Resource, selector: str = "", limit: int = PAGE, *, fields: str = ""
+    ) -> Iterator[Listing]:
+        """The same a page at a time, so that a caller need not hold all of it (`fields`: a field selector). Raises Gone in the
+        middle."""
         token = ""
         while True:
             asked = {"limit": str(limit), **({"continue": token} if token else {})}
-            answer = self._json("GET", "list", resource, query=_with(asked, labelSelector=selector))
+            answer = self._json(
+                "GET", "list", resource, query=_with(asked, labelSelector=selector, fieldSelector=fields)
+            )
             meta = answer.get("metadata") or {}
             items = answer.get("items")
             yield Listing(items if isinstance(items, list) else [], str(meta.get("resourceVersion") or ""))

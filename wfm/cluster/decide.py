@@ -137,7 +137,7 @@ def _death_of(view: View, one: Try) -> Death:
 
 
 def _with_job(view: View, job: Job) -> Decision:
-    words = words_of(job, view.pods, view.workload, view.queued)
+    words = view.refused or words_of(job, view.pods, view.workload, view.queued)
     stranger = _differs(view, job)
     if job.deleting:
         return Decision(words, stop_pods=_leaving(view, slack=LINGER_SECONDS))

@@ -65,6 +65,8 @@ class Entry:
     ended_tries: int = -1
     pause_until: float = 0.0
     pause_words: str = ""
+    refused: str = ""
+    asked_why: float = -1e18
     swept: bool = True
     quota: Backoff = dataclasses.field(default_factory=lambda: Backoff(first=5.0, longest=120.0))
     unserved: Backoff = dataclasses.field(default_factory=lambda: Backoff(patience=API_PATIENCE_SECONDS))
@@ -174,6 +176,7 @@ class Entry:
             cancelled_by=self.cancelled_by, cancelled_since=self.cancelled_since, tries=self.tries, job=job,
             mine=self.job_records is None, shared=self.shared,
             noted=self.whole.run_id in runs, job_tries=self.job_tries, others=self.others, pods=pods, departed=departed,
+            refused=self.refused if job is not None and not pods else "",
             workload=place, quiet_since=self.quiet_since, told_since=self.told_since, pause_until=self.pause_until,
             pause_words=self.pause_words, swept=self.swept,
             nodes=tuple((int(number), tuple(names)) for number, names in self.said.nodes.items()),

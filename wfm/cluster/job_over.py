@@ -94,7 +94,7 @@ def _stuck(view: View, job: Job) -> Death | None:
         return Death(words, disruption=True, nodes=tuple(sorted({pod.node for pod in lost})), ends_job=True)
     since = began_waiting(view, job)
     ever = [pod for pod in (*view.pods, *view.departed) if view.kind != "daskjob" or pod.role == RUNNER]
-    if not ever and now - since > patience.start_seconds:
+    if not ever and not view.refused and now - since > patience.start_seconds:
         return Death(
             f"its controller has made no pods in {now - since:.0f} s: is the operator of {view.kind} running?",
             ends_job=True,

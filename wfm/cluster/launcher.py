@@ -23,6 +23,7 @@ from wfm import stopping
 from wfm.cluster.api import (
     DASKCLUSTER,
     DEPLOYMENT,
+    EVENT,
     POD,
     SERVICE,
     WORKLOAD,
@@ -31,6 +32,7 @@ from wfm.cluster.api import (
     Backoff,
     Busy,
     Conflict,
+    Gone,
     NotFound,
     QuotaExceeded,
     Resource,
@@ -57,6 +59,8 @@ __all__ = ["Clock", "End", "Launcher", "RealClock"]
 
 LOOK_SECONDS = 60.0
 """How often the store is asked about a job of which nothing is heard [s]; a change at its job asks at once."""
+ASK_WHY_SECONDS = 30.0
+"""A job that has no pods by then is asked why [s]."""
 _BUSY_IN_A_ROW = 3
 """So many requests that are not served in one pass: it is the server, and not what was asked."""
 _ASK_AGAIN_SECONDS = 20.0
@@ -252,6 +256,8 @@ class Launcher:
             if looked:
                 entry.look(now, shown[0])
                 entry.seen = sign
+            if shown[0] is not None and not shown[1]:
+                self._ask_why(entry, now, shown[0])
             view = entry.view(now, *shown)
             decision = decide(view)
             if not looked and decision != Decision(decision.words, look_in=decision.look_in):
@@ -275,6 +281,22 @@ class Launcher:
             self._say(entry, f"the store is asked again in a moment: {type(error).__name__}: {error}")
             return wait
         return poll
+
+    def _ask_why(self, entry: Entry, now: float, job: Job) -> None:
+        """Of a job without pods: whether its controller may make none, for the quota of the namespace. That is told in events
+        alone; where this account may not read them, it is not told."""
+        waits = now - max(job.created, job.resumed_at)
+        if job.suspended or job.deleting or waits < ASK_WHY_SECONDS or now - entry.asked_why < LOOK_SECONDS:
+            return
+        entry.asked_why, entry.refused = now, ""
+        try:
+            for page in self._api.pages(EVENT, fields=f"involvedObject.uid={job.uid}"):
+                for event in page.objects:
+                    said = " ".join(str(event.get("message") or "").split())
+                    if "exceeded quota" in said:
+                        entry.refused = f"waiting for quota: {said[:400]}"
+        except (InputError, Gone) as error:
+            _log.debug("%s: its events are not read: %s", entry.whole.node, error)
 
     # -- what is done
 

@@ -96,6 +96,7 @@ def environment(
         **dict.fromkeys(_THREADS, threads),
         **settings.environment,
         **devices,
+        "WFM_IMAGE": settings.image(request.image),
         "HOME": HOME,
         "WFM_CACHE": CACHE,
         "TMPDIR": TEMPORARY,

@@ -10,7 +10,6 @@ from wfm.cluster.names import job_name
 from wfm.cluster.resources import Kind, Resources
 from wfm.cluster.settings import ClusterSettings, Image
 from wfm.config import AboveZero, Natural
-from wfm.errors import ConfigError
 
 JobKind = Literal["pytorchjob", "trainjob", "daskjob", "indexed_job"]
 """The four kinds of job that are made."""
@@ -91,14 +90,3 @@ def kind_of(request: JobRequest, settings: ClusterSettings) -> JobKind:
     if request.parts or request.kind == "container":
         return "indexed_job"
     return settings.training_job if request.kind == "torchjob" else "daskjob"
-
-
-def refuse_other_image(spec: Mapping[str, Any], settings: ClusterSettings) -> None:
-    """Raise ConfigError where the planner of a spec knew another image for its stage than the cluster's settings name here."""
-    image = settings.image(spec["image"])
-    planned = spec.get("image_reference") or image
-    if planned != image:
-        raise ConfigError(
-            f"{spec['node']}: the plan names the image {planned}, the settings of the cluster here {image}: planner, launcher "
-            "and stages must name one. Plan again, or give the settings that the plan was made with"
-        )

@@ -63,6 +63,8 @@ class View:
     "uid and first try of the last job of another run that this one was noted on."
     others: tuple[str, ...] = ()
     "Other runs that need the job, as far as it matters (when this one is cancelled)."
+    refused: str = ""
+    "Why its controller may make no pods, in the API server's words; empty when nothing of the kind is known."
     pods: tuple[Pod, ...] = ()
     departed: tuple[Pod, ...] = ()
     "Pods of the job that were deleted, as they were last seen."

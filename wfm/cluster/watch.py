@@ -1,6 +1,6 @@
 """Mirrors: what the API server has of one kind, kept up to date by one list and watches, for any number of jobs.
 
-    mirror = Mirror(api, POD, "wfm.dev/job", clock, keep=needed)
+    mirror = Mirror(api, POD, LABEL_JOB, clock, keep=needed)
     mirror.catch_up()             # one request: the list, later one watch until the server ends it
     mirror.start()                # or a thread that streams
     mirror.objects()              # name -> object, shortened by `keep`

@@ -13,6 +13,7 @@ from pipelines.runs.state import NodeState, RunState, StateWriter
 from wfm.artifacts import Store
 from wfm.artifacts.lease import this_process
 from wfm.artifacts.runs import Run
+from wfm.cluster.records import Said, write_said
 
 Cli = Callable[..., tuple[int, str, str]]
 ELSEWHERE = {"machine": "another boot", "host": "node-7", "pid": 7, "pid_start": "1", "ranks": 1}
@@ -56,6 +57,21 @@ def test_a_run_without_an_engine_is_told_by_its_tries(run: Run) -> None:
     assert states(run) == ("failed", {"there": "cached", "split": "done", "train": "failed"})
     a_try(run, "train", outcome="done")
     assert states(run) == ("done", {"there": "cached", "split": "done", "train": "done"})
+
+
+def test_what_a_launcher_waits_for_is_seen_before_any_stage_began(run: Run, cli: Cli) -> None:
+    write_said(run, "split", Said("k", "queued: insufficient unused quota"), time.time())
+    assert states(run) == ("waiting", {"there": "cached", "split": "waiting", "train": "waiting"})
+    assert "queued: insufficient unused quota" in cli("status", run.id)[1]
+    a_try(run, "split", outcome="cancelled")  # preempted: nobody cancelled this run
+    write_said(run, "split", Said("k", "pulling image r/wfm"), time.time())
+    assert states(run)[1]["split"] == "retrying"
+    assert "pulling image r/wfm" in cli("status", run.id)[1]
+    a_try(run, "split")
+    assert states(run)[1]["split"] == "running"
+    run.write_outcome("split", 2, {"outcome": "wrong_input", "reason": "why"})
+    write_said(run, "split", Said("k", "wrong_input: why", ended="wrong_input"), time.time())
+    assert states(run)[1]["split"] == "failed"
 
 
 def test_a_range_of_parts_makes_no_node_done(run: Run) -> None:

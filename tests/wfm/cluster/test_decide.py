@@ -389,6 +389,11 @@ def test_pods_that_nobody_makes() -> None:
     assert not decide(view(job=resumed, queued=False)).remove
 
 
+def test_pods_that_the_quota_does_not_let_be_are_waited_for() -> None:
+    full = "waiting for quota: pods are forbidden: exceeded quota: team"
+    assert decide(view(job=job(created=NOW - 9000), queued=False, refused=full)) == Decision(full)
+
+
 def test_a_gang_of_which_some_never_come() -> None:
     alone = pod(started=NOW - 901)
     decision = decide(view(job=job(), pods=(alone,)))

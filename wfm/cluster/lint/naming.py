@@ -195,7 +195,7 @@ def annotations(seen: Seen) -> Iterator[Found]:
 
 @rule("job-label", "a job and its pods are found by one label")
 def job_label(seen: Seen) -> Iterator[Found]:
-    """``wfm.dev/job`` is the job's name, on the job and on the templates of its pods."""
+    """The label `LABEL_JOB` is the job's name, on the job and on the templates of its pods."""
     for thing in seen.of(*JOBS):
         if any(pod.role == "launcher" for pod in seen.pods_of(thing)):
             continue
