@@ -22,7 +22,7 @@ from tests.cluster.scenarios import (
 )
 from tests.cluster.stage import End as Ending
 from tests.cluster.stage import Script
-from wfm.cluster import api, decide, job_over, launcher, records, states, verdict, watch
+from wfm.cluster import api, decide, entry, job_over, launcher, records, states, verdict, watch
 from wfm.cluster.view import Decision, End
 
 Plant = Callable[[pytest.MonkeyPatch], None]
@@ -124,7 +124,7 @@ def leaves_pods_after_a_cancel(patch: pytest.MonkeyPatch) -> None:
     lambda make: test_launchers.test_after_a_cancel_nothing_holds_a_gpu(make, "torchjob", "pytorchjob", True),
 )
 def does_not_hear_a_cancel(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(launcher.Launcher, "_look_for_cancel", lambda self, entry, now: None)
+    patch.setattr(entry.Entry, "look_for_cancel", lambda self, now: None)
 
 
 @planted(
