@@ -53,7 +53,7 @@ def _deciding(patch: pytest.MonkeyPatch, other: Callable[[Any, Callable[[Any], D
 @planted(
     invariants.ONE_JOB,
     lambda make: test_launchers.test_two_launchers_of_one_run_make_one_job(make()),
-    longest=2400,
+    longest=1600,
 )
 def creates_without_a_fixed_name(patch: pytest.MonkeyPatch) -> None:
     right = launcher.build
