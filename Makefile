@@ -51,9 +51,12 @@ fuzz: setup-dev ## ten thousand seeded mutations of everything that is read from
 
 crash-matrix: setup-dev ## every point where a stage may die, in every scene, on a disk and on S3; thirty preemptions; ranks and ranges that are killed, each way (more than an hour)
 	$(BIN)/python -m pytest -m long tests/faults/test_kill_matrix.py tests/faults/test_preemption_storm.py \
-		tests/faults/test_two_copies.py tests/faults/test_store_in_trouble.py tests/faults/test_crash_points.py \
+		tests/faults/test_two_copies.py tests/faults/test_grace.py tests/faults/test_store_in_trouble.py tests/faults/test_crash_points.py \
 		tests/faults/test_expired_credentials.py tests/components/test_ranks.py tests/components/test_part_ranges.py \
 		tests/components/test_stopping.py tests/wfm/training/test_ranks.py tests/wfm/parts/test_dask_settings.py
+
+launcher-schedules: setup-dev ## three hundred seeded schedules of a launcher against the model of a cluster, and ten with real processes
+	$(BIN)/python -m pytest -s -m long tests/cluster/test_schedules.py tests/cluster/test_processes.py
 
 camera-films: setup-dev ## old cameras' films, downloaded from Debian: all their frames come out
 	$(BIN)/python -m pytest -m long tests/wfm/data/test_camera_files.py

@@ -8,7 +8,7 @@ there is anything to make, work with it, and end with its outcome and exit code.
   stacks of the living gathered, writes the outcome as ``try_again`` with the name of the late one, kills it where that is on
   the same machine, and leaves. So an attempt ends even when rank 0 itself is the one that hangs.
 - SIGTERM to any rank stops all of them (the training loop agrees on the step). Where the grace comes to its end before that is
-  through, the rank that was told writes the outcome and leaves.
+  through, the rank that was told writes the outcome and leaves. One whose work is done by then leaves, and rank 0 commits.
 
 None of this needs a collective, and the end is ``os._exit``: a process that waits in one for a rank that is gone cannot return
 from it. Two threads do it: one writes and reads the board and may be held up by it (`other_ranks.py`), the other judges and is
@@ -17,6 +17,7 @@ not.
 A process alone is a gang of one: it watches itself only.
 """
 
+import contextlib
 import dataclasses
 import math
 import os
@@ -296,6 +297,10 @@ class Gang:
         """Write the outcome of a stop while there is time for that, wherever the work is."""
         while seconds := stopping.left(stopping.FOR_THE_OUTCOME):
             stopping.rest(min(seconds, LONGEST_TICK))
+        said = self._others.own.get("end")
+        if not self.leads and said is not None and said.good:  # its work is done; what is left is rank 0's, and goes on
+            self.attempt.leave()
+            os._exit(said.exit_code)
         reason = (
             f"asked to stop, and {self._others.name(self.rank)} was at {pulse.sign().what!r} when the "
             f"{stopping.grace_seconds():g} s of grace ({stopping.GRACE}) came to their end: "
@@ -322,7 +327,8 @@ class Gang:
         for rank in late.keys() & self._others.seen.keys():
             said = self._others.seen[rank]
             if self._others.is_here(said) and start_of(said.pid) == said.pid_start:
-                os.kill(said.pid, signal.SIGKILL)  # it would hold its memory and devices, and waits for nobody
+                with contextlib.suppress(OSError):  # it has ended meanwhile
+                    os.kill(said.pid, signal.SIGKILL)  # it would hold its memory and devices, and waits for nobody
         self._conclude(End("try_again", reason, TryAgain.exit_code), stacks=stacks)
 
 

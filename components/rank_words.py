@@ -66,8 +66,11 @@ class Said:
 
 
 def stacks_of_all_threads() -> str:
-    """Where every thread of this process is now."""
-    with tempfile.TemporaryFile() as file:
-        faulthandler.dump_traceback(file=file, all_threads=True)
-        file.seek(0)
-        return file.read(_MOST_STACKS).decode(errors="replace")
+    """Where every thread of this process is now; why that cannot be told, where no file can be made."""
+    try:
+        with tempfile.TemporaryFile() as file:
+            faulthandler.dump_traceback(file=file, all_threads=True)
+            file.seek(0)
+            return file.read(_MOST_STACKS).decode(errors="replace")
+    except OSError as error:  # a full disk must not keep a watch from ending what hangs
+        return f"not to be seen: {error}"

@@ -16,7 +16,6 @@ Of a stage of several processes rank 0 opens and closes the attempt; each other 
 Where rank 0 is gone before it told the others, one of them `stands_in`: it takes up rank 0's attempt, or opens one.
 """
 
-import json
 import os
 import threading
 import time
@@ -27,8 +26,10 @@ from components.board import FOLDER
 from components.stage_log import StageLog, open_store
 from components.usage import StageUsage
 from wfm import stopping
+from wfm.artifacts import schema
 from wfm.artifacts.address import new_id
 from wfm.artifacts.lease import this_process
+from wfm.artifacts.runs import SCHEMA_VERSION
 from wfm.crash_points import crash_point
 from wfm.errors import Cancelled, InputError, Outcome, TryAgain, WfmError, exit_code_of, is_final
 from wfm.log import get_logger, last_progress
@@ -229,9 +230,16 @@ class StageAttempt:
         if os.environ.get(ENGINE) != _ON_A_CLUSTER:
             return False
         self._heard = self._heard or time.monotonic()
-        said = self._its_run().read(f"launcher/{self._spec['node']}.json")
-        left = said is not None and json.loads(said).get("ended") == Cancelled.outcome
-        return left or time.monotonic() - self._heard < LAUNCHER_SECONDS
+        return self._leaves_it_to_others() or time.monotonic() - self._heard < LAUNCHER_SECONDS
+
+    def _leaves_it_to_others(self) -> bool:
+        """Whether the launcher says that it is through with the node on this run's part."""
+        path = f"launcher/{self._spec['node']}.json"
+        said = self._its_run().read(path)
+        try:
+            return said is not None and schema.decode(said, path, SCHEMA_VERSION).get("ended") == Cancelled.outcome
+        except InputError:  # nothing that a launcher wrote: the wish to stop still stands
+            return False
 
 
 def _token(size: int) -> str:

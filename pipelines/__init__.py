@@ -2,8 +2,8 @@
 
 stages.py      the table: read it first
 dags/          pipelines as data: `graph`, then one file a pipeline; `from_dataset` begins in the middle
-plan.py        what has to run, and why; `nodes` is what it gives. `check` refuses a pipeline that cannot work,
-               `check_settings` and `check_curation` options that cannot (`asked` is what these rules see)
+plan.py        what has to run, and why; `nodes` is what it gives, `needs` what each needs to run. `check` refuses a pipeline
+               that cannot work, `check_settings` and `check_curation` options that cannot (`asked` is what these rules see)
 explain.py     why a stage ran; `estimate` for how long; `lock` keeps the code ids
 runs/          the book of a run: its state, its log, its metrics, what people are shown
 engines/       who starts the stages: `compile`, `engine`, then one file an engine

@@ -81,13 +81,20 @@ def follow_devices(nodes: Sequence[Node], said: Mapping[str, Mapping[str, Any]],
         path = DEVICE_FIELDS.get(node.stage)
         if path is None or not node.resources.gpu or _holds(said.get(node.name, {}), path):
             continue
-        if any(parse_assignment(text)[0] in ([node.name, *path], [node.stage, *path]) for text in overrides):
+        if any(_says(text, name, path) for text in overrides for name in (node.name, node.stage)):
             continue
         *outer, field = path
         section: Any = node.config
         for name in outer:
             section = section.get(name) or {}  # a captioner that is not set has none
         section[field] = "cuda"
+
+
+def _says(override: str, name: str, path: Sequence[str]) -> bool:
+    """Whether an override gives a value at a path of a node's config, be it with all of a section."""
+    steps, value = parse_assignment(override)
+    whole = [name, *path]
+    return whole[: len(steps)] == steps and _holds(value, whole[len(steps) :])
 
 
 def _holds(values: Any, path: Sequence[str]) -> bool:

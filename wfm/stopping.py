@@ -90,14 +90,14 @@ def rest(seconds: float) -> None:
 
 
 def grace_seconds() -> float:
-    """Between the signal and SIGKILL [s]: ``WFM_GRACE_SECONDS``, else 30. Raises InputError."""
+    """Between the signal and SIGKILL [s]: ``WFM_GRACE_SECONDS``, else 30; 0 where SIGKILL comes at once. Raises InputError."""
     given = os.environ.get(GRACE, "")
     try:
         seconds = float(given or _GRACE_SECONDS)
     except ValueError:
         seconds = math.nan
-    if not 0 < seconds < math.inf:
-        raise InputError(f"{GRACE} is {given!r}: give seconds above 0, such as {_GRACE_SECONDS:g}")
+    if not 0 <= seconds < math.inf:
+        raise InputError(f"{GRACE} is {given!r}: give seconds, 0 or more, such as {_GRACE_SECONDS:g}")
     return seconds
 
 

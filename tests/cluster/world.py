@@ -25,11 +25,13 @@ from tests.cluster.controllers.kueue import webhook
 from tests.cluster.controllers.pods import annotations, gpus, phase
 from tests.cluster.doors import AGENT, DirectDoor, Door, HttpDoor
 from tests.cluster.kubelet import Kubelet, Machine
-from tests.cluster.server.api import Api
+from tests.cluster.server.api import Api, ApiError
 from tests.cluster.server.faults import Faults
 from tests.cluster.server.http import HttpServer
+from tests.cluster.server.kinds import Resource
 from tests.cluster.server.storage import Json, Key, Storage
 from tests.cluster.stage import GENERATION, KEY, Desk, Script
+from tests.cluster.strict import faults
 from wfm.artifacts import Store
 from wfm.cluster.request import JobRequest
 from wfm.cluster.resources import Resources
@@ -53,6 +55,21 @@ def settings(**more: Any) -> ClusterSettings:
         "integrations": ["pytorchjob", "trainjob", "job", "pod"], "patience": PATIENCE,
     }  # fmt: skip
     return ClusterSettings.parse({**values, **more})
+
+
+def _strict(row: Resource, found: Json) -> None:
+    """Of what launchers make, no field is dropped without a word, and none refused later."""
+    if row.name not in KINDS or KEY not in annotations(found) or found["metadata"].get("ownerReferences"):
+        return
+    given = {name: value for name, value in found.items() if name != "status"}
+    wrong = faults(
+        {
+            **given,
+            "metadata": {"name": "n", **{k: found["metadata"][k] for k in ("labels", "annotations", "namespace")}},
+        }
+    )
+    if wrong:
+        raise ApiError(422, "Invalid", f"{row.kind} {found['metadata']['name']} is invalid: {'; '.join(wrong[:5])}")
 
 
 class SimulatedClock:
@@ -157,6 +174,8 @@ class World:
         self.storage = Storage()
         self.api = Api(self.storage, self.clock.now, random.Random(self.seed + 1))
         self.api.admission.append(webhook(self.api, lambda: self.options.integrations))
+        if not self.direct:
+            self.api.admission.append(_strict)
         self.faults = Faults(random.Random(self.seed + 2), spared=AGENT)
         self.server = HttpServer(self.api, self.faults, streams=False).start()
         self.url = self.server.url

@@ -276,6 +276,35 @@ def test_whoever_is_told_to_stop_all_keep_a_checkpoint_and_say_cancelled(
     assert launcher == "torchrun" or training.code == 143
 
 
+@pytest.mark.long
+def test_a_rank_whose_work_is_done_may_go_while_rank_0_commits(job: Start, tmp_path: Path) -> None:
+    """Its pod is evicted. Before: it called the try cancelled when its grace ended, and rank 0 left, even out of the commit."""
+    begun = tmp_path / "begun"
+    slow = (
+        f"#!{sys.executable}\nimport os, pathlib, runpy, sys, time\n"
+        "from wfm.artifacts.attempt import Attempt\n"
+        "commit = Attempt.commit\n"
+        "def slowly(self, **facts):\n"
+        f"    pathlib.Path({str(begun)!r}).touch()\n"
+        "    time.sleep(8.0)\n"
+        "    return commit(self, **facts)\n"
+        "Attempt.commit = slowly\n"
+        "module, sys.argv = sys.argv[2], sys.argv[2:]\n"
+        "runpy.run_module(module, run_name='__main__', alter_sys=True)\n"
+    )
+    training = job("operator", steps=4, python=script(tmp_path, slow), environment={"WFM_GRACE_SECONDS": "3"})
+    until = time.monotonic() + 120
+    while not begun.exists():
+        assert time.monotonic() < until, training.log
+        time.sleep(0.05)
+    time.sleep(1.0)  # rank 1 says that it is done
+    training.others[0].send_signal(signal.SIGTERM)
+    assert training.others[0].wait(7.0) == 0
+    outcome = training.wait(60)
+    assert (training.code, outcome["outcome"]) == (0, "done"), (outcome, training.log)
+    assert training.store.has(training.key)
+
+
 def test_a_job_of_ranks_does_not_wait_for_another_that_works_on_it(job: Start) -> None:
     holder = job("alone")
     holder.in_training()

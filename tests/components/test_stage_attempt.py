@@ -204,14 +204,17 @@ def test_a_cancel_is_heard_with_no_engine_alive(trial: Trial) -> None:
     assert trial.end(trial.start(act="wait"))[0] == 143, "none that follows begins"
 
 
-@pytest.mark.parametrize("left", [True, False])
-def test_a_cancel_on_a_cluster_is_for_the_launcher(trial: Trial, left: bool) -> None:
+@pytest.mark.parametrize(
+    ("said", "left"),
+    [('{"schema_version": 1, "ended": "cancelled"}', True), ("", False), ("[1]", False), ("no record", False)],
+)
+def test_a_cancel_on_a_cluster_is_for_the_launcher(trial: Trial, said: str, left: bool) -> None:
     """It leaves the job to another run that needs it, and says so; where no launcher does anything the stage stops itself."""
     trial.environment["WFM_ENGINE"] = "kubernetes"
     process = trial.start(act="wait")
     trial.at_work(process)
-    if left:
-        trial.run.write("launcher/toy.json", '{"schema_version": 1, "ended": "cancelled"}')
+    if said:
+        trial.run.write("launcher/toy.json", said)
     trial.run.request_cancel("a test")
     if left:
         time.sleep(3.0)

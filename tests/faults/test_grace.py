@@ -56,6 +56,7 @@ def test_the_outcome_is_there_in_time(scene: Scene, tmp_path: Path, way: str) ->
     assert job.store.verify(job.key).ok
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("way", WAYS)
 def test_the_twin_that_thinks_it_has_more_time_says_nothing(scene: Scene, tmp_path: Path, way: str) -> None:
     code, job = preempted(scene, tmp_path, WAYS[way][0], 1000.0)

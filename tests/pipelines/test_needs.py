@@ -53,6 +53,8 @@ def test_what_somebody_says_of_a_node_holds_against_it(store: Store) -> None:
     ]
     found = devices(resolve("curate", profile="smoke", store=store, overrides=sets))
     assert found["score_clips"] == (1, "cpu")
+    whole = ["split_clips.resources.gpu=1", 'split_clips.shots={"device": "cpu"}']
+    assert devices(resolve("curate", profile="smoke", store=store, overrides=whole))["split_clips"] == (1, "cpu")
     assert found["embed_clips"] == (4, "cuda")
     assert found["split_clips"] == (0, "cpu")
 

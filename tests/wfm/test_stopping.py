@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -60,11 +61,19 @@ def test_a_forked_child_s_signal_is_not_the_parent_s() -> None:
     assert run("child") == {"left": False, "asked": False}
 
 
-@pytest.mark.parametrize("wrong", ["soon", "0", "-3", "nan", "inf"])
+@pytest.mark.parametrize("wrong", ["soon", "-3", "nan", "inf"])
 def test_a_grace_that_is_none_is_named(wrong: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WFM_GRACE_SECONDS", wrong)
-    with pytest.raises(InputError, match=f"WFM_GRACE_SECONDS is '{wrong}': give seconds above 0, such as 30"):
+    with pytest.raises(InputError, match=f"WFM_GRACE_SECONDS is '{wrong}': give seconds, 0 or more, such as 30"):
         stopping.grace_seconds()
+
+
+def test_a_grace_may_be_none_at_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As of a pod that is deleted by force, or an engine whose `grace_seconds` are 0."""
+    monkeypatch.setenv("WFM_GRACE_SECONDS", "0")
+    monkeypatch.setattr(stopping, "_came", time.monotonic())
+    assert stopping.grace_seconds() == 0
+    assert stopping.left() == stopping.left(stopping.FOR_THE_END) == 0.0
 
 
 def test_without_a_signal_there_is_no_end() -> None:

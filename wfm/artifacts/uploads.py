@@ -65,13 +65,15 @@ class Uploads:
         """Send a checkpoint when its turn comes. `urgent`: that is now, and one that is on its way is cut short: what it left
         there has no record, and goes with the next commit. `folder` must stay as long as `using` names it."""
         with self._changed:
-            if self.lost or record.step in (self.safe, self._last()):
+            if self.lost or record.step == self.safe:
+                return
+            if urgent and self._current is not None and self._current.record.step not in (self.safe, record.step):
+                self._current.cut.set()
+            if record.step == self._last():  # it waits already, or is on its way
                 return
             if self._waiting is not None:
                 self._replace(self._waiting)
             self._waiting = _Job(folder, record, self._place.new_name(record.step))
-            if urgent and self._current is not None and self._current.record.step != self.safe:
-                self._current.cut.set()
             if not self._working:
                 self._working = True
                 threading.Thread(target=self._work, name="checkpoints", daemon=True).start()

@@ -444,6 +444,22 @@ def test_one_that_is_urgent_cuts_an_older_one_short(store, caplog, urgent):
         assert uploads.using() == set()
 
 
+def test_one_that_waits_already_becomes_urgent(store):
+    """The step at which a stop comes was saved in its turn a moment before, while an older one was on its way."""
+    place = Piecewise(store.objects, KEY, taken(store), store.scratch(KEY))
+    place.gate, place.begun = threading.Event(), []
+    uploads, second = Uploads(place), make(place.scratch, 2)
+    uploads.offer(*make(place.scratch, 1))
+    until = time.monotonic() + 20
+    while not place.begun and time.monotonic() < until:
+        time.sleep(0.01)
+    uploads.offer(*second)
+    assert not uploads.drain(0.2)
+    uploads.offer(*second, urgent=True)
+    assert uploads.drain(20)
+    assert (place.begun, steps(place), uploads.replaced) == ([1, 2], [2], 1)
+
+
 def test_an_upload_is_cut_between_its_pieces_and_nothing_is_there(store, tmp_path):
     big, pieces = tmp_path / "big", []
     big.write_bytes(b"x" * (3 * 8 * 2**20))
