@@ -347,12 +347,15 @@ def does_not_adopt_but_begins_anew(patch: pytest.MonkeyPatch) -> None:
     _deciding(patch, other)
 
 
-@planted(
-    invariants.PREEMPTIONS,
-    lambda make: test_queues.test_who_is_preempted_comes_back_and_loses_an_interval_at_most(
-        make, "torchjob", "pytorchjob"
-    ),
-)
+def an_eviction_costs_no_retry(make: MakeWorld) -> None:
+    """A pod is put out by its node, of a stage that may not be tried again for faults of its own."""
+    world = make()
+    asked = world.ask("node", retries=0)
+    world.at(150, lambda: world.kubelet.evict(world.running(asked.key)[0]["metadata"]["name"]))
+    assert follow(world, asked, lost=1)[asked.key].outcome == "done"
+
+
+@planted(invariants.PREEMPTIONS, an_eviction_costs_no_retry)
 def counts_a_preemption_against_the_stage(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(verdict, "_counts", lambda one: True)
 
