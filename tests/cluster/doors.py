@@ -80,6 +80,7 @@ class HttpDoor:
     def _call(self, method: str, path: str, body: Any = None, **query: Any) -> Any:
         import json
 
+        import urllib3
         from kubernetes.client.exceptions import ApiException
 
         kind = "application/merge-patch+json" if method == "PATCH" else "application/json"
@@ -91,8 +92,11 @@ class HttpDoor:
             )  # fmt: skip
             return json.loads(response.data)
         except ApiException as error:
-            said = json.loads(error.body) if error.body and error.body.lstrip()[:1] in (b"{", "{") else {}
-            raise ApiError(error.status, said.get("reason", ""), said.get("message", str(error.body))) from None
+            text = error.body.decode() if isinstance(error.body, bytes) else str(error.body or "")
+            said = json.loads(text) if text.lstrip().startswith("{") else {}
+            raise ApiError(error.status, said.get("reason", ""), said.get("message", text)) from None
+        except (urllib3.exceptions.HTTPError, OSError) as error:
+            raise ApiError(503, "ServiceUnavailable", f"the API server does not answer: {error}") from None
 
     def all(self, resource: str, namespace: str = "", labels: str = "") -> list[Json]:
         row = BY_NAME[resource]

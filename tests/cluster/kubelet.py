@@ -257,12 +257,8 @@ class Kubelet:
         try:
             self._beat(now)
             pods = self.door.all("pods")
-        except (ApiError, OSError):
+        except ApiError:
             return
-        except Exception as error:
-            if type(error).__module__.startswith("urllib3"):
-                return
-            raise
         mine = {pod["metadata"]["uid"] for pod in pods}
         for uid in [uid for uid in self.processes if uid not in mine]:
             pod = self.processes[uid].pod

@@ -22,7 +22,7 @@ from tests.cluster.scenarios import (
 )
 from tests.cluster.stage import End as Ending
 from tests.cluster.stage import Script
-from wfm.cluster import api, decide, job_over, launcher, records, states, verdict, watch
+from wfm.cluster import api, decide, entry, job_over, launcher, records, states, verdict, watch
 from wfm.cluster.view import Decision, End
 
 Plant = Callable[[pytest.MonkeyPatch], None]
@@ -53,7 +53,7 @@ def _deciding(patch: pytest.MonkeyPatch, other: Callable[[Any, Callable[[Any], D
 @planted(
     invariants.ONE_JOB,
     lambda make: test_launchers.test_two_launchers_of_one_run_make_one_job(make()),
-    longest=2400,
+    longest=1600,
 )
 def creates_without_a_fixed_name(patch: pytest.MonkeyPatch) -> None:
     right = launcher.build
@@ -124,7 +124,7 @@ def leaves_pods_after_a_cancel(patch: pytest.MonkeyPatch) -> None:
     lambda make: test_launchers.test_after_a_cancel_nothing_holds_a_gpu(make, "torchjob", "pytorchjob", True),
 )
 def does_not_hear_a_cancel(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(launcher.Launcher, "_look_for_cancel", lambda self, entry, now: None)
+    patch.setattr(entry.Entry, "look_for_cancel", lambda self, now: None)
 
 
 @planted(
@@ -347,12 +347,15 @@ def does_not_adopt_but_begins_anew(patch: pytest.MonkeyPatch) -> None:
     _deciding(patch, other)
 
 
-@planted(
-    invariants.PREEMPTIONS,
-    lambda make: test_queues.test_who_is_preempted_comes_back_and_loses_an_interval_at_most(
-        make, "torchjob", "pytorchjob"
-    ),
-)
+def an_eviction_costs_no_retry(make: MakeWorld) -> None:
+    """A pod is put out by its node, of a stage that may not be tried again for faults of its own."""
+    world = make()
+    asked = world.ask("node", retries=0)
+    world.at(150, lambda: world.kubelet.evict(world.running(asked.key)[0]["metadata"]["name"]))
+    assert follow(world, asked, lost=1)[asked.key].outcome == "done"
+
+
+@planted(invariants.PREEMPTIONS, an_eviction_costs_no_retry)
 def counts_a_preemption_against_the_stage(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(verdict, "_counts", lambda one: True)
 

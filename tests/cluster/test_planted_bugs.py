@@ -4,7 +4,7 @@ import pytest
 
 from tests.cluster import invariants
 from tests.cluster.conftest import MakeWorld
-from tests.cluster.planted import PLANTS, a_crash_unseen
+from tests.cluster.planted import PLANTS, a_crash_unseen, an_eviction_costs_no_retry
 from tests.cluster.world import World
 
 
@@ -20,6 +20,10 @@ def test_a_planted_bug_is_found(make_world: MakeWorld, monkeypatch: pytest.Monke
     plant(monkeypatch)
     with pytest.raises(AssertionError):
         scenario(make_world)
+
+
+def test_an_eviction_costs_no_retry(make_world: MakeWorld) -> None:
+    an_eviction_costs_no_retry(make_world)
 
 
 def test_each_invariant_has_a_bug_that_breaks_it() -> None:

@@ -184,7 +184,7 @@ class Play:
                 self.cluster.start()
             self.world.step()
             self.collect()
-            if not self.down_until:
+            if not self.down_until:  # it may go at any moment
                 self.look.poll()
                 if left and time.monotonic() >= next_:
                     left, next_ = left - 1, time.monotonic() + self.rng.uniform(1, 4)

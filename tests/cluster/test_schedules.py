@@ -1,4 +1,4 @@
-"""Three hundred seeded schedules with time of their own; sixty of them always, the rest by ``make launcher-schedules``.
+"""Three hundred seeded schedules with time of their own; forty of them always, the rest by ``make launcher-schedules``.
 
 A schedule that breaks an invariant prints its seed and what happened, line by line; ``SEEDS=17 pytest ...`` plays one alone.
 """
@@ -11,7 +11,7 @@ import pytest
 
 from tests.cluster.schedules import play
 
-QUICK, ALL = 60, 300
+QUICK, ALL = 40, 300
 MOST_SECONDS = 120.0
 """Processor time of all of them."""
 SEEDS = [int(one) for one in os.environ.get("SEEDS", "").split(",") if one]

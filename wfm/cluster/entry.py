@@ -62,6 +62,7 @@ class Entry:
     asked: dict[str, float] = dataclasses.field(default_factory=dict)
     quiet_since: float = 0.0
     told_since: float = 0.0
+    told_pods: frozenset[str] = frozenset()
     ended_tries: int = -1
     pause_until: float = 0.0
     pause_words: str = ""
@@ -164,8 +165,12 @@ class Entry:
         quiet = job is not None and not job.suspended and not job.over and _is_quiet(job, kind, there, departed)
         self.quiet_since = (self.quiet_since or now) if quiet else 0.0
         of_job = [one for one in self.job_tries if job is not None and one.number >= try_of(job)]
-        told = bool(of_job) and all(one.outcome for one in of_job) and not self.whole.parts
-        self.told_since = (self.told_since or now) if told else 0.0
+        live = frozenset(pod.uid for pod in pods if pod.live)
+        told = bool(of_job) and bool(live) and all(one.outcome for one in of_job) and not self.whole.parts
+        if not told or (job is not None and job.suspended):
+            self.told_since, self.told_pods = 0.0, frozenset()
+        elif not self.told_since or not live <= self.told_pods:  # pods that came since have yet to open their attempt
+            self.told_since, self.told_pods = now, live
         runs = runs_of(job) if job is not None else ()
         if job is not None and self.job_records is not None and self.whole.run_id in runs:
             self.shared = (job.uid, try_of(job))

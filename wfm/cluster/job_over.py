@@ -42,9 +42,16 @@ def over(view: View, job: Job) -> Death | None:
     stuck = _stuck(view, job)
     if stuck is not None:
         return stuck
-    if view.told_since and view.now - view.told_since > LINGER_SECONDS + view.request.resources.grace_seconds:
+    if view.told_since and view.now - view.told_since > view.patience.start_seconds:
         return _by_pods(view, job)
-    if view.quiet_since and view.now - view.quiet_since > QUIET_SECONDS and (view.pods or tries or view.departed):
+    # one without any pods may have been let in a moment ago, and wait for its controller
+    limit = QUIET_SECONDS if view.pods else view.patience.start_seconds
+    if (
+        view.quiet_since
+        and view.now - view.quiet_since > limit
+        and not view.refused
+        and (view.pods or tries or view.departed)
+    ):
         return _by_pods(view, job)
     return None
 

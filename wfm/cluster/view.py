@@ -72,7 +72,7 @@ class View:
     quiet_since: float = 0.0
     "Since when the job has nothing that runs or is to run; 0: it has."
     told_since: float = 0.0
-    "Since when the last try of the job has an outcome that the stage wrote; 0: it has none."
+    "Since when all tries of the job have an outcome, and the same pods live on; 0: it is not so."
     pause_until: float = 0.0
     pause_words: str = ""
     swept: bool = True

@@ -166,6 +166,7 @@ class Mirror(Generic[KeptT]):
     def _watch(self) -> None:
         seconds = self._seconds * random.uniform(0.9, 1.1)
         lines = self._lines = self._api.watch(self.resource, self._version, self._selector, seconds)
+        self._trouble = None  # it is answered: what comes later is another trouble
         deadline = self._clock.now() + seconds + 60.0
         try:
             for line in lines:

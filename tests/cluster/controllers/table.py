@@ -5,7 +5,7 @@ object must be in the row's next state (`SAME`: the one it was in; `GONE`): else
 anything to do tells that nothing happens where somebody might expect it; it fires once an object.
 """
 
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -121,7 +121,7 @@ class Table:
 
     name: str
     resources: Sequence[str]
-    "Whose objects it looks at; () for all there are."
+    "Whose objects it looks at."
     state_of: Callable[[See], str]
     rows: Sequence[Row]
     wants: Callable[[See], bool] = lambda see: True
@@ -160,10 +160,8 @@ class Controllers:
         )
 
     def _run(self, table: Table) -> None:
-        storage = self.api.storage
-        resources: Iterable[str] = table.resources or {key.resource for key in storage.everything()}
-        for resource in resources:
-            for stored in storage.of(resource):
+        for resource in table.resources:
+            for stored in self.api.storage.of(resource):
                 key = Key(resource, stored.object["metadata"].get("namespace", ""), stored.object["metadata"]["name"])
                 for _ in range(_MOST_ROUNDS):
                     if not self._step(table, key):

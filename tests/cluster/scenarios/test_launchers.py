@@ -9,8 +9,7 @@ from tests.cluster.world import NAMESPACE, World
 
 
 @pytest.mark.parametrize("kind", ["torchjob", "container", "daskjob"])
-@pytest.mark.parametrize("way", ["crash", "detach"])
-@pytest.mark.parametrize("moment", [0, 10, 100, 620])
+@pytest.mark.parametrize(("way", "moment"), [("crash", 0), ("detach", 10), ("crash", 100), ("detach", 620)])
 def test_the_next_launcher_adopts(world: World, kind: str, way: str, moment: float) -> None:
     asked = world.ask("node", kind=kind)
     look = Invariants(world, [asked])

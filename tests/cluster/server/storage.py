@@ -7,7 +7,7 @@ change is appended to a file, and a new process that opens it knows what the las
 import json
 import threading
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -95,10 +95,6 @@ class Storage:
         with self.lock:
             keys = sorted(key for key in self._owned.get(uid, ()) if not resource or key.resource == resource)
             return [self._objects[key.resource][key] for key in keys]
-
-    def everything(self) -> Iterator[Key]:
-        for objects in list(self._objects.values()):
-            yield from list(objects)
 
     def has_uid(self, resource: str, namespace: str, name: str, uid: str) -> bool:
         found = self.get(Key(resource, namespace, name)) or self.get(Key(resource, "", name))

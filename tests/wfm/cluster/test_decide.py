@@ -331,6 +331,14 @@ def test_a_stage_that_said_how_it_ended_is_not_told_of_again() -> None:
     assert (decision.remove, decision.deaths) == (True, ())
 
 
+def test_pods_that_live_on_after_their_stage_has_said_its_end() -> None:
+    """And those that came back after a suspension: they have as long to open their attempt."""
+    there = {"job": job(), "pods": BOTH, "tries": (ended(1, "try_again"),)}
+    assert not decide(view(**there, told_since=NOW - 900)).remove
+    decision = decide(view(**there, told_since=NOW - 901))
+    assert (decision.remove, decision.deaths) == (True, ())
+
+
 def test_a_controller_that_says_nothing_does_not_hold_up_the_next_try() -> None:
     """A DaskJob whose runner is gone is Running for ever."""
     asked = request("split_clips", resources={"replicas": 2})
