@@ -6,7 +6,6 @@ held up by it.
 
 import dataclasses
 import math
-import signal
 import socket
 import threading
 import time
@@ -19,6 +18,7 @@ from wfm.artifacts import schema
 from wfm.artifacts.lease import start_of, this_process
 from wfm.errors import TryAgain, WfmError
 from wfm.log import get_logger
+from wfm.process import signal_name
 from wfm.pulse import Late, Sign
 
 _VERSION = 1
@@ -131,7 +131,7 @@ class Others:
                     found.append(dataclasses.replace(said.end, reason=f"{self.name(rank)}: {said.end.reason}"))
             elif self._has_died(rank, said):
                 code = self._notes.get(rank, 0)
-                how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
+                how = f"was killed by {signal_name(-code)}" if code < 0 else f"ended with exit code {code}"
                 found.append(End("try_again", f"{self.name(rank)} {how if code else 'is gone'}", TryAgain.exit_code))
         found.sort(key=lambda end: (end.borrowed, end.outcome not in ("wrong_input", "bug")))
         return next(iter(found), None)
