@@ -11,6 +11,8 @@ from wfm.errors import is_final
 
 MOST_DISRUPTIONS = 100
 """Tries that were nobody's fault, before a launcher gives up all the same."""
+_TOGETHER_SECONDS = 60.0
+"""Pods of one try are made within so long."""
 _REMEMBERED_TRIES = 3
 """The nodes that failed in so many tries are avoided."""
 
@@ -97,7 +99,8 @@ def end_of(view: View, one: Try) -> PodEnd | None:
     """How the pod of a try ended, where that was seen."""
     pods = [pod for pod in (*view.departed, *view.pods) if pod.end is not None]
     own = [pod for pod in pods if pod.name == one.pod] or ([] if one.parts else pods)
-    found = worst(own)
+    newest = max((pod.created for pod in own), default=0.0)  # an earlier try's pods had the same names
+    found = worst([pod for pod in own if pod.created > newest - _TOGETHER_SECONDS])
     return found.end if found is not None else None
 
 

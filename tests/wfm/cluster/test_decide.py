@@ -174,6 +174,14 @@ def test_the_death_of_a_job_that_is_gone_is_told_by_its_last_pod() -> None:
     assert [(one.reason, one.disruption) for one in decision.deaths] == [("evicted by its node", True)]
 
 
+def test_the_last_pod_is_that_of_the_last_try() -> None:
+    """Pods of a PyTorchJob have the same names in every try."""
+    before = died("out of memory", "memory", created=NOW - 4000, uid="before")
+    last = died("its pod was deleted", "deleted", disruption=True, deleting=NOW)
+    decision = decide(view(tries=(ended(1, "try_again"), dataclasses.replace(OPEN, number=2)), departed=(before, last)))
+    assert [one.reason for one in decision.deaths] == ["its pod was deleted"]
+
+
 def test_nothing_is_made_before_a_dask_cluster_is_swept() -> None:
     assert decide(view(swept=False)) == Decision("clearing up what the last try left", sweep=True)
 
