@@ -214,6 +214,8 @@ class Schedule:
 
     def preempt(self) -> None:
         """Another team's urgent job needs the quota."""
+        if "jobs.batch" in self.world.api.quota:
+            return  # they wait for theirs, too
         self.world.tell("an urgent job of another team comes")
         self.played.lost += 2
         name = f"urgent-{self.rng.getrandbits(20)}"
