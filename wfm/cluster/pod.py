@@ -73,6 +73,11 @@ def queue_labels(resources: Resources, settings: ClusterSettings) -> dict[str, s
     return {QUEUE: settings.queue, **({WORKLOAD_PRIORITY: priority} if priority else {})}
 
 
+INIT = ("tini", "--")
+"""Process 1 of a container (`images/Containerfile`): it passes SIGTERM on and reaps. A stage that were process 1 itself would not
+die of a signal that it sends itself, nor of an early SIGTERM."""
+
+
 def command(request: JobRequest) -> list[str]:
     """The stage's own command line, as every engine starts it."""
     given = [word for name, key in sorted(request.inputs.items()) for word in ("--input", f"{name}={key}")]
@@ -154,7 +159,7 @@ def container(
     made: Json = {
         "name": name,
         "image": image,
-        "command": list(words),
+        "command": [*INIT, *words],
         "env": variables(values),
         "resources": amounts(resources, settings),
         "volumeMounts": volumes(resources)[1],

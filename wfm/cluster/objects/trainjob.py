@@ -43,7 +43,7 @@ def build(request: JobRequest, settings: ClusterSettings, attempt: int, avoid: S
             "activeDeadlineSeconds": pod.deadline(request, settings),
             "trainer": {
                 "image": settings.image(request.image),
-                "command": ["python", "-m", "torch.distributed.run"],
+                "command": [*pod.INIT, "python", "-m", "torch.distributed.run"],
                 "args": [
                     "--rdzv-id",
                     name,

@@ -202,7 +202,15 @@ def test_a_pytorchjob_has_workers_alone_that_meet_under_its_name() -> None:
     assert "ttlSecondsAfterFinished" not in made["runPolicy"]
     (one,) = worker["template"]["spec"]["containers"]
     assert one["name"] == "pytorch"
-    assert one["command"][:5] == ["python", "-m", "torch.distributed.run", "--module", "components.train_world_model"]
+    assert one["command"][:7] == [
+        "tini",
+        "--",
+        "python",
+        "-m",
+        "torch.distributed.run",
+        "--module",
+        "components.train_world_model",
+    ]
 
 
 def test_a_training_has_a_rank_for_each_device() -> None:
@@ -236,7 +244,7 @@ def test_a_daskjob_tells_its_workers_what_dask_needs() -> None:
     cluster = made["cluster"]["spec"]
     assert made["job"]["spec"]["restartPolicy"] == "Never"
     (runner,) = made["job"]["spec"]["containers"]
-    assert runner["command"][:3] == ["python", "-m", "components.embed_clips"]
+    assert runner["command"][:5] == ["tini", "--", "python", "-m", "components.embed_clips"]
     for part in ("scheduler", "worker"):
         (one,) = cluster[part]["spec"]["containers"]
         values = {each["name"]: each.get("value") for each in one["env"]}
@@ -244,7 +252,7 @@ def test_a_daskjob_tells_its_workers_what_dask_needs() -> None:
         assert values["DASK_DISTRIBUTED__WORKER__MEMORY__TERMINATE"] == "0.95"
         assert values["DASK_TEMPORARY_DIRECTORY"] == "/tmp/dask"
     words = cluster["worker"]["spec"]["containers"][0]["command"]
-    assert words[:2] == ["dask", "worker"]
+    assert words[:4] == ["tini", "--", "dask", "worker"]
     assert words[words.index("--local-directory") + 1] == "/tmp/dask"
     assert int(words[words.index("--memory-limit") + 1][:-1]) < 10 * 2**30
     assert cluster["worker"]["replicas"] == 16
@@ -254,7 +262,7 @@ def test_a_daskjob_tells_its_workers_what_dask_needs() -> None:
 def test_workers_with_devices_are_dask_cudas_and_nothing_else_asks_for_one() -> None:
     made = build(request("embed_clips", resources={"gpu": 1, "replicas": 16}), FULL)["spec"]
     (worker,) = made["cluster"]["spec"]["worker"]["spec"]["containers"]
-    assert worker["command"][:3] == ["dask", "cuda", "worker"]
+    assert worker["command"][:5] == ["tini", "--", "dask", "cuda", "worker"]
     assert "wfm.parts.in_worker" in worker["command"], "dask-cuda's own preload takes the place of the environment's"
     assert worker["resources"]["limits"]["nvidia.com/gpu"] == "1"
     assert {"name": "NVIDIA_DRIVER_CAPABILITIES", "value": "compute,utility,video"} in worker["env"], (

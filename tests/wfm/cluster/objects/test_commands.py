@@ -46,6 +46,12 @@ def started() -> Iterator[list["subprocess.Popen[bytes]"]]:
         process.wait(60)
 
 
+def _as_the_image_starts(words: list[str]) -> list[str]:
+    """What follows tini, which is in the images only."""
+    assert words[:2] == ["tini", "--"]
+    return words[2:]
+
+
 def test_scheduler_and_worker_of_a_daskjob_start_and_work(
     tmp_path: Path, started: list["subprocess.Popen[bytes]"]
 ) -> None:
@@ -53,7 +59,7 @@ def test_scheduler_and_worker_of_a_daskjob_start_and_work(
     found = containers(build(request("embed_clips"), settings()))
     said = tmp_path / "scheduler.json"
     ports = ["--port", "0", "--dashboard-address", "127.0.0.1:0", "--host", "127.0.0.1", "--scheduler-file", str(said)]
-    words = found["scheduler"]["command"]
+    words = _as_the_image_starts(found["scheduler"]["command"])
     assert words[:2] == ["dask", "scheduler"]
     taken = {"--port", "--dashboard-address"}
     rest = [
@@ -66,7 +72,10 @@ def test_scheduler_and_worker_of_a_daskjob_start_and_work(
         time.sleep(0.05)
     (address,) = re.findall(r'"address": "([^"]+)"', said.read_text())
     operators = {"DASK_WORKER_NAME": "a-worker", "DASK_SCHEDULER_ADDRESS": address}
-    worker = [word.replace("$(DASK_WORKER_NAME)", operators["DASK_WORKER_NAME"]) for word in found["worker"]["command"]]
+    worker = [
+        word.replace("$(DASK_WORKER_NAME)", operators["DASK_WORKER_NAME"])
+        for word in _as_the_image_starts(found["worker"]["command"])
+    ]
     worker[worker.index("--local-directory") + 1] = str(tmp_path / "dask")
     started.append(subprocess.Popen(worker, env=environment(found["worker"], tmp_path, **operators)))
     assert dict(map_tasks(double, PARTS, scheduler=address)) == {"00": 4, "01": 6}
@@ -103,7 +112,7 @@ def test_torchrun_understands_what_a_training_is_started_with() -> None:
         made = build(asked, settings(training_job=kind))
         spec = made["spec"]
         if kind == "pytorchjob":
-            words, elastic = containers(made)["pytorch"]["command"], spec["elasticPolicy"]
+            words, elastic = _as_the_image_starts(containers(made)["pytorch"]["command"]), spec["elasticPolicy"]
             told = {
                 "PET_NPROC_PER_NODE": spec["nprocPerNode"],
                 "PET_RDZV_ID": elastic["rdzvId"],
@@ -111,7 +120,7 @@ def test_torchrun_understands_what_a_training_is_started_with() -> None:
                 "PET_RDZV_CONF": ",".join(f"{one['key']}={one['value']}" for one in elastic["rdzvConf"]),
             }
         else:
-            words = [*spec["trainer"]["command"], *spec["trainer"]["args"]]
+            words = [*_as_the_image_starts(spec["trainer"]["command"]), *spec["trainer"]["args"]]
             told = {"PET_NPROC_PER_NODE": str(spec["trainer"]["numProcPerNode"])}
         assert words[:3] == ["python", "-m", "torch.distributed.run"]
         given[kind] = ({**theirs, **told}, words[3:])
