@@ -6,19 +6,19 @@ held up by it.
 
 import dataclasses
 import math
-import signal
 import socket
 import threading
 import time
 from typing import Any
 
-from components.board import Board
+from components.board import Board, BoardLost, StoreBoard
 from components.rank_words import End, Said
 from wfm import pulse
 from wfm.artifacts import schema
 from wfm.artifacts.lease import start_of, this_process
 from wfm.errors import TryAgain, WfmError
 from wfm.log import get_logger
+from wfm.process import signal_name
 from wfm.pulse import Late, Sign
 
 _VERSION = 1
@@ -28,7 +28,7 @@ _SHORTEST_TICK, LONGEST_TICK = 0.1, 2.0
 LAST_WORDS_SECONDS = 3.0
 """For the others to show their stacks, or to hear the outcome."""
 _ANSWER_SECONDS = 10.0
-"""Silence of rank 0 that is enough for one that lost some rank."""
+"""Silence of rank 0 that is enough for one that lost some rank, or the board that rank 0 hosts."""
 _log = get_logger("wfm.stage")
 
 
@@ -47,6 +47,7 @@ class Others:
         "The last word of each that said one."
         self._notes: dict[int, int] = {}
         self._rounds = 0
+        self._lost_since = 0.0
         self._poke = threading.Event()
         self._gone: dict[int, tuple[int, float]] = {}
 
@@ -78,7 +79,12 @@ class Others:
                     self.seen[rank] = schema.read(Said, data, f"the word of rank {rank}", _VERSION)
                 self._notes = notes
                 self._rounds += 1
+                self._lost_since = 0.0
             except (WfmError, OSError) as error:
+                if isinstance(error, BoardLost) and isinstance(
+                    self.board, StoreBoard
+                ):  # a connection that broke stays broken
+                    self._lost_since = self._lost_since or time.monotonic()
                 _log.debug("rank %d: %s", self.rank, error)
             self._rest(now)
 
@@ -99,13 +105,15 @@ class Others:
         """A sign for each rank that this one looks at: that it answers.
 
         It may be silent for as long as it last said, or as this one may be, where this one's work waits for the others: what
-        was last heard of a rank may be older than its work, and of a longer patience than what they are both at now."""
+        was last heard of a rank may be older than its work, and of a longer patience than what they are both at now. One whom
+        nobody can reach any more, since who hosts the board went with it, is waited for no longer than it takes to answer."""
         if self.board is None:
             return {}
         unseen = Sign(0, "start", self._start_seconds)
         marks = {}
         ended = self.own.get("end")  # one that has lost another does not wait as long to see which
-        answers = _ANSWER_SECONDS if ended is not None and ended.borrowed else math.inf
+        lost = self._lost_since and time.monotonic() - self._lost_since > _ANSWER_SECONDS
+        answers = _ANSWER_SECONDS if lost or (ended is not None and ended.borrowed) else math.inf
         mine = pulse.sign()
         answers = min(answers, mine.limit) if mine.waits else answers
         for rank in self.watched:
@@ -123,7 +131,7 @@ class Others:
                     found.append(dataclasses.replace(said.end, reason=f"{self.name(rank)}: {said.end.reason}"))
             elif self._has_died(rank, said):
                 code = self._notes.get(rank, 0)
-                how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
+                how = f"was killed by {signal_name(-code)}" if code < 0 else f"ended with exit code {code}"
                 found.append(End("try_again", f"{self.name(rank)} {how if code else 'is gone'}", TryAgain.exit_code))
         found.sort(key=lambda end: (end.borrowed, end.outcome not in ("wrong_input", "bug")))
         return next(iter(found), None)

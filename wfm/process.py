@@ -7,6 +7,7 @@ inside a stage. What `PYTHONPATH` names is the user's own wish, except for entri
 """
 
 import os
+import signal
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,6 +21,14 @@ _NO_LIBRARIES = str(Path(__file__).resolve().parent)
 def python(*arguments: str) -> list[str]:
     """A command line of this interpreter that does not import from the current folder."""
     return [sys.executable, "-P", *arguments]
+
+
+def signal_name(number: int) -> str:
+    """``SIGTERM``; of one of the real-time signals, which have none, its number."""
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
 
 
 def safe_environment(given: Mapping[str, str]) -> dict[str, str]:

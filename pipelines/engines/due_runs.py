@@ -6,7 +6,6 @@ looked at to decide what runs. A run that brings parameters fails without being 
 """
 
 import os
-import signal
 import threading
 import time
 from collections.abc import Sequence
@@ -15,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from pipelines.engines.subprocess_stage import Ended, run_process
 from wfm.errors import TryAgain
 from wfm.log import get_logger
-from wfm.process import safe_environment
+from wfm.process import safe_environment, signal_name
 
 if TYPE_CHECKING:
     from uuid import UUID
@@ -95,7 +94,7 @@ class DueRuns:
         if not self._propose(run.id, Running()):
             return
         ended = self._run(run.id, stop)
-        how = f"exit code {ended.exit_code}" if ended.exit_code is not None else signal.Signals(ended.signal or 9).name
+        how = f"exit code {ended.exit_code}" if ended.exit_code is not None else signal_name(ended.signal or 9)
         state: Any = Failed(message=f"the run ended with {how}: `wfm status` tells more")
         if ended.exit_code == 0:
             state = Completed()

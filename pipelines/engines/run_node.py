@@ -31,7 +31,7 @@ from wfm.artifacts.address import new_id
 from wfm.artifacts.attempt_log import LogPieces
 from wfm.errors import EXIT_OUTCOMES, WfmError, may_retry
 from wfm.log import get_logger
-from wfm.process import python, safe_environment
+from wfm.process import python, safe_environment, signal_name
 from wfm.stopping import GRACE
 
 if TYPE_CHECKING:
@@ -293,7 +293,7 @@ class NodeRunner:
         elif written is not None and ended.exit_code != 0:  # also by another rank for one that was killed
             outcome, reason = str(written.get("outcome", "bug")), str(written.get("reason", ""))
         elif ended.exit_code is None:
-            name = signal.Signals(ended.signal).name if ended.signal else "a signal"
+            name = signal_name(ended.signal) if ended.signal else "a signal"
             hint = "; out of memory is the usual cause" if ended.signal == signal.SIGKILL else ""
             who = f"rank {ended.rank}" if step.resources.ranks > 1 else "the process"
             outcome, reason = "try_again", f"{who} was killed by {name}{hint}"

@@ -1,9 +1,15 @@
 """How long the others are waited for: by what they said last, and by what this rank waits in itself."""
 
+import subprocess
+import sys
+import threading
+import time
 from collections.abc import Iterable
 
 import pytest
 
+from components import other_ranks
+from components.board import StoreBoard
 from components.other_ranks import Others
 from components.rank_words import End, Said
 from wfm import pulse
@@ -63,3 +69,38 @@ def test_who_never_came_has_the_time_of_the_start() -> None:
     found = others(limit=1.0)
     del found.seen[0]
     assert silent_after(found.marks()) == pytest.approx(51.0, abs=1.0)
+
+
+_HOST = """
+import sys, time
+from torch.distributed import TCPStore
+store = TCPStore("127.0.0.1", 0, None, True, wait_for_workers=False)
+print(store.port, flush=True)
+time.sleep(600)
+"""
+
+
+def test_rank_0_whose_machine_is_gone_with_the_board_is_waited_for_no_longer_than_an_answer_takes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Of the start, too, which may take an hour: on another machine its death is seen by this alone."""
+    from torch.distributed import TCPStore
+
+    monkeypatch.setattr(other_ranks, "_ANSWER_SECONDS", 1.0)
+    host = subprocess.Popen([sys.executable, "-c", _HOST], stdout=subprocess.PIPE, text=True)
+    assert host.stdout is not None
+    found = others(limit=3600.0)
+    found.board = StoreBoard(TCPStore("127.0.0.1", int(host.stdout.readline()), None, False), hosted=False)
+    threading.Thread(target=found.exchange_for_ever, daemon=True).start()
+    found.say()
+    assert silent_after(found.marks()) > 3600.0, "it is there: how long it takes is its own affair"
+    host.kill()
+    host.wait()
+    deadline = time.monotonic() + 30.0
+    try:
+        while silent_after(found.marks()) > 3.0:
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+    finally:
+        found.board = Silent()  # the thread outlives the test, in no code of torch's
+        found.say()

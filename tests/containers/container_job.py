@@ -24,6 +24,9 @@ class ContainerJob(Job):
         """Start the stage: a container for each rank, all named to rank 0's."""
         folders = [self.folder, *([Path(self.place.url)] if isinstance(self.place, Disk) else [])]
         give(*folders)
+        folders += [
+            films for films in [self.scene.seed.parent / "films"] if films.exists()
+        ]  # what was ingested where it lies
         command = [f"components.{self.scene.component}", "--spec", self.spec]
         command += [*(arguments or ("--key-out", str(self.folder / "key")))]
         command += [f"--input={role}={key}" for role, key in self.scene.inputs.items()]

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from wfm.curation.poison import decode_in_own_process
-from wfm.process import python, safe_environment
+from wfm.process import python, safe_environment, signal_name
 
 
 @pytest.fixture
@@ -95,3 +95,7 @@ def test_dask_workers_import_nothing_from_the_current_folder(tmp_path: Path) -> 
     for how, ran in (("forget", False), ("as it was", True)):
         subprocess.run(python(str(tmp_path / "main.py"), how), cwd=here, check=False, capture_output=True, timeout=120)
         assert mark.exists() is ran, how
+
+
+def test_a_signal_without_a_name_is_told_by_its_number() -> None:
+    assert [signal_name(number) for number in (9, 15, 40)] == ["SIGKILL", "SIGTERM", "signal 40"]

@@ -49,7 +49,7 @@ class Uploads:
         self.lost = ""
         """Why nothing is sent any more; empty as long as the lease is ours."""
         self.failing = (0.0, "")
-        """For how long every try had failed when the last one did [s], and how that one did; 0 when something got through."""
+        """For how long every try at the one that is sent had failed when the last one did [s], and how that one did."""
         self._place = place
         self._first_pause = first_pause
         self._longest_pause = longest_pause
@@ -125,6 +125,7 @@ class Uploads:
         while True:
             with self._changed:
                 self._current, self._waiting = self._waiting, None
+                self.failing, self._failing_since = (0.0, ""), None  # of the one before: the store may be back since
                 self._changed.notify_all()
                 job = self._current
                 if job is None:
@@ -156,10 +157,13 @@ class Uploads:
             except Exception as error:  # whatever it is: what came of the checkpoint is for the training to ask
                 if not job.folder.exists():  # the key was finished meanwhile
                     return
-                self._note_failure(error)
+                kept = self.safe == job.record.step
+                if not kept:
+                    self._note_failure(error)
+                what = "is in the store, older ones could not be deleted" if kept else "could not be sent"
                 _log.warning(
-                    "the checkpoint of step %d could not be sent (try %d): %s: %s; again in %.3g s",
-                    job.record.step, tries, type(error).__name__, error, pause,
+                    "the checkpoint of step %d %s (try %d): %s: %s; again in %.3g s",
+                    job.record.step, what, tries, type(error).__name__, error, pause,
                 )  # fmt: skip
             with self._changed:
                 self._changed.wait_for(lambda: self._waiting is not None or self._hurried, pause)

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from wfm import container
 from wfm.log import get_logger
-from wfm.process import python, safe_environment
+from wfm.process import python, safe_environment, signal_name
 
 TRIAL_SECONDS = 3600.0
 """A trial that takes longer than this hangs, and counts as a crash [s]; that of a small file sooner, see `trial_seconds`."""
@@ -60,11 +60,11 @@ def decode_in_own_process(path: Path, memory: int | None = None, *, command: Seq
         return f"decoding took more than {most if full else TRIAL_BYTES:,} bytes of memory"
     if code >= 0:
         return ""
-    ended = signal.Signals(-code)
-    if ended not in _OWN_SIGNALS:
-        log.warning("%s: the trial was ended from outside, by %s, which proves nothing", path, ended.name)
+    ended = signal_name(-code)
+    if -code not in _OWN_SIGNALS:
+        log.warning("%s: the trial was ended from outside, by %s, which proves nothing", path, ended)
         return ""
-    return f"decoding ended by {ended.name}"
+    return f"decoding ended by {ended}"
 
 
 def trial_seconds(path: Path) -> float:

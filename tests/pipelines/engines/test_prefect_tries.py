@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from wfm_fakes.workshop import Workshop
 
+from pipelines.engines.prefect_package import import_prefect
 from pipelines.engines.prefect_tries import show_tries
 from pipelines.runs.seen import Try, cost_in_words, read_tries
 from tests.pipelines.engines.test_schedule import ask, login
@@ -68,3 +69,14 @@ def test_without_the_picture_a_run_goes_on_and_the_log_says_so(caplog: pytest.Lo
     with caplog.at_level(logging.WARNING, "pipelines.engines.prefect_tries"):
         show_tries(read, "fake", "a")
     assert "Prefect does not show the tries at fake a: TryAgain: the store is down" in caplog.text
+
+
+@pytest.mark.filterwarnings("ignore:Artifact creation outside")
+def test_a_prefect_that_does_not_answer_costs_a_line_of_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    import_prefect()
+    from prefect.settings import PREFECT_API_URL, temporary_settings
+
+    nobody = temporary_settings({PREFECT_API_URL: "http://127.0.0.1:9/api"})
+    with nobody, caplog.at_level(logging.WARNING, "pipelines.engines.prefect_tries"):
+        show_tries(list, "fake", "a")
+    assert "Prefect does not show the tries at fake a: ConnectError" in caplog.text

@@ -381,6 +381,38 @@ def test_a_store_that_is_away_is_asked_again(slow, caplog):
     assert caplog.text.count("TryAgain: the store is away") == 3
 
 
+def test_failures_are_of_the_one_that_is_sent_now_and_none_are_deletions(slow, monkeypatch, caplog):
+    """Before: a store that took every checkpoint and let none be deleted ended the training, as did one that was back."""
+    place, uploads, _ = slow
+
+    def refused(fingerprint):
+        raise TryAgain("nothing may be deleted here")
+
+    monkeypatch.setattr(place, "prune", refused)
+    place.gate.set()
+    uploads.offer(*make(place.scratch, 1))
+    until = time.monotonic() + 20
+    while caplog.text.count("nothing may be deleted here") < 3 and time.monotonic() < until:
+        time.sleep(0.01)
+    assert (uploads.safe, uploads.failing, uploads.busy) == (1, (0.0, ""), False)
+    assert "step 1 is in the store, older ones could not be deleted" in caplog.text
+    place.failures = 10**6
+    uploads.offer(*make(place.scratch, 2))
+    while not uploads.failing[0] and time.monotonic() < until:
+        time.sleep(0.01)
+    assert "the store is away" in uploads.failing[1]
+    place.failures = 0
+    place.gate.clear()  # the store is back, and slow
+    uploads.offer(*make(place.scratch, 3))
+    while uploads.failing[0] and time.monotonic() < until:
+        time.sleep(0.01)
+    assert (uploads.safe, uploads.failing, uploads.busy) == (1, (0.0, ""), True)
+    monkeypatch.undo()
+    place.gate.set()
+    assert uploads.drain(20)
+    assert uploads.safe == 3
+
+
 def test_whoever_waits_at_the_end_does_not_sit_out_the_pause_after_a_failure(slow):
     """Before: SIGTERM's 15 s could pass in a pause of 60 s, while the store was back."""
     place, _, _ = slow

@@ -117,4 +117,4 @@ def test_a_lease_that_only_ran_out_costs_nothing(store, lease, monkeypatch):
     place = place_of(store, lease)
     assert run(place, objective=Silent())[1].steps == 24
     assert place.committed()[0].step == 24
-    lease.check()
+    assert lease.taken_over == ""  # no `check()`: on a busy machine it may not have beaten for 0.4 s now
