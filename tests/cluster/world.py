@@ -144,6 +144,8 @@ class World:
         self.rng = random.Random(self.seed)
         self.lines: list[str] = []
         self.real = bool(self.url)
+        self.mark = f"-{time.time_ns() // 1000:x}" if self.real else ""
+        "In names, so that a scenario meets nothing of the one before on the same server."
         self.pace = self.pace or (float(os.environ.get("WFM_TEST_PACE", "0.05")) if self.real else 1.0)
         self.clock: Any = RealClock() if self.real else SimulatedClock(self)
         self.server: HttpServer | None = None
@@ -188,7 +190,7 @@ class World:
         """Nodes, and a queue with its quota: on a real cluster what the platform team has set up stays."""
         from wfm.cluster.objects import trainjob
 
-        self.kubelet.add(*(Machine(f"node-{number}", self.gpus) for number in range(self.machines)))
+        self.kubelet.add(*(Machine(f"node-{number}{self.mark}", self.gpus) for number in range(self.machines)))
         made = (
             ("namespaces", "", {"metadata": {"name": NAMESPACE}}),
             ("clusterqueues.kueue.x-k8s.io", "", {
@@ -209,8 +211,19 @@ class World:
     def close(self) -> None:
         for launching in self.launchers:
             launching.launcher.detach()
+        if self.real:
+            self._clear()
         if self.server is not None:
             self.server.stop()
+
+    def _clear(self) -> None:
+        """Take away what this world made on another server."""
+        for key in self.desk.scripts:
+            self.delete_job(key)
+        self._pass(3.0)
+        for name in self.kubelet.machines:
+            self.door.delete("nodes", "", name)
+            self.door.delete("leases.coordination.k8s.io", "kube-node-lease", name)
 
     def __enter__(self) -> "World":
         return self
@@ -242,7 +255,7 @@ class World:
         run = run or self.store.runs.create({"recipe": "test", "plan": {}})
         self._runs.setdefault(run.id, f"run {len(self._runs)}")
         grace, timeout = max(round(grace * self.pace), 1), timeout * self.pace
-        key = key or hashlib.sha256(f"{self.seed} {name}".encode()).hexdigest()
+        key = key or hashlib.sha256(f"{self.seed} {name}{self.mark}".encode()).hexdigest()
         component = {"torchjob": "train_world_model", "daskjob": "split_clips"}.get(kind, "generate_videos")
         needs = Resources.parse({"gpu": gpu, "replicas": replicas, "grace_seconds": grace, **resources})
         spec = {
