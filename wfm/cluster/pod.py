@@ -74,8 +74,8 @@ def queue_labels(resources: Resources, settings: ClusterSettings) -> dict[str, s
 
 
 INIT = ("tini", "--")
-"""Process 1 of a container (`images/Containerfile`): it passes SIGTERM on and reaps. A stage that were process 1 itself would not
-die of a signal that it sends itself, nor of an early SIGTERM."""
+"""Process 1 of a container (`images/Containerfile`): it passes SIGTERM on and reaps. A stage that were process 1 itself would
+not die of a signal that it sends itself, nor of an early SIGTERM."""
 
 
 def command(request: JobRequest) -> list[str]:
