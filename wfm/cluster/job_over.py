@@ -38,7 +38,8 @@ def over(view: View, job: Job) -> Death | None:
         return Death(workload.words, ends_job=True, gives_up=True)
     if job.suspended:
         unheard = _unheard(view, job)
-        return Death(unheard, "wrong_input", ends_job=True) if unheard else None
+        # nothing final: a queue's controllers may only be late, and what is not there yet proves nothing
+        return Death(unheard, ends_job=True, gives_up=True) if unheard else None
     stuck = _stuck(view, job)
     if stuck is not None:
         return stuck
