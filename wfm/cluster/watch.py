@@ -26,6 +26,8 @@ WATCH_SECONDS = 300.0
 """How long a watch is asked to last, give or take a tenth: five hundred launchers must not come back at once."""
 DEPARTED = 2000
 """Last states of deleted objects that are kept: how a pod died is often told only as it goes."""
+_LISTS_BEGUN = 3
+"""How often a list is begun before the server is left alone for a while."""
 _log = get_logger(__name__)
 
 
@@ -148,12 +150,7 @@ class Mirror(Generic[KeptT]):
                 self._over.wait(backoff.failed(self._clock.now(), getattr(error, "retry_after", 0.0)))
 
     def _list(self) -> None:
-        found: dict[str, KeptT] = {}
-        version = ""
-        for page in self._api.pages(self.resource, self._selector):  # a page at a time: only what is kept is held
-            for each in page.objects:
-                self._take(found, each)
-            version = page.version
+        found, version = self._read_all()
         with self._lock:
             for name, before in self._objects.items():
                 if name not in found or found[name].uid != before.uid:
@@ -162,6 +159,21 @@ class Mirror(Generic[KeptT]):
             self.lists += 1
             self.revision += 1
         self._changed()
+
+    def _read_all(self) -> tuple[dict[str, KeptT], str]:
+        """(name -> object, version of the whole). A list that the server has forgotten in the middle is begun anew."""
+        for _ in range(_LISTS_BEGUN):
+            found: dict[str, KeptT] = {}
+            version = ""
+            try:
+                for page in self._api.pages(self.resource, self._selector):  # a page at a time: only what is kept is held
+                    for each in page.objects:
+                        self._take(found, each)
+                    version = page.version
+                return found, version
+            except Gone:
+                continue
+        raise Busy(f"the list of {self.resource} is forgotten by the API server faster than it can be read")
 
     def _watch(self) -> None:
         seconds = self._seconds * random.uniform(0.9, 1.1)

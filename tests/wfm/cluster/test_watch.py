@@ -102,6 +102,32 @@ def test_a_410_lists_anew(place: str) -> None:
     assert (server.lists, server.from_versions) == (2, ["10", "910"])
 
 
+@pytest.mark.parametrize(("forgotten", "goes_on"), [(2, True), (3, False)])
+def test_a_list_that_is_forgotten_in_the_middle_is_begun_anew(forgotten: int, goes_on: bool) -> None:
+    """410 on the next page: what was read of it is half a view, and no reason to end."""
+    lists: list[int] = []
+
+    def answer(asked: Asked) -> Iterator[bytes]:
+        if "continue" not in asked.query:
+            lists.append(len(lists))
+            first = pod("a" if len(lists) <= forgotten else "b", 3)
+            yield whole({"metadata": {"resourceVersion": "10", "continue": "more"}, "items": [first]})
+        elif len(lists) <= forgotten:
+            yield status(410, "Expired", "The provided continue parameter is too old")
+        else:
+            yield whole({"metadata": {"resourceVersion": "11"}, "items": [pod("c", 4)]})
+
+    with served(answer) as (url, _):
+        mirror = mirror_at(url)
+        if not goes_on:
+            with pytest.raises(Busy, match="forgotten"):
+                mirror.catch_up()
+            assert not mirror.ready
+        mirror.catch_up()
+    assert set(mirror.objects()) == {"b", "c"}
+    assert len(lists) == forgotten + 1
+
+
 @pytest.mark.parametrize("nonsense", [
     b"{garbage\n", b"null\n", b"[]\n", b'"x"\n', b'{"type": "ADDED"}\n', b'{"type": "ADDED", "object": 7}\n',
     b'{"type": "ODD", "object": {"metadata": {"resourceVersion": "12"}}}\n',
