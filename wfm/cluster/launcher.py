@@ -165,7 +165,8 @@ class Launcher:
         if not self._threads:
             self._clock.sleep(seconds)
             return
-        stopping.when_asked(self._wake.set)
+        if not stopping.asked.is_set():  # once it is, it would wake this at once, each time
+            stopping.when_asked(self._wake.set)
         self._wake.wait(seconds)
         self._wake.clear()
 
