@@ -66,6 +66,8 @@ _BUSY_IN_A_ROW = 3
 _ASK_AGAIN_SECONDS = 20.0
 """What was asked to go is not asked again before [s]: a mirror may be behind."""
 _SHORTEST_REST = 0.2
+_BEHIND_SECONDS = 2.0
+"""A view that is behind is looked at again after [s], or when there is news."""
 _LOOKERS = 16
 _log = get_logger("wfm.launcher")
 
@@ -270,7 +272,7 @@ class Launcher:
             return decision.look_in or poll
         except (Conflict, NotFound) as error:  # the view was behind: the next one is not
             _log.debug("%s: %s", entry.whole.node, error)
-            return _SHORTEST_REST if self._threads else poll
+            return _BEHIND_SECONDS if self._threads else poll
         except Busy:
             raise
         except InputError as error:
@@ -306,6 +308,8 @@ class Launcher:
             view, decision = self._ask_the_others(entry, view)
         if decision.end is None:
             self._say(entry, decision.words, decision.warning)
+        if decision.deaths and view.job is not None:
+            self._now(view, view.job)  # what is written down stands: not from a view that is behind
         told = [self._tell(entry, view, death) for death in decision.deaths]
         if not all(told):
             return  # another launcher is about to: looked at again
@@ -341,12 +345,17 @@ class Launcher:
         records = entry.job_records if death.theirs and entry.job_records is not None else entry.records
         return records.tell(death, entry.whole.key, view.now)
 
+    def _now(self, view: View, job: Job) -> Job:
+        """A job as it is at this moment. Raises NotFound and Conflict when the view of it is behind."""
+        found = read_job(self._api.get(RESOURCES[view.kind], job.name))
+        if found is None or found.uid != job.uid:
+            raise Conflict("the job is another by now")
+        return found
+
     def _ask_the_others(self, entry: Entry, view: View) -> tuple[View, Decision]:
         """Before a job is stopped for a cancel: who else needs it, as noted on it at this moment."""
         assert view.job is not None
-        found = read_job(self._api.get(RESOURCES[view.kind], view.job.name))
-        if found is None or found.uid != view.job.uid:
-            raise Conflict("the job is another by now")
+        found = self._now(view, view.job)
         noted = [run for run in runs_of(found) if run != entry.whole.run_id]
         entry.others = tuple(still_need(self._store, noted, entry.whole.key))
         view = dataclasses.replace(view, job=found, others=entry.others)
@@ -354,13 +363,12 @@ class Launcher:
 
     def _note(self, job: Job, run_id: str, view: View, *, there: bool) -> None:
         """Note a run on a job, or take it off, unless the job was changed since it was read."""
-        resource = RESOURCES[view.kind]
-        found = read_job(self._api.get(resource, job.name))
-        if found is None or found.uid != job.uid:
-            raise Conflict("the job is another by now")
+        found = self._now(view, job)
         runs = [run for run in runs_of(found) if run != run_id] + ([run_id] if there else [])
         notes = {ANNOTATION_RUNS: ",".join(runs)}
-        self._api.patch(resource, job.name, {"metadata": {"resourceVersion": found.version, "annotations": notes}})
+        self._api.patch(
+            RESOURCES[view.kind], job.name, {"metadata": {"resourceVersion": found.version, "annotations": notes}}
+        )
 
     def _remove(self, entry: Entry, view: View, job: Job) -> None:
         entry.swept = entry.swept and view.kind != "daskjob"
