@@ -146,3 +146,22 @@ def test_a_job_of_that_name_that_is_not_ours_is_not_touched(world: World) -> Non
     assert there is not None
     assert there["metadata"]["uid"] == theirs["metadata"]["uid"]
     assert launching.ended[asked.key].outcome == "wrong_input"
+
+
+def test_another_generation_has_a_job_of_its_own(world: World) -> None:
+    """A key that was taken back is made anew, while the job of the generation before still works."""
+    before = world.ask("node", gpu=4, script=Script(seconds=3000))
+    first = world.launcher(before)
+    world.until(lambda: world.running(before.key), 600)
+    old = world.jobs(before.key)[0]["metadata"]["uid"]
+    world.crash(first)
+    asked = world.ask("node", key=before.key, gpu=4, generation=2)
+    launching = world.launcher(asked)
+
+    def jobs() -> dict[str, str]:
+        return {world.generation_of(job)[1]: job["metadata"]["uid"] for job in world.jobs(asked.key)}
+
+    world.until(lambda: set(jobs()) == {"1", "2"}, 200)
+    world.go(200)
+    assert jobs()["1"] == old
+    assert asked.key not in launching.ended

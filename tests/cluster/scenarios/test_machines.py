@@ -77,13 +77,14 @@ def test_pods_end_on_a_node_that_is_marked_out_of_service(make_world: MakeWorld)
     _end(world, asked, look, launching)
 
 
-def test_a_machine_that_comes_back_goes_on_as_before(make_world: MakeWorld) -> None:
+@pytest.mark.parametrize("away", [70, 120])
+def test_a_machine_that_comes_back_goes_on_as_before(make_world: MakeWorld, away: float) -> None:
     world = make_world(machines=2)
     asked = world.ask("node", replicas=2, gpu=4)
     look, launching = _begun(world, asked)
     name = world.holding(asked.key)[0]["spec"]["nodeName"]
-    world.kubelet.machines[name].up = False  # its network is away for a minute; what runs goes on
-    world.go(70)
+    world.kubelet.machines[name].up = False  # its network is away for a while; what runs goes on
+    world.go(away)
     world.kubelet.machines[name].up = True
     _end(world, asked, look, launching)
 
@@ -115,6 +116,21 @@ def test_the_next_try_avoids_the_machine_of_the_last(make_world: MakeWorld) -> N
     seen: list[str] = []
     world.kubelet.started.append(lambda pod: seen.append(pod["spec"]["nodeName"]))
     assert follow(world, asked, lost=1)[asked.key].outcome == "done"
+    assert len(set(seen)) == 2
+
+
+def test_the_next_launcher_knows_the_machine_of_the_last_try(make_world: MakeWorld) -> None:
+    """Killed between the end of a try and the next: what failed where stands in the run."""
+    world = make_world(machines=2)
+    asked = world.ask("node", script=Script(ends=(End("crash", 100), End())))
+    seen: list[str] = []
+    world.kubelet.started.append(lambda pod: seen.append(pod["spec"]["nodeName"]))
+    look = Invariants(world, [asked])
+    first = world.launcher(asked)
+    world.until(lambda: any(one.outcome for one in world.records(asked)), 900)
+    world.crash(first)
+    assert len(seen) == 1
+    _end(world, asked, look, world.launcher(asked))
     assert len(set(seen)) == 2
 
 

@@ -170,6 +170,9 @@ def test_no_quota_for_objects_is_waited_for(world: World) -> None:
     asked = world.ask("node", retries=0)
     assert follow(world, asked)[asked.key].outcome == "done"
     assert world.outcomes(asked) == ["done"]
+    assert world.server is not None
+    refused = [one for one in world.server.requests if one == ("create", "pytorchjobs.kubeflow.org", 403)]
+    assert len(refused) < 25, "700 s without quota are waited for, longer and longer"
 
 
 def test_somebody_takes_suspend_away_and_kueue_puts_it_back(world: World) -> None:

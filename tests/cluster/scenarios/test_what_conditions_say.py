@@ -146,3 +146,11 @@ def test_a_daskjob_whose_cluster_is_gone_never_says_that_it_ended(world: World) 
     for cluster in world.door.all("daskclusters.kubernetes.dask.org", NAMESPACE):
         world.door.delete("daskclusters.kubernetes.dask.org", NAMESPACE, cluster["metadata"]["name"])
     assert _to_the_end(world, asked, look, launching, lost=2).outcome == "done"
+
+
+def test_a_dask_cluster_that_is_swept_is_the_own_one(world: World) -> None:
+    asked = world.ask("bad", kind="daskjob", gpu=1, script=Script(ends=(End("crash", 60), End())))
+    other = world.ask("good", kind="daskjob", gpu=1, script=Script(seconds=900))
+    assert {end.outcome for end in follow(world, asked, other, lost=1).values()} == {"done"}
+    assert len(world.records(asked)) == 2
+    assert world.outcomes(other) == ["done"]
