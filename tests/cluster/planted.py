@@ -17,12 +17,13 @@ from tests.cluster.scenarios import (
     test_machines,
     test_ordinary_ways,
     test_queues,
+    test_races,
     test_server_troubles,
     test_what_conditions_say,
 )
 from tests.cluster.stage import End as Ending
 from tests.cluster.stage import Script
-from wfm.cluster import api, decide, entry, job_over, launcher, records, states, verdict, watch
+from wfm.cluster import api, decide, entry, job_over, launcher, records, request, states, verdict, watch
 from wfm.cluster.view import Decision, End
 
 Plant = Callable[[pytest.MonkeyPatch], None]
@@ -485,3 +486,90 @@ def does_not_see_a_deactivation(patch: pytest.MonkeyPatch) -> None:
         states, "_queue_state",
         lambda *arguments: ("evicted", *right(*arguments)[1:]) if right(*arguments)[0] == "deactivated" else right(*arguments),
     )  # fmt: skip
+
+
+# -- races, and launchers that come after another
+
+
+@planted(invariants.ONE_JOB, lambda make: test_races.test_the_job_of_the_next_try_is_not_deleted(make()))
+def deletes_whatever_has_the_name(patch: pytest.MonkeyPatch) -> None:
+    right = api.Api.delete
+
+    def delete(self: Any, resource: Any, name: str, *, grace: Any = None, **more: Any) -> Any:
+        return right(self, resource, name, grace=grace)
+
+    patch.setattr(api.Api, "delete", delete)
+
+
+@planted(invariants.RECORDED, lambda make: test_races.test_a_view_that_is_behind_writes_no_end_of_the_next_try(make()))
+def writes_ends_from_an_old_view(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(launcher.Launcher, "_now", lambda self, view, job: job)
+
+
+@planted(invariants.NEEDED, lambda make: test_races.test_two_runs_that_note_themselves_at_once_are_both_noted(make()))
+def overwrites_what_others_noted(patch: pytest.MonkeyPatch) -> None:
+    right = api.Api.patch
+
+    def unconditional(self: Any, resource: Any, name: str, body: Any) -> Any:
+        body["metadata"].pop("resourceVersion", None)
+        return right(self, resource, name, body)
+
+    patch.setattr(api.Api, "patch", unconditional)
+
+
+@planted(
+    "races", lambda make: test_races.test_a_job_that_another_launcher_has_just_made_is_adopted(make()), longest=1500
+)
+def takes_a_job_that_is_there_for_a_refusal(patch: pytest.MonkeyPatch) -> None:
+    right = api.Api.create
+
+    def create(self: Any, resource: Any, body: Any) -> Any:
+        try:
+            return right(self, resource, body)
+        except api.AlreadyExists as error:
+            raise api.Refused(str(error)) from None
+
+    patch.setattr(api.Api, "create", create)
+
+
+@planted(
+    "races",
+    lambda make: test_races.test_a_job_that_is_gone_as_soon_as_it_is_made_is_made_again(make()),
+    longest=1500,
+)
+def believes_for_ever_that_what_it_made_is_there(patch: pytest.MonkeyPatch) -> None:
+    right = entry.Entry.shown
+
+    def shown(self: Any, now: float, *seen: Any) -> Any:
+        self.fresh_until = 1e18
+        return right(self, now, *seen)
+
+    patch.setattr(entry.Entry, "shown", shown)
+
+
+@planted(invariants.ONE_JOB, lambda make: test_launchers.test_another_generation_has_a_job_of_its_own(make()))
+def names_all_generations_alike(patch: pytest.MonkeyPatch) -> None:
+    right = request.job_name
+    patch.setattr(request, "job_name", lambda kind, key, generation: right(kind, key, 1))
+    patch.setattr(launcher, "check", lambda *arguments: None)
+
+
+@planted("machines", lambda make: test_machines.test_the_next_launcher_knows_the_machine_of_the_last_try(make))
+def forgets_machines_with_its_process(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(launcher, "read_said", lambda run, node: None)
+
+
+@planted("server", lambda make: test_queues.test_no_quota_for_objects_is_waited_for(make()), longest=2000)
+def asks_for_quota_without_a_pause(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(api.Backoff, "failed", lambda self, now, at_least=0.0: 0.2)
+
+
+@planted("states", lambda make: test_what_conditions_say.test_a_dask_cluster_that_is_swept_is_the_own_one(make()))
+def sweeps_every_dask_cluster(patch: pytest.MonkeyPatch) -> None:
+    right = api.Api.list
+    swept = (api.DASKCLUSTER, api.DEPLOYMENT, api.SERVICE)
+
+    def everything(self: Any, resource: Any, selector: str = "", limit: int = 250) -> Any:
+        return right(self, resource, "" if resource in swept else selector, limit)
+
+    patch.setattr(api.Api, "list", everything)

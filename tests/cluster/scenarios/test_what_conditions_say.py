@@ -151,6 +151,13 @@ def test_a_daskjob_whose_cluster_is_gone_never_says_that_it_ended(world: World) 
 def test_a_dask_cluster_that_is_swept_is_the_own_one(world: World) -> None:
     asked = world.ask("bad", kind="daskjob", gpu=1, script=Script(ends=(End("crash", 60), End())))
     other = world.ask("good", kind="daskjob", gpu=1, script=Script(seconds=900))
-    assert {end.outcome for end in follow(world, asked, other, lost=1).values()} == {"done"}
-    assert len(world.records(asked)) == 2
+    look = Invariants(world, [asked, other])
+    launching = world.launcher(asked, other)
+    world.until(lambda: world.running(other.key), 600)
+    own = other.request.name(world.settings)
+    before = world.door.find("daskclusters.kubernetes.dask.org", NAMESPACE, own)
+    world.until(lambda: len(world.records(asked)) == 2, 600)
+    assert world.door.find("daskclusters.kubernetes.dask.org", NAMESPACE, own) == before is not None
+    world.until(lambda: len(launching.ended) == 2, 3600)
+    finish(world, look, {one: launching.ended[one.key] for one in (asked, other)}, lost=1)
     assert world.outcomes(other) == ["done"]
