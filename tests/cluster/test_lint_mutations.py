@@ -3,7 +3,7 @@
 import pytest
 
 from tests.cluster.strict import faults
-from tests.wfm.cluster.lint import good, of_jobs, of_pods
+from tests.wfm.cluster.lint import good, of_jobs, of_places, of_pods
 
 ARGO = ("workflow", "cron")
 """Argo's schemas are not kept here (25 MB of pods): these were checked once, by hand."""
@@ -16,7 +16,7 @@ def test_what_is_good_is_taken_by_its_schema(name):
 
 def test_every_mutation_is_taken_by_its_schema():
     refused = []
-    for mutation in (*of_jobs.ALL, *of_pods.ALL):
+    for mutation in (*of_jobs.ALL, *of_pods.ALL, *of_places.ALL):
         if mutation.on in ARGO or mutation.rule == "object":  # these are of kinds that no schema is kept of
             continue
         before = good.SETS[mutation.on]()

@@ -166,7 +166,9 @@ class Mirror(Generic[KeptT]):
             found: dict[str, KeptT] = {}
             version = ""
             try:
-                for page in self._api.pages(self.resource, self._selector):  # a page at a time: only what is kept is held
+                for page in self._api.pages(
+                    self.resource, self._selector
+                ):  # a page at a time: only what is kept is held
                     for each in page.objects:
                         self._take(found, each)
                     version = page.version

@@ -11,6 +11,7 @@ A rule is one small function in the file of what it looks at, entered in `RULES`
 `volumes`     where it writes: /dev/shm, home and caches, claims; `demand` what it asks for, quota
 `images`      digests, one set; `naming` names, labels, annotations, namespaces
 `queues`      Kueue's labels, suspend, budgets of disruption
+`placement`   machines, tolerations, names of peers, owners and finalizers
 `training`    ranks, rendezvous, restarts; `dask` workers and idle clusters
 `retries`     exit codes, tries, deadlines, grace of jobs
 `workflows`   Argo: tries (`expression` evaluates them), time; `graph` what tasks name and leave out; `cron` times
@@ -28,6 +29,7 @@ from wfm.cluster.lint import (
     graph,
     images,
     naming,
+    placement,
     queues,
     retries,
     security,
@@ -44,7 +46,22 @@ from wfm.log import printable
 
 __all__ = ["FILES", "RULES", "Fault", "Rule", "check", "lint"]
 
-FILES = (naming, stages, images, security, volumes, demand, queues, training, dask, retries, workflows, graph, cron)
+FILES = (
+    naming,
+    stages,
+    images,
+    security,
+    volumes,
+    demand,
+    placement,
+    queues,
+    training,
+    dask,
+    retries,
+    workflows,
+    graph,
+    cron,
+)
 """The files that hold rules."""
 _MOST_TOLD = 50
 

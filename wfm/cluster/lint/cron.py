@@ -59,6 +59,22 @@ def cron_concurrency(seen: Seen) -> Iterator[Found]:
             yield Found(thing.where("spec.concurrencyPolicy"), value, says)
 
 
+@rule("cron-stop", "what runs at times goes on, and its failures stay to be looked at")
+def cron_stop(seen: Seen) -> Iterator[Found]:
+    """No ``stopStrategy``, after which nothing runs any more; a failed run is kept."""
+    for thing, _ in _crons(seen):
+        if at(thing.content, "spec.stopStrategy") is not None:
+            says = "once it holds nothing ever runs again, and nobody is told: leave it out"
+            yield Found(thing.where("spec.stopStrategy"), at(thing.content, "spec.stopStrategy"), says)
+        kept = at(thing.content, "spec.failedJobsHistoryLimit")
+        if kept is not None and (whole(kept) or 0) < 1:
+            yield Found(thing.where("spec.failedJobsHistoryLimit"), kept, "1 or more: a failed run is evidence")
+        if str(at(thing.content, "spec.when") or "").strip().lower() in ("false", "0", "no"):
+            yield Found(
+                thing.where("spec.when"), at(thing.content, "spec.when"), "nothing would ever start: leave it out"
+            )
+
+
 @rule("cron-schedule", "the times can be, and are not switched off")
 def cron_schedule(seen: Seen) -> Iterator[Found]:
     """Five fields within their bounds; at least one line; not suspended."""

@@ -4,6 +4,7 @@ Argo finds both only when it comes to the task.
 """
 
 import re
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
@@ -11,6 +12,7 @@ from wfm.cluster.lint.fault import Found, rule
 from wfm.cluster.lint.seen import WORKFLOWS, Seen, at, rows, table, texts, word
 from wfm.cluster.lint.workflows import flows, handlers, tasks
 
+_MOST_ITEMS = 200
 _FEW = 20
 """Of the choices that are told."""
 _TYPES = ("container", "script", "containerSet", "dag", "steps", "suspend", "http", "plugin", "data", "resource")
@@ -79,6 +81,47 @@ def graph(seen: Seen) -> Iterator[Found]:
                 if unknown:
                     says = f"there is no task {', '.join(unknown[:_FEW])}; choices: {', '.join(sorted(several)[:_FEW])}"
                     yield Found(f"{where}.depends", task.get("depends") or task.get("dependencies"), says)
+
+
+@rule("order", "tasks come in an order that has a beginning")
+def order(seen: Seen) -> Iterator[Found]:
+    """No circle, no name twice; nothing goes on as if what failed had not; what is spread out is bounded."""
+    for thing, base, flow in flows(seen):
+        called = Counter(word(each, "name") for _, each in rows(flow, "templates"))
+        for name in (name for name, count in called.items() if count > 1):
+            yield Found(thing.where(f"{base}.templates"), name, "two templates have this name: Argo takes one of them")
+        if flow.get("shutdown"):
+            yield Found(
+                thing.where(f"{base}.shutdown"), flow["shutdown"], "nothing of it would ever start: leave it out"
+            )
+        for place, template in rows(flow, "templates"):
+            several = tasks(template)
+            where = f"{base}.templates.{place}"
+            if template.get("daemon"):
+                says = "it counts as through as soon as it runs, and what needs its work begins: leave it out"
+                yield Found(thing.where(f"{where}.daemon"), template["daemon"], says)
+            counted = Counter(word(task, "name") for _, task in several)
+            for name in (name for name, count in counted.items() if count > 1):
+                yield Found(thing.where(where), name, "two tasks have this name: give each its own")
+            if "dag" in template and (circle := _circle({word(task, "name"): _needs(task) for _, task in several})):
+                says = f"they wait for each other for ever: {', '.join(circle[:_FEW])}"
+                yield Found(thing.where(f"{where}.dag.tasks"), circle[:_FEW], says)
+            for path, task in several:
+                if "continueOn" in task and "depends" not in task:
+                    says = "what failed would count as made: leave it out"
+                    yield Found(thing.where(f"{where}.{path}.continueOn"), task["continueOn"], says)
+                items = task.get("withItems")
+                if isinstance(items, list) and len(items) > _MOST_ITEMS:
+                    says = f"at most {_MOST_ITEMS}: its status grows with each; put counted work into ranges of parts"
+                    yield Found(thing.where(f"{where}.{path}.withItems"), len(items), says)
+
+
+def _circle(needs: dict[str, set[str]]) -> list[str]:
+    """Tasks that can never begin, since they wait for each other (or for such a task); empty when all can."""
+    left = {name: needed & set(needs) for name, needed in needs.items()}
+    while ready := {name for name, needed in left.items() if not needed}:
+        left = {name: needed - ready for name, needed in left.items() if name not in ready}
+    return sorted(left)
 
 
 @rule("reference", "parameters that are used are declared")

@@ -77,13 +77,13 @@ _LABEL_NAME = re.compile(r"([a-z0-9]([-.a-z0-9]{0,251}[a-z0-9])?/)?[A-Za-z0-9]([
 _KEY = re.compile(r"[0-9a-f]{64}")
 _LIKE_A_KEY = re.compile(r"[0-9a-f]{40,}")
 _MOST_BYTES = 2**20
-_NAME_KINDS = {
+NAME_KINDS = {
     "PyTorchJob": ("pytorchjob",),
     "TrainJob": ("trainjob",),
     "DaskJob": ("daskjob",),
     "Job": ("indexed_job", "parts"),
 }
-JOBS = tuple(_NAME_KINDS)
+JOBS = tuple(NAME_KINDS)
 """Kinds that the launcher makes."""
 
 
@@ -157,7 +157,7 @@ def job_name_(seen: Seen) -> Iterator[Found]:
         key, generation = told.get(ANNOTATION_KEY), whole(told.get(ANNOTATION_GENERATION))
         if not isinstance(key, str) or generation is None or not thing.name or _name_fault(thing, seen):
             continue
-        names = [job_name(kind, key, generation) for kind in _NAME_KINDS[thing.kind]]
+        names = [job_name(kind, key, generation) for kind in NAME_KINDS[thing.kind]]
         if thing.name not in names:
             says = f"of this key and generation it is {' or '.join(names)}: another name could live beside it"
             yield Found(thing.where("metadata.name"), thing.name, says)

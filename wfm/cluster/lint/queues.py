@@ -5,6 +5,7 @@ from typing import Any
 
 from wfm.cluster.lint.fault import Found, rule
 from wfm.cluster.lint.naming import KINDS
+from wfm.cluster.lint.quantity import amount
 from wfm.cluster.lint.seen import HOLDERS, WORKFLOWS, Seen, Thing, at, rows, table, word, words
 from wfm.cluster.pod import QUEUE, WORKLOAD_PRIORITY
 
@@ -48,6 +49,12 @@ def queue_label(seen: Seen) -> Iterator[Found]:
         elif (wanted and value != wanted) or (queues and value not in queues):
             choices = wanted or ", ".join(sorted(queues))
             yield Found(thing.where(f"{path}[{QUEUE}]"), value, f"no such queue is known here: choices {choices}")
+    for pod in seen.pods:
+        for each in pod.containers if pod.role in ("runner", "scheduler") else ():
+            for name in (seen.settings.gpu_resource, seen.settings.rdma_resource):
+                if amount(each.amount_of("limits", name)):
+                    says = "it waits in no queue, so these devices are taken past it: leave them to the workers"
+                    yield Found(f"{each.where}.resources.limits.{name}", each.amount_of("limits", name), says)
 
 
 @rule("priority-label", "what waits in the queue has the priority of the settings")
@@ -155,6 +162,10 @@ def open_queue(seen: Seen) -> Iterator[Found]:
         if not isinstance(at(thing.content, "spec.namespaceSelector"), dict):
             says = "without one it takes nothing from any namespace: {} is all of them"
             yield Found(thing.where("spec.namespaceSelector"), at(thing.content, "spec.namespaceSelector"), says)
+        named = table(thing.content, "spec.namespaceSelector.matchLabels").get("kubernetes.io/metadata.name")
+        if seen.known and named not in (None, seen.settings.namespace):
+            says = f"it takes nothing from the namespace {seen.settings.namespace}: name that, or {{}} for all"
+            yield Found(thing.where("spec.namespaceSelector.matchLabels"), named, says)
         for place, group in rows(thing.content, "spec.resourceGroups"):
             covered = words(group, "coveredResources")
             for number, flavour in rows(group, "flavors"):
@@ -211,8 +222,8 @@ def disruption_budget(seen: Seen) -> Iterator[Found]:
 def _selected(seen: Seen, budget: Thing) -> int | None:
     """How many pods of the set a budget speaks of; None when that cannot be told."""
     wanted = table(budget.content, "spec.selector.matchLabels")
-    if not wanted or at(budget.content, "spec.selector.matchExpressions"):
-        return None
+    if at(budget.content, "spec.selector") is None or at(budget.content, "spec.selector.matchExpressions"):
+        return None  # an empty selector is all of them
     count = 0
     for pod in seen.pods:
         labels = {**table(pod.owner.content, "metadata.labels"), **table(pod.metadata, "labels")}

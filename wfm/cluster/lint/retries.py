@@ -16,6 +16,9 @@ _PASSING = (TryAgain.exit_code, Cancelled.exit_code, 137)
 _LEAST_KEPT = 3600
 """A launcher may be away for so long [s] (its own machine was drained) and must still find how a job ended."""
 _ENDS = ("FailJob", "FailIndex")
+_MOST_TRIES, _MOST_RESTARTS = 100, 10
+_MOST_SPARE = 60
+"""How much longer than the grace that a stage was told a pod may be left [s]: it holds its devices so long."""
 _MAX_EXECUTION = "kueue.x-k8s.io/max-exec-time-seconds"
 _JOB_TIMES = {"PyTorchJob": "spec.runPolicy", "TrainJob": "spec", "Job": "spec"}
 
@@ -78,12 +81,21 @@ def job_indices(seen: Seen) -> Iterator[Found]:
         if limit is None or limit < 0:
             says = "give the further tries of a range, 0 or more: without it one range uses up the tries of all"
             yield Found(thing.where("spec.backoffLimitPerIndex"), spec.get("backoffLimitPerIndex"), says)
+        elif limit > (most := _MOST_TRIES if _in_ranges(seen, thing) else 0):
+            says = f"give {most} at most: tries of a stage that is no range are made, and counted, by the launcher"
+            yield Found(thing.where("spec.backoffLimitPerIndex"), spec.get("backoffLimitPerIndex"), says)
         elif "backoffLimit" in spec and (whole(spec["backoffLimit"]) or 0) < (completions or 1) * (limit + 1):
             says = "it ends the whole job before backoffLimitPerIndex does: leave it out"
             yield Found(thing.where("spec.backoffLimit"), spec["backoffLimit"], says)
         if spec.get("successPolicy") is not None:
             says = "some ranges would be cut off and count as done: leave it out"
             yield Found(thing.where("spec.successPolicy"), spec["successPolicy"], says)
+
+
+def _in_ranges(seen: Seen, thing: Thing) -> bool:
+    """Whether its pods make ranges; also of what is no command line of a stage at all."""
+    mains = [pod.main for pod in seen.pods_of(thing) if pod.main]
+    return not any("components." in main.command and "--parts" not in main.command for main in mains)
 
 
 def _ranges(seen: Seen, thing: Thing, completions: int | None) -> Iterator[Found]:
@@ -96,6 +108,11 @@ def _ranges(seen: Seen, thing: Thing, completions: int | None) -> Iterator[Found
         if completions is not None and completions != count:
             says = f"the command line asks for {count} ranges: give as many"
             yield Found(thing.where("spec.completions"), completions, says)
+        elif asked and not re.search(
+            r"--parts[ =](JOB_COMPLETION_INDEX|\$\(JOB_COMPLETION_INDEX\))/", pod.main.command
+        ):
+            says = f"JOB_COMPLETION_INDEX/{count}: else each pod makes the same range, and the others are never made"
+            yield Found(f"{pod.main.where}.command[--parts]", asked[0], says)
 
 
 @rule("pod-replacement", "no second pod while the first still ends")
@@ -114,6 +131,10 @@ def pod_replacement(seen: Seen) -> Iterator[Found]:
 def job_set_restarts(seen: Seen) -> Iterator[Found]:
     """A gang that failed by its policy ends; restarts are few, and success is that of all."""
     bases = {"JobSet": "spec", "TrainingRuntime": "spec.template.spec", "ClusterTrainingRuntime": "spec.template.spec"}
+    for pod, path, job in _jobs(seen):
+        if pod.owner.kind in bases and whole(job.get("backoffLimit")) != 0:
+            says = "0: a rank that comes back alone meets nobody, and nobody counts it as a try"
+            yield Found(pod.owner.where(f"{path}.backoffLimit"), job.get("backoffLimit"), says)
     for thing in seen.of(*bases):
         base = bases[thing.kind]
         policy = table(thing.content, f"{base}.failurePolicy")
@@ -131,6 +152,9 @@ def job_set_restarts(seen: Seen) -> Iterator[Found]:
                 f"what podFailurePolicy ended (wrong input) comes to {final}: put FailJobSet for PodFailurePolicy first"
             )
             yield Found(thing.where(path), policy, says)
+        if (whole(policy.get("maxRestarts", 0)) or 0) > _MOST_RESTARTS:
+            says = f"give {_MOST_RESTARTS} at most: the launcher counts tries, and these are not counted"
+            yield Found(thing.where(f"{path}.maxRestarts"), policy["maxRestarts"], says)
         if at(thing.content, f"{base}.successPolicy.operator") == "Any":
             says = "All: else the first job that is through ends the others"
             yield Found(thing.where(f"{base}.successPolicy.operator"), "Any", says)
@@ -213,6 +237,9 @@ def grace(seen: Seen) -> Iterator[Found]:
         if given is None or (seconds(given) or 0) < told + eaten:
             more = f" and {eaten:.0f} for its preStop hook" if eaten else ""
             says = f"give {told + eaten:.0f} or more: {told:.0f} for a checkpoint (WFM_GRACE_SECONDS){more}"
+            yield Found(pod.where("terminationGracePeriodSeconds"), given, says)
+        elif (seconds(given) or 0) > told + eaten + _MOST_SPARE:
+            says = f"give {told + eaten:.0f}: a stage that does not end holds its devices for so long after a cancel"
             yield Found(pod.where("terminationGracePeriodSeconds"), given, says)
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from wfm.cluster.lint.fault import Found, rule
-from wfm.cluster.lint.seen import STAGE_ROLES, Container, Pod, Seen, at, rows, table, texts, word
+from wfm.cluster.lint.seen import STAGE_ROLES, Container, Pod, Seen, at, rows, table, texts, word, words
 from wfm.credentials import SECRET_OPTION, carries_credentials, fixed_keys, names_credential
 
 _CAPABILITIES = ("IPC_LOCK",)
@@ -30,10 +30,11 @@ def root_user(seen: Seen) -> Iterator[Found]:
             if _security(pod, each, "runAsNonRoot") is not True and not _elsewhere(pod, each):
                 says = "the container may run as root: set runAsNonRoot: true on the pod, and no other value here"
                 yield Found(f"{each.where}.securityContext.runAsNonRoot", _security(pod, each, "runAsNonRoot"), says)
-            for name in ("runAsUser", "runAsGroup"):
-                if _security(pod, each, name) == 0:
+            for name in ("runAsUser", "runAsGroup", "fsGroup", "supplementalGroups"):
+                given = _security(pod, each, name)
+                if 0 in (given if isinstance(given, list) else [given]):
                     says = "0 is root: give the number of the image's own user, or leave it out"
-                    yield Found(f"{each.where}.securityContext.{name}", 0, says)
+                    yield Found(f"{each.where}.securityContext.{name}", given, says)
 
 
 @rule("privileges", "no process gets more rights than it starts with")
@@ -51,6 +52,10 @@ def privileges(seen: Seen) -> Iterator[Found]:
                 yield Found(
                     f"{base}.privileged", context["privileged"], "the machine would be the container's: leave it out"
                 )
+            for name in ("sysctls", "seLinuxOptions"):
+                if _security(pod, each, name):
+                    says = "it changes the machine's own rules: leave it out"
+                    yield Found(f"{base}.{name}", _security(pod, each, name), says)
             if word(context, "procMount") not in ("", "Default"):
                 yield Found(f"{base}.procMount", context["procMount"], "leave it out")
             capabilities = table(context, "capabilities")
@@ -124,6 +129,21 @@ def api_token(seen: Seen) -> Iterator[Found]:
                     yield Found(
                         pod.where(path), source["serviceAccountToken"], "a stage has no use for it: take it out"
                     )
+
+
+@rule("role", "an account may do what it needs, by name")
+def role(seen: Seen) -> Iterator[Found]:
+    """No ``*`` in a role, and no role over the whole cluster's everything."""
+    for thing in seen.of("Role", "ClusterRole"):
+        for place, each in rows(thing.content, "rules"):
+            for name in ("apiGroups", "resources", "verbs"):
+                if "*" in words(each, name):
+                    says = "name them one by one: a launcher needs jobs of its kinds and pods, a stage nothing"
+                    yield Found(thing.where(f"rules.{place}.{name}"), each[name], says)
+    for thing in seen.of("RoleBinding", "ClusterRoleBinding"):
+        if word(thing.content, "roleRef.name") in ("cluster-admin", "admin", "edit"):
+            says = "it may do far more than ours needs: a Role of its own"
+            yield Found(thing.where("roleRef.name"), word(thing.content, "roleRef.name"), says)
 
 
 @rule("literal-secret", "no secret stands in an object")

@@ -350,3 +350,14 @@ def _of_argo_template(thing: Thing, path: str, template: dict[str, Any]) -> Iter
     for group, kind in (("sidecars", "sidecar"), ("initContainers", "init")):
         for place, each in rows(template, group):
             yield Container(each, thing.where(f"{path}.{group}.{place}"), "init" if kind == "init" else "sidecar")
+
+
+def option(main: Container, name: str) -> Any:
+    """The value of an option in a command line; None where it is not given."""
+    given = [*words(main.content, "command"), *words(main.content, "args")]
+    for place, each in enumerate(given):
+        if each == f"--{name}":
+            return given[place + 1] if place + 1 < len(given) else ""
+        if each.startswith(f"--{name}="):
+            return each.partition("=")[2]
+    return None

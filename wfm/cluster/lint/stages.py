@@ -1,9 +1,14 @@
 """The pod of a stage: the container that its controller looks for, what it runs, as whom, how urgent."""
 
 from collections.abc import Iterator
+from pathlib import PurePosixPath
 
 from wfm.cluster.lint.fault import Found, rule
-from wfm.cluster.lint.seen import HOLDERS, STAGE_ROLES, Pod, Seen, at, word
+from wfm.cluster.lint.naming import JOBS, NAME_KINDS
+from wfm.cluster.lint.quantity import whole
+from wfm.cluster.lint.seen import HOLDERS, STAGE_ROLES, Container, Pod, Seen, at, option, table, word
+from wfm.cluster.lint.volumes import can_write
+from wfm.cluster.names import ANNOTATION_GENERATION, ANNOTATION_KEY, ANNOTATION_TRY, job_name
 
 _NAMES = {"PyTorchJob": "pytorch", "TrainingRuntime": "node", "ClusterTrainingRuntime": "node"}
 """Names by which controllers find the container that they give ranks and addresses to."""
@@ -33,6 +38,45 @@ def stage_command(seen: Seen) -> Iterator[Found]:
             if part not in pod.main.command:
                 says = f"it does not start {part}: give the stage's own command line (wfm.cluster.pod.command)"
                 yield Found(f"{pod.main.where}.command", pod.main.command or None, says)
+        if "components." in pod.main.command:
+            yield from _options(pod, pod.main)
+
+
+def _options(pod: Pod, main: Container) -> Iterator[Found]:
+    """The options of a stage: what it makes, and a place for the key that can be written."""
+    if not option(main, "spec"):
+        yield Found(
+            f"{main.where}.command[--spec]",
+            option(main, "spec"),
+            "name the spec of the node: without it nothing starts",
+        )
+    file = option(main, "key-out")
+    if file and not file.startswith("/tmp/") and not can_write(pod, main, str(PurePosixPath(file).parent)):
+        says = "it lies on no volume that can be written: the stage would fail at its very end"
+        yield Found(f"{main.where}.command[--key-out]", file, says)
+
+
+@rule("attempt", "each try has a token of its own")
+def attempt(seen: Seen) -> Iterator[Found]:
+    """``WFM_ATTEMPT``: the job's name and the number of the try. With that of another a stage writes into its record."""
+    for thing in seen.of(*JOBS):
+        told = table(thing.content, "metadata.annotations")
+        number, key, generation = (
+            told.get(ANNOTATION_TRY),
+            told.get(ANNOTATION_KEY),
+            whole(told.get(ANNOTATION_GENERATION)),
+        )
+        names = [thing.name]
+        if isinstance(key, str) and generation is not None:
+            names += [job_name(kind, key, generation) for kind in NAME_KINDS[thing.kind]]
+        for pod in seen.pods_of(thing):
+            if pod.main is None or pod.role not in _RUNS or not thing.name or not isinstance(number, str):
+                continue
+            given = pod.main.value("WFM_ATTEMPT")
+            same = given in [f"{name}.{number}" for name in names] if len(names) > 1 else given.endswith(f".{number}")
+            if not same and (whole(number) or 0) > 0:
+                says = f"{names[-1]}.{number}: the job's name and its try"
+                yield Found(f"{pod.main.where}.env[WFM_ATTEMPT]", given or None, says)
 
 
 @rule("stage-account", "a pod of a stage has the account of the settings")

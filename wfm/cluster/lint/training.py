@@ -9,8 +9,11 @@ from wfm.cluster.lint.quantity import amount, whole
 from wfm.cluster.lint.seen import Pod, Seen, Thing, at, rows, table, word, words
 
 _RESERVED = re.compile(
-    r"PET_\w+|MASTER_(ADDR|PORT)|(LOCAL_)?(RANK|WORLD_SIZE)|GROUP_RANK|JOB_COMPLETION_INDEX|DASK_WORKER_NAME"
+    r"PET_\w+|MASTER_(ADDR|PORT)|(LOCAL_)?(RANK|WORLD_SIZE)|GROUP_RANK|JOB_COMPLETION_INDEX|DASK_WORKER_NAME|(NVIDIA|CUDA)_VISIBLE_DEVICES"
 )
+
+_LEAST_JOIN = 60
+"""So long ranks wait for each other at least [s]."""
 
 
 @rule("clean-pods", "pods that are left when a training ends are ended")
@@ -103,6 +106,25 @@ def rendezvous(seen: Seen) -> Iterator[Found]:
                 yield Found(thing.where("spec.trainer.args[--rdzv-id]"), _flag(pod, "rdzv-id"), says)
 
 
+@rule("hang", "ranks whose peers are gone end")
+def hang(seen: Seen) -> Iterator[Found]:
+    """``TORCH_NCCL_ASYNC_ERROR_HANDLING``: else they wait for ever and hold their devices. And time to find each other."""
+    for pod in seen.furnished:
+        main = pod.main
+        if main is None or pod.owner.kind not in ("PyTorchJob", "TrainJob"):
+            continue
+        name = "TORCH_NCCL_ASYNC_ERROR_HANDLING"
+        if amount(main.amount_of("limits", seen.settings.gpu_resource)) and main.value(name) in ("", "0"):
+            says = "1: else a rank that lost another waits for ever, and holds its devices"
+            yield Found(f"{main.where}.env[{name}]", main.value(name) or None, says)
+    for thing in seen.of("PyTorchJob"):
+        for place, each in rows(thing.content, "spec.elasticPolicy.rdzvConf"):
+            given = whole(each.get("value"))
+            if word(each, "key") in ("join_timeout", "read_timeout", "timeout") and (given or 0) < _LEAST_JOIN:
+                says = f"give {_LEAST_JOIN} s or more: names of pods come late, and the first rank would give up"
+                yield Found(thing.where(f"spec.elasticPolicy.rdzvConf.{place}.value"), each.get("value"), says)
+
+
 @rule("elastic", "an elastic training keeps to its bounds")
 def elastic(seen: Seen) -> Iterator[Found]:
     """Workers alone, their number between both bounds, and no restarts beside ours."""
@@ -139,7 +161,8 @@ def elastic(seen: Seen) -> Iterator[Found]:
 
 @rule("reserved-variable", "variables that a controller sets are left to it")
 def reserved_variable(seen: Seen) -> Iterator[Found]:
-    """Ranks, addresses, indices: the webhook of Trainer refuses them, the others are overridden or override."""
+    """Ranks, addresses, indices, and which devices are seen (``NVIDIA_VISIBLE_DEVICES=all``: all of them): the webhook of
+    Trainer refuses them, the others are overridden or override."""
     for pod in seen.pods:
         for each in pod.containers:
             for place, entry in rows(each.content, "env"):

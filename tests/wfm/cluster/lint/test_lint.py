@@ -8,14 +8,14 @@ import random
 import pytest
 
 from pipelines.stages import TABLE
-from tests.wfm.cluster.lint import good, of_jobs, of_pods, of_workflows
+from tests.wfm.cluster.lint import good, of_jobs, of_places, of_pods, of_workflows
 from tests.wfm.cluster.lint.change import Mutation
 from wfm.cluster.lint import FILES, RULES, check, lint
 from wfm.cluster.objects import build, trainjob
 from wfm.cluster.resources import Resources
 from wfm.errors import ConfigError
 
-MUTATIONS = [*of_jobs.ALL, *of_pods.ALL, *of_workflows.ALL]
+MUTATIONS = [*of_jobs.ALL, *of_pods.ALL, *of_workflows.ALL, *of_places.ALL]
 
 
 def _name(mutation: Mutation) -> str:
