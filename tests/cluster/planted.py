@@ -573,3 +573,59 @@ def sweeps_every_dask_cluster(patch: pytest.MonkeyPatch) -> None:
         return right(self, resource, "" if resource in swept else selector, limit)
 
     patch.setattr(api.Api, "list", everything)
+
+
+@planted("server", lambda make: test_launchers.test_another_engine_at_the_key_is_waited_for(make()))
+def counts_a_lease_that_is_held_against_the_stage(patch: pytest.MonkeyPatch) -> None:
+    right = verdict._counts
+    patch.setattr(verdict, "_counts", lambda one: right(dataclasses.replace(one, held=False)))
+
+
+@planted(
+    invariants.CANCEL,
+    lambda make: test_launchers.test_when_all_runs_that_need_a_job_are_cancelled_it_goes(make()),
+    longest=600,
+)
+def takes_cancelled_runs_for_needy(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(launcher, "still_need", lambda store, runs, key: list(runs))
+
+
+@planted(
+    "states", lambda make: test_what_conditions_say.test_a_dask_cluster_that_its_operator_left_behind_is_swept(make())
+)
+def leaves_what_an_operator_left(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(launcher.Launcher, "_sweep", lambda self, name: True)
+
+
+@planted(invariants.RECORDED, lambda make: test_ordinary_ways.test_ranges_of_parts_then_one_pod_that_commits(make()))
+def takes_one_range_for_all(patch: pytest.MonkeyPatch) -> None:
+    def after_the_first(whole: Any, tries: Any) -> Any:
+        made = any(one.parts and one.outcome in ("done", "cached") for one in tries)
+        return whole.closing() if whole.parts and made else whole
+
+    patch.setattr(entry, "next_request", after_the_first)
+
+
+@planted(
+    invariants.RECORDED,
+    lambda make: test_ordinary_ways.test_a_try_that_failed_is_followed_by_another(make, "torchjob", "pytorchjob"),
+)
+def numbers_every_try_alike(patch: pytest.MonkeyPatch) -> None:
+    right = launcher.build
+    patch.setattr(launcher, "build", lambda *given, attempt=1, **more: right(*given, attempt=1, **more))
+
+
+def _impatient(patch: pytest.MonkeyPatch, name: str) -> None:
+    from tests.cluster import world
+
+    patch.setattr(world, "PATIENCE", {**world.PATIENCE, name: 0.001})
+
+
+@planted("machines", lambda make: test_machines.test_an_image_that_comes_late_is_waited_for(make()))
+def gives_an_image_no_time(patch: pytest.MonkeyPatch) -> None:
+    _impatient(patch, "image_pull_seconds")
+
+
+@planted("machines", lambda make: test_machines.test_room_that_comes_late_is_waited_for(make))
+def gives_the_scheduler_no_time(patch: pytest.MonkeyPatch) -> None:
+    _impatient(patch, "unschedulable_seconds")

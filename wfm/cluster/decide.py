@@ -53,7 +53,8 @@ def _clean_up(view: View) -> Decision:
     writes = any(not one.outcome and one.number >= try_of(job) for one in view.job_tries) if job is not None else False
     if writes and any(pod.live for pod in view.pods) and waited < LINGER_SECONDS:
         return Decision("made; the stage is about to end", look_in=LINGER_SECONDS - waited)
-    return Decision("made; clearing up", remove=job is not None, stop_pods=_leaving(view, slack=LINGER_SECONDS))
+    stop, sweep = _leaving(view, slack=LINGER_SECONDS), job is None and not view.swept
+    return Decision("made; clearing up", remove=job is not None, stop_pods=stop, sweep=sweep)
 
 
 def _cancel(view: View) -> Decision:
@@ -72,9 +73,8 @@ def _cancel(view: View) -> Decision:
         if not view.swept:
             return Decision(reason, deaths=deaths, sweep=True)
         return Decision(reason, deaths=deaths, end=End.of("cancelled", reason), warning=warning)
-    return Decision(
-        f"{reason}: stopping", remove=job is not None, stop_pods=_leaving(view, slack=0.0, all_at_once=True)
-    )
+    stop, sweep = _leaving(view, slack=0.0, all_at_once=True), job is None and not view.swept
+    return Decision(f"{reason}: stopping", remove=job is not None, stop_pods=stop, sweep=sweep)
 
 
 def _silent(view: View, reason: str, outcome: str) -> tuple[Death, ...]:
@@ -104,7 +104,8 @@ def _leaving(view: View, slack: float, all_at_once: bool = False) -> tuple[tuple
 def _without_job(view: View) -> Decision:
     if view.pods:
         words = words_of(None, view.pods, None, view.queued)
-        return Decision(words, stop_pods=_leaving(view, slack=LINGER_SECONDS))
+        # what an operator left behind makes pods again and again
+        return Decision(words, stop_pods=_leaving(view, slack=LINGER_SECONDS), sweep=not view.swept)
     deaths = [_death_of(view, one) for one in still_open(view.tries)]
     if not view.mine:
         deaths += [dataclasses.replace(_death_of(view, one), theirs=True) for one in still_open(view.job_tries)]

@@ -164,6 +164,7 @@ class Entry:
         there = [pod for pod in pods if not lost_now(pod, now, self.settings.patience)]
         quiet = job is not None and not job.suspended and not job.over and _is_quiet(job, kind, there, departed)
         self.quiet_since = (self.quiet_since or now) if quiet else 0.0
+        self.swept = self.swept and (job is None or kind != "daskjob")
         of_job = [one for one in self.job_tries if job is not None and one.number >= try_of(job)]
         live = frozenset(pod.uid for pod in pods if pod.live)
         told = bool(of_job) and bool(live) and all(one.outcome for one in of_job) and not self.whole.parts

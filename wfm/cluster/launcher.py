@@ -371,7 +371,6 @@ class Launcher:
         )
 
     def _remove(self, entry: Entry, view: View, job: Job) -> None:
-        entry.swept = entry.swept and view.kind != "daskjob"
         if not job.deleting and self._may_ask(entry, job.uid, view.now):
             careful = bool(view.cancelled_by) and not view.committed
             gone = self._api.delete(RESOURCES[view.kind], job.name, uid=job.uid, version=job.version if careful else "")

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.cluster.conftest import MakeWorld, finish
+from tests.cluster.conftest import MakeWorld, finish, follow
 from tests.cluster.invariants import Invariants
 from tests.cluster.stage import End, Script
 from tests.cluster.world import NAMESPACE, World
@@ -69,6 +69,24 @@ def test_a_cancel_does_not_take_the_job_of_another_run(world: World, who: str) -
     world.until(lambda: left.key in of[left].ended, 3600)
     assert of[left].ended[left.key].outcome in ("done", "cached")
     finish(world, look, {stopped: of[stopped].ended[stopped.key], left: of[left].ended[left.key]}, lost=1)
+
+
+def test_when_all_runs_that_need_a_job_are_cancelled_it_goes(world: World) -> None:
+    one = world.ask("node", script=Script(seconds=3000))
+    other = world.ask("node", key=one.key)
+    look = Invariants(world, [one, other])
+    first = world.launcher(one)
+    world.go(60)
+    second = world.launcher(other)
+    world.go(60)
+    world.crash(first)  # nobody is left to take its run off the job
+    look.cancel(one)
+    look.cancel(other)
+    world.until(lambda: one.key in second.ended, 300)
+    assert second.ended[one.key].outcome == "cancelled"
+    world.until(lambda: not world.holding(one.key), 120)
+    assert not world.jobs(one.key)
+    assert not look.broken
 
 
 @pytest.mark.parametrize(("kind", "training"), [
@@ -165,3 +183,14 @@ def test_another_generation_has_a_job_of_its_own(world: World) -> None:
     world.go(200)
     assert jobs()["1"] == old
     assert asked.key not in launching.ended
+
+
+def test_another_engine_at_the_key_is_waited_for(world: World) -> None:
+    """A try that leaves because somebody else holds the lease is nobody's fault, whatever the retries."""
+    asked = world.ask("node", retries=0)
+    holders = world.desk.of(asked.key).holders
+    holders.append("another engine")
+    world.at(200, holders.clear)
+    assert follow(world, asked)[asked.key].outcome == "done"
+    assert world.outcomes(asked)[0] == "try_again"
+    assert world.outcomes(asked)[-1] == "done"

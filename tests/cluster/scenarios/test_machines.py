@@ -154,6 +154,28 @@ def test_an_image_that_cannot_be_pulled_is_said(world: World) -> None:
     assert not world.holding(asked.key)
 
 
+def test_an_image_that_comes_late_is_waited_for(world: World) -> None:
+    image = world.settings.image("training")
+    world.kubelet.no_image.add(image)
+    world.at(150, lambda: world.kubelet.no_image.discard(image))
+    asked = world.ask("node", retries=0)
+    assert follow(world, asked)[asked.key].outcome == "done"
+    assert world.outcomes(asked) == ["done"]
+
+
+def test_room_that_comes_late_is_waited_for(make_world: MakeWorld) -> None:
+    """The queue has let it in, and pods of the one before still hold the devices."""
+    world = make_world(machines=1)
+    container = {"name": "c", "image": "x", "resources": {"limits": {"nvidia.com/gpu": "8"}}}
+    spec = {"template": {"spec": {"containers": [container], "restartPolicy": "Never"}}}
+    world.door.create("jobs.batch", NAMESPACE, {"metadata": {"name": "before"}, "spec": spec})
+    world.pass_time(20)
+    world.at(200, lambda: world.door.delete("jobs.batch", NAMESPACE, "before", propagationPolicy="Background"))
+    asked = world.ask("node", retries=0)
+    assert follow(world, asked)[asked.key].outcome == "done"
+    assert world.outcomes(asked) == ["done"]
+
+
 def test_a_secret_that_is_missing_is_said(world: World) -> None:
     world.kubelet.no_config = True
     asked = world.ask("node", retries=0)

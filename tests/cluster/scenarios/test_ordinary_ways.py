@@ -27,6 +27,7 @@ def test_a_try_that_failed_is_followed_by_another(make_world: MakeWorld, kind: s
     assert world.outcomes(asked)[0] == "try_again"
     assert world.outcomes(asked)[-1] == "done"
     assert len(world.outcomes(asked)) == 4
+    assert len({record.record["token"] for record in world.records(asked)}) == 4, "each try has a token of its own"
 
 
 @pytest.mark.parametrize(("kind", "training"), KINDS)
@@ -52,6 +53,7 @@ def test_ranges_of_parts_then_one_pod_that_commits(world: World) -> None:
     assert follow(world, asked, lost=2)[asked.key].outcome == "done"
     told = [record.record.get("parts", "") for record in world.records(asked)]
     assert sorted(told) == ["", "0/3", "1/3", "2/3"]
+    assert world.outcomes(asked) == ["done"] * 4
 
 
 def test_what_is_made_already_makes_no_pod(world: World) -> None:

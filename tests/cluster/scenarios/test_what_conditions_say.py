@@ -161,3 +161,18 @@ def test_a_dask_cluster_that_is_swept_is_the_own_one(world: World) -> None:
     world.until(lambda: len(launching.ended) == 2, 3600)
     finish(world, look, {one: launching.ended[one.key] for one in (asked, other)}, lost=1)
     assert world.outcomes(other) == ["done"]
+
+
+def test_a_dask_cluster_that_its_operator_left_behind_is_swept(world: World) -> None:
+    asked = world.ask("node", kind="daskjob", gpu=1)
+    look, launching = _begun(world, asked)
+    clusters = "daskclusters.kubernetes.dask.org"
+    for cluster in world.door.all(clusters, NAMESPACE):
+        world.door.patch(clusters, NAMESPACE, cluster["metadata"]["name"], {"metadata": {"ownerReferences": None}})
+    before = {one["metadata"]["uid"] for one in world.door.all(clusters, NAMESPACE)}
+    world.delete_job(asked.key)
+    world.until(lambda: world.jobs(asked.key), 600)
+    assert not before & {one["metadata"]["uid"] for one in world.door.all(clusters, NAMESPACE)}
+    assert _to_the_end(world, asked, look, launching, lost=1).outcome == "done"  # type: ignore[attr-defined]
+    assert not world.door.all(clusters, NAMESPACE)
+    assert not world.holding(asked.key)
