@@ -135,13 +135,25 @@ def node_key(spec: dict[str, Any], inputs: dict[str, str], store: "Store") -> st
 def refuse_other_code(spec: dict[str, Any], who: str = "this stage", starts: str | None = None) -> None:
     """Raise InputError where the planner that wrote a spec was of other code, or of another image, than this process (or than
     the image that it `starts`)."""
-    config: Config = importlib.import_module(f"components.{spec['component']}").CONFIG.parse(spec["config"])
+    config: Config = _component(spec.get("component", "")).CONFIG.parse(spec["config"])
     refuse_other(spec, code_id(spec["component"], uses(config)), who, starts)
+
+
+def _component(name: str) -> Any:
+    """The module of a component. Raises InputError where this wfm has none of that name."""
+    try:
+        return importlib.import_module(f"components.{name}")
+    except ModuleNotFoundError as error:
+        if error.name != f"components.{name}":
+            raise
+        raise InputError(
+            f"this wfm has no component {name!r}: the spec was written by another; start it from the image that was planned"
+        ) from None
 
 
 def _key_and_external(spec: dict[str, Any], inputs: dict[str, str], store: "Store") -> tuple[str, Any]:
     """The key, and what the component saw outside the store while deriving it (a listing, looked at once)."""
-    component = importlib.import_module(f"components.{spec['component']}")
+    component = _component(spec.get("component", ""))
     config: Config = component.CONFIG.parse(spec["config"])
     external = component.external_inputs(config, inputs, store) if hasattr(component, "external_inputs") else None
     code, redo = code_id(spec["component"], uses(config)), spec.get("redo", "")

@@ -47,7 +47,7 @@ def steps(
     request = Request(pipeline, profile=profile, overrides=tuple(set_ or ()), videos=videos, dataset=dataset)
     plan = request.plan(opened)
     run = create_run(request, plan, opened, run_id=run_id)
-    there = {**plan.given, **{node.name: node.key for node in plan.nodes if node.done}}
+    there = {**plan.given, **{node.name: node.key for node in plan.nodes if node.done and node.key}}
     print(f"# run {run.id}")
     print("\n".join(script(compile_plan(plan, run, opened, STAGES), there)))
 

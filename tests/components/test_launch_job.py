@@ -241,3 +241,16 @@ def test_a_dry_run_says_what_a_cluster_would_punish(launch: Launch) -> None:
     done = launch.run_process("--dry-run")
     assert (done.returncode, done.stdout) == (78, "")
     assert "registry.example/wfm-curation:latest" in done.stderr
+
+
+def test_a_component_that_is_not_there_and_an_address_that_is_none(launch: Launch) -> None:
+    code, said = launch("nonsense")
+    assert (code, "--api 'nonsense' is no URL" in said) == (78, True), said
+    launch.spec["component"] = "of_tomorrow"
+    code, said = launch(NOWHERE)
+    assert (code, "this wfm has no component 'of_tomorrow'" in said) == (78, True), said
+
+
+def test_an_empty_kubeconfig_variable_is_none(launch: Launch) -> None:
+    launch.environment |= {"KUBECONFIG": "", "HOME": str(launch.folder)}
+    assert "there is no kubeconfig at ~/.kube/config" in launch.process()[1]

@@ -67,7 +67,7 @@ class JobRequest:
         """From the spec of a stage, as `pipelines.engines.compile` writes it. Raises DataError naming the field that is
         missing or of another form: a spec comes from a store, and an older planner wrote less."""
         told = schema.fit(SpecOfJob, {name: spec[name] for name in FIELDS if name in spec}, f"the spec at {spec_url}")
-        given = schema.fit(dict[schema.Word, schema.Key], dict(inputs), "the inputs of the job")
+        given = schema.fit(dict[schema.Word, schema.Key], dict(inputs), "what --input says")
         return cls(
             **{("kind" if name == "job_kind" else name): getattr(told, name) for name in FIELDS},
             key=schema.fit(schema.Key, key, "the key of the job"),
