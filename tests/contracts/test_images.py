@@ -142,3 +142,14 @@ def test_a_wrong_build_is_refused_with_the_choices(words: tuple[str, ...], says:
     done = build(*words)
     assert done.returncode != 0
     assert says in done.stderr
+
+
+def test_no_password_gets_into_the_history_of_an_image() -> None:
+    for name, value in (
+        ("PIP_INDEX_URL", "https://user:secret@packages.example/simple"),
+        ("PIP_EXTRA_INDEX_URL", "https://a.example/simple https://secret@packages.example/simple"),
+    ):
+        done = build("training", **{name: value})
+        assert done.returncode != 0
+        assert f"{name} holds a user or a password" in done.stderr
+        assert "secret" not in done.stdout + done.stderr
