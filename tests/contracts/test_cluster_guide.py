@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 import yaml
 
+from tests.cluster import strict
+from tests.pipelines.commands.test_readme import wrong
 from tests.wfm.cluster.requests import request
 from wfm.cluster.entry import object_of
 from wfm.cluster.lint import lint
@@ -40,6 +42,24 @@ def test_the_example_is_read_and_makes_objects_without_a_fault(kind: str) -> Non
     assert made["metadata"]["namespace"] == "wfm"
     queues = [one for one in objects() if one["kind"] == "LocalQueue"]
     assert lint([made, *queues], settings) == []
+
+
+def test_the_objects_of_the_guide_are_taken() -> None:
+    assert [(one["kind"], faults) for one in objects() if (faults := strict.faults(one))] == []
+
+
+def test_the_launcher_of_the_guide_is_taken() -> None:
+    (text,) = [one for one in blocks() if one.startswith("apiVersion: batch/v1")]
+    job = yaml.safe_load(text)
+    assert strict.faults(job) == []
+    pod = job["spec"]["template"]["spec"]
+    assert pod["containers"][0]["image"] == example().images.control
+    (words,) = [word for word in pod["containers"][0]["command"] if word.startswith("wfm ")]
+    assert wrong(words.partition(" >")[0].split()) == ""
+    (account,) = [one for one in objects() if one["kind"] == "ServiceAccount"]
+    assert pod["serviceAccountName"] == account["metadata"]["name"]
+    job["spec"]["backofLimit"] = 1
+    assert strict.faults(job)
 
 
 def test_every_field_is_explained_with_its_default() -> None:
