@@ -30,6 +30,7 @@ import os
 import sys
 import traceback
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -46,7 +47,17 @@ from wfm.artifacts.atomic import replace_on_disk
 from wfm.artifacts.lease import LeaseHeld
 from wfm.config import Config
 from wfm.crash_points import crash_point
-from wfm.errors import Cancelled, ConfigError, InputError, Outcome, TryAgain, WfmError, exit_code_of, outcome_of
+from wfm.errors import (
+    Cancelled,
+    ConfigError,
+    DataError,
+    InputError,
+    Outcome,
+    TryAgain,
+    WfmError,
+    exit_code_of,
+    outcome_of,
+)
 from wfm.log import get_logger, set_up
 from wfm.registry import uses
 
@@ -66,7 +77,7 @@ def main(
     arguments = _parse(component)
     stopping.listen()
     if arguments.dry_run:
-        spec = json.loads(read_spec(arguments.spec))
+        spec = read_spec(arguments.spec)
         print(json.dumps(config_class.parse(spec["config"]).resolved(), indent=2, sort_keys=True))
         sys.exit(0)
     homeless: InputError | None = None
@@ -78,7 +89,7 @@ def main(
     faulthandler.enable()  # where a crash was, in the log
     set_up()
     try:
-        spec = json.loads(read_spec(arguments.spec))
+        spec = read_spec(arguments.spec)
         set_up(spec.get("log_level", "INFO"))
         gang = Gang(spec, log, stopping.asked, parts=arguments.parts)
     except Exception as error:  # nothing says where its attempt belongs
@@ -124,13 +135,25 @@ def node_key(spec: dict[str, Any], inputs: dict[str, str], store: "Store") -> st
 def refuse_other_code(spec: dict[str, Any], who: str = "this stage", starts: str | None = None) -> None:
     """Raise InputError where the planner that wrote a spec was of other code, or of another image, than this process (or than
     the image that it `starts`)."""
-    config: Config = importlib.import_module(f"components.{spec['component']}").CONFIG.parse(spec["config"])
+    config: Config = _component(spec.get("component", "")).CONFIG.parse(spec["config"])
     refuse_other(spec, code_id(spec["component"], uses(config)), who, starts)
+
+
+def _component(name: str) -> Any:
+    """The module of a component. Raises InputError where this wfm has none of that name."""
+    try:
+        return importlib.import_module(f"components.{name}")
+    except ModuleNotFoundError as error:
+        if error.name != f"components.{name}":
+            raise
+        raise InputError(
+            f"this wfm has no component {name!r}: the spec was written by another; start it from the image that was planned"
+        ) from None
 
 
 def _key_and_external(spec: dict[str, Any], inputs: dict[str, str], store: "Store") -> tuple[str, Any]:
     """The key, and what the component saw outside the store while deriving it (a listing, looked at once)."""
-    component = importlib.import_module(f"components.{spec['component']}")
+    component = _component(spec.get("component", ""))
     config: Config = component.CONFIG.parse(spec["config"])
     external = component.external_inputs(config, inputs, store) if hasattr(component, "external_inputs") else None
     code, redo = code_id(spec["component"], uses(config)), spec.get("redo", "")
@@ -225,10 +248,23 @@ def given_inputs(pairs: Sequence[str]) -> dict[str, str]:
     return found
 
 
-def read_spec(url: str) -> bytes:
-    """The spec, which lies in the run. Raises InputError when it is not there, TryAgain when its store does not answer."""
+@dataclass(frozen=True)
+class _Told:
+    """What every spec says."""
+
+    store: str
+    run_id: str
+    node: str
+    stage: str
+    config: dict[str, Any]
+
+
+def read_spec(url: str) -> dict[str, Any]:
+    """The spec, which lies in the run. Raises InputError when it is not there, DataError when it is none, TryAgain when its
+    store does not answer."""
     import fsspec
 
+    from wfm.artifacts import schema
     from wfm.artifacts.trouble import meaning
 
     options = store_options() or {} if "://" in url and not url.startswith("file:") else {}
@@ -245,7 +281,12 @@ def read_spec(url: str) -> bytes:
                 raise InputError(f"the spec at {url} cannot be read: {error}") from None
             raise TryAgain(f"the spec at {url} cannot be read now: {type(error).__name__}: {error}") from error
 
-    return patiently(ask, "the spec cannot be read")
+    where = f"the spec at {url}"
+    found: dict[str, Any] = schema.parse(patiently(ask, "the spec cannot be read"), where)
+    if not isinstance(found, dict):
+        raise DataError(f"{where} is no object of JSON: whoever starts a stage writes one")
+    schema.fit(_Told, found, where)
+    return found
 
 
 def promote(store: "Store", name: str, key: str) -> None:

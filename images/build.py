@@ -16,6 +16,7 @@ import tomllib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from pipelines.lock import digest
 
@@ -28,7 +29,7 @@ SOURCES_ALONE = "flash-attn"
 
 
 def command(asked: argparse.Namespace, rest: Sequence[str], roles: dict[str, dict[str, list[str]]]) -> list[str]:
-    """The builder's command line. Raises SystemExit with the choices for an unknown role or extra."""
+    """The builder's command line. Raises SystemExit with the choices for an unknown role or extra, and for passwords."""
     if asked.role not in roles:
         raise SystemExit(f"unknown role {asked.role!r}. Choices: {', '.join(roles)}")
     role, more = roles[asked.role], [name for name in asked.more.split(",") if name]
@@ -36,6 +37,7 @@ def command(asked: argparse.Namespace, rest: Sequence[str], roles: dict[str, dic
     extras = project["optional-dependencies"]
     if unknown := [name for name in more if name not in extras]:
         raise SystemExit(f"unknown extra {', '.join(unknown)}. Choices: {', '.join(extras)}")
+    _refuse_passwords()
     lines = [line for name in more for line in extras[name]]
     given = {
         "BASE_IMAGE": asked.base,
@@ -56,6 +58,16 @@ def command(asked: argparse.Namespace, rest: Sequence[str], roles: dict[str, dic
         *shlex.split(asked.builder), *arguments, "--file", str(ROOT / "images" / "Containerfile"), "--tag", asked.tag,
         *rest, str(ROOT),
     ]  # fmt: skip
+
+
+def _refuse_passwords() -> None:
+    """Raises SystemExit for a build argument with a password: whoever has the image reads it in the image's history."""
+    for name in PIP:
+        if any(urlsplit(word).password or urlsplit(word).username for word in os.environ.get(name, "").split()):
+            raise SystemExit(
+                f"{name} holds a user or a password, which would stand in the history of the image: leave it out of the "
+                "address, and let the build read a .netrc: -- --volume $HOME/.netrc:/root/.netrc:ro"
+            )
 
 
 def _packages(roles: dict[str, dict[str, list[str]]], project: dict[str, Any]) -> str:

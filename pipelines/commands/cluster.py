@@ -1,20 +1,68 @@
-"""``wfm cluster``: what is looked at before a cluster is asked."""
+"""``wfm cluster``: the launches of a pipeline as a script, and objects that are looked at before a cluster is asked."""
 
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from pipelines.commands.console import answers, say
+from pipelines.commands.console import STORE_DEFAULT, StoreOption, answers, open_store, say, warn
 from wfm.errors import DataError, InputError, MissingPackage
 
-app = typer.Typer(help="Look at objects for a Kubernetes cluster.", no_args_is_help=True)
+if TYPE_CHECKING:
+    from pipelines.engines.compile import Step
+
+app = typer.Typer(help="Run on a Kubernetes cluster; look at objects for one.", no_args_is_help=True)
 
 _MOST_BYTES = 4 * 2**20
 """Of a file: an object of a cluster has 1.5 MB at most, and a file may hold some."""
 _MOST_OBJECTS = 2000
 _MOST_DEPTH = 100
 _MOST_SHOWN = 200
+
+
+@app.command()
+def steps(
+    pipeline: Annotated[str, typer.Argument(help="world_model, curate or decoder.")],
+    profile: Annotated[str, typer.Option(help="Recipe; demo_cluster says what each stage needs.")] = "demo_cluster",
+    videos: Annotated[str, typer.Option(metavar="URL", help="Your own, where pods can read them.")] = "",
+    dataset: Annotated[str, typer.Option(metavar="NAME", help="Start from this dataset, or name the new one.")] = "",
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", metavar="STAGE.FIELD=V", help="Change an option; may be repeated.")
+    ] = None,
+    run_id: Annotated[str, typer.Option(metavar="ID", help="Give the run this id.")] = "",
+    store: StoreOption = STORE_DEFAULT,
+) -> None:
+    """Plan a run for the cluster that WFM_CLUSTER describes, write it down, and print a shell script of its launches."""
+    from pipelines.engines.compile import compile_plan
+    from pipelines.stages import STAGES
+    from pipelines.start_run import Request, create_run
+    from wfm.cluster.settings import ClusterSettings
+
+    ClusterSettings.read()  # the plan names its images and is held to its quota
+    opened = open_store(store)
+    if "://" not in opened.url or opened.url.startswith("file:"):
+        warn(f"the store {opened.url} is on this machine, where no pod sees it: give --store s3://… or gs://…")
+    request = Request(pipeline, profile=profile, overrides=tuple(set_ or ()), videos=videos, dataset=dataset)
+    plan = request.plan(opened)
+    run = create_run(request, plan, opened, run_id=run_id)
+    there = {**plan.given, **{node.name: node.key for node in plan.nodes if node.done and node.key}}
+    print(f"# run {run.id}")
+    print("\n".join(script(compile_plan(plan, run, opened, STAGES), there)))
+
+
+def script(several: "Sequence[Step]", there: Mapping[str, str]) -> Iterator[str]:
+    """The launches of a run, one after another: each waits for its stage, and hands its key on. `there`: node -> key of what is
+    made already."""
+    yield "set -eu"
+    yield "keys=$(mktemp -d)  # the key of each stage, as it is made"
+    for step in several:
+        words = ["python", "-m", "components.launch_job", "--spec", shlex.quote(step.spec)]
+        for name, node in step.inputs.items():
+            key = there.get(node, f'"$(cat "$keys"/{node})"')
+            words += ["--input", f"{name}={key}"]
+        yield " ".join([*words, "--key-out", f'"$keys"/{step.node}'])
 
 
 @app.command()

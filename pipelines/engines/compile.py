@@ -66,6 +66,7 @@ def _needs(node: Node, row: StageRow) -> dict[str, Any]:
     the planner saw (`components.image`)."""
     cluster = ClusterSettings.here()
     return {
+        "inputs": sorted(node.inputs),
         "job_kind": row.kind,
         "image": row.image,
         "resources": node.resources.resolved(),

@@ -17,7 +17,9 @@ from components.derivation import ROOT, code_id
 from components.entrypoint import node_key
 from tests.wfm.cluster.raw_server import Asked, served, status, whole
 from wfm.artifacts import Store
-from wfm.errors import WfmError
+from wfm.cluster.lint import lint
+from wfm.cluster.settings import ClusterSettings
+from wfm.errors import DataError, WfmError
 
 NOWHERE = "http://127.0.0.1:9"
 DIGEST = "sha256:" + "a" * 64
@@ -50,17 +52,21 @@ class Launch:
 
     def process(self, *more: str) -> tuple[int, str]:
         """(exit code, what it said)."""
-        done = subprocess.run(
+        done = self.run_process(*more)
+        return done.returncode, done.stderr
+
+    def run_process(self, *more: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
             [sys.executable, "-P", "-m", "components.launch_job", *self._arguments(), *more],
             env=self.environment, capture_output=True, text=True, timeout=120,
         )  # fmt: skip
-        return done.returncode, done.stderr
 
     def __call__(self, url: str) -> tuple[int, str]:
         """The same in this process, which is quicker."""
         spec, cluster, key_out = self._arguments()[1::2]
         try:
-            end = launch_job.launch(Namespace(spec=spec, cluster=cluster, key_out=key_out, input=[], api=url))
+            asked = Namespace(spec=spec, cluster=cluster, key_out=key_out, input=[], api=url, dry_run=False)
+            end = launch_job.launch(asked)
         except WfmError as error:
             return error.exit_code, str(error)
         return end.exit_code, end.reason
@@ -199,3 +205,52 @@ def test_sigterm_detaches_and_touches_nothing(launch: Launch) -> None:
     assert process.returncode == 75
     assert "detached; the job goes on, and the next launcher adopts it" in said
     assert {one.method for one in asked} == {"GET", "POST"}
+
+
+@pytest.mark.parametrize(("text", "says"), [
+    ("{", "is not valid JSON"), ("[]", "no object of JSON"), ("{}", "field 'store'"), ('{"store": 3}', "field 'store'"),
+    ('{"store": "s", "run_id": "r", "node": "n", "stage": "s", "config": []}', "field 'config'"),
+])  # fmt: skip
+def test_what_is_no_spec(tmp_path: Path, text: str, says: str) -> None:
+    (tmp_path / "spec.json").write_text(text)
+    with pytest.raises(DataError, match=says) as caught:
+        launch_job.launch(
+            Namespace(spec=str(tmp_path / "spec.json"), cluster="", key_out="", input=[], api=NOWHERE, dry_run=False)
+        )
+    assert "spec.json is " in str(caught.value)
+
+
+@pytest.mark.parametrize("parts", [0, 4])
+def test_a_dry_run_prints_what_would_be_made_and_asks_nobody(launch: Launch, parts: int) -> None:
+    launch.spec["parts"] = parts
+    done = launch.run_process("--dry-run", "--api", NOWHERE)
+    assert done.returncode == 0, done.stderr
+    listed = json.loads(done.stdout)
+    first, *rest = listed["items"]
+    assert first["metadata"]["annotations"]["wfm.dev/key"] == launch.key
+    assert first["metadata"]["annotations"]["wfm.dev/owner"] == f"{launch.run.id}/raw"
+    assert [one["kind"] for one in listed["items"]] == ["Job"] * (2 if parts else 1)
+    assert len({first["metadata"]["name"], *(one["metadata"]["name"] for one in rest)}) == len(listed["items"])
+    assert lint(listed["items"], ClusterSettings.parse(launch.cluster)) == []
+    assert not (launch.folder / "key").exists()
+    assert not launch.store.has(launch.key)
+
+
+def test_a_dry_run_says_what_a_cluster_would_punish(launch: Launch) -> None:
+    launch.cluster["images"] = {**IMAGES, "curation": "registry.example/wfm-curation:latest"}
+    done = launch.run_process("--dry-run")
+    assert (done.returncode, done.stdout) == (78, "")
+    assert "registry.example/wfm-curation:latest" in done.stderr
+
+
+def test_a_component_that_is_not_there_and_an_address_that_is_none(launch: Launch) -> None:
+    code, said = launch("nonsense")
+    assert (code, "--api 'nonsense' is no URL" in said) == (78, True), said
+    launch.spec["component"] = "of_tomorrow"
+    code, said = launch(NOWHERE)
+    assert (code, "this wfm has no component 'of_tomorrow'" in said) == (78, True), said
+
+
+def test_an_empty_kubeconfig_variable_is_none(launch: Launch) -> None:
+    launch.environment |= {"KUBECONFIG": "", "HOME": str(launch.folder)}
+    assert "there is no kubeconfig at ~/.kube/config" in launch.process()[1]

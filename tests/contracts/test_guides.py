@@ -45,7 +45,8 @@ def guides() -> dict[str, str]:
 
 def pages() -> dict[str, str]:
     """Every text that is to be true."""
-    return {name: (ROOT / name).read_text() for name in ("README.md", "CONTRIBUTING.md")} | guides()
+    names = ("README.md", "CONTRIBUTING.md", "images/README.md", "docs/cluster.md")
+    return {name: (ROOT / name).read_text() for name in names} | guides()
 
 
 def spans(text: str) -> Iterator[str]:

@@ -142,3 +142,39 @@ def test_a_wrong_build_is_refused_with_the_choices(words: tuple[str, ...], says:
     done = build(*words)
     assert done.returncode != 0
     assert says in done.stderr
+
+
+def test_no_password_gets_into_the_history_of_an_image() -> None:
+    for name, value in (
+        ("PIP_INDEX_URL", "https://user:secret@packages.example/simple"),
+        ("PIP_EXTRA_INDEX_URL", "https://a.example/simple https://secret@packages.example/simple"),
+    ):
+        done = build("training", **{name: value})
+        assert done.returncode != 0
+        assert f"{name} holds a user or a password" in done.stderr
+        assert "secret" not in done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
+    ("there", "done"), [("ubuntu:x:1000:1000::/home/ubuntu:/bin/sh", ["--remove ubuntu"]), ("", [])]
+)
+def test_a_base_that_has_a_user_1000_gives_it_up(tmp_path: Path, there: str, done: list[str]) -> None:
+    """As Ubuntu's do; `useradd` refuses an id that is taken."""
+    text = next(rest for word, rest in stages()[-1] if word == "RUN" and "useradd" in rest)
+    command = text[text.index("other=") :]
+    for name, body in {
+        "getent": f'[ "$*" = "passwd 1000" ] && [ -n "{there}" ] && echo "{there}" || exit 2',
+        "userdel": f'echo "$@" >> {tmp_path}/removed',
+        "useradd": f'echo "$@" >> {tmp_path}/added',
+    }.items():
+        (tmp_path / name).write_text(f"#!/bin/sh\n{body}\n")
+        (tmp_path / name).chmod(0o755)
+    subprocess.run(["sh", "-ec", command], check=True, env={"PATH": f"{tmp_path}:/usr/bin:/bin"})
+    removed = tmp_path / "removed"
+    assert (removed.read_text().splitlines() if removed.exists() else []) == done
+    assert (tmp_path / "added").read_text() == "--uid 1000 --create-home wfm\n"
+
+
+def test_what_is_compiled_is_compiled_for_the_torch_that_is_installed() -> None:
+    compiled = set(re.findall(r"torch==[\d.]+", (IMAGES / "Containerfile").read_text()))
+    assert compiled == {line for line in PROJECT["optional-dependencies"]["train"] if line.startswith("torch=")}

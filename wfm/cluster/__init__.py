@@ -12,5 +12,5 @@ Read in this order:
 7. `api`         the server, its refusals in words; `watch` mirrors of what it has; `states` its objects in plain words
 
 No torch here, and the client of Kubernetes (extra ``k8s``) in one file alone, loaded when it is used. Nothing here decides what
-is made: the store does.
+is made: the store does. How a cluster is set up, and what to do about what a launcher says: `docs/cluster.md`.
 """

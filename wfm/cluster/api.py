@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from wfm.errors import InputError, MissingPackage, TryAgain, WfmError
+from wfm.errors import ConfigError, InputError, MissingPackage, TryAgain, WfmError
 
 CONNECT_SECONDS = 10.0
 READ_SECONDS = 60.0
@@ -148,7 +148,7 @@ class Api:
     def connect(cls, *, namespace: str = "", url: str = "") -> "Api":
         """From `url` (plain, without an account: tests), else ``KUBECONFIG`` or ``~/.kube/config``, else the service account of
         the pod this runs in. `namespace`: empty means that of the kubeconfig's context, or of the pod. Raises InputError when
-        there is nothing of this, MissingPackage without the client."""
+        there is nothing of this or it is of another form, MissingPackage without the client."""
         try:
             from kubernetes import client, config
         except ImportError as error:
@@ -156,6 +156,8 @@ class Api:
         settings = client.Configuration()
         own = ""
         if url:
+            if not url.startswith(("http://", "https://")):
+                raise ConfigError(f"--api {url!r} is no URL of an API server: it begins with https:// or http://")
             settings.host = url.rstrip("/")
         else:
             own = _load(config, settings)
@@ -406,7 +408,7 @@ def _load(config: Any, settings: Any) -> str:
     from pathlib import Path
 
     service = Path("/var/run/secrets/kubernetes.io/serviceaccount")
-    places = [place for place in os.environ.get("KUBECONFIG", "~/.kube/config").split(os.pathsep) if place]
+    places = [place for place in (os.environ.get("KUBECONFIG") or "~/.kube/config").split(os.pathsep) if place]
     if not any(Path(place).expanduser().is_file() for place in places):
         try:
             config.load_incluster_config(client_configuration=settings)

@@ -5,8 +5,10 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from wfm.cluster.api import DASKJOB, JOB, PYTORCHJOB, TRAINJOB, Backoff, Resource
-from wfm.cluster.job_over import lost_now
+from wfm.cluster.job_over import ANNOTATION_AVOID, lost_now
+from wfm.cluster.lint import check
 from wfm.cluster.names import LABEL_NODE, PREFIX
+from wfm.cluster.objects import build
 from wfm.cluster.records import Records, Said, Try
 from wfm.cluster.request import JobKind, JobRequest, kind_of
 from wfm.cluster.settings import ClusterSettings
@@ -191,6 +193,18 @@ class Entry:
 
 def phases(whole: JobRequest) -> tuple[JobRequest, ...]:
     return (whole, whole.closing()) if whole.parts else (whole,)
+
+
+def object_of(
+    request: JobRequest, settings: ClusterSettings, *, attempt: int = 1, avoid: Sequence[str] = ()
+) -> dict[str, Any]:
+    """The job of one of the `phases`, as it is created. Raises ConfigError that lists what a cluster would punish later."""
+    body = build(request, settings, attempt=attempt, avoid=avoid)
+    body["metadata"]["annotations"][ANNOTATION_OWNER] = f"{request.run_id}/{request.node}"
+    if avoid:
+        body["metadata"]["annotations"][ANNOTATION_AVOID] = ",".join(avoid)
+    check([body], settings)
+    return body
 
 
 def owner_of(job: Job) -> tuple[str, str]:

@@ -39,7 +39,7 @@ def over(view: View, job: Job) -> Death | None:
     if job.suspended:
         unheard = _unheard(view, job)
         # nothing final: a queue's controllers may only be late, and what is not there yet proves nothing
-        return Death(unheard, ends_job=True, gives_up=True) if unheard else None
+        return Death(unheard, ends_job=True, unschedulable=True) if unheard else None
     stuck = _stuck(view, job)
     if stuck is not None:
         return stuck

@@ -38,11 +38,8 @@ from wfm.cluster.api import (
     Resource,
 )
 from wfm.cluster.decide import decide
-from wfm.cluster.entry import ANNOTATION_OWNER, API_PATIENCE_SECONDS, RESOURCES, Entry, phases, signature
-from wfm.cluster.job_over import ANNOTATION_AVOID
-from wfm.cluster.lint import check
+from wfm.cluster.entry import API_PATIENCE_SECONDS, RESOURCES, Entry, object_of, phases, signature
 from wfm.cluster.names import ANNOTATION_RUNS, LABEL_JOB
-from wfm.cluster.objects import build
 from wfm.cluster.records import Records, Said, read_said, still_need, write_said
 from wfm.cluster.request import JobRequest, kind_of
 from wfm.cluster.settings import ClusterSettings
@@ -402,11 +399,7 @@ class Launcher:
         for phase in phases(entry.whole):  # mirrors may be behind: no try begins beside the pods of the last one
             if next(self._api.pages(POD, f"{LABEL_JOB}={phase.name(self._settings)}", limit=1)).objects:
                 return
-        body = build(request, self._settings, attempt=decision.create, avoid=decision.avoid)
-        body["metadata"]["annotations"][ANNOTATION_OWNER] = f"{entry.whole.run_id}/{entry.whole.node}"
-        if decision.avoid:
-            body["metadata"]["annotations"][ANNOTATION_AVOID] = ",".join(decision.avoid)
-        check([body], self._settings)
+        body = object_of(request, self._settings, attempt=decision.create, avoid=decision.avoid)
         resource = RESOURCES[view.kind]
         try:
             made = self._api.create(resource, body)

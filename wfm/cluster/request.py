@@ -10,6 +10,7 @@ from wfm.cluster.names import job_name
 from wfm.cluster.resources import Kind, Resources
 from wfm.cluster.settings import ClusterSettings, Image
 from wfm.config import AboveZero, Natural
+from wfm.errors import ConfigError
 
 JobKind = Literal["pytorchjob", "trainjob", "daskjob", "indexed_job"]
 """The four kinds of job that are made."""
@@ -65,9 +66,19 @@ class JobRequest:
         cls, spec: Mapping[str, Any], spec_url: str, inputs: Mapping[str, str], key: str, generation: int
     ) -> "JobRequest":
         """From the spec of a stage, as `pipelines.engines.compile` writes it. Raises DataError naming the field that is
-        missing or of another form: a spec comes from a store, and an older planner wrote less."""
+        missing or of another form: a spec comes from a store, and an older planner wrote less; ConfigError where inputs are
+        missing, or there are others: devices would be held only to find that out."""
         told = schema.fit(SpecOfJob, {name: spec[name] for name in FIELDS if name in spec}, f"the spec at {spec_url}")
-        given = schema.fit(dict[schema.Word, schema.Key], dict(inputs), "the inputs of the job")
+        given = schema.fit(dict[schema.Word, schema.Key], dict(inputs), "what --input says")
+        needed = schema.fit(
+            list[schema.Word], spec.get("inputs", sorted(given)), f"the inputs of the spec at {spec_url}"
+        )
+        if sorted(needed) != sorted(given):
+            found = ", ".join(sorted(given)) or "(none)"
+            raise ConfigError(
+                f"{told.node} takes the inputs {', '.join(needed) or '(none)'}; given are {found}: give --input NAME=KEY for "
+                "each and no other"
+            )
         return cls(
             **{("kind" if name == "job_kind" else name): getattr(told, name) for name in FIELDS},
             key=schema.fit(schema.Key, key, "the key of the job"),

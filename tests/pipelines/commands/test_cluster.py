@@ -1,14 +1,23 @@
-"""``wfm cluster lint`` as people use it: files in, faults out, and files that are not what they say."""
+"""``wfm cluster`` as people use it: a plan as a script of launches; files in, faults out, and what is no file of objects."""
 
 import json
+import os
+import shlex
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import yaml
 from typer.testing import CliRunner
 
+from components.derivation import ROOT
 from pipelines.commands.cli import app
+from pipelines.commands.cluster import script
+from pipelines.engines.compile import Step
 from tests.wfm.cluster.lint import good
+from wfm.artifacts import Store
+from wfm.cluster.resources import Resources
 from wfm.errors import ConfigError, DataError, InputError
 
 
@@ -109,3 +118,54 @@ def test_names_of_others_command_no_terminal(tmp_path):
     assert code == 78
     assert "\x1b" not in text
     assert "[red]Pod" in text
+
+
+@pytest.fixture
+def planned(tmp_path: Path, cluster: Path) -> tuple[list[str], Path]:
+    """(the script of a run, where its store is)."""
+    words = ["cluster", "steps", "world_model", "--profile", "smoke", "--store", str(tmp_path / "store")]
+    done = CliRunner().invoke(app, words, env={"WFM_CLUSTER": str(cluster)})
+    assert done.exit_code == 0, done.output
+    assert "where no pod sees it" in done.stderr
+    return done.stdout.splitlines(), tmp_path / "store"
+
+
+def test_steps_are_a_script_that_launches_every_stage_and_hands_keys_on(planned, cluster, tmp_path):
+    lines, place = planned
+    launches = [shlex.split(line) for line in lines if "components.launch_job" in line]
+    store = Store.open(place)
+    (run,) = store.runs.list()
+    assert lines[0] == f"# run {run.id}"
+    nodes = [one["name"] for one in run.spec()["nodes"]]
+    assert [words[-1] for words in launches] == [f"$keys/{node}" for node in nodes]
+    for at, words in enumerate(launches):
+        needed = {word.partition("$keys/")[2].strip(')"') for word in words if "=$(cat" in word}
+        assert needed <= set(nodes[:at]), "each after what it needs"
+    # the shell starts them so, and what a launcher would make is of the plan's keys
+    (tmp_path / "python").write_text(f'#!/bin/sh\nexec {sys.executable} "$@" --dry-run --cluster {cluster}\n')
+    (tmp_path / "python").chmod(0o755)
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    text = "\n".join(line for line in lines if "launch_job" not in line or "simulate_videos.json" in line)
+    done = subprocess.run(["sh", "-c", text], env=environment, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    (made,) = json.loads(done.stdout)["items"]
+    assert made["metadata"]["annotations"]["wfm.dev/key"] == run.spec()["nodes"][0]["key"]
+    assert made["metadata"]["namespace"] == good.SETTINGS.namespace
+
+
+def test_steps_take_the_keys_of_what_is_there():
+    step = Step(
+        "b", "select_clips", "components.select_clips", "s3://bucket/a b.json", {"x": "there", "y": "a"}, {}, "", "curation",
+        "container", Resources(), 1, 60.0,
+    )  # fmt: skip
+    *_, line = script([step], {"there": "1" * 64})
+    words = f'--spec \'s3://bucket/a b.json\' --input x={"1" * 64} --input y="$(cat "$keys"/a)" --key-out "$keys"/b'
+    assert line == f"python -m components.launch_job {words}"
+
+
+def test_steps_want_a_cluster_that_is_described(tmp_path):
+    words = ["cluster", "steps", "curate", "--store", str(tmp_path / "store")]
+    done = CliRunner().invoke(app, words, env={"WFM_CLUSTER": ""})
+    assert isinstance(done.exception, ConfigError)
+    assert "set WFM_CLUSTER to a JSON file" in str(done.exception)
+    assert not (tmp_path / "store").exists()

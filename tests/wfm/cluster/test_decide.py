@@ -481,7 +481,7 @@ def test_a_queue_label_that_admits_nothing() -> None:
     decision = decide(view(job=held))
     assert decision.remove
     assert "no Workload has appeared in 121 s" in decision.deaths[0].reason
-    assert (decision.deaths[0].outcome, decision.deaths[0].gives_up) == ("try_again", True), "it may only be late"
+    assert (decision.deaths[0].outcome, decision.deaths[0].unschedulable) == ("try_again", True), "it may only be late"
     none = Workload(
         "w", "w", "job-1", "inadmissible", "the queue cannot take it: LocalQueue research doesn't exist", NOW, ""
     )

@@ -110,3 +110,16 @@ def test_memory_counts_dev_shm_and_totals_count_everything() -> None:
     assert workers.total("daskjob")["cpu"] == 80 + 2 + 1
     assert workers.total("daskjob")["memory_gib"] == 650 + 9 + 4
     assert workers.total("daskjob")["gpu"] == 10
+
+
+@pytest.mark.parametrize(
+    "given", [{}, {"latents": "1" * 64}, {"latents": "1" * 64, "tokenizer": "2" * 64, "videos": "3" * 64}]
+)
+def test_a_request_has_the_inputs_that_its_spec_names(given: dict[str, str]) -> None:
+    spec = {**SPEC, "inputs": ["latents", "tokenizer"]}
+    with pytest.raises(
+        ConfigError, match=r"train_diffusion takes the inputs latents, tokenizer; given are .*--input NAME=KEY"
+    ):
+        JobRequest.of_spec(spec, "s3://bucket/spec.json", given, KEY, 2)
+    whole = {"latents": "1" * 64, "tokenizer": "2" * 64}
+    assert JobRequest.of_spec(spec, "s3://bucket/spec.json", whole, KEY, 2).inputs == whole
