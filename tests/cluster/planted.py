@@ -57,15 +57,15 @@ def _deciding(patch: pytest.MonkeyPatch, other: Callable[[Any, Callable[[Any], D
     longest=1600,
 )
 def creates_without_a_fixed_name(patch: pytest.MonkeyPatch) -> None:
-    right = launcher.build
+    right = entry.build
 
     def build(*arguments: Any, **more: Any) -> Any:
         body = right(*arguments, **more)
         body["metadata"]["generateName"] = body["metadata"].pop("name") + "-"
         return body
 
-    patch.setattr(launcher, "build", build)
-    patch.setattr(launcher, "check", lambda *arguments: None)
+    patch.setattr(entry, "build", build)
+    patch.setattr(entry, "check", lambda *arguments: None)
 
 
 @planted(
@@ -74,7 +74,7 @@ def creates_without_a_fixed_name(patch: pytest.MonkeyPatch) -> None:
 )
 def begins_beside_the_pods_of_the_last_try(patch: pytest.MonkeyPatch) -> None:
     """By another name, as one would who wants to be quick."""
-    right, made = launcher.build, []
+    right, made = entry.build, []
 
     def build(*arguments: Any, **more: Any) -> Any:
         body = right(*arguments, **more)
@@ -82,7 +82,7 @@ def begins_beside_the_pods_of_the_last_try(patch: pytest.MonkeyPatch) -> None:
         body["metadata"]["name"] += f"-{len(made)}"
         return body
 
-    patch.setattr(launcher, "build", build)
+    patch.setattr(entry, "build", build)
     _deciding(patch, lambda view, right: right(dataclasses.replace(view, pods=() if view.job is None else view.pods)))
     patch.setattr(api.Api, "pages", _without_pods(api.Api.pages))
 
@@ -551,7 +551,7 @@ def believes_for_ever_that_what_it_made_is_there(patch: pytest.MonkeyPatch) -> N
 def names_all_generations_alike(patch: pytest.MonkeyPatch) -> None:
     right = request.job_name
     patch.setattr(request, "job_name", lambda kind, key, generation: right(kind, key, 1))
-    patch.setattr(launcher, "check", lambda *arguments: None)
+    patch.setattr(entry, "check", lambda *arguments: None)
 
 
 @planted("machines", lambda make: test_machines.test_the_next_launcher_knows_the_machine_of_the_last_try(make))
@@ -611,8 +611,8 @@ def takes_one_range_for_all(patch: pytest.MonkeyPatch) -> None:
     lambda make: test_ordinary_ways.test_a_try_that_failed_is_followed_by_another(make, "torchjob", "pytorchjob"),
 )
 def numbers_every_try_alike(patch: pytest.MonkeyPatch) -> None:
-    right = launcher.build
-    patch.setattr(launcher, "build", lambda *given, attempt=1, **more: right(*given, attempt=1, **more))
+    right = entry.build
+    patch.setattr(entry, "build", lambda *given, attempt=1, **more: right(*given, attempt=1, **more))
 
 
 def _impatient(patch: pytest.MonkeyPatch, name: str) -> None:
