@@ -448,6 +448,9 @@ class TestLease:
             time.sleep(0.05)
         with pytest.raises(TryAgain, match="took it over"):
             first.check()
+        while not first.taken_over and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert first.taken_over, "although the record there is of number 1, and so cannot be read"
 
     def test_a_collected_number_does_not_count(self, store):
         with store.lease(KEY, ttl_seconds=5):

