@@ -94,9 +94,8 @@ class Gang:
         what `StageAttempt.open` raises."""
         if self.leads:
             self.attempt.open()
-            self._others.own["attempt"] = (
-                self.attempt.number
-            )  # in its first word: who misses it later knows where to say so
+            # in its first word: who misses it later knows where to say so
+            self._others.own["attempt"] = self.attempt.number
         if self._misplaced is not None:
             raise self._misplaced
         stopping.grace_seconds()  # where it is no number, that is better said now

@@ -36,10 +36,8 @@ def main() -> None:
     set_up()
     try:
         end = launch(arguments)
-    except WfmError as error:
-        end = End(error.outcome, f"{type(error).__name__}: {error}", error.exit_code)
-    except OSError as error:
-        end = End.of("try_again", f"{type(error).__name__}: {error}")
+    except (WfmError, OSError) as error:
+        end = End.of(getattr(error, "outcome", "try_again"), f"{type(error).__name__}: {error}")
     except Exception as error:
         end = End.of("bug", f"{type(error).__name__}: {error}\n{traceback.format_exc()}")
     if end.exit_code:

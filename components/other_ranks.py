@@ -81,9 +81,8 @@ class Others:
                 self._rounds += 1
                 self._lost_since = 0.0
             except (WfmError, OSError) as error:
-                if isinstance(error, BoardLost) and isinstance(
-                    self.board, StoreBoard
-                ):  # a connection that broke stays broken
+                # a connection that broke stays broken
+                if isinstance(error, BoardLost) and isinstance(self.board, StoreBoard):
                     self._lost_since = self._lost_since or time.monotonic()
                 _log.debug("rank %d: %s", self.rank, error)
             self._rest(now)
