@@ -323,7 +323,8 @@ def test_a_job_of_ranks_does_not_wait_for_another_that_works_on_it(job: Start) -
 )
 def test_a_rank_that_can_hear_nobody_ends_by_itself(tmp_path: Path, component: str, says: str) -> None:
     spec = tmp_path / "spec.json"
-    spec.write_text(json.dumps({"store": str(tmp_path / "store"), "run_id": "r", "node": component}))
+    told = {"store": str(tmp_path / "store"), "run_id": "r", "node": component, "stage": component, "config": {}}
+    spec.write_text(json.dumps(told))
     environment = {name: value for name, value in os.environ.items() if not name.startswith("MASTER_")}
     ended = subprocess.run(
         [sys.executable, "-m", f"components.{component}", "--spec", str(spec)], cwd=ROOT, capture_output=True, text=True,
