@@ -17,6 +17,7 @@ from wfm.cluster.names import (
     ANNOTATION_TRY,
     LABEL_JOB,
     LABEL_NODE,
+    LABEL_ROLE,
     LABEL_RUN,
     LABEL_STAGE,
     label_value,
@@ -50,6 +51,7 @@ def labels(request: JobRequest, name: str) -> dict[str, str]:
         LABEL_RUN: label_value(request.run_id),
         LABEL_NODE: label_value(request.node),
         LABEL_STAGE: label_value(request.stage),
+        LABEL_ROLE: "stage",
     }
 
 
