@@ -21,7 +21,7 @@ import inspect
 import json
 from collections.abc import Callable, Mapping
 from importlib import import_module
-from typing import Any, Optional
+from typing import Any
 
 from pipelines.engines.argo.emit import settings_map
 from pipelines.engines.argo.templates import SETTINGS_FILE
@@ -40,7 +40,6 @@ CONTAINER = ("python", "-m", "pipelines.engines.kubeflow_container")
 ANYTHING, SPECS = "anything", "specs"
 """Outputs of the plan: whether anything has to run, and the folder of the specs. Then `make_` and `key_` of each node."""
 YES = "true"
-OPTIONAL = Optional[str]  # noqa: UP045 -- KFP knows this form alone
 SETTINGS_FOLDER = "/etc/wfm/cluster"
 """Where tasks find the settings of the cluster."""
 SECRETS_FOLDER = "/etc/wfm/secrets"
@@ -97,10 +96,10 @@ class _Tasks:
 
     def plan(self, **given: Any) -> Any:
         """The plan step."""
-        flow, dsl = self._flow, self._dsl
+        flow = self._flow
         fixed = ["python", "-m", "pipelines.plan_step", "--pipeline", flow.pipeline, "--profile", flow.profile]
         fixed += ["--expects", flow.expects(self._settings), "--out", SAID]
-        inputs = {"run_id": OPTIONAL, "job": str, "store": str, "videos": str, "dataset": str, "overrides": str}
+        inputs = dict.fromkeys(("run_id", "job", "store", "videos", "dataset", "overrides"), str)
         files = {ANYTHING: ANYTHING, SPECS: SPECS}
         files |= {make(task.node): f"make-{task.name}" for task in flow.tasks}
         files |= {key(node): f"key-{name}" for node, name in read_nodes(flow).items()}
@@ -108,8 +107,7 @@ class _Tasks:
         def words(place: Mapping[str, Any]) -> list[Any]:
             taken = [word for name, file in files.items() for word in ("--take", f"{SAID}/{file}", place[name])]
             asked = [f"--{name}={place[name]}" for name in ("store", "videos", "dataset", "overrides")]
-            run = dsl.IfPresentPlaceholder("run_id", ["--run-id", place["run_id"]], ["--run-id", place["job"]])
-            return [*taken, "--", *fixed, *asked, run]
+            return [*taken, "--either", "run-id", place["run_id"], place["job"], "--", *fixed, *asked]
 
         task = self._furnished(self._component("plan", inputs, tuple(files), words)(**given), "planner")
         import_module("kfp.kubernetes").set_timeout(task, PLAN_SECONDS)
@@ -200,7 +198,7 @@ def _whole(flow: Flow, tasks: _Tasks, dsl: Any) -> Any:
     """The template as a component of KFP."""
     stages = _stages(flow, tasks, dsl)
 
-    def whole(run_id: OPTIONAL, store: str, videos: str, dataset: str, overrides: str) -> None:
+    def whole(run_id: str, store: str, videos: str, dataset: str, overrides: str) -> None:
         planned = tasks.plan(
             run_id=run_id,
             job=dsl.PIPELINE_JOB_ID_PLACEHOLDER,
@@ -211,7 +209,7 @@ def _whole(flow: Flow, tasks: _Tasks, dsl: Any) -> Any:
         )
         stages(**planned.outputs).set_caching_options(False)
 
-    whole.__defaults__ = (None, flow.store, flow.videos, flow.dataset, json.dumps(list(flow.overrides)))
+    whole.__defaults__ = ("", flow.store, flow.videos, flow.dataset, json.dumps(list(flow.overrides)))
     return dsl.pipeline(name=flow.name, description=f"{flow.pipeline} with the profile {flow.profile}")(whole)
 
 
@@ -253,17 +251,9 @@ def _node(task: Task, tasks: _Tasks, dsl: Any) -> Any:
 
 def _with_signature(function: Callable[..., Any], kinds: Mapping[str, Any]) -> Callable[..., Any]:
     """Give a function these parameters: KFP reads the interface of a component there."""
-    function.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
-        [
-            inspect.Parameter(
-                name,
-                inspect.Parameter.KEYWORD_ONLY,
-                annotation=kind,
-                default=None if kind == OPTIONAL else inspect.Parameter.empty,
-            )
-            for name, kind in kinds.items()
-        ]
-    )
+    keyword = inspect.Parameter.POSITIONAL_OR_KEYWORD
+    parameters = [inspect.Parameter(name, keyword, annotation=kind) for name, kind in kinds.items()]
+    function.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     return function
 
 

@@ -1,10 +1,12 @@
 """A container of Kubeflow Pipelines: what KFP cannot give it, then the command that it is for.
 
-    python -m pipelines.engines.kubeflow_container [--secrets FOLDER] [--take FILE PATH ...] -- COMMAND ...
+    python -m pipelines.engines.kubeflow_container [--secrets FOLDER] [--take FILE PATH ...] [--either OPTION VALUE OTHER] \
+        -- COMMAND ...
 
 KFP has no ``envFrom``: entries of secrets are mounted as files, ``FOLDER/<secret>/<entry>``, and become variables here (what is
 set already stays, as with ``envFrom``). And it wants each output at a place of its own: a FILE that the command wrote goes to
-the PATH that KFP reads. The end is the command's; SIGTERM reaches it.
+the PATH that KFP reads. A parameter that a run was not given is empty; then the command's OPTION gets OTHER, not VALUE. The end
+is the command's; SIGTERM reaches it.
 """
 
 import argparse
@@ -27,12 +29,14 @@ def main() -> None:
     parser.add_argument(
         "--take", action="append", nargs=2, default=[], metavar=("FILE", "PATH"), help="copy an output afterwards"
     )
+    parser.add_argument("--either", action="append", nargs=3, default=[], metavar=("OPTION", "VALUE", "OTHER"))
     parser.add_argument("command", nargs="+", help="what to run, after --")
     arguments = parser.parse_args()
     environment = {**entries(Path(arguments.secrets)), **os.environ} if arguments.secrets else dict(os.environ)
+    command = [*arguments.command, *(f"--{option}={value or other}" for option, value, other in arguments.either)]
     if not arguments.take:
-        os.execvpe(arguments.command[0], arguments.command, environment)
-    code = follow(arguments.command, environment)
+        os.execvpe(command[0], command, environment)
+    code = follow(command, environment)
     if code == 0:
         take(arguments.take)
     sys.exit(code)

@@ -180,12 +180,11 @@ def test_the_plan_step_says_what_the_others_read(package: Package, flow: Flow) -
     taken = {words[at + 2]: words[at + 1] for at, word in enumerate(words) if word == "--take"}
     assert set(taken) == {f"{{{{$.outputs.parameters['{name}'].output_file}}}}" for name in outputs}
     assert plan.inputs.parameters["job"].runtime_value.constant.string_value == "{{$.pipeline_job_uuid}}"
-    run = json.loads(own[-1])["IfPresent"]
-    assert (run["InputName"], run["Then"][0], run["Else"]) == (
-        "run_id",
-        "--run-id",
-        ["--run-id", "{{$.inputs.parameters['job']}}"],
-    )
+    assert words[words.index("--either") + 1 :][:3] == [
+        "run-id",
+        "{{$.inputs.parameters['run_id']}}",
+        "{{$.inputs.parameters['job']}}",
+    ]
 
 
 def test_caches_retries_and_deadlines_are_ours(package: Package) -> None:
@@ -205,7 +204,7 @@ def test_what_runs_by_parameters_has_their_types(package: Package) -> None:
         ("run_id", "store", "videos", "dataset", "overrides"), ParameterType.STRING
     )
     assert inputs["store"].default_value.string_value == "s3://bucket/store"
-    assert inputs["run_id"].is_optional
+    assert inputs["run_id"].default_value.string_value == "", "then it is the job's own id"
 
 
 def test_every_pod_is_one_small_nobody_of_the_control_image(package: Package) -> None:
@@ -296,6 +295,14 @@ def test_outputs_are_taken_where_they_are_wanted_if_all_went_well(tmp_path: Path
     assert not Path(wanted[2]).exists()
     assert in_container(*wanted, "--", sys.executable, "-c", write, "0").returncode == 0
     assert Path(wanted[2]).read_text() == "r1"
+
+
+@pytest.mark.parametrize(("given", "option"), [("mine", "--run-id=mine"), ("", "--run-id=job-7")])
+def test_what_a_run_was_not_given_is_another_thing(given: str, option: str) -> None:
+    done = in_container(
+        "--either", "run-id", given, "job-7", "--", sys.executable, "-c", "import sys; print(sys.argv[1:])"
+    )
+    assert done.stdout == f"{[option]}\n", done.stderr
 
 
 @pytest.mark.parametrize("take", [(), ("--take", "said", "out")])
