@@ -62,10 +62,11 @@ camera-films: setup-dev ## old cameras' films, downloaded from Debian: all their
 	$(BIN)/python -m pytest -m long tests/wfm/data/test_camera_files.py
 
 containers: setup-dev ## the images are built and run: what they promise, the smoke pipeline, two ranks, kill points (needs root, 15 GB)
-	bash .ci/system_packages podman runc buildah debootstrap netavark aardvark-dns iproute2
+	bash .ci/system_packages podman runc buildah debootstrap catatonit netavark aardvark-dns iproute2
 	$(BIN)/python tests/containers/make_images.py
 	$(BIN)/python -m pytest -s -o timeout=3600 tests/containers/check_images.py tests/containers/check_pipeline.py \
-		tests/containers/check_ranks.py tests/containers/check_kill_points.py
+		tests/containers/check_ranks.py \
+		tests/containers/check_pods.py tests/containers/check_kill_points.py
 
 lock: setup ## renew components/lock.json: which code each stage's version stands for
 	$(BIN)/wfm lock
