@@ -30,7 +30,7 @@ $(VENV)/.ready: pyproject.toml constraints.txt .ci/system_packages
 
 $(VENV)/.ready-dev: $(VENV)/.ready
 	bash .ci/system_packages chromium chromium-driver g++
-	$(BIN)/pip install --quiet -c constraints.txt -e '.[curate,curate-models,caption,search,train,text,prefect,s3,k8s,argo,dev]'
+	$(BIN)/pip install --quiet -c constraints.txt -e '.[curate,curate-models,caption,search,train,text,prefect,s3,k8s,argo,kfp,dev]'
 	$(BIN)/pip check
 	touch $@
 
@@ -66,6 +66,7 @@ containers: setup-dev ## the images are built and run: what they promise, the sm
 	bash .ci/system_packages podman runc buildah debootstrap catatonit netavark aardvark-dns iproute2
 	$(BIN)/python tests/containers/make_images.py
 	$(BIN)/python -m pytest -s -o timeout=3600 tests/containers/check_images.py tests/containers/check_pipeline.py \
+		tests/containers/check_kubeflow.py \
 		tests/containers/check_ranks.py \
 		tests/containers/check_pods.py tests/containers/check_kill_points.py
 
