@@ -8,7 +8,18 @@ from typing import Annotated
 
 import typer
 
-from pipelines.commands import artifacts, cluster, curate, curate_report, duplicates, models, runs, search, weights
+from pipelines.commands import (
+    artifacts,
+    cluster,
+    compile,
+    curate,
+    curate_report,
+    duplicates,
+    models,
+    runs,
+    search,
+    weights,
+)
 from pipelines.commands.console import STORE_DEFAULT, ForceOption, StoreOption, answers, guarded, open_store, say
 from wfm.errors import InputError, MissingPackage
 
@@ -28,6 +39,7 @@ duplicates.add_to(curate.app)
 app.add_typer(weights.app, name="weights")
 app.add_typer(models.app, name="models")
 app.add_typer(cluster.app, name="cluster")
+compile.add_to(app)
 
 
 @app.command()
