@@ -3,7 +3,8 @@
     python -m pipelines.plan_step --run-id ID --pipeline P --profile P --store URL [--videos URL] [--dataset NAME]
         [--overrides '["train_diffusion.steps=10"]'] [--expects NODE=DIGEST,...] --out FOLDER
 
-What an engine hands to the steps that follow lies in FOLDER, a file each: ``specs`` (URL of the folder of specs),
+What an engine hands to the steps that follow lies in FOLDER, a file each: ``specs`` (URL of the folder of specs), ``anything``
+(``true`` where any node is to be made),
 ``make-<task>`` (``true`` or ``false``: a node that is there already starts no pod) and ``key-<task>`` of each node, by its
 name as a task (`pipelines.engines.flow`). Files outside are looked at here alone: the ingest takes what this step saw, so every
 key is known, and what comes later belongs to the next run. Asked again for the same run it says the same.
@@ -87,6 +88,7 @@ def plan_run(request: Request, store: "Store", run_id: str, expected: Mapping[st
     names = {task.node: task.name for task in tasks_of(plan.nodes)}
     return {
         "specs": run.path_of("specs"),
+        "anything": str(bool(plan.missing)).lower(),
         **{f"make-{names[node.name]}": str(not node.done).lower() for node in plan.nodes},
         **{f"key-{names.get(node, node)}": key for node, key in keys.items()},
     }
