@@ -13,13 +13,13 @@ for what follows a task that was skipped would never run (its back end makes ``d
 in which all was skipped has succeeded.
 
 KFP's cache is off everywhere: ours is the store. No task has a retry policy, which would retry wrong input as well: a stage is
-tried again by its launcher, and a run by starting it once more under its id (`docs/cluster.md`). No task that waits for a queue
-has a deadline.
+tried again by its launcher, a launcher in its own pod (`kubeflow_container`), and a run that lost a pod by starting it once more
+under its id (`docs/cluster.md`). No task that waits for a queue has a deadline.
 """
 
 import inspect
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from importlib import import_module
 from typing import Any
 
@@ -50,6 +50,8 @@ PLAN_SECONDS = 3600
 """The most that a plan may take: it waits for no queue."""
 ACCOUNT = "launcher"
 """The service account of a run (docs/cluster.md): KFP has one for all tasks."""
+_TRIES = {"planner": 5, "launcher": 20}
+"""Of a task, in its pod: a launcher that ends lets its job go on."""
 _CPU, _MEMORY = 0.5, "2Gi"
 """What planning and launching take."""
 _FOLDERS = {"home": (pod.HOME, "1Gi"), "cache": (pod.CACHE, "2Gi"), "tmp": (pod.TEMPORARY, "2Gi")}
@@ -92,70 +94,64 @@ class _Tasks:
 
     def __init__(self, flow: Flow, settings: ClusterSettings, dsl: Any) -> None:
         self._flow, self._settings, self._dsl = flow, settings, dsl
-        self._image = settings.image("control")
 
     def plan(self, **given: Any) -> Any:
         """The plan step."""
         flow = self._flow
         fixed = ["python", "-m", "pipelines.plan_step", "--pipeline", flow.pipeline, "--profile", flow.profile]
         fixed += ["--expects", flow.expects(self._settings), "--out", SAID]
-        inputs = dict.fromkeys(("run_id", "job", "store", "videos", "dataset", "overrides"), str)
         files = {ANYTHING: ANYTHING, SPECS: SPECS}
         files |= {make(task.node): f"make-{task.name}" for task in flow.tasks}
         files |= {key(node): f"key-{name}" for node, name in read_nodes(flow).items()}
 
-        def words(place: Mapping[str, Any]) -> list[Any]:
+        def words(place: Mapping[str, str]) -> list[str]:
             taken = [word for name, file in files.items() for word in ("--take", f"{SAID}/{file}", place[name])]
             asked = [f"--{name}={place[name]}" for name in ("store", "videos", "dataset", "overrides")]
             return [*taken, "--either", "run-id", place["run_id"], place["job"], "--", *fixed, *asked]
 
-        task = self._furnished(self._component("plan", inputs, tuple(files), words)(**given), "planner")
-        import_module("kfp.kubernetes").set_timeout(task, PLAN_SECONDS)
+        task = self._task("planner", "plan", given, files, words)
+        _kubernetes().set_timeout(task, PLAN_SECONDS)
         return task
 
     def launch(self, one: Task, **given: Any) -> Any:
         """The launcher of a node."""
-        sources = dict.fromkeys(one.inputs.values())
 
-        def words(place: Mapping[str, Any]) -> list[Any]:
-            spec = ["--spec", f"{place[SPECS]}/{one.node}.json"]
-            inputs = [
-                word for name, node in sorted(one.inputs.items()) for word in ("--input", f"{name}={place[key(node)]}")
-            ]
-            return ["--", "python", "-m", "components.launch_job", *spec, *inputs, "--key-out", place["key"]]
+        def words(place: Mapping[str, str]) -> list[str]:
+            made = ["--", "python", "-m", "components.launch_job", "--spec", f"{place[SPECS]}/{one.node}.json"]
+            for name, node in sorted(one.inputs.items()):
+                made += ["--input", f"{name}={place[key(node)]}"]
+            return [*made, "--key-out", place["key"]]
 
-        kinds = dict.fromkeys((SPECS, *map(key, sources)), str)
-        task = self._furnished(self._component(f"launch_{one.node}", kinds, ("key",), words)(**given), "launcher")
-        kubernetes = import_module("kfp.kubernetes")
+        task, kubernetes = self._task("launcher", f"launch_{one.node}", given, ("key",), words), _kubernetes()
         task.set_display_name(one.node)
         kubernetes.add_pod_label(task, LABEL_NODE, label_value(one.node))
         kubernetes.add_pod_label(task, LABEL_STAGE, label_value(one.stage))
         return task
 
-    def _component(
+    def _task(
         self,
+        role: str,
         name: str,
-        inputs: Mapping[str, Any],
-        outputs: tuple[str, ...],
-        words: Callable[[Mapping[str, Any]], list[Any]],
-    ) -> Callable[..., Any]:
-        """A component of these inputs and outputs (text all); ``words``: where each is found -> the command line."""
-        dsl = self._dsl
-        kinds = {**inputs, **dict.fromkeys(outputs, dsl.OutputPath(str))}
+        given: Mapping[str, Any],
+        outputs: Iterable[str],
+        words: Callable[[Mapping[str, str]], list[str]],
+    ) -> Any:
+        """A task that is given these inputs, and has these outputs (text all); ``words``: name of each -> where it is found ->
+        the command line."""
+        settings, dsl = self._settings, self._dsl
+        kinds = {**dict.fromkeys(given, str), **dict.fromkeys(outputs, dsl.OutputPath(str))}
+        command = [*CONTAINER, "--tries", str(_TRIES[role])]
+        command += ["--secrets", SECRETS_FOLDER] if settings.secrets else []
 
         def component(*places: Any) -> Any:
-            command = [*CONTAINER, "--secrets", SECRETS_FOLDER] if self._settings.secrets else list(CONTAINER)
-            return dsl.ContainerSpec(
-                self._settings.image("control"), command, words(dict(zip(kinds, places, strict=True)))
-            )
+            return dsl.ContainerSpec(settings.image("control"), command, words(dict(zip(kinds, places, strict=True))))
 
         component.__name__ = name
-        made: Callable[..., Any] = dsl.container_component(_with_signature(component, kinds))
-        return made
+        return self._furnished(dsl.container_component(_with_signature(component, kinds))(**given), role)
 
     def _furnished(self, task: Any, role: str) -> Any:
         """The pod of a task: its share, as nobody, with settings and secrets by reference, on machines it may use."""
-        settings, kubernetes = self._settings, import_module("kfp.kubernetes")
+        settings, kubernetes = self._settings, _kubernetes()
         kubernetes.add_pod_label(task, LABEL_ROLE, role)
         task.set_caching_options(False)
         cpu = f"{_CPU * 1000:.0f}m"
@@ -291,7 +287,12 @@ def _refuse_cron(cron: str) -> None:
 def _kfp() -> Any:
     try:
         found = import_module("kfp")
-        import_module("kfp.kubernetes")
+        _kubernetes()
     except ImportError as error:
         raise MissingPackage(str(error.name), extra="kfp", purpose="a template for Kubeflow Pipelines") from error
     return found
+
+
+def _kubernetes() -> Any:
+    """What kfp-kubernetes adds to kfp."""
+    return import_module("kfp.kubernetes")

@@ -305,13 +305,32 @@ def test_what_a_run_was_not_given_is_another_thing(given: str, option: str) -> N
     assert done.stdout == f"{[option]}\n", done.stderr
 
 
-@pytest.mark.parametrize("take", [(), ("--take", "said", "out")])
-def test_a_signal_reaches_the_command(take: tuple[str, ...]) -> None:
+@pytest.mark.parametrize(
+    ("codes", "tries"), [((75, -9, 0), 3), ((78,), 1), ((1,), 1), ((143,), 1), ((75, 78), 2), ((75, 75, 75, 75), 4)]
+)
+def test_what_passes_is_tried_again_and_what_is_final_is_not(
+    codes: tuple[int, ...], tries: int, tmp_path: Path
+) -> None:
+    count = tmp_path / "count"
+    play = f"""
+import os, sys
+path = {str(count)!r}
+done = os.path.getsize(path) if os.path.exists(path) else 0
+open(path, 'a').write('x')
+code = {codes!r}[min(done, {len(codes) - 1})]
+os.kill(os.getpid(), -code) if code < 0 else sys.exit(code)
+"""
+    done = in_container("--tries", "4", "--pause", "0.01", "--", sys.executable, "-c", play)
+    assert (done.returncode, count.stat().st_size) == (codes[-1], tries), done.stderr
+
+
+@pytest.mark.parametrize("more", [(), ("--tries", "5")])
+def test_a_signal_reaches_the_command(more: tuple[str, ...]) -> None:
     wait = (
         "import signal, sys, time; signal.signal(15, lambda *_: sys.exit(75)); print('up', flush=True); time.sleep(60)"
     )
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    words = [*CONTAINER, *take, "--", sys.executable, "-c", wait]
+    words = [*CONTAINER, *more, "--", sys.executable, "-c", wait]
     with subprocess.Popen(words, env=environment, stdout=subprocess.PIPE, text=True) as running:
         assert running.stdout is not None
         assert running.stdout.readline() == "up\n"
