@@ -14,6 +14,7 @@ Exit codes are a stage's: 0, 78 wrong input (again gives the same), 75 try again
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -39,6 +40,8 @@ if TYPE_CHECKING:
     from wfm.artifacts import Store
     from wfm.artifacts.runs import Run
 
+STORE = "WFM_STORE"
+
 
 def main() -> None:
     """Plan; never returns."""
@@ -53,6 +56,10 @@ def main() -> None:
             arguments.pipeline, profile=arguments.profile, overrides=overrides, videos=arguments.videos,
             dataset=arguments.dataset,
         )  # fmt: skip
+        if not arguments.store:
+            raise InputError(
+                f"there is no store to plan for: give --store URL, or set {STORE} in the cluster's environment"
+            )
         store = Store.open(arguments.store, store_options())
         said = plan_run(request, store, arguments.run_id, _expected(arguments.expects))
         write(said, arguments.out)
@@ -128,13 +135,15 @@ def _parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--run-id", required=True, help="of the run; asked twice, it is one run")
     parser.add_argument("--pipeline", required=True)
     parser.add_argument("--profile", required=True)
-    parser.add_argument("--store", required=True, metavar="URL")
+    parser.add_argument("--store", default="", metavar="URL", help=f"default: {STORE}")
     parser.add_argument("--videos", default="", metavar="URL")
     parser.add_argument("--dataset", default="", metavar="NAME")
     parser.add_argument("--overrides", default="[]", metavar="JSON", help="a list of STAGE.FIELD=VALUE")
     parser.add_argument("--expects", default="", metavar="NODE=DIGEST,...", help="the tasks that were compiled")
     parser.add_argument("--out", required=True, metavar="FOLDER")
-    return parser.parse_args(argv)
+    arguments = parser.parse_args(argv)
+    arguments.store = arguments.store or os.environ.get(STORE, "")
+    return arguments
 
 
 if __name__ == "__main__":

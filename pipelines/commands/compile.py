@@ -65,8 +65,9 @@ def _flow(
             raise ConfigError(
                 f"{option}: the address has a password in it, and would stand in the files for all to read"
             )
-    asked = {"overrides": overrides, "videos": videos or None, "dataset": dataset or None}
-    plan = shape(pipeline, profile=profile, store=open_store(store), **asked)
+    plan = shape(
+        pipeline, profile=profile, store=open_store(store), overrides=overrides, videos=videos or None, dataset=dataset or None
+    )  # fmt: skip
     check_settings(plan)
     return Flow(
         name=name or f"{pipeline}-{profile}".replace("_", "-"),
