@@ -13,8 +13,8 @@ for what follows a task that was skipped would never run (its back end makes ``d
 in which all was skipped has succeeded.
 
 KFP's cache is off everywhere: ours is the store. No task has a retry policy, which would retry wrong input as well: a stage is
-tried again by its launcher, a launcher in its own pod (`kubeflow_container`), and a run that lost a pod by starting it once more
-under its id (`docs/cluster.md`). No task that waits for a queue has a deadline.
+tried again by its launcher, a launcher in its own pod (`kubeflow_container`), and a run that lost a pod by starting it once
+more under its id (`docs/cluster.md`). No task that waits for a queue has a deadline.
 """
 
 import inspect
