@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from pipelines.engines.argo import templates
+from pipelines.engines.argo.cron import cron_workflow
 from pipelines.engines.argo.hera import checked
 from pipelines.engines.argo.retry import LONGEST
 from pipelines.engines.flow import Flow, Task
@@ -29,6 +30,8 @@ def emit(flow: Flow, settings: ClusterSettings) -> dict[str, list[Json]]:
         "settings.yaml": [settings_map(flow, settings)],
         "workflowtemplate.yaml": [checked("WorkflowTemplate", workflow_template(flow, settings))],
     }
+    if flow.times is not None:
+        made["cronworkflow.yaml"] = [checked("CronWorkflow", cron_workflow(flow, flow.times, settings))]
     check([one for objects in made.values() for one in objects], settings)
     return made
 
