@@ -19,13 +19,14 @@ more under its id (`docs/cluster.md`). No task that waits for a queue has a dead
 
 import inspect
 import json
+import re
 from collections.abc import Callable, Iterable, Mapping
 from importlib import import_module
 from typing import Any
 
 from pipelines.engines.argo.emit import settings_map
 from pipelines.engines.argo.templates import SETTINGS_FILE
-from pipelines.engines.flow import Flow, Task
+from pipelines.engines.flow import Flow, Task, Times
 from wfm.cluster import pod
 from wfm.cluster.lint import RULES
 from wfm.cluster.lint.seen import look
@@ -58,35 +59,56 @@ _FOLDERS = {"home": (pod.HOME, "1Gi"), "cache": (pod.CACHE, "2Gi"), "tmp": (pod.
 
 
 def emit(flow: Flow, settings: ClusterSettings) -> dict[str, list[Json]]:
-    """Name of a file -> its documents: the settings that tasks read, and the package of a template, as KFP takes it. Raises
-    ConfigError for a secret where all could read it, and where settings name no control image; MissingPackage without kfp."""
-    return {"settings.yaml": [settings_map(flow, settings)], "pipeline.yaml": list(template(flow, settings))}
-
-
-def template(flow: Flow, settings: ClusterSettings) -> tuple[Json, Json]:
-    """(pipeline spec, platform spec), as plain dicts. Raises as `emit` does."""
+    """Name of a file -> its documents: the settings that tasks read, the package of a template (pipeline spec and platform
+    spec), and what starts it at times. Raises ConfigError for a secret where all could read it, for times that KFP cannot keep,
+    and where settings name no control image; MissingPackage without kfp."""
     _refuse_secrets(flow, settings)
+    lines = _lines(flow.times) if flow.times else []
     dsl = _kfp().dsl
-    whole = _whole(flow, _Tasks(flow, settings, dsl), dsl)
-    plain = import_module("google.protobuf.json_format").MessageToDict
-    return plain(whole.pipeline_spec), plain(whole.platform_spec)
+    whole, plain = (
+        _whole(flow, _Tasks(flow, settings, dsl), dsl),
+        import_module("google.protobuf.json_format").MessageToDict,
+    )
+    pipeline, platform = plain(whole.pipeline_spec), plain(whole.platform_spec)
+    made = {"settings.yaml": [settings_map(flow, settings)], "pipeline.yaml": [pipeline, platform]}
+    for number, line in enumerate(lines, 1):
+        package = {"pipeline_spec": pipeline, "platform_spec": platform}
+        made[f"recurringrun-{number}.yaml"] = [_recurring_run(f"{flow.name}-{number}", line, package)]
+    return made
 
 
-def recurring_run(flow: Flow, settings: ClusterSettings, cron: str) -> Json:
-    """What KFP's API takes to run a flow by the clock (``POST /apis/v2beta1/recurringruns``): one run at a time, and of several
-    missed times the last. ``cron`` has five fields, in the zone of KFP's controller."""
-    _refuse_cron(cron)
-    pipeline, platform = template(flow, settings)
+def _recurring_run(name: str, line: str, package: Json) -> Json:
+    """What KFP's API takes (``POST /apis/v2beta1/recurringruns``): one run at a time, and of several missed times the last."""
     return {
-        "display_name": flow.name,
+        "display_name": name,
         "mode": "ENABLE",
         "max_concurrency": "1",
         "no_catchup": True,
-        "trigger": {"cron_schedule": {"cron": f"0 {cron}"}},  # theirs begins with seconds
+        "trigger": {"cron_schedule": {"cron": line}},
         "service_account": ACCOUNT,
         "runtime_config": {"parameters": {}},
-        "pipeline_spec": {"pipeline_spec": pipeline, "platform_spec": platform},
+        "pipeline_spec": package,
     }
+
+
+def _lines(times: Times) -> list[str]:
+    """The times as KFP's controller reads them: seconds first. Raises ConfigError for what it cannot keep."""
+    if times.zone not in ("Etc/UTC", "UTC"):
+        raise ConfigError(
+            f"--zone {times.zone}: a recurring run of KFP has no zone of its own, CRON_SCHEDULE_TIMEZONE of its controller "
+            "counts (UTC unless changed): leave --zone out, or compile for argo"
+        )
+    if times.stop_after_failures:
+        raise ConfigError(
+            f"--stop-after-failures {times.stop_after_failures}: KFP starts the next run whatever became of the last"
+        )
+    for line in times.lines:
+        body = {"apiVersion": "batch/v1", "kind": "CronJob", "metadata": {"name": "cron"}, "spec": {"schedule": line}}
+        for found in RULES["cron-schedule"].look(look([body], None)):
+            raise ConfigError(f"--cron {line!r}: {found.says}")
+        if len(line.split()) != 5 or re.search(r"(?<!/)7", line.split()[4]):
+            raise ConfigError(f"--cron {line!r}: give five fields, such as '0 3 * * *', with 0 for Sunday")
+    return [f"0 {line}" for line in times.lines]
 
 
 class _Tasks:
@@ -272,16 +294,6 @@ def _refuse_secrets(flow: Flow, settings: ClusterSettings) -> None:
     body = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "task"}, "spec": {"containers": [one]}}
     for found in RULES["literal-secret"].look(look([body], settings)):
         raise ConfigError(f"environment of the cluster's settings: {found.says}: name a secret in `secrets` instead")
-
-
-def _refuse_cron(cron: str) -> None:
-    body = {
-        "apiVersion": "batch/v1", "kind": "CronJob", "metadata": {"name": "cron"}, "spec": {"schedule": cron},
-    }  # fmt: skip
-    for found in RULES["cron-schedule"].look(look([body], None)):
-        raise ConfigError(f"--cron {cron!r}: {found.says}")
-    if cron.startswith("@"):
-        raise ConfigError(f"--cron {cron!r}: give a line of five fields, such as '0 3 * * *'")
 
 
 def _kfp() -> Any:

@@ -29,7 +29,7 @@ from kfp.pipeline_spec.pipeline_spec_pb2 import (
 from components.derivation import ROOT
 from pipelines.commands.compile import in_yaml
 from pipelines.engines import kubeflow
-from pipelines.engines.flow import Flow, tasks_of
+from pipelines.engines.flow import Flow, Times, tasks_of
 from pipelines.plan import shape
 from wfm.artifacts import Store
 from wfm.cluster.settings import ClusterSettings
@@ -57,7 +57,7 @@ def flow_of(folder: Path, pipeline: str = "world_model", **given: Any) -> Flow:
     asked = {name: given[name] for name in ("videos", "dataset", "overrides") if name in given}
     plan = shape(pipeline, profile="demo_cluster", store=store, **asked)
     name = f"{pipeline}-demo-cluster".replace("_", "-")
-    return Flow(name, pipeline, "demo_cluster", tasks_of(plan.nodes), store="s3://bucket/store", **asked)
+    return Flow(name, pipeline, "demo_cluster", tasks_of(plan.nodes), store="s3://bucket/store", **given)
 
 
 @dataclass
@@ -234,17 +234,32 @@ def test_every_pod_is_one_small_nobody_of_the_control_image(package: Package) ->
 def test_a_run_by_the_clock_is_what_kfps_api_takes(tmp_path: Path) -> None:
     import kfp_server_api as api
 
-    flow = flow_of(tmp_path, "curate")
-    body = kubeflow.recurring_run(flow, SETTINGS, "30 3 * * *")
-    run = api.V2beta1RecurringRun(**body)  # of another field it knows nothing
-    api.V2beta1Trigger(cron_schedule=api.V2beta1CronSchedule(**body["trigger"]["cron_schedule"]))
-    assert run.trigger["cron_schedule"]["cron"] == "0 30 3 * * *", "seconds first"
-    assert (run.max_concurrency, run.no_catchup, run.mode) == ("1", True, api.RecurringRunMode.ENABLE)
-    assert run.service_account == "launcher"
-    Package.parse([run.pipeline_spec["pipeline_spec"], run.pipeline_spec["platform_spec"]])
-    for cron in ("30 3 * *", "61 3 * * *", "@daily", "TZ=UTC 0 3 * * *"):
-        with pytest.raises(ConfigError, match=re.escape(f"--cron {cron!r}")):
-            kubeflow.recurring_run(flow, SETTINGS, cron)
+    flow = flow_of(tmp_path, "curate", times=Times(("30 3 * * *", "0 12 * * 1-5"), "Etc/UTC"))
+    made = kubeflow.emit(flow, SETTINGS)
+    found = [in_yaml(made[f"recurringrun-{number}.yaml"]) for number in (1, 2)]
+    for text, cron in zip(found, ("0 30 3 * * *", "0 0 12 * * 1-5"), strict=True):
+        run = api.V2beta1RecurringRun(**yaml.safe_load(text))  # of another field it knows nothing
+        trigger = api.V2beta1Trigger(cron_schedule=api.V2beta1CronSchedule(**run.trigger["cron_schedule"]))
+        assert trigger.cron_schedule.cron == cron, "seconds first"
+        assert (run.max_concurrency, run.no_catchup, run.mode) == ("1", True, api.RecurringRunMode.ENABLE)
+        assert run.service_account == "launcher"
+        Package.parse([run.pipeline_spec["pipeline_spec"], run.pipeline_spec["platform_spec"]])
+
+
+@pytest.mark.parametrize(
+    ("times", "says"),
+    [
+        (Times(("30 3 * *",), "Etc/UTC"), "--cron '30 3 * *': it has 4 fields"),
+        (Times(("61 3 * * *",), "Etc/UTC"), "'61' is no minute"),
+        (Times(("@daily",), "Etc/UTC"), "--cron '@daily': give five fields"),
+        (Times(("0 3 * * 7",), "Etc/UTC"), "with 0 for Sunday"),
+        (Times(("0 3 * * *",), "Europe/Berlin"), "CRON_SCHEDULE_TIMEZONE"),
+        (Times(("0 3 * * *",), "Etc/UTC", 3), "--stop-after-failures 3"),
+    ],
+)
+def test_times_that_kfp_cannot_keep_are_refused(times: Times, says: str) -> None:
+    with pytest.raises(ConfigError, match=re.escape(says)):
+        kubeflow.emit(Flow("nightly", "curate", "demo_cluster", (), times=times), SETTINGS)
 
 
 def test_no_secret_gets_into_a_template(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -255,7 +270,7 @@ def test_no_secret_gets_into_a_template(tmp_path: Path, monkeypatch: pytest.Monk
         "WFM_STORE_OPTIONS": json.dumps({"secret": CANARY}), "KF_PIPELINES_ENDPOINT": f"https://x:{CANARY}@kfp.example",
     }.items():  # fmt: skip
         monkeypatch.setenv(name, value)
-    flow = flow_of(tmp_path / "store", "curate")
+    flow = flow_of(tmp_path / "store", "curate", times=Times(("0 3 * * *",), "Etc/UTC"))
     text = json.dumps(kubeflow.emit(flow, SETTINGS))
     assert CANARY not in text
     assert str(secret) not in text
