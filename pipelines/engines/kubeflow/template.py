@@ -1,43 +1,19 @@
-"""Kubeflow Pipelines: a flow as a template of KFP (v2), which serves all its runs by their parameters.
-
-    root ─┬─ plan
-          └─ stages: if anything is missing ─┬─ simulate_videos: if it has to run ─ launch
-                                             ├─ ingest_videos:   if it has to run ─ launch      (after simulate_videos)
-                                             └─ ...
-
-A task is never a stage: KFP gives a container no grace on SIGTERM and blurs how it ended, so each starts the thin launcher
-(`components.launch_job`, of the control image), and a stage of one pod is a job too (an Indexed Job of one). First comes the
-plan step; its outputs say which nodes have to run, so what is made already starts nothing, and under which keys, so that no
-task reads another's outputs: KFP lets none out of a condition. A node is a small pipeline of its own with the condition inside,
-for what follows a task that was skipped would never run (its back end makes ``depends: a.Succeeded`` of it), while a pipeline
-in which all was skipped has succeeded.
-
-KFP's cache is off everywhere: ours is the store. No task has a retry policy, which would retry wrong input as well: a stage is
-tried again by its launcher, a launcher in its own pod (`kubeflow_container`), and a run that lost a pod by starting it once
-more under its id (`docs/cluster.md`). No task that waits for a queue has a deadline.
-"""
+"""The template: its tasks, and the pipelines of KFP that they stand in."""
 
 import inspect
 import json
-import re
 from collections.abc import Callable, Iterable, Mapping
 from importlib import import_module
 from typing import Any
 
-from pipelines.engines.argo.emit import settings_map
 from pipelines.engines.argo.templates import SETTINGS_FILE
-from pipelines.engines.flow import Flow, Task, Times
+from pipelines.engines.flow import Flow, Task
 from wfm.cluster import pod
-from wfm.cluster.lint import RULES
-from wfm.cluster.lint.seen import look
 from wfm.cluster.names import LABEL_NODE, LABEL_ROLE, LABEL_STAGE, label_value
 from wfm.cluster.settings import VARIABLE, ClusterSettings
-from wfm.credentials import carries_credentials
-from wfm.errors import ConfigError, MissingPackage
+from wfm.errors import MissingPackage
 
-Json = dict[str, Any]
-
-CONTAINER = ("python", "-m", "pipelines.engines.kubeflow_container")
+CONTAINER = ("python", "-m", "pipelines.engines.kubeflow.container")
 ANYTHING, SPECS = "anything", "specs"
 """Outputs of the plan: whether anything has to run, and the folder of the specs. Then `make_` and `key_` of each node."""
 YES = "true"
@@ -49,8 +25,6 @@ SAID = f"{pod.TEMPORARY}/plan"
 """Where the plan step writes what it has to say, a file each."""
 PLAN_SECONDS = 3600
 """The most that a plan may take: it waits for no queue."""
-ACCOUNT = "launcher"
-"""The service account of a run (docs/cluster.md): KFP has one for all tasks."""
 _TRIES = {"planner": 5, "launcher": 20}
 """Of a task, in its pod: a launcher that ends lets its job go on."""
 _CPU, _MEMORY = 0.5, "2Gi"
@@ -58,57 +32,26 @@ _CPU, _MEMORY = 0.5, "2Gi"
 _FOLDERS = {"home": (pod.HOME, "1Gi"), "cache": (pod.CACHE, "2Gi"), "tmp": (pod.TEMPORARY, "2Gi")}
 
 
-def emit(flow: Flow, settings: ClusterSettings) -> dict[str, list[Json]]:
-    """Name of a file -> its documents: the settings that tasks read, the package of a template (pipeline spec and platform
-    spec), and what starts it at times. Raises ConfigError for a secret where all could read it, for times that KFP cannot keep,
-    and where settings name no control image; MissingPackage without kfp."""
-    _refuse_secrets(flow, settings)
-    lines = _lines(flow.times) if flow.times else []
+def template(flow: Flow, settings: ClusterSettings) -> Any:
+    """The template as a component of KFP, with its pipeline spec and platform spec. Raises MissingPackage without kfp,
+    ConfigError where settings name no control image."""
     dsl = _kfp().dsl
-    whole, plain = (
-        _whole(flow, _Tasks(flow, settings, dsl), dsl),
-        import_module("google.protobuf.json_format").MessageToDict,
-    )
-    pipeline, platform = plain(whole.pipeline_spec), plain(whole.platform_spec)
-    made = {"settings.yaml": [settings_map(flow, settings)], "pipeline.yaml": [pipeline, platform]}
-    for number, line in enumerate(lines, 1):
-        package = {"pipeline_spec": pipeline, "platform_spec": platform}
-        made[f"recurringrun-{number}.yaml"] = [_recurring_run(f"{flow.name}-{number}", line, package)]
-    return made
+    tasks = _Tasks(flow, settings, dsl)
+    stages = _stages(flow, tasks, dsl)
 
-
-def _recurring_run(name: str, line: str, package: Json) -> Json:
-    """What KFP's API takes (``POST /apis/v2beta1/recurringruns``): one run at a time, and of several missed times the last."""
-    return {
-        "display_name": name,
-        "mode": "ENABLE",
-        "max_concurrency": "1",
-        "no_catchup": True,
-        "trigger": {"cron_schedule": {"cron": line}},
-        "service_account": ACCOUNT,
-        "runtime_config": {"parameters": {}},
-        "pipeline_spec": package,
-    }
-
-
-def _lines(times: Times) -> list[str]:
-    """The times as KFP's controller reads them: seconds first. Raises ConfigError for what it cannot keep."""
-    if times.zone not in ("Etc/UTC", "UTC"):
-        raise ConfigError(
-            f"--zone {times.zone}: a recurring run of KFP has no zone of its own, CRON_SCHEDULE_TIMEZONE of its controller "
-            "counts (UTC unless changed): leave --zone out, or compile for argo"
+    def whole(run_id: str, store: str, videos: str, dataset: str, overrides: str) -> None:
+        planned = tasks.plan(
+            run_id=run_id,
+            job=dsl.PIPELINE_JOB_ID_PLACEHOLDER,
+            store=store,
+            videos=videos,
+            dataset=dataset,
+            overrides=overrides,
         )
-    if times.stop_after_failures:
-        raise ConfigError(
-            f"--stop-after-failures {times.stop_after_failures}: KFP starts the next run whatever became of the last"
-        )
-    for line in times.lines:
-        body = {"apiVersion": "batch/v1", "kind": "CronJob", "metadata": {"name": "cron"}, "spec": {"schedule": line}}
-        for found in RULES["cron-schedule"].look(look([body], None)):
-            raise ConfigError(f"--cron {line!r}: {found.says}")
-        if len(line.split()) != 5 or re.search(r"(?<!/)7", line.split()[4]):
-            raise ConfigError(f"--cron {line!r}: give five fields, such as '0 3 * * *', with 0 for Sunday")
-    return [f"0 {line}" for line in times.lines]
+        stages(**planned.outputs).set_caching_options(False)
+
+    whole.__defaults__ = ("", flow.store, flow.videos, flow.dataset, json.dumps(list(flow.overrides)))
+    return dsl.pipeline(name=flow.name, description=f"{flow.pipeline} with the profile {flow.profile}")(whole)
 
 
 class _Tasks:
@@ -178,7 +121,7 @@ class _Tasks:
         task.set_caching_options(False)
         cpu = f"{_CPU * 1000:.0f}m"
         task.set_cpu_request(cpu).set_cpu_limit(cpu).set_memory_request(_MEMORY).set_memory_limit(_MEMORY)
-        for name, value in _environment(settings).items():
+        for name, value in environment(settings).items():
             task.set_env_variable(name, value)
         kubernetes.use_field_path_as_env(task, "POD_NAME", "metadata.name")
         kubernetes.use_config_map_as_volume(task, self._flow.name, SETTINGS_FOLDER)
@@ -210,25 +153,6 @@ def read_nodes(flow: Flow) -> dict[str, str]:
     """Node whose artifact some task reads -> its name in a flow."""
     named = {task.node: task.name for task in flow.tasks}
     return {node: named.get(node, node) for task in flow.tasks for node in task.inputs.values()}
-
-
-def _whole(flow: Flow, tasks: _Tasks, dsl: Any) -> Any:
-    """The template as a component of KFP."""
-    stages = _stages(flow, tasks, dsl)
-
-    def whole(run_id: str, store: str, videos: str, dataset: str, overrides: str) -> None:
-        planned = tasks.plan(
-            run_id=run_id,
-            job=dsl.PIPELINE_JOB_ID_PLACEHOLDER,
-            store=store,
-            videos=videos,
-            dataset=dataset,
-            overrides=overrides,
-        )
-        stages(**planned.outputs).set_caching_options(False)
-
-    whole.__defaults__ = ("", flow.store, flow.videos, flow.dataset, json.dumps(list(flow.overrides)))
-    return dsl.pipeline(name=flow.name, description=f"{flow.pipeline} with the profile {flow.profile}")(whole)
 
 
 def _stages(flow: Flow, tasks: _Tasks, dsl: Any) -> Any:
@@ -275,25 +199,10 @@ def _with_signature(function: Callable[..., Any], kinds: Mapping[str, Any]) -> C
     return function
 
 
-def _environment(settings: ClusterSettings) -> Mapping[str, str]:
+def environment(settings: ClusterSettings) -> Mapping[str, str]:
     """The variables of a task."""
     own = {VARIABLE: f"{SETTINGS_FOLDER}/{SETTINGS_FILE}", "WFM_ENGINE": "kubeflow"}
     return {**pod.threads(_CPU), **settings.environment, **pod.places(settings, "control"), **own}
-
-
-def _refuse_secrets(flow: Flow, settings: ClusterSettings) -> None:
-    """Raises ConfigError for what would stand in a template, where everybody who may see pipelines reads it."""
-    texts = {"--store": flow.store, "--videos": flow.videos, "--set": " ".join(flow.overrides)}
-    for option, text in texts.items():
-        if carries_credentials(text):
-            raise ConfigError(
-                f"{option} carries credentials, which a template would show to everybody: give the address without them, and "
-                "name a secret that holds them in `secrets` of the cluster's settings"
-            )
-    one = {"name": "task", "env": pod.variables(_environment(settings))}
-    body = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "task"}, "spec": {"containers": [one]}}
-    for found in RULES["literal-secret"].look(look([body], settings)):
-        raise ConfigError(f"environment of the cluster's settings: {found.says}: name a secret in `secrets` instead")
 
 
 def _kfp() -> Any:

@@ -2,12 +2,7 @@
 
 import copy
 import json
-import os
 import re
-import signal
-import subprocess
-import sys
-import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,10 +21,10 @@ from kfp.pipeline_spec.pipeline_spec_pb2 import (
     PlatformSpec,
 )
 
-from components.derivation import ROOT
 from pipelines.commands.compile import in_yaml
-from pipelines.engines import kubeflow
 from pipelines.engines.flow import Flow, Times, tasks_of
+from pipelines.engines.kubeflow.emit import emit
+from pipelines.engines.kubeflow.template import PLAN_SECONDS
 from pipelines.plan import shape
 from wfm.artifacts import Store
 from wfm.cluster.settings import ClusterSettings
@@ -123,7 +118,7 @@ def flow(tmp_path_factory: pytest.TempPathFactory) -> Flow:
 
 @pytest.fixture(scope="module")
 def documents(flow: Flow) -> list[dict[str, Any]]:
-    return list(yaml.safe_load_all(in_yaml(kubeflow.emit(flow, SETTINGS)["pipeline.yaml"])))
+    return list(yaml.safe_load_all(in_yaml(emit(flow, SETTINGS)["pipeline.yaml"])))
 
 
 @pytest.fixture(scope="module")
@@ -194,7 +189,7 @@ def test_caches_retries_and_deadlines_are_ours(package: Package) -> None:
         assert task.HasField("caching_options") or task.trigger_policy.condition, "off, not left out"
         assert not task.HasField("retry_policy"), "it would retry wrong input"
     deadlines = {name: config.active_deadline_seconds for name, config in package.kubernetes.items()}
-    assert deadlines.pop("exec-plan") == kubeflow.PLAN_SECONDS
+    assert deadlines.pop("exec-plan") == PLAN_SECONDS
     assert set(deadlines.values()) == {0}, "time in a queue counts for none"
 
 
@@ -235,7 +230,7 @@ def test_a_run_by_the_clock_is_what_kfps_api_takes(tmp_path: Path) -> None:
     import kfp_server_api as api
 
     flow = flow_of(tmp_path, "curate", times=Times(("30 3 * * *", "0 12 * * 1-5"), "Etc/UTC"))
-    made = kubeflow.emit(flow, SETTINGS)
+    made = emit(flow, SETTINGS)
     found = [in_yaml(made[f"recurringrun-{number}.yaml"]) for number in (1, 2)]
     for text, cron in zip(found, ("0 30 3 * * *", "0 0 12 * * 1-5"), strict=True):
         run = api.V2beta1RecurringRun(**yaml.safe_load(text))  # of another field it knows nothing
@@ -259,7 +254,7 @@ def test_a_run_by_the_clock_is_what_kfps_api_takes(tmp_path: Path) -> None:
 )
 def test_times_that_kfp_cannot_keep_are_refused(times: Times, says: str) -> None:
     with pytest.raises(ConfigError, match=re.escape(says)):
-        kubeflow.emit(Flow("nightly", "curate", "demo_cluster", (), times=times), SETTINGS)
+        emit(Flow("nightly", "curate", "demo_cluster", (), times=times), SETTINGS)
 
 
 def test_no_secret_gets_into_a_template(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -271,85 +266,14 @@ def test_no_secret_gets_into_a_template(tmp_path: Path, monkeypatch: pytest.Monk
     }.items():  # fmt: skip
         monkeypatch.setenv(name, value)
     flow = flow_of(tmp_path / "store", "curate", times=Times(("0 3 * * *",), "Etc/UTC"))
-    text = json.dumps(kubeflow.emit(flow, SETTINGS))
+    text = json.dumps(emit(flow, SETTINGS))
     assert CANARY not in text
     assert str(secret) not in text
     for given in ({"videos": f"https://me:{CANARY}@films.example/raw"}, {"store": f"s3://me:{CANARY}@bucket/store"}):
         with pytest.raises(ConfigError, match="carries credentials") as told:
-            kubeflow.emit(Flow("name", "curate", "demo_cluster", (), **given), SETTINGS)
+            emit(Flow("name", "curate", "demo_cluster", (), **given), SETTINGS)
         assert CANARY not in str(told.value)
     leaky = SETTINGS.model_copy(update={"environment": {"AWS_SECRET_ACCESS_KEY": CANARY}})
     with pytest.raises(ConfigError, match="AWS_SECRET_ACCESS_KEY stands here for all to read") as told:
-        kubeflow.emit(flow, leaky)
+        emit(flow, leaky)
     assert CANARY not in str(told.value)
-
-
-CONTAINER = [sys.executable, "-m", "pipelines.engines.kubeflow_container"]
-
-
-def in_container(*words: str, **environment: str) -> "subprocess.CompletedProcess[str]":
-    given = {**os.environ, "PYTHONPATH": str(ROOT), **environment}
-    return subprocess.run([*CONTAINER, *words], env=given, capture_output=True, text=True, timeout=60)
-
-
-def test_entries_of_secrets_become_variables_and_the_end_is_the_commands(tmp_path: Path) -> None:
-    secret = tmp_path / "wfm-store"
-    (secret / "..data").mkdir(parents=True)
-    for name, text in {"KEY": "from-file", "SET": "from-file", "not-a-name": "x"}.items():
-        (secret / "..data" / name).write_text(text)
-        (secret / name).symlink_to(Path("..data") / name)
-    say = "import os, sys; print(os.environ['KEY'], os.environ['SET'], 'not-a-name' in os.environ); sys.exit(78)"
-    done = in_container("--secrets", str(tmp_path), "--", sys.executable, "-c", say, SET="here")
-    assert (done.returncode, done.stdout) == (78, "from-file here False\n"), done.stderr
-
-
-def test_outputs_are_taken_where_they_are_wanted_if_all_went_well(tmp_path: Path) -> None:
-    wanted = ("--take", str(tmp_path / "said"), str(tmp_path / "kfp" / "outputs" / "run"))
-    write = f"import sys; open({str(tmp_path / 'said')!r}, 'w').write('r1'); sys.exit(int(sys.argv[1]))"
-    assert in_container(*wanted, "--", sys.executable, "-c", write, "75").returncode == 75
-    assert not Path(wanted[2]).exists()
-    assert in_container(*wanted, "--", sys.executable, "-c", write, "0").returncode == 0
-    assert Path(wanted[2]).read_text() == "r1"
-
-
-@pytest.mark.parametrize(("given", "option"), [("mine", "--run-id=mine"), ("", "--run-id=job-7")])
-def test_what_a_run_was_not_given_is_another_thing(given: str, option: str) -> None:
-    done = in_container(
-        "--either", "run-id", given, "job-7", "--", sys.executable, "-c", "import sys; print(sys.argv[1:])"
-    )
-    assert done.stdout == f"{[option]}\n", done.stderr
-
-
-@pytest.mark.parametrize(
-    ("codes", "tries"), [((75, -9, 0), 3), ((78,), 1), ((1,), 1), ((143,), 1), ((75, 78), 2), ((75, 75, 75, 75), 4)]
-)
-def test_what_passes_is_tried_again_and_what_is_final_is_not(
-    codes: tuple[int, ...], tries: int, tmp_path: Path
-) -> None:
-    count = tmp_path / "count"
-    play = f"""
-import os, sys
-path = {str(count)!r}
-done = os.path.getsize(path) if os.path.exists(path) else 0
-open(path, 'a').write('x')
-code = {codes!r}[min(done, {len(codes) - 1})]
-os.kill(os.getpid(), -code) if code < 0 else sys.exit(code)
-"""
-    done = in_container("--tries", "4", "--pause", "0.01", "--", sys.executable, "-c", play)
-    assert (done.returncode, count.stat().st_size) == (codes[-1], tries), done.stderr
-
-
-@pytest.mark.parametrize("more", [(), ("--tries", "5")])
-def test_a_signal_reaches_the_command(more: tuple[str, ...]) -> None:
-    wait = (
-        "import signal, sys, time; signal.signal(15, lambda *_: sys.exit(75)); print('up', flush=True); time.sleep(60)"
-    )
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    words = [*CONTAINER, *more, "--", sys.executable, "-c", wait]
-    with subprocess.Popen(words, env=environment, stdout=subprocess.PIPE, text=True) as running:
-        assert running.stdout is not None
-        assert running.stdout.readline() == "up\n"
-        began = time.monotonic()
-        running.send_signal(signal.SIGTERM)
-        assert running.wait(30) == 75
-    assert time.monotonic() - began < 30

@@ -1,6 +1,6 @@
 """A container of Kubeflow Pipelines: what KFP cannot give it, then the command that it is for.
 
-    python -m pipelines.engines.kubeflow_container [--secrets FOLDER] [--take FILE PATH ...] [--either OPTION VALUE OTHER] \
+    python -m pipelines.engines.kubeflow.container [--secrets FOLDER] [--take FILE PATH ...] [--either OPTION VALUE OTHER] \
         [--tries N] -- COMMAND ...
 
 KFP has no ``envFrom``: entries of secrets are mounted as files, ``FOLDER/<secret>/<entry>``, and become variables here (what is
@@ -32,7 +32,7 @@ _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 def main() -> None:
     """Run a command; never returns."""
-    parser = argparse.ArgumentParser(prog="python -m pipelines.engines.kubeflow_container")
+    parser = argparse.ArgumentParser(prog="python -m pipelines.engines.kubeflow.container")
     parser.add_argument("--secrets", default="", metavar="FOLDER", help="where secrets are mounted, a folder each")
     parser.add_argument(
         "--take", action="append", nargs=2, default=[], metavar=("FILE", "PATH"), help="copy an output afterwards"
