@@ -2,6 +2,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+WORKERS ?= 2
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 .PHONY: help demo smoke setup setup-dev system test test-all check fuzz crash-matrix launcher-schedules camera-films containers lock clean
@@ -40,8 +41,8 @@ check: setup-dev ## lint, types, storeys, lock
 	$(BIN)/lint-imports
 	$(BIN)/wfm lock --check
 
-test: check ## everything but the long matrices
-	$(BIN)/python -m pytest -m "not long"
+test: check ## everything but the long matrices, in two processes (`make test WORKERS=0`: in one, file after file)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not long" -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 test-all: check ## the long matrices too
 	$(BIN)/python -m pytest
