@@ -8,7 +8,18 @@ from typing import Annotated
 
 import typer
 
-from pipelines.commands import artifacts, cluster, curate, curate_report, duplicates, models, runs, search, weights
+from pipelines.commands import (
+    artifacts,
+    cluster,
+    curate,
+    curate_report,
+    duplicates,
+    models,
+    quota,
+    runs,
+    search,
+    weights,
+)
 from pipelines.commands.console import STORE_DEFAULT, ForceOption, StoreOption, answers, guarded, open_store, say
 from wfm.errors import InputError, MissingPackage
 
@@ -21,6 +32,7 @@ app = typer.Typer(
 )
 runs.add_to(app)
 search.add_to(app)
+quota.add_to(app)
 app.add_typer(artifacts.app, name="artifacts")
 app.add_typer(curate.app, name="curate")
 curate_report.add_to(curate.app)

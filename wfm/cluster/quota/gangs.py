@@ -124,15 +124,15 @@ def pod_set(pod: Pod, name: str, count: int | None = None) -> PodSet:
     for each in pod.lasting:
         limits = table(each.content, "resources.limits")
         containers.append((_units({**limits, **table(each.content, "resources.requests")}), _units(limits)))
-    limits = {}
+    limits: dict[str, int] = {}
     for _, more in containers:
         for resource, value in more.items():
             limits[resource] = limits.get(resource, 0) + value
     wish, level = "", ""
-    for each in WISHES:
-        said = table(pod.metadata, "annotations").get(TOPOLOGY.format(each))
+    for name_of in WISHES:
+        said = table(pod.metadata, "annotations").get(TOPOLOGY.format(name_of))
         if said is not None and not wish:
-            wish, level = each, str(said) if each != "unconstrained" else ""
+            wish, level = name_of, str(said) if name_of != "unconstrained" else ""
     requests = {resource: units(resource, value) for resource, value in demand(pod).items()}
     return PodSet(
         name, pod.replicas if count is None else count, requests, limits, tuple(containers), pod.content, wish, level
