@@ -122,8 +122,8 @@ def pod_set(pod: Pod, name: str, count: int | None = None) -> PodSet:
     """Pods of one template; `count`: where it is not the template's own."""
     containers = []
     for each in pod.lasting:
-        limits = table(each.content, "resources.limits")
-        containers.append((_units({**limits, **table(each.content, "resources.requests")}), _units(limits)))
+        most = table(each.content, "resources.limits")
+        containers.append((_units({**most, **table(each.content, "resources.requests")}), _units(most)))
     limits: dict[str, int] = {}
     for _, more in containers:
         for resource, value in more.items():
