@@ -39,6 +39,7 @@ from components.derivation import code_id, derive_key
 from components.gang import End, Gang
 from components.image import refuse_other
 from components.make_artifact import SCHEDULER, Task, follow, make, make_range
+from components.outside import recall
 from components.part_range import PartRange, check_in_parts, with_index
 from components.stage_attempt import LEASE_HELD, patiently
 from components.stage_log import StageLog
@@ -129,7 +130,7 @@ def _judge(error: Exception, node: str) -> End:
 
 def node_key(spec: dict[str, Any], inputs: dict[str, str], store: "Store") -> str:
     """The key of a node from its spec and its inputs' keys: the same answer in the planner and in the stage process."""
-    return _key_and_external(spec, inputs, store)[0]
+    return key_and_external(spec, inputs, store)[0]
 
 
 def refuse_other_code(spec: dict[str, Any], who: str = "this stage", starts: str | None = None) -> None:
@@ -151,11 +152,15 @@ def _component(name: str) -> Any:
         ) from None
 
 
-def _key_and_external(spec: dict[str, Any], inputs: dict[str, str], store: "Store") -> tuple[str, Any]:
-    """The key, and what the component saw outside the store while deriving it (a listing, looked at once)."""
+def key_and_external(spec: dict[str, Any], inputs: dict[str, str], store: "Store") -> tuple[str, Any]:
+    """The key, and what the component saw outside the store while deriving it (a listing, looked at once): now, or when the
+    planner looked (`components.outside`)."""
     component = _component(spec.get("component", ""))
     config: Config = component.CONFIG.parse(spec["config"])
-    external = component.external_inputs(config, inputs, store) if hasattr(component, "external_inputs") else None
+    if spec.get("seen"):
+        external = recall(spec["seen"], store)
+    else:
+        external = component.external_inputs(config, inputs, store) if hasattr(component, "external_inputs") else None
     code, redo = code_id(spec["component"], uses(config)), spec.get("redo", "")
     return derive_key(spec["stage"], code, config.what(), inputs, external_inputs=external, redo=redo), external
 
@@ -181,7 +186,7 @@ def _execute(
     store = Store.open(spec["store"], store_options())
     given = given_inputs(arguments.input)
     refuse_other_code({**spec, "component": component})
-    key, external = _key_and_external({**spec, "component": component}, given, store)
+    key, external = key_and_external({**spec, "component": component}, given, store)
     gang.attempt.makes(key)
     if gang.leads and not store.has(key):
         gang.attempt.leave_if_final()

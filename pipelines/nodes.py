@@ -31,6 +31,8 @@ class Node:
     "What it needs to run: the profile's word, else the stage's."
     redo: str = ""
     promote: str = ""
+    seen: dict[str, Any] = dataclasses.field(default_factory=dict)
+    "Where what the plan saw of the outside is kept (`components.outside`); empty: the stage looks itself."
     key: str | None = None
     done: bool = False
     why: str = ""
@@ -98,6 +100,7 @@ class Plan:
             "redo": node.redo,
             "promote": node.promote,
             "reads_truth": row.reads_truth,
+            **({"seen": node.seen} if node.seen else {}),
         }
 
 

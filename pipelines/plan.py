@@ -55,7 +55,24 @@ def resolve(
     dataset: str | None = None,
     redo: Mapping[str, str] | None = None,
 ) -> Plan:
-    """Build, check and key a pipeline.
+    """Build, check and key a pipeline: its `shape`, with every key and what is made already. Raises as that does."""
+    plan = shape(pipeline, profile=profile, store=store, overrides=overrides, videos=videos, dataset=dataset, redo=redo)
+    refresh(plan, store)
+    check_settings(plan)
+    return plan
+
+
+def shape(
+    pipeline: str,
+    *,
+    profile: str,
+    store: "Store",
+    overrides: Sequence[str] = (),
+    videos: str | None = None,
+    dataset: str | None = None,
+    redo: Mapping[str, str] | None = None,
+) -> Plan:
+    """Which nodes a pipeline has, with their configs and needs, and no keys yet: nothing outside is looked at.
 
     ``dataset`` is a dataset in the store to start from (`begin`); with ``videos``, or for the curation itself, it is the name
     the new dataset is published under. Raises `ConfigError` for an unknown pipeline, profile, node or field, `InputError` for
@@ -87,10 +104,7 @@ def resolve(
     check_graph(graph, given=set(given))
     check_resources(nodes, ClusterSettings.here())
     requested = {"overrides": asked, "videos": videos, "dataset": dataset, "redo": dict(redo or {})}
-    plan = Plan(pipeline, profile, nodes, requested, given, page=graph.page, notes=notes)
-    refresh(plan, store)
-    check_settings(plan)
-    return plan
+    return Plan(pipeline, profile, nodes, requested, given, page=graph.page, notes=notes)
 
 
 def refresh(plan: Plan, store: "Store") -> None:

@@ -11,6 +11,7 @@ import typer
 from pipelines.commands import (
     artifacts,
     cluster,
+    compile,
     curate,
     curate_report,
     duplicates,
@@ -40,6 +41,7 @@ duplicates.add_to(curate.app)
 app.add_typer(weights.app, name="weights")
 app.add_typer(models.app, name="models")
 app.add_typer(cluster.app, name="cluster")
+compile.add_to(app)
 
 
 @app.command()

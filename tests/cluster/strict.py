@@ -1,8 +1,8 @@
-"""Whether an API server would take an object, and keep every field of it: the full schemas of the custom kinds (`crds/`),
-unknown fields refused (a real server drops them without a word), and what is a pod or of Kubernetes itself by
+"""Whether an API server would take an object, and keep every field of it: the full schemas of the custom kinds (`crds/`, Argo's
+too), unknown fields refused (a real server drops them without a word), and what is a pod or of Kubernetes itself by
 ``kubernetes-validate``.
 
-    assert faults(object) == []
+    assert faults(object) == []     # for any kind: WorkflowTemplate, CronWorkflow, ClusterQueue, NetworkPolicy, PyTorchJob …
 
 Rules in CEL are a table of Python functions (`RULES`): those that compare with an older object (``oldSelf``) say nothing of one
 that is created. `NOT_CHECKED` names those that are left out, and a rule that is in neither is an error.
@@ -10,7 +10,8 @@ that is created. `NOT_CHECKED` names those that are left out, and a rule that is
 
 import functools
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import tarfile
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -20,10 +21,13 @@ import kubernetes_validate.utils
 import yaml
 
 CRDS = Path(__file__).with_name("crds")
+_ARGO = "argoproj.io"
 VERSION = "1.34"
 "Of Kubernetes, whose own kinds and pods are meant."
 kubernetes_validate.utils.schema_contents = functools.cache(kubernetes_validate.utils.schema_contents)
 "Else it parses its megabytes again for each pod."
+_ONE_TEMPLATE = ("container", "script", "dag", "steps", "resource", "suspend", "containerSet", "data", "http", "plugin")
+_ONE_SOURCE = ("s3", "git", "http", "artifactory", "hdfs", "raw", "oss", "gcs", "azure", "plugin")
 _OPEN = {"x-kubernetes-preserve-unknown-fields": True}
 "Within ``anyOf`` and the like a schema says only what it says: other fields are the business of the outer one."
 _RESERVED = ("apiVersion", "kind", "metadata")
@@ -56,6 +60,11 @@ def _among(*choices: str) -> Callable[[Any], bool]:
 
 def _all(check: Callable[[Any], bool]) -> Callable[[Any], bool]:
     return lambda values: all(map(check, values))
+
+
+def _count(of: str, names: Sequence[str]) -> str:
+    """How CEL counts which of several fields there are."""
+    return " + ".join(f"(has({of}.{name}) ? 1 : 0)" for name in names)
 
 
 RULES: dict[str, Callable[[Any], bool]] = {
@@ -148,6 +157,25 @@ RULES: dict[str, Callable[[Any], bool]] = {
     "size(self.nominatedClusterNames) == 0))": lambda it: (
         "clusterName" not in it or not it.get("nominatedClusterNames")
     ),
+    f"self.all(t, {_count('t', _ONE_TEMPLATE)} <= 1)": _all(lambda one: len({*_ONE_TEMPLATE} & set(one)) <= 1),
+    f"{_count('self', _ONE_SOURCE)} <= 1": lambda it: len({*_ONE_SOURCE} & set(it)) <= 1,
+    "self.all(t, !(has(t.activeDeadlineSeconds) && (has(t.steps) || has(t.dag))))": _all(
+        lambda one: "activeDeadlineSeconds" not in one or not {"steps", "dag"} & set(one)
+    ),
+    'self.all(t, !(has(t.timeout) && t.timeout != "" && (has(t.steps) || has(t.dag))))': _all(
+        lambda one: not one.get("timeout") or not {"steps", "dag"} & set(one)
+    ),
+    "!has(self.depends) || !has(self.dependencies)": lambda it: not {"depends", "dependencies"} <= set(it),
+    "!has(self.depends) || !has(self.continueOn)": lambda it: not {"depends", "continueOn"} <= set(it),
+    "!(has(self.depends) || has(self.dependencies)) || !self.name.matches('^[0-9]')": lambda it: (
+        not {"depends", "dependencies"} & set(it) or not re.match("[0-9]", it["name"])
+    ),
+    "!(has(self.count) && has(self.end))": lambda it: not {"count", "end"} <= set(it),
+    "(has(self.manifest) && !has(self.manifestFrom)) || (!has(self.manifest) && has(self.manifestFrom)) || "
+    "(!has(self.manifest) && !has(self.manifestFrom))": lambda it: not {"manifest", "manifestFrom"} <= set(it),
+    "!has(self.realtime) || !self.realtime || !self.value.contains('resourcesDuration.')": lambda it: (
+        not it.get("realtime") or "resourcesDuration." not in it["value"]
+    ),
 }
 NOT_CHECKED = (
     "has(self.status) && has(self.status.conditions) && self.status.conditions.exists(c, c.type == 'QuotaReserved' && "
@@ -165,23 +193,35 @@ NOT_CHECKED = (
 def faults(made: Mapping[str, Any]) -> list[str]:
     """What an API server would refuse or drop, by path; empty for an object that it takes as it is."""
     group, _, version = str(made.get("apiVersion", "")).rpartition("/")
-    schema = schemas().get((group, version, str(made.get("kind"))))
+    schema = (argo() if group == _ARGO else schemas()).get((group, version, str(made.get("kind"))))
     if schema is None:
         return list(_of_kubernetes(made))
     found = list(_checked(schema, made, str(made["kind"]), top=True))
     found += _metadata(made.get("metadata", {}), str(made["kind"]))
-    for path, pod in pods(made):
+    for path, pod in pods(made) if group != _ARGO else ():  # its schema says all of its containers, which are no pods
         found += [f"{path}: {fault}" for fault in _of_kubernetes(_as_pod(pod))]
     return found
 
 
 @functools.cache
 def schemas() -> dict[tuple[str, str, str], dict[str, Any]]:
-    """(group, version, kind) -> schema of every custom kind in `crds/`."""
+    """(group, version, kind) -> schema of every custom kind in `crds/`, but Argo's."""
+    return _served(file.read_bytes() for file in sorted(CRDS.glob("*/*.yaml")))
+
+
+@functools.cache
+def argo() -> dict[tuple[str, str, str], dict[str, Any]]:
+    """The same of Argo's kinds: read by themselves, since they take seconds."""
+    with tarfile.open(CRDS / "argo.tar.xz") as packed:
+        files = [packed.extractfile(member) for member in packed if member.isfile()]
+        return _served(file.read() for file in files if file)
+
+
+def _served(files: Iterable[bytes]) -> dict[tuple[str, str, str], dict[str, Any]]:
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     found = {}
-    for file in sorted(CRDS.glob("*/*.yaml")):
-        spec = yaml.load(file.read_bytes(), Loader=loader)["spec"]
+    for file in files:
+        spec = yaml.load(file, Loader=loader)["spec"]
         for version in spec["versions"]:
             if version["served"]:
                 found[spec["group"], version["name"], spec["names"]["kind"]] = version["schema"]["openAPIV3Schema"]
@@ -213,7 +253,9 @@ def rules() -> set[str]:
             for inner in schema:
                 yield from within(inner)
 
-    return {rule for schema in schemas().values() for rule in within(schema) if "oldSelf" not in rule}
+    return {
+        rule for schema in (*schemas().values(), *argo().values()) for rule in within(schema) if "oldSelf" not in rule
+    }
 
 
 def _of_kubernetes(made: Mapping[str, Any]) -> Iterator[str]:

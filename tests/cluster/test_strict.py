@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from tests.cluster import strict
+from tests.wfm.cluster.lint import good
 from tests.wfm.cluster.requests import request, settings
 from wfm.cluster.objects import build, trainjob
 
@@ -17,6 +18,8 @@ Json = dict[str, Any]
 def job(kind: str) -> Json:
     if kind == "TrainingRuntime":
         return trainjob.runtime(settings())
+    if kind.endswith(("Workflow", "WorkflowTemplate")):
+        return good.cron() if kind == "CronWorkflow" else good.workflow(kind)
     stage = {"DaskJob": "embed_clips", "Job": "select_clips"}.get(kind, "train_world_model")
     return build(request(stage), settings(training_job="trainjob" if kind == "TrainJob" else "pytorchjob"))
 
@@ -82,6 +85,31 @@ FAULTS: dict[str, tuple[str, Callable[[Json], Any], str]] = {
     "misspelt in a Job": ("Job", lambda it: it["spec"].update(backoffLimitPerIndexes=1), "unexpected"),
     "a Job of the wrong type": ("Job", lambda it: it["spec"].update(completions="1"), "is not of type 'integer'"),
     "a kind that is none": ("Job", lambda it: it.update(kind="Jobs"), "find schema"),
+    "misspelt in a template": (
+        "WorkflowTemplate",
+        lambda it: it["spec"]["templates"][1].update(pendingTimeouts="1m"),
+        "unknown field 'pendingTimeouts'",
+    ),
+    "misspelt in a container of Argo's": (
+        "Workflow",
+        lambda it: it["spec"]["templates"][1]["container"].update(volumeMount=[]),
+        "unknown field 'volumeMount'",
+    ),
+    "the field of version 3": (
+        "CronWorkflow",
+        lambda it: it["spec"].update(schedule="0 3 * * *"),
+        "unknown field 'schedule'",
+    ),
+    "two kinds of template": (
+        "ClusterWorkflowTemplate",
+        lambda it: it["spec"]["templates"][1].update(suspend={}),
+        "at most one template type",
+    ),
+    "too many tasks": (
+        "Workflow",
+        lambda it: it["spec"]["templates"][0]["dag"]["tasks"].extend({"name": f"t{n}"} for n in range(201)),
+        "(Items)",
+    ),
 }
 
 
@@ -163,6 +191,22 @@ PAIRS: dict[str, tuple[Any, Any]] = {
     "!has(self.clusterName) ||": (
         {"clusterName": "a", "nominatedClusterNames": []},
         {"clusterName": "a", "nominatedClusterNames": ["b"]},
+    ),
+    "has(t.container)": ([{"container": {}}, {"dag": {}}], [{"container": {}, "dag": {}}]),
+    "has(self.s3)": ({"s3": {}}, {"s3": {}, "gcs": {}}),
+    "has(t.activeDeadlineSeconds)": (
+        [{"activeDeadlineSeconds": 1, "container": {}}],
+        [{"activeDeadlineSeconds": 1, "dag": {}}],
+    ),
+    "has(t.timeout)": ([{"timeout": "", "steps": []}], [{"timeout": "1h", "steps": []}]),
+    "!has(self.dependencies)": ({"depends": "a"}, {"depends": "a", "dependencies": ["a"]}),
+    "!has(self.continueOn)": ({"continueOn": {}}, {"depends": "a", "continueOn": {}}),
+    "matches('^[0-9]')": ({"name": "a1", "depends": "b"}, {"name": "1a", "depends": "b"}),
+    "has(self.count)": ({"count": 1}, {"count": 1, "end": 2}),
+    "!has(self.manifestFrom)": ({"manifest": ""}, {"manifest": "", "manifestFrom": {}}),
+    "has(self.realtime)": (
+        {"realtime": False, "value": "resourcesDuration.cpu"},
+        {"realtime": True, "value": "resourcesDuration.cpu"},
     ),
 }
 """Words of a rule -> what it lets pass, what it refuses."""

@@ -24,9 +24,9 @@ LIMITS = (
 _numbers = itertools.count(1)
 
 
-def podman(*words: str, check: bool = True) -> str:
+def podman(*words: str, check: bool = True, **environment: str) -> str:
     """What a command of podman prints. Raises AssertionError with its errors."""
-    done = subprocess.run([*PODMAN, *words], capture_output=True, text=True)
+    done = subprocess.run([*PODMAN, *words], capture_output=True, text=True, env={**os.environ, **environment})
     assert done.returncode == 0 or not check, f"podman {' '.join(words)}: {done.stderr}"
     return done.stdout.strip()
 

@@ -20,6 +20,19 @@ LABEL_NODE = f"{PREFIX}node"
 "Label: `label_value` of the node's name."
 LABEL_STAGE = f"{PREFIX}stage"
 "Label: `label_value` of the stage's name."
+LABEL_ROLE = f"{PREFIX}role"
+"Label of every pod: what it is for, one of `ROLES`. Lint and network policies tell pods apart by it."
+ROLES = {
+    "stage": "runs a stage or a range of its parts: `components.X --spec …`; also runner, scheduler and workers of a DaskJob",
+    "launcher": "makes or adopts the job of one stage and follows it: `components.launch_job`",
+    "pipeline": "takes a whole run through, launch by launch: the script of `wfm cluster steps`",
+    "planner": "says what a run must make, before anything is made",
+    "notice": "tells somebody how a run ended, and books nothing (``onExit``)",
+    "exporter": "serves metrics that it derives from the store",
+    "captioning": "the model server that captioning asks",
+    "scaler": "raises that server, and sends it to zero when no run needs it",
+}
+"""Value of `LABEL_ROLE` -> what such a pod does."""
 ANNOTATION_KEY = f"{PREFIX}key"
 "Annotation: the key that the job makes, all 64 digits of it."
 ANNOTATION_GENERATION = f"{PREFIX}generation"

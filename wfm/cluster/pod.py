@@ -17,13 +17,14 @@ from wfm.cluster.names import (
     ANNOTATION_TRY,
     LABEL_JOB,
     LABEL_NODE,
+    LABEL_ROLE,
     LABEL_RUN,
     LABEL_STAGE,
     label_value,
 )
 from wfm.cluster.request import JobRequest
 from wfm.cluster.resources import LOGS_GIB, Resources
-from wfm.cluster.settings import ClusterSettings
+from wfm.cluster.settings import ClusterSettings, Image
 from wfm.stopping import GRACE
 
 Json = dict[str, Any]
@@ -50,6 +51,7 @@ def labels(request: JobRequest, name: str) -> dict[str, str]:
         LABEL_RUN: label_value(request.run_id),
         LABEL_NODE: label_value(request.node),
         LABEL_STAGE: label_value(request.stage),
+        LABEL_ROLE: "stage",
     }
 
 
@@ -95,20 +97,30 @@ def environment(
         devices["NVIDIA_DRIVER_CAPABILITIES"] = "compute,utility,video"
     if resources.gpu and request.kind == "torchjob":
         devices |= {"TORCH_NCCL_ASYNC_ERROR_HANDLING": "1", **settings.nccl}
-    # libraries start a thread for each core of the machine, whatever the pod may use of it
-    threads = str(max(1, int(resources.pod()["cpu"] / (resources.processes if request.kind == "torchjob" else 1))))
     return {
-        **dict.fromkeys(_THREADS, threads),
+        **threads(resources.pod()["cpu"] / (resources.processes if request.kind == "torchjob" else 1)),
         **settings.environment,
         **devices,
-        "WFM_IMAGE": settings.image(request.image),
+        **places(settings, request.image),
+        "WFM_ENGINE": ENGINE,
+        "WFM_ATTEMPT": f"{name}.{attempt}",
+        GRACE: str(resources.grace_seconds),
+    }
+
+
+def threads(cores: float) -> dict[str, str]:
+    """The variables by which libraries start a thread for each core that a process may use, and not for each of the machine."""
+    return dict.fromkeys(_THREADS, str(max(1, int(cores))))
+
+
+def places(settings: ClusterSettings, role: Image) -> dict[str, str]:
+    """The variables of any process of an image of ours: which image it is, and where it may write."""
+    return {
+        "WFM_IMAGE": settings.image(role),
         "HOME": HOME,
         "WFM_CACHE": CACHE,
         "TMPDIR": TEMPORARY,
         "PYTHONSAFEPATH": "1",
-        "WFM_ENGINE": ENGINE,
-        "WFM_ATTEMPT": f"{name}.{attempt}",
-        GRACE: str(resources.grace_seconds),
     }
 
 

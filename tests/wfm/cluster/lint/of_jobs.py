@@ -56,7 +56,7 @@ NAMES = [
     ),
     m("fixed-name", "workflow", "generateName", move("metadata name", "metadata generateName")),
     m("name", "workflow", "64 long", put("metadata name", "w" * 64)),
-    m("name", "workflow", "underscore", put("metadata name", "world_model")),
+    m("name", "workflow", "underscore", put("metadata name", "world_model"), valid=False),
     m("name", "cron", "53 long", put("metadata name", "n" * 53)),
     m("name", "queue", "capitals in a queue", put("metadata name", "Products", of=2), valid=False),
     m("name", "jobset", "64 long", put("metadata name", "g" * 64)),
@@ -69,6 +69,7 @@ NAMES = [
         put("spec templates 2 name", "select_clips"),
         put("spec templates 0 dag tasks 1 template", "select_clips"),
         put("spec templates 2 metadata labels", {}),
+        valid=False,
     ),
     m(
         "inner-name",
@@ -76,6 +77,7 @@ NAMES = [
         "task with _",
         put("spec templates 0 dag tasks 1 name", "select_clips"),
         put("spec templates 0 dag tasks 2 depends", "select_clips"),
+        valid=False,
     ),
     m(
         "job-name",

@@ -140,8 +140,8 @@ GRAPH: list[Any] = [
     m("graph", "workflow", "no such template", put(f"{DAG} tasks 1 template", "selects-clips")),
     m("graph", "workflow", "no such task", put(f"{DAG} tasks 1 depends", "plans")),
     m("graph", "workflow", "no such handler", put("spec onExit", "notices")),
-    m("graph", "workflow", "two ways", put(f"{DAG} tasks 1 dependencies", ["plan"])),
-    m("graph", "workflow", "goes on beside depends", put(f"{DAG} tasks 1 continueOn", {"failed": True})),
+    m("graph", "workflow", "two ways", put(f"{DAG} tasks 1 dependencies", ["plan"]), valid=False),
+    m("graph", "workflow", "goes on beside depends", put(f"{DAG} tasks 1 continueOn", {"failed": True}), valid=False),
 ]
 KEPT = [
     m(
@@ -194,21 +194,15 @@ CRONS = [
     m("cron-deadline", "cron", "none", drop("spec startingDeadlineSeconds")),
     m("cron-deadline", "cron", "0", put("spec startingDeadlineSeconds", 0)),
     m("cron-concurrency", "cron", "unset", drop("spec concurrencyPolicy")),
-    *(m("cron-concurrency", "cron", value, put("spec concurrencyPolicy", value)) for value in ("Allow", "Replace", "")),
-    m("cron-schedule", "cron", "empty", put("spec schedules", [])),
+    *(m("cron-concurrency", "cron", value, put("spec concurrencyPolicy", value)) for value in ("Allow", "Replace")),
+    m("cron-schedule", "cron", "empty", put("spec schedules", []), valid=False),
     *(
-        m("cron-schedule", "cron", line or "''", put("spec schedules", [line]))
-        for line in (
-            "",
-            "0 3 * *",
-            "61 3 * * *",
-            "0 24 * * *",
-            "0 3 * * * *",
-            "*/0 * * * *",
-            "5-1 * * * *",
-            "TZ=Europe/Berlin 0 3 * * *",
-            "tomorrow",
-        )
+        m("cron-schedule", "cron", line, put("spec schedules", [line]))
+        for line in ("61 3 * * *", "0 24 * * *", "*/0 * * * *", "5-1 * * * *")
+    ),
+    *(
+        m("cron-schedule", "cron", line or "''", put("spec schedules", [line]), valid=False)
+        for line in ("", "0 3 * *", "0 3 * * * *", "TZ=Europe/Berlin 0 3 * * *", "tomorrow")
     ),
 ]
 NAMED = [

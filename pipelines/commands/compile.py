@@ -1,0 +1,102 @@
+"""``wfm compile``: a pipeline as the objects of an engine on a cluster, written to files."""
+
+import importlib
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from pipelines.commands.console import STORE_DEFAULT, StoreOption, open_store, say
+from wfm.errors import ConfigError, InputError, MissingPackage
+
+if TYPE_CHECKING:
+    from pipelines.engines.flow import Flow
+
+
+def add_to(app: typer.Typer) -> None:
+    """Put the command into the command line."""
+    app.command(name="compile")(compile_)
+
+
+def compile_(
+    pipeline: Annotated[str, typer.Argument(help="world_model, curate or decoder.")],
+    engine: Annotated[str, typer.Option("--engine", help="argo or kubeflow.")],
+    out: Annotated[Path, typer.Option("-o", "--out", metavar="DIR", help="Folder that the files are written to.")],
+    profile: Annotated[str, typer.Option(help="Recipe; demo_cluster says what each stage needs.")] = "demo_cluster",
+    cluster: Annotated[
+        str, typer.Option("--cluster", metavar="FILE", envvar="WFM_CLUSTER", help="Settings of the cluster.")
+    ] = "",
+    name: Annotated[str, typer.Option(metavar="NAME", help="Of the template (default: pipeline-profile).")] = "",
+    videos: Annotated[str, typer.Option(metavar="URL", help="Your own, where pods can read them.")] = "",
+    dataset: Annotated[str, typer.Option(metavar="NAME", help="Start from this dataset, or name the new one.")] = "",
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", metavar="STAGE.FIELD=V", help="Change an option; may be repeated.")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be written.")] = False,
+    store: StoreOption = STORE_DEFAULT,
+) -> None:
+    """Compile a pipeline for an engine on a cluster: files to look at and to apply. One serves all runs, which say their store,
+    videos and options by parameters; what is made already starts no pod."""
+    from pipelines.engines.flow import EMITTERS
+    from wfm.cluster.settings import ClusterSettings
+
+    if engine not in EMITTERS:
+        raise InputError(f"unknown engine {engine!r}. Choices: {', '.join(EMITTERS)}")
+    settings = ClusterSettings.read(cluster)
+    flow = _flow(pipeline, profile, name, videos, dataset, tuple(set_ or ()), store)
+    made: dict[str, list[Any]] = importlib.import_module(EMITTERS[engine]).emit(flow, settings)
+    for file, objects in sorted(made.items()):
+        text = in_yaml(objects)
+        say(f"{out / file}  {', '.join(one.get('kind', 'of KFP') for one in objects)}, {len(text.encode())} bytes")
+        if not dry_run:
+            _write(out / file, text)
+
+
+def _flow(
+    pipeline: str, profile: str, name: str, videos: str, dataset: str, overrides: tuple[str, ...], store: str
+) -> "Flow":
+    from pipelines.check_settings import check_settings
+    from pipelines.engines.flow import Flow, tasks_of
+    from pipelines.plan import shape
+    from wfm.credentials import carries_credentials
+
+    for option, value in (("--store", store), ("--videos", videos), *(("--set", one) for one in overrides)):
+        if carries_credentials(value):
+            raise ConfigError(
+                f"{option}: the address has a password in it, and would stand in the files for all to read"
+            )
+    plan = shape(
+        pipeline, profile=profile, store=open_store(store), overrides=overrides, videos=videos or None, dataset=dataset or None
+    )  # fmt: skip
+    check_settings(plan)
+    return Flow(
+        name=name or f"{pipeline}-{profile}".replace("_", "-"),
+        pipeline=pipeline,
+        profile=profile,
+        tasks=tasks_of(plan.nodes),
+        given=tuple(sorted(plan.given)),
+        store=store if "://" in store and not store.startswith("file:") else "",
+        videos=videos,
+        dataset=dataset,
+        overrides=overrides,
+    )
+
+
+def in_yaml(objects: list[Any]) -> str:
+    """The objects of a file, the same text for the same objects."""
+    try:
+        import yaml
+    except ImportError:
+        raise MissingPackage("pyyaml", extra="k8s", purpose="writing objects of Kubernetes") from None
+    text: str = yaml.safe_dump_all(objects, sort_keys=True, width=120, allow_unicode=True)
+    return text
+
+
+def _write(file: Path, text: str) -> None:
+    from wfm.artifacts.atomic import replace_on_disk
+
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        replace_on_disk(file, text.encode(), fsync=False)
+    except OSError as error:
+        raise InputError(f"{str(file)!r} cannot be written: {error.strerror}") from None

@@ -1,0 +1,132 @@
+"""A flow as the objects of Argo: a WorkflowTemplate, the settings that its control pods read, and what starts it at times."""
+
+import json
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from pipelines.engines.argo import templates
+from pipelines.engines.argo.hera import checked
+from pipelines.engines.argo.retry import LONGEST
+from pipelines.engines.flow import Flow, Task
+from wfm.cluster import pod
+from wfm.cluster.lint import check
+from wfm.cluster.lint.quantity import seconds
+from wfm.cluster.settings import ClusterSettings
+
+Json = dict[str, Any]
+
+QUEUE_SECONDS = 30 * 86400
+"""What each launcher may wait in a queue before the workflow as a whole is given up: nothing else ends one whose controller has
+lost its pods."""
+KEPT = {"secondsAfterSuccess": 7 * 86400, "secondsAfterFailure": 30 * 86400}
+"""How long a workflow that is over can be looked at in Argo's UI; `wfm status` needs none of it."""
+
+
+def emit(flow: Flow, settings: ClusterSettings) -> dict[str, list[Json]]:
+    """Name of a file -> its objects. Raises ConfigError that lists what a cluster would punish later."""
+    made = {
+        "settings.yaml": [settings_map(flow, settings)],
+        "workflowtemplate.yaml": [checked("WorkflowTemplate", workflow_template(flow, settings))],
+    }
+    check([one for objects in made.values() for one in objects], settings)
+    return made
+
+
+def settings_map(flow: Flow, settings: ClusterSettings) -> Json:
+    """The settings as they were compiled, for the plan step and the launchers: what they name is what the template has."""
+    text = json.dumps(settings.resolved(), indent=1, sort_keys=True) + "\n"
+    return {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": {"name": flow.name, "namespace": settings.namespace},
+        "data": {templates.SETTINGS_FILE: text},
+    }
+
+
+def workflow_template(flow: Flow, settings: ClusterSettings) -> Json:
+    """The template that serves all runs: what one is asked for comes by its parameters, its id is the workflow's name."""
+    return {
+        "apiVersion": "argoproj.io/v1alpha1",
+        "kind": "WorkflowTemplate",
+        "metadata": {"name": flow.name, "namespace": settings.namespace},
+        "spec": workflow(flow, settings),
+    }
+
+
+def workflow(flow: Flow, settings: ClusterSettings) -> Json:
+    """What a WorkflowTemplate holds."""
+    made: Json = {
+        "entrypoint": templates.GRAPH,
+        "arguments": {"parameters": parameters(flow)},
+        "serviceAccountName": settings.service_account or templates.WORKFLOW_ACCOUNT,
+        "automountServiceAccountToken": False,
+        "executor": {"serviceAccountName": templates.WORKFLOW_ACCOUNT},
+        "securityContext": pod.nobody(),
+        "activeDeadlineSeconds": last_stop(flow, settings),
+        "podGC": {"strategy": "OnWorkflowSuccess", "deleteDelayDuration": "600s"},
+        "ttlStrategy": dict(KEPT),
+        "templates": [
+            {"name": templates.GRAPH, "dag": {"failFast": False, "tasks": tasks(flow)}},
+            templates.plan(flow, settings),
+            *(templates.of_task(flow, task, settings) for task in flow.tasks),
+        ],
+    }
+    if settings.image_pull_secrets:
+        made["imagePullSecrets"] = [{"name": name} for name in settings.image_pull_secrets]
+    return made
+
+
+def parameters(flow: Flow) -> list[Json]:
+    """What a run may be given: its store, videos, dataset, and options as a list of JSON, ``["train_diffusion.steps=100"]``."""
+    values = {"store": flow.store, "videos": flow.videos, "dataset": flow.dataset}
+    values["overrides"] = json.dumps(list(flow.overrides))
+    return [{"name": name, "value": value} for name, value in values.items()]
+
+
+def tasks(flow: Flow) -> list[Json]:
+    """The graph. What is there already is skipped by `when`, and what needs it goes on; inputs are the keys that the plan step
+    told, never what a task gave that may not have run."""
+
+    def told(name: str) -> str:
+        return f"{{{{tasks.{templates.PLAN}.outputs.parameters.{name}}}}}"
+
+    def of(task: Task) -> Json:
+        made = {other.node: other.name for other in flow.tasks}
+        needs = sorted({made[node] for node in task.inputs.values() if node in made})
+        given = {
+            "specs": "specs",
+            **{name: templates.key_name(flow, node) for name, node in sorted(task.inputs.items())},
+        }
+        return {
+            "name": task.name,
+            "template": task.name,
+            "depends": " && ".join([templates.PLAN, *needs]),
+            "when": f"{told(f'make-{task.name}')} == true",
+            "arguments": {"parameters": [{"name": name, "value": told(of)} for name, of in given.items()]},
+        }
+
+    return [{"name": templates.PLAN, "template": templates.PLAN}, *map(of, flow.tasks)]
+
+
+def last_stop(flow: Flow, settings: ClusterSettings) -> int:
+    """Beyond all that the longest way through the graph may take, with every try, and its launchers in the queue [s]."""
+
+    def longest(task: Task) -> float:
+        limit = templates.LAUNCHER_TRIES if task.launched else task.retries + templates.DISRUPTIONS
+        between = (seconds(LONGEST) or 0.0) + templates.pending_seconds(settings)
+        own = (limit + 1) * between + (task.retries + 1) * task.timeout_seconds
+        if not task.launched:
+            own += templates.DISRUPTIONS * task.timeout_seconds
+        return own + (QUEUE_SECONDS if task.launched else 0)
+
+    through: dict[str, float] = {}
+    for task in flow.tasks:
+        before = max((through.get(node, 0.0) for node in task.inputs.values()), default=0.0)
+        through[task.node] = before + longest(task)
+    return math.ceil(max(through.values(), default=0.0) + 86400)
+
+
+def sizes(made: Mapping[str, list[Json]]) -> dict[str, int]:
+    """Bytes of each object as a cluster holds it."""
+    return {name: sum(len(json.dumps(one, separators=(",", ":"))) for one in objects) for name, objects in made.items()}

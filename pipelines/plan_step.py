@@ -1,0 +1,150 @@
+"""The first step of a run on a cluster: plan it, write its specs, and say which nodes there are to make.
+
+    python -m pipelines.plan_step --run-id ID --pipeline P --profile P --store URL [--videos URL] [--dataset NAME]
+        [--overrides '["train_diffusion.steps=10"]'] [--expects NODE=DIGEST,...] --out FOLDER
+
+What an engine hands to the steps that follow lies in FOLDER, a file each: ``specs`` (URL of the folder of specs), ``anything``
+(``true`` where any node is to be made),
+``make-<task>`` (``true`` or ``false``: a node that is there already starts no pod) and ``key-<task>`` of each node, by its
+name as a task (`pipelines.engines.flow`). Files outside are looked at here alone: the ingest takes what this step saw, so every
+key is known, and what comes later belongs to the next run. Asked again for the same run it says the same.
+
+Exit codes are a stage's: 0, 78 wrong input (again gives the same), 75 try again, 1 a bug.
+"""
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from components.context import store_options
+from components.entrypoint import key_and_external, promote
+from components.outside import keep
+from pipelines.engines.compile import compile_plan
+from pipelines.engines.flow import check_expected, tasks_of
+from pipelines.nodes import Plan
+from pipelines.plan import refresh
+from pipelines.stages import STAGES
+from pipelines.start_run import Request, create_run
+from wfm import caches
+from wfm.artifacts import schema
+from wfm.artifacts.atomic import replace_on_disk
+from wfm.cluster.settings import ClusterSettings
+from wfm.errors import InputError, WfmError
+from wfm.log import get_logger, set_up
+
+if TYPE_CHECKING:
+    from wfm.artifacts import Store
+    from wfm.artifacts.runs import Run
+
+STORE = "WFM_STORE"
+
+
+def main() -> None:
+    """Plan; never returns."""
+    arguments = _parse()
+    set_up("INFO")
+    try:
+        from wfm.artifacts import Store
+
+        caches.prepare()
+        overrides = schema.fit(tuple[str, ...], _list(arguments.overrides), "--overrides")
+        request = Request(
+            arguments.pipeline, profile=arguments.profile, overrides=overrides, videos=arguments.videos,
+            dataset=arguments.dataset,
+        )  # fmt: skip
+        if not arguments.store:
+            raise InputError(
+                f"there is no store to plan for: give --store URL, or set {STORE} in the cluster's environment"
+            )
+        store = Store.open(arguments.store, store_options())
+        said = plan_run(request, store, arguments.run_id, _expected(arguments.expects))
+        write(said, arguments.out)
+    except (WfmError, OSError) as error:
+        get_logger("wfm.plan").error("%s: %s", type(error).__name__, error)
+        sys.exit(getattr(error, "exit_code", 75))
+    get_logger("wfm.plan").info("run %s: %s", arguments.run_id, _in_words(said))
+
+
+def plan_run(request: Request, store: "Store", run_id: str, expected: Mapping[str, str] | None) -> dict[str, str]:
+    """Plan a run and write it down; returns what the steps that follow are told, by name.
+
+    Raises ConfigError where the run has other tasks than `expected`, InputError where another was asked for under its id.
+    """
+    settings = ClusterSettings.read()
+    plan = request.plan(store)
+    if expected is not None:
+        check_expected(plan, settings, expected)
+    run = create_run(request, plan, store, run_id=run_id)
+    _hold(plan, run, store)
+    compile_plan(plan, run, store, STAGES)
+    for node in plan.nodes:
+        if node.done:  # a stage that runs promotes by itself
+            promote(store, node.promote, node.key or "")
+    keys = {**plan.given, **{node.name: node.key or "" for node in plan.nodes}}
+    names = {task.node: task.name for task in tasks_of(plan.nodes)}
+    return {
+        "specs": run.path_of("specs"),
+        "anything": str(bool(plan.missing)).lower(),
+        **{f"make-{names[node.name]}": str(not node.done).lower() for node in plan.nodes},
+        **{f"key-{names.get(node, node)}": key for node, key in keys.items()},
+    }
+
+
+def _hold(plan: Plan, run: "Run", store: "Store") -> None:
+    """Keep what the plan sees of the outside in the run, or take up what an earlier try of this step saw; with it every key is
+    sure."""
+    for node in plan.missing:
+        if STAGES[node.stage].watches and not node.inputs:
+            _, seen = key_and_external(plan.spec(node, store, run.id), {}, store)
+            node.seen = keep(run, node.name, seen)
+    refresh(plan, store)
+
+
+def write(said: Mapping[str, str], folder: str) -> None:
+    """A file for each."""
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    for name, text in said.items():
+        replace_on_disk(Path(folder, name), text.encode(), fsync=False)
+
+
+def _in_words(said: Mapping[str, str]) -> str:
+    made = [text for name, text in said.items() if name.startswith("make-")]
+    return f"{made.count('true')} of {len(made)} stages to make"
+
+
+def _list(text: str) -> object:
+    try:
+        return json.loads(text)
+    except ValueError:
+        raise InputError(
+            f'--overrides {text!r} is no list of JSON: give one such as ["train_diffusion.steps=10"]'
+        ) from None
+
+
+def _expected(text: str) -> dict[str, str] | None:
+    """What ``--expects`` says; None where nothing is expected."""
+    return dict(one.partition("=")[::2] for one in text.split(",")) if text else None
+
+
+def _parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m pipelines.plan_step", description="Plan a run for a cluster.")
+    parser.add_argument("--run-id", required=True, help="of the run; asked twice, it is one run")
+    parser.add_argument("--pipeline", required=True)
+    parser.add_argument("--profile", required=True)
+    parser.add_argument("--store", default="", metavar="URL", help=f"default: {STORE}")
+    parser.add_argument("--videos", default="", metavar="URL")
+    parser.add_argument("--dataset", default="", metavar="NAME")
+    parser.add_argument("--overrides", default="[]", metavar="JSON", help="a list of STAGE.FIELD=VALUE")
+    parser.add_argument("--expects", default="", metavar="NODE=DIGEST,...", help="the tasks that were compiled")
+    parser.add_argument("--out", required=True, metavar="FOLDER")
+    arguments = parser.parse_args(argv)
+    arguments.store = arguments.store or os.environ.get(STORE, "")
+    return arguments
+
+
+if __name__ == "__main__":
+    main()
