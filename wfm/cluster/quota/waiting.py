@@ -15,6 +15,7 @@ from wfm.cluster.quota.admission import Choice, Search, Verdict
 from wfm.cluster.quota.amounts import read, shown
 from wfm.cluster.quota.capacity import Tree
 from wfm.cluster.quota.cluster import Cluster, Queue, Share
+from wfm.cluster.quota.gangs import Gang
 
 Place = Literal["waits", "free", "admitted", "deactivated", "over", "none"]
 """waits: for quota. free: there is room now. admitted: it holds its quota. deactivated: put out for good. over: it ended. none:
@@ -113,10 +114,11 @@ def wait(verdict: Verdict, cluster: Cluster) -> Waiting:
     """Of one gang, as things stand."""
     gang = verdict.gang
     several = works(cluster)
-    own = [each for each in several if each.job == gang.job and each.namespace == gang.namespace]
-    for work in own:
-        if work.state != "pending":
-            return Waiting(work.state, (_OF_ITS_OWN[work.state], *([work.why] if work.why else [])))
+    own = [each for each in several if each.namespace == gang.namespace and _is_of(each.job, gang)]
+    alive = [each for each in own if each.state != "pending"]
+    if alive and len(alive) >= gang.copies:
+        work = alive[0]
+        return Waiting(work.state, (_OF_ITS_OWN[work.state], *([work.why] if work.why else [])))
     if verdict.choice is None or verdict.state in ("ignored", "unplaceable"):
         return Waiting("none")
     queue = cluster.queues[verdict.queue]
@@ -130,7 +132,7 @@ def wait(verdict: Verdict, cluster: Cluster) -> Waiting:
     held = [each for each in several if each.state == "admitted"]
     search = Search(gang, queue, cluster, Tree(cluster, usage_of(held)))
     fits = search.choose(lambda share: search.tree.available(queue.name, share)) is not None
-    why = []
+    why = [f"{len(alive)} of its {gang.copies} workloads have their quota"] if alive else []
     if first:
         rule = "none of its queue goes before them (StrictFIFO)" if queue.strict else "those that fit go before it"
         why.append(f"{len(first)} ahead in {queue.name}: {_named(first)}; {rule}")
@@ -151,6 +153,11 @@ def wait(verdict: Verdict, cluster: Cluster) -> Waiting:
     why += [f"held by {_named(holders)}"] if holders else []
     why += [f"Kueue would put out {_named(out)} for it"] if out else []
     return Waiting("waits", tuple(why), tuple(map(str, first)), tuple(map(str, holders)), tuple(map(str, out)))
+
+
+def _is_of(job: str, gang: Gang) -> bool:
+    """Workloads of a DaskJob are those of its workers' pods, which are named after it."""
+    return job == gang.job or (gang.kind == "DaskJob" and job.startswith(f"{gang.job}-"))
 
 
 _OF_ITS_OWN = {
