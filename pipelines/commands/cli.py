@@ -16,6 +16,7 @@ from pipelines.commands import (
     curate_report,
     duplicates,
     models,
+    quota,
     runs,
     search,
     weights,
@@ -32,6 +33,7 @@ app = typer.Typer(
 )
 runs.add_to(app)
 search.add_to(app)
+quota.add_to(app)
 app.add_typer(artifacts.app, name="artifacts")
 app.add_typer(curate.app, name="curate")
 curate_report.add_to(curate.app)

@@ -9,7 +9,7 @@ from pipelines.engines.flow import Flow, Times
 from pipelines.engines.kubeflow.template import environment, template
 from wfm.cluster import pod
 from wfm.cluster.lint import RULES
-from wfm.cluster.lint.seen import look
+from wfm.cluster.lint.templates import look
 from wfm.cluster.settings import ClusterSettings
 from wfm.credentials import carries_credentials
 from wfm.errors import ConfigError
