@@ -20,7 +20,7 @@ def add_to(app: typer.Typer) -> None:
 
 def compile_(
     pipeline: Annotated[str, typer.Argument(help="world_model, curate or decoder.")],
-    engine: Annotated[str, typer.Option("--engine", help="argo.")],
+    engine: Annotated[str, typer.Option("--engine", help="argo or kubeflow.")],
     out: Annotated[Path, typer.Option("-o", "--out", metavar="DIR", help="Folder that the files are written to.")],
     profile: Annotated[str, typer.Option(help="Recipe; demo_cluster says what each stage needs.")] = "demo_cluster",
     cluster: Annotated[
@@ -47,7 +47,7 @@ def compile_(
     made: dict[str, list[Any]] = importlib.import_module(EMITTERS[engine]).emit(flow, settings)
     for file, objects in sorted(made.items()):
         text = in_yaml(objects)
-        say(f"{out / file}  {', '.join(one['kind'] for one in objects)}, {len(text.encode())} bytes")
+        say(f"{out / file}  {', '.join(one.get('kind', 'of KFP') for one in objects)}, {len(text.encode())} bytes")
         if not dry_run:
             _write(out / file, text)
 
@@ -65,8 +65,9 @@ def _flow(
             raise ConfigError(
                 f"{option}: the address has a password in it, and would stand in the files for all to read"
             )
-    asked = {"overrides": overrides, "videos": videos or None, "dataset": dataset or None}
-    plan = shape(pipeline, profile=profile, store=open_store(store), **asked)
+    plan = shape(
+        pipeline, profile=profile, store=open_store(store), overrides=overrides, videos=videos or None, dataset=dataset or None
+    )  # fmt: skip
     check_settings(plan)
     return Flow(
         name=name or f"{pipeline}-{profile}".replace("_", "-"),

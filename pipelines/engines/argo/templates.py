@@ -11,7 +11,7 @@ from typing import Any
 from pipelines.engines.argo.retry import strategy
 from pipelines.engines.flow import Flow, Task
 from wfm.cluster import pod
-from wfm.cluster.names import LABEL_NODE, LABEL_STAGE, label_value
+from wfm.cluster.names import LABEL_NODE, LABEL_ROLE, LABEL_STAGE, label_value
 from wfm.cluster.request import JobRequest
 from wfm.cluster.resources import Resources
 from wfm.cluster.settings import ClusterSettings, Image
@@ -42,7 +42,7 @@ def plan(flow: Flow, settings: ClusterSettings) -> Json:
     words += ["--expects", flow.expects(settings), "--out", OUT]
     said = ["specs", *(f"make-{task.name}" for task in flow.tasks), *key_names(flow)]
     template = _template(PLAN, settings, words, "control", _CONTROL, PLAN_TRIES)
-    template["metadata"]["labels"][LABEL_NODE] = PLAN
+    template["metadata"]["labels"] |= {LABEL_ROLE: "planner"}
     template["outputs"] = {"parameters": [{"name": name, "valueFrom": {"path": f"{OUT}/{name}"}} for name in said]}
     return with_settings(template, flow)
 
@@ -69,7 +69,11 @@ def of_task(flow: Flow, task: Task, settings: ClusterSettings) -> Json:
         template = _template(
             task.name, settings, words, task.image, task.resources, task.retries + DISRUPTIONS, task.timeout_seconds
         )
-    template["metadata"]["labels"] |= {LABEL_NODE: label_value(task.node), LABEL_STAGE: label_value(task.stage)}
+    template["metadata"]["labels"] |= {
+        LABEL_ROLE: "launcher" if task.launched else "stage",
+        LABEL_NODE: label_value(task.node),
+        LABEL_STAGE: label_value(task.stage),
+    }
     template["inputs"] = {"parameters": [{"name": name} for name in ("specs", *sorted(task.inputs))]}
     return template
 
