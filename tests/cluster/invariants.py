@@ -101,7 +101,7 @@ class Invariants:
     def _look(self) -> None:
         now = self.world.clock.now()
         spent, self._last = now - self._last, now
-        answered = self.world.server is None or self.world.server.up
+        answered = self.world.front.up
         for one in self.asked:
             known = [each for each in self.world.launchers if one in each.asked] if answered else []
             if self.cancelled.get(one.run.id) is not None and not self._others_need(one):
