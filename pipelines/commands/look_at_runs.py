@@ -101,8 +101,12 @@ def status(run_id: RunArgument = LAST, store: StoreOption = STORE_DEFAULT) -> No
         say(f"run {found.id} was written down and never began: wfm rerun {found.id}")
         return
     if state.state == "planned":
-        answers().print(node_table(state, {}, title=f"run {state.run_id}: {state.pipeline} ({state.profile}) is planned"))
-        say("none of its stages has begun, and no launcher of one: whoever has the plan (a workflow, a script) begins them")
+        answers().print(
+            node_table(state, {}, title=f"run {state.run_id}: {state.pipeline} ({state.profile}) is planned")
+        )
+        say(
+            "none of its stages has begun, and no launcher of one: whoever has the plan (a workflow, a script) begins them"
+        )
         return
     took = duration((state.ended or (state.updated if state.state == "dead" else time.time())) - state.started)
     title = (

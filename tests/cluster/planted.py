@@ -577,6 +577,17 @@ def asks_for_quota_without_a_pause(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(api.Backoff, "failed", lambda self, now, at_least=0.0: 0.2)
 
 
+@planted("server", lambda make: test_server_troubles.test_a_missing_crd_ends_the_requests_of_its_kind_alone(make()))
+def ends_all_for_want_of_one_crd(patch: pytest.MonkeyPatch) -> None:
+    right = launcher.Launcher._give_up
+
+    def give_up(self: Any, resource: Any, error: Any) -> None:
+        self._needs = lambda entry: {resource}
+        right(self, resource, error)
+
+    patch.setattr(launcher.Launcher, "_give_up", give_up)
+
+
 @planted("states", lambda make: test_what_conditions_say.test_a_dask_cluster_that_is_swept_is_the_own_one(make()))
 def sweeps_every_dask_cluster(patch: pytest.MonkeyPatch) -> None:
     right = api.Api.list

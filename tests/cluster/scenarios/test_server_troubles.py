@@ -79,6 +79,16 @@ def test_a_cluster_without_the_crd_is_said(world: World) -> None:
     assert "pytorchjobs" in end.reason
 
 
+def test_a_missing_crd_ends_the_requests_of_its_kind_alone(world: World) -> None:
+    world.front.without("pytorchjobs.kubeflow.org")
+    training, others = world.ask("train"), [world.ask("many", kind="container"), world.ask("split", kind="daskjob")]
+    launching = world.launcher(training, *others)
+    world.until(lambda: len(launching.ended) == 3, 3600)
+    assert launching.ended[training.key].outcome == "wrong_input"
+    assert "does not know PyTorchJob" in launching.ended[training.key].reason
+    assert [launching.ended[one.key].outcome for one in others] == ["done", "done"]
+
+
 def test_a_namespace_that_is_not_there_is_said(world: World) -> None:
     world.settings = settings(namespace="nowhere")
     asked = world.ask("node")
