@@ -645,6 +645,21 @@ def _impatient(patch: pytest.MonkeyPatch, name: str) -> None:
     patch.setattr(world, "PATIENCE", {**world.PATIENCE, name: 0.001})
 
 
+@planted("machines", lambda make: test_machines.test_a_launchers_clock_may_be_wrong(make(), 3000.0), longest=3000)
+def takes_its_own_clock_for_the_servers(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(api.Api, "_measure", lambda self, date, asked: None)
+
+
+@planted("machines", lambda make: test_machines.test_a_launchers_clock_may_be_wrong(make(), -3000.0), longest=3000)
+def waits_by_a_clock_that_is_behind(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(api.Api, "_measure", lambda self, date, asked: None)
+
+
+@planted("machines", lambda make: test_machines.test_a_node_that_is_silent_is_said_before_its_pods_are_told_to_go(make))
+def does_not_say_that_a_node_is_silent(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(pod_states, "_is_silent", lambda ready, statuses: False)
+
+
 @planted("machines", lambda make: test_machines.test_an_image_that_comes_late_is_waited_for(make()))
 def gives_an_image_no_time(patch: pytest.MonkeyPatch) -> None:
     _impatient(patch, "image_pull_seconds")

@@ -95,6 +95,20 @@ class RealClock:
         time.sleep(seconds)
 
 
+@dataclass(frozen=True)
+class SkewedClock:
+    """Of a machine whose clock is so many seconds ahead."""
+
+    clock: Any
+    ahead: float
+
+    def now(self) -> float:
+        return float(self.clock.now() + self.ahead)
+
+    def sleep(self, seconds: float) -> None:
+        self.clock.sleep(seconds)
+
+
 @dataclass(frozen=True, eq=False)
 class Asked:
     """A node of a run, to be launched."""
@@ -273,13 +287,14 @@ class World:
             self.desk.scripts[key] = (script or Script()).at_pace(self.pace)
         return Asked(run, request)
 
-    def launcher(self, *asked: Asked, name: str = "") -> Launching:
-        """A new launcher process for these: as one that was started (again) on another machine."""
+    def launcher(self, *asked: Asked, name: str = "", ahead: float = 0.0) -> Launching:
+        """A new launcher process for these: as one that was started (again) on another machine, whose clock is `ahead`."""
         from wfm.cluster.api import Api as LauncherApi
         from wfm.cluster.launcher import Launcher
 
         found = LauncherApi.connect(namespace=self.settings.namespace, url=self.front.url)
-        launcher = Launcher(found, self.store, self.settings, self.clock, threads=self.real)
+        clock = SkewedClock(self.clock, ahead) if ahead else self.clock
+        launcher = Launcher(found, self.store, self.settings, clock, threads=self.real)
         launching = Launching(name or f"launcher {len(self.launchers)}", launcher, list(asked))
         for one in asked:
             launcher.add(one.request)

@@ -69,6 +69,7 @@ class Launcher:
         """`threads`: mirrors stream in threads of their own; without, each tick reads what there is."""
         self.ended: dict[str, End] = {}
         self._api, self._store, self._settings, self._clock, self._threads = api, store, settings, clock, threads
+        api.clock = clock.now
         self._actions = Actions(api, settings)
         self._entries: dict[tuple[str, str, str], Entry] = {}
         self._mirrors: dict[Resource, Mirror[Any]] = {}
@@ -94,12 +95,12 @@ class Launcher:
     def tick(self) -> float:
         """One pass: hear what is new, decide, act. Returns how long until the next is due [s], unless something happens."""
         poll = self._settings.patience.poll_seconds
-        now = self._clock.now()
+        now = self._now()
         if now < self._server.until:
             return self._server.until - now
         try:
             self._catch_up()
-            waits = self._pass_over(now)
+            waits = self._pass_over(self._now())
             self._server.worked()
         except Busy as error:
             return self._not_now(error)
@@ -127,6 +128,10 @@ class Launcher:
         if self._pool is not None:
             self._pool.shutdown(wait=False, cancel_futures=True)
         self._wake.set()
+
+    def _now(self) -> float:
+        """By the API server's clock, which is in all that its objects say."""
+        return self._clock.now() + self._api.skew
 
     def _is_cancelled(self, request: JobRequest) -> bool:
         try:
@@ -179,7 +184,7 @@ class Launcher:
 
     def _not_now(self, error: Busy) -> float:
         """The server does not answer as it should: for all requests alike."""
-        now = self._clock.now()
+        now = self._now()
         wait = self._server.failed(now, error.retry_after)
         for entry in list(self._entries.values()):
             if self._server.over(now):
@@ -223,7 +228,7 @@ class Launcher:
 
     def _unserved(self, entry: Entry, error: Busy) -> float:
         """The server did not serve this one request: a webhook that fails, a moment's trouble."""
-        now = self._clock.now()
+        now = self._now()
         wait = entry.unserved.failed(now, error.retry_after)
         if entry.unserved.over(now):
             self._end(entry, End.of("try_again", f"given up for now, the job goes on: {error}"), through=False)
@@ -321,7 +326,7 @@ class Launcher:
         """The end of a request here; not ``through`` when the next launcher is to go on with its job."""
         entry.said.ended = end.outcome if through else ""
         entry.said.words = ""
-        entry.say(self._clock.now(), f"{end.outcome}: {end.reason}" if end.reason else end.outcome)
+        entry.say(self._now(), f"{end.outcome}: {end.reason}" if end.reason else end.outcome)
         self.ended[entry.whole.key] = end
         del self._entries[entry.whole.key, entry.whole.run_id, entry.whole.node]
 

@@ -14,6 +14,7 @@ import socketserver
 import threading
 import time
 from collections.abc import Callable
+from email.utils import formatdate
 from http import HTTPStatus
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -164,8 +165,12 @@ class _Handler(socketserver.StreamRequestHandler):
         self, code: int, data: bytes, kind: str = "application/json", extra: dict[str, str] | None = None
     ) -> None:
         lines = [f"HTTP/1.1 {code} {HTTPStatus(code).phrase}", f"Content-Type: {kind}", f"Content-Length: {len(data)}"]
+        lines.append(self._date())
         lines += [f"{name}: {value}" for name, value in (extra or {}).items()]
         self.wfile.write("\r\n".join(lines).encode() + b"\r\n\r\n" + data)
+
+    def _date(self) -> str:
+        return f"Date: {formatdate(self.server.front.api.now(), usegmt=True)}"
 
     # -- what is asked
 
@@ -342,7 +347,8 @@ class _Handler(socketserver.StreamRequestHandler):
                     storage.changed.wait(0.2)
 
     def _begin(self) -> None:
-        self.wfile.write(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n")
+        lines = ["HTTP/1.1 200 OK", "Content-Type: application/json", "Transfer-Encoding: chunked", self._date()]
+        self.wfile.write("\r\n".join(lines).encode() + b"\r\n\r\n")
 
     def _event(self, type_: str, data: bytes) -> None:
         line = b'{"type":"' + type_.encode() + b'","object":' + data + b"}\n"
