@@ -161,6 +161,7 @@ NAMES = [
         put("metadata name", "train-2", of=1),
         put("kind", "Service", of=1),
         put("apiVersion", "v1", of=1),
+        put("spec", {}, of=1),
         drop(f"{LABELS} {QUEUE}", of=1),
         drop(f"{LABELS} {WORKLOAD_PRIORITY}", of=1),
         put(f"{TOLD} {ANNOTATION_CODE}", "2", of=1),

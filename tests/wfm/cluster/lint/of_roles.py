@@ -4,7 +4,7 @@ from typing import Any
 
 from tests.wfm.cluster.lint.change import Mutation, add, drop, env, put, replaced
 from tests.wfm.cluster.lint.good import EXPRESSION
-from tests.wfm.cluster.lint.of_jobs import CLUSTER, LABELS, MAIN, RUNNER, WORKER, m
+from tests.wfm.cluster.lint.of_jobs import CLUSTER, LABELS, MAIN, POD, RUNNER, WORKER, m
 from tests.wfm.cluster.lint.of_workflows import CRON, DAG, LAUNCH, STEP
 from wfm.cluster.names import LABEL_ROLE
 from wfm.cluster.pod import QUEUE
@@ -191,6 +191,20 @@ CRONS = [
         for line in ("0 3 31 2 *", "0 3 31 4,6,9,11 *", "0 3 30 feb *")
     ),
     *(m("cron-stop", "cron", text, put("spec when", text)) for text in ("{{=false}}", "1 > 2", "{{workflow.name}} == x")),
-    m("cron-schedule", "cron", "the field of version 3", put("spec schedule", "0 3 * * *"), valid=False),
 ]  # fmt: skip
-ALL: list[Mutation] = [*ROLES, *DEVICES, *LOADED, *CONDITIONS, *HANDED, *CRONS]
+FIELDS = [
+    m("unknown-field", on, what, put(path, value), valid=False)
+    for on, what, path, value in (
+        ("cron", "the field of version 3", "spec schedule", "0 3 * * *"),
+        ("workflow", "misspelt in a template", f"{STEP} pendingTimeouts", "15m"),
+        ("workflow", "misspelt in a container", f"{STEP} container volumeMount", []),
+        ("workflow", "a pod's field", f"{STEP} terminationGracePeriodSeconds", 60),
+        ("workflow", "another's field", "spec ttlSecondsAfterFinished", 86400),
+        ("training", "misspelt", "spec runPolicy cleanupPodPolicy", "Running"),
+        ("training", "misspelt in a pod", f"{POD} activeDeadlineSecond", 60),
+        ("curation", "what the schema drops", "spec cluster metadata", {"labels": {"a": "b"}}),
+        ("ranges", "misspelt", "spec backoffLimitPerIndexes", 3),
+        ("services", "misspelt", "spec replica", 3),
+    )
+]
+ALL: list[Mutation] = [*ROLES, *DEVICES, *LOADED, *CONDITIONS, *HANDED, *FIELDS, *CRONS]

@@ -118,6 +118,7 @@ BUDGETS = [
 ]  # fmt: skip
 QUOTA = [
     m("object", "queue", "an old version", put("apiVersion", "kueue.x-k8s.io/v1beta1", of=1)),
+    m("unknown-field", "queue", "of an older version", put("spec cohort", "all", of=1), valid=False),
     m("flavor", "queue", "any machine", put("spec nodeLabels", {}, of=FLAVOR)),
     m("flavor", "queue", "says nothing", put("spec", {}, of=FLAVOR)),
     m("flavor", "queue", "no such flavour", *(
