@@ -165,7 +165,6 @@ NAMES = [
         drop(f"{LABELS} {QUEUE}", of=1),
         drop(f"{LABELS} {WORKLOAD_PRIORITY}", of=1),
         put(f"{TOLD} {ANNOTATION_CODE}", "2", of=1),
-        valid=False,
     ),
 ]
 
