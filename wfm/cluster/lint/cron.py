@@ -5,9 +5,10 @@ import re
 import zoneinfo
 from collections.abc import Iterator
 
+from wfm.cluster.lint.expression import evaluate
 from wfm.cluster.lint.fault import Found, rule
 from wfm.cluster.lint.quantity import whole
-from wfm.cluster.lint.seen import Seen, Thing, at
+from wfm.cluster.lint.seen import Seen, Thing, at, word
 from wfm.cluster.lint.times import changed_hour, line_fault, never
 
 _LEAST_LATE = 60
@@ -53,11 +54,14 @@ def cron_concurrency(seen: Seen) -> Iterator[Found]:
 
 @rule("cron-stop", "what runs at times goes on, and its failures stay to be looked at")
 def cron_stop(seen: Seen) -> Iterator[Found]:
-    """No ``stopStrategy``, after which nothing runs any more; a failed run is kept."""
+    """A ``stopStrategy``, after which nothing runs any more, counts failures alone; a failed run is kept."""
     for thing, _ in _crons(seen):
-        if at(thing.content, "spec.stopStrategy") is not None:
-            says = "once it holds nothing ever runs again, and nobody is told: leave it out"
-            yield Found(thing.where("spec.stopStrategy"), at(thing.content, "spec.stopStrategy"), says)
+        stop = at(thing.content, "spec.stopStrategy")
+        if stop is not None and not _stops_for_failures(word(stop, "expression")):
+            says = (
+                "once it holds nothing ever runs again, and nobody is told: leave it out, or count cronworkflow.failed"
+            )
+            yield Found(thing.where("spec.stopStrategy"), stop, says)
         kept = at(thing.content, "spec.failedJobsHistoryLimit")
         if kept is not None and (whole(kept) or 0) < 1:
             yield Found(thing.where("spec.failedJobsHistoryLimit"), kept, "1 or more: a failed run is evidence")
@@ -98,6 +102,18 @@ def _path(thing: Thing) -> str:
 def _lines(thing: Thing) -> list[str]:
     given = at(thing.content, _path(thing))
     return [each for each in (given if isinstance(given, list) else [given]) if isinstance(each, str)]
+
+
+def _stops_for_failures(expression: str) -> bool:
+    """Whether it holds after many failures, and after no number of successes."""
+    try:
+        good, bad = (
+            evaluate(expression, {"cronworkflow.failed": failed, "cronworkflow.succeeded": 10**6})
+            for failed in (0, 10**6)
+        )
+    except ValueError:
+        return False
+    return good is False and bad is True
 
 
 @rule("cron-schedule", "the times can be, and are not switched off")
