@@ -21,7 +21,7 @@ from wfm.errors import ConfigError
 if TYPE_CHECKING:
     from pipelines.nodes import Plan
 
-EMITTERS = {"argo": "pipelines.engines.argo.emit", "kubeflow": "pipelines.engines.kubeflow"}
+EMITTERS = {"argo": "pipelines.engines.argo.emit", "kubeflow": "pipelines.engines.kubeflow.emit"}
 """Engine that ``wfm compile`` writes for -> module with ``emit(flow, settings) -> {name of a file: its objects}``."""
 LONGEST_NAME = 52
 """Of a flow: what starts it at times appends eleven characters."""
