@@ -15,7 +15,8 @@ from wfm.cluster.names import LABEL_NODE, LABEL_ROLE, LABEL_STAGE, label_value
 from wfm.cluster.request import JobRequest
 from wfm.cluster.resources import Resources
 from wfm.cluster.settings import ClusterSettings, Image
-from wfm.stopping import GRACE
+from wfm.errors import InputError
+from wfm.stopping import CANCELLED, GRACE
 
 Json = dict[str, Any]
 
@@ -104,6 +105,7 @@ def _template(
         **pod.places(settings, role),
         "WFM_ENGINE": "argo",
         GRACE: str(resources.grace_seconds),
+        CANCELLED: str(InputError.exit_code),  # 143 is tried again: it may be a drain
     }
     container = pod.container("main", settings.image(role), words, values, resources, settings)
     container.pop("name")  # Argo's own
