@@ -1,4 +1,4 @@
-"""The guide to Argo is true: its commands are taken, its parameters and files are those that are compiled, its words are said."""
+"""The guide to Argo is true: its commands are taken, its files and parameters are what is compiled, its words are said."""
 
 import re
 import shlex
