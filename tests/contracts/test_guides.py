@@ -45,7 +45,7 @@ def guides() -> dict[str, str]:
 
 def pages() -> dict[str, str]:
     """Every text that is to be true."""
-    names = ("README.md", "CONTRIBUTING.md", "images/README.md", "docs/cluster.md")
+    names = ("README.md", "CONTRIBUTING.md", "images/README.md", "docs/cluster.md", "docs/kubeflow.md")
     return {name: (ROOT / name).read_text() for name in names} | guides()
 
 
