@@ -81,9 +81,10 @@ def _flow(
             raise ConfigError(
                 f"{option}: the address has a password in it, and would stand in the files for all to read"
             )
+    opened = open_store(store) if dataset and not videos else None  # to begin with that dataset
     plan = shape(
-        pipeline, profile=profile, store=open_store(store), overrides=overrides, videos=videos or None, dataset=dataset or None
-    )  # fmt: skip
+        pipeline, profile=profile, store=opened, overrides=overrides, videos=videos or None, dataset=dataset or None
+    )
     check_settings(plan)
     return Flow(
         name=name or f"{pipeline}-{profile}".replace("_", "-"),

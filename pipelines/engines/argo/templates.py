@@ -26,8 +26,8 @@ OUT = f"{pod.TEMPORARY}/plan"
 """Where the plan step writes what it has to say, a file each."""
 SETTINGS_FOLDER = "/etc/wfm"
 SETTINGS_FILE = "cluster.json"
-LAUNCHER_ACCOUNT, WORKFLOW_ACCOUNT = "launcher", "workflow"
-"""Accounts (docs/cluster.md): the one makes jobs, by the other argoexec says what a pod gave."""
+LAUNCHER_ACCOUNT, PLANNER_ACCOUNT, STAGE_ACCOUNT, EXECUTOR_ACCOUNT = "launcher", "planner", "stage", "argoexec"
+"""Accounts of `manifests/base/accounts.yaml`, and the one by which argoexec, beside each main container, says what it gave."""
 PLAN_TRIES, LAUNCHER_TRIES, DISRUPTIONS = 5, 20, 5
 """Tries after the first. A launcher's end leaves its job alone; a stage has those of its row, and more for machines that go."""
 _CONTROL = Resources(cpu=0.5, memory_gib=2.0, ephemeral_gib=4.0, grace_seconds=30).model_copy(update={"shm_gib": 0.0})
@@ -43,6 +43,7 @@ def plan(flow: Flow, settings: ClusterSettings) -> Json:
     said = ["specs", *(f"make-{task.name}" for task in flow.tasks), *key_names(flow)]
     template = _template(PLAN, settings, words, "control", _CONTROL, PLAN_TRIES)
     template["metadata"]["labels"] |= {LABEL_ROLE: "planner"}
+    template["serviceAccountName"] = PLANNER_ACCOUNT
     template["outputs"] = {"parameters": [{"name": name, "valueFrom": {"path": f"{OUT}/{name}"}} for name in said]}
     return with_settings(template, flow)
 

@@ -12,7 +12,6 @@ from pipelines.engines.argo.templates import OUT
 from pipelines.engines.flow import Flow, tasks_of
 from pipelines.plan import shape
 from tests.pipelines.engines.argo.interpreter import End
-from wfm.artifacts import Store
 from wfm.cluster.pod import KEY_FILE
 from wfm.cluster.settings import ClusterSettings
 
@@ -34,8 +33,7 @@ SETTINGS = ClusterSettings.parse(
 def flow(pipeline: str = "world_model", profile: str = "demo_cluster", **more: Any) -> Flow:
     """A flow as ``wfm compile`` makes it; `more` are videos, dataset, overrides, or fields of the flow."""
     asked = {name: more.get(name) for name in ("videos", "dataset")}
-    nowhere = Store.open("/nowhere/store")
-    plan = shape(pipeline, profile=profile, store=nowhere, overrides=more.get("overrides", ()), **asked)
+    plan = shape(pipeline, profile=profile, overrides=more.get("overrides", ()), **asked)
     return Flow(f"{pipeline}-{profile}".replace("_", "-"), pipeline, profile, tasks_of(plan.nodes), **more)
 
 

@@ -102,7 +102,7 @@ def test_each_pod_has_bounds_tries_and_places_to_write(compiled: Json) -> None:
     spec = compiled["spec"]
     assert spec["podGC"] == {"strategy": "OnWorkflowSuccess", "deleteDelayDuration": "600s"}
     assert spec["automountServiceAccountToken"] is False
-    assert spec["executor"]["serviceAccountName"] == spec["serviceAccountName"] == "workflow"
+    assert (spec["executor"], spec["serviceAccountName"]) == ({"serviceAccountName": "argoexec"}, "stage")
     assert not {"onExit", "hooks", "archiveLogs", "shutdown", "suspend"} & set(spec)
 
 
@@ -124,7 +124,7 @@ def test_settings_stand_in_the_pods(main_job: Flow) -> None:
     settings = ClusterSettings.parse({**SETTINGS.resolved(), **more})
     made = template_of(main_job, settings)
     assert made["spec"]["serviceAccountName"] == "store-reader"
-    assert made["spec"]["executor"] == {"serviceAccountName": "workflow"}
+    assert made["spec"]["executor"] == {"serviceAccountName": "argoexec"}
     assert made["spec"]["imagePullSecrets"] == [{"name": "registry"}]
     for template in pods(made).values():
         assert template["priorityClassName"] == "curation"
@@ -160,6 +160,18 @@ def test_a_secret_in_the_settings_is_refused_and_not_shown(main_job: Flow, more:
         emit(main_job, ClusterSettings.parse({**SETTINGS.resolved(), **more}))
     assert "hunter2" not in str(told.value)
     assert "literal-secret" in str(told.value)
+
+
+def test_argoexec_alone_has_a_token_and_may_only_say_what_a_pod_gave(main_job: Flow, compiled: Json) -> None:
+    made = {one["kind"]: one for one in emit(main_job, SETTINGS)["argoexec.yaml"]}
+    assert made["Role"]["rules"] == [
+        {"apiGroups": ["argoproj.io"], "resources": ["workflowtaskresults"], "verbs": ["create", "patch"]}
+    ]
+    assert made["Secret"]["metadata"]["name"] == "argoexec.service-account-token", "where Argo looks for it"
+    assert "data" not in made["Secret"]
+    assert "stringData" not in made["Secret"]
+    tokens = [one["name"] for one in pods(compiled).values() if one.get("automountServiceAccountToken")]
+    assert tokens == [task.name for task in main_job.tasks if task.launched]
 
 
 def test_names_that_fold_alike_stay_apart(main_job: Flow) -> None:
