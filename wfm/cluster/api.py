@@ -12,7 +12,7 @@ request has a time limit, and each answer a size.
 import json
 import random
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from wfm.cluster.refusals import Busy, Conflict, Gone, NotFound, Refused, meaning, shortened
@@ -37,11 +37,17 @@ class Resource:
     version: str
     plural: str
     kind: str
+    everywhere: bool = False
+    "Of no namespace, or asked for in all of them at once."
 
     @property
     def path(self) -> str:
         """What comes before the namespace in its URL."""
         return f"/apis/{self.group}/{self.version}" if self.group else f"/api/{self.version}"
+
+    def of_all_namespaces(self) -> "Resource":
+        """The same, whatever namespace it is in; for lists alone."""
+        return replace(self, everywhere=True)
 
     def __str__(self) -> str:
         return f"{self.plural}.{self.group}" if self.group else self.plural
@@ -243,7 +249,8 @@ class Api:
         from kubernetes.client.exceptions import ApiException
 
         kind = "application/merge-patch+json" if method == "PATCH" else "application/json"
-        path = f"{resource.path}/namespaces/{self.namespace}/{resource.plural}" + (f"/{name}" if name else "")
+        inside = "" if resource.everywhere else f"/namespaces/{self.namespace}"
+        path = f"{resource.path}{inside}/{resource.plural}" + (f"/{name}" if name else "")
         self.requests += 1
         try:
             response = self._client.call_api(
