@@ -101,12 +101,19 @@ def _usage(thing: Thing) -> dict[Share, int]:
     return found
 
 
-def usage_of(several: Sequence[Work]) -> dict[tuple[str, Share], int]:
-    """What each ClusterQueue has in use."""
+def usage_of(held: Sequence[Work], cluster: Cluster, out: Sequence[Work] = ()) -> dict[tuple[str, Share], int]:
+    """What each ClusterQueue has in use: by the workloads that hold quota, or by its own status where that says more (of other
+    namespaces an account may see none). `out`: as if these were gone."""
     found: dict[tuple[str, Share], int] = {}
-    for work in several:
+    for work in held:
         for share, amount in work.usage.items():
             found[work.queue, share] = found.get((work.queue, share), 0) + amount
+    for queue in cluster.queues.values():
+        for share, amount in queue.reserved.items():
+            found[queue.name, share] = max(found.get((queue.name, share), 0), amount)
+    for work in out:
+        for share, amount in work.usage.items():
+            found[work.queue, share] -= amount
     return found
 
 
@@ -130,7 +137,7 @@ def wait(verdict: Verdict, cluster: Cluster) -> Waiting:
     )
     first = [each for each in ahead if (-each.priority, each.created) <= (-priority, since)]
     held = [each for each in several if each.state == "admitted"]
-    search = Search(gang, queue, cluster, Tree(cluster, usage_of(held)))
+    search = Search(gang, queue, cluster, Tree(cluster, usage_of(held, cluster)))
     fits = search.choose(lambda share: search.tree.available(queue.name, share)) is not None
     why = [f"{len(alive)} of its {gang.copies} workloads have their quota"] if alive else []
     if first:
@@ -240,7 +247,7 @@ def _targets(
     line = sorted(candidates, key=lambda each: (each.queue == queue.name, each.priority, _reverse(each.reserved)))
     out: list[Work] = []
     for work in line:
-        tree = Tree(cluster, usage_of([each for each in held if each not in out]))
+        tree = Tree(cluster, usage_of(held, cluster, out))
         over = any(tree.in_use(work.queue, share) > tree.own(work.queue, share) for share in work.usage)
         if work.queue != queue.name and not over:
             continue
@@ -259,7 +266,7 @@ def _targets(
 def _fits(
     search: Search, queue: Queue, held: Sequence[Work], out: Sequence[Work], borrowing: bool, cluster: Cluster
 ) -> bool:
-    tree = Tree(cluster, usage_of([each for each in held if each not in out]))
+    tree = Tree(cluster, usage_of(held, cluster, out))
 
     def room(share: Share) -> int:
         left = tree.available(queue.name, share)
