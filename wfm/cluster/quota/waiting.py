@@ -124,8 +124,8 @@ def wait(verdict: Verdict, cluster: Cluster) -> Waiting:
     own = [each for each in several if each.namespace == gang.namespace and _is_of(each.job, gang)]
     alive = [each for each in own if each.state != "pending"]
     if alive and len(alive) >= gang.copies:
-        work = alive[0]
-        return Waiting(work.state, (_OF_ITS_OWN[work.state], *([work.why] if work.why else [])))
+        state, says = _OF_ITS_OWN[alive[0].state]
+        return Waiting(state, (says, *([alive[0].why] if alive[0].why else [])))
     if verdict.choice is None or verdict.state in ("ignored", "unplaceable"):
         return Waiting("none")
     queue = cluster.queues[verdict.queue]
@@ -167,10 +167,13 @@ def _is_of(job: str, gang: Gang) -> bool:
     return job == gang.job or (gang.kind == "DaskJob" and job.startswith(f"{gang.job}-"))
 
 
-_OF_ITS_OWN = {
-    "admitted": "it has its quota",
-    "deactivated": "it is deactivated (spec.active false): never admitted until somebody activates it",
-    "over": "it ended",
+_OF_ITS_OWN: dict[str, tuple[Place, str]] = {
+    "admitted": ("admitted", "it has its quota"),
+    "deactivated": (
+        "deactivated",
+        "it is deactivated (spec.active false): never admitted until somebody activates it",
+    ),
+    "over": ("over", "it ended"),
 }
 
 
