@@ -15,6 +15,7 @@ from pipelines.commands import (
     curate,
     curate_report,
     duplicates,
+    metrics,
     models,
     quota,
     runs,
@@ -41,6 +42,7 @@ duplicates.add_to(curate.app)
 app.add_typer(weights.app, name="weights")
 app.add_typer(models.app, name="models")
 app.add_typer(cluster.app, name="cluster")
+app.add_typer(metrics.app, name="metrics")
 compile.add_to(app)
 
 

@@ -11,7 +11,8 @@ from typing import Any
 
 from wfm.cluster.lint.demand import demand
 from wfm.cluster.lint.quantity import amount
-from wfm.cluster.lint.seen import Pod, Seen, Thing, look, replicas_at, table, word
+from wfm.cluster.lint.seen import Pod, Seen, Thing, table, word
+from wfm.cluster.lint.templates import look, replicas_at
 from wfm.cluster.names import LABEL_NODE
 from wfm.cluster.pod import QUEUE, WORKLOAD_PRIORITY
 from wfm.cluster.quota.amounts import units
