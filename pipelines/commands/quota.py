@@ -59,13 +59,15 @@ def quota(
         raise InputError("nothing is known of the queues: give --manifests PATH, or --online to ask the cluster")
     objects = objects_under(manifests or [])
     settings = ClusterSettings.read(cluster) if cluster else None
-    notes: list[str] = []
+    told = False
     if online:
         from wfm.cluster.api import Api
         from wfm.cluster.quota.online import read_objects
 
-        fetched, notes = read_objects(Api.connect(namespace=settings.namespace if settings else "", url=api))
+        fetched, notes, told = read_objects(Api.connect(namespace=settings.namespace if settings else "", url=api))
         objects += fetched
+        for note in notes:
+            warn(note)
     there = read_cluster(objects)
     if not (there.queues or there.resource_quotas or there.limit_ranges or there.nodes):
         where = ", ".join(map(str, manifests or [])) or "the cluster"
@@ -83,9 +85,7 @@ def quota(
         raise InputError("there is no job among the manifests: name a PIPELINE, or give files of jobs")
     integrations = settings.integrations if settings and cluster else None
     verdicts = [judge(gang, there, integrations) for gang in wanted]
-    waits = [wait(verdict, there) for verdict in verdicts] if online or there.workloads else [None] * len(verdicts)
-    for note in notes:
-        warn(note)
+    waits = [wait(verdict, there) for verdict in verdicts] if told or there.workloads else [None] * len(verdicts)
     if json_:
         print(json.dumps([plain(*both) for both in zip(verdicts, waits, strict=True)], indent=1))
     else:
