@@ -10,6 +10,7 @@ Read in this order:
 6. `decide`      what it does next, a pure function of a `view`: by what the tries say (`verdict`) and whether the job is over
                  (`job_over`)
 7. `api`         the server, its refusals in words; `watch` mirrors of what it has; `states` its objects in plain words
+8. `captioning`  raises the captioning service while a run needs it
 
 No torch here, and the client of Kubernetes (extra ``k8s``) in one file alone, loaded when it is used. Nothing here decides what
 is made: the store does. How a cluster is set up, and what to do about what a launcher says: `docs/cluster.md`.
