@@ -65,7 +65,7 @@ from wfm.registry import uses
 if TYPE_CHECKING:
     from wfm.artifacts import Store
 
-__all__ = ["SCHEDULER", "ConfigT", "Context", "PartContext", "Result", "main", "node_key", "promote"]
+__all__ = ["SCHEDULER", "ConfigT", "Context", "PartContext", "Result", "announce", "main", "node_key", "promote"]
 
 SPEC_VERSION = 1
 
@@ -210,7 +210,7 @@ def _execute(
     if outcome == "cached":
         gang.announce("leave", key)
     if part_range is None:
-        _announce(spec, arguments.key_out, key, store)
+        announce(spec, arguments.key_out, key, store)
     if outcome == "cached":
         get_logger("wfm.stage").info("%s: cached as %s", spec["node"], key[:12])
     return key, outcome
@@ -304,7 +304,7 @@ def promote(store: "Store", name: str, key: str) -> None:
         store.promote(kind, rest, key)
 
 
-def _announce(spec: dict[str, Any], path: str, key: str, store: "Store") -> None:
+def announce(spec: dict[str, Any], path: str, key: str, store: "Store") -> None:
     """Point the name the spec asks for at the key, and write the key where the engine reads it."""
     crash_point("before_promotion")
     promote(store, spec.get("promote", ""), key)

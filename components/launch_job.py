@@ -11,12 +11,10 @@ import argparse
 import json
 import sys
 import traceback
-from pathlib import Path
 
 from components.context import store_options
-from components.entrypoint import given_inputs, node_key, promote, read_spec, refuse_other_code
+from components.entrypoint import announce, given_inputs, node_key, read_spec, refuse_other_code
 from wfm import caches, stopping
-from wfm.artifacts.atomic import replace_on_disk
 from wfm.cluster.view import End
 from wfm.errors import InputError, WfmError
 from wfm.log import get_logger, set_up
@@ -74,9 +72,7 @@ def launch(arguments: argparse.Namespace) -> End:
             raise
         end = End.of("cached")  # what is there needs no cluster
     if end.exit_code == 0:
-        promote(store, spec.get("promote", ""), end.key or key)
-        if arguments.key_out:
-            replace_on_disk(Path(arguments.key_out), (end.key or key).encode(), fsync=False)
+        announce(spec, arguments.key_out, end.key or key, store)
     return end
 
 

@@ -17,6 +17,7 @@ from pipelines.commands import (
     duplicates,
     metrics,
     models,
+    quota,
     runs,
     search,
     weights,
@@ -33,6 +34,7 @@ app = typer.Typer(
 )
 runs.add_to(app)
 search.add_to(app)
+quota.add_to(app)
 app.add_typer(artifacts.app, name="artifacts")
 app.add_typer(curate.app, name="curate")
 curate_report.add_to(curate.app)

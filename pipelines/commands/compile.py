@@ -10,7 +10,7 @@ from pipelines.commands.console import STORE_DEFAULT, StoreOption, open_store, s
 from wfm.errors import ConfigError, InputError, MissingPackage
 
 if TYPE_CHECKING:
-    from pipelines.engines.flow import Flow
+    from pipelines.engines.flow import Flow, Times
 
 
 def add_to(app: typer.Typer) -> None:
@@ -32,18 +32,27 @@ def compile_(
     set_: Annotated[
         list[str] | None, typer.Option("--set", metavar="STAGE.FIELD=V", help="Change an option; may be repeated.")
     ] = None,
+    cron: Annotated[
+        list[str] | None, typer.Option("--cron", metavar="LINE", help="Start at times: '0 3 * * *'; may be repeated.")
+    ] = None,
+    zone: Annotated[str, typer.Option(metavar="ZONE", help="In which these times are meant.")] = "Etc/UTC",
+    stop_after_failures: Annotated[
+        int, typer.Option(min=0, metavar="N", help="Start none after so many failed ones; 0: go on.")
+    ] = 0,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be written.")] = False,
     store: StoreOption = STORE_DEFAULT,
 ) -> None:
     """Compile a pipeline for an engine on a cluster: files to look at and to apply. One serves all runs, which say their store,
     videos and options by parameters; what is made already starts no pod."""
-    from pipelines.engines.flow import EMITTERS
+    from pipelines.engines.flow import EMITTERS, Times
     from wfm.cluster.settings import ClusterSettings
 
     if engine not in EMITTERS:
         raise InputError(f"unknown engine {engine!r}. Choices: {', '.join(EMITTERS)}")
     settings = ClusterSettings.read(cluster)
-    flow = _flow(pipeline, profile, name, videos, dataset, tuple(set_ or ()), store)
+    lines = tuple(dict.fromkeys(" ".join(line.split()) for line in cron or ()))
+    times = Times(lines, zone, stop_after_failures) if lines else None
+    flow = _flow(pipeline, profile, name, videos, dataset, tuple(set_ or ()), store, times)
     made: dict[str, list[Any]] = importlib.import_module(EMITTERS[engine]).emit(flow, settings)
     for file, objects in sorted(made.items()):
         text = in_yaml(objects)
@@ -53,7 +62,14 @@ def compile_(
 
 
 def _flow(
-    pipeline: str, profile: str, name: str, videos: str, dataset: str, overrides: tuple[str, ...], store: str
+    pipeline: str,
+    profile: str,
+    name: str,
+    videos: str,
+    dataset: str,
+    overrides: tuple[str, ...],
+    store: str,
+    times: "Times | None",
 ) -> "Flow":
     from pipelines.check_settings import check_settings
     from pipelines.engines.flow import Flow, tasks_of
@@ -79,6 +95,7 @@ def _flow(
         videos=videos,
         dataset=dataset,
         overrides=overrides,
+        times=times,
     )
 
 

@@ -21,7 +21,7 @@ from wfm.errors import ConfigError
 if TYPE_CHECKING:
     from pipelines.nodes import Plan
 
-EMITTERS = {"argo": "pipelines.engines.argo.emit", "kubeflow": "pipelines.engines.kubeflow"}
+EMITTERS = {"argo": "pipelines.engines.argo.emit", "kubeflow": "pipelines.engines.kubeflow.emit"}
 """Engine that ``wfm compile`` writes for -> module with ``emit(flow, settings) -> {name of a file: its objects}``."""
 LONGEST_NAME = 52
 """Of a flow: what starts it at times appends eleven characters."""
@@ -60,6 +60,18 @@ class Task:
 
 
 @dataclass(frozen=True)
+class Times:
+    """When an engine starts a flow by itself."""
+
+    lines: tuple[str, ...]
+    "Five fields each: minute hour day month weekday."
+    zone: str
+    "Of IANA."
+    stop_after_failures: int = 0
+    "After so many failed runs no other is started; 0: however many."
+
+
+@dataclass(frozen=True)
 class Flow:
     """A pipeline with a profile, and the values that a run has unless it says others."""
 
@@ -74,6 +86,8 @@ class Flow:
     videos: str = ""
     dataset: str = ""
     overrides: tuple[str, ...] = ()
+    times: Times | None = None
+    "None: it is started by whoever wants a run."
 
     def __post_init__(self) -> None:
         if not is_dns_1035(self.name, LONGEST_NAME):

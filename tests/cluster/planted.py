@@ -23,7 +23,20 @@ from tests.cluster.scenarios import (
 )
 from tests.cluster.stage import End as Ending
 from tests.cluster.stage import Script
-from wfm.cluster import api, decide, entry, job_over, launcher, records, request, states, verdict, watch
+from wfm.cluster import (
+    actions,
+    api,
+    decide,
+    entry,
+    job_over,
+    launcher,
+    records,
+    refusals,
+    request,
+    states,
+    verdict,
+    watch,
+)
 from wfm.cluster.view import Decision, End
 
 Plant = Callable[[pytest.MonkeyPatch], None]
@@ -112,7 +125,7 @@ def leaves_pods_after_a_cancel(patch: pytest.MonkeyPatch) -> None:
         body = {"propagationPolicy": "Orphan"}
         try:
             self._json("DELETE", "delete", resource, name, body=body)
-        except (api.NotFound, api.Conflict):
+        except (refusals.NotFound, refusals.Conflict):
             return False
         return True
 
@@ -385,7 +398,7 @@ def ignores_410(patch: pytest.MonkeyPatch) -> None:
     def again(self: Any) -> None:
         try:
             right(self)
-        except api.Gone:
+        except refusals.Gone:
             return
 
     patch.setattr(watch.Mirror, "_watch", again)
@@ -429,22 +442,22 @@ def takes_a_lost_answer_for_a_refusal(patch: pytest.MonkeyPatch) -> None:
     def create(self: Any, resource: Any, body: Any) -> Any:
         try:
             return right(self, resource, body)
-        except api.Busy as error:
-            raise api.Refused(str(error)) from None
+        except refusals.Busy as error:
+            raise refusals.Refused(str(error)) from None
 
     patch.setattr(api.Api, "create", create)
 
 
 @planted("server", lambda make: test_queues.test_no_quota_for_objects_is_waited_for(make()))
 def takes_a_full_quota_for_a_refusal(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(api, "QuotaExceeded", api.Forbidden)
+    patch.setattr(refusals, "QuotaExceeded", refusals.Forbidden)
     right = api.Api.create
 
     def create(self: Any, resource: Any, body: Any) -> Any:
         try:
             return right(self, resource, body)
-        except api.Busy as error:
-            raise api.Refused(str(error)) from None
+        except refusals.Busy as error:
+            raise refusals.Refused(str(error)) from None
 
     patch.setattr(api.Api, "create", create)
 
@@ -503,7 +516,7 @@ def deletes_whatever_has_the_name(patch: pytest.MonkeyPatch) -> None:
 
 @planted(invariants.RECORDED, lambda make: test_races.test_a_view_that_is_behind_writes_no_end_of_the_next_try(make()))
 def writes_ends_from_an_old_view(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(launcher.Launcher, "_now", lambda self, view, job: job)
+    patch.setattr(actions.Actions, "now", lambda self, view, job: job)
 
 
 @planted(invariants.NEEDED, lambda make: test_races.test_two_runs_that_note_themselves_at_once_are_both_noted(make()))
@@ -526,8 +539,8 @@ def takes_a_job_that_is_there_for_a_refusal(patch: pytest.MonkeyPatch) -> None:
     def create(self: Any, resource: Any, body: Any) -> Any:
         try:
             return right(self, resource, body)
-        except api.AlreadyExists as error:
-            raise api.Refused(str(error)) from None
+        except refusals.AlreadyExists as error:
+            raise refusals.Refused(str(error)) from None
 
     patch.setattr(api.Api, "create", create)
 
@@ -594,7 +607,7 @@ def takes_cancelled_runs_for_needy(patch: pytest.MonkeyPatch) -> None:
     "states", lambda make: test_what_conditions_say.test_a_dask_cluster_that_its_operator_left_behind_is_swept(make())
 )
 def leaves_what_an_operator_left(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(launcher.Launcher, "_sweep", lambda self, name: True)
+    patch.setattr(actions.Actions, "sweep", lambda self, name: True)
 
 
 @planted(invariants.RECORDED, lambda make: test_ordinary_ways.test_ranges_of_parts_then_one_pod_that_commits(make()))

@@ -12,10 +12,10 @@ import kfp.local
 import pytest
 from docker.types import Mount, Ulimit
 
-from pipelines.engines import kubeflow
+from pipelines.engines.kubeflow.template import SAID, SETTINGS_FOLDER
 from pipelines.plan import refresh, resolve
 from tests.containers.podman import PODMAN, USER, give, image
-from tests.pipelines.engines.kfp_local import flow_for, local_runner, outputs, stages_in_place, write_settings
+from tests.pipelines.engines.kubeflow.local import flow_for, local_runner, outputs, stages_in_place, write_settings
 from wfm.artifacts import Store
 from wfm.cluster.settings import ClusterSettings, Image
 
@@ -45,7 +45,7 @@ def socket(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyP
 def runner(*folders: Path, settings: Path) -> Any:
     """Containers as the template's pods are, with folders of this machine at the same place inside."""
     mounts = [Mount(str(folder), str(folder), type="bind") for folder in folders]
-    mounts.append(Mount(kubeflow.SETTINGS_FOLDER, str(settings), type="bind", read_only=True))
+    mounts.append(Mount(SETTINGS_FOLDER, str(settings), type="bind", read_only=True))
     return kfp.local.DockerRunner(
         mounts=mounts, user=str(USER), network_mode="none", read_only=True, cap_drop=["ALL"],
         security_opt=["no-new-privileges"], tmpfs=dict.fromkeys(WRITABLE, "size=512m,mode=1777"), shm_size="64m",
@@ -67,7 +67,7 @@ def test_kfps_docker_runner_makes_the_keys_of_every_engine(socket: Path, tmp_pat
         return {"WFM_IMAGE": image(role), "OMP_NUM_THREADS": "1"}
 
     flow = flow_for("world_model", "smoke", store)
-    said = Path(kubeflow.SAID)
+    said = Path(SAID)
     documents = stages_in_place(flow, settings, said, environment, lambda role: f"localhost/wfm-{role}:latest")
     found = []
     for name in ("first", "second"):

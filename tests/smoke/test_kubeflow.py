@@ -12,7 +12,7 @@ from kfp.local.subprocess_task_handler import SubprocessTaskHandler
 
 from components.derivation import ROOT
 from pipelines.plan import resolve
-from tests.pipelines.engines.kfp_local import flow_for, local_runner, outputs, stages_in_place, write_settings
+from tests.pipelines.engines.kubeflow.local import flow_for, local_runner, outputs, stages_in_place, write_settings
 from wfm.artifacts import Store
 from wfm.cluster.settings import ClusterSettings, Image
 

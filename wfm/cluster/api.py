@@ -11,12 +11,12 @@ request has a time limit, and each answer a size.
 
 import json
 import random
-import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from wfm.errors import ConfigError, InputError, MissingPackage, TryAgain, WfmError
+from wfm.cluster.refusals import Busy, Conflict, Gone, NotFound, Refused, meaning, shortened
+from wfm.errors import ConfigError, InputError, MissingPackage
 
 CONNECT_SECONDS = 10.0
 READ_SECONDS = 60.0
@@ -26,8 +26,6 @@ MOST_BYTES = 64 * 2**20
 """Of one answer; a page of the largest objects that etcd takes is larger, and none of ours is a hundredth of that."""
 MOST_LINE = 8 * 2**20
 """Of one event of a watch: etcd takes objects of 1.5 MB."""
-_WORDS = 600
-_USER = re.compile(r'User "([^"]{1,300})"')
 
 
 @dataclass(frozen=True)
@@ -39,11 +37,17 @@ class Resource:
     version: str
     plural: str
     kind: str
+    everywhere: bool = False
+    "Of no namespace, or asked for in all of them at once."
 
     @property
     def path(self) -> str:
         """What comes before the namespace in its URL."""
         return f"/apis/{self.group}/{self.version}" if self.group else f"/api/{self.version}"
+
+    def of_all_namespaces(self) -> "Resource":
+        """The same, whatever namespace it is in; for lists alone."""
+        return replace(self, everywhere=True)
 
     def __str__(self) -> str:
         return f"{self.plural}.{self.group}" if self.group else self.plural
@@ -59,46 +63,6 @@ DASKJOB = Resource("kubernetes.dask.org", "v1", "daskjobs", "DaskJob")
 DASKCLUSTER = Resource("kubernetes.dask.org", "v1", "daskclusters", "DaskCluster")
 EVENT = Resource("", "v1", "events", "Event")
 WORKLOAD = Resource("kueue.x-k8s.io", "v1beta2", "workloads", "Workload")
-
-
-class NotFound(WfmError):
-    """There is no such object (any more): the state of things, and no verdict on anything."""
-
-
-class AlreadyExists(WfmError):
-    """An object of this name is there: whoever creates by a fixed name reads it."""
-
-
-class Conflict(WfmError):
-    """The object is another than the one that was read (version or uid): read it again."""
-
-
-class Gone(WfmError):
-    """The server does not remember that far back: list anew."""
-
-
-class Busy(TryAgain):
-    """The server does not take this now; `retry_after` is how long it wants to be left alone, where it says so [s]."""
-
-    def __init__(self, message: str, retry_after: float = 0.0) -> None:
-        super().__init__(message)
-        self.retry_after = retry_after
-
-
-class QuotaExceeded(Busy):
-    """A ResourceQuota of the namespace is used up: it will be free when others end."""
-
-
-class Forbidden(InputError):
-    """This account may not do that."""
-
-
-class NoSuchResource(InputError):
-    """The cluster does not know this kind (its CRD is not installed), or not this namespace."""
-
-
-class Refused(InputError):
-    """The server, or a webhook of it, takes the request for wrong."""
 
 
 @dataclass(frozen=True)
@@ -262,7 +226,7 @@ class Api:
                 raise Refused(f"the answer to {verb} {resource} has more than {MOST_BYTES} bytes: it is not read")
             answer = json.loads(data)
         except (urllib3.exceptions.HTTPError, OSError, ValueError, RecursionError) as error:
-            raise Busy(f"the answer to {verb} {resource} broke off or is no JSON: {_short(error)}") from error
+            raise Busy(f"the answer to {verb} {resource} broke off or is no JSON: {shortened(error)}") from error
         finally:
             response.close()
             response.release_conn()
@@ -285,7 +249,8 @@ class Api:
         from kubernetes.client.exceptions import ApiException
 
         kind = "application/merge-patch+json" if method == "PATCH" else "application/json"
-        path = f"{resource.path}/namespaces/{self.namespace}/{resource.plural}" + (f"/{name}" if name else "")
+        inside = "" if resource.everywhere else f"/namespaces/{self.namespace}"
+        path = f"{resource.path}{inside}/{resource.plural}" + (f"/{name}" if name else "")
         self.requests += 1
         try:
             response = self._client.call_api(
@@ -300,7 +265,9 @@ class Api:
             body_text = error.body if isinstance(error.body, bytes | str) else b""
             what = f"{verb} {resource}" + (f" {name}" if name else "")
             if not error.status:
-                raise Refused(f"{what}: the API server's certificate is not accepted: {_short(error.reason)}") from None
+                raise Refused(
+                    f"{what}: the API server's certificate is not accepted: {shortened(error.reason)}"
+                ) from None
             if error.status == 401 and self._accepted:  # a token that is about to be replaced
                 raise Busy(f"{what}: the API server does not know this account any more (401)") from None
             raise meaning(
@@ -308,7 +275,7 @@ class Api:
             ) from None
         except (urllib3.exceptions.HTTPError, OSError) as error:
             raise Busy(
-                f"the API server at {self._client.configuration.host} does not answer: {_short(error)}"
+                f"the API server at {self._client.configuration.host} does not answer: {shortened(error)}"
             ) from error
 
 
@@ -333,7 +300,7 @@ class Lines:
                 if len(rest) > MOST_LINE:
                     raise Busy(f"an event of {self._resource} has more than {MOST_LINE} bytes")
         except (urllib3.exceptions.HTTPError, OSError, ValueError) as error:
-            raise Busy(f"the watch of {self._resource} broke off: {_short(error)}") from error
+            raise Busy(f"the watch of {self._resource} broke off: {shortened(error)}") from error
         finally:
             self.close()
 
@@ -351,55 +318,6 @@ class Lines:
         if sock is not None:
             with contextlib.suppress(OSError):
                 sock.shutdown(socket.SHUT_RDWR)
-
-
-def meaning(
-    status: int,
-    headers: Mapping[str, str],
-    body: bytes | str,
-    verb: str,
-    resource: Resource,
-    namespace: str,
-    name: str = "",
-) -> WfmError:
-    """What a refusal of the API server means."""
-    said, reason, details = _status(body)
-    what = f"{verb} {resource}" + (f" {name}" if name else "")
-    after = _retry_after(headers)
-    if status == 401:
-        return Forbidden(
-            f"{what}: the API server does not know this account (401): the kubeconfig's token or certificate has run out; "
-            "log in again, or give the pod a service account"
-        )
-    if status == 403 and "exceeded quota" in said:
-        return QuotaExceeded(f"waiting for quota: {said}", after)
-    if status == 403:
-        found = _USER.search(said)
-        who = f" ({found[1]})" if found else ""
-        hint = "" if "cannot" in said or not said else f". The server says: {said}"
-        return Forbidden(
-            f"no permission: this account{who} may not {verb} {resource} in the namespace {namespace!r}: give it a Role with "
-            f"the verb {verb!r} on {resource.plural!r} of the API group {resource.group!r}{hint}"
-        )
-    if status == 404:
-        if details.get("kind") == "namespaces":
-            return NoSuchResource(f"{what}: the cluster has no namespace {namespace!r}: create it, or name another one")
-        if name and reason == "NotFound" and "could not find the requested resource" not in said:
-            return NotFound(f"there is no {resource} {name} in the namespace {namespace!r}")
-        return NoSuchResource(
-            f"{what}: this cluster does not know {resource.kind} ({resource.group or 'core'}/{resource.version}), in the "
-            f"namespace {namespace!r} or elsewhere: its CRD is not installed. Install its operator, or choose another kind of "
-            "job in the settings of the cluster"
-        )
-    if status == 409 and reason == "AlreadyExists":
-        return AlreadyExists(f"{resource} {name or ''} is there already: {said}")
-    if status == 409:
-        return Conflict(f"{what}: it was changed meanwhile: {said}")
-    if status == 410:
-        return Gone(f"{what}: {said or 'too old'}")
-    if status in (408, 425, 429) or status >= 500 or (status == 504 or reason in ("Timeout", "ServerTimeout")):
-        return Busy(f"{what}: the API server is in trouble ({status} {reason}): {said}", after)
-    return Refused(f"{what}: the API server refuses it ({status} {reason}): {said}")
 
 
 def _load(config: Any, settings: Any) -> str:
@@ -425,34 +343,9 @@ def _load(config: Any, settings: Any) -> str:
         config.load_kube_config(config_file=named, client_configuration=settings)
         _, context = config.list_kube_config_contexts(config_file=named)
     except Exception as error:  # YAML, certificates, plug-ins: they have no common name
-        raise InputError(f"the kubeconfig at {' or '.join(places)} cannot be used: {_short(error)}") from None
+        raise InputError(f"the kubeconfig at {' or '.join(places)} cannot be used: {shortened(error)}") from None
     return str((context.get("context") or {}).get("namespace") or "")
-
-
-def _status(body: bytes | str) -> tuple[str, str, Mapping[str, Any]]:
-    """(message, reason, details) of a Status; of anything else its text."""
-    text = body.decode(errors="replace") if isinstance(body, bytes) else body
-    try:
-        status = json.loads(text)
-    except (ValueError, RecursionError):
-        return " ".join(text.split())[:_WORDS], "", {}
-    if not isinstance(status, dict):
-        return " ".join(text.split())[:_WORDS], "", {}
-    details = status.get("details")
-    message = " ".join(str(status.get("message") or "").split())[:_WORDS]
-    return message, str(status.get("reason") or ""), details if isinstance(details, dict) else {}
-
-
-def _retry_after(headers: Mapping[str, str]) -> float:
-    for name, value in headers.items():
-        if name.lower() == "retry-after" and value.isdecimal():
-            return min(float(value), 600.0)
-    return 0.0
 
 
 def _with(query: dict[str, str], **more: str) -> dict[str, str]:
     return {**query, **{name: value for name, value in more.items() if value}}
-
-
-def _short(error: object) -> str:
-    return f"{type(error).__name__}: {error}"[:_WORDS] if isinstance(error, Exception) else str(error)[:_WORDS]

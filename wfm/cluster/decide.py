@@ -17,8 +17,9 @@ from collections.abc import Sequence
 
 from wfm.cluster.job_over import LINGER_SECONDS, ignored, is_lost, over
 from wfm.cluster.names import ANNOTATION_CODE, ANNOTATION_GENERATION, ANNOTATION_KEY
+from wfm.cluster.pod_states import Pod
 from wfm.cluster.records import Death, Try
-from wfm.cluster.states import Job, Pod, words_of
+from wfm.cluster.states import Job, words_of
 from wfm.cluster.verdict import avoided, blamed, end_of, verdict
 from wfm.cluster.view import Decision, End, View, still_open, try_of
 from wfm.errors import BUG_RETRIES, is_final

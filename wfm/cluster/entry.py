@@ -9,13 +9,14 @@ from wfm.cluster.job_over import ANNOTATION_AVOID, lost_now
 from wfm.cluster.lint import check
 from wfm.cluster.names import LABEL_NODE, PREFIX
 from wfm.cluster.objects import build
-from wfm.cluster.records import Records, Said, Try
+from wfm.cluster.pod_states import RUNNER, Pod
+from wfm.cluster.records import Records, Said, Try, write_said
 from wfm.cluster.request import JobKind, JobRequest, kind_of
 from wfm.cluster.settings import ClusterSettings
-from wfm.cluster.states import RUNNER, Job, Pod, Workload, runs_of
+from wfm.cluster.states import Job, Workload, runs_of
 from wfm.cluster.verdict import next_request
 from wfm.cluster.view import GOOD, View, try_of
-from wfm.errors import WfmError
+from wfm.errors import TryAgain, WfmError
 from wfm.log import get_logger
 
 if TYPE_CHECKING:
@@ -27,6 +28,8 @@ RESOURCES: dict[JobKind, Resource] = {
 }  # fmt: skip
 ANNOTATION_OWNER = f"{PREFIX}owner"
 "Annotation: ``run/node`` that a job was made for; the tries of its pods stand there."
+LOOK_SECONDS = 60.0
+"""How often the store is asked about a job of which nothing is heard [s]; a change at its job asks at once."""
 API_PATIENCE_SECONDS = 900.0
 STORE_PATIENCE_SECONDS = 900.0
 FIRST_PAUSE, LONGEST_PAUSE = 5.0, 300.0
@@ -107,6 +110,20 @@ class Entry:
             if found is not None and (place is None or found.state != "admitted"):
                 place = found
         return job, tuple(sorted(own, key=lambda pod: pod.name)), tuple(gone), place
+
+    def say(self, now: float, words: str, warning: str = "") -> None:
+        """Tell a state once: in the log, and in the run."""
+        node = self.whole.node
+        if warning and warning not in self.said.warnings:
+            self.said.warnings.append(warning)
+            _log.warning("%s: %s", node, warning)
+        if words != self.said.words:
+            self.said.words = words
+            _log.info("%s: %s", node, words)
+            try:
+                write_said(self.run, node, self.said, now)
+            except (TryAgain, OSError) as error:
+                _log.debug("%s: its state cannot be written now: %s", node, error)
 
     def look_for_cancel(self, now: float) -> None:
         """Whether somebody asked the run to stop."""

@@ -3,9 +3,10 @@
 from collections.abc import Sequence
 
 from wfm.cluster.names import PREFIX
+from wfm.cluster.pod_states import RUNNER, Pod
 from wfm.cluster.records import Death
 from wfm.cluster.settings import Patience
-from wfm.cluster.states import RUNNER, Job, Pod
+from wfm.cluster.states import Job
 from wfm.cluster.verdict import blamed, worst
 from wfm.cluster.view import View, try_of
 

@@ -20,30 +20,17 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 from wfm import stopping
-from wfm.cluster.api import (
-    DASKCLUSTER,
-    DEPLOYMENT,
-    EVENT,
-    POD,
-    SERVICE,
-    WORKLOAD,
-    AlreadyExists,
-    Api,
-    Backoff,
-    Busy,
-    Conflict,
-    Gone,
-    NotFound,
-    QuotaExceeded,
-    Resource,
-)
+from wfm.cluster.actions import Actions
+from wfm.cluster.api import POD, WORKLOAD, Api, Backoff, Resource
 from wfm.cluster.decide import decide
-from wfm.cluster.entry import API_PATIENCE_SECONDS, RESOURCES, Entry, object_of, phases, signature
-from wfm.cluster.names import ANNOTATION_RUNS, LABEL_JOB
+from wfm.cluster.entry import API_PATIENCE_SECONDS, LOOK_SECONDS, RESOURCES, Entry, phases, signature
+from wfm.cluster.names import LABEL_JOB
+from wfm.cluster.pod_states import Pod, read_pod
 from wfm.cluster.records import Records, Said, read_said, still_need, write_said
+from wfm.cluster.refusals import Busy, Conflict, NotFound
 from wfm.cluster.request import JobRequest, kind_of
 from wfm.cluster.settings import ClusterSettings
-from wfm.cluster.states import Job, Pod, Workload, read_job, read_pod, read_workload, runs_of
+from wfm.cluster.states import Job, Workload, read_job, read_workload, runs_of
 from wfm.cluster.view import Decision, End, View, try_of
 from wfm.cluster.watch import Clock, Mirror
 from wfm.errors import InputError, TryAgain
@@ -54,14 +41,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Clock", "End", "Launcher", "RealClock"]
 
-LOOK_SECONDS = 60.0
-"""How often the store is asked about a job of which nothing is heard [s]; a change at its job asks at once."""
-ASK_WHY_SECONDS = 30.0
-"""A job that has no pods by then is asked why [s]."""
 _BUSY_IN_A_ROW = 3
 """So many requests that are not served in one pass: it is the server, and not what was asked."""
-_ASK_AGAIN_SECONDS = 20.0
-"""What was asked to go is not asked again before [s]: a mirror may be behind."""
 _SHORTEST_REST = 0.2
 _BEHIND_SECONDS = 2.0
 """A view that is behind is looked at again after [s], or when there is news."""
@@ -88,6 +69,7 @@ class Launcher:
         """`threads`: mirrors stream in threads of their own; without, each tick reads what there is."""
         self.ended: dict[str, End] = {}
         self._api, self._store, self._settings, self._clock, self._threads = api, store, settings, clock, threads
+        self._actions = Actions(api, settings)
         self._entries: dict[tuple[str, str, str], Entry] = {}
         self._mirrors: dict[Resource, Mirror[Any]] = {}
         self._server = Backoff(first=1.0, longest=60.0, patience=API_PATIENCE_SECONDS)
@@ -193,7 +175,7 @@ class Launcher:
             if self._server.over(now):
                 self._end(entry, End.of("try_again", f"given up for now, the jobs go on: {error}"), through=False)
             else:
-                self._say(entry, f"the API server is asked again in a moment: {error}")
+                entry.say(now, f"the API server is asked again in a moment: {error}")
         return wait
 
     def _pass_over(self, now: float) -> list[float]:
@@ -234,7 +216,7 @@ class Launcher:
         if entry.unserved.over(now):
             self._end(entry, End.of("try_again", f"given up for now, the job goes on: {error}"), through=False)
         else:
-            self._say(entry, f"asked again in a moment: {error}")
+            entry.say(now, f"asked again in a moment: {error}")
         return wait
 
     # -- one request
@@ -257,7 +239,7 @@ class Launcher:
                 entry.look(now, shown[0])
                 entry.seen = sign
             if shown[0] is not None and not shown[1]:
-                self._ask_why(entry, now, shown[0])
+                self._actions.ask_why(entry, now, shown[0])
             view = entry.view(now, *shown)
             decision = decide(view)
             if not looked and decision != Decision(decision.words, look_in=decision.look_in):
@@ -278,25 +260,9 @@ class Launcher:
             wait = entry.trouble.failed(now)
             if entry.trouble.over(now):
                 self._end(entry, End.of("try_again", f"the store does not answer: {error}"), through=False)
-            self._say(entry, f"the store is asked again in a moment: {type(error).__name__}: {error}")
+            entry.say(now, f"the store is asked again in a moment: {type(error).__name__}: {error}")
             return wait
         return poll
-
-    def _ask_why(self, entry: Entry, now: float, job: Job) -> None:
-        """Of a job without pods: whether its controller may make none, for the quota of the namespace. That is told in events
-        alone; where this account may not read them, it is not told."""
-        waits = now - max(job.created, job.resumed_at)
-        if job.suspended or job.deleting or waits < ASK_WHY_SECONDS or now - entry.asked_why < LOOK_SECONDS:
-            return
-        entry.asked_why, entry.refused = now, ""
-        try:
-            for page in self._api.pages(EVENT, fields=f"involvedObject.uid={job.uid}"):
-                for event in page.objects:
-                    said = " ".join(str(event.get("message") or "").split())
-                    if "exceeded quota" in said:
-                        entry.refused = f"waiting for quota: {said[:400]}"
-        except (InputError, Gone) as error:
-            _log.debug("%s: its events are not read: %s", entry.whole.node, error)
 
     # -- what is done
 
@@ -304,10 +270,10 @@ class Launcher:
         if view.cancelled_by and not view.committed and view.job is not None:
             view, decision = self._ask_the_others(entry, view)
         if decision.end is None:
-            self._say(entry, decision.words, decision.warning)
+            entry.say(view.now, decision.words, decision.warning)
         if decision.deaths and view.job is not None:
-            self._now(view, view.job)  # what is written down stands: not from a view that is behind
-        told = [self._tell(entry, view, death) for death in decision.deaths]
+            self._actions.now(view, view.job)  # what is written down stands: not from a view that is behind
+        told = [self._actions.tell(entry, view, death) for death in decision.deaths]
         if not all(told):
             return  # another launcher is about to: looked at again
         if decision.blame and view.job is not None:
@@ -316,125 +282,34 @@ class Launcher:
         if decision.deaths:
             entry.looked_at = -1e18
         if (decision.note or decision.unnote) and view.job is not None:
-            self._note(view.job, entry.whole.run_id, view, there=decision.note)
+            self._actions.note(view.job, entry.whole.run_id, view, there=decision.note)
         if decision.remove and view.job is not None:
-            self._remove(entry, view, view.job)
+            self._actions.remove(entry, view, view.job)
         for pod, grace in decision.stop_pods:
-            if self._may_ask(entry, f"{pod.uid}/{grace}", view.now):
-                self._api.delete(POD, pod.name, uid=pod.uid, grace=grace)
+            self._actions.stop(entry, pod, grace, view.now)
         if decision.sweep:
-            entry.swept = self._sweep(view.name)
+            entry.swept = self._actions.sweep(view.name)
         if decision.create:
-            self._create(entry, view, decision)
+            self._actions.create(entry, view, decision)
         if decision.end is not None:
             if decision.warning:
                 _log.warning("%s: %s", entry.whole.node, decision.warning)
             self._end(entry, decision.end)
 
-    def _tell(self, entry: Entry, view: View, death: Any) -> bool:
-        if death.absent:
-            try:
-                found = read_pod(self._api.get(POD, death.absent))
-            except NotFound:
-                found = None
-            if found is not None and found.live:
-                return False
-        records = entry.job_records if death.theirs and entry.job_records is not None else entry.records
-        return records.tell(death, entry.whole.key, view.now)
-
-    def _now(self, view: View, job: Job) -> Job:
-        """A job as it is at this moment. Raises NotFound and Conflict when the view of it is behind."""
-        found = read_job(self._api.get(RESOURCES[view.kind], job.name))
-        if found is None or found.uid != job.uid:
-            raise Conflict("the job is another by now")
-        return found
-
     def _ask_the_others(self, entry: Entry, view: View) -> tuple[View, Decision]:
         """Before a job is stopped for a cancel: who else needs it, as noted on it at this moment."""
         assert view.job is not None
-        found = self._now(view, view.job)
+        found = self._actions.now(view, view.job)
         noted = [run for run in runs_of(found) if run != entry.whole.run_id]
         entry.others = tuple(still_need(self._store, noted, entry.whole.key))
         view = dataclasses.replace(view, job=found, others=entry.others)
         return view, decide(view)
 
-    def _note(self, job: Job, run_id: str, view: View, *, there: bool) -> None:
-        """Note a run on a job, or take it off, unless the job was changed since it was read."""
-        found = self._now(view, job)
-        runs = [run for run in runs_of(found) if run != run_id] + ([run_id] if there else [])
-        notes = {ANNOTATION_RUNS: ",".join(runs)}
-        self._api.patch(
-            RESOURCES[view.kind], job.name, {"metadata": {"resourceVersion": found.version, "annotations": notes}}
-        )
-
-    def _remove(self, entry: Entry, view: View, job: Job) -> None:
-        if not job.deleting and self._may_ask(entry, job.uid, view.now):
-            careful = bool(view.cancelled_by) and not view.committed
-            gone = self._api.delete(RESOURCES[view.kind], job.name, uid=job.uid, version=job.version if careful else "")
-            if not gone:
-                entry.asked.pop(job.uid, None)
-            elif entry.fresh is not None and entry.fresh.uid == job.uid:
-                entry.fresh = None
-
-    def _may_ask(self, entry: Entry, what: str, now: float) -> bool:
-        if now - entry.asked.get(what, -1e18) < _ASK_AGAIN_SECONDS:
-            return False
-        entry.asked = {name: at for name, at in entry.asked.items() if now - at < 10 * _ASK_AGAIN_SECONDS}
-        entry.asked[what] = now
-        return True
-
-    def _sweep(self, name: str) -> bool:
-        """Delete what the operator of Dask leaves behind; True when there is nothing."""
-        found = False
-        for resource in (DASKCLUSTER, DEPLOYMENT, SERVICE):
-            for each in self._api.list(resource, f"{LABEL_JOB}={name}").objects:
-                found = True
-                self._api.delete(resource, each["metadata"]["name"], uid=each["metadata"]["uid"])
-        return not found
-
-    def _create(self, entry: Entry, view: View, decision: Decision) -> None:
-        request = view.request
-        if view.now < entry.quota.until:
-            return
-        for phase in phases(entry.whole):  # mirrors may be behind: no try begins beside the pods of the last one
-            if next(self._api.pages(POD, f"{LABEL_JOB}={phase.name(self._settings)}", limit=1)).objects:
-                return
-        body = object_of(request, self._settings, attempt=decision.create, avoid=decision.avoid)
-        resource = RESOURCES[view.kind]
-        try:
-            made = self._api.create(resource, body)
-        except AlreadyExists:
-            made = self._api.get(resource, view.name)
-        except QuotaExceeded as error:
-            entry.quota.failed(view.now, error.retry_after)
-            self._say(entry, str(error))
-            return
-        entry.quota.worked()
-        entry.fresh, entry.fresh_until = read_job(made), view.now + 30.0
-        if entry.fresh is None:
-            raise InputError(
-                f"a {resource.kind} {view.name} is there already, and it is none of ours (no label {LABEL_JOB}): who made it? "
-                "Delete it, or use another namespace"
-            )
-
-    def _say(self, entry: Entry, words: str, warning: str = "") -> None:
-        """Tell a state once."""
-        if warning and warning not in entry.said.warnings:
-            entry.said.warnings.append(warning)
-            _log.warning("%s: %s", entry.whole.node, warning)
-        if words != entry.said.words:
-            entry.said.words = words
-            _log.info("%s: %s", entry.whole.node, words)
-            try:
-                write_said(entry.run, entry.whole.node, entry.said, self._clock.now())
-            except (TryAgain, OSError) as error:
-                _log.debug("%s: its state cannot be written now: %s", entry.whole.node, error)
-
     def _end(self, entry: Entry, end: End, *, through: bool = True) -> None:
         """The end of a request here; not ``through`` when the next launcher is to go on with its job."""
         entry.said.ended = end.outcome if through else ""
         entry.said.words = ""
-        self._say(entry, f"{end.outcome}: {end.reason}" if end.reason else end.outcome)
+        entry.say(self._clock.now(), f"{end.outcome}: {end.reason}" if end.reason else end.outcome)
         self.ended[entry.whole.key] = end
         del self._entries[entry.whole.key, entry.whole.run_id, entry.whole.node]
 

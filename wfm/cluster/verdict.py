@@ -3,9 +3,9 @@
 import itertools
 from collections.abc import Sequence
 
+from wfm.cluster.pod_states import Pod, PodEnd
 from wfm.cluster.records import Try
 from wfm.cluster.request import JobRequest
-from wfm.cluster.states import Pod, PodEnd
 from wfm.cluster.view import GOOD, End, View
 from wfm.errors import is_final
 

@@ -4,10 +4,11 @@ import dataclasses
 from collections.abc import Sequence
 
 from wfm.cluster.names import ANNOTATION_TRY
+from wfm.cluster.pod_states import Pod
 from wfm.cluster.records import Death, Try
 from wfm.cluster.request import JobKind, JobRequest
 from wfm.cluster.settings import Patience
-from wfm.cluster.states import Job, Pod, Workload
+from wfm.cluster.states import Job, Workload
 from wfm.errors import exit_code_of
 
 GOOD = ("done", "cached")

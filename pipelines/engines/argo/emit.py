@@ -2,12 +2,13 @@
 
 import json
 import math
-from collections.abc import Mapping
 from typing import Any
 
 from pipelines.engines.argo import templates
+from pipelines.engines.argo.cron import cron_workflow
 from pipelines.engines.argo.hera import checked
 from pipelines.engines.argo.retry import LONGEST
+from pipelines.engines.argo.sizes import check_sizes
 from pipelines.engines.flow import Flow, Task
 from wfm.cluster import pod
 from wfm.cluster.lint import check
@@ -29,6 +30,9 @@ def emit(flow: Flow, settings: ClusterSettings) -> dict[str, list[Json]]:
         "settings.yaml": [settings_map(flow, settings)],
         "workflowtemplate.yaml": [checked("WorkflowTemplate", workflow_template(flow, settings))],
     }
+    if flow.times is not None:
+        made["cronworkflow.yaml"] = [checked("CronWorkflow", cron_workflow(flow, flow.times, settings))]
+    check_sizes(made["workflowtemplate.yaml"][0])
     check([one for objects in made.values() for one in objects], settings)
     return made
 
@@ -125,8 +129,3 @@ def last_stop(flow: Flow, settings: ClusterSettings) -> int:
         before = max((through.get(node, 0.0) for node in task.inputs.values()), default=0.0)
         through[task.node] = before + longest(task)
     return math.ceil(max(through.values(), default=0.0) + 86400)
-
-
-def sizes(made: Mapping[str, list[Json]]) -> dict[str, int]:
-    """Bytes of each object as a cluster holds it."""
-    return {name: sum(len(json.dumps(one, separators=(",", ":"))) for one in objects) for name, objects in made.items()}

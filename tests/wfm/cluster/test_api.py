@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from tests.wfm.cluster.raw_server import Asked, served, status, whole
-from wfm.cluster import api
-from wfm.cluster.api import JOB, POD, PYTORCHJOB, Api, Backoff, meaning
+from wfm.cluster import refusals
+from wfm.cluster.api import JOB, POD, PYTORCHJOB, Api, Backoff
+from wfm.cluster.refusals import meaning
 from wfm.errors import InputError, TryAgain
 
 FORBIDDEN = (
@@ -26,24 +27,25 @@ def said(code: int, reason: str, message: str, **more: Any) -> bytes:
 @pytest.mark.parametrize(
     ("code", "body", "name", "kind", "words"),
     [
-        (403, said(403, "Forbidden", FORBIDDEN), "", api.Forbidden,
+        (403, said(403, "Forbidden", FORBIDDEN), "", refusals.Forbidden,
          ["no permission", "launcher", "may not create pytorchjobs.kubeflow.org", "namespace 'wfm'", "the verb 'create'"]),
-        (403, said(403, "Forbidden", QUOTA), "", api.QuotaExceeded, ["waiting for quota", "limited: 56"]),
-        (401, said(401, "Unauthorized", "Unauthorized"), "", api.Forbidden, ["does not know this account", "log in again"]),
-        (404, b"404 page not found\n", "", api.NoSuchResource, ["does not know PyTorchJob", "CRD is not installed"]),
-        (404, said(404, "NotFound", "the server could not find the requested resource"), "x", api.NoSuchResource, ["CRD"]),
-        (404, said(404, "NotFound", 'pytorchjobs.kubeflow.org "x" not found'), "x", api.NotFound, ["no pytorchjobs"]),
-        (404, said(404, "NotFound", 'namespaces "wfm" not found', details={"kind": "namespaces"}), "", api.NoSuchResource,
+        (403, said(403, "Forbidden", QUOTA), "", refusals.QuotaExceeded, ["waiting for quota", "limited: 56"]),
+        (401, said(401, "Unauthorized", "Unauthorized"), "", refusals.Forbidden,
+         ["does not know this account", "log in again"]),
+        (404, b"404 page not found\n", "", refusals.NoSuchResource, ["does not know PyTorchJob", "CRD is not installed"]),
+        (404, said(404, "NotFound", "the server could not find the requested resource"), "x", refusals.NoSuchResource, ["CRD"]),
+        (404, said(404, "NotFound", 'pytorchjobs.kubeflow.org "x" not found'), "x", refusals.NotFound, ["no pytorchjobs"]),
+        (404, said(404, "NotFound", 'namespaces "wfm" not found', details={"kind": "namespaces"}), "", refusals.NoSuchResource,
          ["no namespace 'wfm'", "create it"]),
-        (409, said(409, "AlreadyExists", "x already exists"), "x", api.AlreadyExists, ["there already"]),
-        (409, said(409, "Conflict", "the object has been modified"), "x", api.Conflict, ["changed meanwhile"]),
-        (410, said(410, "Expired", "too old resource version"), "", api.Gone, ["too old"]),
-        (422, said(422, "Invalid", "spec.replicas: must be positive"), "", api.Refused, ["spec.replicas"]),
-        (400, b"<html>a proxy</html>", "", api.Refused, ["a proxy"]),
-        (429, said(429, "TooManyRequests", "slow down"), "", api.Busy, ["429"]),
-        (500, said(500, "InternalError", "failed calling webhook"), "", api.Busy, ["webhook"]),
-        (503, b"upstream connect error", "", api.Busy, ["upstream"]),
-        (504, said(504, "Timeout", "etcd"), "", api.Busy, ["504"]),
+        (409, said(409, "AlreadyExists", "x already exists"), "x", refusals.AlreadyExists, ["there already"]),
+        (409, said(409, "Conflict", "the object has been modified"), "x", refusals.Conflict, ["changed meanwhile"]),
+        (410, said(410, "Expired", "too old resource version"), "", refusals.Gone, ["too old"]),
+        (422, said(422, "Invalid", "spec.replicas: must be positive"), "", refusals.Refused, ["spec.replicas"]),
+        (400, b"<html>a proxy</html>", "", refusals.Refused, ["a proxy"]),
+        (429, said(429, "TooManyRequests", "slow down"), "", refusals.Busy, ["429"]),
+        (500, said(500, "InternalError", "failed calling webhook"), "", refusals.Busy, ["webhook"]),
+        (503, b"upstream connect error", "", refusals.Busy, ["upstream"]),
+        (504, said(504, "Timeout", "etcd"), "", refusals.Busy, ["504"]),
     ],
 )  # fmt: skip
 def test_a_refusal_in_words(code: int, body: bytes, name: str, kind: type, words: list[str]) -> None:
@@ -54,8 +56,8 @@ def test_a_refusal_in_words(code: int, body: bytes, name: str, kind: type, words
 
 
 def test_only_what_passes_is_tried_again() -> None:
-    passing = {api.Busy, api.QuotaExceeded}
-    final = {api.Forbidden, api.NoSuchResource, api.Refused}
+    passing = {refusals.Busy, refusals.QuotaExceeded}
+    final = {refusals.Forbidden, refusals.NoSuchResource, refusals.Refused}
     assert all(issubclass(one, TryAgain) for one in passing)
     assert all(issubclass(one, InputError) for one in final)
 
@@ -69,7 +71,7 @@ def test_retry_after_is_heard_and_bounded() -> None:
 def test_a_429_is_asked_once_and_waits_by_the_callers_clock() -> None:
     """The client's own retries would sleep here, and ask again."""
     with served(lambda asked: iter([whole({}, 429, Retry_After="30")])) as (url, asked):
-        with pytest.raises(api.Busy) as caught:
+        with pytest.raises(refusals.Busy) as caught:
             Api.connect(namespace="wfm", url=url).get(JOB, "x")
         assert caught.value.retry_after == 30
         assert len(asked) == 1
@@ -118,19 +120,19 @@ def test_what_is_gone_or_another_is_not_deleted(refusal: tuple[int, str, str]) -
 
 @pytest.mark.parametrize("broken", [b"{nonsense", b"[]", b'"x"', b"[" * 100_000])
 def test_an_answer_that_is_none_is_no_verdict(broken: bytes) -> None:
-    with served(lambda asked: iter([whole(broken)])) as (url, _), pytest.raises(api.Busy):
+    with served(lambda asked: iter([whole(broken)])) as (url, _), pytest.raises(refusals.Busy):
         Api.connect(namespace="wfm", url=url).get(POD, "x")
 
 
 def test_an_answer_that_breaks_off_is_no_verdict() -> None:
-    with served(lambda asked: iter([whole({"a": 1})[:-3]])) as (url, _), pytest.raises(api.Busy):
+    with served(lambda asked: iter([whole({"a": 1})[:-3]])) as (url, _), pytest.raises(refusals.Busy):
         Api.connect(namespace="wfm", url=url).get(POD, "x")
 
 
 def test_nobody_listens() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         url = f"http://127.0.0.1:{taken.getsockname()[1]}"
-    with pytest.raises(api.Busy, match="does not answer"):
+    with pytest.raises(refusals.Busy, match="does not answer"):
         Api.connect(namespace="wfm", url=url).get(POD, "x")
 
 
@@ -140,7 +142,7 @@ def test_a_token_that_ran_out_later_passes() -> None:
     with served(lambda asked: iter([answers.pop(0)])) as (url, _):
         there = Api.connect(namespace="wfm", url=url)
         there.get(POD, "x")
-        with pytest.raises(api.Busy, match="any more"):
+        with pytest.raises(refusals.Busy, match="any more"):
             there.get(POD, "x")
 
 

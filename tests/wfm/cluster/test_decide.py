@@ -8,9 +8,10 @@ import pytest
 from tests.wfm.cluster.requests import DIGEST, KEY, request
 from wfm.cluster.decide import decide
 from wfm.cluster.names import ANNOTATION_CODE, ANNOTATION_GENERATION, ANNOTATION_KEY, ANNOTATION_RUNS, ANNOTATION_TRY
+from wfm.cluster.pod_states import Pod, PodEnd
 from wfm.cluster.records import Try
 from wfm.cluster.settings import Patience
-from wfm.cluster.states import Job, Pod, PodEnd, Workload
+from wfm.cluster.states import Job, Workload
 from wfm.cluster.verdict import MOST_DISRUPTIONS, next_request
 from wfm.cluster.view import Decision, View
 

@@ -4,8 +4,10 @@ from typing import Any
 
 import pytest
 
+from wfm.cluster.fields import time_of
 from wfm.cluster.names import LABEL_JOB
-from wfm.cluster.states import Job, Pod, Workload, read_job, read_pod, read_workload, runs_of, time_of, words_of
+from wfm.cluster.pod_states import Pod, read_pod
+from wfm.cluster.states import Job, Workload, read_job, read_workload, runs_of, words_of
 
 AT = "2026-01-01T00:00:00Z"
 

@@ -1,7 +1,9 @@
 """The pod of a stage: the container that its controller looks for, what it runs, as whom, how urgent."""
 
+import re
 from collections.abc import Iterator
 from pathlib import PurePosixPath
+from typing import Any
 
 from wfm.cluster.lint.fault import Found, rule
 from wfm.cluster.lint.naming import JOBS, NAME_KINDS
@@ -32,28 +34,31 @@ def main_container(seen: Seen) -> Iterator[Found]:
 def stage_command(seen: Seen) -> Iterator[Found]:
     """Its command line stands in the object, whatever the image would start by itself."""
     for pod in seen.furnished:
-        if pod.main is None or pod.role not in _RUNS or pod.owner.kind == "JobSet":
+        if pod.main is None or pod.owner.kind == "JobSet":
             continue
-        for part in dict.fromkeys((_RUNS[pod.role], "components.")):
+        for part in dict.fromkeys((_RUNS[pod.role], "components.")) if pod.role in _RUNS else ():
             if part not in pod.main.command:
                 says = f"it does not start {part}: give the stage's own command line (wfm.cluster.pod.command)"
                 yield Found(f"{pod.main.where}.command", pod.main.command or None, says)
-        if "components." in pod.main.command:
+        if "components." in pod.main.command and pod.role in (*_RUNS, "stage", "launcher"):
             yield from _options(pod, pod.main)
 
 
 def _options(pod: Pod, main: Container) -> Iterator[Found]:
     """The options of a stage: what it makes, and a place for the key that can be written."""
-    if not option(main, "spec"):
-        yield Found(
-            f"{main.where}.command[--spec]",
-            option(main, "spec"),
-            "name the spec of the node: without it nothing starts",
-        )
-    file = option(main, "key-out")
+    spec = _given(main, "spec")
+    if not spec or spec.startswith("-"):
+        yield Found(f"{main.where}.command[--spec]", spec, "name the spec of the node: without it nothing starts")
+    file = _given(main, "key-out")
     if file and not file.startswith("/tmp/") and not can_write(pod, main, str(PurePosixPath(file).parent)):
         says = "it lies on no volume that can be written: the stage would fail at its very end"
         yield Found(f"{main.where}.command[--key-out]", file, says)
+
+
+def _given(main: Container, name: str) -> Any:
+    """The value of an option, also within the line of a shell."""
+    inside = re.search(rf"--{name}[= ]+([^\s;&|]+)", main.command)
+    return option(main, name) or (inside[1] if inside else None)
 
 
 @rule("attempt", "each try has a token of its own")
@@ -67,6 +72,8 @@ def attempt(seen: Seen) -> Iterator[Found]:
             whole(told.get(ANNOTATION_GENERATION)),
         )
         names = [thing.name]
+        if not seen.is_of_a_stage(thing):
+            continue
         if isinstance(key, str) and generation is not None:
             names += [job_name(kind, key, generation) for kind in NAME_KINDS[thing.kind]]
         for pod in seen.pods_of(thing):

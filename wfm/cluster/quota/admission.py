@@ -72,16 +72,16 @@ def judge(gang: Gang, cluster: Cluster, integrations: Sequence[str] | None = Non
         refused = search.why_not()
     if refused or choice is None:
         return Verdict(gang, "never", tuple(refused), tuple(notes), queue.name)
-    placed = search.choose(lambda share: search.tree.potential(queue.name, share), on_machines=True)
-    notes += search.borrowed(placed or choice) + search.at_a_time()
-    if placed is None:
+    held = search.choose(lambda share: search.tree.potential(queue.name, share), on_machines=True)
+    notes += search.borrowed(held or choice) + search.at_a_time()
+    if held is None:
         return Verdict(gang, "unplaceable", tuple(search.why_not_placed()), tuple(notes), queue.name, choice)
     stopped = [
         f"{kind} is held (stopPolicy {stop}): nothing is admitted until that is taken back"
         for kind, stop in ((f"LocalQueue {gang.queue}", local.stop), (f"ClusterQueue {queue.name}", queue.stop))
         if stop != "None"
     ]
-    return Verdict(gang, "held" if stopped else "fits", tuple(stopped), tuple(notes), queue.name, placed)
+    return Verdict(gang, "held" if stopped else "fits", tuple(stopped), tuple(notes), queue.name, held)
 
 
 def _names(frameworks: Sequence[str]) -> list[str]:

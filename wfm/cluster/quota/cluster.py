@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from wfm.cluster.lint.quantity import whole
-from wfm.cluster.lint.seen import Thing, at, look, rows, table, word, words
+from wfm.cluster.lint.seen import Thing, at, rows, table, word, words
+from wfm.cluster.lint.templates import look
 from wfm.cluster.quota.amounts import read
 from wfm.errors import DataError
 

@@ -11,7 +11,8 @@ from typing import Any
 
 from wfm.cluster.lint.demand import demand
 from wfm.cluster.lint.quantity import amount
-from wfm.cluster.lint.seen import Pod, Seen, Thing, look, replicas_at, table, word
+from wfm.cluster.lint.seen import Pod, Seen, Thing, table, word
+from wfm.cluster.lint.templates import look, replicas_at
 from wfm.cluster.names import LABEL_NODE
 from wfm.cluster.pod import QUEUE, WORKLOAD_PRIORITY
 from wfm.cluster.quota.amounts import units
@@ -122,17 +123,17 @@ def pod_set(pod: Pod, name: str, count: int | None = None) -> PodSet:
     """Pods of one template; `count`: where it is not the template's own."""
     containers = []
     for each in pod.lasting:
-        limits = table(each.content, "resources.limits")
-        containers.append((_units({**limits, **table(each.content, "resources.requests")}), _units(limits)))
-    limits = {}
+        most = table(each.content, "resources.limits")
+        containers.append((_units({**most, **table(each.content, "resources.requests")}), _units(most)))
+    limits: dict[str, int] = {}
     for _, more in containers:
         for resource, value in more.items():
             limits[resource] = limits.get(resource, 0) + value
     wish, level = "", ""
-    for each in WISHES:
-        said = table(pod.metadata, "annotations").get(TOPOLOGY.format(each))
+    for name_of in WISHES:
+        said = table(pod.metadata, "annotations").get(TOPOLOGY.format(name_of))
         if said is not None and not wish:
-            wish, level = each, str(said) if each != "unconstrained" else ""
+            wish, level = name_of, str(said) if name_of != "unconstrained" else ""
     requests = {resource: units(resource, value) for resource, value in demand(pod).items()}
     return PodSet(
         name, pod.replicas if count is None else count, requests, limits, tuple(containers), pod.content, wish, level

@@ -5,7 +5,7 @@ other, and beside what else runs, is not shown. Kueue counts so for topologies (
 "Capacity calculation"): machines that are ready, not cordoned, with the flavour's labels, whose taints are borne.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from wfm.cluster.lint.quantity import amount
@@ -73,7 +73,7 @@ def _on(pods: PodSet, flavor: Flavor | None, node: Thing) -> tuple[int, int, str
     ready = [each for _, each in rows(node.content, "status.conditions") if each.get("type") == "Ready"]
     if ready and ready[0].get("status") != "True":
         return 0, 2, f"{node.name} is not ready"
-    borne = [each for _, each in rows(pods.spec, "tolerations")]
+    borne: list[Mapping[str, Any]] = [each for _, each in rows(pods.spec, "tolerations")]
     if flavor is not None:
         if any(labels.get(name) != value for name, value in flavor.labels.items()):
             return 0, 0, ""

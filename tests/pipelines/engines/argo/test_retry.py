@@ -1,4 +1,4 @@
-"""Which ends are tried again: a table of what can happen to a pod, as Argo tells it, decided by the expression that is compiled."""
+"""Which ends are tried again: a table of what can happen to a pod, decided by the expression that is compiled."""
 
 from dataclasses import dataclass
 

@@ -264,6 +264,7 @@ QUEUES = [
         "training",
         "devices times replicas",
         put(f"{REPLICA} replicas", 9),
+        put("spec elasticPolicy minReplicas", 9),
         put("spec elasticPolicy maxReplicas", 9),
         put(f"{MAIN} resources requests rdma/hca", "1"),
         put(f"{MAIN} resources limits rdma/hca", "1"),

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from wfm.cluster.pod import QUEUE
+from wfm.cluster.pod import QUEUE, WORKLOAD_PRIORITY
 
 API = {"Job": "batch/v1", "PyTorchJob": "kubeflow.org/v1", "DaskJob": "kubernetes.dask.org/v1"}
 
@@ -10,7 +10,8 @@ API = {"Job": "batch/v1", "PyTorchJob": "kubeflow.org/v1", "DaskJob": "kubernete
 def job(told: dict[str, Any]) -> dict[str, Any]:
     """The object that a short form stands for."""
     kind = told.get("kind", "Job")
-    labels = {QUEUE: told["queue"]} if "queue" in told else {}
+    given = {QUEUE: "queue", WORKLOAD_PRIORITY: "workloadPriority"}
+    labels = {label: told[short] for label, short in given.items() if short in told}
     found: dict[str, Any] = {
         "apiVersion": API[kind], "kind": kind,
         "metadata": {"name": told["name"], "namespace": told.get("namespace", "wfm"), "labels": labels},
@@ -41,3 +42,37 @@ def pod(told: dict[str, Any], requests: dict[str, Any]) -> dict[str, Any]:
     more = {name: told[short] for short, name in given.items() if short in told}
     container = {"name": "main", "resources": {"requests": requests, "limits": requests}}
     return {"containers": [container], "restartPolicy": "Never", **more}
+
+
+def workload(told: dict[str, Any]) -> dict[str, Any]:
+    """A Workload of devices of the flavor gpu, as Kueue keeps it: ``since`` it has its quota, or it waits since ``created``."""
+    conditions = []
+    status: dict[str, Any] = {}
+    if "since" in told:
+        conditions.append(
+            {"type": "QuotaReserved", "status": "True", "lastTransitionTime": told["since"], "reason": "QuotaReserved"}
+        )
+        used = {"nvidia.com/gpu": str(told["gpus"])}
+        status["admission"] = {
+            "clusterQueue": told["queue"],
+            "podSetAssignments": [
+                {"name": "main", "count": 1, "flavors": {"nvidia.com/gpu": "gpu"}, "resourceUsage": used}
+            ],
+        }
+    if told.get("finished"):
+        conditions.append(
+            {"type": "Finished", "status": "True", "lastTransitionTime": told["since"], "reason": "Succeeded"}
+        )
+    return {
+        "apiVersion": "kueue.x-k8s.io/v1beta2", "kind": "Workload",
+        "metadata": {
+            "name": f"job-{told['job']}-0a1b2", "namespace": "wfm",
+            "creationTimestamp": told.get("created") or told["since"],
+            "ownerReferences": [{"apiVersion": "batch/v1", "kind": "Job", "name": told["job"], "uid": "1", "controller": True}],
+        },
+        "spec": {
+            "queueName": told["queue"], "priority": told["priority"], "active": told.get("active", True),
+            "podSets": [{"name": "main", "count": 1, "template": {"spec": pod(told, {"nvidia.com/gpu": str(told["gpus"])})}}],
+        },
+        "status": {**status, "conditions": conditions},
+    }  # fmt: skip

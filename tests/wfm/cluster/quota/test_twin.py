@@ -1,8 +1,8 @@
 """What can be admitted, against a plain twin: quota as tokens that are carried through the tree of cohorts, one by one.
 
 A token lies where its quota is nominal. It goes up out of a queue or cohort at most ``lendingLimit`` times, and down into one
-at most ``borrowingLimit`` times; a workload fits when every token it needs reaches its queue. That is said in concepts/cohort.md
-and cluster_queue.md, and shares nothing with the sums in `wfm.cluster.quota.capacity`.
+at most ``borrowingLimit`` times; a workload fits when every token it needs reaches its queue. That is said in
+concepts/cohort.md and cluster_queue.md, and shares nothing with the sums in `wfm.cluster.quota.capacity`.
 """
 
 import itertools

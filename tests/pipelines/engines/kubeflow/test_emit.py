@@ -2,12 +2,7 @@
 
 import copy
 import json
-import os
 import re
-import signal
-import subprocess
-import sys
-import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,10 +21,10 @@ from kfp.pipeline_spec.pipeline_spec_pb2 import (
     PlatformSpec,
 )
 
-from components.derivation import ROOT
 from pipelines.commands.compile import in_yaml
-from pipelines.engines import kubeflow
-from pipelines.engines.flow import Flow, tasks_of
+from pipelines.engines.flow import Flow, Times, tasks_of
+from pipelines.engines.kubeflow.emit import emit
+from pipelines.engines.kubeflow.template import PLAN_SECONDS
 from pipelines.plan import shape
 from wfm.artifacts import Store
 from wfm.cluster.settings import ClusterSettings
@@ -57,7 +52,7 @@ def flow_of(folder: Path, pipeline: str = "world_model", **given: Any) -> Flow:
     asked = {name: given[name] for name in ("videos", "dataset", "overrides") if name in given}
     plan = shape(pipeline, profile="demo_cluster", store=store, **asked)
     name = f"{pipeline}-demo-cluster".replace("_", "-")
-    return Flow(name, pipeline, "demo_cluster", tasks_of(plan.nodes), store="s3://bucket/store", **asked)
+    return Flow(name, pipeline, "demo_cluster", tasks_of(plan.nodes), store="s3://bucket/store", **given)
 
 
 @dataclass
@@ -123,7 +118,7 @@ def flow(tmp_path_factory: pytest.TempPathFactory) -> Flow:
 
 @pytest.fixture(scope="module")
 def documents(flow: Flow) -> list[dict[str, Any]]:
-    return list(yaml.safe_load_all(in_yaml(kubeflow.emit(flow, SETTINGS)["pipeline.yaml"])))
+    return list(yaml.safe_load_all(in_yaml(emit(flow, SETTINGS)["pipeline.yaml"])))
 
 
 @pytest.fixture(scope="module")
@@ -194,7 +189,7 @@ def test_caches_retries_and_deadlines_are_ours(package: Package) -> None:
         assert task.HasField("caching_options") or task.trigger_policy.condition, "off, not left out"
         assert not task.HasField("retry_policy"), "it would retry wrong input"
     deadlines = {name: config.active_deadline_seconds for name, config in package.kubernetes.items()}
-    assert deadlines.pop("exec-plan") == kubeflow.PLAN_SECONDS
+    assert deadlines.pop("exec-plan") == PLAN_SECONDS
     assert set(deadlines.values()) == {0}, "time in a queue counts for none"
 
 
@@ -234,17 +229,32 @@ def test_every_pod_is_one_small_nobody_of_the_control_image(package: Package) ->
 def test_a_run_by_the_clock_is_what_kfps_api_takes(tmp_path: Path) -> None:
     import kfp_server_api as api
 
-    flow = flow_of(tmp_path, "curate")
-    body = kubeflow.recurring_run(flow, SETTINGS, "30 3 * * *")
-    run = api.V2beta1RecurringRun(**body)  # of another field it knows nothing
-    api.V2beta1Trigger(cron_schedule=api.V2beta1CronSchedule(**body["trigger"]["cron_schedule"]))
-    assert run.trigger["cron_schedule"]["cron"] == "0 30 3 * * *", "seconds first"
-    assert (run.max_concurrency, run.no_catchup, run.mode) == ("1", True, api.RecurringRunMode.ENABLE)
-    assert run.service_account == "launcher"
-    Package.parse([run.pipeline_spec["pipeline_spec"], run.pipeline_spec["platform_spec"]])
-    for cron in ("30 3 * *", "61 3 * * *", "@daily", "TZ=UTC 0 3 * * *"):
-        with pytest.raises(ConfigError, match=re.escape(f"--cron {cron!r}")):
-            kubeflow.recurring_run(flow, SETTINGS, cron)
+    flow = flow_of(tmp_path, "curate", times=Times(("30 3 * * *", "0 12 * * 1-5"), "Etc/UTC"))
+    made = emit(flow, SETTINGS)
+    found = [in_yaml(made[f"recurringrun-{number}.yaml"]) for number in (1, 2)]
+    for text, cron in zip(found, ("0 30 3 * * *", "0 0 12 * * 1-5"), strict=True):
+        run = api.V2beta1RecurringRun(**yaml.safe_load(text))  # of another field it knows nothing
+        trigger = api.V2beta1Trigger(cron_schedule=api.V2beta1CronSchedule(**run.trigger["cron_schedule"]))
+        assert trigger.cron_schedule.cron == cron, "seconds first"
+        assert (run.max_concurrency, run.no_catchup, run.mode) == ("1", True, api.RecurringRunMode.ENABLE)
+        assert run.service_account == "launcher"
+        Package.parse([run.pipeline_spec["pipeline_spec"], run.pipeline_spec["platform_spec"]])
+
+
+@pytest.mark.parametrize(
+    ("times", "says"),
+    [
+        (Times(("30 3 * *",), "Etc/UTC"), "--cron '30 3 * *': it has 4 fields"),
+        (Times(("61 3 * * *",), "Etc/UTC"), "'61' is no minute"),
+        (Times(("@daily",), "Etc/UTC"), "--cron '@daily': give five fields"),
+        (Times(("0 3 * * 7",), "Etc/UTC"), "with 0 for Sunday"),
+        (Times(("0 3 * * *",), "Europe/Berlin"), "CRON_SCHEDULE_TIMEZONE"),
+        (Times(("0 3 * * *",), "Etc/UTC", 3), "--stop-after-failures 3"),
+    ],
+)
+def test_times_that_kfp_cannot_keep_are_refused(times: Times, says: str) -> None:
+    with pytest.raises(ConfigError, match=re.escape(says)):
+        emit(Flow("nightly", "curate", "demo_cluster", (), times=times), SETTINGS)
 
 
 def test_no_secret_gets_into_a_template(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -255,67 +265,15 @@ def test_no_secret_gets_into_a_template(tmp_path: Path, monkeypatch: pytest.Monk
         "WFM_STORE_OPTIONS": json.dumps({"secret": CANARY}), "KF_PIPELINES_ENDPOINT": f"https://x:{CANARY}@kfp.example",
     }.items():  # fmt: skip
         monkeypatch.setenv(name, value)
-    flow = flow_of(tmp_path / "store", "curate")
-    text = json.dumps(kubeflow.emit(flow, SETTINGS))
+    flow = flow_of(tmp_path / "store", "curate", times=Times(("0 3 * * *",), "Etc/UTC"))
+    text = json.dumps(emit(flow, SETTINGS))
     assert CANARY not in text
     assert str(secret) not in text
     for given in ({"videos": f"https://me:{CANARY}@films.example/raw"}, {"store": f"s3://me:{CANARY}@bucket/store"}):
         with pytest.raises(ConfigError, match="carries credentials") as told:
-            kubeflow.emit(Flow("name", "curate", "demo_cluster", (), **given), SETTINGS)
+            emit(Flow("name", "curate", "demo_cluster", (), **given), SETTINGS)
         assert CANARY not in str(told.value)
     leaky = SETTINGS.model_copy(update={"environment": {"AWS_SECRET_ACCESS_KEY": CANARY}})
     with pytest.raises(ConfigError, match="AWS_SECRET_ACCESS_KEY stands here for all to read") as told:
-        kubeflow.emit(flow, leaky)
+        emit(flow, leaky)
     assert CANARY not in str(told.value)
-
-
-CONTAINER = [sys.executable, "-m", "pipelines.engines.kubeflow_container"]
-
-
-def in_container(*words: str, **environment: str) -> "subprocess.CompletedProcess[str]":
-    given = {**os.environ, "PYTHONPATH": str(ROOT), **environment}
-    return subprocess.run([*CONTAINER, *words], env=given, capture_output=True, text=True, timeout=60)
-
-
-def test_entries_of_secrets_become_variables_and_the_end_is_the_commands(tmp_path: Path) -> None:
-    secret = tmp_path / "wfm-store"
-    (secret / "..data").mkdir(parents=True)
-    for name, text in {"KEY": "from-file", "SET": "from-file", "not-a-name": "x"}.items():
-        (secret / "..data" / name).write_text(text)
-        (secret / name).symlink_to(Path("..data") / name)
-    say = "import os, sys; print(os.environ['KEY'], os.environ['SET'], 'not-a-name' in os.environ); sys.exit(78)"
-    done = in_container("--secrets", str(tmp_path), "--", sys.executable, "-c", say, SET="here")
-    assert (done.returncode, done.stdout) == (78, "from-file here False\n"), done.stderr
-
-
-def test_outputs_are_taken_where_they_are_wanted_if_all_went_well(tmp_path: Path) -> None:
-    wanted = ("--take", str(tmp_path / "said"), str(tmp_path / "kfp" / "outputs" / "run"))
-    write = f"import sys; open({str(tmp_path / 'said')!r}, 'w').write('r1'); sys.exit(int(sys.argv[1]))"
-    assert in_container(*wanted, "--", sys.executable, "-c", write, "75").returncode == 75
-    assert not Path(wanted[2]).exists()
-    assert in_container(*wanted, "--", sys.executable, "-c", write, "0").returncode == 0
-    assert Path(wanted[2]).read_text() == "r1"
-
-
-@pytest.mark.parametrize(("given", "option"), [("mine", "--run-id=mine"), ("", "--run-id=job-7")])
-def test_what_a_run_was_not_given_is_another_thing(given: str, option: str) -> None:
-    done = in_container(
-        "--either", "run-id", given, "job-7", "--", sys.executable, "-c", "import sys; print(sys.argv[1:])"
-    )
-    assert done.stdout == f"{[option]}\n", done.stderr
-
-
-@pytest.mark.parametrize("take", [(), ("--take", "said", "out")])
-def test_a_signal_reaches_the_command(take: tuple[str, ...]) -> None:
-    wait = (
-        "import signal, sys, time; signal.signal(15, lambda *_: sys.exit(75)); print('up', flush=True); time.sleep(60)"
-    )
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    words = [*CONTAINER, *take, "--", sys.executable, "-c", wait]
-    with subprocess.Popen(words, env=environment, stdout=subprocess.PIPE, text=True) as running:
-        assert running.stdout is not None
-        assert running.stdout.readline() == "up\n"
-        began = time.monotonic()
-        running.send_signal(signal.SIGTERM)
-        assert running.wait(30) == 75
-    assert time.monotonic() - began < 30

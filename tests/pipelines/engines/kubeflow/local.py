@@ -15,8 +15,9 @@ import kfp.components
 import kfp.local
 import yaml
 
-from pipelines.engines import kubeflow
 from pipelines.engines.flow import Flow, tasks_of
+from pipelines.engines.kubeflow.emit import emit
+from pipelines.engines.kubeflow.template import SAID
 from pipelines.plan import shape
 from wfm.artifacts import Store
 from wfm.cluster.settings import ClusterSettings, Image
@@ -36,11 +37,11 @@ def stages_in_place(
 ) -> list[dict[str, Any]]:
     """The template with stages for launchers, and what else a machine has that is no cluster: ``folder`` holds what the plan
     step says, ``environment`` and ``image`` are those of a role."""
-    documents: list[dict[str, Any]] = copy.deepcopy(kubeflow.emit(flow, settings)["pipeline.yaml"])
+    documents: list[dict[str, Any]] = copy.deepcopy(emit(flow, settings)["pipeline.yaml"])
     of_node = {task.node: task for task in flow.tasks}
     for executor in documents[0]["deploymentSpec"]["executors"].values():
         container, role = executor["container"], "control"
-        words = [word.replace(kubeflow.SAID, str(folder)) for word in container["args"]]
+        words = [word.replace(SAID, str(folder)) for word in container["args"]]
         if "components.launch_job" in words:
             spec = words[words.index("--spec") + 1]
             task = of_node[spec.rpartition("/")[2].removesuffix(".json")]
