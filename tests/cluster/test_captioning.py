@@ -14,9 +14,10 @@ from tests.cluster.server.storage import Key, Storage
 from tests.cluster.test_permissions import rights, role
 from wfm.artifacts import Store
 from wfm.artifacts.runs import Run
-from wfm.cluster.api import DEPLOYMENT, Api, Busy, NotFound
+from wfm.cluster.api import DEPLOYMENT, Api
 from wfm.cluster.captioning import ANNOTATION_LEASES, LEASE_SECONDS, RENEW_SECONDS, Scaler, leases_of
 from wfm.cluster.records import Said, write_said
+from wfm.cluster.refusals import Busy, NotFound
 from wfm.errors import TryAgain
 
 URL = "http://captioning.wfm.svc:8000/v1"

@@ -18,9 +18,10 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from wfm import stopping
-from wfm.cluster.api import DEPLOYMENT, Api, Conflict, NotFound
+from wfm.cluster.api import DEPLOYMENT, Api
 from wfm.cluster.names import PREFIX
 from wfm.cluster.records import has_ended, read_said
+from wfm.cluster.refusals import Conflict, NotFound
 from wfm.config import AtLeastZero, Config
 from wfm.errors import ConfigError, InputError, TryAgain
 from wfm.log import get_logger
