@@ -2,9 +2,10 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+WORKERS ?= 2
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: help demo smoke setup setup-dev system test test-all check fuzz crash-matrix launcher-schedules camera-films containers lock clean
+.PHONY: help demo smoke setup setup-dev system test test-all check render fuzz crash-matrix launcher-schedules camera-films containers lock clean
 
 help: ## this list
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-18s %s\n", $$1, $$2}'
@@ -29,19 +30,24 @@ $(VENV)/.ready: pyproject.toml constraints.txt .ci/system_packages
 
 $(VENV)/.ready-dev: $(VENV)/.ready
 	bash .ci/system_packages chromium chromium-driver g++
-	$(BIN)/pip install --quiet -c constraints.txt -e '.[curate,curate-models,caption,search,train,text,prefect,s3,k8s,argo,dev]'
+	$(BIN)/pip install --quiet -c constraints.txt -e '.[curate,curate-models,caption,search,train,text,prefect,s3,k8s,argo,kfp,dev]'
 	$(BIN)/pip check
 	touch $@
 
-check: setup-dev ## lint, types, storeys, lock
+check: setup-dev ## lint, types, storeys, lock, what is rendered
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/wfm lock --check
+	$(BIN)/python -m tests.manifests.compiled --check
 
-test: check ## everything but the long matrices
-	$(BIN)/python -m pytest -m "not long"
+render: setup-dev ## renew manifests/rendered/: the overlays, and what wfm compile writes for each engine
+	$(BIN)/python -m tests.manifests.overlays
+	$(BIN)/python -m tests.manifests.compiled
+
+test: check ## everything but the long matrices, in two processes (`make test WORKERS=0`: in one, file after file)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not long" -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 test-all: check ## the long matrices too
 	$(BIN)/python -m pytest
@@ -65,6 +71,7 @@ containers: setup-dev ## the images are built and run: what they promise, the sm
 	bash .ci/system_packages podman runc buildah debootstrap catatonit netavark aardvark-dns iproute2
 	$(BIN)/python tests/containers/make_images.py
 	$(BIN)/python -m pytest -s -o timeout=3600 tests/containers/check_images.py tests/containers/check_pipeline.py \
+		tests/containers/check_kubeflow.py \
 		tests/containers/check_ranks.py \
 		tests/containers/check_pods.py tests/containers/check_kill_points.py
 

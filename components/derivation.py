@@ -50,6 +50,7 @@ GROUND_FLOOR = (
     "components.gang",
     "components.image",
     "components.other_ranks",
+    "components.outside",
     "components.rank_words",
     "components.context",
     "components.derivation",

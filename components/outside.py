@@ -1,5 +1,5 @@
-"""What a planner saw of the outside (the files of a folder, say), kept in the run: its stages take that for what there is, however
-late they begin, and what comes later belongs to the next run.
+"""What a planner saw of the outside (the files of a folder, say), kept in the run: its stages take that for what there is,
+however late they begin, and what comes later belongs to the next run.
 
     runs/<id>/seen/<node>.json                the first word stands: the hash of what was seen, and its pieces
                   /<node>/<hash>/<n>          JSON in pieces: it grows with the corpus

@@ -3,7 +3,8 @@
     python -m pipelines.plan_step --run-id ID --pipeline P --profile P --store URL [--videos URL] [--dataset NAME]
         [--overrides '["train_diffusion.steps=10"]'] [--expects NODE=DIGEST,...] --out FOLDER
 
-What an engine hands to the steps that follow lies in FOLDER, a file each: ``specs`` (URL of the folder of specs),
+What an engine hands to the steps that follow lies in FOLDER, a file each: ``specs`` (URL of the folder of specs), ``anything``
+(``true`` where any node is to be made),
 ``make-<task>`` (``true`` or ``false``: a node that is there already starts no pod) and ``key-<task>`` of each node, by its
 name as a task (`pipelines.engines.flow`). Files outside are looked at here alone: the ingest takes what this step saw, so every
 key is known, and what comes later belongs to the next run. Asked again for the same run it says the same.
@@ -13,6 +14,7 @@ Exit codes are a stage's: 0, 78 wrong input (again gives the same), 75 try again
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -38,6 +40,8 @@ if TYPE_CHECKING:
     from wfm.artifacts import Store
     from wfm.artifacts.runs import Run
 
+STORE = "WFM_STORE"
+
 
 def main() -> None:
     """Plan; never returns."""
@@ -52,6 +56,10 @@ def main() -> None:
             arguments.pipeline, profile=arguments.profile, overrides=overrides, videos=arguments.videos,
             dataset=arguments.dataset,
         )  # fmt: skip
+        if not arguments.store:
+            raise InputError(
+                f"there is no store to plan for: give --store URL, or set {STORE} in the cluster's environment"
+            )
         store = Store.open(arguments.store, store_options())
         said = plan_run(request, store, arguments.run_id, _expected(arguments.expects))
         write(said, arguments.out)
@@ -80,6 +88,7 @@ def plan_run(request: Request, store: "Store", run_id: str, expected: Mapping[st
     names = {task.node: task.name for task in tasks_of(plan.nodes)}
     return {
         "specs": run.path_of("specs"),
+        "anything": str(bool(plan.missing)).lower(),
         **{f"make-{names[node.name]}": str(not node.done).lower() for node in plan.nodes},
         **{f"key-{names.get(node, node)}": key for node, key in keys.items()},
     }
@@ -126,13 +135,15 @@ def _parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--run-id", required=True, help="of the run; asked twice, it is one run")
     parser.add_argument("--pipeline", required=True)
     parser.add_argument("--profile", required=True)
-    parser.add_argument("--store", required=True, metavar="URL")
+    parser.add_argument("--store", default="", metavar="URL", help=f"default: {STORE}")
     parser.add_argument("--videos", default="", metavar="URL")
     parser.add_argument("--dataset", default="", metavar="NAME")
     parser.add_argument("--overrides", default="[]", metavar="JSON", help="a list of STAGE.FIELD=VALUE")
     parser.add_argument("--expects", default="", metavar="NODE=DIGEST,...", help="the tasks that were compiled")
     parser.add_argument("--out", required=True, metavar="FOLDER")
-    return parser.parse_args(argv)
+    arguments = parser.parse_args(argv)
+    arguments.store = arguments.store or os.environ.get(STORE, "")
+    return arguments
 
 
 if __name__ == "__main__":

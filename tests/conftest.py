@@ -1,5 +1,6 @@
-"""Fixtures that many tests share: a finished smoke run of the main job, made once a session."""
+"""Fixtures that many tests share: a finished smoke run of the main job, made once."""
 
+import fcntl
 import os
 import subprocess
 import sys
@@ -87,12 +88,17 @@ def wfm() -> Wfm:
 
 
 @pytest.fixture(scope="session")
-def smoke_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A store in which the smoke profile of the main job has run, unbroken."""
-    store = tmp_path_factory.mktemp("smoke") / "store"
-    done = run_wfm("run", "world_model", "--profile", "smoke", store=store)
-    (store.parent / "output.txt").write_text(done.stdout + done.stderr)
-    return store
+def smoke_store(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Path:
+    """A store in which the smoke profile of the main job has run, unbroken: one for all processes that share the tests."""
+    own = tmp_path_factory.getbasetemp()
+    folder = (own if worker_id == "master" else own.parent) / "smoke"
+    folder.mkdir(exist_ok=True)
+    with (folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (folder / "output.txt").exists():
+            done = run_wfm("run", "world_model", "--profile", "smoke", store=folder / "store")
+            (folder / "output.txt").write_text(done.stdout + done.stderr)
+    return folder / "store"
 
 
 @pytest.fixture

@@ -1,5 +1,6 @@
 """The command ``wfm``, one file a group: `cli` joins them. `console` is what they share, `plan_display` shows a plan.
 
 `runs` starts and watches, `curate` (with `curate_report`, `duplicates`) makes and looks through a dataset, `artifacts` (with
-`purge`, `skipped`) looks after the store; `cluster` is for Kubernetes; `search`, `weights`, `models`, `doctor`.
+`purge`, `skipped`) looks after the store; `cluster` and `quota` are for Kubernetes
+(`manifests` reads files of it); `search`, `weights`, `models`, `doctor`.
 """

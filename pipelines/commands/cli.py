@@ -15,7 +15,9 @@ from pipelines.commands import (
     curate,
     curate_report,
     duplicates,
+    metrics,
     models,
+    quota,
     runs,
     search,
     weights,
@@ -32,6 +34,7 @@ app = typer.Typer(
 )
 runs.add_to(app)
 search.add_to(app)
+quota.add_to(app)
 app.add_typer(artifacts.app, name="artifacts")
 app.add_typer(curate.app, name="curate")
 curate_report.add_to(curate.app)
@@ -39,6 +42,7 @@ duplicates.add_to(curate.app)
 app.add_typer(weights.app, name="weights")
 app.add_typer(models.app, name="models")
 app.add_typer(cluster.app, name="cluster")
+app.add_typer(metrics.app, name="metrics")
 compile.add_to(app)
 
 

@@ -8,17 +8,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from pipelines.commands.console import STORE_DEFAULT, StoreOption, answers, open_store, say, warn
-from wfm.errors import DataError, InputError, MissingPackage
+from pipelines.commands.manifests import objects_of
+from wfm.errors import InputError
 
 if TYPE_CHECKING:
     from pipelines.engines.compile import Step
 
 app = typer.Typer(help="Run on a Kubernetes cluster; look at objects for one.", no_args_is_help=True)
 
-_MOST_BYTES = 4 * 2**20
-"""Of a file: an object of a cluster has 1.5 MB at most, and a file may hold some."""
-_MOST_OBJECTS = 2000
-_MOST_DEPTH = 100
 _MOST_SHOWN = 200
 
 
@@ -50,6 +47,32 @@ def steps(
     there = {**plan.given, **{node.name: node.key for node in plan.nodes if node.done and node.key}}
     print(f"# run {run.id}")
     print("\n".join(script(compile_plan(plan, run, opened, STAGES), there)))
+
+
+@app.command()
+def captioning(
+    url: Annotated[str, typer.Option("--url", metavar="URL", help="Address by which runs ask it (endpoint.url).")],
+    deployment: Annotated[
+        str, typer.Option(metavar="NAME", help="Deployment that is raised and lowered.")
+    ] = "captioning",
+    replicas: Annotated[int, typer.Option(min=1, help="Servers while a run needs them.")] = 1,
+    every: Annotated[float, typer.Option(min=1.0, help="Between looks [s].")] = 30.0,
+    namespace: Annotated[str, typer.Option(metavar="NAME", help="Empty: that of this pod, or of the kubeconfig.")] = "",
+    api: Annotated[
+        str, typer.Option("--api", metavar="URL", help="API server (default: kubeconfig, or this pod's).")
+    ] = "",
+    store: StoreOption = STORE_DEFAULT,
+) -> None:
+    """Raise the captioning service while a run in the store needs it, and lower it to zero after the last, until stopped."""
+    from wfm import stopping
+    from wfm.cluster.api import Api
+    from wfm.cluster.captioning import Scaler, follow
+
+    stopping.listen()
+    scaler = Scaler(
+        Api.connect(namespace=namespace, url=api), open_store(store), url, name=deployment, replicas=replicas
+    )
+    follow(scaler, every)
 
 
 def script(several: "Sequence[Step]", there: Mapping[str, str]) -> Iterator[str]:
@@ -87,7 +110,7 @@ def lint(
     from wfm.cluster.settings import ClusterSettings
 
     settings = ClusterSettings.read(cluster) if cluster else None
-    objects = [each for file in files for each in _objects(file)]
+    objects = [each for file in files for each in objects_of(file)]
     if not objects:
         raise InputError(f"there is no object in {', '.join(map(str, files))}: give files of objects for Kubernetes")
     faults = find(objects, settings)
@@ -110,52 +133,3 @@ def _plain(text: str) -> Any:
     from rich.text import Text
 
     return Text(text)
-
-
-def _objects(file: Path) -> list[Any]:
-    """What a file holds. Raises InputError where it cannot be read, DataError where it is no YAML or too much of it."""
-    try:
-        with file.open("rb") as opened:
-            data = opened.read(_MOST_BYTES + 1)
-    except OSError as error:
-        raise InputError(f"{str(file)!r} cannot be read: {error.strerror}") from None
-    if len(data) > _MOST_BYTES:
-        raise DataError(f"{str(file)!r} has more than {_MOST_BYTES} bytes: split it")
-    found = _parsed(data, str(file))
-    if len(found) > _MOST_OBJECTS:
-        raise DataError(f"{str(file)!r} holds {len(found)} objects: at most {_MOST_OBJECTS} are looked at together")
-    return found
-
-
-def _parsed(data: bytes, file: str) -> list[Any]:
-    try:
-        import yaml
-    except ImportError:
-        raise MissingPackage("pyyaml", extra="k8s", purpose="reading objects of Kubernetes") from None
-
-    class Loader(yaml.SafeLoader):  # type: ignore[misc]
-        """YAML as Kubernetes reads it: a date is text."""
-
-        yaml_implicit_resolvers = {
-            first: [(tag, pattern) for tag, pattern in several if not tag.endswith(":timestamp")]
-            for first, several in yaml.SafeLoader.yaml_implicit_resolvers.items()
-        }
-
-    try:
-        _refuse_bombs(data, file)
-        return [each for each in yaml.load_all(data, Loader) if each is not None]
-    except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: a number that cannot be
-        raise DataError(f"{file!r} is no YAML: {' '.join(str(error).split())[:300]}") from None
-
-
-def _refuse_bombs(data: bytes, file: str) -> None:
-    """Raises DataError for aliases, by which a few lines become millions of values, and for what is nested too deep."""
-    import yaml
-
-    depth = 0
-    for event in yaml.parse(data, Loader=yaml.SafeLoader):
-        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
-        if isinstance(event, yaml.AliasEvent):
-            raise DataError(f"{file!r} has an alias (*{event.anchor}): write out what it stands for")
-        if depth > _MOST_DEPTH:
-            raise DataError(f"{file!r} is nested more than {_MOST_DEPTH} levels deep")

@@ -1,6 +1,7 @@
 """``wfm compile``: a pipeline as the objects of an engine on a cluster, written to files."""
 
 import importlib
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -20,7 +21,7 @@ def add_to(app: typer.Typer) -> None:
 
 def compile_(
     pipeline: Annotated[str, typer.Argument(help="world_model, curate or decoder.")],
-    engine: Annotated[str, typer.Option("--engine", help="argo.")],
+    engine: Annotated[str, typer.Option("--engine", help="argo or kubeflow.")],
     out: Annotated[Path, typer.Option("-o", "--out", metavar="DIR", help="Folder that the files are written to.")],
     profile: Annotated[str, typer.Option(help="Recipe; demo_cluster says what each stage needs.")] = "demo_cluster",
     cluster: Annotated[
@@ -32,28 +33,51 @@ def compile_(
     set_: Annotated[
         list[str] | None, typer.Option("--set", metavar="STAGE.FIELD=V", help="Change an option; may be repeated.")
     ] = None,
+    cron: Annotated[
+        list[str] | None, typer.Option("--cron", metavar="LINE", help="Start at times: '0 3 * * *'; may be repeated.")
+    ] = None,
+    zone: Annotated[str, typer.Option(metavar="ZONE", help="In which these times are meant.")] = "Etc/UTC",
+    stop_after_failures: Annotated[
+        int, typer.Option(min=0, metavar="N", help="Start none after so many failed ones; 0: go on.")
+    ] = 0,
+    notice: Annotated[
+        str, typer.Option(metavar="IMAGE", help="Tell how a run ended, by this image with curl, name@sha256:… (argo).")
+    ] = "",
+    notice_secret: Annotated[
+        str, typer.Option(metavar="NAME", help="Secret whose entry url is the address that is posted to.")
+    ] = "",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be written.")] = False,
     store: StoreOption = STORE_DEFAULT,
 ) -> None:
     """Compile a pipeline for an engine on a cluster: files to look at and to apply. One serves all runs, which say their store,
     videos and options by parameters; what is made already starts no pod."""
-    from pipelines.engines.flow import EMITTERS
+    from pipelines.engines.flow import EMITTERS, Notice, Times
     from wfm.cluster.settings import ClusterSettings
 
     if engine not in EMITTERS:
         raise InputError(f"unknown engine {engine!r}. Choices: {', '.join(EMITTERS)}")
     settings = ClusterSettings.read(cluster)
+    lines = tuple(dict.fromkeys(" ".join(line.split()) for line in cron or ()))
+    times = Times(lines, zone, stop_after_failures) if lines else None
     flow = _flow(pipeline, profile, name, videos, dataset, tuple(set_ or ()), store)
+    told = Notice(notice, notice_secret) if notice or notice_secret else None
+    flow = replace(flow, times=times, notice=told)
     made: dict[str, list[Any]] = importlib.import_module(EMITTERS[engine]).emit(flow, settings)
     for file, objects in sorted(made.items()):
         text = in_yaml(objects)
-        say(f"{out / file}  {', '.join(one['kind'] for one in objects)}, {len(text.encode())} bytes")
+        say(f"{out / file}  {', '.join(one.get('kind', 'of KFP') for one in objects)}, {len(text.encode())} bytes")
         if not dry_run:
             _write(out / file, text)
 
 
 def _flow(
-    pipeline: str, profile: str, name: str, videos: str, dataset: str, overrides: tuple[str, ...], store: str
+    pipeline: str,
+    profile: str,
+    name: str,
+    videos: str,
+    dataset: str,
+    overrides: tuple[str, ...],
+    store: str,
 ) -> "Flow":
     from pipelines.check_settings import check_settings
     from pipelines.engines.flow import Flow, tasks_of
@@ -65,8 +89,10 @@ def _flow(
             raise ConfigError(
                 f"{option}: the address has a password in it, and would stand in the files for all to read"
             )
-    asked = {"overrides": overrides, "videos": videos or None, "dataset": dataset or None}
-    plan = shape(pipeline, profile=profile, store=open_store(store), **asked)
+    opened = open_store(store) if dataset and not videos else None  # to begin with that dataset
+    plan = shape(
+        pipeline, profile=profile, store=opened, overrides=overrides, videos=videos or None, dataset=dataset or None
+    )
     check_settings(plan)
     return Flow(
         name=name or f"{pipeline}-{profile}".replace("_", "-"),

@@ -8,6 +8,7 @@ tasks than these.
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -21,7 +22,7 @@ from wfm.errors import ConfigError
 if TYPE_CHECKING:
     from pipelines.nodes import Plan
 
-EMITTERS = {"argo": "pipelines.engines.argo.emit"}
+EMITTERS = {"argo": "pipelines.engines.argo.emit", "kubeflow": "pipelines.engines.kubeflow.emit"}
 """Engine that ``wfm compile`` writes for -> module with ``emit(flow, settings) -> {name of a file: its objects}``."""
 LONGEST_NAME = 52
 """Of a flow: what starts it at times appends eleven characters."""
@@ -60,6 +61,36 @@ class Task:
 
 
 @dataclass(frozen=True)
+class Times:
+    """When an engine starts a flow by itself."""
+
+    lines: tuple[str, ...]
+    "Five fields each: minute hour day month weekday."
+    zone: str
+    "Of IANA."
+    stop_after_failures: int = 0
+    "After so many failed runs no other is started; 0: however many."
+
+
+@dataclass(frozen=True)
+class Notice:
+    """Who is told how a run ended. It may be lost, and nothing depends on it: `wfm status` knows."""
+
+    image: str
+    "Of another's, by digest, with a shell and curl in it."
+    secret: str
+    "Name of a Secret whose entry ``url`` is the address that is posted to: for many it is a password."
+
+    def __post_init__(self) -> None:
+        if not re.fullmatch(r"[^\s@]+@sha256:[0-9a-f]{64}", self.image):
+            raise ConfigError(f"notice = {self.image!r}: give --notice an image by its digest, name@sha256:…")
+        if not is_dns_1035(self.secret):
+            raise ConfigError(
+                f"notice secret = {self.secret!r}: give --notice-secret the name of a Secret whose entry url is where to post"
+            )
+
+
+@dataclass(frozen=True)
 class Flow:
     """A pipeline with a profile, and the values that a run has unless it says others."""
 
@@ -74,6 +105,10 @@ class Flow:
     videos: str = ""
     dataset: str = ""
     overrides: tuple[str, ...] = ()
+    times: Times | None = None
+    "None: it is started by whoever wants a run."
+    notice: Notice | None = None
+    "None: nobody is told at the end."
 
     def __post_init__(self) -> None:
         if not is_dns_1035(self.name, LONGEST_NAME):

@@ -91,7 +91,7 @@ def see(run: "Run", *, patient: bool = False) -> RunState | None:
 
 def read_tries(run: "Run", node: str | None = None, *, patient: bool = False) -> list[Try]:
     """Every try at a node of a run, or at all of them, by node and number."""
-    tries = [_try(one) for one in run.read_outcomes(node)]
+    tries = [try_of(one) for one in run.read_outcomes(node)]
     return _watched(run, tries) if patient and any(one.state == "silent" for one in tries) else tries
 
 
@@ -136,13 +136,14 @@ def _spent(tries: Iterable[Try]) -> str:
     return f"cpu {sum(one.cpu_seconds for one in found):.1f} s, gpu {sum(one.gpu_seconds for one in found):.1f} s"
 
 
-def _try(one: "AttemptRecord") -> Try:
+def try_of(one: "AttemptRecord") -> Try:
+    """An attempt as it looks from here, by what is written of it."""
     outcome, usage, record = one.outcome or {}, one.usage or {}, one.record
     used: Mapping[str, Any] = {**usage, **outcome}
     at = _text(usage, "at") or _text(record, "started_at")
     found = Try(
         one.node, one.number, _text(outcome, "outcome") or "running", _text(outcome, "reason"), _text(outcome, "key"),
-        host=_text(record, "pod") or _text(record, "host"), started=_unix(_text(record, "started_at")),
+        host=_text(record, "pod") or _text(record, "host"), started=unix(_text(record, "started_at")),
         seconds=figure(used, "seconds"), cpu_seconds=sum(one.used("cpu_seconds")), gpu_seconds=sum(one.used("gpu_seconds")),
         peak_bytes=max(one.used("peak_bytes")), progress=_text(usage, "progress"), beat=at,
         every=figure(usage, "every") or BEAT_SECONDS, parts=_text(record, "parts"),
@@ -153,7 +154,7 @@ def _try(one: "AttemptRecord") -> Try:
     if here["machine"] and record.get("machine") == here["machine"]:  # a process that can be seen from here
         lives = start_of(record.get("pid")) not in ("", None) and start_of(record.get("pid")) == record.get("pid_start")
         return found if lives else _lost(found)
-    age = time.time() - _unix(at)
+    age = time.time() - unix(at)
     if age < _FRESH_BEATS * found.every:
         return found
     return replace(found, state="silent", reason=_last_sign(found)) if age < _SKEW_SECONDS else _lost(found)
@@ -164,7 +165,7 @@ def _lost(one: Try) -> Try:
 
 
 def _last_sign(one: Try) -> str:
-    seconds = max(time.time() - _unix(one.beat), 0.0)
+    seconds = max(time.time() - unix(one.beat), 0.0)
     return f"its last sign was {seconds:.0f} s ago by its clock, on {one.host or 'a machine it did not name'}"
 
 
@@ -261,7 +262,7 @@ def _text(record: Mapping[str, Any], name: str) -> str:
     return value if isinstance(value, str) else ""
 
 
-def _unix(written: str) -> float:
+def unix(written: str) -> float:
     """Unix seconds of a time of `utc_now`; 0 for another text."""
     try:
         return calendar.timegm(time.strptime(written[:19], "%Y-%m-%dT%H:%M:%S")) + float(written[19:-1] or 0)

@@ -3,7 +3,8 @@
 import pytest
 
 from tests.cluster.strict import faults
-from tests.wfm.cluster.lint import good, of_jobs, of_places, of_pods, of_workflows
+from tests.wfm.cluster.lint import good
+from tests.wfm.cluster.lint.test_lint import MUTATIONS
 
 
 @pytest.mark.parametrize("name", good.SETS)
@@ -13,7 +14,7 @@ def test_what_is_good_is_taken_by_its_schema(name):
 
 def test_every_mutation_is_taken_by_its_schema():
     refused = []
-    for mutation in (*of_jobs.ALL, *of_pods.ALL, *of_workflows.ALL, *of_places.ALL):
+    for mutation in MUTATIONS:
         if mutation.rule == "object":  # these are of kinds that no schema is kept of
             continue
         before = good.SETS[mutation.on]()

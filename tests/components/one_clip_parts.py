@@ -3,6 +3,7 @@
 import hashlib
 import io
 import json
+import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
@@ -21,12 +22,10 @@ SPEC = ActionSpec(names=("turn",), units=("deg/s",), frame="camera", rate_hz=24.
 def members(number: int, caption: str, rate: float) -> dict[str, bytes]:
     """A clip of 10 frames of 16x16; its caption and its action do not touch its frames."""
     frames = np.random.default_rng(number).integers(0, 256, (10, 16, 16, 3), dtype=np.uint8)
-    path = Path(f"/tmp/wfm-test-{hashlib.sha256(str((number, caption, rate)).encode()).hexdigest()}.mp4")
-    try:
+    with tempfile.TemporaryDirectory() as folder:  # other processes make the same clip at the same time
+        path = Path(folder) / "clip.mp4"
         write_mp4(path, frames, 24.0)
         video = path.read_bytes()
-    finally:
-        path.unlink(missing_ok=True)
     table = pa.table({"pts_seconds": np.arange(10) / 24, "action": [[rate]] * 10})
     actions = io.BytesIO()
     pq.write_table(

@@ -290,9 +290,10 @@ class Run:
         """Every attempt (at one node, or at all), by node and number."""
         tries = [(each, n) for each in ([node] if node is not None else self.nodes()) for n in self.attempts(each)]
         with ThreadPoolExecutor(max_workers=_READS_AT_ONCE) as pool:
-            return list(pool.map(lambda one: self._read_whole(*one), tries))
+            return list(pool.map(lambda one: self.read_whole(*one), tries))
 
-    def _read_whole(self, node: str, number: int) -> AttemptRecord:
+    def read_whole(self, node: str, number: int) -> AttemptRecord:
+        """All that is written of one attempt."""
         outcome = self.read_outcome(node, number)
         usage, record = self.read_usage(node, number), self.read_attempt(node, number) or {}
         ranks = record.get("ranks")

@@ -13,7 +13,7 @@ import json
 import random
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from email.utils import parsedate_to_datetime
 from typing import Any
 
@@ -40,11 +40,17 @@ class Resource:
     version: str
     plural: str
     kind: str
+    everywhere: bool = False
+    "Of no namespace, or asked for in all of them at once."
 
     @property
     def path(self) -> str:
         """What comes before the namespace in its URL."""
         return f"/apis/{self.group}/{self.version}" if self.group else f"/api/{self.version}"
+
+    def of_all_namespaces(self) -> "Resource":
+        """The same, whatever namespace it is in; for lists alone."""
+        return replace(self, everywhere=True)
 
     def __str__(self) -> str:
         return f"{self.plural}.{self.group}" if self.group else self.plural
@@ -255,7 +261,8 @@ class Api:
         from kubernetes.client.exceptions import ApiException
 
         kind = "application/merge-patch+json" if method == "PATCH" else "application/json"
-        path = f"{resource.path}/namespaces/{self.namespace}/{resource.plural}" + (f"/{name}" if name else "")
+        inside = "" if resource.everywhere else f"/namespaces/{self.namespace}"
+        path = f"{resource.path}{inside}/{resource.plural}" + (f"/{name}" if name else "")
         self.requests += 1
         asked = self.clock()
         try:

@@ -17,23 +17,39 @@ BESIDE = ("pendingTimeout",)
 
 
 def checked(kind: Kind, made: Json) -> Json:
-    """The object as Hera writes it. Raises MissingPackage without Hera, ValueError where the model has no such field."""
-    try:
-        from hera.workflows import models
-    except ImportError:
-        raise MissingPackage("hera", extra="argo", purpose="wfm compile --engine argo") from None
+    """The object as Hera writes it. Raises MissingPackage without Hera, ValueError where its model has no such field."""
     plain = copy.deepcopy(made)
     held = [
         {name: template.pop(name) for name in BESIDE if name in template}
         for template in _flow(kind, plain)["templates"]
     ]
-    written: Json = (
-        getattr(models, kind).model_validate(plain).model_dump(by_alias=True, exclude_none=True, exclude_unset=True)
-    )
-    if written != plain:
-        raise ValueError(f"Hera's {kind} has no place for {', '.join(_differences(plain, written, '')) or 'all of it'}")
+    written = _through(kind, plain)
     for template, beside in zip(_flow(kind, written)["templates"], held, strict=True):
         template.update(beside)
+    return written
+
+
+def as_status(made: Json) -> Json:
+    """The status of a workflow likewise; times are text."""
+    plain = copy.deepcopy(made)
+    templates = plain["storedWorkflowTemplateSpec"].pop("templates")
+    written = _through("WorkflowStatus", plain)
+    written["storedWorkflowTemplateSpec"]["templates"] = templates
+    return written
+
+
+def _through(model: str, plain: Json) -> Json:
+    """What Hera's model of this name makes of it. Raises MissingPackage without Hera, ValueError where something is lost."""
+    try:
+        from hera.workflows import models
+    except ImportError:
+        raise MissingPackage("hera", extra="argo", purpose="wfm compile --engine argo") from None
+    found = getattr(models, model).model_validate(plain)
+    written: Json = found.model_dump(mode="json", by_alias=True, exclude_none=True, exclude_unset=True)
+    if written != plain:
+        raise ValueError(
+            f"Hera's {model} has no place for {', '.join(_differences(plain, written, '')) or 'all of it'}"
+        )
     return written
 
 

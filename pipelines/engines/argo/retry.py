@@ -12,14 +12,14 @@ from wfm.errors import InputError, TryAgain, WfmError
 
 ARGOEXEC = (64, 65)
 """What Argo's own program ends with when it failed, in the place of main."""
-UNSEEN = -1
-"""Nobody saw an exit code: evicted, deleted, lost, never started."""
+UNSEEN, BESIDE = -1, 0
+"""Nobody saw an exit code: evicted, deleted, lost, never started; main was through, and what is beside it failed."""
 EXPRESSION = (
     f"lastRetry.exitCode == '{InputError.exit_code}' ? false : "
     f"lastRetry.exitCode == '{WfmError.exit_code}' ? retries == '0' : "
     "lastRetry.message contains 'OOMKilled' ? retries == '0' : "
     "lastRetry.status == 'Error' or "
-    f"lastRetry.exitCode in ['{UNSEEN}', {', '.join(repr(str(code)) for code in (*ARGOEXEC, TryAgain.exit_code))}] or "
+    f"lastRetry.exitCode in [{', '.join(repr(str(code)) for code in (UNSEEN, BESIDE, *ARGOEXEC, TryAgain.exit_code))}] or "
     "asInt(lastRetry.exitCode) > 128"
 )
 """Wrong input never; a bug and too little memory once, at the first end; what is the cluster's trouble, or passes, as often as

@@ -5,16 +5,20 @@
 
 A rule is one small function in the file of what it looks at, entered in `RULES` by its name:
 
-`seen`        what rules look at: objects and the pods they would make; `fault` a rule and what it finds
+`seen`        what rules look at: objects and the pods they would make, which `templates` finds;
+              `fault` a rule and what it finds
 `stages`      the container that works, its command line, account and priority
-`security`    what a pod may do: root, rights, host, tokens, secrets
+`roles`       pods by what they are for: probes, servers
+`security`    what a pod may do: root, rights, host, tokens, secrets; `rights` what an account may, who reaches whom
 `volumes`     where it writes: /dev/shm, home and caches, claims; `demand` what it asks for, quota
-`images`      digests, one set; `naming` names, labels, annotations, namespaces
-`queues`      Kueue's labels, suspend, budgets of disruption
+`images`      digests, one set, no code from elsewhere; `naming` names, labels, annotations, namespaces;
+              `fields` what no schema knows
+`queues`      Kueue's labels, suspend; `flavors` what quota is made of, cohorts, budgets of disruption
 `placement`   machines, tolerations, names of peers, owners and finalizers
 `training`    ranks, rendezvous, restarts; `dask` workers and idle clusters
 `retries`     exit codes, tries, deadlines, grace of jobs
-`workflows`   Argo: tries (`expression` evaluates them), time; `graph` what tasks name and leave out; `cron` times
+`workflows`   Argo: tries (`expression` evaluates them), time; `graph` what tasks name and leave out; `conditions` when
+              and how often they run; `cron` times (`times` reads them)
 
 Objects are plain dicts and may come from outside: a rule never fails on one, whatever it holds.
 """
@@ -23,15 +27,20 @@ from collections.abc import Sequence
 from typing import Any
 
 from wfm.cluster.lint import (
+    conditions,
     cron,
     dask,
     demand,
+    fields,
+    flavors,
     graph,
     images,
     naming,
     placement,
     queues,
     retries,
+    rights,
+    roles,
     security,
     stages,
     training,
@@ -39,7 +48,7 @@ from wfm.cluster.lint import (
     workflows,
 )
 from wfm.cluster.lint.fault import RULES, Fault, Rule, shown
-from wfm.cluster.lint.seen import look
+from wfm.cluster.lint.templates import look
 from wfm.cluster.settings import ClusterSettings
 from wfm.errors import ConfigError
 from wfm.log import printable
@@ -48,18 +57,23 @@ __all__ = ["FILES", "RULES", "Fault", "Rule", "check", "lint"]
 
 FILES = (
     naming,
+    fields,
+    roles,
     stages,
     images,
     security,
+    rights,
     volumes,
     demand,
     placement,
     queues,
+    flavors,
     training,
     dask,
     retries,
     workflows,
     graph,
+    conditions,
     cron,
 )
 """The files that hold rules."""

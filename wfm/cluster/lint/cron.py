@@ -4,21 +4,14 @@ import functools
 import re
 import zoneinfo
 from collections.abc import Iterator
-from typing import Any
 
+from wfm.cluster.lint.expression import evaluate
 from wfm.cluster.lint.fault import Found, rule
 from wfm.cluster.lint.quantity import whole
-from wfm.cluster.lint.seen import Seen, Thing, at
+from wfm.cluster.lint.seen import Seen, Thing, at, word
+from wfm.cluster.lint.times import changed_hour, line_fault, never
 
 _LEAST_LATE = 60
-_FIELDS = (("minute", 0, 59), ("hour", 0, 23), ("day", 1, 31), ("month", 1, 12), ("weekday", 0, 7))
-_NAMES = {
-    **{name: str(number) for number, name in enumerate(("sun", "mon", "tue", "wed", "thu", "fri", "sat"))},
-    **{name: str(number) for number, name in enumerate(("jan", "feb", "mar", "apr", "may", "jun"), 1)},
-    **{name: str(number) for number, name in enumerate(("jul", "aug", "sep", "oct", "nov", "dec"), 7)},
-}
-_MACROS = ("@hourly", "@daily", "@midnight", "@weekly", "@monthly", "@yearly", "@annually")
-_PART = re.compile(r"(\*|\d{1,2}(?:-\d{1,2})?)(?:/(\d{1,2}))?")
 
 
 def _crons(seen: Seen) -> Iterator[tuple[Thing, str]]:
@@ -61,61 +54,84 @@ def cron_concurrency(seen: Seen) -> Iterator[Found]:
 
 @rule("cron-stop", "what runs at times goes on, and its failures stay to be looked at")
 def cron_stop(seen: Seen) -> Iterator[Found]:
-    """No ``stopStrategy``, after which nothing runs any more; a failed run is kept."""
+    """A ``stopStrategy``, after which nothing runs any more, counts failures alone; a failed run is kept."""
     for thing, _ in _crons(seen):
-        if at(thing.content, "spec.stopStrategy") is not None:
-            says = "once it holds nothing ever runs again, and nobody is told: leave it out"
-            yield Found(thing.where("spec.stopStrategy"), at(thing.content, "spec.stopStrategy"), says)
+        stop = at(thing.content, "spec.stopStrategy")
+        if stop is not None and not _stops_for_failures(word(stop, "expression")):
+            says = (
+                "once it holds nothing ever runs again, and nobody is told: leave it out, or count cronworkflow.failed"
+            )
+            yield Found(thing.where("spec.stopStrategy"), stop, says)
         kept = at(thing.content, "spec.failedJobsHistoryLimit")
         if kept is not None and (whole(kept) or 0) < 1:
             yield Found(thing.where("spec.failedJobsHistoryLimit"), kept, "1 or more: a failed run is evidence")
-        if str(at(thing.content, "spec.when") or "").strip().lower() in ("false", "0", "no"):
-            yield Found(
-                thing.where("spec.when"), at(thing.content, "spec.when"), "nothing would ever start: leave it out"
-            )
+        when = at(thing.content, "spec.when")
+        if when is not None and "cronworkflow." not in str(when):
+            says = "it asks nothing of when it last ran, so it starts all or nothing: leave it out"
+            yield Found(thing.where("spec.when"), when, says)
+
+
+@rule("cron-hour", "what runs at times runs once a day it is meant for, in summer and winter")
+def cron_hour(seen: Seen) -> Iterator[Found]:
+    """An hour that the change of clocks leaves out is never run, one that it brings twice is run twice."""
+    for thing, name in _crons(seen):
+        zone = at(thing.content, f"spec.{name}")
+        if not (isinstance(zone, str) and zone in _zones()):
+            continue
+        guarded = "lastScheduledTime" in str(at(thing.content, "spec.when") or "")
+        for line in () if guarded else _lines(thing):
+            hit = changed_hour(line, zone)
+            if hit:
+                cure = "another hour, Etc/UTC, or a `when` over cronworkflow.lastScheduledTime"
+                yield Found(thing.where(_path(thing)), line, f"{hit} in {zone}: {cure}")
+
+
+@rule("cron-never", "each line of times comes some day")
+def cron_never(seen: Seen) -> Iterator[Found]:
+    """No 31 February: nothing would ever start, and nobody is told."""
+    for thing, _ in _crons(seen):
+        for line in _lines(thing):
+            if not line_fault(line) and never(line):
+                yield Found(thing.where(_path(thing)), line, "there is no such day in these months: it never runs")
+
+
+def _path(thing: Thing) -> str:
+    return "spec.schedules" if thing.kind == "CronWorkflow" else "spec.schedule"
+
+
+def _lines(thing: Thing) -> list[str]:
+    given = at(thing.content, _path(thing))
+    return [each for each in (given if isinstance(given, list) else [given]) if isinstance(each, str)]
+
+
+def _stops_for_failures(expression: str) -> bool:
+    """Whether it holds after many failures, and after no number of successes."""
+    try:
+        good, bad = (
+            evaluate(expression, {"cronworkflow.failed": failed, "cronworkflow.succeeded": 10**6})
+            for failed in (0, 10**6)
+        )
+    except ValueError:
+        return False
+    return good is False and bad is True
 
 
 @rule("cron-schedule", "the times can be, and are not switched off")
 def cron_schedule(seen: Seen) -> Iterator[Found]:
     """Five fields within their bounds; at least one line; not suspended."""
     for thing, _ in _crons(seen):
-        given = at(thing.content, "spec.schedules" if thing.kind == "CronWorkflow" else "spec.schedule")
+        path, given = _path(thing), at(thing.content, _path(thing))
         lines = given if isinstance(given, list) else [given]
-        path = "spec.schedules" if thing.kind == "CronWorkflow" else "spec.schedule"
         if not lines:
             yield Found(thing.where(path), given, "give at least one line of five fields, such as 0 3 * * *")
         for line in lines:
-            fault = _line_fault(line)
+            fault = line_fault(line)
             if fault:
                 yield Found(thing.where(path), line, fault)
         if at(thing.content, "spec.suspend") and thing.kind == "CronJob":
             yield Found(
                 thing.where("spec.suspend"), at(thing.content, "spec.suspend"), "nothing would ever start: leave it out"
             )
-
-
-def _line_fault(line: Any) -> str:
-    if not isinstance(line, str):
-        return "give a line of five fields, such as 0 3 * * *"
-    if line in _MACROS:
-        return ""
-    if "TZ=" in line:
-        return "the zone has a field of its own: take it out of the line"
-    fields = line.split()
-    if len(fields) != len(_FIELDS):
-        return f"it has {len(fields)} fields, five are needed: minute hour day month weekday"
-    for text, (name, least, most) in zip(fields, _FIELDS, strict=True):
-        for part in text.lower().split(","):
-            found = _PART.fullmatch("".join(_NAMES.get(each, each) for each in re.split(r"([-/])", part)))
-            numbers = [int(each) for each in re.findall(r"\d+", found[1])] if found else []
-            if (
-                found is None
-                or found[2] == "0"
-                or any(not least <= each <= most for each in numbers)
-                or numbers != sorted(numbers)
-            ):
-                return f"{part!r} is no {name}: {least} to {most}, *, a-b, */n, with commas"
-    return ""
 
 
 def _is_zone(name: str) -> bool:

@@ -1,5 +1,6 @@
 """What containers ask for, and whether the cluster could ever give it."""
 
+import re
 from collections import defaultdict
 from collections.abc import Iterator
 from typing import Any
@@ -10,6 +11,10 @@ from wfm.cluster.lint.seen import STAGE_ROLES, Pod, Seen, Thing, rows, table, wo
 from wfm.cluster.pod import QUEUE
 
 _GIB = 2.0**30
+_FOREIGN = re.compile(
+    r"^(amd|gpu\.intel|habana|google|aws\.amazon|huawei|cambricon|furiosa|rebellions)[\w.]*(\.com|\.ai)/"
+)
+"""Makers of devices that know no CUDA."""
 
 
 @rule("cpu-request", "every container asks for processor time")
@@ -63,6 +68,22 @@ def device_limit(seen: Seen) -> Iterator[Found]:
                 if limit is None or limit != request or limit != int(limit):
                     says = f"devices are whole, and request and limit are one number (request {requests.get(name)})"
                     yield Found(f"{each.where}.resources.limits.{name}", limits.get(name), says)
+
+
+@rule("device-name", "devices are those that the images can use")
+def device_name(seen: Seen) -> Iterator[Found]:
+    """``gpu_resource`` and ``rdma_resource`` of the settings: another vendor's device runs nothing of CUDA, and no queue and no
+    quota of ours counts it."""
+    ours = (seen.settings.gpu_resource, seen.settings.rdma_resource)
+    for pod in seen.furnished:
+        for each in pod.containers if pod.role != "other" else ():
+            for name in {**table(each.content, "resources.requests"), **table(each.content, "resources.limits")}:
+                known = name in ours or (not seen.known and not _FOREIGN.search(name))
+                if _is_device(name) and not known:
+                    says = (
+                        f"the images use {ours[0]} (and {ours[1]}): ask for those, or set gpu_resource in the settings"
+                    )
+                    yield Found(f"{each.where}.resources.limits.{name}", each.amount_of("limits", name), says)
 
 
 @rule("quota", "what is asked for could be given")
@@ -164,6 +185,11 @@ def demand(pod: Pod) -> dict[str, float]:
             else:
                 found[name] += value
     return {name: max(found[name], before[name]) for name in {*found, *before}}
+
+
+def has_devices(pod: Pod) -> bool:
+    """Whether any of its containers asks for devices, whosever they are."""
+    return any(_is_device(name) for each in pod.containers for name in table(each.content, "resources.limits"))
 
 
 def _sum(pods: list[Pod]) -> dict[str, float]:

@@ -12,12 +12,12 @@ from wfm.cluster.lint.fault import Found, rule
 from wfm.cluster.lint.seen import WORKFLOWS, Seen, at, rows, table, texts, word
 from wfm.cluster.lint.workflows import flows, handlers, tasks
 
-_MOST_ITEMS = 200
 _FEW = 20
 """Of the choices that are told."""
 _TYPES = ("container", "script", "containerSet", "dag", "steps", "suspend", "http", "plugin", "data", "resource")
 _OUTPUT = re.compile(r"(?:tasks|steps)\.([A-Za-z0-9][-\w]{0,127})\.outputs\.parameters\.([A-Za-z0-9][-\w]{0,127})")
 _SUCCESS = re.compile(r"(?<![-\w])([A-Za-z0-9][-\w]{0,127})\.(?:Succeeded|Failed|Errored|AnySucceeded|AllFailed)")
+_OF_THE_RUN = re.compile(r"workflow\.parameters\.([A-Za-z0-9][-\w]{0,127})")
 _INPUT = re.compile(r"inputs\.parameters\.([A-Za-z0-9][-\w]*)")
 
 
@@ -55,6 +55,9 @@ def graph(seen: Seen) -> Iterator[Found]:
         if not rows(flow, "templates") and not word(flow, "workflowTemplateRef.name"):
             says = "give templates, or the workflowTemplateRef that has them"
             yield Found(thing.where(f"{WORKFLOWS[thing.kind]}.templates"), flow.get("templates"), says)
+    libraries = {
+        (thing.name, word(each, "name")) for thing, _, flow in flows(seen) for _, each in rows(flow, "templates")
+    }
     for thing, base, flow in flows(seen):
         names = {word(each, "name") for _, each in rows(flow, "templates")}
         choices = f"choices: {', '.join(sorted(names)[:_FEW])}"
@@ -70,6 +73,9 @@ def graph(seen: Seen) -> Iterator[Found]:
                 where = thing.where(f"{base}.templates.{place}.{path}")
                 if "template" in task and word(task, "template") not in names:
                     yield Found(f"{where}.template", task["template"], f"there is no such template; {choices}")
+                if "templateRef" in task and not _is_known(task, libraries):
+                    says = "nobody looks into it: hand that WorkflowTemplate along, or take the template in here"
+                    yield Found(f"{where}.templateRef", task["templateRef"], says)
                 if "inline" in task:
                     yield Found(
                         f"{where}.inline", task["inline"], "nobody looks into it: give it a name among the templates"
@@ -83,9 +89,13 @@ def graph(seen: Seen) -> Iterator[Found]:
                     yield Found(f"{where}.depends", task.get("depends") or task.get("dependencies"), says)
 
 
+def _is_known(task: dict[str, Any], libraries: set[tuple[str, str]]) -> bool:
+    return (word(task, "templateRef.name"), word(task, "templateRef.template")) in libraries
+
+
 @rule("order", "tasks come in an order that has a beginning")
 def order(seen: Seen) -> Iterator[Found]:
-    """No circle, no name twice; nothing goes on as if what failed had not; what is spread out is bounded."""
+    """No circle, no name twice; nothing goes on as if what failed had not."""
     for thing, base, flow in flows(seen):
         called = Counter(word(each, "name") for _, each in rows(flow, "templates"))
         for name in (name for name, count in called.items() if count > 1):
@@ -110,10 +120,6 @@ def order(seen: Seen) -> Iterator[Found]:
                 if "continueOn" in task and "depends" not in task:
                     says = "what failed would count as made: leave it out"
                     yield Found(thing.where(f"{where}.{path}.continueOn"), task["continueOn"], says)
-                items = task.get("withItems")
-                if isinstance(items, list) and len(items) > _MOST_ITEMS:
-                    says = f"at most {_MOST_ITEMS}: its status grows with each; put counted work into ranges of parts"
-                    yield Found(thing.where(f"{where}.{path}.withItems"), len(items), says)
 
 
 def _circle(needs: dict[str, set[str]]) -> list[str]:
@@ -129,6 +135,7 @@ def reference(seen: Seen) -> Iterator[Found]:
     """``{{tasks.a.outputs.parameters.b}}``: the template of task a has an output b; and inputs likewise."""
     for thing, base, flow in flows(seen):
         outputs = {word(each, "name"): _declared(each, "outputs") for _, each in rows(flow, "templates")}
+        given = _declared(flow, "arguments")
         for place, template in rows(flow, "templates"):
             called = {
                 word(task, "name"): word(task, "template") for _, task in tasks(template) if "templateRef" not in task
@@ -143,10 +150,66 @@ def reference(seen: Seen) -> Iterator[Found]:
                     yield Found(
                         thing.where(f"{base}.templates.{place}"), f"tasks.{task}.outputs.parameters.{name}", says
                     )
+            missing = sorted(set(_OF_THE_RUN.findall(text)) - given)
+            if missing:
+                says = f"the workflow has no parameter {missing[0]}; choices: {', '.join(sorted(given)) or 'none'}"
+                yield Found(thing.where(f"{base}.templates.{place}"), f"workflow.parameters.{missing[0]}", says)
             known = _declared(template, "inputs")
             for name in sorted(set(_INPUT.findall(text)) - known):
                 says = f"the template has no input {name}; choices: {', '.join(sorted(known)) or 'none'}"
                 yield Found(thing.where(f"{base}.templates.{place}"), f"inputs.parameters.{name}", says)
+
+
+@rule("handed-on", "a task gets what it asks for, from tasks that it waits for")
+def handed_on(seen: Seen) -> Iterator[Found]:
+    """Each input without a default is given; an output that is read is that of a task before, and comes from a file."""
+    for thing, base, flow in flows(seen):
+        asked = {word(each, "name"): _required(each) for _, each in rows(flow, "templates")}
+        for place, template in rows(flow, "templates"):
+            where, several = f"{base}.templates.{place}", tasks(template)
+            needs = {word(task, "name"): _needs(task) for _, task in several}
+            ordered = "dag" in template and not _circle(needs) and set().union(*needs.values()) <= set(needs)
+            for path, task in several:
+                missing = sorted(asked.get(word(task, "template"), set()) - _given(task))
+                if missing:
+                    says = (
+                        f"template {word(task, 'template')} asks for {', '.join(missing[:_FEW])}: give a value of each"
+                    )
+                    yield Found(thing.where(f"{where}.{path}.arguments"), at(task, "arguments"), says)
+                read = {name for name, _ in _OUTPUT.findall(" ".join(each for _, each in texts(task)))}
+                read &= set(needs)
+                early = sorted(read - _before(word(task, "name"), needs)) if read and ordered else []
+                if early:
+                    says = f"it reads what {early[0]} says and does not wait for it: name it in depends"
+                    yield Found(thing.where(f"{where}.{path}.depends"), task.get("depends"), says)
+            pod = "container" in template or "script" in template
+            for number, output in rows(template, "outputs.parameters") if pod else ():
+                if not at(output, "valueFrom.path"):
+                    says = "it comes from nowhere: name the file that the pod writes"
+                    path = f"{where}.outputs.parameters.{number}.valueFrom.path"
+                    yield Found(thing.where(path), at(output, "valueFrom.path"), says)
+
+
+def _required(template: dict[str, Any]) -> set[str]:
+    """Inputs of a template that have nothing of their own."""
+    several = [each for _, each in rows(template, "inputs.parameters")]
+    return {word(each, "name") for each in several if not {"value", "valueFrom", "default"} & set(each)}
+
+
+def _given(task: dict[str, Any]) -> set[str]:
+    several = [each for _, each in rows(task, "arguments.parameters")]
+    return {word(each, "name") for each in several if each.get("value") not in (None, "") or "valueFrom" in each}
+
+
+def _before(name: str, needs: dict[str, set[str]]) -> set[str]:
+    """All tasks that are through when a task begins."""
+    found, todo = set(), list(needs.get(name, ()))
+    while todo:
+        one = todo.pop()
+        if one not in found:
+            found.add(one)
+            todo += needs.get(one, ())
+    return found
 
 
 def _needs(task: dict[str, Any]) -> set[str]:

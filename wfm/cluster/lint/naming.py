@@ -23,7 +23,7 @@ from wfm.cluster.names import (
     job_name,
 )
 
-_ARGO, _KUEUE = ("argoproj.io/v1alpha1",), ("kueue.x-k8s.io/v1beta1", "kueue.x-k8s.io/v1beta2")
+_ARGO, _KUEUE = ("argoproj.io/v1alpha1",), ("kueue.x-k8s.io/v1beta2",)
 _TRAINER, _DASK = ("trainer.kubeflow.org/v1alpha1",), ("kubernetes.dask.org/v1",)
 KINDS: dict[str, tuple[str, ...]] = {
     "PyTorchJob": ("kubeflow.org/v1",),
@@ -50,6 +50,7 @@ KINDS: dict[str, tuple[str, ...]] = {
     "PodDisruptionBudget": ("policy/v1",),
     "PriorityClass": ("scheduling.k8s.io/v1",),
     "NetworkPolicy": ("networking.k8s.io/v1",),
+    **dict.fromkeys(("PrometheusRule", "ServiceMonitor", "PodMonitor"), ("monitoring.coreos.com/v1",)),
     **dict.fromkeys(WORKFLOWS, _ARGO),
     **dict.fromkeys(
         ("ClusterQueue", "LocalQueue", "ResourceFlavor", "Cohort", "Topology", "WorkloadPriorityClass"), _KUEUE
@@ -167,7 +168,7 @@ def job_name_(seen: Seen) -> Iterator[Found]:
 def annotations(seen: Seen) -> Iterator[Found]:
     """Key (64 digits), generation, try and runs: by these a launcher adopts it."""
     for thing in seen.of(*JOBS):
-        if any(pod.role == "launcher" for pod in seen.pods_of(thing)):
+        if not seen.is_of_a_stage(thing):
             continue
         told = table(thing.content, "metadata.annotations")
         key, runs = told.get(ANNOTATION_KEY), told.get(ANNOTATION_RUNS)
@@ -197,7 +198,7 @@ def annotations(seen: Seen) -> Iterator[Found]:
 def job_label(seen: Seen) -> Iterator[Found]:
     """The label `LABEL_JOB` is the job's name, on the job and on the templates of its pods."""
     for thing in seen.of(*JOBS):
-        if any(pod.role == "launcher" for pod in seen.pods_of(thing)):
+        if not seen.is_of_a_stage(thing):
             continue
         places = [("metadata.labels", table(thing.content, "metadata.labels"))]
         for pod in seen.pods_of(thing):

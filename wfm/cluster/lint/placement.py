@@ -17,7 +17,7 @@ _BLIND = ("Default", "None")
 def scheduler(seen: Seen) -> Iterator[Found]:
     """No machine by name, which goes past the scheduler and the queue; no other scheduler; no priority of the system's."""
     for pod in seen.pods:
-        if pod.role not in STAGE_ROLES:
+        if pod.role == "other":
             continue
         if pod.content.get("nodeName"):
             says = "it goes past the scheduler, and fails where there is no room: leave it out, or use nodeSelector"

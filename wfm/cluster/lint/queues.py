@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from typing import Any
 
+from wfm.cluster.lint.demand import has_devices
 from wfm.cluster.lint.fault import Found, rule
 from wfm.cluster.lint.naming import KINDS
 from wfm.cluster.lint.quantity import amount
@@ -18,7 +19,12 @@ _INTEGRATIONS = {
     "Job": ("job",),
     "JobSet": ("jobset",),
     "DaskJob": ("pod", "deployment"),
+    "Deployment": ("deployment",),
 }
+_PAST_THE_QUEUE = (
+    *("runner", "scheduler", "stage", "launcher", "pipeline", "planner", "notice", "exporter", "scaler"),
+)
+"""Roles of pods that wait in no queue."""
 _KNOWN_LABELS = {
     QUEUE,
     WORKLOAD_PRIORITY,
@@ -50,10 +56,10 @@ def queue_label(seen: Seen) -> Iterator[Found]:
             choices = wanted or ", ".join(sorted(queues))
             yield Found(thing.where(f"{path}[{QUEUE}]"), value, f"no such queue is known here: choices {choices}")
     for pod in seen.pods:
-        for each in pod.containers if pod.role in ("runner", "scheduler") else ():
+        for each in pod.containers if pod.role in _PAST_THE_QUEUE else ():
             for name in (seen.settings.gpu_resource, seen.settings.rdma_resource):
                 if amount(each.amount_of("limits", name)):
-                    says = "it waits in no queue, so these devices are taken past it: leave them to the workers"
+                    says = "it waits in no queue, so these devices are taken past it: leave them to a job's own pods"
                     yield Found(f"{each.where}.resources.limits.{name}", each.amount_of("limits", name), says)
 
 
@@ -182,62 +188,18 @@ def open_queue(seen: Seen) -> Iterator[Found]:
             )
 
 
-@rule("disruption-budget", "a budget lets a machine be drained")
-def disruption_budget(seen: Seen) -> Iterator[Found]:
-    """At least one pod may go at any time: else a drain waits for the training to end."""
-    cure = "give maxUnavailable: 1, or more"
-    for thing in seen.of("PodDisruptionBudget"):
-        most, least = at(thing.content, "spec.maxUnavailable"), at(thing.content, "spec.minAvailable")
-        count = _selected(seen, thing)
-        if (most is None) == (least is None):
-            value = None if most is None else {"maxUnavailable": most, "minAvailable": least}
-            yield Found(
-                thing.where("spec.maxUnavailable"), value, f"exactly one of maxUnavailable and minAvailable: {cure}"
-            )
-            continue
-        if most is not None and str(most).removesuffix("%").strip("0") == "":
-            yield Found(
-                thing.where("spec.maxUnavailable"), most, f"no pod may ever go, so no machine is ever drained: {cure}"
-            )
-        whole_share = (
-            isinstance(least, str) and least.endswith("%") and least[:-1].isdecimal() and int(least[:-1]) >= 100
-        )
-        # a share is rounded up: 99 % of few pods is all of them
-        if isinstance(least, str) and least.endswith("%") and least[:-1].isdecimal() and count:
-            whole_share = whole_share or -(-int(least[:-1]) * count // 100) >= count
-        number = least if isinstance(least, int) and not isinstance(least, bool) else None
-        if whole_share or (number is not None and count is not None and number >= count):
-            says = f"no pod of {count or 'them'} may ever go, so no machine is ever drained: {cure}"
-            yield Found(thing.where("spec.minAvailable"), least, says)
-    for thing in seen.of(*WORKFLOWS):
-        base = f"{WORKFLOWS[thing.kind]}.podDisruptionBudget"
-        for path, bad in ((f"{base}.maxUnavailable", ("0", "0%")), (f"{base}.minAvailable", ("100%",))):
-            value = at(thing.content, path)
-            if str(value) in bad:
-                yield Found(
-                    thing.where(path), value, f"no machine is ever drained while it runs: {cure}, or none at all"
-                )
-
-
-def _selected(seen: Seen, budget: Thing) -> int | None:
-    """How many pods of the set a budget speaks of; None when that cannot be told."""
-    wanted = table(budget.content, "spec.selector.matchLabels")
-    if at(budget.content, "spec.selector") is None or at(budget.content, "spec.selector.matchExpressions"):
-        return None  # an empty selector is all of them
-    count = 0
-    for pod in seen.pods:
-        labels = {**table(pod.owner.content, "metadata.labels"), **table(pod.metadata, "labels")}
-        count += pod.replicas if wanted.items() <= labels.items() else 0
-    return count or None
-
-
 def _holders(seen: Seen) -> Iterator[tuple[Thing, str, dict[str, Any]]]:
     """Where the queue's label belongs: the thing, the path of the labels, the labels."""
-    for thing in seen.of(*HOLDERS, "DaskJob"):
-        if any(pod.role == "launcher" for pod in seen.pods_of(thing)):
+    for thing in seen.of(*HOLDERS, "DaskJob", "Deployment"):
+        if not (seen.is_of_a_stage(thing) or _serves_models(seen, thing)):
             continue
         path = f"{_WORKERS}.labels" if thing.kind == "DaskJob" else "metadata.labels"
         yield thing, path, table(thing.content, path)
+
+
+def _serves_models(seen: Seen, thing: Thing) -> bool:
+    """Whether it is the captioning service, with devices: Kueue takes up a Deployment by its own label."""
+    return any(pod.role == "captioning" and has_devices(pod) for pod in seen.pods_of(thing))
 
 
 def _anybody_waits(seen: Seen) -> bool:

@@ -6,7 +6,20 @@ from typing import Any
 
 from wfm.cluster.lint.fault import Found, rule
 from wfm.cluster.lint.quantity import seconds, whole
-from wfm.cluster.lint.seen import STAGE_ROLES, WORKFLOWS, Container, Pod, Seen, Thing, at, rows, table, word
+from wfm.cluster.lint.seen import (
+    FOLLOWERS,
+    SERVERS,
+    STAGE_ROLES,
+    WORKFLOWS,
+    Container,
+    Pod,
+    Seen,
+    Thing,
+    at,
+    rows,
+    table,
+    word,
+)
 from wfm.cluster.names import ANNOTATION_TIMEOUT
 from wfm.errors import Cancelled, InputError, TryAgain
 
@@ -17,6 +30,8 @@ _LEAST_KEPT = 3600
 """A launcher may be away for so long [s] (its own machine was drained) and must still find how a job ended."""
 _ENDS = ("FailJob", "FailIndex")
 _MOST_TRIES, _MOST_RESTARTS = 100, 10
+_LEAST_GRACE, _USUAL_GRACE = 10, 30
+"""What a launcher needs to let go; what Kubernetes gives, and a stage reckons with, where nobody says otherwise [s]."""
 _MOST_SPARE = 60
 """How much longer than the grace that a stage was told a pod may be left [s]: it holds its devices so long."""
 _MAX_EXECUTION = "kueue.x-k8s.io/max-exec-time-seconds"
@@ -30,10 +45,12 @@ def final_exit_code(seen: Seen) -> Iterator[Found]:
         policies = rows(job, "podFailurePolicy.rules")
         verdict = _verdict(pod, policies, _FINAL)
         where = pod.owner.where(f"{path}.podFailurePolicy.rules")
-        if verdict not in _ENDS:
+        if verdict not in _ENDS and not (pod.role in FOLLOWERS and job.get("backoffLimit") == 0):
             says = f"exit code {_FINAL} (wrong input) comes to {verdict}: the first rule for it must be FailJob or FailIndex"
             yield Found(where, [_short(each) for _, each in policies] or None, says)
         for place, each in policies:
+            if pod.role in FOLLOWERS:
+                continue
             if each.get("action") == "Ignore" and "onExitCodes" in each and verdict in _ENDS:
                 says = "what is ignored is tried again for ever: Count, FailIndex or FailJob; Ignore is for DisruptionTarget"
                 yield Found(f"{where}.{place}", _short(each), says)
@@ -63,7 +80,7 @@ def job_indices(seen: Seen) -> Iterator[Found]:
     """Indexed, completions, no more side by side than there are, a bound for each index, and all of them to the end."""
     for thing in seen.of("Job"):
         spec = table(thing.content, "spec")
-        if any(pod.role == "launcher" for pod in seen.pods_of(thing)):
+        if not seen.is_of_a_stage(thing):
             continue
         if spec.get("completionMode") != "Indexed":
             says = "Indexed: else no pod knows its range, and one index that fails ends the others"
@@ -115,10 +132,34 @@ def _ranges(seen: Seen, thing: Thing, completions: int | None) -> Iterator[Found
             yield Found(f"{pod.main.where}.command[--parts]", asked[0], says)
 
 
+@rule("job-selector", "a job finds its own pods, and no others")
+def job_selector(seen: Seen) -> Iterator[Found]:
+    """No selector of one's own: pods of another job with these labels would be counted, and deleted. A Deployment's is that of
+    its pods."""
+    for thing in seen.of("Job", "CronJob"):
+        base = "spec.jobTemplate.spec" if thing.kind == "CronJob" else "spec"
+        for name in ("manualSelector", "selector"):
+            given = at(thing.content, f"{base}.{name}")
+            if given not in (None, False):
+                says = "it takes up pods of other jobs: leave it out, the API server makes one"
+                yield Found(thing.where(f"{base}.{name}"), given, says)
+                break
+    for thing in seen.of("Deployment", "StatefulSet", "DaemonSet", "ReplicaSet"):
+        wanted, labels = (
+            table(thing.content, "spec.selector.matchLabels"),
+            table(thing.content, "spec.template.metadata.labels"),
+        )
+        if not wanted.items() <= labels.items():
+            says = f"its pods bear {labels or 'no labels'}, and the API server refuses it: name labels of theirs"
+            yield Found(thing.where("spec.selector.matchLabels"), wanted, says)
+
+
 @rule("pod-replacement", "no second pod while the first still ends")
 def pod_replacement(seen: Seen) -> Iterator[Found]:
     """``podReplacementPolicy: Failed``: two pods of one index would fight for the lease, and for the devices."""
     for pod, path, job in _jobs(seen):
+        if pod.role in FOLLOWERS:
+            continue  # two of them share the one job of a key
         value = job.get("podReplacementPolicy")
         if value not in (None, "Failed") or (value is None and "podFailurePolicy" not in job):
             says = (
@@ -216,9 +257,17 @@ def kept_after_end(seen: Seen) -> Iterator[Found]:
 def grace(seen: Seen) -> Iterator[Found]:
     """``terminationGracePeriodSeconds`` covers what the stage was told it has, after whatever a hook takes."""
     for pod in seen.furnished:
-        if pod.role not in STAGE_ROLES or pod.main is None:
+        given = pod.content.get("terminationGracePeriodSeconds")
+        if pod.main is None or pod.role in SERVERS:
+            continue
+        if pod.role not in (*STAGE_ROLES, "stage"):
+            if given is not None and (seconds(given) or 0) < _LEAST_GRACE:
+                says = f"give {_LEAST_GRACE} or more: it is killed before it has let go of what it holds"
+                yield Found(pod.where("terminationGracePeriodSeconds"), given, says)
             continue
         told = seconds(pod.main.value("WFM_GRACE_SECONDS"))
+        if pod.role == "stage":  # Argo has no field for it, only a patch
+            told, given = told or _USUAL_GRACE, _USUAL_GRACE if given is None else given
         if not told:
             says = "tell the stage how many seconds it has after SIGTERM: what terminationGracePeriodSeconds says"
             yield Found(f"{pod.main.where}.env[WFM_GRACE_SECONDS]", pod.main.value("WFM_GRACE_SECONDS") or None, says)
@@ -233,7 +282,6 @@ def grace(seen: Seen) -> Iterator[Found]:
                 says = "nobody knows how long it takes, and the grace runs meanwhile: leave it out, or sleep for some seconds"
                 yield Found(f"{each.where}.lifecycle.preStop", hook, says)
             eaten = max(eaten, slept or 0.0)
-        given = pod.content.get("terminationGracePeriodSeconds")
         if given is None or (seconds(given) or 0) < told + eaten:
             more = f" and {eaten:.0f} for its preStop hook" if eaten else ""
             says = f"give {told + eaten:.0f} or more: {told:.0f} for a checkpoint (WFM_GRACE_SECONDS){more}"
@@ -244,17 +292,10 @@ def grace(seen: Seen) -> Iterator[Found]:
 
 
 def _jobs(seen: Seen) -> Iterator[tuple[Pod, str, dict[str, Any]]]:
-    """Every spec of a batch/v1 Job that runs a stage, by itself or in a JobSet: its pod, its path, itself."""
+    """Every spec of a batch/v1 Job that runs or launches a stage, by itself or in a JobSet: its pod, its path, itself."""
     for pod in seen.pods:
-        if (
-            pod.owner.kind in ("Job", "JobSet", "TrainingRuntime", "ClusterTrainingRuntime")
-            and pod.role
-            in (
-                "index",
-                "rank",
-            )
-            and pod.main
-        ):
+        owner = pod.owner.kind in ("Job", "JobSet", "TrainingRuntime", "ClusterTrainingRuntime")
+        if owner and pod.main and pod.role in ("index", "rank", *FOLLOWERS):
             path = pod.path.removesuffix(".template.spec")
             yield pod, path, table(pod.owner.content, path)
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from wfm.cluster.lint.fault import Found, rule
-from wfm.cluster.lint.seen import STAGE_ROLES, Container, Pod, Seen, at, rows, table, texts, word, words
+from wfm.cluster.lint.seen import WORKFLOWS, Container, Pod, Seen, at, rows, table, texts, word
 from wfm.credentials import SECRET_OPTION, carries_credentials, fixed_keys, names_credential
 
 _CAPABILITIES = ("IPC_LOCK",)
@@ -112,13 +112,23 @@ def host_access(seen: Seen) -> Iterator[Found]:
                     yield Found(f"{each.where}.ports.{place}.hostPort", port["hostPort"], says)
 
 
-@rule("api-token", "a stage has no token for the API of Kubernetes")
+_TALKERS = ("launcher", "pipeline", "scaler", "other")
+"""Roles that ask the API of Kubernetes."""
+
+
+@rule("api-token", "a stage, and a server, has no token for the API of Kubernetes")
 def api_token(seen: Seen) -> Iterator[Found]:
     """Not mounted by default, nor by a projected volume; one for another audience (web identity) may be."""
     for pod in seen.pods:
-        if pod.role not in STAGE_ROLES:
-            continue
         given = pod.content.get("automountServiceAccountToken")
+        if pod.role in ("launcher", "pipeline", "scaler") and given is False:
+            yield Found(pod.where("automountServiceAccountToken"), given, "true: without a token it can make no job")
+        if pod.role in _TALKERS:
+            continue
+        flow = WORKFLOWS.get(pod.owner.kind)
+        if flow and not word(pod.owner.content, f"{flow}.executor.serviceAccountName"):
+            says = "name an account for argoexec, which tells of outputs: then the pod's own containers need no token"
+            yield Found(pod.owner.where(f"{flow}.executor.serviceAccountName"), None, says)
         if given is not False and not (pod.half == "job" and given is None):
             says = "set it to false: a stage needs the store, and nothing of Kubernetes"
             yield Found(pod.where("automountServiceAccountToken"), given, says)
@@ -129,21 +139,6 @@ def api_token(seen: Seen) -> Iterator[Found]:
                     yield Found(
                         pod.where(path), source["serviceAccountToken"], "a stage has no use for it: take it out"
                     )
-
-
-@rule("role", "an account may do what it needs, by name")
-def role(seen: Seen) -> Iterator[Found]:
-    """No ``*`` in a role, and no role over the whole cluster's everything."""
-    for thing in seen.of("Role", "ClusterRole"):
-        for place, each in rows(thing.content, "rules"):
-            for name in ("apiGroups", "resources", "verbs"):
-                if "*" in words(each, name):
-                    says = "name them one by one: a launcher needs jobs of its kinds and pods, a stage nothing"
-                    yield Found(thing.where(f"rules.{place}.{name}"), each[name], says)
-    for thing in seen.of("RoleBinding", "ClusterRoleBinding"):
-        if word(thing.content, "roleRef.name") in ("cluster-admin", "admin", "edit"):
-            says = "it may do far more than ours needs: a Role of its own"
-            yield Found(thing.where("roleRef.name"), word(thing.content, "roleRef.name"), says)
 
 
 @rule("literal-secret", "no secret stands in an object")
@@ -164,6 +159,10 @@ def literal_secret(seen: Seen) -> Iterator[Found]:
                     )
     for thing in seen.things:
         if thing.kind == "Secret":
+            for name in ("data", "stringData"):
+                if table(thing.content, name):
+                    says = "base64 is no cipher: make the Secret on the cluster, and name it in objects"
+                    yield Found(thing.where(name), _HIDDEN, says)
             continue
         for name, value in table(thing.content, "data").items() if thing.kind == "ConfigMap" else ():
             if isinstance(value, str) and _is_secret(name, value):
@@ -171,7 +170,7 @@ def literal_secret(seen: Seen) -> Iterator[Found]:
                     thing.where(f"data[{name}]"), _HIDDEN, "it stands here for all to read: keep it in a Secret"
                 )
         for path, text in texts(thing.content):
-            if _SECRET_VALUE.search(text) or any(map(_is_signed, (word for word in text.split() if "://" in word))):
+            if _SECRET_VALUE.search(text) or any(map(_is_signed, {word for word in text.split() if "://" in word})):
                 if re.search(r"\.env\.\d+\.value$", path) and _named_secret(thing.content, path):
                     continue
                 says = "this looks like a key or a password, for all to read: keep it in a Secret, and name that"

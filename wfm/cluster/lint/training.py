@@ -118,6 +118,10 @@ def hang(seen: Seen) -> Iterator[Found]:
             says = "1: else a rank that lost another waits for ever, and holds its devices"
             yield Found(f"{main.where}.env[{name}]", main.value(name) or None, says)
     for thing in seen.of("PyTorchJob"):
+        told = [word(each, "key") for _, each in rows(thing.content, "spec.elasticPolicy.rdzvConf")]
+        if "join_timeout" not in told:
+            says = "give join_timeout: how long the first rank waits for the last, whose image may still be pulled"
+            yield Found(thing.where("spec.elasticPolicy.rdzvConf"), told or None, says)
         for place, each in rows(thing.content, "spec.elasticPolicy.rdzvConf"):
             given = whole(each.get("value"))
             if word(each, "key") in ("join_timeout", "read_timeout", "timeout") and (given or 0) < _LEAST_JOIN:
@@ -127,7 +131,7 @@ def hang(seen: Seen) -> Iterator[Found]:
 
 @rule("elastic", "an elastic training keeps to its bounds")
 def elastic(seen: Seen) -> Iterator[Found]:
-    """Workers alone, their number between both bounds, and no restarts beside ours."""
+    """Workers alone, both bounds their number (a gang starts whole or not at all), and no restarts beside ours."""
     for thing in seen.of("PyTorchJob"):
         replicas = table(thing.content, "spec.pytorchReplicaSpecs")
         for name in replicas:
@@ -137,8 +141,8 @@ def elastic(seen: Seen) -> Iterator[Found]:
         count = at(replicas, "Worker.replicas")
         least, most = (at(thing.content, f"spec.elasticPolicy.{name}Replicas") for name in ("min", "max"))
         numbers = [whole(each) for each in (least, count, most)]
-        if None in numbers or not 1 <= numbers[0] <= numbers[1] <= numbers[2]:  # type: ignore[operator]
-            says = "give numbers of 1 or more: minReplicas <= Worker.replicas <= maxReplicas"
+        if numbers[0] is None or numbers[0] < 1 or len(set(numbers)) > 1:
+            says = "one number, 1 or more, for minReplicas, Worker.replicas, maxReplicas: with fewer it is another training"
             yield Found(
                 thing.where("spec.elasticPolicy.minReplicas"), {"min": least, "replicas": count, "max": most}, says
             )

@@ -11,6 +11,8 @@ from wfm.cluster.lint.seen import WORKFLOWS, Container, Pod, Seen, at, rows, wor
 
 SHARED = "/dev/shm"
 _HOMES = ("HOME", "WFM_CACHE")
+_OF_OTHERS = ("notice", "captioning", "other")
+"""Roles of pods whose program may be none of ours."""
 _CACHES = (
     *("TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR", "TORCH_EXTENSIONS_DIR", "NUMBA_CACHE_DIR", "CUDA_CACHE_PATH"),
     *("CUPY_CACHE_DIR", "MPLCONFIGDIR", "XDG_CACHE_HOME", "XDG_CONFIG_HOME", "XDG_DATA_HOME", "TMPDIR"),
@@ -25,7 +27,7 @@ def is_torch(pod: Pod, seen: Seen) -> bool:
     if pod.role == "rank":
         return True
     training = seen.settings.images.training
-    return pod.role in ("worker", "index") and any(
+    return pod.role in ("worker", "index", "captioning") and any(
         each.amount_of(kind, seen.settings.gpu_resource) is not None
         or (training and each.content.get("image") == training)
         for each in pod.lasting
@@ -96,7 +98,7 @@ def writable_folders(seen: Seen) -> Iterator[Found]:
             places = _writable(pod, each)
             listed = ", ".join(sorted(places)) or "none"
             for name in _HOMES if each.kind == "main" else ():
-                if not each.value(name):
+                if not each.value(name) and (name == "HOME" or pod.role not in _OF_OTHERS):
                     says = f"the root is read-only: name a folder on a volume that can be written (here: {listed})"
                     yield Found(f"{each.where}.env[{name}]", None, says)
             for name in (*_HOMES, *_CACHES):

@@ -7,7 +7,8 @@ from typing import Any
 from wfm.cluster.lint.expression import evaluate
 from wfm.cluster.lint.fault import Found, rule
 from wfm.cluster.lint.quantity import seconds, whole
-from wfm.cluster.lint.seen import WORKFLOWS, Pod, Seen, Thing, at, rows, table, word
+from wfm.cluster.lint.seen import FOLLOWERS, WORKFLOWS, Pod, Seen, Thing, at, rows, table, word
+from wfm.cluster.lint.templates import patched
 from wfm.errors import InputError
 
 _OURS = re.compile(r"(^|[\s/.;&|('\"])(wfm|components|pipelines)\b")
@@ -93,6 +94,10 @@ def retry_backoff(seen: Seen) -> Iterator[Found]:
         factor = backoff.get("factor")
         if factor is not None and (whole(factor) or 0) < 1:
             yield Found(thing.where(f"{path}.backoff.factor"), factor, "give a whole number, 1 or more")
+        span, tries = seconds(backoff.get("duration")) or 0, min(whole(strategy.get("limit")) or 0, _MOST_TRIES)
+        if not {"maxDuration", "cap"} & set(backoff) and span * float(whole(factor) or 1) ** (tries - 1) > _LEAST_DAY:
+            says = "give one, such as 10m: with this factor and limit the last waits take days"
+            yield Found(thing.where(f"{path}.backoff.cap"), None, says)
         for name in ("maxDuration", "cap"):
             longest = seconds(backoff.get(name))
             if name in backoff and (longest is None or longest < (seconds(backoff.get("duration")) or 0)):
@@ -112,20 +117,36 @@ def pending_timeout(seen: Seen) -> Iterator[Found]:
 @rule("launcher-deadline", "time in the queue is no run time")
 def launcher_deadline(seen: Seen) -> Iterator[Found]:
     """A launcher has bounds of its own; the workflow as a whole has a last stop of a day or more."""
-    for pod in _pods(seen):
-        for name in ("activeDeadlineSeconds", "timeout") if pod.role == "launcher" else ():
+    for pod in seen.pods:
+        for name in ("activeDeadlineSeconds", "timeout") if pod.role in FOLLOWERS else ():
             if pod.content.get(name) is not None:
                 says = "leave it out: the launcher bounds attempts itself, and this counts the time in the queue"
                 yield Found(pod.where(name), pod.content[name], says)
+        if pod.role == "stage" and pod.content.get("timeout") is not None:
+            says = "activeDeadlineSeconds: this one counts from before the pod has a machine"
+            yield Found(pod.where("timeout"), pod.content["timeout"], says)
+        if pod.role == "stage" and pod.owner.kind in WORKFLOWS:
+            given = pod.content.get("activeDeadlineSeconds")
+            if not (isinstance(given, str) and "{{" in given) and not seconds(given):
+                says = (
+                    "give what an attempt may take: a pod whose machine hangs is else there until the whole is given up"
+                )
+                yield Found(pod.where("activeDeadlineSeconds"), given, says)
+    for thing in seen.of("Job"):
+        given = at(thing.content, "spec.activeDeadlineSeconds")
+        waits = any(pod.role in FOLLOWERS for pod in seen.pods_of(thing))
+        if waits and given is not None and (seconds(given) or 0) < _LEAST_DAY:
+            says = f"give {_LEAST_DAY} s or more, or leave it out: what it follows may wait in the queue for days"
+            yield Found(thing.where("spec.activeDeadlineSeconds"), given, says)
     for thing, base, flow in flows(seen):
         pods = seen.pods_of(thing)
         spans = [
             seconds(pod.content.get(name)) or 0.0
             for pod in pods
             for name in ("activeDeadlineSeconds", "timeout")
-            if pod.role == "step"
+            if pod.role not in FOLLOWERS
         ]
-        least = max([1.0, *spans, *(_LEAST_DAY for pod in pods if pod.role == "launcher")])
+        least = max([1.0, *spans, *(_LEAST_DAY for pod in pods if pod.role in FOLLOWERS)])
         given = flow.get("activeDeadlineSeconds")
         if given is None and thing.kind != "ClusterWorkflowTemplate" and pods:
             says = "give a last stop, beyond queue and run: a workflow whose machine is gone may be Running for ever"
@@ -163,7 +184,7 @@ def exit_handler(seen: Seen) -> Iterator[Found]:
                 template = templates.get(called, {})
                 todo += [word(task, "template") for _, task in tasks(template)]
                 mine = [pod for pod in seen.pods_of(thing) if word(pod.content, "name") == called]
-                if "resource" in template or any(_is_ours(seen, pod) for pod in mine):
+                if "resource" in template or any(is_ours(seen, pod) for pod in mine):
                     says = "our code runs in it, and it may never run: keep it for a notice, and records to the stage itself"
                     yield Found(thing.where(f"{base}.{path}"), name, says)
                     break
@@ -232,7 +253,7 @@ def pod_patch(seen: Seen) -> Iterator[Found]:
     for thing, base, flow in flows(seen):
         for path, each in [("", flow), ("templateDefaults", table(flow, "templateDefaults")), *_templates(flow)]:
             patch = each.get("podSpecPatch")
-            if patch is None or _keys_of(patch) <= _PATCHABLE:
+            if set(patched(patch)) <= _PATCHABLE:
                 continue
             says = f"as JSON it may set {', '.join(sorted(_PATCHABLE))}: everything else has a field of its own"
             yield Found(thing.where(".".join(filter(None, (base, path, "podSpecPatch")))), patch, says)
@@ -273,7 +294,8 @@ def handlers(flow: dict[str, Any]) -> list[tuple[str, str]]:
     return [(path, name) for path, name in found if name]
 
 
-def _is_ours(seen: Seen, pod: Pod) -> bool:
+def is_ours(seen: Seen, pod: Pod) -> bool:
+    """Whether our code runs in a pod, or one of our images."""
     images = {image for image in seen.settings.images.resolved().values() if image}
     return any(_OURS.search(each.command) or each.content.get("image") in images for each in pod.containers)
 
@@ -285,13 +307,3 @@ def tasks(template: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
     for place, group in enumerate(groups if isinstance(groups, list) else ()):
         found += [(f"steps.{place}.{number}", each) for number, each in rows(group)]
     return found
-
-
-def _keys_of(patch: Any) -> set[str]:
-    import json
-
-    try:
-        found = json.loads(patch) if isinstance(patch, str) else None
-    except (ValueError, RecursionError):
-        found = None
-    return set(found) if isinstance(found, dict) else {"?"}

@@ -182,11 +182,11 @@ def _argo_container(name: str, words: list[str], role: str) -> dict[str, Any]:
     }
 
 
-def _argo_template(name: str, words: list[str], role: str) -> dict[str, Any]:
+def _argo_template(name: str, words: list[str], role: str, label: str) -> dict[str, Any]:
     container = _argo_container("main", words, role)
     return {
         "name": name,
-        "metadata": {"labels": {"wfm.dev/node": name}},
+        "metadata": {"labels": {"wfm.dev/node": name, "wfm.dev/role": label}},
         "container": container,
         "pendingTimeout": "15m",
         "retryStrategy": {
@@ -199,16 +199,24 @@ def _argo_template(name: str, words: list[str], role: str) -> dict[str, Any]:
 
 def flow() -> dict[str, Any]:
     """A plan, a small stage in a pod, a launcher behind a condition, and a notice at the end."""
-    plan = _argo_template("plan", ["pipelines.engines.plan_pod"], "control")
+    plan = _argo_template("plan", ["pipelines.engines.plan_pod"], "control", "planner")
     plan["outputs"] = {"parameters": [{"name": "missing", "valueFrom": {"path": "/work/missing", "default": "true"}}]}
-    stage = _argo_template("select-clips", ["components.select_clips"], "curation") | {"activeDeadlineSeconds": 3600}
-    launch = _argo_template("train", ["components.launch_job", "--spec", "s3://bucket/store/spec.json"], "control")
+    words = ["components.select_clips", "--spec", "{{workflow.parameters.specs}}/select_clips.json"]
+    stage = _argo_template("select-clips", words, "curation", "stage") | {"activeDeadlineSeconds": 3600}
+    words = ["components.launch_job", "--spec", "{{workflow.parameters.specs}}/train.json", "--key-out", "/work/key"]
+    launch = _argo_template("train", words, "control", "launcher")
+    launch["automountServiceAccountToken"] = True
     launch["outputs"] = {"parameters": [{"name": "key", "valueFrom": {"path": "/work/key", "default": ""}}]}
-    notice = _argo_template("notice", ["json.tool"], "control")
+    notice = _argo_template("notice", ["json.tool"], "control", "notice")
     notice["container"] |= {"image": f"registry.example/curl@sha256:{'d' * 64}", "command": ["curl", "--fail"]}
     tasks = [
         {"name": "plan", "template": "plan"},
-        {"name": "select-clips", "template": "select-clips", "depends": "plan"},
+        {
+            "name": "select-clips",
+            "template": "select-clips",
+            "depends": "plan",
+            "when": "{{tasks.plan.outputs.parameters.missing}} == true",
+        },
         {
             "name": "train",
             "template": "train",
@@ -218,7 +226,10 @@ def flow() -> dict[str, Any]:
     ]
     return {
         "entrypoint": "all",
+        "arguments": {"parameters": [{"name": "specs", "value": "s3://bucket/store/runs/r/specs"}]},
         "serviceAccountName": "wfm-workflow",
+        "automountServiceAccountToken": False,
+        "executor": {"serviceAccountName": "wfm-executor"},
         "activeDeadlineSeconds": 30 * 86400,
         "onExit": "notice",
         "podGC": {"strategy": "OnWorkflowSuccess", "deleteDelayDuration": "10m"},
@@ -249,9 +260,164 @@ def cron() -> dict[str, Any]:
     }
 
 
+def flavors() -> Objects:
+    """What the queues' quota is made of."""
+    kueue = "kueue.x-k8s.io/v1beta2"
+    h100 = {"nodeLabels": {"nvidia.com/gpu.product": "NVIDIA-H100-80GB-HBM3"}}
+    return [
+        {"apiVersion": kueue, "kind": "ResourceFlavor", "metadata": {"name": "h100"}, "spec": h100},
+        {"apiVersion": kueue, "kind": "Cohort", "metadata": {"name": "all"}, "spec": {"parentName": "company"}},
+        {"apiVersion": kueue, "kind": "Cohort", "metadata": {"name": "company"}, "spec": {}},
+    ]
+
+
+def run_job() -> dict[str, Any]:
+    """A Job that takes a whole run through (`docs/cluster.md`): none of a stage."""
+    words = ["tini", "--", "sh", "-c", "wfm cluster steps world_model --run-id first > /work/run.sh && sh /work/run.sh"]
+    one = {**_argo_container("run", [], "control"), "command": words}
+    spec = {
+        "serviceAccountName": "launcher",
+        "restartPolicy": "Never",
+        "securityContext": {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}},
+        "containers": [one],
+        "volumes": [{"name": "work", "emptyDir": {"sizeLimit": "1Gi"}}],
+    }
+    final = {"action": "FailJob", "onExitCodes": {"operator": "In", "values": [78, 143]}}
+    return {
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": {"name": "wfm-first", "namespace": "wfm"},
+        "spec": {
+            "backoffLimit": 20,
+            "podFailurePolicy": {"rules": [final]},
+            "template": {"metadata": {"labels": {"wfm.dev/role": "pipeline"}}, "spec": spec},
+        },
+    }
+
+
+def launcher_job() -> dict[str, Any]:
+    """A launcher as a Job."""
+    job = run_job()
+    job["metadata"]["name"] = "launch-train"
+    job["spec"]["template"]["metadata"]["labels"]["wfm.dev/role"] = "launcher"
+    (one,) = job["spec"]["template"]["spec"]["containers"]
+    one["command"] = ["tini", "--", "python", "-m", "components.launch_job", "--spec", "s3://bucket/spec.json"]
+    return job
+
+
+def _deployment(name: str, role: str, container: dict[str, Any], **spec: Any) -> dict[str, Any]:
+    labels = {"app.kubernetes.io/name": name}
+    pod = {
+        "automountServiceAccountToken": False,
+        "securityContext": {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}},
+        "containers": [{**container, "readinessProbe": {"httpGet": {"port": 8000, "path": "/health"}}}],
+        "volumes": [{"name": "work", "emptyDir": {"sizeLimit": "1Gi"}}],
+    }
+    template = {"metadata": {"labels": {**labels, "wfm.dev/role": role}}, "spec": pod}
+    return {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": {"name": name, "namespace": "wfm"},
+        "spec": {**spec, "selector": {"matchLabels": labels}, "template": template},
+    }
+
+
+def exporter() -> dict[str, Any]:
+    return _deployment("exporter", "exporter", _argo_container("main", ["pipelines.exporter"], "control"), replicas=1)
+
+
+def captioner() -> dict[str, Any]:
+    """A model server on a device, at zero until a run needs it."""
+    words = ["vllm", "serve", "Qwen/Qwen2.5-VL-7B-Instruct", "--revision", "cc594898", "--quantization", "fp8"]
+    one = {
+        **_argo_container("main", [], "training"),
+        "image": f"registry.example/vllm@sha256:{'d' * 64}",
+        "command": words,
+        "env": [{"name": "HOME", "value": "/work"}, {"name": "TMPDIR", "value": "/work"}],
+        "startupProbe": {"httpGet": {"port": 8000, "path": "/health"}, "periodSeconds": 10, "failureThreshold": 90},
+        "livenessProbe": {"httpGet": {"port": 8000, "path": "/health"}, "periodSeconds": 10},
+    }
+    amounts = {"cpu": "8", "memory": "64Gi", "ephemeral-storage": "4Gi", "nvidia.com/gpu": "1"}
+    one["resources"] = {"requests": dict(amounts), "limits": dict(amounts)}
+    one["volumeMounts"] = [*one["volumeMounts"], {"name": "shm", "mountPath": "/dev/shm"}]
+    made = _deployment("captioner", "captioning", one, replicas=0, strategy={"type": "Recreate"})
+    made["metadata"]["labels"] = {
+        "kueue.x-k8s.io/queue-name": "research",
+        "kueue.x-k8s.io/priority-class": "normal",
+    }
+    pod = made["spec"]["template"]["spec"]
+    pod["volumes"].append({"name": "shm", "emptyDir": {"medium": "Memory", "sizeLimit": "8Gi"}})
+    return made
+
+
+def policy(name: str, role: str | None, **spec: Any) -> dict[str, Any]:
+    selector = {"matchLabels": {"wfm.dev/role": role}} if role else {}
+    return {
+        "apiVersion": "networking.k8s.io/v1",
+        "kind": "NetworkPolicy",
+        "metadata": {"name": name, "namespace": "wfm"},
+        "spec": {"podSelector": selector, **spec},
+    }
+
+
+def services() -> Objects:
+    """Servers beside the runs, and who may do what: 0 exporter, 1 captioner, 2 its Service, 3 its budget, 4 namespace,
+    5 account, 6 Role, 7 RoleBinding, 8 to 10 network policies, 11 priority."""
+    stages = {"podSelector": {"matchLabels": {"wfm.dev/role": "stage"}}}
+    reads = [{"apiGroups": ["apps"], "resources": ["deployments/scale"], "verbs": ["get", "patch"]}]
+    rbac = "rbac.authorization.k8s.io"
+    own = {"name": "scaler", "namespace": "wfm"}
+    return [
+        exporter(),
+        captioner(),
+        {
+            "apiVersion": "v1",
+            "kind": "Service",
+            "metadata": {"name": "captioner", "namespace": "wfm"},
+            "spec": {"selector": {"app.kubernetes.io/name": "captioner"}, "ports": [{"port": 8000}]},
+        },
+        {
+            "apiVersion": "policy/v1",
+            "kind": "PodDisruptionBudget",
+            "metadata": {"name": "captioner", "namespace": "wfm"},
+            "spec": {"maxUnavailable": 1, "selector": {"matchLabels": {"app.kubernetes.io/name": "captioner"}}},
+        },
+        {
+            "apiVersion": "v1",
+            "kind": "Namespace",
+            "metadata": {"name": "wfm", "labels": {"pod-security.kubernetes.io/enforce": "restricted"}},
+        },
+        {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": own},
+        {"apiVersion": f"{rbac}/v1", "kind": "Role", "metadata": own, "rules": reads},
+        {
+            "apiVersion": f"{rbac}/v1",
+            "kind": "RoleBinding",
+            "metadata": own,
+            "roleRef": {"apiGroup": rbac, "kind": "Role", "name": "scaler"},
+            "subjects": [{"kind": "ServiceAccount", **own}],
+        },
+        policy("shut", None, policyTypes=["Ingress", "Egress"]),
+        policy(
+            "captions", "captioning", policyTypes=["Ingress"], ingress=[{"from": [stages], "ports": [{"port": 8000}]}]
+        ),
+        policy(
+            "store",
+            "stage",
+            policyTypes=["Egress"],
+            egress=[{"to": [{"ipBlock": {"cidr": "0.0.0.0/0"}}], "ports": [{"port": 443}]}],
+        ),
+        {
+            "apiVersion": "scheduling.k8s.io/v1",
+            "kind": "PriorityClass",
+            "metadata": {"name": "batch"},
+            "value": 100,
+        },
+    ]
+
+
 SETS = {
     "training": lambda: [training()],
-    "queue": lambda: [training(), *queue_objects(), budget()],
+    "queue": lambda: [training(), *queue_objects(), budget(), *flavors()],
     "trainjob": lambda: [training(TRAINJOB_SETTINGS), trainjob.runtime(TRAINJOB_SETTINGS)],
     "curation": lambda: [curation()],
     "encoding": lambda: [encoding()],
@@ -260,6 +426,9 @@ SETS = {
     "jobset": lambda: [job_set()],
     "workflow": lambda: [workflow()],
     "cron": lambda: [cron()],
+    "run": lambda: [run_job()],
+    "launcher": lambda: [launcher_job()],
+    "services": services,
 }
 """Set -> what makes it."""
 

@@ -99,7 +99,7 @@ RIGHTS = [
     m("privileges", "ranges", "another domain", put(f"{STAGE} securityContext seLinuxOptions", {"type": "spc_t"})),
     m("role", "workflow", "every verb", _role(verbs=["*"])),
     m("role", "workflow", "every resource", _role(resources=["*"])),
-    m("role", "workflow", "of the whole cluster", _binding("cluster-admin")),
+    m("binding", "workflow", "of the whole cluster", _binding("cluster-admin")),
 ]  # fmt: skip
 DASK = [
     m(
@@ -163,9 +163,9 @@ ORDER = [
     ),
     m("order", "workflow", "a daemon", put(f"{STEP} daemon", True)),
     m("order", "workflow", "goes on after a failure",
-      put(f"{DAG} tasks 1", {"name": "select-clips", "template": "select-clips", "dependencies": ["plan"]}),
+      drop(f"{DAG} tasks 1 depends"), put(f"{DAG} tasks 1 dependencies", ["plan"]),
       put(f"{DAG} tasks 1 continueOn", {"failed": True})),
-    m("order", "workflow", "a task for each item", put(f"{DAG} tasks 1 withItems", [str(n) for n in range(5000)])),
+    m("fan-out", "workflow", "a task for each item", put(f"{DAG} tasks 1 withItems", [str(n) for n in range(5000)])),
     m("order", "workflow", "stopped before it began", put("spec shutdown", "Terminate")),
     m("order", "cron", "a circle", put(f"{CRON} templates 0 dag tasks 0 depends", "train")),
     m("cron-stop", "cron", "after a success", put("spec stopStrategy", {"expression": "cronworkflow.succeeded >= 1"})),

@@ -157,7 +157,7 @@ SECURITY: list[Mutation] = [
         "literal-secret",
         "workflow",
         "of a known form",
-        put("spec arguments", {"parameters": [{"name": "id", "value": f"AKIA{'A' * 16}"}]}),
+        add("spec arguments parameters", {"name": "id", "value": f"AKIA{'A' * 16}"}),
     ),
     m(
         "literal-secret",

@@ -43,7 +43,7 @@ RETRIES = [
     m("retry-limit", "workflow", "none", drop(f"{RETRY} limit")),
     *(
         m("retry-limit", "workflow", f"{value!r}", put(f"{RETRY} limit", value))
-        for value in ("", "many", "{{workflow.parameters.n}}", -1, 10**6)
+        for value in ("", "many", "{{workflow.parameters.specs}}", -1, 10**6)
     ),
     m("retry-limit", "workflow", "no strategy", drop(RETRY)),
     m("retry-expression", "workflow", "none", drop(f"{RETRY} expression")),
@@ -105,6 +105,7 @@ GRAPH: list[Any] = [
                 "name": "last",
                 "template": "select-clips",
                 "depends": "train",
+                "when": "{{tasks.plan.outputs.parameters.missing}} == true",
                 "arguments": {"artifacts": [{"name": "model", "from": "{{tasks.train.outputs.artifacts.model}}"}]},
             },
         ),

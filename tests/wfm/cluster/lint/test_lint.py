@@ -8,14 +8,14 @@ import random
 import pytest
 
 from pipelines.stages import TABLE
-from tests.wfm.cluster.lint import good, of_jobs, of_places, of_pods, of_workflows
+from tests.wfm.cluster.lint import good, of_jobs, of_places, of_pods, of_roles, of_services, of_workflows
 from tests.wfm.cluster.lint.change import Mutation
 from wfm.cluster.lint import FILES, RULES, check, lint
 from wfm.cluster.objects import build, trainjob
 from wfm.cluster.resources import Resources
 from wfm.errors import ConfigError
 
-MUTATIONS = [*of_jobs.ALL, *of_pods.ALL, *of_workflows.ALL, *of_places.ALL]
+MUTATIONS = [*of_jobs.ALL, *of_pods.ALL, *of_workflows.ALL, *of_places.ALL, *of_roles.ALL, *of_services.ALL]
 
 
 def _name(mutation: Mutation) -> str:
@@ -185,13 +185,15 @@ def test_many_tasks_are_no_trap():
     tasks = [{"name": f"t{n}", "template": "select-clips", "depends": f"t{n + 1}.Succeeded"} for n in range(1000)]
     workflow["spec"]["templates"][0]["dag"]["tasks"] = [
         *tasks,
-        {"name": "t1000", "template": "train", "when": "a == b"},
+        {"name": "t1000", "template": "train", "when": "{{tasks.t0.status}} == b"},
     ]
     assert lint([workflow], good.SETTINGS) == []
 
 
 def test_a_cron_job_is_held_to_the_same():
-    job = {"spec": good.evaluation()["spec"]["template"]["spec"]}
+    asked = good.request("select_clips", "container", "curation")
+    template = build(asked, good.SETTINGS)["spec"]["template"]
+    job = {"metadata": {"labels": template["metadata"]["labels"]}, "spec": template["spec"]}
     spec = {"schedule": "0 25 * * *", "jobTemplate": {"spec": {"template": job}}}
     cron = {"apiVersion": "batch/v1", "kind": "CronJob", "metadata": {"name": "c", "namespace": "wfm"}, "spec": spec}
     rules = {fault.rule for fault in lint([cron], good.SETTINGS)}

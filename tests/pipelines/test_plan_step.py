@@ -1,0 +1,101 @@
+"""The first step of a run on a cluster: what it writes, what it says, and what it refuses."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from components.entrypoint import node_key
+from components.outside import keep, recall
+from pipelines.engines.flow import EMITTERS, tasks_of
+from pipelines.plan_step import plan_run
+from pipelines.start_run import Request
+from tests.pipelines.engines.argo.compiled import SETTINGS
+from wfm.artifacts import Store
+from wfm.errors import ConfigError, DataError, InputError
+
+
+@pytest.fixture
+def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
+    (tmp_path / "cluster.json").write_text(json.dumps(SETTINGS.resolved()))
+    monkeypatch.setenv("WFM_CLUSTER", str(tmp_path / "cluster.json"))
+    return Store.open(tmp_path / "store", {"fsync": False})
+
+
+def expected(request: Request, store: Store) -> dict[str, str]:
+    return {task.node: task.digest(SETTINGS) for task in tasks_of(request.plan(store).nodes)}
+
+
+def test_it_writes_a_spec_for_what_is_missing_and_tells_every_key(store: Store) -> None:
+    request = Request("curate", profile="smoke")
+    said = plan_run(request, store, "nightly-1", expected(request, store))
+    plan = request.plan(store)
+    names = {task.node: task.name for task in tasks_of(plan.nodes)}
+    assert said["specs"] == store.runs.of("nightly-1").path_of("specs")
+    for node in plan.nodes:
+        assert said[f"make-{names[node.name]}"] == "true"
+        assert said[f"key-{names[node.name]}"] == node.key
+        spec = json.loads(store.runs.of("nightly-1").read(f"specs/{node.name}.json") or b"")
+        assert (spec["node"], spec["run_id"]) == (node.name, "nightly-1")
+    assert plan_run(request, store, "nightly-1", expected(request, store)) == said, "asked again it says the same"
+    with pytest.raises(InputError, match="something else was asked of it"):
+        plan_run(
+            Request("curate", profile="smoke", overrides=("split_clips.cut.uncommon=encode",)), store, "nightly-1", None
+        )
+
+
+def test_a_run_with_another_graph_than_the_compiled_one_is_refused_by_name(store: Store) -> None:
+    compiled = expected(Request("curate", profile="smoke"), store)
+    plan_run(Request("curate", profile="smoke", overrides=("split_clips.resources.cpu=7",)), store, "a", compiled)
+    other = Request("curate", profile="smoke", overrides=("select_clips.resources.cpu=7",))
+    with pytest.raises(ConfigError, match="another need, input or image has select_clips"):
+        plan_run(other, store, "b", compiled)
+    more = Request("curate", profile="smoke", overrides=("cluster_clips.clusters=4",))
+    with pytest.raises(ConfigError, match="it has also cluster_clips"):
+        plan_run(more, store, "b", compiled)
+    with pytest.raises(ConfigError, match="it has no cluster_clips"):
+        plan_run(Request("curate", profile="smoke"), store, "b", {**compiled, "cluster_clips": "0" * 12})
+    assert [run.id for run in store.runs.list()] == ["a"], "nothing was written for what was refused"
+
+
+def test_the_key_of_the_ingest_is_that_of_what_was_seen(store: Store, tmp_path: Path) -> None:
+    (tmp_path / "videos").mkdir()
+    (tmp_path / "videos" / "a.mp4").write_bytes(b"a")
+    request = Request("curate", profile="smoke", videos=str(tmp_path / "videos"))
+    said = plan_run(request, store, "nightly", None)
+    (tmp_path / "videos" / "b.mp4").write_bytes(b"b")
+    assert plan_run(request, store, "nightly", None) == said
+    spec = json.loads(store.runs.of("nightly").read("specs/ingest_videos.json") or b"")
+    key = node_key(spec, {}, store)
+    assert key in said.values()
+    assert node_key({**spec, "seen": {}}, {}, store) != key, (
+        "without it the stage would look itself, and see the second file"
+    )
+    with pytest.raises(DataError, match="what the spec says of the outside"):
+        node_key({**spec, "seen": {**spec["seen"], "run_id": "../other"}}, {}, store)
+
+
+def test_what_was_seen_is_kept_in_pieces_and_the_first_word_stands(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("components.outside.PIECE_BYTES", 100)
+    run = store.runs.create({"pipeline": "curate"}, "a")
+    seen = {"files": [{"path": f"{number}.mp4"} for number in range(50)]}
+    told = keep(run, "ingest_videos", seen)
+    assert told["pieces"] > 5
+    assert recall(told, store) == seen
+    assert keep(run, "ingest_videos", {"files": []}) == told
+    run.write(f"seen/ingest_videos/{told['sha256']}/1", b"other")
+    with pytest.raises(DataError, match="is damaged"):
+        recall(told, store)
+    monkeypatch.setattr("components.outside.MOST_PIECES", 3)
+    with pytest.raises(InputError, match="divide the source"):
+        keep(run, "other", seen)
+    with pytest.raises(DataError, match="at most 3 are read"):
+        recall(told, store)
+
+
+def test_every_engine_that_is_compiled_for_has_a_module() -> None:
+    import importlib
+
+    assert all(hasattr(importlib.import_module(module), "emit") for module in EMITTERS.values())
