@@ -14,6 +14,20 @@ MakeWorld = Callable[..., World]
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--api", default="", help="URL of an API server for tests/cluster/scenarios; default: the model")
+    parser.addoption(
+        "--api-set-up", default="", help="how the controllers of that server are set up, in the words of the marks set_up: "
+        "then the scenarios for such a cluster run, else those for an ordinary one",
+    )  # fmt: skip
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """On another server, whose controllers nobody here sets up: the scenarios for how they are."""
+    if not config.getoption("--api", default=""):
+        return
+    words = sorted(str(config.getoption("--api-set-up")).split())
+    fit = [item for item in items if sorted(str(w) for m in item.iter_markers("set_up") for w in m.args) == words]
+    config.hook.pytest_deselected(items=[item for item in items if item not in fit])
+    items[:] = fit
 
 
 @pytest.fixture
