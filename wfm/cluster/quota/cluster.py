@@ -62,6 +62,8 @@ class Queue(Pool):
     "Whom its workloads may preempt: ``preemption`` withinClusterQueue, reclaimWithinCohort, borrowWithinCohort."
     borrow_up_to: int | None = None
     "maxPriorityThreshold of the last."
+    inactive: str = ""
+    "What its status says when it admits nothing; empty where it is active, or says nothing."
     reserved: Mapping[Share, int] = field(default_factory=dict)
     "What its status says is in use, also by workloads that are not among the objects."
 
@@ -205,8 +207,14 @@ def _queue(thing: Thing) -> Queue:
         word(content, "spec.preemption.withinClusterQueue") or "Never",
         word(content, "spec.preemption.reclaimWithinCohort") or "Never",
         word(content, "spec.preemption.borrowWithinCohort.policy") or "Never",
-        whole(at(content, "spec.preemption.borrowWithinCohort.maxPriorityThreshold")), _reserved(thing),
+        whole(at(content, "spec.preemption.borrowWithinCohort.maxPriorityThreshold")), _inactive(thing),
+        _reserved(thing),
     )  # fmt: skip
+
+
+def _inactive(thing: Thing) -> str:
+    active = [each for _, each in rows(thing.content, "status.conditions") if word(each, "type") == "Active"]
+    return word(active[0], "message") if active and word(active[0], "status") == "False" else ""
 
 
 def _reserved(thing: Thing) -> dict[Share, int]:

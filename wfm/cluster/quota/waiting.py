@@ -1,24 +1,25 @@
 """What a gang waits for now: quota that others hold, who comes first in its queue, and whom it could put out.
 
-From Workload objects, read from the API server or from a file of them. Order in a queue: concepts/cluster_queue.md, "Queueing
-strategy".
+From Workload objects and the status of ResourceQuotas, read from the API server or from a file of them. Order in a queue:
+concepts/cluster_queue.md, "Queueing strategy".
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from wfm.cluster.quota.admission import Choice, Search, Verdict
+from wfm.cluster.quota.admission import FAILED, Choice, Search, Verdict
 from wfm.cluster.quota.amounts import shown
 from wfm.cluster.quota.capacity import Tree
 from wfm.cluster.quota.cluster import Cluster, Queue, Share
 from wfm.cluster.quota.gangs import Gang
+from wfm.cluster.quota.namespace import quota_short
 from wfm.cluster.quota.preemption import Wish, preempted
 from wfm.cluster.quota.workloads import Work, usage_of, works
 
 Place = Literal["waits", "free", "admitted", "deactivated", "over", "none"]
-"""waits: for quota. free: there is room now. admitted: it holds its quota. deactivated: put out for good. over: it ended. none:
-it stands in no queue, or can never be admitted."""
+"""waits: for quota of its queue, or of its namespace where it stands in none. free: there is room now. admitted: it holds its
+quota. deactivated: put out for good. over: it ended. none: nothing is told of what it stands in, or it never can be."""
 _MOST_NAMED = 5
 
 
@@ -45,6 +46,11 @@ def wait(verdict: Verdict, cluster: Cluster) -> Waiting:
     if alive and len(alive) >= gang.copies:
         state, says = _OF_ITS_OWN[alive[0].state]
         return Waiting(state, (says, *([alive[0].why] if alive[0].why else [])))
+    if not gang.queue:
+        short = None if verdict.state in FAILED else quota_short(gang, cluster)
+        if short is None:
+            return Waiting("none")
+        return Waiting("waits", tuple(short)) if short else Waiting("free", ("there is room now",))
     if verdict.choice is None or verdict.state in ("ignored", "unplaceable"):
         return Waiting("none")
     queue = cluster.queues[verdict.queue]

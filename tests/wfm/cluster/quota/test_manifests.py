@@ -124,6 +124,17 @@ def test_the_demo_is_admitted_by_them(tmp_path):
     assert "1 never" in text
 
 
+def test_trainings_as_trainjobs_ask_for_the_same(tmp_path, monkeypatch):
+    words = ["--manifests", str(QUEUES), "--manifests", str(KUEUE / "controller_manager_config.yaml"), "--json"]
+    before = json.loads(ask(tmp_path, *words)[1])
+    monkeypatch.setattr(f"{__name__}.SETTINGS", SETTINGS.model_copy(update={"training_job": "trainjob"}))
+    after = json.loads(ask(tmp_path, *words)[1])
+    assert {row["kind"] for row in after} == {"TrainJob", "DaskJob", "Job"}
+    for one, other in zip(before, after, strict=True):
+        assert one["state"] == other["state"] == "fits"
+        assert [(e["pods"], e["requests"]) for e in one["sets"]] == [(e["pods"], e["requests"]) for e in other["sets"]]
+
+
 def test_the_same_without_kueue(tmp_path):
     done = CliRunner().invoke(
         app,
@@ -140,7 +151,7 @@ def test_the_same_without_kueue(tmp_path):
         ([], "nothing is known of the queues: give --manifests PATH, or --online"),
         (
             ["--manifests", str(KUEUE / "controller_manager_config.yaml")],
-            "no ClusterQueue, ResourceQuota, LimitRange or Node",
+            "no ClusterQueue, ResourceQuota, LimitRange or Node: nothing",
         ),
         (["--manifests", "nowhere.yaml"], "'nowhere.yaml' cannot be read"),
         (["--manifests", str(ROOT / "manifests/overlays/prod")], "changes what it names .* kubectl kustomize"),

@@ -108,3 +108,38 @@ def test_without_kueue_there_is_nothing_to_tell(server, tmp_path):
     server.forbidden = {("list", "*")}
     with pytest.raises(InputError, match="no ClusterQueue, ResourceQuota, LimitRange or Node"):
         ask(server, tmp_path)
+
+
+@pytest.mark.parametrize(("used", "state"), [(None, "none"), ("8", "free"), ("9", "waits")])
+def test_without_a_queue_it_waits_for_the_quota_of_its_namespace(used, state):
+    quota: dict[str, Any] = {"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "q", "namespace": "wfm"}}
+    quota |= {"spec": {"hard": {"requests.nvidia.com/gpu": "16"}}}
+    quota |= {"status": {"used": {"requests.nvidia.com/gpu": used}}} if used else {}
+    cluster = read_cluster([quota])
+    (gang,) = gangs([job({"name": "j", "kind": "PyTorchJob", "pods": 1, "requests": {"nvidia.com/gpu": 8}})], None)
+    found = wait(judge(gang, cluster), cluster)
+    assert found.state == state
+    says = "has requests.nvidia.com/gpu 16, 9 of it in use; 8 is asked for"
+    assert (state == "waits") == any(says in why for why in found.why)
+
+
+def test_a_queue_that_says_it_is_not_active_holds():
+    told = {"type": "Active", "status": "False", "reason": "X", "message": "AdmissionCheck is inactive"}
+    status = {"status": {"conditions": [told]}}
+    objects = [{**each, **status} if each["kind"] == "ClusterQueue" else each for each in OBJECTS]
+    (gang,) = gangs([job(TOLD["jobs"][0])], None)
+    found = judge(gang, read_cluster(objects))
+    assert (found.state, found.reasons) == ("held", ("ClusterQueue ours is not active: AdmissionCheck is inactive",))
+
+
+def test_workers_of_dask_are_counted_one_by_one():
+    """Each is a Workload of its own, named after its pod."""
+    told = {"name": "d", "kind": "DaskJob", "queue": "apart", "pods": 3, "requests": {"nvidia.com/gpu": 1}}
+    one = {"queue": "apart", "gpus": 1, "priority": 0, "since": "2026-11-30T08:00:00Z"}
+    (gang,) = gangs([job(told)], None)
+    for there, state in ((2, "free"), (3, "admitted")):
+        several = [workload({**one, "job": f"d-default-worker-{number}"}) for number in range(there)]
+        cluster = read_cluster([*TOLD["objects"], *several])
+        found = wait(judge(gang, cluster), cluster)
+        assert found.state == state
+        assert there == 3 or "2 of its 3 workloads have their quota" in found.why
