@@ -19,6 +19,11 @@ COMPILED = {
         *("curate", "--engine", "argo", "--name", "curate-nightly", "--videos", "s3://wfm-videos/incoming"),
         *("--cron", "30 2 * * *", "--zone", "Europe/Berlin", "--stop-after-failures", "7"),
     ),
+    "kubeflow/world-model": ("world_model", "--engine", "kubeflow"),
+    "kubeflow/curate-nightly": (
+        *("curate", "--engine", "kubeflow", "--name", "curate-nightly", "--videos", "s3://wfm-videos/incoming"),
+        *("--cron", "30 2 * * *"),
+    ),
 }
 """Folder of `RENDERED` -> what is compiled into it."""
 _STORE = "s3://wfm-store/store"
