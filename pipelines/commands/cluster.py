@@ -49,6 +49,32 @@ def steps(
     print("\n".join(script(compile_plan(plan, run, opened, STAGES), there)))
 
 
+@app.command()
+def captioning(
+    url: Annotated[str, typer.Option("--url", metavar="URL", help="Address by which runs ask it (endpoint.url).")],
+    deployment: Annotated[
+        str, typer.Option(metavar="NAME", help="Deployment that is raised and lowered.")
+    ] = "captioning",
+    replicas: Annotated[int, typer.Option(min=1, help="Servers while a run needs them.")] = 1,
+    every: Annotated[float, typer.Option(min=1.0, help="Between looks [s].")] = 30.0,
+    namespace: Annotated[str, typer.Option(metavar="NAME", help="Empty: that of this pod, or of the kubeconfig.")] = "",
+    api: Annotated[
+        str, typer.Option("--api", metavar="URL", help="API server (default: kubeconfig, or this pod's).")
+    ] = "",
+    store: StoreOption = STORE_DEFAULT,
+) -> None:
+    """Raise the captioning service while a run in the store needs it, and lower it to zero after the last, until stopped."""
+    from wfm import stopping
+    from wfm.cluster.api import Api
+    from wfm.cluster.captioning import Scaler, follow
+
+    stopping.listen()
+    scaler = Scaler(
+        Api.connect(namespace=namespace, url=api), open_store(store), url, name=deployment, replicas=replicas
+    )
+    follow(scaler, every)
+
+
 def script(several: "Sequence[Step]", there: Mapping[str, str]) -> Iterator[str]:
     """The launches of a run, one after another: each waits for its stage, and hands its key on. `there`: node -> key of what is
     made already."""

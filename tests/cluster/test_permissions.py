@@ -16,7 +16,7 @@ from wfm.cluster.api import Api, Resource
 
 Right = tuple[str, str, str]
 """(group, plural, verb)"""
-ROLES = Path(__file__).parents[2] / "manifests" / "base" / "roles.yaml"
+BASE = Path(__file__).parents[2] / "manifests" / "base"
 KINDS = (("torchjob", "pytorchjob"), ("torchjob", "trainjob"), ("daskjob", "pytorchjob"), ("container", "pytorchjob"))
 
 
@@ -32,10 +32,9 @@ def rights(role: dict[str, Any]) -> set[Right]:
 
 
 def role(name: str) -> dict[str, Any]:
-    (found,) = [
-        one for one in yaml.safe_load_all(ROLES.read_text())
-        if one["kind"] == "Role" and one["metadata"]["name"] == name
-    ]  # fmt: skip
+    """A Role of `manifests/base`."""
+    every = [one for file in BASE.rglob("*.yaml") for one in yaml.safe_load_all(file.read_text())]
+    (found,) = [one for one in every if one.get("kind") == "Role" and one["metadata"]["name"] == name]
     return dict(found)
 
 

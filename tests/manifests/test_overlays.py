@@ -68,7 +68,7 @@ def test_the_api_server_is_reached_by_those_alone_who_may_ask_it(overlay: str) -
         for rule in policy["spec"].get("egress", []):
             blocks = [peer["ipBlock"] for peer in rule["to"] if "ipBlock" in peer]
             if any(block["cidr"] == "0.0.0.0/0" and "10.0.0.0/8" not in block.get("except", []) for block in blocks):
-                assert name in ("api-server", "argoexec", "scaler-api-server"), name
+                assert name in ("api-server", "argoexec", "scaler"), name
     roles = _roles(of_kind(overlay, "NetworkPolicy")["api-server"]["spec"]["podSelector"])
     assert roles == {"launcher", "pipeline"}
 

@@ -4,6 +4,7 @@ import json
 from typing import Any
 
 import pytest
+import yaml
 
 from tests.cluster.strict import pods
 from tests.manifests.overlays import MANIFESTS, OVERLAYS, objects, of_kind
@@ -33,6 +34,16 @@ def test_namespace_account_and_images_are_those_of_the_objects(overlay: str) -> 
     assert ours == {found.images.control}, "planner, launcher, exporter and stages are of one set"
     kept = of_kind(overlay, "ConfigMap")["wfm-cluster"]["data"]["cluster.json"]
     assert ClusterSettings.parse(json.loads(kept)) == found
+
+
+def test_our_own_lint_finds_no_fault(overlay: str) -> None:
+    namespace = settings(overlay).namespace
+    queues = [
+        one for file in (MANIFESTS / "base" / "queues").glob("*.yaml") for one in yaml.safe_load_all(file.read_text())
+        if one["kind"] == "LocalQueue" and one["metadata"]["namespace"] == namespace
+    ]  # fmt: skip
+    assert len(queues) == 1
+    assert lint([*objects(overlay), *queues], settings(overlay)) == []
 
 
 @pytest.mark.parametrize("kind", ["container", "torchjob", "daskjob"])

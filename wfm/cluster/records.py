@@ -186,7 +186,7 @@ def still_need(store: "Store", runs: Iterable[str], key: str) -> list[str]:
     for run_id in runs:
         try:
             run = store.runs.of(run_id)
-            if run.read("spec.json") is None or run.cancelled_by() or _has_ended(run):
+            if run.read("spec.json") is None or run.cancelled_by() or has_ended(run):
                 continue
             said = [one for one in said_of(run).values() if one.key == key]
         except InputError:  # no id of a run
@@ -196,7 +196,7 @@ def still_need(store: "Store", runs: Iterable[str], key: str) -> list[str]:
     return waiting
 
 
-def _has_ended(run: "Run") -> bool:
+def has_ended(run: "Run") -> bool:
     """Whether an engine wrote down that the run is over."""
     data = run.read("state.json")
     if data is None:

@@ -98,6 +98,9 @@ def workflow(flow: Flow, settings: ClusterSettings) -> Json:
             *(templates.of_task(flow, task, settings) for task in flow.tasks),
         ],
     }
+    if flow.notice is not None:
+        made["onExit"] = templates.NOTICE
+        made["templates"].append(templates.notice(flow.notice, settings))
     if settings.image_pull_secrets:
         made["imagePullSecrets"] = [{"name": name} for name in settings.image_pull_secrets]
     return made

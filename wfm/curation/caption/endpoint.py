@@ -19,11 +19,13 @@ from typing import Any, Self
 
 import pydantic
 
-from wfm.config import Config, how
+from wfm import pulse, stopping
+from wfm.config import Config, added, how
 from wfm.curation.caption.answer_cache import LONGEST_CAPTION, AnswerCache, Question
 from wfm.curation.caption.caption_windows import ShownConfig, film, jpeg
 from wfm.curation.step import Skip
 from wfm.errors import ConfigError, MissingPackage, TryAgain
+from wfm.log import get_logger
 
 SCHEMA: dict[str, Any] = {
     "type": "object",
@@ -33,6 +35,8 @@ SCHEMA: dict[str, Any] = {
 }
 LONGEST_ANSWER = 2**20
 "Bytes read of an answer."
+_ASK_AGAIN_SECONDS = 5.0
+_log = get_logger(__name__)
 PLAIN = Question("", "Say in a few words that you are ready.", "ready" + "0" * 59)
 "Asked to see whether anybody answers at all."
 Follow = Callable[[str], Sequence[Question]]
@@ -46,6 +50,8 @@ class EndpointConfig(Config):
     "Name of the model at the endpoint."
     revision: str = ""
     "Any word for the weights behind that name; another word asks everything anew."
+    quantization: str = added("")
+    "How these weights are rounded where they are served, such as fp8; another word asks everything anew."
     max_tokens: int = pydantic.Field(1024, ge=16)
     "Longest answer [tokens]; one that is cut there is a wrong answer."
     url: str = how("")
@@ -58,6 +64,8 @@ class EndpointConfig(Config):
     "Longest wait for the first byte of an answer, and from there to its last [s]."
     retries: int = how(4, ge=0)
     "Further tries of a request that failed, and of an answer that was wrong."
+    start_seconds: float = how(0.0, ge=0, le=86400)
+    "How long nobody may answer at the beginning: a service that is raised for this run loads its model first [s]."
 
     @pydantic.model_validator(mode="after")  # not of the field: its value is not to be shown
     def _without_secrets(self) -> Self:
@@ -94,18 +102,33 @@ class Endpoint:
 
     def identity(self, model: str) -> list[Any]:
         """Whom a question goes to, as plain values."""
-        return ["endpoint", model, self.config.revision, self.config.max_tokens, SCHEMA]
+        rounded = [self.config.quantization] if self.config.quantization else []
+        return ["endpoint", model, self.config.revision, self.config.max_tokens, SCHEMA, *rounded]
 
     def open(self) -> None:
-        """See whether the models answer a plain question. Raises TryAgain when nobody does, ConfigError for a wrong answer."""
+        """See whether the models answer a plain question. Raises TryAgain when nobody does in `start_seconds`, ConfigError for
+        a wrong answer."""
         for model in sorted({self.config.model, self.rewriter}):
             try:
-                self._answer(PLAIN, model, ())
+                self._first_answer(model)
             except Skip as skip:
                 raise ConfigError(
                     f"endpoint.model = {model!r} at {self.config.url} does not answer a plain question as asked "
                     f"({skip.reason}): captions need a chat model with JSON-schema answers (response_format json_schema)"
                 ) from None
+
+    def _first_answer(self, model: str) -> None:
+        end = time.monotonic() + self.config.start_seconds
+        while True:
+            try:
+                with pulse.expecting("captioning service", self.config.start_seconds + pulse.START_SECONDS):
+                    self._answer(PLAIN, model, ())
+                return
+            except TryAgain as away:
+                left = end - time.monotonic()
+                if left <= 0 or stopping.asked.wait(min(left, _ASK_AGAIN_SECONDS)):
+                    raise
+                _log.info("%s; it is waited for, %.0f s at most", away, left)
 
     def picture(self, pixels: Any) -> bytes:
         """What is kept of a picture until it is sent."""

@@ -14,6 +14,7 @@ from pipelines.plan import shape
 from tests.pipelines.engines.argo.interpreter import End
 from wfm.cluster.pod import KEY_FILE
 from wfm.cluster.settings import ClusterSettings
+from wfm.stopping import CANCELLED
 
 Json = dict[str, Any]
 IMAGES = {
@@ -48,7 +49,8 @@ def run_here(container: Json, folder: Path, **more: str) -> subprocess.Completed
     assert words[:3] == ["tini", "--", "python"]
     places = {OUT: str(folder / Path(OUT).name), KEY_FILE: str(folder / Path(KEY_FILE).name)}
     here = [sys.executable, *(places.get(word, word) for word in words[3:])]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "WFM_CLUSTER": str(folder / "cluster.json"), **more}
+    own = {one["name"]: one["value"] for one in container.get("env", ()) if one["name"] in (CANCELLED, "WFM_ENGINE")}
+    environment = {**os.environ, **own, "PYTHONPATH": str(ROOT), "WFM_CLUSTER": str(folder / "cluster.json"), **more}
     return subprocess.run(here, env=environment, capture_output=True, text=True, timeout=300)
 
 

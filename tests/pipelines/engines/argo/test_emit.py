@@ -2,12 +2,14 @@
 
 import dataclasses
 import json
+import subprocess
+from pathlib import Path
 
 import pytest
 
 from pipelines.engines.argo import hera, templates
 from pipelines.engines.argo.emit import emit, last_stop
-from pipelines.engines.flow import Flow
+from pipelines.engines.flow import Flow, Notice
 from pipelines.stages import STAGES
 from tests.cluster import strict
 from tests.pipelines.engines.argo.compiled import SETTINGS, Json, flow, template_of
@@ -172,6 +174,34 @@ def test_argoexec_alone_has_a_token_and_may_only_say_what_a_pod_gave(main_job: F
     assert "stringData" not in made["Secret"]
     tokens = [one["name"] for one in pods(compiled).values() if one.get("automountServiceAccountToken")]
     assert tokens == [task.name for task in main_job.tasks if task.launched]
+
+
+def test_who_is_told_at_the_end_is_told_and_no_more(main_job: Flow, tmp_path: Path) -> None:
+    """By another's image, which keeps no book; a post that fails, fails no run."""
+    image = f"registry.example/curl@sha256:{'d' * 64}"
+    objects = emit(dataclasses.replace(main_job, notice=Notice(image, "chat")), SETTINGS)
+    (made,) = objects["workflowtemplate.yaml"]
+    assert strict.faults(made) == []
+    notice = pods(made)[made["spec"]["onExit"]]
+    assert notice["container"]["image"] == image
+    address = next(one for one in notice["container"]["env"] if one["name"] == "URL")
+    assert address["valueFrom"] == {"secretKeyRef": {"name": "chat", "key": "url"}}
+    assert "envFrom" not in notice["container"], "the store is none of its business"
+    (tmp_path / "curl").write_text('#!/bin/sh\nprintf "%s\\n" "$@" > told\nexit 7\n')
+    (tmp_path / "curl").chmod(0o755)
+    scope = {"workflow.name": "nightly-1", "workflow.namespace": "wfm", "workflow.status": "Failed"}
+    shell, option, script = notice["container"]["command"]
+    for name, value in scope.items():
+        script = script.replace(f"{{{{{name}}}}}", value)
+    place = {"PATH": f"{tmp_path}:/usr/bin:/bin", "URL": "https://chat.example/hook"}
+    assert subprocess.run([shell, option, script], env=place, cwd=tmp_path).returncode == 0
+    told = (tmp_path / "told").read_text().splitlines()
+    assert told[-1] == "https://chat.example/hook"
+    assert json.loads(told[told.index("--data") + 1]) == {"text": "run nightly-1 of wfm: Failed"}
+    with pytest.raises(ConfigError, match="by its digest"):
+        Notice("curl:latest", "chat")
+    with pytest.raises(ConfigError, match="whose entry url"):
+        Notice(image, "")
 
 
 def test_names_that_fold_alike_stay_apart(main_job: Flow) -> None:

@@ -164,6 +164,27 @@ def test_an_endpoint_that_stays_away_stops_the_stage_and_is_asked_only_for_the_r
     assert len(endpoint.asked) == WINDOWS - known
 
 
+def test_a_service_that_is_still_loading_is_waited_for_as_long_as_it_may_take(
+    ask: Ask, endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("wfm.curation.caption.endpoint._ASK_AGAIN_SECONDS", 0.1)
+    endpoint.down = "503"
+    with pytest.raises(TryAgain, match="did not answer"):
+        ask(settings(endpoint, retries=0))
+    threading.Timer(1.0, lambda: setattr(endpoint, "down", "")).start()
+    assert ask(settings(endpoint, retries=0, start_seconds=60.0)).words == RIGHT
+    endpoint.down = "503"
+    with pytest.raises(TryAgain, match="did not answer"):
+        ask(settings(endpoint, retries=0, start_seconds=0.3, revision="other"))
+
+
+def test_other_weights_are_asked_anew_however_they_are_told(ask: Ask, endpoint: Endpoint) -> None:
+    for more in ({}, {"revision": "r"}, {"quantization": "fp8"}, {"revision": "r", "quantization": "fp8"}):
+        before = len(endpoint.asked)
+        assert ask(settings(endpoint, **more)).words == RIGHT
+        assert len(endpoint.asked) == before + WINDOWS, more
+
+
 def _go_down(endpoint: Endpoint, fault: str) -> None:
     while len(endpoint.asked) < 2:
         time.sleep(0.005)
