@@ -20,8 +20,9 @@ from wfm.cluster.quota.matching import node_refusal, selects, untolerated
 from wfm.cluster.quota.namespace import limit_faults, quota_faults
 
 State = Literal["fits", "held", "never", "unplaceable", "ignored"]
-"""fits: admitted when it is its turn. held: it would be, and the queue is stopped or not active. never: no quota, flavor or queue
-takes it. unplaceable: admitted, and no machines hold it. ignored: Kueue does not take up this kind, so it runs past the queue."""
+"""fits: admitted when it is its turn. held: it would be, and the queue is stopped or not active. never: no quota, flavor or
+queue takes it. unplaceable: admitted, and no machines hold it. ignored: Kueue does not take up this kind, so it runs past the
+queue."""
 FAILED: tuple[State, ...] = ("never", "unplaceable", "ignored")
 """What no waiting helps."""
 INTEGRATIONS = {
