@@ -1,4 +1,16 @@
-"""Worlds for scenarios: the model server and its controllers, or with ``--api URL`` any API server."""
+"""Worlds for scenarios: the model server and its controllers, or with ``--api URL`` any API server.
+
+    kubectl proxy --port 8001 &                       # plain HTTP, no account: any cluster that may be filled with test nodes
+    WFM_TEST_PACE=0.05 pytest tests/cluster/scenarios/test_machines.py --api http://127.0.0.1:8001
+
+or ``python -m tests.cluster.serve --port 8001 --state /tmp/journal.jsonl`` in place of the first: the model, in real time.
+
+Scenarios act through the API alone, and through a writer of pod status (`kubelet.py`) for nodes of their own. What makes the
+server ill (`world.front`: lost answers, 410, 429, no CRD, what happens around a request) is done in the model itself, or in a
+proxy in front of that server, through which launchers go. `WFM_TEST_PACE`: how much of the time that a scenario speaks of it
+takes there; a launcher's own constants have no other pace, so it is a minute or so for each. One run at a time: the quota is
+one. What depends on how the controllers are set up is marked (`set_up`), and runs where ``--api-set-up`` says the same words.
+"""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path

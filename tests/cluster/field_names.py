@@ -2,8 +2,8 @@
 
     python -m tests.cluster.field_names      # writes it anew, after a schema in `crds/` has changed
 
-A node of the tree is a table of fields, ``["each", node]`` for lists and maps, or 0 where anything may stand. Equal nodes are one
-(a pod stands there some hundred times); a node is named by its place in the list, from 1 on.
+A node of the tree is a table of fields, ``["each", node]`` for lists and maps, or 0 where anything may stand. Equal nodes are
+one (a pod stands there some hundred times); a node is named by its place in the list, from 1 on.
 """
 
 import functools

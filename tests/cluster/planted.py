@@ -30,6 +30,7 @@ from wfm.cluster import (
     entry,
     job_over,
     launcher,
+    pod_states,
     records,
     refusals,
     request,

@@ -365,7 +365,7 @@ class World:
 
     def until(self, over: Callable[[], Any], limit: float) -> None:
         """Go on until `over()`. Fails, with what happened, when it is not within `limit` seconds."""
-        limit = min(limit, self.longest) * self.pace + (60.0 if self.real else 0.0)
+        limit = min(limit, self.longest) * self.pace + (150.0 if self.real else 0.0)  # constants of its own
         end = self.clock.now() + limit
         while True:
             self.tick()
