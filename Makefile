@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 WORKERS ?= 2
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: help demo smoke setup setup-dev system test test-all check fuzz crash-matrix launcher-schedules camera-films containers lock clean
+.PHONY: help demo smoke setup setup-dev system test test-all check render fuzz crash-matrix launcher-schedules camera-films containers lock clean
 
 help: ## this list
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-18s %s\n", $$1, $$2}'
@@ -34,12 +34,17 @@ $(VENV)/.ready-dev: $(VENV)/.ready
 	$(BIN)/pip check
 	touch $@
 
-check: setup-dev ## lint, types, storeys, lock
+check: setup-dev ## lint, types, storeys, lock, what is rendered
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/wfm lock --check
+	$(BIN)/python -m tests.manifests.compiled --check
+
+render: setup-dev ## renew manifests/rendered/: the overlays, and what wfm compile writes for each engine
+	$(BIN)/python -m tests.manifests.overlays
+	$(BIN)/python -m tests.manifests.compiled
 
 test: check ## everything but the long matrices, in two processes (`make test WORKERS=0`: in one, file after file)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not long" -n $(WORKERS) --dist loadfile --no-loadscope-reorder

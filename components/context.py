@@ -19,13 +19,15 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from components.derivation import derive_part_key
+from components.derivation import canonical, code_id, derive_part_key
+from components.image import identity
 from components.part_range import PartRange, RangeDone
 from components.usage import Usage, add_usage, no_usage
 from wfm.config import Config
 from wfm.crash_points import crash_point
 from wfm.errors import Cancelled, DataError, InputError
 from wfm.log import get_logger, progress
+from wfm.registry import uses
 
 if TYPE_CHECKING:
     from wfm.artifacts import Artifact, PartEntry, Store
@@ -229,7 +231,7 @@ class Context(Generic[ConfigT]):
         from wfm.parts.workers import map_tasks
 
         # a worker cannot be asked whether the stage is to stop
-        function = run_part if self.scheduler else functools.partial(run_part, stopping=self.stop_requested)
+        function = run_part_on_worker if self.scheduler else functools.partial(run_part, stopping=self.stop_requested)
         return map_tasks(function, payloads, scheduler=self.scheduler, stopping=self.stop_requested)
 
     def _payload(
@@ -303,6 +305,24 @@ def run_part(payload: dict[str, Any], stopping: Callable[[], bool] | None = None
     except LeaseHeld:
         held = True
     return {**usage.read(), "work": dict(work), "made": made, "held": held}
+
+
+def run_part_on_worker(payload: dict[str, Any]) -> dict[str, Any]:
+    """`run_part` where a Dask worker got it. Raises InputError when its code is another than that of the stage's process, the
+    runner, which names the part by its own: workers may have been started elsewhere, from another image, and before."""
+    here = _code_here(payload["component"], canonical(payload["config"]))
+    if here != payload["code_id"]:
+        raise InputError(
+            f"{payload['stage']}: its process runs code {payload['code_id']}, the Dask worker "
+            f"{os.environ.get('DASK_WORKER_NAME') or os.uname().nodename} runs code {here} (image: {identity()}): start "
+            "scheduler and workers from the image of the stage"
+        )
+    return run_part(payload)
+
+
+@functools.lru_cache(maxsize=8)
+def _code_here(component: str, config: bytes) -> str:
+    return code_id(component, uses(importlib.import_module(f"components.{component}").CONFIG.parse(json.loads(config))))
 
 
 def _make_part(

@@ -108,6 +108,8 @@ def main(
         end = _judge(error, spec["node"])
         if isinstance(error, LeaseHeld):  # whoever tries again waits for the other first
             gang.attempt.notes[LEASE_HELD] = True
+    if gang.attempt.cancelled and end.outcome == Cancelled.outcome:
+        end = End(end.outcome, end.reason, stopping.exit_when_cancelled())
     gang.end(end, key)
 
 

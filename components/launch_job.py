@@ -16,7 +16,7 @@ from components.context import store_options
 from components.entrypoint import announce, given_inputs, node_key, read_spec, refuse_other_code
 from wfm import caches, stopping
 from wfm.cluster.view import End
-from wfm.errors import InputError, WfmError
+from wfm.errors import Cancelled, InputError, WfmError
 from wfm.log import get_logger, set_up
 
 
@@ -40,7 +40,7 @@ def main() -> None:
         end = End.of("bug", f"{type(error).__name__}: {error}\n{traceback.format_exc()}")
     if end.exit_code:
         get_logger("wfm.launcher").error("%s: %s", end.outcome, end.reason)
-    sys.exit(end.exit_code)
+    sys.exit(stopping.exit_when_cancelled() if end.outcome == Cancelled.outcome else end.exit_code)
 
 
 def launch(arguments: argparse.Namespace) -> End:

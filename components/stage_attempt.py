@@ -76,6 +76,8 @@ class StageAttempt:
         "What record and outcome say besides: the range of parts that this is a try at."
         self.number = 0
         "As in the store; 0 as long as this try is not noted there."
+        self.cancelled = False
+        "Whether it stops since somebody asked its run to."
         self.usage = StageUsage()
         self._started = time.time()
         self._key = ""
@@ -222,6 +224,7 @@ class StageAttempt:
             self._beating.release()
         if by:
             _log.info("%s: %s asked this run to stop", self._spec["node"], by)
+            self.cancelled = True
             stopping.ask()
 
     def _is_its_launchers(self) -> bool:

@@ -66,13 +66,14 @@ def shape(
     pipeline: str,
     *,
     profile: str,
-    store: "Store",
+    store: "Store | None" = None,
     overrides: Sequence[str] = (),
     videos: str | None = None,
     dataset: str | None = None,
     redo: Mapping[str, str] | None = None,
 ) -> Plan:
-    """Which nodes a pipeline has, with their configs and needs, and no keys yet: nothing outside is looked at.
+    """Which nodes a pipeline has, with their configs and needs, and no keys yet: nothing outside is looked at, and no store
+    but for a dataset to begin with.
 
     ``dataset`` is a dataset in the store to start from (`begin`); with ``videos``, or for the curation itself, it is the name
     the new dataset is published under. Raises `ConfigError` for an unknown pipeline, profile, node or field, `InputError` for
@@ -86,6 +87,8 @@ def shape(
     given: dict[str, str] = {}
     notes: list[str] = []
     if dataset and not videos and pipeline in AFTER_DATASET:
+        if store is None:
+            raise ValueError(f"dataset = {dataset!r}: to begin with it give the store in which it is")
         beginning = begin(dataset, store)
         given = beginning.given
         graph = AFTER_DATASET[pipeline](settings, SIMULATION_NODE in {**given, **beginning.lost}, beginning.name)

@@ -21,9 +21,11 @@ import threading
 import time
 from collections.abc import Callable
 
-from wfm.errors import InputError
+from wfm.errors import Cancelled, InputError
 
 GRACE = "WFM_GRACE_SECONDS"
+CANCELLED = "WFM_CANCELLED_EXIT"
+"""An engine that tries again whatever a signal ended may name another exit code for what ended since its run was cancelled."""
 _GRACE_SECONDS = 30.0
 FOR_THE_END, FOR_THE_OUTCOME = 0.3, 0.15
 """Shares of the grace that are kept: work ends with the first, and where it does not, the outcome is written at the second."""
@@ -36,6 +38,11 @@ _came: float | None = None
 _wake = _NOBODY
 """Where the kernel's side of Python writes down a signal at once."""
 _told: list[Callable[[], None]] = []
+
+
+def exit_when_cancelled() -> int:
+    """The exit code of a process whose run was cancelled (a signal alone says nothing of that)."""
+    return int(os.environ.get(CANCELLED) or Cancelled.exit_code)
 
 
 def listen(*, then: bool = False) -> None:

@@ -1,6 +1,7 @@
 """``wfm compile``: a pipeline as the objects of an engine on a cluster, written to files."""
 
 import importlib
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -10,7 +11,7 @@ from pipelines.commands.console import STORE_DEFAULT, StoreOption, open_store, s
 from wfm.errors import ConfigError, InputError, MissingPackage
 
 if TYPE_CHECKING:
-    from pipelines.engines.flow import Flow, Times
+    from pipelines.engines.flow import Flow
 
 
 def add_to(app: typer.Typer) -> None:
@@ -39,12 +40,18 @@ def compile_(
     stop_after_failures: Annotated[
         int, typer.Option(min=0, metavar="N", help="Start none after so many failed ones; 0: go on.")
     ] = 0,
+    notice: Annotated[
+        str, typer.Option(metavar="IMAGE", help="Tell how a run ended, by this image with curl, name@sha256:… (argo).")
+    ] = "",
+    notice_secret: Annotated[
+        str, typer.Option(metavar="NAME", help="Secret whose entry url is the address that is posted to.")
+    ] = "",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be written.")] = False,
     store: StoreOption = STORE_DEFAULT,
 ) -> None:
     """Compile a pipeline for an engine on a cluster: files to look at and to apply. One serves all runs, which say their store,
     videos and options by parameters; what is made already starts no pod."""
-    from pipelines.engines.flow import EMITTERS, Times
+    from pipelines.engines.flow import EMITTERS, Notice, Times
     from wfm.cluster.settings import ClusterSettings
 
     if engine not in EMITTERS:
@@ -52,7 +59,9 @@ def compile_(
     settings = ClusterSettings.read(cluster)
     lines = tuple(dict.fromkeys(" ".join(line.split()) for line in cron or ()))
     times = Times(lines, zone, stop_after_failures) if lines else None
-    flow = _flow(pipeline, profile, name, videos, dataset, tuple(set_ or ()), store, times)
+    flow = _flow(pipeline, profile, name, videos, dataset, tuple(set_ or ()), store)
+    told = Notice(notice, notice_secret) if notice or notice_secret else None
+    flow = replace(flow, times=times, notice=told)
     made: dict[str, list[Any]] = importlib.import_module(EMITTERS[engine]).emit(flow, settings)
     for file, objects in sorted(made.items()):
         text = in_yaml(objects)
@@ -69,7 +78,6 @@ def _flow(
     dataset: str,
     overrides: tuple[str, ...],
     store: str,
-    times: "Times | None",
 ) -> "Flow":
     from pipelines.check_settings import check_settings
     from pipelines.engines.flow import Flow, tasks_of
@@ -81,9 +89,10 @@ def _flow(
             raise ConfigError(
                 f"{option}: the address has a password in it, and would stand in the files for all to read"
             )
+    opened = open_store(store) if dataset and not videos else None  # to begin with that dataset
     plan = shape(
-        pipeline, profile=profile, store=open_store(store), overrides=overrides, videos=videos or None, dataset=dataset or None
-    )  # fmt: skip
+        pipeline, profile=profile, store=opened, overrides=overrides, videos=videos or None, dataset=dataset or None
+    )
     check_settings(plan)
     return Flow(
         name=name or f"{pipeline}-{profile}".replace("_", "-"),
@@ -95,7 +104,6 @@ def _flow(
         videos=videos,
         dataset=dataset,
         overrides=overrides,
-        times=times,
     )
 
 

@@ -64,6 +64,9 @@ def runs(
             continue
         counts = [sum(node.state == wanted for node in state.nodes.values()) for wanted in ("done", "cached", "failed")]
         took = duration(max((state.ended or state.updated) - state.started, 0.0))
+        if state.state == "planned":
+            table.add_row(each.id, state.pipeline, state.profile, state.state)
+            continue
         table.add_row(each.id, state.pipeline, state.profile, state.state, age(state.started), took, *map(str, counts))
     if found:
         answers().print(table)
@@ -96,6 +99,14 @@ def status(run_id: RunArgument = LAST, store: StoreOption = STORE_DEFAULT) -> No
         return
     if state is None:
         say(f"run {found.id} was written down and never began: wfm rerun {found.id}")
+        return
+    if state.state == "planned":
+        answers().print(
+            node_table(state, {}, title=f"run {state.run_id}: {state.pipeline} ({state.profile}) is planned")
+        )
+        say(
+            "none of its stages has begun, and no launcher of one: whoever has the plan (a workflow, a script) begins them"
+        )
         return
     took = duration((state.ended or (state.updated if state.state == "dead" else time.time())) - state.started)
     title = (

@@ -51,27 +51,11 @@ def quota(
 ) -> None:
     """Say what each stage will ask the queues for, and whether it can ever be admitted. Exit code 78: something never will be;
     75: a queue is stopped; 0: all of it, when it is its turn."""
-    from wfm.cluster.quota import gangs, judge, read_cluster
-    from wfm.cluster.quota.waiting import wait
+    from wfm.cluster.quota import gangs, judge
     from wfm.cluster.settings import ClusterSettings
 
-    if not manifests and not online:
-        raise InputError("nothing is known of the queues: give --manifests PATH, or --online to ask the cluster")
-    objects = objects_under(manifests or [])
     settings = ClusterSettings.read(cluster) if cluster else None
-    notes: list[str] = []
-    if online:
-        from wfm.cluster.api import Api
-        from wfm.cluster.quota.online import read_objects
-
-        fetched, notes = read_objects(Api.connect(namespace=settings.namespace if settings else "", url=api))
-        objects += fetched
-    there = read_cluster(objects)
-    if not (there.queues or there.resource_quotas or there.limit_ranges or there.nodes):
-        where = ", ".join(map(str, manifests or [])) or "the cluster"
-        raise InputError(
-            f"{where}: there is no ClusterQueue, ResourceQuota, LimitRange or Node, so nothing can be told"
-        )
+    objects, there, told = _known(manifests or [], online, api, settings.namespace if settings else "")
     if pipeline:
         plan = _plan(pipeline, profile, tuple(set_ or ()), videos, dataset, store)
         settings = settings or _settings(there)
@@ -83,9 +67,7 @@ def quota(
         raise InputError("there is no job among the manifests: name a PIPELINE, or give files of jobs")
     integrations = settings.integrations if settings and cluster else None
     verdicts = [judge(gang, there, integrations) for gang in wanted]
-    waits = [wait(verdict, there) for verdict in verdicts] if online or there.workloads else [None] * len(verdicts)
-    for note in notes:
-        warn(note)
+    waits = [_present(verdict, there, told) for verdict in verdicts]
     if json_:
         print(json.dumps([plain(*both) for both in zip(verdicts, waits, strict=True)], indent=1))
     else:
@@ -93,6 +75,40 @@ def quota(
     code = _code(verdicts, waits)
     if code:
         raise typer.Exit(code)
+
+
+def _known(manifests: list[Path], online: bool, api: str, namespace: str) -> "tuple[list[Any], Cluster, bool]":
+    """(all objects, what of them decides about quota, whether the cluster told of its workloads). Raises InputError where
+    nothing decides anything."""
+    from wfm.cluster.quota import read_cluster
+
+    if not manifests and not online:
+        raise InputError("nothing is known of the queues: give --manifests PATH, or --online to ask the cluster")
+    objects = objects_under(manifests)
+    told = False
+    if online:
+        from wfm.cluster.api import Api
+        from wfm.cluster.quota.online import read_objects
+
+        fetched, notes, told = read_objects(Api.connect(namespace=namespace, url=api))
+        objects += fetched
+        for note in notes:
+            warn(note)
+    there = read_cluster(objects)
+    if not (there.queues or there.resource_quotas or there.limit_ranges or there.nodes):
+        where = ", ".join(map(str, manifests)) or "the cluster"
+        raise InputError(f"{where}: there is no ClusterQueue, ResourceQuota, LimitRange or Node: nothing can be told")
+    return objects, there, told
+
+
+def _present(verdict: "Verdict", there: "Cluster", told: bool) -> "Waiting | None":
+    """What it waits for now; None where nothing is known of the present."""
+    from wfm.cluster.quota.waiting import wait
+
+    if not told and not there.workloads and verdict.gang.queue:
+        return None
+    waiting = wait(verdict, there)
+    return None if waiting.state == "none" and not verdict.gang.queue else waiting
 
 
 def _plan(pipeline: str, profile: str, overrides: tuple[str, ...], videos: str, dataset: str, store: str) -> "Plan":

@@ -8,6 +8,7 @@ tasks than these.
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -72,6 +73,24 @@ class Times:
 
 
 @dataclass(frozen=True)
+class Notice:
+    """Who is told how a run ended. It may be lost, and nothing depends on it: `wfm status` knows."""
+
+    image: str
+    "Of another's, by digest, with a shell and curl in it."
+    secret: str
+    "Name of a Secret whose entry ``url`` is the address that is posted to: for many it is a password."
+
+    def __post_init__(self) -> None:
+        if not re.fullmatch(r"[^\s@]+@sha256:[0-9a-f]{64}", self.image):
+            raise ConfigError(f"notice = {self.image!r}: give --notice an image by its digest, name@sha256:…")
+        if not is_dns_1035(self.secret):
+            raise ConfigError(
+                f"notice secret = {self.secret!r}: give --notice-secret the name of a Secret whose entry url is where to post"
+            )
+
+
+@dataclass(frozen=True)
 class Flow:
     """A pipeline with a profile, and the values that a run has unless it says others."""
 
@@ -88,6 +107,8 @@ class Flow:
     overrides: tuple[str, ...] = ()
     times: Times | None = None
     "None: it is started by whoever wants a run."
+    notice: Notice | None = None
+    "None: nobody is told at the end."
 
     def __post_init__(self) -> None:
         if not is_dns_1035(self.name, LONGEST_NAME):

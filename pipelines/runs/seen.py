@@ -63,19 +63,22 @@ def see(run: "Run", *, patient: bool = False) -> RunState | None:
     """Where a run stands; None for one that never began. `patient`: watch tries whose beat looks old, instead of calling
     them silent; that may take half a minute. Raises InputError when its state cannot be read.
 
-    `state` is what an onlooker should call it: besides those of `RunState` it may be ``dead`` (its engine was killed) or
-    ``waiting`` (no engine of ours, no stage at this moment: the next may begin).
+    `state` is what an onlooker should call it: besides those of `RunState` it may be ``dead`` (its engine was killed),
+    ``waiting`` (no engine of ours, no stage at this moment: the next may begin) or ``planned`` (the same, before the first).
     """
     state = read_state(run)
     alive = state is not None and state.state == "running" and state.alive()
     open_ended = state is None or (state.state == "running" and not alive)
     tries = read_tries(run, patient=patient and open_ended)
     launchers = said_of(run) if open_ended else {}
-    if state is None and not tries and not launchers:
+    planned = state is None and not tries and not launchers
+    if planned and not run.names("specs"):  # what its stages read: written once its plan stands
         return None
     if open_ended:
         state = _derived(state or _from_spec(run), tries, run.cancelled_by(), engine=state is not None)
         _tell_of_launchers(state, launchers)
+    if planned and state is not None and state.state == "waiting":
+        state.state = "planned"
     assert state is not None
     for name, of in by_node(tries).items():
         if name in state.nodes:

@@ -1,4 +1,16 @@
-"""Worlds for scenarios: the model server and its controllers, or with ``--api URL`` any API server."""
+"""Worlds for scenarios: the model server and its controllers, or with ``--api URL`` any API server.
+
+    kubectl proxy --port 8001 &                       # plain HTTP, no account: any cluster that may be filled with test nodes
+    WFM_TEST_PACE=0.05 pytest tests/cluster/scenarios/test_machines.py --api http://127.0.0.1:8001
+
+or ``python -m tests.cluster.serve --port 8001 --state /tmp/journal.jsonl`` in place of the first: the model, in real time.
+
+Scenarios act through the API alone, and through a writer of pod status (`kubelet.py`) for nodes of their own. What makes the
+server ill (`world.front`: lost answers, 410, 429, no CRD, what happens around a request) is done in the model itself, or in a
+proxy in front of that server, through which launchers go. `WFM_TEST_PACE`: how much of the time that a scenario speaks of it
+takes there; a launcher's own constants have no other pace, so it is a minute or so for each. One run at a time: the quota is
+one. What depends on how the controllers are set up is marked (`set_up`), and runs where ``--api-set-up`` says the same words.
+"""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,6 +26,20 @@ MakeWorld = Callable[..., World]
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--api", default="", help="URL of an API server for tests/cluster/scenarios; default: the model")
+    parser.addoption(
+        "--api-set-up", default="", help="how the controllers of that server are set up, in the words of the marks set_up: "
+        "then the scenarios for such a cluster run, else those for an ordinary one",
+    )  # fmt: skip
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """On another server, whose controllers nobody here sets up: the scenarios for how they are."""
+    if not config.getoption("--api", default=""):
+        return
+    words = sorted(str(config.getoption("--api-set-up")).split())
+    fit = [item for item in items if sorted(str(w) for m in item.iter_markers("set_up") for w in m.args) == words]
+    config.hook.pytest_deselected(items=[item for item in items if item not in fit])
+    items[:] = fit
 
 
 @pytest.fixture

@@ -30,6 +30,7 @@ from wfm.cluster import (
     entry,
     job_over,
     launcher,
+    pod_states,
     records,
     refusals,
     request,
@@ -577,6 +578,17 @@ def asks_for_quota_without_a_pause(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(api.Backoff, "failed", lambda self, now, at_least=0.0: 0.2)
 
 
+@planted("server", lambda make: test_server_troubles.test_a_missing_crd_ends_the_requests_of_its_kind_alone(make()))
+def ends_all_for_want_of_one_crd(patch: pytest.MonkeyPatch) -> None:
+    right = launcher.Launcher._give_up
+
+    def give_up(self: Any, resource: Any, error: Any) -> None:
+        self._needs = lambda entry: {resource}
+        right(self, resource, error)
+
+    patch.setattr(launcher.Launcher, "_give_up", give_up)
+
+
 @planted("states", lambda make: test_what_conditions_say.test_a_dask_cluster_that_is_swept_is_the_own_one(make()))
 def sweeps_every_dask_cluster(patch: pytest.MonkeyPatch) -> None:
     right = api.Api.list
@@ -632,6 +644,21 @@ def _impatient(patch: pytest.MonkeyPatch, name: str) -> None:
     from tests.cluster import world
 
     patch.setattr(world, "PATIENCE", {**world.PATIENCE, name: 0.001})
+
+
+@planted("machines", lambda make: test_machines.test_a_launchers_clock_may_be_wrong(make(), 3000.0), longest=3000)
+def takes_its_own_clock_for_the_servers(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(api.Api, "_measure", lambda self, date, asked: None)
+
+
+@planted("machines", lambda make: test_machines.test_a_launchers_clock_may_be_wrong(make(), -3000.0), longest=3000)
+def waits_by_a_clock_that_is_behind(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(api.Api, "_measure", lambda self, date, asked: None)
+
+
+@planted("machines", lambda make: test_machines.test_a_node_that_is_silent_is_said_before_its_pods_are_told_to_go(make))
+def does_not_say_that_a_node_is_silent(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(pod_states, "_is_silent", lambda ready, statuses: False)
 
 
 @planted("machines", lambda make: test_machines.test_an_image_that_comes_late_is_waited_for(make()))

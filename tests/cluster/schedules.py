@@ -120,8 +120,7 @@ class Schedule:
         self.launch(self.rng.choice(self.asked))
 
     def restart_server(self) -> None:
-        server = self.world.server
-        assert server is not None
+        server = self.world.front
         if not server.up:
             return
         self.world.tell("the API server stops")
@@ -130,10 +129,9 @@ class Schedule:
         self._soon(self._server_back, 1, 60)
 
     def _server_back(self) -> None:
-        assert self.world.server is not None
-        if not self.world.server.up:
+        if not self.world.front.up:
             self.world.tell("the API server is back")
-            self.world.server.start()
+            self.world.front.start()
 
     def compact(self) -> None:
         self.world.tell("the history is compacted")

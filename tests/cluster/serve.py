@@ -7,10 +7,15 @@ It may be killed at any moment: what was stored is in the journal, and the next 
 
 import argparse
 import json
+import os
 import random
+import socket
+import subprocess
+import sys
 import time
 from pathlib import Path
 
+from components.derivation import ROOT
 from tests.cluster.controllers import ALL, Controllers, Options
 from tests.cluster.controllers.kueue import webhook
 from tests.cluster.server.api import Api
@@ -18,6 +23,7 @@ from tests.cluster.server.faults import Faults
 from tests.cluster.server.http import HttpServer
 from tests.cluster.server.storage import Key, Storage
 
+OPTIONS = {"job_backoff": 0.5, "node_grace": 4.0, "toleration": 3.0, "orphan_quarantine": 3.0}
 EVERY = 0.1
 """How often the controllers look where nothing changes [s]."""
 
@@ -45,6 +51,40 @@ def main() -> None:
     while True:
         controllers.settle()
         time.sleep(EVERY)
+
+
+class Cluster:
+    """That process, for a test; with controllers that are as quick as real time asks for."""
+
+    def __init__(self, folder: Path) -> None:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.port = probe.getsockname()[1]
+        self.url = f"http://127.0.0.1:{self.port}"
+        self._folder = folder
+        self._process: subprocess.Popen[str] | None = None
+
+    def start(self) -> None:
+        words = [
+            "--port",
+            str(self.port),
+            "--state",
+            str(self._folder / "journal.jsonl"),
+            "--options",
+            json.dumps(OPTIONS),
+        ]
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "tests.cluster.serve", *words], env={**os.environ, "PYTHONPATH": str(ROOT)},
+            stdout=subprocess.PIPE, text=True,
+        )  # fmt: skip
+        assert self._process.stdout is not None
+        assert self._process.stdout.readline().startswith("http"), "the model server did not start"
+
+    def kill(self) -> None:
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            self._process = None
 
 
 if __name__ == "__main__":

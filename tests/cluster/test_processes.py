@@ -1,12 +1,11 @@
 """Ten schedules in real time: the API server a process, launchers as ``python -m components.launch_job``, and all of them
-killed at random. And the scenarios as they would be run on a real API server.
+killed at random.
 """
 
 import json
 import os
 import random
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -21,10 +20,10 @@ from components.derivation import ROOT, code_id
 from components.entrypoint import node_key
 from tests.cluster.controllers.pods import phase
 from tests.cluster.invariants import Invariants
+from tests.cluster.serve import Cluster
 from tests.cluster.stage import End, Script
 from tests.cluster.world import NAMESPACE, Asked, World
 
-OPTIONS = {"job_backoff": 0.5, "node_grace": 4.0, "toleration": 3.0, "orphan_quarantine": 3.0}
 PATIENCE = {
     "image_pull_seconds": 20, "unschedulable_seconds": 20, "queue_ignored_seconds": 20, "start_seconds": 30,
     "lost_node_seconds": 4, "poll_seconds": 1,
@@ -33,40 +32,6 @@ ENDED = {0: "done", 78: "wrong_input", 143: "cancelled", 1: "bug"}
 LONGEST = 120.0
 """Of one schedule [s]; quiet machines need 30."""
 pytestmark = pytest.mark.long
-
-
-class Cluster:
-    """The server's process."""
-
-    def __init__(self, folder: Path) -> None:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
-        self.url = f"http://127.0.0.1:{self.port}"
-        self._folder = folder
-        self._process: subprocess.Popen[str] | None = None
-
-    def start(self) -> None:
-        words = [
-            "--port",
-            str(self.port),
-            "--state",
-            str(self._folder / "journal.jsonl"),
-            "--options",
-            json.dumps(OPTIONS),
-        ]
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.cluster.serve", *words], env={**os.environ, "PYTHONPATH": str(ROOT)},
-            stdout=subprocess.PIPE, text=True,
-        )  # fmt: skip
-        assert self._process.stdout is not None
-        assert self._process.stdout.readline().startswith("http"), "the model server did not start"
-
-    def kill(self) -> None:
-        if self._process is not None:
-            self._process.kill()
-            self._process.wait()
-            self._process = None
 
 
 @pytest.fixture
@@ -227,23 +192,6 @@ class _Told:
 
     def __init__(self, outcome: str) -> None:
         self.outcome, self.reason = outcome, ""
-
-
-@pytest.mark.timeout(900)
-def test_scenarios_run_unchanged_on_an_api_server(cluster: Cluster) -> None:
-    """As one would on a real cluster: ``pytest tests/cluster/scenarios --api URL``."""
-    words = [
-        "tests/cluster/scenarios/test_ordinary_ways.py",
-        "--api",
-        cluster.url,
-        "-k",
-        "runs_and_commits",
-    ]
-    done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *words], cwd=ROOT, capture_output=True, text=True,
-        env={**os.environ, "WFM_TEST_PACE": "0.03"},
-    )  # fmt: skip
-    assert done.returncode == 0, done.stdout[-8000:] + done.stderr[-4000:]
 
 
 def test_the_journal_brings_everything_back(cluster: Cluster, tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.cluster import strict
+from tests.cluster import field_names, strict
 from tests.wfm.cluster.lint import good
 from tests.wfm.cluster.requests import request, settings
 from wfm.cluster.objects import build, trainjob
@@ -126,6 +126,10 @@ def test_a_broken_twin_is_refused(fault: str) -> None:
 
 def test_every_rule_of_every_schema_is_checked_or_named_as_not() -> None:
     assert strict.rules() == {*strict.RULES, *strict.NOT_CHECKED}
+
+
+def test_the_lint_knows_every_field_by_name_and_no_other() -> None:
+    assert field_names.FILE.read_text() == field_names.text(), "run python -m tests.cluster.field_names"
 
 
 FLAVOR = {"name": "a", "resources": [{"name": "cpu"}]}

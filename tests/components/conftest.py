@@ -13,6 +13,7 @@ from components.entrypoint import node_key
 from components.part_range import PartRange
 from pipelines.stages import stage
 from wfm.artifacts import Artifact, Store
+from wfm.registry import uses
 
 StageRunner = Callable[..., Artifact]
 
@@ -47,14 +48,15 @@ def runner_of(
         if store.has(key):
             return store.artifact(key)
         attempt = store.attempt(key)
+        parsed = module.CONFIG.parse(config or {})
         context = Context(
             stage=name,
             component=name,
             node=name,
             run_id="test",
             key=key,
-            code_id=code_id(name),
-            config=module.CONFIG.parse(config or {}),
+            code_id=code_id(name, uses(parsed)),
+            config=parsed,
             store=store,
             inputs=inputs,
             out=attempt.path,

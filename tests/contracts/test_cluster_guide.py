@@ -52,6 +52,7 @@ def test_the_launcher_of_the_guide_is_taken() -> None:
     (text,) = [one for one in blocks() if one.startswith("apiVersion: batch/v1")]
     job = yaml.safe_load(text)
     assert strict.faults(job) == []
+    assert lint([job, *objects()], None) == lint([job, *objects()], example()) == []
     pod = job["spec"]["template"]["spec"]
     assert pod["containers"][0]["image"] == example().images.control
     (words,) = [word for word in pod["containers"][0]["command"] if word.startswith("wfm ")]

@@ -11,12 +11,15 @@ request has a time limit, and each answer a size.
 
 import json
 import random
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from email.utils import parsedate_to_datetime
 from typing import Any
 
 from wfm.cluster.refusals import Busy, Conflict, Gone, NotFound, Refused, meaning, shortened
 from wfm.errors import ConfigError, InputError, MissingPackage
+from wfm.log import get_logger
 
 CONNECT_SECONDS = 10.0
 READ_SECONDS = 60.0
@@ -99,12 +102,21 @@ class Backoff:
         return self._failures > 0 and now - self._since > self.patience
 
 
+_EXACT_SECONDS, _SLOW_SECONDS, _SKEW_SECONDS = 2.0, 3.0, 10.0
+"""Clocks that differ by less agree; an answer that took longer says nothing of them; more than the last is told."""
+_log = get_logger("wfm.launcher")
+
+
 class Api:
     """The server as one account sees it, in one namespace."""
 
     def __init__(self, client: Any, namespace: str) -> None:
         self._client, self.namespace = client, namespace
         self._accepted = False
+        self.clock: Callable[[], float] = time.time
+        "Ours, by which `skew` is measured; a launcher puts its own here."
+        self.skew = 0.0
+        "How far the server's clock is ahead of ours [s], as the Date of its answers says."
         self.requests = 0
         "How many were sent: figures of `tests/benchmarks/launcher.py`."
 
@@ -252,6 +264,7 @@ class Api:
         inside = "" if resource.everywhere else f"/namespaces/{self.namespace}"
         path = f"{resource.path}{inside}/{resource.plural}" + (f"/{name}" if name else "")
         self.requests += 1
+        asked = self.clock()
         try:
             response = self._client.call_api(
                 path, method, query_params=list((query or {}).items()),
@@ -260,6 +273,7 @@ class Api:
                 _request_timeout=limits,
             )  # fmt: skip
             self._accepted = True
+            self._measure(response.headers.get("Date"), asked)
             return response
         except ApiException as error:
             body_text = error.body if isinstance(error.body, bytes | str) else b""
@@ -277,6 +291,22 @@ class Api:
             raise Busy(
                 f"the API server at {self._client.configuration.host} does not answer: {shortened(error)}"
             ) from error
+
+    def _measure(self, date: str | None, asked: float) -> None:
+        """Compare clocks: a Date is in whole seconds, and of a moment between question and answer. Nearer than that, what was
+        measured first stays, so that time does not jump to and fro."""
+        answered = self.clock()
+        try:
+            said = parsedate_to_datetime(date or "").timestamp() + 0.5
+        except (ValueError, TypeError, OverflowError):
+            return
+        found = said - (asked + answered) / 2
+        if answered - asked <= _SLOW_SECONDS and abs(found - self.skew) > _EXACT_SECONDS:
+            self.skew = found if abs(found) > _EXACT_SECONDS else 0.0
+            if abs(self.skew) > _SKEW_SECONDS:
+                way = "behind" if self.skew > 0 else "ahead of"
+                words = "this machine's clock is %.0f s %s the API server's: the server's counts; set the clock (NTP)"
+                _log.warning(words, abs(self.skew), way)
 
 
 class Lines:

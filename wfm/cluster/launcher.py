@@ -69,6 +69,7 @@ class Launcher:
         """`threads`: mirrors stream in threads of their own; without, each tick reads what there is."""
         self.ended: dict[str, End] = {}
         self._api, self._store, self._settings, self._clock, self._threads = api, store, settings, clock, threads
+        api.clock = clock.now
         self._actions = Actions(api, settings)
         self._entries: dict[tuple[str, str, str], Entry] = {}
         self._mirrors: dict[Resource, Mirror[Any]] = {}
@@ -88,29 +89,21 @@ class Launcher:
         entry.swept = kind_of(request, self._settings) != "daskjob"
         self._entries[request.key, request.run_id, request.node] = entry
         self.ended.pop(request.key, None)
-        for phase in phases(request):
-            kind = kind_of(phase, self._settings)
-            self._mirror(RESOURCES[kind], read_job, LABEL_JOB)
-        self._mirror(POD, read_pod, LABEL_JOB)
-        if self._settings.queue:
-            self._mirror(WORKLOAD, read_workload, "")
+        for resource in self._needs(entry):
+            self._mirror(resource)
 
     def tick(self) -> float:
         """One pass: hear what is new, decide, act. Returns how long until the next is due [s], unless something happens."""
         poll = self._settings.patience.poll_seconds
-        now = self._clock.now()
+        now = self._now()
         if now < self._server.until:
             return self._server.until - now
         try:
             self._catch_up()
-            waits = self._pass_over(now)
+            waits = self._pass_over(self._now())
             self._server.worked()
         except Busy as error:
             return self._not_now(error)
-        except InputError as error:  # of a mirror: it is so for all
-            for entry in list(self._entries.values()):
-                self._end(entry, End.of(error.outcome, str(error)))
-            return poll
         return max(min([poll, *waits]), _SHORTEST_REST)
 
     def run(self, request: JobRequest) -> End:
@@ -136,6 +129,10 @@ class Launcher:
             self._pool.shutdown(wait=False, cancel_futures=True)
         self._wake.set()
 
+    def _now(self) -> float:
+        """By the API server's clock, which is in all that its objects say."""
+        return self._clock.now() + self._api.skew
+
     def _is_cancelled(self, request: JobRequest) -> bool:
         try:
             return bool(self._store.runs.of(request.run_id).cancelled_by())
@@ -153,7 +150,9 @@ class Launcher:
 
     # -- mirrors
 
-    def _mirror(self, resource: Resource, keep: Any, selector: str) -> None:
+    def _mirror(self, resource: Resource) -> None:
+        keep: Any = {POD: read_pod, WORKLOAD: read_workload}.get(resource, read_job)
+        selector = "" if resource == WORKLOAD else LABEL_JOB
         if resource not in self._mirrors:
             mirror: Mirror[Any] = Mirror(self._api, resource, selector, self._clock, keep=keep, changed=self._wake.set)
             self._mirrors[resource] = mirror
@@ -161,15 +160,31 @@ class Launcher:
                 mirror.start()
 
     def _catch_up(self) -> None:
-        for mirror in list(self._mirrors.values()):
-            if not self._threads:
-                mirror.catch_up()
-            elif mirror.trouble is not None:
-                raise mirror.trouble
+        for resource, mirror in list(self._mirrors.items()):
+            try:
+                if not self._threads:
+                    mirror.catch_up()
+                elif mirror.trouble is not None:
+                    raise mirror.trouble
+            except InputError as error:
+                self._give_up(resource, error)
+
+    def _give_up(self, resource: Resource, error: InputError) -> None:
+        """What this account may not read, or this cluster does not have, ends the requests that need it, and no other. One that
+        comes later asks again."""
+        self._mirrors.pop(resource).stop()
+        for entry in list(self._entries.values()):
+            if resource in self._needs(entry):
+                self._end(entry, End.of(error.outcome, str(error)))
+
+    def _needs(self, entry: Entry) -> set[Resource]:
+        """Of what a request needs a mirror."""
+        jobs = {RESOURCES[kind_of(phase, self._settings)] for phase in phases(entry.whole)}
+        return {*jobs, POD, *([WORKLOAD] if self._settings.queue else [])}
 
     def _not_now(self, error: Busy) -> float:
         """The server does not answer as it should: for all requests alike."""
-        now = self._clock.now()
+        now = self._now()
         wait = self._server.failed(now, error.retry_after)
         for entry in list(self._entries.values()):
             if self._server.over(now):
@@ -179,6 +194,8 @@ class Launcher:
         return wait
 
     def _pass_over(self, now: float) -> list[float]:
+        if not self._entries:
+            return []
         if not all(mirror.ready for mirror in self._mirrors.values()):
             return [1.0]
         pods = _by_job(self._mirrors[POD].objects().values())
@@ -211,7 +228,7 @@ class Launcher:
 
     def _unserved(self, entry: Entry, error: Busy) -> float:
         """The server did not serve this one request: a webhook that fails, a moment's trouble."""
-        now = self._clock.now()
+        now = self._now()
         wait = entry.unserved.failed(now, error.retry_after)
         if entry.unserved.over(now):
             self._end(entry, End.of("try_again", f"given up for now, the job goes on: {error}"), through=False)
@@ -309,7 +326,7 @@ class Launcher:
         """The end of a request here; not ``through`` when the next launcher is to go on with its job."""
         entry.said.ended = end.outcome if through else ""
         entry.said.words = ""
-        entry.say(self._clock.now(), f"{end.outcome}: {end.reason}" if end.reason else end.outcome)
+        entry.say(self._now(), f"{end.outcome}: {end.reason}" if end.reason else end.outcome)
         self.ended[entry.whole.key] = end
         del self._entries[entry.whole.key, entry.whole.run_id, entry.whole.node]
 

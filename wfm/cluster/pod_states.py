@@ -180,9 +180,22 @@ def _pod_state(
         if reason == "CrashLoopBackOff":
             return "bad_config", f"its container ends again and again (CrashLoopBackOff): {message}", 0.0
     if phase == "Running":
+        if _is_silent(ready, statuses):
+            words = (
+                f"its node {node} is silent: the cluster hears nothing of it, and takes its pods away in some minutes"
+            )
+            return "running", words, time_of(ready.get("lastTransitionTime"))
         return "running", "running", 0.0
     image = next((text_of(one, "image") for one in statuses), "")
     return "creating", f"pulling image {image}" if image else "its node makes it ready", 0.0
+
+
+def _is_silent(ready: Mapping[str, Any], statuses: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether the cluster has lost sight of a pod's node: then it says that the pod is not ready (`MarkPodsNotReady` of the
+    node life cycle gives no reason), and the kubelet's own last words, that all its containers are, stand beside it. That is
+    no end of the pod: its processes may be well."""
+    unsaid = ready.get("status") == "False" and text_of(ready, "reason") in ("", "NodeLost")
+    return unsaid and bool(statuses) and all(one.get("ready") is True for one in statuses)
 
 
 def pod_end(found: Mapping[str, Any]) -> PodEnd:

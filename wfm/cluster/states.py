@@ -208,7 +208,8 @@ def words_of(job: Job | None, pods: Sequence[Pod], workload: Workload | None, qu
             return f"{stuck[0].words}{others}"
     running = [pod for pod in counted if pod.state == "running"]
     if running:
-        return f"running: {len(running)} of {len(counted)} pods"
+        odd = [pod.words for pod in running if pod.words != "running"]
+        return f"running: {len(running)} of {len(counted)} pods" + (f"; {odd[0]}" if odd else "")
     ended = [pod for pod in counted if pod.end is not None]
     if ended and ended[0].end is not None:
         return ended[0].end.words

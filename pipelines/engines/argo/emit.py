@@ -27,6 +27,7 @@ KEPT = {"secondsAfterSuccess": 7 * 86400, "secondsAfterFailure": 30 * 86400}
 def emit(flow: Flow, settings: ClusterSettings) -> dict[str, list[Json]]:
     """Name of a file -> its objects. Raises ConfigError that lists what a cluster would punish later."""
     made = {
+        "argoexec.yaml": executor_account(settings),
         "settings.yaml": [settings_map(flow, settings)],
         "workflowtemplate.yaml": [checked("WorkflowTemplate", workflow_template(flow, settings))],
     }
@@ -35,6 +36,27 @@ def emit(flow: Flow, settings: ClusterSettings) -> dict[str, list[Json]]:
     check_sizes(made["workflowtemplate.yaml"][0])
     check([one for objects in made.values() for one in objects], settings)
     return made
+
+
+def executor_account(settings: ClusterSettings) -> list[Json]:
+    """The account of argoexec, what it may do, and the secret in which Argo looks for its token: main containers get none."""
+    name = templates.EXECUTOR_ACCOUNT
+
+    def one(kind: str, version: str = "rbac.authorization.k8s.io/v1", *, called: str = name, **more: Any) -> Json:
+        metadata: Json = {"name": called, "namespace": settings.namespace}
+        return {"apiVersion": version, "kind": kind, "metadata": metadata, **more}
+
+    rule = {"apiGroups": ["argoproj.io"], "resources": ["workflowtaskresults"], "verbs": ["create", "patch"]}
+    of = {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": name}
+    who = {"kind": "ServiceAccount", "name": name, "namespace": settings.namespace}
+    token = one("Secret", "v1", called=f"{name}.service-account-token", type="kubernetes.io/service-account-token")
+    token["metadata"]["annotations"] = {"kubernetes.io/service-account.name": name}
+    return [
+        one("ServiceAccount", "v1", automountServiceAccountToken=False),
+        one("Role", rules=[rule]),
+        one("RoleBinding", roleRef=of, subjects=[who]),
+        token,
+    ]
 
 
 def settings_map(flow: Flow, settings: ClusterSettings) -> Json:
@@ -63,9 +85,9 @@ def workflow(flow: Flow, settings: ClusterSettings) -> Json:
     made: Json = {
         "entrypoint": templates.GRAPH,
         "arguments": {"parameters": parameters(flow)},
-        "serviceAccountName": settings.service_account or templates.WORKFLOW_ACCOUNT,
+        "serviceAccountName": settings.service_account or templates.STAGE_ACCOUNT,
         "automountServiceAccountToken": False,
-        "executor": {"serviceAccountName": templates.WORKFLOW_ACCOUNT},
+        "executor": {"serviceAccountName": templates.EXECUTOR_ACCOUNT},
         "securityContext": pod.nobody(),
         "activeDeadlineSeconds": last_stop(flow, settings),
         "podGC": {"strategy": "OnWorkflowSuccess", "deleteDelayDuration": "600s"},
@@ -76,6 +98,9 @@ def workflow(flow: Flow, settings: ClusterSettings) -> Json:
             *(templates.of_task(flow, task, settings) for task in flow.tasks),
         ],
     }
+    if flow.notice is not None:
+        made["onExit"] = templates.NOTICE
+        made["templates"].append(templates.notice(flow.notice, settings))
     if settings.image_pull_secrets:
         made["imagePullSecrets"] = [{"name": name} for name in settings.image_pull_secrets]
     return made

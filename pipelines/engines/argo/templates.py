@@ -9,25 +9,26 @@ import math
 from typing import Any
 
 from pipelines.engines.argo.retry import strategy
-from pipelines.engines.flow import Flow, Task
+from pipelines.engines.flow import Flow, Notice, Task
 from wfm.cluster import pod
 from wfm.cluster.names import LABEL_NODE, LABEL_ROLE, LABEL_STAGE, label_value
 from wfm.cluster.request import JobRequest
 from wfm.cluster.resources import Resources
 from wfm.cluster.settings import ClusterSettings, Image
-from wfm.stopping import GRACE
+from wfm.errors import InputError
+from wfm.stopping import CANCELLED, GRACE
 
 Json = dict[str, Any]
 
-PLAN, GRAPH = "plan", "graph"
+PLAN, GRAPH, NOTICE = "plan", "graph", "notice"
 RUN = "{{workflow.name}}"
 """The id of the run: that of the workflow. Submitted under a name of one's own, or at a time, it is there once only."""
 OUT = f"{pod.TEMPORARY}/plan"
 """Where the plan step writes what it has to say, a file each."""
 SETTINGS_FOLDER = "/etc/wfm"
 SETTINGS_FILE = "cluster.json"
-LAUNCHER_ACCOUNT, WORKFLOW_ACCOUNT = "launcher", "workflow"
-"""Accounts (docs/cluster.md): the one makes jobs, by the other argoexec says what a pod gave."""
+LAUNCHER_ACCOUNT, PLANNER_ACCOUNT, STAGE_ACCOUNT, EXECUTOR_ACCOUNT = "launcher", "planner", "stage", "argoexec"
+"""Accounts of `manifests/base/accounts.yaml`, and the one by which argoexec, beside each main container, says what it gave."""
 PLAN_TRIES, LAUNCHER_TRIES, DISRUPTIONS = 5, 20, 5
 """Tries after the first. A launcher's end leaves its job alone; a stage has those of its row, and more for machines that go."""
 _CONTROL = Resources(cpu=0.5, memory_gib=2.0, ephemeral_gib=4.0, grace_seconds=30).model_copy(update={"shm_gib": 0.0})
@@ -43,6 +44,7 @@ def plan(flow: Flow, settings: ClusterSettings) -> Json:
     said = ["specs", *(f"make-{task.name}" for task in flow.tasks), *key_names(flow)]
     template = _template(PLAN, settings, words, "control", _CONTROL, PLAN_TRIES)
     template["metadata"]["labels"] |= {LABEL_ROLE: "planner"}
+    template["serviceAccountName"] = PLANNER_ACCOUNT
     template["outputs"] = {"parameters": [{"name": name, "valueFrom": {"path": f"{OUT}/{name}"}} for name in said]}
     return with_settings(template, flow)
 
@@ -103,6 +105,7 @@ def _template(
         **pod.places(settings, role),
         "WFM_ENGINE": "argo",
         GRACE: str(resources.grace_seconds),
+        CANCELLED: str(InputError.exit_code),  # 143 is tried again: it may be a drain
     }
     container = pod.container("main", settings.image(role), words, values, resources, settings)
     container.pop("name")  # Argo's own
@@ -121,6 +124,25 @@ def _template(
     if timeout_seconds:  # from the pod's start on a machine: what it waited for one counts for nothing
         made["activeDeadlineSeconds"] = math.ceil(timeout_seconds + settings.patience.start_seconds)
     return made
+
+
+def notice(told: Notice, settings: ClusterSettings) -> Json:
+    """What runs at the end, by hand of another's image: one post, whose failure is no failure of the run."""
+    words = '{"text": "run {{workflow.name}} of {{workflow.namespace}}: {{workflow.status}}"}'
+    post = f"curl -sS --max-time 30 -H 'Content-Type: application/json' --data '{words}' \"$URL\" || true"
+    small = _CONTROL.model_copy(update={"cpu": 0.1, "memory_gib": 0.125, "ephemeral_gib": 0.5})
+    container = pod.container("main", told.image, (), {}, small, settings)
+    container = {name: container[name] for name in ("image", "resources", "volumeMounts", "securityContext")}
+    container["command"] = ["sh", "-c", post]
+    address = {"name": "URL", "valueFrom": {"secretKeyRef": {"name": told.secret, "key": "url"}}}
+    container["env"] = [*({"name": name, "value": pod.TEMPORARY} for name in ("HOME", "TMPDIR", "WFM_CACHE")), address]
+    return {
+        "name": NOTICE,
+        "metadata": {"labels": {LABEL_ROLE: "notice"}},
+        "container": container,
+        "volumes": pod.volumes(small)[0],
+        "activeDeadlineSeconds": 300,
+    }
 
 
 def pending_seconds(settings: ClusterSettings) -> float:

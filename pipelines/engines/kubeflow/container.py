@@ -74,8 +74,10 @@ class Command:
         return code if code >= 0 else 128 - code
 
     def _once(self) -> int:
-        self._child = subprocess.Popen(self._words, env=self._environment)
-        return self._child.wait()
+        self._child = child = subprocess.Popen(self._words, env=self._environment)
+        if self._stopped.is_set():  # while it was started
+            child.terminate()
+        return child.wait()
 
     def _stop(self, number: int, _: object) -> None:
         self._stopped.set()

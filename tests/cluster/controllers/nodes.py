@@ -139,9 +139,7 @@ def _lose(see: See) -> None:
     see.change(_taints(kept + new), status=False)
     for pod in _here(see):
         if phase(pod) == "Running":
-            _patch_pod(
-                see, pod, lambda found: set_condition(found, condition("Ready", "False", "NodeLost"), see.api.time())
-            )
+            _patch_pod(see, pod, lambda found: set_condition(found, condition("Ready", "False"), see.api.time()))
     see.event("NodeNotReady", f"Node {see.name} status is now: NodeNotReady")
 
 

@@ -203,3 +203,31 @@ def test_a_stage_that_does_not_hear_sigterm_is_killed_after_its_grace(world: Wor
     world.until(lambda: asked.key in launching.ended, 600)
     world.until(lambda: not world.holding(asked.key), 120)
     finish(world, look, {asked: launching.ended[asked.key]})
+
+
+@pytest.mark.parametrize("ahead", [3000.0, -3000.0])
+def test_a_launchers_clock_may_be_wrong(world: World, ahead: float) -> None:
+    """What objects of the server say is compared with the server's time: nothing is late that is not, and what is, is seen."""
+    asked = world.ask("node", timeout=400, script=Script(300, ends=(End("hang", 100), End())))
+    look = Invariants(world, [asked])
+    look.hangs = 1
+    launching = world.launcher(asked, ahead=ahead)
+    world.until(lambda: asked.key in launching.ended, 1500)
+    finish(world, look, {asked: launching.ended[asked.key]}, lost=1)
+    assert world.outcomes(asked) == ["try_again", "done"]
+    assert f"ran longer than its {asked.request.timeout_seconds:g} s" in world.reasons(asked)
+
+
+def test_a_node_that_is_silent_is_said_before_its_pods_are_told_to_go(make_world: MakeWorld) -> None:
+    world = make_world(machines=3)
+    asked = world.ask("node")
+    look, launching = _begun(world, asked)
+    node = world.holding(asked.key)[0]["spec"]["nodeName"]
+    world.kubelet.die(node)
+
+    def said() -> str:
+        return str(launching.launcher._entries[asked.key, asked.run.id, asked.request.node].said.words)
+
+    world.until(lambda: f"its node {node} is silent" in said(), 200)
+    assert not any("deletionTimestamp" in pod["metadata"] for pod in world.pods(asked.key))
+    _end(world, asked, look, launching)

@@ -99,6 +99,7 @@ def test_a_workload_that_is_deactivated_ends_the_wait_in_plain_words(world: Worl
     assert not world.holding(asked.key)
 
 
+@pytest.mark.set_up("pods_ready_timeout=100", "requeue_limit=1")
 def test_pods_that_are_not_ready_in_time_go_back_to_the_queue_until_they_are_deactivated(make_world: MakeWorld) -> None:
     world = make_world(options=Options(pods_ready_timeout=100, requeue_limit=1), patience={"image_pull_seconds": 3000})
     world.kubelet.no_config = True
@@ -111,6 +112,7 @@ def test_pods_that_are_not_ready_in_time_go_back_to_the_queue_until_they_are_dea
     finish(world, look, {asked: end}, lost=2)
 
 
+@pytest.mark.set_up("pods_ready_timeout=100", "requeue_limit=5")
 def test_pods_that_were_late_once_get_another_turn(make_world: MakeWorld) -> None:
     world = make_world(options=Options(pods_ready_timeout=100, requeue_limit=5), patience={"image_pull_seconds": 3000})
     world.kubelet.no_config = True
@@ -119,6 +121,7 @@ def test_pods_that_were_late_once_get_another_turn(make_world: MakeWorld) -> Non
     assert follow(world, asked)[asked.key].outcome == "done"
 
 
+@pytest.mark.set_up("integrations=()")
 @pytest.mark.parametrize("kind", ["torchjob", "container"])
 def test_an_integration_that_is_off_is_noticed(
     make_world: MakeWorld, kind: str, caplog: pytest.LogCaptureFixture
@@ -164,14 +167,12 @@ def test_workers_of_a_daskjob_wait_alone(world: World) -> None:
 
 def test_no_quota_for_objects_is_waited_for(world: World) -> None:
     """403 "exceeded quota" on the job itself."""
-    assert world.model is not None
-    world.api.quota["pytorchjobs.kubeflow.org"] = 0
-    world.at(700, world.api.quota.clear)
+    world.front.fill("pytorchjobs.kubeflow.org")
+    world.at(700, world.front.free)
     asked = world.ask("node", retries=0)
     assert follow(world, asked)[asked.key].outcome == "done"
     assert world.outcomes(asked) == ["done"]
-    assert world.server is not None
-    refused = [one for one in world.server.requests if one == ("create", "pytorchjobs.kubeflow.org", 403)]
+    refused = [one for one in world.front.requests if one == ("create", "pytorchjobs.kubeflow.org", 403)]
     assert len(refused) < 25, "700 s without quota are waited for, longer and longer"
 
 

@@ -1,11 +1,9 @@
-"""Somebody else is quicker by a moment: between what a launcher has seen and what it does. These reach into the model."""
+"""Somebody else is quicker by a moment: between what a launcher has seen and what it does (`front.around` a request)."""
 
 from collections.abc import Callable
 from typing import Any
 
-import pytest
-
-from tests.cluster.conftest import MakeWorld, finish, follow
+from tests.cluster.conftest import finish, follow
 from tests.cluster.controllers.pods import annotations
 from tests.cluster.invariants import Invariants
 from tests.cluster.server.storage import Json
@@ -16,37 +14,27 @@ from wfm.cluster.names import ANNOTATION_RUNS, ANNOTATION_TRY
 JOBS = "pytorchjobs.kubeflow.org"
 
 
-@pytest.fixture
-def world(make_world: MakeWorld, request: pytest.FixtureRequest) -> World:
-    if request.config.getoption("--api", default=""):
-        pytest.fail("these reach into the model server, and cannot be run on another: leave --api out, or this file")
-    return make_world()
-
-
 def _once(
-    world: World, verb: str, *, before: Callable[[], Any] = bool, after: Callable[[], Any] = bool,
-    fits: Callable[[Any], bool] = bool,
+    world: World, verb: str, *, before: Callable[[Json], Any] = bool, after: Callable[[], Any] = bool,
+    fits: Callable[[Json], bool] = lambda body: True,
 ) -> None:  # fmt: skip
-    """Do something around the next request of this verb for a job whose name, body or patch fits."""
-    right, waiting = getattr(world.api, verb), [True]
+    """Do something around the next request of this verb for a job whose body fits."""
+    waiting = [True]
 
-    def around(resource: str, namespace: str, *what: Any, **more: Any) -> Any:
-        due = bool(waiting) and resource == JOBS and fits(what[-1])
-        if due:
-            waiting.clear()
-            before()
-        found = right(resource, namespace, *what, **more)
-        if due:
-            after()
-        return found
+    def around(asked: str, resource: str, name: str, body: Json) -> Callable[[], Any] | None:
+        if not waiting or (asked, resource) != (verb, JOBS) or not fits(body):
+            return None
+        waiting.clear()
+        before(body)
+        return after
 
-    setattr(world.api, verb, around)
+    world.front.around.append(around)
 
 
 def _again(world: World, job: Json) -> Json:
     """What another launcher does with a try that is over: the job goes, and the next one comes, under its name."""
     name = job["metadata"]["name"]
-    world.api.storage.compact()
+    world.front.compact()
     world.door.delete(JOBS, NAMESPACE, name, propagationPolicy="Background")
     told = {name: job["metadata"][name] for name in ("name", "labels", "annotations")}
     told["annotations"] = {**told["annotations"], ANNOTATION_TRY: "2"}
@@ -61,7 +49,7 @@ def test_the_job_of_the_next_try_is_not_deleted(world: World) -> None:
     launching = world.launcher(asked)
     world.until(lambda: world.running(asked.key), 600)
     job = world.jobs(asked.key)[0]
-    _once(world, "delete", before=lambda: made.append(_again(world, job)["metadata"]["uid"]))
+    _once(world, "delete", before=lambda _: made.append(_again(world, job)["metadata"]["uid"]))
     world.until(lambda: made, 600)
     world.go(60)
     assert [one["metadata"]["uid"] for one in world.jobs(asked.key)] == made
@@ -76,7 +64,7 @@ def test_a_view_that_is_behind_writes_no_end_of_the_next_try(world: World) -> No
     both = [world.launcher(asked), world.launcher(asked)]
     world.until(lambda: world.running(asked.key), 600)
     world.go(60)
-    both[1].launcher._catch_up = lambda: None
+    world.deafen(both[1])
     world.until(lambda: asked.key in both[0].ended, 3600)
     world.launchers.remove(both[1])
     finish(world, look, {asked: both[0].ended[asked.key]}, lost=1)
@@ -92,7 +80,7 @@ def test_two_runs_that_note_themselves_at_once_are_both_noted(world: World) -> N
     world.until(lambda: world.running(one.key), 600)
     name = world.jobs(one.key)[0]["metadata"]["name"]
 
-    def third() -> None:
+    def third(_: Json) -> None:
         noted = annotations(world.door.find(JOBS, NAMESPACE, name) or {})[ANNOTATION_RUNS]
         world.door.patch(JOBS, NAMESPACE, name, {"metadata": {"annotations": {ANNOTATION_RUNS: f"{noted},third"}}})
 
@@ -106,15 +94,7 @@ def test_two_runs_that_note_themselves_at_once_are_both_noted(world: World) -> N
 
 def test_a_job_that_another_launcher_has_just_made_is_adopted(world: World) -> None:
     asked = world.ask("node")
-    right = world.api.create
-    made: list[Json] = []
-
-    def twice(resource: str, namespace: str, document: Json) -> Json:
-        if resource == JOBS and not made:
-            made.append(right(resource, namespace, document))
-        return right(resource, namespace, document)
-
-    world.api.create = twice  # type: ignore[method-assign]
+    _once(world, "create", before=lambda job: world.door.create(JOBS, NAMESPACE, job))
     assert follow(world, asked)[asked.key].outcome == "done"
     assert world.outcomes(asked) == ["done"]
 

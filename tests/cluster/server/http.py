@@ -13,6 +13,8 @@ import socket
 import socketserver
 import threading
 import time
+from collections.abc import Callable
+from email.utils import formatdate
 from http import HTTPStatus
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -21,7 +23,7 @@ from tests.cluster.server import selectors
 from tests.cluster.server.api import Api, ApiError
 from tests.cluster.server.faults import Faults
 from tests.cluster.server.kinds import RESOURCES, Resource
-from tests.cluster.server.storage import ADDED, DELETED, MODIFIED, Change, Compacted
+from tests.cluster.server.storage import ADDED, DELETED, MODIFIED, Change, Compacted, Json
 
 _PATH = re.compile(
     r"/(?:api|apis/(?P<group>[^/]+))/(?P<version>v[^/]+)(?:/namespaces/(?P<namespace>[^/]+)(?=/))?/(?P<plural>[a-z]+)"
@@ -33,12 +35,17 @@ _LONGEST_WATCH = 1800.0
 _BOOKMARK_EVERY = 2.0
 
 
+Around = Callable[[str, str, str, Json], Callable[[], Any] | None]
+"""Called before a request with (verb, resource, name, body); what it returns is called after it."""
+
+
 class HttpServer:
     """Serves an `Api`. `forbidden`: (verb, resource) pairs that RBAC does not allow; "*" stands for any."""
 
     def __init__(self, api: Api, faults: Faults, *, streams: bool = True, port: int = 0) -> None:
         self.api, self.faults, self.streams = api, faults, streams
         self.forbidden: set[tuple[str, str]] = set()
+        self.around: list[Around] = []
         self.token = ""
         "A bearer token that requests must bring; none is asked for without."
         self.requests: list[tuple[str, str, int]] = []
@@ -69,6 +76,22 @@ class HttpServer:
             server.server_close()
             server.hang_up()
 
+    def without(self, resource: str) -> None:
+        """Its CRD is not installed (any more)."""
+        self.api.installed.discard(resource)
+
+    def fill(self, resource: str) -> None:
+        """The namespace's quota of these objects is used up."""
+        self.api.quota[resource] = 0
+
+    def free(self) -> None:
+        """There is quota again."""
+        self.api.quota.clear()
+
+    def compact(self) -> None:
+        """Forget all that was before now."""
+        self.api.storage.compact()
+
     def allows(self, verb: str, resource: str) -> bool:
         return not self.forbidden & {(verb, resource), (verb, "*"), ("*", resource), ("*", "*")}
 
@@ -93,7 +116,7 @@ class _Server(socketserver.ThreadingTCPServer):
         """A client that went away in the middle is no news."""
 
 
-class _HangUp(Exception):
+class HangUp(Exception):
     """Close the connection without an answer."""
 
 
@@ -107,7 +130,7 @@ class _Handler(socketserver.StreamRequestHandler):
         try:
             while self.server.front.up and self._one():
                 self.wfile.flush()
-        except (_HangUp, ConnectionError, ValueError, OSError):
+        except (HangUp, ConnectionError, ValueError, OSError):
             pass
         finally:
             self.server.open.discard(self.connection)
@@ -142,8 +165,12 @@ class _Handler(socketserver.StreamRequestHandler):
         self, code: int, data: bytes, kind: str = "application/json", extra: dict[str, str] | None = None
     ) -> None:
         lines = [f"HTTP/1.1 {code} {HTTPStatus(code).phrase}", f"Content-Type: {kind}", f"Content-Length: {len(data)}"]
+        lines.append(self._date())
         lines += [f"{name}: {value}" for name, value in (extra or {}).items()]
         self.wfile.write("\r\n".join(lines).encode() + b"\r\n\r\n" + data)
+
+    def _date(self) -> str:
+        return f"Date: {formatdate(self.server.front.api.now(), usegmt=True)}"
 
     # -- what is asked
 
@@ -194,26 +221,21 @@ class _Handler(socketserver.StreamRequestHandler):
     ) -> int:
         front, api = self.server.front, self.server.front.api
         namespace, name, sub = match["namespace"] or "", match["name"] or "", match["sub"] or ""
-        watch = _is_true(query.get("watch"))
-        verb = _VERBS[method]
-        if not name:
-            verb = {"get": "watch" if watch else "list", "delete": "deletecollection"}.get(verb, verb)
+        verb = _verb(method, name, query)
         self._verb, self._resource = verb, row.name
         if not front.allows(verb, row.name):
-            where = f' in the namespace "{namespace}"' if namespace else " at the cluster scope"
-            raise ApiError(
-                403, "Forbidden",
-                f'{row.name} is forbidden: User "system:serviceaccount:{namespace}:launcher" cannot {verb} resource '
-                f'"{row.plural}" in API group "{row.group}"{where}', kind=row.plural, name=name,
-            )  # fmt: skip
+            raise forbidden(verb, row, name, namespace)
         spared = front.faults.spared and headers.get("user-agent") == front.faults.spared
         fault = "" if spared else front.faults.take(verb, row.name)
-        _before(fault)
+        before(fault)
         if verb == "watch":
             return self._watch(row, namespace, query, fault)
+        later = [done for done in (one(verb, row.name, name, document or {}) for one in front.around) if done]
         code, answer = self._change(api, row, namespace, name, sub, verb, query, headers, document)
+        for done in later:
+            done()
         if fault == "lost":
-            raise _HangUp
+            raise HangUp
         if isinstance(answer, bytes):
             self._send(code, answer, "text/plain" if sub == "log" else "application/json")
             return code
@@ -311,7 +333,7 @@ class _Handler(socketserver.StreamRequestHandler):
                 self._event(type_, data)
             if fault == "cut":
                 self.wfile.flush()
-                raise _HangUp
+                raise HangUp
             at = seen
             over = not front.streams or time.monotonic() >= ends or not front.up
             if bookmarks and (over or time.monotonic() - marked > _BOOKMARK_EVERY):
@@ -325,7 +347,8 @@ class _Handler(socketserver.StreamRequestHandler):
                     storage.changed.wait(0.2)
 
     def _begin(self) -> None:
-        self.wfile.write(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n")
+        lines = ["HTTP/1.1 200 OK", "Content-Type: application/json", "Transfer-Encoding: chunked", self._date()]
+        self.wfile.write("\r\n".join(lines).encode() + b"\r\n\r\n")
 
     def _event(self, type_: str, data: bytes) -> None:
         line = b'{"type":"' + type_.encode() + b'","object":' + data + b"}\n"
@@ -336,12 +359,40 @@ class _Handler(socketserver.StreamRequestHandler):
         return 200
 
 
+def asked(method: str, path: str, query: dict[str, str]) -> tuple[str, str, str, str]:
+    """(verb, resource, name, namespace) of a request; empty resource: none of the kinds that are known here."""
+    match = _PATH.fullmatch(path)
+    row = _BY_PATH.get((match["group"] or "", match["plural"])) if match else None
+    if match is None or row is None:
+        return _VERBS[method], "", "", ""
+    name = match["name"] or ""
+    return _verb(method, name, query), row.name, name, match["namespace"] or ""
+
+
+def _verb(method: str, name: str, query: dict[str, str]) -> str:
+    verb = _VERBS[method]
+    if name:
+        return verb
+    watch = _is_true(query.get("watch"))
+    return {"get": "watch" if watch else "list", "delete": "deletecollection"}.get(verb, verb)
+
+
+def forbidden(verb: str, row: Resource, name: str, namespace: str) -> ApiError:
+    """What RBAC says."""
+    where = f' in the namespace "{namespace}"' if namespace else " at the cluster scope"
+    return ApiError(
+        403, "Forbidden",
+        f'{row.name} is forbidden: User "system:serviceaccount:{namespace}:launcher" cannot {verb} resource '
+        f'"{row.plural}" in API group "{row.group}"{where}', kind=row.plural, name=name,
+    )  # fmt: skip
+
+
 def _is_true(word: str | None) -> bool:
     """The Python client writes True."""
     return (word or "").lower() in ("true", "1")
 
 
-def _before(fault: str) -> None:
+def before(fault: str) -> None:
     if fault == "429":
         raise ApiError(
             429, "TooManyRequests", "the server has received too many requests, please try again later", retry_after=1
@@ -350,7 +401,7 @@ def _before(fault: str) -> None:
         reason = {"500": "InternalError", "503": "ServiceUnavailable", "504": "Timeout"}[fault]
         raise ApiError(int(fault), reason, "etcdserver: request timed out" if fault == "504" else "the server is ill")
     if fault == "drop":
-        raise _HangUp
+        raise HangUp
 
 
 def _told(change: Change, namespace: str, fits: selectors.Test) -> tuple[str, bytes] | None:

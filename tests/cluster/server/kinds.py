@@ -39,6 +39,7 @@ RESOURCES = (
     Resource("", "v1", "nodes", "Node", namespaced=False),
     Resource("", "v1", "namespaces", "Namespace", namespaced=False),
     Resource("", "v1", "resourcequotas", "ResourceQuota"),
+    Resource("", "v1", "limitranges", "LimitRange", status=False),
     Resource("coordination.k8s.io", "v1", "leases", "Lease", status=False),
     Resource("batch", "v1", "jobs", "Job"),
     Resource("apps", "v1", "deployments", "Deployment"),
@@ -61,6 +62,8 @@ RESOURCES = (
         "kueue.x-k8s.io", "v1beta2", "workloadpriorityclasses", "WorkloadPriorityClass",
         namespaced=False, status=False, crd=True,
     ),
+    Resource("kueue.x-k8s.io", "v1beta2", "cohorts", "Cohort", namespaced=False, crd=True),
+    Resource("kueue.x-k8s.io", "v1beta2", "topologies", "Topology", namespaced=False, status=False, crd=True),
     Resource("scheduling.k8s.io", "v1", "priorityclasses", "PriorityClass", namespaced=False, status=False),
 )  # fmt: skip
 BY_NAME = {resource.name: resource for resource in RESOURCES}

@@ -59,6 +59,19 @@ def test_a_run_without_an_engine_is_told_by_its_tries(run: Run) -> None:
     assert states(run) == ("done", {"there": "cached", "split": "done", "train": "done"})
 
 
+def test_a_run_that_is_planned_for_an_engine_elsewhere_is_no_run_that_never_began(run: Run, cli: Cli) -> None:
+    """Its plan has been written down with its stages' specs, and the workflow waits for its turn."""
+    assert "never began" in cli("status", run.id)[1]
+    run.write("specs/split.json", "{}", private=True)
+    assert states(run) == ("planned", {"there": "cached", "split": "waiting", "train": "waiting"})
+    told = cli("status", run.id)[1]
+    assert "is planned" in told
+    assert "none of its stages has begun" in told
+    assert "never began" not in told + cli("runs")[1]
+    run.request_cancel("a test")
+    assert states(run)[0] == "cancelled"
+
+
 def test_what_a_launcher_waits_for_is_seen_before_any_stage_began(run: Run, cli: Cli) -> None:
     write_said(run, "split", Said("k", "queued: insufficient unused quota"), time.time())
     assert states(run) == ("waiting", {"there": "cached", "split": "waiting", "train": "waiting"})

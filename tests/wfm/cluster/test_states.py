@@ -47,6 +47,8 @@ def condition(kind: str, status: str = "True", reason: str = "", message: str = 
          'secret "s3" not found'),
         (pod("Pending", container=waiting("ContainerCreating")), "creating", "pulling image r/wfm@sha256:1"),
         (pod(), "running", "running"),
+        (pod(container={"ready": True}, conditions=[condition("Ready", "False")]), "running", "its node n1 is silent"),
+        (pod(container={"ready": False}, conditions=[condition("Ready", "False", "ContainersNotReady")]), "running", "running"),
         (pod("Succeeded"), "succeeded", "through"),
         (pod("Unknown"), "lost", "its node n1 does not answer"),
         (pod(reason="NodeLost"), "lost", "does not answer"),

@@ -11,7 +11,8 @@ A rule is one small function in the file of what it looks at, entered in `RULES`
 `roles`       pods by what they are for: probes, servers
 `security`    what a pod may do: root, rights, host, tokens, secrets; `rights` what an account may, who reaches whom
 `volumes`     where it writes: /dev/shm, home and caches, claims; `demand` what it asks for, quota
-`images`      digests, one set, no code from elsewhere; `naming` names, labels, annotations, namespaces
+`images`      digests, one set, no code from elsewhere; `naming` names, labels, annotations, namespaces;
+              `fields` what no schema knows
 `queues`      Kueue's labels, suspend; `flavors` what quota is made of, cohorts, budgets of disruption
 `placement`   machines, tolerations, names of peers, owners and finalizers
 `training`    ranks, rendezvous, restarts; `dask` workers and idle clusters
@@ -30,6 +31,7 @@ from wfm.cluster.lint import (
     cron,
     dask,
     demand,
+    fields,
     flavors,
     graph,
     images,
@@ -55,6 +57,7 @@ __all__ = ["FILES", "RULES", "Fault", "Rule", "check", "lint"]
 
 FILES = (
     naming,
+    fields,
     roles,
     stages,
     images,

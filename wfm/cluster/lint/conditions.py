@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterator
 
-from wfm.cluster.lint.expression import evaluate
+from wfm.cluster.lint.expression import LONGEST, evaluate
 from wfm.cluster.lint.fault import Found, rule
 from wfm.cluster.lint.quantity import seconds, whole
 from wfm.cluster.lint.seen import Seen, at, rows, word
@@ -36,6 +36,8 @@ def after_failure(seen: Seen) -> Iterator[Found]:
 
 def _depends_fault(text: str) -> str:
     """What is wrong with a ``depends``; empty where nothing is, or where another rule says that it cannot be read."""
+    if len(text) > LONGEST:
+        return f"it has {len(text)} characters, and cannot be vouched for: {LONGEST} at most"
     names = sorted({found[1] for found in _STATE.finditer(text)})
     cure = "name the task alone (or .Succeeded); what must run after a failure is no part of what a run makes"
     try:
@@ -96,6 +98,27 @@ def constant_condition(seen: Seen) -> Iterator[Found]:
             if "suspend" in template and not seconds(at(template, "suspend.duration")):
                 says = "it waits for ever for somebody to resume it: leave the template out"
                 yield Found(thing.where(f"{where}.suspend"), template["suspend"], says)
+
+
+@rule("cached-node", "what is there already starts no pod")
+def cached_node(seen: Seen) -> Iterator[Found]:
+    """In a graph with a plan step each stage and each launcher has a ``when`` over what the plan says."""
+    for thing, base, flow in flows(seen):
+        roles = {word(pod.content, "name"): pod.role for pod in seen.pods_of(thing)}
+        for place, template in rows(flow, "templates"):
+            plans = [
+                word(task, "name") for _, task in tasks(template) if roles.get(word(task, "template")) == "planner"
+            ]
+            for path, task in tasks(template) if plans else ():
+                told = word(task, "when")
+                if roles.get(word(task, "template")) not in ("stage", "launcher"):
+                    continue
+                asks = any(f"{kind}.{plan}.outputs" in told for plan in plans for kind in ("tasks", "steps"))
+                if not asks and (_asks(told) or not told.strip()):
+                    says = (
+                        f"a cached node would cost a pod, and its place in the queue: ask for an output of {plans[0]}"
+                    )
+                    yield Found(thing.where(f"{base}.templates.{place}.{path}.when"), task.get("when"), says)
 
 
 def _asks(text: str) -> bool:

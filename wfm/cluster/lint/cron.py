@@ -128,9 +128,6 @@ def cron_schedule(seen: Seen) -> Iterator[Found]:
             fault = line_fault(line)
             if fault:
                 yield Found(thing.where(path), line, fault)
-        if thing.kind == "CronWorkflow" and at(thing.content, "spec.schedule") is not None:
-            says = "version 4 of Argo drops this field without a word: a line of schedules"
-            yield Found(thing.where("spec.schedule"), at(thing.content, "spec.schedule"), says)
         if at(thing.content, "spec.suspend") and thing.kind == "CronJob":
             yield Found(
                 thing.where("spec.suspend"), at(thing.content, "spec.suspend"), "nothing would ever start: leave it out"

@@ -12,7 +12,7 @@ _TOKEN = re.compile(
     r"\s*(?:(?P<text>\"[^\"\\]*\"|'[^'\\]*'|`[^`]*`)|(?P<number>\d{1,9}(?:\.\d{1,9})?)"
     r"|(?P<name>[A-Za-z_][A-Za-z0-9_]*(?:\.[A-Za-z_][A-Za-z0-9_]*)*)|(?P<sign>\|\||&&|==|!=|<=|>=|[<>!()\[\],?:-]))"
 )
-_LONGEST, _DEEPEST, _MOST_QUANTIFIERS = 4000, 40, 4
+LONGEST, _DEEPEST, _MOST_QUANTIFIERS = 4000, 40, 4
 _FUNCTIONS: dict[str, Callable[[Any], Any]] = {
     "asInt": int,
     "int": int,
@@ -47,7 +47,7 @@ def evaluate(text: str, names: Mapping[str, Any]) -> Any:
 
 
 def _tokens(text: str) -> list[tuple[str, str]]:
-    if len(text) > _LONGEST:
+    if len(text) > LONGEST:
         raise ValueError(f"it has {len(text)} characters")
     found, place = [], 0
     text = text.rstrip()

@@ -160,6 +160,58 @@ def reference(seen: Seen) -> Iterator[Found]:
                 yield Found(thing.where(f"{base}.templates.{place}"), f"inputs.parameters.{name}", says)
 
 
+@rule("handed-on", "a task gets what it asks for, from tasks that it waits for")
+def handed_on(seen: Seen) -> Iterator[Found]:
+    """Each input without a default is given; an output that is read is that of a task before, and comes from a file."""
+    for thing, base, flow in flows(seen):
+        asked = {word(each, "name"): _required(each) for _, each in rows(flow, "templates")}
+        for place, template in rows(flow, "templates"):
+            where, several = f"{base}.templates.{place}", tasks(template)
+            needs = {word(task, "name"): _needs(task) for _, task in several}
+            ordered = "dag" in template and not _circle(needs) and set().union(*needs.values()) <= set(needs)
+            for path, task in several:
+                missing = sorted(asked.get(word(task, "template"), set()) - _given(task))
+                if missing:
+                    says = (
+                        f"template {word(task, 'template')} asks for {', '.join(missing[:_FEW])}: give a value of each"
+                    )
+                    yield Found(thing.where(f"{where}.{path}.arguments"), at(task, "arguments"), says)
+                read = {name for name, _ in _OUTPUT.findall(" ".join(each for _, each in texts(task)))}
+                read &= set(needs)
+                early = sorted(read - _before(word(task, "name"), needs)) if read and ordered else []
+                if early:
+                    says = f"it reads what {early[0]} says and does not wait for it: name it in depends"
+                    yield Found(thing.where(f"{where}.{path}.depends"), task.get("depends"), says)
+            pod = "container" in template or "script" in template
+            for number, output in rows(template, "outputs.parameters") if pod else ():
+                if not at(output, "valueFrom.path"):
+                    says = "it comes from nowhere: name the file that the pod writes"
+                    path = f"{where}.outputs.parameters.{number}.valueFrom.path"
+                    yield Found(thing.where(path), at(output, "valueFrom.path"), says)
+
+
+def _required(template: dict[str, Any]) -> set[str]:
+    """Inputs of a template that have nothing of their own."""
+    several = [each for _, each in rows(template, "inputs.parameters")]
+    return {word(each, "name") for each in several if not {"value", "valueFrom", "default"} & set(each)}
+
+
+def _given(task: dict[str, Any]) -> set[str]:
+    several = [each for _, each in rows(task, "arguments.parameters")]
+    return {word(each, "name") for each in several if each.get("value") not in (None, "") or "valueFrom" in each}
+
+
+def _before(name: str, needs: dict[str, set[str]]) -> set[str]:
+    """All tasks that are through when a task begins."""
+    found, todo = set(), list(needs.get(name, ()))
+    while todo:
+        one = todo.pop()
+        if one not in found:
+            found.add(one)
+            todo += needs.get(one, ())
+    return found
+
+
 def _needs(task: dict[str, Any]) -> set[str]:
     """Tasks that a task waits for."""
     given = task.get("dependencies")

@@ -23,6 +23,9 @@ _DOORS = {
 }
 _CROWDS = ("system:authenticated", "system:unauthenticated", "system:masters", "system:anonymous", "system:nodes")
 _EVERYWHERE = ("0.0.0.0/0", "::/0")
+_SELECTORS = ("namespaceSelector", "podSelector")
+_NAMES_PORT = 53
+"""Of the cluster's DNS, which every pod asks."""
 _READING = {"get", "list", "watch"}
 
 
@@ -81,21 +84,32 @@ def network(seen: Seen) -> Iterator[Found]:
                 yield Found(thing.where("spec.policyTypes"), types, says)
             for place, each in rows(spec, direction):
                 yield from _open(thing, direction, f"spec.{direction}.{place}", each, peer)
-        for path, told in _selectors(spec):
-            value = told.get(LABEL_ROLE)
-            if value is not None and value not in ROLES:
-                says = f"no pod has this role, so nobody is meant; choices: {', '.join(ROLES)}"
-                yield Found(thing.where(f"{path}.matchLabels[{LABEL_ROLE}]"), value, says)
+        everyone = not any(table(spec, "podSelector.matchLabels")) and not rows(spec, "podSelector.matchExpressions")
+        ports = [at(port, "port") for _, each in rows(spec, "egress") for _, port in rows(each, "ports")]
+        if everyone and (
+            rows(spec, "ingress") or (rows(spec, "egress") and set(map(str, ports)) != {str(_NAMES_PORT)})
+        ):
+            says = f"this opens every pod: name those that are meant, such as {LABEL_ROLE}: stage"
+            yield Found(thing.where("spec.podSelector"), spec.get("podSelector"), says)
+        for path, selector in _selectors(spec):
+            told = [table(selector, "matchLabels").get(LABEL_ROLE)]
+            for _, each in rows(selector, "matchExpressions"):
+                told += words(each, "values") if word(each, "key") == LABEL_ROLE else []
+            for value in told:
+                if value is not None and value not in ROLES:
+                    says = f"no pod has this role, so nobody is meant; choices: {', '.join(ROLES)}"
+                    yield Found(thing.where(f"{path}[{LABEL_ROLE}]"), value, says)
 
 
 def _open(thing: Thing, direction: str, path: str, each: dict[str, Any], peer: str) -> Iterator[Found]:
     peers, ports = rows(each, peer), rows(each, "ports")
-    if not peers and (direction == "ingress" or not ports):
+    if not peers:
         says = f"it lets everybody {'in' if direction == 'ingress' else 'out to everywhere'}: name peers under {peer}"
         yield Found(thing.where(f"{path}.{peer}"), each, says)
     for place, one in peers:
         cidr = word(one, "ipBlock.cidr")
-        whole_cluster = at(one, "namespaceSelector") == {} and not table(one, "podSelector")
+        named = any(table(one, f"{each}.matchLabels") or rows(one, f"{each}.matchExpressions") for each in _SELECTORS)
+        whole_cluster = not named and not cidr
         if (cidr in _EVERYWHERE and (direction == "ingress" or not ports)) or (
             direction == "ingress" and whole_cluster
         ):
@@ -104,12 +118,12 @@ def _open(thing: Thing, direction: str, path: str, each: dict[str, Any], peer: s
 
 
 def _selectors(spec: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
-    """(path, labels) of each selector of pods in a policy."""
-    yield "spec.podSelector", table(spec, "podSelector.matchLabels")
+    """(path, selector) of each selector of pods in a policy."""
+    yield "spec.podSelector", table(spec, "podSelector")
     for direction, peer in (("ingress", "from"), ("egress", "to")):
         for place, each in rows(spec, direction):
             for number, one in rows(each, peer):
-                yield f"spec.{direction}.{place}.{peer}.{number}.podSelector", table(one, "podSelector.matchLabels")
+                yield f"spec.{direction}.{place}.{peer}.{number}.podSelector", table(one, "podSelector")
 
 
 @rule("default-deny", "what no policy names is shut")
@@ -155,8 +169,8 @@ def admission(seen: Seen) -> Iterator[Found]:
     label = "pod-security.kubernetes.io/enforce"
     for thing in seen.of("Namespace"):
         given = table(thing.content, "metadata.labels").get(label)
-        if given == "privileged":
-            says = "restricted (or baseline): this one lets every pod be root of its machine"
+        if given not in ("restricted", "baseline"):
+            says = "restricted (or baseline): by default every pod may be root of its machine"
             yield Found(thing.where(f"metadata.labels[{label}]"), given, says)
     for thing in seen.of("PriorityClass", "WorkloadPriorityClass"):
         if thing.content.get("globalDefault"):

@@ -23,7 +23,7 @@ def pod_role(seen: Seen) -> Iterator[Found]:
     """The label `LABEL_ROLE`: network policies let in and out by it, and each role has rules of its own."""
     choices = ", ".join(ROLES)
     for pod in seen.pods:
-        told = {**_flow_labels(pod), **table(pod.metadata, "labels")}.get(LABEL_ROLE)
+        told = {**_given_labels(pod), **table(pod.metadata, "labels")}.get(LABEL_ROLE)
         where = pod.owner.where(f"{pod.metadata_path}.labels[{LABEL_ROLE}]")
         started = "stage" if pod.role in STAGE_ROLES else started_role(pod.containers)
         if told is not None and told not in ROLES:
@@ -31,12 +31,16 @@ def pod_role(seen: Seen) -> Iterator[Found]:
         elif told is not None and started not in (None, told):
             says = f"what it starts is a {started}: say that, else it is held to the rules of another, and reached by others"
             yield Found(where, told, says)
-        elif told is None and pod.role == "other" and (is_ours(seen, pod) or has_devices(pod)):
-            says = f"nothing here says what it is for: name its role; choices: {choices}"
+        elif told is None and pod.half != "runtime" and (pod.role != "other" or is_ours(seen, pod) or has_devices(pod)):
+            known = "stage" if pod.role in STAGE_ROLES else pod.role
+            says = f"name its role, {known if known != 'other' else choices}: policies of the network let it in and out by it"
             yield Found(where, told, says)
 
 
-def _flow_labels(pod: Pod) -> dict[str, object]:
+def _given_labels(pod: Pod) -> dict[str, object]:
+    """Labels that a pod gets from its owner: a DaskJob hands its own to all, a workflow those of ``podMetadata``."""
+    if pod.owner.kind == "DaskJob":
+        return table(pod.owner.content, "metadata.labels")
     return table(pod.owner.content, f"{WORKFLOWS.get(pod.owner.kind, 'spec')}.podMetadata.labels")
 
 

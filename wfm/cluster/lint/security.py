@@ -112,7 +112,7 @@ def host_access(seen: Seen) -> Iterator[Found]:
                     yield Found(f"{each.where}.ports.{place}.hostPort", port["hostPort"], says)
 
 
-_TALKERS = ("launcher", "pipeline", "planner", "scaler", "other")
+_TALKERS = ("launcher", "pipeline", "scaler", "other")
 """Roles that ask the API of Kubernetes."""
 
 
@@ -120,9 +120,15 @@ _TALKERS = ("launcher", "pipeline", "planner", "scaler", "other")
 def api_token(seen: Seen) -> Iterator[Found]:
     """Not mounted by default, nor by a projected volume; one for another audience (web identity) may be."""
     for pod in seen.pods:
-        if pod.role in _TALKERS or pod.owner.kind in WORKFLOWS:  # whose executor tells of outputs by it
-            continue
         given = pod.content.get("automountServiceAccountToken")
+        if pod.role in ("launcher", "pipeline", "scaler") and given is False:
+            yield Found(pod.where("automountServiceAccountToken"), given, "true: without a token it can make no job")
+        if pod.role in _TALKERS:
+            continue
+        flow = WORKFLOWS.get(pod.owner.kind)
+        if flow and not word(pod.owner.content, f"{flow}.executor.serviceAccountName"):
+            says = "name an account for argoexec, which tells of outputs: then the pod's own containers need no token"
+            yield Found(pod.owner.where(f"{flow}.executor.serviceAccountName"), None, says)
         if given is not False and not (pod.half == "job" and given is None):
             says = "set it to false: a stage needs the store, and nothing of Kubernetes"
             yield Found(pod.where("automountServiceAccountToken"), given, says)
@@ -164,7 +170,7 @@ def literal_secret(seen: Seen) -> Iterator[Found]:
                     thing.where(f"data[{name}]"), _HIDDEN, "it stands here for all to read: keep it in a Secret"
                 )
         for path, text in texts(thing.content):
-            if _SECRET_VALUE.search(text) or any(map(_is_signed, (word for word in text.split() if "://" in word))):
+            if _SECRET_VALUE.search(text) or any(map(_is_signed, {word for word in text.split() if "://" in word})):
                 if re.search(r"\.env\.\d+\.value$", path) and _named_secret(thing.content, path):
                     continue
                 says = "this looks like a key or a password, for all to read: keep it in a Secret, and name that"

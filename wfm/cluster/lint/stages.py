@@ -8,12 +8,14 @@ from typing import Any
 from wfm.cluster.lint.fault import Found, rule
 from wfm.cluster.lint.naming import JOBS, NAME_KINDS
 from wfm.cluster.lint.quantity import whole
-from wfm.cluster.lint.seen import HOLDERS, STAGE_ROLES, Container, Pod, Seen, at, option, table, word
+from wfm.cluster.lint.seen import HOLDERS, STAGE_ROLES, Container, Pod, Seen, at, option, rows, table, word, words
 from wfm.cluster.lint.volumes import can_write
 from wfm.cluster.names import ANNOTATION_GENERATION, ANNOTATION_KEY, ANNOTATION_TRY, job_name
+from wfm.cluster.pod import INIT
 
 _NAMES = {"PyTorchJob": "pytorch", "TrainingRuntime": "node", "ClusterTrainingRuntime": "node"}
 """Names by which controllers find the container that they give ranks and addresses to."""
+_NAMED = ("stage", "launcher", "pipeline", "planner", "exporter", "scaler")
 _RUNS = {"rank": "torch.distributed.run", "index": "components.", "runner": "components."}
 """What stands in the command line of each role."""
 
@@ -40,6 +42,13 @@ def stage_command(seen: Seen) -> Iterator[Found]:
             if part not in pod.main.command:
                 says = f"it does not start {part}: give the stage's own command line (wfm.cluster.pod.command)"
                 yield Found(f"{pod.main.where}.command", pod.main.command or None, says)
+        begins = words(pod.main.content, "command")
+        if pod.role in _NAMED and not begins:
+            says = "the image's own command would run, whatever that is: name what this pod is for"
+            yield Found(f"{pod.main.where}.command", at(pod.main.content, "command"), says)
+        elif pod.role in STAGE_ROLES and pod.half != "runtime" and begins[:1] != [INIT[0]]:
+            says = f"begin with {' '.join(INIT)}: as process 1 a stage reaps nobody, and does not die of early signals"
+            yield Found(f"{pod.main.where}.command", begins[:3] or None, says)
         if "components." in pod.main.command and pod.role in (*_RUNS, "stage", "launcher"):
             yield from _options(pod, pod.main)
 
@@ -98,6 +107,20 @@ def stage_account(seen: Seen) -> Iterator[Found]:
                 given,
                 f"{wanted}, of the settings of the cluster: the store knows that one",
             )
+
+
+@rule("stage-secret", "a pod of a stage has the secrets of the settings")
+def stage_secret(seen: Seen) -> Iterator[Found]:
+    """Their entries are its variables: the keys of the store."""
+    for pod in _own(seen):
+        main = pod.main
+        if main is None or pod.role == "other":
+            continue
+        given = {word(each, "secretRef.name") for _, each in rows(main.content, "envFrom")}
+        missing = [name for name in seen.settings.secrets if name not in given]
+        if missing:
+            says = f"{', '.join(missing)}, of the settings of the cluster: without the store's keys nothing is read"
+            yield Found(f"{main.where}.envFrom", at(main.content, "envFrom"), says)
 
 
 @rule("pod-priority", "a pod of a stage has a priority, where the settings name one")

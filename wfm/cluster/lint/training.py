@@ -118,6 +118,10 @@ def hang(seen: Seen) -> Iterator[Found]:
             says = "1: else a rank that lost another waits for ever, and holds its devices"
             yield Found(f"{main.where}.env[{name}]", main.value(name) or None, says)
     for thing in seen.of("PyTorchJob"):
+        told = [word(each, "key") for _, each in rows(thing.content, "spec.elasticPolicy.rdzvConf")]
+        if "join_timeout" not in told:
+            says = "give join_timeout: how long the first rank waits for the last, whose image may still be pulled"
+            yield Found(thing.where("spec.elasticPolicy.rdzvConf"), told or None, says)
         for place, each in rows(thing.content, "spec.elasticPolicy.rdzvConf"):
             given = whole(each.get("value"))
             if word(each, "key") in ("join_timeout", "read_timeout", "timeout") and (given or 0) < _LEAST_JOIN:

@@ -94,6 +94,10 @@ def retry_backoff(seen: Seen) -> Iterator[Found]:
         factor = backoff.get("factor")
         if factor is not None and (whole(factor) or 0) < 1:
             yield Found(thing.where(f"{path}.backoff.factor"), factor, "give a whole number, 1 or more")
+        span, tries = seconds(backoff.get("duration")) or 0, min(whole(strategy.get("limit")) or 0, _MOST_TRIES)
+        if not {"maxDuration", "cap"} & set(backoff) and span * float(whole(factor) or 1) ** (tries - 1) > _LEAST_DAY:
+            says = "give one, such as 10m: with this factor and limit the last waits take days"
+            yield Found(thing.where(f"{path}.backoff.cap"), None, says)
         for name in ("maxDuration", "cap"):
             longest = seconds(backoff.get(name))
             if name in backoff and (longest is None or longest < (seconds(backoff.get("duration")) or 0)):
@@ -121,6 +125,13 @@ def launcher_deadline(seen: Seen) -> Iterator[Found]:
         if pod.role == "stage" and pod.content.get("timeout") is not None:
             says = "activeDeadlineSeconds: this one counts from before the pod has a machine"
             yield Found(pod.where("timeout"), pod.content["timeout"], says)
+        if pod.role == "stage" and pod.owner.kind in WORKFLOWS:
+            given = pod.content.get("activeDeadlineSeconds")
+            if not (isinstance(given, str) and "{{" in given) and not seconds(given):
+                says = (
+                    "give what an attempt may take: a pod whose machine hangs is else there until the whole is given up"
+                )
+                yield Found(pod.where("activeDeadlineSeconds"), given, says)
     for thing in seen.of("Job"):
         given = at(thing.content, "spec.activeDeadlineSeconds")
         waits = any(pod.role in FOLLOWERS for pod in seen.pods_of(thing))

@@ -9,7 +9,8 @@
 `capacity`    what a queue could get of its tree of cohorts
 `namespace`   LimitRange and ResourceQuota: the other way, without Kueue; `machines` where pods could lie
 `admission`   all of it: the verdict on a gang
-`waiting`     who holds what it lacks, comes before it, or would be put out; `online` the objects of a cluster's API
+`workloads`   who holds quota and who waits; `preemption` whom Kueue would put out; `waiting` both, for one gang
+`online`      the objects of a cluster's API
 
 Nothing here changes anything. The semantics are Kueue's 0.19; each file names the source or page that it follows, of
 github.com/kubernetes-sigs/kueue (pages below site/content/en/docs).

@@ -20,8 +20,9 @@ from wfm.cluster.quota.matching import node_refusal, selects, untolerated
 from wfm.cluster.quota.namespace import limit_faults, quota_faults
 
 State = Literal["fits", "held", "never", "unplaceable", "ignored"]
-"""fits: admitted when it is its turn. held: it would be, and the queue is stopped. never: no quota, flavour or queue takes it.
-unplaceable: admitted, and no machines hold it. ignored: Kueue does not take up this kind, so it runs past the queue."""
+"""fits: admitted when it is its turn. held: it would be, and the queue is stopped or not active. never: no quota, flavor or
+queue takes it. unplaceable: admitted, and no machines hold it. ignored: Kueue does not take up this kind, so it runs past the
+queue."""
 FAILED: tuple[State, ...] = ("never", "unplaceable", "ignored")
 """What no waiting helps."""
 INTEGRATIONS = {
@@ -81,6 +82,8 @@ def judge(gang: Gang, cluster: Cluster, integrations: Sequence[str] | None = Non
         for kind, stop in ((f"LocalQueue {gang.queue}", local.stop), (f"ClusterQueue {queue.name}", queue.stop))
         if stop != "None"
     ]
+    if queue.inactive and not stopped:
+        stopped = [f"ClusterQueue {queue.name} is not active: {queue.inactive}"]
     return Verdict(gang, "held" if stopped else "fits", tuple(stopped), tuple(notes), queue.name, held)
 
 

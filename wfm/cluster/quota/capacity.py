@@ -5,9 +5,9 @@ potentialAvailable. In words: a node of the tree has its nominal quota and what 
 ``lendingLimit``); what lies above ``lendingLimit`` it keeps to itself; from above it gets ``borrowingLimit`` at most.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
-from wfm.cluster.quota.cluster import Cluster, Pool, Quota, Share
+from wfm.cluster.quota.cluster import Cluster, Pool, Queue, Quota, Share
 
 _NONE = Quota(0)
 
@@ -61,6 +61,37 @@ class Tree:
     def own(self, queue: str, share: Share) -> int:
         """Its nominal quota: above it, it borrows."""
         return self._queues[queue].quotas.get(share, _NONE).nominal
+
+    def above(self, queue: Queue) -> list[Pool]:
+        """The cohorts above a queue, the nearest first."""
+        found: list[Pool] = []
+        name = queue.parent
+        while name:
+            found.append(self._cohorts[name])
+            name = found[-1].parent
+        return found
+
+    def below_meeting(self, queue: str, path: Sequence[Pool]) -> tuple[Pool, ...]:
+        """Another queue and the cohorts above it, without the first one that is in ``path``; empty where none is."""
+        if queue not in self._queues or self.circle(queue):
+            return ()
+        found: list[Pool] = [self._queues[queue]]
+        for cohort in self.above(self._queues[queue]):
+            if any(cohort is each for each in path):
+                return tuple(found)
+            found.append(cohort)
+        return ()
+
+    def exceeds(self, pool: Pool, shares: Sequence[Share]) -> bool:
+        """Whether more of one of these is in use than the quota of its subtree: not IsWithinNominalInResources."""
+        return any(self._used(pool, share) > self._subtree(pool, share) for share in shares)
+
+    def claims(self, pool: Pool, needs: Mapping[Share, int]) -> tuple[bool, dict[Share, int]]:
+        """(whether needs fit into the quota of a subtree beside what it uses, what of them its parent would have to hold):
+        QuantitiesFitInQuota."""
+        fits = all(self._subtree(pool, share) >= self._used(pool, share) + need for share, need in needs.items())
+        local = {share: max(0, self._local(pool, share) - self._used(pool, share)) for share in needs}
+        return fits, {share: max(0, need - local[share]) for share, need in needs.items()}
 
     def _subtree(self, pool: Pool, share: Share) -> int:
         known = self._subtrees.get((id(pool), share))

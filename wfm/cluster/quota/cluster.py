@@ -62,6 +62,10 @@ class Queue(Pool):
     "Whom its workloads may preempt: ``preemption`` withinClusterQueue, reclaimWithinCohort, borrowWithinCohort."
     borrow_up_to: int | None = None
     "maxPriorityThreshold of the last."
+    inactive: str = ""
+    "What its status says when it admits nothing; empty where it is active, or says nothing."
+    reserved: Mapping[Share, int] = field(default_factory=dict)
+    "What its status says is in use, also by workloads that are not among the objects."
 
     def group(self, resource: str) -> Group | None:
         """That covers a resource."""
@@ -102,8 +106,6 @@ class Cluster:
     checks: frozenset[str]
     priorities: Mapping[str, int]
     "WorkloadPriorityClasses."
-    pod_priorities: Mapping[str, int]
-    "PriorityClasses."
     namespaces: Mapping[str, Mapping[str, str]]
     nodes: tuple[Thing, ...]
     limit_ranges: tuple[Thing, ...]
@@ -153,7 +155,6 @@ def read_cluster(objects: Sequence[Any]) -> Cluster:
         },
         checks=frozenset(thing.name for thing in of("AdmissionCheck")),
         priorities=_values(of("WorkloadPriorityClass")),
-        pod_priorities=_values(of("PriorityClass")),
         namespaces={thing.name: _strings(table(thing.content, "metadata.labels")) for thing in of("Namespace")},
         nodes=tuple(of("Node")),
         limit_ranges=tuple(of("LimitRange")),
@@ -206,8 +207,24 @@ def _queue(thing: Thing) -> Queue:
         word(content, "spec.preemption.withinClusterQueue") or "Never",
         word(content, "spec.preemption.reclaimWithinCohort") or "Never",
         word(content, "spec.preemption.borrowWithinCohort.policy") or "Never",
-        whole(at(content, "spec.preemption.borrowWithinCohort.maxPriorityThreshold")),
+        whole(at(content, "spec.preemption.borrowWithinCohort.maxPriorityThreshold")), _inactive(thing),
+        _reserved(thing),
     )  # fmt: skip
+
+
+def _inactive(thing: Thing) -> str:
+    active = [each for _, each in rows(thing.content, "status.conditions") if word(each, "type") == "Active"]
+    return word(active[0], "message") if active and word(active[0], "status") == "False" else ""
+
+
+def _reserved(thing: Thing) -> dict[Share, int]:
+    """``status.flavorsReservation``: totals, what is borrowed included."""
+    found = {}
+    for place, flavor in rows(thing.content, "status.flavorsReservation"):
+        for row, each in rows(flavor, "resources"):
+            where = thing.where(f"status.flavorsReservation.{place}.resources.{row}.total")
+            found[word(flavor, "name"), word(each, "name")] = read(word(each, "name"), each.get("total", 0), where)
+    return found
 
 
 def _cohort(thing: Thing) -> Pool:

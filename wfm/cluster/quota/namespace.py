@@ -5,6 +5,7 @@ inadmissible whose pods a LimitRange refuses (concepts/workload.md, "Requests va
 """
 
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from wfm.cluster.lint.seen import Thing, rows, table, word, words
@@ -50,10 +51,28 @@ def _bounds(
             )
 
 
-def quota_faults(gang: Gang, cluster: Cluster) -> tuple[list[str], list[str]]:
-    """(why ResourceQuotas of the namespace never let the gang run, what they slow down). Pods that may take turns need room for
-    one at a time, a training for all of them."""
-    never, slower = [], []
+@dataclass(frozen=True)
+class Line:
+    """A line of a ResourceQuota, against a gang."""
+
+    thing: Thing
+    key: str
+    resource: str
+    most: int
+    used: int | None
+    "By its status; None where it says nothing."
+    least: int
+    "What must be there at once: all pods of a training, one of those that may take turns."
+    at_once: int
+    "All pods side by side."
+
+    def says(self) -> str:
+        """What the quota has."""
+        return f"ResourceQuota {self.thing.name} has {self.key} {shown(self.resource, self.most)}"
+
+
+def quota_lines(gang: Gang, cluster: Cluster) -> Iterator[Line]:
+    """Each line of the ResourceQuotas of its namespace that counts pods or what they ask for."""
     for thing in cluster.resource_quotas:
         if thing.namespace not in ("", gang.namespace):
             continue
@@ -61,16 +80,40 @@ def quota_faults(gang: Gang, cluster: Cluster) -> tuple[list[str], list[str]]:
             resource = _resource(key)
             if not resource:
                 continue
-            most = read(resource, bound, thing.where(f"spec.hard.{key}"))
             beside = sum(_asks(each, key, each.count, thing) for each in gang.beside)
             at_once = sum(_asks(each, key, each.count * gang.copies, thing) for each in gang.sets) + beside
-            least = at_once if gang.whole else sum(_asks(each, key, 1, thing) for each in gang.sets) + beside
-            says = f"ResourceQuota {thing.name} has {key} {shown(resource, most)}"
-            if least > most:
-                never.append(f"{says}; at least {shown(resource, least)} is asked for at once")
-            elif at_once > most:
-                slower.append(f"{says}; all its pods would need {shown(resource, at_once)}: they take turns")
+            one = sum(_asks(each, key, 1, thing) for each in gang.sets) + beside
+            used = table(thing.content, "status.used").get(key)
+            yield Line(
+                thing, key, resource, read(resource, bound, thing.where(f"spec.hard.{key}")),
+                None if used is None else read(resource, used, thing.where(f"status.used.{key}")),
+                at_once if gang.whole else one, at_once,
+            )  # fmt: skip
+
+
+def quota_faults(gang: Gang, cluster: Cluster) -> tuple[list[str], list[str]]:
+    """(why ResourceQuotas of the namespace never let the gang run, what they slow down)."""
+    never, slower = [], []
+    for line in quota_lines(gang, cluster):
+        if line.least > line.most:
+            never.append(f"{line.says()}; at least {shown(line.resource, line.least)} is asked for at once")
+        elif line.at_once > line.most:
+            slower.append(
+                f"{line.says()}; all its pods would need {shown(line.resource, line.at_once)}: they take turns"
+            )
     return never, slower
+
+
+def quota_short(gang: Gang, cluster: Cluster) -> list[str] | None:
+    """What of the ResourceQuotas others use that the gang needs; None where no quota tells what is used."""
+    told = [line for line in quota_lines(gang, cluster) if line.used is not None]
+    if not told:
+        return None
+    return [
+        f"{line.says()}, {shown(line.resource, line.used or 0)} of it in use; {shown(line.resource, line.least)} is asked for"
+        for line in told
+        if line.least and line.least + (line.used or 0) > line.most
+    ]
 
 
 def _resource(key: str) -> str:

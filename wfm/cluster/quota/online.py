@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from wfm.cluster.api import WORKLOAD, Api, Forbidden, NoSuchResource, Resource
+from wfm.cluster.api import WORKLOAD, Api, Resource
+from wfm.cluster.refusals import Forbidden, NoSuchResource
 
 _KUEUE = ("kueue.x-k8s.io", "v1beta2")
 OF_THE_CLUSTER = (
@@ -26,8 +27,9 @@ HERE = (
 )
 
 
-def read_objects(api: Api) -> tuple[list[dict[str, Any]], list[str]]:
-    """(everything that decides about quota, what could not be read and is left out)."""
+def read_objects(api: Api) -> tuple[list[dict[str, Any]], list[str], bool]:
+    """(everything that decides about quota, what could not be read and is left out, whether workloads were read)."""
+    workloads = False
     found: list[dict[str, Any]] = []
     notes: list[str] = []
     for resource in (*OF_THE_CLUSTER, *HERE):
@@ -38,13 +40,15 @@ def read_objects(api: Api) -> tuple[list[dict[str, Any]], list[str]]:
     for resource in EVERYWHERE_OR_HERE:
         try:
             found += _listed(api, resource.of_all_namespaces())
+            workloads |= resource is WORKLOAD
         except (Forbidden, NoSuchResource):
             try:
                 found += _listed(api, resource)
+                workloads |= resource is WORKLOAD
                 notes.append(f"{resource} of other namespaces are left out: this account may not list them")
             except (Forbidden, NoSuchResource) as error:
                 notes.append(f"{resource} is left out: {error}")
-    return found, notes
+    return found, notes, workloads
 
 
 def _listed(api: Api, resource: Resource) -> list[dict[str, Any]]:

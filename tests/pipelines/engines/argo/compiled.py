@@ -12,9 +12,9 @@ from pipelines.engines.argo.templates import OUT
 from pipelines.engines.flow import Flow, tasks_of
 from pipelines.plan import shape
 from tests.pipelines.engines.argo.interpreter import End
-from wfm.artifacts import Store
 from wfm.cluster.pod import KEY_FILE
 from wfm.cluster.settings import ClusterSettings
+from wfm.stopping import CANCELLED
 
 Json = dict[str, Any]
 IMAGES = {
@@ -34,8 +34,7 @@ SETTINGS = ClusterSettings.parse(
 def flow(pipeline: str = "world_model", profile: str = "demo_cluster", **more: Any) -> Flow:
     """A flow as ``wfm compile`` makes it; `more` are videos, dataset, overrides, or fields of the flow."""
     asked = {name: more.get(name) for name in ("videos", "dataset")}
-    nowhere = Store.open("/nowhere/store")
-    plan = shape(pipeline, profile=profile, store=nowhere, overrides=more.get("overrides", ()), **asked)
+    plan = shape(pipeline, profile=profile, overrides=more.get("overrides", ()), **asked)
     return Flow(f"{pipeline}-{profile}".replace("_", "-"), pipeline, profile, tasks_of(plan.nodes), **more)
 
 
@@ -50,7 +49,8 @@ def run_here(container: Json, folder: Path, **more: str) -> subprocess.Completed
     assert words[:3] == ["tini", "--", "python"]
     places = {OUT: str(folder / Path(OUT).name), KEY_FILE: str(folder / Path(KEY_FILE).name)}
     here = [sys.executable, *(places.get(word, word) for word in words[3:])]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "WFM_CLUSTER": str(folder / "cluster.json"), **more}
+    own = {one["name"]: one["value"] for one in container.get("env", ()) if one["name"] in (CANCELLED, "WFM_ENGINE")}
+    environment = {**os.environ, **own, "PYTHONPATH": str(ROOT), "WFM_CLUSTER": str(folder / "cluster.json"), **more}
     return subprocess.run(here, env=environment, capture_output=True, text=True, timeout=300)
 
 

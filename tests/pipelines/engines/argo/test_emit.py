@@ -2,12 +2,14 @@
 
 import dataclasses
 import json
+import subprocess
+from pathlib import Path
 
 import pytest
 
 from pipelines.engines.argo import hera, templates
 from pipelines.engines.argo.emit import emit, last_stop
-from pipelines.engines.flow import Flow
+from pipelines.engines.flow import Flow, Notice
 from pipelines.stages import STAGES
 from tests.cluster import strict
 from tests.pipelines.engines.argo.compiled import SETTINGS, Json, flow, template_of
@@ -102,7 +104,7 @@ def test_each_pod_has_bounds_tries_and_places_to_write(compiled: Json) -> None:
     spec = compiled["spec"]
     assert spec["podGC"] == {"strategy": "OnWorkflowSuccess", "deleteDelayDuration": "600s"}
     assert spec["automountServiceAccountToken"] is False
-    assert spec["executor"]["serviceAccountName"] == spec["serviceAccountName"] == "workflow"
+    assert (spec["executor"], spec["serviceAccountName"]) == ({"serviceAccountName": "argoexec"}, "stage")
     assert not {"onExit", "hooks", "archiveLogs", "shutdown", "suspend"} & set(spec)
 
 
@@ -124,7 +126,7 @@ def test_settings_stand_in_the_pods(main_job: Flow) -> None:
     settings = ClusterSettings.parse({**SETTINGS.resolved(), **more})
     made = template_of(main_job, settings)
     assert made["spec"]["serviceAccountName"] == "store-reader"
-    assert made["spec"]["executor"] == {"serviceAccountName": "workflow"}
+    assert made["spec"]["executor"] == {"serviceAccountName": "argoexec"}
     assert made["spec"]["imagePullSecrets"] == [{"name": "registry"}]
     for template in pods(made).values():
         assert template["priorityClassName"] == "curation"
@@ -160,6 +162,46 @@ def test_a_secret_in_the_settings_is_refused_and_not_shown(main_job: Flow, more:
         emit(main_job, ClusterSettings.parse({**SETTINGS.resolved(), **more}))
     assert "hunter2" not in str(told.value)
     assert "literal-secret" in str(told.value)
+
+
+def test_argoexec_alone_has_a_token_and_may_only_say_what_a_pod_gave(main_job: Flow, compiled: Json) -> None:
+    made = {one["kind"]: one for one in emit(main_job, SETTINGS)["argoexec.yaml"]}
+    assert made["Role"]["rules"] == [
+        {"apiGroups": ["argoproj.io"], "resources": ["workflowtaskresults"], "verbs": ["create", "patch"]}
+    ]
+    assert made["Secret"]["metadata"]["name"] == "argoexec.service-account-token", "where Argo looks for it"
+    assert "data" not in made["Secret"]
+    assert "stringData" not in made["Secret"]
+    tokens = [one["name"] for one in pods(compiled).values() if one.get("automountServiceAccountToken")]
+    assert tokens == [task.name for task in main_job.tasks if task.launched]
+
+
+def test_who_is_told_at_the_end_is_told_and_no_more(main_job: Flow, tmp_path: Path) -> None:
+    """By another's image, which keeps no book; a post that fails, fails no run."""
+    image = f"registry.example/curl@sha256:{'d' * 64}"
+    objects = emit(dataclasses.replace(main_job, notice=Notice(image, "chat")), SETTINGS)
+    (made,) = objects["workflowtemplate.yaml"]
+    assert strict.faults(made) == []
+    notice = pods(made)[made["spec"]["onExit"]]
+    assert notice["container"]["image"] == image
+    address = next(one for one in notice["container"]["env"] if one["name"] == "URL")
+    assert address["valueFrom"] == {"secretKeyRef": {"name": "chat", "key": "url"}}
+    assert "envFrom" not in notice["container"], "the store is none of its business"
+    (tmp_path / "curl").write_text('#!/bin/sh\nprintf "%s\\n" "$@" > told\nexit 7\n')
+    (tmp_path / "curl").chmod(0o755)
+    scope = {"workflow.name": "nightly-1", "workflow.namespace": "wfm", "workflow.status": "Failed"}
+    shell, option, script = notice["container"]["command"]
+    for name, value in scope.items():
+        script = script.replace(f"{{{{{name}}}}}", value)
+    place = {"PATH": f"{tmp_path}:/usr/bin:/bin", "URL": "https://chat.example/hook"}
+    assert subprocess.run([shell, option, script], env=place, cwd=tmp_path).returncode == 0
+    told = (tmp_path / "told").read_text().splitlines()
+    assert told[-1] == "https://chat.example/hook"
+    assert json.loads(told[told.index("--data") + 1]) == {"text": "run nightly-1 of wfm: Failed"}
+    with pytest.raises(ConfigError, match="by its digest"):
+        Notice("curl:latest", "chat")
+    with pytest.raises(ConfigError, match="whose entry url"):
+        Notice(image, "")
 
 
 def test_names_that_fold_alike_stay_apart(main_job: Flow) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from pipelines.engines.argo.templates import PLAN
 from tests.pipelines.engines.argo.compiled import SETTINGS, Json, end_of, flow, run_here, template_of
-from tests.pipelines.engines.argo.interpreter import End, Workflow
+from tests.pipelines.engines.argo.interpreter import End, Workflow, again
 from wfm.artifacts import Store
 
 Film = Callable[..., Path]
@@ -90,6 +90,28 @@ def test_ingest_takes_what_the_plan_step_saw_and_later_files_belong_to_the_next_
     _, pods, phase = run(only(compiled, "ingest-videos"), "nightly-2", store, tmp_path / "pod")
     assert phase == "Succeeded", pods.log
     assert store.artifact(pods.keys["ingest_videos"]).manifest.counts["inputs"] == 2
+
+
+def test_a_stage_of_a_cancelled_run_is_not_tried_again(store: Store, tmp_path: Path) -> None:
+    compiled = template_of(flow("world_model", "smoke"))
+    begun = only(compiled)
+    begun["spec"]["templates"][0]["dag"]["tasks"] = begun["spec"]["templates"][0]["dag"]["tasks"][:1]
+    _, pods, phase = run(begun, "first", store, tmp_path / "pod")
+    assert phase == "Succeeded", pods.log
+    store.runs.of("first").request_cancel("somebody")
+    (stage,) = [one for one in compiled["spec"]["templates"] if one["name"].startswith("select-clips")]
+    specs = (tmp_path / "pod" / "plan" / "specs").read_text()
+    words = ["tini", "--", "python", "-m", "components.simulate_videos", "--spec", f"{specs}/simulate_videos.json"]
+    container = {
+        **stage["container"],
+        "command": [*words, "--key-out", "/tmp/key"],
+    }  # a stage that has no inputs to miss
+    done = run_here(container, tmp_path / "pod")
+    assert done.returncode == 78, done.stderr
+    assert not again(stage["retryStrategy"], 0, end_of(done))
+    (tried,) = store.runs.of("first").read_outcomes("simulate_videos")
+    assert (tried.outcome or {})["outcome"] == "cancelled"
+    assert run_here({**container, "env": []}, tmp_path / "pod").returncode == 143, "to engines that do not ask for it"
 
 
 @pytest.mark.long

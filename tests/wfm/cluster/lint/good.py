@@ -205,12 +205,18 @@ def flow() -> dict[str, Any]:
     stage = _argo_template("select-clips", words, "curation", "stage") | {"activeDeadlineSeconds": 3600}
     words = ["components.launch_job", "--spec", "{{workflow.parameters.specs}}/train.json", "--key-out", "/work/key"]
     launch = _argo_template("train", words, "control", "launcher")
+    launch["automountServiceAccountToken"] = True
     launch["outputs"] = {"parameters": [{"name": "key", "valueFrom": {"path": "/work/key", "default": ""}}]}
     notice = _argo_template("notice", ["json.tool"], "control", "notice")
     notice["container"] |= {"image": f"registry.example/curl@sha256:{'d' * 64}", "command": ["curl", "--fail"]}
     tasks = [
         {"name": "plan", "template": "plan"},
-        {"name": "select-clips", "template": "select-clips", "depends": "plan"},
+        {
+            "name": "select-clips",
+            "template": "select-clips",
+            "depends": "plan",
+            "when": "{{tasks.plan.outputs.parameters.missing}} == true",
+        },
         {
             "name": "train",
             "template": "train",
@@ -222,6 +228,8 @@ def flow() -> dict[str, Any]:
         "entrypoint": "all",
         "arguments": {"parameters": [{"name": "specs", "value": "s3://bucket/store/runs/r/specs"}]},
         "serviceAccountName": "wfm-workflow",
+        "automountServiceAccountToken": False,
+        "executor": {"serviceAccountName": "wfm-executor"},
         "activeDeadlineSeconds": 30 * 86400,
         "onExit": "notice",
         "podGC": {"strategy": "OnWorkflowSuccess", "deleteDelayDuration": "10m"},

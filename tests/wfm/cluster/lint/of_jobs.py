@@ -68,7 +68,7 @@ NAMES = [
         "template with _",
         put("spec templates 2 name", "select_clips"),
         put("spec templates 0 dag tasks 1 template", "select_clips"),
-        put("spec templates 2 metadata labels", {}),
+        drop("spec templates 2 metadata labels wfm.dev/node"),
         valid=False,
     ),
     m(
@@ -161,10 +161,10 @@ NAMES = [
         put("metadata name", "train-2", of=1),
         put("kind", "Service", of=1),
         put("apiVersion", "v1", of=1),
+        put("spec", {}, of=1),
         drop(f"{LABELS} {QUEUE}", of=1),
         drop(f"{LABELS} {WORKLOAD_PRIORITY}", of=1),
         put(f"{TOLD} {ANNOTATION_CODE}", "2", of=1),
-        valid=False,
     ),
 ]
 
@@ -326,7 +326,7 @@ TRAINING = [
         "trainjob",
         "as an option",
         replaced("spec trainer args", "0", "0"),
-        put("spec trainer command", ["python", "-m", "torch.distributed.run", "--nproc_per_node", "gpu"]),
+        add("spec trainer command", "--nproc_per_node=gpu"),
     ),
     m("rendezvous", "training", "unset", drop("spec elasticPolicy rdzvId")),
     m("rendezvous", "training", "fixed", put("spec elasticPolicy rdzvId", "wfm")),
@@ -503,6 +503,8 @@ DASK = [
             f"{WORKER} containers 0 command",
             [
                 *[
+                    "tini",
+                    "--",
                     "dask",
                     "worker",
                     "--nthreads",

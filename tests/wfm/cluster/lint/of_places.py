@@ -163,7 +163,7 @@ ORDER = [
     ),
     m("order", "workflow", "a daemon", put(f"{STEP} daemon", True)),
     m("order", "workflow", "goes on after a failure",
-      put(f"{DAG} tasks 1", {"name": "select-clips", "template": "select-clips", "dependencies": ["plan"]}),
+      drop(f"{DAG} tasks 1 depends"), put(f"{DAG} tasks 1 dependencies", ["plan"]),
       put(f"{DAG} tasks 1 continueOn", {"failed": True})),
     m("fan-out", "workflow", "a task for each item", put(f"{DAG} tasks 1 withItems", [str(n) for n in range(5000)])),
     m("order", "workflow", "stopped before it began", put("spec shutdown", "Terminate")),

@@ -3,7 +3,8 @@
 from typing import Any
 
 from tests.wfm.cluster.lint.change import Mutation, add, drop, env, put, replaced
-from tests.wfm.cluster.lint.of_jobs import CLUSTER, LABELS, MAIN, RUNNER, WORKER, m
+from tests.wfm.cluster.lint.good import EXPRESSION
+from tests.wfm.cluster.lint.of_jobs import CLUSTER, LABELS, MAIN, POD, RUNNER, WORKER, m
 from tests.wfm.cluster.lint.of_workflows import CRON, DAG, LAUNCH, STEP
 from wfm.cluster.names import LABEL_ROLE
 from wfm.cluster.pod import QUEUE
@@ -139,6 +140,38 @@ CONDITIONS = [
     m("reference", "workflow", "a parameter of the run that is not there", drop("spec arguments")),
     m("reference", "cron", "misspelt parameter", put(f"{CRON} arguments parameters 0 name", "spec")),
 ]  # fmt: skip
+_PLAN = "spec templates 1"
+HANDED = [
+    m("cached-node", "workflow", "a cached stage costs a pod", drop(f"{DAG} tasks 1 when")),
+    m("cached-node", "workflow", "a cached launcher costs a pod", put(_WHEN, "")),
+    m("cached-node", "cron", "asks for something else",
+      put(f"{CRON} templates 0 dag tasks 1 when", "{{workflow.parameters.specs}} != x")),
+    m("handed-on", "workflow", "an input that nobody gives", put(f"{STEP} inputs", {"parameters": [{"name": "clips"}]})),
+    m("handed-on", "workflow", "an input with nothing in it",
+      put(f"{STEP} inputs", {"parameters": [{"name": "clips"}]}),
+      put(f"{DAG} tasks 1 arguments", {"parameters": [{"name": "clips", "value": ""}]})),
+    m("handed-on", "workflow", "does not wait for the plan", drop(f"{DAG} tasks 1 depends")),
+    m("handed-on", "cron", "waits for nobody", put(f"{CRON} templates 0 dag tasks 2 depends", "")),
+    m("handed-on", "workflow", "an output that comes from nowhere", drop(f"{_PLAN} outputs parameters 0 valueFrom path")),
+    m("stage-command", "workflow", "a plan of the image's own", drop(f"{_PLAN} container command")),
+    m("stage-command", "ranges", "a stage as process 1", put(f"{STAGE} command 0", "env"), put(f"{STAGE} command 1", "-")),
+    m("stage-command", "encoding", "a worker as process 1", put(f"{WORKER} containers 0 command 0", "env")),
+    *(m("stage-secret", on, "no keys of the store", drop(f"{path} envFrom"))
+      for on, path in (("training", MAIN), ("encoding", f"{WORKER} containers 0"), ("ranges", STAGE))),
+    m("stage-secret", "evaluation", "other keys", put(f"{STAGE} envFrom 0 secretRef name", "stores")),
+    m("pod-role", "training", "shut off from the network",
+      drop(f"spec pytorchReplicaSpecs Worker template {ROLE}")),
+    m("pod-role", "workflow", "a launcher shut off from the network", drop(f"spec templates 3 {ROLE}")),
+    m("retry-backoff", "workflow", "waits for a year", put(f"{STEP} retryStrategy",
+      {"limit": 20, "expression": EXPRESSION, "backoff": {"duration": "30s", "factor": "2"}})),
+    m("api-token", "workflow", "stages with a token", put("spec automountServiceAccountToken", True)),
+    m("api-token", "workflow", "says nothing of tokens", drop("spec automountServiceAccountToken")),
+    m("api-token", "workflow", "argoexec without an account", drop("spec executor")),
+    m("api-token", "workflow", "a launcher without a token", put(f"{LAUNCH} automountServiceAccountToken", False)),
+    m("launcher-deadline", "workflow", "a stage without an end", drop(f"{STEP} activeDeadlineSeconds")),
+    m("launcher-deadline", "workflow", "a stage with none", put(f"{STEP} activeDeadlineSeconds", 0)),
+    m("hang", "training", "says nothing of waiting", drop("spec elasticPolicy rdzvConf")),
+]  # fmt: skip
 CRONS = [
     *(
         m("cron-hour", "cron", f"{line} {zone}", put("spec schedules", [line]), put("spec timezone", zone))
@@ -158,6 +191,20 @@ CRONS = [
         for line in ("0 3 31 2 *", "0 3 31 4,6,9,11 *", "0 3 30 feb *")
     ),
     *(m("cron-stop", "cron", text, put("spec when", text)) for text in ("{{=false}}", "1 > 2", "{{workflow.name}} == x")),
-    m("cron-schedule", "cron", "the field of version 3", put("spec schedule", "0 3 * * *"), valid=False),
 ]  # fmt: skip
-ALL: list[Mutation] = [*ROLES, *DEVICES, *LOADED, *CONDITIONS, *CRONS]
+FIELDS = [
+    m("unknown-field", on, what, put(path, value), valid=False)
+    for on, what, path, value in (
+        ("cron", "the field of version 3", "spec schedule", "0 3 * * *"),
+        ("workflow", "misspelt in a template", f"{STEP} pendingTimeouts", "15m"),
+        ("workflow", "misspelt in a container", f"{STEP} container volumeMount", []),
+        ("workflow", "a pod's field", f"{STEP} terminationGracePeriodSeconds", 60),
+        ("workflow", "another's field", "spec ttlSecondsAfterFinished", 86400),
+        ("training", "misspelt", "spec runPolicy cleanupPodPolicy", "Running"),
+        ("training", "misspelt in a pod", f"{POD} activeDeadlineSecond", 60),
+        ("curation", "what the schema drops", "spec cluster metadata", {"labels": {"a": "b"}}),
+        ("ranges", "misspelt", "spec backoffLimitPerIndexes", 3),
+        ("services", "misspelt", "spec replica", 3),
+    )
+]
+ALL: list[Mutation] = [*ROLES, *DEVICES, *LOADED, *CONDITIONS, *HANDED, *FIELDS, *CRONS]

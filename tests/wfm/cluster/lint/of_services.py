@@ -76,6 +76,7 @@ RIGHTS = [
     s("binding", "no such account", put("subjects 0 name", "scalers", of=BINDING)),
     *(s("binding", name, put("roleRef", {"apiGroup": _RBAC, "kind": "ClusterRole", "name": name}, of=BINDING))
       for name in ("cluster-admin", "admin", "edit", "system:node")),
+    s("admission", "no standard", drop(f"{LABELS} pod-security.kubernetes.io/enforce", of=NAMESPACE)),
     s("admission", "root of its machine", put(f"{LABELS} pod-security.kubernetes.io/enforce", "privileged", of=NAMESPACE)),
     s("admission", "everybody's priority", put("globalDefault", True, of=PRIORITY)),
     s("literal-secret", "a Secret in the manifests", more({
@@ -89,6 +90,11 @@ NETWORK = [
     s("network", "no peers", put("spec ingress 0 from", [], of=CAPTIONS)),
     s("network", "every namespace", put("spec ingress 0 from", [_ALL_PODS], of=CAPTIONS)),
     s("network", "every address", put("spec ingress 0 from", [{"ipBlock": {"cidr": "0.0.0.0/0"}}], of=CAPTIONS)),
+    s("network", "out of every pod", put("spec podSelector", {}, of=STORE)),
+    s("network", "every pod of the namespace", put("spec ingress 0 from", [{"podSelector": {}}], of=CAPTIONS)),
+    s("network", "out to every pod too", drop("spec egress 0 to", of=STORE)),
+    s("network", "roles that are not there", put("spec podSelector", {"matchExpressions": [
+        {"key": LABEL_ROLE, "operator": "In", "values": ["stage", "launch"]}]}, of=STORE)),
     s("network", "out to everywhere", put("spec egress", [{}], of=STORE)),
     s("network", "out to every address", drop("spec egress 0 ports", of=STORE)),
     s("network", "rules that say nothing", put("spec policyTypes", ["Ingress"], of=STORE), put("spec ingress", [], of=STORE)),
@@ -112,6 +118,7 @@ BUDGETS = [
 ]  # fmt: skip
 QUOTA = [
     m("object", "queue", "an old version", put("apiVersion", "kueue.x-k8s.io/v1beta1", of=1)),
+    m("unknown-field", "queue", "of an older version", put("spec cohort", "all", of=1), valid=False),
     m("flavor", "queue", "any machine", put("spec nodeLabels", {}, of=FLAVOR)),
     m("flavor", "queue", "says nothing", put("spec", {}, of=FLAVOR)),
     m("flavor", "queue", "no such flavour", *(

@@ -105,6 +105,7 @@ GRAPH: list[Any] = [
                 "name": "last",
                 "template": "select-clips",
                 "depends": "train",
+                "when": "{{tasks.plan.outputs.parameters.missing}} == true",
                 "arguments": {"artifacts": [{"name": "model", "from": "{{tasks.train.outputs.artifacts.model}}"}]},
             },
         ),

@@ -192,7 +192,8 @@ def test_many_tasks_are_no_trap():
 
 def test_a_cron_job_is_held_to_the_same():
     asked = good.request("select_clips", "container", "curation")
-    job = {"spec": build(asked, good.SETTINGS)["spec"]["template"]["spec"]}
+    template = build(asked, good.SETTINGS)["spec"]["template"]
+    job = {"metadata": {"labels": template["metadata"]["labels"]}, "spec": template["spec"]}
     spec = {"schedule": "0 25 * * *", "jobTemplate": {"spec": {"template": job}}}
     cron = {"apiVersion": "batch/v1", "kind": "CronJob", "metadata": {"name": "c", "namespace": "wfm"}, "spec": spec}
     rules = {fault.rule for fault in lint([cron], good.SETTINGS)}

@@ -50,7 +50,13 @@ def workload(told: dict[str, Any]) -> dict[str, Any]:
     status: dict[str, Any] = {}
     if "since" in told:
         conditions.append(
-            {"type": "QuotaReserved", "status": "True", "lastTransitionTime": told["since"], "reason": "QuotaReserved"}
+            {
+                "type": "QuotaReserved",
+                "status": "True",
+                "lastTransitionTime": told["since"],
+                "reason": "QuotaReserved",
+                "message": "",
+            }
         )
         used = {"nvidia.com/gpu": str(told["gpus"])}
         status["admission"] = {
@@ -61,7 +67,13 @@ def workload(told: dict[str, Any]) -> dict[str, Any]:
         }
     if told.get("finished"):
         conditions.append(
-            {"type": "Finished", "status": "True", "lastTransitionTime": told["since"], "reason": "Succeeded"}
+            {
+                "type": "Finished",
+                "status": "True",
+                "lastTransitionTime": told["since"],
+                "reason": "Succeeded",
+                "message": "",
+            }
         )
     return {
         "apiVersion": "kueue.x-k8s.io/v1beta2", "kind": "Workload",

@@ -1,6 +1,8 @@
 """The manifests of queues, and of quotas without Kueue: what an API server takes, what our lint passes, what the demo needs."""
 
 import json
+import os
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +14,11 @@ from components.derivation import ROOT
 from pipelines.commands.cli import app
 from pipelines.commands.manifests import objects_under
 from tests.cluster import strict
+from tests.manifests.overlays import kubectl
 from tests.wfm.cluster.requests import settings
 from wfm.cluster.lint import lint
-from wfm.cluster.quota import read_cluster
+from wfm.cluster.quota import online, read_cluster
+from wfm.errors import ConfigError, DataError, InputError
 
 QUEUES = ROOT / "manifests/base/queues"
 KUEUE = ROOT / "manifests/kueue"
@@ -47,7 +51,8 @@ def _queue_of(each: dict[str, Any]) -> str:
 def test_each_kind_and_each_way_to_share_is_there():
     objects = objects_under([QUEUES])
     kinds = {each["kind"] for each in objects}
-    assert kinds == {"ResourceFlavor", "ClusterQueue", "Cohort", "LocalQueue", "WorkloadPriorityClass", "Topology"}
+    shared = {"ResourceFlavor", "ClusterQueue", "Cohort", "LocalQueue", "WorkloadPriorityClass", "Topology"}
+    assert kinds == {*shared, "ClusterRole"}
     cluster = read_cluster([*objects, *objects_under([KUEUE / "controller_manager_config.yaml"])])
     queue = cluster.queues["wfm"]
     assert (queue.within, queue.reclaim, queue.borrow) == ("LowerPriority", "Any", "Never")
@@ -59,6 +64,39 @@ def test_each_kind_and_each_way_to_share_is_there():
     configuration = yaml.safe_load((KUEUE / "controller_manager_config.yaml").read_text())
     assert configuration["fairSharing"]["preemptionStrategies"]
     assert not configuration["manageJobsWithoutQueueName"]
+
+
+def kustomize(folder: Path) -> list[dict[str, Any]]:
+    command = [kubectl(), "kustomize", str(folder)]
+    return list(
+        yaml.safe_load_all(subprocess.run(command, check=True, capture_output=True, text=True, timeout=60).stdout)
+    )
+
+
+def test_kustomize_makes_of_them_what_was_looked_at(tmp_path):
+    def named(objects: list[Any]) -> dict[tuple[str, str, str], Any]:
+        return {(e["kind"], e["metadata"].get("namespace", ""), e["metadata"]["name"]): e for e in objects}
+
+    assert named(kustomize(QUEUES)) == named(objects_under([QUEUES]))
+    overlay = {"kind": "Kustomization", "components": [os.path.relpath(NAMESPACE, tmp_path)]}
+    (tmp_path / "kustomization.yaml").write_text(yaml.safe_dump(overlay))
+    assert named(kustomize(tmp_path)) == named(objects_under([NAMESPACE]))
+    (made,) = kustomize(KUEUE)
+    assert (made["kind"], made["metadata"]) == (
+        "ConfigMap",
+        {"name": "kueue-manager-config", "namespace": "kueue-system"},
+    )
+    assert strict.faults(made) == []
+    file = KUEUE / "controller_manager_config.yaml"
+    assert read_cluster([made]).frameworks == read_cluster(objects_under([file])).frameworks
+
+
+def test_the_reader_may_list_what_is_listed_and_no_more():
+    (role,) = [each for each in objects_under([QUEUES]) if each["kind"] == "ClusterRole"]
+    granted = {(group, name) for rule in role["rules"] for group in rule["apiGroups"] for name in rule["resources"]}
+    asked = (*online.OF_THE_CLUSTER, *online.EVERYWHERE_OR_HERE, *online.HERE)
+    assert granted == {(each.group, each.plural) for each in asked}
+    assert {verb for rule in role["rules"] for verb in rule["verbs"]} == {"list"}
 
 
 def ask(tmp_path: Path, *words: str) -> tuple[int, str]:
@@ -86,6 +124,17 @@ def test_the_demo_is_admitted_by_them(tmp_path):
     assert "1 never" in text
 
 
+def test_trainings_as_trainjobs_ask_for_the_same(tmp_path, monkeypatch):
+    words = ["--manifests", str(QUEUES), "--manifests", str(KUEUE / "controller_manager_config.yaml"), "--json"]
+    before = json.loads(ask(tmp_path, *words)[1])
+    monkeypatch.setattr(f"{__name__}.SETTINGS", SETTINGS.model_copy(update={"training_job": "trainjob"}))
+    after = json.loads(ask(tmp_path, *words)[1])
+    assert {row["kind"] for row in after} == {"TrainJob", "DaskJob", "Job"}
+    for one, other in zip(before, after, strict=True):
+        assert one["state"] == other["state"] == "fits"
+        assert [(e["pods"], e["requests"]) for e in one["sets"]] == [(e["pods"], e["requests"]) for e in other["sets"]]
+
+
 def test_the_same_without_kueue(tmp_path):
     done = CliRunner().invoke(
         app,
@@ -94,3 +143,40 @@ def test_the_same_without_kueue(tmp_path):
     )
     assert done.exit_code == 0, done.output
     assert "23 fits" in done.output
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        ([], "nothing is known of the queues: give --manifests PATH, or --online"),
+        (
+            ["--manifests", str(KUEUE / "controller_manager_config.yaml")],
+            "no ClusterQueue, ResourceQuota, LimitRange or Node: nothing",
+        ),
+        (["--manifests", "nowhere.yaml"], "'nowhere.yaml' cannot be read"),
+        (["--manifests", str(ROOT / "manifests/overlays/prod")], "changes what it names .* kubectl kustomize"),
+        (["--manifests", str(QUEUES), "--set", "train_nothing.resources.gpu=1"], "train_nothing"),
+    ],
+)
+def test_what_cannot_be_told_is_said(tmp_path, words, says):
+    with pytest.raises((InputError, ConfigError), match=says):
+        ask(tmp_path, *words)
+
+
+def test_without_settings_there_must_be_one_queue(tmp_path):
+    with pytest.raises(ConfigError, match="which queue"):
+        CliRunner().invoke(
+            app, ["quota", "world_model", "--manifests", str(QUEUES), "--store", str(tmp_path / "s")],
+            env={"WFM_CLUSTER": ""}, catch_exceptions=False,
+        )  # fmt: skip
+    with pytest.raises(InputError, match="no job among the manifests"):
+        CliRunner().invoke(app, ["quota", "--manifests", str(QUEUES)], env={"WFM_CLUSTER": ""}, catch_exceptions=False)
+
+
+def test_an_amount_that_is_none_is_named(tmp_path):
+    queue = (QUEUES / "cluster-queues.yaml").read_text().replace('nominalQuota: "512"', 'nominalQuota: "many"')
+    (tmp_path / "queue.yaml").write_text(queue)
+    with pytest.raises(
+        DataError, match=r"ClusterQueue/wfm: spec.resourceGroups.0.flavors.0.resources.0.nominalQuota = 'many'"
+    ):
+        ask(tmp_path, "--manifests", str(tmp_path / "queue.yaml"))
