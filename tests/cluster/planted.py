@@ -658,7 +658,7 @@ def waits_by_a_clock_that_is_behind(patch: pytest.MonkeyPatch) -> None:
 
 @planted("machines", lambda make: test_machines.test_a_node_that_is_silent_is_said_before_its_pods_are_told_to_go(make))
 def does_not_say_that_a_node_is_silent(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(pod_states, "_is_silent", lambda ready, statuses: False)
+    patch.setattr(pod_states, "_is_silent", lambda conditions, statuses: False)
 
 
 @planted("machines", lambda make: test_machines.test_an_image_that_comes_late_is_waited_for(make()))

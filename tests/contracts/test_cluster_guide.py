@@ -76,7 +76,8 @@ def test_every_field_is_explained_with_its_default() -> None:
 
 def test_what_the_guide_says_of_words_is_said() -> None:
     rows = re.findall(r"^\| (`.*?) \| ", TEXT.partition("## 6.")[2], re.MULTILINE)
-    said = "".join(path.read_text() for path in (*ROOT.glob("wfm/cluster/*.py"), ROOT / "components" / "image.py"))
+    beside = (ROOT / "components" / name for name in ("image.py", "context.py"))
+    said = "".join(path.read_text() for path in (*ROOT.glob("wfm/cluster/**/*.py"), *beside))
     said = re.sub(r'"\s*f?"|\{[^{}\n"]*\}', "", said)
     phrases = [part.strip(" :") for row in rows for words in re.findall("`([^`]+)`", row) for part in words.split("…")]
     missing = [one for one in phrases if re.sub("KIND|VERB", "", one).strip() and not _is_said(one, said)]

@@ -91,6 +91,8 @@ class Pod:
     going_since: float
     "When it was asked to."
     end: PodEnd | None
+    silent: bool = False
+    "Whether the cluster hears nothing of its node; it may run there all the same."
 
     @property
     def live(self) -> bool:
@@ -134,6 +136,7 @@ def read_pod(found: Mapping[str, Any]) -> Pod | None:
         started=min((one for one in begun if one), default=0.0),
         since=since or scheduled or time_of(meta.get("creationTimestamp")),
         deleting=time_of(meta.get("deletionTimestamp")), going_since=_asked_to_go(meta), end=end,
+        silent=state == "running" and _is_silent(conditions, statuses),
     )  # fmt: skip
 
 
@@ -180,7 +183,7 @@ def _pod_state(
         if reason == "CrashLoopBackOff":
             return "bad_config", f"its container ends again and again (CrashLoopBackOff): {message}", 0.0
     if phase == "Running":
-        if _is_silent(ready, statuses):
+        if _is_silent(conditions, statuses):
             words = (
                 f"its node {node} is silent: the cluster hears nothing of it, and takes its pods away in some minutes"
             )
@@ -190,10 +193,11 @@ def _pod_state(
     return "creating", f"pulling image {image}" if image else "its node makes it ready", 0.0
 
 
-def _is_silent(ready: Mapping[str, Any], statuses: Sequence[Mapping[str, Any]]) -> bool:
+def _is_silent(conditions: Mapping[str, Mapping[str, Any]], statuses: Sequence[Mapping[str, Any]]) -> bool:
     """Whether the cluster has lost sight of a pod's node: then it says that the pod is not ready (`MarkPodsNotReady` of the
     node life cycle gives no reason), and the kubelet's own last words, that all its containers are, stand beside it. That is
     no end of the pod: its processes may be well."""
+    ready = conditions.get("Ready", {})
     unsaid = ready.get("status") == "False" and text_of(ready, "reason") in ("", "NodeLost")
     return unsaid and bool(statuses) and all(one.get("ready") is True for one in statuses)
 

@@ -208,8 +208,8 @@ def words_of(job: Job | None, pods: Sequence[Pod], workload: Workload | None, qu
             return f"{stuck[0].words}{others}"
     running = [pod for pod in counted if pod.state == "running"]
     if running:
-        odd = [pod.words for pod in running if pod.words != "running"]
-        return f"running: {len(running)} of {len(counted)} pods" + (f"; {odd[0]}" if odd else "")
+        silent = "".join(f"; {pod.words}" for pod in running if pod.silent)
+        return f"running: {len(running)} of {len(counted)} pods{silent[:400]}"
     ended = [pod for pod in counted if pod.end is not None]
     if ended and ended[0].end is not None:
         return ended[0].end.words
