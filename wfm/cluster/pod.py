@@ -31,6 +31,7 @@ Json = dict[str, Any]
 
 QUEUE = "kueue.x-k8s.io/queue-name"
 WORKLOAD_PRIORITY = "kueue.x-k8s.io/priority-class"
+GANG_TOPOLOGY = "kueue.x-k8s.io/podset-preferred-topology"
 HOSTNAME = "kubernetes.io/hostname"
 HOME, CACHE, TEMPORARY = "/home/wfm", "/cache", "/tmp"
 """Where a pod may write."""
@@ -198,8 +199,16 @@ def nobody() -> Json:
     return {"runAsNonRoot": True, **ids, "seccompProfile": {"type": "RuntimeDefault"}}
 
 
-def pod_spec(one: Json, resources: Resources, settings: ClusterSettings, avoid: Sequence[str] = ()) -> Json:
-    """The pod around a container."""
+def pod_spec(
+    one: Json,
+    resources: Resources,
+    settings: ClusterSettings,
+    avoid: Sequence[str] = (),
+    *,
+    near: str = "",
+    apart: str = "",
+) -> Json:
+    """The pod around a container; `near` and `apart` as in `placement`."""
     made: Json = {
         "containers": [one],
         "volumes": volumes(resources)[0],
@@ -207,7 +216,7 @@ def pod_spec(one: Json, resources: Resources, settings: ClusterSettings, avoid: 
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
         "terminationGracePeriodSeconds": resources.grace_seconds,
-        **placement(resources, settings, avoid),
+        **placement(resources, settings, avoid, near=near, apart=apart),
     }
     if settings.service_account:
         made["serviceAccountName"] = settings.service_account
@@ -219,20 +228,48 @@ def pod_spec(one: Json, resources: Resources, settings: ClusterSettings, avoid: 
     return made
 
 
-def placement(resources: Resources, settings: ClusterSettings, avoid: Sequence[str] = ()) -> Json:
-    """On which machines; ``avoid`` are those where the job failed before."""
+def placement(
+    resources: Resources, settings: ClusterSettings, avoid: Sequence[str] = (), *, near: str = "", apart: str = ""
+) -> Json:
+    """On which machines; ``avoid`` are those where the job failed before. `near`: the job whose pods, ranks of a training, lie
+    as close together as they can; `apart`: the job whose pods are spread, so that one machine or zone takes few of them."""
     made: Json = {}
     selector = {**settings.node_selector, **(settings.gpu_node_selector if resources.gpu else {})}
     if selector:
         made["nodeSelector"] = selector
-    borne = (*settings.tolerations, *(settings.gpu_tolerations if resources.gpu else ()))
+    borne = (
+        *settings.tolerations,
+        *(settings.gpu_tolerations if resources.gpu else ()),
+        *(settings.spot_tolerations if resources.spot else ()),
+    )
     if borne:
         made["tolerations"] = [one.plain() for one in borne]
+    affinity: Json = {}
     if avoid:
         others = {"key": HOSTNAME, "operator": "NotIn", "values": sorted(set(avoid))}
         terms = {"nodeSelectorTerms": [{"matchExpressions": [others]}]}
-        made["affinity"] = {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": terms}}
+        affinity["nodeAffinity"] = {"requiredDuringSchedulingIgnoredDuringExecution": terms}
+    if near and settings.gang_topology and not settings.queue:  # Kueue is told by `gang_annotations`
+        term = {"labelSelector": {"matchLabels": {LABEL_JOB: near}}, "topologyKey": settings.gang_topology}
+        wish = {"weight": 100, "podAffinityTerm": term}
+        affinity["podAffinity"] = {"preferredDuringSchedulingIgnoredDuringExecution": [wish]}
+    if affinity:
+        made["affinity"] = affinity
+    if apart and settings.spread_topology:
+        made["topologySpreadConstraints"] = [
+            {
+                "maxSkew": 1,
+                "topologyKey": settings.spread_topology,
+                "whenUnsatisfiable": "ScheduleAnyway",
+                "labelSelector": {"matchLabels": {LABEL_JOB: apart}},
+            }
+        ]
     return made
+
+
+def gang_annotations(settings: ClusterSettings) -> dict[str, str]:
+    """By which Kueue places the pods of a training close together: it chooses their machines, and looks at no affinity."""
+    return {GANG_TOPOLOGY: settings.gang_topology} if settings.queue and settings.gang_topology else {}
 
 
 def deadline(request: JobRequest, settings: ClusterSettings) -> int:

@@ -45,6 +45,9 @@ class Resources(Config):
     "RDMA devices of a replica, on a cluster (the ``rdma_resource`` of its settings): for trainings over several machines."
     grace_seconds: Count = 120
     "Between SIGTERM and SIGKILL, on a cluster [s]: time to keep what is whole and a checkpoint."
+    spot: bool = False
+    """Whether its pods may stand on machines that go at any time (``spot_tolerations`` of the cluster's settings): what is lost
+    is a part, or what came after the last checkpoint. Of a DaskJob the workers alone."""
     priority: str = ""
     "PriorityClass of its pods, on a cluster; empty: that of the cluster's settings."
     workload_priority: str = ""
@@ -68,7 +71,9 @@ class Resources(Config):
     def runner(self) -> "Resources":
         """What the runner of a DaskJob needs: at most a worker's share, without devices."""
         few = {"cpu": min(self.cpu, RUNNER_CPU), "memory_gib": min(self.memory_gib, RUNNER_GIB)}
-        return self.model_copy(update={**few, "gpu": 0, "rdma": 0, "replicas": 1, "ranks": 1, "parts": 0})
+        return self.model_copy(
+            update={**few, "gpu": 0, "rdma": 0, "replicas": 1, "ranks": 1, "parts": 0, "spot": False}
+        )
 
     def scheduler(self) -> "Resources":
         """What the scheduler of a DaskJob needs; no model is there, so nothing is at /dev/shm."""

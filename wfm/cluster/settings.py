@@ -113,6 +113,13 @@ class ClusterSettings(Config):
     gpu_node_selector: dict[str, str] = {}
     "The same of pods that have devices, on top."
     gpu_tolerations: tuple[Toleration, ...] = ()
+    spot_tolerations: tuple[Toleration, ...] = ()
+    "Taints of machines that may go at any time; of pods whose node says that it can take it (``resources.spot``), on top."
+    gang_topology: str = ""
+    """Label of machines that lie together (a rack, a leaf of the fabric): the pods of a training keep to one value of it where
+    they can. With a queue it is a level of its flavour's Topology. Empty: they lie anywhere."""
+    spread_topology: str = ""
+    "Label of machines (a zone, the host name) over which workers and ranges are spread. Empty: as the scheduler likes."
     integrations: tuple[Integration, ...] = ("job", "jobset", "trainjob", "pod", "deployment")
     "Kinds that Kueue takes up here (by default all it knows of ours but pytorchjob, which has to be switched on)."
     quota: Quota = Quota()

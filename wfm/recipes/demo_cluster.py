@@ -16,9 +16,9 @@ _MACHINE = {
 }  # fmt: skip
 """A whole machine, and some of it left for what runs on every one. Loader workers hand on through /dev/shm; a checkpoint takes
 minutes."""
-_WORKER = {"cpu": 12, "memory_gib": 160, "shm_gib": 16, "ephemeral_gib": 200}
-"""An eighth of a machine: a device and what decodes for it."""
-_CORES = {"cpu": 8, "memory_gib": 32, "shm_gib": 1, "ephemeral_gib": 100}
+_WORKER = {"cpu": 12, "memory_gib": 160, "shm_gib": 16, "ephemeral_gib": 200, "spot": True}
+"""An eighth of a machine: a device and what decodes for it. One that goes away costs the part that it was at."""
+_CORES = {"cpu": 8, "memory_gib": 32, "shm_gib": 1, "ephemeral_gib": 100, "spot": True}
 """A worker without a device."""
 
 NEEDS: dict[str, dict[str, Any]] = {
@@ -41,8 +41,8 @@ NEEDS: dict[str, dict[str, Any]] = {
     "train_decoder": {**_MACHINE, "replicas": 2},
     "generate_diffusion": {**_WORKER, "gpu": 1, "replicas": 16},
     "generate_autoregressive": {**_WORKER, "gpu": 1, "replicas": 16},
-    "evaluate_diffusion": {**_WORKER, "gpu": 1},
-    "evaluate_autoregressive": {**_WORKER, "gpu": 1},
+    "evaluate_diffusion": {**_WORKER, "gpu": 1, "spot": False},
+    "evaluate_autoregressive": {**_WORKER, "gpu": 1, "spot": False},
     "write_report": {"cpu": 4, "memory_gib": 32},
 }
 """Node -> what it needs. Of the curation ``gpu`` is left to ``gpu_curation``."""

@@ -32,8 +32,8 @@ def build(request: JobRequest, settings: ClusterSettings, attempt: int, avoid: S
         values = {**pod.environment(request, settings, name, attempt, needs), **more}
         return pod.container(part, settings.image(request.image), words, values, needs, settings)
 
-    def pods(one: Json, needs: Resources) -> Json:
-        return pod.pod_spec(one, needs, settings, avoid)
+    def pods(one: Json, needs: Resources, apart: str = "") -> Json:
+        return pod.pod_spec(one, needs, settings, avoid, apart=apart)
 
     dask = dask_environment(pod.DASK_FOLDER)
     # the runner starts together with the scheduler that it looks for
@@ -54,7 +54,7 @@ def build(request: JobRequest, settings: ClusterSettings, attempt: int, avoid: S
                     "worker": {
                         "replicas": resources.replicas,
                         "metadata": {"labels": {**found, **pod.queue_labels(resources, settings)}},
-                        "spec": pods(worker, resources),
+                        "spec": pods(worker, resources, apart=name),
                     },
                 }
             },

@@ -29,7 +29,10 @@ def build(request: JobRequest, settings: ClusterSettings, attempt: int, avoid: S
     ranges = request.parts or 1
     at_a_time = min(resources.replicas, ranges)
     stop = pod.deadline(request, settings)
-    spec = {**pod.pod_spec(one, resources, settings, avoid), "restartPolicy": "Never"}
+    spec = {
+        **pod.pod_spec(one, resources, settings, avoid, apart=name if request.parts else ""),
+        "restartPolicy": "Never",
+    }
     if request.parts:  # each try of a range has the time of one, all together that of as many as come one after another
         spec["activeDeadlineSeconds"] = stop
         stop *= math.ceil(ranges / at_a_time) * (request.retries + 1)

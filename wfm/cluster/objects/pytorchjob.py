@@ -54,8 +54,8 @@ def build(request: JobRequest, settings: ClusterSettings, attempt: int, avoid: S
                     "replicas": resources.replicas,
                     "restartPolicy": "Never",
                     "template": {
-                        "metadata": {"labels": found, "annotations": told},
-                        "spec": pod.pod_spec(one, resources, settings, avoid),
+                        "metadata": {"labels": found, "annotations": {**told, **pod.gang_annotations(settings)}},
+                        "spec": pod.pod_spec(one, resources, settings, avoid, near=name),
                     },
                 }
             },

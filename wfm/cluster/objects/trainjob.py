@@ -8,6 +8,7 @@ volumes, grace and machines, as a patch of the runtime.
 from collections.abc import Sequence
 
 from wfm.cluster import pod
+from wfm.cluster.names import LABEL_JOB
 from wfm.cluster.pod import Json
 from wfm.cluster.request import JobRequest
 from wfm.cluster.resources import Resources
@@ -74,9 +75,9 @@ def _patch(
         "volumes": made,
         "containers": [{"name": CONTAINER, "volumeMounts": mounts}],
         "terminationGracePeriodSeconds": resources.grace_seconds,
-        **pod.placement(resources, settings, avoid),
+        **pod.placement(resources, settings, avoid, near=found[LABEL_JOB]),
     }
-    pods = {"metadata": {"labels": found, "annotations": told}, "spec": spec}
+    pods = {"metadata": {"labels": found, "annotations": {**told, **pod.gang_annotations(settings)}}, "spec": spec}
     job = {"name": JOB, "template": {"spec": {"template": pods}}}
     return {"template": {"spec": {"replicatedJobs": [job]}}}
 
