@@ -4,10 +4,10 @@
         [--overrides '["train_diffusion.steps=10"]'] [--expects NODE=DIGEST,...] --out FOLDER
 
 What an engine hands to the steps that follow lies in FOLDER, a file each: ``specs`` (URL of the folder of specs), ``anything``
-(``true`` where any node is to be made),
-``make-<task>`` (``true`` or ``false``: a node that is there already starts no pod) and ``key-<task>`` of each node, by its
-name as a task (`pipelines.engines.flow`). Files outside are looked at here alone: the ingest takes what this step saw, so every
-key is known, and what comes later belongs to the next run. Asked again for the same run it says the same.
+(``true`` where any node is to be made), ``make-<task>`` (``true`` or ``false``: a node that is there already starts no pod) and
+``key-<task>`` of each node, by its name as a task (`pipelines.engines.flow`). Files outside are looked at here alone: the
+ingest takes what this step saw, so every key is known, and what comes later belongs to the next run. Asked again for the same
+run it says the same.
 
 Exit codes are a stage's: 0, 78 wrong input (again gives the same), 75 try again, 1 a bug.
 """

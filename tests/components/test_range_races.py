@@ -348,8 +348,8 @@ def test_ranges_on_dask_workers_find_each_other(store: Store, tmp_path: Path) ->
         twice = [
             Context(
                 stage="split_clips", component="split_clips", node="split_clips", run_id="r", key="1" * 64,
-                code_id=code_id("split_clips"), config=split_clips.CONFIG(), store=store, inputs={"videos": videos}, out=tmp_path, scratch=tmp_path,
-                scheduler=address, part_range=PartRange(0, 1),
+                code_id=code_id("split_clips"), config=split_clips.CONFIG(), store=store, inputs={"videos": videos},
+                out=tmp_path, scratch=tmp_path, scheduler=address, part_range=PartRange(0, 1),
             )
             for _ in range(2)
         ]  # fmt: skip

@@ -5,13 +5,15 @@ from collections.abc import Iterator
 from pathlib import PurePosixPath
 
 from wfm.cluster.lint.fault import Found, rule
-from wfm.cluster.lint.seen import STAGE_ROLES, Pod, Seen, at, rows, table, word
+from wfm.cluster.lint.seen import FOLLOWERS, STAGE_ROLES, Pod, Seen, at, rows, table, word
 from wfm.cluster.names import ANNOTATION_CODE, LABEL_NODE, LABEL_RUN
 
 _REFERENCE = re.compile(r"(?P<repository>[a-z0-9][^@\s]*?)(?P<tag>:[\w][\w.-]{0,127})?@sha256:(?P<digest>[0-9a-f]{64})")
 
 _LOADERS = ("PYTHONPATH", "PYTHONHOME", "PYTHONSTARTUP", "PYTHONUSERBASE", "PYTHONPLATLIBDIR", "LD_PRELOAD", "LD_AUDIT")
 """Variables by which a process loads what its image does not name."""
+_MAKERS = (*STAGE_ROLES, "stage", "planner", *FOLLOWERS)
+"""Roles whose settings decide what is made."""
 _CODE = ("/opt/wfm", "/opt/venv")
 """Where the images keep it (`images/Containerfile`)."""
 
@@ -70,7 +72,7 @@ def outside_code(seen: Seen) -> Iterator[Found]:
                     says = "another code would run than the key names: leave it out, and build an image"
                     yield Found(f"{each.where}.env[{name}]", each.env[name].get("value", "(from elsewhere)"), says)
             for place, source in rows(each.content, "envFrom"):
-                if "configMapRef" in source:
+                if "configMapRef" in source and pod.role in _MAKERS:
                     says = "whoever edits it changes what runs, and no key knows: name variables one by one"
                     yield Found(f"{each.where}.envFrom.{place}.configMapRef", at(source, "configMapRef.name"), says)
             for place, mount in rows(each.content, "volumeMounts"):

@@ -104,7 +104,7 @@ def _gang(seen: Seen, thing: Thing) -> Gang:
         side_by_side = min(pods[0].replicas, replicas_at(thing.content, "spec.completions", pods[0].replicas))
         sets = (pod_set(pods[0], "main", side_by_side),)
     else:
-        sets = tuple(pod_set(pod, _name(pod)) for pod in pods)
+        sets = tuple(pod_set(pod, _name(pod)) for pod in pods if pod.replicas)
     return Gang(
         thing.name, thing.kind, word({"node": labels.get(LABEL_NODE)}, "node"),
         thing.namespace or seen.settings.namespace, word({"queue": labels.get(QUEUE)}, "queue"),
@@ -114,9 +114,12 @@ def _gang(seen: Seen, thing: Thing) -> Gang:
 
 
 def _name(pod: Pod) -> str:
-    """Of a set, by where its template stands: ``spec.pytorchReplicaSpecs.Worker.template.spec`` -> worker."""
+    """Of a set, by where its template stands: ``spec.pytorchReplicaSpecs.Worker.template.spec`` -> worker; of a JobSet as its
+    job there is called."""
     words = pod.path.split(".")
-    return words[2].lower() if words[1] == "pytorchReplicaSpecs" else pod.role
+    if words[1] == "pytorchReplicaSpecs":
+        return words[2].lower()
+    return word(pod.owner.content, f"spec.replicatedJobs.{words[2]}.name") if pod.owner.kind == "JobSet" else pod.role
 
 
 def pod_set(pod: Pod, name: str, count: int | None = None) -> PodSet:

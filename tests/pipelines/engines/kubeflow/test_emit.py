@@ -3,7 +3,8 @@
 import copy
 import json
 import re
-from collections.abc import Iterator, Mapping
+import sys
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,7 @@ from pipelines.engines.kubeflow.template import PLAN_SECONDS
 from pipelines.plan import shape
 from wfm.artifacts import Store
 from wfm.cluster.settings import ClusterSettings
-from wfm.errors import ConfigError
+from wfm.errors import ConfigError, MissingPackage
 
 CONTROL = "registry.example/wfm-control@sha256:" + "c" * 64
 SETTINGS = ClusterSettings.parse(
@@ -182,7 +183,8 @@ def test_the_plan_step_says_what_the_others_read(package: Package, flow: Flow) -
     ]
 
 
-def test_caches_retries_and_deadlines_are_ours(package: Package) -> None:
+def caches_retries_and_deadlines(package: Package) -> None:
+    """They are ours."""
     assert len(list(package.tasks())) > 60
     for task in package.tasks():
         assert not task.caching_options.enable_cache
@@ -202,7 +204,8 @@ def test_what_runs_by_parameters_has_their_types(package: Package) -> None:
     assert inputs["run_id"].default_value.string_value == "", "then it is the job's own id"
 
 
-def test_every_pod_is_one_small_nobody_of_the_control_image(package: Package) -> None:
+def pods(package: Package) -> None:
+    """Each is one small nobody of the control image."""
     assert set(package.containers) == set(package.kubernetes)
     for name, container in package.containers.items():
         config = package.kubernetes[name]
@@ -224,6 +227,55 @@ def test_every_pod_is_one_small_nobody_of_the_control_image(package: Package) ->
         assert not any(label.startswith("kueue") for label in config.pod_metadata.labels), "its job waits, not itself"
     labels = {dict(config.pod_metadata.labels).get("wfm.dev/node") for config in package.kubernetes.values()}
     assert {"train_diffusion", "write_report"} < labels
+
+
+def test_caches_retries_deadlines_and_pods_are_as_they_must_be(package: Package) -> None:
+    caches_retries_and_deadlines(package)
+    pods(package)
+
+
+EXECUTORS = ("deploymentSpec", "executors")
+LAUNCH = "exec-launch-train-diffusion"
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "check"),
+    [
+        ((0, "root", "dag", "tasks", "plan", "cachingOptions"), {"enableCache": True}, caches_retries_and_deadlines),
+        ((0, "root", "dag", "tasks", "plan", "retryPolicy"), {"maxRetryCount": 3}, caches_retries_and_deadlines),
+        (
+            (1, "platforms", "kubernetes", *EXECUTORS, LAUNCH, "activeDeadlineSeconds"),
+            "3600",
+            caches_retries_and_deadlines,
+        ),
+        ((0, *EXECUTORS, LAUNCH, "container", "image"), "registry.example/wfm-control:latest", pods),
+        ((1, "platforms", "kubernetes", *EXECUTORS, LAUNCH, "securityContext"), {"runAsUser": "0"}, pods),
+        (
+            (1, "platforms", "kubernetes", *EXECUTORS, LAUNCH, "podMetadata", "labels", "kueue.x-k8s.io/queue-name"),
+            "research",
+            pods,
+        ),
+    ],
+)
+def test_another_template_is_seen_to_be_another(
+    path: tuple[Any, ...], value: Any, check: Callable[[Package], None], documents: list[dict[str, Any]]
+) -> None:
+    broken = copy.deepcopy(documents)
+    where: Any = broken
+    for step in path[:-1]:
+        where = where[step]
+    where[path[-1]] = value
+    with pytest.raises(AssertionError):
+        check(Package.parse(broken))
+
+
+def test_what_it_cannot_be_made_without_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    flow = Flow("empty", "curate", "demo_cluster", ())
+    with pytest.raises(ConfigError, match=r"images\.control is not set"):
+        emit(flow, ClusterSettings())
+    monkeypatch.setitem(sys.modules, "kfp", None)
+    with pytest.raises(MissingPackage, match=r"pip install 'wfm\[kfp\]'"):
+        emit(flow, SETTINGS)
 
 
 def test_a_run_by_the_clock_is_what_kfps_api_takes(tmp_path: Path) -> None:

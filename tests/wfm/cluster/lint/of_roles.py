@@ -102,7 +102,7 @@ LOADED = [
             ("curation", f"{CLUSTER} scheduler spec containers 0"),
             ("evaluation", STAGE),
             ("workflow", f"{STEP} container"),
-            ("services", STAGE),
+            ("run", STAGE),
         )
     ),
     *(

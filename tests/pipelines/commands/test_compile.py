@@ -1,0 +1,73 @@
+"""``wfm compile`` as people use it: what is wrong is said before anything is written."""
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+from typer.testing import CliRunner
+
+from pipelines.commands.cli import app
+from tests.pipelines.engines.argo.compiled import SETTINGS
+from wfm.errors import ConfigError, InputError, WfmError
+
+
+@pytest.fixture
+def cluster(tmp_path: Path) -> Path:
+    path = tmp_path / "cluster.json"
+    path.write_text(json.dumps(SETTINGS.resolved()))
+    return path
+
+
+def ask(cluster: Path, out: Path, *words: str) -> str:
+    done = CliRunner().invoke(app, ["compile", *words, "--cluster", str(cluster), "-o", str(out)])
+    if done.exception is not None and not isinstance(done.exception, SystemExit):
+        raise done.exception
+    assert done.exit_code == 0, done.output
+    return done.output
+
+
+def test_options_and_needs_are_those_of_the_other_commands(cluster: Path, tmp_path: Path) -> None:
+    sets = ("--set", "select_clips.resources.memory_gib=48", "--set", "split_clips.cut.uncommon=encode")
+    said = ask(
+        cluster, tmp_path / "a", "curate", "--engine", "argo", "--profile", "smoke", "--store", "s3://b/store", *sets
+    )
+    assert "workflowtemplate.yaml" in said
+    template = yaml.safe_load((tmp_path / "a" / "workflowtemplate.yaml").read_text())
+    given = {one["name"]: one["value"] for one in template["spec"]["arguments"]["parameters"]}
+    assert given["store"] == "s3://b/store"
+    assert json.loads(given["overrides"]) == [sets[1], sets[3]]
+    (pod,) = [one for one in template["spec"]["templates"] if one["name"].startswith("select-clips")]
+    assert pod["container"]["resources"]["limits"]["memory"] == "49Gi", "with /dev/shm"
+
+
+@pytest.mark.parametrize(
+    ("words", "error", "says"),
+    [
+        (("curate", "--engine", "airflow"), InputError, "unknown engine 'airflow'. Choices: argo"),
+        (("curates", "--engine", "argo"), ConfigError, "unknown pipeline 'curates'"),
+        (("curate", "--engine", "argo", "--set", "select_clip.x=1"), ConfigError, "select_clip"),
+        (("curate", "--engine", "argo", "--name", "My_Flow"), ConfigError, "--name of a-z"),
+        (
+            ("curate", "--engine", "argo", "--videos", "s3://canary:hunter2@films/raw"),
+            ConfigError,
+            "--videos: the address",
+        ),
+        (("curate", "--engine", "argo", "--store", "s3://canary:hunter2@b/s"), ConfigError, "--store: the address"),
+        (
+            ("curate", "--engine", "argo", "--set", "ingest_videos.videos=https://x/a.mp4?sig=hunter2"),
+            ConfigError,
+            "--set: the address",
+        ),
+        (("curate", "--engine", "argo", "--cron", "0 3 * *"), ConfigError, "five fields"),
+        (("curate", "--engine", "argo", "--notice-secret", "chat"), ConfigError, "by its digest"),
+    ],
+)
+def test_what_is_wrong_is_said_and_nothing_is_written(
+    cluster: Path, tmp_path: Path, words: tuple[str, ...], error: type[WfmError], says: str
+) -> None:
+    with pytest.raises(error) as told:
+        ask(cluster, tmp_path / "out", *words)
+    assert says in str(told.value)
+    assert "hunter2" not in str(told.value)
+    assert not (tmp_path / "out").exists()
