@@ -17,6 +17,8 @@ from wfm.cluster.api import Api, Resource
 Right = tuple[str, str, str]
 """(group, plural, verb)"""
 BASE = Path(__file__).parents[2] / "manifests" / "base"
+HELD = ("launcher", "scaler")
+"""Roles whose verbs are held against the requests of tests: here, and in test_captioning."""
 KINDS = (("torchjob", "pytorchjob"), ("torchjob", "trainjob"), ("daskjob", "pytorchjob"), ("container", "pytorchjob"))
 
 
@@ -31,10 +33,14 @@ def rights(role: dict[str, Any]) -> set[Right]:
     }
 
 
+def manifests() -> list[dict[str, Any]]:
+    """Everything below `manifests/base`."""
+    return [one for file in BASE.rglob("*.yaml") for one in yaml.safe_load_all(file.read_text())]
+
+
 def role(name: str) -> dict[str, Any]:
     """A Role of `manifests/base`."""
-    every = [one for file in BASE.rglob("*.yaml") for one in yaml.safe_load_all(file.read_text())]
-    (found,) = [one for one in every if one.get("kind") == "Role" and one["metadata"]["name"] == name]
+    (found,) = [one for one in manifests() if one.get("kind") == "Role" and one["metadata"]["name"] == name]
     return dict(found)
 
 
@@ -120,3 +126,13 @@ def test_the_role_of_launchers_is_what_they_use(make_world: MakeWorld, monkeypat
 def test_the_guide_gives_the_same_role() -> None:
     (told,) = [one for one in of_the_guide() if one["kind"] == "Role"]
     assert told["rules"] == role("launcher")["rules"]
+
+
+def test_every_role_is_held_against_requests() -> None:
+    """That of argoexec alone is not: it is Argo's own program (docs/workflow-rbac of v4)."""
+    names = [one["metadata"]["name"] for one in manifests() if one.get("kind") == "Role"]
+    assert sorted(names) == sorted({*HELD, "workflow"})
+    assert rights(role("workflow")) == {("argoproj.io", "workflowtaskresults", verb) for verb in ("create", "patch")}
+    wide = {one["metadata"]["name"]: one for one in manifests() if one.get("kind") == "ClusterRole"}
+    assert set(wide) == {"wfm-quota-reader"}, "of people who ask `wfm quota --online`, bound by whoever may"
+    assert {verb for _, _, verb in rights(wide["wfm-quota-reader"])} == {"list"}
