@@ -29,6 +29,7 @@ from wfm.cluster import (
     decide,
     entry,
     job_over,
+    kinds,
     launcher,
     pod_states,
     records,
@@ -121,7 +122,7 @@ def leaves_pods_after_a_cancel(patch: pytest.MonkeyPatch) -> None:
     right = api.Api.delete
 
     def delete(self: Any, resource: Any, name: str, **more: Any) -> Any:
-        if resource is api.POD:
+        if resource is kinds.POD:
             return True
         body = {"propagationPolicy": "Orphan"}
         try:
@@ -592,7 +593,7 @@ def ends_all_for_want_of_one_crd(patch: pytest.MonkeyPatch) -> None:
 @planted("states", lambda make: test_what_conditions_say.test_a_dask_cluster_that_is_swept_is_the_own_one(make()))
 def sweeps_every_dask_cluster(patch: pytest.MonkeyPatch) -> None:
     right = api.Api.list
-    swept = (api.DASKCLUSTER, api.DEPLOYMENT, api.SERVICE)
+    swept = (kinds.DASKCLUSTER, kinds.DEPLOYMENT, kinds.SERVICE)
 
     def everything(self: Any, resource: Any, selector: str = "", limit: int = 250) -> Any:
         return right(self, resource, "" if resource in swept else selector, limit)

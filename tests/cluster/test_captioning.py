@@ -14,8 +14,9 @@ from tests.cluster.server.storage import Key, Storage
 from tests.cluster.test_permissions import rights, role
 from wfm.artifacts import Store
 from wfm.artifacts.runs import Run
-from wfm.cluster.api import DEPLOYMENT, Api
+from wfm.cluster.api import Api
 from wfm.cluster.captioning import ANNOTATION_LEASES, LEASE_SECONDS, RENEW_SECONDS, Scaler, leases_of
+from wfm.cluster.kinds import DEPLOYMENT
 from wfm.cluster.records import Said, write_said
 from wfm.cluster.refusals import Busy, NotFound
 from wfm.errors import TryAgain

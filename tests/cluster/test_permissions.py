@@ -12,7 +12,8 @@ from tests.cluster.invariants import Invariants
 from tests.cluster.stage import End, Script
 from tests.cluster.world import NAMESPACE, World
 from tests.contracts.test_cluster_guide import objects as of_the_guide
-from wfm.cluster.api import Api, Resource
+from wfm.cluster.api import Api
+from wfm.cluster.kinds import Resource
 
 Right = tuple[str, str, str]
 """(group, plural, verb)"""

@@ -11,8 +11,8 @@ Read in this order:
                  `records` the tries in the store
 6. `decide`      what it does next, a pure function of a `view`: by what the tries say (`verdict`) and whether the job is over
                  (`job_over`)
-7. `api`         the server; `refusals` in words; `watch` mirrors of what it has; `states` jobs and queues in plain words,
-                 `pod_states` pods; `fields` of objects of which nothing is trusted
+7. `api`         the server; `kinds` of its objects; `refusals` in words; `watch` mirrors of what it has; `states` jobs and
+                 queues in plain words, `pod_states` pods; `fields` of objects of which nothing is trusted
 8. `captioning`  raises the captioning service while a run needs it
 
 No torch here, and the client of Kubernetes (extra ``k8s``) in one file alone, loaded when it is used. Nothing here decides what

@@ -1,8 +1,9 @@
 """What a launcher does at the API server for one of its requests. What is done twice, or from a view that is behind, is refused
 there and does no harm: names are fixed, deletions name a uid, patches a version."""
 
-from wfm.cluster.api import DASKCLUSTER, DEPLOYMENT, EVENT, POD, SERVICE, Api
+from wfm.cluster.api import Api
 from wfm.cluster.entry import LOOK_SECONDS, RESOURCES, Entry, object_of, phases
+from wfm.cluster.kinds import DASKCLUSTER, DEPLOYMENT, EVENT, POD, SERVICE
 from wfm.cluster.names import ANNOTATION_RUNS, LABEL_JOB
 from wfm.cluster.pod_states import Pod, read_pod
 from wfm.cluster.records import Death

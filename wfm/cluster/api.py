@@ -13,10 +13,11 @@ import json
 import random
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from typing import Any
 
+from wfm.cluster.kinds import Resource
 from wfm.cluster.refusals import Busy, Conflict, Gone, NotFound, Refused, meaning, shortened
 from wfm.errors import ConfigError, InputError, MissingPackage
 from wfm.log import get_logger
@@ -29,43 +30,6 @@ MOST_BYTES = 64 * 2**20
 """Of one answer; a page of the largest objects that etcd takes is larger, and none of ours is a hundredth of that."""
 MOST_LINE = 8 * 2**20
 """Of one event of a watch: etcd takes objects of 1.5 MB."""
-
-
-@dataclass(frozen=True)
-class Resource:
-    """A kind of object that the server has below a URL of its own."""
-
-    group: str
-    "Empty for the oldest ones."
-    version: str
-    plural: str
-    kind: str
-    everywhere: bool = False
-    "Of no namespace, or asked for in all of them at once."
-
-    @property
-    def path(self) -> str:
-        """What comes before the namespace in its URL."""
-        return f"/apis/{self.group}/{self.version}" if self.group else f"/api/{self.version}"
-
-    def of_all_namespaces(self) -> "Resource":
-        """The same, whatever namespace it is in; for lists alone."""
-        return replace(self, everywhere=True)
-
-    def __str__(self) -> str:
-        return f"{self.plural}.{self.group}" if self.group else self.plural
-
-
-POD = Resource("", "v1", "pods", "Pod")
-SERVICE = Resource("", "v1", "services", "Service")
-DEPLOYMENT = Resource("apps", "v1", "deployments", "Deployment")
-JOB = Resource("batch", "v1", "jobs", "Job")
-PYTORCHJOB = Resource("kubeflow.org", "v1", "pytorchjobs", "PyTorchJob")
-TRAINJOB = Resource("trainer.kubeflow.org", "v1alpha1", "trainjobs", "TrainJob")
-DASKJOB = Resource("kubernetes.dask.org", "v1", "daskjobs", "DaskJob")
-DASKCLUSTER = Resource("kubernetes.dask.org", "v1", "daskclusters", "DaskCluster")
-EVENT = Resource("", "v1", "events", "Event")
-WORKLOAD = Resource("kueue.x-k8s.io", "v1beta2", "workloads", "Workload")
 
 
 @dataclass(frozen=True)

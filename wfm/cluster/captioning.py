@@ -18,7 +18,8 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from wfm import stopping
-from wfm.cluster.api import DEPLOYMENT, Api
+from wfm.cluster.api import Api
+from wfm.cluster.kinds import DEPLOYMENT
 from wfm.cluster.names import PREFIX
 from wfm.cluster.records import has_ended, read_said
 from wfm.cluster.refusals import Conflict, NotFound

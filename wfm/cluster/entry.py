@@ -4,8 +4,9 @@ import dataclasses
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from wfm.cluster.api import DASKJOB, JOB, PYTORCHJOB, TRAINJOB, Backoff, Resource
+from wfm.cluster.api import Backoff
 from wfm.cluster.job_over import ANNOTATION_AVOID, lost_now
+from wfm.cluster.kinds import DASKJOB, JOB, PYTORCHJOB, TRAINJOB, Resource
 from wfm.cluster.lint import check
 from wfm.cluster.names import LABEL_NODE, PREFIX
 from wfm.cluster.objects import build

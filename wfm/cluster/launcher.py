@@ -21,9 +21,10 @@ from typing import TYPE_CHECKING, Any
 
 from wfm import stopping
 from wfm.cluster.actions import Actions
-from wfm.cluster.api import POD, WORKLOAD, Api, Backoff, Resource
+from wfm.cluster.api import Api, Backoff
 from wfm.cluster.decide import decide
 from wfm.cluster.entry import API_PATIENCE_SECONDS, LOOK_SECONDS, RESOURCES, Entry, phases, signature
+from wfm.cluster.kinds import POD, WORKLOAD, Resource
 from wfm.cluster.names import LABEL_JOB
 from wfm.cluster.pod_states import Pod, read_pod
 from wfm.cluster.records import Records, Said, read_said, still_need, write_said

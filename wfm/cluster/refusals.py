@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from wfm.errors import InputError, TryAgain, WfmError
 
 if TYPE_CHECKING:
-    from wfm.cluster.api import Resource
+    from wfm.cluster.kinds import Resource
 
 _WORDS = 600
 _USER = re.compile(r'User "([^"]{1,300})"')

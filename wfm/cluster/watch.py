@@ -18,7 +18,8 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from typing import Any, Generic, Protocol, TypeVar
 
-from wfm.cluster.api import Api, Backoff, Lines, Resource
+from wfm.cluster.api import Api, Backoff, Lines
+from wfm.cluster.kinds import Resource
 from wfm.cluster.refusals import Busy, Gone
 from wfm.errors import WfmError
 from wfm.log import get_logger

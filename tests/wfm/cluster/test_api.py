@@ -9,7 +9,8 @@ import pytest
 
 from tests.wfm.cluster.raw_server import Asked, served, status, whole
 from wfm.cluster import refusals
-from wfm.cluster.api import JOB, POD, PYTORCHJOB, Api, Backoff
+from wfm.cluster.api import Api, Backoff
+from wfm.cluster.kinds import JOB, POD, PYTORCHJOB
 from wfm.cluster.refusals import meaning
 from wfm.errors import InputError, TryAgain
 

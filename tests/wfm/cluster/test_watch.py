@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from tests.wfm.cluster.raw_server import END, HEAD, Asked, chunk, line, served, status, whole
-from wfm.cluster.api import POD, Api
+from wfm.cluster.api import Api
+from wfm.cluster.kinds import POD
 from wfm.cluster.launcher import RealClock
 from wfm.cluster.refusals import Busy, Forbidden
 from wfm.cluster.watch import Mirror

@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from wfm.cluster.api import WORKLOAD, Api, Resource
+from wfm.cluster.api import Api
+from wfm.cluster.kinds import WORKLOAD, Resource
 from wfm.cluster.refusals import Forbidden, NoSuchResource
 
 _KUEUE = ("kueue.x-k8s.io", "v1beta2")
