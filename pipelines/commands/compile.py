@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from pipelines.commands.console import STORE_DEFAULT, StoreOption, open_store, say
+from pipelines.commands.console import STORE_DEFAULT, StoreOption, open_store, say, warn
 from wfm.errors import ConfigError, InputError, MissingPackage
 
 if TYPE_CHECKING:
@@ -68,6 +68,10 @@ def compile_(
         say(f"{out / file}  {', '.join(one.get('kind', 'of KFP') for one in objects)}, {len(text.encode())} bytes")
         if not dry_run:
             _write(out / file, text)
+    for left in sorted(path.name for path in out.glob("*.yaml") if path.name not in made):
+        warn(
+            f"{out / left} is none of these files, and would be applied with the folder: delete it if it is of an earlier time"
+        )
 
 
 def _flow(
