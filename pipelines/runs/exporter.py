@@ -8,11 +8,12 @@ may ask, says whether the store was looked at lately; beyond this machine nothin
 
 import hmac
 import ipaddress
+import socket
 import socketserver
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
@@ -27,6 +28,7 @@ PORT = 9464
 _LATE_LOOKS = 5
 """So many intervals without a whole look, and the exporter says that it is not well."""
 _REQUEST_SECONDS = 10.0
+_AT_ONCE = 16
 _OF_OUTCOME, _OF_STAGE = ("stage", "outcome"), ("stage",)
 _log = get_logger(__name__)
 
@@ -175,7 +177,34 @@ def _is_loopback(host: str) -> bool:
 
 
 class _Server(socketserver.ThreadingMixIn, WSGIServer):
+    """A thread for each request, so many at once, and each for so long: whoever sends nothing, or a byte now and then, holds none
+    for ever."""
+
     daemon_threads = True
+
+    def __init__(self, *arguments: Any) -> None:
+        self._open: dict[Any, float] = {}
+        super().__init__(*arguments)
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """One more than there may be is sent away."""
+        if len(self._open) >= _AT_ONCE:
+            self.shutdown_request(request)
+            return
+        self._open[request] = time.monotonic()
+        super().process_request(request, client_address)
+
+    def shutdown_request(self, request: Any) -> None:
+        """At the end of each."""
+        self._open.pop(request, None)
+        super().shutdown_request(request)
+
+    def service_actions(self) -> None:
+        """Now and then: what is over its time is cut off."""
+        for request, since in list(self._open.items()):
+            if time.monotonic() - since > _REQUEST_SECONDS:
+                with suppress(OSError):
+                    request.shutdown(socket.SHUT_RDWR)
 
 
 class _Handler(WSGIRequestHandler):
