@@ -70,7 +70,7 @@ def compile_(
             _write(out / file, text)
     for left in sorted(path.name for path in out.glob("*.yaml") if path.name not in made):
         warn(
-            f"{out / left} is none of these files, and would be applied with the folder: delete it if it is of an earlier time"
+            f"{out / left} is none of these files, and would be applied with the folder: delete what an earlier time left"
         )
 
 

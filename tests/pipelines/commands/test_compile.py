@@ -76,7 +76,7 @@ def test_what_is_wrong_is_said_and_nothing_is_written(
 def test_a_file_of_an_earlier_time_is_told_of(cluster: Path, tmp_path: Path) -> None:
     """A schedule that was taken out would go on when the folder is applied."""
     words = ("curate", "--engine", "argo", "--profile", "smoke")
-    assert "earlier" not in ask(cluster, tmp_path / "a", *words, "--cron", "0 3 * * *")
+    assert "none of these" not in ask(cluster, tmp_path / "a", *words, "--cron", "0 3 * * *")
     said = ask(cluster, tmp_path / "a", *words)
     assert "cronworkflow.yaml is none of these files" in said
     assert (tmp_path / "a" / "cronworkflow.yaml").exists(), "it is not ours to delete"

@@ -9,6 +9,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
@@ -223,6 +224,26 @@ def test_whoever_has_the_token_reads_and_nobody_else(address: str, ledger: Ledge
     assert samples["wfm_lost_seconds_total", "bug", "train_world_model"] == 40
     assert samples["wfm_open_attempts", "running", "train_world_model"] == 1
     assert {name for name, *_ in samples} <= names()
+
+
+def test_what_prometheus_sees_first_is_whole_and_what_never_happened_is_zero(
+    address: str, ledger: Ledger, told: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of totals in the middle of the first look the rest would be an increase; a series that begins with a failure has none."""
+    seen = []
+    book = Ledger._book
+
+    def booked(*words: Any) -> None:
+        book(*words)
+        seen.append(get(f"{address}/metrics", SECRET)[1])
+
+    monkeypatch.setattr(Ledger, "_book", booked)
+    ledger.look()
+    assert seen
+    assert all("wfm_exporter_last_look" in each and "wfm_attempts_total{" not in each for each in seen)
+    body = get(f"{address}/metrics", SECRET)[1]
+    for never in ("attempts", "lost_seconds", "gpu_seconds"):
+        assert f'wfm_{never}_total{{outcome="bug",stage="split_clips"}} 0.0' in body
 
 
 def test_who_says_nothing_keeps_others_waiting_no_longer_than_a_request_may_take(

@@ -27,5 +27,5 @@ def test_whole_units_rounded_up(resource: str, text: object, units: int) -> None
 
 @pytest.mark.parametrize("text", ["", "-1", "5e", "1GiB", "1 Gi", "1e100", True, None, float("inf"), float("nan")])
 def test_what_is_no_amount_is_named(text: object) -> None:
-    with pytest.raises(DataError, match="here = .* is no amount of memory"):
+    with pytest.raises(DataError, match=r"here = .* is no amount of memory"):
         read("memory", text, "here")
