@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from pipelines.engines.flow import Flow
 
 
+UTC = "Etc/UTC"
+
+
 def add_to(app: typer.Typer) -> None:
     """Put the command into the command line."""
     app.command(name="compile")(compile_)
@@ -36,7 +39,7 @@ def compile_(
     cron: Annotated[
         list[str] | None, typer.Option("--cron", metavar="LINE", help="Start at times: '0 3 * * *'; may be repeated.")
     ] = None,
-    zone: Annotated[str, typer.Option(metavar="ZONE", help="In which these times are meant.")] = "Etc/UTC",
+    zone: Annotated[str, typer.Option(metavar="ZONE", help="In which these times are meant.")] = UTC,
     stop_after_failures: Annotated[
         int, typer.Option(min=0, metavar="N", help="Start none after so many failed ones; 0: go on.")
     ] = 0,
@@ -58,6 +61,10 @@ def compile_(
         raise InputError(f"unknown engine {engine!r}. Choices: {', '.join(EMITTERS)}")
     settings = ClusterSettings.read(cluster)
     lines = tuple(dict.fromkeys(" ".join(line.split()) for line in cron or ()))
+    if not lines and (zone != UTC or stop_after_failures):
+        raise InputError(
+            f"--zone {zone}, --stop-after-failures {stop_after_failures}: nothing starts by itself: give --cron, or neither"
+        )
     times = Times(lines, zone, stop_after_failures) if lines else None
     flow = _flow(pipeline, profile, name, videos, dataset, tuple(set_ or ()), store)
     told = Notice(notice, notice_secret) if notice or notice_secret else None

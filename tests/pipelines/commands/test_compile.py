@@ -61,6 +61,13 @@ def test_options_and_needs_are_those_of_the_other_commands(cluster: Path, tmp_pa
         ),
         (("curate", "--engine", "argo", "--cron", "0 3 * *"), ConfigError, "five fields"),
         (("curate", "--engine", "argo", "--notice-secret", "chat"), ConfigError, "by its digest"),
+        (("curate", "--engine", "argo", "--zone", "Europe/Berlin"), InputError, "give --cron"),
+        (("curate", "--engine", "argo", "--stop-after-failures", "3"), InputError, "give --cron"),
+        (
+            ("curate", "--engine", "kubeflow", "--notice", f"curl@sha256:{'0' * 64}", "--notice-secret", "chat"),
+            ConfigError,
+            "--notice curl@sha256",
+        ),
     ],
 )
 def test_what_is_wrong_is_said_and_nothing_is_written(
