@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from pipelines.commands.console import STORE_DEFAULT, StoreOption, answers, open_store, say, warn
-from pipelines.commands.manifests import objects_of
+from pipelines.commands.manifests import objects_under
 from wfm.errors import InputError
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ def script(several: "Sequence[Step]", there: Mapping[str, str]) -> Iterator[str]
 
 @app.command()
 def lint(
-    files: Annotated[list[Path], typer.Argument(help="YAML or JSON, each with one object or several.")],
+    files: Annotated[list[Path], typer.Argument(help="YAML or JSON, each with one object or several; or folders.")],
     cluster: Annotated[
         str,
         typer.Option(
@@ -110,7 +110,7 @@ def lint(
     from wfm.cluster.settings import ClusterSettings
 
     settings = ClusterSettings.read(cluster) if cluster else None
-    objects = [each for file in files for each in objects_of(file)]
+    objects = objects_under(files)
     if not objects:
         raise InputError(f"there is no object in {', '.join(map(str, files))}: give files of objects for Kubernetes")
     faults = find(objects, settings)

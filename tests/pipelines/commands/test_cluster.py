@@ -51,6 +51,8 @@ def test_good_objects_of_several_files(tmp_path, cluster, suffix):
     assert code == 0
     assert "no fault" in text
     assert ask(*files)[0] == 0, "and without settings"
+    cluster.rename(tmp_path.with_suffix(".json"))
+    assert ask(tmp_path) == ask(*sorted(files)), "and as a folder"
 
 
 def test_faults_are_a_table_and_an_exit_code(tmp_path, cluster):
