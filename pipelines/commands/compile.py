@@ -65,7 +65,9 @@ def compile_(
     made: dict[str, list[Any]] = importlib.import_module(EMITTERS[engine]).emit(flow, settings)
     for file, objects in sorted(made.items()):
         text = in_yaml(objects)
-        say(f"{out / file}  {', '.join(one.get('kind', 'for the API of KFP') for one in objects)}, {len(text.encode())} bytes")
+        say(
+            f"{out / file}  {', '.join(one.get('kind', 'for the API of KFP') for one in objects)}, {len(text.encode())} bytes"
+        )
         if not dry_run:
             _write(out / file, text)
 

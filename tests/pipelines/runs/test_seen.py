@@ -77,7 +77,9 @@ def test_a_run_that_is_planned_for_an_engine_elsewhere_is_no_run_that_never_bega
 def test_the_page_of_a_run_elsewhere_is_told_when_it_is_made(run: Run, cli: Cli) -> None:
     """Where stages run as jobs nobody pulls it, and it has no name: its key is what a reader needs."""
     nodes = [{**node, "done": False} for node in NODES]
-    other = Store.open(run.path_of().partition("/runs/")[0]).runs.create({"pipeline": "p", "nodes": nodes, "page": "train"})
+    other = Store.open(run.path_of().partition("/runs/")[0]).runs.create(
+        {"pipeline": "p", "nodes": nodes, "page": "train"}
+    )
     other.write_outcome("split", a_try(other, "split"), {"outcome": "done", "key": "a" * 64})
     assert "its page" not in cli("status", other.id)[1]
     other.write_outcome("train", a_try(other, "train"), {"outcome": "done", "key": "b" * 64})
