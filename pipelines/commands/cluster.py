@@ -1,5 +1,6 @@
 """``wfm cluster``: the launches of a pipeline as a script, and objects that are looked at before a cluster is asked."""
 
+import re
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -68,6 +69,8 @@ def captioning(
     from wfm.cluster.api import Api
     from wfm.cluster.captioning import Scaler, follow
 
+    if not re.fullmatch(r"https?://[^/\s]+(/\S*)?", url):
+        raise InputError(f"--url {url!r}: give the address as runs have it in endpoint.url, http://HOST:PORT/v1")
     stopping.listen()
     scaler = Scaler(
         Api.connect(namespace=namespace, url=api), open_store(store), url, name=deployment, replicas=replicas
