@@ -7,11 +7,17 @@ import pytest
 
 from pipelines import plan as planning
 from pipelines.check import QUOTA, check_resources
+from pipelines.engines.flow import tasks_of
 from pipelines.needs import DEVICE_FIELDS, GPU_CURATION
 from pipelines.nodes import Node, Plan, config_class
 from pipelines.plan import PIPELINES, resolve
 from pipelines.stages import STAGES, TABLE, Resources
+from tests.wfm.cluster.lint.good import SETTINGS
 from wfm.artifacts import Store
+from wfm.cluster.lint import check
+from wfm.cluster.objects import indexed_job
+from wfm.cluster.pod import QUEUE
+from wfm.cluster.request import JobRequest
 from wfm.cluster.settings import VARIABLE
 from wfm.errors import ConfigError
 
@@ -154,3 +160,32 @@ def test_the_quota_of_the_cluster_holds_where_one_is_named(
 def test_every_row_of_the_table_runs_on_a_laptop() -> None:
     check_resources([Node(row.name, row.name, row.component, {}, {}, resources=row.resources) for row in TABLE])
     assert {row.resources.gpu for row in TABLE} == {0}
+
+
+def test_a_local_captioner_on_devices_is_ranges_of_an_indexed_job(store: Store) -> None:
+    """Beside the captioning service: no server stands, each pod has a device and makes a range of the captions."""
+    sets = [
+        "caption_clips.source=local",
+        "caption_clips.local.folder=/models/vlm",
+        f"caption_clips.local.folder_sha256={'c' * 64}",
+        "caption_clips.resources.gpu=1",
+        "caption_clips.resources.parts=64",
+    ]
+    plan = resolve("curate", profile="demo_cluster", store=store, overrides=sets)
+    (task,) = (one for one in tasks_of(plan.nodes) if one.stage == "caption_clips")
+    assert task.launched, "a pod of an engine holds no device"
+    assert plan.node("caption_clips").config["local"]["device"] == "cuda"
+    request = JobRequest(
+        stage=task.stage, component=task.component, node=task.node, kind=task.kind, image=task.image, key="a" * 64,
+        generation=1, run_id="r", spec_url="s3://bucket/store/runs/r/specs/caption_clips.json", inputs={"clips": "b" * 64},
+        resources=task.resources, timeout_seconds=task.timeout_seconds, retries=task.retries, parts=task.resources.parts,
+    )  # fmt: skip
+    job = indexed_job.build(request, SETTINGS, 1, ())
+    check([job], SETTINGS)
+    assert (job["spec"]["completions"], job["spec"]["parallelism"]) == (64, task.resources.replicas)
+    (container,) = job["spec"]["template"]["spec"]["containers"]
+    assert container["resources"]["limits"]["nvidia.com/gpu"] == "1"
+    assert container["command"][-2:] == ["--parts", "JOB_COMPLETION_INDEX/64"]
+    assert job["metadata"]["labels"][QUEUE] == SETTINGS.queue, "what holds the devices stands in the queue"
+    closing = request.closing()
+    assert (closing.resources.gpu, closing.parts) == (0, 0), "who commits holds none"
