@@ -21,9 +21,13 @@ ACCOUNT = "launcher"
 
 def emit(flow: Flow, settings: ClusterSettings) -> dict[str, list[Json]]:
     """Name of a file -> its documents: the settings that tasks read, the package of a template (pipeline spec and platform
-    spec), and what starts it at times. Raises ConfigError for a secret where all could read it, for times that KFP cannot keep,
-    and where settings name no control image; MissingPackage without kfp."""
+    spec), and what starts it at times. Raises ConfigError for a secret where all could read it, for times and notices that KFP
+    cannot keep, and where settings name no control image; MissingPackage without kfp."""
     _refuse_secrets(flow, settings)
+    if flow.notice:
+        raise ConfigError(
+            "--notice: KFP ends a run without telling anybody: leave it out, look at `wfm status`, or compile for argo"
+        )
     lines = _lines(flow.times) if flow.times else []
     whole, plain = template(flow, settings), import_module("google.protobuf.json_format").MessageToDict
     pipeline, platform = plain(whole.pipeline_spec), plain(whole.platform_spec)
