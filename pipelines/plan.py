@@ -193,7 +193,8 @@ def _override(nodes: list[Node], overrides: Sequence[str]) -> None:
                 kinds[node.name] = config_class(node.component, node.config)
         having = [node for node in matching if knows(path[1:], kinds[node.name])]
         for node in having or matching:
-            assign(node.config, path[1:], value, kinds[node.name])
+            with _said_of(node):
+                assign(node.config, path[1:], value, kinds[node.name])
     for node in nodes:  # when all are set: two fields that need each other come in any order
         with _said_of(node):
             node.config = config_class(node.component).parse(node.config).resolved()

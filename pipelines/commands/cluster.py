@@ -1,5 +1,6 @@
 """``wfm cluster``: the launches of a pipeline as a script, and objects that are looked at before a cluster is asked."""
 
+import re
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -8,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from pipelines.commands.console import STORE_DEFAULT, StoreOption, answers, open_store, say, warn
-from pipelines.commands.manifests import objects_of
+from pipelines.commands.manifests import objects_under
 from wfm.errors import InputError
 
 if TYPE_CHECKING:
@@ -68,6 +69,8 @@ def captioning(
     from wfm.cluster.api import Api
     from wfm.cluster.captioning import Scaler, follow
 
+    if not re.fullmatch(r"https?://[^/\s]+(/\S*)?", url):
+        raise InputError(f"--url {url!r}: give the address as runs have it in endpoint.url, http://HOST:PORT/v1")
     stopping.listen()
     scaler = Scaler(
         Api.connect(namespace=namespace, url=api), open_store(store), url, name=deployment, replicas=replicas
@@ -90,7 +93,7 @@ def script(several: "Sequence[Step]", there: Mapping[str, str]) -> Iterator[str]
 
 @app.command()
 def lint(
-    files: Annotated[list[Path], typer.Argument(help="YAML or JSON, each with one object or several.")],
+    files: Annotated[list[Path], typer.Argument(help="YAML or JSON, each with one object or several; or folders.")],
     cluster: Annotated[
         str,
         typer.Option(
@@ -110,7 +113,7 @@ def lint(
     from wfm.cluster.settings import ClusterSettings
 
     settings = ClusterSettings.read(cluster) if cluster else None
-    objects = [each for file in files for each in objects_of(file)]
+    objects = objects_under(files)
     if not objects:
         raise InputError(f"there is no object in {', '.join(map(str, files))}: give files of objects for Kubernetes")
     faults = find(objects, settings)

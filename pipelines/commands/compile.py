@@ -1,6 +1,7 @@
 """``wfm compile``: a pipeline as the objects of an engine on a cluster, written to files."""
 
 import importlib
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -11,10 +12,10 @@ from pipelines.commands.console import STORE_DEFAULT, StoreOption, open_store, s
 from wfm.errors import ConfigError, InputError, MissingPackage
 
 if TYPE_CHECKING:
-    from pipelines.engines.flow import Flow
+    from pipelines.engines.flow import Flow, Times
 
 
-UTC = "Etc/UTC"
+_UTC = "Etc/UTC"
 
 
 def add_to(app: typer.Typer) -> None:
@@ -39,7 +40,7 @@ def compile_(
     cron: Annotated[
         list[str] | None, typer.Option("--cron", metavar="LINE", help="Start at times: '0 3 * * *'; may be repeated.")
     ] = None,
-    zone: Annotated[str, typer.Option(metavar="ZONE", help="In which these times are meant.")] = UTC,
+    zone: Annotated[str, typer.Option(metavar="ZONE", help="In which these times are meant.")] = _UTC,
     stop_after_failures: Annotated[
         int, typer.Option(min=0, metavar="N", help="Start none after so many failed ones; 0: go on.")
     ] = 0,
@@ -54,31 +55,47 @@ def compile_(
 ) -> None:
     """Compile a pipeline for an engine on a cluster: files to look at and to apply. One serves all runs, which say their store,
     videos and options by parameters; what is made already starts no pod."""
-    from pipelines.engines.flow import EMITTERS, Notice, Times
+    from pipelines.engines.flow import EMITTERS, Notice
     from wfm.cluster.settings import ClusterSettings
 
     if engine not in EMITTERS:
         raise InputError(f"unknown engine {engine!r}. Choices: {', '.join(EMITTERS)}")
+    if out.exists() and not out.is_dir():
+        raise InputError(f"--out {str(out)!r} is a file: give a folder, new or old")
     settings = ClusterSettings.read(cluster)
-    lines = tuple(dict.fromkeys(" ".join(line.split()) for line in cron or ()))
-    if not lines and (zone != UTC or stop_after_failures):
-        raise InputError(
-            f"--zone {zone}, --stop-after-failures {stop_after_failures}: nothing starts by itself: give --cron, or neither"
-        )
-    times = Times(lines, zone, stop_after_failures) if lines else None
+    times = _times(cron or (), zone, stop_after_failures)
     flow = _flow(pipeline, profile, name, videos, dataset, tuple(set_ or ()), store)
     told = Notice(notice, notice_secret) if notice or notice_secret else None
     flow = replace(flow, times=times, notice=told)
     made: dict[str, list[Any]] = importlib.import_module(EMITTERS[engine]).emit(flow, settings)
     for file, objects in sorted(made.items()):
         text = in_yaml(objects)
-        say(f"{out / file}  {', '.join(one.get('kind', 'of KFP') for one in objects)}, {len(text.encode())} bytes")
+        say(
+            f"{out / file}  {', '.join(one.get('kind', 'for the API of KFP') for one in objects)}, {len(text.encode())} bytes"
+        )
         if not dry_run:
             _write(out / file, text)
     for left in sorted(path.name for path in out.glob("*.yaml") if path.name not in made):
         warn(
             f"{out / left} is none of these files, and would be applied with the folder: delete what an earlier time left"
         )
+
+
+def _times(cron: Sequence[str], zone: str, stop_after_failures: int) -> "Times | None":
+    from pipelines.engines.flow import Times
+
+    lines = tuple(dict.fromkeys(" ".join(line.split()) for line in cron))
+    for option, given in (("--zone", zone != _UTC and zone), ("--stop-after-failures", stop_after_failures)):
+        if given and not lines:
+            raise InputError(
+                f"{option} {given} is of runs by the clock, and there is no --cron: give one, or leave it out"
+            )
+    return Times(lines, zone, stop_after_failures) if lines else None
+
+
+def _is_here(address: str) -> bool:
+    """Whether it is of this machine alone."""
+    return "://" not in address or address.startswith("file:")
 
 
 def _flow(
@@ -100,6 +117,14 @@ def _flow(
             raise ConfigError(
                 f"{option}: the address has a password in it, and would stand in the files for all to read"
             )
+    if store and _is_here(store):
+        warn(
+            f"--store {store} is on this machine, where no pod sees it, and is left out: give s3://… or gs://…, or let runs"
+        )
+    if videos and _is_here(videos):
+        warn(
+            f"--videos {videos} is on this machine: pods look for that name in their own image; give an address they can read"
+        )
     opened = open_store(store) if dataset and not videos else None  # to begin with that dataset
     plan = shape(
         pipeline, profile=profile, store=opened, overrides=overrides, videos=videos or None, dataset=dataset or None
@@ -111,7 +136,7 @@ def _flow(
         profile=profile,
         tasks=tasks_of(plan.nodes),
         given=tuple(sorted(plan.given)),
-        store=store if "://" in store and not store.startswith("file:") else "",
+        store="" if _is_here(store) else store,
         videos=videos,
         dataset=dataset,
         overrides=overrides,

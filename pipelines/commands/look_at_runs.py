@@ -130,6 +130,9 @@ def status(run_id: RunArgument = LAST, store: StoreOption = STORE_DEFAULT) -> No
         if node.state in ("failed", "lost"):
             how = f"failed ({node.outcome})" if node.state == "failed" else "has no outcome"
             say(f"{name} {how}: {node.reason}\n    its log: wfm logs {state.run_id} {name}")
+    page = state.nodes.get(str(found.spec().get("page", "")))
+    if page is not None and page.state in GOOD and page.key:
+        say(f"its page: wfm artifacts pull {page.key[:12]} page, then open page/report/index.html in a browser")
 
 
 def _tell_attempts(found: "Run") -> None:
@@ -214,14 +217,13 @@ def cancel(run_id: RunArgument = LAST, store: StoreOption = STORE_DEFAULT) -> No
     """Stop a run in order, whoever started its stages: they save what they have; `wfm rerun` goes on from there."""
     found = open_run(open_store(store), run_id)
     state = see(found)
-    if state is None or state.state not in ("running", "waiting"):
+    if state is None or state.state not in ("planned", "running", "waiting"):
         raise InputError(f"run {found.id} is not running: it is {state.state if state else 'not begun'}")
     found.request_cancel()
     if state.host == socket.gethostname() and state.alive():
         os.kill(state.pid, signal.SIGTERM)
     deadline = time.monotonic() + _PATIENCE_SECONDS
-    while state is not None and state.state == "running" and time.monotonic() < deadline:
+    while (state := see(found)) is not None and state.state == "running" and time.monotonic() < deadline:
         time.sleep(0.3)
-        state = see(found)
     seen = state.state if state else "gone"
     say(f"run {found.id} is {seen}" + ("; it was asked to stop and is still at it" if seen == "running" else ""))

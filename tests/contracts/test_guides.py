@@ -45,7 +45,7 @@ def guides() -> dict[str, str]:
 
 def pages() -> dict[str, str]:
     """Every text that is to be true."""
-    guides_to = ("docs/cluster.md", "docs/argo.md", "docs/kubeflow.md")
+    guides_to = ("docs/walkthrough.md", "docs/cluster.md", "docs/argo.md", "docs/kubeflow.md")
     names = ("README.md", "CONTRIBUTING.md", "images/README.md", *guides_to)
     return {name: (ROOT / name).read_text() for name in names} | guides()
 

@@ -1,11 +1,14 @@
 """The settings of a cluster beside each overlay go with its objects."""
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from typer.testing import CliRunner
 
+from pipelines.commands.cli import app
 from tests.cluster.strict import pods
 from tests.manifests.overlays import MANIFESTS, OVERLAYS, objects, of_kind
 from tests.wfm.cluster.requests import request
@@ -58,6 +61,19 @@ def test_stages_of_these_settings_are_reached_by_the_policies(overlay: str, kind
         allowed = {name for name, one in of_kind(overlay, "NetworkPolicy").items() if _selects(one, labels)}
         assert {"deny-all", "names", "store", "ranks-and-workers"} <= allowed
         assert "api-server" not in allowed
+
+
+def test_the_queues_beside_them_take_the_profile_of_a_cluster(overlay: str, tmp_path: Path) -> None:
+    """A development queue has three machines with what it may borrow, and the profile wishes for four."""
+    kept = settings(overlay).resolved()
+    options = ["--set", "train_diffusion.resources.replicas=3", "--set", "train_autoregressive.resources.replicas=3"]
+    for changed, code in ({}, 0), ({"gpu_tolerations": []}, 78):
+        (file := tmp_path / "cluster.json").write_text(json.dumps(kept | changed))
+        words = ["quota", "world_model", "--manifests", str(MANIFESTS / "base" / "queues"), "--cluster", str(file)]
+        words += options if overlay == "dev" else []
+        done = CliRunner().invoke(app, [*words, "--store", str(tmp_path / "store")])
+        assert done.exit_code == code, done.output
+        assert ("never" in done.output) == bool(code)
 
 
 def _templates(made: Any) -> list[dict[str, Any]]:

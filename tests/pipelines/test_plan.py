@@ -63,7 +63,7 @@ def test_a_new_file_moves_ingest_and_an_unchanged_folder_does_not(store: Store, 
     [
         ({"pipeline": "word_model"}, "unknown pipeline 'word_model'. Choices: world_model, curate, decoder"),
         ({"profile": "dmeo"}, "unknown profile 'dmeo'. Choices: demo"),
-        ({"overrides": ["train_diffusion.nothing=1"]}, "unknown field 'nothing'"),
+        ({"overrides": ["train_diffusion.nothing=1"]}, "train_diffusion: unknown field 'nothing'"),
         ({"overrides": ["nowhere.x=1"]}, "names no stage"),
         ({"overrides": ["seed=1"]}, "names no stage"),
     ],

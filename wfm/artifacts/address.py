@@ -59,6 +59,11 @@ def parse_address(url_or_path: str | os.PathLike[str]) -> Address:
         )
     scheme, separator, rest = text.partition("://")
     if not separator:
+        known, colon, _ = text.partition(":")
+        if colon and known in ("file", *REMOTE_SCHEMES):
+            raise InputError(
+                f"store address {text!r} lacks a slash: write {known}://…, or ./{text} for a folder of that name"
+            )
         return Address("file", _local_root(text))
     if scheme == "file":
         host, slash, path = rest.partition("/")

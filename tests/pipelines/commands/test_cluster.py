@@ -51,6 +51,8 @@ def test_good_objects_of_several_files(tmp_path, cluster, suffix):
     assert code == 0
     assert "no fault" in text
     assert ask(*files)[0] == 0, "and without settings"
+    cluster.rename(tmp_path.with_suffix(".json"))
+    assert ask(tmp_path) == ask(*sorted(files)), "and as a folder"
 
 
 def test_faults_are_a_table_and_an_exit_code(tmp_path, cluster):
@@ -169,3 +171,12 @@ def test_steps_want_a_cluster_that_is_described(tmp_path):
     assert isinstance(done.exception, ConfigError)
     assert "set WFM_CLUSTER to a JSON file" in str(done.exception)
     assert not (tmp_path / "store").exists()
+
+
+def test_captioning_is_asked_by_an_address_that_runs_can_have(tmp_path):
+    """No run would have any other, and the service would never be raised."""
+    for url in ("captioning:8000/v1", "http://", "grpc://captioning/v1"):
+        done = CliRunner().invoke(app, ["cluster", "captioning", "--url", url, "--store", str(tmp_path / "store")])
+        assert isinstance(done.exception, InputError)
+        assert repr(url) in str(done.exception)
+        assert "http://HOST:PORT/v1" in str(done.exception)

@@ -11,6 +11,8 @@ from pipelines.commands.cli import app
 from tests.pipelines.engines.argo.compiled import SETTINGS
 from wfm.errors import ConfigError, InputError, WfmError
 
+NOTICE = ("--notice", f"curl@sha256:{'d' * 64}", "--notice-secret", "chat")
+
 
 @pytest.fixture
 def cluster(tmp_path: Path) -> Path:
@@ -41,6 +43,27 @@ def test_options_and_needs_are_those_of_the_other_commands(cluster: Path, tmp_pa
     assert pod["container"]["resources"]["limits"]["memory"] == "49Gi", "with /dev/shm"
 
 
+def test_a_file_is_no_folder_to_write_to(cluster: Path) -> None:
+    with pytest.raises(InputError, match=r"--out '.*cluster.json' is a file: give a folder"):
+        ask(cluster, cluster, "curate", "--engine", "argo")
+
+
+def test_what_only_this_machine_sees_is_said(cluster: Path, tmp_path: Path) -> None:
+    said = ask(
+        cluster,
+        tmp_path / "a",
+        "curate",
+        "--engine",
+        "argo",
+        "--store",
+        str(tmp_path / "s"),
+        "--videos",
+        "file:///films",
+    )
+    assert f"--store {tmp_path / 's'} is on this machine" in " ".join(said.split())
+    assert "--videos file:///films is on this machine" in " ".join(said.split())
+
+
 @pytest.mark.parametrize(
     ("words", "error", "says"),
     [
@@ -61,13 +84,13 @@ def test_options_and_needs_are_those_of_the_other_commands(cluster: Path, tmp_pa
         ),
         (("curate", "--engine", "argo", "--cron", "0 3 * *"), ConfigError, "five fields"),
         (("curate", "--engine", "argo", "--notice-secret", "chat"), ConfigError, "by its digest"),
-        (("curate", "--engine", "argo", "--zone", "Europe/Berlin"), InputError, "give --cron"),
-        (("curate", "--engine", "argo", "--stop-after-failures", "3"), InputError, "give --cron"),
         (
-            ("curate", "--engine", "kubeflow", "--notice", f"curl@sha256:{'0' * 64}", "--notice-secret", "chat"),
-            ConfigError,
-            "--notice curl@sha256",
+            ("curate", "--engine", "argo", "--zone", "Europe/Berlin"),
+            InputError,
+            "--zone Europe/Berlin is of runs by the clock",
         ),
+        (("curate", "--engine", "kubeflow", "--stop-after-failures", "3"), InputError, "there is no --cron"),
+        (("curate", "--engine", "kubeflow", *NOTICE), ConfigError, "--notice: KFP"),
     ],
 )
 def test_what_is_wrong_is_said_and_nothing_is_written(

@@ -68,8 +68,22 @@ def test_a_run_that_is_planned_for_an_engine_elsewhere_is_no_run_that_never_bega
     assert "is planned" in told
     assert "none of its stages has begun" in told
     assert "never began" not in told + cli("runs")[1]
-    run.request_cancel("a test")
+    code, out, _ = cli("cancel", run.id)
+    assert (code, "is cancelled" in out) == (0, True)
+    assert run.cancelled_by(), "whoever begins its stages is told so"
     assert states(run)[0] == "cancelled"
+
+
+def test_the_page_of_a_run_elsewhere_is_told_when_it_is_made(run: Run, cli: Cli) -> None:
+    """Where stages run as jobs nobody pulls it, and it has no name: its key is what a reader needs."""
+    nodes = [{**node, "done": False} for node in NODES]
+    other = Store.open(run.path_of().partition("/runs/")[0]).runs.create(
+        {"pipeline": "p", "nodes": nodes, "page": "train"}
+    )
+    other.write_outcome("split", a_try(other, "split"), {"outcome": "done", "key": "a" * 64})
+    assert "its page" not in cli("status", other.id)[1]
+    other.write_outcome("train", a_try(other, "train"), {"outcome": "done", "key": "b" * 64})
+    assert f"wfm artifacts pull {'b' * 12} page" in " ".join(cli("status", other.id)[1].split())
 
 
 def test_what_a_launcher_waits_for_is_seen_before_any_stage_began(run: Run, cli: Cli) -> None:

@@ -36,6 +36,7 @@ class TestParseAddress:
             ("a\nb", "control"),
             ("ftp://x/y", "unknown scheme 'ftp': choose one of file, s3, gs"),
             ("file://host/x", "three slashes"),
+            ("s3:/bucket/x", "lacks a slash: write s3://"),
             ("s3://", "no bucket"),
             ("s3:///x", "no bucket"),
             ("s3://bucket/../other", r"'\.\.'"),

@@ -99,7 +99,8 @@ def _no_queue(gang: Gang, cluster: Cluster) -> str:
     local = cluster.locals.get((gang.namespace, gang.queue))
     if local is None:
         there = sorted(name for namespace, name in cluster.locals if namespace == gang.namespace)
-        known = f"there are {', '.join(there)}" if there else "there is none"
+        none = "there is none: make it, or, without Kueue, leave queue out of the settings"
+        known = f"there are {', '.join(there)}" if there else none
         return f"there is no LocalQueue {gang.queue} in the namespace {gang.namespace}: {known}"
     known = ", ".join(sorted(cluster.queues)) or "none"
     return f"LocalQueue {gang.queue} is of the ClusterQueue {local.queue}, which is not there: there is {known}"
