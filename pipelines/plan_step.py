@@ -78,8 +78,8 @@ def plan_run(request: Request, store: "Store", run_id: str, expected: Mapping[st
     plan = request.plan(store)
     if expected is not None:
         check_expected(plan, settings, expected)
+    _hold(plan, store.runs.of(run_id), store)  # before the run's own spec: it names the keys of what was seen
     run = create_run(request, plan, store, run_id=run_id)
-    _hold(plan, run, store)
     compile_plan(plan, run, store, STAGES)
     for node in plan.nodes:
         if node.done:  # a stage that runs promotes by itself
@@ -95,9 +95,10 @@ def plan_run(request: Request, store: "Store", run_id: str, expected: Mapping[st
 
 
 def _hold(plan: Plan, run: "Run", store: "Store") -> None:
-    """Keep what the plan sees of the outside in the run, or take up what an earlier try of this step saw; with it every key is
-    sure."""
-    for node in plan.missing:
+    """Keep what the plan sees of the outside in the run, or take up what an earlier try of this step saw, also where that of
+    now is made already (by another run, meanwhile); with it every key is sure."""
+    for node in plan.nodes:
+        node.done = False
         if STAGES[node.stage].watches and not node.inputs:
             _, seen = key_and_external(plan.spec(node, store, run.id), {}, store)
             node.seen = keep(run, node.name, seen)

@@ -19,29 +19,37 @@ _KEPT = {"apiVersion", "kind", "metadata", "resources", "components"}
 def objects_under(paths: Sequence[Path]) -> list[Any]:
     """What files and folders hold. A folder with a kustomization is what that names. Raises InputError where one changes what
     it names: only kustomize says what comes of it."""
-    return [each for path in paths for file in _files(path, 0) for each in objects_of(file)]
+    return [each for path in paths for file in _files(path) for each in objects_of(file)]
 
 
-def _files(path: Path, depth: int) -> Iterator[Path]:
+def _files(path: Path, above: tuple[Path, ...] = ()) -> Iterator[Path]:
+    """Of a file or a folder; `above`: the kustomizations that name it."""
     if not path.is_dir():
         yield path
         return
-    if depth > 20:
+    if path.resolve() in above:
         raise InputError(f"{str(path)!r}: kustomizations name each other in a circle")
     found = next((path / name for name in _KUSTOMIZATION if (path / name).is_file()), None)
     if found is None:
         yield from sorted(file for file in path.rglob("*") if file.suffix in _FILES and file.is_file())
         return
     for told in objects_of(found):
-        told = told if isinstance(told, dict) else {}
+        if not isinstance(told, dict):
+            raise InputError(
+                f"{str(found)!r} is no kustomization: {told!r:.80} stands where fields are, such as resources"
+            )
         others = sorted(name for name in set(told) - _KEPT if told[name])
         if others:
             raise InputError(
                 f"{str(found)!r} changes what it names ({', '.join(map(str, others))}): render it, kubectl kustomize {path} > "
                 "all.yaml, and give that file"
             )
-        for name in [*(told.get("resources") or ()), *(told.get("components") or ())]:
-            yield from _files(path / str(name), depth + 1)
+        for field in ("resources", "components"):
+            names = told.get(field) or []
+            if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+                raise InputError(f"{str(found)!r}: {field} = {names!r:.80}: give a list of files and folders")
+            for name in names:
+                yield from _files(path / name, (*above, path.resolve()))
 
 
 def objects_of(file: Path) -> list[Any]:

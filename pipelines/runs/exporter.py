@@ -8,15 +8,17 @@ may ask, says whether the store was looked at lately; beyond this machine nothin
 
 import hmac
 import ipaddress
+import socket
 import socketserver
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
-from pipelines.runs.ledger import Ledger
+from pipelines.runs.ledger import OUTCOMES, Ledger
+from pipelines.stages import STAGES
 from pipelines.wfm_home import MINIMUM_LENGTH
 from wfm import stopping
 from wfm.errors import ConfigError, InputError, MissingPackage, WfmError
@@ -27,6 +29,7 @@ PORT = 9464
 _LATE_LOOKS = 5
 """So many intervals without a whole look, and the exporter says that it is not well."""
 _REQUEST_SECONDS = 10.0
+_AT_ONCE = 16
 _OF_OUTCOME, _OF_STAGE = ("stage", "outcome"), ("stage",)
 _log = get_logger(__name__)
 
@@ -38,15 +41,21 @@ class LedgerCollector:
         self._ledger = ledger
 
     def collect(self) -> Iterator[Any]:
-        """Every family, from one state of the ledger."""
+        """Every family, from one state of the ledger. Before the first whole look those of tries are empty: totals that begin
+        in the middle of it would look like so many new ones."""
         with self._ledger.lock:
-            return iter([*self._totals(), *self._now(), *self._own()])
+            of_tries = [*self._totals(), *self._now()]
+            for family in of_tries if not self._ledger.looked_at else ():
+                family.samples.clear()
+            return iter([*of_tries, *self._own()])
 
     def _totals(self) -> Iterator[Any]:
         from prometheus_client.core import CounterMetricFamily as Counter
         from prometheus_client.core import GaugeMetricFamily as Gauge
 
         totals = self._ledger.totals
+        # from zero: ``increase`` does not see the first step of a series that begins with it
+        none = {(stage, outcome): 0.0 for stage in STAGES for outcome in OUTCOMES}
         of_outcome = {
             "attempts": (totals.attempts, "Tries that ended."),
             "attempt_seconds": (totals.seconds, "Wall time of tries that ended [s]."),
@@ -54,13 +63,16 @@ class LedgerCollector:
             "lost_seconds": (totals.lost_seconds, "Wall time of tries that made nothing [s]."),
         }
         for name, (values, words) in of_outcome.items():
-            yield _filled(Counter(f"wfm_{name}", words, labels=_OF_OUTCOME), values.items())
+            yield _filled(Counter(f"wfm_{name}", words, labels=_OF_OUTCOME), {**none, **values}.items())
         yield _filled(
             Counter("wfm_disruptions", "Tries that ended by nobody's fault: drained, evicted, preempted.", labels=_OF_STAGE),
-            totals.disruptions.items(),
+            {**dict.fromkeys(STAGES, 0.0), **totals.disruptions}.items(),
         )  # fmt: skip
         words = "From when inputs were there, or the try before had ended, to a try's beginning: queue, machines, images [s]."
-        yield _filled(Counter("wfm_waited_seconds", words, labels=_OF_STAGE), totals.waited_seconds.items())
+        yield _filled(
+            Counter("wfm_waited_seconds", words, labels=_OF_STAGE),
+            {**dict.fromkeys(STAGES, 0.0), **totals.waited_seconds}.items(),
+        )
         yield _filled(
             Gauge("wfm_last_success_timestamp_seconds", "When a stage was last done, Unix time.", labels=_OF_STAGE),
             totals.last_success.items(),
@@ -175,7 +187,34 @@ def _is_loopback(host: str) -> bool:
 
 
 class _Server(socketserver.ThreadingMixIn, WSGIServer):
+    """A thread for each request, so many at once, and each for so long: whoever sends nothing, or a byte now and then, holds
+    none for ever."""
+
     daemon_threads = True
+
+    def __init__(self, *arguments: Any) -> None:
+        self._open: dict[Any, float] = {}
+        super().__init__(*arguments)
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """One more than there may be is sent away."""
+        if len(self._open) >= _AT_ONCE:
+            self.shutdown_request(request)
+            return
+        self._open[request] = time.monotonic()
+        super().process_request(request, client_address)
+
+    def shutdown_request(self, request: Any) -> None:
+        """At the end of each."""
+        self._open.pop(request, None)
+        super().shutdown_request(request)
+
+    def service_actions(self) -> None:
+        """Now and then: what is over its time is cut off."""
+        for request, since in list(self._open.items()):
+            if time.monotonic() - since > _REQUEST_SECONDS:
+                with suppress(OSError):
+                    request.shutdown(socket.SHUT_RDWR)
 
 
 class _Handler(WSGIRequestHandler):

@@ -145,7 +145,8 @@ class Ledger:
         over = bool(run.cancelled_by()) or _is_over(run)
         known.looked, known.open = clock, 0
         for record in sorted(records, key=lambda one: try_of(one).started):  # what a try waited for comes before it
-            self._take(run.id, known, record, over or _is_replaced(record, records, known), now)
+            open_ended = record.outcome is None
+            self._take(run.id, known, record, over or (open_ended and _is_replaced(record, records, known)), now)
         for node, said in said_of(run).items() if not over else ():
             if not said.ended and said.words and node in known.stages:
                 known.open += 1

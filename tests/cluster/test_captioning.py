@@ -272,6 +272,25 @@ def test_beats_are_not_requests(cluster: Cluster) -> None:
     assert len(patches) <= 60 * 60 / RENEW_SECONDS + 1
 
 
+def test_an_end_is_read_once(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A node made in ranges of parts has thousands of tries."""
+    run, read = cluster.run(), []
+    right = Run.read_outcome
+
+    def counted(self: Run, node: str, number: int) -> Any:
+        read.append(number)
+        return right(self, node, number)
+
+    for _ in range(5):
+        ended(run, begun(run))
+    last = begun(run)
+    monkeypatch.setattr(Run, "read_outcome", counted)
+    assert cluster.go(60) == 1
+    read.clear()
+    assert cluster.go(60) == 1
+    assert read == [last]
+
+
 def test_its_role_is_what_it_uses(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
     used: set[tuple[str, str, str]] = set()
     call = Api._call

@@ -12,6 +12,7 @@ from pipelines.plan_step import plan_run
 from pipelines.start_run import Request
 from tests.pipelines.engines.argo.compiled import SETTINGS
 from wfm.artifacts import Store
+from wfm.cluster.names import node_name
 from wfm.errors import ConfigError, DataError, InputError
 
 
@@ -73,6 +74,31 @@ def test_the_key_of_the_ingest_is_that_of_what_was_seen(store: Store, tmp_path: 
     )
     with pytest.raises(DataError, match="what the spec says of the outside"):
         node_key({**spec, "seen": {**spec["seen"], "run_id": "../other"}}, {}, store)
+
+
+@pytest.mark.parametrize("made", ["before", "after"])
+def test_asked_again_it_says_the_same_though_another_run_made_one_of_the_listings(
+    store: Store, tmp_path: Path, made: str
+) -> None:
+    (tmp_path / "videos").mkdir()
+    (tmp_path / "videos" / "a.mp4").write_bytes(b"a")
+    request = Request("curate", profile="smoke", videos=str(tmp_path / "videos"))
+
+    def commit() -> None:
+        plan = request.plan(store)
+        node = next(each for each in plan.nodes if each.name == "ingest_videos")
+        with store.attempt(node.key or "") as attempt:
+            attempt.commit(stage=node.stage, kind="videos", counts={})
+
+    if made == "before":
+        commit()
+    said = plan_run(request, store, "nightly", None)
+    (tmp_path / "videos" / "b.mp4").write_bytes(b"b")
+    if made == "after":
+        commit()
+    assert plan_run(request, store, "nightly", None) == said
+    written = {node["name"]: node["key"] for node in store.runs.of("nightly").spec()["nodes"]}
+    assert written["ingest_videos"] == said[f"key-{node_name('ingest_videos')}"]
 
 
 def test_what_was_seen_is_kept_in_pieces_and_the_first_word_stands(

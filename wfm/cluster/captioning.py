@@ -62,6 +62,8 @@ class Scaler:
         self._name, self._replicas = name, replicas
         self._nodes: dict[str, tuple[str, ...]] = {}
         "Run -> its nodes that caption by this address, as its spec says, which never changes."
+        self._ended: dict[tuple[str, str], set[int]] = {}
+        "(run, node) -> tries of it that have ended: one of ranges of parts has thousands, and each end is read once."
 
     def step(self, now: float) -> int:
         """See who needs it, and raise or lower it; returns the servers that there are to be. Raises what store and API server
@@ -92,11 +94,12 @@ class Scaler:
         runs = self._store.runs.list()
         alive = {run.id for run in runs}
         self._nodes = {name: nodes for name, nodes in self._nodes.items() if name in alive}
+        self._ended = {place: ended for place, ended in self._ended.items() if place[0] in alive}
         for run in runs:
             try:
                 nodes = self._captioning(run)
                 if nodes and not run.cancelled_by() and not has_ended(run):
-                    signs = [sign for node in nodes if (sign := _sign(run, node))]
+                    signs = [sign for node in nodes if (sign := self._sign(run, node))]
                     if signs:
                         yield run.id, hashlib.sha256(json.dumps(signs).encode()).hexdigest()[:16]
             except InputError as error:  # of a run that cannot be read nothing is known
@@ -109,6 +112,22 @@ class Scaler:
                 node["name"] for node in (nodes if isinstance(nodes, list) else ()) if _asks(node, self._url)
             )
         return self._nodes[run.id]
+
+    def _sign(self, run: "Run", node: str) -> list[Any]:
+        """What changes while somebody works at a node, or is about to; empty when nobody does."""
+        said = read_said(run, node)
+        if said is not None and said.ended:
+            return []
+        ended = self._ended.setdefault((run.id, node), set())
+        beats = []
+        for number in run.attempts(node):
+            if number not in ended and run.read_outcome(node, number) is not None:
+                ended.add(number)
+            elif number not in ended:
+                beats.append([number, (run.read_usage(node, number) or {}).get("at")])
+        if said is None and not beats:
+            return []
+        return [node, said.words if said is not None else "", len(ended), beats]
 
 
 def follow(scaler: Scaler, every: float) -> None:
@@ -156,19 +175,6 @@ def _asks(node: Any, url: str) -> bool:
         return False
     endpoint = config.get("endpoint")
     return isinstance(endpoint, dict) and str(endpoint.get("url") or "").rstrip("/") == url
-
-
-def _sign(run: "Run", node: str) -> list[Any]:
-    """What changes while somebody works at a node, or is about to; empty when nobody does."""
-    said = read_said(run, node)
-    if said is not None and said.ended:
-        return []
-    numbers = run.attempts(node)
-    ended = [number for number in numbers if run.read_outcome(node, number) is not None]
-    beats = [[number, (run.read_usage(node, number) or {}).get("at")] for number in numbers if number not in ended]
-    if said is None and not beats:
-        return []
-    return [node, said.words if said is not None else "", len(ended), beats]
 
 
 def _replicas(deployment: Mapping[str, Any]) -> int:

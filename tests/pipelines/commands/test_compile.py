@@ -11,8 +11,6 @@ from pipelines.commands.cli import app
 from tests.pipelines.engines.argo.compiled import SETTINGS
 from wfm.errors import ConfigError, InputError, WfmError
 
-NOTICE = ("--notice", f"curl@sha256:{'d' * 64}", "--notice-secret", "chat")
-
 
 @pytest.fixture
 def cluster(tmp_path: Path) -> Path:
@@ -84,13 +82,13 @@ def test_what_only_this_machine_sees_is_said(cluster: Path, tmp_path: Path) -> N
         ),
         (("curate", "--engine", "argo", "--cron", "0 3 * *"), ConfigError, "five fields"),
         (("curate", "--engine", "argo", "--notice-secret", "chat"), ConfigError, "by its digest"),
+        (("curate", "--engine", "argo", "--zone", "Europe/Berlin"), InputError, "give --cron"),
+        (("curate", "--engine", "argo", "--stop-after-failures", "3"), InputError, "give --cron"),
         (
-            ("curate", "--engine", "argo", "--zone", "Europe/Berlin"),
-            InputError,
-            "--zone Europe/Berlin is of runs by the clock",
+            ("curate", "--engine", "kubeflow", "--notice", f"curl@sha256:{'0' * 64}", "--notice-secret", "chat"),
+            ConfigError,
+            "--notice curl@sha256",
         ),
-        (("curate", "--engine", "kubeflow", "--stop-after-failures", "3"), InputError, "there is no --cron"),
-        (("curate", "--engine", "kubeflow", *NOTICE), ConfigError, "--notice: KFP"),
     ],
 )
 def test_what_is_wrong_is_said_and_nothing_is_written(
@@ -101,3 +99,12 @@ def test_what_is_wrong_is_said_and_nothing_is_written(
     assert says in str(told.value)
     assert "hunter2" not in str(told.value)
     assert not (tmp_path / "out").exists()
+
+
+def test_a_file_of_an_earlier_time_is_told_of(cluster: Path, tmp_path: Path) -> None:
+    """A schedule that was taken out would go on when the folder is applied."""
+    words = ("curate", "--engine", "argo", "--profile", "smoke")
+    assert "none of these" not in ask(cluster, tmp_path / "a", *words, "--cron", "0 3 * * *")
+    said = ask(cluster, tmp_path / "a", *words)
+    assert "cronworkflow.yaml is none of these files" in said
+    assert (tmp_path / "a" / "cronworkflow.yaml").exists(), "it is not ours to delete"

@@ -1,16 +1,21 @@
 """The exporter says what the tries in a real store add up to, each once, and answers those alone who have the token."""
 
+import contextlib
 import json
+import socket
+import threading
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from wfm_fakes.workshop import Workshop
 
+from pipelines.runs import exporter
 from pipelines.runs.exporter import TOKEN, check_token, names, served
 from pipelines.runs.ledger import GIVEN_UP_SECONDS, SILENT_SECONDS, Ledger
 from wfm.artifacts import Store
@@ -219,6 +224,48 @@ def test_whoever_has_the_token_reads_and_nobody_else(address: str, ledger: Ledge
     assert samples["wfm_lost_seconds_total", "bug", "train_world_model"] == 40
     assert samples["wfm_open_attempts", "running", "train_world_model"] == 1
     assert {name for name, *_ in samples} <= names()
+
+
+def test_what_prometheus_sees_first_is_whole_and_what_never_happened_is_zero(
+    address: str, ledger: Ledger, told: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of totals in the middle of the first look the rest would be an increase; a series that begins with a failure has none."""
+    seen = []
+    book = Ledger._book
+
+    def booked(*words: Any) -> None:
+        book(*words)
+        seen.append(get(f"{address}/metrics", SECRET)[1])
+
+    monkeypatch.setattr(Ledger, "_book", booked)
+    ledger.look()
+    assert seen
+    assert all("wfm_exporter_last_look" in each and "wfm_attempts_total{" not in each for each in seen)
+    body = get(f"{address}/metrics", SECRET)[1]
+    for never in ("attempts", "lost_seconds", "gpu_seconds"):
+        assert f'wfm_{never}_total{{outcome="bug",stage="split_clips"}} 0.0' in body
+
+
+def test_who_says_nothing_keeps_others_waiting_no_longer_than_a_request_may_take(
+    address: str, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ledger.look()
+    port, before = int(address.rpartition(":")[2]), threading.active_count()
+    with contextlib.ExitStack() as stack:
+        for _ in range(3 * exporter._AT_ONCE):
+            silent = stack.enter_context(socket.create_connection(("127.0.0.1", port), timeout=10))
+            silent.sendall(b"GET /heal")
+        with pytest.raises(OSError):  # one more than there may be
+            get(f"{address}/healthz")
+        assert threading.active_count() - before <= exporter._AT_ONCE
+        monkeypatch.setattr(exporter, "_REQUEST_SECONDS", 0.1)
+        patience = time.monotonic() + 30
+        while time.monotonic() < patience:
+            with contextlib.suppress(OSError):
+                assert get(f"{address}/healthz") == (200, "ok\n")
+                return
+            time.sleep(0.1)
+    raise AssertionError("nobody is answered any more")
 
 
 def test_beyond_this_machine_there_is_a_token() -> None:

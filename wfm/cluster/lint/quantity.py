@@ -3,8 +3,10 @@
 import re
 from typing import Any
 
-_AMOUNT = re.compile(r"(\d{1,18}(?:\.\d{0,9})?|\.\d{1,9})(m|k|M|G|T|P|E|Ki|Mi|Gi|Ti|Pi|Ei|[eE][+-]?\d{1,2})?")
+_AMOUNT = re.compile(r"(\d{1,19}(?:\.\d{0,9})?|\.\d{1,9})(n|u|m|k|M|G|T|P|E|Ki|Mi|Gi|Ti|Pi|Ei|[eE][+-]?\d{1,2})?")
 _FACTORS = {
+    "n": 1e-9,
+    "u": 1e-6,
     "m": 1e-3,
     "k": 1e3,
     "M": 1e6,

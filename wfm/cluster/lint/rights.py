@@ -14,7 +14,8 @@ _LADDERS = ("escalate", "bind", "impersonate")
 _DOORS = {
     **dict.fromkeys(("secrets", "secrets/*"), "keys of the store come into a pod by reference"),
     **dict.fromkeys(
-        ("pods/exec", "pods/attach", "pods/ephemeralcontainers", "nodes/proxy"), "whoever has it runs in any pod"
+        ("pods/exec", "pods/attach", "pods/ephemeralcontainers", "pods/portforward", "pods/proxy", "nodes/proxy"),
+        "whoever has it runs in any pod, or speaks as one",
     ),
     "serviceaccounts/token": "whoever has it is any account",
     **dict.fromkeys(
@@ -44,8 +45,10 @@ def role(seen: Seen) -> Iterator[Found]:
                 yield Found(thing.where(f"rules.{place}.verbs"), each["verbs"], says)
             for resource in words(each, "resources"):
                 only_reads = resource.endswith(("roles", "rolebindings")) and set(words(each, "verbs")) <= _READING
-                if resource in _DOORS and not only_reads:
-                    yield Found(thing.where(f"rules.{place}.resources"), resource, f"{_DOORS[resource]}: leave it out")
+                # */exec is that of whatever has one
+                doors = [door for door in _DOORS if resource == door or resource == f"*/{door.partition('/')[2]}"]
+                if doors and not only_reads:
+                    yield Found(thing.where(f"rules.{place}.resources"), resource, f"{_DOORS[doors[0]]}: leave it out")
 
 
 @rule("binding", "rights are given to an account that is named, and to it alone")

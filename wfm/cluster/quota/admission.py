@@ -18,6 +18,7 @@ from wfm.cluster.quota.gangs import Gang, PodSet
 from wfm.cluster.quota.machines import placement_refusal, topology_refusal
 from wfm.cluster.quota.matching import node_refusal, selects, untolerated
 from wfm.cluster.quota.namespace import limit_faults, quota_faults
+from wfm.errors import DataError
 
 State = Literal["fits", "held", "never", "unplaceable", "ignored"]
 """fits: admitted when it is its turn. held: it would be, and the queue is stopped or not active. never: no quota, flavor or
@@ -30,6 +31,8 @@ INTEGRATIONS = {
     "DaskJob": ("pod", "deployment"),
 }  # fmt: skip
 """Kind -> the integrations of Kueue, of which one takes it up (reference/kueue-config.v1beta2.md, Integrations)."""
+MOST_WAYS = 100_000
+"""Of spreading the sets of a gang over flavours, that are looked through."""
 Choice = Mapping[tuple[str, str], str]
 """(set, resource) -> flavour."""
 
@@ -158,7 +161,8 @@ class Search:
         ]
 
     def choose(self, room: Callable[[Share], int], on_machines: bool = False) -> Choice | None:
-        """The first choice, in the order of sets and flavours, with which all fits into ``room``; None where there is none."""
+        """The first choice, in the order of sets and flavours, with which all fits into ``room``; None where there is none.
+        Raises DataError where there are too many ways to look through."""
         steps = [
             (pods, group, {name: amount for name, amount in self.asks[pods.name].items() if name in group.covered})
             for pods in self.gang.sets
@@ -167,25 +171,43 @@ class Search:
         steps = [step for step in steps if step[2]]
         chosen: dict[tuple[str, str], str] = {}
         used: dict[Share, int] = {}
+        dead: set[tuple[int, frozenset[tuple[Share, int]]]] = (
+            set()
+        )  # however it came to that: like sets need no second look
+
+        def takes(name: str, pods: PodSet, asks: Mapping[str, int]) -> bool:
+            if self.refusal(pods, name) or (on_machines and self._unplaced(pods, name)):
+                return False
+            return all(used.get((name, each), 0) + amount <= room((name, each)) for each, amount in asks.items())
 
         def settle(place: int) -> bool:
             if place == len(steps):
                 return True
+            state = (place, frozenset(each for each in used.items() if each[1]))
+            if state in dead:
+                return False
+            if len(dead) > MOST_WAYS:
+                raise DataError(
+                    f"{self.gang.kind} {self.gang.job} has {len(steps)} sets, which ClusterQueue {self.queue.name} could "
+                    f"spread over its flavors in more than {MOST_WAYS} ways: ask for fewer unlike sets, or fewer flavors"
+                )
             pods, group, asks = steps[place]
             for name in group.flavors:
-                if self.refusal(pods, name) or (on_machines and self._unplaced(pods, name)):
+                if not takes(name, pods, asks):
                     continue
-                if all(used.get((name, each), 0) + amount <= room((name, each)) for each, amount in asks.items()):
-                    for each, amount in asks.items():
-                        used[name, each] = used.get((name, each), 0) + amount
-                        chosen[pods.name, each] = name
-                    if settle(place + 1):
-                        return True
-                    for each, amount in asks.items():
-                        used[name, each] -= amount
+                for each, amount in asks.items():
+                    used[name, each] = used.get((name, each), 0) + amount
+                    chosen[pods.name, each] = name
+                if settle(place + 1):
+                    return True
+                for each, amount in asks.items():
+                    used[name, each] -= amount
+            dead.add(state)
             return False
 
-        return dict(chosen) if settle(0) else None
+        # a set that fits nowhere by itself spares looking at the others
+        alone = all(any(takes(name, pods, asks) for name in group.flavors) for pods, group, asks in steps)
+        return dict(chosen) if alone and settle(0) else None
 
     def refusal(self, pods: PodSet, name: str) -> str:
         """Why a flavour cannot be given to a set, whatever its quota; empty where it can."""

@@ -59,7 +59,8 @@ def _rule(resource: str, *verbs: str, group: str = "") -> Any:
 RIGHTS = [
     *(s("role", f"all {name}", put(f"rules 0 {name}", ["*"], of=ROLE)) for name in ("apiGroups", "resources", "verbs")),
     s("role", "secrets", add("rules", _SECRETS, of=ROLE)),
-    *(s("role", resource, _rule(resource, "create")) for resource in ("pods/exec", "pods/attach", "serviceaccounts/token")),
+    *(s("role", resource, _rule(resource, "create")) for resource in ("pods/exec", "pods/attach", "serviceaccounts/token",
+      "*/exec", "*/token", "pods/portforward")),
     *(s("role", verb, _rule("deployments", verb, group="apps")) for verb in ("escalate", "bind", "impersonate")),
     s("role", "bindings", _rule("rolebindings", "create", group="rbac.authorization.k8s.io")),
     s("binding", "the default account", put("subjects 0 name", "default", of=BINDING)),

@@ -180,3 +180,20 @@ def test_an_amount_that_is_none_is_named(tmp_path):
         DataError, match=r"ClusterQueue/wfm: spec.resourceGroups.0.flavors.0.resources.0.nominalQuota = 'many'"
     ):
         ask(tmp_path, "--manifests", str(tmp_path / "queue.yaml"))
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("resources: 7", "resources = 7: give a list"),
+        ("components: abc", "components = 'abc': give a list"),
+        ("resources: [{a: b}]", "give a list of files"),
+        ("- queues.yaml", "is no kustomization"),
+        ("resources: [., ., .]", "in a circle"),
+    ],
+)
+def test_a_kustomization_that_is_none_is_named_at_once(tmp_path, text, says):
+    """The circle of three: 3 to the 20th files, where only its depth is looked at."""
+    (tmp_path / "kustomization.yaml").write_text(text)
+    with pytest.raises(InputError, match=says):
+        objects_under([tmp_path])
