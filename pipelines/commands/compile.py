@@ -1,7 +1,6 @@
 """``wfm compile``: a pipeline as the objects of an engine on a cluster, written to files."""
 
 import importlib
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -12,10 +11,10 @@ from pipelines.commands.console import STORE_DEFAULT, StoreOption, open_store, s
 from wfm.errors import ConfigError, InputError, MissingPackage
 
 if TYPE_CHECKING:
-    from pipelines.engines.flow import Flow, Times
+    from pipelines.engines.flow import Flow
 
 
-_UTC = "Etc/UTC"
+UTC = "Etc/UTC"
 
 
 def add_to(app: typer.Typer) -> None:
@@ -40,7 +39,7 @@ def compile_(
     cron: Annotated[
         list[str] | None, typer.Option("--cron", metavar="LINE", help="Start at times: '0 3 * * *'; may be repeated.")
     ] = None,
-    zone: Annotated[str, typer.Option(metavar="ZONE", help="In which these times are meant.")] = _UTC,
+    zone: Annotated[str, typer.Option(metavar="ZONE", help="In which these times are meant.")] = UTC,
     stop_after_failures: Annotated[
         int, typer.Option(min=0, metavar="N", help="Start none after so many failed ones; 0: go on.")
     ] = 0,
@@ -55,7 +54,7 @@ def compile_(
 ) -> None:
     """Compile a pipeline for an engine on a cluster: files to look at and to apply. One serves all runs, which say their store,
     videos and options by parameters; what is made already starts no pod."""
-    from pipelines.engines.flow import EMITTERS, Notice
+    from pipelines.engines.flow import EMITTERS, Notice, Times
     from wfm.cluster.settings import ClusterSettings
 
     if engine not in EMITTERS:
@@ -63,7 +62,12 @@ def compile_(
     if out.exists() and not out.is_dir():
         raise InputError(f"--out {str(out)!r} is a file: give a folder, new or old")
     settings = ClusterSettings.read(cluster)
-    times = _times(cron or (), zone, stop_after_failures)
+    lines = tuple(dict.fromkeys(" ".join(line.split()) for line in cron or ()))
+    if not lines and (zone != UTC or stop_after_failures):
+        raise InputError(
+            f"--zone {zone}, --stop-after-failures {stop_after_failures}: nothing starts by itself: give --cron, or neither"
+        )
+    times = Times(lines, zone, stop_after_failures) if lines else None
     flow = _flow(pipeline, profile, name, videos, dataset, tuple(set_ or ()), store)
     told = Notice(notice, notice_secret) if notice or notice_secret else None
     flow = replace(flow, times=times, notice=told)
@@ -79,18 +83,6 @@ def compile_(
         warn(
             f"{out / left} is none of these files, and would be applied with the folder: delete what an earlier time left"
         )
-
-
-def _times(cron: Sequence[str], zone: str, stop_after_failures: int) -> "Times | None":
-    from pipelines.engines.flow import Times
-
-    lines = tuple(dict.fromkeys(" ".join(line.split()) for line in cron))
-    for option, given in (("--zone", zone != _UTC and zone), ("--stop-after-failures", stop_after_failures)):
-        if given and not lines:
-            raise InputError(
-                f"{option} {given} is of runs by the clock, and there is no --cron: give one, or leave it out"
-            )
-    return Times(lines, zone, stop_after_failures) if lines else None
 
 
 def _is_here(address: str) -> bool:

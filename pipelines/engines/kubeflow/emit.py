@@ -21,12 +21,12 @@ ACCOUNT = "launcher"
 
 def emit(flow: Flow, settings: ClusterSettings) -> dict[str, list[Json]]:
     """Name of a file -> its documents: the settings that tasks read, the package of a template (pipeline spec and platform
-    spec), and what starts it at times. Raises ConfigError for a secret where all could read it, for times and notices that KFP
-    cannot keep, and where settings name no control image; MissingPackage without kfp."""
+    spec), and what starts it at times. Raises ConfigError for a secret where all could read it, for what KFP cannot keep (such
+    times, a notice), and where settings name no control image; MissingPackage without kfp."""
     _refuse_secrets(flow, settings)
-    if flow.notice:
+    if flow.notice is not None:
         raise ConfigError(
-            "--notice: KFP ends a run without telling anybody: leave it out, look at `wfm status`, or compile for argo"
+            f"--notice {flow.notice.image}: KFP tells nobody at the end: leave it out, or compile for argo"
         )
     lines = _lines(flow.times) if flow.times else []
     whole, plain = template(flow, settings), import_module("google.protobuf.json_format").MessageToDict
