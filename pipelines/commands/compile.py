@@ -72,6 +72,11 @@ def compile_(
     told = Notice(notice, notice_secret) if notice or notice_secret else None
     flow = replace(flow, times=times, notice=told)
     made: dict[str, list[Any]] = importlib.import_module(EMITTERS[engine]).emit(flow, settings)
+    _put(made, out, dry_run)
+
+
+def _put(made: dict[str, list[Any]], out: Path, dry_run: bool) -> None:
+    """Write the files, and tell of others that lie there."""
     for file, objects in sorted(made.items()):
         text = in_yaml(objects)
         say(
