@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-WORKERS ?= 2
+WORKERS ?= 0
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 .PHONY: help demo smoke setup setup-dev system test test-all check render fuzz crash-matrix launcher-schedules camera-films containers lock clean
@@ -46,8 +46,8 @@ render: setup-dev ## renew manifests/rendered/: the overlays, and what wfm compi
 	$(BIN)/python -m tests.manifests.overlays
 	$(BIN)/python -m tests.manifests.compiled
 
-test: check ## everything but the long matrices, in two processes (`make test WORKERS=0`: in one, file after file)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not long" -n $(WORKERS) --dist loadfile --no-loadscope-reorder
+test: check ## everything but the long matrices (`WORKERS=2`: in two processes of a thread each, for a quiet machine)
+	$(if $(filter-out 0,$(WORKERS)),OMP_NUM_THREADS=1) $(BIN)/python -m pytest -m "not long" -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 test-all: check ## the long matrices too
 	$(BIN)/python -m pytest
@@ -62,7 +62,7 @@ crash-matrix: setup-dev ## every point where a stage may die, in every scene, on
 		tests/components/test_stopping.py tests/wfm/training/test_ranks.py tests/wfm/parts/test_dask_settings.py
 
 launcher-schedules: setup-dev ## three hundred seeded schedules of a launcher against the model of a cluster, and ten with real processes
-	$(BIN)/python -m pytest -s -m long tests/cluster/test_schedules.py tests/cluster/test_processes.py
+	$(BIN)/python -m pytest -s -m long tests/cluster/test_schedules.py tests/cluster/test_processes.py tests/cluster/test_other_server.py
 
 camera-films: setup-dev ## old cameras' films, downloaded from Debian: all their frames come out
 	$(BIN)/python -m pytest -m long tests/wfm/data/test_camera_files.py

@@ -31,6 +31,7 @@ def run(cluster: Cluster, folder: Path, file: str, *words: str) -> "subprocess.C
     )  # fmt: skip
 
 
+@pytest.mark.long  # real time, a hundredth of it: a machine that is busy makes pods late
 @pytest.mark.parametrize(
     ("file", "which", "many"),
     [

@@ -7,6 +7,7 @@ import pytest
 
 from components import simulate_videos
 from components.context import Context
+from components.derivation import code_id
 from wfm.artifacts import Store
 from wfm.simulation.config import SimulationConfig
 
@@ -30,7 +31,7 @@ def context(root: Path, config: SimulationConfig) -> Context[SimulationConfig]:
         node="simulate_videos",
         run_id="run",
         key="0" * 64,
-        code_id="test",
+        code_id=code_id("simulate_videos"),
         config=config,
         store=Store.open(str(root / "store")),
         inputs={},
