@@ -11,6 +11,7 @@ import pytest
 
 from components.derivation import ROOT, code_id
 from pipelines.lock import digest
+from pipelines.stages import STAGES
 from tests.containers.make_images import ROLES, build, layers
 from tests.containers.podman import LIMITS, PODMAN, USER, Container, give, image, podman
 from wfm.artifacts import Store
@@ -44,6 +45,15 @@ def test_it_says_what_it_is(role: str, tmp_path: Path) -> None:
     labels = json.loads(podman("image", "inspect", f"localhost/wfm-{role}"))[0]["Labels"]
     assert (labels["dev.wfm.role"], labels["dev.wfm.code"]) == (role, digest())
     assert labels["org.opencontainers.image.licenses"] == "Apache-2.0"
+
+
+def test_the_control_image_reads_the_config_of_every_stage(tmp_path: Path) -> None:
+    """Or no plan step runs in it: once it had not the one package that curation's measures import."""
+    text = (
+        "from pipelines.nodes import config_class; from pipelines.stages import STAGES; "
+        "print(len([config_class(one) for one in STAGES]))"
+    )
+    assert python("control", tmp_path, text) == str(len(STAGES))
 
 
 def test_its_health_check_is_run_by_podman_and_sees_what_is_wrong(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """The images: what their text promises. That it holds when they are built and run, ``make containers`` shows."""
 
+import json
 import re
 import runpy
 import subprocess
@@ -124,7 +125,7 @@ def test_the_builder_is_told_what_the_role_and_the_code_say() -> None:
         "control", "--base", "some/cuda", "--more", "gpu", PIP_INDEX_URL="https://packages.example/simple"
     ).stdout
     assert f"CODE={digest()}" in told
-    for word in ("EXTRAS=train,dask", "MORE_EXTRAS=k8s,gpu", "BASE_IMAGE=some/cuda", "BUILD_IMAGE=some/cuda"):
+    for word in ("EXTRAS=train,dask", "MORE_EXTRAS=k8s,plan,gpu", "BASE_IMAGE=some/cuda", "BUILD_IMAGE=some/cuda"):
         assert f"--build-arg {word}" in told
     assert "COMPILED=flash-attn>=2.8" in told, "PyPI has its sources alone"
     assert "PIP_INDEX_URL=https://packages.example/simple" in told
@@ -178,3 +179,47 @@ def test_a_base_that_has_a_user_1000_gives_it_up(tmp_path: Path, there: str, don
 def test_what_is_compiled_is_compiled_for_the_torch_that_is_installed() -> None:
     compiled = set(re.findall(r"torch==[\d.]+", (IMAGES / "Containerfile").read_text()))
     assert compiled == {line for line in PROJECT["optional-dependencies"]["train"] if line.startswith("torch=")}
+
+
+def test_the_control_image_brings_what_a_planner_imports() -> None:
+    """The plan step reads the configs of all stages in that image. Packages that none of its extras names are taken away here."""
+    mine = {*ROLES["control"]["extras"], *ROLES["control"]["more"]}
+    assert planned(mine) == ""
+    assert "array_api_compat" in planned(mine - {"plan"}), "the control image as it was"
+
+
+def planned(extras: set[str]) -> str:
+    """What a planner with these extras of wfm dies of; empty: nothing."""
+    program = """
+import importlib.metadata as metadata, json, re, sys
+def closure(name, extras, found):
+    if (name, extras) in found:
+        return
+    found.add((name, extras))
+    try:
+        needs = metadata.requires(name) or []
+    except metadata.PackageNotFoundError:
+        return
+    from packaging.requirements import Requirement
+    for one in map(Requirement, needs):
+        if one.marker is None or any(one.marker.evaluate({"extra": extra}) for extra in extras or ("",)):
+            closure(re.sub("[-_.]+", "-", one.name).lower(), tuple(sorted(one.extras)), found)
+found = set()
+closure("wfm", tuple(json.loads(sys.argv[1])) or ("",), found)
+there = {name for name, _ in found} | {"packaging", "setuptools", "pip"}
+modules = metadata.packages_distributions()
+absent = {m for m, of in modules.items() if not any(re.sub("[-_.]+", "-", d).lower() in there for d in of)}
+class Absent:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in absent:
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+from pipelines.nodes import config_class
+from pipelines.stages import STAGES
+sys.meta_path.insert(0, Absent())
+for stage in STAGES:
+    config_class(stage)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program, json.dumps(sorted(extras))], cwd=ROOT, capture_output=True, text=True
+    )
+    return done.stderr if done.returncode else ""
