@@ -182,7 +182,7 @@ def test_what_is_compiled_is_compiled_for_the_torch_that_is_installed() -> None:
 
 
 def test_the_control_image_brings_what_a_planner_imports() -> None:
-    """The plan step reads the configs of all stages in that image. Packages that none of its extras names are taken away here."""
+    """The plan step reads the configs of all stages in that image. What none of its extras names is taken away here."""
     mine = {*ROLES["control"]["extras"], *ROLES["control"]["more"]}
     assert planned(mine) == ""
     assert "array_api_compat" in planned(mine - {"plan"}), "the control image as it was"
