@@ -54,7 +54,7 @@ def compile_(
 ) -> None:
     """Compile a pipeline for an engine on a cluster: files to look at and to apply. One serves all runs, which say their store,
     videos and options by parameters; what is made already starts no pod."""
-    from pipelines.engines.flow import EMITTERS, Notice, Times
+    from pipelines.engines.flow import EMITTERS, Notice, Times, check_literal
     from wfm.cluster.settings import ClusterSettings
 
     if engine not in EMITTERS:
@@ -69,6 +69,7 @@ def compile_(
         )
     times = Times(lines, zone, stop_after_failures) if lines else None
     flow = _flow(pipeline, profile, name, videos, dataset, tuple(set_ or ()), store)
+    check_literal(flow, settings)
     told = Notice(notice, notice_secret) if notice or notice_secret else None
     flow = replace(flow, times=times, notice=told)
     made: dict[str, list[Any]] = importlib.import_module(EMITTERS[engine]).emit(flow, settings)

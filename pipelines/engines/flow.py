@@ -11,7 +11,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pipelines.nodes import Node
 from pipelines.stages import STAGES, Kind, Resources, StageRow
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 EMITTERS = {"argo": "pipelines.engines.argo.emit", "kubeflow": "pipelines.engines.kubeflow.emit"}
 """Engine that ``wfm compile`` writes for -> module with ``emit(flow, settings) -> {name of a file: its objects}``."""
+SETTINGS_FILE = "cluster.json"
+"""What the settings are called in their ConfigMap."""
 LONGEST_NAME = 52
 """Of a flow: what starts it at times appends eleven characters."""
 
@@ -138,6 +140,31 @@ def tasks_of(nodes: Sequence[Node], rows: Mapping[str, StageRow] = STAGES) -> tu
         )
         for node in nodes
     )
+
+
+def settings_map(flow: Flow, settings: ClusterSettings) -> dict[str, Any]:
+    """The settings as they were compiled, for the plan step and the launchers: what they name is what the template has."""
+    text = json.dumps(settings.resolved(), indent=1, sort_keys=True) + "\n"
+    return {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": {"name": flow.name, "namespace": settings.namespace},
+        "data": {SETTINGS_FILE: text},
+    }
+
+
+def check_literal(flow: Flow, settings: ClusterSettings) -> None:
+    """Raises ConfigError where a value has ``{{``: both engines take that for a place of their own to fill in."""
+    given = {
+        "--store": flow.store,
+        "--videos": flow.videos,
+        "--dataset": flow.dataset,
+        "--set": " ".join(flow.overrides),
+    }
+    own = {f"environment.{name} of the cluster's settings": value for name, value in settings.environment.items()}
+    for what, value in {**given, **own}.items():
+        if "{{" in value:
+            raise ConfigError(f"{what}: {value!r} has {{{{ in it, which the engine would fill in: write it without")
 
 
 def check_expected(plan: "Plan", settings: ClusterSettings, expected: Mapping[str, str]) -> None:

@@ -9,7 +9,7 @@ from pipelines.engines.argo.cron import cron_workflow
 from pipelines.engines.argo.hera import checked
 from pipelines.engines.argo.retry import LONGEST
 from pipelines.engines.argo.sizes import check_sizes
-from pipelines.engines.flow import Flow, Task
+from pipelines.engines.flow import Flow, Task, settings_map
 from wfm.cluster import pod
 from wfm.cluster.lint import check
 from wfm.cluster.lint.quantity import seconds
@@ -57,17 +57,6 @@ def executor_account(settings: ClusterSettings) -> list[Json]:
         one("RoleBinding", roleRef=of, subjects=[who]),
         token,
     ]
-
-
-def settings_map(flow: Flow, settings: ClusterSettings) -> Json:
-    """The settings as they were compiled, for the plan step and the launchers: what they name is what the template has."""
-    text = json.dumps(settings.resolved(), indent=1, sort_keys=True) + "\n"
-    return {
-        "apiVersion": "v1",
-        "kind": "ConfigMap",
-        "metadata": {"name": flow.name, "namespace": settings.namespace},
-        "data": {templates.SETTINGS_FILE: text},
-    }
 
 
 def workflow_template(flow: Flow, settings: ClusterSettings) -> Json:

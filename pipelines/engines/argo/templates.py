@@ -9,7 +9,7 @@ import math
 from typing import Any
 
 from pipelines.engines.argo.retry import strategy
-from pipelines.engines.flow import Flow, Notice, Task
+from pipelines.engines.flow import SETTINGS_FILE, Flow, Notice, Task
 from wfm.cluster import pod
 from wfm.cluster.names import LABEL_NODE, LABEL_ROLE, LABEL_STAGE, label_value
 from wfm.cluster.request import JobRequest
@@ -26,7 +26,6 @@ RUN = "{{workflow.name}}"
 OUT = f"{pod.TEMPORARY}/plan"
 """Where the plan step writes what it has to say, a file each."""
 SETTINGS_FOLDER = "/etc/wfm"
-SETTINGS_FILE = "cluster.json"
 LAUNCHER_ACCOUNT, PLANNER_ACCOUNT, STAGE_ACCOUNT, EXECUTOR_ACCOUNT = "launcher", "planner", "stage", "argoexec"
 """Accounts of `manifests/base/accounts.yaml`, and the one by which argoexec, beside each main container, says what it gave."""
 PLAN_TRIES, LAUNCHER_TRIES, DISRUPTIONS = 5, 20, 5

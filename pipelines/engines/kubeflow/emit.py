@@ -4,8 +4,7 @@ import re
 from importlib import import_module
 from typing import Any
 
-from pipelines.engines.argo.emit import settings_map
-from pipelines.engines.flow import Flow, Times
+from pipelines.engines.flow import Flow, Times, settings_map
 from pipelines.engines.kubeflow.template import environment, template
 from wfm.cluster import pod
 from wfm.cluster.lint import lint

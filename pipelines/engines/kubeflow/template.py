@@ -6,8 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from importlib import import_module
 from typing import Any
 
-from pipelines.engines.argo.templates import SETTINGS_FILE
-from pipelines.engines.flow import Flow, Task
+from pipelines.engines.flow import SETTINGS_FILE, Flow, Task
 from wfm.cluster import pod
 from wfm.cluster.names import LABEL_NODE, LABEL_ROLE, LABEL_STAGE, label_value
 from wfm.cluster.settings import VARIABLE, ClusterSettings

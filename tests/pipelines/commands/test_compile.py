@@ -80,6 +80,12 @@ def test_what_only_this_machine_sees_is_said(cluster: Path, tmp_path: Path) -> N
             ConfigError,
             "--set: the address",
         ),
+        (
+            ("curate", "--engine", "argo", "--videos", "s3://films/{{workflow.name}}"),
+            ConfigError,
+            "--videos: 's3://films/{{",
+        ),
+        (("curate", "--engine", "kubeflow", "--store", "s3://b/{{$.json}}"), ConfigError, "--store: 's3://b/{{$"),
         (("curate", "--engine", "argo", "--cron", "0 3 * *"), ConfigError, "five fields"),
         (("curate", "--engine", "argo", "--notice-secret", "chat"), ConfigError, "by its digest"),
         (("curate", "--engine", "argo", "--zone", "Europe/Berlin"), InputError, "give --cron"),
@@ -98,6 +104,15 @@ def test_what_is_wrong_is_said_and_nothing_is_written(
         ask(cluster, tmp_path / "out", *words)
     assert says in str(told.value)
     assert "hunter2" not in str(told.value)
+    assert not (tmp_path / "out").exists()
+
+
+def test_settings_with_a_place_to_fill_in_are_refused(cluster: Path, tmp_path: Path) -> None:
+    settings = json.loads(cluster.read_text())
+    settings["environment"]["WFM_NOTE"] = "{{workflow.uid}}"
+    cluster.write_text(json.dumps(settings))
+    with pytest.raises(ConfigError, match=r"environment\.WFM_NOTE of the cluster's settings"):
+        ask(cluster, tmp_path / "out", "curate", "--engine", "argo", "--profile", "smoke")
     assert not (tmp_path / "out").exists()
 
 
