@@ -1,7 +1,8 @@
 """Engines that live on a cluster, as the commands see them: one set of verbs, whoever answers.
 
-`run` starts the stages of a run from this machine (`engine.ENGINES`). An engine on a cluster starts them there, from a template
-that `wfm compile` wrote: it is asked by these verbs, and where a run stands is still read from the store (`pipelines.runs.seen`).
+`run` starts the stages of a run from this machine (`engine.ENGINES`). An engine on a cluster starts them there, from a
+template that `wfm compile` wrote: it is asked by these verbs, and where a run stands is still read from the store
+(`pipelines.runs.seen`).
 What the engine alone knows (a workflow that no stage of has begun, one that it suspended) is in `Remote.look`.
 """
 
