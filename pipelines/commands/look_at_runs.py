@@ -8,6 +8,7 @@ import os
 import signal
 import socket
 import time
+from collections import Counter
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -17,10 +18,12 @@ from pipelines.commands.console import (
     STORE_DEFAULT,
     StoreOption,
     age,
-    answers,
     open_run,
     open_store,
     say,
+    short_ids,
+    show_table,
+    table,
     warn,
 )
 from pipelines.runs.display import duration, node_table
@@ -43,33 +46,34 @@ def runs(
     store: StoreOption = STORE_DEFAULT,
 ) -> None:
     """List the runs of a store, newest first."""
-    from rich.table import Table
-
     opened = open_store(store)
-    table = Table(box=None)
-    for heading in ("run", "pipeline", "profile", "state", "started", "took", "made", "there", "failed"):
-        table.add_column(heading, no_wrap=True)
-    found = opened.runs.list(limit=limit)
+    listed = table("run", "pipeline", "profile", "state", "started (UTC)", "took", prose="stages")
+    everything = opened.runs.list()
+    short, found = short_ids(run.id for run in everything), everything[:limit]
     problems = []
     for each in found:
         try:
             state = see(each) if _open_ended(each) else read_state(each)
             if state is None:
                 spec = each.spec()
-                table.add_row(each.id, str(spec.get("pipeline", "")), str(spec.get("profile", "")), "never began")
+                listed.row(short[each.id], str(spec.get("pipeline", "")), str(spec.get("profile", "")), "never began")
                 continue
         except InputError as error:  # one run's file must not hide the others
-            table.add_row(each.id, "", "", "cannot be read")
+            listed.row(short[each.id], "", "", "cannot be read")
             problems.append(str(error))
             continue
-        counts = [sum(node.state == wanted for node in state.nodes.values()) for wanted in ("done", "cached", "failed")]
+        counts = Counter(
+            {"done": "made", "cached": "there"}.get(node.state, node.state) for node in state.nodes.values()
+        )
         took = duration(max((state.ended or state.updated) - state.started, 0.0))
         if state.state == "planned":
-            table.add_row(each.id, state.pipeline, state.profile, state.state)
+            listed.row(short[each.id], state.pipeline, state.profile, state.state)
             continue
-        table.add_row(each.id, state.pipeline, state.profile, state.state, age(state.started), took, *map(str, counts))
+        stages = ", ".join(f"{count} {of}" for of, count in counts.items())
+        begun = age(state.started)[:16]
+        listed.row(short[each.id], state.pipeline, state.profile, state.state, begun, took, stages)
     if found:
-        answers().print(table)
+        show_table(listed)
     else:
         say(f"{opened.url} has no runs yet: `wfm run world_model` makes one")
     for problem in problems:
@@ -101,24 +105,20 @@ def status(run_id: RunArgument = LAST, store: StoreOption = STORE_DEFAULT) -> No
         say(f"run {found.id} was written down and never began: wfm rerun {found.id}")
         return
     if state.state == "planned":
-        answers().print(
-            node_table(state, {}, title=f"run {state.run_id}: {state.pipeline} ({state.profile}) is planned")
-        )
+        show_table(node_table(state, {}, title=f"run {state.run_id}: {state.pipeline} ({state.profile}) is planned"))
         say(
             "none of its stages has begun, and no launcher of one: whoever has the plan (a workflow, a script) begins them"
         )
         return
     took = duration((state.ended or (state.updated if state.state == "dead" else time.time())) - state.started)
-    title = (
-        f"run {state.run_id}: {state.pipeline} ({state.profile}) is {state.state}, {took} since {age(state.started)}"
-    )
-    answers().print(node_table(state, {}, title=title))
+    title = f"{state.pipeline} ({state.profile}) is {state.state}, {took} since {age(state.started)} UTC"
+    show_table(node_table(state, {}, title=f"run {state.run_id}\n{title}"))
     if state.reason:
         say(state.reason)
     if state.state == "dead":
         last = age(state.updated)
         say(
-            f"its process (pid {state.pid} on {state.host}) is gone; its last word was at {last}. wfm rerun {state.run_id}"
+            f"its process (pid {state.pid} on {state.host}) is gone; its last word was at {last} UTC. wfm rerun {state.run_id}"
         )
     if state.state == "waiting":
         say("no stage of it runs now, and no engine of ours looks after it: another may begin the next")
