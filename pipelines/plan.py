@@ -28,7 +28,7 @@ from pipelines.stages import stage as stage_row
 from wfm.artifacts.address import check_name
 from wfm.cluster.settings import ClusterSettings
 from wfm.config import Config, assign, knows, parse_assignment, unknown
-from wfm.errors import ConfigError
+from wfm.errors import ConfigError, did_you_mean
 
 if TYPE_CHECKING:
     from wfm.artifacts import Store
@@ -81,7 +81,9 @@ def shape(
     """
     asked = list(overrides)
     if pipeline not in PIPELINES:
-        raise ConfigError(f"unknown pipeline {pipeline!r}. Choices: {', '.join(PIPELINES)}")
+        raise ConfigError(
+            f"unknown pipeline {pipeline!r}.{did_you_mean(pipeline, PIPELINES)} Choices: {', '.join(PIPELINES)}"
+        )
     settings, resources, cluster, overrides = apart(_known(recipe(profile), profile), overrides)
     settings = _with_optional(settings, overrides)
     given: dict[str, str] = {}
@@ -130,7 +132,7 @@ def recipe(profile: str) -> dict[str, dict[str, Any]]:
 
     choices = sorted(module.name for module in pkgutil.iter_modules(wfm.recipes.__path__))
     if profile not in choices:
-        raise ConfigError(f"unknown profile {profile!r}. Choices: {', '.join(choices)}")
+        raise ConfigError(f"unknown profile {profile!r}.{did_you_mean(profile, choices)} Choices: {', '.join(choices)}")
     settings: dict[str, dict[str, Any]] = importlib.import_module(f"wfm.recipes.{profile}").settings()
     return settings
 
@@ -175,7 +177,8 @@ def _override(nodes: list[Node], overrides: Sequence[str]) -> None:
         matching = [node for node in nodes if path[0] in (node.name, node.stage)]
         if not matching or len(path) < 2:
             raise ConfigError(
-                f"override {text!r} names no stage of this pipeline; write stage.field=value. "
+                f"override {text!r} names no stage of this pipeline; write stage.field=value."
+                f"{did_you_mean(path[0], [*(node.name for node in nodes), CLUSTER])} "
                 f"Choices: {', '.join(node.name for node in nodes)}, and {CLUSTER} ({', '.join(ClusterNeeds.model_fields)})"
             )
         if path[1:] == [_RANKS]:

@@ -203,7 +203,7 @@ def schedule(
     from pipelines.start_run import Request
 
     wanted = Request(pipeline, profile=profile, videos=videos, dataset=dataset, overrides=tuple(set_ or ()))
-    serve(wanted, cron, open_store(store))
+    serve(wanted, cron, open_store(store, new=True))
 
 
 @app.command()

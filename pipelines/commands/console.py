@@ -52,11 +52,19 @@ _LETTERS = str.maketrans("✔✘▶↻■–—·…×→“”‘’", "+x>~#--
 """What stands for our marks on a terminal that has ASCII alone, one for one, so that columns stay."""
 
 
-def open_store(url: str) -> "Store":
-    """The store of a command. ``WFM_STORE_OPTIONS`` may hold JSON for s3fs or gcsfs, such as an ``endpoint_url``."""
+def open_store(url: str, *, new: bool = False) -> "Store":
+    """The store of a command. ``WFM_STORE_OPTIONS`` may hold JSON for s3fs or gcsfs, such as an ``endpoint_url``.
+
+    `new`: it may be one that is not there yet, for commands that write. Raises InputError else.
+    """
     from wfm.artifacts import Store
 
-    return Store.open(url or default_store(), store_options())
+    store = Store.open(url or default_store(), store_options())
+    if not new:
+        from pipelines.commands.missing_store import require_store
+
+        require_store(store)
+    return store
 
 
 def open_run(store: "Store", run_id: str) -> "Run":

@@ -29,7 +29,7 @@ from pipelines.commands.console import (
 from pipelines.runs.display import duration, node_table
 from pipelines.runs.seen import cost_in_words, ranges_in_words, read_tries, see
 from pipelines.runs.state import GOOD, RunState, read_state
-from wfm.errors import InputError
+from wfm.errors import InputError, did_you_mean
 from wfm.log import printable
 
 if TYPE_CHECKING:
@@ -160,7 +160,9 @@ def logs(
     found = open_run(open_store(store), run_id)
     state = see(found)
     if state is not None and state.nodes and stage not in state.nodes:
-        raise InputError(f"run {found.id} has no stage {stage!r}. Choices: {', '.join(state.nodes)}")
+        raise InputError(
+            f"run {found.id} has no stage {stage!r}.{did_you_mean(stage, state.nodes)} Choices: {', '.join(state.nodes)}"
+        )
     if not found.attempts(stage) and not follow:
         one = state.nodes[stage] if state is not None else None
         why = f"it was {one.state}" if one is not None else "it never began"

@@ -92,7 +92,7 @@ def run(
 
     overrides = (*(set_ or ()), *((f"ingest_videos.limit={limit}",) if limit else ()))
     wanted = Request(pipeline, profile=profile, overrides=overrides, videos=videos, dataset=dataset)
-    opened = open_store(store)
+    opened = open_store(store, new=True)
     if retry_failed:
         _retry(wanted, opened, dry_run)
     _start(wanted, opened, dry_run=dry_run, cpu=cpu, memory=memory, engine=engine, quiet=quiet, run_id=run_id)

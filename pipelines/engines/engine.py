@@ -25,7 +25,7 @@ from pipelines.runs.display import PlainDisplay
 from pipelines.runs.metrics import VARIABLE, metrics
 from pipelines.runs.state import GOOD, NodeState, RunState, StateWriter
 from pipelines.stages import STAGES, StageRow
-from wfm.errors import Cancelled, InputError, MissingPackage, TryAgain
+from wfm.errors import Cancelled, InputError, MissingPackage, TryAgain, did_you_mean
 from wfm.log import get_logger
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ def choose(name: str) -> str:
     """The engine that is asked for; empty: Prefect where it is installed. Raises `InputError` with the choices, or
     `MissingPackage`."""
     if name and name not in ENGINES:
-        raise InputError(f"unknown engine {name!r}. Choices: {', '.join(ENGINES)}")
+        raise InputError(f"unknown engine {name!r}.{did_you_mean(name, ENGINES)} Choices: {', '.join(ENGINES)}")
     installed = importlib.util.find_spec("prefect") is not None
     if name == "prefect" and not installed:
         raise MissingPackage("prefect", extra="prefect", purpose="--engine prefect (--engine local needs no package)")
