@@ -170,7 +170,7 @@ def test_status_runs_and_logs_of_a_run_that_failed(cli: Cli, workshop: Workshop)
     assert (code, "Choices: bad, good" in err) == (78, True)
     code, out, _ = cli("runs")
     assert out.splitlines()[1].split()[:4] == [run.id, "p", "demo", "failed"]
-    assert "1 failed, 1 made" in out
+    assert "1 made, 1 failed" in out
     assert f"run {run.id}" in cli("status", run.id[-8:-3])[1]
     code, _, err = cli("cancel", run.id)
     assert (code, "is failed" in err) == (78, True)
