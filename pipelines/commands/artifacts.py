@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from pipelines.commands import purge, skipped
+from pipelines.commands import completion, purge, skipped
 from pipelines.commands.console import (
     STORE_DEFAULT,
     StoreOption,
@@ -34,7 +34,10 @@ purge.add_to(app)
 skipped.add_to(app)
 
 _REFERENCE = Annotated[
-    str, typer.Argument(metavar="ARTIFACT", help="kind/name[@alias], a key, or its first 8+ digits.")
+    str,
+    typer.Argument(
+        metavar="ARTIFACT", help="kind/name[@alias], a key, or its first 8+ digits.", autocompletion=completion.names()
+    ),
 ]
 _MANY = 20
 _ABSENT = "(absent)"

@@ -12,6 +12,7 @@ from pipelines.commands import (
     artifacts,
     cluster,
     compile,
+    completion,
     curate,
     curate_report,
     duplicates,
@@ -34,6 +35,7 @@ from pipelines.commands.console import (
     spell_out,
 )
 from pipelines.commands.group import Group
+from pipelines.commands.request_options import DatasetOption, PipelineArgument, ProfileOption, SetOption
 from wfm.errors import InputError, MissingPackage
 
 app = typer.Typer(
@@ -79,7 +81,11 @@ def wfm(
 @app.command()
 def generate(
     model: Annotated[
-        str, typer.Argument(help="Published model: NAME, model/NAME[@ALIAS], a key, or a bundle's folder.")
+        str,
+        typer.Argument(
+            help="Published model: NAME, model/NAME[@ALIAS], a key, or a bundle's folder.",
+            autocompletion=completion.names("model"),
+        ),
     ],
     past: Annotated[Path, typer.Option("--past", help="Video whose end is the past that is continued.")],
     action: Annotated[Path | None, typer.Option("--action", help="Actions over time: Parquet, CSV or JSON.")] = None,
@@ -188,16 +194,14 @@ def password(
 
 @app.command()
 def schedule(
-    pipeline: Annotated[str, typer.Argument(help="Pipeline to run.")],
+    pipeline: PipelineArgument,
     cron: Annotated[str, typer.Option("--cron", help="When: five fields, such as '0 3 * * *'.")],
-    profile: Annotated[str, typer.Option(help="Recipe.")] = "demo",
+    profile: ProfileOption = "demo",
     videos: Annotated[
         str, typer.Option(metavar="DIR", help="Folder or URL of videos; new files make a new dataset.")
     ] = "",
-    dataset: Annotated[str, typer.Option(metavar="NAME", help="Name of the dataset.")] = "",
-    set_: Annotated[
-        list[str] | None, typer.Option("--set", metavar="A.B=1", help="Change an option; may be repeated.")
-    ] = None,
+    dataset: DatasetOption = "",
+    set_: SetOption = None,
     store: StoreOption = STORE_DEFAULT,
 ) -> None:
     """Run a pipeline whenever the clock says so, for as long as this command runs."""

@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from pipelines.commands import completion
 from pipelines.commands.console import STORE_DEFAULT, StoreOption, open_store, say, show_table, table, warn
 from pipelines.commands.manifests import objects_under
+from pipelines.commands.request_options import DatasetOption, PipelineArgument, SetOption
 from wfm.errors import InputError
 
 if TYPE_CHECKING:
@@ -22,13 +24,13 @@ _MOST_SHOWN = 200
 
 @app.command()
 def steps(
-    pipeline: Annotated[str, typer.Argument(help="world_model, curate or decoder.")],
-    profile: Annotated[str, typer.Option(help="Recipe; demo_cluster says what each stage needs.")] = "demo_cluster",
+    pipeline: PipelineArgument,
+    profile: Annotated[
+        str, typer.Option(help="Recipe; demo_cluster says what each stage needs.", autocompletion=completion.profiles)
+    ] = "demo_cluster",
     videos: Annotated[str, typer.Option(metavar="URL", help="Your own, where pods can read them.")] = "",
-    dataset: Annotated[str, typer.Option(metavar="NAME", help="Start from this dataset, or name the new one.")] = "",
-    set_: Annotated[
-        list[str] | None, typer.Option("--set", metavar="STAGE.FIELD=V", help="Change an option; may be repeated.")
-    ] = None,
+    dataset: DatasetOption = "",
+    set_: SetOption = None,
     run_id: Annotated[str, typer.Option(metavar="ID", help="Give the run this id.")] = "",
     store: StoreOption = STORE_DEFAULT,
 ) -> None:

@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from pipelines.commands import completion
 from pipelines.commands.console import STORE_DEFAULT, StoreOption, open_store, say, show_table, table, warn
 from pipelines.commands.manifests import objects_under
+from pipelines.commands.request_options import DatasetOption, SetOption
 from wfm.errors import ConfigError, InputError, TryAgain
 
 if TYPE_CHECKING:
@@ -29,9 +31,15 @@ def add_to(app: typer.Typer) -> None:
 
 def quota(
     pipeline: Annotated[
-        str, typer.Argument(help="world_model, curate or decoder; left out: the jobs among the manifests.")
+        str,
+        typer.Argument(
+            help="world_model, curate or decoder; left out: the jobs among the manifests.",
+            autocompletion=completion.pipelines,
+        ),
     ] = "",
-    profile: Annotated[str, typer.Option(help="Recipe; demo_cluster says what each stage needs.")] = "demo_cluster",
+    profile: Annotated[
+        str, typer.Option(help="Recipe; demo_cluster says what each stage needs.", autocompletion=completion.profiles)
+    ] = "demo_cluster",
     manifests: Annotated[
         list[Path] | None,
         typer.Option(metavar="PATH", help="Queues, flavors, quotas, machines: a folder or a file; may be repeated."),
@@ -41,10 +49,8 @@ def quota(
         str, typer.Option("--cluster", metavar="FILE", envvar="WFM_CLUSTER", help="Settings of the cluster.")
     ] = "",
     videos: Annotated[str, typer.Option(metavar="URL", help="Your own, where pods can read them.")] = "",
-    dataset: Annotated[str, typer.Option(metavar="NAME", help="Start from this dataset, or name the new one.")] = "",
-    set_: Annotated[
-        list[str] | None, typer.Option("--set", metavar="STAGE.FIELD=V", help="Change an option; may be repeated.")
-    ] = None,
+    dataset: DatasetOption = "",
+    set_: SetOption = None,
     api: Annotated[str, typer.Option(metavar="URL", help="API server, for --online; empty: the kubeconfig's.")] = "",
     json_: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
     store: StoreOption = STORE_DEFAULT,

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from pipelines.commands import completion
 from pipelines.commands.console import (
     LAST,
     STORE_DEFAULT,
@@ -19,8 +20,16 @@ from pipelines.commands.console import (
     warn,
 )
 from pipelines.commands.json_output import JsonOption
-from pipelines.commands.look_at_runs import RunArgument, StageArgument, logs, runs, status, where
+from pipelines.commands.look_at_runs import logs, runs, status, where
 from pipelines.commands.plan_display import show_plan
+from pipelines.commands.request_options import (
+    DatasetOption,
+    PipelineArgument,
+    ProfileOption,
+    RunArgument,
+    SetOption,
+    StageArgument,
+)
 from pipelines.commands.submit import EngineOption, TeamOption, TemplateOption, submit_again
 from pipelines.runs.display import duration, node_table
 from pipelines.runs.state import GOOD, RunState
@@ -38,14 +47,12 @@ _ENGINE = Annotated[
     str,
     typer.Option(
         envvar="WFM_ENGINE",
+        autocompletion=completion.engines,
         help="Who starts the stages: prefect (history, `wfm ui`) or local (no package). Default: prefect if it is there.",
     ),
 ]
 _QUIET = Annotated[bool, typer.Option("--quiet", "-q", help="Do not echo what the stages print.")]
 _DRY = Annotated[bool, typer.Option("--dry-run", help="Only show what would run, and why.")]
-_SET = Annotated[
-    list[str] | None, typer.Option("--set", metavar="STAGE.FIELD=V", help="Change an option; may be repeated.")
-]
 _LIMIT = Annotated[int, typer.Option(min=0, help="Only the first so many videos, in order of name; 0: all.")]
 _RETRY = Annotated[
     bool,
@@ -60,20 +67,13 @@ def add_to(app: typer.Typer) -> None:
 
 
 def run(
-    pipeline: Annotated[
-        str,
-        typer.Argument(
-            help="world_model (everything), curate (videos to a dataset) or decoder (of the main job's tokens)."
-        ),
-    ],
-    profile: Annotated[str, typer.Option(help="Recipe: demo (minutes on a laptop), smoke (the smallest).")] = "demo",
+    pipeline: PipelineArgument,
+    profile: ProfileOption = "demo",
     videos: Annotated[
         str, typer.Option(metavar="DIR", help="Your own: folder, archive, file, glob, list or URL. Without: simulated.")
     ] = "",
-    dataset: Annotated[
-        str, typer.Option(metavar="NAME", help="Start from this dataset; with --videos: name the new one.")
-    ] = "",
-    set_: _SET = None,
+    dataset: DatasetOption = "",
+    set_: SetOption = None,
     limit: _LIMIT = 0,
     retry_failed: _RETRY = False,
     run_id: Annotated[
@@ -118,8 +118,8 @@ def curate(
         str, typer.Option(metavar="DIR", help="Folder or URL of videos of any codec, size, rate, length.")
     ] = "",
     dataset: Annotated[str, typer.Option(metavar="NAME", help="Name of the new dataset.")] = "",
-    profile: Annotated[str, typer.Option(help="Recipe.")] = "demo",
-    set_: _SET = None,
+    profile: ProfileOption = "demo",
+    set_: SetOption = None,
     limit: _LIMIT = 0,
     retry_failed: _RETRY = False,
     dry_run: _DRY = False,

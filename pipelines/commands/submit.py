@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Annotated
 import pydantic
 import typer
 
+from pipelines.commands import completion
 from pipelines.commands.console import LAST, STORE_DEFAULT, StoreOption, open_run, open_store, say
 from pipelines.commands.json_output import JsonOption, say_json
-from pipelines.commands.look_at_runs import RunArgument
+from pipelines.commands.request_options import DatasetOption, PipelineArgument, ProfileOption, RunArgument, SetOption
 
 if TYPE_CHECKING:
     from pipelines.start_run import Request
@@ -22,6 +23,7 @@ EngineOption = Annotated[
     typer.Option(
         "--engine",
         envvar="WFM_ENGINE",
+        autocompletion=completion.engines,
         help="Who runs it: prefect or local (this machine), argo or kubeflow (a cluster). Default: prefect if it is there.",
     ),
 ]
@@ -55,17 +57,13 @@ class Submitted(pydantic.BaseModel):
 
 
 def submit(
-    pipeline: Annotated[str, typer.Argument(help="What to run: `wfm run --help` lists them.")],
-    profile: Annotated[str, typer.Option(help="Recipe.")] = "demo",
+    pipeline: PipelineArgument,
+    profile: ProfileOption = "demo",
     videos: Annotated[
         str, typer.Option(metavar="DIR", help="Your own: folder, archive, file, glob, list or URL. Without: simulated.")
     ] = "",
-    dataset: Annotated[
-        str, typer.Option(metavar="NAME", help="Start from this dataset; with --videos: name the new one.")
-    ] = "",
-    set_: Annotated[
-        list[str] | None, typer.Option("--set", metavar="STAGE.FIELD=V", help="Change an option; may be repeated.")
-    ] = None,
+    dataset: DatasetOption = "",
+    set_: SetOption = None,
     engine: EngineOption = "",
     template: TemplateOption = "",
     team: TeamOption = "",
