@@ -269,9 +269,8 @@ def _conclude(state: RunState, plan: "Plan", store: "Store") -> None:
         node.done = state.nodes[node.name].state in GOOD
         node.key = state.nodes[node.name].key or node.key
     if any(node.state != "cached" for node in state.nodes.values()):
-        out.print(
-            node_table(state, {}, title=f"run {state.run_id}: {state.state} in {duration(state.ended - state.started)}")
-        )
+        title = f"run {state.run_id}: {state.state} in {duration(state.ended - state.started)}"
+        out.print(node_table(state, {}, title=title))
     files = metrics_files(plan, store)
     if files and state.state == "done":
         from wfm.evaluation import read_metrics, result_table

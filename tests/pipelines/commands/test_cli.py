@@ -132,8 +132,9 @@ def test_status_runs_and_logs_of_a_run_that_failed(cli: Cli, workshop: Workshop)
     code, _, err = cli("logs", "last", "spilt")
     assert (code, "Choices: bad, good" in err) == (78, True)
     code, out, _ = cli("runs")
-    assert run.id in out
-    assert "failed" in out
+    assert out.splitlines()[1].split()[:4] == [run.id, "p", "demo", "failed"]
+    assert "1 failed, 1 made" in out
+    assert cli("status", run.id[-8:-3])[1] == cli("status", "last")[1]
     code, _, err = cli("cancel", run.id)
     assert (code, "is failed" in err) == (78, True)
 
