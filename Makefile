@@ -42,9 +42,10 @@ check: setup-dev ## lint, types, storeys, lock, what is rendered
 	$(BIN)/wfm lock --check
 	$(BIN)/python -m tests.manifests.compiled --check
 
-render: setup-dev ## renew manifests/rendered/: the overlays, and what wfm compile writes for each engine
+render: setup-dev ## renew what is written by commands: manifests/rendered/, docs/commands.md
 	$(BIN)/python -m tests.manifests.overlays
 	$(BIN)/python -m tests.manifests.compiled
+	$(BIN)/python -m tests.contracts.commands_page
 
 test: check ## everything but the long matrices (`WORKERS=2`: in two processes of a thread each, for a quiet machine)
 	$(if $(filter-out 0,$(WORKERS)),OMP_NUM_THREADS=1) $(BIN)/python -m pytest -m "not long" -n $(WORKERS) --dist loadfile --no-loadscope-reorder
