@@ -204,7 +204,7 @@ def test_a_link_that_leads_nowhere_is_found(text: str, fault: str) -> None:
     [
         ("    wfm nothing x\n", "nothing"),
         ("    WFM_STORE=s here | wfm run curate --profle demo  # said\n", "--profle"),
-        ("```\nwfm logs last\n```\n", "stage"),
+        ("```\nwfm explain last\n```\n", "stage"),
         ("    wfm runs --limit many\n", "--limit"),
         ("    wfm artifacts pull \\\n        dataset/x\n", "out'"),
     ],
