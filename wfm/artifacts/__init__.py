@@ -13,7 +13,8 @@ Read in this order:
 6. `names`         kind/name@alias with history; `runs` specs, attempts, outcomes, logs; `lease` who works on a key
 7. `checkpoints`   what a stage that lost its machine goes on from (`checkpoint_record` what one says, `uploads` the thread that
                    sends them)
-8. `invalidation`  tombstones; `verify` reads every byte; `lineage` where it came from; `collect` deletes what nobody needs,
+8. `invalidation`  tombstones; `verify` reads every byte; `lineage` where it came from; `collect` deletes what nobody needs
+                   (`roots` what is live, `open_runs` which runs are not over),
                    `nameless` what the killed left; `purge` takes a video out of everything (`purge_copies`: caches, notes)
 9. `objects`       the ten verbs that all of this needs of a place; `on_disk` (file://), `on_cloud` (s3://, gs://), `trouble`
                    (its errors)
