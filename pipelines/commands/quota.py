@@ -50,7 +50,7 @@ def quota(
     store: StoreOption = STORE_DEFAULT,
 ) -> None:
     """Say what each stage will ask the queues for, and whether it can ever be admitted. Exit code 78: something never will be;
-    75: a queue is stopped; 0: all of it, when it is its turn."""
+    75: a queue is stopped, or it cannot be told; 0: all of it, when it is its turn."""
     from wfm.cluster.quota import gangs, judge
     from wfm.cluster.settings import ClusterSettings
 
@@ -164,6 +164,7 @@ def plain(verdict: "Verdict", waiting: "Waiting | None") -> dict[str, Any]:
             {"set": name, "resource": resource, "flavor": flavor}
             for (name, resource), flavor in (verdict.choice or {}).items()
         ],
+        "admitted_pods": verdict.pods or gang.pods,
         "now": None if waiting is None else {
             "state": waiting.state, "why": list(waiting.why), "ahead": list(waiting.ahead), "holders": list(waiting.holders),
             "preempts": list(waiting.preempts),
@@ -206,4 +207,4 @@ def _code(verdicts: Sequence["Verdict"], waits: Sequence["Waiting | None"]) -> i
 
     if any(each.state in FAILED for each in verdicts) or any(each and each.state == "deactivated" for each in waits):
         return InputError.exit_code
-    return TryAgain.exit_code if any(each.state == "held" for each in verdicts) else 0
+    return TryAgain.exit_code if any(each.state in ("held", "unknown") for each in verdicts) else 0
