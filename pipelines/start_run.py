@@ -21,6 +21,7 @@ from pipelines.plan import resolve
 from pipelines.runs.display import LiveDisplay, PlainDisplay
 from pipelines.runs.state import NodeState, RunState, read_state
 from pipelines.runs.submission import asked_now, create_submission, submission_of, team_of
+from pipelines.runs.webhook import webhook
 from wfm.artifacts import schema
 from wfm.artifacts.lease import LeaseHeld
 from wfm.errors import InputError, TryAgain, WfmError
@@ -173,7 +174,9 @@ def start(
 
 
 def check_here(plan: Plan, cpu: float | None, memory_gib: float | None) -> None:
-    """Raises InputError where this machine, or what of it may be used, cannot run what is missing."""
+    """Raises InputError where this machine, or what of it may be used, cannot run what is missing, or whoever is to hear of a
+    failure cannot be told."""
+    webhook()
     check_budget(cpu, memory_gib)
     check_devices(plan.missing)
     here_cpu, here_memory = machine()

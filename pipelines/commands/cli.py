@@ -10,8 +10,10 @@ import typer
 
 from pipelines.commands import (
     artifacts,
+    backfill,
     cluster,
     compile,
+    cost,
     curate,
     curate_report,
     duplicates,
@@ -35,6 +37,8 @@ app = typer.Typer(
 )
 runs.add_to(app)
 submit.add_to(app)
+backfill.add_to(app)
+cost.add_to(app)
 search.add_to(app)
 quota.add_to(app)
 app.add_typer(artifacts.app, name="artifacts")
