@@ -145,6 +145,7 @@ def start(
     quiet: bool = False,
     engine: str = "",
     team: str = "",
+    scheduled_at: str = "",
     options: "EngineOptions | None" = None,
 ) -> tuple[RunSummary, Plan]:
     """Run a request to its end. ``cpu`` and ``memory_gib`` bound what runs side by side; this machine's by default."""
@@ -153,18 +154,11 @@ def start(
     check_here(plan, cpu, memory_gib)
     here_cpu, here_memory = machine()
     run = create_run(request, plan, store, rerun_of, run_id, team)
-    create_submission(
-        run,
-        asked_now(
-            run,
-            chosen,
-            dataclasses.asdict(request),
-            team=team_of(team),
-            rerun_of=rerun_of,
-            cpu=cpu,
-            memory_gib=memory_gib,
-        ),
-    )
+    submission = asked_now(
+        run, chosen, dataclasses.asdict(request), team=team_of(team), scheduled_at=scheduled_at, rerun_of=rerun_of, cpu=cpu,
+        memory_gib=memory_gib,
+    )  # fmt: skip
+    create_submission(run, submission)
     with for_itself(run, store) if run_id else nullcontext():
         summary = run_plan(
             plan, run, store, engine=engine, cpu_budget=cpu or here_cpu, memory_budget_gib=memory_gib or here_memory,
