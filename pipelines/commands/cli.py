@@ -10,8 +10,10 @@ import typer
 
 from pipelines.commands import (
     artifacts,
+    backfill,
     cluster,
     compile,
+    cost,
     curate,
     curate_report,
     duplicates,
@@ -19,6 +21,7 @@ from pipelines.commands import (
     models,
     quota,
     runs,
+    schedules,
     search,
     submit,
     weights,
@@ -47,13 +50,15 @@ app = typer.Typer(
 )
 runs.add_to(app)
 submit.add_to(app)
+backfill.add_to(app)
+cost.add_to(app)
 search.add_to(app)
 quota.add_to(app)
 curate_report.add_to(curate.app)
 duplicates.add_to(curate.app)
 for name, group in (
     ("artifacts", artifacts), ("curate", curate), ("weights", weights), ("models", models), ("cluster", cluster),
-    ("metrics", metrics),
+    ("metrics", metrics), ("schedule", schedules),
 ):  # fmt: skip
     app.add_typer(group.app, name=name, cls=Group)
 compile.add_to(app)
@@ -184,28 +189,6 @@ def password(
             raise InputError("no password was given: --new makes one")
     print(change_login("" if new else given))
     typer.echo("a server that is up keeps the old one until it is started again", err=True)
-
-
-@app.command()
-def schedule(
-    pipeline: Annotated[str, typer.Argument(help="Pipeline to run.")],
-    cron: Annotated[str, typer.Option("--cron", help="When: five fields, such as '0 3 * * *'.")],
-    profile: Annotated[str, typer.Option(help="Recipe.")] = "demo",
-    videos: Annotated[
-        str, typer.Option(metavar="DIR", help="Folder or URL of videos; new files make a new dataset.")
-    ] = "",
-    dataset: Annotated[str, typer.Option(metavar="NAME", help="Name of the dataset.")] = "",
-    set_: Annotated[
-        list[str] | None, typer.Option("--set", metavar="A.B=1", help="Change an option; may be repeated.")
-    ] = None,
-    store: StoreOption = STORE_DEFAULT,
-) -> None:
-    """Run a pipeline whenever the clock says so, for as long as this command runs."""
-    from pipelines.engines.schedule import serve
-    from pipelines.start_run import Request
-
-    wanted = Request(pipeline, profile=profile, videos=videos, dataset=dataset, overrides=tuple(set_ or ()))
-    serve(wanted, cron, open_store(store))
 
 
 @app.command()
