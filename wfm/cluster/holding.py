@@ -2,8 +2,8 @@
 
 A job with a place in Kueue is held by its Workload (``spec.active: false``): Kueue suspends the job, whose pods end in order
 and save what they have, and its quota is free for others. Taken back, it waits for its turn again. A job that waits in no
-queue is suspended itself. Both bear `ANNOTATION_HELD`, by which a launcher tells them from what the queue itself has put out for good
-(`states.py`), and by which only what was held here is let go again.
+queue is suspended itself. Both bear `ANNOTATION_HELD`, by which a launcher tells them from what the queue itself has put out
+for good (`states.py`), and by which only what was held here is let go again.
 """
 
 from collections.abc import Iterator, Mapping
