@@ -10,8 +10,10 @@ import typer
 
 from pipelines.commands import (
     artifacts,
+    backfill,
     cluster,
     compile,
+    cost,
     curate,
     curate_report,
     duplicates,
@@ -19,6 +21,7 @@ from pipelines.commands import (
     models,
     quota,
     runs,
+    schedules,
     search,
     submit,
     weights,
@@ -35,6 +38,8 @@ app = typer.Typer(
 )
 runs.add_to(app)
 submit.add_to(app)
+backfill.add_to(app)
+cost.add_to(app)
 search.add_to(app)
 quota.add_to(app)
 app.add_typer(artifacts.app, name="artifacts")
@@ -45,6 +50,7 @@ app.add_typer(weights.app, name="weights")
 app.add_typer(models.app, name="models")
 app.add_typer(cluster.app, name="cluster")
 app.add_typer(metrics.app, name="metrics")
+app.add_typer(schedules.app, name="schedule")
 compile.add_to(app)
 
 
@@ -156,28 +162,6 @@ def password(
             raise InputError("no password was given: --new makes one")
     print(change_login("" if new else given))
     typer.echo("a server that is up keeps the old one until it is started again", err=True)
-
-
-@app.command()
-def schedule(
-    pipeline: Annotated[str, typer.Argument(help="Pipeline to run.")],
-    cron: Annotated[str, typer.Option("--cron", help="When: five fields, such as '0 3 * * *'.")],
-    profile: Annotated[str, typer.Option(help="Recipe.")] = "demo",
-    videos: Annotated[
-        str, typer.Option(metavar="DIR", help="Folder or URL of videos; new files make a new dataset.")
-    ] = "",
-    dataset: Annotated[str, typer.Option(metavar="NAME", help="Name of the dataset.")] = "",
-    set_: Annotated[
-        list[str] | None, typer.Option("--set", metavar="A.B=1", help="Change an option; may be repeated.")
-    ] = None,
-    store: StoreOption = STORE_DEFAULT,
-) -> None:
-    """Run a pipeline whenever the clock says so, for as long as this command runs."""
-    from pipelines.engines.schedule import serve
-    from pipelines.start_run import Request
-
-    wanted = Request(pipeline, profile=profile, videos=videos, dataset=dataset, overrides=tuple(set_ or ()))
-    serve(wanted, cron, open_store(store))
 
 
 @app.command()

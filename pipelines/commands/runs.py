@@ -86,6 +86,7 @@ def run(
     cpu: _CPU = None,
     memory: _MEMORY = None,
     engine: _ENGINE = "",
+    scheduled_at: Annotated[str, typer.Option(hidden=True, help="The time of the schedule that it stands for.")] = "",
     team: TeamOption = "",
     quiet: _QUIET = False,
     store: StoreOption = STORE_DEFAULT,
@@ -99,8 +100,9 @@ def run(
     if retry_failed:
         _retry(wanted, opened, dry_run)
     _start(
-        wanted, opened, dry_run=dry_run, cpu=cpu, memory=memory, engine=engine, quiet=quiet, run_id=run_id, team=team
-    )
+        wanted, opened, dry_run=dry_run, cpu=cpu, memory=memory, engine=engine, quiet=quiet, run_id=run_id, team=team,
+        scheduled_at=scheduled_at,
+    )  # fmt: skip
 
 
 def _retry(wanted: "Request", store: "Store", dry_run: bool) -> None:
@@ -228,6 +230,7 @@ def _start(
     rerun_of: str = "",
     run_id: str = "",
     team: str = "",
+    scheduled_at: str = "",
 ) -> None:
     from pipelines.engines.budget import check_budget
     from pipelines.engines.engine import choose
@@ -255,6 +258,7 @@ def _start(
         engine=engine,
         quiet=quiet,
         team=team,
+        scheduled_at=scheduled_at,
     )
     _conclude(summary.state, plan, store)
     raise typer.Exit(summary.exit_code)

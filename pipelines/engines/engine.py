@@ -25,6 +25,7 @@ from pipelines.nodes import Plan
 from pipelines.runs.display import PlainDisplay
 from pipelines.runs.metrics import VARIABLE, metrics
 from pipelines.runs.state import GOOD, NodeState, RunState, StateWriter
+from pipelines.runs.webhook import tell_failure
 from pipelines.stages import STAGES, StageRow
 from wfm.errors import Cancelled, InputError, MissingPackage, TryAgain, WfmError
 from wfm.log import get_logger
@@ -144,6 +145,8 @@ def run_plan(
             job = Job(plan.pipeline, run.id, steps, runner.attempt, runner.again, partial(read_tries, run))
             _drive(importlib.import_module(ENGINES[chosen]).drive, job, plan, runner, states, stop)
         _conclude(state, stop, run)
+    if state.state == "failed":
+        tell_failure(run, state)
     return RunSummary(run.id, state, chosen)
 
 
