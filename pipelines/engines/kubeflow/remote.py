@@ -1,8 +1,9 @@
 """Kubeflow Pipelines by its API (v2beta1): what `wfm submit`, `status`, `cancel`, `suspend`, `resume` and `schedule` ask of it.
 
 A run of ours is KFP's run of that display name in the experiment `EXPERIMENT`; the id that KFP gives is its own. It is made
-from the package that `wfm compile` wrote, here (a path) or as it was uploaded (a name). KFP keeps no display name to one run: of
-two that are asked for at the same moment both are begun, and are one run of ours all the same (one plan, the same jobs).
+from the package that `wfm compile` wrote, here (a path) or as it was uploaded (a name). KFP keeps no display name to one
+run: of two that are asked for at the same moment both are begun, and are one run of ours all the same (one plan, the same
+jobs).
 
 KFP knows no suspend. The run's jobs are held in the queue (`wfm.cluster.holding`), and launchers that KFP begins meanwhile wait
 before they make another, since the run is marked as suspended in the store.
@@ -48,6 +49,7 @@ _PHASES = {
 }  # fmt: skip
 _OVER = ("done", "failed", "cancelled")
 _TOLD, _LOOKED_AT = 3, 100
+_ZONE = "times are UTC, unless CRON_SCHEDULE_TIMEZONE of KFP's controller says another zone"
 
 
 def connect() -> "Kubeflow":
@@ -353,8 +355,8 @@ def _recurring(found: Mapping[str, Any], newest: list[Mapping[str, Any]]) -> Rec
         name=text_of(found, "display_name"),
         template=text_of(info, "name") or text_of(mapping_of(found, "pipeline_version_reference"), "pipeline_id"),
         lines=(re.sub(r"^0 (?=\S+( \S+){4}$)", "", line),) if line else (),
-        zone="UTC, or CRON_SCHEDULE_TIMEZONE of KFP's controller",
+        zone="UTC",
         suspended=text_of(found, "status") == "DISABLED",
         last=text_of(last, "scheduled_at") or text_of(last, "created_at"),
-        words=short(mapping_of(found, "error").get("message")),
+        words="; ".join(filter(None, (short(mapping_of(found, "error").get("message")), _ZONE))),
     )
