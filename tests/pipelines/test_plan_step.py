@@ -1,6 +1,7 @@
 """The first step of a run on a cluster: what it writes, what it says, and what it refuses."""
 
 import json
+import threading
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,7 @@ import pytest
 from components.entrypoint import node_key
 from components.outside import keep, recall
 from pipelines.engines.flow import EMITTERS, tasks_of
-from pipelines.plan_step import main, of_workflow, plan_run
+from pipelines.plan_step import main, of_workflow, plan_run, wait_while_suspended
 from pipelines.start_run import Request
 from tests.pipelines.engines.argo.compiled import SETTINGS
 from wfm.artifacts import Store
@@ -150,6 +151,19 @@ def test_another_workflow_of_the_same_name_is_no_run_anew(store: Store) -> None:
     run.write("workflow.json", b"{")
     with pytest.raises(DataError):
         of_workflow(run, "uid-1")
+
+
+def test_a_run_that_is_suspended_is_planned_later(store: Store) -> None:
+    run = store.runs.of("nightly-1")
+    run.request_suspend("maria")
+    later = threading.Timer(0.3, run.request_resume, ["maria"])
+    later.start()
+    wait_while_suspended(run, 0.05)
+    later.join()
+    assert run.suspended_by() == ""
+    run.request_suspend("maria")
+    run.request_cancel("maria")
+    wait_while_suspended(run, 0.05)
 
 
 def test_what_a_node_is_made_again_for_and_an_id_that_is_not_the_workflows(
