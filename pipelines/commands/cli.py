@@ -22,7 +22,17 @@ from pipelines.commands import (
     search,
     weights,
 )
-from pipelines.commands.console import STORE_DEFAULT, ForceOption, StoreOption, answers, guarded, open_store, say
+from pipelines.commands.console import (
+    STORE_DEFAULT,
+    ForceOption,
+    NameOption,
+    PromoteOption,
+    StoreOption,
+    answers,
+    guarded,
+    open_store,
+    say,
+)
 from wfm.errors import InputError, MissingPackage
 
 app = typer.Typer(
@@ -165,6 +175,8 @@ def schedule(
         str, typer.Option(metavar="DIR", help="Folder or URL of videos; new files make a new dataset.")
     ] = "",
     dataset: Annotated[str, typer.Option(metavar="NAME", help="Name of the dataset.")] = "",
+    name: NameOption = "",
+    promote: PromoteOption = True,
     set_: Annotated[
         list[str] | None, typer.Option("--set", metavar="A.B=1", help="Change an option; may be repeated.")
     ] = None,
@@ -174,7 +186,15 @@ def schedule(
     from pipelines.engines.schedule import serve
     from pipelines.start_run import Request
 
-    wanted = Request(pipeline, profile=profile, videos=videos, dataset=dataset, overrides=tuple(set_ or ()))
+    wanted = Request(
+        pipeline,
+        profile=profile,
+        videos=videos,
+        dataset=dataset,
+        overrides=tuple(set_ or ()),
+        name=name,
+        promote=promote,
+    )
     serve(wanted, cron, open_store(store))
 
 

@@ -38,7 +38,7 @@ def plan(flow: Flow, settings: ClusterSettings) -> Json:
     """The plan step: which nodes there are to make (``make-<task>``), under which key (``key-<task>``), by which specs."""
     words = ["python", "-m", "pipelines.plan_step", "--run-id", RUN]
     words += ["--pipeline", flow.pipeline, "--profile", flow.profile]
-    words += [f"--{name}={{{{workflow.parameters.{name}}}}}" for name in ("store", "videos", "dataset", "overrides")]
+    words += [f"--{name}={{{{workflow.parameters.{name}}}}}" for name in flow.parameters()]
     words += ["--expects", flow.expects(settings), "--out", OUT]
     said = ["specs", *(f"make-{task.name}" for task in flow.tasks), *key_names(flow)]
     template = _template(PLAN, settings, words, "control", _CONTROL, PLAN_TRIES)
