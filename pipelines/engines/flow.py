@@ -123,12 +123,14 @@ class Flow:
 
     def parameters(self) -> dict[str, str]:
         """What a run may be given beside its id, by the names of the plan step's options: its store, videos, dataset, options
-        as a list of JSON (``["train_diffusion.steps=100"]``), what its results are called, and whether they are."""
+        as a list of JSON (``["train_diffusion.steps=100"]``), what is made again (node -> nonce), what its results are
+        called, and whether they are."""
         return {
             "store": self.store,
             "videos": self.videos,
             "dataset": self.dataset,
             "overrides": json.dumps(list(self.overrides)),
+            "redo": "{}",
             "name": self.called,
             "promote": str(self.promote).lower(),
         }

@@ -95,8 +95,9 @@ def workflow(flow: Flow, settings: ClusterSettings) -> Json:
 
 
 def parameters(flow: Flow) -> list[Json]:
-    """What a run may be given."""
-    return [{"name": name, "value": value} for name, value in flow.parameters().items()]
+    """What a run may be given: its id (that of the workflow where it is empty), and what the plan step takes."""
+    values = {"run-id": "", **flow.parameters()}
+    return [{"name": name, "value": value} for name, value in values.items()]
 
 
 def tasks(flow: Flow) -> list[Json]:

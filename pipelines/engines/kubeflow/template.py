@@ -38,11 +38,11 @@ def template(flow: Flow, settings: ClusterSettings) -> Any:
     stages = _stages(flow, tasks, dsl)
 
     def whole(  # the parameters of `Flow.parameters`, which KFP reads from the signature
-        run_id: str, store: str, videos: str, dataset: str, overrides: str, name: str, promote: str
+        run_id: str, store: str, videos: str, dataset: str, overrides: str, redo: str, name: str, promote: str
     ) -> None:
         planned = tasks.plan(
             run_id=run_id, job=dsl.PIPELINE_JOB_ID_PLACEHOLDER, store=store, videos=videos, dataset=dataset,
-            overrides=overrides, name=name, promote=promote,
+            overrides=overrides, redo=redo, name=name, promote=promote,
         )  # fmt: skip
         stages(**planned.outputs).set_caching_options(False)
 
