@@ -58,9 +58,10 @@ curate_report.add_to(curate.app)
 duplicates.add_to(curate.app)
 for name, group in (
     ("artifacts", artifacts), ("curate", curate), ("weights", weights), ("models", models), ("cluster", cluster),
-    ("metrics", metrics), ("schedule", schedules),
+    ("metrics", metrics),
 ):  # fmt: skip
     app.add_typer(group.app, name=name, cls=Group)
+app.add_typer(schedules.app, name="schedule")
 compile.add_to(app)
 
 

@@ -44,6 +44,15 @@ StoreOption = Annotated[
         "--store", metavar="URL", envvar="WFM_STORE", help="Store: a folder, s3:// or gs:// (default ./wfm-store)."
     ),
 ]
+NameOption = Annotated[
+    str,
+    typer.Option(
+        metavar="NAME", help="Call what is made so: dataset/NAME, model/NAME-FAMILY. Default: the recipe's names."
+    ),
+]
+PromoteOption = Annotated[
+    bool, typer.Option("--promote/--no-promote", help="Give results their names; else only keys lead to them.")
+]
 ForceOption = Annotated[bool, typer.Option("--force", help="Replace what is there already under that name.")]
 STORE_DEFAULT = ""
 LAST = "last"

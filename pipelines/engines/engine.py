@@ -19,7 +19,7 @@ from functools import partial
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
-from components.entrypoint import promote
+from components.promotion import promote
 from pipelines.engines.remote import REMOTES
 from pipelines.nodes import Plan
 from pipelines.runs.display import PlainDisplay
@@ -118,7 +118,7 @@ def run_plan(
         state.nodes[node.name] = NodeState(stage=node.stage, state=name, key=node.key or "", why=node.why)
     for node in plan.nodes:  # a stage that runs promotes by itself
         if node.done:
-            promote(store, node.promote, node.key or "")
+            promote(store, node.promote, node.key or "", node.gate, run.id)
     chosen = choose(engine) if plan.missing else ""
     stop = threading.Event()
     with ExitStack() as stack:
