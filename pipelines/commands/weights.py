@@ -4,9 +4,11 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
+import pydantic
 import typer
 
 from pipelines.commands.console import ForceOption, answers, say, size
+from pipelines.commands.json_output import JsonOption, say_json
 from wfm.artifacts.atomic import require_empty
 from wfm.errors import MissingPackage
 
@@ -33,17 +35,53 @@ class Peer(StrEnum):
     cosmos = "cosmos"
 
 
+class Tensor(pydantic.BaseModel):
+    """One tensor of a file."""
+
+    name: str
+    dtype: str
+    shape: list[int]
+
+
+class WeightFile(pydantic.BaseModel):
+    """What is in one file, or one file of a folder's weights."""
+
+    path: str
+    kind: str
+    numbers: int
+    "In all tensors."
+    bytes: int
+    tensors: list[Tensor]
+
+
+class Inspected(pydantic.BaseModel):
+    """Answer of `wfm weights inspect`."""
+
+    files: list[WeightFile]
+    fits: list[str]
+    "Presets whose tensors these are, exactly."
+
+
+def _described(one: Any) -> WeightFile:
+    tensors = [Tensor(name=name, dtype=entry.dtype, shape=list(entry.shape)) for name, entry in one.entries.items()]
+    return WeightFile(path=str(one.path), kind=one.kind, numbers=one.count, bytes=one.nbytes, tensors=tensors)
+
+
 @app.command("inspect")
 def inspect_(
     source: Annotated[Path, typer.Argument(help="File or folder: safetensors, an index of shards, .jit or .pt.")],
     everything: Annotated[bool, typer.Option("--all", help="Every tensor, not the first 20.")] = False,
     pt: _PtOption = False,
+    json_: JsonOption = False,
 ) -> None:
     """List names, shapes and dtypes of any weight file, and what it is a checkpoint of; no weight is read."""
     from rich.table import Table
 
     command = _command()
     found = command.inspect_weights(source, allow_pickle_file=pt)
+    if json_:
+        say_json(Inspected(files=[_described(one) for one in found], fits=command.fitting_presets(found)))
+        return
     for one in found:
         table = Table(box=None)
         for heading in ("tensor", "dtype", "shape"):
