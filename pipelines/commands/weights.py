@@ -130,7 +130,7 @@ def import_(
 
 @app.command()
 def export(
-    model: Annotated[Path, typer.Argument(help="Model folder.")],
+    model: Annotated[Path, typer.Argument(help="Model folder, or a published model that was pulled.")],
     out: Annotated[Path, typer.Argument(help="Folder to write; for cosmos a .safetensors or .pt file too.")],
     to: Annotated[Peer, typer.Option("--to", help="For whom.")] = Peer.diffusers,
     dtype: _DtypeOption = "",
@@ -138,7 +138,9 @@ def export(
     dry_run: _DryOption = False,
     force: ForceOption = False,
 ) -> None:
-    """Write a model folder so that diffusers opens it, or under the names of the original Cosmos checkpoints."""
+    """Write a model folder so that diffusers opens it, or under the names of the original Cosmos checkpoints. A published model
+    is two: its transformer and its tokenizer. What the format has no place for is listed, and nothing is written.
+    """
     require_empty(out, force=force or dry_run or out.resolve() == model.resolve())
     command = _command()
     left = command.export_weights(
