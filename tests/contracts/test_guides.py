@@ -129,7 +129,9 @@ def test_commands_are_there() -> None:
     assert {"wfm lock", "make check"} <= told
     targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
     lines = [re.split(r"\s{2,}|[,;…#]", words)[0].split() for words in told]
-    assert [line for line in lines if line[0] == "make" and not {word for word in line[1:] if "=" not in word} <= targets] == []
+    assert [
+        line for line in lines if line[0] == "make" and not {word for word in line[1:] if "=" not in word} <= targets
+    ] == []
     assert {" ".join(line): says for line in lines if line[0] == "wfm" and (says := wrong(line))} == {}
 
 
