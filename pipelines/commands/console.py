@@ -15,9 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
-from components.context import store_options
 from pipelines.runs.display import careful_console
-from pipelines.runs.state import default_store
 from pipelines.wfm_home import home, write_private
 from wfm.credentials import without_credentials
 from wfm.errors import InputError, WfmError
@@ -42,10 +40,10 @@ _WIDTH_WITHOUT_TERMINAL = 200
 
 
 def open_store(url: str) -> "Store":
-    """The store of a command. ``WFM_STORE_OPTIONS`` may hold JSON for s3fs or gcsfs, such as an ``endpoint_url``."""
-    from wfm.artifacts import Store
+    """The store of a command."""
+    from wfm.artifacts import environment
 
-    return Store.open(url or default_store(), store_options())
+    return environment.open_store(url)
 
 
 def open_run(store: "Store", run_id: str) -> "Run":
