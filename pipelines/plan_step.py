@@ -41,6 +41,8 @@ if TYPE_CHECKING:
     from wfm.artifacts.runs import Run
 
 STORE = "WFM_STORE"
+_WORKFLOW, _WORKFLOW_VERSION = "workflow.json", 1
+"""Of a run: for which workflow it is made."""
 
 
 def main() -> None:
@@ -51,16 +53,20 @@ def main() -> None:
         from wfm.artifacts import Store
 
         caches.prepare()
-        overrides = schema.fit(tuple[str, ...], _list(arguments.overrides), "--overrides")
+        overrides = schema.fit(
+            tuple[str, ...], _json(arguments.overrides, "--overrides", '["train_diffusion.steps=10"]'), "--overrides"
+        )
         request = Request(
             arguments.pipeline, profile=arguments.profile, overrides=overrides, videos=arguments.videos,
-            dataset=arguments.dataset,
+            dataset=arguments.dataset, redo=schema.fit(dict[str, str], _json(arguments.redo, "--redo", "{}"), "--redo"),
         )  # fmt: skip
         if not arguments.store:
             raise InputError(
                 f"there is no store to plan for: give --store URL, or set {STORE} in the cluster's environment"
             )
         store = Store.open(arguments.store, store_options())
+        if arguments.workflow_uid:
+            of_workflow(store.runs.of(arguments.run_id), arguments.workflow_uid)
         said = plan_run(request, store, arguments.run_id, _expected(arguments.expects))
         write(said, arguments.out)
     except (WfmError, OSError) as error:
@@ -94,6 +100,20 @@ def plan_run(request: Request, store: "Store", run_id: str, expected: Mapping[st
     }
 
 
+def of_workflow(run: "Run", uid: str) -> None:
+    """Note for which workflow of its engine a run is made. Raises InputError where that was another: engines forget a workflow
+    some time after its end, and one of the same name later would be the old run, with the videos as they were then."""
+    mine = {"schema_version": _WORKFLOW_VERSION, "uid": uid}
+    if run.create(_WORKFLOW, schema.encode(mine)):
+        return
+    there = schema.decode(run.read(_WORKFLOW) or b"", run.path_of(_WORKFLOW), _WORKFLOW_VERSION)
+    if there.get("uid") != uid:
+        raise InputError(
+            f"run {run.id} was made by an earlier workflow of this name ({there.get('uid')!s:.80}; this one is {uid}): submit "
+            f"under a name of its own, which is a new run; what is made stays (`wfm rerun {run.id}` does that)"
+        )
+
+
 def _hold(plan: Plan, run: "Run", store: "Store") -> None:
     """Keep what the plan sees of the outside in the run, or take up what an earlier try of this step saw, also where that of
     now is made already (by another run, meanwhile); with it every key is sure."""
@@ -117,13 +137,11 @@ def _in_words(said: Mapping[str, str]) -> str:
     return f"{made.count('true')} of {len(made)} stages to make"
 
 
-def _list(text: str) -> object:
+def _json(text: str, option: str, example: str) -> object:
     try:
         return json.loads(text)
-    except ValueError:
-        raise InputError(
-            f'--overrides {text!r} is no list of JSON: give one such as ["train_diffusion.steps=10"]'
-        ) from None
+    except (ValueError, RecursionError):
+        raise InputError(f"{option} {text[:200]!r} is no JSON: give such as {example}") from None
 
 
 def _expected(text: str) -> dict[str, str] | None:
@@ -134,16 +152,20 @@ def _expected(text: str) -> dict[str, str] | None:
 def _parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m pipelines.plan_step", description="Plan a run for a cluster.")
     parser.add_argument("--run-id", required=True, help="of the run; asked twice, it is one run")
+    parser.add_argument("--asked-as", default="", metavar="ID", help="the run's id, where an engine's name is another")
+    parser.add_argument("--workflow-uid", default="", metavar="UID", help="of the workflow: another makes no run anew")
     parser.add_argument("--pipeline", required=True)
     parser.add_argument("--profile", required=True)
     parser.add_argument("--store", default="", metavar="URL", help=f"default: {STORE}")
     parser.add_argument("--videos", default="", metavar="URL")
     parser.add_argument("--dataset", default="", metavar="NAME")
     parser.add_argument("--overrides", default="[]", metavar="JSON", help="a list of STAGE.FIELD=VALUE")
+    parser.add_argument("--redo", default="{}", metavar="JSON", help="node -> nonce: what is made again")
     parser.add_argument("--expects", default="", metavar="NODE=DIGEST,...", help="the tasks that were compiled")
     parser.add_argument("--out", required=True, metavar="FOLDER")
     arguments = parser.parse_args(argv)
     arguments.store = arguments.store or os.environ.get(STORE, "")
+    arguments.run_id = arguments.asked_as or arguments.run_id
     return arguments
 
 

@@ -20,6 +20,7 @@ from pipelines.nodes import Node, Plan, code_of, config_class, modules_of
 from pipelines.plan import resolve
 from pipelines.runs.display import LiveDisplay, PlainDisplay
 from pipelines.runs.state import NodeState, RunState, read_state
+from pipelines.runs.submission import asked_now, create_submission, submission_of, team_of
 from wfm.artifacts import schema
 from wfm.artifacts.lease import LeaseHeld
 from wfm.errors import InputError, TryAgain, WfmError
@@ -62,18 +63,21 @@ class Request:
 
     @classmethod
     def of_run(cls, run: "Run") -> "Request":
-        """What was asked of an earlier run."""
-        asked = run.spec().get("request")
+        """What was asked of an earlier run, also of one that an engine on a cluster never planned."""
+        submission = submission_of(run) if run.read("spec.json") is None else None
+        asked = submission.request if submission is not None else run.spec().get("request")
         if not isinstance(asked, dict):
             raise InputError(f"run {run.id} does not say what was asked of it, so it cannot be run again")
         return schema.fit(cls, asked, f"what was asked of run {run.id} ({run.path_of('spec.json')})")
 
 
-def create_run(request: Request, plan: Plan, store: "Store", rerun_of: str = "", run_id: str = "") -> "Run":
+def create_run(
+    request: Request, plan: Plan, store: "Store", rerun_of: str = "", run_id: str = "", team: str = ""
+) -> "Run":
     """Write down what will be done and from what each key was made (`wfm explain` compares that).
 
     A `run_id` that is there already is that run, and goes on. Raises InputError when something else was asked of it, or it was
-    cancelled; TryAgain when another process of an engine works on it.
+    cancelled or is suspended; TryAgain when another process of an engine works on it.
     """
     run = store.runs.create(
         {
@@ -82,6 +86,7 @@ def create_run(request: Request, plan: Plan, store: "Store", rerun_of: str = "",
             "profile": plan.profile,
             "request": dataclasses.asdict(request),
             "rerun_of": rerun_of,
+            "team": team_of(team),
             "given": plan.given,
             "page": plan.page,
             "nodes": [_written(node.name, plan) for node in plan.nodes],
@@ -95,6 +100,8 @@ def create_run(request: Request, plan: Plan, store: "Store", rerun_of: str = "",
         raise InputError(
             f"run {run.id} was cancelled ({by} asked for it) and stays so: `wfm rerun {run.id}` begins another"
         )
+    if run_id and (by := run.suspended_by()):
+        raise InputError(f"run {run.id} is suspended ({by} asked for it): `wfm resume {run.id}` lets it go on")
     if state is not None and state.seen() == "running":
         raise TryAgain(f"run {run.id} is at work already (pid {state.pid} on {state.host})")
     return run
@@ -136,22 +143,41 @@ def start(
     memory_gib: float | None = None,
     quiet: bool = False,
     engine: str = "",
+    team: str = "",
     options: "EngineOptions | None" = None,
 ) -> tuple[RunSummary, Plan]:
     """Run a request to its end. ``cpu`` and ``memory_gib`` bound what runs side by side; this machine's by default."""
-    check_budget(cpu, memory_gib)
-    choose(engine)
+    chosen = choose(engine)
     plan = plan or request.plan(store)
-    check_devices(plan.missing)
+    check_here(plan, cpu, memory_gib)
     here_cpu, here_memory = machine()
-    check_ranks(plan.missing, cpu or here_cpu, memory_gib or here_memory)
-    run = create_run(request, plan, store, rerun_of, run_id)
+    run = create_run(request, plan, store, rerun_of, run_id, team)
+    create_submission(
+        run,
+        asked_now(
+            run,
+            chosen,
+            dataclasses.asdict(request),
+            team=team_of(team),
+            rerun_of=rerun_of,
+            cpu=cpu,
+            memory_gib=memory_gib,
+        ),
+    )
     with for_itself(run, store) if run_id else nullcontext():
         summary = run_plan(
             plan, run, store, engine=engine, cpu_budget=cpu or here_cpu, memory_budget_gib=memory_gib or here_memory,
             engine_options=options, display=display_for(store, plan, quiet),
         )  # fmt: skip
     return summary, plan
+
+
+def check_here(plan: Plan, cpu: float | None, memory_gib: float | None) -> None:
+    """Raises InputError where this machine, or what of it may be used, cannot run what is missing."""
+    check_budget(cpu, memory_gib)
+    check_devices(plan.missing)
+    here_cpu, here_memory = machine()
+    check_ranks(plan.missing, cpu or here_cpu, memory_gib or here_memory)
 
 
 @contextmanager

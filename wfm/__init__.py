@@ -31,12 +31,12 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from pipelines.api.run import Run as Run
     from pipelines.api.run import RunFailed as RunFailed
-    from pipelines.api.run import RunStatus as RunStatus
-    from pipelines.api.run import StageStatus as StageStatus
     from pipelines.api.run import start_run as run
+    from pipelines.api.run import submit_run as submit
     from pipelines.api.store import Artifact as Artifact
     from pipelines.api.store import Store as Store
     from pipelines.api.store import open_store as store
+    from pipelines.commands.run_answers import RunStatus as RunStatus
     from wfm.actions import ActionSpec as ActionSpec
     from wfm.data.dataset import ClipSample as ClipSample
     from wfm.data.dataset import Dataset as Dataset
@@ -58,6 +58,7 @@ _HOMES = {
     "load": ("wfm.generation.published", "load"),
     "dataset": ("wfm.data.dataset", "open_dataset"),
     "run": ("pipelines.api.run", "start_run"),
+    "submit": ("pipelines.api.run", "submit_run"),
     "store": ("pipelines.api.store", "open_store"),
     "PublishedModel": ("wfm.generation.published", "PublishedModel"),
     "Video": ("wfm.generation.video", "Video"),
@@ -65,8 +66,7 @@ _HOMES = {
     "Dataset": ("wfm.data.dataset", "Dataset"),
     "ClipSample": ("wfm.data.dataset", "ClipSample"),
     "Run": ("pipelines.api.run", "Run"),
-    "RunStatus": ("pipelines.api.run", "RunStatus"),
-    "StageStatus": ("pipelines.api.run", "StageStatus"),
+    "RunStatus": ("pipelines.commands.run_answers", "RunStatus"),
     "Store": ("pipelines.api.store", "Store"),
     "Artifact": ("pipelines.api.store", "Artifact"),
     "RunFailed": ("pipelines.api.run", "RunFailed"),
@@ -94,7 +94,6 @@ __all__ = [
     "Run",
     "RunFailed",
     "RunStatus",
-    "StageStatus",
     "Store",
     "TryAgain",
     "Video",
@@ -104,6 +103,7 @@ __all__ = [
     "load",
     "run",
     "store",
+    "submit",
 ]
 _EXTRAS = {"load": "train", "PublishedModel": "train", "Video": "train"}
 

@@ -65,11 +65,12 @@ class Store:
 
     def runs(self, limit: int | None = 20) -> list[Run]:
         """The newest runs, newest first; None: all. Raises InputError where there is no store."""
-        return [Run(found) for found in self._there().runs.list(limit=limit)]
+        store = self._there()
+        return [Run(found, store) for found in store.runs.list(limit=limit)]
 
     def get_run(self, run_id: str) -> Run:
         """A run by its id or the beginning of one. Raises InputError, with the newest, for another."""
-        return Run(self._there().runs.open(run_id))
+        return Run(self._there().runs.open(run_id), self.opened)
 
     def run(
         self,

@@ -20,6 +20,7 @@ from pipelines.commands import (
     quota,
     runs,
     search,
+    submit,
     weights,
 )
 from pipelines.commands.console import STORE_DEFAULT, ForceOption, StoreOption, answers, guarded, open_store, say
@@ -33,6 +34,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 runs.add_to(app)
+submit.add_to(app)
 search.add_to(app)
 quota.add_to(app)
 app.add_typer(artifacts.app, name="artifacts")

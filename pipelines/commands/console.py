@@ -17,6 +17,7 @@ import typer
 
 from pipelines.runs.display import careful_console
 from pipelines.wfm_home import home, write_private
+from wfm.artifacts.runs import SUBMISSION
 from wfm.credentials import without_credentials
 from wfm.errors import InputError, WfmError
 from wfm.log import printable
@@ -52,7 +53,8 @@ def open_run(store: "Store", run_id: str) -> "Run":
         return store.runs.open(run_id)
     for newest in store.runs.list():
         try:
-            newest.spec()
+            if newest.read(SUBMISSION) is None:  # one that a cluster is asked for has its spec later
+                newest.spec()
         except InputError as error:  # one that was never whole must not stand before the others for ever
             warn(f"passed over: {error}")
             continue

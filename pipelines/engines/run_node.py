@@ -284,7 +284,7 @@ class NodeRunner:
         written = self._run.read_outcome(node.name, attempt)
         if ended.exit_code == 0 and written is not None and written.get("outcome") in GOOD:
             return str(written["outcome"]), ""
-        if self._run.cancelled_by():  # the stage may have seen it before this process did
+        if self._run.cancelled_by() or self._run.suspended_by():  # the stage may have seen it before this process did
             self._stop.set()
         if self._stop.is_set() and ended.stopped_by == "cancel":
             outcome, reason = "cancelled", "stopped on request"

@@ -96,9 +96,10 @@ def workflow(flow: Flow, settings: ClusterSettings) -> Json:
 
 
 def parameters(flow: Flow) -> list[Json]:
-    """What a run may be given: its store, videos, dataset, and options as a list of JSON, ``["train_diffusion.steps=100"]``."""
-    values = {"store": flow.store, "videos": flow.videos, "dataset": flow.dataset}
-    values["overrides"] = json.dumps(list(flow.overrides))
+    """What a run may be given: its id (that of the workflow where it is empty), store, videos, dataset, options as a list of
+    JSON, ``["train_diffusion.steps=100"]``, and what is made again, node -> nonce."""
+    values = {"run-id": "", "store": flow.store, "videos": flow.videos, "dataset": flow.dataset}
+    values |= {"overrides": json.dumps(list(flow.overrides)), "redo": "{}"}
     return [{"name": name, "value": value} for name, value in values.items()]
 
 

@@ -38,7 +38,7 @@ def template(flow: Flow, settings: ClusterSettings) -> Any:
     tasks = _Tasks(flow, settings, dsl)
     stages = _stages(flow, tasks, dsl)
 
-    def whole(run_id: str, store: str, videos: str, dataset: str, overrides: str) -> None:
+    def whole(run_id: str, store: str, videos: str, dataset: str, overrides: str, redo: str) -> None:
         planned = tasks.plan(
             run_id=run_id,
             job=dsl.PIPELINE_JOB_ID_PLACEHOLDER,
@@ -46,10 +46,11 @@ def template(flow: Flow, settings: ClusterSettings) -> Any:
             videos=videos,
             dataset=dataset,
             overrides=overrides,
+            redo=redo,
         )
         stages(**planned.outputs).set_caching_options(False)
 
-    whole.__defaults__ = ("", flow.store, flow.videos, flow.dataset, json.dumps(list(flow.overrides)))
+    whole.__defaults__ = ("", flow.store, flow.videos, flow.dataset, json.dumps(list(flow.overrides)), "{}")
     return dsl.pipeline(name=flow.name, description=f"{flow.pipeline} with the profile {flow.profile}")(whole)
 
 
@@ -70,7 +71,7 @@ class _Tasks:
 
         def words(place: Mapping[str, str]) -> list[str]:
             taken = [word for name, file in files.items() for word in ("--take", f"{SAID}/{file}", place[name])]
-            asked = [f"--{name}={place[name]}" for name in ("store", "videos", "dataset", "overrides")]
+            asked = [f"--{name}={place[name]}" for name in ("store", "videos", "dataset", "overrides", "redo")]
             return [*taken, "--either", "run-id", place["run_id"], place["job"], "--", *fixed, *asked]
 
         task = self._task("planner", "plan", given, files, words)

@@ -13,7 +13,8 @@ from wfm.evaluation.page.gather_curation import funnel, rejected
 from wfm.evaluation.page.gather_examples import Judged, action_videos, prediction_videos
 from wfm.evaluation.page.gather_stages import configs, lineage_nodes, stage_costs, training_charts
 from wfm.evaluation.page.intervals import video_order
-from wfm.evaluation.page.verdict import SUBSETS, headline, judge
+from wfm.evaluation.page.verdict import headline, judge
+from wfm.evaluation.page.words import SUBSETS
 from wfm.evaluation.schema import Metrics, read_metrics
 from wfm.models.family import FAMILIES
 

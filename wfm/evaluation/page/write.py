@@ -2,6 +2,7 @@
 
 import base64
 import hashlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,8 @@ from wfm.evaluation.page.config import HERE
 from wfm.evaluation.page.data import PageData
 from wfm.evaluation.page.intervals import GainAxis, columns, rows, video_order, world_columns
 from wfm.evaluation.page.lineage import lineage_svg
-from wfm.evaluation.page.verdict import SUBSETS, ends
+from wfm.evaluation.page.losses import losses
+from wfm.evaluation.page.words import NO_INTERVAL, SUBSETS, ends
 from wfm.evaluation.results import SHORT
 from wfm.evaluation.schema import Estimate
 
@@ -75,10 +77,21 @@ def _subset(name: str, data: PageData) -> dict[str, Any]:
         "windows": known.windows if known else 0,
         "sessions": known.sessions if known else 0,
         "absent": "" if known else "; ".join(dict.fromkeys(report.absent for report in reports)),
+        "lost": _lost(name, data),
         "rows": found,
         "columns": columns(found),
         "axis": GainAxis(found),
     }
+
+
+def _lost(name: str, data: PageData) -> list[tuple[str, str]]:
+    """(model, what it loses to on a subset) of those that lose to something."""
+    cast, told = Cast(data.metrics), []
+    for metrics in data.metrics:
+        if found := losses(metrics, name):
+            text = ", ".join(loss.text for loss in found)
+            told.append((cast.name(metrics.family, metrics.headline_variant), text))
+    return told
 
 
 def estimate(value: Estimate | None, digits: int = 2, sign: bool = False) -> Markup:
@@ -89,7 +102,7 @@ def estimate(value: Estimate | None, digits: int = 2, sign: bool = False) -> Mar
     def shown(one: float) -> str:
         return f"{one:{'+' if sign else ''}.{digits}f}".replace("-", "−")
 
-    return Markup(f"<b>{shown(value.mean)}</b> <small>[{ends(value, shown)}]</small>")
+    return Markup(f"<b>{shown(value.mean)}</b> {_interval(value, shown)}")
 
 
 def percent(value: Estimate | None) -> Markup:
@@ -100,7 +113,14 @@ def percent(value: Estimate | None) -> Markup:
     def shown(one: float) -> str:
         return f"{one * 100:.0f}".replace("-", "−")
 
-    return Markup(f"<b>{shown(value.mean)}&#8239;%</b> <small>[{ends(value, shown)}]</small>")
+    return Markup(f"<b>{shown(value.mean)}&#8239;%</b> {_interval(value, shown)}")
+
+
+def _interval(value: Estimate, shown: Callable[[float], str]) -> str:
+    """The interval; words in its place may be broken over lines, numbers may not."""
+    told = ends(value, shown)
+    kind = ' class="words"' if told == NO_INTERVAL else ""
+    return f"<small{kind}>[{told}]</small>"
 
 
 def duration(seconds: float) -> str:

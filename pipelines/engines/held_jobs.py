@@ -1,0 +1,52 @@
+"""The jobs of a run, held back and let go by this machine's own access to the cluster's API (a kubeconfig); in words.
+
+Engines know nothing of jobs that launchers made: `wfm suspend` and `resume` reach them here. Without access the engine's part
+is done all the same, and what was not done is said.
+"""
+
+import getpass
+import socket
+
+from wfm.errors import WfmError
+
+_TOLD = 5
+
+
+class Jobs:
+    """Jobs in one namespace."""
+
+    def __init__(self, namespace: str, url: str = "") -> None:
+        """`url`: of an API server without accounts, for tests; else as the kubeconfig says."""
+        self.namespace, self._url = namespace, url
+
+    def hold(self, run_id: str) -> str:
+        """Take them out of the queue; what became of them, or that their GPUs are not freed."""
+        from wfm.cluster import holding
+        from wfm.cluster.api import Api
+
+        try:
+            api = Api.connect(namespace=self.namespace, url=self._url)
+            lines = holding.hold(api, run_id, f"{_user()}@{socket.gethostname()}")
+        except WfmError as error:
+            return f"its jobs run on, and GPUs are NOT freed: {error}"
+        return "; ".join(_some(lines)) or "it has no jobs that hold GPUs"
+
+    def let_go(self, run_id: str) -> str:
+        """Take `hold` back. Raises what keeps it from that: a run that goes on would wait for jobs that do not."""
+        from wfm.cluster import holding
+        from wfm.cluster.api import Api
+
+        lines = holding.let_go(Api.connect(namespace=self.namespace, url=self._url), run_id)
+        return "; ".join(_some(lines)) or "none of its jobs was held back"
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a container whose user has no name
+        return "somebody"
+
+
+def _some(lines: list[str]) -> list[str]:
+    more = len(lines) - _TOLD
+    return lines[:_TOLD] + ([f"and {more} more"] if more > 0 else [])
