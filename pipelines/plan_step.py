@@ -22,7 +22,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from components.context import store_options
 from components.entrypoint import key_and_external
 from components.outside import keep
 from components.promotion import promote
@@ -35,6 +34,7 @@ from pipelines.start_run import Request, create_run
 from wfm import caches
 from wfm.artifacts import schema
 from wfm.artifacts.atomic import replace_on_disk
+from wfm.artifacts.environment import store_options
 from wfm.cluster.settings import ClusterSettings
 from wfm.errors import InputError, WfmError
 from wfm.log import get_logger, set_up

@@ -7,13 +7,13 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
-from components.context import store_options
 from pipelines.engines.remote import REMOTES, Recurring, connect
 from pipelines.engines.schedule_book import Kept, kept
 from pipelines.runs.seen import unix
 from pipelines.start_run import Request
 from pipelines.ticks import at_time, iso, next_time, times
 from wfm.artifacts import Store, schema
+from wfm.artifacts.environment import store_options
 from wfm.artifacts.runs import SUBMISSION
 from wfm.errors import InputError
 

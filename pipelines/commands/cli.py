@@ -99,6 +99,10 @@ def generate(
         ),
     ] = "",
     frames: Annotated[int, typer.Option(help="Given and predicted frames together; 0: as in training.")] = 0,
+    seconds: Annotated[
+        float | None,
+        typer.Option(help="How far into the future [s], in place of --frames; beyond a window: rolled out."),
+    ] = None,
     text: Annotated[str, typer.Option(help="What is to be seen, for a model that was trained with captions.")] = "",
     text_encoder: Annotated[
         str, typer.Option(metavar="FOLDER", help="The text encoder's folder, where it is not an installed package.")
@@ -129,6 +133,7 @@ def generate(
         seed=seed,
         mode=mode,
         num_frames=frames,
+        seconds=seconds,
         text=text,
         text_encoder=text_encoder,
         guidance=guidance,

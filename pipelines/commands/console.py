@@ -21,9 +21,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TextIO
 
 import typer
 
-from components.context import store_options
 from pipelines.runs.display import careful_console
-from pipelines.runs.state import default_store
 from pipelines.runs.tables import Table
 from pipelines.wfm_home import home, write_private
 from wfm.artifacts.address import ID_PATTERN
@@ -63,10 +61,10 @@ _LETTERS = str.maketrans("✔✘▶↻■–—·…×→“”‘’", "+x>~#--
 
 
 def open_store(url: str) -> "Store":
-    """The store of a command. ``WFM_STORE_OPTIONS`` may hold JSON for s3fs or gcsfs, such as an ``endpoint_url``."""
-    from wfm.artifacts import Store
+    """The store of a command."""
+    from wfm.artifacts import environment
 
-    return Store.open(url or default_store(), store_options())
+    return environment.open_store(url)
 
 
 def open_run(store: "Store", run_id: str) -> "Run":

@@ -16,7 +16,8 @@ Read in this order:
 8. `invalidation`  tombstones; `verify` reads every byte; `lineage` where it came from; `collect` deletes what nobody needs
                    (`roots` what is live, `open_runs` which runs are not over),
                    `nameless` what the killed left; `purge` takes a video out of everything (`purge_copies`: caches, notes)
-9. `objects`       the ten verbs that all of this needs of a place; `on_disk` (file://), `on_cloud` (s3://, gs://), `trouble`
+9. `environment`   which store is meant where nobody says so, and how it is reached
+10. `objects`      the ten verbs that all of this needs of a place; `on_disk` (file://), `on_cloud` (s3://, gs://), `trouble`
                    (its errors)
 
 Layout below the store's URL:
