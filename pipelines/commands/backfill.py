@@ -83,7 +83,7 @@ def backfill(
 
     wanted = Request(pipeline, profile=profile, overrides=tuple(set_ or ()), videos=videos, dataset=dataset)
     points = _points(wanted, from_, to, every, zone, shards)
-    opened = open_store(store)
+    opened = open_store(store, new=True)
     if not has_places(wanted):
         warn("no option has a {date} or {shard} in it: each run asks for the same, and the first makes it")
     if dry_run:

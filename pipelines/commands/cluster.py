@@ -39,7 +39,7 @@ def steps(
     from wfm.cluster.settings import ClusterSettings
 
     ClusterSettings.read()  # the plan names its images and is held to its quota
-    opened = open_store(store)
+    opened = open_store(store, new=True)
     if "://" not in opened.url or opened.url.startswith("file:"):
         warn(f"the store {opened.url} is on this machine, where no pod sees it: give --store s3://… or gs://…")
     request = Request(pipeline, profile=profile, overrides=tuple(set_ or ()), videos=videos, dataset=dataset)
@@ -73,7 +73,7 @@ def captioning(
         raise InputError(f"--url {url!r}: give the address as runs have it in endpoint.url, http://HOST:PORT/v1")
     stopping.listen()
     scaler = Scaler(
-        Api.connect(namespace=namespace, url=api), open_store(store), url, name=deployment, replicas=replicas
+        Api.connect(namespace=namespace, url=api), open_store(store, new=True), url, name=deployment, replicas=replicas
     )
     follow(scaler, every)
 

@@ -60,11 +60,16 @@ _LETTERS = str.maketrans("✔✘▶↻■–—·…×→“”‘’", "+x>~#--
 """What stands for our marks on a terminal that has ASCII alone, one for one, so that columns stay."""
 
 
-def open_store(url: str) -> "Store":
-    """The store of a command."""
+def open_store(url: str, *, new: bool = False) -> "Store":
+    """The store of a command; `new`: it may be one that is not there yet, for commands that write. Raises InputError else."""
     from wfm.artifacts import environment
 
-    return environment.open_store(url)
+    store = environment.open_store(url)
+    if not new:
+        from wfm.artifacts.missing_store import require_store
+
+        return require_store(store)
+    return store
 
 
 def open_run(store: "Store", run_id: str) -> "Run":

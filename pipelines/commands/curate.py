@@ -95,7 +95,7 @@ def import_(
     """Make a data set of what cosmos-curate left: metas/v0, clips, embeddings as Parquet."""
     from wfm.curation.exchange.cosmos_import import import_cosmos
 
-    opened = open_store(store)
+    opened = open_store(store, new=True)
     made = import_cosmos(opened, folder, embeddings=embeddings)
     opened.promote("dataset", name, made.key)
     left_out = ", ".join(f"{reason}: {count}" for reason, count in sorted(made.manifest.skipped.items())) or "none"

@@ -27,7 +27,7 @@ from pipelines.runs.display import duration, node_table
 from pipelines.runs.seen import cost_in_words, ranges_in_words, read_tries, see, unix
 from pipelines.runs.state import GOOD, RunState, read_state
 from pipelines.runs.submission import submission_of
-from wfm.errors import InputError
+from wfm.errors import InputError, did_you_mean
 from wfm.log import printable
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def runs(
 
     opened = open_store(store)
     everything = opened.runs.list()
-    short, found, told, problems = short_ids(run.id for run in everything), everything[:limit], [], []
+    found, told, problems = everything[:limit], [], []
     for each in found:
         try:
             told.append(run_row(each.id, _stand(each)))
@@ -60,10 +60,10 @@ def runs(
         say_json(RunList(runs=told))
         return
     listed = table("run", "pipeline", "profile", "state", "started (UTC)", "took", prose="stages")
+    short = short_ids(run.id for run in everything)
     for row in told:
         began = row.state not in ("planned", "pending", "never began", "cannot be read")
-        counts = {"made": row.made, "there": row.there, "failed": row.failed}
-        stages = ", ".join(f"{count} {of}" for of, count in counts.items() if count)
+        stages = ", ".join(f"{count} {of}" for of in ("made", "there", "failed") if (count := getattr(row, of)))
         figures = (age(unix(row.started))[:16], duration(row.seconds), stages)
         listed.row(short[row.run], row.pipeline, row.profile, row.state, *(figures if began else ()))
     if found:
@@ -121,11 +121,11 @@ def status(
 
 
 def _tell_state(state: RunState) -> None:
-    what = f"{state.pipeline} ({state.profile}) is {state.state}"
+    what = f"run {state.run_id}\n{state.pipeline} ({state.profile}) is {state.state}"
     if state.state not in ("planned", "pending"):
         ended = state.ended or (state.updated if state.state == "dead" else time.time())
         what += f", {duration(ended - state.started)} since {age(state.started)} UTC"
-    show_table(node_table(state, {}, title=f"run {state.run_id}\n{what}"))
+    show_table(node_table(state, {}, title=what))
     if state.reason:
         say(state.reason)
     if state.state == "planned":
@@ -170,7 +170,7 @@ def _tell_more(found: "Run", state: RunState) -> None:
     for name, node in state.nodes.items():
         if node.state in ("failed", "lost"):
             how = f"failed ({node.outcome})" if node.state == "failed" else "has no outcome"
-            say(f"{name} {how}: {node.reason}\n    its log: wfm logs {state.run_id} {name}")
+            say(f"{name} {how}; its log:\n    wfm logs {state.run_id} {name}")
     page = state.nodes.get(str((found.record("spec.json") or {}).get("page", "")))
     if page is not None and page.state in GOOD and page.key:
         say(f"its page: wfm artifacts pull {page.key[:12]} page, then open page/report/index.html in a browser")
@@ -209,7 +209,9 @@ def logs(
         return
     state = see(found)
     if state is not None and state.nodes and stage not in state.nodes:
-        raise InputError(f"run {found.id} has no stage {stage!r}. Choices: {', '.join(state.nodes)}")
+        raise InputError(
+            f"run {found.id} has no stage {stage!r}.{did_you_mean(stage, state.nodes)} Choices: {', '.join(state.nodes)}"
+        )
     if not found.attempts(stage) and not follow:
         one = state.nodes[stage] if state is not None and stage in state.nodes else None
         why = f"it was {one.state}" if one is not None else "it never began"

@@ -115,7 +115,7 @@ def _plan(pipeline: str, profile: str, overrides: tuple[str, ...], videos: str, 
     from pipelines.start_run import Request
 
     asked = Request(pipeline, profile=profile, overrides=overrides, videos=videos, dataset=dataset)
-    return asked.plan(open_store(store))
+    return asked.plan(open_store(store, new=True))
 
 
 def _settings(there: "Cluster") -> "ClusterSettings":

@@ -102,7 +102,7 @@ def run(
     wanted = Request(
         pipeline, profile=profile, overrides=overrides, videos=videos, dataset=dataset, name=name, promote=promote
     )
-    opened = open_store(store)
+    opened = open_store(store, new=True)
     if retry_failed:
         _retry(wanted, opened, dry_run)
     _start(
@@ -308,7 +308,7 @@ def _conclude(state: RunState, plan: "Plan", store: "Store") -> None:
         say(state.reason)
     for name, one in state.nodes.items():
         if one.state == "failed":
-            say(f"{name} failed ({one.outcome}): {one.reason}\n    its log: wfm logs {state.run_id} {name}")
+            say(f"{name} failed ({one.outcome}); its log:\n    wfm logs {state.run_id} {name}")
     if state.state == "suspended":
         say(f"run {state.run_id} is suspended; what was made stays. To go on: wfm resume {state.run_id}")
     elif state.state != "done":

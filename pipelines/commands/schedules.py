@@ -94,7 +94,7 @@ def serve(
     wanted = Request(
         pipeline, profile=profile, videos=videos, dataset=dataset, overrides=tuple(set_ or ()), name=name, promote=promote
     )  # fmt: skip
-    serve_it(wanted, cron, open_store(store))
+    serve_it(wanted, cron, open_store(store, new=True))
 
 
 @app.command("list")

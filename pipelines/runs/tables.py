@@ -51,7 +51,7 @@ class Table:
         used = [at for at in range(len(self._headings)) if any(cells[at].text for cells, _ in self._rows)]
         prose = used.pop() if self._has_prose and used and used[-1] == len(self._headings) - 1 else None
         widths = {at: self._width(at) for at in used}
-        beside, below = list(used), []
+        beside, below = list(used), list[int]()
         while len(beside) > 1 and _together(widths, beside) > options.max_width:
             below.insert(0, beside.pop())
         left = options.max_width - _together(widths, beside) - _GAP if not below else 0

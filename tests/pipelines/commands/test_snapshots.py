@@ -13,11 +13,13 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import jsonschema
 import pydantic
 import pytest
 
+from pipelines.commands.submit import Submitted
 from tests.pipelines.commands import small_store
 from tests.pipelines.commands.terminal import COLUMNS, Terminal, asked, commands, steady
 from wfm.artifacts import Store
@@ -42,7 +44,9 @@ NO_ANSWER = {
 PLAIN = {("models", "list"), ("models", "show"), ("quota",), ("search",)}
 """Whose ``--json`` is no model yet."""
 COMMANDS = dict(commands())
-LEAVES = [path for path, command in COMMANDS.items() if not hasattr(command, "commands")]
+LEAVES = [path for path, command in COMMANDS.items() if not hasattr(command, "commands") and not command.hidden]
+STARTS: dict[tuple[str, ...], type[pydantic.BaseModel]] = {("submit",): Submitted, ("rerun",): Submitted}
+"""Commands that begin a run: what they answer is looked at where runs are tested; its schema is published here."""
 FILES = sorted(SNAPSHOTS.glob("*.txt"))
 
 
@@ -113,11 +117,21 @@ def test_answers(terminal: Terminal, file: Path, monkeypatch: pytest.MonkeyPatch
 
 def valid(line: str, shown: str, told: list[pydantic.BaseModel]) -> None:
     """One document and nothing else, of the model that the command gave to `say_json`, by the schema that is published."""
-    assert told, f"{line}: its answer is no model given to `say_json` (pipelines/commands/json_output.py)"
-    schema = type(told[-1]).model_json_schema(mode="serialization")
-    file = SCHEMAS / f"{'-'.join(command_of(line))}.json"
-    hold(file, json.dumps(schema, indent=1, sort_keys=True) + "\n")
+    (answer,) = told or (None,)
+    assert answer is not None, f"{line}: its answer is no model given to `say_json` (pipelines/commands/json_output.py)"
+    schema = publish(command_of(line), type(answer))
     jsonschema.Draft202012Validator(schema).validate(json.loads(shown))
+
+
+def publish(path: tuple[str, ...], model: type[pydantic.BaseModel]) -> dict[str, Any]:
+    schema = model.model_json_schema(mode="serialization")
+    hold(SCHEMAS / f"{'-'.join(path)}.json", json.dumps(schema, indent=1, sort_keys=True) + "\n")
+    return schema
+
+
+def test_answers_of_what_begins_a_run() -> None:
+    for path, model in STARTS.items():
+        publish(path, model)
 
 
 def command_of(line: str) -> tuple[str, ...]:
@@ -132,10 +146,10 @@ def test_every_command_is_here() -> None:
     assert lacking == [], "write a line `$ wfm COMMAND ...` into a file of tests/pipelines/commands/snapshots"
     in_json = {command_of(line) for file in FILES for line in asked(file) if "--json" in line.split()}
     takes = {path for path, command in COMMANDS.items() if any("--json" in each.opts for each in command.params)}
-    assert takes - in_json == PLAIN, "write a line with --json for each"
+    assert takes - in_json - set(STARTS) == PLAIN, "write a line with --json for each"
     helps = {file.stem for file in HELP.glob("*.txt")} - {"-".join(path) or "wfm" for path in COMMANDS}
     assert helps == set(), "snapshots of commands that are gone"
-    schemas = {file.stem for file in SCHEMAS.glob("*.json")} - {"-".join(path) for path in in_json}
+    schemas = {file.stem for file in SCHEMAS.glob("*.json")} - {"-".join(path) for path in (*in_json, *STARTS)}
     assert schemas == set(), "schemas of answers that are gone"
 
 
