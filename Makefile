@@ -42,9 +42,10 @@ check: setup-dev ## lint, types, storeys, lock, what is rendered
 	$(BIN)/wfm lock --check
 	$(BIN)/python -m tests.manifests.compiled --check
 
-render: setup-dev ## renew manifests/rendered/: the overlays, and what wfm compile writes for each engine
+render: setup-dev ## renew what is written by commands: manifests/rendered/, docs/commands.md
 	$(BIN)/python -m tests.manifests.overlays
 	$(BIN)/python -m tests.manifests.compiled
+	$(BIN)/python -m tests.contracts.commands_page
 
 snapshots: setup-dev ## renew what each command shows on a terminal, and docs/schemas; read the difference
 	WFM_RENEW_SNAPSHOTS=1 $(BIN)/python -m pytest -q tests/pipelines/commands/test_snapshots.py

@@ -31,6 +31,8 @@ class Node:
     "What it needs to run: the profile's word, else the stage's."
     redo: str = ""
     promote: str = ""
+    gate: dict[str, Any] = dataclasses.field(default_factory=dict)
+    "What its evaluation must show to be promoted (`wfm.evaluation.gate`); empty: nothing."
     seen: dict[str, Any] = dataclasses.field(default_factory=dict)
     "Where what the plan saw of the outside is kept (`components.outside`); empty: the stage looks itself."
     key: str | None = None
@@ -46,7 +48,7 @@ class Plan:
     profile: str
     nodes: list[Node]
     requested: dict[str, Any]
-    "What the user asked for: overrides, videos, dataset, redo."
+    "What the user asked for: overrides, videos, dataset, redo, name, promote."
     given: dict[str, str] = dataclasses.field(default_factory=dict)
     "Nodes that are not run because their artifact was named: node name -> key."
     page: str = ""
@@ -101,6 +103,7 @@ class Plan:
             "redo": node.redo,
             "promote": node.promote,
             "reads_truth": row.reads_truth,
+            **({"gate": node.gate} if node.gate else {}),
             **({"seen": node.seen} if node.seen else {}),
         }
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from pipelines.commands import completion, purge, skipped
+from pipelines.commands import catalogue, completion, purge, skipped
 from pipelines.commands.console import (
     STORE_DEFAULT,
     StoreOption,
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 app = typer.Typer(help="Look at artifacts, check, name, copy and collect them.", no_args_is_help=True)
 purge.add_to(app)
 skipped.add_to(app)
+catalogue.add_to(app)
 
 _REFERENCE = Annotated[
     str,
@@ -222,10 +223,21 @@ def pull(
     what: Annotated[str, typer.Option(help="all, tables alone, or one split as split:test.")] = "all",
     store: StoreOption = STORE_DEFAULT,
 ) -> None:
-    """Copy an artifact, its tables alone, or one split into a folder; every byte is checked on the way."""
+    """Copy an artifact, its tables alone, or one split into a folder; every byte is checked on the way. A model or data set
+    gets its card beside it.
+    """
+    from wfm.catalogue import beside
+
     opened = open_store(store)
     key = opened.resolve(reference)
+    artifact = opened.artifact(key)
+    beside.require_ours(artifact, out)
     copied = opened.pull(key, out, what)
+    if beside.has_card(artifact):
+        try:
+            copied += [path.absolute() for path in beside.write_cards(opened, artifact, out)]
+        except InputError as error:  # the copy is whole; records of another make have no card
+            warn(f"no card was written: {error}")
     tops = sorted({path.relative_to(out.absolute()).parts[0] for path in copied})
     say(f"{len(copied)} files of {key[:12]} in {out}: {', '.join(tops[:_MANY])}")
 

@@ -10,9 +10,11 @@ import typer
 
 from pipelines.commands import (
     artifacts,
+    backfill,
     cluster,
     compile,
     completion,
+    cost,
     curate,
     curate_report,
     duplicates,
@@ -20,6 +22,7 @@ from pipelines.commands import (
     models,
     quota,
     runs,
+    schedules,
     search,
     submit,
     weights,
@@ -28,14 +31,14 @@ from pipelines.commands.console import (
     STORE_DEFAULT,
     ForceOption,
     StoreOption,
-    answers,
     guarded,
     open_store,
     say,
+    show_table,
     spell_out,
 )
 from pipelines.commands.group import Group
-from pipelines.commands.request_options import DatasetOption, PipelineArgument, ProfileOption, SetOption
+from pipelines.commands.json_output import JsonOption, say_json
 from wfm.errors import InputError, MissingPackage
 
 app = typer.Typer(
@@ -49,6 +52,8 @@ app = typer.Typer(
 )
 runs.add_to(app)
 submit.add_to(app)
+backfill.add_to(app)
+cost.add_to(app)
 search.add_to(app)
 quota.add_to(app)
 curate_report.add_to(curate.app)
@@ -58,6 +63,7 @@ for name, group in (
     ("metrics", metrics),
 ):  # fmt: skip
     app.add_typer(group.app, name=name, cls=Group)
+app.add_typer(schedules.app, name="schedule")
 compile.add_to(app)
 
 
@@ -99,6 +105,10 @@ def generate(
         ),
     ] = "",
     frames: Annotated[int, typer.Option(help="Given and predicted frames together; 0: as in training.")] = 0,
+    seconds: Annotated[
+        float | None,
+        typer.Option(help="How far into the future [s], in place of --frames; beyond a window: rolled out."),
+    ] = None,
     text: Annotated[str, typer.Option(help="What is to be seen, for a model that was trained with captions.")] = "",
     text_encoder: Annotated[
         str, typer.Option(metavar="FOLDER", help="The text encoder's folder, where it is not an installed package.")
@@ -129,6 +139,7 @@ def generate(
         seed=seed,
         mode=mode,
         num_frames=frames,
+        seconds=seconds,
         text=text,
         text_encoder=text_encoder,
         guidance=guidance,
@@ -140,13 +151,16 @@ def generate(
 
 
 @app.command()
-def doctor() -> None:
+def doctor(json_: JsonOption = False) -> None:
     """Show what is installed, what is missing for what, and how to get it."""
-    from pipelines.commands.doctor import examine
+    from pipelines.commands.doctor import examine, shown
 
-    table, ok = examine()
-    answers().print(table)
-    raise typer.Exit(0 if ok else InputError.exit_code)
+    examined = examine()
+    if json_:
+        say_json(examined)
+    else:
+        show_table(shown(examined))
+    raise typer.Exit(0 if examined.fit else InputError.exit_code)
 
 
 @app.command()
@@ -190,26 +204,6 @@ def password(
             raise InputError("no password was given: --new makes one")
     print(change_login("" if new else given))
     typer.echo("a server that is up keeps the old one until it is started again", err=True)
-
-
-@app.command()
-def schedule(
-    pipeline: PipelineArgument,
-    cron: Annotated[str, typer.Option("--cron", help="When: five fields, such as '0 3 * * *'.")],
-    profile: ProfileOption = "demo",
-    videos: Annotated[
-        str, typer.Option(metavar="DIR", help="Folder or URL of videos; new files make a new dataset.")
-    ] = "",
-    dataset: DatasetOption = "",
-    set_: SetOption = None,
-    store: StoreOption = STORE_DEFAULT,
-) -> None:
-    """Run a pipeline whenever the clock says so, for as long as this command runs."""
-    from pipelines.engines.schedule import serve
-    from pipelines.start_run import Request
-
-    wanted = Request(pipeline, profile=profile, videos=videos, dataset=dataset, overrides=tuple(set_ or ()))
-    serve(wanted, cron, open_store(store, new=True))
 
 
 @app.command()

@@ -6,10 +6,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
+import pydantic
 import typer
 
 from pipelines.commands import completion
 from pipelines.commands.console import STORE_DEFAULT, StoreOption, open_store, say, show_table, table, warn
+from pipelines.commands.json_output import JsonOption, say_json
 from pipelines.commands.manifests import objects_under
 from pipelines.commands.request_options import DatasetOption, PipelineArgument, SetOption
 from wfm.errors import InputError
@@ -93,6 +95,25 @@ def script(several: "Sequence[Step]", there: Mapping[str, str]) -> Iterator[str]
         yield " ".join([*words, "--key-out", f'"$keys"/{step.node}'])
 
 
+class FaultLine(pydantic.BaseModel):
+    """A fault of an object."""
+
+    rule: str
+    where: str
+    value: str
+    "What stands there, as JSON and short; ``absent`` for nothing."
+    says: str
+    "What is wrong with it, and what to do."
+
+
+class Faults(pydantic.BaseModel):
+    """``wfm cluster lint --json``: all faults; with any the exit code is 78."""
+
+    objects: int
+    rules: int
+    faults: list[FaultLine]
+
+
 @app.command()
 def lint(
     files: Annotated[list[Path], typer.Argument(help="YAML or JSON, each with one object or several; or folders.")],
@@ -105,6 +126,7 @@ def lint(
             help="Settings of the cluster: its namespace, queue, images.",
         ),
     ] = "",
+    json_: JsonOption = False,
 ) -> None:
     """Find what a cluster takes and punishes later: a lost queue label, a tag for an image, a retry of wrong input. Files are
     looked at together, so hand along the queues, claims and templates that belong to a job."""
@@ -117,6 +139,10 @@ def lint(
     if not objects:
         raise InputError(f"there is no object in {', '.join(map(str, files))}: give files of objects for Kubernetes")
     faults = find(objects, settings)
+    if json_:
+        told = [FaultLine(rule=each.rule, where=each.where, value=each.value, says=each.says) for each in faults]
+        say_json(Faults(objects=len(objects), rules=len(RULES), faults=told))
+        raise typer.Exit(InputError.exit_code if faults else 0)
     if not faults:
         say(f"{len(objects)} objects, {len(RULES)} rules, no fault")
         return

@@ -83,7 +83,7 @@ def names(kind: str = "") -> Complete:
 
 def _of_store(ctx: typer.Context, incomplete: str, found: "_Find") -> list[str]:
     """Of the store that the line or the environment names, if it is on this machine: a bucket is too slow for a prompt."""
-    from pipelines.runs.state import default_store
+    from wfm.artifacts.environment import default_store
 
     url = str(ctx.params.get("store") or default_store())
     if "://" in url and not url.startswith("file://"):

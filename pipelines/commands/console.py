@@ -21,9 +21,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TextIO
 
 import typer
 
-from components.context import store_options
 from pipelines.runs.display import careful_console
-from pipelines.runs.state import default_store
 from pipelines.runs.tables import Table
 from pipelines.wfm_home import home, write_private
 from wfm.artifacts.address import ID_PATTERN
@@ -44,6 +42,15 @@ StoreOption = Annotated[
         "--store", metavar="URL", envvar="WFM_STORE", help="Store: a folder, s3:// or gs:// (default ./wfm-store)."
     ),
 ]
+NameOption = Annotated[
+    str,
+    typer.Option(
+        metavar="NAME", help="Call what is made so: dataset/NAME, model/NAME-FAMILY. Default: the recipe's names."
+    ),
+]
+PromoteOption = Annotated[
+    bool, typer.Option("--promote/--no-promote", help="Give results their names; else only keys lead to them.")
+]
 ForceOption = Annotated[bool, typer.Option("--force", help="Replace what is there already under that name.")]
 STORE_DEFAULT = ""
 LAST = "last"
@@ -54,17 +61,14 @@ _LETTERS = str.maketrans("✔✘▶↻■–—·…×→“”‘’", "+x>~#--
 
 
 def open_store(url: str, *, new: bool = False) -> "Store":
-    """The store of a command. ``WFM_STORE_OPTIONS`` may hold JSON for s3fs or gcsfs, such as an ``endpoint_url``.
+    """The store of a command; `new`: it may be one that is not there yet, for commands that write. Raises InputError else."""
+    from wfm.artifacts import environment
 
-    `new`: it may be one that is not there yet, for commands that write. Raises InputError else.
-    """
-    from wfm.artifacts import Store
-
-    store = Store.open(url or default_store(), store_options())
+    store = environment.open_store(url)
     if not new:
-        from pipelines.commands.missing_store import require_store
+        from wfm.artifacts.missing_store import require_store
 
-        require_store(store)
+        return require_store(store)
     return store
 
 

@@ -1,15 +1,16 @@
 """``wfm quota``: what a pipeline will ask a cluster's queues for, whether that can ever be admitted, and what it waits for."""
 
 import hashlib
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
+import pydantic
 import typer
 
 from pipelines.commands import completion
 from pipelines.commands.console import STORE_DEFAULT, StoreOption, open_store, say, show_table, table, warn
+from pipelines.commands.json_output import JsonOption, say_json
 from pipelines.commands.manifests import objects_under
 from pipelines.commands.request_options import DatasetOption, SetOption
 from wfm.errors import ConfigError, InputError, TryAgain
@@ -52,11 +53,11 @@ def quota(
     dataset: DatasetOption = "",
     set_: SetOption = None,
     api: Annotated[str, typer.Option(metavar="URL", help="API server, for --online; empty: the kubeconfig's.")] = "",
-    json_: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+    json_: JsonOption = False,
     store: StoreOption = STORE_DEFAULT,
 ) -> None:
     """Say what each stage will ask the queues for, and whether it can ever be admitted. Exit code 78: something never will be;
-    75: a queue is stopped; 0: all of it, when it is its turn."""
+    75: a queue is stopped, or it cannot be told; 0: all of it, when it is its turn."""
     from wfm.cluster.quota import gangs, judge
     from wfm.cluster.settings import ClusterSettings
 
@@ -75,7 +76,7 @@ def quota(
     verdicts = [judge(gang, there, integrations) for gang in wanted]
     waits = [_present(verdict, there, told) for verdict in verdicts]
     if json_:
-        print(json.dumps([plain(*both) for both in zip(verdicts, waits, strict=True)], indent=1))
+        say_json(QuotaAnswer(stages=[plain(*both) for both in zip(verdicts, waits, strict=True)]))
     else:
         _show(verdicts, waits)
     code = _code(verdicts, waits)
@@ -157,10 +158,63 @@ def jobs_of(plan: "Plan", settings: "ClusterSettings") -> list[Any]:
     return found
 
 
-def plain(verdict: "Verdict", waiting: "Waiting | None") -> dict[str, Any]:
-    """A verdict for programs: amounts in whole units (thousandths of a core, bytes, devices)."""
+class PodSet(pydantic.BaseModel):
+    """Pods that are alike."""
+
+    name: str
+    pods: int
+    requests: dict[str, int]
+    "In whole units: thousandths of a core, bytes, devices."
+
+
+class FlavorLine(pydantic.BaseModel):
+    """Where a resource of a set would be taken from."""
+
+    set: str
+    resource: str
+    flavor: str
+
+
+class Now(pydantic.BaseModel):
+    """What it waits for."""
+
+    state: str
+    why: list[str]
+    ahead: list[str]
+    holders: list[str]
+    preempts: list[str]
+
+
+class StageQuota(pydantic.BaseModel):
+    """What one stage, or job, asks for, and the verdict."""
+
+    node: str
+    job: str
+    kind: str
+    namespace: str
+    queue: str
+    cluster_queue: str
+    workloads: int
+    pods: int
+    sets: list[PodSet]
+    beside: list[PodSet]
+    state: str
+    reasons: list[str]
+    notes: list[str]
+    flavors: list[FlavorLine]
+    now: Now | None
+
+
+class QuotaAnswer(pydantic.BaseModel):
+    """``wfm quota --json``."""
+
+    stages: list[StageQuota]
+
+
+def plain(verdict: "Verdict", waiting: "Waiting | None") -> StageQuota:
+    """A verdict for scripts."""
     gang = verdict.gang
-    return {
+    values: dict[str, Any] = {
         "node": gang.node, "job": gang.job, "kind": gang.kind, "namespace": gang.namespace, "queue": gang.queue,
         "cluster_queue": verdict.queue, "workloads": gang.copies, "pods": gang.pods,
         "sets": [{"name": each.name, "pods": each.count, "requests": dict(each.requests)} for each in gang.sets],
@@ -170,11 +224,13 @@ def plain(verdict: "Verdict", waiting: "Waiting | None") -> dict[str, Any]:
             {"set": name, "resource": resource, "flavor": flavor}
             for (name, resource), flavor in (verdict.choice or {}).items()
         ],
+        "admitted_pods": verdict.pods or gang.pods,
         "now": None if waiting is None else {
             "state": waiting.state, "why": list(waiting.why), "ahead": list(waiting.ahead), "holders": list(waiting.holders),
             "preempts": list(waiting.preempts),
         },
     }  # fmt: skip
+    return StageQuota.model_validate(values)
 
 
 def asks(gang: "Gang") -> str:
@@ -212,4 +268,4 @@ def _code(verdicts: Sequence["Verdict"], waits: Sequence["Waiting | None"]) -> i
 
     if any(each.state in FAILED for each in verdicts) or any(each and each.state == "deactivated" for each in waits):
         return InputError.exit_code
-    return TryAgain.exit_code if any(each.state == "held" for each in verdicts) else 0
+    return TryAgain.exit_code if any(each.state in ("held", "unknown") for each in verdicts) else 0

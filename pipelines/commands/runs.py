@@ -5,12 +5,15 @@ All of it reads ``runs/<id>/`` in the store, never an engine's database.
 
 from typing import TYPE_CHECKING, Annotated
 
+import pydantic
 import typer
 
 from pipelines.commands import completion
 from pipelines.commands.console import (
     LAST,
     STORE_DEFAULT,
+    NameOption,
+    PromoteOption,
     StoreOption,
     answers,
     notices,
@@ -19,7 +22,7 @@ from pipelines.commands.console import (
     say,
     warn,
 )
-from pipelines.commands.json_output import JsonOption
+from pipelines.commands.json_output import JsonOption, say_json
 from pipelines.commands.look_at_runs import logs, runs, status, where
 from pipelines.commands.plan_display import show_plan
 from pipelines.commands.request_options import (
@@ -53,6 +56,7 @@ _ENGINE = Annotated[
 ]
 _QUIET = Annotated[bool, typer.Option("--quiet", "-q", help="Do not echo what the stages print.")]
 _DRY = Annotated[bool, typer.Option("--dry-run", help="Only show what would run, and why.")]
+_PLAN_JSON = Annotated[bool, typer.Option("--json", help="With --dry-run: the plan as one JSON document, for scripts.")]
 _LIMIT = Annotated[int, typer.Option(min=0, help="Only the first so many videos, in order of name; 0: all.")]
 _RETRY = Annotated[
     bool,
@@ -73,6 +77,8 @@ def run(
         str, typer.Option(metavar="DIR", help="Your own: folder, archive, file, glob, list or URL. Without: simulated.")
     ] = "",
     dataset: DatasetOption = "",
+    name: NameOption = "",
+    promote: PromoteOption = True,
     set_: SetOption = None,
     limit: _LIMIT = 0,
     retry_failed: _RETRY = False,
@@ -83,9 +89,11 @@ def run(
         ),
     ] = "",
     dry_run: _DRY = False,
+    json: _PLAN_JSON = False,
     cpu: _CPU = None,
     memory: _MEMORY = None,
     engine: _ENGINE = "",
+    scheduled_at: Annotated[str, typer.Option(hidden=True, help="The time of the schedule that it stands for.")] = "",
     team: TeamOption = "",
     quiet: _QUIET = False,
     store: StoreOption = STORE_DEFAULT,
@@ -94,13 +102,29 @@ def run(
     from pipelines.start_run import Request
 
     overrides = (*(set_ or ()), *((f"ingest_videos.limit={limit}",) if limit else ()))
-    wanted = Request(pipeline, profile=profile, overrides=overrides, videos=videos, dataset=dataset)
+    wanted = Request(
+        pipeline, profile=profile, overrides=overrides, videos=videos, dataset=dataset, name=name, promote=promote
+    )
     opened = open_store(store, new=True)
+    if json:
+        _tell_plan(wanted, opened, alone=dry_run and not retry_failed)
+        return
     if retry_failed:
         _retry(wanted, opened, dry_run)
     _start(
-        wanted, opened, dry_run=dry_run, cpu=cpu, memory=memory, engine=engine, quiet=quiet, run_id=run_id, team=team
-    )
+        wanted, opened, dry_run=dry_run, cpu=cpu, memory=memory, engine=engine, quiet=quiet, run_id=run_id, team=team,
+        scheduled_at=scheduled_at,
+    )  # fmt: skip
+
+
+def _tell_plan(wanted: "Request", store: "Store", alone: bool) -> None:
+    from pipelines.commands.plan_display import planned
+
+    if not alone:
+        raise InputError(
+            "--json tells a plan: give --dry-run with it, and no --retry-failed; `wfm status --json` tells of a run"
+        )
+    say_json(planned(wanted.plan(store), store))
 
 
 def _retry(wanted: "Request", store: "Store", dry_run: bool) -> None:
@@ -145,6 +169,10 @@ def rerun(
     from_: Annotated[
         str, typer.Option("--from", metavar="STAGE", help="Make this stage again, and all that follows.")
     ] = "",
+    name: NameOption = "",
+    promote: Annotated[
+        bool | None, typer.Option("--promote/--no-promote", help="Whether results get a name. Default: as before.")
+    ] = None,
     dry_run: _DRY = False,
     submit: Annotated[
         bool | None,
@@ -162,6 +190,8 @@ def rerun(
     store: StoreOption = STORE_DEFAULT,
 ) -> None:
     """Ask for the same again, on any engine: only what is missing runs. With --from, a stage and what follows run anew."""
+    from dataclasses import replace
+
     from pipelines.engines.remote import REMOTES
     from pipelines.start_run import Request
     from pipelines.verbs import look
@@ -178,6 +208,7 @@ def rerun(
             f"run {before.id} is still {standing.word} ({where(standing)}): `wfm cancel {before.id}` stops it"
         )
     wanted = Request.of_run(before)
+    wanted = replace(wanted, name=name or wanted.name, promote=wanted.promote if promote is None else promote)
     if from_:
         wanted.plan(opened).node(from_)  # an unknown name must fail here, with the choices
         wanted = wanted.again(from_)
@@ -228,6 +259,7 @@ def _start(
     rerun_of: str = "",
     run_id: str = "",
     team: str = "",
+    scheduled_at: str = "",
 ) -> None:
     from pipelines.engines.budget import check_budget
     from pipelines.engines.engine import choose
@@ -255,6 +287,7 @@ def _start(
         engine=engine,
         quiet=quiet,
         team=team,
+        scheduled_at=scheduled_at,
     )
     _conclude(summary.state, plan, store)
     raise typer.Exit(summary.exit_code)
@@ -262,6 +295,7 @@ def _start(
 
 def _conclude(state: RunState, plan: "Plan", store: "Store") -> None:
     """The end of a run, for people: stages, the result, the page, and what to do about what failed."""
+    from components.promotion import promoted
     from pipelines.start_run import metrics_files, pull_page
 
     out = answers()
@@ -280,7 +314,7 @@ def _conclude(state: RunState, plan: "Plan", store: "Store") -> None:
     if state.state == "done":
         for node in plan.nodes:
             if node.promote:
-                say(f"{node.promote}@latest  {(node.key or '')[:12]}")
+                say(promoted(store, node.promote, node.key or ""))
         if any("left out" in node.note for node in state.nodes.values()):
             last = next(reversed(state.nodes.values()))
             say(f"what was left out, one by one: wfm artifacts skipped {last.key[:12]}")
@@ -297,10 +331,25 @@ def _conclude(state: RunState, plan: "Plan", store: "Store") -> None:
         say(f"run {state.run_id} is {state.state}; what was made stays. To go on: wfm rerun {state.run_id}")
 
 
-def explain(run_id: RunArgument, stage: StageArgument, store: StoreOption = STORE_DEFAULT) -> None:
+class Explanation(pydantic.BaseModel):
+    """``wfm explain --json``."""
+
+    run: str
+    stage: str
+    lines: list[str]
+
+
+def explain(
+    run_id: RunArgument, stage: StageArgument, json: JsonOption = False, store: StoreOption = STORE_DEFAULT
+) -> None:
     """Say why a stage ran, or why not: which part of its key differs from the nearest earlier one."""
     from pipelines.explain import explain_node
 
     opened = open_store(store)
-    for line in explain_node(opened, open_run(opened, run_id), stage):
+    found = open_run(opened, run_id)
+    lines = explain_node(opened, found, stage)
+    if json:
+        say_json(Explanation(run=found.id, stage=stage, lines=lines))
+        return
+    for line in lines:
         say(line)

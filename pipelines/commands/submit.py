@@ -9,7 +9,16 @@ import pydantic
 import typer
 
 from pipelines.commands import completion
-from pipelines.commands.console import LAST, STORE_DEFAULT, StoreOption, open_run, open_store, say
+from pipelines.commands.console import (
+    LAST,
+    STORE_DEFAULT,
+    NameOption,
+    PromoteOption,
+    StoreOption,
+    open_run,
+    open_store,
+    say,
+)
 from pipelines.commands.json_output import JsonOption, say_json
 from pipelines.commands.request_options import DatasetOption, PipelineArgument, ProfileOption, RunArgument, SetOption
 
@@ -63,6 +72,8 @@ def submit(
         str, typer.Option(metavar="DIR", help="Your own: folder, archive, file, glob, list or URL. Without: simulated.")
     ] = "",
     dataset: DatasetOption = "",
+    name: NameOption = "",
+    promote: PromoteOption = True,
     set_: SetOption = None,
     engine: EngineOption = "",
     template: TemplateOption = "",
@@ -81,7 +92,15 @@ def submit(
     from pipelines.start_run import Request
     from pipelines.verbs import submit as ask
 
-    wanted = Request(pipeline, profile=profile, overrides=tuple(set_ or ()), videos=videos, dataset=dataset)
+    wanted = Request(
+        pipeline,
+        profile=profile,
+        overrides=tuple(set_ or ()),
+        videos=videos,
+        dataset=dataset,
+        name=name,
+        promote=promote,
+    )
     standing = ask(
         wanted,
         open_store(store, new=True),

@@ -57,6 +57,7 @@ class Recurring:
     template: str
     lines: tuple[str, ...]
     zone: str
+    "Of IANA."
     suspended: bool
     last: str = ""
     "When it last started one (UTC, ISO 8601)."
@@ -64,8 +65,10 @@ class Recurring:
 
 
 class Remote(Protocol):
-    """One engine on a cluster. Every verb may be asked again; each raises `InputError` for what can never work and `TryAgain`
-    for what may work later, in words that name the run, the server's answer and what to do."""
+    """One engine on a cluster. A wish stands in the store before it is asked for here (`Run.request_suspend`,
+    `request_cancel`): what an engine cannot do itself, launchers and the plan step do by that mark. Every verb may be asked
+    again; each raises `InputError` for what can never work and `TryAgain` for what may work later, in words that name the run,
+    the server's answer and what to do."""
 
     name: str
 

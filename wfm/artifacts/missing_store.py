@@ -6,25 +6,27 @@ from typing import TYPE_CHECKING
 from wfm.errors import InputError, did_you_mean
 
 if TYPE_CHECKING:
-    from wfm.artifacts import Store
+    from wfm.artifacts.store import Store
 
 _ROOMS = ("artifacts", "runs", "refs", "parts", "leases")
 """Folders of which every store that was written to has one."""
 _MOST_LOOKED_AT = 1000
 
 
-def require_store(store: "Store") -> None:
-    """Raises InputError where nothing lies that could be a store; an empty folder is a new one."""
+def require_store(store: "Store") -> "Store":
+    """The same store. Raises InputError where nothing lies that could be one; an empty folder is a new one."""
     if any(store.objects.names(room) for room in _ROOMS):
-        return
+        return store
     here = Path(store.address.root) if store.address.scheme == "file" else None
     if here is not None and here.is_dir() and not any(here.iterdir()):
-        return
+        return store
     what = (
         "is no store: it holds none of the folders of one" if here is not None and here.exists() else "does not exist"
     )
     near = "" if here is None else did_you_mean(here.name, _stores_in(here.parent), where=here.parent)
-    raise InputError(f"the store {store.url} {what}.{near} Give --store or WFM_STORE; `wfm run` makes a new one")
+    raise InputError(
+        f"the store {store.url} {what}.{near} Give another (--store, store= or WFM_STORE); `wfm run` makes a new one"
+    )
 
 
 def _stores_in(folder: Path) -> list[str]:
