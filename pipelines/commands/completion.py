@@ -36,9 +36,10 @@ def fields(incomplete: str) -> list[str]:
     """Nodes of all pipelines, for ``--set``: ``train_diffusion.``."""
 
     def nodes() -> list[str]:
+        from pipelines.dags.promotion import Promotion
         from pipelines.plan import PIPELINES, recipe
 
-        graphs = [build(recipe("demo"), "", "new") for build in PIPELINES.values()]
+        graphs = [build(recipe("demo"), "", Promotion()) for build in PIPELINES.values()]
         return _beginning(incomplete, dict.fromkeys(f"{node.name}." for graph in graphs for node in graph.nodes))
 
     return _quietly(nodes)

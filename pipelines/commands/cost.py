@@ -21,7 +21,7 @@ from pipelines.commands.console import (
     warn,
 )
 from pipelines.commands.json_output import JsonOption, say_json
-from pipelines.commands.look_at_runs import RunArgument
+from pipelines.commands.request_options import RunArgument
 from pipelines.commands.run_answers import iso
 from wfm.errors import InputError
 
