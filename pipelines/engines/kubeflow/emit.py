@@ -73,8 +73,8 @@ def _lines(times: Times) -> list[str]:
     if len(found) > 1:
         raise ConfigError(
             f"--cron {' --cron '.join(map(repr, found))}: KFP starts each line by a recurring run of its own, and nothing "
-            "keeps runs of two from going on at once: give lines that differ in one field (they become one), or compile for argo, "
-            "where one CronWorkflow has all of them and one run at a time"
+            "keeps runs of two from going on at once: give lines that differ in one field (they become one), or compile for "
+            "argo, where one CronWorkflow has all of them and one run at a time"
         )
     return [f"0 {line}" for line in found]
 
