@@ -11,13 +11,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import pydantic
 import typer
 
-from pipelines.commands.console import STORE_DEFAULT, StoreOption, answers, open_store, say, size
+from pipelines.commands.console import STORE_DEFAULT, StoreOption, open_store, say, show_table, size, table
 from pipelines.commands.json_output import JsonOption, say_json
 from wfm.errors import ConfigError, InputError
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
     from wfm.catalogue import ModelSheet
     from wfm.config import Config
     from wfm.models.cost.report import Cost
@@ -82,10 +80,10 @@ def list_models(json_: JsonOption = False) -> None:
         rows = {n: Listed(family=c.family, parameters=c.parameters, layers=c.layers) for n, c in costs.items()}
         say_json(ModelList(rows))
         return
-    table = _table("the published models; `wfm models show NAME` says more", "name", "family", "parameters", "what")
+    listed = table("name", "family", "parameters", prose="what", title="`wfm models show NAME` says more")
     for name, cost in costs.items():
-        table.add_row(name, cost.family, f"{cost.parameters:,}", cost.layers)
-    answers().print(table)
+        listed.row(name, cost.family, f"{cost.parameters:,}", cost.layers)
+    show_table(listed)
 
 
 @app.command()
@@ -187,45 +185,34 @@ def configuration(model: str) -> "Config":
 
 
 def _print(model: str, cost: "Cost") -> None:
-    out = answers()
-    out.print(f"{model}: {cost.family}, {cost.layers}\n")
-    table = _table("parts", "part", "parameters", "share", "forward GFLOPs", "share ")
+    say(f"{model}: {cost.family}, {cost.layers}\n")
+    parts = table("part", "parameters", "share", "forward GFLOPs", "share ", title="parts")
     for part in cost.parts:
-        table.add_row(
+        parts.row(
             part.name,
             f"{part.parameters:,}",
             _share(part.parameters, cost.parameters),
             _giga(part.flops),
             _share(part.flops, cost.flops),
         )
-    table.add_row("all", f"{cost.parameters:,}", "", _giga(cost.flops), "", style="bold")
-    out.print(table)
+    parts.row("all", f"{cost.parameters:,}", "", _giga(cost.flops), "", style="bold")
+    show_table(parts)
     channels, frames, rows, columns = cost.latents
-    facts = _table("\nfor a video", "", " ")
+    facts = table("", prose="", title="\nfor a video")
     several = f", {cost.batch} at once" if cost.batch > 1 else ""
-    facts.add_row("video", f"{cost.video.frames} frames of {cost.video.height}x{cost.video.width}{several}")
-    facts.add_row("latents", f"{channels} channels, {frames} frames of {rows}x{columns}")
-    facts.add_row("tokens", f"{cost.tokens:,} each" + (f", and {cost.text_tokens} of text" if cost.text_tokens else ""))
-    facts.add_row(cost.once, f"{_giga(cost.flops)} GFLOPs")
+    facts.row("video", f"{cost.video.frames} frames of {cost.video.height}x{cost.video.width}{several}")
+    facts.row("latents", f"{channels} channels, {frames} frames of {rows}x{columns}")
+    facts.row("tokens", f"{cost.tokens:,} each" + (f", and {cost.text_tokens} of text" if cost.text_tokens else ""))
+    facts.row(cost.once, f"{_giga(cost.flops)} GFLOPs")
     more = ", and with checkpointing nearly a forward more" if cost.checkpointed else ""
-    facts.add_row("one training step", f"{_giga(cost.training_flops)} GFLOPs{more}")
-    out.print(facts)
-    memory = _table("\nmemory", "", " ")
+    facts.row("one training step", f"{_giga(cost.training_flops)} GFLOPs{more}")
+    show_table(facts)
+    memory = table("", "", title="\nmemory")
     for name, count in cost.memory().items():
-        memory.add_row(name, size(count))
+        memory.row(name, size(count))
     each = 2 * cost.saved / (cost.batch * cost.tokens)
-    memory.add_row("training activations a latent token", f"{size(each)} in bf16")
-    out.print(memory)
-
-
-def _table(title: str, *headings: str) -> "Table":
-    from rich.table import Table
-
-    table = Table(title=title, title_justify="left", box=None)
-    for heading in headings:
-        number = heading.strip() in ("parameters", "share", "forward GFLOPs")
-        table.add_column(heading, no_wrap=True, justify="right" if number else "left")
-    return table
+    memory.row("training activations a latent token", f"{size(each)} in bf16")
+    show_table(memory)
 
 
 def _share(part: int, whole: int) -> str:

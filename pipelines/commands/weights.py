@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import pydantic
 import typer
 
-from pipelines.commands.console import ForceOption, answers, say, size
+from pipelines.commands.console import ForceOption, say, show_table, size, table
 from pipelines.commands.json_output import JsonOption, say_json
 from wfm.artifacts.atomic import require_empty
 from wfm.errors import MissingPackage
@@ -75,22 +75,18 @@ def inspect_(
     json_: JsonOption = False,
 ) -> None:
     """List names, shapes and dtypes of any weight file, and what it is a checkpoint of; no weight is read."""
-    from rich.table import Table
-
     command = _command()
     found = command.inspect_weights(source, allow_pickle_file=pt)
     if json_:
         say_json(Inspected(files=[_described(one) for one in found], fits=command.fitting_presets(found)))
         return
     for one in found:
-        table = Table(box=None)
-        for heading in ("tensor", "dtype", "shape"):
-            table.add_column(heading, no_wrap=True)
+        listed = table("tensor", "dtype", "shape")
         names = list(one.entries)
         shown = names if everything else names[:_MANY]
         for name in shown:
-            table.add_row(name, one.entries[name].dtype, "x".join(map(str, one.entries[name].shape)))
-        answers().print(table)
+            listed.row(name, one.entries[name].dtype, "x".join(map(str, one.entries[name].shape)))
+        show_table(listed)
         if len(shown) < len(names):
             say(f"... and {len(names) - len(shown)} more (--all shows them)")
         kinds = ", ".join(f"{dtype} {count:,}" for dtype, count in one.by_dtype().items())

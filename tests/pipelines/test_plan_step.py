@@ -1,6 +1,7 @@
 """The first step of a run on a cluster: what it writes, what it says, and what it refuses."""
 
 import json
+import threading
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,7 @@ import pytest
 from components.entrypoint import node_key
 from components.outside import keep, recall
 from pipelines.engines.flow import EMITTERS, tasks_of
-from pipelines.plan_step import plan_run
+from pipelines.plan_step import main, of_workflow, plan_run, wait_while_suspended
 from pipelines.start_run import Request
 from tests.pipelines.engines.argo.compiled import SETTINGS
 from wfm.artifacts import Store
@@ -101,6 +102,19 @@ def test_asked_again_it_says_the_same_though_another_run_made_one_of_the_listing
     assert written["ingest_videos"] == said[f"key-{node_name('ingest_videos')}"]
 
 
+def test_what_a_queued_run_was_told_is_there_stays_through_twenty_later_runs(store: Store) -> None:
+    request = Request("curate", profile="smoke")
+    first = request.plan(store).nodes[0]
+    with store.attempt(first.key or "") as attempt:
+        attempt.commit(stage=first.stage, kind="raw_videos", counts={})
+    told = plan_run(request, store, "nightly", None)
+    assert told[f"make-{node_name(first.name)}"] == "false"
+    for _ in range(21):
+        store.runs.create({})
+    store.gc(wait_seconds=0.0, min_age_seconds=0.0)
+    assert store.has(told[f"key-{node_name(first.name)}"])
+
+
 def test_what_was_seen_is_kept_in_pieces_and_the_first_word_stands(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -125,3 +139,53 @@ def test_every_engine_that_is_compiled_for_has_a_module() -> None:
     import importlib
 
     assert all(hasattr(importlib.import_module(module), "emit") for module in EMITTERS.values())
+
+
+def test_another_workflow_of_the_same_name_is_no_run_anew(store: Store) -> None:
+    """Argo forgets a workflow, the store does not: the second of a name would be the first, with its old listing."""
+    run = store.runs.of("nightly-1")
+    of_workflow(run, "uid-1")
+    of_workflow(run, "uid-1")
+    with pytest.raises(InputError, match=r"made by an earlier workflow of this name \(uid-1; this one is uid-2\)"):
+        of_workflow(run, "uid-2")
+    run.write("workflow.json", b"{")
+    with pytest.raises(DataError):
+        of_workflow(run, "uid-1")
+
+
+def test_a_run_that_is_suspended_is_planned_later(store: Store) -> None:
+    run = store.runs.of("nightly-1")
+    run.request_suspend("maria")
+    later = threading.Timer(0.3, run.request_resume, ["maria"])
+    later.start()
+    wait_while_suspended(run, 0.05)
+    later.join()
+    assert run.suspended_by() == ""
+    run.request_suspend("maria")
+    run.request_cancel("maria")
+    wait_while_suspended(run, 0.05)
+
+
+def test_what_a_node_is_made_again_for_and_an_id_that_is_not_the_workflows(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = ["--run-id", "first-x", "--asked-as=First_X", "--workflow-uid", "uid-1", "--pipeline", "curate"]
+    words += [
+        "--profile",
+        "smoke",
+        "--store",
+        store.url,
+        "--redo",
+        '{"ingest_videos": "f00d"}',
+        "--out",
+        str(tmp_path / "o"),
+    ]
+    monkeypatch.setattr("sys.argv", ["plan_step", *words])
+    main()
+    assert [run.id for run in store.runs.list()] == ["First_X"]
+    assert Request.of_run(store.runs.of("First_X")).redo == {"ingest_videos": "f00d"}
+    for wrong in ("{", '["a"]'):
+        monkeypatch.setattr("sys.argv", ["plan_step", *words, "--redo", wrong])
+        with pytest.raises(SystemExit) as end:
+            main()
+        assert end.value.code == 78

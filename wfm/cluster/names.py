@@ -43,6 +43,8 @@ ANNOTATION_RUNS = f"{PREFIX}runs"
 "Annotation: ids of the runs that need the job, with commas."
 ANNOTATION_TIMEOUT = f"{PREFIX}timeout-seconds"
 "Annotation: the seconds that one attempt may take."
+ANNOTATION_HELD = f"{PREFIX}held"
+"Annotation of a job, or of its Workload, that is held back for now (`wfm suspend`): who asked for it."
 ANNOTATION_CODE = f"{PREFIX}code"
 "Annotation: code id of the stage."
 
