@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import pydantic
 import typer
 
+from pipelines.commands.catalogue import show_markdown
 from pipelines.commands.console import STORE_DEFAULT, StoreOption, open_store, say, show_table, size, table
 from pipelines.commands.json_output import JsonOption, say_json
 from wfm.errors import ConfigError, InputError
@@ -143,12 +144,14 @@ def published(model: str, store: str) -> "ModelSheet | None":
 
     Raises InputError where it is none of them.
     """
+    from wfm.artifacts.pulled import pulled_folder
     from wfm.catalogue.of_model import is_bundle, model_sheet, require_bundle, sheet_of_folder
     from wfm.models.presets import preset
 
     folder = Path(model)
-    if is_bundle(folder):
-        return sheet_of_folder(folder)
+    if is_bundle(folder):  # unless the store has that name, too: then it is asked for
+        found = pulled_folder(model, kind="model", mark="card.json", store=lambda: open_store(store))
+        return sheet_of_folder(found or folder)
     if (folder / "config.json").is_file():
         return None
     try:
@@ -170,7 +173,7 @@ def _show_card(sheet: "ModelSheet", json_: bool) -> None:
     if json_:
         say_json(sheet)
     else:
-        say(model_card(sheet, with_front_matter=False))
+        show_markdown(model_card(sheet, with_front_matter=False))
 
 
 def configuration(model: str) -> "Config":

@@ -1,6 +1,16 @@
 """``wfm models``: what people and scripts are shown."""
 
+import contextlib
+import fcntl
 import json
+import os
+import pty
+import re
+import struct
+import subprocess
+import sys
+import termios
+from pathlib import Path
 
 import pytest
 import torch
@@ -11,10 +21,12 @@ from pipelines.commands.catalogue import Catalogue
 from pipelines.commands.models import ModelCost, ModelList, app
 from tests.wfm.catalogue.conftest import fill, key_of
 from wfm.artifacts import Store
-from wfm.catalogue import ModelSheet
+from wfm.catalogue import DatasetSheet, ModelSheet
 from wfm.errors import ConfigError, InputError
 from wfm.models.folder import save_model
 from wfm.models.tokenizer import Tokenizer, TokenizerConfig
+
+ROOT = Path(__file__).parents[3]
 
 
 def ask(*arguments: str) -> str:
@@ -156,6 +168,37 @@ def test_what_is_no_model_says_what_it_is(store):
 def test_answers_for_scripts_are_of_their_schemas():
     assert len(ModelList.model_validate_json(ask("list", "--json")).root) == 24
     assert ModelCost.model_validate_json(ask("show", "diffusion-7b", "--json")).family == "diffusion"
+
+
+def test_a_card_by_its_command(store):
+    assert order("card", "model/tiny", "--store", store).startswith('---\nlicense: "unknown"\n')
+    shown = order("card", "dataset/curated", "--store", store)
+    assert "# dataset/curated@latest\n\n20 clips" in shown
+    assert DatasetSheet.model_validate_json(order("card", "dataset/curated", "--store", store, "--json")).clips == 20
+    with pytest.raises(InputError, match="has no card: models and data sets have one"):
+        order("card", key_of("model"), "--store", store)
+
+
+def test_a_card_fits_a_terminal(store):
+    """80 columns wide: tables are set in them, and nothing of a cell is lost."""
+    command = [sys.executable, "-m", "pipelines.commands.cli", "models", "show", "tiny", "--store", store]
+    parent, child = pty.openpty()
+    fcntl.ioctl(child, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "TERM": "xterm-256color", "NO_COLOR": "1"}
+    environment.pop("COLUMNS", None)
+    with subprocess.Popen(command, stdout=child, stderr=child, env=environment) as asked:
+        os.close(child)
+        shown = b""
+        with contextlib.suppress(OSError):  # the other end is closed
+            while data := os.read(parent, 65536):
+                shown += data
+    os.close(parent)
+    assert asked.returncode == 0
+    text = re.sub(r"\x1b\[[0-9;]*m", "", shown.decode()).replace("\r", "")
+    assert max(len(line) for line in text.splitlines()) <= 80
+    assert "Loses: where the camera turns at a fixed rate, 0.8 dB worse than optical flow" in " ".join(text.split())
+    row = next(line for line in text.splitlines() if line.startswith(" Diffusion,"))
+    assert row.split()[1:] == ["24.00", "[23.50,", "+4.00", "[+3.50,", "−0.75", "[−1.25,", "75", "%"]
 
 
 def test_the_catalogue_by_its_command(store, tmp_path):

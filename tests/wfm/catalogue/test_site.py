@@ -8,6 +8,7 @@ import pytest
 
 from tests.wfm.catalogue.conftest import commit, fill, key_of, write_bundle
 from wfm.artifacts import Store
+from wfm.artifacts.names import Seen
 from wfm.catalogue.site import LIST, write_catalogue
 from wfm.errors import InputError
 
@@ -79,10 +80,14 @@ def test_history_and_names_that_are_gone(store, tmp_path):
     other = commit(store, "other", "model", lambda out: write_bundle(out, evaluation={}))
     store.promote("model", "tiny", other.key)
     store.promote("model", "passing", key_of("bundle"))
+    seen = Seen(passed=False, against=other.key, words=("gain 1.0, at least <2.0>",))
+    store.names.promote("model", "tiny", "candidate", key_of("bundle"), by="run 7", seen=seen)
     out = tmp_path / "site"
     write_catalogue(store, out)
     page = Elements(out / "model" / "tiny" / "index.html").text
     assert "No result: it was never evaluated." in page
+    assert "run 7" in page
+    assert "not passed: gain 1.0, at least <2.0>" in page
     assert "4.0 dB nearer to the truth" in page, "what it was promoted with before stands in its history"
     store.objects.delete_tree("refs/model/passing")
     (out / "mine.txt").write_text("left alone\n")
