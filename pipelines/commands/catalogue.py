@@ -9,6 +9,7 @@ import typer
 
 from pipelines.commands.console import STORE_DEFAULT, StoreOption, answers, open_store, say, warn
 from pipelines.commands.json_output import JsonOption, say_json
+from wfm.catalogue.sheet import DatasetSheet, ModelSheet
 from wfm.errors import InputError
 from wfm.log import printable
 
@@ -23,6 +24,10 @@ class Catalogue(pydantic.BaseModel):
     removed: list[str]
     problems: list[str]
     "What could not be read; it is shown so on its page."
+
+
+class Card(pydantic.RootModel[ModelSheet | DatasetSheet]):
+    """Answer of `wfm artifacts card`."""
 
 
 def catalogue(
@@ -76,7 +81,7 @@ def card(
         raise InputError(f"{artifact!r} has no card: models and data sets have one")
     sheet = beside.sheet_of(opened, artifact)
     if json_:
-        say_json(sheet)
+        say_json(Card(sheet))
     else:
         show_markdown(beside.card_of(sheet, with_front_matter=not sys.stdout.isatty()))
 
