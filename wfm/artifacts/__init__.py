@@ -13,8 +13,8 @@ Read in this order:
 6. `names`         kind/name@alias with history; `runs` specs, attempts, outcomes, logs; `lease` who works on a key
 7. `checkpoints`   what a stage that lost its machine goes on from (`checkpoint_record` what one says, `uploads` the thread that
                    sends them)
-8. `invalidation`  tombstones; `verify` reads every byte; `lineage` where it came from; `collect` deletes what nobody needs,
-                   `nameless` what the killed left; `purge` takes a video out of everything (`purge_copies`: caches, notes)
+8. `invalidation`  tombstones; `verify` reads every byte; `lineage` where it came from; `collect` deletes what nobody needs (`retention`: by
+                   which policy, and the record of it), `nameless` what the killed left; `purge` takes a video out of everything (`purge_copies`: caches, notes)
 9. `objects`       the ten verbs that all of this needs of a place; `on_disk` (file://), `on_cloud` (s3://, gs://), `trouble`
                    (its errors)
 
@@ -25,6 +25,7 @@ Layout below the store's URL:
     parts/<part key>/…                     parts, committed the same way and shared between artifacts
     refs/<kind>/<name>/<alias>/<n>.json    names; the highest n counts
     checkpoints/<key>/<fence>-<step>-<id>.json  of stages that are not through; the files lie in a folder of that name
+    collections/<id>.json                  what a collection deleted, and why
     purged/<video id>.json                 videos that must not come back
     poison/<step>/<id>.json                notes of items that crash whoever opens them
     captions/<2>/<clip sha256>/<id>.json   what models said of a clip, so that nothing is asked twice
