@@ -13,8 +13,9 @@ Read in this order:
 6. `names`         kind/name@alias with history; `runs` specs, attempts, outcomes, logs; `lease` who works on a key
 7. `checkpoints`   what a stage that lost its machine goes on from (`checkpoint_record` what one says, `uploads` the thread that
                    sends them)
-8. `invalidation`  tombstones; `verify` reads every byte; `lineage` where it came from; `collect` deletes what nobody needs (`retention`: by
-                   which policy, and the record of it), `nameless` what the killed left; `purge` takes a video out of everything (`purge_copies`: caches, notes)
+8. `invalidation`  tombstones; `verify` reads every byte; `lineage` where it came from; `collect` deletes what nobody needs
+                   (`roots` knows what is needed, `retention` is its policy and its record), `nameless` what the killed left;
+                   `purge` takes a video out of everything (`purge_copies`: caches, notes)
 9. `objects`       the ten verbs that all of this needs of a place; `on_disk` (file://), `on_cloud` (s3://, gs://), `trouble`
                    (its errors)
 
