@@ -24,7 +24,8 @@ def main() -> None:
     parser.add_argument("--key-out", required=True)
     arguments = parser.parse_args()
     stopping.listen()
-    from components.entrypoint import given_inputs, node_key, promote, read_spec
+    from components.entrypoint import given_inputs, node_key, read_spec
+    from components.promotion import promote
     from components.stage_attempt import StageAttempt
     from components.stage_log import StageLog
     from wfm.artifacts import Store
