@@ -199,8 +199,9 @@ def look(run: "Run", *, patient: bool = False) -> Standing:
 
 
 def _add(state: RunState, looked: Looked) -> None:
-    """Take what its engine says into what the store says: no stage that works is talked away."""
-    if state.state == "running" or looked.phase == "unknown":
+    """Take what its engine says into what the store says: no stage that works is talked away, and no wish to suspend, which
+    an engine may not know of."""
+    if state.state == "running" or looked.phase == "unknown" or (state.state, looked.phase) == ("suspended", "running"):
         return
     if looked.phase in ("suspended", "failed", "cancelled", "running") or state.state == "pending":
         state.state = looked.phase
