@@ -48,12 +48,17 @@ class Request:
     dataset: str = ""
     redo: Mapping[str, str] = dataclasses.field(default_factory=dict)
     "Node -> nonce: that node and what follows are made again."
+    name: str = ""
+    "What all results are called in place of the recipe's names."
+    promote: bool = True
+    "False: the results get no name."
 
     def plan(self, store: "Store") -> Plan:
         """The plan of today; raises `ConfigError` for names that do not exist and files that are not here."""
         plan = resolve(
             self.pipeline, profile=self.profile, store=store, overrides=list(self.overrides),
             videos=self.videos or None, dataset=self.dataset or None, redo=dict(self.redo),
+            name=self.name or None, promote=self.promote,
         )  # fmt: skip
         check_files(plan)
         return plan

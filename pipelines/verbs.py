@@ -220,11 +220,11 @@ def _add(state: RunState, looked: Looked) -> None:
 def suspend(run: "Run", *, engine: str = "") -> str:
     """Begin no further stage, have those that run save and stop; what was done and what that frees, in words."""
     standing = look(run, engine=engine)
-    if standing.word == "suspended" and run.suspended_by():
+    remote = _remote(standing)
+    if remote is None and standing.word == "suspended" and run.suspended_by():  # one on a cluster may need it once more
         return f"run {run.id} is suspended already (by {run.suspended_by()})"
     if standing.word not in ("pending", "planned", "running", "waiting", "suspended"):
         raise InputError(f"run {run.id} is {standing.word}: only one that is at work, or waits, can be suspended")
-    remote = _remote(standing)
     run.request_suspend(who())
     if remote is not None:
         try:
@@ -289,7 +289,8 @@ def cancel(run: "Run", *, engine: str = "") -> str:
             return connect(standing.submission.engine).cancel(run.id)
         except WfmError as error:
             noted = f"run {run.id} is marked as cancelled, so its stages end and none begins"
-            raise type(error)(f"{noted}; {standing.submission.engine} itself was not stopped: {error}") from None
+            kind = TryAgain if isinstance(error, TryAgain) else InputError
+            raise kind(f"{noted}; {standing.submission.engine} itself was not stopped: {error}") from None
     state = _wait_for_stop(run, standing)
     seen = state.state if state is not None else "gone"
     return f"run {run.id} is {seen}" + ("; it was asked to stop and is still at it" if seen == "running" else "")

@@ -8,7 +8,16 @@ from typing import TYPE_CHECKING, Annotated
 import pydantic
 import typer
 
-from pipelines.commands.console import LAST, STORE_DEFAULT, StoreOption, open_run, open_store, say
+from pipelines.commands.console import (
+    LAST,
+    STORE_DEFAULT,
+    NameOption,
+    PromoteOption,
+    StoreOption,
+    open_run,
+    open_store,
+    say,
+)
 from pipelines.commands.json_output import JsonOption, say_json
 from pipelines.commands.look_at_runs import RunArgument, RunEngineOption
 
@@ -63,6 +72,8 @@ def submit(
     dataset: Annotated[
         str, typer.Option(metavar="NAME", help="Start from this dataset; with --videos: name the new one.")
     ] = "",
+    name: NameOption = "",
+    promote: PromoteOption = True,
     set_: Annotated[
         list[str] | None, typer.Option("--set", metavar="STAGE.FIELD=V", help="Change an option; may be repeated.")
     ] = None,
@@ -83,10 +94,18 @@ def submit(
     from pipelines.start_run import Request
     from pipelines.verbs import submit as ask
 
-    wanted = Request(pipeline, profile=profile, overrides=tuple(set_ or ()), videos=videos, dataset=dataset)
+    wanted = Request(
+        pipeline,
+        profile=profile,
+        overrides=tuple(set_ or ()),
+        videos=videos,
+        dataset=dataset,
+        name=name,
+        promote=promote,
+    )
     standing = ask(
         wanted,
-        open_store(store),
+        open_store(store, new=True),
         engine=engine,
         run_id=run_id,
         template=template,

@@ -123,10 +123,8 @@ def test_the_life_of_a_run(here: Callable[[str], Here], engine: str) -> None:
     life_of_a_run(here(engine))
 
 
-@pytest.mark.parametrize("engine", [pytest.param("prefect", marks=pytest.mark.long), "local"])
-@pytest.mark.timeout(600)
-def test_days_without_a_run_are_filled(here: Callable[[str], Here], engine: str) -> None:
-    backfill(here(engine))
+def test_days_without_a_run_are_filled(here: Callable[[str], Here]) -> None:
+    backfill(here("local"))
 
 
 @pytest.mark.long
@@ -134,8 +132,8 @@ def test_days_without_a_run_are_filled(here: Callable[[str], Here], engine: str)
 def test_the_clock_begins_a_run_and_what_it_missed_is_filled(
     here: Callable[[str], Here], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    on = here("local")
-    monkeypatch.setenv("WFM_ENGINE", "local")
+    """By Prefect: its clock, its runs, and those of the backfill."""
+    on = here("prefect")
     monkeypatch.setenv("WFM_HOME", str(tmp_path / "home"))
     ticks(on)
     told = read(on, "schedule", "list")
