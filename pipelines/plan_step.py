@@ -1,6 +1,7 @@
 """The first step of a run on a cluster: plan it, write its specs, and say which nodes there are to make.
 
     python -m pipelines.plan_step --run-id ID --pipeline P --profile P --store URL [--videos URL] [--dataset NAME]
+        [--name NAME] [--promote false]
         [--overrides '["train_diffusion.steps=10"]'] [--expects NODE=DIGEST,...] --out FOLDER
 
 What an engine hands to the steps that follow lies in FOLDER, a file each: ``specs`` (URL of the folder of specs), ``anything``
@@ -21,9 +22,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from components.context import store_options
-from components.entrypoint import key_and_external, promote
+from components.entrypoint import key_and_external
 from components.outside import keep
+from components.promotion import promote
 from pipelines.engines.compile import compile_plan
 from pipelines.engines.flow import check_expected, tasks_of
 from pipelines.nodes import Plan
@@ -33,6 +34,7 @@ from pipelines.start_run import Request, create_run
 from wfm import caches
 from wfm.artifacts import schema
 from wfm.artifacts.atomic import replace_on_disk
+from wfm.artifacts.environment import store_options
 from wfm.cluster.settings import ClusterSettings
 from wfm.errors import InputError, WfmError
 from wfm.log import get_logger, set_up
@@ -62,6 +64,7 @@ def main() -> None:
         request = Request(
             arguments.pipeline, profile=arguments.profile, overrides=overrides, videos=arguments.videos,
             dataset=arguments.dataset, redo=schema.fit(dict[str, str], _json(arguments.redo, "--redo", "{}"), "--redo"),
+            name=arguments.name, promote=arguments.promote == "true",
         )  # fmt: skip
         if not arguments.store:
             raise InputError(
@@ -93,7 +96,7 @@ def plan_run(request: Request, store: "Store", run_id: str, expected: Mapping[st
     compile_plan(plan, run, store, STAGES)
     for node in plan.nodes:
         if node.done:  # a stage that runs promotes by itself
-            promote(store, node.promote, node.key or "")
+            promote(store, node.promote, node.key or "", node.gate, run.id)
     keys = {**plan.given, **{node.name: node.key or "" for node in plan.nodes}}
     names = {task.node: task.name for task in tasks_of(plan.nodes)}
     return {
@@ -173,6 +176,8 @@ def _parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--store", default="", metavar="URL", help=f"default: {STORE}")
     parser.add_argument("--videos", default="", metavar="URL")
     parser.add_argument("--dataset", default="", metavar="NAME")
+    parser.add_argument("--name", default="", help="of the results, in place of the recipe's")
+    parser.add_argument("--promote", default="true", choices=("true", "false"), help="whether they get a name")
     parser.add_argument("--overrides", default="[]", metavar="JSON", help="a list of STAGE.FIELD=VALUE")
     parser.add_argument("--redo", default="{}", metavar="JSON", help="node -> nonce: what is made again")
     parser.add_argument("--expects", default="", metavar="NODE=DIGEST,...", help="the tasks that were compiled")

@@ -7,13 +7,13 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
-from components.context import store_options
 from pipelines.engines.remote import REMOTES, Recurring, connect
 from pipelines.engines.schedule_book import Kept, kept
 from pipelines.runs.seen import unix
 from pipelines.start_run import Request
 from pipelines.ticks import at_time, iso, next_time, times
 from wfm.artifacts import Store, schema
+from wfm.artifacts.environment import store_options
 from wfm.artifacts.runs import SUBMISSION
 from wfm.errors import InputError
 
@@ -98,10 +98,12 @@ def _fill(request: Request, one: Kept, missing: "Sequence[Point]") -> str:
     until = datetime.fromisoformat(missing[-1].name) + timedelta(minutes=1)
     words = ["wfm", "backfill", request.pipeline, "--profile", request.profile, "--store", one.store]
     words += ["--from", missing[0].name, "--to", iso(until), "--every", one.cron]
-    for option, value in (("--videos", request.videos), ("--dataset", request.dataset)):
+    options = (("--videos", request.videos), ("--dataset", request.dataset), ("--name", request.name))
+    for option, value in options:
         words += [option, value] if value else []
     for override in request.overrides:
         words += ["--set", override]
+    words += [] if request.promote else ["--no-promote"]
     return shlex.join(words)
 
 

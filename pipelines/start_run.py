@@ -48,12 +48,17 @@ class Request:
     dataset: str = ""
     redo: Mapping[str, str] = dataclasses.field(default_factory=dict)
     "Node -> nonce: that node and what follows are made again."
+    name: str = ""
+    "What all results are called in place of the recipe's names."
+    promote: bool = True
+    "False: the results get no name."
 
     def plan(self, store: "Store") -> Plan:
         """The plan of today; raises `ConfigError` for names that do not exist and files that are not here."""
         plan = resolve(
             self.pipeline, profile=self.profile, store=store, overrides=list(self.overrides),
             videos=self.videos or None, dataset=self.dataset or None, redo=dict(self.redo),
+            name=self.name or None, promote=self.promote,
         )  # fmt: skip
         check_files(plan)
         return plan
@@ -78,7 +83,7 @@ def create_run(
     """Write down what will be done and from what each key was made (`wfm explain` compares that).
 
     A `run_id` that is there already is that run, and goes on. Raises InputError when something else was asked of it, or it was
-    cancelled or is suspended; TryAgain when another process of an engine works on it.
+    cancelled; TryAgain when another process of an engine works on it.
     """
     run = store.runs.create(
         {
@@ -101,8 +106,6 @@ def create_run(
         raise InputError(
             f"run {run.id} was cancelled ({by} asked for it) and stays so: `wfm rerun {run.id}` begins another"
         )
-    if run_id and (by := run.suspended_by()):
-        raise InputError(f"run {run.id} is suspended ({by} asked for it): `wfm resume {run.id}` lets it go on")
     if state is not None and state.seen() == "running":
         raise TryAgain(f"run {run.id} is at work already (pid {state.pid} on {state.host})")
     return run
@@ -154,6 +157,8 @@ def start(
     check_here(plan, cpu, memory_gib)
     here_cpu, here_memory = machine()
     run = create_run(request, plan, store, rerun_of, run_id, team)
+    if run_id and (by := run.suspended_by()):
+        raise InputError(f"run {run.id} is suspended ({by} asked for it): `wfm resume {run.id}` lets it go on")
     submission = asked_now(
         run, chosen, dataclasses.asdict(request), team=team_of(team), scheduled_at=scheduled_at, rerun_of=rerun_of, cpu=cpu,
         memory_gib=memory_gib,

@@ -9,8 +9,19 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from pipelines.commands import purge, skipped
-from pipelines.commands.console import STORE_DEFAULT, StoreOption, answers, open_store, say, size, warn
+from pipelines.commands import catalogue, purge, skipped
+from pipelines.commands.console import (
+    STORE_DEFAULT,
+    StoreOption,
+    answers,
+    moment,
+    open_store,
+    say,
+    show_table,
+    size,
+    table,
+    warn,
+)
 from pipelines.explain import flat
 from wfm.errors import DataError, InputError, WfmError
 from wfm.log import printable
@@ -21,9 +32,10 @@ if TYPE_CHECKING:
 app = typer.Typer(help="Look at artifacts, check, name, copy and collect them.", no_args_is_help=True)
 purge.add_to(app)
 skipped.add_to(app)
+catalogue.add_to(app)
 
 _REFERENCE = Annotated[
-    str, typer.Argument(metavar="ARTIFACT", help="kind/name\\[@alias], a key, or its first 8+ digits.")
+    str, typer.Argument(metavar="ARTIFACT", help="kind/name[@alias], a key, or its first 8+ digits.")
 ]
 _MANY = 20
 _ABSENT = "(absent)"
@@ -36,12 +48,8 @@ def list_(
     store: StoreOption = STORE_DEFAULT,
 ) -> None:
     """List names and what they point at; --all: every artifact, invalidated ones with the reason. Sizes include parts."""
-    from rich.table import Table
-
     opened = open_store(store)
-    table = Table(box=None)
-    for heading in ("name", "kind", "key", "made by", "at", "files", "size", "parts"):
-        table.add_column(heading, no_wrap=heading != "made by")  # there stand reasons, of any length
+    made = table("name", "key", "made by", "at (UTC)", "files", "size", "parts", prose="what is wrong")
     names: dict[str, list[str]] = {}
     for promotion in opened.names.list(kind):
         names.setdefault(promotion.key, []).append(promotion.reference)
@@ -51,23 +59,24 @@ def list_(
         if not opened.has(key):
             stone = opened.tombstone(key)
             gone = stone.described() if stone else "no longer there"
-            rows.append(("", [", ".join(names.get(key, [])), "", key[:12], gone, "", "", "", ""]))
+            rows.append(("", [", ".join(names.get(key, [])), key[:12], "", "", "", "", "", gone]))
             continue
         try:
             artifact = opened.artifact(key)
         except InputError as error:  # one damaged manifest must not hide the others
-            rows.append(("", [", ".join(names.get(key, [])), "", key[:12], "cannot be read", "", "", "", ""]))
+            rows.append(("", [", ".join(names.get(key, [])), key[:12], "", "", "", "", "", "cannot be read"]))
             warn(f"{key[:12]}: {error}")
             continue
         if kind and artifact.kind != kind:
             continue
         one = artifact.summary()
-        row = [", ".join(names.get(key, [])), one["kind"], key[:12], one["stage"], one["created_at"], str(one["files"])]
+        called = ", ".join(names.get(key, [])) or str(one["kind"])
+        row = [called, key[:12], str(one["stage"]), moment(str(one["created_at"]))[:16], str(one["files"])]
         rows.append((str(one["created_at"]), [*row, _whole_size(artifact), str(one["parts"])]))
     for _, row in sorted(rows):
-        table.add_row(*row)
+        made.row(*row)
     if rows:
-        answers().print(table)
+        show_table(made)
     else:
         say("nothing yet" + ("" if everything else "; --all shows artifacts without a name too"))
 
@@ -211,10 +220,21 @@ def pull(
     what: Annotated[str, typer.Option(help="all, tables alone, or one split as split:test.")] = "all",
     store: StoreOption = STORE_DEFAULT,
 ) -> None:
-    """Copy an artifact, its tables alone, or one split into a folder; every byte is checked on the way."""
+    """Copy an artifact, its tables alone, or one split into a folder; every byte is checked on the way. A model or data set
+    gets its card beside it.
+    """
+    from wfm.catalogue import beside
+
     opened = open_store(store)
     key = opened.resolve(reference)
+    artifact = opened.artifact(key)
+    beside.require_ours(artifact, out)
     copied = opened.pull(key, out, what)
+    if beside.has_card(artifact):
+        try:
+            copied += [path.absolute() for path in beside.write_cards(opened, artifact, out)]
+        except InputError as error:  # the copy is whole; records of another make have no card
+            warn(f"no card was written: {error}")
     tops = sorted({path.relative_to(out.absolute()).parts[0] for path in copied})
     say(f"{len(copied)} files of {key[:12]} in {out}: {', '.join(tops[:_MANY])}")
 

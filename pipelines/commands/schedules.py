@@ -7,7 +7,16 @@ import pydantic
 import typer
 from typer.core import TyperGroup
 
-from pipelines.commands.console import STORE_DEFAULT, StoreOption, answers, open_store, say, warn
+from pipelines.commands.console import (
+    STORE_DEFAULT,
+    NameOption,
+    PromoteOption,
+    StoreOption,
+    answers,
+    open_store,
+    say,
+    warn,
+)
 from pipelines.commands.json_output import JsonOption, say_json
 from wfm.errors import WfmError
 
@@ -71,6 +80,8 @@ def serve(
         ),
     ] = "",
     dataset: Annotated[str, typer.Option(metavar="NAME", help="Name of the dataset.")] = "",
+    name: NameOption = "",
+    promote: PromoteOption = True,
     set_: Annotated[
         list[str] | None, typer.Option("--set", metavar="A.B=1", help="Change an option; may be repeated.")
     ] = None,
@@ -80,8 +91,10 @@ def serve(
     from pipelines.engines.schedule import serve as serve_it
     from pipelines.start_run import Request
 
-    wanted = Request(pipeline, profile=profile, videos=videos, dataset=dataset, overrides=tuple(set_ or ()))
-    serve_it(wanted, cron, open_store(store))
+    wanted = Request(
+        pipeline, profile=profile, videos=videos, dataset=dataset, overrides=tuple(set_ or ()), name=name, promote=promote
+    )  # fmt: skip
+    serve_it(wanted, cron, open_store(store, new=True))
 
 
 @app.command("list")

@@ -23,7 +23,7 @@ def add_to(app: typer.Typer) -> None:
 
 def skipped(
     reference: Annotated[
-        str, typer.Argument(metavar="ARTIFACT", help="kind/name\\[@alias], a key, or its first 8+ digits.")
+        str, typer.Argument(metavar="ARTIFACT", help="kind/name[@alias], a key, or its first 8+ digits.")
     ],
     reason: Annotated[str, typer.Option(metavar="CODE", help="Only this reason, such as truncated.")] = "",
     store: StoreOption = STORE_DEFAULT,

@@ -10,7 +10,7 @@ import importlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from wfm.errors import InputError
+from wfm.errors import InputError, did_you_mean
 
 if TYPE_CHECKING:
     from pipelines.start_run import Request
@@ -97,6 +97,8 @@ class Remote(Protocol):
 def connect(name: str) -> Remote:
     """The engine of that name, as this machine's environment says how it is reached. Raises `InputError` with the choices."""
     if name not in REMOTES:
-        raise InputError(f"unknown engine {name!r} on a cluster. Choices: {', '.join(REMOTES)}")
+        raise InputError(
+            f"unknown engine {name!r} on a cluster.{did_you_mean(name, REMOTES)} Choices: {', '.join(REMOTES)}"
+        )
     remote: Remote = importlib.import_module(REMOTES[name]).connect()
     return remote

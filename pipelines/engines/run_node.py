@@ -19,7 +19,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from components.entrypoint import SCHEDULER, promote
+from components.entrypoint import SCHEDULER
+from components.promotion import promote
 from components.stage_attempt import ENGINE, LEASE_HELD, TOKEN
 from pipelines.engines.budget import Budget
 from pipelines.engines.compile import Step
@@ -144,7 +145,7 @@ class NodeRunner:
             self._refresh(self._plan, self._store)
             node = self._plan.node(name)
             if node.done:  # made by another run meanwhile
-                promote(self._store, node.promote, node.key or "")
+                promote(self._store, node.promote, node.key or "", node.gate, self._run.id)
                 return "cached", node.key or ""
         step = self._steps[name]
         with (

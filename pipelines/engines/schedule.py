@@ -95,8 +95,9 @@ def command_of(request: "Request", store: "Store") -> list[str]:
     """The command line of one due run."""
     command = python("-m", background.MODULE, "run", request.pipeline, "--profile", request.profile)
     command += ["--store", store.url, "--quiet"]
-    for name, value in (("--videos", request.videos), ("--dataset", request.dataset)):
+    for name, value in (("--videos", request.videos), ("--dataset", request.dataset), ("--name", request.name)):
         command += [name, value] if value else []
+    command += [] if request.promote else ["--no-promote"]
     for override in request.overrides:
         command += ["--set", override]
     return command

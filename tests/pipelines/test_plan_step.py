@@ -102,6 +102,19 @@ def test_asked_again_it_says_the_same_though_another_run_made_one_of_the_listing
     assert written["ingest_videos"] == said[f"key-{node_name('ingest_videos')}"]
 
 
+def test_what_a_queued_run_was_told_is_there_stays_through_twenty_later_runs(store: Store) -> None:
+    request = Request("curate", profile="smoke")
+    first = request.plan(store).nodes[0]
+    with store.attempt(first.key or "") as attempt:
+        attempt.commit(stage=first.stage, kind="raw_videos", counts={})
+    told = plan_run(request, store, "nightly", None)
+    assert told[f"make-{node_name(first.name)}"] == "false"
+    for _ in range(21):
+        store.runs.create({})
+    store.gc(wait_seconds=0.0, min_age_seconds=0.0)
+    assert store.has(told[f"key-{node_name(first.name)}"])
+
+
 def test_what_was_seen_is_kept_in_pieces_and_the_first_word_stands(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:

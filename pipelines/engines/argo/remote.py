@@ -275,6 +275,8 @@ def parameters(ask: Ask) -> dict[str, str]:
         "dataset": request.dataset,
         "overrides": json.dumps(list(request.overrides)) if request.overrides else "",
         "redo": json.dumps(dict(sorted(request.redo.items()))) if request.redo else "",
+        "name": request.name,
+        "promote": "" if request.promote else "false",
     }
     return {name: value for name, value in given.items() if value}
 
