@@ -3,6 +3,8 @@
 import itertools
 import json
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -19,6 +21,7 @@ from wfm.catalogue.sheet import DatasetSheet, ModelSheet
 from wfm.errors import DataError, InputError
 
 HERE = Path(__file__).parent
+ROOT = HERE.parents[2]
 
 
 def sheet_of(store: Store) -> ModelSheet:
@@ -180,3 +183,16 @@ def test_the_dataset_values_are_of_the_shape_that_stages_write():
     from wfm.curation.dataset.dataset_card import Card
 
     assert set(dataset_values()) == set(Card().values())
+
+
+def test_no_card_loads_torch(store):
+    """Whoever lists a bucket of models needs none of what runs them."""
+    code = (
+        "import sys; from wfm.artifacts import Store; from wfm.catalogue.of_model import model_sheet; from pathlib import Path;"
+        f"from wfm.catalogue import write_catalogue; store = Store.open({store.url!r});"
+        "write_catalogue(store, Path(sys.argv[1])); print('torch' in sys.modules)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, f"{store.address.root}-site"], capture_output=True, text=True, cwd=ROOT
+    )
+    assert (done.returncode, done.stdout) == (0, "False\n"), done.stderr
