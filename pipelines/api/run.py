@@ -158,8 +158,8 @@ def submit_run(
 ) -> Run:
     """Ask for a run that goes on by itself, and return at once: `Run.status`, `Run.wait`.
 
-    engine: ``local`` or ``prefect``, a process of this machine; ``argo`` or ``kubeflow``, on a cluster, of a template that ``wfm
-    compile`` wrote. template: its name; empty: pipeline-profile. team: who it counts for. The rest: as `wfm.run`.
+    engine: ``local`` or ``prefect``, a process of this machine; ``argo`` or ``kubeflow``, on a cluster, of a template that
+    ``wfm compile`` wrote. template: its name; empty: pipeline-profile. team: who it counts for. The rest: as `wfm.run`.
 
     Raises InputError for what can never work, before anything is written; TryAgain for an engine that does not answer.
     """
