@@ -92,6 +92,7 @@ def backfill(
     from pipelines.engines.prefect_server import stopped_by_signals
     from pipelines.start_run import Request
     from pipelines.ticks import has_places
+    from pipelines.verbs import check_engine
 
     wanted = Request(
         pipeline,
@@ -109,6 +110,7 @@ def backfill(
     if dry_run:
         _show(wanted, survey(opened, points), at_most, json)
         return
+    check_engine(engine, template)
     stop = threading.Event()
     with stopped_by_signals(stop):
         table = go_on(
