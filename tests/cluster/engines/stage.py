@@ -24,7 +24,8 @@ def main() -> None:
     parser.add_argument("--key-out", required=True)
     arguments = parser.parse_args()
     stopping.listen()
-    from components.entrypoint import given_inputs, node_key, promote, read_spec
+    from components.entrypoint import given_inputs, node_key, read_spec
+    from components.promotion import promote
     from components.stage_attempt import StageAttempt
     from components.stage_log import StageLog
     from wfm.artifacts import Store
@@ -57,7 +58,7 @@ def main() -> None:
         with store.attempt(key) as making:
             (making.path / "made.txt").write_text(spec["node"])
             making.commit(stage=spec["stage"], kind=spec["kind"])
-        promote(store, spec["promote"], key)
+        promote(store, spec["promote"], key, spec.get("gate"), run.id)
         Path(arguments.key_out).write_text(key)
         code = 0
         attempt.close({"outcome": "done", "reason": "", "key": key, "exit_code": 0})
