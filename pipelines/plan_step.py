@@ -1,6 +1,7 @@
 """The first step of a run on a cluster: plan it, write its specs, and say which nodes there are to make.
 
     python -m pipelines.plan_step --run-id ID --pipeline P --profile P --store URL [--videos URL] [--dataset NAME]
+        [--name NAME] [--promote false]
         [--overrides '["train_diffusion.steps=10"]'] [--expects NODE=DIGEST,...] --out FOLDER
 
 What an engine hands to the steps that follow lies in FOLDER, a file each: ``specs`` (URL of the folder of specs), ``anything``
@@ -16,12 +17,14 @@ import argparse
 import json
 import os
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from components.entrypoint import key_and_external, promote
+from components.entrypoint import key_and_external
 from components.outside import keep
+from components.promotion import promote
 from pipelines.engines.compile import compile_plan
 from pipelines.engines.flow import check_expected, tasks_of
 from pipelines.nodes import Plan
@@ -43,6 +46,8 @@ if TYPE_CHECKING:
 STORE = "WFM_STORE"
 _WORKFLOW, _WORKFLOW_VERSION = "workflow.json", 1
 """Of a run: for which workflow it is made."""
+_LOOK_SECONDS = 10.0
+"""How often a run that is suspended is looked at."""
 
 
 def main() -> None:
@@ -59,6 +64,7 @@ def main() -> None:
         request = Request(
             arguments.pipeline, profile=arguments.profile, overrides=overrides, videos=arguments.videos,
             dataset=arguments.dataset, redo=schema.fit(dict[str, str], _json(arguments.redo, "--redo", "{}"), "--redo"),
+            name=arguments.name, promote=arguments.promote == "true",
         )  # fmt: skip
         if not arguments.store:
             raise InputError(
@@ -67,6 +73,7 @@ def main() -> None:
         store = Store.open(arguments.store, store_options())
         if arguments.workflow_uid:
             of_workflow(store.runs.of(arguments.run_id), arguments.workflow_uid)
+        wait_while_suspended(store.runs.of(arguments.run_id))
         said = plan_run(request, store, arguments.run_id, _expected(arguments.expects))
         write(said, arguments.out)
     except (WfmError, OSError) as error:
@@ -89,7 +96,7 @@ def plan_run(request: Request, store: "Store", run_id: str, expected: Mapping[st
     compile_plan(plan, run, store, STAGES)
     for node in plan.nodes:
         if node.done:  # a stage that runs promotes by itself
-            promote(store, node.promote, node.key or "")
+            promote(store, node.promote, node.key or "", node.gate, run.id)
     keys = {**plan.given, **{node.name: node.key or "" for node in plan.nodes}}
     names = {task.node: task.name for task in tasks_of(plan.nodes)}
     return {
@@ -112,6 +119,16 @@ def of_workflow(run: "Run", uid: str) -> None:
             f"run {run.id} was made by an earlier workflow of this name ({there.get('uid')!s:.80}; this one is {uid}): submit "
             f"under a name of its own, which is a new run; what is made stays (`wfm rerun {run.id}` does that)"
         )
+
+
+def wait_while_suspended(run: "Run", seconds: float = _LOOK_SECONDS) -> None:
+    """An engine that knows no suspend begins this step all the same."""
+    told = False
+    while not run.cancelled_by() and (by := run.suspended_by()):
+        if not told:
+            get_logger("wfm.plan").info("%s suspended run %s: waiting until `wfm resume` lets it go on", by, run.id)
+        told = True
+        time.sleep(seconds)
 
 
 def _hold(plan: Plan, run: "Run", store: "Store") -> None:
@@ -159,6 +176,8 @@ def _parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--store", default="", metavar="URL", help=f"default: {STORE}")
     parser.add_argument("--videos", default="", metavar="URL")
     parser.add_argument("--dataset", default="", metavar="NAME")
+    parser.add_argument("--name", default="", help="of the results, in place of the recipe's")
+    parser.add_argument("--promote", default="true", choices=("true", "false"), help="whether they get a name")
     parser.add_argument("--overrides", default="[]", metavar="JSON", help="a list of STAGE.FIELD=VALUE")
     parser.add_argument("--redo", default="{}", metavar="JSON", help="node -> nonce: what is made again")
     parser.add_argument("--expects", default="", metavar="NODE=DIGEST,...", help="the tasks that were compiled")

@@ -21,6 +21,7 @@ from pipelines.plan import resolve
 from pipelines.runs.display import LiveDisplay, PlainDisplay
 from pipelines.runs.state import NodeState, RunState, read_state
 from pipelines.runs.submission import asked_now, create_submission, submission_of, team_of
+from pipelines.runs.webhook import webhook
 from wfm.artifacts import schema
 from wfm.artifacts.lease import LeaseHeld
 from wfm.errors import InputError, TryAgain, WfmError
@@ -47,12 +48,17 @@ class Request:
     dataset: str = ""
     redo: Mapping[str, str] = dataclasses.field(default_factory=dict)
     "Node -> nonce: that node and what follows are made again."
+    name: str = ""
+    "What all results are called in place of the recipe's names."
+    promote: bool = True
+    "False: the results get no name."
 
     def plan(self, store: "Store") -> Plan:
         """The plan of today; raises `ConfigError` for names that do not exist and files that are not here."""
         plan = resolve(
             self.pipeline, profile=self.profile, store=store, overrides=list(self.overrides),
             videos=self.videos or None, dataset=self.dataset or None, redo=dict(self.redo),
+            name=self.name or None, promote=self.promote,
         )  # fmt: skip
         check_files(plan)
         return plan
@@ -77,7 +83,7 @@ def create_run(
     """Write down what will be done and from what each key was made (`wfm explain` compares that).
 
     A `run_id` that is there already is that run, and goes on. Raises InputError when something else was asked of it, or it was
-    cancelled or is suspended; TryAgain when another process of an engine works on it.
+    cancelled; TryAgain when another process of an engine works on it.
     """
     run = store.runs.create(
         {
@@ -100,8 +106,6 @@ def create_run(
         raise InputError(
             f"run {run.id} was cancelled ({by} asked for it) and stays so: `wfm rerun {run.id}` begins another"
         )
-    if run_id and (by := run.suspended_by()):
-        raise InputError(f"run {run.id} is suspended ({by} asked for it): `wfm resume {run.id}` lets it go on")
     if state is not None and state.seen() == "running":
         raise TryAgain(f"run {run.id} is at work already (pid {state.pid} on {state.host})")
     return run
@@ -144,6 +148,7 @@ def start(
     quiet: bool = False,
     engine: str = "",
     team: str = "",
+    scheduled_at: str = "",
     options: "EngineOptions | None" = None,
 ) -> tuple[RunSummary, Plan]:
     """Run a request to its end. ``cpu`` and ``memory_gib`` bound what runs side by side; this machine's by default."""
@@ -152,18 +157,13 @@ def start(
     check_here(plan, cpu, memory_gib)
     here_cpu, here_memory = machine()
     run = create_run(request, plan, store, rerun_of, run_id, team)
-    create_submission(
-        run,
-        asked_now(
-            run,
-            chosen,
-            dataclasses.asdict(request),
-            team=team_of(team),
-            rerun_of=rerun_of,
-            cpu=cpu,
-            memory_gib=memory_gib,
-        ),
-    )
+    if run_id and (by := run.suspended_by()):
+        raise InputError(f"run {run.id} is suspended ({by} asked for it): `wfm resume {run.id}` lets it go on")
+    submission = asked_now(
+        run, chosen, dataclasses.asdict(request), team=team_of(team), scheduled_at=scheduled_at, rerun_of=rerun_of, cpu=cpu,
+        memory_gib=memory_gib,
+    )  # fmt: skip
+    create_submission(run, submission)
     with for_itself(run, store) if run_id else nullcontext():
         summary = run_plan(
             plan, run, store, engine=engine, cpu_budget=cpu or here_cpu, memory_budget_gib=memory_gib or here_memory,
@@ -173,7 +173,9 @@ def start(
 
 
 def check_here(plan: Plan, cpu: float | None, memory_gib: float | None) -> None:
-    """Raises InputError where this machine, or what of it may be used, cannot run what is missing."""
+    """Raises InputError where this machine, or what of it may be used, cannot run what is missing, or whoever is to hear of a
+    failure cannot be told."""
+    webhook()
     check_budget(cpu, memory_gib)
     check_devices(plan.missing)
     here_cpu, here_memory = machine()

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 from pipelines.api.run import Overrides, Run, start_in
 from wfm.artifacts import environment
 from wfm.artifacts.listing import FileEntry
+from wfm.artifacts.missing_store import require_store
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -112,7 +113,7 @@ class Store:
         return open_from(self._there, dataset, split=split, shuffle=shuffle)
 
     def _there(self) -> "Kept":
-        return environment.require_store(self.opened)
+        return require_store(self.opened)
 
 
 class Artifact:

@@ -10,6 +10,8 @@ import typer
 from pipelines.commands.console import (
     LAST,
     STORE_DEFAULT,
+    NameOption,
+    PromoteOption,
     StoreOption,
     answers,
     notices,
@@ -73,6 +75,8 @@ def run(
     dataset: Annotated[
         str, typer.Option(metavar="NAME", help="Start from this dataset; with --videos: name the new one.")
     ] = "",
+    name: NameOption = "",
+    promote: PromoteOption = True,
     set_: _SET = None,
     limit: _LIMIT = 0,
     retry_failed: _RETRY = False,
@@ -86,6 +90,7 @@ def run(
     cpu: _CPU = None,
     memory: _MEMORY = None,
     engine: _ENGINE = "",
+    scheduled_at: Annotated[str, typer.Option(hidden=True, help="The time of the schedule that it stands for.")] = "",
     team: TeamOption = "",
     quiet: _QUIET = False,
     store: StoreOption = STORE_DEFAULT,
@@ -94,13 +99,16 @@ def run(
     from pipelines.start_run import Request
 
     overrides = (*(set_ or ()), *((f"ingest_videos.limit={limit}",) if limit else ()))
-    wanted = Request(pipeline, profile=profile, overrides=overrides, videos=videos, dataset=dataset)
-    opened = open_store(store)
+    wanted = Request(
+        pipeline, profile=profile, overrides=overrides, videos=videos, dataset=dataset, name=name, promote=promote
+    )
+    opened = open_store(store, new=True)
     if retry_failed:
         _retry(wanted, opened, dry_run)
     _start(
-        wanted, opened, dry_run=dry_run, cpu=cpu, memory=memory, engine=engine, quiet=quiet, run_id=run_id, team=team
-    )
+        wanted, opened, dry_run=dry_run, cpu=cpu, memory=memory, engine=engine, quiet=quiet, run_id=run_id, team=team,
+        scheduled_at=scheduled_at,
+    )  # fmt: skip
 
 
 def _retry(wanted: "Request", store: "Store", dry_run: bool) -> None:
@@ -145,6 +153,10 @@ def rerun(
     from_: Annotated[
         str, typer.Option("--from", metavar="STAGE", help="Make this stage again, and all that follows.")
     ] = "",
+    name: NameOption = "",
+    promote: Annotated[
+        bool | None, typer.Option("--promote/--no-promote", help="Whether results get a name. Default: as before.")
+    ] = None,
     dry_run: _DRY = False,
     submit: Annotated[
         bool | None,
@@ -162,6 +174,8 @@ def rerun(
     store: StoreOption = STORE_DEFAULT,
 ) -> None:
     """Ask for the same again, on any engine: only what is missing runs. With --from, a stage and what follows run anew."""
+    from dataclasses import replace
+
     from pipelines.engines.remote import REMOTES
     from pipelines.start_run import Request
     from pipelines.verbs import look
@@ -178,12 +192,13 @@ def rerun(
             f"run {before.id} is still {standing.word} ({where(standing)}): `wfm cancel {before.id}` stops it"
         )
     wanted = Request.of_run(before)
+    wanted = replace(wanted, name=name or wanted.name, promote=wanted.promote if promote is None else promote)
     if from_:
         wanted.plan(opened).node(from_)  # an unknown name must fail here, with the choices
         wanted = wanted.again(from_)
     submission = standing.submission if standing is not None else None
     was = submission.engine if submission is not None else ""
-    engine = engine or (was if was in REMOTES else "")
+    engine = engine or was
     if submit is None:
         submit = json or engine in REMOTES or (submission is not None and submission.background)
     if submit and not dry_run:
@@ -228,6 +243,7 @@ def _start(
     rerun_of: str = "",
     run_id: str = "",
     team: str = "",
+    scheduled_at: str = "",
 ) -> None:
     from pipelines.engines.budget import check_budget
     from pipelines.engines.engine import choose
@@ -255,6 +271,7 @@ def _start(
         engine=engine,
         quiet=quiet,
         team=team,
+        scheduled_at=scheduled_at,
     )
     _conclude(summary.state, plan, store)
     raise typer.Exit(summary.exit_code)
@@ -262,6 +279,7 @@ def _start(
 
 def _conclude(state: RunState, plan: "Plan", store: "Store") -> None:
     """The end of a run, for people: stages, the result, the page, and what to do about what failed."""
+    from components.promotion import promoted
     from pipelines.start_run import metrics_files, pull_page
 
     out = answers()
@@ -269,9 +287,8 @@ def _conclude(state: RunState, plan: "Plan", store: "Store") -> None:
         node.done = state.nodes[node.name].state in GOOD
         node.key = state.nodes[node.name].key or node.key
     if any(node.state != "cached" for node in state.nodes.values()):
-        out.print(
-            node_table(state, {}, title=f"run {state.run_id}: {state.state} in {duration(state.ended - state.started)}")
-        )
+        title = f"run {state.run_id}: {state.state} in {duration(state.ended - state.started)}"
+        out.print(node_table(state, {}, title=title))
     files = metrics_files(plan, store)
     if files and state.state == "done":
         from wfm.evaluation import read_metrics, result_table
@@ -281,7 +298,7 @@ def _conclude(state: RunState, plan: "Plan", store: "Store") -> None:
     if state.state == "done":
         for node in plan.nodes:
             if node.promote:
-                say(f"{node.promote}@latest  {(node.key or '')[:12]}")
+                say(promoted(store, node.promote, node.key or ""))
         if any("left out" in node.note for node in state.nodes.values()):
             last = next(reversed(state.nodes.values()))
             say(f"what was left out, one by one: wfm artifacts skipped {last.key[:12]}")
@@ -291,7 +308,7 @@ def _conclude(state: RunState, plan: "Plan", store: "Store") -> None:
         say(state.reason)
     for name, one in state.nodes.items():
         if one.state == "failed":
-            say(f"{name} failed ({one.outcome}): {one.reason}\n    its log: wfm logs {state.run_id} {name}")
+            say(f"{name} failed ({one.outcome}); its log:\n    wfm logs {state.run_id} {name}")
     if state.state == "suspended":
         say(f"run {state.run_id} is suspended; what was made stays. To go on: wfm resume {state.run_id}")
     elif state.state != "done":

@@ -8,9 +8,18 @@ from typing import TYPE_CHECKING, Annotated
 import pydantic
 import typer
 
-from pipelines.commands.console import LAST, STORE_DEFAULT, StoreOption, open_run, open_store, say
+from pipelines.commands.console import (
+    LAST,
+    STORE_DEFAULT,
+    NameOption,
+    PromoteOption,
+    StoreOption,
+    open_run,
+    open_store,
+    say,
+)
 from pipelines.commands.json_output import JsonOption, say_json
-from pipelines.commands.look_at_runs import RunArgument
+from pipelines.commands.look_at_runs import RunArgument, RunEngineOption
 
 if TYPE_CHECKING:
     from pipelines.start_run import Request
@@ -63,6 +72,8 @@ def submit(
     dataset: Annotated[
         str, typer.Option(metavar="NAME", help="Start from this dataset; with --videos: name the new one.")
     ] = "",
+    name: NameOption = "",
+    promote: PromoteOption = True,
     set_: Annotated[
         list[str] | None, typer.Option("--set", metavar="STAGE.FIELD=V", help="Change an option; may be repeated.")
     ] = None,
@@ -83,10 +94,18 @@ def submit(
     from pipelines.start_run import Request
     from pipelines.verbs import submit as ask
 
-    wanted = Request(pipeline, profile=profile, overrides=tuple(set_ or ()), videos=videos, dataset=dataset)
+    wanted = Request(
+        pipeline,
+        profile=profile,
+        overrides=tuple(set_ or ()),
+        videos=videos,
+        dataset=dataset,
+        name=name,
+        promote=promote,
+    )
     standing = ask(
         wanted,
-        open_store(store),
+        open_store(store, new=True),
         engine=engine,
         run_id=run_id,
         template=template,
@@ -133,26 +152,26 @@ def tell_submitted(standing: "Standing", json: bool) -> None:
     say(f"to follow: wfm status {run.id} | wfm logs {run.id} -f | wfm suspend, resume, cancel {run.id}")
 
 
-def suspend(run_id: RunArgument = LAST, store: StoreOption = STORE_DEFAULT) -> None:
+def suspend(run_id: RunArgument = LAST, engine: RunEngineOption = "", store: StoreOption = STORE_DEFAULT) -> None:
     """Begin no further stage; those that run save what they have and stop. Says what that frees."""
     from pipelines.verbs import suspend as ask
 
-    say(ask(open_run(open_store(store), run_id)))
+    say(ask(open_run(open_store(store), run_id), engine=engine))
 
 
-def resume(run_id: RunArgument = LAST, store: StoreOption = STORE_DEFAULT) -> None:
+def resume(run_id: RunArgument = LAST, engine: RunEngineOption = "", store: StoreOption = STORE_DEFAULT) -> None:
     """Let a suspended run go on from what its stages saved; also one whose process was killed."""
     from pipelines.verbs import resume as ask
 
     opened = open_store(store)
-    say(ask(open_run(opened, run_id), opened))
+    say(ask(open_run(opened, run_id), opened, engine=engine))
 
 
-def cancel(run_id: RunArgument = LAST, store: StoreOption = STORE_DEFAULT) -> None:
+def cancel(run_id: RunArgument = LAST, engine: RunEngineOption = "", store: StoreOption = STORE_DEFAULT) -> None:
     """Stop a run in order, on whatever engine, also a suspended one: it saves what it has; `wfm rerun` goes on from there."""
     from pipelines.verbs import cancel as ask
 
-    say(ask(open_run(open_store(store), run_id)))
+    say(ask(open_run(open_store(store), run_id), engine=engine))
 
 
 def work(run_id: RunArgument, store: StoreOption = STORE_DEFAULT) -> None:

@@ -19,7 +19,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from components.entrypoint import SCHEDULER, promote
+from components.entrypoint import SCHEDULER
+from components.promotion import promote
 from components.stage_attempt import ENGINE, LEASE_HELD, TOKEN
 from pipelines.engines.budget import Budget
 from pipelines.engines.compile import Step
@@ -144,7 +145,7 @@ class NodeRunner:
             self._refresh(self._plan, self._store)
             node = self._plan.node(name)
             if node.done:  # made by another run meanwhile
-                promote(self._store, node.promote, node.key or "")
+                promote(self._store, node.promote, node.key or "", node.gate, self._run.id)
                 return "cached", node.key or ""
         step = self._steps[name]
         with (
@@ -264,7 +265,8 @@ class NodeRunner:
         kept = {
             name: value
             for name, value in os.environ.items()
-            if not name.startswith(("PREFECT_", "TORCHELASTIC_")) and name not in (SCHEDULER, *_PLACE_VARIABLES)
+            if not name.startswith(("PREFECT_", "TORCHELASTIC_", "WFM_WEBHOOK"))
+            and name not in (SCHEDULER, *_PLACE_VARIABLES)
         }
         # Half of the machine: the two branches of the main job run side by side, and one thread each wastes least.
         # Ranks share what one process would get.

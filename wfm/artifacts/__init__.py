@@ -13,9 +13,11 @@ Read in this order:
 6. `names`         kind/name@alias with history; `runs` specs, attempts, outcomes, logs; `lease` who works on a key
 7. `checkpoints`   what a stage that lost its machine goes on from (`checkpoint_record` what one says, `uploads` the thread that
                    sends them)
-8. `invalidation`  tombstones; `verify` reads every byte; `lineage` where it came from; `collect` deletes what nobody needs,
-                   `nameless` what the killed left; `purge` takes a video out of everything (`purge_copies`: caches, notes)
-9. `environment`   which store is meant where nobody says so, and how it is reached
+8. `invalidation`  tombstones; `verify` reads every byte; `lineage` where it came from; `collect` deletes what nobody needs
+                   (`roots` knows what is needed, `open_runs` which runs are not over, `retention` is its policy and its
+                   record), `nameless` what the killed left; `purge` takes a video out of everything (`purge_copies`:
+                   caches, notes)
+9. `environment`   which store is meant where nobody says so, and how it is reached; `missing_store` that it is there
 10. `objects`      the ten verbs that all of this needs of a place; `on_disk` (file://), `on_cloud` (s3://, gs://), `trouble`
                    (its errors)
 
@@ -26,9 +28,11 @@ Layout below the store's URL:
     parts/<part key>/…                     parts, committed the same way and shared between artifacts
     refs/<kind>/<name>/<alias>/<n>.json    names; the highest n counts
     checkpoints/<key>/<fence>-<step>-<id>.json  of stages that are not through; the files lie in a folder of that name
+    collections/<id>.json                  what a collection deleted, and why
     purged/<video id>.json                 videos that must not come back
     poison/<step>/<id>.json                notes of items that crash whoever opens them
     captions/<2>/<clip sha256>/<id>.json   what models said of a clip, so that nothing is asked twice
+    exporter/counted.json                  what `wfm metrics serve` has counted, for the next one to go on from
     probe/create-if-absent                 buckets: what was put twice to see that the second put is refused
     leases/<key>/…    runs/<id>/…    scratch/<key>/… (local stores only; a remote one's scratch lies in the cache)
 """

@@ -14,8 +14,6 @@ from wfm.errors import InputError
 if TYPE_CHECKING:
     from wfm.artifacts.store import Store
 
-_AREAS = ("artifacts", "runs", "refs")
-
 
 def default_store() -> str:
     """``WFM_STORE``, or ``wfm-store`` in the current folder."""
@@ -37,12 +35,3 @@ def open_store(url: str | os.PathLike[str] = "") -> "Store":
     from wfm.artifacts.store import Store
 
     return Store.open(url or default_store(), store_options())
-
-
-def require_store(store: "Store") -> "Store":
-    """The same store. Raises InputError where there is none at its address: whoever reads expects one."""
-    if not any(store.objects.names(area) for area in _AREAS):
-        raise InputError(
-            f"there is no store at {store.url}: give its address (--store, store= or WFM_STORE), or make one with `wfm run`"
-        )
-    return store

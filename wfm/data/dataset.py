@@ -23,7 +23,8 @@ import numpy as np
 
 from wfm.actions import ActionSpec
 from wfm.artifacts.address import below
-from wfm.artifacts.environment import open_store, require_store
+from wfm.artifacts.environment import open_store
+from wfm.artifacts.missing_store import require_store
 from wfm.artifacts.pulled import pulled_folder
 from wfm.data.exclusions import SPLIT_FILE, Exclusions, read_split
 from wfm.data.shards import Sample, iter_samples, read_sample

@@ -18,7 +18,8 @@ import numpy as np
 import torch
 
 from wfm.actions import ActionSpec
-from wfm.artifacts.environment import open_store, require_store
+from wfm.artifacts.environment import open_store
+from wfm.artifacts.missing_store import require_store
 from wfm.artifacts.pulled import pulled_folder
 from wfm.conditions.condition import Reads
 from wfm.errors import ConfigError, InputError

@@ -40,9 +40,7 @@ def plan(flow: Flow, settings: ClusterSettings) -> Json:
     words = ["python", "-m", "pipelines.plan_step", "--run-id", RUN, "--workflow-uid", "{{workflow.uid}}"]
     words += ["--asked-as={{workflow.parameters.run-id}}"]
     words += ["--pipeline", flow.pipeline, "--profile", flow.profile]
-    words += [
-        f"--{name}={{{{workflow.parameters.{name}}}}}" for name in ("store", "videos", "dataset", "overrides", "redo")
-    ]
+    words += [f"--{name}={{{{workflow.parameters.{name}}}}}" for name in flow.parameters()]
     words += ["--expects", flow.expects(settings), "--out", OUT]
     said = ["specs", *(f"make-{task.name}" for task in flow.tasks), *key_names(flow)]
     template = _template(PLAN, settings, words, "control", _CONTROL, PLAN_TRIES)

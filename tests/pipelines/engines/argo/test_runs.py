@@ -122,7 +122,7 @@ def test_a_pipeline_gets_the_keys_that_it_gets_here_and_then_starts_one_pod(
     workflow, pods, phase = run(compiled, "first", store, tmp_path / "pod")
     assert phase == "Succeeded", pods.log
     assert pods.keys == made
-    assert store.resolve("dataset/curated") == here.resolve("dataset/curated")
+    assert store.resolve("dataset/curated-smoke") == here.resolve("dataset/curated")
     workflow, pods, phase = run(compiled, "second", store, tmp_path / "pod")
     assert (phase, workflow.pods, pods.keys) == ("Succeeded", ["plan"], {})
 

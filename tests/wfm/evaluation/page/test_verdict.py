@@ -58,7 +58,7 @@ def without_intervals(metrics: Metrics) -> Metrics:
 
     def blank(part):
         if isinstance(part, dict):
-            ends = {"low": None, "high": None} if {"mean", "sessions"} <= set(part) else {}
+            ends = {"low": None, "high": None, "sessions": 1} if {"mean", "sessions"} <= set(part) else {}
             return {name: blank(value) for name, value in part.items()} | ends
         return part
 
@@ -128,14 +128,14 @@ def test_a_true_minus():
 def test_what_is_lost_stands_beside_what_is_won(good, bad):
     """Also in the lines that are read first, and in the card of the subset that is shown first."""
     assert losses(good, "fixed_rate") == []
-    assert "loses where the camera rests" in headline([good])[1][1], "a still cannot be beaten by what is blurred"
+    assert "loses: where the camera rests, " in headline([good])[1][1], "a still cannot be beaten by what is blurred"
     assert "fixed rate" not in headline([good])[1][1]
     found = losses(bad, "fixed_rate")
     assert [loss.baseline for loss in found] in (["flow", "repeat_last"], ["repeat_last", "flow"])
     assert found[0].gain.mean <= found[1].gain.mean < 0
     assert found[0].text.startswith(f"{-found[0].gain.mean:.1f} dB worse than ")
     line = headline([bad])[1][1]
-    assert line.startswith("Diffusion, sampled loses where the camera turns at a fixed rate ")
+    assert line.startswith("Diffusion, sampled loses: where the camera turns at a fixed rate, ")
     assert "where the camera rests" in line
     for text in (loss.text for loss in found):
         assert text in line
@@ -143,4 +143,6 @@ def test_what_is_lost_stands_beside_what_is_won(good, bad):
     assert f"<b>Diffusion, sampled</b>: {found[0].text}, {found[1].text}</li>" in shown
     assert "is nearer to the truth here on average" not in shown.split('data-subset="fixed_rate"')[2]
     assert "is nearer to the truth here on average" in render(PageData(title="T", headline="H", metrics=[good]))
+    ratio = good.subsets["fixed_rate"].way_closed["sampled"].model_copy(update={"low": None, "high": None})
+    assert "[no interval]" in percent(ratio), "a ratio over several sessions that has none"
     assert losses(without_intervals(bad), "static")[0].text.endswith("[one session: no interval]")
