@@ -27,13 +27,14 @@ def broken(tmp_path_factory: pytest.TempPathFactory) -> tuple[wfm.RunFailed, Pat
 
 
 def test_a_run_that_fails_is_raised_with_what_there_is_to_know(broken) -> None:
-    failed, place = broken
+    failed, _ = broken
     assert f"run {failed.run.id} is failed: ingest_videos: " in str(failed)
     assert f"wfm logs {failed.run.id} ingest_videos" in str(failed)
     assert failed.status.state == "failed"
     stages = {one.stage: one for one in failed.status.stages}
     assert (stages["ingest_videos"].state, stages["split_clips"].state) == ("failed", "not_run")
-    assert "film.mp4" in failed.run.logs("ingest_videos") + stages["ingest_videos"].reason
+    assert "not_a_video: 1" in failed.run.logs("ingest_videos")
+    assert "not_a_video: 1" in stages["ingest_videos"].reason
     assert str(pickle.loads(pickle.dumps(failed))) == str(failed), "it crosses processes"
 
 
@@ -55,9 +56,9 @@ def test_what_cannot_be_asked_of_a_run(broken) -> None:
     run = broken[0].run
     with pytest.raises(InputError, match=r"has no stage 'ingest'\. Choices: ingest_videos"):
         run.logs("ingest")
-    with pytest.raises(InputError, match="attempt 7: stage ingest_videos .* has the tries 1"):
+    with pytest.raises(InputError, match=r"attempt 7: stage ingest_videos .* has the tries 1"):
         run.logs("ingest_videos", attempt=7)
-    with pytest.raises(InputError, match="split_clips .* was not tried in this run"):
+    with pytest.raises(InputError, match=r"split_clips .* was not tried in this run"):
         run.logs("split_clips")
     with pytest.raises(InputError, match="is not running: it is failed"):
         run.cancel()
