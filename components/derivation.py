@@ -57,6 +57,7 @@ GROUND_FLOOR = (
     "components.make_artifact",
     "components.meaning",
     "components.part_range",
+    "components.promotion",
     "components.stage_attempt",
     "components.stage_log",
     "components.usage",

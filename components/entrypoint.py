@@ -3,8 +3,8 @@
     python -m components.<component> --spec URL --input NAME=KEY ... --key-out PATH [--dry-run]
     python -m components.<component> --spec URL --input NAME=KEY ... --parts 3/7
 
-The spec is one JSON object: schema_version, store, run_id, node, stage, component, kind, config, redo, promote, reads_truth,
-and the code id and image that the planner saw (``code``, ``image_reference``: `image.py`).
+The spec is one JSON object: schema_version, store, run_id, node, stage, component, kind, config, redo, promote (and its
+``gate``), reads_truth, and the code id and image that the planner saw (``code``, ``image_reference``: `image.py`).
 It is written before anything runs; what only the moment knows comes by the environment: ``DASK_SCHEDULER_ADDRESS`` (where
 there are workers), ``WFM_ATTEMPT`` (a token by which whoever started it finds its attempt), ``WFM_GRACE_SECONDS`` (between
 SIGTERM and SIGKILL; 30 where nobody says), and for the record ``WFM_ENGINE`` and ``POD_NAME``.
@@ -34,17 +34,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from components.context import ConfigT, Context, PartContext, Result, store_options
+from components.context import ConfigT, Context, PartContext, Result
 from components.derivation import code_id, derive_key
 from components.gang import End, Gang
 from components.image import refuse_other
 from components.make_artifact import SCHEDULER, Task, follow, make, make_range
 from components.outside import recall
 from components.part_range import PartRange, check_in_parts, with_index
+from components.promotion import promote
 from components.stage_attempt import LEASE_HELD, patiently
 from components.stage_log import StageLog
 from wfm import caches, stopping
 from wfm.artifacts.atomic import replace_on_disk
+from wfm.artifacts.environment import store_options
 from wfm.artifacts.lease import LeaseHeld
 from wfm.config import Config
 from wfm.crash_points import crash_point
@@ -66,7 +68,7 @@ from wfm.registry import uses
 if TYPE_CHECKING:
     from wfm.artifacts import Store
 
-__all__ = ["SCHEDULER", "ConfigT", "Context", "PartContext", "Result", "announce", "main", "node_key", "promote"]
+__all__ = ["SCHEDULER", "ConfigT", "Context", "PartContext", "Result", "announce", "main", "node_key"]
 
 SPEC_VERSION = 1
 
@@ -297,20 +299,10 @@ def read_spec(url: str) -> dict[str, Any]:
     return found
 
 
-def promote(store: "Store", name: str, key: str) -> None:
-    """Let a node's name (``dataset/curated``; empty: it has none) mean what it made; one that does so already is left alone.
-
-    A stage does this when it is through; a planner for what was there before.
-    """
-    kind, slash, rest = name.partition("/")
-    if slash:
-        store.promote(kind, rest, key)
-
-
 def announce(spec: dict[str, Any], path: str, key: str, store: "Store") -> None:
     """Point the name the spec asks for at the key, and write the key where the engine reads it."""
     crash_point("before_promotion")
-    promote(store, spec.get("promote", ""), key)
+    promote(store, spec.get("promote", ""), key, spec.get("gate"), spec.get("run_id", ""))
     crash_point("before_key_out")
     if path:
         replace_on_disk(Path(path), key.encode(), fsync=False)

@@ -6,13 +6,14 @@ key knows of any of it.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 from pipelines.nodes import Node
 from pipelines.stages import Resources
 from wfm.config import Config, assign, parse_assignment
 from wfm.errors import ConfigError
 
+SectionT = TypeVar("SectionT", bound=Config)
 CLUSTER = "cluster"
 """The section of a profile, and the first word of a setting, that is of no node."""
 NEEDS = "resources"
@@ -45,26 +46,35 @@ class NodeNeeds(Config):
     resources: Resources = Resources()
 
 
+def section(
+    settings: Mapping[str, dict[str, Any]], overrides: Sequence[str], name: str, kind: type[SectionT]
+) -> tuple[SectionT, list[str]]:
+    """A section of a profile that is of no node, as overrides make it, and the overrides that are left. Raises ConfigError for
+    a field that it does not have."""
+    said = dict(settings.get(name, {}))
+    own = [text for text in overrides if parse_assignment(text)[0][0] == name]
+    for text in own:
+        path, value = parse_assignment(text)
+        if len(path) < 2:
+            raise ConfigError(f"override {text!r} names no field of {name}: {', '.join(kind.model_fields)}")
+        assign(said, path[1:], value, kind)
+    try:
+        found = kind.parse(said)
+    except ConfigError as error:
+        raise ConfigError(f"{name}: {error}") from None
+    return found, [text for text in overrides if text not in own]
+
+
 def apart(
     settings: Mapping[str, dict[str, Any]], overrides: Sequence[str]
 ) -> tuple[dict[str, dict[str, Any]], dict[str, dict[str, Any]], ClusterNeeds, list[str]]:
     """(settings of each node's config, what each node needs, what is said of the cluster, the overrides of nodes). Raises
     ConfigError for a field that a cluster does not have."""
-    said = dict(settings.get(CLUSTER, {}))
-    of_cluster = [text for text in overrides if parse_assignment(text)[0][0] == CLUSTER]
-    for text in of_cluster:
-        path, value = parse_assignment(text)
-        if len(path) < 2:
-            raise ConfigError(f"override {text!r} names no field of {CLUSTER}: {', '.join(ClusterNeeds.model_fields)}")
-        assign(said, path[1:], value, ClusterNeeds)
-    try:
-        cluster = ClusterNeeds.parse(said)
-    except ConfigError as error:
-        raise ConfigError(f"{CLUSTER}: {error}") from None
+    cluster, overrides = section(settings, overrides, CLUSTER, ClusterNeeds)
     nodes = {name: of for name, of in settings.items() if name != CLUSTER}
     configs = {name: {key: value for key, value in of.items() if key != NEEDS} for name, of in nodes.items()}
     needs = {name: of[NEEDS] for name, of in nodes.items() if NEEDS in of}
-    return configs, needs, cluster, [text for text in overrides if text not in of_cluster]
+    return configs, needs, cluster, overrides
 
 
 def give_devices(nodes: Sequence[Node], cluster: ClusterNeeds) -> None:

@@ -10,7 +10,7 @@ from components.entrypoint import SPEC_VERSION
 from pipelines.stages import STAGES, Resources, StageRow
 from pipelines.stages import stage as stage_row
 from wfm.config import Config
-from wfm.errors import ConfigError
+from wfm.errors import ConfigError, did_you_mean
 from wfm.registry import uses
 
 if TYPE_CHECKING:
@@ -31,6 +31,8 @@ class Node:
     "What it needs to run: the profile's word, else the stage's."
     redo: str = ""
     promote: str = ""
+    gate: dict[str, Any] = dataclasses.field(default_factory=dict)
+    "What its evaluation must show to be promoted (`wfm.evaluation.gate`); empty: nothing."
     seen: dict[str, Any] = dataclasses.field(default_factory=dict)
     "Where what the plan saw of the outside is kept (`components.outside`); empty: the stage looks itself."
     key: str | None = None
@@ -46,7 +48,7 @@ class Plan:
     profile: str
     nodes: list[Node]
     requested: dict[str, Any]
-    "What the user asked for: overrides, videos, dataset, redo."
+    "What the user asked for: overrides, videos, dataset, redo, name, promote."
     given: dict[str, str] = dataclasses.field(default_factory=dict)
     "Nodes that are not run because their artifact was named: node name -> key."
     page: str = ""
@@ -58,7 +60,8 @@ class Plan:
         for node in self.nodes:
             if node.name == name:
                 return node
-        raise ConfigError(f"unknown stage {name!r} in this run. Choices: {', '.join(n.name for n in self.nodes)}")
+        names = [node.name for node in self.nodes]
+        raise ConfigError(f"unknown stage {name!r} in this run.{did_you_mean(name, names)} Choices: {', '.join(names)}")
 
     def input_keys(self, node: Node) -> dict[str, str]:
         """Input name -> key; raises `KeyError` while an input's key is unknown."""
@@ -100,6 +103,7 @@ class Plan:
             "redo": node.redo,
             "promote": node.promote,
             "reads_truth": row.reads_truth,
+            **({"gate": node.gate} if node.gate else {}),
             **({"seen": node.seen} if node.seen else {}),
         }
 

@@ -20,26 +20,25 @@ from pipelines.dags.curate import curate
 from pipelines.dags.decoder import decoder, decoder_of_dataset
 from pipelines.dags.from_dataset import SIMULATION_NODE, begin
 from pipelines.dags.graph import Builder, Graph, GraphNode, Settings
+from pipelines.dags.promotion import PROMOTION, Promotion
 from pipelines.dags.world_model import OPTIONAL as MODEL_OPTIONAL
 from pipelines.dags.world_model import is_plug_in, models_of_dataset, world_model
-from pipelines.needs import CLUSTER, NEEDS, ClusterNeeds, NodeNeeds, apart, follow_devices, give_devices
+from pipelines.needs import CLUSTER, NEEDS, ClusterNeeds, NodeNeeds, apart, follow_devices, give_devices, section
 from pipelines.nodes import Node, Plan, code_of, config_class
 from pipelines.stages import stage as stage_row
-from wfm.artifacts.address import check_name
 from wfm.cluster.settings import ClusterSettings
 from wfm.config import Config, assign, knows, parse_assignment, unknown
-from wfm.errors import ConfigError
+from wfm.errors import ConfigError, did_you_mean
 
 if TYPE_CHECKING:
     from wfm.artifacts import Store
 
 PIPELINES: dict[str, Builder] = {"world_model": world_model, "curate": curate, "decoder": decoder}
-AFTER_DATASET: dict[str, Callable[[Settings, bool, str], Graph]] = {
+AFTER_DATASET: dict[str, Callable[[Settings, bool, Promotion], Graph]] = {
     "world_model": models_of_dataset,
     "decoder": decoder_of_dataset,
 }
-"""The same from a dataset on: (settings, whether what simulation knows is there, name for what is made) -> graph."""
-DEFAULT_DATASET = "curated"
+"""The same from a dataset on: (settings, whether what simulation knows is there, what the results are called) -> graph."""
 OPTIONAL = (*CURATION_OPTIONAL, *MODEL_OPTIONAL)
 """Stages that are there only if a setting is made for them."""
 _RANKS = "ranks"
@@ -54,9 +53,14 @@ def resolve(
     videos: str | None = None,
     dataset: str | None = None,
     redo: Mapping[str, str] | None = None,
+    name: str | None = None,
+    promote: bool = True,
 ) -> Plan:
     """Build, check and key a pipeline: its `shape`, with every key and what is made already. Raises as that does."""
-    plan = shape(pipeline, profile=profile, store=store, overrides=overrides, videos=videos, dataset=dataset, redo=redo)
+    plan = shape(
+        pipeline, profile=profile, store=store, overrides=overrides, videos=videos, dataset=dataset, redo=redo, name=name,
+        promote=promote,
+    )  # fmt: skip
     refresh(plan, store)
     check_settings(plan)
     return plan
@@ -71,18 +75,25 @@ def shape(
     videos: str | None = None,
     dataset: str | None = None,
     redo: Mapping[str, str] | None = None,
+    name: str | None = None,
+    promote: bool = True,
 ) -> Plan:
     """Which nodes a pipeline has, with their configs and needs, and no keys yet: nothing outside is looked at, and no store
     but for a dataset to begin with.
 
     ``dataset`` is a dataset in the store to start from (`begin`); with ``videos``, or for the curation itself, it is the name
-    the new dataset is published under. Raises `ConfigError` for an unknown pipeline, profile, node or field, `InputError` for
+    the new dataset is published under. ``name`` is what all results are called in place of the recipe's names; without
+    ``promote`` they get none. Raises `ConfigError` for an unknown pipeline, profile, node or field, `InputError` for
     a name that is none.
     """
     asked = list(overrides)
     if pipeline not in PIPELINES:
-        raise ConfigError(f"unknown pipeline {pipeline!r}. Choices: {', '.join(PIPELINES)}")
-    settings, resources, cluster, overrides = apart(_known(recipe(profile), profile), overrides)
+        raise ConfigError(
+            f"unknown pipeline {pipeline!r}.{did_you_mean(pipeline, PIPELINES)} Choices: {', '.join(PIPELINES)}"
+        )
+    recipe_, overrides = _known(recipe(profile), profile), list(overrides)
+    promotion, overrides = section(recipe_, overrides, PROMOTION, Promotion)
+    settings, resources, cluster, overrides = apart(recipe_, overrides)
     settings = _with_optional(settings, overrides)
     given: dict[str, str] = {}
     notes: list[str] = []
@@ -91,11 +102,11 @@ def shape(
             raise ValueError(f"dataset = {dataset!r}: to begin with it give the store in which it is")
         beginning = begin(dataset, store)
         given = beginning.given
-        graph = AFTER_DATASET[pipeline](settings, SIMULATION_NODE in {**given, **beginning.lost}, beginning.name)
+        names = promotion.called(name or "", beginning.name)
+        graph = AFTER_DATASET[pipeline](settings, SIMULATION_NODE in {**given, **beginning.lost}, names)
         notes = _go_without(graph, beginning.lost)
     else:
-        name = check_name(dataset or DEFAULT_DATASET, "--dataset: the name of a new dataset")
-        graph = PIPELINES[pipeline](settings, videos or "", name)
+        graph = PIPELINES[pipeline](settings, videos or "", promotion.called(name or "", dataset or ""))
     graph = _without_absent(graph, set(given))
     given = {name: key for name, key in given.items() if any(name in node.inputs.values() for node in graph.nodes)}
     nodes = [_node(node, dict(redo or {}), resources.get(node.name, {})) for node in graph.nodes]
@@ -106,7 +117,12 @@ def shape(
     _follow(nodes, graph, overrides)
     check_graph(graph, given=set(given))
     check_resources(nodes, ClusterSettings.here())
-    requested = {"overrides": asked, "videos": videos, "dataset": dataset, "redo": dict(redo or {})}
+    if not promote:
+        for made in nodes:
+            made.promote, made.gate = "", {}
+    requested = {
+        "overrides": asked, "videos": videos, "dataset": dataset, "redo": dict(redo or {}), "name": name, "promote": promote,
+    }  # fmt: skip
     return Plan(pipeline, profile, nodes, requested, given, page=graph.page, notes=notes)
 
 
@@ -130,7 +146,7 @@ def recipe(profile: str) -> dict[str, dict[str, Any]]:
 
     choices = sorted(module.name for module in pkgutil.iter_modules(wfm.recipes.__path__))
     if profile not in choices:
-        raise ConfigError(f"unknown profile {profile!r}. Choices: {', '.join(choices)}")
+        raise ConfigError(f"unknown profile {profile!r}.{did_you_mean(profile, choices)} Choices: {', '.join(choices)}")
     settings: dict[str, dict[str, Any]] = importlib.import_module(f"wfm.recipes.{profile}").settings()
     return settings
 
@@ -138,8 +154,8 @@ def recipe(profile: str) -> dict[str, dict[str, Any]]:
 def _known(settings: dict[str, dict[str, Any]], profile: str) -> dict[str, dict[str, Any]]:
     """The settings, if each is of a node that some pipeline has: a misspelt one would be ignored."""
     everything = {**settings, **{name: {} for name in OPTIONAL}}
-    names = {node.name for build in PIPELINES.values() for node in build(everything, "", DEFAULT_DATASET).nodes}
-    names.add(CLUSTER)
+    names = {node.name for build in PIPELINES.values() for node in build(everything, "", Promotion()).nodes}
+    names |= {CLUSTER, PROMOTION}
     wrong = [unknown(name, names).replace("field", "node", 1) for name in settings if name not in names]
     if wrong:
         raise ConfigError(f"recipe {profile!r}: " + "; ".join(wrong))
@@ -158,6 +174,7 @@ def _node(node: GraphNode, redo: dict[str, str], resources: dict[str, Any]) -> N
         resources=NodeNeeds.parse(needs).resources,
         redo=redo.get(node.name, ""),
         promote=node.promote,
+        gate=node.gate.resolved() if node.gate else {},
     )
 
 
@@ -175,8 +192,10 @@ def _override(nodes: list[Node], overrides: Sequence[str]) -> None:
         matching = [node for node in nodes if path[0] in (node.name, node.stage)]
         if not matching or len(path) < 2:
             raise ConfigError(
-                f"override {text!r} names no stage of this pipeline; write stage.field=value. "
-                f"Choices: {', '.join(node.name for node in nodes)}, and {CLUSTER} ({', '.join(ClusterNeeds.model_fields)})"
+                f"override {text!r} names no stage of this pipeline; write stage.field=value."
+                f"{did_you_mean(path[0], [*(node.name for node in nodes), CLUSTER, PROMOTION])} "
+                f"Choices: {', '.join(node.name for node in nodes)}, {CLUSTER} ({', '.join(ClusterNeeds.model_fields)}) and "
+                f"{PROMOTION} ({', '.join(Promotion.model_fields)})"
             )
         if path[1:] == [_RANKS]:
             path = [path[0], NEEDS, _RANKS]

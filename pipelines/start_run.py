@@ -20,6 +20,8 @@ from pipelines.nodes import Node, Plan, code_of, config_class, modules_of
 from pipelines.plan import resolve
 from pipelines.runs.display import LiveDisplay, PlainDisplay
 from pipelines.runs.state import NodeState, RunState, read_state
+from pipelines.runs.submission import asked_now, create_submission, submission_of, team_of
+from pipelines.runs.webhook import webhook
 from wfm.artifacts import schema
 from wfm.artifacts.lease import LeaseHeld
 from wfm.errors import InputError, TryAgain, WfmError
@@ -46,12 +48,17 @@ class Request:
     dataset: str = ""
     redo: Mapping[str, str] = dataclasses.field(default_factory=dict)
     "Node -> nonce: that node and what follows are made again."
+    name: str = ""
+    "What all results are called in place of the recipe's names."
+    promote: bool = True
+    "False: the results get no name."
 
     def plan(self, store: "Store") -> Plan:
         """The plan of today; raises `ConfigError` for names that do not exist and files that are not here."""
         plan = resolve(
             self.pipeline, profile=self.profile, store=store, overrides=list(self.overrides),
             videos=self.videos or None, dataset=self.dataset or None, redo=dict(self.redo),
+            name=self.name or None, promote=self.promote,
         )  # fmt: skip
         check_files(plan)
         return plan
@@ -62,14 +69,17 @@ class Request:
 
     @classmethod
     def of_run(cls, run: "Run") -> "Request":
-        """What was asked of an earlier run."""
-        asked = run.spec().get("request")
+        """What was asked of an earlier run, also of one that an engine on a cluster never planned."""
+        submission = submission_of(run) if run.read("spec.json") is None else None
+        asked = submission.request if submission is not None else run.spec().get("request")
         if not isinstance(asked, dict):
             raise InputError(f"run {run.id} does not say what was asked of it, so it cannot be run again")
         return schema.fit(cls, asked, f"what was asked of run {run.id} ({run.path_of('spec.json')})")
 
 
-def create_run(request: Request, plan: Plan, store: "Store", rerun_of: str = "", run_id: str = "") -> "Run":
+def create_run(
+    request: Request, plan: Plan, store: "Store", rerun_of: str = "", run_id: str = "", team: str = ""
+) -> "Run":
     """Write down what will be done and from what each key was made (`wfm explain` compares that).
 
     A `run_id` that is there already is that run, and goes on. Raises InputError when something else was asked of it, or it was
@@ -82,6 +92,7 @@ def create_run(request: Request, plan: Plan, store: "Store", rerun_of: str = "",
             "profile": plan.profile,
             "request": dataclasses.asdict(request),
             "rerun_of": rerun_of,
+            "team": team_of(team),
             "given": plan.given,
             "page": plan.page,
             "nodes": [_written(node.name, plan) for node in plan.nodes],
@@ -136,22 +147,39 @@ def start(
     memory_gib: float | None = None,
     quiet: bool = False,
     engine: str = "",
+    team: str = "",
+    scheduled_at: str = "",
     options: "EngineOptions | None" = None,
 ) -> tuple[RunSummary, Plan]:
     """Run a request to its end. ``cpu`` and ``memory_gib`` bound what runs side by side; this machine's by default."""
-    check_budget(cpu, memory_gib)
-    choose(engine)
+    chosen = choose(engine)
     plan = plan or request.plan(store)
-    check_devices(plan.missing)
+    check_here(plan, cpu, memory_gib)
     here_cpu, here_memory = machine()
-    check_ranks(plan.missing, cpu or here_cpu, memory_gib or here_memory)
-    run = create_run(request, plan, store, rerun_of, run_id)
+    run = create_run(request, plan, store, rerun_of, run_id, team)
+    if run_id and (by := run.suspended_by()):
+        raise InputError(f"run {run.id} is suspended ({by} asked for it): `wfm resume {run.id}` lets it go on")
+    submission = asked_now(
+        run, chosen, dataclasses.asdict(request), team=team_of(team), scheduled_at=scheduled_at, rerun_of=rerun_of, cpu=cpu,
+        memory_gib=memory_gib,
+    )  # fmt: skip
+    create_submission(run, submission)
     with for_itself(run, store) if run_id else nullcontext():
         summary = run_plan(
             plan, run, store, engine=engine, cpu_budget=cpu or here_cpu, memory_budget_gib=memory_gib or here_memory,
             engine_options=options, display=display_for(store, plan, quiet),
         )  # fmt: skip
     return summary, plan
+
+
+def check_here(plan: Plan, cpu: float | None, memory_gib: float | None) -> None:
+    """Raises InputError where this machine, or what of it may be used, cannot run what is missing, or whoever is to hear of a
+    failure cannot be told."""
+    webhook()
+    check_budget(cpu, memory_gib)
+    check_devices(plan.missing)
+    here_cpu, here_memory = machine()
+    check_ranks(plan.missing, cpu or here_cpu, memory_gib or here_memory)
 
 
 @contextmanager

@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from pipelines.commands.console import STORE_DEFAULT, StoreOption, open_store, say, warn
-from wfm.errors import ConfigError, InputError, MissingPackage
+from pipelines.commands.console import STORE_DEFAULT, NameOption, PromoteOption, StoreOption, open_store, say, warn
+from wfm.errors import ConfigError, InputError, MissingPackage, did_you_mean
 
 if TYPE_CHECKING:
     from pipelines.engines.flow import Flow
+    from pipelines.start_run import Request
 
 
 UTC = "Etc/UTC"
@@ -30,9 +31,13 @@ def compile_(
     cluster: Annotated[
         str, typer.Option("--cluster", metavar="FILE", envvar="WFM_CLUSTER", help="Settings of the cluster.")
     ] = "",
-    name: Annotated[str, typer.Option(metavar="NAME", help="Of the template (default: pipeline-profile).")] = "",
+    template: Annotated[
+        str, typer.Option(metavar="NAME", help="What the template is called (default: pipeline-profile).")
+    ] = "",
     videos: Annotated[str, typer.Option(metavar="URL", help="Your own, where pods can read them.")] = "",
     dataset: Annotated[str, typer.Option(metavar="NAME", help="Start from this dataset, or name the new one.")] = "",
+    name: NameOption = "",
+    promote: PromoteOption = True,
     set_: Annotated[
         list[str] | None, typer.Option("--set", metavar="STAGE.FIELD=V", help="Change an option; may be repeated.")
     ] = None,
@@ -55,10 +60,11 @@ def compile_(
     """Compile a pipeline for an engine on a cluster: files to look at and to apply. One serves all runs, which say their store,
     videos and options by parameters; what is made already starts no pod."""
     from pipelines.engines.flow import EMITTERS, Notice, Times, check_literal
+    from pipelines.start_run import Request
     from wfm.cluster.settings import ClusterSettings
 
     if engine not in EMITTERS:
-        raise InputError(f"unknown engine {engine!r}. Choices: {', '.join(EMITTERS)}")
+        raise InputError(f"unknown engine {engine!r}.{did_you_mean(engine, EMITTERS)} Choices: {', '.join(EMITTERS)}")
     if out.exists() and not out.is_dir():
         raise InputError(f"--out {str(out)!r} is a file: give a folder, new or old")
     settings = ClusterSettings.read(cluster)
@@ -68,7 +74,16 @@ def compile_(
             f"--zone {zone}, --stop-after-failures {stop_after_failures}: nothing starts by itself: give --cron, or neither"
         )
     times = Times(lines, zone, stop_after_failures) if lines else None
-    flow = _flow(pipeline, profile, name, videos, dataset, tuple(set_ or ()), store)
+    asked = Request(
+        pipeline,
+        profile=profile,
+        overrides=tuple(set_ or ()),
+        videos=videos,
+        dataset=dataset,
+        name=name,
+        promote=promote,
+    )
+    flow = _flow(asked, template, store)
     check_literal(flow, settings)
     told = Notice(notice, notice_secret) if notice or notice_secret else None
     flow = replace(flow, times=times, notice=told)
@@ -96,21 +111,13 @@ def _is_here(address: str) -> bool:
     return "://" not in address or address.startswith("file:")
 
 
-def _flow(
-    pipeline: str,
-    profile: str,
-    name: str,
-    videos: str,
-    dataset: str,
-    overrides: tuple[str, ...],
-    store: str,
-) -> "Flow":
+def _flow(asked: "Request", template: str, store: str) -> "Flow":
     from pipelines.check_settings import check_settings
     from pipelines.engines.flow import Flow, tasks_of
     from pipelines.plan import shape
     from wfm.credentials import carries_credentials
 
-    for option, value in (("--store", store), ("--videos", videos), *(("--set", one) for one in overrides)):
+    for option, value in (("--store", store), ("--videos", asked.videos), *(("--set", one) for one in asked.overrides)):
         if carries_credentials(value):
             raise ConfigError(
                 f"{option}: the address has a password in it, and would stand in the files for all to read"
@@ -119,25 +126,29 @@ def _flow(
         warn(
             f"--store {store} is on this machine, where no pod sees it, and is left out: give s3://… or gs://…, or let runs"
         )
-    if videos and _is_here(videos):
+    if asked.videos and _is_here(asked.videos):
         warn(
-            f"--videos {videos} is on this machine: pods look for that name in their own image; give an address they can read"
+            f"--videos {asked.videos} is on this machine: pods look for that name in their own image; give an "
+            "address that they can read"
         )
-    opened = open_store(store) if dataset and not videos else None  # to begin with that dataset
+    opened = open_store(store) if asked.dataset and not asked.videos else None  # to begin with that dataset
     plan = shape(
-        pipeline, profile=profile, store=opened, overrides=overrides, videos=videos or None, dataset=dataset or None
-    )
+        asked.pipeline, profile=asked.profile, store=opened, overrides=asked.overrides, videos=asked.videos or None,
+        dataset=asked.dataset or None, name=asked.name or None, promote=asked.promote,
+    )  # fmt: skip
     check_settings(plan)
     return Flow(
-        name=name or f"{pipeline}-{profile}".replace("_", "-"),
-        pipeline=pipeline,
-        profile=profile,
+        name=template or f"{asked.pipeline}-{asked.profile}".replace("_", "-"),
+        pipeline=asked.pipeline,
+        profile=asked.profile,
         tasks=tasks_of(plan.nodes),
         given=tuple(sorted(plan.given)),
         store="" if _is_here(store) else store,
-        videos=videos,
-        dataset=dataset,
-        overrides=overrides,
+        videos=asked.videos,
+        dataset=asked.dataset,
+        overrides=asked.overrides,
+        called=asked.name,
+        promote=asked.promote,
     )
 
 

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from components.promotion import by_hand
 from pipelines.commands import runs
 from pipelines.commands.console import STORE_DEFAULT, ForceOption, StoreOption, open_store, say
 from wfm.errors import InputError
@@ -16,7 +17,7 @@ app.callback(invoke_without_command=True)(runs.curate)
 @app.command()
 def exclude(
     dataset: Annotated[
-        str, typer.Argument(metavar="DATASET", help="dataset/NAME\\[@ALIAS] or a key in the store, or a pulled folder.")
+        str, typer.Argument(metavar="DATASET", help="dataset/NAME[@ALIAS] or a key in the store, or a pulled folder.")
     ],
     clips: Annotated[
         list[str] | None,
@@ -49,7 +50,7 @@ def exclude(
     kind, slash, rest = dataset.partition("/")
     if slash:
         name, _, alias = rest.partition("@")
-        opened.promote(kind, name, made.key, alias=alias or "latest")
+        opened.promote(kind, name, made.key, alias=alias or "latest", by=by_hand())
     now = f", which {dataset} now is" if slash else ""
     say(f"excluded in {made.key[:12]}{now}: {len(after)} clips or shards")
 
@@ -68,7 +69,7 @@ def _lines(path: Path | None) -> list[str]:
 
 @app.command("export")
 def export_(
-    dataset: Annotated[str, typer.Argument(metavar="DATASET", help="dataset/NAME\\[@ALIAS] or a key.")],
+    dataset: Annotated[str, typer.Argument(metavar="DATASET", help="dataset/NAME[@ALIAS] or a key.")],
     out: Annotated[Path, typer.Argument(metavar="OUT", help="Folder to write into.")],
     force: ForceOption = False,
     store: StoreOption = STORE_DEFAULT,
@@ -95,8 +96,8 @@ def import_(
     """Make a data set of what cosmos-curate left: metas/v0, clips, embeddings as Parquet."""
     from wfm.curation.exchange.cosmos_import import import_cosmos
 
-    opened = open_store(store)
+    opened = open_store(store, new=True)
     made = import_cosmos(opened, folder, embeddings=embeddings)
-    opened.promote("dataset", name, made.key)
+    opened.promote("dataset", name, made.key, by=by_hand())
     left_out = ", ".join(f"{reason}: {count}" for reason, count in sorted(made.manifest.skipped.items())) or "none"
     say(f"dataset/{name} is {made.key[:12]}: {made.manifest.counts['outputs']} clips; left out: {left_out}")

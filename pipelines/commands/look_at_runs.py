@@ -1,12 +1,9 @@
-"""``wfm runs``, ``status``, ``logs``, ``cancel``: look at runs and stop them, whoever started their stages.
+"""``wfm runs``, ``status``, ``logs``: look at runs, whoever started their stages.
 
-All of it reads ``runs/<id>/`` in the store, never an engine's database.
+All of it reads ``runs/<id>/`` in the store; an engine on a cluster is asked for what no stage could write yet (`verbs.look`).
 """
 
 import codecs
-import os
-import signal
-import socket
 import time
 from typing import TYPE_CHECKING, Annotated
 
@@ -17,111 +14,162 @@ from pipelines.commands.console import (
     STORE_DEFAULT,
     StoreOption,
     age,
-    answers,
     open_run,
     open_store,
     say,
+    short_ids,
+    show_table,
+    table,
     warn,
 )
+from pipelines.commands.json_output import JsonOption, say_json
 from pipelines.runs.display import duration, node_table
-from pipelines.runs.seen import cost_in_words, ranges_in_words, read_tries, see
+from pipelines.runs.seen import cost_in_words, ranges_in_words, read_tries, see, unix
 from pipelines.runs.state import GOOD, RunState, read_state
-from wfm.errors import InputError
+from pipelines.runs.submission import submission_of
+from wfm.errors import InputError, did_you_mean
 from wfm.log import printable
 
 if TYPE_CHECKING:
+    from pipelines.verbs import Standing
     from wfm.artifacts.runs import Run
 
 RunArgument = Annotated[str, typer.Argument(metavar="[RUN]", help="Run id, the beginning of one, or `last`.")]
 StageArgument = Annotated[str, typer.Argument(metavar="STAGE", help="A node of the run, as `wfm status` names it.")]
-_PATIENCE_SECONDS = 60.0
+RunEngineOption = Annotated[
+    str,
+    typer.Option(
+        "--engine", help="Of a run that a cluster began by itself, and that does not say it: argo or kubeflow."
+    ),
+]
 _FOLLOW_SECONDS = 0.5
 
 
 def runs(
     limit: Annotated[int, typer.Option(help="How many, newest first.")] = 20,
+    json: JsonOption = False,
     store: StoreOption = STORE_DEFAULT,
 ) -> None:
     """List the runs of a store, newest first."""
-    from rich.table import Table
+    from pipelines.commands.run_answers import RunList, run_row
 
     opened = open_store(store)
-    table = Table(box=None)
-    for heading in ("run", "pipeline", "profile", "state", "started", "took", "made", "there", "failed"):
-        table.add_column(heading, no_wrap=True)
-    found = opened.runs.list(limit=limit)
-    problems = []
+    everything = opened.runs.list()
+    found, told, problems = everything[:limit], [], []
     for each in found:
         try:
-            state = see(each) if _open_ended(each) else read_state(each)
-            if state is None:
-                spec = each.spec()
-                table.add_row(each.id, str(spec.get("pipeline", "")), str(spec.get("profile", "")), "never began")
-                continue
+            told.append(run_row(each.id, _stand(each)))
         except InputError as error:  # one run's file must not hide the others
-            table.add_row(each.id, "", "", "cannot be read")
+            told.append(run_row(each.id, None, str(error)))
             problems.append(str(error))
-            continue
-        counts = [sum(node.state == wanted for node in state.nodes.values()) for wanted in ("done", "cached", "failed")]
-        took = duration(max((state.ended or state.updated) - state.started, 0.0))
-        if state.state == "planned":
-            table.add_row(each.id, state.pipeline, state.profile, state.state)
-            continue
-        table.add_row(each.id, state.pipeline, state.profile, state.state, age(state.started), took, *map(str, counts))
+    if json:
+        say_json(RunList(runs=told))
+        return
+    listed = table("run", "pipeline", "profile", "state", "started (UTC)", "took", prose="stages")
+    short = short_ids(run.id for run in everything)
+    for row in told:
+        began = row.state not in ("planned", "pending", "never began", "cannot be read")
+        stages = ", ".join(f"{count} {of}" for of in ("made", "there", "failed") if (count := getattr(row, of)))
+        figures = (age(unix(row.started))[:16], duration(row.seconds), stages)
+        listed.row(short[row.run], row.pipeline, row.profile, row.state, *(figures if began else ()))
     if found:
-        answers().print(table)
+        show_table(listed)
     else:
         say(f"{opened.url} has no runs yet: `wfm run world_model` makes one")
     for problem in problems:
         warn(problem)
 
 
-def _open_ended(run: "Run") -> bool:
-    """Whether only its tries tell where a run stands: no engine says so, or one that is gone."""
+def _stand(run: "Run") -> "Standing":
+    """Where a run stands; one that is over is not asked about again."""
+    from pipelines.verbs import OVER, Standing, look
+
     state = read_state(run)
-    return state is None or state.seen() == "dead"
+    return Standing(run, state, submission_of(run)) if state is not None and state.state in OVER else look(run)
 
 
-def where(state: RunState) -> str:
+def where(standing: "Standing") -> str:
     """Who works on a run."""
-    return f"pid {state.pid} on {state.host}" if state.pid and state.alive() else "its stages are at work"
+    state = standing.state
+    if state is not None and state.pid and state.alive():
+        return f"pid {state.pid} on {state.host}"
+    return f"on {standing.engine}" if standing.word == "pending" else "its stages are at work"
 
 
-def status(run_id: RunArgument = LAST, store: StoreOption = STORE_DEFAULT) -> None:
-    """Show where a run stands and what all its tries have cost; also one that was killed, or whose engine is elsewhere."""
+def status(
+    run_id: RunArgument = LAST,
+    engine: RunEngineOption = "",
+    json: JsonOption = False,
+    store: StoreOption = STORE_DEFAULT,
+) -> None:
+    """Show where a run stands, on whatever engine, and what all its tries have cost; also one that was killed."""
+    from pipelines.commands.run_answers import run_status
+    from pipelines.verbs import look
+
     opened = open_store(store)
     found = open_run(opened, run_id)
     try:
-        state = see(found, patient=True)
+        standing = look(found, engine=engine, patient=True)
     except InputError as error:
+        if json:
+            raise
         warn(str(error))
         _tell_attempts(found)
         return
-    if state is None:
+    if json:
+        say_json(run_status(standing, read_tries(found)))
+        return
+    if standing.state is None:
         say(f"run {found.id} was written down and never began: wfm rerun {found.id}")
         return
+    _tell_state(standing.state)
+    _tell_engine(standing)
+    _tell_more(found, standing.state)
+
+
+def _tell_state(state: RunState) -> None:
+    what = f"run {state.run_id}\n{state.pipeline} ({state.profile}) is {state.state}"
+    if state.state not in ("planned", "pending"):
+        ended = state.ended or (state.updated if state.state == "dead" else time.time())
+        what += f", {duration(ended - state.started)} since {age(state.started)} UTC"
+    show_table(node_table(state, {}, title=what))
+    if state.reason:
+        say(state.reason)
     if state.state == "planned":
-        answers().print(
-            node_table(state, {}, title=f"run {state.run_id}: {state.pipeline} ({state.profile}) is planned")
-        )
         say(
             "none of its stages has begun, and no launcher of one: whoever has the plan (a workflow, a script) begins them"
         )
-        return
-    took = duration((state.ended or (state.updated if state.state == "dead" else time.time())) - state.started)
-    title = (
-        f"run {state.run_id}: {state.pipeline} ({state.profile}) is {state.state}, {took} since {age(state.started)}"
-    )
-    answers().print(node_table(state, {}, title=title))
-    if state.reason:
-        say(state.reason)
     if state.state == "dead":
         last = age(state.updated)
         say(
-            f"its process (pid {state.pid} on {state.host}) is gone; its last word was at {last}. wfm rerun {state.run_id}"
+            f"its process (pid {state.pid} on {state.host}) is gone; its last word was at {last} UTC. wfm rerun "
+            f"{state.run_id}, or wfm resume {state.run_id} to go on as the same run"
         )
     if state.state == "waiting":
         say("no stage of it runs now, and no engine of ours looks after it: another may begin the next")
+    if state.state == "suspended":
+        say(f"it holds nothing on this engine's machine; to go on: wfm resume {state.run_id}")
+
+
+def _tell_engine(standing: "Standing") -> None:
+    """What its engine alone knows."""
+    looked, submission = standing.looked, standing.submission
+    if looked is not None:
+        name = f" ({submission.name})" if submission is not None and submission.name else ""
+        say(f"{standing.engine}{name}: {looked.phase}" + (f", {looked.words}" if looked.words else ""))
+        if looked.address:
+            say(f"its page there: {looked.address}")
+    if standing.trouble:
+        say(standing.trouble)
+    if submission is not None and submission.background and standing.word in ("pending", "dead", "failed"):
+        from pipelines.background import log_of
+
+        if log_of(standing.run.id).exists():
+            say(f"what its process said: {log_of(standing.run.id)}")
+
+
+def _tell_more(found: "Run", state: RunState) -> None:
+    """Cost, what failed, the page."""
     tries = read_tries(found)
     cost = cost_in_words(tries)
     for words in [*ranges_in_words(tries), *([cost] if cost else [])]:
@@ -129,8 +177,8 @@ def status(run_id: RunArgument = LAST, store: StoreOption = STORE_DEFAULT) -> No
     for name, node in state.nodes.items():
         if node.state in ("failed", "lost"):
             how = f"failed ({node.outcome})" if node.state == "failed" else "has no outcome"
-            say(f"{name} {how}: {node.reason}\n    its log: wfm logs {state.run_id} {name}")
-    page = state.nodes.get(str(found.spec().get("page", "")))
+            say(f"{name} {how}; its log:\n    wfm logs {state.run_id} {name}")
+    page = state.nodes.get(str((found.record("spec.json") or {}).get("page", "")))
     if page is not None and page.state in GOOD and page.key:
         say(f"its page: wfm artifacts pull {page.key[:12]} page, then open page/report/index.html in a browser")
 
@@ -150,19 +198,29 @@ def _tell_attempts(found: "Run") -> None:
 
 def logs(
     run_id: RunArgument,
-    stage: StageArgument,
+    stage: Annotated[
+        str,
+        typer.Argument(metavar="[STAGE]", help="A node of the run, as `wfm status` names it. Without: all of them."),
+    ] = "",
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on as the stage writes, until it ends.")] = False,
     attempt: Annotated[int | None, typer.Option(help="Which try (default: the last).")] = None,
     rank: Annotated[int, typer.Option(min=0, help="Of a stage of several processes: whose log.")] = 0,
     store: StoreOption = STORE_DEFAULT,
 ) -> None:
-    """Print what a stage wrote."""
+    """Print what a stage wrote, or all stages of a run."""
     found = open_run(open_store(store), run_id)
+    if not stage:
+        if attempt is not None or rank:
+            raise InputError("--attempt and --rank are of one stage: name it, as `wfm status` does")
+        _print_all(found, follow)
+        return
     state = see(found)
     if state is not None and state.nodes and stage not in state.nodes:
-        raise InputError(f"run {found.id} has no stage {stage!r}. Choices: {', '.join(state.nodes)}")
+        raise InputError(
+            f"run {found.id} has no stage {stage!r}.{did_you_mean(stage, state.nodes)} Choices: {', '.join(state.nodes)}"
+        )
     if not found.attempts(stage) and not follow:
-        one = state.nodes[stage] if state is not None else None
+        one = state.nodes[stage] if state is not None and stage in state.nodes else None
         why = f"it was {one.state}" if one is not None else "it never began"
         raise InputError(f"stage {stage} of run {found.id} has no log: {why} ({one.reason or one.why if one else ''})")
     tries = found.attempts(stage)
@@ -174,6 +232,31 @@ def logs(
         many = f"{ranks} processes, 0 to {ranks - 1}" if ranks > 1 else "one process: leave --rank out"
         raise InputError(f"--rank {rank}: try {number} at stage {stage} of run {found.id} was {many}")
     _print_log(found, stage, attempt, rank, follow)
+
+
+def _print_all(found: "Run", follow: bool) -> None:
+    """What all tries of a run wrote, whole lines with the stage before each; with `follow` until the run is over, or rests."""
+    ends: dict[tuple[str, int], tuple[int, bytes]] = {}
+    while True:
+        over = not follow or _rests(found)
+        tries = [(node, number) for node in found.nodes() for number in found.attempts(node)]
+        for node, number in tries:
+            at, rest = ends.get((node, number), (0, b""))
+            data, at = found.follow_log(node, number, at)
+            *lines, rest = (rest + data).split(b"\n")
+            for line in [*lines, *([rest] if over and rest else [])]:
+                print(printable(f"[{node}] {line.decode(errors='replace')}"), flush=True)
+            ends[node, number] = at, rest
+        if over:
+            return
+        time.sleep(_FOLLOW_SECONDS)
+
+
+def _rests(found: "Run") -> bool:
+    """Whether nothing works on a run, nor is about to."""
+    from pipelines.verbs import look
+
+    return look(found).word not in ("pending", "planned", "running", "waiting")
 
 
 def _ranks(found: "Run", stage: str, attempt: int) -> int:
@@ -211,19 +294,3 @@ def _ended(found: "Run", stage: str, attempt: int | None) -> bool:
     if not tries:
         return state is not None and state.seen() != "running"
     return tries[-1].state not in ("running", "silent")
-
-
-def cancel(run_id: RunArgument = LAST, store: StoreOption = STORE_DEFAULT) -> None:
-    """Stop a run in order, whoever started its stages: they save what they have; `wfm rerun` goes on from there."""
-    found = open_run(open_store(store), run_id)
-    state = see(found)
-    if state is None or state.state not in ("planned", "running", "waiting"):
-        raise InputError(f"run {found.id} is not running: it is {state.state if state else 'not begun'}")
-    found.request_cancel()
-    if state.host == socket.gethostname() and state.alive():
-        os.kill(state.pid, signal.SIGTERM)
-    deadline = time.monotonic() + _PATIENCE_SECONDS
-    while (state := see(found)) is not None and state.state == "running" and time.monotonic() < deadline:
-        time.sleep(0.3)
-    seen = state.state if state else "gone"
-    say(f"run {found.id} is {seen}" + ("; it was asked to stop and is still at it" if seen == "running" else ""))

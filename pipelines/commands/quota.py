@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from pipelines.commands.console import STORE_DEFAULT, StoreOption, answers, open_store, say, warn
+from pipelines.commands.console import STORE_DEFAULT, StoreOption, open_store, say, show_table, table, warn
 from pipelines.commands.manifests import objects_under
 from wfm.errors import ConfigError, InputError, TryAgain
 
@@ -115,7 +115,7 @@ def _plan(pipeline: str, profile: str, overrides: tuple[str, ...], videos: str, 
     from pipelines.start_run import Request
 
     asked = Request(pipeline, profile=profile, overrides=overrides, videos=videos, dataset=dataset)
-    return asked.plan(open_store(store))
+    return asked.plan(open_store(store, new=True))
 
 
 def _settings(there: "Cluster") -> "ClusterSettings":
@@ -185,21 +185,14 @@ def asks(gang: "Gang") -> str:
 
 
 def _show(verdicts: Sequence["Verdict"], waits: Sequence["Waiting | None"]) -> None:
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(box=None)
-    online = any(waits)
-    for heading in ("stage", "asks for", "queue", "verdict", "why", *(("now",) if online else ())):
-        table.add_column(heading, no_wrap=heading in ("stage", "verdict"), overflow="fold")
+    shown = table("stage", "queue", "verdict", prose="what it asks for, and why")
     for verdict, waiting in zip(verdicts, waits, strict=True):
         gang = verdict.gang
         flavors = sorted(set((verdict.choice or {}).values()))
         why = [*verdict.reasons, *verdict.notes, *([f"flavor {', '.join(flavors)}"] if flavors else [])]
-        row = [gang.node or gang.job, asks(gang), gang.queue or "-", verdict.state, "; ".join(why)]
-        row += ["; ".join((waiting.state, *waiting.why)) if waiting else ""] if online else []
-        table.add_row(*(Text(each) for each in row))
-    answers().print(table)
+        now = [f"now: {'; '.join((waiting.state, *waiting.why))}"] if waiting else []
+        shown.row(gang.node or gang.job, gang.queue or "-", verdict.state, "; ".join([asks(gang), *why, *now]))
+    show_table(shown)
     counts = {
         state: sum(each.state == state for each in verdicts) for state in dict.fromkeys(v.state for v in verdicts)
     }

@@ -10,6 +10,8 @@ import typer
 from pipelines.commands.console import (
     LAST,
     STORE_DEFAULT,
+    NameOption,
+    PromoteOption,
     StoreOption,
     answers,
     notices,
@@ -18,10 +20,11 @@ from pipelines.commands.console import (
     say,
     warn,
 )
-from pipelines.commands.look_at_runs import RunArgument, StageArgument, cancel, logs, runs, status, where
+from pipelines.commands.json_output import JsonOption
+from pipelines.commands.look_at_runs import RunArgument, StageArgument, logs, runs, status, where
 from pipelines.commands.plan_display import show_plan
+from pipelines.commands.submit import EngineOption, TeamOption, TemplateOption, submit_again
 from pipelines.runs.display import duration, node_table
-from pipelines.runs.seen import see
 from pipelines.runs.state import GOOD, RunState
 from wfm.errors import InputError
 
@@ -29,6 +32,7 @@ if TYPE_CHECKING:
     from pipelines.nodes import Plan
     from pipelines.start_run import Request
     from wfm.artifacts import Store
+    from wfm.artifacts.runs import Run
 
 _CPU = Annotated[float | None, typer.Option(help="Processors that stages may share (default: this machine's).")]
 _MEMORY = Annotated[float | None, typer.Option(help="Memory that stages may share [GiB] (default: what is free).")]
@@ -53,7 +57,7 @@ _RETRY = Annotated[
 
 def add_to(app: typer.Typer) -> None:
     """Put these commands into the command line."""
-    for command in (run, runs, status, logs, rerun, cancel, explain):
+    for command in (run, runs, status, logs, rerun, explain):
         app.command()(command)
 
 
@@ -71,6 +75,8 @@ def run(
     dataset: Annotated[
         str, typer.Option(metavar="NAME", help="Start from this dataset; with --videos: name the new one.")
     ] = "",
+    name: NameOption = "",
+    promote: PromoteOption = True,
     set_: _SET = None,
     limit: _LIMIT = 0,
     retry_failed: _RETRY = False,
@@ -84,6 +90,8 @@ def run(
     cpu: _CPU = None,
     memory: _MEMORY = None,
     engine: _ENGINE = "",
+    scheduled_at: Annotated[str, typer.Option(hidden=True, help="The time of the schedule that it stands for.")] = "",
+    team: TeamOption = "",
     quiet: _QUIET = False,
     store: StoreOption = STORE_DEFAULT,
 ) -> None:
@@ -91,11 +99,16 @@ def run(
     from pipelines.start_run import Request
 
     overrides = (*(set_ or ()), *((f"ingest_videos.limit={limit}",) if limit else ()))
-    wanted = Request(pipeline, profile=profile, overrides=overrides, videos=videos, dataset=dataset)
-    opened = open_store(store)
+    wanted = Request(
+        pipeline, profile=profile, overrides=overrides, videos=videos, dataset=dataset, name=name, promote=promote
+    )
+    opened = open_store(store, new=True)
     if retry_failed:
         _retry(wanted, opened, dry_run)
-    _start(wanted, opened, dry_run=dry_run, cpu=cpu, memory=memory, engine=engine, quiet=quiet, run_id=run_id)
+    _start(
+        wanted, opened, dry_run=dry_run, cpu=cpu, memory=memory, engine=engine, quiet=quiet, run_id=run_id, team=team,
+        scheduled_at=scheduled_at,
+    )  # fmt: skip
 
 
 def _retry(wanted: "Request", store: "Store", dry_run: bool) -> None:
@@ -140,30 +153,82 @@ def rerun(
     from_: Annotated[
         str, typer.Option("--from", metavar="STAGE", help="Make this stage again, and all that follows.")
     ] = "",
+    name: NameOption = "",
+    promote: Annotated[
+        bool | None, typer.Option("--promote/--no-promote", help="Whether results get a name. Default: as before.")
+    ] = None,
     dry_run: _DRY = False,
+    submit: Annotated[
+        bool | None,
+        typer.Option(
+            "--submit/--here",
+            help="As a run that goes on by itself, or in this terminal. Default: as the run was begun.",
+        ),
+    ] = None,
     cpu: _CPU = None,
     memory: _MEMORY = None,
-    engine: _ENGINE = "",
+    engine: EngineOption = "",
+    template: TemplateOption = "",
+    json: JsonOption = False,
     quiet: _QUIET = False,
     store: StoreOption = STORE_DEFAULT,
 ) -> None:
-    """Ask for the same again: only what is missing runs. With --from, a stage and what follows run anew."""
+    """Ask for the same again, on any engine: only what is missing runs. With --from, a stage and what follows run anew."""
+    from dataclasses import replace
+
+    from pipelines.engines.remote import REMOTES
     from pipelines.start_run import Request
+    from pipelines.verbs import look
 
     opened = open_store(store)
     before = open_run(opened, run_id)
     try:
-        state = see(before)
+        standing = look(before)
     except InputError as error:  # to run again is the way out: leases keep it from work that another does
         warn(str(error))
-        state = None
-    if state is not None and state.state == "running":
-        raise InputError(f"run {before.id} is still running ({where(state)}): `wfm cancel {before.id}` stops it")
+        standing = None
+    if standing is not None and standing.word in ("running", "pending"):
+        raise InputError(
+            f"run {before.id} is still {standing.word} ({where(standing)}): `wfm cancel {before.id}` stops it"
+        )
     wanted = Request.of_run(before)
+    wanted = replace(wanted, name=name or wanted.name, promote=wanted.promote if promote is None else promote)
     if from_:
         wanted.plan(opened).node(from_)  # an unknown name must fail here, with the choices
         wanted = wanted.again(from_)
-    _start(wanted, opened, dry_run=dry_run, cpu=cpu, memory=memory, engine=engine, quiet=quiet, rerun_of=before.id)
+    submission = standing.submission if standing is not None else None
+    was = submission.engine if submission is not None else ""
+    engine = engine or was
+    if submit is None:
+        submit = json or engine in REMOTES or (submission is not None and submission.background)
+    if submit and not dry_run:
+        same = submission is not None and was == engine
+        submit_again(
+            wanted, opened, rerun_of=before.id, engine=engine,
+            template=template or (submission.template if same and submission is not None else ""),
+            team=submission.team if submission is not None else "", cpu=cpu, memory=memory, json=json,
+        )  # fmt: skip
+        return
+    _start(
+        wanted, opened, dry_run=dry_run, cpu=cpu, memory=memory, engine="" if dry_run else engine, quiet=quiet,
+        rerun_of=before.id, team=submission.team if submission is not None else "",
+    )  # fmt: skip
+
+
+def take_up(run: "Run", store: "Store") -> None:
+    """See a run that was submitted to this machine to its end. Raises InputError for another."""
+    from pipelines.runs.submission import submission_of
+    from pipelines.start_run import Request, start
+
+    submission = submission_of(run)
+    if submission is None or not submission.here:
+        raise InputError(f"run {run.id} is not one that this machine was asked for: `wfm submit` begins one")
+    summary, plan = start(
+        Request.of_run(run), store, run_id=run.id, engine=submission.engine, cpu=submission.cpu,
+        memory_gib=submission.memory_gib, team=submission.team, rerun_of=submission.rerun_of,
+    )  # fmt: skip
+    _conclude(summary.state, plan, store)
+    raise typer.Exit(summary.exit_code)
 
 
 def _start(
@@ -177,6 +242,8 @@ def _start(
     quiet: bool,
     rerun_of: str = "",
     run_id: str = "",
+    team: str = "",
+    scheduled_at: str = "",
 ) -> None:
     from pipelines.engines.budget import check_budget
     from pipelines.engines.engine import choose
@@ -203,6 +270,8 @@ def _start(
         memory_gib=memory,
         engine=engine,
         quiet=quiet,
+        team=team,
+        scheduled_at=scheduled_at,
     )
     _conclude(summary.state, plan, store)
     raise typer.Exit(summary.exit_code)
@@ -210,6 +279,7 @@ def _start(
 
 def _conclude(state: RunState, plan: "Plan", store: "Store") -> None:
     """The end of a run, for people: stages, the result, the page, and what to do about what failed."""
+    from components.promotion import promoted
     from pipelines.start_run import metrics_files, pull_page
 
     out = answers()
@@ -217,9 +287,8 @@ def _conclude(state: RunState, plan: "Plan", store: "Store") -> None:
         node.done = state.nodes[node.name].state in GOOD
         node.key = state.nodes[node.name].key or node.key
     if any(node.state != "cached" for node in state.nodes.values()):
-        out.print(
-            node_table(state, {}, title=f"run {state.run_id}: {state.state} in {duration(state.ended - state.started)}")
-        )
+        title = f"run {state.run_id}: {state.state} in {duration(state.ended - state.started)}"
+        out.print(node_table(state, {}, title=title))
     files = metrics_files(plan, store)
     if files and state.state == "done":
         from wfm.evaluation import read_metrics, result_table
@@ -229,7 +298,7 @@ def _conclude(state: RunState, plan: "Plan", store: "Store") -> None:
     if state.state == "done":
         for node in plan.nodes:
             if node.promote:
-                say(f"{node.promote}@latest  {(node.key or '')[:12]}")
+                say(promoted(store, node.promote, node.key or ""))
         if any("left out" in node.note for node in state.nodes.values()):
             last = next(reversed(state.nodes.values()))
             say(f"what was left out, one by one: wfm artifacts skipped {last.key[:12]}")
@@ -239,8 +308,10 @@ def _conclude(state: RunState, plan: "Plan", store: "Store") -> None:
         say(state.reason)
     for name, one in state.nodes.items():
         if one.state == "failed":
-            say(f"{name} failed ({one.outcome}): {one.reason}\n    its log: wfm logs {state.run_id} {name}")
-    if state.state != "done":
+            say(f"{name} failed ({one.outcome}); its log:\n    wfm logs {state.run_id} {name}")
+    if state.state == "suspended":
+        say(f"run {state.run_id} is suspended; what was made stays. To go on: wfm resume {state.run_id}")
+    elif state.state != "done":
         say(f"run {state.run_id} is {state.state}; what was made stays. To go on: wfm rerun {state.run_id}")
 
 

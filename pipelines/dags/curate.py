@@ -1,4 +1,4 @@
-"""Raw video -> a curated dataset, published as ``dataset/<name>``.
+"""Raw video -> a curated dataset, published as ``dataset/curated`` (`promotion`).
 
 videos ─ ingest ─ split ─┬─ score ───┐
 (a folder, a bucket,     ├─ caption ─┼─ select ─┬──────────────┬─ write_shards ─> dataset
@@ -9,17 +9,18 @@ score makes both, embed takes over what it finds.
 """
 
 from pipelines.dags.graph import Graph, GraphNode, Settings, following, node
+from pipelines.dags.promotion import Promotion
 
 OPTIONAL = {"cluster_clips": "clusters", "classify_clips": "categories"}
 """Stage -> the input of write_shards that it makes."""
 
 
-def curate(settings: Settings, videos: str, dataset: str) -> Graph:
+def curate(settings: Settings, videos: str, names: Promotion) -> Graph:
     """The curation of ``videos``, or of simulated ones when it is empty."""
-    return Graph(name="curate", nodes=curation_nodes(settings, videos, dataset))
+    return Graph(name="curate", nodes=curation_nodes(settings, videos, names))
 
 
-def curation_nodes(settings: Settings, videos: str, dataset: str) -> tuple[GraphNode, ...]:
+def curation_nodes(settings: Settings, videos: str, names: Promotion) -> tuple[GraphNode, ...]:
     """The nodes up to the dataset."""
     if videos:
         settings = {**settings, "ingest_videos": {**settings.get("ingest_videos", {}), "videos": videos}}
@@ -56,7 +57,7 @@ def curation_nodes(settings: Settings, videos: str, dataset: str) -> tuple[Graph
             "write_shards",
             "write_shards",
             settings,
-            promote=f"dataset/{dataset}",
+            promote=names.of_dataset(),
             videos="ingest_videos",
             clips="split_clips",
             scores="score_clips",

@@ -8,19 +8,20 @@ Beside the main job it costs the last stage alone: the others are that job's, un
 
 from pipelines.dags.curate import curation_nodes
 from pipelines.dags.graph import Graph, GraphNode, Settings, node
+from pipelines.dags.promotion import Promotion
 
 
-def decoder(settings: Settings, videos: str, dataset: str) -> Graph:
+def decoder(settings: Settings, videos: str, names: Promotion) -> Graph:
     """Everything up to the decoder, published as ``decoder/<dataset>``."""
-    return Graph(name="decoder", nodes=(*curation_nodes(settings, videos, dataset), *_nodes(settings, dataset)))
+    return Graph(name="decoder", nodes=(*curation_nodes(settings, videos, names), *_nodes(settings, names)))
 
 
-def decoder_of_dataset(settings: Settings, simulated: bool, name: str) -> Graph:
+def decoder_of_dataset(settings: Settings, simulated: bool, names: Promotion) -> Graph:
     """The same from a dataset on."""
-    return Graph(name="decoder", nodes=_nodes(settings, name))
+    return Graph(name="decoder", nodes=_nodes(settings, names))
 
 
-def _nodes(settings: Settings, name: str) -> tuple[GraphNode, ...]:
+def _nodes(settings: Settings, names: Promotion) -> tuple[GraphNode, ...]:
     encoded = [
         one
         for tokens in ("continuous", "discrete")
@@ -39,7 +40,7 @@ def _nodes(settings: Settings, name: str) -> tuple[GraphNode, ...]:
         "train_decoder",
         "train_decoder",
         settings,
-        promote=f"decoder/{name}",
+        promote=names.of_decoder(),
         latents="encode_latents_continuous",
         tokens="encode_latents_discrete",
         tokenizer="train_tokenizer_continuous",

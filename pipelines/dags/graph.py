@@ -3,7 +3,9 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from pipelines.dags.promotion import Promotion
 from wfm.config import Config
+from wfm.evaluation.gate import Gate
 
 
 class GraphNode(Config):
@@ -19,6 +21,8 @@ class GraphNode(Config):
     "Field that nobody sets -> node whose config says what it is, by the rule in ``FOLLOWS`` of the component."
     promote: str = ""
     "``kind/name`` that points at the result once it is committed."
+    gate: Gate | None = None
+    "What its evaluation must show for that; None: nothing."
 
 
 class Graph(Config):
@@ -37,13 +41,18 @@ class Graph(Config):
 Settings = Mapping[str, dict[str, Any]]
 """Values by node name, as the recipes give them."""
 
-Builder = Callable[[Settings, str, str], Graph]
-"""(settings, videos or "", dataset name) -> graph."""
+Builder = Callable[[Settings, str, Promotion], Graph]
+"""(settings, videos or "", what the results are called) -> graph."""
 
 
 def node(name: str, stage: str, settings: Settings, *, promote: str = "", **inputs: str) -> GraphNode:
     """A node whose settings are the recipe's for its name."""
     return GraphNode(name=name, stage=stage, inputs=inputs, settings=dict(settings.get(name, {})), promote=promote)
+
+
+def gated(made: GraphNode, gate: Gate | None) -> GraphNode:
+    """The node, with what its result must show for its name."""
+    return made.model_copy(update={"gate": gate})
 
 
 def following(made: GraphNode, **nodes: str) -> GraphNode:

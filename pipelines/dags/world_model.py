@@ -8,7 +8,8 @@ encode_text is there only if a setting is made for it (`OPTIONAL`).
 """
 
 from pipelines.dags.curate import curation_nodes
-from pipelines.dags.graph import Graph, GraphNode, Settings, following, node
+from pipelines.dags.graph import Graph, GraphNode, Settings, following, gated, node
+from pipelines.dags.promotion import Promotion
 from wfm.models.family import FAMILIES, Family
 
 OPTIONAL = ("encode_text",)
@@ -17,20 +18,19 @@ OTHERS = ("train_tokenizer_continuous", "train_tokenizer_discrete", "train_decod
 MADE = "world_model"
 
 
-def world_model(settings: Settings, videos: str, dataset: str) -> Graph:
+def world_model(settings: Settings, videos: str, names: Promotion) -> Graph:
     """Everything, from ``videos`` or from simulated ones."""
-    curated = curation_nodes(settings, videos, dataset)
-    return Graph(
-        name="world_model", nodes=(*curated, *model_nodes(settings, simulated=not videos)), page="write_report"
-    )
+    curated = curation_nodes(settings, videos, names)
+    made = model_nodes(settings, names, simulated=not videos)
+    return Graph(name="world_model", nodes=(*curated, *made), page="write_report")
 
 
-def models_of_dataset(settings: Settings, simulated: bool, name: str) -> Graph:
+def models_of_dataset(settings: Settings, simulated: bool, names: Promotion) -> Graph:
     """The same from a dataset on."""
-    return Graph(name="world_model", nodes=model_nodes(settings, simulated=simulated), page="write_report")
+    return Graph(name="world_model", nodes=model_nodes(settings, names, simulated=simulated), page="write_report")
 
 
-def model_nodes(settings: Settings, *, simulated: bool) -> tuple[GraphNode, ...]:
+def model_nodes(settings: Settings, names: Promotion, *, simulated: bool) -> tuple[GraphNode, ...]:
     """The nodes after the dataset; ``simulated``: what simulation knows is there for the evaluation."""
     nodes: list[GraphNode] = [node("encode_signals", "encode_signals", settings, dataset="write_shards")]
     beside = {"signals": "encode_signals"}
@@ -66,14 +66,17 @@ def model_nodes(settings: Settings, *, simulated: bool) -> tuple[GraphNode, ...]
                 conditions=model,
             ),
             node(figures, "evaluate_model", settings, generated=made, **truth),
-            node(
-                published,
-                "publish_model",
-                own,
-                promote=f"model/{family.name}",
-                tokenizer=tokenizer,
-                model=model,
-                evaluation=figures,
+            gated(
+                node(
+                    published,
+                    "publish_model",
+                    own,
+                    promote=names.of_model(family.name),
+                    tokenizer=tokenizer,
+                    model=model,
+                    evaluation=figures,
+                ),
+                names.gate,
             ),
         ]
     return (*nodes, _page(settings, families))

@@ -19,13 +19,15 @@ from functools import partial
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
-from components.entrypoint import promote
+from components.promotion import promote
+from pipelines.engines.remote import REMOTES
 from pipelines.nodes import Plan
 from pipelines.runs.display import PlainDisplay
 from pipelines.runs.metrics import VARIABLE, metrics
 from pipelines.runs.state import GOOD, NodeState, RunState, StateWriter
+from pipelines.runs.webhook import tell_failure
 from pipelines.stages import STAGES, StageRow
-from wfm.errors import Cancelled, InputError, MissingPackage, TryAgain
+from wfm.errors import Cancelled, InputError, MissingPackage, TryAgain, WfmError, did_you_mean
 from wfm.log import get_logger
 
 if TYPE_CHECKING:
@@ -69,8 +71,8 @@ class RunSummary:
 
     @property
     def exit_code(self) -> int:
-        """0 all there, 143 cancelled, else what the failed nodes say: a bug (1) before wrong input (78) before 75."""
-        if self.state.state == "cancelled":
+        """0 all there, 143 stopped on request, else what the failed nodes say: a bug (1) before wrong input (78) before 75."""
+        if self.state.state in ("cancelled", "suspended"):
             return Cancelled.exit_code
         outcomes = {node.outcome for node in self.state.nodes.values() if node.state == "failed"}
         if self.state.state == "done":
@@ -84,7 +86,8 @@ def choose(name: str) -> str:
     """The engine that is asked for; empty: Prefect where it is installed. Raises `InputError` with the choices, or
     `MissingPackage`."""
     if name and name not in ENGINES:
-        raise InputError(f"unknown engine {name!r}. Choices: {', '.join(ENGINES)}")
+        there = f" ({name} starts them on a cluster: wfm submit --engine {name})" if name in REMOTES else ""
+        raise InputError(f"unknown engine {name!r}.{did_you_mean(name, ENGINES)} Choices: {', '.join(ENGINES)}{there}")
     installed = importlib.util.find_spec("prefect") is not None
     if name == "prefect" and not installed:
         raise MissingPackage("prefect", extra="prefect", purpose="--engine prefect (--engine local needs no package)")
@@ -115,7 +118,7 @@ def run_plan(
         state.nodes[node.name] = NodeState(stage=node.stage, state=name, key=node.key or "", why=node.why)
     for node in plan.nodes:  # a stage that runs promotes by itself
         if node.done:
-            promote(store, node.promote, node.key or "")
+            promote(store, node.promote, node.key or "", node.gate, run.id)
     chosen = choose(engine) if plan.missing else ""
     stop = threading.Event()
     with ExitStack() as stack:
@@ -141,7 +144,9 @@ def run_plan(
             )  # fmt: skip
             job = Job(plan.pipeline, run.id, steps, runner.attempt, runner.again, partial(read_tries, run))
             _drive(importlib.import_module(ENGINES[chosen]).drive, job, plan, runner, states, stop)
-        _conclude(state, stop)
+        _conclude(state, stop, run)
+    if state.state == "failed":
+        tell_failure(run, state)
     return RunSummary(run.id, state, chosen)
 
 
@@ -164,7 +169,8 @@ def _drive(
             trouble.append(f"the engine failed: {type(error).__name__}: {error}")
 
     thread = threading.Thread(target=work, name="engine", daemon=True)
-    thread.start()
+    if not stop.is_set():  # one that is to stop before its first stage starts none
+        thread.start()
     while thread.is_alive():
         thread.join(timeout=0.2)
         if stop.is_set() and all(node.state != "running" for node in states.state.nodes.values()):
@@ -173,9 +179,8 @@ def _drive(
     for step in job.steps:
         node = states.state.nodes[step.node]
         if node.state in ("waiting", "running", "retrying"):
-            runner.skip(
-                step.node, "; ".join(trouble) or f"needs {', '.join(_not_there(plan, step.node, states.state))}"
-            )
+            needs = ", ".join(_not_there(plan, step.node, states.state))
+            runner.skip(step.node, "; ".join(trouble) or (f"needs {needs}" if needs else "stopped before it began"))
     if trouble:
         states.state.reason = trouble[0]
 
@@ -186,14 +191,28 @@ def _not_there(plan: Plan, name: str, state: RunState) -> list[str]:
     return [of for of in sources if of in state.nodes and state.nodes[of].state not in GOOD]
 
 
-def _conclude(state: RunState, stop: threading.Event) -> None:
+def _conclude(state: RunState, stop: threading.Event, run: "Run") -> None:
     state.ended = time.time()
     if all(node.state in GOOD for node in state.nodes.values()):
         state.state = "done"
-    elif stop.is_set():
-        state.state = "cancelled"
-    else:
+    elif not stop.is_set():
         state.state = "failed"
+    elif by := _suspended_by(run):
+        state.state, state.reason = "suspended", f"{by} suspended it"
+        for node in state.nodes.values():
+            if node.state == "cancelled":
+                node.state, node.reason = "waiting", "stopped: it goes on from what it saved" if node.started else ""
+    else:
+        state.state = "cancelled"
+
+
+def _suspended_by(run: "Run") -> str:
+    """Who wants a run that was stopped to go on later; "" where it was to end."""
+    try:
+        return "" if run.cancelled_by() else run.suspended_by()
+    except (WfmError, OSError) as error:  # a store that does not answer now
+        get_logger(__name__).warning("cannot look why run %s was stopped: %s", run.id, error)
+        return ""
 
 
 @contextmanager

@@ -107,6 +107,9 @@ class Flow:
     videos: str = ""
     dataset: str = ""
     overrides: tuple[str, ...] = ()
+    called: str = ""
+    "What the results are called in place of the recipe's names."
+    promote: bool = True
     times: Times | None = None
     "None: it is started by whoever wants a run."
     notice: Notice | None = None
@@ -115,8 +118,22 @@ class Flow:
     def __post_init__(self) -> None:
         if not is_dns_1035(self.name, LONGEST_NAME):
             raise ConfigError(
-                f"name = {self.name!r}: give --name of a-z, 0-9 and -, a letter first, at most {LONGEST_NAME} long"
+                f"name = {self.name!r}: give --template of a-z, 0-9 and -, a letter first, at most {LONGEST_NAME} long"
             )
+
+    def parameters(self) -> dict[str, str]:
+        """What a run may be given beside its id, by the names of the plan step's options: its store, videos, dataset, options
+        as a list of JSON (``["train_diffusion.steps=100"]``), what is made again (node -> nonce), what its results are
+        called, and whether they are."""
+        return {
+            "store": self.store,
+            "videos": self.videos,
+            "dataset": self.dataset,
+            "overrides": json.dumps(list(self.overrides)),
+            "redo": "{}",
+            "name": self.called,
+            "promote": str(self.promote).lower(),
+        }
 
     def expects(self, settings: ClusterSettings) -> str:
         """``node=digest`` of every task, for the plan step."""
@@ -159,6 +176,7 @@ def check_literal(flow: Flow, settings: ClusterSettings) -> None:
         "--store": flow.store,
         "--videos": flow.videos,
         "--dataset": flow.dataset,
+        "--name": flow.called,
         "--set": " ".join(flow.overrides),
     }
     own = {f"environment.{name} of the cluster's settings": value for name, value in settings.environment.items()}

@@ -19,7 +19,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from components.entrypoint import SCHEDULER, promote
+from components.entrypoint import SCHEDULER
+from components.promotion import promote
 from components.stage_attempt import ENGINE, LEASE_HELD, TOKEN
 from pipelines.engines.budget import Budget
 from pipelines.engines.compile import Step
@@ -144,7 +145,7 @@ class NodeRunner:
             self._refresh(self._plan, self._store)
             node = self._plan.node(name)
             if node.done:  # made by another run meanwhile
-                promote(self._store, node.promote, node.key or "")
+                promote(self._store, node.promote, node.key or "", node.gate, self._run.id)
                 return "cached", node.key or ""
         step = self._steps[name]
         with (
@@ -264,7 +265,8 @@ class NodeRunner:
         kept = {
             name: value
             for name, value in os.environ.items()
-            if not name.startswith(("PREFECT_", "TORCHELASTIC_")) and name not in (SCHEDULER, *_PLACE_VARIABLES)
+            if not name.startswith(("PREFECT_", "TORCHELASTIC_", "WFM_WEBHOOK"))
+            and name not in (SCHEDULER, *_PLACE_VARIABLES)
         }
         # Half of the machine: the two branches of the main job run side by side, and one thread each wastes least.
         # Ranks share what one process would get.
@@ -284,7 +286,7 @@ class NodeRunner:
         written = self._run.read_outcome(node.name, attempt)
         if ended.exit_code == 0 and written is not None and written.get("outcome") in GOOD:
             return str(written["outcome"]), ""
-        if self._run.cancelled_by():  # the stage may have seen it before this process did
+        if self._run.cancelled_by() or self._run.suspended_by():  # the stage may have seen it before this process did
             self._stop.set()
         if self._stop.is_set() and ended.stopped_by == "cancel":
             outcome, reason = "cancelled", "stopped on request"

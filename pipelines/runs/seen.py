@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from pipelines.runs.state import FINISHED, GOOD, NodeState, RunState, read_state
+from pipelines.runs.submission import Submission, submission_of
 from wfm.artifacts.lease import start_of, this_process
 from wfm.artifacts.runs import figure
 from wfm.cluster.records import Said, said_of
@@ -64,22 +65,29 @@ def see(run: "Run", *, patient: bool = False) -> RunState | None:
     them silent; that may take half a minute. Raises InputError when its state cannot be read.
 
     `state` is what an onlooker should call it: besides those of `RunState` it may be ``dead`` (its engine was killed),
-    ``waiting`` (no engine of ours, no stage at this moment: the next may begin) or ``planned`` (the same, before the first).
+    ``waiting`` (no engine of ours, no stage at this moment: the next may begin), ``planned`` (the same, before the first) or
+    ``pending`` (submitted, and nothing was begun yet).
     """
     state = read_state(run)
+    if state is not None and state.state == "suspended":
+        return _suspended(run, state)
     alive = state is not None and state.state == "running" and state.alive()
     open_ended = state is None or (state.state == "running" and not alive)
     tries = read_tries(run, patient=patient and open_ended)
     launchers = said_of(run) if open_ended else {}
     planned = state is None and not tries and not launchers
     if planned and not run.names("specs"):  # what its stages read: written once its plan stands
-        return None
+        submission = submission_of(run)
+        return _pending(run, submission) if submission is not None else None
     if open_ended:
         state = _derived(state or _from_spec(run), tries, run.cancelled_by(), engine=state is not None)
         _tell_of_launchers(state, launchers)
     if planned and state is not None and state.state == "waiting":
         state.state = "planned"
     assert state is not None
+    by = run.suspended_by() if open_ended and state.state in ("waiting", "planned", "dead") else ""
+    if by:
+        state.state, state.reason = "suspended", f"{by} suspended it"
     for name, of in by_node(tries).items():
         if name in state.nodes:
             node = state.nodes[name]
@@ -212,6 +220,43 @@ def _derived(state: RunState, tries: list[Try], cancelled_by: str, *, engine: bo
             if node.state not in FINISHED and node.state != "lost":
                 node.state, node.ended = ("cancelled" if node.started else "not_run"), node.started and state.updated
                 node.reason = node.reason or "its run died"
+    return state
+
+
+def _pending(run: "Run", submission: Submission) -> RunState:
+    """Submitted, and no stage was begun, and nothing else: on a cluster its engine may know more."""
+    request = submission.request
+    state = RunState(run_id=run.id, pipeline=str(request.get("pipeline", "")), profile=str(request.get("profile", "")))
+    if run.read("spec.json") is not None:
+        state = _from_spec(run)
+    state.started = unix(submission.submitted_at)
+    cancelled, suspended = run.cancelled_by(), run.suspended_by()
+    if cancelled:
+        state.state, state.reason = "cancelled", f"{cancelled} asked it to stop"
+    elif submission.refused:
+        state.state, state.reason = "failed", f"{submission.engine} did not take it: {submission.refused}"
+    elif suspended:
+        state.state, state.reason = "suspended", f"{suspended} suspended it"
+    elif submission.here and not submission.begins():
+        state.state, state.reason = "dead", "its process ended before its first stage"
+        state.host, state.pid, state.updated = submission.host, submission.pid, submission.begun_at
+    else:
+        state.state = "pending"
+    return state
+
+
+def _suspended(run: "Run", state: RunState) -> RunState:
+    """A run whose engine stopped because it was suspended, as it is now: still so, cancelled since, or about to go on."""
+    cancelled, submission = run.cancelled_by(), submission_of(run)
+    if cancelled:
+        state.state, state.reason = "cancelled", f"{cancelled} asked it to stop"
+        for node in state.nodes.values():
+            if node.state == "waiting":
+                node.state, node.reason = "cancelled", ""
+    elif not run.suspended_by():
+        goes_on = submission is not None and submission.begins()
+        state.state = "pending" if goes_on else "dead"
+        state.reason = "it was resumed" + ("" if goes_on else ", and its process ended before its first stage")
     return state
 
 

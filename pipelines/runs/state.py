@@ -11,7 +11,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import pydantic
@@ -78,7 +77,7 @@ class RunState(pydantic.BaseModel):
     pipeline: str
     profile: str = ""
     state: str = "running"
-    "running | done | failed | cancelled"
+    "running | done | failed | cancelled | suspended"
     reason: str = ""
     started: _Seconds = 0.0
     updated: _Seconds = 0.0
@@ -96,12 +95,17 @@ class RunState(pydantic.BaseModel):
     def alive(self) -> bool:
         """Whether the run's process is still there, as far as can be seen from here."""
         if self.host == socket.gethostname():
-            started = _process_started(self.pid)
-            return started > 0 and abs(started - self.process_started) < 2.0  # the clock may have been set meanwhile
+            return lives(self.pid, self.process_started)
         return time.time() - self.updated < SILENCE_SECONDS
 
 
-def _process_started(pid: int) -> float:
+def lives(pid: int, started: float) -> bool:
+    """Whether the process of this machine that had this id, and began then [unix s], is still there."""
+    now = process_started(pid)
+    return now > 0 and abs(now - started) < 2.0  # the clock may have been set meanwhile
+
+
+def process_started(pid: int) -> float:
     """Start time of a process [unix s], 0.0 when there is none (a zombie counts as none)."""
     import psutil
 
@@ -124,20 +128,21 @@ def read_state(run: "Run") -> RunState | None:
 
 
 class StateWriter:
-    """The one writer of a run's state: changes from any thread, a heartbeat, an ear for `wfm cancel`."""
+    """The one writer of a run's state: changes from any thread, a heartbeat, an ear for `wfm cancel` and `wfm suspend`."""
 
-    def __init__(self, run: "Run", state: RunState, on_cancel: Callable[[], None]) -> None:
+    def __init__(self, run: "Run", state: RunState, on_stop: Callable[[], None]) -> None:
         self.state = state
         self.state.host, self.state.pid = socket.gethostname(), os.getpid()
-        self.state.process_started = _process_started(os.getpid())
+        self.state.process_started = process_started(os.getpid())
         self.state.started = time.time()
-        self._run, self._on_cancel = run, on_cancel
+        self._run, self._on_stop = run, on_stop
         self._lock = threading.RLock()
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
 
     def __enter__(self) -> "StateWriter":
         self.save()
+        self._listen()
         self._thread.start()
         return self
 
@@ -165,13 +170,11 @@ class StateWriter:
     def _beat(self) -> None:
         while not self._over.wait(HEARTBEAT_SECONDS):
             self.save()
-            try:
-                if self._run.cancelled_by():
-                    self._on_cancel()
-            except Exception as error:
-                get_logger(__name__).warning("cannot look for a cancel request: %s", error)
+            self._listen()
 
-
-def default_store() -> str:
-    """``WFM_STORE``, or ``wfm-store`` in the current folder."""
-    return os.environ.get("WFM_STORE") or str(Path("wfm-store").absolute())
+    def _listen(self) -> None:
+        try:
+            if self._run.cancelled_by() or self._run.suspended_by():
+                self._on_stop()
+        except Exception as error:
+            get_logger(__name__).warning("cannot look for a wish to stop: %s", error)

@@ -70,7 +70,7 @@ def test_a_run_on_s3_and_again(
     wfm(*ARGUMENTS, str(videos), "--store", bucket, store=tmp_path / "unused")
     again = wfm(*ARGUMENTS, str(videos), "--store", bucket, store=tmp_path / "unused")
     out = tmp_path / "out"
-    wfm("artifacts", "pull", "dataset/curated@latest", str(out), "--store", bucket, store=tmp_path / "unused")
+    wfm("artifacts", "pull", "dataset/curated-smoke@latest", str(out), "--store", bucket, store=tmp_path / "unused")
     assert (out / "clips.parquet").is_dir()
     assert list(out.glob("shards/*/*/*.tar"))
     store = Store.open(bucket, json.loads(os.environ["WFM_STORE_OPTIONS"]))

@@ -16,12 +16,12 @@ RENDERED = ROOT / "manifests" / "rendered"
 COMPILED = {
     "argo/world-model": ("world_model", "--engine", "argo"),
     "argo/curate-nightly": (
-        *("curate", "--engine", "argo", "--name", "curate-nightly", "--videos", "s3://wfm-videos/incoming"),
+        *("curate", "--engine", "argo", "--template", "curate-nightly", "--videos", "s3://wfm-videos/incoming"),
         *("--cron", "30 2 * * *", "--zone", "Europe/Berlin", "--stop-after-failures", "7"),
     ),
     "kubeflow/world-model": ("world_model", "--engine", "kubeflow"),
     "kubeflow/curate-nightly": (
-        *("curate", "--engine", "kubeflow", "--name", "curate-nightly", "--videos", "s3://wfm-videos/incoming"),
+        *("curate", "--engine", "kubeflow", "--template", "curate-nightly", "--videos", "s3://wfm-videos/incoming"),
         *("--cron", "30 2 * * *"),
     ),
 }

@@ -7,14 +7,15 @@ from pipelines.check import check_graph, check_resources
 from pipelines.dags.curate import curate
 from pipelines.dags.decoder import decoder
 from pipelines.dags.graph import Graph, GraphNode
+from pipelines.dags.promotion import Promotion
 from pipelines.dags.world_model import world_model
 from pipelines.nodes import Node
 from pipelines.plan import OPTIONAL
 from pipelines.stages import STAGES, TABLE, Resources
 from wfm.errors import ConfigError
 
-GOOD = world_model({}, "", "curated")
-ALL = world_model({name: {} for name in OPTIONAL}, "", "curated")
+GOOD = world_model({}, "", Promotion())
+ALL = world_model({name: {} for name in OPTIONAL}, "", Promotion())
 
 
 def _with(**changes: GraphNode) -> Graph:
@@ -23,13 +24,13 @@ def _with(**changes: GraphNode) -> Graph:
 
 def test_the_pipelines_keep_the_rules() -> None:
     check_graph(GOOD)
-    check_graph(curate({}, "", "curated"))
-    check_graph(curate({}, "/some/videos", "curated"))
+    check_graph(curate({}, "", Promotion()))
+    check_graph(curate({}, "/some/videos", Promotion()))
     check_graph(ALL)
 
 
 def test_every_stage_stands_in_the_main_job_or_in_the_decoders() -> None:
-    beside = decoder({}, "", "curated")
+    beside = decoder({}, "", Promotion())
     check_graph(beside)
     assert {node.stage for node in (*ALL.nodes, *beside.nodes)} == set(STAGES)
     assert len(TABLE) == len(STAGES)

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from pipelines.dags.promotion import PROMOTION
 from pipelines.plan import recipe, resolve
 from wfm.artifacts import Store
 from wfm.errors import ConfigError
@@ -61,8 +62,11 @@ def test_a_new_file_moves_ingest_and_an_unchanged_folder_does_not(store: Store, 
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        ({"pipeline": "word_model"}, "unknown pipeline 'word_model'. Choices: world_model, curate, decoder"),
-        ({"profile": "dmeo"}, "unknown profile 'dmeo'. Choices: demo"),
+        (
+            {"pipeline": "word_model"},
+            "'word_model'. Did you mean 'world_model'\\? Choices: world_model, curate, decoder",
+        ),
+        ({"profile": "dmeo"}, "unknown profile 'dmeo'. Did you mean 'demo'\\? Choices: demo"),
         ({"overrides": ["train_diffusion.nothing=1"]}, "train_diffusion: unknown field 'nothing'"),
         ({"overrides": ["nowhere.x=1"]}, "names no stage"),
         ({"overrides": ["seed=1"]}, "names no stage"),
@@ -77,7 +81,7 @@ def test_wrong_requests_name_the_choices(store: Store, arguments: dict[str, obje
 @pytest.mark.parametrize("profile", ["demo", "smoke"])
 def test_recipes_name_nodes_that_exist(store: Store, profile: str) -> None:
     plans = [resolve(pipeline, profile=profile, store=store) for pipeline in ("world_model", "decoder")]
-    assert set(recipe(profile)) <= {node.name for plan in plans for node in plan.nodes}
+    assert set(recipe(profile)) <= {node.name for plan in plans for node in plan.nodes} | {PROMOTION}
 
 
 def test_fields_that_need_each_other_are_set_in_any_order(store: Store) -> None:

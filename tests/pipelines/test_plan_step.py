@@ -1,6 +1,7 @@
 """The first step of a run on a cluster: what it writes, what it says, and what it refuses."""
 
 import json
+import threading
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,7 @@ import pytest
 from components.entrypoint import node_key
 from components.outside import keep, recall
 from pipelines.engines.flow import EMITTERS, tasks_of
-from pipelines.plan_step import plan_run
+from pipelines.plan_step import main, of_workflow, plan_run, wait_while_suspended
 from pipelines.start_run import Request
 from tests.pipelines.engines.argo.compiled import SETTINGS
 from wfm.artifacts import Store
@@ -144,3 +145,53 @@ def test_every_engine_that_is_compiled_for_has_a_module() -> None:
     import importlib
 
     assert all(hasattr(importlib.import_module(module), "emit") for module in EMITTERS.values())
+
+
+def test_another_workflow_of_the_same_name_is_no_run_anew(store: Store) -> None:
+    """Argo forgets a workflow, the store does not: the second of a name would be the first, with its old listing."""
+    run = store.runs.of("nightly-1")
+    of_workflow(run, "uid-1")
+    of_workflow(run, "uid-1")
+    with pytest.raises(InputError, match=r"made by an earlier workflow of this name \(uid-1; this one is uid-2\)"):
+        of_workflow(run, "uid-2")
+    run.write("workflow.json", b"{")
+    with pytest.raises(DataError):
+        of_workflow(run, "uid-1")
+
+
+def test_a_run_that_is_suspended_is_planned_later(store: Store) -> None:
+    run = store.runs.of("nightly-1")
+    run.request_suspend("maria")
+    later = threading.Timer(0.3, run.request_resume, ["maria"])
+    later.start()
+    wait_while_suspended(run, 0.05)
+    later.join()
+    assert run.suspended_by() == ""
+    run.request_suspend("maria")
+    run.request_cancel("maria")
+    wait_while_suspended(run, 0.05)
+
+
+def test_what_a_node_is_made_again_for_and_an_id_that_is_not_the_workflows(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = ["--run-id", "first-x", "--asked-as=First_X", "--workflow-uid", "uid-1", "--pipeline", "curate"]
+    words += [
+        "--profile",
+        "smoke",
+        "--store",
+        store.url,
+        "--redo",
+        '{"ingest_videos": "f00d"}',
+        "--out",
+        str(tmp_path / "o"),
+    ]
+    monkeypatch.setattr("sys.argv", ["plan_step", *words])
+    main()
+    assert [run.id for run in store.runs.list()] == ["First_X"]
+    assert Request.of_run(store.runs.of("First_X")).redo == {"ingest_videos": "f00d"}
+    for wrong in ("{", '["a"]'):
+        monkeypatch.setattr("sys.argv", ["plan_step", *words, "--redo", wrong])
+        with pytest.raises(SystemExit) as end:
+            main()
+        assert end.value.code == 78

@@ -31,6 +31,6 @@ def test_both_engines_make_the_same_dataset(
             name: {file.path: file.sha256 for file in store.artifact(node.key).files()}
             for name, node in state.nodes.items()
         }
-        found.append((state.state, nodes, files, store.resolve("dataset/curated")))
+        found.append((state.state, nodes, files, store.resolve("dataset/curated-smoke")))
     assert found[0] == found[1]
     assert found[0][0] == "done"

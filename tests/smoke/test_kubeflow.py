@@ -71,6 +71,6 @@ def test_it_makes_the_keys_of_every_engine(tmp_path: Path, monkeypatch: pytest.M
         assert told[f"make_{node.name}"] == "true"
         assert store.has(str(node.key)), node.name
         assert made[f"launch-{node.name.replace('_', '-')}"]["key"] == node.key
-    assert store.resolve("dataset/curated") == plan.node("write_shards").key
+    assert store.resolve("dataset/curated-smoke") == plan.node("write_shards").key
     (run,) = store.runs.list()
     assert all((run.read_outcomes(node.name)[0].outcome or {})["outcome"] == "done" for node in plan.nodes)

@@ -58,7 +58,7 @@ def test_dry_run_names_what_a_changed_option_would_run(smoke_store: Path, wfm: W
 
 def test_the_clip_table_is_public(smoke_store: Path, wfm: Wfm, tmp_path: Path) -> None:
     out = tmp_path / "dataset"
-    wfm("artifacts", "pull", "dataset/curated@latest", str(out), store=smoke_store)
+    wfm("artifacts", "pull", "dataset/curated-smoke@latest", str(out), store=smoke_store)
     clips, videos = pq.read_table(out / "clips.parquet"), pq.read_table(out / "videos.parquet")
     assert set(clips.column_names) >= CLIP_COLUMNS
     assert {"source", "status", "reason"} <= set(videos.column_names)
@@ -99,7 +99,7 @@ def test_a_published_model_generates_bitwise_the_same_again(smoke_store: Path, w
     )
     for name, seed in (("a", "7"), ("b", "7"), ("c", "8")):
         out = str(tmp_path / f"{name}.mp4")
-        wfm("generate", "model/diffusion", "--past", str(clip), "--out", out, "--seed", seed, store=smoke_store)
+        wfm("generate", "model/smoke-diffusion", "--past", str(clip), "--out", out, "--seed", seed, store=smoke_store)
     assert (tmp_path / "a.mp4").read_bytes() == (tmp_path / "b.mp4").read_bytes()
     assert (tmp_path / "a.mp4").read_bytes() != (tmp_path / "c.mp4").read_bytes()
 

@@ -47,7 +47,7 @@ def curated(tmp_path_factory: pytest.TempPathFactory, wfm: Wfm, film: Film) -> t
     os.mkfifo(videos / "pipe.mp4")
     store = root / "store"
     wfm("run", "curate", "--profile", "smoke", "--videos", str(videos), store=store)
-    wfm("artifacts", "pull", "dataset/curated@latest", str(root / "out"), store=store)
+    wfm("artifacts", "pull", "dataset/curated-smoke@latest", str(root / "out"), store=store)
     return videos, store, root / "out"
 
 

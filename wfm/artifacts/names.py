@@ -1,26 +1,44 @@
 """Names: `kind/name@alias`, a history of promotions. The highest number wins.
 
 `refs/<kind>/<name>/<alias>/<n>.json` is created if absent, so two promotions at one moment both stand, one after the
-other, and no
-compare-and-swap is needed.
+other, and no compare-and-swap is needed. Who promotes through a gate judges against what the name meant when it took its
+number; where another took that number first, it judges again.
 """
 
 import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
+from typing import Literal
 
 from wfm.artifacts import schema
 from wfm.artifacts.address import KEY_PATTERN, NAME_PATTERN, check_key, check_name, new_id, utc_now
 from wfm.artifacts.objects import Objects
 from wfm.artifacts.schema import Key, Number, Short, Word
 from wfm.crash_points import crash_point
-from wfm.errors import DataError, InputError, TryAgain
+from wfm.errors import DataError, InputError, TryAgain, did_you_mean
 from wfm.log import get_logger
 
 SCHEMA_VERSION = 1
+_TRIES = 64
 _log = get_logger(__name__)
 _REFERENCE = re.compile(r"([^/@]+)/([^/@]+)(?:@([^/@]+))?")
+LATEST, CANDIDATE = "latest", "candidate"
+"""What a name means unless it says otherwise, and what a model is called that did not pass its gate."""
 _RECORD = re.compile(r"([0-9]{8}|[1-9][0-9]{8,13})\.json")
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What a gate saw of a model that was to take a name (`wfm.evaluation.gate`)."""
+
+    passed: bool
+    against: Key | Literal[""] = ""
+    "What the name meant then; empty: nothing."
+    words: tuple[Short, ...] = ()
+    "Each figure with its bound, in plain words."
+
+    def __str__(self) -> str:
+        return "; ".join(self.words) or "the gate asks nothing"
 
 
 @dataclass(frozen=True)
@@ -34,6 +52,10 @@ class Promotion:
     key: Key
     created_at: Short
     token: Short
+    by: Short = ""
+    "Who promoted it: ``run ID``, or ``USER@HOST`` by hand."
+    gate: Seen | None = None
+    "What the gate saw; None: by hand, or none is declared."
 
     @property
     def reference(self) -> str:
@@ -46,42 +68,71 @@ class Names:
     def __init__(self, objects: Objects) -> None:
         self._objects = objects
 
-    def promote(self, kind: str, name: str, alias: str, key: str) -> int:
-        """Let the name mean `key`; returns the number of the promotion. Nothing is written when it means `key`
-        already."""
+    def promote(
+        self, kind: str, name: str, alias: str, key: str, *, by: str = "", seen: Seen | None = None
+    ) -> Promotion:
+        """Let the name mean `key`; returns the promotion. Nothing is written when it means `key` already."""
         check_name(kind, "kind"), check_name(name, "name"), check_name(alias, "alias"), check_key(key)
-        for _ in range(64):
+        for _ in range(_TRIES):
             last = next(iter(self.numbers(kind, name, alias)), 0)
-            if last and self._means(kind, name, alias, last, key):
-                return last
-            number = last + 1
-            promotion = Promotion(kind, name, alias, number, key, utc_now(), new_id())
-            data = schema.encode({"schema_version": SCHEMA_VERSION, **asdict(promotion)})
-            if self._objects.create(f"{self._folder(kind, name, alias)}/{number:08d}.json", data):
-                crash_point("name_promoted")
-                return number
+            stands = self._standing(kind, name, alias, last)
+            if stands is not None and stands.key == key:
+                return stands
+            made = self._take(Promotion(kind, name, alias, last + 1, key, utc_now(), new_id(), by, seen))
+            if made is not None:
+                return made
         raise TryAgain(f"{kind}/{name}@{alias} is promoted by many others at this moment")
 
-    def _means(self, kind: str, name: str, alias: str, number: int, key: str) -> bool:
+    def promote_through(
+        self, kind: str, name: str, key: str, judge: "Callable[[Promotion | None], Seen]", *, by: str = ""
+    ) -> Promotion:
+        """Let the name mean `key` where `judge`, given what it means, lets it pass; else `key` becomes its `candidate`. What
+        bears the name already is not judged again. A name whose last promotion cannot be read lets nobody pass."""
+        check_name(kind, "kind"), check_name(name, "name"), check_key(key)
+        for _ in range(_TRIES):
+            last = next(iter(self.numbers(kind, name)), 0)
+            try:
+                stands = self.read(kind, name, LATEST, last) if last else None
+                if stands is not None and stands.key == key:
+                    return stands
+                seen = judge(stands)
+            except DataError as error:
+                seen = Seen(False, "", (f"what {kind}/{name}@{LATEST} means cannot be read: {error}",))
+            if not seen.passed:
+                return self.promote(kind, name, CANDIDATE, key, by=by, seen=seen)
+            made = self._take(Promotion(kind, name, LATEST, last + 1, key, utc_now(), new_id(), by, seen))
+            if made is not None:
+                return made
+        raise TryAgain(f"{kind}/{name}@{LATEST} is promoted by many others at this moment")
+
+    def _take(self, promotion: Promotion) -> Promotion | None:
+        """Write a promotion under its number; None where another has that number."""
+        data = schema.encode({"schema_version": SCHEMA_VERSION, **asdict(promotion)})
+        folder = self._folder(promotion.kind, promotion.name, promotion.alias)
+        if not self._objects.create(f"{folder}/{promotion.number:08d}.json", data):
+            return None
+        crash_point("name_promoted")
+        return promotion
+
+    def _standing(self, kind: str, name: str, alias: str, number: int) -> Promotion | None:
         try:
-            found = self.read(kind, name, alias, number)
+            return self.read(kind, name, alias, number) if number else None
         except InputError as error:  # the next number stands above it
             _log.warning("passed over: %s", error)
-            return False
-        return found is not None and found.key == key
+            return None
 
-    def latest(self, kind: str, name: str, alias: str = "latest") -> Promotion | None:
+    def latest(self, kind: str, name: str, alias: str = LATEST) -> Promotion | None:
         """The promotion that counts, or None. Raises DataError when it cannot be read: what it meant must not be guessed."""
         return next(self.history(kind, name, alias), None)
 
-    def history(self, kind: str, name: str, alias: str = "latest") -> Iterator[Promotion]:
+    def history(self, kind: str, name: str, alias: str = LATEST) -> Iterator[Promotion]:
         """Every promotion of a name, newest first. Raises DataError at one that cannot be read."""
         for number in self.numbers(kind, name, alias):
             promotion = self.read(kind, name, alias, number)
             if promotion is not None:
                 yield promotion
 
-    def numbers(self, kind: str, name: str, alias: str = "latest") -> "list[int]":
+    def numbers(self, kind: str, name: str, alias: str = LATEST) -> "list[int]":
         """Numbers of a name's promotions, newest first."""
         names = self._objects.names(self._folder(kind, name, alias))
         return sorted((int(match[1]) for match in map(_RECORD.fullmatch, names) if match), reverse=True)
@@ -136,11 +187,11 @@ class Names:
             kind, name, alias = (
                 check_name(match[1], "kind"),
                 check_name(match[2], "name"),
-                check_name(match[3] or "latest", "alias"),
+                check_name(match[3] or LATEST, "alias"),
             )
             promotion = self.latest(kind, name, alias)
             if promotion is None:
-                raise InputError(f"there is no {kind}/{name}@{alias}: {self._choices(kind)}")
+                raise InputError(f"there is no {kind}/{name}@{alias}: {self._choices(kind, f'{kind}/{name}@{alias}')}")
             return promotion.key
         if re.fullmatch(r"[0-9a-f]{8,63}", reference):
             found = list(keys(reference))
@@ -157,11 +208,13 @@ class Names:
             f"{reference!r} is not a reference: write kind/name@alias, a key, or at least its first 8 hex digits"
         )
 
-    def _choices(self, kind: str) -> str:
+    def _choices(self, kind: str, wanted: str) -> str:
         names = [promotion.reference for promotion in self.list(kind)] or [
             promotion.reference for promotion in self.list()
         ]
-        return f"the names are {', '.join(names[:12])}" if names else "no name was promoted yet in this store"
+        if not names:
+            return "no name was promoted yet in this store"
+        return f"the names are {', '.join(names[:12])}.{did_you_mean(wanted, names)}".removesuffix(".")
 
     def _folder(self, kind: str, name: str, alias: str) -> str:
         return f"refs/{kind}/{name}/{alias}"

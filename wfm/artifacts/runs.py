@@ -3,6 +3,8 @@ read only this.
 
     runs/<id>/spec.json                                       the resolved spec; written once
     runs/<id>/cancel.json                                     somebody asked the run to stop: its stages read it
+    runs/<id>/marks/<n>.json                                  suspended, resumed, in this order: created if absent
+    runs/<id>/engine.json                                     who was asked to run it, with what (`pipelines.runs.submission`)
     runs/<id>/nodes/<node>/attempts/<n>/attempt.json          created if absent: numbers are never shared
                                        /usage.json            the attempt's beat: what it has used until now
                                        /outcome.json          created if absent: the first word stands
@@ -34,6 +36,11 @@ _log = get_logger(__name__)
 _NUMBER = re.compile(r"(?:[0-9]{4}|[1-9][0-9]{4,8})/")
 """A folder of an attempt, as `_attempt_path` writes it."""
 _CANCEL = "cancel.json"
+_MARK = re.compile(r"(?:[0-9]{4}|[1-9][0-9]{4,8})\.json")
+"""A file of `marks`, as `_mark` writes it."""
+SUSPEND, RESUME = "suspend", "resume"
+SUBMISSION = "engine.json"
+"""What is there of a run before its plan is, where an engine on a cluster makes the plan."""
 _READS_AT_ONCE = 8
 _MOST_RANKS = 100_000
 """A record that speaks of more is not followed."""
@@ -95,13 +102,15 @@ class Runs:
         return self._objects.create(f"runs/{run.id}/spec.json", schema.encode({**document, "run_id": run.id}))
 
     def open(self, run_id: str) -> "Run":
-        """Open a run by its id, or by the beginning of it if only one run has it. Raises InputError when there is
-        none."""
+        """Open a run by its id, by what begins it, or by what begins the 8 digits at its end, if that means one run alone.
+        Raises InputError when there is none."""
         check_name(run_id, "run id")
-        found = self._ids(run_id)
+        found = self._ids(run_id) or {
+            name: made for name, made in self._ids().items() if name.rpartition("-")[2].startswith(run_id)
+        }
         if run_id not in found and len(found) != 1:
             some = ", ".join(run.id for run in self.list(limit=5)) or "none"
-            reason = f"is the beginning of {len(found)} runs" if found else "is not the id of a run"
+            reason = f"means any of {len(found)} runs" if found else "is not the id of a run"
             raise InputError(f"{run_id!r} {reason}: the newest are {some} (`wfm runs` lists them)")
         return Run(self._objects, self._cache, run_id if run_id in found else next(iter(found)))
 
@@ -125,12 +134,18 @@ class Runs:
         return found
 
     def _made_at(self, run_id: str) -> str:
-        """When the run of a given id was made, as its spec says; "" for a folder that is none."""
+        """When the run of a given id was made, as its spec says, or before there is one what it was submitted with; "" for a
+        folder that is none."""
+        run = Run(self._objects, self._cache, run_id)
         try:
-            spec = Run(self._objects, self._cache, run_id).spec()
+            spec = run.spec()
+            made = spec.get("created_at")
         except InputError:
-            return ""
-        made = spec.get("created_at")
+            try:
+                spec = run.record(SUBMISSION) or {}
+            except InputError:
+                return ""
+            made = spec.get("submitted_at")
         return made if spec.get("run_id") == run_id and isinstance(made, str) else ""
 
     def list(self, limit: int | None = None) -> "list[Run]":
@@ -217,6 +232,10 @@ class Run:
             return self._objects.read(f"{self._folder}/{safe_path(name)}")
         except FileNotFoundError:
             return None
+
+    def record(self, name: str) -> dict[str, Any] | None:
+        """A record of the run (JSON with a schema version), or None. Raises DataError when it is none."""
+        return self._record(f"{self._folder}/{safe_path(name)}")
 
     def names(self, folder: str = "") -> list[str]:
         """Names directly in a folder of the run; sub-folders end in `/`."""
@@ -315,6 +334,54 @@ class Run:
         except DataError:
             return "somebody"
         return "" if mark is None else str(mark.get("by") or "somebody")
+
+    def cancelled_at(self) -> str:
+        """When that was; "" where nobody asked, or it cannot be read."""
+        try:
+            return str((self._record(f"{self._folder}/{_CANCEL}") or {}).get("at") or "")
+        except DataError:
+            return ""
+
+    # -- suspend, resume
+
+    def request_suspend(self, by: str = "") -> bool:
+        """Ask that no further stage begins and what runs saves and stops; False when it is suspended already."""
+        return self._mark(SUSPEND, by)
+
+    def request_resume(self, by: str = "") -> bool:
+        """Take that back; False when it is not suspended: of several at once one does it."""
+        return self._mark(RESUME, by)
+
+    def suspended_by(self) -> str:
+        """Who suspended this run; "" when nobody did, or it was resumed. A last mark that cannot be read suspends."""
+        marks = self.marks()
+        last = marks[-1] if marks else {"verb": RESUME}
+        return "" if last.get("verb") == RESUME else str(last.get("by") or "somebody")
+
+    def marks(self) -> list[dict[str, Any]]:
+        """Each `verb` (suspend, resume), `by` whom and `at` what time, in order; one that cannot be read is empty."""
+        found: list[dict[str, Any]] = []
+        for name in self._mark_names():
+            try:
+                found.append(self.record(f"marks/{name}") or {})
+            except DataError:
+                found.append({})
+        return found
+
+    def _mark_names(self) -> list[str]:
+        return sorted((name for name in self.names("marks") if _MARK.fullmatch(name)), key=lambda name: int(name[:-5]))
+
+    def _mark(self, verb: str, by: str) -> bool:
+        document = {"schema_version": SCHEMA_VERSION, "verb": verb, "by": by or socket.gethostname(), "at": utc_now()}
+        document["token"] = new_id()  # two of one moment are two: `create` takes equal bytes for ours
+        for _ in range(64):
+            names = self._mark_names()
+            if (verb == SUSPEND) == bool(self.suspended_by()):
+                return False
+            number = int(names[-1][:-5]) + 1 if names else 1
+            if self.create(f"marks/{number:04d}.json", schema.encode(document)):
+                return True
+        raise TryAgain(f"run {self.id} is suspended and resumed by many at this moment")
 
     # -- logs
 

@@ -21,12 +21,14 @@ from wfm.artifacts.checkpoints import Checkpoints
 from wfm.artifacts.invalidation import Tombstone, write_tombstones
 from wfm.artifacts.lease import Lease, ttl_of_environment
 from wfm.artifacts.listing import PartEntry
+from wfm.artifacts.names import LATEST
 from wfm.artifacts.shelf import Shelf
 from wfm.errors import InputError
 
 if TYPE_CHECKING:
     from wfm.artifacts.collect import GcReport
     from wfm.artifacts.lineage import Lineage
+    from wfm.artifacts.names import Promotion, Seen
     from wfm.artifacts.verify import VerifyReport
 
 
@@ -91,17 +93,28 @@ class Store(Shelf):
 
     # -- names, leases, invalidation
 
-    def promote(self, kind: str, name: str, key: str, alias: str = "latest") -> int:
-        """Let `kind/name@alias` mean `key` from now on; returns the number of this promotion (the history stays).
+    def promote(self, kind: str, name: str, key: str, alias: str = LATEST, *, by: str = "") -> int:
+        """Let `kind/name@alias` mean `key` from now on; returns the number of this promotion (the history stays). `by`: who
+        says so, for the record.
 
         Raises InputError when the key is not committed or is of another kind.
         """
+        self._check_kind(kind, name, key)
+        return self.names.promote(kind, name, alias, key, by=by).number
+
+    def promote_through(
+        self, kind: str, name: str, key: str, judge: "Callable[[Promotion | None], Seen]", *, by: str = ""
+    ) -> "Promotion":
+        """The same of `latest`, where `judge` lets it pass; else it becomes the name's `candidate` (`wfm.artifacts.names`)."""
+        self._check_kind(kind, name, key)
+        return self.names.promote_through(kind, name, key, judge, by=by)
+
+    def _check_kind(self, kind: str, name: str, key: str) -> None:
         artifact = self.artifact(key)
         if artifact.kind != kind:
             raise InputError(
                 f"{key[:12]} is of kind {artifact.kind!r}, it cannot be promoted as {kind!r}: use {artifact.kind}/{name}"
             )
-        return self.names.promote(kind, name, alias, key)
 
     def resolve(self, reference: str) -> str:
         """The key meant by `kind/name@alias` (alias defaults to latest), by a key, or by its first 8 or more digits

@@ -13,7 +13,8 @@ Read in this order:
                  (`job_over`)
 7. `api`         the server; `kinds` of its objects; `refusals` in words; `watch` mirrors of what it has; `states` jobs and
                  queues in plain words, `pod_states` pods; `fields` of objects of which nothing is trusted
-8. `captioning`  raises the captioning service while a run needs it
+8. `holding`     takes a run's jobs out of the queue for a while, so that others get their devices
+9. `captioning`  raises the captioning service while a run needs it
 
 No torch here, and the client of Kubernetes (extra ``k8s``) in one file alone, loaded when it is used. Nothing here decides what
 is made: the store does. How a cluster is set up, and what to do about what a launcher says: `docs/cluster.md`.

@@ -29,6 +29,7 @@ ROLES = {
     "planner": "says what a run must make, before anything is made",
     "notice": "tells somebody how a run ended, and books nothing (``onExit``)",
     "exporter": "serves metrics that it derives from the store",
+    "retention": "deletes from the store what its policy does not keep, by the clock",
     "captioning": "the model server that captioning asks",
     "scaler": "raises that server, and sends it to zero when no run needs it",
 }
@@ -43,6 +44,8 @@ ANNOTATION_RUNS = f"{PREFIX}runs"
 "Annotation: ids of the runs that need the job, with commas."
 ANNOTATION_TIMEOUT = f"{PREFIX}timeout-seconds"
 "Annotation: the seconds that one attempt may take."
+ANNOTATION_HELD = f"{PREFIX}held"
+"Annotation of a job, or of its Workload, that is held back for now (`wfm suspend`): who asked for it."
 ANNOTATION_CODE = f"{PREFIX}code"
 "Annotation: code id of the stage."
 

@@ -10,10 +10,13 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from wfm.cluster.fields import conditions_of, list_of, mapping_of, short, text_of, time_of
-from wfm.cluster.names import ANNOTATION_RUNS, LABEL_JOB, PREFIX
+from wfm.cluster.names import ANNOTATION_HELD, ANNOTATION_RUNS, LABEL_JOB, PREFIX
 from wfm.cluster.pod_states import Pod
 
-QueueState = Literal["pending", "inadmissible", "check", "reserved", "admitted", "evicted", "deactivated", "finished"]
+QueueState = Literal[
+    "pending", "inadmissible", "check", "reserved", "admitted", "evicted", "held", "deactivated", "finished"
+]
+QUEUE_LABEL = "kueue.x-k8s.io/queue-name"
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +100,7 @@ def _ours(words: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _queue(labels: Mapping[str, Any]) -> dict[str, str]:
-    return {name: str(value) for name, value in labels.items() if name == "kueue.x-k8s.io/queue-name"}
+    return {name: str(value) for name, value in labels.items() if name == QUEUE_LABEL}
 
 
 def _images(spec: Any) -> Iterable[str]:
@@ -130,6 +133,9 @@ def read_workload(found: Mapping[str, Any]) -> Workload | None:
         return None
     conditions = conditions_of(status)
     state, words, since = _queue_state(spec, status, conditions)
+    held = text_of(mapping_of(meta, "annotations"), ANNOTATION_HELD)
+    if held and spec.get("active") is False:
+        state, words = "held", _held(held)
     evicted = conditions.get("Evicted", {})
     why = f"{text_of(evicted, 'reason')}: {short(evicted.get('message'))}" if evicted else ""
     return Workload(text_of(meta, "name"), text_of(meta, "uid"), owner, state, words, since, why)
@@ -147,7 +153,7 @@ def _queue_state(
 
     evicted = true("Evicted")
     reason = text_of(evicted or {}, "reason")
-    if spec.get("active") is False or reason.startswith("Deactivated"):
+    if spec.get("active") is False or (reason.startswith("Deactivated") and spec.get("active") is not True):
         words, since = told(evicted or {})
         return "deactivated", f"deactivated in the queue, and suspended for good: {words or 'by hand'}", since
     if finished := true("Finished"):
@@ -179,6 +185,10 @@ def _queue_state(
     return "pending", f"queued: {words or 'waiting for its turn'}", since
 
 
+def _held(by: str) -> str:
+    return f"held back: {short(by)} suspended it, and `wfm resume` lets it go on"
+
+
 # -- all together
 
 
@@ -190,6 +200,7 @@ def words_of(job: Job | None, pods: Sequence[Pod], workload: Workload | None, qu
     if job.deleting:
         return "its job is being deleted"
     if workload is not None and workload.state in (
+        "held",
         "deactivated",
         "evicted",
         "inadmissible",
@@ -198,6 +209,8 @@ def words_of(job: Job | None, pods: Sequence[Pod], workload: Workload | None, qu
         "reserved",
     ):
         return workload.words
+    if job.suspended and job.annotations.get(ANNOTATION_HELD):
+        return _held(job.annotations[ANNOTATION_HELD])
     if job.suspended:
         return "suspended: waiting for its turn in the queue" if queued else "suspended by somebody"
     counted = [pod for pod in pods if not pod.deleting]

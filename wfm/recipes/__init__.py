@@ -6,7 +6,8 @@
 
 `settings()` gives plain values by node name (see `pipelines/dags/world_model.py`); what a recipe does not name keeps its
 default. Under ``resources`` a node may say what it needs to run (`wfm.cluster.resources`), and under ``cluster`` what holds for
-all of them (`pipelines.needs`); no key knows of either. A recipe imports no torch and runs nothing.
+all of them (`pipelines.needs`), under ``promotion`` what the results are called and what they must show to be called so
+(`pipelines.dags.promotion`); no key knows of either. A recipe imports no torch and runs nothing.
 """
 
 __all__ = ["demo", "demo_cluster", "smoke"]

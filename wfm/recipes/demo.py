@@ -26,6 +26,11 @@ TARGETS = (
 """What the demo is to reach on held-out windows; beating optical flow is a wish, shown like the others."""
 
 
+GATE = {"floors": ({"figure": "gain", "at_least": 0.0},), "not_worse": ({"metric": "psnr_db", "slack": 0.5},)}
+"""What a model must show to be called latest: nearer to the truth than the last frame held still, and no worse than what is
+called so now [dB]."""
+
+
 def settings() -> dict[str, dict[str, Any]]:
     """Values by node name."""
     # one level at the latents' resolution beside the linear code
@@ -35,6 +40,7 @@ def settings() -> dict[str, dict[str, Any]]:
     }  # fmt: skip
     windows = {"max_windows": 160, "stride_frames": 16}
     return {
+        "promotion": {"gate": GATE},
         "simulate_videos": {
             "sessions": 40, "views": 2, "shots_per_video": 4, "seconds_per_shot": (2.4, 4.0), "fps": 30,
         },

@@ -25,6 +25,7 @@ def settings() -> dict[str, dict[str, Any]]:
     training = {"steps": 24, "batch_size": 8, "learning_rate": 2e-3, "warmup_steps": 4, "validate_every": 12}
     windows = {"max_windows": 8, "examples": 2}
     return {
+        "promotion": {"dataset": "curated-smoke", "model": "smoke-{family}"},  # not in the place of what was learned
         "simulate_videos": {
             "sessions": 6,
             "views": 2,

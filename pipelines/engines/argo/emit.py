@@ -1,6 +1,5 @@
 """A flow as the objects of Argo: a WorkflowTemplate, the settings that its control pods read, and what starts it at times."""
 
-import json
 import math
 from typing import Any
 
@@ -96,9 +95,8 @@ def workflow(flow: Flow, settings: ClusterSettings) -> Json:
 
 
 def parameters(flow: Flow) -> list[Json]:
-    """What a run may be given: its store, videos, dataset, and options as a list of JSON, ``["train_diffusion.steps=100"]``."""
-    values = {"store": flow.store, "videos": flow.videos, "dataset": flow.dataset}
-    values["overrides"] = json.dumps(list(flow.overrides))
+    """What a run may be given: its id (that of the workflow where it is empty), and what the plan step takes."""
+    values = {"run-id": "", **flow.parameters()}
     return [{"name": name, "value": value} for name, value in values.items()]
 
 

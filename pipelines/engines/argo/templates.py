@@ -22,7 +22,8 @@ Json = dict[str, Any]
 
 PLAN, GRAPH, NOTICE = "plan", "graph", "notice"
 RUN = "{{workflow.name}}"
-"""The id of the run: that of the workflow. Submitted under a name of one's own, or at a time, it is there once only."""
+"""The id of the run, where nobody gave another: that of the workflow. Submitted under a name of one's own, or at a time, it is
+there once only."""
 OUT = f"{pod.TEMPORARY}/plan"
 """Where the plan step writes what it has to say, a file each."""
 SETTINGS_FOLDER = "/etc/wfm"
@@ -36,9 +37,10 @@ _CONTROL = Resources(cpu=0.5, memory_gib=2.0, ephemeral_gib=4.0, grace_seconds=3
 
 def plan(flow: Flow, settings: ClusterSettings) -> Json:
     """The plan step: which nodes there are to make (``make-<task>``), under which key (``key-<task>``), by which specs."""
-    words = ["python", "-m", "pipelines.plan_step", "--run-id", RUN]
+    words = ["python", "-m", "pipelines.plan_step", "--run-id", RUN, "--workflow-uid", "{{workflow.uid}}"]
+    words += ["--asked-as={{workflow.parameters.run-id}}"]
     words += ["--pipeline", flow.pipeline, "--profile", flow.profile]
-    words += [f"--{name}={{{{workflow.parameters.{name}}}}}" for name in ("store", "videos", "dataset", "overrides")]
+    words += [f"--{name}={{{{workflow.parameters.{name}}}}}" for name in flow.parameters()]
     words += ["--expects", flow.expects(settings), "--out", OUT]
     said = ["specs", *(f"make-{task.name}" for task in flow.tasks), *key_names(flow)]
     template = _template(PLAN, settings, words, "control", _CONTROL, PLAN_TRIES)

@@ -68,7 +68,7 @@ def test_what_only_this_machine_sees_is_said(cluster: Path, tmp_path: Path) -> N
         (("curate", "--engine", "airflow"), InputError, "unknown engine 'airflow'. Choices: argo"),
         (("curates", "--engine", "argo"), ConfigError, "unknown pipeline 'curates'"),
         (("curate", "--engine", "argo", "--set", "select_clip.x=1"), ConfigError, "select_clip"),
-        (("curate", "--engine", "argo", "--name", "My_Flow"), ConfigError, "--name of a-z"),
+        (("curate", "--engine", "argo", "--template", "My_Flow"), ConfigError, "--template of a-z"),
         (
             ("curate", "--engine", "argo", "--videos", "s3://canary:hunter2@films/raw"),
             ConfigError,

@@ -21,6 +21,8 @@ class VideoPanels(_Shown):
     trace: list[str] = []
     """From this video back to its source, one step an entry."""
     mp4_base64: str
+    last_jpeg_base64: str
+    """Its last frame, the furthest prediction: shown where nothing plays."""
     labels: list[str]
     """One a panel, row by row."""
     columns: int
@@ -87,6 +89,10 @@ class StageCost(_Shown):
     seconds: float
     cpu_seconds: float
     gpu_seconds: float
+    failed_tries: int = 0
+    """Tries that made nothing; what they used is in `cpu_seconds` and `gpu_seconds` too."""
+    failed_cpu_seconds: float = 0.0
+    failed_gpu_seconds: float = 0.0
     peak_bytes: float
     counts: dict[str, int] = {}
     skipped: dict[str, int] = {}

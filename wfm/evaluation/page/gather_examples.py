@@ -13,7 +13,7 @@ from wfm.evaluation.example_videos import encode_mp4, panel_grid, spread
 from wfm.evaluation.generated import SHUFFLED, GeneratedVideos
 from wfm.evaluation.page.cast import Cast
 from wfm.evaluation.page.data import VideoPanels, short_source
-from wfm.evaluation.page.verdict import signed
+from wfm.evaluation.page.words import signed
 from wfm.evaluation.results import gain_by_window
 from wfm.evaluation.schema import Metrics
 
@@ -129,6 +129,7 @@ def _video(
     grid = panel_grid(panels, columns=columns, scale=SCALE)
     return VideoPanels(
         mp4_base64=base64.b64encode(encode_mp4(grid, made.fps)).decode(),
+        last_jpeg_base64=base64.b64encode(_jpeg(grid[-1])).decode(),
         labels=labels,
         columns=columns,
         width=grid.shape[2],
@@ -138,6 +139,16 @@ def _video(
         fps=made.fps,
         **words,
     )
+
+
+def _jpeg(frame: np.ndarray) -> bytes:
+    """One frame [H, W, 3], uint8, as JPEG: what a card shows where nothing plays."""
+    import cv2
+
+    done, data = cv2.imencode(".jpg", frame[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 80])
+    if not done:
+        raise ValueError(f"a frame of shape {frame.shape} could not be written as JPEG")
+    return bytes(data.tobytes())
 
 
 def trace(made: GeneratedVideos, window: int, keys: list[str]) -> list[str]:

@@ -14,10 +14,14 @@ from wfm.models.family import FAMILIES
 if TYPE_CHECKING:
     from wfm.artifacts import Artifact, Store
     from wfm.artifacts.manifest import Manifest
+    from wfm.artifacts.runs import AttemptRecord
 
 TOKENIZER, MODEL = "tokenizer_", "model_"
 """What the names of inputs begin with that were trained: a tokenizer by its kind, a model by its family."""
 PAGE_KEY = "this page"
+SPENT = ("cpu_seconds", "gpu_seconds")
+RUNS_LOOKED_AT = 20
+"""So many of the newest runs are asked for tries that failed."""
 
 
 def node_name(manifest: "Manifest") -> str:
@@ -32,35 +36,51 @@ def in_order(manifests: Mapping[str, "Manifest"]) -> list["Manifest"]:
 
 def stage_costs(manifests: Mapping[str, "Manifest"], store: "Store | None" = None) -> list[StageCost]:
     """What each stage took; processor and device time of all its tries, those that made nothing too, as the `store` says."""
-    spent = {key: _spent(manifest, store) for key, manifest in manifests.items()}
-    return [
-        StageCost(
-            node=node_name(manifest),
-            stage=manifest.stage,
-            key=manifest.key,
-            seconds=max(0.0, manifest.timings.get("finished", 0.0) - manifest.timings.get("started", 0.0)),
-            cpu_seconds=spent[manifest.key]["cpu_seconds"],
-            gpu_seconds=spent[manifest.key]["gpu_seconds"],
-            peak_bytes=manifest.resources.get("peak_bytes", 0.0),
-            counts=manifest.counts,
-            skipped=manifest.skipped,
-        )
-        for manifest in in_order(manifests)
-    ]
+    runs = [] if store is None else [run.id for run in store.runs.list(RUNS_LOOKED_AT)]
+    return [_cost(manifest, store, runs) for manifest in in_order(manifests)]
 
 
-def _spent(manifest: "Manifest", store: "Store | None") -> dict[str, float]:
-    """What all tries at its node used in the run that made an artifact; what its manifest says where that run is not there."""
-    names = ("cpu_seconds", "gpu_seconds")
-    own = {name: manifest.resources.get(name, 0.0) for name in names}
-    run_id, node = manifest.extra.get("run_id"), manifest.extra.get("node")
-    if store is None or not isinstance(run_id, str) or not isinstance(node, str):
-        return own
-    try:
-        tries = store.runs.of(run_id).read_outcomes(node)
-    except InputError:  # records of another wfm, or names that are none
-        return own
-    return {name: max(own[name], sum(sum(one.used(name)) for one in tries)) for name in names}
+def _cost(manifest: "Manifest", store: "Store | None", runs: list[str]) -> StageCost:
+    own = {name: manifest.resources.get(name, 0.0) for name in SPENT}
+    good, failed = ([], []) if store is None else _tries(manifest, store, runs)
+    spent = {name: max(own[name], _used(good, name)) for name in SPENT}
+    lost = {name: _used(failed, name) for name in SPENT}
+    return StageCost(
+        node=node_name(manifest),
+        stage=manifest.stage,
+        key=manifest.key,
+        seconds=max(0.0, manifest.timings.get("finished", 0.0) - manifest.timings.get("started", 0.0)),
+        cpu_seconds=spent["cpu_seconds"] + lost["cpu_seconds"],
+        gpu_seconds=spent["gpu_seconds"] + lost["gpu_seconds"],
+        failed_tries=len(failed),
+        failed_cpu_seconds=lost["cpu_seconds"],
+        failed_gpu_seconds=lost["gpu_seconds"],
+        peak_bytes=manifest.resources.get("peak_bytes", 0.0),
+        counts=manifest.counts,
+        skipped=manifest.skipped,
+    )
+
+
+def _used(tries: "list[AttemptRecord]", name: str) -> float:
+    return sum(sum(one.used(name)) for one in tries)
+
+
+def _tries(manifest: "Manifest", store: "Store", runs: list[str]) -> "tuple[list[AttemptRecord], list[AttemptRecord]]":
+    """The tries that ended well and those that made nothing: all at its node in the run that made an artifact, and in `runs`
+    those that say they were for its key, such as of the run that was given up and submitted again."""
+    maker, node = manifest.extra.get("run_id"), manifest.extra.get("node")
+    if not isinstance(maker, str) or not isinstance(node, str):
+        return [], []
+    found: list[AttemptRecord] = []
+    for run_id in dict.fromkeys([maker, *runs]):
+        try:
+            tries = store.runs.of(run_id).read_outcomes(node)
+        except InputError:  # records of another wfm, or names that are none
+            continue
+        found += [one for one in tries if run_id == maker or (one.outcome or {}).get("key") == manifest.key]
+    ended = [str((one.outcome or {}).get("outcome", "")) for one in found]
+    good = [one for one, how in zip(found, ended, strict=True) if how == "done"]
+    return good, [one for one, how in zip(found, ended, strict=True) if how not in ("done", "cached")]
 
 
 def lineage_nodes(manifests: Mapping[str, "Manifest"], inputs: Mapping[str, "Artifact"]) -> list[LineageNode]:

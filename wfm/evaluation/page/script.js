@@ -24,7 +24,7 @@
   // Videos: all play and step together; those out of sight rest.
   const cards = all(".video-card").map((card) => ({
     card, video: one("video", card), past: +card.dataset.past, frames: +card.dataset.frames, fps: +card.dataset.fps,
-    head: one(".head", card), when: one(".when", card), frame: one(".frame", card), seen: false,
+    head: one(".head", card), when: one(".when", card), frame: one(".frame", card), seen: false, begun: false,
   }));
   const play = one("#play"), position = one("#position"), speed = one("#speed");
   let playing = false;
@@ -40,22 +40,31 @@
   const apply = () => {
     cards.forEach((c) => {
       c.video.playbackRate = speed ? +speed.value : 1;
-      if (playing && c.seen) c.video.play().catch(() => {}); else c.video.pause();
+      if (!playing || !c.seen) return c.video.pause();
+      if (!c.begun) { c.begun = true; c.video.currentTime = 0; }
+      c.video.play().catch(() => {});
     });
     if (play) { play.textContent = playing ? "Pause" : "Play all"; play.setAttribute("aria-pressed", String(playing)); }
   };
+  const show = (c, frame) => { c.video.currentTime = (Math.min(frame, c.frames - 1) + 0.5) / c.fps; };
   const step = (by) => {
     playing = false; apply();
     if (!cards.length) return;
     const first = cards[0], target = (index(first) + by + first.frames) % first.frames;
-    cards.forEach((c) => { c.video.currentTime = (Math.min(target, c.frames - 1) + 0.5) / c.fps; });
+    cards.forEach((c) => { c.begun = true; show(c, target); });
   };
   if (cards.length) {
     const watch = new IntersectionObserver((entries) => {
       entries.forEach((entry) => { cards.find((c) => c.card === entry.target).seen = entry.isIntersecting; });
       apply();
     }, { rootMargin: "80px" });
-    cards.forEach((c) => { watch.observe(c.card); c.video.addEventListener("seeked", () => paint(c)); paint(c); });
+    cards.forEach((c) => {
+      watch.observe(c.card);
+      c.video.addEventListener("seeked", () => paint(c));
+      // Until it plays a card shows the furthest prediction, not what was given.
+      const last = () => { if (!c.begun) show(c, c.frames - 1); };
+      if (c.video.readyState >= 1) last(); else c.video.addEventListener("loadedmetadata", last, { once: true });
+    });
     const loop = () => { if (playing) cards.forEach((c) => { if (c.seen) paint(c); }); requestAnimationFrame(loop); };
     requestAnimationFrame(loop);
     playing = !still;

@@ -1,21 +1,14 @@
 """The result in a sentence, and each target met or missed. Words follow the figures: a loss is called a loss."""
 
-from collections.abc import Callable
-
 from wfm.evaluation.metric import HEADLINE
 from wfm.evaluation.metrics import frame_metric
 from wfm.evaluation.page.cast import Cast
 from wfm.evaluation.page.config import Target
 from wfm.evaluation.page.data import Verdict
+from wfm.evaluation.page.losses import losses_told
+from wfm.evaluation.page.words import ACROSS_ZERO, SUBSETS, absent, doubt, ends, signed
 from wfm.evaluation.schema import Estimate, Gain, Metrics
 
-SUBSETS = {
-    "all": "all windows",
-    "moving": "the camera moves",
-    "static": "the camera rests",
-    "fixed_rate": "the camera turns at a fixed rate",
-    "changing_action": "an action changes",
-}
 FIGURES = {
     "gain": "{}gain over repeat-last",
     "share_of_windows": "windows better than repeat-last",
@@ -23,16 +16,16 @@ FIGURES = {
     "gain_over_flow": "{}gain over optical flow",
     "action_gain": "right over shuffled action",
 }
-ACROSS_ZERO, NO_INTERVAL = "interval across zero", "one session: no interval"
 SHARES = ("share_of_windows", "way_closed")
 
 
 def headline(metrics_list: list[Metrics]) -> tuple[str, list[str]]:
-    """The result in one sentence that a reader may quote, about the first model; then one line for each model."""
+    """The result in one sentence that a reader may quote, about the first model; then a line for each model, and
+    one of what it loses to, if anything."""
     if not metrics_list:
         return "Nothing was evaluated.", []
     cast = Cast(metrics_list)
-    told = [line for metrics in metrics_list if (line := _line(cast, metrics))]
+    told = [line for metrics in metrics_list for line in (_line(cast, metrics), _lost(cast, metrics)) if line]
     return _sentence(cast, metrics_list[0]), told
 
 
@@ -56,26 +49,19 @@ def _sentence(cast: Cast, metrics: Metrics) -> str:
     model = cast.title(metrics.family)
     report = metrics.subsets[subset].gains[metrics.headline_variant].get("flow")
     flow = report.psnr_gain_db if report else None
-    if _doubt(psnr) == ACROSS_ZERO:
+    if doubt(psnr) == ACROSS_ZERO:
         result = f"no nearer to the truth than the last frame held ({signed(psnr.mean)} dB, {ACROSS_ZERO})"
     else:
         side = "nearer to the truth than" if psnr.mean > 0 else "further from the truth than"
         result = f"{abs(psnr.mean):.1f} dB {side} the last frame held"
-        if doubt := _doubt(psnr):
-            result += f" ({doubt})"
+        if why := doubt(psnr):
+            result += f" ({why})"
         if flow is not None:
             over = "nearer than" if flow.mean > 0 else "further than"
-            unsure = f" ({doubt})" if (doubt := _doubt(flow)) else ""
+            unsure = f" ({why})" if (why := doubt(flow)) else ""
             result += f", and {abs(flow.mean):.1f} dB {over} carrying on the optical flow{unsure}"
     where = f" where {SUBSETS[subset]}" if subset != "all" else ""
     return f"Given {metrics.past_frames} frames, the {model.lower()} model predicts {ahead} ahead{where}: {result}."
-
-
-def _doubt(estimate: Estimate) -> str:
-    """Why the sign of a mean is not known; "" where it is."""
-    if estimate.low is None or estimate.high is None:
-        return NO_INTERVAL
-    return ACROSS_ZERO if estimate.low <= 0 <= estimate.high else ""
 
 
 def _line(cast: Cast, metrics: Metrics) -> str:
@@ -91,21 +77,13 @@ def _line(cast: Cast, metrics: Metrics) -> str:
         f"[{ends(psnr, signed)}] over repeat-last, better on {share:.0f} % of {count} {where}"
     )
     closed = metrics.subsets[subset].way_closed.get(metrics.headline_variant)
-    return line + (
-        f"; {closed.mean * 100:.0f} % of the way to its tokenizer's ceiling." if closed and closed.mean > 0 else "."
-    )
+    line += f"; {closed.mean * 100:.0f} % of the way to its tokenizer's ceiling." if closed and closed.mean > 0 else "."
+    return line
 
 
-def signed(value: float, digits: int = 1) -> str:
-    """+3.1 or −3.1, with a true minus."""
-    return f"{value:+.{digits}f}".replace("-", "−")
-
-
-def ends(estimate: Estimate, shown: Callable[[float], str]) -> str:
-    """The two ends of an interval, or that there is none."""
-    if estimate.low is None or estimate.high is None:
-        return NO_INTERVAL
-    return f"{shown(estimate.low)}, {shown(estimate.high)}"
+def _lost(cast: Cast, metrics: Metrics) -> str:
+    lost = losses_told(metrics)
+    return f"{cast.name(metrics.family, metrics.headline_variant)} loses: {lost}." if lost else ""
 
 
 def judge(targets: tuple[Target, ...], metrics_list: list[Metrics]) -> list[Verdict]:
@@ -130,7 +108,7 @@ def _judge(cast: Cast, target: Target, metrics_list: list[Metrics]) -> Verdict:
         return Verdict(text=text, basis=basis, measured=f"not measured: {reason}", met=None)
     value = estimate.low if target.end == "low" else estimate.mean
     if value is None:
-        return Verdict(text=text, basis=basis, measured=f"not measured: {NO_INTERVAL}", met=None)
+        return Verdict(text=text, basis=basis, measured=f"not measured: {absent(estimate)}", met=None)
     met = value > target.at_least if target.at_least == 0 else value >= target.at_least
     factor, unit, digits = (100, " %", 0) if percent else (1, unit, metric.digits)
 

@@ -2,8 +2,9 @@
 
 import base64
 import hashlib
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup
 
@@ -15,9 +16,13 @@ from wfm.evaluation.page.config import HERE
 from wfm.evaluation.page.data import PageData
 from wfm.evaluation.page.intervals import GainAxis, columns, rows, video_order, world_columns
 from wfm.evaluation.page.lineage import lineage_svg
-from wfm.evaluation.page.verdict import SUBSETS, ends
+from wfm.evaluation.page.losses import losses
+from wfm.evaluation.page.words import SUBSETS, ends
 from wfm.evaluation.results import SHORT
-from wfm.evaluation.schema import Estimate
+from wfm.evaluation.schema import Estimate, Metrics
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
 
 
 def write_page(data: PageData, path: Path) -> int:
@@ -29,12 +34,40 @@ def write_page(data: PageData, path: Path) -> int:
 
 def render(data: PageData) -> str:
     """The page as text. Every value from `data` is escaped; only our own drawings are marked as safe."""
+    script = (HERE / "script.js").read_text()
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    return (
+        templates()
+        .get_template("page.html.j2")
+        .render(
+            data=data,
+            style=style(),
+            script=Markup(script),
+            script_hash=digest,
+            subsets=subsets(data.metrics),
+            line_chart=line_chart,
+            chart_rows=chart_rows,
+            lineage=lineage_svg(data.lineage),
+            role_class=role_class,
+            cast=Cast(data.metrics),
+            video_order=video_order,
+            world_columns=world_columns,
+        )
+    )
+
+
+def templates(*further: Path) -> "Environment":
+    """Templates of the page, and of the folders `further`; all escape whatever is put into them. Raises MissingPackage."""
     try:
         from jinja2 import Environment, FileSystemLoader, StrictUndefined
     except ImportError as error:
         raise MissingPackage("jinja2", extra="train", purpose="writing a page") from error
     environment = Environment(
-        loader=FileSystemLoader(HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        loader=FileSystemLoader([*further, HERE]),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
     environment.filters |= {
         "estimate": estimate,
@@ -43,29 +76,24 @@ def render(data: PageData) -> str:
         "bytes": size,
         "number": number,
     }
-    script = (HERE / "script.js").read_text()
-    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    shown = [name for name in SUBSETS if any(name in metrics.subsets for metrics in data.metrics)]
-    return environment.get_template("page.html.j2").render(
-        data=data,
-        style=Markup((HERE / "style.css").read_text()),
-        script=Markup(script),
-        script_hash=digest,
-        subsets=[_subset(name, data) for name in shown],
-        line_chart=line_chart,
-        chart_rows=chart_rows,
-        lineage=lineage_svg(data.lineage),
-        role_class=role_class,
-        cast=Cast(data.metrics),
-        video_order=video_order,
-        world_columns=world_columns,
-    )
+    return environment
 
 
-def _subset(name: str, data: PageData) -> dict[str, Any]:
+def style() -> Markup:
+    """The page's style sheet."""
+    return Markup((HERE / "style.css").read_text())
+
+
+def subsets(metrics_list: list[Metrics]) -> list[dict[str, Any]]:
+    """What the macro `gains` shows, one a subset that any of the models was judged on."""
+    shown = [name for name in SUBSETS if any(name in metrics.subsets for metrics in metrics_list)]
+    return [_subset(name, metrics_list) for name in shown]
+
+
+def _subset(name: str, metrics_list: list[Metrics]) -> dict[str, Any]:
     """One subset of the result: its rows on one axis, or why there are none."""
-    reports = [metrics.subsets[name] for metrics in data.metrics if name in metrics.subsets]
-    found = rows(data.metrics, name)
+    reports = [metrics.subsets[name] for metrics in metrics_list if name in metrics.subsets]
+    found = rows(metrics_list, name)
     known = next((report for report in reports if not report.absent), None)
     return {
         "name": name,
@@ -75,10 +103,21 @@ def _subset(name: str, data: PageData) -> dict[str, Any]:
         "windows": known.windows if known else 0,
         "sessions": known.sessions if known else 0,
         "absent": "" if known else "; ".join(dict.fromkeys(report.absent for report in reports)),
+        "lost": _lost(name, metrics_list),
         "rows": found,
         "columns": columns(found),
         "axis": GainAxis(found),
     }
+
+
+def _lost(name: str, metrics_list: list[Metrics]) -> list[tuple[str, str]]:
+    """(model, what it loses to on a subset) of those that lose to something."""
+    cast, told = Cast(metrics_list), []
+    for metrics in metrics_list:
+        if found := losses(metrics, name):
+            text = ", ".join(loss.text for loss in found)
+            told.append((cast.name(metrics.family, metrics.headline_variant), text))
+    return told
 
 
 def estimate(value: Estimate | None, digits: int = 2, sign: bool = False) -> Markup:
@@ -89,7 +128,7 @@ def estimate(value: Estimate | None, digits: int = 2, sign: bool = False) -> Mar
     def shown(one: float) -> str:
         return f"{one:{'+' if sign else ''}.{digits}f}".replace("-", "−")
 
-    return Markup(f"<b>{shown(value.mean)}</b> <small>[{ends(value, shown)}]</small>")
+    return Markup(f"<b>{shown(value.mean)}</b> {_interval(value, shown)}")
 
 
 def percent(value: Estimate | None) -> Markup:
@@ -100,7 +139,13 @@ def percent(value: Estimate | None) -> Markup:
     def shown(one: float) -> str:
         return f"{one * 100:.0f}".replace("-", "−")
 
-    return Markup(f"<b>{shown(value.mean)}&#8239;%</b> <small>[{ends(value, shown)}]</small>")
+    return Markup(f"<b>{shown(value.mean)}&#8239;%</b> {_interval(value, shown)}")
+
+
+def _interval(value: Estimate, shown: Callable[[float], str]) -> str:
+    """The interval; words in its place may be broken over lines, numbers may not."""
+    kind = ' class="words"' if value.low is None or value.high is None else ""
+    return f"<small{kind}>[{ends(value, shown)}]</small>"
 
 
 def duration(seconds: float) -> str:

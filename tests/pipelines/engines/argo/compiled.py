@@ -1,5 +1,6 @@
 """Compiled flows that tests begin with, and how their commands run on this machine."""
 
+import json
 import os
 import subprocess
 import sys
@@ -8,7 +9,7 @@ from typing import Any
 
 from components.derivation import ROOT
 from pipelines.engines.argo.emit import emit
-from pipelines.engines.argo.templates import OUT
+from pipelines.engines.argo.templates import OUT, PLAN
 from pipelines.engines.flow import Flow, tasks_of
 from pipelines.plan import shape
 from tests.pipelines.engines.argo.interpreter import End
@@ -41,6 +42,14 @@ def flow(pipeline: str = "world_model", profile: str = "demo_cluster", **more: A
 def template_of(one: Flow, settings: ClusterSettings = SETTINGS) -> Json:
     """Its WorkflowTemplate."""
     return emit(one, settings)["workflowtemplate.yaml"][0]
+
+
+def only(compiled: Json, *nodes: str) -> Json:
+    """The workflow with these tasks alone."""
+    made: Json = json.loads(json.dumps(compiled))
+    graph = made["spec"]["templates"][0]["dag"]
+    graph["tasks"] = [task for task in graph["tasks"] if task["name"].rsplit("-", 1)[0] in (PLAN, *nodes)]
+    return made
 
 
 def run_here(container: Json, folder: Path, **more: str) -> subprocess.CompletedProcess[str]:

@@ -45,13 +45,15 @@ class Workflow:
     "Task -> Succeeded, Failed, Skipped, Omitted."
     pods: list[str] = field(default_factory=list)
     "Template of each pod that was made, tries included."
+    uid: str = "0f5ad9a6-4a64-4b8c-9fb7-2f0b0b0f6d3e"
+    "Of the workflow: another of this name has another."
 
     def run(self) -> str:
         """All of it; returns the phase of the whole."""
         spec = self.template["spec"]
         scope = {f"workflow.parameters.{one['name']}": one["value"] for one in spec["arguments"]["parameters"]}
         scope |= {f"workflow.parameters.{name}": value for name, value in self.given.items()}
-        scope["workflow.name"] = self.name
+        scope |= {"workflow.name": self.name, "workflow.uid": self.uid}
         by_name = {one["name"]: one for one in spec["templates"]}
         graph = by_name[spec["entrypoint"]]["dag"]
         assert graph["failFast"] is False, "else one branch that fails stops the others"

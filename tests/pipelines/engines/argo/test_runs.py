@@ -7,8 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.engines.argo.templates import PLAN
-from tests.pipelines.engines.argo.compiled import SETTINGS, Json, end_of, flow, run_here, template_of
+from tests.pipelines.engines.argo.compiled import SETTINGS, Json, end_of, flow, only, run_here, template_of
 from tests.pipelines.engines.argo.interpreter import End, Workflow, again
 from wfm.artifacts import Store
 
@@ -58,14 +57,6 @@ def run(compiled: Json, name: str, store: Store, folder: Path, **given: str) -> 
 @pytest.fixture
 def store(tmp_path: Path) -> Store:
     return Store.open(tmp_path / "store", {"fsync": False})
-
-
-def only(compiled: Json, *nodes: str) -> Json:
-    """The workflow with these tasks alone."""
-    made: Json = json.loads(json.dumps(compiled))
-    graph = made["spec"]["templates"][0]["dag"]
-    graph["tasks"] = [task for task in graph["tasks"] if task["name"].rsplit("-", 1)[0] in (PLAN, *nodes)]
-    return made
 
 
 def test_ingest_takes_what_the_plan_step_saw_and_later_files_belong_to_the_next_run(
@@ -131,7 +122,7 @@ def test_a_pipeline_gets_the_keys_that_it_gets_here_and_then_starts_one_pod(
     workflow, pods, phase = run(compiled, "first", store, tmp_path / "pod")
     assert phase == "Succeeded", pods.log
     assert pods.keys == made
-    assert store.resolve("dataset/curated") == here.resolve("dataset/curated")
+    assert store.resolve("dataset/curated-smoke") == here.resolve("dataset/curated")
     workflow, pods, phase = run(compiled, "second", store, tmp_path / "pod")
     assert (phase, workflow.pods, pods.keys) == ("Succeeded", ["plan"], {})
 

@@ -198,7 +198,7 @@ def caches_retries_and_deadlines(package: Package) -> None:
 def test_what_runs_by_parameters_has_their_types(package: Package) -> None:
     inputs = package.pipeline.root.input_definitions.parameters
     assert {name: one.parameter_type for name, one in inputs.items()} == dict.fromkeys(
-        ("run_id", "store", "videos", "dataset", "overrides"), ParameterType.STRING
+        ("run_id", "store", "videos", "dataset", "overrides", "redo", "name", "promote"), ParameterType.STRING
     )
     assert inputs["store"].default_value.string_value == "s3://bucket/store"
     assert inputs["run_id"].default_value.string_value == "", "then it is the job's own id"

@@ -51,7 +51,7 @@ def main() -> None:
         )
     tries = attempt.number
     time.sleep(config.get("sleep", 0))
-    from components.entrypoint import promote
+    from components.promotion import promote
     from wfm.artifacts import Store
 
     store = Store.open(spec["store"])
@@ -73,7 +73,7 @@ def main() -> None:
         (making.path / "made.txt").write_text(node)
         resources = {"peak_bytes": config["peak"]} if "peak" in config else {}
         making.commit(stage=spec["stage"], kind=spec["kind"], resources=resources)
-    promote(store, spec["promote"], key)
+    promote(store, spec["promote"], key, spec.get("gate"), spec["run_id"])
     Path(arguments.key_out).write_text(key)
     attempt.close({"outcome": config.get("says", "done"), "reason": "", "key": key, "exit_code": 0})
     attempt.leave()

@@ -7,11 +7,12 @@ import pytest
 
 from wfm.artifacts import Store
 from wfm.evaluation.page.config import PageConfig
-from wfm.evaluation.page.data import short_source
+from wfm.evaluation.page.data import PageData, short_source
 from wfm.evaluation.page.gather import gather
 from wfm.evaluation.page.gather_curation import detail
 from wfm.evaluation.page.gather_examples import compare_actions, describe_actions
 from wfm.evaluation.page.gather_stages import stage_costs, thinned
+from wfm.evaluation.page.write import render
 
 
 def test_every_section_is_filled(page_data):
@@ -142,6 +143,17 @@ def test_tries_that_made_nothing_cost_too(tmp_path):
         )
     (cost,) = stage_costs({made.key: made.manifest}, store)
     assert (cost.cpu_seconds, cost.gpu_seconds) == (4.0 + 5.0 + 5.0 + 3 * 3.0, 3.0)
+    assert (cost.failed_tries, cost.failed_cpu_seconds, cost.failed_gpu_seconds) == (2, 4.0 + 5.0 + 2 * 3.0, 2.0)
+    given_up = store.runs.create({})  # the same work, submitted before and given up
+    for key in (made.key, "2" * 64):
+        number = given_up.append_attempt("split")
+        given_up.write_outcome("split", number, {"outcome": "cancelled", "cpu_seconds": 100.0, "key": key})
+    (cost,) = stage_costs({made.key: made.manifest}, store)
+    assert (cost.failed_tries, cost.failed_cpu_seconds, cost.cpu_seconds) == (3, 115.0, 123.0)
+    text = render(PageData(title="T", headline="H", stages=[cost]))
+    assert "1 min 55 s in 3 failed tries" in text
+    assert "<dt>of that, failed tries</dt><dd>1 min 55 s, gpu 2.0 s <small>3 tries</small></dd>" in text
+    store.objects.delete_tree(f"runs/{given_up.id}")
     store.objects.delete_tree(f"runs/{run.id}")
     (cost,) = stage_costs({made.key: made.manifest}, store)
-    assert cost.cpu_seconds == 8.0, "its run is gone: what the manifest says"
+    assert (cost.cpu_seconds, cost.failed_tries) == (8.0, 0), "its run is gone: what the manifest says"

@@ -3,9 +3,12 @@ import pytest
 from wfm.evaluation.config import EvaluationConfig
 from wfm.evaluation.generated import CEILING
 from wfm.evaluation.page.config import PageConfig, Target
+from wfm.evaluation.page.data import PageData
 from wfm.evaluation.page.intervals import GainAxis, rows
-from wfm.evaluation.page.verdict import headline, judge, signed
-from wfm.evaluation.page.write import estimate, percent
+from wfm.evaluation.page.losses import losses
+from wfm.evaluation.page.verdict import headline, judge
+from wfm.evaluation.page.words import signed
+from wfm.evaluation.page.write import estimate, percent, render
 from wfm.evaluation.report import evaluate
 from wfm.evaluation.schema import Metrics
 from wfm.recipes.demo import TARGETS
@@ -55,7 +58,7 @@ def without_intervals(metrics: Metrics) -> Metrics:
 
     def blank(part):
         if isinstance(part, dict):
-            ends = {"low": None, "high": None} if {"mean", "sessions"} <= set(part) else {}
+            ends = {"low": None, "high": None, "sessions": 1} if {"mean", "sessions"} <= set(part) else {}
             return {name: blank(value) for name, value in part.items()} | ends
         return part
 
@@ -74,7 +77,7 @@ def test_without_an_interval_nothing_is_proved(good):
     found = rows([alone], "fixed_rate")
     assert "whisker" in GainAxis(rows([good], "fixed_rate")).bar(rows([good], "fixed_rate")[0])
     assert "whisker" not in GainAxis(found).bar(found[0])
-    assert "[one session: no interval]" in estimate(found[0].gain)
+    assert '<small class="words">[one session: no interval]</small>' in estimate(found[0].gain)
     assert "[one session: no interval]" in percent(found[0].share)
 
 
@@ -120,3 +123,26 @@ def test_the_demos_targets_are_those_of_its_promise():
 
 def test_a_true_minus():
     assert (signed(-1.25), signed(2.0)) == ("−1.2", "+2.0")
+
+
+def test_what_is_lost_stands_beside_what_is_won(good, bad):
+    """Also in the lines that are read first, and in the card of the subset that is shown first."""
+    assert losses(good, "fixed_rate") == []
+    assert "loses: where the camera rests, " in headline([good])[1][1], "a still cannot be beaten by what is blurred"
+    assert "fixed rate" not in headline([good])[1][1]
+    found = losses(bad, "fixed_rate")
+    assert [loss.baseline for loss in found] in (["flow", "repeat_last"], ["repeat_last", "flow"])
+    assert found[0].gain.mean <= found[1].gain.mean < 0
+    assert found[0].text.startswith(f"{-found[0].gain.mean:.1f} dB worse than ")
+    line = headline([bad])[1][1]
+    assert line.startswith("Diffusion, sampled loses: where the camera turns at a fixed rate, ")
+    assert "where the camera rests" in line
+    for text in (loss.text for loss in found):
+        assert text in line
+    shown = render(PageData(title="T", headline="H", metrics=[bad]))
+    assert f"<b>Diffusion, sampled</b>: {found[0].text}, {found[1].text}</li>" in shown
+    assert "is nearer to the truth here on average" not in shown.split('data-subset="fixed_rate"')[2]
+    assert "is nearer to the truth here on average" in render(PageData(title="T", headline="H", metrics=[good]))
+    ratio = good.subsets["fixed_rate"].way_closed["sampled"].model_copy(update={"low": None, "high": None})
+    assert "[no interval]" in percent(ratio), "a ratio over several sessions that has none"
+    assert losses(without_intervals(bad), "static")[0].text.endswith("[one session: no interval]")
