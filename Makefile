@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 WORKERS ?= 0
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: help demo smoke setup setup-dev system test test-all check render fuzz crash-matrix launcher-schedules camera-films containers lock clean
+.PHONY: help demo smoke setup setup-dev system test test-all check render snapshots fuzz crash-matrix launcher-schedules camera-films containers lock clean
 
 help: ## this list
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-18s %s\n", $$1, $$2}'
@@ -42,9 +42,13 @@ check: setup-dev ## lint, types, storeys, lock, what is rendered
 	$(BIN)/wfm lock --check
 	$(BIN)/python -m tests.manifests.compiled --check
 
-render: setup-dev ## renew manifests/rendered/: the overlays, and what wfm compile writes for each engine
+render: setup-dev ## renew what is written by commands: manifests/rendered/, docs/commands.md
 	$(BIN)/python -m tests.manifests.overlays
 	$(BIN)/python -m tests.manifests.compiled
+	$(BIN)/python -m tests.contracts.commands_page
+
+snapshots: setup-dev ## renew what each command shows on a terminal, and docs/schemas; read the difference
+	WFM_RENEW_SNAPSHOTS=1 $(BIN)/python -m pytest -q tests/pipelines/commands/test_snapshots.py
 
 test: check ## everything but the long matrices (`WORKERS=2`: in two processes of a thread each, for a quiet machine)
 	$(if $(filter-out 0,$(WORKERS)),OMP_NUM_THREADS=1) $(BIN)/python -m pytest -m "not long" -n $(WORKERS) --dist loadfile --no-loadscope-reorder

@@ -23,6 +23,7 @@ from components.derivation import canonical, code_id, derive_part_key
 from components.image import identity
 from components.part_range import PartRange, RangeDone
 from components.usage import Usage, add_usage, no_usage
+from wfm.artifacts.environment import store_options
 from wfm.config import Config
 from wfm.crash_points import crash_point
 from wfm.errors import Cancelled, DataError, InputError
@@ -252,15 +253,6 @@ class Context(Generic[ConfigT]):
             "needs": [artifact.key for artifact in self.inputs.values()],
             "function": f"{module}:{function.__qualname__}",
         }
-
-
-def store_options() -> dict[str, Any] | None:
-    """How to reach the store: ``WFM_STORE_OPTIONS``, JSON. Never in a spec or a manifest, because it may hold credentials."""
-    given = os.environ.get("WFM_STORE_OPTIONS", "")
-    try:
-        return dict(json.loads(given)) if given else None
-    except (ValueError, TypeError):
-        raise InputError('WFM_STORE_OPTIONS is not a JSON object, such as {"endpoint_url": "http://..."}') from None
 
 
 def open_store(url: str) -> "Store":

@@ -34,7 +34,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from components.context import ConfigT, Context, PartContext, Result, store_options
+from components.context import ConfigT, Context, PartContext, Result
 from components.derivation import code_id, derive_key
 from components.gang import End, Gang
 from components.image import refuse_other
@@ -46,6 +46,7 @@ from components.stage_attempt import LEASE_HELD, patiently
 from components.stage_log import StageLog
 from wfm import caches, stopping
 from wfm.artifacts.atomic import replace_on_disk
+from wfm.artifacts.environment import store_options
 from wfm.artifacts.lease import LeaseHeld
 from wfm.config import Config
 from wfm.crash_points import crash_point

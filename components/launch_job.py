@@ -12,9 +12,9 @@ import json
 import sys
 import traceback
 
-from components.context import store_options
 from components.entrypoint import announce, given_inputs, node_key, read_spec, refuse_other_code
 from wfm import caches, stopping
+from wfm.artifacts.environment import store_options
 from wfm.cluster.view import End
 from wfm.errors import Cancelled, InputError, WfmError
 from wfm.log import get_logger, set_up

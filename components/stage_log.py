@@ -22,9 +22,9 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
-from components.context import store_options
 from wfm import stopping
 from wfm.artifacts.attempt_log import LogPieces
+from wfm.artifacts.environment import store_options
 from wfm.crash_points import VARIABLE
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipelines.runs.state import NodeState, RunState, read_state
 from wfm.artifacts.invalidation import tombstones
-from wfm.errors import ConfigError, InputError, WfmError
+from wfm.errors import ConfigError, InputError, WfmError, did_you_mean
 
 if TYPE_CHECKING:
     from pipelines.nodes import Node, Plan
@@ -49,7 +49,7 @@ def explain_node(store: "Store", run: "Run", name: str) -> list[str]:
     spec = run.spec()
     nodes = {node["name"]: node for node in _nodes(spec)}
     if name not in nodes:
-        raise InputError(f"run {run.id} has no stage {name!r}. Choices: {', '.join(nodes)}")
+        raise InputError(f"run {run.id} has no stage {name!r}.{did_you_mean(name, nodes)} Choices: {', '.join(nodes)}")
     state = read_state(run)
     now = state.nodes.get(name) if state is not None else None
     lines = list(_what_happened(store, run, name, nodes[name], state, now))

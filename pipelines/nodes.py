@@ -10,7 +10,7 @@ from components.entrypoint import SPEC_VERSION
 from pipelines.stages import STAGES, Resources, StageRow
 from pipelines.stages import stage as stage_row
 from wfm.config import Config
-from wfm.errors import ConfigError
+from wfm.errors import ConfigError, did_you_mean
 from wfm.registry import uses
 
 if TYPE_CHECKING:
@@ -60,7 +60,8 @@ class Plan:
         for node in self.nodes:
             if node.name == name:
                 return node
-        raise ConfigError(f"unknown stage {name!r} in this run. Choices: {', '.join(n.name for n in self.nodes)}")
+        names = [node.name for node in self.nodes]
+        raise ConfigError(f"unknown stage {name!r} in this run.{did_you_mean(name, names)} Choices: {', '.join(names)}")
 
     def input_keys(self, node: Node) -> dict[str, str]:
         """Input name -> key; raises `KeyError` while an input's key is unknown."""

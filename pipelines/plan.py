@@ -28,7 +28,7 @@ from pipelines.nodes import Node, Plan, code_of, config_class
 from pipelines.stages import stage as stage_row
 from wfm.cluster.settings import ClusterSettings
 from wfm.config import Config, assign, knows, parse_assignment, unknown
-from wfm.errors import ConfigError
+from wfm.errors import ConfigError, did_you_mean
 
 if TYPE_CHECKING:
     from wfm.artifacts import Store
@@ -88,7 +88,9 @@ def shape(
     """
     asked = list(overrides)
     if pipeline not in PIPELINES:
-        raise ConfigError(f"unknown pipeline {pipeline!r}. Choices: {', '.join(PIPELINES)}")
+        raise ConfigError(
+            f"unknown pipeline {pipeline!r}.{did_you_mean(pipeline, PIPELINES)} Choices: {', '.join(PIPELINES)}"
+        )
     recipe_, overrides = _known(recipe(profile), profile), list(overrides)
     promotion, overrides = section(recipe_, overrides, PROMOTION, Promotion)
     settings, resources, cluster, overrides = apart(recipe_, overrides)
@@ -144,7 +146,7 @@ def recipe(profile: str) -> dict[str, dict[str, Any]]:
 
     choices = sorted(module.name for module in pkgutil.iter_modules(wfm.recipes.__path__))
     if profile not in choices:
-        raise ConfigError(f"unknown profile {profile!r}. Choices: {', '.join(choices)}")
+        raise ConfigError(f"unknown profile {profile!r}.{did_you_mean(profile, choices)} Choices: {', '.join(choices)}")
     settings: dict[str, dict[str, Any]] = importlib.import_module(f"wfm.recipes.{profile}").settings()
     return settings
 
@@ -190,7 +192,8 @@ def _override(nodes: list[Node], overrides: Sequence[str]) -> None:
         matching = [node for node in nodes if path[0] in (node.name, node.stage)]
         if not matching or len(path) < 2:
             raise ConfigError(
-                f"override {text!r} names no stage of this pipeline; write stage.field=value. "
+                f"override {text!r} names no stage of this pipeline; write stage.field=value."
+                f"{did_you_mean(path[0], [*(node.name for node in nodes), CLUSTER, PROMOTION])} "
                 f"Choices: {', '.join(node.name for node in nodes)}, {CLUSTER} ({', '.join(ClusterNeeds.model_fields)}) and "
                 f"{PROMOTION} ({', '.join(Promotion.model_fields)})"
             )

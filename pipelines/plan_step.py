@@ -17,11 +17,11 @@ import argparse
 import json
 import os
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from components.context import store_options
 from components.entrypoint import key_and_external
 from components.outside import keep
 from components.promotion import promote
@@ -34,6 +34,7 @@ from pipelines.start_run import Request, create_run
 from wfm import caches
 from wfm.artifacts import schema
 from wfm.artifacts.atomic import replace_on_disk
+from wfm.artifacts.environment import store_options
 from wfm.cluster.settings import ClusterSettings
 from wfm.errors import InputError, WfmError
 from wfm.log import get_logger, set_up
@@ -45,6 +46,8 @@ if TYPE_CHECKING:
 STORE = "WFM_STORE"
 _WORKFLOW, _WORKFLOW_VERSION = "workflow.json", 1
 """Of a run: for which workflow it is made."""
+_LOOK_SECONDS = 10.0
+"""How often a run that is suspended is looked at."""
 
 
 def main() -> None:
@@ -70,6 +73,7 @@ def main() -> None:
         store = Store.open(arguments.store, store_options())
         if arguments.workflow_uid:
             of_workflow(store.runs.of(arguments.run_id), arguments.workflow_uid)
+        wait_while_suspended(store.runs.of(arguments.run_id))
         said = plan_run(request, store, arguments.run_id, _expected(arguments.expects))
         write(said, arguments.out)
     except (WfmError, OSError) as error:
@@ -115,6 +119,16 @@ def of_workflow(run: "Run", uid: str) -> None:
             f"run {run.id} was made by an earlier workflow of this name ({there.get('uid')!s:.80}; this one is {uid}): submit "
             f"under a name of its own, which is a new run; what is made stays (`wfm rerun {run.id}` does that)"
         )
+
+
+def wait_while_suspended(run: "Run", seconds: float = _LOOK_SECONDS) -> None:
+    """An engine that knows no suspend begins this step all the same."""
+    told = False
+    while not run.cancelled_by() and (by := run.suspended_by()):
+        if not told:
+            get_logger("wfm.plan").info("%s suspended run %s: waiting until `wfm resume` lets it go on", by, run.id)
+        told = True
+        time.sleep(seconds)
 
 
 def _hold(plan: Plan, run: "Run", store: "Store") -> None:

@@ -21,6 +21,7 @@ from pipelines.plan import resolve
 from pipelines.runs.display import LiveDisplay, PlainDisplay
 from pipelines.runs.state import NodeState, RunState, read_state
 from pipelines.runs.submission import asked_now, create_submission, submission_of, team_of
+from pipelines.runs.webhook import webhook
 from wfm.artifacts import schema
 from wfm.artifacts.lease import LeaseHeld
 from wfm.errors import InputError, TryAgain, WfmError
@@ -149,6 +150,7 @@ def start(
     quiet: bool = False,
     engine: str = "",
     team: str = "",
+    scheduled_at: str = "",
     options: "EngineOptions | None" = None,
 ) -> tuple[RunSummary, Plan]:
     """Run a request to its end. ``cpu`` and ``memory_gib`` bound what runs side by side; this machine's by default."""
@@ -157,18 +159,11 @@ def start(
     check_here(plan, cpu, memory_gib)
     here_cpu, here_memory = machine()
     run = create_run(request, plan, store, rerun_of, run_id, team)
-    create_submission(
-        run,
-        asked_now(
-            run,
-            chosen,
-            dataclasses.asdict(request),
-            team=team_of(team),
-            rerun_of=rerun_of,
-            cpu=cpu,
-            memory_gib=memory_gib,
-        ),
-    )
+    submission = asked_now(
+        run, chosen, dataclasses.asdict(request), team=team_of(team), scheduled_at=scheduled_at, rerun_of=rerun_of, cpu=cpu,
+        memory_gib=memory_gib,
+    )  # fmt: skip
+    create_submission(run, submission)
     with for_itself(run, store) if run_id else nullcontext():
         summary = run_plan(
             plan, run, store, engine=engine, cpu_budget=cpu or here_cpu, memory_budget_gib=memory_gib or here_memory,
@@ -178,7 +173,9 @@ def start(
 
 
 def check_here(plan: Plan, cpu: float | None, memory_gib: float | None) -> None:
-    """Raises InputError where this machine, or what of it may be used, cannot run what is missing."""
+    """Raises InputError where this machine, or what of it may be used, cannot run what is missing, or whoever is to hear of a
+    failure cannot be told."""
+    webhook()
     check_budget(cpu, memory_gib)
     check_devices(plan.missing)
     here_cpu, here_memory = machine()

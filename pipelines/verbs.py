@@ -213,11 +213,11 @@ def _add(state: RunState, looked: Looked) -> None:
 def suspend(run: "Run") -> str:
     """Begin no further stage, have those that run save and stop; what was done and what that frees, in words."""
     standing = look(run)
-    if standing.word == "suspended" and run.suspended_by():
+    remote = _remote(standing)
+    if remote is None and standing.word == "suspended" and run.suspended_by():  # one on a cluster may need it once more
         return f"run {run.id} is suspended already (by {run.suspended_by()})"
     if standing.word not in ("pending", "planned", "running", "waiting", "suspended"):
         raise InputError(f"run {run.id} is {standing.word}: only one that is at work, or waits, can be suspended")
-    remote = _remote(standing)
     run.request_suspend(who())
     if remote is not None:
         return remote.suspend(run.id)

@@ -15,8 +15,10 @@ that decides about another try, for engines and stages alike.
 A message names the field or file, the value seen, the choices, and what to do.
 """
 
+import difflib
 import errno
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import ClassVar, Literal
 
 Outcome = Literal["done", "cached", "wrong_input", "try_again", "cancelled", "bug"]
@@ -37,6 +39,13 @@ _PASSING = (
     errno.ETIMEDOUT,
 )
 """Errors of the system that may be gone at the next try: a disk that was full, a device that hiccuped."""
+
+
+def did_you_mean(name: str, choices: Iterable[str], where: Path | None = None) -> str:
+    """`` Did you mean 'world_model'?`` for a name that is none of the choices, to be put behind a sentence; "" where none is
+    near. `where`: the folder that they stand in."""
+    near = difflib.get_close_matches(name, list(choices), n=1)
+    return f" Did you mean {str(where / near[0]) if where else near[0]!r}?" if near else ""
 
 
 class WfmError(Exception):

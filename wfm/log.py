@@ -51,7 +51,9 @@ def set_up(level: str = "INFO") -> None:
 
 
 class _Printable(logging.Formatter):
-    """Log lines that a terminal, or whoever reads the log later, can show."""
+    """Log lines that a terminal, or whoever reads the log later, can show. Their clock is UTC, as all times that wfm tells."""
+
+    converter = time.gmtime  # type: ignore[assignment]  # also called with nothing
 
     def format(self, record: logging.LogRecord) -> str:
         return printable(super().format(record))

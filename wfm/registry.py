@@ -20,7 +20,7 @@ from importlib.metadata import entry_points
 from typing import Any, NamedTuple
 
 from wfm.config import Config
-from wfm.errors import ConfigError
+from wfm.errors import ConfigError, did_you_mean
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,7 +53,8 @@ class Registry:
                 f"{self.word} {name!r} is registered {len(claimed)} times ({', '.join(claimed)}): uninstall all but one"
             )
         if not claimed:
-            raise ConfigError(f"unknown {self.word} {name!r}. Choices: {', '.join(self.names()) or 'none'}")
+            near = did_you_mean(name, self.names())
+            raise ConfigError(f"unknown {self.word} {name!r}.{near} Choices: {', '.join(self.names()) or 'none'}")
         return claimed[0]
 
     def load(self, name: str) -> Any:

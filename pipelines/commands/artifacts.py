@@ -10,16 +10,25 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from pipelines.commands import artifact_answers as answer
-from pipelines.commands import names, purge, retention, skipped
-from pipelines.commands.console import STORE_DEFAULT, StoreOption, answers, open_store, say, size, warn
+from pipelines.commands import catalogue, names, purge, retention, skipped
+from pipelines.commands.console import (
+    STORE_DEFAULT,
+    StoreOption,
+    answers,
+    moment,
+    open_store,
+    say,
+    show_table,
+    size,
+    table,
+    warn,
+)
 from pipelines.commands.json_output import JsonOption, say_json
 from pipelines.explain import flat
 from wfm.errors import DataError, InputError, WfmError
 from wfm.log import printable
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
     from wfm.artifacts import Artifact, Store
 
 app = typer.Typer(help="Look at artifacts, check, name, copy and collect them.", no_args_is_help=True)
@@ -27,9 +36,10 @@ names.add_to(app)
 retention.add_to(app)
 purge.add_to(app)
 skipped.add_to(app)
+catalogue.add_to(app)
 
 _REFERENCE = Annotated[
-    str, typer.Argument(metavar="ARTIFACT", help="kind/name\\[@alias], a key, or its first 8+ digits.")
+    str, typer.Argument(metavar="ARTIFACT", help="kind/name[@alias], a key, or its first 8+ digits.")
 ]
 _MANY = 20
 _ABSENT = "(absent)"
@@ -55,7 +65,7 @@ def list_(
     if json:
         say_json(answer.ArtifactList(artifacts=found))
     elif found:
-        answers().print(_table(found))
+        _show_rows(found)
     else:
         say("nothing yet" + ("" if everything else "; --all shows artifacts without a name too"))
 
@@ -79,16 +89,16 @@ def _row(store: "Store", key: str, called: list[str]) -> answer.ArtifactRow:
     )  # fmt: skip
 
 
-def _table(rows: "list[answer.ArtifactRow]") -> "Table":
-    from rich.table import Table
-
-    table = Table(box=None)
-    for heading in ("name", "kind", "key", "made by", "at", "files", "size", "parts"):
-        table.add_column(heading, no_wrap=heading != "made by")  # there stand reasons, of any length
+def _show_rows(rows: list[answer.ArtifactRow]) -> None:
+    made = table("name", "key", "made by", "at (UTC)", "files", "size", "parts", prose="what is wrong")
     for row in rows:
-        known = [row.at, str(row.files), size(row.bytes), str(row.parts)] if not row.problem else [""] * 4
-        table.add_row(", ".join(row.names), row.kind, row.key[:12], row.problem or row.stage, *known)
-    return table
+        called = ", ".join(row.names) or row.kind
+        if row.problem:
+            made.row(called, row.key[:12], "", "", "", "", "", row.problem)
+        else:
+            known = (row.stage, moment(row.at)[:16], str(row.files), size(row.bytes), str(row.parts))
+            made.row(called, row.key[:12], *known)
+    show_table(made)
 
 
 def _whole_bytes(artifact: "Artifact") -> int:
@@ -272,14 +282,26 @@ def pull(
     json: JsonOption = False,
     store: StoreOption = STORE_DEFAULT,
 ) -> None:
-    """Copy an artifact, its tables alone, or one split into a folder; every byte is checked on the way."""
+    """Copy an artifact, its tables alone, or one split into a folder; every byte is checked on the way. A model or data set
+    gets its card beside it.
+    """
+    from wfm.catalogue import beside
+
     opened = open_store(store)
     key = opened.resolve(reference)
-    copied = [path.relative_to(out.absolute()) for path in opened.pull(key, out, what)]
+    artifact = opened.artifact(key)
+    beside.require_ours(artifact, out)
+    copied = opened.pull(key, out, what)
+    if beside.has_card(artifact):
+        try:
+            copied += [path.absolute() for path in beside.write_cards(opened, artifact, out)]
+        except InputError as error:  # the copy is whole; records of another make have no card
+            warn(f"no card was written: {error}")
+    inside = [path.relative_to(out.absolute()) for path in copied]
     if json:
-        say_json(answer.Pulled(key=key, folder=str(out), files=[path.as_posix() for path in copied]))
+        say_json(answer.Pulled(key=key, folder=str(out), files=[path.as_posix() for path in inside]))
         return
-    tops = sorted({path.parts[0] for path in copied})
+    tops = sorted({path.parts[0] for path in inside})
     say(f"{len(copied)} files of {key[:12]} in {out}: {', '.join(tops[:_MANY])}")
 
 

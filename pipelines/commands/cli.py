@@ -10,8 +10,10 @@ import typer
 
 from pipelines.commands import (
     artifacts,
+    backfill,
     cluster,
     compile,
+    cost,
     curate,
     curate_report,
     duplicates,
@@ -19,6 +21,7 @@ from pipelines.commands import (
     models,
     quota,
     runs,
+    schedules,
     search,
     submit,
     weights,
@@ -26,42 +29,63 @@ from pipelines.commands import (
 from pipelines.commands.console import (
     STORE_DEFAULT,
     ForceOption,
-    NameOption,
-    PromoteOption,
     StoreOption,
     answers,
     guarded,
     open_store,
     say,
+    spell_out,
 )
+from pipelines.commands.group import Group
 from wfm.errors import InputError, MissingPackage
 
 app = typer.Typer(
     name="wfm",
+    cls=Group,
     help="From raw video to a trained, evaluated, published world foundation model.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # help is plain text: what stands in brackets is no markup
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 runs.add_to(app)
 submit.add_to(app)
+backfill.add_to(app)
+cost.add_to(app)
 search.add_to(app)
 quota.add_to(app)
-app.add_typer(artifacts.app, name="artifacts")
-app.add_typer(curate.app, name="curate")
 curate_report.add_to(curate.app)
 duplicates.add_to(curate.app)
-app.add_typer(weights.app, name="weights")
-app.add_typer(models.app, name="models")
-app.add_typer(cluster.app, name="cluster")
-app.add_typer(metrics.app, name="metrics")
+for name, group in (
+    ("artifacts", artifacts), ("curate", curate), ("weights", weights), ("models", models), ("cluster", cluster),
+    ("metrics", metrics),
+):  # fmt: skip
+    app.add_typer(group.app, name=name, cls=Group)
+app.add_typer(schedules.app, name="schedule")
 compile.add_to(app)
+
+
+def _say_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        say(f"wfm {version('wfm')}")
+        raise typer.Exit
+
+
+@app.callback()
+def wfm(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_say_version, is_eager=True, help="Say which wfm this is, and end.")
+    ] = False,
+) -> None:
+    """From raw video to a trained, evaluated, published world foundation model."""
 
 
 @app.command()
 def generate(
     model: Annotated[
-        str, typer.Argument(help="Published model: NAME, model/NAME\\[@ALIAS], a key, or a bundle's folder.")
+        str, typer.Argument(help="Published model: NAME, model/NAME[@ALIAS], a key, or a bundle's folder.")
     ],
     past: Annotated[Path, typer.Option("--past", help="Video whose end is the past that is continued.")],
     action: Annotated[Path | None, typer.Option("--action", help="Actions over time: Parquet, CSV or JSON.")] = None,
@@ -75,6 +99,10 @@ def generate(
         ),
     ] = "",
     frames: Annotated[int, typer.Option(help="Given and predicted frames together; 0: as in training.")] = 0,
+    seconds: Annotated[
+        float | None,
+        typer.Option(help="How far into the future [s], in place of --frames; beyond a window: rolled out."),
+    ] = None,
     text: Annotated[str, typer.Option(help="What is to be seen, for a model that was trained with captions.")] = "",
     text_encoder: Annotated[
         str, typer.Option(metavar="FOLDER", help="The text encoder's folder, where it is not an installed package.")
@@ -105,6 +133,7 @@ def generate(
         seed=seed,
         mode=mode,
         num_frames=frames,
+        seconds=seconds,
         text=text,
         text_encoder=text_encoder,
         guidance=guidance,
@@ -169,38 +198,6 @@ def password(
 
 
 @app.command()
-def schedule(
-    pipeline: Annotated[str, typer.Argument(help="Pipeline to run.")],
-    cron: Annotated[str, typer.Option("--cron", help="When: five fields, such as '0 3 * * *'.")],
-    profile: Annotated[str, typer.Option(help="Recipe.")] = "demo",
-    videos: Annotated[
-        str, typer.Option(metavar="DIR", help="Folder or URL of videos; new files make a new dataset.")
-    ] = "",
-    dataset: Annotated[str, typer.Option(metavar="NAME", help="Name of the dataset.")] = "",
-    name: NameOption = "",
-    promote: PromoteOption = True,
-    set_: Annotated[
-        list[str] | None, typer.Option("--set", metavar="A.B=1", help="Change an option; may be repeated.")
-    ] = None,
-    store: StoreOption = STORE_DEFAULT,
-) -> None:
-    """Run a pipeline whenever the clock says so, for as long as this command runs."""
-    from pipelines.engines.schedule import serve
-    from pipelines.start_run import Request
-
-    wanted = Request(
-        pipeline,
-        profile=profile,
-        videos=videos,
-        dataset=dataset,
-        overrides=tuple(set_ or ()),
-        name=name,
-        promote=promote,
-    )
-    serve(wanted, cron, open_store(store))
-
-
-@app.command()
 def lock(
     check: Annotated[bool, typer.Option("--check", help="Change nothing; fail when the lock is stale.")] = False,
 ) -> None:
@@ -221,6 +218,7 @@ def main() -> None:
     from wfm.process import forget_current_folder
 
     forget_current_folder()
+    spell_out()
     set_up("WARNING")
     guarded(lambda: app(standalone_mode=False))
 

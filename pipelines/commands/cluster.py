@@ -4,11 +4,11 @@ import re
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pipelines.commands.console import STORE_DEFAULT, StoreOption, answers, open_store, say, warn
+from pipelines.commands.console import STORE_DEFAULT, StoreOption, open_store, say, show_table, table, warn
 from pipelines.commands.manifests import objects_under
 from wfm.errors import InputError
 
@@ -39,7 +39,7 @@ def steps(
     from wfm.cluster.settings import ClusterSettings
 
     ClusterSettings.read()  # the plan names its images and is held to its quota
-    opened = open_store(store)
+    opened = open_store(store, new=True)
     if "://" not in opened.url or opened.url.startswith("file:"):
         warn(f"the store {opened.url} is on this machine, where no pod sees it: give --store s3://… or gs://…")
     request = Request(pipeline, profile=profile, overrides=tuple(set_ or ()), videos=videos, dataset=dataset)
@@ -73,7 +73,7 @@ def captioning(
         raise InputError(f"--url {url!r}: give the address as runs have it in endpoint.url, http://HOST:PORT/v1")
     stopping.listen()
     scaler = Scaler(
-        Api.connect(namespace=namespace, url=api), open_store(store), url, name=deployment, replicas=replicas
+        Api.connect(namespace=namespace, url=api), open_store(store, new=True), url, name=deployment, replicas=replicas
     )
     follow(scaler, every)
 
@@ -106,8 +106,6 @@ def lint(
 ) -> None:
     """Find what a cluster takes and punishes later: a lost queue label, a tag for an image, a retry of wrong input. Files are
     looked at together, so hand along the queues, claims and templates that belong to a job."""
-    from rich.table import Table
-
     from wfm.cluster.lint import RULES
     from wfm.cluster.lint import lint as find
     from wfm.cluster.settings import ClusterSettings
@@ -120,19 +118,10 @@ def lint(
     if not faults:
         say(f"{len(objects)} objects, {len(RULES)} rules, no fault")
         return
-    table = Table(box=None)
-    for heading in ("rule", "where", "value", "what to do"):
-        table.add_column(heading, no_wrap=heading == "rule", overflow="fold")
+    listed = table("rule", "where", "value", prose="what to do")
     for fault in faults[:_MOST_SHOWN]:
-        table.add_row(*(_plain(text) for text in (fault.rule, fault.where, fault.value, fault.says)))
-    answers().print(table)
+        listed.row(fault.rule, fault.where, fault.value, fault.says)
+    show_table(listed)
     more = f", {_MOST_SHOWN} shown" if len(faults) > _MOST_SHOWN else ""
     say(f"{len(faults)} faults in {len(objects)} objects{more}")
     raise typer.Exit(InputError.exit_code)
-
-
-def _plain(text: str) -> Any:
-    """Text of others: nothing in it is markup."""
-    from rich.text import Text
-
-    return Text(text)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from pipelines.commands.console import STORE_DEFAULT, NameOption, PromoteOption, StoreOption, open_store, say, warn
-from wfm.errors import ConfigError, InputError, MissingPackage
+from wfm.errors import ConfigError, InputError, MissingPackage, did_you_mean
 
 if TYPE_CHECKING:
     from pipelines.engines.flow import Flow
@@ -64,7 +64,7 @@ def compile_(
     from wfm.cluster.settings import ClusterSettings
 
     if engine not in EMITTERS:
-        raise InputError(f"unknown engine {engine!r}. Choices: {', '.join(EMITTERS)}")
+        raise InputError(f"unknown engine {engine!r}.{did_you_mean(engine, EMITTERS)} Choices: {', '.join(EMITTERS)}")
     if out.exists() and not out.is_dir():
         raise InputError(f"--out {str(out)!r} is a file: give a folder, new or old")
     settings = ClusterSettings.read(cluster)

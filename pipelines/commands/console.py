@@ -1,24 +1,30 @@
 """What the commands share: where answers are printed, the options several of them take, and how a failure ends.
 
-Answers go to standard output, everything else to standard error. Where output is not a terminal tables are wide, so that a
-script or a test finds whole names. Nothing that is printed commands the terminal: names of files and words of others are made
-harmless here (`wfm.log.printable`), and only the colours and lines of our own tables stay.
+Answers go to standard output, everything else to standard error. On a terminal prose is wrapped between words; where output is
+no terminal each line and each row of a table is one line, however long, so that a script finds whole names. Times are UTC, as
+the store writes them: ``2026-11-22 12:30:05``, and headings say so. Nothing that is printed commands the terminal: names of
+files and words of others are made harmless here (`wfm.log.printable`), and only the colours of our own tables stay.
 """
 
+import codecs
+import io
 import os
 import re
+import shutil
 import sys
+import textwrap
 import time
 import traceback
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from collections import Counter
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TextIO
 
 import typer
 
-from components.context import store_options
 from pipelines.runs.display import careful_console
-from pipelines.runs.state import default_store
+from pipelines.runs.tables import Table
 from pipelines.wfm_home import home, write_private
+from wfm.artifacts.address import ID_PATTERN
 from wfm.artifacts.runs import SUBMISSION
 from wfm.credentials import without_credentials
 from wfm.errors import InputError, WfmError
@@ -48,14 +54,22 @@ PromoteOption = Annotated[
 ForceOption = Annotated[bool, typer.Option("--force", help="Replace what is there already under that name.")]
 STORE_DEFAULT = ""
 LAST = "last"
-_WIDTH_WITHOUT_TERMINAL = 200
+_WIDTH_WITHOUT_TERMINAL = 10_000
+_DIGITS = 8
+_LETTERS = str.maketrans("✔✘▶↻■–—·…×→“”‘’", "+x>~#--..x>\"\"''")
+"""What stands for our marks on a terminal that has ASCII alone, one for one, so that columns stay."""
 
 
-def open_store(url: str) -> "Store":
-    """The store of a command. ``WFM_STORE_OPTIONS`` may hold JSON for s3fs or gcsfs, such as an ``endpoint_url``."""
-    from wfm.artifacts import Store
+def open_store(url: str, *, new: bool = False) -> "Store":
+    """The store of a command; `new`: it may be one that is not there yet, for commands that write. Raises InputError else."""
+    from wfm.artifacts import environment
 
-    return Store.open(url or default_store(), store_options())
+    store = environment.open_store(url)
+    if not new:
+        from wfm.artifacts.missing_store import require_store
+
+        return require_store(store)
+    return store
 
 
 def open_run(store: "Store", run_id: str) -> "Run":
@@ -88,19 +102,82 @@ def _console(stderr: bool) -> "Console":
     return careful_console(stderr=stderr, width=None if stream.isatty() else _WIDTH_WITHOUT_TERMINAL)
 
 
+def table(*headings: str, prose: str | None = None, title: str = "") -> Table:
+    """A table in the style of all commands (`pipelines.runs.tables`): `row` fills it, `show_table` prints it. ``prose``:
+    heading of the last column, whose text gives way."""
+    return Table(*headings, prose=prose, title=title)
+
+
+def show_table(made: Table) -> None:
+    """Print a table as an answer."""
+    answers().print(made)
+
+
 def say(text: str) -> None:
     """One plain line of an answer (or several of our own)."""
-    print(printable(text), flush=True)
+    print(_fitted(text, sys.stdout), flush=True)
 
 
 def warn(text: str) -> None:
     """One line beside the answer, whole: it may name a file or a command to copy."""
-    print(printable(text), file=sys.stderr, flush=True)
+    print(_fitted(text, sys.stderr), file=sys.stderr, flush=True)
+
+
+def _fitted(text: str, stream: TextIO) -> str:
+    """Harmless, and on a terminal wrapped between words; a path or an id that is longer stays whole."""
+    text = printable(text)
+    if not stream.isatty():
+        return text
+    width = shutil.get_terminal_size().columns
+    lines = []
+    for line in text.split("\n"):
+        indent = line[: len(line) - len(line.lstrip())]
+        lines += textwrap.wrap(
+            line,
+            width,
+            subsequent_indent=indent,
+            break_long_words=False,
+            break_on_hyphens=False,
+            replace_whitespace=False,
+        ) or [""]
+    return "\n".join(lines)
 
 
 def age(unix_seconds: float) -> str:
-    """``2026-11-22 12:30:05`` in local time; empty for 0."""
-    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(unix_seconds)) if unix_seconds else ""
+    """``2026-11-22 12:30:05`` in UTC; empty for 0. Headings say ``(UTC)``, sentences put it behind."""
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(unix_seconds)) if unix_seconds else ""
+
+
+def moment(written: str) -> str:
+    """A time as the store writes it (``2026-11-22T12:30:05.123Z``) in the same form."""
+    return written[:19].replace("T", " ")
+
+
+def spell_out() -> None:
+    """Let both streams take any text: what their encoding lacks is spelt with ASCII marks, or as ``\\u9ad8``."""
+    codecs.register_error("wfm_spelt", _spelt)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="wfm_spelt")
+
+
+def _spelt(error: UnicodeError) -> tuple[str | bytes, int]:
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    text = error.object[error.start : error.end].translate(_LETTERS)
+    return text.encode("ascii", "backslashreplace").decode(), error.end
+
+
+def short_ids(ids: Iterable[str]) -> dict[str, str]:
+    """Run ids as a list shows them: of those that we make the 8 digits at their end, which `open_run` takes (the time before
+    them stands in a column of its own); one that was given is a name, and whole. So are all where output is no terminal."""
+    every = list(ids)
+    if not sys.stdout.isatty():
+        return dict(zip(every, every, strict=True))
+    ends = Counter(name[-_DIGITS:] for name in every)
+    return {
+        name: name[-_DIGITS:] if ID_PATTERN.fullmatch(name) and ends[name[-_DIGITS:]] == 1 else name for name in every
+    }
 
 
 def size(count: float) -> str:
@@ -130,6 +207,8 @@ def guarded(command: Callable[[], Any]) -> NoReturn:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # `wfm ... | head` is no error
     except Exception as error:
         if hasattr(error, "show") and hasattr(error, "format_message"):  # click's usage errors, whoever vendors click
+            if near := getattr(error, "possibilities", None):
+                error.message, error.possibilities = f"{error.message}. Did you mean {' or '.join(near)}?", None  # type: ignore[attr-defined]
             error.show()
             _leave(InputError.exit_code)
         story = _without_secrets(f"wfm {' '.join(sys.argv[1:])}\n{traceback.format_exc()}")
@@ -158,4 +237,4 @@ def _leave(code: int) -> NoReturn:
 
 
 def _complain(text: str) -> None:
-    print(f"wfm: {printable(text)}", file=sys.stderr, flush=True)
+    warn(f"wfm: {text}")

@@ -17,7 +17,7 @@ app.callback(invoke_without_command=True)(runs.curate)
 @app.command()
 def exclude(
     dataset: Annotated[
-        str, typer.Argument(metavar="DATASET", help="dataset/NAME\\[@ALIAS] or a key in the store, or a pulled folder.")
+        str, typer.Argument(metavar="DATASET", help="dataset/NAME[@ALIAS] or a key in the store, or a pulled folder.")
     ],
     clips: Annotated[
         list[str] | None,
@@ -69,7 +69,7 @@ def _lines(path: Path | None) -> list[str]:
 
 @app.command("export")
 def export_(
-    dataset: Annotated[str, typer.Argument(metavar="DATASET", help="dataset/NAME\\[@ALIAS] or a key.")],
+    dataset: Annotated[str, typer.Argument(metavar="DATASET", help="dataset/NAME[@ALIAS] or a key.")],
     out: Annotated[Path, typer.Argument(metavar="OUT", help="Folder to write into.")],
     force: ForceOption = False,
     store: StoreOption = STORE_DEFAULT,
@@ -96,7 +96,7 @@ def import_(
     """Make a data set of what cosmos-curate left: metas/v0, clips, embeddings as Parquet."""
     from wfm.curation.exchange.cosmos_import import import_cosmos
 
-    opened = open_store(store)
+    opened = open_store(store, new=True)
     made = import_cosmos(opened, folder, embeddings=embeddings)
     opened.promote("dataset", name, made.key, by=by_hand())
     left_out = ", ".join(f"{reason}: {count}" for reason, count in sorted(made.manifest.skipped.items())) or "none"

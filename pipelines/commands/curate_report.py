@@ -13,7 +13,7 @@ _STAGE = "select_clips."
 
 
 def report(
-    scores: Annotated[str, typer.Argument(metavar="DATASET_OR_SCORES", help="dataset/NAME\\[@ALIAS], or a key.")],
+    scores: Annotated[str, typer.Argument(metavar="DATASET_OR_SCORES", help="dataset/NAME[@ALIAS], or a key.")],
     out: Annotated[Path, typer.Option("--out", help="The page to write.")] = Path("thresholds.html"),
     set_: Annotated[
         list[str] | None, typer.Option("--set", metavar="select_clips.A=1", help="Try a threshold; may be repeated.")

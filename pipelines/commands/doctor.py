@@ -10,10 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from components.context import store_options
 from pipelines.commands.console import size
 from pipelines.engines.budget import devices, machine
-from pipelines.runs.state import default_store
+from wfm.artifacts.environment import default_store, store_options
 from wfm.caches import can_be_written
 from wfm.credentials import fixed_keys
 

@@ -4,9 +4,8 @@ from pathlib import PurePath
 from typing import Annotated
 
 import typer
-from rich.table import Table
 
-from pipelines.commands.console import STORE_DEFAULT, StoreOption, answers, open_store, say
+from pipelines.commands.console import STORE_DEFAULT, StoreOption, open_store, say, show_table, table
 from wfm.errors import ConfigError
 
 _STAGE = "dedup_clips."
@@ -41,34 +40,22 @@ def duplicates(
     tables = read(opened, opened.resolve(of), look=config.look)
     found = trials(tables, config, threshold or (0.9, config.threshold, 0.97, 0.99))
     seconds = sum(clip.end_seconds - clip.start_seconds for clip in tables.clips)
-    columns = [
-        "threshold",
-        "pairs",
-        "groups",
-        "largest",
-        "would go",
-        "by bytes",
-        "by look",
-        "by embedding",
-        "seconds",
-        "share",
-    ]
-    table = Table(*columns, title=f"{len(tables.clips)} clips, {seconds:.0f} s: what would go")
+    columns = ("cosine", "pairs", "groups", "largest", "would go", "bytes", "look", "embedding", "seconds", "share")
+    counted = table(*columns, title=f"{len(tables.clips)} clips, {seconds:.0f} s: what would go, and by which tier")
     for trial in found:
         by, lost = trial.by_tier(), sum(line.seconds for line in trial.gone)
         tiers = [str(by.get(tier, 0)) for tier in ("bytes", "perceptual", "embedding")]
         numbers = [str(n) for n in (trial.pairs, trial.groups, trial.largest, len(trial.gone))]
-        table.add_row(f"{trial.threshold:g}", *numbers, *tiers, f"{lost:.0f}", f"{lost / max(seconds, 1e-9):.1%}")
-    answers().print(table)
+        counted.row(f"{trial.threshold:g}", *numbers, *tiers, f"{lost:.0f}", f"{lost / max(seconds, 1e-9):.1%}")
+    show_table(counted)
     shown = min(found, key=lambda trial: abs(trial.threshold - config.threshold))
     if show and shown.gone:
         name = {c.clip_id: f"{c.clip_id[:12]}  {PurePath(c.source).name} {c.start_seconds:.1f} s" for c in tables.clips}
-        listed = Table(
-            "would go", "because of", "tier", "cosine", title=f"At {shown.threshold:g}, the least alike first"
-        )
+        title = f"at {shown.threshold:g}, the least alike first"
+        listed = table("tier", "cosine", "would go", "because of", title=title)
         for line in sorted(shown.gone, key=lambda line: (line.cosine, line.clip_id))[:show]:
-            listed.add_row(name[line.clip_id], name[line.duplicate_of], line.tier, f"{line.cosine:.4f}")
-        answers().print(listed)
+            listed.row(line.tier, f"{line.cosine:.4f}", name[line.clip_id], name[line.duplicate_of])
+        show_table(listed)
     say("nothing was written; the threshold in force is dedup_clips.threshold")
 
 

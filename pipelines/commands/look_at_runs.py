@@ -14,10 +14,12 @@ from pipelines.commands.console import (
     STORE_DEFAULT,
     StoreOption,
     age,
-    answers,
     open_run,
     open_store,
     say,
+    short_ids,
+    show_table,
+    table,
     warn,
 )
 from pipelines.commands.json_output import JsonOption, say_json
@@ -25,7 +27,7 @@ from pipelines.runs.display import duration, node_table
 from pipelines.runs.seen import cost_in_words, ranges_in_words, read_tries, see, unix
 from pipelines.runs.state import GOOD, RunState, read_state
 from pipelines.runs.submission import submission_of
-from wfm.errors import InputError
+from wfm.errors import InputError, did_you_mean
 from wfm.log import printable
 
 if TYPE_CHECKING:
@@ -43,12 +45,11 @@ def runs(
     store: StoreOption = STORE_DEFAULT,
 ) -> None:
     """List the runs of a store, newest first."""
-    from rich.table import Table
-
     from pipelines.commands.run_answers import RunList, run_row
 
     opened = open_store(store)
-    found, told, problems = opened.runs.list(limit=limit), [], []
+    everything = opened.runs.list()
+    found, told, problems = everything[:limit], [], []
     for each in found:
         try:
             told.append(run_row(each.id, _stand(each)))
@@ -58,15 +59,15 @@ def runs(
     if json:
         say_json(RunList(runs=told))
         return
-    table = Table(box=None)
-    for heading in ("run", "pipeline", "profile", "state", "started", "took", "made", "there", "failed"):
-        table.add_column(heading, no_wrap=True)
+    listed = table("run", "pipeline", "profile", "state", "started (UTC)", "took", prose="stages")
+    short = short_ids(run.id for run in everything)
     for row in told:
         began = row.state not in ("planned", "pending", "never began", "cannot be read")
-        figures = (age(unix(row.started)), duration(row.seconds), *map(str, (row.made, row.there, row.failed)))
-        table.add_row(row.run, row.pipeline, row.profile, row.state, *(figures if began else ()))
+        stages = ", ".join(f"{count} {of}" for of in ("made", "there", "failed") if (count := getattr(row, of)))
+        figures = (age(unix(row.started))[:16], duration(row.seconds), stages)
+        listed.row(short[row.run], row.pipeline, row.profile, row.state, *(figures if began else ()))
     if found:
-        answers().print(table)
+        show_table(listed)
     else:
         say(f"{opened.url} has no runs yet: `wfm run world_model` makes one")
     for problem in problems:
@@ -120,14 +121,11 @@ def status(
 
 
 def _tell_state(state: RunState) -> None:
-    what = f"run {state.run_id}: {state.pipeline} ({state.profile}) is {state.state}"
-    if state.state in ("planned", "pending"):
-        answers().print(node_table(state, {}, title=what))
-    else:
+    what = f"run {state.run_id}\n{state.pipeline} ({state.profile}) is {state.state}"
+    if state.state not in ("planned", "pending"):
         ended = state.ended or (state.updated if state.state == "dead" else time.time())
-        answers().print(
-            node_table(state, {}, title=f"{what}, {duration(ended - state.started)} since {age(state.started)}")
-        )
+        what += f", {duration(ended - state.started)} since {age(state.started)} UTC"
+    show_table(node_table(state, {}, title=what))
     if state.reason:
         say(state.reason)
     if state.state == "planned":
@@ -137,8 +135,8 @@ def _tell_state(state: RunState) -> None:
     if state.state == "dead":
         last = age(state.updated)
         say(
-            f"its process (pid {state.pid} on {state.host}) is gone; its last word was at {last}. wfm rerun {state.run_id}, or "
-            f"wfm resume {state.run_id} to go on as the same run"
+            f"its process (pid {state.pid} on {state.host}) is gone; its last word was at {last} UTC. wfm rerun "
+            f"{state.run_id}, or wfm resume {state.run_id} to go on as the same run"
         )
     if state.state == "waiting":
         say("no stage of it runs now, and no engine of ours looks after it: another may begin the next")
@@ -172,7 +170,7 @@ def _tell_more(found: "Run", state: RunState) -> None:
     for name, node in state.nodes.items():
         if node.state in ("failed", "lost"):
             how = f"failed ({node.outcome})" if node.state == "failed" else "has no outcome"
-            say(f"{name} {how}: {node.reason}\n    its log: wfm logs {state.run_id} {name}")
+            say(f"{name} {how}; its log:\n    wfm logs {state.run_id} {name}")
     page = state.nodes.get(str((found.record("spec.json") or {}).get("page", "")))
     if page is not None and page.state in GOOD and page.key:
         say(f"its page: wfm artifacts pull {page.key[:12]} page, then open page/report/index.html in a browser")
@@ -211,7 +209,9 @@ def logs(
         return
     state = see(found)
     if state is not None and state.nodes and stage not in state.nodes:
-        raise InputError(f"run {found.id} has no stage {stage!r}. Choices: {', '.join(state.nodes)}")
+        raise InputError(
+            f"run {found.id} has no stage {stage!r}.{did_you_mean(stage, state.nodes)} Choices: {', '.join(state.nodes)}"
+        )
     if not found.attempts(stage) and not follow:
         one = state.nodes[stage] if state is not None and stage in state.nodes else None
         why = f"it was {one.state}" if one is not None else "it never began"

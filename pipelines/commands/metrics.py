@@ -33,7 +33,7 @@ def serve(
     from wfm import stopping
 
     stopping.listen()
-    ledger = Ledger(open_store(store))
+    ledger = Ledger(open_store(store, new=True))
     with served(ledger, host, port, os.environ.get(TOKEN, ""), every) as opened:
         say(f"http://{host}:{opened}/metrics")
         follow(ledger, every)

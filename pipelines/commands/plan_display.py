@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from pipelines.commands.console import answers, say
+from pipelines.commands.console import say, show_table, table
 from pipelines.runs.display import duration
 
 if TYPE_CHECKING:
@@ -14,14 +14,10 @@ _FEW = 3
 
 def show_plan(plan: "Plan", store: "Store") -> None:
     """A table of the stages, with what each would take and why it runs; then the sums, and what people should know."""
-    from rich.table import Table
-
     from pipelines.estimate import estimate, questions
     from pipelines.explain import reasons
 
-    table = Table(title=f"{plan.pipeline} ({plan.profile})", title_justify="left", box=None)
-    for heading in ("stage", "runs", "key", "estimate", "why"):
-        table.add_column(heading, no_wrap=heading != "why")
+    made = table("stage", "runs", "key", "estimate", prose="why", title=f"{plan.pipeline} ({plan.profile})")
     costs = estimate(plan, store)
     why = reasons(plan, store)
     known = [cost.seconds for cost in costs.values() if cost.seconds is not None]
@@ -29,10 +25,9 @@ def show_plan(plan: "Plan", store: "Store") -> None:
         seconds = costs[node.name].seconds if node.name in costs else None
         rough = "~" if node.name in costs and costs[node.name].other else ""
         shown = "" if node.done else "not measured yet" if seconds is None else f"{rough}{duration(seconds)}"
-        table.add_row(
-            node.name, "no" if node.done else "yes", (node.key or "")[:12], shown, why.get(node.name, node.why)
-        )
-    answers().print(table)
+        runs = "no" if node.done else "yes"
+        made.row(node.name, runs, (node.key or "")[:12], shown, why.get(node.name, node.why))
+    show_table(made)
     say(f"{len(plan.missing)} of {len(plan.nodes)} stages would run")
     for note in plan.notes:
         say(note)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from pipelines.commands.console import STORE_DEFAULT, StoreOption, answers, open_store, say, warn
+from pipelines.commands.console import STORE_DEFAULT, StoreOption, open_store, say, show_table, table, warn
 from pipelines.commands.manifests import objects_under
 from wfm.errors import ConfigError, InputError, TryAgain
 
@@ -50,7 +50,7 @@ def quota(
     store: StoreOption = STORE_DEFAULT,
 ) -> None:
     """Say what each stage will ask the queues for, and whether it can ever be admitted. Exit code 78: something never will be;
-    75: a queue is stopped; 0: all of it, when it is its turn."""
+    75: a queue is stopped, or it cannot be told; 0: all of it, when it is its turn."""
     from wfm.cluster.quota import gangs, judge
     from wfm.cluster.settings import ClusterSettings
 
@@ -115,7 +115,7 @@ def _plan(pipeline: str, profile: str, overrides: tuple[str, ...], videos: str, 
     from pipelines.start_run import Request
 
     asked = Request(pipeline, profile=profile, overrides=overrides, videos=videos, dataset=dataset)
-    return asked.plan(open_store(store))
+    return asked.plan(open_store(store, new=True))
 
 
 def _settings(there: "Cluster") -> "ClusterSettings":
@@ -164,6 +164,7 @@ def plain(verdict: "Verdict", waiting: "Waiting | None") -> dict[str, Any]:
             {"set": name, "resource": resource, "flavor": flavor}
             for (name, resource), flavor in (verdict.choice or {}).items()
         ],
+        "admitted_pods": verdict.pods or gang.pods,
         "now": None if waiting is None else {
             "state": waiting.state, "why": list(waiting.why), "ahead": list(waiting.ahead), "holders": list(waiting.holders),
             "preempts": list(waiting.preempts),
@@ -184,21 +185,14 @@ def asks(gang: "Gang") -> str:
 
 
 def _show(verdicts: Sequence["Verdict"], waits: Sequence["Waiting | None"]) -> None:
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(box=None)
-    online = any(waits)
-    for heading in ("stage", "asks for", "queue", "verdict", "why", *(("now",) if online else ())):
-        table.add_column(heading, no_wrap=heading in ("stage", "verdict"), overflow="fold")
+    shown = table("stage", "queue", "verdict", prose="what it asks for, and why")
     for verdict, waiting in zip(verdicts, waits, strict=True):
         gang = verdict.gang
         flavors = sorted(set((verdict.choice or {}).values()))
         why = [*verdict.reasons, *verdict.notes, *([f"flavor {', '.join(flavors)}"] if flavors else [])]
-        row = [gang.node or gang.job, asks(gang), gang.queue or "-", verdict.state, "; ".join(why)]
-        row += ["; ".join((waiting.state, *waiting.why)) if waiting else ""] if online else []
-        table.add_row(*(Text(each) for each in row))
-    answers().print(table)
+        now = [f"now: {'; '.join((waiting.state, *waiting.why))}"] if waiting else []
+        shown.row(gang.node or gang.job, gang.queue or "-", verdict.state, "; ".join([asks(gang), *why, *now]))
+    show_table(shown)
     counts = {
         state: sum(each.state == state for each in verdicts) for state in dict.fromkeys(v.state for v in verdicts)
     }
@@ -213,4 +207,4 @@ def _code(verdicts: Sequence["Verdict"], waits: Sequence["Waiting | None"]) -> i
 
     if any(each.state in FAILED for each in verdicts) or any(each and each.state == "deactivated" for each in waits):
         return InputError.exit_code
-    return TryAgain.exit_code if any(each.state == "held" for each in verdicts) else 0
+    return TryAgain.exit_code if any(each.state in ("held", "unknown") for each in verdicts) else 0

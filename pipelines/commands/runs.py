@@ -90,6 +90,7 @@ def run(
     cpu: _CPU = None,
     memory: _MEMORY = None,
     engine: _ENGINE = "",
+    scheduled_at: Annotated[str, typer.Option(hidden=True, help="The time of the schedule that it stands for.")] = "",
     team: TeamOption = "",
     quiet: _QUIET = False,
     store: StoreOption = STORE_DEFAULT,
@@ -101,12 +102,13 @@ def run(
     wanted = Request(
         pipeline, profile=profile, overrides=overrides, videos=videos, dataset=dataset, name=name, promote=promote
     )
-    opened = open_store(store)
+    opened = open_store(store, new=True)
     if retry_failed:
         _retry(wanted, opened, dry_run)
     _start(
-        wanted, opened, dry_run=dry_run, cpu=cpu, memory=memory, engine=engine, quiet=quiet, run_id=run_id, team=team
-    )
+        wanted, opened, dry_run=dry_run, cpu=cpu, memory=memory, engine=engine, quiet=quiet, run_id=run_id, team=team,
+        scheduled_at=scheduled_at,
+    )  # fmt: skip
 
 
 def _retry(wanted: "Request", store: "Store", dry_run: bool) -> None:
@@ -241,6 +243,7 @@ def _start(
     rerun_of: str = "",
     run_id: str = "",
     team: str = "",
+    scheduled_at: str = "",
 ) -> None:
     from pipelines.engines.budget import check_budget
     from pipelines.engines.engine import choose
@@ -268,6 +271,7 @@ def _start(
         engine=engine,
         quiet=quiet,
         team=team,
+        scheduled_at=scheduled_at,
     )
     _conclude(summary.state, plan, store)
     raise typer.Exit(summary.exit_code)
@@ -283,9 +287,8 @@ def _conclude(state: RunState, plan: "Plan", store: "Store") -> None:
         node.done = state.nodes[node.name].state in GOOD
         node.key = state.nodes[node.name].key or node.key
     if any(node.state != "cached" for node in state.nodes.values()):
-        out.print(
-            node_table(state, {}, title=f"run {state.run_id}: {state.state} in {duration(state.ended - state.started)}")
-        )
+        title = f"run {state.run_id}: {state.state} in {duration(state.ended - state.started)}"
+        out.print(node_table(state, {}, title=title))
     files = metrics_files(plan, store)
     if files and state.state == "done":
         from wfm.evaluation import read_metrics, result_table
@@ -305,7 +308,7 @@ def _conclude(state: RunState, plan: "Plan", store: "Store") -> None:
         say(state.reason)
     for name, one in state.nodes.items():
         if one.state == "failed":
-            say(f"{name} failed ({one.outcome}): {one.reason}\n    its log: wfm logs {state.run_id} {name}")
+            say(f"{name} failed ({one.outcome}); its log:\n    wfm logs {state.run_id} {name}")
     if state.state == "suspended":
         say(f"run {state.run_id} is suspended; what was made stays. To go on: wfm resume {state.run_id}")
     elif state.state != "done":

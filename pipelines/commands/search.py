@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from pipelines.commands.console import STORE_DEFAULT, ForceOption, StoreOption, answers, open_store, say
+from pipelines.commands.console import STORE_DEFAULT, ForceOption, StoreOption, open_store, say, show_table, table
 from wfm.artifacts.atomic import require_free, write_new
 from wfm.errors import InputError
 
@@ -230,8 +230,8 @@ def _own(dataset: "Artifact", name: str, cosine: str) -> list[tuple[str, int, st
     from wfm.curation.search.search import kept_rows
 
     found: dict[str, tuple[int, float]] = {}
-    for table in kept_rows(dataset, [name, cosine]):
-        for value, near in zip(table.column(name).to_pylist(), table.column(cosine).to_pylist(), strict=True):
+    for rows in kept_rows(dataset, [name, cosine]):
+        for value, near in zip(rows.column(name).to_pylist(), rows.column(cosine).to_pylist(), strict=True):
             if value is not None:
                 count, total = found.get(value, (0, 0.0))
                 found[value] = (count + 1, total + near)
@@ -240,15 +240,10 @@ def _own(dataset: "Artifact", name: str, cosine: str) -> list[tuple[str, int, st
 
 
 def _table(title: str, headings: tuple[str, ...], lines: list[Any]) -> None:
-    from rich.table import Table
-
-    say(title)
-    table = Table(box=None)
-    for heading in headings:
-        table.add_column(heading, no_wrap=True)
+    made = table(*headings, title=title)
     for line in lines:
-        table.add_row(*map(str, line))
-    answers().print(table)
+        made.row(*map(str, line))
+    show_table(made)
 
 
 def _write_table(path: Path, table: Any, force: bool) -> None:
@@ -266,15 +261,11 @@ def _answer(hits: "list[Hit]", about: str, page: Path | None, json_: bool) -> No
     if json_:
         say(json.dumps([dataclasses.asdict(hit) for hit in hits], indent=1, ensure_ascii=False))
         return
-    from rich.table import Table
-
     say(about)
-    table = Table(box=None)
-    for heading in ("cosine", "clip", "split", "seconds", "caption"):
-        table.add_column(heading, no_wrap=heading != "caption")
+    made = table("cosine", "clip", "split", "seconds", prose="caption")
     for hit in hits:
         seconds = f"{hit.start_seconds:.1f}-{hit.end_seconds:.1f}"
-        table.add_row(f"{hit.cosine:.3f}", hit.clip_id[:12], hit.split, seconds, hit.caption)
-    answers().print(table)
+        made.row(f"{hit.cosine:.3f}", hit.clip_id[:12], hit.split, seconds, hit.caption)
+    show_table(made)
     if page is not None:
         say(str(page))

@@ -25,7 +25,7 @@ def add_to(app: typer.Typer) -> None:
 
 def skipped(
     reference: Annotated[
-        str, typer.Argument(metavar="ARTIFACT", help="kind/name\\[@alias], a key, or its first 8+ digits.")
+        str, typer.Argument(metavar="ARTIFACT", help="kind/name[@alias], a key, or its first 8+ digits.")
     ],
     reason: Annotated[str, typer.Option(metavar="CODE", help="Only this reason, such as truncated.")] = "",
     as_one: Annotated[bool, typer.Option("--json", help="The answer as one JSON document, for scripts.")] = False,

@@ -105,7 +105,7 @@ def submit(
     )
     standing = ask(
         wanted,
-        open_store(store),
+        open_store(store, new=True),
         engine=engine,
         run_id=run_id,
         template=template,

@@ -4,9 +4,11 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
+import pydantic
 import typer
 
-from pipelines.commands.console import ForceOption, answers, say, size
+from pipelines.commands.console import ForceOption, say, show_table, size, table
+from pipelines.commands.json_output import JsonOption, say_json
 from wfm.artifacts.atomic import require_empty
 from wfm.errors import MissingPackage
 
@@ -33,26 +35,58 @@ class Peer(StrEnum):
     cosmos = "cosmos"
 
 
+class Tensor(pydantic.BaseModel):
+    """One tensor of a file."""
+
+    name: str
+    dtype: str
+    shape: list[int]
+
+
+class WeightFile(pydantic.BaseModel):
+    """What is in one file, or one file of a folder's weights."""
+
+    path: str
+    kind: str
+    numbers: int
+    "In all tensors."
+    bytes: int
+    tensors: list[Tensor]
+
+
+class Inspected(pydantic.BaseModel):
+    """Answer of `wfm weights inspect`."""
+
+    files: list[WeightFile]
+    fits: list[str]
+    "Presets whose tensors these are, exactly."
+
+
+def _described(one: Any) -> WeightFile:
+    tensors = [Tensor(name=name, dtype=entry.dtype, shape=list(entry.shape)) for name, entry in one.entries.items()]
+    return WeightFile(path=str(one.path), kind=one.kind, numbers=one.count, bytes=one.nbytes, tensors=tensors)
+
+
 @app.command("inspect")
 def inspect_(
     source: Annotated[Path, typer.Argument(help="File or folder: safetensors, an index of shards, .jit or .pt.")],
     everything: Annotated[bool, typer.Option("--all", help="Every tensor, not the first 20.")] = False,
     pt: _PtOption = False,
+    json_: JsonOption = False,
 ) -> None:
     """List names, shapes and dtypes of any weight file, and what it is a checkpoint of; no weight is read."""
-    from rich.table import Table
-
     command = _command()
     found = command.inspect_weights(source, allow_pickle_file=pt)
+    if json_:
+        say_json(Inspected(files=[_described(one) for one in found], fits=command.fitting_presets(found)))
+        return
     for one in found:
-        table = Table(box=None)
-        for heading in ("tensor", "dtype", "shape"):
-            table.add_column(heading, no_wrap=True)
+        listed = table("tensor", "dtype", "shape")
         names = list(one.entries)
         shown = names if everything else names[:_MANY]
         for name in shown:
-            table.add_row(name, one.entries[name].dtype, "x".join(map(str, one.entries[name].shape)))
-        answers().print(table)
+            listed.row(name, one.entries[name].dtype, "x".join(map(str, one.entries[name].shape)))
+        show_table(listed)
         if len(shown) < len(names):
             say(f"... and {len(names) - len(shown)} more (--all shows them)")
         kinds = ", ".join(f"{dtype} {count:,}" for dtype, count in one.by_dtype().items())
@@ -92,7 +126,7 @@ def import_(
 
 @app.command()
 def export(
-    model: Annotated[Path, typer.Argument(help="Model folder.")],
+    model: Annotated[Path, typer.Argument(help="Model folder, or a published model that was pulled.")],
     out: Annotated[Path, typer.Argument(help="Folder to write; for cosmos a .safetensors or .pt file too.")],
     to: Annotated[Peer, typer.Option("--to", help="For whom.")] = Peer.diffusers,
     dtype: _DtypeOption = "",
@@ -100,7 +134,9 @@ def export(
     dry_run: _DryOption = False,
     force: ForceOption = False,
 ) -> None:
-    """Write a model folder so that diffusers opens it, or under the names of the original Cosmos checkpoints."""
+    """Write a model folder so that diffusers opens it, or under the names of the original Cosmos checkpoints. A published model
+    is two: its transformer and its tokenizer. What the format has no place for is listed, and nothing is written.
+    """
     require_empty(out, force=force or dry_run or out.resolve() == model.resolve())
     command = _command()
     left = command.export_weights(

@@ -8,10 +8,12 @@ looked at to decide what runs. A run that brings parameters fails without being 
 import os
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from pipelines.engines.subprocess_stage import Ended, run_process
+from pipelines.ticks import times
 from wfm.errors import TryAgain
 from wfm.log import get_logger
 from wfm.process import safe_environment, signal_name
@@ -30,11 +32,11 @@ _NO_PARAMETERS = {"title": "Parameters", "type": "object", "properties": {}, "ad
 class DueRuns:
     """One deployment of an API, and the command that its due runs stand for."""
 
-    def __init__(self, client: Any, name: str, cron: str, command: Sequence[str]) -> None:
+    def __init__(self, client: Any, name: str, cron: str, at: Callable[[datetime | None], Sequence[str]]) -> None:
         from prefect.client.schemas.actions import DeploymentScheduleCreate
         from prefect.client.schemas.schedules import CronSchedule
 
-        self._client, self._command = client, list(command)
+        self._client, self._cron, self._at = client, cron, at
         self._deployment = client.create_deployment(
             client.create_flow_from_name(_FLOW),
             name,
@@ -72,8 +74,6 @@ class DueRuns:
             get_logger(__name__).warning("the schedule could not be paused: %s: %s", type(error).__name__, error)
 
     def _due(self) -> list[Any]:
-        from datetime import UTC, datetime
-
         now = datetime.now(UTC)
         found = self._client.get_scheduled_flow_runs_for_deployments([self._deployment], now)
         return sorted(found, key=lambda run: run.next_scheduled_start_time or now)
@@ -93,7 +93,7 @@ class DueRuns:
             return
         if not self._propose(run.id, Running()):
             return
-        ended = self._run(run.id, stop)
+        ended = self._run(run, stop)
         how = f"exit code {ended.exit_code}" if ended.exit_code is not None else signal_name(ended.signal or 9)
         state: Any = Failed(message=f"the run ended with {how}: `wfm status` tells more")
         if ended.exit_code == 0:
@@ -108,15 +108,24 @@ class DueRuns:
     def _propose(self, run: "UUID", state: Any) -> bool:
         return bool(self._client.set_flow_run_state(run, state).status == "ACCEPT")
 
-    def _run(self, run: "UUID", stop: threading.Event) -> Ended:
+    def _command(self, run: Any) -> list[str]:
+        """The command of a run. That it stands for a time of the line is believed only where the line has that time, and it is
+        past: the API lets one write any."""
+        when = run.expected_start_time
+        genuine = bool(run.auto_scheduled and when and when <= datetime.now(UTC)) and bool(
+            times(self._cron, when, when + timedelta(seconds=1))
+        )
+        return list(self._at(when if genuine else None))
+
+    def _run(self, run: Any, stop: threading.Event) -> Ended:
         """The command to its end, which comes early on ``stop``, or when somebody cancels the run."""
         environment = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
         over, end = threading.Event(), threading.Event()
-        watcher = threading.Thread(target=self._watch, args=(run, stop, over, end), daemon=True)
+        watcher = threading.Thread(target=self._watch, args=(run.id, stop, over, end), daemon=True)
         watcher.start()
         try:
             return run_process(
-                self._command,
+                self._command(run),
                 environment=safe_environment(environment),
                 on_line=lambda line: print(line, flush=True),
                 stop=end,

@@ -25,8 +25,9 @@ from pipelines.nodes import Plan
 from pipelines.runs.display import PlainDisplay
 from pipelines.runs.metrics import VARIABLE, metrics
 from pipelines.runs.state import GOOD, NodeState, RunState, StateWriter
+from pipelines.runs.webhook import tell_failure
 from pipelines.stages import STAGES, StageRow
-from wfm.errors import Cancelled, InputError, MissingPackage, TryAgain, WfmError
+from wfm.errors import Cancelled, InputError, MissingPackage, TryAgain, WfmError, did_you_mean
 from wfm.log import get_logger
 
 if TYPE_CHECKING:
@@ -86,7 +87,7 @@ def choose(name: str) -> str:
     `MissingPackage`."""
     if name and name not in ENGINES:
         there = f" ({name} starts them on a cluster: wfm submit --engine {name})" if name in REMOTES else ""
-        raise InputError(f"unknown engine {name!r}. Choices: {', '.join(ENGINES)}{there}")
+        raise InputError(f"unknown engine {name!r}.{did_you_mean(name, ENGINES)} Choices: {', '.join(ENGINES)}{there}")
     installed = importlib.util.find_spec("prefect") is not None
     if name == "prefect" and not installed:
         raise MissingPackage("prefect", extra="prefect", purpose="--engine prefect (--engine local needs no package)")
@@ -144,6 +145,8 @@ def run_plan(
             job = Job(plan.pipeline, run.id, steps, runner.attempt, runner.again, partial(read_tries, run))
             _drive(importlib.import_module(ENGINES[chosen]).drive, job, plan, runner, states, stop)
         _conclude(state, stop, run)
+    if state.state == "failed":
+        tell_failure(run, state)
     return RunSummary(run.id, state, chosen)
 
 

@@ -4,12 +4,13 @@ Engines know nothing of jobs that launchers made: `wfm suspend` and `resume` rea
 is done all the same, and what was not done is said.
 """
 
-import getpass
-import socket
+import time
 
+from pipelines.runs.submission import who
 from wfm.errors import WfmError
 
 _TOLD = 5
+_LOOKS, _LOOK_SECONDS = 5, 1.0
 
 
 class Jobs:
@@ -26,7 +27,11 @@ class Jobs:
 
         try:
             api = Api.connect(namespace=self.namespace, url=self._url)
-            lines = holding.hold(api, run_id, f"{_user()}@{socket.gethostname()}")
+            for left in reversed(range(_LOOKS)):
+                lines = holding.hold(api, run_id, who())
+                if not any(line.endswith(holding.NO_PLACE) for line in lines) or not left:
+                    break
+                time.sleep(_LOOK_SECONDS)  # Kueue is about to give it one
         except WfmError as error:
             return f"its jobs run on, and GPUs are NOT freed: {error}"
         return "; ".join(_some(lines)) or "it has no jobs that hold GPUs"
@@ -38,13 +43,6 @@ class Jobs:
 
         lines = holding.let_go(Api.connect(namespace=self.namespace, url=self._url), run_id)
         return "; ".join(_some(lines)) or "none of its jobs was held back"
-
-
-def _user() -> str:
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):  # a container whose user has no name
-        return "somebody"
 
 
 def _some(lines: list[str]) -> list[str]:

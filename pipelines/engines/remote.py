@@ -10,7 +10,7 @@ import importlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from wfm.errors import InputError
+from wfm.errors import InputError, did_you_mean
 
 if TYPE_CHECKING:
     from pipelines.start_run import Request
@@ -57,6 +57,7 @@ class Recurring:
     template: str
     lines: tuple[str, ...]
     zone: str
+    "Of IANA."
     suspended: bool
     last: str = ""
     "When it last started one (UTC, ISO 8601)."
@@ -64,8 +65,10 @@ class Recurring:
 
 
 class Remote(Protocol):
-    """One engine on a cluster. Every verb may be asked again; each raises `InputError` for what can never work and `TryAgain`
-    for what may work later, in words that name the run, the server's answer and what to do."""
+    """One engine on a cluster. A wish stands in the store before it is asked for here (`Run.request_suspend`,
+    `request_cancel`): what an engine cannot do itself, launchers and the plan step do by that mark. Every verb may be asked
+    again; each raises `InputError` for what can never work and `TryAgain` for what may work later, in words that name the run,
+    the server's answer and what to do."""
 
     name: str
 
@@ -94,6 +97,8 @@ class Remote(Protocol):
 def connect(name: str) -> Remote:
     """The engine of that name, as this machine's environment says how it is reached. Raises `InputError` with the choices."""
     if name not in REMOTES:
-        raise InputError(f"unknown engine {name!r} on a cluster. Choices: {', '.join(REMOTES)}")
+        raise InputError(
+            f"unknown engine {name!r} on a cluster.{did_you_mean(name, REMOTES)} Choices: {', '.join(REMOTES)}"
+        )
     remote: Remote = importlib.import_module(REMOTES[name]).connect()
     return remote

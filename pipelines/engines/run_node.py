@@ -265,7 +265,8 @@ class NodeRunner:
         kept = {
             name: value
             for name, value in os.environ.items()
-            if not name.startswith(("PREFECT_", "TORCHELASTIC_")) and name not in (SCHEDULER, *_PLACE_VARIABLES)
+            if not name.startswith(("PREFECT_", "TORCHELASTIC_", "WFM_WEBHOOK"))
+            and name not in (SCHEDULER, *_PLACE_VARIABLES)
         }
         # Half of the machine: the two branches of the main job run side by side, and one thread each wastes least.
         # Ranks share what one process would get.

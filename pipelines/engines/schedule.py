@@ -5,16 +5,21 @@ A full Prefect server (scheduler and UI) keeps the time, this process waits for 
 work waits.
 """
 
+import dataclasses
 import fcntl
 import hashlib
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from pipelines import background
 from pipelines.engines.prefect_package import import_prefect
 from pipelines.engines.prefect_server import apply_settings, full_server, stopped_by_signals
+from pipelines.engines.schedule_book import keep
+from pipelines.ticks import at_time, next_time
 from pipelines.wfm_home import home
 from wfm.errors import InputError
 from wfm.process import python
@@ -25,13 +30,35 @@ if TYPE_CHECKING:
 
 
 def serve(request: "Request", cron: str, store: "Store") -> None:
-    """Serve until SIGINT or SIGTERM. Raises `ConfigError` for an unknown pipeline, `InputError` for a wrong cron line."""
-    request.plan(store)  # a wrong name must be said now, not at three in the morning
-    serve_command(command_of(request, store), f"{request.pipeline}-{request.profile}", cron)
+    """Serve until SIGINT or SIGTERM. Raises `ConfigError` for an unknown pipeline, `InputError` for a wrong cron line.
+
+    The run of each time has the id that a backfill gives it (`pipelines.ticks`), so that a time that was missed is noticed.
+    """
+    check_cron(cron)
+    # a wrong name must be said now, not at three in the morning
+    at_time(request, datetime.now(UTC)).request.plan(store)
+
+    def at(when: datetime | None) -> list[str]:
+        """The command of a run for a time of the line; None: of one that somebody asked for in between."""
+        point = at_time(request, when or datetime.now(UTC).replace(second=0, microsecond=0))
+        given = ["--run-id", point.run_id, "--scheduled-at", point.scheduled_at] if when is not None else []
+        return [*command_of(point.request, store), *given]
+
+    serve_command(
+        command_of(request, store), f"{request.pipeline}-{request.profile}", cron, at,
+        lambda name: keep(name, cron, store.url, dataclasses.asdict(request)),
+    )  # fmt: skip
 
 
-def serve_command(command: list[str], name: str, cron: str) -> None:
-    """Run a command line whenever ``cron`` says so, until SIGINT or SIGTERM. The command never leaves this process."""
+def serve_command(
+    command: list[str],
+    name: str,
+    cron: str,
+    at: Callable[[datetime | None], list[str]] | None = None,
+    served: Callable[[str], None] = lambda name: None,
+) -> None:
+    """Run a command line whenever ``cron`` says so, until SIGINT or SIGTERM. The command never leaves this process. ``at``:
+    what it is for each time; ``served`` is told the schedule's name once it is served."""
     check_cron(cron)
     unique = f"{name}-{hashlib.sha256(json.dumps(command).encode()).hexdigest()[:8]}"  # two folders, two schedules
     stop = threading.Event()
@@ -43,7 +70,8 @@ def serve_command(command: list[str], name: str, cron: str) -> None:
         from pipelines.engines.due_runs import DueRuns
 
         with get_client(sync_client=True) as client:
-            due = DueRuns(client, unique, cron, command)
+            due = DueRuns(client, unique, cron, at or (lambda when: command))
+            served(unique)
             where = address.removesuffix("/api")
             print(f"{name} runs at {cron!r}; UI at {where} (`wfm password` opens it); Ctrl-C ends this", flush=True)
             try:
@@ -65,7 +93,7 @@ def _served_once(name: str) -> Iterator[None]:
 
 def command_of(request: "Request", store: "Store") -> list[str]:
     """The command line of one due run."""
-    command = python("-m", "pipelines.commands.cli", "run", request.pipeline, "--profile", request.profile)
+    command = python("-m", background.MODULE, "run", request.pipeline, "--profile", request.profile)
     command += ["--store", store.url, "--quiet"]
     for name, value in (("--videos", request.videos), ("--dataset", request.dataset), ("--name", request.name)):
         command += [name, value] if value else []
@@ -85,3 +113,4 @@ def check_cron(cron: str) -> None:
         raise InputError(
             f"{cron!r} is not a cron line: five fields (minute hour day month weekday), such as '0 3 * * *'"
         )
+    next_time(cron, datetime.now(UTC))  # what is missed is told by the other reader of such lines

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
 from pipelines.runs.state import GOOD, NodeState, RunState
+from pipelines.runs.tables import Cell, Table
 from wfm.log import printable
 
 if TYPE_CHECKING:
@@ -25,6 +26,8 @@ _MARKS = {
     "silent": ("?", "yellow"),
     "lost": ("✘", "red"),
 }
+_FIRST = (("running", "retrying", "silent"), ("failed", "lost"))
+"""What is shown before the rest, which stays in the order of the work."""
 _PROGRESS = re.compile(r"wfm\.progress: (?P<text>.*?\d+(?:\.\d+)?(?:e[+-]?\d+)?(?:/\S+)? .*)$")
 _CLOCK = re.compile(r"^\d\d:\d\d:\d\d ")
 """A stage's own time, which the display shows already."""
@@ -54,7 +57,7 @@ def in_words(counts: Mapping[str, int], skipped: Mapping[str, int]) -> str:
     """What a finished stage counted: ``16 in, 9 out; left out: truncated 6, too_short 1``, most frequent reason first."""
     words = ", ".join(f"{counts[of]} {word}" for of, word in (("inputs", "in"), ("outputs", "out")) if of in counts)
     order = sorted(skipped.items(), key=lambda item: (-item[1], item[0]))
-    reasons = ", ".join(f"{reason} {count}" for reason, count in order)
+    reasons = ", ".join(f"{reason} {count}" for reason, count in order if count)
     return f"{words}; left out: {reasons}" if words and reasons else words
 
 
@@ -69,6 +72,11 @@ def careful_console(stderr: bool, width: int | None = None) -> "Console":
                 yield part if part.control else Segment(printable(part.text), part.style)
 
     return Careful(stderr=stderr, width=width, markup=False, highlight=False)
+
+
+def _clock() -> str:
+    """The time of a line, UTC as in the stages' own logs."""
+    return time.strftime("%H:%M:%S", time.gmtime())
 
 
 class PlainDisplay:
@@ -106,7 +114,7 @@ class PlainDisplay:
 
     def _print(self, node: str, text: str) -> None:
         with self._lock:
-            print(printable(f"{time.strftime('%H:%M:%S')} [{node}] {text}"), file=sys.stderr, flush=True)
+            print(printable(f"{_clock()} [{node}] {text}"), file=sys.stderr, flush=True)
 
 
 class LiveDisplay:
@@ -139,31 +147,28 @@ class LiveDisplay:
     def _say(self, node: str, text: str, style: str) -> None:
         from rich.text import Text
 
-        self._console.print(Text(f"{time.strftime('%H:%M:%S')} [{node}] {text}", style=style or "dim"), highlight=False)
+        self._console.print(Text(f"{_clock()} [{node}] {text}", style=style or "dim"), highlight=False)
 
     def _table(self) -> Any:
         return node_table(self._state, self._usual, title=f"{self._state.pipeline} {self._state.run_id}")
 
 
-def node_table(state: RunState, usual_seconds: Mapping[str, float], title: str) -> Any:
-    """The nodes of a run as a rich table: state, time, time left, and the last word of each."""
-    from rich.console import Group
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(box=None, pad_edge=False)
-    for heading in ("", "stage", "state", "time", "left", "peak"):
-        table.add_column(heading, no_wrap=True)
-    table.add_column("", overflow="fold")  # the only one that gives way on a narrow screen
-    for name, node in state.nodes.items():
+def node_table(state: RunState, usual_seconds: Mapping[str, float], title: str) -> Table:
+    """The nodes of a run: state, time, time left, and the last word of each. What runs comes first, then what went wrong."""
+    table = Table("", "stage", "state", "time", "left", "peak", prose="", title=title)
+    for name, node in sorted(state.nodes.items(), key=lambda item: _order(item[1].state)):
         mark, style = _MARKS.get(node.state, ("?", ""))
         words = node.note if node.state in ("running", *GOOD) else node.reason
         tries = f" (try {node.attempts})" if node.attempts > 1 else ""
         spent = duration(node.seconds()) if node.started and node.state != "cached" else ""
         memory = f"{node.peak_bytes / 2**20:.0f} MiB" if node.peak_bytes else ""
         left = time_left(node, usual_seconds.get(name))
-        table.add_row(Text(mark, style), name, Text(node.state + tries, style), spent, left, memory, Text(words))
-    return Group(Text(title), table)
+        table.row(Cell(mark, style), name, Cell(node.state + tries, style), spent, left, memory, words)
+    return table
+
+
+def _order(state: str) -> int:
+    return next((place for place, states in enumerate(_FIRST) if state in states), len(_FIRST))
 
 
 def time_left(node: NodeState, usual_seconds: float | None) -> str:

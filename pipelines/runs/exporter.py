@@ -2,8 +2,9 @@
 
     wfm metrics serve --host 0.0.0.0 --port 9464        # GET /metrics with "Authorization: Bearer $WFM_METRICS_TOKEN"
 
-It only reads. Labels are stages and outcomes of ours, so none grows with what lies in the store. ``/healthz``, which anybody
-may ask, says whether the store was looked at lately; beyond this machine nothing else is answered without the token.
+It reads, and writes what it has counted (`counted`), for the next one to go on from. Labels are stages and outcomes of ours, so
+none grows with what lies in the store. ``/healthz``, which anybody may ask, says whether the store was looked at lately; beyond
+this machine nothing else is answered without the token.
 """
 
 import hmac

@@ -2,7 +2,7 @@
 
     ledger = Ledger(store)
     ledger.look()              # again and again; each ended try is read once
-    ledger.totals              # what ended: these only grow, also when a run is deleted
+    ledger.totals              # what ended: these only grow, also when a run is deleted, and when another ledger goes on
     ledger.now                 # what is open, or waits, at the last look
 
 A try counts once it has ended. One without an end counts as ``lost`` when its beat has stood still for long by *our* clock and
@@ -17,12 +17,14 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from pipelines.runs import counted
+from pipelines.runs.counted import OfRun, Totals
 from pipelines.runs.seen import BEAT_SECONDS, Try, try_of, unix
 from pipelines.runs.state import FINISHED, GOOD, read_state
 from pipelines.stages import STAGES
 from wfm.artifacts.runs import AttemptRecord
 from wfm.cluster.records import said_of
-from wfm.errors import WfmError
+from wfm.errors import DataError, WfmError
 from wfm.log import get_logger
 
 if TYPE_CHECKING:
@@ -36,27 +38,12 @@ SILENT_SECONDS = 180.0
 """A beat that stands still for longer (or for 18 of its own intervals) is of a try that is gone, or hangs [s]."""
 GIVEN_UP_SECONDS = 86400.0
 """After so long nobody waits for it any more [s]."""
+_LONGEST = 200
+"""Letters of the name of a range of parts that are told apart."""
 REST_SECONDS = 3600.0
 """How often a run is looked at in which nothing is open and nothing happened for a day [s]."""
 _WAITS = {"queued": "queue", "suspended": "queue", "waiting for quota": "quota", "the queue cannot take it": "queue"}
 _log = get_logger(__name__)
-
-
-@dataclass
-class Totals:
-    """Of tries that have ended; by (stage, outcome) or by stage."""
-
-    attempts: defaultdict[tuple[str, str], float] = field(default_factory=lambda: defaultdict(float))
-    seconds: defaultdict[tuple[str, str], float] = field(default_factory=lambda: defaultdict(float))
-    gpu_seconds: defaultdict[tuple[str, str], float] = field(default_factory=lambda: defaultdict(float))
-    lost_seconds: defaultdict[tuple[str, str], float] = field(default_factory=lambda: defaultdict(float))
-    "Of those that made nothing."
-    disruptions: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
-    "That were nobody's fault."
-    waited_seconds: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
-    "From when its inputs were there, or the try before had ended, to the beginning of each try."
-    last_success: dict[str, float] = field(default_factory=dict)
-    "Unix time."
 
 
 @dataclass
@@ -84,11 +71,8 @@ class _Known:
     "Node -> stage."
     sources: dict[str, list[str]]
     created: float
-    ended: dict[tuple[str, int], Try] = field(default_factory=dict)
-    finished: dict[tuple[str, int], float] = field(default_factory=dict)
+    counted: OfRun
     open: int = 0
-    changed: float = 0.0
-    "Unix time of the last end of a try."
     looked: float = -1e18
 
 
@@ -103,6 +87,11 @@ class Ledger:
         self.lock = threading.Lock()
         "Held while figures change."
         self.totals, self.now = Totals(), Now()
+        self._counted: Totals | None = None
+        "What `totals` will be once this look is through and written down; None before the first."
+        self._before: dict[str, OfRun] = {}
+        "Runs that an earlier ledger counted, and that were not looked at yet."
+        self._news = False
         self.looked_at = 0.0
         "Unix time of the last whole look; 0 before the first."
         self.look_seconds = 0.0
@@ -113,6 +102,7 @@ class Ledger:
         began, now = time.monotonic(), Now()
         try:
             runs = self._store.runs.list()
+            self._go_on()
         except (WfmError, OSError):
             self.failed_looks += 1
             raise
@@ -124,29 +114,59 @@ class Ledger:
                 now.unreadable += 1
                 _log.warning("run %s is passed over at this look: %s", run.id, error)
         alive = {run.id for run in runs}
+        self._before = {name: known for name, known in self._before.items() if name in alive}
         self._runs = {name: known for name, known in self._runs.items() if name in alive}
         self._beats = {place: beat for place, beat in self._beats.items() if place[0] in alive}
+        self._write_down()
         with self.lock:
+            self.totals = self._counted.copy() if self._counted else self.totals
             self.now, self.looked_at, self.look_seconds = now, time.time(), time.monotonic() - began
+
+    def _go_on(self) -> None:
+        """From what an earlier ledger counted."""
+        if self._counted is not None:
+            return
+        try:
+            self._counted, self._before = counted.read(self._store)
+        except DataError as error:
+            _log.warning("%s: what is in the store now is counted anew", error)
+            self._counted = Totals()
+
+    def _write_down(self) -> None:
+        """Before it is shown: what was shown is never taken back."""
+        if not self._news or self._counted is None:
+            return
+        runs = {**self._before, **{name: known.counted for name, known in self._runs.items()}}
+        try:
+            counted.write(self._store, self._counted, runs)
+            self._news = False
+        except (WfmError, OSError) as error:
+            _log.warning("what was counted is not written down, so that a restart may count it twice: %s", error)
 
     def _look_at(self, run: "Run", now: Now) -> None:
         known, clock = self._runs.get(run.id), self._clock()
         if known is None:
-            known = self._runs[run.id] = _known(run.spec())
-        rests = not known.open and time.time() - known.changed > GIVEN_UP_SECONDS
+            known = self._runs[run.id] = _known(run.spec(), self._before.pop(run.id, OfRun()))
+        rests = not known.open and time.time() - max(known.created, known.counted.changed) > GIVEN_UP_SECONDS
         if rests and clock - known.looked < REST_SECONDS:
             return
         records = [
             run.read_whole(node, number)
             for node in run.nodes()
             for number in run.attempts(node)
-            if (node, number) not in known.ended
+            if not known.counted.has(node, number)
         ]
         over = bool(run.cancelled_by()) or _is_over(run)
         known.looked, known.open = clock, 0
+        newest: dict[tuple[str, str], int] = {}
+        for record in records:
+            place = (record.node, _parts(record))
+            newest[place] = max(record.number, newest.get(place, 0))
         for record in sorted(records, key=lambda one: try_of(one).started):  # what a try waited for comes before it
-            open_ended = record.outcome is None
-            self._take(run.id, known, record, over or (open_ended and _is_replaced(record, records, known)), now)
+            place = (record.node, _parts(record))
+            replaced = max(newest[place], known.counted.seen(record.node).replaced.get(place[1], 0)) > record.number
+            self._take(run.id, known, record, over or replaced, now)
+        _note_replaced(known, records)
         for node, said in said_of(run).items() if not over else ():
             if not said.ended and said.words and node in known.stages:
                 known.open += 1
@@ -178,39 +198,46 @@ class Ledger:
 
     def _book(self, known: _Known, record: AttemptRecord, one: Try, outcome: str) -> None:
         """Count a try that has ended, once."""
-        stage, at = known.stages.get(record.node, OTHER), (record.node, record.number)
+        stage = known.stages.get(record.node, OTHER)
         outcome_record: Mapping[str, Any] = record.outcome or {}
-        finished = unix(str(outcome_record.get("finished_at") or "")) or (one.started + one.seconds)
-        waited = self._waited(known, record, one)
-        known.ended[at], known.finished[at], known.changed = one, finished, max(known.changed, finished)
-        with self.lock:
-            totals = self.totals
-            totals.attempts[stage, outcome] += 1
-            totals.seconds[stage, outcome] += one.seconds
-            totals.gpu_seconds[stage, outcome] += one.gpu_seconds
-            if outcome not in GOOD:
-                totals.lost_seconds[stage, outcome] += one.seconds
-            if outcome_record.get("disruption") is True:
-                totals.disruptions[stage] += 1
-            totals.waited_seconds[stage] += waited
-            if outcome == "done" and not one.parts:
-                totals.last_success[stage] = max(totals.last_success.get(stage, 0.0), finished)
-
-    def _waited(self, known: _Known, record: AttemptRecord, one: Try) -> float:
-        """Seconds from when this try could have begun: its inputs were there, and the try before had ended."""
-        before = [at for (node, number), at in known.finished.items() if node == record.node and number < record.number]
-        inputs = [
-            known.finished[at] for at, other in known.ended.items()
-            if at[0] in known.sources.get(record.node, ()) and other.state in GOOD and not other.parts
-        ]  # fmt: skip
-        could = max([known.created, *inputs, *before])
-        return max(one.started - could, 0.0) if one.started and could else 0.0
+        finished = max(unix(str(outcome_record.get("finished_at") or "")) or (one.started + one.seconds), 0.0)
+        waited = _waited(known, record, one)
+        of_node, parts = known.counted.of(record.node), _parts(record)
+        of_node.add(record.number)
+        before = of_node.failed.pop(parts, (0, 0.0))
+        if one.state not in GOOD:
+            of_node.failed[parts] = max(before, (record.number, finished))
+        elif not one.parts:
+            of_node.made = max(of_node.made, finished)
+        known.counted.changed = max(known.counted.changed, finished)
+        self._news, totals = True, self._counted
+        assert totals is not None
+        totals.attempts[stage, outcome] += 1
+        totals.seconds[stage, outcome] += one.seconds
+        totals.gpu_seconds[stage, outcome] += one.gpu_seconds
+        if outcome not in GOOD:
+            totals.lost_seconds[stage, outcome] += one.seconds
+        if outcome_record.get("disruption") is True:
+            totals.disruptions[stage] += 1
+        totals.waited_seconds[stage] += waited
+        if outcome == "done" and not one.parts:
+            totals.last_success[stage] = max(totals.last_success[stage], finished)
 
 
-def _known(spec: Mapping[str, Any]) -> _Known:
+def _waited(known: _Known, record: AttemptRecord, one: Try) -> float:
+    """Seconds from when this try could have begun: its inputs were there, and the try before at the same (range of parts) had
+    ended."""
+    number, ended = known.counted.seen(record.node).failed.get(_parts(record), (0, 0.0))
+    before = ended if number < record.number else 0.0
+    inputs = [known.counted.seen(source).made for source in known.sources.get(record.node, ())]
+    could = max([known.created, before, *inputs])
+    return max(one.started - could, 0.0) if one.started and could else 0.0
+
+
+def _known(spec: Mapping[str, Any], before: OfRun) -> _Known:
     """What of a run's spec is needed here. Of what cannot be read nothing is believed."""
     created = unix(str(spec.get("created_at") or ""))
-    found = _Known({}, {}, created, changed=created)
+    found = _Known({}, {}, created, before)
     nodes = spec.get("nodes")
     for node in nodes if isinstance(nodes, list) else ():
         if isinstance(node, dict) and isinstance(node.get("name"), str):
@@ -224,12 +251,20 @@ def _texts(table: object) -> Iterator[str]:
     yield from (one for one in (table.values() if isinstance(table, dict) else ()) if isinstance(one, str))
 
 
-def _is_replaced(record: AttemptRecord, others: list[AttemptRecord], known: _Known) -> bool:
-    """Whether a later try at the same node (and range of its parts) was begun."""
-    parts = record.record.get("parts")
-    later = [one for one in others if one.number > record.number and one.record.get("parts") == parts]
-    ended = [at for at, one in known.ended.items() if at[0] == record.node and at[1] > record.number]
-    return bool(later or any(known.ended[at].parts == (parts or "") for at in ended))
+def _note_replaced(known: _Known, records: list[AttemptRecord]) -> None:
+    """For tries that are open: which later one at the same is counted, which the next look does not read any more."""
+    still = {(one.node, _parts(one)) for one in records if not known.counted.has(one.node, one.number)}
+    for name, of_node in known.counted.nodes.items():
+        of_node.replaced = {parts: number for parts, number in of_node.replaced.items() if (name, parts) in still}
+    for one in records:
+        if (one.node, _parts(one)) in still and known.counted.has(one.node, one.number):
+            replaced = known.counted.of(one.node).replaced
+            replaced[_parts(one)] = max(one.number, replaced.get(_parts(one), 0))
+
+
+def _parts(record: AttemptRecord) -> str:
+    """The range of parts that it is a try at; empty for the whole."""
+    return try_of(record).parts[:_LONGEST]
 
 
 def _is_over(run: "Run") -> bool:

@@ -11,7 +11,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import pydantic
@@ -179,8 +178,3 @@ class StateWriter:
                 self._on_stop()
         except Exception as error:
             get_logger(__name__).warning("cannot look for a wish to stop: %s", error)
-
-
-def default_store() -> str:
-    """``WFM_STORE``, or ``wfm-store`` in the current folder."""
-    return os.environ.get("WFM_STORE") or str(Path("wfm-store").absolute())

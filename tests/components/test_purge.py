@@ -195,7 +195,7 @@ def test_a_purge_waits_for_those_at_work_and_wants_a_whole_id(store: Store) -> N
 KILLED = """
 import os, signal, sys
 from wfm.artifacts import Store, purge
-from components.context import store_options
+from wfm.artifacts.environment import store_options
 real, calls = purge.delete_commit, []
 def delete_commit(store, dead):
     calls.append(dead)
@@ -233,7 +233,7 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
     """On disk, or in the bucket for tests that say ``s3``."""
     if getattr(request, "param", "disk") == "disk":
         return Store.open(tmp_path / "store")
-    from components.context import store_options
+    from wfm.artifacts.environment import store_options
 
     return Store.open(request.getfixturevalue("bucket") + "/store", store_options())
 

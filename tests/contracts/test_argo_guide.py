@@ -6,7 +6,7 @@ from pathlib import Path
 
 from pipelines.engines.argo.emit import emit, parameters
 from pipelines.engines.flow import Notice, Times
-from tests.pipelines.commands.test_readme import wrong
+from tests.contracts.documents import wrong
 from tests.pipelines.engines.argo.compiled import SETTINGS, flow
 
 ROOT = Path(__file__).parents[2]

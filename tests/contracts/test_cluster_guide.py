@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from tests.cluster import strict
-from tests.pipelines.commands.test_readme import wrong
+from tests.contracts.documents import wrong
 from tests.wfm.cluster.requests import request
 from wfm.cluster.entry import object_of
 from wfm.cluster.lint import lint

@@ -12,8 +12,8 @@ from pipelines.engines.flow import Flow, tasks_of
 from pipelines.engines.kubeflow.emit import ACCOUNT, emit
 from pipelines.plan import shape
 from tests.cluster import strict
+from tests.contracts.documents import wrong
 from tests.contracts.test_cluster_guide import example
-from tests.pipelines.commands.test_readme import wrong
 from wfm.artifacts import Store
 
 TEXT = (Path(__file__).parents[2] / "docs" / "kubeflow.md").read_text()

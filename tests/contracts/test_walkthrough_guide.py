@@ -14,8 +14,8 @@ from typer.testing import CliRunner
 
 from pipelines.commands.cli import app
 from tests.cluster import strict
+from tests.contracts.documents import wrong
 from tests.manifests.overlays import MANIFESTS, kubectl
-from tests.pipelines.commands.test_readme import wrong
 from wfm.cluster.lint import lint
 from wfm.cluster.settings import ClusterSettings
 

@@ -22,6 +22,7 @@ def _prefect_of_the_tests(tmp_path_factory: pytest.TempPathFactory) -> None:
 @pytest.fixture
 def workshop(tmp_path: Path) -> Workshop:
     (tmp_path / "notes").mkdir()
+    (tmp_path / "store").mkdir(exist_ok=True)  # a new one, in which nothing is yet
     return Workshop(tmp_path / "notes", Store.open(tmp_path / "store", {"fsync": False}))
 
 

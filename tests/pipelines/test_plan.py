@@ -62,8 +62,11 @@ def test_a_new_file_moves_ingest_and_an_unchanged_folder_does_not(store: Store, 
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        ({"pipeline": "word_model"}, "unknown pipeline 'word_model'. Choices: world_model, curate, decoder"),
-        ({"profile": "dmeo"}, "unknown profile 'dmeo'. Choices: demo"),
+        (
+            {"pipeline": "word_model"},
+            "'word_model'. Did you mean 'world_model'\\? Choices: world_model, curate, decoder",
+        ),
+        ({"profile": "dmeo"}, "unknown profile 'dmeo'. Did you mean 'demo'\\? Choices: demo"),
         ({"overrides": ["train_diffusion.nothing=1"]}, "train_diffusion: unknown field 'nothing'"),
         ({"overrides": ["nowhere.x=1"]}, "names no stage"),
         ({"overrides": ["seed=1"]}, "names no stage"),

@@ -1,6 +1,7 @@
 """The first step of a run on a cluster: what it writes, what it says, and what it refuses."""
 
 import json
+import threading
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,7 @@ import pytest
 from components.entrypoint import node_key
 from components.outside import keep, recall
 from pipelines.engines.flow import EMITTERS, tasks_of
-from pipelines.plan_step import main, of_workflow, plan_run
+from pipelines.plan_step import main, of_workflow, plan_run, wait_while_suspended
 from pipelines.start_run import Request
 from tests.pipelines.engines.argo.compiled import SETTINGS
 from wfm.artifacts import Store
@@ -101,6 +102,19 @@ def test_asked_again_it_says_the_same_though_another_run_made_one_of_the_listing
     assert written["ingest_videos"] == said[f"key-{node_name('ingest_videos')}"]
 
 
+def test_what_a_queued_run_was_told_is_there_stays_through_twenty_later_runs(store: Store) -> None:
+    request = Request("curate", profile="smoke")
+    first = request.plan(store).nodes[0]
+    with store.attempt(first.key or "") as attempt:
+        attempt.commit(stage=first.stage, kind="raw_videos", counts={})
+    told = plan_run(request, store, "nightly", None)
+    assert told[f"make-{node_name(first.name)}"] == "false"
+    for _ in range(21):
+        store.runs.create({})
+    store.gc(wait_seconds=0.0, min_age_seconds=0.0)
+    assert store.has(told[f"key-{node_name(first.name)}"])
+
+
 def test_what_was_seen_is_kept_in_pieces_and_the_first_word_stands(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -137,6 +151,19 @@ def test_another_workflow_of_the_same_name_is_no_run_anew(store: Store) -> None:
     run.write("workflow.json", b"{")
     with pytest.raises(DataError):
         of_workflow(run, "uid-1")
+
+
+def test_a_run_that_is_suspended_is_planned_later(store: Store) -> None:
+    run = store.runs.of("nightly-1")
+    run.request_suspend("maria")
+    later = threading.Timer(0.3, run.request_resume, ["maria"])
+    later.start()
+    wait_while_suspended(run, 0.05)
+    later.join()
+    assert run.suspended_by() == ""
+    run.request_suspend("maria")
+    run.request_cancel("maria")
+    wait_while_suspended(run, 0.05)
 
 
 def test_what_a_node_is_made_again_for_and_an_id_that_is_not_the_workflows(

@@ -14,9 +14,10 @@ Read in this order:
 7. `checkpoints`   what a stage that lost its machine goes on from (`checkpoint_record` what one says, `uploads` the thread that
                    sends them)
 8. `invalidation`  tombstones; `verify` reads every byte; `lineage` where it came from; `collect` deletes what nobody needs
-                   (`roots` knows what is needed, `retention` is its policy and its record), `nameless` what the killed left;
-                   `purge` takes a video out of everything (`purge_copies`: caches, notes)
-9. `objects`       the ten verbs that all of this needs of a place; `on_disk` (file://), `on_cloud` (s3://, gs://), `trouble`
+                   (`roots` what is live, `open_runs` which runs are not over, `retention` its policy and its record),
+                   `nameless` what the killed left; `purge` takes a video out of everything (`purge_copies`: caches, notes)
+9. `environment`   which store is meant where nobody says so, and how it is reached
+10. `objects`      the ten verbs that all of this needs of a place; `on_disk` (file://), `on_cloud` (s3://, gs://), `trouble`
                    (its errors)
 
 Layout below the store's URL:
@@ -30,6 +31,7 @@ Layout below the store's URL:
     purged/<video id>.json                 videos that must not come back
     poison/<step>/<id>.json                notes of items that crash whoever opens them
     captions/<2>/<clip sha256>/<id>.json   what models said of a clip, so that nothing is asked twice
+    exporter/counted.json                  what `wfm metrics serve` has counted, for the next one to go on from
     probe/create-if-absent                 buckets: what was put twice to see that the second put is refused
     leases/<key>/…    runs/<id>/…    scratch/<key>/… (local stores only; a remote one's scratch lies in the cache)
 """

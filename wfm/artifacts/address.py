@@ -220,6 +220,20 @@ def utc_now() -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(now)) + f".{int(now * 1000) % 1000:03d}Z"
 
 
+def age_seconds(created_at: str) -> float:
+    """Seconds since a time of `utc_now`; 0 for a text of another shape, so that it counts as young."""
+    import calendar
+
+    match = re.fullmatch(r"([0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2})(\.[0-9]+)?Z", created_at)
+    if not match:
+        return 0.0
+    try:
+        seconds = calendar.timegm(time.strptime(match[1], "%Y-%m-%dT%H:%M:%S"))
+    except ValueError:  # the 99th of a month
+        return 0.0
+    return time.time() - seconds - float(match[2] or 0)
+
+
 def cache_root() -> Path:
     """The local cache for remote stores: $WFM_CACHE, else ~/.cache/wfm."""
     try:

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from wfm.artifacts import checkpoints, generations, lease
-from wfm.artifacts.address import ID_PATTERN, KEY_PATTERN, id_time, new_id
+from wfm.artifacts.address import ID_PATTERN, KEY_PATTERN, age_seconds, id_time, new_id
 from wfm.artifacts.generations import AREAS
 from wfm.artifacts.invalidation import (
     BY_COLLECTION_WITHOUT_ROOM,
@@ -33,7 +33,7 @@ from wfm.artifacts.invalidation import (
 )
 from wfm.artifacts.nameless import find_nameless
 from wfm.artifacts.retention import policy_of, write_down
-from wfm.artifacts.roots import Keep, Live, age_seconds, mark, wanted_keys
+from wfm.artifacts.roots import Keep, Live, mark, wanted_keys
 from wfm.errors import DataError, InputError, TryAgain
 from wfm.log import get_logger
 
@@ -102,7 +102,8 @@ def collect(
 ) -> GcReport:
     """Delete what no name, run or lease needs.
 
-    `keep_runs`: what the newest runs made or read stays; `keep_promotions`: so many of each name's history stay;
+    `keep_runs`: what the newest runs made or read stays, and what runs need that are not over; `keep_promotions`: so many of
+    each name's history stay;
     `min_age_seconds`: what is younger stays; `keep_candidates`: so many of a name's candidates stay, those alone that are
     younger than `candidate_seconds`; `by`: who asks, for the record (`wfm.artifacts.retention`).
     While any lease is held, no part is deleted: the holder may be about to list it. A lease of another machine that stays

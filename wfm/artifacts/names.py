@@ -15,7 +15,7 @@ from wfm.artifacts.address import KEY_PATTERN, NAME_PATTERN, check_key, check_na
 from wfm.artifacts.objects import Objects
 from wfm.artifacts.schema import Key, Number, Short, Word
 from wfm.crash_points import crash_point
-from wfm.errors import DataError, InputError, TryAgain
+from wfm.errors import DataError, InputError, TryAgain, did_you_mean
 from wfm.log import get_logger
 
 SCHEMA_VERSION = 1
@@ -191,7 +191,7 @@ class Names:
             )
             promotion = self.latest(kind, name, alias)
             if promotion is None:
-                raise InputError(f"there is no {kind}/{name}@{alias}: {self._choices(kind)}")
+                raise InputError(f"there is no {kind}/{name}@{alias}: {self._choices(kind, f'{kind}/{name}@{alias}')}")
             return promotion.key
         if re.fullmatch(r"[0-9a-f]{8,63}", reference):
             found = list(keys(reference))
@@ -208,11 +208,13 @@ class Names:
             f"{reference!r} is not a reference: write kind/name@alias, a key, or at least its first 8 hex digits"
         )
 
-    def _choices(self, kind: str) -> str:
+    def _choices(self, kind: str, wanted: str) -> str:
         names = [promotion.reference for promotion in self.list(kind)] or [
             promotion.reference for promotion in self.list()
         ]
-        return f"the names are {', '.join(names[:12])}" if names else "no name was promoted yet in this store"
+        if not names:
+            return "no name was promoted yet in this store"
+        return f"the names are {', '.join(names[:12])}.{did_you_mean(wanted, names)}".removesuffix(".")
 
     def _folder(self, kind: str, name: str, alias: str) -> str:
         return f"refs/{kind}/{name}/{alias}"

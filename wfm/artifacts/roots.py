@@ -1,9 +1,7 @@
-"""What is live: everything that a name, a recent run or a held lease points at, and all that it was made from."""
+"""What is live: everything that a name, a run that is recent or not over, or a held lease points at, and all that it was made
+from."""
 
-import calendar
 import math
-import re
-import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -11,9 +9,10 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from wfm.artifacts import generations, lease
-from wfm.artifacts.address import KEY_PATTERN
+from wfm.artifacts.address import KEY_PATTERN, age_seconds
 from wfm.artifacts.invalidation import BY_UNKNOWN, tombstones
 from wfm.artifacts.names import CANDIDATE
+from wfm.artifacts.open_runs import open_runs
 from wfm.errors import DataError, InputError
 
 if TYPE_CHECKING:
@@ -42,8 +41,8 @@ class Live:
 
 @dataclass(frozen=True)
 class Keep:
-    """How much history stays: newest runs, newest promotions of each name (of its candidates so many, and only those younger
-    than `candidate_seconds`), and how old (in seconds) a thing must be to go."""
+    """How much history stays: newest runs (and all that are not over, `open_runs`), newest promotions of each name (of its
+    candidates so many, and only those younger than `candidate_seconds`), and how old (in seconds) a thing must be to go."""
 
     runs: int = 20
     promotions: int = 3
@@ -82,9 +81,10 @@ def wanted_keys(
             promotion = _read(partial(store.names.read, kind, name, alias, number), unread)
             if promotion is not None and not _is_over(promotion, keep):
                 reasons.setdefault(promotion.key, f"{promotion.reference} (promotion {number})")
-    for run in store.runs.list(limit=keep.runs):
+    runs = store.runs.list()
+    for run, why in (*((run, "") for run in runs[: keep.runs]), *open_runs(runs[keep.runs :], unread)):
         for key in _keys_of_run(run, unread):
-            reasons.setdefault(key, f"run {run.id}")
+            reasons.setdefault(key, f"run {run.id}{why}")
     leases = lease.held(store.objects, unread, patience)
     for key, holder in leases.items():
         for needed in (key, *(holder.inputs if holder else ())):
@@ -168,15 +168,3 @@ def _keys_in(value: Any) -> Iterator[str]:
             yield from _keys_in(inner)
     elif isinstance(value, str) and KEY_PATTERN.fullmatch(value):
         yield value
-
-
-def age_seconds(created_at: str) -> float:
-    """Seconds since a time of `address.utc_now`; 0 for a text of another shape, so that it counts as young."""
-    match = re.fullmatch(r"([0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2})(\.[0-9]+)?Z", created_at)
-    if not match:
-        return 0.0
-    try:
-        seconds = calendar.timegm(time.strptime(match[1], "%Y-%m-%dT%H:%M:%S"))
-    except ValueError:  # the 99th of a month
-        return 0.0
-    return time.time() - seconds - float(match[2] or 0)

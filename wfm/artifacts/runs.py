@@ -102,13 +102,15 @@ class Runs:
         return self._objects.create(f"runs/{run.id}/spec.json", schema.encode({**document, "run_id": run.id}))
 
     def open(self, run_id: str) -> "Run":
-        """Open a run by its id, or by the beginning of it if only one run has it. Raises InputError when there is
-        none."""
+        """Open a run by its id, by what begins it, or by what begins the 8 digits at its end, if that means one run alone.
+        Raises InputError when there is none."""
         check_name(run_id, "run id")
-        found = self._ids(run_id)
+        found = self._ids(run_id) or {
+            name: made for name, made in self._ids().items() if name.rpartition("-")[2].startswith(run_id)
+        }
         if run_id not in found and len(found) != 1:
             some = ", ".join(run.id for run in self.list(limit=5)) or "none"
-            reason = f"is the beginning of {len(found)} runs" if found else "is not the id of a run"
+            reason = f"means any of {len(found)} runs" if found else "is not the id of a run"
             raise InputError(f"{run_id!r} {reason}: the newest are {some} (`wfm runs` lists them)")
         return Run(self._objects, self._cache, run_id if run_id in found else next(iter(found)))
 

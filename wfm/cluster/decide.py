@@ -24,6 +24,9 @@ from wfm.cluster.verdict import avoided, blamed, end_of, verdict
 from wfm.cluster.view import Decision, End, View, still_open, try_of
 from wfm.errors import BUG_RETRIES, is_final
 
+SUSPENDED_SECONDS = 15.0
+"""How often a run that is suspended is looked at [s]."""
+
 
 def decide(view: View) -> Decision:
     """The next step."""
@@ -120,6 +123,9 @@ def _without_job(view: View) -> Decision:
         return Decision(end.reason or end.outcome, end=end)
     if view.now < view.pause_until:
         return Decision(view.pause_words, look_in=view.pause_until - view.now)
+    if view.suspended_by:
+        words = f"{view.suspended_by} suspended this run: no job is made until `wfm resume` lets it go on"
+        return Decision(words, look_in=SUSPENDED_SECONDS)
     number = max((one.number for one in view.tries), default=0) + 1
     avoid = avoided(view)
     away = f", not on {', '.join(avoid)}" if avoid else ""

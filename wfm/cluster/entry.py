@@ -56,6 +56,7 @@ class Entry:
     committed_since: float = 0.0
     cancelled_by: str = ""
     cancelled_since: float = 0.0
+    suspended_by: str = ""
     others: tuple[str, ...] = ()
     looked_at: float = -1e18
     seen: Any = None
@@ -152,6 +153,7 @@ class Entry:
         elif not self.committed:
             self.made_key = self._made_otherwise()
             self.committed, self.committed_since = bool(self.made_key), now
+        self.suspended_by = self.run.suspended_by() if job is None else ""  # a job is held by itself (`holding`)
         self.looked_at = now
         ended = sum(bool(one.outcome) for one in self.tries)
         if self.ended_tries not in (-1, ended) and ended:
@@ -199,8 +201,8 @@ class Entry:
             request=request, name=request.name(self.settings), kind=kind, image=self.settings.image(request.image),
             patience=self.settings.patience, queued=bool(self.settings.queue) and kind != "daskjob", now=now,
             committed=self.committed, made_key=self.made_key, committed_since=self.committed_since,
-            cancelled_by=self.cancelled_by, cancelled_since=self.cancelled_since, tries=self.tries, job=job,
-            mine=self.job_records is None, shared=self.shared,
+            cancelled_by=self.cancelled_by, cancelled_since=self.cancelled_since, suspended_by=self.suspended_by,
+            tries=self.tries, job=job, mine=self.job_records is None, shared=self.shared,
             noted=self.whole.run_id in runs, job_tries=self.job_tries, others=self.others, pods=pods, departed=departed,
             refused=self.refused if job is not None and not pods else "",
             workload=place, quiet_since=self.quiet_since, told_since=self.told_since, pause_until=self.pause_until,

@@ -2,8 +2,8 @@
 
 A job with a place in Kueue is held by its Workload (``spec.active: false``): Kueue suspends the job, whose pods end in order
 and save what they have, and its quota is free for others. Taken back, it waits for its turn again. A job that waits in no
-queue is suspended itself. Both bear `ANNOTATION_HELD`, by which a launcher tells them from what the queue itself has put out for good
-(`states.py`), and by which only what was held here is let go again.
+queue is suspended itself. Both bear `ANNOTATION_HELD`, by which a launcher tells them from what the queue itself has put out
+for good (`states.py`), and by which only what was held here is let go again.
 """
 
 from collections.abc import Iterator, Mapping
@@ -18,6 +18,7 @@ from wfm.cluster.states import QUEUE_LABEL, Job, read_job, runs_of
 
 KINDS = (PYTORCHJOB, TRAINJOB, JOB, DASKJOB)
 _TRIES = 5
+NO_PLACE = "has no place in the queue yet: ask once more in a moment"
 
 
 def hold(api: Api, run_id: str, by: str) -> list[str]:
@@ -40,7 +41,7 @@ def _hold(api: Api, kind: Resource, job: Job, run_id: str, by: str) -> str:
         _patch(api, WORKLOAD, place, {"spec": {"active": False}, "metadata": {"annotations": {ANNOTATION_HELD: by}}})
         return f"{job.name} is put out of the queue, and gives back what it holds"
     if job.labels.get(QUEUE_LABEL):
-        return f"{job.name} has no place in the queue yet: ask once more in a moment"
+        return f"{job.name} {NO_PLACE}"
     _patch(
         api, kind, job.name, {**_suspended(kind, True), "metadata": {"annotations": {ANNOTATION_HELD: by}}}
     )  # no queue decides about it

@@ -51,6 +51,8 @@ class View:
     committed_since: float = 0.0
     cancelled_by: str = ""
     cancelled_since: float = 0.0
+    suspended_by: str = ""
+    "Who holds the run back; looked for where there is no job."
     tries: tuple[Try, ...] = ()
     "Of this run at this node."
     job: Job | None = None

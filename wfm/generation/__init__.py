@@ -14,7 +14,8 @@ Rooms, in reading order:
     held_out        those of one part in every variant: what evaluation judges
     from_artifacts  world models out of the store
     publish         the bundle of a model and its evaluation
-    past_clip, action_files, camera_files, command    what ``wfm generate`` does with a user's files (watching: how far it is)
+    published       ``wfm.load``: PublishedModel, a user's files and arrays in, a Video out (video); given_actions, past_clip,
+                    action_files, camera_files: what it is told (watching: how far it is); command: ``wfm generate``
 """
 
 from typing import Any

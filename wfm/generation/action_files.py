@@ -15,6 +15,7 @@ One row per video frame; the row of frame t says what happens between t and t + 
 import csv
 import json
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -61,15 +62,20 @@ def read_columns(path: Path) -> Columns:
         columns = reader(path)
     except (ValueError, TypeError, KeyError, UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{path}: not a table of numbers: {error}") from error
-    lengths = {name: len(column) for name, column in columns.values.items()}
+    check_columns(path, columns.values)
+    return columns
+
+
+def check_columns(source: Path | str, values: Mapping[str, np.ndarray]) -> None:
+    """Refuse columns of several lengths, or with values that are missing."""
+    lengths = {name: len(column) for name, column in values.items()}
     if not lengths or 0 in lengths.values() or len(set(lengths.values())) > 1:
-        raise DataError(f"{path}: columns must be of one length and not empty, found {lengths or 'no columns'}")
-    for name, column in columns.values.items():
+        raise DataError(f"{source}: columns must be of one length and not empty, found {lengths or 'no columns'}")
+    for name, column in values.items():
         if not np.isfinite(column).all():
             raise DataError(
-                f"{path}: column {name!r} has a value that is missing or not finite in row {_first_bad(column)}"
+                f"{source}: column {name!r} has a value that is missing or not finite in row {_first_bad(column)}"
             )
-    return columns
 
 
 def read_actions(path: Path, spec: ActionSpec) -> np.ndarray:
@@ -78,18 +84,27 @@ def read_actions(path: Path, spec: ActionSpec) -> np.ndarray:
     Raises InputError, naming every missing or foreign column with its unit, unless the file says exactly what the spec
     says.
     """
+    require_actions(path, spec)
+    return actions_of(read_columns(path), spec, path)
+
+
+def require_actions(source: Path | str, spec: ActionSpec) -> None:
+    """Raise InputError for a model that takes no actions."""
     if spec.width == 0:
-        raise InputError(f"{path}: this model takes no actions (its action spec is empty); leave --action out")
-    columns = read_columns(path)
+        raise InputError(f"{source}: this model takes no actions (its action spec is empty); leave them out")
+
+
+def actions_of(columns: Columns, spec: ActionSpec, source: Path | str) -> np.ndarray:
+    """The same of a table that was read; ``source``: what errors call it."""
     if columns.spec is not None:
-        spec.require_same(columns.spec, whose=str(path))
-        return as_rows(columns.values["action"], path, spec)
-    check_names(path, spec, set(columns.values) - set(BOOKKEEPING), wanted=spec.names)
-    check_units_and_rate(path, spec, columns)
-    return as_rows(np.stack([columns.values[name] for name in spec.names], axis=-1), path, spec)
+        spec.require_same(columns.spec, whose=str(source))
+        return as_rows(columns.values["action"], source, spec)
+    check_names(source, spec, set(columns.values) - set(BOOKKEEPING), wanted=spec.names)
+    check_units_and_rate(source, spec, columns)
+    return as_rows(np.stack([columns.values[name] for name in spec.names], axis=-1), source, spec)
 
 
-def check_names(path: Path, spec: ActionSpec, found: set[str], *, wanted: tuple[str, ...]) -> None:
+def check_names(path: Path | str, spec: ActionSpec, found: set[str], *, wanted: tuple[str, ...]) -> None:
     """Refuse columns that are missing or that the model does not know."""
     missing, foreign = [n for n in wanted if n not in found], sorted(found - set(wanted))
     if not missing and not foreign:
@@ -106,7 +121,7 @@ def check_names(path: Path, spec: ActionSpec, found: set[str], *, wanted: tuple[
     )
 
 
-def check_units_and_rate(path: Path, spec: ActionSpec, columns: Columns) -> None:
+def check_units_and_rate(path: Path | str, spec: ActionSpec, columns: Columns) -> None:
     """Refuse a stated unit or rate that is not the spec's."""
     for name, unit in zip(spec.names, spec.units, strict=True):
         stated = columns.units.get(name)
@@ -120,8 +135,8 @@ def check_units_and_rate(path: Path, spec: ActionSpec, columns: Columns) -> None
         )
 
 
-def as_rows(actions: np.ndarray, path: Path, spec: ActionSpec) -> np.ndarray:
-    """Actions of a file as float32 ``[rows, A]``. Raises DataError for another shape and for what float32 cannot hold."""
+def as_rows(actions: np.ndarray, path: Path | str, spec: ActionSpec) -> np.ndarray:
+    """Actions as float32 ``[rows, A]``. Raises DataError for another shape and for what float32 cannot hold."""
     if actions.ndim != 2 or actions.shape[1] != spec.width:
         raise DataError(f"{path}: actions have shape {actions.shape}, wanted [rows, {spec.width}]")
     huge = np.argwhere(np.abs(actions) > np.finfo(np.float32).max)
@@ -131,6 +146,12 @@ def as_rows(actions: np.ndarray, path: Path, spec: ActionSpec) -> np.ndarray:
             f"{path}: {spec.names[column]} is {actions[row, column]:g} in row {row}: too large for a 32-bit number"
         )
     return actions.astype(np.float32)
+
+
+def name_and_unit(heading: str) -> tuple[str, str | None]:
+    """``camera_orbit_rate [deg/s]`` -> its name and unit; None where it states no unit."""
+    name, bracket, unit = heading.strip().partition("[")
+    return name.strip(), unit.rstrip().removesuffix("]").strip() if bracket else None
 
 
 def _first_bad(column: np.ndarray) -> int:
@@ -155,10 +176,10 @@ def _read_csv(path: Path) -> Columns:
         raise ValueError("a header and at least one row of numbers are needed")
     names, units = [], {}
     for cell in rows[0]:
-        name, bracket, unit = cell.strip().partition("[")
-        names.append(name.strip())
-        if bracket:
-            units[name.strip()] = unit.rstrip().removesuffix("]").strip()
+        name, unit = name_and_unit(cell)
+        names.append(name)
+        if unit is not None:
+            units[name] = unit
     if len(set(names)) != len(names):
         raise ValueError(f"a column name occurs twice: {names}")
     for number, row in enumerate(rows[1:], start=2):

@@ -32,12 +32,23 @@ def read_camera(path: Path, spec: ActionSpec) -> np.ndarray:
     Raises InputError for a model without camera actions, for foreign columns and units, and for a camera action that
     poses cannot give.
     """
+    require_camera(path, spec)
+    return camera_of(read_columns(path), spec, path)
+
+
+def require_camera(source: Path | str, spec: ActionSpec) -> tuple[str, ...]:
+    """The camera's names in the spec. Raises InputError for a model without camera actions."""
     camera = tuple(name for name in spec.names if name.startswith("camera_"))
     if not camera:
         raise InputError(
-            f"{path}: this model has no camera actions (its actions: {', '.join(spec.names) or 'none'}); leave --camera out"
+            f"{source}: this model has no camera actions (its actions: {', '.join(spec.names) or 'none'}); leave it out"
         )
-    columns = read_columns(path)
+    return camera
+
+
+def camera_of(columns: Columns, spec: ActionSpec, path: Path | str) -> np.ndarray:
+    """The same of a table that was read; ``path``: what errors call it."""
+    camera = require_camera(path, spec)
     check_units_and_rate(path, spec, columns)
     poses = _poses(columns)
     if poses is not None:

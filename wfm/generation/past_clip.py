@@ -53,20 +53,42 @@ def read_past(path: Path, card: WorldCard) -> Past:
         index = np.arange(len(frames) - card.past_frames, len(frames))
     else:
         index = np.searchsorted(seconds, moments + rounding, side="right") - 1
-    top, left, height, width = centre_crop(info.height, info.width, card.size)
-    picked = [_scaled(frames[i][top : top + height, left : left + width], card.size) for i in index]
+    picked, cropped = _brought_to([frames[i] for i in index], (info.height, info.width), card.size)
     return Past(
-        np.stack(picked),
+        picked,
         {
             "file": path.name,
             "file_size": [info.height, info.width],
             "file_fps": info.fps,
             "seconds_used": [round(float(seconds[i]), 6) for i in index],
             "resampled": not same_rate,
-            "crop_top_left_height_width": [top, left, height, width],
-            "scaled_to": list(card.size),
+            **cropped,
         },
     )
+
+
+def past_of_frames(frames: np.ndarray, card: WorldCard) -> Past:
+    """The last ``past_frames`` of frames uint8 ``[T, H, W, 3]`` that are taken to come at ``card.fps``; cropped and scaled as
+    those of a file are. Raises InputError for another dtype or shape, and for too few."""
+    if frames.dtype != np.uint8 or frames.ndim != 4 or frames.shape[3] != 3 or not frames.size:
+        raise InputError(
+            f"past: frames are {frames.dtype} {frames.shape}; wanted uint8 [frames, height, width, 3], RGB"
+        )
+    if len(frames) < card.past_frames:
+        raise InputError(f"past: {len(frames)} frames, {card.past_frames} are needed, {card.fps:g} a second")
+    height, width = frames.shape[1:3]
+    picked, cropped = _brought_to(list(frames[-card.past_frames :]), (height, width), card.size)
+    facts = {"file": "", "file_size": [height, width], "file_fps": card.fps, "resampled": False, **cropped}
+    return Past(picked, facts)
+
+
+def _brought_to(
+    frames: list[np.ndarray], shown: tuple[int, int], size: tuple[int, int]
+) -> tuple[np.ndarray, dict[str, Any]]:
+    """Frames uint8 of the size `shown` -> uint8 ``[P, H, W, 3]`` of `size`, and what was done to the picture."""
+    top, left, height, width = centre_crop(*shown, size)
+    picked = [_scaled(frame[top : top + height, left : left + width], size) for frame in frames]
+    return np.stack(picked), {"crop_top_left_height_width": [top, left, height, width], "scaled_to": list(size)}
 
 
 def centre_crop(height: int, width: int, size: tuple[int, int]) -> tuple[int, int, int, int]:

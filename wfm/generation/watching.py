@@ -5,7 +5,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from wfm.generation.world_model import WorldModel
+from wfm.generation.rollout import latent_frames
+from wfm.generation.world_model import WorldCard, WorldModel
 from wfm.log import progress
 
 
@@ -32,6 +33,21 @@ def watched(world: WorldModel, total: int, mode: str) -> Iterator[None]:
             handle.remove()
 
 
+def new_frames(card: WorldCard) -> int:
+    """Frames that one window adds to those it is given."""
+    return card.num_frames - card.past_frames
+
+
+def windows_of(world: WorldModel, total: int) -> int:
+    """In how many windows a future of ``total`` frames, the given ones included, is drawn (`wfm.generation.rollout`)."""
+    card, step = world.card, world.tokenizer.config.temporal_compression
+    if not world.rollout().stays_encoded:
+        return math.ceil((total - card.past_frames) / new_frames(card))
+    whole = 1 + math.ceil((total - 1) / step) * step
+    given, window, wanted = (latent_frames(world.tokenizer, n) for n in (card.past_frames, card.num_frames, whole))
+    return math.ceil((wanted - given) / (window - given))
+
+
 def expected_passes(world: WorldModel, total: int, mode: str) -> int:
     """Passes of the network that a generation takes; with drafts at most so many."""
     card, tokenizer = world.card, world.tokenizer.config
@@ -43,6 +59,6 @@ def expected_passes(world: WorldModel, total: int, mode: str) -> int:
 
     if world.rollout().stays_encoded:
         return passes(total - card.past_frames)
-    window = card.num_frames - card.past_frames
+    window = new_frames(card)
     whole, rest = divmod(total - card.past_frames, window)
     return whole * passes(window) + (passes(rest) if rest else 0)

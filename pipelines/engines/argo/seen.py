@@ -68,14 +68,16 @@ def recurring(cron: Mapping[str, Any]) -> Recurring:
         name=text_of(mapping_of(cron, "metadata"), "name"),
         template=template_of(cron),
         lines=tuple(str(line) for line in list_of(spec, "schedules")),
-        zone=text_of(spec, "timezone") or "the controller's own",
+        zone=text_of(spec, "timezone") or "UTC",
         suspended=spec.get("suspend") is True,
         last=text_of(status, "lastScheduledTime"),
-        words="; ".join(_condition(status)),
+        words="; ".join(_condition(status, text_of(spec, "timezone"))),
     )
 
 
-def _condition(status: Mapping[str, Any]) -> Iterator[str]:
+def _condition(status: Mapping[str, Any], zone: str) -> Iterator[str]:
+    if not zone:
+        yield "it names no zone: that of Argo's controller counts, which may be another than UTC"
     if text_of(status, "phase") == "Stopped":
         yield "stopped by its own rule after failures: it starts none until it is deleted and applied again"
     active = [text_of(one, "name") for one in list_of(status, "active") if isinstance(one, Mapping)]

@@ -16,6 +16,6 @@ KFP's cache is off everywhere: ours is the store. No task has a retry policy, wh
 tried again by its launcher, a launcher in its own pod (`container`), and a run that lost a pod by starting it once
 more under its id (`docs/kubeflow.md`). No task that waits for a queue has a deadline.
 
-Read `emit` (the files as a whole, and runs by the clock), `template` (tasks, and the pipelines they stand in), and `container`
-(what runs in each task before the command that it is for).
+Read `emit` (the files as a whole, and runs by the clock), `template` (tasks, and the pipelines they stand in), `container`
+(what runs in each task before the command that it is for), and `remote` (what commands ask of KFP's API).
 """

@@ -201,7 +201,7 @@ class ArgoServer:
             status["active"] = running
             last = status.get("lastScheduledTime") or spec.get("began", "")
             since = datetime.fromisoformat(last) if last else now - timedelta(minutes=1)
-            due = max((at for line in spec["schedules"] for at in _due(line, since, now)), default=None)
+            due = max((at for line in spec["schedules"] for at in due(line, since, now)), default=None)
             late = due is not None and (now - due).total_seconds() > spec["startingDeadlineSeconds"]
             if due is None or late or spec.get("suspend") or (running and spec["concurrencyPolicy"] == "Forbid"):
                 continue
@@ -281,7 +281,7 @@ def _stamp(seconds: float) -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))
 
 
-def _due(line: str, since: datetime, now: datetime) -> list[datetime]:
+def due(line: str, since: datetime, now: datetime) -> list[datetime]:
     from cronsim import CronSim
 
     found = []

@@ -50,6 +50,8 @@ class Server:
         self.routes, self.token, self.no_token_says = routes, token, no_token_says
         self.faults = Faults()
         self.requests: list[tuple[str, str]] = []
+        self.broken: list[str] = []
+        "What no server would say: an object that the official models do not take, in a request or an answer."
         self.tokens: list[str] = []
         "What stood in Authorization, of each request."
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
@@ -111,6 +113,10 @@ def _handler(server: Server) -> type[BaseHTTPRequestHandler]:
                 answer = server.answer(self.command, split.path, query, json.loads(raw) if raw.strip() else None)
             except RpcError as error:
                 self._refuse(error)
+                return
+            except Exception as error:
+                server.broken.append(f"{self.command} {split.path}: {type(error).__name__}: {error}")
+                self._refuse(RpcError(13, server.broken[-1]))
                 return
             if fault == "lost":
                 self.close_connection = True

@@ -47,6 +47,7 @@ class Workbench:
     def run(self, words: Sequence[str], stop: Callable[[], bool], **environment: str) -> int:
         """One process to its end, which comes by SIGTERM once ``stop()``; its exit code (143 where that ended it)."""
         here = [STAGE if word.startswith("components.") else word for word in words]
+        here = [sys.executable if word == "python" else word for word in here]
         more = {
             "PYTHONPATH": str(ROOT), "WFM_CLUSTER": str(self.folder / "cluster.json"), "WFM_ENGINE": self.engine,
             "WFM_TEST_SCRIPT": str(self.folder / "script.json"), CANCELLED: "78", **environment,

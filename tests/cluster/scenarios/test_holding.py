@@ -71,6 +71,27 @@ def test_what_another_run_needs_goes_on(world: World) -> None:
     assert {one.ended[asked.key].outcome for one in launching} <= {"done", "cached"}
 
 
+def test_a_suspended_run_makes_no_job(world: World) -> None:
+    """Of an engine that knows no suspend the next launcher is begun all the same."""
+    asked = world.ask("node", script=Script(seconds=60))
+    asked.run.request_suspend("maria")
+    launching = world.launcher(asked)
+    world.go(600)
+    assert world.jobs() == []
+    told = launching.launcher._entries[asked.key, asked.run.id, "node"].said.words
+    assert told == "maria suspended this run: no job is made until `wfm resume` lets it go on"
+    asked.run.request_resume("maria")
+    world.until(lambda: asked.key in launching.ended, 3600)
+    assert launching.ended[asked.key].outcome == "done"
+    asked.run.request_suspend("maria")
+    other = world.ask("other", run=asked.run)
+    launching = world.launcher(other)
+    world.go(60)
+    asked.run.request_cancel("maria")
+    world.until(lambda: other.key in launching.ended, 600)
+    assert launching.ended[other.key].outcome == "cancelled"
+
+
 def test_a_job_of_no_queue_is_suspended_itself(make_world: MakeWorld) -> None:
     world = make_world(integrations=())
     world.settings = world.settings.model_copy(update={"queue": ""})

@@ -43,6 +43,43 @@ def test_wrong_input_is_one_message(cli: Cli, words: list[str], code: int, expec
     assert "Traceback" not in out + err
 
 
+def test_a_store_that_is_read_is_there(cli: Cli, tmp_path: Path) -> None:
+    """A misspelt one was an empty one, in which nothing had happened yet."""
+    Store.open(tmp_path / "my-store").runs.create({"pipeline": "p", "nodes": []})
+    (tmp_path / "films").mkdir()
+    (tmp_path / "films" / "a.mp4").write_bytes(b"")
+    for words in (["runs"], ["status"], ["artifacts", "list"], ["artifacts", "gc"], ["search", "x"], ["rerun"]):
+        code, _, err = cli(*words, "--store", str(tmp_path / "my-stroe"))
+        assert (code, f"does not exist. Did you mean '{tmp_path / 'my-store'}'?" in err) == (78, True), (words, err)
+        assert not (tmp_path / "my-stroe").exists()
+    code, _, err = cli("runs", "--store", str(tmp_path / "films"))
+    assert (code, "is no store: it holds none of the folders of one" in err) == (78, True)
+    assert cli("runs", "--store", str(tmp_path / "my-store"))[0] == 0
+    dry = ("run", "curate", "--profile", "smoke", "--dry-run", "--store", str(tmp_path / "new"))
+    assert cli(*dry)[0] == 0, "what writes makes it"
+
+
+def test_a_terminal_without_unicode_gets_ascii(tmp_path: Path) -> None:
+    """The marks ended the command with UnicodeEncodeError, and so did a name."""
+    store = Store.open(tmp_path / "store", {"fsync": False})
+    state = a_run(store, a=NodeState(stage="a", state="done", note="高 → 1", started=1.0, ended=2.0))
+    store.runs.open(state.run_id).write("state.json", state.model_dump_json())
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONIOENCODING": "ascii", "WFM_STORE": store.url}
+    command = [sys.executable, "-m", "pipelines.commands.cli", "status"]
+    done = subprocess.run(command, env=environment, capture_output=True, timeout=100)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.decode("ascii").splitlines()[3].split() == [
+        "+",
+        "a",
+        "done",
+        "1.0",
+        "s",
+        "\\u9ad8",
+        ">",
+        "1",
+    ]
+
+
 def test_a_bug_is_said_and_its_trace_kept(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pipelines.commands.doctor.examine", lambda: 1 / 0)
     code, out, err = cli("doctor")
@@ -132,8 +169,9 @@ def test_status_runs_and_logs_of_a_run_that_failed(cli: Cli, workshop: Workshop)
     code, _, err = cli("logs", "last", "spilt")
     assert (code, "Choices: bad, good" in err) == (78, True)
     code, out, _ = cli("runs")
-    assert run.id in out
-    assert "failed" in out
+    assert out.splitlines()[1].split()[:4] == [run.id, "p", "demo", "failed"]
+    assert "1 made, 1 failed" in out
+    assert f"run {run.id}" in cli("status", run.id[-8:-3])[1]
     code, _, err = cli("cancel", run.id)
     assert (code, "is failed" in err) == (78, True)
 
@@ -256,6 +294,7 @@ def test_cancel_stops_a_process_on_this_machine(cli: Cli, workshop: Workshop) ->
 
 
 def test_the_store_comes_from_the_option_then_the_environment(cli: Cli, tmp_path: Path) -> None:
+    (tmp_path / "other").mkdir()
     assert str(tmp_path / "other") in cli("runs", "--store", str(tmp_path / "other"))[1]
     assert os.environ["WFM_STORE"] in cli("runs")[1]
 

@@ -9,7 +9,9 @@
 `capacity`    what a queue could get of its tree of cohorts
 `namespace`   LimitRange and ResourceQuota: the other way, without Kueue; `machines` where pods could lie
 `admission`   all of it: the verdict on a gang
-`workloads`   who holds quota and who waits; `preemption` whom Kueue would put out; `waiting` both, for one gang
+`packing`     whether several sets of pods find room beside each other
+`workloads`   who holds quota and who waits; `preemption` whom Kueue would put out, `fair_sharing` where shares are weighed;
+              `waiting` both, for one gang
 `online`      the objects of a cluster's API
 
 Nothing here changes anything. The semantics are Kueue's 0.19; each file names the source or page that it follows, of

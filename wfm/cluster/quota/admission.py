@@ -13,17 +13,18 @@ from typing import Literal
 
 from wfm.cluster.quota.amounts import PODS, shown
 from wfm.cluster.quota.capacity import Tree
-from wfm.cluster.quota.cluster import Cluster, Flavor, Group, Queue, Share
+from wfm.cluster.quota.cluster import Cluster, Flavor, Group, Local, Queue, Share
 from wfm.cluster.quota.gangs import Gang, PodSet
 from wfm.cluster.quota.machines import placement_refusal, topology_refusal
 from wfm.cluster.quota.matching import node_refusal, selects, untolerated
 from wfm.cluster.quota.namespace import limit_faults, quota_faults
+from wfm.cluster.quota.packing import NotReckoned, together_refusal
 from wfm.errors import DataError
 
-State = Literal["fits", "held", "never", "unplaceable", "ignored"]
+State = Literal["fits", "held", "never", "unplaceable", "ignored", "unknown"]
 """fits: admitted when it is its turn. held: it would be, and the queue is stopped or not active. never: no quota, flavor or
 queue takes it. unplaceable: admitted, and no machines hold it. ignored: Kueue does not take up this kind, so it runs past the
-queue."""
+queue. unknown: quota takes it, and whether machines do is not reckoned here; the reasons say why."""
 FAILED: tuple[State, ...] = ("never", "unplaceable", "ignored")
 """What no waiting helps."""
 INTEGRATIONS = {
@@ -48,6 +49,8 @@ class Verdict:
     queue: str = ""
     "ClusterQueue."
     choice: Choice | None = None
+    pods: int = 0
+    "With so many of its pods, where all are never admitted (partial admission); 0: with all."
 
 
 def judge(gang: Gang, cluster: Cluster, integrations: Sequence[str] | None = None) -> Verdict:
@@ -55,8 +58,11 @@ def judge(gang: Gang, cluster: Cluster, integrations: Sequence[str] | None = Non
     refused, notes = quota_faults(gang, cluster)
     refused = [*limit_faults(gang, cluster), *refused]
     if not gang.queue:
-        placed = [] if refused else _placed_anywhere(gang, cluster)
-        state: State = "never" if refused else "unplaceable" if placed else "fits"
+        try:
+            placed = [] if refused else _placed_anywhere(gang, cluster)
+            state: State = "never" if refused else "unplaceable" if placed else "fits"
+        except NotReckoned as error:
+            state, placed = "unknown", [f"whether machines hold it is not known: {error}"]
         return Verdict(gang, state, tuple(refused or placed), ("it stands in no queue", *notes))
     taken = _names(cluster.frameworks) if cluster.frameworks is not None else integrations
     wanted = INTEGRATIONS[gang.kind]
@@ -71,15 +77,36 @@ def judge(gang: Gang, cluster: Cluster, integrations: Sequence[str] | None = Non
     queue = cluster.queues[local.queue]
     search = Search(gang, queue, cluster)
     refused += [*_shut(queue, gang, cluster, search.tree), *search.uncovered()]
-    choice = None if refused else search.choose(lambda share: search.tree.potential(queue.name, share))
+    try:
+        return _in_queue(gang, search, local, refused, notes)
+    except NotReckoned as error:
+        return Verdict(gang, "unknown", (f"whether machines hold it is not known: {error}",), tuple(notes), queue.name)
+
+
+def _in_queue(gang: Gang, search: "Search", local: Local, refused: list[str], notes: list[str]) -> Verdict:
+    """The verdict on what stands in a queue. Raises NotReckoned."""
+    queue, cluster, count = search.queue, search.cluster, 0
+
+    def most(share: Share) -> int:
+        return search.tree.potential(queue.name, share)
+
+    choice = None if refused else search.choose(most)
     if not refused and choice is None:
         refused = search.why_not()
-    if refused or choice is None:
+        count = fewer(gang, cluster, lambda part: search.of(part).choose(most) is not None)
+        if count:
+            search = search.of(gang.reduced(count))
+            choice = search.choose(most)
+            notes += [
+                f"admitted with {count} of its {gang.pods} pods, which may be {gang.least} at least: {refused[0]}"
+            ]
+    if choice is None:
         return Verdict(gang, "never", tuple(refused), tuple(notes), queue.name)
-    held = search.choose(lambda share: search.tree.potential(queue.name, share), on_machines=True)
+    held = search.choose(most, on_machines=True)
     notes += search.borrowed(held or choice) + search.at_a_time()
+    notes += [f"AdmissionCheck {name} has its say, too: what it says is not known here" for name in queue.checks]
     if held is None:
-        return Verdict(gang, "unplaceable", tuple(search.why_not_placed()), tuple(notes), queue.name, choice)
+        return Verdict(gang, "unplaceable", tuple(search.why_not_placed()), tuple(notes), queue.name, choice, count)
     stopped = [
         f"{kind} is held (stopPolicy {stop}): nothing is admitted until that is taken back"
         for kind, stop in ((f"LocalQueue {gang.queue}", local.stop), (f"ClusterQueue {queue.name}", queue.stop))
@@ -87,7 +114,19 @@ def judge(gang: Gang, cluster: Cluster, integrations: Sequence[str] | None = Non
     ]
     if queue.inactive and not stopped:
         stopped = [f"ClusterQueue {queue.name} is not active: {queue.inactive}"]
-    return Verdict(gang, "held" if stopped else "fits", tuple(stopped), tuple(notes), queue.name, held)
+    return Verdict(gang, "held" if stopped else "fits", tuple(stopped), tuple(notes), queue.name, held, count)
+
+
+def fewer(gang: Gang, cluster: Cluster, takes: Callable[[Gang], bool]) -> int:
+    """The most pods, fewer than it asks for, with which a gang that may have fewer is taken; 0 where it is not (PodSetReducer:
+    by halves, as what takes more takes fewer)."""
+    if not gang.least or not cluster.partial or not takes(gang.reduced(gang.least)):
+        return 0
+    low, high = gang.least, gang.pods
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if takes(gang.reduced(middle)) else (low, middle)
+    return low
 
 
 def _names(frameworks: Sequence[str]) -> list[str]:
@@ -128,7 +167,8 @@ def _placed_anywhere(gang: Gang, cluster: Cluster) -> list[str]:
     found = [
         placement_refusal(pods, None, cluster, pods.count if gang.whole else 1) for pods in (*gang.sets, *gang.beside)
     ]
-    return [each for each in found if each]
+    together = together_refusal([(pods, ()) for pods in gang.sets], cluster) if gang.whole and not any(found) else ""
+    return [each for each in (*found, together) if each]
 
 
 class Search:
@@ -140,8 +180,14 @@ class Search:
         self.asks = {pods.name: self._counted(pods) for pods in gang.sets}
         "Set -> resource -> what all its pods ask for, as far as Kueue counts it."
         self._refusals: dict[tuple[str, str], str] = {}
+        self._apart = ""
+        "Why the last choice that had quota had no machines for all sets."
         flavors = [cluster.flavors.get(name) for group in queue.groups for name in group.flavors]
         self._only_topologies = all(flavor and flavor.topology for flavor in flavors)
+
+    def of(self, gang: Gang) -> "Search":
+        """The same for another gang of the queue."""
+        return Search(gang, self.queue, self.cluster, self.tree)
 
     def _counted(self, pods: PodSet) -> dict[str, int]:
         found = {
@@ -171,19 +217,24 @@ class Search:
         steps = [step for step in steps if step[2]]
         chosen: dict[tuple[str, str], str] = {}
         used: dict[Share, int] = {}
-        dead: set[tuple[int, frozenset[tuple[Share, int]]]] = (
-            set()
-        )  # however it came to that: like sets need no second look
+        # however it came to that: like sets need no second look, unless it matters who lies where
+        dead: set[tuple[int, frozenset[tuple[Share, int]], frozenset[tuple[tuple[str, str], str]]]] = set()
 
         def takes(name: str, pods: PodSet, asks: Mapping[str, int]) -> bool:
             if self.refusal(pods, name) or (on_machines and self._unplaced(pods, name)):
                 return False
             return all(used.get((name, each), 0) + amount <= room((name, each)) for each, amount in asks.items())
 
+        several = len(self.gang.sets) > 1 and bool(self.cluster.nodes)
+
         def settle(place: int) -> bool:
             if place == len(steps):
-                return True
-            state = (place, frozenset(each for each in used.items() if each[1]))
+                return not self.apart(chosen, on_machines)
+            state = (
+                place,
+                frozenset(each for each in used.items() if each[1]),
+                frozenset(chosen.items() if several else ()),
+            )
             if state in dead:
                 return False
             if len(dead) > MOST_WAYS:
@@ -202,12 +253,33 @@ class Search:
                     return True
                 for each, amount in asks.items():
                     used[name, each] -= amount
+                    del chosen[pods.name, each]
             dead.add(state)
             return False
 
         # a set that fits nowhere by itself spares looking at the others
         alone = all(any(takes(name, pods, asks) for name in group.flavors) for pods, group, asks in steps)
         return dict(chosen) if alone and settle(0) else None
+
+    def apart(self, choice: Choice, on_machines: bool) -> str:
+        """Why machines do not hold all sets beside each other with a choice; empty where they do. Kueue itself asks that of
+        sets in a topology alone; `on_machines`: of all. Raises NotReckoned."""
+        flavors = {
+            pods.name: tuple(
+                self.cluster.flavors[name]
+                for name in dict.fromkeys(of for (each, _), of in choice.items() if each == pods.name)
+            )
+            for pods in self.gang.sets
+        }
+        placed = [
+            (pods, flavors[pods.name])
+            for pods in self.gang.sets
+            if (on_machines and self.gang.whole)
+            or any(each.topology in self.cluster.topologies for each in flavors[pods.name])
+        ]
+        found = together_refusal(placed, self.cluster)
+        self._apart = found or self._apart
+        return found
 
     def refusal(self, pods: PodSet, name: str) -> str:
         """Why a flavour cannot be given to a set, whatever its quota; empty where it can."""
@@ -248,7 +320,7 @@ class Search:
                 refusals = [self.refusal(pods, name) for pods in self.gang.sets]
                 refusals = [each for each in refusals if each] or list(self._beyond(name, asks))
                 found += [f"flavor {name}: {each}" for each in dict.fromkeys(refusals)]
-        return found
+        return found or [self._apart]
 
     def _of_group(self, group: Group) -> dict[str, int]:
         found: dict[str, int] = {}
@@ -280,7 +352,7 @@ class Search:
             for why in {self._unplaced(pods, name): None for pods in self.gang.sets if not self.refusal(pods, name)}
             if why
         ]
-        return found or ["no flavor has both quota and machines for it"]
+        return found or [self._apart or "no flavor has both quota and machines for it"]
 
     def shares(self, choice: Choice) -> dict[Share, int]:
         """What the gang would hold with a choice."""

@@ -5,6 +5,7 @@ potentialAvailable. In words: a node of the tree has its nominal quota and what 
 ``lendingLimit``); what lies above ``lendingLimit`` it keeps to itself; from above it gets ``borrowingLimit`` at most.
 """
 
+import copy
 from collections.abc import Mapping, Sequence
 
 from wfm.cluster.quota.cluster import Cluster, Pool, Queue, Quota, Share
@@ -27,6 +28,17 @@ class Tree:
                 self._children[pool.parent].append(pool)
         self._usage = dict(usage or {})
         self._subtrees: dict[tuple[int, Share], int] = {}
+
+    def beside(self) -> "Tree":
+        """The same, for workloads to be taken out of it and put into it; what was summed up of quotas is shared."""
+        other = copy.copy(self)
+        other._usage = dict(self._usage)
+        return other
+
+    def put(self, queue: str, usage: Mapping[Share, int], times: int = 1) -> None:
+        """Let a queue use more; with -1 as its `times`, less."""
+        for share, amount in usage.items():
+            self._usage[queue, share] = self._usage.get((queue, share), 0) + times * amount
 
     def circle(self, queue: str) -> list[str]:
         """The cohorts above a queue when they go round: nothing of such a tree is admitted (snapshot.go, HasCycle)."""
@@ -71,6 +83,20 @@ class Tree:
             name = found[-1].parent
         return found
 
+    def parent(self, pool: Pool) -> Pool:
+        """The cohort that one is in."""
+        return self._cohorts[pool.parent]
+
+    def children(self, cohort: Pool) -> list[Pool]:
+        """Queues and cohorts directly below one."""
+        return self._below(cohort)
+
+    def queues_below(self, pool: Pool) -> list[Queue]:
+        """A queue itself; of a cohort all in its tree."""
+        if isinstance(pool, Queue):
+            return [pool]
+        return [queue for child in self._below(pool) for queue in self.queues_below(child)]
+
     def below_meeting(self, queue: str, path: Sequence[Pool]) -> tuple[Pool, ...]:
         """Another queue and the cohorts above it, without the first one that is in ``path``; empty where none is."""
         if queue not in self._queues or self.circle(queue):
@@ -92,6 +118,29 @@ class Tree:
         fits = all(self._subtree(pool, share) >= self._used(pool, share) + need for share, need in needs.items())
         local = {share: max(0, self._local(pool, share) - self._used(pool, share)) for share in needs}
         return fits, {share: max(0, need - local[share]) for share, need in needs.items()}
+
+    def borrowed(self, pool: Pool) -> dict[str, int]:
+        """Resource -> what a queue or cohort uses beyond the quota of its subtree, over all flavors (dominantResourceShare)."""
+        found: dict[str, int] = {}
+        for share in self._shares(pool):
+            more = self._used(pool, share) - self._subtree(pool, share)
+            if more > 0:
+                found[share[1]] = found.get(share[1], 0) + more
+        return found
+
+    def lendable(self, cohort: Pool) -> dict[str, int]:
+        """Resource -> the most that a cohort could get, over all flavors of its tree (calculateLendable)."""
+        root = cohort
+        while root.parent:
+            root = self._cohorts[root.parent]
+        found: dict[str, int] = {}
+        for share in self._shares(root):
+            found[share[1]] = found.get(share[1], 0) + self._potential(cohort, share)
+        return found
+
+    def _shares(self, pool: Pool) -> set[Share]:
+        """That a subtree has quota of."""
+        return set(pool.quotas).union(*(self._shares(child) for child in self._below(pool)))
 
     def _subtree(self, pool: Pool, share: Share) -> int:
         known = self._subtrees.get((id(pool), share))

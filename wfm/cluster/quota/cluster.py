@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from wfm.cluster.lint.quantity import whole
+from wfm.cluster.lint.quantity import amount, whole
 from wfm.cluster.lint.seen import Thing, at, rows, table, word, words
 from wfm.cluster.lint.templates import look
 from wfm.cluster.quota.amounts import read
@@ -43,6 +43,8 @@ class Pool:
     parent: str
     "Cohort; empty for none."
     quotas: Mapping[Share, Quota]
+    weight: float = field(default=1.0, kw_only=True)
+    "Of its share when shares are weighed (fairSharing.weight)."
 
 
 @dataclass(frozen=True)
@@ -66,6 +68,8 @@ class Queue(Pool):
     "What its status says when it admits nothing; empty where it is active, or says nothing."
     reserved: Mapping[Share, int] = field(default_factory=dict)
     "What its status says is in use, also by workloads that are not among the objects."
+    by_usage: bool = False
+    "admissionScope UsageBasedAdmissionFairSharing: LocalQueues that used less of late come first, whatever the priority."
 
     def group(self, resource: str) -> Group | None:
         """That covers a resource."""
@@ -115,6 +119,10 @@ class Cluster:
     "Integrations of Kueue's configuration; None where it is not known."
     excluded: tuple[str, ...] = ()
     "excludeResourcePrefixes: resources that Kueue does not count."
+    fair: tuple[str, ...] | None = ()
+    "Strategies of fair sharing's preemption, in their order; none: it is off. None where Kueue's configuration is not known."
+    partial: bool = True
+    "Whether Jobs may be admitted with fewer pods (feature gate PartialAdmission, on by itself)."
     undeclared: bool = False
     "quotaCheckStrategy IgnoreUndeclared: what a queue does not cover is not counted either."
 
@@ -161,9 +169,25 @@ def read_cluster(objects: Sequence[Any]) -> Cluster:
         resource_quotas=tuple(of("ResourceQuota")),
         workloads=tuple(of("Workload")),
         frameworks=tuple(frameworks[0]) if frameworks else None,
+        fair=tuple(_strategies(configuration[0])) if configuration else None,
+        partial=all(at(each, "featureGates.PartialAdmission") is not False for each in configuration),
         excluded=tuple(each for one in configuration for each in words(one, "resources.excludeResourcePrefixes")),
         undeclared=any(word(each, "resources.quotaCheckStrategy") == "IgnoreUndeclared" for each in configuration),
     )  # fmt: skip
+
+
+STRATEGIES = ("LessThanOrEqualToFinalShare", "LessThanInitialShare")
+"""Of fair sharing's preemption where its configuration names none (preemption.go, parseStrategies)."""
+
+
+def _strategies(configuration: Mapping[str, Any]) -> Sequence[str]:
+    """``fairSharing`` of Kueue's configuration: to be there is to be on (v1beta2); v1beta1 says ``enable`` too."""
+    told = configuration.get("fairSharing")
+    if not isinstance(told, Mapping) or told.get("enable") is False:
+        return ()
+    return [
+        each for each in words(configuration, "fairSharing.preemptionStrategies") if each in STRATEGIES
+    ] or STRATEGIES
 
 
 _GROUPS = {
@@ -209,7 +233,20 @@ def _queue(thing: Thing) -> Queue:
         word(content, "spec.preemption.borrowWithinCohort.policy") or "Never",
         whole(at(content, "spec.preemption.borrowWithinCohort.maxPriorityThreshold")), _inactive(thing),
         _reserved(thing),
+        word(content, "spec.admissionScope.admissionMode") == "UsageBasedAdmissionFairSharing", weight=_weight(thing),
     )  # fmt: skip
+
+
+def _weight(thing: Thing) -> float:
+    told = at(thing.content, "spec.fairSharing.weight")
+    if told is None:
+        return 1.0
+    found = amount(told)
+    if found is None or found < 0:
+        raise DataError(
+            f"{thing.where('spec.fairSharing.weight')} = {str(told)[:80]!r} is no weight: give one such as 1 or 500m"
+        )
+    return found
 
 
 def _inactive(thing: Thing) -> str:
@@ -228,7 +265,7 @@ def _reserved(thing: Thing) -> dict[Share, int]:
 
 
 def _cohort(thing: Thing) -> Pool:
-    return Pool(thing.name, word(thing.content, "spec.parentName"), _quotas(thing))
+    return Pool(thing.name, word(thing.content, "spec.parentName"), _quotas(thing), weight=_weight(thing))
 
 
 def _quotas(thing: Thing) -> dict[Share, Quota]:

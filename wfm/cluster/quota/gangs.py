@@ -6,7 +6,7 @@ site/content/en/docs/concepts/workload.md ("Pod sets", "Resource requests"), tas
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from wfm.cluster.lint.demand import demand
@@ -19,6 +19,9 @@ from wfm.cluster.quota.amounts import units
 from wfm.cluster.settings import ClusterSettings
 
 TOPOLOGY = "kueue.x-k8s.io/podset-{}-topology"
+GROUP = "kueue.x-k8s.io/podset-group-name"
+SLICES = "kueue.x-k8s.io/podset-slice-"
+LEAST = "kueue.x-k8s.io/job-min-parallelism"
 WISHES = ("required", "preferred", "unconstrained")
 """How a set wants to lie in a topology (concepts/topology_aware_scheduling.md, "User-facing APIs")."""
 KINDS = ("PyTorchJob", "TrainJob", "JobSet", "Job", "DaskJob")
@@ -43,6 +46,10 @@ class PodSet:
     "One of `WISHES`, or none."
     level: str = ""
     "The label of the level that is wished for."
+    group: str = ""
+    "Sets of one group get one flavor, and lie in one domain."
+    sliced: bool = False
+    "Whether it wishes for a place of slices of itself, too."
 
     def total(self) -> dict[str, int]:
         """What all its pods ask for."""
@@ -68,6 +75,12 @@ class Gang:
     "Pods that stand in no queue, and count for quotas of the namespace all the same."
     whole: bool = True
     "Whether all its pods must be there at once; else they may take turns."
+    least: int = 0
+    "With so many pods it may be admitted where more do not fit (partial admission); 0: with all or not at all."
+
+    def reduced(self, count: int) -> "Gang":
+        """With fewer pods, of one that may have fewer: it has one set."""
+        return replace(self, sets=tuple(replace(each, count=count) for each in self.sets))
 
     @property
     def pods(self) -> int:
@@ -109,8 +122,16 @@ def _gang(seen: Seen, thing: Thing) -> Gang:
         thing.name, thing.kind, word({"node": labels.get(LABEL_NODE)}, "node"),
         thing.namespace or seen.settings.namespace, word({"queue": labels.get(QUEUE)}, "queue"),
         word({"class": labels.get(WORKLOAD_PRIORITY)}, "class"), sets, copies, beside,
-        whole=thing.kind not in ("Job", "DaskJob"),
+        whole=thing.kind not in ("Job", "DaskJob"), least=_least(thing, sets),
     )  # fmt: skip
+
+
+def _least(thing: Thing, sets: Sequence[PodSet]) -> int:
+    """``job-min-parallelism`` of a Job (tasks/run/jobs.md, "Partial admission"): above 0 and below its parallelism, else Kueue
+    refuses the Job, or reads none."""
+    told = table(thing.content, "metadata.annotations").get(LEAST) if thing.kind == "Job" else None
+    count = int(told) if isinstance(told, str) and told.isdecimal() and len(told) < 10 else 0
+    return count if sets and 0 < count < sets[0].count else 0
 
 
 def _name(pod: Pod) -> str:
@@ -138,9 +159,11 @@ def pod_set(pod: Pod, name: str, count: int | None = None) -> PodSet:
         if said is not None and not wish:
             wish, level = name_of, str(said) if name_of != "unconstrained" else ""
     requests = {resource: units(resource, value) for resource, value in demand(pod).items()}
+    annotations = table(pod.metadata, "annotations")
     return PodSet(
-        name, pod.replicas if count is None else count, requests, limits, tuple(containers), pod.content, wish, level
-    )
+        name, pod.replicas if count is None else count, requests, limits, tuple(containers), pod.content, wish, level,
+        group=str(annotations.get(GROUP) or ""), sliced=any(name.startswith(SLICES) for name in annotations),
+    )  # fmt: skip
 
 
 def _units(found: Mapping[str, Any]) -> dict[str, int]:

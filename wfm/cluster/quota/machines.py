@@ -1,7 +1,7 @@
 """Whether machines could hold the pods, where Node objects are among the manifests: each pod lies on one machine.
 
-Each set of pods is held against the empty machines by itself, so a refusal is certain; that several sets find room beside each
-other, and beside what else runs, is not shown. Kueue counts so for topologies (concepts/topology_aware_scheduling.md,
+Each set of pods is held against the empty machines by itself, so a refusal is certain; whether several find room beside each
+other says `packing`, and beside what else runs nobody. Kueue counts so for topologies (concepts/topology_aware_scheduling.md,
 "Capacity calculation"): machines that are ready, not cordoned, with the flavour's labels, whose taints are borne.
 """
 
@@ -48,6 +48,11 @@ def placement_refusal(pods: PodSet, flavor: Flavor | None, cluster: Cluster, lea
     held, why = _held(pods, flavor, cluster.nodes)
     total = sum(held.values())
     return "" if total >= least else _too_few(pods, total, why)
+
+
+def held_on(pods: PodSet, flavor: Flavor | None, node: Thing) -> int:
+    """How many pods of a set a machine holds when it is empty."""
+    return _on(pods, flavor, node)[0]
 
 
 def _too_few(pods: PodSet, most: int, why: str) -> str:

@@ -4,7 +4,7 @@ After pkg/scheduler/preemption/preemption.go (classicalPreemptions, fillBackWork
 (hierarchical_preemption.go, candidate_generator.go) and preemption/common (ordering): who uses what is missing and may be put
 out by policy; others' before the own queue's, those first over whom the queue has the nearer claim, then the least important,
 then the latest; one after the other until the gang fits, and back in with whoever need not go. The flavors are those that an
-empty cluster would give. Fair sharing's own preemption, which weighs shares of whole cohorts, is not reckoned.
+empty cluster would give. Where shares are weighed: `fair_sharing`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -40,12 +40,18 @@ class Candidate:
     "Whether it may go although the wish's queue would borrow then."
 
 
-def preempted(wish: Wish, cluster: Cluster, held: Sequence[Work]) -> list[Work]:
-    """The workloads of ``held`` (those that have quota) that would be put out; none where nothing allowed makes room."""
+def preempted(wish: Wish, cluster: Cluster, held: Sequence[Work], strategies: Sequence[str] = ()) -> list[Work]:
+    """The workloads of ``held`` (those that have quota) that would be put out; none where nothing allowed makes room.
+    `strategies`: of fair sharing, where it is on."""
     tree = Tree(cluster, usage_of(held, cluster))
     short = [share for share, amount in wish.needs.items() if amount > tree.available(wish.queue.name, share)]
-    if not all(_may(wish, share, tree) for share in short):
+    fair = bool(strategies)
+    if not all(_may(wish, share, tree, fair) for share in short):
         return []
+    if fair:
+        from wfm.cluster.quota import fair_sharing
+
+        return fair_sharing.targets(wish, short, tree, held, strategies)
     candidates = _candidates(wish, short, tree, held)
     others = [each for each in candidates if each.between]
     forbidden = wish.queue.borrow == "Never"
@@ -56,17 +62,18 @@ def preempted(wish: Wish, cluster: Cluster, held: Sequence[Work]) -> list[Work]:
     elif forbidden and not any(each.nearer for each in others):
         ways = (False, True)
     for borrowing in ways:
-        found = _targets(wish, short, cluster, held, candidates, borrowing)
+        found = _targets(wish, short, tree.beside(), candidates, borrowing)
         if found:
             return found
     return []
 
 
-def _may(wish: Wish, share: Share, tree: Tree) -> bool:
+def _may(wish: Wish, share: Share, tree: Tree, fair: bool) -> bool:
     """Whether it may put out anybody for this: it asks for no more than its own, its queue or a cohort below the root has room
-    for it by quota, or it may do so while borrowing (flavorassigner.go, fitsResourceQuota)."""
+    for it by quota, or it may do so while borrowing (flavorassigner.go, fitsResourceQuota, canPreemptWhileBorrowing)."""
     amount = wish.needs[share]
-    if wish.queue.borrow != "Never" or tree.own(wish.queue.name, share) >= amount:
+    borrowing = wish.queue.borrow != "Never" or (fair and wish.queue.reclaim != "Never")
+    if borrowing or tree.own(wish.queue.name, share) >= amount:
         return True
     fits, rest = tree.claims(wish.queue, {share: amount})
     for cohort in tree.above(wish.queue):
@@ -91,11 +98,11 @@ def _candidates(wish: Wish, short: Sequence[Share], tree: Tree, held: Sequence[W
         if not any(work.usage.get(share) for share in short):
             continue
         if work.queue == wish.queue.name:
-            if _allowed(work, wish, wish.queue.within):
+            if allowed(work, wish, wish.queue.within):
                 found.append(Candidate(work, ()))
             continue
         between = tree.below_meeting(work.queue, path)
-        if between and _allowed(work, wish, wish.queue.reclaim) and all(tree.exceeds(each, short) for each in between):
+        if between and allowed(work, wish, wish.queue.reclaim) and all(tree.exceeds(each, short) for each in between):
             meets = nearer[between[-1].parent]
             most = wish.queue.borrow_up_to
             cheap = work.priority < wish.priority and (most is None or work.priority <= most)
@@ -104,40 +111,43 @@ def _candidates(wish: Wish, short: Sequence[Share], tree: Tree, held: Sequence[W
     return sorted(latest, key=lambda each: (not each.between, not each.nearer, each.work.priority))
 
 
-def _allowed(work: Work, wish: Wish, policy: str) -> bool:
+def allowed(work: Work, wish: Wish, policy: str) -> bool:
+    """Whether a policy lets a workload go for a wish."""
     newer = policy == "LowerOrNewerEqualPriority" and work.priority == wish.priority and work.created > wish.since
     return policy == "Any" or (policy != "Never" and (work.priority < wish.priority or newer))
 
 
 def _targets(
-    wish: Wish,
-    short: Sequence[Share],
-    cluster: Cluster,
-    held: Sequence[Work],
-    candidates: Sequence[Candidate],
-    borrowing: bool,
+    wish: Wish, short: Sequence[Share], tree: Tree, candidates: Sequence[Candidate], borrowing: bool
 ) -> list[Work]:
+    """`tree`: a copy, from which they are taken."""
     out: list[Work] = []
     for each in candidates:
-        tree = Tree(cluster, usage_of(held, cluster, out))
         if each.between and not (
             (each.borrowing or not borrowing) and all(tree.exceeds(pool, short) for pool in each.between)
         ):
             continue
+        tree.put(each.work.queue, each.work.usage, -1)
         out.append(each.work)
-        if _fits(wish, cluster, held, out, borrowing):
-            break
-    else:
-        return []
+        if fits(wish, tree, borrowing):
+            return filled_back(wish, tree, out, borrowing)
+    return []
+
+
+def filled_back(wish: Wish, tree: Tree, out: Sequence[Work], borrowing: bool) -> list[Work]:
+    """Without those that need not go, the last one first (fillBackWorkloads). `tree`: a copy, without all of them."""
+    kept = list(out)
     for work in reversed(out[:-1]):
-        fewer = [each for each in out if each is not work]
-        if _fits(wish, cluster, held, fewer, borrowing):
-            out = fewer
-    return out
+        tree.put(work.queue, work.usage)
+        if fits(wish, tree, borrowing):
+            kept = [each for each in kept if each is not work]
+        else:
+            tree.put(work.queue, work.usage, -1)
+    return kept
 
 
-def _fits(wish: Wish, cluster: Cluster, held: Sequence[Work], out: Sequence[Work], borrowing: bool) -> bool:
-    tree = Tree(cluster, usage_of(held, cluster, out))
+def fits(wish: Wish, tree: Tree, borrowing: bool) -> bool:
+    """Whether there is room now."""
     name = wish.queue.name
     return all(
         amount <= tree.available(name, share)

@@ -28,6 +28,8 @@ class Work:
     usage: Mapping[Share, int]
     why: str = ""
     "What Kueue says of it."
+    local: str = ""
+    "LocalQueue that it stands in."
 
     def __str__(self) -> str:
         return self.job or self.name
@@ -59,7 +61,7 @@ def _work(thing: Thing, cluster: Cluster) -> Work:
         word(admission, "clusterQueue") if holds else local.queue if local else "", state,
         whole(at(content, "spec.priority")) or 0, word(content, "metadata.creationTimestamp"),
         word(conditions.get("QuotaReserved"), "lastTransitionTime") if holds else "", _usage(thing) if holds else {},
-        word(said, "message"),
+        word(said, "message"), word(content, "spec.queueName"),
     )  # fmt: skip
 
 

@@ -3,7 +3,10 @@
     data       what the page shows, as plain typed values: nothing here knows of artifacts
     config     what is chosen: how many examples, which targets the result is held against; the template, style and script
     gather     artifacts in, `PageData` out; with gather_examples, gather_curation, gather_stages for its sections
+    words      signs, ends of intervals, what subsets and baselines are called
+    losses     the baselines that are nearer to the truth than a model, and by how much
     verdict    the headline in a sentence, and each target met or missed
+    limits     what a result does not show
     cast       what a reader calls each set of videos, and its colour
     charts     line charts as inline SVG
     intervals  the gains with their intervals, as inline SVG

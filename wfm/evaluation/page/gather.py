@@ -13,6 +13,7 @@ from wfm.evaluation.page.gather_curation import funnel, rejected
 from wfm.evaluation.page.gather_examples import Judged, action_videos, prediction_videos
 from wfm.evaluation.page.gather_stages import configs, lineage_nodes, stage_costs, training_charts
 from wfm.evaluation.page.intervals import video_order
+from wfm.evaluation.page.limits import limits
 from wfm.evaluation.page.verdict import headline, judge
 from wfm.evaluation.page.words import SUBSETS
 from wfm.evaluation.schema import Metrics, read_metrics
@@ -54,7 +55,7 @@ def gather(inputs: Mapping[str, "Artifact"], store: "Store", config: PageConfig,
         sources=sources[:SHOWN_SOURCES],
         source_count=len(sources),
         configs=configs(manifests),
-        limits=_limits(cast, metrics),
+        limits=limits(cast, metrics),
     )
 
 
@@ -172,29 +173,3 @@ def _objects_series(cast: Cast, metrics: list[Metrics]) -> list[Series]:
             xs, ys = [x for x, _ in known], [y for _, y in known]
             found[label] = Series(name=label, role=role, x=xs, y=ys, dashed=name not in one.variants)
     return sorted(found.values(), key=lambda series: series.dashed)
-
-
-def _limits(cast: Cast, metrics: list[Metrics]) -> list[str]:
-    """What this result does not show."""
-    limits = []
-    for one in metrics[:1]:
-        chosen = "Choices were made on validation windows" if one.split == "test" else "These are validation windows"
-        limits.append(
-            f"{chosen}; figures are of the {one.split} split: {one.windows} windows from {one.sessions} recording sessions. "
-            "Sessions, not windows, are drawn for the intervals; with few sessions they are too narrow."
-        )
-        limits += [metric.limit for metric in all_metrics() if metric.limit]
-        if one.objects.absent:
-            limits.append(f"Object permanence was not measured: {one.objects.absent}.")
-        else:
-            limits.append(
-                "The worlds are simulated, few colours and plain shapes: nothing here says how the models do on real video."
-            )
-    for one in metrics:
-        report = one.subsets.get("static")
-        gain = report.gains.get(one.headline_variant, {}).get("repeat_last") if report else None
-        if gain and gain.psnr_gain_db and gain.psnr_gain_db.mean < 0:
-            name = cast.name(one.family, one.headline_variant)
-            worse = f"{-gain.psnr_gain_db.mean:.1f} dB"
-            limits.append(f"{name}: where the camera rests, holding the last frame is {worse} better.")
-    return limits

@@ -6,7 +6,7 @@ from wfm.evaluation.page.cast import Cast
 from wfm.evaluation.page.config import Target
 from wfm.evaluation.page.data import Verdict
 from wfm.evaluation.page.losses import losses_told
-from wfm.evaluation.page.words import ACROSS_ZERO, NO_INTERVAL, SUBSETS, doubt, ends, signed
+from wfm.evaluation.page.words import ACROSS_ZERO, SUBSETS, absent, doubt, ends, signed
 from wfm.evaluation.schema import Estimate, Gain, Metrics
 
 FIGURES = {
@@ -108,7 +108,7 @@ def _judge(cast: Cast, target: Target, metrics_list: list[Metrics]) -> Verdict:
         return Verdict(text=text, basis=basis, measured=f"not measured: {reason}", met=None)
     value = estimate.low if target.end == "low" else estimate.mean
     if value is None:
-        return Verdict(text=text, basis=basis, measured=f"not measured: {NO_INTERVAL}", met=None)
+        return Verdict(text=text, basis=basis, measured=f"not measured: {absent(estimate)}", met=None)
     met = value > target.at_least if target.at_least == 0 else value >= target.at_least
     factor, unit, digits = (100, " %", 0) if percent else (1, unit, metric.digits)
 

@@ -19,8 +19,13 @@ ACROSS_ZERO, NO_INTERVAL = "interval across zero", "one session: no interval"
 def doubt(estimate: Estimate) -> str:
     """Why the sign of a mean is not known; "" where it is."""
     if estimate.low is None or estimate.high is None:
-        return NO_INTERVAL
+        return absent(estimate)
     return ACROSS_ZERO if estimate.low <= 0 <= estimate.high else ""
+
+
+def absent(estimate: Estimate) -> str:
+    """Why a figure has no interval: one session says nothing of how sessions differ, a ratio may have none of its own."""
+    return NO_INTERVAL if estimate.sessions < 2 else "no interval"
 
 
 def signed(value: float, digits: int = 1) -> str:
@@ -31,5 +36,5 @@ def signed(value: float, digits: int = 1) -> str:
 def ends(estimate: Estimate, shown: Callable[[float], str]) -> str:
     """The two ends of an interval, or that there is none."""
     if estimate.low is None or estimate.high is None:
-        return NO_INTERVAL
+        return absent(estimate)
     return f"{shown(estimate.low)}, {shown(estimate.high)}"

@@ -4,7 +4,7 @@ import base64
 import hashlib
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup
 
@@ -17,9 +17,12 @@ from wfm.evaluation.page.data import PageData
 from wfm.evaluation.page.intervals import GainAxis, columns, rows, video_order, world_columns
 from wfm.evaluation.page.lineage import lineage_svg
 from wfm.evaluation.page.losses import losses
-from wfm.evaluation.page.words import NO_INTERVAL, SUBSETS, ends
+from wfm.evaluation.page.words import SUBSETS, ends
 from wfm.evaluation.results import SHORT
-from wfm.evaluation.schema import Estimate
+from wfm.evaluation.schema import Estimate, Metrics
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
 
 
 def write_page(data: PageData, path: Path) -> int:
@@ -31,12 +34,40 @@ def write_page(data: PageData, path: Path) -> int:
 
 def render(data: PageData) -> str:
     """The page as text. Every value from `data` is escaped; only our own drawings are marked as safe."""
+    script = (HERE / "script.js").read_text()
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    return (
+        templates()
+        .get_template("page.html.j2")
+        .render(
+            data=data,
+            style=style(),
+            script=Markup(script),
+            script_hash=digest,
+            subsets=subsets(data.metrics),
+            line_chart=line_chart,
+            chart_rows=chart_rows,
+            lineage=lineage_svg(data.lineage),
+            role_class=role_class,
+            cast=Cast(data.metrics),
+            video_order=video_order,
+            world_columns=world_columns,
+        )
+    )
+
+
+def templates(*further: Path) -> "Environment":
+    """Templates of the page, and of the folders `further`; all escape whatever is put into them. Raises MissingPackage."""
     try:
         from jinja2 import Environment, FileSystemLoader, StrictUndefined
     except ImportError as error:
         raise MissingPackage("jinja2", extra="train", purpose="writing a page") from error
     environment = Environment(
-        loader=FileSystemLoader(HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        loader=FileSystemLoader([*further, HERE]),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
     environment.filters |= {
         "estimate": estimate,
@@ -45,29 +76,24 @@ def render(data: PageData) -> str:
         "bytes": size,
         "number": number,
     }
-    script = (HERE / "script.js").read_text()
-    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    shown = [name for name in SUBSETS if any(name in metrics.subsets for metrics in data.metrics)]
-    return environment.get_template("page.html.j2").render(
-        data=data,
-        style=Markup((HERE / "style.css").read_text()),
-        script=Markup(script),
-        script_hash=digest,
-        subsets=[_subset(name, data) for name in shown],
-        line_chart=line_chart,
-        chart_rows=chart_rows,
-        lineage=lineage_svg(data.lineage),
-        role_class=role_class,
-        cast=Cast(data.metrics),
-        video_order=video_order,
-        world_columns=world_columns,
-    )
+    return environment
 
 
-def _subset(name: str, data: PageData) -> dict[str, Any]:
+def style() -> Markup:
+    """The page's style sheet."""
+    return Markup((HERE / "style.css").read_text())
+
+
+def subsets(metrics_list: list[Metrics]) -> list[dict[str, Any]]:
+    """What the macro `gains` shows, one a subset that any of the models was judged on."""
+    shown = [name for name in SUBSETS if any(name in metrics.subsets for metrics in metrics_list)]
+    return [_subset(name, metrics_list) for name in shown]
+
+
+def _subset(name: str, metrics_list: list[Metrics]) -> dict[str, Any]:
     """One subset of the result: its rows on one axis, or why there are none."""
-    reports = [metrics.subsets[name] for metrics in data.metrics if name in metrics.subsets]
-    found = rows(data.metrics, name)
+    reports = [metrics.subsets[name] for metrics in metrics_list if name in metrics.subsets]
+    found = rows(metrics_list, name)
     known = next((report for report in reports if not report.absent), None)
     return {
         "name": name,
@@ -77,17 +103,17 @@ def _subset(name: str, data: PageData) -> dict[str, Any]:
         "windows": known.windows if known else 0,
         "sessions": known.sessions if known else 0,
         "absent": "" if known else "; ".join(dict.fromkeys(report.absent for report in reports)),
-        "lost": _lost(name, data),
+        "lost": _lost(name, metrics_list),
         "rows": found,
         "columns": columns(found),
         "axis": GainAxis(found),
     }
 
 
-def _lost(name: str, data: PageData) -> list[tuple[str, str]]:
+def _lost(name: str, metrics_list: list[Metrics]) -> list[tuple[str, str]]:
     """(model, what it loses to on a subset) of those that lose to something."""
-    cast, told = Cast(data.metrics), []
-    for metrics in data.metrics:
+    cast, told = Cast(metrics_list), []
+    for metrics in metrics_list:
         if found := losses(metrics, name):
             text = ", ".join(loss.text for loss in found)
             told.append((cast.name(metrics.family, metrics.headline_variant), text))
@@ -118,9 +144,8 @@ def percent(value: Estimate | None) -> Markup:
 
 def _interval(value: Estimate, shown: Callable[[float], str]) -> str:
     """The interval; words in its place may be broken over lines, numbers may not."""
-    told = ends(value, shown)
-    kind = ' class="words"' if told == NO_INTERVAL else ""
-    return f"<small{kind}>[{told}]</small>"
+    kind = ' class="words"' if value.low is None or value.high is None else ""
+    return f"<small{kind}>[{ends(value, shown)}]</small>"
 
 
 def duration(seconds: float) -> str:

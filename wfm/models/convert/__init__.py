@@ -8,8 +8,10 @@ Rooms, in reading order:
     archive            the zip archives that torch writes, and TorchScript read without running what is in it (module_pickle)
     filling            a network without weights, then its weights, each tensor once in memory
     writing            safetensors, in one file or in shards with an index
+    misfits            fields of ours that a peer's format cannot say, all of them at once
     diffusers_folder   `from_diffusers`, `to_diffusers`
     cosmos             `from_cosmos`, `to_cosmos`
+    bundle             a published world model, which is two models; every field and tensor that does not fit
     command            what `wfm weights` does: any of these to or from a model folder; `as_denoiser`
 
 `from_diffusers` and `from_cosmos` give the bare network F of a transformer. To sample from it, or to train it further, it

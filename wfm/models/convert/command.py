@@ -9,6 +9,7 @@ from typing import Any, Literal
 import torch
 
 from wfm.errors import ConfigError, DataError
+from wfm.models.convert.bundle import FOLDERS, LEFT_OUT, PARTS, is_bundle, require_fit
 from wfm.models.convert.conversion import Conversion, Statistics
 from wfm.models.convert.cosmos import bare_name, cosmos_names, files_of, network_of, read_cosmos, to_cosmos
 from wfm.models.convert.diffusers_folder import (
@@ -132,10 +133,23 @@ def export_weights(
     max_shard_bytes: int | None = None,
     dry_run: bool = False,
 ) -> list[str]:
-    """Write a model folder for diffusers, or under the original's names. Returns what was left out, a line each."""
+    """Write a model folder for diffusers, or under the original's names; of a bundle both of its models (`bundle`). Returns
+    what was left out, a line each. Raises ConfigError with every field and tensor that the format has no place for.
+    """
+    require_fit(model, to)
+    if is_bundle(model):
+        _refuse_same(model, out)
+        left = list(LEFT_OUT)
+        for part in PARTS:
+            written = out / FOLDERS[to][part]
+            found = export_weights(
+                model / part, written, to=to, dtype=dtype, max_shard_bytes=max_shard_bytes, dry_run=dry_run
+            )
+            left += [f"{part}: {line}" for line in found]
+        return left
     module, card = load_model(model, dtype="saved")
     statistics = _statistics_of(card.extra) if isinstance(card.config, TokenizerConfig) else None
-    left: list[str] = []
+    left = []
     _refuse_same(model, out)
     if isinstance(module, Denoiser):
         cosmos_names(module)  # refuses a denoiser that is more than Cosmos's

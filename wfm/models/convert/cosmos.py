@@ -23,6 +23,7 @@ from wfm.models.autoregressive.network import AutoregressiveTransformer
 from wfm.models.convert.archive import load_pickle_file
 from wfm.models.convert.conversion import Conversion, Statistics
 from wfm.models.convert.filling import check_entries, fill, without_weights
+from wfm.models.convert.misfits import refuse
 from wfm.models.convert.names import causal_name, reason_left_out, tokenizer_name, transformer_name
 from wfm.models.convert.reading import open_tensors
 from wfm.models.convert.tensor_file import Entry, TensorFile
@@ -156,45 +157,25 @@ def cosmos_names(module: nn.Module) -> dict[str, str]:
     """Ours -> theirs (without `net.`) for every tensor that has a place in the original. Raises ConfigError for a model
     that its code cannot express."""
     if isinstance(module, Denoiser):
-        _refuse_denoiser(module.config)
+        refuse(module.config, "cosmos")
         inner = cosmos_names(module.network)
         logvar = {name: name for name in module.state_dict() if name.startswith("logvar.")}
         return {f"network.{ours}": theirs for ours, theirs in inner.items()} | logvar
     if isinstance(module, DiffusionTransformer):
-        if not module.config.text_embed_dim:
-            raise ConfigError("text_embed_dim is 0, but the original always attends to a text")
+        refuse(module.config, "cosmos")
         return {name: transformer_name(name) for name in module.state_dict()}
     if isinstance(module, AutoregressiveTransformer):
-        _refuse_causal(module.config)
+        refuse(module.config, "cosmos")
         return {name: causal_name(name) for name in module.state_dict()}
     if isinstance(module, Tokenizer):
         config = module.config
-        for field, value in (("linear_code", False), ("mid_blocks", 2), ("mid_attention", True), ("end_kernel", 3)):
-            if getattr(config, field) != value:
-                raise ConfigError(
-                    f"{field} is {getattr(config, field)!r}, but the original has no other than {value!r}"
-                )
+        refuse(config, "cosmos")
         levels = len(config.channels) - 1
         return {name: tokenizer_name(name, levels=levels, dimensions=config.dimensions) for name in module.state_dict()}
     raise ConfigError(
         f"{type(module).__name__} is none of Cosmos's; DiffusionTransformer, Denoiser, AutoregressiveTransformer and "
         "Tokenizer are"
     )
-
-
-def _refuse_denoiser(config: DenoiserConfig) -> None:
-    for field, value in (("repeat_last", False), ("extrapolate", False), ("linear_prior", False), ("objective", "edm")):
-        if getattr(config, field) != value:
-            raise ConfigError(f"{field} is {getattr(config, field)!r}, but the original has no other than {value!r}")
-    if config.network.condition_mask and not config.published_mask:
-        raise ConfigError("published_mask is False, but the original has one product for latents and mask")
-
-
-def _refuse_causal(config: AutoregressiveConfig) -> None:
-    values = {"order": "raster", "vocabulary": "flat", "patch": 1, "copy_bias": False, "extrapolate": False}
-    for field, value in {**values, "action_width": 0}.items():
-        if getattr(config, field) != value:
-            raise ConfigError(f"{field} is {getattr(config, field)!r}, but the original has no other than {value!r}")
 
 
 def _config_of(preset: str | Config) -> Config:

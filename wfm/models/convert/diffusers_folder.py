@@ -16,10 +16,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from wfm.config import Config
 from wfm.errors import ConfigError, DataError
 from wfm.models.convert.conversion import Conversion, Statistics
 from wfm.models.convert.filling import check_entries, fill, network_for
+from wfm.models.convert.misfits import AUTOENCODER, TRANSFORMER, refuse
 from wfm.models.convert.reading import open_tensors, read_json
 from wfm.models.convert.writing import find_tensors, save_sharded, write_json
 from wfm.models.diffusion.config import DiffusionConfig
@@ -34,7 +34,6 @@ QK_NORM_EPS = 1e-5
 _DEFAULT_CHANNELS, _DEFAULT_MEAN = 16, (0.11362758, -0.0171717, 0.03071163, 0.02046862)
 """Channels, and as many latent frames, of the table that diffusers writes into every autoencoder that was given none, and
 its first numbers: that of CV8x8x8."""
-_TRANSFORMER, _AUTOENCODER = "CosmosTransformer3DModel", "AutoencoderKLCosmos"
 _SAME_NAME = (
     "num_attention_heads", "attention_head_dim", "num_layers", "mlp_ratio", "text_embed_dim", "adaln_lora_dim", "max_size",
     "patch_size", "rope_scale", "concat_padding_mask",
@@ -147,7 +146,7 @@ def refuse_pipeline(folder: Path) -> None:
     if not (folder / "model_index.json").is_file() or (folder / "config.json").is_file():
         return
     parts = [path.name for path in sorted(folder.iterdir()) if (path / "config.json").is_file()]
-    models = [name for name in parts if _class_in(folder / name) in (_TRANSFORMER, _AUTOENCODER)]
+    models = [name for name in parts if _class_in(folder / name) in (TRANSFORMER, AUTOENCODER)]
     raise DataError(
         f"{folder}: a pipeline of diffusers (model_index.json), which is several models; give one: "
         + (
@@ -174,9 +173,9 @@ def _read_config(folder: Path) -> dict[str, Any]:
         raise DataError(f"{folder}: no config.json here, so this is not a model folder of diffusers") from None
     except (ValueError, RecursionError) as error:
         raise DataError(f"{path}: not JSON ({error})") from None
-    if not isinstance(values, dict) or values.get("_class_name") not in (_TRANSFORMER, _AUTOENCODER):
+    if not isinstance(values, dict) or values.get("_class_name") not in (TRANSFORMER, AUTOENCODER):
         found = values.get("_class_name") if isinstance(values, dict) else type(values).__name__
-        raise DataError(f"{path}: _class_name is {found!r}; {_TRANSFORMER} and {_AUTOENCODER} are read")
+        raise DataError(f"{path}: _class_name is {found!r}; {TRANSFORMER} and {AUTOENCODER} are read")
     return values
 
 
@@ -185,7 +184,7 @@ def _parse(
 ) -> tuple[DiffusionConfig | TokenizerConfig, Statistics | None, dict[str, str]]:
     """The configuration, the latents' statistics, and why a table of these was left out."""
     options = {name: value for name, value in values.items() if not name.startswith("_")}
-    if values["_class_name"] == _TRANSFORMER:
+    if values["_class_name"] == TRANSFORMER:
         return transformer_config(options, source), None, {}
     config = autoencoder_config(options, source)
     mean, std = options.get("latents_mean"), options.get("latents_std")
@@ -241,12 +240,10 @@ def transformer_config(options: Mapping[str, Any], source: str) -> DiffusionConf
 
 
 def _transformer_values(config: DiffusionConfig) -> dict[str, Any]:
-    _refuse_ours(config, {"action_dim": 0, "rope_theta": 10000.0}, _TRANSFORMER)
-    if not config.text_embed_dim:
-        raise ConfigError(f"text_embed_dim is 0, but {_TRANSFORMER} always attends to a text")
+    refuse(config, "diffusers")
     plain = config.resolved()
     return {
-        "_class_name": _TRANSFORMER,
+        "_class_name": TRANSFORMER,
         **{name: plain[name] for name in _SAME_NAME},
         "in_channels": config.latent_channels + config.condition_mask,
         "out_channels": config.in_channels,
@@ -297,13 +294,9 @@ def autoencoder_config(options: Mapping[str, Any], source: str) -> TokenizerConf
 
 
 def _autoencoder_values(config: TokenizerConfig, statistics: Statistics | None) -> dict[str, Any]:
-    required = {
-        "dimensions": 3, "levels": (), "linear_code": False, "mid_blocks": 2, "mid_attention": True, "end_kernel": 3,
-        "z_channels": config.latent_channels, "decoder_blocks": config.encoder_blocks + 1,
-    }  # fmt: skip
-    _refuse_ours(config, required, _AUTOENCODER)
+    refuse(config, "diffusers")
     return {
-        "_class_name": _AUTOENCODER,
+        "_class_name": AUTOENCODER,
         "in_channels": config.in_channels,
         "out_channels": config.in_channels,
         "latent_channels": config.latent_channels,
@@ -326,12 +319,6 @@ def _autoencoder_values(config: TokenizerConfig, statistics: Statistics | None) 
 def _sides(resolution: int, patch_size: int, levels: int) -> set[int]:
     """What diffusers compares with attention_resolutions: the side at each level, as if every level halved it."""
     return {resolution // patch_size >> level for level in range(levels)}
-
-
-def _refuse_ours(config: Config, required: Mapping[str, Any], peer: str) -> None:
-    for name, value in required.items():
-        if getattr(config, name) != value:
-            raise ConfigError(f"{name} is {getattr(config, name)!r}, but {peer} has no other than {value!r}")
 
 
 def _refuse_unknown(options: Mapping[str, Any], known: Any, source: str) -> None:

@@ -45,6 +45,7 @@ def server(tmp_path: Path, store: Store, monkeypatch: pytest.MonkeyPatch, reques
     monkeypatch.setenv("KUBECONFIG", str(tmp_path / "none"))
     yield made
     made.close()
+    assert made.http.broken == []
 
 
 still = pytest.mark.parametrize("server", [False], indirect=True)

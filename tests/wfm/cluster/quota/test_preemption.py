@@ -133,3 +133,14 @@ def test_who_goes_makes_room_is_needed_and_was_allowed_to(seed):
                 assert full.in_use(each.queue, share) > full.own(each.queue, share), "it borrowed nothing"
                 assert full.root(each.queue) == full.root(mine.name) != ""
     assert somebody > 15
+
+
+def test_one_tree_serves_for_any_number_of_candidates(monkeypatch):
+    """To add up all queues anew for each who may go took minutes at some thousand workloads."""
+    made: list[int] = []
+    begin = Tree.__init__
+    monkeypatch.setattr(Tree, "__init__", lambda self, *words: made.append(1) or begin(self, *words))
+    cluster = read_cluster([queue("mine", 400, withinClusterQueue="LowerPriority")])
+    held = [work(f"w{number}", "mine", 1, -1) for number in range(400)]
+    assert len(out(cluster, held, 400)) == 400
+    assert len(made) == 1

@@ -58,7 +58,7 @@ def without_intervals(metrics: Metrics) -> Metrics:
 
     def blank(part):
         if isinstance(part, dict):
-            ends = {"low": None, "high": None} if {"mean", "sessions"} <= set(part) else {}
+            ends = {"low": None, "high": None, "sessions": 1} if {"mean", "sessions"} <= set(part) else {}
             return {name: blank(value) for name, value in part.items()} | ends
         return part
 
@@ -143,4 +143,6 @@ def test_what_is_lost_stands_beside_what_is_won(good, bad):
     assert f"<b>Diffusion, sampled</b>: {found[0].text}, {found[1].text}</li>" in shown
     assert "is nearer to the truth here on average" not in shown.split('data-subset="fixed_rate"')[2]
     assert "is nearer to the truth here on average" in render(PageData(title="T", headline="H", metrics=[good]))
+    ratio = good.subsets["fixed_rate"].way_closed["sampled"].model_copy(update={"low": None, "high": None})
+    assert "[no interval]" in percent(ratio), "a ratio over several sessions that has none"
     assert losses(without_intervals(bad), "static")[0].text.endswith("[one session: no interval]")

@@ -1,0 +1,121 @@
+"""What starts by the clock, on whatever engine, and which times passed without a run: these a backfill fills."""
+
+import shlex
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+
+from pipelines.engines.remote import REMOTES, Recurring, connect
+from pipelines.engines.schedule_book import Kept, kept
+from pipelines.runs.seen import unix
+from pipelines.start_run import Request
+from pipelines.ticks import at_time, iso, next_time, times
+from wfm.artifacts import Store, schema
+from wfm.artifacts.environment import store_options
+from wfm.artifacts.runs import SUBMISSION
+from wfm.errors import InputError
+
+if TYPE_CHECKING:
+    from pipelines.ticks import Point
+
+_LATEST = 200
+"""So many times are looked at for a run, the latest; who was away for longer fills the rest as well."""
+_LATE_SECONDS = 600.0
+"""A run that an engine on a cluster began so long after its time is not missed yet [s]."""
+_LONGEST = timedelta(days=366)
+
+
+@dataclass
+class Clock:
+    """One schedule."""
+
+    name: str
+    engine: str
+    lines: tuple[str, ...]
+    zone: str
+    state: str
+    "served | not served | active | paused"
+    last: str = ""
+    "The last time that has a run (UTC, ISO 8601); empty: none."
+    next: str = ""
+    "Empty where nothing begins one."
+    missed: list[str] = field(default_factory=list)
+    "Times without a run, oldest first."
+    fill: str = ""
+    "The command that fills them; empty where nothing is missed, or what it asks for is not known here."
+    words: str = ""
+
+
+def here(now: float | None = None) -> list[Clock]:
+    """Those that this machine serves, or served."""
+    moment = datetime.fromtimestamp(time.time() if now is None else now, UTC)
+    return [_clock(one, moment) for one in kept()]
+
+
+def there(engine: str, now: float | None = None) -> list[Clock]:
+    """Those of an engine on a cluster. Raises as `connect`."""
+    moment = datetime.fromtimestamp(time.time() if now is None else now, UTC)
+    return [_remote_clock(engine, one, moment) for one in connect(engine).recurring()]
+
+
+def pause(engine: str, name: str, *, paused: bool) -> str:
+    """Stop, or let go on, one of a cluster's engine; what was done in words. Raises InputError for one of this machine."""
+    if engine not in REMOTES:
+        raise InputError(
+            f"{name}: `wfm schedule pause` and `resume` are for engines on a cluster (--engine {' or '.join(REMOTES)}); on "
+            "this machine end the process that serves it, or start it again"
+        )
+    return connect(engine).pause(name, paused=paused)
+
+
+def _clock(one: Kept, now: datetime) -> Clock:
+    request = schema.fit(Request, one.request, f"the schedule {one.name}")
+    clock = Clock(one.name, "prefect", (one.cron,), "UTC", "served" if one.served else "not served")
+    begin = max(datetime.fromtimestamp(one.since, UTC), now - _LONGEST)
+    points = [at_time(request, when) for when in times(one.cron, begin, now)[-_LATEST:]]
+    runs = Store.open(one.store, store_options()).runs
+    there = [
+        runs.of(point.run_id).read(SUBMISSION) is not None or runs.of(point.run_id).read("spec.json") is not None
+        for point in points
+    ]
+    last = max((index for index, found in enumerate(there) if found), default=-1)
+    if last >= 0:
+        clock.last = points[last].name
+    if one.served:  # what is due waits for its turn: runs come one after the other
+        missing = [point for point, found in zip(points[: last + 1], there[: last + 1], strict=True) if not found]
+        clock.next = iso(next_time(one.cron, now))
+    else:
+        missing = [point for point, found in zip(points, there, strict=True) if not found]
+    clock.missed = [point.name for point in missing]
+    clock.fill = _fill(request, one, missing) if missing else ""
+    return clock
+
+
+def _fill(request: Request, one: Kept, missing: "Sequence[Point]") -> str:
+    """The command of a backfill over these times: what is there between them is skipped."""
+    until = datetime.fromisoformat(missing[-1].name) + timedelta(minutes=1)
+    words = ["wfm", "backfill", request.pipeline, "--profile", request.profile, "--store", one.store]
+    words += ["--from", missing[0].name, "--to", iso(until), "--every", one.cron]
+    for option, value in (("--videos", request.videos), ("--dataset", request.dataset)):
+        words += [option, value] if value else []
+    for override in request.overrides:
+        words += ["--set", override]
+    return shlex.join(words)
+
+
+def _remote_clock(engine: str, one: Recurring, now: datetime) -> Clock:
+    clock = Clock(
+        one.name, engine, one.lines, one.zone, "paused" if one.suspended else "active", last=one.last, words=one.words
+    )
+    if one.suspended:
+        return clock
+    clock.next = iso(min(next_time(line, now, one.zone) for line in one.lines)) if one.lines else ""
+    if one.last:
+        after = datetime.fromtimestamp(unix(one.last), UTC) + timedelta(minutes=1)
+        due = now - timedelta(seconds=_LATE_SECONDS)
+        begin = max(after, now - _LONGEST)
+        found = {when for line in one.lines for when in times(line, begin, due, one.zone)} if begin < due else set()
+        clock.missed = [iso(when) for when in sorted(found)][-_LATEST:]
+    return clock

@@ -1,0 +1,72 @@
+"""A store in which every command has something to show: runs in each state, a dataset, a model, names; always the same."""
+
+import time
+
+from pipelines.runs.state import NodeState, RunState
+from tests.pipelines.commands.test_search import dataset, embeddings
+from wfm.artifacts import Store
+from wfm.artifacts.runs import Run
+
+DONE, FAILED, NEVER, GIVEN = (
+    "20260101T030000000-0badc0de",
+    "20260102T030000000-1badc0de",
+    "20260102T030000000-2badc0de",
+    "tick-1",
+)
+BEGAN = 1767236400.0  # 2026-01-01 03:00 UTC
+RAN, LEFT = 30 * 3600, 50 * 3600
+LONG = "train_tokenizer_continuous"
+_ODD = "the [s] of it, and [h], is no markup: [bold]not so[/bold] "
+
+
+def make(store: Store) -> None:
+    """Fill an empty store."""
+    made = dataset(store, {"embeddings": embeddings(store).key}, "curated")
+    with store.attempt("1" * 64) as attempt:
+        (attempt.path / "model.json").write_text("{}")
+        model = attempt.commit(stage="publish_model", kind="model", inputs={"dataset": made.key}, counts={"outputs": 1})
+    store.promote("model", "diffusion", model.key)
+    steps = {
+        "ingest_videos": NodeState(stage="ingest_videos", state="cached", key="2" * 64, note="9 in, 9 out"),
+        "write_shards": NodeState(
+            stage="write_shards", state="done", key=made.key, started=BEGAN, ended=BEGAN + 75, attempts=1,
+            peak_bytes=123 << 20, note="9 in, 7 out; left out: static 1, text_overlay 1",
+        ),
+    }  # fmt: skip
+    _run(store, DONE, "done", steps, ended=BEGAN + 80)
+    steps = {
+        **steps,
+        LONG: NodeState(
+            stage="train_tokenizer", state="failed", outcome="wrong_input", reason=_ODD * 3, attempts=2, attempt=2,
+            started=BEGAN, ended=BEGAN + 3725, peak_bytes=1234 << 20,
+        ),
+        "train_diffusion": NodeState(stage="train_model", state="not_run", reason=f"{LONG} failed"),
+    }  # fmt: skip
+    run = _run(store, FAILED, "failed", steps, ended=BEGAN + 3730)
+    for number in (1, 2):
+        run.append_attempt(LONG, {"ranks": 1})
+        run.write_log(LONG, number, f"03:00:0{number} INFO    wfm.x: line {number} of [s] and [h]\n")
+        told = {"outcome": "wrong_input", "reason": "bad", "cpu_seconds": 7.0, "gpu_seconds": 0.0}
+        run.write_outcome(LONG, number, told)
+    store.runs.create({"pipeline": "curate", "profile": "smoke", "nodes": []}, NEVER)
+    now = time.time()
+    steps = {
+        "split_clips": NodeState(stage="split_clips", state="waiting"),
+        "ingest_videos": NodeState(
+            stage="ingest_videos", state="running", started=now - RAN, attempts=1, note="3 of 9 videos",
+            ends_at=now + LEFT,
+        ),
+    }  # fmt: skip
+    _run(store, GIVEN, "running", steps, host="another", started=now - RAN, updated=now + 3600)
+
+
+def _run(store: Store, run_id: str, state: str, nodes: dict[str, NodeState], **more: object) -> Run:
+    spec = {"pipeline": "world_model", "profile": "smoke", "nodes": [{"name": name} for name in nodes]}
+    run = store.runs.create(spec, run_id)
+    whole = {"started": BEGAN, "updated": BEGAN, "host": "here", "pid": 1, **more}
+    told = RunState.model_validate(
+        {"run_id": run.id, "pipeline": "world_model", "profile": "smoke", "state": state, **whole}
+    )
+    told.nodes = nodes
+    run.write("state.json", told.model_dump_json())
+    return run

@@ -1,0 +1,162 @@
+"""What every command puts on a terminal of 80 columns and 24 lines, word for word.
+
+A file of ``snapshots/`` holds command lines (``$ wfm runs``), each with what comes of it on `small_store` and, where it is not
+0, the exit code. To add one write its line and run ``make snapshots``, which renews all of them and ``docs/schemas/``; read the
+difference before you commit it. Files of ``snapshots/help/`` make themselves. A command without a snapshot fails here, and so
+does one that takes ``--json`` and has no line with it.
+"""
+
+import json
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pydantic
+import pytest
+
+from pipelines.commands.submit import Submitted
+from tests.pipelines.commands import small_store
+from tests.pipelines.commands.terminal import COLUMNS, Terminal, asked, commands, steady
+from wfm.artifacts import Store
+
+HERE = Path(__file__).parent
+ROOT = HERE.parents[2]
+SNAPSHOTS, HELP, SCHEMAS = HERE / "snapshots", HERE / "snapshots" / "help", ROOT / "docs" / "schemas"
+RENEW = bool(os.environ.get("WFM_RENEW_SNAPSHOTS"))
+VARIES = "# differs from machine to machine"
+"""Behind a command line: only its form is looked at."""
+NO_ANSWER = {
+    "ui": "serves until it is stopped",
+    "metrics serve": "serves until it is stopped",
+    "cluster captioning": "serves until it is stopped",
+    **dict.fromkeys(("search", "clusters", "taxonomy", "doctor", "password", "lock"), "to come"),
+    **dict.fromkeys(
+        (f"artifacts {name}" for name in ("show", "diff", "skipped", "pull", "promote", "purge")), "to come"
+    ),
+    "artifacts invalidate": "to come",
+}
+"""Commands whose output has no snapshot but their help, and why."""
+PLAIN = {("models", "list"), ("models", "show"), ("quota",), ("search",)}
+"""Whose ``--json`` is no model yet."""
+COMMANDS = dict(commands())
+LEAVES = [path for path, command in COMMANDS.items() if not hasattr(command, "commands") and not command.hidden]
+STARTS: dict[tuple[str, ...], type[pydantic.BaseModel]] = {("submit",): Submitted, ("rerun",): Submitted}
+"""Commands that begin a run: what they answer is looked at where runs are tested; its schema is published here."""
+FILES = sorted(SNAPSHOTS.glob("*.txt"))
+
+
+@pytest.fixture(scope="module")
+def place() -> Iterator[Path]:
+    """A folder whose name is always as long, with the store in it."""
+    folder = Path(tempfile.mkdtemp(prefix="wfm-", dir="/tmp"))
+    small_store.make(Store.open(folder / "wfm-store", {"fsync": False}))
+    yield folder
+    shutil.rmtree(folder)
+
+
+@pytest.fixture
+def terminal(place: Path, monkeypatch: pytest.MonkeyPatch) -> Terminal:
+    monkeypatch.chdir(place)
+    for name in ("WFM_STORE", "WFM_ENGINE", "WFM_CLUSTER", "WFM_STORE_OPTIONS"):
+        monkeypatch.delenv(name, raising=False)
+    return Terminal(monkeypatch)
+
+
+def hold(file: Path, text: str) -> None:
+    """Compare with what is kept, or keep it."""
+    if RENEW:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text)
+    assert file.exists(), (
+        f"{file.relative_to(ROOT)} is not there: `make snapshots` makes it; look at it before you commit it"
+    )
+    assert text == file.read_text(), f"{file.relative_to(ROOT)} says otherwise: if that is meant, `make snapshots`"
+
+
+def faults(text: str) -> list[str]:
+    """Lines that do not fit, words that were cut, escapes meant for a markup. A word that is longer than a line stays whole."""
+    too_long = [line for line in text.splitlines() if len(line.rstrip()) > COLUMNS and " " in line.strip()]
+    whole = [line for line in too_long if max(map(len, line.split())) >= COLUMNS - 12]
+    cut = [line for line in text.splitlines() if re.search(r"[A-Za-z0-9]…", line) or "\\[" in line]
+    return [line for line in too_long if line not in whole] + cut
+
+
+@pytest.mark.parametrize("path", COMMANDS, ids=lambda path: " ".join(path) or "wfm")
+def test_help(terminal: Terminal, path: tuple[str, ...]) -> None:
+    code, shown = terminal(" ".join(["wfm", *path, "--help"]))
+    assert code == 0
+    assert faults(shown) == []
+    hold(HELP / f"{'-'.join(path) or 'wfm'}.txt", shown)
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
+def test_answers(terminal: Terminal, file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[pydantic.BaseModel] = []
+    dump = pydantic.BaseModel.model_dump_json
+    monkeypatch.setattr(
+        pydantic.BaseModel, "model_dump_json", lambda self, **how: told.append(self) or dump(self, **how)
+    )
+    whole = []
+    for line in asked(file):
+        told.clear()
+        code, shown = terminal(line.removesuffix(VARIES))
+        if "--json" in line.split():
+            valid(line, shown, told)
+        else:
+            assert faults(shown) == []
+        text = "" if line.endswith(VARIES) else steady(shown)
+        whole += [f"$ {line}\n", text, "" if text.endswith("\n") or not text else "\n"]
+        whole.append(f"(exit {code})\n" if code and not line.endswith(VARIES) else "")
+    hold(file, "".join(whole))
+
+
+def valid(line: str, shown: str, told: list[pydantic.BaseModel]) -> None:
+    """One document and nothing else, of the model that the command gave to `say_json`, by the schema that is published."""
+    (answer,) = told or (None,)
+    assert answer is not None, f"{line}: its answer is no model given to `say_json` (pipelines/commands/json_output.py)"
+    schema = publish(command_of(line), type(answer))
+    jsonschema.Draft202012Validator(schema).validate(json.loads(shown))
+
+
+def publish(path: tuple[str, ...], model: type[pydantic.BaseModel]) -> dict[str, Any]:
+    schema = model.model_json_schema(mode="serialization")
+    hold(SCHEMAS / f"{'-'.join(path)}.json", json.dumps(schema, indent=1, sort_keys=True) + "\n")
+    return schema
+
+
+def test_answers_of_what_begins_a_run() -> None:
+    for path, model in STARTS.items():
+        publish(path, model)
+
+
+def command_of(line: str) -> tuple[str, ...]:
+    """The path of the command that a line calls: ``wfm artifacts show x`` -> ``("artifacts", "show")``."""
+    words = line.split()[1:]
+    return max((path for path in COMMANDS if tuple(words[: len(path)]) == path), key=len)
+
+
+def test_every_command_is_here() -> None:
+    there = {command_of(line) for file in FILES for line in asked(file)}
+    lacking = [" ".join(path) for path in LEAVES if path not in there and " ".join(path) not in NO_ANSWER]
+    assert lacking == [], "write a line `$ wfm COMMAND ...` into a file of tests/pipelines/commands/snapshots"
+    in_json = {command_of(line) for file in FILES for line in asked(file) if "--json" in line.split()}
+    takes = {path for path, command in COMMANDS.items() if any("--json" in each.opts for each in command.params)}
+    assert takes - in_json - set(STARTS) == PLAIN, "write a line with --json for each"
+    helps = {file.stem for file in HELP.glob("*.txt")} - {"-".join(path) or "wfm" for path in COMMANDS}
+    assert helps == set(), "snapshots of commands that are gone"
+    schemas = {file.stem for file in SCHEMAS.glob("*.json")} - {"-".join(path) for path in (*in_json, *STARTS)}
+    assert schemas == set(), "schemas of answers that are gone"
+
+
+def test_what_is_looked_for_is_found() -> None:
+    """A twin of each fault."""
+    assert faults("a" * 60 + " " + "b" * 30) != []
+    assert faults("/a/long/path" * 10) == []
+    assert faults("20260101T03…") != []
+    assert faults("kind/name\\[@alias]") != []
+    assert re.fullmatch(r"k{64} at 2026-01-01 00:00:00", steady("0a" * 32 + " at 2031-12-24 17:45:59"))
