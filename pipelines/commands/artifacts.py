@@ -65,7 +65,7 @@ def list_(
     if json:
         say_json(answer.ArtifactList(artifacts=found))
     elif found:
-        _show_rows(found)
+        _show(found)
     else:
         say("nothing yet" + ("" if everything else "; --all shows artifacts without a name too"))
 
@@ -89,16 +89,12 @@ def _row(store: "Store", key: str, called: list[str]) -> answer.ArtifactRow:
     )  # fmt: skip
 
 
-def _show_rows(rows: list[answer.ArtifactRow]) -> None:
-    made = table("name", "key", "made by", "at (UTC)", "files", "size", "parts", prose="what is wrong")
+def _show(rows: "list[answer.ArtifactRow]") -> None:
+    listed = table("name", "key", "made by", "at (UTC)", "files", "size", "parts", prose="what is wrong")
     for row in rows:
-        called = ", ".join(row.names) or row.kind
-        if row.problem:
-            made.row(called, row.key[:12], "", "", "", "", "", row.problem)
-        else:
-            known = (row.stage, moment(row.at)[:16], str(row.files), size(row.bytes), str(row.parts))
-            made.row(called, row.key[:12], *known)
-    show_table(made)
+        known = [row.stage, moment(row.at)[:16], str(row.files), size(row.bytes), str(row.parts)]
+        listed.row(", ".join(row.names) or row.kind, row.key[:12], *([""] * 5 if row.problem else known), row.problem)
+    show_table(listed)
 
 
 def _whole_bytes(artifact: "Artifact") -> int:
@@ -291,17 +287,17 @@ def pull(
     key = opened.resolve(reference)
     artifact = opened.artifact(key)
     beside.require_ours(artifact, out)
-    copied = opened.pull(key, out, what)
+    pulled = opened.pull(key, out, what)
     if beside.has_card(artifact):
         try:
-            copied += [path.absolute() for path in beside.write_cards(opened, artifact, out)]
+            pulled += [path.absolute() for path in beside.write_cards(opened, artifact, out)]
         except InputError as error:  # the copy is whole; records of another make have no card
             warn(f"no card was written: {error}")
-    inside = [path.relative_to(out.absolute()) for path in copied]
+    copied = [path.relative_to(out.absolute()) for path in pulled]
     if json:
-        say_json(answer.Pulled(key=key, folder=str(out), files=[path.as_posix() for path in inside]))
+        say_json(answer.Pulled(key=key, folder=str(out), files=[path.as_posix() for path in copied]))
         return
-    tops = sorted({path.parts[0] for path in inside})
+    tops = sorted({path.parts[0] for path in copied})
     say(f"{len(copied)} files of {key[:12]} in {out}: {', '.join(tops[:_MANY])}")
 
 

@@ -7,7 +7,17 @@ from typing import TYPE_CHECKING, Annotated
 import pydantic
 import typer
 
-from pipelines.commands.console import STORE_DEFAULT, StoreOption, answers, notices, open_store, say, warn
+from pipelines.commands.console import (
+    STORE_DEFAULT,
+    NameOption,
+    PromoteOption,
+    StoreOption,
+    answers,
+    notices,
+    open_store,
+    say,
+    warn,
+)
 from pipelines.commands.json_output import JsonOption, say_json
 from pipelines.commands.submit import EngineOption, TeamOption, TemplateOption
 from wfm.errors import InputError
@@ -65,6 +75,8 @@ def backfill(
     set_: Annotated[
         list[str] | None, typer.Option("--set", metavar="STAGE.FIELD=V", help="Likewise; may be repeated.")
     ] = None,
+    name: NameOption = "",
+    promote: PromoteOption = True,
     engine: EngineOption = "",
     template: TemplateOption = "",
     team: TeamOption = "",
@@ -81,7 +93,15 @@ def backfill(
     from pipelines.start_run import Request
     from pipelines.ticks import has_places
 
-    wanted = Request(pipeline, profile=profile, overrides=tuple(set_ or ()), videos=videos, dataset=dataset)
+    wanted = Request(
+        pipeline,
+        profile=profile,
+        overrides=tuple(set_ or ()),
+        videos=videos,
+        dataset=dataset,
+        name=name,
+        promote=promote,
+    )
     points = _points(wanted, from_, to, every, zone, shards)
     opened = open_store(store, new=True)
     if not has_places(wanted):

@@ -36,6 +36,12 @@ if TYPE_CHECKING:
 
 RunArgument = Annotated[str, typer.Argument(metavar="[RUN]", help="Run id, the beginning of one, or `last`.")]
 StageArgument = Annotated[str, typer.Argument(metavar="STAGE", help="A node of the run, as `wfm status` names it.")]
+RunEngineOption = Annotated[
+    str,
+    typer.Option(
+        "--engine", help="Of a run that a cluster began by itself, and that does not say it: argo or kubeflow."
+    ),
+]
 _FOLLOW_SECONDS = 0.5
 
 
@@ -92,6 +98,7 @@ def where(standing: "Standing") -> str:
 
 def status(
     run_id: RunArgument = LAST,
+    engine: RunEngineOption = "",
     json: JsonOption = False,
     store: StoreOption = STORE_DEFAULT,
 ) -> None:
@@ -102,7 +109,7 @@ def status(
     opened = open_store(store)
     found = open_run(opened, run_id)
     try:
-        standing = look(found, patient=True)
+        standing = look(found, engine=engine, patient=True)
     except InputError as error:
         if json:
             raise

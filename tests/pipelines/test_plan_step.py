@@ -128,6 +128,12 @@ def test_what_was_seen_is_kept_in_pieces_and_the_first_word_stands(
     run.write(f"seen/ingest_videos/{told['sha256']}/1", b"other")
     with pytest.raises(DataError, match="is damaged"):
         recall(told, store)
+    run.write(f"seen/ingest_videos/{told['sha256']}/1", b"x" * 700)
+    monkeypatch.setattr("components.outside.MOST_BYTES", 600)
+    with pytest.raises(DataError, match="more than 600 bytes in 2 of"):
+        recall(told, store)
+    with pytest.raises(InputError, match="more than 600 bytes of names outside: divide the source"):
+        keep(run, "another", seen)
     monkeypatch.setattr("components.outside.MOST_PIECES", 3)
     with pytest.raises(InputError, match="divide the source"):
         keep(run, "other", seen)

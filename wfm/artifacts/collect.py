@@ -103,9 +103,8 @@ def collect(
     """Delete what no name, run or lease needs.
 
     `keep_runs`: what the newest runs made or read stays, and what runs need that are not over; `keep_promotions`: so many of
-    each name's history stay;
-    `min_age_seconds`: what is younger stays; `keep_candidates`: so many of a name's candidates stay, those alone that are
-    younger than `candidate_seconds`; `by`: who asks, for the record (`wfm.artifacts.retention`).
+    each name's history stay; `min_age_seconds`: what is younger stays; `keep_candidates`: so many of a name's candidates stay,
+    those alone that are younger than `candidate_seconds`; `by`: who asks, for the record (`wfm.artifacts.retention`).
     While any lease is held, no part is deleted: the holder may be about to list it. A lease of another machine that stays
     silent for its time within `wait_seconds` is over.
     """

@@ -28,9 +28,11 @@ def sheet_of(store: "Store", artifact: "Artifact") -> ModelSheet | DatasetSheet:
     return model_sheet(store, artifact) if artifact.kind == "model" else dataset_sheet(store, artifact)
 
 
-def card_of(sheet: ModelSheet | DatasetSheet) -> str:
+def card_of(sheet: ModelSheet | DatasetSheet, *, with_front_matter: bool = True) -> str:
     """The sheet as Markdown."""
-    return model_card(sheet) if isinstance(sheet, ModelSheet) else dataset_card(sheet)
+    if isinstance(sheet, ModelSheet):
+        return model_card(sheet, with_front_matter=with_front_matter)
+    return dataset_card(sheet, with_front_matter=with_front_matter)
 
 
 def require_ours(artifact: "Artifact", folder: Path) -> None:

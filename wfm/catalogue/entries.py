@@ -26,6 +26,9 @@ class Promoted(_Entry):
     number: int
     at: str
     key: str
+    by: str = ""
+    gate: str = ""
+    """What the gate saw, where one was asked."""
     result: str = ""
     """Of a model: what it was promoted with, in a sentence; why there is none else."""
 
@@ -90,6 +93,8 @@ def _history(store: "Store", kind: str, name: str, alias: str, told: dict[str, s
             number=one.number,
             at=one.created_at,
             key=one.key,
+            by=one.by,
+            gate="" if one.gate is None else f"{'passed' if one.gate.passed else 'not passed'}: {one.gate}",
             result=_told(store, one.key, told) if kind == "model" else "",
         )
         for one in shown

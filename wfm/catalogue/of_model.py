@@ -83,9 +83,7 @@ def sheet_of_folder(folder: Path) -> ModelSheet:
 
 def model_sheet(store: "Store", artifact: "Artifact") -> ModelSheet:
     """The sheet of a committed bundle, with its lineage and the data it was made from. Raises DataError."""
-    sheet = _sheet(
-        lambda path: artifact.fetch(path).read_bytes() if artifact.has_file(path) else None, f"{CARD} of {artifact!r}"
-    )
+    sheet = _sheet(lambda path: artifact.fetch(path).read_bytes() if artifact.has_file(path) else None, repr(artifact))
     lineage = lineage_of(store, artifact.key)
     return sheet.model_copy(
         update={
@@ -103,14 +101,14 @@ def _sheet(read: Read, where: str) -> ModelSheet:
     data = read(CARD)
     if data is None:
         raise DataError(f"{where}: no {CARD} here, so this is not a published world model")
-    values = schema.parse(data, where)
+    values = schema.parse(data, f"{where}, {CARD}")
     version = values.get("schema_version") if isinstance(values, dict) else None
     if not isinstance(version, int) or version > NEWEST:
-        raise DataError(f"{where}: schema_version {version!r}, this wfm reads up to {NEWEST}: use a newer wfm")
+        raise DataError(f"{where}, {CARD}: schema_version {version!r}, this wfm reads up to {NEWEST}: use a newer wfm")
     try:
         card = _Card.model_validate(values)
     except ValidationError as error:
-        raise DataError(f"{where} is not the card of a world model: {error}") from None
+        raise DataError(f"{where}: {CARD} is not the card of a world model: {error}") from None
     metrics, absent = _metrics(card)
     model, tokenizer = _described(read, "model", where), _described(read, "tokenizer", where)
     spec = model[1]

@@ -153,10 +153,7 @@ class Argo:
     def resume(self, run_id: str) -> str:
         """Let its jobs go on, and then the workflow."""
         name = self._unfinished(run_id)
-        try:
-            said = self._jobs.let_go(run_id)
-        except WfmError as error:
-            said = f"jobs that were held back stay so, ask once more where the cluster's API can be reached ({error})"
+        said = self._jobs.let_go(run_id)
         self._resume(name)
         return f"{said}; Argo goes on with {name}"
 

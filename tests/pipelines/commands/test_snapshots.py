@@ -19,7 +19,9 @@ import jsonschema
 import pydantic
 import pytest
 
+from pipelines.commands.catalogue import Card
 from pipelines.commands.submit import Submitted
+from pipelines.commands.weights import Inspected
 from tests.pipelines.commands import small_store
 from tests.pipelines.commands.terminal import COLUMNS, Terminal, asked, commands, steady
 from wfm.artifacts import Store
@@ -41,12 +43,15 @@ NO_ANSWER = {
     "artifacts invalidate": "to come",
 }
 """Commands whose output has no snapshot but their help, and why."""
-PLAIN = {("models", "list"), ("models", "show"), ("quota",), ("search",)}
+PLAIN = {("quota",), ("search",)}
 """Whose ``--json`` is no model yet."""
 COMMANDS = dict(commands())
 LEAVES = [path for path, command in COMMANDS.items() if not hasattr(command, "commands") and not command.hidden]
-STARTS: dict[tuple[str, ...], type[pydantic.BaseModel]] = {("submit",): Submitted, ("rerun",): Submitted}
-"""Commands that begin a run: what they answer is looked at where runs are tested; its schema is published here."""
+STARTS: dict[tuple[str, ...], type[pydantic.BaseModel]] = {
+    ("submit",): Submitted, ("rerun",): Submitted, ("artifacts", "card"): Card, ("weights", "inspect"): Inspected,
+}  # fmt: skip
+"""Commands that begin a run, or need files that are not in this store: what they answer is looked at where runs, cards and
+weights are tested; its schema is published here."""
 FILES = sorted(SNAPSHOTS.glob("*.txt"))
 
 
