@@ -8,7 +8,17 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pipelines.commands.console import STORE_DEFAULT, StoreOption, open_store, say, show_table, table, warn
+from pipelines.commands.console import (
+    STORE_DEFAULT,
+    NameOption,
+    PromoteOption,
+    StoreOption,
+    open_store,
+    say,
+    show_table,
+    table,
+    warn,
+)
 from pipelines.commands.manifests import objects_under
 from wfm.errors import InputError
 
@@ -26,6 +36,8 @@ def steps(
     profile: Annotated[str, typer.Option(help="Recipe; demo_cluster says what each stage needs.")] = "demo_cluster",
     videos: Annotated[str, typer.Option(metavar="URL", help="Your own, where pods can read them.")] = "",
     dataset: Annotated[str, typer.Option(metavar="NAME", help="Start from this dataset, or name the new one.")] = "",
+    name: NameOption = "",
+    promote: PromoteOption = True,
     set_: Annotated[
         list[str] | None, typer.Option("--set", metavar="STAGE.FIELD=V", help="Change an option; may be repeated.")
     ] = None,
@@ -42,7 +54,15 @@ def steps(
     opened = open_store(store, new=True)
     if "://" not in opened.url or opened.url.startswith("file:"):
         warn(f"the store {opened.url} is on this machine, where no pod sees it: give --store s3://… or gs://…")
-    request = Request(pipeline, profile=profile, overrides=tuple(set_ or ()), videos=videos, dataset=dataset)
+    request = Request(
+        pipeline,
+        profile=profile,
+        overrides=tuple(set_ or ()),
+        videos=videos,
+        dataset=dataset,
+        name=name,
+        promote=promote,
+    )
     plan = request.plan(opened)
     run = create_run(request, plan, opened, run_id=run_id)
     there = {**plan.given, **{node.name: node.key for node in plan.nodes if node.done and node.key}}
