@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 PIECE_BYTES = 16 * 2**20
 MOST_PIECES = 1024
+MOST_BYTES = 2**30
+"""Of names outside: some millions of files. They are held at once."""
 SCHEMA_VERSION = 1
 
 
@@ -36,8 +38,9 @@ def keep(run: "Run", node: str, seen: Any) -> dict[str, Any]:
     """Write down what was seen, unless an earlier planner of this run did; returns what stands in the spec for it."""
     data = json.dumps(seen, separators=(",", ":"), sort_keys=True).encode()
     pieces = [data[start : start + PIECE_BYTES] for start in range(0, len(data), PIECE_BYTES)]
-    if len(pieces) > MOST_PIECES:
-        raise InputError(f"{node} sees more than {MOST_PIECES * PIECE_BYTES} bytes of names outside: divide the source")
+    if len(pieces) > MOST_PIECES or len(data) > MOST_BYTES:
+        most = min(MOST_PIECES * PIECE_BYTES, MOST_BYTES)
+        raise InputError(f"{node} sees more than {most} bytes of names outside: divide the source")
     told = {"run_id": run.id, "node": node, "sha256": hashlib.sha256(data).hexdigest(), "pieces": len(pieces)}
     if run.read(f"seen/{node}.json") is None:
         for number, piece in enumerate(pieces):
@@ -55,8 +58,14 @@ def recall(told: Any, store: "Store") -> Any:
         raise DataError(
             f"what run {run.id} saw of the outside has {where.pieces} pieces: at most {MOST_PIECES} are read"
         )
-    pieces = [run.read(f"seen/{where.node}/{where.sha256}/{number}") for number in range(where.pieces)]
-    data = b"".join(piece or b"" for piece in pieces)
+    data = bytearray()
+    for number in range(where.pieces):
+        data += run.read(f"seen/{where.node}/{where.sha256}/{number}") or b""
+        if len(data) > MOST_BYTES:
+            raise DataError(
+                f"what run {run.id} saw of the outside has more than {MOST_BYTES} bytes in {number + 1} of {where.pieces} "
+                "pieces: it was not written by wfm; plan a new run"
+            )
     if hashlib.sha256(data).hexdigest() != where.sha256:
         raise DataError(
             f"{run.path_of('seen', where.node)} is damaged: it is not what was written down; plan a new run"

@@ -4,6 +4,9 @@ A stage does this when its artifact is there; a planner for what was there befor
 Asked again it changes nothing, so a process that dies before or after leaves nothing undone and nothing done twice.
 """
 
+import getpass
+import os
+import socket
 from collections.abc import Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -31,6 +34,15 @@ def promote(store: "Store", name: str, key: str, gate: Mapping[str, Any] | None 
     made = store.promote_through(kind, rest, key, partial(gates.judge, gates.Gate.parse(gate), store, key), by=by)
     if made.alias == CANDIDATE:
         get_logger("wfm.stage").warning("%s", not_latest(made))
+
+
+def by_hand() -> str:
+    """``USER@HOST``: who promotes or deletes by hand, for the record."""
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):  # in a pod, a number without a name
+        user = str(os.getuid())
+    return f"{user}@{socket.gethostname()}"
 
 
 def not_latest(candidate: "Promotion") -> str:

@@ -75,7 +75,7 @@ def _packages(roles: dict[str, dict[str, list[str]]], project: dict[str, Any]) -
     extras = {extra for role in roles.values() for extra in (*role["extras"], "s3", "gcs")}
     asked = [project["dependencies"], {extra: project["optional-dependencies"][extra] for extra in sorted(extras)}]
     asked.append({name: role["extras"] for name, role in roles.items()})
-    files = [(ROOT / name).read_text() for name in ("constraints.txt", "images/install.py")]
+    files = [(ROOT / name).read_text() for name in ("constraints.txt", "images/build-tools.txt", "images/install.py")]
     return hashlib.sha256(json.dumps([asked, files]).encode()).hexdigest()
 
 

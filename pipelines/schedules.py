@@ -98,10 +98,12 @@ def _fill(request: Request, one: Kept, missing: "Sequence[Point]") -> str:
     until = datetime.fromisoformat(missing[-1].name) + timedelta(minutes=1)
     words = ["wfm", "backfill", request.pipeline, "--profile", request.profile, "--store", one.store]
     words += ["--from", missing[0].name, "--to", iso(until), "--every", one.cron]
-    for option, value in (("--videos", request.videos), ("--dataset", request.dataset)):
+    options = (("--videos", request.videos), ("--dataset", request.dataset), ("--name", request.name))
+    for option, value in options:
         words += [option, value] if value else []
     for override in request.overrides:
         words += ["--set", override]
+    words += [] if request.promote else ["--no-promote"]
     return shlex.join(words)
 
 

@@ -83,7 +83,7 @@ def create_run(
     """Write down what will be done and from what each key was made (`wfm explain` compares that).
 
     A `run_id` that is there already is that run, and goes on. Raises InputError when something else was asked of it, or it was
-    cancelled or is suspended; TryAgain when another process of an engine works on it.
+    cancelled; TryAgain when another process of an engine works on it.
     """
     run = store.runs.create(
         {
@@ -106,8 +106,6 @@ def create_run(
         raise InputError(
             f"run {run.id} was cancelled ({by} asked for it) and stays so: `wfm rerun {run.id}` begins another"
         )
-    if run_id and (by := run.suspended_by()):
-        raise InputError(f"run {run.id} is suspended ({by} asked for it): `wfm resume {run.id}` lets it go on")
     if state is not None and state.seen() == "running":
         raise TryAgain(f"run {run.id} is at work already (pid {state.pid} on {state.host})")
     return run
@@ -159,6 +157,8 @@ def start(
     check_here(plan, cpu, memory_gib)
     here_cpu, here_memory = machine()
     run = create_run(request, plan, store, rerun_of, run_id, team)
+    if run_id and (by := run.suspended_by()):
+        raise InputError(f"run {run.id} is suspended ({by} asked for it): `wfm resume {run.id}` lets it go on")
     submission = asked_now(
         run, chosen, dataclasses.asdict(request), team=team_of(team), scheduled_at=scheduled_at, rerun_of=rerun_of, cpu=cpu,
         memory_gib=memory_gib,

@@ -1,6 +1,6 @@
 """Runs that stand for a time or a shard: which there are, what they ask for, and the ids they have.
 
-    {date:%Y-%m-%d}   in --videos, --dataset or --set: the time that the run stands for, as strftime writes it
+    {date:%Y-%m-%d}   in --videos, --dataset, --name or --set: the time that the run stands for, as strftime writes it
     {date}            the same as 2026-11-30T03:00:00Z
     {shard}           the shard that the run stands for
 
@@ -138,6 +138,7 @@ def _options(request: "Request") -> dict[str, str]:
     return {
         "--videos": request.videos,
         "--dataset": request.dataset,
+        "--name": request.name,
         **{f"--set {text}": text.partition("=")[2] for text in request.overrides},
     }
 
@@ -158,6 +159,7 @@ def _filled(request: "Request", *, date: datetime | None = None, shard: str = ""
         request,
         videos=fill("--videos", request.videos),
         dataset=fill("--dataset", request.dataset),
+        name=fill("--name", request.name),
         overrides=tuple(overrides),
     )
 
@@ -183,7 +185,12 @@ def _value(option: str, place: str, date: datetime | None, shard: str) -> str:
 
 def _id(request: "Request", name: str, stamp: str) -> str:
     """Fit for a name on a cluster, too."""
-    asked = [request.pipeline, request.profile, request.videos, request.dataset, list(request.overrides), name]
-    digest = hashlib.sha256(json.dumps(asked).encode()).hexdigest()[:8]
+    # what nobody set is left out, so that an option that is new one day changes no id of before
+    asked = {
+        field.name: getattr(request, field.name)
+        for field in dataclasses.fields(request)
+        if field.name != "redo" and getattr(request, field.name) != field.default
+    }
+    digest = hashlib.sha256(json.dumps([asked, name], sort_keys=True).encode()).hexdigest()[:8]
     words = f"{request.pipeline[:24]}-{request.profile[:16]}-{stamp[:20]}".lower()
     return f"{re.sub('[^a-z0-9]+', '-', words).strip('-')}-{digest}"

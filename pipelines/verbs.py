@@ -75,6 +75,18 @@ def choices() -> str:
     return ", ".join((*ENGINES, *REMOTES))
 
 
+def check_engine(engine: str, template: str = "") -> None:
+    """Raises InputError for an engine that does not exist or cannot be reached as this machine is set up."""
+    if engine and engine not in (*ENGINES, *REMOTES):
+        raise InputError(f"unknown engine {engine!r}. Choices: {choices()}")
+    if engine in REMOTES:
+        connect(engine)
+        return
+    if template:
+        raise InputError(f"--template {template!r}: an engine of this machine has none; give --engine argo or kubeflow")
+    choose(engine)
+
+
 def submit(
     request: "Request",
     store: "Store",
@@ -95,17 +107,14 @@ def submit(
     TryAgain for an engine that does not answer.
     """
     team = team_of(team)
-    if engine and engine not in (*ENGINES, *REMOTES):
-        raise InputError(f"unknown engine {engine!r}. Choices: {choices()}")
+    if engine in REMOTES and (cpu is not None or memory_gib is not None):
+        raise InputError(f"--cpu, --memory: {engine} has the budget of its queue; leave them out")
+    check_engine(engine, template)
     if engine in REMOTES:
-        if cpu is not None or memory_gib is not None:
-            raise InputError(f"--cpu, --memory: {engine} has the budget of its queue; leave them out")
         return _submit_there(
             request, store, connect(engine), run_id=run_id, template=template, team=team, scheduled_at=scheduled_at,
             rerun_of=rerun_of,
         )  # fmt: skip
-    if template:
-        raise InputError(f"--template {template!r}: an engine of this machine has none; give --engine argo or kubeflow")
     from pipelines.start_run import check_here, create_run
 
     chosen = choose(engine)
@@ -183,10 +192,17 @@ def _check_asked(run: "Run", request: "Request") -> None:
         )
 
 
-def look(run: "Run", *, patient: bool = False) -> Standing:
-    """Where a run stands. Raises InputError when what the store has of it cannot be read; an engine that cannot be asked is
-    told in `trouble`."""
+def look(run: "Run", *, engine: str = "", patient: bool = False) -> Standing:
+    """Where a run stands. `engine`: of a run that was not submitted by us (a cron line of the cluster, `kubectl`), and so does
+    not say it. Raises InputError when what the store has of it cannot be read; an engine that cannot be asked is told in
+    `trouble`."""
     state, submission = see(run, patient=patient), submission_of(run)
+    if submission is None and engine:
+        if engine not in REMOTES:
+            raise InputError(
+                f"--engine {engine!r} is for runs that a cluster began by itself. Choices: {', '.join(REMOTES)}"
+            )
+        submission = Submission(run_id=run.id, engine=engine)
     if submission is None or submission.here or submission.refused or (state is not None and state.state in OVER):
         return Standing(run, state, submission)
     try:
@@ -199,8 +215,9 @@ def look(run: "Run", *, patient: bool = False) -> Standing:
 
 
 def _add(state: RunState, looked: Looked) -> None:
-    """Take what its engine says into what the store says: no stage that works is talked away."""
-    if state.state == "running" or looked.phase == "unknown":
+    """Take what its engine says into what the store says: no stage that works is talked away, and no wish to suspend, which
+    an engine may not know of."""
+    if state.state == "running" or looked.phase == "unknown" or (state.state, looked.phase) == ("suspended", "running"):
         return
     if looked.phase in ("suspended", "failed", "cancelled", "running") or state.state == "pending":
         state.state = looked.phase
@@ -210,9 +227,9 @@ def _add(state: RunState, looked: Looked) -> None:
         state.reason = looked.words
 
 
-def suspend(run: "Run") -> str:
+def suspend(run: "Run", *, engine: str = "") -> str:
     """Begin no further stage, have those that run save and stop; what was done and what that frees, in words."""
-    standing = look(run)
+    standing = look(run, engine=engine)
     remote = _remote(standing)
     if remote is None and standing.word == "suspended" and run.suspended_by():  # one on a cluster may need it once more
         return f"run {run.id} is suspended already (by {run.suspended_by()})"
@@ -220,7 +237,11 @@ def suspend(run: "Run") -> str:
         raise InputError(f"run {run.id} is {standing.word}: only one that is at work, or waits, can be suspended")
     run.request_suspend(who())
     if remote is not None:
-        return remote.suspend(run.id)
+        try:
+            return remote.suspend(run.id)
+        except InputError:
+            run.request_resume(who())  # there is nothing to suspend
+            raise
     state = _wait_for_stop(run, standing)
     if state is not None and state.state in ("running", "pending"):
         return (
@@ -235,15 +256,16 @@ def suspend(run: "Run") -> str:
     )
 
 
-def resume(run: "Run", store: "Store") -> str:
+def resume(run: "Run", store: "Store", *, engine: str = "") -> str:
     """Let a suspended run go on, or one whose process is gone; of several that ask at once one does it."""
-    standing = look(run)
+    standing = look(run, engine=engine)
     if run.cancelled_by():
         raise InputError(f"run {run.id} was cancelled and stays so: `wfm rerun {run.id}` begins another")
     remote = _remote(standing)
     if remote is not None:
+        said = remote.resume(run.id)
         run.request_resume(who())
-        return remote.resume(run.id)
+        return said
     if standing.word == "running" and run.suspended_by():
         state = _wait_for_stop(run, standing)  # it is on its way to be suspended
         standing = dataclasses.replace(standing, state=state)
@@ -266,15 +288,19 @@ def resume(run: "Run", store: "Store") -> str:
     return f"run {run.id} {how}: `wfm status {run.id}`"
 
 
-def cancel(run: "Run") -> str:
+def cancel(run: "Run", *, engine: str = "") -> str:
     """Stop a run in order, also one that is suspended, or has not begun; what was done, in words."""
-    standing = look(run)
+    standing = look(run, engine=engine)
     if standing.word not in ("pending", "planned", "running", "waiting", "suspended"):
         raise InputError(f"run {run.id} is not running: it is {standing.word}")
-    remote = _remote(standing)
     run.request_cancel(who())
-    if remote is not None:
-        return remote.cancel(run.id)
+    if standing.submission is not None and not standing.submission.here:
+        try:
+            return connect(standing.submission.engine).cancel(run.id)
+        except WfmError as error:
+            noted = f"run {run.id} is marked as cancelled, so its stages end and none begins"
+            kind = TryAgain if isinstance(error, TryAgain) else InputError
+            raise kind(f"{noted}; {standing.submission.engine} itself was not stopped: {error}") from None
     state = _wait_for_stop(run, standing)
     seen = state.state if state is not None else "gone"
     return f"run {run.id} is {seen}" + ("; it was asked to stop and is still at it" if seen == "running" else "")

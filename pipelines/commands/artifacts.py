@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from pipelines.commands import catalogue, completion, purge, skipped
+from pipelines.commands import artifact_answers as answer
+from pipelines.commands import catalogue, completion, names, purge, retention, skipped
 from pipelines.commands.console import (
     STORE_DEFAULT,
     StoreOption,
@@ -22,14 +23,17 @@ from pipelines.commands.console import (
     table,
     warn,
 )
+from pipelines.commands.json_output import JsonOption, say_json
 from pipelines.explain import flat
 from wfm.errors import DataError, InputError, WfmError
 from wfm.log import printable
 
 if TYPE_CHECKING:
-    from wfm.artifacts import Artifact
+    from wfm.artifacts import Artifact, Store
 
 app = typer.Typer(help="Look at artifacts, check, name, copy and collect them.", no_args_is_help=True)
+names.add_to(app)
+retention.add_to(app)
 purge.add_to(app)
 skipped.add_to(app)
 catalogue.add_to(app)
@@ -48,51 +52,63 @@ _ABSENT = "(absent)"
 def list_(
     kind: Annotated[str, typer.Argument(help="Only this kind, such as dataset or model.")] = "",
     everything: Annotated[bool, typer.Option("--all", help="Artifacts without a name too.")] = False,
+    json: JsonOption = False,
     store: StoreOption = STORE_DEFAULT,
 ) -> None:
     """List names and what they point at; --all: every artifact, invalidated ones with the reason. Sizes include parts."""
     opened = open_store(store)
-    made = table("name", "key", "made by", "at (UTC)", "files", "size", "parts", prose="what is wrong")
-    names: dict[str, list[str]] = {}
+    called: dict[str, list[str]] = {}
     for promotion in opened.names.list(kind):
-        names.setdefault(promotion.key, []).append(promotion.reference)
-    keys = sorted({*names, *(opened.known_keys() if everything else ())})
-    rows = []
-    for key in keys:
-        if not opened.has(key):
-            stone = opened.tombstone(key)
-            gone = stone.described() if stone else "no longer there"
-            rows.append(("", [", ".join(names.get(key, [])), key[:12], "", "", "", "", "", gone]))
-            continue
-        try:
-            artifact = opened.artifact(key)
-        except InputError as error:  # one damaged manifest must not hide the others
-            rows.append(("", [", ".join(names.get(key, [])), key[:12], "", "", "", "", "", "cannot be read"]))
-            warn(f"{key[:12]}: {error}")
-            continue
-        if kind and artifact.kind != kind:
-            continue
-        one = artifact.summary()
-        called = ", ".join(names.get(key, [])) or str(one["kind"])
-        row = [called, key[:12], str(one["stage"]), moment(str(one["created_at"]))[:16], str(one["files"])]
-        rows.append((str(one["created_at"]), [*row, _whole_size(artifact), str(one["parts"])]))
-    for _, row in sorted(rows):
-        made.row(*row)
-    if rows:
-        show_table(made)
+        called.setdefault(promotion.key, []).append(promotion.reference)
+    keys = sorted({*called, *(opened.known_keys() if everything else ())})
+    found = [
+        row for row in (_row(opened, key, called.get(key, [])) for key in keys) if row.problem or kind in ("", row.kind)
+    ]
+    found.sort(key=lambda row: (row.at, row.names, row.key))
+    if json:
+        say_json(answer.ArtifactList(artifacts=found))
+    elif found:
+        _show(found)
     else:
         say("nothing yet" + ("" if everything else "; --all shows artifacts without a name too"))
 
 
-def _whole_size(artifact: "Artifact") -> str:
+def _row(store: "Store", key: str, called: list[str]) -> answer.ArtifactRow:
+    """A key of the store; what is wrong with it stands in the row, and hides no other."""
+    nothing = {"kind": "", "stage": "", "at": "", "files": 0, "bytes": 0, "parts": 0}
+    if not store.has(key):
+        stone = store.tombstone(key)
+        problem = stone.described() if stone else "no longer there"
+        return answer.ArtifactRow(names=called, key=key, problem=problem, **nothing)
     try:
-        return size(artifact.total_bytes())
+        artifact = store.artifact(key)
+    except InputError as error:
+        warn(f"{key[:12]}: {error}")
+        return answer.ArtifactRow(names=called, key=key, problem="cannot be read", **nothing)
+    one = artifact.summary()
+    return answer.ArtifactRow(
+        names=called, kind=one["kind"], key=key, stage=one["stage"], at=one["created_at"], files=one["files"],
+        bytes=_whole_bytes(artifact), parts=one["parts"],
+    )  # fmt: skip
+
+
+def _show(rows: "list[answer.ArtifactRow]") -> None:
+    listed = table("name", "key", "made by", "at (UTC)", "files", "size", "parts", prose="what is wrong")
+    for row in rows:
+        known = [row.stage, moment(row.at)[:16], str(row.files), size(row.bytes), str(row.parts)]
+        listed.row(", ".join(row.names) or row.kind, row.key[:12], *([""] * 5 if row.problem else known), row.problem)
+    show_table(listed)
+
+
+def _whole_bytes(artifact: "Artifact") -> int:
+    try:
+        return artifact.total_bytes()
     except WfmError:  # a part is gone or damaged; verify says which
-        return f"{size(artifact.manifest.files.bytes)} and parts"
+        return artifact.manifest.files.bytes
 
 
 @app.command()
-def show(reference: _REFERENCE, store: StoreOption = STORE_DEFAULT) -> None:
+def show(reference: _REFERENCE, json: JsonOption = False, store: StoreOption = STORE_DEFAULT) -> None:
     """Print an artifact's manifest: counts, what was skipped and why, config, inputs, cost, versions. Of an invalidated one
     too, with the reason.
     """
@@ -112,23 +128,32 @@ def show(reference: _REFERENCE, store: StoreOption = STORE_DEFAULT) -> None:
     if stone is not None:
         shown["invalidated"] = {"reason": stone.reason, "at": stone.created_at, "by": stone.by}
     shown["names"] = [promotion.reference for promotion in opened.names.list(manifest.kind) if promotion.key == key]
-    answers().print_json(data=shown)
+    if json:
+        say_json(answer.Shown.model_validate(shown))
+    else:
+        answers().print_json(data=shown)
 
 
 @app.command()
 def files(
     reference: _REFERENCE,
     prefix: Annotated[str, typer.Argument(help="Only paths that begin so.")] = "",
+    json: JsonOption = False,
     store: StoreOption = STORE_DEFAULT,
 ) -> None:
     """List an artifact's files, those of its parts included: sha256, size, path."""
     opened = open_store(store)
-    for entry in opened.artifact(opened.resolve(reference)).files(prefix):
+    found = opened.artifact(opened.resolve(reference)).files(prefix)
+    if json:
+        rows = [answer.FileRow(path=entry.path, sha256=entry.sha256, bytes=entry.size) for entry in found]
+        say_json(answer.Files(files=rows))
+        return
+    for entry in found:
         say(f"{entry.sha256[:16]}  {entry.size:>12}  {printable(entry.path, one_line=True)}")
 
 
 @app.command()
-def diff(first: _REFERENCE, second: _REFERENCE, store: StoreOption = STORE_DEFAULT) -> None:
+def diff(first: _REFERENCE, second: _REFERENCE, json: JsonOption = False, store: StoreOption = STORE_DEFAULT) -> None:
     """Compare two artifacts: code, options, inputs, counts, files."""
     opened = open_store(store)
     one, two = (opened.artifact(opened.resolve(reference)) for reference in (first, second))
@@ -139,54 +164,103 @@ def diff(first: _REFERENCE, second: _REFERENCE, store: StoreOption = STORE_DEFAU
     for group in ("config", "inputs", "counts", "skipped"):
         old, new = flat(getattr(one.manifest, group)), flat(getattr(two.manifest, group))
         parts |= {f"{group}.{name}": (old.get(name, _ABSENT), new.get(name, _ABSENT)) for name in sorted({*old, *new})}
-    for name, (before, after) in parts.items():
-        if before != after:
-            say(f"{name}: {' -> '.join(value if value is _ABSENT else repr(value) for value in (before, after))}")
-    old_files, new_files = ({entry.path: entry.sha256 for entry in artifact.files()} for artifact in (one, two))
-    changes = [("-", path) for path in sorted(old_files.keys() - new_files.keys())]
-    changes += [("+", path) for path in sorted(new_files.keys() - old_files.keys())]
-    changes += [
-        ("~", path) for path in sorted(old_files.keys() & new_files.keys()) if old_files[path] != new_files[path]
-    ]
+    old, new = ({entry.path: entry.sha256 for entry in artifact.files()} for artifact in (one, two))
+    found = answer.Difference(
+        changes=[
+            answer.Change(field=name, first=_or_none(before), second=_or_none(after))
+            for name, (before, after) in parts.items()
+            if before != after
+        ],
+        only_first=sorted(old.keys() - new.keys()),
+        only_second=sorted(new.keys() - old.keys()),
+        changed_files=sorted(path for path in old.keys() & new.keys() if old[path] != new[path]),
+        same_files=sum(new.get(path) == sha256 for path, sha256 in old.items()),
+    )
+    if json:
+        say_json(found)
+        return
+    for name, values in parts.items():
+        if values[0] != values[1]:
+            say(f"{name}: {' -> '.join(value if value is _ABSENT else repr(value) for value in values)}")
+    marked = (("-", found.only_first), ("+", found.only_second), ("~", found.changed_files))
+    changes = [(mark, path) for mark, paths in marked for path in paths]
     for mark, path in changes[:_MANY]:
         say(f"{mark} {printable(path, one_line=True)}")
-    same = len(old_files) - sum(mark != "+" for mark, _ in changes)
     more = f" ({len(changes) - _MANY} of them not shown)" if len(changes) > _MANY else ""
-    say(f"{same} files are the same, {len(changes)} differ{more}")
+    say(f"{found.same_files} files are the same, {len(changes)} differ{more}")
+
+
+def _or_none(value: Any) -> Any:
+    return None if value is _ABSENT else value
 
 
 @app.command()
 def verify(
     reference: Annotated[str, typer.Argument(metavar="[ARTIFACT]", help="Empty with --all.")] = "",
     everything: Annotated[bool, typer.Option("--all", help="Every committed artifact.")] = False,
+    json: JsonOption = False,
     store: StoreOption = STORE_DEFAULT,
 ) -> None:
     """Read every byte and compare it with what was committed. Fails when anything differs."""
     opened = open_store(store)
     if bool(reference) == everything:
         raise InputError("name one artifact, or give --all")
-    bad = 0
+    rows = []
     for key in opened.committed_keys() if everything else [opened.resolve(reference)]:
         report = opened.verify(key)
-        verdict = "whole" if report.ok else "DAMAGED"
-        read = f"{report.files} files, {size(report.bytes)}, {report.parts} parts"
-        say(f"{key[:12]} {report.kind or 'unknown'}: {verdict}, {read}")
-        for problem in (*report.problems, *report.purged):
-            say(f"    {problem}")
-        bad += not report.ok
+        rows.append(
+            answer.VerifyRow(
+                key=key,
+                kind=report.kind or "unknown",
+                whole=report.ok,
+                files=report.files,
+                bytes=report.bytes,
+                parts=report.parts,
+                problems=report.problems,
+                purged=report.purged,
+            )
+        )
+        if not json:
+            _tell_verified(rows[-1])
+    if json:
+        say_json(answer.Verified(artifacts=rows))
+    bad = sum(not row.whole for row in rows)
     if bad:
         raise DataError(f"{bad} artifacts are damaged: `wfm artifacts invalidate KEY --reason ...`, then run again")
+
+
+def _tell_verified(row: answer.VerifyRow) -> None:
+    verdict = "whole" if row.whole else "DAMAGED"
+    say(f"{row.key[:12]} {row.kind}: {verdict}, {row.files} files, {size(row.bytes)}, {row.parts} parts")
+    for problem in (*row.problems, *row.purged):
+        say(f"    {problem}")
 
 
 @app.command()
 def lineage(
     reference: _REFERENCE,
     sources: Annotated[bool, typer.Option("--sources", help="The source files too, one a line.")] = False,
+    json: JsonOption = False,
     store: StoreOption = STORE_DEFAULT,
 ) -> None:
     """Show what an artifact was made from, back to the sources."""
     opened = open_store(store)
     found = opened.lineage(opened.resolve(reference))
+    if json:
+        ancestors = [
+            answer.AncestorRow(
+                key=one.key,
+                kind=one.kind,
+                stage=one.stage,
+                at=one.created_at,
+                depth=one.depth,
+                inputs=one.inputs,
+                problem=one.problem,
+            )
+            for one in found
+        ]
+        say_json(answer.Ancestry(ancestors=ancestors, sources=list(found.sources()) if sources else []))
+        return
     for ancestor in found:
         inputs = ", ".join(f"{name}={key[:12]}" for name, key in sorted(ancestor.inputs.items()))
         problem = f"  ({ancestor.problem})" if ancestor.problem else ""
@@ -200,27 +274,11 @@ def lineage(
 
 
 @app.command()
-def promote(
-    reference: _REFERENCE,
-    name: Annotated[str, typer.Argument(metavar="KIND/NAME[@ALIAS]", help="Such as model/diffusion@production.")],
-    store: StoreOption = STORE_DEFAULT,
-) -> None:
-    """Let a name mean this artifact from now on; its history stays."""
-    opened = open_store(store)
-    kind, slash, rest = name.partition("/")
-    word, _, alias = rest.partition("@")
-    if not slash or not word:
-        raise InputError(f"{name!r} is not of the form KIND/NAME[@ALIAS], such as model/diffusion@production")
-    key = opened.resolve(reference)
-    number = opened.promote(kind, word, key, alias=alias or "latest")
-    say(f"{kind}/{word}@{alias or 'latest'} is {key[:12]} (number {number} of this name)")
-
-
-@app.command()
 def pull(
     reference: _REFERENCE,
     out: Annotated[Path, typer.Argument(metavar="OUT", help="Folder to copy into.")],
     what: Annotated[str, typer.Option(help="all, tables alone, or one split as split:test.")] = "all",
+    json: JsonOption = False,
     store: StoreOption = STORE_DEFAULT,
 ) -> None:
     """Copy an artifact, its tables alone, or one split into a folder; every byte is checked on the way. A model or data set
@@ -232,13 +290,17 @@ def pull(
     key = opened.resolve(reference)
     artifact = opened.artifact(key)
     beside.require_ours(artifact, out)
-    copied = opened.pull(key, out, what)
+    pulled = opened.pull(key, out, what)
     if beside.has_card(artifact):
         try:
-            copied += [path.absolute() for path in beside.write_cards(opened, artifact, out)]
+            pulled += [path.absolute() for path in beside.write_cards(opened, artifact, out)]
         except InputError as error:  # the copy is whole; records of another make have no card
             warn(f"no card was written: {error}")
-    tops = sorted({path.relative_to(out.absolute()).parts[0] for path in copied})
+    copied = [path.relative_to(out.absolute()) for path in pulled]
+    if json:
+        say_json(answer.Pulled(key=key, folder=str(out), files=[path.as_posix() for path in copied]))
+        return
+    tops = sorted({path.parts[0] for path in copied})
     say(f"{len(copied)} files of {key[:12]} in {out}: {', '.join(tops[:_MANY])}")
 
 
@@ -246,40 +308,13 @@ def pull(
 def invalidate(
     reference: _REFERENCE,
     reason: Annotated[str, typer.Option(help="Why; it is kept with the artifact.")],
+    json: JsonOption = False,
     store: StoreOption = STORE_DEFAULT,
 ) -> None:
     """Mark an artifact as bad: it counts as missing, and the next run makes it again."""
     opened = open_store(store)
     stone = opened.invalidate(opened.resolve(reference), reason)
+    if json:
+        say_json(answer.Invalidated(key=stone.key, generation=stone.generation, reason=reason))
+        return
     say(f"{stone.key[:12]} (generation {stone.generation}) does not count any more: {reason}")
-
-
-@app.command()
-def gc(
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would go.")] = False,
-    wait: Annotated[
-        float, typer.Option(help="Seconds between marking and deleting, for runs that start meanwhile.")
-    ] = 60.0,
-    keep_runs: Annotated[int, typer.Option(help="What this many of the newest runs made or read stays.")] = 20,
-    keep_promotions: Annotated[int, typer.Option(help="How many of each name's history stay.")] = 3,
-    min_age_hours: Annotated[float, typer.Option(help="What is younger, in hours, stays.")] = 24.0,
-    store: StoreOption = STORE_DEFAULT,
-) -> None:
-    """Delete what no name, run or lease needs."""
-    opened = open_store(store)
-    report = opened.gc(
-        dry_run=dry_run, wait_seconds=wait, keep_runs=keep_runs, keep_promotions=keep_promotions,
-        min_age_seconds=min_age_hours * 3600.0,
-    )  # fmt: skip
-    for dead in report.dead:
-        say(f"{dead.area}/{dead.key[:12]} {size(dead.bytes)}: {dead.reason}")
-    for problem in report.unread:
-        say(f"cannot be read, left alone: {problem}")
-    for note in report.notes:
-        say(note)
-    verb = "would go" if dry_run else "are gone"
-    rest = (
-        f"{len(report.attempts)} unfinished attempts, {len(report.scratch)} scratch folders, {len(report.nameless)} nameless "
-        f"files, checkpoints of {len(report.checkpoints)} keys"
-    )
-    say(f"{len(report.dead)} commits ({size(report.bytes)}), {rest} {verb}; {len(report.live)} artifacts stay")

@@ -7,7 +7,18 @@ from typing import TYPE_CHECKING, Annotated
 import pydantic
 import typer
 
-from pipelines.commands.console import STORE_DEFAULT, StoreOption, notices, open_store, say, show_table, table, warn
+from pipelines.commands.console import (
+    STORE_DEFAULT,
+    NameOption,
+    PromoteOption,
+    StoreOption,
+    notices,
+    open_store,
+    say,
+    show_table,
+    table,
+    warn,
+)
 from pipelines.commands.json_output import JsonOption, say_json
 from pipelines.commands.request_options import PipelineArgument, ProfileOption, SetOption
 from pipelines.commands.submit import EngineOption, TeamOption, TemplateOption
@@ -64,6 +75,8 @@ def backfill(
     ] = "",
     dataset: Annotated[str, typer.Option(metavar="NAME", help="Likewise.")] = "",
     set_: SetOption = None,
+    name: NameOption = "",
+    promote: PromoteOption = True,
     engine: EngineOption = "",
     template: TemplateOption = "",
     team: TeamOption = "",
@@ -79,8 +92,17 @@ def backfill(
     from pipelines.engines.prefect_server import stopped_by_signals
     from pipelines.start_run import Request
     from pipelines.ticks import has_places
+    from pipelines.verbs import check_engine
 
-    wanted = Request(pipeline, profile=profile, overrides=tuple(set_ or ()), videos=videos, dataset=dataset)
+    wanted = Request(
+        pipeline,
+        profile=profile,
+        overrides=tuple(set_ or ()),
+        videos=videos,
+        dataset=dataset,
+        name=name,
+        promote=promote,
+    )
     points = _points(wanted, from_, to, every, zone, shards)
     opened = open_store(store, new=True)
     if not has_places(wanted):
@@ -88,6 +110,7 @@ def backfill(
     if dry_run:
         _show(wanted, survey(opened, points), at_most, json)
         return
+    check_engine(engine, template)
     stop = threading.Event()
     with stopped_by_signals(stop):
         table = go_on(

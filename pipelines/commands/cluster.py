@@ -9,9 +9,23 @@ from typing import TYPE_CHECKING, Annotated
 import pydantic
 import typer
 
+<<<<<<< HEAD
 from pipelines.commands import completion
 from pipelines.commands.console import STORE_DEFAULT, StoreOption, open_store, say, show_table, table, warn
 from pipelines.commands.json_output import JsonOption, say_json
+=======
+from pipelines.commands.console import (
+    STORE_DEFAULT,
+    NameOption,
+    PromoteOption,
+    StoreOption,
+    open_store,
+    say,
+    show_table,
+    table,
+    warn,
+)
+>>>>>>> N
 from pipelines.commands.manifests import objects_under
 from pipelines.commands.request_options import DatasetOption, PipelineArgument, SetOption
 from wfm.errors import InputError
@@ -31,8 +45,17 @@ def steps(
         str, typer.Option(help="Recipe; demo_cluster says what each stage needs.", autocompletion=completion.profiles)
     ] = "demo_cluster",
     videos: Annotated[str, typer.Option(metavar="URL", help="Your own, where pods can read them.")] = "",
+<<<<<<< HEAD
     dataset: DatasetOption = "",
     set_: SetOption = None,
+=======
+    dataset: Annotated[str, typer.Option(metavar="NAME", help="Start from this dataset, or name the new one.")] = "",
+    name: NameOption = "",
+    promote: PromoteOption = True,
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", metavar="STAGE.FIELD=V", help="Change an option; may be repeated.")
+    ] = None,
+>>>>>>> N
     run_id: Annotated[str, typer.Option(metavar="ID", help="Give the run this id.")] = "",
     store: StoreOption = STORE_DEFAULT,
 ) -> None:
@@ -46,7 +69,15 @@ def steps(
     opened = open_store(store, new=True)
     if "://" not in opened.url or opened.url.startswith("file:"):
         warn(f"the store {opened.url} is on this machine, where no pod sees it: give --store s3://… or gs://…")
-    request = Request(pipeline, profile=profile, overrides=tuple(set_ or ()), videos=videos, dataset=dataset)
+    request = Request(
+        pipeline,
+        profile=profile,
+        overrides=tuple(set_ or ()),
+        videos=videos,
+        dataset=dataset,
+        name=name,
+        promote=promote,
+    )
     plan = request.plan(opened)
     run = create_run(request, plan, opened, run_id=run_id)
     there = {**plan.given, **{node.name: node.key for node in plan.nodes if node.done and node.key}}

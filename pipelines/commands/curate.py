@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from components.promotion import by_hand
 from pipelines.commands import runs
 from pipelines.commands.console import STORE_DEFAULT, ForceOption, StoreOption, open_store, say
 from wfm.errors import InputError
@@ -49,7 +50,7 @@ def exclude(
     kind, slash, rest = dataset.partition("/")
     if slash:
         name, _, alias = rest.partition("@")
-        opened.promote(kind, name, made.key, alias=alias or "latest")
+        opened.promote(kind, name, made.key, alias=alias or "latest", by=by_hand())
     now = f", which {dataset} now is" if slash else ""
     say(f"excluded in {made.key[:12]}{now}: {len(after)} clips or shards")
 
@@ -97,6 +98,6 @@ def import_(
 
     opened = open_store(store, new=True)
     made = import_cosmos(opened, folder, embeddings=embeddings)
-    opened.promote("dataset", name, made.key)
+    opened.promote("dataset", name, made.key, by=by_hand())
     left_out = ", ".join(f"{reason}: {count}" for reason, count in sorted(made.manifest.skipped.items())) or "none"
     say(f"dataset/{name} is {made.key[:12]}: {made.manifest.counts['outputs']} clips; left out: {left_out}")

@@ -36,6 +36,12 @@ if TYPE_CHECKING:
     from pipelines.verbs import Standing
     from wfm.artifacts.runs import Run
 
+RunEngineOption = Annotated[
+    str,
+    typer.Option(
+        "--engine", help="Of a run that a cluster began by itself, and that does not say it: argo or kubeflow."
+    ),
+]
 _FOLLOW_SECONDS = 0.5
 
 
@@ -92,6 +98,7 @@ def where(standing: "Standing") -> str:
 
 def status(
     run_id: RunArgument = LAST,
+    engine: RunEngineOption = "",
     request: Annotated[
         bool, typer.Option("--request", help="Only what was asked of it, as a run file: wfm run FILE.toml asks again.")
     ] = False,
@@ -108,7 +115,7 @@ def status(
         _tell_request(found)
         return
     try:
-        standing = look(found, patient=True)
+        standing = look(found, engine=engine, patient=True)
     except InputError as error:
         if json:
             raise

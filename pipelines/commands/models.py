@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import pydantic
 import typer
 
+from pipelines.commands.catalogue import show_markdown
 from pipelines.commands.console import STORE_DEFAULT, StoreOption, open_store, say, show_table, size, table
 from pipelines.commands.json_output import JsonOption, say_json
+from wfm.catalogue.sheet import ModelSheet
 from wfm.errors import ConfigError, InputError
 
 if TYPE_CHECKING:
-    from wfm.catalogue import ModelSheet
     from wfm.config import Config
     from wfm.models.cost.report import Cost
 
@@ -67,6 +68,10 @@ class ModelCost(pydantic.BaseModel):
     memory_bytes: dict[str, int]
     activation_bytes_per_latent_token: float
     notes: dict[str, str]
+
+
+class Shown(pydantic.RootModel[ModelCost | ModelSheet]):
+    """Answer of `wfm models show`: what an architecture costs, or the card of a published model."""
 
 
 @app.command("list")
@@ -133,22 +138,24 @@ def show(
     shown = Video.parse(video, fps=fps, compression=compression) if video else None
     cost = cost_of(config, shown, batch=batch, text_tokens=text_tokens, tokenizer=latents_of)
     if json_:
-        say_json(ModelCost.model_validate({"model": model, **cost.values()}))
+        say_json(Shown(ModelCost.model_validate({"model": model, **cost.values()})))
         return
     _print(model, cost)
 
 
-def published(model: str, store: str) -> "ModelSheet | None":
+def published(model: str, store: str) -> ModelSheet | None:
     """The sheet of a bundle: a folder, else by what a store calls it; None for an architecture: a preset, or a model folder.
 
     Raises InputError where it is none of them.
     """
+    from wfm.artifacts.pulled import pulled_folder
     from wfm.catalogue.of_model import is_bundle, model_sheet, require_bundle, sheet_of_folder
     from wfm.models.presets import preset
 
     folder = Path(model)
-    if is_bundle(folder):
-        return sheet_of_folder(folder)
+    if is_bundle(folder):  # unless the store has that name, too: then it is asked for
+        found = pulled_folder(model, kind="model", mark="card.json", store=lambda: open_store(store))
+        return sheet_of_folder(found or folder)
     if (folder / "config.json").is_file():
         return None
     try:
@@ -164,13 +171,13 @@ def published(model: str, store: str) -> "ModelSheet | None":
     return None
 
 
-def _show_card(sheet: "ModelSheet", json_: bool) -> None:
+def _show_card(sheet: ModelSheet, json_: bool) -> None:
     from wfm.catalogue.model_card import model_card
 
     if json_:
-        say_json(sheet)
+        say_json(Shown(sheet))
     else:
-        say(model_card(sheet, with_front_matter=False))
+        show_markdown(model_card(sheet, with_front_matter=False))
 
 
 def configuration(model: str) -> "Config":

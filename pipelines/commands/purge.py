@@ -1,10 +1,15 @@
 """``wfm artifacts purge``: take a video, and everything made from it, out of the store for good."""
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from pipelines.commands.artifact_answers import HeldRow, PurgeAnswer
 from pipelines.commands.console import STORE_DEFAULT, StoreOption, open_store, say, size
+from pipelines.commands.json_output import JsonOption, say_json
+
+if TYPE_CHECKING:
+    from wfm.artifacts.purge import Held, Purge
 
 
 def add_to(app: typer.Typer) -> None:
@@ -17,6 +22,7 @@ def purge(
     reason: Annotated[str, typer.Option(help="Why; ingest gives it whenever it refuses the video.")] = "",
     yes: Annotated[bool, typer.Option("--yes", help="Do it; without this, what would go is only shown.")] = False,
     models: Annotated[bool, typer.Option("--models", help="Delete what has learned from it, too.")] = False,
+    json: JsonOption = False,
     store: StoreOption = STORE_DEFAULT,
 ) -> None:
     """Delete everything that holds a video or was made from it, and refuse it at every later ingest.
@@ -29,6 +35,29 @@ def purge(
 
     opened = open_store(store)
     found = find_video(opened, video)
+    before = purge_of(opened, found.video_id)
+    if yes and not (reason or before):
+        raise InputError("purge --yes needs --reason: it is what ingest answers when the video comes again")
+    if not json:
+        _tell(found, models)
+        if before is not None:
+            say(f"purged before, at {before.created_at}: {before.reason}")
+    if yes:
+        carry_out(opened, found, reason or (before.reason if before else ""), models=models)
+    if json:
+        say_json(_answer(found, models, done=yes, before=before.created_at if before else ""))
+        return
+    going = len(found.held) + (len(found.learned) if models else 0)
+    total = f"{going} commits ({size(found.bytes)}), {found.clips} clips"
+    if yes:
+        say(
+            f"{total} are gone; the video is refused from now on. Run the pipeline again: what held it is made anew without it"
+        )
+    else:
+        say(f"{total} would go; --yes --reason ... deletes them and has the video refused from then on")
+
+
+def _tell(found: "Purge", models: bool) -> None:
     for source in found.sources:
         say(f"read from {source} (not ours: it stays)")
     for each in found.held:
@@ -42,19 +71,19 @@ def purge(
         say(f"the name {name} points at one of these")
     for note in found.notes:
         say(f"could not be judged: {note}")
-    going = len(found.held) + (len(found.learned) if models else 0)
-    total = f"{going} commits ({size(found.bytes)}), {found.clips} clips"
-    if not (going or found.copies):
+    if not (found.held or (found.learned and models) or found.copies):
         say("the store holds nothing of this video, nor of anything made from it")
-    before = purge_of(opened, found.video_id)
-    if before is not None:
-        say(f"purged before, at {before.created_at}: {before.reason}")
-    if not yes:
-        say(f"{total} would go; --yes --reason ... deletes them and has the video refused from then on")
-        return
-    if not (reason or before):
-        raise InputError("purge --yes needs --reason: it is what ingest answers when the video comes again")
-    carry_out(opened, found, reason or (before.reason if before else ""), models=models)
-    say(
-        f"{total} are gone; the video is refused from now on. Run the pipeline again: what held it is made anew without it"
-    )
+
+
+def _answer(found: "Purge", models: bool, *, done: bool, before: str) -> PurgeAnswer:
+    def rows(of: "list[Held]") -> list[HeldRow]:
+        return [
+            HeldRow(area=one.area, key=one.key, kind=one.kind, stage=one.stage, bytes=one.bytes, why=one.why)
+            for one in of
+        ]
+
+    return PurgeAnswer(
+        video=found.video_id, done=done, sources=found.sources, held=rows(found.held), learned=rows(found.learned),
+        models=models, copies=[str(path) for path in found.copies], names=found.names, notes=found.notes,
+        bytes=found.bytes, clips=found.clips, before=before,
+    )  # fmt: skip

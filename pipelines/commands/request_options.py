@@ -39,7 +39,7 @@ def _take_file(context: typer.Context, value: str) -> str:
 
 def _path(context: Any) -> str:
     """The words that lead to a command."""
-    above = context.parent
+    above: Any = context.parent
     return f"{_path(above)} {context.info_name}".strip() if above is not None else ""
 
 

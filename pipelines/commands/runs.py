@@ -214,7 +214,7 @@ def rerun(
         wanted = wanted.again(from_)
     submission = standing.submission if standing is not None else None
     was = submission.engine if submission is not None else ""
-    engine = engine or (was if was in REMOTES else "")
+    engine = engine or was
     if submit is None:
         submit = json or engine in REMOTES or (submission is not None and submission.background)
     if submit and not dry_run:

@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from pipelines.commands.artifact_answers import Skipped
 from pipelines.commands.console import STORE_DEFAULT, StoreOption, open_store, say
+from pipelines.commands.json_output import say_json
 from wfm.errors import InputError
 
 if TYPE_CHECKING:
@@ -26,18 +28,22 @@ def skipped(
         str, typer.Argument(metavar="ARTIFACT", help="kind/name[@alias], a key, or its first 8+ digits.")
     ],
     reason: Annotated[str, typer.Option(metavar="CODE", help="Only this reason, such as truncated.")] = "",
+    as_one: Annotated[bool, typer.Option("--json", help="The answer as one JSON document, for scripts.")] = False,
     store: StoreOption = STORE_DEFAULT,
 ) -> None:
     """List every file and clip that was left out on the way to an artifact: one JSON object a line."""
     opened = open_store(store)
     codes: set[str] = set()
-    shown = False
+    shown: list[dict[str, Any]] = []
     for row in left_out(opened, opened.resolve(reference)):
         code = row["reason"].split(": ")[0]
         codes.add(code)
         if reason in ("", code):
-            shown = True
-            say(json.dumps(row, ensure_ascii=False))
+            shown.append(row)
+            if not as_one:
+                say(json.dumps(row, ensure_ascii=False))
+    if as_one:
+        say_json(Skipped(skipped=shown))
     if reason and not shown:
         raise InputError(f"nothing was left out as {reason!r}; reasons here: {', '.join(sorted(codes)) or 'none'}")
 

@@ -20,6 +20,7 @@ from pipelines.commands.console import (
     say,
 )
 from pipelines.commands.json_output import JsonOption, say_json
+from pipelines.commands.look_at_runs import RunEngineOption
 from pipelines.commands.request_options import DatasetOption, PipelineArgument, ProfileOption, RunArgument, SetOption
 
 if TYPE_CHECKING:
@@ -150,26 +151,26 @@ def tell_submitted(standing: "Standing", json: bool) -> None:
     say(f"to follow: wfm status {run.id} | wfm logs {run.id} -f | wfm suspend, resume, cancel {run.id}")
 
 
-def suspend(run_id: RunArgument = LAST, store: StoreOption = STORE_DEFAULT) -> None:
+def suspend(run_id: RunArgument = LAST, engine: RunEngineOption = "", store: StoreOption = STORE_DEFAULT) -> None:
     """Begin no further stage; those that run save what they have and stop. Says what that frees."""
     from pipelines.verbs import suspend as ask
 
-    say(ask(open_run(open_store(store), run_id)))
+    say(ask(open_run(open_store(store), run_id), engine=engine))
 
 
-def resume(run_id: RunArgument = LAST, store: StoreOption = STORE_DEFAULT) -> None:
+def resume(run_id: RunArgument = LAST, engine: RunEngineOption = "", store: StoreOption = STORE_DEFAULT) -> None:
     """Let a suspended run go on from what its stages saved; also one whose process was killed."""
     from pipelines.verbs import resume as ask
 
     opened = open_store(store)
-    say(ask(open_run(opened, run_id), opened))
+    say(ask(open_run(opened, run_id), opened, engine=engine))
 
 
-def cancel(run_id: RunArgument = LAST, store: StoreOption = STORE_DEFAULT) -> None:
+def cancel(run_id: RunArgument = LAST, engine: RunEngineOption = "", store: StoreOption = STORE_DEFAULT) -> None:
     """Stop a run in order, on whatever engine, also a suspended one: it saves what it has; `wfm rerun` goes on from there."""
     from pipelines.verbs import cancel as ask
 
-    say(ask(open_run(open_store(store), run_id)))
+    say(ask(open_run(open_store(store), run_id), engine=engine))
 
 
 def work(run_id: RunArgument, store: StoreOption = STORE_DEFAULT) -> None:

@@ -45,12 +45,14 @@ Builder = Callable[[Settings, str, Promotion], Graph]
 """(settings, videos or "", what the results are called) -> graph."""
 
 
-def node(
-    name: str, stage: str, settings: Settings, *, promote: str = "", gate: Gate | None = None, **inputs: str
-) -> GraphNode:
+def node(name: str, stage: str, settings: Settings, *, promote: str = "", **inputs: str) -> GraphNode:
     """A node whose settings are the recipe's for its name."""
-    own = dict(settings.get(name, {}))
-    return GraphNode(name=name, stage=stage, inputs=inputs, settings=own, promote=promote, gate=gate)
+    return GraphNode(name=name, stage=stage, inputs=inputs, settings=dict(settings.get(name, {})), promote=promote)
+
+
+def gated(made: GraphNode, gate: Gate | None) -> GraphNode:
+    """The node, with what its result must show for its name."""
+    return made.model_copy(update={"gate": gate})
 
 
 def following(made: GraphNode, **nodes: str) -> GraphNode:

@@ -8,7 +8,7 @@ encode_text is there only if a setting is made for it (`OPTIONAL`).
 """
 
 from pipelines.dags.curate import curation_nodes
-from pipelines.dags.graph import Graph, GraphNode, Settings, following, node
+from pipelines.dags.graph import Graph, GraphNode, Settings, following, gated, node
 from pipelines.dags.promotion import Promotion
 from wfm.models.family import FAMILIES, Family
 
@@ -66,15 +66,17 @@ def model_nodes(settings: Settings, names: Promotion, *, simulated: bool) -> tup
                 conditions=model,
             ),
             node(figures, "evaluate_model", settings, generated=made, **truth),
-            node(
-                published,
-                "publish_model",
-                own,
-                promote=names.of_model(family.name),
-                gate=names.gate,
-                tokenizer=tokenizer,
-                model=model,
-                evaluation=figures,
+            gated(
+                node(
+                    published,
+                    "publish_model",
+                    own,
+                    promote=names.of_model(family.name),
+                    tokenizer=tokenizer,
+                    model=model,
+                    evaluation=figures,
+                ),
+                names.gate,
             ),
         ]
     return (*nodes, _page(settings, families))

@@ -37,11 +37,16 @@ class Jobs:
         return "; ".join(_some(lines)) or "it has no jobs that hold GPUs"
 
     def let_go(self, run_id: str) -> str:
-        """Take `hold` back. Raises what keeps it from that: a run that goes on would wait for jobs that do not."""
+        """Take `hold` back; what became of them, or that they wait on."""
         from wfm.cluster import holding
         from wfm.cluster.api import Api
 
-        lines = holding.let_go(Api.connect(namespace=self.namespace, url=self._url), run_id)
+        try:
+            lines = holding.let_go(Api.connect(namespace=self.namespace, url=self._url), run_id)
+        except WfmError as error:
+            return (
+                f"jobs that were held back stay so: ask once more from where the cluster's API can be reached ({error})"
+            )
         return "; ".join(_some(lines)) or "none of its jobs was held back"
 
 

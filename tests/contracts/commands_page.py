@@ -67,7 +67,10 @@ def default(one: Any) -> str:
 
 def escaped(text: str) -> str:
     """Help as Markdown: what the terminal's markup escapes needs none here, and a bar would end a cell."""
-    return text.replace("\\[", "[").replace("|", "\\|").replace("*", "\\*").replace("<", "&lt;")
+    pieces = re.split(r"(`[^`]*`)", text.replace("\\[", "[").replace("|", "\\|"))
+    return "".join(
+        piece if piece.startswith("`") else piece.replace("*", "\\*").replace("<", "&lt;") for piece in pieces
+    )
 
 
 def main() -> None:

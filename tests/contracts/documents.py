@@ -23,6 +23,10 @@ SAID = re.compile(r"\s{2,}(?![-&|>\\])|\s#\s")
 """Where what is said of a command begins: after two blanks, or a hash."""
 
 
+FIRST = {"wfm schedule": "serve"}
+"""Group -> the command that is meant where the next word is none of its commands."""
+
+
 class Line(NamedTuple):
     """A command as it stands on a page."""
 
@@ -98,30 +102,38 @@ def wrong(words: list[str]) -> str:
     if hasattr(command, "commands") and rest and not rest[0].startswith("-"):
         return f"no command {rest[0]!r}; there are {', '.join(sorted(command.commands))}"
     options = {option for parameter in command.params for option in (*parameter.opts, *parameter.secondary_opts)}
-    options |= {"-h", "--help"}
+    options |= {"-h", "--help", "--version"}
     missing = [word for word in rest if word.startswith("-") and word.partition("=")[0] not in options]
     return f"no option {', '.join(missing)}; there are {', '.join(sorted(options))}" if missing else ""
 
 
 def refused(words: list[str]) -> str:
     """What the command line says against a command, or "": nothing is run, but every option and value is taken."""
-    command, rest = _found(words)
-    if hasattr(command, "commands") and (not rest or not rest[0].startswith("-")):
-        return f"no command {rest[0]!r}" if rest else ""
-    if {"-h", "--help"} & {*rest}:
-        return ""
+    command, context, rest = command_tree()["wfm"], None, list(words[1:])
+    if not rest or {"-h", "--help", "--version"} & {*rest}:
+        return wrong(words)
     try:
-        command.make_context("wfm", list(rest))
+        while hasattr(command, "commands"):
+            context = command.make_context("wfm", rest, parent=context)
+            rest = [*context._protected_args, *context.args]
+            if not rest:
+                return ""
+            _, command, rest = command.resolve_command(context, rest)
+        command.make_context("wfm", rest, parent=context)
     except ClickException as error:
         return error.format_message()
+    except typer.Exit:
+        return ""
     return ""
 
 
 def _found(words: list[str]) -> tuple[Any, list[str]]:
-    command, rest = command_tree()["wfm"], list(words[1:])
-    while hasattr(command, "commands") and rest and rest[0] in command.commands:
-        command = command.commands[rest.pop(0)]
-    return command, rest if not rest or rest[0] not in ("-h", "--help", "--version") else []
+    name, rest = "wfm", list(words[1:])
+    while rest and (found := f"{name} {rest[0]}") in command_tree():
+        name, rest = found, rest[1:]
+    if name in FIRST and rest and not rest[0].startswith("-"):
+        name = f"{name} {FIRST[name]}"
+    return command_tree()[name], rest
 
 
 def anchors(text: str) -> set[str]:

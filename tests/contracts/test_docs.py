@@ -2,10 +2,14 @@
 
 import importlib.util
 import re
+import shlex
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from pipelines.commands.cli import app
 from pipelines.needs import ClusterNeeds
 from pipelines.nodes import config_class
 from pipelines.plan import PIPELINES, recipe, shape
@@ -24,6 +28,7 @@ from tests.contracts.documents import (
     refused,
     spans,
 )
+from wfm.cluster.resources import Resources
 from wfm.config import knows
 from wfm.errors import ConfigError
 
@@ -33,6 +38,8 @@ VARIABLE = re.compile(r"\bWFM_[A-Z][A-Z_]*[A-Z]\b")
 INSIDE = re.compile(r"WFM_(TEST|FUZZ|TOY|BENCHMARK)_")
 """Of tests alone."""
 READ = (".py", ".yaml", ".json", ".sh", ".j2")
+CHEAP = re.compile(r"wfm (models (list|show (ar|diffusion)-)|cluster lint manifests|run \w+ --profile smoke --dry-run)")
+"""Commands that make nothing, and so are run."""
 LONGEST_README = 100
 
 
@@ -74,7 +81,7 @@ def test_every_page_is_found_from_the_first() -> None:
 
 
 def test_each_page_begins_with_what_it_is_for() -> None:
-    assert [name for name, text in DOCS.items() if not re.match(r"# \S.*\n\n[A-Za-z]", text)] == []
+    assert [name for name, text in DOCS.items() if not re.match(r"# \S.*\n\n[A-Za-z`]", text)] == []
     assert [name for name, text in DOCS.items() if re.search(r"<(?!br>)[a-z]+[ >]", _prose(text))] == [], "HTML"
 
 
@@ -93,6 +100,16 @@ def test_commands_are_taken() -> None:
     lines = [line for line in said() if line.words[0] == "wfm"]
     assert len(lines) > 100
     assert {str(line): says for line in lines if (says := refused(list(line.words)))} == {}
+
+
+def test_what_costs_nothing_is_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setenv("WFM_STORE", str(tmp_path / "store"))
+    cheap = {line.words for line in said() if CHEAP.match(" ".join(line.words))}
+    assert len(cheap) >= 4
+    for words in sorted(cheap):
+        done = CliRunner().invoke(app, words[1:])
+        assert done.exit_code == 0, f"{shlex.join(words)}\n{done.output}"
 
 
 def test_modules_and_targets_are_there() -> None:
@@ -120,35 +137,34 @@ def _source(module: str) -> str:
 
 
 def test_settings_that_are_named_are_there() -> None:
-    nodes = {node: stage for name in PIPELINES for node, stage in _nodes(name).items()}
+    nodes = _nodes()
     named = {
-        (page, match)
+        (page, *match)
         for page, text in pages().items()
         for code in (*blocks(text), *spans(text))
         for match in SETTING.findall(code)
         if match[0] in nodes or match[0] == "cluster"
     }
     assert len(named) > 20
-    wrong = [(page, ".".join(match)) for page, match in sorted(named) if not _known(nodes.get(match[0], ""), match[1])]
-    assert wrong == []
+    assert [one for one in sorted(named) if not _known(nodes, *one[1:])] == []
 
 
-def _nodes(pipeline: str) -> dict[str, str]:
-    """Node or stage -> stage, of a pipeline with all that is optional."""
-    found = {name: name for name in STAGES}
-    for profile in ("demo", "demo_cluster"):
-        found |= {node.name: node.stage for node in shape(pipeline, profile=profile).nodes}
-    return found
+def _nodes() -> dict[str, str]:
+    """Node or stage -> stage, of all pipelines and of what is optional in them."""
+    shapes = [shape(pipeline, profile=profile) for pipeline in PIPELINES for profile in ("demo", "demo_cluster")]
+    return {name: name for name in STAGES} | {node.name: node.stage for one in shapes for node in one.nodes}
 
 
-def _known(stage: str, field: str) -> bool:
+def _known(nodes: dict[str, str], name: str, field: str) -> bool:
+    """Whether a node (or a node of the stage) has the field, or the need."""
     path = field.split(".")
-    if not stage:
+    if name not in nodes:
         return path[0] in ClusterNeeds.model_fields
     if path[0] in ("resources", "ranks"):
-        return True
-    classes = [config_class(stage)]
-    classes += [config_class(stage, values) for values in recipe("demo").values() if "family" in values]
+        return path[-1] in Resources.model_fields
+    meant = [node for node, stage in nodes.items() if name in (node, stage)]
+    given = [recipe("demo").get(node, {}) for node in meant]
+    classes = [config_class(nodes[name], values if "family" in values else None) for values in given]
     return any(knows(path, one) for one in classes)
 
 
@@ -222,7 +238,10 @@ def test_anchors_are_those_of_both_worlds() -> None:
 
 
 def test_a_setting_that_is_not_there_is_found() -> None:
-    assert _known("select_clips", "minimum_motion")
-    assert not _known("select_clips", "minimum_motoin")
-    assert _known("train_world_model", "training.learning_rate")
-    assert not _known("", "gpus_of_it")
+    nodes = _nodes()
+    assert _known(nodes, "select_clips", "minimum_motion")
+    assert not _known(nodes, "select_clips", "minimum_motoin")
+    assert _known(nodes, "train_world_model", "training.learning_rate")
+    assert not _known(nodes, "train_autoregressive", "diffusion.fps_positions")
+    assert not _known(nodes, "encode_latents", "resources.gpus")
+    assert not _known(nodes, "cluster", "gpus_of_it")

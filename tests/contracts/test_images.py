@@ -223,3 +223,34 @@ for stage in STAGES:
         [sys.executable, "-c", program, json.dumps(sorted(extras))], cwd=ROOT, capture_output=True, text=True
     )
     return done.stderr if done.returncode else ""
+
+
+def unpinned(told: list[tuple[str, str]], pins: set[str]) -> list[str]:
+    """What pip is told to install by name while an image is built, and nothing says which version of."""
+    found = []
+    for _, rest in told:
+        for command in re.findall(r"pip install ([^&|;}]*)", rest):
+            bound = "-c constraints.txt -c build-tools.txt" in command
+            if "--no-deps" not in command:
+                names = re.sub(r"-c \S+|--\S+|==\S+", "", command).split()
+                found += [name for name in names if not bound or name.lower().replace("_", "-") not in pins]
+    return found
+
+
+def pinned(path: Path) -> dict[str, str]:
+    lines = [line for line in path.read_text().splitlines() if line and not line.startswith("#")]
+    assert all(re.fullmatch(r"[A-Za-z0-9._-]+==[^\s;=*]+", line) for line in lines), "exact versions alone"
+    return {name.lower().replace("_", "-"): version for name, version in (line.split("==") for line in lines)}
+
+
+def test_what_builds_an_image_is_pinned_with_all_that_it_needs() -> None:
+    tools, rest = pinned(IMAGES / "build-tools.txt"), pinned(ROOT / "constraints.txt")
+    assert not tools.keys() & rest.keys(), "one place for each"
+    assert unpinned(instructions(), {*tools, *rest}) == []
+    for more in (
+        "venv/bin/pip install --quiet wheel",
+        "venv/bin/pip install -c constraints.txt -c build-tools.txt nobody",
+    ):
+        assert unpinned([*instructions(), ("RUN", more)], {*tools, *rest})
+    copied = [word for stage in stages() for name, words in stage if name == "COPY" for word in words.split()]
+    assert {"constraints.txt", "images/build-tools.txt"} <= set(copied)

@@ -28,12 +28,16 @@ def expected(request: Request, store: Store) -> dict[str, str]:
     return {task.node: task.digest(SETTINGS) for task in tasks_of(request.plan(store).nodes)}
 
 
-def test_it_writes_a_spec_for_what_is_missing_and_tells_every_key(store: Store) -> None:
+def test_it_writes_a_spec_for_what_is_missing_and_tells_every_key(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WFM_TEAM", "vision")
     request = Request("curate", profile="smoke")
     said = plan_run(request, store, "nightly-1", expected(request, store))
     plan = request.plan(store)
     names = {task.node: task.name for task in tasks_of(plan.nodes)}
     assert said["specs"] == store.runs.of("nightly-1").path_of("specs")
+    assert store.runs.of("nightly-1").spec()["team"] == "vision", "by whom `wfm cost` adds up"
     for node in plan.nodes:
         assert said[f"make-{names[node.name]}"] == "true"
         assert said[f"key-{names[node.name]}"] == node.key
@@ -128,6 +132,12 @@ def test_what_was_seen_is_kept_in_pieces_and_the_first_word_stands(
     run.write(f"seen/ingest_videos/{told['sha256']}/1", b"other")
     with pytest.raises(DataError, match="is damaged"):
         recall(told, store)
+    run.write(f"seen/ingest_videos/{told['sha256']}/1", b"x" * 700)
+    monkeypatch.setattr("components.outside.MOST_BYTES", 600)
+    with pytest.raises(DataError, match="more than 600 bytes in 2 of"):
+        recall(told, store)
+    with pytest.raises(InputError, match="more than 600 bytes of names outside: divide the source"):
+        keep(run, "another", seen)
     monkeypatch.setattr("components.outside.MOST_PIECES", 3)
     with pytest.raises(InputError, match="divide the source"):
         keep(run, "other", seen)

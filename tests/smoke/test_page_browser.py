@@ -1,9 +1,10 @@
-"""The page in a real browser: it opens from a file, plays, steps, switches, and shows nothing wider than a phone.
+"""The pages in a real browser: they open from a file, play, step, switch, and show nothing wider than a phone.
 
 Needs Debian's chromium and chromium-driver, which set-up installs: without them this test fails and is not skipped.
 """
 
 import importlib.util
+import itertools
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -11,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+from wfm.errors import DataError
 
 HERE = Path(__file__).resolve().parent
 FLAGS = (
@@ -182,3 +185,122 @@ def test_light_and_dark_differ(at):
     assert ground() != before
     browser.find_element("id", "theme").click()
     assert ground() == before
+
+
+def fits(browser: Any, path: Path, width: int) -> bool:
+    """Whether a page shows nothing wider than its window."""
+    shape = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 600}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", shape)
+    browser.get(path.as_uri())
+    assert browser.get_log("browser") == []
+    return browser.execute_script("return document.documentElement.scrollWidth") <= width
+
+
+def test_nothing_plays_and_the_last_prediction_is_shown(browser, at):
+    browser.execute_cdp_cmd(
+        "Emulation.setEmulatedMedia", {"features": [{"name": "prefers-reduced-motion", "value": "reduce"}]}
+    )
+    try:
+        shown = at(1280)
+        wait(lambda: min(times(shown)) > 0.5)  # 13 frames at 24 a second
+        assert shown.find_element("css selector", ".video-card .clock .frame").text == "13 / 13"
+        assert shown.find_element("css selector", ".video-card .clock .when").text == "predicted, +0.33 s"
+        assert len(shown.find_elements("css selector", "video[poster^='data:image/jpeg']")) == len(times(shown))
+        shown.find_element("id", "forward").click()
+        wait(lambda: max(times(shown)) < 0.04)  # one on from the last is the first
+    finally:
+        browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
+
+
+def test_a_result_of_one_session_runs_into_no_other_column(browser, tmp_path):
+    """Words in place of an interval are longer than one: they took the next column and made the page scroll sideways."""
+    from wfm.evaluation.page.data import PageData
+    from wfm.evaluation.page.write import write_page
+
+    made = load(HERE.parent / "wfm" / "catalogue" / "conftest.py")
+    page = tmp_path / "index.html"
+    write_page(PageData(title="T", headline="H", metrics=[made.make_metrics(sessions=1)]), page)
+    for width in (390, 1200, 1400):
+        assert fits(browser, page, width)
+        assert overlaps(browser) == 0
+        told = browser.find_element("css selector", ".subset:not([hidden]) .gains").text
+        assert "one session: no interval" in " ".join(told.split())
+    browser.execute_script(
+        "document.head.insertAdjacentHTML('beforeend', '<style>.gains .value small.words "
+        "{ white-space: nowrap; display: inline }</style>')"
+    )
+    assert overlaps(browser) > 0, "kept on one line, as it was, it does run into the next"
+
+
+def overlaps(browser: Any) -> int:
+    """How many figures of the first table reach into the column beside them."""
+    rows = browser.execute_script(
+        "return Array.from(document.querySelectorAll('.subset:not([hidden]) .gains .row:not(.heads):not(.scale)'), row =>"
+        " Array.from(row.querySelectorAll('.value'), cell => { const range = document.createRange();"
+        " range.selectNodeContents(cell); const box = range.getBoundingClientRect();"
+        " return [box.left, box.right, box.width, box.top] }))"
+    )
+    assert rows
+    found = 0
+    for row in rows:
+        for (_, right, _, top), (left, _, _, beside) in itertools.pairwise(cell for cell in row if cell[2]):
+            found += right > left and abs(top - beside) < 8
+    return found
+
+
+@pytest.mark.parametrize("width", [390, 1400])
+def test_the_catalogue_fits(browser, tmp_path, width):
+    from wfm.artifacts import Store
+    from wfm.catalogue import write_catalogue
+
+    made = load(HERE.parent / "wfm" / "catalogue" / "conftest.py")
+    long = made.HOSTILE + "-".join(["a_very_long_name"] * 12)
+    store = Store.open(str(tmp_path / "store"), {"fsync": False})
+    rights = [{"licence": long, "consent": long, "videos": 8, "clips": 20}]
+    made.fill(store, card={"name": long}, dataset={"rights": rights, "clips_refused": {long: 5}})
+    store.promote("model", "n" * 60, made.key_of("bundle"))
+    write_catalogue(store, tmp_path / "site")
+    for page in sorted((tmp_path / "site").rglob("*.html")):
+        assert fits(browser, page, width), page
+    browser.get((tmp_path / "site" / "index.html").as_uri())
+    browser.find_element("link text", "tiny").click()
+    wait(lambda: browser.current_url.endswith("/model/tiny/index.html"))
+    assert "0.8 dB worse than optical flow" in browser.find_element("css selector", ".lost").text
+    browser.find_element("link text", made.key_of("dataset")[:12]).click()
+    wait(lambda: browser.current_url.endswith("/dataset/curated/index.html"))
+
+
+@pytest.mark.parametrize("width", [390, 1400])
+def test_the_page_of_thresholds_fits(browser, tmp_path, width):
+    from wfm.curation.rows import Score
+    from wfm.curation.select.select import Scored, SelectConfig
+    from wfm.curation.select.threshold_report import page
+    from wfm.records import Clip
+
+    clip = Clip(
+        clip_id="0" * 64, clip_sha256="1" * 64, video_id="2" * 64, source="/videos/a.mp4", session_id="s",
+        start_seconds=0.0, end_seconds=2.0, start_pts=0, end_pts=48, time_base="1/24", num_frames=48, fps=24.0, width=128,
+        height=128, path="clips/a.mp4", transcode="copy",
+    )  # fmt: skip
+    scored = []
+    for k in range(4):
+        scores = {
+            "motion": 0.1 * k,
+            "motion_source": "codec_vectors",
+            "sharpness": 50.0,
+            "brightness": 0.5,
+            "contrast": 0.1,
+        }
+        zero = ("motion_patch_minimum", "pan_x", "pan_y", "static_share", "frozen_share", "black_share", "text_score")
+        row = Score(
+            clip_id=clip.clip_id, clip_sha256=clip.clip_sha256, moving_share=0.4, **scores, **dict.fromkeys(zero, 0.0)
+        )
+        scored.append(Scored(clip, row))
+
+    def gone(clip: Clip) -> Path:
+        raise DataError(f"{clip.path} is gone, and its name is long: " + "x" * 200)
+
+    path = tmp_path / "thresholds.html"
+    path.write_text(page(scored, SelectConfig(), gone, "dataset/" + "n" * 90))
+    assert fits(browser, path, width)
+    assert "What thresholds would drop" in browser.find_element("tag name", "h1").text

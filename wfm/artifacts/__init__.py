@@ -14,9 +14,10 @@ Read in this order:
 7. `checkpoints`   what a stage that lost its machine goes on from (`checkpoint_record` what one says, `uploads` the thread that
                    sends them)
 8. `invalidation`  tombstones; `verify` reads every byte; `lineage` where it came from; `collect` deletes what nobody needs
-                   (`roots` what is live, `open_runs` which runs are not over),
-                   `nameless` what the killed left; `purge` takes a video out of everything (`purge_copies`: caches, notes)
-9. `environment`   which store is meant where nobody says so, and how it is reached
+                   (`roots` knows what is needed, `open_runs` which runs are not over, `retention` is its policy and its
+                   record), `nameless` what the killed left; `purge` takes a video out of everything (`purge_copies`:
+                   caches, notes)
+9. `environment`   which store is meant where nobody says so, and how it is reached; `missing_store` that it is there
 10. `objects`      the ten verbs that all of this needs of a place; `on_disk` (file://), `on_cloud` (s3://, gs://), `trouble`
                    (its errors)
 
@@ -27,6 +28,7 @@ Layout below the store's URL:
     parts/<part key>/…                     parts, committed the same way and shared between artifacts
     refs/<kind>/<name>/<alias>/<n>.json    names; the highest n counts
     checkpoints/<key>/<fence>-<step>-<id>.json  of stages that are not through; the files lie in a folder of that name
+    collections/<id>.json                  what a collection deleted, and why
     purged/<video id>.json                 videos that must not come back
     poison/<step>/<id>.json                notes of items that crash whoever opens them
     captions/<2>/<clip sha256>/<id>.json   what models said of a clip, so that nothing is asked twice

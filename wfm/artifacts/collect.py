@@ -32,6 +32,7 @@ from wfm.artifacts.invalidation import (
     tombstones,
 )
 from wfm.artifacts.nameless import find_nameless
+from wfm.artifacts.retention import policy_of, write_down
 from wfm.artifacts.roots import Keep, Live, mark, wanted_keys
 from wfm.errors import DataError, InputError, TryAgain
 from wfm.log import get_logger
@@ -81,6 +82,11 @@ class GcReport:
     def bytes(self) -> int:
         return sum(each.bytes for each in self.dead)
 
+    @property
+    def deletes(self) -> bool:
+        """Whether anything goes that is worth a record."""
+        return bool(self.dead or self.attempts or self.scratch or self.checkpoints)
+
 
 def collect(
     store: "Shelf",
@@ -90,18 +96,29 @@ def collect(
     keep_runs: int = 20,
     keep_promotions: int = 3,
     min_age_seconds: float = 86_400.0,
+    keep_candidates: int = 3,
+    candidate_seconds: float = math.inf,
+    by: str = "",
 ) -> GcReport:
     """Delete what no name, run or lease needs.
 
     `keep_runs`: what the newest runs made or read stays, and what runs need that are not over; `keep_promotions`: so many of
-    each name's history stay;
-    `min_age_seconds`: what is younger stays. While any lease is held, no part is deleted: the holder may be about to list it. A
-    lease of another machine that stays silent for its time within `wait_seconds` is over.
+    each name's history stay; `min_age_seconds`: what is younger stays; `keep_candidates`: so many of a name's candidates stay,
+    those alone that are younger than `candidate_seconds`; `by`: who asks, for the record (`wfm.artifacts.retention`).
+    While any lease is held, no part is deleted: the holder may be about to list it. A lease of another machine that stays
+    silent for its time within `wait_seconds` is over.
     """
     for name, value in (("wait_seconds", wait_seconds), ("keep_runs", keep_runs), ("min_age_seconds", min_age_seconds)):
         if not (value >= 0 and math.isfinite(value)):  # nothing is younger than NaN: all of it would go
             raise InputError(f"{name} is {value:g}: give a number, 0 or more")
-    keep = Keep(keep_runs, max(keep_promotions, 1), min_age_seconds, wait_seconds)
+    keep = Keep(
+        keep_runs,
+        max(keep_promotions, 1),
+        candidates=keep_candidates,
+        candidate_seconds=candidate_seconds,
+        min_age_seconds=min_age_seconds,
+        wait_seconds=wait_seconds,
+    )
     live = mark(store, keep, patience=0.0 if dry_run else wait_seconds)
     report = GcReport(dry_run, live=dict(live.artifacts), unread=list(live.unread))
     _find_dead(store, live, keep, report)
@@ -117,7 +134,7 @@ def collect(
             "and collect again"
         )
     if not dry_run:
-        _sweep(store, report, keep, set(live.unread))
+        _sweep(store, report, keep, set(live.unread), by)
     return report
 
 
@@ -126,7 +143,7 @@ def _pause(seconds: float) -> None:
     time.sleep(seconds)
 
 
-def _sweep(store: "Shelf", report: GcReport, keep: Keep, unread: set[str]) -> None:
+def _sweep(store: "Shelf", report: GcReport, keep: Keep, unread: set[str], by: str) -> None:
     """Delete what a report names. First what needs no tombstone: it makes room for those."""
     for folder in report.attempts:
         _unless_linked(report, partial(_delete_files, store, folder))
@@ -151,8 +168,11 @@ def _sweep(store: "Shelf", report: GcReport, keep: Keep, unread: set[str]) -> No
     if report.dead and keep.wait_seconds:
         _pause(keep.wait_seconds)
     report.dead = _spare_the_revived(store, report, keep, sweep, unread)
+    written = not report.deletes or write_down(store.objects, report, policy_of(keep), by)
     for dead in report.dead:
         _unless_linked(report, partial(delete_commit, store, dead))
+    if not written:  # there is room now
+        write_down(store.objects, report, policy_of(keep), by)
 
 
 def _unless_linked(report: GcReport, action: Callable[[], None]) -> None:

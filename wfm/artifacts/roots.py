@@ -1,6 +1,7 @@
 """What is live: everything that a name, a run that is recent or not over, or a held lease points at, and all that it was made
 from."""
 
+import math
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -10,11 +11,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from wfm.artifacts import generations, lease
 from wfm.artifacts.address import KEY_PATTERN, age_seconds
 from wfm.artifacts.invalidation import BY_UNKNOWN, tombstones
+from wfm.artifacts.names import CANDIDATE
 from wfm.artifacts.open_runs import open_runs
 from wfm.errors import DataError, InputError
 
 if TYPE_CHECKING:
     from wfm.artifacts.artifact import Artifact
+    from wfm.artifacts.names import Promotion
     from wfm.artifacts.runs import Run
     from wfm.artifacts.shelf import Shelf
 
@@ -38,11 +41,13 @@ class Live:
 
 @dataclass(frozen=True)
 class Keep:
-    """How much history stays: newest runs (and all that are not over, `open_runs`), newest promotions of each name, and how old
-    (in seconds) a thing must be to go."""
+    """How much history stays: newest runs (and all that are not over, `open_runs`), newest promotions of each name (of its
+    candidates so many, and only those younger than `candidate_seconds`), and how old (in seconds) a thing must be to go."""
 
     runs: int = 20
     promotions: int = 3
+    candidates: int = 3
+    candidate_seconds: float = math.inf
     min_age_seconds: float = 86_400.0
     wait_seconds: float = 60.0
 
@@ -71,9 +76,10 @@ def wanted_keys(
     point at anything, goes into `unread`. `patience`: see `lease.held`."""
     reasons: dict[str, str] = {}
     for kind, name, alias in store.names.all():
-        for number in store.names.numbers(kind, name, alias)[: keep.promotions]:
+        most = keep.candidates if alias == CANDIDATE else keep.promotions
+        for number in store.names.numbers(kind, name, alias)[:most]:
             promotion = _read(partial(store.names.read, kind, name, alias, number), unread)
-            if promotion is not None:
+            if promotion is not None and not _is_over(promotion, keep):
                 reasons.setdefault(promotion.key, f"{promotion.reference} (promotion {number})")
     runs = store.runs.list()
     for run, why in (*((run, "") for run in runs[: keep.runs]), *open_runs(runs[keep.runs :], unread)):
@@ -84,6 +90,10 @@ def wanted_keys(
         for needed in (key, *(holder.inputs if holder else ())):
             reasons.setdefault(needed, f"lease {holder.number if holder else 'that cannot be read'} of {key[:12]}")
     return reasons, set(leases)
+
+
+def _is_over(promotion: "Promotion", keep: Keep) -> bool:
+    return promotion.alias == CANDIDATE and age_seconds(promotion.created_at) >= keep.candidate_seconds
 
 
 def _read(action: Callable[[], T], unread: list[str]) -> T | None:

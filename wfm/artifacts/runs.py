@@ -373,6 +373,7 @@ class Run:
 
     def _mark(self, verb: str, by: str) -> bool:
         document = {"schema_version": SCHEMA_VERSION, "verb": verb, "by": by or socket.gethostname(), "at": utc_now()}
+        document["token"] = new_id()  # two of one moment are two: `create` takes equal bytes for ours
         for _ in range(64):
             names = self._mark_names()
             if (verb == SUSPEND) == bool(self.suspended_by()):

@@ -90,7 +90,7 @@ def _first_lines(sheet: ModelSheet) -> list[str]:
     return [
         text(sheet.result.headline),
         "",
-        f"**Loses** {text(loses, 2000)}."
+        f"**Loses:** {text(loses, 2000)}."
         if loses
         else "Neither holding the last frame nor carrying on the optical flow is nearer to the truth on average, in any of "
         "the tables below.",

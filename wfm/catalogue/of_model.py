@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from wfm.actions import ActionSpec
 from wfm.artifacts import schema
-from wfm.catalogue.of_dataset import data_used, lineage_of, names_of, size_of
+from wfm.catalogue.of_dataset import Called, data_used, lineage_of, names_of, size_of
 from wfm.catalogue.sheet import Action, ModelSheet, Result, ResultRow, Step, SubsetResult, Window
 from wfm.errors import ConfigError, DataError, InputError
 from wfm.evaluation.page.cast import Cast
@@ -81,36 +81,44 @@ def sheet_of_folder(folder: Path) -> ModelSheet:
     return sheet.model_copy(update={field: getattr(known, field) for field in kept})
 
 
-def model_sheet(store: "Store", artifact: "Artifact") -> ModelSheet:
-    """The sheet of a committed bundle, with its lineage and the data it was made from. Raises DataError."""
-    sheet = _sheet(
-        lambda path: artifact.fetch(path).read_bytes() if artifact.has_file(path) else None, f"{CARD} of {artifact!r}"
-    )
+def bundle_sheet(artifact: "Artifact") -> ModelSheet:
+    """What a committed bundle says of itself. Raises DataError."""
+
+    def read(path: str) -> bytes | None:
+        return artifact.fetch(path).read_bytes() if artifact.has_file(path) else None
+
+    return _sheet(read, repr(artifact))
+
+
+def model_sheet(store: "Store", artifact: "Artifact", called: Called | None = None) -> ModelSheet:
+    """The sheet of a committed bundle, with its lineage and the data it was made from; `called`: the names of its store, where
+    they were read already. Raises DataError.
+    """
+    called = names_of(store) if called is None else called
     lineage = lineage_of(store, artifact.key)
-    return sheet.model_copy(
-        update={
-            "key": artifact.key,
-            "names": names_of(store, artifact),
-            "created_at": artifact.manifest.created_at,
-            "size_bytes": size_of(artifact),
-            "lineage": lineage,
-            "data": data_used(store, lineage),
-        }
-    )
+    known = {
+        "key": artifact.key,
+        "names": called.get(artifact.key, []),
+        "created_at": artifact.manifest.created_at,
+        "size_bytes": size_of(artifact),
+        "lineage": lineage,
+        "data": data_used(store, lineage, called),
+    }
+    return bundle_sheet(artifact).model_copy(update=known)
 
 
 def _sheet(read: Read, where: str) -> ModelSheet:
     data = read(CARD)
     if data is None:
         raise DataError(f"{where}: no {CARD} here, so this is not a published world model")
-    values = schema.parse(data, where)
+    values = schema.parse(data, f"{where}, {CARD}")
     version = values.get("schema_version") if isinstance(values, dict) else None
     if not isinstance(version, int) or version > NEWEST:
-        raise DataError(f"{where}: schema_version {version!r}, this wfm reads up to {NEWEST}: use a newer wfm")
+        raise DataError(f"{where}, {CARD}: schema_version {version!r}, this wfm reads up to {NEWEST}: use a newer wfm")
     try:
         card = _Card.model_validate(values)
     except ValidationError as error:
-        raise DataError(f"{where} is not the card of a world model: {error}") from None
+        raise DataError(f"{where}: {CARD} is not the card of a world model: {error}") from None
     metrics, absent = _metrics(card)
     model, tokenizer = _described(read, "model", where), _described(read, "tokenizer", where)
     spec = model[1]

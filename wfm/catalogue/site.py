@@ -141,6 +141,7 @@ def _plain(entry: Entry) -> dict[str, Any]:
 def _pages(found: list[Entry], problems: list[str]) -> dict[str, str]:
     environment = templates(HERE)
     environment.globals |= {"role_class": role_class}
+    environment.filters["moment"] = _moment
     where = {alias.key: entry for entry in reversed(found) for alias in entry.aliases if entry.shown == alias.alias}
     pages = {
         "index.html": environment.get_template("index.html.j2").render(
@@ -170,6 +171,11 @@ def _pages(found: list[Entry], problems: list[str]) -> dict[str, str]:
             pages[f"{entry.folder}/card.md"] = card_of(sheet)
             pages[f"{entry.folder}/card.json"] = sheet.model_dump_json(indent=1) + "\n"
     return pages
+
+
+def _moment(written: str) -> str:
+    """``2026-11-30T03:44:01.986Z`` to the minute."""
+    return f"{written[:16].replace('T', ' ')} UTC" if written else ""
 
 
 def _in_order(shown: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -29,6 +29,7 @@ ROLES = {
     "planner": "says what a run must make, before anything is made",
     "notice": "tells somebody how a run ended, and books nothing (``onExit``)",
     "exporter": "serves metrics that it derives from the store",
+    "retention": "deletes from the store what its policy does not keep, by the clock",
     "captioning": "the model server that captioning asks",
     "scaler": "raises that server, and sends it to zero when no run needs it",
 }

@@ -7,13 +7,13 @@ The name of a run is that of the CronWorkflow and its time: told twice, it is on
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import pairwise
 from typing import Any
-from zoneinfo import ZoneInfo, available_timezones
+from zoneinfo import available_timezones
 
 from pipelines.engines.flow import Flow, Times
+from wfm.cluster.lint.times import Change, changes
 from wfm.cluster.settings import ClusterSettings
 from wfm.errors import ConfigError, MissingPackage
 
@@ -28,16 +28,7 @@ LEAST_APART = 4 * 3600
 """Of lines that meet such an hour: of four hours, three are left when one is skipped."""
 KEPT = 3
 """Workflows that are kept, of those that succeeded and of those that failed."""
-_FROM, _YEARS, _MOST = datetime(2026, 1, 1), 10, 2000
-
-
-@dataclass(frozen=True)
-class Change:
-    """One change of a zone's clocks, in its local time: from `start` to `end` there is no time, or there is it twice."""
-
-    start: datetime
-    end: datetime
-    skipped: bool
+_FROM, _MOST = datetime(2026, 1, 1), 2000
 
 
 def cron_workflow(flow: Flow, times: Times, settings: ClusterSettings) -> Json:
@@ -69,11 +60,11 @@ def lines_for(times: Times) -> tuple[list[str], bool]:
         return [], False
     more: dict[str, None] = {}
     met = False
-    for change in changes(times.zone):
+    for change in _changes(times.zone):
         for line in times.lines:
             for start in _starts(line, change.start, change.end):
                 met = True
-                if change.skipped:
+                if not change.twice:
                     more[_at(change.end, line, start, times)] = None
     if met and apart < timedelta(seconds=LEAST_APART):
         raise ConfigError(
@@ -83,20 +74,11 @@ def lines_for(times: Times) -> tuple[list[str], bool]:
     return list(more), met
 
 
-def changes(zone: str) -> Iterator[Change]:
+def _changes(zone: str) -> tuple[Change, ...]:
     """The changes of a zone's clocks in the next years. Raises ConfigError for what is no zone."""
     if zone not in available_timezones():
         raise ConfigError(f"zone = {zone!r} is no zone of IANA: give --zone such as Europe/Berlin or Etc/UTC")
-    clocks = ZoneInfo(zone)
-    utc = ZoneInfo("UTC")
-    days = (_FROM + timedelta(days=number) for number in range(_YEARS * 366))
-    for before, after in pairwise(day.replace(tzinfo=utc).astimezone(clocks) for day in days):
-        moved = (after.utcoffset() or timedelta()) - (before.utcoffset() or timedelta())
-        if moved:
-            minutes = (before.astimezone(utc) + timedelta(minutes=number) for number in range(24 * 60 + 1))
-            moment = next(each for each in minutes if each.astimezone(clocks).utcoffset() == after.utcoffset())
-            local = moment.astimezone(clocks).replace(tzinfo=None)
-            yield Change(min(local, local - moved), max(local, local - moved), skipped=moved > timedelta())
+    return changes(zone)
 
 
 def _starts(line: str, begin: datetime, end: datetime) -> Iterator[datetime]:

@@ -7,8 +7,9 @@ KFP has no ``envFrom``: entries of secrets are mounted as files, ``FOLDER/<secre
 set already stays, as with ``envFrom``). It wants each output at a place of its own: a FILE that the command wrote goes to the
 PATH that KFP reads. A parameter that a run was not given is empty; then the command's OPTION gets OTHER, not VALUE. And KFP
 cannot tell one failure from another: a command that asks for another try (75), or that a signal ended, gets it here, N in all,
-with pauses that grow; what is wrong for good, or was cancelled, ends at once. The end is the command's; SIGTERM reaches it, and
-no try follows.
+with pauses that grow; what is wrong for good, or was cancelled, ends at once. One that SIGKILL ended beside us, whom nobody
+killed, had too little memory: that is tried once more, as Argo tries what was OOMKilled, and not N times. The end is the
+command's; SIGTERM reaches it, and no try follows.
 """
 
 import argparse
@@ -22,11 +23,13 @@ import threading
 from collections.abc import Sequence
 from pathlib import Path
 
-from wfm.errors import TryAgain
+from wfm.errors import ConfigError, TryAgain
 from wfm.log import get_logger, set_up
 
 LONGEST_PAUSE = 600.0
 """Between two tries [s]."""
+KILLED_TRIES = 1
+"""After so many by SIGKILL the next is the last: it has the same memory."""
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
@@ -43,7 +46,11 @@ def main() -> None:
     parser.add_argument("command", nargs="+", help="what to run, after --")
     arguments = parser.parse_args()
     set_up("INFO")
-    environment = {**entries(Path(arguments.secrets)), **os.environ} if arguments.secrets else dict(os.environ)
+    try:
+        environment = {**(entries(Path(arguments.secrets)) if arguments.secrets else {}), **os.environ}
+    except ConfigError as error:
+        get_logger("wfm.kubeflow").error("%s", error)
+        sys.exit(error.exit_code)
     command = [*arguments.command, *(f"--{option}={value or other}" for option, value, other in arguments.either)]
     code = Command(command, environment).run(arguments.tries, arguments.pause)
     if code == 0:
@@ -64,8 +71,10 @@ class Command:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._stop)
         code = self._once()
+        killed = 0
         for more in range(1, tries):
-            if self._stopped.is_set() or not (code == TryAgain.exit_code or code < 0):
+            killed += code == -signal.SIGKILL
+            if self._stopped.is_set() or killed > KILLED_TRIES or not (code == TryAgain.exit_code or code < 0):
                 break
             wait = min(pause * 2.0 ** (more - 1), LONGEST_PAUSE)
             get_logger("wfm.kubeflow").warning("ended with %d: try %d of %d in %.0f s", code, more + 1, tries, wait)
@@ -88,7 +97,21 @@ class Command:
 def entries(folder: Path) -> dict[str, str]:
     """The entries of all secrets below a folder. One whose name is no variable's is left out, as Kubernetes does."""
     files = (file for secret in sorted(folder.glob("*")) for file in sorted(secret.glob("*")) if file.is_file())
-    return {file.name: file.read_text() for file in files if _NAME.fullmatch(file.name)}
+    return {file.name: _text(file) for file in files if _NAME.fullmatch(file.name)}
+
+
+def _text(file: Path) -> str:
+    """What a variable can hold. Raises ConfigError that names the entry, and shows nothing of it."""
+    try:
+        text = file.read_bytes().decode()
+    except UnicodeDecodeError:
+        text = "\0"
+    if "\0" in text:
+        raise ConfigError(
+            f"the entry {file.name} of the secret {file.parent.name} is no text, so it can be no variable: take it out of that "
+            "secret, or keep it there under a name that is none, such as one with a dash"
+        )
+    return text
 
 
 def take(outputs: Sequence[Sequence[str]]) -> None:

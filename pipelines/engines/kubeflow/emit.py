@@ -1,6 +1,8 @@
 """A flow as files for Kubeflow Pipelines: the settings that tasks read, a template, and what starts it at times."""
 
+import itertools
 import re
+from collections.abc import Sequence
 from importlib import import_module
 from typing import Any
 
@@ -67,7 +69,27 @@ def _lines(times: Times) -> list[str]:
         _held_against("cron-schedule", body, f"--cron {line!r}")
         if len(line.split()) != 5 or re.search(r"(?<!/)7", line.split()[4]):
             raise ConfigError(f"--cron {line!r}: give five fields, such as '0 3 * * *', with 0 for Sunday")
-    return [f"0 {line}" for line in times.lines]
+    found = _joined(times.lines)
+    if len(found) > 1:
+        raise ConfigError(
+            f"--cron {' --cron '.join(map(repr, found))}: KFP starts each line by a recurring run of its own, and nothing "
+            "keeps runs of two from going on at once: give lines that differ in one field (they become one), or compile for "
+            "argo, where one CronWorkflow has all of them and one run at a time"
+        )
+    return [f"0 {line}" for line in found]
+
+
+def _joined(lines: Sequence[str]) -> list[str]:
+    """The same times in fewer lines: two that differ in one field, of which neither is a star, become one."""
+    several = [line.split() for line in dict.fromkeys(lines)]
+    for one, other in itertools.combinations(several, 2):
+        differ = [place for place, both in enumerate(zip(one, other, strict=True)) if both[0] != both[1]]
+        if len(differ) == 1 and not any(each[differ[0]].startswith("*") for each in (one, other)):
+            both = list(one)
+            both[differ[0]] = ",".join(dict.fromkeys([*one[differ[0]].split(","), *other[differ[0]].split(",")]))
+            rest = [each for each in several if each is not one and each is not other]
+            return _joined([" ".join(each) for each in (both, *rest)])
+    return [" ".join(each) for each in several]
 
 
 def _refuse_secrets(flow: Flow, settings: ClusterSettings) -> None:

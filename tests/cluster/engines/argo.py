@@ -201,15 +201,15 @@ class ArgoServer:
             status["active"] = running
             last = status.get("lastScheduledTime") or spec.get("began", "")
             since = datetime.fromisoformat(last) if last else now - timedelta(minutes=1)
-            due = max((at for line in spec["schedules"] for at in due(line, since, now)), default=None)
-            late = due is not None and (now - due).total_seconds() > spec["startingDeadlineSeconds"]
-            if due is None or late or spec.get("suspend") or (running and spec["concurrencyPolicy"] == "Forbid"):
+            latest = max((at for line in spec["schedules"] for at in due(line, since, now)), default=None)
+            late = latest is not None and (now - latest).total_seconds() > spec["startingDeadlineSeconds"]
+            if latest is None or late or spec.get("suspend") or (running and spec["concurrencyPolicy"] == "Forbid"):
                 continue
-            made = f"{name}-{int(due.timestamp())}"
-            at = {"workflows.argoproj.io/scheduled-time": due.isoformat().replace("+00:00", "Z")}
+            made = f"{name}-{int(latest.timestamp())}"
+            at = {"workflows.argoproj.io/scheduled-time": latest.isoformat().replace("+00:00", "Z")}
             owner = {"workflows.argoproj.io/cron-workflow": name}
             self._make(made, spec["workflowSpec"]["workflowTemplateRef"]["name"], {}, labels=owner, annotations=at)
-            status["lastScheduledTime"] = _stamp(due.timestamp())
+            status["lastScheduledTime"] = _stamp(latest.timestamp())
             status["active"] = [{"name": made, "namespace": self.namespace, "kind": "Workflow"}]
             started.append(made)
         return started

@@ -1,10 +1,13 @@
 """Runs what a compiled template says as processes of this machine: the plan step itself, `stage` for every stage.
 
-A launcher is played by its stage as well: what a launcher does is shown elsewhere (`tests/cluster/scenarios`).
+A launcher is played by its stage as well, which waits while its run is suspended: what a launcher does beside that is shown
+elsewhere (`tests/cluster/scenarios`).
 """
 
+import contextlib
 import json
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -54,6 +57,7 @@ class Workbench:
         }  # fmt: skip
         process = subprocess.Popen(
             [sys.executable, *here], env={**os.environ, **more}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+            start_new_session=True,
         )  # fmt: skip
         self.alive.append(process)
         told = False
@@ -76,5 +80,6 @@ class Workbench:
     def close(self) -> None:
         """No process is left behind."""
         for process in list(self.alive):
-            process.kill()
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)  # what it has started, too
             process.wait()

@@ -24,21 +24,29 @@ def main() -> None:
     parser.add_argument("--key-out", required=True)
     arguments = parser.parse_args()
     stopping.listen()
-    from components.entrypoint import given_inputs, node_key, promote, read_spec
+    from components.entrypoint import given_inputs, node_key, read_spec
+    from components.promotion import promote
     from components.stage_attempt import StageAttempt
     from components.stage_log import StageLog
     from wfm.artifacts import Store
 
     spec = read_spec(arguments.spec)
+    store = Store.open(spec["store"])
+    run = store.runs.of(spec["run_id"])
+    while os.environ["WFM_ENGINE"] == "kubeflow" and run.suspended_by() and not run.cancelled_by():
+        time.sleep(0.1)  # as a launcher does before it makes a job
     script = json.loads(Path(os.environ["WFM_TEST_SCRIPT"]).read_text()).get(spec["node"], {})
     attempt = StageAttempt(spec, StageLog.begin())
     attempt.open()
-    store = Store.open(spec["store"])
     key = node_key(spec, given_inputs(arguments.input), store)
     attempt.makes(key)
-    while script.get("waits") and not Path(script["waits"]).exists() and not stopping.asked.is_set():
-        time.sleep(0.05)
-    cancelled = bool(store.runs.of(spec["run_id"]).cancelled_by())
+    while (
+        script.get("waits")
+        and not Path(script["waits"]).exists()
+        and not (stopping.asked.is_set() or run.cancelled_by())
+    ):
+        time.sleep(0.1)
+    cancelled = bool(run.cancelled_by())
     if stopping.asked.is_set() or cancelled:
         code = stopping.exit_when_cancelled() if cancelled else 143
         attempt.close({"outcome": "cancelled", "reason": "stopped on request", "exit_code": code})
@@ -50,7 +58,7 @@ def main() -> None:
         with store.attempt(key) as making:
             (making.path / "made.txt").write_text(spec["node"])
             making.commit(stage=spec["stage"], kind=spec["kind"])
-        promote(store, spec["promote"], key)
+        promote(store, spec["promote"], key, spec.get("gate"), run.id)
         Path(arguments.key_out).write_text(key)
         code = 0
         attempt.close({"outcome": "done", "reason": "", "key": key, "exit_code": 0})

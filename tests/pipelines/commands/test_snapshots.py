@@ -19,9 +19,11 @@ import jsonschema
 import pydantic
 import pytest
 
+from pipelines.commands.catalogue import Card
 from pipelines.commands.curate_report import Report
 from pipelines.commands.duplicates import Duplicates
 from pipelines.commands.submit import Submitted
+from pipelines.commands.weights import Inspected
 from tests.pipelines.commands import small_store
 from tests.pipelines.commands.terminal import COLUMNS, Terminal, asked, commands, steady
 from wfm.artifacts import Store
@@ -42,8 +44,10 @@ COMMANDS = dict(commands())
 LEAVES = [path for path, command in COMMANDS.items() if not hasattr(command, "commands") and not command.hidden]
 ELSEWHERE: dict[tuple[str, ...], type[pydantic.BaseModel]] = {
     ("submit",): Submitted, ("rerun",): Submitted, ("curate", "report"): Report, ("curate", "duplicates"): Duplicates,
+    ("artifacts", "card"): Card, ("weights", "inspect"): Inspected,
 }  # fmt: skip
-"""Commands that begin a run, or need a curated dataset: their answers are tested there; the schemas are published here."""
+"""Commands that begin a run, or need files that are not in this store (a curated data set, cards, weights): their answers are
+tested there; the schemas are published here."""
 FILES = sorted(SNAPSHOTS.glob("*.txt"))
 
 

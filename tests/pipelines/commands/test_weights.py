@@ -9,15 +9,16 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from typer.testing import CliRunner
 
-from pipelines.commands.weights import app
+from pipelines.commands.weights import Inspected, app
 from wfm.errors import ConfigError, DataError
 from wfm.models.convert import to_cosmos, to_diffusers
-from wfm.models.diffusion.config import DiffusionConfig
+from wfm.models.diffusion.config import DenoiserConfig, DiffusionConfig
 from wfm.models.diffusion.denoiser import Denoiser
 from wfm.models.diffusion.network import DiffusionTransformer
-from wfm.models.folder import load_model
+from wfm.models.folder import load_model, save_model
 from wfm.models.tokenizer import Tokenizer, TokenizerConfig
 
 DIT = DiffusionConfig(
@@ -78,6 +79,9 @@ def test_in_and_out_again(tmp_path, theirs, network):
         assert (tmp_path / "again" / file).read_bytes() == (theirs / file).read_bytes()
     ask("export", tmp_path / "model", tmp_path / "original.safetensors", "--to", "cosmos")
     shown = ask("inspect", tmp_path / "original.safetensors")
+    told = Inspected.model_validate_json(ask("inspect", tmp_path / "original.safetensors", "--json"))
+    assert f"{told.files[0].numbers:,} numbers" in shown
+    assert told.fits == []
     assert "net.affline_norm.weight" in shown
     assert "fits no preset" in shown
     assert network.config == denoiser.network.config
@@ -170,3 +174,84 @@ def test_help():
     for words in ("import", "export", "inspect"):
         assert words in ask("--help")
     assert "--statistics" in ask("import", "--help")
+
+
+def bundle(folder: Path, model: Path, tokenizer: Path) -> Path:
+    """A published world model, as it is pulled."""
+    folder.mkdir()
+    model.rename(folder / "model"), tokenizer.rename(folder / "tokenizer")
+    (folder / "card.json").write_text("{}")
+    return folder
+
+
+def plain_tokenizer(folder: Path, **changes: object) -> Path:
+    config = VIDEO.override([f"{name}={json.dumps(value)}" for name, value in changes.items()])
+    save_model(Tokenizer(config), config, folder)
+    return folder
+
+
+@pytest.mark.parametrize(("to", "names"), [("diffusers", ("transformer", "vae")), ("cosmos", ("model", "tokenizer"))])
+def test_a_pulled_model_is_written_for_others(tmp_path, theirs, to, names):
+    ask("import", theirs, tmp_path / "imported")
+    tokenizer = plain_tokenizer(tmp_path / "tokenizer", decoder_blocks=3)
+    pulled = bundle(tmp_path / "pulled", tmp_path / "imported", tokenizer)
+    assert "can be written for" in ask("export", pulled, tmp_path / "out", "--to", to, "--dry-run")
+    assert not (tmp_path / "out").exists()
+    shown = ask("export", pulled, tmp_path / "out", "--to", to)
+    for words in ("left out card.json", "left out action_spec of the model", "left out model: the denoiser's latent"):
+        assert words in shown
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == sorted(names)
+    for name, part in zip(names, ("model", "tokenizer"), strict=True):
+        (file,) = (tmp_path / "out" / name).glob("*.safetensors")
+        written = load_file(file)
+        own = load_model(pulled / part)[0].state_dict()
+        weights = {name: tensor for name, tensor in own.items() if not name.startswith("statistics.")}
+        assert len(written) == len(weights)
+        assert sum(tensor.numel() for tensor in written.values()) == sum(t.numel() for t in weights.values())
+
+
+def test_a_pulled_model_that_fits_nowhere_lists_all_that_does_not(tmp_path):
+    config = DenoiserConfig.parse({"network": DIT.resolved() | {"text_embed_dim": 0}, "repeat_last": True})
+    save_model(Denoiser(config), config, tmp_path / "m")
+    pulled = bundle(tmp_path / "pulled", tmp_path / "m", plain_tokenizer(tmp_path / "t", linear_code=True))
+    for to in ("diffusers", "cosmos"):
+        with pytest.raises(ConfigError) as refused:
+            ask("export", pulled, tmp_path / "out", "--to", to)
+        told = str(refused.value)
+        assert refused.value.exit_code == 78
+        for words in (
+            "model: field repeat_last is True",
+            "model: field network.text_embed_dim is 0",
+            "model: tensor network.patch_embed.proj_past.weight",
+            "model: and lacks",
+            "tokenizer: field linear_code is True",
+            "tokenizer: tensor first_code.encoder.weight",
+            "nothing was written",
+        ):
+            assert words in told, words
+        assert not (tmp_path / "out").exists()
+
+
+def test_one_half_that_fits_is_named(tmp_path, theirs):
+    ask("import", theirs, tmp_path / "m")
+    pulled = bundle(tmp_path / "pulled", tmp_path / "m", plain_tokenizer(tmp_path / "t", linear_code=True))
+    with pytest.raises(ConfigError, match="pulled/model fits and can be written alone"):
+        ask("export", pulled, tmp_path / "out", "--to", "cosmos")
+    ask("export", pulled / "model", tmp_path / "out", "--to", "cosmos")
+
+
+def test_further_conditions_have_no_place_elsewhere(tmp_path):
+    """They add tensors that neither format names: written for the original, such a model ended in a KeyError."""
+    speed = {"slot": "vector", "width": 3, "tensors": ["speed"]}
+    network = {**DIT.resolved(), "text_embed_dim": 16}
+    config = DenoiserConfig.parse(
+        {"network": network, "published_mask": True, "action_width": 2, "conditions": {"speed": speed}}
+    )
+    save_model(Denoiser(config), config, tmp_path / "m")
+    for to in ("diffusers", "cosmos"):
+        with pytest.raises(ConfigError) as refused:
+            ask("export", tmp_path / "m", tmp_path / "out", "--to", to)
+        told = str(refused.value)
+        assert "field conditions is {'speed'" in told
+        assert "speed" in told.partition("tensor network.")[2]
+        assert ("field action_width is 2" in told) == (to == "diffusers"), "the original has actions of its own"

@@ -212,13 +212,16 @@ def job_label(seen: Seen) -> Iterator[Found]:
 
 @rule("twice", "no two objects of one name")
 def twice(seen: Seen) -> Iterator[Found]:
-    """The second would replace the first, or be refused."""
-    counted = Counter((thing.kind, thing.namespace, thing.name) for thing in seen.things if thing.name)
-    for (kind, _, called), count in counted.items():
-        if count > 1:
-            yield Found(
-                f"{kind}/{called}: metadata.name", called, f"{count} objects have it: name each by what it makes"
-            )
+    """The second would replace the first, or be refused. The same object twice is one: what several flows share is compiled
+    with each."""
+    found: dict[tuple[str, str, str], list[Any]] = {}
+    for thing in seen.things:
+        if thing.name:
+            found.setdefault((thing.kind, thing.namespace, thing.name), []).append(thing.content)
+    for (kind, _, called), several in found.items():
+        if any(each != several[0] for each in several):
+            says = f"{len(several)} objects have it, and are not the same: name each by what it makes"
+            yield Found(f"{kind}/{called}: metadata.name", called, says)
 
 
 @rule("namespace", "everything lies in one namespace")

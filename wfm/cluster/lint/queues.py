@@ -22,7 +22,7 @@ _INTEGRATIONS = {
     "Deployment": ("deployment",),
 }
 _PAST_THE_QUEUE = (
-    *("runner", "scheduler", "stage", "launcher", "pipeline", "planner", "notice", "exporter", "scaler"),
+    *("runner", "scheduler", "stage", "launcher", "pipeline", "planner", "notice", "exporter", "scaler", "retention"),
 )
 """Roles of pods that wait in no queue."""
 _KNOWN_LABELS = {

@@ -13,7 +13,7 @@ from wfm.cluster.settings import ClusterSettings
 
 Role = Literal[
     "rank", "worker", "index", "runner", "scheduler", "stage", "launcher", "pipeline", "planner", "notice", "exporter",
-    "captioning", "scaler", "other",
+    "captioning", "scaler", "retention", "other",
 ]  # fmt: skip
 STAGE_ROLES: tuple[Role, ...] = ("rank", "worker", "index", "runner", "scheduler")
 """Pods of the job of a stage. A ``stage`` is one without a job, in a workflow's pod; the others: `wfm.cluster.names.ROLES`."""

@@ -15,7 +15,7 @@ from wfm.cluster.pod import INIT
 
 _NAMES = {"PyTorchJob": "pytorch", "TrainingRuntime": "node", "ClusterTrainingRuntime": "node"}
 """Names by which controllers find the container that they give ranks and addresses to."""
-_NAMED = ("stage", "launcher", "pipeline", "planner", "exporter", "scaler")
+_NAMED = ("stage", "launcher", "pipeline", "planner", "exporter", "scaler", "retention")
 _RUNS = {"rank": "torch.distributed.run", "index": "components.", "runner": "components."}
 """What stands in the command line of each role."""
 

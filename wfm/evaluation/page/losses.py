@@ -42,5 +42,5 @@ def losses_told(metrics: Metrics) -> str:
     for subset in ASKED:
         if found := losses(metrics, subset):
             where = f"where {SUBSETS[subset]}" if subset != "all" else f"over {SUBSETS[subset]}"
-            told.append(f"{where} {' and '.join(loss.text for loss in found)}")
+            told.append(f"{where}, {' and '.join(loss.text for loss in found)}")
     return "; ".join(told)

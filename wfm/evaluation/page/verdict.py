@@ -83,7 +83,7 @@ def _line(cast: Cast, metrics: Metrics) -> str:
 
 def _lost(cast: Cast, metrics: Metrics) -> str:
     lost = losses_told(metrics)
-    return f"{cast.name(metrics.family, metrics.headline_variant)} loses {lost}." if lost else ""
+    return f"{cast.name(metrics.family, metrics.headline_variant)} loses: {lost}." if lost else ""
 
 
 def judge(targets: tuple[Target, ...], metrics_list: list[Metrics]) -> list[Verdict]:

@@ -12,6 +12,7 @@ from wfm.models.convert.cosmos import network_of
 from wfm.models.convert.filling import without_weights
 from wfm.models.convert.misfits import Misfit, Peer, misfits
 from wfm.models.diffusion.config import DenoiserConfig, DiffusionConfig
+from wfm.models.family import family_of
 from wfm.models.folder import read_card
 from wfm.models.tokenizer.config import TokenizerConfig
 
@@ -37,7 +38,7 @@ def unfit(config: Config, to: Peer) -> list[str]:
     """Every field and every tensor that the peer's format has no place for, a line each, and how many it needs that are not
     there; none where the model fits."""
     if to == "diffusers" and not isinstance(config, DenoiserConfig | DiffusionConfig | TokenizerConfig):
-        return [f"diffusers has no class for a {type(config).FAMILY} model"]
+        return [f"diffusers has no class for a {family_of(config).name} model"]
     found = misfits(config, to)
     return [*(f"field {one.words}" for one in found), *(_tensors(config, found) if found else ())]
 

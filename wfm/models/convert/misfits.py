@@ -34,7 +34,11 @@ def misfits(config: Config, to: Peer) -> list[Misfit]:
     """All of them, in the order of the fields; none where the model can be written."""
     if isinstance(config, DenoiserConfig):
         peer = ORIGINAL if to == "cosmos" else TRANSFORMER
-        required = {"repeat_last": False, "extrapolate": False, "linear_prior": False, "objective": "edm"}
+        required: dict[str, Any] = {
+            "repeat_last": False, "extrapolate": False, "linear_prior": False, "objective": "edm", "conditions": {},
+        }  # fmt: skip
+        if to == "diffusers":
+            required["action_width"] = 0
         inner = [
             Misfit(f"network.{one.field}", one.wanted, f"network.{one.words}") for one in misfits(config.network, to)
         ]
@@ -70,10 +74,8 @@ def _mask(config: DenoiserConfig, peer: str) -> Iterator[Misfit]:
 
 def _transformer(config: DiffusionConfig, to: Peer) -> Iterator[Misfit]:
     peer = ORIGINAL if to == "cosmos" else TRANSFORMER
-    required: dict[str, Any] = {"conditions": {}}
-    if to == "diffusers":
-        required |= {"action_dim": 0, "rope_theta": 10000.0}
-    yield from _other(config, required, peer)
+    further: dict[str, Any] = {"action_dim": 0, "rope_theta": 10000.0} if to == "diffusers" else {}
+    yield from _other(config, {"conditions": {}, **further}, peer)
     if not config.text_embed_dim:
         yield Misfit("text_embed_dim", _SOME_TEXT, f"text_embed_dim is 0, but {peer} always attends to a text")
 

@@ -48,8 +48,12 @@ def test_what_a_run_was_not_given_is_another_thing(given: str, option: str) -> N
 
 
 @pytest.mark.parametrize(
-    ("codes", "tries"), [((75, -9, 0), 3), ((78,), 1), ((1,), 1), ((143,), 1), ((75, 78), 2), ((75, 75, 75, 75), 4)]
-)
+    ("codes", "tries"),
+    [
+        ((75, -9, 0), 3), ((78,), 1), ((1,), 1), ((143,), 1), ((75, 78), 2), ((75, 75, 75, 75), 4),
+        ((-9,), 2), ((-9, 75, -9), 3), ((-9, 0), 2), ((-15, -15, 0), 3),
+    ],
+)  # fmt: skip
 def test_what_passes_is_tried_again_and_what_is_final_is_not(
     codes: tuple[int, ...], tries: int, tmp_path: Path
 ) -> None:
@@ -63,7 +67,21 @@ code = {codes!r}[min(done, {len(codes) - 1})]
 os.kill(os.getpid(), -code) if code < 0 else sys.exit(code)
 """
     done = in_container("--tries", "4", "--pause", "0.01", "--", sys.executable, "-c", play)
-    assert (done.returncode, count.stat().st_size) == (codes[-1], tries), done.stderr
+    last = codes[-1] if codes[-1] >= 0 else 128 - codes[-1]
+    assert (done.returncode, count.stat().st_size) == (last, tries), done.stderr
+
+
+@pytest.mark.parametrize("raw", [b"\xff\xfe-canary", b"canary\0x"])
+def test_an_entry_that_is_no_text_is_refused_by_name(raw: bytes, tmp_path: Path) -> None:
+    (tmp_path / "wfm-store").mkdir()
+    (tmp_path / "wfm-store" / "KEYTAB").write_bytes(raw)
+    done = in_container("--secrets", str(tmp_path), "--", sys.executable, "-c", "")
+    assert done.returncode == 78
+    assert "the entry KEYTAB of the secret wfm-store is no text" in done.stderr
+    assert "canary" not in done.stderr + done.stdout
+    assert "Traceback" not in done.stderr
+    (tmp_path / "wfm-store" / "KEYTAB").rename(tmp_path / "wfm-store" / "key-tab")
+    assert in_container("--secrets", str(tmp_path), "--", sys.executable, "-c", "").returncode == 0
 
 
 @pytest.mark.parametrize("more", [(), ("--tries", "5")])

@@ -24,7 +24,7 @@ from kfp.pipeline_spec.pipeline_spec_pb2 import (
 
 from pipelines.commands.compile import in_yaml
 from pipelines.engines.flow import Flow, Times, tasks_of
-from pipelines.engines.kubeflow.emit import emit
+from pipelines.engines.kubeflow.emit import _lines, emit
 from pipelines.engines.kubeflow.template import PLAN_SECONDS
 from pipelines.plan import shape
 from wfm.artifacts import Store
@@ -281,16 +281,28 @@ def test_what_it_cannot_be_made_without_is_named(monkeypatch: pytest.MonkeyPatch
 def test_a_run_by_the_clock_is_what_kfps_api_takes(tmp_path: Path) -> None:
     import kfp_server_api as api
 
-    flow = flow_of(tmp_path, "curate", times=Times(("30 3 * * *", "0 12 * * 1-5"), "Etc/UTC"))
-    made = emit(flow, SETTINGS)
-    found = [in_yaml(made[f"recurringrun-{number}.yaml"]) for number in (1, 2)]
-    for text, cron in zip(found, ("0 30 3 * * *", "0 0 12 * * 1-5"), strict=True):
-        run = api.V2beta1RecurringRun(**yaml.safe_load(text))  # of another field it knows nothing
-        trigger = api.V2beta1Trigger(cron_schedule=api.V2beta1CronSchedule(**run.trigger["cron_schedule"]))
-        assert trigger.cron_schedule.cron == cron, "seconds first"
-        assert (run.max_concurrency, run.no_catchup, run.mode) == ("1", True, api.RecurringRunMode.ENABLE)
-        assert run.service_account == "launcher"
-        Package.parse([run.pipeline_spec["pipeline_spec"], run.pipeline_spec["platform_spec"]])
+    made = emit(flow_of(tmp_path, "curate", times=Times(("0 12 * * 1-5", "0 15 * * 1-5"), "Etc/UTC")), SETTINGS)
+    assert [name for name in made if "recurring" in name] == ["recurringrun-1.yaml"], "one, so one run at a time"
+    run = api.V2beta1RecurringRun(
+        **yaml.safe_load(in_yaml(made["recurringrun-1.yaml"]))
+    )  # of another field it knows nothing
+    trigger = api.V2beta1Trigger(cron_schedule=api.V2beta1CronSchedule(**run.trigger["cron_schedule"]))
+    assert trigger.cron_schedule.cron == "0 0 12,15 * * 1-5", "seconds first"
+    assert (run.max_concurrency, run.no_catchup, run.mode) == ("1", True, api.RecurringRunMode.ENABLE)
+    assert run.service_account == "launcher"
+    Package.parse([run.pipeline_spec["pipeline_spec"], run.pipeline_spec["platform_spec"]])
+
+
+@pytest.mark.parametrize(
+    ("lines", "one"),
+    [
+        (("30 3 * * *",), "0 30 3 * * *"),
+        (("0 3 * * *", "0 12,15 * * *", "0 3 * * *", "0 15,22 * * *"), "0 0 3,12,15,22 * * *"),
+        (("0 3 * * 1", "30 3 * * 1", "0,30 3 * * 5"), "0 0,30 3 * * 1,5"),
+    ],
+)
+def test_lines_that_differ_in_one_field_are_one(lines: tuple[str, ...], one: str) -> None:
+    assert _lines(Times(lines, "Etc/UTC")) == [one]
 
 
 @pytest.mark.parametrize(
@@ -302,6 +314,9 @@ def test_a_run_by_the_clock_is_what_kfps_api_takes(tmp_path: Path) -> None:
         (Times(("0 3 * * 7",), "Etc/UTC"), "with 0 for Sunday"),
         (Times(("0 3 * * *",), "Europe/Berlin"), "CRON_SCHEDULE_TIMEZONE"),
         (Times(("0 3 * * *",), "Etc/UTC", 3), "--stop-after-failures 3"),
+        (Times(("30 3 * * *", "0 12 * * 1-5"), "Etc/UTC"), "nothing keeps runs of two from going on at once"),
+        (Times(("0 3 1 * *", "0 3 * * 1"), "Etc/UTC"), "--cron '0 3 1 * *' --cron '0 3 * * 1': KFP starts each line"),
+        (Times(("0 3 * * *", "0 3 * * 1"), "Etc/UTC"), "one CronWorkflow has all of them and one run at a time"),
     ],
 )
 def test_times_that_kfp_cannot_keep_are_refused(times: Times, says: str) -> None:

@@ -137,8 +137,8 @@ NAMES = [
             f"metadata labels {LABEL_JOB}"
         ),
     ),
-    m("twice", "training", "the same again", again()),
-    m("twice", "workflow", "the same again", again()),
+    m("twice", "training", "another of its name", again(generation=2)),
+    m("twice", "workflow", "another of its name", again(generation=2)),
     m("namespace", "training", "another", put("metadata namespace", "default")),
     m("namespace", "training", "none", drop("metadata namespace")),
     m("namespace", "queue", "a queue elsewhere", put("metadata namespace", "queues", of=3)),

@@ -197,3 +197,16 @@ def test_a_kustomization_that_is_none_is_named_at_once(tmp_path, text, says):
     (tmp_path / "kustomization.yaml").write_text(text)
     with pytest.raises(InputError, match=says):
         objects_under([tmp_path])
+
+
+@pytest.mark.parametrize("overlay", ["dev", "prod"])
+def test_what_the_demo_asks_for_is_admitted_in_each_overlay(overlay: str, tmp_path: Path) -> None:
+    """With the settings, the quotas and the queues of that overlay, and nothing of ours beside them."""
+    asked = ["quota", "world_model", "--json", "--store", str(tmp_path), "--manifests", str(QUEUES)]
+    asked += ["--manifests", str(ROOT / "manifests/rendered" / f"{overlay}.yaml")]
+    asked += ["--cluster", str(ROOT / "manifests/overlays" / overlay / "cluster.json")]
+    done = CliRunner().invoke(app, asked)
+    found = json.loads(done.stdout)
+    assert {each["node"]: each["reasons"] for each in found if each["state"] != "fits"} == {}
+    assert done.exit_code == 0
+    assert max(each["pods"] for each in found if each["kind"] == "PyTorchJob") == 4, "machines of one training"

@@ -128,14 +128,14 @@ def test_a_true_minus():
 def test_what_is_lost_stands_beside_what_is_won(good, bad):
     """Also in the lines that are read first, and in the card of the subset that is shown first."""
     assert losses(good, "fixed_rate") == []
-    assert "loses where the camera rests" in headline([good])[1][1], "a still cannot be beaten by what is blurred"
+    assert "loses: where the camera rests, " in headline([good])[1][1], "a still cannot be beaten by what is blurred"
     assert "fixed rate" not in headline([good])[1][1]
     found = losses(bad, "fixed_rate")
     assert [loss.baseline for loss in found] in (["flow", "repeat_last"], ["repeat_last", "flow"])
     assert found[0].gain.mean <= found[1].gain.mean < 0
     assert found[0].text.startswith(f"{-found[0].gain.mean:.1f} dB worse than ")
     line = headline([bad])[1][1]
-    assert line.startswith("Diffusion, sampled loses where the camera turns at a fixed rate ")
+    assert line.startswith("Diffusion, sampled loses: where the camera turns at a fixed rate, ")
     assert "where the camera rests" in line
     for text in (loss.text for loss in found):
         assert text in line

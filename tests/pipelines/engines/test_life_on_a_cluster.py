@@ -1,0 +1,217 @@
+"""The life of a run by commands alone, on engines of a cluster: what a person reads at each moment.
+
+Their servers are models (`tests/cluster/engines`) that play what was compiled: the plan step and stages are processes over a
+real store. The same on this machine: `test_life_of_a_run.py`.
+"""
+
+import copy
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipelines.engines.argo.emit import emit as for_argo
+from pipelines.engines.flow import Times
+from pipelines.engines.kubeflow.emit import emit as for_kubeflow
+from pipelines.stages import STAGES
+from pipelines.start_run import Request
+from tests.cluster.engines.argo import ArgoServer
+from tests.cluster.engines.kfp import KfpServer
+from tests.cluster.engines.player import Workbench
+from tests.pipelines.engines.argo.compiled import SETTINGS, flow
+from wfm.artifacts import Store
+
+COMPILED = "s3://bucket/store"
+PLAYED = ("simulate_videos", "ingest_videos")
+"""What has to run; the rest of the pipeline is made before."""
+
+
+@dataclass
+class Place:
+    """An engine, its server, and its commands."""
+
+    engine: str
+    server: Any
+    store: Store
+    cli: Callable[..., tuple[int, str, str]]
+
+    def wfm(self, *words: str, code: int = 0) -> str:
+        """What a command says; its lines as they are, without the padding of tables."""
+        ended, said, trouble = self.cli(*words)
+        assert ended == code, (words, said, trouble)
+        return "\n".join(line.rstrip() for line in (said + trouble).splitlines())
+
+    def until(self, state: str, run: str) -> str:
+        """Wait until `wfm status` calls a run so; what it says then."""
+        said: list[str] = []
+
+        def over() -> bool:
+            said.append(self.wfm("status", run))
+            return f") is {state}" in said[-1]
+
+        self.server.until(over)
+        return said[-1]
+
+    def runs(self) -> list[Any]:
+        """What its server has."""
+        found: dict[str, Any] = self.server.workflows if self.engine == "argo" else self.server.runs
+        return list(found.values())
+
+    def outcomes(self, run: str) -> list[str]:
+        return [(one.outcome or {}).get("outcome", "") for one in self.store.runs.of(run).read_outcomes()]
+
+    def begun(self, run: str, stage: str) -> None:
+        """Wait until a stage runs."""
+        self.server.until(lambda: self.store.runs.of(run).nodes() == [stage])
+
+
+@cache
+def compiled(engine: str) -> dict[str, list[Any]]:
+    """What `wfm compile` writes: once, it takes seconds."""
+    one = flow("curate", "smoke", store=COMPILED, times=Times(("0 3 * * *",), "Etc/UTC"))
+    return {"argo": for_argo, "kubeflow": for_kubeflow}[engine](one, SETTINGS)
+
+
+@pytest.fixture(params=["argo", "kubeflow"])
+def place(
+    request: pytest.FixtureRequest, tmp_path: Path, workshop: Any, cli: Any, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Place]:
+    store, engine = workshop.store, request.param
+    make_all(store, [name for name in STAGES if name not in PLAYED])
+    bench = Workbench(tmp_path / "bench", SETTINGS, engine)
+    server: Any
+    if engine == "argo":
+        server, made = ArgoServer(bench), copy.deepcopy(compiled(engine))
+        (template,), (cron,) = made["workflowtemplate.yaml"], made["cronworkflow.yaml"]
+        for parameter in template["spec"]["arguments"]["parameters"]:
+            parameter["value"] = parameter["value"].replace(COMPILED, store.url)
+        server.apply(template)
+        server.apply(cron)
+        monkeypatch.setenv("ARGO_SERVER", server.url)
+        monkeypatch.setenv("ARGO_NAMESPACE", "wfm")
+    else:
+        server, made = KfpServer(bench), copy.deepcopy(compiled(engine))
+        (nightly,) = made["recurringrun-1.yaml"]
+        nightly["pipeline_spec"]["pipeline_spec"]["root"]["inputDefinitions"]["parameters"]["store"]["defaultValue"] = (
+            store.url
+        )
+        server.upload("curate-smoke", nightly["pipeline_spec"])
+        server._make_recurring(query={}, body=nightly)
+        monkeypatch.setenv("KF_PIPELINES_ENDPOINT", server.url)
+    monkeypatch.setenv("KUBECONFIG", str(tmp_path / "none"))
+    yield Place(engine, server, store, cli)
+    server.close()
+    assert server.http.broken == []
+
+
+def test_the_life_of_a_run(place: Place, tmp_path: Path) -> None:
+    wfm, bench, engine = place.wfm, place.server.bench, place.engine
+    asked = ("curate", "--profile", "smoke", "--engine", engine)
+    # a stage fails
+    bench.write(simulate_videos={"fail": ["wrong_input"]})
+    said = wfm("submit", *asked, "--run-id", "first")
+    assert re.match(rf"run first is (pending|running) on {engine}; it goes on by itself there\n", said)
+    assert f"its page: {place.server.url}/" in said
+    assert "to follow: wfm status first | wfm logs first -f | wfm suspend, resume, cancel first" in said
+    wfm("submit", *asked, "--run-id", "first")
+    assert len(place.runs()) == 1, "asked for twice, it is one run"
+    said = wfm("submit", *asked, "--run-id", "first", "--dataset", "other", code=78)
+    assert "run first is there already, and something else was asked of it" in said
+    said = place.until("failed", "first")
+    assert re.search(r"simulate_videos +failed .* told to fail with wrong_input", said)
+    assert "simulate_videos failed (wrong_input); its log: wfm logs first simulate_videos" in " ".join(said.split())
+    assert "run first is failed: only one that is at work, or waits, can be suspended" in wfm(
+        "suspend", "first", code=78
+    )
+    # asked for again: suspended while a stage runs
+    bench.write(simulate_videos={"waits": str(tmp_path / "go")})
+    second = named(wfm("rerun", "first", "--engine", engine))
+    place.begun(second, "simulate_videos")
+    assert re.search(r"simulate_videos +running", wfm("status", second))
+    said = wfm("suspend", second)
+    assert said.startswith(SUSPENDED[engine])
+    assert "its jobs run on, and GPUs are NOT freed: no cluster to talk to" in said
+    (tmp_path / "go").touch()
+    place.server.until(lambda: "done" in place.outcomes(second))
+    said = place.until("suspended", second)
+    assert re.search(r"simulate_videos +done", said)
+    assert f"wfm resume {second}" in said
+    assert place.store.runs.of(second).nodes() == ["simulate_videos"], "the next does not begin"
+    said = wfm("resume", second)
+    assert "jobs that were held back stay so: ask once more from where the cluster's API can be reached" in said
+    said = place.until("done", second)
+    assert re.search(r"ingest_videos +done", said)
+    assert re.search(r"write_shards +cached", said)
+    # cancelled while it is suspended
+    bench.write(write_shards={"waits": str(tmp_path / "never")})
+    third = named(wfm("rerun", second, "--from", "write_shards", "--engine", engine))
+    place.begun(third, "write_shards")
+    wfm("suspend", third)
+    assert re.search(CANCELLED[engine], wfm("cancel", third))
+    said = place.until("cancelled", third)
+    assert "asked it to stop" in said
+    assert re.search(r"write_shards +cancelled .* stopped on request", said)
+    assert "in 1 that made nothing" in said
+    assert "was cancelled and stays so" in wfm("resume", third, code=78)
+    assert re.findall(r"curate +smoke +(\w+)", wfm("runs")) == ["cancelled", "done", "failed"]
+
+
+def named(said: str) -> str:
+    """The id of a run that was submitted."""
+    found = re.match(r"run (\S+) is", said)
+    assert found, said
+    return found[1]
+
+
+SUSPENDED = {
+    "argo": "Argo begins no further pod of 20",
+    "kubeflow": "KFP knows no suspend: launchers of 20",
+}
+CANCELLED = {
+    "argo": r"Argo stops \S+, which was suspended: the suspension is taken back, so that it comes to its end",
+    "kubeflow": r"KFP's run \S+ is over \(failed\)",  # its launchers heed the mark in the store
+}
+
+
+def test_times_that_pass(place: Place) -> None:
+    """A tick, times that were missed, and the backfill of one; everything is made before, so a run is its plan step."""
+    wfm, asked = place.wfm, ("curate", "--profile", "smoke", "--engine", place.engine)
+    make_all(place.store, PLAYED)
+    began = (datetime.now(UTC) - timedelta(days=3)).replace(hour=3, minute=0, second=0, microsecond=0)
+    (tick,) = place.server.wake(began)
+    said = wfm("schedule", "list", "--engine", place.engine)
+    assert re.search(rf"{place.engine} +active +0 3 \* \* \* \S*UTC +{iso(began)} +\S+T03:00:00Z +[23]\n", said)
+    missed = began + timedelta(days=1)
+    assert re.search(rf"missed [23] times, {iso(missed)} to \S+; to fill: wfm backfill", said)
+    day = f"{missed:%Y-%m-%d}"
+    fill = ("backfill", *asked, "--every", "0 3 * * *", "--from", day, "--to", day)
+    assert re.search(rf"{iso(missed)} +missing +start", wfm(*fill, "--dry-run"))
+    said = wfm(*fill)
+    assert re.search(rf"{iso(missed)} +begun +run \S+", said)
+    assert "\n1 done\n" in said
+    assert re.search(rf"{iso(missed)} +done +skip", wfm(*fill, "--dry-run"))
+    assert any(iso(missed) in str(one) for one in place.runs()), "its engine says what it stands for"
+    assert any(tick in str(one) for one in place.runs())
+    (name,) = re.findall(
+        r"^ *(curate-smoke\S*) +(?:argo|kubeflow) ", wfm("schedule", "list", "--engine", place.engine), re.MULTILINE
+    )
+    assert f"{name} starts no more" in wfm("schedule", "pause", name, "--engine", place.engine)
+    assert re.search(rf"{place.engine} +paused", wfm("schedule", "list", "--engine", place.engine))
+    assert "at its times again" in wfm("schedule", "resume", name, "--engine", place.engine)
+
+
+def make_all(store: Store, nodes: Sequence[str]) -> None:
+    """What these nodes of the pipeline make, without a stage."""
+    for node in Request("curate", profile="smoke").plan(store).nodes:
+        if node.name in nodes:
+            with store.attempt(node.key or "") as making:
+                making.commit(stage=node.stage, kind=STAGES[node.stage].output)
+
+
+def iso(when: datetime) -> str:
+    return when.strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -1,0 +1,190 @@
+"""Whoever wants to hear of a failure: against a real server that fails twice, redirects, or never answers well."""
+
+import http.server
+import json
+import logging
+import os
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+from wfm_fakes.workshop import Workshop
+
+from pipelines.runs.events import events
+from pipelines.runs.state import NodeState, RunState
+from pipelines.runs.webhook import FILE, tell_failure, verify, webhook
+from pipelines.wfm_home import home
+from wfm.artifacts.runs import Run
+from wfm.errors import InputError
+
+SECRET = "the-secret-of-both-sides"
+
+
+@dataclass
+class Receiver:
+    """Answers with these codes, one a request, then with 204; keeps what came."""
+
+    answers: list[int] = field(default_factory=list)
+    came: list[tuple[dict[str, str], bytes]] = field(default_factory=list)
+    url: str = ""
+
+
+@pytest.fixture
+def receiver(monkeypatch: pytest.MonkeyPatch) -> Iterator[Receiver]:
+    kept = Receiver()
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            kept.came.append((dict(self.headers.items()), self.rfile.read(int(self.headers["Content-Length"]))))
+            code = kept.answers.pop(0) if kept.answers else 204
+            self.send_response(code)
+            if code in (301, 307, 308):
+                self.send_header("Location", kept.url.replace("/hook", "/elsewhere"))
+            self.end_headers()
+
+        do_GET = do_POST
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        kept.url = f"http://127.0.0.1:{server.server_address[1]}/hook/a-password"
+        monkeypatch.setenv("WFM_WEBHOOK", kept.url)
+        monkeypatch.setenv("WFM_WEBHOOK_SECRET", SECRET)
+        yield kept
+        server.shutdown()
+
+
+def failed(workshop: Workshop) -> tuple[Run, RunState]:
+    run = workshop.store.runs.create({"pipeline": "p", "profile": "demo", "team": "vision", "nodes": []})
+    reason = "cannot read https://u:hush@host/v?X-Amz-Signature=hushhush \x1b[31m"
+    node = NodeState(stage="cut", state="failed", outcome="wrong_input", reason=reason, attempts=2)
+    return run, RunState(run_id=run.id, pipeline="p", profile="demo", state="failed", nodes={"cut": node})
+
+
+def test_a_receiver_that_fails_twice_hears_it_once_signed_and_without_secrets(
+    receiver: Receiver, workshop: Workshop, caplog: pytest.LogCaptureFixture
+) -> None:
+    run, state = failed(workshop)
+    receiver.answers = [503, 429]
+    waited: list[float] = []
+    assert tell_failure(run, state, wait=waited.append)
+    assert waited == [1.0, 2.0], "longer each time"
+    assert len(receiver.came) == 3
+    assert len({headers["Webhook-Id"] for headers, _ in receiver.came}) == 1, "one delivery, whatever the tries"
+    headers, body = receiver.came[-1]
+    seen: dict[str, float] = {}
+    told = verify(body, headers, SECRET, seen)
+    assert told["type"] == "run.failed"
+    data = told["data"]
+    assert (data["run"], data["team"], data["state"]) == (run.id, "vision", "failed")
+    assert [(one["stage"], one["outcome"], one["tries"]) for one in data["failed"]] == [("cut", "wrong_input", 2)]
+    assert b"hush" not in body
+    assert "\x1b" not in data["failed"][0]["reason"]
+    with pytest.raises(InputError, match="here before"):
+        verify(body, headers, SECRET, seen)
+    assert [event.words for event in events(run) if event.kind == "told"] == [
+        "told the webhook at 127.0.0.1 (answer 204, try 3)"
+    ]
+    assert not caplog.records
+
+
+def test_what_is_forged_old_or_changed_is_refused(receiver: Receiver, workshop: Workshop) -> None:
+    tell_failure(*failed(workshop))
+    headers, body = receiver.came[0]
+    at = int(headers["Webhook-Timestamp"])
+    assert verify(body, headers, SECRET, now=at + 299)
+    wrong = {
+        "it is repeated": (body, headers, SECRET, at + 301.0),
+        "one of the clocks": (body, headers, SECRET, at - 301.0),
+        "forged": (body.replace(b"vision", b"theirs"), headers, SECRET, at + 1.0),
+        "the secret is another": (body, headers, SECRET + "x", at + 1.0),
+        "is forged": (body, {**headers, "Webhook-Timestamp": str(at + 100)}, SECRET, at + 100.0),
+        "forged, or": (body, {**headers, "Webhook-Id": "another"}, SECRET, at + 1.0),
+        "not of this body": (body, {**headers, "Webhook-Signature": "v1,AAAA é"}, SECRET, at + 1.0),
+        "none of ours": (body, {}, SECRET, at + 1.0),
+        "no webhook-timestamp": (body, {**headers, "Webhook-Timestamp": "-1"}, SECRET, at + 1.0),
+    }
+    for words, (given, of, secret, now) in wrong.items():
+        with pytest.raises(InputError, match=words):
+            verify(given, of, secret, now=now)
+
+
+@pytest.mark.parametrize(
+    ("answers", "requests", "words"),
+    [([404], 1, "answered 404, which another"), ([307], 1, "answered 307"), ([500] * 9, 5, "answered 500, 5 times")],
+)
+def test_who_does_not_take_it_is_named_and_the_run_ends_as_it_would(
+    receiver: Receiver,
+    workshop: Workshop,
+    caplog: pytest.LogCaptureFixture,
+    answers: list[int],
+    requests: int,
+    words: str,
+) -> None:
+    """A redirect is not followed: it would show payload and signature to somebody else."""
+    receiver.answers = answers
+    run, state = failed(workshop)
+    with caplog.at_level(logging.DEBUG):
+        assert not tell_failure(run, state, wait=lambda _: None)
+    assert len(receiver.came) == requests
+    (told,) = [event for event in events(run) if event.kind == "told"]
+    assert words in told.words
+    assert told.failed
+    assert "127.0.0.1" in caplog.text
+    assert "a-password" not in caplog.text, "the path of an address is often a password"
+    assert SECRET not in caplog.text
+
+
+def test_nobody_there_is_no_error(workshop: Workshop, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WFM_WEBHOOK", "http://127.0.0.1:1/x")
+    monkeypatch.setenv("WFM_WEBHOOK_SECRET", SECRET)
+    run, state = failed(workshop)
+    assert not tell_failure(run, state, wait=lambda _: None)
+    assert any("could not be reached" in event.words for event in events(run))
+
+
+def test_a_failing_run_tells_by_itself_and_its_stages_do_not_see_the_secret(
+    receiver: Receiver, workshop: Workshop
+) -> None:
+    summary, run = workshop.run(workshop.plan({"a": ([], {"fail": ["wrong_input"]})}))
+    assert summary.state.state == "failed"
+    headers, body = receiver.came[0]
+    assert verify(body, headers, SECRET)["data"]["run"] == run.id
+    workshop.forget()
+    assert workshop.run(workshop.plan({"b": ([], {})}))[0].state.state == "done"
+    assert len(receiver.came) == 1, "who wants to hear of failures hears of nothing else"
+
+
+def test_an_address_or_a_secret_that_is_none_is_said_before_work_starts(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("WFM_HOME", str(tmp_path))
+    monkeypatch.delenv("WFM_WEBHOOK", raising=False)
+    assert webhook() is None
+    monkeypatch.setenv("WFM_WEBHOOK_SECRET", SECRET)
+    for url in ("ftp://x/y", "x", "https://u:p@host/", "https://ho st/"):
+        monkeypatch.setenv("WFM_WEBHOOK", url)
+        with pytest.raises(InputError, match="WFM_WEBHOOK: ") as error:
+            webhook()
+        assert url not in str(error.value)
+    monkeypatch.setenv("WFM_WEBHOOK", "https://host/x")
+    for secret in ("", "short", "whsec_%%%"):
+        monkeypatch.setenv("WFM_WEBHOOK_SECRET", secret)
+        with pytest.raises(InputError, match="WFM_WEBHOOK"):
+            webhook()
+    monkeypatch.delenv("WFM_WEBHOOK")
+    file = home().parent / FILE
+    file.write_text(json.dumps({"url": "https://host/x", "secret": SECRET}))
+    os.chmod(file, 0o644)
+    with pytest.raises(InputError, match="is open to others"):
+        webhook()
+    os.chmod(file, 0o600)
+    hook = webhook()
+    assert hook is not None
+    assert (hook.url, hook.host) == ("https://host/x", "host")
+    assert "host/x" not in repr(hook)
+    assert SECRET not in repr(hook)
