@@ -1,10 +1,12 @@
 """A terminal of 80 columns and 24 lines for ``wfm`` in this process, and what is made of its output so that it is the same
 every day: ids, keys, times and this machine's folders are replaced by as many letters."""
 
+import getpass
 import io
 import os
 import re
 import shlex
+import socket
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -69,6 +71,7 @@ class Terminal:
 
 def steady(text: str) -> str:
     """The same text on every day and machine."""
+    text = text.replace(f"{getpass.getuser()}@{socket.gethostname()}", "me@here")
     text = text.replace(os.getcwd(), "/tmp/wfm-snapshot"[: len(os.getcwd())])
     for pattern, by in CHANGING:
         text = pattern.sub(lambda found, by=by: by if len(by) > 1 else _of_length(found[0], by), text)
