@@ -9,11 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import pydantic
 import typer
 
-<<<<<<< HEAD
 from pipelines.commands import completion
-from pipelines.commands.console import STORE_DEFAULT, StoreOption, open_store, say, show_table, table, warn
-from pipelines.commands.json_output import JsonOption, say_json
-=======
 from pipelines.commands.console import (
     STORE_DEFAULT,
     NameOption,
@@ -25,7 +21,7 @@ from pipelines.commands.console import (
     table,
     warn,
 )
->>>>>>> N
+from pipelines.commands.json_output import JsonOption, say_json
 from pipelines.commands.manifests import objects_under
 from pipelines.commands.request_options import DatasetOption, PipelineArgument, SetOption
 from wfm.errors import InputError
@@ -45,17 +41,10 @@ def steps(
         str, typer.Option(help="Recipe; demo_cluster says what each stage needs.", autocompletion=completion.profiles)
     ] = "demo_cluster",
     videos: Annotated[str, typer.Option(metavar="URL", help="Your own, where pods can read them.")] = "",
-<<<<<<< HEAD
     dataset: DatasetOption = "",
-    set_: SetOption = None,
-=======
-    dataset: Annotated[str, typer.Option(metavar="NAME", help="Start from this dataset, or name the new one.")] = "",
     name: NameOption = "",
     promote: PromoteOption = True,
-    set_: Annotated[
-        list[str] | None, typer.Option("--set", metavar="STAGE.FIELD=V", help="Change an option; may be repeated.")
-    ] = None,
->>>>>>> N
+    set_: SetOption = None,
     run_id: Annotated[str, typer.Option(metavar="ID", help="Give the run this id.")] = "",
     store: StoreOption = STORE_DEFAULT,
 ) -> None:
