@@ -37,7 +37,7 @@ def _take_file(context: typer.Context, value: str) -> str:
     return asked.pipeline
 
 
-def _path(context: typer.Context) -> str:
+def _path(context: Any) -> str:
     """The words that lead to a command."""
     above: Any = context.parent
     return f"{_path(above)} {context.info_name}".strip() if above is not None else ""

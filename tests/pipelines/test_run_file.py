@@ -116,7 +116,7 @@ def test_the_command_line_wins_and_nothing_is_left_out(cli: Cli, tmp_path: Path)
     assert code == 78, "the profile of the command line is asked"
     file = written(tmp_path, 'pipeline="world_model"\nengine="local"\n')
     code, _, err = cli("schedule", str(file), "--cron", "* * * * *")
-    assert (code, "`wfm schedule` takes no 'engine', leave it out" in err) == (78, True)
+    assert (code, "`wfm schedule serve` takes no 'engine', leave it out" in err) == (78, True)
 
 
 def test_a_run_tells_what_was_asked_of_it(cli: Cli, workshop, tmp_path: Path) -> None:

@@ -74,9 +74,10 @@ def make(store: Store) -> None:
     }  # fmt: skip
     run = _run(store, FAILED, "failed", steps, ended=BEGAN + 3730)
     for number in (1, 2):
-        run.append_attempt(LONG, {"ranks": 1})
+        run.append_attempt(LONG, {"ranks": 1, "started_at": f"2026-01-02T03:0{number}:00.000Z"})
         run.write_log(LONG, number, f"03:00:0{number} INFO    wfm.x: line {number} of [s] and [h]\n")
         told = {"outcome": "wrong_input", "reason": "bad", "cpu_seconds": 7.0, "gpu_seconds": 0.0}
+        told |= {"finished_at": f"2026-01-02T03:0{number}:30.000Z"}
         run.write_outcome(LONG, number, told)
     store.runs.create({"pipeline": "curate", "profile": "smoke", "nodes": []}, NEVER)
     now = time.time()
