@@ -43,6 +43,11 @@ class Faults:
         return ""
 
 
+class _Quiet(ThreadingHTTPServer):
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A client that went away in the middle is no news."""
+
+
 class Server:
     """Serves ``routes`` until `stop`; a request without the token is refused where there is one."""
 
@@ -54,7 +59,7 @@ class Server:
         "What no server would say: an object that the official models do not take, in a request or an answer."
         self.tokens: list[str] = []
         "What stood in Authorization, of each request."
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
+        self._server = _Quiet(("127.0.0.1", 0), _handler(self))
         self._server.daemon_threads = True
         self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
         threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True, name="engine server").start()
