@@ -50,6 +50,7 @@ from wfm.artifacts.environment import store_options
 from wfm.artifacts.lease import LeaseHeld
 from wfm.config import Config
 from wfm.crash_points import crash_point
+from wfm.credentials import shown
 from wfm.errors import (
     Cancelled,
     ConfigError,
@@ -117,7 +118,7 @@ def main(
 
 def _judge(error: Exception, node: str) -> End:
     """What an exception means; told in the log."""
-    log, reason = get_logger("wfm.stage"), f"{type(error).__name__}: {error}"
+    log, reason = get_logger("wfm.stage"), shown(f"{type(error).__name__}: {error}")
     if isinstance(error, WfmError):
         log.error("%s: %s", node, reason)
         return End(error.outcome, reason, error.exit_code)
@@ -128,7 +129,7 @@ def _judge(error: Exception, node: str) -> End:
         log.error("%s: asked to stop, then: %s", node, reason)
         return End(Cancelled.outcome, f"asked to stop, then: {reason}", Cancelled.exit_code)
     outcome = outcome_of(error)
-    log.error("%s: %s: %s\n%s", node, outcome, reason, traceback.format_exc())
+    log.error("%s: %s: %s\n%s", node, outcome, reason, shown(traceback.format_exc()))
     return End(outcome, reason, exit_code_of(outcome))
 
 

@@ -29,6 +29,9 @@ _ECHOED = re.compile(
 )
 SECRET_OPTION = re.compile(r"(?i)key|secret|token|password|credential|sas")
 """Names of options and of variables of the environment whose values are secret."""
+_ADDRESS = re.compile(r"\S+:/{1,3}\S+")
+_SHORTEST_SHOWN = 12
+"""The same of `shown`, for variables by any name: ``TOKENIZERS_PARALLELISM=false`` is none."""
 _SHORTEST = 4
 """Values shorter than this are not blanked: they would blank half a sentence."""
 
@@ -65,6 +68,19 @@ def without_credentials(text: str, more: Collection[str] = ()) -> str:
     text = _USER.sub(r"\1***@", text)
     text = _PARAMETER.sub(lambda found: f"{found[1]}{found[2]}=***" if _is_secret(found) else found[0], text)
     return _ECHOED.sub(r"\1***", text)
+
+
+def shown(text: str) -> str:
+    """What others said (a server, a library), as it may be written down and read by everybody: addresses lose what they carry,
+    and values of credential variables of the environment are blanked. Prose stays: ``train_tokenizer.steps=5`` is no token."""
+    own = {
+        value
+        for name, value in os.environ.items()
+        if len(value) >= _SHORTEST_SHOWN and SECRET_OPTION.search(name) and not value.startswith("/")
+    }
+    for value in sorted(own, key=len, reverse=True):
+        text = text.replace(value, "***")
+    return _ADDRESS.sub(lambda address: without_credentials(address[0]), text)
 
 
 def _is_secret(found: re.Match[str]) -> bool:

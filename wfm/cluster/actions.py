@@ -3,6 +3,7 @@ there and does no harm: names are fixed, deletions name a uid, patches a version
 
 from wfm.cluster.api import Api
 from wfm.cluster.entry import LOOK_SECONDS, RESOURCES, Entry, object_of, phases
+from wfm.cluster.fields import short
 from wfm.cluster.kinds import DASKCLUSTER, DEPLOYMENT, EVENT, POD, SERVICE
 from wfm.cluster.names import ANNOTATION_RUNS, LABEL_JOB
 from wfm.cluster.pod_states import Pod, read_pod
@@ -37,7 +38,7 @@ class Actions:
         try:
             for page in self._api.pages(EVENT, fields=f"involvedObject.uid={job.uid}"):
                 for event in page.objects:
-                    said = " ".join(str(event.get("message") or "").split())
+                    said = short(event.get("message"))
                     if "exceeded quota" in said:
                         entry.refused = f"waiting for quota: {said[:400]}"
         except (InputError, Gone) as error:

@@ -5,8 +5,10 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from wfm.credentials import shown
+
 _TIME = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(\.\d+)?Z")
-_MESSAGE = 400
+_MESSAGE, _CUT = 400, 6000
 
 
 def time_of(text: Any) -> float:
@@ -43,5 +45,5 @@ def text_of(found: Mapping[str, Any], name: str) -> str:
 
 
 def short(value: Any) -> str:
-    """A message on one line, bounded."""
-    return " ".join(value.split())[:_MESSAGE] if isinstance(value, str) else ""
+    """A message on one line, bounded, without what an address in it carries: it is written down, and shown."""
+    return shown(" ".join(value.split())[:_CUT])[:_MESSAGE] if isinstance(value, str) else ""

@@ -5,12 +5,14 @@ import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from wfm.credentials import shown
 from wfm.errors import InputError, TryAgain, WfmError
 
 if TYPE_CHECKING:
     from wfm.cluster.kinds import Resource
 
-_WORDS = 600
+_WORDS, _CUT = 600, 6000
+"""Letters of an answer that are shown, and that are looked at: a secret that was cut in two is not known for one."""
 _USER = re.compile(r'User "([^"]{1,300})"')
 
 
@@ -109,11 +111,11 @@ def _status(body: bytes | str) -> tuple[str, str, Mapping[str, Any]]:
     try:
         status = json.loads(text)
     except (ValueError, RecursionError):
-        return " ".join(text.split())[:_WORDS], "", {}
+        status = None
     if not isinstance(status, dict):
-        return " ".join(text.split())[:_WORDS], "", {}
+        return shown(" ".join(text.split())[:_CUT])[:_WORDS], "", {}
     details = status.get("details")
-    message = " ".join(str(status.get("message") or "").split())[:_WORDS]
+    message = shown(" ".join(str(status.get("message") or "").split())[:_CUT])[:_WORDS]
     return message, str(status.get("reason") or ""), details if isinstance(details, dict) else {}
 
 
@@ -126,4 +128,5 @@ def _retry_after(headers: Mapping[str, str]) -> float:
 
 def shortened(error: object) -> str:
     """An error of another library on a line, bounded."""
-    return f"{type(error).__name__}: {error}"[:_WORDS] if isinstance(error, Exception) else str(error)[:_WORDS]
+    words = f"{type(error).__name__}: {error}" if isinstance(error, Exception) else str(error)
+    return shown(words[:_CUT])[:_WORDS]
