@@ -139,6 +139,6 @@ def test_what_is_not_there_is_said(store, tmp_path) -> None:
         lambda: nowhere.artifact("model/tiny"),
         lambda: nowhere.dataset("curated"),
     ):
-        with pytest.raises(InputError, match=r"there is no store at .*nowhere: give its address"):
+        with pytest.raises(InputError, match=r"the store .*nowhere does not exist"):
             ask()
     assert not (tmp_path / "nowhere").exists()

@@ -149,7 +149,7 @@ def test_nothing_stays_open(tmp_path) -> None:
         ({"shuffle": True}, ConfigError, "shuffle is True"),
         ({"dataset": "./none"}, InputError, r"none: not a dataset that .* it has no \.nv-meta/split\.yaml"),
         ({"dataset": "none"}, InputError, "there is no dataset/none@latest"),
-        ({"dataset": "none", "store": "nowhere"}, InputError, "there is no store at .*nowhere"),
+        ({"dataset": "none", "store": "nowhere"}, InputError, "the store .*nowhere does not exist"),
         ({"dataset": "model/m"}, InputError, "of kind 'model', wanted a dataset"),
     ],
 )

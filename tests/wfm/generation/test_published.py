@@ -204,7 +204,7 @@ LOADING = [
     ({"device": "cuda:99"}, ConfigError, r"device 'cuda:99' is not on this machine: choose cpu"),
     ({"dtype": "int8"}, ConfigError, "dtype 'int8': choose float32, bfloat16, float16"),
     ({"decoder": "none"}, InputError, "no decoder of tokens 'none'"),
-    ({"store": "nowhere", "model": "tiny"}, InputError, r"there is no store at .*nowhere: give its address"),
+    ({"store": "nowhere", "model": "tiny"}, InputError, r"the store .*nowhere does not exist"),
 ]
 
 
