@@ -57,8 +57,8 @@ class Cluster:
     """That process, for a test; with controllers that are as quick as real time asks for."""
 
     def __init__(self, folder: Path, pace: float = 0.01) -> None:
-        """`pace`: the WFM_TEST_PACE of the scenarios. At a slower one their kubelets beat less often than controllers of the quick
-        one wait for, who then take every machine for lost."""
+        """`pace`: the WFM_TEST_PACE of the scenarios. At a slower one their kubelets beat less often than the quick one's
+        controllers wait for, who then take every machine for lost."""
         self._options = {name: seconds * max(pace / 0.01, 1.0) for name, seconds in OPTIONS.items()}
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
