@@ -29,6 +29,7 @@ from pipelines.engines.compile import compile_plan
 from pipelines.engines.flow import check_expected, tasks_of
 from pipelines.nodes import Plan
 from pipelines.plan import refresh
+from pipelines.runs.submission import TEAM
 from pipelines.stages import STAGES
 from pipelines.start_run import Request, create_run
 from wfm import caches
@@ -92,7 +93,8 @@ def plan_run(request: Request, store: "Store", run_id: str, expected: Mapping[st
     if expected is not None:
         check_expected(plan, settings, expected)
     _hold(plan, store.runs.of(run_id), store)  # before the run's own spec: it names the keys of what was seen
-    run = create_run(request, plan, store, run_id=run_id)
+    team = os.environ.get(TEAM, "") or settings.queue  # whose queue it is, where nobody says whose run
+    run = create_run(request, plan, store, run_id=run_id, team=team)
     compile_plan(plan, run, store, STAGES)
     for node in plan.nodes:
         if node.done:  # a stage that runs promotes by itself

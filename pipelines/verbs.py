@@ -75,6 +75,18 @@ def choices() -> str:
     return ", ".join((*ENGINES, *REMOTES))
 
 
+def check_engine(engine: str, template: str = "") -> None:
+    """Raises InputError for an engine that does not exist or cannot be reached as this machine is set up."""
+    if engine and engine not in (*ENGINES, *REMOTES):
+        raise InputError(f"unknown engine {engine!r}. Choices: {choices()}")
+    if engine in REMOTES:
+        connect(engine)
+        return
+    if template:
+        raise InputError(f"--template {template!r}: an engine of this machine has none; give --engine argo or kubeflow")
+    choose(engine)
+
+
 def submit(
     request: "Request",
     store: "Store",
@@ -95,17 +107,14 @@ def submit(
     TryAgain for an engine that does not answer.
     """
     team = team_of(team)
-    if engine and engine not in (*ENGINES, *REMOTES):
-        raise InputError(f"unknown engine {engine!r}. Choices: {choices()}")
+    if engine in REMOTES and (cpu is not None or memory_gib is not None):
+        raise InputError(f"--cpu, --memory: {engine} has the budget of its queue; leave them out")
+    check_engine(engine, template)
     if engine in REMOTES:
-        if cpu is not None or memory_gib is not None:
-            raise InputError(f"--cpu, --memory: {engine} has the budget of its queue; leave them out")
         return _submit_there(
             request, store, connect(engine), run_id=run_id, template=template, team=team, scheduled_at=scheduled_at,
             rerun_of=rerun_of,
         )  # fmt: skip
-    if template:
-        raise InputError(f"--template {template!r}: an engine of this machine has none; give --engine argo or kubeflow")
     from pipelines.start_run import check_here, create_run
 
     chosen = choose(engine)

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from pipelines.api.store import Store as Store
     from pipelines.api.store import open_store as store
     from pipelines.commands.run_answers import RunStatus as RunStatus
+    from pipelines.commands.run_answers import StageRow as StageRow
     from wfm.actions import ActionSpec as ActionSpec
     from wfm.data.dataset import ClipSample as ClipSample
     from wfm.data.dataset import Dataset as Dataset
@@ -68,6 +69,7 @@ _HOMES = {
     "ClipSample": ("wfm.data.dataset", "ClipSample"),
     "Run": ("pipelines.api.run", "Run"),
     "RunStatus": ("pipelines.commands.run_answers", "RunStatus"),
+    "StageRow": ("pipelines.commands.run_answers", "StageRow"),
     "Store": ("pipelines.api.store", "Store"),
     "Artifact": ("pipelines.api.store", "Artifact"),
     "RunFailed": ("pipelines.api.run", "RunFailed"),
@@ -95,6 +97,7 @@ __all__ = [
     "Run",
     "RunFailed",
     "RunStatus",
+    "StageRow",
     "Store",
     "TryAgain",
     "Video",

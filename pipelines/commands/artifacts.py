@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from pipelines.commands import artifact_answers as answer
-from pipelines.commands import catalogue, names, purge, retention, skipped
+from pipelines.commands import catalogue, completion, names, purge, retention, skipped
 from pipelines.commands.console import (
     STORE_DEFAULT,
     StoreOption,
@@ -39,7 +39,10 @@ skipped.add_to(app)
 catalogue.add_to(app)
 
 _REFERENCE = Annotated[
-    str, typer.Argument(metavar="ARTIFACT", help="kind/name[@alias], a key, or its first 8+ digits.")
+    str,
+    typer.Argument(
+        metavar="ARTIFACT", help="kind/name[@alias], a key, or its first 8+ digits.", autocompletion=completion.names()
+    ),
 ]
 _MANY = 20
 _ABSENT = "(absent)"

@@ -12,13 +12,15 @@ from pipelines.commands.console import (
     NameOption,
     PromoteOption,
     StoreOption,
-    answers,
     notices,
     open_store,
     say,
+    show_table,
+    table,
     warn,
 )
 from pipelines.commands.json_output import JsonOption, say_json
+from pipelines.commands.request_options import PipelineArgument, ProfileOption, SetOption
 from pipelines.commands.submit import EngineOption, TeamOption, TemplateOption
 from wfm.errors import InputError
 
@@ -57,7 +59,7 @@ class BackfillTable(pydantic.BaseModel):
 
 
 def backfill(
-    pipeline: Annotated[str, typer.Argument(help="What to run: `wfm run --help` lists them.")],
+    pipeline: PipelineArgument,
     from_: Annotated[str, typer.Option("--from", metavar="TIME", help="First day (2026-11-01) or time.")] = "",
     to: Annotated[
         str, typer.Option("--to", metavar="TIME", help="Last day, whole; or the time before which. Default: now.")
@@ -67,14 +69,12 @@ def backfill(
     shards: Annotated[str, typer.Option(metavar="N|A,B,C", help="A run for each shard instead.")] = "",
     at_most: Annotated[int, typer.Option(min=1, help="Runs at once.")] = 1,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what is there and what would be done.")] = False,
-    profile: Annotated[str, typer.Option(help="Recipe.")] = "demo",
+    profile: ProfileOption = "demo",
     videos: Annotated[
         str, typer.Option(metavar="DIR", help="May hold {date:%Y-%m-%d} or {shard}: s3://b/{date:%Y/%m/%d}/.")
     ] = "",
     dataset: Annotated[str, typer.Option(metavar="NAME", help="Likewise.")] = "",
-    set_: Annotated[
-        list[str] | None, typer.Option("--set", metavar="STAGE.FIELD=V", help="Likewise; may be repeated.")
-    ] = None,
+    set_: SetOption = None,
     name: NameOption = "",
     promote: PromoteOption = True,
     engine: EngineOption = "",
@@ -92,6 +92,7 @@ def backfill(
     from pipelines.engines.prefect_server import stopped_by_signals
     from pipelines.start_run import Request
     from pipelines.ticks import has_places
+    from pipelines.verbs import check_engine
 
     wanted = Request(
         pipeline,
@@ -109,6 +110,7 @@ def backfill(
     if dry_run:
         _show(wanted, survey(opened, points), at_most, json)
         return
+    check_engine(engine, template)
     stop = threading.Event()
     with stopped_by_signals(stop):
         table = go_on(
@@ -146,25 +148,20 @@ def _tell(found: "Found", what: str) -> None:
     notices().print(f"{found.point.name}  {what}  run {found.run_id}{reason}", soft_wrap=True)
 
 
-def _show(wanted: "Request", table: "list[Found]", at_most: int, json: bool) -> None:
+def _show(wanted: "Request", surveyed: "list[Found]", at_most: int, json: bool) -> None:
     rows = [
         BackfillPoint(
             point=found.point.name, run=found.run_id, state=found.state, action=found.action, tries=found.tries,
             reason=found.reason,
         )
-        for found in table
+        for found in surveyed
     ]  # fmt: skip
     if json:
         say_json(BackfillTable(pipeline=wanted.pipeline, profile=wanted.profile, at_most=at_most, points=rows))
         return
-    from rich.table import Table
-
-    shown = Table(box=None)
-    for heading in ("for", "state", "to do", "run"):
-        shown.add_column(heading, no_wrap=True)
-    shown.add_column("", overflow="fold")
+    shown = table("for", "state", "to do", "run", prose="")
     for row in rows:
-        shown.add_row(row.point, row.state, row.action, row.run, row.reason)
-    answers().print(shown)
+        shown.row(row.point, row.state, row.action, row.run, row.reason)
+    show_table(shown)
     counted = {of: sum(row.state == of for row in rows) for of in dict.fromkeys(row.state for row in rows)}
     say(", ".join(f"{count} {of}" for of, count in counted.items()))

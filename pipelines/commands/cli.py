@@ -13,6 +13,7 @@ from pipelines.commands import (
     backfill,
     cluster,
     compile,
+    completion,
     cost,
     curate,
     curate_report,
@@ -30,13 +31,14 @@ from pipelines.commands.console import (
     STORE_DEFAULT,
     ForceOption,
     StoreOption,
-    answers,
     guarded,
     open_store,
     say,
+    show_table,
     spell_out,
 )
 from pipelines.commands.group import Group
+from pipelines.commands.json_output import JsonOption, say_json
 from wfm.errors import InputError, MissingPackage
 
 app = typer.Typer(
@@ -85,7 +87,11 @@ def wfm(
 @app.command()
 def generate(
     model: Annotated[
-        str, typer.Argument(help="Published model: NAME, model/NAME[@ALIAS], a key, or a bundle's folder.")
+        str,
+        typer.Argument(
+            help="Published model: NAME, model/NAME[@ALIAS], a key, or a bundle's folder.",
+            autocompletion=completion.names("model"),
+        ),
     ],
     past: Annotated[Path, typer.Option("--past", help="Video whose end is the past that is continued.")],
     action: Annotated[Path | None, typer.Option("--action", help="Actions over time: Parquet, CSV or JSON.")] = None,
@@ -145,13 +151,16 @@ def generate(
 
 
 @app.command()
-def doctor() -> None:
+def doctor(json_: JsonOption = False) -> None:
     """Show what is installed, what is missing for what, and how to get it."""
-    from pipelines.commands.doctor import examine
+    from pipelines.commands.doctor import examine, shown
 
-    table, ok = examine()
-    answers().print(table)
-    raise typer.Exit(0 if ok else InputError.exit_code)
+    examined = examine()
+    if json_:
+        say_json(examined)
+    else:
+        show_table(shown(examined))
+    raise typer.Exit(0 if examined.fit else InputError.exit_code)
 
 
 @app.command()

@@ -6,10 +6,24 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
+import pydantic
 import typer
 
-from pipelines.commands.console import STORE_DEFAULT, StoreOption, open_store, say, show_table, table, warn
+from pipelines.commands import completion
+from pipelines.commands.console import (
+    STORE_DEFAULT,
+    NameOption,
+    PromoteOption,
+    StoreOption,
+    open_store,
+    say,
+    show_table,
+    table,
+    warn,
+)
+from pipelines.commands.json_output import JsonOption, say_json
 from pipelines.commands.manifests import objects_under
+from pipelines.commands.request_options import DatasetOption, PipelineArgument, SetOption
 from wfm.errors import InputError
 
 if TYPE_CHECKING:
@@ -22,13 +36,15 @@ _MOST_SHOWN = 200
 
 @app.command()
 def steps(
-    pipeline: Annotated[str, typer.Argument(help="world_model, curate or decoder.")],
-    profile: Annotated[str, typer.Option(help="Recipe; demo_cluster says what each stage needs.")] = "demo_cluster",
+    pipeline: PipelineArgument,
+    profile: Annotated[
+        str, typer.Option(help="Recipe; demo_cluster says what each stage needs.", autocompletion=completion.profiles)
+    ] = "demo_cluster",
     videos: Annotated[str, typer.Option(metavar="URL", help="Your own, where pods can read them.")] = "",
-    dataset: Annotated[str, typer.Option(metavar="NAME", help="Start from this dataset, or name the new one.")] = "",
-    set_: Annotated[
-        list[str] | None, typer.Option("--set", metavar="STAGE.FIELD=V", help="Change an option; may be repeated.")
-    ] = None,
+    dataset: DatasetOption = "",
+    name: NameOption = "",
+    promote: PromoteOption = True,
+    set_: SetOption = None,
     run_id: Annotated[str, typer.Option(metavar="ID", help="Give the run this id.")] = "",
     store: StoreOption = STORE_DEFAULT,
 ) -> None:
@@ -42,7 +58,15 @@ def steps(
     opened = open_store(store, new=True)
     if "://" not in opened.url or opened.url.startswith("file:"):
         warn(f"the store {opened.url} is on this machine, where no pod sees it: give --store s3://… or gs://…")
-    request = Request(pipeline, profile=profile, overrides=tuple(set_ or ()), videos=videos, dataset=dataset)
+    request = Request(
+        pipeline,
+        profile=profile,
+        overrides=tuple(set_ or ()),
+        videos=videos,
+        dataset=dataset,
+        name=name,
+        promote=promote,
+    )
     plan = request.plan(opened)
     run = create_run(request, plan, opened, run_id=run_id)
     there = {**plan.given, **{node.name: node.key for node in plan.nodes if node.done and node.key}}
@@ -91,6 +115,25 @@ def script(several: "Sequence[Step]", there: Mapping[str, str]) -> Iterator[str]
         yield " ".join([*words, "--key-out", f'"$keys"/{step.node}'])
 
 
+class FaultLine(pydantic.BaseModel):
+    """A fault of an object."""
+
+    rule: str
+    where: str
+    value: str
+    "What stands there, as JSON and short; ``absent`` for nothing."
+    says: str
+    "What is wrong with it, and what to do."
+
+
+class Faults(pydantic.BaseModel):
+    """``wfm cluster lint --json``: all faults; with any the exit code is 78."""
+
+    objects: int
+    rules: int
+    faults: list[FaultLine]
+
+
 @app.command()
 def lint(
     files: Annotated[list[Path], typer.Argument(help="YAML or JSON, each with one object or several; or folders.")],
@@ -103,6 +146,7 @@ def lint(
             help="Settings of the cluster: its namespace, queue, images.",
         ),
     ] = "",
+    json_: JsonOption = False,
 ) -> None:
     """Find what a cluster takes and punishes later: a lost queue label, a tag for an image, a retry of wrong input. Files are
     looked at together, so hand along the queues, claims and templates that belong to a job."""
@@ -115,6 +159,10 @@ def lint(
     if not objects:
         raise InputError(f"there is no object in {', '.join(map(str, files))}: give files of objects for Kubernetes")
     faults = find(objects, settings)
+    if json_:
+        told = [FaultLine(rule=each.rule, where=each.where, value=each.value, says=each.says) for each in faults]
+        say_json(Faults(objects=len(objects), rules=len(RULES), faults=told))
+        raise typer.Exit(InputError.exit_code if faults else 0)
     if not faults:
         say(f"{len(objects)} objects, {len(RULES)} rules, no fault")
         return

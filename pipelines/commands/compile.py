@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from pipelines.commands import completion
 from pipelines.commands.console import STORE_DEFAULT, NameOption, PromoteOption, StoreOption, open_store, say, warn
+from pipelines.commands.request_options import DatasetOption, PipelineArgument, SetOption
 from wfm.errors import ConfigError, InputError, MissingPackage, did_you_mean
 
 if TYPE_CHECKING:
@@ -24,10 +26,12 @@ def add_to(app: typer.Typer) -> None:
 
 
 def compile_(
-    pipeline: Annotated[str, typer.Argument(help="world_model, curate or decoder.")],
+    pipeline: PipelineArgument,
     engine: Annotated[str, typer.Option("--engine", help="argo or kubeflow.")],
     out: Annotated[Path, typer.Option("-o", "--out", metavar="DIR", help="Folder that the files are written to.")],
-    profile: Annotated[str, typer.Option(help="Recipe; demo_cluster says what each stage needs.")] = "demo_cluster",
+    profile: Annotated[
+        str, typer.Option(help="Recipe; demo_cluster says what each stage needs.", autocompletion=completion.profiles)
+    ] = "demo_cluster",
     cluster: Annotated[
         str, typer.Option("--cluster", metavar="FILE", envvar="WFM_CLUSTER", help="Settings of the cluster.")
     ] = "",
@@ -35,12 +39,10 @@ def compile_(
         str, typer.Option(metavar="NAME", help="What the template is called (default: pipeline-profile).")
     ] = "",
     videos: Annotated[str, typer.Option(metavar="URL", help="Your own, where pods can read them.")] = "",
-    dataset: Annotated[str, typer.Option(metavar="NAME", help="Start from this dataset, or name the new one.")] = "",
+    dataset: DatasetOption = "",
     name: NameOption = "",
     promote: PromoteOption = True,
-    set_: Annotated[
-        list[str] | None, typer.Option("--set", metavar="STAGE.FIELD=V", help="Change an option; may be repeated.")
-    ] = None,
+    set_: SetOption = None,
     cron: Annotated[
         list[str] | None, typer.Option("--cron", metavar="LINE", help="Start at times: '0 3 * * *'; may be repeated.")
     ] = None,

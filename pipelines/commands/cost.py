@@ -8,9 +8,20 @@ from typing import Annotated
 import pydantic
 import typer
 
-from pipelines.commands.console import LAST, STORE_DEFAULT, StoreOption, age, answers, open_run, open_store, say, warn
+from pipelines.commands.console import (
+    LAST,
+    STORE_DEFAULT,
+    StoreOption,
+    age,
+    open_run,
+    open_store,
+    say,
+    show_table,
+    table,
+    warn,
+)
 from pipelines.commands.json_output import JsonOption, say_json
-from pipelines.commands.look_at_runs import RunArgument
+from pipelines.commands.request_options import RunArgument
 from pipelines.commands.run_answers import iso
 from wfm.errors import InputError
 
@@ -91,17 +102,13 @@ def cost(
         told = [CostLine(**vars(line)) for line in lines]
         say_json(CostTable(by=by, since=iso(begin), lines=told, all=CostLine(**vars(total)), unreadable=unreadable))
         return
-    from rich.table import Table
-
-    table = Table(box=None)
-    for heading in (by, "tries", "GPU h", "CPU h", "wasted", "GPU h", "CPU h"):
-        table.add_column(heading, no_wrap=True, justify="left" if heading == by else "right")
+    listed = table(by, "tries", "GPU h", "CPU h", "wasted", "GPU h", "CPU h")
     for line in [*lines, *([total] if len(lines) != 1 else [])]:
-        table.add_row(
+        listed.row(
             line.name, str(line.tries), f"{line.gpu_hours:.3f}", f"{line.cpu_hours:.3f}", str(line.wasted_tries),
             f"{line.wasted_gpu_hours:.3f}", f"{line.wasted_cpu_hours:.3f}",
         )  # fmt: skip
-    answers().print(table)
+    show_table(listed)
     for problem in unreadable:
         warn(f"left out: {problem}")
 

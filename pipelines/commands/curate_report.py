@@ -4,12 +4,33 @@ import dataclasses
 from pathlib import Path
 from typing import Annotated
 
+import pydantic
 import typer
 
 from pipelines.commands.console import STORE_DEFAULT, ForceOption, StoreOption, open_store, say
+from pipelines.commands.json_output import JsonOption, say_json
 from wfm.errors import ConfigError
 
 _STAGE = "select_clips."
+
+
+class FilterLine(pydantic.BaseModel):
+    """What a filter drops."""
+
+    filter: str
+    drops: int
+    alone: int
+    "Clips that no other filter drops."
+
+
+class Report(pydantic.BaseModel):
+    """``wfm curate report --json``."""
+
+    page: str
+    clips: int
+    dropped: int
+    "By all filters together."
+    filters: list[FilterLine]
 
 
 def report(
@@ -22,6 +43,7 @@ def report(
     aesthetic_head: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Try a linear or MLP head over them: safetensors.")
     ] = None,
+    json_: JsonOption = False,
     force: ForceOption = False,
     store: StoreOption = STORE_DEFAULT,
 ) -> None:
@@ -47,7 +69,11 @@ def report(
         rows = [dataclasses.replace(item, aesthetic=pleasing.get(item.clip.clip_id)) for item in rows]
     text = threshold_report.page(rows, config, fetch, scores)
     write_new(out, text.encode(), force=force)
-    _, together = threshold_report.drops(rows, config)
+    filters, together = threshold_report.drops(rows, config)
+    if json_:
+        told = [FilterLine(filter=each.name, drops=each.alone, alone=each.only) for each in filters]
+        say_json(Report(page=str(out), clips=len(rows), dropped=together, filters=told))
+        return
     say(f"{out}: {len(rows)} clips, of which the filters drop {together}")
 
 

@@ -1,14 +1,40 @@
 """``wfm curate duplicates``: what deduplication would drop at several thresholds; nothing is written."""
 
 from pathlib import PurePath
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
+import pydantic
 import typer
 
 from pipelines.commands.console import STORE_DEFAULT, StoreOption, open_store, say, show_table, table
+from pipelines.commands.json_output import JsonOption, say_json
 from wfm.errors import ConfigError
 
+if TYPE_CHECKING:
+    from wfm.curation.dedup.trial import Trial
+
 _STAGE = "dedup_clips."
+
+
+class TrialLine(pydantic.BaseModel):
+    """What one threshold would do."""
+
+    threshold: float
+    pairs: int
+    groups: int
+    largest: int
+    would_go: int
+    by_tier: dict[str, int]
+    "bytes, perceptual (by look), embedding."
+    seconds: float
+
+
+class Duplicates(pydantic.BaseModel):
+    """``wfm curate duplicates --json``."""
+
+    clips: int
+    seconds: float
+    trials: list[TrialLine]
 
 
 def duplicates(
@@ -26,6 +52,7 @@ def duplicates(
     set_: Annotated[
         list[str] | None, typer.Option("--set", metavar="dedup_clips.A=1", help="Change how pairs are sought.")
     ] = None,
+    json_: JsonOption = False,
     store: StoreOption = STORE_DEFAULT,
 ) -> None:
     """Show how many clips deduplication would drop at each threshold, and which; nothing is written or dropped."""
@@ -40,6 +67,9 @@ def duplicates(
     tables = read(opened, opened.resolve(of), look=config.look)
     found = trials(tables, config, threshold or (0.9, config.threshold, 0.97, 0.99))
     seconds = sum(clip.end_seconds - clip.start_seconds for clip in tables.clips)
+    if json_:
+        say_json(Duplicates(clips=len(tables.clips), seconds=seconds, trials=[_line(each) for each in found]))
+        return
     columns = ("cosine", "pairs", "groups", "largest", "would go", "bytes", "look", "embedding", "seconds", "share")
     counted = table(*columns, title=f"{len(tables.clips)} clips, {seconds:.0f} s: what would go, and by which tier")
     for trial in found:
@@ -57,6 +87,13 @@ def duplicates(
             listed.row(line.tier, f"{line.cosine:.4f}", name[line.clip_id], name[line.duplicate_of])
         show_table(listed)
     say("nothing was written; the threshold in force is dedup_clips.threshold")
+
+
+def _line(trial: "Trial") -> TrialLine:
+    return TrialLine(
+        threshold=trial.threshold, pairs=trial.pairs, groups=trial.groups, largest=trial.largest, would_go=len(trial.gone),
+        by_tier=trial.by_tier(), seconds=sum(line.seconds for line in trial.gone),
+    )  # fmt: skip
 
 
 def add_to(app: typer.Typer) -> None:

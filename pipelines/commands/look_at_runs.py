@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from pipelines.commands import completion
 from pipelines.commands.console import (
     LAST,
     STORE_DEFAULT,
@@ -23,6 +24,7 @@ from pipelines.commands.console import (
     warn,
 )
 from pipelines.commands.json_output import JsonOption, say_json
+from pipelines.commands.request_options import RunArgument
 from pipelines.runs.display import duration, node_table
 from pipelines.runs.seen import cost_in_words, ranges_in_words, read_tries, see, unix
 from pipelines.runs.state import GOOD, RunState, read_state
@@ -34,8 +36,6 @@ if TYPE_CHECKING:
     from pipelines.verbs import Standing
     from wfm.artifacts.runs import Run
 
-RunArgument = Annotated[str, typer.Argument(metavar="[RUN]", help="Run id, the beginning of one, or `last`.")]
-StageArgument = Annotated[str, typer.Argument(metavar="STAGE", help="A node of the run, as `wfm status` names it.")]
 RunEngineOption = Annotated[
     str,
     typer.Option(
@@ -99,6 +99,9 @@ def where(standing: "Standing") -> str:
 def status(
     run_id: RunArgument = LAST,
     engine: RunEngineOption = "",
+    request: Annotated[
+        bool, typer.Option("--request", help="Only what was asked of it, as a run file: wfm run FILE.toml asks again.")
+    ] = False,
     json: JsonOption = False,
     store: StoreOption = STORE_DEFAULT,
 ) -> None:
@@ -108,6 +111,9 @@ def status(
 
     opened = open_store(store)
     found = open_run(opened, run_id)
+    if request:
+        _tell_request(found)
+        return
     try:
         standing = look(found, engine=engine, patient=True)
     except InputError as error:
@@ -127,6 +133,15 @@ def status(
     _tell_more(found, standing.state)
 
 
+def _tell_request(found: "Run") -> None:
+    from pipelines.run_file import run_file_of
+    from pipelines.start_run import Request
+
+    submission = submission_of(found)
+    engine, team = (submission.engine, submission.team) if submission is not None else ("", "")
+    print(printable(run_file_of(Request.of_run(found), engine, team)), end="")
+
+
 def _tell_state(state: RunState) -> None:
     what = f"run {state.run_id}\n{state.pipeline} ({state.profile}) is {state.state}"
     if state.state not in ("planned", "pending"):
@@ -142,8 +157,8 @@ def _tell_state(state: RunState) -> None:
     if state.state == "dead":
         last = age(state.updated)
         say(
-            f"its process (pid {state.pid} on {state.host}) is gone; its last word was at {last} UTC. wfm rerun "
-            f"{state.run_id}, or wfm resume {state.run_id} to go on as the same run"
+            f"its process (pid {state.pid} on {state.host}) is gone; its last word was at {last} UTC. "
+            f"wfm rerun {state.run_id}, or wfm resume {state.run_id} to go on as the same run"
         )
     if state.state == "waiting":
         say("no stage of it runs now, and no engine of ours looks after it: another may begin the next")
@@ -200,7 +215,11 @@ def logs(
     run_id: RunArgument,
     stage: Annotated[
         str,
-        typer.Argument(metavar="[STAGE]", help="A node of the run, as `wfm status` names it. Without: all of them."),
+        typer.Argument(
+            metavar="[STAGE]",
+            help="A node of the run, as `wfm status` names it. Without: all of them.",
+            autocompletion=completion.stages,
+        ),
     ] = "",
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on as the stage writes, until it ends.")] = False,
     attempt: Annotated[int | None, typer.Option(help="Which try (default: the last).")] = None,

@@ -26,7 +26,7 @@ def add_to(app: typer.Typer) -> None:
 
 def promote(
     reference: Annotated[
-        str, typer.Argument(metavar="ARTIFACT", help="kind/name\\[@alias], a key, or its first 8+ digits.")
+        str, typer.Argument(metavar="ARTIFACT", help="kind/name[@alias], a key, or its first 8+ digits.")
     ],
     name: Annotated[str, typer.Argument(metavar="KIND/NAME[@ALIAS]", help="Such as model/diffusion@production.")],
     json: JsonOption = False,

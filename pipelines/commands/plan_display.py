@@ -2,6 +2,8 @@
 
 from typing import TYPE_CHECKING
 
+import pydantic
+
 from pipelines.commands.console import say, show_table, table
 from pipelines.runs.display import duration
 
@@ -10,6 +12,54 @@ if TYPE_CHECKING:
     from wfm.artifacts import Store
 
 _FEW = 3
+
+
+class PlannedStage(pydantic.BaseModel):
+    """A stage of a plan."""
+
+    stage: str
+    runs: bool
+    key: str
+    seconds: float | None
+    "What it would take at the rate of earlier runs; null: not measured."
+    cpu_seconds: float | None
+    other: list[str]
+    "Options that were others when that was measured."
+    why: str
+
+
+class Planned(pydantic.BaseModel):
+    """``wfm run --dry-run --json``."""
+
+    pipeline: str
+    profile: str
+    to_run: int
+    stages: list[PlannedStage]
+    notes: list[str]
+    questions: list[str]
+
+
+def planned(plan: "Plan", store: "Store") -> Planned:
+    """The plan for scripts."""
+    from pipelines.estimate import estimate, questions
+    from pipelines.explain import reasons
+
+    costs, why = estimate(plan, store), reasons(plan, store)
+    stages = []
+    for node in plan.nodes:
+        cost = costs.get(node.name)
+        seconds, cpu = (cost.seconds, cost.cpu_seconds) if cost is not None else (None, None)
+        other = list(cost.other) if cost is not None else []
+        stages.append(
+            PlannedStage(
+                stage=node.name, runs=not node.done, key=node.key or "", seconds=seconds, cpu_seconds=cpu, other=other,
+                why=why.get(node.name, node.why),
+            )
+        )  # fmt: skip
+    return Planned(
+        pipeline=plan.pipeline, profile=plan.profile, to_run=len(plan.missing), stages=stages, notes=plan.notes,
+        questions=list(questions(plan, store)),
+    )  # fmt: skip
 
 
 def show_plan(plan: "Plan", store: "Store") -> None:

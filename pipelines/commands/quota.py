@@ -1,15 +1,18 @@
 """``wfm quota``: what a pipeline will ask a cluster's queues for, whether that can ever be admitted, and what it waits for."""
 
 import hashlib
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
+import pydantic
 import typer
 
+from pipelines.commands import completion
 from pipelines.commands.console import STORE_DEFAULT, StoreOption, open_store, say, show_table, table, warn
+from pipelines.commands.json_output import JsonOption, say_json
 from pipelines.commands.manifests import objects_under
+from pipelines.commands.request_options import DatasetOption, SetOption
 from wfm.errors import ConfigError, InputError, TryAgain
 
 if TYPE_CHECKING:
@@ -29,9 +32,15 @@ def add_to(app: typer.Typer) -> None:
 
 def quota(
     pipeline: Annotated[
-        str, typer.Argument(help="world_model, curate or decoder; left out: the jobs among the manifests.")
+        str,
+        typer.Argument(
+            help="world_model, curate or decoder; left out: the jobs among the manifests.",
+            autocompletion=completion.pipelines,
+        ),
     ] = "",
-    profile: Annotated[str, typer.Option(help="Recipe; demo_cluster says what each stage needs.")] = "demo_cluster",
+    profile: Annotated[
+        str, typer.Option(help="Recipe; demo_cluster says what each stage needs.", autocompletion=completion.profiles)
+    ] = "demo_cluster",
     manifests: Annotated[
         list[Path] | None,
         typer.Option(metavar="PATH", help="Queues, flavors, quotas, machines: a folder or a file; may be repeated."),
@@ -41,12 +50,10 @@ def quota(
         str, typer.Option("--cluster", metavar="FILE", envvar="WFM_CLUSTER", help="Settings of the cluster.")
     ] = "",
     videos: Annotated[str, typer.Option(metavar="URL", help="Your own, where pods can read them.")] = "",
-    dataset: Annotated[str, typer.Option(metavar="NAME", help="Start from this dataset, or name the new one.")] = "",
-    set_: Annotated[
-        list[str] | None, typer.Option("--set", metavar="STAGE.FIELD=V", help="Change an option; may be repeated.")
-    ] = None,
+    dataset: DatasetOption = "",
+    set_: SetOption = None,
     api: Annotated[str, typer.Option(metavar="URL", help="API server, for --online; empty: the kubeconfig's.")] = "",
-    json_: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+    json_: JsonOption = False,
     store: StoreOption = STORE_DEFAULT,
 ) -> None:
     """Say what each stage will ask the queues for, and whether it can ever be admitted. Exit code 78: something never will be;
@@ -69,7 +76,7 @@ def quota(
     verdicts = [judge(gang, there, integrations) for gang in wanted]
     waits = [_present(verdict, there, told) for verdict in verdicts]
     if json_:
-        print(json.dumps([plain(*both) for both in zip(verdicts, waits, strict=True)], indent=1))
+        say_json(QuotaAnswer(stages=[plain(*both) for both in zip(verdicts, waits, strict=True)]))
     else:
         _show(verdicts, waits)
     code = _code(verdicts, waits)
@@ -151,10 +158,63 @@ def jobs_of(plan: "Plan", settings: "ClusterSettings") -> list[Any]:
     return found
 
 
-def plain(verdict: "Verdict", waiting: "Waiting | None") -> dict[str, Any]:
-    """A verdict for programs: amounts in whole units (thousandths of a core, bytes, devices)."""
+class PodSet(pydantic.BaseModel):
+    """Pods that are alike."""
+
+    name: str
+    pods: int
+    requests: dict[str, int]
+    "In whole units: thousandths of a core, bytes, devices."
+
+
+class FlavorLine(pydantic.BaseModel):
+    """Where a resource of a set would be taken from."""
+
+    set: str
+    resource: str
+    flavor: str
+
+
+class Now(pydantic.BaseModel):
+    """What it waits for."""
+
+    state: str
+    why: list[str]
+    ahead: list[str]
+    holders: list[str]
+    preempts: list[str]
+
+
+class StageQuota(pydantic.BaseModel):
+    """What one stage, or job, asks for, and the verdict."""
+
+    node: str
+    job: str
+    kind: str
+    namespace: str
+    queue: str
+    cluster_queue: str
+    workloads: int
+    pods: int
+    sets: list[PodSet]
+    beside: list[PodSet]
+    state: str
+    reasons: list[str]
+    notes: list[str]
+    flavors: list[FlavorLine]
+    now: Now | None
+
+
+class QuotaAnswer(pydantic.BaseModel):
+    """``wfm quota --json``."""
+
+    stages: list[StageQuota]
+
+
+def plain(verdict: "Verdict", waiting: "Waiting | None") -> StageQuota:
+    """A verdict for scripts."""
     gang = verdict.gang
-    return {
+    values: dict[str, Any] = {
         "node": gang.node, "job": gang.job, "kind": gang.kind, "namespace": gang.namespace, "queue": gang.queue,
         "cluster_queue": verdict.queue, "workloads": gang.copies, "pods": gang.pods,
         "sets": [{"name": each.name, "pods": each.count, "requests": dict(each.requests)} for each in gang.sets],
@@ -170,6 +230,7 @@ def plain(verdict: "Verdict", waiting: "Waiting | None") -> dict[str, Any]:
             "preempts": list(waiting.preempts),
         },
     }  # fmt: skip
+    return StageQuota.model_validate(values)
 
 
 def asks(gang: "Gang") -> str:

@@ -19,23 +19,35 @@ class RunRow(pydantic.BaseModel):
     """A line of ``wfm runs``."""
 
     run: str
+    "Its id."
     pipeline: str = ""
+    "What is run."
     profile: str = ""
+    "The recipe."
     state: str
     "pending | planned | waiting | running | suspended | done | failed | cancelled | dead | never began | cannot be read"
     reason: str = ""
+    "Why it stands so, where there is more to say than its stages do."
     engine: str = ""
     "prefect | local | argo | kubeflow; empty: unknown."
     team: str = ""
+    "Who it counts for."
     scheduled_at: str = ""
     "The time that it stands for, of a cron line or a backfill."
     rerun_of: str = ""
+    "The run whose request it repeats."
     started: str = ""
+    "When (UTC, ISO 8601); empty: not yet."
     ended: str = ""
+    "Likewise."
     seconds: float = 0.0
+    "From its start to its end, or its last word [s]."
     made: int = 0
+    "Stages that it made."
     there: int = 0
+    "Stages that were there already."
     failed: int = 0
+    "Stages that failed."
 
 
 class RunList(pydantic.BaseModel):
@@ -48,17 +60,29 @@ class StageRow(pydantic.BaseModel):
     """A stage of a run."""
 
     stage: str
+    "Its name in the run."
     state: str
+    "waiting | running | retrying | done | cached | failed | cancelled | not_run | silent | lost"
     reason: str
+    "What went wrong, or what it waits for."
     note: str
+    "The last progress that it told; once it is done, what it counted."
     key: str
+    "Key of its artifact, as far as it is known."
     tries: int
+    "In this run."
     started: str
+    "When its first try began (UTC, ISO 8601); empty: not yet."
     ended: str
+    "Likewise."
     seconds: float
+    "From its first try to its end, or until now [s]."
     cpu_seconds: float
+    "Of all tries [s]."
     gpu_seconds: float
+    "Of all tries and devices [s]."
     peak_bytes: int
+    "Resident memory of its largest process [bytes]."
 
 
 class Spent(pydantic.BaseModel):
@@ -73,6 +97,7 @@ class RunStatus(RunRow):
     """``wfm status --json``."""
 
     stages: list[StageRow]
+    "In the order of the flow."
     spent: Spent
     "By all tries."
     wasted: Spent
@@ -80,6 +105,7 @@ class RunStatus(RunRow):
     engine_phase: str = ""
     "What an engine on a cluster says."
     engine_words: str = ""
+    "Likewise, for people."
     address: str = ""
     "Its page in the engine's UI."
     trouble: str = ""

@@ -5,8 +5,10 @@ All of it reads ``runs/<id>/`` in the store, never an engine's database.
 
 from typing import TYPE_CHECKING, Annotated
 
+import pydantic
 import typer
 
+from pipelines.commands import completion
 from pipelines.commands.console import (
     LAST,
     STORE_DEFAULT,
@@ -20,9 +22,17 @@ from pipelines.commands.console import (
     say,
     warn,
 )
-from pipelines.commands.json_output import JsonOption
-from pipelines.commands.look_at_runs import RunArgument, StageArgument, logs, runs, status, where
+from pipelines.commands.json_output import JsonOption, say_json
+from pipelines.commands.look_at_runs import logs, runs, status, where
 from pipelines.commands.plan_display import show_plan
+from pipelines.commands.request_options import (
+    DatasetOption,
+    PipelineArgument,
+    ProfileOption,
+    RunArgument,
+    SetOption,
+    StageArgument,
+)
 from pipelines.commands.submit import EngineOption, TeamOption, TemplateOption, submit_again
 from pipelines.runs.display import duration, node_table
 from pipelines.runs.state import GOOD, RunState
@@ -40,14 +50,13 @@ _ENGINE = Annotated[
     str,
     typer.Option(
         envvar="WFM_ENGINE",
+        autocompletion=completion.engines,
         help="Who starts the stages: prefect (history, `wfm ui`) or local (no package). Default: prefect if it is there.",
     ),
 ]
 _QUIET = Annotated[bool, typer.Option("--quiet", "-q", help="Do not echo what the stages print.")]
 _DRY = Annotated[bool, typer.Option("--dry-run", help="Only show what would run, and why.")]
-_SET = Annotated[
-    list[str] | None, typer.Option("--set", metavar="STAGE.FIELD=V", help="Change an option; may be repeated.")
-]
+_PLAN_JSON = Annotated[bool, typer.Option("--json", help="With --dry-run: the plan as one JSON document, for scripts.")]
 _LIMIT = Annotated[int, typer.Option(min=0, help="Only the first so many videos, in order of name; 0: all.")]
 _RETRY = Annotated[
     bool,
@@ -62,22 +71,15 @@ def add_to(app: typer.Typer) -> None:
 
 
 def run(
-    pipeline: Annotated[
-        str,
-        typer.Argument(
-            help="world_model (everything), curate (videos to a dataset) or decoder (of the main job's tokens)."
-        ),
-    ],
-    profile: Annotated[str, typer.Option(help="Recipe: demo (minutes on a laptop), smoke (the smallest).")] = "demo",
+    pipeline: PipelineArgument,
+    profile: ProfileOption = "demo",
     videos: Annotated[
         str, typer.Option(metavar="DIR", help="Your own: folder, archive, file, glob, list or URL. Without: simulated.")
     ] = "",
-    dataset: Annotated[
-        str, typer.Option(metavar="NAME", help="Start from this dataset; with --videos: name the new one.")
-    ] = "",
+    dataset: DatasetOption = "",
     name: NameOption = "",
     promote: PromoteOption = True,
-    set_: _SET = None,
+    set_: SetOption = None,
     limit: _LIMIT = 0,
     retry_failed: _RETRY = False,
     run_id: Annotated[
@@ -87,6 +89,7 @@ def run(
         ),
     ] = "",
     dry_run: _DRY = False,
+    json: _PLAN_JSON = False,
     cpu: _CPU = None,
     memory: _MEMORY = None,
     engine: _ENGINE = "",
@@ -103,12 +106,25 @@ def run(
         pipeline, profile=profile, overrides=overrides, videos=videos, dataset=dataset, name=name, promote=promote
     )
     opened = open_store(store, new=True)
+    if json:
+        _tell_plan(wanted, opened, alone=dry_run and not retry_failed)
+        return
     if retry_failed:
         _retry(wanted, opened, dry_run)
     _start(
         wanted, opened, dry_run=dry_run, cpu=cpu, memory=memory, engine=engine, quiet=quiet, run_id=run_id, team=team,
         scheduled_at=scheduled_at,
     )  # fmt: skip
+
+
+def _tell_plan(wanted: "Request", store: "Store", alone: bool) -> None:
+    from pipelines.commands.plan_display import planned
+
+    if not alone:
+        raise InputError(
+            "--json tells a plan: give --dry-run with it, and no --retry-failed; `wfm status --json` tells of a run"
+        )
+    say_json(planned(wanted.plan(store), store))
 
 
 def _retry(wanted: "Request", store: "Store", dry_run: bool) -> None:
@@ -126,8 +142,8 @@ def curate(
         str, typer.Option(metavar="DIR", help="Folder or URL of videos of any codec, size, rate, length.")
     ] = "",
     dataset: Annotated[str, typer.Option(metavar="NAME", help="Name of the new dataset.")] = "",
-    profile: Annotated[str, typer.Option(help="Recipe.")] = "demo",
-    set_: _SET = None,
+    profile: ProfileOption = "demo",
+    set_: SetOption = None,
     limit: _LIMIT = 0,
     retry_failed: _RETRY = False,
     dry_run: _DRY = False,
@@ -315,10 +331,25 @@ def _conclude(state: RunState, plan: "Plan", store: "Store") -> None:
         say(f"run {state.run_id} is {state.state}; what was made stays. To go on: wfm rerun {state.run_id}")
 
 
-def explain(run_id: RunArgument, stage: StageArgument, store: StoreOption = STORE_DEFAULT) -> None:
+class Explanation(pydantic.BaseModel):
+    """``wfm explain --json``."""
+
+    run: str
+    stage: str
+    lines: list[str]
+
+
+def explain(
+    run_id: RunArgument, stage: StageArgument, json: JsonOption = False, store: StoreOption = STORE_DEFAULT
+) -> None:
     """Say why a stage ran, or why not: which part of its key differs from the nearest earlier one."""
     from pipelines.explain import explain_node
 
     opened = open_store(store)
-    for line in explain_node(opened, open_run(opened, run_id), stage):
+    found = open_run(opened, run_id)
+    lines = explain_node(opened, found, stage)
+    if json:
+        say_json(Explanation(run=found.id, stage=stage, lines=lines))
+        return
+    for line in lines:
         say(line)

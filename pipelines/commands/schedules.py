@@ -5,19 +5,21 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import pydantic
 import typer
-from typer.core import TyperGroup
 
 from pipelines.commands.console import (
     STORE_DEFAULT,
     NameOption,
     PromoteOption,
     StoreOption,
-    answers,
     open_store,
     say,
+    show_table,
+    table,
     warn,
 )
+from pipelines.commands.group import Group
 from pipelines.commands.json_output import JsonOption, say_json
+from pipelines.commands.request_options import DatasetOption, PipelineArgument, ProfileOption, SetOption
 from wfm.errors import WfmError
 
 if TYPE_CHECKING:
@@ -27,7 +29,7 @@ _SERVE = "serve"
 _CLUSTER = Annotated[str, typer.Option("--engine", envvar="WFM_ENGINE", help="argo or kubeflow.")]
 
 
-class _PipelineFirst(TyperGroup):
+class _PipelineFirst(Group):
     """A word that is none of its commands is the pipeline of `serve`."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
@@ -70,21 +72,19 @@ class ScheduleList(pydantic.BaseModel):
 
 @app.command(_SERVE)
 def serve(
-    pipeline: Annotated[str, typer.Argument(help="Pipeline to run.")],
+    pipeline: PipelineArgument,
     cron: Annotated[str, typer.Option("--cron", help="When (UTC): five fields, such as '0 3 * * *'.")],
-    profile: Annotated[str, typer.Option(help="Recipe.")] = "demo",
+    profile: ProfileOption = "demo",
     videos: Annotated[
         str,
         typer.Option(
             metavar="DIR", help="Folder or URL of videos; new files make a new dataset. May hold {date:%Y-%m-%d}."
         ),
     ] = "",
-    dataset: Annotated[str, typer.Option(metavar="NAME", help="Name of the dataset.")] = "",
+    dataset: DatasetOption = "",
     name: NameOption = "",
     promote: PromoteOption = True,
-    set_: Annotated[
-        list[str] | None, typer.Option("--set", metavar="A.B=1", help="Change an option; may be repeated.")
-    ] = None,
+    set_: SetOption = None,
     store: StoreOption = STORE_DEFAULT,
 ) -> None:
     """Run a pipeline whenever the clock says so, for as long as this command runs. `serve` may be left out."""
@@ -130,15 +130,11 @@ def _fields(clock: "Clock") -> dict[str, Any]:
 
 
 def _show(found: "list[Clock]") -> None:
-    from rich.table import Table
-
-    table = Table(box=None)
-    for heading in ("schedule", "engine", "state", "at", "last", "next", "missed"):
-        table.add_column(heading, no_wrap=True)
+    listed = table("schedule", "engine", "state", "at", "last", "next", "missed")
     for one in found:
         at = f"{' | '.join(one.lines)} {one.zone}"
-        table.add_row(one.name, one.engine, one.state, at, one.last, one.next, str(len(one.missed) or ""))
-    answers().print(table)
+        listed.row(one.name, one.engine, one.state, at, one.last, one.next, str(len(one.missed) or ""))
+    show_table(listed)
     for one in found:
         if one.words:
             say(f"{one.name}: {one.words}")

@@ -5,9 +5,11 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
+import pydantic
 import typer
 
 from pipelines.commands.console import STORE_DEFAULT, ForceOption, StoreOption, open_store, say, show_table, table
+from pipelines.commands.json_output import JsonOption, say_json
 from wfm.artifacts.atomic import require_free, write_new
 from wfm.errors import InputError
 
@@ -28,6 +30,50 @@ _EncoderOption = Annotated[
         help="Folder of a T5 or BERT encoder (empty: MiniLM), or of the embeddings' CLIP.",
     ),
 ]
+
+
+class HitLine(pydantic.BaseModel):
+    """A clip that was found."""
+
+    cosine: float
+    clip_id: str
+    caption: str
+    source: str
+    start_seconds: float
+    end_seconds: float
+    width: int
+    height: int
+    fps: float
+    split: str
+    shard: str
+    "Path of its shard in the data set's artifact."
+    clip_sha256: str
+
+
+class Hits(pydantic.BaseModel):
+    """``wfm search --json``: the nearest first."""
+
+    dataset: str
+    key: str
+    by: str
+    of: int
+    "Clips that were compared."
+    hits: list[HitLine]
+
+
+class ClusterLine(pydantic.BaseModel):
+    """A cluster."""
+
+    cluster: str
+    clips: int
+    mean_cosine: float
+
+
+class Clusters(pydantic.BaseModel):
+    """``wfm clusters --json``."""
+
+    dataset: str
+    clusters: list[ClusterLine]
 
 
 def add_to(app: typer.Typer) -> None:
@@ -53,7 +99,7 @@ def search(
     page: Annotated[Path | None, typer.Option("--page", help="Write an HTML page with the clips in it.")] = None,
     exact: Annotated[bool, typer.Option("--exact", help="Compare with every clip instead of by the index.")] = False,
     text_encoder: _EncoderOption = "",
-    json_: Annotated[bool, typer.Option("--json", help="Plain JSON on standard output.")] = False,
+    json_: JsonOption = False,
     force: ForceOption = False,
     store: StoreOption = STORE_DEFAULT,
 ) -> None:
@@ -80,7 +126,11 @@ def search(
 
         title = words if words else f"Clips like {clip[:16]}"
         write_page(page, title, about, hits, lambda hit: clip_bytes(artifact, hit), force=force)
-    _answer(hits, about, page, json_)
+    if json_:
+        lines = [HitLine(**dataclasses.asdict(hit)) for hit in hits]
+        say_json(Hits(dataset=dataset, key=artifact.key, by=by, of=len(index), hits=lines))
+        return
+    _answer(hits, about, page)
 
 
 def clusters(
@@ -92,6 +142,7 @@ def clusters(
     seed: Annotated[int, typer.Option(help="Of the start; the same seed gives the same clusters.")] = 0,
     out: Annotated[Path | None, typer.Option("--out", metavar="FOLDER", help="Write clusters.parquet here.")] = None,
     text_encoder: _EncoderOption = "",
+    json_: JsonOption = False,
     force: ForceOption = False,
     store: StoreOption = STORE_DEFAULT,
 ) -> None:
@@ -108,9 +159,7 @@ def clusters(
     place = open_store(store)
     artifact = open_dataset(place, dataset)
     if number is None and out is None and (own := _own(artifact, "cluster_name", "cluster_cosine")):
-        _table(
-            f"{len(own)} clusters of {dataset}, as cluster_clips made them", ("cluster", "clips", "mean cosine"), own
-        )
+        _tell_clusters(f"{len(own)} clusters of {dataset}, as cluster_clips made them", dataset, own, json_)
         return
     config = ClusterConfig.parse({"clusters": number or 0, "seed": seed})
     index, _ = _space(place, artifact, by, text_encoder)
@@ -119,9 +168,17 @@ def clusters(
     for cluster, name in enumerate(found.names):
         inside = found.labels == cluster
         lines.append((name, int(inside.sum()), f"{float(found.cosines[inside].mean()):.3f}"))
-    _table(f"{len(lines)} clusters of {len(rows):,} clips by {by}", ("cluster", "clips", "mean cosine"), lines)
+    _tell_clusters(f"{len(lines)} clusters of {len(rows):,} clips by {by}", dataset, lines, json_)
     if out is not None:
-        _write_table(out / "clusters.parquet", ClusterRow.to_table(rows), force)
+        _write_table(out / "clusters.parquet", ClusterRow.to_table(rows), force, tell=not json_)
+
+
+def _tell_clusters(title: str, dataset: str, lines: list[tuple[str, int, str]], json_: bool) -> None:
+    if json_:
+        made = [ClusterLine(cluster=name, clips=clips, mean_cosine=float(cosine)) for name, clips, cosine in lines]
+        say_json(Clusters(dataset=dataset, clusters=made))
+    else:
+        _table(title, ("cluster", "clips", "mean cosine"), lines)
 
 
 def taxonomy(
@@ -246,7 +303,7 @@ def _table(title: str, headings: tuple[str, ...], lines: list[Any]) -> None:
     show_table(made)
 
 
-def _write_table(path: Path, table: Any, force: bool) -> None:
+def _write_table(path: Path, table: Any, force: bool, tell: bool = True) -> None:
     """Whole or not at all."""
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -254,13 +311,11 @@ def _write_table(path: Path, table: Any, force: bool) -> None:
     buffer = pa.BufferOutputStream()
     pq.write_table(table, buffer, compression="zstd")
     write_new(path, buffer.getvalue().to_pybytes(), force=force)
-    say(str(path))
+    if tell:
+        say(str(path))
 
 
-def _answer(hits: "list[Hit]", about: str, page: Path | None, json_: bool) -> None:
-    if json_:
-        say(json.dumps([dataclasses.asdict(hit) for hit in hits], indent=1, ensure_ascii=False))
-        return
+def _answer(hits: "list[Hit]", about: str, page: Path | None) -> None:
     say(about)
     made = table("cosine", "clip", "split", "seconds", prose="caption")
     for hit in hits:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import pydantic
 import typer
 
+from pipelines.commands import completion
 from pipelines.commands.console import (
     LAST,
     STORE_DEFAULT,
@@ -19,7 +20,8 @@ from pipelines.commands.console import (
     say,
 )
 from pipelines.commands.json_output import JsonOption, say_json
-from pipelines.commands.look_at_runs import RunArgument, RunEngineOption
+from pipelines.commands.look_at_runs import RunEngineOption
+from pipelines.commands.request_options import DatasetOption, PipelineArgument, ProfileOption, RunArgument, SetOption
 
 if TYPE_CHECKING:
     from pipelines.start_run import Request
@@ -31,6 +33,7 @@ EngineOption = Annotated[
     typer.Option(
         "--engine",
         envvar="WFM_ENGINE",
+        autocompletion=completion.engines,
         help="Who runs it: prefect or local (this machine), argo or kubeflow (a cluster). Default: prefect if it is there.",
     ),
 ]
@@ -64,19 +67,15 @@ class Submitted(pydantic.BaseModel):
 
 
 def submit(
-    pipeline: Annotated[str, typer.Argument(help="What to run: `wfm run --help` lists them.")],
-    profile: Annotated[str, typer.Option(help="Recipe.")] = "demo",
+    pipeline: PipelineArgument,
+    profile: ProfileOption = "demo",
     videos: Annotated[
         str, typer.Option(metavar="DIR", help="Your own: folder, archive, file, glob, list or URL. Without: simulated.")
     ] = "",
-    dataset: Annotated[
-        str, typer.Option(metavar="NAME", help="Start from this dataset; with --videos: name the new one.")
-    ] = "",
+    dataset: DatasetOption = "",
     name: NameOption = "",
     promote: PromoteOption = True,
-    set_: Annotated[
-        list[str] | None, typer.Option("--set", metavar="STAGE.FIELD=V", help="Change an option; may be repeated.")
-    ] = None,
+    set_: SetOption = None,
     engine: EngineOption = "",
     template: TemplateOption = "",
     team: TeamOption = "",

@@ -7,9 +7,11 @@ What the engine alone knows (a workflow that no stage of has begun, one that it 
 """
 
 import importlib
+import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
+from wfm.credentials import carries_credentials
 from wfm.errors import InputError, did_you_mean
 
 if TYPE_CHECKING:
@@ -92,6 +94,33 @@ class Remote(Protocol):
 
     def pause(self, name: str, *, paused: bool) -> str:
         """Stop, or let go on, what starts by the clock."""
+
+
+def template_name(request: "Request") -> str:
+    """Of what `wfm compile` writes where nobody names it."""
+    return f"{request.pipeline}-{request.profile}".replace("_", "-")
+
+
+def parameters(ask: Ask) -> dict[str, str]:
+    """What a run of a template is given (`Flow.parameters`): what the request says; what it leaves open is what the template
+    was compiled with. Raises InputError for addresses with a password."""
+    request = ask.request
+    for what, text in (("store", ask.store), ("videos", request.videos), ("--set", " ".join(request.overrides))):
+        if carries_credentials(text):
+            raise InputError(
+                f"the address of {what} carries credentials, and an engine shows a run's parameters to everybody: give it "
+                "without"
+            )
+    given = {
+        "store": ask.store,
+        "videos": request.videos,
+        "dataset": request.dataset,
+        "overrides": json.dumps(list(request.overrides)) if request.overrides else "",
+        "redo": json.dumps(dict(sorted(request.redo.items()))) if request.redo else "",
+        "name": request.name,
+        "promote": "" if request.promote else "false",
+    }
+    return {name: value for name, value in given.items() if value}
 
 
 def connect(name: str) -> Remote:

@@ -1,7 +1,7 @@
 """What runs have cost: hours of processors and of GPUs, by run, by team or by stage, those of tries that made nothing apart.
 
 Every try counts, also one that was killed (what its last beat says), and one that runs now until its last beat. A team is what
-the run was submitted for (``--team``, ``WFM_TEAM``).
+the run was submitted for (``--team``, ``WFM_TEAM``), on a cluster else its queue.
 """
 
 from collections.abc import Iterable, Mapping

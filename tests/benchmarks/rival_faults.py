@@ -21,7 +21,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 TABLE = ROOT / "tests/wfm/curation/rival_faults.toml"
-FOLDERS = ("wfm", "components", "pipelines", "tests")
+FOLDERS = ("wfm", "components", "pipelines", "docs", "tests")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -29,7 +29,7 @@ def reference() -> str:
         node = _definition(home, there)
         parts += [f"### `wfm.{name}`", ""]
         if isinstance(node, ast.ClassDef):
-            parts += [*_text(node), *_members(node)]
+            parts += [*_text(node), *_members(node, home)]
         else:
             parts += [*_signature(name, node, "wfm."), *_text(node)]
     parts += ["### Types of arguments", "", *_aliases(), "### Errors", "", *_errors()]
@@ -51,8 +51,9 @@ def _definition(module: str, name: str) -> ast.ClassDef | ast.FunctionDef:
     raise AssertionError(f"{module} has no {name}")
 
 
-def _members(node: ast.ClassDef) -> Iterator[str]:
-    rows = list(_fields(node))
+def _members(node: ast.ClassDef, module: str) -> Iterator[str]:
+    rows = [row for base in node.bases if isinstance(base, ast.Name) for row in _inherited(module, base.id)]
+    rows += _fields(node)
     for one in _functions(node):
         if "property" in (name := _decorators(one)) or "cached_property" in name:
             rows.append((one.name, ast.unparse(one.returns) if one.returns else "", " ".join(_paragraphs(one))))
@@ -71,6 +72,13 @@ def _members(node: ast.ClassDef) -> Iterator[str]:
                 else (_signature(one.name, one, f"{owner}."))
             )
             yield from _text(one)
+
+
+def _inherited(module: str, base: str) -> Iterator[tuple[str, str, str]]:
+    """Fields of a base that stands in the same file."""
+    for one in ast.parse(ROOT.joinpath(*module.split(".")).with_suffix(".py").read_text()).body:
+        if isinstance(one, ast.ClassDef) and one.name == base:
+            yield from _fields(one)
 
 
 def _fields(node: ast.ClassDef) -> Iterator[tuple[str, str, str]]:

@@ -5,6 +5,7 @@ import shlex
 from pathlib import Path
 
 from pipelines.engines.argo.emit import emit, parameters
+from pipelines.engines.argo.remote import NAMESPACE, VARIABLES
 from pipelines.engines.flow import Notice, Times
 from tests.contracts.documents import wrong
 from tests.pipelines.engines.argo.compiled import SETTINGS, flow
@@ -29,6 +30,11 @@ def test_its_files_and_parameters_are_those_that_are_compiled() -> None:
     for parameter in parameters(one):
         assert f"`{parameter['name']}`" in TEXT
     assert "workflowtemplate/world-model-demo-cluster" in TEXT
+
+
+def test_its_variables_are_those_that_are_read() -> None:
+    read = {VARIABLES.server, VARIABLES.token, VARIABLES.token_file, VARIABLES.ca_file, NAMESPACE}
+    assert set(re.findall(r"ARGO_(?!POD)[A-Z_]+", TEXT)) == read
 
 
 def test_its_words_are_said() -> None:

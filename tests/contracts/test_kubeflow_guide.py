@@ -10,6 +10,7 @@ from kfp.client import Client
 
 from pipelines.engines.flow import Flow, tasks_of
 from pipelines.engines.kubeflow.emit import ACCOUNT, emit
+from pipelines.engines.kubeflow.remote import EXPERIMENT, NAMESPACE, PATIENCE_SECONDS, VARIABLES
 from pipelines.plan import shape
 from tests.cluster import strict
 from tests.contracts.documents import wrong
@@ -39,6 +40,13 @@ def test_its_commands_are_there() -> None:
     words = {one.arg: ast.literal_eval(one.value) for one in call.keywords}
     inspect.signature(getattr(Client, call.func.attr)).bind(None, *call.args, **words)
     assert words["service_account"] == ACCOUNT
+
+
+def test_its_variables_are_those_that_are_read() -> None:
+    read = {VARIABLES.server, VARIABLES.token, VARIABLES.token_file, VARIABLES.ca_file, NAMESPACE}
+    assert set(re.findall(r"KF_PIPELINES_[A-Z_]+", TEXT)) == read
+    assert f"ended in {PATIENCE_SECONDS:.0f} seconds" in TEXT
+    assert f"experiment *{EXPERIMENT}*" in TEXT
 
 
 def test_its_parameters_and_files_are_the_templates(tmp_path: Path) -> None:

@@ -28,12 +28,16 @@ def expected(request: Request, store: Store) -> dict[str, str]:
     return {task.node: task.digest(SETTINGS) for task in tasks_of(request.plan(store).nodes)}
 
 
-def test_it_writes_a_spec_for_what_is_missing_and_tells_every_key(store: Store) -> None:
+def test_it_writes_a_spec_for_what_is_missing_and_tells_every_key(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WFM_TEAM", "vision")
     request = Request("curate", profile="smoke")
     said = plan_run(request, store, "nightly-1", expected(request, store))
     plan = request.plan(store)
     names = {task.node: task.name for task in tasks_of(plan.nodes)}
     assert said["specs"] == store.runs.of("nightly-1").path_of("specs")
+    assert store.runs.of("nightly-1").spec()["team"] == "vision", "by whom `wfm cost` adds up"
     for node in plan.nodes:
         assert said[f"make-{names[node.name]}"] == "true"
         assert said[f"key-{names[node.name]}"] == node.key

@@ -104,6 +104,23 @@ def test_a_published_model_generates_bitwise_the_same_again(smoke_store: Path, w
     assert (tmp_path / "a.mp4").read_bytes() != (tmp_path / "c.mp4").read_bytes()
 
 
+def test_what_fails_its_gate_is_a_candidate_and_the_run_says_by_how_much(smoke_store: Path, wfm: Wfm) -> None:
+    """Of models that are made: only their names are given. Smoke's have learned nothing, and lose to a still picture."""
+    strict = 'promotion.gate={"floors": [{"figure": "gain", "at_least": 1.0}]}'
+    done = wfm("run", "world_model", "--profile", "smoke", "--name", "judged", "--set", strict, store=smoke_store)
+    store = Store.open(smoke_store)
+    key = store.resolve("model/smoke-diffusion")
+    assert store.resolve("model/judged-diffusion@candidate") == key
+    assert store.names.latest("model", "judged-diffusion") is None
+    assert store.resolve("dataset/judged") == store.resolve("dataset/curated-smoke")
+    assert f"{key[:12]} did not become model/judged-diffusion@latest" in done.stdout
+    assert "gain over repeat-last at least 1 dB (mean, all windows): −" in done.stdout
+    before = [promotion.reference for promotion in store.names.list()]
+    unnamed = wfm("run", "world_model", "--profile", "smoke", "--no-promote", store=smoke_store)
+    assert "@latest" not in unnamed.stdout
+    assert [promotion.reference for promotion in store.names.list()] == before
+
+
 def test_commands_answer(smoke_store: Path, wfm: Wfm) -> None:
     assert "world_model" in wfm("runs", store=smoke_store).stdout
     assert "train_diffusion" in wfm("status", store=smoke_store).stdout

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from wfm.artifacts.atomic import replace_on_disk
 from wfm.catalogue.dataset_card import dataset_card
 from wfm.catalogue.model_card import model_card
-from wfm.catalogue.of_dataset import dataset_sheet
+from wfm.catalogue.of_dataset import Called, dataset_sheet
 from wfm.catalogue.of_model import model_sheet
 from wfm.catalogue.sheet import DatasetSheet, ModelSheet
 from wfm.errors import InputError
@@ -23,9 +23,11 @@ def has_card(artifact: "Artifact") -> bool:
     return artifact.kind in NAMES
 
 
-def sheet_of(store: "Store", artifact: "Artifact") -> ModelSheet | DatasetSheet:
+def sheet_of(store: "Store", artifact: "Artifact", called: Called | None = None) -> ModelSheet | DatasetSheet:
     """The sheet of a model or data set. Raises DataError where its records are not what they should be."""
-    return model_sheet(store, artifact) if artifact.kind == "model" else dataset_sheet(store, artifact)
+    if artifact.kind == "model":
+        return model_sheet(store, artifact, called)
+    return dataset_sheet(store, artifact, called)
 
 
 def card_of(sheet: ModelSheet | DatasetSheet, *, with_front_matter: bool = True) -> str:

@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING
 from pydantic import BaseModel, ConfigDict
 
 from wfm.catalogue.beside import NAMES, sheet_of
+from wfm.catalogue.of_dataset import Called, names_of
+from wfm.catalogue.of_model import bundle_sheet
 from wfm.catalogue.sheet import DatasetSheet, ModelSheet
 from wfm.errors import InputError
 
@@ -79,7 +81,8 @@ def entries(store: "Store") -> tuple[list[Entry], list[str]]:
             continue
         if history is not None:
             found.setdefault((kind, name), []).append(history)
-    return [_entry(store, kind, name, aliases) for (kind, name), aliases in sorted(found.items())], problems
+    called = names_of(store)
+    return [_entry(store, kind, name, aliases, called) for (kind, name), aliases in sorted(found.items())], problems
 
 
 def _history(store: "Store", kind: str, name: str, alias: str, told: dict[str, str]) -> Alias | None:
@@ -106,22 +109,21 @@ def _told(store: "Store", key: str, told: dict[str, str]) -> str:
     """The result of a model of the history; each is read once."""
     if key not in told:
         try:
-            sheet = sheet_of(store, store.artifact(key))
+            sheet = bundle_sheet(store.artifact(key))
         except InputError as error:
             told[key] = f"cannot be read: {error}"
         else:
-            assert isinstance(sheet, ModelSheet)
             told[key] = sheet.result.headline if sheet.result else f"no result: {sheet.result_absent}"
     return told[key]
 
 
-def _entry(store: "Store", kind: str, name: str, aliases: list[Alias]) -> Entry:
+def _entry(store: "Store", kind: str, name: str, aliases: list[Alias], called: Called) -> Entry:
     shown = next((one for one in aliases if one.alias == _LATEST), aliases[0])
     entry = Entry(kind=kind, name=name, aliases=aliases, shown=shown.alias)
     try:
         artifact = store.artifact(shown.key)
         if artifact.kind != kind:
             raise InputError(f"it names an artifact of kind {artifact.kind!r}: promote another")
-        return entry.model_copy(update={kind: sheet_of(store, artifact)})
+        return entry.model_copy(update={kind: sheet_of(store, artifact, called)})
     except InputError as error:
         return entry.model_copy(update={"problem": str(error)})

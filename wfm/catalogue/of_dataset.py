@@ -1,6 +1,7 @@
 """A data set in a store -> `DatasetSheet`, from the `card.json` that it was written with."""
 
 import hashlib
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
 CARD = "card.json"
 NEWEST = 1
 """Schema version of a data set's card."""
+Called = Mapping[str, list[str]]
+"""Key -> the names that mean it now."""
 
 
 class _Read(BaseModel):
@@ -96,9 +99,13 @@ def lineage_of(store: "Store", key: str) -> list[Step]:
     ]
 
 
-def names_of(store: "Store", artifact: "Artifact") -> list[str]:
-    """What the store calls an artifact now."""
-    return [promotion.reference for promotion in store.names.list(artifact.kind) if promotion.key == artifact.key]
+def names_of(store: "Store") -> Called:
+    """What the store calls its models and data sets now."""
+    found: dict[str, list[str]] = {}
+    for kind in ("dataset", "model"):
+        for promotion in store.names.list(kind):
+            found.setdefault(promotion.key, []).append(promotion.reference)
+    return found
 
 
 def size_of(artifact: "Artifact") -> int:
@@ -109,12 +116,15 @@ def size_of(artifact: "Artifact") -> int:
         return artifact.manifest.files.bytes
 
 
-def dataset_sheet(store: "Store", artifact: "Artifact") -> DatasetSheet:
-    """The sheet of a committed data set. Raises DataError where its card cannot be read, InputError where it has none."""
+def dataset_sheet(store: "Store", artifact: "Artifact", called: Called | None = None) -> DatasetSheet:
+    """The sheet of a committed data set; `called`: the names of its store, where they were read already. Raises DataError where
+    its card cannot be read, InputError where it has none.
+    """
+    called = names_of(store) if called is None else called
     card, data = _read(artifact)
     return DatasetSheet(
         key=artifact.key,
-        names=names_of(store, artifact),
+        names=called.get(artifact.key, []),
         created_at=artifact.manifest.created_at,
         size_bytes=size_of(artifact),
         videos=card.videos.total,
@@ -138,12 +148,12 @@ def dataset_sheet(store: "Store", artifact: "Artifact") -> DatasetSheet:
     )
 
 
-def data_used(store: "Store", lineage: list[Step]) -> list[DataUsed]:
+def data_used(store: "Store", lineage: list[Step], called: Called) -> list[DataUsed]:
     """The data sets in a lineage, nearest first; one that cannot be read says why."""
-    return [_used(store, step) for step in lineage if step.kind == "dataset"]
+    return [_used(store, step, called) for step in lineage if step.kind == "dataset"]
 
 
-def _used(store: "Store", step: Step) -> DataUsed:
+def _used(store: "Store", step: Step, called: Called) -> DataUsed:
     try:
         artifact = store.artifact(step.key)
         card, _ = _read(artifact)
@@ -151,7 +161,7 @@ def _used(store: "Store", step: Step) -> DataUsed:
         return DataUsed(key=step.key, problem=str(error))
     return DataUsed(
         key=step.key,
-        names=names_of(store, artifact),
+        names=called.get(step.key, []),
         clips=card.clips.kept,
         videos=card.videos.ok,
         simulated_videos=card.videos.simulated,

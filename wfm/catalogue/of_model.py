@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from wfm.actions import ActionSpec
 from wfm.artifacts import schema
-from wfm.catalogue.of_dataset import data_used, lineage_of, names_of, size_of
+from wfm.catalogue.of_dataset import Called, data_used, lineage_of, names_of, size_of
 from wfm.catalogue.sheet import Action, ModelSheet, Result, ResultRow, Step, SubsetResult, Window
 from wfm.errors import ConfigError, DataError, InputError
 from wfm.evaluation.page.cast import Cast
@@ -81,20 +81,30 @@ def sheet_of_folder(folder: Path) -> ModelSheet:
     return sheet.model_copy(update={field: getattr(known, field) for field in kept})
 
 
-def model_sheet(store: "Store", artifact: "Artifact") -> ModelSheet:
-    """The sheet of a committed bundle, with its lineage and the data it was made from. Raises DataError."""
-    sheet = _sheet(lambda path: artifact.fetch(path).read_bytes() if artifact.has_file(path) else None, repr(artifact))
+def bundle_sheet(artifact: "Artifact") -> ModelSheet:
+    """What a committed bundle says of itself. Raises DataError."""
+
+    def read(path: str) -> bytes | None:
+        return artifact.fetch(path).read_bytes() if artifact.has_file(path) else None
+
+    return _sheet(read, repr(artifact))
+
+
+def model_sheet(store: "Store", artifact: "Artifact", called: Called | None = None) -> ModelSheet:
+    """The sheet of a committed bundle, with its lineage and the data it was made from; `called`: the names of its store, where
+    they were read already. Raises DataError.
+    """
+    called = names_of(store) if called is None else called
     lineage = lineage_of(store, artifact.key)
-    return sheet.model_copy(
-        update={
-            "key": artifact.key,
-            "names": names_of(store, artifact),
-            "created_at": artifact.manifest.created_at,
-            "size_bytes": size_of(artifact),
-            "lineage": lineage,
-            "data": data_used(store, lineage),
-        }
-    )
+    known = {
+        "key": artifact.key,
+        "names": called.get(artifact.key, []),
+        "created_at": artifact.manifest.created_at,
+        "size_bytes": size_of(artifact),
+        "lineage": lineage,
+        "data": data_used(store, lineage, called),
+    }
+    return bundle_sheet(artifact).model_copy(update=known)
 
 
 def _sheet(read: Read, where: str) -> ModelSheet:

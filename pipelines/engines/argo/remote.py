@@ -9,7 +9,6 @@ cancel first says *stop*, and then takes the suspension back: nothing can begin 
 Answers are read as they are, not by the client's models, which refuse what a server of another version adds.
 """
 
-import json
 import os
 import re
 from collections.abc import Mapping
@@ -18,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from pipelines.engines.argo.seen import OVER, looked, recurring, template_of
 from pipelines.engines.connection import Json, NotThere, Server, ThereAlready, Variables
 from pipelines.engines.held_jobs import Jobs
-from pipelines.engines.remote import Ask, Looked, Recurring
+from pipelines.engines.remote import Ask, Looked, Recurring, parameters, template_name
 from wfm.cluster.fields import list_of, mapping_of, text_of
 from wfm.cluster.names import LABEL_RUN, LONGEST, PREFIX, label_value, node_name
 from wfm.cluster.settings import ClusterSettings
@@ -83,7 +82,7 @@ class Argo:
 
         name, template = workflow_name(ask.run_id), ask.template or template_name(ask.request)
         self._check(template, ask.request)
-        given = parameters(ask)
+        given = {"run-id": ask.run_id, **parameters(ask)}
         notes = {ANNOTATION_RUN: ask.run_id}
         if ask.scheduled_at:
             notes[ANNOTATION_SCHEDULED] = ask.scheduled_at
@@ -247,38 +246,10 @@ class Argo:
 # -- names and parameters
 
 
-def template_name(request: "Request") -> str:
-    """Of what `wfm compile` writes where nobody names it."""
-    return f"{request.pipeline}-{request.profile}".replace("_", "-")
-
-
 def workflow_name(run_id: str) -> str:
     """The run's id itself where it is a name of Kubernetes (with small letters for capitals), else one that stands for it."""
     name = run_id.lower()
     return name if len(name) <= LONGEST and _DNS.fullmatch(name) else node_name(run_id)
-
-
-def parameters(ask: Ask) -> dict[str, str]:
-    """What the workflow is given: what the request says, no more. Raises InputError for addresses with a password."""
-    from wfm.credentials import carries_credentials
-
-    request = ask.request
-    for what, text in (("store", ask.store), ("videos", request.videos), ("--set", " ".join(request.overrides))):
-        if carries_credentials(text):
-            raise InputError(
-                f"the address of {what} carries credentials, and a workflow shows its parameters to everybody: give it without"
-            )
-    given = {
-        "run-id": ask.run_id,
-        "store": ask.store,
-        "videos": request.videos,
-        "dataset": request.dataset,
-        "overrides": json.dumps(list(request.overrides)) if request.overrides else "",
-        "redo": json.dumps(dict(sorted(request.redo.items()))) if request.redo else "",
-        "name": request.name,
-        "promote": "" if request.promote else "false",
-    }
-    return {name: value for name, value in given.items() if value}
 
 
 def _same(found: Json, template: str, given: Mapping[str, str], run_id: str) -> None:

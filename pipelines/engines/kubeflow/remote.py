@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any
 from pipelines.engines.connection import Json, Server, ThereAlready, Variables
 from pipelines.engines.held_jobs import Jobs
 from pipelines.engines.kubeflow.emit import ACCOUNT
-from pipelines.engines.remote import Ask, Looked, Recurring
+from pipelines.engines.remote import Ask, Looked, Recurring, parameters, template_name
 from wfm.cluster.fields import list_of, mapping_of, short, text_of
 from wfm.cluster.settings import ClusterSettings
 from wfm.errors import InputError, MissingPackage, WfmError
@@ -85,7 +85,7 @@ class Kubeflow:
 
     def submit(self, ask: Ask) -> str:
         """Start a run; returns KFP's id of it. Of a display name that is there, the request must be the same."""
-        given = parameters(ask)
+        given = {"run_id": ask.run_id, **parameters(ask)}
         there = self._find(ask.run_id)
         if there is not None:
             _same(there, given, ask.run_id)
@@ -231,7 +231,7 @@ class Kubeflow:
         """What a run is made from: a package of this machine, or one that was uploaded. Raises InputError where there is
         none, or it is of another pipeline."""
         request = ask.request
-        named = ask.template or f"{request.pipeline}-{request.profile}".replace("_", "-")
+        named = ask.template or template_name(request)
         if "/" in named or named.endswith((".yaml", ".yml")):
             package = read_package(named)
             _check(package["pipeline_spec"], request, named)
@@ -258,27 +258,6 @@ class Kubeflow:
 
 
 # -- what is asked
-
-
-def parameters(ask: Ask) -> dict[str, str]:
-    """What the run is given: what the request says, no more. Raises InputError for addresses with a password."""
-    from wfm.credentials import carries_credentials
-
-    request = ask.request
-    for what, text in (("store", ask.store), ("videos", request.videos), ("--set", " ".join(request.overrides))):
-        if carries_credentials(text):
-            raise InputError(
-                f"the address of {what} carries credentials, and a run shows its parameters to everybody: give it without"
-            )
-    given = {
-        "run_id": ask.run_id,
-        "store": ask.store,
-        "videos": request.videos,
-        "dataset": request.dataset,
-        "overrides": json.dumps(list(request.overrides)) if request.overrides else "",
-        "redo": json.dumps(dict(sorted(request.redo.items()))) if request.redo else "",
-    }
-    return {name: value for name, value in given.items() if value}
 
 
 def read_package(named: str) -> Json:

@@ -58,7 +58,7 @@ def main() -> None:
         with store.attempt(key) as making:
             (making.path / "made.txt").write_text(spec["node"])
             making.commit(stage=spec["stage"], kind=spec["kind"])
-        promote(store, spec["promote"], key)
+        promote(store, spec["promote"], key, spec.get("gate"), run.id)
         Path(arguments.key_out).write_text(key)
         code = 0
         attempt.close({"outcome": "done", "reason": "", "key": key, "exit_code": 0})

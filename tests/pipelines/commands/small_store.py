@@ -1,6 +1,9 @@
 """A store in which every command has something to show: runs in each state, a dataset, a model, names; always the same."""
 
+import json
+import struct
 import time
+from pathlib import Path
 
 from pipelines.runs.state import NodeState, RunState
 from tests.pipelines.commands.test_search import dataset, embeddings
@@ -17,6 +20,33 @@ BEGAN = 1767236400.0  # 2026-01-01 03:00 UTC
 RAN, LEFT = 30 * 3600, 50 * 3600
 LONG = "train_tokenizer_continuous"
 _ODD = "the [s] of it, and [h], is no markup: [bold]not so[/bold] "
+
+
+_JOB = """
+apiVersion: batch/v1
+kind: Job
+metadata: {name: train, namespace: wfm}
+spec:
+  template:
+    spec:
+      restartPolicy: Always
+      containers: [{name: main, image: "train:latest", resources: {limits: {nvidia.com/gpu: 8}}}]
+---
+apiVersion: v1
+kind: ResourceQuota
+metadata: {name: all, namespace: wfm}
+spec: {hard: {requests.nvidia.com/gpu: "4"}}
+"""
+
+
+def make_files(folder: Path) -> None:
+    """Files that commands are asked about: objects of a cluster, a run file, a file of tensors."""
+    (folder / "jobs.yaml").write_text(_JOB)
+    (folder / "small.toml").write_text(
+        'pipeline = "curate"\nprofile = "smoke"\n[set.select_clips]\nminimum_motion = 0.01\n'
+    )
+    head = json.dumps({"layer.weight": {"dtype": "F32", "shape": [2, 3], "data_offsets": [0, 24]}}).encode()
+    (folder / "some.safetensors").write_bytes(struct.pack("<Q", len(head)) + head + bytes(24))
 
 
 def make(store: Store) -> None:
@@ -44,9 +74,10 @@ def make(store: Store) -> None:
     }  # fmt: skip
     run = _run(store, FAILED, "failed", steps, ended=BEGAN + 3730)
     for number in (1, 2):
-        run.append_attempt(LONG, {"ranks": 1})
+        run.append_attempt(LONG, {"ranks": 1, "started_at": f"2026-01-02T03:0{number}:00.000Z"})
         run.write_log(LONG, number, f"03:00:0{number} INFO    wfm.x: line {number} of [s] and [h]\n")
         told = {"outcome": "wrong_input", "reason": "bad", "cpu_seconds": 7.0, "gpu_seconds": 0.0}
+        told |= {"finished_at": f"2026-01-02T03:0{number}:30.000Z"}
         run.write_outcome(LONG, number, told)
     store.runs.create({"pipeline": "curate", "profile": "smoke", "nodes": []}, NEVER)
     now = time.time()
@@ -61,7 +92,19 @@ def make(store: Store) -> None:
 
 
 def _run(store: Store, run_id: str, state: str, nodes: dict[str, NodeState], **more: object) -> Run:
-    spec = {"pipeline": "world_model", "profile": "smoke", "nodes": [{"name": name} for name in nodes]}
+    same = {
+        "component": "c",
+        "code_id": "v1",
+        "what": {},
+        "config": {},
+        "sources": {},
+        "inputs": {},
+        "redo": "",
+        "promote": "",
+        "done": False,
+    }
+    listed = [{"name": name, "stage": one.stage, "key": one.key or "9" * 64, **same} for name, one in nodes.items()]
+    spec = {"pipeline": "world_model", "profile": "smoke", "nodes": listed}
     run = store.runs.create(spec, run_id)
     whole = {"started": BEGAN, "updated": BEGAN, "host": "here", "pid": 1, **more}
     told = RunState.model_validate(

@@ -17,6 +17,7 @@ from pipelines.commands.console import guarded
 
 COLUMNS, LINES = 80, 24
 CHANGING = (
+    (re.compile(r"\b(?!2026010[12])\d{8}T\d{9}-[0-9a-f]{8}\b"), "20260101T000000000-00000000"),
     (re.compile(r"\b(?=[0-9a-f]*[a-f])(?=[0-9a-f]*\d)[0-9a-f]{12,64}\b"), "k"),
     (re.compile(r"\b20\d\d-\d\d-\d\d(?=[ T])"), "2026-01-01"),
     (re.compile(r"(?<=2026-01-01[ T])\d\d:\d\d(:\d\d(\.\d+)?)?"), "0"),
@@ -27,9 +28,17 @@ CHANGING = (
 
 
 class Screen(io.StringIO):
-    """A stream that says it is a terminal."""
+    """A stream that says it is a terminal; what is written to it stands on the glass too, where others write."""
 
     encoding = "utf-8"
+
+    def __init__(self, glass: io.StringIO) -> None:
+        super().__init__()
+        self._glass = glass
+
+    def write(self, text: str) -> int:
+        self._glass.write(text)
+        return super().write(text)
 
     def isatty(self) -> bool:
         return True
@@ -44,17 +53,18 @@ class Terminal:
             patch.setenv(name, value)
         patch.setattr("pipelines.commands.console.os._exit", sys.exit)
 
-    def __call__(self, line: str) -> tuple[int, str]:
-        """(exit code, what stands on the screen) of ``wfm ...``."""
+    def __call__(self, line: str) -> tuple[int, str, str]:
+        """(exit code, what stands on the screen, what of it is standard output) of ``wfm ...``."""
         words = shlex.split(line)
-        screen = Screen()
+        glass = io.StringIO()
+        out, err = Screen(glass), Screen(glass)
         with self._patch.context() as patch:
             patch.setattr(sys, "argv", words)
-            patch.setattr(sys, "stdout", screen)
-            patch.setattr(sys, "stderr", screen)
+            patch.setattr(sys, "stdout", out)
+            patch.setattr(sys, "stderr", err)
             with pytest.raises(SystemExit) as leaving:
                 guarded(lambda: app(args=words[1:], prog_name="wfm", standalone_mode=False))
-        return int(leaving.value.code or 0), screen.getvalue()
+        return int(leaving.value.code or 0), glass.getvalue(), out.getvalue()
 
 
 def steady(text: str) -> str:

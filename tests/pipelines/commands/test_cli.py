@@ -5,6 +5,7 @@ import subprocess
 import sys
 import threading
 import time
+import tomllib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -104,17 +105,38 @@ def test_every_command_has_a_help(cli: Cli, group: list[str]) -> None:
         assert "Usage" in out
 
 
-def test_doctor_names_the_extra_for_what_is_missing(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_doctor_lists_every_extra_and_what_is_missing(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    from importlib.metadata import metadata
+
     from pipelines.commands import doctor
 
     code, out, _ = cli("doctor")
     assert code == 0
-    assert "torch" in out
-    absent = doctor.Package("no-such-package", "no_such_package", "train", "a test", needed=True)
-    monkeypatch.setattr(doctor, "PACKAGES", (absent,))
-    code, out, _ = cli("doctor")
-    assert code == 78
-    assert "wfm[train]" in out
+    extras = set(metadata("wfm").get_all("Provides-Extra") or ())
+    assert extras == set(tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"])
+    assert extras == set(doctor.PURPOSES) - {""}, "each says what it is for"
+    assert {f"wfm[{extra}]" for extra in extras} <= set(out.split())
+    for extra, code_of in (("train", 78), ("gpu", 0)):
+        monkeypatch.setattr(doctor, "requirements", lambda extra=extra: [doctor.Requirement(extra, "no-such-package")])
+        code, out, _ = cli("doctor")
+        assert (code, f"missing no-such-package: pip install -c constraints.txt 'wfm[{extra}]'" in out) == (
+            code_of,
+            True,
+        )
+
+
+def test_doctor_says_what_a_cgroup_allows(tmp_path: Path) -> None:
+    from pipelines.commands.doctor import _limit
+
+    for name, text, says in (
+        ("cpu.max", "150000 100000\n", "; this cgroup has 1.5"),
+        ("cpu.max", "max 100000\n", ""),
+        ("memory.max", str(2**31), "; this cgroup has 2.0 GiB"),
+        ("memory.max", "nonsense", ""),
+    ):
+        (tmp_path / name).write_text(text)
+        assert _limit(name, str(tmp_path)) == says
+    assert _limit("none", str(tmp_path)) == ""
 
 
 def test_doctor_tells_what_is_other_in_a_pod(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -124,13 +146,13 @@ def test_doctor_tells_what_is_other_in_a_pod(monkeypatch: pytest.MonkeyPatch) ->
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HOME", str(Path.cwd()))
     monkeypatch.setattr(doctor, "_LEAST_SHARED_BYTES", 0)
-    assert [row[:2] for row in doctor._pod()] == [("✔", "shared memory")]
+    assert [(each.state, each.what) for each in doctor._pod()] == [("ok", "shared memory")]
     monkeypatch.setattr(doctor, "_LEAST_SHARED_BYTES", 1 << 60)
     monkeypatch.setenv("HOME", "/dev/null/x")
     monkeypatch.setenv("WFM_STORE_OPTIONS", '{"key": "k", "secret": "hush"}')
-    rows = doctor._pod()
-    assert [row[:2] for row in rows] == [("!", "shared memory"), ("!", "HOME"), ("!", "keys of the store")]
-    words = " ".join(" ".join(row) for row in rows)
+    found = list(doctor._pod())
+    assert [each.what for each in found if each.state == "look"] == ["shared memory", "HOME", "keys of the store"]
+    words = " ".join(f"{each.purpose} {each.cure}" for each in found)
     assert "emptyDir of medium Memory" in words
     assert "set WFM_CACHE" in words
     assert "key, secret: leave them to a profile" in words
@@ -142,7 +164,7 @@ def test_doctor_knows_the_versions_that_break_the_engine(monkeypatch: pytest.Mon
 
     versions = {"fastapi": "0.155.1", "sqlalchemy": "2.0.99"}
     monkeypatch.setattr(doctor.importlib.metadata, "version", versions.__getitem__)
-    assert [row[1] for row in doctor._clashes()] == ["fastapi"]
+    assert [each.what for each in doctor._clashes()] == ["fastapi"]
 
 
 def a_run(store: Store, **nodes: NodeState) -> RunState:

@@ -2,6 +2,7 @@
 
 import json
 import threading
+import time
 from pathlib import Path
 
 import pydantic
@@ -27,7 +28,9 @@ def store(tmp_path: Path) -> Store:
             (attempt.path / "b.bin").write_bytes(b"b")
             attempt.commit(stage="publish_model", kind="model", inputs=inputs)
     store.promote_through("model", "m", OLD, lambda _: Seen(True, "", ("nobody bears the name yet",)), by="run first")
+    time.sleep(0.01)  # records tell milliseconds
     store.promote("model", "m", NEW, by="ann@desk")
+    time.sleep(0.01)
     store.promote_through("model", "m", WORSE, lambda _: Seen(False, NEW, ("PSNR -2.00 dB: worse",)), by="run second")
     return store
 

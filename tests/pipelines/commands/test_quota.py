@@ -43,7 +43,7 @@ def test_a_file_of_what_a_cluster_has_tells_what_waits(tmp_path, as_json):
     done = CliRunner().invoke(app, asked, env={"WFM_CLUSTER": ""}, catch_exceptions=False)
     assert done.exit_code == 0
     if as_json:
-        now = {row["job"]: row["now"] for row in json.loads(done.stdout)}
+        now = {row["job"]: row["now"] for row in json.loads(done.stdout)["stages"]}
         assert (now["small"]["state"], now["important"]["preempts"]) == ("free", ["their-borrower", "our-regular"])
         return
     text = " ".join(done.stdout.split())

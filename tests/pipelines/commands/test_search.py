@@ -108,7 +108,7 @@ def ask(store: Store, *arguments: str) -> str:
 
 
 def found(store: Store, *arguments: str) -> list[int]:
-    return [IDS.index(hit["clip_id"]) for hit in json.loads(ask(store, "search", *arguments, "--json"))]
+    return [IDS.index(hit["clip_id"]) for hit in json.loads(ask(store, "search", *arguments, "--json"))["hits"]]
 
 
 def test_words_find_what_they_say(store: Store) -> None:

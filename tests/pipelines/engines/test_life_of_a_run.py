@@ -267,6 +267,8 @@ def test_an_engine_that_is_not_there_and_options_of_another_are_said(here: Calla
     on = here("local")
     assert "Choices: prefect, local, argo, kubeflow" in read(on, "submit", "curate", "--engine", "nope", code=78)
     assert "leave them out" in read(on, "submit", "curate", "--engine", "argo", "--cpu", "2", code=78)
+    days = ["--from", "2026-11-01", "--every", "0 3 * * *"]
+    assert "unknown engine 'nope'" in read(on, "backfill", "curate", "--engine", "nope", *days, code=78)
     assert "an engine of this machine has none" in read(on, "submit", "curate", "--template", "x", code=78)
     assert "wfm submit --engine argo" in read(on, "run", "curate", "--engine", "argo", code=78)
     assert on.store.runs.list() == []

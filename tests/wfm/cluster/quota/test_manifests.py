@@ -115,7 +115,7 @@ def test_the_demo_is_admitted_by_them(tmp_path):
     assert (code, text.splitlines()[-1]) == (0, "23 fits"), text
     five, six = (f"train_diffusion.resources.replicas={count}" for count in (5, 6))
     code, text = ask(tmp_path, *words, "--set", five, "--json")
-    (row,) = [each for each in json.loads(text) if each["node"] == "train_diffusion"]
+    (row,) = [each for each in json.loads(text)["stages"] if each["node"] == "train_diffusion"]
     assert (code, row["state"], row["cluster_queue"]) == (0, "fits", "wfm")
     assert "borrows nvidia.com/gpu 8 (flavor h100) from its cohort" in row["notes"]
     code, text = ask(tmp_path, *words, "--set", six)
@@ -126,9 +126,9 @@ def test_the_demo_is_admitted_by_them(tmp_path):
 
 def test_trainings_as_trainjobs_ask_for_the_same(tmp_path, monkeypatch):
     words = ["--manifests", str(QUEUES), "--manifests", str(KUEUE / "controller_manager_config.yaml"), "--json"]
-    before = json.loads(ask(tmp_path, *words)[1])
+    before = json.loads(ask(tmp_path, *words)[1])["stages"]
     monkeypatch.setattr(f"{__name__}.SETTINGS", SETTINGS.model_copy(update={"training_job": "trainjob"}))
-    after = json.loads(ask(tmp_path, *words)[1])
+    after = json.loads(ask(tmp_path, *words)[1])["stages"]
     assert {row["kind"] for row in after} == {"TrainJob", "DaskJob", "Job"}
     for one, other in zip(before, after, strict=True):
         assert one["state"] == other["state"] == "fits"

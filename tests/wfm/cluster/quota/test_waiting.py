@@ -85,7 +85,7 @@ def ask(server: HttpServer, tmp_path: Path, *words: str) -> tuple[int, str, str]
 def test_a_cluster_is_asked_and_nothing_in_it_changed(server, tmp_path):
     code, text, notes = ask(server, tmp_path, "--json")
     assert code == 78, "one of them can never be admitted, another is put out for good"
-    found = {each["job"]: each for each in json.loads(text)}
+    found = {each["job"]: each for each in json.loads(text)["stages"]}
     for told in TOLD["jobs"]:
         row = found[told["name"]]
         assert (row["state"], row["now"]["state"]) == (told["expected"], told["now"]), row
@@ -100,7 +100,7 @@ def test_who_may_not_see_workloads_is_told_so_and_no_more(server, tmp_path):
     server.forbidden = {("list", "workloads.kueue.x-k8s.io")}
     code, text, notes = ask(server, tmp_path, "--json")
     assert code == 78
-    assert all(each["now"] is None for each in json.loads(text))
+    assert all(each["now"] is None for each in json.loads(text)["stages"])
     assert "workloads.kueue.x-k8s.io is left out" in notes
 
 
