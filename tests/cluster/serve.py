@@ -56,7 +56,10 @@ def main() -> None:
 class Cluster:
     """That process, for a test; with controllers that are as quick as real time asks for."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, pace: float = 0.01) -> None:
+        """`pace`: the WFM_TEST_PACE of the scenarios. At a slower one their kubelets beat less often than the quick one's
+        controllers wait for, who then take every machine for lost."""
+        self._options = {name: seconds * max(pace / 0.01, 1.0) for name, seconds in OPTIONS.items()}
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port = probe.getsockname()[1]
@@ -71,7 +74,7 @@ class Cluster:
             "--state",
             str(self._folder / "journal.jsonl"),
             "--options",
-            json.dumps(OPTIONS),
+            json.dumps(self._options),
         ]
         self._process = subprocess.Popen(
             [sys.executable, "-m", "tests.cluster.serve", *words], env={**os.environ, "PYTHONPATH": str(ROOT)},
