@@ -8,7 +8,7 @@ explain.py     why a stage ran; `estimate` for how long; `lock` keeps the code i
 runs/          the book of a run: its state, its log, its metrics, what people are shown
 engines/       who starts the stages: `compile`, `engine`, then one file an engine
 verbs.py       what is done with a run on any engine: submit, look, suspend, resume, cancel; `background` is this machine's way
-run_file.py    what is asked of a pipeline, as a file
+request.py     what is asked of a pipeline; `run_file` the same as a file
 start_run.py   from a request to a finished run; `retry_failed` for what was left out; `wfm_home` is the engine's folder
 api/           the same for Python: ``wfm.run``, ``wfm.store``
 commands/      the command ``wfm``, one file a group

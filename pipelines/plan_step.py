@@ -29,9 +29,10 @@ from pipelines.engines.compile import compile_plan
 from pipelines.engines.flow import check_expected, tasks_of
 from pipelines.nodes import Plan
 from pipelines.plan import refresh
+from pipelines.request import Request
 from pipelines.runs.submission import TEAM
 from pipelines.stages import STAGES
-from pipelines.start_run import Request, create_run
+from pipelines.start_run import create_run
 from wfm import caches
 from wfm.artifacts import schema
 from wfm.artifacts.atomic import replace_on_disk

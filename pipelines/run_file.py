@@ -28,7 +28,7 @@ from wfm.credentials import carries_credentials
 from wfm.errors import ConfigError, InputError
 
 if TYPE_CHECKING:
-    from pipelines.start_run import Request
+    from pipelines.request import Request
 
 ENDING = ".toml"
 _MOST_BYTES = 2**20

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 from pipelines.engines.remote import REMOTES, Recurring, connect
 from pipelines.engines.schedule_book import Kept, kept
+from pipelines.request import Request
 from pipelines.runs.seen import unix
-from pipelines.start_run import Request
 from pipelines.ticks import at_time, iso, next_time, times
 from wfm.artifacts import Store, schema
 from wfm.artifacts.environment import store_options

@@ -1,28 +1,22 @@
-"""From a request to a finished run: plan it, write it down, hand it to the engine, say what came out.
-
-The request is what a user asked for, not what it resolved to: `wfm rerun` resolves it again with the code of today.
-"""
+"""From a request to a finished run: plan it, write it down, hand it to the engine, say what came out."""
 
 import dataclasses
 import hashlib
-import secrets
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipelines.check_settings import check_files
 from pipelines.engines.budget import check_budget, check_devices, check_ranks, machine
 from pipelines.engines.engine import DisplayFactory, RunSummary, choose, run_plan
 from pipelines.estimate import share_made
 from pipelines.nodes import Node, Plan, code_of, config_class, modules_of
-from pipelines.plan import resolve
+from pipelines.request import Request
 from pipelines.runs.display import LiveDisplay, PlainDisplay
 from pipelines.runs.state import NodeState, RunState, read_state
-from pipelines.runs.submission import asked_now, create_submission, submission_of, team_of
+from pipelines.runs.submission import asked_now, create_submission, team_of
 from pipelines.runs.webhook import webhook
-from wfm.artifacts import schema
 from wfm.artifacts.lease import LeaseHeld
 from wfm.errors import InputError, TryAgain, WfmError
 
@@ -35,46 +29,6 @@ _RUNS_LOOKED_AT = 10
 RUN_SPEC_VERSION = 1
 _ASKED = ("pipeline", "profile", "request")
 """What two that ask for a run of one id must agree in; what is there already, and why, changes while it goes on."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Request:
-    """What a user asks of a pipeline."""
-
-    pipeline: str
-    profile: str = "demo"
-    overrides: tuple[str, ...] = ()
-    videos: str = ""
-    dataset: str = ""
-    redo: Mapping[str, str] = dataclasses.field(default_factory=dict)
-    "Node -> nonce: that node and what follows are made again."
-    name: str = ""
-    "What all results are called in place of the recipe's names."
-    promote: bool = True
-    "False: the results get no name."
-
-    def plan(self, store: "Store") -> Plan:
-        """The plan of today; raises `ConfigError` for names that do not exist and files that are not here."""
-        plan = resolve(
-            self.pipeline, profile=self.profile, store=store, overrides=list(self.overrides),
-            videos=self.videos or None, dataset=self.dataset or None, redo=dict(self.redo),
-            name=self.name or None, promote=self.promote,
-        )  # fmt: skip
-        check_files(plan)
-        return plan
-
-    def again(self, node: str) -> "Request":
-        """The same with one node to be made again."""
-        return dataclasses.replace(self, redo={**self.redo, node: secrets.token_hex(8)})
-
-    @classmethod
-    def of_run(cls, run: "Run") -> "Request":
-        """What was asked of an earlier run, also of one that an engine on a cluster never planned."""
-        submission = submission_of(run) if run.read("spec.json") is None else None
-        asked = submission.request if submission is not None else run.spec().get("request")
-        if not isinstance(asked, dict):
-            raise InputError(f"run {run.id} does not say what was asked of it, so it cannot be run again")
-        return schema.fit(cls, asked, f"what was asked of run {run.id} ({run.path_of('spec.json')})")
 
 
 def create_run(

@@ -21,7 +21,7 @@ from zoneinfo import ZoneInfo
 from wfm.errors import InputError
 
 if TYPE_CHECKING:
-    from pipelines.start_run import Request
+    from pipelines.request import Request
 
 _PLACE = re.compile(r"\{([^{}]*)\}")
 _FORMAT = re.compile(r"(?:%[YmdHMSjyGVu]|[-_./TZ])+")

@@ -36,7 +36,7 @@ from wfm.errors import InputError, TryAgain, WfmError
 
 if TYPE_CHECKING:
     from pipelines.engines.remote import Remote
-    from pipelines.start_run import Request
+    from pipelines.request import Request
     from wfm.artifacts import Store
     from wfm.artifacts.runs import Run
 
@@ -184,7 +184,7 @@ def _is_there(store: "Store", run_id: str) -> bool:
 
 
 def _check_asked(run: "Run", request: "Request") -> None:
-    from pipelines.start_run import Request
+    from pipelines.request import Request
 
     if Request.of_run(run) != request:
         raise InputError(
@@ -275,7 +275,7 @@ def resume(run: "Run", store: "Store", *, engine: str = "") -> str:
         raise InputError(
             f"run {run.id} is {standing.word}, not suspended: `wfm rerun {run.id}` asks for the same again"
         )
-    from pipelines.start_run import Request
+    from pipelines.request import Request
 
     with _one_at_a_time(run, store):
         if (word := look(run).word) in ("running", "pending"):

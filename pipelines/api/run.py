@@ -13,7 +13,7 @@ from wfm.artifacts import environment
 from wfm.errors import ConfigError, InputError, TryAgain, WfmError
 
 if TYPE_CHECKING:
-    from pipelines.start_run import Request
+    from pipelines.request import Request
     from wfm.artifacts import Store
     from wfm.artifacts.runs import Run as RunBook
 
@@ -199,7 +199,7 @@ def start_in(
 def _request(
     pipeline: str, profile: str, videos: str | os.PathLike[str], dataset: str, overrides: Overrides, limit: int
 ) -> "Request":
-    from pipelines.start_run import Request
+    from pipelines.request import Request
 
     if isinstance(overrides, str):
         raise ConfigError(f"overrides is the text {overrides!r}: give a dict, or a list of STAGE.FIELD=VALUE")

@@ -26,7 +26,7 @@ from wfm.errors import InputError
 
 if TYPE_CHECKING:
     from pipelines.backfill import Found
-    from pipelines.start_run import Request
+    from pipelines.request import Request
     from pipelines.ticks import Point
 
 
@@ -90,7 +90,7 @@ def backfill(
     """
     from pipelines.backfill import go_on, survey
     from pipelines.engines.prefect_server import stopped_by_signals
-    from pipelines.start_run import Request
+    from pipelines.request import Request
     from pipelines.ticks import has_places
     from pipelines.verbs import check_engine
 

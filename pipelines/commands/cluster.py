@@ -50,8 +50,9 @@ def steps(
 ) -> None:
     """Plan a run for the cluster that WFM_CLUSTER describes, write it down, and print a shell script of its launches."""
     from pipelines.engines.compile import compile_plan
+    from pipelines.request import Request
     from pipelines.stages import STAGES
-    from pipelines.start_run import Request, create_run
+    from pipelines.start_run import create_run
     from wfm.cluster.settings import ClusterSettings
 
     ClusterSettings.read()  # the plan names its images and is held to its quota

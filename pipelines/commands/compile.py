@@ -14,7 +14,7 @@ from wfm.errors import ConfigError, InputError, MissingPackage, did_you_mean
 
 if TYPE_CHECKING:
     from pipelines.engines.flow import Flow
-    from pipelines.start_run import Request
+    from pipelines.request import Request
 
 
 UTC = "Etc/UTC"
@@ -62,7 +62,7 @@ def compile_(
     """Compile a pipeline for an engine on a cluster: files to look at and to apply. One serves all runs, which say their store,
     videos and options by parameters; what is made already starts no pod."""
     from pipelines.engines.flow import EMITTERS, Notice, Times, check_literal
-    from pipelines.start_run import Request
+    from pipelines.request import Request
     from wfm.cluster.settings import ClusterSettings
 
     if engine not in EMITTERS:

@@ -134,8 +134,8 @@ def status(
 
 
 def _tell_request(found: "Run") -> None:
+    from pipelines.request import Request
     from pipelines.run_file import run_file_of
-    from pipelines.start_run import Request
 
     submission = submission_of(found)
     engine, team = (submission.engine, submission.team) if submission is not None else ("", "")

@@ -119,7 +119,7 @@ def _present(verdict: "Verdict", there: "Cluster", told: bool) -> "Waiting | Non
 
 
 def _plan(pipeline: str, profile: str, overrides: tuple[str, ...], videos: str, dataset: str, store: str) -> "Plan":
-    from pipelines.start_run import Request
+    from pipelines.request import Request
 
     asked = Request(pipeline, profile=profile, overrides=overrides, videos=videos, dataset=dataset)
     return asked.plan(open_store(store, new=True))

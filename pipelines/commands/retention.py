@@ -11,7 +11,7 @@ from pipelines.commands.console import STORE_DEFAULT, StoreOption, open_store, s
 from pipelines.commands.json_output import JsonOption, say_json
 
 if TYPE_CHECKING:
-    from wfm.artifacts.collect import GcReport
+    from wfm.artifacts.gc_report import GcReport
     from wfm.artifacts.retention import Policy
 
 

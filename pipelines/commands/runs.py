@@ -40,7 +40,7 @@ from wfm.errors import InputError
 
 if TYPE_CHECKING:
     from pipelines.nodes import Plan
-    from pipelines.start_run import Request
+    from pipelines.request import Request
     from wfm.artifacts import Store
     from wfm.artifacts.runs import Run
 
@@ -68,6 +68,7 @@ def add_to(app: typer.Typer) -> None:
     """Put these commands into the command line."""
     for command in (run, runs, status, logs, rerun, explain):
         app.command()(command)
+    app.command(hidden=True)(work)
 
 
 def run(
@@ -99,7 +100,7 @@ def run(
     store: StoreOption = STORE_DEFAULT,
 ) -> None:
     """Run a pipeline: what is there already is not made again."""
-    from pipelines.start_run import Request
+    from pipelines.request import Request
 
     overrides = (*(set_ or ()), *((f"ingest_videos.limit={limit}",) if limit else ()))
     wanted = Request(
@@ -193,7 +194,7 @@ def rerun(
     from dataclasses import replace
 
     from pipelines.engines.remote import REMOTES
-    from pipelines.start_run import Request
+    from pipelines.request import Request
     from pipelines.verbs import look
 
     opened = open_store(store)
@@ -233,8 +234,9 @@ def rerun(
 
 def take_up(run: "Run", store: "Store") -> None:
     """See a run that was submitted to this machine to its end. Raises InputError for another."""
+    from pipelines.request import Request
     from pipelines.runs.submission import submission_of
-    from pipelines.start_run import Request, start
+    from pipelines.start_run import start
 
     submission = submission_of(run)
     if submission is None or not submission.here:
@@ -245,6 +247,12 @@ def take_up(run: "Run", store: "Store") -> None:
     )  # fmt: skip
     _conclude(summary.state, plan, store)
     raise typer.Exit(summary.exit_code)
+
+
+def work(run_id: RunArgument, store: StoreOption = STORE_DEFAULT) -> None:
+    """See a submitted run to its end: what `wfm submit` starts in the background."""
+    opened = open_store(store)
+    take_up(open_run(opened, run_id), opened)
 
 
 def _start(

@@ -89,7 +89,7 @@ def serve(
 ) -> None:
     """Run a pipeline whenever the clock says so, for as long as this command runs. `serve` may be left out."""
     from pipelines.engines.schedule import serve as serve_it
-    from pipelines.start_run import Request
+    from pipelines.request import Request
 
     wanted = Request(
         pipeline, profile=profile, videos=videos, dataset=dataset, overrides=tuple(set_ or ()), name=name, promote=promote

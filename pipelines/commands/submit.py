@@ -24,7 +24,7 @@ from pipelines.commands.look_at_runs import RunEngineOption
 from pipelines.commands.request_options import DatasetOption, PipelineArgument, ProfileOption, RunArgument, SetOption
 
 if TYPE_CHECKING:
-    from pipelines.start_run import Request
+    from pipelines.request import Request
     from pipelines.verbs import Standing
     from wfm.artifacts import Store
 
@@ -49,7 +49,6 @@ def add_to(app: typer.Typer) -> None:
     """Put these commands into the command line."""
     for command in (submit, suspend, resume, cancel):
         app.command()(command)
-    app.command(hidden=True)(work)
 
 
 class Submitted(pydantic.BaseModel):
@@ -90,7 +89,7 @@ def submit(
     store: StoreOption = STORE_DEFAULT,
 ) -> None:
     """Ask for a run that goes on by itself, and return at once."""
-    from pipelines.start_run import Request
+    from pipelines.request import Request
     from pipelines.verbs import submit as ask
 
     wanted = Request(
@@ -171,11 +170,3 @@ def cancel(run_id: RunArgument = LAST, engine: RunEngineOption = "", store: Stor
     from pipelines.verbs import cancel as ask
 
     say(ask(open_run(open_store(store), run_id), engine=engine))
-
-
-def work(run_id: RunArgument, store: StoreOption = STORE_DEFAULT) -> None:
-    """See a submitted run to its end: what `wfm submit` starts in the background."""
-    from pipelines.commands.runs import take_up
-
-    opened = open_store(store)
-    take_up(open_run(opened, run_id), opened)

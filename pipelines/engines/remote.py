@@ -15,7 +15,7 @@ from wfm.credentials import carries_credentials
 from wfm.errors import InputError, did_you_mean
 
 if TYPE_CHECKING:
-    from pipelines.start_run import Request
+    from pipelines.request import Request
 
 REMOTES = {"argo": "pipelines.engines.argo.remote", "kubeflow": "pipelines.engines.kubeflow.remote"}
 """Name, as ``--engine`` takes it -> module with ``connect() -> Remote``."""

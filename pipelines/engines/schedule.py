@@ -25,7 +25,7 @@ from wfm.errors import InputError
 from wfm.process import python
 
 if TYPE_CHECKING:
-    from pipelines.start_run import Request
+    from pipelines.request import Request
     from wfm.artifacts import Store
 
 

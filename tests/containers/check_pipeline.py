@@ -10,9 +10,10 @@ from pathlib import Path
 from components.derivation import ROOT
 from pipelines.engines.compile import Step, compile_plan
 from pipelines.plan import refresh, resolve
+from pipelines.request import Request
 from pipelines.runs.state import read_state
 from pipelines.stages import STAGES
-from pipelines.start_run import Request, create_run
+from pipelines.start_run import create_run
 from tests.containers.podman import Container, give, image
 from wfm.artifacts import Store
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from pipelines.start_run import Request
+from pipelines.request import Request
 from tests.manifests.overlays import MANIFESTS, OVERLAYS, of_kind
 from wfm.artifacts import Store
 from wfm.cluster.captioning import _asks

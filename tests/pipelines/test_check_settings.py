@@ -14,8 +14,9 @@ from pipelines import plan as planning
 from pipelines.check_settings import FILES, RULES
 from pipelines.engines.budget import check_budget, check_devices, check_ranks, devices, machine, workers
 from pipelines.plan import recipe, resolve
+from pipelines.request import Request
 from pipelines.stages import STAGES, Resources
-from pipelines.start_run import Request, start
+from pipelines.start_run import start
 from wfm import registry
 from wfm.artifacts import Store
 from wfm.conditions.condition import Condition

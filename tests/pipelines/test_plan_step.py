@@ -10,7 +10,7 @@ from components.entrypoint import node_key
 from components.outside import keep, recall
 from pipelines.engines.flow import EMITTERS, tasks_of
 from pipelines.plan_step import main, of_workflow, plan_run, wait_while_suspended
-from pipelines.start_run import Request
+from pipelines.request import Request
 from tests.pipelines.engines.argo.compiled import SETTINGS
 from wfm.artifacts import Store
 from wfm.cluster.names import node_name

@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from pipelines.request import Request
 from pipelines.run_file import read_run_file, run_file_of
-from pipelines.start_run import Request, create_run
+from pipelines.start_run import create_run
 from wfm.artifacts import Store
 from wfm.config import parse_assignment
 from wfm.errors import InputError

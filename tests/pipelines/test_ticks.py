@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from pipelines.start_run import Request
+from pipelines.request import Request
 from pipelines.ticks import at_time, begin_of, has_places, iso, next_time, of_shard, shards_of, times
 from wfm.artifacts.address import NAME_PATTERN
 from wfm.cluster.names import is_dns_1035

@@ -25,7 +25,8 @@ import wfm.recipes
 from components import derivation
 from pipelines.explain import reasons
 from pipelines.nodes import Plan
-from pipelines.start_run import Request, start
+from pipelines.request import Request
+from pipelines.start_run import start
 from wfm import registry
 from wfm.actions import ActionSpec
 from wfm.artifacts import Artifact, Store

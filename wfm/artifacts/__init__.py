@@ -14,9 +14,9 @@ Read in this order:
 7. `checkpoints`   what a stage that lost its machine goes on from (`checkpoint_record` what one says, `uploads` the thread that
                    sends them)
 8. `invalidation`  tombstones; `verify` reads every byte; `lineage` where it came from; `collect` deletes what nobody needs
-                   (`roots` knows what is needed, `open_runs` which runs are not over, `retention` is its policy and its
-                   record), `nameless` what the killed left; `purge` takes a video out of everything (`purge_copies`:
-                   caches, notes)
+                   (`roots` knows what is needed, `open_runs` which runs are not over, `gc_report` what it found,
+                   `retention` is its policy and its record), `nameless` what the killed left; `purge` takes a video out of
+                   everything (`purge_copies`: caches, notes)
 9. `environment`   which store is meant where nobody says so, and how it is reached; `missing_store` that it is there
 10. `objects`      the ten verbs that all of this needs of a place; `on_disk` (file://), `on_cloud` (s3://, gs://), `trouble`
                    (its errors)

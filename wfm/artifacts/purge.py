@@ -33,7 +33,8 @@ from typing import TYPE_CHECKING
 
 from wfm.artifacts import generations, lease, schema, tables
 from wfm.artifacts.address import KEY_PATTERN, utc_now
-from wfm.artifacts.collect import Dead, delete_commit, unfinished
+from wfm.artifacts.collect import delete_commit, unfinished
+from wfm.artifacts.gc_report import Dead
 from wfm.artifacts.generations import AREAS
 from wfm.artifacts.invalidation import bury
 from wfm.artifacts.listing import FileEntry

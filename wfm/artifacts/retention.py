@@ -24,7 +24,7 @@ from wfm.errors import InputError, TryAgain
 from wfm.log import get_logger
 
 if TYPE_CHECKING:
-    from wfm.artifacts.collect import GcReport
+    from wfm.artifacts.gc_report import GcReport
     from wfm.artifacts.objects import Objects
     from wfm.artifacts.roots import Keep
 

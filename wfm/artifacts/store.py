@@ -26,7 +26,7 @@ from wfm.artifacts.shelf import Shelf
 from wfm.errors import InputError
 
 if TYPE_CHECKING:
-    from wfm.artifacts.collect import GcReport
+    from wfm.artifacts.gc_report import GcReport
     from wfm.artifacts.lineage import Lineage
     from wfm.artifacts.names import Promotion, Seen
     from wfm.artifacts.verify import VerifyReport

@@ -24,7 +24,7 @@ from wfm.cluster.settings import ClusterSettings
 from wfm.errors import InputError, MissingPackage, TryAgain, WfmError
 
 if TYPE_CHECKING:
-    from pipelines.start_run import Request
+    from pipelines.request import Request
 
 VARIABLES = Variables("ARGO_SERVER", "ARGO_TOKEN", "ARGO_TOKEN_FILE", "ARGO_CA_FILE", "https://argo.example:2746")
 NAMESPACE = "ARGO_NAMESPACE"

@@ -32,7 +32,7 @@ from wfm.cluster.settings import ClusterSettings
 from wfm.errors import InputError, MissingPackage, WfmError
 
 if TYPE_CHECKING:
-    from pipelines.start_run import Request
+    from pipelines.request import Request
 
 VARIABLES = Variables(
     "KF_PIPELINES_ENDPOINT", "KF_PIPELINES_TOKEN", "KF_PIPELINES_TOKEN_FILE", "KF_PIPELINES_CA_FILE",

@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 from wfm_fakes.workshop import Workshop
 
+from pipelines.request import Request
 from pipelines.runs.state import NodeState, RunState, StateWriter, read_state
-from pipelines.start_run import Request, create_run, for_itself
+from pipelines.start_run import create_run, for_itself
 from wfm.artifacts import Store
 from wfm.artifacts.attempt_log import LogPieces
 

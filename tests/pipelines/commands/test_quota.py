@@ -8,7 +8,7 @@ from typer.testing import CliRunner
 
 from pipelines.commands.cli import app
 from pipelines.commands.quota import jobs_of
-from pipelines.start_run import Request
+from pipelines.request import Request
 from tests.wfm.cluster.quota.jobs import job, workload
 from tests.wfm.cluster.quota.test_waiting import TOLD
 from wfm.artifacts import Store

@@ -18,8 +18,8 @@ import pytest
 from pipelines.engines.argo.emit import emit as for_argo
 from pipelines.engines.flow import Times
 from pipelines.engines.kubeflow.emit import emit as for_kubeflow
+from pipelines.request import Request
 from pipelines.stages import STAGES
-from pipelines.start_run import Request
 from tests.cluster.engines.argo import ArgoServer
 from tests.cluster.engines.kfp import KfpServer
 from tests.cluster.engines.player import Workbench

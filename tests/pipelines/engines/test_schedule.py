@@ -24,7 +24,7 @@ import pytest
 
 from pipelines.engines.prefect_server import full_server, guarded, running_server, server_for_run
 from pipelines.engines.schedule import check_cron, command_of
-from pipelines.start_run import Request
+from pipelines.request import Request
 from pipelines.wfm_home import api_login
 from wfm.artifacts import Store
 from wfm.errors import InputError

@@ -10,8 +10,8 @@
 `namespace`   LimitRange and ResourceQuota: the other way, without Kueue; `machines` where pods could lie
 `admission`   all of it: the verdict on a gang
 `packing`     whether several sets of pods find room beside each other
-`workloads`   who holds quota and who waits; `preemption` whom Kueue would put out, `fair_sharing` where shares are weighed;
-              `waiting` both, for one gang
+`workloads`   who holds quota and who waits; `wish` for quota, and what makes room for it: `preemption` whom Kueue would put
+              out, `fair_sharing` where shares are weighed; `waiting` both, for one gang
 `online`      the objects of a cluster's API
 
 Nothing here changes anything. The semantics are Kueue's 0.19; each file names the source or page that it follows, of

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 
 from wfm.cluster.quota.capacity import Tree
 from wfm.cluster.quota.cluster import Pool, Queue, Share
-from wfm.cluster.quota.preemption import Wish, allowed, filled_back, fits
+from wfm.cluster.quota.wish import Wish, allowed, filled_back, fits
 from wfm.cluster.quota.workloads import Work
 
 FinalShare, InitialShare = "LessThanOrEqualToFinalShare", "LessThanInitialShare"

@@ -7,23 +7,14 @@ then the latest; one after the other until the gang fits, and back in with whoev
 empty cluster would give. Where shares are weighed: `fair_sharing`.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+from wfm.cluster.quota import fair_sharing
 from wfm.cluster.quota.capacity import Tree
-from wfm.cluster.quota.cluster import Cluster, Pool, Queue, Share
+from wfm.cluster.quota.cluster import Cluster, Pool, Share
+from wfm.cluster.quota.wish import Wish, allowed, filled_back, fits
 from wfm.cluster.quota.workloads import Work, usage_of
-
-
-@dataclass(frozen=True)
-class Wish:
-    """Who wants quota."""
-
-    queue: Queue
-    needs: Mapping[Share, int]
-    priority: int
-    since: str
-    "When it came; later ones of its priority are newer."
 
 
 @dataclass(frozen=True)
@@ -49,8 +40,6 @@ def preempted(wish: Wish, cluster: Cluster, held: Sequence[Work], strategies: Se
     if not all(_may(wish, share, tree, fair) for share in short):
         return []
     if fair:
-        from wfm.cluster.quota import fair_sharing
-
         return fair_sharing.targets(wish, short, tree, held, strategies)
     candidates = _candidates(wish, short, tree, held)
     others = [each for each in candidates if each.between]
@@ -111,12 +100,6 @@ def _candidates(wish: Wish, short: Sequence[Share], tree: Tree, held: Sequence[W
     return sorted(latest, key=lambda each: (not each.between, not each.nearer, each.work.priority))
 
 
-def allowed(work: Work, wish: Wish, policy: str) -> bool:
-    """Whether a policy lets a workload go for a wish."""
-    newer = policy == "LowerOrNewerEqualPriority" and work.priority == wish.priority and work.created > wish.since
-    return policy == "Any" or (policy != "Never" and (work.priority < wish.priority or newer))
-
-
 def _targets(
     wish: Wish, short: Sequence[Share], tree: Tree, candidates: Sequence[Candidate], borrowing: bool
 ) -> list[Work]:
@@ -132,25 +115,3 @@ def _targets(
         if fits(wish, tree, borrowing):
             return filled_back(wish, tree, out, borrowing)
     return []
-
-
-def filled_back(wish: Wish, tree: Tree, out: Sequence[Work], borrowing: bool) -> list[Work]:
-    """Without those that need not go, the last one first (fillBackWorkloads). `tree`: a copy, without all of them."""
-    kept = list(out)
-    for work in reversed(out[:-1]):
-        tree.put(work.queue, work.usage)
-        if fits(wish, tree, borrowing):
-            kept = [each for each in kept if each is not work]
-        else:
-            tree.put(work.queue, work.usage, -1)
-    return kept
-
-
-def fits(wish: Wish, tree: Tree, borrowing: bool) -> bool:
-    """Whether there is room now."""
-    name = wish.queue.name
-    return all(
-        amount <= tree.available(name, share)
-        and (borrowing or tree.in_use(name, share) + amount <= tree.own(name, share))
-        for share, amount in wish.needs.items()
-    )

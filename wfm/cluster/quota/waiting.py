@@ -14,7 +14,8 @@ from wfm.cluster.quota.capacity import Tree
 from wfm.cluster.quota.cluster import STRATEGIES, Cluster, Queue, Share
 from wfm.cluster.quota.gangs import Gang
 from wfm.cluster.quota.namespace import quota_short
-from wfm.cluster.quota.preemption import Wish, preempted
+from wfm.cluster.quota.preemption import preempted
+from wfm.cluster.quota.wish import Wish
 from wfm.cluster.quota.workloads import Work, usage_of, works
 
 Place = Literal["waits", "free", "admitted", "deactivated", "over", "none"]

@@ -14,7 +14,7 @@ from pipelines.engines.argo.seen import looked
 from pipelines.engines.flow import Times
 from pipelines.engines.held_jobs import Jobs
 from pipelines.engines.remote import Ask
-from pipelines.start_run import Request
+from pipelines.request import Request
 from tests.cluster.engines.argo import ArgoServer
 from tests.cluster.engines.player import Workbench
 from tests.cluster.world import NAMESPACE, World

@@ -16,7 +16,7 @@ from pipelines.engines.held_jobs import Jobs
 from pipelines.engines.kubeflow.emit import emit
 from pipelines.engines.kubeflow.remote import VARIABLES, Kubeflow, connect, looked
 from pipelines.engines.remote import Ask
-from pipelines.start_run import Request
+from pipelines.request import Request
 from tests.cluster.engines.kfp import KfpServer
 from tests.cluster.engines.player import Workbench
 from tests.pipelines.engines.argo.compiled import SETTINGS, flow

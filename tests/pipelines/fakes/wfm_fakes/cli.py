@@ -14,7 +14,7 @@ from typing import Any
 from pipelines import background, start_run
 from pipelines.engines.engine import RunSummary, run_plan
 from pipelines.nodes import Node, Plan
-from pipelines.start_run import Request
+from pipelines.request import Request
 from wfm.artifacts import Store
 from wfm_fakes.workshop import Workshop, refresh_fake
 

@@ -7,7 +7,8 @@ import yaml
 
 from wfm.cluster.quota import read_cluster
 from wfm.cluster.quota.cluster import STRATEGIES
-from wfm.cluster.quota.preemption import Wish, preempted
+from wfm.cluster.quota.preemption import preempted
+from wfm.cluster.quota.wish import Wish
 from wfm.cluster.quota.workloads import Work
 from wfm.errors import DataError
 

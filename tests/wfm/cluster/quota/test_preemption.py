@@ -10,7 +10,8 @@ from tests.wfm.cluster.quota.test_twin import a_cluster
 from wfm.cluster.quota import read_cluster
 from wfm.cluster.quota.capacity import Tree
 from wfm.cluster.quota.cluster import Cluster
-from wfm.cluster.quota.preemption import Wish, preempted
+from wfm.cluster.quota.preemption import preempted
+from wfm.cluster.quota.wish import Wish
 from wfm.cluster.quota.workloads import Work, usage_of
 
 GPU = ("gpu", "nvidia.com/gpu")
