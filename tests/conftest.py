@@ -64,8 +64,9 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
     """
     if not pyfuncitem.get_closest_marker("alone") or os.environ.get(ALONE) == pyfuncitem.nodeid:
         return None
+    without = [word for name in ("cacheprovider", "hypothesispytest") for word in ("-p", f"no:{name}")]  # 3 s to import
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", pyfuncitem.nodeid],
+        [sys.executable, "-m", "pytest", "-q", *without, pyfuncitem.nodeid],
         cwd=pyfuncitem.config.rootpath,
         env={**os.environ, ALONE: pyfuncitem.nodeid},
         capture_output=True,

@@ -21,7 +21,7 @@ The storeys; imports go down only (checked by ``lint-imports``; the front door n
     wfm.cluster                                   what a stage asks of Kubernetes, and the objects it becomes
     wfm.data         wfm.parallel   wfm.parts
     wfm.artifacts  wfm.records  wfm.actions  wfm.registry  wfm.config  wfm.errors
-    wfm.log  wfm.credentials  wfm.process  wfm.crash_points  wfm.pulse  the ground floor: no torch
+    wfm.log  wfm.terminal_table  wfm.credentials  wfm.process  wfm.crash_points  wfm.pulse   the ground floor: no torch
 
 Read in this order: `pipelines/stages.py` (the table is the flow), `components/split_clips.py` (what a stage is),
 `wfm/curation/cut/split.py` (what a step is), `wfm/artifacts/__init__.py` (what a stage leaves behind).

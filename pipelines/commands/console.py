@@ -22,13 +22,13 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TextIO
 import typer
 
 from pipelines.runs.display import careful_console
-from pipelines.runs.tables import Table
 from pipelines.wfm_home import home, write_private
 from wfm.artifacts.address import ID_PATTERN
 from wfm.artifacts.runs import SUBMISSION
 from wfm.credentials import without_credentials
 from wfm.errors import InputError, WfmError
 from wfm.log import printable
+from wfm.terminal_table import Table
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -103,7 +103,7 @@ def _console(stderr: bool) -> "Console":
 
 
 def table(*headings: str, prose: str | None = None, title: str = "") -> Table:
-    """A table in the style of all commands (`pipelines.runs.tables`): `row` fills it, `show_table` prints it. ``prose``:
+    """A table in the style of all commands (`wfm.terminal_table`): `row` fills it, `show_table` prints it. ``prose``:
     heading of the last column, whose text gives way."""
     return Table(*headings, prose=prose, title=title)
 
@@ -231,8 +231,10 @@ def _without_secrets(text: str) -> str:
 def _leave(code: int) -> NoReturn:
     sys.stdout.flush()
     sys.stderr.flush()
-    if "prefect" in sys.modules:
-        os._exit(code)  # its threads take seconds to say goodbye, and there is nothing left to do
+    # Everything is said. Prefect's threads take seconds to say goodbye; pyarrow's (26.0.1) may abort the process in its
+    # destructors ("terminate called without an active exception", 134), and so turn what was done into a failure.
+    if "prefect" in sys.modules or "pyarrow" in sys.modules:
+        os._exit(code)
     sys.exit(code)
 
 

@@ -15,10 +15,10 @@ import pydantic
 
 from pipelines.commands.console import size, table
 from pipelines.engines.budget import devices, machine
-from pipelines.runs.tables import Table
 from wfm.artifacts.environment import default_store, store_options
 from wfm.caches import can_be_written
 from wfm.credentials import fixed_keys
+from wfm.terminal_table import Table
 
 _LEAST_MEMORY_GIB = 6.0
 _LEAST_DISK_BYTES = 2 * 2**30

@@ -8,8 +8,8 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
 from pipelines.runs.state import GOOD, NodeState, RunState
-from pipelines.runs.tables import Cell, Table
 from wfm.log import printable
+from wfm.terminal_table import Cell, Table
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -11,10 +11,9 @@ from wfm.evaluation.config import EvaluationConfig
 from wfm.evaluation.metric import Metric
 from wfm.evaluation.metrics import all_metrics
 from wfm.evaluation.schema import Estimate, Metrics, SubsetReport
+from wfm.terminal_table import Table
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
     from wfm.evaluation.generated import GeneratedVideos
 
 LABELS = {"repeat_last": "repeat last frame", "flow": "optical flow, carried on", "tokenizer": "tokenizer"}
@@ -85,53 +84,41 @@ def number(estimate: Estimate | None, digits: int = 2, *, percent: bool = False,
     return f"{mean} [{estimate.low * factor:.{digits}f},\N{NO-BREAK SPACE}{estimate.high * factor:.{digits}f}]"
 
 
-def result_table(metrics_list: Sequence[Metrics]) -> "Table":
+def result_table(metrics_list: Sequence[Metrics]) -> Table:
     """The result in one table: each model and baseline, where the camera turns at a fixed rate and where it rests."""
-    from rich import box
-    from rich.table import Table
-
     splits = ", ".join(sorted({metrics.split for metrics in metrics_list})) or "no split"
-    table = Table(
-        title=f"Predicted frames against the truth ({splits} split)",
-        box=box.SIMPLE_HEAD,
-    )
-    table.add_column("video", no_wrap=True)
     shown = [metric for metric in all_metrics() if metric.terminal]
-    for column in (*(metric.title for metric in shown), "over repeat-last", "gain", "over flow", "way closed"):
-        table.add_column(column, justify="right")
+    headings = (*(metric.title for metric in shown), "over repeat-last", "gain", "over flow", "way closed")
+    rows: list[list[str]] = []
     notes = []
     for subset in MAIN_SUBSETS:
-        table.add_section()
         known = [m for m in metrics_list if subset in m.subsets and not m.subsets[subset].absent]
         for metrics in metrics_list:
             if metrics not in known:
                 reason = metrics.subsets[subset].absent if subset in metrics.subsets else "not evaluated"
                 notes.append(f"{SHORT[subset]}, {metrics.family}: {reason}.")
         for order, metrics in enumerate(known):
-            for row in _rows_of(metrics, subset, shown, first=order == 0):
-                table.add_row(*row, style="bold" if len(row) == 2 else None)
-    table.add_section()
+            rows += _rows_of(metrics, subset, shown, first=order == 0)
     for order, metrics in enumerate(metrics_list):
         for variant, one in metrics.action_sensitivity.items():
             if one.psnr_gain_db is None or one.share_of_windows is None:
                 notes.append(f"Action, {metrics.family}: {one.absent}.")
                 continue
             if order == 0:
-                table.add_row("right over shuffled action", f"{one.windows_with_another_action}", style="bold")
+                rows.append([f"right over shuffled action ({one.windows_with_another_action})"])
             gain = number(one.psnr_gain_db, sign=True)
-            table.add_row(
-                f"  {metrics.family} {variant}",
-                *[""] * len(shown),
-                gain,
-                f"{one.share_of_windows.mean * 100:.0f}\N{NO-BREAK SPACE}%",
-            )
-    table.caption = " ".join(
-        [
-            "Mean [95 % interval], dB. A heading's number: windows. gain: share of windows above repeat-last, or above the",
-            "shuffled action. way closed: from repeat-last to the ceiling.",
-            *notes,
-        ]
+            share = f"{one.share_of_windows.mean * 100:.0f}\N{NO-BREAK SPACE}%"
+            rows.append([f"  {metrics.family} {variant}", *[""] * len(shown), gain, share])
+    caption = (
+        "Mean [95 % interval], dB. In brackets behind a heading: windows. gain: share of windows above repeat-last, or above "
+        "the shuffled action. way closed: from repeat-last to the ceiling."
     )
+    table = Table(
+        "video", *headings, title=f"Predicted frames against the truth ({splits} split)",
+        caption=" ".join([caption, *notes]),
+    )  # fmt: skip
+    for row in rows:
+        table.row(*row, style="bold" if len(row) == 1 else "")
     return table
 
 
@@ -139,7 +126,7 @@ def _rows_of(metrics: Metrics, subset: str, shown: list[Metric], *, first: bool)
     report = metrics.subsets[subset]
     rows = []
     if first:
-        rows.append([SHORT[subset], str(report.windows)])
+        rows.append([f"{SHORT[subset]} ({report.windows})"])
         rows += [_row(report, name, LABELS[name], shown) for name in ("repeat_last", "flow") if name in report.videos]
     for name in metrics.variants:
         if name != "shuffled_action":

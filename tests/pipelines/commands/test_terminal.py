@@ -2,6 +2,8 @@
 
 import json
 import logging
+import signal
+import subprocess
 import sys
 from pathlib import Path
 
@@ -13,6 +15,7 @@ from pipelines.runs.display import careful_console
 from wfm.artifacts import Store
 from wfm.log import printable, set_up
 
+ROOT = Path(__file__).parents[3]
 TITLE = "\x1b]0;pwned\x07"
 """Renames the terminal's window; with 52 in place of 0 it fills the clipboard."""
 HOSTILE = f"a{TITLE}\x9b2J\x1b[31m\u202egnp.\r\ud800b.mp4"
@@ -101,3 +104,15 @@ def test_the_story_of_a_bug_shows_no_credentials(
     for text in (story.read_text(), capsys.readouterr().err):
         assert "hunter2secret" not in text
         assert "ZeroDivisionError: at https://***@h/a.mp4?token=***" in text
+
+
+@pytest.mark.parametrize(("loaded", "code"), [("pyarrow", 3), ("json", -signal.SIGABRT)])
+def test_what_a_library_does_at_its_end_is_no_failure_of_a_command(loaded: str, code: int) -> None:
+    """A library that aborts as the process ends (pyarrow 26.0.1) takes neither the answer nor the exit code; where it is not
+    loaded, whoever aborts is seen."""
+    script = (
+        f"import atexit, os, {loaded}, typer\nfrom pipelines.commands.console import guarded\natexit.register(os.abort)\n"
+        "def answers():\n    print('the answer', end='')\n    raise typer.Exit(3)\nguarded(answers)"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, cwd=ROOT)
+    assert (done.returncode, done.stdout) == (code, "the answer")

@@ -44,6 +44,7 @@ def test_the_table_holds_every_figure_at_any_width(make, width):
     gain = both[0].subsets["fixed_rate"].gains["sampled"]["repeat_last"].psnr_gain_db
     assert f"{gain.mean:+.2f}" in text
     assert f"[{gain.low:.2f}," in text
+    assert f"[{gain.low:.2f},\u00a0{gain.high:.2f}]" in text, "no figure is torn in two"
     assert max(len(line) for line in text.splitlines()) <= width
 
 

@@ -28,11 +28,12 @@ class Cell(NamedTuple):
 
 
 class Table:
-    """Rows under headings, for `rich` to print. ``prose``: heading of the one column that gives way; it comes last."""
+    """Rows under headings, for `rich` to print. ``prose``: heading of the one column that gives way; it comes last. `caption`:
+    what stands below all rows, wrapped."""
 
-    def __init__(self, *headings: str, prose: str | None = None, title: str = "") -> None:
+    def __init__(self, *headings: str, prose: str | None = None, title: str = "", caption: str = "") -> None:
         self._headings = [*headings, *([] if prose is None else [prose])]
-        self._has_prose, self._title = prose is not None, title
+        self._has_prose, self._title, self._caption = prose is not None, title, caption
         self._rows: list[tuple[list[Cell], str]] = []
 
     def __len__(self) -> int:
@@ -78,6 +79,8 @@ class Table:
                     for each in part.wrap(console, options.max_width - _INDENT)
                     if each
                 )
+        if self._caption:
+            yield from map(_bare, Text(self._caption, "dim").wrap(console, options.max_width))
 
     def _width(self, at: int) -> int:
         from rich.cells import cell_len
