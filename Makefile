@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 WORKERS ?= 0
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: help demo smoke setup setup-dev system test test-all check render snapshots fuzz crash-matrix launcher-schedules camera-films containers lock clean
+.PHONY: help demo smoke setup setup-dev system test test-all check render snapshots fuzz crash-matrix launcher-schedules life-of-a-run camera-films containers lock clean
 
 help: ## this list
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-18s %s\n", $$1, $$2}'
@@ -67,6 +67,9 @@ crash-matrix: setup-dev ## every point where a stage may die, in every scene, on
 
 launcher-schedules: setup-dev ## three hundred seeded schedules of a launcher against the model of a cluster, and ten with real processes
 	$(BIN)/python -m pytest -s -m long tests/cluster/test_schedules.py tests/cluster/test_processes.py tests/cluster/test_other_server.py
+
+life-of-a-run: setup-dev ## a run submitted, suspended, resumed, cancelled, by the clock and filled up, on each of the four engines
+	$(BIN)/python -m pytest tests/pipelines/engines/test_life_of_a_run.py tests/pipelines/engines/test_life_on_a_cluster.py
 
 camera-films: setup-dev ## old cameras' films, downloaded from Debian: all their frames come out
 	$(BIN)/python -m pytest -m long tests/wfm/data/test_camera_files.py

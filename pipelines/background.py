@@ -1,6 +1,6 @@
 """A run that goes on by itself: a process of its own on this machine, which nobody waits for.
 
-It is the command ``wfm work RUN`` (`commands/submit.py`), which takes up a run that is written down (its spec, and
+It is the command ``wfm work RUN`` (`commands/runs.py`), which takes up a run that is written down (its spec, and
 `engine.json` with the engine and the budget) and sees it to its end, under the same guards as `wfm run`: killed, it takes its
 stages along. What it prints lies in ``~/.wfm/runs/<id>.log``; all else is in the store.
 """

@@ -1,17 +1,21 @@
 """What starts by the clock, on whatever engine, and which times passed without a run: these a backfill fills."""
 
+import pkgutil
 import shlex
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
-from pipelines.engines.remote import REMOTES, Recurring, connect
+import wfm.recipes
+from pipelines.engines.remote import REMOTES, Recurring, connect, template_name
 from pipelines.engines.schedule_book import Kept, kept
+from pipelines.plan import PIPELINES
 from pipelines.request import Request
 from pipelines.runs.seen import unix
-from pipelines.ticks import at_time, iso, next_time, times
+from pipelines.runs.submission import submission_of
+from pipelines.ticks import at_time, iso, next_time, stamp, times
 from wfm.artifacts import Store, schema
 from wfm.artifacts.environment import store_options
 from wfm.artifacts.runs import SUBMISSION
@@ -54,10 +58,10 @@ def here(now: float | None = None) -> list[Clock]:
     return [_clock(one, moment) for one in kept()]
 
 
-def there(engine: str, now: float | None = None) -> list[Clock]:
-    """Those of an engine on a cluster. Raises as `connect`."""
+def there(engine: str, store: Store, now: float | None = None) -> list[Clock]:
+    """Those of an engine on a cluster; of `store` are the runs that a backfill made. Raises as `connect`."""
     moment = datetime.fromtimestamp(time.time() if now is None else now, UTC)
-    return [_remote_clock(engine, one, moment) for one in connect(engine).recurring()]
+    return [_remote_clock(engine, one, store, moment) for one in connect(engine).recurring()]
 
 
 def pause(engine: str, name: str, *, paused: bool) -> str:
@@ -107,7 +111,7 @@ def _fill(request: Request, one: Kept, missing: "Sequence[Point]") -> str:
     return shlex.join(words)
 
 
-def _remote_clock(engine: str, one: Recurring, now: datetime) -> Clock:
+def _remote_clock(engine: str, one: Recurring, store: Store, now: datetime) -> Clock:
     clock = Clock(
         one.name, engine, one.lines, one.zone, "paused" if one.suspended else "active", last=one.last, words=one.words
     )
@@ -119,5 +123,41 @@ def _remote_clock(engine: str, one: Recurring, now: datetime) -> Clock:
         due = now - timedelta(seconds=_LATE_SECONDS)
         begin = max(after, now - _LONGEST)
         found = {when for line in one.lines for when in times(line, begin, due, one.zone)} if begin < due else set()
-        clock.missed = [iso(when) for when in sorted(found)][-_LATEST:]
+        passed = sorted(found)[-_LATEST:]
+        filled = _filled(engine, one, store, passed)
+        missing = [when for when in passed if iso(when) not in filled]
+        clock.missed = [iso(when) for when in missing]
+        clock.fill = _remote_fill(engine, one, store, missing)
     return clock
+
+
+def _filled(engine: str, one: Recurring, store: Store, passed: Sequence[datetime]) -> set[str]:
+    """Those of these times for which a backfill has a run of this template in the store. Its id tells the time
+    (`ticks.at_time`), so that no other run is opened."""
+    stamps = {f"-{stamp(when)}-" for when in passed}
+    runs = store.runs.list() if stamps else []
+    asked = (submission_of(run) for run in runs if any(each in run.id for each in stamps))
+    return {
+        each.scheduled_at
+        for each in asked
+        if each is not None and each.engine == engine and not each.refused
+        and one.template == (each.template or template_name(schema.fit(Request, each.request, f"the run {each.run_id}")))
+    }  # fmt: skip
+
+
+def _remote_fill(engine: str, one: Recurring, store: Store, missing: Sequence[datetime]) -> str:
+    """The commands that fill these times, one for each line; empty where the template is none that `wfm compile` names so."""
+    asked = next((each for each in _every_request() if template_name(each) == one.template), None)
+    if asked is None or not missing:
+        return ""
+    until = missing[-1] + timedelta(minutes=1)
+    words = ["wfm", "backfill", asked.pipeline, "--profile", asked.profile, "--engine", engine, "--store", store.url]
+    words += ["--from", iso(missing[0]), "--to", iso(until), "--zone", one.zone]
+    due = (line for line in one.lines if not set(times(line, missing[0], until, one.zone)).isdisjoint(missing))
+    return " && ".join(shlex.join([*words, "--every", line]) for line in due)
+
+
+def _every_request() -> Iterator[Request]:
+    """All pipelines with all profiles, as they are."""
+    profiles = [module.name for module in pkgutil.iter_modules(wfm.recipes.__path__)]
+    return (Request(pipeline, profile) for pipeline in PIPELINES for profile in profiles)

@@ -44,8 +44,12 @@ class Point:
 def at_time(request: "Request", when: datetime) -> Point:
     """The run that stands for a time. Raises InputError for a placeholder that cannot be filled."""
     name = iso(when)
-    stamp = when.astimezone(UTC).strftime("%Y%m%dt%H%M" + ("%S" if when.second else "") + "z")
-    return Point(name, _id(request, name, stamp), _filled(request, date=when.astimezone(UTC)), name)
+    return Point(name, _id(request, name, stamp(when)), _filled(request, date=when.astimezone(UTC)), name)
+
+
+def stamp(when: datetime) -> str:
+    """A time as it stands in the id of the run that stands for it."""
+    return when.astimezone(UTC).strftime("%Y%m%dt%H%M" + ("%S" if when.second else "") + "z")
 
 
 def of_shard(request: "Request", shard: str) -> Point:

@@ -238,10 +238,12 @@ def suspend(run: "Run", *, engine: str = "") -> str:
     run.request_suspend(who())
     if remote is not None:
         try:
-            return remote.suspend(run.id)
+            said = remote.suspend(run.id)
         except InputError:
             run.request_resume(who())  # there is nothing to suspend
             raise
+        _note_suspension(run, said)
+        return said
     state = _wait_for_stop(run, standing)
     if state is not None and state.state in ("running", "pending"):
         return (
@@ -256,6 +258,13 @@ def suspend(run: "Run", *, engine: str = "") -> str:
     )
 
 
+def _note_suspension(run: "Run", said: str) -> None:
+    """What became of its jobs, for whoever looks later. A run that a cluster began by itself has no record for it."""
+    submission = submission_of(run)
+    if submission is not None:
+        write_submission(run, submission.model_copy(update={"suspension": said[:2000]}))
+
+
 def resume(run: "Run", store: "Store", *, engine: str = "") -> str:
     """Let a suspended run go on, or one whose process is gone; of several that ask at once one does it."""
     standing = look(run, engine=engine)
@@ -265,6 +274,7 @@ def resume(run: "Run", store: "Store", *, engine: str = "") -> str:
     if remote is not None:
         said = remote.resume(run.id)
         run.request_resume(who())
+        _note_suspension(run, "")
         return said
     if standing.word == "running" and run.suspended_by():
         state = _wait_for_stop(run, standing)  # it is on its way to be suspended

@@ -162,13 +162,13 @@ def _tell_state(state: RunState) -> None:
         )
     if state.state == "waiting":
         say("no stage of it runs now, and no engine of ours looks after it: another may begin the next")
-    if state.state == "suspended":
-        say(f"it holds nothing on this engine's machine; to go on: wfm resume {state.run_id}")
 
 
 def _tell_engine(standing: "Standing") -> None:
     """What its engine alone knows."""
     looked, submission = standing.looked, standing.submission
+    if standing.word == "suspended":
+        say(_what_it_holds(standing))
     if looked is not None:
         name = f" ({submission.name})" if submission is not None and submission.name else ""
         say(f"{standing.engine}{name}: {looked.phase}" + (f", {looked.words}" if looked.words else ""))
@@ -181,6 +181,17 @@ def _tell_engine(standing: "Standing") -> None:
 
         if log_of(standing.run.id).exists():
             say(f"what its process said: {log_of(standing.run.id)}")
+
+
+def _what_it_holds(standing: "Standing") -> str:
+    """Of a suspended run: on this machine nothing, on a cluster what was said when it was suspended."""
+    submission, run = standing.submission, standing.run.id
+    if submission is None or submission.here:
+        return f"it holds nothing on this engine's machine; to go on: wfm resume {run}"
+    told = f"when it was suspended: {submission.suspension}"
+    if not submission.suspension:
+        told = f"whether its jobs still hold GPUs is not written down: wfm suspend {run} asks once more"
+    return f"{told}; to go on: wfm resume {run}"
 
 
 def _tell_more(found: "Run", state: RunState) -> None:

@@ -104,14 +104,15 @@ def list_(
         typer.Option("--engine", help="Also what an engine on a cluster starts: argo, kubeflow; may be repeated."),
     ] = None,
     json: JsonOption = False,
+    store: StoreOption = STORE_DEFAULT,
 ) -> None:
-    """Show what starts by the clock, when next, and which times passed without a run."""
+    """Show what starts by the clock, when next, and which times passed without a run (of a cluster: in this store)."""
     from pipelines.schedules import here, there
 
     found, trouble = here(), []
     for name in engine or ():
         try:
-            found += there(name)
+            found += there(name, open_store(store))
         except WfmError as error:
             trouble.append(f"{name} could not be asked: {error}")
     if json:

@@ -2,5 +2,6 @@
 by the tries that the stages write down, and what these cost), `submission` (whom it was asked of, with what), `events` (what
 happened to it, in words), `webhook` (whoever wants to hear that it failed), `metrics` (for Prometheus), `display` (what people
 see while it goes on; the style of its tables is `wfm.terminal_table`). Of all runs: `cost` (by run, team, stage), `ledger`
-(what their tries add up to), `counted` (how that outlives a restart), `exporter` (that for Prometheus). They know runs and nodes, and no engine.
+(what their tries add up to), `counted` (how that outlives a restart), `exporter` (that for Prometheus). They know runs and
+nodes, and no engine.
 """

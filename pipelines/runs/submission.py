@@ -50,6 +50,8 @@ class Submission(pydantic.BaseModel):
     rerun_of: schema.Short = ""
     refused: schema.Short = ""
     "Why the engine did not take it."
+    suspension: schema.Short = ""
+    "What became of its jobs on a cluster when it was suspended. Empty: it is not suspended, or nobody knows."
     background: bool = False
     "Whether it goes on by itself, in a process that nobody waits for."
     host: schema.Short = ""

@@ -6,6 +6,7 @@ real store. The same on this machine: `test_life_of_a_run.py`.
 
 import copy
 import re
+import shlex
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -77,11 +78,9 @@ def compiled(engine: str) -> dict[str, list[Any]]:
     return {"argo": for_argo, "kubeflow": for_kubeflow}[engine](one, SETTINGS)
 
 
-@pytest.fixture(params=["argo", "kubeflow"])
-def place(
-    request: pytest.FixtureRequest, tmp_path: Path, workshop: Any, cli: Any, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Place]:
-    store, engine = workshop.store, request.param
+@pytest.fixture
+def place(engine: str, tmp_path: Path, workshop: Any, cli: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
+    store = workshop.store
     make_all(store, [name for name in STAGES if name not in PLAYED])
     bench = Workbench(tmp_path / "bench", SETTINGS, engine)
     server: Any
@@ -109,6 +108,7 @@ def place(
     assert server.http.broken == []
 
 
+@pytest.mark.parametrize("engine", ["argo", pytest.param("kubeflow", marks=pytest.mark.long)])
 def test_the_life_of_a_run(place: Place, tmp_path: Path) -> None:
     wfm, bench, engine = place.wfm, place.server.bench, place.engine
     asked = ("curate", "--profile", "smoke", "--engine", engine)
@@ -140,6 +140,9 @@ def test_the_life_of_a_run(place: Place, tmp_path: Path) -> None:
     place.server.until(lambda: "done" in place.outcomes(second))
     said = place.until("suspended", second)
     assert re.search(r"simulate_videos +done", said)
+    assert "when it was suspended: " + SUSPENDED[engine] in said
+    assert "GPUs are NOT freed: no cluster to talk to" in " ".join(said.split())
+    assert "it holds nothing" not in said
     assert f"wfm resume {second}" in said
     assert place.store.runs.of(second).nodes() == ["simulate_videos"], "the next does not begin"
     said = wfm("resume", second)
@@ -178,6 +181,7 @@ CANCELLED = {
 }
 
 
+@pytest.mark.parametrize("engine", ["argo", "kubeflow"])
 def test_times_that_pass(place: Place) -> None:
     """A tick, times that were missed, and the backfill of one; everything is made before, so a run is its plan step."""
     wfm, asked = place.wfm, ("curate", "--profile", "smoke", "--engine", place.engine)
@@ -196,6 +200,12 @@ def test_times_that_pass(place: Place) -> None:
     assert "\n1 done\n" in said
     assert re.search(rf"{iso(missed)} +done +skip", wfm(*fill, "--dry-run"))
     assert any(iso(missed) in str(one) for one in place.runs()), "its engine says what it stands for"
+    said = wfm("schedule", "list", "--engine", place.engine)
+    rest = re.search(r"missed [^;]*; to fill: wfm (backfill .*)", said)
+    assert rest, said
+    assert iso(missed) not in rest[0], "it was filled"
+    assert re.search(r"\n[12] done\n", wfm(*shlex.split(rest[1])))
+    assert "to fill" not in wfm("schedule", "list", "--engine", place.engine)
     assert any(tick in str(one) for one in place.runs())
     (name,) = re.findall(
         r"^ *(curate-smoke\S*) +(?:argo|kubeflow) ", wfm("schedule", "list", "--engine", place.engine), re.MULTILINE
