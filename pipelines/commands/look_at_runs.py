@@ -212,7 +212,7 @@ def _tell_attempts(found: "Run") -> None:
 
 
 def logs(
-    run_id: RunArgument,
+    run_id: RunArgument = LAST,
     stage: Annotated[
         str,
         typer.Argument(
@@ -257,9 +257,9 @@ def _print_all(found: "Run", follow: bool) -> None:
     """What all tries of a run wrote, whole lines with the stage before each; with `follow` until the run is over, or rests."""
     ends: dict[tuple[str, int], tuple[int, bytes]] = {}
     while True:
-        over = not follow or _rests(found)
-        tries = [(node, number) for node in found.nodes() for number in found.attempts(node)]
-        for node, number in tries:
+        rests = _rests(found) if follow else ""
+        over = not follow or bool(rests)
+        for node, number in _tries_in_order(found):
             at, rest = ends.get((node, number), (0, b""))
             data, at = found.follow_log(node, number, at)
             *lines, rest = (rest + data).split(b"\n")
@@ -267,15 +267,28 @@ def _print_all(found: "Run", follow: bool) -> None:
                 print(printable(f"[{node}] {line.decode(errors='replace')}"), flush=True)
             ends[node, number] = at, rest
         if over:
-            return
+            break
         time.sleep(_FOLLOW_SECONDS)
+    if follow:
+        warn(f"run {found.id} is {rests}: wfm status {found.id}")
 
 
-def _rests(found: "Run") -> bool:
-    """Whether nothing works on a run, nor is about to."""
+def _tries_in_order(found: "Run") -> list[tuple[str, int]]:
+    """Tries of all stages, in the order of the work."""
+    state = read_state(found)
+    nodes = found.nodes()
+    if state is not None:
+        place = {name: at for at, name in enumerate(state.nodes)}
+        nodes.sort(key=lambda name: place.get(name, len(place)))
+    return [(node, number) for node in nodes for number in found.attempts(node)]
+
+
+def _rests(found: "Run") -> str:
+    """How a run stands on which nothing works, nor is about to; empty: it goes on."""
     from pipelines.verbs import look
 
-    return look(found).word not in ("pending", "planned", "running", "waiting")
+    word = look(found).word
+    return "" if word in ("pending", "planned", "running", "waiting") else word
 
 
 def _ranks(found: "Run", stage: str, attempt: int) -> int:

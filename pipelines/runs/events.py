@@ -56,7 +56,7 @@ def _submitted(run: "Run") -> Iterator[Event]:
     submission, spec = submission_of(run), run.record("spec.json") or {}
     if submission is None:
         if spec:
-            yield Event(unix(str(spec.get("created_at") or "")), "submitted", "written down")
+            yield Event(unix(str(spec.get("created_at") or "")), "submitted", "planned")
         return
     how = "submitted to" if submission.background or not submission.here else "begun on"
     words = f"{how} {submission.engine} by {submission.by or 'somebody'}"
@@ -116,6 +116,9 @@ def _over(run: "Run") -> Iterator[Event]:
             f": {', '.join(bad)}" if bad else ""
         )
         yield Event(state.ended, "over", words, failed=state.state == "failed")
+    elif state is not None and state.seen() == "dead":
+        words = f"its process (pid {state.pid} on {state.host}) was killed or lost: this was its last word"
+        yield Event(state.updated, "over", words, failed=True)
     told = run.record(TOLD_FILE)
     if told is not None:
         yield Event(

@@ -226,6 +226,19 @@ def test_a_run_that_never_began(cli: Cli, workshop: Workshop) -> None:
     assert run.id in cli("runs")[1]
 
 
+def test_logs_of_all_stages_are_in_the_order_of_the_work_and_say_how_it_ended(cli: Cli, workshop: Workshop) -> None:
+    done = {name: NodeState(stage=name, state="done") for name in ("second", "first")}
+    run = workshop.store.runs.open(a_run(workshop.store, **done).run_id)
+    state = RunState(run_id=run.id, pipeline="p", state="done", nodes=done)
+    with StateWriter(run, state, lambda: None):
+        pass
+    for name in ("first", "second"):
+        run.write_log(name, run.append_attempt(name), f"of {name}\n")
+    assert cli("logs")[1] == "[second] of second\n[first] of first\n", "of the newest run"
+    code, _, err = cli("logs", "--follow")
+    assert (code, f"run {run.id} is done" in err) == (0, True)
+
+
 def test_logs_follow_until_the_stage_ends(cli: Cli, workshop: Workshop) -> None:
     state = a_run(workshop.store, one=NodeState(stage="one", state="running", started=time.time()))
     run = workshop.store.runs.open(state.run_id)
