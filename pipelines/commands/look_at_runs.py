@@ -46,7 +46,7 @@ _FOLLOW_SECONDS = 0.5
 
 
 def runs(
-    limit: Annotated[int, typer.Option(help="How many, newest first.")] = 20,
+    limit: Annotated[int, typer.Option(min=1, help="How many, newest first.")] = 20,
     json: JsonOption = False,
     store: StoreOption = STORE_DEFAULT,
 ) -> None:
@@ -78,6 +78,8 @@ def runs(
         say(f"{opened.url} has no runs yet: `wfm run world_model` makes one")
     for problem in problems:
         warn(problem)
+    if len(everything) > limit:
+        warn(f"{len(everything) - limit} older ones: --limit {len(everything)} shows all")
 
 
 def _stand(run: "Run") -> "Standing":
@@ -227,7 +229,14 @@ def logs(
     store: StoreOption = STORE_DEFAULT,
 ) -> None:
     """Print what a stage wrote, or all stages of a run."""
-    found = open_run(open_store(store), run_id)
+    opened = open_store(store)
+    try:
+        found = open_run(opened, run_id)
+    except InputError:
+        newest = opened.runs.list()[:1]
+        if any(run_id in run.nodes() for run in newest):
+            raise InputError(f"{run_id} is a stage; the run comes before it: wfm logs {LAST} {run_id}") from None
+        raise
     if not stage:
         if attempt is not None or rank:
             raise InputError("--attempt and --rank are of one stage: name it, as `wfm status` does")
