@@ -97,7 +97,8 @@ def _end(record: "AttemptRecord", one: Try, part: str) -> Event:
     at = unix(str((record.outcome or {}).get("finished_at") or "")) or unix(one.beat) or one.started
     failed = one.state not in (*GOOD, "cancelled")
     words = _ENDS.get(one.state, "killed or lost" if one.state == "lost" else f"failed ({one.state})") + part
-    reason = f": {one.reason}" if one.reason and one.state not in GOOD else ""
+    told = one.reason.removeprefix("killed or lost: ")
+    reason = f": {told}" if told and one.state not in GOOD else ""
     return Event(at, "ended", words + reason, one.node, one.number, failed)
 
 

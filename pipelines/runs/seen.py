@@ -255,10 +255,7 @@ def _begun_again(run: "Run", state: RunState) -> bool:
     run for dead meanwhile begins one more."""
     submission = submission_of(run)
     return (
-        submission is not None
-        and submission.background
-        and submission.begun_at > state.updated
-        and submission.begins()
+        submission is not None and submission.background and submission.begun_at > state.updated and submission.begins()
     )
 
 
