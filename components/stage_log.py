@@ -195,7 +195,7 @@ class _Keeper:
     def _ship(self, store: str, run: str, node: str, attempt: int, rank: int) -> None:
         """Ship every few seconds what has come; after the end once more, until that is through."""
         opened: Store | None = None
-        wait = FIRST_SECONDS
+        wait, told = FIRST_SECONDS, False
         while True:
             self._wake.wait(wait)
             self._wake.clear()
@@ -204,10 +204,13 @@ class _Keeper:
                 opened = opened or open_store(store)
                 opened.runs.of(run).ship_log(node, attempt, self._pieces, rank)
             except Exception as error:
-                with contextlib.suppress(OSError):
-                    os.write(2, f"the log cannot be shipped now: {type(error).__name__}: {error}\n".encode())
+                if not told:  # once, and not each second while a disk is full
+                    with contextlib.suppress(OSError):
+                        os.write(2, f"the log cannot be shipped now: {type(error).__name__}: {error}\n".encode())
+                told = True
                 wait = 1.0 if over or asked else SECONDS_BETWEEN_UPLOADS
                 continue
+            told = False
             if over:
                 return
             if asked:

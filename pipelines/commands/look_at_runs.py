@@ -46,7 +46,7 @@ _FOLLOW_SECONDS = 0.5
 
 
 def runs(
-    limit: Annotated[int, typer.Option(help="How many, newest first.")] = 20,
+    limit: Annotated[int, typer.Option(min=1, help="How many, newest first.")] = 20,
     json: JsonOption = False,
     store: StoreOption = STORE_DEFAULT,
 ) -> None:
@@ -78,6 +78,8 @@ def runs(
         say(f"{opened.url} has no runs yet: `wfm run world_model` makes one")
     for problem in problems:
         warn(problem)
+    if len(everything) > limit:
+        warn(f"{len(everything) - limit} older ones: --limit {len(everything)} shows all")
 
 
 def _stand(run: "Run") -> "Standing":
@@ -223,7 +225,7 @@ def _tell_attempts(found: "Run") -> None:
 
 
 def logs(
-    run_id: RunArgument,
+    run_id: RunArgument = LAST,
     stage: Annotated[
         str,
         typer.Argument(
@@ -238,7 +240,14 @@ def logs(
     store: StoreOption = STORE_DEFAULT,
 ) -> None:
     """Print what a stage wrote, or all stages of a run."""
-    found = open_run(open_store(store), run_id)
+    opened = open_store(store)
+    try:
+        found = open_run(opened, run_id)
+    except InputError:
+        newest = opened.runs.list()[:1]
+        if any(run_id in run.nodes() for run in newest):
+            raise InputError(f"{run_id} is a stage; the run comes before it: wfm logs {LAST} {run_id}") from None
+        raise
     if not stage:
         if attempt is not None or rank:
             raise InputError("--attempt and --rank are of one stage: name it, as `wfm status` does")
@@ -268,9 +277,9 @@ def _print_all(found: "Run", follow: bool) -> None:
     """What all tries of a run wrote, whole lines with the stage before each; with `follow` until the run is over, or rests."""
     ends: dict[tuple[str, int], tuple[int, bytes]] = {}
     while True:
-        over = not follow or _rests(found)
-        tries = [(node, number) for node in found.nodes() for number in found.attempts(node)]
-        for node, number in tries:
+        rests = _rests(found) if follow else ""
+        over = not follow or bool(rests)
+        for node, number in _tries_in_order(found):
             at, rest = ends.get((node, number), (0, b""))
             data, at = found.follow_log(node, number, at)
             *lines, rest = (rest + data).split(b"\n")
@@ -278,15 +287,28 @@ def _print_all(found: "Run", follow: bool) -> None:
                 print(printable(f"[{node}] {line.decode(errors='replace')}"), flush=True)
             ends[node, number] = at, rest
         if over:
-            return
+            break
         time.sleep(_FOLLOW_SECONDS)
+    if follow:
+        warn(f"run {found.id} is {rests}: wfm status {found.id}")
 
 
-def _rests(found: "Run") -> bool:
-    """Whether nothing works on a run, nor is about to."""
+def _tries_in_order(found: "Run") -> list[tuple[str, int]]:
+    """Tries of all stages, in the order of the work."""
+    state = read_state(found)
+    nodes = found.nodes()
+    if state is not None:
+        place = {name: at for at, name in enumerate(state.nodes)}
+        nodes.sort(key=lambda name: place.get(name, len(place)))
+    return [(node, number) for node in nodes for number in found.attempts(node)]
+
+
+def _rests(found: "Run") -> str:
+    """How a run stands on which nothing works, nor is about to; empty: it goes on."""
     from pipelines.verbs import look
 
-    return look(found).word not in ("pending", "planned", "running", "waiting")
+    word = look(found).word
+    return "" if word in ("pending", "planned", "running", "waiting") else word
 
 
 def _ranks(found: "Run", stage: str, attempt: int) -> int:

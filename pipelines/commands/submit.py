@@ -147,7 +147,8 @@ def tell_submitted(standing: "Standing", json: bool) -> None:
         say(standing.trouble)
     if standing.looked is not None and standing.looked.address:
         say(f"its page: {standing.looked.address}")
-    say(f"to follow: wfm status {run.id} | wfm logs {run.id} -f | wfm suspend, resume, cancel {run.id}")
+    say(f"to follow: wfm logs {run.id} -f")
+    say("the same id goes to wfm status, events, suspend, resume, cancel; without one they take the newest run")
 
 
 def suspend(run_id: RunArgument = LAST, engine: RunEngineOption = "", store: StoreOption = STORE_DEFAULT) -> None:

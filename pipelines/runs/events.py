@@ -56,7 +56,7 @@ def _submitted(run: "Run") -> Iterator[Event]:
     submission, spec = submission_of(run), run.record("spec.json") or {}
     if submission is None:
         if spec:
-            yield Event(unix(str(spec.get("created_at") or "")), "submitted", "written down")
+            yield Event(unix(str(spec.get("created_at") or "")), "submitted", "planned")
         return
     how = "submitted to" if submission.background or not submission.here else "begun on"
     words = f"{how} {submission.engine} by {submission.by or 'somebody'}"
@@ -97,7 +97,8 @@ def _end(record: "AttemptRecord", one: Try, part: str) -> Event:
     at = unix(str((record.outcome or {}).get("finished_at") or "")) or unix(one.beat) or one.started
     failed = one.state not in (*GOOD, "cancelled")
     words = _ENDS.get(one.state, "killed or lost" if one.state == "lost" else f"failed ({one.state})") + part
-    reason = f": {one.reason}" if one.reason and one.state not in GOOD else ""
+    told = one.reason.removeprefix("killed or lost: ")
+    reason = f": {told}" if told and one.state not in GOOD else ""
     return Event(at, "ended", words + reason, one.node, one.number, failed)
 
 
@@ -116,6 +117,9 @@ def _over(run: "Run") -> Iterator[Event]:
             f": {', '.join(bad)}" if bad else ""
         )
         yield Event(state.ended, "over", words, failed=state.state == "failed")
+    elif state is not None and state.seen() == "dead":
+        words = f"its process (pid {state.pid} on {state.host}) was killed or lost: this was its last word"
+        yield Event(state.updated, "over", words, failed=True)
     told = run.record(TOLD_FILE)
     if told is not None:
         yield Event(

@@ -88,6 +88,11 @@ def see(run: "Run", *, patient: bool = False) -> RunState | None:
     by = run.suspended_by() if open_ended and state.state in ("waiting", "planned", "dead") else ""
     if by:
         state.state, state.reason = "suspended", f"{by} suspended it"
+    elif state.state in ("dead", "failed") and _begun_again(run, state):
+        state.state, state.reason = "pending", "its process was begun again"
+        for node in state.nodes.values():
+            if node.state not in GOOD:
+                node.state, node.reason = "waiting", ""
     for name, of in by_node(tries).items():
         if name in state.nodes:
             node = state.nodes[name]
@@ -243,6 +248,15 @@ def _pending(run: "Run", submission: Submission) -> RunState:
     else:
         state.state = "pending"
     return state
+
+
+def _begun_again(run: "Run", state: RunState) -> bool:
+    """Whether a process was begun after the last word of the one that is gone, and has not written its own yet: who takes the
+    run for dead meanwhile begins one more."""
+    submission = submission_of(run)
+    return (
+        submission is not None and submission.background and submission.begun_at > state.updated and submission.begins()
+    )
 
 
 def _suspended(run: "Run", state: RunState) -> RunState:

@@ -137,6 +137,7 @@ class StateWriter:
         self.state.started = time.time()
         self._run, self._on_stop = run, on_stop
         self._lock = threading.RLock()
+        self._told = False
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
 
@@ -164,8 +165,11 @@ class StateWriter:
             self.state.updated = time.time()
             try:
                 self._run.write(STATE_FILE, self.state.model_dump_json(indent=1).encode())
+                self._told = False
             except Exception as error:
-                get_logger(__name__).warning("the run's state could not be saved: %s", error)
+                if not self._told:  # once, and not at each beat while a disk is full
+                    get_logger(__name__).warning("the run's state could not be saved: %s", error)
+                self._told = True
 
     def _beat(self) -> None:
         while not self._over.wait(HEARTBEAT_SECONDS):

@@ -227,6 +227,30 @@ def test_a_run_that_never_began(cli: Cli, workshop: Workshop) -> None:
     assert run.id in cli("runs")[1]
 
 
+def test_logs_of_all_stages_are_in_the_order_of_the_work_and_say_how_it_ended(cli: Cli, workshop: Workshop) -> None:
+    done = {name: NodeState(stage=name, state="done") for name in ("second", "first")}
+    run = workshop.store.runs.open(a_run(workshop.store, **done).run_id)
+    state = RunState(run_id=run.id, pipeline="p", state="done", nodes=done)
+    with StateWriter(run, state, lambda: None):
+        pass
+    for name in ("first", "second"):
+        run.write_log(name, run.append_attempt(name), f"of {name}\n")
+    assert cli("logs")[1] == "[second] of second\n[first] of first\n", "of the newest run"
+    code, _, err = cli("logs", "--follow")
+    assert (code, f"run {run.id} is done" in err) == (0, True)
+    code, _, err = cli("logs", "second")
+    assert (code, "wfm logs last second" in err) == (78, True)
+    assert "is not the id of a run" in cli("logs", "third")[2]
+
+
+def test_runs_beyond_the_limit_are_counted(cli: Cli, workshop: Workshop) -> None:
+    old, new = (a_run(workshop.store).run_id for _ in range(2))
+    _, out, err = cli("runs", "--limit", "1")
+    assert (new in out, old in out, "1 older" in err) == (True, False, True)
+    assert "older" not in cli("runs", "--limit", "2")[2]
+    assert cli("runs", "--limit", "0")[0] != 0, "none is not the same as no runs"
+
+
 def test_logs_follow_until_the_stage_ends(cli: Cli, workshop: Workshop) -> None:
     state = a_run(workshop.store, one=NodeState(stage="one", state="running", started=time.time()))
     run = workshop.store.runs.open(state.run_id)

@@ -180,6 +180,7 @@ def test_a_run_that_is_killed_is_dead_and_goes_on_as_the_same_or_anew(here: Call
     assert f"run {run.id} is still running" in read(on, "rerun", run.id, code=78)
     os.kill(stage.pid, signal.SIGKILL)
     until(on, run.id, "dead")
+    assert f"its process (pid {stage.pid} on {stage.host}) was killed or lost" in read(on, "events", run.id)
     assert not [
         one for one in psutil.process_iter() if one.pid == stage.nodes["train"].pid and one.status() != "zombie"
     ]
@@ -190,6 +191,7 @@ def test_a_run_that_is_killed_is_dead_and_goes_on_as_the_same_or_anew(here: Call
     assert until(on, again[1], "done|failed") == "done"
     assert answer(on, "status", again[1])["rerun_of"] == run.id
     assert "begins again" in read(on, "resume", run.id)
+    assert "already" in read(on, "resume", run.id), "its process is there, and has not written a word yet"
     assert until(on, run.id, "done|failed") == "done"
 
 

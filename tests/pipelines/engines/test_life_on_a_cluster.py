@@ -117,7 +117,7 @@ def test_the_life_of_a_run(place: Place, tmp_path: Path) -> None:
     said = wfm("submit", *asked, "--run-id", "first")
     assert re.match(rf"run first is (pending|running) on {engine}; it goes on by itself there\n", said)
     assert f"its page: {place.server.url}/" in said
-    assert "to follow: wfm status first | wfm logs first -f | wfm suspend, resume, cancel first" in said
+    assert "to follow: wfm logs first -f\n" in said
     wfm("submit", *asked, "--run-id", "first")
     assert len(place.runs()) == 1, "asked for twice, it is one run"
     said = wfm("submit", *asked, "--run-id", "first", "--dataset", "other", code=78)

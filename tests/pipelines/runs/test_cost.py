@@ -90,7 +90,7 @@ def test_events_stand_in_order_and_say_why(store: Store) -> None:
     assert words[0] == ": submitted to argo by me@desk, team vision"
     assert "train_a: tried again, try 2 on node-7" in words
     assert any(one.startswith("train_a: failed, may be tried again: it was try_again") for one in words)
-    assert any(one.startswith("train_a: killed or lost: killed or lost: its last sign was") for one in words)
+    assert any(one.startswith("train_a: killed or lost: its last sign was") for one in words)
     assert words[-1] in (": suspended by me@desk", "cut: done", "train_a: failed, may be tried again: it was try_again")
     assert ": suspended by me@desk" in words
     run.write("marks/0002.json", b"broken")

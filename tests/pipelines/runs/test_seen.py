@@ -227,6 +227,23 @@ def test_what_stages_wrote_is_not_believed(run: Run) -> None:
     assert (one.state, one.cpu_seconds, one.gpu_seconds, one.peak_bytes, one.every) == ("lost", 0.0, 0.0, 0.0, 10.0)
 
 
+def test_a_state_that_cannot_be_saved_is_told_once_and_again_after_it_could(
+    run: Run, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A full disk was told at each beat and each change, in lines without end."""
+    where = Path(run.path_of("state.json").removeprefix("file://"))
+    with StateWriter(run, RunState(run_id=run.id, pipeline="p"), lambda: None) as writer:
+        for times in (1, 2):
+            where.unlink()
+            (where / "in the way").mkdir(parents=True)
+            for _ in range(3):
+                writer.save()
+            assert caplog.text.count("could not be saved") == times
+            (where / "in the way").rmdir()
+            where.rmdir()
+            writer.save()
+
+
 def test_a_killed_engine_leaves_what_its_stages_say(run: Run) -> None:
     nodes = {name: NodeState(stage=name) for name in ("split", "train")}
     state = RunState(run_id=run.id, pipeline="p", nodes=nodes)

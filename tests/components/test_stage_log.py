@@ -1,0 +1,44 @@
+"""What a stage prints goes into the store as it comes, whatever the store does."""
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from components.derivation import ROOT
+from wfm.artifacts import Store
+
+STAGE = """
+import sys, time
+from components.stage_log import StageLog
+log = StageLog.begin()
+log.ship_to(sys.argv[1], sys.argv[2], "toy", 1)
+print("a word")
+log.flush()
+time.sleep(1)
+log.end()
+"""
+
+
+def test_a_log_that_cannot_be_shipped_is_told_once_and_is_there_in_the_end(tmp_path: Path) -> None:
+    """On a full disk it was told each second."""
+    store = Store.open(tmp_path / "store", {"fsync": False})
+    run = store.runs.create({"pipeline": "p", "profile": "demo", "nodes": []})
+    run.append_attempt("toy")
+    place = Path(run.path_of("nodes/toy/attempts/0001/log").removeprefix("file://"))
+    place.write_text("in the way of a folder")
+    printed = tmp_path / "printed"
+    with printed.open("wb") as into:
+        process = subprocess.Popen(
+            [sys.executable, "-c", STAGE, store.url, run.id],
+            stdout=into, stderr=into, env={**os.environ, "PYTHONPATH": str(ROOT)},
+        )  # fmt: skip
+    until = time.monotonic() + 60.0
+    while "cannot be shipped" not in printed.read_text() and time.monotonic() < until:
+        time.sleep(0.1)
+    time.sleep(2.5)
+    place.unlink()
+    assert process.wait(timeout=60) == 0
+    assert printed.read_text().count("cannot be shipped") == 1
+    assert "a word" in run.read_log("toy", 1)
