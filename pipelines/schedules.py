@@ -11,11 +11,11 @@ from pipelines.engines.remote import REMOTES, Recurring, connect
 from pipelines.engines.schedule_book import Kept, kept
 from pipelines.runs.seen import unix
 from pipelines.start_run import Request
-from pipelines.ticks import at_time, iso, next_time, times
+from pipelines.ticks import at_time, iso, latest_times, next_time
 from wfm.artifacts import Store, schema
 from wfm.artifacts.environment import store_options
 from wfm.artifacts.runs import SUBMISSION
-from wfm.errors import InputError
+from wfm.errors import InputError, WfmError
 
 if TYPE_CHECKING:
     from pipelines.ticks import Point
@@ -51,7 +51,15 @@ class Clock:
 def here(now: float | None = None) -> list[Clock]:
     """Those that this machine serves, or served."""
     moment = datetime.fromtimestamp(time.time() if now is None else now, UTC)
-    return [_clock(one, moment) for one in kept()]
+    return [_seen(one, moment) for one in kept()]
+
+
+def _seen(one: Kept, now: datetime) -> Clock:
+    try:
+        return _clock(one, now)
+    except WfmError as error:  # its store, or what it asks for: the others are seen all the same
+        state = "served" if one.served else "not served"
+        return Clock(one.name, "prefect", (one.cron,), "UTC", state, words=f"cannot be looked at: {error}")
 
 
 def there(engine: str, now: float | None = None) -> list[Clock]:
@@ -74,7 +82,7 @@ def _clock(one: Kept, now: datetime) -> Clock:
     request = schema.fit(Request, one.request, f"the schedule {one.name}")
     clock = Clock(one.name, "prefect", (one.cron,), "UTC", "served" if one.served else "not served")
     begin = max(datetime.fromtimestamp(one.since, UTC), now - _LONGEST)
-    points = [at_time(request, when) for when in times(one.cron, begin, now)[-_LATEST:]]
+    points = [at_time(request, when) for when in latest_times(one.cron, begin, now, _LATEST)]
     runs = Store.open(one.store, store_options()).runs
     there = [
         runs.of(point.run_id).read(SUBMISSION) is not None or runs.of(point.run_id).read("spec.json") is not None
@@ -118,6 +126,7 @@ def _remote_clock(engine: str, one: Recurring, now: datetime) -> Clock:
         after = datetime.fromtimestamp(unix(one.last), UTC) + timedelta(minutes=1)
         due = now - timedelta(seconds=_LATE_SECONDS)
         begin = max(after, now - _LONGEST)
-        found = {when for line in one.lines for when in times(line, begin, due, one.zone)} if begin < due else set()
+        lines = one.lines if begin < due else ()
+        found = {when for line in lines for when in latest_times(line, begin, due, _LATEST, one.zone)}
         clock.missed = [iso(when) for when in sorted(found)][-_LATEST:]
     return clock

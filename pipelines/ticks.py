@@ -12,9 +12,11 @@ import dataclasses
 import hashlib
 import json
 import re
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta, tzinfo
+from itertools import takewhile
 from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
@@ -78,6 +80,17 @@ def times(line: str, begin: datetime, end: datetime, zone: str = "UTC") -> list[
         if len(found) > _MOST:
             raise InputError(f"--every {line!r}: these are more than {_MOST} runs; take a shorter span")
     return found
+
+
+def latest_times(line: str, begin: datetime, end: datetime, most: int, zone: str = "UTC") -> list[datetime]:
+    """Of the times from `begin` on and before `end` the last ones, at most so many."""
+    span = timedelta(minutes=most)
+    while True:  # further back each time, until there are enough
+        start = max(begin, end - span)
+        found = deque(takewhile(lambda when: when < end, _ticks(line, start, zone)), maxlen=most)
+        if len(found) == most or start == begin:
+            return list(found)
+        span *= 2
 
 
 def next_time(line: str, after: datetime, zone: str = "UTC") -> datetime:
