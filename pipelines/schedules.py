@@ -121,6 +121,17 @@ def _remote_clock(engine: str, one: Recurring, now: datetime) -> Clock:
     )
     if one.suspended:
         return clock
+    try:
+        _add_times(clock, one, now)
+    except (
+        InputError
+    ) as error:  # ``@daily``, a field of seconds, a zone of its own: its engine may know more than we do
+        clock.words = "; ".join(filter(None, (clock.words, f"its times are not known here: {error}")))
+    return clock
+
+
+def _add_times(clock: Clock, one: Recurring, now: datetime) -> None:
+    """When it is due next, and what was missed."""
     clock.next = iso(min(next_time(line, now, one.zone) for line in one.lines)) if one.lines else ""
     if one.last:
         after = datetime.fromtimestamp(unix(one.last), UTC) + timedelta(minutes=1)
@@ -129,4 +140,3 @@ def _remote_clock(engine: str, one: Recurring, now: datetime) -> Clock:
         lines = one.lines if begin < due else ()
         found = {when for line in lines for when in latest_times(line, begin, due, _LATEST, one.zone)}
         clock.missed = [iso(when) for when in sorted(found)][-_LATEST:]
-    return clock

@@ -118,7 +118,7 @@ def zone_of(name: str) -> tzinfo:
     """A zone of IANA. Raises InputError for another name."""
     try:
         return ZoneInfo(name)
-    except (OSError, ValueError):
+    except (OSError, ValueError, KeyError):  # of a zone that is not there: a KeyError
         raise InputError(f"--zone {name!r} is not a zone of IANA, such as UTC or Europe/Berlin") from None
 
 
@@ -128,8 +128,11 @@ def begin_of(text: str, option: str, zone: str, *, end: bool = False) -> datetim
     try:
         if re.fullmatch(r"\d{4}-\d\d-\d\d", text):
             day = date.fromisoformat(text) + timedelta(days=int(end))
-            return datetime(day.year, day.month, day.day, tzinfo=zone_of(zone))
-        found = datetime.fromisoformat(text)
+            found = datetime(day.year, day.month, day.day)
+        else:
+            found = datetime.fromisoformat(text)
+        if not 1 < found.year < 9999:  # a zone, or a minute before, leads out of what a time can be
+            raise ValueError
     except (ValueError, OverflowError):
         raise InputError(
             f"{option} {text!r}: give a day such as 2026-11-01, or a time such as 2026-11-01T03:00"

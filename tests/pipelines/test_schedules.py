@@ -53,3 +53,11 @@ def test_a_store_that_is_not_there_hides_no_other_schedule(tmp_path: Path) -> No
     assert len(good.missed) == 1
     assert broken.words.startswith("cannot be looked at: ")
     assert odd.words.startswith("cannot be looked at: ")
+
+
+def test_a_line_that_only_its_engine_understands_is_told_of() -> None:
+    now = datetime.fromtimestamp(NOW, UTC)
+    for line, zone in (("@daily", "UTC"), ("*/30 * * * * *", "UTC"), ("0 3 * * *", "Mars/Base")):
+        clock = _remote_clock("argo", Recurring("x", "x", (line,), zone, False, words="w"), now)
+        assert (clock.state, clock.next) == ("active", "")
+        assert clock.words.startswith("w; its times are not known here: ")
