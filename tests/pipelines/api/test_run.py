@@ -117,6 +117,7 @@ def test_artifacts_by_reference(store, tmp_path) -> None:
     assert [one["stage"] for one in artifact.lineage()] == ["publish_model"]
     assert artifact.verify() == []
     assert store.promote("model/tiny", "model/tiny@production") == "model/tiny@production"
+    assert "@" in next(store.opened.names.history("model", "tiny", "production")).by, "its history says who"
     assert store.artifact("model/tiny@production").key == KEY
     (tmp_path / "store" / "artifacts" / KEY).joinpath("attempts", artifact.manifest.attempt, "card.json").write_text(
         "[]"
