@@ -15,6 +15,7 @@ values keep their types, and an address with a password is refused, because a ru
 
 import json
 import math
+import re
 import stat
 import tomllib
 from collections.abc import Iterator, Mapping
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
 
 ENDING = ".toml"
 _MOST_BYTES = 2**20
+_LONG_NAME = re.compile(r"""(?<![\w-])(?:(?:[\w-]+|"[^"\n]*"|'[^'\n]*')[ \t]*\.[ \t]*){64}""")
+"""A dotted name of so many parts means no option, and reading it would take memory by the square of them."""
 _Stage = dict[str, Any]
 
 
@@ -63,16 +66,19 @@ class RunFile(Config):
 def read_run_file(path: Path) -> RunFile:
     """Read one. Raises InputError where it cannot be read, ConfigError naming the key that is wrong and the choices."""
     try:
+        if not stat.S_ISREG(path.stat().st_mode):  # looked at before it is opened: a pipe would be waited for
+            raise InputError(f"the run file {str(path)!r} is no plain file")
         with path.open("rb") as opened:
-            if not stat.S_ISREG(path.stat().st_mode):
-                raise InputError(f"the run file {str(path)!r} is no plain file")
             data = opened.read(_MOST_BYTES + 1)
     except OSError as error:
         raise InputError(f"the run file {str(path)!r} cannot be read: {error.strerror}") from None
     if len(data) > _MOST_BYTES:
         raise InputError(f"the run file {str(path)!r} has more than {_MOST_BYTES} bytes")
     try:
-        values = tomllib.loads(data.decode())
+        text = data.decode()
+        if _LONG_NAME.search(text):
+            raise InputError(f"the run file {str(path)!r}: a name has more than 64 parts with a dot between")
+        values = tomllib.loads(text)
     except (ValueError, RecursionError) as error:  # also what is no UTF-8
         raise InputError(f"the run file {str(path)!r} is no TOML: {error}") from None
     try:

@@ -15,11 +15,11 @@ from pipelines.plan import PIPELINES
 from pipelines.request import Request
 from pipelines.runs.seen import unix
 from pipelines.runs.submission import submission_of
-from pipelines.ticks import at_time, iso, next_time, stamp, times
+from pipelines.ticks import at_time, iso, latest_times, next_time, stamp, times
 from wfm.artifacts import Store, schema
 from wfm.artifacts.environment import store_options
 from wfm.artifacts.runs import SUBMISSION
-from wfm.errors import InputError
+from wfm.errors import InputError, WfmError
 
 if TYPE_CHECKING:
     from pipelines.ticks import Point
@@ -55,7 +55,15 @@ class Clock:
 def here(now: float | None = None) -> list[Clock]:
     """Those that this machine serves, or served."""
     moment = datetime.fromtimestamp(time.time() if now is None else now, UTC)
-    return [_clock(one, moment) for one in kept()]
+    return [_seen(one, moment) for one in kept()]
+
+
+def _seen(one: Kept, now: datetime) -> Clock:
+    try:
+        return _clock(one, now)
+    except WfmError as error:  # its store, or what it asks for: the others are seen all the same
+        state = "served" if one.served else "not served"
+        return Clock(one.name, "prefect", (one.cron,), "UTC", state, words=f"cannot be looked at: {error}")
 
 
 def there(engine: str, store: Store, now: float | None = None) -> list[Clock]:
@@ -78,7 +86,7 @@ def _clock(one: Kept, now: datetime) -> Clock:
     request = schema.fit(Request, one.request, f"the schedule {one.name}")
     clock = Clock(one.name, "prefect", (one.cron,), "UTC", "served" if one.served else "not served")
     begin = max(datetime.fromtimestamp(one.since, UTC), now - _LONGEST)
-    points = [at_time(request, when) for when in times(one.cron, begin, now)[-_LATEST:]]
+    points = [at_time(request, when) for when in latest_times(one.cron, begin, now, _LATEST)]
     runs = Store.open(one.store, store_options()).runs
     there = [
         runs.of(point.run_id).read(SUBMISSION) is not None or runs.of(point.run_id).read("spec.json") is not None
@@ -117,18 +125,29 @@ def _remote_clock(engine: str, one: Recurring, store: Store, now: datetime) -> C
     )
     if one.suspended:
         return clock
+    try:
+        _add_times(clock, engine, one, store, now)
+    except (
+        InputError
+    ) as error:  # ``@daily``, a field of seconds, a zone of its own: its engine may know more than we do
+        clock.words = "; ".join(filter(None, (clock.words, f"its times are not known here: {error}")))
+    return clock
+
+
+def _add_times(clock: Clock, engine: str, one: Recurring, store: Store, now: datetime) -> None:
+    """When it is due next, what was missed, and what fills it."""
     clock.next = iso(min(next_time(line, now, one.zone) for line in one.lines)) if one.lines else ""
     if one.last:
         after = datetime.fromtimestamp(unix(one.last), UTC) + timedelta(minutes=1)
         due = now - timedelta(seconds=_LATE_SECONDS)
         begin = max(after, now - _LONGEST)
-        found = {when for line in one.lines for when in times(line, begin, due, one.zone)} if begin < due else set()
+        lines = one.lines if begin < due else ()
+        found = {when for line in lines for when in latest_times(line, begin, due, _LATEST, one.zone)}
         passed = sorted(found)[-_LATEST:]
         filled = _filled(engine, one, store, passed)
         missing = [when for when in passed if iso(when) not in filled]
         clock.missed = [iso(when) for when in missing]
         clock.fill = _remote_fill(engine, one, store, missing)
-    return clock
 
 
 def _filled(engine: str, one: Recurring, store: Store, passed: Sequence[datetime]) -> set[str]:

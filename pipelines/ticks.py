@@ -12,9 +12,11 @@ import dataclasses
 import hashlib
 import json
 import re
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta, tzinfo
+from itertools import takewhile
 from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
@@ -84,6 +86,17 @@ def times(line: str, begin: datetime, end: datetime, zone: str = "UTC") -> list[
     return found
 
 
+def latest_times(line: str, begin: datetime, end: datetime, most: int, zone: str = "UTC") -> list[datetime]:
+    """Of the times from `begin` on and before `end` the last ones, at most so many."""
+    span = timedelta(minutes=most)
+    while True:  # further back each time, until there are enough
+        start = max(begin, end - span)
+        found = deque(takewhile(lambda when: when < end, _ticks(line, start, zone)), maxlen=most)
+        if len(found) == most or start == begin:
+            return list(found)
+        span *= 2
+
+
 def next_time(line: str, after: datetime, zone: str = "UTC") -> datetime:
     """The first time of a cron line after a moment."""
     return next(when for when in _ticks(line, after, zone) if when > after)
@@ -109,7 +122,7 @@ def zone_of(name: str) -> tzinfo:
     """A zone of IANA. Raises InputError for another name."""
     try:
         return ZoneInfo(name)
-    except (OSError, ValueError):
+    except (OSError, ValueError, KeyError):  # of a zone that is not there: a KeyError
         raise InputError(f"--zone {name!r} is not a zone of IANA, such as UTC or Europe/Berlin") from None
 
 
@@ -119,8 +132,11 @@ def begin_of(text: str, option: str, zone: str, *, end: bool = False) -> datetim
     try:
         if re.fullmatch(r"\d{4}-\d\d-\d\d", text):
             day = date.fromisoformat(text) + timedelta(days=int(end))
-            return datetime(day.year, day.month, day.day, tzinfo=zone_of(zone))
-        found = datetime.fromisoformat(text)
+            found = datetime(day.year, day.month, day.day)
+        else:
+            found = datetime.fromisoformat(text)
+        if not 1 < found.year < 9999:  # a zone, or a minute before, leads out of what a time can be
+            raise ValueError
     except (ValueError, OverflowError):
         raise InputError(
             f"{option} {text!r}: give a day such as 2026-11-01, or a time such as 2026-11-01T03:00"

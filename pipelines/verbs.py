@@ -12,13 +12,13 @@ import signal
 import socket
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pipelines.background import begin
 from pipelines.engines.engine import ENGINES, choose
-from pipelines.engines.remote import REMOTES, Ask, Looked, connect
+from pipelines.engines.remote import REMOTES, Ask, Looked, connect, parameters
 from pipelines.runs.seen import see
 from pipelines.runs.state import RunState
 from pipelines.runs.submission import (
@@ -44,6 +44,8 @@ OVER = ("done", "failed", "cancelled")
 """States in which nothing more comes of a run."""
 _PATIENCE_SECONDS = 60.0
 _LOOK_SECONDS = 0.2
+_TAKEN_SECONDS = 300.0
+"""How long an engine on a cluster may take until it has what it was asked for: several requests, each with its time limit."""
 
 
 @dataclass(frozen=True)
@@ -161,17 +163,27 @@ def _submit_there(
     rerun_of: str,
 ) -> Standing:
     run = store.runs.of(check_name(run_id, "run id") if run_id else new_id())
+    ask = Ask(run.id, request, store.url, template, scheduled_at)
+    parameters(ask)  # an address with a password must not be written down
     submission = asked_now(
         run, remote.name, dataclasses.asdict(request), template=template, team=team, scheduled_at=scheduled_at,
         rerun_of=rerun_of,
     )  # fmt: skip
     if not create_submission(run, submission):
         _check_asked(run, request)
-        submission = submission_of(run) or submission
+        before = submission_of(run) or submission
+        if before.engine == remote.name:
+            submission = before
+        elif not before.refused:
+            raise InputError(
+                f"run {run.id} was asked of {before.engine} already, and two engines would both make it. Give another run id, "
+                f"or --engine {before.engine}"
+            )
     try:
-        name = remote.submit(Ask(run.id, request, store.url, template, scheduled_at))
+        name = remote.submit(ask)
     except InputError as error:
-        write_submission(run, submission.model_copy(update={"refused": str(error)[:2000]}))
+        if not submission.name:  # else it was taken before, and another asks for it in vain
+            write_submission(run, submission.model_copy(update={"refused": str(error)[:2000]}))
         raise
     except TryAgain as error:
         raise TryAgain(f"{error}; it may be there all the same: `wfm status {run.id}` tells") from None
@@ -211,7 +223,14 @@ def look(run: "Run", *, engine: str = "", patient: bool = False) -> Standing:
         return Standing(run, state, submission, trouble=f"{submission.engine} could not be asked: {error}")
     if state is not None:
         _add(state, looked)
+        if (state.state, looked.phase) == ("pending", "unknown") and _is_late(submission):
+            state.state, state.reason = "dead", looked.words  # asked for again under its id it is the same run
     return Standing(run, state, submission, looked)
+
+
+def _is_late(submission: Submission) -> bool:
+    """Whether an engine should have a run by now: whoever asked for it was killed before, or it is gone there."""
+    return time.time() - submission.begun_at > _TAKEN_SECONDS
 
 
 def _add(state: RunState, looked: Looked) -> None:
@@ -326,7 +345,10 @@ def _wait_for_stop(run: "Run", standing: Standing) -> RunState | None:
     """Tell the run's process, where it is on this machine, and wait a while until it has stopped."""
     state, submission = standing.state, standing.submission
     if state is not None and state.state == "running" and state.host == socket.gethostname() and state.alive():
-        os.kill(state.pid, signal.SIGTERM)
+        with suppress(
+            ProcessLookupError, PermissionError
+        ):  # it ended, or is another user's: it hears the wish in the store
+            os.kill(state.pid, signal.SIGTERM)
     deadline = time.monotonic() + _PATIENCE_SECONDS
     while (state := see(run)) is not None and state.state == "running" and time.monotonic() < deadline:
         time.sleep(_LOOK_SECONDS)

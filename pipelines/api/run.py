@@ -204,6 +204,20 @@ def _request(
     if isinstance(overrides, str):
         raise ConfigError(f"overrides is the text {overrides!r}: give a dict, or a list of STAGE.FIELD=VALUE")
     if isinstance(overrides, Mapping):
-        overrides = [f"{name}={json.dumps(value)}" for name, value in overrides.items()]
+        overrides = [f"{name}={_written(name, value)}" for name, value in overrides.items()]
+    for at, text in enumerate(overrides):
+        if not isinstance(text, str):
+            raise ConfigError(
+                f"overrides[{at}] is {text!r}: give a text, STAGE.FIELD=VALUE, or a dict of values by name"
+            )
     said = (*overrides, *((f"ingest_videos.limit={limit}",) if limit else ()))
     return Request(pipeline, profile=profile, overrides=said, videos=os.fspath(videos), dataset=dataset)
+
+
+def _written(name: str, value: Any) -> str:
+    try:
+        return json.dumps(value)
+    except (TypeError, ValueError):
+        raise ConfigError(
+            f"overrides[{name!r}] is {value!r}: give a number, a text, True, False, None, a list or a dict of them"
+        ) from None

@@ -58,10 +58,12 @@ class Store:
 
     def promote(self, reference: str, name: str) -> str:
         """Let ``kind/name[@alias]`` mean an artifact from now on (its history stays); returns the whole name."""
+        from components.promotion import by_hand
+
         artifact = self.artifact(reference)
         kind, _, rest = name.partition("/")
         word, _, alias = rest.partition("@")
-        self.opened.promote(kind, word, artifact.key, alias=alias or "latest")
+        self.opened.promote(kind, word, artifact.key, alias=alias or "latest", by=by_hand())
         return f"{kind}/{word}@{alias or 'latest'}"
 
     def runs(self, limit: int | None = 20) -> list[Run]:

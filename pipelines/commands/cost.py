@@ -95,7 +95,8 @@ def cost(
         raise InputError(f"--by {by!r}. Choices: {', '.join(BY)}")
     begin = _since(since)
     opened = open_store(store)
-    found = [open_run(opened, one) for one in runs] if runs else opened.runs.list()
+    named = {run.id: run for run in (open_run(opened, one) for one in runs or ())}  # named twice, it costs once
+    found = list(named.values()) if runs else opened.runs.list()
     unreadable: list[str] = []
     lines, total = cost_of(found, by, begin, unreadable)
     if json:
@@ -119,7 +120,7 @@ def _since(text: str) -> float:
         return 0.0
     span = re.fullmatch(r"(\d{1,6})([hdw])", text)
     if span:
-        return time.time() - int(span[1]) * _SPANS[span[2]]
+        return max(time.time() - int(span[1]) * _SPANS[span[2]], 0.0)
     try:
         found = datetime.fromisoformat(text)
     except ValueError:

@@ -156,7 +156,9 @@ def _tell_state(state: RunState) -> None:
         say(
             "none of its stages has begun, and no launcher of one: whoever has the plan (a workflow, a script) begins them"
         )
-    if state.state == "dead":
+    if state.state == "dead" and not state.pid:
+        say(f"nobody is at it any more: wfm rerun {state.run_id} asks for the same again")
+    elif state.state == "dead":
         last = age(state.updated)
         say(
             f"its process (pid {state.pid} on {state.host}) is gone; its last word was at {last} UTC. "

@@ -22,7 +22,7 @@ from pipelines.runs.counted import OfRun, Totals
 from pipelines.runs.seen import BEAT_SECONDS, Try, try_of, unix
 from pipelines.runs.state import FINISHED, GOOD, read_state
 from pipelines.stages import STAGES
-from wfm.artifacts.runs import AttemptRecord
+from wfm.artifacts.runs import SUBMISSION, AttemptRecord
 from wfm.cluster.records import said_of
 from wfm.errors import DataError, WfmError
 from wfm.log import get_logger
@@ -145,6 +145,8 @@ class Ledger:
 
     def _look_at(self, run: "Run", now: Now) -> None:
         known, clock = self._runs.get(run.id), self._clock()
+        if known is None and run.read("spec.json") is None and run.read(SUBMISSION) is not None:
+            return  # its engine on a cluster has yet to plan it
         if known is None:
             known = self._runs[run.id] = _known(run.spec(), self._before.pop(run.id, OfRun()))
         rests = not known.open and time.time() - max(known.created, known.counted.changed) > GIVEN_UP_SECONDS

@@ -81,11 +81,15 @@ def webhook() -> Webhook | None:
         raise InputError(f"{where}: the address is none of http:// or https:// (it is not shown: it may be a password)")
     if parts.username or parts.password:
         raise InputError(f"{where}: an address with a user in it is not taken; the signature shows who sends")
+    _check_secret(secret, where)
+    return Webhook(url, secret)
+
+
+def _check_secret(secret: str, where: str) -> None:
     if len(_key(secret, where)) < _SHORTEST_SECRET:
         raise InputError(
             f"{SECRET}: give at least {_SHORTEST_SECRET} letters that the receiver knows, too: it checks the signature"
         )
-    return Webhook(url, secret)
 
 
 def tell_failure(run: "Run", state: "RunState", *, wait: Callable[[float], None] = time.sleep) -> bool:
@@ -157,16 +161,22 @@ def verify(
     """The payload of a delivery, for receivers. `body`: the bytes as they came; `seen`: what the receiver keeps of earlier
     ones, id -> when; without it a delivery that is repeated within five minutes is not noticed.
 
-    Raises InputError for one without a signature, with another's, older than `TOLERANCE_SECONDS`, or seen before.
+    Raises InputError for one without a signature, with another's, older than `TOLERANCE_SECONDS`, or seen before; and for a
+    secret that is empty or short, with which anybody could sign.
     """
+    _check_secret(secret, SECRET)
     given = {name.lower(): value for name, value in headers.items()}
     delivery, timestamp = given.get("webhook-id", ""), given.get("webhook-timestamp", "")
     now = time.time() if now is None else now
-    if not delivery or not (timestamp.isascii() and timestamp.isdecimal() and len(timestamp) < 12):
+    if (
+        not delivery.isprintable()
+        or not delivery
+        or not (timestamp.isascii() and timestamp.isdecimal() and len(timestamp) < 12)
+    ):
         raise InputError("the delivery has no webhook-id, or no webhook-timestamp: it is none of ours")
     expected = sign(body, secret, delivery, int(timestamp))["webhook-signature"]
     offered = given.get("webhook-signature", "").split()
-    if not any(hmac.compare_digest(expected.encode(), one.encode()) for one in offered):
+    if not any(hmac.compare_digest(expected.encode(), one.encode(errors="replace")) for one in offered):
         raise InputError(
             "the signature is not of this body and this secret: the delivery is forged, or the secret is another"
         )

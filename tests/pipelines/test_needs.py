@@ -77,7 +77,10 @@ def test_a_device_asked_for_by_hand_is_worked_on(store: Store) -> None:
         ("cluster.gpu_curations=true", r"unknown field 'gpu_curations'. Did you mean 'gpu_curation'"),
         ("cluster=true", r"override 'cluster=true' names no field of cluster: gpu_curation"),
         ("cluster.gpu_curation=perhaps", r"cluster: ClusterNeeds: field 'gpu_curation' = 'perhaps'"),
-        ("clusters.gpu_curation=true", r"names no stage of this pipeline.*and cluster \(gpu_curation\)"),
+        (
+            "clusters.gpu_curation=true",
+            r"names no stage of this pipeline.*Did you mean \'cluster\'.*cluster \(gpu_curation\)",
+        ),
         ("select_clips.resources.replicas=2", r"select_clips.resources.replicas = 2: select_clips is one process"),
         ("dedup_clips.resources.parts=2", r"dedup_clips.resources.parts = 2: dedup_clips does not work in parts"),
         ("train_diffusion.resources.gpu=64", r"train_diffusion.resources.gpu = 64: no machine has 64 devices"),

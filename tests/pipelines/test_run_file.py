@@ -1,5 +1,6 @@
 """A run file asks for what a chain of ``--set`` asks, keeps its types, and is no way in."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -62,6 +63,10 @@ def test_it_is_a_chain_of_options_with_their_types(tmp_path: Path) -> None:
         ("pipeline = 'curate'\noverrides = ['x']", "override 'x' is not of the form"),
         ("pipeline = ", "is no TOML"),
         ("pipeline = " + "[" * 5000, "is no TOML"),
+        ("pipeline = 'curate'\n[set.a]\n" + "b." * 3000 + "b = 1", "more than 64 parts"),
+        ("pipeline = 'curate'\n[set.a]\nc = {" + "'b' . " * 3000 + "b = 1}", "more than 64 parts"),
+        ("pipeline = 'curate'\n[" + "b." * 3000 + "b]", "more than 64 parts"),
+        ("pipeline = 'curate'\n[set.a]\nb = " + "{b=" * 900 + "1" + "}" * 900, "is no TOML"),
         ("#" * 2**20 + "\n", "more than 1048576 bytes"),
         ("pipeline = '\udcff'", "is no TOML"),
     ],
@@ -76,8 +81,11 @@ def test_what_is_wrong_is_named(tmp_path: Path, text: str, says: str) -> None:
     assert "word@" not in str(error.value)
 
 
+@pytest.mark.timeout(60)
 def test_a_device_is_no_file(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.toml")
     for path, says in (
+        (tmp_path / "pipe.toml", "is no plain file"),
         (Path("/dev/zero"), "is no plain file"),
         (tmp_path / "none.toml", "cannot be read: No such file"),
     ):

@@ -96,8 +96,9 @@ def test_times_of_a_line_in_a_zone_that_changes_its_clocks() -> None:
     for line in ("", "0 3 * *", "0 3 * * * *", "61 * * * *", "0 3 31 2 x"):
         with pytest.raises(InputError, match="five fields"):
             times(line, AT, AT + timedelta(days=1))
-    for text in ("yesterday", "2026-13-01", "2026-11-31", "2026-11-01T25:00"):
+    for text in ("yesterday", "2026-13-01", "2026-11-31", "2026-11-01T25:00", "0001-01-01", "9999-12-31"):
         with pytest.raises(InputError, match="--from"):
             begin_of(text, "--from", "UTC")
-    with pytest.raises(InputError, match="not a zone"):
-        begin_of("2026-11-01", "--from", "../etc/passwd")
+    for zone in ("../etc/passwd", "Mars/Base", ""):
+        with pytest.raises(InputError, match="not a zone"):
+            begin_of("2026-11-01", "--from", zone)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from wfm.artifacts import schema
 from wfm.artifacts.address import age_seconds
-from wfm.artifacts.runs import SCHEMA_VERSION, AttemptRecord, figure
+from wfm.artifacts.runs import RESUME, SCHEMA_VERSION, AttemptRecord, figure
 from wfm.errors import InputError
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ def is_open(run: "Run") -> bool:
         return False
     if state.get("state") == "running":
         return time.time() - figure(state, "updated") < FAILED_QUIET_SECONDS
-    spec, tries = run.spec(), run.read_outcomes()
+    spec, tries, marks = run.spec(), run.read_outcomes(), run.marks() if "marks/" in there else []
     launchers = {
         name.removesuffix(".json"): _document(run, f"launcher/{name}")
         for name in (run.names("launcher") if "launcher/" in there else ())
@@ -70,7 +70,10 @@ def is_open(run: "Run") -> bool:
         time.time() - figure(each, field)
         for each, field in ((state, "updated"), *((one, "at") for one in launchers.values()))
     ]
-    quiet = min(age_seconds(str(spec.get("created_at"))), *beats, *_ages(tries))
+    wishes = [age_seconds(str(mark.get("at"))) for mark in marks]
+    quiet = min(age_seconds(str(spec.get("created_at"))), *beats, *wishes, *_ages(tries))
+    if state.get("state") == "suspended" or (marks and marks[-1].get("verb") != RESUME):
+        left |= failed  # its stages were stopped, and go on from what they saved
     return quiet < QUIET_SECONDS if left else bool(failed) and quiet < FAILED_QUIET_SECONDS
 
 

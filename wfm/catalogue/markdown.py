@@ -15,12 +15,16 @@ def text(value: object, most: int = 400) -> str:
     line = line if len(line) <= most else f"{line[: most - 1]}…"
     for mark in _MARKS:
         line = line.replace(mark, "\\" + mark)
-    return line.replace("://", ":\\//")
+    return line.replace("://", ":\\//").replace("www.", "www\\.")
 
 
 def code(value: str) -> str:
     """A word in a code span; what a code span cannot hold becomes plain text."""
-    return f"`{value}`" if value and "`" not in value and value == printable(value, one_line=True) else text(value)
+    return (
+        f"`{value}`"
+        if value and not {"`", "|"} & set(value) and value == printable(value, one_line=True)
+        else text(value)
+    )
 
 
 def table(heads: Sequence[str], rows: Sequence[Sequence[str]], *, numbers: int = 0) -> list[str]:

@@ -97,13 +97,14 @@ class _Judged:
         return asked or self.metrics.headline_variant
 
     def windows(self, variant: str, subset: str, metric: str) -> dict[str, tuple[str, float]]:
-        """sample id -> (session, value) of each window of a subset; empty where the metric has no column."""
+        """sample id -> (session, value) of each window of a subset; empty where the table has no such columns."""
         import pyarrow.parquet as pq
 
         path = self._artifact.fetch("windows.parquet")
-        if metric not in pq.read_schema(path).names:
+        columns = ["sample_id", "session_id", "subsets", "video", metric]
+        if not set(columns) <= set(pq.read_schema(path).names):
             return {}
-        rows = pq.read_table(path, columns=["sample_id", "session_id", "subsets", "video", metric]).to_pylist()
+        rows = pq.read_table(path, columns=columns).to_pylist()
         return {
             row["sample_id"]: (row["session_id"], row[metric])
             for row in rows

@@ -117,6 +117,7 @@ def test_artifacts_by_reference(store, tmp_path) -> None:
     assert [one["stage"] for one in artifact.lineage()] == ["publish_model"]
     assert artifact.verify() == []
     assert store.promote("model/tiny", "model/tiny@production") == "model/tiny@production"
+    assert "@" in next(store.opened.names.history("model", "tiny", "production")).by, "its history says who"
     assert store.artifact("model/tiny@production").key == KEY
     (tmp_path / "store" / "artifacts" / KEY).joinpath("attempts", artifact.manifest.attempt, "card.json").write_text(
         "[]"
@@ -142,3 +143,11 @@ def test_what_is_not_there_is_said(store, tmp_path) -> None:
         with pytest.raises(InputError, match=r"the store .*nowhere does not exist"):
             ask()
     assert not (tmp_path / "nowhere").exists()
+
+
+@pytest.mark.parametrize("value", [Path("clips"), object()])
+def test_an_option_that_is_no_value_is_named_before_anything_runs(tmp_path: Path, value: object) -> None:
+    with pytest.raises(ConfigError, match=r"overrides\['train_diffusion\.steps'\] is "):
+        wfm.run("world_model", overrides={"train_diffusion.steps": value}, store=tmp_path / "store")
+    with pytest.raises(ConfigError, match=r"overrides\[0\] is 5: give"):
+        wfm.run("world_model", overrides=[5], store=tmp_path / "store")  # type: ignore[list-item]

@@ -79,6 +79,7 @@ def test_every_command_says_so_before_it_works(tmp_path: Path, command: tuple[st
     path.write_bytes(THEIRS)
     whole = [sys.executable, "-m", "pipelines.commands.cli", *command]
     if command[0] != "weights":
+        (tmp_path / "store").mkdir()
         whole += ["--store", "store"]
     done = subprocess.run(whole, cwd=tmp_path, capture_output=True, text=True, env=_environment())
     assert done.returncode == 78, done.stderr

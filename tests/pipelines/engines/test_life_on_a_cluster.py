@@ -8,7 +8,7 @@ import copy
 import re
 import shlex
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from pathlib import Path
@@ -20,7 +20,9 @@ from pipelines.engines.argo.emit import emit as for_argo
 from pipelines.engines.flow import Times
 from pipelines.engines.kubeflow.emit import emit as for_kubeflow
 from pipelines.request import Request
+from pipelines.runs.submission import asked_now, create_submission, submission_of, write_submission
 from pipelines.stages import STAGES
+from pipelines.ticks import of_shard
 from tests.cluster.engines.argo import ArgoServer
 from tests.cluster.engines.kfp import KfpServer
 from tests.cluster.engines.player import Workbench
@@ -213,6 +215,44 @@ def test_times_that_pass(place: Place) -> None:
     assert f"{name} starts no more" in wfm("schedule", "pause", name, "--engine", place.engine)
     assert re.search(rf"{place.engine} +paused", wfm("schedule", "list", "--engine", place.engine))
     assert "at its times again" in wfm("schedule", "resume", name, "--engine", place.engine)
+
+
+def test_a_run_that_nobody_asked_the_engine_for_is_begun_by_the_next_backfill(place: Place) -> None:
+    """Killed between its own note and the engine's answer: it neither waits for ever nor is begun twice."""
+    make_all(place.store, PLAYED)
+    fill = ("backfill", "curate", "--profile", "smoke", "--engine", place.engine, "--shards", "a,b")
+    run_id = of_shard(Request("curate", profile="smoke"), "a").run_id
+    run, asked = place.store.runs.of(run_id), asdict(Request("curate", profile="smoke"))
+    note = asked_now(run, place.engine, asked)
+    assert create_submission(run, note)
+    assert re.search(r"a +pending +wait", place.wfm(*fill, "--dry-run")), "it may be on its way"
+    write_submission(run, note.model_copy(update={"begun_at": note.begun_at - 600.0}))
+    assert re.search(r"a +dead +go on", place.wfm(*fill, "--dry-run"))
+    assert f"wfm rerun {run_id} asks for the same again" in place.wfm("status", run_id)
+    assert "\n2 done\n" in place.wfm(*fill)
+    assert len(place.runs()) == 2
+    assert len(place.store.runs.list()) == 2
+
+
+def test_who_asks_once_more_spoils_nothing_of_what_is_there(place: Place) -> None:
+    """For another engine's run, for one that was taken, and with a password in an address."""
+    make_all(place.store, PLAYED)
+    asked = ("submit", "curate", "--profile", "smoke", "--engine", place.engine, "--run-id")
+    run = place.store.runs.of("here")
+    assert create_submission(run, asked_now(run, "local", asdict(Request("curate", profile="smoke"))))
+    assert "run here was asked of local already" in place.wfm(*asked, "here", code=78)
+    assert place.runs() == [], "two engines would both make it"
+    assert (found := submission_of(run)) is not None
+    assert (found.engine, found.refused) == ("local", "")
+    place.wfm(*asked, "there")
+    if place.engine == "argo":
+        assert "has no WorkflowTemplate" in place.wfm(*asked, "there", "--template", "nowhere", code=78)
+    assert (found := submission_of(place.store.runs.of("there"))) is not None
+    assert found.name
+    assert not found.refused, "it was taken"
+    assert "carries credentials" in place.wfm(*asked, "secret", "--videos", "https://u:hushhush@host/v", code=78)
+    root = Path(place.store.url.removeprefix("file://"))
+    assert not [path for path in root.rglob("*") if path.is_file() and b"hushhush" in path.read_bytes()]
 
 
 def make_all(store: Store, nodes: Sequence[str]) -> None:

@@ -62,6 +62,8 @@ def test_every_try_counts_and_what_made_nothing_stands_apart(store: Store, cli: 
     code, out, _ = cli("cost", first.id, "--by", "stage", "--json")
     assert code == 0
     assert {line["name"]: line["gpu_hours"] for line in json.loads(out)["lines"]} == {"train": 8.0, "cut": 0.0}
+    assert cli("cost", first.id, first.id, "--by", "stage", "--json")[1] == out, "named twice, it costs once"
+    assert json.loads(cli("cost", "--since", "999999w", "--json")[1])["since"] == ""
     assert "--by 'week'. Choices: run, team, stage" in cli("cost", "--by", "week")[2]
     assert "such as 12h, 7d, 4w" in cli("cost", "--since", "soon")[2]
 

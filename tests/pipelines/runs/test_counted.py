@@ -11,6 +11,7 @@ import pytest
 
 from pipelines.runs import counted
 from pipelines.runs.ledger import SILENT_SECONDS, Ledger, Now, _known
+from pipelines.runs.submission import asked_now, create_submission
 from tests.pipelines.runs.test_exporter import NODES, Clock, begin, end, stamp
 from wfm.artifacts import Store
 from wfm.artifacts.runs import AttemptRecord, Run
@@ -222,21 +223,19 @@ def book(kind: type[Ledger], many: int) -> float:
 
 def kept(kind: type[Ledger]) -> int:
     """Bytes that stay of 400 tries beyond the first hundred."""
-    tracemalloc.start()
-    try:
-        ledger, now = kind(None), Now()  # type: ignore[arg-type]
-        ledger._counted = counted.Totals()
-        known = _known({"nodes": NODES}, counted.OfRun())
-        for number in range(1, 500):
-            if number == 100:
-                before = tracemalloc.get_traced_memory()[0]
-            ledger._take("r", known, record(number), False, now)
-        return tracemalloc.get_traced_memory()[0] - before
-    finally:
-        tracemalloc.stop()
+    ledger, now = kind(None), Now()  # type: ignore[arg-type]
+    ledger._counted = counted.Totals()
+    known = _known({"nodes": NODES}, counted.OfRun())
+    for number in range(1, 500):
+        if number == 100:
+            before = tracemalloc.get_traced_memory()[0]
+        ledger._take("r", known, record(number), False, now)
+    return tracemalloc.get_traced_memory()[0] - before
 
 
+@pytest.mark.alone
 def test_what_is_kept_of_a_run_does_not_grow_with_its_ranges() -> None:
+    tracemalloc.start()
     assert kept(Ledger) < 20_000
     assert kept(Hoarder) > 10 * 20_000
 
@@ -244,3 +243,15 @@ def test_what_is_kept_of_a_run_does_not_grow_with_its_ranges() -> None:
 def test_the_time_for_each_range_does_not_grow_with_their_number() -> None:
     assert book(Ledger, 2000) < 3 * 8 * book(Ledger, 250)
     assert book(Hoarder, 2000) > 8 * 1.5 * book(Hoarder, 250)
+
+
+def test_a_run_that_its_engine_has_yet_to_plan_is_not_unreadable(store: Store) -> None:
+    """An alert hangs on that figure, and a queue may be long."""
+    run, ledger = store.runs.of("waits"), Ledger(store)
+    assert create_submission(run, asked_now(run, "argo", {"pipeline": "curate"}))
+    ledger.look()
+    assert ledger.now.unreadable == 0
+    store.runs.create({"nodes": NODES}, run.id)
+    end(run, "clips", begin(run, "clips", 10.0), "bug", 20.0, 10.0)
+    ledger.look()
+    assert ledger.totals.attempts["split_clips", "bug"] == 1

@@ -14,7 +14,7 @@ from wfm_fakes.workshop import Workshop
 
 from pipelines.runs.events import events
 from pipelines.runs.state import NodeState, RunState
-from pipelines.runs.webhook import FILE, tell_failure, verify, webhook
+from pipelines.runs.webhook import FILE, sign, tell_failure, verify, webhook
 from pipelines.wfm_home import home
 from wfm.artifacts.runs import Run
 from wfm.errors import InputError
@@ -105,6 +105,9 @@ def test_what_is_forged_old_or_changed_is_refused(receiver: Receiver, workshop: 
         "is forged": (body, {**headers, "Webhook-Timestamp": str(at + 100)}, SECRET, at + 100.0),
         "forged, or": (body, {**headers, "Webhook-Id": "another"}, SECRET, at + 1.0),
         "not of this body": (body, {**headers, "Webhook-Signature": "v1,AAAA é"}, SECRET, at + 1.0),
+        "the signature is not": (body, {**headers, "Webhook-Signature": "v1,\udce9"}, SECRET, at + 1.0),
+        "no webhook-id": (body, {**headers, "Webhook-Id": "\udce9"}, SECRET, at + 1.0),
+        "at least 16 letters": (body, {**headers, **sign(body, "", "any", at)}, "", at + 1.0),
         "none of ours": (body, {}, SECRET, at + 1.0),
         "no webhook-timestamp": (body, {**headers, "Webhook-Timestamp": "-1"}, SECRET, at + 1.0),
     }

@@ -77,6 +77,14 @@ OPEN = {
     "failed an hour ago": lambda run: tried(run, "train", "wrong_input", 3600.0),
     "an engine that beats": lambda run: state(run, "running", 60.0),
     "stopped until somebody lets it go on": lambda run: state(run, "suspended", 5 * DAY),
+    "the same, in the middle of a stage": lambda run: (
+        tried(run, "train", "cancelled", 5 * DAY),
+        state(run, "suspended", 5 * DAY),
+    ),
+    "the same, by an engine that keeps no state": lambda run: (
+        run.request_suspend(),
+        tried(run, "train", "cancelled", 5 * DAY),
+    ),
 }  # fmt: skip
 OVER = {
     "nothing was heard for longer than a queue is waited for": (40 * DAY, lambda run: says(run, "train", 32 * DAY)),
@@ -90,6 +98,10 @@ OVER = {
     "cancelled": (0.0, lambda run: run.request_cancel()),
     "its engine said done": (0.0, lambda run: state(run, "done")),
     "its engine said failed": (0.0, lambda run: state(run, "failed")),
+    "suspended, and nobody came back": (
+        40 * DAY,
+        lambda run: (tried(run, "train", "cancelled", 35 * DAY), state(run, "suspended", 35 * DAY)),
+    ),
     "its engine is dead": (5 * DAY, lambda run: state(run, "running", 2 * DAY)),
 }  # fmt: skip
 

@@ -14,6 +14,7 @@ from tests.wfm.catalogue.conftest import HOSTILE, dataset_values, fill, key_of, 
 from wfm.artifacts import Store
 from wfm.catalogue.beside import require_ours, write_cards
 from wfm.catalogue.dataset_card import dataset_card
+from wfm.catalogue.markdown import code, text
 from wfm.catalogue.model_card import model_card
 from wfm.catalogue.of_dataset import dataset_sheet
 from wfm.catalogue.of_model import model_sheet, sheet_of_folder
@@ -101,6 +102,13 @@ def test_text_from_outside_stays_text(hostile_store):
         assert pairs
         assert all(a == b for a, b in pairs), "a bar from outside makes no cell"
     assert body(model_card(sheet_of(hostile_store)))[0]["model-index"][0]["name"] == HOSTILE
+
+
+def test_no_address_without_a_scheme_and_no_bar_in_code_gets_through():
+    """GitHub and Hugging Face make a link of ``www.``, and a cell of a bar in a code span."""
+    assert text("see www.evil.example") == "see www\\.evil.example"
+    assert code("a|b") == "a\\|b"
+    assert code("push_x") == "`push_x`"
 
 
 def test_what_is_not_known_of_data_is_said(store):

@@ -114,14 +114,15 @@ def test_memory_does_not_grow_with_the_data_set(tmp_path) -> None:
     """Of 30 shards of one clip of 4 MB a few are held at a time; the twin, who keeps the samples, holds all."""
     root = pulled(tmp_path, plain(SHARDS, size=4_000_000), per_shard=1)
 
+    tracemalloc.start()
+
     def peak(keep: bool) -> float:
         kept = []
-        tracemalloc.start()
+        before = tracemalloc.get_traced_memory()[0]
+        tracemalloc.reset_peak()
         for sample in wfm.dataset(root):
             kept.append(sample if keep else len(sample.members["mp4"]))
-        found = tracemalloc.get_traced_memory()[1] / 4_000_000
-        tracemalloc.stop()
-        return found
+        return (tracemalloc.get_traced_memory()[1] - before) / 4_000_000
 
     assert peak(keep=False) < 4
     assert peak(keep=True) > SHARDS - 1

@@ -120,6 +120,17 @@ def test_what_was_not_measured_or_cannot_be_read_passes_no_gate(store: Store) ->
     assert seen(store, older).passed, "what does not count any more stands in nobody's way"
 
 
+@pytest.mark.parametrize("column", ["video", "subsets", "session_id"])
+def test_a_table_of_windows_of_another_time_is_held_against_by_its_means(store: Store, column: str) -> None:
+    metrics, rows = judged(around(24.0))
+    text = json.dumps(metrics.model_dump(mode="json"))
+    other = commit(store, text, [{name: value for name, value in row.items() if name != column} for row in rows])
+    store.promote("model", "d", other)
+    found = seen(store, publish(store, around(24.1)))
+    assert found.passed
+    assert "on other windows" in str(found)
+
+
 def test_a_name_that_cannot_be_read_lets_nobody_pass(store: Store, tmp_path: Path) -> None:
     old, better = (publish(store, around(mean)) for mean in (23.0, 24.0))
     promote(store, "model/d", old, GATE)

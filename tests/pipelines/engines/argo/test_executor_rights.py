@@ -102,6 +102,6 @@ def test_nobody_else_has_an_account_for_it() -> None:
     """It comes with what is compiled: one in the manifests would serve no pod."""
     base = [one for file in (MANIFESTS / "base").rglob("*.yaml") for one in yaml.safe_load_all(file.read_text()) if one]
     accounts = {one["metadata"]["name"] for one in base if one.get("kind") == "ServiceAccount"}
-    assert accounts == {"default", "planner", "launcher", "stage", "exporter", "captioning", "scaler"}
+    assert accounts == {"default", "planner", "launcher", "stage", "exporter", "captioning", "scaler", "retention"}
     granted = [one for one in base if "Role" in one.get("kind", "") and "argoproj.io" in str(one.get("rules"))]
     assert granted == []
