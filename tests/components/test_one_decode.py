@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from pipelines.dags.curate import curate
+from pipelines.dags.promotion import Promotion
 from tests.components.test_curation_stages import encode, run_stage, world
 from wfm.artifacts import Artifact, Store
 from wfm.curation.embed import embed
@@ -73,7 +74,7 @@ def test_scores_of_other_clips_are_refused(clips: tuple[Store, Artifact], tmp_pa
 
 
 def test_the_pipeline_asks_for_one_pass_where_the_embedding_needs_no_weights() -> None:
-    assert curate({}, "videos", "d").node("score_clips").follows == {"embed": "embed_clips"}
+    assert curate({}, "videos", Promotion()).node("score_clips").follows == {"embed": "embed_clips"}
     assert embed.without_weights({}) == {}
     assert embed.without_weights({"signatures": True, "aesthetic": {"head": "x"}}) == {"signatures": True}
     assert embed.without_weights({"model": "clip", "weights": "w"}) is None

@@ -206,7 +206,7 @@ def test_what_the_demo_asks_for_is_admitted_in_each_overlay(overlay: str, tmp_pa
     asked += ["--manifests", str(ROOT / "manifests/rendered" / f"{overlay}.yaml")]
     asked += ["--cluster", str(ROOT / "manifests/overlays" / overlay / "cluster.json")]
     done = CliRunner().invoke(app, asked)
-    found = json.loads(done.stdout)
+    found = json.loads(done.stdout)["stages"]
     assert {each["node"]: each["reasons"] for each in found if each["state"] != "fits"} == {}
     assert done.exit_code == 0
     assert max(each["pods"] for each in found if each["kind"] == "PyTorchJob") == 4, "machines of one training"
