@@ -61,18 +61,18 @@ def commands(text: str, page: str = "") -> Iterator[Line]:
     """Every `wfm`, `make` and `python -m` line of the blocks of a page, without what is said of it beside.
 
     A line that ends with a backslash goes on. Names stand before a command as the shell takes them (`WFM_STORE=… wfm run`);
-    of a pipe or a list (`a | b`, `a && b`) each piece is a command.
+    of a pipe or a list (`a | b`, `a && b`, `a & b`) each piece is a command.
     """
     for block in blocks(text):
         for line in re.sub(r"\s*\\\n\s*", " ", HEREDOC.sub("", block)).splitlines():
-            for piece in re.split(r"\s(?:\|\|?|&&|;)\s|\s{2,}(?=wfm )", line.strip().removeprefix("$ ")):
+            for piece in re.split(r"\s(?:\|\|?|&&?|;)\s|\s{2,}(?=wfm )", line.strip().removeprefix("$ ")):
                 words = _words(SAID.split(piece.strip())[0])
                 if words[:1] in (["wfm"], ["make"]) or words[:2] == ["python", "-m"]:
                     yield Line(page, tuple(words))
 
 
 def _words(text: str) -> list[str]:
-    text = re.sub(r"\s*[<>]{1,2}\s*[\w./-]+$", "", text)
+    text = re.sub(r"\s*&?[<>]{1,2}\s*[\w./-]+$", "", text)
     try:
         words = shlex.split(text)
     except ValueError:

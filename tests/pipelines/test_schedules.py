@@ -37,11 +37,11 @@ def test_of_more_times_than_anybody_fills_the_latest_are_told(tmp_path: Path) ->
     assert len(each.missed) == 200
     assert each.missed[-1] == now.strftime("%Y-%m-%dT%H:%M:%SZ"), "the latest that is past"
     assert once.missed == [f"{now:%Y-%m}-01T03:00:00Z"]
-    last = "2026-01-01T00:00:00Z"
+    last, store = "2026-01-01T00:00:00Z", Store.open(tmp_path / "store")
     for lines in (("* * * * *",), ("* * * * *", "*/7 * * * *")):
-        clock = _remote_clock("argo", Recurring("x", "x", lines, "UTC", False, last=last), now)
+        clock = _remote_clock("argo", Recurring("x", "x", lines, "UTC", False, last=last), store, now)
         assert len(clock.missed) == 200
-    assert _remote_clock("argo", Recurring("x", "x", ("0 3 * * *",), "UTC", False, last=last), now).missed[0] > last
+    assert _remote_clock("argo", Recurring("x", "x", ("0 3 * * *",), "UTC", False, last=last), store, now).missed[0] > last
 
 
 def test_a_store_that_is_not_there_hides_no_other_schedule(tmp_path: Path) -> None:
@@ -55,9 +55,9 @@ def test_a_store_that_is_not_there_hides_no_other_schedule(tmp_path: Path) -> No
     assert odd.words.startswith("cannot be looked at: ")
 
 
-def test_a_line_that_only_its_engine_understands_is_told_of() -> None:
-    now = datetime.fromtimestamp(NOW, UTC)
+def test_a_line_that_only_its_engine_understands_is_told_of(tmp_path: Path) -> None:
+    now, store = datetime.fromtimestamp(NOW, UTC), Store.open(tmp_path / "store")
     for line, zone in (("@daily", "UTC"), ("*/30 * * * * *", "UTC"), ("0 3 * * *", "Mars/Base")):
-        clock = _remote_clock("argo", Recurring("x", "x", (line,), zone, False, words="w"), now)
+        clock = _remote_clock("argo", Recurring("x", "x", (line,), zone, False, words="w"), store, now)
         assert (clock.state, clock.next) == ("active", "")
         assert clock.words.startswith("w; its times are not known here: ")
