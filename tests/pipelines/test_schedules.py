@@ -41,7 +41,9 @@ def test_of_more_times_than_anybody_fills_the_latest_are_told(tmp_path: Path) ->
     for lines in (("* * * * *",), ("* * * * *", "*/7 * * * *")):
         clock = _remote_clock("argo", Recurring("x", "x", lines, "UTC", False, last=last), store, now)
         assert len(clock.missed) == 200
-    assert _remote_clock("argo", Recurring("x", "x", ("0 3 * * *",), "UTC", False, last=last), store, now).missed[0] > last
+    assert (
+        _remote_clock("argo", Recurring("x", "x", ("0 3 * * *",), "UTC", False, last=last), store, now).missed[0] > last
+    )
 
 
 def test_a_store_that_is_not_there_hides_no_other_schedule(tmp_path: Path) -> None:
