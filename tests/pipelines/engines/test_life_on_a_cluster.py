@@ -217,6 +217,7 @@ def test_times_that_pass(place: Place) -> None:
     assert "at its times again" in wfm("schedule", "resume", name, "--engine", place.engine)
 
 
+@pytest.mark.parametrize("engine", ["argo", "kubeflow"])
 def test_a_run_that_nobody_asked_the_engine_for_is_begun_by_the_next_backfill(place: Place) -> None:
     """Killed between its own note and the engine's answer: it neither waits for ever nor is begun twice."""
     make_all(place.store, PLAYED)
@@ -234,6 +235,7 @@ def test_a_run_that_nobody_asked_the_engine_for_is_begun_by_the_next_backfill(pl
     assert len(place.store.runs.list()) == 2
 
 
+@pytest.mark.parametrize("engine", ["argo", "kubeflow"])
 def test_who_asks_once_more_spoils_nothing_of_what_is_there(place: Place) -> None:
     """For another engine's run, for one that was taken, and with a password in an address."""
     make_all(place.store, PLAYED)
