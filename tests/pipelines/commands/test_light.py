@@ -1,6 +1,7 @@
 """The command line is there at once: no help and no finished run waits for packages that only work needs."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -61,7 +62,8 @@ print("all", file=sys.stderr)
 def test_help_of_no_command_loads_anything_heavy() -> None:
     """pytest, which `terminal` needs, is all that is beside."""
     command = [sys.executable, "-c", EACH.format(names=HEAVY)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}  # other tests may have set PYTHONSAFEPATH
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
     assert (done.returncode, done.stderr.strip()) == (0, "all")
 
 
