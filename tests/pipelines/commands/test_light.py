@@ -23,14 +23,18 @@ FOR_WORK = (
 )  # fmt: skip
 """What a run with nothing to do must not load (`tests/smoke`)."""
 START = """
-import json, sys
+import json, os, sys
 {first}
 sys.argv = ["wfm", *{arguments}]
+def tell():
+    print(json.dumps([name for name in {names} if name in sys.modules]), file=sys.stderr, flush=True)
+leave = os._exit
+os._exit = lambda code: (tell(), leave(code))  # so a command ends where pyarrow is loaded
+from pipelines.commands.cli import main
 try:
-    from pipelines.commands.cli import main
     main()
 finally:
-    print(json.dumps([name for name in {names} if name in sys.modules]), file=sys.stderr)
+    tell()
 """
 
 
