@@ -277,6 +277,7 @@ def test_a_trial_that_is_ended_from_outside_proves_nothing(tmp_path: Path, film:
         assert verdict == ("decoding ended by SIGABRT" if ends == "SIGABRT" else ""), ends
 
 
+@pytest.mark.alone  # what other tests leave in a process has ended a trial before its bounds
 def test_a_trial_may_hold_what_a_worker_may(
     tmp_path: Path, film: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -292,6 +293,7 @@ def test_a_trial_may_hold_what_a_worker_may(
         assert bool(decode_in_own_process(path)) is verdict, "others hold most of this container: that proves nothing"
 
 
+@pytest.mark.alone  # what other tests leave in a process has ended a trial before its bounds
 def test_a_trial_has_bounds_of_memory_and_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The old trial of any file could take an hour and all memory."""
     import io
