@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from wfm.errors import WfmError
+
 if TYPE_CHECKING:
     from wfm.artifacts import Store
 
@@ -99,13 +101,13 @@ def _known(url: str, found: "_Find") -> Iterable[str]:
 
 
 def _quietly(ask: Callable[[], list[str]]) -> list[str]:
-    """Nothing where an error is: a damaged record must not write into a prompt."""
+    """Nothing where a store or a record is damaged or away: that must not write into a prompt. A bug of ours may."""
     import logging
 
     logging.disable()
     try:
         return ask()
-    except Exception:
+    except (WfmError, OSError):
         return []
 
 
