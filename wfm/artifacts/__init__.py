@@ -10,7 +10,8 @@ Read in this order:
                    counts
 5. `artifact`      reading: files, tables, parts; `verified` the check; `tables` Parquet in pieces; `pull` copies for people, by
                    `copying`
-6. `names`         kind/name@alias with history; `runs` specs, attempts, outcomes, logs; `lease` who works on a key
+6. `names`         kind/name@alias with history; `runs` specs, attempts, outcomes, logs, `run_list` which runs there are;
+                   `lease` who works on a key
 7. `checkpoints`   what a stage that lost its machine goes on from (`checkpoint_record` what one says, `uploads` the thread that
                    sends them)
 8. `invalidation`  tombstones; `verify` reads every byte; `lineage` where it came from; `collect` deletes what nobody needs
