@@ -94,6 +94,7 @@ def backfill(
     from pipelines.backfill import go_on, survey
     from pipelines.engines.prefect_server import stopped_by_signals
     from pipelines.request import Request
+    from pipelines.runs.untold import tell_untold
     from pipelines.ticks import has_places
     from pipelines.verbs import check_engine
 
@@ -114,6 +115,7 @@ def backfill(
         _show(wanted, survey(opened, points, retry_lost=retry_lost), at_most, json)
         return
     check_engine(engine, template)
+    tell_untold(opened.runs.of(found.run_id) for found in survey(opened, points) if found.state == "dead")
     stop = threading.Event()
     with stopped_by_signals(stop):
         table = go_on(

@@ -38,6 +38,7 @@ SILENT_SECONDS = 180.0
 """A beat that stands still for longer (or for 18 of its own intervals) is of a try that is gone, or hangs [s]."""
 GIVEN_UP_SECONDS = 86400.0
 """After so long nobody waits for it any more [s]."""
+_NEWEST = 20
 _LONGEST = 200
 """Letters of the name of a range of parts that are told apart."""
 REST_SECONDS = 3600.0
@@ -96,6 +97,8 @@ class Ledger:
         "Unix time of the last whole look; 0 before the first."
         self.look_seconds = 0.0
         self.failed_looks = 0
+        self.newest: list[Run] = []
+        "Runs, at the last look."
 
     def look(self) -> None:
         """See what is new. Raises what the store raises when it cannot be listed; a run that cannot be read is counted."""
@@ -106,6 +109,7 @@ class Ledger:
         except (WfmError, OSError):
             self.failed_looks += 1
             raise
+        self.newest = runs[:_NEWEST]
         for run in runs:
             now.runs += 1
             try:
