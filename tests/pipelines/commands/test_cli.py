@@ -31,6 +31,8 @@ Cli = Callable[..., tuple[int, str, str]]
         (["run", "world_model", "--profile", "nope"], 78, "unknown profile 'nope'"),
         (["run", "world_model", "--engine", "nope"], 78, "unknown engine 'nope'. Choices: prefect, local"),
         (["bogus"], 78, "bogus"),
+        (["statsu"], 78, "Did you mean 'status'"),
+        (["artifacts", "lst"], 78, "Did you mean 'list'"),
         (["run"], 78, "Missing argument"),
         (["artifacts", "show", "model/none"], 78, "model/none"),
         (["artifacts", "verify"], 78, "--all"),
