@@ -33,8 +33,8 @@ Layout below the store's URL:
     purged/<video id>.json                 videos that must not come back
     poison/<step>/<id>.json                notes of items that crash whoever opens them
     captions/<2>/<clip sha256>/<id>.json   what models said of a clip, so that nothing is asked twice
-    exporter/counted.json                  what `wfm metrics serve` has counted, for the next one to go on from (of runs that rest:
-                                           exporter/counted/<id>.json)
+    exporter/counted.json                  what `wfm metrics serve` has counted, for the next one to go on from
+    exporter/counted/<id>.json             the same of runs that rest
     runs/.by-time/<stamp>-<run>            when a run of a given id was made
     probe/create-if-absent                 buckets: what was put twice to see that the second put is refused
     leases/<key>/…    runs/<id>/…    scratch/<key>/… (local stores only; a remote one's scratch lies in the cache)
