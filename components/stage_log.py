@@ -42,6 +42,8 @@ _SHORTEST_SECONDS = 0.2
 _PR_SET_NAME = 15
 _PIPE_BYTES = 2**20
 _NEWLINES = re.compile(rb"[\r\n]+")
+_TWICE = re.compile(rb"^([0-9T:-]{19}Z )[0-9:]{8} (?=[A-Z]+ +wfm\b)", re.MULTILINE)
+"""A line of our own logging says the time itself."""
 
 
 class StageLog:
@@ -162,7 +164,7 @@ class _Keeper:
         return bool(data)
 
     def _stamped(self, data: bytes) -> bytes:
-        """Each line with the time; a carriage return (a progress bar's redraw) ends a line too, and empty ones go."""
+        """Each line with the time, once; a carriage return (a progress bar's redraw) ends a line too, and empty ones go."""
         lines = _NEWLINES.sub(b"\n", data)
         if self._at_line_start:
             lines = lines.removeprefix(b"\n")
@@ -171,7 +173,7 @@ class _Keeper:
         stamp = time.strftime("%Y-%m-%dT%H:%M:%SZ ", time.gmtime()).encode()
         begun = b"" if not self._at_line_start else stamp
         self._at_line_start = lines.endswith(b"\n")
-        body = begun + lines.removesuffix(b"\n").replace(b"\n", b"\n" + stamp)
+        body = _TWICE.sub(rb"\1", begun + lines.removesuffix(b"\n").replace(b"\n", b"\n" + stamp))
         return body + b"\n" if self._at_line_start else body
 
     def _listen(self) -> bool:

@@ -1,7 +1,9 @@
 """Many runs of one pipeline, over times or shards: what is there is left, what failed is tried again, what is missing is begun.
 
 The store is all that is remembered: a backfill that was killed and is started again goes on, and two at once share the work.
-A run that failed is tried again under its id with ``-2``, ``-3`` behind it, once each time the backfill is started.
+A run that failed is tried again under its id with ``-2``, ``-3`` behind it, once each time the backfill is started. One that
+its engine on a cluster lost is left until somebody says that it is to be tried again: where the wrong namespace is asked, it
+works all the same.
 """
 
 from collections.abc import Callable, Sequence
@@ -41,6 +43,10 @@ class Found:
     reason: str = ""
     begun: bool = False
     "Whether this backfill has begun it."
+    lost: bool = False
+    "Whether its engine has it no more (`verbs.Standing.lost`)."
+    retry_lost: bool = False
+    "Whether it is tried again then."
 
     @property
     def open(self) -> bool:
@@ -52,6 +58,8 @@ class Found:
         """What there is to do."""
         if self.begun or self.state not in (MISSING, *_AGAIN):
             return "skip" if self.state == "done" else "wait" if self.open else "leave"
+        if self.lost:
+            return "try again" if self.retry_lost else "leave"
         return "start" if self.state == MISSING else "go on" if self.state == "dead" else "try again"
 
     @property
@@ -60,9 +68,12 @@ class Found:
         return self.run_id if self.action in ("start", "go on") else f"{self.point.run_id}-{self.tries + 1}"
 
 
-def survey(store: "Store", points: Sequence[Point]) -> list[Found]:
+def survey(store: "Store", points: Sequence[Point], *, retry_lost: bool = False) -> list[Found]:
     """How each point stands."""
-    return [_find(store, point) for point in points]
+    table = [_find(store, point) for point in points]
+    for found in table:
+        found.retry_lost = retry_lost
+    return table
 
 
 def _find(store: "Store", point: Point) -> Found:
@@ -87,7 +98,7 @@ def _stands(found: Found, run: "Run") -> Found:
 
 
 def _take(found: Found, standing: Standing) -> Found:
-    found.state = standing.word
+    found.state, found.lost = standing.word, standing.lost
     found.reason = standing.trouble or (standing.state.reason if standing.state is not None else "")
     if standing.state is not None and not found.reason:
         failed = [f"{name}: {node.reason}" for name, node in standing.state.nodes.items() if node.state == "failed"]
@@ -102,12 +113,13 @@ def go_on(
     at_most: int,
     stop: "threading.Event",
     tell: Callable[[Found, str], None],
+    retry_lost: bool = False,
     **how: Any,
 ) -> list[Found]:
     """Begin what is to be begun, oldest first and at most so many at once, until nothing is left or `stop` is set; returns how
     each point stands then. `tell` hears what became of a point; `how` goes to `verbs.submit`. Runs that were begun go on
     without us. Raises TryAgain when the engine stays away."""
-    table, silent = survey(store, points), 0
+    table, silent = survey(store, points, retry_lost=retry_lost), 0
     while not stop.is_set():
         for found in table:
             if found.open:

@@ -2,7 +2,7 @@
 
     pipeline = "world_model"
     profile = "demo"
-    videos = "clips"                 # a path is meant from the folder of this file
+    videos = "clips"                 # a path is meant from the folder of this file, ~/clips from your home
     name = "pendulum"
 
     [set.train_diffusion]
@@ -15,6 +15,7 @@ values keep their types, and an address with a password is refused, because a ru
 
 import json
 import math
+import os
 import re
 import stat
 import tomllib
@@ -96,8 +97,16 @@ def read_run_file(path: Path) -> RunFile:
 
 
 def _from(folder: Path, text: str) -> str:
-    """A path as it is meant from the folder of the file; an address stays."""
-    return text if "://" in text else str(folder / text)
+    """A path as it is meant from the folder of the file, ``~/…`` from the home of whoever runs it; an address stays. Raises
+    ConfigError for the home of a user that is not there."""
+    if "://" in text:
+        return text
+    whole = os.path.expanduser(text)
+    if whole.startswith("~"):
+        raise ConfigError(
+            f"key 'videos' = {text!r}: there is no such home here; ./{text} means a file of that name beside this one"
+        )
+    return str(folder / whole)
 
 
 def _placed(value: Any, folder: Path, key: str) -> Any:

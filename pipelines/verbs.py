@@ -32,6 +32,7 @@ from pipelines.runs.submission import (
 )
 from wfm.artifacts.address import check_name, new_id
 from wfm.artifacts.lease import LeaseHeld
+from wfm.artifacts.open_runs import quiet_seconds
 from wfm.errors import InputError, TryAgain, WfmError
 
 if TYPE_CHECKING:
@@ -44,6 +45,9 @@ OVER = ("done", "failed", "cancelled")
 """States in which nothing more comes of a run."""
 _PATIENCE_SECONDS = 60.0
 _LOOK_SECONDS = 0.2
+LOST_SECONDS = 1800.0
+"""So long without a sign, and a run that its engine does not have is lost: stages beat every few seconds, a workflow between
+two of them every few minutes, and none begins without a workflow."""
 _TAKEN_SECONDS = 300.0
 """How long an engine on a cluster may take until it has what it was asked for: several requests, each with its time limit."""
 
@@ -60,6 +64,9 @@ class Standing:
     "What an engine on a cluster says."
     trouble: str = ""
     "Why it could not be asked."
+    lost: bool = False
+    """Its engine took it, has it no more, and nothing was heard of it for long: it does not go on by itself. Where another
+    namespace or server is asked than it was submitted to, one that waits there looks the same."""
 
     @property
     def word(self) -> str:
@@ -223,9 +230,23 @@ def look(run: "Run", *, engine: str = "", patient: bool = False) -> Standing:
         return Standing(run, state, submission, trouble=f"{submission.engine} could not be asked: {error}")
     if state is not None:
         _add(state, looked)
-        if (state.state, looked.phase) == ("pending", "unknown") and _is_late(submission):
-            state.state, state.reason = "dead", looked.words  # asked for again under its id it is the same run
+        if looked.phase == "unknown" and _is_late(submission):
+            if state.state == "pending" and not submission.name:
+                state.state, state.reason = "dead", looked.words  # asked for again under its id it is the same run
+            elif state.state in ("pending", "planned", "waiting") and (quiet := _quiet(run, submission)) > LOST_SECONDS:
+                state.state = "dead"
+                state.reason = (
+                    f"{looked.words}; nothing was heard of it for {quiet / 60:.0f} min, so it does not go on by itself (unless "
+                    f"it was submitted to another namespace or server than is asked here, where it would look the same)"
+                )
+                return Standing(run, state, submission, looked, lost=True)
     return Standing(run, state, submission, looked)
+
+
+def _quiet(run: "Run", submission: Submission) -> float:
+    """For how long nothing was heard of a run [s]."""
+    asked = time.time() - submission.begun_at
+    return min(asked, quiet_seconds(run)) if run.read("spec.json") is not None else asked
 
 
 def _is_late(submission: Submission) -> bool:
@@ -320,7 +341,7 @@ def resume(run: "Run", store: "Store", *, engine: str = "") -> str:
 def cancel(run: "Run", *, engine: str = "") -> str:
     """Stop a run in order, also one that is suspended, or has not begun; what was done, in words."""
     standing = look(run, engine=engine)
-    if standing.word not in ("pending", "planned", "running", "waiting", "suspended"):
+    if standing.word not in ("pending", "planned", "running", "waiting", "suspended") and not standing.lost:
         raise InputError(f"run {run.id} is not running: it is {standing.word}")
     run.request_cancel(who())
     if standing.submission is not None and not standing.submission.here:

@@ -44,7 +44,7 @@ class BackfillPoint(pydantic.BaseModel):
     state: str
     "As in `wfm status`, or `missing`."
     action: str
-    "start | go on (its process is gone) | try again | wait (it is at work) | skip (done) | leave (cancelled, suspended)"
+    "start | go on (its process is gone) | try again | wait (it is at work) | skip (done) | leave (cancelled, suspended, lost)"
     tries: int
     reason: str
 
@@ -69,6 +69,9 @@ def backfill(
     shards: Annotated[str, typer.Option(metavar="N|A,B,C", help="A run for each shard instead.")] = "",
     at_most: Annotated[int, typer.Option(min=1, help="Runs at once.")] = 1,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what is there and what would be done.")] = False,
+    retry_lost: Annotated[
+        bool, typer.Option("--retry-lost", help="Try again, too, what the cluster's engine does not have any more.")
+    ] = False,
     profile: ProfileOption = "demo",
     videos: Annotated[
         str, typer.Option(metavar="DIR", help="May hold {date:%Y-%m-%d} or {shard}: s3://b/{date:%Y/%m/%d}/.")
@@ -86,11 +89,12 @@ def backfill(
     """Fill the gaps: a run for each time or shard without a finished one, oldest first, a few at once.
 
     Started again after it was killed it goes on. What is done is skipped, what failed is tried once more, what somebody
-    cancelled or suspended is left alone.
+    cancelled or suspended is left alone, and so is what its engine on a cluster lost, without --retry-lost.
     """
     from pipelines.backfill import go_on, survey
     from pipelines.engines.prefect_server import stopped_by_signals
     from pipelines.request import Request
+    from pipelines.runs.untold import tell_untold
     from pipelines.ticks import has_places
     from pipelines.verbs import check_engine
 
@@ -108,16 +112,22 @@ def backfill(
     if not has_places(wanted):
         warn("no option has a {date} or {shard} in it: each run asks for the same, and the first makes it")
     if dry_run:
-        _show(wanted, survey(opened, points), at_most, json)
+        _show(wanted, survey(opened, points, retry_lost=retry_lost), at_most, json)
         return
     check_engine(engine, template)
+    tell_untold(opened.runs.of(found.run_id) for found in survey(opened, points) if found.state == "dead")
     stop = threading.Event()
     with stopped_by_signals(stop):
         table = go_on(
-            opened, points, at_most=at_most, stop=stop, tell=_tell, engine=engine, template=template, team=team
-        )
+            opened, points, at_most=at_most, stop=stop, tell=_tell, retry_lost=retry_lost, engine=engine,
+            template=template, team=team,
+        )  # fmt: skip
     _show(wanted, table, at_most, json)
     left = [found for found in table if found.state != "done"]
+    if lost := sum(found.action == "leave" and found.lost for found in table):
+        warn(
+            f"{lost} lost by the engine: `wfm status RUN` says why; --retry-lost tries them again, once you know it is so"
+        )
     if stop.is_set():
         notices().print("stopped; runs that were begun go on, and this command started again goes on with the others")
     raise typer.Exit(1 if left else 0)

@@ -56,6 +56,9 @@ STORE_DEFAULT = ""
 LAST = "last"
 _WIDTH_WITHOUT_TERMINAL = 10_000
 _DIGITS = 8
+_LETTERS_TO_CHANGE = 4
+"""So much of an id do commands want that cancel, suspend, resume a run or run it again: the 8 digits at its end are random, and
+any single one begins those of some run."""
 _LETTERS = str.maketrans("✔✘▶↻■–—·…×→“”‘’", "+x>~#--..x>\"\"''")
 """What stands for our marks on a terminal that has ASCII alone, one for one, so that columns stay."""
 
@@ -72,10 +75,10 @@ def open_store(url: str, *, new: bool = False) -> "Store":
     return store
 
 
-def open_run(store: "Store", run_id: str) -> "Run":
-    """A run by its id, the beginning of one, or ``last``."""
+def open_run(store: "Store", run_id: str, *, change: bool = False) -> "Run":
+    """A run by its id, the beginning of one, or ``last``; to ``change`` it, by a beginning that is no slip of the hand."""
     if run_id != LAST:
-        return store.runs.open(run_id)
+        return store.runs.open(run_id, at_least=_LETTERS_TO_CHANGE if change else 1)
     for newest in store.runs.list():
         try:
             if newest.read(SUBMISSION) is None:  # one that a cluster is asked for has its spec later

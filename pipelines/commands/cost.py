@@ -35,7 +35,8 @@ def add_to(app: typer.Typer) -> None:
 
 
 class CostLine(pydantic.BaseModel):
-    """A run, a team or a stage; hours of processors and of GPUs, of all tries and of those that made nothing."""
+    """A run, a team or a stage; hours of processors and of GPUs, of all tries, of those that made nothing, and of those that a
+    suspend stopped (the next goes on from what they saved)."""
 
     name: str
     runs: int
@@ -45,6 +46,9 @@ class CostLine(pydantic.BaseModel):
     wasted_tries: int
     wasted_cpu_hours: float
     wasted_gpu_hours: float
+    stopped_tries: int = 0
+    stopped_cpu_hours: float = 0.0
+    stopped_gpu_hours: float = 0.0
 
 
 class CostTable(pydantic.BaseModel):
@@ -88,7 +92,7 @@ def cost(
     json: JsonOption = False,
     store: StoreOption = STORE_DEFAULT,
 ) -> None:
-    """Add up processor- and GPU-hours, failed tries included; what made nothing is shown apart."""
+    """Add up processor- and GPU-hours, failed tries included; apart is shown what made nothing, and what a suspend stopped."""
     from pipelines.runs.cost import BY, cost_of
 
     if by not in BY:
@@ -103,11 +107,13 @@ def cost(
         told = [CostLine(**vars(line)) for line in lines]
         say_json(CostTable(by=by, since=iso(begin), lines=told, all=CostLine(**vars(total)), unreadable=unreadable))
         return
-    listed = table(by, "tries", "GPU h", "CPU h", "wasted", "GPU h", "CPU h")
+    stopped = ("stopped", "GPU h", "CPU h") if total.stopped_tries else ()
+    listed = table(by, "tries", "GPU h", "CPU h", "wasted", "GPU h", "CPU h", *stopped)
     for line in [*lines, *([total] if len(lines) != 1 else [])]:
         listed.row(
             line.name, str(line.tries), f"{line.gpu_hours:.3f}", f"{line.cpu_hours:.3f}", str(line.wasted_tries),
             f"{line.wasted_gpu_hours:.3f}", f"{line.wasted_cpu_hours:.3f}",
+            *((str(line.stopped_tries), f"{line.stopped_gpu_hours:.3f}", f"{line.stopped_cpu_hours:.3f}") if stopped else ()),
         )  # fmt: skip
     show_table(listed)
     for problem in unreadable:

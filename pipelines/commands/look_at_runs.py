@@ -62,6 +62,7 @@ def runs(
         except InputError as error:  # one run's file must not hide the others
             told.append(run_row(each.id, None, str(error)))
             problems.append(str(error))
+    _tell_untold(found)
     if json:
         say_json(RunList(runs=told))
         return
@@ -80,6 +81,14 @@ def runs(
         warn(problem)
     if len(everything) > limit:
         warn(f"{len(everything) - limit} older ones: --limit {len(everything)} shows all")
+
+
+def _tell_untold(found: "list[Run]") -> None:
+    """A run that was killed could not say so."""
+    from pipelines.runs.untold import LOOKED_AT, tell_untold
+
+    for run_id in tell_untold(found[:LOOKED_AT]):
+        warn(f"run {run_id} had ended and could not say so: the webhook was told now")
 
 
 def _stand(run: "Run") -> "Standing":
@@ -116,6 +125,7 @@ def status(
     if request:
         _tell_request(found)
         return
+    _tell_untold([found])
     try:
         standing = look(found, engine=engine, patient=True)
     except InputError as error:

@@ -102,6 +102,8 @@ class RunStatus(RunRow):
     "By all tries."
     wasted: Spent
     "By those that made nothing."
+    stopped: Spent
+    "By those that a suspend stopped: the next goes on from what they saved."
     engine_phase: str = ""
     "What an engine on a cluster says."
     engine_words: str = ""
@@ -142,6 +144,7 @@ def run_status(standing: "Standing", tries: "Iterable[Try]") -> RunStatus:
         stages=[_stage(name, node) for name, node in state.nodes.items()] if state is not None else [],
         spent=_spent(found),
         wasted=_spent([one for one in found if one.wasted]),
+        stopped=_spent([one for one in found if one.stopped]),
         engine_phase=looked.phase if looked is not None else "",
         engine_words=looked.words if looked is not None else "",
         address=looked.address if looked is not None else "",

@@ -198,7 +198,7 @@ def rerun(
     from pipelines.verbs import look
 
     opened = open_store(store)
-    before = open_run(opened, run_id)
+    before = open_run(opened, run_id, change=True)
     try:
         standing = look(before)
     except InputError as error:  # to run again is the way out: leases keep it from work that another does
@@ -252,7 +252,7 @@ def take_up(run: "Run", store: "Store") -> None:
 def work(run_id: RunArgument, store: StoreOption = STORE_DEFAULT) -> None:
     """See a submitted run to its end: what `wfm submit` starts in the background."""
     opened = open_store(store)
-    take_up(open_run(opened, run_id), opened)
+    take_up(open_run(opened, run_id, change=True), opened)
 
 
 def _start(

@@ -155,7 +155,7 @@ def suspend(run_id: RunArgument = LAST, engine: RunEngineOption = "", store: Sto
     """Begin no further stage; those that run save what they have and stop. Says what that frees."""
     from pipelines.verbs import suspend as ask
 
-    say(ask(open_run(open_store(store), run_id), engine=engine))
+    say(ask(open_run(open_store(store), run_id, change=True), engine=engine))
 
 
 def resume(run_id: RunArgument = LAST, engine: RunEngineOption = "", store: StoreOption = STORE_DEFAULT) -> None:
@@ -163,11 +163,11 @@ def resume(run_id: RunArgument = LAST, engine: RunEngineOption = "", store: Stor
     from pipelines.verbs import resume as ask
 
     opened = open_store(store)
-    say(ask(open_run(opened, run_id), opened, engine=engine))
+    say(ask(open_run(opened, run_id, change=True), opened, engine=engine))
 
 
 def cancel(run_id: RunArgument = LAST, engine: RunEngineOption = "", store: StoreOption = STORE_DEFAULT) -> None:
     """Stop a run in order, on whatever engine, also a suspended one: it saves what it has; `wfm rerun` goes on from there."""
     from pipelines.verbs import cancel as ask
 
-    say(ask(open_run(open_store(store), run_id), engine=engine))
+    say(ask(open_run(open_store(store), run_id, change=True), engine=engine))

@@ -13,12 +13,14 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING
 
 from pipelines import background
 from pipelines.engines.prefect_package import import_prefect
 from pipelines.engines.prefect_server import apply_settings, full_server, stopped_by_signals
 from pipelines.engines.schedule_book import keep
+from pipelines.runs.untold import tell_untold_until
 from pipelines.ticks import at_time, next_time
 from pipelines.wfm_home import home
 from wfm.errors import InputError
@@ -46,7 +48,7 @@ def serve(request: "Request", cron: str, store: "Store") -> None:
 
     serve_command(
         command_of(request, store), f"{request.pipeline}-{request.profile}", cron, at,
-        lambda name: keep(name, cron, store.url, dataclasses.asdict(request)),
+        lambda name: keep(name, cron, store.url, dataclasses.asdict(request)), partial(tell_untold_until, store),
     )  # fmt: skip
 
 
@@ -56,9 +58,11 @@ def serve_command(
     cron: str,
     at: Callable[[datetime | None], list[str]] | None = None,
     served: Callable[[str], None] = lambda name: None,
+    beside: Callable[[threading.Event], None] = lambda stop: None,
 ) -> None:
     """Run a command line whenever ``cron`` says so, until SIGINT or SIGTERM. The command never leaves this process. ``at``:
-    what it is for each time; ``served`` is told the schedule's name once it is served."""
+    what it is for each time; ``served`` is told the schedule's name once it is served; ``beside`` works in a thread of its own
+    until then."""
     check_cron(cron)
     unique = f"{name}-{hashlib.sha256(json.dumps(command).encode()).hexdigest()[:8]}"  # two folders, two schedules
     stop = threading.Event()
@@ -72,6 +76,7 @@ def serve_command(
         with get_client(sync_client=True) as client:
             due = DueRuns(client, unique, cron, at or (lambda when: command))
             served(unique)
+            threading.Thread(target=beside, args=(stop,), name="beside the schedule", daemon=True).start()
             where = address.removesuffix("/api")
             print(f"{name} runs at {cron!r}; UI at {where} (`wfm password` opens it); Ctrl-C ends this", flush=True)
             try:

@@ -32,6 +32,10 @@ class Cost:
     "Those that made nothing: failed, cancelled, lost."
     wasted_cpu_hours: float = 0.0
     wasted_gpu_hours: float = 0.0
+    stopped_tries: int = 0
+    "Those that a suspend stopped: the next goes on from what they saved, so that they are not wasted."
+    stopped_cpu_hours: float = 0.0
+    stopped_gpu_hours: float = 0.0
 
     def add(self, one: Try) -> None:
         """Count a try."""
@@ -43,6 +47,10 @@ class Cost:
             self.wasted_tries += 1
             self.wasted_cpu_hours += cpu
             self.wasted_gpu_hours += gpu
+        if one.stopped:
+            self.stopped_tries += 1
+            self.stopped_cpu_hours += cpu
+            self.stopped_gpu_hours += gpu
 
 
 def cost_of(

@@ -19,6 +19,7 @@ from typing import Any
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
 from pipelines.runs.ledger import OUTCOMES, Ledger
+from pipelines.runs.untold import tell_untold
 from pipelines.stages import STAGES
 from pipelines.wfm_home import MINIMUM_LENGTH
 from wfm import stopping
@@ -248,6 +249,7 @@ def follow(ledger: Ledger, every: float) -> None:
     while not stopping.asked.is_set():
         try:
             ledger.look()
+            tell_untold(ledger.newest)
         except (WfmError, OSError) as error:
             _log.warning("the store does not answer: %s", error)
         stopping.asked.wait(every)

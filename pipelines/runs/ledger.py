@@ -38,6 +38,9 @@ SILENT_SECONDS = 180.0
 """A beat that stands still for longer (or for 18 of its own intervals) is of a try that is gone, or hangs [s]."""
 GIVEN_UP_SECONDS = 86400.0
 """After so long nobody waits for it any more [s]."""
+_NEWEST = 20
+_MANY_RESTING = 200
+"""So many runs that rest are written into a file of their own, so that the document of all others need not hold them."""
 _LONGEST = 200
 """Letters of the name of a range of parts that are told apart."""
 REST_SECONDS = 3600.0
@@ -75,6 +78,11 @@ class _Known:
     open: int = 0
     looked: float = -1e18
 
+    @property
+    def rests(self) -> bool:
+        """Whether nothing is open in it, and nothing happened for long."""
+        return not self.open and time.time() - max(self.created, self.counted.changed) > GIVEN_UP_SECONDS
+
 
 class Ledger:
     """See the module. `clock` goes on by itself and never back (seconds); `look` is for one thread, the rest for any."""
@@ -91,11 +99,15 @@ class Ledger:
         "What `totals` will be once this look is through and written down; None before the first."
         self._before: dict[str, OfRun] = {}
         "Runs that an earlier ledger counted, and that were not looked at yet."
+        self._resting: dict[str, set[str]] = {}
+        "File of runs that rest -> those that it alone speaks of."
         self._news = False
         self.looked_at = 0.0
         "Unix time of the last whole look; 0 before the first."
         self.look_seconds = 0.0
         self.failed_looks = 0
+        self.newest: list[Run] = []
+        "Runs, at the last look."
 
     def look(self) -> None:
         """See what is new. Raises what the store raises when it cannot be listed; a run that cannot be read is counted."""
@@ -106,6 +118,7 @@ class Ledger:
         except (WfmError, OSError):
             self.failed_looks += 1
             raise
+        self.newest = runs[:_NEWEST]
         for run in runs:
             now.runs += 1
             try:
@@ -117,6 +130,7 @@ class Ledger:
         self._before = {name: known for name, known in self._before.items() if name in alive}
         self._runs = {name: known for name, known in self._runs.items() if name in alive}
         self._beats = {place: beat for place, beat in self._beats.items() if place[0] in alive}
+        self._resting = {name: there for name, of in self._resting.items() if (there := of & alive)}
         self._write_down()
         with self.lock:
             self.totals = self._counted.copy() if self._counted else self.totals
@@ -127,7 +141,7 @@ class Ledger:
         if self._counted is not None:
             return
         try:
-            self._counted, self._before = counted.read(self._store)
+            self._counted, self._before, self._resting = counted.read(self._store)
         except DataError as error:
             _log.warning("%s: what is in the store now is counted anew", error)
             self._counted = Totals()
@@ -137,8 +151,15 @@ class Ledger:
         if not self._news or self._counted is None:
             return
         runs = {**self._before, **{name: known.counted for name, known in self._runs.items()}}
+        for asleep in self._resting.values():
+            for name in asleep:
+                runs.pop(name, None)
+        tired = {name: runs[name] for name, known in self._runs.items() if name in runs and known.rests}
         try:
-            counted.write(self._store, self._counted, runs)
+            if len(tired) >= _MANY_RESTING:
+                self._resting |= counted.lay_to_rest(self._store, tired)
+                runs = {name: of for name, of in runs.items() if name not in tired}
+            counted.write(self._store, self._counted, runs, self._resting)
             self._news = False
         except (WfmError, OSError) as error:
             _log.warning("what was counted is not written down, so that a restart may count it twice: %s", error)
@@ -149,8 +170,7 @@ class Ledger:
             return  # its engine on a cluster has yet to plan it
         if known is None:
             known = self._runs[run.id] = _known(run.spec(), self._before.pop(run.id, OfRun()))
-        rests = not known.open and time.time() - max(known.created, known.counted.changed) > GIVEN_UP_SECONDS
-        if rests and clock - known.looked < REST_SECONDS:
+        if known.rests and clock - known.looked < REST_SECONDS:
             return
         records = [
             run.read_whole(node, number)
@@ -158,6 +178,9 @@ class Ledger:
             for number in run.attempts(node)
             if not known.counted.has(node, number)
         ]
+        if records:  # what is said of it will be another
+            for asleep in self._resting.values():
+                asleep.discard(run.id)
         over = bool(run.cancelled_by()) or _is_over(run)
         known.looked, known.open = clock, 0
         newest: dict[tuple[str, str], int] = {}

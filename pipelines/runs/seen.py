@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from pipelines.runs.state import FINISHED, GOOD, NodeState, RunState, read_state
 from pipelines.runs.submission import Submission, submission_of
 from wfm.artifacts.lease import start_of, this_process
-from wfm.artifacts.runs import figure
+from wfm.artifacts.runs import SUSPEND, figure
 from wfm.cluster.records import Said, said_of
 from wfm.errors import InputError
 
@@ -28,6 +28,8 @@ _FRESH_BEATS, _WATCHED_BEATS = 4.5, 2.5
 _SKEW_SECONDS = 900.0
 """Clocks are not that far apart: a beat older than this is not waited for."""
 _LOOK_SECONDS = 0.5
+_SLACK = 5.0
+"""Between the clocks of who suspends a run and of who works on it [s]."""
 _RANGES_TOLD = 8
 
 
@@ -53,11 +55,13 @@ class Try:
     every: float
     parts: str
     "The range of parts that it was a try at; empty for the whole."
+    stopped: bool = False
+    "Whether it was stopped because its run was suspended: the next goes on from what it saved."
 
     @property
     def wasted(self) -> bool:
         """Whether it made nothing."""
-        return self.state not in (*GOOD, "running", "silent")
+        return self.state not in (*GOOD, "running", "silent") and not self.stopped
 
 
 def see(run: "Run", *, patient: bool = False) -> RunState | None:
@@ -104,8 +108,24 @@ def see(run: "Run", *, patient: bool = False) -> RunState | None:
 
 def read_tries(run: "Run", node: str | None = None, *, patient: bool = False) -> list[Try]:
     """Every try at a node of a run, or at all of them, by node and number."""
-    tries = [try_of(one) for one in run.read_outcomes(node)]
+    records = run.read_outcomes(node)
+    tries = [try_of(one) for one in records]
+    if any(one.state == "cancelled" for one in tries):
+        tries = _told_of_suspends(run, tries, records)
     return _watched(run, tries) if patient and any(one.state == "silent" for one in tries) else tries
+
+
+def _told_of_suspends(run: "Run", tries: list[Try], records: "list[AttemptRecord]") -> list[Try]:
+    """The same, and which of them a suspend stopped. From the last of a run that was cancelled nothing goes on."""
+    wishes = [unix(_text(mark, "at")) for mark in run.marks() if mark.get("verb") == SUSPEND]
+    last = {one.node: one.number for one in tries} if run.cancelled_by() else {}
+    found = []
+    for one, record in zip(tries, records, strict=True):
+        ended = unix(_text(record.outcome or {}, "finished_at"))
+        wished = any(one.started - _SLACK <= at <= ended + _SLACK for at in wishes)
+        goes_on = one.number != last.get(one.node)
+        found.append(replace(one, stopped=wished and goes_on and one.state == "cancelled"))
+    return found
 
 
 def by_node(tries: Iterable[Try]) -> dict[str, list[Try]]:
@@ -119,11 +139,15 @@ def by_node(tries: Iterable[Try]) -> dict[str, list[Try]]:
 def cost_in_words(tries: Iterable[Try]) -> str:
     """``12 tries: cpu 340.1 s, gpu 0.0 s, of that cpu 12.0 s, gpu 0.0 s in 2 that made nothing``; empty without tries."""
     found = list(tries)
-    wasted = [one for one in found if one.wasted]
     if not found:
         return ""
+    wasted, stopped = [one for one in found if one.wasted], [one for one in found if one.stopped]
     words = f"{len(found)} {'tries' if len(found) > 1 else 'try'}: {_spent(found)}"
-    return f"{words}, of that {_spent(wasted)} in {len(wasted)} that made nothing" if wasted else words
+    apart = [f"{_spent(wasted)} in {len(wasted)} that made nothing"] if wasted else []
+    apart += (
+        [f"{_spent(stopped)} in {len(stopped)} stopped by a suspend, which the next goes on from"] if stopped else []
+    )
+    return f"{words}, of that {', and '.join(apart)}" if apart else words
 
 
 def ranges_in_words(tries: Iterable[Try]) -> list[str]:

@@ -1,4 +1,5 @@
-"""Whoever wants to hear that a run failed: one POST, signed, tried again for a while; it never changes how the run ends.
+"""Whoever wants to hear that a run failed: one POST, signed, tried again for a while; it never changes how the run ends. Of one
+that was killed whoever looks next tells it (`untold`).
 
 ``WFM_WEBHOOK`` is the address and ``WFM_WEBHOOK_SECRET`` the secret that both sides know; without the variables they are read
 from ``~/.wfm/webhook.json`` (``{"url": …, "secret": …}``), which only this user may read. Headers and signature are those of
@@ -19,6 +20,7 @@ import hmac
 import http.client
 import json
 import os
+import threading
 import time
 import urllib.error
 import urllib.request
@@ -27,9 +29,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from pipelines.runs.submission import submission_of
 from pipelines.wfm_home import home, read_private
 from wfm.artifacts import schema
-from wfm.artifacts.address import new_id, utc_now
+from wfm.artifacts.address import age_seconds, new_id, utc_now
 from wfm.credentials import without_credentials
 from wfm.errors import InputError, WfmError
 from wfm.log import get_logger, printable
@@ -42,9 +45,14 @@ URL, SECRET = "WFM_WEBHOOK", "WFM_WEBHOOK_SECRET"
 FILE = "webhook.json"
 TOLD_FILE = "webhook.json"
 """In the run: whether it was told."""
+CLAIMS = "webhook"
+"""A folder of the run: which of its ends was told, or is being told."""
 TOLERANCE_SECONDS = 300.0
 """How far the clocks of both sides may be apart; an older delivery is one that somebody kept."""
 _TRIES, _WAIT_SECONDS, _ANSWER_SECONDS, _LONGEST_SECONDS = 5, 1.0, 10.0, 60.0
+_SHORTEST_SECONDS = 1.0
+_TAKERS = 3
+"""So many processes try to tell one end of a run; a receiver that none of them reached is not there."""
 _SHORTEST_SECRET = 16
 _LONGEST_REASON = 2000
 _PREFIX = "whsec_"
@@ -92,21 +100,63 @@ def _check_secret(secret: str, where: str) -> None:
         )
 
 
-def tell_failure(run: "Run", state: "RunState", *, wait: Callable[[float], None] = time.sleep) -> bool:
-    """Tell whoever wants to hear that a run failed, and write down whether that worked; returns it. Raises nothing."""
+def tell_failure(
+    run: "Run", state: "RunState", *, wait: Callable[[float], None] = time.sleep, seconds: float = _LONGEST_SECONDS
+) -> bool:
+    """Tell whoever wants to hear that a run failed, or died, and write down whether that worked; returns it. Each end of a run
+    is told once, whoever sees it: of several at once one tells, in at most so many `seconds`. Raises nothing."""
     host, told = "", False
     try:
         hook = webhook()
-        if hook is None:
+        claim = _claim(run, state) if hook is not None else None
+        if hook is None or claim is None:
             return False
         host = hook.host
-        words, told = _post(hook, json.dumps(payload(run, state)).encode(), wait)
+        words, told = _post(hook, json.dumps(payload(run, state)).encode(), claim.delivery, wait, seconds)
+        run.write(claim.name, claim.encoded(told))
         run.write(TOLD_FILE, schema.encode({"schema_version": 1, "at": utc_now(), "told": told, "words": words}))
     except (WfmError, OSError, ValueError) as error:
         words = f"{type(error).__name__}: {error}"
     if not told:
         get_logger(__name__).warning("the webhook at %s was not told of run %s: %s", host, run.id, words)
     return told
+
+
+@dataclass(frozen=True)
+class _Claim:
+    """Who tells of one end of a run: ``runs/<id>/webhook/<when it began, ms>.json``. Whoever goes on where it was killed sends
+    the same delivery, of which a receiver that has it already knows."""
+
+    name: str
+    delivery: str
+    takers: int = 1
+
+    def encoded(self, told: bool) -> bytes:
+        """As it is written down now."""
+        document = {"delivery": self.delivery, "takers": self.takers, "told": told, "at": utc_now()}
+        return schema.encode({"schema_version": 1, **document})
+
+
+def _claim(run: "Run", state: "RunState") -> _Claim | None:
+    """Ours to tell; None where another did, or is at it."""
+    submission = submission_of(run)
+    began = max(state.started, submission.begun_at if submission is not None and submission.background else 0.0)
+    claim = _Claim(f"{CLAIMS}/{int(began * 1000):013d}.json", new_id())
+    if run.create(claim.name, claim.encoded(False)):
+        return claim
+    there = run.record(claim.name) or {}
+    delivery, takers = there.get("delivery"), there.get("takers")
+    if (
+        there.get("told") is True
+        or not isinstance(delivery, str)
+        or not isinstance(takers, int)
+        or takers >= _TAKERS
+        or age_seconds(str(there.get("at"))) < TOLERANCE_SECONDS
+    ):
+        return None
+    claim = _Claim(claim.name, delivery, takers + 1)
+    run.write(claim.name, claim.encoded(False))
+    return claim
 
 
 def payload(run: "Run", state: "RunState") -> dict[str, Any]:
@@ -209,27 +259,46 @@ class _NoRedirect(urllib.request.HTTPRedirectHandler):
         return None
 
 
-def _post(hook: Webhook, body: bytes, wait: Callable[[float], None]) -> tuple[str, bool]:
+def _post(hook: Webhook, body: bytes, delivery: str, wait: Callable[[float], None], seconds: float) -> tuple[str, bool]:
     """What came of it in words, and whether it was taken."""
-    delivery, opener = new_id(), urllib.request.build_opener(_NoRedirect)
-    until, words = time.monotonic() + _LONGEST_SECONDS, ""
+    until, words = time.monotonic() + seconds, ""
     for number in range(1, _TRIES + 1):
-        headers = {
-            "Content-Type": "application/json",
-            "User-Agent": "wfm",
-            **sign(body, hook.secret, delivery, int(time.time())),
-        }
+        left = until - time.monotonic()
+        answer = _answer(hook, body, delivery, max(min(left, _ANSWER_SECONDS), _SHORTEST_SECONDS))
+        if isinstance(answer, int) and answer < 300:
+            return f"told the webhook at {hook.host} (answer {answer}, try {number})", True
+        if isinstance(answer, int):
+            words = f"the webhook at {hook.host} answered {answer}"
+            if answer < 500 and answer not in (408, 425, 429):
+                return f"{words}, which another try does not change", False
+        else:
+            words = f"the webhook at {hook.host} could not be reached: {answer}"
+        pause = _WAIT_SECONDS * 2.0 ** (number - 1)
+        if number == _TRIES or time.monotonic() + pause >= until:
+            break
+        wait(pause)
+    return f"{words}, {number} times", False
+
+
+def _answer(hook: Webhook, body: bytes, delivery: str, seconds: float) -> int | str:
+    """The code of its answer, or why there is none. The time limit of a socket is one for each piece that comes, and there is
+    none for names: one that trickles would keep us for ever, so that the whole is waited for from outside."""
+    found: list[int | str] = []
+
+    def ask() -> None:
+        signed = sign(body, hook.secret, delivery, int(time.time()))
+        headers = {"Content-Type": "application/json", "User-Agent": "wfm", **signed}
         request = urllib.request.Request(hook.url, body, headers, method="POST")
         try:
-            with opener.open(request, timeout=_ANSWER_SECONDS) as answer:
-                return f"told the webhook at {hook.host} (answer {answer.status}, try {number})", True
+            with urllib.request.build_opener(_NoRedirect).open(request, timeout=seconds) as answer:
+                found.append(int(answer.status))
         except urllib.error.HTTPError as error:
             error.close()
-            words = f"the webhook at {hook.host} answered {error.code}"
-            if error.code < 500 and error.code not in (408, 425, 429):
-                return f"{words}, which another try does not change", False
+            found.append(error.code)
         except (OSError, http.client.HTTPException) as error:
-            words = f"the webhook at {hook.host} could not be reached: {type(getattr(error, 'reason', error)).__name__}"
-        if number < _TRIES and time.monotonic() < until:
-            wait(min(_WAIT_SECONDS * 2.0 ** (number - 1), max(until - time.monotonic(), 0.0)))
-    return f"{words}, {number} times", False
+            found.append(type(getattr(error, "reason", error)).__name__)
+
+    asking = threading.Thread(target=ask, name="webhook", daemon=True)
+    asking.start()
+    asking.join(seconds)
+    return found[0] if found else f"no answer in {seconds:.0f} s"

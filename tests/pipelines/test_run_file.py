@@ -52,6 +52,7 @@ def test_it_is_a_chain_of_options_with_their_types(tmp_path: Path) -> None:
     [
         ("pipeline = 1", "field 'pipeline' = 1"),
         ("profile = 'demo'", "field 'pipeline': Field required"),
+        ("pipeline = 'curate'\nvideos = '~nobody-of-that-name/x'", "there is no such home here"),
         ("pipeline = 'curate'\nvidoes = 'x'", "unknown field 'vidoes'. Did you mean 'videos'?"),
         ("pipeline = 'curate'\nstore = '/etc'", "unknown field 'store'"),
         ("pipeline = 'curate'\npromote = 'yes'", "field 'promote' = 'yes'"),
@@ -82,6 +83,13 @@ def test_what_is_wrong_is_named(tmp_path: Path, text: str, says: str) -> None:
 
 
 @pytest.mark.timeout(60)
+def test_a_home_is_that_of_who_runs_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """``~/films`` was a folder called ~ beside the file."""
+    monkeypatch.setenv("HOME", "/home/me")
+    assert read_run_file(written(tmp_path, 'pipeline="curate"\nvideos="~/films"')).videos == "/home/me/films"
+    assert read_run_file(written(tmp_path, 'pipeline="curate"\nvideos="./~/films"')).videos == str(tmp_path / "~/films")
+
+
 def test_a_device_is_no_file(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.toml")
     for path, says in (

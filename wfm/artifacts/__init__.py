@@ -10,7 +10,8 @@ Read in this order:
                    counts
 5. `artifact`      reading: files, tables, parts; `verified` the check; `tables` Parquet in pieces; `pull` copies for people, by
                    `copying`
-6. `names`         kind/name@alias with history; `runs` specs, attempts, outcomes, logs; `lease` who works on a key
+6. `names`         kind/name@alias with history; `runs` specs, attempts, outcomes, logs, `run_list` which runs there are;
+                   `lease` who works on a key
 7. `checkpoints`   what a stage that lost its machine goes on from (`checkpoint_record` what one says, `uploads` the thread that
                    sends them)
 8. `invalidation`  tombstones; `verify` reads every byte; `lineage` where it came from; `collect` deletes what nobody needs
@@ -33,6 +34,8 @@ Layout below the store's URL:
     poison/<step>/<id>.json                notes of items that crash whoever opens them
     captions/<2>/<clip sha256>/<id>.json   what models said of a clip, so that nothing is asked twice
     exporter/counted.json                  what `wfm metrics serve` has counted, for the next one to go on from
+    exporter/counted/<id>.json             the same of runs that rest
+    runs/.by-time/<stamp>-<run>            when a run of a given id was made
     probe/create-if-absent                 buckets: what was put twice to see that the second put is refused
     leases/<key>/…    runs/<id>/…    scratch/<key>/… (local stores only; a remote one's scratch lies in the cache)
 """

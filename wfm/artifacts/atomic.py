@@ -143,6 +143,28 @@ def write_new(path: Path, data: bytes, *, force: bool) -> None:
     put_in_place(_write_temporary(path, data, fsync=False), path, force=force)
 
 
+def put_with_sidecar(temporary: Path, path: Path, sidecar: Path, data: bytes, *, force: bool) -> None:
+    """Give a finished file its name, and write its sidecar: both or none, and where the second fails with ``force``, what stood
+    there before stands there again. Raises as `write_new`."""
+    require_free(path, sidecar, force=force)
+    kept = _beside(sidecar)
+    try:
+        if os.path.lexists(sidecar) and not second_name(sidecar, kept):
+            shutil.copyfile(sidecar, kept, follow_symlinks=False)
+        write_new(sidecar, data, force=force)
+        try:
+            put_in_place(temporary, path, force=force)
+        except BaseException:
+            if os.path.lexists(kept):
+                os.replace(kept, sidecar)
+            else:
+                sidecar.unlink(missing_ok=True)
+            raise
+    finally:
+        temporary.unlink(missing_ok=True)
+        kept.unlink(missing_ok=True)
+
+
 def _write_temporary(path: Path, data: bytes, fsync: bool, mode: int = 0o644) -> Path:
     temporary = _beside(path)
     for last_try in (False, True):

@@ -8,6 +8,7 @@ nothing was heard for longer than a queue is waited for is given up.
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from wfm.artifacts import schema
@@ -59,22 +60,45 @@ def is_open(run: "Run") -> bool:
         return False
     if state.get("state") == "running":
         return time.time() - figure(state, "updated") < FAILED_QUIET_SECONDS
-    spec, tries, marks = run.spec(), run.read_outcomes(), run.marks() if "marks/" in there else []
+    told = _all_told(run, there, state)
+    left, failed = _left(told.spec, told.tries, told.launchers)
+    quiet, marks = _quiet(told), told.marks
+    if state.get("state") == "suspended" or (marks and marks[-1].get("verb") != RESUME):
+        left |= failed  # its stages were stopped, and go on from what they saved
+    return quiet < QUIET_SECONDS if left else bool(failed) and quiet < FAILED_QUIET_SECONDS
+
+
+def quiet_seconds(run: "Run") -> float:
+    """For how long nothing was heard of a run that was planned [s]: of its engine, its launchers, its tries, and whoever
+    suspends or resumes it. Raises InputError when its records cannot be read."""
+    return _quiet(_all_told(run, set(run.names()), _document(run, "state.json")))
+
+
+@dataclass(frozen=True)
+class _Told:
+    spec: dict[str, Any]
+    state: dict[str, Any]
+    tries: list[AttemptRecord]
+    launchers: dict[str, dict[str, Any]]
+    marks: list[dict[str, Any]]
+
+
+def _all_told(run: "Run", there: set[str], state: dict[str, Any]) -> _Told:
     launchers = {
         name.removesuffix(".json"): _document(run, f"launcher/{name}")
         for name in (run.names("launcher") if "launcher/" in there else ())
         if name.endswith(".json")
     }
-    left, failed = _left(spec, tries, launchers)
+    return _Told(run.spec(), state, run.read_outcomes(), launchers, run.marks() if "marks/" in there else [])
+
+
+def _quiet(told: _Told) -> float:
     beats = [
         time.time() - figure(each, field)
-        for each, field in ((state, "updated"), *((one, "at") for one in launchers.values()))
+        for each, field in ((told.state, "updated"), *((one, "at") for one in told.launchers.values()))
     ]
-    wishes = [age_seconds(str(mark.get("at"))) for mark in marks]
-    quiet = min(age_seconds(str(spec.get("created_at"))), *beats, *wishes, *_ages(tries))
-    if state.get("state") == "suspended" or (marks and marks[-1].get("verb") != RESUME):
-        left |= failed  # its stages were stopped, and go on from what they saved
-    return quiet < QUIET_SECONDS if left else bool(failed) and quiet < FAILED_QUIET_SECONDS
+    wishes = [age_seconds(str(mark.get("at"))) for mark in told.marks]
+    return min(age_seconds(str(told.spec.get("created_at"))), *beats, *wishes, *_ages(told.tries))
 
 
 def _left(

@@ -1,5 +1,5 @@
-"""Runs: what was asked for, every attempt at every node, what it used, its outcome and its log. `wfm status` and `wfm logs`
-read only this.
+"""A run: what was asked for, every attempt at every node, what it used, its outcome and its log. `wfm status` and `wfm logs`
+read only this; `run_list` begins runs and finds them.
 
     runs/<id>/spec.json                                       the resolved spec; written once
     runs/<id>/cancel.json                                     somebody asked the run to stop: its stages read it
@@ -12,27 +12,23 @@ read only this.
                                        /usage-<r>.json, log-<r>/   the same of its other ranks
     runs/<id>/launcher/<node>.json                            what its launcher on a cluster says of it (`wfm.cluster.records`)
     runs/<id>/<anything else>                                 files of the run (node specs, the report page)
-
-An id that we make sorts by time; one that is given (a cron's tick, a workflow's uid) stands where its spec says it was made.
 """
 
 import re
 import socket
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from wfm.artifacts import schema
-from wfm.artifacts.address import ID_PATTERN, NAME_PATTERN, check_name, id_stamp, new_id, safe_path, utc_now
+from wfm.artifacts.address import NAME_PATTERN, check_name, new_id, safe_path, utc_now
 from wfm.artifacts.attempt_log import LogPieces, Piece, pieces_of, read_from
 from wfm.artifacts.objects import Objects
-from wfm.errors import DataError, InputError, TryAgain, WfmError
-from wfm.log import get_logger
+from wfm.errors import DataError, InputError, TryAgain
 
 SCHEMA_VERSION = 1
-_log = get_logger(__name__)
 _NUMBER = re.compile(r"(?:[0-9]{4}|[1-9][0-9]{4,8})/")
 """A folder of an attempt, as `_attempt_path` writes it."""
 _CANCEL = "cancel.json"
@@ -67,94 +63,6 @@ class AttemptRecord:
         return [figure(each, name) for each in ({**(self.usage or {}), **(self.outcome or {})}, *self.others)]
 
 
-class Runs:
-    """The runs of a store."""
-
-    def __init__(self, objects: Objects, cache: Path) -> None:
-        self._objects = objects
-        self._cache = cache
-
-    def create(self, spec: Mapping[str, Any], run_id: str = "", *, same: Iterable[str] | None = None) -> "Run":
-        """Begin a run; its spec never changes afterwards.
-
-        With a `run_id` the run of that id is opened if it is there already: whoever asks again (a cron's tick told twice, a
-        workflow's step tried again) gets the same one, and of several at once one creates it. Its spec must then be equal in
-        the fields `same` (all of them by default). Raises InputError when it is not, or when the id is not allowed.
-        """
-        document = {"schema_version": SCHEMA_VERSION, "created_at": utc_now(), **spec}
-        if run_id:
-            run = Run(self._objects, self._cache, check_name(run_id, "run id"))
-            if not self._write_spec(run, document):
-                _check_same(run, spec, spec if same is None else same)
-            return run
-        for _ in range(8):
-            run = Run(self._objects, self._cache, new_id())
-            try:
-                if self._write_spec(run, document):
-                    return run
-            except (WfmError, OSError):
-                if self._objects.local_path("runs") is not None:
-                    self._objects.delete_tree(f"runs/{run.id}")  # else an empty folder would be listed as a run
-                raise
-        raise TryAgain("no free run id was found")
-
-    def _write_spec(self, run: "Run", document: dict[str, Any]) -> bool:
-        return self._objects.create(f"runs/{run.id}/spec.json", schema.encode({**document, "run_id": run.id}))
-
-    def open(self, run_id: str) -> "Run":
-        """Open a run by its id, by what begins it, or by what begins the 8 digits at its end, if that means one run alone.
-        Raises InputError when there is none."""
-        check_name(run_id, "run id")
-        found = self._ids(run_id) or {
-            name: made for name, made in self._ids().items() if name.rpartition("-")[2].startswith(run_id)
-        }
-        if run_id not in found and len(found) != 1:
-            some = ", ".join(run.id for run in self.list(limit=5)) or "none"
-            reason = f"means any of {len(found)} runs" if found else "is not the id of a run"
-            raise InputError(f"{run_id!r} {reason}: the newest are {some} (`wfm runs` lists them)")
-        return Run(self._objects, self._cache, run_id if run_id in found else next(iter(found)))
-
-    def of(self, run_id: str) -> "Run":
-        """The run of an id that is known to be there, whole: nothing is asked."""
-        return Run(self._objects, self._cache, check_name(run_id, "run id"))
-
-    def _ids(self, stem: str = "") -> dict[str, str]:
-        """Ids of the runs that begin with `stem`, and when each was made. A folder of a name that we do not make is one when
-        its spec says so."""
-        folders = [name[:-1] for name in self._objects.names("runs", stem) if name.endswith("/")]
-        found = {name: id_stamp(name) for name in folders if ID_PATTERN.fullmatch(name)}
-        given = [name for name in folders if name not in found and NAME_PATTERN.fullmatch(name)]
-        with ThreadPoolExecutor(max_workers=_READS_AT_ONCE) as pool:
-            made = dict(zip(given, pool.map(self._made_at, given), strict=True))
-        for name in folders:
-            if name not in found and made.get(name):
-                found[name] = made[name]
-            elif name not in found and not stem:
-                _log.debug("passed over: %r in runs is not the folder of a run, it was not made by wfm", name)
-        return found
-
-    def _made_at(self, run_id: str) -> str:
-        """When the run of a given id was made, as its spec says, or before there is one what it was submitted with; "" for a
-        folder that is none."""
-        run = Run(self._objects, self._cache, run_id)
-        try:
-            spec = run.spec()
-            made = spec.get("created_at")
-        except InputError:
-            try:
-                spec = run.record(SUBMISSION) or {}
-            except InputError:
-                return ""
-            made = spec.get("submitted_at")
-        return made if spec.get("run_id") == run_id and isinstance(made, str) else ""
-
-    def list(self, limit: int | None = None) -> "list[Run]":
-        """Runs, newest first. What else lies among them is not ours: it is passed over."""
-        found = self._ids()
-        newest = sorted(found, key=lambda name: (found[name], name), reverse=True)
-        return [Run(self._objects, self._cache, name) for name in newest[:limit]]
-
-
 def figure(record: Mapping[str, Any], name: str) -> float:
     """A figure that a stage wrote down; 0 for anything else that stands there."""
     value = record.get(name)
@@ -166,24 +74,6 @@ def figure(record: Mapping[str, Any], name: str) -> float:
 def _of_rank(name: str, rank: int) -> str:
     """What rank 0 writes has the plain name."""
     return f"{name}-{rank}" if rank else name
-
-
-def _check_same(run: "Run", spec: Mapping[str, Any], fields: Iterable[str]) -> None:
-    there = run.spec()
-    # as it reads back: a tuple is a list there
-    asked = schema.decode(schema.encode({"schema_version": SCHEMA_VERSION, **spec}), "the spec", SCHEMA_VERSION)
-    other = [field for field in fields if there.get(field) != asked.get(field)]
-    if other:
-        field = other[0]
-        raise InputError(
-            f"run {run.id} is there already, and something else was asked of it: its {field} is {_short(there.get(field))}, "
-            f"now it is {_short(asked.get(field))}. Give another run id, or ask for the same"
-        )
-
-
-def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 300 else f"{text[:300]}..."
 
 
 class Run:

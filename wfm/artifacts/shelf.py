@@ -13,7 +13,7 @@ from wfm.artifacts.invalidation import Tombstone, tombstones
 from wfm.artifacts.manifest import Manifest
 from wfm.artifacts.names import Names
 from wfm.artifacts.objects import Objects
-from wfm.artifacts.runs import Runs
+from wfm.artifacts.run_list import Runs
 from wfm.artifacts.verified import VerifiedFiles
 from wfm.errors import InputError
 

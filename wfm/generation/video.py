@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from wfm.artifacts.atomic import put_in_place, require_free, write_new
+from wfm.artifacts.atomic import put_with_sidecar, require_free
 from wfm.errors import InputError
 from wfm.generation.write_video import write_mp4
 
@@ -73,8 +73,7 @@ class Video:
         made = target.with_name(f".{target.stem}.{os.getpid()}.mp4")
         try:
             write_mp4(made, self.frames, self.fps)
-            write_new(beside, content.encode(), force=force)
-            put_in_place(made, target, force=force)
+            put_with_sidecar(made, target, beside, content.encode(), force=force)
         finally:
             made.unlink(missing_ok=True)
         return Written(target, beside)

@@ -31,6 +31,8 @@ Cli = Callable[..., tuple[int, str, str]]
         (["run", "world_model", "--profile", "nope"], 78, "unknown profile 'nope'"),
         (["run", "world_model", "--engine", "nope"], 78, "unknown engine 'nope'. Choices: prefect, local"),
         (["bogus"], 78, "bogus"),
+        (["statsu"], 78, "Did you mean 'status'"),
+        (["artifacts", "lst"], 78, "Did you mean 'list'"),
         (["run"], 78, "Missing argument"),
         (["artifacts", "show", "model/none"], 78, "model/none"),
         (["artifacts", "verify"], 78, "--all"),
@@ -309,6 +311,18 @@ def test_artifacts_from_the_cradle_to_the_grave(cli: Cli, workshop: Workshop, tm
     assert cli("artifacts", "invalidate", "thing/x", "--reason", "bits fell over")[0] == 0
     assert not store.has(keys[0])
     assert cli("artifacts", "gc", "--dry-run", "--min-age-hours", "0")[0] == 0
+
+
+@pytest.mark.parametrize("verb", ["cancel", "suspend", "resume", "rerun"])
+def test_one_letter_changes_no_run(cli: Cli, workshop: Workshop, verb: str) -> None:
+    run = workshop.store.runs.create({"pipeline": "p", "nodes": []})
+    for short in (run.id[-8], run.id[:3]):
+        code, _, err = cli(verb, short)
+        assert (code, "is too short to change a run by" in err) == (78, True), err
+        assert cli("events", short)[0] == 0, "to look at one it is enough"
+    assert not run.cancelled_by()
+    assert not run.marks()
+    assert len(workshop.store.runs.list()) == 1
 
 
 def test_cancel_stops_a_process_on_this_machine(cli: Cli, workshop: Workshop) -> None:

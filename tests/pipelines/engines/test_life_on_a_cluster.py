@@ -22,6 +22,7 @@ from pipelines.engines.kubeflow.emit import emit as for_kubeflow
 from pipelines.request import Request
 from pipelines.runs.submission import asked_now, create_submission, submission_of, write_submission
 from pipelines.stages import STAGES
+from pipelines.start_run import create_run
 from pipelines.ticks import of_shard
 from tests.cluster.engines.argo import ArgoServer
 from tests.cluster.engines.kfp import KfpServer
@@ -233,6 +234,40 @@ def test_a_run_that_nobody_asked_the_engine_for_is_begun_by_the_next_backfill(pl
     assert "\n2 done\n" in place.wfm(*fill)
     assert len(place.runs()) == 2
     assert len(place.store.runs.list()) == 2
+
+
+@pytest.mark.parametrize("engine", ["argo", "kubeflow"])
+def test_a_run_whose_workflow_is_gone_is_lost_and_a_backfill_ends(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Deleted between two stages: it was open for ever. In the wrong namespace one that works looks the same, so that nothing
+    begins it again unasked."""
+    fill = ("backfill", "curate", "--profile", "smoke", "--engine", place.engine, "--shards", "a")
+    wanted = Request("curate", profile="smoke")
+    run_id = of_shard(wanted, "a").run_id
+    place.wfm("submit", "curate", "--profile", "smoke", "--engine", place.engine, "--run-id", run_id)
+    (place.server.workflows if place.engine == "argo" else place.server.runs).clear()
+    run = create_run(wanted, wanted.plan(place.store), place.store, "", run_id)
+    run.write_outcome(PLAYED[0], run.append_attempt(PLAYED[0]), {"outcome": "done"})
+    assert re.search(r"a +waiting +wait", place.wfm(*fill, "--dry-run")), "a moment ago there was a sign of it"
+    note = submission_of(run)
+    assert note is not None
+    assert note.name
+    write_submission(run, note.model_copy(update={"begun_at": note.begun_at - 3600.0}))
+    monkeypatch.setattr("pipelines.verbs.LOST_SECONDS", 0.0)
+    said = place.wfm("status", run_id)
+    assert "is dead" in said
+    assert re.search(r"nothing was heard of it for 0 min.*another namespace or server", said)
+    left = place.wfm(*fill, code=1)
+    assert re.search(r"a +dead +leave", left)
+    assert "1 lost by the engine" in left
+    assert place.runs() == []
+    monkeypatch.setattr("pipelines.verbs.LOST_SECONDS", 3600.0)
+    assert re.search(r"a +waiting +wait", place.wfm(*fill, "--dry-run")), "the bound is that of its last sign"
+    monkeypatch.setattr("pipelines.verbs.LOST_SECONDS", 0.0)
+    assert re.search(r"a +dead +try again", place.wfm(*fill, "--dry-run", "--retry-lost"))
+    assert "nothing is to be stopped there" in place.wfm("cancel", run_id)
+    assert re.search(r"a +cancelled +leave", place.wfm(*fill, "--dry-run", "--retry-lost"))
 
 
 @pytest.mark.parametrize("engine", ["argo", "kubeflow"])

@@ -68,6 +68,37 @@ def test_every_try_counts_and_what_made_nothing_stands_apart(store: Store, cli: 
     assert "such as 12h, 7d, 4w" in cli("cost", "--since", "soon")[2]
 
 
+def test_what_a_suspend_stopped_is_not_wasted(store: Store, cli: Cli) -> None:
+    """The next try goes on from its checkpoint. Not so what was cancelled, before or after, by hand."""
+    run = store.runs.create({"pipeline": "p", "profile": "demo", "nodes": NODES})
+
+    def a_try(hours: float, outcome: str = "cancelled", day: str = "", during: Callable[[], object] = bool) -> None:
+        then = {"started_at": f"{day}T10:00:00.000Z"}, {"finished_at": f"{day}T11:00:00.000Z"}
+        number = run.append_attempt("train_a", then[0] if day else {})
+        during()
+        used = {"outcome": outcome, "seconds": 1.0, "gpu_seconds": hours * HOUR}
+        run.write_outcome("train_a", number, {**used, **(then[1] if day else {})})
+
+    a_try(1.0, day="2026-11-20")  # no suspend falls into it
+    a_try(2.0, during=run.request_suspend)
+    run.request_resume()
+    a_try(4.0, "bug")
+    a_try(8.0, "done")
+    total = cost_of([run])[1]
+    assert (total.stopped_tries, total.stopped_gpu_hours, total.wasted_tries, total.wasted_gpu_hours) == (
+        1,
+        2.0,
+        2,
+        5.0,
+    )
+    assert "stopped" in cli("cost", run.id)[1]
+    assert "in 1 stopped by a suspend" in cli("status", run.id)[1]
+    a_try(16.0, during=run.request_suspend)
+    assert cost_of([run])[1].stopped_tries == 2
+    run.request_cancel()
+    assert cost_of([run])[1].wasted_gpu_hours == 21.0, "of what was cancelled then nothing goes on"
+
+
 def test_a_run_that_cannot_be_read_hides_no_other(store: Store, cli: Cli) -> None:
     a_run(store, "vision", ("train_a", "done", 1.0))
     bad = a_run(store, "vision", ("train_a", "done", 1.0))

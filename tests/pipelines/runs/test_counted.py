@@ -174,7 +174,7 @@ def test_words_of_the_store_do_not_make_it_unreadable(store: Store) -> None:
     run = store.runs.create({"nodes": [{"name": "a b/c", "stage": "split_clips", "sources": {"x": "../y"}}, *NODES]})
     end(run, "clips", begin(run, "clips", -9e9, parts="p" * 50_000), "x y", -8e9, 1.0)
     Ledger(store).look()
-    totals, runs = counted.read(store)
+    totals, runs, _ = counted.read(store)
     assert (totals.attempts, list(runs)) == ({("split_clips", "other"): 1}, [run.id])
 
 
@@ -231,6 +231,123 @@ def kept(kind: type[Ledger]) -> int:
             before = tracemalloc.get_traced_memory()[0]
         ledger._take("r", known, record(number), False, now)
     return tracemalloc.get_traced_memory()[0] - before
+
+
+def old(store: Store) -> Run:
+    """A run of long ago with a try that failed."""
+    run = store.runs.create({"nodes": NODES, "created_at": "2026-01-01T00:00:00.000Z"})
+    end(run, "clips", begin(run, "clips", 10.0), "bug", 20.0, 10.0)
+    return run
+
+
+@pytest.fixture
+def few(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pipelines.runs.ledger._MANY_RESTING", 20)
+    monkeypatch.setattr("pipelines.runs.counted._RUNS_A_FILE", 25)
+
+
+def bytes_of_a_look(store: Store, ledger: Ledger) -> int:
+    """Of the document, when one try was counted."""
+    told(store)
+    ledger.look()
+    return len(store.objects.read(counted.PATH))
+
+
+@pytest.mark.usefixtures("few")
+def test_what_is_written_at_a_look_does_not_grow_with_the_runs_that_rest(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for _ in range(60):
+        old(store)
+    ledger = Ledger(store)
+    assert bytes_of_a_look(store, ledger) < 3000
+    assert len(counted.read(store)[1]) == 61, "none is forgotten"
+    again = Ledger(store)
+    assert bytes_of_a_look(store, again) < 3000
+    assert again.totals.attempts["split_clips", "bug"] == 60 + 6
+    monkeypatch.setattr("pipelines.runs.ledger._MANY_RESTING", 10**9)
+    store.objects.delete(counted.PATH)
+    assert bytes_of_a_look(store, Ledger(store)) > 4000, "a twin that lays none to rest writes all of them"
+
+
+@pytest.mark.usefixtures("few")
+def test_a_run_that_rests_and_goes_on_counts_each_try_once(store: Store) -> None:
+    runs = [old(store) for _ in range(30)]
+    Ledger(store).look()
+    end(runs[0], "clips", begin(runs[0], "clips", 30.0), "bug", 40.0, 10.0)
+    for _ in range(3):
+        ledger = Ledger(store)
+        ledger.look()
+        assert ledger.totals.attempts["split_clips", "bug"] == 31
+    store.objects.delete_tree(f"runs/{runs[1].id}")
+    told(store)
+    ledger.look()
+    again = Ledger(store)
+    again.look()
+    assert again.totals == ledger.totals
+    assert again.totals.attempts["split_clips", "bug"] == 34
+    assert runs[1].id not in {name for of in again._resting.values() for name in of}
+
+
+def test_a_name_that_is_none_of_ours_leads_nowhere(store: Store, caplog: pytest.LogCaptureFixture) -> None:
+    told(store)
+    document = {"schema_version": 2, "totals": {}, "runs": {}, "resting": ["../../secret"]}
+    store.objects.replace(counted.PATH, encode(document))
+    Ledger(store).look()
+    assert "counted anew" in caplog.text
+
+
+@pytest.mark.usefixtures("few")
+def test_an_id_that_is_given_anew_is_another_run(store: Store) -> None:
+    asked = {"nodes": NODES, "created_at": "2026-01-01T00:00:00.000Z"}
+    store.runs.create(asked, "tick")
+    for run in (store.runs.open("tick"), *(old(store) for _ in range(30))):
+        end(run, "clips", begin(run, "clips", 30.0), "bug", 40.0, 10.0)
+    ledger = Ledger(store)
+    ledger.look()
+    store.objects.delete_tree("runs/tick")
+    ledger.look()
+    store.runs.create(asked, "tick")
+    told(store)
+    ledger.look()
+    run = store.runs.open("tick")
+    end(run, "clips", begin(run, "clips", 30.0), "bug", 40.0, 10.0)
+    again = Ledger(store)
+    again.look()
+    assert again.totals.attempts["split_clips", "bug"] == 1 + 30 * 2 + 3 + 1
+
+
+@pytest.mark.usefixtures("few")
+def test_one_killed_before_the_document_named_the_file_counts_as_before(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for _ in range(30):
+        old(store)
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(counted, "write", killed)
+        with pytest.raises(KeyboardInterrupt):
+            Ledger(store).look()
+    assert store.objects.names(counted.RESTING)
+    for _ in range(2):
+        ledger = Ledger(store)
+        ledger.look()
+        assert ledger.totals.attempts["split_clips", "bug"] == 30
+
+
+@pytest.mark.usefixtures("few")
+def test_a_file_that_is_gone_has_all_counted_anew(store: Store, caplog: pytest.LogCaptureFixture) -> None:
+    for _ in range(30):
+        old(store)
+    Ledger(store).look()
+    store.objects.delete_tree(counted.RESTING)
+    ledger = Ledger(store)
+    ledger.look()
+    assert "counted anew" in caplog.text
+    assert ledger.totals.attempts["split_clips", "bug"] == 30
 
 
 @pytest.mark.alone

@@ -4,8 +4,12 @@ import http.server
 import json
 import logging
 import os
+import socket
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -13,7 +17,9 @@ import pytest
 from wfm_fakes.workshop import Workshop
 
 from pipelines.runs.events import events
-from pipelines.runs.state import NodeState, RunState
+from pipelines.runs.state import NodeState, RunState, process_started, read_state
+from pipelines.runs.submission import asked_now, create_submission, write_submission
+from pipelines.runs.untold import tell_untold
 from pipelines.runs.webhook import FILE, sign, tell_failure, verify, webhook
 from pipelines.wfm_home import home
 from wfm.artifacts.runs import Run
@@ -191,3 +197,121 @@ def test_an_address_or_a_secret_that_is_none_is_said_before_work_starts(
     assert (hook.url, hook.host) == ("https://host/x", "host")
     assert "host/x" not in repr(hook)
     assert SECRET not in repr(hook)
+
+
+def killed(workshop: Workshop) -> Run:
+    """A run whose process is gone, and whose last word is that it is at work."""
+    run = workshop.store.runs.create({"pipeline": "p", "profile": "demo", "nodes": []})
+    nodes = {"cut": NodeState(stage="cut", state="running", started=time.time())}
+    state = RunState(run_id=run.id, pipeline="p", started=time.time(), updated=time.time(), nodes=nodes)
+    state.host, state.pid = socket.gethostname(), 2**22 + 1
+    run.write("state.json", state.model_dump_json())
+    return run
+
+
+def never_began(workshop: Workshop) -> Run:
+    """A submitted run whose process ended before its first stage."""
+    run = workshop.store.runs.create({"pipeline": "p", "profile": "demo", "nodes": []})
+    note = asked_now(run, "local", {}, background=True, host=socket.gethostname(), pid=2**22 + 1)
+    assert create_submission(run, note)
+    return run
+
+
+@pytest.mark.parametrize("end", [killed, never_began])
+def test_a_run_that_could_not_say_so_is_told_once_by_who_looks_next(
+    receiver: Receiver, workshop: Workshop, end: Callable[[Workshop], Run]
+) -> None:
+    run = end(workshop)
+    with ThreadPoolExecutor(4) as pool:
+        told = list(pool.map(lambda _: tell_untold([run]), range(4)))
+    assert sorted(told) == [[], [], [], [run.id]], "of several at once one tells"
+    assert tell_untold([run]) == []
+    (came,) = receiver.came
+    assert verify(came[1], came[0], SECRET)["data"]["state"] == "dead"
+    begun = asked_now(run, "local", {}, background=True, host=socket.gethostname(), pid=2**22 + 1)
+    write_submission(run, begun.model_copy(update={"begun_at": time.time() + 1}))
+    assert tell_untold([run]) == [run.id], "begun again and killed again: that is another end"
+
+
+def test_what_the_run_told_itself_is_not_told_again(receiver: Receiver, workshop: Workshop) -> None:
+    assert workshop.run(workshop.plan({"a": ([], {"fail": ["wrong_input"]})}))[0].state.state == "failed"
+    assert tell_untold(workshop.store.runs.list()) == []
+    assert len(receiver.came) == 1
+
+
+def test_what_is_at_work_long_over_or_silent_for_a_moment_elsewhere_is_told_of_nobody(
+    receiver: Receiver, workshop: Workshop
+) -> None:
+    here, old, there = killed(workshop), killed(workshop), killed(workshop)
+    for run, change in (
+        (here, {"pid": os.getpid(), "process_started": process_started(os.getpid())}),
+        (old, {"updated": time.time() - 8 * 86400.0, "started": 1.0}),
+        (there, {"host": "another", "updated": time.time() - 100.0, "started": 1.0}),
+    ):
+        state = read_state(run)
+        assert state is not None
+        run.write("state.json", state.model_copy(update=change).model_dump_json())
+    assert tell_untold([here, old, there]) == []
+    state = read_state(there)
+    assert state is not None
+    run.write("state.json", state.model_copy(update={"updated": time.time() - 1000.0}).model_dump_json())
+    assert tell_untold([here, old, there]) == [there.id], "no clock is that wrong"
+
+
+def test_who_was_killed_while_it_told_is_followed_by_another_with_the_same_delivery(
+    receiver: Receiver, workshop: Workshop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = killed(workshop)
+    with monkeypatch.context() as patched:
+
+        def dies(*_: object) -> None:
+            raise KeyboardInterrupt
+
+        patched.setattr("pipelines.runs.webhook._post", dies)
+        with pytest.raises(KeyboardInterrupt):
+            tell_untold([run])
+    assert tell_untold([run]) == [], "it may be at it"
+    monkeypatch.setattr("pipelines.runs.webhook.age_seconds", lambda _: 301.0)
+    assert tell_untold([run]) == [run.id]
+    (name,) = run.names("webhook")
+    assert (run.record(f"webhook/{name}") or {})["delivery"] == receiver.came[0][0]["Webhook-Id"]
+    assert tell_untold([run]) == []
+
+
+def test_a_receiver_that_trickles_keeps_nobody(workshop: Workshop, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A byte now and then restarts the time limit of a socket: the whole has one."""
+    over = threading.Event()
+
+    def trickle(listening: socket.socket) -> None:
+        while not over.is_set():
+            with suppress(OSError):
+                connection, _ = listening.accept()
+                with connection:
+                    while not over.wait(0.2):
+                        connection.sendall(b"H")
+
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        listening.settimeout(0.5)
+        thread = threading.Thread(target=trickle, args=(listening,))
+        thread.start()
+        monkeypatch.setenv("WFM_WEBHOOK", f"http://127.0.0.1:{listening.getsockname()[1]}/")
+        monkeypatch.setenv("WFM_WEBHOOK_SECRET", SECRET)
+        run, begun = killed(workshop), time.monotonic()
+        assert tell_untold([run, killed(workshop)], seconds=2.0) == []
+        took = time.monotonic() - begun
+        over.set()
+        thread.join()
+    assert took < 8.0
+    assert any("no answer in 2 s" in event.words for event in events(run))
+
+
+def test_commands_that_look_tell_and_a_wrong_address_keeps_nobody_from_looking(
+    receiver: Receiver, workshop: Workshop, cli: Callable[..., tuple[int, str, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = killed(workshop)
+    code, _, err = cli("runs")
+    assert (code, f"run {run.id} had ended and could not say so: the webhook was told now" in err) == (0, True)
+    assert "told now" not in cli("status", run.id)[2]
+    assert len(receiver.came) == 1
+    monkeypatch.setenv("WFM_WEBHOOK", "ftp://x")
+    assert cli("runs")[0] == 0

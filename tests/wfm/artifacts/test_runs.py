@@ -4,6 +4,7 @@ import json
 import multiprocessing
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -95,3 +96,91 @@ def test_what_an_attempt_uses_is_there_while_it_runs(store: Store) -> None:
         run.write_usage("n", number, {"cpu_seconds": seconds})
     (found,) = run.read_outcomes()
     assert (found.outcome, (found.usage or {})["cpu_seconds"]) == (None, 2.0)
+
+
+def counted(store: Store, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Paths that are read from now on."""
+    paths: list[str] = []
+    read = type(store.objects).read
+
+    def noting(self: Any, path: str, *more: Any) -> bytes:
+        paths.append(path)
+        return read(self, path, *more)
+
+    monkeypatch.setattr(type(store.objects), "read", noting)
+    return paths
+
+
+def test_a_list_of_given_ids_reads_no_spec(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    ids = []
+    for number in range(60):
+        ids.append(store.runs.create({}, f"tick-{number % 7}-{number}").id)
+        time.sleep(0.0015)
+    paths = counted(store, monkeypatch)
+    assert [run.id for run in store.runs.list()] == ids[::-1]
+    assert store.runs.list(limit=1)[0].id == ids[-1]
+    assert store.runs.open("tick-6-5").id == "tick-6-55"
+    with pytest.raises(InputError, match="'tick-3-' means any of 9 runs"):
+        store.runs.open("tick-3-")
+    assert paths == []
+    assert store.runs.open("tick-1-1").id == "tick-1-1"
+    assert len(paths) <= 1, "an exact id costs one look, whatever else begins so"
+    store.objects.delete_tree("runs/.by-time")  # as an older wfm left it
+    del paths[:]
+    assert [run.id for run in store.runs.list()] == ids[::-1]
+    assert len(paths) == len(ids), "without the names each spec has to be read"
+
+
+def test_a_run_killed_before_its_time_was_noted_stands_in_its_place(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    create_one = store.objects.create
+
+    def killed(path: str, data: bytes, *more: Any) -> bool:
+        if ".by-time" in path:
+            raise KeyboardInterrupt
+        return create_one(path, data, *more)
+
+    store.runs.create({}, "first")
+    time.sleep(0.002)
+    with monkeypatch.context() as patched:
+        patched.setattr(store.objects, "create", killed)
+        with pytest.raises(KeyboardInterrupt):
+            store.runs.create({}, "killed")
+    time.sleep(0.002)
+    store.runs.create({}, "last")
+    there = ["last", "killed", "first"]
+    assert [run.id for run in store.runs.list()] == there
+    store.runs.create({}, "killed")  # begun again: noted now, at its own time
+    paths = counted(store, monkeypatch)
+    assert [run.id for run in store.runs.list()] == there
+    assert paths == []
+
+
+def test_the_time_of_a_run_that_was_deleted_is_not_that_of_the_next_of_its_id(store: Store) -> None:
+    store.runs.create({}, "again")
+    time.sleep(0.002)
+    store.runs.create({}, "other")
+    store.objects.delete_tree("runs/again")
+    assert [run.id for run in store.runs.list()] == ["other"]
+    time.sleep(0.002)
+    store.runs.create({}, "again")
+    assert [run.id for run in store.runs.list()] == ["again", "other"]
+
+
+def test_what_is_no_time_of_ours_among_the_names_is_passed_over(store: Store) -> None:
+    store.runs.create({}, "one")
+    for name in ("notes.txt", "20261122T122100123-", "20261122T122100123-../x".replace("/", "_"), "2026-one"):
+        store.objects.replace(f"runs/.by-time/{name}", b"")
+    assert [run.id for run in store.runs.list()] == ["one"]
+
+
+def test_who_changes_a_run_names_it_with_four_letters(store: Store) -> None:
+    run = store.runs.create({})
+    assert store.runs.open(run.id[0]).id == run.id
+    for short in (run.id[0], run.id[:3], run.id[-8:][:3]):
+        with pytest.raises(InputError, match=rf"'{short}' is too short to change a run by: give 4 letters.*{run.id}"):
+            store.runs.open(short, at_least=4)
+    assert store.runs.open(run.id[-8:][:4], at_least=4).id == run.id
+    store.runs.create({}, "ab")
+    assert store.runs.open("ab", at_least=4).id == "ab", "a whole id is no beginning of one"

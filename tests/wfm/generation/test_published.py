@@ -16,6 +16,7 @@ from wfm.data.seeds import derived_seed
 from wfm.errors import ConfigError, DataError, InputError
 from wfm.generation.command import generate_from_files
 from wfm.generation.published import PublishedModel
+from wfm.generation.video import Video
 from wfm.generation.write_video import from_uint8, to_uint8, write_mp4
 
 KEY = "cd" * 32
@@ -285,6 +286,25 @@ def test_what_cannot_be_asked(one_model, change, error, words, clip, monkeypatch
 def test_guidance_that_moves_away_from_nothing(one_model, clip) -> None:
     with pytest.raises(ConfigError, match="nothing that it moves away from is given"):
         one_model.predict(clip, guidance=2.0)
+
+
+@pytest.mark.parametrize("before", [b"", b"that of another"])
+def test_a_video_that_cannot_take_its_name_leaves_no_sidecar(tmp_path: Path, before: bytes) -> None:
+    """A folder of its name keeps the rename from working: a sidecar alone told of a video that is not there."""
+    video = Video(np.zeros((2, 16, 16, 3), np.uint8), 8.0, 1, 1, "", {"seed": 1})
+    (tmp_path / "v.mp4" / "in the way").mkdir(parents=True)
+    if before:
+        (tmp_path / "v.json").write_bytes(before)
+    with pytest.raises((OSError, InputError)):
+        video.save(tmp_path / "v.mp4", force=True)
+    assert [path.name for path in sorted(tmp_path.iterdir())] == (["v.json", "v.mp4"] if before else ["v.mp4"])
+    assert not before or (tmp_path / "v.json").read_bytes() == before
+    (tmp_path / "v.mp4" / "in the way").rmdir()
+    (tmp_path / "v.mp4").rmdir()
+    written = video.save(tmp_path / "v.mp4", force=bool(before))
+    assert json.loads(written.sidecar.read_bytes()) == {"seed": 1}
+    assert written.video.is_file()
+    assert len(list(tmp_path.iterdir())) == 2
 
 
 def test_saving_replaces_nothing_unasked(one_model, clip, tmp_path) -> None:
