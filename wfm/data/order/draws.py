@@ -13,7 +13,7 @@ import numpy as np
 from wfm.data.order.blending import Blend
 from wfm.data.order.hashing import hash64
 from wfm.data.order.shuffle import permute
-from wfm.data.order.sources import SHIFT, Pieces, Source
+from wfm.data.order.sources import REPEAT_BITS, SHIFT, Pieces, Source
 from wfm.data.seeds import mix
 from wfm.errors import DataError
 
@@ -108,35 +108,36 @@ class _Weighted:
         return (whole * passed + ((part * passed + self._chances) >> np.uint64(SHIFT))).astype(np.int64)
 
     def _table(self, epoch: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """int64 [V]: draws of each stream before the epoch; within it, int64 [M + 1]: draws of the pieces before each; and
-        int64 [draws]: the piece of each."""
+        """int64 [V]: draws of each stream before the epoch; int64 [V + 1]: within it, draws of the streams before each; and
+        int64 [draws]: piece << REPEAT_BITS | repeat of what stands in it, one stream after the other."""
         if epoch not in self._tables:
             while len(self._tables) >= _KEPT:
                 del self._tables[min(self._tables)]
             now = self._stands(epoch)
             counts = self._stands(epoch + 1) - now
             ends = np.append(0, np.cumsum(counts))
-            self._tables[epoch] = np.add.reduceat(now, self._firsts), ends, np.repeat(np.arange(len(now)), counts)
+            firsts = (self._order << REPEAT_BITS) - ends[:-1]
+            standing = np.arange(ends[-1]) + np.repeat(firsts, counts)
+            self._tables[epoch] = np.add.reduceat(now, self._firsts), ends[np.append(0, self._lasts)], standing
         return self._tables[epoch]
 
     def at(self, streams: np.ndarray, before: np.ndarray) -> Places:
         epochs = (before / self._means[streams]).astype(np.int64)
-        pieces, repeats = np.empty_like(epochs), np.empty_like(epochs)
+        pieces, repeats = np.full_like(epochs, -1), np.empty_like(epochs)
         left = np.arange(len(epochs))
         while len(left):
             epoch = int(epochs[left].min())
             mine = left[epochs[left] == epoch]
-            starts, ends, standing = self._table(epoch)
+            starts, bases, standing = self._table(epoch)
             own = streams[mine]
             cursors = before[mine] - starts[own]
-            bases = ends[self._firsts[own]]
-            sizes = ends[self._lasts[own]] - bases
+            sizes = bases[own + 1] - bases[own]
             epochs[mine[cursors < 0]] -= 1
             epochs[mine[cursors >= sizes]] += 1
             here = (cursors >= 0) & (cursors < sizes)
             found, own = mine[here], own[here]
-            places = bases[here] + permute(cursors[here], sizes[here], hash64(self._key, own, epoch))
-            at = standing[places]
-            pieces[found], repeats[found] = self._order[at], places - ends[at]
-            left = left[~np.isin(left, found)]
+            places = bases[own] + permute(cursors[here], sizes[here], hash64(self._key, own, epoch))
+            stood = standing[places]
+            pieces[found], repeats[found] = stood >> REPEAT_BITS, stood & (2**REPEAT_BITS - 1)
+            left = np.flatnonzero(pieces < 0)
         return pieces, epochs, repeats

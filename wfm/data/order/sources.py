@@ -16,6 +16,8 @@ Oversize = Literal["refuse", "leave_out", "cut", "split"]
 in as few pieces as hold them, of lengths that differ by one frame at most, each drawn as a sample is."""
 SHIFT = 32
 """Weights are whole numbers of 2**-32: sums of them are exact, in any order and on any machine."""
+REPEAT_BITS = 20
+"""Weights are below 2**REPEAT_BITS, and so are the repeats of a sample in an epoch."""
 _SHOWN = 4
 
 
@@ -61,8 +63,8 @@ class Source:
             torn = self.lengths % self.frames != 0
             self._refuse(torn, "lengths", self.lengths, "it is no multiple of the tokens of a frame")
         if self.weights is not None:
-            held = np.isfinite(self.weights) & (self.weights >= 0) & (self.weights < 2**20)
-            self._refuse(~held, "weights", self.weights, f"a weight is at least 0 and below {2**20}")
+            held = np.isfinite(self.weights) & (self.weights >= 0) & (self.weights <= 2**REPEAT_BITS - 1)
+            self._refuse(~held, "weights", self.weights, f"a weight is at least 0 and at most {2**REPEAT_BITS - 1}")
             if not (self.weights > 0).any():
                 raise DataError(f"source {self.name!r}: the weights of all {count} samples are 0")
 
