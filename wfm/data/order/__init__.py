@@ -9,6 +9,7 @@ Read in this order:
     shuffle   permutations that are computed and not kept (hashing: what they draw from)
     packing   streaming best-fit under a token budget, with an age limit; all of a stream's state
     balance   packs of like cost into the same step, attention's l**2 counted
+    stand_in  what takes the place of a sample that cannot be read
     state     the record of all streams, checked when it is read
 
 The state of a stream is how many draws it made and which of them lie in its open packs; all else follows from it. Ranks and

@@ -14,6 +14,7 @@ from wfm.data.order.draws import Draws
 from wfm.data.order.hashing import hash64
 from wfm.data.order.packing import Packer, StreamRecord
 from wfm.data.order.sources import Oversize, Pieces, Source, pieces_of
+from wfm.data.order.stand_in import StandIns
 from wfm.data.order.state import VERSION, LaneRecord, OrderState, restore, save
 from wfm.data.seeds import mix
 from wfm.errors import ConfigError, DataError
@@ -155,6 +156,7 @@ class _Planned:
         tokens = sum(int(held.lengths.sum()) for held in self.pieces)
         self._in_a_pack = how.budget * sum(len(held.lengths) for held in self.pieces) / tokens
         self._draws = Draws(lane.sources, self.pieces, how.streams, mix(seed, "lane", lane.name))
+        self.stand_ins = [StandIns(source.name, held) for source, held in zip(lane.sources, self.pieces, strict=True)]
         self._window: _Window | None = None
 
     def start(self) -> LaneRecord:
@@ -278,6 +280,20 @@ class Order:
         while True:
             step, state = self.next(state)
             yield step, state
+
+    def replace(self, lane: str, pack: Pack, place: int, attempt: int) -> Pack:
+        """`pack`, of a step of `lane`, with another sample for the one at `place` that cannot be read: of the same source, not
+        longer, and the same for whoever asks. `attempt` counts from 0, for one that cannot be read either.
+
+        Raises DataError where no sample can take its place.
+        """
+        planned = next(known for known in self._lanes if known.name == lane)
+        source, row, _, length, epoch, seed = pack.table[:, place].tolist()
+        held = planned.pieces[source]
+        piece, own_seed = planned.stand_ins[source].find(row, length, seed, attempt)
+        table = pack.table.copy()
+        table[:, place] = source, held.rows[piece], held.starts[piece], held.lengths[piece], epoch, own_seed
+        return Pack(table)
 
     def save(self, state: OrderState) -> dict[str, Any]:
         """The state as JSON values."""

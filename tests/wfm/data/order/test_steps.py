@@ -13,6 +13,7 @@ from tests.wfm.data.order import twins
 from wfm.artifacts.schema import encode, parse
 from wfm.data.order import Lane, Order, Packing, Source, sample_keys
 from wfm.data.order.balance import imbalance, share_out
+from wfm.data.order.stand_in import NEAREST
 from wfm.errors import ConfigError, DataError
 
 HOW = Packing(budget=300, packs=8, streams=4, bins=3, age=40, window=4)
@@ -162,6 +163,44 @@ def test_oversize_samples_go_by_the_rule_and_are_counted(rule):
     found = {key for pack in packs for key in zip(pack.starts.tolist(), pack.lengths.tolist(), strict=True)}
     more = {"cut": {(0, 300)}, "split": {(0, 233), (233, 233), (466, 234)}, "leave_out": set()}[rule]
     assert found == {(0, 100)} | more
+
+
+@pytest.mark.parametrize("make", [mixed, alternating])
+def test_a_sample_that_cannot_be_read_is_replaced_by_rule(make):
+    """By one of its source that fits its place, the same for whoever asks, and another at the next attempt."""
+    order, other = make(), make()
+    step = walk(order, 3)[0][-1]
+    for pack in step.packs:
+        for place, (source, row, length) in enumerate(zip(pack.sources, pack.rows, pack.lengths, strict=True)):
+            if length < 30:  # shorter ones have few to take their place
+                continue
+            found = [order.replace(step.lane, pack, place, attempt) for attempt in range(8)]
+            for new in found:
+                assert new.rows[place] != row
+                assert new.sources[place] == source
+                known = order.pieces()[step.lane][source].lengths
+                assert new.lengths[place] <= length
+                assert ((known > new.lengths[place]) & (known <= length)).sum() <= NEAREST
+                assert (np.delete(new.table, place, 1) == np.delete(pack.table, place, 1)).all()
+            assert len({int(new.rows[place]) for new in found}) > 2
+            assert len({int(new.seeds[place]) for new in [*found, pack]}) == 9
+            again = other.replace(step.lane, pack, place, 7)
+            assert again.table.tolist() == found[7].table.tolist()
+
+
+def test_nothing_of_weight_zero_takes_a_place_and_the_shortest_has_no_substitute():
+    source = Source(
+        "clips", np.arange(1, 9), np.arange(8, dtype=np.uint64), weights=np.array([1, 0, 0, 0, 0, 1, 1, 5.0])
+    )
+    order = Order([Lane("all", [source])], Packing(8, 4, streams=1, bins=1, window=2), 0)
+    packs = [pack for step in walk(order, 8)[0] for pack in step.packs]
+    pack, place = next((pack, place) for pack in packs for place, row in enumerate(pack.rows) if row == 5)
+    assert {int(order.replace("all", pack, place, attempt).rows[place]) for attempt in range(20)} == {0}
+    pack, place = next((pack, place) for pack in packs for place, row in enumerate(pack.rows) if row == 0)
+    with pytest.raises(
+        DataError, match="'clips': row 0 cannot be read, and no other of its samples is 1 tokens or less"
+    ):
+        order.replace("all", pack, place, 0)
 
 
 def damaged(change):
