@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from wfm.data.order.balance import arrange, cost_of, imbalance, share_out
@@ -22,6 +22,7 @@ def test_attention_costs_as_much_as_all_else_at_six_times_the_width():
     assert cost_of([65_536], dim) < cost_of([2 * 65_536], dim) / 2
 
 
+@settings(deadline=None)
 @given(COSTS, st.integers(0, 2**63 - 1))
 def test_a_window_has_each_pack_once_and_its_steps_are_runs_of_the_sorted_costs(case, key):
     steps, costs = case
@@ -32,6 +33,7 @@ def test_a_window_has_each_pack_once_and_its_steps_are_runs_of_the_sorted_costs(
     assert sorted(sorted(np.array(costs)[row].tolist()) for row in found) == twin
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(1, 1000), min_size=1, max_size=24))
 def test_ranks_share_out_a_step_among_them(costs):
     for ranks in (number for number in range(1, len(costs) + 1) if len(costs) % number == 0):

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.wfm.data.order import twins
@@ -19,6 +19,7 @@ def largest_error(sources: list[int], rates: list[int]) -> float:
     return float(np.abs(drawn - wanted).max())
 
 
+@settings(deadline=None)
 @given(RATES)
 def test_every_prefix_is_within_one_draw_of_the_rates(rates):
     count = 2 * sum(rates) + 7
@@ -29,11 +30,13 @@ def test_every_prefix_is_within_one_draw_of_the_rates(rates):
         assert before[sources == source].tolist() == list(range((sources == source).sum()))
 
 
+@settings(deadline=None)
 @given(RATES)
 def test_it_is_what_the_plain_twin_says(rates):
     assert Blend(rates).draws(np.arange(150))[0].tolist() == twins.blend(rates, 150)
 
 
+@settings(deadline=None)
 @given(RATES, st.integers(0, 10**6))
 def test_a_count_is_that_of_the_draws_before(rates, number):
     blend = Blend(rates)

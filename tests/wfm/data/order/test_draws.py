@@ -30,7 +30,7 @@ def drawn(draws, stream, numbers):
     )
 
 
-@settings(max_examples=50)
+@settings(max_examples=50, deadline=None)
 @given(st.integers(1, 4), st.integers(4, 40), st.integers(0, 2**63 - 1))
 def test_an_epoch_of_a_stream_is_what_the_plain_twin_says(streams, count, seed):
     draws, key = draws_of([source_of(count)], streams, seed), mix(seed, "order", "clips")
@@ -54,7 +54,7 @@ def stands(weights, epoch, key) -> list[int]:
     return [after - before for before, after in zip(at(epoch), at(epoch + 1), strict=True)]
 
 
-@settings(max_examples=50)
+@settings(max_examples=50, deadline=None)
 @given(WEIGHTS, st.integers(0, 2**63 - 1))
 def test_weighted_epochs_are_what_the_plain_twin_says(weights, seed):
     streams = 2 if min(sum(weights[::2]), sum(weights[1::2])) >= 1 else 1
@@ -86,7 +86,7 @@ def test_a_weight_is_kept_to_within_one_over_any_number_of_epochs():
     assert np.abs(by_chance(weights, 40, 0) - 40 * weights).max() > 3
 
 
-@settings(max_examples=30)
+@settings(max_examples=30, deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 2), st.integers(0, 3000)), min_size=1, max_size=40))
 def test_a_draw_does_not_hang_on_what_else_is_asked_for(asked):
     """Two sources, one of them weighted, with epochs of 2 and of 1,000 pieces side by side."""

@@ -24,6 +24,7 @@ def run(lengths, bins, age):
     return packer
 
 
+@settings(deadline=None)
 @given(LENGTHS, BINS, AGE)
 def test_it_is_what_the_plain_twin_says(lengths, bins, age):
     closed, opened = twins.pack(lengths, BUDGET, bins, age)
@@ -32,6 +33,7 @@ def test_it_is_what_the_plain_twin_says(lengths, bins, age):
     assert sorted(map(list, packer.record().open)) == sorted(opened)
 
 
+@settings(deadline=None)
 @given(LENGTHS, BINS, AGE)
 def test_each_draw_is_in_one_pack_and_none_is_over_the_budget(lengths, bins, age):
     packer = run(lengths, bins, age)
@@ -41,6 +43,7 @@ def test_each_draw_is_in_one_pack_and_none_is_over_the_budget(lengths, bins, age
     assert len(packer.record().open) <= bins
 
 
+@settings(deadline=None)
 @given(LENGTHS, BINS, AGE)
 def test_no_pack_outlives_the_age(lengths, bins, age):
     packer = run(lengths, bins, age)
@@ -56,7 +59,7 @@ def test_without_an_age_a_sample_waits_for_ever():
     assert run(lengths, 2, 40).closed.index([0]) < 41 < len(closed)
 
 
-@settings(max_examples=60)
+@settings(max_examples=60, deadline=None)
 @given(LENGTHS, BINS, AGE, st.data())
 def test_a_packer_from_a_record_goes_on_as_if_without_a_stop(lengths, bins, age, data):
     """Taken one at a time, and stopped at any of them."""

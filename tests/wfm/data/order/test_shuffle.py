@@ -5,7 +5,7 @@ from collections import Counter
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.wfm.data.order import twins
@@ -16,11 +16,13 @@ from wfm.data.order.shuffle import permute
 KEYS = st.integers(0, 2**64 - 1)
 
 
+@settings(deadline=None)
 @given(st.integers(1, 700), KEYS)
 def test_it_is_a_permutation(size, key):
     assert sorted(permute(np.arange(size), size, key).tolist()) == list(range(size))
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.integers(1, 2**45), st.integers(0, 2**45), KEYS), min_size=1, max_size=20))
 def test_each_element_of_an_array_is_what_the_plain_twin_says(cases):
     sizes, places, keys = zip(*[(size, place % size, key) for size, place, key in cases], strict=True)
@@ -28,6 +30,7 @@ def test_each_element_of_an_array_is_what_the_plain_twin_says(cases):
     assert found.tolist() == [twins.permute(*case) for case in zip(places, sizes, keys, strict=True)]
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(0, 2**63 - 1), min_size=1, max_size=5))
 def test_the_hash_is_what_the_plain_twin_says(parts):
     assert hash64(*parts).tolist() == [twins.hash64(*parts)]

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from wfm.data.order.sources import Source, pieces_of, sample_keys
@@ -18,6 +18,7 @@ def source_of(lengths, **more) -> Source:
 FRAMED = st.lists(st.tuples(st.integers(1, BUDGET), st.integers(1, 30)), min_size=1, max_size=20)
 
 
+@settings(deadline=None)
 @given(FRAMED)
 def test_split_samples_are_whole_frames_without_a_gap_in_as_few_pieces_as_hold_them(cases):
     frames, counts = (np.array(each) for each in zip(*cases, strict=True))
@@ -35,6 +36,7 @@ def test_split_samples_are_whole_frames_without_a_gap_in_as_few_pieces_as_hold_t
         assert len(lengths) == -(-count // (BUDGET // frame))
 
 
+@settings(deadline=None)
 @given(FRAMED)
 def test_cut_samples_are_their_first_frames_and_what_is_lost_is_counted(cases):
     frames, counts = (np.array(each) for each in zip(*cases, strict=True))

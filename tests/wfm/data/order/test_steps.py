@@ -281,3 +281,15 @@ def test_waste_and_balance_are_what_the_issue_asks(ranks, windows):
     assert imbalance(unbalanced) >= 0.22
     nemo = twins.greedy_buffers(lengths.tolist(), 65_536, 64)
     assert 1 - lengths.sum() / len(nemo) / 65_536 > 10 * waste
+
+
+def test_version_1_is_frozen():
+    """A change of a single draw, pack or step moves this hash: raise `state.VERSION` with it, so that old states are refused."""
+    numbers = np.arange(200)
+    keys = (numbers + 1).astype(np.uint64)
+    weights = 0.25 + (numbers % 7) / 4
+    even, weighted = Source("images", 1 + numbers % 37, keys, 3), Source("clips", 10 + numbers % 291, keys, 2, weights)
+    order = Order([Lane("mixed", [even, weighted]), Lane("video", [weighted], 2)], HOW, 11)
+    steps, state = walk(order, 30)
+    found = sha256("".join(digests(steps)).encode() + encode(order.save(state))).hexdigest()
+    assert found == "c37b70fd9360669e3aa38ec377e99328aea3d30a0970d73e4fac9d8b8f8aed87"
