@@ -303,11 +303,11 @@ def content(job: Job) -> str:
 
 
 _ID = re.compile(r"attempts/[^/]+/")
-_NOT_COMPARED = ("runs/", "leases/", "refs/", "probe/")
+_NOT_COMPARED = ("runs/", "leases/", "refs/", "probe/", "collections/")
 
 
 def left_after_collection(job: Job) -> Counter[str]:
-    """What garbage collection leaves of everything, except what is said of runs, leases and names."""
+    """What garbage collection leaves of everything, except what is said of runs, leases, names and what it did itself."""
     for path in (path for path in Path(job.place.url).rglob(".*.tmp") if NAMELESS.fullmatch(path.name)):
         os.utime(path, (0, 0))  # else one may be at work on it
     report = job.store.gc(wait_seconds=LEASE_SECONDS, min_age_seconds=0.0)

@@ -44,7 +44,7 @@ def test_two_runs_at_once_do_each_piece_of_work_once(videos: Path, tmp_path: Pat
             assert attempt.outcome is not None
             outcomes.setdefault(attempt.node, []).append(attempt.outcome["outcome"])
     assert {node: found.count("done") for node, found in outcomes.items()} == dict.fromkeys(outcomes, 1)
-    assert len(list((tmp_path / "store" / "refs" / "dataset" / "curated" / "latest").iterdir())) <= 2
+    assert len(list((tmp_path / "store" / "refs" / "dataset" / "curated-smoke" / "latest").iterdir())) <= 2
 
 
 @pytest.fixture
