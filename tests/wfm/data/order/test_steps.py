@@ -284,7 +284,7 @@ def test_waste_and_balance_are_what_the_issue_asks(ranks, windows):
 
 
 def test_version_1_is_frozen():
-    """A change of a single draw, pack or step moves this hash: raise `state.VERSION` with it, so that old states are refused."""
+    """A change of a single draw, pack or step moves this hash: raise `state.VERSION` with it, and old states are refused."""
     numbers = np.arange(200)
     keys = (numbers + 1).astype(np.uint64)
     weights = 0.25 + (numbers % 7) / 4
