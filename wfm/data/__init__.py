@@ -20,6 +20,7 @@ Read in this order:
     signals     what lies beside the frames of clips, as named tracks that windows are cut from
     mixture     how often a sample stands in an epoch, by the weights that a taxonomy gave
     plan        which sample comes when: a pure function of lengths; loader turns it into batches
+    order       the same for samples of any length: blended, packed under a token budget, balanced over ranks
 
 Nothing here knows a model or a curation step.
 """
@@ -33,6 +34,7 @@ __all__ = [
     "loader",
     "local",
     "mixture",
+    "order",
     "orientation",
     "plan",
     "probe",

@@ -1,0 +1,135 @@
+"""What is ordered: samples by their lengths in tokens, and what becomes of one that no pack can hold."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from hashlib import sha256
+from typing import Literal, get_args
+
+import numpy as np
+
+from wfm.data.seeds import mix
+from wfm.errors import ConfigError, DataError
+
+Oversize = Literal["refuse", "leave_out", "cut", "split"]
+"""A sample above the budget: an error before the first step; never drawn; its first frames that fit; or all of its frames,
+in as few pieces as hold them, of lengths that differ by one frame at most, each drawn as a sample is."""
+SHIFT = 32
+"""Weights are whole numbers of 2**-32: sums of them are exact, in any order and on any machine."""
+REPEAT_BITS = 20
+"""Weights are below 2**REPEAT_BITS, and so are the repeats of a sample in an epoch."""
+_SHOWN = 4
+
+
+def sample_keys(sample_ids: Sequence[str]) -> np.ndarray:
+    """uint64: what samples are known by in the order, of their ids alone."""
+    return np.array([mix("sample", sample_id) for sample_id in sample_ids], np.uint64)
+
+
+@dataclass(frozen=True, eq=False)
+class Source:
+    """Samples that are drawn at one rate.
+
+    Raises DataError for arrays that do not describe samples, naming the first that does not.
+    """
+
+    name: str
+    lengths: np.ndarray
+    "int64 [N]: tokens of each sample."
+    keys: np.ndarray
+    "uint64 [N]: `sample_keys`. The randomness of a sample hangs on its key, never on its place."
+    rate: int = 1
+    "Of all draws, rate / (sum of the rates of the sources beside it) are from here."
+    weights: np.ndarray | None = None
+    "float [N]: how often a sample is drawn in an epoch, in the mean; None: each once."
+    frames: np.ndarray | None = None
+    "int64 [N]: tokens of one latent frame, between which a sample may be cut; None: anywhere."
+
+    def __post_init__(self) -> None:
+        count = len(self.lengths)
+        if not count:
+            raise DataError(f"source {self.name!r} has no samples: there is nothing to train on")
+        for name, values in {"keys": self.keys, "weights": self.weights, "frames": self.frames}.items():
+            if values is not None and len(values) != count:
+                raise DataError(f"source {self.name!r}: {len(values)} {name} for {count} lengths")
+        for name, values in {"lengths": self.lengths, "frames": self.frames}.items():
+            if values is not None and values.dtype.kind not in "iu":
+                raise DataError(f"source {self.name!r}: {name} are {values.dtype}, whole numbers of tokens are wanted")
+        if len(np.unique(self.keys)) < count:
+            raise DataError(f"source {self.name!r}: two of its samples have the same key: each wants an id of its own")
+        self._refuse(self.lengths < 1, "lengths", self.lengths, "a sample has 1 token or more")
+        if self.frames is not None:
+            self._refuse(self.frames < 1, "frames", self.frames, "a frame has 1 token or more")
+            torn = self.lengths % self.frames != 0
+            self._refuse(torn, "lengths", self.lengths, "it is no multiple of the tokens of a frame")
+        if self.weights is not None:
+            held = np.isfinite(self.weights) & (self.weights >= 0) & (self.weights <= 2**REPEAT_BITS - 1)
+            self._refuse(~held, "weights", self.weights, f"a weight is at least 0 and at most {2**REPEAT_BITS - 1}")
+            if not (self.weights > 0).any():
+                raise DataError(f"source {self.name!r}: the weights of all {count} samples are 0")
+
+    def _refuse(self, wrong: np.ndarray, name: str, values: np.ndarray, why: str) -> None:
+        if wrong.any():
+            rows = np.flatnonzero(wrong)
+            raise DataError(
+                f"source {self.name!r}: {name}[{rows[0]}] is {values[rows[0]]}, and so wrong are {len(rows)} in all: {why}"
+            )
+
+    @cached_property
+    def sha256(self) -> str:
+        """Of all that the order reads of it."""
+        digest = sha256(f"{self.name}\x1f{self.rate}".encode())
+        for values in (self.lengths, self.keys, self.weights, self.frames):
+            digest.update(
+                b"-" if values is None else values.astype("<f8" if values.dtype.kind == "f" else "<u8").tobytes()
+            )
+        return digest.hexdigest()
+
+
+@dataclass(frozen=True, eq=False)
+class Pieces:
+    """What of a source is drawn: a whole sample, or a part of one, under the budget. Arrays of int64 [M]."""
+
+    rows: np.ndarray
+    starts: np.ndarray
+    lengths: np.ndarray
+    weights: np.ndarray | None
+    "uint64 [M], in units of 2**-`SHIFT`."
+    oversized: int
+    "Samples above the budget."
+    tokens_left: int
+    "Tokens of those that are never drawn."
+
+
+def pieces_of(source: Source, budget: int, rule: Oversize) -> Pieces:
+    """The pieces of a source for packs of `budget` tokens, by `rule`.
+
+    Raises DataError for a sample above the budget where the rule is to refuse it, for one with a single frame above it where it
+    is to be cut, and when nothing is left.
+    """
+    if rule not in get_args(Oversize):
+        raise ConfigError(f"oversize: {rule!r} is none of {', '.join(get_args(Oversize))}")
+    lengths = source.lengths.astype(np.int64)
+    frames = np.ones_like(lengths) if source.frames is None else source.frames.astype(np.int64)
+    over = lengths > budget
+    refused = over if rule == "refuse" else over & (frames > budget) if rule != "leave_out" else np.zeros_like(over)
+    if refused.any():
+        rows = np.flatnonzero(refused)
+        shown = ", ".join(f"{row} ({lengths[row]})" for row in rows[:_SHOWN])
+        what = "a budget of" if rule == "refuse" else "one frame is above the budget of"
+        raise DataError(
+            f"source {source.name!r}: {len(rows)} samples do not fit a pack, {what} {budget} tokens: rows (tokens) {shown}; "
+            f"raise the budget, or choose another rule for oversize samples ({', '.join(get_args(Oversize))})"
+        )
+    most = np.maximum(budget // frames, 1)
+    whole = lengths // frames
+    counts = {"split": -(-whole // most), "leave_out": np.where(over, 0, 1)}.get(rule, np.ones_like(lengths))
+    rows = np.repeat(np.arange(len(lengths)), counts)
+    if not len(rows):
+        raise DataError(f"source {source.name!r}: all {len(lengths)} samples are above the budget of {budget} tokens")
+    nth = np.arange(len(rows)) - np.repeat(np.cumsum(counts) - counts, counts)
+    held = np.minimum(whole, most) if rule == "cut" else whole
+    firsts, ends = (held[rows] * number // counts[rows] * frames[rows] for number in (nth, nth + 1))
+    weights = None if source.weights is None else np.round(source.weights[rows] * 2.0**SHIFT).astype(np.uint64)
+    left = int(lengths.sum() - (ends - firsts).sum())
+    return Pieces(rows, firsts, ends - firsts, weights, int(over.sum()), left)
