@@ -118,7 +118,7 @@ def test_what_is_too_rare_or_above_the_budget_is_counted(caplog):
 @pytest.mark.parametrize(
     ("data", "error", "message"),
     [
-        ({"lanes": {"v": {"sources": {"clip": 1}}}}, ConfigError, "lane 'v' draws from 'clip', which is no .* clips, more, stills"),
+        ({"lanes": {"v": {"sources": {"clip": 1}}}}, ConfigError, "draws from .clip., which is no .* clips, more, stills"),
         ({"lanes": {"v": {"sources": {"clips": 1}}}}, ConfigError, "no lane draws from more, stills"),
         ({"lanes": {"v": {"sources": {"clips": 0}}}}, ConfigError, r"data.lanes.v.*one at least has a rate above 0"),
         ({"lanes": {"v": {"sources": {"clips": 1}, "rate": 0}}}, ConfigError, "lanes have the rate 0, all of them"),
