@@ -22,7 +22,8 @@ from tests.benchmarks.paired import THREADS, paired, print_line
 from wfm.actions import ActionSpec
 from wfm.artifacts import Artifact, Store
 from wfm.conditions.action import Action
-from wfm.data.loader import Loader, read_latents
+from wfm.data.loader import Loader
+from wfm.data.loader.arrays import read_latents
 from wfm.data.order import one_shape
 from wfm.data.shards import iter_samples
 from wfm.data.signals import SignalTable

@@ -23,8 +23,8 @@ import pyarrow.parquet as pq
 import torch
 from torch import Tensor
 
-from wfm.data.loader import as_video
 from wfm.data.motion import extrapolate
+from wfm.data.pixels import as_video
 from wfm.data.windows import Window, clip_windows, decoded_clips
 from wfm.models.finite import require_finite
 from wfm.models.folder import open_model, save_tensors, write_json

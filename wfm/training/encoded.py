@@ -17,7 +17,7 @@ from wfm.actions import ActionSpec
 from wfm.conditions.condition import Condition, View, action_spec
 from wfm.data.captions import read_text
 from wfm.data.dataset_parts import split_files
-from wfm.data.loader import ArrayDataset, read_latents
+from wfm.data.loader.arrays import ArrayDataset, read_latents
 from wfm.data.signals import read_signals
 from wfm.errors import DataError
 
