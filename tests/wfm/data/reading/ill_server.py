@@ -125,8 +125,8 @@ class IllServer(SpoilingProxy):
 
 
 class Ill:
-    """A running server. `options` opens a store behind it; `befell` counts what befell ranged GETs ("" is nothing), `most` is how
-    many requests there were at a time."""
+    """A running server. `options` opens a store behind it; `befell` counts what befell ranged GETs ("" is nothing), `most` is
+    how many requests there were at a time."""
 
     def __init__(self, upstream):
         self.lock, self.over = threading.Lock(), threading.Event()
@@ -197,8 +197,8 @@ def ill_server(illness=None):
 
 
 def main():
-    """A server of its own process, so that what it costs is not taken from whoever reads. Prints a line of JSON: `endpoint` (ill)
-    and `healthy` (moto itself, to put objects). Ends with its standard input."""
+    """A server of its own process, so that what it costs is not taken from whoever reads. Prints a line of JSON: `endpoint`
+    (ill) and `healthy` (moto itself, to put objects). Ends with its standard input."""
     parser = argparse.ArgumentParser()
     for field in ("latency", "errors", "trickle_seconds"):
         parser.add_argument(f"--{field}", type=float, default=getattr(Illness, field))

@@ -2,6 +2,8 @@
 
 import contextlib
 import dataclasses
+import multiprocessing
+import os
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -9,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from tests.wfm.data.reading.ill_server import Illness
+from tests.wfm.data.reading.ill_server import Illness, IllServer
 from wfm.artifacts import Store
 from wfm.data.reading import ReadingConfig, RecordReader
 from wfm.data.remote import NotThere
@@ -62,7 +64,7 @@ def test_a_trickle_passes_the_clients_own_limit_and_not_ours(bucket, records):
     with ThreadPoolExecutor(1) as thread:
         waiting = thread.submit(broken.read, 0)
         with pytest.raises(TimeoutError):
-            waiting.result(4)
+            waiting.result(3)
         broken.close()  # and closing wakes it
         with pytest.raises(Cancelled):
             waiting.result(4)
@@ -108,9 +110,8 @@ def test_pauses_grow_and_are_jittered(bucket, monkeypatch):
         assert all(0.05 * 2**n <= pause <= 0.1 * 2**n for n, pause in enumerate(each))
 
 
-def test_what_never_passes_is_said_at_once(bucket, ill):
+def test_what_never_passes_is_said_at_once(bucket):
     _, store, places = bucket
-    ill.illness = Illness()
     gone = dataclasses.replace(places, shards=[f"{url}x" for url in places.shards])
     with RecordReader(gone, QUICK, store) as reader:
         for ask in (reader.check, lambda: reader.read(0)):
@@ -125,11 +126,8 @@ def test_what_never_passes_is_said_at_once(bucket, ill):
         assert reader.counts().retries == 0
 
 
-def test_refused_credentials_are_said_at_once(bucket, ill, monkeypatch):
-    from tests.wfm.data.reading.ill_server import IllServer
-
+def test_refused_credentials_are_said_at_once(bucket, monkeypatch):
     _, store, places = bucket
-    ill.illness = Illness()
     monkeypatch.setattr(IllServer, "forward", lambda self, body: (403, {}, b"<Error><Code>AccessDenied</Code></Error>"))
     with RecordReader(places, QUICK, store) as reader:
         with pytest.raises(InputError, match="refuses these credentials"):
@@ -148,10 +146,10 @@ def test_bytes_that_stay_wrong_are_damage(bucket, records):
 
 
 def test_a_shorter_object_and_an_offset_behind_it(bucket, records):
-    ill, store, places = bucket
-    ill.illness = Illness()
-    name = places.shards[0].removeprefix("s3://").partition("/")
-    ill.put(name[0], name[2], (records.folder / records.names[0]).read_bytes()[:10_000])
+    ill, store, _ = bucket
+    places = records.places("s3://reading/short")
+    for name in records.names:
+        ill.put("reading", f"short/{name}", (records.folder / name).read_bytes()[:10_000])
     with RecordReader(places, QUICK, store) as reader:
         with pytest.raises(DataError, match=r"row 2 of the records: .*has 10000 bytes.*cut short"):
             reader.check()
@@ -164,10 +162,7 @@ def test_a_shorter_object_and_an_offset_behind_it(bucket, records):
 
 
 def test_a_gateway_that_drops_the_range_is_named(bucket, monkeypatch):
-    from tests.wfm.data.reading.ill_server import IllServer
-
-    ill, store, places = bucket
-    ill.illness = Illness()
+    _, store, places = bucket
     monkeypatch.setattr(IllServer, "forward", lambda self, body: (200, {}, b"x" * 100_000))
     with RecordReader(places, QUICK, store) as reader, pytest.raises(InputError, match="drops the header Range"):
         reader.read(0)
@@ -203,8 +198,8 @@ def test_closing_frees_every_thread(bucket):
         reader.read(0)
 
 
-def test_no_more_connections_at_a_time_than_allowed(bucket, records, ill):
-    _, store, places = bucket
+def test_no_more_connections_at_a_time_than_allowed(bucket, records):
+    ill, store, places = bucket
     ill.illness = Illness(latency=0.05)
     for connections in (2, 6):
         ill.most = 0
@@ -216,13 +211,28 @@ def test_no_more_connections_at_a_time_than_allowed(bucket, records, ill):
         assert ill.most == connections
 
 
-def test_one_wrong_host_among_the_options_is_not_waited_for(records, ill):
-    """A port where nobody listens: refused connections are asked again, and end."""
-    ill.put("lonely", "x", b"")
-    store = Store.open("s3://lonely/store", ill.options)
-    store.options["endpoint_url"] = "http://127.0.0.1:9"
+def test_a_port_where_nobody_listens(bucket, records):
+    """Refused connections are asked for again, and that ends."""
+    store = Store.open("s3://reading/store", bucket[0].options)
+    store.options = {**store.options, "endpoint_url": "http://127.0.0.1:9"}
     config = QUICK.override(["retries=2"])
-    with RecordReader(records.places("s3://lonely/latents"), config, store) as reader:
+    with RecordReader(records.places("s3://reading/latents"), config, store) as reader:
         with pytest.raises(TryAgain, match="in 3 tries"):
             reader.read(0)
         assert reader.counts().requests == 3
+
+
+def read_in_child(reader, expected):
+    assert reader.read(5) == expected
+    os._exit(0)
+
+
+def test_a_child_that_is_forked_off_makes_its_own_connections(bucket, records):
+    _, store, places = bucket
+    with RecordReader(places, QUICK, store) as reader:
+        assert reader.read(4) == records.members[4]
+        child = multiprocessing.get_context("fork").Process(target=read_in_child, args=(reader, records.members[5]))
+        child.start()
+        child.join(60)
+        assert child.exitcode == 0
+        assert reader.read(6) == records.members[6]
