@@ -16,12 +16,14 @@ Read in this order:
     energon     what Megatron-Energon reads beside them (.nv-meta), made in the same pass
     exclusions  what is left out of a data set without writing its shards again
     windows     fixed-length windows of frames and actions over a data set's clips
+    records     samples that a tokenizer encoded, each of its own shape: shards and a table of lengths (record_table: read as
+                arrays; encoded_samples: as samples for a training)
     dataset_parts  a data set's parts as the inputs of stages that encode it
     captions    text embeddings of samples, each distinct caption held once
     signals     what lies beside the frames of clips, as named tracks that windows are cut from
     mixture     how often a sample stands in an epoch, by the weights that a taxonomy gave
-    plan        which sample comes when: a pure function of lengths; loader turns it into batches
-    order       the same for samples of any length: blended, packed under a token budget, balanced over ranks
+    order       which sample comes when, a pure function of lengths: blended, in batches of one shape or packs of any lengths;
+                loader turns it into batches
 
 Nothing here knows a model or a curation step.
 """
@@ -30,6 +32,7 @@ __all__ = [
     "captions",
     "dataset_parts",
     "decode",
+    "encoded_samples",
     "energon",
     "exclusions",
     "loader",
@@ -40,6 +43,8 @@ __all__ = [
     "plan",
     "probe",
     "reading",
+    "record_table",
+    "records",
     "remote",
     "shards",
     "signals",

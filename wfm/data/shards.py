@@ -253,7 +253,7 @@ def _opened(path: Path) -> BinaryIO:
         raise DataError(f"{path}: no such shard") from None
 
 
-def _members(file: BinaryIO, path: Path, start: int, end: int | None) -> Iterator[tuple[int, str, bytes]]:
+def _members(file: BinaryIO, path: Path | str, start: int, end: int | None) -> Iterator[tuple[int, str, bytes]]:
     """(offset of the header, name, bytes) from ``start`` up to ``end``, or up to the end mark of the tar."""
     offset = start
     while end is None or offset < end:
