@@ -74,17 +74,20 @@ class RecordReader:
         """The members of several samples. Buckets are asked for all of them at once, as far as there are connections. Raises
         as `read` does, for the first that cannot be read."""
         records = self._records(rows)
-        begun = [None if record.is_local else self._begin(record) for record in records]
-        members, whole = [], 0
+        begun: list[bytes | Future[bytes] | None] = []
+        members, whole, size = [], 0, 0
         try:
+            for record in records:
+                begun.append(None if record.is_local else self._begin(record))
             for record, first in zip(records, begun, strict=True):
                 try:
                     if first is not None:
                         data = self._remote(record, first)
                     else:
                         data = self._disk.read(record.path, record.offset, record.size)
-                        whole += 1
-                        if hashlib.sha256(data).digest() != record.digest:
+                        if hashlib.sha256(data).digest() == record.digest:
+                            whole, size = whole + 1, size + record.size
+                        else:
                             data = self._local_again(record)
                     members.append(sample_in(data, record.path).members)
                 except DataError as error:
@@ -94,7 +97,6 @@ class RecordReader:
                 if isinstance(first, Future):
                     first.cancel()
             if whole:
-                size = sum(record.size for record in records[:whole] if record.is_local)
                 self._counter.add(reads=whole, requests=whole, bytes=size)
         return members
 
@@ -137,7 +139,7 @@ class RecordReader:
         """Once more, of a record whose bytes had another hash."""
         data = self._disk.read(record.path, record.offset, record.size)
         fits = hashlib.sha256(data).digest() == record.digest
-        self._counter.add(requests=1, bytes=record.size, hash_mismatches=2 - fits)
+        self._counter.add(reads=fits, requests=2, bytes=2 * record.size, hash_mismatches=2 - fits)
         if not fits:
             raise _another_hash(record)
         return data
