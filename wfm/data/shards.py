@@ -284,19 +284,13 @@ def _parse(block: bytes, path: Path | str, offset: int) -> tuple[str, int]:
 
 
 def _plain_header(block: bytes) -> tuple[str, int] | None:
-    """The same of a header just as the writer makes them, in a tenth of the time that tarfile takes; None for any other, which
-    tarfile judges."""
-    name, _, behind = block[:100].partition(b"\0")
-    size, stated = block[124:135], block[148:154]
-    if (
-        len(block) != _BLOCK
-        or behind.strip(b"\0")
-        or block[135] != 0
-        or block[156:157] != tarfile.REGTYPE
-        or block[257:265] != tarfile.POSIX_MAGIC
-        or block[345] != 0  # a name in two parts
-        or not (name.isascii() and size.isdigit() and stated.isdigit())
-    ):
+    """The same of a header just as the writer makes them, in a twentieth of the time that tarfile takes; None for any other,
+    which tarfile judges."""
+    if len(block) != _BLOCK:
+        return None
+    name, owner, size, time, stated, rest = _FIELDS.unpack(block)
+    name = name.rstrip(b"\0")
+    if (owner, time, rest) != _PLAIN or not (size.isdigit() and stated.isdigit() and name.isascii()) or b"\0" in name:
         return None
     # A header's checksum is the sum of its bytes, its own field as spaces. The low half of Adler-32 is 1 + that sum, modulo
     # a number of which no header's sum holds two and the checksum's digits are less.
@@ -322,6 +316,12 @@ def _header(name: str, size: int) -> tarfile.TarInfo:
     info.uid = info.gid = 0
     info.uname = info.gname = ""
     return info
+
+
+_FIELDS = struct.Struct("100s 24s 11s 13s 6s 2x 356s")
+"""Of a header: name; mode and owner; size; end of it and time; checksum; all else."""
+_PLAIN = tuple(_FIELDS.unpack(_header("a.b", 0).tobuf(tarfile.USTAR_FORMAT))[place] for place in (1, 3, 5))
+"""What is the same in all that the writer makes."""
 
 
 def _padded(size: int) -> int:

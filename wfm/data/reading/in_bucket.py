@@ -49,18 +49,29 @@ class Bucket:
         self._clients: dict[tuple[int, str], tuple[Any, Patience]] = {}
         self._running: set[Future[Any]] = set()
 
-    def read(self, url: str, offset: int, size: int) -> bytes:
-        """Exactly `size` bytes. Raises `DataError` where the object ends before, `NotThere`, `InputError` for a bucket or
-        credentials that are wrong, `TryAgain` when it kept failing, `Cancelled` once the reader is closed."""
+    def begin(self, url: str, offset: int, size: int) -> "Future[bytes]":
+        """The first request for a range, under way once a connection is free: for `read`, or to be cancelled."""
+        file_system, _ = self._client(url)
+        path = str(file_system._strip_protocol(url))
+        return self._start(
+            file_system, partial(_range_of, file_system, path, url, offset, size), self._allowed(size, 0)
+        )
+
+    def read(self, url: str, offset: int, size: int, begun: "Future[bytes] | None" = None) -> bytes:
+        """Exactly `size` bytes; `begun` is the first request for them, if it is under way. Raises `DataError` where the object
+        ends before, `NotThere`, `InputError` for a bucket or credentials that are wrong, `TryAgain` when it kept failing,
+        `Cancelled` once the reader is closed."""
         file_system, patience = self._client(url)
         path = str(file_system._strip_protocol(url))
+        request = partial(_range_of, file_system, path, url, offset, size)
         attempts = itertools.count()
 
         def attempt() -> bytes:
             number = next(attempts)
-            allowed = (self._config.stall_seconds + size / self._config.least_rate) * 2 ** min(number, _MOST_DOUBLINGS)
+            allowed = self._allowed(size, number)
             self._counter.add(requests=1, retries=min(number, 1))
-            data = self._run(file_system, partial(_range_of, file_system, path, url, offset, size), allowed)
+            future = begun if begun is not None and not number else self._start(file_system, request, allowed)
+            data = self._result(future, allowed)
             self._counter.add(bytes=len(data))
             return data
 
@@ -124,31 +135,54 @@ class Bucket:
             patience.call(f"open {bucket}", lambda: self._await(file_system, file_system.set_session, _OPENING_SECONDS))
         return file_system, patience
 
-    def _run(self, file_system: Any, request: Request, seconds: float) -> bytes:
-        """What a request gives in at most `seconds`, once a connection is free."""
-        with self._free:
-            try:
-                data: bytes = self._await(file_system, request, seconds)
-                return data
-            except Exception as error:
-                if _was_cut(error):
-                    self._counter.add(cut=1)
-                raise
+    def _allowed(self, size: int, number: int) -> float:
+        """Seconds that attempt `number` may take, from when it has a connection."""
+        return (self._config.stall_seconds + size / self._config.least_rate) * 2 ** min(number, _MOST_DOUBLINGS)
+
+    def _start(self, file_system: Any, request: Request, seconds: float) -> "Future[bytes]":
+        """A request under way, cut after `seconds`; waits until a connection is free."""
+        self._free.acquire()
+        try:
+            future = self._submit(file_system, request, seconds)
+        except BaseException:
+            self._free.release()
+            raise
+        future.add_done_callback(lambda _: self._free.release())
+        return future
+
+    def _result(self, future: "Future[bytes]", seconds: float) -> bytes:
+        try:
+            return future.result(seconds + _GRACE_SECONDS)
+        except FutureCancelled:
+            raise Cancelled(_CLOSED) from None
+        except Exception as error:
+            if _was_cut(error):
+                self._counter.add(cut=1)
+            raise
+        finally:
+            future.cancel()
 
     def _await(self, file_system: Any, request: Request, seconds: float) -> Any:
-        """What a request gives. Raises TimeoutError after `seconds`, `Cancelled` when the reader is closed meanwhile."""
-        with self._lock:
-            self._refuse_closed()
-            future = asyncio.run_coroutine_threadsafe(_within(seconds, request), file_system.loop)
-            self._running.add(future)
+        """What a request that is for no range gives. Raises as `_result` does."""
+        future = self._submit(file_system, request, seconds)
         try:
             return future.result(seconds + _GRACE_SECONDS)
         except FutureCancelled:
             raise Cancelled(_CLOSED) from None
         finally:
             future.cancel()
-            with self._lock:
-                self._running.discard(future)
+
+    def _submit(self, file_system: Any, request: Request, seconds: float) -> "Future[Any]":
+        with self._lock:
+            self._refuse_closed()
+            future = asyncio.run_coroutine_threadsafe(_within(seconds, request), file_system.loop)
+            self._running.add(future)
+        future.add_done_callback(self._ended)
+        return future
+
+    def _ended(self, future: "Future[Any]") -> None:
+        with self._lock:
+            self._running.discard(future)
 
     def _rest(self, seconds: float) -> None:
         self._closed.wait(seconds)
