@@ -12,9 +12,12 @@ Read in this order:
     probe       what a video file holds, decided by reading every packet of it (holes: when time is missing)
     colour      what colours an mp4 that we write says it has (x264: the same bytes each time)
     shards      WebDataset tars with an index: what curation leaves behind and trainers open
+    reading     one sample out of a shard by its byte range, from a disk or a bucket, with retries, hashes and a cache
     energon     what Megatron-Energon reads beside them (.nv-meta), made in the same pass
     exclusions  what is left out of a data set without writing its shards again
     windows     fixed-length windows of frames and actions over a data set's clips
+    records     samples that a tokenizer encoded, each of its own shape: shards and a table of lengths (record_table: read as
+                arrays; encoded_samples: as samples for a training)
     dataset_parts  a data set's parts as the inputs of stages that encode it
     captions    text embeddings of samples, each distinct caption held once
     signals     what lies beside the frames of clips, as named tracks that windows are cut from
@@ -29,6 +32,7 @@ __all__ = [
     "captions",
     "dataset_parts",
     "decode",
+    "encoded_samples",
     "energon",
     "exclusions",
     "loader",
@@ -38,6 +42,9 @@ __all__ = [
     "orientation",
     "plan",
     "probe",
+    "reading",
+    "record_table",
+    "records",
     "remote",
     "shards",
     "signals",
