@@ -20,6 +20,8 @@ from tests.components.conftest import StageRunner, runner_of
 from tests.components.test_curation_stages import SELECT, encode, world
 from tests.wfm.data.test_energon import opened
 from wfm.artifacts import Artifact, Store
+from wfm.catalogue.dataset_card import dataset_card
+from wfm.catalogue.of_dataset import dataset_sheet
 from wfm.curation import trial
 from wfm.curation.dataset.dataset_readme import ENERGON_WITH_IMAGES
 from wfm.curation.exchange.cosmos_export import export_cosmos
@@ -297,13 +299,19 @@ def test_trainers_open_it(curated: dict[str, Artifact], rows: dict[str, dict[str
     assert seen == len(kept)
 
 
-def test_the_readme_reads_both_kinds_with_energon(pulled: Path, rows: dict[str, dict[str, Any]], monkeypatch) -> None:
+def test_cards_count_images_apart_and_the_readme_reads_both_kinds_with_energon(
+    store: Store, curated: dict[str, Artifact], pulled: Path, rows: dict[str, dict[str, Any]], monkeypatch
+) -> None:
     page = (pulled / "README.md").read_text()
     card = json.loads((pulled / "card.json").read_text())
     assert card["images"] == {"files": 13, "kept": 11, "total": 12}
     assert sum(split.get("images", 0) for split in card["splits"].values()) == 11
     films = sum(row["end_seconds"] for row in rows.values() if row["fps"])
     assert sum(split["seconds"] for split in card["splits"].values()) == pytest.approx(films)
+    assert "from 13 videos and images. Of 15 files" in page
+    sheet = dataset_sheet(store, curated["dataset"])
+    assert sheet.images == 11
+    assert "11 of these are still images" in dataset_card(sheet)
     assert "11 of the clips below are still images" in page
     assert "| split | clips | images |" in page
     code = page.split("```python\n")[1].split("```")[0]
