@@ -138,7 +138,7 @@ def test_a_collection_is_told_and_kept(store: Store, tmp_path: Path) -> None:
     assert "artifacts/333333333333" in said(store, "gc", "--policy", str(policy))
     assert not store.has(WORSE)
     told = said(store, "collected")
-    assert "1 commits (101 B)" in told
+    assert "1 commit (101 B)" in told
     assert "artifacts/333333333333 101 B: no name, run or lease needs it" in told
 
 
