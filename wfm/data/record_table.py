@@ -5,7 +5,6 @@ The rows are written to a file without a name, column by column, and mapped from
 what was looked at last, and the system may take it back.
 """
 
-import functools
 import mmap
 import tempfile
 from collections.abc import Iterator
