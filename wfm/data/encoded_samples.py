@@ -111,6 +111,11 @@ class EncodedSamples:
             raise DataError(f"sample {self.ids[row]}: {error}") from None
         return self._tensors(row, members)
 
+    def read_many(self, rows: Sequence[int]) -> list[dict[str, Tensor]]:
+        """The same of several samples, which a bucket is asked for at once. Raises as `read` does, for one that cannot be
+        read."""
+        return [self._tensors(row, members) for row, members in zip(rows, self._reader.read_many(rows), strict=True)]
+
     @property
     def counters(self) -> dict[str, float]:
         """What reading did so far (`wfm.data.reading.ReadingCounts`)."""
