@@ -20,6 +20,7 @@ Read in this order:
     signals     what lies beside the frames of clips, as named tracks that windows are cut from
     mixture     how often a sample stands in an epoch, by the weights that a taxonomy gave
     plan        which sample comes when: a pure function of lengths; loader turns it into batches
+    passes      samples read once and not kept: for closed forms, and the few that are watched
     order       the same for samples of any length: blended, packed under a token budget, balanced over ranks
 
 Nothing here knows a model or a curation step.
@@ -36,6 +37,7 @@ __all__ = [
     "mixture",
     "order",
     "orientation",
+    "passes",
     "plan",
     "probe",
     "remote",

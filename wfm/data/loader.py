@@ -45,6 +45,23 @@ class ArrayDataset:
     def __len__(self) -> int:
         return len(self.sample_ids)
 
+    @property
+    def ids(self) -> tuple[str, ...]:
+        """Of the samples."""
+        return self.sample_ids
+
+    @property
+    def shapes(self) -> np.ndarray:
+        """int64 [N, 3]: frames, height and width of the latents or tokens, which all have one shape."""
+        held = next((self.arrays[name] for name in ("latents", "tokens") if name in self.arrays), None)
+        shape = (1, 1, 1) if held is None else held.shape[-3:]
+        return np.tile(np.array(shape, np.int64), (len(self), 1))
+
+    def read(self, row: int) -> Batch:
+        """The row of every array, and its text."""
+        found = {name: array[row] for name, array in self.arrays.items()}
+        return found if self.captions is None else {**found, **self.captions.row(row)}
+
     def rows(self, indices: Sequence[int] | np.ndarray) -> Batch:
         """The given rows of every array, and their text padded to the longest."""
         index = torch.as_tensor(np.asarray(indices))

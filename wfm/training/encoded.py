@@ -10,7 +10,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 
 from wfm.actions import ActionSpec
@@ -34,8 +33,15 @@ class Encoded:
     statistics: dict[str, Any]
     action_spec: ActionSpec
     fps: float
+    "Mean over the training samples [1/s]."
     extrapolate_from: int = 0
     "Frames that the samples' `extrapolated` was made from; 0: they have none."
+    rates: tuple[float, float] | None = None
+    "The slowest and the fastest of the training samples [1/s]; None: all are of `fps`."
+    text_width: int = 0
+    "Of one token's embedding of the captions; 0: they were not encoded."
+    action_range: dict[str, list[float]] | None = None
+    "Least and greatest value of each action in the training samples (`ActionSpec.range_of`); None without actions."
     text: dict[str, Any] | None = None
     "Which encoder made the captions' embeddings (encoder, identity, max_length, dtype); None: they were not encoded."
     conditions: Mapping[str, Condition] = field(default_factory=dict)
@@ -67,15 +73,21 @@ def read_encoded(
         {name: one.described(known) for name, one in (which or {}).items()} for which in (conditions, own)
     )
     replaced = {name for one in more.values() for name in one.replaces}
-    fps = float(np.mean(sorted(set(latents.table("train/samples", columns=["fps"]).column("fps").to_pylist()))))
+    rates = latents.table("train/samples", columns=["fps"]).column("fps").to_numpy()
+    fps = float(rates.mean())
     readers = [*more.values(), *described.values()]  # own last: the actions that others read are as the data have them
+    train = with_conditions(train_split, readers, meanings, fps)
+    spec, seen = action_spec(meanings), train.arrays.get("actions")
     return Encoded(
-        with_conditions(train_split, readers, meanings, fps),
+        train,
         None if splits["val"] is None else with_conditions(splits["val"], readers, meanings, fps),
         json.loads(latents.fetch("latent_statistics.json").read_text()),
-        action_spec(meanings),
+        spec,
         fps,
         extrapolate_from,
+        (float(rates.min()), float(rates.max())),
+        train.captions.width if train.captions else 0,
+        spec.range_of(seen.numpy()) if seen is not None else None,
         text.manifest.extra["text"] if text is not None else None,
         more,
         {name: one if name in replaced else described[name] for name, one in (own or {}).items()},

@@ -13,9 +13,9 @@ from torch import nn
 
 from wfm.conditions.condition import parse
 from wfm.config import Config
-from wfm.data.loader import ArrayDataset, Loader
+from wfm.data.loader import Loader
 from wfm.data.mixture import Mixture
-from wfm.data.seeds import mix
+from wfm.data.samples import Samples
 from wfm.errors import ConfigError, DataError
 from wfm.models.family import FAMILIES, Family, Fitting
 from wfm.models.folder import count_parameters, load_model, save_model
@@ -29,6 +29,7 @@ from wfm.training.checkpoint import Scratch
 from wfm.training.config import WorldTrainingConfig
 from wfm.training.encoded import Encoded, read_encoded
 from wfm.training.external_files import external_files
+from wfm.training.held_out import Batch, held_out, mean_over
 from wfm.training.loop import train
 from wfm.training.objective import Objective
 from wfm.training.order import data_plan, mixture_note
@@ -61,7 +62,6 @@ def fit_world_model(
     go_on(model, card, config)
     loader = Loader(data.train, data_plan(data.train.sample_ids, config.training, mixture))
     note = mixture_note(data.train.sample_ids, mixture)
-    seen = data.train.arrays.get("actions")
     result = train(
         model,
         objective,
@@ -84,7 +84,7 @@ def fit_world_model(
                 "validation": result.final,
                 "extrapolate_from": data.extrapolate_from,
                 **({"text": data.text} if data.text else {}),
-                **({"action_range": data.action_spec.range_of(seen.numpy())} if seen is not None else {}),
+                **({"action_range": data.action_range} if data.action_range else {}),
             },
         )
         shutil.copyfile(result.curve, out / "metrics.jsonl")
@@ -147,8 +147,7 @@ def known_of(tokenizer: TokenizerCard, data: Encoded) -> dict[str, Any]:
 
 def require_one_rate(data: Encoded, tells_rates: bool, hint: str) -> None:
     """Raise DataError for latents of several frame rates and a model that is not told which; `hint`: what would tell it."""
-    rates = data.train.arrays.get("fps", torch.tensor([data.fps]))
-    slow, fast = float(rates.min()), float(rates.max())
+    slow, fast = data.rates or (data.fps, data.fps)
     if fast - slow > 0.01 * fast and not tells_rates:
         raise DataError(
             f"the latents mix frame rates, {slow:g} to {fast:g} a second: resample the clips to one rate"
@@ -157,18 +156,19 @@ def require_one_rate(data: Encoded, tells_rates: bool, hint: str) -> None:
 
 
 def validation(
-    objective: Objective, tokenizer: VideoTokenizer, held: ArrayDataset | None, config: WorldTrainingConfig
+    objective: Objective, tokenizer: VideoTokenizer, held: Samples | None, config: WorldTrainingConfig
 ) -> Callable[[Any], dict[str, float]] | None:
     """A function of the model: its loss on held-out samples with fixed noise, and the family's own figures. None without
     held-out samples."""
     if held is None:
         return None
-    order = sorted(range(len(held)), key=lambda i: mix(0, held.sample_ids[i]))[: config.validation_windows or None]
-    batch = held.rows(order)
-    batch["seeds"] = torch.tensor([mix(0, "validation", held.sample_ids[i]) for i in order])
+    watched = held_out(held, config.validation_windows)
     fitting: Fitting = FAMILIES.load(config.family).fitting()
 
     def validate(model: Any) -> dict[str, float]:
+        return mean_over(watched, lambda batch: figures(model, batch))
+
+    def figures(model: Any, batch: Batch) -> dict[str, float]:
         loss, values = objective.loss(model, batch, 0)
         beat("validation")
         return {"loss": float(loss), **values, **fitting.figures(model, tokenizer, batch, config)}

@@ -128,7 +128,7 @@ def test_several_frame_rates_need_a_model_that_is_told_them():
     data = encoded()
     rates = torch.tensor([10.0, 20.0] * 3)
     train = dataclasses.replace(data.train, arrays={**data.train.arrays, "fps": rates})
-    mixed = dataclasses.replace(data, train=train)
+    mixed = dataclasses.replace(data, train=train, rates=(10.0, 20.0))
     for config in (
         DiffusionTrainingConfig.parse(SMALL),
         changed(fps_positions=True),
@@ -151,7 +151,7 @@ def test_several_frame_rates_need_a_model_that_is_told_them():
 def test_captions_make_a_model_that_reads_text():
     data = encoded()
     table = CaptionTable(torch.randn(3, 7), torch.tensor([1, 2]), torch.tensor([0, 1, 0, 1, 0, 1]))
-    told = dataclasses.replace(data, train=dataclasses.replace(data.train, captions=table))
+    told = dataclasses.replace(data, train=dataclasses.replace(data.train, captions=table), text_width=7)
     network, objective, card = build(DiffusionTrainingConfig.parse(SMALL), TokenizerConfig.parse(NETWORK), told)
     assert card.network.text_embed_dim == 7
     for parameter in network.parameters():

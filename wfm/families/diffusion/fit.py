@@ -7,6 +7,7 @@ from torch import Tensor
 
 from wfm.conditions.extrapolation import require_encoded
 from wfm.conditions.past import video_frames
+from wfm.data.passes import batches
 from wfm.data.psnr import psnr
 from wfm.errors import ConfigError
 from wfm.families.diffusion.card import DiffusionTrainingConfig, given_frames
@@ -14,6 +15,7 @@ from wfm.models.diffusion.conditioning import Conditions
 from wfm.models.diffusion.config import DenoiserConfig
 from wfm.models.diffusion.denoiser import Denoiser
 from wfm.models.diffusion.objective import DenoisingObjective
+from wfm.models.diffusion.prior import PriorFit
 from wfm.models.family import Fitting
 from wfm.models.presence import present_of, tensors_of
 from wfm.models.seeding import seeded_generator
@@ -32,11 +34,11 @@ class DiffusionFitting(Fitting):
     def settle(self, config: DiffusionTrainingConfig, tokenizer: TokenizerCard, data: Encoded) -> DenoiserConfig:
         """The denoiser with everything that follows from the data filled in."""
         if config.diffusion.extrapolate:
-            require_encoded("diffusion", data.train.arrays)
+            require_encoded("diffusion", data.extrapolate_from)
             require_given_frames(config, tokenizer, data)
         known = {
             "in_channels": tokenizer.latent_channels,
-            "text_embed_dim": data.train.captions.width if data.train.captions else 0,
+            "text_embed_dim": data.text_width,
             "concat_padding_mask": False,  # windows are resized whole, so nothing in them is padding
         }
         network = filled(config.diffusion.network, known, "diffusion.network")
@@ -52,15 +54,19 @@ class DiffusionFitting(Fitting):
         """Statistics of the latents, and the linear prior."""
         mean = torch.tensor(data.statistics["mean"])
         model.statistics.set(mean, whitened(torch.tensor(data.statistics["std"]), config.whitening))
-        if model.prior is not None:
-            latents = model.normalise(data.train.arrays["latents"])
-            model.prior.fit(latents)
-            if model.prior_extrapolated is not None:
-                model.prior_extrapolated.fit(
-                    latents,
-                    extrapolated=model.normalise(data.train.arrays["extrapolated"]),
-                    given=max(config.denoising.condition_latents),
-                )
+        if model.prior is None:
+            return
+        given = max(config.denoising.condition_latents)
+        fits, names = [PriorFit(model.prior)], ["latents"]
+        if model.prior_extrapolated is not None:
+            fits, names = [*fits, PriorFit(model.prior_extrapolated, given=given)], [*names, "extrapolated"]
+        for _, batch in batches(data.train, names):
+            latents, *shown = (model.normalise(batch[name]) for name in names)
+            for fit, seen in zip(fits, ((), shown), strict=False):
+                fit.add(latents, *seen)
+            beat("prior")
+        for fit in fits:
+            fit.finish()
 
     def tells_rates(self, config: DiffusionTrainingConfig, data: Encoded) -> bool:
         """With rotary positions in seconds, and no actions, which are given as rates."""

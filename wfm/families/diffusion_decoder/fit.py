@@ -127,7 +127,7 @@ def build_decoder(
     model.statistics.set(torch.tensor(data.statistics["mean"]), torch.tensor(data.statistics["std"]))
     if model.token_prior is not None:
         codes = torch.cat([on_grid(model.embedding.quantizer.codes(part), latents[:1]) for part in tokens.split(256)])
-        model.token_prior.fit(codes, model.normalise(latents))
+        model.token_prior.fit(zip(codes.split(64), model.normalise(latents).split(64), strict=True))
     return model
 
 
