@@ -16,7 +16,8 @@ class EncodeLatentsConfig(EncodingConfig):
 
 
 def run(ctx: Context[EncodeLatentsConfig]) -> Result:
-    """Every part of the data set, then statistics of the whole."""
+    """Every part of the data set, then statistics of the whole, and what Energon reads beside the shards."""
+    from wfm.data.energon import write_energon
     from wfm.training.moments import write_summary
 
     tokenizer = ctx.inputs["tokenizer"]
@@ -30,6 +31,8 @@ def run(ctx: Context[EncodeLatentsConfig]) -> Result:
         folders.append(ctx.scratch / "summary" / entry.name)
         ctx.store.part(entry.key).fetch_tree("moments.json", folders[-1])
     write_summary(folders, ctx.out)
+    tables = (ctx.store.part(entry.key).table("members") for entry in entries)
+    write_energon(tables, ctx.config.splits, ctx.out)
     counts = {name: sum(entry.counts.get(name, 0) for entry in entries) for name in ("clips", "windows", "too_short")}
     return Result(
         counts={"inputs": counts["clips"], "outputs": counts["windows"]},

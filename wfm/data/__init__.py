@@ -15,6 +15,8 @@ Read in this order:
     energon     what Megatron-Energon reads beside them (.nv-meta), made in the same pass
     exclusions  what is left out of a data set without writing its shards again
     windows     fixed-length windows of frames and actions over a data set's clips
+    records     samples that a tokenizer encoded, each of its own shape: shards and a table of lengths (record_table: read as
+                arrays; encoded_samples: as samples for a training)
     dataset_parts  a data set's parts as the inputs of stages that encode it
     captions    text embeddings of samples, each distinct caption held once
     signals     what lies beside the frames of clips, as named tracks that windows are cut from
@@ -30,6 +32,7 @@ __all__ = [
     "captions",
     "dataset_parts",
     "decode",
+    "encoded_samples",
     "energon",
     "exclusions",
     "loader",
@@ -40,6 +43,8 @@ __all__ = [
     "passes",
     "plan",
     "probe",
+    "record_table",
+    "records",
     "remote",
     "shards",
     "signals",

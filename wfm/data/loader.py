@@ -8,9 +8,8 @@
 from it.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -142,27 +141,3 @@ def as_video(frames: Tensor) -> Tensor:
 def as_frames(video: Tensor) -> Tensor:
     """The inverse of `as_video`, clamped and rounded: uint8 `[B, T, H, W, 3]`."""
     return ((video.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).permute(0, 2, 3, 4, 1)
-
-
-def read_latents(shards: Iterable[Path], tables: Iterable[Path]) -> tuple[ArrayDataset, list[dict[str, Any]]]:
-    """Read encoded shards and their sample tables (in the same order), everything in memory: a dataset, and its rows.
-
-    Arrays are `latents` fp32 `[N, C, t, h, w]` or `tokens` int64 `[N, t, h, w]`, what lies beside them (`extrapolated`), and
-    `fps` fp32 `[N]`. Raises DataError when a table does not describe its shard.
-    """
-    import pyarrow.parquet as pq
-    from safetensors.torch import load_file
-
-    rows: list[dict[str, Any]] = []
-    found: dict[str, list[Tensor]] = {}
-    for shard, path in zip(shards, tables, strict=True):
-        table = pq.read_table(path)
-        tensors = load_file(str(shard))
-        tensors["fps"] = torch.from_numpy(table.column("fps").to_numpy().astype(np.float32))
-        for name, tensor in tensors.items():
-            if tensor.shape[0] != len(table):
-                raise DataError(f"{shard}: {name} has {tensor.shape[0]} rows, its table {len(table)}")
-            found.setdefault(name, []).append(tensor.long() if tensor.dtype == torch.int32 else tensor)
-        rows += table.to_pylist()
-    arrays = {name: torch.cat(parts) for name, parts in found.items()}
-    return ArrayDataset(tuple(row["sample_id"] for row in rows), arrays), rows

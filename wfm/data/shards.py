@@ -189,6 +189,19 @@ def read_sample(tar_path: Path | str, key: str) -> Sample:
     raise DataError(f"{path}: no sample {key!r} among {len(offsets) - 1}")
 
 
+def parse_sample(data: bytes, where: str) -> Sample:
+    """One sample out of the bytes of its range in a shard, `where` in words. Raises `DataError` for anything else."""
+    key, members = "", {}
+    for _, name, content in _members(io.BytesIO(data), where, 0, len(data)):
+        found, part = _split_name(name, where)
+        if part in members or found != (key or found):
+            raise DataError(f"{where}: the range holds more than one sample: {name!r} beside {key!r}")
+        key, members[part] = found, content
+    if not members:
+        raise DataError(f"{where}: an empty range holds no sample")
+    return Sample(key, members)
+
+
 def read_keys(tar_path: Path | str) -> list[str]:
     """The keys of a shard in order, through its index."""
     path = Path(tar_path)
@@ -228,7 +241,7 @@ def _opened(path: Path) -> BinaryIO:
         raise DataError(f"{path}: no such shard") from None
 
 
-def _members(file: BinaryIO, path: Path, start: int, end: int | None) -> Iterator[tuple[int, str, bytes]]:
+def _members(file: BinaryIO, path: Path | str, start: int, end: int | None) -> Iterator[tuple[int, str, bytes]]:
     """(offset of the header, name, bytes) from ``start`` up to ``end``, or up to the end mark of the tar."""
     offset = start
     while end is None or offset < end:
@@ -246,7 +259,7 @@ def _members(file: BinaryIO, path: Path, start: int, end: int | None) -> Iterato
         offset += _BLOCK + _padded(info.size)
 
 
-def _parse(block: bytes, path: Path, offset: int) -> tarfile.TarInfo:
+def _parse(block: bytes, path: Path | str, offset: int) -> tarfile.TarInfo:
     """One header, refused unless it is a regular file (the writer makes nothing else)."""
     try:
         info = tarfile.TarInfo.frombuf(block, "utf-8", "strict")
@@ -258,7 +271,7 @@ def _parse(block: bytes, path: Path, offset: int) -> tarfile.TarInfo:
     return info
 
 
-def _split_name(name: str, path: Path) -> tuple[str, str]:
+def _split_name(name: str, path: Path | str) -> tuple[str, str]:
     key, dot, part = name.partition(".")
     if not dot or not _KEY.fullmatch(key) or not _PART.fullmatch(part):
         raise DataError(f"{path}: member name {name!r} is not '<key>.<part>' without folders")

@@ -41,6 +41,8 @@ class Window:
     "uint8 [T, H, W, 3]."
     caption: str = ""
     "The caption of the whole clip."
+    kind: str = "video"
+    "`image` for one that stands still: a single frame without a rate."
 
     @property
     def sample_id(self) -> str:
@@ -166,8 +168,11 @@ def clip_windows(clip: DecodedClip, *, num_frames: int, stride_frames: int) -> I
             video_id=str(row["video_id"]),
             source=str(row["source"]),
             start_frame=start,
-            start_seconds=float(row["start_seconds"]) + start / fps,
+            start_seconds=float(row["start_seconds"]) + (start / fps if fps else 0.0),
             fps=fps,
-            frames=clip.frames[start : start + num_frames],
+            frames=clip.frames[
+                start : start + num_frames
+            ].copy(),  # a view would keep the whole clip as long as it lives
             caption=str(row.get("caption", "")),
+            kind=str(row.get("kind", "video")),
         )

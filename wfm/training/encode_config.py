@@ -1,10 +1,10 @@
 """What windows of a data set are encoded. Torch-free, and no family's."""
 
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 
 import pydantic
 
-from wfm.config import Config, Count, Natural, how
+from wfm.config import Bytes, Config, Count, Natural, added, how
 from wfm.models.family import FAMILIES
 from wfm.models.video_tokenizer import TokenizerCard
 from wfm.registry import Named
@@ -31,8 +31,14 @@ class EncodingConfig(Config):
     on. Only the first latent frame is of another kind, so 2 are enough; it holds one frame and serves images too."""
     mirror: bool = False
     "Add the left-right mirror of every training window."
+    maximum_shard_bytes: Bytes = added(500_000_000)
+    "A shard is closed before it grows beyond this [bytes]."
     batch_size: Count = how(32)
-    "Windows encoded at once."
+    "Most windows encoded at once."
+    batch_pixels: Count = how(1 << 24)
+    "Most pixels encoded at once, those of all frames (frames x height x width); a larger sample is encoded alone."
+    device: Literal["auto", "cpu", "cuda"] = how("auto")
+    "Where the tokenizer runs. auto: on a GPU where torch sees one. cuda: the first that the worker sees."
     threads: Natural = how(1)
     "CPU threads of torch in each worker; 0: as torch chooses. The same number gives the same bits."
 

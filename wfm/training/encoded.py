@@ -7,7 +7,6 @@ they may hold more than that (other splits, other clips), never less: a sample w
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -15,8 +14,8 @@ import torch
 from wfm.actions import ActionSpec
 from wfm.conditions.condition import Condition, View, action_spec
 from wfm.data.captions import read_text
-from wfm.data.dataset_parts import split_files
-from wfm.data.loader import ArrayDataset, read_latents
+from wfm.data.encoded_samples import read_latents, require_samples
+from wfm.data.loader import ArrayDataset
 from wfm.data.signals import read_signals
 from wfm.errors import DataError
 
@@ -73,7 +72,7 @@ def read_encoded(
         {name: one.described(known) for name, one in (which or {}).items()} for which in (conditions, own)
     )
     replaced = {name for one in more.values() for name in one.replaces}
-    rates = latents.table("train/samples", columns=["fps"]).column("fps").to_numpy()
+    rates = require_samples(latents, "train").table.column("fps").to_numpy()
     fps = float(rates.mean())
     readers = [*more.values(), *described.values()]  # own last: the actions that others read are as the data have them
     train = with_conditions(train_split, readers, meanings, fps)
@@ -98,15 +97,10 @@ def read_split(
     latents: "Artifact", split: str, signals: "Artifact | None" = None, text: "Artifact | None" = None
 ) -> ArrayDataset | None:
     """The samples of a split, signals in raw units; None where none was encoded."""
-    paths = split_files(latents, split)
-
-    def fetched(end: str) -> list[Path]:
-        return [latents.fetch(path) for path in paths if path.endswith(end)]
-
-    shards = fetched(".safetensors")
-    if not shards:
+    found = read_latents(latents, split)
+    if found is None:
         return None
-    samples, rows = read_latents(shards, fetched("/samples.parquet"))
+    samples, rows = found
     if signals is not None:
         samples = with_signals(samples, rows, signals, split)
     if text is not None:
