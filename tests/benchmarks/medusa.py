@@ -24,7 +24,7 @@ from wfm.artifacts import Artifact, Store
 from wfm.conditions.action import Action
 from wfm.data.encoded_samples import read_latents
 from wfm.data.loader import Loader
-from wfm.data.plan import DataPlan
+from wfm.data.order import one_shape
 from wfm.data.shards import iter_samples
 from wfm.data.signals import SignalTable
 from wfm.data.windows import clip_signals
@@ -102,7 +102,7 @@ def trained(folder: Path, values: dict[str, Any], data: Encoded, tokenizer: Toke
         torch.manual_seed(config.training.seed)
         model, objective, card = build(config, tokenizer.config, data)
         go_on(model, card, config)
-        loader = Loader(data.train, DataPlan(data.train.sample_ids, config.training.batch_size, config.training.seed))
+        loader = Loader(data.train, one_shape(data.train.sample_ids, config.training.batch_size, config.training.seed))
         train(model, objective, loader, config.training, scratch=folder / "scratch", run={"config": config.what()})
         save_model(model, card, folder)
     found: AutoregressiveTransformer = load_model(folder)[0]

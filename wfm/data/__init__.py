@@ -21,9 +21,9 @@ Read in this order:
     captions    text embeddings of samples, each distinct caption held once
     signals     what lies beside the frames of clips, as named tracks that windows are cut from
     mixture     how often a sample stands in an epoch, by the weights that a taxonomy gave
-    plan        which sample comes when: a pure function of lengths; loader turns it into batches
     passes      samples read once and not kept: for closed forms, and the few that are watched
-    order       the same for samples of any length: blended, packed under a token budget, balanced over ranks
+    order       which sample comes when, a pure function of lengths: blended, in batches of one shape or packs of any lengths;
+                loader turns it into batches
 
 Nothing here knows a model or a curation step.
 """

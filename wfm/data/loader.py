@@ -1,7 +1,7 @@
-"""Batches for training: arrays in memory, read in the order of a `DataPlan`.
+"""Batches for training: arrays in memory, read in an order of one source (`wfm.data.order`).
 
     dataset = ArrayDataset(sample_ids, {"latents": ..., "actions": ...})
-    loader = Loader(dataset, DataPlan(dataset.sample_ids, batch_size=16, seed=0))
+    loader = Loader(dataset, one_shape(dataset.sample_ids, batch_size=16, seed=0))
     batch = loader.next()    # {"latents": [B, ...], "actions": [B, T, A], "seeds": int64 [B]}; the state moves on
 
 `seeds` holds one hash of (run seed, sample id, epoch) per sample: noise, noise level, crop and dropout are drawn
@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from wfm.data.captions import CaptionTable
-from wfm.data.plan import DataPlan, PlanState
+from wfm.data.order import BatchOrder
 from wfm.errors import ConfigError, DataError
 
 Batch = dict[str, Tensor]
@@ -79,19 +79,20 @@ class Loader:
     def __init__(
         self,
         dataset: ArrayDataset,
-        plan: DataPlan,
+        order: BatchOrder,
         *,
         transform: Callable[[Batch], Batch] | None = None,
     ) -> None:
         if not len(dataset):
             raise ConfigError("the dataset is empty: there is nothing to train on")
-        if tuple(plan.sample_ids) != dataset.sample_ids:
-            raise ConfigError("the plan was made for other samples than the dataset holds")
-        self.dataset, self.plan, self.transform = dataset, plan, transform
+        samples = sum(bucket.samples for bucket in order.buckets(0))
+        if samples != len(dataset):
+            raise ConfigError(f"the order is of {samples} samples, the dataset has {len(dataset)}")
+        self.dataset, self.order, self.transform = dataset, order, transform
         self.share = 1.0
         "Of the global batch, the part that the last batch was."
         self._rank, self._world = 0, 1
-        self._state: PlanState = plan.start()
+        self._state = order.start()
 
     def share_with(self, rank: int, world: int) -> None:
         """From here on batches are what `rank` of `world` has of each global batch. A rank that has nothing of it is given its
@@ -100,22 +101,22 @@ class Loader:
 
     def next(self) -> Batch:
         """The next batch of this rank."""
-        planned, self._state = self.plan.next(self._state)
-        mine = planned.of_rank(self._rank, self._world)
-        self.share = len(mine.indices) / len(planned.indices)
+        step, self._state = self.order.next(self._state)
+        (mine,) = step.of_rank(self._rank, self._world)
+        self.share = len(mine.rows) / len(step.batch.rows)
         if not self.share:
-            mine = planned.of_rank(0, len(planned.indices))
-        batch = self.dataset.rows(mine.indices)
+            (mine,) = step.of_rank(0, len(step.batch.rows))
+        batch = self.dataset.rows(mine.rows)
         batch["seeds"] = torch.from_numpy(np.ascontiguousarray(mine.seeds))
         return batch if self.transform is None else self.transform(batch)
 
     def state(self) -> dict[str, Any]:
         """Where the order stands, as JSON values."""
-        return self.plan.save(self._state)
+        return self.order.save(self._state)
 
     def restore(self, values: dict[str, Any]) -> None:
         """Continue from a saved `state`."""
-        self._state = self.plan.restore(values)
+        self._state = self.order.restore(values)
 
 
 def video_batch(num_frames: int) -> Callable[[Batch], Batch]:

@@ -12,7 +12,7 @@ Rooms, in reading order:
     pace         when to save, and how far a training may run ahead of the store
     loop         train(): reads top to bottom
     joint        batches of single frames among those of videos
-    order        the plan of a data set by the run's settings: seed, batch, mixture
+    order        the order of samples by the run's settings: seed, batch, mixture
     external_files     files from outside the store, which enter a key by their bytes
     encode       windows of a data set -> latents or tokens, once, so that world models train without a pixel (encode_config:
                  which; moments: their statistics over all parts); encode_text: captions -> embeddings

@@ -1,11 +1,11 @@
-"""Which order a run reads its samples in: a `DataPlan`, with the weights of a mixture where there is one."""
+"""Which order a run reads its samples in: batches of one shape, with the weights of a mixture where there is one."""
 
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from wfm.data.mixture import Mixture, mixture_of, read_mixture
-from wfm.data.plan import DataPlan
+from wfm.data.order import BatchOrder, one_shape
 from wfm.errors import ConfigError
 from wfm.training.config import TrainingConfig
 
@@ -25,10 +25,10 @@ def read_weights(config: TrainingConfig, categories: "Artifact | None" = None) -
     return mixture_of(categories.table("mixture"), f"categories {categories.key[:12]}")
 
 
-def data_plan(sample_ids: Sequence[str], config: TrainingConfig, mixture: Mixture | None) -> DataPlan:
+def data_plan(sample_ids: Sequence[str], config: TrainingConfig, mixture: Mixture | None) -> BatchOrder:
     """The order. Raises DataError for samples that the mixture does not know (`Mixture.of_samples`)."""
     weights = None if mixture is None else mixture.of_samples(sample_ids)
-    return DataPlan(sample_ids, config.batch_size, config.seed, weights=weights)
+    return one_shape(sample_ids, config.batch_size, config.seed, weights)
 
 
 def mixture_note(sample_ids: Sequence[str], mixture: Mixture | None) -> dict[str, Any]:

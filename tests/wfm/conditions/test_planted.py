@@ -12,7 +12,7 @@ from wfm.actions import ActionSpec
 from wfm.conditions.condition import Condition, View, parse
 from wfm.conditions.tracks import with_tracks
 from wfm.data.loader import ArrayDataset, Loader
-from wfm.data.plan import DataPlan
+from wfm.data.order import one_shape
 from wfm.data.shards import Sample
 from wfm.data.signals import Track
 from wfm.data.windows import clip_signals
@@ -116,7 +116,7 @@ def test_it_trains_samples_and_is_followed(family, steps, tmp_path) -> None:
     )
     torch.manual_seed(0)
     model, objective, card = build(config, tokenizer, found)
-    loader = Loader(found.train, DataPlan(found.train.sample_ids, 16, 0))
+    loader = Loader(found.train, one_shape(found.train.sample_ids, 16, 0))
     train(model, objective, loader, config.training, scratch=tmp_path / "scratch")
     save_model(model, card, tmp_path / "model")
     model, saved = load_model(tmp_path / "model")

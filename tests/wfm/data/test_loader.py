@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from wfm.data.loader import ArrayDataset, Loader, as_frames, as_video, video_batch
-from wfm.data.plan import DataPlan
+from wfm.data.order import one_shape
 from wfm.errors import ConfigError, DataError
 
 
@@ -13,18 +13,18 @@ def dataset(count: int = 10) -> ArrayDataset:
     return ArrayDataset(tuple(f"s{i}" for i in range(count)), {"value": torch.arange(count)})
 
 
-def test_batches_follow_the_plan_and_resume():
+def test_batches_follow_the_order_and_resume():
     data = dataset()
-    plan = DataPlan(data.sample_ids, 4, 0)
-    loader = Loader(data, plan)
-    wanted, _ = plan.next(plan.start())
+    order = one_shape(data.sample_ids, 4, 0)
+    loader = Loader(data, order)
+    wanted = order.next(order.start())[0].batch
     batch = loader.next()
-    assert batch["value"].tolist() == wanted.indices.tolist()
+    assert batch["value"].tolist() == wanted.rows.tolist()
     assert batch["seeds"].tolist() == wanted.seeds.tolist()
     assert batch["seeds"].dtype == torch.int64
     saved = loader.state()
     rest = [loader.next()["value"].tolist() for _ in range(5)]
-    other = Loader(data, plan)
+    other = Loader(data, order)
     other.restore(saved)
     assert [other.next()["value"].tolist() for _ in range(5)] == rest
 
@@ -32,7 +32,7 @@ def test_batches_follow_the_plan_and_resume():
 @pytest.mark.parametrize("world", [1, 2, 3, 4, 6])
 def test_ranks_get_their_share_and_one_without_any_has_a_stand_in_that_does_not_count(world):
     data = dataset()
-    loaders = [Loader(data, DataPlan(data.sample_ids, 4, 0)) for _ in range(world + 1)]
+    loaders = [Loader(data, one_shape(data.sample_ids, 4, 0)) for _ in range(world + 1)]
     for rank in range(world):
         loaders[rank].share_with(rank, world)
     for _ in range(5):
@@ -74,8 +74,8 @@ def test_wrong_datasets_are_refused():
         ArrayDataset(("a", "b"), {"x": torch.zeros(3)})
     with pytest.raises(DataError, match="unique"):
         ArrayDataset(("a", "a"), {"x": torch.zeros(2)})
-    with pytest.raises(ConfigError, match="other samples"):
-        Loader(dataset(3), DataPlan(("a", "b", "c"), 1, 0))
+    with pytest.raises(ConfigError, match="of 3 samples, the dataset has 4"):
+        Loader(dataset(4), one_shape(("a", "b", "c"), 1, 0))
 
 
 def test_rows_keep_order():

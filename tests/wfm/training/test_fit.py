@@ -10,7 +10,7 @@ from wfm.actions import ActionSpec
 from wfm.conditions.action import Action
 from wfm.data.captions import CaptionTable
 from wfm.data.loader import ArrayDataset, Loader
-from wfm.data.plan import DataPlan
+from wfm.data.order import one_shape
 from wfm.data.windows import Window
 from wfm.errors import ConfigError, DataError
 from wfm.families.diffusion.card import DiffusionTrainingConfig
@@ -183,7 +183,7 @@ def test_both_objectives_train_in_the_loop(objective, tmp_path):
     batch = {**train_split.rows(range(24)), "seeds": torch.arange(1000, 1024)}
     with torch.no_grad():
         before = float(loss.loss(model, batch, 0)[0])
-    loader = Loader(train_split, DataPlan(train_split.sample_ids, 6, 0))
+    loader = Loader(train_split, one_shape(train_split.sample_ids, 6, 0))
     result = train(model, loss, loader, config.training, scratch=tmp_path)
     assert result.steps == 100
     with torch.no_grad():
@@ -271,7 +271,7 @@ def test_medusa_heads_are_trained_on_a_model_that_is_there(tmp_path):
     model, objective, card = build(later, DISCRETE, data)
     go_on(model, card, later)
     assert all(torch.equal(model.state_dict()[name], tensor) for name, tensor in first.state_dict().items())
-    loader = Loader(data.train, DataPlan(data.train.sample_ids, 2, 0))
+    loader = Loader(data.train, one_shape(data.train.sample_ids, 2, 0))
     train(model, objective, loader, TrainingConfig(steps=2, batch_size=2, warmup_steps=0), scratch=tmp_path / "s")
     changed_parts = {
         ".".join(name.split(".")[:2]) for name, tensor in model.state_dict().items()

@@ -9,7 +9,7 @@ import torch
 from wfm.actions import ActionSpec
 from wfm.data.captions import CaptionTable
 from wfm.data.loader import ArrayDataset, Loader
-from wfm.data.plan import DataPlan
+from wfm.data.order import one_shape
 from wfm.data.windows import Window
 from wfm.errors import ConfigError
 from wfm.families.diffusion.card import DiffusionTrainingConfig
@@ -59,7 +59,7 @@ def test_a_model_learns_to_follow_its_text(table, tmp_path):
     )
     model, objective, card = build(CONFIG, tokenizer, encoded)
     assert card.network.text_embed_dim == 384
-    train(model, objective, Loader(data, DataPlan(data.sample_ids, 8, 0)), CONFIG.training, scratch=tmp_path)
+    train(model, objective, Loader(data, one_shape(data.sample_ids, 8, 0)), CONFIG.training, scratch=tmp_path)
 
     def future(text: torch.Tensor | None, lengths: torch.Tensor | None) -> torch.Tensor:
         noise = 80 * torch.randn(2, 3, 3, 4, 4, generator=torch.Generator().manual_seed(1))
