@@ -10,9 +10,9 @@ ranks, a pack each, less 1, averaged over steps; `unbalanced` is of the same pac
 over buffers that are flushed, on the same lengths, its packs as they come.
 
 Times are of this process's processor, in a million samples: `order` is which sample comes when, with its seed; `all` is that
-with packs and balance; `batches` is the other mode whole: 1,024 samples of one shape a step, of 36 shapes. `before` is the order
-that it takes the place of (`Before`), a sample at a time, which neither packs nor knows shapes. `start` is from the arrays of a
-source to the first step.
+with packs and balance; `batches` is the other mode whole: 1,024 samples of one shape a step, of 36 shapes. `before` is the
+order that it takes the place of (`plan_before`), a sample at a time, which neither packs nor knows shapes. `start` is from the
+arrays of a source to the first step.
 """
 
 import argparse
@@ -27,6 +27,7 @@ import numpy as np
 search_path.insert(0, str(Path(__file__).parents[2]))
 
 
+from tests.benchmarks.plan_before import DataPlan, epoch_rows
 from tests.wfm.data.order.twins import greedy_buffers, lengths_of
 from wfm.artifacts.schema import encode
 from wfm.data.order import Batching, BatchOrder, Lane, Order, Packing, Source
@@ -34,56 +35,9 @@ from wfm.data.order.balance import cost_of, imbalance
 from wfm.data.order.draws import Draws
 from wfm.data.order.hashing import hash64
 from wfm.data.order.sources import pieces_of
-from wfm.data.seeds import mix
 
 BUDGET, WINDOW, STREAMS = 65_536, 16, 64
 BUFFERS = (64, 256, 1024)
-
-
-MASK = 2**64 - 1
-
-
-class Before:
-    """What planned batches before: V streams, a Feistel shuffle of four rounds, a hash of text a sample."""
-
-    def __init__(self, ids: list[str], batch: int, seed: int, streams: int, weights: np.ndarray | None) -> None:
-        self.ids, self.batch, self.seed, self.streams, self.weights = ids, batch, seed, streams, weights
-        self.rows = [] if weights is None else self.epoch(0)
-
-    def epoch(self, epoch: int) -> list[np.ndarray]:
-        """Each stream's samples, as often as their weights let them stand in the epoch."""
-        assert self.weights is not None
-        whole = np.floor(self.weights).astype(np.int64)
-        chances = np.array([mix(self.seed, "mixture", each, epoch) for each in self.ids]) / 2**63
-        rows = np.repeat(np.arange(len(self.ids)), whole + (chances < self.weights - whole))
-        return [rows[rows % self.streams == stream] for stream in range(self.streams)]
-
-    def next(self) -> tuple[list[int], list[int]]:
-        """The first batch."""
-        rows, seeds = [], []
-        for item in range(self.batch):
-            stream, cursor = item % self.streams, item // self.streams
-            own = self.rows[stream] if self.rows else range(stream, len(self.ids), self.streams)
-            place = self.permute(cursor, len(own), mix(self.seed, "order", 1, stream, 0))
-            index = int(own[place])
-            again = place - int(np.searchsorted(own, index)) if self.rows else 0
-            rows.append(index)
-            seeds.append(mix(self.seed, "sample", self.ids[index], 0, *([again] if again else [])))
-        return rows, seeds
-
-    @staticmethod
-    def permute(value: int, size: int, key: int) -> int:
-        half = max(1, ((size - 1).bit_length() + 1) // 2)
-        while True:
-            left, right = value >> half, value & (1 << half) - 1
-            for number in range(4):
-                mixed = ((right + (number << 32)) * 0x9E3779B97F4A7C15 + key) & MASK
-                mixed = ((mixed ^ (mixed >> 30)) * 0xBF58476D1CE4E5B9) & MASK
-                mixed = ((mixed ^ (mixed >> 27)) * 0x94D049BB133111EB) & MASK
-                left, right = right, left ^ ((mixed ^ (mixed >> 31)) & (1 << half) - 1)
-            value = (left << half) | right
-            if value < size:
-                return value
 
 
 def source_of(seed: int, count: int, weights: np.ndarray | None = None) -> Source:
@@ -195,10 +149,10 @@ def batches_time(source: Source) -> tuple[float, float]:
 
     def plan() -> None:
         nonlocal state
-        for _ in range(window):
+        for _ in range(2 * window):  # two windows are planned, wherever in one the state stands
             _, state = order.next(state)
 
-    return seconds(begin), seconds(plan) / window / 1024 * 1e6
+    return seconds(begin), seconds(plan) / 2 / window / 1024 * 1e6
 
 
 def speed(count: int) -> dict[str, dict[str, float]]:
@@ -207,9 +161,11 @@ def speed(count: int) -> dict[str, dict[str, float]]:
     weights = drawn / drawn.mean()
     found: dict[str, dict[str, float]] = {}
     for name, held in {"even": None, "weighted": weights}.items():
-        plan = Before(ids, 4096, 1, STREAMS, held)
-        before = seconds(plan.next) / 4096 * 1e6
-        begin = 0.0 if held is None else seconds(lambda plan=plan: plan.epoch(1)) / count * 1e6
+        plan = DataPlan(ids, 1024, 1, STREAMS, None if held is None else tuple(held.tolist()))
+        start = plan.start()
+        plan.next(start)
+        before = seconds(lambda plan=plan, start=start: [plan.next(start) for _ in range(4)]) / 4096 * 1e6
+        begin = 0.0 if held is None else seconds(lambda: epoch_rows(ids, weights, 1, 1)) / count * 1e6
         source = source_of(0, count, held)
         ours = order_time(source, count)
         found[name] = {

@@ -4,6 +4,7 @@ Rooms, in reading order:
 
     objective    what a family brings: loss(model, batch, step) -> (loss, metrics); and the second player of an adversarial run
     config       TrainingConfig: steps, batch, optimiser, schedule, checkpoints, and what all training configs have; torch-free
+    data_config  recipes: sources, rates, lanes, phases, batches or packs; torch-free
     optim        parameter groups, AdamW and Muon
     schedule     the learning rate as a function of the step
     ema          the running average of the weights that sampling uses
@@ -22,7 +23,7 @@ Rooms, in reading order:
 """
 
 __all__ = [
-    "checkpoint", "config", "ema", "encode", "encode_config", "encode_text", "encoded",
+    "checkpoint", "config", "data_config", "ema", "encode", "encode_config", "encode_text", "encoded",
     "external_files", "fit_world_model", "held_out", "joint", "loop", "metrics", "moments", "objective", "optim", "order",
     "pace", "schedule",
 ]  # fmt: skip

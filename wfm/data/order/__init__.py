@@ -5,6 +5,7 @@ Read in this order:
     lanes     lanes of sources side by side: which has step k, the state to go on from, and what a loader asks of any order
     steps     `Order`: global steps of packs under a token budget, and each rank's share
     batches   `BatchOrder`, the other mode: global steps of samples of one shape; `one_shape` where there is but one
+    phases    orders one after the other: `Phases`
     packs     what either is made of: samples by source and row, with their seeds
     sources   samples as lengths, keys, weights; what becomes of one that no pack can hold, by a rule and counted
     draws     draw n of stream v as a pure function: V virtual streams, each with its own shuffle for every epoch
@@ -26,10 +27,11 @@ after it came, at the latest.
 from wfm.data.order.batches import Batching, BatchOrder, BatchStep, one_shape
 from wfm.data.order.lanes import AnyOrder, AnyStep, Lane
 from wfm.data.order.packs import Pack
+from wfm.data.order.phases import Phase, Phases
 from wfm.data.order.sources import Source, sample_keys
 from wfm.data.order.steps import Order, Packing, Step
 
 __all__ = [
-    "AnyOrder", "AnyStep", "BatchOrder", "BatchStep", "Batching", "Lane", "Order", "Pack", "Packing", "Source", "Step",
-    "one_shape", "sample_keys",
+    "AnyOrder", "AnyStep", "BatchOrder", "BatchStep", "Batching", "Lane", "Order", "Pack", "Packing", "Phase", "Phases",
+    "Source", "Step", "one_shape", "sample_keys",
 ]  # fmt: skip
