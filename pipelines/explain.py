@@ -1,11 +1,13 @@
 """Why a stage of a run ran, or did not: its key against the nearest earlier one, part by part.
 
 A key is made from code, config, inputs, external inputs, and a redo nonce (`components/derivation.py`). Every run's
-spec holds these parts for each node; the nearest earlier one is the run whose key of that node differs in the fewest.
+spec holds these parts for each node; the nearest earlier one is the run whose key of that node differs in the fewest, among
+the newest that were made before.
 """
 
 import json
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +21,7 @@ if TYPE_CHECKING:
     from wfm.artifacts.manifest import Manifest
     from wfm.artifacts.runs import Run
 
-_RUNS_LOOKED_AT = 50
+_RUNS_LOOKED_AT, _READS_AT_ONCE = 50, 8
 _SHOWN = 12
 _FEW = 3
 _HASH = 64
@@ -57,7 +59,10 @@ def explain_node(store: "Store", run: "Run", name: str) -> list[str]:
         return lines
     earlier = _nearest(store, run, name, nodes[name])
     if earlier is None:
-        return [*lines, "No earlier run of this store has this stage: there was nothing to compare with."]
+        return [
+            *lines,
+            f"None of the {_RUNS_LOOKED_AT} runs before it has this stage: there was nothing to compare with.",
+        ]
     before, found, difference = earlier
     lines.append(f"Nearest earlier one: run {before.id}, key {str(found['key'])[:12]}.")
     if not len(difference):
@@ -194,24 +199,34 @@ def _modules_of_run(store: "Store", run_id: str, node: str) -> dict[str, str]:
 def _nearest(
     store: "Store", run: "Run", name: str, node: Mapping[str, Any]
 ) -> "tuple[Run, dict[str, Any], Difference] | None":
-    """Of the earlier runs the one whose key of this node differs in the fewest parts; the newest of equals."""
+    """Of the newest earlier runs the one whose key of this node differs in the fewest parts; the newest of equals."""
     best = None
-    for other in store.runs.list():
-        if other.id >= run.id:
-            continue
-        try:
-            spec = other.spec()
-        except WfmError:
-            continue
+    modules = _modules(run.spec())
+    for other, spec in _specs(store.runs.before(run, _RUNS_LOOKED_AT)):
         found = next((one for one in _nodes(spec) if one["name"] == name and one["stage"] == node["stage"]), None)
         if found is None:
             continue
-        difference = compare(found, node, _modules(spec), _modules(run.spec()))
+        difference = compare(found, node, _modules(spec), modules)
         if best is None or len(difference) < len(best[2]):
             best = (other, found, difference)
         if not len(difference):
             break
     return best
+
+
+def _specs(runs: "list[Run]") -> "Iterator[tuple[Run, dict[str, Any]]]":
+    """Each run with its spec, some read at once; those that cannot be read are passed over."""
+
+    def read(run: "Run") -> dict[str, Any] | None:
+        try:
+            return run.spec()
+        except WfmError:
+            return None
+
+    with ThreadPoolExecutor(_READS_AT_ONCE) as pool:
+        for start in range(0, len(runs), _READS_AT_ONCE):
+            some = runs[start : start + _READS_AT_ONCE]
+            yield from ((run, spec) for run, spec in zip(some, pool.map(read, some), strict=True) if spec is not None)
 
 
 def _nodes(spec: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -42,7 +42,7 @@ def told(store: Store, run: Run) -> str:
 
 
 def test_the_first_time_there_is_nothing_to_compare_with(store: Store) -> None:
-    assert "No earlier run" in told(store, past_run(store))
+    assert "None of the 50 runs before it" in told(store, past_run(store))
 
 
 def test_an_option(store: Store) -> None:
@@ -115,6 +115,28 @@ def test_the_nearest_one_is_taken_not_the_newest(store: Store) -> None:
     assert "seconds" not in said
 
 
+def test_earlier_is_told_by_time_whatever_the_ids_are(store: Store) -> None:
+    """A cron's run, `tick-1`, sorts behind every id of ours."""
+    given = {"nodes": [BASE], "modules": {}}
+    first = store.runs.create(given, "tick-1")
+    second = past_run(store, key="2" * 64, what={"seconds": 3.0, "cut": {"threshold": 27}})
+    third = store.runs.create({"nodes": [{**BASE, "key": "3" * 64, "what": {"seconds": 4.0}}]}, "a-tick")
+    assert f"run {first.id}, key" in told(store, second)
+    assert "None of the 50 runs before it" in told(store, first)
+    assert f"run {second.id}, key" in told(store, third), "the newest of equals"
+
+
+def test_of_many_runs_only_the_newest_are_read(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    for number in range(60):
+        past_run(store, key=f"{number:064d}", what={"seconds": float(number)})
+    last = past_run(store, key="f" * 64, what={"seconds": -1.0})
+    read: list[str] = []
+    spec = Run.spec
+    monkeypatch.setattr(Run, "spec", lambda self: read.append(self.id) or spec(self))
+    assert "Option split.seconds: 59.0 -> -1.0" in told(store, last)
+    assert len(set(read)) == 51
+
+
 def test_the_same_key_after_a_failure(store: Store) -> None:
     past_run(store, state="failed", reason="the disk was full")
     said = told(store, past_run(store))
@@ -170,4 +192,4 @@ def test_what_is_there_although_this_run_failed(store: Store) -> None:
 def test_an_earlier_run_whose_spec_is_none_is_passed_over(store: Store, nodes: Any) -> None:
     """Before: KeyError, TypeError or AttributeError, "a bug of ours", for every later run."""
     store.runs.create({"pipeline": "p", "nodes": nodes, "modules": []})
-    assert "No earlier run" in told(store, past_run(store))
+    assert "None of the 50 runs before it" in told(store, past_run(store))

@@ -147,11 +147,19 @@ class Runs:
             made = spec.get("submitted_at")
         return made if spec.get("run_id") == run_id and isinstance(made, str) else ""
 
+    def before(self, run: Run, limit: int | None = None) -> "list[Run]":
+        """Runs that were made before this one, newest first, whoever gave them their ids."""
+        made = self._made(self._folders())
+        now = (made.get(run.id, ""), run.id)
+        return self._newest_of({name: at for name, at in made.items() if (at, name) < now}, limit)
+
+    def _newest_of(self, made: Mapping[str, str], limit: int | None) -> "list[Run]":
+        newest = sorted(made, key=lambda name: (made[name], name), reverse=True)
+        return [self.of(name) for name in newest[:limit]]
+
     def list(self, limit: int | None = None) -> "list[Run]":
         """Runs, newest first. What else lies among them is not ours: it is passed over."""
-        found = self._made(self._folders())
-        newest = sorted(found, key=lambda name: (found[name], name), reverse=True)
-        return [Run(self._objects, self._cache, name) for name in newest[:limit]]
+        return self._newest_of(self._made(self._folders()), limit)
 
 
 def _check_same(run: Run, spec: Mapping[str, Any], fields: Iterable[str]) -> None:

@@ -12,6 +12,7 @@ Read in this order:
     probe       what a video file holds, decided by reading every packet of it (holes: when time is missing)
     colour      what colours an mp4 that we write says it has (x264: the same bytes each time)
     shards      WebDataset tars with an index: what curation leaves behind and trainers open
+    reading     one sample out of a shard by its byte range, from a disk or a bucket, with retries, hashes and a cache
     energon     what Megatron-Energon reads beside them (.nv-meta), made in the same pass
     exclusions  what is left out of a data set without writing its shards again
     windows     fixed-length windows of frames and actions over a data set's clips
@@ -43,6 +44,7 @@ __all__ = [
     "passes",
     "plan",
     "probe",
+    "reading",
     "record_table",
     "records",
     "remote",

@@ -22,7 +22,7 @@ from torch import Tensor
 from wfm.data.loader import ArrayDataset
 from wfm.data.record_table import RecordPlace, mapped, numbers, place_of
 from wfm.data.records import EXTRAPOLATED, KINDS, read_npy
-from wfm.data.shards import parse_sample
+from wfm.data.shards import sample_in
 from wfm.errors import DataError
 
 if TYPE_CHECKING:
@@ -124,7 +124,7 @@ class EncodedSamples:
                 f"{where}: its {size} bytes are not those that samples.parquet names (sha256 differs): the shard or the table "
                 "is damaged, or of another artifact"
             )
-        sample, key = parse_sample(data, where), self._keys[row].as_py()
+        sample, key = sample_in(data, where), self._keys[row].as_py()
         if sample.key != key:
             raise DataError(f"{where}: the key there is {sample.key!r}, its row says {key!r}")
         return sample.members

@@ -107,9 +107,7 @@ def mapped(place: RecordPlace, split: str) -> pa.Table:
                 for name, file in files.items():
                     file.write(np.ascontiguousarray(rows.column(name).to_numpy()))
         if not pieces:
-            raise DataError(
-                f"{place} holds no encoded samples: it has no samples.parquet (of a data set, encode_latents makes it)"
-            )
+            raise DataError(f"{place} holds no encoded samples: no samples.parquet is in it (encode_latents makes one)")
         whole = pa.ipc.open_file(pa.memory_map(words.name)).read_all()
     columns = {name: whole.column(name) for name in text.names}
     columns |= {field.name: _mapped_numbers(files[field.name], field.type) for field in _NUMBERS}

@@ -17,6 +17,7 @@ import numpy as np
 
 from wfm.data.exclusions import read_exclusions
 from wfm.data.signals import ClipSignals, Track
+from wfm.data.signatures import image_member
 from wfm.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
@@ -117,13 +118,17 @@ def decoded_clips(shard: Path, size: tuple[int, int], exclude: Collection[str] =
 
 
 def decode_sample(sample: "Sample", size: tuple[int, int]) -> DecodedClip:
-    """Decode one sample. Raises DataError when a member is missing."""
+    """Decode one sample; a still image is one frame. Raises DataError when a member is missing."""
     from wfm.data.decode import read_frames
+    from wfm.data.images import read_image
 
-    for part in ("mp4", "json"):
+    picture = image_member(sample.members)
+    for part in (picture or "mp4", "json"):
         if part not in sample.members:
             raise DataError(f"sample {sample.key}: no member {part!r}; it has {', '.join(sorted(sample.members))}")
     row = json.loads(sample.members["json"])
+    if picture:
+        return DecodedClip(sample.key, row, read_image(sample.members[picture], size=size)[None])
     with tempfile.NamedTemporaryFile(suffix=".mp4") as file:
         file.write(sample.members["mp4"])
         file.flush()
@@ -148,9 +153,10 @@ def clip_signals(sample: "Sample") -> ClipSignals:
             )
         values = np.array(table.column(column).to_pylist(), np.float32)
         tracks[member.removesuffix(".parquet")] = Track(values, note[f"{column}_spec"])
+    shown = sample.members[image_member(sample.members) or "mp4"]
     row.setdefault("num_frames", len(next(iter(tracks.values())).values) if tracks else _count_frames(sample))
     row.setdefault("caption", "")
-    row.setdefault("clip_sha256", hashlib.sha256(sample.members["mp4"]).hexdigest())
+    row.setdefault("clip_sha256", hashlib.sha256(shown).hexdigest())
     return ClipSignals(row, tracks)
 
 
@@ -159,7 +165,7 @@ def _count_frames(sample: "Sample") -> int:
 
 
 def clip_windows(clip: DecodedClip, *, num_frames: int, stride_frames: int) -> Iterator[Window]:
-    """The windows of one decoded clip."""
+    """The windows of one decoded clip; a still image, which has no rate, has one of one frame."""
     row, fps = clip.row, float(clip.row["fps"])
     for start in range(0, len(clip.frames) - num_frames + 1, stride_frames):
         yield Window(

@@ -34,9 +34,10 @@ def expected(clips: "Artifact", config: CaptionConfig) -> Expected | None:
     if config.source not in ("endpoint", "local"):
         return None
     shown, found, short, spans, pictures = config.shown, 0, 0, 0, 0
-    for _, table in clips.iterate_table("clips", ["num_frames", "start_seconds", "end_seconds"]):
+    for _, table in clips.iterate_table("clips", ["num_frames", "start_seconds", "end_seconds", "path"]):
         for row in table.to_pylist():
-            here = windows(row["num_frames"], shown.window_frames)
+            still = not row["path"].endswith(".mp4")
+            here = windows(row["num_frames"], shown.window_frames, still=still)
             found, short, spans = found + 1, short + (not here), spans + len(here)
             pace = (row["end_seconds"] - row["start_seconds"]) / max(1, row["num_frames"])  # seconds a frame
             for start, end in here:

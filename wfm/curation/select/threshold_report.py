@@ -208,8 +208,10 @@ def _middle_frame(path: Path, seconds: float) -> str:
     from PIL import Image
 
     from wfm.data.decode import VideoError, iter_frames
+    from wfm.data.images import format_of, read_image
 
-    frame = next((picture for picture, _ in iter_frames(path, start_seconds=seconds)), None)
+    still = read_image(path) if format_of(path) else None
+    frame = still if still is not None else next((shown for shown, _ in iter_frames(path, start_seconds=seconds)), None)
     if frame is None:
         raise VideoError(path, "no_frames", f"the clip holds no frame after {seconds:.2f} s")
     image = Image.fromarray(frame)

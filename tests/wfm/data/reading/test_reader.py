@@ -1,0 +1,227 @@
+"""Records of local shards: every byte, and every lie refused by name."""
+
+import dataclasses
+import hashlib
+import shutil
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from wfm.data.reading import RecordPlaces, RecordReader
+from wfm.data.remote import NotThere
+from wfm.data.shards import ShardWriter, sample_in
+from wfm.errors import DataError, InputError
+
+
+@pytest.fixture
+def spoilt(records, tmp_path):
+    """A copy of the shards, to be damaged."""
+    shutil.copytree(records.folder, tmp_path / "copy")
+    return dataclasses.replace(records, folder=tmp_path / "copy")
+
+
+def changed(places, **arrays):
+    return dataclasses.replace(places, **arrays)
+
+
+def with_row(array, row, value):
+    array = array.copy()
+    array[row] = value
+    return array
+
+
+def test_every_member_of_every_row_from_several_threads(records):
+    rows = np.random.default_rng(1).permutation(len(records.members)).tolist()
+    with RecordReader(records.places()) as reader, ThreadPoolExecutor(4) as threads:
+        reader.check()
+        assert list(threads.map(reader.read, rows)) == [records.members[row] for row in rows]
+    counts = reader.counts()
+    assert (counts.reads, counts.requests, counts.bytes) == (len(rows), len(rows), records.arrays["size"].sum())
+    assert len(reader) == len(rows)
+
+
+def test_file_addresses_and_more_shards_than_open_files(records):
+    with RecordReader(records.places(f"file://{records.folder}")) as reader:
+        reader._disk._most_open = 1
+        assert len(records.names) > 2
+        for row in range(0, len(records.members), 7):
+            assert reader.read(row) == records.members[row]
+        assert len(reader._disk._handles) == 1
+
+
+def test_a_row_that_is_none(records):
+    with RecordReader(records.places()) as reader:
+        for row in (-1, len(records.members)):
+            with pytest.raises(IndexError, match=f"row {row} is none of 120"):
+                reader.read(row)
+
+
+def test_a_truncated_shard_names_shard_and_row(spoilt):
+    path = spoilt.folder / spoilt.names[0]
+    path.write_bytes(path.read_bytes()[:10_000])
+    with RecordReader(spoilt.places()) as reader:
+        with pytest.raises(DataError, match=r"row 2 of the records: .*train-00000.tar has 10000 bytes.*cut short"):
+            reader.check()
+        assert reader.read(0) == spoilt.members[0]
+        for row in (2, 3):
+            with pytest.raises(DataError, match=rf"row {row} of the records: .*train-00000.tar ends at byte 10000"):
+                reader.read(row)
+
+
+def test_an_offset_that_lies_outside(records):
+    places = records.places()
+    places = changed(places, offset=with_row(places.offset, 5, 512 * 10**6))
+    with RecordReader(places) as reader:
+        with pytest.raises(DataError, match=r"row 5 of the records: .* says 3584 bytes at 512000000"):
+            reader.check()
+        with pytest.raises(DataError, match=r"row 5 of the records: .*3584 bytes at 512000000 were asked for"):
+            reader.read(5)
+        assert reader.read(6) == records.members[6]
+
+
+def test_a_sha256_that_lies_is_read_twice(records):
+    places = records.places()
+    places = changed(places, sha256=with_row(places.sha256, 9, 0))
+    with RecordReader(places) as reader:
+        with pytest.raises(DataError, match=rf"row 9 of the records: .*read twice, do not have the sha256 {'00' * 32}"):
+            reader.read(9)
+        assert reader.counts().hash_mismatches == 2
+        assert reader.counts().reads == 0
+
+
+def test_a_flipped_byte_on_the_disk(spoilt):
+    path = spoilt.folder / spoilt.names[0]
+    data = bytearray(path.read_bytes())
+    data[600] ^= 1
+    path.write_bytes(data)
+    with RecordReader(spoilt.places()) as reader, pytest.raises(DataError, match="row 0 of the records"):
+        reader.read(0)
+
+
+@pytest.mark.parametrize("kind", ["two samples", "half a sample", "no header"])
+def test_a_range_that_is_not_one_sample(records, kind):
+    """With the right hash: the table was made of another cut."""
+    places, data = records.places(), (records.folder / records.names[0]).read_bytes()
+    start, size = int(places.offset[1]), int(places.size[1])
+    start, size = {"two samples": (start, 2 * size), "half a sample": (start, 1024), "no header": (start + 512, 1024)}[
+        kind
+    ]
+    words = {
+        "two samples": "runs sample 's00001' into 's00002'",
+        "half a sample": "does not end within",
+        "no header": "no member header",
+    }
+    digest = np.frombuffer(hashlib.sha256(data[start : start + size]).digest(), np.uint8)
+    places = changed(
+        places,
+        offset=with_row(places.offset, 1, start),
+        size=with_row(places.size, 1, size),
+        sha256=with_row(places.sha256, 1, digest),
+    )
+    with RecordReader(places) as reader, pytest.raises(DataError, match=rf"row 1 of the records: .*{words[kind]}"):
+        reader.read(1)
+
+
+def test_missing_and_unreadable_shards_are_no_damage(spoilt):
+    (spoilt.folder / spoilt.names[0]).unlink()
+    (spoilt.folder / spoilt.names[1]).unlink()
+    (spoilt.folder / spoilt.names[1]).mkdir()
+    with RecordReader(spoilt.places()) as reader:
+        with pytest.raises(NotThere, match=r"train-00000.tar is not there"):
+            reader.read(0)
+        with pytest.raises(NotThere, match=r"train-00000.tar is not there"):
+            reader.check()
+        row = int(np.argmax(spoilt.arrays["shard"] == 1))
+        with pytest.raises(DataError, match="a folder, a pipe or a device"):
+            reader.read(row)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "words"),
+    [
+        ("shard", 99, "shard number 99 is none of"),
+        ("offset", -512, "offset -512 is no block"),
+        ("offset", 100, "offset 100 is no block"),
+        ("size", 0, "0 bytes are no whole blocks"),
+        ("size", 700, "700 bytes are no whole blocks"),
+        ("size", 2**63 - 512, ".* bytes are more than any file has"),
+    ],
+)
+def test_places_that_lie_are_refused_by_row(records, field, value, words):
+    places = records.places()
+    with pytest.raises(DataError, match=f"row 3 lies: {words}"):
+        changed(places, **{field: with_row(getattr(places, field), 3, value)})
+
+
+def test_places_of_other_shapes_or_schemes(records):
+    places = records.places()
+    with pytest.raises(DataError, match=r"these are \(120,\), \(119,\)"):
+        changed(places, offset=places.offset[:-1])
+    with pytest.raises(DataError, match="uint8 is expected"):
+        changed(places, sha256=places.sha256.astype(np.int64))
+    with pytest.raises(InputError, match="unknown scheme 'http'"):
+        RecordReader(changed(places, shards=["http://host/x.tar"] * len(places.shards)))
+
+
+def table_of(records):
+    return pa.table(
+        {
+            "shard": [f"shards/{records.names[number]}" for number in records.arrays["shard"]],
+            "offset": records.arrays["offset"],
+            "bytes": records.arrays["size"],
+            "sha256": [digest.tobytes().hex() for digest in records.arrays["sha256"]],
+        }
+    )
+
+
+def test_places_of_a_table(records):
+    places = RecordPlaces.of_table("s3://bucket/key", table_of(records))
+    assert list(places.shards) == [f"s3://bucket/key/shards/{name}" for name in records.names]
+    for name, array in records.arrays.items():
+        assert (getattr(places, name) == array).all(), name
+    assert len(RecordPlaces.of_table("s3://bucket/key", table_of(records).slice(0, 0))) == 0
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "words"),
+    [
+        ("shard", "../x.tar", "no path below"),
+        ("shard", "/etc/x.tar", "no path below"),
+        ("shard", None, "no path below"),
+        ("offset", None, "'offset' has 1 empty"),
+        ("sha256", "ab", "'ab'.* is not 64 hex digits"),
+        ("sha256", "z" * 64, "is not 64 hex digits"),
+        ("sha256", "é" * 64, "is not 64 hex digits"),
+    ],
+)
+def test_tables_that_lie(records, column, value, words):
+    rows = table_of(records).to_pylist()
+    rows[4][column] = value
+    with pytest.raises(DataError, match=words):
+        RecordPlaces.of_table("/data", pa.Table.from_pylist(rows))
+
+
+def test_one_sample_of_a_range_and_the_headers_that_tarfile_judges(tmp_path):
+    with ShardWriter(tmp_path, "a") as writer:
+        writer.write("k", {"npy": b"x" * 700, "json": b"{}"})
+    data = writer.shards[0].path.read_bytes()[: 512 + 1024 + 512 + 512]
+    assert sample_in(data, "here").members == {"npy": b"x" * 700, "json": b"{}"}
+    spoilt = {
+        "damaged": data[:148] + b"000000" + data[154:],
+        "not a regular file": _with_checksum(data[:156] + b"2" + data[157:]),
+        "without folders": _with_checksum(b"../k.npy".ljust(100, b"\0") + data[100:]),
+        "does not end within": _with_checksum(data[:124] + b"00077777777\0" + data[136:]),
+        "two members": data[:1536] + data[:1536],
+        "the range is empty": b"",
+        "cut short": data[:300],
+    }
+    for words, range_ in spoilt.items():
+        with pytest.raises(DataError, match=f"^here: .*{words}"):
+            sample_in(range_, "here")
+
+
+def _with_checksum(data):
+    blank = data[:148] + b" " * 8 + data[156:]
+    return data[:148] + b"%06o\0 " % sum(blank[:512]) + data[156:]
