@@ -18,8 +18,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from wfm.data.loader import as_video
 from wfm.data.motion import extrapolate
+from wfm.data.pixels import as_video
 from wfm.data.records import RecordWriter
 from wfm.data.windows import Window, clip_windows, decoded_clips
 from wfm.errors import ConfigError

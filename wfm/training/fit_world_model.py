@@ -13,7 +13,7 @@ from torch import nn
 
 from wfm.conditions.condition import parse
 from wfm.config import Config
-from wfm.data.loader import Loader
+from wfm.data.loader.loading import Loader
 from wfm.data.mixture import Mixture
 from wfm.data.samples import Samples
 from wfm.errors import ConfigError, DataError
