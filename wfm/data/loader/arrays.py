@@ -1,11 +1,9 @@
 """Samples in memory: rows of arrays, and text beside them."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from hashlib import sha256
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -89,27 +87,3 @@ class ArrayDataset:
         index = torch.as_tensor(np.asarray(indices))
         batch = {name: array[index] for name, array in self.arrays.items()}
         return batch if self.captions is None else {**batch, **self.captions.rows(index)}
-
-
-def read_latents(shards: Iterable[Path], tables: Iterable[Path]) -> tuple[ArrayDataset, list[dict[str, Any]]]:
-    """Read encoded shards and their sample tables (in the same order), everything in memory: a dataset, and its rows.
-
-    Arrays are `latents` fp32 `[N, C, t, h, w]` or `tokens` int64 `[N, t, h, w]`, what lies beside them (`extrapolated`), and
-    `fps` fp32 `[N]`. Raises DataError when a table does not describe its shard.
-    """
-    import pyarrow.parquet as pq
-    from safetensors.torch import load_file
-
-    rows: list[dict[str, Any]] = []
-    found: dict[str, list[Tensor]] = {}
-    for shard, path in zip(shards, tables, strict=True):
-        table = pq.read_table(path)
-        tensors = load_file(str(shard))
-        tensors["fps"] = torch.from_numpy(table.column("fps").to_numpy().astype(np.float32))
-        for name, tensor in tensors.items():
-            if tensor.shape[0] != len(table):
-                raise DataError(f"{shard}: {name} has {tensor.shape[0]} rows, its table {len(table)}")
-            found.setdefault(name, []).append(tensor.long() if tensor.dtype == torch.int32 else tensor)
-        rows += table.to_pylist()
-    arrays = {name: torch.cat(parts) for name, parts in found.items()}
-    return ArrayDataset(tuple(row["sample_id"] for row in rows), arrays), rows

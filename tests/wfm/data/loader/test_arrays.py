@@ -6,7 +6,6 @@ import torch
 
 from wfm.data.captions import CaptionTable
 from wfm.data.loader import ArrayDataset
-from wfm.data.loader.arrays import read_latents
 from wfm.errors import DataError
 
 
@@ -45,25 +44,6 @@ def test_identity_is_of_ids_and_of_every_value():
 
     assert of() == of()
     assert len({of(), of(ids=("a", "c")), of(x=1e-30), of(text=1.0), of(name="y")}) == 5
-
-
-def test_latents_are_read_with_their_tables(tmp_path):
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    from wfm.models.folder import save_tensors
-
-    for part, size in (("a", 2), ("b", 3)):
-        save_tensors({"tokens": torch.full((size, 2, 2, 2), 7, dtype=torch.int32)}, tmp_path / f"{part}.safetensors")
-        names = [f"{part}{i}" for i in range(size)]
-        pq.write_table(pa.table({"sample_id": names, "fps": [24.0] * size}), tmp_path / f"{part}.parquet")
-    shards, tables = ([tmp_path / f"{p}.{s}" for p in "ab"] for s in ("safetensors", "parquet"))
-    data, rows = read_latents(shards, tables)
-    assert [row["sample_id"] for row in rows] == list(data.sample_ids)
-    assert data.sample_ids == ("a0", "a1", "b0", "b1", "b2")
-    assert data.arrays["tokens"].dtype == torch.int64
-    with pytest.raises(DataError, match="2 rows, its table 3"):
-        read_latents(shards[:1], tables[1:])
 
 
 def test_rows_keep_order():
