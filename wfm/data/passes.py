@@ -11,8 +11,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn.utils.rnn import pad_sequence
 
+from wfm.data.loader.batches import stack
 from wfm.data.samples import Samples
 from wfm.data.seeds import mix
 from wfm.errors import DataError
@@ -62,8 +62,8 @@ def _ahead(
 def batches(
     samples: Samples, names: Sequence[str] = (), *, size: int = 256, rows: Sequence[int] | np.ndarray | None = None
 ) -> Iterator[tuple[list[int], dict[str, Tensor]]]:
-    """(rows, their tensors `names`, or all) of every sample once, or of each of `rows`: batches `[B, ...]` of one shape, at
-    most `size` samples; those of a shape in the order given."""
+    """(rows, their tensors; of `names` those that there are, or all) of every sample once, or of each of `rows`: batches
+    `[B, ...]` of one shape, at most `size` samples; those of a shape in the order given."""
     order = np.arange(len(samples.ids)) if rows is None else np.asarray(rows, np.int64)
     _, kinds = np.unique(samples.shapes[order], axis=0, return_inverse=True)
     kinds = kinds.reshape(-1)
@@ -72,24 +72,20 @@ def batches(
         for each in read_rows(samples, order[kinds == kind].tolist()):
             held.append(each)
             if len(held) == size:
-                yield _batch(held, names)
+                yield _batch(samples, held, names)
                 held = []
         if held:
-            yield _batch(held, names)
+            yield _batch(samples, held, names)
 
 
-def _batch(held: Sequence[tuple[int, dict[str, Tensor]]], names: Sequence[str]) -> tuple[list[int], dict[str, Tensor]]:
-    return [row for row, _ in held], collate([{name: one[name] for name in names or one} for _, one in held])
-
-
-def collate(samples: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
-    """Samples of one shape as a batch; their `text` is padded with zeros to the longest."""
-    return {
-        name: pad_sequence([one[name] for one in samples], batch_first=True)
-        if name == "text"
-        else torch.stack([one[name] for one in samples])
-        for name in samples[0]
-    }
+def _batch(
+    samples: Samples, held: Sequence[tuple[int, dict[str, Tensor]]], names: Sequence[str]
+) -> tuple[list[int], dict[str, Tensor]]:
+    rows = [row for row, _ in held]
+    asked = [{name: one[name] for name in names or one if name in one} for _, one in held]
+    batch = stack(asked, torch.zeros(0), lambda place: samples.ids[rows[place]])
+    del batch["seeds"]  # of a training's draw, which this is not
+    return rows, batch
 
 
 def chosen(samples: Samples, count: int) -> list[int]:

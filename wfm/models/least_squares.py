@@ -16,20 +16,23 @@ class LeastSquares:
     def __init__(self) -> None:
         self._gram: Tensor | None = None
         self._cross = self._square = torch.zeros(())
-        self.count = 0
-        "Rows so far."
+        self.count = 0.0
+        "Rows so far, as often as they count."
 
-    def add(self, features: Tensor, wanted: Tensor) -> None:
-        """More rows. Products of one call are in their own dtype: some hundred thousand rows of fp32 at once are good."""
+    def add(self, features: Tensor, wanted: Tensor, weight: float = 1.0) -> None:
+        """More rows, each of which counts `weight` times. Products of one call are in their own dtype: some hundred thousand
+        rows of fp32 at once are good."""
         rows = torch.cat([features, features.new_ones(len(features), 1)], dim=1)  # [n, F + 1]
-        gram, cross, square = (rows.T @ rows).double(), (rows.T @ wanted).double(), wanted.double().square().sum(0)
+        gram, cross, square = (
+            weight * of.double() for of in (rows.T @ rows, rows.T @ wanted, wanted.double().square().sum(0))
+        )
         if self._gram is None:
             self._gram, self._cross, self._square = gram, cross, square
         else:
             self._gram += gram
             self._cross += cross
             self._square += square
-        self.count += len(rows)
+        self.count += weight * len(rows)
 
     def solve(self) -> tuple[Tensor, Tensor, Tensor]:
         """Weight fp32 `[C, F]`, bias `[C]`, and the deviation `[C]` of what is left. Needs a row or more."""

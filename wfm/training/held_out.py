@@ -1,6 +1,6 @@
 """Samples that are watched: few of the val split, read once and kept, the same at every validation."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from statistics import fmean
 
 import torch
@@ -13,13 +13,15 @@ from wfm.data.seeds import mix
 Batch = dict[str, Tensor]
 
 
-def held_out(samples: Samples, count: int) -> list[Batch]:
-    """`count` of the samples (0: all), by the hash of their ids, with `seeds` that depend on these alone: a batch for each
-    shape."""
+def held_out(sources: Collection[Samples], count: int) -> list[Batch]:
+    """About `count` samples (0: all), of each source its part, by the hash of their ids, with `seeds` that depend on these
+    alone: a batch for each shape."""
     found = []
-    for rows, batch in batches(samples, size=count or len(samples.ids), rows=chosen(samples, count)):
-        batch["seeds"] = torch.tensor([mix(0, "validation", samples.ids[row]) for row in rows])
-        found.append(batch)
+    for samples in sources:
+        rows = chosen(samples, -(-count // len(sources)))
+        for mine, batch in batches(samples, size=len(rows), rows=rows):
+            batch["seeds"] = torch.tensor([mix(0, "validation", samples.ids[row]) for row in mine])
+            found.append(batch)
     return found
 
 

@@ -35,7 +35,9 @@ class Clips:
     def read(self, row: int) -> dict[str, torch.Tensor]:
         if row in self.damaged:
             raise self.error(f"row {row} is torn")
-        return {"latents": torch.full(tuple(self.shapes[row]), row), "text": torch.ones(row % 3 + 1, 4)}
+        length = row % 3 + 1
+        latents = torch.full(tuple(self.shapes[row]), row)
+        return {"latents": latents, "text": torch.ones(length, 4), "text_lengths": torch.tensor(length)}
 
 
 def test_every_sample_stands_in_one_batch_of_its_shape():
@@ -57,7 +59,7 @@ def test_damaged_samples_are_left_out_and_too_many_end_the_pass(caplog):
         list(read_rows(Clips(200, frozenset({4, 9, 77})), range(200)))
     with pytest.raises(TryAgain):
         list(read_rows(Clips(5, frozenset({1}), TryAgain), range(5)))
-    assert tensors_of(Clips(3, frozenset({0}))) == {"latents", "text"}
+    assert tensors_of(Clips(3, frozenset({0}))) == {"latents", "text", "text_lengths"}
 
 
 def test_the_chosen_do_not_depend_on_order_or_on_how_many_there_are():

@@ -1,6 +1,6 @@
 """How a denoiser is trained: config settled by the data, statistics and prior in closed form, objective, what is watched."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -14,6 +14,7 @@ from wfm.families.diffusion.card import DiffusionTrainingConfig, given_frames
 from wfm.models.diffusion.conditioning import Conditions
 from wfm.models.diffusion.config import DenoiserConfig
 from wfm.models.diffusion.denoiser import Denoiser
+from wfm.models.diffusion.inputs import grid_of
 from wfm.models.diffusion.objective import DenoisingObjective
 from wfm.models.diffusion.prior import PriorFit
 from wfm.models.family import Fitting
@@ -57,16 +58,25 @@ class DiffusionFitting(Fitting):
         if model.prior is None:
             return
         given = max(config.denoising.condition_latents)
-        fits, names = [PriorFit(model.prior)], ["latents"]
-        if model.prior_extrapolated is not None:
-            fits, names = [*fits, PriorFit(model.prior_extrapolated, given=given)], [*names, "extrapolated"]
-        for _, batch in batches(data.train, names):
-            latents, *shown = (model.normalise(batch[name]) for name in names)
-            for fit, seen in zip(fits, ((), shown), strict=False):
-                fit.add(latents, *seen)
-            beat("prior")
-        for fit in fits:
-            fit.finish()
+        prior, weights = PriorFit(model.prior), data.weights()
+        shown = None if model.prior_extrapolated is None else PriorFit(model.prior_extrapolated, given=given)
+        for source, samples in data.train.items():
+            for _, batch in batches(samples, ("latents", "extrapolated")):
+                latents = model.normalise(batch["latents"])
+                prior.add(latents, weight=weights[source])
+                if shown is not None and "extrapolated" in batch:
+                    shown.add(latents, model.normalise(batch["extrapolated"]), weights[source])
+                beat("prior")
+        prior.finish()
+        if shown is not None:
+            shown.finish()
+
+    def require_shapes(
+        self, model: Denoiser, config: DiffusionTrainingConfig, shapes: Sequence[tuple[int, int, int]]
+    ) -> None:
+        """Any that `max_size` allows and patches divide; images are one frame of which nothing is given."""
+        for shape in shapes:
+            grid_of(model.config.network_config, shape)
 
     def tells_rates(self, config: DiffusionTrainingConfig, data: Encoded) -> bool:
         """With rotary positions in seconds, and no actions, which are given as rates."""

@@ -75,9 +75,9 @@ class PriorFit:
         self._sums: dict[tuple[int, int], LeastSquares] = {}
 
     @torch.no_grad()
-    def add(self, latents: Tensor, extrapolated: Tensor | None = None) -> None:
+    def add(self, latents: Tensor, extrapolated: Tensor | None = None, weight: float = 1.0) -> None:
         """All places of windows `[N, C, t, H, W]` (normalised units) of any shape and, for a prior that is shown it, their
-        extrapolation of the same shape: over what follows the frames that it was made from."""
+        extrapolation of the same shape: over what follows the frames that it was made from. Each counts `weight` times."""
         frames, given = latents.shape[2], self._given
         for kind in range(KINDS) if extrapolated is None else [int(given > 1)]:
             for lag in range(1, min(self._prior.max_lag, frames - (1 + kind if extrapolated is None else given)) + 1):
@@ -88,7 +88,7 @@ class PriorFit:
                     _neighbourhood(part.transpose(1, 2).flatten(0, 1)).transpose(1, 2).flatten(0, 1) for part in seen
                 ]
                 goal = latents[:, :, wanted].permute(0, 2, 3, 4, 1).flatten(0, 3)  # [n, C]
-                self._sums.setdefault((kind, lag), LeastSquares()).add(torch.cat(near, dim=1), goal)
+                self._sums.setdefault((kind, lag), LeastSquares()).add(torch.cat(near, dim=1), goal, weight)
 
     @torch.no_grad()
     def finish(self) -> None:
