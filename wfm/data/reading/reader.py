@@ -1,8 +1,10 @@
 """Records by row: `RecordReader`."""
 
 import hashlib
+from collections.abc import Sequence
+from concurrent.futures import Future
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, NamedTuple, Self
 
 import numpy as np
 
@@ -18,12 +20,25 @@ from wfm.errors import DataError
 if TYPE_CHECKING:
     from wfm.artifacts import Store
 
+_DIGEST = 32
+
+
+class _Record(NamedTuple):
+    """Where one lies."""
+
+    row: int
+    path: str
+    is_local: bool
+    offset: int
+    size: int
+    digest: bytes
+
 
 class RecordReader:
     """The members of samples by row, each checked against its sha256. Any number of threads may read at once.
 
     `store` gives its options (credentials, endpoint) for places of its own kind; without it, or for others, the environment
-    does. A process that is forked off makes its own connections.
+    does. A process that is forked off, while no thread reads, makes its own connections.
     """
 
     def __init__(self, places: RecordPlaces, config: ReadingConfig | None = None, store: "Store | None" = None) -> None:
@@ -52,16 +67,37 @@ class RecordReader:
         Raises `DataError` for bytes that are damaged or are no sample, `NotThere` for a shard that is missing, `InputError`
         for a place that refuses us, `TryAgain` for one that does not answer, `Cancelled` once the reader is closed.
         """
-        places = self.places
-        if not 0 <= row < len(places):
-            raise IndexError(f"row {row} is none of {len(places)} records")
-        offset, size, digest = int(places.offset[row]), int(places.size[row]), places.sha256[row].tobytes()
-        path, is_local = self._paths[places.shard[row]]
+        return self.read_many((row,))[0]
+
+    def read_many(self, rows: Sequence[int]) -> list[dict[str, bytes]]:
+        """The members of several samples. Buckets are asked for all of them at once, as far as there are connections. Raises
+        as `read` does, for the first that cannot be read."""
+        records = self._records(rows)
+        begun: list[bytes | Future[bytes] | None] = []
+        members, whole, size = [], 0, 0
         try:
-            data = (self._local if is_local else self._remote)(path, offset, size, digest)
-            return sample_in(data, path).members
-        except DataError as error:
-            raise DataError(f"row {row} of the records: {error}") from None
+            for record in records:
+                begun.append(None if record.is_local else self._begin(record))
+            for record, first in zip(records, begun, strict=True):
+                try:
+                    if first is not None:
+                        data = self._remote(record, first)
+                    else:
+                        data = self._disk.read(record.path, record.offset, record.size)
+                        if hashlib.sha256(data).digest() == record.digest:
+                            whole, size = whole + 1, size + record.size
+                        else:
+                            data = self._local_again(record)
+                    members.append(sample_in(data, record.path).members)
+                except DataError as error:
+                    raise DataError(f"row {record.row} of the records: {error}") from None
+        finally:
+            for first in begun:
+                if isinstance(first, Future):
+                    first.cancel()
+            if whole:
+                self._counter.add(reads=whole, requests=whole, bytes=size)
+        return members
 
     def check(self) -> None:
         """Ask each place how large its shards are, a listing a folder: raises `DataError` naming the first row of a shard that
@@ -87,34 +123,52 @@ class RecordReader:
         self._bucket.close()
         self._disk.close()
 
-    def _local(self, path: str, offset: int, size: int, digest: bytes) -> bytes:
-        for _ in range(2):
-            data = self._disk.read(path, offset, size)
-            fits = hashlib.sha256(data).digest() == digest
-            self._counter.add(reads=fits, requests=1, bytes=size, hash_mismatches=not fits)
-            if fits:
-                return data
-        raise _another_hash(path, offset, size, digest)
+    def _records(self, rows: Sequence[int]) -> list[_Record]:
+        places, at = self.places, np.asarray(rows, np.int64)
+        for row in at[(at < 0) | (at >= len(places))].tolist():
+            raise IndexError(f"row {row} is none of {len(places)} records")
+        digests = places.sha256[at].tobytes()
+        paths = [self._paths[number] for number in places.shard[at].tolist()]
+        found = zip(at.tolist(), paths, places.offset[at].tolist(), places.size[at].tolist(), strict=True)
+        return [
+            _Record(row, path, is_local, offset, size, digests[nth * _DIGEST : (nth + 1) * _DIGEST])
+            for nth, (row, (path, is_local), offset, size) in enumerate(found)
+        ]
 
-    def _remote(self, url: str, offset: int, size: int, digest: bytes) -> bytes:
-        if self._cache and (found := self._cache.get(digest)) is not None:
+    def _local_again(self, record: _Record) -> bytes:
+        """Once more, of a record whose bytes had another hash."""
+        data = self._disk.read(record.path, record.offset, record.size)
+        fits = hashlib.sha256(data).digest() == record.digest
+        self._counter.add(reads=fits, requests=2, bytes=2 * record.size, hash_mismatches=2 - fits)
+        if not fits:
+            raise _another_hash(record)
+        return data
+
+    def _begin(self, record: _Record) -> "bytes | Future[bytes]":
+        """Of a record in a bucket: what the cache has, or the first request, under way."""
+        if self._cache and (found := self._cache.get(record.digest)) is not None:
             self._counter.add(reads=1, hits=1)
             return found
+        return self._bucket.begin(record.path, record.offset, record.size)
+
+    def _remote(self, record: _Record, first: "bytes | Future[bytes] | None") -> bytes:
+        if isinstance(first, bytes):
+            return first
         for _ in range(2):
-            data = self._bucket.read(url, offset, size)
-            fits = hashlib.sha256(data).digest() == digest
+            data = self._bucket.read(record.path, record.offset, record.size, first)
+            fits, first = hashlib.sha256(data).digest() == record.digest, None
             self._counter.add(reads=fits, hash_mismatches=not fits)
             if fits:
                 if self._cache:
-                    self._cache.put(digest, data)
+                    self._cache.put(record.digest, data)
                 return data
-        raise _another_hash(url, offset, size, digest)
+        raise _another_hash(record)
 
 
-def _another_hash(path: str, offset: int, size: int, digest: bytes) -> DataError:
+def _another_hash(record: _Record) -> DataError:
     return DataError(
-        f"{size} bytes at {offset} of {path}, read twice, do not have the sha256 {digest.hex()}: the shard is damaged, or the "
-        "table of records is of another"
+        f"{record.size} bytes at {record.offset} of {record.path}, read twice, do not have the sha256 {record.digest.hex()}: "
+        "the shard is damaged, or the table of records is of another"
     )
 
 

@@ -2,6 +2,8 @@
 
 import contextlib
 import dataclasses
+import multiprocessing
+import os
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -9,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from tests.wfm.data.reading.ill_server import Illness
+from tests.wfm.data.reading.ill_server import Illness, IllServer
 from wfm.artifacts import Store
 from wfm.data.reading import ReadingConfig, RecordReader
 from wfm.data.remote import NotThere
@@ -33,7 +35,8 @@ def test_every_byte_of_a_service_with_all_of_it(bucket, records):
     )
     rows = np.random.default_rng(2).permutation(len(records.members)).tolist()
     began = time.monotonic()
-    with RecordReader(places, QUICK, store) as reader, ThreadPoolExecutor(8) as threads:
+    config = QUICK.override(["stall_seconds=2"])
+    with RecordReader(places, config, store) as reader, ThreadPoolExecutor(8) as threads:
         reader.check()
         assert list(threads.map(reader.read, rows)) == [records.members[row] for row in rows]
     counts = reader.counts()
@@ -62,7 +65,7 @@ def test_a_trickle_passes_the_clients_own_limit_and_not_ours(bucket, records):
     with ThreadPoolExecutor(1) as thread:
         waiting = thread.submit(broken.read, 0)
         with pytest.raises(TimeoutError):
-            waiting.result(4)
+            waiting.result(3)
         broken.close()  # and closing wakes it
         with pytest.raises(Cancelled):
             waiting.result(4)
@@ -108,9 +111,8 @@ def test_pauses_grow_and_are_jittered(bucket, monkeypatch):
         assert all(0.05 * 2**n <= pause <= 0.1 * 2**n for n, pause in enumerate(each))
 
 
-def test_what_never_passes_is_said_at_once(bucket, ill):
+def test_what_never_passes_is_said_at_once(bucket):
     _, store, places = bucket
-    ill.illness = Illness()
     gone = dataclasses.replace(places, shards=[f"{url}x" for url in places.shards])
     with RecordReader(gone, QUICK, store) as reader:
         for ask in (reader.check, lambda: reader.read(0)):
@@ -125,11 +127,8 @@ def test_what_never_passes_is_said_at_once(bucket, ill):
         assert reader.counts().retries == 0
 
 
-def test_refused_credentials_are_said_at_once(bucket, ill, monkeypatch):
-    from tests.wfm.data.reading.ill_server import IllServer
-
+def test_refused_credentials_are_said_at_once(bucket, monkeypatch):
     _, store, places = bucket
-    ill.illness = Illness()
     monkeypatch.setattr(IllServer, "forward", lambda self, body: (403, {}, b"<Error><Code>AccessDenied</Code></Error>"))
     with RecordReader(places, QUICK, store) as reader:
         with pytest.raises(InputError, match="refuses these credentials"):
@@ -148,10 +147,10 @@ def test_bytes_that_stay_wrong_are_damage(bucket, records):
 
 
 def test_a_shorter_object_and_an_offset_behind_it(bucket, records):
-    ill, store, places = bucket
-    ill.illness = Illness()
-    name = places.shards[0].removeprefix("s3://").partition("/")
-    ill.put(name[0], name[2], (records.folder / records.names[0]).read_bytes()[:10_000])
+    ill, store, _ = bucket
+    places = records.places("s3://reading/short")
+    for name in records.names:
+        ill.put("reading", f"short/{name}", (records.folder / name).read_bytes()[:10_000])
     with RecordReader(places, QUICK, store) as reader:
         with pytest.raises(DataError, match=r"row 2 of the records: .*has 10000 bytes.*cut short"):
             reader.check()
@@ -164,10 +163,7 @@ def test_a_shorter_object_and_an_offset_behind_it(bucket, records):
 
 
 def test_a_gateway_that_drops_the_range_is_named(bucket, monkeypatch):
-    from tests.wfm.data.reading.ill_server import IllServer
-
-    ill, store, places = bucket
-    ill.illness = Illness()
+    _, store, places = bucket
     monkeypatch.setattr(IllServer, "forward", lambda self, body: (200, {}, b"x" * 100_000))
     with RecordReader(places, QUICK, store) as reader, pytest.raises(InputError, match="drops the header Range"):
         reader.read(0)
@@ -203,8 +199,8 @@ def test_closing_frees_every_thread(bucket):
         reader.read(0)
 
 
-def test_no_more_connections_at_a_time_than_allowed(bucket, records, ill):
-    _, store, places = bucket
+def test_no_more_connections_at_a_time_than_allowed(bucket, records):
+    ill, store, places = bucket
     ill.illness = Illness(latency=0.05)
     for connections in (2, 6):
         ill.most = 0
@@ -216,13 +212,56 @@ def test_no_more_connections_at_a_time_than_allowed(bucket, records, ill):
         assert ill.most == connections
 
 
-def test_one_wrong_host_among_the_options_is_not_waited_for(records, ill):
-    """A port where nobody listens: refused connections are asked again, and end."""
-    ill.put("lonely", "x", b"")
-    store = Store.open("s3://lonely/store", ill.options)
-    store.options["endpoint_url"] = "http://127.0.0.1:9"
+def test_a_port_where_nobody_listens(bucket, records):
+    """Refused connections are asked for again, and that ends."""
+    store = Store.open("s3://reading/store", bucket[0].options)
+    store.options = {**store.options, "endpoint_url": "http://127.0.0.1:9"}
     config = QUICK.override(["retries=2"])
-    with RecordReader(records.places("s3://lonely/latents"), config, store) as reader:
+    with RecordReader(records.places("s3://reading/latents"), config, store) as reader:
         with pytest.raises(TryAgain, match="in 3 tries"):
             reader.read(0)
         assert reader.counts().requests == 3
+
+
+def read_in_child(reader, expected):
+    assert reader.read(5) == expected
+    os._exit(0)
+
+
+def test_a_child_that_is_forked_off_makes_its_own_connections(bucket, records):
+    _, store, places = bucket
+    with RecordReader(places, QUICK, store) as reader:
+        assert reader.read(4) == records.members[4]
+        child = multiprocessing.get_context("fork").Process(target=read_in_child, args=(reader, records.members[5]))
+        child.start()
+        child.join(60)
+        assert child.exitcode == 0
+        assert reader.read(6) == records.members[6]
+
+
+def test_several_rows_are_asked_for_side_by_side(bucket, records):
+    """16 rows at 0.4 s of latency, by one thread; one of them fails, one is flipped. One after another they take 7 s."""
+    ill, store, places = bucket
+    with RecordReader(places, QUICK.override(["connections=16"]), store) as reader:
+        reader.read(0)
+        ill.illness = Illness(latency=0.4, failing=[2], flipped=[4])
+        began = time.monotonic()
+        assert reader.read_many(range(20, 36)) == records.members[20:36]
+        assert time.monotonic() - began < 5
+        assert ill.number == 18
+        assert ill.most > 4  # at a time; one after another it is 1
+        counts = reader.counts()
+        assert (counts.reads, counts.retries, counts.hash_mismatches) == (17, 1, 1)
+
+
+def test_damage_among_several_rows_frees_the_connections_of_the_others(bucket, records):
+    ill, store, places = bucket
+    sha256 = places.sha256.copy()
+    sha256[1] = 0
+    with RecordReader(dataclasses.replace(places, sha256=sha256), QUICK.override(["connections=3"]), store) as reader:
+        ill.illness = Illness(latency=0.05)
+        for _ in range(3):
+            with pytest.raises(DataError, match="row 1 of the records"):
+                reader.read_many(range(8))
+        assert reader.read_many(range(2, 8)) == records.members[2:8]
+        assert reader._bucket._free._value == 3
