@@ -125,9 +125,7 @@ class JoinedSamples:
         found["fps"] = torch.tensor(self._rates[row])
         view = self._view(row)
         for condition in self._conditions:
-            found |= {
-                name: torch.from_numpy(np.ascontiguousarray(one[0])) for name, one in condition.read(view).items()
-            }
+            found |= {name: torch.from_numpy(np.array(one[0])) for name, one in condition.read(view).items()}
         return found if self._text is None else found | self._text.captions.row(row)
 
     def _view(self, row: int) -> View:
