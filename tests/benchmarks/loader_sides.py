@@ -9,13 +9,14 @@ clips are decoded by `loader_data.decode`, always stacked.
 """
 
 import argparse
+import dataclasses
 import importlib
 import json
 import os
 import resource
 import time
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -97,7 +98,15 @@ class Records:
         self.identity = str(folder)
 
     def read(self, row: int) -> dict[str, torch.Tensor]:
-        return {self._kind: as_tensor(self.reader.read(row)[self._kind], self._kind)}
+        return self.read_many((row,))[0]
+
+    def read_many(self, rows: Sequence[int]) -> list[dict[str, torch.Tensor]]:
+        kind = self._kind
+        return [{kind: as_tensor(members[kind], kind)} for members in self.reader.read_many(rows)]
+
+    @property
+    def counters(self) -> dict[str, float]:
+        return dataclasses.asdict(self.reader.counts())
 
 
 def wfm(folder: Path, kind: str, workers: int, batch: str, prefetch: int) -> Iterator[Any]:
