@@ -95,8 +95,15 @@ def frames_have_a_size(asked: Asked) -> Iterator[str]:
 
 
 def windows_fit(asked: Asked) -> Iterator[str]:
-    """The tokenizer divides the windows, in time and in space."""
+    """The tokenizer divides the windows, in time and in space; of clips it takes what it divides."""
     config, made = asked.config, asked.behind("tokenizer")
+    if config.take == "clips":
+        if made is not None and config.max_pixels < made.model.spatial_compression**2:
+            yield asked("max_pixels", f"one latent position has {made.model.spatial_compression**2} pixels, give more")
+        if made is not None and 1 < config.max_frames <= made.model.temporal_compression:
+            advice = f"a second latent frame needs {1 + made.model.temporal_compression}, give as many, or 1 for stills alone"
+            yield asked("max_frames", advice)
+        return
     for name in ("num_frames", "extrapolate_from"):
         if made is not None and getattr(config, name):
             try:
@@ -148,6 +155,9 @@ def past_fits(asked: Asked) -> Iterator[str]:
     if encoded is None:
         return
     made = asked.behind("tokenizer")
+    if encoded.take == "clips":
+        advice = "futures are predicted of windows, which have one shape"
+        yield f"{asked.node.name}: {asked.node.inputs['latents']}.take is 'clips'; {advice}"
     if past >= encoded.num_frames:
         yield asked("past_frames", f"windows have {encoded.num_frames} frames (encode_latents.num_frames), give fewer")
     elif made is not None:

@@ -25,6 +25,11 @@ def clip_id_of(video_id: str, start_pts: int, end_pts: int) -> str:
     return hashlib.sha256(f"{video_id}:{start_pts}:{end_pts}".encode()).hexdigest()
 
 
+def is_image_path(path: str) -> bool:
+    """Whether a clip file of that name, which we gave it, is a still image."""
+    return path.endswith((".jpg", ".png", ".webp"))
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Record:
     """Base of the rows. Fields are str, int, float, bool, an optional one of these, or a list of them."""
@@ -247,7 +252,7 @@ class Clip(Record):
     @property
     def is_image(self) -> bool:
         """Whether it is a still image: one frame, no time."""
-        return not self.path.endswith(".mp4")
+        return is_image_path(self.path)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -22,9 +22,10 @@ import torch
 from torch import Tensor
 
 from wfm.artifacts import Store
-from wfm.data.loader import ArrayDataset, Loader, as_frames, as_video, video_batch
+from wfm.data.loader import ArrayDataset, Loader
 from wfm.data.motion import FlowEstimator
 from wfm.data.order import one_shape
+from wfm.data.pixels import as_frames, as_video, video_batch
 from wfm.data.windows import windows
 from wfm.evaluation.features import GaborPyramid, frames_to_tensor
 from wfm.evaluation.metrics.perceptual_distance import perceptual_distance as judged_distance

@@ -21,8 +21,9 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from tests.benchmarks.tokenizer_losses import measured, source_of, windows_of
-from wfm.data.loader import ArrayDataset, Loader, as_video, video_batch
+from wfm.data.loader import ArrayDataset, Loader
 from wfm.data.order import one_shape
+from wfm.data.pixels import as_video, video_batch
 from wfm.families.tokenizer.card import TokenizerTrainingConfig
 from wfm.families.tokenizer.fit import first_weights
 from wfm.models.fast_cpu import fast_cpu

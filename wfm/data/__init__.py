@@ -4,12 +4,13 @@ Read in this order:
 
     source      where a video's bytes are -> a local file whose bytes are known (local: what may be opened, and the cache;
                 remote: buckets and the web; archive: members of one; places: what may be asked at all)
-    signatures  whether a file without a telling name is video, by its first bytes
+    signatures  what a file is by its first bytes: video without a telling name, a still image
     decode      video files -> frames, true to presentation timestamps; `VideoError` says why not (containers: what is
                 opened at all; tracks: which one is the
                 film; frame_order: each frame in its place, damage known; transport, nal_units: lost data; claims: what a
                 file may cost; orientation, aspect, codec_names, alpha_decoder)
     probe       what a video file holds, decided by reading every packet of it (holes: when time is missing)
+    images      still images: one picture each, checked before it is decoded
     colour      what colours an mp4 that we write says it has (x264: the same bytes each time)
     shards      WebDataset tars with an index: what curation leaves behind and trainers open
     reading     one sample out of a shard by its byte range, from a disk or a bucket, with retries, hashes and a cache
@@ -35,6 +36,7 @@ __all__ = [
     "encoded_samples",
     "energon",
     "exclusions",
+    "images",
     "loader",
     "local",
     "mixture",

@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 import torch
 from torch import Tensor
 
-from wfm.data.loader import ArrayDataset
+from wfm.data.loader.arrays import ArrayDataset
 from wfm.data.record_table import RecordPlace, mapped, numbers, place_of
 from wfm.data.records import EXTRAPOLATED, KINDS, read_npy
 from wfm.data.shards import sample_in

@@ -89,7 +89,7 @@ def open_image(path: str | Path, *, maximum_pixels: int = LARGEST_PICTURE) -> "I
 
     path = Path(path)
     kind = format_of(path)
-    opener = {
+    opener: dict[str, Any] = {
         "jpg": JpegImagePlugin.JpegImageFile,
         "png": PngImagePlugin.PngImageFile,
         "webp": WebPImagePlugin.WebPImageFile,
@@ -102,7 +102,7 @@ def open_image(path: str | Path, *, maximum_pixels: int = LARGEST_PICTURE) -> "I
         with opener[kind](path) as image:
             _require_size(path, image.size, maximum_pixels)
             if getattr(image, "n_frames", 1) > 1:
-                raise VideoError(path, "animated", f"{image.n_frames} pictures that follow each other: make it a video")  # type: ignore[attr-defined]
+                raise VideoError(path, "animated", f"{image.n_frames} pictures that follow each other: make it a video")
             yield image
     except VideoError:
         raise
@@ -127,7 +127,7 @@ def decode(image: "ImageFile") -> None:
         reader: Any = av.codec.CodecContext.create("mjpeg", "r")
         reader.options = {"err_detect": "explode"}
         try:
-            reader.decode(av.Packet(Path(image.filename).read_bytes()))
+            reader.decode(av.Packet(Path(str(image.filename)).read_bytes()))
         except av.error.InvalidDataError:
             raise ValueError("truncated: its rows end before the height that its header says") from None
 

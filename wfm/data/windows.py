@@ -8,7 +8,7 @@ import hashlib
 import io
 import json
 import tempfile
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,6 +23,10 @@ from wfm.errors import ConfigError, DataError
 if TYPE_CHECKING:
     from wfm.artifacts import Artifact
     from wfm.data.shards import Sample
+
+
+Size = tuple[int, int] | Callable[[int, int], tuple[int, int]]
+"""Height and width that pictures are brought to [pixels], or what gives them for those of the upright picture."""
 
 
 @dataclass(frozen=True)
@@ -117,10 +121,10 @@ def decoded_clips(shard: Path, size: tuple[int, int], exclude: Collection[str] =
             yield decode_sample(sample, size)
 
 
-def decode_sample(sample: "Sample", size: tuple[int, int]) -> DecodedClip:
+def decode_sample(sample: "Sample", size: Size) -> DecodedClip:
     """Decode one sample; a still image is one frame. Raises DataError when a member is missing."""
-    from wfm.data.decode import read_frames
-    from wfm.data.images import read_image
+    from wfm.data.decode import iter_frames, read_frames
+    from wfm.data.images import read_image, resized
 
     picture = image_member(sample.members)
     for part in (picture or "mp4", "json"):
@@ -128,10 +132,15 @@ def decode_sample(sample: "Sample", size: tuple[int, int]) -> DecodedClip:
             raise DataError(f"sample {sample.key}: no member {part!r}; it has {', '.join(sorted(sample.members))}")
     row = json.loads(sample.members["json"])
     if picture:
-        return DecodedClip(sample.key, row, read_image(sample.members[picture], size=size)[None])
+        pixels = read_image(sample.members[picture])
+        height, width = pixels.shape[:2]
+        return DecodedClip(sample.key, row, resized(pixels, size(height, width) if callable(size) else size)[None])
     with tempfile.NamedTemporaryFile(suffix=".mp4") as file:
         file.write(sample.members["mp4"])
         file.flush()
+        if callable(size):
+            first = next(iter_frames(file.name), None)
+            size = size(*first[0].shape[:2]) if first is not None else (1, 1)
         frames, _ = read_frames(file.name, size=size)
     return DecodedClip(sample.key, row, frames)
 
@@ -164,21 +173,19 @@ def _count_frames(sample: "Sample") -> int:
     return len(decode_sample(sample, (8, 8)).frames)
 
 
-def clip_windows(clip: DecodedClip, *, num_frames: int, stride_frames: int) -> Iterator[Window]:
-    """The windows of one decoded clip; a still image, which has no rate, has one of one frame."""
+def clip_windows(clip: DecodedClip, *, num_frames: int, stride_frames: int, first: int = 0) -> Iterator[Window]:
+    """The windows of one decoded clip from frame `first` on; a still image, which has no rate, has one of one frame."""
     row, fps = clip.row, float(clip.row["fps"])
-    for start in range(0, len(clip.frames) - num_frames + 1, stride_frames):
+    for start in range(first, len(clip.frames) - num_frames + 1, stride_frames):
         yield Window(
             clip_id=clip.clip_id,
             session_id=str(row["session_id"]),
             video_id=str(row["video_id"]),
             source=str(row["source"]),
             start_frame=start,
-            start_seconds=float(row["start_seconds"]) + (start / fps if fps else 0.0),
+            start_seconds=float(row["start_seconds"]) + (start / fps if start else 0.0),
             fps=fps,
-            frames=clip.frames[
-                start : start + num_frames
-            ].copy(),  # a view would keep the whole clip as long as it lives
+            frames=clip.frames[start : start + num_frames].copy(),  # a view would keep the whole clip alive
             caption=str(row.get("caption", "")),
             kind=str(row.get("kind", "video")),
         )

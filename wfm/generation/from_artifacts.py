@@ -62,8 +62,12 @@ def open_world(
 def latent_shape(latents: "Artifact") -> tuple[int, int, int]:
     """(t, h, w) of the encoded windows, from the first row of their table of lengths.
 
-    Raises DataError for an artifact without records.
+    Raises DataError for an artifact without records, and for one of samples of their own shape.
     """
+    if latents.manifest.config.get("take", "windows") != "windows":
+        raise DataError(
+            f"artifact {latents.key[:12]} holds samples of their own shape (take = 'clips'), windows are needed"
+        )
     sides = ["latent_frames", "latent_height", "latent_width"]
     for _, table in latents.iterate_table("samples", sides):
         for row in table.slice(0, 1).to_pylist():

@@ -18,14 +18,15 @@ from typing import Any
 import numpy as np
 import torch
 
-from wfm.data.loader import as_video
 from wfm.data.motion import extrapolate
+from wfm.data.own_shape import OwnShape, OwnSize
+from wfm.data.pixels import as_video
 from wfm.data.records import RecordWriter
 from wfm.data.windows import Window, clip_windows, decoded_clips
 from wfm.errors import ConfigError
 from wfm.models.finite import require_finite
 from wfm.models.folder import open_model, write_json
-from wfm.models.video_tokenizer import VideoTokenizer
+from wfm.models.video_tokenizer import TokenizerCard, VideoTokenizer
 from wfm.parts.kept import Kept
 from wfm.parts.part import PartLike
 from wfm.training.encode_config import EncodingConfig
@@ -34,6 +35,8 @@ from wfm.training.moments import Moments
 _TOKENIZERS: Kept[VideoTokenizer] = Kept()
 _HELD = 512 << 20
 "Frames that wait for others of their shape, and what waits for those that came before [bytes]."
+REASONS = ("too_short", "too_small")
+"""Why nothing is taken of a clip (`wfm.data.own_shape`)."""
 Picture = tuple[dict[str, Any], np.ndarray]
 """What is encoded: a row of the table of lengths as far as it is known, and uint8 frames `[T, H, W, 3]`."""
 
@@ -59,16 +62,15 @@ def encode_shards(
     name: str = "all",
 ) -> dict[str, int]:
     """Encode the shards of each split into the part `name` at `out`, without the clips of `exclude`. Returns counts: clips,
-    windows, and clips too short for a window."""
+    those of which nothing was taken by reason (`REASONS`), frames left over at their ends, and `windows`, the samples."""
     tokenizer.to(chosen_device(config.device))
-    counts = Counter(clips=0, windows=0, too_short=0)
+    counts = Counter(dict.fromkeys(("clips", "windows", "frames_left_over", *REASONS), 0))
     moments = Moments(config.statistics_frames)
     with RecordWriter(out, name, maximum_shard_bytes=config.maximum_shard_bytes) as records:
         for split, paths in sorted(shards.items()):
-            found = _pictures(paths, config, exclude, counts)
-            if config.mirror and split == "train":
-                found = _with_mirrors(found)
-            for row, arrays in encode_pictures(tokenizer, found, config):
+            found = samples_of(paths, config, tokenizer.config, exclude, counts)
+            pictures = _pictures(found, mirror=config.mirror and split == "train")
+            for row, arrays in encode_pictures(tokenizer, pictures, config):
                 if split == "train" and "latents" in arrays:
                     moments.add(torch.from_numpy(arrays["latents"])[None])
                 records.write(split, row, arrays)
@@ -84,28 +86,31 @@ def chosen_device(name: str) -> torch.device:
     return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
 
 
-def _pictures(
-    paths: Iterable[Path], config: EncodingConfig, exclude: Collection[str], counts: Counter[str]
-) -> Iterator[Picture]:
-    """The windows of every clip, counted."""
+def samples_of(
+    paths: Iterable[Path], config: EncodingConfig, card: TokenizerCard, exclude: Collection[str], counts: Counter[str]
+) -> Iterator[Window]:
+    """What is encoded of the clips of some shards, and in `counts` how many clips there were, and how many gave nothing, by
+    reason."""
+    if config.take == "clips":
+        size = OwnSize(config.max_pixels, card.spatial_compression)
+        yield from OwnShape(size, card.temporal_compression, config.max_frames).samples(paths, exclude, counts)
+        return
     for path in paths:
         for clip in decoded_clips(path, config.size, exclude):
             found = list(clip_windows(clip, num_frames=config.num_frames, stride_frames=config.stride_frames))
             counts["clips"] += 1
             counts["too_short"] += not found
-            for window in found:
-                yield _row(window), window.frames
+            yield from found
 
 
-def _row(window: Window) -> dict[str, Any]:
-    return {**window.row(), "num_frames": len(window.frames), "mirrored": False, "kind": window.kind}
-
-
-def _with_mirrors(pictures: Iterable[Picture]) -> Iterator[Picture]:
-    """Each, and its left-right mirror image after it."""
-    for row, frames in pictures:
-        yield row, frames
-        yield {**row, "sample_id": f"{row['sample_id']}:mirrored", "mirrored": True}, frames[:, :, ::-1]
+def _pictures(windows: Iterable[Window], *, mirror: bool) -> Iterator[Picture]:
+    """Each, and with `mirror` its left-right mirror image after it."""
+    for window in windows:
+        row = {**window.row(), "num_frames": len(window.frames), "mirrored": False, "kind": window.kind}
+        yield row, window.frames
+        if mirror:
+            row = {**row, "sample_id": f"{row['sample_id']}:mirrored", "mirrored": True}
+            yield row, window.frames[:, :, ::-1]
 
 
 @dataclass

@@ -17,15 +17,23 @@ class EncodingConfig(Config):
     "Family of the tokenizer."
     splits: tuple[str, ...] = ("train", "val")
     "Splits of the data set to encode. Evaluation reads the test split itself, from frames."
+    take: Literal["windows", "clips"] = added("windows")
+    """windows: of every clip those of `num_frames` frames, each `stride_frames` after the last, brought to `size`. clips: each
+    clip whole and each still image as one frame, of its own size, aspect and rate (`wfm.data.own_shape`), which `max_pixels`
+    and `max_frames` bound."""
+    max_pixels: Count = added(65536)
+    "Of clips: most pixels of a frame; larger ones are scaled down, and none is scaled up."
+    max_frames: Natural = added(0)
+    "Of clips: most frames of a sample; a longer clip gives several, one after the other. 0: any number."
     size: tuple[int, int] = (64, 64)
-    "Height and width that frames are resized to [pixels]."
+    "Of windows: height and width that frames are resized to [pixels]."
     num_frames: Count = 33
-    "Frames of a window, given and predicted together."
+    "Of windows: their frames, given and predicted together."
     stride_frames: Count = 8
-    "Distance between the starts of windows within a clip [frames]."
+    "Of windows: the distance between their starts within a clip [frames]."
     extrapolate_from: Natural = 0
-    """Encode too what constant motion makes of a window's first so many frames, 2 or more, for models that are shown it; 0:
-    no."""
+    """Of windows: encode too what constant motion makes of a window's first so many frames, 2 or more, for models that are
+    shown it; 0: no."""
     statistics_frames: int = pydantic.Field(2, ge=1)
     """Columns of the latent statistics (Cosmos: 16): one for each of the first latent frames, the last one for all from there
     on. Only the first latent frame is of another kind, so 2 are enough; it holds one frame and serves images too."""
@@ -44,6 +52,12 @@ class EncodingConfig(Config):
 
     @pydantic.model_validator(mode="after")
     def _fits(self) -> Self:
+        foreign = ("max_pixels", "max_frames") if self.take == "windows" else ("extrapolate_from",)
+        for name in foreign:
+            if (value := getattr(self, name)) != type(self).model_fields[name].default:
+                raise ValueError(
+                    f"{name} is {value}, which is not for take = {self.take!r}: leave it out, or take the other"
+                )
         if self.extrapolate_from == 1 or self.extrapolate_from >= self.num_frames:
             raise ValueError(
                 f"extrapolate_from is {self.extrapolate_from}; give 0 for none, or 2 to {self.num_frames - 1} frames: one "
@@ -52,7 +66,9 @@ class EncodingConfig(Config):
         return self
 
     def grid(self, tokenizer: TokenizerCard) -> tuple[int, int, int] | None:
-        """Latents (t, h, w) of a window; None where the tokenizer cannot take so many frames."""
+        """Latents (t, h, w) of a window; None where the tokenizer cannot take so many frames, and of clips, which differ."""
+        if self.take == "clips":
+            return None
         try:
             frames = tokenizer.latent_frames(self.num_frames)
         except ValueError:

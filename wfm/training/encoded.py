@@ -16,7 +16,7 @@ from wfm.actions import ActionSpec
 from wfm.conditions.condition import Condition, View, action_spec
 from wfm.data.captions import read_text
 from wfm.data.encoded_samples import read_latents, require_samples
-from wfm.data.loader import ArrayDataset
+from wfm.data.loader.arrays import ArrayDataset
 from wfm.data.signals import read_signals
 from wfm.errors import DataError
 

@@ -13,7 +13,8 @@ from torch import nn
 
 from wfm.conditions.condition import parse
 from wfm.config import Config
-from wfm.data.loader import ArrayDataset, Loader
+from wfm.data.loader.arrays import ArrayDataset
+from wfm.data.loader.loading import Loader
 from wfm.data.mixture import Mixture
 from wfm.data.seeds import mix
 from wfm.errors import ConfigError, DataError

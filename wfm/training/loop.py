@@ -26,7 +26,7 @@ from torch import Tensor, nn
 
 from wfm.artifacts.lease import LeaseHeld
 from wfm.crash_points import crash_point
-from wfm.data.loader import Loader
+from wfm.data.loader.loading import Loader
 from wfm.errors import Cancelled, WfmError
 from wfm.log import get_logger, progress
 from wfm.models.fast_cpu import fast_cpu
@@ -262,7 +262,7 @@ def fingerprint_of(
 ) -> str:
     """What makes a run this run: a checkpoint with another fingerprint is not resumed."""
     shapes: Mapping[str, Any] = {name: list(tensor.shape) for name, tensor in model.state_dict().items()}
-    facts: dict[str, Any] = {"config": config.what(), "shapes": shapes, "samples": hash_ids(data.dataset.sample_ids)}
+    facts: dict[str, Any] = {"config": config.what(), "shapes": shapes, "data": data.identity}
     if run is not None:
         facts["run"] = run
     if rival is not None:

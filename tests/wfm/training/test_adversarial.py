@@ -7,8 +7,9 @@ import pytest
 import torch
 
 from wfm.artifacts.checkpoint_record import RECORD, list_files, read_folder
-from wfm.data.loader import ArrayDataset, Loader, video_batch
+from wfm.data.loader import ArrayDataset, Loader
 from wfm.data.order import one_shape
+from wfm.data.pixels import video_batch
 from wfm.errors import Cancelled
 from wfm.families.tokenizer.card import TokenizerTrainingConfig
 from wfm.families.tokenizer.fit import rival_of

@@ -93,8 +93,8 @@ def test_a_stopped_and_resumed_run_ends_with_the_same_bits(tmp_path, optimizer, 
 
 
 def weighted(weights: tuple[float, ...]) -> Loader:
-    data = loader(len(weights)).dataset
-    return Loader(data, one_shape(data.sample_ids, 4, 0, weights=weights))
+    data = loader(len(weights)).sources["samples"]
+    return Loader(data, one_shape(data.ids, 4, 0, weights=weights))
 
 
 def test_a_mixture_goes_on_with_the_very_next_sample(tmp_path):

@@ -31,7 +31,7 @@ _KEPT = 65_536
 
 def _is_image(row: Mapping[str, Any]) -> bool:
     """Whether a row of the public tables is that of a still image."""
-    return bool(row["num_frames"] == 1 and row["fps"] == 0)
+    return row.get("num_frames") == 1 and row.get("fps") == 0
 
 
 class Distinct:

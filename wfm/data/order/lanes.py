@@ -70,6 +70,9 @@ class AnyOrder(Protocol[StepT]):
     def sources(self) -> Mapping[str, tuple[str, ...]]:
         """Lane, as steps name it -> the names that `Pack.sources` are the indices of."""
 
+    def pieces(self) -> dict[str, list[Pieces]]:
+        """Lane -> what is drawn of each of these sources."""
+
     def start(self) -> Any:
         """The state before step 0."""
 

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from wfm.data.loader import ArrayDataset, Loader
+from wfm.data.loader.arrays import ArrayDataset
+from wfm.data.loader.loading import Loader
 from wfm.data.mixture import Mixture
 from wfm.data.psnr import psnr
 from wfm.data.seeds import mix

@@ -14,8 +14,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from wfm.data.loader import ArrayDataset, Loader, as_video, video_batch
+from wfm.data.loader.arrays import ArrayDataset
+from wfm.data.loader.loading import Loader
 from wfm.data.mixture import Mixture
+from wfm.data.pixels import as_video, video_batch
 from wfm.data.psnr import psnr
 from wfm.data.windows import Window, windows
 from wfm.errors import ConfigError

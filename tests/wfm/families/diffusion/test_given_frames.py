@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from wfm.actions import ActionSpec
-from wfm.data.loader import ArrayDataset
+from wfm.data.loader.arrays import ArrayDataset
 from wfm.errors import ConfigError
 from wfm.families.diffusion.card import DiffusionTrainingConfig
 from wfm.families.diffusion.fit import FITTING
