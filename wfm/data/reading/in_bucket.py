@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 
 _GRACE_SECONDS = 5.0
 """By which the loop that makes requests may be late in cutting one; then the thread that waits goes on without it."""
-_OPENING_SECONDS = 60.0
-"""Time that a client may take to find its credentials."""
+_SLOW_SECONDS = 60.0
+"""Time that a client may take to find its credentials, and to list a folder."""
 _MOST_DOUBLINGS = 6
 _RENEWED_SECONDS = 5.0
 _CLOSED = "the reader of records was closed"
@@ -86,9 +86,10 @@ class Bucket:
         found: dict[str, int] = {}
         for folder in sorted({url.rpartition("/")[0] for url in urls}):
             file_system, patience = self._client(folder)
-            look = partial(file_system.ls, str(file_system._strip_protocol(folder)), detail=True)
+            look = partial(file_system._ls, str(file_system._strip_protocol(folder)), detail=True)
+            listed = partial(self._await, file_system, look, _SLOW_SECONDS)
             try:
-                entries = patience.call(f"list {folder}", look, partial(self._renew, file_system))
+                entries = patience.call(f"list {folder}", listed, partial(self._renew, file_system))
             except FileNotFoundError:
                 raise NotThere(f"{folder} is not there: the table of records names shards in it") from None
             found |= {f"{folder}/{entry['name'].rpartition('/')[2]}": int(entry["size"]) for entry in entries}
@@ -132,7 +133,7 @@ class Bucket:
         )
         if scheme == "s3":
             file_system.retries = 1  # `Patience` is the only loop that asks again
-            patience.call(f"open {bucket}", lambda: self._await(file_system, file_system.set_session, _OPENING_SECONDS))
+            patience.call(f"open {bucket}", lambda: self._await(file_system, file_system.set_session, _SLOW_SECONDS))
         return file_system, patience
 
     def _allowed(self, size: int, number: int) -> float:
@@ -197,7 +198,7 @@ class Bucket:
             return "renew GOOGLE_APPLICATION_CREDENTIALS"
         with self._renewing:
             if time.monotonic() - self._renewed > _RENEWED_SECONDS:  # else another thread did so, a moment ago
-                self._await(file_system, partial(file_system.set_session, refresh=True), _OPENING_SECONDS)
+                self._await(file_system, partial(file_system.set_session, refresh=True), _SLOW_SECONDS)
                 self._renewed = time.monotonic()
         return "fresh ones were asked for, and have expired, too: renew what AWS_PROFILE or the environment names"
 
@@ -248,4 +249,6 @@ def _too_short(url: str, how: str, offset: int, size: int) -> str:
 
 def _was_cut(error: BaseException) -> bool:
     """Whether a request ended by its deadline, or by the client's own limit on silence."""
-    return any(base.__name__ in ("TimeoutError", "ReadTimeoutError") for base in type(error).__mro__)
+    return any(
+        base.__name__ in ("TimeoutError", "ReadTimeoutError", "ConnectTimeoutError") for base in type(error).__mro__
+    )

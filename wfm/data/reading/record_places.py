@@ -36,8 +36,9 @@ class RecordPlaces:
         if self.offset.shape != (rows,) or self.size.shape != (rows,) or self.sha256.shape != (rows, _DIGEST):
             shapes = ", ".join(str(array.shape) for array in (self.shard, self.offset, self.size, self.sha256))
             raise DataError(f"places of records: arrays of [N], [N], [N] and [N, 32] are expected, these are {shapes}")
-        if self.sha256.dtype != np.uint8:
-            raise DataError(f"places of records: sha256 is of {self.sha256.dtype}, uint8 is expected")
+        kinds = "".join(array.dtype.kind for array in (self.shard, self.offset, self.size))
+        if self.sha256.dtype != np.uint8 or kinds.strip("iu"):
+            raise DataError("places of records: sha256 is of uint8, all else of integers; these are of other types")
         wrong_shard = (self.shard < 0) | (self.shard >= len(self.shards))
         self._refuse(wrong_shard, self.shard, f"shard number {{}} is none of the {len(self.shards)} shards")
         self._refuse((self.offset < 0) | (self.offset % _BLOCK != 0), self.offset, "offset {} is no block of a tar")
@@ -81,10 +82,6 @@ class RecordPlaces:
         ends = np.zeros(len(self.shards), np.int64)
         np.maximum.at(ends, self.shard, self.offset + self.size)
         return ends
-
-    def where(self, row: int) -> str:
-        """A place for messages."""
-        return f"row {row} ({self.size[row]} bytes at {self.offset[row]} of {self.shards[self.shard[row]]})"
 
 
 def _digests(column: Any) -> np.ndarray:

@@ -35,7 +35,8 @@ def test_every_byte_of_a_service_with_all_of_it(bucket, records):
     )
     rows = np.random.default_rng(2).permutation(len(records.members)).tolist()
     began = time.monotonic()
-    with RecordReader(places, QUICK, store) as reader, ThreadPoolExecutor(8) as threads:
+    config = QUICK.override(["stall_seconds=2"])
+    with RecordReader(places, config, store) as reader, ThreadPoolExecutor(8) as threads:
         reader.check()
         assert list(threads.map(reader.read, rows)) == [records.members[row] for row in rows]
     counts = reader.counts()
@@ -236,3 +237,30 @@ def test_a_child_that_is_forked_off_makes_its_own_connections(bucket, records):
         child.join(60)
         assert child.exitcode == 0
         assert reader.read(6) == records.members[6]
+
+
+def test_several_rows_are_asked_for_side_by_side(bucket, records):
+    """16 rows at 0.4 s of latency, by one thread; one of them fails, one is flipped. One after another they take 7 s."""
+    ill, store, places = bucket
+    with RecordReader(places, QUICK.override(["connections=16"]), store) as reader:
+        reader.read(0)
+        ill.illness = Illness(latency=0.4, failing=[2], flipped=[4])
+        began = time.monotonic()
+        assert reader.read_many(range(20, 36)) == records.members[20:36]
+        assert time.monotonic() - began < 5
+        assert (ill.most, ill.number) == (16, 18)
+        counts = reader.counts()
+        assert (counts.reads, counts.retries, counts.hash_mismatches) == (17, 1, 1)
+
+
+def test_damage_among_several_rows_frees_the_connections_of_the_others(bucket, records):
+    ill, store, places = bucket
+    sha256 = places.sha256.copy()
+    sha256[1] = 0
+    with RecordReader(dataclasses.replace(places, sha256=sha256), QUICK.override(["connections=3"]), store) as reader:
+        ill.illness = Illness(latency=0.05)
+        for _ in range(3):
+            with pytest.raises(DataError, match="row 1 of the records"):
+                reader.read_many(range(8))
+        assert reader.read_many(range(2, 8)) == records.members[2:8]
+        assert reader._bucket._free._value == 3
