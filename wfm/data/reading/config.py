@@ -9,7 +9,7 @@ from wfm.config import AboveZero, AtLeastZero, Bytes, Config, Count, Natural, ho
 class ReadingConfig(Config):
     """Of one reader."""
 
-    connections: Count = how(16, le=1024)
+    connections: Count = how(32, le=1024)
     "Requests to a bucket at a time."
     retries: Natural = how(8)
     "Most times that a range is asked for again."

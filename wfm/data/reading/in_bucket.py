@@ -14,7 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Coroutine
 from concurrent.futures import CancelledError as FutureCancelled
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -52,18 +52,14 @@ class Bucket:
     def begin(self, url: str, offset: int, size: int) -> "Future[bytes]":
         """The first request for a range, under way once a connection is free: for `read`, or to be cancelled."""
         file_system, _ = self._client(url)
-        path = str(file_system._strip_protocol(url))
-        return self._start(
-            file_system, partial(_range_of, file_system, path, url, offset, size), self._allowed(size, 0)
-        )
+        return self._start(file_system, partial(_range_of, file_system, url, offset, size), self._allowed(size, 0))
 
     def read(self, url: str, offset: int, size: int, begun: "Future[bytes] | None" = None) -> bytes:
         """Exactly `size` bytes; `begun` is the first request for them, if it is under way. Raises `DataError` where the object
         ends before, `NotThere`, `InputError` for a bucket or credentials that are wrong, `TryAgain` when it kept failing,
         `Cancelled` once the reader is closed."""
         file_system, patience = self._client(url)
-        path = str(file_system._strip_protocol(url))
-        request = partial(_range_of, file_system, path, url, offset, size)
+        request = partial(_range_of, file_system, url, offset, size)
         attempts = itertools.count()
 
         def attempt() -> bytes:
@@ -71,7 +67,7 @@ class Bucket:
             allowed = self._allowed(size, number)
             self._counter.add(requests=1, retries=min(number, 1))
             future = begun if begun is not None and not number else self._start(file_system, request, allowed)
-            data = self._result(future, allowed)
+            data: bytes = self._result(future, allowed)
             self._counter.add(bytes=len(data))
             return data
 
@@ -84,19 +80,24 @@ class Bucket:
     def sizes(self, urls: list[str]) -> list[int]:
         """Of objects [bytes], by a listing of each folder that they lie in. Raises as `read` does."""
         found: dict[str, int] = {}
-        for folder in sorted({url.rpartition("/")[0] for url in urls}):
-            file_system, patience = self._client(folder)
-            look = partial(file_system._ls, str(file_system._strip_protocol(folder)), detail=True)
-            listed = partial(self._await, file_system, look, _SLOW_SECONDS)
-            try:
-                entries = patience.call(f"list {folder}", listed, partial(self._renew, file_system))
-            except FileNotFoundError:
-                raise NotThere(f"{folder} is not there: the table of records names shards in it") from None
-            found |= {f"{folder}/{entry['name'].rpartition('/')[2]}": int(entry["size"]) for entry in entries}
+        folders = sorted({url.rpartition("/")[0] for url in urls})  # of an artifact's parts, each its own
+        with ThreadPoolExecutor(self._config.connections) as threads:
+            for sizes in threads.map(self._sizes_in, folders):
+                found |= sizes
         for url in urls:
             if url not in found:
                 raise NotThere(f"{url} is not there: the table of records names this shard")
         return [found[url] for url in urls]
+
+    def _sizes_in(self, folder: str) -> dict[str, int]:
+        file_system, patience = self._client(folder)
+        look = partial(file_system._ls, str(file_system._strip_protocol(folder)), detail=True)
+        listed = partial(self._await, file_system, look, _SLOW_SECONDS)
+        try:
+            entries = patience.call(f"list {folder}", listed, partial(self._renew, file_system))
+        except FileNotFoundError:
+            raise NotThere(f"{folder} is not there: the table of records names shards in it") from None
+        return {f"{folder}/{entry['name'].rpartition('/')[2]}": int(entry["size"]) for entry in entries}
 
     def close(self) -> None:
         """What runs is cancelled, what waits is woken: both raise `Cancelled` in their threads."""
@@ -151,7 +152,8 @@ class Bucket:
         future.add_done_callback(lambda _: self._free.release())
         return future
 
-    def _result(self, future: "Future[bytes]", seconds: float) -> bytes:
+    def _result(self, future: "Future[Any]", seconds: float) -> Any:
+        """What a request gave. Raises TimeoutError where it was cut, `Cancelled` where the reader was closed meanwhile."""
         try:
             return future.result(seconds + _GRACE_SECONDS)
         except FutureCancelled:
@@ -165,13 +167,7 @@ class Bucket:
 
     def _await(self, file_system: Any, request: Request, seconds: float) -> Any:
         """What a request that is for no range gives. Raises as `_result` does."""
-        future = self._submit(file_system, request, seconds)
-        try:
-            return future.result(seconds + _GRACE_SECONDS)
-        except FutureCancelled:
-            raise Cancelled(_CLOSED) from None
-        finally:
-            future.cancel()
+        return self._result(self._submit(file_system, request, seconds), seconds)
 
     def _submit(self, file_system: Any, request: Request, seconds: float) -> "Future[Any]":
         with self._lock:
@@ -208,7 +204,8 @@ async def _within(seconds: float, request: Request) -> Any:
         return await request()
 
 
-async def _range_of(file_system: Any, path: str, url: str, offset: int, size: int) -> bytes:
+async def _range_of(file_system: Any, url: str, offset: int, size: int) -> bytes:
+    path = str(file_system._strip_protocol(url))
     try:
         if "s3" in file_system.protocol:
             return await _range_of_s3(file_system, path, url, offset, size)

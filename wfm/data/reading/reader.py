@@ -20,7 +20,6 @@ from wfm.errors import DataError
 if TYPE_CHECKING:
     from wfm.artifacts import Store
 
-
 _DIGEST = 32
 
 
@@ -39,7 +38,7 @@ class RecordReader:
     """The members of samples by row, each checked against its sha256. Any number of threads may read at once.
 
     `store` gives its options (credentials, endpoint) for places of its own kind; without it, or for others, the environment
-    does. A process that is forked off makes its own connections.
+    does. A process that is forked off, while no thread reads, makes its own connections.
     """
 
     def __init__(self, places: RecordPlaces, config: ReadingConfig | None = None, store: "Store | None" = None) -> None:
@@ -129,10 +128,11 @@ class RecordReader:
         for row in at[(at < 0) | (at >= len(places))].tolist():
             raise IndexError(f"row {row} is none of {len(places)} records")
         digests = places.sha256[at].tobytes()
-        found = zip(rows, places.shard[at].tolist(), places.offset[at].tolist(), places.size[at].tolist(), strict=True)
+        paths = [self._paths[number] for number in places.shard[at].tolist()]
+        found = zip(at.tolist(), paths, places.offset[at].tolist(), places.size[at].tolist(), strict=True)
         return [
-            _Record(row, *self._paths[number], offset, size, digests[nth * _DIGEST : (nth + 1) * _DIGEST])
-            for nth, (row, number, offset, size) in enumerate(found)
+            _Record(row, path, is_local, offset, size, digests[nth * _DIGEST : (nth + 1) * _DIGEST])
+            for nth, (row, (path, is_local), offset, size) in enumerate(found)
         ]
 
     def _local_again(self, record: _Record) -> bytes:

@@ -2,7 +2,6 @@
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any, Self
 
 import numpy as np
 
@@ -51,29 +50,6 @@ class RecordPlaces:
             row = int(np.argmax(wrong))
             raise DataError(f"places of records: row {row} lies: {words.format(int(values[row]))}")
 
-    @classmethod
-    def of_table(cls, root: str, table: Any) -> Self:
-        """Of an Arrow table with the columns ``shard`` (path below `root`), ``offset``, ``bytes`` and ``sha256`` (hex)."""
-        import pyarrow as pa
-        import pyarrow.compute as pc
-
-        table = table.combine_chunks()
-        names = pc.unique(table["shard"]).sort() if len(table) else pa.array([], pa.string())
-        paths = names.to_pylist()
-        for path in paths:
-            if path is None or path.startswith("/") or ".." in path.split("/") or "\\" in path:
-                raise DataError(f"table of records: the shard {path!r} is no path below {root}")
-        for name in ("offset", "bytes", "sha256"):
-            if table[name].null_count:
-                raise DataError(f"table of records: column {name!r} has {table[name].null_count} empty fields")
-        return cls(
-            shards=[f"{root.rstrip('/')}/{path}" for path in paths],
-            shard=pc.index_in(table["shard"], names).cast(pa.int32()).to_numpy(),
-            offset=table["offset"].cast(pa.int64()).to_numpy(),
-            size=table["bytes"].cast(pa.int64()).to_numpy(),
-            sha256=_digests(table["sha256"]),
-        )
-
     def __len__(self) -> int:
         return len(self.shard)
 
@@ -82,21 +58,3 @@ class RecordPlaces:
         ends = np.zeros(len(self.shards), np.int64)
         np.maximum.at(ends, self.shard, self.offset + self.size)
         return ends
-
-
-def _digests(column: Any) -> np.ndarray:
-    """uint8 [N, 32] of hex strings."""
-    found = np.empty((len(column), _DIGEST), np.uint8)
-    at = 0
-    for chunk in column.chunks:
-        for piece in (chunk[start : start + 65536] for start in range(0, len(chunk), 65536)):
-            try:
-                data = bytes.fromhex("".join(piece.to_pylist()))
-            except ValueError:
-                data = b""
-            if len(data) != _DIGEST * len(piece):
-                wrong = next((text for text in piece.to_pylist() if len(text) != 2 * _DIGEST), piece[0].as_py())
-                raise DataError(f"table of records: sha256 {wrong!r} (or one near it) is not 64 hex digits")
-            found[at : at + len(piece)] = np.frombuffer(data, np.uint8).reshape(-1, _DIGEST)
-            at += len(piece)
-    return found

@@ -248,7 +248,8 @@ def test_several_rows_are_asked_for_side_by_side(bucket, records):
         began = time.monotonic()
         assert reader.read_many(range(20, 36)) == records.members[20:36]
         assert time.monotonic() - began < 5
-        assert (ill.most, ill.number) == (16, 18)
+        assert ill.number == 18
+        assert ill.most > 4  # at a time; one after another it is 1
         counts = reader.counts()
         assert (counts.reads, counts.retries, counts.hash_mismatches) == (17, 1, 1)
 

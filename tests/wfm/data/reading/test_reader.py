@@ -7,12 +7,11 @@ import tarfile
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
-import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from wfm.data.reading import RecordPlaces, RecordReader
+from wfm.data.reading import RecordReader
 from wfm.data.remote import NotThere
 from wfm.data.shards import ShardWriter, _header, _judged_sample, _plain_sample, sample_in
 from wfm.errors import DataError, InputError
@@ -166,44 +165,6 @@ def test_places_of_other_shapes_or_schemes(records):
         changed(places, sha256=places.sha256.astype(np.int64))
     with pytest.raises(InputError, match="unknown scheme 'http'"):
         RecordReader(changed(places, shards=["http://host/x.tar"] * len(places.shards)))
-
-
-def table_of(records):
-    return pa.table(
-        {
-            "shard": [f"shards/{records.names[number]}" for number in records.arrays["shard"]],
-            "offset": records.arrays["offset"],
-            "bytes": records.arrays["size"],
-            "sha256": [digest.tobytes().hex() for digest in records.arrays["sha256"]],
-        }
-    )
-
-
-def test_places_of_a_table(records):
-    places = RecordPlaces.of_table("s3://bucket/key", table_of(records))
-    assert list(places.shards) == [f"s3://bucket/key/shards/{name}" for name in records.names]
-    for name, array in records.arrays.items():
-        assert (getattr(places, name) == array).all(), name
-    assert len(RecordPlaces.of_table("s3://bucket/key", table_of(records).slice(0, 0))) == 0
-
-
-@pytest.mark.parametrize(
-    ("column", "value", "words"),
-    [
-        ("shard", "../x.tar", "no path below"),
-        ("shard", "/etc/x.tar", "no path below"),
-        ("shard", None, "no path below"),
-        ("offset", None, "'offset' has 1 empty"),
-        ("sha256", "ab", "'ab'.* is not 64 hex digits"),
-        ("sha256", "z" * 64, "is not 64 hex digits"),
-        ("sha256", "é" * 64, "is not 64 hex digits"),
-    ],
-)
-def test_tables_that_lie(records, column, value, words):
-    rows = table_of(records).to_pylist()
-    rows[4][column] = value
-    with pytest.raises(DataError, match=words):
-        RecordPlaces.of_table("/data", pa.Table.from_pylist(rows))
 
 
 def test_one_sample_of_a_range_and_the_headers_that_tarfile_judges(tmp_path):
