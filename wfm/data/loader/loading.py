@@ -81,8 +81,9 @@ class Loader:
 
     @cached_property
     def identity(self) -> str:
-        """sha256 of all that decides what is handed out: the order and what its rows give."""
-        facts = [self.order.sha256, *(f"{name}\x1f{self.sources[name].identity}" for name in sorted(self.sources))]
+        """sha256 of the sources and of all that decides what their rows give. The order is told apart by each `state`: one of
+        another order is refused, and is no other run's that may be begun anew."""
+        facts = [f"{name}\x1f{self.sources[name].identity}" for name in sorted(self.sources)]
         return sha256("\x1e".join(facts).encode()).hexdigest()
 
     def share_with(self, rank: int, ranks: int) -> None:
@@ -118,7 +119,7 @@ class Loader:
         return self.order.save(self._state)
 
     def restore(self, values: dict[str, Any]) -> None:
-        """Continue from a saved `state`."""
+        """Continue from a saved `state`. Raises ConfigError for that of another order, DataError for one that is damaged."""
         state = self.order.restore(values)
         self._drop()
         self._state = state
