@@ -63,7 +63,10 @@ class Table:
     """`Samples` of a made-up table."""
 
     def __init__(self, folder: Path, count: int, shards: list[str]) -> None:
-        held = {name: np.load(folder / f"{name}-{count}.npy", mmap_mode="r") for name in ("shard", "offset", "size", "sha256")}
+        held = {
+            name: np.load(folder / f"{name}-{count}.npy", mmap_mode="r")
+            for name in ("shard", "offset", "size", "sha256")
+        }
         self._reader = RecordReader(RecordPlaces(shards, held["shard"], held["offset"], held["size"], held["sha256"]))
         self.ids = Names(count)
         self.shapes: np.ndarray = np.load(folder / f"shapes-{count}.npy", mmap_mode="r")

@@ -86,6 +86,7 @@ class Records:
     """`Samples` over our reader: bytes as they are, or clips decoded by `decode`."""
 
     def __init__(self, folder: Path, kind: str, root: str = "", store: Store | None = None) -> None:
+        warnings.filterwarnings("ignore", "The given buffer is not writable")
         with np.load(folder / "places.npz") as found:
             held = {name: found[name] for name in found.files}
         shards = [f"{root or folder}/{shard}" for shard in held["shards"].tolist()]
@@ -138,7 +139,6 @@ def main() -> None:
     parser.add_argument("--prefetch", type=int, default=2)
     given = parser.parse_args()
     torch.set_num_threads(1)
-    warnings.filterwarnings("ignore", "The given buffer is not writable")
     start, used = time.perf_counter(), processor()
     for name in IMPORTS.get(given.side, ()):
         importlib.import_module(name)
