@@ -56,7 +56,7 @@ def webdataset(folder: Path, kind: str, workers: int, batch: str, prefetch: int)
     return iter(wds.WebLoader(batches, batch_size=None, num_workers=workers, prefetch_factor=prefetch))
 
 
-def energon(folder: Path, kind: str, workers: int, batch: str, prefetch: int) -> Iterable[Any]:
+def energon_loader(folder: Path, kind: str, workers: int, batch: str, prefetch: int, repeat: bool = False) -> Any:
     """Crude samples, a cooker, no decoder of its own; slices of shards and a buffer are shuffled.
 
     Of its settings these were the quickest that shuffle (121 us of processor a sample with no worker, 244 with all as it
@@ -77,7 +77,7 @@ def energon(folder: Path, kind: str, workers: int, batch: str, prefetch: int) ->
 
     dataset = get_train_dataset(
         folder, worker_config=WorkerConfig(rank=0, world_size=1, num_workers=workers), batch_size=BATCH,
-        shuffle_buffer_size=BUFFER, max_samples_per_sequence=None, parallel_shard_iters=1, task_encoder=Encoder(), repeat=False,
+        shuffle_buffer_size=BUFFER, max_samples_per_sequence=None, parallel_shard_iters=1, task_encoder=Encoder(), repeat=repeat,
     )  # fmt: skip
     return get_savable_loader(dataset, prefetch_factor=prefetch, gc_collect_every_n_steps=0)
 
@@ -119,7 +119,7 @@ def wfm(folder: Path, kind: str, workers: int, batch: str, prefetch: int) -> Ite
             yield loader.next()[kind]
 
 
-SIDES: dict[str, Callable[..., Iterable[Any]]] = {"wfm": wfm, "webdataset": webdataset, "energon": energon}
+SIDES: dict[str, Callable[..., Iterable[Any]]] = {"wfm": wfm, "webdataset": webdataset, "energon": energon_loader}
 
 
 def processor() -> float:

@@ -3,10 +3,11 @@
     OMP_NUM_THREADS=1 python -m tests.benchmarks.loader_waiting
     OMP_NUM_THREADS=1 python -m tests.benchmarks.loader_waiting --steps 60 --step-seconds 0.3
 
-Steps of real compute in one thread (products of matrices until `--step-seconds` have passed: 0.25 to 0.5 s), each of 16 samples of 16 KiB out of 4 shards in a bucket: moto's server behind a proxy that adds
-200 ms to each answer, answers 5 % with an error, and holds one connection for ever in the midst of a body; both in a process of
-their own on the same machine. No cache. Measured from step 20 to step 220: `waiting` is the share of the time that `next` took.
-`on` is with 64 MiB read ahead, `off` with nothing read ahead: each step's samples are asked for, all at once, when it begins.
+Steps of real compute in one thread (products of matrices until `--step-seconds` have passed: 0.25 to 0.5 s), each of 16
+samples of 16 KiB out of 4 shards in a bucket: moto's server behind a proxy that adds 200 ms to each answer, answers 5 % with an
+error, and holds one connection for ever in the midst of a body; both in a process of their own on the same machine. No cache.
+Measured from step 20 to step 220: `waiting` is the share of the time that `next` took. `on` is with 64 MiB read ahead, `off`
+with nothing read ahead: each step's samples are asked for, all at once, when it begins.
 """
 
 import argparse
