@@ -272,8 +272,9 @@ def logs(
         )
     if not found.attempts(stage) and not follow:
         one = state.nodes[stage] if state is not None and stage in state.nodes else None
-        why = f"it was {one.state}" if one is not None else "it never began"
-        raise InputError(f"stage {stage} of run {found.id} has no log: {why} ({one.reason or one.why if one else ''})")
+        why = f"it is {one.state}" if one is not None else "it never began"
+        reason = (one.reason or one.why) if one is not None else ""
+        raise InputError(f"stage {stage} of run {found.id} has no log: {why}{f' ({reason})' if reason else ''}")
     tries = found.attempts(stage)
     if attempt is not None and attempt not in tries and not follow:
         told = f"its tries are {', '.join(map(str, tries))}"

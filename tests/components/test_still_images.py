@@ -16,10 +16,19 @@ import pytest
 from PIL import Image, ImageCms
 
 import wfm
-from tests.components.test_curation_stages import SELECT, encode, run_stage, world
+from tests.components.conftest import StageRunner, runner_of
+from tests.components.test_curation_stages import SELECT, encode, world
 from tests.wfm.data.test_energon import opened
 from wfm.artifacts import Artifact, Store
+from wfm.catalogue.dataset_card import dataset_card
+from wfm.catalogue.of_dataset import dataset_sheet
+from wfm.curation import trial
 from wfm.curation.dataset.dataset_readme import ENERGON_WITH_IMAGES
+from wfm.curation.exchange.cosmos_export import export_cosmos
+from wfm.curation.search.search import SHOWN, Hit, clip_bytes
+from wfm.curation.search.search_page import write_page
+from wfm.curation.select.select import SelectConfig
+from wfm.curation.select.threshold_report import page, read
 from wfm.data.images import read_image
 from wfm.data.shards import iter_samples
 from wfm.data.windows import windows
@@ -151,35 +160,28 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
     return Store.open(tmp_path_factory.mktemp("store"))
 
 
-def curate(store: Store, folder: Path) -> dict[str, Artifact]:
-    done = {"videos": run_stage(store, "ingest_videos", {"videos": str(folder)})}
-    done["clips"] = run_stage(store, "split_clips", videos=done["videos"])
-    done["scores"] = run_stage(store, "score_clips", {"measures": True}, clips=done["clips"])
-    done["captions"] = run_stage(store, "caption_clips", clips=done["clips"])
-    done["embeddings"] = run_stage(store, "embed_clips", {"signatures": True}, clips=done["clips"])
+def curate(run: StageRunner, folder: Path) -> dict[str, Artifact]:
+    done = {"videos": run("ingest_videos", {"videos": str(folder)})}
+    done["clips"] = run("split_clips", videos=done["videos"])
+    done["scores"] = run("score_clips", {"measures": True}, clips=done["clips"])
+    done["captions"] = run("caption_clips", clips=done["clips"])
+    done["embeddings"] = run("embed_clips", {"signatures": True}, clips=done["clips"])
     limits = {
-        "minimum_flow": 0.001,
-        "maximum_longest_freeze": 100.0,
-        "maximum_border_share": 0.9,
-        "drop_video_types": ["still"],
-    }
+        "minimum_flow": 0.001, "maximum_longest_freeze": 100.0, "maximum_border_share": 0.9, "drop_video_types": ["still"]
+    }  # fmt: skip
+    select = {**SELECT, "minimum_motion": 0.001, "measured": limits}
     for kind, name, config, inputs in (
         ("duplicates", "dedup_clips", {"look": True}, ("clips", "scores", "embeddings")),
-        (
-            "selection",
-            "select_clips",
-            {**SELECT, "minimum_motion": 0.001, "measured": limits},
-            ("clips", "scores", "duplicates"),
-        ),
+        ("selection", "select_clips", select, ("clips", "scores", "duplicates")),
         ("dataset", "write_shards", {}, ("videos", "clips", "scores", "captions", "selection", "embeddings")),
     ):
-        done[kind] = run_stage(store, name, config, **{of: done[of] for of in inputs})
+        done[kind] = run(name, config, **{of: done[of] for of in inputs})
     return done
 
 
 @pytest.fixture(scope="module")
-def curated(store: Store, folder: Path) -> dict[str, Artifact]:
-    return curate(store, folder)
+def curated(store: Store, folder: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Artifact]:
+    return curate(runner_of(store, tmp_path_factory.mktemp("scratch")), folder)
 
 
 @pytest.fixture(scope="module")
@@ -297,13 +299,19 @@ def test_trainers_open_it(curated: dict[str, Artifact], rows: dict[str, dict[str
     assert seen == len(kept)
 
 
-def test_the_readme_reads_both_kinds_with_energon(pulled: Path, rows: dict[str, dict[str, Any]], monkeypatch) -> None:
+def test_cards_count_images_apart_and_the_readme_reads_both_kinds_with_energon(
+    store: Store, curated: dict[str, Artifact], pulled: Path, rows: dict[str, dict[str, Any]], monkeypatch
+) -> None:
     page = (pulled / "README.md").read_text()
     card = json.loads((pulled / "card.json").read_text())
     assert card["images"] == {"files": 13, "kept": 11, "total": 12}
     assert sum(split.get("images", 0) for split in card["splits"].values()) == 11
     films = sum(row["end_seconds"] for row in rows.values() if row["fps"])
     assert sum(split["seconds"] for split in card["splits"].values()) == pytest.approx(films)
+    assert "from 13 videos and images. Of 15 files" in page
+    sheet = dataset_sheet(store, curated["dataset"])
+    assert sheet.images == 11
+    assert "11 of these are still images" in dataset_card(sheet)
     assert "11 of the clips below are still images" in page
     assert "| split | clips | images |" in page
     code = page.split("```python\n")[1].split("```")[0]
@@ -332,19 +340,18 @@ def test_what_is_made_of_videos_does_not_change_for_images_beside_them(
     (tmp_path / "films").mkdir()
     for film in folder.glob("film*"):
         shutil.copy2(film, tmp_path / "films")
-    alone = curate(Store.open(tmp_path / "store"), tmp_path / "films")
+    alone = curate(runner_of(Store.open(tmp_path / "store"), tmp_path / "scratch"), tmp_path / "films")
+    compared = 0
     for kind in ("clips", "scores", "captions", "embeddings"):
-        mixed = {entry.name: entry for entry in curated[kind].parts}
-        for entry in alone[kind].parts:
-            files, beside = (of[kind].part(entry.name).files() for of in (alone, curated))
-            sizes = {file.path: file.sha256 for file in files}
-            if (
-                entry.name in mixed
-                and curated[kind].part(entry.name).manifest.counts == alone[kind].part(entry.name).manifest.counts
-            ):
-                if kind == "clips":  # their tables name the folder
-                    sizes = {path: sha for path, sha in sizes.items() if path.startswith("clips/")}
-                assert sizes.items() <= {file.path: file.sha256 for file in beside}.items()
+        mixed = {entry.name for entry in curated[kind].parts}
+        for name in [entry.name for entry in alone[kind].parts if entry.name in mixed]:
+            mine, beside = alone[kind].part(name), curated[kind].part(name)
+            if mine.manifest.counts != beside.manifest.counts:
+                continue  # an image in the same part
+            files = {file.path: file.sha256 for file in mine.files() if kind != "clips" or "clips/" in file.path}
+            assert files.items() <= {file.path: file.sha256 for file in beside.files()}.items()
+            compared += len(files)
+    assert compared >= 10
     card = json.load(alone["dataset"].open("card.json"))
     assert "images" not in card
     assert not any("images" in split for split in card["splits"].values())
@@ -354,13 +361,47 @@ def test_what_is_made_of_videos_does_not_change_for_images_beside_them(
     assert curated["scores"].table("scores").schema.field("motion").nullable
 
 
-def test_bad_images_are_counted_by_reason(tmp_path: Path) -> None:
+def test_whoever_shows_or_hands_on_clips_knows_images(
+    store: Store, curated: dict[str, Artifact], rows: dict[str, dict[str, Any]], tmp_path: Path
+) -> None:
+    scored, fetch = read(store, curated["dataset"].key)
+    report = page(scored, SelectConfig.parse(SELECT), fetch, "images too")
+    assert report.count("data:image/jpeg;base64,") > 20
+    assert "cannot" not in report
+    hits = []
+    for name in ("plain.webp", "film 0.mp4"):
+        row = {field: rows[name][field] for field in SHOWN}
+        row["shard"] = next(e.path for e in curated["dataset"].files() if e.path.endswith(row["shard"]))
+        hits.append(Hit(cosine=0.5, **row))
+    write_page(tmp_path / "hits.html", "hits", "", hits, lambda hit: clip_bytes(curated["dataset"], hit))
+    found = (tmp_path / "hits.html").read_text()
+    assert "data:image/webp;base64," in found
+    assert "still image, 160x120" in found
+    assert "data:video/mp4;base64," in found
+    counts = export_cosmos(curated["dataset"], tmp_path / "theirs")
+    assert (counts["exported"], counts["images"]) == (2, 11)
+
+
+def test_a_suspect_image_is_tried_by_decoding_it(tmp_path: Path) -> None:
+    """What is tried must be what is done: a trial that opened it as a video would find nothing, ever."""
+    path = tmp_path / "a"
+    path.write_bytes(jpeg(scene(0)))
+    called = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(trial, "_be_first_to_go", lambda: None)
+        patch.setattr(trial, "_bound_memory", lambda: None)
+        patch.setattr("wfm.data.images.read_image", lambda path: called.append(path))
+        trial._decode(str(path))
+    assert called == [str(path)]
+
+
+def test_bad_images_are_counted_by_reason(run_stage: StageRunner, tmp_path: Path) -> None:
     folder = tmp_path / "in"
     folder.mkdir()
     for name, (data, _) in BAD.items():
         (folder / name).write_bytes(data)
     (folder / "fine.jpg").write_bytes(jpeg(scene(0)))
-    videos = run_stage(Store.open(tmp_path / "store"), "ingest_videos", {"videos": str(folder)})
+    videos = run_stage("ingest_videos", {"videos": str(folder)})
     found = {row["name"]: row for row in videos.table("videos").to_pylist()}
     assert found.pop("fine.jpg")["status"] == "ok"
     assert {name: row["reason"].partition(":")[0] for name, row in found.items()} == {
@@ -369,7 +410,7 @@ def test_bad_images_are_counted_by_reason(tmp_path: Path) -> None:
     assert sum(videos.manifest.skipped.values()) == len(BAD)
 
 
-def test_archives_and_lists_hold_images_and_a_switch_leaves_them_aside(tmp_path: Path) -> None:
+def test_archives_and_lists_hold_images_and_a_switch_leaves_them_aside(run_stage: StageRunner, tmp_path: Path) -> None:
     folder = tmp_path / "in"
     folder.mkdir()
     encode(folder / "film.mp4", world(0, shots=1)[:24])
@@ -383,14 +424,13 @@ def test_archives_and_lists_hold_images_and_a_switch_leaves_them_aside(tmp_path:
         archive.addfile(member, io.BytesIO(data))
     (folder / "listed.bin").write_bytes(saved(scene(2), "PNG"))
     (tmp_path / "names.txt").write_text(f"in/listed.bin\nin/film.mp4\n{folder}/a.zip!/deep/a.jpg\n")
-    store = Store.open(tmp_path / "store")
-    everything = run_stage(store, "ingest_videos", {"videos": str(folder)})
+    everything = run_stage("ingest_videos", {"videos": str(folder)})
     assert {row["name"]: row["num_frames"] for row in everything.table("videos").to_pylist() if row["status"] == "ok"} == {
         "film.mp4": 24, "a.jpg": 1, "0001.webp": 1, "listed.bin": 1,
     }  # fmt: skip
-    named = run_stage(store, "ingest_videos", {"videos": str(tmp_path / "names.txt")})
+    named = run_stage("ingest_videos", {"videos": str(tmp_path / "names.txt")})
     assert named.manifest.counts["outputs"] == 3
-    off = run_stage(store, "ingest_videos", {"videos": str(folder), "images": False})
+    off = run_stage("ingest_videos", {"videos": str(folder), "images": False})
     assert {row["name"]: row["reason"].partition(":")[0] for row in off.table("videos").to_pylist()} == {
         "film.mp4": "", "listed.bin": "images_off",
     }  # fmt: skip

@@ -36,6 +36,10 @@ class _Clips(_Read):
     with_actions: int = 0
 
 
+class _Images(_Read):
+    kept: int = 0
+
+
 class _Spans(_Read):
     spans: int = 0
 
@@ -48,6 +52,7 @@ class _Card(_Read):
     videos_without_clips: dict[str, int] = {}
     videos_not_used: dict[str, int] = {}
     clips: _Clips = _Clips()
+    images: _Images = _Images()
     clips_refused: dict[str, int] = {}
     spans_not_cut: dict[str, _Spans] = {}
     caption_sources: dict[str, int] = {}
@@ -135,6 +140,7 @@ def dataset_sheet(store: "Store", artifact: "Artifact", called: Called | None = 
         spans_not_cut={reason: found.spans for reason, found in card.spans_not_cut.items()},
         clips_cut=card.clips.total,
         clips=card.clips.kept,
+        images=card.images.kept,
         clips_with_actions=card.clips.with_actions,
         clips_refused=card.clips_refused,
         splits=card.split_sheets(),
@@ -163,7 +169,7 @@ def _used(store: "Store", step: Step, called: Called) -> DataUsed:
         key=step.key,
         names=called.get(step.key, []),
         clips=card.clips.kept,
-        videos=card.videos.ok,
+        videos=max(card.videos.ok - sum(card.videos_without_clips.values()), 0),
         simulated_videos=card.videos.simulated,
         splits=card.split_sheets(),
         rights=card.right_sheets(),

@@ -73,8 +73,13 @@ class SubsetResult(_Sheet):
 
 
 class Result(_Sheet):
-    """The evaluation that a model was published with."""
+    """The newest evaluation of a model that is known."""
 
+    evaluation: str = ""
+    """Its key; "" where nothing says it."""
+    evaluated_at: str = ""
+    published_with: str = ""
+    """Key of the evaluation that the bundle holds, where this is a later one."""
     split: str
     windows: int
     sessions: int
@@ -165,6 +170,8 @@ class DatasetSheet(_Sheet):
     spans_not_cut: dict[str, int] = {}
     clips_cut: int = 0
     clips: int = 0
+    images: int = 0
+    """Of the clips kept, those that are still images."""
     clips_with_actions: int = 0
     clips_refused: dict[str, int] = {}
     splits: dict[str, Split] = {}

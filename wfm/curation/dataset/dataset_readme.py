@@ -112,11 +112,12 @@ def _beginning(card: dict[str, Any]) -> list[str]:
     spans = sum(found["spans"] for found in card["spans_not_cut"].values())
     images = card.get("images", {})
     title += " and still images" if images else ""
+    sources = "videos and images" if images else "videos"
     return [
         f"# {title} for training world models",
         "",
         *_images(images),
-        f"{clips['kept']:,} clips ({seconds / 3600:,.2f} h) from {videos['ok'] - without:,} videos. Of {videos['total']:,} "
+        f"{clips['kept']:,} clips ({seconds / 3600:,.2f} h) from {videos['ok'] - without:,} {sources}. Of {videos['total']:,} "
         f"files {videos['total'] - videos['ok']:,} were not used and {without:,} gave no clip; of "
         f"{clips['total'] + spans:,} spans {spans:,} were not cut and {clips['total'] - clips['kept']:,} were refused as "
         "clips. The reasons stand below.",

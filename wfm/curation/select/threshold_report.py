@@ -166,11 +166,11 @@ def _section(
 
 
 def _histogram(values: np.ndarray, limit: float | None) -> dict[str, Any]:
-    """Bars [pixels] and the line of the threshold in force; no bars where all values are one."""
+    """Bars [pixels] and the line of the threshold in force; no bars where all values are one, to the last bits of a float."""
     low, high = float(values.min()), float(values.max())
     if limit is not None:
         low, high = min(low, limit), max(high, limit)
-    if high == low:
+    if high - low <= 2 * BARS * np.spacing(max(abs(low), abs(high))):
         return {"bars": [], "line": None, "low": low, "high": high}
     counts, _ = np.histogram(values, BARS, (low, high))
     step = WIDTH / BARS

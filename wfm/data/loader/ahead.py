@@ -73,7 +73,7 @@ class Ahead:
     def _hand_out(self) -> Work:
         work = self._works.popleft()
         self.bytes -= work.bytes
-        self._room.notify_all()
+        self._room.notify()
         return work
 
     def _run(self) -> None:
@@ -88,6 +88,8 @@ class Ahead:
                     self._planning = True
                 else:
                     self.bytes += run.bytes
+                if self._may_read() or self._may_plan():
+                    self._room.notify()  # one wakes the next, as long as there is something to do
             if run is None:
                 self._plan()
             else:
@@ -104,20 +106,22 @@ class Ahead:
         return not (self._runs or self._planning or self._ended) and wanted
 
     def _plan(self) -> None:
-        try:
-            work = self._maker.lay_out(self._state)
-            self._state = work.after
-        except BaseException as error:  # raised again by whoever takes it
-            work = Work.failed(error)
+        """Steps with a run for each thread at least: the others would wake for nothing."""
+        works: list[Work] = []
+        while not self._ended and sum(len(work.runs) for work in works) < len(self.threads):
+            try:
+                works.append(self._maker.lay_out(self._state))
+                self._state = works[-1].after
+            except BaseException as error:  # raised again by whoever takes it
+                works.append(Work.failed(error))
+                self._ended = works[-1].ready = True
         with self._lock:
-            self._planning, self._ended = False, work.error is not None
+            self._planning = False
             if self._stopped:
                 return
-            self._works.append(work)
-            self._runs.extend(work.runs)
-            work.ready = work.error is not None
-            self._done.notify_all()
-            self._room.notify_all()
+            self._works.extend(works)
+            self._runs.extend(run for work in works for run in work.runs)
+            self._tell(works[-1])
 
     def _fulfil(self, run: Run) -> None:
         more, work = self._maker.read(run), run.work
@@ -128,14 +132,17 @@ class Ahead:
             self.bytes += more
             last = not work.left
             if work.error is not None:
-                work.ready = True  # whatever else of it still hangs
-                self._done.notify_all()
-                return
+                work.ready, last = True, False  # whatever else of it still hangs
+                self._tell(work)
         if last:
             self._maker.finish(work)
             with self._lock:
                 work.ready = True
-                self._done.notify_all()
+                self._tell(work)
+
+    def _tell(self, work: Work) -> None:
+        if self._works and self._works[0] is work:
+            self._done.notify()
 
 
 def wait_for_end(threads: list[threading.Thread], seconds: float) -> list[threading.Thread]:
