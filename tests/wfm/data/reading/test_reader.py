@@ -6,6 +6,7 @@ import shutil
 import tarfile
 from concurrent.futures import ThreadPoolExecutor
 
+import google_crc32c
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -232,3 +233,27 @@ def test_several_rows_at_once_are_the_same_as_one_by_one(records):
         with pytest.raises(DataError, match="row 9 of the records"):
             reader.read_many([1, 9, 2])
         assert (reader.counts().reads, reader.counts().hash_mismatches) == (1, 2)
+
+
+def with_crc32c(records, places):
+    shards = [(records.folder / name).read_bytes() for name in records.names]
+    rows = zip(places.shard, places.offset, places.size, strict=True)
+    sums = [google_crc32c.value(shards[shard][offset : offset + size]) for shard, offset, size in rows]
+    return changed(places, crc32c=np.array(sums, np.uint32))
+
+
+def test_a_local_disk_is_checked_by_crc32c_where_there_is_one(spoilt):
+    """The sha256 of row 3 lies, and nobody asks it; a byte of row 0 is flipped, and is found."""
+    places = with_crc32c(spoilt, spoilt.places())
+    places = changed(places, sha256=with_row(places.sha256, 3, 0))
+    path = spoilt.folder / spoilt.names[0]
+    data = bytearray(path.read_bytes())
+    data[600] ^= 1
+    path.write_bytes(data)
+    with RecordReader(places) as reader:
+        assert reader.read_many(range(1, 120)) == spoilt.members[1:]
+        with pytest.raises(DataError, match=rf"row 0 .*read twice, do not have the crc32c {places.crc32c[0]}"):
+            reader.read(0)
+        assert (reader.counts().reads, reader.counts().hash_mismatches) == (119, 2)
+    with pytest.raises(DataError, match=r"crc32c is int64 \(120,\), uint32 \(120,\) is expected"):
+        changed(places, crc32c=places.crc32c.astype(np.int64))
