@@ -35,7 +35,7 @@ BUFFER = 1000
 IMPORTS = {"webdataset": ("webdataset",), "energon": ("megatron.energon",)}
 
 
-def as_tensor(data: bytes, kind: str) -> torch.Tensor:
+def as_tensor(data: bytes | memoryview, kind: str) -> torch.Tensor:
     if kind == "mp4":
         return torch.from_numpy(decode(data))
     return torch.frombuffer(data, dtype=torch.uint8)  # never written to
@@ -77,7 +77,8 @@ def energon_loader(folder: Path, kind: str, workers: int, batch: str, prefetch: 
 
     dataset = get_train_dataset(
         folder, worker_config=WorkerConfig(rank=0, world_size=1, num_workers=workers), batch_size=BATCH,
-        shuffle_buffer_size=BUFFER, max_samples_per_sequence=None, parallel_shard_iters=1, task_encoder=Encoder(), repeat=repeat,
+        shuffle_buffer_size=BUFFER, max_samples_per_sequence=None, parallel_shard_iters=1, task_encoder=Encoder(),
+        repeat=repeat,
     )  # fmt: skip
     return get_savable_loader(dataset, prefetch_factor=prefetch, gc_collect_every_n_steps=0)
 
@@ -90,7 +91,7 @@ class Records:
         with np.load(folder / "places.npz") as found:
             held = {name: found[name] for name in found.files}
         shards = [f"{root or folder}/{shard}" for shard in held["shards"].tolist()]
-        places = RecordPlaces(shards, held["shard"], held["offset"], held["size"], held["sha256"])
+        places = RecordPlaces(shards, held["shard"], held["offset"], held["size"], held["sha256"], held["crc32c"])
         self.reader, self._kind = RecordReader(places, store=store), kind
         self.ids: list[str] = held["keys"].tolist()
         shape, size = ((FRAMES, SIDE, SIDE), FRAMES * SIDE * SIDE * 3) if kind == "mp4" else ((1, 1, 1), SIZE)
