@@ -15,7 +15,7 @@ from wfm.data.reading.config import Counter, ReadingConfig, ReadingCounts
 from wfm.data.reading.in_bucket import Bucket
 from wfm.data.reading.on_disk import Disk
 from wfm.data.reading.record_places import RecordPlaces
-from wfm.data.shards import sample_in
+from wfm.data.shards import members_in
 from wfm.errors import DataError, MissingPackage
 
 if TYPE_CHECKING:
@@ -88,14 +88,15 @@ class RecordReader:
         Raises `DataError` for bytes that are damaged or are no sample, `NotThere` for a shard that is missing, `InputError`
         for a place that refuses us, `TryAgain` for one that does not answer, `Cancelled` once the reader is closed.
         """
-        return self.read_many((row,))[0]
+        return {name: bytes(member) for name, member in self.read_many((row,))[0].items()}
 
-    def read_many(self, rows: Sequence[int]) -> list[dict[str, bytes]]:
-        """The members of several samples. Buckets are asked for all of them at once, as far as there are connections. Raises
-        as `read` does, for the first that cannot be read."""
+    def read_many(self, rows: Sequence[int]) -> list[dict[str, memoryview]]:
+        """The members of several samples, as views of what was read. Buckets are asked for all of them at once, as far as there
+        are connections. Raises as `read` does, for the first that cannot be read."""
         records = self._records(rows)
         begun: list[bytes | Future[bytes] | None] = []
-        members, whole, size = [], 0, 0
+        found: list[dict[str, memoryview]] = []
+        whole = size = 0
         try:
             for record in records:
                 begun.append(None if record.is_local else self._begin(record))
@@ -109,7 +110,7 @@ class RecordReader:
                             whole, size = whole + 1, size + record.size
                         else:
                             data = self._local_again(record)
-                    members.append(sample_in(data, record.path).members)
+                    found.append(members_in(memoryview(data), record.path)[1])
                 except DataError as error:
                     raise DataError(f"row {record.row} of the records: {error}") from None
         finally:
@@ -118,7 +119,7 @@ class RecordReader:
                     first.cancel()
             if whole:
                 self._counter.add(reads=whole, requests=whole, bytes=size)
-        return members
+        return found
 
     def check(self) -> None:
         """Ask each place how large its shards are, a listing a folder: raises `DataError` naming the first row of a shard that

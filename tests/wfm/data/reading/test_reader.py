@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from wfm.data.reading import RecordReader
 from wfm.data.remote import NotThere
-from wfm.data.shards import ShardWriter, _header, _judged_sample, _plain_sample, sample_in
+from wfm.data.shards import ShardWriter, _header, _judged_members, _plain_members, sample_in
 from wfm.errors import DataError, InputError
 
 
@@ -173,7 +173,7 @@ def test_one_sample_of_a_range_and_the_headers_that_tarfile_judges(tmp_path):
         writer.write("k", {"npy": b"x" * 700, "json": b"{}"})
     data = writer.shards[0].path.read_bytes()[: 512 + 1024 + 512 + 512]
     assert sample_in(data, "here").members == {"npy": b"x" * 700, "json": b"{}"}
-    assert _plain_sample(data) is not None  # the writer's own needs no tarfile
+    assert _plain_members(data) is not None  # the writer's own needs no tarfile
     spoilt = {
         "damaged": data[:257] + b"x" + data[258:],
         "not a regular file": _with_checksum(data[:156] + b"2" + data[157:]),
@@ -214,10 +214,11 @@ def test_the_quick_reading_of_a_range_says_what_tarfile_says(changes, more, mend
         for header in (0, 1536):
             data[header : header + 512] = _with_checksum(bytes(data[header : header + 512]))
     range_ = bytes(data) + bytes(more) if more > 0 else bytes(data[: len(data) + more])
-    quick = _plain_sample(range_)
+    quick = _plain_members(range_)
     if quick is None or not mend:
         return  # tarfile judges it; a checksum that is wrong is the hash's matter
-    assert quick == _judged_sample(range_, "here")
+    assert quick == _judged_members(range_, "here")
+    assert _plain_members(memoryview(range_)) == quick
 
 
 def test_several_rows_at_once_are_the_same_as_one_by_one(records):
