@@ -160,14 +160,15 @@ def npy_header(shape: tuple[int, ...], dtype: str) -> bytes:
     return file.getvalue()
 
 
-def read_npy(data: bytes, shape: tuple[int, ...], dtypes: Sequence[str], name: str) -> np.ndarray:
+def read_npy(data: bytes | memoryview, shape: tuple[int, ...], dtypes: Sequence[str], name: str) -> np.ndarray:
     """The array of a .npy file that is known to have that shape and one of those types; nothing is taken from its header.
 
     Raises DataError, with `name`, for any other file.
     """
     for dtype in dtypes:
         header = npy_header(shape, dtype)
-        if data.startswith(header) and len(data) == len(header) + math.prod(shape) * np.dtype(dtype).itemsize:
+        size = len(header) + math.prod(shape) * np.dtype(dtype).itemsize
+        if len(data) == size and data[: len(header)] == header:
             return np.frombuffer(data, dtype, offset=len(header)).reshape(shape).copy()
     found = re.search(rb"\{.*?\}", data[:256], re.DOTALL)
     says = found[0].decode("latin-1") if found else "no array"
