@@ -163,7 +163,7 @@ def test_a_split_sample_comes_back_in_parts():
 def test_a_gpu_that_is_not_there_is_refused_by_name():
     source = clips()
     assert not torch.cuda.is_available()
-    with pytest.raises(ConfigError, match="loader.device: 'cuda:1', and torch sees no GPU here"):
+    with pytest.raises(ConfigError, match=r"loader\.device: 'cuda:1', and torch sees no GPU here"):
         Loader(source, packed([source]), LoaderConfig(device="cuda:1"))
 
 
