@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import av
+import google_crc32c
 import numpy as np
 import pyarrow as pa
 from av.video.reformatter import VideoReformatter
@@ -33,6 +34,7 @@ def write_shards(folder: Path, kind: str, samples: int, shards: int, size: int =
     contents = [clip(seed) for seed in range(DISTINCT)] if kind == "mp4" else [rng.bytes(size) for _ in range(DISTINCT)]
 
     hashes: list[bytes] = []
+    sums: list[int] = []
 
     def tables() -> Iterator[pa.Table]:
         for shard in range(shards):
@@ -41,8 +43,9 @@ def write_shards(folder: Path, kind: str, samples: int, shards: int, size: int =
                     writer.write(f"s{number:07d}", {kind: contents[number % DISTINCT]})
             rows = [{**row, "shard": f"shards/train/{row['shard']}"} for row in writer.members]
             data = memoryview(writer.shards[0].path.read_bytes())
-            ranges = ((int(row["sample_offset"]), int(row["sample_size"])) for row in rows)
-            hashes.extend(hashlib.sha256(data[start : start + size]).digest() for start, size in ranges)
+            for start, size in ((int(row["sample_offset"]), int(row["sample_size"])) for row in rows):
+                hashes.append(hashlib.sha256(data[start : start + size]).digest())
+                sums.append(google_crc32c.value(data[start : start + size]))
             table = pa.Table.from_pylist(rows, schema=MEMBERS)
             written.append(table)
             yield table
@@ -57,6 +60,7 @@ def write_shards(folder: Path, kind: str, samples: int, shards: int, size: int =
         offset=table["sample_offset"].to_numpy(),
         size=table["sample_size"].to_numpy(),
         sha256=np.frombuffer(b"".join(hashes), np.uint8).reshape(-1, 32),
+        crc32c=np.array(sums, np.uint32),
         keys=np.array(table["sample_key"].to_pylist()),
     )
     return made
@@ -78,7 +82,7 @@ def clip(seed: int) -> bytes:
     return file.getvalue()
 
 
-def decode(data: bytes) -> np.ndarray:
+def decode(data: bytes | memoryview) -> np.ndarray:
     """uint8 [FRAMES, SIDE, SIDE, 3]: every frame, one thread."""
     frames, scaler = [], VideoReformatter()
     with av.open(io.BytesIO(data)) as container:
