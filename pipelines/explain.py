@@ -61,7 +61,7 @@ def explain_node(store: "Store", run: "Run", name: str) -> list[str]:
     if earlier is None:
         return [
             *lines,
-            f"None of the {_RUNS_LOOKED_AT} runs before it has this stage: there was nothing to compare with.",
+            f"No earlier run (of the newest {_RUNS_LOOKED_AT}) has this stage: there was nothing to compare with.",
         ]
     before, found, difference = earlier
     lines.append(f"Nearest earlier one: run {before.id}, key {str(found['key'])[:12]}.")

@@ -34,6 +34,7 @@ from wfm.artifacts.address import check_name, new_id
 from wfm.artifacts.lease import LeaseHeld
 from wfm.artifacts.open_runs import quiet_seconds
 from wfm.errors import InputError, TryAgain, WfmError
+from wfm.log import get_logger
 
 if TYPE_CHECKING:
     from pipelines.engines.remote import Remote
@@ -43,7 +44,7 @@ if TYPE_CHECKING:
 
 OVER = ("done", "failed", "cancelled")
 """States in which nothing more comes of a run."""
-_PATIENCE_SECONDS = 60.0
+_PATIENCE_SECONDS, _SAID_AFTER_SECONDS = 60.0, 2.0
 _LOOK_SECONDS = 0.2
 LOST_SECONDS = 1800.0
 """So long without a sign, and a run that its engine does not have is lost: stages beat every few seconds, a workflow between
@@ -243,6 +244,25 @@ def look(run: "Run", *, engine: str = "", patient: bool = False) -> Standing:
     return Standing(run, state, submission, looked)
 
 
+def failed_there(run: "Run") -> RunState | None:
+    """How a run failed on a cluster, by its engine's word, or because that lost it; None where it did not, or no engine can be
+    asked. Of a run that a cluster began by itself each engine is asked that this machine knows how to reach."""
+    submission = submission_of(run)
+    if run.cancelled_by() or (submission is not None and submission.refused):
+        return None
+    for engine in REMOTES if submission is None else (submission.engine,):
+        try:
+            looked = connect(engine).look(run.id)
+            if looked.phase == "unknown" and submission is not None and (standing := look(run)).lost:
+                return standing.state
+        except WfmError:  # another asks it later
+            continue
+        if looked.phase == "failed" and (state := see(run)) is not None:
+            state.state, state.reason = "failed", looked.words or state.reason
+            return state
+    return None
+
+
 def _quiet(run: "Run", submission: Submission) -> float:
     """For how long nothing was heard of a run [s]."""
     asked = time.time() - submission.begun_at
@@ -370,8 +390,15 @@ def _wait_for_stop(run: "Run", standing: Standing) -> RunState | None:
             ProcessLookupError, PermissionError
         ):  # it ended, or is another user's: it hears the wish in the store
             os.kill(state.pid, signal.SIGTERM)
-    deadline = time.monotonic() + _PATIENCE_SECONDS
-    while (state := see(run)) is not None and state.state == "running" and time.monotonic() < deadline:
+    began, said = time.monotonic(), False
+    while (state := see(run)) is not None and state.state == "running":
+        waited = time.monotonic() - began
+        if waited > _PATIENCE_SECONDS:
+            break
+        if waited > _SAID_AFTER_SECONDS and not said:
+            said = True
+            words = "run %s was asked to stop; waiting for up to %.0f s until its process on %s has saved what it has"
+            get_logger(__name__).warning(words, run.id, _PATIENCE_SECONDS, state.host)
         time.sleep(_LOOK_SECONDS)
     if submission is not None:
         _await_end(submission)

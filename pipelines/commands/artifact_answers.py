@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import pydantic
 
+from pipelines.commands.console import moment
+
 if TYPE_CHECKING:
     from wfm.artifacts.names import Promotion
     from wfm.artifacts.retention import Collection
@@ -47,7 +49,7 @@ class PromotionRow(pydantic.BaseModel):
 
     def line(self) -> str:
         """For people."""
-        told = [f"{self.reference} {self.number} is {self.key[:12]} since {self.at}"]
+        told = [f"{self.reference} {self.number} is {self.key[:12]} since {moment(self.at)} UTC"]
         told += [f"by {self.by}"] if self.by else []
         if self.gate:
             told += [

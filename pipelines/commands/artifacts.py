@@ -4,6 +4,7 @@ An artifact is named by ``kind/name[@alias]``, by its key, or by the first 8 or 
 """
 
 import contextlib
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,6 +16,7 @@ from pipelines.commands.console import (
     STORE_DEFAULT,
     StoreOption,
     answers,
+    many,
     moment,
     open_store,
     say,
@@ -181,13 +183,20 @@ def diff(first: _REFERENCE, second: _REFERENCE, json: JsonOption = False, store:
         return
     for name, values in parts.items():
         if values[0] != values[1]:
-            say(f"{name}: {' -> '.join(value if value is _ABSENT else repr(value) for value in values)}")
+            say(f"{name}: {' -> '.join(map(_worded, values))}")
     marked = (("-", found.only_first), ("+", found.only_second), ("~", found.changed_files))
     changes = [(mark, path) for mark, paths in marked for path in paths]
     for mark, path in changes[:_MANY]:
         say(f"{mark} {printable(path, one_line=True)}")
     more = f" ({len(changes) - _MANY} of them not shown)" if len(changes) > _MANY else ""
-    say(f"{found.same_files} files are the same, {len(changes)} differ{more}")
+    say(f"files: {found.same_files} the same, {len(changes)} not{more}")
+
+
+def _worded(value: Any) -> str:
+    """A value for people: of a hash its beginning, by which commands find it."""
+    if value is _ABSENT:
+        return str(value)
+    return value[:12] if isinstance(value, str) and re.fullmatch(r"[0-9a-f]{64}", value) else repr(value)
 
 
 def _or_none(value: Any) -> Any:
@@ -231,7 +240,9 @@ def verify(
 
 def _tell_verified(row: answer.VerifyRow) -> None:
     verdict = "whole" if row.whole else "DAMAGED"
-    say(f"{row.key[:12]} {row.kind}: {verdict}, {row.files} files, {size(row.bytes)}, {row.parts} parts")
+    say(
+        f"{row.key[:12]} {row.kind}: {verdict}, {many(row.files, 'file')}, {size(row.bytes)}, {many(row.parts, 'part')}"
+    )
     for problem in (*row.problems, *row.purged):
         say(f"    {problem}")
 
@@ -264,8 +275,9 @@ def lineage(
     for ancestor in found:
         inputs = ", ".join(f"{name}={key[:12]}" for name, key in sorted(ancestor.inputs.items()))
         problem = f"  ({ancestor.problem})" if ancestor.problem else ""
+        at = f" at {moment(ancestor.created_at)} UTC" if ancestor.created_at else ""
         indent = "  " * ancestor.depth
-        say(f"{indent}{ancestor.key[:12]} {ancestor.kind} by {ancestor.stage} at {ancestor.created_at}{problem}")
+        say(f"{indent}{ancestor.key[:12]} {ancestor.kind} by {ancestor.stage}{at}{problem}")
         if inputs:
             say(f"{indent}    from {inputs}")
     if sources:
@@ -301,7 +313,7 @@ def pull(
         say_json(answer.Pulled(key=key, folder=str(out), files=[path.as_posix() for path in copied]))
         return
     tops = sorted({path.parts[0] for path in copied})
-    say(f"{len(copied)} files of {key[:12]} in {out}: {', '.join(tops[:_MANY])}")
+    say(f"{many(len(copied), 'file')} of {key[:12]} in {out}: {', '.join(tops[:_MANY])}")
 
 
 @app.command()

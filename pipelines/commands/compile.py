@@ -8,7 +8,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from pipelines.commands import completion
-from pipelines.commands.console import STORE_DEFAULT, NameOption, PromoteOption, StoreOption, open_store, say, warn
+from pipelines.commands.console import (
+    STORE_DEFAULT,
+    NameOption,
+    PromoteOption,
+    StoreOption,
+    open_store,
+    say,
+    size,
+    warn,
+)
 from pipelines.commands.request_options import DatasetOption, PipelineArgument, SetOption
 from wfm.errors import ConfigError, InputError, MissingPackage, did_you_mean
 
@@ -97,9 +106,8 @@ def _put(made: dict[str, list[Any]], out: Path, dry_run: bool) -> None:
     """Write the files, and tell of others that lie there."""
     for file, objects in sorted(made.items()):
         text = in_yaml(objects)
-        say(
-            f"{out / file}  {', '.join(one.get('kind', 'for the API of KFP') for one in objects)}, {len(text.encode())} bytes"
-        )
+        kinds = dict.fromkeys(one.get("kind", "for the API of KFP") for one in objects)
+        say(f"{out / file}  {', '.join(kinds)}, {size(len(text.encode()))}")
         if not dry_run:
             _write(out / file, text)
     for left in sorted(path.name for path in out.glob("*.yaml") if path.name not in made):

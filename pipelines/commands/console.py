@@ -183,6 +183,11 @@ def short_ids(ids: Iterable[str]) -> dict[str, str]:
     }
 
 
+def many(count: int, one: str, more: str = "") -> str:
+    """``1 file``, ``2 files``; `more`: the plural where it is another word than with an s."""
+    return f"{count:,} {one if count == 1 else more or one + 's'}"
+
+
 def size(count: float) -> str:
     """Bytes for people."""
     for unit in ("B", "KiB", "MiB", "GiB"):

@@ -7,7 +7,7 @@ import typer
 
 from components.promotion import by_hand
 from pipelines.commands import runs
-from pipelines.commands.console import STORE_DEFAULT, ForceOption, StoreOption, open_store, say
+from pipelines.commands.console import STORE_DEFAULT, ForceOption, StoreOption, many, open_store, say
 from wfm.errors import InputError
 
 app = typer.Typer(no_args_is_help=True)
@@ -43,7 +43,7 @@ def exclude(
         raise InputError("nothing to exclude: give clip ids, --list FILE or --shard PATH")
     if Path(dataset).is_dir():
         after = exclude_in_folder(Path(dataset), named, shard or (), undo=undo)
-        say(f"excluded in {dataset}: {len(after)} clips or shards")
+        say(f"excluded in {dataset}: {many(len(after), 'clip or shard', 'clips or shards')}")
         return
     opened = open_store(store)
     made, after = exclude_in_store(opened, opened.artifact(opened.resolve(dataset)), named, shard or (), undo=undo)
@@ -52,7 +52,7 @@ def exclude(
         name, _, alias = rest.partition("@")
         opened.promote(kind, name, made.key, alias=alias or "latest", by=by_hand())
     now = f", which {dataset} now is" if slash else ""
-    say(f"excluded in {made.key[:12]}{now}: {len(after)} clips or shards")
+    say(f"excluded in {made.key[:12]}{now}: {many(len(after), 'clip or shard', 'clips or shards')}")
 
 
 def _lines(path: Path | None) -> list[str]:
@@ -101,4 +101,4 @@ def import_(
     made = import_cosmos(opened, folder, embeddings=embeddings)
     opened.promote("dataset", name, made.key, by=by_hand())
     left_out = ", ".join(f"{reason}: {count}" for reason, count in sorted(made.manifest.skipped.items())) or "none"
-    say(f"dataset/{name} is {made.key[:12]}: {made.manifest.counts['outputs']} clips; left out: {left_out}")
+    say(f"dataset/{name} is {made.key[:12]}: {many(made.manifest.counts['outputs'], 'clip')}; left out: {left_out}")

@@ -86,8 +86,9 @@ def runs(
 def _tell_untold(found: "list[Run]") -> None:
     """A run that was killed could not say so."""
     from pipelines.runs.untold import LOOKED_AT, tell_untold
+    from pipelines.verbs import failed_there
 
-    for run_id in tell_untold(found[:LOOKED_AT]):
+    for run_id in tell_untold(found[:LOOKED_AT], elsewhere=failed_there):
         warn(f"run {run_id} had ended and could not say so: the webhook was told now")
 
 
@@ -272,8 +273,9 @@ def logs(
         )
     if not found.attempts(stage) and not follow:
         one = state.nodes[stage] if state is not None and stage in state.nodes else None
-        why = f"it was {one.state}" if one is not None else "it never began"
-        raise InputError(f"stage {stage} of run {found.id} has no log: {why} ({one.reason or one.why if one else ''})")
+        why = f"it is {one.state}" if one is not None else "it never began"
+        reason = (one.reason or one.why) if one is not None else ""
+        raise InputError(f"stage {stage} of run {found.id} has no log: {why}{f' ({reason})' if reason else ''}")
     tries = found.attempts(stage)
     if attempt is not None and attempt not in tries and not follow:
         told = f"its tries are {', '.join(map(str, tries))}"

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from pipelines.commands.artifact_answers import HeldRow, PurgeAnswer
-from pipelines.commands.console import STORE_DEFAULT, StoreOption, open_store, say, size
+from pipelines.commands.console import STORE_DEFAULT, StoreOption, many, open_store, say, size
 from pipelines.commands.json_output import JsonOption, say_json
 
 if TYPE_CHECKING:
@@ -48,19 +48,19 @@ def purge(
         say_json(_answer(found, models, done=yes, before=before.created_at if before else ""))
         return
     going = len(found.held) + (len(found.learned) if models else 0)
-    total = f"{going} commits ({size(found.bytes)}), {found.clips} clips"
+    total = f"{many(going, 'commit')} ({size(found.bytes)}), {many(found.clips, 'clip')}"
     if yes:
         say(
-            f"{total} are gone; the video is refused from now on. Run the pipeline again: what held it is made anew without it"
+            f"gone: {total}; the video is refused from now on. Run the pipeline again: what held it is made anew without it"
         )
     else:
-        say(f"{total} would go; --yes --reason ... deletes them and has the video refused from then on")
+        say(f"would go: {total}; --yes --reason ... deletes them and has the video refused from then on")
 
 
 def _tell(found: "Purge", models: bool) -> None:
     for source in found.sources:
         say(f"read from {source} (not ours: it stays)")
-    for each in found.held:
+    for each in sorted(found.held, key=lambda one: (one.area, one.stage, one.why, one.key)):
         say(f"{each.area}/{each.key[:12]} {each.kind} by {each.stage}, {size(each.bytes)}: {each.why}")
     for each in found.learned:
         word = "goes" if models else "STAYS, it has learned from the video (--models deletes it)"

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from pipelines.commands.artifact_answers import Collected, CollectionRow, Collections, GoneRow
-from pipelines.commands.console import STORE_DEFAULT, StoreOption, open_store, say, size
+from pipelines.commands.console import STORE_DEFAULT, StoreOption, many, moment, open_store, say, size
 from pipelines.commands.json_output import JsonOption, say_json
 
 if TYPE_CHECKING:
@@ -62,12 +62,13 @@ def gc(
         say(f"cannot be read, left alone: {problem}")
     for note in report.notes:
         say(note)
-    verb = "would go" if dry_run else "are gone"
+    verb = "would go" if dry_run else "gone"
     rest = (
-        f"{len(report.attempts)} unfinished attempts, {len(report.scratch)} scratch folders, {len(report.nameless)} nameless "
-        f"files, checkpoints of {len(report.checkpoints)} keys"
+        f"{many(len(report.attempts), 'unfinished attempt')}, {many(len(report.scratch), 'scratch folder')}, "
+        f"{many(len(report.nameless), 'nameless file')}, checkpoints of {many(len(report.checkpoints), 'key')}"
     )
-    say(f"{len(report.dead)} commits ({size(report.bytes)}), {rest} {verb}; {len(report.live)} artifacts stay")
+    stay = many(len(report.live), "artifact stays", "artifacts stay")
+    say(f"{verb}: {many(len(report.dead), 'commit')} ({size(report.bytes)}), {rest}; {stay}")
 
 
 @dataclass(frozen=True)
@@ -124,8 +125,9 @@ def collected(
         return
     for row in rows:
         say(
-            f"{row.at} by {row.by or 'somebody'}: {len(row.gone)} commits ({size(row.bytes)}), {row.attempts} unfinished "
-            f"attempts, {row.scratch} scratch folders, checkpoints of {row.checkpoints} keys"
+            f"{moment(row.at)} UTC by {row.by or 'somebody'}: {many(len(row.gone), 'commit')} ({size(row.bytes)}), "
+            f"{many(row.attempts, 'unfinished attempt')}, {many(row.scratch, 'scratch folder')}, "
+            f"checkpoints of {many(row.checkpoints, 'key')}"
         )
         for gone in row.gone:
             say(f"    {gone.area}/{gone.key[:12]} {size(gone.bytes)}: {gone.reason}")

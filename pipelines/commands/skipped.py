@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from pipelines.commands.artifact_answers import Skipped
-from pipelines.commands.console import STORE_DEFAULT, StoreOption, open_store, say
+from pipelines.commands.console import STORE_DEFAULT, StoreOption, open_store, say, warn
 from pipelines.commands.json_output import say_json
 from wfm.errors import InputError
 
@@ -44,6 +44,8 @@ def skipped(
                 say(json.dumps(row, ensure_ascii=False))
     if as_one:
         say_json(Skipped(skipped=shown))
+    elif not shown and not reason:
+        warn(f"nothing was left out on the way to {reference}")
     if reason and not shown:
         raise InputError(f"nothing was left out as {reason!r}; reasons here: {', '.join(sorted(codes)) or 'none'}")
 

@@ -38,8 +38,8 @@ BINS = {
 KINDS = {"categories": {"bright": ["A bright video."], "dark": ["A very dark video."]}, "evenness": 0.0}
 
 
-def film(path: Path, seed: int, width: int, height: int) -> None:
-    """A window that glides over a random picture; every second film is dark."""
+def film(path: Path, seed: int, width: int, height: int, *, speed: int = 2, crf: int = 18) -> None:
+    """A window that glides over a random picture, so many pixels a frame; every second film is dark."""
     import av
     from PIL import Image
 
@@ -49,9 +49,9 @@ def film(path: Path, seed: int, width: int, height: int) -> None:
     with av.open(str(path), "w") as container:
         stream = container.add_stream("libx264", rate=24)
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
-        stream.options = {"crf": "18", "preset": "veryfast", "threads": "1"}
+        stream.options = {"crf": str(crf), "preset": "veryfast", "threads": "1"}
         for t in range(48):
-            pixels = np.ascontiguousarray((light * picture[:, 2 * t : 2 * t + width]).astype(np.uint8))
+            pixels = np.ascontiguousarray((light * picture[:, speed * t : speed * t + width]).astype(np.uint8))
             container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, "rgb24")))
         container.mux(stream.encode())
 

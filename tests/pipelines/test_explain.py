@@ -42,7 +42,7 @@ def told(store: Store, run: Run) -> str:
 
 
 def test_the_first_time_there_is_nothing_to_compare_with(store: Store) -> None:
-    assert "None of the 50 runs before it" in told(store, past_run(store))
+    assert "No earlier run (of the newest 50)" in told(store, past_run(store))
 
 
 def test_an_option(store: Store) -> None:
@@ -122,7 +122,7 @@ def test_earlier_is_told_by_time_whatever_the_ids_are(store: Store) -> None:
     second = past_run(store, key="2" * 64, what={"seconds": 3.0, "cut": {"threshold": 27}})
     third = store.runs.create({"nodes": [{**BASE, "key": "3" * 64, "what": {"seconds": 4.0}}]}, "a-tick")
     assert f"run {first.id}, key" in told(store, second)
-    assert "None of the 50 runs before it" in told(store, first)
+    assert "No earlier run (of the newest 50)" in told(store, first)
     assert f"run {second.id}, key" in told(store, third), "the newest of equals"
 
 
@@ -192,4 +192,4 @@ def test_what_is_there_although_this_run_failed(store: Store) -> None:
 def test_an_earlier_run_whose_spec_is_none_is_passed_over(store: Store, nodes: Any) -> None:
     """Before: KeyError, TypeError or AttributeError, "a bug of ours", for every later run."""
     store.runs.create({"pipeline": "p", "nodes": nodes, "modules": []})
-    assert "None of the 50 runs before it" in told(store, past_run(store))
+    assert "No earlier run (of the newest 50)" in told(store, past_run(store))

@@ -71,7 +71,10 @@ def trace(store: "Shelf", key: str) -> Lineage:
     store.artifact(key)
     depths = _depths(store, key)
     return Lineage(
-        store, sorted((_ancestor(store, each, depth) for each, depth in depths.items()), key=lambda a: (a.depth, a.key))
+        store,
+        sorted(
+            (_ancestor(store, each, depth) for each, depth in depths.items()), key=lambda a: (a.depth, a.stage, a.key)
+        ),
     )
 
 

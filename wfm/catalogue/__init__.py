@@ -1,10 +1,11 @@
 """What a store holds, for people who do not run wfm: cards of models and data sets, and a catalogue of them.
 
 A bundle is published before anybody looks back at it, and its bytes never change; so a card is drawn from the records when it
-is asked for: the bundle (with the figures it was published with), its lineage, the data set upstream. Read in this order:
+is asked for: the bundle, its newest evaluation, its lineage, the data set upstream. Read in this order:
 
     sheet          what a card says, as typed values: the public schema of `--json`, `model_card.json`, `dataset_card.json`
     of_model       a bundle, in a store or in a folder that was pulled -> `ModelSheet`
+    later          the newest evaluation of a bundle's model, where one was made after it was published
     of_dataset     a data set in a store -> `DatasetSheet`
     markdown       text from outside made harmless in Markdown, front matter as Hugging Face reads it
     model_card     `ModelSheet` -> Markdown; `dataset_card` the same of a `DatasetSheet`

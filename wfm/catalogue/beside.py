@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 from wfm.artifacts.atomic import replace_on_disk
 from wfm.catalogue.dataset_card import dataset_card
+from wfm.catalogue.later import Evaluations
 from wfm.catalogue.model_card import model_card
 from wfm.catalogue.of_dataset import Called, dataset_sheet
 from wfm.catalogue.of_model import model_sheet
@@ -23,10 +24,13 @@ def has_card(artifact: "Artifact") -> bool:
     return artifact.kind in NAMES
 
 
-def sheet_of(store: "Store", artifact: "Artifact", called: Called | None = None) -> ModelSheet | DatasetSheet:
-    """The sheet of a model or data set. Raises DataError where its records are not what they should be."""
+def sheet_of(
+    store: "Store", artifact: "Artifact", called: Called | None = None, evaluations: Evaluations | None = None
+) -> ModelSheet | DatasetSheet:
+    """The sheet of a model or data set; `called`, `evaluations`: of its store, where they were read already. Raises
+    DataError where its records are not what they should be."""
     if artifact.kind == "model":
-        return model_sheet(store, artifact, called)
+        return model_sheet(store, artifact, called, evaluations)
     return dataset_sheet(store, artifact, called)
 
 

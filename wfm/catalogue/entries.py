@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 from pydantic import BaseModel, ConfigDict
 
 from wfm.catalogue.beside import NAMES, sheet_of
+from wfm.catalogue.later import Evaluations, evaluations_of
 from wfm.catalogue.of_dataset import Called, names_of
 from wfm.catalogue.of_model import bundle_sheet
 from wfm.catalogue.sheet import DatasetSheet, ModelSheet
@@ -81,8 +82,9 @@ def entries(store: "Store") -> tuple[list[Entry], list[str]]:
             continue
         if history is not None:
             found.setdefault((kind, name), []).append(history)
-    called = names_of(store)
-    return [_entry(store, kind, name, aliases, called) for (kind, name), aliases in sorted(found.items())], problems
+    called, evaluations = names_of(store), evaluations_of(store)
+    made = [_entry(store, kind, name, aliases, called, evaluations) for (kind, name), aliases in sorted(found.items())]
+    return made, problems
 
 
 def _history(store: "Store", kind: str, name: str, alias: str, told: dict[str, str]) -> Alias | None:
@@ -117,13 +119,15 @@ def _told(store: "Store", key: str, told: dict[str, str]) -> str:
     return told[key]
 
 
-def _entry(store: "Store", kind: str, name: str, aliases: list[Alias], called: Called) -> Entry:
+def _entry(
+    store: "Store", kind: str, name: str, aliases: list[Alias], called: Called, evaluations: Evaluations
+) -> Entry:
     shown = next((one for one in aliases if one.alias == _LATEST), aliases[0])
     entry = Entry(kind=kind, name=name, aliases=aliases, shown=shown.alias)
     try:
         artifact = store.artifact(shown.key)
         if artifact.kind != kind:
             raise InputError(f"it names an artifact of kind {artifact.kind!r}: promote another")
-        return entry.model_copy(update={kind: sheet_of(store, artifact, called)})
+        return entry.model_copy(update={kind: sheet_of(store, artifact, called, evaluations)})
     except InputError as error:
         return entry.model_copy(update={"problem": str(error)})

@@ -105,10 +105,20 @@ def _result(sheet: ModelSheet) -> list[str]:
         f"{text(result.split)} split, {result.windows:,} windows from {result.sessions:,} recording sessions. Mean and 95 % "
         "interval over sessions; gain: PSNR over holding the last frame; better on: share of windows with a gain above zero.",
         "",
+        *([which_evaluation(result), ""] if result.evaluation else []),
     ]
     for subset in result.subsets:
         lines += [f"### {text(subset.heading)}", "", *_subset(subset), ""]
     return lines
+
+
+def which_evaluation(result: Result) -> str:
+    """Which evaluation the figures are of, in a sentence."""
+    told = f"Figures of evaluation {code(result.evaluation[:12])}"
+    told += f" of {text(result.evaluated_at[:10])}" if result.evaluated_at else ""
+    if not result.published_with:
+        return f"{told}, with which it was published."
+    return f"{told}, made after it was published (with {code(result.published_with[:12])})."
 
 
 def _subset(subset: SubsetResult) -> list[str]:

@@ -169,7 +169,7 @@ def _used(store: "Store", step: Step, called: Called) -> DataUsed:
         key=step.key,
         names=called.get(step.key, []),
         clips=card.clips.kept,
-        videos=card.videos.ok,
+        videos=max(card.videos.ok - sum(card.videos_without_clips.values()), 0),
         simulated_videos=card.videos.simulated,
         splits=card.split_sheets(),
         rights=card.right_sheets(),

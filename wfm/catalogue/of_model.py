@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from wfm.actions import ActionSpec
 from wfm.artifacts import schema
+from wfm.catalogue.later import Evaluations, evaluations_of, newest
 from wfm.catalogue.of_dataset import Called, data_used, lineage_of, names_of, size_of
 from wfm.catalogue.sheet import Action, ModelSheet, Result, ResultRow, Step, SubsetResult, Window
 from wfm.errors import ConfigError, DataError, InputError
@@ -77,7 +78,7 @@ def sheet_of_folder(folder: Path) -> ModelSheet:
         ) from None
     if known.card_sha256 != sheet.card_sha256:
         return sheet
-    kept = ("key", "names", "created_at", "size_bytes", "data", "lineage")
+    kept = ("key", "names", "created_at", "size_bytes", "data", "lineage", "result")
     return sheet.model_copy(update={field: getattr(known, field) for field in kept})
 
 
@@ -90,9 +91,11 @@ def bundle_sheet(artifact: "Artifact") -> ModelSheet:
     return _sheet(read, repr(artifact))
 
 
-def model_sheet(store: "Store", artifact: "Artifact", called: Called | None = None) -> ModelSheet:
-    """The sheet of a committed bundle, with its lineage and the data it was made from; `called`: the names of its store, where
-    they were read already. Raises DataError.
+def model_sheet(
+    store: "Store", artifact: "Artifact", called: Called | None = None, evaluations: Evaluations | None = None
+) -> ModelSheet:
+    """The sheet of a committed bundle, with its lineage, the data it was made from, and the newest evaluation of its model;
+    `called`, `evaluations`: of its store, where they were read already. Raises DataError.
     """
     called = names_of(store) if called is None else called
     lineage = lineage_of(store, artifact.key)
@@ -104,7 +107,18 @@ def model_sheet(store: "Store", artifact: "Artifact", called: Called | None = No
         "lineage": lineage,
         "data": data_used(store, lineage, called),
     }
-    return bundle_sheet(artifact).model_copy(update=known)
+    sheet = bundle_sheet(artifact)
+    evaluations = evaluations_of(store) if evaluations is None else evaluations
+    if (later := newest(store, artifact, sheet.sampling, evaluations)) is not None:
+        made, metrics = later
+        told = {"evaluation": made.key, "evaluated_at": made.manifest.created_at}
+        told["published_with"] = artifact.manifest.inputs.get("evaluation", "")
+        known |= {"metrics": metrics, "result": result_of(metrics).model_copy(update=told), "result_absent": ""}
+    elif sheet.result is not None and (published := artifact.manifest.inputs.get("evaluation")):
+        at = next((step.created_at for step in lineage if step.key == published), "")
+        told = {"evaluation": published, "evaluated_at": at}
+        known["result"] = sheet.result.model_copy(update=told)
+    return sheet.model_copy(update=known)
 
 
 def _sheet(read: Read, where: str) -> ModelSheet:

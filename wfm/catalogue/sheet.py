@@ -73,8 +73,13 @@ class SubsetResult(_Sheet):
 
 
 class Result(_Sheet):
-    """The evaluation that a model was published with."""
+    """The newest evaluation of a model that is known."""
 
+    evaluation: str = ""
+    """Its key; "" where nothing says it."""
+    evaluated_at: str = ""
+    published_with: str = ""
+    """Key of the evaluation that the bundle holds, where this is a later one."""
     split: str
     windows: int
     sessions: int

@@ -7,9 +7,11 @@ A table that does not describe its shards is refused when it is opened (what lie
 twice) or when the sample is read (other bytes, another key, an array of another shape): as DataError, with the sample's name.
 """
 
+import dataclasses
 import functools
 import hashlib
-from collections.abc import Iterator, Sequence
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,9 +22,9 @@ import torch
 from torch import Tensor
 
 from wfm.data.loader.arrays import ArrayDataset
+from wfm.data.reading import ReadingConfig, RecordPlaces, RecordReader
 from wfm.data.record_table import RecordPlace, mapped, numbers, place_of
 from wfm.data.records import EXTRAPOLATED, KINDS, read_npy
-from wfm.data.shards import sample_in
 from wfm.errors import DataError
 
 if TYPE_CHECKING:
@@ -57,23 +59,25 @@ class Words(Sequence[str]):
 class EncodedSamples:
     """Samples (`wfm.data.samples`) of one split of an artifact of kind `latents`. Made by `encoded_samples`."""
 
-    def __init__(self, table: pa.Table, place: RecordPlace, split: str) -> None:
-        """Raises DataError for a table that cannot be true."""
+    def __init__(self, table: pa.Table, place: RecordPlace, split: str, reading: ReadingConfig | None = None) -> None:
+        """Raises DataError for a table that cannot be true, and as `RecordReader.check` does."""
         self.table = table
         "Every column of the split's rows (`wfm.data.records.LENGTHS`), mapped from a file."
         self.split = split
         self.ids: Sequence[str] = Words(table.column("sample_id"))
         "Of the samples, each once."
-        self.shapes = np.stack([numbers(table, name) for name in _SIDES], axis=1)
+        self.shapes = _side_by_side([numbers(table, name) for name in _SIDES])
         "int64 [N, 3]: latent frames, height, width."
         self._place = place
-        self._keys, self._hashes = table.column("key"), table.column("sha256")
         self._channels, self._fps = numbers(table, "channels"), numbers(table, "fps")
-        self._offsets, self._bytes = numbers(table, "offset"), numbers(table, "bytes")
         self._extrapolated = table.column(EXTRAPOLATED).to_numpy()
-        self._shards = sorted(pc.unique(table.column("shard")).to_pylist())
-        self._shard = pc.index_in(table.column("shard"), value_set=pa.array(self._shards, pa.string())).to_numpy()
-        self._check()
+        shards = sorted(pc.unique(table.column("shard")).to_pylist())
+        shard = pc.index_in(table.column("shard"), value_set=pa.array(shards, pa.string())).to_numpy()
+        self._check(np.array([place.size(path) for path in shards], np.int64)[shard])
+        offset, size, sha256 = (numbers(table, name) for name in ("offset", "bytes", "sha256"))
+        places = RecordPlaces([place.address(path) for path in shards], shard, offset, size, sha256)
+        self._reader = RecordReader(places, reading, place.store)
+        self._reader.check()
 
     @functools.cached_property
     def sizes(self) -> np.ndarray:
@@ -99,39 +103,49 @@ class EncodedSamples:
         """`latents` fp32 `[C, t, h, w]` or `tokens` int64 `[t, h, w]`, `extrapolated` where it was made, and `fps` fp32 `[]`
         (0 for an image).
 
-        Raises DataError for a sample that is not what its row says.
+        Raises DataError for a sample that is not what its row says, and as `RecordReader.read` does.
         """
+        try:
+            members = self._reader.read(row)
+        except DataError as error:
+            raise DataError(f"sample {self.ids[row]}: {error}") from None
+        return self._tensors(row, members)
+
+    def read_many(self, rows: Sequence[int]) -> list[dict[str, Tensor]]:
+        """The same of several samples, which a bucket is asked for at once. Raises as `read` does, for one that cannot be
+        read."""
+        return [self._tensors(row, members) for row, members in zip(rows, self._reader.read_many(rows), strict=True)]
+
+    @property
+    def counters(self) -> dict[str, float]:
+        """What reading did so far (`wfm.data.reading.ReadingCounts`)."""
+        return dataclasses.asdict(self._reader.counts())
+
+    def close(self) -> None:
+        """Files and connections are closed; threads that wait for a bucket get `Cancelled`."""
+        self._reader.close()
+
+    def _tensors(self, row: int, members: Mapping[str, bytes]) -> dict[str, Tensor]:
+        sample = self.ids[row]
+        if f'"sample_id": "{sample}"'.encode() not in bytes(members.get("json", b"")):
+            raise DataError(
+                f"sample {sample}: the record that its row names is of another sample, or does not say of which"
+            )
         channels, shape = int(self._channels[row]), tuple(self.shapes[row].tolist())
-        name, shape, types = ("latents", (channels, *shape), ["<f4"]) if channels else ("tokens", shape, ["<i4", "<i8"])
-        members, sample = self._members(row), f"sample {self.ids[row]}"
+        name, shape, types = (
+            ("latents", (channels, *shape), ("<f4",)) if channels else ("tokens", shape, ("<i4", "<i8"))
+        )
         found: dict[str, Tensor] = {}
-        for each in [name, EXTRAPOLATED] if self._extrapolated[row] else [name]:
+        for each in (name, EXTRAPOLATED) if self._extrapolated[row] else (name,):
             if f"{each}.npy" not in members:
-                raise DataError(f"{sample}: no member '{each}.npy'; it has {', '.join(sorted(members))}")
-            tensor = torch.from_numpy(read_npy(members[f"{each}.npy"], shape, types, f"{sample}: {each}.npy"))
+                raise DataError(f"sample {sample}: no member '{each}.npy'; it has {', '.join(sorted(members))}")
+            tensor = torch.from_numpy(read_npy(members[f"{each}.npy"], shape, types, f"sample {sample}: {each}.npy"))
             found[each] = tensor if channels else tensor.long()
         return {**found, "fps": torch.tensor(self._fps[row], dtype=torch.float32)}
 
-    def _members(self, row: int) -> dict[str, bytes]:
-        """The members of a sample by suffix, out of its range of its shard."""
-        shard, offset, size = self._shards[self._shard[row]], int(self._offsets[row]), int(self._bytes[row])
-        where = f"sample {self.ids[row]} in {shard} at byte {offset}"
-        with self._place.shard(shard).open("rb") as file:
-            file.seek(offset)
-            data = file.read(size)
-        if hashlib.sha256(data).digest() != self._hashes[row].as_py():
-            raise DataError(
-                f"{where}: its {size} bytes are not those that samples.parquet names (sha256 differs): the shard or the table "
-                "is damaged, or of another artifact"
-            )
-        sample, key = sample_in(data, where), self._keys[row].as_py()
-        if sample.key != key:
-            raise DataError(f"{where}: the key there is {sample.key!r}, its row says {key!r}")
-        return sample.members
-
-    def _check(self) -> None:
-        sizes = np.array([self._place.size(shard) for shard in self._shards], np.int64)[self._shard]
-        offset, length = self._offsets, self._bytes
+    def _check(self, sizes: np.ndarray) -> None:
+        """`sizes`: bytes of each row's shard, -1 where there is none."""
+        offset, length = numbers(self.table, "offset"), numbers(self.table, "bytes")
         whole = (offset >= 0) & (length >= _BLOCK) & (offset % _BLOCK == 0) & (length % _BLOCK == 0)
         known = pc.is_in(self.table.column("kind"), value_set=pa.array(KINDS)).to_numpy()
         wrong_shape = ((self.shapes < 1) | (self.shapes > _MOST_SIDE)).any(axis=1) | (self._channels < 0)
@@ -142,6 +156,7 @@ class EncodedSamples:
         self._refuse(~known, ["kind"], f"a kind other than {' and '.join(KINDS)}")
         self._refuse(~(np.isfinite(self._fps) & (self._fps >= 0)), ["fps"], "a rate that is none")
         self._refuse(_seen_before(self.ids), ["sample_id"], "the id of another row")
+        self._refuse(_other_keys(self.table), ["key"], "the key of another sample")
 
     def _refuse(self, wrong: np.ndarray, columns: list[str], what: str) -> None:
         if wrong.any():
@@ -153,19 +168,22 @@ class EncodedSamples:
             )
 
 
-def encoded_samples(source: "Artifact | Path", split: str) -> EncodedSamples | None:
-    """The samples of a split of an artifact, or of a folder that was pulled; None where it has none.
+def encoded_samples(
+    source: "Artifact | Path", split: str, reading: ReadingConfig | None = None
+) -> EncodedSamples | None:
+    """The samples of a split of an artifact, or of a folder that was pulled; None where it has none. `reading`: how they are
+    read out of buckets.
 
     Raises DataError for a table of lengths that cannot be true, and for a source without one.
     """
     place = place_of(source)
     table = mapped(place, split)
-    return EncodedSamples(table, place, split) if len(table) else None
+    return EncodedSamples(table, place, split, reading) if len(table) else None
 
 
-def require_samples(source: "Artifact | Path", split: str) -> EncodedSamples:
+def require_samples(source: "Artifact | Path", split: str, reading: ReadingConfig | None = None) -> EncodedSamples:
     """The same. Raises DataError for a split without samples."""
-    found = encoded_samples(source, split)
+    found = encoded_samples(source, split, reading)
     if found is None:
         raise DataError(
             f"{place_of(source)}: the split {split!r} is empty; encode it (encode_latents.splits), or take another"
@@ -191,6 +209,23 @@ def read_latents(source: "Artifact | Path", split: str) -> tuple[ArrayDataset, l
     read = [found.read(row) for row in range(len(found))]
     arrays = {name: torch.stack([sample[name] for sample in read]) for name in read[0]}
     return ArrayDataset(tuple(found.ids), arrays), found.table.drop_columns(["sha256"]).to_pylist()
+
+
+def _side_by_side(columns: Sequence[np.ndarray]) -> np.ndarray:
+    """int64 [N, columns], in a file without a name like the columns themselves."""
+    with tempfile.TemporaryFile() as file:
+        found = np.memmap(file, np.int64, shape=(len(columns[0]), len(columns)))
+    for place, column in enumerate(columns):
+        found[:, place] = column
+    found.flags.writeable = False
+    return found
+
+
+def _other_keys(table: pa.Table) -> np.ndarray:
+    """bool [N]: whether a row's key is not its sample's (`record_key`)."""
+    pairs = zip(table.column("key").chunks, table.column("sample_id").chunks, strict=True)
+    found = [pc.not_equal(keys, pc.replace_substring(ids, ":", "-")) for keys, ids in pairs]
+    return np.asarray(pa.chunked_array(found, pa.bool_()).to_numpy())
 
 
 def _seen_before(ids: Sequence[str]) -> np.ndarray:

@@ -5,7 +5,6 @@ The rows are written to a file without a name, column by column, and mapped from
 what was looked at last, and the system may take it back.
 """
 
-import functools
 import mmap
 import tempfile
 from collections.abc import Iterator
@@ -24,30 +23,37 @@ from wfm.errors import DataError
 if TYPE_CHECKING:
     from wfm.artifacts import Artifact
 
-_NUMBERS = [field for field in LENGTHS if pa.types.is_integer(field.type) or pa.types.is_floating(field.type)]
+_FIXED = (pa.int32(), pa.uint32(), pa.int64(), pa.float64(), pa.binary(32))
+_NUMBERS = [field for field in LENGTHS if field.type in _FIXED]
 
 
 class RecordPlace(Protocol):
     """Where records lie."""
 
+    store: Any
+    "The `Store` whose credentials the shards are read with; None: those of the environment."
+
     def tables(self) -> Iterator[pa.Table]:
         """The table of lengths in pieces."""
 
-    def shard(self, path: str) -> Path:
-        """A local shard of checked bytes, by the path that the table says."""
+    def address(self, shard: str) -> str:
+        """A path or an address, by the path that the table says."""
 
-    def size(self, path: str) -> int:
-        """Its bytes; -1 where there is no such shard."""
+    def size(self, shard: str) -> int:
+        """How many bytes it has; -1 where there is no such shard."""
 
 
 class _OfArtifact:
-    """An artifact's, fetched and verified."""
+    """An artifact's, in its store."""
 
     def __init__(self, artifact: "Artifact") -> None:
-        self._artifact = artifact
-        tars = (entry for entry in artifact.files() if entry.path.endswith(".tar"))
-        self._files = {f"shards/{entry.path.partition('shards/')[2]}": entry for entry in tars}
-        self.shard = functools.cache(self._fetched)
+        self._artifact, self.store = artifact, artifact.store
+        self._parts = {entry.name: artifact.open_part(entry) for entry in artifact.iterate_parts()}
+        self._sizes: dict[str, int] = {}
+        self._urls: dict[str, str] = {}
+        for one in (artifact, *self._parts.values()):
+            for file in one.files("shards/"):
+                self._sizes[file.path], self._urls[file.path] = file.size, one.url
 
     def __str__(self) -> str:
         return f"{self._artifact.kind} {self._artifact.key[:12]}"
@@ -55,15 +61,17 @@ class _OfArtifact:
     def tables(self) -> Iterator[pa.Table]:
         return (table for _, table in self._artifact.iterate_table("samples"))
 
-    def _fetched(self, path: str) -> Path:
-        return self._artifact.fetch(self._files[path].path)
+    def address(self, shard: str) -> str:
+        return f"{self._urls[shard]}/{shard}"
 
-    def size(self, path: str) -> int:
-        return self._files[path].size if path in self._files else -1
+    def size(self, shard: str) -> int:
+        return self._sizes.get(shard, -1)
 
 
 class _OfFolder:
     """A folder's."""
+
+    store = None
 
     def __init__(self, root: Path) -> None:
         self._root = root
@@ -73,15 +81,14 @@ class _OfFolder:
 
     def tables(self) -> Iterator[pa.Table]:
         whole = self._root / "samples.parquet"
-        pieces = sorted(whole.glob("*.parquet")) if whole.is_dir() else [whole] if whole.is_file() else []
-        for piece in pieces:
+        for piece in sorted(whole.glob("*.parquet")) if whole.is_dir() else [whole] if whole.is_file() else []:
             yield tables.read(piece, None, str(piece))
 
-    def shard(self, path: str) -> Path:
-        return below(self._root, path)
+    def address(self, shard: str) -> str:
+        return str(below(self._root, shard))
 
-    def size(self, path: str) -> int:
-        found = self.shard(path)
+    def size(self, shard: str) -> int:
+        found = below(self._root, shard)
         return found.stat().st_size if found.is_file() else -1
 
 
@@ -105,7 +112,8 @@ def mapped(place: RecordPlace, split: str) -> pa.Table:
                 rows = rows.filter(pc.equal(rows.column("split"), split))
                 out.write_table(rows.select(text.names))
                 for name, file in files.items():
-                    file.write(np.ascontiguousarray(rows.column(name).to_numpy()))
+                    for chunk in rows.column(name).chunks:
+                        file.write(_values(chunk))
         if not pieces:
             raise DataError(f"{place} holds no encoded samples: no samples.parquet is in it (encode_latents makes one)")
         whole = pa.ipc.open_file(pa.memory_map(words.name)).read_all()
@@ -115,9 +123,17 @@ def mapped(place: RecordPlace, split: str) -> pa.Table:
 
 
 def numbers(table: pa.Table, name: str) -> np.ndarray:
-    """A column of numbers of such a table, without a copy."""
-    found: np.ndarray = table.column(name).chunk(0).to_numpy()
-    return found
+    """A column of numbers [N], or of hashes as uint8 [N, 32], of such a table, without a copy."""
+    (chunk,) = table.column(name).chunks
+    return _values(chunk)
+
+
+def _values(chunk: pa.Array) -> np.ndarray:
+    if pa.types.is_fixed_size_binary(chunk.type):
+        width = chunk.type.byte_width
+        found = np.frombuffer(chunk.buffers()[1], np.uint8).reshape(-1, width)
+        return found[chunk.offset : chunk.offset + len(chunk)]
+    return np.asarray(chunk.to_numpy())
 
 
 def _checked(table: pa.Table, place: RecordPlace) -> pa.Table:

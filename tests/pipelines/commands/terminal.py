@@ -24,6 +24,7 @@ CHANGING = (
     (re.compile(r"\b20\d\d-\d\d-\d\d(?=[ T])"), "2026-01-01"),
     (re.compile(r"(?<=2026-01-01[ T])\d\d:\d\d(:\d\d(\.\d+)?)?"), "0"),
     (re.compile(r"\b30:0\d:\d\d\b"), "30:00:00"),  # what runs in `small_store` has run so long, and has so much left
+    (re.compile(r"(?<= is )(planned|running)(?= on local)"), "pending"),  # of one that was submitted just now
     (re.compile(r"\b49:5\d:\d\d\b"), "50:00:00"),
 )
 """What changes from day to day; a letter or digit stands for each of theirs, so that columns stay."""
@@ -56,8 +57,9 @@ class Terminal:
         patch.setattr("pipelines.commands.console.os._exit", sys.exit)
 
     def __call__(self, line: str) -> tuple[int, str, str]:
-        """(exit code, what stands on the screen, what of it is standard output) of ``wfm ...``."""
-        words = shlex.split(line)
+        """(exit code, what stands on the screen, what of it is standard output) of ``wfm ...``; of what a
+        shell does it knows ``$(cat FILE)`` alone."""
+        words = shlex.split(re.sub(r"\$\(cat (\S+)\)", lambda found: Path(found[1]).read_text().strip(), line))
         glass = io.StringIO()
         out, err = Screen(glass), Screen(glass)
         with self._patch.context() as patch:
@@ -69,10 +71,14 @@ class Terminal:
         return int(leaving.value.code or 0), glass.getvalue(), out.getvalue()
 
 
-def steady(text: str) -> str:
-    """The same text on every day and machine."""
+def steady(text: str, *, sizes: bool = True) -> str:
+    """The same text on every day and machine; `sizes`: so are those of files, and no key is of digits alone."""
     text = text.replace(f"{getpass.getuser()}@{socket.gethostname()}", "me@here")
     text = text.replace(os.getcwd(), "/tmp/wfm-snapshot"[: len(os.getcwd())])
+    text = re.sub(r"/\S+/films/", "films/", text)
+    if not sizes:
+        text = re.sub(r"\d+(\.\d+)? KiB", "0.0 KiB", text)
+        text = re.sub(r"(?<=parts/)[0-9]{12}\b", "k" * 12, text)
     for pattern, by in CHANGING:
         text = pattern.sub(lambda found, by=by: by if len(by) > 1 else _of_length(found[0], by), text)
     return text

@@ -296,7 +296,7 @@ def test_artifacts_from_the_cradle_to_the_grave(cli: Cli, workshop: Workshop, tm
     assert "config.n: 0 -> 1" in out
     assert "inputs.before: (absent) -> 'aaaaaaaa" in out
     assert "~ card.json" in out
-    assert "1 files are the same, 1 differ" in out
+    assert "files: 1 the same, 1 not" in out
     out = cli("artifacts", "lineage", "bbbbbbbb")[1]
     assert "from before=aaaaaaaaaaaa" in out
     code, out, _ = cli("artifacts", "pull", "thing/x@latest", str(tmp_path / "out"), "--what", "tables")

@@ -50,7 +50,7 @@ def test_history_says_who_when_and_what_the_gate_saw(store: Store) -> None:
     assert candidate.startswith("model/m@candidate 1 is 333333333333 since 20")
     assert candidate.endswith("by run second, did not pass: PSNR -2.00 dB: worse")
     assert by_hand.startswith("model/m@latest 2 is 222222222222 since 20")
-    assert by_hand.endswith("Z, by ann@desk")
+    assert by_hand.endswith(" UTC, by ann@desk")
     assert first.endswith("by run first, passed: nobody bears the name yet")
     assert said(store, "history", "model/m@latest", "--limit", "1") == by_hand + "\n"
     error = ask(store, "history", "model/n").exception
@@ -138,7 +138,7 @@ def test_a_collection_is_told_and_kept(store: Store, tmp_path: Path) -> None:
     assert "artifacts/333333333333" in said(store, "gc", "--policy", str(policy))
     assert not store.has(WORSE)
     told = said(store, "collected")
-    assert "1 commits (101 B)" in told
+    assert "1 commit (101 B)" in told
     assert "artifacts/333333333333 101 B: no name, run or lease needs it" in told
 
 

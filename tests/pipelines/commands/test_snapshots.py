@@ -1,9 +1,10 @@
 """What every command puts on a terminal of 80 columns and 24 lines, word for word.
 
 A file of ``snapshots/`` holds command lines (``$ wfm runs``), each with what comes of it on `small_store` and, where it is not
-0, the exit code. To add one write its line and run ``make snapshots``, which renews all of them and ``docs/schemas/``; read the
-difference before you commit it. Files of ``snapshots/help/`` make themselves. A command without a snapshot fails here, and so
-does one that takes ``--json`` and has no line with it.
+0, the exit code; files with `RICH` in their commands are given `rich_store` as well. To add one write its line and run ``make
+snapshots``, which renews all of them and ``docs/schemas/``; read the difference before you commit it. Files of
+``snapshots/help/`` make themselves. A command without a snapshot fails here, and so does one that takes ``--json`` and has no
+line with it.
 """
 
 import json
@@ -18,14 +19,17 @@ from typing import Any
 import jsonschema
 import pydantic
 import pytest
+from wfm_fakes import cli as fakes
+from wfm_fakes.workshop import FAKES
 
 from pipelines.commands.catalogue import Card
 from pipelines.commands.curate_report import Report
 from pipelines.commands.duplicates import Duplicates
 from pipelines.commands.submit import Submitted
 from pipelines.commands.weights import Inspected
-from tests.pipelines.commands import small_store
+from tests.pipelines.commands import rich_store, small_store
 from tests.pipelines.commands.terminal import COLUMNS, Terminal, asked, commands, steady
+from tests.pipelines.engines.life_of_a_run import NODES, write_nodes
 from wfm.artifacts import Store
 
 HERE = Path(__file__).parent
@@ -50,6 +54,10 @@ ELSEWHERE: dict[tuple[str, ...], type[pydantic.BaseModel]] = {
 """Commands that begin a run, or need files that are not in this store (a curated data set, cards, weights): their answers are
 tested there; the schemas are published here."""
 FILES = sorted(SNAPSHOTS.glob("*.txt"))
+RICH = "--store rich"
+OF_FAKES = "life_of_a_run"
+"""The file whose commands begin runs: of the fake stages `cut`, `train`, `judge`, as `tests/pipelines/engines/life_of_a_run.py`
+has them."""
 
 
 @pytest.fixture(scope="module")
@@ -60,11 +68,25 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="module")
+def rich(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("rich")
+    store, films = Store.open(folder / "rich", {"fsync": False}), folder / "films"
+    rich_store.make_videos(films)
+    rich_store.make(store, films, tmp_path_factory.mktemp("scratch"))
+    rich_store.make_files(folder, store, films)
+    return folder
+
+
 @pytest.fixture
-def place(made: Path) -> Iterator[Path]:
-    """A folder of one's own whose name is always as long, with the store in it."""
+def place(made: Path, request: pytest.FixtureRequest) -> Iterator[Path]:
+    """A folder of one's own whose name is always as long, with the store in it, and the rich one for a file that names it."""
+    file = request.node.callspec.params.get("file")
     folder = Path(tempfile.mkdtemp(prefix="wfm-", dir="/tmp"))
     shutil.copytree(made, folder, dirs_exist_ok=True)
+    small_store.make_home(folder / "home", Store.open(folder / "wfm-store"))
+    if file is not None and RICH in file.read_text():
+        shutil.copytree(request.getfixturevalue("rich"), folder, dirs_exist_ok=True)
     yield folder
     shutil.rmtree(folder)
 
@@ -72,6 +94,7 @@ def place(made: Path) -> Iterator[Path]:
 @pytest.fixture
 def terminal(place: Path, monkeypatch: pytest.MonkeyPatch) -> Terminal:
     monkeypatch.chdir(place)
+    monkeypatch.setenv("WFM_HOME", str(place / "home"))
     for name in ("WFM_STORE", "WFM_ENGINE", "WFM_CLUSTER", "WFM_STORE_OPTIONS"):
         monkeypatch.delenv(name, raising=False)
     return Terminal(monkeypatch)
@@ -106,6 +129,8 @@ def test_help(terminal: Terminal, path: tuple[str, ...]) -> None:
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
 def test_answers(terminal: Terminal, file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if file.stem == OF_FAKES:
+        as_fakes(monkeypatch)
     told: list[pydantic.BaseModel] = []
     dump = pydantic.BaseModel.model_dump_json
     monkeypatch.setattr(
@@ -120,15 +145,25 @@ def test_answers(terminal: Terminal, file: Path, monkeypatch: pytest.MonkeyPatch
         else:
             assert faults(shown) == []
         assert code != 1, f"{line}: a bug of ours: {shown}"
-        text = "" if line.endswith(VARIES) else steady(shown)
+        text = "" if line.endswith(VARIES) else steady(shown, sizes=RICH not in line)
         whole += [f"$ {line}\n", text, "" if text.endswith("\n") or not text else "\n"]
         whole.append(f"(exit {code})\n" if code and not line.endswith(VARIES) else "")
     hold(file, "".join(whole))
 
 
+def as_fakes(patch: pytest.MonkeyPatch) -> None:
+    """Runs are of stages that do nothing, in processes of their own as any other."""
+    Path("notes").mkdir()
+    write_nodes(Path("notes/nodes.json").absolute(), NODES)
+    patch.setenv("PYTHONPATH", os.pathsep.join([str(FAKES), str(ROOT)]))
+    patch.setenv(fakes.NODES, str(Path("notes/nodes.json").absolute()))
+    for where, name, what in fakes.PATCHES:
+        patch.setattr(where, name, what)
+
+
 def valid(line: str, shown: str, told: list[pydantic.BaseModel]) -> None:
     """One document and nothing else, of the model that the command gave to `say_json`, by the schema that is published."""
-    (answer,) = told or (None,)
+    answer = told[-1] if told else None  # sheets are written by the command before
     assert answer is not None, f"{line}: its answer is no model given to `say_json` (pipelines/commands/json_output.py)"
     schema = publish(command_of(line), type(answer))
     jsonschema.Draft202012Validator(schema).validate(json.loads(shown))

@@ -109,7 +109,7 @@ MANIFEST, REFERENCE = f"artifacts/{TWO}/manifest.json", "refs/dataset/d/latest/0
     [
         (MANIFEST, b'{"schema', "artifacts list", 0, "dataset/d@latest"),
         (MANIFEST, b'{"schema', "artifacts list --all", 0, "dataset/d@latest"),
-        (MANIFEST, b'{"schema', "artifacts gc --dry-run", 0, "1 artifacts stay"),
+        (MANIFEST, b'{"schema', "artifacts gc --dry-run", 0, "1 artifact stays"),
         (MANIFEST, b'{"schema', "artifacts verify --all", 78, "111111111111 dataset: whole"),
         (MANIFEST, b'{"schema', f"artifacts show {TWO}", 78, "wfm artifacts invalidate"),
         (MANIFEST, b'{"schema_version": 99}', "artifacts list", 0, "dataset/d@latest"),

@@ -118,7 +118,7 @@ def test_shards_are_encoded_split_by_split(tmp_path, monkeypatch):
         "test": [tmp_path / "9"],
     }
     counts = encode.encode_shards(tokenizer(), shards, config, tmp_path / "out")
-    assert counts == {"clips": 4, "windows": 5, "too_short": 1}
+    assert counts == {"clips": 4, "windows": 5, "too_short": 1, "too_small": 0, "frames_left_over": 0}
     train, rows = read_latents(tmp_path / "out", "train")
     assert train.sample_ids == ("clip0:3", "clip0:3:mirrored", "clip1:3", "clip1:3:mirrored")
     assert [row["mirrored"] for row in rows] == [False, True] * 2

@@ -9,10 +9,13 @@ next. Runs are begun in the order's order, so in flight (being read, or read and
 the bytes of a single step, whichever is more; and the step that is waited for can always be read.
 """
 
+import atexit
 import threading
 import time
+import weakref
 from collections import deque
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 from wfm.data.loader.work import Maker, Run, Work
@@ -21,6 +24,10 @@ from wfm.pulse import beat, expecting, sign
 
 POLL_SECONDS = 0.2
 """How often whoever waits looks whether it is to stop."""
+_EXIT_SECONDS = 1.0
+"""How long the process waits at its exit for threads that were not ended: one that is inside of torch when the interpreter goes
+would take the process down with it. One that hangs in a socket does not matter."""
+_running: "weakref.WeakSet[Ahead]" = weakref.WeakSet()
 
 
 class Ahead:
@@ -28,7 +35,7 @@ class Ahead:
 
     def __init__(self, maker: Maker, state: Any, workers: int, most_bytes: int) -> None:
         self._maker, self._state, self._most = maker, state, most_bytes
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a collector of garbage may call `stop` anywhere, in any of the threads
         self._room, self._done = threading.Condition(self._lock), threading.Condition(self._lock)
         self._works: deque[Work] = deque()
         self._runs: deque[Run] = deque()
@@ -39,6 +46,8 @@ class Ahead:
         self.threads = [
             threading.Thread(target=self._run, name=f"wfm-loader-{number}", daemon=True) for number in range(workers)
         ]
+        _running.add(self)
+        _end_at_exit()
         for thread in self.threads:
             thread.start()
 
@@ -53,7 +62,9 @@ class Ahead:
                     read = self._read
                     if self._done.wait_for(self._is_ready, POLL_SECONDS):
                         return self._hand_out()
-                    got_on = self._read != read
+                    got_on, stopped = self._read != read, self._stopped
+                if stopped:
+                    raise RuntimeError("the loader was closed while data was waited for")
                 if stopping():
                     raise Cancelled("asked to stop while waiting for data")
                 if got_on:
@@ -63,8 +74,6 @@ class Ahead:
         """No further read is begun; threads end with the one they are at."""
         with self._lock:
             self._stopped = True
-            self._works.clear()
-            self._runs.clear()
             self._room.notify_all()
 
     def _is_ready(self) -> bool:
@@ -73,7 +82,7 @@ class Ahead:
     def _hand_out(self) -> Work:
         work = self._works.popleft()
         self.bytes -= work.bytes
-        self._room.notify_all()
+        self._room.notify()
         return work
 
     def _run(self) -> None:
@@ -88,6 +97,8 @@ class Ahead:
                     self._planning = True
                 else:
                     self.bytes += run.bytes
+                if self._may_read() or self._may_plan():
+                    self._room.notify()  # one wakes the next, as long as there is something to do
             if run is None:
                 self._plan()
             else:
@@ -104,20 +115,22 @@ class Ahead:
         return not (self._runs or self._planning or self._ended) and wanted
 
     def _plan(self) -> None:
-        try:
-            work = self._maker.lay_out(self._state)
-            self._state = work.after
-        except BaseException as error:  # raised again by whoever takes it
-            work = Work.failed(error)
+        """Steps with a run for each thread at least: the others would wake for nothing."""
+        works: list[Work] = []
+        while not self._ended and sum(len(work.runs) for work in works) < len(self.threads):
+            try:
+                works.append(self._maker.lay_out(self._state))
+                self._state = works[-1].after
+            except BaseException as error:  # raised again by whoever takes it
+                works.append(Work.failed(error))
+                self._ended = works[-1].ready = True
         with self._lock:
-            self._planning, self._ended = False, work.error is not None
+            self._planning = False
             if self._stopped:
                 return
-            self._works.append(work)
-            self._runs.extend(work.runs)
-            work.ready = work.error is not None
-            self._done.notify_all()
-            self._room.notify_all()
+            self._works.extend(works)
+            self._runs.extend(run for work in works for run in work.runs)
+            self._tell(works[-1])
 
     def _fulfil(self, run: Run) -> None:
         more, work = self._maker.read(run), run.work
@@ -128,14 +141,29 @@ class Ahead:
             self.bytes += more
             last = not work.left
             if work.error is not None:
-                work.ready = True  # whatever else of it still hangs
-                self._done.notify_all()
-                return
+                work.ready, last = True, False  # whatever else of it still hangs
+                self._tell(work)
         if last:
             self._maker.finish(work)
             with self._lock:
                 work.ready = True
-                self._done.notify_all()
+                self._tell(work)
+
+    def _tell(self, work: Work) -> None:
+        if self._works and self._works[0] is work:
+            self._done.notify()
+
+
+@cache
+def _end_at_exit() -> None:
+    atexit.register(_end_all)
+
+
+def _end_all() -> None:
+    left = list(_running)
+    for each in left:
+        each.stop()
+    wait_for_end([thread for each in left for thread in each.threads], _EXIT_SECONDS)
 
 
 def wait_for_end(threads: list[threading.Thread], seconds: float) -> list[threading.Thread]:

@@ -9,7 +9,7 @@ from wfm.config import AboveZero, AtLeastZero, Bytes, Config, Count, Natural, ho
 class ReadingConfig(Config):
     """Of one reader."""
 
-    connections: Count = how(16, le=1024)
+    connections: Count = how(32, le=1024)
     "Requests to a bucket at a time."
     retries: Natural = how(8)
     "Most times that a range is asked for again."
@@ -21,7 +21,7 @@ class ReadingConfig(Config):
     "A request that is slower than this beyond `stall_seconds` is cut, too [bytes/s]; each later try may take twice as long."
     cache_dir: str = how("")
     "Folder of the cache for records of buckets; empty: `records` in the folder of caches ($WFM_CACHE, else ~/.cache/wfm)."
-    cache_bytes: Natural | Bytes = how(0)
+    cache_bytes: int = how(0, ge=0, lt=2**63)
     "Most that the cache holds [bytes]; 0: no cache."
 
 

@@ -14,7 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Coroutine
 from concurrent.futures import CancelledError as FutureCancelled
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 
 _GRACE_SECONDS = 5.0
 """By which the loop that makes requests may be late in cutting one; then the thread that waits goes on without it."""
-_OPENING_SECONDS = 60.0
-"""Time that a client may take to find its credentials."""
+_SLOW_SECONDS = 60.0
+"""Time that a client may take to find its credentials, and to list a folder."""
 _MOST_DOUBLINGS = 6
 _RENEWED_SECONDS = 5.0
 _CLOSED = "the reader of records was closed"
@@ -49,18 +49,25 @@ class Bucket:
         self._clients: dict[tuple[int, str], tuple[Any, Patience]] = {}
         self._running: set[Future[Any]] = set()
 
-    def read(self, url: str, offset: int, size: int) -> bytes:
-        """Exactly `size` bytes. Raises `DataError` where the object ends before, `NotThere`, `InputError` for a bucket or
-        credentials that are wrong, `TryAgain` when it kept failing, `Cancelled` once the reader is closed."""
+    def begin(self, url: str, offset: int, size: int) -> "Future[bytes]":
+        """The first request for a range, under way once a connection is free: for `read`, or to be cancelled."""
+        file_system, _ = self._client(url)
+        return self._start(file_system, partial(_range_of, file_system, url, offset, size), self._allowed(size, 0))
+
+    def read(self, url: str, offset: int, size: int, begun: "Future[bytes] | None" = None) -> bytes:
+        """Exactly `size` bytes; `begun` is the first request for them, if it is under way. Raises `DataError` where the object
+        ends before, `NotThere`, `InputError` for a bucket or credentials that are wrong, `TryAgain` when it kept failing,
+        `Cancelled` once the reader is closed."""
         file_system, patience = self._client(url)
-        path = str(file_system._strip_protocol(url))
+        request = partial(_range_of, file_system, url, offset, size)
         attempts = itertools.count()
 
         def attempt() -> bytes:
             number = next(attempts)
-            allowed = (self._config.stall_seconds + size / self._config.least_rate) * 2 ** min(number, _MOST_DOUBLINGS)
+            allowed = self._allowed(size, number)
             self._counter.add(requests=1, retries=min(number, 1))
-            data = self._run(file_system, partial(_range_of, file_system, path, url, offset, size), allowed)
+            future = begun if begun is not None and not number else self._start(file_system, request, allowed)
+            data: bytes = self._result(future, allowed)
             self._counter.add(bytes=len(data))
             return data
 
@@ -73,18 +80,24 @@ class Bucket:
     def sizes(self, urls: list[str]) -> list[int]:
         """Of objects [bytes], by a listing of each folder that they lie in. Raises as `read` does."""
         found: dict[str, int] = {}
-        for folder in sorted({url.rpartition("/")[0] for url in urls}):
-            file_system, patience = self._client(folder)
-            look = partial(file_system.ls, str(file_system._strip_protocol(folder)), detail=True)
-            try:
-                entries = patience.call(f"list {folder}", look, partial(self._renew, file_system))
-            except FileNotFoundError:
-                raise NotThere(f"{folder} is not there: the table of records names shards in it") from None
-            found |= {f"{folder}/{entry['name'].rpartition('/')[2]}": int(entry["size"]) for entry in entries}
+        folders = sorted({url.rpartition("/")[0] for url in urls})  # of an artifact's parts, each its own
+        with ThreadPoolExecutor(self._config.connections) as threads:
+            for sizes in threads.map(self._sizes_in, folders):
+                found |= sizes
         for url in urls:
             if url not in found:
                 raise NotThere(f"{url} is not there: the table of records names this shard")
         return [found[url] for url in urls]
+
+    def _sizes_in(self, folder: str) -> dict[str, int]:
+        file_system, patience = self._client(folder)
+        look = partial(file_system._ls, str(file_system._strip_protocol(folder)), detail=True)
+        listed = partial(self._await, file_system, look, _SLOW_SECONDS)
+        try:
+            entries = patience.call(f"list {folder}", listed, partial(self._renew, file_system))
+        except FileNotFoundError:
+            raise NotThere(f"{folder} is not there: the table of records names shards in it") from None
+        return {f"{folder}/{entry['name'].rpartition('/')[2]}": int(entry["size"]) for entry in entries}
 
     def close(self) -> None:
         """What runs is cancelled, what waits is woken: both raise `Cancelled` in their threads."""
@@ -121,34 +134,52 @@ class Bucket:
         )
         if scheme == "s3":
             file_system.retries = 1  # `Patience` is the only loop that asks again
-            patience.call(f"open {bucket}", lambda: self._await(file_system, file_system.set_session, _OPENING_SECONDS))
+            patience.call(f"open {bucket}", lambda: self._await(file_system, file_system.set_session, _SLOW_SECONDS))
         return file_system, patience
 
-    def _run(self, file_system: Any, request: Request, seconds: float) -> bytes:
-        """What a request gives in at most `seconds`, once a connection is free."""
-        with self._free:
-            try:
-                data: bytes = self._await(file_system, request, seconds)
-                return data
-            except Exception as error:
-                if _was_cut(error):
-                    self._counter.add(cut=1)
-                raise
+    def _allowed(self, size: int, number: int) -> float:
+        """Seconds that attempt `number` may take, from when it has a connection."""
+        return (self._config.stall_seconds + size / self._config.least_rate) * 2 ** min(number, _MOST_DOUBLINGS)
 
-    def _await(self, file_system: Any, request: Request, seconds: float) -> Any:
-        """What a request gives. Raises TimeoutError after `seconds`, `Cancelled` when the reader is closed meanwhile."""
-        with self._lock:
-            self._refuse_closed()
-            future = asyncio.run_coroutine_threadsafe(_within(seconds, request), file_system.loop)
-            self._running.add(future)
+    def _start(self, file_system: Any, request: Request, seconds: float) -> "Future[bytes]":
+        """A request under way, cut after `seconds`; waits until a connection is free."""
+        self._free.acquire()
+        try:
+            future = self._submit(file_system, request, seconds)
+        except BaseException:
+            self._free.release()
+            raise
+        future.add_done_callback(lambda _: self._free.release())
+        return future
+
+    def _result(self, future: "Future[Any]", seconds: float) -> Any:
+        """What a request gave. Raises TimeoutError where it was cut, `Cancelled` where the reader was closed meanwhile."""
         try:
             return future.result(seconds + _GRACE_SECONDS)
         except FutureCancelled:
             raise Cancelled(_CLOSED) from None
+        except Exception as error:
+            if _was_cut(error):
+                self._counter.add(cut=1)
+            raise
         finally:
             future.cancel()
-            with self._lock:
-                self._running.discard(future)
+
+    def _await(self, file_system: Any, request: Request, seconds: float) -> Any:
+        """What a request that is for no range gives. Raises as `_result` does."""
+        return self._result(self._submit(file_system, request, seconds), seconds)
+
+    def _submit(self, file_system: Any, request: Request, seconds: float) -> "Future[Any]":
+        with self._lock:
+            self._refuse_closed()
+            future = asyncio.run_coroutine_threadsafe(_within(seconds, request), file_system.loop)
+            self._running.add(future)
+        future.add_done_callback(self._ended)
+        return future
+
+    def _ended(self, future: "Future[Any]") -> None:
+        with self._lock:
+            self._running.discard(future)
 
     def _rest(self, seconds: float) -> None:
         self._closed.wait(seconds)
@@ -163,7 +194,7 @@ class Bucket:
             return "renew GOOGLE_APPLICATION_CREDENTIALS"
         with self._renewing:
             if time.monotonic() - self._renewed > _RENEWED_SECONDS:  # else another thread did so, a moment ago
-                self._await(file_system, partial(file_system.set_session, refresh=True), _OPENING_SECONDS)
+                self._await(file_system, partial(file_system.set_session, refresh=True), _SLOW_SECONDS)
                 self._renewed = time.monotonic()
         return "fresh ones were asked for, and have expired, too: renew what AWS_PROFILE or the environment names"
 
@@ -173,7 +204,8 @@ async def _within(seconds: float, request: Request) -> Any:
         return await request()
 
 
-async def _range_of(file_system: Any, path: str, url: str, offset: int, size: int) -> bytes:
+async def _range_of(file_system: Any, url: str, offset: int, size: int) -> bytes:
+    path = str(file_system._strip_protocol(url))
     try:
         if "s3" in file_system.protocol:
             return await _range_of_s3(file_system, path, url, offset, size)
@@ -214,4 +246,6 @@ def _too_short(url: str, how: str, offset: int, size: int) -> str:
 
 def _was_cut(error: BaseException) -> bool:
     """Whether a request ended by its deadline, or by the client's own limit on silence."""
-    return any(base.__name__ in ("TimeoutError", "ReadTimeoutError") for base in type(error).__mro__)
+    return any(
+        base.__name__ in ("TimeoutError", "ReadTimeoutError", "ConnectTimeoutError") for base in type(error).__mro__
+    )

@@ -52,9 +52,10 @@ class Disk:
             except OSError:
                 raise _meant(error, path) from error
         if len(data) != size:
+            end = f"at byte {offset + len(data)}" if data else "before"
             raise DataError(
-                f"{path} ends at byte {offset + len(data) if data else os.stat(path).st_size}, "
-                f"{size} bytes at {offset} were asked for: the shard is cut short, or the table of records is of another"
+                f"{path} ends {end}, {size} bytes at {offset} were asked for: the shard is cut short, or the table of records "
+                "is of another"
             )
         return data
 

@@ -1,4 +1,4 @@
-"""Samples in memory: what they say of themselves, refusals, and reading encoded parts whole."""
+"""Samples in memory: what they say of themselves, and refusals."""
 
 import numpy as np
 import pytest

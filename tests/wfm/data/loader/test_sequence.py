@@ -121,12 +121,13 @@ def test_rows_of_arrays_taken_at_once_are_those_that_are_read_one_by_one(caption
                     assert not fast._threads
 
 
-def test_identity_is_of_the_order_and_of_what_rows_give():
+def test_other_values_are_another_identity_and_another_order_is_refused():
     one, two = clips(), clips()
     assert Loader(one, packed([one])).identity == Loader(two, packed([two])).identity
-    assert Loader(one, packed([one], bins=3)).identity != Loader(one, packed([one])).identity
     two.identity = "f" * 64
     assert Loader(one, packed([one])).identity != Loader(two, packed([two])).identity
+    with pytest.raises(ConfigError, match="have changed, and it would repeat or lose samples"):
+        Loader(one, packed([one], bins=3)).restore(Loader(one, packed([one])).state())
 
 
 def test_sources_are_those_of_the_order():
@@ -138,7 +139,7 @@ def test_sources_are_those_of_the_order():
     with pytest.raises(ConfigError, match="'clips': the order wants its row 39, and given are 20 samples"):
         Loader(clips(20), packed([source]))
     source.ids[0], source.ids[39] = source.ids[39], source.ids[0]
-    with pytest.raises(ConfigError, match="'clips': row 39 is 'clips-39', and the order is of another sample there"):
+    with pytest.raises(ConfigError, match="'clips': row 0 is 'clips-0', and the order is of another sample there"):
         Loader(clips(), packed([source]))
 
 

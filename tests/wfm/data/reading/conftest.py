@@ -8,12 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.wfm.data.reading.ill_server import ill_server
+from tests.wfm.data.reading.ill_server import Illness, ill_server
 from wfm.artifacts import Store
 from wfm.data.reading import RecordPlaces
 from wfm.data.shards import ShardWriter, read_index
-
-_buckets = itertools.count()
 
 
 @dataclasses.dataclass
@@ -64,10 +62,16 @@ def ill():
         yield server
 
 
+@pytest.fixture(scope="session")
+def filled(ill, records):
+    """(a store behind the ill server, the folder in its bucket where `records` lie)."""
+    folder = "s3://reading/latents"
+    ill.upload("reading", records.folder, "latents/")
+    return Store.open("s3://reading/store", ill.options), folder
+
+
 @pytest.fixture
-def bucket(ill, records):
-    """(the ill server, a store behind it, places of `records` in a bucket of it)."""
-    name = f"reading-{next(_buckets)}"
-    for shard in records.names:
-        ill.put(name, f"latents/{shard}", (records.folder / shard).read_bytes())
-    return ill, Store.open(f"s3://{name}/store", ill.options), records.places(f"s3://{name}/latents")
+def bucket(ill, records, filled):
+    """(the ill server, well for now, a store behind it, places of `records` in a bucket of it)."""
+    ill.illness = Illness()
+    return ill, filled[0], records.places(filled[1])

@@ -3,15 +3,18 @@
 import dataclasses
 import hashlib
 import shutil
+import tarfile
 from concurrent.futures import ThreadPoolExecutor
 
+import google_crc32c
 import numpy as np
-import pyarrow as pa
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from wfm.data.reading import RecordPlaces, RecordReader
+from wfm.data.reading import RecordReader
 from wfm.data.remote import NotThere
-from wfm.data.shards import ShardWriter, sample_in
+from wfm.data.shards import ShardWriter, _header, _judged_members, _plain_members, sample_in
 from wfm.errors import DataError, InputError
 
 
@@ -65,8 +68,8 @@ def test_a_truncated_shard_names_shard_and_row(spoilt):
         with pytest.raises(DataError, match=r"row 2 of the records: .*train-00000.tar has 10000 bytes.*cut short"):
             reader.check()
         assert reader.read(0) == spoilt.members[0]
-        for row in (2, 3):
-            with pytest.raises(DataError, match=rf"row {row} of the records: .*train-00000.tar ends at byte 10000"):
+        for row, words in ((2, "ends at byte 10000"), (3, "ends before")):
+            with pytest.raises(DataError, match=rf"row {row} of the records: .*train-00000.tar {words}"):
                 reader.read(row)
 
 
@@ -159,48 +162,10 @@ def test_places_of_other_shapes_or_schemes(records):
     places = records.places()
     with pytest.raises(DataError, match=r"these are \(120,\), \(119,\)"):
         changed(places, offset=places.offset[:-1])
-    with pytest.raises(DataError, match="uint8 is expected"):
+    with pytest.raises(DataError, match="sha256 is of uint8"):
         changed(places, sha256=places.sha256.astype(np.int64))
     with pytest.raises(InputError, match="unknown scheme 'http'"):
         RecordReader(changed(places, shards=["http://host/x.tar"] * len(places.shards)))
-
-
-def table_of(records):
-    return pa.table(
-        {
-            "shard": [f"shards/{records.names[number]}" for number in records.arrays["shard"]],
-            "offset": records.arrays["offset"],
-            "bytes": records.arrays["size"],
-            "sha256": [digest.tobytes().hex() for digest in records.arrays["sha256"]],
-        }
-    )
-
-
-def test_places_of_a_table(records):
-    places = RecordPlaces.of_table("s3://bucket/key", table_of(records))
-    assert list(places.shards) == [f"s3://bucket/key/shards/{name}" for name in records.names]
-    for name, array in records.arrays.items():
-        assert (getattr(places, name) == array).all(), name
-    assert len(RecordPlaces.of_table("s3://bucket/key", table_of(records).slice(0, 0))) == 0
-
-
-@pytest.mark.parametrize(
-    ("column", "value", "words"),
-    [
-        ("shard", "../x.tar", "no path below"),
-        ("shard", "/etc/x.tar", "no path below"),
-        ("shard", None, "no path below"),
-        ("offset", None, "'offset' has 1 empty"),
-        ("sha256", "ab", "'ab'.* is not 64 hex digits"),
-        ("sha256", "z" * 64, "is not 64 hex digits"),
-        ("sha256", "é" * 64, "is not 64 hex digits"),
-    ],
-)
-def test_tables_that_lie(records, column, value, words):
-    rows = table_of(records).to_pylist()
-    rows[4][column] = value
-    with pytest.raises(DataError, match=words):
-        RecordPlaces.of_table("/data", pa.Table.from_pylist(rows))
 
 
 def test_one_sample_of_a_range_and_the_headers_that_tarfile_judges(tmp_path):
@@ -208,8 +173,9 @@ def test_one_sample_of_a_range_and_the_headers_that_tarfile_judges(tmp_path):
         writer.write("k", {"npy": b"x" * 700, "json": b"{}"})
     data = writer.shards[0].path.read_bytes()[: 512 + 1024 + 512 + 512]
     assert sample_in(data, "here").members == {"npy": b"x" * 700, "json": b"{}"}
+    assert _plain_members(data) is not None  # the writer's own needs no tarfile
     spoilt = {
-        "damaged": data[:148] + b"000000" + data[154:],
+        "damaged": data[:257] + b"x" + data[258:],
         "not a regular file": _with_checksum(data[:156] + b"2" + data[157:]),
         "without folders": _with_checksum(b"../k.npy".ljust(100, b"\0") + data[100:]),
         "does not end within": _with_checksum(data[:124] + b"00077777777\0" + data[136:]),
@@ -225,3 +191,70 @@ def test_one_sample_of_a_range_and_the_headers_that_tarfile_judges(tmp_path):
 def _with_checksum(data):
     blank = data[:148] + b" " * 8 + data[156:]
     return data[:148] + b"%06o\0 " % sum(blank[:512]) + data[156:]
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    st.lists(st.tuples(st.sampled_from([0, 1536]), st.integers(0, 511), st.integers(0, 255)), max_size=3),
+    st.sampled_from([0, -512, 512, 100]),
+    st.booleans(),
+)
+def test_the_quick_reading_of_a_range_says_what_tarfile_says(changes, more, mend):
+    """Of headers that are changed anywhere, with their checksums mended or not, and of ranges that are too short or long."""
+    data = bytearray(
+        b"".join(
+            block
+            for name, size in (("k.npy", 700), ("k.json", 2))
+            for block in (_header(name, size).tobuf(tarfile.USTAR_FORMAT), b"x" * size, bytes(-size % 512))
+        )
+    )
+    for header, place, value in changes:
+        data[header + place] = value
+    if mend:
+        for header in (0, 1536):
+            data[header : header + 512] = _with_checksum(bytes(data[header : header + 512]))
+    range_ = bytes(data) + bytes(more) if more > 0 else bytes(data[: len(data) + more])
+    quick = _plain_members(range_)
+    if quick is None or not mend:
+        return  # tarfile judges it; a checksum that is wrong is the hash's matter
+    assert quick == _judged_members(range_, "here")
+    assert _plain_members(memoryview(range_)) == quick
+
+
+def test_several_rows_at_once_are_the_same_as_one_by_one(records):
+    with RecordReader(records.places()) as reader:
+        rows = [5, 3, 3, 119, 0]
+        assert reader.read_many(rows) == [records.members[row] for row in rows]
+        assert reader.read_many([]) == []
+        assert (reader.counts().reads, reader.counts().bytes) == (5, records.arrays["size"][rows].sum())
+        with pytest.raises(IndexError, match="row 120 is none of 120"):
+            reader.read_many([1, 120])
+    places = records.places()
+    with RecordReader(changed(places, sha256=with_row(places.sha256, 9, 0))) as reader:
+        with pytest.raises(DataError, match="row 9 of the records"):
+            reader.read_many([1, 9, 2])
+        assert (reader.counts().reads, reader.counts().hash_mismatches) == (1, 2)
+
+
+def with_crc32c(records, places):
+    shards = [(records.folder / name).read_bytes() for name in records.names]
+    rows = zip(places.shard, places.offset, places.size, strict=True)
+    sums = [google_crc32c.value(shards[shard][offset : offset + size]) for shard, offset, size in rows]
+    return changed(places, crc32c=np.array(sums, np.uint32))
+
+
+def test_a_local_disk_is_checked_by_crc32c_where_there_is_one(spoilt):
+    """The sha256 of row 3 lies, and nobody asks it; a byte of row 0 is flipped, and is found."""
+    places = with_crc32c(spoilt, spoilt.places())
+    places = changed(places, sha256=with_row(places.sha256, 3, 0))
+    path = spoilt.folder / spoilt.names[0]
+    data = bytearray(path.read_bytes())
+    data[600] ^= 1
+    path.write_bytes(data)
+    with RecordReader(places) as reader:
+        assert reader.read_many(range(1, 120)) == spoilt.members[1:]
+        with pytest.raises(DataError, match=rf"row 0 .*read twice, do not have the crc32c {places.crc32c[0]}"):
+            reader.read(0)
+        assert (reader.counts().reads, reader.counts().hash_mismatches) == (119, 2)
+    with pytest.raises(DataError, match=r"crc32c is int64 \(120,\), uint32 \(120,\) is expected"):
+        changed(places, crc32c=places.crc32c.astype(np.int64))
