@@ -5,10 +5,10 @@
 
 The table of samples is made up, its places are those of 1,000 real samples of 16 KiB in 4 shards; it lies on disk and is
 memory-mapped, as a part's table of lengths is. Each count is a process of its own: it opens the table, makes the order, and
-reads so many steps of 16 samples with two threads. `end` and `peak` are its memory that no file backs, in MiB above that of the
-process before (libraries loaded, nothing opened); `bytes_a_sample` is what `end` grows by from the least count to the most: the
-index, keys and lengths of all samples that the order holds. `reading` is the growth between step 20 and the last. `twin` is
-the same with a Python object a sample, which is what must not be.
+reads so many steps of 16 samples with two threads. `end` and `peak` are its memory that no file backs, in MiB above that of
+the process before (libraries loaded, nothing opened); `bytes_a_sample` is what `end` grows by from the least count to the
+most: the index, keys and lengths of all samples that the order holds. `reading` is the growth between step 20 and the last.
+`twin` is the same with a Python object a sample, which is what must not be.
 """
 
 import argparse

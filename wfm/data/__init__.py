@@ -23,6 +23,7 @@ Read in this order:
     captions    text embeddings of samples, each distinct caption held once
     signals     what lies beside the frames of clips, as named tracks that windows are cut from
     mixture     how often a sample stands in an epoch, by the weights that a taxonomy gave
+    passes      samples read once and not kept: for closed forms, and the few that are watched
     order       which sample comes when, a pure function of lengths: blended, in batches of one shape or packs of any lengths;
                 loader turns it into batches
 
@@ -42,6 +43,7 @@ __all__ = [
     "mixture",
     "order",
     "orientation",
+    "passes",
     "plan",
     "probe",
     "reading",

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import google_crc32c
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -63,6 +64,9 @@ def test_parts_are_one_list_of_samples_of_their_own_shape(artifact: Artifact, fo
             assert np.array_equal(sample["latents"], latents(number, SHAPES[number % 4]))
             assert sample["fps"] == (0 if number % 4 == 0 else 24 + number)
             assert found.sizes[row] == sum(tensor.nbytes for tensor in sample.values())
+        for row, sample in zip((5, 0, 5), found.read_many([5, 0, 5]), strict=True):
+            assert sample.keys() == found.read(row).keys()
+            assert all(torch.equal(tensor, found.read(row)[name]) for name, tensor in sample.items())
     assert require_samples(artifact, "train").identity == require_samples(folder, "train").identity
     assert require_samples(artifact, "train").identity != require_samples(artifact, "val").identity
 
@@ -99,6 +103,7 @@ def test_energon_and_webdataset_open_what_was_pulled(folder: Path) -> None:
         assert facts["kind"] == ("image" if number % 4 == 0 else "video")
         data = (folder / row["shard"]).read_bytes()[row["offset"] : row["offset"] + row["bytes"]]
         assert hashlib.sha256(data).digest() == row["sha256"]
+        assert google_crc32c.value(data) == row["crc32c"]
 
 
 def test_tokens_and_a_guess(tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ from wfm.data.seeds import mix
 from wfm.errors import ConfigError, DataError
 
 _DRAWS = 2**14
-"""Draws that are planned together, about; part of the order, for it says at which steps the state is kept."""
+"""Draws that are planned together, at most, about; part of the order, for it says at which steps the state is kept."""
 
 
 @dataclass(frozen=True)
@@ -118,8 +118,9 @@ class _Bucketed:
         self.shapes = np.stack([known >> 2 * LARGEST_BITS, known >> LARGEST_BITS & low, known & low], 1)
         self._tuples = [(frames, height, width) for frames, height, width in self.shapes.tolist()]
         self.sizes = how.of_shapes(self.shapes)
-        # what waits at the start of a window is drawn again: of the samples of a window, a quarter at most
-        held, batches = max(_DRAWS, 2 * int(self.sizes.sum())), int((-(-np.bincount(inverse) // self.sizes)).sum())
+        # a few epochs of little data; what waits at the start of a window is drawn again: a quarter of its samples at most
+        held = max(min(_DRAWS, 4 * len(inverse)), 2 * int(self.sizes.sum()))
+        batches = int((-(-np.bincount(inverse) // self.sizes)).sum())
         self.window = max(1, held // how.samples if how.samples else held * batches // len(inverse))
         self._mean = how.samples or len(inverse) / batches  # of the samples of a batch: a guess, of time alone
         self._draws = Draws(lane.sources, self.pieces, 1, mix(seed, "lane", lane.name))
