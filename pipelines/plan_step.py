@@ -30,7 +30,7 @@ from pipelines.engines.flow import check_expected, tasks_of
 from pipelines.nodes import Plan
 from pipelines.plan import refresh
 from pipelines.request import Request
-from pipelines.runs.submission import TEAM
+from pipelines.runs.submission import TEAM, WORKFLOW
 from pipelines.stages import STAGES
 from pipelines.start_run import create_run
 from wfm import caches
@@ -46,8 +46,7 @@ if TYPE_CHECKING:
     from wfm.artifacts.runs import Run
 
 STORE = "WFM_STORE"
-_WORKFLOW, _WORKFLOW_VERSION = "workflow.json", 1
-"""Of a run: for which workflow it is made."""
+_WORKFLOW_VERSION = 1
 _LOOK_SECONDS = 10.0
 """How often a run that is suspended is looked at."""
 
@@ -114,9 +113,9 @@ def of_workflow(run: "Run", uid: str) -> None:
     """Note for which workflow of its engine a run is made. Raises InputError where that was another: engines forget a workflow
     some time after its end, and one of the same name later would be the old run, with the videos as they were then."""
     mine = {"schema_version": _WORKFLOW_VERSION, "uid": uid}
-    if run.create(_WORKFLOW, schema.encode(mine)):
+    if run.create(WORKFLOW, schema.encode(mine)):
         return
-    there = schema.decode(run.read(_WORKFLOW) or b"", run.path_of(_WORKFLOW), _WORKFLOW_VERSION)
+    there = schema.decode(run.read(WORKFLOW) or b"", run.path_of(WORKFLOW), _WORKFLOW_VERSION)
     if there.get("uid") != uid:
         raise InputError(
             f"run {run.id} was made by an earlier workflow of this name ({there.get('uid')!s:.80}; this one is {uid}): submit "

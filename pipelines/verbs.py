@@ -244,6 +244,25 @@ def look(run: "Run", *, engine: str = "", patient: bool = False) -> Standing:
     return Standing(run, state, submission, looked)
 
 
+def failed_there(run: "Run") -> RunState | None:
+    """How a run failed on a cluster, by its engine's word, or because that lost it; None where it did not, or no engine can be
+    asked. Of a run that a cluster began by itself each engine is asked that this machine knows how to reach."""
+    submission = submission_of(run)
+    if run.cancelled_by() or (submission is not None and submission.refused):
+        return None
+    for engine in REMOTES if submission is None else (submission.engine,):
+        try:
+            looked = connect(engine).look(run.id)
+            if looked.phase == "unknown" and submission is not None and (standing := look(run)).lost:
+                return standing.state
+        except WfmError:  # another asks it later
+            continue
+        if looked.phase == "failed" and (state := see(run)) is not None:
+            state.state, state.reason = "failed", looked.words or state.reason
+            return state
+    return None
+
+
 def _quiet(run: "Run", submission: Submission) -> float:
     """For how long nothing was heard of a run [s]."""
     asked = time.time() - submission.begun_at

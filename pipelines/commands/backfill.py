@@ -96,7 +96,7 @@ def backfill(
     from pipelines.request import Request
     from pipelines.runs.untold import tell_untold
     from pipelines.ticks import has_places
-    from pipelines.verbs import check_engine
+    from pipelines.verbs import check_engine, failed_there
 
     wanted = Request(
         pipeline,
@@ -115,7 +115,8 @@ def backfill(
         _show(wanted, survey(opened, points, retry_lost=retry_lost), at_most, json)
         return
     check_engine(engine, template)
-    tell_untold(opened.runs.of(found.run_id) for found in survey(opened, points) if found.state == "dead")
+    ended = [opened.runs.of(one.run_id) for one in survey(opened, points) if one.state in ("dead", "failed")]
+    tell_untold(ended, elsewhere=failed_there)
     stop = threading.Event()
     with stopped_by_signals(stop):
         table = go_on(

@@ -86,8 +86,9 @@ def runs(
 def _tell_untold(found: "list[Run]") -> None:
     """A run that was killed could not say so."""
     from pipelines.runs.untold import LOOKED_AT, tell_untold
+    from pipelines.verbs import failed_there
 
-    for run_id in tell_untold(found[:LOOKED_AT]):
+    for run_id in tell_untold(found[:LOOKED_AT], elsewhere=failed_there):
         warn(f"run {run_id} had ended and could not say so: the webhook was told now")
 
 

@@ -30,10 +30,11 @@ def serve(
     """Serve what the tries of all runs add up to: by stage and outcome, seconds lost, devices, waiting, the last success."""
     from pipelines.runs.exporter import TOKEN, follow, served
     from pipelines.runs.ledger import Ledger
+    from pipelines.verbs import failed_there
     from wfm import stopping
 
     stopping.listen()
     ledger = Ledger(open_store(store, new=True))
     with served(ledger, host, port, os.environ.get(TOKEN, ""), every) as opened:
         say(f"http://{host}:{opened}/metrics")
-        follow(ledger, every)
+        follow(ledger, every, failed_there)

@@ -19,7 +19,7 @@ from typing import Any
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
 from pipelines.runs.ledger import OUTCOMES, Ledger
-from pipelines.runs.untold import tell_untold
+from pipelines.runs.untold import Elsewhere, tell_untold
 from pipelines.stages import STAGES
 from pipelines.wfm_home import MINIMUM_LENGTH
 from wfm import stopping
@@ -244,12 +244,13 @@ def served(ledger: Ledger, host: str, port: int, token: str, every: float) -> It
         thread.join(timeout=5.0)
 
 
-def follow(ledger: Ledger, every: float) -> None:
-    """Look at the store, again and again, until this process is asked to stop. A store that is away is asked again."""
+def follow(ledger: Ledger, every: float, elsewhere: Elsewhere) -> None:
+    """Look at the store, again and again, until this process is asked to stop, and tell of runs that failed and could not say
+    so. A store that is away is asked again."""
     while not stopping.asked.is_set():
         try:
             ledger.look()
-            tell_untold(ledger.newest)
+            tell_untold(ledger.newest, elsewhere=elsewhere)
         except (WfmError, OSError) as error:
             _log.warning("the store does not answer: %s", error)
         stopping.asked.wait(every)

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from wfm.artifacts.runs import Run
 
 SCHEMA_VERSION = 1
+WORKFLOW = "workflow.json"
+"""In a run that a workflow of a cluster plans: for which (`pipelines.plan_step`)."""
 TEAM = "WFM_TEAM"
 """Whose work a run is, where nobody says it."""
 HERE = ("prefect", "local")

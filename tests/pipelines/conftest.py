@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -10,6 +10,7 @@ import pytest
 sys.path.append(str(Path(__file__).parent / "fakes"))
 from wfm_fakes.workshop import Workshop
 
+from tests.pipelines.runs.hook import SECRET, Receiver, receiving
 from wfm.artifacts import Store
 
 
@@ -24,6 +25,15 @@ def workshop(tmp_path: Path) -> Workshop:
     (tmp_path / "notes").mkdir()
     (tmp_path / "store").mkdir(exist_ok=True)  # a new one, in which nothing is yet
     return Workshop(tmp_path / "notes", Store.open(tmp_path / "store", {"fsync": False}))
+
+
+@pytest.fixture
+def receiver(monkeypatch: pytest.MonkeyPatch) -> Iterator[Receiver]:
+    """Who hears of runs that failed, as the environment says."""
+    with receiving() as kept:
+        monkeypatch.setenv("WFM_WEBHOOK", kept.url)
+        monkeypatch.setenv("WFM_WEBHOOK_SECRET", SECRET)
+        yield kept
 
 
 @pytest.fixture

@@ -23,8 +23,10 @@ Read in this order:
     captions    text embeddings of samples, each distinct caption held once
     signals     what lies beside the frames of clips, as named tracks that windows are cut from
     mixture     how often a sample stands in an epoch, by the weights that a taxonomy gave
-    order       which sample comes when, a pure function of lengths: blended, in batches of one shape or packs of any lengths;
-                loader turns it into batches
+    passes      samples read once and not kept: for closed forms, and the few that are watched
+    order       which sample comes when, a pure function of lengths: blended, in batches of one shape or packs of any lengths
+    loader      batches in that order, read ahead of use from samples of any kind (samples: what those are; pixels: uint8 frames
+                as float video)
 
 Nothing here knows a model or a curation step.
 """
@@ -42,12 +44,14 @@ __all__ = [
     "mixture",
     "order",
     "orientation",
-    "plan",
+    "passes",
+    "pixels",
     "probe",
     "reading",
     "record_table",
     "records",
     "remote",
+    "samples",
     "shards",
     "signals",
     "source",

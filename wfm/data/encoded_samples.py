@@ -10,6 +10,7 @@ twice) or when the sample is read (other bytes, another key, an array of another
 import dataclasses
 import functools
 import hashlib
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -65,7 +66,7 @@ class EncodedSamples:
         self.split = split
         self.ids: Sequence[str] = Words(table.column("sample_id"))
         "Of the samples, each once."
-        self.shapes = np.stack([numbers(table, name) for name in _SIDES], axis=1)
+        self.shapes = _side_by_side([numbers(table, name) for name in _SIDES])
         "int64 [N, 3]: latent frames, height, width."
         self._place = place
         self._channels, self._fps = numbers(table, "channels"), numbers(table, "fps")
@@ -73,8 +74,8 @@ class EncodedSamples:
         shards = sorted(pc.unique(table.column("shard")).to_pylist())
         shard = pc.index_in(table.column("shard"), value_set=pa.array(shards, pa.string())).to_numpy()
         self._check(np.array([place.size(path) for path in shards], np.int64)[shard])
-        offset, size, sha256 = (numbers(table, name) for name in ("offset", "bytes", "sha256"))
-        places = RecordPlaces([place.address(path) for path in shards], shard, offset, size, sha256)
+        offset, size, sha256, crc32c = (numbers(table, name) for name in ("offset", "bytes", "sha256", "crc32c"))
+        places = RecordPlaces([place.address(path) for path in shards], shard, offset, size, sha256, crc32c)
         self._reader = RecordReader(places, reading, place.store)
         self._reader.check()
 
@@ -110,6 +111,11 @@ class EncodedSamples:
             raise DataError(f"sample {self.ids[row]}: {error}") from None
         return self._tensors(row, members)
 
+    def read_many(self, rows: Sequence[int]) -> list[dict[str, Tensor]]:
+        """The same of several samples, which a bucket is asked for at once. Raises as `read` does, for one that cannot be
+        read."""
+        return [self._tensors(row, members) for row, members in zip(rows, self._reader.read_many(rows), strict=True)]
+
     @property
     def counters(self) -> dict[str, float]:
         """What reading did so far (`wfm.data.reading.ReadingCounts`)."""
@@ -119,7 +125,7 @@ class EncodedSamples:
         """Files and connections are closed; threads that wait for a bucket get `Cancelled`."""
         self._reader.close()
 
-    def _tensors(self, row: int, members: Mapping[str, bytes]) -> dict[str, Tensor]:
+    def _tensors(self, row: int, members: Mapping[str, bytes] | Mapping[str, memoryview]) -> dict[str, Tensor]:
         sample = self.ids[row]
         if f'"sample_id": "{sample}"'.encode() not in bytes(members.get("json", b"")):
             raise DataError(
@@ -150,9 +156,7 @@ class EncodedSamples:
         self._refuse(~known, ["kind"], f"a kind other than {' and '.join(KINDS)}")
         self._refuse(~(np.isfinite(self._fps) & (self._fps >= 0)), ["fps"], "a rate that is none")
         self._refuse(_seen_before(self.ids), ["sample_id"], "the id of another row")
-        keys = pc.replace_substring(self.table.column("sample_id"), ":", "-")  # `record_key`
-        other_key = pc.not_equal(self.table.column("key"), keys).to_numpy()
-        self._refuse(other_key, ["key"], "the key of another sample")
+        self._refuse(_other_keys(self.table), ["key"], "the key of another sample")
 
     def _refuse(self, wrong: np.ndarray, columns: list[str], what: str) -> None:
         if wrong.any():
@@ -205,6 +209,23 @@ def read_latents(source: "Artifact | Path", split: str) -> tuple[ArrayDataset, l
     read = [found.read(row) for row in range(len(found))]
     arrays = {name: torch.stack([sample[name] for sample in read]) for name in read[0]}
     return ArrayDataset(tuple(found.ids), arrays), found.table.drop_columns(["sha256"]).to_pylist()
+
+
+def _side_by_side(columns: Sequence[np.ndarray]) -> np.ndarray:
+    """int64 [N, columns], in a file without a name like the columns themselves."""
+    with tempfile.TemporaryFile() as file:
+        found = np.memmap(file, np.int64, shape=(len(columns[0]), len(columns)))
+    for place, column in enumerate(columns):
+        found[:, place] = column
+    found.flags.writeable = False
+    return found
+
+
+def _other_keys(table: pa.Table) -> np.ndarray:
+    """bool [N]: whether a row's key is not its sample's (`record_key`)."""
+    pairs = zip(table.column("key").chunks, table.column("sample_id").chunks, strict=True)
+    found = [pc.not_equal(keys, pc.replace_substring(ids, ":", "-")) for keys, ids in pairs]
+    return np.asarray(pa.chunked_array(found, pa.bool_()).to_numpy())
 
 
 def _seen_before(ids: Sequence[str]) -> np.ndarray:

@@ -13,11 +13,11 @@ passed over, since it guesses the format and holds its limit of pixels in a glob
 
 import contextlib
 import dataclasses
-import io
 import struct
 from collections.abc import Iterator
+from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
@@ -33,6 +33,8 @@ LARGEST_PICTURE = 2**26
 LEAST_SIDE = 16
 """Fewest pixels of a side: what is smaller is a spacer of a web page, and nothing can be measured of it."""
 
+_HEAD = 30
+"""Bytes that say the format, and the canvas of a webp."""
 _ERRORS = (OSError, SyntaxError, ValueError, EOFError, LookupError, TypeError, ArithmeticError, struct.error)
 """What Pillow raises for damaged files."""
 _ORIENTATION = 0x0112
@@ -85,25 +87,17 @@ def open_image(path: str | Path, *, maximum_pixels: int = LARGEST_PICTURE) -> "I
     Raises `VideoError`: ``not_an_image``, ``animated``, ``too_small``, ``too_large`` (by what the header claims, before room is
     made for it), ``truncated``, ``decode_error``.
     """
-    from PIL import JpegImagePlugin, PngImagePlugin, WebPImagePlugin
-
     path = Path(path)
-    kind = format_of(path)
-    opener: dict[str, Any] = {
-        "jpg": JpegImagePlugin.JpegImageFile,
-        "png": PngImagePlugin.PngImageFile,
-        "webp": WebPImagePlugin.WebPImageFile,
-    }
-    if not kind:
-        raise VideoError(path, "not_an_image", f"its first bytes are those of no {', '.join(IMAGE_FORMATS)}")
-    if kind == "webp":  # its library makes room for the canvas as it opens
-        _require_size(path, _webp_size(path), maximum_pixels)
+    with path.open("rb") as file, _explained(path):
+        head, size = file.read(_HEAD), path.stat().st_size
+        file.seek(0)
+        yield _header_read(path, file, head, size, maximum_pixels)
+
+
+@contextlib.contextmanager
+def _explained(path: Path) -> Iterator[None]:
     try:
-        with opener[kind](path) as image:
-            _require_size(path, image.size, maximum_pixels)
-            if getattr(image, "n_frames", 1) > 1:
-                raise VideoError(path, "animated", f"{image.n_frames} pictures that follow each other: make it a video")
-            yield image
+        yield
     except VideoError:
         raise
     except _ERRORS as error:
@@ -112,6 +106,26 @@ def open_image(path: str | Path, *, maximum_pixels: int = LARGEST_PICTURE) -> "I
         words = str(error) or type(error).__name__
         code = "truncated" if "truncated" in words.lower() else "decode_error"
         raise VideoError(path, code, words[:200]) from error
+
+
+def _header_read(path: Path, source: BinaryIO, head: bytes, size: int, maximum_pixels: int) -> "ImageFile":
+    from PIL import JpegImagePlugin, PngImagePlugin, WebPImagePlugin
+
+    opener: dict[str, Any] = {
+        "jpg": JpegImagePlugin.JpegImageFile,
+        "png": PngImagePlugin.PngImageFile,
+        "webp": WebPImagePlugin.WebPImageFile,
+    }
+    kind = image_format(head)
+    if not kind:
+        raise VideoError(path, "not_an_image", f"its first bytes are those of no {', '.join(IMAGE_FORMATS)}")
+    if kind == "webp":  # its library makes room for the canvas as it opens
+        _require_size(path, _webp_size(path, head, size), maximum_pixels)
+    image: ImageFile = opener[kind](source, str(path))
+    _require_size(path, image.size, maximum_pixels)
+    if (pictures := getattr(image, "n_frames", 1)) > 1:
+        raise VideoError(path, "animated", f"{pictures} pictures that follow each other: make it a video")
+    return image
 
 
 def decode(image: "ImageFile") -> None:
@@ -130,6 +144,8 @@ def decode(image: "ImageFile") -> None:
             reader.decode(av.Packet(Path(str(image.filename)).read_bytes()))
         except av.error.InvalidDataError:
             raise ValueError("truncated: its rows end before the height that its header says") from None
+        except av.error.FFmpegError:
+            return  # a kind that FFmpeg does not know: it cannot say
 
 
 def _is_mid_grey(pixel: Any) -> bool:
@@ -164,16 +180,14 @@ def read_image(source: str | Path | bytes, *, size: tuple[int, int] | None = Non
     Nothing is turned and no colour is converted: a data set's pictures need none of it. Raises `VideoError`, the codes of
     `open_image`.
     """
-    with contextlib.ExitStack() as stack:
-        if isinstance(source, bytes):
-            import tempfile
-
-            file = stack.enter_context(tempfile.NamedTemporaryFile())
-            file.write(source)
-            file.flush()
-            source = file.name
-        with open_image(source) as image:
+    if isinstance(source, bytes):
+        name = Path("a sample's picture")
+        with _explained(name):
+            image = _header_read(name, BytesIO(source), source[:_HEAD], len(source), LARGEST_PICTURE)
             picture = np.asarray(image.convert("RGB"))
+    else:
+        with open_image(source) as opened:
+            picture = np.asarray(opened.convert("RGB"))
     return picture if size is None else resized(picture, size)
 
 
@@ -219,11 +233,14 @@ def profile_of(image: "ImageFile") -> Any:
     if not data:
         return None
     try:
-        profile = ImageCms.ImageCmsProfile(io.BytesIO(data))
+        profile = ImageCms.ImageCmsProfile(BytesIO(data))
         space = str(profile.profile.xcolor_space).strip()
         grey = image.mode in ("1", "L", "LA", "La") or image.mode.startswith("I")
         if space == "CMYK" or image.mode == "CMYK":
-            return profile if space == image.mode else None
+            if space != image.mode:
+                return None
+            to_srgb(Image.new("CMYK", (1, 1)), profile)  # or it lacks the tables
+            return profile
         if space not in ("RGB", "GRAY") or (space == "GRAY" and not grey):
             return None
         steps = np.linspace(0, 255, 5).round().astype(np.uint8)
@@ -257,13 +274,11 @@ def _require_size(path: Path, size: tuple[int, int], maximum_pixels: int) -> Non
         raise VideoError(path, "too_small", f"{width} x {height} pixels, at least {LEAST_SIDE} a side are asked")
 
 
-def _webp_size(path: Path) -> tuple[int, int]:
-    """(width, height) of the canvas that a webp claims. Raises `VideoError` for one that is cut short."""
-    with path.open("rb") as file:
-        head = file.read(30)
+def _webp_size(path: Path, head: bytes, size: int) -> tuple[int, int]:
+    """(width, height) of the canvas that a webp of ``size`` bytes claims. Raises `VideoError` for one that is cut short."""
     whole = 8 + int.from_bytes(head[4:8], "little")
-    if len(head) < 30 or path.stat().st_size < whole:
-        raise VideoError(path, "truncated", f"{path.stat().st_size} bytes of {whole} that its header announces")
+    if len(head) < _HEAD or size < whole:
+        raise VideoError(path, "truncated", f"{size} bytes of {whole} that its header announces")
     if head[12:16] == b"VP8X":
         return 1 + int.from_bytes(head[24:27], "little"), 1 + int.from_bytes(head[27:30], "little")
     if head[12:16] == b"VP8L":

@@ -23,7 +23,7 @@ from wfm.errors import DataError
 if TYPE_CHECKING:
     from wfm.artifacts import Artifact
 
-_FIXED = (pa.int32(), pa.int64(), pa.float64(), pa.binary(32))
+_FIXED = (pa.int32(), pa.uint32(), pa.int64(), pa.float64(), pa.binary(32))
 _NUMBERS = [field for field in LENGTHS if field.type in _FIXED]
 
 

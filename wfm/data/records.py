@@ -62,6 +62,7 @@ _WHERE = [
     ("offset", pa.int64()),  # of the sample's first header in its shard [bytes]
     ("bytes", pa.int64()),  # headers, members and padding
     ("sha256", pa.binary(32)),  # of that range
+    ("crc32c", pa.uint32()),  # of it too: what a read from a local disk is checked against, being ten times cheaper
 ]
 LENGTHS = pa.schema([*_WHAT, *_WHERE], metadata={"schema_version": "3"})
 
@@ -132,15 +133,18 @@ class RecordWriter:
         for row in self._rows:
             place = places[row["shard"], row["key"]]
             row["offset"], row["bytes"] = place["sample_offset"], place["sample_size"]
-            row["sha256"] = self._hash(row)
+            row["sha256"], row["crc32c"] = self._hashes(row)
         pq.write_table(pa.Table.from_pylist(members, schema=MEMBERS), self._out / "members.parquet", compression="zstd")
         table = pa.Table.from_pylist(self._rows, schema=LENGTHS)
         pq.write_table(table, self._out / "samples.parquet", compression="zstd")
 
-    def _hash(self, row: Mapping[str, Any]) -> bytes:
+    def _hashes(self, row: Mapping[str, Any]) -> tuple[bytes, int]:
+        import google_crc32c  # of the extra `train`
+
         with (self._out / row["shard"]).open("rb") as file:
             file.seek(row["offset"])
-            return hashlib.sha256(file.read(row["bytes"])).digest()
+            data = file.read(row["bytes"])
+        return hashlib.sha256(data).digest(), google_crc32c.value(data)
 
 
 def npy_bytes(array: np.ndarray) -> bytes:
@@ -156,14 +160,15 @@ def npy_header(shape: tuple[int, ...], dtype: str) -> bytes:
     return file.getvalue()
 
 
-def read_npy(data: bytes, shape: tuple[int, ...], dtypes: Sequence[str], name: str) -> np.ndarray:
+def read_npy(data: bytes | memoryview, shape: tuple[int, ...], dtypes: Sequence[str], name: str) -> np.ndarray:
     """The array of a .npy file that is known to have that shape and one of those types; nothing is taken from its header.
 
     Raises DataError, with `name`, for any other file.
     """
     for dtype in dtypes:
         header = npy_header(shape, dtype)
-        if data.startswith(header) and len(data) == len(header) + math.prod(shape) * np.dtype(dtype).itemsize:
+        size = len(header) + math.prod(shape) * np.dtype(dtype).itemsize
+        if len(data) == size and data[: len(header)] == header:
             return np.frombuffer(data, dtype, offset=len(header)).reshape(shape).copy()
     found = re.search(rb"\{.*?\}", data[:256], re.DOTALL)
     says = found[0].decode("latin-1") if found else "no array"

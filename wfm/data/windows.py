@@ -105,11 +105,17 @@ def windows(
 def split_shards(dataset: "Artifact", split: str) -> Sequence[Path]:
     """Local paths of a split's shards, fetched and verified, in name order, without those excluded whole."""
     left_out = read_exclusions(dataset)
+    return [dataset.fetch(name) for name in require_split(dataset, split) if not left_out.leaves_out(name)]
+
+
+def require_split(dataset: "Artifact", split: str) -> list[str]:
+    """Paths of a split's shards in a data set, in name order. Raises ConfigError, naming the splits that there are, for one
+    without."""
     names = sorted({e.path for e in dataset.files() if f"shards/{split}/" in f"/{e.path}" and e.path.endswith(".tar")})
     if not names:
         found = sorted({e.path.split("shards/")[1].split("/")[0] for e in dataset.files() if "shards/" in e.path})
         raise ConfigError(f"split: {split!r} has no shards in this data set; it has {', '.join(found) or 'none'}")
-    return [dataset.fetch(name) for name in names if not left_out.leaves_out(name)]
+    return names
 
 
 def decoded_clips(shard: Path, size: tuple[int, int], exclude: Collection[str] = ()) -> Iterator[DecodedClip]:

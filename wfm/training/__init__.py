@@ -18,11 +18,12 @@ Rooms, in reading order:
     encode       windows of a data set -> latents or tokens, once, so that world models train without a pixel (encode_config:
                  which; moments: their statistics over all parts); encode_text: captions -> embeddings
     encoded      latents with the signals and text of the same samples, as training reads them
+    held_out     the few samples that are watched, read once
     fit_world_model    what the stage does: read, build, train, save; what is a family's own stands in `wfm/families/*/fit.py`
 """
 
 __all__ = [
     "checkpoint", "config", "data_config", "ema", "encode", "encode_config", "encode_text", "encoded",
-    "external_files", "fit_world_model", "joint", "loop", "metrics", "moments", "objective", "optim", "order", "pace",
-    "schedule",
+    "external_files", "fit_world_model", "held_out", "joint", "loop", "metrics", "moments", "objective", "optim", "order",
+    "pace", "schedule",
 ]  # fmt: skip

@@ -1,6 +1,6 @@
 """Which order a run reads its samples in: by its recipe (`data_config`), with the weights of a mixture where there is one."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from wfm.data.mixture import Mixture, mixture_of, read_mixture
-from wfm.data.order import Batching, BatchOrder, Lane, Order, Packing, Phase, Phases, Source, one_shape
+from wfm.data.order import Batching, BatchOrder, Lane, Order, Packing, Phase, Phases, Source
 from wfm.data.order.batches import Bucket
 from wfm.data.order.sources import Pieces
 from wfm.data.seeds import mix
@@ -34,12 +34,6 @@ def read_weights(config: TrainingConfig, categories: "Artifact | None" = None) -
             f"training.mixture = {config.mixture!r}, and classify_clips made a mixture too: leave one of them out"
         )
     return mixture_of(categories.table("mixture"), f"categories {categories.key[:12]}")
-
-
-def data_plan(sample_ids: Sequence[str], config: TrainingConfig, mixture: Mixture | None) -> BatchOrder:
-    """The order. Raises DataError for samples that the mixture does not know (`Mixture.of_samples`)."""
-    weights = None if mixture is None else mixture.of_samples(sample_ids)
-    return one_shape(sample_ids, config.batch_size, config.seed, weights)
 
 
 def mixture_note(sample_ids: Sequence[str], mixture: Mixture | None) -> dict[str, Any]:
@@ -83,6 +77,33 @@ def order_of(config: TrainingConfig, sources: "Mapping[str, Samples]", mixture: 
         except (ConfigError, DataError) as error:
             raise type(error)(f"{where}{error}") from None
     return Phases(made) if recipe.phases else made[0].order
+
+
+def require_buckets(config: TrainingConfig, family: str) -> None:
+    """Raise ConfigError for a recipe of packs, which no family trains on yet."""
+    if config.data.mode != "buckets":
+        raise ConfigError(
+            f"training.data.mode is {config.data.mode!r}, and family {family} trains on batches of one shape: set 'buckets'"
+        )
+
+
+def source_shares(config: TrainingConfig, names: Collection[str]) -> dict[str, float]:
+    """Of all samples that a run draws, the share of each source, by the recipe's rates; batches of all steps count alike.
+    Raises ConfigError for a recipe of other sources."""
+    recipe = config.data
+    phases = recipe.phases or (PhaseConfig(),)
+    lanes = [phase.lanes or recipe.lanes or {"all": LaneConfig(sources=dict.fromkeys(names, 1))} for phase in phases]
+    _require_known(lanes, names)
+    first, shares = 0, dict.fromkeys(names, 0.0)
+    for phase, of_phase in zip(phases, lanes, strict=True):
+        steps = phase.steps or max(config.steps - first, 0)
+        first += steps
+        for lane in of_phase.values():
+            of_steps = steps / config.steps * lane.rate / sum(each.rate for each in of_phase.values())
+            for name, rate in lane.sources.items():
+                shares[name] += of_steps * rate / sum(lane.sources.values())
+    total = sum(shares.values())
+    return {name: share / total for name, share in shares.items()}
 
 
 def order_note(order: RunOrder, steps: int) -> dict[str, Any]:
@@ -162,7 +183,7 @@ def _weights(sources: "Mapping[str, Samples]", mixture: Mixture) -> dict[str, np
     return dict(zip(sources, np.split(every, ends[:-1]), strict=True))
 
 
-def _require_known(lanes: Sequence[Mapping[str, LaneConfig]], sources: "Mapping[str, Samples]") -> None:
+def _require_known(lanes: Sequence[Mapping[str, LaneConfig]], sources: Collection[str]) -> None:
     named = {source: name for of_phase in lanes for name, lane in of_phase.items() for source in lane.sources}
     for source, lane in named.items():
         if source not in sources:

@@ -5,6 +5,7 @@ real store. The same on this machine: `test_life_of_a_run.py`.
 """
 
 import copy
+import json
 import re
 import shlex
 from collections.abc import Callable, Iterator, Sequence
@@ -20,14 +21,19 @@ from pipelines.engines.argo.emit import emit as for_argo
 from pipelines.engines.flow import Times
 from pipelines.engines.kubeflow.emit import emit as for_kubeflow
 from pipelines.request import Request
+from pipelines.runs.ledger import Ledger
 from pipelines.runs.submission import asked_now, create_submission, submission_of, write_submission
+from pipelines.runs.untold import Elsewhere, tell_untold
+from pipelines.runs.webhook import verify
 from pipelines.stages import STAGES
 from pipelines.start_run import create_run
 from pipelines.ticks import of_shard
+from pipelines.verbs import failed_there
 from tests.cluster.engines.argo import ArgoServer
 from tests.cluster.engines.kfp import KfpServer
 from tests.cluster.engines.player import Workbench
 from tests.pipelines.engines.argo.compiled import SETTINGS, flow
+from tests.pipelines.runs.hook import SECRET, Receiver
 from wfm.artifacts import Store
 
 COMPILED = "s3://bucket/store"
@@ -165,6 +171,45 @@ def test_the_life_of_a_run(place: Place, tmp_path: Path) -> None:
     assert "in 1 that made nothing" in said
     assert "was cancelled and stays so" in wfm("resume", third, code=78)
     assert re.findall(r"curate +smoke +(\w+)", wfm("runs")) == ["cancelled", "done", "failed"]
+
+
+@pytest.mark.parametrize("engine", ["argo", "kubeflow"])
+def test_the_webhook_is_told_of_what_failed_on_a_cluster(
+    place: Place, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its engine calls nobody, so whoever looks does: signed, once, and by the exporter without anybody looking."""
+    store = place.store
+    asked = ("curate", "--profile", "smoke", "--engine", place.engine)
+    place.server.bench.write(simulate_videos={"fail": ["wrong_input"]})
+    monkeypatch.setenv("WFM_WEBHOOK_SECRET", "of-another-who-only-waits")
+    monkeypatch.delenv("WFM_WEBHOOK")
+    place.wfm("submit", *asked, "--run-id", "first")
+    place.until("failed", "first")
+    assert receiver.came == [], "nobody of these wants to hear"
+    # the exporter's look, with the engine in reach
+    monkeypatch.setenv("WFM_WEBHOOK", receiver.url)
+    monkeypatch.setenv("WFM_WEBHOOK_SECRET", SECRET)
+    look_once(store, failed_there)
+    (one,) = receiver.came
+    told = verify(one[1], one[0], SECRET)["data"]
+    assert (told["run"], told["state"], told["pipeline"]) == ("first", "failed", "curate")
+    assert [(each["stage"], each["outcome"]) for each in told["failed"]] == [("simulate_videos", "wrong_input")]
+    look_once(store, failed_there)
+    assert "the webhook" not in place.wfm("runs")
+    assert len(receiver.came) == 1, "each end is told once, whoever looks"
+    # one whose engine cannot be asked: what failed for good stands in the store
+    place.wfm("submit", *asked, "--run-id", "second")
+    place.server.until(lambda: place.outcomes("second") == ["wrong_input"])
+    monkeypatch.delenv("ARGO_SERVER" if place.engine == "argo" else "KF_PIPELINES_ENDPOINT")
+    look_once(store, failed_there)
+    assert [json.loads(body)["data"]["run"] for _, body in receiver.came] == ["first", "second"]
+
+
+def look_once(store: Store, elsewhere: Elsewhere) -> None:
+    """What `wfm metrics serve` does every half minute."""
+    ledger = Ledger(store)
+    ledger.look()
+    tell_untold(ledger.newest, elsewhere=elsewhere)
 
 
 def named(said: str) -> str:

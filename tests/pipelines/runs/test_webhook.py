@@ -1,67 +1,31 @@
 """Whoever wants to hear of a failure: against a real server that fails twice, redirects, or never answers well."""
 
-import http.server
 import json
 import logging
 import os
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 from wfm_fakes.workshop import Workshop
 
 from pipelines.runs.events import events
+from pipelines.runs.seen import see
 from pipelines.runs.state import NodeState, RunState, process_started, read_state
-from pipelines.runs.submission import asked_now, create_submission, write_submission
+from pipelines.runs.submission import WORKFLOW, asked_now, create_submission, write_submission
 from pipelines.runs.untold import tell_untold
 from pipelines.runs.webhook import FILE, sign, tell_failure, verify, webhook
 from pipelines.wfm_home import home
+from tests.pipelines.runs.hook import SECRET, Receiver
+from wfm.artifacts import schema
+from wfm.artifacts.address import utc_now
 from wfm.artifacts.runs import Run
 from wfm.errors import InputError
-
-SECRET = "the-secret-of-both-sides"
-
-
-@dataclass
-class Receiver:
-    """Answers with these codes, one a request, then with 204; keeps what came."""
-
-    answers: list[int] = field(default_factory=list)
-    came: list[tuple[dict[str, str], bytes]] = field(default_factory=list)
-    url: str = ""
-
-
-@pytest.fixture
-def receiver(monkeypatch: pytest.MonkeyPatch) -> Iterator[Receiver]:
-    kept = Receiver()
-
-    class Handler(http.server.BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            kept.came.append((dict(self.headers.items()), self.rfile.read(int(self.headers["Content-Length"]))))
-            code = kept.answers.pop(0) if kept.answers else 204
-            self.send_response(code)
-            if code in (301, 307, 308):
-                self.send_header("Location", kept.url.replace("/hook", "/elsewhere"))
-            self.end_headers()
-
-        do_GET = do_POST
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        kept.url = f"http://127.0.0.1:{server.server_address[1]}/hook/a-password"
-        monkeypatch.setenv("WFM_WEBHOOK", kept.url)
-        monkeypatch.setenv("WFM_WEBHOOK_SECRET", SECRET)
-        yield kept
-        server.shutdown()
 
 
 def failed(workshop: Workshop) -> tuple[Run, RunState]:
@@ -315,3 +279,51 @@ def test_commands_that_look_tell_and_a_wrong_address_keeps_nobody_from_looking(
     assert len(receiver.came) == 1
     monkeypatch.setenv("WFM_WEBHOOK", "ftp://x")
     assert cli("runs")[0] == 0
+
+
+def on_a_cluster(workshop: Workshop, *outcomes: str) -> Run:
+    """A run that Argo was asked for, after these tries at its stage."""
+    node = {"name": "cut", "stage": "cut", "key": "1" * 64}
+    run = workshop.store.runs.create({"pipeline": "p", "profile": "demo", "nodes": [node]})
+    assert create_submission(run, asked_now(run, "argo", {"pipeline": "p", "profile": "demo"}))
+    for number, outcome in enumerate(outcomes, 1):
+        run.append_attempt("cut", {"ranks": 1, "started_at": utc_now()})
+        run.write_outcome("cut", number, {"outcome": outcome, "reason": "because", "finished_at": utc_now()})
+    return run
+
+
+def test_on_a_cluster_it_failed_where_no_other_try_changes_it(receiver: Receiver, workshop: Workshop) -> None:
+    """Nobody can ask its engine."""
+    for outcomes, told in (((), 0), (("try_again",), 0), (("bug",), 0), (("wrong_input",), 1), (("bug",) * 9, 1)):
+        run = on_a_cluster(workshop, *outcomes)
+        assert tell_untold([run]) == [run.id] * told, outcomes
+        assert tell_untold([run]) == [], "once"
+    cancelled = on_a_cluster(workshop, "wrong_input")
+    cancelled.request_cancel("me")
+    assert tell_untold([cancelled]) == []
+
+
+def test_on_a_cluster_it_failed_where_its_engine_says_so_which_is_asked_no_more_then(
+    receiver: Receiver, workshop: Workshop
+) -> None:
+    """`bug` may be tried again: by its engine's word it is not, and one that nothing was heard of for long is not, either."""
+    run, asked = on_a_cluster(workshop, "bug"), []
+
+    def engine(of: Run) -> RunState | None:
+        asked.append(of.id)
+        return see(of) if len(asked) > 1 else None
+
+    assert tell_untold([run], elsewhere=engine) == []
+    assert tell_untold([run], elsewhere=engine) == [run.id]
+    assert tell_untold([run], elsewhere=engine) == []
+    assert len(asked) == 2
+    (_, body) = receiver.came[0]
+    assert [one["outcome"] for one in json.loads(body)["data"]["failed"]] == ["bug"]
+
+
+def test_a_run_that_a_cluster_began_by_itself_is_one_of_a_cluster(receiver: Receiver, workshop: Workshop) -> None:
+    run = workshop.store.runs.create({"pipeline": "p", "profile": "demo", "nodes": []}, "tick")
+    run.create(WORKFLOW, schema.encode({"schema_version": 1, "uid": "u"}))
+    state = RunState(run_id=run.id, pipeline="p", profile="demo", state="failed", started=time.time())
+    assert tell_untold([run]) == []
+    assert tell_untold([run], elsewhere=lambda _: state) == ["tick"]

@@ -50,7 +50,8 @@ def test_a_model_learns_to_follow_its_text(table, tmp_path):
     latents = torch.zeros(32, 3, 3, 4, 4)
     latents[:, :, 1:] = torch.tensor([1.0, -1.0])[table.of_sample][:, None, None, None, None]
     data = ArrayDataset(tuple(f"s{i}" for i in range(32)), {"latents": latents}, table)
-    encoded = Encoded(data, None, {"mean": [[0.0, 0.0]] * 3, "std": [[1.0, 1.0]] * 3}, ActionSpec.null(), 24.0)
+    statistics = {"mean": [[0.0, 0.0]] * 3, "std": [[1.0, 1.0]] * 3}
+    encoded = Encoded({"latents": data}, {}, statistics, ActionSpec.null(), 24.0, text_width=table.width)
     torch.manual_seed(0)
     tokenizer = TokenizerConfig(
         temporal_compression=4, spatial_compression=4, latent_channels=3, channels=(8, 8), linear_code=True

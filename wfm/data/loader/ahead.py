@@ -9,10 +9,13 @@ next. Runs are begun in the order's order, so in flight (being read, or read and
 the bytes of a single step, whichever is more; and the step that is waited for can always be read.
 """
 
+import atexit
 import threading
 import time
+import weakref
 from collections import deque
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 from wfm.data.loader.work import Maker, Run, Work
@@ -21,6 +24,10 @@ from wfm.pulse import beat, expecting, sign
 
 POLL_SECONDS = 0.2
 """How often whoever waits looks whether it is to stop."""
+_EXIT_SECONDS = 1.0
+"""How long the process waits at its exit for threads that were not ended: one that is inside of torch when the interpreter goes
+would take the process down with it. One that hangs in a socket does not matter."""
+_running: "weakref.WeakSet[Ahead]" = weakref.WeakSet()
 
 
 class Ahead:
@@ -28,7 +35,7 @@ class Ahead:
 
     def __init__(self, maker: Maker, state: Any, workers: int, most_bytes: int) -> None:
         self._maker, self._state, self._most = maker, state, most_bytes
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a collector of garbage may call `stop` anywhere, in any of the threads
         self._room, self._done = threading.Condition(self._lock), threading.Condition(self._lock)
         self._works: deque[Work] = deque()
         self._runs: deque[Run] = deque()
@@ -39,6 +46,8 @@ class Ahead:
         self.threads = [
             threading.Thread(target=self._run, name=f"wfm-loader-{number}", daemon=True) for number in range(workers)
         ]
+        _running.add(self)
+        _end_at_exit()
         for thread in self.threads:
             thread.start()
 
@@ -53,7 +62,9 @@ class Ahead:
                     read = self._read
                     if self._done.wait_for(self._is_ready, POLL_SECONDS):
                         return self._hand_out()
-                    got_on = self._read != read
+                    got_on, stopped = self._read != read, self._stopped
+                if stopped:
+                    raise RuntimeError("the loader was closed while data was waited for")
                 if stopping():
                     raise Cancelled("asked to stop while waiting for data")
                 if got_on:
@@ -63,8 +74,6 @@ class Ahead:
         """No further read is begun; threads end with the one they are at."""
         with self._lock:
             self._stopped = True
-            self._works.clear()
-            self._runs.clear()
             self._room.notify_all()
 
     def _is_ready(self) -> bool:
@@ -143,6 +152,18 @@ class Ahead:
     def _tell(self, work: Work) -> None:
         if self._works and self._works[0] is work:
             self._done.notify()
+
+
+@cache
+def _end_at_exit() -> None:
+    atexit.register(_end_all)
+
+
+def _end_all() -> None:
+    left = list(_running)
+    for each in left:
+        each.stop()
+    wait_for_end([thread for each in left for thread in each.threads], _EXIT_SECONDS)
 
 
 def wait_for_end(threads: list[threading.Thread], seconds: float) -> list[threading.Thread]:

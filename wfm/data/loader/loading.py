@@ -104,15 +104,19 @@ class Loader:
             raise RuntimeError("the loader is closed")
         began = time.monotonic()
         try:
-            work = self._now() if self._reads_at_once else self._read_ahead().take(stopping)
-        finally:
-            self.waited += time.monotonic() - began
-        if work.error is not None:
-            self._drop()
-            self._raise(work, work.error)
-        self._count(work)
-        self._state, self.share = work.after, work.share
-        return self._mover.take(work.batch, work.event)
+            try:
+                work = self._now() if self._reads_at_once else self._read_ahead().take(stopping)
+            finally:
+                self.waited += time.monotonic() - began
+            if work.error is not None:
+                self._raise(work, work.error)
+            self._count(work)
+            batch = self._mover.take(work.batch, work.event)
+            self._state, self.share = work.after, work.share
+        except BaseException:
+            self._drop()  # what was taken and not handed out must come again
+            raise
+        return batch
 
     def state(self) -> dict[str, Any]:
         """Where it stands, as JSON values: the same for all ranks."""
@@ -166,7 +170,8 @@ class Loader:
     def _read_ahead(self) -> Ahead:
         if self._ahead is None:
             self._ahead = Ahead(self._maker, self._state, self.config.workers, self.config.prefetch_bytes)
-            weakref.finalize(self, self._ahead.stop)
+            self._end = weakref.finalize(self, self._ahead.stop)
+            self._end.atexit = False
             self._threads = [thread for thread in self._threads if thread.is_alive()] + self._ahead.threads
         return self._ahead
 
@@ -185,7 +190,7 @@ class Loader:
     def _drop(self) -> None:
         """Forget what was read ahead: the next batch is read from where the loader stands."""
         if self._ahead is not None:
-            self._ahead.stop()
+            self._end()
             self._ahead = None
 
     @staticmethod
@@ -205,7 +210,6 @@ class Loader:
             self._tell(work, skip)
         most = max(self.config.skipped_count, int(self.config.skipped_share * samples))
         if (total := self.skipped.total()) > most:
-            self._drop()
             raise DataError(
                 f"{total} of {samples} samples could not be read, at most {most} may be replaced (loader.skipped_count, "
                 f"loader.skipped_share): {'; '.join(self._first)}; mend the data, or raise the limits"

@@ -1,4 +1,4 @@
-"""Where records lie, as arrays: a million of them are 52 MB, and no Python object is made for any."""
+"""Where records lie, as arrays: a million of them are 56 MB, and no Python object is made for any."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -29,6 +29,8 @@ class RecordPlaces:
     "int64 [N]: of the range [bytes]."
     sha256: np.ndarray
     "uint8 [N, 32]: of the range."
+    crc32c: np.ndarray | None = None
+    "uint32 [N]: of the range, to check what is read of a local disk in a tenth of the time; without it sha256 is compared."
 
     def __post_init__(self) -> None:
         rows = len(self.shard)
@@ -38,6 +40,10 @@ class RecordPlaces:
         kinds = "".join(array.dtype.kind for array in (self.shard, self.offset, self.size))
         if self.sha256.dtype != np.uint8 or kinds.strip("iu"):
             raise DataError("places of records: sha256 is of uint8, all else of integers; these are of other types")
+        if self.crc32c is not None and (self.crc32c.shape != (rows,) or self.crc32c.dtype != np.uint32):
+            raise DataError(
+                f"places of records: crc32c is {self.crc32c.dtype} {self.crc32c.shape}, uint32 ({rows},) is expected"
+            )
         wrong_shard = (self.shard < 0) | (self.shard >= len(self.shards))
         self._refuse(wrong_shard, self.shard, f"shard number {{}} is none of the {len(self.shards)} shards")
         self._refuse((self.offset < 0) | (self.offset % _BLOCK != 0), self.offset, "offset {} is no block of a tar")

@@ -96,7 +96,7 @@ class Group:
     """The ranks of a run, each with a loader of its own."""
 
     def __init__(self, sources: Sequence[Watched], order: Any, ranks: int, workers: int, **how: Any) -> None:
-        config = LoaderConfig(workers=workers, **how)
+        config = LoaderConfig(**{"workers": workers, "prefetch_bytes": 200_000, **how})
         self.loaders = [Loader({each.name: each for each in sources}, order, config) for _ in range(ranks)]
         for rank, loader in enumerate(self.loaders):
             loader.share_with(rank, ranks)

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+import weakref
 from pathlib import Path
 
 import pytest
@@ -228,6 +229,50 @@ def test_closing_ends_the_threads_and_waits_for_no_reader_that_hangs(caplog):
     for thread in threads():
         thread.join(5)
     assert not threads()
+
+
+def test_a_batch_that_was_taken_when_ctrl_c_came_comes_again(monkeypatch):
+    source = clips()
+    order = packed([source])
+    hand_out = Ahead._hand_out
+
+    def interrupted(self):
+        hand_out(self)
+        raise KeyboardInterrupt
+
+    with Loader(source, order, LoaderConfig(workers=2)) as loader:
+        loader.next()
+        with monkeypatch.context() as patched:
+            patched.setattr(Ahead, "_hand_out", interrupted)
+            with pytest.raises(KeyboardInterrupt):
+                loader.next()
+        assert sorted(handed(loader.next())) == planned(order, 2)[1]
+
+
+def test_whoever_waits_is_told_when_another_thread_closes():
+    hanging = Hanging()
+    loader = Loader(hanging.source, hanging.order, LoaderConfig(workers=2))
+    loader.next()
+    threading.Timer(0.2, loader.close, (0.1,)).start()
+    with pytest.raises(RuntimeError, match="closed while data was waited for"):
+        loader.next()
+    hanging.free.set()
+
+
+def test_what_was_read_ahead_and_forgotten_is_not_kept():
+    source = clips()
+    with Loader(source, packed([source]), LoaderConfig(workers=2, prefetch_bytes=200_000)) as loader:
+        loader.next()
+        settled(loader)
+        forgotten = weakref.ref(loader._ahead)
+        loader.restore(loader.state())
+        loader.next()
+        for _ in range(200):
+            gc.collect()
+            if forgotten() is None:
+                break
+            time.sleep(0.02)
+        assert forgotten() is None
 
 
 def test_a_loader_that_nobody_has_any_more_ends_its_threads():

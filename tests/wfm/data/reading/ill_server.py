@@ -112,7 +112,7 @@ class IllServer(SpoilingProxy):
                 self.send_header(name, value)
         self.send_header("Content-Length", str(len(data)))
         self.end_headers()
-        with contextlib.suppress(OSError):  # the client has cut us: that is what we are for
+        with contextlib.suppress(OSError):
             if seconds is None:
                 self.wfile.write(data[: len(data) // 2])
                 over.wait()
@@ -122,6 +122,14 @@ class IllServer(SpoilingProxy):
                     break
         with contextlib.suppress(OSError):
             self.hang_up()
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, request, client_address):
+        if not isinstance(sys.exception(), ConnectionError):  # a client that cuts us is what we are for
+            super().handle_error(request, client_address)
 
 
 class Ill:
@@ -135,8 +143,7 @@ class Ill:
         self.number, self.befell, self.asked = 0, Counter(), []
         self.here = self.most = 0
         handler = type("Handler", (IllServer,), {"upstream": upstream, "state": self})
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-        self._server.daemon_threads = True
+        self._server = _Server(("127.0.0.1", 0), handler)
         self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
         self._thread.start()
         self.endpoint = f"http://127.0.0.1:{self._server.server_port}"

@@ -6,6 +6,7 @@ import shutil
 import tarfile
 from concurrent.futures import ThreadPoolExecutor
 
+import google_crc32c
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 
 from wfm.data.reading import RecordReader
 from wfm.data.remote import NotThere
-from wfm.data.shards import ShardWriter, _header, _judged_sample, _plain_sample, sample_in
+from wfm.data.shards import ShardWriter, _header, _judged_members, _plain_members, sample_in
 from wfm.errors import DataError, InputError
 
 
@@ -172,7 +173,7 @@ def test_one_sample_of_a_range_and_the_headers_that_tarfile_judges(tmp_path):
         writer.write("k", {"npy": b"x" * 700, "json": b"{}"})
     data = writer.shards[0].path.read_bytes()[: 512 + 1024 + 512 + 512]
     assert sample_in(data, "here").members == {"npy": b"x" * 700, "json": b"{}"}
-    assert _plain_sample(data) is not None  # the writer's own needs no tarfile
+    assert _plain_members(data) is not None  # the writer's own needs no tarfile
     spoilt = {
         "damaged": data[:257] + b"x" + data[258:],
         "not a regular file": _with_checksum(data[:156] + b"2" + data[157:]),
@@ -213,10 +214,11 @@ def test_the_quick_reading_of_a_range_says_what_tarfile_says(changes, more, mend
         for header in (0, 1536):
             data[header : header + 512] = _with_checksum(bytes(data[header : header + 512]))
     range_ = bytes(data) + bytes(more) if more > 0 else bytes(data[: len(data) + more])
-    quick = _plain_sample(range_)
+    quick = _plain_members(range_)
     if quick is None or not mend:
         return  # tarfile judges it; a checksum that is wrong is the hash's matter
-    assert quick == _judged_sample(range_, "here")
+    assert quick == _judged_members(range_, "here")
+    assert _plain_members(memoryview(range_)) == quick
 
 
 def test_several_rows_at_once_are_the_same_as_one_by_one(records):
@@ -232,3 +234,27 @@ def test_several_rows_at_once_are_the_same_as_one_by_one(records):
         with pytest.raises(DataError, match="row 9 of the records"):
             reader.read_many([1, 9, 2])
         assert (reader.counts().reads, reader.counts().hash_mismatches) == (1, 2)
+
+
+def with_crc32c(records, places):
+    shards = [(records.folder / name).read_bytes() for name in records.names]
+    rows = zip(places.shard, places.offset, places.size, strict=True)
+    sums = [google_crc32c.value(shards[shard][offset : offset + size]) for shard, offset, size in rows]
+    return changed(places, crc32c=np.array(sums, np.uint32))
+
+
+def test_a_local_disk_is_checked_by_crc32c_where_there_is_one(spoilt):
+    """The sha256 of row 3 lies, and nobody asks it; a byte of row 0 is flipped, and is found."""
+    places = with_crc32c(spoilt, spoilt.places())
+    places = changed(places, sha256=with_row(places.sha256, 3, 0))
+    path = spoilt.folder / spoilt.names[0]
+    data = bytearray(path.read_bytes())
+    data[600] ^= 1
+    path.write_bytes(data)
+    with RecordReader(places) as reader:
+        assert reader.read_many(range(1, 120)) == spoilt.members[1:]
+        with pytest.raises(DataError, match=rf"row 0 .*read twice, do not have the crc32c {places.crc32c[0]}"):
+            reader.read(0)
+        assert (reader.counts().reads, reader.counts().hash_mismatches) == (119, 2)
+    with pytest.raises(DataError, match=r"crc32c is int64 \(120,\), uint32 \(120,\) is expected"):
+        changed(places, crc32c=places.crc32c.astype(np.int64))
