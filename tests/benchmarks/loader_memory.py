@@ -5,10 +5,10 @@
 
 The table of samples is made up, its places are those of 1,000 real samples of 16 KiB in 4 shards; it lies on disk and is
 memory-mapped, as a part's table of lengths is. Each count is a process of its own: it opens the table, makes the order, and
-reads so many steps of 16 samples with two threads. `anonymous` is its memory that no file backs, at the end and at its peak
-[MiB], above that of the process before (libraries loaded, nothing opened); `bytes_a_sample` is what it grows by from the
-least count to the most: the index, keys and lengths of all samples that the order holds. `reading` is the growth between
-step 20 and the last. `twin` is the same with a Python object a sample, which is what must not be.
+reads so many steps of 16 samples with two threads. `end` and `peak` are its memory that no file backs, in MiB above that of
+the process before (libraries loaded, nothing opened); `bytes_a_sample` is what `end` grows by from the least count to the
+most: the index, keys and lengths of all samples that the order holds. `reading` is the growth between step 20 and the last.
+`twin` is the same with a Python object a sample, which is what must not be.
 """
 
 import argparse
@@ -34,6 +34,7 @@ from wfm.data.order import Batching, BatchOrder, Lane, Source
 from wfm.data.reading import RecordPlaces, RecordReader
 
 ROOT = Path(__file__).parents[2]
+PLACES = ("shard", "offset", "size", "sha256", "crc32c")
 REAL = 1000
 FIRST = 20
 
@@ -67,7 +68,7 @@ class Table:
             name: np.load(folder / f"{name}-{count}.npy", mmap_mode="r")
             for name in ("shard", "offset", "size", "sha256")
         }
-        self._reader = RecordReader(RecordPlaces(shards, held["shard"], held["offset"], held["size"], held["sha256"]))
+        self._reader = RecordReader(RecordPlaces(shards, *held.values()))
         self.ids = Names(count)
         self.shapes: np.ndarray = np.load(folder / f"shapes-{count}.npy", mmap_mode="r")
         self.sizes: np.ndarray = np.broadcast_to(np.int64(SIZE), count)
@@ -80,7 +81,7 @@ class Table:
 def write_table(folder: Path, count: int) -> None:
     """The first `REAL` rows again and again."""
     with np.load(folder / "places.npz") as found:
-        for name in ("shard", "offset", "size", "sha256"):
+        for name in PLACES:
             values = found[name]
             np.save(folder / f"{name}-{count}.npy", values[np.arange(count) % REAL])
     np.save(folder / f"shapes-{count}.npy", np.ones((count, 3), np.int64))

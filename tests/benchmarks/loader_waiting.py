@@ -3,11 +3,11 @@
     OMP_NUM_THREADS=1 python -m tests.benchmarks.loader_waiting
     OMP_NUM_THREADS=1 python -m tests.benchmarks.loader_waiting --steps 60 --step-seconds 0.3
 
-Steps of real compute in one thread (products of matrices, as many as take `--step-seconds` on this machine as it is, so that
-a step lasts 0.25 to 0.5 s), each of 16 samples of 16 KiB out of 4 shards in a bucket: moto's server behind a proxy that adds
-200 ms to each answer, answers 5 % with an error, and holds one connection for ever in the midst of a body; both in a process of
-their own on the same machine. No cache. Measured from step 20 to step 220: `waiting` is the share of the time that `next` took.
-`on` is with 64 MiB read ahead, `off` with nothing read ahead: each step's samples are asked for, all at once, when it begins.
+Steps of real compute in one thread (products of matrices until `--step-seconds` have passed: 0.25 to 0.5 s), each of 16
+samples of 16 KiB out of 4 shards in a bucket: moto's server behind a proxy that adds 200 ms to each answer, answers 5 % with an
+error, and holds one connection for ever in the midst of a body; both in a process of their own on the same machine. No cache.
+Measured from step 20 to step 220: `waiting` is the share of the time that `next` took. `on` is with 64 MiB read ahead, `off`
+with nothing read ahead: each step's samples are asked for, all at once, when it begins.
 """
 
 import argparse
@@ -25,6 +25,7 @@ import torch
 from tests.benchmarks.loader_data import write_shards
 from tests.benchmarks.loader_sides import BATCH, Records
 from tests.benchmarks.paired import print_line
+from wfm.artifacts import Store
 from wfm.data.loader import Loader, LoaderConfig
 from wfm.data.order import Batching, BatchOrder, Lane, Source
 
@@ -36,26 +37,16 @@ SIDE = 512
 AHEAD = 64 * 2**20
 
 
-def calibrated(seconds: float) -> int:
-    """Products that take so long here and now."""
-    a = torch.randn(SIDE, SIDE)
-    for count in (8, 32):
-        began = time.perf_counter()
-        compute(a, count)
-        taken = time.perf_counter() - began
-    return max(1, round(count * seconds / taken))
-
-
-def compute(a: torch.Tensor, count: int) -> torch.Tensor:
-    x = a
-    for _ in range(count):
+def compute(a: torch.Tensor, seconds: float) -> None:
+    """Products for so long."""
+    x, until = a, time.perf_counter() + seconds
+    while time.perf_counter() < until:
         x = torch.tanh(x @ a)
-    return x
 
 
-def waits(folder: Path, options: dict[str, str], config: LoaderConfig, steps: int, products: int) -> dict[str, Any]:
+def waits(folder: Path, options: dict[str, str], config: LoaderConfig, steps: int, seconds: float) -> dict[str, Any]:
     """Train for so many steps behind the first few."""
-    samples = Records(folder, "bin", "s3://bench", options)
+    samples = Records(folder, "bin", "s3://bench", Store.open("s3://bench/store", options))
     order = BatchOrder([Lane("all", [Source.of("all", samples)])], Batching(samples=BATCH), seed=0)
     a, waited, lasted, used = torch.randn(SIDE, SIDE), [], [], time.process_time()
     with Loader({"all": samples}, order, config) as loader:
@@ -64,7 +55,7 @@ def waits(folder: Path, options: dict[str, str], config: LoaderConfig, steps: in
             batch = loader.next()
             came = time.perf_counter()
             a[0, :BATCH] = batch["bin"].float().mean(1)
-            compute(a, products)
+            compute(a, seconds)
             waited.append(came - began)
             lasted.append(time.perf_counter() - came)
         counted = loader.counters()
@@ -87,7 +78,6 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=16)
     given = parser.parse_args()
     torch.set_num_threads(1)
-    products = calibrated(given.step_seconds)
     found: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
@@ -104,7 +94,7 @@ def main() -> None:
                 upload(folder, places["healthy"])
                 options = {"key": "k", "secret": "secret", "endpoint_url": places["endpoint"]}
                 config = LoaderConfig(workers=given.workers if ahead else 0, prefetch_bytes=ahead or 1)
-                found[name] = waits(folder, options, config, given.steps, products)
+                found[name] = waits(folder, options, config, given.steps, given.step_seconds)
                 server.stdin.close()
     print_line(benchmark="loader_waiting", steps=given.steps, **found, load=round(os.getloadavg()[0], 1))
 

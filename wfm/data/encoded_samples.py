@@ -74,8 +74,8 @@ class EncodedSamples:
         shards = sorted(pc.unique(table.column("shard")).to_pylist())
         shard = pc.index_in(table.column("shard"), value_set=pa.array(shards, pa.string())).to_numpy()
         self._check(np.array([place.size(path) for path in shards], np.int64)[shard])
-        offset, size, sha256 = (numbers(table, name) for name in ("offset", "bytes", "sha256"))
-        places = RecordPlaces([place.address(path) for path in shards], shard, offset, size, sha256)
+        offset, size, sha256, crc32c = (numbers(table, name) for name in ("offset", "bytes", "sha256", "crc32c"))
+        places = RecordPlaces([place.address(path) for path in shards], shard, offset, size, sha256, crc32c)
         self._reader = RecordReader(places, reading, place.store)
         self._reader.check()
 
