@@ -24,8 +24,9 @@ Read in this order:
     signals     what lies beside the frames of clips, as named tracks that windows are cut from
     mixture     how often a sample stands in an epoch, by the weights that a taxonomy gave
     passes      samples read once and not kept: for closed forms, and the few that are watched
-    order       which sample comes when, a pure function of lengths: blended, in batches of one shape or packs of any lengths;
-                loader turns it into batches
+    order       which sample comes when, a pure function of lengths: blended, in batches of one shape or packs of any lengths
+    loader      batches in that order, read ahead of use from samples of any kind (samples: what those are; pixels: uint8 frames
+                as float video)
 
 Nothing here knows a model or a curation step.
 """
@@ -44,12 +45,13 @@ __all__ = [
     "order",
     "orientation",
     "passes",
-    "plan",
+    "pixels",
     "probe",
     "reading",
     "record_table",
     "records",
     "remote",
+    "samples",
     "shards",
     "signals",
     "source",

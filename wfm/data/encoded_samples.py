@@ -126,7 +126,7 @@ class EncodedSamples:
         """Files and connections are closed; threads that wait for a bucket get `Cancelled`."""
         self._reader.close()
 
-    def _tensors(self, row: int, members: Mapping[str, bytes]) -> dict[str, Tensor]:
+    def _tensors(self, row: int, members: Mapping[str, bytes] | Mapping[str, memoryview]) -> dict[str, Tensor]:
         sample = self.ids[row]
         if f'"sample_id": "{sample}"'.encode() not in bytes(members.get("json", b"")):
             raise DataError(

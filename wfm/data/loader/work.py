@@ -31,10 +31,10 @@ class Run:
 
     work: "Work"
     source: str
-    places: list[int]
+    places: Sequence[int]
     "Of the samples in the work."
-    rows: list[int]
-    shapes: list[Any]
+    rows: Sequence[int]
+    shapes: Sequence[list[int]]
     "Frames, height and width of each."
     whole: bool
     "Whether none of them is cut."
@@ -120,44 +120,44 @@ class Maker:
         """The rank's part of the step that `state` stands before. Raises ConfigError for ranks that the order cannot serve."""
         step, after = self._order.next(state)
         packs = list(step.of_rank(self.rank, self.ranks))
-        mine, whole = (sum(pack.table.shape[1] for pack in each) for each in (packs, step.packs))
-        share = mine / whole if self._order.bucketed else len(packs) / len(step.packs)
-        if not mine:
-            packs = [Pack(step.packs[0].table[:, :1])]
+        share = len(packs) / len(step.packs)
+        if self._order.bucketed:
+            share = packs[0].table.shape[1] / step.packs[0].table.shape[1]
+            if not share:
+                packs = [Pack(step.packs[0].table[:, :1])]
         table = packs[0].table.copy() if len(packs) == 1 else np.concatenate([pack.table for pack in packs], 1)
-        ends = np.cumsum([pack.table.shape[1] for pack in packs])
-        work = Work(step.number, step.lane, packs, ends, table, share, after, [{}] * table.shape[1])
-        for name, places in self._by_source(work):
-            work.runs += self._runs(work, name, places)
-        if self.in_memory and self._order.bucketed and all(run.whole and run.source == name for run in work.runs):
-            work.one_go = name
+        count = table.shape[1]
+        ends = np.cumsum([pack.table.shape[1] for pack in packs]) if len(packs) > 1 else np.array([count])
+        work = Work(step.number, step.lane, packs, ends, table, share, after, [{}] * count)
+        names = self._order.sources[work.lane]
+        for index in np.unique(table[0]).tolist() if len(names) > 1 else (0,):
+            places = np.flatnonzero(table[0] == index) if len(names) > 1 else slice(None)
+            work.runs += self._runs(work, names[index], places)
+        if (
+            self.in_memory
+            and self._order.bucketed
+            and all(r.whole and r.source == work.runs[0].source for r in work.runs)
+        ):
+            work.one_go = work.runs[0].source
             work.runs.clear()
-        work.left, work.bytes = len(work.runs), sum(run.bytes for run in work.runs)
+        work.left, work.bytes = len(work.runs), sum([run.bytes for run in work.runs])
         return work
 
-    def _runs(self, work: Work, name: str, places: np.ndarray) -> Iterator[Run]:
-        rows = work.table[1] if len(places) == work.table.shape[1] else work.table[1, places]
-        shapes, sizes = self._shapes[name][rows], self._sizes[name][rows]
-        whole = not self._may_cut[name] or bool((shapes.prod(1) == work.table[3, places]).all())
-        each = [max(size, _LEAST_BYTES) for size in sizes.tolist()]
-        held = places.tolist(), rows.tolist(), shapes.tolist()
-        first = 0
-        while first < len(each):
-            end, size = first + 1, each[first]
-            while end < len(each) and size + each[end] <= RUN_BYTES:
-                size += each[end]
-                end += 1
-            of_run = [values[first:end] for values in held]
-            yield Run(work, name, of_run[0], of_run[1], of_run[2], whole, size)
-            first = end
-
-    def _by_source(self, work: Work) -> Iterator[tuple[str, np.ndarray]]:
-        names = self._order.sources[work.lane]
-        if len(names) == 1:
-            yield names[0], np.arange(work.table.shape[1])
-            return
-        for index in np.unique(work.table[0]).tolist():
-            yield names[index], np.flatnonzero(work.table[0] == index)
+    def _runs(self, work: Work, name: str, where: Any) -> Iterator[Run]:
+        """Those of one source. `where`: the places of its samples, as an index."""
+        rows = work.table[1, where]
+        places = where.tolist() if isinstance(where, np.ndarray) else range(len(rows))
+        shapes, sizes = self._shapes[name][rows], np.maximum(self._sizes[name][rows], _LEAST_BYTES)
+        whole = not self._may_cut[name] or bool((shapes.prod(1) == work.table[3, where]).all())
+        held: tuple[Any, ...] = (places, rows.tolist(), shapes.tolist())
+        each = sizes.tolist()
+        first, size = 0, 0
+        for end, more in enumerate([*each, RUN_BYTES]):
+            if size and size + more > RUN_BYTES:
+                of_run = [values[first:end] for values in held]
+                yield Run(work, name, of_run[0], of_run[1], of_run[2], whole, size)
+                first, size = end, 0
+            size += more
 
     def read(self, run: Run) -> int:
         """Read a run into its work, stand-ins for what cannot be read; bytes that these take beyond what was planned.

@@ -1,6 +1,7 @@
 """Lanes side by side: which of them has step k, and the state of all. What a lane's steps are made of is the lane's own matter
 (`steps`: packs under a token budget; `batches`: samples of one shape)."""
 
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
@@ -132,6 +133,9 @@ class Lanes(AnyOrder[StepT]):
             )
         self._alternation = Blend([lane.rate for lane in lanes])
         self._lanes = list(planned)
+        self._one_at_a_time = (
+            threading.Lock()
+        )  # windows and epochs are remembered, and loaders plan in threads of theirs
         said = [f"{VERSION}\x1f{facts}"]
         for lane in lanes:
             said += [f"{lane.name}\x1f{lane.rate}", *(source.sha256 for source in lane.sources)]
@@ -159,7 +163,8 @@ class Lanes(AnyOrder[StepT]):
     def next(self, state: OrderState) -> tuple[StepT, OrderState]:
         """The step that the state stands before, and the state after it."""
         index, nth = self._alternation.draw(state.step)
-        step, after = self._lanes[index].step(state.step, nth, state.lanes[index])
+        with self._one_at_a_time:
+            step, after = self._lanes[index].step(state.step, nth, state.lanes[index])
         lanes = list(state.lanes)
         if (nth + 1) % self._lanes[index].window == 0:
             lanes[index] = after

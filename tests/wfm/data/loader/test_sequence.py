@@ -160,6 +160,13 @@ def test_a_split_sample_comes_back_in_parts():
     group.close()
 
 
+def test_a_gpu_that_is_not_there_is_refused_by_name():
+    source = clips()
+    assert not torch.cuda.is_available()
+    with pytest.raises(ConfigError, match=r"loader\.device: 'cuda:1', and torch sees no GPU here"):
+        Loader(source, packed([source]), LoaderConfig(device="cuda:1"))
+
+
 def test_how_a_loader_reads_enters_no_key():
     assert LoaderConfig(workers=7, skipped_count=0).what() == {}
     with pytest.raises(ConfigError, match="workers"):
